@@ -1,0 +1,106 @@
+//! The edge's whole desired state, pushed by the control plane and kept on disk, and what the edge
+//! reports back.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// All the edge has to do. Pushing the same state twice changes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeState {
+    /// Grows with every push; an older one is refused.
+    pub generation: u64,
+    /// Plain HTTP: redirects to HTTPS.
+    pub http: Vec<SocketAddr>,
+    /// HTTPS.
+    pub https: Vec<SocketAddr>,
+    /// Certificates by the hosts they serve.
+    pub certificates: Vec<Certificate>,
+    /// Routes of all environments.
+    pub routes: Vec<Route>,
+    /// Replicas by pool.
+    pub pools: BTreeMap<String, Pool>,
+    /// Peers whose X-Forwarded-* are believed, as CIDR.
+    pub trusted_proxies: Vec<String>,
+}
+
+/// A certificate and its key, as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Hosts, lower case; `*.example.org` covers one label.
+    pub hosts: Vec<String>,
+    /// Chain, leaf first.
+    pub chain: PathBuf,
+    /// Key.
+    pub key: PathBuf,
+}
+
+/// Requests for `hosts` whose path starts with `path` go to `pool`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Name for logs, e.g. `fnt/production/frontend`.
+    pub id: String,
+    /// Hosts, lower case.
+    pub hosts: Vec<String>,
+    /// Prefix of whole segments; the longest match wins.
+    pub path: String,
+    /// Remove `path` before passing the request on.
+    pub strip_prefix: bool,
+    /// Key in `pools`.
+    pub pool: String,
+}
+
+/// The replicas of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Replicas.
+    pub replicas: Vec<Replica>,
+    /// With no serving replica, hold new requests this long before answering 503
+    /// (0: answer at once).
+    pub hold_ms: u64,
+    /// Why there is none, shown on the 503 page (state, exit code, …).
+    pub unavailable_reason: Option<String>,
+}
+
+/// One running instance of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica {
+    /// The container's id.
+    pub id: String,
+    /// Address reachable from the edge.
+    pub address: SocketAddr,
+    /// A draining replica gets no new requests; those in flight end in peace.
+    pub draining: bool,
+}
+
+/// What the edge reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeStatus {
+    /// Generation applied by every thread.
+    pub generation: u64,
+    /// Process id.
+    pub pid: u32,
+    /// Version of the binary.
+    pub version: String,
+    /// By replica id; kept after a replica has left the state until nothing is in flight.
+    pub replicas: BTreeMap<String, ReplicaStatus>,
+    /// Listeners or certificates that could not be used: what and why.
+    pub problems: Vec<String>,
+}
+
+/// Counters of one replica since the edge started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// Requests not yet answered in full (streams not counted).
+    pub in_flight: u64,
+    /// Open WebSockets and event streams.
+    pub streams: u64,
+    /// Requests answered.
+    pub requests: u64,
+    /// Requests that failed through the replica (no connection, reset, cut short).
+    pub failed: u64,
+    /// Answers with 5xx.
+    pub server_errors: u64,
+}

@@ -1,0 +1,282 @@
+//! What a caller asks of the engine and what it observes; kept in the shim's `meta.json`, so the
+//! form stays readable by the version before and after.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use havre_image::overlay::Overlay;
+use serde::{Deserialize, Serialize};
+
+/// A container's id: `[a-z0-9][a-z0-9_.-]{0,62}`, unique per root.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ContainerId(pub String);
+
+/// Everything that defines one container. Immutable: a change makes another container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// Identity.
+    pub id: ContainerId,
+    /// Opaque to the engine (environment, service, release, …); returned by `list`.
+    pub labels: BTreeMap<String, String>,
+    /// Mounted in the container's own mount namespace, so the host never sees the mount.
+    pub rootfs: Overlay,
+    /// Mount the root file system read-only.
+    pub read_only: bool,
+    /// Program and arguments; looked up in PATH of `env`.
+    pub argv: Vec<String>,
+    /// Complete environment.
+    pub env: BTreeMap<String, String>,
+    /// Working directory, made when missing.
+    pub cwd: String,
+    /// `user[:group]`, names resolved inside the root file system; empty: 0:0.
+    pub user: String,
+    /// Supplementary groups, names or numbers.
+    pub groups: Vec<String>,
+    /// Host name.
+    pub hostname: String,
+    /// Mounts beside the standard ones, in order.
+    pub mounts: Vec<MountSpec>,
+    /// Files that exist in memory only, bind-mounted read-only (secrets, configs,
+    /// resolv.conf, hosts).
+    pub files: Vec<FileSpec>,
+    /// Path of a pinned network namespace; `None`: a fresh one with only loopback.
+    pub netns: Option<PathBuf>,
+    /// Limits.
+    pub limits: Limits,
+    /// Relative cgroup that holds this container's, e.g. `fnt/production` or `build`.
+    pub cgroup_parent: String,
+    /// Privileges.
+    pub security: Security,
+    /// name → (soft, hard), names as in compose (`nofile`).
+    pub ulimits: BTreeMap<String, (u64, u64)>,
+    /// Namespaced kernel settings.
+    pub sysctls: BTreeMap<String, String>,
+    /// Bytes of /dev/shm; Docker's default is 64 MiB.
+    pub shm_size_bytes: u64,
+    /// Process 1 is a small init that reaps and forwards signals.
+    pub init: bool,
+    /// The process gets a terminal.
+    pub tty: bool,
+    /// Keep standard input open.
+    pub stdin_open: bool,
+    /// Signal that asks the process to end.
+    pub stop_signal: String,
+    /// Time between that signal and SIGKILL.
+    pub stop_grace: Duration,
+    /// Probe run by the shim.
+    pub health: Option<HealthProbe>,
+    /// Applied by the shim with back-off.
+    pub restart: RestartRule,
+    /// Where output goes and how much is kept.
+    pub log: LogSpec,
+}
+
+/// A mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum MountSpec {
+    /// A path of the host (volumes too: the caller resolves them).
+    Bind {
+        /// Absolute, exists.
+        source: PathBuf,
+        /// Absolute inside.
+        target: String,
+        /// Mounted read-only.
+        read_only: bool,
+    },
+    /// Memory.
+    Tmpfs {
+        /// Absolute inside.
+        target: String,
+        /// Limit.
+        size_bytes: Option<u64>,
+        /// Permission bits.
+        mode: Option<u32>,
+    },
+}
+
+/// A small file delivered through memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSpec {
+    /// Absolute inside.
+    pub target: String,
+    /// Where the bytes are: a root-only file of the host, copied to tmpfs at start. The bytes
+    /// themselves are never in the spec.
+    pub source: PathBuf,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// cgroup limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Thousand-millionths of a CPU.
+    pub nano_cpus: Option<u64>,
+    /// Relative share of CPU under contention (cgroup v2 weight, 1–10000, default 100).
+    pub cpu_weight: Option<u64>,
+    /// Hard limit.
+    pub memory_bytes: Option<u64>,
+    /// Kept under pressure.
+    pub memory_reservation_bytes: Option<u64>,
+    /// Most tasks.
+    pub pids: Option<u64>,
+    /// Relative share of I/O under contention (1–10000, default 100).
+    pub io_weight: Option<u64>,
+}
+
+/// Privileges; the default is Docker's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Security {
+    /// Added to Docker's default set, without `CAP_`; `ALL` is allowed.
+    pub cap_add: Vec<String>,
+    /// Removed from it.
+    pub cap_drop: Vec<String>,
+    /// Set the flag of that name.
+    pub no_new_privileges: bool,
+    /// Run without the seccomp profile.
+    pub seccomp_unconfined: bool,
+}
+
+/// A probe; all fields decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthProbe {
+    /// Command, already with its shell where it had the shell form.
+    pub argv: Vec<String>,
+    /// Between probes once started.
+    pub interval: Duration,
+    /// Per probe.
+    pub timeout: Duration,
+    /// Failures in a row that make it unhealthy.
+    pub retries: u32,
+    /// Failures in this time do not count.
+    pub start_period: Duration,
+    /// Between probes until the first success.
+    pub start_interval: Duration,
+}
+
+/// When the shim starts the process again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "rule", rename_all = "snake_case")]
+pub enum RestartRule {
+    /// Never.
+    Never,
+    /// Whenever it ends and was not told to stop.
+    Always,
+    /// When it ends with other than 0.
+    OnFailure {
+        /// `None`: for ever.
+        max_retries: Option<u32>,
+    },
+}
+
+/// Spool of the output, in CRI form: `RFC3339Nano stdout|stderr F|P text`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSpec {
+    /// Folder on disk that outlives the container (`<dir>/current.log`, older `1.log`).
+    pub dir: PathBuf,
+    /// Rotate at this size.
+    pub max_size_bytes: u64,
+    /// Files kept, the current one included.
+    pub max_files: u32,
+}
+
+/// What the engine sees of a container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The container.
+    pub id: ContainerId,
+    /// As in its spec.
+    pub labels: BTreeMap<String, String>,
+    /// State of its process.
+    pub state: State,
+    /// Starts after the first.
+    pub restarts: u32,
+    /// Result of the probe; `None` without a probe.
+    pub health: Option<Health>,
+    /// How the last process ended, kept while the next one runs.
+    pub last_exit: Option<Exit>,
+}
+
+/// State of a container's process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum State {
+    /// Being set up.
+    Creating,
+    /// The process could not be started; no restart follows.
+    Failed {
+        /// Why, for a person.
+        reason: String,
+    },
+    /// Running.
+    Running {
+        /// Process id on the host.
+        pid: u32,
+        /// Since when.
+        started_at: SystemTime,
+    },
+    /// Ended, the next start is planned.
+    BackOff {
+        /// When it starts again.
+        until: SystemTime,
+    },
+    /// Ended for good.
+    Exited,
+    /// The shim is gone and took the container along (a reboot, `kill -9` of the shim).
+    Lost,
+}
+
+/// Health by the container's own probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Verdict.
+    pub status: HealthStatus,
+    /// Failures in a row.
+    pub failing_streak: u32,
+    /// The newest probe's exit code, output (at most 4 KiB) and time.
+    pub last: Option<ProbeResult>,
+}
+
+/// Verdict of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthStatus {
+    /// No verdict yet.
+    Starting,
+    /// The last probe passed.
+    Healthy,
+    /// `retries` failures in a row.
+    Unhealthy,
+}
+
+/// One run of a probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeResult {
+    /// When it ended.
+    pub at: SystemTime,
+    /// Its exit code; `None`: it ran into its timeout.
+    pub exit_code: Option<i32>,
+    /// First 4 KiB of both outputs.
+    pub output: String,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// When.
+    pub at: SystemTime,
+    /// Exit code; 128 + signal where a signal ended it.
+    pub code: i32,
+    /// The signal, if one ended it.
+    pub signal: Option<i32>,
+    /// The kernel killed it for memory.
+    pub oom_killed: bool,
+    /// Ended because it was told to.
+    pub requested: bool,
+}

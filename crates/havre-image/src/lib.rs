@@ -1,0 +1,3 @@
+//! Images: content store, transfer, unpacking, snapshots and the Dockerfile builder.
+
+pub mod overlay;

@@ -1,0 +1,503 @@
+//! The validated project: what the files mean, after interpolation, merge and defaults.
+//!
+//! Units are in the types (`Duration`) or in the names (`_bytes`, `nano_cpus`). Maps are ordered,
+//! so that a digest of the serialised form is stable.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Wraps a name that the reader has already checked.
+            pub fn new(name: impl Into<String>) -> Self {
+                Self(name.into())
+            }
+
+            /// The name as written in the file.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name_type!(
+    /// A project's name: `[a-z0-9][a-z0-9_-]*`, by default the folder's name.
+    ProjectName
+);
+name_type!(
+    /// An environment's name (`production`, `staging`, …).
+    EnvironmentName
+);
+name_type!(
+    /// A service's name as in the compose file.
+    ServiceName
+);
+name_type!(
+    /// A network's name as in the compose file (`default` where none is given).
+    NetworkName
+);
+name_type!(
+    /// A volume's name as in the compose file.
+    VolumeName
+);
+
+/// One project in one environment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Project {
+    /// The project's name.
+    pub name: ProjectName,
+    /// The environment these values were resolved for.
+    pub environment: EnvironmentName,
+    /// The folder that relative paths of the first compose file start from.
+    pub directory: PathBuf,
+    /// Services enabled by the active profiles.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Networks that a service uses.
+    pub networks: BTreeMap<NetworkName, Network>,
+    /// Named volumes that a service uses.
+    pub volumes: BTreeMap<VolumeName, Volume>,
+    /// Secrets that a service is granted.
+    pub secrets: BTreeMap<String, FileSource>,
+    /// Configs that a service is granted.
+    pub configs: BTreeMap<String, FileSource>,
+    /// Hosts this environment answers to; never empty (default `<project>.localhost`).
+    pub hosts: Vec<String>,
+    /// Where the certificate for `hosts` comes from.
+    pub tls: Tls,
+    /// Host and path → service, from havre.yaml or inferred; longest path first.
+    pub routes: Vec<Route>,
+}
+
+/// A service as the engine will run it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// Image reference; with `build`, the name the built image gets.
+    pub image: Option<String>,
+    /// How to build the image; at least one of `image` and `build` is given.
+    pub build: Option<Build>,
+    /// When an image is fetched.
+    pub pull_policy: PullPolicy,
+    /// Replaces the image's ENTRYPOINT (and then its CMD is not used).
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's CMD.
+    pub command: Option<Vec<String>>,
+    /// Added to the image's environment.
+    pub environment: BTreeMap<String, String>,
+    /// Container ports other services may use (documentation, and input of route inference).
+    pub expose: Vec<u16>,
+    /// Published ports.
+    pub ports: Vec<Port>,
+    /// Volumes, bind mounts and tmpfs.
+    pub mounts: Vec<Mount>,
+    /// Networks joined; never empty unless `network_mode: none`.
+    pub networks: BTreeMap<NetworkName, Attachment>,
+    /// What must hold before this service starts.
+    pub depends_on: BTreeMap<ServiceName, Dependency>,
+    /// `None`: the image's own health check, if it has one.
+    pub healthcheck: Option<Healthcheck>,
+    /// What happens when the process ends.
+    pub restart: RestartPolicy,
+    /// Secrets as files.
+    pub secrets: Vec<FileGrant>,
+    /// Configs as files.
+    pub configs: Vec<FileGrant>,
+    /// Wished number of replicas.
+    pub replicas: u32,
+    /// Limits of one replica.
+    pub resources: Resources,
+    /// How a new release replaces the old one.
+    pub update: UpdateConfig,
+    /// Signal that asks the process to end; `None`: the image's, else SIGTERM.
+    pub stop_signal: Option<String>,
+    /// Time between the stop signal and SIGKILL (compose default 10 s).
+    pub stop_grace_period: Duration,
+    /// Run a small init as process 1.
+    pub init: bool,
+    /// `user[:group]`, names or numbers; `None`: the image's.
+    pub user: Option<String>,
+    /// Supplementary groups.
+    pub group_add: Vec<String>,
+    /// `None`: the image's.
+    pub working_dir: Option<String>,
+    /// Host name inside; `None`: the container's id.
+    pub hostname: Option<String>,
+    /// Capabilities added to the default set, without `CAP_`; `ALL` is allowed.
+    pub cap_add: Vec<String>,
+    /// Capabilities removed from the default set, without `CAP_`; `ALL` is allowed.
+    pub cap_drop: Vec<String>,
+    /// `security_opt: no-new-privileges:true`.
+    pub no_new_privileges: bool,
+    /// `security_opt: seccomp:unconfined`.
+    pub seccomp_unconfined: bool,
+    /// `ulimits`, name → (soft, hard).
+    pub ulimits: BTreeMap<String, (u64, u64)>,
+    /// Namespaced kernel settings.
+    pub sysctls: BTreeMap<String, String>,
+    /// Size of /dev/shm in bytes; `None`: 64 MiB.
+    pub shm_size_bytes: Option<u64>,
+    /// The root file system is read-only.
+    pub read_only: bool,
+    /// Extra lines of /etc/hosts: host → addresses (`host-gateway` is kept as is).
+    pub extra_hosts: BTreeMap<String, Vec<String>>,
+    /// Allocate a terminal.
+    pub tty: bool,
+    /// Keep standard input open.
+    pub stdin_open: bool,
+    /// How much of the output is kept.
+    pub logging: Logging,
+    /// Labels of the container.
+    pub labels: BTreeMap<String, String>,
+    /// Run once per release, before any replica of it starts.
+    pub pre_start: Vec<Hook>,
+    /// Run in each replica after it started.
+    pub post_start: Vec<Hook>,
+    /// Run in each replica before it is stopped.
+    pub pre_stop: Vec<Hook>,
+}
+
+/// How an image is built.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Build {
+    /// Absolute folder of the build context.
+    pub context: PathBuf,
+    /// Path relative to the context, or absolute.
+    pub dockerfile: PathBuf,
+    /// `dockerfile_inline`.
+    pub dockerfile_inline: Option<String>,
+    /// Stage to build; `None`: the last.
+    pub target: Option<String>,
+    /// Build arguments.
+    pub args: BTreeMap<String, String>,
+    /// Names to give to the result beside the service's `image`.
+    pub tags: Vec<String>,
+    /// Labels of the result.
+    pub labels: BTreeMap<String, String>,
+    /// Ignore the layer cache.
+    pub no_cache: bool,
+    /// havre.yaml `build: host_ca`: RUN steps see the host's CA bundle.
+    pub host_ca: bool,
+}
+
+/// `pull_policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PullPolicy {
+    /// Fetch only what is not stored (default).
+    Missing,
+    /// Ask the registry at every `up`.
+    Always,
+    /// Never ask a registry.
+    Never,
+    /// Build at every `up`.
+    Build,
+}
+
+/// A published port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Port in the container.
+    pub target: u16,
+    /// Port on the host; `None`: chosen by the kernel.
+    pub published: Option<u16>,
+    /// Address on the host.
+    pub host_ip: Option<String>,
+    /// Transport.
+    pub protocol: Protocol,
+}
+
+/// Transport of a published port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// Something mounted into a container at `target`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Mount {
+    /// A named volume, kept across releases.
+    Volume {
+        /// Key in [`Project::volumes`].
+        name: VolumeName,
+        /// Absolute path inside.
+        target: String,
+        /// Mounted read-only.
+        read_only: bool,
+        /// Do not copy the image's content into the empty volume.
+        nocopy: bool,
+    },
+    /// A volume without a name, removed with its container.
+    Anonymous {
+        /// Absolute path inside.
+        target: String,
+    },
+    /// A path of the host.
+    Bind {
+        /// Absolute path on the host.
+        source: PathBuf,
+        /// Absolute path inside.
+        target: String,
+        /// Mounted read-only.
+        read_only: bool,
+        /// Make the folder when it is missing (the short form does).
+        create_host_path: bool,
+    },
+    /// Memory.
+    Tmpfs {
+        /// Absolute path inside.
+        target: String,
+        /// Limit in bytes.
+        size_bytes: Option<u64>,
+        /// Permission bits.
+        mode: Option<u32>,
+    },
+}
+
+/// A network of the project.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// No way out of the machine.
+    pub internal: bool,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A named volume of the project.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// `name:`, else `<project>_<key>`.
+    pub name: Option<String>,
+    /// Must exist already.
+    pub external: bool,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A service's place in a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Further names that resolve to the service.
+    pub aliases: Vec<String>,
+}
+
+/// Content of a secret or config.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "snake_case")]
+pub enum FileSource {
+    /// A file of the project.
+    File {
+        /// Absolute path.
+        path: PathBuf,
+    },
+    /// The value of a variable, resolved by the reader from the caller's environment.
+    Environment {
+        /// The variable's name.
+        variable: String,
+        /// Its value.
+        value: String,
+    },
+    /// Inline content (configs only).
+    Content {
+        /// The text.
+        content: String,
+    },
+}
+
+/// A secret or config as seen by one service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileGrant {
+    /// Key in [`Project::secrets`] or [`Project::configs`].
+    pub source: String,
+    /// Absolute path inside (secrets default to `/run/secrets/<source>`, configs to `/<source>`).
+    pub target: String,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits (default 0444).
+    pub mode: u32,
+}
+
+/// One edge of `depends_on`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// What must hold.
+    pub condition: Condition,
+    /// The other service must exist.
+    pub required: bool,
+    /// Restart this service when the other is restarted or updated.
+    pub restart: bool,
+}
+
+/// Condition of a dependency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// The process runs.
+    ServiceStarted,
+    /// The health check passes.
+    ServiceHealthy,
+    /// The process ended with 0; once per release.
+    ServiceCompletedSuccessfully,
+}
+
+/// `healthcheck`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Healthcheck {
+    /// `disable: true` or `test: NONE`: also removes the image's.
+    Disabled,
+    /// A probe; unset fields fall back to the image's, then to the defaults.
+    Probe {
+        /// `None`: the image's test.
+        test: Option<Probe>,
+        /// Default 30 s.
+        interval: Option<Duration>,
+        /// Default 30 s.
+        timeout: Option<Duration>,
+        /// Default 3.
+        retries: Option<u32>,
+        /// Default 0 s.
+        start_period: Option<Duration>,
+        /// Default 5 s as in Docker; Havre probes sooner while a replica starts.
+        start_interval: Option<Duration>,
+    },
+}
+
+/// What a health check runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "form", content = "value", rename_all = "snake_case")]
+pub enum Probe {
+    /// `["CMD", …]`.
+    Exec(Vec<String>),
+    /// `["CMD-SHELL", "…"]` or a plain string; run by `/bin/sh -c`.
+    Shell(String),
+}
+
+/// `restart` or `deploy.restart_policy`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "policy", rename_all = "snake_case")]
+pub enum RestartPolicy {
+    /// A job: runs once. The default of compose.
+    No,
+    /// Whenever it ends.
+    Always,
+    /// Whenever it ends, unless a user stopped it.
+    UnlessStopped,
+    /// When it ends with other than 0.
+    OnFailure {
+        /// `None`: for ever.
+        max_retries: Option<u32>,
+    },
+}
+
+/// Limits of one replica.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Thousand-millionths of a CPU.
+    pub nano_cpus: Option<u64>,
+    /// Hard memory limit in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Memory kept for it under pressure, in bytes.
+    pub memory_reservation_bytes: Option<u64>,
+    /// Most processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// `deploy.update_config`; unset fields get safe defaults in the planner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateConfig {
+    /// `start-first` or `stop-first`; `None`: the planner decides and says why.
+    pub order: Option<UpdateOrder>,
+    /// Replicas replaced at a time.
+    pub parallelism: Option<u32>,
+    /// Pause between batches.
+    pub delay: Option<Duration>,
+    /// How long a replica must stay healthy.
+    pub monitor: Option<Duration>,
+}
+
+/// Order of an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpdateOrder {
+    /// The new replica starts before the old one ends.
+    StartFirst,
+    /// The old replica ends before the new one starts.
+    StopFirst,
+}
+
+/// `logging` of the json-file and local drivers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logging {
+    /// Size at which the spool rotates.
+    pub max_size_bytes: Option<u64>,
+    /// Files kept.
+    pub max_files: Option<u32>,
+}
+
+/// A command at a point of a replica's life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// The command, already split.
+    pub command: Vec<String>,
+    /// `None`: the service's.
+    pub user: Option<String>,
+    /// `None`: the service's.
+    pub working_dir: Option<String>,
+    /// Added to the service's.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Where the certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "source", rename_all = "snake_case")]
+pub enum Tls {
+    /// Signed by this machine's own CA.
+    LocalCa,
+    /// Given files.
+    Files {
+        /// PEM chain, leaf first.
+        certificate: PathBuf,
+        /// PEM key.
+        key: PathBuf,
+    },
+}
+
+/// Requests for `host` whose path starts with `path` go to `service:port`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// `None`: every host of the project.
+    pub host: Option<String>,
+    /// Prefix of whole segments, starts with `/`.
+    pub path: String,
+    /// The service that answers.
+    pub service: ServiceName,
+    /// Its container port.
+    pub port: u16,
+    /// Whether `path` is removed before the request is passed on.
+    pub strip_prefix: bool,
+    /// Whether a person wrote it or it was inferred from the compose file.
+    pub inferred: bool,
+}
