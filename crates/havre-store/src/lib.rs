@@ -1,1 +1,20 @@
-//! Desired state in SQLite.
+//! Havre's one database: desired state, releases, image names, build cache, leases.
+//!
+//! ```text
+//! image    ─► images, build_cache, leases ─┐
+//! release  ─► environments, releases      ─┼─► state.db (SQLite, WAL, synchronous=FULL)
+//! app      ─► settings                    ─┘
+//! ```
+//!
+//! Callers are synchronous; asynchronous code calls from a blocking thread. What is stored as
+//! JSON belongs to the crate that writes it: the store neither reads nor checks it. Times are
+//! seconds since the Unix epoch.
+
+mod database;
+mod environments;
+mod images;
+mod settings;
+
+pub use database::{Store, StoreError};
+pub use environments::{EnvironmentRow, ReleaseRow};
+pub use images::{CacheRow, ImageRow};

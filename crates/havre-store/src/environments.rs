@@ -1,0 +1,144 @@
+//! Environments, their desired state and their releases.
+
+use rusqlite::{OptionalExtension, params};
+
+use crate::database::now;
+use crate::{Store, StoreError};
+
+/// An environment and what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvironmentRow {
+    /// Project.
+    pub project: String,
+    /// Environment.
+    pub environment: String,
+    /// JSON of the release crate.
+    pub desired: String,
+    /// When it was last written.
+    pub updated_at: i64,
+}
+
+/// A release of an environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleaseRow {
+    /// Counts from 1 within its environment.
+    pub number: u64,
+    /// JSON of the release crate.
+    pub content: String,
+    /// When it was made.
+    pub created_at: i64,
+}
+
+impl Store {
+    /// Writes an environment's desired state.
+    pub fn environment_put(
+        &self,
+        project: &str,
+        environment: &str,
+        desired: &str,
+    ) -> Result<(), StoreError> {
+        self.run("write an environment", |db| {
+            db.execute(
+                "INSERT INTO environments VALUES (?1, ?2, ?3, ?4) \
+                 ON CONFLICT (project, environment) DO UPDATE SET \
+                 desired = excluded.desired, updated_at = excluded.updated_at",
+                params![project, environment, desired, now()],
+            )
+            .map(drop)
+        })
+    }
+
+    /// All environments, in order.
+    pub fn environments(&self) -> Result<Vec<EnvironmentRow>, StoreError> {
+        self.run("list environments", |db| {
+            db.prepare(
+                "SELECT project, environment, desired, updated_at FROM environments \
+                 ORDER BY project, environment",
+            )?
+            .query_map([], |row| {
+                Ok(EnvironmentRow {
+                    project: row.get(0)?,
+                    environment: row.get(1)?,
+                    desired: row.get(2)?,
+                    updated_at: row.get(3)?,
+                })
+            })?
+            .collect()
+        })
+    }
+
+    /// Forgets an environment and its releases.
+    pub fn environment_remove(&self, project: &str, environment: &str) -> Result<(), StoreError> {
+        self.run("remove an environment", |db| {
+            let transaction = db.transaction()?;
+            for table in ["releases", "environments"] {
+                transaction.execute(
+                    &format!("DELETE FROM {table} WHERE project = ?1 AND environment = ?2"),
+                    [project, environment],
+                )?;
+            }
+            transaction.commit()
+        })
+    }
+
+    /// Appends a release and returns its number.
+    pub fn release_add(
+        &self,
+        project: &str,
+        environment: &str,
+        content: &str,
+    ) -> Result<u64, StoreError> {
+        self.run("write a release", |db| {
+            db.query_row(
+                "INSERT INTO releases SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4 \
+                 FROM releases WHERE project = ?1 AND environment = ?2 RETURNING number",
+                params![project, environment, content, now()],
+                |row| row.get(0),
+            )
+        })
+    }
+
+    /// One release.
+    pub fn release(
+        &self,
+        project: &str,
+        environment: &str,
+        number: u64,
+    ) -> Result<Option<ReleaseRow>, StoreError> {
+        self.run("read a release", |db| {
+            db.query_row(
+                "SELECT number, content, created_at FROM releases \
+                 WHERE project = ?1 AND environment = ?2 AND number = ?3",
+                params![project, environment, number],
+                |row| {
+                    Ok(ReleaseRow {
+                        number: row.get(0)?,
+                        content: row.get(1)?,
+                        created_at: row.get(2)?,
+                    })
+                },
+            )
+            .optional()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_count_within_their_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("state.db")).unwrap();
+        assert_eq!(store.release_add("p", "production", "{}").unwrap(), 1);
+        assert_eq!(store.release_add("p", "production", "{}").unwrap(), 2);
+        assert_eq!(store.release_add("p", "staging", "{}").unwrap(), 1);
+        store.environment_remove("p", "production").unwrap();
+        assert_eq!(store.release("p", "production", 2).unwrap(), None);
+        assert_eq!(
+            store.release("p", "staging", 1).unwrap().unwrap().content,
+            "{}"
+        );
+    }
+}

@@ -1,0 +1,200 @@
+//! Names of images, the build cache and leases on stored objects.
+
+use rusqlite::{OptionalExtension, params};
+
+use crate::database::now;
+use crate::{Store, StoreError};
+
+/// A name and the manifest it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageRow {
+    /// Canonical reference.
+    pub reference: String,
+    /// Digest of the manifest.
+    pub manifest_digest: String,
+    /// When the name was last given.
+    pub created_at: i64,
+}
+
+/// One entry of the build cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheRow {
+    /// Digest of all the step depends on.
+    pub key: String,
+    /// JSON of the builder.
+    pub value: String,
+    /// When the entry last saved a step.
+    pub used_at: i64,
+}
+
+impl Store {
+    /// Lets `reference` stand for `manifest_digest`.
+    pub fn image_put(&self, reference: &str, manifest_digest: &str) -> Result<(), StoreError> {
+        self.run("name an image", |db| {
+            db.execute(
+                "INSERT INTO images VALUES (?1, ?2, ?3) ON CONFLICT (reference) DO UPDATE SET \
+                 manifest_digest = excluded.manifest_digest, created_at = excluded.created_at",
+                params![reference, manifest_digest, now()],
+            )
+            .map(drop)
+        })
+    }
+
+    /// What `reference` stands for.
+    pub fn image(&self, reference: &str) -> Result<Option<ImageRow>, StoreError> {
+        self.run("look an image up", |db| {
+            db.query_row(
+                "SELECT reference, manifest_digest, created_at FROM images WHERE reference = ?1",
+                [reference],
+                image_row,
+            )
+            .optional()
+        })
+    }
+
+    /// All names, in order.
+    pub fn images(&self) -> Result<Vec<ImageRow>, StoreError> {
+        self.run("list images", |db| {
+            db.prepare(
+                "SELECT reference, manifest_digest, created_at FROM images ORDER BY reference",
+            )?
+            .query_map([], image_row)?
+            .collect()
+        })
+    }
+
+    /// Forgets a name; `false` when there was none.
+    pub fn image_remove(&self, reference: &str) -> Result<bool, StoreError> {
+        self.run("remove an image's name", |db| {
+            db.execute("DELETE FROM images WHERE reference = ?1", [reference])
+                .map(|rows| rows > 0)
+        })
+    }
+
+    /// The cached result for `key`; marks it as used.
+    pub fn build_cache(&self, key: &str) -> Result<Option<String>, StoreError> {
+        self.run("read the build cache", |db| {
+            db.query_row(
+                "UPDATE build_cache SET used_at = ?2 WHERE key = ?1 RETURNING value",
+                params![key, now()],
+                |row| row.get(0),
+            )
+            .optional()
+        })
+    }
+
+    /// Keeps `value` for `key`; call it only once what the value names is durable.
+    pub fn build_cache_put(&self, key: &str, value: &str) -> Result<(), StoreError> {
+        self.run("write the build cache", |db| {
+            db.execute(
+                "INSERT INTO build_cache VALUES (?1, ?2, ?3, ?3) ON CONFLICT (key) DO UPDATE SET \
+                 value = excluded.value, used_at = excluded.used_at",
+                params![key, value, now()],
+            )
+            .map(drop)
+        })
+    }
+
+    /// All entries, the one unused for longest first.
+    pub fn build_cache_rows(&self) -> Result<Vec<CacheRow>, StoreError> {
+        self.run("list the build cache", |db| {
+            db.prepare("SELECT key, value, used_at FROM build_cache ORDER BY used_at, key")?
+                .query_map([], |row| {
+                    Ok(CacheRow {
+                        key: row.get(0)?,
+                        value: row.get(1)?,
+                        used_at: row.get(2)?,
+                    })
+                })?
+                .collect()
+        })
+    }
+
+    /// Forgets one entry.
+    pub fn build_cache_remove(&self, key: &str) -> Result<(), StoreError> {
+        self.run("remove a build cache entry", |db| {
+            db.execute("DELETE FROM build_cache WHERE key = ?1", [key])
+                .map(drop)
+        })
+    }
+
+    /// Makes `holder` hold exactly `objects`.
+    pub fn lease_put(&self, holder: &str, objects: &[String]) -> Result<(), StoreError> {
+        self.run("take a lease", |db| {
+            let transaction = db.transaction()?;
+            transaction.execute("DELETE FROM leases WHERE holder = ?1", [holder])?;
+            for object in objects {
+                transaction.execute(
+                    "INSERT OR IGNORE INTO leases VALUES (?1, ?2)",
+                    [holder, object],
+                )?;
+            }
+            transaction.commit()
+        })
+    }
+
+    /// Lets go of all that `holder` holds.
+    pub fn lease_release(&self, holder: &str) -> Result<(), StoreError> {
+        self.run("release a lease", |db| {
+            db.execute("DELETE FROM leases WHERE holder = ?1", [holder])
+                .map(drop)
+        })
+    }
+
+    /// All leases as (holder, object).
+    pub fn leases(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.run("list leases", |db| {
+            db.prepare("SELECT holder, object FROM leases ORDER BY holder, object")?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        })
+    }
+}
+
+fn image_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ImageRow> {
+    Ok(ImageRow {
+        reference: row.get(0)?,
+        manifest_digest: row.get(1)?,
+        created_at: row.get(2)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("state.db")).unwrap();
+        (dir, store)
+    }
+
+    #[test]
+    fn a_name_moves_to_the_newest_manifest() {
+        let (_dir, store) = store();
+        store
+            .image_put("docker.io/library/a:1", "sha256:1")
+            .unwrap();
+        store
+            .image_put("docker.io/library/a:1", "sha256:2")
+            .unwrap();
+        let row = store.image("docker.io/library/a:1").unwrap().unwrap();
+        assert_eq!(row.manifest_digest, "sha256:2");
+        assert!(store.image_remove("docker.io/library/a:1").unwrap());
+        assert!(!store.image_remove("docker.io/library/a:1").unwrap());
+    }
+
+    #[test]
+    fn a_lease_holds_exactly_what_was_given_last() {
+        let (_dir, store) = store();
+        store.lease_put("c1", &["a".into(), "b".into()]).unwrap();
+        store.lease_put("c1", &["b".into(), "c".into()]).unwrap();
+        let held = [
+            ("c1".to_owned(), "b".to_owned()),
+            ("c1".to_owned(), "c".to_owned()),
+        ];
+        assert_eq!(store.leases().unwrap(), held);
+        store.lease_release("c1").unwrap();
+        assert!(store.leases().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,46 @@
+CREATE TABLE settings (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE images (
+    reference       TEXT PRIMARY KEY,
+    manifest_digest TEXT NOT NULL,
+    created_at      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE build_cache (
+    key        TEXT PRIMARY KEY,
+    value      TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    used_at    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- A lease keeps objects (manifest or layer digests) from being pruned, for as long as its
+-- holder, e.g. a container or a release, exists.
+CREATE TABLE leases (
+    holder TEXT NOT NULL,
+    object TEXT NOT NULL,
+    PRIMARY KEY (holder, object)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE environments (
+    project     TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    -- Desired state (JSON of the release crate): the release that is wanted, the rollout under
+    -- way, scale overrides.
+    desired     TEXT NOT NULL,
+    updated_at  INTEGER NOT NULL,
+    PRIMARY KEY (project, environment)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE releases (
+    project     TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    -- Counts from 1 within its environment.
+    number      INTEGER NOT NULL,
+    -- Image digests and configuration of every service (JSON of the release crate).
+    content     TEXT NOT NULL,
+    created_at  INTEGER NOT NULL,
+    PRIMARY KEY (project, environment, number)
+) STRICT, WITHOUT ROWID;
