@@ -1,1 +1,46 @@
-//! (to be written)
+//! The daemon's interface: wire types, server routes and client.
+//!
+//! ```text
+//! havre up ──► Client ──► POST /v1/up (JSON) ─── <run>/api.sock ───► serve ──► impl Backend
+//!          ◄── Stream ◄── one JSON document per line ◄────────────── EventSink ◄──┘
+//! ```
+//!
+//! Every call is `POST /v1/<name>` with a JSON body, over HTTP/1 on a Unix socket that only root
+//! may open ([`Call`] is the table of them). Short calls answer with one document, long ones with
+//! a document per line ([`StreamItem`]), `exec` with an upgraded connection of frames.
+//!
+//! A long operation belongs to the daemon, not to the connection: when the client goes away the
+//! operation goes on. It ends early only when it is cancelled by its number ([`OperationId`]).
+//!
+//! The types here are the wire's own; of the domain only the validated
+//! [`havre_model::Project`] and the names in it travel. Fields may be added (readers ignore what
+//! they do not know), never renamed.
+//!
+//! Units: times are [`Timestamp`] (RFC 3339, UTC), durations milliseconds (`_ms`), sizes bytes
+//! (`_bytes`).
+
+mod backend;
+mod call;
+mod daemon;
+mod environment;
+mod error;
+mod exec;
+mod failure;
+mod image;
+mod log;
+mod operation;
+mod progress;
+mod time;
+
+pub use backend::*;
+pub use call::*;
+pub use daemon::*;
+pub use environment::*;
+pub use error::*;
+pub use exec::*;
+pub use failure::*;
+pub use image::*;
+pub use log::*;
+pub use operation::*;
+pub use progress::*;
+pub use time::*;

@@ -1,0 +1,151 @@
+//! Operations that change an environment.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use havre_model::{Project, ServiceName};
+use serde::{Deserialize, Serialize};
+
+use crate::{EnvironmentId, ReleaseId};
+
+/// Number of a running operation, for [`crate::Cancel`]; new after each start of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OperationId(pub u64);
+
+impl fmt::Display for OperationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl FromStr for OperationId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// Bring an environment to what the project says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpRequest {
+    /// The validated project; it names its environment.
+    pub project: Project,
+    /// How.
+    pub options: UpOptions,
+}
+
+/// How `up` goes about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpOptions {
+    /// Build images even where nothing seems to have changed.
+    pub build: bool,
+    /// Build without the layer cache.
+    pub no_cache: bool,
+    /// Ask registries for newer images.
+    pub pull: bool,
+}
+
+/// What `up` did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpOutcome {
+    /// Where.
+    pub environment: EnvironmentId,
+    /// The release that serves now.
+    pub release: ReleaseId,
+    /// The release that served before.
+    pub previous: Option<ReleaseId>,
+    /// `false`: everything was already as the project says.
+    pub changed: bool,
+    /// Where it answers, most general path first.
+    pub urls: Vec<String>,
+    /// How long it took.
+    pub elapsed_ms: u64,
+}
+
+/// Take an environment down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownRequest {
+    /// Which.
+    pub environment: EnvironmentId,
+    /// How.
+    pub options: DownOptions,
+}
+
+/// How `down` goes about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownOptions {
+    /// Remove its named volumes too; what is in them is lost.
+    pub volumes: bool,
+}
+
+/// What `down` did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownOutcome {
+    /// Which.
+    pub environment: EnvironmentId,
+    /// Replicas that were stopped.
+    pub replicas: u32,
+    /// Volumes that were removed.
+    pub removed_volumes: Vec<String>,
+    /// Volumes that were kept.
+    pub kept_volumes: Vec<String>,
+    /// What could not be removed and why; the rest was.
+    pub errors: Vec<String>,
+    /// How long it took.
+    pub elapsed_ms: u64,
+}
+
+/// Replace replicas by new ones of the same release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartRequest {
+    /// Where.
+    pub environment: EnvironmentId,
+    /// Empty: all services.
+    pub services: Vec<ServiceName>,
+}
+
+/// Change the number of replicas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScaleRequest {
+    /// Where.
+    pub environment: EnvironmentId,
+    /// Wished number by service; never empty.
+    pub replicas: BTreeMap<ServiceName, u32>,
+}
+
+/// What `restart` or `scale` did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeOutcome {
+    /// Where.
+    pub environment: EnvironmentId,
+    /// Services that were changed.
+    pub services: Vec<ServiceName>,
+    /// How long it took.
+    pub elapsed_ms: u64,
+}
+
+/// Ask a running operation to stop and to undo what it did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelRequest {
+    /// Which; the answer to the call that started it carries it.
+    pub operation: OperationId,
+}
+
+/// What a streaming call sends, one JSON document per line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamItem<E, O> {
+    /// News.
+    Event(E),
+    /// The end: it went well.
+    Done(O),
+    /// The end: it did not.
+    Error(crate::ApiError),
+}
+
+/// The answer of a call that has nothing to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Empty {}
