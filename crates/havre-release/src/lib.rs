@@ -1,1 +1,28 @@
-//! (to be written)
+//! Releases and how an environment moves from one to the next.
+//!
+//! ```text
+//! Project + image digests ─► Release ─┐
+//! Desired (persisted) ────────────────┼─► decide() ─► actions, next Desired
+//! Observed (replicas, edge) ──────────┘   routing() ─► who answers for each service
+//! ```
+//!
+//! Everything here is a function of values: no clock, no I/O. The caller observes, calls
+//! [`decide`], persists what changed, applies [`routing`], carries the actions out and starts
+//! over; it may die between any two of these. A rollout is one transaction over all services: new
+//! replicas come up beside the old ones, traffic moves when every service is ready, and until then
+//! any failure leads back to the release before.
+
+mod decide;
+mod desired;
+mod ids;
+mod observed;
+mod order;
+mod release;
+mod routing;
+
+pub use decide::{Action, Decision, decide};
+pub use desired::{Desired, Failure, FailureKind, Intent, JobId, Phase, Policy, Rollout};
+pub use observed::{EdgeView, ExitInfo, Observed, Replica, ReplicaId, ReplicaState, Role};
+pub use order::dependency_order;
+pub use release::{Release, ServiceDigest, ServiceRelease, Strategy, StrategyReason};
+pub use routing::{Routing, ServiceRouting, routing};

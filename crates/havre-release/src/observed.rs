@@ -1,0 +1,140 @@
+//! What is seen of an environment, in the planner's words.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::SystemTime;
+
+use havre_model::ServiceName;
+use serde::{Deserialize, Serialize};
+
+use crate::{JobId, ServiceDigest};
+
+/// A replica's (or job's) id, chosen by [`crate::decide`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReplicaId(pub String);
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One look at an environment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// All replicas and jobs, dead ones too.
+    pub replicas: Vec<Replica>,
+    /// What the edge reports; `None` while it cannot be reached.
+    pub edge: Option<EdgeView>,
+    /// When a replica that had been named by [`crate::routing`] ceased to be.
+    pub unrouted_since: BTreeMap<ReplicaId, SystemTime>,
+}
+
+/// A replica or a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replica {
+    /// Identity.
+    pub id: ReplicaId,
+    /// Its service.
+    pub service: ServiceName,
+    /// What it is there for.
+    pub role: Role,
+    /// Its state.
+    pub state: ReplicaState,
+}
+
+/// What a container is there for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Serves, in a slot of its service.
+    Replica {
+        /// Its configuration.
+        digest: ServiceDigest,
+        /// 0-based.
+        slot: u32,
+    },
+    /// Runs once for a release.
+    Job {
+        /// Which.
+        job: JobId,
+        /// Number of the release.
+        release: u64,
+    },
+}
+
+/// State of a replica.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReplicaState {
+    /// Running, without a verdict.
+    Starting {
+        /// Since when it runs.
+        since: SystemTime,
+    },
+    /// Running and fit to serve.
+    Ready,
+    /// Running, but its health check says no.
+    Unhealthy {
+        /// Output of the newest probe.
+        probe: String,
+    },
+    /// Its process has ended and is about to be started again.
+    Restarting {
+        /// How it ended.
+        exit: ExitInfo,
+        /// Starts after the first.
+        restarts: u32,
+    },
+    /// Could not be started.
+    CannotStart {
+        /// Why.
+        reason: String,
+        /// When that was seen first; `None` right after a restart of the control plane.
+        since: Option<SystemTime>,
+    },
+    /// Told to stop, not yet gone.
+    Stopping,
+    /// Ended for good.
+    Ended {
+        /// How.
+        exit: ExitInfo,
+    },
+    /// Vanished with its supervisor.
+    Lost,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitInfo {
+    /// Exit code, 128 + signal for a signal.
+    pub code: i32,
+    /// The signal.
+    pub signal: Option<i32>,
+    /// The kernel killed it for memory.
+    pub oom_killed: bool,
+    /// Ended because it was told to.
+    pub requested: bool,
+}
+
+/// The edge's view.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EdgeView {
+    /// Replicas that get new requests.
+    pub serving: BTreeSet<ReplicaId>,
+    /// Requests and streams in flight by replica; absent: none.
+    pub in_flight: BTreeMap<ReplicaId, u64>,
+}
+
+impl ReplicaState {
+    /// Whether its process may be running.
+    pub fn is_live(&self) -> bool {
+        match self {
+            Self::Starting { .. }
+            | Self::Ready
+            | Self::Unhealthy { .. }
+            | Self::Restarting { .. }
+            | Self::Stopping => true,
+            Self::CannotStart { .. } | Self::Ended { .. } | Self::Lost => false,
+        }
+    }
+}
