@@ -1,0 +1,404 @@
+//! Quotes, escapes and variables of a word.
+//!
+//! `$x`, `${x}`, `${x:-word}`, `${x-word}`, `:+`, `+`, `:?`, `?`, `#`, `##`, `%`, `%%`, `/a/b` and
+//! `//a/b`. Patterns know `*` and `?`. A name that is not set is empty.
+
+/// Why a word cannot be expanded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExpandError {
+    /// A quote without its end.
+    #[error("the quote {0} has no end")]
+    OpenQuote(char),
+    /// `${` without `}`.
+    #[error("${{ has no closing }}")]
+    OpenBrace,
+    /// `${x/a` without the second `/`.
+    #[error("${{{0}/… needs a second /")]
+    MissingSlash(String),
+    /// `${}`, `${{…` or `${:…`.
+    #[error("${{ must be followed by a variable's name")]
+    BadSubstitution,
+    /// `${x^y}` and the like.
+    #[error("${{{name}{modifier}…}} is not a known form")]
+    Modifier {
+        /// The variable.
+        name: String,
+        /// What follows it.
+        modifier: String,
+    },
+    /// `${x:?message}` of a variable without a value.
+    #[error("{name}: {message}")]
+    Required {
+        /// The variable.
+        name: String,
+        /// As the author put it.
+        message: String,
+    },
+    /// A backslash in a pattern before something else than `*`, `?` or `\`.
+    #[error("pattern {0:?} has an escape that means nothing")]
+    Pattern(String),
+}
+
+/// Where values come from; `None` is unset.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Expands a word: quotes are removed.
+pub fn expand(word: &str, escape: char, lookup: Lookup<'_>) -> Result<String, ExpandError> {
+    Ok(Lexer::new(word, escape, true, lookup)
+        .until(None, false)?
+        .text)
+}
+
+/// Expands and then splits at white space that no quote protects.
+pub fn expand_words(
+    text: &str,
+    escape: char,
+    lookup: Lookup<'_>,
+) -> Result<Vec<String>, ExpandError> {
+    Ok(Lexer::new(text, escape, true, lookup)
+        .until(None, false)?
+        .words())
+}
+
+/// Expands the body of a heredoc: quotes are ordinary characters.
+pub fn expand_heredoc(text: &str, lookup: Lookup<'_>) -> Result<String, ExpandError> {
+    Ok(Lexer::new(text, '\\', false, lookup)
+        .until(None, false)?
+        .text)
+}
+
+struct Lexer<'a> {
+    chars: Vec<char>,
+    at: usize,
+    escape: char,
+    quotes: bool,
+    lookup: Lookup<'a>,
+}
+
+/// The same text twice: as one string and as words.
+#[derive(Default)]
+struct Output {
+    text: String,
+    done: Vec<String>,
+    word: String,
+}
+
+impl Output {
+    fn split(&mut self, c: char) {
+        self.text.push(c);
+        if c.is_whitespace() {
+            if !self.word.is_empty() {
+                self.done.push(std::mem::take(&mut self.word));
+            }
+        } else {
+            self.word.push(c);
+        }
+    }
+
+    fn whole(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.word.push_str(text);
+    }
+
+    fn words(mut self) -> Vec<String> {
+        if !self.word.is_empty() {
+            self.done.push(self.word);
+        }
+        self.done
+    }
+}
+
+impl<'a> Lexer<'a> {
+    fn new(text: &str, escape: char, quotes: bool, lookup: Lookup<'a>) -> Self {
+        Self {
+            chars: text.chars().collect(),
+            at: 0,
+            escape,
+            quotes,
+            lookup,
+        }
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.chars.get(self.at).copied()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.peek();
+        self.at += usize::from(c.is_some());
+        c
+    }
+
+    /// Reads up to `stop` (which is consumed) or the end of the text. `raw` keeps escapes in the
+    /// output, for patterns that interpret them later.
+    fn until(&mut self, stop: Option<char>, raw: bool) -> Result<Output, ExpandError> {
+        let mut out = Output::default();
+        while let Some(c) = self.next() {
+            if Some(c) == stop {
+                return Ok(out);
+            }
+            match c {
+                '\'' if self.quotes => out.whole(&self.single_quoted()?),
+                '"' if self.quotes => out.whole(&self.double_quoted(raw)?),
+                '$' => {
+                    for c in self.dollar()?.chars() {
+                        out.split(c);
+                    }
+                }
+                c if c == self.escape => {
+                    if raw {
+                        out.whole(c.encode_utf8(&mut [0; 4]));
+                    }
+                    if let Some(escaped) = self.next() {
+                        out.whole(escaped.encode_utf8(&mut [0; 4]));
+                    }
+                }
+                c => out.split(c),
+            }
+        }
+        match stop {
+            None => Ok(out),
+            Some('/') => Err(ExpandError::MissingSlash(String::new())),
+            Some(_) => Err(ExpandError::OpenBrace),
+        }
+    }
+
+    fn single_quoted(&mut self) -> Result<String, ExpandError> {
+        let mut text = String::new();
+        while let Some(c) = self.next() {
+            if c == '\'' {
+                return Ok(text);
+            }
+            text.push(c);
+        }
+        Err(ExpandError::OpenQuote('\''))
+    }
+
+    fn double_quoted(&mut self, raw: bool) -> Result<String, ExpandError> {
+        let mut text = String::new();
+        while let Some(c) = self.next() {
+            match c {
+                '"' => return Ok(text),
+                '$' => text.push_str(&self.dollar()?),
+                c if c == self.escape => {
+                    let special = |n: char| n == '"' || n == '$' || n == self.escape;
+                    match self.peek() {
+                        Some(n) if special(n) => {
+                            if raw {
+                                text.push(c);
+                            }
+                            text.extend(self.next());
+                        }
+                        Some(_) => text.push(c),
+                        None => {}
+                    }
+                }
+                c => text.push(c),
+            }
+        }
+        Err(ExpandError::OpenQuote('"'))
+    }
+
+    /// What stands behind a `$`.
+    fn dollar(&mut self) -> Result<String, ExpandError> {
+        if self.peek() != Some('{') {
+            let name = self.name();
+            if name.is_empty() {
+                return Ok("$".to_owned());
+            }
+            return Ok((self.lookup)(&name).unwrap_or_default());
+        }
+        self.at += 1;
+        match self.peek() {
+            None => return Err(ExpandError::OpenBrace),
+            Some('{' | '}' | ':') => return Err(ExpandError::BadSubstitution),
+            Some(_) => {}
+        }
+        let name = self.name();
+        let value = (self.lookup)(&name);
+        match self.next() {
+            None => Err(ExpandError::OpenBrace),
+            Some('}') => Ok(value.unwrap_or_default()),
+            Some(':') => {
+                let modifier = self.next().ok_or(ExpandError::OpenBrace)?;
+                if !['-', '+', '?'].contains(&modifier) {
+                    return Err(ExpandError::Modifier {
+                        name,
+                        modifier: format!(":{modifier}"),
+                    });
+                }
+                self.conditional(&name, value.filter(|v| !v.is_empty()), modifier, "empty")
+            }
+            Some(modifier @ ('-' | '+' | '?')) => self.conditional(&name, value, modifier, "unset"),
+            Some(side @ ('#' | '%')) => self.trimmed(&value.unwrap_or_default(), side),
+            Some('/') => self.replaced(&name, &value.unwrap_or_default()),
+            Some(other) => Err(ExpandError::Modifier {
+                name,
+                modifier: other.to_string(),
+            }),
+        }
+    }
+
+    fn name(&mut self) -> String {
+        let mut name = String::new();
+        while let Some(c) = self.peek() {
+            let special = matches!(c, '@' | '*' | '#' | '?' | '-' | '$' | '!');
+            if name.is_empty() && special {
+                self.at += 1;
+                return c.to_string();
+            }
+            let digits_only = name.starts_with(|d: char| d.is_ascii_digit());
+            if !(c.is_alphanumeric() || c == '_') || (digits_only && !c.is_ascii_digit()) {
+                break;
+            }
+            name.push(c);
+            self.at += 1;
+        }
+        name
+    }
+
+    fn conditional(
+        &mut self,
+        name: &str,
+        value: Option<String>,
+        modifier: char,
+        missing: &str,
+    ) -> Result<String, ExpandError> {
+        let word = self.until(Some('}'), false)?.text;
+        match (modifier, value) {
+            ('+', Some(_)) => Ok(word),
+            ('+', None) => Ok(String::new()),
+            ('-', None) => Ok(word),
+            (_, Some(value)) => Ok(value),
+            (_, None) => Err(ExpandError::Required {
+                name: name.to_owned(),
+                message: if word.is_empty() {
+                    format!("is not allowed to be {missing}")
+                } else {
+                    word
+                },
+            }),
+        }
+    }
+
+    /// `${x#p}`, `${x##p}`, `${x%p}`, `${x%%p}`.
+    fn trimmed(&mut self, value: &str, side: char) -> Result<String, ExpandError> {
+        let word = self.until(Some('}'), true)?.text;
+        let (longest, pattern) = match word.strip_prefix(side) {
+            Some(pattern) => (true, pattern),
+            None => (false, word.as_str()),
+        };
+        let pattern = Pattern::compile(pattern)?;
+        let value: Vec<char> = value.chars().collect();
+        let fits: Vec<usize> = if side == '#' {
+            pattern.ends(&value)
+        } else {
+            (0..=value.len())
+                .rev()
+                .filter(|&s| pattern.whole(&value[s..]))
+                .collect()
+        };
+        // `fits` is ordered from the shortest match to the longest.
+        let cut = if longest { fits.last() } else { fits.first() };
+        Ok(match (cut, side) {
+            (None, _) => value.iter().collect(),
+            (Some(&cut), '#') => value[cut..].iter().collect(),
+            (Some(&cut), _) => value[..cut].iter().collect(),
+        })
+    }
+
+    /// `${x/pattern/replacement}` and `${x//pattern/replacement}`.
+    fn replaced(&mut self, name: &str, value: &str) -> Result<String, ExpandError> {
+        let all = self.peek() == Some('/');
+        self.at += usize::from(all);
+        let named = |error| match error {
+            ExpandError::MissingSlash(_) => ExpandError::MissingSlash(name.to_owned()),
+            error => error,
+        };
+        let pattern = Pattern::compile(&self.until(Some('/'), true).map_err(named)?.text)?;
+        let replacement = self.until(Some('}'), true)?.text;
+        let value: Vec<char> = value.chars().collect();
+        let mut out = String::new();
+        let mut at = 0;
+        while at < value.len() {
+            match pattern.ends(&value[at..]).last().copied() {
+                Some(length) if length > 0 => {
+                    out.push_str(&replacement);
+                    at += length;
+                    if !all {
+                        break;
+                    }
+                }
+                _ => {
+                    out.push(value[at]);
+                    at += 1;
+                }
+            }
+        }
+        out.extend(&value[at..]);
+        Ok(out)
+    }
+}
+
+/// A shell pattern without brackets.
+struct Pattern(Vec<Piece>);
+
+enum Piece {
+    One(char),
+    AnyOne,
+    AnyMany,
+}
+
+impl Pattern {
+    fn compile(text: &str) -> Result<Self, ExpandError> {
+        let mut pieces = Vec::new();
+        let mut chars = text.chars();
+        while let Some(c) = chars.next() {
+            pieces.push(match c {
+                '*' => Piece::AnyMany,
+                '?' => Piece::AnyOne,
+                '\\' => match chars.next() {
+                    Some(c @ ('*' | '?' | '\\' | '}' | '/')) => Piece::One(c),
+                    _ => return Err(ExpandError::Pattern(text.to_owned())),
+                },
+                c => Piece::One(c),
+            });
+        }
+        Ok(Self(pieces))
+    }
+
+    /// Lengths of all prefixes of `value` that match, ascending. O(pattern × value).
+    fn ends(&self, value: &[char]) -> Vec<usize> {
+        let mut reached = vec![false; value.len() + 1];
+        reached[0] = true;
+        for piece in &self.0 {
+            let mut after = vec![false; value.len() + 1];
+            match piece {
+                Piece::AnyMany => {
+                    let mut any = false;
+                    for (at, was) in reached.iter().enumerate() {
+                        any |= was;
+                        after[at] = any;
+                    }
+                }
+                Piece::AnyOne => after[1..].copy_from_slice(&reached[..value.len()]),
+                Piece::One(c) => {
+                    for at in 0..value.len() {
+                        after[at + 1] = reached[at] && value[at] == *c;
+                    }
+                }
+            }
+            reached = after;
+        }
+        reached
+            .iter()
+            .enumerate()
+            .filter(|(_, yes)| **yes)
+            .map(|(at, _)| at)
+            .collect()
+    }
+
+    fn whole(&self, value: &[char]) -> bool {
+        self.ends(value).last() == Some(&value.len())
+    }
+}
