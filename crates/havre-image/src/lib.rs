@@ -1,4 +1,39 @@
 //! Images: content store, transfer, unpacking, snapshots and the Dockerfile builder.
+//!
+//! ```text
+//! registry ─ pull ─┐                        ┌─► export
+//! tar, OCI ─ import ┼─► blobs ─ unpack ─► layers ─► overlay ─► containers
+//! Dockerfile ─ build ┘                       ▲                  │
+//!                                            └─ layer_from_upper ┘
+//! ```
+//!
+//! Everything is addressed by content and immutable; names, leases and the build cache are rows
+//! of `havre-store`. Sizes are bytes, times of images are RFC 3339 texts as their makers wrote
+//! them. Formats: OCI image specification 1.1, Docker image specification 1.2.
 
+mod archive;
+mod blobs;
+mod compression;
+pub mod config;
+mod diff;
+mod digest;
 pub mod dockerfile;
+mod gc;
+mod images;
+mod layers;
+pub mod manifest;
 pub mod overlay;
+mod reference;
+mod unpack;
+
+pub use archive::{Entry, EntryKind, TarError, TarReader, TarWriter};
+pub use blobs::BlobError;
+pub use config::ImageConfig;
+pub use diff::DiffError;
+pub use digest::{Digest, DigestError, Hashing};
+pub use gc::{Freed, Hold, PruneError, PrunePolicy};
+pub use images::{CommitError, Image, ImageError, Images, Layer, Named, OpenError};
+pub use layers::{LayerError, chain_id};
+pub use manifest::Platform;
+pub use reference::{ImageRef, RefError};
+pub use unpack::{Capped, Limits, StreamLimit, UnpackError, Unpacked, Unpacker};

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_string,
-    fsmount, fsopen, move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
 /// The folders of one overlay.
@@ -42,10 +42,20 @@ impl Overlay {
         if let Some(writable) = &self.upper {
             fsconfig_set_string(&fs, "upperdir", &writable.upper)?;
             fsconfig_set_string(&fs, "workdir", &writable.work)?;
+            // An upper may become a layer, and a layer has no words for these.
+            fsconfig_set_string(&fs, "redirect_dir", "nofollow")?;
+            fsconfig_set_string(&fs, "metacopy", "off")?;
+            fsconfig_set_string(&fs, "index", "off")?;
         }
         fsconfig_create(&fs)?;
         let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-        move_mount(&mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        move_mount(
+            &mount,
+            "",
+            CWD,
+            target,
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+        )?;
         Ok(())
     }
 }

@@ -1,0 +1,515 @@
+//! Streaming tar reader.
+
+use std::io::{self, Read};
+
+use super::{BLOCK, Entry, EntryKind, MAX_PATH};
+
+/// The most an extension header (long name, PAX records) may hold: xattrs are at most 64 KiB each.
+const MAX_EXTENSION: u64 = 1 << 20;
+
+/// What is wrong with an archive.
+#[derive(Debug, thiserror::Error)]
+pub enum TarError {
+    /// The source failed.
+    #[error("cannot read the archive at byte {offset}")]
+    Read {
+        /// Bytes read before.
+        offset: u64,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The archive breaks the format.
+    #[error("the archive is damaged at byte {offset}: {reason}")]
+    Damaged {
+        /// Bytes read before.
+        offset: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The archive uses a form that is not supported.
+    #[error("the archive has {what} at byte {offset}, which is not supported")]
+    Unsupported {
+        /// Bytes read before.
+        offset: u64,
+        /// The form.
+        what: &'static str,
+    },
+}
+
+/// Reads entries one after another; content not read is skipped.
+pub struct TarReader<R> {
+    inner: R,
+    offset: u64,
+    /// Content of the current entry not yet read.
+    content: u64,
+    /// Zeros that follow the content.
+    padding: u64,
+    done: bool,
+}
+
+/// What extension headers say about the entry that follows them.
+#[derive(Default)]
+struct Extension {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    mtime: Option<(i64, u32)>,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl<R: Read> TarReader<R> {
+    /// Reads an uncompressed archive from `inner`.
+    pub fn new(inner: R) -> Self {
+        Self {
+            inner,
+            offset: 0,
+            content: 0,
+            padding: 0,
+            done: false,
+        }
+    }
+
+    /// The next entry; `None` after the last.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
+        let mut extension = Extension::default();
+        loop {
+            self.skip_content()?;
+            let Some(header) = self.next_header()? else {
+                return Ok(None);
+            };
+            let size = self.number(&header[124..136])?;
+            match header[156] {
+                b'L' => extension.path = Some(until_nul(&self.extension_body(size)?).to_vec()),
+                b'K' => extension.link = Some(until_nul(&self.extension_body(size)?).to_vec()),
+                b'x' => {
+                    let body = self.extension_body(size)?;
+                    self.pax(&body, &mut extension)?;
+                }
+                b'g' => drop(self.extension_body(size)?),
+                kind => return self.entry(&header, kind, size, extension).map(Some),
+            }
+        }
+    }
+
+    /// Where the content of the current entry starts.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The source; what follows the end of the archive is unread.
+    pub fn into_inner(self) -> R {
+        self.inner
+    }
+
+    fn entry(
+        &mut self,
+        header: &[u8; BLOCK],
+        kind: u8,
+        size: u64,
+        extension: Extension,
+    ) -> Result<Entry, TarError> {
+        let path = match extension.path {
+            Some(path) => path,
+            None => short_path(header),
+        };
+        let link = match extension.link {
+            Some(link) => link,
+            None => until_nul(&header[157..257]).to_vec(),
+        };
+        if path.len() > MAX_PATH || link.len() > MAX_PATH {
+            return Err(self.damaged("a path is longer than 4096 bytes"));
+        }
+        if path.contains(&0) || link.contains(&0) {
+            return Err(self.damaged("a path holds a zero byte"));
+        }
+        let kind = self.kind(header, kind, &path)?;
+        let size = match kind {
+            EntryKind::File => extension.size.unwrap_or(size),
+            _ => 0,
+        };
+        self.content = size;
+        self.padding = padding(size);
+        let (mtime, mtime_nanos) = match extension.mtime {
+            Some(mtime) => mtime,
+            None => (self.signed(&header[136..148])?, 0),
+        };
+        Ok(Entry {
+            path,
+            kind,
+            link,
+            size,
+            mode: self.small(&header[100..108])? & 0o7777,
+            uid: extension
+                .uid
+                .map_or_else(|| self.small(&header[108..116]), Ok)?,
+            gid: extension
+                .gid
+                .map_or_else(|| self.small(&header[116..124]), Ok)?,
+            mtime,
+            mtime_nanos,
+            xattrs: extension.xattrs,
+        })
+    }
+
+    fn kind(&self, header: &[u8; BLOCK], kind: u8, path: &[u8]) -> Result<EntryKind, TarError> {
+        let device = || -> Result<(u32, u32), TarError> {
+            Ok((
+                self.small(&header[329..337])?,
+                self.small(&header[337..345])?,
+            ))
+        };
+        Ok(match kind {
+            // Before ustar a folder was a file whose name ends in a slash.
+            b'0' | 0 if path.ends_with(b"/") => EntryKind::Directory,
+            b'0' | 0 | b'7' => EntryKind::File,
+            b'1' => EntryKind::HardLink,
+            b'2' => EntryKind::Symlink,
+            b'3' => {
+                let (major, minor) = device()?;
+                EntryKind::CharDevice { major, minor }
+            }
+            b'4' => {
+                let (major, minor) = device()?;
+                EntryKind::BlockDevice { major, minor }
+            }
+            b'5' => EntryKind::Directory,
+            b'6' => EntryKind::Fifo,
+            b'S' => return Err(self.unsupported("a sparse file")),
+            _ => return Err(self.unsupported("an entry of an unknown type")),
+        })
+    }
+
+    /// The next header whose checksum holds; `None` at the end (zeros, or nothing more).
+    fn next_header(&mut self) -> Result<Option<[u8; BLOCK]>, TarError> {
+        if self.done {
+            return Ok(None);
+        }
+        let mut header = [0; BLOCK];
+        let read = self.read_up_to(&mut header)?;
+        if read == 0 || header.iter().all(|byte| *byte == 0) {
+            self.done = true;
+            return Ok(None);
+        }
+        if read < BLOCK {
+            return Err(self.damaged("it ends inside a header"));
+        }
+        let sum: u64 = header
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| {
+                u64::from(if (148..156).contains(&at) {
+                    b' '
+                } else {
+                    *byte
+                })
+            })
+            .sum();
+        if self.number(&header[148..156])? != sum {
+            return Err(self.damaged("the checksum of a header is wrong"));
+        }
+        Ok(Some(header))
+    }
+
+    fn extension_body(&mut self, size: u64) -> Result<Vec<u8>, TarError> {
+        if size > MAX_EXTENSION {
+            return Err(self.damaged("an extension header is larger than 1 MiB"));
+        }
+        let whole = size + padding(size);
+        let mut body = vec![0; usize::try_from(whole).unwrap_or(usize::MAX)];
+        if self.read_up_to(&mut body)? < body.len() {
+            return Err(self.damaged("it ends inside an extension header"));
+        }
+        body.truncate(usize::try_from(size).unwrap_or(usize::MAX));
+        Ok(body)
+    }
+
+    /// Reads PAX records: `length key=value\n`, where length counts the whole record.
+    fn pax(&self, mut records: &[u8], extension: &mut Extension) -> Result<(), TarError> {
+        while !records.is_empty() {
+            let (record, rest) =
+                pax_record(records).ok_or_else(|| self.damaged("a PAX record is malformed"))?;
+            let (key, value) = record;
+            self.apply(key, value, extension)?;
+            records = rest;
+        }
+        Ok(())
+    }
+
+    fn apply(&self, key: &[u8], value: &[u8], into: &mut Extension) -> Result<(), TarError> {
+        let malformed = || self.damaged("the value of a PAX record is malformed");
+        let text = || std::str::from_utf8(value).map_err(|_| malformed());
+        match key {
+            b"path" => into.path = Some(value.to_vec()),
+            b"linkpath" => into.link = Some(value.to_vec()),
+            b"size" => into.size = Some(text()?.parse().map_err(|_| malformed())?),
+            b"uid" => into.uid = Some(text()?.parse().map_err(|_| malformed())?),
+            b"gid" => into.gid = Some(text()?.parse().map_err(|_| malformed())?),
+            b"mtime" => into.mtime = Some(pax_time(text()?).ok_or_else(malformed)?),
+            _ if key.starts_with(b"GNU.sparse.") => {
+                return Err(self.unsupported("a sparse file"));
+            }
+            _ => {
+                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                    into.xattrs.retain(|(known, _)| known != name);
+                    into.xattrs.push((name.to_vec(), value.to_vec()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn skip_content(&mut self) -> Result<(), TarError> {
+        let mut left = self.content.saturating_add(self.padding);
+        let mut buffer = [0; 8192];
+        while left > 0 {
+            let most = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let read = self.read_up_to(&mut buffer[..most])?;
+            if read == 0 {
+                return Err(self.damaged("it ends inside a file"));
+            }
+            left -= read as u64;
+        }
+        self.content = 0;
+        self.padding = 0;
+        Ok(())
+    }
+
+    /// Fills `buffer` as far as the source goes.
+    fn read_up_to(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.inner.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(read) => {
+                    filled += read;
+                    self.offset += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => {
+                    return Err(TarError::Read {
+                        offset: self.offset,
+                        source,
+                    });
+                }
+            }
+        }
+        Ok(filled)
+    }
+
+    fn number(&self, field: &[u8]) -> Result<u64, TarError> {
+        u64::try_from(self.signed(field)?).map_err(|_| self.damaged("a number is negative"))
+    }
+
+    fn small(&self, field: &[u8]) -> Result<u32, TarError> {
+        u32::try_from(self.number(field)?).map_err(|_| self.damaged("a number is too large"))
+    }
+
+    /// Octal text, or GNU's big-endian two's complement marked by the top bit.
+    fn signed(&self, field: &[u8]) -> Result<i64, TarError> {
+        let number = if field[0] & 0x80 != 0 {
+            base256(field)
+        } else {
+            octal(field)
+        };
+        number.ok_or_else(|| self.damaged("a number is malformed"))
+    }
+
+    fn damaged(&self, reason: &'static str) -> TarError {
+        TarError::Damaged {
+            offset: self.offset,
+            reason,
+        }
+    }
+
+    fn unsupported(&self, what: &'static str) -> TarError {
+        TarError::Unsupported {
+            offset: self.offset,
+            what,
+        }
+    }
+}
+
+/// Reads the content of the current entry.
+impl<R: Read> Read for TarReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.content).map_or(buffer.len(), |n| n.min(buffer.len()));
+        if most == 0 {
+            return Ok(0);
+        }
+        let read = self.inner.read(&mut buffer[..most])?;
+        if read == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the archive ends inside a file",
+            ));
+        }
+        self.content -= read as u64;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
+fn short_path(header: &[u8; BLOCK]) -> Vec<u8> {
+    let name = until_nul(&header[..100]);
+    let prefix = until_nul(&header[345..500]);
+    // GNU's header (version " \0") keeps other things where ustar has the prefix.
+    if &header[257..263] != b"ustar\0" || prefix.is_empty() {
+        return name.to_vec();
+    }
+    [prefix, b"/", name].concat()
+}
+
+pub(super) fn padding(size: u64) -> u64 {
+    size.wrapping_neg() % BLOCK as u64
+}
+
+fn until_nul(field: &[u8]) -> &[u8] {
+    let end = field.iter().position(|byte| *byte == 0);
+    &field[..end.unwrap_or(field.len())]
+}
+
+fn octal(field: &[u8]) -> Option<i64> {
+    let text = until_nul(field).trim_ascii();
+    text.iter().try_fold(0_i64, |number, digit| match digit {
+        b'0'..=b'7' => number.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
+        _ => None,
+    })
+}
+
+fn base256(field: &[u8]) -> Option<i64> {
+    let negative = field[0] & 0x40 != 0;
+    let first = if negative {
+        i64::from(field[0]) - 0x100
+    } else {
+        i64::from(field[0] & 0x7f)
+    };
+    field[1..].iter().try_fold(first, |number, byte| {
+        number.checked_mul(256)?.checked_add(i64::from(*byte))
+    })
+}
+
+type Record<'a> = (&'a [u8], &'a [u8]);
+
+fn pax_record(records: &[u8]) -> Option<(Record<'_>, &[u8])> {
+    let space = records.iter().position(|byte| *byte == b' ')?;
+    let length: usize = std::str::from_utf8(&records[..space]).ok()?.parse().ok()?;
+    let record = records.get(space + 1..length)?;
+    let record = record.strip_suffix(b"\n")?;
+    let equals = record.iter().position(|byte| *byte == b'=')?;
+    Some((
+        (&record[..equals], &record[equals + 1..]),
+        &records[length..],
+    ))
+}
+
+/// `seconds[.fraction]`; the fraction counts upwards, also before the epoch.
+fn pax_time(text: &str) -> Option<(i64, u32)> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let whole: i64 = seconds.parse().ok()?;
+    if !fraction.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let nanos: u32 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    if seconds.starts_with('-') && nanos > 0 {
+        return Some((whole.checked_sub(1)?, 1_000_000_000 - nanos));
+    }
+    Some((whole, nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_both_forms() {
+        assert_eq!(octal(b"0000644\0"), Some(0o644));
+        assert_eq!(octal(b"  644 \0\0"), Some(0o644));
+        assert_eq!(octal(b"\0\0\0"), Some(0));
+        assert_eq!(octal(b"0000648\0"), None);
+        assert_eq!(base256(&[0x80, 0, 0, 0, 0, 0, 1, 0]), Some(256));
+        assert_eq!(base256(&[0xff; 12]), Some(-1));
+        assert_eq!(
+            base256(&[
+                0x80, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0
+            ]),
+            None
+        );
+    }
+
+    #[test]
+    fn times_before_the_epoch_too() {
+        assert_eq!(pax_time("1.5"), Some((1, 500_000_000)));
+        assert_eq!(pax_time("-1.25"), Some((-2, 750_000_000)));
+        assert_eq!(pax_time("7"), Some((7, 0)));
+        assert_eq!(pax_time("1.x"), None);
+    }
+
+    #[test]
+    fn records_lie_about_their_length_in_vain() {
+        assert!(pax_record(b"11 path=ab\n").is_some());
+        assert!(pax_record(b"99 path=ab\n").is_none());
+        assert!(pax_record(b"3 path=ab\n").is_none());
+        assert!(pax_record(b"18446744073709551615 path=ab\n").is_none());
+        assert!(pax_record(b"0 path=ab\n").is_none());
+    }
+
+    #[test]
+    fn a_huge_extension_is_refused_before_it_is_read() {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_size(1 << 40);
+        header.set_cksum();
+        let error = TarReader::new(header.as_bytes().as_slice())
+            .next_entry()
+            .unwrap_err();
+        assert!(error.to_string().contains("1 MiB"), "{error}");
+    }
+
+    #[test]
+    fn a_size_near_the_largest_number_does_not_overflow() {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_size(u64::MAX / 2);
+        header.set_cksum();
+        let mut reader = TarReader::new(header.as_bytes().as_slice());
+        assert_eq!(reader.next_entry().unwrap().unwrap().size, u64::MAX / 2);
+        assert!(reader.next_entry().is_err());
+    }
+
+    #[test]
+    fn archives_of_other_writers_are_read() {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(5);
+        header.set_mode(0o4755);
+        header.set_uid(1000);
+        header.set_mtime(42);
+        let long = "d/".repeat(120) + "f";
+        builder
+            .append_data(&mut header, &long, b"hello".as_slice())
+            .unwrap();
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        builder.append_link(&mut header, "l", "/t").unwrap();
+        let bytes = builder.into_inner().unwrap();
+        let mut reader = TarReader::new(bytes.as_slice());
+        let file = reader.next_entry().unwrap().unwrap();
+        assert_eq!(file.display_path(), long);
+        assert_eq!(
+            (file.mode, file.uid, file.mtime, file.size),
+            (0o4755, 1000, 42, 5)
+        );
+        let mut content = String::new();
+        reader.read_to_string(&mut content).unwrap();
+        assert_eq!(content, "hello");
+        let link = reader.next_entry().unwrap().unwrap();
+        assert_eq!(
+            (link.kind, link.link.as_slice()),
+            (EntryKind::Symlink, b"/t".as_slice())
+        );
+        assert!(reader.next_entry().unwrap().is_none());
+    }
+}

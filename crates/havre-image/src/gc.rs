@@ -1,0 +1,427 @@
+//! Leases, removal and pruning: mark from names, leases and (if wanted) the build cache, sweep
+//! the rest.
+//!
+//! Two rules protect work under way. An operation that relies on an object which is already
+//! there marks it as just used (its modification time), and one that makes an object makes it
+//! now; an operation under way holds back the sweep of anything used since it started.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use havre_store::StoreError;
+
+use crate::images::{Image, ImageError, Images, Inner, locked};
+use crate::layers::LayerError;
+use crate::manifest::Manifest;
+use crate::{Digest, ImageRef};
+
+/// The clock of file systems ticks more slowly than that of processes.
+const CLOCK_SLACK: Duration = Duration::from_secs(1);
+
+/// While it lives, no object that is made or used after its start is removed.
+pub struct Hold {
+    inner: Arc<Inner>,
+    id: u64,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        locked(&self.inner.holds).started.remove(&self.id);
+    }
+}
+
+/// What pruning may remove.
+#[derive(Clone, Debug)]
+pub struct PrunePolicy {
+    /// Objects used within this time stay.
+    pub older_than: Duration,
+    /// Layers that only the build cache refers to stay.
+    pub keep_build_cache: bool,
+    /// Names that no lease holds go too, as by `image prune --all`.
+    pub unused_names: bool,
+}
+
+impl Default for PrunePolicy {
+    fn default() -> Self {
+        Self {
+            older_than: Duration::from_secs(600),
+            keep_build_cache: true,
+            unused_names: false,
+        }
+    }
+}
+
+/// What was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Freed {
+    /// Names.
+    pub names: Vec<ImageRef>,
+    /// Blobs.
+    pub blobs: u64,
+    /// Unpacked layers.
+    pub layers: u64,
+    /// Entries of the build cache.
+    pub cache_entries: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+/// Why pruning stopped; what it removed before stays removed.
+#[derive(Debug, thiserror::Error)]
+pub enum PruneError {
+    /// The database failed.
+    #[error("cannot reach the names of images")]
+    Store(#[from] StoreError),
+    /// A name stands for nothing readable; removing on would lose its layers.
+    #[error("cannot tell what is in use")]
+    Mark(#[source] ImageError),
+    /// A layer cannot be read; removing on would lose those below it.
+    #[error("cannot tell what is in use")]
+    Layer(#[source] LayerError),
+    /// A file operation failed.
+    #[error("cannot {operation} {path}", path = path.display())]
+    Io {
+        /// What was attempted.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The name is not there.
+    #[error("there is no image named {reference}")]
+    NoSuchName {
+        /// The name.
+        reference: ImageRef,
+    },
+}
+
+impl PruneError {
+    fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            operation,
+            path,
+            source,
+        }
+    }
+}
+
+/// Objects that stay.
+#[derive(Debug, Default)]
+struct Marked {
+    blobs: BTreeSet<Digest>,
+    layers: BTreeSet<Digest>,
+}
+
+impl Images {
+    /// Keeps everything that is made or used from now on from being removed, until dropped.
+    pub fn hold(&self) -> Hold {
+        let mut holds = locked(&self.inner.holds);
+        let id = holds.next;
+        holds.next += 1;
+        holds.started.insert(id, SystemTime::now());
+        Hold {
+            inner: self.inner.clone(),
+            id,
+        }
+    }
+
+    /// Lets `holder` (a container, a release) hold exactly these images, until
+    /// [`Images::release`]; survives restarts.
+    pub fn lease(&self, holder: &str, images: &[&Image]) -> Result<(), ImageError> {
+        let _hold = self.hold();
+        for image in images {
+            self.touch_image(image)?;
+        }
+        let objects: Vec<String> = images
+            .iter()
+            .map(|image| image.manifest_digest.to_string())
+            .collect();
+        self.inner.store.lease_put(holder, &objects)?;
+        Ok(())
+    }
+
+    /// Lets go of all that `holder` holds; holding nothing is fine.
+    pub fn release(&self, holder: &str) -> Result<(), ImageError> {
+        Ok(self.inner.store.lease_release(holder)?)
+    }
+
+    /// Holders of leases on the image.
+    pub fn holders(&self, manifest_digest: &Digest) -> Result<Vec<String>, ImageError> {
+        let object = manifest_digest.to_string();
+        let leases = self.inner.store.leases()?;
+        Ok(leases
+            .into_iter()
+            .filter(|(_, held)| *held == object)
+            .map(|(holder, _)| holder)
+            .collect())
+    }
+
+    /// Removes a name and what nothing else needs. An image that a lease holds loses its name
+    /// only.
+    pub fn remove(&self, reference: &ImageRef) -> Result<Freed, PruneError> {
+        let key = reference.canonical();
+        let Some(row) = self.inner.store.image(&key)? else {
+            return Err(PruneError::NoSuchName {
+                reference: reference.clone(),
+            });
+        };
+        let mut candidates = Marked::default();
+        if let Ok(digest) = row.manifest_digest.parse() {
+            // A damaged image has nothing that could be told apart; prune finds its remains.
+            if let Err(error) = self.mark_manifest(&digest, &mut candidates) {
+                tracing::warn!(reference = key, error = %error, "removing a damaged image");
+            }
+        }
+        self.inner.store.image_remove(&key)?;
+        let mut freed = self.sweep(true, self.cutoff(Duration::ZERO), Some(&candidates))?;
+        freed.names.push(reference.clone());
+        Ok(freed)
+    }
+
+    /// Removes everything that neither a name, nor a lease, nor (if so wanted) the build cache
+    /// needs and that was not used for a while.
+    pub fn prune(&self, policy: &PrunePolicy) -> Result<Freed, PruneError> {
+        let cutoff = self.cutoff(policy.older_than);
+        let names = if policy.unused_names {
+            self.remove_unused_names(cutoff)?
+        } else {
+            Vec::new()
+        };
+        let mut freed = self.sweep(policy.keep_build_cache, cutoff, None)?;
+        freed.names = names;
+        Ok(freed)
+    }
+
+    fn remove_unused_names(&self, cutoff: SystemTime) -> Result<Vec<ImageRef>, PruneError> {
+        let held: BTreeSet<String> = self
+            .inner
+            .store
+            .leases()?
+            .into_iter()
+            .map(|(_, object)| object)
+            .collect();
+        let mut removed = Vec::new();
+        for row in self.inner.store.images()? {
+            let named_at = SystemTime::UNIX_EPOCH
+                + Duration::from_secs(u64::try_from(row.created_at).unwrap_or(0));
+            let Ok(reference) = row.reference.parse::<ImageRef>() else {
+                continue;
+            };
+            if !held.contains(&row.manifest_digest) && named_at < cutoff {
+                self.inner.store.image_remove(&row.reference)?;
+                removed.push(reference);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Objects used at this time or later stay.
+    fn cutoff(&self, older_than: Duration) -> SystemTime {
+        let now = SystemTime::now();
+        let oldest = locked(&self.inner.holds).started.values().min().copied();
+        let by_age = now
+            .checked_sub(older_than)
+            .unwrap_or(SystemTime::UNIX_EPOCH);
+        match oldest.and_then(|start| start.checked_sub(CLOCK_SLACK)) {
+            Some(start) => by_age.min(start),
+            None => by_age,
+        }
+    }
+
+    fn sweep(
+        &self,
+        keep_build_cache: bool,
+        cutoff: SystemTime,
+        candidates: Option<&Marked>,
+    ) -> Result<Freed, PruneError> {
+        let mut freed = Freed::default();
+        if !keep_build_cache {
+            freed.cache_entries = self.drop_build_cache(cutoff)?;
+        }
+        let marked = self.mark()?;
+        let layers = objects(self.inner.layers.dir())?;
+        for (digest, path) in layers {
+            let wanted = candidates.is_none_or(|only| only.layers.contains(&digest));
+            if wanted && !marked.layers.contains(&digest) {
+                freed.layers += self.remove_object(&path, cutoff, &mut freed.bytes)?;
+            }
+        }
+        let blobs = objects(self.inner.blobs.dir())?;
+        for (digest, path) in blobs {
+            let wanted = candidates.is_none_or(|only| only.blobs.contains(&digest));
+            if wanted && !marked.blobs.contains(&digest) {
+                freed.blobs += self.remove_object(&path, cutoff, &mut freed.bytes)?;
+            }
+        }
+        if candidates.is_none() {
+            for (_, path) in objects(&self.inner.root.join("partial"))? {
+                self.remove_object(&path, cutoff, &mut freed.bytes)?;
+            }
+        }
+        Ok(freed)
+    }
+
+    fn drop_build_cache(&self, cutoff: SystemTime) -> Result<u64, PruneError> {
+        let mut dropped = 0;
+        for row in self.inner.store.build_cache_rows()? {
+            let used = Duration::from_secs(u64::try_from(row.used_at).unwrap_or(0));
+            if SystemTime::UNIX_EPOCH + used < cutoff {
+                self.inner.store.build_cache_remove(&row.key)?;
+                dropped += 1;
+            }
+        }
+        Ok(dropped)
+    }
+
+    /// Everything that names, leases and the build cache reach. An unreadable document stops the
+    /// sweep: what it refers to is unknown.
+    fn mark(&self) -> Result<Marked, PruneError> {
+        let mut marked = Marked::default();
+        for row in self.inner.store.images()? {
+            match row.manifest_digest.parse() {
+                Ok(digest) => self.mark_manifest(&digest, &mut marked)?,
+                Err(_) => tracing::warn!(reference = row.reference, "name stands for no digest"),
+            }
+        }
+        let leases = self.inner.store.leases()?;
+        let held = leases.iter().map(|(_, object)| object.as_str());
+        let cache = self.inner.store.build_cache_rows()?;
+        // The builder's values are JSON in which every layer appears by its digests.
+        let cached = cache.iter().flat_map(|row| digests_in(&row.value));
+        let objects = held.filter_map(|text| text.parse().ok()).chain(cached);
+        for digest in objects.collect::<BTreeSet<Digest>>() {
+            self.mark_object(&digest, &mut marked)?;
+        }
+        Ok(marked)
+    }
+
+    /// Marks an object whose kind is unknown: a manifest with all it refers to, a layer with all
+    /// below it, or any other blob.
+    fn mark_object(&self, digest: &Digest, marked: &mut Marked) -> Result<(), PruneError> {
+        self.mark_layer(digest, marked)?;
+        let small = self
+            .inner
+            .blobs
+            .size(digest)
+            .is_some_and(|size| size < crate::blobs::MAX_DOCUMENT);
+        let is_manifest = small
+            && self
+                .inner
+                .blobs
+                .json::<Manifest>(digest, "manifest")
+                .is_ok();
+        if is_manifest {
+            return self.mark_manifest(digest, marked);
+        }
+        marked.blobs.insert(*digest);
+        Ok(())
+    }
+
+    fn mark_manifest(&self, digest: &Digest, marked: &mut Marked) -> Result<(), PruneError> {
+        if !marked.blobs.insert(*digest) || !self.has_blob(digest) {
+            // A name without its manifest needs nothing that could still be found.
+            return Ok(());
+        }
+        let image = self.image(*digest).map_err(PruneError::Mark)?;
+        marked.blobs.insert(image.config_digest);
+        for layer in &image.layers {
+            marked.blobs.insert(layer.digest);
+            self.mark_layer(&layer.chain_id, marked)?;
+        }
+        Ok(())
+    }
+
+    fn mark_layer(&self, chain: &Digest, marked: &mut Marked) -> Result<(), PruneError> {
+        let mut queue = VecDeque::from([*chain]);
+        while let Some(chain) = queue.pop_front() {
+            let record = self
+                .inner
+                .layers
+                .record(&chain)
+                .map_err(PruneError::Layer)?;
+            if let Some(record) = record.filter(|_| marked.layers.insert(chain)) {
+                marked.blobs.insert(record.diff_id);
+                queue.extend(record.parent);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes one object unless it was used meanwhile; returns how many went.
+    fn remove_object(
+        &self,
+        path: &Path,
+        cutoff: SystemTime,
+        bytes: &mut u64,
+    ) -> Result<u64, PruneError> {
+        let grave = self
+            .scratch()
+            .map_err(PruneError::io("make a folder beside", path))?;
+        {
+            let _guard = self
+                .inner
+                .sweep
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            let used = fs::metadata(path)
+                .and_then(|meta| meta.modified())
+                .map_err(PruneError::io("look at", path))?;
+            if used >= cutoff {
+                return Ok(0);
+            }
+            fs::rename(path, grave.path().join("object"))
+                .map_err(PruneError::io("move away", path))?;
+        }
+        *bytes += disk_usage(grave.path()).map_err(PruneError::io("measure", path))?;
+        grave.close().map_err(PruneError::io("remove", path))?;
+        Ok(1)
+    }
+}
+
+/// The digests that appear anywhere in a text.
+fn digests_in(text: &str) -> impl Iterator<Item = Digest> + '_ {
+    text.match_indices("sha256:").filter_map(|(at, prefix)| {
+        let start = at + prefix.len();
+        Digest::from_hex(text.get(start..start + 64)?).ok()
+    })
+}
+
+/// What lies in a folder under the name of a digest.
+fn objects(dir: &Path) -> Result<Vec<(Digest, PathBuf)>, PruneError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(PruneError::io("list", dir))? {
+        let path = entry.map_err(PruneError::io("list", dir))?.path();
+        let digest = path.file_name().and_then(|name| name.to_str());
+        if let Some(digest) = digest.and_then(|name| Digest::from_hex(name).ok()) {
+            found.push((digest, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Bytes of disk that the files below `path` take; each file counts once, whatever its names.
+fn disk_usage(path: &Path) -> io::Result<u64> {
+    let mut seen = BTreeSet::new();
+    let mut bytes = 0;
+    let mut queue = vec![path.to_owned()];
+    while let Some(path) = queue.pop() {
+        let meta = fs::symlink_metadata(&path)?;
+        if meta.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                queue.push(entry?.path());
+            }
+        } else if meta.nlink() > 1 && !seen.insert((meta.dev(), meta.ino())) {
+            continue;
+        }
+        bytes += meta.blocks() * 512;
+    }
+    Ok(bytes)
+}

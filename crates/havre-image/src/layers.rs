@@ -1,0 +1,394 @@
+//! Layers as folders that an overlay can use, one per chain id.
+//!
+//! A layer built here is moved in from the overlay's upper folder and known by the digest of its
+//! uncompressed tar. That tar is hashed but not written: the folder never changes and the
+//! writer's bytes depend on it alone, so [`Images::materialize`] can write the tar when an export
+//! or a registry asks for it, and checks the digest then. No compression, and no second copy, on
+//! the way from a changed line to a running release.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use crate::Digest;
+use crate::archive::TarError;
+use crate::blobs::{self, BlobError};
+use crate::compression::{Compression, decoder};
+use crate::diff::{self, DiffError};
+use crate::digest::Hashing;
+use crate::images::{Image, Images, Layer, remove_tree};
+use crate::manifest::media;
+use crate::unpack::{Limits, UnpackError, Unpacker};
+
+/// The folder of layers.
+#[derive(Debug)]
+pub(crate) struct Layers {
+    dir: PathBuf,
+    tmp: PathBuf,
+    empty: PathBuf,
+}
+
+/// What `layer.json` says about the folder beside it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LayerRecord {
+    /// Digest of the uncompressed tar.
+    pub(crate) diff_id: Digest,
+    /// The layer below.
+    pub(crate) parent: Option<Digest>,
+    /// Bytes of the uncompressed tar.
+    pub(crate) tar_bytes: u64,
+}
+
+/// Why a layer could not be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// A file operation failed.
+    #[error("cannot {operation} {path}", path = path.display())]
+    Io {
+        /// What was attempted.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The blob of the layer failed.
+    #[error("cannot read layer {diff_id}")]
+    Blob {
+        /// The layer.
+        diff_id: Digest,
+        /// The reason.
+        source: BlobError,
+    },
+    /// The content cannot be unpacked.
+    #[error("cannot unpack layer {digest}")]
+    Unpack {
+        /// The layer as it travels.
+        digest: Digest,
+        /// The reason.
+        source: UnpackError,
+    },
+    /// The content is not what the configuration of the image says.
+    #[error("layer {digest} unpacks to {found}, the image's configuration says {expected}")]
+    DiffId {
+        /// The layer as it travels.
+        digest: Digest,
+        /// From the configuration.
+        expected: Digest,
+        /// Of the content.
+        found: Digest,
+    },
+    /// A folder cannot be written as a tar.
+    #[error("cannot make a layer of {path}", path = path.display())]
+    Diff {
+        /// The folder.
+        path: PathBuf,
+        /// The reason.
+        source: DiffError,
+    },
+    /// The layer that the new one stands on is not there.
+    #[error("layer {parent} below the new one is not in the store")]
+    NoParent {
+        /// The missing layer.
+        parent: Digest,
+    },
+}
+
+impl LayerError {
+    fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            operation,
+            path,
+            source,
+        }
+    }
+}
+
+/// The name of a layer on top of `parent`.
+pub fn chain_id(parent: Option<&Digest>, diff_id: &Digest) -> Digest {
+    match parent {
+        None => *diff_id,
+        Some(parent) => Digest::of(format!("{parent} {diff_id}").as_bytes()),
+    }
+}
+
+impl Layers {
+    pub(crate) fn new(dir: PathBuf, tmp: PathBuf, empty: PathBuf) -> Self {
+        Self { dir, tmp, empty }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The folder for an overlay.
+    pub(crate) fn tree(&self, chain: &Digest) -> PathBuf {
+        self.dir.join(chain.hex()).join("fs")
+    }
+
+    /// Complete layers have this folder: it gets its name last.
+    pub(crate) fn has(&self, chain: &Digest) -> bool {
+        self.dir.join(chain.hex()).is_dir()
+    }
+
+    pub(crate) fn record(&self, chain: &Digest) -> Result<Option<LayerRecord>, LayerError> {
+        let path = self.dir.join(chain.hex()).join("layer.json");
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(LayerError::io("read", &path)(error)),
+        };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| LayerError::io("read", &path)(error.into()))
+    }
+
+    /// Marks the layer as just used; `false` when it is not there.
+    pub(crate) fn touch(&self, chain: &Digest) -> Result<bool, BlobError> {
+        let path = self.dir.join(chain.hex());
+        blobs::touch(&path).map_err(BlobError::io("touch", &path))
+    }
+
+    fn scratch(&self) -> Result<TempDir, LayerError> {
+        tempfile::Builder::new()
+            .prefix("layer-")
+            .tempdir_in(&self.tmp)
+            .map_err(LayerError::io("make a folder in", &self.tmp))
+    }
+
+    /// Gives the finished `fs` inside `made` its name. Should another thread have made the same
+    /// layer meanwhile, that one stays.
+    fn publish(
+        &self,
+        made: &TempDir,
+        chain: &Digest,
+        record: &LayerRecord,
+    ) -> Result<(), LayerError> {
+        let path = made.path().join("layer.json");
+        let bytes = serde_json::to_vec(record)
+            .map_err(|error| LayerError::io("form", &path)(error.into()))?;
+        fs::write(&path, bytes).map_err(LayerError::io("write", &path))?;
+        sync_all_below(made.path()).map_err(LayerError::io("flush", made.path()))?;
+        let target = self.dir.join(chain.hex());
+        match fs::rename(made.path(), &target) {
+            Ok(()) => {
+                blobs::touch(&target).map_err(LayerError::io("touch", &target))?;
+                blobs::sync_dir(&self.dir).map_err(LayerError::io("flush", &self.dir))
+            }
+            Err(_) if target.is_dir() => Ok(()),
+            Err(error) => Err(LayerError::io("rename a folder to", &target)(error)),
+        }
+    }
+}
+
+impl Images {
+    /// The folders of the image for an overlay, the topmost first; unpacks those that are not
+    /// there yet. Never empty. Blocks: call it from a thread that may.
+    pub fn ensure_unpacked(&self, image: &Image) -> Result<Vec<PathBuf>, LayerError> {
+        self.ensure_unpacked_within(image, Limits::default())
+    }
+
+    /// The same within other limits.
+    pub fn ensure_unpacked_within(
+        &self,
+        image: &Image,
+        limits: Limits,
+    ) -> Result<Vec<PathBuf>, LayerError> {
+        let _hold = self.hold();
+        let layers = &self.inner.layers;
+        let mut below: Vec<PathBuf> = Vec::new();
+        let mut parent = None;
+        for layer in &image.layers {
+            if !self.adopt_layer(layer)? {
+                self.unpack_layer(layer, parent, &below, limits)?;
+            }
+            below.insert(0, layers.tree(&layer.chain_id));
+            parent = Some(layer.chain_id);
+        }
+        if below.is_empty() {
+            below.push(layers.empty.clone());
+        }
+        Ok(below)
+    }
+
+    /// The folders of layers that are in the store, the topmost first; `None` when one is
+    /// missing. They are marked as just used.
+    pub fn layer_paths(&self, layers: &[Layer]) -> Result<Option<Vec<PathBuf>>, LayerError> {
+        let mut paths = Vec::with_capacity(layers.len());
+        for layer in layers.iter().rev() {
+            if !self.adopt_layer(layer)? {
+                return Ok(None);
+            }
+            paths.push(self.inner.layers.tree(&layer.chain_id));
+        }
+        if paths.is_empty() {
+            paths.push(self.inner.layers.empty.clone());
+        }
+        Ok(Some(paths))
+    }
+
+    /// Makes a layer of an overlay's upper folder, which must lie in [`Images::scratch`], be
+    /// mounted no more, and is moved away. `parent` is the chain id of the layer below.
+    pub fn layer_from_upper(
+        &self,
+        upper: &Path,
+        parent: Option<Digest>,
+    ) -> Result<Layer, LayerError> {
+        let _hold = self.hold();
+        let layers = &self.inner.layers;
+        if let Some(parent) = parent.filter(|parent| !layers.has(parent)) {
+            return Err(LayerError::NoParent { parent });
+        }
+        let mut hashing = Hashing::new(io::sink());
+        diff::write_layer(upper, &mut hashing).map_err(|source| LayerError::Diff {
+            path: upper.to_owned(),
+            source,
+        })?;
+        let (diff_id, tar_bytes, _) = hashing.finish();
+        let layer = Layer {
+            digest: diff_id,
+            media_type: media::LAYER_TAR.to_owned(),
+            size: tar_bytes,
+            diff_id,
+            chain_id: chain_id(parent.as_ref(), &diff_id),
+        };
+        if self.adopt_layer(&layer)? {
+            remove_tree(upper).map_err(LayerError::io("remove", upper))?;
+            return Ok(layer);
+        }
+        let made = layers.scratch()?;
+        fs::rename(upper, made.path().join("fs")).map_err(LayerError::io("move", upper))?;
+        let record = LayerRecord {
+            diff_id,
+            parent,
+            tar_bytes,
+        };
+        layers.publish(&made, &layer.chain_id, &record)?;
+        Ok(layer)
+    }
+
+    /// Opens the bytes of a layer that travel; writes them first where the layer was built here.
+    pub fn open_layer(&self, layer: &Layer) -> Result<File, LayerError> {
+        let blob_error = |source| LayerError::Blob {
+            diff_id: layer.diff_id,
+            source,
+        };
+        match self.inner.blobs.open(&layer.digest) {
+            Err(BlobError::Missing { .. }) => self.materialize(layer)?,
+            other => return other.map_err(blob_error),
+        }
+        self.inner.blobs.open(&layer.digest).map_err(blob_error)
+    }
+
+    /// Writes the tar of a layer that was built here as a blob.
+    fn materialize(&self, layer: &Layer) -> Result<(), LayerError> {
+        let blob_error = |source| LayerError::Blob {
+            diff_id: layer.diff_id,
+            source,
+        };
+        if layer.digest != layer.diff_id || !self.inner.layers.has(&layer.chain_id) {
+            return Err(blob_error(BlobError::Missing {
+                digest: layer.digest,
+            }));
+        }
+        let tree = self.inner.layers.tree(&layer.chain_id);
+        let mut writer = self.inner.blobs.writer().map_err(blob_error)?;
+        diff::write_layer(&tree, &mut writer)
+            .map_err(|source| LayerError::Diff { path: tree, source })?;
+        self.inner
+            .blobs
+            .commit(writer, Some(&layer.digest))
+            .map(drop)
+            .map_err(blob_error)
+    }
+
+    /// The layer's folder is there; marks it as just used.
+    fn adopt_layer(&self, layer: &Layer) -> Result<bool, LayerError> {
+        let _guard = self
+            .inner
+            .sweep
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.inner
+            .layers
+            .touch(&layer.chain_id)
+            .map_err(|source| LayerError::Blob {
+                diff_id: layer.diff_id,
+                source,
+            })
+    }
+
+    fn unpack_layer(
+        &self,
+        layer: &Layer,
+        parent: Option<Digest>,
+        below: &[PathBuf],
+        limits: Limits,
+    ) -> Result<(), LayerError> {
+        let blob = self
+            .inner
+            .blobs
+            .open(&layer.digest)
+            .map_err(|source| LayerError::Blob {
+                diff_id: layer.diff_id,
+                source,
+            })?;
+        let made = self.inner.layers.scratch()?;
+        let tree = made.path().join("fs");
+        let unpack_error = |source| LayerError::Unpack {
+            digest: layer.digest,
+            source,
+        };
+        let compressed = blob.metadata().map_or(layer.size, |meta| meta.len());
+        let mut travelled = Hashing::new(BufReader::with_capacity(1 << 18, blob));
+        let (diff_id, tar_bytes) = {
+            let (compression, source) = Compression::sniff(&mut travelled)
+                .map_err(|error| unpack_error(read_error(error)))?;
+            let source =
+                decoder(compression, source).map_err(|error| unpack_error(read_error(error)))?;
+            let mut content = Hashing::new(limits.for_stream(compressed).cap(source));
+            Unpacker::new(&tree, below, limits)
+                .and_then(|unpacker| unpacker.layer(&mut content))
+                .map_err(unpack_error)?;
+            // What follows the end of the archive counts for the digest too.
+            io::copy(&mut content, &mut io::sink())
+                .map_err(|error| unpack_error(read_error(error)))?;
+            let (diff_id, tar_bytes, _) = content.finish();
+            (diff_id, tar_bytes)
+        };
+        io::copy(&mut travelled, &mut io::sink())
+            .map_err(|error| unpack_error(read_error(error)))?;
+        let (digest, _, _) = travelled.finish();
+        blobs::check(Some(&layer.digest), digest).map_err(|source| LayerError::Blob {
+            diff_id: layer.diff_id,
+            source,
+        })?;
+        if diff_id != layer.diff_id {
+            return Err(LayerError::DiffId {
+                digest: layer.digest,
+                expected: layer.diff_id,
+                found: diff_id,
+            });
+        }
+        let record = LayerRecord {
+            diff_id,
+            parent,
+            tar_bytes,
+        };
+        self.inner.layers.publish(&made, &layer.chain_id, &record)
+    }
+}
+
+fn read_error(source: io::Error) -> UnpackError {
+    UnpackError::Archive(TarError::Read { offset: 0, source })
+}
+
+/// One flush of the file system instead of one per file.
+fn sync_all_below(dir: &Path) -> io::Result<()> {
+    rustix::fs::syncfs(File::open(dir)?).map_err(Into::into)
+}

@@ -1,0 +1,781 @@
+//! Unpacks a layer from a stranger into a folder that overlay can use.
+//!
+//! Every path is resolved by the kernel inside the folder (`openat2` with `RESOLVE_IN_ROOT`), so
+//! links and `..` never lead out of it; everything is made relative to its parent's descriptor
+//! and nothing is followed at the last step. OCI → overlay: `.wh.<name>` becomes a character
+//! device 0/0, `.wh..wh..opq` the attribute `trusted.overlay.opaque`.
+//!
+//! The last entry of a name wins. Ownership is set before permissions (it clears set-id bits) and
+//! before attributes (it clears capabilities); times of folders are set last.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+};
+use rustix::io::Errno;
+
+use crate::archive::{Entry, EntryKind, TarError, TarReader};
+
+/// Starts the name of a marker for a removed file.
+pub(crate) const WHITEOUT_PREFIX: &[u8] = b".wh.";
+/// Marks a folder that hides what lies below it.
+pub(crate) const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
+/// Starts the names of other notes that AUFS left in layers; they mean nothing here.
+const AUFS_PREFIX: &[u8] = b".wh..wh.";
+/// The most bytes of folder names kept until their times are set.
+const MAX_DEFERRED: usize = 64 << 20;
+
+/// What a layer may ask for before it counts as an attack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one uncompressed layer.
+    pub bytes: u64,
+    /// Entries of one layer.
+    pub entries: u64,
+    /// Uncompressed bytes per compressed one, once `ratio_from` is exceeded.
+    pub ratio: u64,
+    /// Uncompressed bytes that are fine at any ratio.
+    pub ratio_from: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bytes: 64 << 30,
+            entries: 2_000_000,
+            ratio: 250,
+            ratio_from: 512 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// The limit for a stream that has `compressed` bytes.
+    pub fn for_stream(&self, compressed: u64) -> StreamLimit {
+        let by_ratio = compressed.saturating_mul(self.ratio).max(self.ratio_from);
+        StreamLimit {
+            bytes: self.bytes.min(by_ratio),
+        }
+    }
+}
+
+/// How much one stream may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamLimit {
+    bytes: u64,
+}
+
+impl StreamLimit {
+    /// Makes reading more than the limit an error.
+    pub fn cap<R: Read>(self, inner: R) -> Capped<R> {
+        Capped {
+            inner,
+            limit: self.bytes,
+            left: self.bytes,
+        }
+    }
+}
+
+/// Fails once more than the limit was read.
+pub struct Capped<R> {
+    inner: R,
+    limit: u64,
+    left: u64,
+}
+
+impl<R: Read> Read for Capped<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!(
+                    "it unpacks to more than {} bytes, which looks like a bomb",
+                    self.limit
+                ),
+            )
+        })?;
+        Ok(read)
+    }
+}
+
+/// Why a layer was not unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// The archive is not readable.
+    #[error("cannot read its archive")]
+    Archive(#[from] TarError),
+    /// An entry asks for what no honest layer does.
+    #[error("entry {path:?} is refused: {reason}")]
+    Refused {
+        /// The entry.
+        path: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// More entries than allowed.
+    #[error("it has more than {limit} entries")]
+    TooMany {
+        /// The limit.
+        limit: u64,
+    },
+    /// A file operation failed.
+    #[error("cannot {operation} {path:?}")]
+    Io {
+        /// What was attempted.
+        operation: &'static str,
+        /// The entry.
+        path: String,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+/// What was unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unpacked {
+    /// Entries of the archive.
+    pub entries: u64,
+}
+
+/// Unpacks one archive.
+pub struct Unpacker {
+    root: Rc<OwnedFd>,
+    /// The layers below, the topmost first: folders that an entry takes for granted get their
+    /// owner and permissions from there.
+    below: Vec<OwnedFd>,
+    limits: Limits,
+    whiteouts: bool,
+    /// The folder of the entry before, most often that of the next one too.
+    last_parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
+    /// Times of folders, set at the end.
+    times: Vec<(Vec<u8>, Timestamps)>,
+    deferred: usize,
+}
+
+impl Unpacker {
+    /// Unpacks into `root`, made when missing.
+    pub fn new(root: &Path, below: &[PathBuf], limits: Limits) -> Result<Self, UnpackError> {
+        let error = |operation, path: &Path| {
+            let path = path.to_string_lossy().into_owned();
+            move |source: io::Error| UnpackError::Io {
+                operation,
+                path,
+                source,
+            }
+        };
+        if !root.is_dir() {
+            fs::create_dir_all(root).map_err(error("make the folder", root))?;
+        }
+        let open = |path: &Path| {
+            rustix::fs::open(path, folder_flags(), Mode::empty())
+                .map_err(|errno| error("open", path)(errno.into()))
+        };
+        let unpacker = Self {
+            root: Rc::new(open(root)?),
+            below: below
+                .iter()
+                .map(|path| open(path))
+                .collect::<Result<_, _>>()?,
+            limits,
+            whiteouts: false,
+            last_parent: None,
+            times: Vec::new(),
+            deferred: 0,
+        };
+        Ok(unpacker)
+    }
+
+    /// Unpacks a layer: markers of removed files become what overlay understands.
+    pub fn layer(mut self, source: impl Read) -> Result<Unpacked, UnpackError> {
+        self.whiteouts = true;
+        self.inherit(&self.root.clone(), b"", ".")?;
+        self.run(source)
+    }
+
+    /// Unpacks an archive in which markers are ordinary names, as `ADD` does.
+    pub fn archive(self, source: impl Read) -> Result<Unpacked, UnpackError> {
+        self.run(source)
+    }
+
+    fn run(mut self, source: impl Read) -> Result<Unpacked, UnpackError> {
+        let mut reader = TarReader::new(source);
+        let mut entries = 0;
+        while let Some(entry) = reader.next_entry()? {
+            entries += 1;
+            if entries > self.limits.entries {
+                return Err(UnpackError::TooMany {
+                    limit: self.limits.entries,
+                });
+            }
+            self.entry(&entry, &mut reader)?;
+        }
+        self.set_folder_times()?;
+        Ok(Unpacked { entries })
+    }
+
+    fn entry(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), UnpackError> {
+        let at = At(entry);
+        let parts =
+            normalise(&entry.path).ok_or_else(|| at.refused("it leads out of the layer"))?;
+        check_attributes(entry)?;
+        let Some((name, folders)) = parts.split_last() else {
+            return self.root_entry(entry);
+        };
+        if self.whiteouts && folders.iter().any(|part| part.starts_with(WHITEOUT_PREFIX)) {
+            return if folders.iter().any(|part| part.starts_with(AUFS_PREFIX)) {
+                Ok(())
+            } else {
+                Err(at.refused("it lies below a marker of a removed file"))
+            };
+        }
+        let parent = self.parent(folders, &at)?;
+        if self.whiteouts && name.starts_with(WHITEOUT_PREFIX) {
+            return self.whiteout(&parent, name, &at);
+        }
+        match entry.kind {
+            EntryKind::Directory => self.folder(&parent, name, &parts.join(&b'/'), &at),
+            EntryKind::File => self.file(&parent, name, content, &at),
+            EntryKind::HardLink => self.hard_link(&parent, name, &at),
+            EntryKind::Symlink => self.symlink(&parent, name, &at),
+            EntryKind::Fifo | EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. } => {
+                self.node(&parent, name, &at)
+            }
+        }
+    }
+
+    fn root_entry(&mut self, entry: &Entry) -> Result<(), UnpackError> {
+        let at = At(entry);
+        if entry.kind != EntryKind::Directory {
+            return Err(at.refused("the root must be a folder"));
+        }
+        let root = self.root.clone();
+        self.set_folder(&root, b".".to_vec(), &at)
+    }
+
+    fn folder(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        path: &[u8],
+        at: &At<'_>,
+    ) -> Result<(), UnpackError> {
+        let existing = at.io("look at", stat(parent, name))?;
+        let mut opaque = false;
+        match existing.as_ref().map(kind_of) {
+            Some(FileType::Directory) => {}
+            Some(_) => {
+                // Removed below and made anew here: nothing of the old folder may show.
+                opaque = self.whiteouts && existing.as_ref().is_some_and(is_whiteout);
+                self.remove(parent, name, at)?;
+                self.make_folder(parent, name, at)?;
+            }
+            None => self.make_folder(parent, name, at)?,
+        }
+        let folder = at.io("open", open_folder(parent, name, ResolveFlags::NO_SYMLINKS))?;
+        if opaque {
+            set_opaque(&folder, at)?;
+        }
+        self.set_folder(&folder, path.to_vec(), at)
+    }
+
+    fn make_folder(&self, parent: &OwnedFd, name: &[u8], at: &At<'_>) -> Result<(), UnpackError> {
+        at.io(
+            "make the folder",
+            rustix::fs::mkdirat(parent, name, Mode::from(0o755)),
+        )
+    }
+
+    /// Owner, permissions and attributes now, times at the end.
+    fn set_folder(
+        &mut self,
+        folder: &OwnedFd,
+        path: Vec<u8>,
+        at: &At<'_>,
+    ) -> Result<(), UnpackError> {
+        set_owner_and_mode(folder, at)?;
+        for (name, value) in travelling(at.0) {
+            let set = rustix::fs::fsetxattr(folder, name, value, XattrFlags::empty());
+            at.attribute(name, set)?;
+        }
+        self.deferred += path.len();
+        if self.deferred > MAX_DEFERRED {
+            return Err(at.refused("the layer has too many folders with long names"));
+        }
+        self.times.push((path, times(at.0)));
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        content: &mut dyn Read,
+        at: &At<'_>,
+    ) -> Result<(), UnpackError> {
+        self.remove(parent, name, at)?;
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = at.io(
+            "make the file",
+            rustix::fs::openat(parent, name, flags, Mode::from(0o600)),
+        )?;
+        let mut file = fs::File::from(file);
+        let copied = io::copy(content, &mut file).map_err(|source| at.error("write", source))?;
+        if copied != at.0.size {
+            return Err(at.refused("its content is shorter than its header says"));
+        }
+        let file = OwnedFd::from(file);
+        set_owner_and_mode(&file, at)?;
+        for (name, value) in travelling(at.0) {
+            let set = rustix::fs::fsetxattr(&file, name, value, XattrFlags::empty());
+            at.attribute(name, set)?;
+        }
+        at.io(
+            "set the times of",
+            rustix::fs::futimens(&file, &times(at.0)),
+        )
+    }
+
+    fn hard_link(&mut self, parent: &OwnedFd, name: &[u8], at: &At<'_>) -> Result<(), UnpackError> {
+        let target = normalise(&at.0.link)
+            .ok_or_else(|| at.refused("its hard link leads out of the layer"))?;
+        let Some((target_name, folders)) = target.split_last() else {
+            return Err(at.refused("it is a hard link to a folder"));
+        };
+        let folder = match open_folder(&self.root, &folders.join(&b'/'), ResolveFlags::IN_ROOT) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT) => return Err(at.refused("its hard link leads to nothing")),
+            Err(errno) => return Err(at.error("open the folder of the link of", errno.into())),
+        };
+        let Some(found) = at.io("look at the link of", stat(&folder, target_name))? else {
+            return Err(at.refused("its hard link leads to nothing"));
+        };
+        if kind_of(&found) == FileType::Directory {
+            return Err(at.refused("it is a hard link to a folder"));
+        }
+        let existing = at.io("look at", stat(parent, name))?;
+        if existing.is_some_and(|old| (old.st_dev, old.st_ino) == (found.st_dev, found.st_ino)) {
+            return Ok(());
+        }
+        self.remove(parent, name, at)?;
+        let flags = AtFlags::empty();
+        at.io(
+            "link",
+            rustix::fs::linkat(&folder, *target_name, parent, name, flags),
+        )
+    }
+
+    fn symlink(&mut self, parent: &OwnedFd, name: &[u8], at: &At<'_>) -> Result<(), UnpackError> {
+        self.remove(parent, name, at)?;
+        let target = at.0.link.as_slice();
+        at.io("make the link", rustix::fs::symlinkat(target, parent, name))?;
+        set_owner_at(parent, name, at)?;
+        self.set_attributes_at(parent, name, at)
+    }
+
+    fn node(&mut self, parent: &OwnedFd, name: &[u8], at: &At<'_>) -> Result<(), UnpackError> {
+        let (kind, device) = match at.0.kind {
+            EntryKind::CharDevice { major, minor } => {
+                (FileType::CharacterDevice, rustix::fs::makedev(major, minor))
+            }
+            EntryKind::BlockDevice { major, minor } => {
+                (FileType::BlockDevice, rustix::fs::makedev(major, minor))
+            }
+            _ => (FileType::Fifo, 0),
+        };
+        if !device_allowed(at.0.kind) {
+            return Err(at.refused("it is a device that containers may not use"));
+        }
+        self.remove(parent, name, at)?;
+        let made = rustix::fs::mknodat(parent, name, kind, Mode::from(0o600), device);
+        at.io("make the device", made)?;
+        set_owner_at(parent, name, at)?;
+        let mode = Mode::from(at.0.mode);
+        at.io(
+            "set the permissions of",
+            rustix::fs::chmodat(parent, name, mode, AtFlags::empty()),
+        )?;
+        self.set_attributes_at(parent, name, at)
+    }
+
+    /// For what cannot be opened: attributes by path (nobody else changes this folder), times.
+    fn set_attributes_at(
+        &self,
+        parent: &OwnedFd,
+        name: &[u8],
+        at: &At<'_>,
+    ) -> Result<(), UnpackError> {
+        let path = through_proc(parent, name);
+        for (attribute, value) in travelling(at.0) {
+            let set = rustix::fs::lsetxattr(path.as_slice(), attribute, value, XattrFlags::empty());
+            at.attribute(attribute, set)?;
+        }
+        at.io(
+            "set the times of",
+            rustix::fs::utimensat(parent, name, &times(at.0), AtFlags::SYMLINK_NOFOLLOW),
+        )
+    }
+
+    fn whiteout(&mut self, parent: &OwnedFd, name: &[u8], at: &At<'_>) -> Result<(), UnpackError> {
+        if name == OPAQUE_MARKER {
+            return set_opaque(parent, at);
+        }
+        if name.starts_with(AUFS_PREFIX) {
+            return Ok(());
+        }
+        let removed = &name[WHITEOUT_PREFIX.len()..];
+        if matches!(removed, b"" | b"." | b"..") {
+            return Err(at.refused("it marks no file as removed"));
+        }
+        // A marker speaks of the layers below; what this layer itself holds stays.
+        match at.io("look at", stat(parent, removed))? {
+            Some(found) if kind_of(&found) == FileType::Directory => {
+                let flags = ResolveFlags::NO_SYMLINKS;
+                let folder = at.io("open", open_folder(parent, removed, flags))?;
+                set_opaque(&folder, at)
+            }
+            Some(_) => Ok(()),
+            None => at.io(
+                "mark as removed",
+                rustix::fs::mknodat(parent, removed, FileType::CharacterDevice, Mode::empty(), 0),
+            ),
+        }
+    }
+
+    /// Makes way for a new entry.
+    fn remove(&mut self, parent: &OwnedFd, name: &[u8], at: &At<'_>) -> Result<(), UnpackError> {
+        let Some(found) = at.io("look at", stat(parent, name))? else {
+            return Ok(());
+        };
+        if kind_of(&found) == FileType::Directory {
+            self.last_parent = None;
+            let path = PathBuf::from(os(through_proc(parent, name)));
+            return fs::remove_dir_all(path).map_err(|source| at.error("replace", source));
+        }
+        if kind_of(&found) == FileType::Symlink {
+            self.last_parent = None;
+        }
+        at.io(
+            "replace",
+            rustix::fs::unlinkat(parent, name, AtFlags::empty()),
+        )
+    }
+
+    /// The folder that an entry lies in, made where the layer takes it for granted.
+    fn parent(&mut self, folders: &[&[u8]], at: &At<'_>) -> Result<Rc<OwnedFd>, UnpackError> {
+        if folders.is_empty() {
+            return Ok(self.root.clone());
+        }
+        let path = folders.join(&b'/');
+        if let Some((known, folder)) = &self.last_parent
+            && *known == path
+        {
+            return Ok(folder.clone());
+        }
+        let folder = match open_folder(&self.root, &path, ResolveFlags::IN_ROOT) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT | Errno::NOTDIR) => self.make_parents(folders, at)?,
+            Err(errno) => return Err(at.error("open the folder of", errno.into())),
+        };
+        let folder = Rc::new(folder);
+        self.last_parent = Some((path, folder.clone()));
+        Ok(folder)
+    }
+
+    fn make_parents(&mut self, folders: &[&[u8]], at: &At<'_>) -> Result<OwnedFd, UnpackError> {
+        let mut current = at.io(
+            "open the folder of",
+            open_folder(&self.root, b".", ResolveFlags::IN_ROOT),
+        )?;
+        for depth in 1..=folders.len() {
+            let path = folders[..depth].join(&b'/');
+            let name = folders[depth - 1];
+            current = match open_folder(&self.root, &path, ResolveFlags::IN_ROOT) {
+                Ok(folder) => folder,
+                Err(Errno::NOENT) => self.make_parent(&current, name, &path, at)?,
+                Err(Errno::NOTDIR) => {
+                    let found = at.io("look at", stat(&current, name))?;
+                    if !self.whiteouts || !found.as_ref().is_some_and(is_whiteout) {
+                        return Err(at.refused("it lies below a file that is no folder"));
+                    }
+                    self.remove(&current, name, at)?;
+                    let folder = self.make_parent(&current, name, &path, at)?;
+                    set_opaque(&folder, at)?;
+                    folder
+                }
+                Err(errno) => return Err(at.error("open the folder of", errno.into())),
+            };
+        }
+        Ok(current)
+    }
+
+    fn make_parent(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        path: &[u8],
+        at: &At<'_>,
+    ) -> Result<OwnedFd, UnpackError> {
+        match rustix::fs::mkdirat(parent, name, Mode::from(0o755)) {
+            Err(Errno::EXIST) => {
+                return Err(at.refused("it lies below a link that leads to nothing"));
+            }
+            other => at.io("make the folder of", other)?,
+        }
+        let folder = at.io(
+            "open the folder of",
+            open_folder(parent, name, ResolveFlags::NO_SYMLINKS),
+        )?;
+        self.inherit(&folder, path, &at.0.display_path())?;
+        Ok(folder)
+    }
+
+    /// Gives a folder that the archive does not describe the owner, permissions and times of the
+    /// same folder in the layers below; root's 0755 at the epoch where there is none.
+    fn inherit(&mut self, folder: &OwnedFd, path: &[u8], entry: &str) -> Result<(), UnpackError> {
+        let io = |result: rustix::io::Result<()>| {
+            result.map_err(|errno| UnpackError::Io {
+                operation: "set up the folder of",
+                path: entry.to_owned(),
+                source: errno.into(),
+            })
+        };
+        let path = if path.is_empty() {
+            b".".as_slice()
+        } else {
+            path
+        };
+        let mut found = None;
+        for layer in &self.below {
+            let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+            if let Ok(folder) = open_folder(layer, path, flags) {
+                found = rustix::fs::fstat(&folder).ok();
+                break;
+            }
+        }
+        let mut time = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        if let Some(stat) = found {
+            let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+            io(rustix::fs::fchown(folder, Some(uid), Some(gid)))?;
+            io(rustix::fs::fchmod(
+                folder,
+                Mode::from(stat.st_mode & 0o7777),
+            ))?;
+            time.tv_sec = stat.st_mtime;
+        }
+        self.times.push((
+            path.to_vec(),
+            Timestamps {
+                last_access: time,
+                last_modification: time,
+            },
+        ));
+        Ok(())
+    }
+
+    fn set_folder_times(&self) -> Result<(), UnpackError> {
+        for (path, times) in &self.times {
+            let flags = folder_flags() | OFlags::NOFOLLOW;
+            let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+            let result = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve)
+                .and_then(|folder| rustix::fs::futimens(&folder, times));
+            match result {
+                // Replaced by a later entry.
+                Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                Err(errno) => {
+                    return Err(UnpackError::Io {
+                        operation: "set the times of",
+                        path: String::from_utf8_lossy(path).into_owned(),
+                        source: errno.into(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Devices that Docker lets every container use; a node of any other is of no honest use in an
+/// image. 0/0 is how overlay marks removed files and is made from markers only.
+pub(crate) fn device_allowed(kind: EntryKind) -> bool {
+    match kind {
+        EntryKind::CharDevice { major, minor } => {
+            matches!((major, minor), (1, 3 | 5 | 7 | 8 | 9) | (5, 0 | 1 | 2))
+        }
+        EntryKind::BlockDevice { .. } => false,
+        EntryKind::File
+        | EntryKind::HardLink
+        | EntryKind::Symlink
+        | EntryKind::Directory
+        | EntryKind::Fifo => true,
+    }
+}
+
+/// The attributes that are part of a layer; those of the host (SELinux, IMA) are not.
+pub(crate) fn xattr_travels(name: &[u8]) -> bool {
+    name == b"security.capability"
+        || name.starts_with(b"user.")
+        || matches!(
+            name,
+            b"system.posix_acl_access" | b"system.posix_acl_default"
+        )
+}
+
+/// The parts of a path without `.` and `..`; `None` when it leads above its root.
+fn normalise(path: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut parts = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop()?;
+            }
+            _ => parts.push(part),
+        }
+    }
+    Some(parts)
+}
+
+fn check_attributes(entry: &Entry) -> Result<(), UnpackError> {
+    let trusted = |(name, _): &(Vec<u8>, Vec<u8>)| name.starts_with(b"trusted.");
+    if entry.xattrs.iter().any(trusted) {
+        return Err(At(entry).refused("it sets attributes of the overlay itself"));
+    }
+    Ok(())
+}
+
+fn travelling(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
+    entry
+        .xattrs
+        .iter()
+        .filter(|(name, _)| xattr_travels(name))
+        .map(|(name, value)| (name.as_slice(), value.as_slice()))
+}
+
+/// The entry that an operation serves.
+struct At<'a>(&'a Entry);
+
+impl At<'_> {
+    fn refused(&self, reason: &'static str) -> UnpackError {
+        UnpackError::Refused {
+            path: self.0.display_path(),
+            reason,
+        }
+    }
+
+    fn error(&self, operation: &'static str, source: io::Error) -> UnpackError {
+        UnpackError::Io {
+            operation,
+            path: self.0.display_path(),
+            source,
+        }
+    }
+
+    fn io<T>(
+        &self,
+        operation: &'static str,
+        result: rustix::io::Result<T>,
+    ) -> Result<T, UnpackError> {
+        result.map_err(|errno| self.error(operation, errno.into()))
+    }
+
+    /// Links, and file systems without them, go without attributes; a program must not go
+    /// without its capabilities.
+    fn attribute(&self, name: &[u8], result: rustix::io::Result<()>) -> Result<(), UnpackError> {
+        match result {
+            Err(Errno::OPNOTSUPP | Errno::PERM) if name != b"security.capability" => Ok(()),
+            other => self.io("set an attribute of", other),
+        }
+    }
+}
+
+fn folder_flags() -> OFlags {
+    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC
+}
+
+/// Opens a folder below `root`; `resolve` says whether links on the way are followed inside it.
+fn open_folder(root: &OwnedFd, path: &[u8], resolve: ResolveFlags) -> rustix::io::Result<OwnedFd> {
+    let path = if path.is_empty() {
+        b".".as_slice()
+    } else {
+        path
+    };
+    let resolve = resolve | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(root, path, folder_flags(), Mode::empty(), resolve)
+}
+
+fn stat(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<Option<Stat>> {
+    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn kind_of(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+fn is_whiteout(stat: &Stat) -> bool {
+    kind_of(stat) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+fn set_opaque(folder: &OwnedFd, at: &At<'_>) -> Result<(), UnpackError> {
+    let set = rustix::fs::fsetxattr(folder, "trusted.overlay.opaque", b"y", XattrFlags::empty());
+    at.io("mark the folder as opaque for", set)
+}
+
+fn set_owner_and_mode(file: &OwnedFd, at: &At<'_>) -> Result<(), UnpackError> {
+    let (uid, gid) = owner(at.0);
+    at.io("set the owner of", rustix::fs::fchown(file, uid, gid))?;
+    let mode = Mode::from(at.0.mode);
+    at.io("set the permissions of", rustix::fs::fchmod(file, mode))
+}
+
+fn set_owner_at(parent: &OwnedFd, name: &[u8], at: &At<'_>) -> Result<(), UnpackError> {
+    let (uid, gid) = owner(at.0);
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    at.io(
+        "set the owner of",
+        rustix::fs::chownat(parent, name, uid, gid, flags),
+    )
+}
+
+fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
+    // u32::MAX means "leave as it is" to the kernel and is nobody's id.
+    let uid = (entry.uid != u32::MAX).then(|| Uid::from_raw(entry.uid));
+    let gid = (entry.gid != u32::MAX).then(|| Gid::from_raw(entry.gid));
+    (uid, gid)
+}
+
+fn times(entry: &Entry) -> Timestamps {
+    let time = Timespec {
+        tv_sec: entry.mtime,
+        tv_nsec: entry.mtime_nanos.into(),
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
+}
+
+/// A path to `name` in the folder behind a descriptor.
+fn through_proc(parent: &OwnedFd, name: &[u8]) -> Vec<u8> {
+    let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    path
+}
+
+fn os(bytes: Vec<u8>) -> std::ffi::OsString {
+    use std::os::unix::ffi::OsStringExt;
+    std::ffi::OsString::from_vec(bytes)
+}
