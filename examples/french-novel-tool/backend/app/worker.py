@@ -1,0 +1,202 @@
+"""The Celery application and its one task.
+
+A task is acknowledged after it ended, so a worker that is stopped or killed loses nothing:
+the queue delivers the job again, and the batches saved so far are not done twice. On
+SIGTERM (which Celery is told to treat like SIGQUIT, see the Dockerfile) the worker goes on
+for `worker_soft_shutdown_timeout` and then gives its task back.
+"""
+
+import logging
+import uuid
+from os import environ
+from pathlib import Path
+from time import monotonic
+
+from celery import Celery, Task, signals
+from celery.exceptions import SoftTimeLimitExceeded
+from redis.exceptions import RedisError
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from app import jobs, logs, runtime
+from app.jobs import Claim
+from app.text import pdf
+from app.text.gemini import GeminiRefused
+from app.text.split import sentences
+
+log = logging.getLogger(__name__)
+
+# Sentences between two commits and progress events. A batch by Gemini holds few requests.
+BATCH = {"rules": 100, "gemini": 10}
+BUSY_RETRY_SECONDS = 5
+# A whole novel through Gemini takes minutes; an hour means something hangs.
+SOFT_LIMIT_SECONDS = 3300
+HARD_LIMIT_SECONDS = 3360
+ALIVE_FILE = Path(environ.get("WORKER_ALIVE_FILE") or "/tmp/worker-alive")
+
+celery = Celery("novels", broker=environ.get("REDIS_URL") or "redis://redis:6379/0")
+celery.conf.update(
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    task_ignore_result=True,
+    task_soft_time_limit=SOFT_LIMIT_SECONDS,
+    task_time_limit=HARD_LIMIT_SECONDS,
+    worker_prefetch_multiplier=1,
+    worker_soft_shutdown_timeout=15,
+    worker_cancel_long_running_tasks_on_connection_loss=True,
+    worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={
+        # Longer than the hard limit, or a running task would be delivered again.
+        "visibility_timeout": HARD_LIMIT_SECONDS + 240,
+        "socket_connect_timeout": 2,
+        "socket_timeout": 30,
+        "health_check_interval": 30,
+    },
+    task_publish_retry_policy={
+        "max_retries": 2,
+        "interval_start": 0.1,
+        "interval_step": 0.2,
+    },
+)
+
+
+@celery.task(bind=True, name="novels.process", max_retries=None)
+def process(self: Task, job_id: str) -> None:
+    """Reads, splits and rewrites one novel, from wherever an earlier attempt stopped."""
+    owner = uuid.uuid4().hex
+    try:
+        with runtime.current().sessions() as session:
+            claim = jobs.claim(session, job_id, owner)
+            if claim is Claim.TAKEN:
+                work(session, job_id, owner)
+            elif claim is Claim.HOPELESS:
+                fail(session, job_id, "The file made the worker crash several times.")
+    except OperationalError as error:
+        log.warning("the database went away, the job waits", extra={"job_id": job_id})
+        raise self.retry(exc=error, countdown=BUSY_RETRY_SECONDS)
+    if claim is Claim.BUSY:
+        raise self.retry(countdown=BUSY_RETRY_SECONDS)
+
+
+def work(session: Session, job_id: str, owner: str) -> None:
+    """Does all that is left of a job that `owner` holds."""
+    started = monotonic()
+    log.info("job taken up", extra={"job_id": job_id})
+    announce(session, job_id)
+    try:
+        finished = read_text(session, job_id, owner) and rewrite_all(session, job_id, owner)
+    except (pdf.PdfError, GeminiRefused) as error:
+        fail(session, job_id, str(error))
+    except SoftTimeLimitExceeded:
+        session.rollback()
+        fail(session, job_id, "The job took longer than a job may.")
+    except (OperationalError, SystemExit):
+        # The database went away or the worker is told to end: whoever is next goes on at once.
+        session.rollback()
+        jobs.release(session, job_id, owner)
+        raise
+    except Exception:
+        log.exception("job failed by an error of our own", extra={"job_id": job_id})
+        session.rollback()
+        fail(session, job_id, "An internal error ended the job.")
+    else:
+        if finished:
+            jobs.finish(session, job_id)
+            announce(session, job_id)
+        log.info(
+            "job done" if finished else "job left to another worker or deleted",
+            extra={"job_id": job_id, "seconds": round(monotonic() - started, 3)},
+        )
+
+
+def read_text(session: Session, job_id: str, owner: str) -> bool:
+    """Turns the PDF into sentences unless that was done; `False` when the lease was lost."""
+    content = jobs.upload(session, job_id)
+    # Reading takes seconds; no transaction stays open meanwhile.
+    session.commit()
+    if content is None:
+        return True
+    book = pdf.read(content)
+    found = sentences(book.paragraphs)
+    saved = jobs.save_text(session, job_id, owner, pages=book.pages, sentences=found)
+    announce(session, job_id)
+    return saved
+
+
+def rewrite_all(session: Session, job_id: str, owner: str) -> bool:
+    """Rewrites batch by batch; `False` when the lease was lost."""
+    job = jobs.find(session, job_id)
+    if job is None:
+        return False
+    mode, word_limit = job.mode, job.word_limit
+    rewriter = runtime.current().rewriter(mode)
+    while batch := jobs.next_batch(session, job_id, BATCH[mode]):
+        session.commit()
+        rewrites = rewriter.rewrite([pending.original for pending in batch], word_limit)
+        if not jobs.save_batch(
+            session,
+            job_id,
+            owner,
+            word_limit=word_limit,
+            batch=batch,
+            rewrites=rewrites,
+        ):
+            return False
+        announce(session, job_id)
+    return True
+
+
+def fail(session: Session, job_id: str, message: str) -> None:
+    """Ends the job with a message for the person who sent the file."""
+    log.warning("job failed", extra={"job_id": job_id, "reason": message})
+    jobs.finish(session, job_id, error=message)
+    announce(session, job_id)
+
+
+def announce(session: Session, job_id: str) -> None:
+    """Tells the watchers. They can do without, so a missing Redis does not stop the work."""
+    session.expire_all()
+    job = jobs.find(session, job_id)
+    session.commit()
+    if job is None:
+        return
+    try:
+        runtime.current().events.publish(job_id, jobs.describe(job))
+    except RedisError as error:
+        log.warning("progress not announced", extra={"job_id": job_id, "reason": str(error)})
+
+
+# --- life of the worker process ------------------------------------------------------------
+
+
+@signals.setup_logging.connect
+def setup_logging(**_: object) -> None:
+    logs.setup(runtime.current().settings.log_level)
+
+
+@signals.worker_process_init.connect
+def start_child(**_: object) -> None:
+    """A forked child must not share its parent's connections."""
+    runtime.use(None)
+
+
+@signals.heartbeat_sent.connect
+def note_alive(**_: object) -> None:
+    """What the container's health check looks at: this process still turns its event loop."""
+    ALIVE_FILE.touch()
+
+
+@signals.worker_ready.connect
+def take_up_unfinished(**_: object) -> None:
+    """Queues what a crash left behind. A job that is queued twice is worked on once."""
+    try:
+        with runtime.current().sessions() as session:
+            waiting = jobs.unfinished_ids(session)
+    except OperationalError as error:
+        log.warning("unfinished jobs not looked up", extra={"reason": str(error)})
+        return
+    for job_id in waiting:
+        process.delay(job_id)
