@@ -1,0 +1,220 @@
+//! Names, leases, pruning, and what a killed process leaves.
+
+use std::fs;
+use std::time::Duration;
+
+use havre_image::{Image, Images, OpenError, PruneError, PrunePolicy};
+
+use crate::support::{Fixture, file, reference, tar};
+
+const NOW: PrunePolicy = PrunePolicy {
+    older_than: Duration::ZERO,
+    keep_build_cache: true,
+    unused_names: false,
+};
+
+fn unpacked(fixture: &Fixture, name: &str, layers: &[Vec<u8>]) -> Image {
+    let image = fixture.image(name, layers);
+    fixture.images.ensure_unpacked(&image).unwrap();
+    image
+}
+
+fn a() -> Vec<u8> {
+    tar(&[file("a", "1")])
+}
+
+fn b() -> Vec<u8> {
+    tar(&[file("b", "2")])
+}
+
+#[test]
+fn names_move_and_are_listed() {
+    let fixture = Fixture::new();
+    let one = fixture.image("app:1", &[a()]);
+    let two = fixture.image("app:2", &[a(), b()]);
+    assert_ne!(one.manifest_digest, two.manifest_digest);
+    fixture
+        .images
+        .tag(&reference("app:1"), two.manifest_digest)
+        .unwrap();
+    let found = fixture
+        .images
+        .resolve(&reference("docker.io/library/app:1"))
+        .unwrap();
+    assert_eq!(found, Some(two));
+    assert_eq!(fixture.images.resolve(&reference("app:3")).unwrap(), None);
+    let names: Vec<String> = fixture
+        .images
+        .list()
+        .unwrap()
+        .iter()
+        .map(|named| named.reference.to_string())
+        .collect();
+    assert_eq!(names, ["app:1", "app:2"]);
+}
+
+#[test]
+fn the_same_image_has_the_same_digest() {
+    let one = Fixture::new().image("x", &[a(), b()]);
+    let two = Fixture::new().image("y", &[a(), b()]);
+    assert_eq!(one, two);
+}
+
+#[test]
+fn a_name_is_given_to_complete_images_only() {
+    let fixture = Fixture::new();
+    let image = fixture.image("app", &[a()]);
+    fs::remove_file(fixture.images.blob_path(&image.layers[0].digest)).unwrap();
+    let error = fixture
+        .images
+        .tag(&reference("other"), image.manifest_digest)
+        .unwrap_err();
+    assert!(error.to_string().contains("cannot read image"), "{error}");
+    assert_eq!(fixture.images.resolve(&reference("other")).unwrap(), None);
+}
+
+#[test]
+fn removing_a_name_frees_what_nothing_else_needs() {
+    let fixture = Fixture::new();
+    unpacked(&fixture, "one", &[a()]);
+    let two = unpacked(&fixture, "two", &[a(), b()]);
+    let freed = fixture.images.remove(&reference("two")).unwrap();
+    // Manifest, configuration, one layer; the other layer is shared.
+    assert_eq!((freed.blobs, freed.layers), (3, 1));
+    assert!(freed.bytes > 0);
+    assert!(fixture.images.has_blob(&two.layers[0].digest));
+    assert!(!fixture.images.has_blob(&two.layers[1].digest));
+    let error = fixture.images.remove(&reference("two")).unwrap_err();
+    assert!(matches!(error, PruneError::NoSuchName { .. }), "{error}");
+    fixture.images.remove(&reference("one")).unwrap();
+    assert!(fixture.listing("blobs/sha256").is_empty());
+    assert!(fixture.listing("layers").is_empty());
+    assert!(fixture.listing("tmp").is_empty());
+}
+
+#[test]
+fn a_lease_outweighs_removal_and_survives_a_restart() {
+    let fixture = Fixture::new();
+    let image = unpacked(&fixture, "app", &[a(), b()]);
+    fixture.images.lease("container-1", &[&image]).unwrap();
+    let fixture = fixture.reopen();
+    fixture.images.remove(&reference("app")).unwrap();
+    fixture.images.prune(&NOW).unwrap();
+    let holders = fixture.images.holders(&image.manifest_digest).unwrap();
+    assert_eq!(holders, ["container-1"]);
+    assert_eq!(fixture.images.image(image.manifest_digest).unwrap(), image);
+    assert_eq!(fixture.listing("layers").len(), 2);
+    fixture.images.release("container-1").unwrap();
+    let freed = fixture.images.prune(&NOW).unwrap();
+    assert_eq!((freed.blobs, freed.layers), (4, 2));
+}
+
+#[test]
+fn pruning_keeps_the_young_and_what_work_under_way_relies_on() {
+    let fixture = Fixture::new();
+    let image = unpacked(&fixture, "app", &[a()]);
+    fixture
+        .store
+        .image_remove("docker.io/library/app:latest")
+        .unwrap();
+    let patient = PrunePolicy {
+        older_than: Duration::from_secs(600),
+        ..NOW
+    };
+    assert_eq!(fixture.images.prune(&patient).unwrap().blobs, 0);
+    let hold = fixture.images.hold();
+    // Relying on a layer that is there marks it as used.
+    assert!(fixture.images.layer_paths(&image.layers).unwrap().is_some());
+    assert_eq!(fixture.images.prune(&NOW).unwrap().layers, 0);
+    drop(hold);
+    let freed = fixture.images.prune(&NOW).unwrap();
+    assert_eq!((freed.blobs, freed.layers), (3, 1));
+}
+
+#[test]
+fn the_build_cache_holds_its_layers_until_it_is_dropped() {
+    let fixture = Fixture::new();
+    let image = unpacked(&fixture, "app", &[a(), b()]);
+    let value = serde_json::to_string(&image.layers[1]).unwrap();
+    fixture.store.build_cache_put("step", &value).unwrap();
+    fixture
+        .store
+        .image_remove("docker.io/library/app:latest")
+        .unwrap();
+    fixture.images.prune(&NOW).unwrap();
+    assert_eq!(
+        fixture.listing("layers").len(),
+        2,
+        "the layer below is needed too"
+    );
+    let all = PrunePolicy {
+        keep_build_cache: false,
+        ..NOW
+    };
+    // The clock of the cache counts whole seconds.
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    let mut dropped = 0;
+    while dropped == 0 && std::time::Instant::now() < deadline {
+        dropped = fixture.images.prune(&all).unwrap().cache_entries;
+    }
+    assert_eq!(dropped, 1);
+    assert!(fixture.listing("layers").is_empty());
+}
+
+#[test]
+fn names_nobody_runs_go_when_asked() {
+    let fixture = Fixture::new();
+    let held = fixture.image("held", &[a()]);
+    fixture.image("idle", &[b()]);
+    fixture.images.lease("c", &[&held]).unwrap();
+    let all = PrunePolicy {
+        unused_names: true,
+        ..NOW
+    };
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    let mut names = Vec::new();
+    while names.is_empty() && std::time::Instant::now() < deadline {
+        names = fixture.images.prune(&all).unwrap().names;
+    }
+    assert_eq!(names, [reference("idle")]);
+    assert!(
+        fixture
+            .images
+            .resolve(&reference("held"))
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[test]
+fn a_damaged_image_is_shown_can_be_removed_and_stops_pruning() {
+    let fixture = Fixture::new();
+    let image = fixture.image("damaged", &[a()]);
+    fs::write(fixture.images.blob_path(&image.config_digest), "{}").unwrap();
+    let listed = fixture.images.list().unwrap();
+    assert!(listed[0].image.is_err());
+    assert!(matches!(
+        fixture.images.prune(&NOW).unwrap_err(),
+        PruneError::Mark(_)
+    ));
+    fixture.images.remove(&reference("damaged")).unwrap();
+    fixture.images.prune(&NOW).unwrap();
+    assert!(fixture.listing("blobs/sha256").is_empty());
+}
+
+#[test]
+fn what_a_killed_process_left_is_swept_at_open() {
+    let fixture = Fixture::new();
+    let half = fixture.path("tmp/layer-half/fs/deep");
+    fs::create_dir_all(&half).unwrap();
+    fs::write(fixture.path("tmp/blob-half"), "x").unwrap();
+    let fixture = fixture.reopen();
+    assert!(fixture.listing("tmp").is_empty());
+}
+
+#[test]
+fn one_process_at_a_time() {
+    let fixture = Fixture::new();
+    let error = Images::open(&fixture.path(""), fixture.store.clone()).err();
+    assert!(matches!(error, Some(OpenError::InUse { .. })), "{error:?}");
+}
