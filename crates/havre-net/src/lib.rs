@@ -1,1 +1,43 @@
-//! (to be written)
+//! The network of an environment on one machine.
+//!
+//! ```text
+//!   host                      router namespace (one per environment)      container namespaces
+//!   ────                      ──────────────────────────────────────      ────────────────────
+//!   hv-<instance>-<slot> ═══ up0     br0 (gateway of network 0) ═══ veth ═══ eth0
+//!   100.64.x.y/32            100.64… br1 (gateway of network 1) ═══ veth ═══ eth1
+//!   route: subnets via up0           rules: who may talk to whom
+//!   masquerade on the way out        `havre dns`: port 53 of every gateway
+//! ```
+//!
+//! Every namespace is pinned by a bind mount under the run folder, so nothing here needs a
+//! process to stay alive except the resolver. All calls are synchronous, take a few
+//! milliseconds, may be repeated, and finish what a killed predecessor began.
+//!
+//! The edge and the daemon reach containers from the host's own namespace by a route to the
+//! environment's subnets; containers see the network's gateway as the peer. Other environments
+//! and other machines do not get in.
+//!
+//! On the host stay, besides the uplinks and their routes: one nf_tables table `havre-<instance>`,
+//! and an accept pair in DOCKER-USER or FORWARD where another firewall filters what is
+//! forwarded. The host's `net.ipv4.ip_forward` is switched on when an environment needs a way
+//! out, and never off again: other programs may rely on it by then.
+
+mod config;
+mod container;
+mod environment;
+mod error;
+mod files;
+mod firewall;
+mod leases;
+mod ledger;
+mod netlink;
+mod netns;
+mod subnet;
+mod sysctl;
+
+pub use config::NetConfig;
+pub use container::Attached;
+pub use environment::{Environment, Net, Network, NetworkSpec};
+pub use error::NetError;
+pub use netlink::NetlinkError;
+pub use subnet::{ParseSubnetError, Subnet};

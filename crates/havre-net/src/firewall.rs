@@ -1,0 +1,148 @@
+//! The firewall rules as data: one table in each router namespace, one of the instance on the
+//! host. Pure; [`crate::netlink::nft`] puts them into the kernel.
+//!
+//! ```text
+//!  container ── br0 ┐                       forward: br→up0 (unless internal), replies,
+//!  container ── br0 ┤ router ── up0 ═ hv-… ── host ── internet        host→br
+//!  container ── br1 ┘                       source NAT: host→br becomes the gateway's address
+//!                                           (so that an internal network needs no route back)
+//! ```
+
+pub mod accept;
+
+use std::collections::BTreeMap;
+
+use crate::ledger::{Allocation, Ledger};
+use crate::netlink::nft::{
+    ADMIN_PROHIBITED, Chain, Expr, Hook, PORT_UNREACHABLE, Table, Verdict, state,
+};
+use crate::subnet::Subnet;
+
+/// Name of the uplink inside the router namespace.
+pub const ROUTER_UPLINK: &str = "up0";
+/// Name of the table in a router namespace.
+const ROUTER_TABLE: &str = "havre";
+
+const ACCEPT: Expr = Expr::Verdict(Verdict::Accept);
+const DROP: Expr = Expr::Verdict(Verdict::Drop);
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const DNS: u16 = 53;
+
+/// Rules of an environment's router.
+pub fn router_table(allocation: &Allocation) -> Table {
+    let uplink = || ROUTER_UPLINK.to_owned();
+    let host = Subnet::containing(allocation.host_address(), 32);
+    let established = || vec![Expr::State(state::ESTABLISHED | state::RELATED), ACCEPT];
+
+    let mut input = vec![vec![Expr::InputIs("lo".to_owned()), ACCEPT], established()];
+    let mut forward = Vec::new();
+    for network in allocation.networks.values() {
+        let bridge = || Expr::InputIs(network.bridge());
+        // A network's resolver answers that network only: what is asked of another network's
+        // gateway would be answered with that network's names.
+        let gateway = Expr::To(network.subnet.gateway());
+        for protocol in [UDP, TCP] {
+            let dns = [Expr::Protocol(protocol), Expr::Port(DNS), ACCEPT];
+            input.push([bridge(), gateway.clone()].into_iter().chain(dns).collect());
+        }
+        input.push(vec![bridge(), gateway, Expr::Protocol(ICMP), ACCEPT]);
+        // Traffic inside a bridge gets here only where br_netfilter is loaded and on.
+        forward.push(vec![bridge(), Expr::OutputIs(network.bridge()), ACCEPT]);
+    }
+    input.push(vec![Expr::InputIs(uplink()), Expr::Protocol(ICMP), ACCEPT]);
+    input.push(vec![Expr::Reject(PORT_UNREACHABLE)]);
+
+    forward.push(established());
+    forward.push(vec![Expr::InputIs(uplink()), Expr::From(host), ACCEPT]);
+    for network in allocation
+        .networks
+        .values()
+        .filter(|network| !network.internal)
+    {
+        forward.push(vec![
+            Expr::InputIs(network.bridge()),
+            Expr::OutputIs(uplink()),
+            Expr::From(network.subnet),
+            ACCEPT,
+        ]);
+    }
+    forward.push(vec![Expr::Reject(ADMIN_PROHIBITED)]);
+
+    Table {
+        name: ROUTER_TABLE.to_owned(),
+        chains: vec![
+            Chain {
+                name: "input",
+                hook: Hook::Input,
+                policy: Verdict::Drop,
+                rules: input,
+            },
+            Chain {
+                name: "forward",
+                hook: Hook::Forward,
+                policy: Verdict::Drop,
+                rules: forward,
+            },
+            Chain {
+                name: "source",
+                hook: Hook::SourceNat,
+                policy: Verdict::Accept,
+                rules: vec![vec![
+                    Expr::From(host),
+                    Expr::OutputIsNot(uplink()),
+                    Expr::Masquerade,
+                ]],
+            },
+        ],
+    }
+}
+
+/// Name of the instance's table on the host.
+pub fn host_table_name(instance: &str) -> String {
+    format!("havre-{instance}")
+}
+
+/// Rules on the host: egress is masqueraded, and nothing but the host itself opens connections
+/// towards containers (other environments and neighbours of the machine included).
+pub fn host_table(instance: &str, uplink_prefix: &str, ledger: &Ledger) -> Table {
+    let masqueraded: BTreeMap<Subnet, ()> = ledger
+        .environments
+        .values()
+        .flat_map(|allocation| allocation.networks.values())
+        .filter(|network| !network.internal)
+        .map(|network| (network.subnet, ()))
+        .collect();
+    let masquerade = masqueraded
+        .into_keys()
+        .map(|subnet| {
+            vec![
+                Expr::From(subnet),
+                Expr::OutputStartsNot(uplink_prefix.to_owned()),
+                Expr::Masquerade,
+            ]
+        })
+        .collect();
+    Table {
+        name: host_table_name(instance),
+        chains: vec![
+            Chain {
+                name: "forward",
+                hook: Hook::Forward,
+                policy: Verdict::Accept,
+                rules: vec![vec![
+                    Expr::OutputStarts(uplink_prefix.to_owned()),
+                    Expr::StateNot(state::ESTABLISHED | state::RELATED),
+                    DROP,
+                ]],
+            },
+            Chain {
+                name: "source",
+                hook: Hook::SourceNat,
+                policy: Verdict::Accept,
+                rules: masquerade,
+            },
+        ],
+    }
+}

@@ -1,0 +1,168 @@
+//! Which container has which address. Pure; the file is also what the resolver reads to know
+//! who asks.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::NetworkAllocation;
+use crate::subnet::Subnet;
+
+/// The addresses of an environment's containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leases {
+    /// By container: its networks in the order it was given them.
+    pub containers: BTreeMap<String, Vec<Lease>>,
+    /// By network: where the search for a free address goes on. A freed address is not given
+    /// again until the search has come round, so that a client with an old address in hand
+    /// meets nobody instead of somebody else.
+    pub next: BTreeMap<String, u32>,
+}
+
+/// One address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The network.
+    pub network: String,
+    /// Address in it.
+    pub address: Ipv4Addr,
+}
+
+/// No address is left in the named network.
+#[derive(Debug)]
+pub struct Full(pub String);
+
+impl Leases {
+    /// Gives `container` one address in each of `networks`, keeping those it has, and takes
+    /// back others.
+    pub fn assign(
+        &mut self,
+        container: &str,
+        networks: &[(&str, NetworkAllocation)],
+    ) -> Result<Vec<Lease>, Full> {
+        let had = self.containers.get(container).cloned().unwrap_or_default();
+        let mut leases = Vec::with_capacity(networks.len());
+        for (name, network) in networks {
+            let kept = had
+                .iter()
+                .find(|lease| lease.network == *name && network.subnet.contains(lease.address));
+            let lease = match kept {
+                Some(lease) => lease.clone(),
+                None => Lease {
+                    network: (*name).to_owned(),
+                    address: self
+                        .free_address(name, network.subnet)
+                        .ok_or_else(|| Full((*name).to_owned()))?,
+                },
+            };
+            leases.push(lease);
+        }
+        self.containers.insert(container.to_owned(), leases.clone());
+        Ok(leases)
+    }
+
+    /// Takes back all addresses of `container`.
+    pub fn release(&mut self, container: &str) -> Vec<Lease> {
+        self.containers.remove(container).unwrap_or_default()
+    }
+
+    /// Whether a container is on the network.
+    pub fn uses(&self, network: &str) -> bool {
+        self.containers
+            .values()
+            .flatten()
+            .any(|lease| lease.network == network)
+    }
+
+    fn free_address(&mut self, network: &str, subnet: Subnet) -> Option<Ipv4Addr> {
+        // Without the network's own address, the gateway and the broadcast address.
+        let (first, count) = (
+            2,
+            u32::try_from(subnet.size())
+                .unwrap_or(u32::MAX)
+                .checked_sub(3)?,
+        );
+        let start = self.next.get(network).copied().unwrap_or(0);
+        let taken: Vec<Ipv4Addr> = self
+            .containers
+            .values()
+            .flatten()
+            .map(|lease| lease.address)
+            .collect();
+        for step in 0..count {
+            let place = (start.wrapping_add(step)) % count;
+            let address = subnet.nth(first + place)?;
+            if !taken.contains(&address) {
+                self.next.insert(network.to_owned(), (place + 1) % count);
+                return Some(address);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(text: &str) -> NetworkAllocation {
+        NetworkAllocation {
+            index: 0,
+            subnet: text.parse().expect("a subnet"),
+            internal: false,
+        }
+    }
+
+    fn addresses(leases: &[Lease]) -> Vec<String> {
+        leases
+            .iter()
+            .map(|lease| format!("{} {}", lease.network, lease.address))
+            .collect()
+    }
+
+    #[test]
+    fn repeats_keep_addresses_and_freed_ones_rest() {
+        let (x, y) = (network("10.0.0.0/29"), network("10.0.1.0/29"));
+        let mut leases = Leases::default();
+        let first = leases.assign("a", &[("y", y), ("x", x)]).expect("room");
+        assert_eq!(addresses(&first), ["y 10.0.1.2", "x 10.0.0.2"]);
+        assert_eq!(
+            leases.assign("a", &[("y", y), ("x", x)]).expect("room"),
+            first
+        );
+        leases.release("a");
+        let next = leases.assign("b", &[("x", x)]).expect("room");
+        assert_eq!(addresses(&next), ["x 10.0.0.3"]);
+        assert!(leases.uses("x") && !leases.uses("y"));
+    }
+
+    #[test]
+    fn a_full_network_refuses_and_comes_round() {
+        let x = network("10.0.0.0/29");
+        let mut leases = Leases::default();
+        for name in ["a", "b", "c", "d", "e"] {
+            leases
+                .assign(name, &[("x", x)])
+                .expect("five usable addresses");
+        }
+        assert!(leases.assign("f", &[("x", x)]).is_err());
+        leases.release("b");
+        assert_eq!(
+            addresses(&leases.assign("f", &[("x", x)]).expect("room")),
+            ["x 10.0.0.3"]
+        );
+    }
+
+    #[test]
+    fn an_address_outside_a_moved_subnet_is_replaced() {
+        let mut leases = Leases::default();
+        leases
+            .assign("a", &[("x", network("10.0.0.0/29"))])
+            .expect("room");
+        let moved = leases
+            .assign("a", &[("x", network("10.9.0.0/29"))])
+            .expect("room");
+        assert_eq!(addresses(&moved), ["x 10.9.0.3"]);
+    }
+}

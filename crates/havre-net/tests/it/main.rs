@@ -1,0 +1,29 @@
+//! Tests against the real kernel. Each runs in a "machine" of its own: fresh network, mount and
+//! process namespaces, with a second network namespace as the internet, so that nothing touches
+//! the real host and nothing can be left behind on it.
+
+mod machine;
+mod reach;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A test: its name and body, run inside a machine.
+type Test = (&'static str, fn());
+
+fn tests() -> Vec<Test> {
+    [reach::TESTS].concat()
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(name) = machine::wanted_inside(&arguments) {
+        return machine::run_inside(&name, &tests());
+    }
+    let trials = tests()
+        .into_iter()
+        .map(|(name, _)| Trial::test(name, move || machine::run(name).map_err(Failed::from)))
+        .collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
