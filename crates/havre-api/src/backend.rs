@@ -27,7 +27,7 @@ pub trait Backend: Send + Sync + 'static {
         query: ReplicaQuery,
     ) -> impl Future<Output = Result<Vec<ReplicaStatus>, ApiError>> + Send;
 
-    /// Brings an environment to what the project says. When `events.cancelled()` it goes back to
+    /// Brings an environment to what the project says. When `events.cancellation()` is cancelled it goes back to
     /// the release before and answers `Cancelled`; when a rollout fails it sends
     /// [`Event::Failure`], goes back and answers `RolledBack`.
     fn up(
@@ -163,8 +163,13 @@ impl EventSource {
         event.or_else(|| self.take_missed())
     }
 
+    /// An event that is already there.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.events.try_recv().ok().or_else(|| self.take_missed())
+    }
+
     /// The note about events that were left out since the last one.
-    pub fn take_missed(&self) -> Option<Event> {
+    fn take_missed(&self) -> Option<Event> {
         let count = self.missed.swap(0, Ordering::Relaxed);
         (count > 0).then_some(Event::Missed { count })
     }
@@ -202,8 +207,8 @@ impl LogSink {
 #[error("the reader is gone")]
 pub struct Closed;
 
-/// The client's end of a command. `input` ending (`None`) means that the client is gone, as does
-/// `output` refusing; the end of standard input is [`ExecInput::StdinClosed`].
+/// The client's end of a command. The client is gone (or the daemon stops) when
+/// `output.closed()`; the end of standard input alone is [`ExecInput::StdinClosed`]. Drop `output` once the command has printed all.
 #[derive(Debug)]
 pub struct ExecSession {
     /// What the client sends.

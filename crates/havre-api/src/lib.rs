@@ -21,6 +21,7 @@
 
 mod backend;
 mod call;
+mod client;
 mod daemon;
 mod environment;
 mod error;
@@ -30,10 +31,12 @@ mod image;
 mod log;
 mod operation;
 mod progress;
+mod server;
 mod time;
 
 pub use backend::*;
 pub use call::*;
+pub use client::*;
 pub use daemon::*;
 pub use environment::*;
 pub use error::*;
@@ -43,4 +46,5 @@ pub use image::*;
 pub use log::*;
 pub use operation::*;
 pub use progress::*;
+pub use server::{bind, serve};
 pub use time::*;

@@ -63,7 +63,7 @@ pub enum Event {
     /// Something failed; the operation is undone or ends.
     Failure {
         /// What and why.
-        report: FailureReport,
+        report: Box<FailureReport>,
     },
     /// The reader was too slow and that many events were left out.
     Missed {

@@ -1,0 +1,343 @@
+//! The client of the API: one connection per call, over the daemon's socket.
+
+use std::io;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{ReadHalf, WriteHalf, split};
+use tokio::net::UnixStream;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::*;
+
+mod lines;
+
+use lines::Lines;
+
+/// How long connecting, and the head of a streamed answer, may take.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why a call came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens on the socket.
+    #[error("no daemon answers at {}", socket.display())]
+    Unreachable {
+        /// The path.
+        socket: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The daemon did not answer in time.
+    #[error("the daemon did not answer {path} within {} s", deadline.as_secs())]
+    TimedOut {
+        /// The call.
+        path: &'static str,
+        /// How long the client waited.
+        deadline: Duration,
+    },
+    /// The connection broke.
+    #[error("lost the connection to the daemon")]
+    Lost {
+        /// Why.
+        source: hyper::Error,
+    },
+    /// The stream ended without saying how the operation ended.
+    #[error("the daemon went away before the operation had ended")]
+    CutShort,
+    /// The answer is not what this version expects.
+    #[error("cannot understand the daemon's answer to {path}")]
+    Garbled {
+        /// The call.
+        path: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The daemon refused or failed.
+    #[error(transparent)]
+    Refused(#[from] ApiError),
+}
+
+/// Speaks to one daemon. Cheap to clone; connects anew for each call.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// A client of the daemon that listens at `socket`.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self {
+            socket: socket.into(),
+        }
+    }
+
+    /// Where it connects to.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Makes a call that answers with one document.
+    pub async fn call<C: Call>(&self, request: &C::Request) -> Result<C::Answer, ClientError> {
+        within(C::PATH, C::DEADLINE, async {
+            let reply = self.post(C::PATH, request, None).await?;
+            let (status, bytes) = reply.collect(C::PATH).await?;
+            match status.is_success() {
+                true => decode(C::PATH, &bytes),
+                false => Err(refused(C::PATH, status, &bytes)),
+            }
+        })
+        .await
+    }
+
+    /// Starts an operation and listens to it.
+    pub async fn start<O: Operation>(
+        &self,
+        request: &O::Request,
+    ) -> Result<Running<O>, ClientError> {
+        let reply = self.stream(O::PATH, request).await?;
+        let id = reply.response.headers().get(OPERATION_HEADER);
+        let id = id.and_then(|value| value.to_str().ok()?.parse().ok());
+        let id = id.ok_or_else(|| garbled(O::PATH, "the operation has no number"))?;
+        Ok(Running {
+            id,
+            lines: Lines::new(O::PATH, reply),
+            kind: PhantomData,
+        })
+    }
+
+    /// Reads the output of replicas.
+    pub async fn logs(&self, query: &LogQuery) -> Result<LogLines, ClientError> {
+        let reply = self.stream(LOGS_PATH, query).await?;
+        Ok(LogLines(Lines::new(LOGS_PATH, reply)))
+    }
+
+    /// Runs a command in a replica.
+    pub async fn exec(&self, request: &ExecRequest) -> Result<ExecConnection, ClientError> {
+        within(EXEC_PATH, HEAD_DEADLINE, async {
+            let reply = self.post(EXEC_PATH, request, Some(EXEC_PROTOCOL)).await?;
+            if reply.response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                let (status, bytes) = reply.collect(EXEC_PATH).await?;
+                return Err(refused(EXEC_PATH, status, &bytes));
+            }
+            let upgraded = hyper::upgrade::on(reply.response).await;
+            let upgraded = upgraded.map_err(|source| ClientError::Lost { source })?;
+            let (reader, writer) = split(TokioIo::new(upgraded));
+            Ok(ExecConnection {
+                reader: ExecReader(reader),
+                writer: ExecWriter(writer),
+            })
+        })
+        .await
+    }
+
+    /// The answer of a streaming call once its head is there.
+    async fn stream(
+        &self,
+        path: &'static str,
+        request: &impl Serialize,
+    ) -> Result<Reply, ClientError> {
+        within(path, HEAD_DEADLINE, async {
+            let reply = self.post(path, request, None).await?;
+            if reply.response.status().is_success() {
+                return Ok(reply);
+            }
+            let (status, bytes) = reply.collect(path).await?;
+            Err(refused(path, status, &bytes))
+        })
+        .await
+    }
+
+    async fn post(
+        &self,
+        path: &'static str,
+        body: &impl Serialize,
+        upgrade: Option<&'static str>,
+    ) -> Result<Reply, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| garbled(path, error))?;
+        let mut request = Request::post(path)
+            .header(header::HOST, "havre")
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(protocol) = upgrade {
+            request = request
+                .header(header::CONNECTION, "upgrade")
+                .header(header::UPGRADE, protocol);
+        }
+        let request = request
+            .body(Full::<Bytes>::from(body))
+            .map_err(|e| garbled(path, e))?;
+        let stream =
+            UnixStream::connect(&self.socket)
+                .await
+                .map_err(|source| ClientError::Unreachable {
+                    socket: self.socket.clone(),
+                    source,
+                })?;
+        let lost = |source| ClientError::Lost { source };
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        let driver = AbortOnDropHandle::new(tokio::spawn(async move {
+            // What goes wrong here surfaces in the answer's body.
+            drop(connection.with_upgrades().await);
+        }));
+        let response = sender.send_request(request).await.map_err(lost)?;
+        Ok(Reply {
+            response,
+            _driver: driver,
+        })
+    }
+}
+
+/// An answer whose body is still to be read, and the task that moves its bytes.
+struct Reply {
+    response: Response<Incoming>,
+    _driver: AbortOnDropHandle<()>,
+}
+
+impl Reply {
+    async fn collect(self, path: &'static str) -> Result<(StatusCode, Bytes), ClientError> {
+        let status = self.response.status();
+        let body = Limited::new(self.response.into_body(), MAX_DOCUMENT_BYTES)
+            .collect()
+            .await;
+        let bytes = body
+            .map_err(|source| ClientError::Garbled { path, source })?
+            .to_bytes();
+        Ok((status, bytes))
+    }
+}
+
+/// An operation that was started. Dropping it leaves the operation running.
+pub struct Running<O: Operation> {
+    id: OperationId,
+    lines: Lines,
+    kind: PhantomData<fn() -> O>,
+}
+
+impl<O: Operation> Running<O> {
+    /// Its number, for [`Cancel`].
+    pub fn id(&self) -> OperationId {
+        self.id
+    }
+
+    /// The next event or, once, the outcome. Cancel-safe.
+    pub async fn next(&mut self) -> Result<Progress<O::Outcome>, ClientError> {
+        match self.lines.next().await? {
+            Some(StreamItem::Event(event)) => Ok(Progress::Event(event)),
+            Some(StreamItem::Done(outcome)) => Ok(Progress::Done(outcome)),
+            Some(StreamItem::Error(error)) => Err(error.into()),
+            None => Err(ClientError::CutShort),
+        }
+    }
+}
+
+/// What a running operation says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Progress<T> {
+    /// News.
+    Event(Event),
+    /// It ended well.
+    Done(T),
+}
+
+/// Lines of output as they come.
+pub struct LogLines(Lines);
+
+impl LogLines {
+    /// The next line; `None` at the end. Cancel-safe.
+    pub async fn next(&mut self) -> Result<Option<LogLine>, ClientError> {
+        match self.0.next().await? {
+            Some(StreamItem::Event(line)) => Ok(Some(line)),
+            Some(StreamItem::Done(Empty {})) => Ok(None),
+            Some(StreamItem::Error(error)) => Err(error.into()),
+            None => Err(ClientError::CutShort),
+        }
+    }
+}
+
+/// The two ends of a running command.
+pub struct ExecConnection {
+    /// What it prints, and how it ends.
+    pub reader: ExecReader,
+    /// What it reads.
+    pub writer: ExecWriter,
+}
+
+/// The end of an exec that listens.
+pub struct ExecReader(ReadHalf<TokioIo<Upgraded>>);
+
+/// What a command does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExecNews {
+    /// It printed.
+    Output(ExecOutput),
+    /// It ended with that code.
+    Exit(i32),
+}
+
+impl ExecReader {
+    /// What comes next. Not cancel-safe.
+    pub async fn next(&mut self) -> Result<ExecNews, ClientError> {
+        match read_frame(&mut self.0).await {
+            Ok(Some(ExecFrame::Output(piece))) => Ok(ExecNews::Output(piece)),
+            Ok(Some(ExecFrame::Exit(code))) => Ok(ExecNews::Exit(code)),
+            Ok(Some(ExecFrame::Error(error))) => Err(error.into()),
+            Ok(Some(ExecFrame::Input(_))) => Err(garbled(EXEC_PATH, "it sent input")),
+            Ok(None) => Err(ClientError::CutShort),
+            Err(error) => Err(garbled(EXEC_PATH, error)),
+        }
+    }
+}
+
+/// The end of an exec that speaks.
+pub struct ExecWriter(WriteHalf<TokioIo<Upgraded>>);
+
+impl ExecWriter {
+    /// Sends a piece of input.
+    pub async fn send(&mut self, piece: ExecInput) -> io::Result<()> {
+        write_frame(&mut self.0, &ExecFrame::Input(piece)).await
+    }
+}
+
+async fn within<T>(
+    path: &'static str,
+    deadline: Duration,
+    work: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    let timed_out = |_| Err(ClientError::TimedOut { path, deadline });
+    tokio::time::timeout(deadline, work)
+        .await
+        .unwrap_or_else(timed_out)
+}
+
+fn decode<T: DeserializeOwned>(path: &'static str, bytes: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(bytes).map_err(|error| garbled(path, error))
+}
+
+/// The daemon's own words where it sent any.
+fn refused(path: &'static str, status: StatusCode, bytes: &[u8]) -> ClientError {
+    match serde_json::from_slice::<ApiError>(bytes) {
+        Ok(error) => ClientError::Refused(error),
+        Err(_) => garbled(path, format!("status {status}")),
+    }
+}
+
+fn garbled(
+    path: &'static str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> ClientError {
+    ClientError::Garbled {
+        path,
+        source: source.into(),
+    }
+}

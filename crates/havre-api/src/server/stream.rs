@@ -1,0 +1,139 @@
+//! Answers of one JSON document per line.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::{Stream, stream};
+use http::header;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::*;
+
+/// Lines of output that may wait for a slow reader.
+pub(super) const LOG_LINES_AHEAD: usize = 256;
+
+/// The answer whose body is `chunks`, each one or more whole lines.
+pub(super) fn lines(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    let body = Body::from_stream(futures_util::StreamExt::map(chunks, Ok::<_, Infallible>));
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// Events as they come, then the outcome. What was reported before the outcome is sent before it.
+pub(super) fn operation<O: Serialize + Send + 'static>(
+    source: EventSource,
+    outcome: oneshot::Receiver<Result<O, ApiError>>,
+) -> impl Stream<Item = Bytes> + Send {
+    enum State<O> {
+        Running(EventSource, oneshot::Receiver<Result<O, ApiError>>),
+        Ending(EventSource, Result<O, ApiError>),
+        Over,
+    }
+    stream::unfold(State::Running(source, outcome), |mut state| async move {
+        loop {
+            state = match state {
+                State::Running(mut source, mut outcome) => tokio::select! {
+                    biased;
+                    Some(event) = source.next() => {
+                        let line = line(&StreamItem::<_, O>::Event(event));
+                        return Some((line, State::Running(source, outcome)));
+                    }
+                    result = &mut outcome => State::Ending(source, result.unwrap_or_else(|_| {
+                        Err(ApiError::new(ErrorCode::Internal, "the operation broke off")
+                            .with_hint("see the daemon's log"))
+                    })),
+                },
+                State::Ending(mut source, result) => {
+                    return Some(match source.try_next() {
+                        Some(event) => {
+                            let line = line(&StreamItem::<_, O>::Event(event));
+                            (line, State::Ending(source, result))
+                        }
+                        None => (line(&last_item::<Event, O>(result)), State::Over),
+                    });
+                }
+                State::Over => return None,
+            }
+        }
+    })
+}
+
+/// Lines of output until `reading` ends or `stop`; dropping the stream ends `reading`.
+pub(super) fn logs(
+    reading: impl Future<Output = Result<(), ApiError>> + Send + 'static,
+    lines: mpsc::Receiver<LogLine>,
+    stop: CancellationToken,
+) -> impl Stream<Item = Bytes> + Send {
+    type Reading = Pin<Box<dyn Future<Output = Result<(), ApiError>> + Send>>;
+    enum State {
+        Running(Reading, mpsc::Receiver<LogLine>, CancellationToken),
+        Ending(mpsc::Receiver<LogLine>, Result<(), ApiError>),
+        Over,
+    }
+    let start = State::Running(Box::pin(reading), lines, stop);
+    stream::unfold(start, |mut state| async move {
+        let mut batch = Vec::new();
+        loop {
+            state = match state {
+                State::Running(mut reading, mut lines, stop) => tokio::select! {
+                    count = lines.recv_many(&mut batch, LOG_LINES_AHEAD) => match count {
+                        // The sink is gone, so the backend is about to answer.
+                        0 => State::Ending(lines, reading.await),
+                        _ => return Some((many(batch), State::Running(reading, lines, stop))),
+                    },
+                    result = &mut reading => State::Ending(lines, result),
+                    () = stop.cancelled() => State::Ending(lines, Err(ApiError::new(
+                        ErrorCode::Unavailable,
+                        "the daemon is shutting down",
+                    ))),
+                },
+                State::Ending(mut lines, result) => {
+                    while let Ok(line) = lines.try_recv() {
+                        batch.push(line);
+                    }
+                    if batch.is_empty() {
+                        let end = last_item::<LogLine, Empty>(result.map(|()| Empty {}));
+                        return Some((line(&end), State::Over));
+                    }
+                    return Some((many(batch), State::Ending(lines, result)));
+                }
+                State::Over => return None,
+            }
+        }
+    })
+}
+
+fn last_item<E, O>(result: Result<O, ApiError>) -> StreamItem<E, O> {
+    match result {
+        Ok(outcome) => StreamItem::Done(outcome),
+        Err(error) => StreamItem::Error(error),
+    }
+}
+
+fn many(batch: Vec<LogLine>) -> Bytes {
+    let mut out = BytesMut::new();
+    for item in batch {
+        out.extend_from_slice(&line(&StreamItem::<_, Empty>::Event(item)));
+    }
+    out.freeze()
+}
+
+fn line(item: &impl Serialize) -> Bytes {
+    let mut out = BytesMut::new().writer();
+    match serde_json::to_writer(&mut out, item) {
+        Ok(()) => {
+            out.get_mut().put_u8(b'\n');
+            out.into_inner().freeze()
+        }
+        Err(error) => {
+            // The wire types are plain data: this would be a fault of theirs.
+            tracing::error!(%error, "cannot encode an event");
+            Bytes::new()
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Calls that answer with one document, and the socket itself.
+
+use std::os::unix::fs::PermissionsExt;
+
+use havre_api::*;
+use havre_model::{EnvironmentName, ProjectName};
+use havre_testing::api::FakeBackend;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::fixtures::*;
+
+#[tokio::test]
+async fn a_query_and_its_answer_arrive_whole() {
+    let (daemon, client) = daemon(FakeBackend::default().on_status(async |query| {
+        assert_eq!(query.project, Some(ProjectName::new("shop")));
+        Ok(vec![EnvironmentStatus {
+            id: environment(),
+            state: EnvironmentState::Running,
+            release: Some(ReleaseId(3)),
+            since: "2024-05-01T10:00:00Z".parse().ok(),
+            operation: None,
+            routes: Vec::new(),
+            services: Vec::new(),
+            problems: vec!["disk is nearly full".into()],
+        }])
+    }));
+    let query = StatusQuery {
+        project: Some(ProjectName::new("shop")),
+        environment: None,
+    };
+    let answer = client.call::<Status>(&query).await.unwrap();
+    assert_eq!(answer[0].id.to_string(), "shop/production");
+    assert_eq!(answer[0].since.unwrap().to_string(), "2024-05-01T10:00:00Z");
+    assert_eq!(daemon.calls(), ["status"]);
+}
+
+#[tokio::test]
+async fn an_error_keeps_its_code_causes_and_hint() {
+    let sent = ApiError::from_error(
+        ErrorCode::Conflict,
+        &std::io::Error::other("staging holds the lock since 10:04"),
+    )
+    .with_hint("wait, or `havre abort`");
+    let expected = sent.clone();
+    let (_daemon, client) = daemon(FakeBackend::default().on_images(async || Err(sent)));
+    let error = client.call::<Images>(&Empty {}).await.unwrap_err();
+    assert_eq!(refusal(error), expected);
+}
+
+#[tokio::test]
+async fn names_that_could_leave_a_folder_are_refused() {
+    let (daemon, client) = daemon(FakeBackend::default());
+    for name in [
+        "..",
+        "../etc",
+        "a/b",
+        "",
+        ".",
+        "Shop",
+        "a\n",
+        &"x".repeat(64),
+    ] {
+        let query = StatusQuery {
+            project: Some(ProjectName::new("shop")),
+            environment: Some(EnvironmentName::new(name)),
+        };
+        let error = refusal(client.call::<Status>(&query).await.unwrap_err());
+        assert_eq!(error.code, ErrorCode::Invalid, "{name:?}");
+        let error = refusal(client.start::<Up>(&up(name)).await.err().unwrap());
+        assert_eq!(error.code, ErrorCode::Invalid, "{name:?}");
+    }
+    assert_eq!(daemon.calls(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_path_of_another_version_is_explained() {
+    struct Future;
+    impl Call for Future {
+        const PATH: &'static str = "/v1/not-yet";
+        type Request = Empty;
+        type Answer = Empty;
+    }
+    let (_daemon, client) = daemon(FakeBackend::default());
+    let error = refusal(client.call::<Future>(&Empty {}).await.unwrap_err());
+    assert_eq!(error.code, ErrorCode::NotFound);
+    assert!(error.hint.unwrap().contains("older"));
+}
+
+#[tokio::test]
+async fn a_request_that_is_no_json_is_refused() {
+    let (daemon, _client) = daemon(FakeBackend::default());
+    let mut stream = tokio::net::UnixStream::connect(daemon.socket())
+        .await
+        .unwrap();
+    let request = "POST /v1/info HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\
+                   connection: close\r\n\r\n{,}";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(answer.contains(r#""code":"invalid""#), "{answer}");
+}
+
+#[tokio::test]
+async fn nobody_listening_is_its_own_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let client = Client::new(folder.path().join("api.sock"));
+    let error = client.call::<Info>(&Empty {}).await.unwrap_err();
+    assert!(
+        matches!(error, ClientError::Unreachable { .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_socket_is_for_its_owner_and_replaces_only_a_dead_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("api.sock");
+    let first = bind(&path).unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let error = bind(&path).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    drop(first);
+    bind(&path).unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}

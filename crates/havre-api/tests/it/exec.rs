@@ -1,0 +1,143 @@
+//! Commands in replicas: frames in both directions.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use havre_api::*;
+use havre_testing::api::FakeBackend;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::fixtures::*;
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn request() -> ExecRequest {
+    ExecRequest {
+        environment: environment(),
+        service: havre_model::ServiceName::new("web"),
+        replica: None,
+        argv: vec!["cat".into()],
+        env: Default::default(),
+        user: None,
+        working_dir: None,
+        stdin: true,
+        tty: Some(TerminalSize {
+            columns: 80,
+            rows: 24,
+        }),
+    }
+}
+
+#[tokio::test]
+async fn input_output_size_and_exit_code_travel() {
+    let backend = FakeBackend::default().on_exec(async |asked, mut session| {
+        assert_eq!(asked, request());
+        let size = TerminalSize {
+            columns: 132,
+            rows: 43,
+        };
+        assert_eq!(session.input.recv().await, Some(ExecInput::Resize(size)));
+        while let Some(piece) = session.input.recv().await {
+            match piece {
+                ExecInput::Stdin(bytes) => {
+                    session
+                        .output
+                        .send(ExecOutput::Stdout(bytes))
+                        .await
+                        .unwrap();
+                }
+                ExecInput::StdinClosed => break,
+                ExecInput::Resize(_) => panic!("one resize was sent"),
+            }
+        }
+        let last = ExecOutput::Stderr(Bytes::from_static(b"bye"));
+        session.output.send(last).await.unwrap();
+        Ok(42)
+    });
+    let (_daemon, client) = daemon(backend);
+    let ExecConnection {
+        mut reader,
+        mut writer,
+    } = client.exec(&request()).await.unwrap();
+    let size = TerminalSize {
+        columns: 132,
+        rows: 43,
+    };
+    writer.send(ExecInput::Resize(size)).await.unwrap();
+    let chunk = Bytes::from(vec![7; EXEC_CHUNK_BYTES]);
+    let sent = chunk.clone();
+    let sending = tokio::spawn(async move {
+        for _ in 0..100 {
+            writer.send(ExecInput::Stdin(sent.clone())).await.unwrap();
+        }
+        writer.send(ExecInput::StdinClosed).await.unwrap();
+        writer
+    });
+    let mut received = 0;
+    let exit = loop {
+        match timeout(SOON, reader.next()).await.unwrap().unwrap() {
+            ExecNews::Output(ExecOutput::Stdout(bytes)) => received += bytes.len(),
+            ExecNews::Output(ExecOutput::Stderr(bytes)) => assert_eq!(&bytes[..], b"bye"),
+            ExecNews::Exit(code) => break code,
+        }
+    };
+    assert_eq!((received, exit), (100 * EXEC_CHUNK_BYTES, 42));
+    drop(sending.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_run_says_why() {
+    let backend = FakeBackend::default().on_exec(async |_, _session| {
+        Err(ApiError::new(
+            ErrorCode::NotFound,
+            "shop/production has no service web",
+        ))
+    });
+    let (_daemon, client) = daemon(backend);
+    let mut connection = client.exec(&request()).await.unwrap();
+    let error = refusal(connection.reader.next().await.unwrap_err());
+    assert_eq!(error.code, ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn a_silent_command_learns_that_its_client_left_though_it_reads_nothing() {
+    let (told, tell) = oneshot::channel::<()>();
+    let backend = FakeBackend::default().on_exec(async |_, session| {
+        session.output.closed().await;
+        told.send(()).unwrap();
+        Ok(0)
+    });
+    let (_daemon, client) = daemon(backend);
+    let ExecConnection { reader, mut writer } = client.exec(&request()).await.unwrap();
+    // More than the server holds for a command that reads nothing.
+    let chunk = Bytes::from(vec![0; EXEC_CHUNK_BYTES]);
+    let full = async {
+        loop {
+            writer.send(ExecInput::Stdin(chunk.clone())).await.unwrap();
+        }
+    };
+    assert!(timeout(Duration::from_millis(500), full).await.is_err());
+    drop((reader, writer));
+    timeout(SOON, tell).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn stopping_the_server_ends_a_command() {
+    let (arrived, arrival) = oneshot::channel::<()>();
+    let backend = FakeBackend::default().on_exec(async |_, mut session| {
+        arrived.send(()).unwrap();
+        session.output.closed().await;
+        assert_eq!(session.input.recv().await, None);
+        Ok(137)
+    });
+    let (daemon, client) = daemon(backend);
+    let mut connection = client.exec(&request()).await.unwrap();
+    arrival.await.unwrap();
+    daemon.stop();
+    let news = timeout(SOON, connection.reader.next())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(news, ExecNews::Exit(137));
+}

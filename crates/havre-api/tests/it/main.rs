@@ -1,0 +1,6 @@
+//! Client and server over a real socket, with a fake daemon behind them.
+
+mod calls;
+mod exec;
+mod fixtures;
+mod operations;
