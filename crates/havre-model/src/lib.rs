@@ -1,13 +1,39 @@
 //! Compose files and `havre.yaml` become one validated [`Project`].
 //!
 //! ```text
-//! compose.yaml … ─► read (spans) ─► interpolate ─► merge ─► decode ─► validate ─► Project
-//! havre.yaml   ─────────────────────────────────────────────┘
+//! compose.yaml … ─► read (spans) ─► interpolate ─► canonical ─► extend, include, merge ─► decode
+//! havre.yaml   ─────────────────────────────────────────────────────────────► validate ─► Project
 //! ```
 //!
-//! Nothing here touches the network or a container; the only input and output are the project's
-//! own files. Every error carries the place in the user's file that caused it.
+//! Nothing here touches the network or a container; the only input are the project's own files.
+//! Every error carries the place in the user's file that caused it, and all are found in one go.
+//!
+//! - [`load`] is the way in; [`LoadOptions`] says what to load.
+//! - [`keys`] says what becomes of every key of the specification.
+//! - [`routes`] is the rule that finds front end and back end where nobody named them.
 
+mod canonical;
+mod decode;
+mod diagnostic;
+mod dotenv;
+mod files;
+mod interpolate;
+pub mod keys;
+mod load;
+mod merge;
+mod model;
 mod project;
+mod read;
+mod report;
+pub mod routes;
+mod scalar;
+mod settings;
+mod source;
+mod suggest;
+mod validate;
+mod words;
+mod yaml;
 
+pub use diagnostic::{Diagnostic, Location, Severity};
+pub use load::{LoadFailure, LoadOptions, Loaded, load};
 pub use project::*;

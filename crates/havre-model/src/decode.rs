@@ -1,0 +1,263 @@
+//! The merged tree → services, networks, volumes, secrets and configs.
+
+mod build;
+mod deploy;
+mod grants;
+mod mounts;
+mod network;
+mod process;
+mod service;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::files::Files;
+use crate::interpolate::Variables;
+use crate::keys;
+use crate::project::{FileSource, Network, NetworkName, Service, ServiceName, Volume, VolumeName};
+use crate::read::{Field, Fields};
+use crate::report::Report;
+use crate::source::Span;
+use crate::suggest;
+use crate::yaml::{Map, Node};
+
+/// What decoding needs to know beside the tree.
+pub(crate) struct Surroundings<'a> {
+    pub variables: &'a Variables,
+    pub files: &'a mut Files,
+    pub report: &'a mut Report,
+    /// Active profiles; `*` activates all.
+    pub profiles: &'a BTreeSet<String>,
+    pub host_ca: bool,
+    /// Absolute.
+    pub directory: &'a Path,
+}
+
+/// The compose part of a project.
+#[derive(Debug, Default)]
+pub(crate) struct Decoded {
+    pub services: BTreeMap<ServiceName, Service>,
+    pub networks: BTreeMap<NetworkName, Network>,
+    pub volumes: BTreeMap<VolumeName, Volume>,
+    pub secrets: BTreeMap<String, FileSource>,
+    pub configs: BTreeMap<String, FileSource>,
+    /// Where each enabled service is written.
+    pub places: BTreeMap<ServiceName, Span>,
+    /// Services that no active profile enables, with their profiles.
+    pub disabled: BTreeMap<String, Vec<String>>,
+}
+
+/// The names that services may refer to.
+pub(crate) struct Names {
+    pub services: BTreeSet<String>,
+    pub disabled: BTreeMap<String, Vec<String>>,
+    pub networks: BTreeSet<String>,
+    pub volumes: BTreeSet<String>,
+    pub secrets: BTreeSet<String>,
+    pub configs: BTreeSet<String>,
+}
+
+pub(crate) fn decode(root: &Node, around: &mut Surroundings<'_>) -> Option<Decoded> {
+    let top = Fields::open("the compose file", root, &keys::TOP, around.report)?;
+    let Some(services) = top.get("services") else {
+        around
+            .report
+            .error(
+                "compose/no-services",
+                top.span,
+                "the compose file has no services",
+            )
+            .hint("list them under `services:`");
+        return None;
+    };
+    let services = services.entries(around.report);
+    let mut decoded = Decoded {
+        disabled: disabled(&services, around),
+        ..Decoded::default()
+    };
+    let names = Names {
+        services: services
+            .iter()
+            .map(|(name, ..)| (*name).to_owned())
+            .collect(),
+        disabled: decoded.disabled.clone(),
+        networks: keys_of(root, "networks"),
+        volumes: keys_of(root, "volumes"),
+        secrets: keys_of(root, "secrets"),
+        configs: keys_of(root, "configs"),
+    };
+    let networks = resources(&top, "networks", around, network::network);
+    let volumes = resources(&top, "volumes", around, mounts::volume);
+    let secrets = resources(&top, "secrets", around, grants::secret);
+    let configs = resources(&top, "configs", around, grants::config);
+
+    for (name, place, node) in services {
+        if !valid_name(name) {
+            let message = format!("`{name}` is not a valid service name");
+            around
+                .report
+                .error("compose/name", place, message)
+                .hint("letters, digits, `.`, `_` and `-`, at most 63, the first a letter or digit");
+            continue;
+        }
+        let enabled = !decoded.disabled.contains_key(name);
+        let mark = around.report.mark();
+        let service = service::service(name, node, &names, around);
+        if !enabled {
+            // Slips are reported everywhere; what only running would meet is not.
+            around.report.retain_since(mark, |finding| {
+                matches!(
+                    finding.code,
+                    "compose/unknown-key" | "compose/type" | "compose/port"
+                )
+            });
+            continue;
+        }
+        if let Some(service) = service {
+            let name = ServiceName::new(name);
+            decoded.places.insert(name.clone(), place);
+            decoded.services.insert(name, service);
+        }
+    }
+    keep_used(&mut decoded, networks, volumes, secrets, configs, around);
+    Some(decoded)
+}
+
+/// `[A-Za-z0-9][A-Za-z0-9._-]*`, short enough to be a host name's label.
+pub(crate) fn valid_name(name: &str) -> bool {
+    name.len() <= 63
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// Reports a name that does not exist, with the nearest that does.
+pub(crate) fn undefined(
+    kind: &str,
+    name: &str,
+    at: Span,
+    owner: &str,
+    known: &BTreeSet<String>,
+    report: &mut Report,
+) {
+    let message = format!("{owner} refers to {kind} `{name}`, which is not defined");
+    let near = suggest::nearest(name, known.iter().map(String::as_str));
+    let hint = match near {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if kind == "service" => "add it under `services:`, or remove the reference".into(),
+        None => format!("add it at the end of the file:\n{kind}s:\n  {name}:"),
+    };
+    report.error("compose/undefined", at, message).hint(hint);
+}
+
+fn disabled(
+    services: &[(&str, Span, &Node)],
+    around: &mut Surroundings<'_>,
+) -> BTreeMap<String, Vec<String>> {
+    let mut disabled = BTreeMap::new();
+    for (name, _, node) in services {
+        let Some(profiles) = node.as_map().and_then(|map| map.get("profiles")) else {
+            continue;
+        };
+        // The service's own decoder reports what is wrong with the list.
+        let wanted: Vec<String> = profiles
+            .as_list()
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|item| item.text().map(str::to_owned))
+            .collect();
+        let active = around.profiles.contains("*")
+            || wanted.is_empty()
+            || wanted
+                .iter()
+                .any(|profile| around.profiles.contains(profile));
+        if !active {
+            disabled.insert((*name).to_owned(), wanted);
+        }
+    }
+    disabled
+}
+
+fn keys_of(root: &Node, section: &str) -> BTreeSet<String> {
+    let map = root
+        .as_map()
+        .and_then(|top| top.get(section))
+        .and_then(Node::as_map);
+    map.map(|map| map.entries.keys().cloned().collect())
+        .unwrap_or_default()
+}
+
+/// Decodes each entry of a top-level section; an empty entry counts as an empty mapping.
+fn resources<T>(
+    top: &Fields<'_>,
+    section: &'static str,
+    around: &mut Surroundings<'_>,
+    decode: fn(&str, &Node, &mut Surroundings<'_>) -> Option<T>,
+) -> BTreeMap<String, (Span, T)> {
+    let Some(field) = top.get(section) else {
+        return BTreeMap::new();
+    };
+    let mut found = BTreeMap::new();
+    for (name, place, node) in Field::entries(&field, around.report) {
+        let empty;
+        let node = if node.is_null() {
+            empty = Node::map(place, Map::default());
+            &empty
+        } else {
+            node
+        };
+        if let Some(value) = decode(name, node, around) {
+            found.insert(name.to_owned(), (place, value));
+        }
+    }
+    found
+}
+
+fn keep_used(
+    decoded: &mut Decoded,
+    networks: BTreeMap<String, (Span, Network)>,
+    volumes: BTreeMap<String, (Span, Volume)>,
+    secrets: BTreeMap<String, (Span, FileSource)>,
+    configs: BTreeMap<String, (Span, FileSource)>,
+    around: &mut Surroundings<'_>,
+) {
+    for service in decoded.services.values() {
+        for name in service.networks.keys() {
+            let known = networks
+                .get(name.as_str())
+                .map(|(_, network)| network.clone());
+            decoded
+                .networks
+                .insert(name.clone(), known.unwrap_or_default());
+        }
+        for mount in &service.mounts {
+            if let crate::project::Mount::Volume { name, .. } = mount
+                && let Some((_, volume)) = volumes.get(name.as_str())
+            {
+                decoded.volumes.insert(name.clone(), volume.clone());
+            }
+        }
+    }
+    let grants = [
+        ("secret", &mut decoded.secrets, secrets),
+        ("config", &mut decoded.configs, configs),
+    ];
+    for (kind, kept, known) in grants {
+        for service in decoded.services.values() {
+            let list = if kind == "secret" {
+                &service.secrets
+            } else {
+                &service.configs
+            };
+            for grant in list {
+                if let Some((place, source)) = known.get(&grant.source)
+                    && !kept.contains_key(&grant.source)
+                {
+                    grants::check_exists(kind, &grant.source, source, *place, around.report);
+                    kept.insert(grant.source.clone(), source.clone());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! `build`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{Surroundings, service};
+use crate::canonical::{clean, is_remote_context};
+use crate::keys;
+use crate::project::Build;
+use crate::read::{Field, Fields, refuse};
+use crate::report::Report;
+
+pub(super) fn build(field: Field<'_>, around: &mut Surroundings<'_>) -> Option<Build> {
+    let fields = &field.fields(&keys::BUILD, around.report)?;
+    let context = context(fields, around)?;
+    let report = &mut *around.report;
+    let dockerfile_inline = fields.string("dockerfile_inline", report);
+    let named = fields.string("dockerfile", report);
+    if named.is_some() && dockerfile_inline.is_some() {
+        let message = format!(
+            "{} has both `dockerfile` and `dockerfile_inline`",
+            fields.owner
+        );
+        let at = fields.key_span("dockerfile_inline");
+        report
+            .error("compose/conflict", at, message)
+            .hint("keep one of them");
+    }
+    let dockerfile = PathBuf::from(named.unwrap_or_else(|| "Dockerfile".to_owned()));
+    if dockerfile_inline.is_none() {
+        check_dockerfile(&context, &dockerfile, fields, report);
+    }
+    limits(fields, report);
+    Some(Build {
+        dockerfile,
+        dockerfile_inline,
+        target: fields.string("target", report),
+        args: args(fields, around),
+        tags: fields.strings("tags", around.report),
+        labels: fields.labels("labels", around.report),
+        no_cache: fields.truth("no_cache", around.report).unwrap_or(false),
+        host_ca: around.host_ca,
+        context,
+    })
+}
+
+fn context(fields: &Fields<'_>, around: &mut Surroundings<'_>) -> Option<PathBuf> {
+    let Some(field) = fields.get("context") else {
+        if fields.has("dockerfile_inline") {
+            return Some(around.directory.to_owned());
+        }
+        let message = format!("{} has no `context`", fields.owner);
+        around
+            .report
+            .error("compose/missing-key", fields.span, message)
+            .hint("write `context: .` for the compose file's own folder");
+        return None;
+    };
+    let text = field.string(around.report)?;
+    if is_remote_context(&text) {
+        refuse(
+            field,
+            "a build context is a local folder",
+            "clone it first",
+            around.report,
+        );
+        return None;
+    }
+    let context = PathBuf::from(text);
+    if !context.is_dir() {
+        let shown = around.report.shown(&context);
+        let message = format!(
+            "{}: the build context {shown} is not a folder",
+            fields.owner
+        );
+        around
+            .report
+            .error("compose/missing-file", field.span(), message);
+        return None;
+    }
+    Some(context)
+}
+
+fn check_dockerfile(context: &Path, dockerfile: &Path, fields: &Fields<'_>, report: &mut Report) {
+    let path = clean(&context.join(dockerfile));
+    if path.is_file() {
+        return;
+    }
+    let at = fields
+        .get("dockerfile")
+        .or_else(|| fields.get("context"))
+        .map(|f| f.span());
+    let message = format!("{}: {} does not exist", fields.owner, report.shown(&path));
+    report
+        .error("compose/missing-file", at.unwrap_or(fields.span), message)
+        .hint("write the Dockerfile, or name another one with `dockerfile:`");
+}
+
+fn limits(fields: &Fields<'_>, report: &mut Report) {
+    if let Some(field) = fields.get("network")
+        && let Some(network) = field.string(report)
+        && network != "default"
+    {
+        let why = "build steps have a network of their own with a way out";
+        refuse(field, why, "remove it", report);
+    }
+    if let Some(field) = fields.get("platforms") {
+        for item in field.items(report) {
+            if let Some(platform) = item.string(report) {
+                service::check_platform(&platform, item, report);
+            }
+        }
+    }
+}
+
+/// An argument without a value takes the caller's; without one there, the Dockerfile's default.
+fn args(fields: &Fields<'_>, around: &mut Surroundings<'_>) -> BTreeMap<String, String> {
+    let pairs = fields.pairs("args", around.report);
+    pairs
+        .into_iter()
+        .filter_map(|(name, value)| {
+            let value = value.or_else(|| around.variables.get(&name).map(str::to_owned))?;
+            Some((name, value))
+        })
+        .collect()
+}

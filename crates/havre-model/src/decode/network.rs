@@ -1,0 +1,277 @@
+//! Networks, ports and names.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::{Names, Surroundings, undefined};
+use crate::keys;
+use crate::project::{Attachment, Network, NetworkName, Port, Protocol};
+use crate::read::{Field, Fields, refuse};
+use crate::report::Report;
+use crate::yaml::Node;
+
+pub(super) fn network(name: &str, node: &Node, around: &mut Surroundings<'_>) -> Option<Network> {
+    let report = &mut *around.report;
+    let fields = Fields::open(format!("network `{name}`"), node, &keys::NETWORK, report)?;
+    if let Some(field) = fields.get("driver")
+        && let Some(driver) = field.string(report)
+        && !matches!(driver.as_str(), "bridge" | "default")
+    {
+        refuse(
+            field,
+            "every network is inside this machine",
+            "remove it",
+            report,
+        );
+    }
+    Some(Network {
+        internal: fields.truth("internal", report).unwrap_or(false),
+        labels: fields.labels("labels", report),
+    })
+}
+
+/// The networks a service joins; without a word about them, `default`.
+pub(super) fn attachments(
+    service: &Fields<'_>,
+    names: &Names,
+    report: &mut Report,
+) -> BTreeMap<NetworkName, Attachment> {
+    if let Some(field) = service.get("network_mode") {
+        let none = network_mode(field, service, report);
+        if none {
+            return BTreeMap::new();
+        }
+    }
+    let mut joined = BTreeMap::new();
+    if let Some(field) = service.get("networks") {
+        for (name, place, node) in field.entries(report) {
+            if name != "default" && !names.networks.contains(name) {
+                undefined(
+                    "network",
+                    name,
+                    place,
+                    &service.owner,
+                    &names.networks,
+                    report,
+                );
+                continue;
+            }
+            let owner = format!("{}: `networks.{name}`", service.owner);
+            let attachment = attachment(&owner, node, report);
+            joined.insert(NetworkName::new(name), attachment);
+        }
+    }
+    if joined.is_empty() {
+        joined.insert(NetworkName::new("default"), Attachment::default());
+    }
+    joined
+}
+
+/// Whether the service has no network.
+fn network_mode(field: Field<'_>, service: &Fields<'_>, report: &mut Report) -> bool {
+    let Some(mode) = field.string(report) else {
+        return false;
+    };
+    match mode.as_str() {
+        "none" => {
+            if service.has("networks") {
+                let message = format!(
+                    "{}: `network_mode: none` and `networks` exclude each other",
+                    service.owner
+                );
+                report.error("compose/conflict", field.span(), message);
+            }
+            return true;
+        }
+        "bridge" | "default" => {}
+        "host" => {
+            let why = "on the machine's own network a replica cannot be replaced without a gap, \
+                       and reaches everything that listens there";
+            refuse(
+                field,
+                why,
+                "remove it; publish what must be reachable with `ports`",
+                report,
+            );
+        }
+        mode if mode.starts_with("service:") || mode.starts_with("container:") => {
+            let why = "each replica has a network of its own";
+            refuse(
+                field,
+                why,
+                "remove it; reach the other service by its name",
+                report,
+            );
+        }
+        _ => refuse(field, "it is not known", "use `networks`", report),
+    }
+    false
+}
+
+fn attachment(owner: &str, node: &Node, report: &mut Report) -> Attachment {
+    if node.is_null() {
+        return Attachment::default();
+    }
+    let Some(fields) = Fields::open(owner, node, &keys::ATTACHMENT, report) else {
+        return Attachment::default();
+    };
+    let mut aliases: Vec<String> = Vec::new();
+    if let Some(field) = fields.get("aliases") {
+        for item in field.items(report) {
+            let Some(alias) = item.string(report) else {
+                continue;
+            };
+            if !alias.split('.').all(super::valid_name) {
+                let message = format!("{owner}: `{alias}` is not a host name");
+                report.error("compose/name", item.span(), message);
+            } else if !aliases.contains(&alias) {
+                aliases.push(alias);
+            }
+        }
+    }
+    Attachment { aliases }
+}
+
+pub(super) fn expose(service: &Fields<'_>, report: &mut Report) -> Vec<u16> {
+    let Some(field) = service.get("expose") else {
+        return Vec::new();
+    };
+    let mut ports = Vec::new();
+    for item in field.items(report) {
+        let Some(text) = item.string(report) else {
+            continue;
+        };
+        let range = text.split('/').next().unwrap_or(&text);
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        match (first.parse::<u16>(), last.parse::<u16>()) {
+            (Ok(first), Ok(last)) if first > 0 && first <= last && last - first < 1024 => {
+                ports.extend(first..=last);
+            }
+            _ => {
+                let message = format!("{}: `{text}` is not a port", service.owner);
+                report.error("compose/port", item.span(), message);
+            }
+        }
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+pub(super) fn ports(service: &Fields<'_>, report: &mut Report) -> Vec<Port> {
+    let Some(field) = service.get("ports") else {
+        return Vec::new();
+    };
+    let mut ports: Vec<Port> = Vec::new();
+    for item in field.items(report) {
+        let Some(port) = port(item, report) else {
+            continue;
+        };
+        if ports.contains(&port) {
+            let message = format!("{}: port {} is published twice", service.owner, port.target);
+            report.warn("compose/duplicate-port", item.span(), message);
+        } else {
+            ports.push(port);
+        }
+    }
+    ports
+}
+
+fn port(item: Field<'_>, report: &mut Report) -> Option<Port> {
+    let fields = item.fields(&keys::PORT, report)?;
+    let Some(target) = fields.get("target") else {
+        let message = format!("{} has no `target`", fields.owner);
+        report.error("compose/missing-key", fields.span, message);
+        return None;
+    };
+    let target = port_number(target, report)?;
+    let published = match fields
+        .get("published")
+        .filter(|f| f.node.text() != Some(""))
+    {
+        Some(field) if field.node.text().is_some_and(|text| text.contains('-')) => {
+            refuse(
+                field,
+                "a port is not chosen from a range",
+                "name one port",
+                report,
+            );
+            None
+        }
+        Some(field) => Some(port_number(field, report)?),
+        None => None,
+    };
+    let host_ip = fields.get("host_ip").and_then(|field| {
+        let ip = field.string(report)?;
+        if ip.parse::<IpAddr>().is_err() {
+            let message = format!("{}: `{ip}` is not an IP address", fields.owner);
+            report.error("compose/port", field.span(), message);
+        }
+        Some(ip)
+    });
+    let protocol = match fields.get("protocol") {
+        None => Protocol::Tcp,
+        Some(field) => match field.string(report)?.as_str() {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => {
+                refuse(
+                    field,
+                    "only TCP and UDP are forwarded",
+                    "use one of them",
+                    report,
+                );
+                return None;
+            }
+        },
+    };
+    Some(Port {
+        target,
+        published,
+        host_ip,
+        protocol,
+    })
+}
+
+fn port_number(field: Field<'_>, report: &mut Report) -> Option<u16> {
+    let number = field.number::<u16>(report)?;
+    if number == 0 {
+        let message = format!("{}: 0 is not a port", field.owner);
+        report.error("compose/port", field.span(), message);
+        return None;
+    }
+    Some(number)
+}
+
+pub(super) fn extra_hosts(
+    service: &Fields<'_>,
+    report: &mut Report,
+) -> BTreeMap<String, Vec<String>> {
+    let mut hosts = BTreeMap::new();
+    let Some(field) = service.get("extra_hosts") else {
+        return hosts;
+    };
+    for (host, _, node) in field.entries(report) {
+        let addresses = Field {
+            owner: &service.owner,
+            key: host,
+            node,
+        };
+        let mut known = Vec::new();
+        for item in addresses.one_or_many(report) {
+            let Some(address) = item.string(report) else {
+                continue;
+            };
+            if address != "host-gateway" && address.parse::<IpAddr>().is_err() {
+                let message = format!("{}: `{address}` is not an IP address", service.owner);
+                report
+                    .error("compose/value", item.span(), message)
+                    .hint("write `name:address`, or `name:host-gateway` for this machine");
+            } else {
+                known.push(address);
+            }
+        }
+        hosts.insert(host.to_owned(), known);
+    }
+    hosts
+}

@@ -1,0 +1,439 @@
+//! What runs in a container: command, environment, hooks, health check, limits of the process.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::Surroundings;
+use crate::dotenv::{self, Format};
+use crate::keys;
+use crate::project::{Healthcheck, Hook, Logging, Probe};
+use crate::read::{Field, Fields, refuse};
+use crate::report::Report;
+use crate::words;
+use crate::yaml::{Node, Value};
+
+/// A command as a list, or as a text that is split into words.
+pub(super) fn command(field: Field<'_>, report: &mut Report) -> Option<Vec<String>> {
+    if matches!(field.node.value, Value::List(_)) {
+        return Some(field.strings(report));
+    }
+    let text = field.string(report)?;
+    let Some(words) = words::split(&text) else {
+        let message = format!(
+            "{}: a quote in `{}` is never closed",
+            field.owner, field.key
+        );
+        report.error("compose/value", field.span(), message);
+        return None;
+    };
+    if let Some(operator) = words::shell_operator(&words) {
+        let message = format!(
+            "{}: `{}` is not run by a shell, so `{operator}` is passed on as a word",
+            field.owner, field.key
+        );
+        let hint = format!("write `{}: [\"sh\", \"-c\", \"…\"]`", field.key);
+        report
+            .warn("compose/shell-operator", field.span(), message)
+            .hint(hint);
+    }
+    Some(words)
+}
+
+/// `env_file` in their order, then `environment` over them.
+pub(super) fn environment(
+    service: &Fields<'_>,
+    around: &mut Surroundings<'_>,
+) -> BTreeMap<String, String> {
+    let mut environment = BTreeMap::new();
+    for item in service
+        .get("env_file")
+        .map(|f| f.items(around.report))
+        .unwrap_or_default()
+    {
+        if let Some(values) = env_file(item, around) {
+            environment.extend(values);
+        }
+    }
+    let pairs = service.pairs("environment", around.report);
+    environment.extend(from_caller(pairs, around));
+    environment
+}
+
+/// A name without a value takes the caller's; without one there, it is not set.
+fn from_caller(
+    pairs: BTreeMap<String, Option<String>>,
+    around: &Surroundings<'_>,
+) -> BTreeMap<String, String> {
+    pairs
+        .into_iter()
+        .filter_map(|(name, value)| {
+            let value = value.or_else(|| around.variables.get(&name).map(str::to_owned))?;
+            Some((name, value))
+        })
+        .collect()
+}
+
+fn env_file(item: Field<'_>, around: &mut Surroundings<'_>) -> Option<BTreeMap<String, String>> {
+    let fields = item.fields(&keys::ENV_FILE, around.report)?;
+    let path = PathBuf::from(fields.string("path", around.report)?);
+    let required = fields.truth("required", around.report).unwrap_or(true);
+    let format = match fields.get("format") {
+        None => Format::Compose,
+        Some(field) => match field.string(around.report)?.as_str() {
+            "raw" => Format::Raw,
+            _ => {
+                refuse(
+                    field,
+                    "the only other format is `raw`",
+                    "remove it",
+                    around.report,
+                );
+                return None;
+            }
+        },
+    };
+    if !required && !path.exists() {
+        return None;
+    }
+    let source = around
+        .files
+        .read(&path, "env file", Some(item.span()), around.report)?;
+    let variables = around.variables;
+    let outer = |name: &str| variables.get(name).map(str::to_owned);
+    Some(dotenv::parse(source, format, &outer, around.report))
+}
+
+/// `label_file` in their order, then `labels` over them.
+pub(super) fn labels(
+    service: &Fields<'_>,
+    around: &mut Surroundings<'_>,
+) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    for item in service
+        .get("label_file")
+        .map(|f| f.one_or_many(around.report))
+        .unwrap_or_default()
+    {
+        let Some(path) = item.string(around.report) else {
+            continue;
+        };
+        let path = PathBuf::from(path);
+        let Some(source) = around
+            .files
+            .read(&path, "label file", Some(item.span()), around.report)
+        else {
+            continue;
+        };
+        labels.extend(dotenv::parse(source, Format::Raw, &|_| None, around.report));
+    }
+    labels.extend(service.labels("labels", around.report));
+    labels
+}
+
+pub(super) fn hooks(service: &Fields<'_>, key: &str, around: &mut Surroundings<'_>) -> Vec<Hook> {
+    let Some(field) = service.get(key) else {
+        return Vec::new();
+    };
+    let mut hooks = Vec::new();
+    for item in field.items(around.report) {
+        let Some(fields) = item.fields(&keys::HOOK, around.report) else {
+            continue;
+        };
+        let Some(field) = fields.get("command") else {
+            let message = format!("{} has no `command`", fields.owner);
+            around
+                .report
+                .error("compose/missing-key", fields.span, message);
+            continue;
+        };
+        let Some(command) = command(field, around.report) else {
+            continue;
+        };
+        if command.is_empty() {
+            let message = format!("{}: the command is empty", fields.owner);
+            around.report.error("compose/value", field.span(), message);
+            continue;
+        }
+        let pairs = fields.pairs("environment", around.report);
+        hooks.push(Hook {
+            command,
+            user: fields.string("user", around.report),
+            working_dir: working_dir(&fields, around.report),
+            environment: from_caller(pairs, around),
+        });
+    }
+    hooks
+}
+
+pub(super) fn working_dir(fields: &Fields<'_>, report: &mut Report) -> Option<String> {
+    let field = fields.get("working_dir")?;
+    let path = field.string(report)?;
+    if !path.starts_with('/') {
+        let message = format!("{}: `working_dir` must be an absolute path", fields.owner);
+        report.error("compose/value", field.span(), message);
+        return None;
+    }
+    Some(path)
+}
+
+pub(super) fn healthcheck(field: Field<'_>, report: &mut Report) -> Option<Healthcheck> {
+    let fields = &field.fields(&keys::HEALTHCHECK, report)?;
+    if fields.truth("disable", report) == Some(true) {
+        return Some(Healthcheck::Disabled);
+    }
+    let test = match fields.get("test") {
+        None => None,
+        Some(test) => match probe(test, report)? {
+            Test::None => return Some(Healthcheck::Disabled),
+            Test::Probe(probe) => Some(probe),
+        },
+    };
+    let duration = |key, report: &mut Report| fields.get(key).and_then(|f| f.duration(report));
+    Some(Healthcheck::Probe {
+        test,
+        interval: duration("interval", report).filter(|d| !d.is_zero()),
+        timeout: duration("timeout", report).filter(|d| !d.is_zero()),
+        retries: fields
+            .get("retries")
+            .and_then(|f| f.number(report))
+            .filter(|n| *n > 0),
+        start_period: duration("start_period", report),
+        start_interval: duration("start_interval", report).filter(|d| !d.is_zero()),
+    })
+}
+
+enum Test {
+    None,
+    Probe(Probe),
+}
+
+fn probe(field: Field<'_>, report: &mut Report) -> Option<Test> {
+    if field.node.text().is_some() {
+        let text = field.string(report)?;
+        return Some(if text.is_empty() {
+            Test::None
+        } else {
+            Test::Probe(Probe::Shell(text))
+        });
+    }
+    let mut words = field.strings(report);
+    let hint = "start it with CMD, CMD-SHELL or NONE, or write it as one text";
+    if words.is_empty() {
+        let message = format!("{}: `test` is empty", field.owner);
+        report
+            .error("compose/healthcheck", field.span(), message)
+            .hint(hint);
+        return None;
+    }
+    let form = words.remove(0);
+    let problem = match (form.as_str(), words.len()) {
+        ("NONE", 0) => return Some(Test::None),
+        ("CMD", 1..) => return Some(Test::Probe(Probe::Exec(words))),
+        ("CMD-SHELL", 1) => return Some(Test::Probe(Probe::Shell(words.remove(0)))),
+        ("CMD-SHELL", 2..) => {
+            // Docker hands the shell the first text only, and the rest as its arguments.
+            "`test` with CMD-SHELL takes one text".to_owned()
+        }
+        ("CMD" | "CMD-SHELL", 0) => format!("`test` has {form} and no command"),
+        _ => format!("`test` starts with `{form}`, which is not a form"),
+    };
+    let message = format!("{}: {problem}", field.owner);
+    report
+        .error("compose/healthcheck", field.span(), message)
+        .hint(hint);
+    None
+}
+
+pub(super) fn stop_signal(service: &Fields<'_>, report: &mut Report) -> Option<String> {
+    let field = service.get("stop_signal")?;
+    let signal = field.string(report)?;
+    let name = signal.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    let number = name
+        .parse::<u8>()
+        .is_ok_and(|number| (1..=64).contains(&number));
+    if !number && !SIGNALS.contains(&name) && !real_time(name) {
+        let message = format!("{}: `{signal}` is not a signal", service.owner);
+        report
+            .error("compose/value", field.span(), message)
+            .hint("e.g. SIGTERM, SIGQUIT, SIGINT");
+        return None;
+    }
+    Some(if number {
+        name.to_owned()
+    } else {
+        format!("SIG{name}")
+    })
+}
+
+/// signal(7).
+const SIGNALS: &[&str] = &[
+    "ABRT", "ALRM", "BUS", "CHLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "KILL", "PIPE",
+    "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
+    "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
+];
+
+/// `RTMIN`, `RTMIN+3`, `RTMAX-1`.
+fn real_time(name: &str) -> bool {
+    let offset = |rest: &str, sign: char| {
+        rest.is_empty()
+            || rest
+                .strip_prefix(sign)
+                .and_then(|n| n.parse::<u8>().ok())
+                .is_some_and(|n| n <= 30)
+    };
+    name.strip_prefix("RTMIN")
+        .is_some_and(|rest| offset(rest, '+'))
+        || name
+            .strip_prefix("RTMAX")
+            .is_some_and(|rest| offset(rest, '-'))
+}
+
+/// Limits of setrlimit(2) under the names that docker gives them.
+const ULIMITS: &[&str] = &[
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
+pub(super) fn ulimits(service: &Fields<'_>, report: &mut Report) -> BTreeMap<String, (u64, u64)> {
+    let mut limits = BTreeMap::new();
+    let Some(field) = service.get("ulimits") else {
+        return limits;
+    };
+    for (name, place, node) in field.entries(report) {
+        if !ULIMITS.contains(&name) {
+            let message = format!("{}: `{name}` is not a limit", service.owner);
+            let near = crate::suggest::nearest(name, ULIMITS.iter().copied());
+            let error = report.error("compose/value", place, message);
+            if let Some(near) = near {
+                error.hint(format!("did you mean `{near}`?"));
+            }
+            continue;
+        }
+        if let Some(limit) = ulimit(&service.owner, name, node, report) {
+            limits.insert(name.to_owned(), limit);
+        }
+    }
+    limits
+}
+
+fn ulimit(owner: &str, name: &str, node: &Node, report: &mut Report) -> Option<(u64, u64)> {
+    let read = |field: Field<'_>, report: &mut Report| match field.node.text() {
+        Some("-1") => Some(u64::MAX),
+        _ => field.number::<u64>(report),
+    };
+    let field = Field {
+        owner,
+        key: name,
+        node,
+    };
+    if node.as_map().is_none() {
+        return read(field, report).map(|both| (both, both));
+    }
+    let fields = field.fields(&keys::ULIMIT, report)?;
+    let (Some(soft), Some(hard)) = (fields.get("soft"), fields.get("hard")) else {
+        let message = format!("{} needs both `soft` and `hard`", fields.owner);
+        report.error("compose/missing-key", fields.span, message);
+        return None;
+    };
+    let (soft, hard) = (read(soft, report)?, read(hard, report)?);
+    if soft > hard {
+        let message = format!("{}: `soft` is above `hard`", fields.owner);
+        report.error("compose/value", fields.span, message);
+        return None;
+    }
+    Some((soft, hard))
+}
+
+/// Settings that belong to the container's own namespaces; any other would change the machine.
+pub(super) fn sysctls(service: &Fields<'_>, report: &mut Report) -> BTreeMap<String, String> {
+    const OWN: &[&str] = &[
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let Some(field) = service.get("sysctls") else {
+        return BTreeMap::new();
+    };
+    let mut settings = BTreeMap::new();
+    for (name, value) in field.pairs(report) {
+        let dotted = name.replace('/', ".");
+        let own = dotted.starts_with("net.")
+            || dotted.starts_with("fs.mqueue.")
+            || OWN.contains(&dotted.as_str());
+        if own {
+            settings.insert(dotted, value.unwrap_or_default());
+            continue;
+        }
+        let place = field.node.as_map().and_then(|map| map.key_span(&name));
+        let message = format!(
+            "{}: sysctl `{name}` belongs to the whole machine",
+            service.owner
+        );
+        report
+            .error("compose/unsupported", place, message)
+            .hint(format!("set it on the machine: sysctl -w {name}=…"));
+    }
+    settings
+}
+
+pub(super) fn logging(service: &Fields<'_>, report: &mut Report) -> Logging {
+    let mut logging = Logging::default();
+    let Some(fields) = service
+        .get("logging")
+        .and_then(|f| f.fields(&keys::LOGGING, report))
+    else {
+        return logging;
+    };
+    if let Some(field) = fields.get("driver")
+        && let Some(driver) = field.string(report)
+        && !matches!(driver.as_str(), "json-file" | "local")
+    {
+        let why = "Havre keeps the output itself";
+        refuse(
+            field,
+            why,
+            "remove it; `havre logs` shows the output",
+            report,
+        );
+        return logging;
+    }
+    let Some(options) = fields.get("options") else {
+        return logging;
+    };
+    for (name, place, node) in options.entries(report) {
+        let option = Field {
+            owner: &fields.owner,
+            key: name,
+            node,
+        };
+        match name {
+            "max-size" => logging.max_size_bytes = option.bytes(report),
+            "max-file" => logging.max_files = option.number(report),
+            _ => {
+                let message = format!("{}: option `{name}` has no effect", fields.owner);
+                report.warn("compose/ignored", place, message);
+            }
+        }
+    }
+    logging
+}

@@ -1,0 +1,504 @@
+//! One service.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Names, Surroundings, build, deploy, grants, mounts, network, process, undefined};
+use crate::keys;
+use crate::project::{
+    Attachment, Condition, Dependency, NetworkName, PullPolicy, RestartPolicy, Service, ServiceName,
+};
+use crate::read::{Field, Fields, refuse};
+use crate::report::Report;
+use crate::yaml::Node;
+
+/// Docker's own default.
+const STOP_GRACE_PERIOD: Duration = Duration::from_secs(10);
+
+pub(super) fn service(
+    name: &str,
+    node: &Node,
+    names: &Names,
+    around: &mut Surroundings<'_>,
+) -> Option<Service> {
+    let owner = format!("service `{name}`");
+    let fields = &Fields::open(owner, node, &keys::SERVICE, around.report)?;
+    namespaces(fields, around.report);
+    let built = fields
+        .get("build")
+        .and_then(|field| build::build(field, around));
+    let image = fields.string("image", around.report);
+    if image.is_none() && !fields.has("build") {
+        let message = format!("{} has neither `image` nor `build`", fields.owner);
+        around
+            .report
+            .error("compose/missing-key", fields.span, message)
+            .hint("say which image it runs, or how to build it");
+    }
+    if let (Some(image), Some(field)) = (&image, fields.get("image")) {
+        check_image(image, field, around.report);
+    }
+    // A wrong profile list leaves the service enabled, so it must be heard of.
+    fields.strings("profiles", around.report);
+    let mut networks = network::attachments(fields, names, around.report);
+    let depends_on = depends_on(fields, names, around.report);
+    container_name(name, fields, names, &mut networks, around.report);
+    let deploy = deploy::deploy(fields, around.report);
+    let security = security_opt(fields, around.report);
+    let report = &mut *around.report;
+    let restart = deploy.restart.or_else(|| restart(fields, report));
+    let stop_grace_period = fields
+        .get("stop_grace_period")
+        .and_then(|f| f.duration(report));
+    Some(Service {
+        image,
+        build: built,
+        pull_policy: pull_policy(fields, report),
+        entrypoint: fields
+            .get("entrypoint")
+            .and_then(|f| process::command(f, report)),
+        command: fields
+            .get("command")
+            .and_then(|f| process::command(f, report)),
+        environment: process::environment(fields, around),
+        expose: network::expose(fields, around.report),
+        ports: network::ports(fields, around.report),
+        mounts: mounts::mounts(fields, names, around.report),
+        networks,
+        depends_on,
+        healthcheck: fields
+            .get("healthcheck")
+            .and_then(|f| process::healthcheck(f, around.report)),
+        restart: restart.unwrap_or(RestartPolicy::No),
+        secrets: grants::grants(fields, "secrets", &names.secrets, around.report),
+        configs: grants::grants(fields, "configs", &names.configs, around.report),
+        replicas: deploy.replicas,
+        resources: deploy.resources,
+        update: deploy.update,
+        stop_signal: process::stop_signal(fields, around.report),
+        stop_grace_period: stop_grace_period.unwrap_or(STOP_GRACE_PERIOD),
+        init: fields.truth("init", around.report).unwrap_or(false),
+        user: fields.string("user", around.report),
+        group_add: fields.strings("group_add", around.report),
+        working_dir: process::working_dir(fields, around.report),
+        hostname: hostname(fields, around.report),
+        cap_add: capabilities(fields, "cap_add", around.report),
+        cap_drop: capabilities(fields, "cap_drop", around.report),
+        no_new_privileges: security.no_new_privileges,
+        seccomp_unconfined: security.seccomp_unconfined,
+        ulimits: process::ulimits(fields, around.report),
+        sysctls: process::sysctls(fields, around.report),
+        shm_size_bytes: fields.get("shm_size").and_then(|f| f.bytes(around.report)),
+        read_only: fields.truth("read_only", around.report).unwrap_or(false),
+        extra_hosts: network::extra_hosts(fields, around.report),
+        tty: fields.truth("tty", around.report).unwrap_or(false),
+        stdin_open: fields.truth("stdin_open", around.report).unwrap_or(false),
+        logging: process::logging(fields, around.report),
+        labels: process::labels(fields, around),
+        pre_start: process::hooks(fields, "pre_start", around),
+        post_start: process::hooks(fields, "post_start", around),
+        pre_stop: process::hooks(fields, "pre_stop", around),
+    })
+}
+
+/// Keys for which only the value that changes nothing is taken.
+fn namespaces(fields: &Fields<'_>, report: &mut Report) {
+    let own = "each container has namespaces of its own";
+    let rules: [(&str, &[&str], &str, &str); 5] = [
+        ("cgroup", &["private"], own, "remove it"),
+        ("ipc", &["private", "shareable"], own, "remove it"),
+        ("pid", &[], own, "remove it"),
+        ("uts", &[], own, "remove it"),
+        (
+            "runtime",
+            &["runc"],
+            "Havre runs containers by itself",
+            "remove it",
+        ),
+    ];
+    for (key, allowed, why, hint) in rules {
+        let Some(field) = fields.get(key) else {
+            continue;
+        };
+        let Some(value) = field.string(report) else {
+            continue;
+        };
+        if !value.is_empty() && !allowed.contains(&value.as_str()) {
+            refuse(field, why, hint, report);
+        }
+    }
+    if let Some(field) = fields.get("platform")
+        && let Some(platform) = field.string(report)
+    {
+        check_platform(&platform, field, report);
+    }
+}
+
+/// The machine's own platform is the only one: nothing is emulated.
+pub(super) fn check_platform(platform: &str, field: Field<'_>, report: &mut Report) {
+    let own = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let mut parts = platform.split('/');
+    let system = parts.next().unwrap_or_default();
+    let architecture = parts.next();
+    let same = match architecture {
+        Some(architecture) => {
+            let architecture = match architecture {
+                "x86_64" => "amd64",
+                "aarch64" => "arm64",
+                other => other,
+            };
+            system == "linux" && architecture == own
+        }
+        None => system == "linux" || system == own,
+    };
+    if !same {
+        let why = format!("this machine is linux/{own}, and nothing is emulated");
+        refuse(
+            field,
+            &why,
+            "remove it, or use a machine of that kind",
+            report,
+        );
+    }
+}
+
+fn check_image(image: &str, field: Field<'_>, report: &mut Report) {
+    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'$' | b'"' | b'\'' | b'\\' | b'`');
+    let path = image.split('@').next().unwrap_or(image);
+    let host_end = path.find('/').unwrap_or(0);
+    let repository = path.get(host_end..).unwrap_or(path);
+    let repository = repository.split(':').next().unwrap_or(repository);
+    let message = if image.is_empty() {
+        "is empty".to_owned()
+    } else if !image.bytes().all(plain) || path.is_empty() || path.starts_with(['/', ':']) {
+        format!("`{image}` is not an image's name")
+    } else if repository.bytes().any(|b| b.is_ascii_uppercase()) {
+        format!("`{image}` has capital letters, which an image's name cannot have")
+    } else {
+        return;
+    };
+    let message = format!("{}: `image` {message}", field.owner);
+    report
+        .error("compose/value", field.span(), message)
+        .hint("write `name:tag`, `registry/name:tag` or `name@sha256:…`");
+}
+
+fn pull_policy(fields: &Fields<'_>, report: &mut Report) -> PullPolicy {
+    let Some(field) = fields.get("pull_policy") else {
+        return PullPolicy::Missing;
+    };
+    match field.string(report).as_deref() {
+        Some("missing" | "if_not_present") | None => PullPolicy::Missing,
+        Some("always") => PullPolicy::Always,
+        Some("never") => PullPolicy::Never,
+        Some("build") => PullPolicy::Build,
+        Some(_) => {
+            let why = "images are not refreshed by age";
+            refuse(field, why, "use always, missing, never or build", report);
+            PullPolicy::Missing
+        }
+    }
+}
+
+fn restart(fields: &Fields<'_>, report: &mut Report) -> Option<RestartPolicy> {
+    let field = fields.get("restart")?;
+    let value = field.string(report)?;
+    let (policy, retries) = match value.split_once(':') {
+        Some((policy, retries)) => (policy, Some(retries)),
+        None => (value.as_str(), None),
+    };
+    let policy = match (policy, retries) {
+        // Unquoted, YAML 1.1 would read a truth value here.
+        ("no" | "false" | "", None) => Some(RestartPolicy::No),
+        ("always", None) => Some(RestartPolicy::Always),
+        ("unless-stopped", None) => Some(RestartPolicy::UnlessStopped),
+        ("on-failure", None) => Some(RestartPolicy::OnFailure { max_retries: None }),
+        ("on-failure", Some(count)) => count.parse().ok().map(|n| RestartPolicy::OnFailure {
+            max_retries: Some(n),
+        }),
+        _ => None,
+    };
+    if policy.is_none() {
+        let message = format!("{}: `{value}` is not a restart policy", fields.owner);
+        report
+            .error("compose/value", field.span(), message)
+            .hint("one of no, always, unless-stopped, on-failure, on-failure:3");
+    }
+    policy
+}
+
+fn depends_on(
+    fields: &Fields<'_>,
+    names: &Names,
+    report: &mut Report,
+) -> BTreeMap<ServiceName, Dependency> {
+    let mut edges = BTreeMap::new();
+    if let Some(field) = fields.get("depends_on") {
+        for (name, place, node) in field.entries(report) {
+            let owner = format!("{}: `depends_on.{name}`", fields.owner);
+            let Some(edge) = dependency(&owner, node, report) else {
+                continue;
+            };
+            if check_dependency(fields, name, place, edge.required, names, report) {
+                edges.insert(ServiceName::new(name), edge);
+            }
+        }
+    }
+    if let Some(field) = fields.get("links") {
+        for item in field.items(report) {
+            let Some(link) = item.string(report) else {
+                continue;
+            };
+            let (name, alias) = link.split_once(':').unwrap_or((&link, &link));
+            if name != alias {
+                let hint = format!(
+                    "give `{name}` the alias: networks: {{default: {{aliases: [{alias}]}}}}"
+                );
+                refuse(
+                    item,
+                    "a link's alias would hold for every service",
+                    &hint,
+                    report,
+                );
+            } else if check_dependency(fields, name, item.span(), true, names, report) {
+                let condition = Condition::ServiceStarted;
+                edges.entry(ServiceName::new(name)).or_insert(Dependency {
+                    condition,
+                    required: true,
+                    restart: false,
+                });
+            }
+        }
+    }
+    edges
+}
+
+fn dependency(owner: &str, node: &Node, report: &mut Report) -> Option<Dependency> {
+    let mut edge = Dependency {
+        condition: Condition::ServiceStarted,
+        required: true,
+        restart: false,
+    };
+    if node.is_null() {
+        return Some(edge);
+    }
+    let fields = Fields::open(owner, node, &keys::DEPENDENCY, report)?;
+    if let Some(field) = fields.get("condition") {
+        edge.condition = match field.string(report)?.as_str() {
+            "service_started" => Condition::ServiceStarted,
+            "service_healthy" => Condition::ServiceHealthy,
+            "service_completed_successfully" => Condition::ServiceCompletedSuccessfully,
+            other => {
+                let message = format!("{owner}: `{other}` is not a condition");
+                let known = "service_started, service_healthy, service_completed_successfully";
+                report
+                    .error("compose/value", field.span(), message)
+                    .hint(format!("one of {known}"));
+                return None;
+            }
+        };
+    }
+    edge.required = fields.truth("required", report).unwrap_or(true);
+    edge.restart = fields.truth("restart", report).unwrap_or(false);
+    Some(edge)
+}
+
+/// Whether the edge leads to a service that will run.
+fn check_dependency(
+    fields: &Fields<'_>,
+    name: &str,
+    place: crate::source::Span,
+    required: bool,
+    names: &Names,
+    report: &mut Report,
+) -> bool {
+    if !names.services.contains(name) {
+        if required {
+            undefined(
+                "service",
+                name,
+                place,
+                &fields.owner,
+                &names.services,
+                report,
+            );
+        }
+        return false;
+    }
+    let Some(profiles) = names.disabled.get(name) else {
+        return true;
+    };
+    if required {
+        let message = format!(
+            "{} needs `{name}`, which is only enabled by profile {}",
+            fields.owner,
+            profiles.join(", ")
+        );
+        report
+            .error("compose/profile", place, message)
+            .hint("enable the profile, or write `required: false`");
+    }
+    false
+}
+
+/// Names of containers are made by release and replica; the name goes on working in networks.
+fn container_name(
+    service: &str,
+    fields: &Fields<'_>,
+    names: &Names,
+    networks: &mut BTreeMap<NetworkName, Attachment>,
+    report: &mut Report,
+) {
+    let Some(field) = fields.get("container_name") else {
+        return;
+    };
+    let Some(name) = field.string(report) else {
+        return;
+    };
+    if name == service {
+        return;
+    }
+    if !super::valid_name(&name) {
+        let message = format!("{}: `{name}` is not a valid container name", fields.owner);
+        report.error("compose/name", field.span(), message);
+    } else if names.services.contains(&name) {
+        let message = format!("{}: `{name}` is the name of another service", fields.owner);
+        report
+            .error("compose/conflict", field.span(), message)
+            .hint("remove `container_name`");
+    } else {
+        for attachment in networks.values_mut() {
+            if !attachment.aliases.contains(&name) {
+                attachment.aliases.push(name.clone());
+            }
+        }
+    }
+}
+
+fn hostname(fields: &Fields<'_>, report: &mut Report) -> Option<String> {
+    let field = fields.get("hostname")?;
+    let name = field.string(report)?;
+    let label = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 63
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    };
+    if name.len() > 253 || !name.split('.').all(label) {
+        let message = format!("{}: `{name}` is not a host name", fields.owner);
+        report.error("compose/value", field.span(), message);
+        return None;
+    }
+    Some(name)
+}
+
+fn capabilities(fields: &Fields<'_>, key: &str, report: &mut Report) -> Vec<String> {
+    let Some(field) = fields.get(key) else {
+        return Vec::new();
+    };
+    let mut capabilities = Vec::new();
+    for item in field.items(report) {
+        let Some(text) = item.string(report) else {
+            continue;
+        };
+        let name = text.to_ascii_uppercase();
+        let name = name.strip_prefix("CAP_").unwrap_or(&name).to_owned();
+        if name != "ALL" && !CAPABILITIES.contains(&name.as_str()) {
+            let near = crate::suggest::nearest(&name, CAPABILITIES.iter().copied());
+            let message = format!("{}: `{text}` is not a capability", fields.owner);
+            let error = report.error("compose/value", item.span(), message);
+            if let Some(near) = near {
+                error.hint(format!("did you mean `{near}`?"));
+            }
+            continue;
+        }
+        if !capabilities.contains(&name) {
+            capabilities.push(name);
+        }
+    }
+    capabilities
+}
+
+/// capabilities(7), Linux 6.12.
+const CAPABILITIES: &[&str] = &[
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "PERFMON",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "WAKE_ALARM",
+];
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Security {
+    no_new_privileges: bool,
+    seccomp_unconfined: bool,
+}
+
+fn security_opt(fields: &Fields<'_>, report: &mut Report) -> Security {
+    let mut security = Security::default();
+    let Some(field) = fields.get("security_opt") else {
+        return security;
+    };
+    for item in field.items(report) {
+        let Some(text) = item.string(report) else {
+            continue;
+        };
+        match text.replace('=', ":").as_str() {
+            "no-new-privileges" | "no-new-privileges:true" => security.no_new_privileges = true,
+            "no-new-privileges:false" => security.no_new_privileges = false,
+            "seccomp:unconfined" => security.seccomp_unconfined = true,
+            // Nothing to lift: no AppArmor profile and no SELinux label are applied.
+            "apparmor:unconfined" | "label:disable" => {}
+            other if other.starts_with("seccomp:") => {
+                let why = "profiles of your own are not read";
+                refuse(item, why, "remove it for the default profile", report);
+            }
+            _ => {
+                let why = "only no-new-privileges and seccomp:unconfined are known";
+                refuse(item, why, "remove it", report);
+            }
+        }
+    }
+    security
+}

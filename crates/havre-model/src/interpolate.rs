@@ -1,0 +1,432 @@
+//! `${…}` in values: every operator of compose, nested, once per file and before the merge.
+//!
+//! ```text
+//! $X ${X}        the value            ${X:-d} ${X-d}   d when unset (`:` also when empty)
+//! $$             one dollar sign      ${X:?m} ${X?m}   fail with m
+//!                                     ${X:+a} ${X+a}   a when set
+//! ```
+
+use std::collections::BTreeMap;
+
+use crate::report::Report;
+use crate::source::Span;
+use crate::yaml::{Node, Value};
+
+/// Deepest nesting of defaults.
+const MAX_DEPTH: usize = 16;
+/// Most text that one file's values may become, in bytes.
+const MAX_OUTPUT_BYTES: usize = 16 << 20;
+
+/// The variables that values may refer to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Variables {
+    /// The caller's own environment: always wins.
+    pub process: BTreeMap<String, String>,
+    /// From `.env` and the like.
+    pub files: BTreeMap<String, String>,
+}
+
+impl Variables {
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.process
+            .get(name)
+            .or_else(|| self.files.get(name))
+            .map(String::as_str)
+    }
+}
+
+/// What becomes of a variable that has no value and no default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unset {
+    /// Production: the release must not start with a hole in it.
+    Error,
+    /// Elsewhere, as docker compose does.
+    Warning,
+}
+
+/// Why a template cannot be expanded.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum TemplateError {
+    /// Not the form of a template; the text that is wrong.
+    Malformed(String),
+    /// `${name:?message}`.
+    Required { name: String, message: String },
+    /// Defaults nest too deep.
+    TooDeep,
+    /// The text grows too large.
+    TooLarge,
+}
+
+/// Expands `template`; names without a value are added to `unset`.
+pub(crate) fn expand(
+    template: &str,
+    variables: &dyn Fn(&str) -> Option<String>,
+    unset: &mut Vec<String>,
+) -> Result<String, TemplateError> {
+    let mut output = String::with_capacity(template.len());
+    expand_into(template, variables, unset, &mut output, 0)?;
+    Ok(output)
+}
+
+/// Interpolates every value below `node`; keys are left alone, and so is what `x-` keys hold.
+pub(crate) fn interpolate(
+    node: &mut Node,
+    variables: &Variables,
+    policy: Unset,
+    report: &mut Report,
+) {
+    let mut budget = MAX_OUTPUT_BYTES;
+    let Some(top) = node.as_map_mut() else {
+        walk(node, variables, policy, &mut budget, report);
+        return;
+    };
+    for (key, entry) in &mut top.entries {
+        match entry.value.as_map_mut() {
+            _ if key.starts_with("x-") => {}
+            Some(services) if key == "services" => {
+                for (name, service) in &mut services.entries {
+                    report.subject = Some(name.clone());
+                    walk(&mut service.value, variables, policy, &mut budget, report);
+                }
+                report.subject = None;
+            }
+            _ => walk(&mut entry.value, variables, policy, &mut budget, report),
+        }
+    }
+}
+
+fn walk(
+    node: &mut Node,
+    variables: &Variables,
+    policy: Unset,
+    budget: &mut usize,
+    report: &mut Report,
+) {
+    let span = node.span;
+    match &mut node.value {
+        Value::Null => {}
+        Value::Scalar(scalar) => {
+            if scalar.text.contains('$') {
+                scalar.text = value(&scalar.text, span, variables, policy, budget, report);
+            }
+        }
+        Value::List(items) => {
+            for item in items {
+                walk(item, variables, policy, budget, report);
+            }
+        }
+        Value::Map(map) => {
+            for (key, entry) in &mut map.entries {
+                if !key.starts_with("x-") {
+                    walk(&mut entry.value, variables, policy, budget, report);
+                }
+            }
+        }
+    }
+}
+
+fn value(
+    template: &str,
+    span: Span,
+    variables: &Variables,
+    policy: Unset,
+    budget: &mut usize,
+    report: &mut Report,
+) -> String {
+    let mut unset = Vec::new();
+    let result = expand(
+        template,
+        &|name| variables.get(name).map(str::to_owned),
+        &mut unset,
+    );
+    let result = result.and_then(|text| match budget.checked_sub(text.len()) {
+        Some(rest) => {
+            *budget = rest;
+            Ok(text)
+        }
+        None => Err(TemplateError::TooLarge),
+    });
+    unset.dedup();
+    for name in unset {
+        report_unset(&name, span, policy, report);
+    }
+    match result {
+        Ok(text) => text,
+        Err(error) => {
+            report_malformed(&error, span, report);
+            // The error is recorded; a value that no field objects to avoids a second one.
+            template.to_owned()
+        }
+    }
+}
+
+fn report_unset(name: &str, span: Span, policy: Unset, report: &mut Report) {
+    let at = place_of(name, span, report);
+    let hint = format!("give it a value, or a default: `${{{name}:-…}}`");
+    match policy {
+        Unset::Error => {
+            let message = format!("variable `{name}` is not set");
+            report
+                .error("compose/unset-variable", at, message)
+                .hint(hint);
+        }
+        Unset::Warning => {
+            let message = format!("variable `{name}` is not set; an empty text takes its place");
+            report
+                .warn("compose/unset-variable", at, message)
+                .hint(hint);
+        }
+    }
+}
+
+fn report_malformed(error: &TemplateError, span: Span, report: &mut Report) {
+    match error {
+        TemplateError::Required { name, message } => {
+            let text = if message.is_empty() {
+                format!("variable `{name}` is required but not set")
+            } else {
+                format!("variable `{name}` is required: {message}")
+            };
+            let at = place_of(name, span, report);
+            report
+                .error("compose/required-variable", at, text)
+                .hint(format!("set {name} in the environment or in .env"));
+        }
+        TemplateError::Malformed(part) => {
+            let at = report.sources.find(span, part, 0).unwrap_or(span);
+            report
+                .error(
+                    "compose/interpolation",
+                    at,
+                    format!("`{part}` is not a valid variable"),
+                )
+                .hint("write `${NAME}`, or `$$` for a dollar sign");
+        }
+        TemplateError::TooDeep => {
+            report.error(
+                "compose/interpolation",
+                span,
+                "defaults are nested too deep",
+            );
+        }
+        TemplateError::TooLarge => {
+            let message = "the values grow too large when variables are filled in";
+            report.error("compose/interpolation", span, message);
+        }
+    }
+}
+
+/// Where `$name` or `${name` stands inside the value.
+fn place_of(name: &str, span: Span, report: &Report) -> Span {
+    let braced = format!("${{{name}");
+    let found = report.sources.find(span, &braced, 0);
+    found
+        .or_else(|| report.sources.find(span, &format!("${name}"), 0))
+        .unwrap_or(span)
+}
+
+fn expand_into(
+    template: &str,
+    variables: &dyn Fn(&str) -> Option<String>,
+    unset: &mut Vec<String>,
+    output: &mut String,
+    depth: usize,
+) -> Result<(), TemplateError> {
+    if depth > MAX_DEPTH {
+        return Err(TemplateError::TooDeep);
+    }
+    let mut rest = template;
+    while let Some(at) = rest.find('$') {
+        output.push_str(&rest[..at]);
+        if output.len() > MAX_OUTPUT_BYTES {
+            return Err(TemplateError::TooLarge);
+        }
+        let after = &rest[at + 1..];
+        if let Some(tail) = after.strip_prefix('$') {
+            output.push('$');
+            rest = tail;
+        } else if let Some(inner) = after.strip_prefix('{') {
+            let Some(end) = closing_brace(inner) else {
+                return Err(TemplateError::Malformed(rest[at..].to_owned()));
+            };
+            braced(&inner[..end], variables, unset, output, depth)?;
+            rest = &inner[end + 1..];
+        } else {
+            let length = name_length(after);
+            if length == 0 {
+                let bad: String = rest[at..].chars().take(2).collect();
+                return Err(TemplateError::Malformed(bad));
+            }
+            let name = &after[..length];
+            match variables(name) {
+                Some(text) => output.push_str(&text),
+                None => unset.push(name.to_owned()),
+            }
+            rest = &after[length..];
+        }
+    }
+    output.push_str(rest);
+    Ok(())
+}
+
+/// One `${…}`, without its braces.
+fn braced(
+    inner: &str,
+    variables: &dyn Fn(&str) -> Option<String>,
+    unset: &mut Vec<String>,
+    output: &mut String,
+    depth: usize,
+) -> Result<(), TemplateError> {
+    let length = name_length(inner);
+    let malformed = || TemplateError::Malformed(format!("${{{inner}}}"));
+    if length == 0 {
+        return Err(malformed());
+    }
+    let (name, tail) = inner.split_at(length);
+    let found = variables(name);
+    if tail.is_empty() {
+        match found {
+            Some(text) => output.push_str(&text),
+            None => unset.push(name.to_owned()),
+        }
+        return Ok(());
+    }
+    let (colon, tail) = match tail.strip_prefix(':') {
+        Some(tail) => (true, tail),
+        None => (false, tail),
+    };
+    // With a colon, an empty value counts as none.
+    let present = found.filter(|text| !colon || !text.is_empty());
+    let mut characters = tail.chars();
+    let operator = characters.next();
+    let word = characters.as_str();
+    match (operator, present) {
+        (Some('-' | '?'), Some(text)) => output.push_str(&text),
+        (Some('-'), None) | (Some('+'), Some(_)) => {
+            expand_into(word, variables, unset, output, depth + 1)?;
+        }
+        (Some('+'), None) => {}
+        (Some('?'), None) => {
+            let mut message = String::new();
+            expand_into(word, variables, unset, &mut message, depth + 1)?;
+            return Err(TemplateError::Required {
+                name: name.to_owned(),
+                message,
+            });
+        }
+        _ => return Err(malformed()),
+    }
+    Ok(())
+}
+
+/// The place of the brace that closes a `${`, inner `${…}` skipped.
+fn closing_brace(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut open = 1usize;
+    let mut index = 0;
+    while index < bytes.len() {
+        match bytes[index] {
+            b'$' if bytes.get(index + 1) == Some(&b'{') => {
+                open += 1;
+                index += 1;
+            }
+            b'}' => {
+                open -= 1;
+                if open == 0 {
+                    return Some(index);
+                }
+            }
+            _ => {}
+        }
+        index += 1;
+    }
+    None
+}
+
+fn name_length(text: &str) -> usize {
+    let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if !starts {
+        return 0;
+    }
+    text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .unwrap_or(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `SET=value`, `EMPTY=` (empty), anything else unset.
+    fn check(template: &str, expected: Result<&str, TemplateError>, unset_names: &[&str]) {
+        let lookup = |name: &str| match name {
+            "SET" => Some("value".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        let mut unset = Vec::new();
+        let actual = expand(template, &lookup, &mut unset);
+        assert_eq!(actual, expected.map(str::to_owned), "{template}");
+        assert_eq!(unset, unset_names, "{template}");
+    }
+
+    fn required(name: &str, message: &str) -> Result<&'static str, TemplateError> {
+        Err(TemplateError::Required {
+            name: name.into(),
+            message: message.into(),
+        })
+    }
+
+    #[test]
+    fn every_operator() {
+        check("a $SET b", Ok("a value b"), &[]);
+        check("${SET}", Ok("value"), &[]);
+        check("$SET.x", Ok("value.x"), &[]);
+        check("x${NONE}y", Ok("xy"), &["NONE"]);
+        check("$$SET $${SET} $$$SET", Ok("$SET ${SET} $value"), &[]);
+        check("${NONE:-d}${NONE-d}", Ok("dd"), &[]);
+        check("${EMPTY:-d}${EMPTY-d}", Ok("d"), &[]);
+        check("${SET:-d}${SET-d}", Ok("valuevalue"), &[]);
+        check("${SET:+a}${SET+a}", Ok("aa"), &[]);
+        check("${EMPTY:+a}${EMPTY+b}", Ok("b"), &[]);
+        check("${NONE:+a}${NONE+b}", Ok(""), &[]);
+        check("${NONE:?give it}", required("NONE", "give it"), &[]);
+        check("${EMPTY:?give it}", required("EMPTY", "give it"), &[]);
+        check("${EMPTY?give it}", Ok(""), &[]);
+        check("${NONE?}", required("NONE", ""), &[]);
+        check("${SET:?x}", Ok("value"), &[]);
+    }
+
+    #[test]
+    fn nesting_and_odd_text() {
+        check("${NONE:-${SET}}", Ok("value"), &[]);
+        check("${NONE:-${ALSO:-${SET}!}?}", Ok("value!?"), &[]);
+        check("${NONE:-${ALSO}}", Ok(""), &["ALSO"]);
+        check("${SET:-${ALSO}}", Ok("value"), &[]);
+        check("${NONE:?see ${SET}}", required("NONE", "see value"), &[]);
+        check("${NONE:-}", Ok(""), &[]);
+        check("${NONE:-a:b-c?d+e}", Ok("a:b-c?d+e"), &[]);
+        check("${NONE:-{}}", Ok("{}"), &[]);
+        check("${NONE:-$$x}", Ok("$x"), &[]);
+        check("é$SETé", Ok("évalueé"), &[]);
+    }
+
+    #[test]
+    fn malformed() {
+        for bad in [
+            "$", "a $ b", "${", "${}", "${SET", "${1A}", "$1", "${SET!x}", "${SET:}",
+        ] {
+            let mut unset = Vec::new();
+            let result = expand(bad, &|_| Some("v".into()), &mut unset);
+            assert!(
+                matches!(result, Err(TemplateError::Malformed(_))),
+                "{bad}: {result:?}"
+            );
+        }
+        let deep = "${A:-".repeat(100) + &"}".repeat(100);
+        let mut unset = Vec::new();
+        assert_eq!(
+            expand(&deep, &|_| None, &mut unset),
+            Err(TemplateError::TooDeep)
+        );
+    }
+}

@@ -1,0 +1,794 @@
+//! Every key of the compose specification and what Havre does with it.
+//!
+//! The reader refuses, warns and accepts from this table and from nothing else; the documentation
+//! and the test against the specification's schema read the same table.
+
+/// What becomes of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// As the specification says.
+    Honoured,
+    /// In another way, or for some values only; the rest is refused where it is read.
+    Partly(&'static str),
+    /// Accepted without a word, because nothing depends on it here.
+    Quiet(&'static str),
+    /// Accepted with a warning.
+    Ignored(&'static str),
+    /// An error.
+    Refused {
+        /// Why it cannot be honoured.
+        why: &'static str,
+        /// What to do instead.
+        hint: &'static str,
+    },
+}
+
+/// One key of a [`Section`].
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// As written in the file.
+    pub name: &'static str,
+    /// What becomes of it.
+    pub support: Support,
+}
+
+/// The keys of one kind of mapping.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    /// Where it stands, e.g. `services.*.build`.
+    pub path: &'static str,
+    /// Its keys.
+    pub keys: &'static [Key],
+}
+
+impl Section {
+    /// The entry of a key.
+    pub fn find(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+/// Every section, for documentation and tests.
+pub const SECTIONS: &[Section] = &[
+    TOP,
+    SERVICE,
+    BUILD,
+    HEALTHCHECK,
+    DEPLOY,
+    RESOURCES,
+    LIMITS,
+    RESERVATIONS,
+    RESTART_POLICY,
+    UPDATE_CONFIG,
+    PLACEMENT,
+    PORT,
+    VOLUME_MOUNT,
+    BIND_OPTIONS,
+    VOLUME_OPTIONS,
+    TMPFS_OPTIONS,
+    ATTACHMENT,
+    DEPENDENCY,
+    GRANT,
+    HOOK,
+    ENV_FILE,
+    LOGGING,
+    EXTENDS,
+    INCLUDE,
+    ULIMIT,
+    NETWORK,
+    VOLUME,
+    SECRET,
+    CONFIG,
+];
+
+const fn yes(name: &'static str) -> Key {
+    Key {
+        name,
+        support: Support::Honoured,
+    }
+}
+
+const fn partly(name: &'static str, how: &'static str) -> Key {
+    Key {
+        name,
+        support: Support::Partly(how),
+    }
+}
+
+const fn quiet(name: &'static str, why: &'static str) -> Key {
+    Key {
+        name,
+        support: Support::Quiet(why),
+    }
+}
+
+const fn ignored(name: &'static str, why: &'static str) -> Key {
+    Key {
+        name,
+        support: Support::Ignored(why),
+    }
+}
+
+const fn refused(name: &'static str, why: &'static str, hint: &'static str) -> Key {
+    Key {
+        name,
+        support: Support::Refused { why, hint },
+    }
+}
+
+/// The file itself.
+pub const TOP: Section = Section {
+    path: "",
+    keys: &[
+        quiet(
+            "version",
+            "obsolete; the specification has no versions any more",
+        ),
+        yes("name"),
+        yes("include"),
+        yes("services"),
+        yes("networks"),
+        yes("volumes"),
+        yes("secrets"),
+        yes("configs"),
+        refused(
+            "models",
+            "no AI model runner is managed here",
+            "run the model as a service",
+        ),
+    ],
+};
+
+/// `services.*`
+pub const SERVICE: Section = Section {
+    path: "services.*",
+    keys: &[
+        quiet("annotations", "only read by other container runtimes"),
+        quiet("attach", "output is always kept; `havre logs` shows it"),
+        refused(
+            "blkio_config",
+            "I/O limits per device are not set",
+            "remove it; builds and jobs are already kept from starving services",
+        ),
+        yes("build"),
+        yes("cap_add"),
+        yes("cap_drop"),
+        partly("cgroup", "`private`, which is what every container gets"),
+        refused(
+            "cgroup_parent",
+            "Havre arranges the cgroups by environment",
+            "remove it",
+        ),
+        yes("command"),
+        yes("configs"),
+        partly(
+            "container_name",
+            "a further name of the service in its networks",
+        ),
+        refused("cpu_count", "it is for Windows containers", "use `cpus`"),
+        refused("cpu_percent", "it is for Windows containers", "use `cpus`"),
+        yes("cpu_period"),
+        yes("cpu_quota"),
+        refused(
+            "cpu_rt_period",
+            "real-time scheduling is not offered",
+            "remove it",
+        ),
+        refused(
+            "cpu_rt_runtime",
+            "real-time scheduling is not offered",
+            "remove it",
+        ),
+        ignored("cpu_shares", "CPU is shared evenly; use `cpus` for a limit"),
+        yes("cpus"),
+        refused(
+            "cpuset",
+            "services are not pinned to CPUs",
+            "use `cpus` to limit their number",
+        ),
+        refused(
+            "credential_spec",
+            "it is for Windows containers",
+            "remove it",
+        ),
+        partly("depends_on", "conditions hold whenever a release starts"),
+        yes("deploy"),
+        quiet("develop", "only for development"),
+        refused(
+            "device_cgroup_rules",
+            "devices of the host are not given to containers",
+            "remove it",
+        ),
+        refused(
+            "devices",
+            "devices of the host are not given to containers",
+            "remove it",
+        ),
+        refused(
+            "dns",
+            "name servers per service are not supported",
+            "set them on the machine",
+        ),
+        refused(
+            "dns_opt",
+            "resolver options per service are not supported",
+            "remove it",
+        ),
+        refused(
+            "dns_search",
+            "search domains per service are not supported",
+            "use full names in the service's configuration",
+        ),
+        refused(
+            "domainname",
+            "NIS domain names are not set",
+            "use `hostname` with the full name",
+        ),
+        yes("entrypoint"),
+        yes("env_file"),
+        yes("environment"),
+        yes("expose"),
+        yes("extends"),
+        refused(
+            "external_links",
+            "containers of other projects cannot be reached",
+            "reach the other project by its domain",
+        ),
+        yes("extra_hosts"),
+        refused("gpus", "GPUs are not given to containers", "remove it"),
+        yes("group_add"),
+        yes("healthcheck"),
+        yes("hostname"),
+        yes("image"),
+        yes("init"),
+        partly("ipc", "`private` and `shareable`"),
+        refused("isolation", "it is for Windows containers", "remove it"),
+        yes("label_file"),
+        yes("labels"),
+        partly("links", "without an alias: as `depends_on`"),
+        partly(
+            "logging",
+            "drivers `json-file` and `local`; size and number of files",
+        ),
+        refused("mac_address", "addresses are chosen by Havre", "remove it"),
+        yes("mem_limit"),
+        yes("mem_reservation"),
+        ignored("mem_swappiness", "the kernel's own setting stays"),
+        ignored("memswap_limit", "swap is not limited apart from memory"),
+        refused(
+            "models",
+            "no AI model runner is managed here",
+            "run the model as a service",
+        ),
+        partly("network_mode", "`none`"),
+        yes("networks"),
+        refused(
+            "oom_kill_disable",
+            "a container at its limit must not hang",
+            "raise `mem_limit`",
+        ),
+        ignored("oom_score_adj", "limits decide which container is ended"),
+        partly("pid", "a namespace of its own, which every container gets"),
+        yes("pids_limit"),
+        partly("platform", "the machine's own"),
+        partly(
+            "ports",
+            "HTTP ports through the proxy, others forwarded; TCP and UDP",
+        ),
+        yes("post_start"),
+        yes("pre_start"),
+        yes("pre_stop"),
+        refused(
+            "privileged",
+            "a privileged container owns the whole machine",
+            "add what it needs with `cap_add`",
+        ),
+        yes("profiles"),
+        refused(
+            "provider",
+            "plug-ins of docker compose are not run",
+            "use an image",
+        ),
+        partly(
+            "pull_policy",
+            "`always`, `missing`, `if_not_present`, `never`, `build`",
+        ),
+        refused(
+            "pull_refresh_after",
+            "images are not refreshed by age",
+            "use `pull_policy`",
+        ),
+        yes("read_only"),
+        yes("restart"),
+        partly("runtime", "`runc`: Havre runs containers by itself"),
+        yes("scale"),
+        yes("secrets"),
+        partly(
+            "security_opt",
+            "`no-new-privileges` and `seccomp:unconfined`",
+        ),
+        yes("shm_size"),
+        yes("stdin_open"),
+        yes("stop_grace_period"),
+        yes("stop_signal"),
+        refused(
+            "storage_opt",
+            "the size of a container's layer is not limited",
+            "remove it",
+        ),
+        partly("sysctls", "namespaced settings"),
+        yes("tmpfs"),
+        yes("tty"),
+        yes("ulimits"),
+        refused(
+            "use_api_socket",
+            "there is no Docker API to give",
+            "remove it",
+        ),
+        yes("user"),
+        refused("userns_mode", "user namespaces are not used", "remove it"),
+        partly("uts", "a namespace of its own, which every container gets"),
+        yes("volumes"),
+        refused(
+            "volumes_from",
+            "it hides which volumes a service uses",
+            "name the volumes in both services",
+        ),
+        yes("working_dir"),
+    ],
+};
+
+/// `services.*.build`
+pub const BUILD: Section = Section {
+    path: "services.*.build",
+    keys: &[
+        refused(
+            "additional_contexts",
+            "a build has one context",
+            "copy the files into it, or use a stage of the Dockerfile",
+        ),
+        yes("args"),
+        quiet("cache_from", "the layer cache is local"),
+        quiet("cache_to", "the layer cache is local"),
+        partly("context", "a local folder"),
+        yes("dockerfile"),
+        yes("dockerfile_inline"),
+        refused(
+            "entitlements",
+            "build steps get no further privileges",
+            "remove it",
+        ),
+        refused(
+            "extra_hosts",
+            "build steps use the machine's resolver",
+            "remove it",
+        ),
+        refused("isolation", "it is for Windows containers", "remove it"),
+        yes("labels"),
+        partly("network", "`default`"),
+        yes("no_cache"),
+        refused(
+            "no_cache_filter",
+            "the cache is used for all stages or none",
+            "use `no_cache`",
+        ),
+        partly("platforms", "the machine's own"),
+        refused("privileged", "build steps run unprivileged", "remove it"),
+        quiet("provenance", "attestations are not part of the image"),
+        ignored("pull", "base images are fetched when they are missing"),
+        quiet("sbom", "attestations are not part of the image"),
+        refused(
+            "secrets",
+            "build secrets are not supported",
+            "use a build argument or a stage",
+        ),
+        ignored("shm_size", "build steps get 64 MiB"),
+        refused(
+            "ssh",
+            "SSH agents are not forwarded into a build",
+            "fetch before the build",
+        ),
+        yes("tags"),
+        yes("target"),
+        ignored("ulimits", "build steps get the default limits"),
+    ],
+};
+
+/// `services.*.healthcheck`
+pub const HEALTHCHECK: Section = Section {
+    path: "services.*.healthcheck",
+    keys: &[
+        yes("disable"),
+        yes("interval"),
+        yes("retries"),
+        yes("start_interval"),
+        yes("start_period"),
+        yes("test"),
+        yes("timeout"),
+    ],
+};
+
+/// `services.*.deploy`
+pub const DEPLOY: Section = Section {
+    path: "services.*.deploy",
+    keys: &[
+        quiet(
+            "endpoint_mode",
+            "services answer by name to all their replicas' addresses",
+        ),
+        quiet("labels", "only read by other orchestrators"),
+        partly(
+            "mode",
+            "`replicated`, and `global` as one replica on one machine",
+        ),
+        ignored("placement", "everything runs on this machine"),
+        yes("replicas"),
+        yes("resources"),
+        yes("restart_policy"),
+        ignored("rollback_config", "a rollback follows `update_config`"),
+        yes("update_config"),
+    ],
+};
+
+/// `services.*.deploy.resources`
+pub const RESOURCES: Section = Section {
+    path: "services.*.deploy.resources",
+    keys: &[yes("limits"), yes("reservations")],
+};
+
+/// `services.*.deploy.resources.limits`
+pub const LIMITS: Section = Section {
+    path: "services.*.deploy.resources.limits",
+    keys: &[yes("cpus"), yes("memory"), yes("pids")],
+};
+
+/// `services.*.deploy.resources.reservations`
+pub const RESERVATIONS: Section = Section {
+    path: "services.*.deploy.resources.reservations",
+    keys: &[
+        ignored("cpus", "CPU is shared evenly; only limits are set"),
+        refused(
+            "devices",
+            "devices of the host are not given to containers",
+            "remove it",
+        ),
+        refused(
+            "generic_resources",
+            "there is no cluster to choose a node in",
+            "remove it",
+        ),
+        yes("memory"),
+    ],
+};
+
+/// `services.*.deploy.restart_policy`
+pub const RESTART_POLICY: Section = Section {
+    path: "services.*.deploy.restart_policy",
+    keys: &[
+        yes("condition"),
+        ignored("delay", "Havre waits longer after each failure in a row"),
+        yes("max_attempts"),
+        ignored("window", "Havre waits longer after each failure in a row"),
+    ],
+};
+
+/// `services.*.deploy.update_config` (and `rollback_config`)
+pub const UPDATE_CONFIG: Section = Section {
+    path: "services.*.deploy.update_config",
+    keys: &[
+        yes("delay"),
+        partly("failure_action", "`rollback`, which is always what happens"),
+        partly(
+            "max_failure_ratio",
+            "`0`: one failed replica fails the release",
+        ),
+        yes("monitor"),
+        yes("order"),
+        yes("parallelism"),
+    ],
+};
+
+/// `services.*.deploy.placement`
+pub const PLACEMENT: Section = Section {
+    path: "services.*.deploy.placement",
+    keys: &[
+        ignored("constraints", "everything runs on this machine"),
+        ignored("max_replicas_per_node", "everything runs on this machine"),
+        ignored("preferences", "everything runs on this machine"),
+    ],
+};
+
+/// `services.*.ports[]`
+pub const PORT: Section = Section {
+    path: "services.*.ports[]",
+    keys: &[
+        quiet("app_protocol", "the proxy speaks HTTP to every routed port"),
+        yes("host_ip"),
+        quiet("mode", "there is one machine"),
+        quiet("name", "for people"),
+        partly("protocol", "`tcp` and `udp`"),
+        yes("published"),
+        yes("target"),
+    ],
+};
+
+/// `services.*.volumes[]`
+pub const VOLUME_MOUNT: Section = Section {
+    path: "services.*.volumes[]",
+    keys: &[
+        yes("bind"),
+        quiet("consistency", "only for Docker Desktop"),
+        refused(
+            "image",
+            "images are not mounted",
+            "copy the files in the Dockerfile",
+        ),
+        yes("read_only"),
+        yes("source"),
+        yes("target"),
+        yes("tmpfs"),
+        partly("type", "`volume`, `bind` and `tmpfs`"),
+        yes("volume"),
+    ],
+};
+
+/// `services.*.volumes[].bind`
+pub const BIND_OPTIONS: Section = Section {
+    path: "services.*.volumes[].bind",
+    keys: &[
+        yes("create_host_path"),
+        partly("propagation", "`rprivate` and `private`"),
+        partly("recursive", "`enabled`"),
+        quiet("selinux", "files are not relabelled"),
+    ],
+};
+
+/// `services.*.volumes[].volume`
+pub const VOLUME_OPTIONS: Section = Section {
+    path: "services.*.volumes[].volume",
+    keys: &[
+        quiet("labels", "for people"),
+        yes("nocopy"),
+        refused(
+            "subpath",
+            "a volume is mounted whole",
+            "use one volume per folder",
+        ),
+    ],
+};
+
+/// `services.*.volumes[].tmpfs`
+pub const TMPFS_OPTIONS: Section = Section {
+    path: "services.*.volumes[].tmpfs",
+    keys: &[yes("mode"), yes("size")],
+};
+
+/// `services.*.networks.*`
+pub const ATTACHMENT: Section = Section {
+    path: "services.*.networks.*",
+    keys: &[
+        yes("aliases"),
+        refused("driver_opts", "networks have no drivers here", "remove it"),
+        ignored("gw_priority", "the way out is the same from every network"),
+        refused(
+            "interface_name",
+            "interfaces are named by Havre",
+            "remove it",
+        ),
+        refused(
+            "ipv4_address",
+            "a fixed address stands in the way of replacing a replica without a gap",
+            "remove it; other services reach this one by its name",
+        ),
+        refused("ipv6_address", "addresses are chosen by Havre", "remove it"),
+        refused(
+            "link_local_ips",
+            "addresses are chosen by Havre",
+            "remove it",
+        ),
+        refused("mac_address", "addresses are chosen by Havre", "remove it"),
+        quiet("priority", "the order of interfaces does not matter here"),
+    ],
+};
+
+/// `services.*.depends_on.*`
+pub const DEPENDENCY: Section = Section {
+    path: "services.*.depends_on.*",
+    keys: &[yes("condition"), yes("required"), yes("restart")],
+};
+
+/// `services.*.secrets[]` and `services.*.configs[]`
+pub const GRANT: Section = Section {
+    path: "services.*.secrets[]",
+    keys: &[
+        yes("gid"),
+        yes("mode"),
+        yes("source"),
+        yes("target"),
+        yes("uid"),
+    ],
+};
+
+/// `services.*.pre_start[]`, `post_start[]`, `pre_stop[]`
+pub const HOOK: Section = Section {
+    path: "services.*.post_start[]",
+    keys: &[
+        yes("command"),
+        yes("environment"),
+        refused(
+            "privileged",
+            "a hook has the service's privileges",
+            "remove it",
+        ),
+        yes("user"),
+        yes("working_dir"),
+    ],
+};
+
+/// `services.*.env_file[]`
+pub const ENV_FILE: Section = Section {
+    path: "services.*.env_file[]",
+    keys: &[partly("format", "`raw`"), yes("path"), yes("required")],
+};
+
+/// `services.*.logging`
+pub const LOGGING: Section = Section {
+    path: "services.*.logging",
+    keys: &[
+        partly("driver", "`json-file` and `local`"),
+        partly("options", "`max-size` and `max-file`"),
+    ],
+};
+
+/// `services.*.extends`
+pub const EXTENDS: Section = Section {
+    path: "services.*.extends",
+    keys: &[yes("file"), yes("service")],
+};
+
+/// `include[]`
+pub const INCLUDE: Section = Section {
+    path: "include[]",
+    keys: &[yes("env_file"), yes("path"), yes("project_directory")],
+};
+
+/// `services.*.ulimits.*`
+pub const ULIMIT: Section = Section {
+    path: "services.*.ulimits.*",
+    keys: &[yes("hard"), yes("soft")],
+};
+
+/// `networks.*`
+pub const NETWORK: Section = Section {
+    path: "networks.*",
+    keys: &[
+        quiet("attachable", "only for Swarm"),
+        partly("driver", "`bridge`"),
+        ignored("driver_opts", "networks have no drivers here"),
+        quiet("enable_ipv4", "networks have IPv4"),
+        ignored("enable_ipv6", "networks inside the machine have IPv4 only"),
+        refused(
+            "external",
+            "a project's networks are its own",
+            "remove it; the proxy reaches every routed service by itself",
+        ),
+        yes("internal"),
+        ignored("ipam", "addresses are chosen by Havre"),
+        yes("labels"),
+        quiet("name", "networks are named by project and environment"),
+    ],
+};
+
+/// `volumes.*`
+pub const VOLUME: Section = Section {
+    path: "volumes.*",
+    keys: &[
+        partly("driver", "`local`"),
+        refused(
+            "driver_opts",
+            "volumes are folders of this machine",
+            "for a folder of the host write a bind mount: `/path:/inside`",
+        ),
+        yes("external"),
+        yes("labels"),
+        yes("name"),
+    ],
+};
+
+/// `secrets.*`
+pub const SECRET: Section = Section {
+    path: "secrets.*",
+    keys: &[
+        refused(
+            "driver",
+            "there is no Swarm to ask",
+            "use `file` or `environment`",
+        ),
+        refused(
+            "driver_opts",
+            "there is no Swarm to ask",
+            "use `file` or `environment`",
+        ),
+        yes("environment"),
+        refused(
+            "external",
+            "there is no Swarm to ask",
+            "use `file` or `environment`",
+        ),
+        yes("file"),
+        quiet("labels", "for people"),
+        quiet("name", "for people"),
+        refused("template_driver", "secrets are not templates", "remove it"),
+    ],
+};
+
+/// `configs.*`
+pub const CONFIG: Section = Section {
+    path: "configs.*",
+    keys: &[
+        yes("content"),
+        yes("environment"),
+        refused(
+            "external",
+            "there is no Swarm to ask",
+            "use `file`, `content` or `environment`",
+        ),
+        yes("file"),
+        quiet("labels", "for people"),
+        quiet("name", "for people"),
+        refused("template_driver", "configs are not templates", "remove it"),
+    ],
+};
+
+/// `havre.yaml`
+pub const HAVRE: Section = Section {
+    path: "havre.yaml",
+    keys: &[
+        yes("build"),
+        yes("compose"),
+        yes("domain"),
+        yes("domains"),
+        yes("env_file"),
+        yes("environments"),
+        yes("name"),
+        yes("routes"),
+        yes("tls"),
+    ],
+};
+
+/// `environments.*` of `havre.yaml`
+pub const HAVRE_ENVIRONMENT: Section = Section {
+    path: "havre.yaml: environments.*",
+    keys: &[
+        yes("compose"),
+        yes("domain"),
+        yes("domains"),
+        yes("env_file"),
+        yes("routes"),
+        yes("tls"),
+    ],
+};
+
+/// `routes[]` of `havre.yaml`
+pub const HAVRE_ROUTE: Section = Section {
+    path: "havre.yaml: routes[]",
+    keys: &[
+        yes("host"),
+        yes("path"),
+        yes("port"),
+        yes("service"),
+        yes("strip_prefix"),
+    ],
+};
+
+/// `tls` of `havre.yaml`
+pub const HAVRE_TLS: Section = Section {
+    path: "havre.yaml: tls",
+    keys: &[yes("certificate"), yes("key")],
+};
+
+/// `build` of `havre.yaml`
+pub const HAVRE_BUILD: Section = Section {
+    path: "havre.yaml: build",
+    keys: &[yes("host_ca")],
+};

@@ -1,0 +1,315 @@
+//! Which service answers at which path when nobody has said so.
+
+use crate::project::{Protocol, Route, Service, ServiceName};
+
+/// A service as route inference sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its name.
+    pub service: ServiceName,
+    /// The port that most likely speaks HTTP.
+    pub port: u16,
+    /// Whether the port is published, not only exposed.
+    pub published: bool,
+}
+
+/// What [`infer`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inference {
+    /// Paths and who answers them; empty when nothing speaks HTTP.
+    Routes(Vec<Route>),
+    /// More than one reading; a person must choose.
+    Ambiguous(Vec<Candidate>),
+}
+
+/// What a candidate is to a browser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Front,
+    Back,
+    Unknown,
+}
+
+/// Ports that never speak HTTP to a browser.
+const OTHER_PROTOCOLS: &[u16] = &[
+    20, 21, 22, 23, 25, 53, 110, 111, 123, 135, 137, 138, 139, 143, 161, 389, 443, 445, 465, 514,
+    587, 636, 853, 873, 989, 990, 993, 995, 1025, 1194, 1433, 1521, 1883, 2049, 2181, 2379, 2380,
+    2525, 3268, 3306, 3389, 4222, 4369, 5044, 5222, 5269, 5432, 5433, 5671, 5672, 5900, 6379, 6380,
+    6432, 7000, 7001, 7199, 7687, 8125, 8443, 8883, 9042, 9092, 9093, 9160, 9300, 11211, 16379,
+    26257, 26379, 27017, 27018, 27019, 28015, 33060, 50000, 61613, 61616,
+];
+
+/// Databases, queues and the like, by a word of the service's or image's name.
+const NOT_FOR_BROWSERS: &[&str] = &[
+    "postgres",
+    "postgresql",
+    "postgis",
+    "pgvector",
+    "timescaledb",
+    "pgbouncer",
+    "mysql",
+    "mariadb",
+    "percona",
+    "redis",
+    "valkey",
+    "keydb",
+    "dragonfly",
+    "memcached",
+    "memcache",
+    "rabbitmq",
+    "mongo",
+    "mongodb",
+    "cassandra",
+    "scylla",
+    "elasticsearch",
+    "opensearch",
+    "clickhouse",
+    "influxdb",
+    "kafka",
+    "zookeeper",
+    "nats",
+    "mosquitto",
+    "etcd",
+    "neo4j",
+    "cockroach",
+    "cockroachdb",
+    "mssql",
+    "oracle",
+    "db",
+    "database",
+    "cache",
+    "broker",
+    "queue",
+];
+
+const FRONT: &[&str] = &[
+    "frontend", "front", "ui", "client", "www", "next", "nextjs", "nuxt", "react", "vue",
+    "angular", "svelte", "spa",
+];
+const PERHAPS_FRONT: &[&str] = &[
+    "web", "webapp", "app", "site", "website", "nginx", "proxy", "gateway", "portal", "caddy",
+];
+const BACK: &[&str] = &[
+    "backend", "back", "api", "server", "graphql", "rest", "flask", "django", "fastapi", "rails",
+    "express",
+];
+
+const FRONT_PORTS: &[u16] = &[80, 3000, 8080, 4200, 5173];
+const BACK_PORTS: &[u16] = &[5000, 8000, 4000, 8001, 9000];
+
+/// Ports in the order of how likely they speak HTTP.
+const LIKELY: &[u16] = &[80, 3000, 8080, 8000, 5000, 4200, 5173, 4000, 8001, 9000];
+
+/// Services that could answer a browser: the published ones, or if none is, the exposed ones;
+/// what is only exposed was not meant for the world where something else is published.
+pub fn candidates<'s>(
+    services: impl IntoIterator<Item = (&'s ServiceName, &'s Service)>,
+) -> Vec<Candidate> {
+    let all: Vec<Candidate> = services
+        .into_iter()
+        .filter(|(name, service)| !never_http(name.as_str(), service.image.as_deref()))
+        .filter_map(|(name, service)| candidate(name, service))
+        .collect();
+    let published: Vec<_> = all.iter().filter(|c| c.published).cloned().collect();
+    if published.is_empty() { all } else { published }
+}
+
+/// The routes of a project without written ones.
+pub fn infer(candidates: &[Candidate]) -> Inference {
+    if candidates.is_empty() {
+        return Inference::Routes(Vec::new());
+    }
+    if let [only] = candidates {
+        return Inference::Routes(vec![route("/", only)]);
+    }
+    let roles = roles(candidates);
+    let with = |role: Role| -> Vec<&Candidate> {
+        let pairs = candidates.iter().zip(&roles);
+        pairs
+            .filter(|(_, r)| **r == role)
+            .map(|(candidate, _)| candidate)
+            .collect()
+    };
+    let (front, back, unknown) = (with(Role::Front), with(Role::Back), with(Role::Unknown));
+    match (&front[..], &back[..], &unknown[..]) {
+        // Beside a known back end, a single other service is the front end.
+        ([front], [back], []) | ([], [back], [front]) => {
+            Inference::Routes(vec![route("/api", back), route("/", front)])
+        }
+        _ => Inference::Ambiguous(candidates.to_vec()),
+    }
+}
+
+fn route(path: &str, candidate: &Candidate) -> Route {
+    Route {
+        host: None,
+        path: path.to_owned(),
+        service: candidate.service.clone(),
+        port: candidate.port,
+        strip_prefix: false,
+        inferred: true,
+    }
+}
+
+fn candidate(name: &ServiceName, service: &Service) -> Option<Candidate> {
+    let tcp = service
+        .ports
+        .iter()
+        .filter(|port| port.protocol == Protocol::Tcp);
+    let published = best(tcp.map(|port| port.target));
+    let exposed = || best(service.expose.iter().copied());
+    let (port, published) = match published {
+        Some(port) => (port, true),
+        None => (exposed()?, false),
+    };
+    Some(Candidate {
+        service: name.clone(),
+        port,
+        published,
+    })
+}
+
+/// The likeliest of a service's ports; among unlikely ones the first.
+fn best(ports: impl Iterator<Item = u16>) -> Option<u16> {
+    let ports: Vec<u16> = ports
+        .filter(|port| !OTHER_PROTOCOLS.contains(port))
+        .collect();
+    let likely = LIKELY.iter().find(|port| ports.contains(port));
+    likely.or(ports.first()).copied()
+}
+
+fn never_http(name: &str, image: Option<&str>) -> bool {
+    let image = image.map(|image| {
+        let path = image.split('@').next().unwrap_or(image);
+        let last = path.rsplit('/').next().unwrap_or(path);
+        last.split(':').next().unwrap_or(last)
+    });
+    let is = |word: &str| NOT_FOR_BROWSERS.contains(&word);
+    // Whole names only: `redis-commander` is a web page.
+    let image = image.is_some_and(|image| is(&image.to_ascii_lowercase()));
+    image || is(&name.to_ascii_lowercase())
+}
+
+fn roles(candidates: &[Candidate]) -> Vec<Role> {
+    let by_port = |candidate: &Candidate| {
+        if FRONT_PORTS.contains(&candidate.port) {
+            Role::Front
+        } else if BACK_PORTS.contains(&candidate.port) {
+            Role::Back
+        } else {
+            Role::Unknown
+        }
+    };
+    let names = |candidate: &Candidate, known: &[&str]| {
+        words(candidate.service.as_str()).any(|word| known.contains(&word.as_str()))
+    };
+    // Beside a certain front end, `web` or `app` says nothing.
+    let certain = candidates.iter().any(|candidate| names(candidate, FRONT));
+    candidates
+        .iter()
+        .map(|candidate| {
+            if names(candidate, FRONT) {
+                Role::Front
+            } else if names(candidate, BACK) {
+                Role::Back
+            } else if !certain && names(candidate, PERHAPS_FRONT) {
+                Role::Front
+            } else {
+                by_port(candidate)
+            }
+        })
+        .collect()
+}
+
+/// `my-web_app2` → `my`, `web`, `app`.
+fn words(name: &str) -> impl Iterator<Item = String> + '_ {
+    name.split(['-', '_', '.']).map(|word| {
+        word.trim_end_matches(|c: char| c.is_ascii_digit())
+            .to_ascii_lowercase()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `name:port` for each candidate → `path=name:port` for each route, or `?`.
+    fn check(candidates: &str, expected: &str) {
+        let candidates: Vec<Candidate> = candidates
+            .split_whitespace()
+            .map(|text| {
+                let (service, port) = text.split_once(':').unwrap();
+                Candidate {
+                    service: ServiceName::new(service),
+                    port: port.parse().unwrap(),
+                    published: true,
+                }
+            })
+            .collect();
+        let actual = match infer(&candidates) {
+            Inference::Ambiguous(_) => "?".to_owned(),
+            Inference::Routes(routes) => {
+                let shown = routes
+                    .iter()
+                    .map(|r| format!("{}={}:{}", r.path, r.service, r.port));
+                shown.collect::<Vec<_>>().join(" ")
+            }
+        };
+        assert_eq!(actual, expected, "{candidates:?}");
+    }
+
+    #[test]
+    fn one_candidate_gets_everything() {
+        check("", "");
+        check("whoami:8080", "/=whoami:8080");
+        check("api:8000", "/=api:8000");
+    }
+
+    #[test]
+    fn front_and_back() {
+        check(
+            "backend:5000 frontend:3000",
+            "/api=backend:5000 /=frontend:3000",
+        );
+        check("api:3000 web:3000", "/api=api:3000 /=web:3000");
+        check("web:8000 frontend:3000", "/api=web:8000 /=frontend:3000");
+        check("my-api-2:80 my-ui:80", "/api=my-api-2:80 /=my-ui:80");
+        check("novels:8000 shop:3000", "/api=novels:8000 /=shop:3000");
+        check("server:4000 shop:7777", "/api=server:4000 /=shop:7777");
+        check("app:3000 api:8000", "/api=api:8000 /=app:3000");
+        check("nginx:80 api:8000", "/api=api:8000 /=nginx:80");
+    }
+
+    #[test]
+    fn unclear() {
+        check("a:80 b:8080", "?");
+        check("frontend:3000 other:7777", "?");
+        check("frontend:3000 client:3001", "?");
+        check("api:8000 server:8001", "?");
+        check("frontend:3000 api:8000 admin:8090", "?");
+        check("frontend:3000 api:8000 backend:8001", "?");
+    }
+
+    #[test]
+    fn databases_are_no_candidates() {
+        assert!(never_http("db", Some("debian:bookworm")));
+        assert!(never_http(
+            "store",
+            Some("registry.example/library/postgres:16@sha256:ab")
+        ));
+        assert!(never_http("Redis", None));
+        assert!(!never_http(
+            "cache-ui",
+            Some("rediscommander/redis-commander:latest")
+        ));
+        assert!(!never_http("web", Some("nginx")));
+    }
+
+    #[test]
+    fn the_likeliest_port() {
+        assert_eq!(best([9229, 3000].into_iter()), Some(3000));
+        assert_eq!(best([5432].into_iter()), None);
+        assert_eq!(best([443, 80].into_iter()), Some(80));
+        assert_eq!(best([7777, 7778].into_iter()), Some(7777));
+    }
+}

@@ -1,0 +1,369 @@
+//! `havre.yaml`: what a compose file cannot say. Every key is optional; so is the file.
+
+use std::path::{Path, PathBuf};
+
+use crate::canonical::Base;
+use crate::files::Files;
+use crate::keys::{HAVRE, HAVRE_BUILD, HAVRE_ENVIRONMENT, HAVRE_ROUTE, HAVRE_TLS};
+use crate::project::{EnvironmentName, Tls};
+use crate::read::{Field, Fields};
+use crate::report::Report;
+use crate::source::Span;
+use crate::suggest;
+use crate::yaml::{self, Node, Value};
+
+/// The file's name.
+pub(crate) const FILE_NAME: &str = "havre.yaml";
+/// The environment that is meant when none is named.
+pub(crate) const PRODUCTION: &str = "production";
+
+/// What the file says about one environment.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    /// Whether there is a file.
+    pub present: bool,
+    pub compose: Option<Vec<(PathBuf, Option<Span>)>>,
+    pub name: Option<(String, Span)>,
+    pub domains: Option<Vec<(String, Span)>>,
+    /// The domains are the project's, not this environment's own.
+    pub domains_inherited: bool,
+    pub env_files: Vec<(PathBuf, Option<Span>)>,
+    pub routes: Option<Vec<WrittenRoute>>,
+    pub tls: Option<Tls>,
+    pub host_ca: Option<HostCa>,
+}
+
+/// `build: host_ca`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostCa {
+    Yes,
+    No,
+    /// When the caller found the need for it.
+    Auto,
+}
+
+/// A route as a person wrote it.
+#[derive(Clone, Debug)]
+pub(crate) struct WrittenRoute {
+    pub span: Span,
+    pub host: Option<(String, Span)>,
+    pub path: (String, Span),
+    pub service: (String, Span),
+    pub port: Option<(u16, Span)>,
+    pub strip_prefix: bool,
+}
+
+/// Reads the file in `directory`, if there is one, for `environment`.
+pub(crate) fn read(
+    directory: &Path,
+    home: Option<PathBuf>,
+    environment: &EnvironmentName,
+    files: &mut Files,
+    report: &mut Report,
+) -> Option<Settings> {
+    let path = directory.join(FILE_NAME);
+    if !path.exists() {
+        return Some(Settings::default());
+    }
+    let mark = report.mark();
+    let source = files.read(&path, "file", None, report)?;
+    let documents = yaml::parse(source, report)?;
+    let settings = match &documents[..] {
+        [] => Some(Settings {
+            present: true,
+            ..Settings::default()
+        }),
+        [node] if node.is_null() => Some(Settings {
+            present: true,
+            ..Settings::default()
+        }),
+        [node] => {
+            let base = Base {
+                directory: directory.to_owned(),
+                home,
+            };
+            top(node, &base, environment, report)
+        }
+        [_, second, ..] => {
+            report.error(
+                "compose/value",
+                second.span,
+                "havre.yaml has more than one document",
+            );
+            None
+        }
+    };
+    report.recode_since(mark, own_code);
+    settings
+}
+
+/// The readers are shared with compose files; the codes are not.
+fn own_code(code: &'static str) -> &'static str {
+    match code {
+        "compose/unknown-key" => "havre/unknown-key",
+        "compose/type" => "havre/type",
+        "compose/value" => "havre/value",
+        "compose/conflict" => "havre/conflict",
+        "compose/missing-key" => "havre/missing-key",
+        other => other,
+    }
+}
+
+fn top(
+    node: &Node,
+    base: &Base,
+    environment: &EnvironmentName,
+    report: &mut Report,
+) -> Option<Settings> {
+    let fields = Fields::open("havre.yaml", node, &HAVRE, report)?;
+    let mut settings = shared(&fields, base, report);
+    settings.present = true;
+    settings.domains_inherited = environment.as_str() != PRODUCTION;
+    settings.name = fields
+        .get("name")
+        .and_then(|field| Some((field.string(report)?, field.span())));
+    let build = fields
+        .get("build")
+        .and_then(|field| field.fields(&HAVRE_BUILD, report));
+    settings.host_ca = build.and_then(|build| host_ca(build.get("host_ca")?, report));
+    let mut names = Vec::new();
+    if let Some(field) = fields.get("environments") {
+        for (name, place, node) in field.entries(report) {
+            names.push(name.to_owned());
+            let owner = format!("environment `{name}`");
+            if !valid_environment(name) {
+                let message = format!("`{name}` is not a valid environment name");
+                let hint = "small letters, digits and `-`, at most 40";
+                report.error("havre/value", place, message).hint(hint);
+            }
+            if node.is_null() {
+                continue;
+            }
+            // Every environment is checked, whichever is asked for.
+            let Some(fields) = Fields::open(owner, node, &HAVRE_ENVIRONMENT, report) else {
+                continue;
+            };
+            let own = shared(&fields, base, report);
+            if name == environment.as_str() {
+                lay(&mut settings, own);
+            }
+        }
+    }
+    let known = environment.as_str() == PRODUCTION || names.is_empty();
+    if !known && !names.iter().any(|name| name == environment.as_str()) {
+        let message = format!("havre.yaml has no environment `{environment}`");
+        let near = suggest::nearest(environment.as_str(), names.iter().map(String::as_str));
+        let hint = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("it has {}", names.join(", ")),
+        };
+        report
+            .error(
+                "havre/environment",
+                fields.key_span("environments"),
+                message,
+            )
+            .hint(hint);
+        return None;
+    }
+    Some(settings)
+}
+
+/// The keys that both the file and an environment in it may have.
+fn shared(fields: &Fields<'_>, base: &Base, report: &mut Report) -> Settings {
+    let mut settings = Settings::default();
+    if let Some(field) = fields.get("compose") {
+        settings.compose = Some(paths(field, base, report));
+    }
+    if let Some(field) = fields.get("env_file") {
+        settings.env_files = paths(field, base, report);
+    }
+    settings.domains = domains(fields, report);
+    if let Some(field) = fields.get("routes") {
+        let items = field.items(report);
+        settings.routes = Some(
+            items
+                .into_iter()
+                .filter_map(|item| route(item, report))
+                .collect(),
+        );
+    }
+    settings.tls = fields.get("tls").and_then(|field| tls(field, base, report));
+    settings
+}
+
+fn lay(settings: &mut Settings, own: Settings) {
+    if own.domains.is_some() {
+        settings.domains_inherited = false;
+    }
+    settings.compose = own.compose.or(settings.compose.take());
+    settings.domains = own.domains.or(settings.domains.take());
+    settings.routes = own.routes.or(settings.routes.take());
+    settings.tls = own.tls.or(settings.tls.take());
+    // Later files win, so what is the same everywhere can stand at the top.
+    settings.env_files.extend(own.env_files);
+}
+
+fn paths(field: Field<'_>, base: &Base, report: &mut Report) -> Vec<(PathBuf, Option<Span>)> {
+    let mut paths = Vec::new();
+    for item in field.one_or_many(report) {
+        if let Some(text) = item.string(report) {
+            paths.push((base.resolve(&text), Some(item.span())));
+        }
+    }
+    if paths.is_empty() {
+        let message = format!("{}: `{}` names no file", field.owner, field.key);
+        report.error("havre/value", field.span(), message);
+    }
+    paths
+}
+
+fn domains(fields: &Fields<'_>, report: &mut Report) -> Option<Vec<(String, Span)>> {
+    let field = match (fields.get("domain"), fields.get("domains")) {
+        (Some(_), Some(both)) => {
+            let message = format!("{} has both `domain` and `domains`", fields.owner);
+            report
+                .error("havre/conflict", both.span(), message)
+                .hint("put all into `domains`");
+            return None;
+        }
+        (one, many) => one.or(many)?,
+    };
+    let mut domains: Vec<(String, Span)> = Vec::new();
+    for item in field.one_or_many(report) {
+        let Some(text) = item.string(report) else {
+            continue;
+        };
+        let domain = text.to_ascii_lowercase();
+        if !valid_domain(&domain) {
+            let message = format!("{}: `{text}` is not a domain", fields.owner);
+            report
+                .error("havre/value", item.span(), message)
+                .hint("write it without scheme, port and path, e.g. `shop.example.org`");
+        } else if domains.iter().any(|(known, _)| *known == domain) {
+            let message = format!("{}: `{text}` is given twice", fields.owner);
+            report.warn("havre/duplicate", item.span(), message);
+        } else {
+            domains.push((domain, item.span()));
+        }
+    }
+    (!domains.is_empty()).then_some(domains)
+}
+
+pub(crate) fn valid_domain(domain: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    domain.len() <= 253 && domain.split('.').all(label)
+}
+
+/// Part of host names, network names and paths.
+pub(crate) fn valid_environment(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=40).contains(&name.len())
+        && name.bytes().all(plain)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+fn route(item: Field<'_>, report: &mut Report) -> Option<WrittenRoute> {
+    let fields = &item.fields(&HAVRE_ROUTE, report)?;
+    let Some(service) = fields.get("service") else {
+        let message = "a route names no `service`";
+        report.error("havre/missing-key", fields.span, message);
+        return None;
+    };
+    let path = match fields.get("path") {
+        Some(field) => {
+            let path = field.string(report)?;
+            if !path.starts_with('/') || path.contains(['?', '#', ' ']) || path.contains("//") {
+                let message = format!("`{path}` is not a path");
+                report
+                    .error("havre/value", field.span(), message)
+                    .hint("start it with `/`");
+                return None;
+            }
+            (path, field.span())
+        }
+        None => ("/".to_owned(), fields.span),
+    };
+    // One form of each prefix: `/api/` means `/api`.
+    let trimmed = path.0.trim_end_matches('/');
+    let path = (
+        if trimmed.is_empty() {
+            "/".to_owned()
+        } else {
+            trimmed.to_owned()
+        },
+        path.1,
+    );
+    let host = match fields.get("host") {
+        Some(field) => Some((field.string(report)?.to_ascii_lowercase(), field.span())),
+        None => None,
+    };
+    let port = match fields.get("port") {
+        Some(field) => Some((
+            field.number::<u16>(report).filter(|port| *port > 0)?,
+            field.span(),
+        )),
+        None => None,
+    };
+    Some(WrittenRoute {
+        span: fields.span,
+        host,
+        path,
+        service: (service.string(report)?, service.span()),
+        port,
+        strip_prefix: fields.truth("strip_prefix", report).unwrap_or(false),
+    })
+}
+
+fn tls(field: Field<'_>, base: &Base, report: &mut Report) -> Option<Tls> {
+    if matches!(field.node.value, Value::Scalar(_)) {
+        if field.node.text() == Some("local") {
+            return Some(Tls::LocalCa);
+        }
+        let message = format!(
+            "{}: `tls` is `local` or has a certificate and a key",
+            field.owner
+        );
+        report
+            .error("havre/value", field.span(), message)
+            .hint("tls: {certificate: ./cert.pem, key: ./key.pem}");
+        return None;
+    }
+    let fields = field.fields(&HAVRE_TLS, report)?;
+    let file = |key: &str, report: &mut Report| -> Option<PathBuf> {
+        let Some(field) = fields.get(key) else {
+            let message = format!("{} has no `{key}`", fields.owner);
+            report.error("havre/missing-key", fields.span, message);
+            return None;
+        };
+        let path = base.resolve(&field.string(report)?);
+        if !path.is_file() {
+            let message = format!("{} does not exist", report.shown(&path));
+            report.error("compose/missing-file", field.span(), message);
+        }
+        Some(path)
+    };
+    let (certificate, key) = (file("certificate", report), file("key", report));
+    Some(Tls::Files {
+        certificate: certificate?,
+        key: key?,
+    })
+}
+
+fn host_ca(field: Field<'_>, report: &mut Report) -> Option<HostCa> {
+    if field.node.text() == Some("auto") {
+        return Some(HostCa::Auto);
+    }
+    match field.truth(report)? {
+        true => Some(HostCa::Yes),
+        false => Some(HostCa::No),
+    }
+}

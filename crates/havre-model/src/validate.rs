@@ -1,0 +1,252 @@
+//! What only shows when everything is read: cycles, clashes, routes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::project::{Port, Project, Protocol, Route, Service, ServiceName};
+use crate::report::Report;
+use crate::routes::{self, Candidate, Inference};
+use crate::settings::{Settings, WrittenRoute};
+use crate::source::Span;
+use crate::suggest;
+
+/// Where each service is written.
+pub(crate) type Places = BTreeMap<ServiceName, Span>;
+
+/// `depends_on` must not lead back to its start.
+pub(crate) fn cycles(
+    services: &BTreeMap<ServiceName, Service>,
+    places: &Places,
+    report: &mut Report,
+) {
+    let mut done: BTreeSet<&ServiceName> = BTreeSet::new();
+    for start in services.keys() {
+        // Depth first with a path of its own: long chains must not use the stack.
+        let mut path: Vec<(&ServiceName, Vec<&ServiceName>)> = Vec::new();
+        let edges = |name: &ServiceName| -> Vec<&ServiceName> {
+            services
+                .get(name)
+                .map(|s| s.depends_on.keys().rev().collect())
+                .unwrap_or_default()
+        };
+        if done.contains(start) {
+            continue;
+        }
+        path.push((start, edges(start)));
+        let mut on_path: HashMap<&ServiceName, usize> = HashMap::from([(start, 0)]);
+        while let Some((name, rest)) = path.last_mut() {
+            let Some(next) = rest.pop() else {
+                done.insert(*name);
+                on_path.remove(*name);
+                path.pop();
+                continue;
+            };
+            if let Some(&from) = on_path.get(next) {
+                let names: Vec<_> = path[from..].iter().map(|(n, _)| n.as_str()).collect();
+                let message = format!(
+                    "services depend on each other: {} → {next}",
+                    names.join(" → ")
+                );
+                report
+                    .error("compose/cycle", places.get(next).copied(), message)
+                    .hint("remove one `depends_on`");
+            } else if !done.contains(next) {
+                on_path.insert(next, path.len());
+                path.push((next, edges(next)));
+            }
+        }
+    }
+}
+
+/// One address and port of the machine belongs to one service.
+pub(crate) fn port_clashes(
+    services: &BTreeMap<ServiceName, Service>,
+    places: &Places,
+    report: &mut Report,
+) {
+    let mut taken: BTreeMap<(u16, bool), Vec<(&ServiceName, &Port)>> = BTreeMap::new();
+    for (name, service) in services {
+        for port in &service.ports {
+            let Some(published) = port.published else {
+                continue;
+            };
+            let key = (published, port.protocol == Protocol::Udp);
+            let others = taken.entry(key).or_default();
+            let clash = others.iter().find(|(_, other)| overlap(port, other));
+            if let Some((other, _)) = clash {
+                let whose = if *other == name {
+                    format!("{name} publishes port {published} twice")
+                } else {
+                    format!("{other} and {name} both publish port {published}")
+                };
+                report.error("compose/port-clash", places.get(name).copied(), whose);
+            }
+            others.push((name, port));
+        }
+    }
+}
+
+fn overlap(a: &Port, b: &Port) -> bool {
+    let any = |ip: &Option<String>| ip.as_deref().is_none_or(|ip| ip == "0.0.0.0" || ip == "::");
+    any(&a.host_ip) || any(&b.host_ip) || a.host_ip == b.host_ip
+}
+
+/// Volumes, files and databases grow apart when two volumes have one name.
+pub(crate) fn volume_names(project: &Project, report: &mut Report) {
+    let mut known: BTreeMap<String, &str> = BTreeMap::new();
+    for (key, volume) in &project.volumes {
+        let name = volume
+            .name
+            .clone()
+            .unwrap_or_else(|| format!("{}_{key}", project.name));
+        if let Some(other) = known.insert(name.clone(), key.as_str()) {
+            let message = format!("volumes `{other}` and `{key}` are both named `{name}`");
+            report
+                .error("compose/conflict", None, message)
+                .hint("one entry can serve both");
+        }
+    }
+}
+
+/// The project's routes: the written ones, else inferred ones; longest path first.
+pub(crate) fn routes(
+    settings: &Settings,
+    services: &BTreeMap<ServiceName, Service>,
+    hosts: &[String],
+    places: &Places,
+    report: &mut Report,
+) -> Vec<Route> {
+    let mut routes = match &settings.routes {
+        Some(written) => written_routes(written, services, hosts, report),
+        None => inferred_routes(settings, services, places, report),
+    };
+    routes.sort_by(|a, b| {
+        let by_length = b.path.len().cmp(&a.path.len());
+        by_length
+            .then_with(|| a.path.cmp(&b.path))
+            .then_with(|| b.host.cmp(&a.host))
+    });
+    routes
+}
+
+fn written_routes(
+    written: &[WrittenRoute],
+    services: &BTreeMap<ServiceName, Service>,
+    hosts: &[String],
+    report: &mut Report,
+) -> Vec<Route> {
+    let mut routes: Vec<Route> = Vec::new();
+    for route in written {
+        let (name, place) = &route.service;
+        let name = ServiceName::new(name.as_str());
+        let Some(service) = services.get(&name) else {
+            let message = format!("a route leads to service `{name}`, which is not there");
+            let near = suggest::nearest(name.as_str(), services.keys().map(ServiceName::as_str));
+            let error = report.error("havre/route", *place, message);
+            if let Some(near) = near {
+                error.hint(format!("did you mean `{near}`?"));
+            }
+            continue;
+        };
+        if let Some((host, place)) = &route.host
+            && !hosts.contains(host)
+        {
+            let message = format!("a route is for `{host}`, which is not among the domains");
+            let hint = format!("the domains are {}", hosts.join(", "));
+            report.error("havre/route", *place, message).hint(hint);
+            continue;
+        }
+        let own = routes::candidates([(&name, service)]);
+        let port = route
+            .port
+            .map(|(port, _)| port)
+            .or(own.first().map(|c| c.port));
+        let Some(port) = port else {
+            let message = format!("a route to `{name}` needs the `port` it listens on");
+            report.error("havre/route", route.span, message);
+            continue;
+        };
+        let host = route.host.as_ref().map(|(host, _)| host.clone());
+        let path = route.path.0.clone();
+        if routes
+            .iter()
+            .any(|known| known.host == host && known.path == path)
+        {
+            let message = format!("two routes for {path}");
+            report
+                .error("havre/route", route.path.1, message)
+                .hint("keep one of them");
+            continue;
+        }
+        let strip_prefix = route.strip_prefix;
+        routes.push(Route {
+            host,
+            path,
+            service: name,
+            port,
+            strip_prefix,
+            inferred: false,
+        });
+    }
+    routes
+}
+
+fn inferred_routes(
+    settings: &Settings,
+    services: &BTreeMap<ServiceName, Service>,
+    places: &Places,
+    report: &mut Report,
+) -> Vec<Route> {
+    let running = services
+        .iter()
+        .filter(|(_, service)| !service.networks.is_empty());
+    match routes::infer(&routes::candidates(running)) {
+        Inference::Routes(routes) => {
+            if routes.is_empty() && !services.is_empty() {
+                let message = "no service publishes or exposes a port that speaks HTTP, so \
+                               nothing is reachable from outside";
+                report
+                    .warn("havre/no-routes", None, message)
+                    .hint(example(settings, "SERVICE", 8000, ""));
+            }
+            routes
+        }
+        Inference::Ambiguous(candidates) => {
+            let names: Vec<_> = candidates
+                .iter()
+                .map(|Candidate { service, port, .. }| format!("{service} (port {port})"))
+                .collect();
+            let message = format!(
+                "several services could answer requests, and it is not clear which at which \
+                 path: {}",
+                names.join(", ")
+            );
+            let first = candidates.first().map(|c| &c.service);
+            let place = first.and_then(|name| places.get(name)).copied();
+            let mut lines = String::new();
+            for (index, Candidate { service, port, .. }) in candidates.iter().enumerate() {
+                let path = if index == 0 {
+                    "/".to_owned()
+                } else {
+                    format!("/{service}")
+                };
+                let line = format!("\n  - {{path: {path}, service: {service}, port: {port}}}");
+                lines.push_str(&line);
+            }
+            let verb = if settings.present { "add to" } else { "write" };
+            report
+                .error("havre/ambiguous-routes", place, message)
+                .hint(format!(
+                    "{verb} havre.yaml, with the paths you want:\nroutes:{lines}"
+                ));
+            Vec::new()
+        }
+    }
+}
+
+fn example(settings: &Settings, service: &str, port: u16, more: &str) -> String {
+    let verb = if settings.present { "add to" } else { "write" };
+    format!(
+        "if one should be, {verb} havre.yaml:\nroutes:\n  - {{path: /, service: {service}, port: \
+         {port}}}{more}"
+    )
+}

@@ -1,0 +1,581 @@
+//! YAML text → a tree in which every node knows its place.
+//!
+//! Scalars keep their text: whether `no`, `0444` or `22:22` is a word or a number is decided by
+//! the field that reads it, so the traps of YAML 1.1 do not arise. Anchors and merge keys are
+//! resolved here, within a budget, so that a small file cannot become a large tree.
+
+use std::collections::HashMap;
+
+use indexmap::IndexMap;
+use saphyr_parser::{Event, Parser, ScalarStyle, Span as YamlSpan, Tag};
+
+use crate::report::Report;
+use crate::source::{Place, SourceId, Span};
+
+/// Largest file read, in bytes.
+pub(crate) const MAX_FILE_BYTES: u64 = 2 << 20;
+/// Deepest nesting.
+const MAX_DEPTH: usize = 48;
+/// Most nodes of a file after aliases are expanded.
+const MAX_NODES: usize = 150_000;
+/// Most bytes of text of a file after aliases are expanded.
+const MAX_TEXT_BYTES: usize = 8 << 20;
+
+/// A value and its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub span: Span,
+    pub value: Value,
+    pub directive: Option<Directive>,
+}
+
+/// What a node holds.
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    /// Empty, `~` or `null`.
+    Null,
+    Scalar(Scalar),
+    List(Vec<Node>),
+    Map(Map),
+}
+
+/// A scalar's text.
+#[derive(Clone, Debug)]
+pub(crate) struct Scalar {
+    pub text: String,
+    /// Written in quotes, as a block or with `!!str`: never a number or a truth value.
+    pub quoted: bool,
+}
+
+/// Compose's own tags, which steer the merge of several files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Directive {
+    /// `!reset`: as if the key were not there.
+    Reset,
+    /// `!override`: replaces instead of being merged.
+    Override,
+}
+
+/// A mapping in the order of the file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Map {
+    pub entries: IndexMap<String, Entry>,
+}
+
+/// A key's place and its value.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub key: Span,
+    pub value: Node,
+}
+
+impl Node {
+    pub fn null(span: Span) -> Self {
+        Self {
+            span,
+            value: Value::Null,
+            directive: None,
+        }
+    }
+
+    /// A scalar that was made, not read: at the place it was derived from.
+    pub fn scalar(span: Span, text: impl Into<String>) -> Self {
+        let scalar = Scalar {
+            text: text.into(),
+            quoted: true,
+        };
+        Self {
+            span,
+            value: Value::Scalar(scalar),
+            directive: None,
+        }
+    }
+
+    pub fn list(span: Span, items: Vec<Node>) -> Self {
+        Self {
+            span,
+            value: Value::List(items),
+            directive: None,
+        }
+    }
+
+    pub fn map(span: Span, map: Map) -> Self {
+        Self {
+            span,
+            value: Value::Map(map),
+            directive: None,
+        }
+    }
+
+    /// The text of a scalar.
+    pub fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar(scalar) => Some(&scalar.text),
+            _ => None,
+        }
+    }
+
+    pub fn as_map(&self) -> Option<&Map> {
+        match &self.value {
+            Value::Map(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    pub fn as_map_mut(&mut self) -> Option<&mut Map> {
+        match &mut self.value {
+            Value::Map(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    pub fn as_list(&self) -> Option<&[Node]> {
+        match &self.value {
+            Value::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    pub fn is_null(&self) -> bool {
+        matches!(self.value, Value::Null)
+    }
+
+    /// The kind of value in words, for messages.
+    pub fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Null => "empty",
+            Value::Scalar(_) => "a single value",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a mapping",
+        }
+    }
+}
+
+impl Map {
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.entries.get(key).map(|entry| &entry.value)
+    }
+
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        self.entries.get_mut(key).map(|entry| &mut entry.value)
+    }
+
+    /// The place of a key, for messages about it.
+    pub fn key_span(&self, key: &str) -> Option<Span> {
+        self.entries.get(key).map(|entry| entry.key)
+    }
+
+    pub fn insert(&mut self, key: impl Into<String>, at: Span, value: Node) {
+        self.entries.insert(key.into(), Entry { key: at, value });
+    }
+
+    pub fn remove(&mut self, key: &str) -> Option<Node> {
+        self.entries.shift_remove(key).map(|entry| entry.value)
+    }
+}
+
+/// Parses every document of a file; `None` after an error was reported.
+pub(crate) fn parse(source: SourceId, report: &mut Report) -> Option<Vec<Node>> {
+    let text = report.sources.text(source).to_owned();
+    let mut builder = Builder::new(source);
+    for event in Parser::new_from_str(&text) {
+        let (event, span) = match event {
+            Ok(event) => event,
+            Err(error) => {
+                let mark = error.marker();
+                let at = Place {
+                    line: mark.line() as u32,
+                    column: mark.col() as u32 + 1,
+                };
+                let span = Span {
+                    source,
+                    start: at,
+                    end: at,
+                };
+                report.error(
+                    "yaml/syntax",
+                    span,
+                    format!("not valid YAML: {}", error.info()),
+                );
+                return None;
+            }
+        };
+        if builder.take(event, span, report).is_err() {
+            return None;
+        }
+    }
+    Some(builder.documents)
+}
+
+/// Parsing stopped; the reason is in the report.
+struct Stopped;
+
+/// A list or mapping that is not closed yet.
+struct Open {
+    span: Span,
+    anchor: usize,
+    directive: Option<Directive>,
+    content: OpenContent,
+}
+
+enum OpenContent {
+    List(Vec<Node>),
+    Map {
+        map: Map,
+        /// A key without its value yet.
+        key: Option<(String, Span)>,
+        /// Values of `<<`, applied when the mapping ends.
+        merges: Vec<Node>,
+    },
+}
+
+struct Builder {
+    source: SourceId,
+    documents: Vec<Node>,
+    stack: Vec<Open>,
+    /// Finished anchors; an alias to one that is still open finds nothing.
+    anchors: HashMap<usize, (Node, Size)>,
+    nodes: usize,
+    bytes: usize,
+}
+
+/// What copying a node costs.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    nodes: usize,
+    bytes: usize,
+}
+
+impl Builder {
+    fn new(source: SourceId) -> Self {
+        Self {
+            source,
+            documents: Vec::new(),
+            stack: Vec::new(),
+            anchors: HashMap::new(),
+            nodes: 0,
+            bytes: 0,
+        }
+    }
+
+    fn span(&self, span: YamlSpan) -> Span {
+        let place = |marker: saphyr_parser::Marker| Place {
+            line: marker.line() as u32,
+            column: marker.col() as u32 + 1,
+        };
+        Span {
+            source: self.source,
+            start: place(span.start),
+            end: place(span.end),
+        }
+    }
+
+    fn take(
+        &mut self,
+        event: Event<'_>,
+        span: YamlSpan,
+        report: &mut Report,
+    ) -> Result<(), Stopped> {
+        let span = self.span(span);
+        match event {
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd => Ok(()),
+            Event::Alias(id) => {
+                let copy = self.alias(id, span, report)?;
+                self.place(copy, 0, report)
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                self.pay(
+                    Size {
+                        nodes: 1,
+                        bytes: text.len(),
+                    },
+                    span,
+                    report,
+                )?;
+                let (directive, forced) = read_tag(tag.as_deref(), span, report)?;
+                let quoted = forced || style != ScalarStyle::Plain;
+                let null = !quoted && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                let value = if null {
+                    Value::Null
+                } else {
+                    Value::Scalar(Scalar {
+                        text: text.into_owned(),
+                        quoted,
+                    })
+                };
+                self.place(
+                    Node {
+                        span,
+                        value,
+                        directive,
+                    },
+                    anchor,
+                    report,
+                )
+            }
+            Event::SequenceStart(anchor, tag) => self.open(
+                OpenContent::List(Vec::new()),
+                anchor,
+                tag.as_deref(),
+                span,
+                report,
+            ),
+            Event::MappingStart(anchor, tag) => {
+                let content = OpenContent::Map {
+                    map: Map::default(),
+                    key: None,
+                    merges: Vec::new(),
+                };
+                self.open(content, anchor, tag.as_deref(), span, report)
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.close(span, report),
+        }
+    }
+
+    fn open(
+        &mut self,
+        content: OpenContent,
+        anchor: usize,
+        tag: Option<&Tag>,
+        span: Span,
+        report: &mut Report,
+    ) -> Result<(), Stopped> {
+        self.pay(Size { nodes: 1, bytes: 0 }, span, report)?;
+        if self.stack.len() >= MAX_DEPTH {
+            let message = format!("nested deeper than {MAX_DEPTH} levels");
+            report.error("yaml/too-deep", span, message);
+            return Err(Stopped);
+        }
+        let (directive, _) = read_tag(tag, span, report)?;
+        self.stack.push(Open {
+            span,
+            anchor,
+            directive,
+            content,
+        });
+        Ok(())
+    }
+
+    fn close(&mut self, end: Span, report: &mut Report) -> Result<(), Stopped> {
+        let Some(open) = self.stack.pop() else {
+            return Ok(());
+        };
+        let span = Span {
+            end: end.start,
+            ..open.span
+        };
+        let value = match open.content {
+            OpenContent::List(items) => Value::List(items),
+            OpenContent::Map {
+                mut map, merges, ..
+            } => {
+                apply_merges(&mut map, merges, report)?;
+                Value::Map(map)
+            }
+        };
+        self.place(
+            Node {
+                span,
+                value,
+                directive: open.directive,
+            },
+            open.anchor,
+            report,
+        )
+    }
+
+    /// Puts a finished node where it belongs.
+    fn place(&mut self, node: Node, anchor: usize, report: &mut Report) -> Result<(), Stopped> {
+        if anchor != 0 {
+            let size = size_of(&node);
+            // The anchor's own copy is paid for as well: anchors nest.
+            self.pay(size, node.span, report)?;
+            let mut copy = node.clone();
+            copy.directive = None;
+            self.anchors.insert(anchor, (copy, size));
+        }
+        let Some(open) = self.stack.last_mut() else {
+            self.documents.push(node);
+            return Ok(());
+        };
+        match &mut open.content {
+            OpenContent::List(items) => items.push(node),
+            OpenContent::Map { map, key, merges } => match key.take() {
+                None => *key = Some(read_key(&node, map, report)?),
+                Some((name, at)) if name == "<<" => {
+                    if node.is_null() {
+                        report.error("yaml/merge-key", at, "`<<` merges nothing");
+                        return Err(Stopped);
+                    }
+                    merges.push(node);
+                }
+                Some((name, at)) => map.insert(name, at, node),
+            },
+        }
+        Ok(())
+    }
+
+    fn alias(&mut self, id: usize, span: Span, report: &mut Report) -> Result<Node, Stopped> {
+        let Some((_, size)) = self.anchors.get(&id) else {
+            report.error("yaml/alias", span, "alias to a value that contains it");
+            return Err(Stopped);
+        };
+        self.pay(*size, span, report)?;
+        Ok(self.anchors[&id].0.clone())
+    }
+
+    fn pay(&mut self, size: Size, span: Span, report: &mut Report) -> Result<(), Stopped> {
+        self.nodes += size.nodes;
+        self.bytes += size.bytes;
+        if self.nodes <= MAX_NODES && self.bytes <= MAX_TEXT_BYTES {
+            return Ok(());
+        }
+        let message = format!(
+            "the file grows beyond {MAX_NODES} values or {} MiB of text when its aliases are \
+             expanded",
+            MAX_TEXT_BYTES >> 20
+        );
+        report.error("yaml/too-large", span, message);
+        Err(Stopped)
+    }
+}
+
+fn size_of(node: &Node) -> Size {
+    let mut size = Size { nodes: 1, bytes: 0 };
+    let mut add = |inner: Size| {
+        size.nodes += inner.nodes;
+        size.bytes += inner.bytes;
+    };
+    match &node.value {
+        Value::Null => {}
+        Value::Scalar(scalar) => add(Size {
+            nodes: 0,
+            bytes: scalar.text.len(),
+        }),
+        Value::List(items) => items.iter().for_each(|item| add(size_of(item))),
+        Value::Map(map) => {
+            for (key, entry) in &map.entries {
+                add(Size {
+                    nodes: 0,
+                    bytes: key.len(),
+                });
+                add(size_of(&entry.value));
+            }
+        }
+    }
+    size
+}
+
+fn read_key(node: &Node, map: &Map, report: &mut Report) -> Result<(String, Span), Stopped> {
+    let name = match &node.value {
+        Value::Scalar(scalar) => scalar.text.clone(),
+        Value::Null => "null".to_owned(),
+        Value::List(_) | Value::Map(_) => {
+            let message = format!("a key must be a single value, not {}", node.kind());
+            report.error("yaml/key", node.span, message);
+            return Err(Stopped);
+        }
+    };
+    if let Some(first) = map.key_span(&name) {
+        let message = format!("key `{name}` is given twice");
+        report
+            .error("yaml/duplicate-key", node.span, message)
+            .hint(format!(
+                "the first one is in line {}; keep one of them",
+                first.start.line
+            ));
+        // The tree stays usable: the later value wins, and the error is already recorded.
+    }
+    Ok((name, node.span))
+}
+
+/// `<<: *base` or `<<: [*a, *b]`: keys that the mapping lacks, earlier ones first.
+fn apply_merges(map: &mut Map, merges: Vec<Node>, report: &mut Report) -> Result<(), Stopped> {
+    for node in merges {
+        let span = node.span;
+        let sources = match node.value {
+            Value::List(items) => items,
+            value => vec![Node {
+                span,
+                value,
+                directive: None,
+            }],
+        };
+        for source in sources {
+            let Value::Map(base) = source.value else {
+                let message = format!("`<<` takes a mapping or a list of mappings, not {}", {
+                    source.kind()
+                });
+                report.error("yaml/merge-key", source.span, message);
+                return Err(Stopped);
+            };
+            for (key, entry) in base.entries {
+                map.entries.entry(key).or_insert(entry);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The merge directive, and whether the value is forced to be a string.
+fn read_tag(
+    tag: Option<&Tag>,
+    span: Span,
+    report: &mut Report,
+) -> Result<(Option<Directive>, bool), Stopped> {
+    let Some(tag) = tag else {
+        return Ok((None, false));
+    };
+    if tag.is_yaml_core_schema() {
+        let known = ["str", "int", "float", "bool", "null", "map", "seq"];
+        if known.contains(&tag.suffix.as_str()) {
+            return Ok((None, tag.suffix == "str"));
+        }
+    } else if tag.handle == "!" {
+        match tag.suffix.as_str() {
+            "reset" => return Ok((Some(Directive::Reset), false)),
+            "override" => return Ok((Some(Directive::Override), false)),
+            "" => return Ok((None, true)),
+            _ => {}
+        }
+    }
+    report
+        .error(
+            "yaml/unknown-tag",
+            span,
+            format!("tag `{tag}` is not known"),
+        )
+        .hint("compose knows `!reset` and `!override`");
+    Err(Stopped)
+}
+
+/// Values in a mapping, itself included.
+pub(crate) fn count(map: &Map) -> usize {
+    1 + map
+        .entries
+        .values()
+        .map(|entry| size_of(&entry.value).nodes)
+        .sum::<usize>()
+}
+
+/// Whether two trees say the same, wherever they stand.
+pub(crate) fn same(a: &Node, b: &Node) -> bool {
+    match (&a.value, &b.value) {
+        (Value::Null, Value::Null) => true,
+        (Value::Scalar(a), Value::Scalar(b)) => a.text == b.text,
+        (Value::List(a), Value::List(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
+        (Value::Map(a), Value::Map(b)) => {
+            a.entries.len() == b.entries.len()
+                && a.entries
+                    .iter()
+                    .all(|(key, entry)| b.get(key).is_some_and(|other| same(&entry.value, other)))
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,3 @@
+//! The crate from outside: files in, a project or errors out.
+
+mod cases;
