@@ -1,5 +1,63 @@
 //! The reverse proxy: HTTPS, routing, balancing and draining in a process of its own.
+//!
+//! ```text
+//!  daemon ──PUT /v1/state──► control thread ──snapshot──► worker threads (one runtime each)
+//!                             │  edge.json                 accept ► TLS ► HTTP/1.1 or HTTP/2
+//!                             │  listeners                   ► admit (headers, route)
+//!                             └──status, close-streams       ► relay (balance, hold, retry) ► replica
+//! ```
+//!
+//! Requests look at an immutable snapshot of the state; a push replaces it for all threads at once.
+//! Nothing on the request's path waits for the daemon, a lock held across I/O, or the disk.
+//! [`entrypoint`] is the process, [`Control`] what the daemon steers it with.
 
+mod access;
+mod balance;
+mod client;
+mod control;
+mod control_server;
+mod forward;
+mod frames;
+mod headers;
+mod hold;
+mod io;
+mod limits;
+mod listen;
+mod lock;
+mod manager;
+mod page;
+mod process;
+mod record;
+mod relay;
+mod replica;
+mod reply;
+mod route;
+mod shared;
+mod snapshot;
 mod state;
+mod store;
+mod tls;
+mod trust;
+mod tunnel;
+mod upload;
+mod upstream;
+mod worker;
 
+pub use control::{CloseStreams, Closing, Control, ControlError, SOCKET, Shutdown};
+pub use process::entrypoint;
 pub use state::*;
+
+/// Something that does not work, in a sentence for people.
+type Problem = String;
+
+/// An error with its causes, in one line.
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line.push_str(": ");
+        line.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    line
+}

@@ -88,6 +88,18 @@ pub struct EdgeStatus {
     pub replicas: BTreeMap<String, ReplicaStatus>,
     /// Listeners or certificates that could not be used: what and why.
     pub problems: Vec<String>,
+    /// Plain HTTP addresses in use, with the ports that the kernel chose where 0 was asked for.
+    #[serde(default)]
+    pub http: Vec<SocketAddr>,
+    /// HTTPS addresses in use, likewise.
+    #[serde(default)]
+    pub https: Vec<SocketAddr>,
+    /// Client connections refused since their address had too many open.
+    #[serde(default)]
+    pub turned_away: u64,
+    /// It takes no new connections and ends soon.
+    #[serde(default)]
+    pub stopping: bool,
 }
 
 /// Counters of one replica since the edge started.

@@ -1,0 +1,186 @@
+//! A client's connection from accept to close.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::forward;
+use crate::io::{ClientIo, Phase};
+use crate::limits;
+use crate::route;
+use crate::shared::Place;
+use crate::worker::Worker;
+
+/// What requests need to know of their connection.
+#[derive(Debug)]
+pub struct Client {
+    /// Other end.
+    pub peer: SocketAddr,
+    /// TLS.
+    pub https: bool,
+    /// Of an HTTP/1 connection.
+    pub phase: Arc<Phase>,
+    /// By SNI, lower case.
+    server_name: Option<String>,
+    /// Without SNI: what the certificate given covers.
+    covered: Vec<String>,
+    active: AtomicU32,
+}
+
+impl Client {
+    fn new(peer: SocketAddr, https: bool) -> Self {
+        Self {
+            peer,
+            https,
+            phase: Arc::default(),
+            server_name: None,
+            covered: Vec::new(),
+            active: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether requests for `host` belong on this connection: over TLS they do if the certificate
+    /// was chosen for that very host.
+    pub fn may_ask_for(&self, host: &str) -> bool {
+        if !self.https {
+            return true;
+        }
+        match &self.server_name {
+            Some(name) => name == host,
+            None => {
+                let host = host.trim_matches(['[', ']']);
+                self.covered
+                    .iter()
+                    .any(|pattern| route::host_matches(pattern, host))
+            }
+        }
+    }
+}
+
+/// Serves plain HTTP.
+pub async fn serve_http(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place) {
+    let client = Arc::new(Client::new(peer, false));
+    let io = ClientIo::plain(stream, Arc::clone(&client.phase));
+    serve_http1(worker, client, io).await;
+    drop(place);
+}
+
+/// Serves HTTPS.
+pub async fn serve_https(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place) {
+    let acceptor = TlsAcceptor::from(Arc::clone(&worker.shared.tls));
+    let handshake = tokio::time::timeout(limits::TLS_HANDSHAKE, acceptor.accept(stream));
+    let handshake = tokio::select! {
+        handshake = handshake => handshake,
+        () = worker.shared.stopped.cancelled() => return,
+    };
+    // Scanners and clients that do not trust us end here; the alert has told them.
+    let Ok(Ok(stream)) = handshake else { return };
+    let client = Arc::new(described(&worker, &stream, peer));
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        serve_http2(worker, client, ClientIo::tls(stream, None)).await;
+    } else {
+        let phase = Arc::clone(&client.phase);
+        serve_http1(worker, client, ClientIo::tls(stream, Some(phase))).await;
+    }
+    drop(place);
+}
+
+fn described(worker: &Worker, stream: &TlsStream<TcpStream>, peer: SocketAddr) -> Client {
+    let mut client = Client::new(peer, true);
+    client.server_name = stream
+        .get_ref()
+        .1
+        .server_name()
+        .map(str::to_ascii_lowercase);
+    if client.server_name.is_none() {
+        let snapshot = worker.shared.snapshot.load();
+        let chosen = snapshot.certificates.choose(None);
+        client.covered = chosen
+            .map(|chosen| chosen.source.hosts.clone())
+            .unwrap_or_default();
+    }
+    client
+}
+
+async fn serve_http1(worker: Arc<Worker>, client: Arc<Client>, io: ClientIo) {
+    let shared = Arc::clone(&worker.shared);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (worker, client) = (Arc::clone(&worker), Arc::clone(&client));
+        async move { Ok::<_, Infallible>(forward::handle(worker, client, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::CLIENT_IDLE)
+        .max_headers(limits::HEADER_FIELDS + 1)
+        .max_buf_size(limits::HEAD_BYTES)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    // How a connection ends is in its requests' records.
+    tokio::select! {
+        result = connection.as_mut() => return drop(result),
+        () = shared.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    tokio::select! {
+        result = connection.as_mut() => drop(result),
+        () = shared.stopped.cancelled() => {}
+    }
+}
+
+async fn serve_http2(worker: Arc<Worker>, client: Arc<Client>, io: ClientIo) {
+    let shared = Arc::clone(&worker.shared);
+    let requests = Arc::clone(&client);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (worker, client) = (Arc::clone(&worker), Arc::clone(&requests));
+        async move {
+            client.active.fetch_add(1, Ordering::Relaxed);
+            let response = forward::handle(worker, Arc::clone(&client), request).await;
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits::H2_STREAMS)
+        .max_pending_accept_reset_streams(limits::H2_PENDING_RESETS)
+        .max_local_error_reset_streams(limits::H2_LOCAL_RESETS)
+        .initial_stream_window_size(limits::H2_STREAM_WINDOW)
+        .initial_connection_window_size(limits::H2_CONNECTION_WINDOW)
+        .max_send_buf_size(limits::H2_SEND_BUFFER)
+        .max_header_list_size(limits::H2_HEADER_LIST)
+        .keep_alive_interval(limits::H2_PING_INTERVAL)
+        .keep_alive_timeout(limits::H2_PING_TIMEOUT)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return drop(result),
+        () = shared.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = idle(&client) => connection.as_mut().graceful_shutdown(),
+    }
+    tokio::select! {
+        result = connection.as_mut() => drop(result),
+        () = shared.stopped.cancelled() => {}
+    }
+}
+
+/// Ends when an HTTP/2 connection has had no request for [`limits::CLIENT_IDLE`].
+async fn idle(client: &Client) {
+    loop {
+        let before = client.active.load(Ordering::Relaxed);
+        tokio::time::sleep(limits::CLIENT_IDLE).await;
+        let after = client.active.load(Ordering::Relaxed);
+        if before == after && client.phase.is_idle() {
+            return;
+        }
+    }
+}

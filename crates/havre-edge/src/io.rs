@@ -1,0 +1,226 @@
+//! A client's connection, plain or TLS, with the deadlines that hyper does not know: a whole head
+//! must arrive in time, and an early answer must be readable before the connection is reset.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_rustls::server::TlsStream;
+
+use crate::limits;
+
+/// What a connection is doing, shared by its transport and its requests.
+#[derive(Debug, Default)]
+pub struct Phase {
+    in_head: AtomicBool,
+    requests: AtomicU32,
+    unread_body: AtomicBool,
+}
+
+/// A request under way on a connection, until dropped.
+#[derive(Debug)]
+pub struct InRequest(Arc<Phase>);
+
+impl Drop for InRequest {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Phase {
+    /// A head is complete.
+    pub fn request(self: &Arc<Self>) -> InRequest {
+        self.in_head.store(false, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        InRequest(Arc::clone(self))
+    }
+
+    /// No request is under way.
+    pub fn is_idle(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) == 0
+    }
+
+    /// The client may still be sending a body that nobody reads.
+    pub fn leaves_body_unread(&self) {
+        self.unread_body.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The transport under a client's connection.
+#[derive(Debug)]
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct ClientIo {
+    transport: Transport,
+    /// None: HTTP/2, whose connections are watched by pings.
+    phase: Option<Arc<Phase>>,
+    head_deadline: Option<Pin<Box<Sleep>>>,
+    linger: Option<Pin<Box<Sleep>>>,
+    shut: bool,
+}
+
+impl ClientIo {
+    /// Over TCP.
+    pub fn plain(stream: TcpStream, phase: Arc<Phase>) -> Self {
+        Self::new(Transport::Plain(stream), Some(phase))
+    }
+
+    /// Over TLS; `phase` for HTTP/1.
+    pub fn tls(stream: TlsStream<TcpStream>, phase: Option<Arc<Phase>>) -> Self {
+        Self::new(Transport::Tls(Box::new(stream)), phase)
+    }
+
+    fn new(transport: Transport, phase: Option<Arc<Phase>>) -> Self {
+        Self {
+            transport,
+            phase,
+            head_deadline: None,
+            linger: None,
+            shut: false,
+        }
+    }
+
+    fn poll_transport(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+
+    /// Called after bytes came: the first ones on an idle connection begin a head.
+    fn note_bytes(&mut self) {
+        let Some(phase) = &self.phase else { return };
+        if phase.is_idle() && !phase.in_head.swap(true, Ordering::Relaxed) {
+            self.head_deadline = None;
+        }
+    }
+
+    /// Called when no bytes are there.
+    fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let in_head = self
+            .phase
+            .as_ref()
+            .is_some_and(|phase| phase.in_head.load(Ordering::Relaxed));
+        if !in_head {
+            self.head_deadline = None;
+            return Poll::Pending;
+        }
+        let deadline = self
+            .head_deadline
+            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limits::HEAD_DEADLINE)));
+        ready!(deadline.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the request's head took too long",
+        )))
+    }
+
+    /// Reads and forgets until the client has closed its side, or [`limits::LINGER`] is over.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let unread = self
+            .phase
+            .as_ref()
+            .is_some_and(|phase| phase.unread_body.load(Ordering::Relaxed));
+        if !unread {
+            return Poll::Ready(());
+        }
+        let until = Instant::now() + limits::LINGER;
+        let linger = self
+            .linger
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if linger.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut space = [0_u8; 4096];
+        loop {
+            let mut buf = ReadBuf::new(&mut space);
+            match ready!(self.poll_transport(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        match self.poll_transport(cx, buf) {
+            Poll::Ready(result) => {
+                if buf.filled().len() > before {
+                    self.note_bytes();
+                }
+                Poll::Ready(result)
+            }
+            Poll::Pending => self.poll_head_deadline(cx),
+        }
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.shut {
+            ready!(match &mut self.transport {
+                Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+                Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            })?;
+            self.shut = true;
+        }
+        ready!(self.poll_linger(cx));
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.transport {
+            Transport::Plain(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}

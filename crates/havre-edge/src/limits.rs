@@ -1,0 +1,102 @@
+//! Every bound and deadline of the edge in one place, with its reason.
+
+use std::time::Duration;
+
+/// Header fields of one request, cookie crumbs included; more are answered with 431.
+pub const HEADER_FIELDS: usize = 128;
+
+/// Bytes of one request or response head.
+pub const HEAD_BYTES: usize = 64 * 1024;
+
+/// From the first byte of a request's head to its last.
+pub const HEAD_DEADLINE: Duration = Duration::from_secs(15);
+
+/// A client connection without a request. Longer than the 60 s for which load balancers in front of
+/// us keep connections, so that it is they who close them.
+pub const CLIENT_IDLE: Duration = Duration::from_secs(75);
+
+/// TCP connection accepted until TLS is up.
+pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// No byte of a request body for this long while we wait for one.
+pub const UPLOAD_STALL: Duration = Duration::from_secs(60);
+
+/// Bytes sent to a client and not acknowledged, or a closed window, for this long.
+pub const CLIENT_STALL: Duration = Duration::from_secs(60);
+
+/// A connection to a replica: it is on this machine.
+pub const CONNECT: Duration = Duration::from_secs(3);
+
+/// End of the request's body until the response's head. Long, since reports and exports take their
+/// time; a hung replica is found by its health check.
+pub const RESPONSE_HEAD: Duration = Duration::from_secs(600);
+
+/// Silence within a response body other than an event stream.
+pub const RESPONSE_STALL: Duration = Duration::from_secs(600);
+
+/// Idle connections to replicas. Node closes them after 5 s; one must not be chosen in that instant.
+pub const UPSTREAM_IDLE: Duration = Duration::from_secs(4);
+
+/// The same for requests that could not be sent a second time (some servers close after 2 s).
+pub const UPSTREAM_IDLE_UNREPEATABLE: Duration = Duration::from_secs(1);
+
+/// Idle connections kept for each replica by each thread.
+pub const UPSTREAM_IDLE_PER_REPLICA: usize = 64;
+
+/// Replicas tried for one request when connections cannot be made.
+pub const CONNECT_ATTEMPTS: usize = 4;
+
+/// Pause between two rounds over replicas none of which accepts a connection.
+pub const HOLD_RETRY: Duration = Duration::from_millis(100);
+
+/// Requests held for one pool at a time.
+pub const HELD_PER_POOL: usize = 1024;
+
+/// Client connections from one address (an IPv6 /64 counts as one).
+pub const CONNECTIONS_PER_IP: u32 = 1024;
+
+/// Streams of one HTTP/2 connection.
+pub const H2_STREAMS: u32 = 200;
+
+/// Bytes of a request's fields over HTTP/2, each counted with 32 more (RFC 9113 §6.5.2).
+pub const H2_HEADER_LIST: u32 = 64 * 1024;
+
+/// Resets by the client of streams not yet accepted (CVE-2023-44487).
+pub const H2_PENDING_RESETS: usize = 32;
+
+/// Resets that a client provokes from us (CVE-2025-8671).
+pub const H2_LOCAL_RESETS: usize = 128;
+
+/// Bytes a client may send ahead on one HTTP/2 stream, and on all of them.
+pub const H2_STREAM_WINDOW: u32 = 256 * 1024;
+/// See [`H2_STREAM_WINDOW`].
+pub const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Bytes of a response kept for one HTTP/2 stream.
+pub const H2_SEND_BUFFER: usize = 64 * 1024;
+
+/// An HTTP/2 connection is probed after this much silence …
+pub const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
+/// … and closed without an answer within this.
+pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// An unread request body is read to its end, to keep the connection, when it is no longer than this.
+pub const DRAIN_BYTES: u64 = 256 * 1024;
+/// … and arrives within this.
+pub const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// After an early answer to an upload the connection stays half open this long, so that the client
+/// reads the answer before it sees a reset.
+pub const LINGER: Duration = Duration::from_secs(2);
+
+/// A tunnel with one side closed.
+pub const TUNNEL_HALF_CLOSED: Duration = Duration::from_secs(30);
+
+/// A stream that is to be closed waits this long for the end of the frame or event under way.
+pub const STREAM_BOUNDARY: Duration = Duration::from_secs(2);
+
+/// A body of a control request.
+pub const CONTROL_BODY: usize = 32 * 1024 * 1024;
+
+/// Grace at SIGTERM.
+pub const TERM_GRACE: Duration = Duration::from_secs(10);

@@ -1,0 +1,283 @@
+//! Brings a state into force: sockets, certificates, routes, and the acknowledgement of every thread.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::listen::{Kind, Listeners, Share, Wanted};
+use crate::shared::Shared;
+use crate::snapshot::Snapshot;
+use crate::store::Store;
+use crate::worker::Command;
+use crate::{EdgeState, EdgeStatus, Problem};
+
+/// For all threads to acknowledge.
+const ACKNOWLEDGE: Duration = Duration::from_secs(10);
+
+/// Owner of the state. One at a time works with it.
+#[derive(Debug)]
+pub struct Manager {
+    shared: Arc<Shared>,
+    workers: Vec<mpsc::Sender<Command>>,
+    store: Store,
+    state: EdgeState,
+    listeners: Listeners,
+    problems: Problems,
+}
+
+/// By where they come from: each kind is replaced as a whole.
+#[derive(Debug, Default)]
+struct Problems {
+    state: Vec<Problem>,
+    listeners: Vec<Problem>,
+    store: Vec<Problem>,
+}
+
+/// A state that is not put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// A newer one is.
+    #[error("generation {offered} is older than {current}, which is in force")]
+    Older {
+        /// Pushed.
+        offered: u64,
+        /// In force.
+        current: u64,
+    },
+    /// Two states under one number.
+    #[error("generation {0} is in force already, with another content")]
+    Different(u64),
+    /// The edge is on its way out.
+    #[error("the edge is shutting down")]
+    Stopping,
+    /// A thread does not answer.
+    #[error("a thread of the edge did not acknowledge the state")]
+    Threads,
+}
+
+impl Manager {
+    /// With the empty state.
+    pub fn new(shared: Arc<Shared>, workers: Vec<mpsc::Sender<Command>>, store: Store) -> Self {
+        Self {
+            shared,
+            workers,
+            store,
+            state: EdgeState::default(),
+            listeners: Listeners::default(),
+            problems: Problems::default(),
+        }
+    }
+
+    /// Puts the state on disk in force.
+    pub async fn restore(&mut self) -> Result<(), Refused> {
+        match self.store.load() {
+            Ok(Some(state)) => self.put_in_force(state).await,
+            Ok(None) => Ok(()),
+            Err(error) => {
+                self.problems.store = vec![crate::error_chain(&error)];
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts a pushed state in force and on disk.
+    pub async fn push(&mut self, state: EdgeState) -> Result<(), Refused> {
+        let (offered, current) = (state.generation, self.state.generation);
+        if self.shared.stopping.is_cancelled() {
+            return Err(Refused::Stopping);
+        }
+        if offered < current {
+            return Err(Refused::Older { offered, current });
+        }
+        if offered == current && current != 0 && state != self.state {
+            return Err(Refused::Different(current));
+        }
+        // A full disk must not stop a release: the state is in force, and the problem is told.
+        let saved = self.store.save(&state);
+        self.problems.store = saved
+            .err()
+            .iter()
+            .map(|error| crate::error_chain(error))
+            .collect();
+        self.put_in_force(state).await
+    }
+
+    async fn put_in_force(&mut self, state: EdgeState) -> Result<(), Refused> {
+        let shares = self.open_listeners(&state).await;
+        let mut problems = Vec::new();
+        let before = self.shared.snapshot.load_full();
+        let registry = &self.shared.registry;
+        let mut snapshot = Snapshot::compile(&state, &before, registry, &mut problems);
+        snapshot.https_port = self.https_port(&state);
+        let named: Vec<_> = state
+            .pools
+            .values()
+            .flat_map(|pool| &pool.replicas)
+            .map(|replica| registry.upstream(replica))
+            .collect();
+        let serving = snapshot.serving();
+        self.shared.snapshot.store(Arc::new(snapshot));
+        registry.retain(&named, &serving);
+        self.shared.pushed.send_replace(state.generation);
+        self.problems.state = problems;
+        self.state = state;
+        self.tell_all(Command::Changed).await?;
+        self.hand_out(shares).await
+    }
+
+    async fn open_listeners(&mut self, state: &EdgeState) -> Vec<Vec<Share>> {
+        let wanted = wanted(state);
+        self.listeners.close_unwanted(&wanted).await;
+        let (shares, errors) = self.listeners.open_wanted(&wanted, self.workers.len());
+        self.problems.listeners = errors
+            .iter()
+            .map(|error| crate::error_chain(error))
+            .collect();
+        shares
+    }
+
+    /// The port that redirects lead to. Without HTTPS in the state there are no redirects; with an
+    /// HTTPS port that could not be had they still lead there.
+    fn https_port(&self, state: &EdgeState) -> Option<u16> {
+        let first = state.https.first()?;
+        let actual = self.listeners.actual_of((*first, Kind::Https));
+        Some(actual.unwrap_or(*first).port())
+    }
+
+    /// Tries again to open what could not be opened. Returns whether something is still missing.
+    pub async fn retry_listeners(&mut self) -> Result<bool, Refused> {
+        if self.problems.listeners.is_empty() || self.shared.stopping.is_cancelled() {
+            return Ok(false);
+        }
+        let state = self.state.clone();
+        let shares = self.open_listeners(&state).await;
+        self.hand_out(shares).await?;
+        Ok(!self.problems.listeners.is_empty())
+    }
+
+    async fn hand_out(&self, shares: Vec<Vec<Share>>) -> Result<(), Refused> {
+        for (worker, shares) in self.workers.iter().zip(shares) {
+            if !shares.is_empty() {
+                self.tell(worker, |done| Command::Listen(shares, done))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell_all(
+        &self,
+        command: impl Fn(oneshot::Sender<()>) -> Command,
+    ) -> Result<(), Refused> {
+        for worker in &self.workers {
+            self.tell(worker, &command).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell(
+        &self,
+        worker: &mpsc::Sender<Command>,
+        command: impl FnOnce(oneshot::Sender<()>) -> Command,
+    ) -> Result<(), Refused> {
+        let (done, acknowledged) = oneshot::channel();
+        let exchange = async {
+            worker
+                .send(command(done))
+                .await
+                .map_err(|_| Refused::Threads)?;
+            acknowledged.await.map_err(|_| Refused::Threads)
+        };
+        tokio::time::timeout(ACKNOWLEDGE, exchange)
+            .await
+            .map_err(|_| Refused::Threads)?
+    }
+
+    /// How things are.
+    pub fn status(&self) -> EdgeStatus {
+        let Problems {
+            state,
+            listeners,
+            store,
+        } = &self.problems;
+        let problems = [state, listeners, store].into_iter().flatten().cloned();
+        EdgeStatus {
+            generation: self.state.generation,
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            replicas: self.shared.registry.status(),
+            problems: problems.chain(self.shared.log.problem()).collect(),
+            http: self.listeners.actual(Kind::Http),
+            https: self.listeners.actual(Kind::Https),
+            turned_away: self.shared.clients.turned_away(),
+            stopping: self.shared.stopping.is_cancelled(),
+        }
+    }
+
+    /// Closes a replica's streams, evenly over a time. Returns their number at once.
+    pub fn close_streams(&self, replica: &str, over: Duration) -> usize {
+        let upstreams = self.shared.registry.by_id(replica);
+        let streams: Vec<_> = upstreams
+            .iter()
+            .flat_map(|known| known.open_streams())
+            .collect();
+        let count = streams.len();
+        tokio::spawn(close_paced(streams, over, self.shared.stopped.clone()));
+        count
+    }
+
+    /// Takes no more connections; ends those that are idle, and streams evenly over `grace`.
+    /// [`Shared::stopped`] is cancelled when every thread is done, or `grace` is over.
+    pub fn stop(&mut self, grace: Duration) {
+        if self.shared.stopping.is_cancelled() {
+            return;
+        }
+        self.listeners.stop_all();
+        self.shared.stopping.cancel();
+        let streams = self.shared.registry.all_streams();
+        tokio::spawn(close_paced(streams, grace, self.shared.stopped.clone()));
+        let (workers, stopped) = (self.workers.clone(), self.shared.stopped.clone());
+        tokio::spawn(async move {
+            drop(tokio::time::timeout(grace, finish(workers)).await);
+            stopped.cancel();
+        });
+    }
+}
+
+fn wanted(state: &EdgeState) -> Vec<Wanted> {
+    let with = |kind| move |address: &SocketAddr| (*address, kind);
+    let http = state.http.iter().map(with(Kind::Http));
+    http.chain(state.https.iter().map(with(Kind::Https)))
+        .collect()
+}
+
+async fn finish(workers: Vec<mpsc::Sender<Command>>) {
+    let mut acknowledged = Vec::new();
+    for worker in workers {
+        let (done, finished) = oneshot::channel();
+        if worker.send(Command::Finish(done)).await.is_ok() {
+            acknowledged.push(finished);
+        }
+    }
+    for finished in acknowledged {
+        // A thread that is gone is finished as well.
+        drop(finished.await);
+    }
+}
+
+/// One after the other, so that their clients do not all come back at once.
+async fn close_paced(streams: Vec<CancellationToken>, over: Duration, stopped: CancellationToken) {
+    let count = u32::try_from(streams.len()).unwrap_or(u32::MAX).max(1);
+    let pause = over / count;
+    for stream in streams {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stream.cancelled() => {}
+            () = stopped.cancelled() => {}
+        }
+        stream.cancel();
+    }
+}

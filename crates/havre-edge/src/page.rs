@@ -1,0 +1,275 @@
+//! Answers of the edge itself: which cause, in the form the client reads.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Response, StatusCode};
+
+/// Why the edge answers itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The request is not well-formed.
+    BadRequest(&'static str),
+    /// CONNECT, TRACE.
+    Method,
+    /// Too many header fields.
+    TooManyFields,
+    /// No route names the host.
+    UnknownHost,
+    /// The connection was made for another host.
+    Misdirected,
+    /// No route covers the path.
+    NoRoute,
+    /// No replica takes requests.
+    NoReplica {
+        /// Route.
+        route: String,
+        /// From the control plane, or ours.
+        reason: String,
+    },
+    /// Too many requests wait for a replica already.
+    HoldFull {
+        /// Route.
+        route: String,
+    },
+    /// No replica accepted a connection.
+    Unreachable {
+        /// Route.
+        route: String,
+        /// The last one tried.
+        replica: String,
+        /// Of the operating system.
+        reason: String,
+    },
+    /// A replica ended the connection, or broke HTTP, before it answered.
+    Broken {
+        /// Route.
+        route: String,
+        /// Which.
+        replica: String,
+        /// What happened.
+        reason: String,
+    },
+    /// A replica did not answer in time.
+    Slow {
+        /// Route.
+        route: String,
+        /// Which.
+        replica: String,
+    },
+    /// The client stopped in the middle of its request body.
+    UploadStalled,
+}
+
+impl Cause {
+    /// Status code.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::UnknownHost | Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::NoReplica { .. } | Self::HoldFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unreachable { .. } | Self::Broken { .. } => StatusCode::BAD_GATEWAY,
+            Self::Slow { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::UploadStalled => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+
+    /// One sentence for people and logs.
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::BadRequest(what) => format!("bad request: {what}"),
+            Self::Method => "this method is not served here".to_owned(),
+            Self::TooManyFields => "too many header fields".to_owned(),
+            Self::UnknownHost => "no application is served under this host name".to_owned(),
+            Self::Misdirected => "this connection was made for another host name".to_owned(),
+            Self::NoRoute => "no route of this host covers the path".to_owned(),
+            Self::NoReplica { route, reason } => {
+                format!("{route} has no replica to serve this request: {reason}")
+            }
+            Self::HoldFull { route } => {
+                format!("{route} has no replica, and too many requests wait for one already")
+            }
+            Self::Unreachable {
+                route,
+                replica,
+                reason,
+            } => {
+                format!(
+                    "replica {} of {route} cannot be reached: {reason}",
+                    short(replica)
+                )
+            }
+            Self::Broken {
+                route,
+                replica,
+                reason,
+            } => {
+                format!(
+                    "replica {} of {route} gave no answer: {reason}",
+                    short(replica)
+                )
+            }
+            Self::Slow { route, replica } => {
+                format!(
+                    "replica {} of {route} did not answer in time",
+                    short(replica)
+                )
+            }
+            Self::UploadStalled => "the request body stopped arriving".to_owned(),
+        }
+    }
+}
+
+/// Container ids are long; as everywhere their first 12 characters name them.
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+/// The answer, in HTML, JSON or plain text by what the client accepts.
+pub fn render(cause: &Cause, request: &HeaderMap, request_id: &str) -> Response<Bytes> {
+    let status = cause.status();
+    let title = status.canonical_reason().unwrap_or("Error");
+    let sentence = cause.sentence();
+    let (kind, body) = match wanted(request) {
+        Form::Html => (
+            "text/html; charset=utf-8",
+            html(status.as_u16(), title, &sentence, request_id),
+        ),
+        Form::Json => {
+            let json = serde_json::json!({
+                "error": title, "status": status.as_u16(), "cause": sentence,
+                "request_id": request_id,
+            });
+            ("application/json", format!("{json}\n"))
+        }
+        Form::Plain => (
+            "text/plain; charset=utf-8",
+            format!(
+                "{} {title}: {sentence}\nrequest id: {request_id}\n",
+                status.as_u16()
+            ),
+        ),
+    };
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::SERVER, HeaderValue::from_static("havre"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        const ALLOWED: HeaderValue =
+            HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        headers.insert(header::ALLOW, ALLOWED);
+    }
+    response
+}
+
+/// A redirect to HTTPS.
+pub fn redirect(location: &str) -> Option<Response<Bytes>> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    let location = HeaderValue::from_str(location).ok()?;
+    response.headers_mut().insert(header::LOCATION, location);
+    response
+        .headers_mut()
+        .insert(header::SERVER, HeaderValue::from_static("havre"));
+    Some(response)
+}
+
+enum Form {
+    Html,
+    Json,
+    Plain,
+}
+
+fn wanted(request: &HeaderMap) -> Form {
+    let accept = request
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .unwrap_or("");
+    if accept.contains("text/html") {
+        Form::Html
+    } else if accept.contains("json") {
+        Form::Json
+    } else {
+        Form::Plain
+    }
+}
+
+fn html(status: u16, title: &str, sentence: &str, request_id: &str) -> String {
+    format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>{status} {title}</title>\
+         <style>body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:15vh auto;\
+         padding:0 1rem;color-scheme:light dark}}small{{opacity:.6}}</style>\
+         <h1>{status} {title}</h1><p>{}</p><p><small>request id {}</small></p></html>\n",
+        escape(sentence),
+        escape(request_id)
+    )
+}
+
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '<' | '>' | '&' | '"' | '\'' => {
+                // Writing to a String cannot fail.
+                write!(out, "&#{};", u32::from(character)).unwrap_or_default();
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(accept: &str) -> (String, String) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, accept.parse().expect("a value"));
+        let cause = Cause::Broken {
+            route: "shop/production/web".to_owned(),
+            replica: "0123456789abcdef".to_owned(),
+            reason: "<exited> with 137".to_owned(),
+        };
+        let response = render(&cause, &headers, "id-1");
+        assert_eq!(response.status(), 502);
+        let kind = response.headers()[header::CONTENT_TYPE]
+            .to_str()
+            .expect("ASCII")
+            .to_owned();
+        (
+            kind,
+            String::from_utf8(response.into_body().to_vec()).expect("UTF-8"),
+        )
+    }
+
+    #[test]
+    fn the_cause_is_named_in_the_form_the_client_reads() {
+        let (kind, page) = body("text/html,application/xhtml+xml");
+        assert!(kind.starts_with("text/html"));
+        assert!(
+            page.contains("0123456789ab of shop/production/web"),
+            "{page}"
+        );
+        assert!(page.contains("&#60;exited&#62; with 137"), "{page}");
+        let (_, json) = body("application/json");
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(json["status"], 502);
+        assert_eq!(json["request_id"], "id-1");
+        let (_, plain) = body("*/*");
+        assert!(
+            plain.starts_with("502 Bad Gateway: replica 0123456789ab of"),
+            "{plain}"
+        );
+    }
+}

@@ -1,0 +1,140 @@
+//! One request's line of the access log in the making. It is written when dropped, so that every
+//! request has exactly one, however it ends.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{Method, Version, request};
+
+use crate::access::{Entry, Lines, rfc3339};
+use crate::replica::Upstream;
+use crate::upload::UploadProgress;
+
+/// Status logged when the client left before there was one.
+const CLIENT_CLOSED: u16 = 499;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Record {
+    lines: Arc<Lines>,
+    arrived: SystemTime,
+    begun: Instant,
+    method: Method,
+    version: Version,
+    scheme: &'static str,
+    path: String,
+    user_agent: String,
+    /// Host, canonical.
+    pub host: String,
+    /// X-Request-Id.
+    pub request_id: String,
+    /// Behind trusted proxies.
+    pub client_ip: IpAddr,
+    /// Route.
+    pub route: String,
+    /// Replica.
+    pub replica: Option<Arc<Upstream>>,
+    /// Status sent.
+    pub status: u16,
+    /// Body bytes sent.
+    pub bytes: u64,
+    /// Time to connect.
+    pub connect: Option<Duration>,
+    /// Time to the answer's head.
+    pub upstream: Option<Duration>,
+    /// Time held.
+    pub held: Option<Duration>,
+    /// Attempts beyond the first.
+    pub retries: u32,
+    /// What went wrong.
+    pub cause: String,
+    /// `websocket`, `event-stream`.
+    pub stream: &'static str,
+    /// The request's body.
+    pub upload: Option<Arc<UploadProgress>>,
+    /// Body bytes received, where `upload` does not count them.
+    pub bytes_in: u64,
+}
+
+impl Record {
+    /// Begins with what the head says.
+    pub fn new(lines: &Arc<Lines>, head: &request::Parts, https: bool, client_ip: IpAddr) -> Self {
+        let user_agent = head.headers.get(http::header::USER_AGENT);
+        Self {
+            lines: Arc::clone(lines),
+            arrived: SystemTime::now(),
+            begun: Instant::now(),
+            method: head.method.clone(),
+            version: head.version,
+            scheme: if https { "https" } else { "http" },
+            path: head.uri.path().to_owned(),
+            user_agent: user_agent
+                .map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned())
+                .unwrap_or_default(),
+            host: String::new(),
+            request_id: String::new(),
+            client_ip,
+            route: String::new(),
+            replica: None,
+            status: CLIENT_CLOSED,
+            bytes: 0,
+            connect: None,
+            upstream: None,
+            held: None,
+            retries: 0,
+            cause: String::new(),
+            stream: "",
+            upload: None,
+            bytes_in: 0,
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let cause = if self.status == CLIENT_CLOSED && self.cause.is_empty() {
+            "the client left before the answer"
+        } else {
+            &self.cause
+        };
+        let uploaded = self.upload.as_ref().map_or(0, |upload| upload.bytes());
+        self.lines.add(&Entry {
+            ts: rfc3339(self.arrived),
+            request_id: &self.request_id,
+            method: self.method.as_str(),
+            scheme: self.scheme,
+            host: &self.host,
+            path: &self.path,
+            protocol: protocol(self.version),
+            status: self.status,
+            bytes: self.bytes,
+            bytes_in: uploaded + self.bytes_in,
+            duration_ms: millis(self.begun.elapsed()),
+            client_ip: self.client_ip.to_string(),
+            user_agent: &self.user_agent,
+            route: &self.route,
+            replica: self.replica.as_ref().map_or("", |replica| &replica.id),
+            connect_ms: self.connect.map(millis),
+            upstream_ms: self.upstream.map(millis),
+            held_ms: self.held.map(millis),
+            retries: self.retries,
+            cause,
+            stream: self.stream,
+        });
+    }
+}
+
+/// Milliseconds with three digits behind the point.
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_3 => "HTTP/3",
+        _ => "HTTP/1.1",
+    }
+}

@@ -1,0 +1,423 @@
+//! A request's way to a replica: choice, connection, one safe second try, and waiting for a replica
+//! when there is none.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri, Version, request};
+use hyper::body::{Body as _, Incoming};
+use hyper::upgrade::OnUpgrade;
+
+use crate::forward::{Exchange, Target};
+use crate::headers::{self, Origin};
+use crate::hold::Hold;
+use crate::page::Cause;
+use crate::record::Record;
+use crate::replica::{InFlight, Outcome, Upstream};
+use crate::snapshot::{LivePool, LiveRoute, Lookup};
+use crate::upload::{Upload, UploadProgress};
+use crate::upstream::Lease;
+use crate::{balance, limits, route};
+
+/// What came back from a replica.
+pub struct Answer {
+    /// Head and body.
+    pub response: Response<Incoming>,
+    /// The connection it comes through.
+    pub lease: Lease,
+    /// Counted until the body ends.
+    pub in_flight: InFlight,
+    /// Both sides agreed to a WebSocket.
+    pub tunnel: Option<OnUpgrade>,
+    /// Browsers are to remember that this host is HTTPS only.
+    pub hsts: bool,
+}
+
+/// A request ready to be sent, perhaps more than once.
+struct Outgoing {
+    head: request::Parts,
+    upload: Upload,
+    progress: Arc<UploadProgress>,
+    websocket: bool,
+}
+
+/// Why a pool gave no answer.
+enum Miss {
+    /// No replica, or none that accepts connections: waiting may help.
+    Nobody(Cause, Box<Outgoing>),
+    /// It is over.
+    Final(Cause),
+}
+
+/// No answer came.
+struct Unanswered {
+    cause: Cause,
+    /// Nothing of the request has left us.
+    unsent: Option<Outgoing>,
+    /// The connection was closed before any answer.
+    retry: bool,
+}
+
+impl Unanswered {
+    fn over(cause: Cause) -> Self {
+        Self {
+            cause,
+            unsent: None,
+            retry: false,
+        }
+    }
+}
+
+impl Outgoing {
+    /// No harm in sending it twice, and nothing needed that was sent already.
+    fn is_repeatable(&self) -> bool {
+        let harmless = [
+            Method::GET,
+            Method::HEAD,
+            Method::OPTIONS,
+            Method::PUT,
+            Method::DELETE,
+        ];
+        harmless.contains(&self.head.method) && self.upload.is_end_stream()
+    }
+
+    /// The same request again, for a repeatable one.
+    fn spare(&self) -> Self {
+        Self {
+            head: self.head.clone(),
+            upload: self.upload.empty(),
+            progress: Arc::clone(&self.progress),
+            websocket: self.websocket,
+        }
+    }
+}
+
+impl Exchange {
+    /// Sends the request to a replica of its route, waiting for one as long as the pool allows.
+    pub async fn relay(
+        &self,
+        mut head: request::Parts,
+        body: Incoming,
+        on_upgrade: OnUpgrade,
+        target: Target,
+        record: &mut Record,
+    ) -> Result<Answer, Cause> {
+        let waits = head.headers.contains_key(header::EXPECT);
+        self.prepare(&mut head, &target);
+        let phase = Arc::clone(&self.client.phase);
+        let upload = Upload::new(body, waits, phase, self.worker.shared.clock);
+        let progress = upload.progress();
+        record.upload = Some(Arc::clone(&progress));
+        let websocket = target.websocket;
+        let mut outgoing = Box::new(Outgoing {
+            head,
+            upload,
+            progress,
+            websocket,
+        });
+        let mut on_upgrade = Some(on_upgrade);
+        let mut hold = Hold::default();
+        let mut pushed = self.worker.shared.pushed.subscribe();
+        loop {
+            pushed.mark_unchanged();
+            let snapshot = self.worker.shared.snapshot.load_full();
+            let route = match snapshot.lookup(&target.host, &target.path) {
+                Lookup::Route(route) => route,
+                Lookup::UnknownHost => return Err(Cause::UnknownHost),
+                Lookup::NoRoute => return Err(Cause::NoRoute),
+            };
+            drop(snapshot);
+            record.route.clone_from(&route.id);
+            self.aim(&mut outgoing.head, &target, &route)?;
+            match self.try_pool(&route, outgoing, record).await {
+                Ok(mut answer) => {
+                    if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        answer.tunnel = on_upgrade.take();
+                    }
+                    answer.hsts = self.client.https && headers::wants_hsts(&target.host);
+                    return Ok(answer);
+                }
+                Err(Miss::Final(cause)) => return Err(cause),
+                Err(Miss::Nobody(cause, unsent)) => {
+                    outgoing = unsent;
+                    hold.wait(&route, cause, &mut pushed, record)
+                        .await
+                        .inspect_err(|cause| {
+                            count_failure(cause, record);
+                        })?;
+                }
+            }
+        }
+    }
+
+    /// Everything about the head that does not depend on the route.
+    fn prepare(&self, head: &mut request::Parts, target: &Target) {
+        let snapshot = self.worker.shared.snapshot.load();
+        let default_port = if self.client.https { 443 } else { 80 };
+        let origin = Origin {
+            peer: self.client.peer.ip(),
+            https: self.client.https,
+            port: route::authority_port(&target.authority).unwrap_or(default_port),
+            authority: &target.authority,
+        };
+        head.version = Version::HTTP_11;
+        head.extensions.clear();
+        headers::to_replica(
+            &mut head.headers,
+            &origin,
+            &snapshot.trusted,
+            target.websocket,
+            &self.request_id,
+        );
+    }
+
+    /// Target and prefix for a route.
+    fn aim(
+        &self,
+        head: &mut request::Parts,
+        target: &Target,
+        route: &LiveRoute,
+    ) -> Result<(), Cause> {
+        let prefix = if route.strip_prefix {
+            route.prefix.as_str()
+        } else {
+            ""
+        };
+        headers::set_prefix(&mut head.headers, prefix);
+        let path = route::without_prefix(&target.path, prefix);
+        let path = match &target.query {
+            Some(query) => Bytes::from(format!("{path}?{query}")),
+            None => Bytes::copy_from_slice(path.as_bytes()),
+        };
+        let mut parts = http::uri::Parts::default();
+        let target = PathAndQuery::from_maybe_shared(path)
+            .map_err(|_| Cause::BadRequest("the target is not a path"))?;
+        parts.path_and_query = Some(target);
+        head.uri =
+            Uri::from_parts(parts).map_err(|_| Cause::BadRequest("the target is not a path"))?;
+        Ok(())
+    }
+
+    /// Tries replicas until one takes the request.
+    async fn try_pool(
+        &self,
+        route: &LiveRoute,
+        mut outgoing: Box<Outgoing>,
+        record: &mut Record,
+    ) -> Result<Answer, Miss> {
+        let pool = &route.pool;
+        let mut tried: Vec<Arc<Upstream>> = Vec::new();
+        let mut last = no_replica(route, pool);
+        while tried.len() < limits::CONNECT_ATTEMPTS {
+            let Some(in_flight) = self.choose(pool, &tried, outgoing.websocket) else {
+                break;
+            };
+            let upstream = Arc::clone(in_flight.upstream());
+            record.replica = Some(Arc::clone(&upstream));
+            match self.send(in_flight, route, outgoing, record).await {
+                Ok(answer) => return Ok(answer),
+                Err(Miss::Final(cause)) => return Err(Miss::Final(cause)),
+                Err(Miss::Nobody(cause, unsent)) => {
+                    upstream.refused(self.worker.shared.clock.now_ms());
+                    tried.push(upstream);
+                    record.retries += 1;
+                    last = cause;
+                    outgoing = unsent;
+                }
+            }
+        }
+        Err(Miss::Nobody(last, outgoing))
+    }
+
+    /// Chooses a replica and counts the request there, without a pause in between.
+    fn choose(
+        &self,
+        pool: &LivePool,
+        tried: &[Arc<Upstream>],
+        websocket: bool,
+    ) -> Option<InFlight> {
+        let candidates: Vec<balance::Candidate> = pool
+            .serving
+            .iter()
+            .map(|upstream| {
+                let tried = tried.iter().any(|other| Arc::ptr_eq(other, upstream));
+                upstream.candidate(websocket, tried)
+            })
+            .collect();
+        let now = self.worker.shared.clock.now_ms();
+        let chosen = balance::choose(&candidates, now, self.worker.turn())?;
+        Some(InFlight::new(Arc::clone(&pool.serving[chosen])))
+    }
+
+    /// Sends to one replica. A connection that has served before may have been closed by the replica
+    /// in this very moment; then the request is sent once more if it surely was not taken, or does
+    /// no harm when taken twice.
+    async fn send(
+        &self,
+        in_flight: InFlight,
+        route: &LiveRoute,
+        mut outgoing: Box<Outgoing>,
+        record: &mut Record,
+    ) -> Result<Answer, Miss> {
+        let upstream = Arc::clone(in_flight.upstream());
+        let repeatable = outgoing.is_repeatable();
+        let max_idle = if repeatable {
+            limits::UPSTREAM_IDLE
+        } else {
+            limits::UPSTREAM_IDLE_UNREPEATABLE
+        };
+        let connections = &self.worker.connections;
+        let mut leased = connections.lease(&upstream, max_idle).await;
+        loop {
+            let mut lease = match leased {
+                Ok(lease) => lease,
+                Err(error) => {
+                    in_flight.finish(Outcome::Abandoned);
+                    let cause = Cause::Unreachable {
+                        route: route.id.clone(),
+                        replica: upstream.id.clone(),
+                        reason: crate::error_chain(&error),
+                    };
+                    return Err(Miss::Nobody(cause, outgoing));
+                }
+            };
+            upstream.connected();
+            record.connect = lease.connect;
+            let spare = (lease.reused && repeatable).then(|| outgoing.spare());
+            let begun = Instant::now();
+            let sent = self
+                .exchange_heads(&mut lease, *outgoing, route, &upstream)
+                .await;
+            record.upstream = Some(begun.elapsed());
+            let (cause, again) = match sent {
+                Ok(response) => {
+                    return Ok(Answer {
+                        response,
+                        lease,
+                        in_flight,
+                        tunnel: None,
+                        hsts: false,
+                    });
+                }
+                Err(Unanswered {
+                    cause,
+                    unsent,
+                    retry,
+                }) => (cause, unsent.or_else(|| if retry { spare } else { None })),
+            };
+            match again {
+                Some(again) if lease.reused => {
+                    outgoing = Box::new(again);
+                    record.retries += 1;
+                    leased = connections.connect(&upstream).await;
+                }
+                _ => {
+                    in_flight.finish(Outcome::Failed);
+                    return Err(Miss::Final(cause));
+                }
+            }
+        }
+    }
+
+    /// Sends the head, lets the body follow, and waits for the answer's head.
+    async fn exchange_heads(
+        &self,
+        lease: &mut Lease,
+        outgoing: Outgoing,
+        route: &LiveRoute,
+        upstream: &Upstream,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let Outgoing {
+            head,
+            upload,
+            progress,
+            websocket,
+        } = outgoing;
+        let sending = lease
+            .sender
+            .try_send_request(Request::from_parts(head, upload));
+        tokio::pin!(sending);
+        let begun = self.worker.shared.clock.now_ms();
+        let outcome = loop {
+            let last = progress.last_ms().max(begun);
+            let waited = self.worker.shared.clock.now_ms().saturating_sub(last);
+            let left = limits::RESPONSE_HEAD.saturating_sub(Duration::from_millis(waited));
+            if left.is_zero() {
+                let (route, replica) = (route.id.clone(), upstream.id.clone());
+                return Err(Unanswered::over(Cause::Slow { route, replica }));
+            }
+            if let Ok(outcome) = tokio::time::timeout(left, &mut sending).await {
+                break outcome;
+            }
+        };
+        let broken = |reason: String| Cause::Broken {
+            route: route.id.clone(),
+            replica: upstream.id.clone(),
+            reason,
+        };
+        match outcome {
+            Ok(response) if response.status() != StatusCode::SWITCHING_PROTOCOLS => Ok(response),
+            Ok(response) if websocket && headers::agrees_to_websocket(response.headers()) => {
+                Ok(response)
+            }
+            Ok(_) => Err(Unanswered::over(broken(
+                "it switched protocols unasked".to_owned(),
+            ))),
+            Err(_) if progress.stalled() => Err(Unanswered::over(Cause::UploadStalled)),
+            Err(_) if progress.broken() => Err(Unanswered::over(Cause::BadRequest(
+                "the request body broke off",
+            ))),
+            Err(mut error) => {
+                let unsent = error.take_message().map(|request| {
+                    let (head, upload) = request.into_parts();
+                    Outgoing {
+                        head,
+                        upload,
+                        progress,
+                        websocket,
+                    }
+                });
+                let error = error.into_error();
+                let retry = !error.is_parse() && !error.is_user();
+                let cause = broken(reason(&error));
+                Err(Unanswered {
+                    cause,
+                    unsent,
+                    retry,
+                })
+            }
+        }
+    }
+}
+
+/// A connection that could not be made is a failure only if no other replica took the request.
+fn count_failure(cause: &Cause, record: &Record) {
+    if let (Cause::Unreachable { .. }, Some(replica)) = (cause, &record.replica) {
+        replica.count_failed();
+    }
+}
+
+fn no_replica(route: &LiveRoute, pool: &LivePool) -> Cause {
+    let reason = match &pool.unavailable_reason {
+        Some(reason) => reason.clone(),
+        None if pool.draining > 0 => "all its replicas are being replaced".to_owned(),
+        None => "none is running".to_owned(),
+    };
+    Cause::NoReplica {
+        route: route.id.clone(),
+        reason,
+    }
+}
+
+fn reason(error: &hyper::Error) -> String {
+    if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        "it closed the connection before it answered".to_owned()
+    } else if error.is_parse() {
+        format!("its answer is not HTTP: {}", crate::error_chain(error))
+    } else {
+        crate::error_chain(error)
+    }
+}

@@ -1,0 +1,331 @@
+//! What the edge knows of each replica, shared by all threads and outliving the state that named it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::lock::lock;
+use crate::{Replica, ReplicaStatus, balance};
+
+/// One replica at one address.
+#[derive(Debug)]
+pub struct Upstream {
+    /// The container's id.
+    pub id: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    serving: AtomicBool,
+    in_flight: AtomicU64,
+    streams: AtomicU64,
+    requests: AtomicU64,
+    failed: AtomicU64,
+    server_errors: AtomicU64,
+    refused_in_a_row: AtomicU32,
+    ejected_until_ms: AtomicU64,
+    open_streams: Mutex<HashMap<u64, CancellationToken>>,
+    next_stream: AtomicU64,
+}
+
+impl Upstream {
+    fn new(replica: &Replica) -> Self {
+        Self {
+            id: replica.id.clone(),
+            address: replica.address,
+            serving: AtomicBool::new(false),
+            in_flight: AtomicU64::new(0),
+            streams: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            server_errors: AtomicU64::new(0),
+            refused_in_a_row: AtomicU32::new(0),
+            ejected_until_ms: AtomicU64::new(0),
+            open_streams: Mutex::new(HashMap::new()),
+            next_stream: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether new requests may go to it; idle connections are kept only while they may.
+    pub fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire)
+    }
+
+    /// As seen by the balancer. Streams count as load for streams only: thousands of idle WebSockets
+    /// on an old replica must not send every request to a new one.
+    pub fn candidate(&self, for_stream: bool, tried: bool) -> balance::Candidate {
+        let in_flight = self.in_flight.load(Ordering::Relaxed);
+        let streams = if for_stream {
+            self.streams.load(Ordering::Relaxed)
+        } else {
+            0
+        };
+        balance::Candidate {
+            load: in_flight + streams,
+            ejected_until: self.ejected_until_ms.load(Ordering::Relaxed),
+            tried,
+        }
+    }
+
+    /// A connection was made.
+    pub fn connected(&self) {
+        if self.refused_in_a_row.swap(0, Ordering::Relaxed) > 0 {
+            self.ejected_until_ms.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A connection could not be made at `now_ms`.
+    pub fn refused(&self, now_ms: u64) {
+        let failures = self
+            .refused_in_a_row
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1);
+        let until = now_ms + balance::ejection_ms(failures);
+        self.ejected_until_ms.store(until, Ordering::Relaxed);
+    }
+
+    /// A request failed for want of a connection.
+    pub fn count_failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_busy(&self) -> bool {
+        self.in_flight.load(Ordering::Acquire) > 0 || self.streams.load(Ordering::Acquire) > 0
+    }
+
+    fn add_to(&self, status: &mut ReplicaStatus) {
+        status.in_flight += self.in_flight.load(Ordering::Acquire);
+        status.streams += self.streams.load(Ordering::Acquire);
+        status.requests += self.requests.load(Ordering::Relaxed);
+        status.failed += self.failed.load(Ordering::Relaxed);
+        status.server_errors += self.server_errors.load(Ordering::Relaxed);
+    }
+
+    /// The streams open now, to be closed.
+    pub fn open_streams(&self) -> Vec<CancellationToken> {
+        lock(&self.open_streams).values().cloned().collect()
+    }
+}
+
+/// How a request ended, for the replica's counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered in full; `true` for a 5xx.
+    Answered {
+        /// A 5xx.
+        server_error: bool,
+    },
+    /// The replica gave no answer or cut it short.
+    Failed,
+    /// The client went away.
+    Abandoned,
+}
+
+/// A request on its way through a replica. Dropped without [`InFlight::finish`] it counts as
+/// abandoned by the client.
+#[derive(Debug)]
+pub struct InFlight {
+    upstream: Arc<Upstream>,
+    stream: Option<u64>,
+}
+
+impl InFlight {
+    /// Counts a request. Must happen in the same breath as the choice of the replica: what a state
+    /// push acknowledges rests on it.
+    pub fn new(upstream: Arc<Upstream>) -> Self {
+        upstream.in_flight.fetch_add(1, Ordering::AcqRel);
+        Self {
+            upstream,
+            stream: None,
+        }
+    }
+
+    /// The replica.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// From here on it is a stream: told by the token when it is to end.
+    pub fn become_stream(&mut self) -> CancellationToken {
+        let token = CancellationToken::new();
+        let key = self.upstream.next_stream.fetch_add(1, Ordering::Relaxed);
+        lock(&self.upstream.open_streams).insert(key, token.clone());
+        self.upstream.streams.fetch_add(1, Ordering::AcqRel);
+        self.upstream.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.stream = Some(key);
+        token
+    }
+
+    /// Counts how it ended.
+    pub fn finish(self, outcome: Outcome) {
+        match outcome {
+            Outcome::Answered { server_error } => {
+                self.upstream.requests.fetch_add(1, Ordering::Relaxed);
+                if server_error {
+                    self.upstream.server_errors.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Outcome::Failed => self.upstream.count_failed(),
+            Outcome::Abandoned => {}
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        match self.stream {
+            Some(key) => {
+                lock(&self.upstream.open_streams).remove(&key);
+                self.upstream.streams.fetch_sub(1, Ordering::AcqRel);
+            }
+            None => {
+                self.upstream.in_flight.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+    }
+}
+
+/// All replicas that are in the state or have something in flight.
+#[derive(Debug, Default)]
+pub struct Registry {
+    upstreams: Mutex<Vec<Arc<Upstream>>>,
+}
+
+impl Registry {
+    /// The replica under its id and address, with its counters if it is known.
+    pub fn upstream(&self, replica: &Replica) -> Arc<Upstream> {
+        let mut upstreams = lock(&self.upstreams);
+        let known = upstreams
+            .iter()
+            .find(|known| known.id == replica.id && known.address == replica.address);
+        if let Some(known) = known {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(Upstream::new(replica));
+        upstreams.push(Arc::clone(&new));
+        new
+    }
+
+    /// Sets which replicas take requests, and forgets those that are neither named by the state nor
+    /// busy.
+    pub fn retain(&self, named: &[Arc<Upstream>], serving: &[Arc<Upstream>]) {
+        let pointers =
+            |list: &[Arc<Upstream>]| list.iter().map(Arc::as_ptr).collect::<HashSet<_>>();
+        let (named, serving) = (pointers(named), pointers(serving));
+        let mut upstreams = lock(&self.upstreams);
+        upstreams.retain(|known| {
+            let pointer = Arc::as_ptr(known);
+            known
+                .serving
+                .store(serving.contains(&pointer), Ordering::Release);
+            named.contains(&pointer) || known.is_busy()
+        });
+    }
+
+    /// Counters by replica id.
+    pub fn status(&self) -> BTreeMap<String, ReplicaStatus> {
+        let mut by_id = BTreeMap::<String, ReplicaStatus>::new();
+        for upstream in lock(&self.upstreams).iter() {
+            upstream.add_to(by_id.entry(upstream.id.clone()).or_default());
+        }
+        by_id
+    }
+
+    /// All known under this id.
+    pub fn by_id(&self, id: &str) -> Vec<Arc<Upstream>> {
+        lock(&self.upstreams)
+            .iter()
+            .filter(|known| known.id == id)
+            .cloned()
+            .collect()
+    }
+
+    /// All streams of all replicas.
+    pub fn all_streams(&self) -> Vec<CancellationToken> {
+        lock(&self.upstreams)
+            .iter()
+            .flat_map(|known| known.open_streams())
+            .collect()
+    }
+}
+
+/// Milliseconds since the edge started: the clock of ejection.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// Starts at 0.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Now.
+    pub fn now_ms(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replica(id: &str, port: u16) -> Replica {
+        Replica {
+            id: id.to_owned(),
+            address: ([127, 0, 0, 1], port).into(),
+            draining: false,
+        }
+    }
+
+    #[test]
+    fn a_busy_replica_is_remembered_until_it_is_done() {
+        let registry = Registry::default();
+        let old = registry.upstream(&replica("a", 1));
+        registry.retain(&[Arc::clone(&old)], &[Arc::clone(&old)]);
+        assert!(old.is_serving());
+        let request = InFlight::new(Arc::clone(&old));
+        registry.retain(&[], &[]);
+        assert!(!old.is_serving());
+        assert_eq!(registry.status()["a"].in_flight, 1);
+        request.finish(Outcome::Answered { server_error: true });
+        let status = registry.status();
+        assert_eq!((status["a"].in_flight, status["a"].server_errors), (0, 1));
+        registry.retain(&[], &[]);
+        assert!(registry.status().is_empty());
+    }
+
+    #[test]
+    fn a_stream_is_counted_as_one_and_can_be_closed() {
+        let registry = Registry::default();
+        let upstream = registry.upstream(&replica("a", 1));
+        let mut request = InFlight::new(Arc::clone(&upstream));
+        let token = request.become_stream();
+        assert_eq!(
+            registry.status()["a"],
+            ReplicaStatus {
+                streams: 1,
+                ..Default::default()
+            }
+        );
+        for stream in upstream.open_streams() {
+            stream.cancel();
+        }
+        assert!(token.is_cancelled());
+        drop(request);
+        assert_eq!(registry.status()["a"].streams, 0);
+        assert!(upstream.open_streams().is_empty());
+    }
+
+    #[test]
+    fn refused_connections_eject_for_longer_and_a_made_one_forgives() {
+        let upstream = Upstream::new(&replica("a", 1));
+        upstream.refused(1000);
+        assert_eq!(upstream.candidate(false, false).ejected_until, 1500);
+        upstream.refused(1000);
+        assert_eq!(upstream.candidate(false, false).ejected_until, 2000);
+        upstream.connected();
+        assert_eq!(upstream.candidate(false, false).ejected_until, 0);
+    }
+}

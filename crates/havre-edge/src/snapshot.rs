@@ -1,0 +1,283 @@
+//! A state made ready for use: what every request looks at.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use crate::replica::{Registry, Upstream};
+use crate::tls::CertificateSet;
+use crate::trust::TrustedProxies;
+use crate::{EdgeState, Problem, Route, route};
+
+/// An [`EdgeState`] compiled. Immutable; replaced as a whole.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Loaded certificates.
+    pub certificates: CertificateSet,
+    /// Whose forwarding headers are believed.
+    pub trusted: TrustedProxies,
+    /// Port that redirects lead to; without one plain HTTP serves the routes itself.
+    pub https_port: Option<u16>,
+    exact: HashMap<String, Vec<Arc<LiveRoute>>>,
+    /// By the part after `*.`.
+    wildcard: HashMap<String, Vec<Arc<LiveRoute>>>,
+    pools: HashMap<String, Arc<LivePool>>,
+}
+
+/// A route with its pool at hand.
+#[derive(Debug)]
+pub struct LiveRoute {
+    /// Name for logs.
+    pub id: String,
+    /// Without a slash at its end; empty for `/`.
+    pub prefix: String,
+    /// Remove the prefix.
+    pub strip_prefix: bool,
+    /// Replicas.
+    pub pool: Arc<LivePool>,
+}
+
+/// The replicas that take requests.
+#[derive(Debug)]
+pub struct LivePool {
+    /// Not draining.
+    pub serving: Vec<Arc<Upstream>>,
+    /// How many replicas are draining.
+    pub draining: usize,
+    /// For requests that find no replica.
+    pub hold: Duration,
+    /// Why there may be none.
+    pub unavailable_reason: Option<String>,
+    /// Requests held now; carried over from snapshot to snapshot.
+    pub held: Arc<AtomicUsize>,
+}
+
+/// What a lookup found.
+#[derive(Debug)]
+pub enum Lookup {
+    /// No route names the host.
+    UnknownHost,
+    /// Routes name the host, none covers the path.
+    NoRoute,
+    /// This one.
+    Route(Arc<LiveRoute>),
+}
+
+impl Snapshot {
+    /// Compiles a state. Parts that cannot be used are reported and left out.
+    pub fn compile(
+        state: &EdgeState,
+        before: &Self,
+        registry: &Registry,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let pools = compile_pools(state, before, registry);
+        let mut snapshot = Self {
+            certificates: CertificateSet::load(&state.certificates, &before.certificates, problems),
+            trusted: TrustedProxies::parse(&state.trusted_proxies, problems),
+            https_port: state.https.first().map(std::net::SocketAddr::port),
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
+            pools,
+        };
+        for route in &state.routes {
+            snapshot.add_route(route, problems);
+        }
+        let by_host = snapshot
+            .exact
+            .values_mut()
+            .chain(snapshot.wildcard.values_mut());
+        for routes in by_host {
+            routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
+        }
+        snapshot
+    }
+
+    fn add_route(&mut self, wanted: &Route, problems: &mut Vec<Problem>) {
+        let path = match route::canonical_path(&wanted.path) {
+            Ok(path) => path.trim_end_matches('/').to_owned(),
+            Err(_) => {
+                problems.push(format!(
+                    "route {}: `{}` is not a path prefix; the route is ignored",
+                    wanted.id, wanted.path
+                ));
+                return;
+            }
+        };
+        let pool = self.pools.get(&wanted.pool).cloned().unwrap_or_else(|| {
+            problems.push(format!(
+                "route {}: there is no pool `{}`; it answers 503",
+                wanted.id, wanted.pool
+            ));
+            Arc::new(LivePool::missing())
+        });
+        let live = Arc::new(LiveRoute {
+            id: wanted.id.clone(),
+            prefix: path,
+            strip_prefix: wanted.strip_prefix,
+            pool,
+        });
+        for host in &wanted.hosts {
+            let host = host.to_ascii_lowercase();
+            let (map, key) = match host.strip_prefix("*.") {
+                Some(parent) => (&mut self.wildcard, parent.to_owned()),
+                None => (&mut self.exact, host),
+            };
+            let routes = map.entry(key).or_default();
+            if let Some(other) = routes.iter().find(|other| other.prefix == live.prefix) {
+                problems.push(format!(
+                    "routes {} and {} both claim {}{}; the first one has it",
+                    other.id,
+                    live.id,
+                    wanted.hosts.join(","),
+                    wanted.path
+                ));
+                continue;
+            }
+            routes.push(Arc::clone(&live));
+        }
+    }
+
+    /// The route for a canonical host and path.
+    pub fn lookup(&self, host: &str, path: &str) -> Lookup {
+        let parent = host.split_once('.').map(|(_, parent)| parent);
+        let routes = self
+            .exact
+            .get(host)
+            .or_else(|| parent.and_then(|parent| self.wildcard.get(parent)));
+        let Some(routes) = routes else {
+            return Lookup::UnknownHost;
+        };
+        let found = routes
+            .iter()
+            .find(|route| route::is_under(path, &route.prefix));
+        found.map_or(Lookup::NoRoute, |route| Lookup::Route(Arc::clone(route)))
+    }
+
+    /// Replicas that take requests, of all pools.
+    pub fn serving(&self) -> Vec<Arc<Upstream>> {
+        self.pools
+            .values()
+            .flat_map(|pool| pool.serving.iter().cloned())
+            .collect()
+    }
+}
+
+impl LivePool {
+    fn missing() -> Self {
+        Self {
+            serving: Vec::new(),
+            draining: 0,
+            hold: Duration::ZERO,
+            unavailable_reason: Some("it is not set up".to_owned()),
+            held: Arc::default(),
+        }
+    }
+}
+
+fn compile_pools(
+    state: &EdgeState,
+    before: &Snapshot,
+    registry: &Registry,
+) -> HashMap<String, Arc<LivePool>> {
+    let compile = |(name, pool): (&String, &crate::Pool)| {
+        let serving = pool.replicas.iter().filter(|replica| !replica.draining);
+        let live = LivePool {
+            serving: serving.map(|replica| registry.upstream(replica)).collect(),
+            draining: pool
+                .replicas
+                .iter()
+                .filter(|replica| replica.draining)
+                .count(),
+            hold: Duration::from_millis(pool.hold_ms),
+            unavailable_reason: pool.unavailable_reason.clone(),
+            held: before
+                .pools
+                .get(name)
+                .map(|old| Arc::clone(&old.held))
+                .unwrap_or_default(),
+        };
+        (name.clone(), Arc::new(live))
+    };
+    state.pools.iter().map(compile).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(id: &str, hosts: &[&str], path: &str) -> Route {
+        Route {
+            id: id.to_owned(),
+            hosts: hosts.iter().map(ToString::to_string).collect(),
+            path: path.to_owned(),
+            strip_prefix: false,
+            pool: "p".to_owned(),
+        }
+    }
+
+    fn compile(routes: Vec<Route>) -> (Snapshot, Vec<Problem>) {
+        let state = EdgeState {
+            routes,
+            pools: [("p".to_owned(), crate::Pool::default())].into(),
+            ..EdgeState::default()
+        };
+        let mut problems = Vec::new();
+        let snapshot = Snapshot::compile(
+            &state,
+            &Snapshot::default(),
+            &Registry::default(),
+            &mut problems,
+        );
+        (snapshot, problems)
+    }
+
+    fn found(snapshot: &Snapshot, host: &str, path: &str) -> String {
+        match snapshot.lookup(host, path) {
+            Lookup::UnknownHost => "unknown host".to_owned(),
+            Lookup::NoRoute => "no route".to_owned(),
+            Lookup::Route(route) => route.id.clone(),
+        }
+    }
+
+    #[test]
+    fn the_longest_prefix_of_the_host_wins() {
+        let (snapshot, problems) = compile(vec![
+            route("front", &["a.test", "b.test"], "/"),
+            route("api", &["a.test"], "/api"),
+            route("v2", &["a.test"], "/api/v2/"),
+            route("wild", &["*.a.test"], "/"),
+            route("only", &["c.test"], "/only"),
+        ]);
+        assert!(problems.is_empty(), "{problems:?}");
+        for (host, path, expected) in [
+            ("a.test", "/", "front"),
+            ("a.test", "/apis", "front"),
+            ("a.test", "/api", "api"),
+            ("a.test", "/api/v1", "api"),
+            ("a.test", "/api/v2", "v2"),
+            ("a.test", "/api/v2/x", "v2"),
+            ("b.test", "/api", "front"),
+            ("x.a.test", "/", "wild"),
+            ("y.x.a.test", "/", "unknown host"),
+            ("c.test", "/", "no route"),
+            ("d.test", "/", "unknown host"),
+        ] {
+            assert_eq!(found(&snapshot, host, path), expected, "{host}{path}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_reported() {
+        let mut lost = route("lost", &["a.test"], "/");
+        lost.pool = "nowhere".to_owned();
+        let (snapshot, problems) = compile(vec![
+            lost,
+            route("twin", &["a.test"], "/"),
+            route("bad", &["a.test"], "api"),
+        ]);
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert_eq!(found(&snapshot, "a.test", "/"), "lost");
+    }
+}

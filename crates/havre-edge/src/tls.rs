@@ -1,0 +1,203 @@
+//! Certificates: loading, choosing by SNI.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, crypto};
+
+use crate::snapshot::Snapshot;
+use crate::{Certificate, Problem, route};
+
+/// A certificate that could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// The chain.
+    #[error("cannot read a certificate chain from {path}")]
+    Chain {
+        /// The file.
+        path: String,
+        /// Why.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// No certificate in the file.
+    #[error("there is no certificate in {path}")]
+    Empty {
+        /// The file.
+        path: String,
+    },
+    /// The key.
+    #[error("cannot read a private key from {path}")]
+    Key {
+        /// The file.
+        path: String,
+        /// Why.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// The two together.
+    #[error("the key {key} cannot serve the certificate {chain}")]
+    Unusable {
+        /// Chain file.
+        chain: String,
+        /// Key file.
+        key: String,
+        /// Why.
+        source: rustls::Error,
+    },
+}
+
+/// A loaded certificate.
+#[derive(Clone)]
+pub struct LoadedCertificate {
+    /// What was asked for.
+    pub source: Certificate,
+    key: Arc<CertifiedKey>,
+}
+
+impl fmt::Debug for LoadedCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadedCertificate")
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The certificates in use.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateSet {
+    certificates: Vec<LoadedCertificate>,
+}
+
+impl CertificateSet {
+    /// Loads all. One that fails is a problem of its own hosts only; was it loaded before, it is kept.
+    pub fn load(wanted: &[Certificate], before: &Self, problems: &mut Vec<Problem>) -> Self {
+        let mut certificates = Vec::with_capacity(wanted.len());
+        for certificate in wanted {
+            match load_pair(&certificate.chain, &certificate.key) {
+                Ok(key) => certificates.push(LoadedCertificate {
+                    source: certificate.clone(),
+                    key: Arc::new(key),
+                }),
+                Err(error) => {
+                    let old = before
+                        .certificates
+                        .iter()
+                        .find(|old| old.source == *certificate);
+                    let fate = if old.is_some() {
+                        "the one loaded before stays in use"
+                    } else {
+                        "these hosts are not served over HTTPS"
+                    };
+                    problems.push(format!(
+                        "certificate for {}: {}; {fate}",
+                        certificate.hosts.join(", "),
+                        crate::error_chain(&error)
+                    ));
+                    certificates.extend(old.cloned());
+                }
+            }
+        }
+        Self { certificates }
+    }
+
+    /// The certificate for a server name; exact names before wildcards. A client that names none
+    /// (it was given an address) gets the one that covers an address, or the only one there is.
+    pub fn choose(&self, server_name: Option<&str>) -> Option<&LoadedCertificate> {
+        let Some(name) = server_name else {
+            return match self.certificates.as_slice() {
+                [only] => Some(only),
+                several => several
+                    .iter()
+                    .find(|certificate| certificate.covers_an_address()),
+            };
+        };
+        let exact = self
+            .certificates
+            .iter()
+            .find(|certificate| certificate.source.hosts.iter().any(|host| host == name));
+        exact.or_else(|| {
+            self.certificates
+                .iter()
+                .find(|certificate| certificate.covers(name))
+        })
+    }
+}
+
+impl LoadedCertificate {
+    /// Whether it serves `host`.
+    pub fn covers(&self, host: &str) -> bool {
+        self.source
+            .hosts
+            .iter()
+            .any(|pattern| route::host_matches(pattern, host))
+    }
+
+    fn covers_an_address(&self) -> bool {
+        let is_address = |host: &String| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        self.source.hosts.iter().any(is_address)
+    }
+}
+
+fn load_pair(chain: &Path, key: &Path) -> Result<CertifiedKey, CertificateError> {
+    let name = |path: &Path| path.display().to_string();
+    let certificates = CertificateDer::pem_file_iter(chain)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|source| CertificateError::Chain {
+            path: name(chain),
+            source,
+        })?;
+    if certificates.is_empty() {
+        return Err(CertificateError::Empty { path: name(chain) });
+    }
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|source| CertificateError::Key {
+        path: name(key),
+        source,
+    })?;
+    CertifiedKey::from_der(certificates, private, &crypto::ring::default_provider()).map_err(
+        |source| CertificateError::Unusable {
+            chain: name(chain),
+            key: name(key),
+            source,
+        },
+    )
+}
+
+/// Asks the current snapshot at every handshake.
+struct Resolver {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let snapshot = self.snapshot.load();
+        let name = hello.server_name().map(str::to_ascii_lowercase);
+        snapshot
+            .certificates
+            .choose(name.as_deref())
+            .map(|chosen| Arc::clone(&chosen.key))
+    }
+}
+
+/// The configuration of all HTTPS listeners, for the life of the process: tickets outlive pushes.
+pub fn server_config(snapshot: Arc<ArcSwap<Snapshot>>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let provider = Arc::new(crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Resolver { snapshot }));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.ticketer = crypto::ring::Ticketer::new()?;
+    Ok(Arc::new(config))
+}

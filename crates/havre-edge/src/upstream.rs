@@ -1,0 +1,213 @@
+//! Connections to replicas: one pool per thread, so that no connection moves between threads.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+use crate::limits;
+use crate::lock::lock;
+use crate::replica::Upstream;
+use crate::upload::Upload;
+
+/// A connection could not be made; nothing of the request was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// By the operating system.
+    #[error("{}", plain(.0))]
+    Io(io::Error),
+    /// [`limits::CONNECT`].
+    #[error("no answer within {} s", limits::CONNECT.as_secs())]
+    Timeout,
+    /// By hyper.
+    #[error("the connection closed at once")]
+    Handshake(#[source] hyper::Error),
+}
+
+/// Without `(os error 111)`.
+fn plain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        io::ErrorKind::HostUnreachable => "host unreachable".to_owned(),
+        io::ErrorKind::NetworkUnreachable => "network unreachable".to_owned(),
+        io::ErrorKind::TimedOut => "timed out".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// A connection in use by one request.
+#[derive(Debug)]
+pub struct Lease {
+    /// Sends one request.
+    pub sender: SendRequest<Upload>,
+    /// It has served others before: the replica may have closed it just now.
+    pub reused: bool,
+    /// What connecting took, for a new one.
+    pub connect: Option<Duration>,
+    upstream: Arc<Upstream>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: SendRequest<Upload>,
+    since: Instant,
+}
+
+/// Idle connections of one thread, by replica.
+#[derive(Debug, Default)]
+pub struct ConnectionPool {
+    /// By the address of the `Upstream`, which the pool keeps alive in `Shelf`.
+    idle: Mutex<HashMap<usize, Shelf>>,
+    tasks: TaskTracker,
+    filled: Notify,
+}
+
+#[derive(Debug)]
+struct Shelf {
+    upstream: Arc<Upstream>,
+    connections: VecDeque<Idle>,
+}
+
+fn key(upstream: &Arc<Upstream>) -> usize {
+    Arc::as_ptr(upstream).addr()
+}
+
+impl ConnectionPool {
+    /// An idle connection no older than `max_idle`, or a new one.
+    pub async fn lease(
+        &self,
+        upstream: &Arc<Upstream>,
+        max_idle: Duration,
+    ) -> Result<Lease, ConnectError> {
+        if let Some(sender) = self.take_idle(upstream, max_idle) {
+            let upstream = Arc::clone(upstream);
+            return Ok(Lease {
+                sender,
+                reused: true,
+                connect: None,
+                upstream,
+            });
+        }
+        self.connect(upstream).await
+    }
+
+    fn take_idle(
+        &self,
+        upstream: &Arc<Upstream>,
+        max_idle: Duration,
+    ) -> Option<SendRequest<Upload>> {
+        let mut idle = lock(&self.idle);
+        let connections = &mut idle.get_mut(&key(upstream))?.connections;
+        while connections
+            .front()
+            .is_some_and(|oldest| oldest.since.elapsed() >= limits::UPSTREAM_IDLE)
+        {
+            connections.pop_front();
+        }
+        while let Some(newest) = connections.back() {
+            if newest.since.elapsed() >= max_idle {
+                return None;
+            }
+            let taken = connections.pop_back()?;
+            if taken.sender.is_ready() {
+                return Some(taken.sender);
+            }
+        }
+        None
+    }
+
+    /// A new connection.
+    pub async fn connect(&self, upstream: &Arc<Upstream>) -> Result<Lease, ConnectError> {
+        let begin = Instant::now();
+        let connecting =
+            tokio::time::timeout(limits::CONNECT, TcpStream::connect(upstream.address));
+        let stream = connecting
+            .await
+            .map_err(|_| ConnectError::Timeout)?
+            .map_err(ConnectError::Io)?;
+        stream.set_nodelay(true).map_err(ConnectError::Io)?;
+        let (sender, connection) = http1::Builder::new()
+            .max_headers(limits::HEADER_FIELDS)
+            .max_buf_size(limits::HEAD_BYTES)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(ConnectError::Handshake)?;
+        let connection = connection.with_upgrades();
+        // Errors reach the request through `sender`.
+        self.tasks.spawn(async move { drop(connection.await) });
+        let upstream = Arc::clone(upstream);
+        Ok(Lease {
+            sender,
+            reused: false,
+            connect: Some(begin.elapsed()),
+            upstream,
+        })
+    }
+
+    /// Takes a connection back once its answer has been read to the end.
+    pub fn give_back(self: &Arc<Self>, mut lease: Lease) {
+        if lease.sender.is_ready() {
+            self.shelve(lease);
+            return;
+        }
+        if lease.sender.is_closed() || !lease.upstream.is_serving() {
+            return;
+        }
+        let pool = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let ready = tokio::time::timeout(limits::DRAIN_TIME, lease.sender.ready()).await;
+            if matches!(ready, Ok(Ok(()))) {
+                pool.shelve(lease);
+            }
+        });
+    }
+
+    fn shelve(&self, lease: Lease) {
+        let mut idle = lock(&self.idle);
+        // Read under the lock: `purge` runs after the mark is changed and waits for this lock.
+        if !lease.upstream.is_serving() {
+            return;
+        }
+        let shelf = idle.entry(key(&lease.upstream)).or_insert_with(|| Shelf {
+            upstream: Arc::clone(&lease.upstream),
+            connections: VecDeque::new(),
+        });
+        if shelf.connections.len() >= limits::UPSTREAM_IDLE_PER_REPLICA {
+            shelf.connections.pop_front();
+        }
+        shelf.connections.push_back(Idle {
+            sender: lease.sender,
+            since: Instant::now(),
+        });
+        self.filled.notify_one();
+    }
+
+    /// Closes connections in time, as long as there are any. Never ends.
+    pub async fn tend(&self) {
+        loop {
+            self.filled.notified().await;
+            while self.purge() {
+                tokio::time::sleep(limits::UPSTREAM_IDLE / 4).await;
+            }
+        }
+    }
+
+    /// Drops what has been idle too long, and everything of replicas that take no more requests.
+    /// Returns whether anything is left.
+    pub fn purge(&self) -> bool {
+        let mut idle = lock(&self.idle);
+        idle.retain(|_, shelf| {
+            shelf.connections.retain(|connection| {
+                connection.since.elapsed() < limits::UPSTREAM_IDLE && connection.sender.is_ready()
+            });
+            shelf.upstream.is_serving() && !shelf.connections.is_empty()
+        });
+        !idle.is_empty()
+    }
+}

@@ -1,0 +1,263 @@
+//! Origins: small strict HTTP/1 servers, a thread per connection.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A server that ends with the test.
+pub struct Origin {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Connections accepted so far.
+    pub connections: Arc<AtomicUsize>,
+    /// Heads received so far.
+    pub heads: Arc<Mutex<Vec<String>>>,
+    stop: Arc<AtomicBool>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+/// A request as it arrived.
+pub struct Request {
+    /// First line and headers.
+    pub head: String,
+    /// Method.
+    pub method: String,
+    /// Target.
+    pub target: String,
+}
+
+impl Request {
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+/// The server's side of a connection.
+pub struct Peer {
+    reader: BufReader<TcpStream>,
+    /// For raw answers.
+    pub writer: TcpStream,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Peer {
+    /// Reads a head; None at the end of the connection.
+    pub fn request(&mut self) -> io::Result<Option<Request>> {
+        let mut head = String::new();
+        loop {
+            let mut line = String::new();
+            if self.reader.read_line(&mut line)? == 0 {
+                return Ok(None);
+            }
+            if line == "\r\n" {
+                break;
+            }
+            head.push_str(line.trim_end());
+            head.push('\n');
+        }
+        self.heads.lock().expect("heads").push(head.clone());
+        let mut words = head.split([' ', '\n']);
+        let method = words.next().unwrap_or_default().to_owned();
+        let target = words.next().unwrap_or_default().to_owned();
+        Ok(Some(Request {
+            head,
+            method,
+            target,
+        }))
+    }
+
+    /// Reads the request's body, giving each piece to `piece`.
+    pub fn body(&mut self, request: &Request, mut piece: impl FnMut(&[u8])) -> io::Result<()> {
+        if let Some(length) = request.header("content-length") {
+            let mut left: usize = length.parse().map_err(io::Error::other)?;
+            let mut space = vec![0; 64 * 1024];
+            while left > 0 {
+                let most = left.min(space.len());
+                let count = self.reader.read(&mut space[..most])?;
+                if count == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                piece(&space[..count]);
+                left -= count;
+            }
+        } else if request.header("transfer-encoding").is_some() {
+            loop {
+                let mut line = String::new();
+                self.reader.read_line(&mut line)?;
+                let length = usize::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
+                let mut chunk = vec![0; length + 2];
+                self.reader.read_exact(&mut chunk)?;
+                if length == 0 {
+                    break;
+                }
+                piece(&chunk[..length]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends an answer with a length.
+    pub fn reply(&mut self, status: &str, headers: &str, body: &[u8]) -> io::Result<()> {
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\n{headers}\r\n",
+            body.len()
+        );
+        self.writer.write_all(&[head.as_bytes(), body].concat())
+    }
+
+    /// Sends bytes as they are.
+    pub fn raw(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.writer.write_all(bytes.as_ref())
+    }
+
+    /// Reads what there is, up to the buffer's size.
+    pub fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(space)
+    }
+}
+
+impl Origin {
+    /// A server whose connections are handled by `handler`, one request at a time while it says true.
+    pub fn start<H>(handler: H) -> Self
+    where
+        H: Fn(&mut Peer, Request) -> io::Result<bool> + Send + Sync + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::on(listener, handler)
+    }
+
+    /// The same on a given port.
+    pub fn on<H>(listener: TcpListener, handler: H) -> Self
+    where
+        H: Fn(&mut Peer, Request) -> io::Result<bool> + Send + Sync + 'static,
+    {
+        let address = listener.local_addr().expect("an address");
+        let origin = Self {
+            address,
+            connections: Arc::default(),
+            heads: Arc::default(),
+            stop: Arc::default(),
+            open: Arc::default(),
+        };
+        let (connections, heads) = (Arc::clone(&origin.connections), Arc::clone(&origin.heads));
+        let (stop, open) = (Arc::clone(&origin.stop), Arc::clone(&origin.open));
+        let handler = Arc::new(handler);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stop.load(Ordering::SeqCst) {
+                    break;
+                }
+                let Ok(stream) = stream else { continue };
+                connections.fetch_add(1, Ordering::SeqCst);
+                open.lock()
+                    .expect("open")
+                    .push(stream.try_clone().expect("a clone"));
+                let (handler, heads) = (Arc::clone(&handler), Arc::clone(&heads));
+                std::thread::spawn(move || serve(stream, heads, handler.as_ref()));
+            }
+        });
+        origin
+    }
+
+    /// The usual one, which says `name` and does what the path asks for.
+    pub fn usual(name: &'static str) -> Self {
+        Self::start(move |peer, request| usual(name, peer, &request))
+    }
+
+    /// Heads received so far.
+    pub fn heads(&self) -> Vec<String> {
+        self.heads.lock().expect("heads").clone()
+    }
+
+    /// Connections accepted so far.
+    pub fn accepted(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// As SIGKILL does: nothing listens, open connections break.
+    pub fn kill(&self) {
+        if self.stop.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        // Wakes the accepting thread, which then drops the listener.
+        drop(TcpStream::connect(self.address));
+        for stream in self.open.lock().expect("open").drain(..) {
+            drop(stream.shutdown(std::net::Shutdown::Both));
+        }
+        crate::edge::wait_for("the port to be free", Duration::from_secs(5), || {
+            TcpStream::connect(self.address).is_err().then_some(())
+        });
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn serve<H>(stream: TcpStream, heads: Arc<Mutex<Vec<String>>>, handler: &H)
+where
+    H: Fn(&mut Peer, Request) -> io::Result<bool>,
+{
+    stream.set_nodelay(true).expect("no delay");
+    let reader = BufReader::new(stream.try_clone().expect("a clone"));
+    let mut peer = Peer {
+        reader,
+        writer: stream,
+        heads,
+    };
+    while let Ok(Some(request)) = peer.request() {
+        if !matches!(handler(&mut peer, request), Ok(true)) {
+            break;
+        }
+    }
+    drop(peer.writer.shutdown(std::net::Shutdown::Both));
+}
+
+fn usual(name: &str, peer: &mut Peer, request: &Request) -> io::Result<bool> {
+    let mut received = 0;
+    peer.body(request, |piece| received += piece.len())?;
+    let path = request.target.split('?').next().unwrap_or_default();
+    match path {
+        "/events" => {
+            peer.raw("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n")?;
+            peer.raw("Transfer-Encoding: chunked\r\n\r\n")?;
+            let mut number = 0;
+            while number < 1000 {
+                let event = format!("data: {number}\n\n");
+                peer.raw(format!("{:x}\r\n{event}\r\n", event.len()))?;
+                std::thread::sleep(Duration::from_millis(50));
+                number += 1;
+            }
+            peer.raw("0\r\n\r\n")?;
+        }
+        "/slow" => {
+            std::thread::sleep(Duration::from_millis(500));
+            peer.reply("200 OK", "", format!("{name} slow").as_bytes())?;
+        }
+        "/fail" => peer.reply("500 Internal Server Error", "", b"failed")?,
+        "/upload" => peer.reply("200 OK", "", format!("{received}").as_bytes())?,
+        "/head" => peer.reply("200 OK", "", request.head.as_bytes())?,
+        "/ws" => {
+            peer.raw("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n")?;
+            peer.raw("Upgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n")?;
+            let mut space = [0; 4096];
+            loop {
+                let count = peer.read(&mut space)?;
+                if count == 0 {
+                    return Ok(false);
+                }
+                peer.raw(&space[..count])?;
+            }
+        }
+        _ => peer.reply("200 OK", "", name.as_bytes())?,
+    }
+    Ok(true)
+}
