@@ -8,7 +8,7 @@
 //! Nothing here touches the network or a container; the only input are the project's own files.
 //! Every error carries the place in the user's file that caused it, and all are found in one go.
 //!
-//! - [`load`] is the way in; [`LoadOptions`] says what to load.
+//! - [`load`] is the way in; [`LoadOptions`] says what to load; [`identify`] finds only names.
 //! - [`keys`] says what becomes of every key of the specification.
 //! - [`routes`] is the rule that finds front end and back end where nobody named them.
 
@@ -35,5 +35,5 @@ mod words;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Location, Severity};
-pub use load::{LoadFailure, LoadOptions, Loaded, load};
+pub use load::{LoadFailure, LoadOptions, Loaded, identify, load};
 pub use project::*;

@@ -74,6 +74,18 @@ pub struct LoadFailure {
     pub warnings: Vec<Diagnostic>,
 }
 
+impl LoadFailure {
+    fn new(mut errors: Vec<Diagnostic>, warnings: Vec<Diagnostic>) -> Self {
+        if errors.is_empty() {
+            // Every stage that gives up says why; this is the net under that rule.
+            let mut report = Report::new(PathBuf::new());
+            report.error("compose/failed", None, "the project cannot be loaded");
+            errors = report.finish().0;
+        }
+        Self { errors, warnings }
+    }
+}
+
 impl std::error::Error for LoadFailure {}
 
 impl fmt::Display for LoadFailure {
@@ -91,29 +103,25 @@ impl fmt::Display for LoadFailure {
 
 /// Reads, merges and validates a project's files.
 pub fn load(options: &LoadOptions) -> Result<Loaded, LoadFailure> {
-    let (directory, single) = project_folder(&options.directory);
-    let mut report = Report::new(directory.clone());
-    let project = Loader {
-        options,
-        directory,
-        single,
-        report: &mut report,
-        files: Files::default(),
-    }
-    .load();
+    let mut report = Report::new(PathBuf::new());
+    let project = Loader::new(options, &mut report).load();
     let failed = report.has_errors();
-    let (mut errors, warnings) = report.finish();
+    let (errors, warnings) = report.finish();
     match project {
         Some(project) if !failed => Ok(Loaded { project, warnings }),
-        _ => {
-            if errors.is_empty() {
-                // Every stage that gives up says why; this is the net under that rule.
-                let mut report = Report::new(PathBuf::new());
-                report.error("compose/failed", None, "the project cannot be loaded");
-                errors = report.finish().0;
-            }
-            Err(LoadFailure { errors, warnings })
-        }
+        _ => Err(LoadFailure::new(errors, warnings)),
+    }
+}
+
+/// The names alone of a project and its environment: also where a variable is unset or the rest
+/// of the files cannot be run, so that what runs already can be looked at and stopped.
+pub fn identify(options: &LoadOptions) -> Result<(ProjectName, EnvironmentName), LoadFailure> {
+    let mut report = Report::new(PathBuf::new());
+    let found = Loader::new(options, &mut report).find();
+    let (errors, warnings) = report.finish();
+    match found {
+        Some(found) => Ok((found.name, found.environment)),
+        None => Err(LoadFailure::new(errors, warnings)),
     }
 }
 
@@ -137,13 +145,34 @@ struct Loader<'o> {
     files: Files,
 }
 
-impl Loader<'_> {
-    fn load(mut self) -> Option<Project> {
+/// What is known before the compose files are read in earnest.
+struct Found {
+    name: ProjectName,
+    environment: EnvironmentName,
+    settings: Settings,
+    variables: Variables,
+    paths: Vec<(PathBuf, Option<Span>)>,
+    folder: PathBuf,
+}
+
+impl<'o> Loader<'o> {
+    fn new(options: &'o LoadOptions, report: &'o mut Report) -> Self {
+        let (directory, single) = project_folder(&options.directory);
+        *report = Report::new(directory.clone());
+        Self {
+            options,
+            directory,
+            single,
+            report,
+            files: Files::default(),
+        }
+    }
+
+    fn find(&mut self) -> Option<Found> {
         let environment = self.environment()?;
-        let home = self.options.variables.get("HOME").map(PathBuf::from);
         let settings = settings::read(
             &self.directory,
-            home.clone(),
+            self.home(),
             &environment,
             &mut self.files,
             self.report,
@@ -159,6 +188,30 @@ impl Loader<'_> {
         self.read_env_files(&folder, &settings, &mut variables)?;
         let (name, name_place) = self.project_name(&paths, &folder, &settings, &variables)?;
         let name = checked_name(name, name_place, self.report)?;
+        Some(Found {
+            name,
+            environment,
+            settings,
+            variables,
+            paths,
+            folder,
+        })
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        self.options.variables.get("HOME").map(PathBuf::from)
+    }
+
+    fn load(mut self) -> Option<Project> {
+        let home = self.home();
+        let Found {
+            name,
+            environment,
+            settings,
+            mut variables,
+            paths,
+            folder,
+        } = self.find()?;
         variables
             .files
             .insert("COMPOSE_PROJECT_NAME".into(), name.as_str().to_owned());

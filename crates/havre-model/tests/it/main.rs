@@ -1,3 +1,4 @@
 //! The crate from outside: files in, a project or errors out.
 
 mod cases;
+mod identify;
