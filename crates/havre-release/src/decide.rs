@@ -103,6 +103,7 @@ pub fn decide(
     };
     let settled = pass.actions.is_empty()
         && next == *desired
+        && next.rollout.is_none()
         && observed.replicas.iter().all(|r| settles(&r.state));
     let Pass {
         actions,
@@ -195,11 +196,31 @@ impl<'a> Pass<'a> {
                 all_up &= self.prepare_service(number, release, name, &rollout);
             }
         }
+        self.clear_abandoned(rollout.from, release);
         if all_up {
             rollout.phase = Phase::Shifted { at: self.now };
         }
         next.rollout = Some(rollout);
         next
+    }
+
+    /// Ends replicas of neither release: an earlier rollout was given up for this one.
+    fn clear_abandoned(&mut self, from: Option<u64>, to: &Release) {
+        let old = self.release(from).map(|(_, release)| release);
+        let number = self.desired.rollout.as_ref().map(|rollout| rollout.to);
+        let observed = self.observed;
+        for replica in &observed.replicas {
+            let kept = match &replica.role {
+                Role::Replica { .. } => {
+                    self.has_place(to, replica)
+                        || old.is_some_and(|old| self.has_place(old, replica))
+                }
+                Role::Job { release, .. } => Some(*release) == number,
+            };
+            if !kept {
+                self.retire(replica);
+            }
+        }
     }
 
     /// Returns whether the service is ready for traffic.
@@ -212,7 +233,7 @@ impl<'a> Pass<'a> {
     ) -> bool {
         let service = &release.services[name];
         let digest = service.digest();
-        if self.old_digest(name).as_ref() != Some(&digest) {
+        if self.old_digest(name) != Some(digest) {
             if !self.dependencies_hold(release, name, Jobs::Now(rollout)) {
                 return false;
             }
@@ -226,7 +247,7 @@ impl<'a> Pass<'a> {
                     return false;
                 }
             }
-            if service.strategy().0 == Strategy::StopFirst && self.end_others(name, &digest) {
+            if service.strategy().0 == Strategy::StopFirst && self.end_others(name, digest) {
                 return false;
             }
         }
@@ -265,7 +286,7 @@ impl<'a> Pass<'a> {
                 }
                 let service = &release.services[name];
                 let exclusive = service.strategy().0 == Strategy::StopFirst;
-                if exclusive && self.end_others(name, &service.digest()) {
+                if exclusive && self.end_others(name, service.digest()) {
                     continue;
                 }
                 self.keep_up(number, release, name, Jobs::Past);
@@ -320,13 +341,13 @@ impl<'a> Pass<'a> {
         let digest = service.digest();
         let mut may_start = None;
         for slot in 0..self.desired.replicas(name, service.service.replicas) {
-            match self.in_slot(name, &digest, slot) {
+            match self.in_slot(name, digest, slot) {
                 Some(replica) => self.mend(replica, service),
                 None => {
                     let may = *may_start
                         .get_or_insert_with(|| self.dependencies_hold(release, name, jobs));
                     if may {
-                        let id = replica_id(self.environment, name, &digest, slot);
+                        let id = replica_id(self.environment, name, digest, slot);
                         let (service, digest) = (name.clone(), digest.clone());
                         self.actions.push(Action::Start {
                             id,
@@ -375,17 +396,7 @@ impl<'a> Pass<'a> {
             }
             any = true;
             self.leaving.insert(replica.id.clone());
-            if !replica.state.is_live() {
-                self.actions.push(Action::Remove {
-                    id: replica.id.clone(),
-                });
-            } else if !matches!(replica.state, ReplicaState::Stopping)
-                && self.is_drained(&replica.id)
-            {
-                self.actions.push(Action::Stop {
-                    id: replica.id.clone(),
-                });
-            }
+            self.retire(replica);
         }
         any
     }
@@ -399,17 +410,22 @@ impl<'a> Pass<'a> {
                 continue;
             }
             left += 1;
-            let id = &replica.id;
-            if self.actions.iter().any(|action| action.id() == id) {
-                continue;
-            }
-            if !replica.state.is_live() {
-                self.actions.push(Action::Remove { id: id.clone() });
-            } else if !matches!(replica.state, ReplicaState::Stopping) && self.is_drained(id) {
-                self.actions.push(Action::Stop { id: id.clone() });
-            }
+            self.retire(replica);
         }
         left
+    }
+
+    /// The next step towards a replica's end, unless one is decided already.
+    fn retire(&mut self, replica: &Replica) {
+        let id = &replica.id;
+        if self.actions.iter().any(|action| action.id() == id) {
+            return;
+        }
+        if !replica.state.is_live() {
+            self.actions.push(Action::Remove { id: id.clone() });
+        } else if !matches!(replica.state, ReplicaState::Stopping) && self.is_drained(id) {
+            self.actions.push(Action::Stop { id: id.clone() });
+        }
     }
 
     fn has_place(&self, release: &Release, replica: &Replica) -> bool {
@@ -420,7 +436,7 @@ impl<'a> Pass<'a> {
             .services
             .get(&replica.service)
             .is_some_and(|service| {
-                service.digest() == *digest
+                service.digest() == digest
                     && *slot
                         < self
                             .desired
@@ -504,8 +520,8 @@ impl<'a> Pass<'a> {
                 Role::Job { .. } => return None,
                 Role::Replica { digest, .. } => {
                     let service = release.services.get(&replica.service)?;
-                    let fresh = service.digest() == *digest
-                        && self.old_digest(&replica.service).as_ref() != Some(digest);
+                    let fresh = service.digest() == digest
+                        && self.old_digest(&replica.service) != Some(digest);
                     if !fresh {
                         return None;
                     }
@@ -570,7 +586,7 @@ impl<'a> Pass<'a> {
         };
         let digest = service.digest();
         (0..self.desired.replicas(name, service.service.replicas)).all(|slot| {
-            self.in_slot(name, &digest, slot).is_some_and(|replica| {
+            self.in_slot(name, digest, slot).is_some_and(|replica| {
                 matches!(replica.state, ReplicaState::Ready) || has_completed(replica, service)
             })
         })
@@ -615,12 +631,12 @@ impl<'a> Pass<'a> {
         self.desired.replicas(name, service.service.replicas) == 0
             || self.observed.replicas.iter().any(|replica| {
                 &replica.service == name
-                    && matches!(&replica.role, Role::Replica { digest: d, .. } if *d == digest)
+                    && matches!(&replica.role, Role::Replica { digest: d, .. } if d == digest)
                     && (replica.state.is_live() || has_completed(replica, service))
             })
     }
 
-    fn old_digest(&self, name: &ServiceName) -> Option<ServiceDigest> {
+    fn old_digest(&self, name: &ServiceName) -> Option<&'a ServiceDigest> {
         let from = self.desired.rollout.as_ref()?.from;
         Some(self.release(from)?.1.services.get(name)?.digest())
     }

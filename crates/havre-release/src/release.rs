@@ -38,8 +38,10 @@ pub struct ServiceRelease {
     /// Content digests of the secrets and configs it is granted, by target.
     pub files: BTreeMap<String, String>,
     /// Raised to replace all replicas without another change.
-    #[serde(default)]
-    pub restart: u64,
+    restart: u64,
+    /// Kept, not computed again: another version of Havre may compute another one, and its
+    /// replicas must not be replaced for that.
+    digest: ServiceDigest,
 }
 
 /// Digest of all that, when changed, takes new replicas: 16 hex digits.
@@ -90,13 +92,12 @@ impl Release {
             .services
             .iter()
             .map(|(name, service)| {
-                let release = ServiceRelease {
-                    image: images.get(name).cloned().unwrap_or_default(),
-                    service: service.clone(),
-                    files: files.get(name).cloned().unwrap_or_default(),
-                    restart: 0,
-                };
-                (name.clone(), release)
+                let image = images.get(name).cloned().unwrap_or_default();
+                let files = files.get(name).cloned().unwrap_or_default();
+                (
+                    name.clone(),
+                    ServiceRelease::new(image, service.clone(), files),
+                )
             })
             .collect();
         Self {
@@ -138,24 +139,33 @@ impl Release {
 }
 
 impl ServiceRelease {
+    /// A service that runs `image` with these file contents.
+    pub fn new(image: String, service: Service, files: BTreeMap<String, String>) -> Self {
+        let digest = digest(&image, &service, &files, 0);
+        Self {
+            image,
+            service,
+            files,
+            restart: 0,
+            digest,
+        }
+    }
+
     /// The digest that tells replicas of this configuration from others. What takes effect
     /// without new replicas (their number, order of updates, dependencies, routes) is not in it.
-    pub fn digest(&self) -> ServiceDigest {
-        let mut service = self.service.clone();
-        service.replicas = 0;
-        service.update = Default::default();
-        service.depends_on.clear();
-        service.build = None;
-        service.image = None;
-        let key = (&self.image, &service, &self.files, self.restart);
-        // Serialising these types cannot fail: no map has a key that is not a string.
-        let json = serde_json::to_vec(&key).unwrap_or_default();
-        let mut hex = String::with_capacity(16);
-        for byte in &Sha256::digest(&json)[..8] {
-            // Writing to a String cannot fail.
-            write!(hex, "{byte:02x}").ok();
-        }
-        ServiceDigest(hex)
+    pub fn digest(&self) -> &ServiceDigest {
+        &self.digest
+    }
+
+    /// How often replicas were replaced without another change.
+    pub fn restarts(&self) -> u64 {
+        self.restart
+    }
+
+    /// Sets how often that was.
+    pub fn set_restarts(&mut self, restarts: u64) {
+        self.restart = restarts;
+        self.digest = digest(&self.image, &self.service, &self.files, restarts);
     }
 
     /// How replicas of this service are replaced, and the rule that says so.
@@ -185,4 +195,26 @@ impl ServiceRelease {
             Some(_) | None => (Strategy::StartFirst, StrategyReason::Default),
         }
     }
+}
+
+fn digest(
+    image: &str,
+    service: &Service,
+    files: &BTreeMap<String, String>,
+    restart: u64,
+) -> ServiceDigest {
+    let mut service = service.clone();
+    service.replicas = 0;
+    service.update = Default::default();
+    service.depends_on.clear();
+    service.build = None;
+    service.image = None;
+    // Serialising these types cannot fail: no map has a key that is not a string.
+    let json = serde_json::to_vec(&(image, &service, files, restart)).unwrap_or_default();
+    let mut hex = String::with_capacity(16);
+    for byte in &Sha256::digest(&json)[..8] {
+        // Writing to a String cannot fail.
+        write!(hex, "{byte:02x}").ok();
+    }
+    ServiceDigest(hex)
 }

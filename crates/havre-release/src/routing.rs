@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use havre_model::ServiceName;
 
-use crate::{Desired, Observed, Phase, Release, Replica, ReplicaId, ReplicaState, Role};
+use crate::{Desired, Intent, Observed, Phase, Release, Replica, ReplicaId, ReplicaState, Role};
 
 /// Who answers in an environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,10 +58,13 @@ pub fn routing(
                 .iter()
                 .filter(|replica| &replica.service == name && !leaving.contains(&replica.id))
                 .filter(|replica| {
-                    matches!(&replica.role, Role::Replica { digest: d, slot } if *d == digest && *slot < wanted)
+                    matches!(&replica.role, Role::Replica { digest: d, slot } if d == digest && *slot < wanted)
                 })
                 .collect();
             *entry = answer(&candidates);
+            if desired.intent != Intent::Run {
+                entry.serving.clear();
+            }
         }
     }
     Routing { services }

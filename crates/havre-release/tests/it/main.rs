@@ -1,0 +1,4 @@
+//! The planner, driven through a simulated machine.
+
+mod rollouts;
+mod world;

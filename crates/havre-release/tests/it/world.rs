@@ -1,0 +1,472 @@
+//! A strict fake of a machine with an edge: replicas go through their states as a script says, and
+//! what no real machine would allow is a panic.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
+
+use havre_model::{
+    Condition, Dependency, EnvironmentName, Logging, Mount, Project, ProjectName, PullPolicy,
+    Resources, RestartPolicy, Route, Service, ServiceName, Tls, UpdateConfig, VolumeName,
+};
+use havre_release::{
+    Action, Desired, EdgeView, ExitInfo, Intent, Observed, Phase, Policy, Release, Replica,
+    ReplicaId, ReplicaState, Role, Rollout, Routing, decide, routing,
+};
+
+/// Environment of all tests.
+const ENVIRONMENT: &str = "shop.production";
+
+/// What a service of a test looks like.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    pub name: &'static str,
+    pub image: u8,
+    pub replicas: u32,
+    pub needs: Vec<(&'static str, Condition)>,
+    pub exclusive: bool,
+    pub routed: bool,
+    pub hooks: u32,
+}
+
+impl Shape {
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            image: 1,
+            replicas: 1,
+            needs: Vec::new(),
+            exclusive: false,
+            routed: false,
+            hooks: 0,
+        }
+    }
+
+    fn service(&self) -> Service {
+        let volume = Mount::Volume {
+            name: VolumeName::new("data"),
+            target: "/data".into(),
+            read_only: false,
+            nocopy: false,
+        };
+        let hook = havre_model::Hook {
+            command: vec!["migrate".into()],
+            user: None,
+            working_dir: None,
+            environment: BTreeMap::new(),
+        };
+        Service {
+            image: Some(self.name.into()),
+            build: None,
+            pull_policy: PullPolicy::Missing,
+            entrypoint: None,
+            command: None,
+            environment: BTreeMap::new(),
+            expose: Vec::new(),
+            ports: Vec::new(),
+            mounts: if self.exclusive {
+                vec![volume]
+            } else {
+                Vec::new()
+            },
+            networks: BTreeMap::new(),
+            depends_on: self
+                .needs
+                .iter()
+                .map(|(name, condition)| {
+                    let edge = Dependency {
+                        condition: *condition,
+                        required: true,
+                        restart: false,
+                    };
+                    (ServiceName::new(*name), edge)
+                })
+                .collect(),
+            healthcheck: None,
+            restart: RestartPolicy::Always,
+            secrets: Vec::new(),
+            configs: Vec::new(),
+            replicas: self.replicas,
+            resources: Resources::default(),
+            update: UpdateConfig::default(),
+            stop_signal: None,
+            stop_grace_period: Duration::from_secs(10),
+            init: false,
+            user: None,
+            group_add: Vec::new(),
+            working_dir: None,
+            hostname: None,
+            cap_add: Vec::new(),
+            cap_drop: Vec::new(),
+            no_new_privileges: false,
+            seccomp_unconfined: false,
+            ulimits: BTreeMap::new(),
+            sysctls: BTreeMap::new(),
+            shm_size_bytes: None,
+            read_only: false,
+            extra_hosts: BTreeMap::new(),
+            tty: false,
+            stdin_open: false,
+            logging: Logging::default(),
+            labels: BTreeMap::new(),
+            pre_start: vec![hook; self.hooks as usize],
+            post_start: Vec::new(),
+            pre_stop: Vec::new(),
+        }
+    }
+}
+
+/// A release of these services.
+pub fn release(shapes: &[Shape]) -> Release {
+    let project = Project {
+        name: ProjectName::new("shop"),
+        environment: EnvironmentName::new("production"),
+        directory: "/shop".into(),
+        services: shapes
+            .iter()
+            .map(|s| (ServiceName::new(s.name), s.service()))
+            .collect(),
+        networks: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        configs: BTreeMap::new(),
+        hosts: vec!["shop.localhost".into()],
+        tls: Tls::LocalCa,
+        routes: shapes
+            .iter()
+            .filter(|shape| shape.routed)
+            .map(|shape| Route {
+                host: None,
+                path: format!("/{}", shape.name),
+                service: ServiceName::new(shape.name),
+                port: 80,
+                strip_prefix: false,
+                inferred: false,
+            })
+            .collect(),
+    };
+    let images = shapes
+        .iter()
+        .map(|s| {
+            (
+                ServiceName::new(s.name),
+                format!("sha256:{}-{}", s.name, s.image),
+            )
+        })
+        .collect();
+    Release::new(&project, &images, &BTreeMap::new())
+}
+
+/// What becomes of a new process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Ready (or, for a job, done) after this many looks.
+    Fine(u8),
+    /// Its probe fails after this many looks.
+    Unhealthy(u8),
+    /// It keeps ending.
+    CrashLoop,
+    /// It cannot be started.
+    CannotStart,
+    /// Neither ready nor dead, for ever.
+    Hangs,
+}
+
+/// The machine.
+pub struct World {
+    pub desired: Desired,
+    pub releases: BTreeMap<u64, Release>,
+    pub replicas: BTreeMap<ReplicaId, Replica>,
+    pub serving: BTreeSet<ReplicaId>,
+    in_flight: BTreeMap<ReplicaId, u64>,
+    unrouted_since: BTreeMap<ReplicaId, SystemTime>,
+    named: BTreeSet<ReplicaId>,
+    looks: BTreeMap<ReplicaId, u8>,
+    fates: BTreeMap<ReplicaId, Fate>,
+    /// What becomes of replicas and jobs of a release other than the first.
+    pub fate_of_new: Fate,
+    pub now: SystemTime,
+    pub policy: Policy,
+    pub history: Vec<String>,
+}
+
+impl World {
+    /// An empty machine.
+    pub fn new() -> Self {
+        Self {
+            desired: Desired::default(),
+            releases: BTreeMap::new(),
+            replicas: BTreeMap::new(),
+            serving: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
+            unrouted_since: BTreeMap::new(),
+            named: BTreeSet::new(),
+            looks: BTreeMap::new(),
+            fates: BTreeMap::new(),
+            fate_of_new: Fate::Fine(1),
+            now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
+            policy: Policy {
+                ready_deadline: Duration::from_secs(30),
+                rollout_deadline: Duration::from_secs(90),
+                ..Policy::default()
+            },
+            history: Vec::new(),
+        }
+    }
+
+    /// Asks for a move to `release`.
+    pub fn roll_out(&mut self, number: u64, release: Release) {
+        let from = match &self.desired.rollout {
+            Some(Rollout {
+                to,
+                phase: Phase::Shifted { .. },
+                ..
+            }) => Some(*to),
+            Some(rollout) => rollout.from,
+            None => self.desired.current,
+        };
+        self.releases.insert(number, release);
+        self.desired.rollout = Some(Rollout {
+            from,
+            to: number,
+            started_at: self.now,
+            phase: Phase::Preparing,
+            jobs_done: BTreeSet::new(),
+        });
+    }
+
+    /// Runs rounds until nothing moves; panics after `rounds`.
+    pub fn settle(&mut self, rounds: usize, mut check: impl FnMut(&World)) {
+        for _ in 0..rounds {
+            let quiet = self.round();
+            check(self);
+            if quiet {
+                return;
+            }
+        }
+        panic!("nothing settled:\n{}", self.history.join("\n"));
+    }
+
+    /// One round of the real loop: decide, persist, route, act; then the machine lives on.
+    /// Returns whether all is settled.
+    pub fn round(&mut self) -> bool {
+        let observed = self.observe();
+        let decision = decide(
+            ENVIRONMENT,
+            &self.desired,
+            &self.releases,
+            &observed,
+            &self.policy,
+            self.now,
+        );
+        if decision.desired != self.desired {
+            self.history
+                .push(format!("desired: {:?}", decision.desired.rollout));
+            self.desired = decision.desired;
+        }
+        let routing = routing(&self.desired, &self.releases, &observed, &decision.leaving);
+        self.apply_routing(&routing);
+        let observed = self.observe();
+        let decision = decide(
+            ENVIRONMENT,
+            &self.desired,
+            &self.releases,
+            &observed,
+            &self.policy,
+            self.now,
+        );
+        if decision.desired == self.desired {
+            for action in &decision.actions {
+                self.history.push(format!("{action:?}"));
+                self.act(action);
+            }
+        }
+        let settled = decision.settled && decision.desired == self.desired;
+        self.live();
+        settled
+    }
+
+    fn observe(&self) -> Observed {
+        Observed {
+            replicas: self.replicas.values().cloned().collect(),
+            edge: Some(EdgeView {
+                serving: self.serving.clone(),
+                in_flight: self.in_flight.clone(),
+            }),
+            unrouted_since: self.unrouted_since.clone(),
+        }
+    }
+
+    fn apply_routing(&mut self, routing: &Routing) {
+        self.serving = routing
+            .services
+            .values()
+            .flat_map(|s| s.serving.iter().cloned())
+            .collect();
+        let named: BTreeSet<ReplicaId> = routing
+            .services
+            .values()
+            .flat_map(|s| s.named.iter().cloned())
+            .collect();
+        for id in self.named.difference(&named) {
+            self.unrouted_since.entry(id.clone()).or_insert(self.now);
+        }
+        self.unrouted_since
+            .retain(|id, _| !named.contains(id) && self.replicas.contains_key(id));
+        for id in &self.serving {
+            self.in_flight.insert(id.clone(), 3);
+        }
+        self.named = named;
+    }
+
+    fn act(&mut self, action: &Action) {
+        match action {
+            Action::Start {
+                id,
+                service,
+                digest,
+                slot,
+                release,
+            } => {
+                let role = Role::Replica {
+                    digest: digest.clone(),
+                    slot: *slot,
+                };
+                self.start(id, service, role, *release);
+            }
+            Action::RunJob { id, job, release } => {
+                let role = Role::Job {
+                    job: job.clone(),
+                    release: *release,
+                };
+                self.start(id, &job.service, role, *release);
+            }
+            Action::Stop { id } => {
+                assert!(
+                    !self.serving.contains(id),
+                    "{id} is stopped while it serves"
+                );
+                let replica = self.replicas.get_mut(id).expect("what is stopped exists");
+                assert!(replica.state.is_live(), "{id} is stopped but dead");
+                replica.state = ReplicaState::Stopping;
+            }
+            Action::Remove { id } => {
+                let replica = self.replicas.remove(id).expect("what is removed exists");
+                assert!(!replica.state.is_live(), "{id} is removed alive");
+                self.looks.remove(id);
+                self.in_flight.remove(id);
+            }
+        }
+    }
+
+    fn start(&mut self, id: &ReplicaId, service: &ServiceName, role: Role, release: u64) {
+        assert!(!self.replicas.contains_key(id), "{id} is started twice");
+        let fate = if release == 1 {
+            Fate::Fine(1)
+        } else {
+            self.fate_of_new
+        };
+        self.fates.insert(id.clone(), fate);
+        let state = match fate {
+            Fate::CannotStart => ReplicaState::CannotStart {
+                reason: "no such file".into(),
+                since: Some(self.now),
+            },
+            Fate::Fine(_) | Fate::Unhealthy(_) | Fate::CrashLoop | Fate::Hangs => {
+                ReplicaState::Starting { since: self.now }
+            }
+        };
+        let replica = Replica {
+            id: id.clone(),
+            service: service.clone(),
+            role,
+            state,
+        };
+        self.replicas.insert(id.clone(), replica);
+    }
+
+    /// Time passes, processes go on, requests end.
+    fn live(&mut self) {
+        self.now += Duration::from_millis(700);
+        for (id, count) in &mut self.in_flight {
+            if !self.serving.contains(id) {
+                *count = count.saturating_sub(1);
+            }
+        }
+        for replica in self.replicas.values_mut() {
+            let looks = self.looks.entry(replica.id.clone()).or_default();
+            *looks = looks.saturating_add(1);
+            let fate = self
+                .fates
+                .get(&replica.id)
+                .copied()
+                .unwrap_or(Fate::Fine(1));
+            replica.state = next_state(replica, fate, *looks);
+        }
+    }
+
+    /// Whether an environment that runs `number` has exactly its replicas, all ready.
+    pub fn runs_exactly(&self, number: u64) -> bool {
+        let release = &self.releases[&number];
+        let wanted: u32 = release
+            .lasting()
+            .map(|(_, service)| service.service.replicas)
+            .sum();
+        self.desired.current == Some(number)
+            && self.desired.rollout.is_none()
+            && self.desired.intent == Intent::Run
+            && self.replicas.len() == wanted as usize
+            && self.replicas.values().all(|replica| {
+                matches!(&replica.role, Role::Replica { digest, .. }
+                    if digest == release.services[&replica.service].digest())
+                    && replica.state == ReplicaState::Ready
+            })
+    }
+}
+
+fn next_state(replica: &Replica, fate: Fate, looks: u8) -> ReplicaState {
+    let failed = ExitInfo {
+        code: 1,
+        signal: None,
+        oom_killed: false,
+        requested: false,
+    };
+    let done = ExitInfo {
+        code: 0,
+        signal: None,
+        oom_killed: false,
+        requested: false,
+    };
+    let is_job = matches!(replica.role, Role::Job { .. });
+    match (&replica.state, fate) {
+        (ReplicaState::Stopping, _) => ReplicaState::Ended {
+            exit: ExitInfo {
+                requested: true,
+                ..failed
+            },
+        },
+        (ReplicaState::Starting { .. }, Fate::Fine(after)) if looks > after => {
+            if is_job {
+                ReplicaState::Ended { exit: done }
+            } else {
+                ReplicaState::Ready
+            }
+        }
+        (ReplicaState::Starting { .. }, Fate::Unhealthy(after)) if looks > after => {
+            if is_job {
+                ReplicaState::Ended { exit: failed }
+            } else {
+                ReplicaState::Unhealthy { probe: "no".into() }
+            }
+        }
+        (ReplicaState::Starting { .. }, Fate::CrashLoop) if is_job => {
+            ReplicaState::Ended { exit: failed }
+        }
+        (ReplicaState::Starting { .. } | ReplicaState::Restarting { .. }, Fate::CrashLoop) => {
+            ReplicaState::Restarting {
+                exit: failed,
+                restarts: u32::from(looks),
+            }
+        }
+        (state, _) => state.clone(),
+    }
+}

@@ -1,0 +1,43 @@
+//! `cargo xtask`: everything a developer or CI does with this repository. Never needed by users
+//! of a released binary.
+
+mod bench;
+mod check;
+mod demo;
+mod instance;
+mod packages;
+mod shell;
+mod test;
+mod tidy;
+mod traces;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Demo, tests and benches of Havre")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing, build, and bring the French Novel Tool up.
+    Demo(demo::Options),
+    /// Install what is missing and run every test; what CI runs.
+    Test(test::Options),
+    /// Measure; the last line printed is one JSON object.
+    Bench(bench::Options),
+    /// Check the rules of the house that no other tool checks.
+    Tidy,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Demo(options) => demo::run(&options),
+        Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
+        Task::Tidy => tidy::run(),
+    }
+}

@@ -1,0 +1,151 @@
+//! `cargo xtask test`: what CI runs. Installs what is missing, then every check, the quick ones
+//! first.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::instance::example;
+use crate::packages;
+use crate::shell::{command, has, read, say, succeed, workspace};
+
+/// Real peers of the tests, and what drives them.
+const PEERS: &[&str] = &[
+    "busybox-static",
+    "chromium",
+    "docker-registry",
+    "iproute2",
+    "iptables",
+    "nftables",
+    "nghttp2-client",
+    "nginx-light",
+    "apache2-utils",
+    "python3-venv",
+    "skopeo",
+    "tmux",
+    "util-linux",
+];
+
+#[derive(Args)]
+pub struct Options {
+    /// Leave the example's own tests and the demo out.
+    #[arg(long)]
+    quick: bool,
+}
+
+pub fn run_all(options: &Options) -> Result<()> {
+    step("packages", || {
+        packages::install(&[packages::BUILD, packages::DEMO, PEERS].concat())
+    })?;
+    step("format", || {
+        succeed(command("cargo").args(["fmt", "--all", "--check"]))
+    })?;
+    step("tidy", crate::tidy::run)?;
+    step("clippy", || {
+        succeed(command("cargo").args([
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]))
+    })?;
+    step("licences", licences)?;
+    step("tests of the workspace", tests)?;
+    if options.quick {
+        return Ok(());
+    }
+    step("tests of the example's back end", back_end)?;
+    step("tests of the example's front end", front_end)?;
+    step("demo --check", || {
+        let xtask = std::env::current_exe().context("this program has no path")?;
+        succeed(command(xtask).args(["demo", "--check"]))
+    })
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    if !packages::is_root()? {
+        bail!("the tests need root: they make namespaces, mounts and cgroups of their own");
+    }
+    run_all(options)
+}
+
+fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    say(name);
+    let start = Instant::now();
+    work().with_context(|| format!("{name} failed"))?;
+    say(&format!("{name}: {:.0} s", start.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// Tests that lack something say "skipped: needs X"; in CI none may.
+fn tests() -> Result<()> {
+    let mut tests = command("cargo");
+    tests.args(["test", "--workspace", "--no-fail-fast"]);
+    if std::env::var_os("CI").is_some() {
+        tests.env("HAVRE_TEST_NO_SKIP", "1");
+    }
+    succeed(&mut tests)
+}
+
+fn licences() -> Result<()> {
+    if !has("cargo-deny") {
+        say("skipped: needs cargo-deny");
+        return Ok(());
+    }
+    succeed(command("cargo").args(["deny", "--log-level", "error", "check", "licenses", "bans"]))
+}
+
+fn back_end() -> Result<()> {
+    let backend = example().join("backend");
+    let venv = workspace().join("target/example-venv");
+    if !venv.join("bin/pytest").exists() {
+        succeed(command("python3").args(["-m", "venv"]).arg(&venv))?;
+        succeed(
+            Command::new(venv.join("bin/pip"))
+                .args([
+                    "install",
+                    "--quiet",
+                    "--requirement",
+                    "requirements-dev.txt",
+                ])
+                .current_dir(&backend),
+        )?;
+    }
+    succeed(
+        Command::new(venv.join("bin/black"))
+            .args(["--check", "--quiet", "."])
+            .current_dir(&backend),
+    )?;
+    succeed(
+        Command::new(venv.join("bin/pytest"))
+            .arg("--quiet")
+            .current_dir(&backend),
+    )
+}
+
+fn front_end() -> Result<()> {
+    if !has("npm") {
+        packages::install(&["nodejs", "npm"])?;
+    }
+    let frontend = example().join("frontend");
+    let npm =
+        |arguments: &[&str]| succeed(Command::new("npm").args(arguments).current_dir(&frontend));
+    // A tree that was installed for another lock file would test something else.
+    let lock = read(
+        Command::new("cat")
+            .arg("package-lock.json")
+            .current_dir(&frontend),
+    )?;
+    let marker = frontend.join("node_modules/.installed-for");
+    if std::fs::read_to_string(&marker).ok().as_deref() != Some(lock.as_str()) {
+        npm(&["ci", "--no-audit", "--no-fund"])?;
+        std::fs::write(&marker, &lock).context("cannot mark node_modules")?;
+    }
+    npm(&["run", "lint"])?;
+    npm(&["test"])
+}
