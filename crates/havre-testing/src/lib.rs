@@ -4,6 +4,8 @@
 
 #[cfg(feature = "api")]
 pub mod api;
+#[cfg(feature = "load")]
+pub mod load;
 mod wait;
 
 pub use wait::wait_until;
