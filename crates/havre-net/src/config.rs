@@ -103,6 +103,21 @@ impl Places {
     pub fn leases(&self) -> PathBuf {
         self.dir.join("leases.json")
     }
+
+    /// [`crate::dns::view::Zone`]s.
+    pub fn zones(&self) -> PathBuf {
+        self.dir.join("networks.json")
+    }
+
+    /// [`crate::Records`].
+    pub fn names(&self) -> PathBuf {
+        self.dir.join("names.json")
+    }
+
+    /// Last words of the resolver.
+    pub fn dns_log(&self) -> PathBuf {
+        self.dir.join("dns.log")
+    }
 }
 
 /// Refuses an instance id that would not fit into names.

@@ -20,6 +20,7 @@ use crate::netlink::Socket;
 use crate::netlink::link::{Change, Link, Mac, VethEnd};
 use crate::netlink::route::{IfPresent, NewRoute, Route};
 use crate::netns;
+use crate::resolver::publish_zones;
 use crate::subnet::Subnet;
 use crate::sysctl;
 
@@ -94,6 +95,7 @@ impl Net {
             if self.realise(&places, &reserved, &mut host)? == Claim::LostToAnother {
                 continue;
             }
+            publish_zones(&places, &reserved.allocation)?;
             self.publish()?;
             return Ok(describe(&places, networks, &reserved.allocation));
         }
@@ -115,6 +117,7 @@ impl Net {
             Err(error) => return vec![error],
         };
         let places = self.config.places(environment);
+        errors.extend(self.end_dns(environment).err());
         errors.extend(self.remove_uplink(environment).err());
         match names_in(&places.containers()) {
             Ok(names) => {

@@ -71,6 +71,14 @@ pub enum NetError {
         /// Its last words.
         detail: String,
     },
+    /// A port of the resolver.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
     /// Another operation holds the lock.
     #[error("waited {seconds} s for another operation on {what}", what = path.display())]
     Busy {

@@ -24,6 +24,7 @@
 
 mod config;
 mod container;
+mod dns;
 mod environment;
 mod error;
 mod files;
@@ -32,12 +33,30 @@ mod leases;
 mod ledger;
 mod netlink;
 mod netns;
+mod probe;
+mod program;
+mod resolver;
 mod subnet;
 mod sysctl;
 
+use std::ffi::OsString;
+use std::process::ExitCode;
+
 pub use config::NetConfig;
 pub use container::Attached;
+pub use dns::view::Records;
 pub use environment::{Environment, Net, Network, NetworkSpec};
 pub use error::NetError;
 pub use netlink::NetlinkError;
+pub use probe::{Requirement, probe};
+pub use resolver::{Resolver, hosts_file};
 pub use subnet::{ParseSubnetError, Subnet};
+
+/// Runs the process of this crate that `name` stands for (`dns`), if it is one; to be asked by
+/// the binary before anything else, while the process has one thread.
+pub fn entrypoint(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
+    match (name, arguments) {
+        ("dns", [folder]) => Some(dns::process::main(folder)),
+        _ => None,
+    }
+}

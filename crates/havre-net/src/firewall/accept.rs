@@ -6,22 +6,17 @@
 //! FORWARD where it filters at all. It is put there with the `iptables` that this firewall was
 //! made with; without such a program there is no such firewall.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, PidfdFlags};
+use std::process::Command;
+use std::time::Duration;
 
 use crate::error::NetError;
+use crate::program::{self, Run};
 
 const DOCKER: &str = "DOCKER-USER";
 const FORWARD: &str = "FORWARD";
 /// Longest run of the program; it waits at most 5 s for its own lock.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Most output that is read.
-const OUTPUT: u64 = 1 << 20;
 /// Most copies of a rule that are removed at once.
 const COPIES: usize = 16;
 
@@ -64,7 +59,7 @@ fn pair<'a>(tag: &'a str, links: &'a str) -> [Vec<&'a str>; 2] {
 
 /// Makes sure the pair for links that start with `prefix` is where it is needed.
 pub fn ensure(tag: &str, prefix: &str) -> Result<(), NetError> {
-    let Some(program) = program() else {
+    let Some(program) = find_program() else {
         return Ok(());
     };
     let docker_user = list(&program, DOCKER)?;
@@ -88,7 +83,7 @@ pub fn ensure(tag: &str, prefix: &str) -> Result<(), NetError> {
     for rule in pair(tag, &links(prefix)) {
         let arguments: Vec<&str> = ["-I", chain].into_iter().chain(rule).collect();
         let run = run(&program, &arguments)?;
-        if !run.ok {
+        if !run.status.success() {
             return Err(NetError::Program {
                 action: format!(
                     "let containers pass {chain} ({} {})",
@@ -105,7 +100,7 @@ pub fn ensure(tag: &str, prefix: &str) -> Result<(), NetError> {
 
 /// Removes the pair from wherever it may be.
 pub fn remove(tag: &str, prefix: &str) -> Result<(), NetError> {
-    let Some(program) = program() else {
+    let Some(program) = find_program() else {
         return Ok(());
     };
     for chain in [DOCKER, FORWARD] {
@@ -120,7 +115,7 @@ fn remove_from(program: &Path, chain: &str, tag: &str, prefix: &str) -> Result<(
     for rule in pair(tag, &links(prefix)) {
         let arguments: Vec<&str> = ["-D", chain].into_iter().chain(rule).collect();
         for _ in 0..COPIES {
-            if !run(program, &arguments)?.ok {
+            if !run(program, &arguments)?.status.success() {
                 break;
             }
         }
@@ -136,11 +131,11 @@ fn links(prefix: &str) -> String {
 /// The rules of a chain as `iptables -S` prints them; `None`: no such chain.
 fn list(program: &Path, chain: &str) -> Result<Option<String>, NetError> {
     let run = run(program, &["-S", chain])?;
-    Ok(run.ok.then_some(run.output))
+    Ok(run.status.success().then_some(run.output))
 }
 
 /// The machine's iptables, if it has one.
-pub fn program() -> Option<PathBuf> {
+pub fn find_program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
     std::env::split_paths(&path)
@@ -149,76 +144,15 @@ pub fn program() -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-struct Run {
-    ok: bool,
-    output: String,
-    errors: String,
-}
-
 fn run(program: &Path, arguments: &[&str]) -> Result<Run, NetError> {
-    let failed = |detail: String| NetError::Program {
+    program::run(
+        Command::new(program).args(["-w", "5"]).args(arguments),
+        PATIENCE,
+    )
+    .map_err(|error| NetError::Program {
         action: format!("run {}", program.display()),
-        detail,
-    };
-    let io_failed = |error: std::io::Error| failed(error.to_string());
-    let mut child = Command::new(program)
-        .args(["-w", "5"])
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(io_failed)?;
-    let pipes = (child.stdout.take(), child.stderr.take());
-    std::thread::scope(|scope| {
-        let output = scope.spawn(|| read_all(pipes.0));
-        let errors = scope.spawn(|| read_all(pipes.1));
-        let in_time = wait(&child, PATIENCE).map_err(io_failed)?;
-        if !in_time {
-            child.kill().map_err(io_failed)?;
-        }
-        let status = child.wait().map_err(io_failed)?;
-        if !in_time {
-            return Err(failed(format!("no answer within {} s", PATIENCE.as_secs())));
-        }
-        Ok(Run {
-            ok: status.success(),
-            output: output.join().unwrap_or_default(),
-            errors: errors.join().unwrap_or_default().trim().to_owned(),
-        })
+        detail: error.to_string(),
     })
-}
-
-fn read_all(pipe: Option<impl Read>) -> String {
-    let mut bytes = Vec::new();
-    if let Some(pipe) = pipe
-        && let Err(error) = pipe.take(OUTPUT).read_to_end(&mut bytes)
-    {
-        tracing::debug!(%error, "output of iptables cut short");
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// Whether the child ended before `patience` was over.
-fn wait(child: &std::process::Child, patience: Duration) -> std::io::Result<bool> {
-    let Some(pid) = Pid::from_raw(child.id().cast_signed()) else {
-        return Ok(true);
-    };
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-    let deadline = Instant::now() + patience;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec {
-            tv_sec: left.as_secs().cast_signed(),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        match rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
-            Ok(0) => return Ok(false),
-            Ok(_) => return Ok(true),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 #[cfg(test)]

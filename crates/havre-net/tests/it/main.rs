@@ -3,6 +3,7 @@
 //! the real host and nothing can be left behind on it.
 
 mod machine;
+mod names;
 mod reach;
 
 use std::process::ExitCode;
@@ -13,11 +14,16 @@ use libtest_mimic::{Arguments, Failed, Trial};
 type Test = (&'static str, fn());
 
 fn tests() -> Vec<Test> {
-    [reach::TESTS].concat()
+    [reach::TESTS, names::TESTS].concat()
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some((first, rest)) = arguments.split_first()
+        && let Some(code) = havre_net::entrypoint(&first.to_string_lossy(), rest)
+    {
+        return code;
+    }
     if let Some(name) = machine::wanted_inside(&arguments) {
         return machine::run_inside(&name, &tests());
     }

@@ -19,6 +19,10 @@ pub const TESTS: &[Test] = &[
     ("the_host_reaches_containers", the_host_reaches_containers),
     ("neighbours_do_not_get_in", neighbours_do_not_get_in),
     ("mtu_is_the_uplinks", mtu_is_the_uplinks),
+    (
+        "a_machine_that_has_all_is_found_fit",
+        a_machine_that_has_all_is_found_fit,
+    ),
     ("figures", figures),
 ];
 
@@ -226,4 +230,21 @@ fn figures() {
         attach < Duration::from_millis(250),
         "attach takes {attach:?}"
     );
+}
+
+fn a_machine_that_has_all_is_found_fit() {
+    let machine = Machine::new();
+    let before = machine.traces();
+    let found = havre_net::probe();
+    assert!(found.len() >= 6, "{found:?}");
+    for requirement in found {
+        assert!(requirement.ok, "{requirement:?}");
+    }
+    assert_eq!(machine.traces(), before);
+    crate::machine::sh("ip route del default");
+    let lacking = havre_net::probe()
+        .into_iter()
+        .filter(|it| !it.ok)
+        .map(|it| it.name);
+    assert_eq!(lacking.collect::<Vec<_>>(), ["way out"]);
 }

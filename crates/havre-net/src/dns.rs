@@ -1,0 +1,26 @@
+//! The resolver of an environment: `havre dns`, one small process in the router's namespace.
+//!
+//! ```text
+//!   container ──question──► gateway:53 ──► known here? ──► answer (A, PTR, or nothing of the kind)
+//!                                          single label? ─► NXDOMAIN
+//!                                          internal only? ─► NXDOMAIN
+//!                                          else ──► the host's resolvers, from the host's namespace
+//! ```
+//!
+//! A name is known to a container when it is recorded on a network the container is on; the
+//! containers are told apart by address. Answers live for [`message::TTL_SECONDS`].
+//!
+//! To a container that is only on internal networks, names from outside do not exist: NXDOMAIN.
+//! Nothing they stand for could be reached, and on any other code C libraries wait and retry.
+//!
+//! The process has one thread and keeps no state: killed, it is started again and reads
+//! `networks.json`, `leases.json` and `names.json` of its folder; it reads them again whenever
+//! one is replaced, before it answers the next question. It ends when its folder goes.
+
+pub mod message;
+pub mod process;
+mod server;
+mod tcp;
+mod udp;
+mod upstream;
+pub mod view;

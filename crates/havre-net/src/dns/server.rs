@@ -1,0 +1,489 @@
+//! The event loop of the resolver: listeners of every network, changes of its files, time.
+
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::fs::inotify;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::thread::LinkNameSpaceType;
+
+use super::message::{self, Transport};
+use super::tcp::Connections;
+use super::udp::Forwards;
+use super::upstream::{Upstream, Upstreams};
+use super::view::{Decision, View, Zone};
+use crate::config::Places;
+use crate::error::NetError;
+use crate::files;
+
+/// Events taken from the kernel at once.
+const EVENTS: usize = 32;
+/// Questions of one network answered before the others get their turn.
+const BATCH: usize = 32;
+/// Largest question that is read.
+pub const LARGEST_QUESTION: usize = 4096;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 64;
+
+/// Whom an event is for: a kind in the upper half, an address or a slot in the lower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// One of the files changed.
+    Files,
+    /// A question over UDP at this gateway.
+    Udp(Ipv4Addr),
+    /// A connection to this gateway.
+    Tcp(Ipv4Addr),
+    /// A resolver's answer over UDP.
+    Forward(u32),
+    /// A client's connection.
+    Client(u32),
+    /// A connection to a resolver.
+    Upstream(u32),
+}
+
+impl Token {
+    fn pack(self) -> EventData {
+        let (kind, low) = match self {
+            Self::Files => (0, 0),
+            Self::Udp(gateway) => (1, gateway.to_bits()),
+            Self::Tcp(gateway) => (2, gateway.to_bits()),
+            Self::Forward(slot) => (3, slot),
+            Self::Client(slot) => (4, slot),
+            Self::Upstream(slot) => (5, slot),
+        };
+        EventData::new_u64(u64::from(low) | kind << 32)
+    }
+
+    fn unpack(data: EventData) -> Option<Self> {
+        let value = data.u64();
+        // The lower half is the payload.
+        let low = value as u32;
+        Some(match value >> 32 {
+            0 => Self::Files,
+            1 => Self::Udp(Ipv4Addr::from_bits(low)),
+            2 => Self::Tcp(Ipv4Addr::from_bits(low)),
+            3 => Self::Forward(low),
+            4 => Self::Client(low),
+            5 => Self::Upstream(low),
+            _ => return None,
+        })
+    }
+}
+
+/// Readiness notifications.
+pub struct Poll {
+    fd: OwnedFd,
+}
+
+impl Poll {
+    pub fn add(&self, source: impl AsFd, token: Token, events: EventFlags) -> io::Result<()> {
+        Ok(epoll::add(&self.fd, source, token.pack(), events)?)
+    }
+
+    pub fn change(&self, source: impl AsFd, token: Token, events: EventFlags) -> io::Result<()> {
+        Ok(epoll::modify(&self.fd, source, token.pack(), events)?)
+    }
+}
+
+/// The host's side: its namespace and resolvers.
+pub struct Outside {
+    host: File,
+    router: File,
+    /// The host's resolvers.
+    pub upstreams: Upstreams,
+}
+
+impl Outside {
+    /// A non-blocking socket for `upstream` in the host's namespace.
+    ///
+    /// The process has one thread, which is in the router's namespace before and after.
+    pub fn socket(&self, upstream: &Upstream, kind: SocketType) -> io::Result<OwnedFd> {
+        let family = if upstream.is_v6() {
+            AddressFamily::INET6
+        } else {
+            AddressFamily::INET
+        };
+        enter(&self.host)?;
+        let socket = rustix::net::socket_with(
+            family,
+            kind,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            None,
+        );
+        if let Err(error) = enter(&self.router) {
+            // Nothing that follows would be where it belongs; another process takes over.
+            eprintln!("cannot return to the router's namespace: {error}");
+            std::process::exit(1);
+        }
+        Ok(socket?)
+    }
+}
+
+fn enter(netns: &File) -> io::Result<()> {
+    let kind = Some(LinkNameSpaceType::Network);
+    Ok(rustix::thread::move_into_link_name_space(
+        netns.as_fd(),
+        kind,
+    )?)
+}
+
+/// What is listened on for one network.
+struct Listener {
+    zone: String,
+    gateway: Ipv4Addr,
+    udp: UdpSocket,
+    tcp: TcpListener,
+}
+
+/// What questions are answered from.
+pub struct Known {
+    view: View,
+    turn: usize,
+}
+
+impl Known {
+    /// The answer to a question, or `None` when it is to be passed on or ignored.
+    pub fn answer(
+        &mut self,
+        question: &[u8],
+        client: Ipv4Addr,
+        gateway: Ipv4Addr,
+        transport: Transport,
+    ) -> Reply {
+        let query = match message::parse(question) {
+            Ok(query) => query,
+            Err(unreadable) => {
+                return unreadable.answer().map_or(Reply::Nothing, Reply::Now);
+            }
+        };
+        let zone = self.view.zones.iter().find(|zone| zone.gateway == gateway);
+        let Some(zone) = zone else {
+            return Reply::Nothing;
+        };
+        self.turn = self.turn.wrapping_add(1);
+        match self
+            .view
+            .decide(client, &zone.name, &query.name, query.kind, self.turn)
+        {
+            Decision::Answer(answers) => Reply::Now(query.answer(&answers, transport)),
+            Decision::Empty(code) => Reply::Now(query.empty(code)),
+            Decision::Forward => Reply::PassOn,
+        }
+    }
+}
+
+/// What is done with a message from a client.
+pub enum Reply {
+    /// Send this.
+    Now(Vec<u8>),
+    /// Ask the host's resolvers.
+    PassOn,
+    /// Ignore it.
+    Nothing,
+}
+
+/// The resolver.
+pub struct Server {
+    places: Places,
+    poll: Poll,
+    changes: OwnedFd,
+    outside: Outside,
+    known: Known,
+    listeners: Vec<Listener>,
+    forwards: Forwards,
+    connections: Connections,
+    /// The last complaint about the files, so that it is made once.
+    complaint: String,
+    buffer: Vec<u8>,
+}
+
+impl Server {
+    /// Enters the router's namespace (for good) and listens there. `resolv_conf` names the
+    /// host's resolvers.
+    pub fn start(dir: &Path, resolv_conf: PathBuf) -> io::Result<Self> {
+        let places = Places {
+            dir: dir.to_owned(),
+        };
+        let host = File::open("/proc/self/ns/net")?;
+        let router = File::open(places.router())?;
+        enter(&router)?;
+        let changes =
+            inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        let watched = inotify::WatchFlags::MOVED_TO
+            | inotify::WatchFlags::DELETE_SELF
+            | inotify::WatchFlags::ONLYDIR;
+        inotify::add_watch(&changes, dir, watched)?;
+        let poll = Poll {
+            fd: epoll::create(CreateFlags::CLOEXEC)?,
+        };
+        poll.add(&changes, Token::Files, EventFlags::IN)?;
+        let mut server = Self {
+            places,
+            poll,
+            changes,
+            outside: Outside {
+                host,
+                router,
+                upstreams: Upstreams::new(resolv_conf),
+            },
+            known: Known {
+                view: View::default(),
+                turn: 0,
+            },
+            listeners: Vec::new(),
+            forwards: Forwards::default(),
+            connections: Connections::default(),
+            complaint: String::new(),
+            buffer: vec![0; usize::from(u16::MAX)],
+        };
+        server.reload();
+        if server.complaint.is_empty() {
+            Ok(server)
+        } else {
+            Err(io::Error::other(server.complaint))
+        }
+    }
+
+    /// Serves until the folder is removed.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Vec::with_capacity(EVENTS);
+        loop {
+            let now = Instant::now();
+            let next = [
+                self.forwards.next_deadline(),
+                self.connections.next_deadline(),
+            ]
+            .into_iter()
+            .flatten()
+            .min();
+            let timeout = next
+                .map(|at| at.saturating_duration_since(now))
+                .map(timespec);
+            events.clear();
+            match epoll::wait(
+                &self.poll.fd,
+                rustix::buffer::spare_capacity(&mut events),
+                timeout.as_ref(),
+            ) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            for event in &events {
+                if let Some(token) = Token::unpack(event.data)
+                    && self.handle(token)? == Next::End
+                {
+                    return Ok(());
+                }
+            }
+            let now = Instant::now();
+            self.forwards.expire(
+                now,
+                &self.poll,
+                &mut self.outside,
+                &Listeners(&self.listeners),
+            );
+            self.connections.expire(now, &self.poll, &mut self.outside);
+        }
+    }
+
+    fn handle(&mut self, token: Token) -> io::Result<Next> {
+        match token {
+            Token::Files => return self.take_changes(),
+            Token::Udp(gateway) => return self.questions(gateway),
+            Token::Tcp(gateway) => {
+                if let Some(listener) = self.listeners.iter().find(|it| it.gateway == gateway) {
+                    self.connections.accept(&listener.tcp, gateway, &self.poll);
+                }
+            }
+            Token::Forward(slot) => self.forwards.answered(
+                slot,
+                &mut self.buffer,
+                &self.poll,
+                &mut self.outside,
+                &Listeners(&self.listeners),
+            ),
+            Token::Client(slot) => {
+                if self.take_changes()? == Next::End {
+                    return Ok(Next::End);
+                }
+                self.connections
+                    .client(slot, &self.poll, &mut self.known, &mut self.outside);
+            }
+            Token::Upstream(slot) => {
+                self.connections
+                    .upstream(slot, &self.poll, &mut self.known, &mut self.outside);
+            }
+        }
+        Ok(Next::GoOn)
+    }
+
+    fn questions(&mut self, gateway: Ipv4Addr) -> io::Result<Next> {
+        for _ in 0..BATCH {
+            // Whoever replaced a file and then made a container ask gets the new content.
+            if self.take_changes()? == Next::End {
+                return Ok(Next::End);
+            }
+            let Some(listener) = self.listeners.iter().find(|it| it.gateway == gateway) else {
+                break;
+            };
+            let room = &mut self.buffer[..LARGEST_QUESTION];
+            let (length, client) = match listener.udp.recv_from(room) {
+                Ok((length, SocketAddr::V4(client))) => (length, client),
+                Ok(_) => continue,
+                Err(_) => break,
+            };
+            let Some(question) = self.buffer.get(..length) else {
+                continue;
+            };
+            match self
+                .known
+                .answer(question, *client.ip(), gateway, Transport::Udp)
+            {
+                Reply::Now(answer) => send(&listener.udp, &answer, client.into()),
+                Reply::PassOn => self.forwards.begin(
+                    question,
+                    client,
+                    gateway,
+                    &self.poll,
+                    &mut self.outside,
+                    &Listeners(&self.listeners),
+                ),
+                Reply::Nothing => {}
+            }
+        }
+        Ok(Next::GoOn)
+    }
+
+    /// Reads the files again if any was replaced since.
+    fn take_changes(&mut self) -> io::Result<Next> {
+        let mut changed = false;
+        let mut room = [MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(&self.changes, &mut room);
+        loop {
+            match events.next() {
+                Ok(event) => {
+                    if event
+                        .events()
+                        .intersects(inotify::ReadFlags::DELETE_SELF | inotify::ReadFlags::IGNORED)
+                    {
+                        return Ok(Next::End);
+                    }
+                    changed = true;
+                }
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if changed {
+            self.reload();
+        }
+        Ok(Next::GoOn)
+    }
+
+    /// Takes over the files as they are now; what cannot be read leaves all as it was.
+    fn reload(&mut self) {
+        match self.load() {
+            Ok(()) => self.complaint.clear(),
+            Err(error) => {
+                let complaint = error.to_string();
+                if complaint != self.complaint {
+                    eprintln!("{complaint}");
+                    self.complaint = complaint;
+                }
+            }
+        }
+    }
+
+    fn load(&mut self) -> Result<(), NetError> {
+        let zones: Vec<Zone> = files::read(&self.places.zones())?;
+        let leases = files::read(&self.places.leases())?;
+        let records = files::read(&self.places.names())?;
+        self.listeners.retain(|listener| {
+            zones
+                .iter()
+                .any(|it| (it.gateway, &it.name) == (listener.gateway, &listener.zone))
+        });
+        for zone in &zones {
+            if self
+                .listeners
+                .iter()
+                .all(|listener| listener.gateway != zone.gateway)
+            {
+                let listener = listen(zone, &self.poll).map_err(|source| NetError::Listen {
+                    address: SocketAddr::new(zone.gateway.into(), 53),
+                    source,
+                })?;
+                self.listeners.push(listener);
+            }
+        }
+        self.known.view = View::new(zones, leases, records);
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    End,
+}
+
+/// The sockets answers leave by.
+pub struct Listeners<'a>(&'a [Listener]);
+
+impl Listeners<'_> {
+    /// Sends an answer from the gateway that was asked.
+    pub fn send(&self, gateway: Ipv4Addr, answer: &[u8], client: SocketAddr) {
+        if let Some(listener) = self.0.iter().find(|it| it.gateway == gateway) {
+            send(&listener.udp, answer, client);
+        }
+    }
+}
+
+/// An answer that cannot be sent is lost as any datagram may be: the client asks again.
+fn send(socket: &UdpSocket, answer: &[u8], client: SocketAddr) {
+    if let Err(error) = socket.send_to(answer, client) {
+        tracing::debug!(%client, %error, "answer not sent");
+    }
+}
+
+fn listen(zone: &Zone, poll: &Poll) -> io::Result<Listener> {
+    let address = SocketAddr::new(zone.gateway.into(), 53);
+    let bound = |kind| -> io::Result<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::INET, kind, flags, None)?;
+        if kind == SocketType::STREAM {
+            // For connections of a predecessor that linger.
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+        }
+        // The bridge may get its address a moment later.
+        sockopt::set_ip_freebind(&socket, true)?;
+        rustix::net::bind(&socket, &address)?;
+        Ok(socket)
+    };
+    let udp = bound(SocketType::DGRAM)?;
+    let tcp = bound(SocketType::STREAM)?;
+    rustix::net::listen(&tcp, BACKLOG)?;
+    poll.add(&udp, Token::Udp(zone.gateway), EventFlags::IN)?;
+    poll.add(&tcp, Token::Tcp(zone.gateway), EventFlags::IN)?;
+    Ok(Listener {
+        zone: zone.name.clone(),
+        gateway: zone.gateway,
+        udp: UdpSocket::from(udp),
+        tcp: TcpListener::from(tcp),
+    })
+}
+
+fn timespec(duration: Duration) -> rustix::event::Timespec {
+    rustix::event::Timespec {
+        tv_sec: duration.as_secs().cast_signed(),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}

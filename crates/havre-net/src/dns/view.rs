@@ -1,0 +1,282 @@
+//! What the resolver knows, and what it says to whom. Pure.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use super::message::{Answers, Code, Name, TYPE_A, TYPE_ANY, TYPE_PTR};
+use crate::leases::Leases;
+use crate::subnet::Subnet;
+
+/// Names by network: service, alias and container names with the addresses they stand for on
+/// that network, in any order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Records {
+    /// network → name → addresses
+    pub networks: BTreeMap<String, BTreeMap<String, Vec<Ipv4Addr>>>,
+}
+
+/// A network as the resolver sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Zone {
+    /// Its name.
+    pub name: String,
+    /// Where the resolver listens.
+    pub gateway: Ipv4Addr,
+    /// Its addresses.
+    pub subnet: Subnet,
+    /// Without a way out.
+    pub internal: bool,
+}
+
+/// All the resolver knows.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Networks of the environment.
+    pub zones: Vec<Zone>,
+    /// network → name in lower case → addresses
+    names: BTreeMap<String, BTreeMap<String, Vec<Ipv4Addr>>>,
+    /// Networks of the container that has an address, in its own order.
+    clients: BTreeMap<Ipv4Addr, Vec<String>>,
+}
+
+/// What is to be done with a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Answer with these.
+    Answer(Answers),
+    /// Answer with none.
+    Empty(Code),
+    /// Ask the host's resolvers.
+    Forward,
+}
+
+impl View {
+    /// Puts the three files together.
+    pub fn new(zones: Vec<Zone>, leases: Leases, records: Records) -> Self {
+        let lower = |names: BTreeMap<String, Vec<Ipv4Addr>>| {
+            names
+                .into_iter()
+                .map(|(name, to)| (name.to_ascii_lowercase(), to))
+                .collect()
+        };
+        let mut clients = BTreeMap::new();
+        for leases in leases.containers.into_values() {
+            let networks: Vec<String> = leases.iter().map(|lease| lease.network.clone()).collect();
+            clients.extend(leases.iter().map(|lease| (lease.address, networks.clone())));
+        }
+        let names = records
+            .networks
+            .into_iter()
+            .map(|(zone, names)| (zone, lower(names)));
+        Self {
+            zones,
+            names: names.collect(),
+            clients,
+        }
+    }
+
+    /// Decides on a question from `client` that came in through network `through`. `turn`
+    /// counts questions and turns the order of addresses.
+    pub fn decide(
+        &self,
+        client: Ipv4Addr,
+        through: &str,
+        name: &Name,
+        kind: u16,
+        turn: usize,
+    ) -> Decision {
+        let own = [through.to_owned()];
+        let visible = self.clients.get(&client).map_or(&own[..], Vec::as_slice);
+        let text = name.text();
+        let known = visible
+            .iter()
+            .find_map(|network| self.names.get(network)?.get(&text));
+        if let Some(addresses) = known {
+            return match kind {
+                TYPE_A | TYPE_ANY => Decision::Answer(Answers::Addresses(turned(addresses, turn))),
+                _ => Decision::Empty(Code::NoError),
+            };
+        }
+        if let Some(address) = name.reversed_address()
+            && self.zones.iter().any(|zone| zone.subnet.contains(address))
+        {
+            return self.reverse(address, visible, kind);
+        }
+        let leads_out = visible.iter().any(|network| {
+            self.zones
+                .iter()
+                .any(|zone| zone.name == *network && !zone.internal)
+        });
+        if name.is_single_label() || !leads_out {
+            return Decision::Empty(Code::NameError);
+        }
+        Decision::Forward
+    }
+
+    /// Names of an address of the environment; others on the machine's network never hear of it.
+    fn reverse(&self, address: Ipv4Addr, visible: &[String], kind: u16) -> Decision {
+        let best = visible
+            .iter()
+            .filter_map(|network| self.names.get(network))
+            .flatten()
+            .filter(|(_, addresses)| addresses.contains(&address))
+            // The name that says most: the container's own stands for one address only.
+            .min_by_key(|(name, addresses)| (addresses.len(), Reverse(name.len()), *name));
+        match best {
+            None => Decision::Empty(Code::NameError),
+            Some((name, _)) if matches!(kind, TYPE_PTR | TYPE_ANY) => {
+                Decision::Answer(Answers::Names(vec![name.clone()]))
+            }
+            Some(_) => Decision::Empty(Code::NoError),
+        }
+    }
+}
+
+fn turned(addresses: &[Ipv4Addr], turn: usize) -> Vec<Ipv4Addr> {
+    let mut turned = addresses.to_vec();
+    if !turned.is_empty() {
+        turned.rotate_left(turn % addresses.len());
+    }
+    turned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::message;
+
+    const AAAA: u16 = 28;
+
+    fn address(text: &str) -> Ipv4Addr {
+        text.parse().expect("an address")
+    }
+
+    /// Networks front (leads out), back (internal); web.1 on both, db.1 on back, new.1 on front.
+    fn view() -> View {
+        let zone = |name: &str, subnet: &str, internal| {
+            let subnet: Subnet = subnet.parse().expect("a subnet");
+            Zone {
+                name: name.to_owned(),
+                gateway: subnet.gateway(),
+                subnet,
+                internal,
+            }
+        };
+        let leases = serde_json::json!({ "next": {}, "containers": {
+            "web.1": [{ "network": "front", "address": "10.0.0.2" }, { "network": "back", "address": "10.0.1.2" }],
+            "db.1": [{ "network": "back", "address": "10.0.1.3" }],
+            "new.1": [{ "network": "front", "address": "10.0.0.4" }],
+        }});
+        let records = serde_json::json!({
+            "front": { "web": ["10.0.0.2", "10.0.0.4"], "web.1": ["10.0.0.2"] },
+            "back": { "Db": ["10.0.1.3"], "db.1": ["10.0.1.3"], "idle": [] },
+        });
+        View::new(
+            vec![
+                zone("front", "10.0.0.0/24", false),
+                zone("back", "10.0.1.0/24", true),
+            ],
+            serde_json::from_value(leases).expect("leases"),
+            serde_json::from_value(records).expect("records"),
+        )
+    }
+
+    /// `what` as seen by the container at `client` through network `through`.
+    fn ask(client: &str, through: &str, what: &str, kind: u16, turn: usize) -> String {
+        let mut bytes = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in what.split('.') {
+            bytes.push(label.len() as u8);
+            bytes.extend_from_slice(label.as_bytes());
+        }
+        bytes.push(0);
+        bytes.extend_from_slice(&kind.to_be_bytes());
+        bytes.extend_from_slice(&[0, 1]);
+        let query = message::parse(&bytes).expect("a question");
+        match view().decide(address(client), through, &query.name, query.kind, turn) {
+            Decision::Answer(Answers::Addresses(addresses)) => addresses
+                .iter()
+                .map(Ipv4Addr::to_string)
+                .collect::<Vec<_>>()
+                .join(" "),
+            Decision::Answer(Answers::Names(names)) => names.join(" "),
+            Decision::Empty(code) => format!("{code:?}"),
+            Decision::Forward => "forward".to_owned(),
+        }
+    }
+
+    #[test]
+    fn names_are_known_on_shared_networks_only() {
+        assert_eq!(
+            ask("10.0.0.2", "front", "db", TYPE_A, 0),
+            "10.0.1.3",
+            "by its other network"
+        );
+        assert_eq!(ask("10.0.0.4", "front", "db", TYPE_A, 0), "NameError");
+        assert_eq!(ask("10.0.1.3", "back", "DB.1", TYPE_A, 0), "10.0.1.3");
+        assert_eq!(
+            ask("10.0.0.99", "front", "web.1", TYPE_A, 0),
+            "10.0.0.2",
+            "nobody we know"
+        );
+        assert_eq!(ask("10.0.1.2", "back", "idle", TYPE_A, 0), "");
+    }
+
+    #[test]
+    fn addresses_take_turns_and_other_types_are_empty() {
+        assert_eq!(
+            ask("10.0.0.2", "front", "web", TYPE_A, 0),
+            "10.0.0.2 10.0.0.4"
+        );
+        assert_eq!(
+            ask("10.0.0.2", "front", "web", TYPE_A, 3),
+            "10.0.0.4 10.0.0.2"
+        );
+        assert_eq!(ask("10.0.0.2", "front", "web", AAAA, 0), "NoError");
+        assert_eq!(
+            ask("10.0.0.2", "front", "web", TYPE_ANY, 0),
+            "10.0.0.2 10.0.0.4"
+        );
+    }
+
+    #[test]
+    fn the_rest_goes_out_where_there_is_a_way_out() {
+        assert_eq!(
+            ask("10.0.0.2", "front", "www.example.org", TYPE_A, 0),
+            "forward"
+        );
+        assert_eq!(
+            ask("10.0.1.2", "back", "www.example.org", AAAA, 0),
+            "forward"
+        );
+        assert_eq!(
+            ask("10.0.1.3", "back", "www.example.org", TYPE_A, 0),
+            "NameError"
+        );
+        assert_eq!(ask("10.0.0.2", "front", "unknown", TYPE_A, 0), "NameError");
+    }
+
+    #[test]
+    fn reverse_names_stay_inside() {
+        let reverse = |client, through, what, kind| ask(client, through, what, kind, 0);
+        let web = "2.0.0.10.in-addr.arpa";
+        assert_eq!(reverse("10.0.0.2", "front", web, TYPE_PTR), "web.1");
+        assert_eq!(reverse("10.0.0.2", "front", web, TYPE_A), "NoError");
+        assert_eq!(
+            reverse("10.0.1.3", "back", web, TYPE_PTR),
+            "NameError",
+            "not visible"
+        );
+        assert_eq!(
+            reverse("10.0.0.2", "front", "1.0.0.10.in-addr.arpa", TYPE_PTR),
+            "NameError"
+        );
+        assert_eq!(
+            reverse("10.0.0.2", "front", "8.8.8.8.in-addr.arpa", TYPE_PTR),
+            "forward"
+        );
+    }
+}
