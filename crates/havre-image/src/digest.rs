@@ -128,6 +128,20 @@ impl<T> Hashing<T> {
         )
     }
 
+    /// Bytes that passed so far.
+    pub(crate) fn passed(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The same count and state before another `inner`.
+    pub(crate) fn replace<U>(self, inner: U) -> Hashing<U> {
+        Hashing {
+            inner,
+            hasher: self.hasher,
+            bytes: self.bytes,
+        }
+    }
+
     fn take_in(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;

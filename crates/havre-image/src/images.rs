@@ -302,18 +302,24 @@ impl Images {
     /// the same bytes; `config.rootfs` is set from `layers`.
     pub fn commit_image(
         &self,
-        mut config: ImageConfig,
+        config: ImageConfig,
         layers: &[Layer],
         reference: &ImageRef,
     ) -> Result<Image, CommitError> {
         let _hold = self.hold();
-        let error = |source| CommitError::Write {
-            reference: reference.clone(),
-            source,
-        };
+        let digest = self.form_image(config, layers)?;
+        self.tag(reference, digest).map_err(CommitError::Name)
+    }
+
+    /// Writes the documents of an image without naming it; returns the manifest's digest.
+    pub(crate) fn form_image(
+        &self,
+        mut config: ImageConfig,
+        layers: &[Layer],
+    ) -> Result<Digest, CommitError> {
         config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
         let bytes = serde_json::to_vec(&config).map_err(CommitError::Document)?;
-        let config_digest = self.inner.blobs.put(&bytes).map_err(error)?;
+        let config_digest = self.inner.blobs.put(&bytes).map_err(CommitError::Write)?;
         let manifest = Manifest {
             schema_version: 2,
             media_type: Some(media::MANIFEST.to_owned()),
@@ -325,8 +331,7 @@ impl Images {
             annotations: BTreeMap::new(),
         };
         let bytes = serde_json::to_vec(&manifest).map_err(CommitError::Document)?;
-        let digest = self.inner.blobs.put(&bytes).map_err(error)?;
-        self.tag(reference, digest).map_err(CommitError::Name)
+        self.inner.blobs.put(&bytes).map_err(CommitError::Write)
     }
 
     /// Marks everything the image is made of as just used.
@@ -364,13 +369,8 @@ pub enum CommitError {
     #[error("cannot form the documents of an image")]
     Document(#[source] serde_json::Error),
     /// A blob could not be written.
-    #[error("cannot store image {reference}")]
-    Write {
-        /// The name it was to have.
-        reference: ImageRef,
-        /// The reason.
-        source: BlobError,
-    },
+    #[error("cannot store the documents of an image")]
+    Write(#[source] BlobError),
     /// It could not be named.
     #[error("cannot name the new image")]
     Name(#[source] ImageError),

@@ -90,11 +90,11 @@ pub enum LayerError {
         /// The reason.
         source: DiffError,
     },
-    /// The layer that the new one stands on is not there.
-    #[error("layer {parent} below the new one is not in the store")]
-    NoParent {
-        /// The missing layer.
-        parent: Digest,
+    /// A layer that another stands on, or that was unpacked before, is not there.
+    #[error("layer {chain} is not in the store")]
+    Missing {
+        /// Its chain id.
+        chain: Digest,
     },
 }
 
@@ -242,7 +242,7 @@ impl Images {
         let _hold = self.hold();
         let layers = &self.inner.layers;
         if let Some(parent) = parent.filter(|parent| !layers.has(parent)) {
-            return Err(LayerError::NoParent { parent });
+            return Err(LayerError::Missing { chain: parent });
         }
         let mut hashing = Hashing::new(io::sink());
         diff::write_layer(upper, &mut hashing).map_err(|source| LayerError::Diff {
@@ -283,6 +283,14 @@ impl Images {
             other => return other.map_err(blob_error),
         }
         self.inner.blobs.open(&layer.digest).map_err(blob_error)
+    }
+
+    /// Bytes of the uncompressed tar of a layer that is unpacked.
+    pub(crate) fn layer_tar_bytes(&self, chain: &Digest) -> Result<u64, LayerError> {
+        match self.inner.layers.record(chain)? {
+            Some(record) => Ok(record.tar_bytes),
+            None => Err(LayerError::Missing { chain: *chain }),
+        }
     }
 
     /// Writes the tar of a layer that was built here as a blob.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -19,7 +20,11 @@ const MAX_TAG: usize = 128;
 /// A name of an image. `Display` is the short form a person writes (`debian:bookworm`);
 /// [`ImageRef::canonical`] is the full one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ImageRef {
+pub struct ImageRef(Arc<Parts>);
+
+/// Behind a pointer, because every error of an image names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Parts {
     registry: String,
     repository: String,
     tag: Option<String>,
@@ -39,32 +44,33 @@ pub struct RefError {
 impl ImageRef {
     /// Host and port of the registry, e.g. `docker.io`, `localhost:5000`.
     pub fn registry(&self) -> &str {
-        &self.registry
+        &self.0.registry
     }
 
     /// The repository within the registry, e.g. `library/debian`.
     pub fn repository(&self) -> &str {
-        &self.repository
+        &self.0.repository
     }
 
     /// The tag; `latest` where neither tag nor digest was given.
     pub fn tag(&self) -> Option<&str> {
-        self.tag.as_deref()
+        self.0.tag.as_deref()
     }
 
     /// The digest that pins the manifest.
     pub fn digest(&self) -> Option<Digest> {
-        self.digest
+        self.0.digest
     }
 
     /// The full form under which the store keeps the name. A digest outweighs the tag beside it.
     pub fn canonical(&self) -> String {
-        match (&self.digest, &self.tag) {
-            (Some(digest), _) => format!("{}/{}@{digest}", self.registry, self.repository),
+        let parts = &*self.0;
+        match (&parts.digest, &parts.tag) {
+            (Some(digest), _) => format!("{}/{}@{digest}", parts.registry, parts.repository),
             (None, tag) => format!(
                 "{}/{}:{}",
-                self.registry,
-                self.repository,
+                parts.registry,
+                parts.repository,
                 tag.as_deref().unwrap_or("latest")
             ),
         }
@@ -72,28 +78,30 @@ impl ImageRef {
 
     /// The same repository, pinned to `digest`.
     pub fn pinned(&self, digest: Digest) -> Self {
-        Self {
+        Self(Arc::new(Parts {
             digest: Some(digest),
-            ..self.clone()
-        }
+            ..Parts::clone(&self.0)
+        }))
     }
 }
 
 impl fmt::Display for ImageRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let repository = if self.registry == DEFAULT_REGISTRY {
-            self.repository
+        let parts = &*self.0;
+        let repository = if parts.registry == DEFAULT_REGISTRY {
+            parts
+                .repository
                 .strip_prefix(OFFICIAL)
-                .unwrap_or(&self.repository)
+                .unwrap_or(&parts.repository)
         } else {
-            write!(f, "{}/", self.registry)?;
-            &self.repository
+            write!(f, "{}/", parts.registry)?;
+            &parts.repository
         };
         f.write_str(repository)?;
-        if let Some(tag) = &self.tag {
+        if let Some(tag) = &parts.tag {
             write!(f, ":{tag}")?;
         }
-        if let Some(digest) = &self.digest {
+        if let Some(digest) = &parts.digest {
             write!(f, "@{digest}")?;
         }
         Ok(())
@@ -168,12 +176,12 @@ fn parse(text: &str) -> Result<ImageRef, &'static str> {
         (None, None) => Some("latest".to_owned()),
         (tag, _) => tag.map(str::to_owned),
     };
-    Ok(ImageRef {
+    Ok(ImageRef(Arc::new(Parts {
         registry: registry.to_owned(),
         repository,
         tag,
         digest,
-    })
+    })))
 }
 
 /// A colon after the last slash starts the tag; one before it is a port.

@@ -609,7 +609,7 @@ impl Unpacker {
 pub(crate) fn device_allowed(kind: EntryKind) -> bool {
     match kind {
         EntryKind::CharDevice { major, minor } => {
-            matches!((major, minor), (1, 3 | 5 | 7 | 8 | 9) | (5, 0 | 1 | 2))
+            matches!((major, minor), (1, 3 | 5 | 7 | 8 | 9) | (5, 0..=2))
         }
         EntryKind::BlockDevice { .. } => false,
         EntryKind::File

@@ -1,6 +1,6 @@
 //! Streaming tar reader.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 
 use super::{BLOCK, Entry, EntryKind, MAX_PATH};
 
@@ -328,6 +328,22 @@ impl<R: Read> TarReader<R> {
             offset: self.offset,
             what,
         }
+    }
+}
+
+impl<R: Read + Seek> TarReader<R> {
+    /// Steps over what is unread of the current entry without reading it.
+    pub fn seek_past_content(&mut self) -> Result<(), TarError> {
+        let rest = self.content.saturating_add(self.padding);
+        let target = i64::try_from(rest).map_err(|_| self.damaged("a file is too large"))?;
+        if let Err(source) = self.inner.seek(SeekFrom::Current(target)) {
+            let offset = self.offset;
+            return Err(TarError::Read { offset, source });
+        }
+        self.offset = self.offset.saturating_add(rest);
+        self.content = 0;
+        self.padding = 0;
+        Ok(())
     }
 }
 

@@ -213,7 +213,7 @@ fn an_upper_that_a_layer_cannot_say_is_refused() {
         .images
         .layer_from_upper(Path::new("/nowhere"), Some(Digest::of(b"?")))
         .unwrap_err();
-    assert!(matches!(error, LayerError::NoParent { .. }), "{error}");
+    assert!(matches!(error, LayerError::Missing { .. }), "{error}");
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! The crate from outside, with real files, mounts and registries. Needs root.
 
+mod fake;
 mod layers;
+mod pull;
+mod registry;
 mod store;
 mod support;
+mod transfer;
 mod unpack;

@@ -111,3 +111,40 @@ pub fn hard_link(path: &str, target: &str) -> (Entry, &'static str) {
 pub fn node(path: &str, kind: EntryKind) -> (Entry, &'static str) {
     (Entry::new(path, kind, 0o666), "")
 }
+
+/// Whether `program` is there; says so when not, for CI to count.
+pub fn needs(program: &str) -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
+    if !found {
+        println!("skipped: needs {program}");
+    }
+    found
+}
+
+/// Runs a program that must succeed; returns its output.
+pub fn run(program: &str, args: &[&str]) -> String {
+    let output = std::process::Command::new(program)
+        .args(args)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{program} {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// An error with all its causes.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(current) = cause {
+        text.push_str(": ");
+        text.push_str(&current.to_string());
+        cause = current.source();
+    }
+    text
+}

@@ -1,0 +1,576 @@
+//! Brings images in from files: OCI layouts (folder or tar), archives of `docker save`, and plain
+//! tars of a root file system. Whatever has a digest is verified, and an image gets its name only
+//! once it is unpacked.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::archive::{EntryKind, TarError, TarReader};
+use crate::blobs::{BlobError, MAX_DOCUMENT};
+use crate::compression::{Compression, decoder};
+use crate::config::History;
+use crate::digest::Hashing;
+use crate::images::{CommitError, Image, ImageError, Images, Layer};
+use crate::layers::{LayerError, chain_id};
+use crate::manifest::{Descriptor, Index, Manifest, media};
+use crate::progress::{OnProgress, Phase, Progress};
+use crate::unpack::Limits;
+use crate::{Digest, ImageConfig, ImageRef, Platform, RefError};
+
+/// Archives of images have a handful of files per layer; one with more is a root file system.
+const MAX_INDEXED: usize = 20_000;
+
+/// Where programs are looked for in a root file system that says nothing about it.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// An image that was brought in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Imported {
+    /// Its name here.
+    pub reference: ImageRef,
+    /// The image.
+    pub image: Image,
+}
+
+/// An import that failed; what was named before stays.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot import {path}", path = path.display())]
+pub struct ImportError {
+    /// The file or folder given.
+    pub path: PathBuf,
+    /// The reason.
+    pub source: Box<ImportFault>,
+}
+
+/// Why an import failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportFault {
+    /// The file cannot be read.
+    #[error("cannot {operation} the file")]
+    File {
+        /// What was attempted.
+        operation: &'static str,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The tar is not readable.
+    #[error(transparent)]
+    Archive(#[from] TarError),
+    /// A file inside cannot be read.
+    #[error("cannot read {name} inside it")]
+    Inside {
+        /// The file inside.
+        name: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A document inside is not what it should be.
+    #[error("{name} inside it is not valid")]
+    Document {
+        /// The document inside.
+        name: String,
+        /// Where it is wrong.
+        source: serde_json::Error,
+    },
+    /// A document inside is larger than any real one.
+    #[error("{name} inside it is larger than {MAX_DOCUMENT} bytes")]
+    TooLarge {
+        /// The document inside.
+        name: String,
+    },
+    /// The folder holds no image.
+    #[error("the folder is not an OCI layout (no oci-layout and index.json)")]
+    NoLayout,
+    /// There is no image for this kind of machine, or none at all.
+    #[error("it holds no image for {wanted}")]
+    NoPlatform {
+        /// What is needed.
+        wanted: Platform,
+    },
+    /// A name inside is none.
+    #[error(transparent)]
+    Name(#[from] RefError),
+    /// The file does not say what its image is called.
+    #[error("it does not say what its image is called: give a name")]
+    NeedsName,
+    /// A name was given for a file with several images.
+    #[error("it holds {count} images, which cannot all be called {reference}")]
+    Ambiguous {
+        /// How many.
+        count: usize,
+        /// The name given.
+        reference: ImageRef,
+    },
+    /// The store.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// The documents.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A new image could not be written.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The layers.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+}
+
+impl Images {
+    /// Imports what `path` holds: a folder or tar in OCI layout, a tar of `docker save`, or a tar
+    /// of a root file system; tars may be packed with gzip or zstd. `reference` names the image;
+    /// it may be left out where the file says the names itself. Blocks.
+    pub fn import(
+        &self,
+        path: &Path,
+        reference: Option<&ImageRef>,
+        progress: OnProgress<'_>,
+    ) -> Result<Vec<Imported>, ImportError> {
+        let _hold = self.hold();
+        let import = Import {
+            images: self,
+            path,
+            reference,
+            progress,
+        };
+        import.run().map_err(|source| ImportError {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    }
+}
+
+/// Named files, in a folder or a tar.
+enum Source {
+    Folder(PathBuf),
+    Tar {
+        file: File,
+        index: HashMap<String, Place>,
+    },
+}
+
+enum Place {
+    At {
+        offset: u64,
+        size: u64,
+    },
+    /// Old archives of Docker keep equal layers once.
+    Link(String),
+}
+
+impl Source {
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Folder(dir) => dir.join(name).is_file(),
+            Self::Tar { index, .. } => index.contains_key(name),
+        }
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read>> {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, "it is not there");
+        match self {
+            Self::Folder(dir) => {
+                let inside = Path::new(name)
+                    .components()
+                    .all(|part| matches!(part, std::path::Component::Normal(_)));
+                if !inside {
+                    return Err(missing());
+                }
+                Ok(Box::new(File::open(dir.join(name))?))
+            }
+            Self::Tar { file, index } => {
+                let place = match index.get(name).ok_or_else(missing)? {
+                    Place::Link(target) => index.get(target).ok_or_else(missing)?,
+                    place @ Place::At { .. } => place,
+                };
+                let Place::At { offset, size } = place else {
+                    return Err(missing());
+                };
+                let part = Part {
+                    file: file.try_clone()?,
+                    at: *offset,
+                    left: *size,
+                };
+                Ok(Box::new(BufReader::with_capacity(1 << 16, part)))
+            }
+        }
+    }
+}
+
+/// A part of a file, read without moving the position that all its descriptors share.
+struct Part {
+    file: File,
+    at: u64,
+    left: u64,
+}
+
+impl Read for Part {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).map_or(buffer.len(), |n| n.min(buffer.len()));
+        let read = self.file.read_at(&mut buffer[..most], self.at)?;
+        self.at += read as u64;
+        self.left -= read as u64;
+        Ok(read)
+    }
+}
+
+/// `manifest.json` of `docker save`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerManifest {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+struct Import<'a> {
+    images: &'a Images,
+    path: &'a Path,
+    reference: Option<&'a ImageRef>,
+    progress: OnProgress<'a>,
+}
+
+impl Import<'_> {
+    fn run(&self) -> Result<Vec<Imported>, ImportFault> {
+        let source = self.open()?;
+        if source.has("oci-layout") && source.has("index.json") {
+            self.oci(&source)
+        } else if source.has("manifest.json") {
+            self.docker(&source)
+        } else if matches!(source, Source::Folder(_)) {
+            Err(ImportFault::NoLayout)
+        } else {
+            self.root_file_system().map(|imported| vec![imported])
+        }
+    }
+
+    fn open(&self) -> Result<Source, ImportFault> {
+        if self.path.is_dir() {
+            return Ok(Source::Folder(self.path.to_owned()));
+        }
+        let file = File::open(self.path).map_err(file_error("open"))?;
+        let file = self.plain(file)?;
+        let index = self.index(&file)?;
+        Ok(Source::Tar { file, index })
+    }
+
+    /// The file itself, or an unpacked copy that goes away with its descriptor.
+    fn plain(&self, mut file: File) -> Result<File, ImportFault> {
+        let mut start = Vec::new();
+        file.by_ref()
+            .take(4)
+            .read_to_end(&mut start)
+            .and_then(|_| file.seek(SeekFrom::Start(0)))
+            .map_err(file_error("read"))?;
+        let compression = Compression::of(&start);
+        if compression == Compression::None {
+            return Ok(file);
+        }
+        let packed = file.metadata().map_err(file_error("look at"))?.len();
+        let source = decoder(compression, BufReader::new(file)).map_err(file_error("unpack"))?;
+        let mut source = Limits::default().for_stream(packed).cap(source);
+        let mut plain = tempfile::tempfile_in(self.images.inner.root.join("tmp"))
+            .map_err(file_error("make room for"))?;
+        io::copy(&mut source, &mut plain).map_err(file_error("unpack"))?;
+        Ok(plain)
+    }
+
+    fn index(&self, file: &File) -> Result<HashMap<String, Place>, ImportFault> {
+        let mut file = file.try_clone().map_err(file_error("read"))?;
+        file.seek(SeekFrom::Start(0)).map_err(file_error("read"))?;
+        let mut reader = TarReader::new(file);
+        let mut index = HashMap::new();
+        while let Some(entry) = reader.next_entry()? {
+            let name = relative(&entry.display_path());
+            let place = match entry.kind {
+                EntryKind::File => Place::At {
+                    offset: reader.offset(),
+                    size: entry.size,
+                },
+                EntryKind::Symlink | EntryKind::HardLink => {
+                    let target = String::from_utf8_lossy(&entry.link).into_owned();
+                    let base = match entry.kind {
+                        EntryKind::Symlink => name.rsplit_once('/').map_or("", |(dir, _)| dir),
+                        _ => "",
+                    };
+                    Place::Link(relative(&format!("{base}/{target}")))
+                }
+                _ => continue,
+            };
+            index.insert(name, place);
+            if index.len() > MAX_INDEXED {
+                return Ok(HashMap::new());
+            }
+            reader.seek_past_content()?;
+        }
+        Ok(index)
+    }
+
+    fn oci(&self, source: &Source) -> Result<Vec<Imported>, ImportFault> {
+        let index: Index = self.document(source, "index.json")?;
+        let mut found = Vec::new();
+        for descriptor in &index.manifests {
+            let Some(manifest) = self.for_this_machine(source, descriptor)? else {
+                continue;
+            };
+            found.push((manifest, name_of(descriptor)));
+        }
+        if found.is_empty() {
+            return Err(ImportFault::NoPlatform {
+                wanted: Platform::of_this_machine(),
+            });
+        }
+        self.check_count(found.len())?;
+        found
+            .into_iter()
+            .map(|(descriptor, name)| {
+                let reference = self.name(name)?;
+                self.blob(source, &descriptor)?;
+                let manifest: Manifest = self.images.read_json(&descriptor.digest, "manifest")?;
+                self.blob(source, &manifest.config)?;
+                for layer in &manifest.layers {
+                    self.blob(source, layer)?;
+                }
+                self.complete(descriptor.digest, reference)
+            })
+            .collect()
+    }
+
+    /// The manifest that a top-level entry stands for, through an index of platforms.
+    fn for_this_machine(
+        &self,
+        source: &Source,
+        descriptor: &Descriptor,
+    ) -> Result<Option<Descriptor>, ImportFault> {
+        if media::is_manifest(&descriptor.media_type) {
+            return Ok(Some(descriptor.clone()));
+        }
+        if !media::is_index(&descriptor.media_type) {
+            return Ok(None);
+        }
+        let index: Index = self.document(source, &blob_name(&descriptor.digest))?;
+        Ok(index.choose(&Platform::of_this_machine()).cloned())
+    }
+
+    fn docker(&self, source: &Source) -> Result<Vec<Imported>, ImportFault> {
+        let entries: Vec<DockerManifest> = self.document(source, "manifest.json")?;
+        let mut named = Vec::new();
+        for entry in &entries {
+            let tags = entry.repo_tags.as_deref().unwrap_or_default();
+            if tags.is_empty() || self.reference.is_some() {
+                named.push((entry, self.name(None)?));
+                continue;
+            }
+            for tag in tags {
+                named.push((entry, self.name(Some(tag.clone()))?));
+            }
+        }
+        if named.is_empty() {
+            return Err(ImportFault::NoPlatform {
+                wanted: Platform::of_this_machine(),
+            });
+        }
+        self.check_count(entries.len())?;
+        named
+            .into_iter()
+            .map(|(entry, reference)| self.docker_image(source, entry, reference))
+            .collect()
+    }
+
+    fn docker_image(
+        &self,
+        source: &Source,
+        entry: &DockerManifest,
+        reference: ImageRef,
+    ) -> Result<Imported, ImportFault> {
+        let bytes = self.bytes(source, &entry.config)?;
+        let config_digest = self.images.inner.blobs.put(&bytes)?;
+        let layers = entry
+            .layers
+            .iter()
+            .map(|name| {
+                let mut content = self.open_inside(source, name)?;
+                let (compression, mut content) =
+                    Compression::sniff(&mut content).map_err(inside(name))?;
+                let (digest, size) = self.images.write_blob(&mut content, None)?;
+                self.tell(digest, Phase::Done, size);
+                Ok(Descriptor::new(layer_media_type(compression), digest, size))
+            })
+            .collect::<Result<Vec<_>, ImportFault>>()?;
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(media::MANIFEST.to_owned()),
+            config: Descriptor::new(media::CONFIG, config_digest, bytes.len() as u64),
+            layers,
+            annotations: Default::default(),
+        };
+        let manifest = serde_json::to_vec(&manifest).map_err(CommitError::Document)?;
+        let digest = self.images.inner.blobs.put(&manifest)?;
+        self.complete(digest, reference)
+    }
+
+    /// One layer, stored as it is packed.
+    fn root_file_system(&self) -> Result<Imported, ImportFault> {
+        let reference = self.name(None)?;
+        let open = || File::open(self.path).map_err(file_error("open"));
+        let (digest, size) = self.images.write_blob(&mut open()?, None)?;
+        self.tell(digest, Phase::Transferring, size);
+        let (compression, source) =
+            Compression::sniff(BufReader::new(open()?)).map_err(file_error("read"))?;
+        let source = decoder(compression, source).map_err(file_error("unpack"))?;
+        let mut content = Hashing::new(Limits::default().for_stream(size).cap(source));
+        io::copy(&mut content, &mut io::sink()).map_err(file_error("unpack"))?;
+        let (diff_id, _, _) = content.finish();
+        let layer = Layer {
+            digest,
+            media_type: layer_media_type(compression).to_owned(),
+            size,
+            diff_id,
+            chain_id: chain_id(None, &diff_id),
+        };
+        let mut config = ImageConfig::for_this_machine();
+        config.run.env.push(DEFAULT_PATH.to_owned());
+        config.history.push(History {
+            created_by: Some("havre image import".to_owned()),
+            ..History::default()
+        });
+        let image = self.images.form_image(config, &[layer])?;
+        self.complete(image, reference)
+    }
+
+    /// Unpacks, then names.
+    fn complete(&self, digest: Digest, reference: ImageRef) -> Result<Imported, ImportFault> {
+        let image = self.images.image(digest)?;
+        for layer in &image.layers {
+            self.tell(layer.digest, Phase::Unpacking, layer.size);
+        }
+        self.images.ensure_unpacked(&image)?;
+        let image = self.images.tag(&reference, digest)?;
+        for layer in &image.layers {
+            self.tell(layer.digest, Phase::Done, layer.size);
+        }
+        Ok(Imported { reference, image })
+    }
+
+    /// Copies a blob of an OCI layout unless it is there.
+    fn blob(&self, source: &Source, descriptor: &Descriptor) -> Result<(), ImportFault> {
+        let digest = descriptor.digest;
+        if self.images.inner.blobs.touch(&digest)? {
+            self.tell(digest, Phase::Present, descriptor.size);
+            return Ok(());
+        }
+        let mut content = self.open_inside(source, &blob_name(&digest))?;
+        self.tell(digest, Phase::Transferring, descriptor.size);
+        self.images.write_blob(&mut content, Some(&digest))?;
+        Ok(())
+    }
+
+    fn name(&self, inside: Option<String>) -> Result<ImageRef, ImportFault> {
+        match (self.reference, inside) {
+            (Some(reference), _) => Ok(reference.clone()),
+            // A mere tag, as the OCI layout allows, names nothing on its own.
+            (None, Some(text)) if text.contains(['/', ':']) => Ok(text.parse()?),
+            (None, _) => Err(ImportFault::NeedsName),
+        }
+    }
+
+    fn check_count(&self, count: usize) -> Result<(), ImportFault> {
+        match self.reference {
+            Some(reference) if count > 1 => Err(ImportFault::Ambiguous {
+                count,
+                reference: reference.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn document<T: DeserializeOwned>(&self, source: &Source, name: &str) -> Result<T, ImportFault> {
+        let bytes = self.bytes(source, name)?;
+        serde_json::from_slice(&bytes).map_err(|source| ImportFault::Document {
+            name: name.to_owned(),
+            source,
+        })
+    }
+
+    fn bytes(&self, source: &Source, name: &str) -> Result<Vec<u8>, ImportFault> {
+        let mut bytes = Vec::new();
+        self.open_inside(source, name)?
+            .take(MAX_DOCUMENT + 1)
+            .read_to_end(&mut bytes)
+            .map_err(inside(name))?;
+        if bytes.len() as u64 > MAX_DOCUMENT {
+            return Err(ImportFault::TooLarge {
+                name: name.to_owned(),
+            });
+        }
+        Ok(bytes)
+    }
+
+    fn open_inside(&self, source: &Source, name: &str) -> Result<Box<dyn Read>, ImportFault> {
+        source.open(name).map_err(inside(name))
+    }
+
+    fn tell(&self, digest: Digest, phase: Phase, size: u64) {
+        (self.progress)(Progress {
+            digest,
+            phase,
+            done: if phase == Phase::Transferring {
+                0
+            } else {
+                size
+            },
+            total: Some(size),
+        });
+    }
+}
+
+fn file_error(operation: &'static str) -> impl Fn(io::Error) -> ImportFault {
+    move |source| ImportFault::File { operation, source }
+}
+
+fn inside(name: &str) -> impl FnOnce(io::Error) -> ImportFault + '_ {
+    move |source| ImportFault::Inside {
+        name: name.to_owned(),
+        source,
+    }
+}
+
+/// Names that writers of OCI layouts give.
+fn name_of(descriptor: &Descriptor) -> Option<String> {
+    let annotation = |name: &str| descriptor.annotations.get(name).cloned();
+    annotation("io.containerd.image.name")
+        .or_else(|| annotation("org.opencontainers.image.ref.name"))
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+fn layer_media_type(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => media::LAYER_TAR,
+        Compression::Gzip => media::LAYER_GZIP,
+        Compression::Zstd => media::LAYER_ZSTD,
+    }
+}
+
+/// A path without `.`, `..` and leading slashes.
+fn relative(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            _ => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
