@@ -86,6 +86,16 @@ pub enum MountSpec {
         /// Mounted read-only.
         read_only: bool,
     },
+    /// A folder that outlives the container. While it is empty it first receives what the image
+    /// has at `target`, with owners and modes, as Docker does for named volumes.
+    Volume {
+        /// Absolute, exists.
+        source: PathBuf,
+        /// Absolute inside.
+        target: String,
+        /// Mounted read-only.
+        read_only: bool,
+    },
     /// Memory.
     Tmpfs {
         /// Absolute inside.

@@ -1,0 +1,733 @@
+//! Control groups of one container, on version 2, version 1 and the hybrid of both.
+//!
+//! ```text
+//! <hierarchy>/havre-<instance>/shim            all shims
+//! <hierarchy>/havre-<instance>/run/<parent>/<id>.c   one container
+//! ```
+//! The tree stands beside those of the init system, so that ending the daemon's unit ends
+//! neither shims nor containers.
+
+mod devices;
+mod limits;
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::spec::Limits;
+use crate::sys;
+pub use limits::Controller;
+use limits::{Setting, Version};
+
+/// Longest wait for killed processes to leave a cgroup.
+const EMPTY_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The cgroup file systems of this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hierarchies {
+    /// Mount point of version 2, with or without controllers.
+    v2: Option<PathBuf>,
+    /// Version 1: the mount point and the controllers (or `name=…`) on it.
+    v1: Vec<(PathBuf, Vec<String>)>,
+}
+
+/// One group in all hierarchies that matter to it.
+#[derive(Clone, Debug)]
+pub struct Cgroup {
+    hierarchies: Hierarchies,
+    /// Below each mount point.
+    relative: PathBuf,
+}
+
+/// What a cgroup has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Stats {
+    /// Bytes charged now, page cache included.
+    pub memory_current: u64,
+    /// Highest of these, where the kernel tells.
+    pub memory_peak: Option<u64>,
+    /// CPU time in microseconds.
+    pub cpu_usec: u64,
+    /// Tasks now.
+    pub pids: u64,
+    /// Processes that the kernel killed for memory since the container was created.
+    pub oom_kills: u64,
+}
+
+/// Setting up or removing a cgroup failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// No cgroup file system at all.
+    #[error("cannot read the mounted cgroup hierarchies")]
+    Detect(#[source] io::Error),
+    /// Nothing is mounted.
+    #[error("no cgroup hierarchy is mounted below /sys/fs/cgroup")]
+    None,
+    /// A limit needs a controller that is not there.
+    #[error("a limit needs the cgroup controller {name}, which this machine does not offer")]
+    Controller {
+        /// Its name.
+        name: &'static str,
+    },
+    /// A file of the hierarchy.
+    #[error("cannot {action} {path}")]
+    File {
+        /// `create`, `write`, …
+        action: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The program that restricts devices.
+    #[error("cannot restrict the devices of {path}")]
+    Devices {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn file_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
+    let path = path.to_owned();
+    move |source| CgroupError::File {
+        action,
+        path,
+        source,
+    }
+}
+
+impl Hierarchies {
+    /// Reads what is mounted.
+    pub fn detect() -> Result<Self, CgroupError> {
+        let text = fs::read_to_string("/proc/self/mountinfo").map_err(CgroupError::Detect)?;
+        let found = Self::parse(&text);
+        if found.v2.is_none() && found.v1.is_empty() {
+            Err(CgroupError::None)
+        } else {
+            Ok(found)
+        }
+    }
+
+    fn parse(mountinfo: &str) -> Self {
+        let mut found = Self::default();
+        for line in mountinfo.lines() {
+            let Some((left, right)) = line.split_once(" - ") else {
+                continue;
+            };
+            let mut right = right.split(' ');
+            let (kind, options) = (right.next(), right.nth(1).unwrap_or_default());
+            let Some(point) = left.split(' ').nth(4) else {
+                continue;
+            };
+            if !point.starts_with("/sys/fs/cgroup") {
+                continue;
+            }
+            let point = PathBuf::from(point);
+            match kind {
+                Some("cgroup2") if found.v2.is_none() => found.v2 = Some(point),
+                Some("cgroup") => {
+                    let names = options.split(',').map(str::to_owned).collect();
+                    found.v1.push((point, names));
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Mount points of version 1 that carry one of `controllers`.
+    fn v1_with(&self, controllers: &[&str]) -> Vec<&Path> {
+        let carries = |names: &[String]| names.iter().any(|n| controllers.contains(&n.as_str()));
+        self.v1
+            .iter()
+            .filter(|(_, n)| carries(n))
+            .map(|(p, _)| p.as_path())
+            .collect()
+    }
+
+    /// Controllers of version 2 that are really there.
+    fn v2_controllers(&self) -> Vec<String> {
+        let Some(root) = &self.v2 else {
+            return Vec::new();
+        };
+        let text = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Name and state of each controller that limits need, for `havre doctor`.
+    pub fn offered(&self) -> Vec<(Controller, bool)> {
+        let v2 = self.v2_controllers();
+        Controller::ALL
+            .iter()
+            .map(|c| {
+                (
+                    *c,
+                    v2.iter().any(|n| n == c.v2()) || !self.v1_with(&[c.v1()]).is_empty(),
+                )
+            })
+            .collect()
+    }
+
+    /// Whether version 2 carries memory, cpu and pids.
+    fn unified(&self) -> bool {
+        self.v1_with(&["memory", "cpu", "pids"]).is_empty()
+    }
+}
+
+impl Cgroup {
+    /// The group of a container. `parent` and `id` are validated names.
+    pub fn of_container(hierarchies: &Hierarchies, instance: &str, parent: &str, id: &str) -> Self {
+        let relative = instance_root(instance)
+            .join("run")
+            .join(parent)
+            .join(format!("{id}.c"));
+        Self {
+            hierarchies: hierarchies.clone(),
+            relative,
+        }
+    }
+
+    /// The group of all shims of an instance.
+    pub fn of_shims(hierarchies: &Hierarchies, instance: &str) -> Self {
+        Self {
+            hierarchies: hierarchies.clone(),
+            relative: instance_root(instance).join("shim"),
+        }
+    }
+
+    /// Version 1 mount points that a container joins.
+    fn v1_points(&self) -> Vec<&Path> {
+        let mut wanted = vec!["memory", "cpu", "pids", "blkio"];
+        if self.hierarchies.v2.is_none() {
+            wanted.extend(["devices", "cpuacct", "freezer"]);
+        }
+        self.hierarchies.v1_with(&wanted)
+    }
+
+    fn v1_dirs(&self) -> Vec<PathBuf> {
+        self.v1_points()
+            .iter()
+            .map(|p| p.join(&self.relative))
+            .collect()
+    }
+
+    fn v2_dir(&self) -> Option<PathBuf> {
+        self.hierarchies
+            .v2
+            .as_ref()
+            .map(|root| root.join(&self.relative))
+    }
+
+    /// Makes the group and sets its limits. Safe to repeat.
+    pub fn create(&self, limits: &Limits) -> Result<(), CgroupError> {
+        self.make()?;
+        let version = if self.hierarchies.unified() {
+            Version::V2
+        } else {
+            Version::V1
+        };
+        for setting in limits::settings(limits, version) {
+            self.apply(&setting)?;
+        }
+        self.restrict_devices()
+    }
+
+    /// Makes the group without limits.
+    pub fn make(&self) -> Result<(), CgroupError> {
+        persist(|| self.try_make(), is_missing)
+    }
+
+    /// Makes the group and forks a child into it, in version 2.
+    ///
+    /// # Safety
+    /// As of [`sys::fork`].
+    pub unsafe fn fork_into(&self) -> io::Result<Option<sys::Forked>> {
+        let attempt = || {
+            self.try_make()
+                .and_then(|()| self.open_v2())
+                .map_err(|error| match error {
+                    CgroupError::File { source, .. } => source,
+                    other => io::Error::other(other),
+                })
+        };
+        let gone = |error: &io::Error| {
+            error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
+        };
+        persist(
+            || {
+                let folder = attempt()?;
+                // SAFETY: the caller is single-threaded.
+                unsafe { sys::fork(0, folder.as_ref().map(AsFd::as_fd)) }
+            },
+            gone,
+        )
+    }
+
+    fn try_make(&self) -> Result<(), CgroupError> {
+        if let Some(root) = &self.hierarchies.v2 {
+            let dir = root.join(&self.relative);
+            fs::create_dir_all(&dir).map_err(file_error("create", &dir))?;
+            self.enable_controllers(root)?;
+        }
+        for dir in self.v1_dirs() {
+            fs::create_dir_all(&dir).map_err(file_error("create", &dir))?;
+        }
+        Ok(())
+    }
+
+    /// Hands the controllers down from the root to the group's parent.
+    fn enable_controllers(&self, root: &Path) -> Result<(), CgroupError> {
+        let offered = self.hierarchies.v2_controllers();
+        let wanted: Vec<_> = Controller::ALL
+            .iter()
+            .map(|c| c.v2())
+            .filter(|c| offered.iter().any(|o| o == c))
+            .collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut dir = root.to_owned();
+        for part in &self.relative {
+            enable(&dir, &wanted, dir == root)?;
+            dir.push(part);
+        }
+        Ok(())
+    }
+
+    fn apply(&self, setting: &Setting) -> Result<(), CgroupError> {
+        let dir = if self.hierarchies.unified() {
+            self.v2_dir()
+        } else {
+            let points = self.hierarchies.v1_with(&[setting.controller.v1()]);
+            points.first().map(|p| p.join(&self.relative))
+        };
+        let missing = CgroupError::Controller {
+            name: setting.controller.v2(),
+        };
+        let Some(dir) = dir else {
+            return if setting.optional {
+                Ok(())
+            } else {
+                Err(missing)
+            };
+        };
+        let path = dir.join(setting.file);
+        match fs::write(&path, &setting.value) {
+            Ok(()) => Ok(()),
+            Err(_) if setting.optional => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(missing),
+            Err(error) => Err(file_error("write", &path)(error)),
+        }
+    }
+
+    /// Docker's device rules. They matter because containers may make device nodes.
+    fn restrict_devices(&self) -> Result<(), CgroupError> {
+        if let Some(path) = self.v2_dir() {
+            let dir = fs::File::open(&path).map_err(file_error("open", &path))?;
+            return devices::attach(dir.as_fd())
+                .map_err(|source| CgroupError::Devices { path, source });
+        }
+        for point in self.hierarchies.v1_with(&["devices"]) {
+            let dir = point.join(&self.relative);
+            let deny = dir.join("devices.deny");
+            fs::write(&deny, "a").map_err(file_error("write", &deny))?;
+            let allow = dir.join("devices.allow");
+            for rule in devices::v1_rules() {
+                fs::write(&allow, rule).map_err(file_error("write", &allow))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The version 2 folder, for a child to start in.
+    pub fn open_v2(&self) -> Result<Option<OwnedFd>, CgroupError> {
+        let Some(dir) = self.v2_dir() else {
+            return Ok(None);
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open(&dir, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(error) => Err(file_error("open", &dir)(error.into())),
+        }
+    }
+
+    /// Moves a process into the version 1 groups (`0`: the caller).
+    pub fn attach_v1(&self, pid: u32) -> Result<(), CgroupError> {
+        self.v1_dirs().iter().try_for_each(|dir| attach(dir, pid))
+    }
+
+    /// Moves a shim into the group in every hierarchy, also those by which systemd counts a
+    /// unit's processes.
+    pub fn attach_shim(&self, pid: u32) -> Result<(), CgroupError> {
+        persist(|| self.try_attach_shim(pid), is_missing)
+    }
+
+    fn try_attach_shim(&self, pid: u32) -> Result<(), CgroupError> {
+        for (point, _) in &self.hierarchies.v1 {
+            let dir = point.join(&self.relative);
+            // cpuset groups refuse tasks until configured, and nothing is gained there.
+            if dir.join("cpuset.cpus").exists() || point.ends_with("cpuset") {
+                continue;
+            }
+            fs::create_dir_all(&dir).map_err(file_error("create", &dir))?;
+            attach(&dir, pid)?;
+        }
+        Ok(())
+    }
+
+    /// SIGKILL for everything in the group.
+    pub fn kill(&self) -> Result<(), CgroupError> {
+        if let Some(dir) = self.v2_dir() {
+            let path = dir.join("cgroup.kill");
+            match fs::write(&path, "1") {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::NotFound && !dir.exists() => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(file_error("write", &path)(error)),
+            }
+        }
+        for pid in self.processes()? {
+            if let Some(pid) = rustix::process::Pid::from_raw(pid as i32) {
+                match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
+                    Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                    Err(error) => {
+                        return Err(file_error("kill the processes of", &self.relative)(
+                            error.into(),
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Processes in the group, in whichever hierarchy.
+    pub fn processes(&self) -> Result<Vec<u32>, CgroupError> {
+        let mut pids = Vec::new();
+        for dir in self.v2_dir().into_iter().chain(self.v1_dirs()) {
+            let path = dir.join("cgroup.procs");
+            match fs::read_to_string(&path) {
+                Ok(text) => pids.extend(text.lines().filter_map(|l| l.parse::<u32>().ok())),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(file_error("read", &path)(error)),
+            }
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// SIGKILL for everything in the group, and waits until nothing is left.
+    pub fn kill_and_wait(&self) -> Result<(), CgroupError> {
+        let deadline = sys::since_boot() + EMPTY_DEADLINE;
+        loop {
+            self.kill()?;
+            if self.processes()?.is_empty() || sys::since_boot() > deadline {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Kills what is left, removes the group and every parent that is empty then. Blocks until
+    /// the processes are gone, at most five seconds. Safe to repeat.
+    pub fn destroy(&self) -> Vec<CgroupError> {
+        let deadline = sys::since_boot() + EMPTY_DEADLINE;
+        let mut errors = Vec::new();
+        let dirs: Vec<_> = self.all_dirs();
+        loop {
+            if let Err(error) = self.kill() {
+                errors.push(error);
+                return errors;
+            }
+            let stuck: Vec<_> = dirs.iter().filter_map(|d| remove_dir(d).err()).collect();
+            if stuck.is_empty() {
+                break;
+            }
+            if sys::since_boot() > deadline {
+                errors.extend(stuck);
+                return errors;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for dir in dirs {
+            remove_empty_parents(&dir);
+        }
+        errors
+    }
+
+    /// Removes the group where it is empty, parents too; a group in use stays.
+    pub fn remove_if_empty(&self) {
+        for dir in self.all_dirs() {
+            if remove_dir(&dir).is_ok() {
+                remove_empty_parents(&dir);
+            }
+        }
+    }
+
+    fn all_dirs(&self) -> Vec<PathBuf> {
+        let v1 = self
+            .hierarchies
+            .v1
+            .iter()
+            .map(|(p, _)| p.join(&self.relative));
+        self.v2_dir().into_iter().chain(v1).collect()
+    }
+
+    /// Processes killed for memory so far; 0 where the kernel does not count.
+    pub fn oom_kills(&self) -> u64 {
+        if self.hierarchies.unified() {
+            self.read_v2("memory.events")
+                .map_or(0, |t| keyed(&t, "oom_kill"))
+        } else {
+            self.read_v1("memory", "memory.oom_control")
+                .map_or(0, |t| keyed(&t, "oom_kill"))
+        }
+    }
+
+    /// What the group uses.
+    pub fn stats(&self) -> Stats {
+        let number = |text: Option<String>| text.and_then(|t| t.trim().parse::<u64>().ok());
+        let cpu = self.read_v2("cpu.stat").map(|t| keyed(&t, "usage_usec"));
+        let cpu_v1 = || number(self.read_v1("cpuacct", "cpuacct.usage")).map(|nanos| nanos / 1000);
+        let (memory_current, memory_peak, pids) = if self.hierarchies.unified() {
+            (
+                number(self.read_v2("memory.current")),
+                number(self.read_v2("memory.peak")),
+                number(self.read_v2("pids.current")),
+            )
+        } else {
+            (
+                number(self.read_v1("memory", "memory.usage_in_bytes")),
+                number(self.read_v1("memory", "memory.max_usage_in_bytes")),
+                number(self.read_v1("pids", "pids.current")),
+            )
+        };
+        Stats {
+            memory_current: memory_current.unwrap_or(0),
+            memory_peak,
+            cpu_usec: cpu.or_else(cpu_v1).unwrap_or(0),
+            pids: pids.unwrap_or(0),
+            oom_kills: self.oom_kills(),
+        }
+    }
+
+    fn read_v2(&self, file: &str) -> Option<String> {
+        fs::read_to_string(self.v2_dir()?.join(file)).ok()
+    }
+
+    fn read_v1(&self, controller: &str, file: &str) -> Option<String> {
+        let points = self.hierarchies.v1_with(&[controller]);
+        fs::read_to_string(points.first()?.join(&self.relative).join(file)).ok()
+    }
+
+    /// What a container mounts below `/sys/fs/cgroup`: file system type, options and folder name
+    /// of each; one entry with an empty name for version 2 alone.
+    pub fn mounts(&self) -> Vec<(&'static str, String, String)> {
+        if self.v1_points().is_empty() {
+            return vec![("cgroup2", String::new(), String::new())];
+        }
+        let mut mounts = Vec::new();
+        for point in self.v1_points() {
+            let name = point.file_name().map(|n| n.to_string_lossy().into_owned());
+            let names = self
+                .hierarchies
+                .v1
+                .iter()
+                .find(|(p, _)| p == point)
+                .map(|(_, n)| n);
+            if let (Some(name), Some(names)) = (name, names) {
+                let known = |n: &&String| Controller::V1_NAMES.contains(&n.as_str());
+                let options: Vec<_> = names.iter().filter(known).cloned().collect();
+                mounts.push(("cgroup", options.join(","), name));
+            }
+        }
+        if self.hierarchies.v2.is_some() {
+            mounts.push(("cgroup2", String::new(), "unified".to_owned()));
+        }
+        mounts
+    }
+}
+
+/// The removal of another container may delete an empty parent between any two steps, hence
+/// several attempts.
+fn persist<T, E>(
+    mut attempt: impl FnMut() -> Result<T, E>,
+    again: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    for _ in 0..20 {
+        match attempt() {
+            Err(error) if again(&error) => {}
+            done => return done,
+        }
+    }
+    attempt()
+}
+
+fn is_missing(error: &CgroupError) -> bool {
+    matches!(error, CgroupError::File { source, .. } if source.kind() == ErrorKind::NotFound)
+}
+
+/// Ids of containers that have a group, from the tree of an instance: `(parent, id)`.
+pub fn containers(hierarchies: &Hierarchies, instance: &str) -> Vec<(String, String)> {
+    let points = hierarchies
+        .v2
+        .iter()
+        .chain(hierarchies.v1.iter().map(|(p, _)| p));
+    let mut found = Vec::new();
+    for point in points {
+        let top = point.join(instance_root(instance)).join("run");
+        collect_containers(&top, &top, &mut found);
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn collect_containers(top: &Path, dir: &Path, found: &mut Vec<(String, String)>) {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if !path.is_dir() {
+            continue;
+        }
+        let name = entry.file_name().to_string_lossy().into_owned();
+        match (name.strip_suffix(".c"), dir.strip_prefix(top)) {
+            (Some(id), Ok(parent)) => {
+                found.push((parent.to_string_lossy().into_owned(), id.to_owned()));
+            }
+            _ => collect_containers(top, &path, found),
+        }
+    }
+}
+
+fn instance_root(instance: &str) -> PathBuf {
+    PathBuf::from(format!("havre-{instance}"))
+}
+
+fn attach(dir: &Path, pid: u32) -> Result<(), CgroupError> {
+    let path = dir.join("cgroup.procs");
+    fs::write(&path, pid.to_string()).map_err(file_error("write", &path))
+}
+
+fn enable(dir: &Path, wanted: &[&str], is_root: bool) -> Result<(), CgroupError> {
+    let path = dir.join("cgroup.subtree_control");
+    let now = fs::read_to_string(&path).map_err(file_error("read", &path))?;
+    let missing: Vec<_> = wanted
+        .iter()
+        .filter(|w| !now.split_whitespace().any(|n| n == **w))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let change = missing
+        .iter()
+        .map(|c| format!("+{c}"))
+        .collect::<Vec<_>>()
+        .join(" ");
+    match fs::write(&path, &change) {
+        Err(error) if error.kind() == ErrorKind::ResourceBusy && is_root => {
+            // Inside a container the visible root is an ordinary group: it may hold processes or
+            // hand controllers down, not both.
+            evacuate(dir)?;
+            fs::write(&path, &change).map_err(file_error("write", &path))
+        }
+        other => other.map_err(file_error("write", &path)),
+    }
+}
+
+/// Moves the processes of a cgroup namespace's root into a leaf.
+fn evacuate(root: &Path) -> Result<(), CgroupError> {
+    let leaf = root.join("havre-init");
+    fs::create_dir_all(&leaf).map_err(file_error("create", &leaf))?;
+    let procs = root.join("cgroup.procs");
+    let text = fs::read_to_string(&procs).map_err(file_error("read", &procs))?;
+    for pid in text.lines().filter_map(|l| l.parse::<u32>().ok()) {
+        match attach(&leaf, pid) {
+            Err(CgroupError::File { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => {
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn remove_dir(dir: &Path) -> Result<(), CgroupError> {
+    match fs::remove_dir(dir) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(file_error("remove", dir)(error)),
+    }
+}
+
+/// Up to and including `havre-<instance>`; stops at the first that is in use.
+fn remove_empty_parents(dir: &Path) {
+    for parent in dir.ancestors().skip(1) {
+        let ours = parent
+            .iter()
+            .any(|part| part.to_string_lossy().starts_with("havre-"));
+        if !ours || fs::remove_dir(parent).is_err() {
+            return;
+        }
+    }
+}
+
+/// The number after `key ` in a file of `key value` lines.
+fn keyed(text: &str, key: &str) -> u64 {
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .find(|(name, _)| *name == key)
+        .and_then(|(_, value)| value.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mountinfo_of_a_hybrid_machine() {
+        let text = "\
+30 20 0:25 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
+31 30 0:26 / /sys/fs/cgroup/unified rw,nosuid shared:5 - cgroup2 cgroup2 rw\n\
+32 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+33 30 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
+        let found = Hierarchies::parse(text);
+        assert_eq!(
+            found.v2.as_deref(),
+            Some(Path::new("/sys/fs/cgroup/unified"))
+        );
+        assert!(!found.unified());
+        assert_eq!(
+            found.v1_with(&["cpuacct"]),
+            [Path::new("/sys/fs/cgroup/cpu,cpuacct")]
+        );
+        let group = Cgroup::of_container(&found, "t", "a/b", "web");
+        let mounts = group.mounts();
+        assert_eq!(
+            mounts[0],
+            ("cgroup", "cpu,cpuacct".to_owned(), "cpu,cpuacct".to_owned())
+        );
+        assert_eq!(mounts[2], ("cgroup2", String::new(), "unified".to_owned()));
+    }
+
+    #[test]
+    fn mountinfo_of_version_2() {
+        let text =
+            "31 30 0:26 / /sys/fs/cgroup rw,nosuid shared:5 - cgroup2 cgroup2 rw,nsdelegate\n";
+        let found = Hierarchies::parse(text);
+        assert!(found.unified());
+        let group = Cgroup::of_container(&found, "t", "a", "web");
+        assert_eq!(group.mounts(), [("cgroup2", String::new(), String::new())]);
+        let dir = PathBuf::from("/sys/fs/cgroup/havre-t/run/a/web.c");
+        assert_eq!(group.v2_dir(), Some(dir));
+    }
+}

@@ -1,0 +1,470 @@
+//! The daemon's side: starts shims, listens to them, and cleans up after them.
+//!
+//! What is known about a container comes from its shim's messages alone. One task per container
+//! listens; when the shim is gone, `exit.json` says how the container ended, and without that
+//! file it is lost and what may be left of it is killed.
+
+mod launch;
+mod teardown;
+mod watcher;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{broadcast, watch};
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::cgroup::{Cgroup, CgroupError, Hierarchies, Stats};
+use crate::channel::Channel;
+use crate::exec::{ExecError, ExecSession, ExecSpec};
+use crate::protocol::{Reply, Request};
+use crate::rundir::RunDir;
+use crate::spec::{ContainerId, ContainerSpec, Exit, Observed, State};
+use crate::validate::InvalidSpec;
+pub use teardown::TeardownError;
+
+/// Events kept for a receiver that is slow; it then learns that it missed some.
+const EVENT_BUFFER: usize = 1024;
+
+/// Beyond the grace of a stop, until its container is killed from here.
+const STOP_SLACK: Duration = Duration::from_secs(10);
+
+/// Where an engine works.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Containers have their folders in `c/` below it; usually on a tmpfs.
+    pub run_dir: PathBuf,
+    /// The binary that calls [`crate::entrypoint`].
+    pub exe: PathBuf,
+    /// Arguments before those of the entry point.
+    pub exe_args: Vec<String>,
+    /// Short id used in cgroup names, unique for each `run_dir` of the machine.
+    pub instance: String,
+}
+
+/// Containers of one run directory. Clones share it; tasks end with the last one.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    inner: Arc<Inner>,
+    _guard: Arc<DropGuard>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: EngineConfig,
+    hierarchies: Hierarchies,
+    /// The binary through a read-only mount.
+    exe: OwnedFd,
+    events: broadcast::Sender<Event>,
+    entries: Mutex<HashMap<ContainerId, Entry>>,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+}
+
+/// What is known about one container.
+#[derive(Clone, Debug)]
+struct Entry {
+    state: Arc<watch::Sender<Observed>>,
+    /// A task listens to its shim.
+    watched: bool,
+}
+
+/// Something about a container changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Which.
+    pub id: ContainerId,
+    /// As it is now.
+    pub observed: Observed,
+}
+
+/// The engine cannot work here.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The binary.
+    #[error("cannot prepare {path} for starting containers (are you root?)")]
+    Exe {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The run directory.
+    #[error("cannot create {path}")]
+    RunDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// cgroups.
+    #[error("cannot use cgroups")]
+    Cgroup(#[source] CgroupError),
+}
+
+/// A container was not created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The spec.
+    #[error("invalid container {id}")]
+    Invalid {
+        /// Which.
+        id: String,
+        /// What is wrong.
+        source: InvalidSpec,
+    },
+    /// The id is taken.
+    #[error("container {id} exists already")]
+    Exists {
+        /// Which.
+        id: String,
+    },
+    /// The program could not be started. The container stays listed as failed until removed.
+    #[error("cannot start container {id}: {reason}")]
+    Failed {
+        /// Which.
+        id: String,
+        /// Why, for a person.
+        reason: String,
+    },
+    /// The shim could not be started, or died.
+    #[error("cannot run the shim of container {id}")]
+    Shim {
+        /// Which.
+        id: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A running container did not do as it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// No such container.
+    #[error("there is no container {id}")]
+    NotFound {
+        /// Which.
+        id: String,
+    },
+    /// It has ended.
+    #[error("container {id} is not running")]
+    NotRunning {
+        /// Which.
+        id: String,
+    },
+    /// The shim refused.
+    #[error("container {id}: {reason}")]
+    Refused {
+        /// Which.
+        id: String,
+        /// Why, for a person.
+        reason: String,
+    },
+    /// The shim.
+    #[error("cannot talk to the shim of container {id}")]
+    Connection {
+        /// Which.
+        id: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It went on beyond its grace and SIGKILL.
+    #[error("container {id} did not end")]
+    Deadline {
+        /// Which.
+        id: String,
+    },
+    /// A restart that did not start.
+    #[error("cannot start the container again")]
+    Start(#[source] Box<CreateError>),
+}
+
+/// There will be no exit status.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitError {
+    /// No such container.
+    #[error("there is no container {id}")]
+    NotFound {
+        /// Which.
+        id: String,
+    },
+    /// It was never started.
+    #[error("container {id} could not be started: {reason}")]
+    Failed {
+        /// Which.
+        id: String,
+        /// Why, for a person.
+        reason: String,
+    },
+    /// Its shim was killed.
+    #[error("container {id} was lost with its shim")]
+    Lost {
+        /// Which.
+        id: String,
+    },
+}
+
+impl Engine {
+    /// Prepares; no container is looked at before [`Engine::list`]. Needs a tokio runtime.
+    pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
+        let exe = launch::read_only_exe(&config.exe).map_err(|source| EngineError::Exe {
+            path: config.exe.clone(),
+            source,
+        })?;
+        let containers = config.run_dir.join("c");
+        std::fs::create_dir_all(&containers).map_err(|source| EngineError::RunDir {
+            path: containers,
+            source,
+        })?;
+        let cancel = CancellationToken::new();
+        let inner = Inner {
+            hierarchies: Hierarchies::detect().map_err(EngineError::Cgroup)?,
+            config,
+            exe,
+            events: broadcast::channel(EVENT_BUFFER).0,
+            entries: Mutex::default(),
+            tasks: TaskTracker::new(),
+            cancel: cancel.clone(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+            _guard: Arc::new(cancel.drop_guard()),
+        })
+    }
+
+    /// Creates and starts a container; returns when its program runs, or did not start. Dropping
+    /// the future leaves a container that [`Engine::list`] finds.
+    pub async fn create(&self, spec: &ContainerSpec) -> Result<(), CreateError> {
+        let id = spec.id.0.clone();
+        crate::validate::validate(spec).map_err(|source| CreateError::Invalid { id, source })?;
+        launch::create(&self.inner, spec).await
+    }
+
+    /// Every container of the run directory, after adopting those whose shims live and cleaning
+    /// up after those whose shims do not.
+    pub async fn list(&self) -> Vec<Observed> {
+        let inner = Arc::clone(&self.inner);
+        let scanned = tokio::task::spawn_blocking(move || teardown::scan(&inner)).await;
+        match scanned {
+            Ok(found) => watcher::adopt(&self.inner, found).await,
+            Err(error) => tracing::error!(%error, "cannot scan the run directory"),
+        }
+        let entries = self.inner.entries();
+        let mut all: Vec<_> = entries.values().map(|e| e.state.borrow().clone()).collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
+    }
+
+    /// One container, as last heard of. Containers of an earlier daemon are known after
+    /// [`Engine::list`].
+    pub async fn get(&self, id: &ContainerId) -> Option<Observed> {
+        self.inner
+            .entries()
+            .get(id)
+            .map(|e| e.state.borrow().clone())
+    }
+
+    /// The changes from now on. A receiver that lags learns how many it missed and should list.
+    pub fn watch(&self) -> broadcast::Receiver<Event> {
+        self.inner.events.subscribe()
+    }
+
+    /// Stops a container and waits until it has ended; one that has is fine. `grace`: the
+    /// container's own where `None`. The stop goes on if this future, or the daemon, ends.
+    pub async fn stop(
+        &self,
+        id: &ContainerId,
+        grace: Option<Duration>,
+    ) -> Result<(), ControlError> {
+        let mut state = self.inner.state(id)?;
+        let request = Request::Stop {
+            grace_ms: grace.map(|g| g.as_millis() as u64),
+        };
+        match self.inner.control(id, &request).await {
+            Ok(()) => {}
+            // Ended meanwhile; the watcher learns it.
+            Err(ControlError::NotRunning { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let grace = match grace {
+            Some(grace) => grace,
+            None => self
+                .inner
+                .dir(id)
+                .meta()
+                .map_or(STOP_SLACK, |m| m.spec.stop_grace),
+        };
+        if timeout(grace + STOP_SLACK, state.wait_for(ended))
+            .await
+            .is_ok()
+        {
+            return Ok(());
+        }
+        Err(ControlError::Deadline { id: id.0.clone() })
+    }
+
+    /// Sends a signal to the first process.
+    pub async fn signal(&self, id: &ContainerId, signal: i32) -> Result<(), ControlError> {
+        self.inner.state(id)?;
+        self.inner.control(id, &Request::Signal { signal }).await
+    }
+
+    /// Stops the container and starts it again, or starts one that has ended; returns when its
+    /// program runs.
+    pub async fn restart(&self, id: &ContainerId) -> Result<(), ControlError> {
+        let mut state = self.inner.state(id)?;
+        let before = state.borrow().clone();
+        if ended(&before) {
+            return launch::again(&self.inner, id)
+                .await
+                .map_err(|error| ControlError::Start(Box::new(error)));
+        }
+        self.inner
+            .control(id, &Request::Restart { grace_ms: None })
+            .await?;
+        let grace = self
+            .inner
+            .dir(id)
+            .meta()
+            .map_or(STOP_SLACK, |m| m.spec.stop_grace);
+        let anew = |now: &Observed| {
+            let running = matches!(now.state, State::Running { .. }) && now.state != before.state;
+            running || ended(now)
+        };
+        match timeout(grace + STOP_SLACK + STOP_SLACK, state.wait_for(anew)).await {
+            Ok(Ok(now)) => match &now.state {
+                State::Failed { reason } => Err(ControlError::Refused {
+                    id: id.0.clone(),
+                    reason: reason.clone(),
+                }),
+                State::Exited | State::Lost => Err(ControlError::NotRunning { id: id.0.clone() }),
+                _ => Ok(()),
+            },
+            _ => Err(ControlError::Deadline { id: id.0.clone() }),
+        }
+    }
+
+    /// Kills what is left of a container and removes its cgroups and its folder; safe to repeat,
+    /// also for ids that never were. What could not be removed is returned.
+    pub async fn remove(&self, id: &ContainerId) -> Vec<TeardownError> {
+        teardown::remove(&self.inner, id).await
+    }
+
+    /// Waits until the container has ended for good.
+    pub async fn wait(&self, id: &ContainerId) -> Result<Exit, WaitError> {
+        let name = || id.0.clone();
+        let not_found = || WaitError::NotFound { id: name() };
+        let mut state = self.inner.state(id).map_err(|_| not_found())?;
+        let last = state.wait_for(ended).await.map_err(|_| not_found())?;
+        match (&last.state, &last.last_exit) {
+            (State::Failed { reason }, _) => Err(WaitError::Failed {
+                id: name(),
+                reason: reason.clone(),
+            }),
+            (State::Exited, Some(exit)) => Ok(exit.clone()),
+            _ => Err(WaitError::Lost { id: name() }),
+        }
+    }
+
+    /// Starts one more process in a running container.
+    pub async fn exec(&self, id: &ContainerId, spec: ExecSpec) -> Result<ExecSession, ExecError> {
+        let channel =
+            Channel::connect(&self.inner.dir(id)).map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    ExecError::NotRunning { id: id.0.clone() }
+                }
+                _ => ExecError::Connection {
+                    id: id.0.clone(),
+                    source,
+                },
+            })?;
+        ExecSession::start(&id.0, channel, spec).await
+    }
+
+    /// What the container uses now.
+    pub async fn stats(&self, id: &ContainerId) -> Result<Stats, ControlError> {
+        let not_found = || ControlError::NotFound { id: id.0.clone() };
+        let meta = self.inner.dir(id).meta().map_err(|_| not_found())?;
+        Ok(self.inner.cgroup(&meta.spec.cgroup_parent, id).stats())
+    }
+
+    /// The spec a container was created with.
+    pub async fn spec(&self, id: &ContainerId) -> Option<ContainerSpec> {
+        self.inner.dir(id).meta().ok().map(|meta| meta.spec)
+    }
+
+    /// Ends the tasks that listen to shims; the containers go on.
+    pub async fn shutdown(&self) {
+        self.inner.cancel.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}
+
+/// No process and no plan for another.
+fn ended(observed: &Observed) -> bool {
+    matches!(
+        observed.state,
+        State::Failed { .. } | State::Exited | State::Lost
+    )
+}
+
+impl Inner {
+    fn entries(&self) -> MutexGuard<'_, HashMap<ContainerId, Entry>> {
+        // Every change is a single insert or removal: a panic elsewhere leaves nothing half done.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dir(&self, id: &ContainerId) -> RunDir {
+        RunDir::new(self.config.run_dir.join("c").join(&id.0))
+    }
+
+    fn cgroup(&self, parent: &str, id: &ContainerId) -> Cgroup {
+        Cgroup::of_container(&self.hierarchies, &self.config.instance, parent, &id.0)
+    }
+
+    fn state(&self, id: &ContainerId) -> Result<watch::Receiver<Observed>, ControlError> {
+        match self.entries().get(id) {
+            Some(entry) => Ok(entry.state.subscribe()),
+            None => Err(ControlError::NotFound { id: id.0.clone() }),
+        }
+    }
+
+    /// Takes a new state in and tells everyone. A container that was removed stays removed.
+    fn observe(&self, observed: Observed) {
+        let id = observed.id.clone();
+        let state = self
+            .entries()
+            .get(&id)
+            .map(|entry| Arc::clone(&entry.state));
+        if let Some(state) = state {
+            state.send_replace(observed.clone());
+            // Nobody listening is fine.
+            drop(self.events.send(Event { id, observed }));
+        }
+    }
+
+    /// One request to a shim, carried out or begun when this returns.
+    async fn control(&self, id: &ContainerId, request: &Request) -> Result<(), ControlError> {
+        let name = || id.0.clone();
+        let lost = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof => ControlError::NotRunning { id: name() },
+            _ => ControlError::Connection { id: name(), source },
+        };
+        let channel = Channel::connect(&self.dir(id)).map_err(lost)?;
+        match channel.call(request).await.map_err(lost)? {
+            (Reply::Error { reason }, _) => Err(ControlError::Refused { id: name(), reason }),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Finding what is there, and removing it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::Inner;
+use crate::cgroup::{self, Cgroup, CgroupError};
+use crate::protocol::Request;
+use crate::rundir::RunDir;
+use crate::spec::ContainerId;
+use crate::validate;
+
+/// Longest wait for a shim that was told to end.
+const SHIM_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Something of a container could not be removed.
+#[derive(Debug, thiserror::Error)]
+pub enum TeardownError {
+    /// A process or a cgroup.
+    #[error("cannot remove the cgroups of container {id}")]
+    Cgroup {
+        /// Which.
+        id: String,
+        /// Why.
+        source: CgroupError,
+    },
+    /// The shim goes on.
+    #[error("the shim of container {id} does not end")]
+    Shim {
+        /// Which.
+        id: String,
+    },
+    /// The folder.
+    #[error("cannot remove {path}")]
+    RunDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A container's folder.
+pub struct Found {
+    /// Its name.
+    pub id: ContainerId,
+    /// Of its spec, where that can be read.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The folders of the run directory. Groups without a folder are killed: their containers were
+/// left behind when the run directory was cleared. Entries without a folder are forgotten.
+pub fn scan(inner: &Inner) -> Vec<Found> {
+    let mut found = Vec::new();
+    let top = inner.config.run_dir.join("c");
+    match std::fs::read_dir(&top) {
+        Ok(entries) => {
+            for entry in entries.flatten() {
+                let id = ContainerId(entry.file_name().to_string_lossy().into_owned());
+                if validate::id(&id).is_ok() {
+                    let labels = inner
+                        .dir(&id)
+                        .meta()
+                        .map(|m| m.spec.labels)
+                        .unwrap_or_default();
+                    found.push(Found { id, labels });
+                }
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => {
+            tracing::error!(path = %top.display(), %error, "cannot read the run directory");
+            return found;
+        }
+    }
+    let known: HashSet<_> = found.iter().map(|f| f.id.clone()).collect();
+    remove_orphans(inner, &known);
+    inner
+        .entries()
+        .retain(|id, entry| known.contains(id) || entry.watched);
+    found
+}
+
+fn remove_orphans(inner: &Inner, known: &HashSet<ContainerId>) {
+    for (parent, id) in cgroup::containers(&inner.hierarchies, &inner.config.instance) {
+        let id = ContainerId(id);
+        if known.contains(&id) || inner.entries().contains_key(&id) {
+            continue;
+        }
+        tracing::warn!(container = %id.0, "removing a container without a folder");
+        for error in inner.cgroup(&parent, &id).destroy() {
+            tracing::error!(container = %id.0, %error, "cannot remove a container without a folder");
+        }
+    }
+}
+
+/// Ends the shim, then removes all there is.
+pub async fn remove(inner: &Arc<Inner>, id: &ContainerId) -> Vec<TeardownError> {
+    if validate::id(id).is_err() {
+        return Vec::new();
+    }
+    let dir = inner.dir(id);
+    if let Err(error) = end_shim(inner, id, &dir).await {
+        return vec![error];
+    }
+    // Whoever waits for it learns how it ended before it is forgotten.
+    if let Ok(Some(observed)) = dir.exit() {
+        inner.observe(observed);
+    }
+    let blocking = {
+        let (inner, id) = (Arc::clone(inner), id.clone());
+        move || remove_all(&inner, &id, &dir)
+    };
+    match tokio::task::spawn_blocking(blocking).await {
+        Ok(errors) => {
+            if errors.is_empty() {
+                inner.entries().remove(id);
+            }
+            errors
+        }
+        Err(error) => vec![TeardownError::RunDir {
+            path: inner.dir(id).path().to_owned(),
+            source: io::Error::other(error),
+        }],
+    }
+}
+
+/// Waits until no shim holds the container's lock.
+async fn end_shim(inner: &Inner, id: &ContainerId, dir: &RunDir) -> Result<(), TeardownError> {
+    let deadline = Instant::now() + SHIM_DEADLINE;
+    let mut asked = false;
+    while dir.path().exists() {
+        match dir.try_lock() {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) if Instant::now() > deadline => {
+                return Err(TeardownError::Shim { id: id.0.clone() });
+            }
+            Ok(None) => {}
+            Err(source) => {
+                return Err(TeardownError::RunDir {
+                    path: dir.path().to_owned(),
+                    source,
+                });
+            }
+        }
+        if !asked {
+            asked = inner.control(id, &Request::Shutdown).await.is_ok();
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
+}
+
+fn remove_all(inner: &Inner, id: &ContainerId, dir: &RunDir) -> Vec<TeardownError> {
+    let cgroups: Vec<Cgroup> = match dir.meta() {
+        Ok(meta) => vec![inner.cgroup(&meta.spec.cgroup_parent, id)],
+        // Without the file the tree itself tells where it was.
+        Err(_) => cgroup::containers(&inner.hierarchies, &inner.config.instance)
+            .into_iter()
+            .filter(|(_, name)| *name == id.0)
+            .map(|(parent, _)| inner.cgroup(&parent, id))
+            .collect(),
+    };
+    let mut errors = Vec::new();
+    for group in cgroups {
+        let failed = group.destroy().into_iter();
+        errors.extend(failed.map(|source| TeardownError::Cgroup {
+            id: id.0.clone(),
+            source,
+        }));
+    }
+    // Kept while something is left, so that the next attempt finds it.
+    if errors.is_empty()
+        && let Err(source) = dir.remove()
+    {
+        errors.push(TeardownError::RunDir {
+            path: dir.path().to_owned(),
+            source,
+        });
+    }
+    Cgroup::of_shims(&inner.hierarchies, &inner.config.instance).remove_if_empty();
+    errors
+}

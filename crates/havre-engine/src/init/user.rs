@@ -1,0 +1,186 @@
+//! `user[:group]` and supplementary groups, resolved by the files of the container's own root.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+/// Largest account file that is read.
+const MAX_FILE: u64 = 4 << 20;
+
+/// Who the process will be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// User.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// Home folder; `/` where no account names one.
+    pub home: String,
+}
+
+/// The user or a group cannot be determined.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// No such user.
+    #[error("user {0:?} is not in the image's /etc/passwd")]
+    NoUser(String),
+    /// No such group.
+    #[error("group {0:?} is not in the image's /etc/group")]
+    NoGroup(String),
+    /// An account file.
+    #[error("cannot read {0} of the image")]
+    Read(&'static str, #[source] io::Error),
+}
+
+/// Resolves inside the current root.
+pub fn resolve(user: &str, groups: &[String]) -> Result<Identity, UserError> {
+    decide(user, groups, &read("/etc/passwd")?, &read("/etc/group")?)
+}
+
+fn read(path: &'static str) -> Result<String, UserError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(UserError::Read(path, error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE)
+        .read_to_end(&mut bytes)
+        .map_err(|e| UserError::Read(path, e))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A name is looked up; a number needs no account, but uses one that is there.
+fn decide(user: &str, extra: &[String], passwd: &str, group: &str) -> Result<Identity, UserError> {
+    let (user, own_group) = match user.split_once(':') {
+        Some((user, group)) => (user, Some(group).filter(|g| !g.is_empty())),
+        None => (user, None),
+    };
+    let user = if user.is_empty() { "0" } else { user };
+    let number = user.parse::<u32>().ok();
+    let account = passwd
+        .lines()
+        .filter_map(Account::parse)
+        .find(|a| match number {
+            Some(uid) => a.uid == uid,
+            None => a.name == user,
+        });
+    let uid = match (number, &account) {
+        (Some(uid), _) => uid,
+        (None, Some(account)) => account.uid,
+        (None, None) => return Err(UserError::NoUser(user.to_owned())),
+    };
+    let mut identity = Identity {
+        uid,
+        gid: account.as_ref().map_or(0, |a| a.gid),
+        groups: Vec::new(),
+        home: account.as_ref().map_or("/", |a| a.home).to_owned(),
+    };
+    match (own_group, &account) {
+        (Some(name), _) => identity.gid = find_group(name, group)?,
+        (None, Some(account)) => identity.groups = memberships(account.name, group),
+        (None, None) => {}
+    }
+    for name in extra {
+        let gid = find_group(name, group)?;
+        if !identity.groups.contains(&gid) {
+            identity.groups.push(gid);
+        }
+    }
+    if identity.home.is_empty() {
+        "/".clone_into(&mut identity.home);
+    }
+    Ok(identity)
+}
+
+struct Account<'a> {
+    name: &'a str,
+    uid: u32,
+    gid: u32,
+    home: &'a str,
+}
+
+impl<'a> Account<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let fields: Vec<_> = line.split(':').collect();
+        let [name, _, uid, gid, _, home, ..] = fields[..] else {
+            return None;
+        };
+        Some(Self {
+            name,
+            uid: uid.parse().ok()?,
+            gid: gid.parse().ok()?,
+            home,
+        })
+    }
+}
+
+/// `(name, gid, members)` of each group.
+fn group_lines(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
+    group.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let (name, _, gid) = (fields.next()?, fields.next()?, fields.next()?);
+        Some((name, gid.parse().ok()?, fields.next().unwrap_or_default()))
+    })
+}
+
+fn find_group(name: &str, group: &str) -> Result<u32, UserError> {
+    if let Ok(gid) = name.parse() {
+        return Ok(gid);
+    }
+    group_lines(group)
+        .find(|(n, _, _)| *n == name)
+        .map(|(_, gid, _)| gid)
+        .ok_or_else(|| UserError::NoGroup(name.to_owned()))
+}
+
+fn memberships(user: &str, group: &str) -> Vec<u32> {
+    group_lines(group)
+        .filter(|(_, _, members)| members.split(',').any(|m| m == user))
+        .map(|(_, gid, _)| gid)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/srv/app:/bin/sh\nbroken\n";
+    const GROUP: &str = "root:x:0:\napp:x:1001:\naudio:x:29:app,other\nweb:x:33:\n";
+
+    fn check(user: &str, extra: &[&str]) -> Result<(u32, u32, Vec<u32>, String), String> {
+        let extra: Vec<_> = extra.iter().map(|s| (*s).to_owned()).collect();
+        decide(user, &extra, PASSWD, GROUP)
+            .map(|i| (i.uid, i.gid, i.groups, i.home))
+            .map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_forms_of_docker() {
+        assert_eq!(check("", &[]), Ok((0, 0, vec![], "/root".into())));
+        assert_eq!(
+            check("app", &["web"]),
+            Ok((1000, 1001, vec![29, 33], "/srv/app".into()))
+        );
+        assert_eq!(
+            check("1000", &[]),
+            Ok((1000, 1001, vec![29], "/srv/app".into()))
+        );
+        assert_eq!(
+            check("app:web", &[]),
+            Ok((1000, 33, vec![], "/srv/app".into()))
+        );
+        assert_eq!(check("4711", &["7"]), Ok((4711, 0, vec![7], "/".into())));
+        assert_eq!(check("4711:12", &[]), Ok((4711, 12, vec![], "/".into())));
+        assert_eq!(
+            check("nobody", &[]),
+            Err("user \"nobody\" is not in the image's /etc/passwd".into())
+        );
+        assert_eq!(
+            check("0:no", &[]),
+            Err("group \"no\" is not in the image's /etc/group".into())
+        );
+    }
+}

@@ -1,0 +1,520 @@
+//! Reading what shims have spooled, across rotations.
+//!
+//! A reader holds the file it reads open; when that has been rotated away it reads it to its end
+//! and goes on with the next newer one, found by inode, so no entry is missed or seen twice.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::inotify;
+use tokio::io::unix::AsyncFd;
+use tokio::time::timeout;
+
+use crate::timestamp;
+
+/// Read at once.
+const CHUNK: usize = 64 * 1024;
+
+/// Lines handed over at once between threads.
+const BATCH: usize = 512;
+
+/// Looked again at least this often while following.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Where the flag stands in an entry: after the time, a space, `stdout` and a space.
+const FLAG_OFFSET: u64 = 38;
+
+/// Most rotated files that are looked for.
+const MAX_FILES: u32 = 1000;
+
+/// What to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogQuery {
+    /// Only the last so many lines.
+    pub tail: Option<usize>,
+    /// Only lines from this time on.
+    pub since: Option<SystemTime>,
+    /// Wait for more at the end.
+    pub follow: bool,
+}
+
+/// Which output a line came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogStream {
+    /// Standard output, or a terminal.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// When the shim read it.
+    pub at: SystemTime,
+    /// Where it came from.
+    pub stream: LogStream,
+    /// The line goes on in the next entry of its stream.
+    pub partial: bool,
+    /// Without the line's end; bytes that are no UTF-8 are replaced. At most 16 KiB.
+    pub text: String,
+}
+
+/// Reads the spool in `dir`, which need not exist yet.
+pub fn read_logs(dir: &Path, query: LogQuery) -> LogReader {
+    LogReader {
+        follow: query.follow,
+        cursor: Some(Cursor::new(dir, query)),
+        lines: VecDeque::new(),
+        changes: None,
+        dir: dir.to_owned(),
+    }
+}
+
+/// A stream of entries.
+#[derive(Debug)]
+pub struct LogReader {
+    dir: PathBuf,
+    follow: bool,
+    /// `None` only while a blocking thread has it.
+    cursor: Option<Cursor>,
+    lines: VecDeque<LogLine>,
+    changes: Option<AsyncFd<OwnedFd>>,
+}
+
+impl LogReader {
+    /// The next entry; `None` at the end, which a reader that follows never reaches. A call
+    /// that is cancelled may lose entries.
+    pub async fn next(&mut self) -> io::Result<Option<LogLine>> {
+        loop {
+            if let Some(line) = self.lines.pop_front() {
+                return Ok(Some(line));
+            }
+            // Before reading, so that what comes in between is noticed.
+            if self.follow && self.changes.is_none() {
+                self.changes = watch_changes(&self.dir)?;
+            }
+            if self.read_batch().await? {
+                continue;
+            }
+            if !self.follow {
+                return Ok(None);
+            }
+            self.wait_for_change().await?;
+        }
+    }
+
+    /// Whether anything came.
+    async fn read_batch(&mut self) -> io::Result<bool> {
+        let Some(mut cursor) = self.cursor.take() else {
+            return Err(io::Error::other("an earlier read was cancelled"));
+        };
+        let read = move || {
+            let result = cursor.batch();
+            (cursor, result)
+        };
+        let (cursor, result) = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(io::Error::other)?;
+        self.cursor = Some(cursor);
+        self.lines = result?;
+        Ok(!self.lines.is_empty())
+    }
+
+    async fn wait_for_change(&self) -> io::Result<()> {
+        let Some(changes) = &self.changes else {
+            tokio::time::sleep(POLL / 5).await;
+            return Ok(());
+        };
+        let drain = |fd: &OwnedFd| {
+            let mut buffer = [0u8; 4096];
+            Ok(rustix::io::read(fd, &mut buffer)?)
+        };
+        let changed = changes.async_io(tokio::io::Interest::READABLE, drain);
+        // In time or not, the file is looked at.
+        match timeout(POLL, changed).await {
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(_)) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// `None` while the folder does not exist.
+fn watch_changes(dir: &Path) -> io::Result<Option<AsyncFd<OwnedFd>>> {
+    let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+    let fd = inotify::init(flags)?;
+    let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE;
+    match inotify::add_watch(&fd, dir, events) {
+        Ok(_) => Ok(Some(crate::sys::async_fd(fd)?)),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A place in the spool.
+#[derive(Debug)]
+struct Cursor {
+    dir: PathBuf,
+    query: LogQuery,
+    started: bool,
+    file: Option<File>,
+    /// The file is no longer `current.log`: its end is final once read again.
+    rotated: bool,
+    /// Read, not parsed yet: an incomplete entry at most.
+    pending: Vec<u8>,
+}
+
+impl Cursor {
+    fn new(dir: &Path, query: LogQuery) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            query,
+            started: false,
+            file: None,
+            rotated: false,
+            pending: Vec::new(),
+        }
+    }
+
+    fn path(&self, number: u32) -> PathBuf {
+        match number {
+            0 => self.dir.join("current.log"),
+            n => self.dir.join(format!("{n}.log")),
+        }
+    }
+
+    /// Entries up to a batch; empty at the end.
+    fn batch(&mut self) -> io::Result<VecDeque<LogLine>> {
+        let mut lines = VecDeque::new();
+        if !self.started {
+            self.seek_start()?;
+            self.started = self.file.is_some();
+        }
+        while lines.len() < BATCH {
+            if self.read_chunk()? {
+                self.parse(&mut lines);
+            } else if !self.next_file()? {
+                break;
+            }
+        }
+        Ok(lines)
+    }
+
+    fn read_chunk(&mut self) -> io::Result<bool> {
+        let Some(file) = &mut self.file else {
+            return Ok(false);
+        };
+        let before = self.pending.len();
+        self.pending.resize(before + CHUNK, 0);
+        let got = file.read(&mut self.pending[before..]);
+        self.pending.truncate(before + *got.as_ref().unwrap_or(&0));
+        Ok(got? > 0)
+    }
+
+    fn parse(&mut self, lines: &mut VecDeque<LogLine>) {
+        let mut rest = &self.pending[..];
+        while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+            let line = parse_entry(&rest[..end]);
+            lines.extend(line.filter(|l| self.query.since.is_none_or(|since| l.at >= since)));
+            rest = &rest[end + 1..];
+        }
+        // No entry is that long: whatever it is, it is not kept.
+        let keep = if rest.len() > CHUNK { 0 } else { rest.len() };
+        let used = self.pending.len() - keep;
+        self.pending.drain(..used);
+    }
+
+    /// At the end of a file: whether there is more to read, here or in the next one.
+    fn next_file(&mut self) -> io::Result<bool> {
+        let Some(file) = &self.file else {
+            return Ok(false);
+        };
+        let inode = file.metadata()?.ino();
+        for _ in 0..100 {
+            let place = self.find(inode)?;
+            if place == Some(0) {
+                return Ok(false);
+            }
+            if !self.rotated {
+                // Written to between our last read and its rotation, perhaps.
+                self.rotated = true;
+                return Ok(true);
+            }
+            let newer = match place {
+                Some(n) => n - 1,
+                None => self.oldest()?.unwrap_or(0),
+            };
+            let opened = File::open(self.path(newer));
+            // Rotated again while looking: look again.
+            if self.find(inode)? != place {
+                continue;
+            }
+            match opened {
+                Ok(next) => {
+                    self.file = Some(next);
+                    self.rotated = newer != 0;
+                    self.pending.clear();
+                    return Ok(true);
+                }
+                // Rotated, and nothing written since.
+                Err(error) if error.kind() == ErrorKind::NotFound && newer == 0 => {
+                    return Ok(false);
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// The number of the file with this inode. Upwards, as files move: none is missed.
+    fn find(&self, inode: u64) -> io::Result<Option<u32>> {
+        Ok(self
+            .files()?
+            .into_iter()
+            .find(|(_, i)| *i == inode)
+            .map(|(number, _)| number))
+    }
+
+    fn oldest(&self) -> io::Result<Option<u32>> {
+        Ok(self.files()?.last().map(|(number, _)| *number))
+    }
+
+    /// Numbers and inodes of what is there. A rotation under way leaves one number free.
+    fn files(&self) -> io::Result<Vec<(u32, u64)>> {
+        let mut files = Vec::new();
+        for number in 0..MAX_FILES {
+            match std::fs::metadata(self.path(number)) {
+                Ok(meta) => files.push((number, meta.ino())),
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                Err(_) if files.last().map_or(0, |(last, _)| last + 1) < number => break,
+                Err(_) => {}
+            }
+        }
+        Ok(files)
+    }
+
+    /// Opens the file in which reading starts, at the right place.
+    fn seek_start(&mut self) -> io::Result<()> {
+        let Some(oldest) = self.oldest()? else {
+            return Ok(());
+        };
+        let mut wanted = self.query.tail;
+        let mut chosen = None;
+        for number in 0..=oldest {
+            let file = match File::open(self.path(number)) {
+                Ok(file) => file,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let modified = file.metadata()?.modified()?;
+            if chosen.is_some() && self.query.since.is_some_and(|since| modified < since) {
+                break;
+            }
+            let (offset, enough) = match &mut wanted {
+                None => (0, false),
+                Some(wanted) => tail_offset(&file, wanted)?,
+            };
+            chosen = Some((file, offset, number));
+            if enough {
+                break;
+            }
+        }
+        if let Some((mut file, offset, number)) = chosen {
+            file.seek(SeekFrom::Start(offset))?;
+            self.file = Some(file);
+            self.rotated = number != 0;
+        }
+        Ok(())
+    }
+}
+
+/// Where the last `wanted` lines of a file start, and whether it has as many. Pieces belong to
+/// the line that ends them; `wanted` is lowered by the lines found.
+fn tail_offset(file: &File, wanted: &mut usize) -> io::Result<(u64, bool)> {
+    let mut end = file.metadata()?.len();
+    // The start of the entry behind the one that is being looked at.
+    let mut start = end;
+    while end > 0 {
+        let begin = end.saturating_sub(CHUNK as u64);
+        let mut chunk = vec![0; (end - begin) as usize];
+        file.read_exact_at(&mut chunk, begin)?;
+        let breaks = chunk.iter().enumerate().rev().filter(|(_, b)| **b == b'\n');
+        let firsts = breaks.map(|(index, _)| begin + index as u64 + 1);
+        for first in firsts.chain((begin == 0).then_some(0)) {
+            if first >= start {
+                continue;
+            }
+            let mut flag = [0];
+            let whole = file.read_at(&mut flag, first + FLAG_OFFSET)? == 1 && flag[0] == b'F';
+            if whole && *wanted == 0 {
+                return Ok((start, true));
+            }
+            *wanted -= usize::from(whole);
+            start = first;
+        }
+        end = begin;
+    }
+    Ok((start.min(end), false))
+}
+
+/// `time stdout|stderr F|P text`.
+fn parse_entry(entry: &[u8]) -> Option<LogLine> {
+    let mut fields = entry.splitn(4, |b| *b == b' ');
+    let at = timestamp::parse(std::str::from_utf8(fields.next()?).ok()?)?;
+    let stream = match fields.next()? {
+        b"stdout" => LogStream::Stdout,
+        b"stderr" => LogStream::Stderr,
+        _ => return None,
+    };
+    let partial = fields.next()? == b"P";
+    let text = String::from_utf8_lossy(fields.next()?).into_owned();
+    Some(LogLine {
+        at,
+        stream,
+        partial,
+        text,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shim::spool::{Spool, Stream};
+    use crate::spec::LogSpec;
+
+    fn spool(dir: &Path, max_size_bytes: u64) -> Spool {
+        Spool::new(LogSpec {
+            dir: dir.to_owned(),
+            max_size_bytes,
+            max_files: 100,
+        })
+    }
+
+    fn feed(spool: &mut Spool, numbers: std::ops::Range<u32>) {
+        for n in numbers {
+            spool.feed(Stream::Stdout, format!("line {n}\n").as_bytes());
+        }
+    }
+
+    async fn all(dir: &Path, query: LogQuery) -> Vec<String> {
+        let mut reader = read_logs(dir, query);
+        let mut lines = Vec::new();
+        while let Some(line) = reader.next().await.expect("readable") {
+            lines.push(line.text);
+        }
+        lines
+    }
+
+    fn lines(numbers: std::ops::Range<u32>) -> Vec<String> {
+        numbers.map(|n| format!("line {n}")).collect()
+    }
+
+    fn tail(count: usize) -> LogQuery {
+        LogQuery {
+            tail: Some(count),
+            ..LogQuery::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn everything_and_tails_across_files() {
+        let dir = tempfile::tempdir().expect("a folder");
+        feed(&mut spool(dir.path(), 300), 0..40);
+        assert!(dir.path().join("5.log").exists(), "rotated");
+        assert_eq!(all(dir.path(), LogQuery::default()).await, lines(0..40));
+        for count in [0, 1, 2, 5, 6, 17, 39, 40, 100] {
+            let first = 40_u32.saturating_sub(count);
+            assert_eq!(
+                all(dir.path(), tail(count as usize)).await,
+                lines(first..40),
+                "{count}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn pieces_belong_to_their_line() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut spool = spool(dir.path(), 1 << 20);
+        feed(&mut spool, 0..3);
+        let long = vec![b'x'; 100_000];
+        spool.feed(Stream::Stdout, &long);
+        spool.feed(Stream::Stdout, b"\n");
+        feed(&mut spool, 3..4);
+        let mut reader = read_logs(dir.path(), tail(2));
+        let mut text = String::new();
+        while let Some(line) = reader.next().await.expect("readable") {
+            text += &line.text;
+            text += if line.partial { "" } else { "\n" };
+        }
+        assert_eq!(text, format!("{}\nline 3\n", "x".repeat(100_000)));
+    }
+
+    #[tokio::test]
+    async fn since_a_time() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut spool = spool(dir.path(), 300);
+        feed(&mut spool, 0..10);
+        let query = LogQuery::default();
+        let mut reader = read_logs(dir.path(), query.clone());
+        let mut times = Vec::new();
+        while let Some(line) = reader.next().await.expect("readable") {
+            times.push(line.at);
+        }
+        let query = LogQuery {
+            since: Some(times[7]),
+            ..query
+        };
+        assert_eq!(all(dir.path(), query).await, lines(7..10));
+    }
+
+    #[tokio::test]
+    async fn following_misses_nothing_through_rotations() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("not/there/yet");
+        let query = LogQuery {
+            follow: true,
+            ..LogQuery::default()
+        };
+        let mut reader = read_logs(&path, query);
+        let writer = std::thread::spawn(move || feed(&mut spool(&path, 2000), 0..3000));
+        let mut got = Vec::new();
+        while got.len() < 3000 {
+            let next = timeout(Duration::from_secs(20), reader.next()).await;
+            let line = next.expect("in time").expect("readable").expect("no end");
+            got.push(line.text);
+            if got.last().is_some_and(|l| l == "line 2999") {
+                break;
+            }
+        }
+        writer.join().expect("written");
+        // 100 files of 36 lines are kept: a slow reader may lose the oldest, but nothing else.
+        let expected = lines(3000 - got.len() as u32..3000);
+        assert!(
+            got == expected,
+            "{} lines, first {:?}",
+            got.len(),
+            got.first()
+        );
+    }
+
+    #[tokio::test]
+    async fn rubbish_is_skipped() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut bytes = b"rubbish\n\n\xff\xfe stdout F x\n".to_vec();
+        bytes.extend(vec![b'z'; 200_000]);
+        bytes.extend(b"\n1970-01-01T00:00:01Z stderr F good \xff\n");
+        std::fs::write(dir.path().join("current.log"), bytes).expect("written");
+        assert_eq!(
+            all(dir.path(), LogQuery::default()).await,
+            ["good \u{fffd}"]
+        );
+    }
+}

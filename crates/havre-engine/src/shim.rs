@@ -1,0 +1,277 @@
+//! The process beside each container: owns its output, its end, restarts, probes and exec'd
+//! processes, and outlives the daemon.
+//!
+//! One thread, one epoll loop, little memory: nothing here keeps more than a few kilobytes.
+//! Without it the container dies (`PR_SET_PDEATHSIG`), so there is never one without a shim.
+
+/// A line in `shim.log`. Unlike with `eprintln!`, a full disk does not end the shim.
+macro_rules! complain {
+    ($($text:tt)*) => {
+        drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{}\n", format_args!($($text)*))))
+    };
+}
+
+mod connections;
+mod container;
+mod health;
+mod life;
+mod poller;
+mod processes;
+pub mod spool;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::cgroup::{Cgroup, Hierarchies};
+use crate::rundir::{Meta, RunDir};
+use crate::spec::{Observed, State};
+use crate::sys;
+use connections::Connection;
+use container::Container;
+use health::Monitor;
+use life::{Effect, Event, Life, Phase};
+use poller::{Poller, Token};
+use processes::Process;
+use spool::{Spool, Stream};
+
+/// Never chosen by the out-of-memory killer before what it looks after.
+const OOM_SCORE: &str = "-998";
+
+/// Runs a shim for the container whose folder is the only argument. Standard input is the held
+/// lock, standard output receives the first result as JSON.
+pub fn main(args: &[OsString]) -> ExitCode {
+    let [dir] = args else {
+        complain!("expected the folder of one container");
+        return ExitCode::from(2);
+    };
+    match run(RunDir::new(PathBuf::from(dir))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything a shim knows.
+struct Shim {
+    dir: RunDir,
+    meta: Meta,
+    cgroup: Cgroup,
+    poller: Poller,
+    listener: OwnedFd,
+    signals: OwnedFd,
+    /// To return to after starting a process in the container's.
+    pid_namespace: OwnedFd,
+    life: Life,
+    container: Container,
+    spool: Spool,
+    monitor: Option<Monitor>,
+    observed: Observed,
+    connections: BTreeMap<u32, Connection>,
+    processes: BTreeMap<u32, Process>,
+    /// Numbers connections and processes, never used twice.
+    next: u32,
+    /// Where the first result goes.
+    ready: Option<File>,
+    finished: bool,
+    /// Held for life: shows that this shim lives.
+    _lock: OwnedFd,
+}
+
+fn run(dir: RunDir) -> io::Result<()> {
+    let (lock, ready) = take_standard_descriptors()?;
+    let meta = dir.meta()?;
+    let hierarchies = Hierarchies::detect().map_err(io::Error::other)?;
+    let own_group = Cgroup::of_shims(&hierarchies, &meta.instance);
+    if !leave_daemon(&own_group)? {
+        return Ok(());
+    }
+    let mut shim = Shim::new(dir, meta, &hierarchies, lock, ready)?;
+    shim.prepare();
+    // Costs milliseconds on version 1, during which the container is set up already.
+    if let Err(error) = own_group.attach_shim(std::process::id()) {
+        complain!("{error}");
+    }
+    while !shim.finished {
+        shim.turn()?;
+    }
+    Ok(())
+}
+
+/// The lock and the pipe arrive as descriptors 0 and 1, where others would mistake them.
+fn take_standard_descriptors() -> io::Result<(OwnedFd, File)> {
+    let lock = rustix::stdio::stdin().try_clone_to_owned()?;
+    let ready = rustix::stdio::stdout().try_clone_to_owned()?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok((lock, File::from(ready)))
+}
+
+/// Goes on as a child of process 1, in a session and cgroup of its own; false in the parent.
+fn leave_daemon(group: &Cgroup) -> io::Result<bool> {
+    // SAFETY: nothing has started a thread in this process.
+    if unsafe { group.fork_into() }?.is_some() {
+        return Ok(false);
+    }
+    rustix::process::setsid()?;
+    rustix::process::chdir("/")?;
+    sys::set_name(c"havre-shim")?;
+    // Needs CAP_SYS_RESOURCE, which a daemon inside a container may lack.
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
+        complain!("cannot protect the shim from the out-of-memory killer: {error}");
+    }
+    Ok(true)
+}
+
+impl Shim {
+    fn new(
+        dir: RunDir,
+        meta: Meta,
+        hierarchies: &Hierarchies,
+        lock: OwnedFd,
+        ready: File,
+    ) -> io::Result<Self> {
+        let spec = &meta.spec;
+        let cgroup =
+            Cgroup::of_container(hierarchies, &meta.instance, &spec.cgroup_parent, &spec.id.0);
+        let poller = Poller::new()?;
+        let listener = dir.listen()?;
+        let signals = sys::signal_fd(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
+        poller.add(&listener, Token::Listener)?;
+        poller.add(&signals, Token::Signals)?;
+        let monitor = spec.health.clone().map(Monitor::new);
+        Ok(Self {
+            cgroup,
+            poller,
+            listener,
+            signals,
+            pid_namespace: File::open("/proc/self/ns/pid")?.into(),
+            life: Life::new(spec.restart.clone(), sys::since_boot()),
+            container: Container::default(),
+            spool: Spool::new(spec.log.clone()),
+            observed: Observed {
+                id: spec.id.clone(),
+                labels: spec.labels.clone(),
+                state: State::Creating,
+                restarts: 0,
+                health: monitor.as_ref().map(|m| m.health().clone()),
+                last_exit: None,
+            },
+            monitor,
+            connections: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            next: 0,
+            ready: Some(ready),
+            finished: false,
+            _lock: lock,
+            dir,
+            meta,
+        })
+    }
+
+    /// Makes the cgroup and begins the first start.
+    fn prepare(&mut self) {
+        match self.cgroup.create(&self.meta.spec.limits) {
+            Ok(()) => self.start(),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(|c| format!(": {c}"));
+                self.failed(format!("{error}{}", cause.unwrap_or_default()));
+            }
+        }
+    }
+
+    /// Waits for events or the next deadline, and handles them.
+    fn turn(&mut self) -> io::Result<()> {
+        for (token, writable) in self.poller.wait(self.timeout())? {
+            match token {
+                Token::Listener => self.accept(),
+                Token::Signals => self.terminated(),
+                Token::Stdout => self.read_output(Stream::Stdout),
+                Token::Stderr => self.read_output(Stream::Stderr),
+                Token::Setup => self.setup_progress(),
+                Token::Init => self.init_ended(),
+                Token::Connection(n) => self.connection_event(n, writable),
+                Token::ProcessSetup(n) => self.process_progress(n),
+                Token::Process(n) => self.process_ended(n),
+                Token::ProbeOutput(n) => self.probe_output(n),
+            }
+            if self.finished {
+                return Ok(());
+            }
+        }
+        self.happened(Event::Tick);
+        self.probe_deadlines();
+        Ok(())
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let now = sys::since_boot();
+        let probes = self.monitor.as_ref().and_then(Monitor::deadline);
+        let running = self.processes.values().filter_map(Process::deadline).min();
+        let next = self
+            .life
+            .deadline()
+            .into_iter()
+            .chain(probes)
+            .chain(running)
+            .min()?;
+        // A millisecond late rather than early, or the loop would spin.
+        Some(next.saturating_sub(now) + Duration::from_millis(1))
+    }
+
+    /// Carries the state machine on.
+    fn happened(&mut self, event: Event) {
+        let before = self.life.phase;
+        let effect = self.life.step(event, sys::since_boot());
+        match effect {
+            None => {}
+            Some(Effect::Start) => self.start(),
+            Some(Effect::SignalStop) => self.signal_stop(),
+            Some(Effect::Kill) => {
+                if matches!(before, Phase::Starting { .. }) {
+                    self.container.give_up();
+                }
+                self.kill();
+            }
+            Some(Effect::Finish) => self.finish(),
+        }
+        if before != self.life.phase && !self.finished {
+            self.publish();
+        }
+    }
+
+    /// SIGTERM to the shim itself, as at the machine's shutdown: the container stops in order.
+    fn terminated(&mut self) {
+        let mut info = [0u8; 128];
+        if rustix::io::read(&self.signals, &mut info).is_ok() {
+            self.happened(Event::Stop(self.meta.spec.stop_grace));
+        }
+    }
+
+    /// The first result, for the caller of `create`.
+    fn tell_creator(&mut self) {
+        let Some(mut ready) = self.ready.take() else {
+            return;
+        };
+        let told = serde_json::to_vec(&self.observed)
+            .map_err(io::Error::from)
+            .and_then(|bytes| ready.write_all(&bytes));
+        if let Err(error) = told {
+            // The daemon was killed meanwhile; it learns the state when it connects.
+            complain!("cannot report the start: {error}");
+        }
+    }
+
+    fn number(&mut self) -> u32 {
+        self.next = self.next.wrapping_add(1);
+        self.next
+    }
+}

@@ -1,0 +1,407 @@
+//! Further processes in the container: those of clients, and probes.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, SystemTime};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::Shim;
+use super::life::Phase;
+use super::poller::Token;
+use crate::init::{self, ExecRequest, Progress, Starting, Stdio};
+use crate::protocol::{Exec, Reply};
+use crate::spec::ProbeResult;
+use crate::sys;
+
+/// Most processes at once.
+const MAX_PROCESSES: usize = 64;
+
+/// Kept of a probe's output.
+const MAX_PROBE_OUTPUT: usize = 4096;
+
+/// A process that the shim started in the container.
+pub struct Process {
+    starting: Starting,
+    executing: bool,
+    /// Exit code and reason of a set-up that failed.
+    failure: Option<(i32, String)>,
+    owner: Owner,
+}
+
+enum Owner {
+    /// A connection. The size is for the terminal, once there is one.
+    Client {
+        connection: u32,
+        size: Option<(u16, u16)>,
+    },
+    /// The health probe.
+    Probe {
+        output: OwnedFd,
+        text: Vec<u8>,
+        deadline: Option<Duration>,
+    },
+    /// Nobody waits for it any more; it is only reaped.
+    Nobody,
+}
+
+impl Process {
+    /// When a probe runs into its timeout.
+    pub fn deadline(&self) -> Option<Duration> {
+        match self.owner {
+            Owner::Probe { deadline, .. } => deadline,
+            Owner::Client { .. } | Owner::Nobody => None,
+        }
+    }
+}
+
+impl Shim {
+    /// Starts a client's process; `None`: the answers follow.
+    pub(super) fn client_exec(
+        &mut self,
+        connection: u32,
+        exec: Exec,
+        fds: Vec<OwnedFd>,
+    ) -> Option<Reply> {
+        let refuse = |reason: &str| {
+            Some(Reply::Error {
+                reason: reason.to_owned(),
+            })
+        };
+        if self.owned_by(connection).is_some() {
+            return refuse("this connection has a process already");
+        }
+        let stdio = match <[OwnedFd; 3]>::try_from(fds) {
+            Ok([stdin, stdout, stderr]) => Some(Stdio {
+                stdin,
+                stdout,
+                stderr,
+            }),
+            Err(fds) if fds.is_empty() => None,
+            Err(_) => return refuse("expected three descriptors or none"),
+        };
+        let request = ExecRequest {
+            argv: exec.argv,
+            env: exec.env,
+            user: exec.user,
+            cwd: exec.cwd,
+            privileged: exec.privileged,
+        };
+        let owner = Owner::Client {
+            connection,
+            size: exec.size,
+        };
+        match self.start_process(&request, stdio, owner) {
+            Ok(_) => None,
+            Err(reason) => Some(Reply::Error { reason }),
+        }
+    }
+
+    fn start_process(
+        &mut self,
+        request: &ExecRequest,
+        stdio: Option<Stdio>,
+        owner: Owner,
+    ) -> Result<u32, String> {
+        if self.processes.len() >= MAX_PROCESSES {
+            return Err(format!(
+                "{MAX_PROCESSES} processes were started in the container already"
+            ));
+        }
+        let running = matches!(self.life.phase, Phase::Running { .. });
+        let Some(container) = self.container.process().filter(|_| running) else {
+            return Err("the container is not running".to_owned());
+        };
+        let starting = init::start_exec(
+            &self.meta.spec,
+            request,
+            &self.cgroup,
+            container.pidfd.as_fd(),
+            self.pid_namespace.as_fd(),
+            stdio,
+        )
+        .map_err(|error| super::container::describe(&error))?;
+        let number = self.number();
+        let watched = self
+            .poller
+            .add(&starting.socket, Token::ProcessSetup(number))
+            .and_then(|()| self.poller.add(&starting.pidfd, Token::Process(number)));
+        let process = Process {
+            starting,
+            executing: false,
+            failure: None,
+            owner,
+        };
+        if let Err(error) = watched {
+            end(&process);
+            return Err(format!("cannot watch the process: {error}"));
+        }
+        self.processes.insert(number, process);
+        Ok(number)
+    }
+
+    fn owned_by(&self, client: u32) -> Option<u32> {
+        let owned = |p: &Process| matches!(p.owner, Owner::Client { connection, .. } if connection == client);
+        self.processes
+            .iter()
+            .find(|(_, p)| owned(p))
+            .map(|(n, _)| *n)
+    }
+
+    /// Reads what a set-up has to say.
+    pub(super) fn process_progress(&mut self, number: u32) {
+        loop {
+            let Some(process) = self.processes.get_mut(&number) else {
+                return;
+            };
+            match init::progress(process.starting.socket.as_fd()) {
+                Ok(Progress::Pending) => return,
+                Ok(Progress::Terminal(master)) => self.hand_terminal_over(number, master),
+                Ok(Progress::Executing) => process.executing = true,
+                Ok(Progress::Failed { exit_code, reason }) => {
+                    process.failure = Some((exit_code, reason));
+                }
+                Ok(Progress::Done) => {
+                    self.poller.remove(&process.starting.socket);
+                    let running = process.executing && process.failure.is_none();
+                    if let Owner::Client { connection, .. } = process.owner
+                        && running
+                    {
+                        let reply = Reply::Started {
+                            pid: process.starting.pid,
+                        };
+                        self.reply(connection, &reply, None);
+                    }
+                    return;
+                }
+                Err(error) => {
+                    self.poller.remove(&process.starting.socket);
+                    process.failure = Some((126, format!("the set-up cannot be heard: {error}")));
+                    end(process);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn hand_terminal_over(&mut self, number: u32, master: OwnedFd) {
+        let Some(Process {
+            owner: Owner::Client { connection, size },
+            ..
+        }) = self.processes.get(&number)
+        else {
+            return;
+        };
+        let (connection, size) = (*connection, *size);
+        if let Some((rows, columns)) = size {
+            let size = rustix::termios::Winsize {
+                ws_row: rows,
+                ws_col: columns,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
+            if let Err(error) = rustix::termios::tcsetwinsize(&master, size) {
+                complain!("cannot set a terminal's size: {error}");
+            }
+        }
+        self.reply(connection, &Reply::Terminal, Some(&master));
+    }
+
+    pub(super) fn process_ended(&mut self, number: u32) {
+        self.process_progress(number);
+        let Some(process) = self.processes.get(&number) else {
+            return;
+        };
+        let code = match sys::reap(&process.starting.pidfd) {
+            Ok(Some(ended)) => ended.code(),
+            Ok(None) => return,
+            Err(_) => 255,
+        };
+        self.probe_output(number);
+        let Some(process) = self.processes.remove(&number) else {
+            return;
+        };
+        self.poller.remove(&process.starting.pidfd);
+        let failure = process.failure.or_else(|| {
+            let text = || (code, "it was killed during its set-up".to_owned());
+            (!process.executing).then(text)
+        });
+        match (process.owner, failure) {
+            (Owner::Client { connection, .. }, None) => {
+                self.reply(connection, &Reply::Exited { code }, None);
+            }
+            (Owner::Client { connection, .. }, Some((exit_code, reason))) => {
+                self.reply(connection, &Reply::Failed { exit_code, reason }, None);
+            }
+            (
+                Owner::Probe {
+                    text,
+                    deadline: Some(_),
+                    ..
+                },
+                None,
+            ) => {
+                self.record_probe(Some(code), &text);
+            }
+            (
+                Owner::Probe {
+                    deadline: Some(_), ..
+                },
+                Some((exit_code, reason)),
+            ) => {
+                self.record_probe(Some(exit_code), reason.as_bytes());
+            }
+            // The timeout has been recorded.
+            (Owner::Probe { deadline: None, .. } | Owner::Nobody, _) => {}
+        }
+    }
+
+    /// A client has left: its process goes too, since nobody can see what it does.
+    pub(super) fn client_gone(&mut self, connection: u32) {
+        let Some(number) = self.owned_by(connection) else {
+            return;
+        };
+        if let Some(process) = self.processes.get_mut(&number) {
+            end(process);
+            process.owner = Owner::Nobody;
+        }
+    }
+
+    /// The container has ended, so all of them have; answers go out as they are reaped.
+    pub(super) fn end_processes(&mut self) {
+        let numbers: Vec<_> = self.processes.keys().copied().collect();
+        for number in numbers {
+            if let Some(process) = self.processes.get(&number) {
+                end(process);
+            }
+            self.process_ended(number);
+        }
+    }
+
+    /// Starts the probe when it is due, and ends one that takes too long.
+    pub(super) fn probe_deadlines(&mut self) {
+        let now = sys::since_boot();
+        let late = self.processes.iter_mut().find_map(|(_, process)| {
+            let is_late = process.deadline().is_some_and(|d| now >= d);
+            is_late.then_some(process)
+        });
+        if let Some(process) = late {
+            end(process);
+            if let Owner::Probe { text, deadline, .. } = &mut process.owner {
+                *deadline = None;
+                let text = std::mem::take(text);
+                self.record_probe(None, &text);
+            }
+        }
+        let due = self.monitor.as_mut().is_some_and(|m| m.take_due(now));
+        if due {
+            self.start_probe(now);
+        }
+    }
+
+    fn start_probe(&mut self, now: Duration) {
+        let Some(monitor) = &self.monitor else { return };
+        let stuck = self
+            .processes
+            .values()
+            .any(|p| matches!(p.owner, Owner::Probe { .. }));
+        if stuck {
+            return self.record_probe(None, b"the probe before cannot be killed");
+        }
+        let request = ExecRequest {
+            argv: monitor.probe().argv.clone(),
+            env: std::collections::BTreeMap::new(),
+            user: None,
+            cwd: None,
+            privileged: false,
+        };
+        let deadline = now + monitor.probe().timeout;
+        let started = probe_stdio()
+            .map_err(|e| format!("cannot prepare the probe: {e}"))
+            .and_then(|(stdio, output)| {
+                let owner = Owner::Probe {
+                    output,
+                    text: Vec::new(),
+                    deadline: Some(deadline),
+                };
+                let number = self.start_process(&request, Some(stdio), owner)?;
+                self.watch_probe(number)
+                    .map_err(|e| format!("cannot watch the probe: {e}"))
+            });
+        if let Err(reason) = started {
+            self.record_probe(Some(126), reason.as_bytes());
+        }
+    }
+
+    fn watch_probe(&self, number: u32) -> io::Result<()> {
+        match self.processes.get(&number).map(|p| &p.owner) {
+            Some(Owner::Probe { output, .. }) => {
+                self.poller.add(output, Token::ProbeOutput(number))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a probe's output in; more than is kept is read and forgotten.
+    pub(super) fn probe_output(&mut self, number: u32) {
+        let Some(process) = self.processes.get_mut(&number) else {
+            return;
+        };
+        let Owner::Probe { output, text, .. } = &mut process.owner else {
+            return;
+        };
+        let mut buffer = [0; MAX_PROBE_OUTPUT];
+        // Bounded, so that a chatty probe cannot keep the loop for itself.
+        for _ in 0..32 {
+            match rustix::io::read(&*output, &mut buffer) {
+                Ok(0) => return self.poller.remove(&*output),
+                Ok(len) => {
+                    let room = MAX_PROBE_OUTPUT - text.len();
+                    text.extend_from_slice(&buffer[..len.min(room)]);
+                }
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(_) => return self.poller.remove(&*output),
+            }
+        }
+    }
+
+    fn record_probe(&mut self, exit_code: Option<i32>, output: &[u8]) {
+        let result = ProbeResult {
+            at: SystemTime::now(),
+            exit_code,
+            output: String::from_utf8_lossy(output).into_owned(),
+        };
+        let now = sys::since_boot();
+        if self.monitor.as_mut().is_some_and(|m| m.record(result, now)) {
+            self.publish();
+        }
+    }
+}
+
+/// Kills a process and those of its group.
+fn end(process: &Process) {
+    // Not reaped yet, so the number is its own; the group exists once it has run setsid.
+    for result in [
+        sys::kill_group(process.starting.pid),
+        sys::kill_pidfd(&process.starting.pidfd, libc::SIGKILL),
+    ] {
+        if let Err(error) = result {
+            complain!("cannot kill a process of the container: {error}");
+        }
+    }
+}
+
+fn probe_stdio() -> io::Result<(Stdio, OwnedFd)> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&read, true)?;
+    let stdin = File::open("/dev/null")?.into();
+    Ok((
+        Stdio {
+            stdin,
+            stdout: write.try_clone()?,
+            stderr: write,
+        },
+        read,
+    ))
+}

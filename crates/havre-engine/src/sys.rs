@@ -1,0 +1,408 @@
+//! Kernel calls that neither std nor rustix wraps, and descriptors passed over sockets.
+
+use std::ffi::CString;
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+
+/// Most descriptors in one message.
+pub const MAX_FDS: usize = 3;
+
+/// Beyond libc's 32-bit constant.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// The kernel's `struct clone_args`.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// A child made by [`fork`].
+pub struct Forked {
+    /// Process id as seen from here.
+    pub pid: u32,
+    /// Readable when the child has ended.
+    pub pidfd: OwnedFd,
+}
+
+/// `clone3` without shared memory, so the child is a copy of the caller. `flags` are namespaces
+/// to create; `cgroup` is an open cgroup v2 folder the child starts in. `None` in the child.
+///
+/// # Safety
+/// The caller must be single-threaded: the child may otherwise inherit held locks.
+pub unsafe fn fork(flags: libc::c_int, cgroup: Option<BorrowedFd>) -> io::Result<Option<Forked>> {
+    let mut pidfd: libc::c_int = -1;
+    let mut args = CloneArgs {
+        flags: (flags | libc::CLONE_PIDFD) as u64,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: args and pidfd live through the call; without CLONE_VM the child has its own copy
+    // of everything, and the caller promised that no other thread holds a lock.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        pid => {
+            // SAFETY: the kernel stored a new descriptor that nothing else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Some(Forked {
+                pid: pid as u32,
+                pidfd,
+            }))
+        }
+    }
+}
+
+/// Ends the process without running destructors or exit handlers.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Sends a signal through a pidfd; a process that has already ended is not an error.
+pub fn kill_pidfd(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
+    // SAFETY: plain integers and a null siginfo.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    ignore_gone(result)
+}
+
+/// SIGKILL for a process group; one that is gone is not an error.
+pub fn kill_group(pgid: u32) -> io::Result<()> {
+    // SAFETY: plain integers.
+    ignore_gone(i64::from(unsafe {
+        libc::kill(-(pgid as i32), libc::SIGKILL)
+    }))
+}
+
+fn ignore_gone(result: i64) -> io::Result<()> {
+    if result == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::ESRCH) {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself.
+    Code(i32),
+    /// By a signal.
+    Signal(i32),
+}
+
+impl Ended {
+    /// Exit code in the manner of a shell.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+
+    /// The signal, if one ended it.
+    pub fn signal(self) -> Option<i32> {
+        match self {
+            Self::Code(_) => None,
+            Self::Signal(signal) => Some(signal),
+        }
+    }
+}
+
+/// Reaps a child by its pidfd; `None` while it runs.
+pub fn reap(pidfd: impl AsFd) -> io::Result<Option<Ended>> {
+    wait(
+        libc::P_PIDFD,
+        pidfd.as_fd().as_raw_fd() as u32,
+        libc::WNOHANG,
+    )
+    .map(|o| o.map(|o| o.1))
+}
+
+/// Reaps any child of this process that has ended.
+pub fn reap_any() -> io::Result<Option<(u32, Ended)>> {
+    wait(libc::P_ALL, 0, libc::WNOHANG)
+}
+
+fn wait(kind: libc::idtype_t, id: u32, flags: i32) -> io::Result<Option<(u32, Ended)>> {
+    // SAFETY: siginfo_t is plain data for which zero is valid.
+    let mut info: libc::siginfo_t = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: info lives through the call.
+    let result = unsafe { libc::waitid(kind, id, &raw mut info, libc::WEXITED | flags) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: waitid filled the fields for a child; si_pid stays 0 where none had ended.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return Ok(None);
+    }
+    let ended = match info.si_code {
+        libc::CLD_EXITED => Ended::Code(status),
+        _ => Ended::Signal(status),
+    };
+    Ok(Some((pid as u32, ended)))
+}
+
+/// Makes a mount (tree, when `recursive`) read-only.
+pub fn mount_read_only(mount: BorrowedFd, recursive: bool) -> io::Result<()> {
+    let mut attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the empty path and attr live through the call, which only reads them.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw mut attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    check(result)
+}
+
+/// Joins namespaces: `target` is a pidfd (any set of `CLONE_NEW*`) or a namespace file (one).
+pub fn setns(target: impl AsFd, kinds: libc::c_int) -> io::Result<()> {
+    // SAFETY: plain integers.
+    check(i64::from(unsafe {
+        libc::setns(target.as_fd().as_raw_fd(), kinds)
+    }))
+}
+
+/// Leaves for new namespaces.
+pub fn unshare(kinds: libc::c_int) -> io::Result<()> {
+    // SAFETY: namespaces only; no memory or descriptor table is unshared.
+    check(i64::from(unsafe { libc::unshare(kinds) }))
+}
+
+/// `prctl` with integer arguments.
+pub fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
+    // SAFETY: the options used here take integers.
+    check(i64::from(unsafe { libc::prctl(option, value, 0, 0, 0) }))
+}
+
+/// Names the process as `ps` shows it.
+pub fn set_name(name: &std::ffi::CStr) -> io::Result<()> {
+    // SAFETY: the kernel copies at most 16 bytes of a terminated string.
+    check(i64::from(unsafe {
+        libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0)
+    }))
+}
+
+/// `mount(2)`.
+pub fn mount(
+    source: &str,
+    target: &str,
+    kind: &str,
+    flags: libc::c_ulong,
+    data: &str,
+) -> io::Result<()> {
+    let (source, target) = (CString::new(source)?, CString::new(target)?);
+    let (kind, data) = (CString::new(kind)?, CString::new(data)?);
+    // SAFETY: four terminated strings that live through the call.
+    let result = unsafe {
+        libc::mount(
+            source.as_ptr(),
+            target.as_ptr(),
+            kind.as_ptr(),
+            flags,
+            data.as_ptr().cast(),
+        )
+    };
+    check(i64::from(result))
+}
+
+/// Sets one resource limit of this process.
+pub fn set_rlimit(resource: libc::c_uint, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    // SAFETY: limit lives through the call.
+    check(i64::from(unsafe {
+        libc::setrlimit(resource, &raw const limit)
+    }))
+}
+
+/// All signals unblocked, with default actions: what a program expects at its start.
+pub fn reset_signals() {
+    // SAFETY: plain data; SIG_DFL is valid for every signal, and the kernel refuses SIGKILL,
+    // SIGSTOP and reserved ones, which then are at their default already.
+    unsafe {
+        for signal in 1..=libc::SIGRTMAX() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none = MaybeUninit::<libc::sigset_t>::zeroed();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// A set of signals.
+fn signal_set(signals: &[i32]) -> libc::sigset_t {
+    let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: sigemptyset initialises the set; numbers out of range are refused, not stored.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), *signal);
+        }
+        set.assume_init()
+    }
+}
+
+/// Blocks signals in this thread.
+pub fn block_signals(signals: &[i32]) -> io::Result<()> {
+    let set = signal_set(signals);
+    // SAFETY: the set is initialised and lives through the call.
+    check(i64::from(unsafe {
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut())
+    }))
+}
+
+/// Blocks `signals` and makes them readable from the descriptor returned.
+pub fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
+    block_signals(signals)?;
+    let set = signal_set(signals);
+    // SAFETY: the set is initialised; the descriptor is new and nothing else owns it.
+    unsafe {
+        let fd = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        check(i64::from(fd.min(0)))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Waits for one of `signals`, which must be blocked.
+pub fn wait_signal(signals: &[i32]) -> io::Result<i32> {
+    let set = signal_set(signals);
+    // SAFETY: the set is initialised; no information about the signal is asked for.
+    let signal = unsafe { libc::sigwaitinfo(&raw const set, std::ptr::null_mut()) };
+    check(i64::from(signal.min(0))).map(|()| signal)
+}
+
+/// Marks every descriptor from `first` close-on-exec.
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    close_range(first, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+/// Closes every descriptor from `first`; the caller must not use one of them afterwards.
+pub fn close_from(first: u32) -> io::Result<()> {
+    close_range(first, 0)
+}
+
+fn close_range(first: u32, flags: libc::c_uint) -> io::Result<()> {
+    // SAFETY: called by children about to exec or to loop without descriptors of their own.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) })
+}
+
+/// Sends one packet with descriptors; `WouldBlock` when the peer does not read.
+pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::net::sendmsg(socket, &[io::IoSlice::new(bytes)], &mut control, flags)?;
+    Ok(())
+}
+
+/// Receives one packet with its descriptors; `Ok(None)` at the end of the connection.
+pub fn receive(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    wait: bool,
+) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::TRUNC;
+    if !wait {
+        flags |= RecvFlags::DONTWAIT;
+    }
+    let len = buffer.len();
+    let got = rustix::net::recvmsg(
+        socket,
+        &mut [io::IoSliceMut::new(buffer)],
+        &mut control,
+        flags,
+    )?;
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
+    if got.bytes > len {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "packet too large",
+        ));
+    }
+    if got.bytes == 0 {
+        return Ok(None);
+    }
+    Ok(Some((got.bytes, fds)))
+}
+
+/// Time since boot, suspended time included: the clock of every deadline, so that a change of
+/// the wall clock does not matter.
+pub fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// Turns the −1 of a system call into the error.
+pub fn check(result: i64) -> io::Result<()> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Lets tokio wait for a descriptor.
+pub fn async_fd(fd: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor stays open as long as its owner, which the AsyncFd becomes.
+    unsafe { tokio::io::unix::AsyncFd::register(fd) }.map_err(io::Error::from)
+}

@@ -1,0 +1,212 @@
+//! What a spec must satisfy before anything is touched. Pure.
+
+use std::path::Path;
+
+use crate::init::{caps::CapSet, is_ulimit};
+use crate::signal;
+use crate::spec::{ContainerId, ContainerSpec, MountSpec};
+
+/// A spec that cannot be carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct InvalidSpec {
+    /// Which field.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// Checks all of it.
+pub fn validate(spec: &ContainerSpec) -> Result<(), InvalidSpec> {
+    id(&spec.id)?;
+    cgroup_parent(&spec.cgroup_parent)?;
+    process(spec)?;
+    environment(spec)?;
+    for mount in &spec.mounts {
+        target("mounts", mount_target(mount))?;
+    }
+    for file in &spec.files {
+        target("files", &file.target)?;
+    }
+    kernel(spec)?;
+    timing(spec)
+}
+
+fn invalid<T>(field: &'static str, problem: impl Into<String>) -> Result<T, InvalidSpec> {
+    Err(InvalidSpec {
+        field,
+        problem: problem.into(),
+    })
+}
+
+/// `[a-z0-9][a-z0-9_.-]{0,62}`: one path component, safe everywhere.
+pub fn id(id: &ContainerId) -> Result<(), InvalidSpec> {
+    if is_name(&id.0) {
+        Ok(())
+    } else {
+        invalid("id", format!("{:?} is not a valid name", id.0))
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let head = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.len() <= 63
+        && name.starts_with(head)
+        && name
+            .chars()
+            .all(|c| head(c) || matches!(c, '_' | '.' | '-'))
+}
+
+fn cgroup_parent(parent: &str) -> Result<(), InvalidSpec> {
+    // The ending marks the group of a container.
+    let good = |part: &str| is_name(part) && !part.ends_with(".c");
+    if parent.split('/').all(good) {
+        Ok(())
+    } else {
+        invalid(
+            "cgroup_parent",
+            format!("{parent:?} is not a path of names"),
+        )
+    }
+}
+
+fn process(spec: &ContainerSpec) -> Result<(), InvalidSpec> {
+    if spec.argv.first().is_none_or(String::is_empty) {
+        return invalid("argv", "no command given");
+    }
+    if spec.argv.iter().any(|a| a.contains('\0')) {
+        return invalid("argv", "contains a NUL byte");
+    }
+    if !spec.cwd.starts_with('/') || spec.cwd.contains('\0') {
+        return invalid("cwd", format!("{:?} is not an absolute path", spec.cwd));
+    }
+    if spec.hostname.is_empty() || spec.hostname.len() > 64 || spec.hostname.contains('\0') {
+        return invalid(
+            "hostname",
+            format!("{:?} is not 1 to 64 bytes long", spec.hostname),
+        );
+    }
+    if spec.rootfs.lower.is_empty() {
+        return invalid("rootfs", "has no layer");
+    }
+    if signal::number(&spec.stop_signal).is_none() {
+        return invalid(
+            "stop_signal",
+            format!("unknown signal {:?}", spec.stop_signal),
+        );
+    }
+    match CapSet::of(&spec.security) {
+        Ok(_) => Ok(()),
+        Err(error) => invalid("security", error.to_string()),
+    }
+}
+
+fn environment(spec: &ContainerSpec) -> Result<(), InvalidSpec> {
+    for (name, value) in &spec.env {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return invalid("env", format!("{name:?} cannot be set"));
+        }
+    }
+    Ok(())
+}
+
+fn mount_target(mount: &MountSpec) -> &str {
+    match mount {
+        MountSpec::Bind { target, .. }
+        | MountSpec::Volume { target, .. }
+        | MountSpec::Tmpfs { target, .. } => target,
+    }
+}
+
+/// Targets that would undo what protects the host, or be covered again.
+fn target(field: &'static str, target: &str) -> Result<(), InvalidSpec> {
+    let path = Path::new(target);
+    let has_dots = path
+        .components()
+        .any(|c| c == std::path::Component::ParentDir);
+    if !path.is_absolute() || has_dots || target.contains('\0') {
+        return invalid(
+            field,
+            format!("the target {target:?} is not a plain absolute path"),
+        );
+    }
+    let exact = ["/", "/dev", "/sys"].iter().any(|p| path == Path::new(p));
+    let below = ["/proc", "/sys/fs/cgroup"]
+        .iter()
+        .any(|p| path.starts_with(p));
+    if exact || below {
+        return invalid(field, format!("nothing can be mounted at {target}"));
+    }
+    Ok(())
+}
+
+/// Settings that a namespace of the container holds.
+const SYSCTL_PREFIXES: [&str; 2] = ["net.", "fs.mqueue."];
+const SYSCTLS: [&str; 8] = [
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+];
+
+fn kernel(spec: &ContainerSpec) -> Result<(), InvalidSpec> {
+    for (name, (soft, hard)) in &spec.ulimits {
+        if !is_ulimit(name) {
+            return invalid("ulimits", format!("unknown limit {name:?}"));
+        }
+        if soft > hard {
+            return invalid(
+                "ulimits",
+                format!("{name}: the soft limit exceeds the hard one"),
+            );
+        }
+    }
+    for name in spec.sysctls.keys() {
+        let known = SYSCTLS.contains(&name.as_str())
+            || SYSCTL_PREFIXES
+                .iter()
+                .any(|prefix| name.starts_with(prefix));
+        if !known || name.contains("..") || name.contains('/') {
+            return invalid(
+                "sysctls",
+                format!("{name:?} does not belong to a container"),
+            );
+        }
+    }
+    if spec
+        .limits
+        .memory_bytes
+        .is_some_and(|bytes| bytes < 6 << 20)
+    {
+        return invalid("limits", "a memory limit below 6 MiB starts nothing");
+    }
+    if spec.limits.pids.is_some_and(|pids| pids < 2) {
+        return invalid("limits", "a limit of less than 2 tasks starts nothing");
+    }
+    Ok(())
+}
+
+fn timing(spec: &ContainerSpec) -> Result<(), InvalidSpec> {
+    if let Some(probe) = &spec.health {
+        if probe.argv.first().is_none_or(String::is_empty) {
+            return invalid("health", "no command given");
+        }
+        if [probe.interval, probe.timeout, probe.start_interval]
+            .iter()
+            .any(|d| d.is_zero())
+        {
+            return invalid(
+                "health",
+                "interval, timeout and start interval must be above zero",
+            );
+        }
+    }
+    if spec.log.max_files == 0 || spec.log.max_size_bytes == 0 {
+        return invalid("log", "at least one file of at least one byte must be kept");
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! Real containers, from busybox. The test binary is its own shim.
+
+mod harness;
+mod lifecycle;
+mod output;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    if let Some(name) = args.next() {
+        let rest: Vec<_> = args.collect();
+        if let Some(code) = name
+            .to_str()
+            .and_then(|n| havre_engine::entrypoint(n, &rest))
+        {
+            return code;
+        }
+    }
+    let arguments = Arguments::from_args();
+    let mut trials: Vec<Trial> = Vec::new();
+    for tests in [lifecycle::TESTS, output::TESTS] {
+        trials.extend(tests.iter().map(|(name, run)| {
+            let run = *run;
+            Trial::test(*name, move || harness::run(run))
+        }));
+    }
+    if let Some(missing) = harness::missing() {
+        eprintln!("skipped: needs {missing}");
+        trials = trials
+            .into_iter()
+            .map(|t| t.with_ignored_flag(true))
+            .collect();
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
