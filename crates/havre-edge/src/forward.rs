@@ -225,7 +225,11 @@ impl Exchange {
             Own::Page(cause) => cause,
         };
         record.cause = cause.sentence();
-        let response = page::render(&cause, &request, &record.request_id);
+        let mut response = page::render(&cause, &request, &record.request_id);
+        if cause.ends_connection() && record.is_http1() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
         self.finish_own(response, record, under_way)
     }
 

@@ -37,6 +37,11 @@ impl FrameTracker {
         self.have == 0 && self.payload_left == 0 && !self.closed
     }
 
+    /// A Close frame has passed.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     fn header_length(&self) -> usize {
         let extended = match self.header[1] & 0x7f {
             126 => 2,

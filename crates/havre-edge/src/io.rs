@@ -65,7 +65,8 @@ pub struct ClientIo {
     /// None: HTTP/2, whose connections are watched by pings.
     phase: Option<Arc<Phase>>,
     head_deadline: Option<Pin<Box<Sleep>>>,
-    linger: Option<Pin<Box<Sleep>>>,
+    /// Of the silence, and of the whole.
+    linger: Option<(Pin<Box<Sleep>>, Instant)>,
     shut: bool,
 }
 
@@ -129,7 +130,7 @@ impl ClientIo {
         )))
     }
 
-    /// Reads and forgets until the client has closed its side, or [`limits::LINGER`] is over.
+    /// Reads and forgets until the client has closed its side, or was silent, or time is up.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let unread = self
             .phase
@@ -138,21 +139,29 @@ impl ClientIo {
         if !unread {
             return Poll::Ready(());
         }
-        let until = Instant::now() + limits::LINGER;
-        let linger = self
-            .linger
-            .get_or_insert_with(|| Box::pin(sleep_until(until)));
-        if linger.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
+        let now = Instant::now();
+        let (mut silence, end) = self.linger.take().unwrap_or_else(|| {
+            (
+                Box::pin(sleep_until(now + limits::LINGER_SILENCE)),
+                now + limits::LINGER,
+            )
+        });
         let mut space = [0_u8; 4096];
         loop {
             let mut buf = ReadBuf::new(&mut space);
-            match ready!(self.poll_transport(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() => {}
-                _ => return Poll::Ready(()),
+            match self.poll_transport(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() && Instant::now() < end => {
+                    silence
+                        .as_mut()
+                        .reset((Instant::now() + limits::LINGER_SILENCE).min(end));
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
             }
         }
+        let over = silence.as_mut().poll(cx);
+        self.linger = Some((silence, end));
+        over
     }
 }
 

@@ -41,6 +41,7 @@ mod trust;
 mod tunnel;
 mod upload;
 mod upstream;
+mod upstream_io;
 mod worker;
 
 pub use control::{CloseStreams, Closing, Control, ControlError, SOCKET, Shutdown};

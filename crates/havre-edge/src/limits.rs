@@ -85,12 +85,17 @@ pub const DRAIN_BYTES: u64 = 256 * 1024;
 /// … and arrives within this.
 pub const DRAIN_TIME: Duration = Duration::from_secs(5);
 
-/// After an early answer to an upload the connection stays half open this long, so that the client
-/// reads the answer before it sees a reset.
-pub const LINGER: Duration = Duration::from_secs(2);
+/// After an early answer to an upload the connection stays half open until the client has been silent
+/// this long, so that it reads the answer before it sees a reset …
+pub const LINGER_SILENCE: Duration = Duration::from_secs(2);
+/// … but no longer than this.
+pub const LINGER: Duration = Duration::from_secs(10);
 
 /// A tunnel with one side closed.
-pub const TUNNEL_HALF_CLOSED: Duration = Duration::from_secs(30);
+pub const TUNNEL_HALF_CLOSED: Duration = Duration::from_secs(10);
+
+/// A tunnel after a Close frame, for the answer to it.
+pub const TUNNEL_GOODBYE: Duration = Duration::from_secs(2);
 
 /// A stream that is to be closed waits this long for the end of the frame or event under way.
 pub const STREAM_BOUNDARY: Duration = Duration::from_secs(2);

@@ -78,6 +78,14 @@ impl Cause {
         }
     }
 
+    /// What follows on the connection cannot be told from what was wrong.
+    pub fn ends_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::BadRequest(_) | Self::Method | Self::TooManyFields | Self::UploadStalled
+        )
+    }
+
     /// One sentence for people and logs.
     pub fn sentence(&self) -> String {
         match self {

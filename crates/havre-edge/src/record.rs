@@ -91,6 +91,13 @@ impl Record {
     }
 }
 
+impl Record {
+    /// The client speaks HTTP/1.
+    pub fn is_http1(&self) -> bool {
+        self.version < Version::HTTP_2
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         let cause = if self.status == CLIENT_CLOSED && self.cause.is_empty() {

@@ -62,9 +62,11 @@ where
                 Err(_) => Ended::Broken,
             },
             result = &mut downwards => match result {
-                Ok(Down::Eof) => {
-                    match timeout(limits::TUNNEL_HALF_CLOSED, &mut upwards).await {
-                        Ok(Err(_)) => Ended::Broken,
+                Ok(Down::Eof { closed }) => {
+                    let patience =
+                        if closed { limits::TUNNEL_GOODBYE } else { limits::TUNNEL_HALF_CLOSED };
+                    match timeout(patience, &mut upwards).await {
+                        Ok(Err(_)) if !closed => Ended::Broken,
                         _ => Ended::ByPeers,
                     }
                 }
@@ -101,12 +103,17 @@ async fn say_goodbye<W: AsyncWrite + Unpin>(
         upwards.await
     };
     // Past the deadline, or after an error, both connections are dropped anyway.
-    drop(timeout(limits::LINGER, goodbye).await);
+    drop(timeout(limits::TUNNEL_GOODBYE, goodbye).await);
 }
 
 enum Down {
-    Eof,
-    Told { at_boundary: bool },
+    /// After a Close frame, or without one.
+    Eof {
+        closed: bool,
+    },
+    Told {
+        at_boundary: bool,
+    },
 }
 
 async fn copy<R, W>(from: &mut R, to: &mut W, passed: &AtomicU64) -> io::Result<()>
@@ -154,7 +161,9 @@ where
             let count = read?;
             if count == 0 {
                 to.shutdown().await?;
-                return Ok(Down::Eof);
+                return Ok(Down::Eof {
+                    closed: tracker.is_closed(),
+                });
             }
             tracker.feed(&buffer[..count]);
             to.write_all(&buffer[..count]).await?;

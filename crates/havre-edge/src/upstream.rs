@@ -15,6 +15,7 @@ use crate::limits;
 use crate::lock::lock;
 use crate::replica::Upstream;
 use crate::upload::Upload;
+use crate::upstream_io::UpstreamIo;
 
 /// A connection could not be made; nothing of the request was sent.
 #[derive(Debug, thiserror::Error)]
@@ -135,7 +136,7 @@ impl ConnectionPool {
         let (sender, connection) = http1::Builder::new()
             .max_headers(limits::HEADER_FIELDS)
             .max_buf_size(limits::HEAD_BYTES)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(UpstreamIo::new(stream)))
             .await
             .map_err(ConnectError::Handshake)?;
         let connection = connection.with_upgrades();

@@ -253,7 +253,9 @@ impl Drop for Edge {
         if std::thread::panicking() {
             let stderr = std::fs::read_to_string(self.path("stderr")).unwrap_or_default();
             let log = std::fs::read_to_string(self.path("access.log")).unwrap_or_default();
-            eprintln!("--- edge's stderr:\n{stderr}--- access log:\n{log}---");
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(10)..].join("\n");
+            eprintln!("--- edge's stderr:\n{stderr}--- end of its access log:\n{last}\n---");
         }
     }
 }

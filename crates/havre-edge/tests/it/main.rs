@@ -3,9 +3,13 @@
 //! This binary is the edge as well: started with `edge …` it is the process under test.
 
 mod basics;
+mod desync;
+mod drain;
 mod edge;
+mod faults;
 mod http1;
 mod origin;
+mod streams;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -42,6 +46,50 @@ fn main() -> ExitCode {
         basics::{
             proxies_over_https_and_redirects,
             refuses_older_states_and_keeps_the_newest_on_disk,
+        }
+        desync::{
+            ambiguous_framing_is_refused_or_made_plain,
+            an_unread_body_is_not_a_request,
+            nothing_is_tunnelled_before_the_101,
+            a_second_answer_is_not_given_to_the_next_client,
+            an_unasked_101_is_a_failure,
+            expect_continue_does_not_desynchronise,
+        }
+        drain::{
+            replicas_are_replaced_under_load,
+            replicas_are_replaced_under_http2_load,
+            a_removed_replica_is_reported_until_it_is_idle,
+            draining_closes_idle_connections_to_the_replica,
+            streams_are_closed_at_a_paced_rate,
+            a_websocket_is_closed_between_two_frames,
+            shutdown_finishes_what_is_under_way,
+            sigterm_ends_it_in_good_order,
+        }
+        faults::{
+            a_dead_replica_is_named_on_the_page,
+            a_replica_that_dies_in_the_middle_is_told_from_a_finished_one,
+            other_replicas_take_over_from_a_dead_one,
+            a_stale_connection_costs_nothing,
+            requests_are_held_until_a_replica_comes,
+            requests_are_held_while_a_replica_restarts,
+            holding_ends_with_the_reason,
+            unknown_hosts_reach_no_application,
+            a_client_without_sni_may_ask_for_what_the_certificate_covers,
+            a_bad_certificate_hurts_its_own_host_only,
+            a_taken_port_is_a_problem_that_heals,
+            two_edges_do_not_share_a_port,
+            a_second_edge_in_the_same_directory_refuses,
+            it_comes_back_after_sigkill,
+            slow_heads_are_cut_off,
+            a_connection_flood_from_one_address_is_capped,
+        }
+        streams::{
+            events_arrive_one_by_one,
+            websockets_pass_both_ways,
+            a_large_upload_is_streamed_in_bounded_memory,
+            a_large_download_waits_for_a_slow_client,
+            an_early_answer_to_an_upload_can_be_read,
+            a_small_unread_body_does_not_cost_the_connection,
         }
     };
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -10,10 +10,9 @@ use std::time::Duration;
 pub struct Origin {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Connections accepted so far.
-    pub connections: Arc<AtomicUsize>,
-    /// Heads received so far.
-    pub heads: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
+    heads: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
@@ -141,11 +140,13 @@ impl Origin {
         let origin = Self {
             address,
             connections: Arc::default(),
+            ended: Arc::default(),
             heads: Arc::default(),
             stop: Arc::default(),
             open: Arc::default(),
         };
         let (connections, heads) = (Arc::clone(&origin.connections), Arc::clone(&origin.heads));
+        let ended = Arc::clone(&origin.ended);
         let (stop, open) = (Arc::clone(&origin.stop), Arc::clone(&origin.open));
         let handler = Arc::new(handler);
         std::thread::spawn(move || {
@@ -159,7 +160,11 @@ impl Origin {
                     .expect("open")
                     .push(stream.try_clone().expect("a clone"));
                 let (handler, heads) = (Arc::clone(&handler), Arc::clone(&heads));
-                std::thread::spawn(move || serve(stream, heads, handler.as_ref()));
+                let ended = Arc::clone(&ended);
+                std::thread::spawn(move || {
+                    serve(stream, heads, handler.as_ref());
+                    ended.fetch_add(1, Ordering::SeqCst);
+                });
             }
         });
         origin
@@ -178,6 +183,11 @@ impl Origin {
     /// Connections accepted so far.
     pub fn accepted(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Connections over so far.
+    pub fn closed(&self) -> usize {
+        self.ended.load(Ordering::SeqCst)
     }
 
     /// As SIGKILL does: nothing listens, open connections break.
@@ -248,16 +258,26 @@ fn usual(name: &str, peer: &mut Peer, request: &Request) -> io::Result<bool> {
         "/ws" => {
             peer.raw("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n")?;
             peer.raw("Upgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n")?;
-            let mut space = [0; 4096];
-            loop {
-                let count = peer.read(&mut space)?;
-                if count == 0 {
-                    return Ok(false);
-                }
-                peer.raw(&space[..count])?;
-            }
+            while echo_frame(peer)? {}
+            return Ok(false);
         }
         _ => peer.reply("200 OK", "", name.as_bytes())?,
     }
     Ok(true)
+}
+
+/// Sends a client's frame back, unmasked; a ping as a pong. False after a Close.
+fn echo_frame(peer: &mut Peer) -> io::Result<bool> {
+    let mut head = [0; 6];
+    peer.reader.read_exact(&mut head)?;
+    let mut payload = vec![0; usize::from(head[1] & 0x7f)];
+    assert!(payload.len() < 126, "short frames only");
+    peer.reader.read_exact(&mut payload)?;
+    for (byte, mask) in payload.iter_mut().zip(head[2..].iter().cycle()) {
+        *byte ^= mask;
+    }
+    let opcode = if head[0] == 0x89 { 0x8a } else { head[0] };
+    let length = u8::try_from(payload.len()).expect("a short frame");
+    peer.raw([&[opcode, length], payload.as_slice()].concat())?;
+    Ok(opcode & 0xf != 8)
 }

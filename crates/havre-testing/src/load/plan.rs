@@ -24,6 +24,8 @@ pub struct LoadPlan {
     pub request_deadline: Duration,
     /// Requests under way at a time; one more fails at once.
     pub most_in_flight: usize,
+    /// HTTP/1.1 connections at a time; requests wait for one, and the wait counts.
+    pub most_connections: usize,
     /// HTTP/2 over one connection at a time rather than HTTP/1.1 over many.
     pub http2: bool,
     /// WebSockets kept open; each is pinged every second and must answer.
@@ -93,6 +95,7 @@ impl LoadPlan {
             shots: vec![Shot::get("/")],
             request_deadline: Duration::from_secs(30),
             most_in_flight: 2000,
+            most_connections: 64,
             http2: false,
             websockets: Streams::default(),
             event_streams: Streams::default(),

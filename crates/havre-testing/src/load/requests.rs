@@ -35,6 +35,8 @@ struct Gun {
     kept: Mutex<VecDeque<(http1::SendRequest<Body>, Instant)>>,
     shared: tokio::sync::Mutex<Option<http2::SendRequest<Body>>>,
     in_flight: AtomicUsize,
+    /// A permit per HTTP/1.1 connection in use.
+    places: tokio::sync::Semaphore,
 }
 
 impl Pacer {
@@ -51,6 +53,7 @@ impl Pacer {
             kept: Mutex::default(),
             shared: tokio::sync::Mutex::default(),
             in_flight: AtomicUsize::new(0),
+            places: tokio::sync::Semaphore::new(plan.most_connections),
         };
         Self {
             gun: Arc::new(gun),
@@ -125,6 +128,11 @@ impl Gun {
             return self.exchange_http2(shot).await;
         }
         let mut request = self.request(shot)?;
+        let _place = self
+            .places
+            .acquire()
+            .await
+            .map_err(|error| error.to_string())?;
         loop {
             let (mut sender, reused) = match self.take_kept() {
                 Some(sender) => (sender, true),

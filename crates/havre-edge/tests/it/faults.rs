@@ -1,0 +1,396 @@
+//! What goes wrong is answered in time, with its cause, and costs nobody else.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use havre_testing::load::{self, LoadPlan};
+use tokio_util::sync::CancellationToken;
+
+use crate::edge::{Edge, wait_for};
+use crate::http1::Connection;
+use crate::origin::Origin;
+
+fn secure(edge: &Edge) -> Connection {
+    Connection::tls(edge.https(), "app.test", &edge.authority.pem).expect("TLS")
+}
+
+/// A port on which nobody listens.
+fn dead() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port")
+}
+
+pub fn a_dead_replica_is_named_on_the_page() {
+    let edge = Edge::with_replicas(&[("0123456789abcdef", dead())]);
+    let mut client = secure(&edge);
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\nAccept: text/html\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!(answer.status, 502);
+    let cause = "replica 0123456789ab of web cannot be reached: connection refused";
+    assert!(answer.text().contains(cause), "{}", answer.text());
+    let line = edge.log_line("the failure", |line| line["status"] == 502);
+    assert_eq!(line["cause"], cause);
+    assert_eq!(
+        edge.try_status().expect("a status").replicas["0123456789abcdef"].failed,
+        1
+    );
+}
+
+pub fn a_replica_that_dies_in_the_middle_is_told_from_a_finished_one() {
+    let origin = Origin::start(|peer, request| {
+        match request.target.as_str() {
+            "/silent" => {}
+            "/garbage" => peer.raw("ICY 200 OK\r\n\r\n")?,
+            _ => peer.raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort")?,
+        }
+        Ok(false)
+    });
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let mut client = secure(&edge);
+    for (path, cause) in [
+        ("/silent", "closed the connection before it answered"),
+        ("/garbage", "is not HTTP"),
+    ] {
+        let answer = client.get("app.test", path);
+        assert_eq!(answer.status, 502);
+        assert!(answer.text().contains(cause), "{}", answer.text());
+    }
+    client.send("GET /short HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    client
+        .try_answer(true)
+        .expect_err("a broken connection, not a short answer");
+    edge.log_line("the broken answer", |line| {
+        line["cause"]
+            .as_str()
+            .is_some_and(|cause| cause.contains("broke off its answer"))
+    });
+    assert_eq!(
+        edge.try_status().expect("a status").replicas["r1"].failed,
+        3
+    );
+}
+
+pub fn other_replicas_take_over_from_a_dead_one() {
+    let alive = Origin::usual("alive");
+    let edge = Edge::with_replicas(&[("dead", dead()), ("alive", alive.address)]);
+    let mut client = secure(&edge);
+    for _ in 0..20 {
+        client.send("POST /upload HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nhello");
+        assert_eq!(client.answer().text(), "5");
+    }
+    let status = edge.try_status().expect("a status");
+    assert_eq!(status.replicas["alive"].requests, 20);
+    assert_eq!(status.replicas["dead"].failed, 0, "no request failed");
+}
+
+pub fn a_stale_connection_costs_nothing() {
+    // Closes each connection after one answer, without saying so.
+    let origin = Origin::start(|peer, request| {
+        peer.body(&request, |_| ())?;
+        peer.reply("200 OK", "", b"fine")?;
+        Ok(false)
+    });
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let mut plan = LoadPlan::new(&format!("https://app.test:{}", edge.https().port()), 100.0);
+    plan.resolve = Some(edge.https());
+    plan.ca_pem = Some(edge.authority.pem.clone());
+    plan.duration = Some(Duration::from_secs(2));
+    let report = edge
+        .block_on(load::run(plan, CancellationToken::new()))
+        .expect("a load");
+    assert_eq!(report.failed, 0, "{report:#?}");
+}
+
+pub fn requests_are_held_until_a_replica_comes() {
+    let mut edge = Edge::with_replicas(&[]);
+    edge.state.pools.get_mut("web").expect("the pool").hold_ms = 8000;
+    edge.push();
+    let mut client = secure(&edge);
+    client.send("POST /upload HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nhello");
+    // It waits while states come and go that do not help.
+    edge.push();
+    let origin = Origin::usual("late");
+    edge.route("web", "app.test", "/", &[("r1", origin.address)]);
+    edge.push();
+    assert_eq!(client.answer().text(), "5");
+    let line = edge.log_line("the held request", |line| line["status"] == 200);
+    assert!(line["held_ms"].as_f64().expect("held") > 0.0);
+}
+
+pub fn requests_are_held_while_a_replica_restarts() {
+    let address = dead();
+    let mut edge = Edge::with_replicas(&[("r1", address)]);
+    edge.state.pools.get_mut("web").expect("the pool").hold_ms = 8000;
+    edge.push();
+    let mut client = secure(&edge);
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    wait_for("a first attempt", Duration::from_secs(2), || {
+        (edge.try_status().expect("a status").replicas["r1"].in_flight == 0).then_some(())
+    });
+    let listener = TcpListener::bind(address).expect("the same port");
+    let origin = Origin::on(listener, |peer, _| {
+        peer.reply("200 OK", "", b"back").map(|()| true)
+    });
+    assert_eq!(client.answer().text(), "back");
+    drop(origin);
+}
+
+pub fn holding_ends_with_the_reason() {
+    let mut edge = Edge::with_replicas(&[]);
+    let pool = edge.state.pools.get_mut("web").expect("the pool");
+    pool.hold_ms = 300;
+    pool.unavailable_reason = Some("it exited with 137 (out of memory)".to_owned());
+    edge.push();
+    let mut client = secure(&edge);
+    let begin = Instant::now();
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\nAccept: application/json\r\n\r\n");
+    let answer = client.answer();
+    assert!(begin.elapsed() >= Duration::from_millis(300));
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.header("retry-after"), Some("2"));
+    let cause = "web has no replica to serve this request: it exited with 137 (out of memory)";
+    assert_eq!(answer.json()["cause"], cause);
+}
+
+pub fn unknown_hosts_reach_no_application() {
+    let origin = Origin::usual("a");
+    let mut edge = Edge::with_replicas(&[("r1", origin.address)]);
+    edge.route("deep", "other.test", "/deep", &[("r1", origin.address)]);
+    edge.push();
+    let ca = edge.authority.pem.clone();
+    let refused = Connection::tls(edge.https(), "stranger.test", &ca);
+    let error = refused
+        .err()
+        .expect("no handshake for a name without a certificate");
+    assert!(error.to_string().contains("alert"), "{error}");
+    let mut client = secure(&edge);
+    assert_eq!(
+        client.get("other.test", "/deep").status,
+        421,
+        "SNI and Host differ"
+    );
+    assert_eq!(client.get("stranger.test", "/").status, 421);
+    let mut client = Connection::tls(edge.https(), "other.test", &ca).expect("TLS");
+    assert_eq!(
+        client.get("other.test", "/").status,
+        404,
+        "no route for the path"
+    );
+    assert_eq!(client.get("other.test", "/deep").status, 200);
+    let mut wild = Connection::tls(edge.https(), "x.wild.test", &ca).expect("TLS");
+    assert_eq!(
+        wild.get("x.wild.test", "/").status,
+        404,
+        "a certificate and no route"
+    );
+    let mut plain = Connection::plain(edge.http());
+    assert_eq!(plain.get("stranger.test", "/").status, 404);
+    assert_eq!(origin.heads().len(), 1);
+}
+
+pub fn a_client_without_sni_may_ask_for_what_the_certificate_covers() {
+    let origin = Origin::usual("a");
+    let mut edge = Edge::start();
+    edge.route("local", "127.0.0.1", "/", &[("r1", origin.address)]);
+    edge.push();
+    let ca = edge.authority.pem.clone();
+    let mut client = Connection::tls(edge.https(), "127.0.0.1", &ca).expect("TLS");
+    let host = format!("127.0.0.1:{}", edge.https().port());
+    assert_eq!(client.get(&host, "/").text(), "a");
+    assert_eq!(client.get("stranger.test", "/").status, 421);
+}
+
+pub fn a_bad_certificate_hurts_its_own_host_only() {
+    let origin = Origin::usual("a");
+    let mut edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let ca = edge.authority.pem.clone();
+    let good = edge.state.certificates[0].clone();
+    let other = edge
+        .authority
+        .issue(&edge.path(""), "broken", &["broken.test"]);
+    for (what, chain, key) in [
+        ("garbage", "garbage".to_owned(), "garbage".to_owned()),
+        ("empty", String::new(), String::new()),
+        (
+            "cut in the middle",
+            std::fs::read_to_string(&good.chain).expect("a chain")[..300].to_owned(),
+            std::fs::read_to_string(&other.key).expect("a key"),
+        ),
+        (
+            "not a certificate within",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned(),
+            std::fs::read_to_string(&other.key).expect("a key"),
+        ),
+        (
+            "of another key",
+            std::fs::read_to_string(&good.chain).expect("a chain"),
+            std::fs::read_to_string(&other.key).expect("a key"),
+        ),
+    ] {
+        let mut broken = other.clone();
+        broken.chain = edge.path("broken-chain.pem");
+        broken.key = edge.path("broken-key.pem");
+        std::fs::write(&broken.chain, chain).expect("to write");
+        std::fs::write(&broken.key, key).expect("to write");
+        edge.state.certificates = vec![broken, good.clone()];
+        edge.push();
+        assert_eq!(
+            edge.status.problems.len(),
+            1,
+            "{what}: {:?}",
+            edge.status.problems
+        );
+        let problem = &edge.status.problems[0];
+        assert!(
+            problem.starts_with("certificate for broken.test: "),
+            "{what}: {problem}"
+        );
+        assert_eq!(secure(&edge).get("app.test", "/").text(), "a", "{what}");
+        assert!(
+            Connection::tls(edge.https(), "broken.test", &ca).is_err(),
+            "{what}"
+        );
+    }
+    // Damaged after it was loaded once: what was loaded stays in use.
+    edge.state.certificates = vec![good.clone()];
+    edge.push();
+    std::fs::write(&good.key, "damaged").expect("to write");
+    edge.push();
+    assert!(
+        edge.status.problems[0].contains("stays in use"),
+        "{:?}",
+        edge.status.problems
+    );
+    assert_eq!(secure(&edge).get("app.test", "/").text(), "a");
+}
+
+pub fn a_taken_port_is_a_problem_that_heals() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address");
+    let origin = Origin::usual("a");
+    let mut edge = Edge::with_replicas(&[("r1", origin.address)]);
+    edge.state.http.push(address);
+    edge.push();
+    let problem = edge.status.problems.first().expect("a problem");
+    let expected = format!("port {} is taken by", address.port());
+    let me = format!("(pid {})", std::process::id());
+    assert!(
+        problem.contains(&expected) && problem.contains(&me),
+        "{problem}"
+    );
+    assert_eq!(
+        secure(&edge).get("app.test", "/").text(),
+        "a",
+        "the rest is served"
+    );
+    drop(taken);
+    wait_for("the port to be taken over", Duration::from_secs(5), || {
+        edge.try_status()
+            .expect("a status")
+            .problems
+            .is_empty()
+            .then_some(())
+    });
+    assert_eq!(Connection::plain(address).get("app.test", "/").status, 308);
+    // And given back.
+    edge.state.http.pop();
+    edge.push();
+    TcpListener::bind(address).expect("free again");
+}
+
+pub fn two_edges_do_not_share_a_port() {
+    let mut first = Edge::start();
+    first.push();
+    let mut second = Edge::start();
+    second.state.http = vec![first.http()];
+    second.push();
+    let expected = format!("(pid {})", first.pid());
+    let problem = second.status.problems.first().expect("a problem");
+    assert!(problem.contains(&expected), "{problem}");
+}
+
+pub fn a_second_edge_in_the_same_directory_refuses() {
+    let edge = Edge::start();
+    let output = std::process::Command::new(std::env::current_exe().expect("this binary"))
+        .arg("edge")
+        .args(["--run".as_ref(), edge.path("").as_path()])
+        .args(["--state".as_ref(), edge.path("").as_path()])
+        .args(["--log".as_ref(), edge.path("other.log").as_path()])
+        .output()
+        .expect("an edge");
+    assert!(!output.status.success());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("another edge runs in"), "{error}");
+    edge.try_status().expect("the first one is unharmed");
+}
+
+pub fn it_comes_back_after_sigkill() {
+    let origin = Origin::usual("a");
+    let mut edge = Edge::with_replicas(&[("r1", origin.address)]);
+    edge.state.http = vec![dead()];
+    edge.push();
+    for _ in 0..3 {
+        edge.kill();
+        edge.launch(&[]);
+        assert_eq!(edge.status.problems, Vec::<String>::new());
+        assert_eq!(secure(&edge).get("app.test", "/").text(), "a");
+    }
+    // A damaged state is a problem, not the end.
+    edge.kill();
+    std::fs::write(edge.path("edge.json"), "{").expect("to write");
+    edge.launch(&[]);
+    assert!(
+        edge.status.problems[0].contains("damaged"),
+        "{:?}",
+        edge.status.problems
+    );
+    edge.push();
+    assert_eq!(secure(&edge).get("app.test", "/").text(), "a");
+}
+
+pub fn slow_heads_are_cut_off() {
+    let origin = Origin::usual("a");
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let mut slow = secure(&edge);
+    slow.send("GET / HTTP/1.1\r\n");
+    let begin = Instant::now();
+    // A byte now and then does not help: the deadline is for the whole head.
+    while slow.try_send("X: y\r\n").is_ok() && begin.elapsed() < Duration::from_secs(30) {
+        assert_eq!(
+            secure(&edge).get("app.test", "/").text(),
+            "a",
+            "others are served"
+        );
+        let pause = Instant::now() + Duration::from_millis(500);
+        wait_for("the next byte", Duration::from_secs(1), || {
+            (Instant::now() > pause).then_some(())
+        });
+    }
+    let took = begin.elapsed();
+    assert!((14..20).contains(&took.as_secs()), "{took:?}");
+}
+
+pub fn a_connection_flood_from_one_address_is_capped() {
+    let origin = Origin::usual("a");
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let mut open = Vec::new();
+    for _ in 0..1200 {
+        open.push(std::net::TcpStream::connect(edge.http()).expect("a connection"));
+    }
+    wait_for(
+        "connections to be turned away",
+        Duration::from_secs(5),
+        || (edge.try_status().expect("a status").turned_away >= 100).then_some(()),
+    );
+    drop(open);
+    wait_for("places to be free again", Duration::from_secs(5), || {
+        let mut stream = std::net::TcpStream::connect(edge.http()).ok()?;
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
+            .ok()?;
+        let mut space = [0; 12];
+        std::io::Read::read_exact(&mut stream, &mut space).ok()
+    });
+}
