@@ -132,7 +132,6 @@ impl Net {
         }
         if errors.is_empty() {
             errors.extend(self.forget(environment).err());
-            errors.extend(self.publish().err());
         }
         if errors.is_empty() {
             errors.extend(self.unlock_for_good(environment, lock).err());
@@ -165,6 +164,7 @@ impl Net {
             }
         }
         errors.extend(self.remove_stray_uplinks().err());
+        errors.extend(self.publish().err());
         errors
     }
 
@@ -311,10 +311,14 @@ impl Net {
         Ok(near.index)
     }
 
-    /// Host-wide rules and settings, from the ledger as it is now.
+    /// Brings host-wide rules and settings to what the ledger says.
     fn publish(&self) -> Result<(), NetError> {
         let _lock = Lock::acquire(self.config.ledger_lock())?;
-        let ledger: Ledger = files::read(&self.config.ledger())?;
+        self.publish_locked(&files::read(&self.config.ledger())?)
+    }
+
+    /// [`Self::publish`] for a caller that holds the ledger's lock.
+    fn publish_locked(&self, ledger: &Ledger) -> Result<(), NetError> {
         let (instance, prefix) = (&self.config.instance, self.config.uplink_prefix());
         let tag = self.config.firewall_tag();
         let mut netfilter = Socket::netfilter().map_err(NetError::kernel("talk to nf_tables"))?;
@@ -326,7 +330,7 @@ impl Net {
             return accept::remove(&tag, &prefix);
         }
         netfilter
-            .put_table(&firewall::host_table(instance, &prefix, &ledger))
+            .put_table(&firewall::host_table(instance, &prefix, ledger))
             .map_err(NetError::kernel("set the host's firewall rules"))?;
         let leads_out = ledger
             .environments
@@ -382,10 +386,14 @@ impl Net {
         Ok(())
     }
 
+    /// Takes the environment out of the host-wide rules and then out of the ledger: a crash in
+    /// between leaves it known, to be removed again.
     fn forget(&self, environment: &str) -> Result<(), NetError> {
         let _lock = Lock::acquire(self.config.ledger_lock())?;
         let mut ledger: Ledger = files::read(&self.config.ledger())?;
-        if ledger.environments.remove(environment).is_some() {
+        let known = ledger.environments.remove(environment).is_some();
+        self.publish_locked(&ledger)?;
+        if known {
             files::replace(&self.config.ledger(), &ledger, Durability::Durable)?;
         }
         Ok(())

@@ -137,6 +137,10 @@ impl Machine {
         .expect("the internet");
         let pin = internet.display();
         for command in [
+            // Its addresses change by themselves for some seconds.
+            "sysctl -qw net.ipv6.conf.default.disable_ipv6=1",
+            // The strictest a host may be about where packets come from.
+            "sysctl -qw net.ipv4.conf.all.rp_filter=1",
             "ip link set lo up",
             &format!("ip link add wan0 mtu 1400 type veth peer name inet0 mtu 1400 netns {pin}"),
             "ip address add 198.51.100.2/24 dev wan0",
@@ -176,19 +180,30 @@ impl Machine {
 
     /// All that a test could leave behind, as text.
     pub fn traces(&self) -> String {
-        let mut text = String::new();
-        for command in [
-            "ip -o link | sed 's/qdisc.*//'",
-            "ip -o address | sed 's/valid_lft.*//'",
-            "ip route show table all",
-            "nft list ruleset",
-            "iptables -S",
-            "iptables -t nat -S",
-            "grep -c nsfs /proc/self/mountinfo",
-        ] {
-            text += &format!("$ {command}\n{}", sh_output(command));
+        sh_output(
+            "ip -o link | sed 's/qdisc.*//'
+            ip -o address | sed 's/valid_lft.*//'
+            ip route show table all
+            nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*//'
+            iptables -S
+            iptables -t nat -S
+            grep -c nsfs /proc/self/mountinfo",
+        )
+    }
+
+    /// Waits until the machine looks as it did: the kernel removes some things a little later.
+    pub fn returns_to(&self, before: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let now = self.traces();
+            if now == before {
+                return;
+            }
+            if Instant::now() > deadline {
+                return assert_same(before, &now);
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
-        text
     }
 
     /// Files below an instance's folders.
@@ -199,6 +214,18 @@ impl Machine {
         ));
         found.lines().map(str::to_owned).collect()
     }
+}
+
+/// Compares two long texts; shows what differs.
+pub fn assert_same(before: &str, after: &str) {
+    let only_in = |one: &str, other: &str| -> Vec<String> {
+        one.lines()
+            .filter(|line| !other.lines().any(|it| it == *line))
+            .map(str::to_owned)
+            .collect()
+    };
+    let (more, less) = (only_in(after, before), only_in(before, after));
+    assert!(before == after, "too much: {more:#?}\nmissing: {less:#?}");
 }
 
 pub fn networks(names: &[&str]) -> Vec<NetworkSpec> {

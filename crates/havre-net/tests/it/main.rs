@@ -2,6 +2,9 @@
 //! process namespaces, with a second network namespace as the internet, so that nothing touches
 //! the real host and nothing can be left behind on it.
 
+mod firewall;
+mod killer;
+mod lifecycle;
 mod machine;
 mod names;
 mod reach;
@@ -14,7 +17,13 @@ use libtest_mimic::{Arguments, Failed, Trial};
 type Test = (&'static str, fn());
 
 fn tests() -> Vec<Test> {
-    [reach::TESTS, names::TESTS].concat()
+    [
+        reach::TESTS,
+        names::TESTS,
+        lifecycle::TESTS,
+        firewall::TESTS,
+    ]
+    .concat()
 }
 
 fn main() -> ExitCode {
@@ -22,6 +31,9 @@ fn main() -> ExitCode {
     if let Some((first, rest)) = arguments.split_first()
         && let Some(code) = havre_net::entrypoint(&first.to_string_lossy(), rest)
     {
+        return code;
+    }
+    if let Some(code) = lifecycle::act(&arguments) {
         return code;
     }
     if let Some(name) = machine::wanted_inside(&arguments) {

@@ -1,0 +1,158 @@
+//! The rules as other tools see them, and firewalls of others.
+
+use std::time::Duration;
+
+use crate::Test;
+use crate::machine::{
+    INTERNET, Machine, PUBLIC, ask, inside, networks, reaches, serve, sh, sh_in, sh_output,
+};
+
+pub const TESTS: &[Test] = &[
+    ("rules_read_as_meant", rules_read_as_meant),
+    (
+        "containers_pass_dockers_firewall",
+        containers_pass_dockers_firewall,
+    ),
+    (
+        "containers_pass_a_plain_firewall",
+        containers_pass_a_plain_firewall,
+    ),
+];
+
+/// Whether a tool is there; says so when it is not.
+fn has(tool: &str) -> bool {
+    let found = sh_output(&format!("command -v {tool}"));
+    if found.is_empty() {
+        println!("skipped: needs {tool}");
+    }
+    !found.is_empty()
+}
+
+fn rules_read_as_meant() {
+    if !has("nft") {
+        return;
+    }
+    let machine = Machine::new();
+    let net = machine.net("t1");
+    let environment = net
+        .ensure_environment("e", &networks(&["x", "internal"]))
+        .expect("set up");
+    let plain = |text: String| {
+        let lines = text.lines().map(str::trim);
+        lines
+            .filter(|line| !line.is_empty() && !line.starts_with("comment"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let router = plain(sh_in(&environment.router_netns, "nft -n list ruleset"));
+    assert_eq!(
+        router,
+        "table ip havre {
+chain input {
+type filter hook input priority 0; policy drop;
+iifname \"lo\" accept
+ct state 0x2,0x4 accept
+iifname \"br1\" ip daddr 10.89.1.1 udp dport 53 accept
+iifname \"br1\" ip daddr 10.89.1.1 tcp dport 53 accept
+iifname \"br1\" ip daddr 10.89.1.1 meta l4proto 1 accept
+iifname \"br0\" ip daddr 10.89.0.1 udp dport 53 accept
+iifname \"br0\" ip daddr 10.89.0.1 tcp dport 53 accept
+iifname \"br0\" ip daddr 10.89.0.1 meta l4proto 1 accept
+iifname \"up0\" meta l4proto 1 accept
+reject
+}
+chain forward {
+type filter hook forward priority 0; policy drop;
+iifname \"br1\" oifname \"br1\" accept
+iifname \"br0\" oifname \"br0\" accept
+ct state 0x2,0x4 accept
+iifname \"up0\" ip saddr 100.64.0.2 accept
+iifname \"br0\" oifname \"up0\" ip saddr 10.89.0.0/24 accept
+reject with icmp 13
+}
+chain source {
+type nat hook postrouting priority 100; policy accept;
+ip saddr 100.64.0.2 oifname != \"up0\" masquerade
+}
+}"
+    );
+    let host = plain(sh_output("nft -n list table ip havre-t1"));
+    assert_eq!(
+        host,
+        "table ip havre-t1 {
+chain forward {
+type filter hook forward priority 0; policy accept;
+oifname \"hv-t1-*\" ct state ! 0x2,0x4 drop
+}
+chain source {
+type nat hook postrouting priority 100; policy accept;
+ip saddr 10.89.0.0/24 oifname != \"hv-t1-*\" masquerade
+}
+}"
+    );
+}
+
+fn containers_pass_dockers_firewall() {
+    if !has("iptables") {
+        return;
+    }
+    let machine = Machine::new();
+    serve(&machine.internet(), 7);
+    // What Docker does when it starts.
+    let docker = || {
+        sh("sysctl -qw net.ipv4.ip_forward=1
+            iptables -P FORWARD DROP
+            iptables -N DOCKER-USER 2>/dev/null || iptables -F DOCKER-USER
+            iptables -A DOCKER-USER -j RETURN
+            iptables -C FORWARD -j DOCKER-USER 2>/dev/null || iptables -I FORWARD -j DOCKER-USER");
+    };
+    docker();
+    let before = machine.traces();
+    let net = machine.net("t1");
+    let wanted = networks(&["x"]);
+    net.ensure_environment("e", &wanted).expect("set up");
+    let a = net.attach("e", "a", &["x"]).expect("attached");
+    let b = net.attach("e", "b", &["x"]).expect("attached");
+    serve(&b.netns, 80);
+    reaches(&a.netns, b.addresses["x"], 80);
+    assert_eq!(reaches(&a.netns, INTERNET, 7), PUBLIC);
+    // Docker starts anew and forgets us; the next look puts the pair back, once.
+    docker();
+    let quick = Duration::from_millis(300);
+    assert!(
+        inside(&a.netns, || ask(INTERNET, 7, quick)).is_err(),
+        "the firewall is real"
+    );
+    for _ in 0..3 {
+        net.ensure_environment("e", &wanted).expect("set up");
+    }
+    assert_eq!(reaches(&a.netns, INTERNET, 7), PUBLIC);
+    let rules = sh_output("iptables -S DOCKER-USER");
+    assert_eq!(rules.matches("havre-t1").count(), 2, "{rules}");
+    assert_eq!(sh_output("iptables -S FORWARD").matches("havre").count(), 0);
+    // Another instance has its own pair, and takes only that away.
+    let other = machine.net("t2");
+    other.ensure_environment("e", &wanted).expect("set up");
+    assert!(other.remove_environment("e").is_empty());
+    assert_eq!(reaches(&a.netns, INTERNET, 7), PUBLIC);
+    assert!(net.remove_environment("e").is_empty());
+    machine.returns_to(&before);
+}
+
+fn containers_pass_a_plain_firewall() {
+    if !has("iptables") {
+        return;
+    }
+    let machine = Machine::new();
+    serve(&machine.internet(), 7);
+    sh("iptables -P FORWARD DROP");
+    let before = machine.traces();
+    let net = machine.net("t1");
+    net.ensure_environment("e", &networks(&["x"]))
+        .expect("set up");
+    let a = net.attach("e", "a", &["x"]).expect("attached");
+    assert_eq!(reaches(&a.netns, INTERNET, 7), PUBLIC);
+    assert!(net.remove_environment("e").is_empty());
+    machine.returns_to(&before);
+}
