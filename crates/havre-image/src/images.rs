@@ -6,6 +6,7 @@
 //! <dir>/layers/<chain>/fs    layers as overlay wants them; layer.json beside
 //! <dir>/partial/<hex>        downloads under way or cut off
 //! <dir>/empty                the one layer of an image without layers
+//! <dir>/build-mounts/<hex>   cache mounts of RUN steps
 //! <dir>/tmp                  swept at open
 //! ```
 //!
@@ -227,6 +228,11 @@ impl Images {
         tempfile::Builder::new()
             .prefix("scratch-")
             .tempdir_in(self.inner.root.join("tmp"))
+    }
+
+    /// Folders that RUN steps keep between builds (`--mount=type=cache`).
+    pub(crate) fn build_mounts(&self) -> PathBuf {
+        self.inner.root.join("build-mounts")
     }
 
     /// The image of that name, `None` when there is none.

@@ -13,6 +13,7 @@
 
 mod archive;
 mod blobs;
+pub mod builder;
 mod compression;
 pub mod config;
 mod diff;

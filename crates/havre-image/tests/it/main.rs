@@ -1,5 +1,6 @@
 //! The crate from outside, with real files, mounts and registries. Needs root.
 
+mod builder;
 mod fake;
 mod layers;
 mod pull;

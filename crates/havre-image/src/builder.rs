@@ -1,0 +1,193 @@
+//! Building images from Dockerfiles.
+//!
+//! ```text
+//! Dockerfile ─ dockerfile::parse ─► plan (reachable stages) ─► interpret (one instruction)
+//!                                                                  │ configuration: done
+//!                                                                  ▼ work on files
+//!  context, stages ─► key ─ in the cache? ── yes ─────────────────► layer
+//!                            └── no: RUN through a StepRunner,      ▲
+//!                                COPY into a mounted overlay ── upper
+//! ```
+//!
+//! Deciding is pure (`plan`, `interpret`, `scope`, keys); executing is `execute`. A layer is an
+//! overlay's upper folder; its row in the build cache is written when the layer is durable, so a
+//! build may be killed anywhere and leaves only scratch folders, which the next
+//! [`Images::open`] sweeps.
+//!
+//! A build from the cache gives the same image, bit for bit: the times in its documents are those
+//! at which its layers were made (or `SOURCE_DATE_EPOCH`, given as a build argument).
+
+mod add;
+mod cache;
+mod chmod;
+mod context;
+mod copy;
+mod error;
+mod execute;
+mod interpret;
+mod mounted;
+mod plan;
+mod root;
+mod run;
+mod scope;
+mod select;
+mod time;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Image, ImageRef, Images};
+
+pub use copy::CopyError;
+pub use error::{BuildError, Place};
+pub use run::{StepError, StepExit, StepFuture, StepLine, StepMount, StepRunner, StepSpec, Stream};
+
+/// What to build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildRequest {
+    /// Folder whose files COPY and ADD see.
+    pub context: PathBuf,
+    /// The Dockerfile.
+    pub dockerfile: DockerfileSource,
+    /// Stage to build; `None`: the last.
+    pub target: Option<String>,
+    /// Build arguments.
+    pub args: BTreeMap<String, String>,
+    /// Labels added to the result.
+    pub labels: BTreeMap<String, String>,
+    /// Names the result gets; at least one.
+    pub tags: Vec<ImageRef>,
+    /// Run every step; the results are kept for later builds all the same.
+    pub no_cache: bool,
+    /// Ask registries for base images that are stored already.
+    pub pull: bool,
+    /// The host's CA bundle (PEM), which RUN steps get to see; see [`host_ca_bundle`]. It is
+    /// mounted below `/dev` and named in environment variables of the step, so neither a layer,
+    /// nor the image's configuration, nor a cache key knows of it.
+    pub host_ca: Option<PathBuf>,
+}
+
+/// Where the Dockerfile is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DockerfileSource {
+    /// A file; relative to the context, or absolute.
+    Path(PathBuf),
+    /// Its text.
+    Inline(String),
+}
+
+/// News of a build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum BuildEvent {
+    /// The Dockerfile is read.
+    Started {
+        /// Instructions of the stages that are needed.
+        steps: u32,
+    },
+    /// Something that works but is probably not meant.
+    Warning {
+        /// Line of the Dockerfile, where there is one.
+        line: Option<u32>,
+        /// What and what to do.
+        message: String,
+    },
+    /// An instruction begins.
+    StepStarted {
+        /// Counted from 1.
+        index: u32,
+        /// Of how many.
+        steps: u32,
+        /// Its stage: the name, or the number where the Dockerfile has several.
+        stage: Option<String>,
+        /// On one line.
+        instruction: String,
+        /// Line of the Dockerfile.
+        line: u32,
+    },
+    /// A command printed a line.
+    StepOutput {
+        /// Counted from 1.
+        index: u32,
+        /// Where to.
+        stream: Stream,
+        /// Without its line end.
+        text: String,
+    },
+    /// An instruction ended well.
+    StepDone {
+        /// Counted from 1.
+        index: u32,
+        /// Its result was already there.
+        cached: bool,
+        /// How long it took.
+        elapsed_ms: u64,
+    },
+    /// The image is stored.
+    Done {
+        /// Of the manifest.
+        digest: String,
+        /// How long the build took.
+        elapsed_ms: u64,
+    },
+}
+
+/// A future of [`BaseImages`].
+pub type FetchFuture<'a> = Pin<
+    Box<dyn Future<Output = Result<Image, Box<dyn std::error::Error + Send + Sync>>> + Send + 'a>,
+>;
+
+/// Fetches images that the store does not have.
+pub trait BaseImages: Send + Sync {
+    /// Fetches `reference` into the store under that name.
+    fn fetch<'a>(
+        &'a self,
+        reference: &'a ImageRef,
+        cancel: &'a CancellationToken,
+    ) -> FetchFuture<'a>;
+}
+
+/// Receives the news of a build; called from the build's task.
+pub type Progress<'a> = &'a (dyn Fn(BuildEvent) + Send + Sync);
+
+/// Builds an image and names it. Await it to its end: cancel by the token.
+pub async fn build(
+    images: &Images,
+    bases: &dyn BaseImages,
+    runner: &dyn StepRunner,
+    request: &BuildRequest,
+    progress: Progress<'_>,
+    cancel: &CancellationToken,
+) -> Result<Image, BuildError> {
+    let started = Instant::now();
+    let image = execute::build(images, bases, runner, request, progress, cancel).await?;
+    progress(BuildEvent::Done {
+        digest: image.manifest_digest.to_string(),
+        elapsed_ms: milliseconds(started),
+    });
+    Ok(image)
+}
+
+/// Where this machine keeps its CA bundle, if it has one.
+pub fn host_ca_bundle() -> Option<PathBuf> {
+    let known = [
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/ca-bundle.pem",
+        "/etc/ssl/cert.pem",
+    ];
+    known
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|path| path.is_file())
+}
+
+fn milliseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,288 @@
+//! ADD of local archives: recognised by content, unpacked as `tar -x` in the image would.
+//!
+//! Entries come from strangers. Paths are resolved inside the image, so links lead nowhere else;
+//! `..` is refused; size and number are bounded by the same limits as layers.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, linkat, mkdirat, mknodat, openat,
+    symlinkat, unlinkat, utimensat,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::{Entry, EntryKind, TarReader};
+use crate::compression::{Compression, decoder};
+use crate::unpack::{Limits, device_allowed, xattr_travels};
+
+use super::copy::{CopyError, Owner, chown_at, new_folder, own, settle_folder};
+use super::root::{Root, Spot, kind};
+
+/// Whether `file` is an archive that ADD unpacks; its position is at the start again.
+pub(super) fn is_archive(file: &mut File, path: &Path) -> Result<bool, CopyError> {
+    let error = || CopyError::io("read", path);
+    let mut start = [0; 6];
+    let mut filled = 0;
+    while filled < start.len() {
+        match file.read(&mut start[filled..]).map_err(error())? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    rewind(file, path)?;
+    let form = match start {
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Some("bzip2"),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => Some("xz"),
+        _ => None,
+    };
+    if let Some(form) = form {
+        return Err(CopyError::Compression {
+            path: path.to_owned(),
+            form,
+        });
+    }
+    let compression = Compression::of(&start[..filled]);
+    // Bytes that do not decompress, or are no archive then, are just a file.
+    let found = decoder(compression, &mut *file)
+        .is_ok_and(|source| matches!(TarReader::new(source).next_entry(), Ok(Some(_))));
+    rewind(file, path)?;
+    Ok(found)
+}
+
+fn rewind(file: &mut File, path: &Path) -> Result<(), CopyError> {
+    file.seek(SeekFrom::Start(0))
+        .map(drop)
+        .map_err(CopyError::io("read", path))
+}
+
+/// Unpacks the archive `path` into `folder` of the image.
+pub(super) fn unpack(
+    root: &Root,
+    folder: &Path,
+    owner: Option<Owner>,
+    file: &mut File,
+    path: &Path,
+    cancel: &CancellationToken,
+) -> Result<(), CopyError> {
+    let error = || CopyError::io("read", path);
+    let size = file.metadata().map_err(error())?.len();
+    let (compression, source) = Compression::sniff(&mut *file).map_err(error())?;
+    let source = decoder(compression, source).map_err(error())?;
+    let limits = Limits::default();
+    let mut reader = TarReader::new(limits.for_stream(size).cap(source));
+    let mut unpacking = Unpacking {
+        root,
+        folder,
+        owner,
+        archive: path,
+        times: Vec::new(),
+    };
+    let mut entries = 0;
+    while let Some(entry) = reader.next_entry().map_err(|source| CopyError::Archive {
+        path: path.to_owned(),
+        source,
+    })? {
+        if cancel.is_cancelled() {
+            return Err(CopyError::Cancelled);
+        }
+        entries += 1;
+        if entries > limits.entries {
+            return Err(unpacking.refused(&entry, "the archive has too many"));
+        }
+        unpacking.entry(&entry, &mut reader)?;
+    }
+    unpacking.finish()
+}
+
+struct Unpacking<'a> {
+    root: &'a Root,
+    folder: &'a Path,
+    owner: Option<Owner>,
+    archive: &'a Path,
+    /// Times of folders, set last.
+    times: Vec<(PathBuf, Timestamps)>,
+}
+
+impl Unpacking<'_> {
+    fn refused(&self, entry: &Entry, reason: &'static str) -> CopyError {
+        CopyError::Entry {
+            path: self.archive.to_owned(),
+            entry: String::from_utf8_lossy(&entry.path).into_owned(),
+            reason,
+        }
+    }
+
+    /// Where an entry's path lies in the image.
+    fn inside(&self, entry: &Entry, path: &[u8]) -> Result<PathBuf, CopyError> {
+        let mut inside = self.folder.to_owned();
+        for part in path.split(|byte| *byte == b'/') {
+            match part {
+                b"" | b"." => {}
+                b".." => return Err(self.refused(entry, "its path contains ..")),
+                part => inside.push(OsStr::from_bytes(part)),
+            }
+        }
+        Ok(inside)
+    }
+
+    fn entry(&mut self, entry: &Entry, content: &mut impl Read) -> Result<(), CopyError> {
+        let target = self.inside(entry, &entry.path)?;
+        let error = || CopyError::io("unpack to", &target);
+        let spot = self.spot(&target).map_err(error())?;
+        let (uid, gid) = self.owner.unwrap_or((entry.uid, entry.gid));
+        if entry.kind == EntryKind::Directory {
+            return self
+                .directory(entry, &target, &spot, (uid, gid))
+                .map_err(error());
+        }
+        if !device_allowed(entry.kind) {
+            return Err(self.refused(entry, "it is a device that containers may not use"));
+        }
+        if spot.is(FileType::Directory) {
+            return Err(self.refused(entry, "a folder of that name is in the image"));
+        }
+        let link = match entry.kind {
+            EntryKind::HardLink => Some(self.inside(entry, &entry.link)?),
+            _ => None,
+        };
+        self.make(entry, &spot, link.as_deref(), (uid, gid), content)
+            .map_err(error())
+    }
+
+    fn spot(&self, target: &Path) -> io::Result<Spot> {
+        let finish = |dir: &std::os::fd::OwnedFd, name: &OsStr| settle_folder(dir, name, (0, 0));
+        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+            return self.root.spot(target, true);
+        };
+        let above = self.root.spot_making(parent, &finish)?;
+        if above.stat.is_none() {
+            new_folder(&above, (0, 0))?;
+        }
+        let dir = above.open_folder()?;
+        let stat = super::root::lstat(&dir, name)?;
+        Ok(Spot {
+            dir,
+            name: name.to_owned(),
+            stat,
+        })
+    }
+
+    fn directory(
+        &mut self,
+        entry: &Entry,
+        target: &Path,
+        spot: &Spot,
+        owner: Owner,
+    ) -> io::Result<()> {
+        let there = self.root.stat(target)?;
+        match there {
+            Some(stat) if kind(&stat) == FileType::Directory => {}
+            Some(_) => return Err(rustix::io::Errno::NOTDIR.into()),
+            None if spot.stat.is_some() => return Err(rustix::io::Errno::EXIST.into()),
+            None => mkdirat(&*spot.dir, &spot.name, Mode::from_raw_mode(0o700))?,
+        }
+        let spot = self.root.spot(target, true)?;
+        chown_at(&spot.dir, &spot.name, owner.0, owner.1)?;
+        let mode = Mode::from_raw_mode(entry.mode);
+        rustix::fs::chmodat(&*spot.dir, &spot.name, mode, AtFlags::empty())?;
+        self.times.push((target.to_owned(), times(entry)));
+        Ok(())
+    }
+
+    fn make(
+        &self,
+        entry: &Entry,
+        spot: &Spot,
+        link: Option<&Path>,
+        (uid, gid): Owner,
+        content: &mut impl Read,
+    ) -> io::Result<()> {
+        if spot.stat.is_some() {
+            unlinkat(&*spot.dir, &spot.name, AtFlags::empty())?;
+        }
+        let mode = Mode::from_raw_mode(entry.mode);
+        match entry.kind {
+            EntryKind::File => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                let mut file: File =
+                    openat(&*spot.dir, &spot.name, flags, Mode::from_raw_mode(0o600))?.into();
+                io::copy(&mut content.take(entry.size), &mut file)?;
+                own(&file, uid, gid, entry.mode)?;
+                for (name, value) in entry.xattrs.iter().filter(|(name, _)| xattr_travels(name)) {
+                    let flags = rustix::fs::XattrFlags::empty();
+                    rustix::fs::fsetxattr(&file, name.as_slice(), value, flags)?;
+                }
+            }
+            EntryKind::HardLink => {
+                let from = self.root.spot(link.unwrap_or(Path::new("")), false)?;
+                linkat(
+                    &*from.dir,
+                    &from.name,
+                    &*spot.dir,
+                    &spot.name,
+                    AtFlags::empty(),
+                )?;
+                return Ok(());
+            }
+            EntryKind::Symlink => {
+                symlinkat(entry.link.as_slice(), &*spot.dir, &spot.name)?;
+                chown_at(&spot.dir, &spot.name, uid, gid)?;
+            }
+            EntryKind::Fifo | EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. } => {
+                let (kind, device) = node(entry.kind);
+                mknodat(&*spot.dir, &spot.name, kind, mode, device)?;
+                chown_at(&spot.dir, &spot.name, uid, gid)?;
+                rustix::fs::chmodat(&*spot.dir, &spot.name, mode, AtFlags::empty())?;
+            }
+            EntryKind::Directory => {}
+        }
+        utimensat(
+            &*spot.dir,
+            &spot.name,
+            &times(entry),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?;
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), CopyError> {
+        for (path, times) in self.times.iter().rev() {
+            let error = || CopyError::io("set the time of", path);
+            let spot = self.root.spot(path, true).map_err(error())?;
+            utimensat(&*spot.dir, &spot.name, times, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|errno| error()(errno.into()))?;
+        }
+        Ok(())
+    }
+}
+
+fn node(kind: EntryKind) -> (FileType, u64) {
+    match kind {
+        EntryKind::CharDevice { major, minor } => {
+            (FileType::CharacterDevice, rustix::fs::makedev(major, minor))
+        }
+        EntryKind::BlockDevice { major, minor } => {
+            (FileType::BlockDevice, rustix::fs::makedev(major, minor))
+        }
+        EntryKind::File
+        | EntryKind::HardLink
+        | EntryKind::Symlink
+        | EntryKind::Directory
+        | EntryKind::Fifo => (FileType::Fifo, 0),
+    }
+}
+
+fn times(entry: &Entry) -> Timestamps {
+    let time = Timespec {
+        tv_sec: entry.mtime,
+        tv_nsec: entry.mtime_nanos.into(),
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
+}

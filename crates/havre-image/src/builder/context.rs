@@ -1,0 +1,173 @@
+//! The build context: its folder, its rules, and digests of what a step takes from it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{FileType, readlinkat};
+use tokio_util::sync::CancellationToken;
+
+use crate::dockerfile::Ignore;
+use crate::{Digest, Hashing};
+
+use super::copy::CopyError;
+use super::error::BuildError;
+use super::interpret::CopyAction;
+use super::root::{Root, kind, open_file};
+use super::select::{Rules, Selected, select};
+
+/// The most a `.dockerignore` or Dockerfile may hold.
+const MAX_TEXT: u64 = 4 << 20;
+
+/// A build's context. Files are hashed at most once per build.
+pub(super) struct Context {
+    root: Root,
+    /// `.dockerignore`.
+    pub ignore: Ignore,
+    digests: Mutex<HashMap<PathBuf, Digest>>,
+}
+
+impl Context {
+    /// Opens the context of `dockerfile`; `<Dockerfile>.dockerignore` outweighs `.dockerignore`.
+    pub fn open(dir: &Path, dockerfile: Option<&Path>) -> Result<Self, BuildError> {
+        let root = Root::open(dir).map_err(|source| BuildError::Context {
+            path: dir.to_owned(),
+            source,
+        })?;
+        let own = dockerfile.map(|path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(".dockerignore");
+            PathBuf::from(name)
+        });
+        let mut ignore = Ignore::default();
+        for path in own.into_iter().chain([dir.join(".dockerignore")]) {
+            if let Some(text) = optional(&path)? {
+                ignore = Ignore::parse(&text).map_err(|source| BuildError::Ignore {
+                    path: path.clone(),
+                    source,
+                })?;
+                break;
+            }
+        }
+        Ok(Self {
+            root,
+            ignore,
+            digests: Mutex::default(),
+        })
+    }
+
+    /// Its folder as a root.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// Digest of all that `action` takes from the context: paths, kinds, permission bits, link
+    /// targets and content; not times, not owners. Patterns without a match come back too.
+    pub fn digest(
+        &self,
+        action: &CopyAction,
+        cancel: &CancellationToken,
+    ) -> Result<(Digest, Vec<String>), CopyError> {
+        let rules = Rules::new(action, Some(&self.ignore), cancel)?;
+        let mut hasher = Hashing::new(io::sink());
+        let empty = select(&self.root, action, &rules, &mut |selected| {
+            self.add(&mut hasher, selected)
+        })?;
+        Ok((hasher.finish().0, empty))
+    }
+
+    /// The digest a file had when the key of its step was made.
+    pub fn known(&self, path: &Path) -> Option<Digest> {
+        self.digests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(path)
+            .copied()
+    }
+
+    fn add(
+        &self,
+        hasher: &mut Hashing<io::Sink>,
+        selected: &Selected<'_>,
+    ) -> Result<(), CopyError> {
+        let mut fields = vec![
+            selected.target.as_os_str().as_bytes().to_vec(),
+            vec![u8::from(selected.named)],
+            // Kind and permission bits.
+            selected.stat.st_mode.to_le_bytes().to_vec(),
+        ];
+        match kind(selected.stat) {
+            FileType::RegularFile => fields.push(self.file(selected)?.to_string().into_bytes()),
+            FileType::Symlink => {
+                let target =
+                    readlinkat(selected.dir, selected.name, Vec::new()).map_err(|error| {
+                        CopyError::io("read the link", selected.source)(error.into())
+                    })?;
+                fields.push(target.into_bytes());
+            }
+            FileType::Directory => {}
+            _ => {
+                return Err(CopyError::Special {
+                    path: selected.source.to_owned(),
+                });
+            }
+        }
+        let mut write = |bytes: &[u8]| {
+            hasher.write_all(&(bytes.len() as u64).to_le_bytes())?;
+            hasher.write_all(bytes)
+        };
+        // Each length goes first, so that no two lists of fields make the same bytes.
+        write(&(fields.len() as u64).to_le_bytes())
+            .and_then(|()| fields.iter().try_for_each(|field| write(field)))
+            .map_err(CopyError::io("hash", selected.source))
+    }
+
+    fn file(&self, selected: &Selected<'_>) -> Result<Digest, CopyError> {
+        if let Some(digest) = self.known(selected.source) {
+            return Ok(digest);
+        }
+        let mut file = Hashing::new(open_file_of(selected)?);
+        io::copy(&mut file, &mut io::sink()).map_err(CopyError::io("read", selected.source))?;
+        let digest = file.finish().0;
+        self.digests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(selected.source.to_owned(), digest);
+        Ok(digest)
+    }
+}
+
+pub(super) fn open_file_of(selected: &Selected<'_>) -> Result<fs::File, CopyError> {
+    open_file(selected.dir, selected.name).map_err(CopyError::io("open", selected.source))
+}
+
+/// A file as text; `None` when it is missing.
+pub(super) fn optional(path: &Path) -> Result<Option<String>, BuildError> {
+    match text(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(BuildError::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// A file as text, within bounds.
+pub(super) fn text(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?
+        .take(MAX_TEXT + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_TEXT {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "it is larger than 4 MiB",
+        ));
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+}

@@ -1,0 +1,340 @@
+//! Carries a plan out: one stage after another, one instruction after another.
+//!
+//! Stages are values that later ones take up, so that independent ones can be carried out side by
+//! side one day.
+
+mod files;
+mod steps;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::History;
+use crate::dockerfile::{self, Dockerfile, Step};
+use crate::{Digest, Image, ImageConfig, ImageRef, Images, Layer};
+
+use super::cache::Outcome;
+use super::context::{self, Context};
+use super::error::{BuildError, Place};
+use super::interpret::{Action, State};
+use super::plan::{self, Origin, Plan, Planned};
+use super::run::StepRunner;
+use super::scope::{Globals, SOURCE_DATE_EPOCH};
+use super::{BaseImages, BuildEvent, BuildRequest, DockerfileSource, Progress, milliseconds, time};
+
+/// A finished stage.
+#[derive(Clone)]
+struct Built {
+    config: ImageConfig,
+    /// The lowest first.
+    layers: Vec<Layer>,
+    /// The image at its bottom.
+    base: Option<Arc<Image>>,
+}
+
+impl Built {
+    fn top(&self) -> Option<&Digest> {
+        self.layers.last().map(|layer| &layer.chain_id)
+    }
+}
+
+struct Build<'a> {
+    images: &'a Images,
+    bases: &'a dyn BaseImages,
+    runner: &'a dyn StepRunner,
+    request: &'a BuildRequest,
+    progress: Progress<'a>,
+    cancel: &'a CancellationToken,
+    dockerfile: &'a Dockerfile,
+    globals: &'a Globals,
+    context: Arc<Context>,
+    /// Time of all documents, where the caller fixed it.
+    epoch: Option<String>,
+    /// Instructions in all.
+    steps: u32,
+    /// The instruction under way, counted from 1.
+    index: u32,
+    built: BTreeMap<usize, Built>,
+    /// Images that were looked up, by name.
+    found: HashMap<String, Arc<Image>>,
+}
+
+pub(super) async fn build(
+    images: &Images,
+    bases: &dyn BaseImages,
+    runner: &dyn StepRunner,
+    request: &BuildRequest,
+    progress: Progress<'_>,
+    cancel: &CancellationToken,
+) -> Result<Image, BuildError> {
+    let Some(name) = request.tags.first() else {
+        return Err(BuildError::NoTag);
+    };
+    let _hold = images.hold();
+    let (file, path, text) = read(request)?;
+    let dockerfile = dockerfile::parse(&file, &text)?;
+    let target = request.target.as_deref();
+    let globals = Globals::new(&dockerfile, &request.args, target)?;
+    let plan = plan::plan(&dockerfile, &globals, target)?;
+    let context = Arc::new(Context::open(&request.context, path.as_deref())?);
+    let steps = u32::try_from(plan.steps).unwrap_or(u32::MAX);
+    progress(BuildEvent::Started { steps });
+    warn(&dockerfile, &globals, progress);
+    let mut build = Build {
+        images,
+        bases,
+        runner,
+        request,
+        progress,
+        cancel,
+        dockerfile: &dockerfile,
+        globals: &globals,
+        context,
+        epoch: request
+            .args
+            .get(SOURCE_DATE_EPOCH)
+            .and_then(|text| text.trim().parse().ok())
+            .map(time::rfc3339),
+        steps,
+        index: 0,
+        built: BTreeMap::new(),
+        found: HashMap::new(),
+    };
+    let built = build.stages(&plan).await?;
+    build.commit(built, name)
+}
+
+/// The Dockerfile's name in messages, its path, and its text.
+fn read(request: &BuildRequest) -> Result<(String, Option<PathBuf>, String), BuildError> {
+    match &request.dockerfile {
+        DockerfileSource::Inline(text) => Ok(("inline Dockerfile".to_owned(), None, text.clone())),
+        DockerfileSource::Path(path) => {
+            let full = request.context.join(path);
+            let text = context::text(&full).map_err(|source| BuildError::Read {
+                path: full.clone(),
+                source,
+            })?;
+            Ok((path.display().to_string(), Some(full), text))
+        }
+    }
+}
+
+fn warn(dockerfile: &Dockerfile, globals: &Globals, progress: Progress<'_>) {
+    for warning in &dockerfile.warnings {
+        progress(BuildEvent::Warning {
+            line: Some(warning.line),
+            message: warning.message.clone(),
+        });
+    }
+    for name in globals.unused(dockerfile) {
+        progress(BuildEvent::Warning {
+            line: None,
+            message: format!("build argument {name} is given, but no ARG declares it"),
+        });
+    }
+}
+
+impl Build<'_> {
+    async fn stages(&mut self, plan: &Plan) -> Result<Built, BuildError> {
+        for planned in &plan.stages {
+            let built = self.stage(planned).await?;
+            self.built.insert(planned.index, built);
+        }
+        // A plan always contains its target.
+        self.built.remove(&plan.target).ok_or(BuildError::Cancelled)
+    }
+
+    async fn stage(&mut self, planned: &Planned) -> Result<Built, BuildError> {
+        let stage = &self.dockerfile.stages[planned.index];
+        let place = Place::new(&self.dockerfile.file, stage.span, &stage.text);
+        let started = self.begin(planned.index, &place);
+        let base = self.origin(&planned.base, &place).await?;
+        self.end(started, true);
+        let triggers = base.config.run.on_build.clone();
+        let mut state = State::new(base.config, self.dockerfile.escape, self.globals);
+        let mut built = Built {
+            config: ImageConfig::default(),
+            ..base
+        };
+        for trigger in triggers {
+            let step = dockerfile::parse_trigger(&self.dockerfile.file, &trigger, stage.span)?;
+            plan::refuse(&step).map_err(|problem| {
+                plan::problem_at(self.dockerfile, step.span, &step.text, problem)
+            })?;
+            let place = Place::new(&self.dockerfile.file, step.span, &step.text);
+            self.step(planned.index, &mut state, &mut built, &step, &place)
+                .await?;
+        }
+        for step in &stage.steps {
+            let place = Place::new(&self.dockerfile.file, step.span, &step.text);
+            let started = self.begin(planned.index, &place);
+            let cached = self
+                .step(planned.index, &mut state, &mut built, step, &place)
+                .await?;
+            self.end(started, cached);
+        }
+        built.config = state.config;
+        Ok(built)
+    }
+
+    /// Where files come from: an earlier stage, an image, or nothing.
+    async fn origin(&mut self, origin: &Origin, place: &Place) -> Result<Built, BuildError> {
+        match origin {
+            Origin::Scratch => {
+                let config = ImageConfig::for_this_machine();
+                Ok(Built {
+                    config,
+                    layers: Vec::new(),
+                    base: None,
+                })
+            }
+            // Plans order stages by need.
+            Origin::Stage(index) => self.built.get(index).cloned().ok_or(BuildError::Cancelled),
+            Origin::Image(name) => {
+                let image = self.image(name, place).await?;
+                let (config, layers) = (image.config.clone(), image.layers.clone());
+                Ok(Built {
+                    config,
+                    layers,
+                    base: Some(image),
+                })
+            }
+        }
+    }
+
+    async fn image(&mut self, name: &str, place: &Place) -> Result<Arc<Image>, BuildError> {
+        if let Some(image) = self.found.get(name) {
+            return Ok(image.clone());
+        }
+        let reference: ImageRef = name.parse().map_err(|source| BuildError::Reference {
+            place: Box::new(place.clone()),
+            source,
+        })?;
+        let stored = self
+            .images
+            .resolve(&reference)
+            .map_err(|source| BuildError::Image {
+                place: Box::new(place.clone()),
+                reference: name.to_owned(),
+                source: Box::new(source),
+            });
+        let image = match stored {
+            Ok(Some(image)) if !self.request.pull => image,
+            stored => {
+                let fetched = self.bases.fetch(&reference, self.cancel).await;
+                match (fetched, stored) {
+                    (Ok(image), _) => image,
+                    _ if self.cancel.is_cancelled() => return Err(BuildError::Cancelled),
+                    // An import has no registry behind it; what is stored is the best there is.
+                    (Err(error), Ok(Some(image))) => {
+                        (self.progress)(BuildEvent::Warning {
+                            line: Some(place.line),
+                            message: format!(
+                                "{reference} could not be refreshed ({error}); the stored image \
+                                 is used"
+                            ),
+                        });
+                        image
+                    }
+                    (Err(_), Err(unreadable)) => return Err(unreadable),
+                    (Err(source), Ok(None)) => {
+                        return Err(BuildError::Base {
+                            place: Box::new(place.clone()),
+                            reference: name.to_owned(),
+                            registry: reference.registry().to_owned(),
+                            source,
+                        });
+                    }
+                }
+            }
+        };
+        let image = Arc::new(image);
+        self.found.insert(name.to_owned(), image.clone());
+        Ok(image)
+    }
+
+    /// Carries an instruction out; `true` when nothing had to be done anew.
+    async fn step(
+        &mut self,
+        stage: usize,
+        state: &mut State<'_>,
+        built: &mut Built,
+        step: &Step,
+        place: &Place,
+    ) -> Result<bool, BuildError> {
+        if self.cancel.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        let at = |problem| plan::problem_at(self.dockerfile, step.span, &step.text, problem);
+        let action = state.apply(step).map_err(at)?;
+        let (outcome, cached) = match &action {
+            Action::Configure => (None, true),
+            Action::Run(run) => self.run(stage, built, run, place).await.map(some)?,
+            Action::Copy(copy) => self.copy(stage, built, copy, place).await.map(some)?,
+            Action::MakeDir(path) => self.make_dir(built, path, place).await.map(some)?,
+        };
+        let mut entry = History {
+            created_by: Some(step.text.clone()),
+            empty_layer: true,
+            ..History::default()
+        };
+        if let Some(outcome) = outcome {
+            state.config.created = Some(outcome.created);
+            if let Some(layer) = outcome.layer {
+                built.layers.push(layer);
+                entry.empty_layer = false;
+            }
+        }
+        if self.epoch.is_some() {
+            state.config.created.clone_from(&self.epoch);
+        }
+        entry.created.clone_from(&state.config.created);
+        state.config.history.push(entry);
+        Ok(cached)
+    }
+
+    fn begin(&mut self, stage: usize, place: &Place) -> Instant {
+        self.index += 1;
+        let stages = &self.dockerfile.stages;
+        let number = || (stages.len() > 1).then(|| stage.to_string());
+        (self.progress)(BuildEvent::StepStarted {
+            index: self.index,
+            steps: self.steps,
+            stage: stages[stage].name.clone().or_else(number),
+            instruction: place.instruction.clone(),
+            line: place.line,
+        });
+        Instant::now()
+    }
+
+    fn end(&self, started: Instant, cached: bool) {
+        (self.progress)(BuildEvent::StepDone {
+            index: self.index,
+            cached,
+            elapsed_ms: milliseconds(started),
+        });
+    }
+
+    fn commit(&self, built: Built, name: &ImageRef) -> Result<Image, BuildError> {
+        let mut config = built.config;
+        config.run.labels.extend(self.request.labels.clone());
+        let image = self
+            .images
+            .commit_image(config, &built.layers, name)
+            .map_err(|error| BuildError::Commit(Box::new(error)))?;
+        for tag in &self.request.tags[1..] {
+            self.images
+                .tag(tag, image.manifest_digest)
+                .map_err(|error| BuildError::Tag(Box::new(error)))?;
+        }
+        Ok(image)
+    }
+}
+
+fn some((outcome, cached): (Outcome, bool)) -> (Option<Outcome>, bool) {
+    (Some(outcome), cached)
+}

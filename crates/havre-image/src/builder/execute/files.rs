@@ -1,0 +1,197 @@
+//! COPY, ADD and WORKDIR on a mounted overlay, and the files that bind mounts show. Blocking; runs
+//! on a thread with its own mounts.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::FileType;
+use tokio_util::sync::CancellationToken;
+
+use super::super::add;
+use super::super::context::{Context, open_file_of};
+use super::super::copy::{self, CopyError, Writer};
+use super::super::interpret::CopyAction;
+use super::super::mounted::Mounts;
+use super::super::root::{Root, kind};
+use super::super::select::{Rules, select};
+use crate::overlay::Writable;
+
+/// What can go wrong here.
+#[derive(Debug)]
+pub(super) enum WorkError {
+    Copy(CopyError),
+    Io(io::Error),
+}
+
+impl From<io::Error> for WorkError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<CopyError> for WorkError {
+    fn from(error: CopyError) -> Self {
+        Self::Copy(error)
+    }
+}
+
+/// Where copied files come from.
+#[derive(Clone)]
+pub(super) enum CopySource {
+    /// The context.
+    Context(Arc<Context>),
+    /// Layers, the topmost first.
+    Layers(Vec<PathBuf>),
+}
+
+/// A copy with all it needs.
+pub(super) struct CopyJob {
+    pub action: CopyAction,
+    pub from: CopySource,
+    /// Layers below, the topmost first.
+    pub lower: Vec<PathBuf>,
+    pub upper: Writable,
+    pub cancel: CancellationToken,
+}
+
+impl CopyJob {
+    pub fn run(&self, mounts: &mut Mounts) -> Result<(), WorkError> {
+        let owner = |root: &Root| match &self.action.chown {
+            None => Ok(None),
+            Some(text) => copy::owner(root, text).map(Some),
+        };
+        if !self.action.link {
+            let merged = Root::open(&mounts.writable(&self.lower, &self.upper)?)?;
+            let owner = owner(&merged)?;
+            return copy_into(
+                &merged,
+                &self.action,
+                owner,
+                &self.from,
+                mounts,
+                &self.cancel,
+            );
+        }
+        // A linked copy does not look at what lies below, but for names of users.
+        let owner = owner(&Root::open(&mounts.read_only(&self.lower)?)?)?;
+        let bare = Root::open(&self.upper.upper)?;
+        copy_into(&bare, &self.action, owner, &self.from, mounts, &self.cancel)
+    }
+}
+
+/// Copies into `root` what `action` selects.
+pub(super) fn copy_into(
+    root: &Root,
+    action: &CopyAction,
+    owner: Option<copy::Owner>,
+    from: &CopySource,
+    mounts: &mut Mounts,
+    cancel: &CancellationToken,
+) -> Result<(), WorkError> {
+    let writer = Writer::new(root, action, owner)?;
+    match from {
+        CopySource::Context(context) => {
+            let rules = Rules::new(action, Some(&context.ignore), cancel)?;
+            transfer(context.root(), &writer, action, &rules, &|path| {
+                context.known(path)
+            })?;
+        }
+        CopySource::Layers(layers) => {
+            let source = Root::open(&mounts.read_only(layers)?)?;
+            let rules = Rules::new(action, None, cancel)?;
+            transfer(&source, &writer, action, &rules, &|_| None)?;
+        }
+    }
+    for (name, content) in &action.documents {
+        writer.document(name, content)?;
+    }
+    writer.finish()?;
+    Ok(())
+}
+
+fn transfer(
+    source: &Root,
+    writer: &Writer<'_>,
+    action: &CopyAction,
+    rules: &Rules<'_>,
+    expected: copy::Expected<'_>,
+) -> Result<(), CopyError> {
+    select(source, action, rules, &mut |selected| {
+        let file = kind(selected.stat) == FileType::RegularFile;
+        if !(action.unpack && selected.named && file) {
+            return writer.write(selected, expected);
+        }
+        let mut archive = open_file_of(selected)?;
+        if !add::is_archive(&mut archive, selected.source)? {
+            return writer.write(selected, expected);
+        }
+        let folder = writer.archive_folder()?;
+        let (owner, cancel) = (writer.owner(), rules.cancel);
+        add::unpack(
+            writer.root,
+            folder,
+            owner,
+            &mut archive,
+            selected.source,
+            cancel,
+        )
+    })
+    .map(drop)
+}
+
+/// Makes `path` in the image; `false` when it was there.
+pub(super) fn make_dir(
+    lower: &[PathBuf],
+    upper: &Writable,
+    path: &str,
+    mounts: &mut Mounts,
+) -> Result<bool, WorkError> {
+    let merged = Root::open(&mounts.writable(lower, upper)?)?;
+    Ok(copy::make_folder(&merged, path)?)
+}
+
+/// Those of `paths`, and of the folders above them, that the image does not have; the deepest
+/// first.
+pub(super) fn missing(
+    lower: &[PathBuf],
+    paths: &[String],
+    mounts: &mut Mounts,
+) -> Result<Vec<PathBuf>, WorkError> {
+    let merged = Root::open(&mounts.read_only(lower)?)?;
+    let mut missing = Vec::new();
+    for path in paths {
+        for path in Path::new(path).ancestors() {
+            if merged.stat(path)?.is_some() {
+                break;
+            }
+            missing.push(path.to_owned());
+        }
+    }
+    missing.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+    missing.dedup();
+    Ok(missing)
+}
+
+/// Removes mount points that a runner had to make: those of `missing` that are still empty.
+pub(super) fn remove_stubs(upper: &Path, missing: &[PathBuf]) -> io::Result<()> {
+    let root = Root::open(upper)?;
+    for path in missing {
+        let spot = match root.spot(path, false) {
+            Ok(spot) => spot,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let Some(stat) = &spot.stat else { continue };
+        let flags = match kind(stat) {
+            FileType::RegularFile if stat.st_size == 0 => rustix::fs::AtFlags::empty(),
+            FileType::Directory => rustix::fs::AtFlags::REMOVEDIR,
+            _ => continue,
+        };
+        match rustix::fs::unlinkat(&*spot.dir, &spot.name, flags) {
+            Ok(()) | Err(rustix::io::Errno::NOTEMPTY) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,571 @@
+//! The instructions that change files: look the result up, or make it and keep it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use tempfile::TempDir;
+
+use crate::overlay::{Overlay, Writable};
+use crate::{Digest, LayerError};
+
+use super::super::cache::{self, Key, Outcome};
+use super::super::copy::CopyError;
+use super::super::error::{BuildError, Place};
+use super::super::interpret::{CopyAction, MountAction, RunAction, SCRIPT_DIR};
+use super::super::mounted::with_mounts;
+use super::super::plan;
+use super::super::root::Root;
+use super::super::run::{StepError, StepLine, StepMount, StepSpec};
+use super::super::{BuildEvent, time};
+use super::files::{self, CopyJob, CopySource, WorkError};
+use super::{Build, Built};
+
+/// Lines of a failed step that its error carries.
+const LOG_LINES: usize = 20;
+/// Bytes of a line that are passed on.
+const MAX_LINE: usize = 8 << 10;
+/// How often a locked cache mount is asked for.
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+/// Where steps see the host's CA bundle; below `/dev`, which is memory.
+const CA_BUNDLE: &str = "/dev/havre-ca.crt";
+/// Where steps see apt's setting for it.
+const CA_APT: &str = "/dev/havre-apt.conf";
+/// Variables by which programs find a CA bundle.
+const CA_VARIABLES: [&str; 8] = [
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+    "NIX_SSL_CERT_FILE",
+];
+/// Paths a runner mounts on in every step; made by it where an image lacks them.
+const STANDARD_MOUNTS: [&str; 6] = [
+    "/dev",
+    "/proc",
+    "/sys",
+    "/etc/hosts",
+    "/etc/resolv.conf",
+    "/etc/hostname",
+];
+
+/// A fresh upper folder in a scratch folder of its own.
+struct Scratch {
+    dir: TempDir,
+    writable: Writable,
+}
+
+impl Build<'_> {
+    pub(super) async fn copy(
+        &mut self,
+        stage: usize,
+        built: &Built,
+        action: &CopyAction,
+        place: &Place,
+    ) -> Result<(Outcome, bool), BuildError> {
+        let from = self.from(stage, action.from.as_deref(), place).await?;
+        let identity = match &from {
+            Some(origin) => layers_identity(origin),
+            None => self.context_identity(action, place).await?,
+        };
+        let key = Key::copy(action, identity).digest(built.top())?;
+        if let Some(outcome) = self.cached(&key)? {
+            return Ok((outcome, true));
+        }
+        let job = CopyJob {
+            action: action.clone(),
+            from: match from {
+                None => CopySource::Context(self.context.clone()),
+                Some(origin) => CopySource::Layers(self.lower(&origin, place).await?),
+            },
+            lower: self.lower(built, place).await?,
+            upper: Writable {
+                upper: PathBuf::new(),
+                work: PathBuf::new(),
+            },
+            cancel: self.cancel.clone(),
+        };
+        let scratch = self.scratch()?;
+        let job = CopyJob {
+            upper: scratch.writable.clone(),
+            ..job
+        };
+        with_mounts(scratch.dir.path(), move |mounts| job.run(mounts))
+            .await
+            .map_err(|error| work_error(error, place))?;
+        self.keep(&key, scratch, built, place).await
+    }
+
+    pub(super) async fn make_dir(
+        &mut self,
+        built: &Built,
+        path: &str,
+        place: &Place,
+    ) -> Result<(Outcome, bool), BuildError> {
+        let key = Key::MakeDir { path }.digest(built.top())?;
+        if let Some(outcome) = self.cached(&key)? {
+            return Ok((outcome, true));
+        }
+        let lower = self.lower(built, place).await?;
+        let scratch = self.scratch()?;
+        let (upper, path) = (scratch.writable.clone(), path.to_owned());
+        with_mounts(scratch.dir.path(), move |mounts| {
+            files::make_dir(&lower, &upper, &path, mounts)
+        })
+        .await
+        .map_err(|error| work_error(error, place))?;
+        self.keep(&key, scratch, built, place).await
+    }
+
+    pub(super) async fn run(
+        &mut self,
+        stage: usize,
+        built: &Built,
+        run: &RunAction,
+        place: &Place,
+    ) -> Result<(Outcome, bool), BuildError> {
+        let mut binds = Vec::new();
+        let mut identities = Vec::new();
+        for mount in &run.mounts {
+            let MountAction::Bind { from, source, .. } = mount else {
+                continue;
+            };
+            let action = bind_copy(from.as_deref(), source);
+            let origin = self.from(stage, from.as_deref(), place).await?;
+            identities.push(match &origin {
+                Some(origin) => layers_identity(origin),
+                None => self.context_identity(&action, place).await?,
+            });
+            binds.push((action, origin));
+        }
+        let key = Key::Run {
+            run,
+            binds: identities,
+        }
+        .digest(built.top())?;
+        if let Some(outcome) = self.cached(&key)? {
+            return Ok((outcome, true));
+        }
+        let lower = self.lower(built, place).await?;
+        let scratch = self.scratch()?;
+        let mut jobs = Vec::new();
+        for (action, origin) in binds {
+            let from = match origin {
+                None => CopySource::Context(self.context.clone()),
+                Some(origin) => CopySource::Layers(self.lower(&origin, place).await?),
+            };
+            jobs.push((action, from));
+        }
+        let (mounts, locks) = self.mounts(run, &scratch).await?;
+        let mut targets: Vec<String> = STANDARD_MOUNTS.map(str::to_owned).to_vec();
+        targets.extend(mounts.iter().map(|mount| mount.target().to_owned()));
+        let missing = self.prepare(&lower, &scratch, jobs, targets, place).await?;
+        let step = self.step_spec(run, lower, &scratch, mounts);
+        self.run_step(&step, place).await?;
+        drop(locks);
+        files::remove_stubs(&scratch.writable.upper, &missing)
+            .map_err(BuildError::io("remove mount points from a layer"))?;
+        self.keep(&key, scratch, built, place).await
+    }
+
+    /// The stage or image that `from` names; `None` for the context.
+    async fn from(
+        &mut self,
+        stage: usize,
+        from: Option<&str>,
+        place: &Place,
+    ) -> Result<Option<Built>, BuildError> {
+        let Some(from) = from else { return Ok(None) };
+        let origin = plan::origin(self.dockerfile, stage, from).map_err(|problem| {
+            let span = crate::dockerfile::Span {
+                line: place.line,
+                end: place.line,
+            };
+            plan::problem_at(self.dockerfile, span, &place.instruction, problem)
+        })?;
+        self.origin(&origin, place).await.map(Some)
+    }
+
+    async fn context_identity(
+        &self,
+        action: &CopyAction,
+        place: &Place,
+    ) -> Result<String, BuildError> {
+        let (context, action, cancel) = (self.context.clone(), action.clone(), self.cancel.clone());
+        let digest = blocking(move || context.digest(&action, &cancel)).await?;
+        let (digest, empty) = digest.map_err(|error| copy_error(error, place))?;
+        for pattern in empty {
+            (self.progress)(BuildEvent::Warning {
+                line: Some(place.line),
+                message: format!("{pattern} matches nothing in the build context"),
+            });
+        }
+        Ok(digest.to_string())
+    }
+
+    fn cached(&self, key: &str) -> Result<Option<Outcome>, BuildError> {
+        if self.request.no_cache {
+            Ok(None)
+        } else {
+            cache::get(self.images, key)
+        }
+    }
+
+    /// The folders below, the topmost first; unpacks the base image when that is still to do.
+    async fn lower(&self, built: &Built, place: &Place) -> Result<Vec<PathBuf>, BuildError> {
+        let (images, layers, base) = (
+            self.images.clone(),
+            built.layers.clone(),
+            built.base.clone(),
+        );
+        let paths = blocking(move || {
+            if let Some(paths) = images.layer_paths(&layers)? {
+                return Ok(paths);
+            }
+            if let Some(base) = base {
+                images.ensure_unpacked(&base)?;
+            }
+            images
+                .layer_paths(&layers)?
+                .ok_or_else(|| LayerError::Missing {
+                    chain: layers
+                        .last()
+                        .map_or(Digest::of(b""), |layer| layer.chain_id),
+                })
+        })
+        .await?;
+        paths.map_err(|source| BuildError::Layer {
+            place: Box::new(place.clone()),
+            source: Box::new(source),
+        })
+    }
+
+    fn scratch(&self) -> Result<Scratch, BuildError> {
+        let make = || -> io::Result<Scratch> {
+            let dir = self.images.scratch()?;
+            let writable = Writable {
+                upper: dir.path().join("upper"),
+                work: dir.path().join("work"),
+            };
+            for folder in [&writable.upper, &writable.work] {
+                std::fs::create_dir(folder)?;
+            }
+            // The upper folder becomes the root folder of the step, whatever the umask.
+            let mode = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(&writable.upper, mode)?;
+            Ok(Scratch { dir, writable })
+        };
+        make().map_err(BuildError::io("make a scratch folder for a step"))
+    }
+
+    /// Makes a layer of what the step wrote, and then remembers it.
+    async fn keep(
+        &self,
+        key: &str,
+        scratch: Scratch,
+        built: &Built,
+        place: &Place,
+    ) -> Result<(Outcome, bool), BuildError> {
+        let (images, parent) = (self.images.clone(), built.top().copied());
+        let layer = blocking(move || {
+            let upper = &scratch.writable.upper;
+            let empty = std::fs::read_dir(upper).map(|mut names| names.next().is_none());
+            match empty {
+                Ok(true) => Ok(None),
+                Ok(false) => images.layer_from_upper(upper, parent).map(Some),
+                Err(source) => Err(LayerError::Io {
+                    operation: "list",
+                    path: upper.clone(),
+                    source,
+                }),
+            }
+        })
+        .await?
+        .map_err(|source| BuildError::Layer {
+            place: Box::new(place.clone()),
+            source: Box::new(source),
+        })?;
+        let outcome = Outcome {
+            layer,
+            created: time::now(),
+        };
+        cache::put(self.images, key, &outcome)?;
+        Ok((outcome, false))
+    }
+
+    /// The mounts of a step, and the locks that are held while it runs.
+    async fn mounts(
+        &self,
+        run: &RunAction,
+        scratch: &Scratch,
+    ) -> Result<(Vec<StepMount>, Vec<std::fs::File>), BuildError> {
+        let mut mounts = Vec::new();
+        let mut locks = Vec::new();
+        let mut binds = 0;
+        for mount in &run.mounts {
+            mounts.push(match mount {
+                MountAction::Bind { target, .. } => {
+                    let source = bind_folder(scratch.dir.path(), binds).join("content");
+                    binds += 1;
+                    StepMount::Bind {
+                        source,
+                        target: target.clone(),
+                        read_only: true,
+                    }
+                }
+                MountAction::Tmpfs { target, size_bytes } => StepMount::Tmpfs {
+                    target: target.clone(),
+                    size_bytes: *size_bytes,
+                },
+                MountAction::Cache {
+                    id,
+                    target,
+                    exclusive,
+                    read_only,
+                    mode,
+                    uid,
+                    gid,
+                } => {
+                    let folder = self
+                        .cache_folder(id, *mode, (*uid, *gid))
+                        .map_err(BuildError::io("make the folder of a cache mount"))?;
+                    if *exclusive {
+                        locks.push(self.lock(&folder).await?);
+                    }
+                    let (target, read_only) = (target.clone(), *read_only);
+                    StepMount::Bind {
+                        source: folder,
+                        target,
+                        read_only,
+                    }
+                }
+            });
+        }
+        if let Some((name, content)) = &run.script {
+            let folder = scratch.dir.path().join("script");
+            let write = || -> io::Result<()> {
+                std::fs::DirBuilder::new().mode(0o755).create(&folder)?;
+                let path = folder.join(name);
+                std::fs::write(&path, content)?;
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+            };
+            write().map_err(BuildError::io("write the script of a step"))?;
+            let target = SCRIPT_DIR.to_owned();
+            mounts.push(StepMount::Bind {
+                source: folder,
+                target,
+                read_only: true,
+            });
+        }
+        if let Some(bundle) = &self.request.host_ca {
+            let apt = scratch.dir.path().join("apt.conf");
+            std::fs::write(&apt, format!("Acquire::https::CaInfo \"{CA_BUNDLE}\";\n")).map_err(
+                BuildError::io("write apt's setting of the host's CA bundle"),
+            )?;
+            for (source, target) in [(bundle.clone(), CA_BUNDLE), (apt, CA_APT)] {
+                let target = target.to_owned();
+                mounts.push(StepMount::Bind {
+                    source,
+                    target,
+                    read_only: true,
+                });
+            }
+        }
+        Ok((mounts, locks))
+    }
+
+    fn cache_folder(&self, id: &str, mode: u32, owner: (u32, u32)) -> io::Result<PathBuf> {
+        let all = self.images.build_mounts();
+        std::fs::create_dir_all(&all)?;
+        let folder = all.join(Digest::of(id.as_bytes()).hex());
+        match std::fs::create_dir(&folder) {
+            Ok(()) => {
+                std::os::unix::fs::chown(&folder, Some(owner.0), Some(owner.1))?;
+                std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        Ok(folder)
+    }
+
+    /// Waits until no other step uses the cache mount; ends early only when cancelled.
+    async fn lock(&self, folder: &Path) -> Result<std::fs::File, BuildError> {
+        let file = std::fs::File::open(folder).map_err(BuildError::io("open a cache mount"))?;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(file),
+                Err(rustix::io::Errno::WOULDBLOCK) => {}
+                Err(error) => return Err(BuildError::io("lock a cache mount")(error.into())),
+            }
+            tokio::select! {
+                () = self.cancel.cancelled() => return Err(BuildError::Cancelled),
+                () = tokio::time::sleep(LOCK_PAUSE) => {}
+            }
+        }
+    }
+
+    /// Copies what bind mounts show, and finds out which mount points the image lacks.
+    async fn prepare(
+        &self,
+        lower: &[PathBuf],
+        scratch: &Scratch,
+        jobs: Vec<(CopyAction, CopySource)>,
+        targets: Vec<String>,
+        place: &Place,
+    ) -> Result<Vec<PathBuf>, BuildError> {
+        let (lower, cancel) = (lower.to_vec(), self.cancel.clone());
+        let dir = scratch.dir.path().to_owned();
+        with_mounts(scratch.dir.path(), move |mounts| -> Result<_, WorkError> {
+            for (index, (action, from)) in jobs.iter().enumerate() {
+                let folder = bind_folder(&dir, index);
+                std::fs::create_dir(&folder)?;
+                let root = Root::open(&folder)?;
+                files::copy_into(&root, action, None, from, mounts, &cancel)?;
+            }
+            files::missing(&lower, &targets, mounts)
+        })
+        .await
+        .map_err(|error| work_error(error, place))
+    }
+
+    fn step_spec(
+        &self,
+        run: &RunAction,
+        lower: Vec<PathBuf>,
+        scratch: &Scratch,
+        mounts: Vec<StepMount>,
+    ) -> StepSpec {
+        let mut env = run.env.clone();
+        env.extend(run.proxies.clone());
+        if self.request.host_ca.is_some() {
+            for name in CA_VARIABLES {
+                env.entry(name.to_owned())
+                    .or_insert_with(|| CA_BUNDLE.to_owned());
+            }
+            env.entry("APT_CONFIG".to_owned())
+                .or_insert_with(|| CA_APT.to_owned());
+        }
+        StepSpec {
+            rootfs: Overlay {
+                lower,
+                upper: Some(scratch.writable.clone()),
+            },
+            argv: run.argv.clone(),
+            env,
+            cwd: run.cwd.clone(),
+            user: run.user.clone(),
+            network: run.network,
+            mounts,
+        }
+    }
+
+    async fn run_step(&self, step: &StepSpec, place: &Place) -> Result<(), BuildError> {
+        let mut log: VecDeque<String> = VecDeque::with_capacity(LOG_LINES);
+        let (index, progress) = (self.index, self.progress);
+        let mut output = |line: StepLine| {
+            let text = clamp(line.text);
+            if log.len() == LOG_LINES {
+                log.pop_front();
+            }
+            log.push_back(text.clone());
+            progress(BuildEvent::StepOutput {
+                index,
+                stream: line.stream,
+                text,
+            });
+        };
+        let result = self.runner.run(step, &mut output, self.cancel).await;
+        if self.cancel.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        let log = || log.iter().cloned().collect();
+        match result {
+            Ok(exit) if exit.code == 0 && !exit.oom_killed => Ok(()),
+            Ok(exit) => Err(BuildError::Failed {
+                place: Box::new(place.clone()),
+                code: exit.code,
+                oom_killed: exit.oom_killed,
+                log: log(),
+            }),
+            Err(StepError::Cancelled) => Err(BuildError::Cancelled),
+            Err(source) => Err(BuildError::Run {
+                place: Box::new(place.clone()),
+                log: log(),
+                source,
+            }),
+        }
+    }
+}
+
+fn bind_folder(scratch: &Path, index: usize) -> PathBuf {
+    scratch.join(format!("bind-{index}"))
+}
+
+/// The copy that makes the content of a bind mount.
+fn bind_copy(from: Option<&str>, source: &str) -> CopyAction {
+    CopyAction {
+        keyword: "RUN --mount",
+        from: from.map(str::to_owned),
+        sources: vec![source.to_owned()],
+        documents: Vec::new(),
+        destination: "/content".to_owned(),
+        into_folder: false,
+        chown: None,
+        chmod: None,
+        link: false,
+        parents: false,
+        exclude: Vec::new(),
+        unpack: false,
+    }
+}
+
+fn layers_identity(built: &Built) -> String {
+    built.top().map_or("scratch".to_owned(), Digest::to_string)
+}
+
+/// Cuts a line that is longer than anybody reads.
+fn clamp(mut text: String) -> String {
+    if text.len() > MAX_LINE {
+        let end = (0..=MAX_LINE)
+            .rev()
+            .find(|at| text.is_char_boundary(*at))
+            .unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+fn copy_error(error: CopyError, place: &Place) -> BuildError {
+    match error {
+        CopyError::Cancelled => BuildError::Cancelled,
+        source => BuildError::Copy {
+            place: Box::new(place.clone()),
+            source: Box::new(source),
+        },
+    }
+}
+
+fn work_error(error: WorkError, place: &Place) -> BuildError {
+    match error {
+        WorkError::Copy(error) => copy_error(error, place),
+        WorkError::Io(source) => BuildError::Io {
+            operation: "mount the layers of a step",
+            source,
+        },
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, BuildError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| BuildError::io("wait for a thread")(io::Error::other(error)))
+}

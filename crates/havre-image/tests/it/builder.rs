@@ -1,0 +1,8 @@
+//! The builder executed for real: overlays, layers and commands in a small root file system.
+
+mod cache;
+mod copy;
+mod faults;
+mod run;
+mod runner;
+mod support;

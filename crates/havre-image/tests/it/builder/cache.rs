@@ -1,0 +1,170 @@
+//! The build cache: what runs again and what does not, and how fast.
+
+use std::fs::{self, File};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::support::Bench;
+
+const APP: &str = "FROM base:1\nWORKDIR /app\nCOPY requirements.txt .\nRUN cat requirements.txt > installed\n\
+                   COPY . .\nRUN ls > listing\nCMD [\"x\"]";
+
+fn app() -> Bench {
+    let bench = Bench::with_base();
+    bench
+        .file("requirements.txt", "flask")
+        .file("main.py", "print()");
+    bench
+}
+
+#[test]
+fn the_same_input_gives_the_same_image() {
+    let bench = app();
+    let first = bench.build(APP);
+    assert_eq!(
+        bench.cached(),
+        [true, false, false, false, false, false, true]
+    );
+    let second = bench.build(APP);
+    assert_eq!(bench.cached(), [true; 7]);
+    assert_eq!(second.manifest_digest, first.manifest_digest);
+    assert_eq!(bench.ran(), 2);
+}
+
+#[test]
+fn a_change_runs_what_depends_on_it() {
+    let bench = app();
+    bench.build(APP);
+    bench.file("main.py", "print(1)").build(APP);
+    assert_eq!(bench.cached(), [true, true, true, true, false, false, true]);
+    bench.file("requirements.txt", "flask celery").build(APP);
+    assert_eq!(
+        bench.cached(),
+        [true, true, false, false, false, false, true]
+    );
+    // Back to what was there before: everything is still known.
+    bench.file("requirements.txt", "flask").build(APP);
+    assert_eq!(bench.cached(), [true; 7]);
+    bench.mode("main.py", 0o755).build(APP);
+    assert_eq!(bench.cached(), [true, true, true, true, false, false, true]);
+}
+
+#[test]
+fn times_and_ignored_files_change_nothing() {
+    let bench = app();
+    bench
+        .file(".dockerignore", "*.log\n.dockerignore")
+        .build(APP);
+    let file = File::options()
+        .write(true)
+        .open(bench.context.join("main.py"))
+        .expect("a file");
+    file.set_modified(SystemTime::now() - Duration::from_secs(9999))
+        .expect("its time");
+    bench.file("debug.log", "x").build(APP);
+    assert_eq!(bench.cached(), [true; 7]);
+    bench.file("new.py", "x").build(APP);
+    assert_eq!(bench.cached(), [true, true, true, true, false, false, true]);
+}
+
+#[test]
+fn configuration_touches_no_layer_but_variables_do() {
+    let bench = Bench::with_base();
+    bench.build("FROM base:1\nLABEL v=1\nRUN touch /x");
+    bench.build("FROM base:1\nLABEL v=2\nEXPOSE 80\nRUN touch /x");
+    assert_eq!(bench.cached(), [true, true, true, true]);
+    bench.build("FROM base:1\nENV V=2\nRUN touch /x");
+    assert_eq!(bench.cached(), [true, true, false]);
+    let dockerfile = "FROM base:1\nRUN touch /y\nARG V\nRUN touch /z";
+    let mut request = bench.request(dockerfile);
+    request.args.insert("V".to_owned(), "1".to_owned());
+    bench.try_request(&request).expect("it builds");
+    request.args.insert("V".to_owned(), "2".to_owned());
+    request
+        .args
+        .insert("HTTPS_PROXY".to_owned(), "http://proxy.example".to_owned());
+    bench.try_request(&request).expect("it builds");
+    assert_eq!(bench.cached(), [true, true, true, false]);
+    request
+        .args
+        .insert("HTTPS_PROXY".to_owned(), "http://other.example".to_owned());
+    bench.try_request(&request).expect("it builds");
+    assert_eq!(bench.cached(), [true, true, true, true]);
+}
+
+#[test]
+fn no_cache_runs_everything_and_keeps_the_results() {
+    let bench = app();
+    bench.build(APP);
+    let mut request = bench.request(APP);
+    request.no_cache = true;
+    bench.try_request(&request).expect("it builds");
+    assert_eq!(
+        bench.cached(),
+        [true, false, false, false, false, false, true]
+    );
+    bench.build(APP);
+    assert_eq!(bench.cached(), [true; 7]);
+}
+
+#[test]
+fn a_lost_layer_is_made_again() {
+    let bench = app();
+    let first = bench.build(APP);
+    let top = &first.layers[first.layers.len() - 1];
+    let path = bench
+        .images
+        .layer_paths(std::slice::from_ref(top))
+        .expect("it is read");
+    let folder = path.expect("it is there")[0]
+        .parent()
+        .expect("a folder")
+        .to_owned();
+    fs::remove_dir_all(folder).expect("it is removed");
+    let again = bench.build(APP);
+    assert_eq!(bench.cached(), [true, true, true, true, true, false, true]);
+    assert_eq!(
+        bench.text(&again, "app/listing"),
+        "installed\nlisting\nmain.py\nrequirements.txt\n"
+    );
+}
+
+#[test]
+fn a_file_that_changes_under_the_build_poisons_nothing() {
+    let bench = Bench::with_base();
+    bench.file("a", "1");
+    // The first step changes what the next one is about to copy.
+    let target = bench.context.join("a").display().to_string();
+    let error = bench.try_build(&format!("FROM base:1\nCOPY a /a\nCOPY {target} /b"));
+    assert!(error.is_err(), "a path of the host is none of the context");
+    bench.file("a", "2");
+    let image = bench.build("FROM base:1\nCOPY a /a");
+    assert_eq!(bench.text(&image, "a"), "2");
+}
+
+/// The bars: a rebuild from the cache is far below the second that `up` may take, and one changed
+/// file costs far below the six seconds of a redeploy. Debug builds hash slowly; the limits here
+/// only catch a mistake of another order.
+#[test]
+fn a_rebuild_of_a_few_hundred_files_is_fast() {
+    let bench = app();
+    for index in 0..400 {
+        bench.file(
+            &format!("lib/m{}/f{index}.py", index % 20),
+            &"line\n".repeat(1000),
+        );
+    }
+    let time = |what: &str| {
+        let started = Instant::now();
+        bench.build(APP);
+        let took = started.elapsed();
+        println!("{what}: {took:?}");
+        took
+    };
+    time("first");
+    let cached = time("cached");
+    assert_eq!(bench.cached(), [true; 7]);
+    bench.file("main.py", "print(2)");
+    let changed = time("one change");
+    assert!(cached < Duration::from_secs(2), "{cached:?}");
+    assert!(changed < Duration::from_secs(5), "{changed:?}");
+}
