@@ -21,6 +21,7 @@ graceful_timeout = 20
 # closes: otherwise a request could meet a connection that is just being closed.
 keepalive = 75
 accesslog = None
+control_socket_disable = True
 logconfig_dict = logs.config(os.environ.get("LOG_LEVEL", "INFO").upper())
 
 

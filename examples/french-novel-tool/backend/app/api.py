@@ -16,7 +16,7 @@ from app.config import DEFAULT_WORD_LIMIT, WORD_LIMITS
 from app.models import Job, Status
 from app.runtime import Runtime
 from app.version import VERSION
-from app.worker import process
+from app.tasks import process
 
 log = logging.getLogger(__name__)
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
@@ -141,14 +141,19 @@ def get_job(job_id: str) -> dict:
 
 @blueprint.get("/jobs/<job_id>/sentences")
 def get_sentences(job_id: str) -> dict:
-    """A page of sentences, each with what it was rewritten to."""
+    """A page of sentences, each with what it was rewritten to; `only=rewritten` leaves out the rest."""
     limit, offset = page_arguments(default=100)
+    only = request.args.get("only") or "all"
+    if only not in ("all", "rewritten"):
+        raise ApiError(422, "bad_only", "'only' must be 'all' or 'rewritten'.")
     with runtime().sessions() as session:
         job = require(jobs.find(session, checked(job_id)))
-        page = jobs.sentences(session, job.id, limit=limit, offset=offset)
+        page = jobs.sentences(
+            session, job.id, limit=limit, offset=offset, rewritten_only=only == "rewritten"
+        )
         return {
             "sentences": [jobs.describe_sentence(sentence) for sentence in page],
-            "total": job.total or 0,
+            "total": job.rewritten if only == "rewritten" else job.total or 0,
             "limit": limit,
             "offset": offset,
         }

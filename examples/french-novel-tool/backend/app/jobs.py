@@ -233,16 +233,13 @@ def finish(session: Session, job_id: str, error: str | None = None) -> None:
     session.commit()
 
 
-def sentences(session: Session, job_id: str, *, limit: int, offset: int) -> list[Sentence]:
-    return list(
-        session.scalars(
-            select(Sentence)
-            .where(Sentence.job_id == job_id)
-            .order_by(Sentence.position)
-            .limit(limit)
-            .offset(offset)
-        )
-    )
+def sentences(
+    session: Session, job_id: str, *, limit: int, offset: int, rewritten_only: bool = False
+) -> list[Sentence]:
+    wanted = select(Sentence).where(Sentence.job_id == job_id)
+    if rewritten_only:
+        wanted = wanted.where(Sentence.method != "kept")
+    return list(session.scalars(wanted.order_by(Sentence.position).limit(limit).offset(offset)))
 
 
 def all_sentences(session: Session, job_id: str) -> Iterator[Sentence]:

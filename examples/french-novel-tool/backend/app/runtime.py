@@ -9,8 +9,6 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.config import Settings, read_settings
 from app.events import Events, RedisEvents
-from app.text.gemini import GeminiRewriter
-from app.text.rewrite import Rewriter, RulesRewriter
 
 CONNECT_TIMEOUT_SECONDS = 3
 
@@ -23,12 +21,6 @@ class Runtime:
     engine: Engine
     sessions: Callable[[], Session]
     events: Events
-
-    def rewriter(self, mode: str) -> Rewriter:
-        """The rewriter for a job's mode."""
-        if mode == "gemini" and (key := self.settings.gemini_api_key):
-            return GeminiRewriter(key, self.settings.gemini_base_url, self.settings.gemini_model)
-        return RulesRewriter()
 
 
 def make_runtime(settings: Settings, events: Events | None = None) -> Runtime:

@@ -1,4 +1,4 @@
-"""The Celery application and its one task.
+"""What the Celery worker does.
 
 A task is acknowledged after it ended, so a worker that is stopped or killed loses nothing:
 the queue delivers the job again, and the batches saved so far are not done twice. On
@@ -12,7 +12,7 @@ from os import environ
 from pathlib import Path
 from time import monotonic
 
-from celery import Celery, Task, signals
+from celery import Task, signals
 from celery.exceptions import SoftTimeLimitExceeded
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError
@@ -20,52 +20,25 @@ from sqlalchemy.orm import Session
 
 from app import jobs, logs, runtime
 from app.jobs import Claim
+from app.tasks import celery, process as process_task
 from app.text import pdf
-from app.text.gemini import GeminiRefused
+from app.text.gemini import GeminiRefused, GeminiRewriter
+from app.text.rewrite import Rewriter, RulesRewriter
 from app.text.split import sentences
+
+# `celery --app=app.worker` looks for it here.
+__all__ = ["celery"]
 
 log = logging.getLogger(__name__)
 
 # Sentences between two commits and progress events. A batch by Gemini holds few requests.
 BATCH = {"rules": 100, "gemini": 10}
 BUSY_RETRY_SECONDS = 5
-# A whole novel through Gemini takes minutes; an hour means something hangs.
-SOFT_LIMIT_SECONDS = 3300
-HARD_LIMIT_SECONDS = 3360
 ALIVE_FILE = Path(environ.get("WORKER_ALIVE_FILE") or "/tmp/worker-alive")
 
-celery = Celery("novels", broker=environ.get("REDIS_URL") or "redis://redis:6379/0")
-celery.conf.update(
-    task_acks_late=True,
-    task_reject_on_worker_lost=True,
-    task_ignore_result=True,
-    task_soft_time_limit=SOFT_LIMIT_SECONDS,
-    task_time_limit=HARD_LIMIT_SECONDS,
-    worker_prefetch_multiplier=1,
-    worker_soft_shutdown_timeout=15,
-    worker_cancel_long_running_tasks_on_connection_loss=True,
-    worker_hijack_root_logger=False,
-    worker_redirect_stdouts=False,
-    broker_connection_retry_on_startup=True,
-    broker_connection_max_retries=None,
-    broker_transport_options={
-        # Longer than the hard limit, or a running task would be delivered again.
-        "visibility_timeout": HARD_LIMIT_SECONDS + 240,
-        "socket_connect_timeout": 2,
-        "socket_timeout": 30,
-        "health_check_interval": 30,
-    },
-    task_publish_retry_policy={
-        "max_retries": 2,
-        "interval_start": 0.1,
-        "interval_step": 0.2,
-    },
-)
 
-
-@celery.task(bind=True, name="novels.process", max_retries=None)
-def process(self: Task, job_id: str) -> None:
-    """Reads, splits and rewrites one novel, from wherever an earlier attempt stopped."""
+def process(task: Task, job_id: str) -> None:
+    """What the task `novels.process` does."""
     owner = uuid.uuid4().hex
     try:
         with runtime.current().sessions() as session:
@@ -76,9 +49,9 @@ def process(self: Task, job_id: str) -> None:
                 fail(session, job_id, "The file made the worker crash several times.")
     except OperationalError as error:
         log.warning("the database went away, the job waits", extra={"job_id": job_id})
-        raise self.retry(exc=error, countdown=BUSY_RETRY_SECONDS)
+        raise task.retry(exc=error, countdown=BUSY_RETRY_SECONDS)
     if claim is Claim.BUSY:
-        raise self.retry(countdown=BUSY_RETRY_SECONDS)
+        raise task.retry(countdown=BUSY_RETRY_SECONDS)
 
 
 def work(session: Session, job_id: str, owner: str) -> None:
@@ -132,7 +105,7 @@ def rewrite_all(session: Session, job_id: str, owner: str) -> bool:
     if job is None:
         return False
     mode, word_limit = job.mode, job.word_limit
-    rewriter = runtime.current().rewriter(mode)
+    rewriter = make_rewriter(mode)
     while batch := jobs.next_batch(session, job_id, BATCH[mode]):
         session.commit()
         rewrites = rewriter.rewrite([pending.original for pending in batch], word_limit)
@@ -147,6 +120,14 @@ def rewrite_all(session: Session, job_id: str, owner: str) -> bool:
             return False
         announce(session, job_id)
     return True
+
+
+def make_rewriter(mode: str) -> Rewriter:
+    """The rewriter for a job's mode; by rules if the key was taken away since the upload."""
+    settings = runtime.current().settings
+    if mode == "gemini" and (key := settings.gemini_api_key):
+        return GeminiRewriter(key, settings.gemini_base_url, settings.gemini_model)
+    return RulesRewriter()
 
 
 def fail(session: Session, job_id: str, message: str) -> None:
@@ -177,6 +158,12 @@ def setup_logging(**_: object) -> None:
     logs.setup(runtime.current().settings.log_level)
 
 
+@signals.celeryd_init.connect
+def forget_last_life(**_: object) -> None:
+    """After a restart in place, the old file must not vouch for the new process."""
+    ALIVE_FILE.unlink(missing_ok=True)
+
+
 @signals.worker_process_init.connect
 def start_child(**_: object) -> None:
     """A forked child must not share its parent's connections."""
@@ -199,4 +186,4 @@ def take_up_unfinished(**_: object) -> None:
         log.warning("unfinished jobs not looked up", extra={"reason": str(error)})
         return
     for job_id in waiting:
-        process.delay(job_id)
+        process_task.delay(job_id)

@@ -13,7 +13,7 @@ from app.config import read_settings
 from app.events import LocalEvents
 from app.runtime import make_runtime
 from app.web import create_app
-from app.worker import celery
+from app.tasks import celery
 
 BACKEND = Path(__file__).resolve().parent.parent
 

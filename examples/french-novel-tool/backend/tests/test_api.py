@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 from app import api, jobs
 from app.models import Status
 from app.web import create_app
-from app.worker import process
+from app.tasks import process
 
 
 def post(client, content, name="Le tour du monde.pdf", **form):
@@ -54,6 +54,14 @@ def test_a_novel_goes_in_and_short_sentences_come_out(client, sample_pdf):
     assert cut["sentences"][0] == "Un seul domestique suffisait à le servir."
     still_long = sum(len(p.split()) > 15 for s in page["sentences"] for p in s["sentences"])
     assert counts["too_long"] <= still_long
+
+
+def test_rewritten_sentences_alone(client, sample_pdf):
+    job = post(client, sample_pdf, word_limit="15").get_json()
+    page = client.get(f"/api/v1/jobs/{job['id']}/sentences?only=rewritten&limit=500").get_json()
+    assert page["total"] == len(page["sentences"]) > 0
+    assert {s["method"] for s in page["sentences"]} == {"rules"}
+    assert error_code(client.get(f"/api/v1/jobs/{job['id']}/sentences?only=x")) == "bad_only"
 
 
 def test_the_pdf_is_not_kept(client, current, sample_pdf):

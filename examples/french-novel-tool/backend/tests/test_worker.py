@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from celery.exceptions import Retry
 
-from app import jobs, runtime, worker
+from app import jobs, runtime, tasks, worker
 from app.jobs import Claim
 from app.models import Status
 from app.text.rewrite import RulesRewriter
@@ -25,7 +25,7 @@ def job_id(session, sample_pdf):
 
 
 def run(job_id):
-    worker.process.apply(args=[job_id], throw=True)
+    tasks.process.apply(args=[job_id], throw=True)
 
 
 def state(session, job_id):
@@ -47,7 +47,7 @@ class Dying:
 
 
 def use_rewriter(monkeypatch, rewriter):
-    monkeypatch.setattr(runtime.Runtime, "rewriter", lambda self, mode: rewriter)
+    monkeypatch.setattr(worker, "make_rewriter", lambda mode: rewriter)
 
 
 def test_a_job_goes_on_where_a_dead_worker_stopped(session, job_id, monkeypatch):
