@@ -15,9 +15,8 @@ use crate::archive::{EntryKind, TarError, TarReader};
 use crate::blobs::{BlobError, MAX_DOCUMENT};
 use crate::compression::{Compression, decoder};
 use crate::config::History;
-use crate::digest::Hashing;
 use crate::images::{CommitError, Image, ImageError, Images, Layer};
-use crate::layers::{LayerError, chain_id};
+use crate::layers::{Content, LayerError, chain_id};
 use crate::manifest::{Descriptor, Index, Manifest, media};
 use crate::progress::{OnProgress, Phase, Progress};
 use crate::unpack::Limits;
@@ -421,15 +420,13 @@ impl Import<'_> {
         let open = || File::open(self.path).map_err(file_error("open"));
         let (digest, size) = self.images.write_blob(&mut open()?, None)?;
         self.tell(digest, Phase::Transferring, size);
-        let (compression, source) =
-            Compression::sniff(BufReader::new(open()?)).map_err(file_error("read"))?;
-        let source = decoder(compression, source).map_err(file_error("unpack"))?;
-        let mut content = Hashing::new(Limits::default().for_stream(size).cap(source));
-        io::copy(&mut content, &mut io::sink()).map_err(file_error("unpack"))?;
-        let (diff_id, _, _) = content.finish();
+        let limit = Limits::default().for_stream(size);
+        let content = Content::read(open()?, limit, |_| Ok(()))
+            .map_err(|source| LayerError::Unpack { digest, source })?;
+        let diff_id = content.diff_id;
         let layer = Layer {
             digest,
-            media_type: layer_media_type(compression).to_owned(),
+            media_type: layer_media_type(content.compression).to_owned(),
             size,
             diff_id,
             chain_id: chain_id(None, &diff_id),

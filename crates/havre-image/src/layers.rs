@@ -7,7 +7,7 @@
 //! the way from a changed line to a running release.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
@@ -22,7 +22,7 @@ use crate::diff::{self, DiffError};
 use crate::digest::Hashing;
 use crate::images::{Image, Images, Layer, remove_tree};
 use crate::manifest::media;
-use crate::unpack::{Limits, UnpackError, Unpacker};
+use crate::unpack::{Limits, StreamLimit, UnpackError, Unpacker};
 
 /// The folder of layers.
 #[derive(Debug)]
@@ -347,49 +347,90 @@ impl Images {
                 source,
             })?;
         let made = self.inner.layers.scratch()?;
-        let tree = made.path().join("fs");
-        let unpack_error = |source| LayerError::Unpack {
-            digest: layer.digest,
-            source,
-        };
-        let compressed = blob.metadata().map_or(layer.size, |meta| meta.len());
-        let mut travelled = Hashing::new(BufReader::with_capacity(1 << 18, blob));
-        let (diff_id, tar_bytes) = {
-            let (compression, source) = Compression::sniff(&mut travelled)
-                .map_err(|error| unpack_error(read_error(error)))?;
-            let source =
-                decoder(compression, source).map_err(|error| unpack_error(read_error(error)))?;
-            let mut content = Hashing::new(limits.for_stream(compressed).cap(source));
-            Unpacker::new(&tree, below, limits)
-                .and_then(|unpacker| unpacker.layer(&mut content))
-                .map_err(unpack_error)?;
-            // What follows the end of the archive counts for the digest too.
-            io::copy(&mut content, &mut io::sink())
-                .map_err(|error| unpack_error(read_error(error)))?;
-            let (diff_id, tar_bytes, _) = content.finish();
-            (diff_id, tar_bytes)
-        };
-        io::copy(&mut travelled, &mut io::sink())
-            .map_err(|error| unpack_error(read_error(error)))?;
-        let (digest, _, _) = travelled.finish();
-        blobs::check(Some(&layer.digest), digest).map_err(|source| LayerError::Blob {
+        let unpacker = Unpacker::new(&made.path().join("fs"), below, limits);
+        let unpack = |content: &mut dyn Read| unpacker?.layer(content).map(drop);
+        let packed = blob.metadata().map_or(layer.size, |meta| meta.len());
+        let content = Content::read(blob, limits.for_stream(packed), unpack).map_err(|source| {
+            LayerError::Unpack {
+                digest: layer.digest,
+                source,
+            }
+        })?;
+        blobs::check(Some(&layer.digest), content.digest).map_err(|source| LayerError::Blob {
             diff_id: layer.diff_id,
             source,
         })?;
-        if diff_id != layer.diff_id {
+        if content.diff_id != layer.diff_id {
             return Err(LayerError::DiffId {
                 digest: layer.digest,
                 expected: layer.diff_id,
-                found: diff_id,
+                found: content.diff_id,
             });
         }
         let record = LayerRecord {
-            diff_id,
+            diff_id: content.diff_id,
             parent,
-            tar_bytes,
+            tar_bytes: content.tar_bytes,
         };
         self.inner.layers.publish(&made, &layer.chain_id, &record)
     }
+}
+
+/// What was learned about a packed tar by reading it to its end.
+pub(crate) struct Content {
+    /// How it was packed.
+    pub(crate) compression: Compression,
+    /// Of the packed bytes.
+    pub(crate) digest: Digest,
+    /// Of the unpacked ones.
+    pub(crate) diff_id: Digest,
+    /// Number of the unpacked ones.
+    pub(crate) tar_bytes: u64,
+}
+
+impl Content {
+    /// Hands the unpacked bytes of `packed` to `consume` and hashes both sides, also what
+    /// `consume` leaves unread.
+    pub(crate) fn read(
+        packed: impl Read,
+        limit: StreamLimit,
+        consume: impl FnOnce(&mut dyn Read) -> Result<(), UnpackError>,
+    ) -> Result<Self, UnpackError> {
+        let packed = BufReader::with_capacity(1 << 18, packed);
+        let (compression, packed) = Compression::sniff(packed).map_err(read_error)?;
+        if compression == Compression::None {
+            let (diff_id, tar_bytes) = drain(limit.cap(packed), consume)?;
+            return Ok(Self {
+                compression,
+                digest: diff_id,
+                diff_id,
+                tar_bytes,
+            });
+        }
+        let mut packed = Hashing::new(packed);
+        let plain = decoder(compression, &mut packed).map_err(read_error)?;
+        let (diff_id, tar_bytes) = drain(limit.cap(plain), consume)?;
+        io::copy(&mut packed, &mut io::sink()).map_err(read_error)?;
+        let (digest, _, _) = packed.finish();
+        Ok(Self {
+            compression,
+            digest,
+            diff_id,
+            tar_bytes,
+        })
+    }
+}
+
+/// Digest and number of all bytes of `plain`, of which `consume` sees as many as it wants.
+fn drain(
+    plain: impl Read,
+    consume: impl FnOnce(&mut dyn Read) -> Result<(), UnpackError>,
+) -> Result<(Digest, u64), UnpackError> {
+    let mut plain = Hashing::new(plain);
+    consume(&mut plain)?;
+    io::copy(&mut plain, &mut io::sink()).map_err(read_error)?;
+    let (digest, bytes, _) = plain.finish();
+    Ok((digest, bytes))
 }
 
 fn read_error(source: io::Error) -> UnpackError {

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_bind, mount_remount, move_mount,
+    unmount,
 };
 
 /// The folders of one overlay.
@@ -34,6 +35,9 @@ pub struct Writable {
 impl Overlay {
     /// Mounts the overlay at `target` in the calling thread's mount namespace.
     pub fn mount(&self, target: &Path) -> io::Result<()> {
+        if let (None, [only]) = (&self.upper, &self.lower[..]) {
+            return bind_read_only(only, target);
+        }
         let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_set_string(&fs, "source", "havre")?;
         for layer in &self.lower {
@@ -58,4 +62,14 @@ impl Overlay {
         )?;
         Ok(())
     }
+}
+
+/// Overlay wants two folders where nothing is writable.
+fn bind_read_only(source: &Path, target: &Path) -> io::Result<()> {
+    mount_bind(source, target)?;
+    if let Err(error) = mount_remount(target, MountFlags::BIND | MountFlags::RDONLY, "") {
+        unmount(target, UnmountFlags::DETACH)?;
+        return Err(error.into());
+    }
+    Ok(())
 }

@@ -34,7 +34,7 @@ const ACCEPT_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.docker.distribution.manifest.v2+json";
-/// Tries in a row that bring nothing.
+/// Tries in a row that bring nothing; those without a connection count twice.
 const MAX_FRUITLESS: u32 = 4;
 /// Tries of one blob in all.
 const MAX_TRIES: u32 = 50;
@@ -647,7 +647,12 @@ impl Tries {
 
     fn next(&mut self, error: &RequestError, progressed: bool) -> Option<Duration> {
         self.all += 1;
-        self.fruitless = if progressed { 0 } else { self.fruitless + 1 };
+        // A host that is not there takes its time to say so.
+        let cost = match error {
+            RequestError::Connect { .. } | RequestError::Timeout { .. } => 2,
+            _ => 1,
+        };
+        self.fruitless = if progressed { 0 } else { self.fruitless + cost };
         if !error.transient() || self.fruitless >= MAX_FRUITLESS || self.all >= MAX_TRIES {
             return None;
         }

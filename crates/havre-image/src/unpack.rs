@@ -9,7 +9,7 @@
 //! before attributes (it clears capabilities); times of folders are set last.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -153,6 +153,7 @@ pub struct Unpacker {
     whiteouts: bool,
     /// The folder of the entry before, most often that of the next one too.
     last_parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
+    buffer: Vec<u8>,
     /// Times of folders, set at the end.
     times: Vec<(Vec<u8>, Timestamps)>,
     deferred: usize,
@@ -185,6 +186,7 @@ impl Unpacker {
             limits,
             whiteouts: false,
             last_parent: None,
+            buffer: vec![0; 1 << 17],
             times: Vec::new(),
             deferred: 0,
         };
@@ -326,9 +328,14 @@ impl Unpacker {
             rustix::fs::openat(parent, name, flags, Mode::from(0o600)),
         )?;
         let mut file = fs::File::from(file);
-        let copied = io::copy(content, &mut file).map_err(|source| at.error("write", source))?;
-        if copied != at.0.size {
-            return Err(at.refused("its content is shorter than its header says"));
+        loop {
+            match content.read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(read) => file.write_all(&self.buffer[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+                Err(error) => Err(error),
+            }
+            .map_err(|source| at.error("write", source))?;
         }
         let file = OwnedFd::from(file);
         set_owner_and_mode(&file, at)?;

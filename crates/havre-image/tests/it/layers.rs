@@ -5,8 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use havre_image::manifest::media;
 use havre_image::overlay::{Overlay, Writable};
-use havre_image::{Digest, EntryKind, Images, Layer, LayerError};
+use havre_image::{Digest, Entry, EntryKind, ImageConfig, Images, Layer, LayerError};
 
 use crate::support::{Fixture, file, folder, hard_link, link, listing, node, reference, tar};
 
@@ -28,6 +29,20 @@ fn change(images: &Images, lower: Vec<PathBuf>, change: &str) -> PathBuf {
         upper: Some(writable),
     };
     let change = change.to_owned();
+    apart(move || {
+        overlay.mount(&target).unwrap();
+        let status = Command::new("sh")
+            .args(["-ec", &change])
+            .current_dir(&target)
+            .status()
+            .unwrap();
+        assert!(status.success(), "{change}");
+    });
+    upper
+}
+
+/// Runs `work` in a mount namespace of its own, which goes away with all its mounts.
+fn apart(work: impl FnOnce() + Send + 'static) {
     // unshare(2) is for the calling thread only.
     std::thread::spawn(move || {
         // SAFETY: a mount namespace of its own concerns no memory; the thread ends below.
@@ -38,17 +53,10 @@ fn change(images: &Images, lower: Vec<PathBuf>, change: &str) -> PathBuf {
                 | rustix::mount::MountPropagationFlags::REC,
         )
         .unwrap();
-        overlay.mount(&target).unwrap();
-        let status = Command::new("sh")
-            .args(["-ec", &change])
-            .current_dir(&target)
-            .status()
-            .unwrap();
-        assert!(status.success(), "{change}");
+        work();
     })
     .join()
     .unwrap();
-    upper
 }
 
 /// What a container on these layers sees, as `find` tells it.
@@ -255,6 +263,25 @@ fn upper_layers_hide_what_they_remove() {
 }
 
 #[test]
+fn a_single_layer_can_be_mounted_read_only() {
+    let fixture = Fixture::new();
+    let overlay = Overlay {
+        lower: base(&fixture).0,
+        upper: None,
+    };
+    let target = fixture.images.scratch().unwrap().keep();
+    apart(move || {
+        overlay.mount(&target).unwrap();
+        assert_eq!(
+            fs::read_to_string(target.join("etc/motd")).unwrap(),
+            "hello"
+        );
+        let error = fs::write(target.join("new"), "").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    });
+}
+
+#[test]
 fn an_image_without_layers_has_an_empty_one() {
     let fixture = Fixture::new();
     let image = fixture.image("scratch", &[]);
@@ -305,6 +332,35 @@ fn a_full_disk_is_named_and_leaves_nothing() {
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains("No space left"), "{error}: {cause}");
         assert!(listing(&mount.path().join("tmp")).is_empty());
+
+        // A small blob that unpacks to more than there is room for.
+        let bytes = tar(&[(
+            Entry::new("big", EntryKind::File, 0o644),
+            &"7".repeat(4 << 20),
+        )]);
+        let packed = zstd::encode_all(&bytes[..], 1).unwrap();
+        let (digest, size) = images.write_blob(&mut &packed[..], None).unwrap();
+        let diff_id = Digest::of(&bytes);
+        let layer = Layer {
+            digest,
+            size,
+            media_type: media::LAYER_ZSTD.to_owned(),
+            diff_id,
+            chain_id: diff_id,
+        };
+        let config = ImageConfig::for_this_machine();
+        let image = images
+            .commit_image(config, &[layer], &reference("big"))
+            .unwrap();
+        let error = images.ensure_unpacked(&image).unwrap_err();
+        let text = crate::support::chain(&error);
+        assert!(
+            text.contains("No space left") && text.contains("\"big\""),
+            "{text}"
+        );
+        assert!(listing(&mount.path().join("tmp")).is_empty());
+        assert!(listing(&mount.path().join("layers")).is_empty());
+        images.remove(&reference("big")).unwrap();
         assert!(listing(&mount.path().join("blobs/sha256")).is_empty());
     });
     let status = Command::new("umount")

@@ -1,9 +1,11 @@
 //! Names, leases, pruning, and what a killed process leaves.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::sync::Arc;
 use std::time::Duration;
 
-use havre_image::{Image, Images, OpenError, PruneError, PrunePolicy};
+use havre_image::{Digest, Image, Images, OpenError, PruneError, PrunePolicy};
 
 use crate::support::{Fixture, file, reference, tar};
 
@@ -217,4 +219,82 @@ fn one_process_at_a_time() {
     let fixture = Fixture::new();
     let error = Images::open(&fixture.path(""), fixture.store.clone()).err();
     assert!(matches!(error, Some(OpenError::InUse { .. })), "{error:?}");
+}
+
+/// Folder of the store that the child of the next test works in.
+const CRASH_DIR: &str = "HAVRE_IMAGE_TEST_CRASH_DIR";
+
+/// Not a test of its own: the process that `killed_at_any_instant` kills.
+#[test]
+fn crash_child() {
+    let Some(dir) = std::env::var_os(CRASH_DIR) else {
+        return;
+    };
+    let dir = std::path::PathBuf::from(dir);
+    let store = Arc::new(havre_store::Store::open(&dir.join("state.db")).unwrap());
+    let images = Images::open(&dir.join("images"), store).unwrap();
+    println!("ready");
+    for round in 0_u32.. {
+        let upper = images.scratch().unwrap().keep();
+        for n in 0..20 {
+            fs::write(upper.join(format!("f{n}")), format!("{round} {n}")).unwrap();
+        }
+        let layer = images.layer_from_upper(&upper, None).unwrap();
+        let mut config = havre_image::ImageConfig::for_this_machine();
+        config.author = Some(round.to_string());
+        let name = reference(&format!("app:{}", round % 5));
+        let image = images.commit_image(config, &[layer], &name).unwrap();
+        let out = fs::File::create(dir.join("out.tar")).unwrap();
+        images
+            .export(&name, havre_image::ExportFormat::Oci, out)
+            .unwrap();
+        images.remove(&name).unwrap();
+        images
+            .import(&dir.join("out.tar"), None, &havre_image::progress::silent)
+            .unwrap();
+        images.lease(&format!("c{}", round % 3), &[&image]).unwrap();
+        images.prune(&NOW).unwrap();
+    }
+}
+
+#[test]
+fn killed_at_any_instant() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..12_u64 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "store::crash_child", "--nocapture"])
+            .env(CRASH_DIR, dir.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("ready")));
+        // Not a wait for anything: the instant is what varies.
+        std::thread::sleep(Duration::from_millis(20 + 13 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let store = Arc::new(havre_store::Store::open(&dir.path().join("state.db")).unwrap());
+        let images = Images::open(&dir.path().join("images"), store).unwrap();
+        for path in fs::read_dir(dir.path().join("images/blobs/sha256")).unwrap() {
+            let path = path.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert_eq!(Digest::of(&fs::read(&path).unwrap()).hex(), name);
+        }
+        for path in fs::read_dir(dir.path().join("images/layers")).unwrap() {
+            let tree = path.unwrap().path().join("fs");
+            assert_eq!(
+                fs::read_dir(&tree).unwrap().count(),
+                20,
+                "{}",
+                tree.display()
+            );
+        }
+        for named in images.list().unwrap() {
+            let image = named.image.unwrap();
+            images.ensure_unpacked(&image).unwrap();
+            images.open_layer(&image.layers[0]).unwrap();
+        }
+        images.prune(&NOW).unwrap();
+    }
 }
