@@ -1,1 +1,38 @@
-//! (to be written)
+//! The daemon: wires the subsystems and owns every task.
+//!
+//! ```text
+//! api.sock ─► backend ─► operations ─► environment task ─► execute ─► engine, net, images
+//!                │            └► builds (RUN steps in containers)
+//!                └► status, logs, exec                     edge hub ─► edge process
+//! ```
+//!
+//! Shutdown: accept no calls, end the environment tasks between two rounds, leave. Containers, the
+//! edge and the name servers go on; the next daemon adopts them.
+
+mod backend;
+mod builds;
+mod container;
+mod daemon;
+mod edge;
+mod environment;
+mod exec;
+mod execute;
+mod files;
+mod images;
+mod labels;
+mod logs;
+mod names;
+mod observe;
+mod operations;
+mod platform;
+mod progress;
+mod pulls;
+mod report;
+mod root;
+mod status;
+mod steps;
+mod tls;
+mod volumes;
+
+pub use daemon::{DaemonError, DaemonOptions, run};
+pub use root::Root;

@@ -1,0 +1,313 @@
+//! Images of a project: each service's is built, fetched or already there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use havre_api::{
+    ApiError, BuildFailure, BuildProgress, ErrorCode, Event, EventSink, FailureReport, LogStream,
+    Place, UpOptions,
+};
+use havre_image::builder::{
+    self, BaseImages, BuildError, BuildEvent, BuildRequest, DockerfileSource, FetchFuture, Stream,
+    host_ca_bundle,
+};
+use havre_image::{Image, ImageRef, Images};
+use havre_model::{Build, Project, PullPolicy, ServiceName};
+use tokio_util::sync::CancellationToken;
+
+use crate::daemon::Daemon;
+use crate::pulls;
+use crate::steps::{BuildLimits, Steps};
+
+/// Manifest digest of each service's image.
+pub(crate) async fn images(
+    daemon: &Arc<Daemon>,
+    project: &Project,
+    options: &UpOptions,
+    events: &EventSink,
+) -> Result<BTreeMap<ServiceName, String>, ApiError> {
+    let mut digests = BTreeMap::new();
+    for wanted in wanted(project)? {
+        let image = match wanted.build {
+            Some(build) => build_one(daemon, &wanted, build, options, events).await?,
+            None => fetch_one(daemon, &wanted, options, events).await?,
+        };
+        for service in wanted.services {
+            digests.insert(service, image.manifest_digest.to_string());
+        }
+        if events.cancellation().is_cancelled() {
+            break;
+        }
+    }
+    Ok(digests)
+}
+
+/// One image that services need.
+struct Wanted<'a> {
+    reference: ImageRef,
+    build: Option<&'a Build>,
+    policy: PullPolicy,
+    services: Vec<ServiceName>,
+}
+
+/// The images of a project, each once.
+fn wanted(project: &Project) -> Result<Vec<Wanted<'_>>, ApiError> {
+    let mut all: Vec<Wanted<'_>> = Vec::new();
+    for (name, service) in &project.services {
+        let text = match (&service.image, &service.build) {
+            (Some(image), _) => image.clone(),
+            (None, Some(_)) => format!("{}-{name}", project.name),
+            (None, None) => {
+                let message = format!("service `{name}` has neither image nor build");
+                return Err(ApiError::new(ErrorCode::Invalid, message));
+            }
+        };
+        let reference: ImageRef = text.parse().map_err(|error: havre_image::RefError| {
+            ApiError::from_error(ErrorCode::Invalid, &error)
+                .with_hint(format!("see `image` of service `{name}`"))
+        })?;
+        let build = service.build.as_ref();
+        let same = all
+            .iter_mut()
+            .find(|other| other.reference == reference && other.build == build);
+        match same {
+            Some(other) => other.services.push(name.clone()),
+            None => {
+                if let Some(other) = all.iter().find(|other| {
+                    other.reference == reference && (other.build.is_some() || build.is_some())
+                }) {
+                    let message = format!(
+                        "services `{}` and `{name}` give different images the name {reference}",
+                        other
+                            .services
+                            .iter()
+                            .map(ServiceName::as_str)
+                            .collect::<Vec<_>>()
+                            .join("`, `")
+                    );
+                    return Err(ApiError::new(ErrorCode::Invalid, message)
+                        .with_hint("give one of them another `image`, or the same `build`"));
+                }
+                let services = vec![name.clone()];
+                all.push(Wanted {
+                    reference,
+                    build,
+                    policy: service.pull_policy,
+                    services,
+                });
+            }
+        }
+    }
+    Ok(all)
+}
+
+async fn build_one(
+    daemon: &Arc<Daemon>,
+    wanted: &Wanted<'_>,
+    build: &Build,
+    options: &UpOptions,
+    events: &EventSink,
+) -> Result<Image, ApiError> {
+    let _one_at_a_time = daemon.building.lock().await;
+    let platform = &daemon.platform;
+    let name = wanted.reference.to_string();
+    let mut tags = vec![wanted.reference.clone()];
+    for tag in &build.tags {
+        tags.push(tag.parse().map_err(|error: havre_image::RefError| {
+            ApiError::from_error(ErrorCode::Invalid, &error)
+        })?);
+    }
+    let request = BuildRequest {
+        context: build.context.clone(),
+        dockerfile: match &build.dockerfile_inline {
+            Some(text) => DockerfileSource::Inline(text.clone()),
+            None => DockerfileSource::Path(build.dockerfile.clone()),
+        },
+        target: build.target.clone(),
+        args: build.args.clone(),
+        labels: build.labels.clone(),
+        tags,
+        no_cache: build.no_cache || options.no_cache,
+        pull: options.pull || wanted.policy == PullPolicy::Always,
+        host_ca: if build.host_ca {
+            host_ca_bundle()
+        } else {
+            None
+        },
+    };
+    let steps = Steps {
+        engine: platform.engine.clone(),
+        net: Arc::clone(&platform.net),
+        exe: platform.exe.clone(),
+        dir: platform.root.state_dir().join("build"),
+        limits: BuildLimits::of_this_machine(),
+    };
+    let bases = Bases {
+        images: platform.images.clone(),
+        events: events.clone(),
+    };
+    let services = wanted.services.clone();
+    let progress = |event| {
+        if let Some(event) = told(&name, &services, event) {
+            events.emit(event);
+        }
+    };
+    let cancel = events.cancellation();
+    let built = builder::build(
+        &platform.images,
+        &bases,
+        &steps,
+        &request,
+        &progress,
+        cancel,
+    )
+    .await;
+    built.map_err(|error| build_error(&name, wanted, &error, events))
+}
+
+/// Fetches base images during a build.
+struct Bases {
+    images: Images,
+    events: EventSink,
+}
+
+impl BaseImages for Bases {
+    fn fetch<'a>(
+        &'a self,
+        reference: &'a ImageRef,
+        cancel: &'a CancellationToken,
+    ) -> FetchFuture<'a> {
+        Box::pin(async move {
+            pulls::pull(&self.images, reference, &self.events, cancel)
+                .await
+                .map_err(|error| Box::new(error) as Box<dyn std::error::Error + Send + Sync>)
+        })
+    }
+}
+
+async fn fetch_one(
+    daemon: &Arc<Daemon>,
+    wanted: &Wanted<'_>,
+    options: &UpOptions,
+    events: &EventSink,
+) -> Result<Image, ApiError> {
+    let images = &daemon.platform.images;
+    let reference = &wanted.reference;
+    let stored = images
+        .resolve(reference)
+        .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+    let fresh = options.pull || wanted.policy == PullPolicy::Always;
+    match (stored, wanted.policy) {
+        (Some(image), _) if !fresh => Ok(image),
+        (None, PullPolicy::Never) => Err(ApiError::new(
+            ErrorCode::Failed,
+            format!("image {reference} is not stored here and its pull_policy is never"),
+        )
+        .with_hint(format!("import it: havre image import ARCHIVE {reference}"))),
+        (_, _) => pulls::pull(images, reference, events, events.cancellation())
+            .await
+            .map_err(|error| {
+                ApiError::from_error(ErrorCode::Failed, &error).with_hint(format!(
+                    "check the name and the network, or import it: havre image import ARCHIVE \
+                     {reference}"
+                ))
+            }),
+    }
+}
+
+/// The builder's news in the API's words.
+fn told(image: &str, services: &[ServiceName], event: BuildEvent) -> Option<Event> {
+    let progress = match event {
+        BuildEvent::Started { steps } => BuildProgress::Started {
+            services: services.to_vec(),
+            steps,
+        },
+        BuildEvent::Warning { line, message } => {
+            let message = match line {
+                Some(line) => format!("{image}: Dockerfile line {line}: {message}"),
+                None => format!("{image}: {message}"),
+            };
+            return Some(Event::Warning {
+                message,
+                hint: None,
+            });
+        }
+        BuildEvent::StepStarted {
+            index,
+            stage,
+            instruction,
+            ..
+        } => BuildProgress::StepStarted {
+            index,
+            stage,
+            instruction,
+        },
+        BuildEvent::StepOutput {
+            index,
+            stream,
+            text,
+        } => {
+            let stream = match stream {
+                Stream::Stdout => LogStream::Stdout,
+                Stream::Stderr => LogStream::Stderr,
+            };
+            BuildProgress::StepOutput {
+                index,
+                stream,
+                text,
+            }
+        }
+        BuildEvent::StepDone {
+            index,
+            cached,
+            elapsed_ms,
+        } => BuildProgress::StepDone {
+            index,
+            cached,
+            elapsed_ms,
+        },
+        BuildEvent::Done { digest, elapsed_ms } => BuildProgress::Done { digest, elapsed_ms },
+    };
+    Some(Event::Build {
+        image: image.to_owned(),
+        progress,
+    })
+}
+
+fn build_error(
+    image: &str,
+    wanted: &Wanted<'_>,
+    error: &BuildError,
+    events: &EventSink,
+) -> ApiError {
+    if matches!(error, BuildError::Cancelled) {
+        return ApiError::new(
+            ErrorCode::Cancelled,
+            "the build was cancelled; nothing was changed",
+        );
+    }
+    let exit_code = match error {
+        BuildError::Failed { code, .. } => Some(*code),
+        _ => None,
+    };
+    events.emit(Event::Failure {
+        report: Box::new(FailureReport::Build(BuildFailure {
+            image: image.to_owned(),
+            services: wanted.services.clone(),
+            reason: crate::report::one_line(error),
+            place: error.place().map(|(file, line)| Place {
+                file: file.to_owned(),
+                line,
+                column: None,
+            }),
+            instruction: error.instruction().map(str::to_owned),
+            exit_code,
+            log: error.log().to_vec(),
+            hint: error.hint(),
+        })),
+    });
+    ApiError::new(
+        ErrorCode::Failed,
+        format!("image {image} cannot be built; nothing was changed"),
+    )
+}

@@ -1,0 +1,268 @@
+//! From a service of a release and its image to a container spec. Pure.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use havre_engine::{
+    ContainerId, ContainerSpec, FileSpec, HealthProbe, Limits, LogSpec, MountSpec, RestartRule,
+    Security,
+};
+use havre_image::config::{Healthcheck as ImageHealthcheck, RunConfig};
+use havre_image::overlay::Overlay;
+use havre_model::{Healthcheck, Hook, Probe, RestartPolicy, Service};
+
+/// Docker's default of /dev/shm.
+const SHM_BYTES: u64 = 64 * 1024 * 1024;
+const LOG_FILE_BYTES: u64 = 10 * 1024 * 1024;
+const LOG_FILES: u32 = 3;
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Guards the host against fork bombs where a service sets no limit of its own.
+const DEFAULT_PIDS: u64 = 4096;
+
+/// What the caller has prepared for a container.
+pub(crate) struct Prepared {
+    pub(crate) id: ContainerId,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) rootfs: Overlay,
+    pub(crate) mounts: Vec<MountSpec>,
+    pub(crate) files: Vec<FileSpec>,
+    pub(crate) netns: Option<PathBuf>,
+    pub(crate) cgroup_parent: String,
+    pub(crate) log_dir: PathBuf,
+}
+
+/// What a container is made for.
+#[derive(Clone, Copy)]
+pub(crate) enum Purpose<'a> {
+    /// A replica.
+    Replica,
+    /// The service itself, once.
+    Job,
+    /// A `pre_start` hook, once.
+    Hook(&'a Hook),
+}
+
+/// A container that cannot be made from this service and image.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum SpecError {
+    /// Neither the service nor the image says what to run.
+    #[error("service has no command and its image has neither ENTRYPOINT nor CMD")]
+    NoCommand,
+}
+
+/// The container for `service` run from an image with `config`.
+pub(crate) fn container_spec(
+    service: &Service,
+    config: &RunConfig,
+    purpose: Purpose<'_>,
+    prepared: Prepared,
+) -> Result<ContainerSpec, SpecError> {
+    let hook = match purpose {
+        Purpose::Hook(hook) => Some(hook),
+        Purpose::Replica | Purpose::Job => None,
+    };
+    let argv = match hook {
+        Some(hook) => hook.command.clone(),
+        None => command(service, config),
+    };
+    if argv.is_empty() {
+        return Err(SpecError::NoCommand);
+    }
+    let mut env = environment(config, service);
+    env.extend(hook.into_iter().flat_map(|hook| hook.environment.clone()));
+    let user = hook
+        .and_then(|hook| hook.user.clone())
+        .or_else(|| service.user.clone())
+        .unwrap_or_else(|| config.user.clone());
+    let working_dir = hook
+        .and_then(|hook| hook.working_dir.clone())
+        .or_else(|| service.working_dir.clone())
+        .unwrap_or_else(|| config.working_dir.clone());
+    let lasting = matches!(purpose, Purpose::Replica);
+    let hostname = service
+        .hostname
+        .clone()
+        .unwrap_or_else(|| prepared.id.0.replace(['.', '_'], "-"));
+    Ok(ContainerSpec {
+        hostname,
+        id: prepared.id,
+        labels: prepared.labels,
+        rootfs: prepared.rootfs,
+        read_only: service.read_only,
+        argv,
+        env,
+        cwd: if working_dir.is_empty() {
+            "/".to_owned()
+        } else {
+            working_dir
+        },
+        user,
+        groups: service.group_add.clone(),
+        mounts: prepared.mounts,
+        files: prepared.files,
+        netns: prepared.netns,
+        limits: Limits {
+            nano_cpus: service.resources.nano_cpus,
+            cpu_weight: None,
+            memory_bytes: service.resources.memory_bytes,
+            memory_reservation_bytes: service.resources.memory_reservation_bytes,
+            pids: Some(service.resources.pids.unwrap_or(DEFAULT_PIDS)),
+            io_weight: None,
+        },
+        cgroup_parent: prepared.cgroup_parent,
+        security: Security {
+            cap_add: service.cap_add.clone(),
+            cap_drop: service.cap_drop.clone(),
+            no_new_privileges: service.no_new_privileges,
+            seccomp_unconfined: service.seccomp_unconfined,
+        },
+        ulimits: service.ulimits.clone(),
+        sysctls: service.sysctls.clone(),
+        shm_size_bytes: service.shm_size_bytes.unwrap_or(SHM_BYTES),
+        init: service.init,
+        tty: service.tty && lasting,
+        stdin_open: service.stdin_open && lasting,
+        stop_signal: service
+            .stop_signal
+            .clone()
+            .or_else(|| config.stop_signal.clone())
+            .unwrap_or_else(|| "SIGTERM".to_owned()),
+        stop_grace: service.stop_grace_period,
+        health: if lasting {
+            probe(service, config)
+        } else {
+            None
+        },
+        restart: if lasting {
+            restart(&service.restart)
+        } else {
+            RestartRule::Never
+        },
+        log: LogSpec {
+            dir: prepared.log_dir,
+            max_size_bytes: service.logging.max_size_bytes.unwrap_or(LOG_FILE_BYTES),
+            max_files: service.logging.max_files.unwrap_or(LOG_FILES),
+        },
+    })
+}
+
+/// Entry point and command by Docker's rules: an entry point of the service makes the image's CMD
+/// void.
+fn command(service: &Service, config: &RunConfig) -> Vec<String> {
+    let entrypoint = service
+        .entrypoint
+        .as_ref()
+        .or(config.entrypoint.as_ref())
+        .cloned()
+        .unwrap_or_default();
+    let arguments = match (&service.command, &service.entrypoint) {
+        (Some(command), _) => command.clone(),
+        (None, Some(_)) => Vec::new(),
+        (None, None) => config.cmd.clone().unwrap_or_default(),
+    };
+    entrypoint.into_iter().chain(arguments).collect()
+}
+
+fn environment(config: &RunConfig, service: &Service) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::from([("PATH".to_owned(), DEFAULT_PATH.to_owned())]);
+    env.extend(
+        config
+            .env
+            .iter()
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    env.extend(service.environment.clone());
+    env
+}
+
+/// A service without a policy of its own still heals after a crash; one that ends with 0 has done
+/// its work.
+fn restart(policy: &RestartPolicy) -> RestartRule {
+    match policy {
+        RestartPolicy::No => RestartRule::OnFailure { max_retries: None },
+        RestartPolicy::Always | RestartPolicy::UnlessStopped => RestartRule::Always,
+        RestartPolicy::OnFailure { max_retries } => RestartRule::OnFailure {
+            max_retries: *max_retries,
+        },
+    }
+}
+
+/// The probe: the service's fields, then the image's, then the defaults.
+fn probe(service: &Service, config: &RunConfig) -> Option<HealthProbe> {
+    let (test, own) = match &service.healthcheck {
+        Some(Healthcheck::Disabled) => return None,
+        Some(own @ Healthcheck::Probe { test, .. }) => (test.clone(), Some(own)),
+        None => (None, None),
+    };
+    let inherited = config.healthcheck.as_ref();
+    let argv = match test {
+        Some(Probe::Exec(argv)) => argv,
+        Some(Probe::Shell(line)) => shell(&line),
+        None => inherited_test(inherited?)?,
+    };
+    let (interval, timeout, retries, start_period, start_interval) = match own {
+        Some(Healthcheck::Probe {
+            interval,
+            timeout,
+            retries,
+            start_period,
+            start_interval,
+            ..
+        }) => (
+            *interval,
+            *timeout,
+            *retries,
+            *start_period,
+            *start_interval,
+        ),
+        Some(Healthcheck::Disabled) | None => (None, None, None, None, None),
+    };
+    let image = |pick: fn(&ImageHealthcheck) -> i64| {
+        let nanos = inherited.map_or(0, pick);
+        u64::try_from(nanos)
+            .ok()
+            .filter(|nanos| *nanos > 0)
+            .map(Duration::from_nanos)
+    };
+    let interval = interval
+        .or_else(|| image(|h| h.interval))
+        .unwrap_or(Duration::from_secs(30));
+    Some(HealthProbe {
+        argv,
+        interval,
+        timeout: timeout
+            .or_else(|| image(|h| h.timeout))
+            .unwrap_or(Duration::from_secs(30)),
+        retries: retries
+            .or_else(|| {
+                inherited
+                    .and_then(|h| u32::try_from(h.retries).ok())
+                    .filter(|n| *n > 0)
+            })
+            .unwrap_or(3)
+            .max(1),
+        start_period: start_period
+            .or_else(|| image(|h| h.start_period))
+            .unwrap_or_default(),
+        // Docker's 5 s keeps a rollout waiting for nothing; a probe a second while a replica
+        // starts costs little.
+        start_interval: start_interval
+            .or_else(|| image(|h| h.start_interval))
+            .unwrap_or(Duration::from_secs(1))
+            .min(interval),
+    })
+}
+
+fn inherited_test(healthcheck: &ImageHealthcheck) -> Option<Vec<String>> {
+    match healthcheck.test.split_first() {
+        Some((form, rest)) if form == "CMD" && !rest.is_empty() => Some(rest.to_vec()),
+        Some((form, rest)) if form == "CMD-SHELL" => Some(shell(rest.first()?)),
+        Some(_) | None => None,
+    }
+}
+
+fn shell(line: &str) -> Vec<String> {
+    vec!["/bin/sh".to_owned(), "-c".to_owned(), line.to_owned()]
+}

@@ -1,0 +1,455 @@
+//! Start, tasks and end of the daemon.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex as StdMutex;
+use std::sync::PoisonError;
+use std::time::{Duration, SystemTime};
+
+use havre_api::{ApiError, EnvironmentId, ErrorCode};
+use havre_edge::Control;
+use havre_engine::{Engine, EngineConfig};
+use havre_image::Images;
+use havre_model::{EnvironmentName, ProjectName};
+use havre_net::{Net, NetConfig};
+use havre_release::{Policy, Release};
+use havre_store::Store;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::backend::Service;
+use crate::edge::{EdgeHub, Launch};
+use crate::environment::{Environment, EnvironmentHandle};
+use crate::files::FileVault;
+use crate::labels::environment_key;
+use crate::observe::Seen;
+use crate::platform::Platform;
+use crate::root::Root;
+use crate::tls::LocalCa;
+
+/// Threads that run tasks; what blocks has threads of its own.
+const WORKERS: usize = 2;
+const BLOCKING_THREADS: usize = 32;
+/// How long tasks may take to end after they were told to.
+const END_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the edge may take for its last requests.
+const EDGE_GRACE: Duration = Duration::from_secs(5);
+
+/// How the daemon is started.
+#[derive(Clone, Debug)]
+pub struct DaemonOptions {
+    /// Its folders.
+    pub root: Root,
+    /// Addresses for plain HTTP.
+    pub http: Vec<SocketAddr>,
+    /// Addresses for HTTPS.
+    pub https: Vec<SocketAddr>,
+}
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Containers, namespaces and low ports need root.
+    #[error("the daemon needs root")]
+    NotRoot,
+    /// A folder or file cannot be made.
+    #[error("cannot prepare {path}", path = path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// One daemon per root.
+    #[error("another daemon runs with {path}", path = path.display())]
+    Running {
+        /// The lock it holds.
+        path: PathBuf,
+    },
+    /// A subsystem cannot start.
+    #[error("cannot start {what}")]
+    Subsystem {
+        /// Which.
+        what: &'static str,
+        /// The reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The socket cannot be served.
+    #[error("cannot serve {path}", path = path.display())]
+    Serve {
+        /// The socket.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+/// Runs the daemon until it is told to end by a signal or a call.
+pub fn run(options: DaemonOptions) -> Result<(), DaemonError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(DaemonError::NotRoot);
+    }
+    let root = &options.root;
+    let folder = |path: PathBuf| move |source| DaemonError::Folder { path, source };
+    root.create().map_err(folder(root.state_dir().to_owned()))?;
+    start_log();
+    let _lock = lock(root)?;
+    raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("havre")
+        .enable_all()
+        .build()
+        .map_err(subsystem("the runtime"))?;
+    let ended = runtime.block_on(serve(options));
+    runtime.shutdown_timeout(END_DEADLINE);
+    ended
+}
+
+/// The running daemon.
+pub(crate) struct Daemon {
+    pub(crate) platform: Arc<Platform>,
+    pub(crate) options: DaemonOptions,
+    pub(crate) since: SystemTime,
+    /// One build at a time: builds must not starve what serves.
+    pub(crate) building: Mutex<()>,
+    environments: Mutex<BTreeMap<EnvironmentId, EnvironmentHandle>>,
+    unreadable: StdMutex<Vec<String>>,
+    tasks: TaskTracker,
+    end: CancellationToken,
+}
+
+impl Daemon {
+    /// An environment that exists.
+    pub(crate) async fn environment(
+        &self,
+        id: &EnvironmentId,
+    ) -> Result<EnvironmentHandle, ApiError> {
+        self.environments
+            .lock()
+            .await
+            .get(id)
+            .cloned()
+            .ok_or_else(|| {
+                ApiError::new(ErrorCode::NotFound, format!("no environment {id}"))
+                    .with_hint("`havre status` lists what is here; `havre up` makes one")
+            })
+    }
+
+    /// An environment, made when it does not exist.
+    pub(crate) async fn environment_or_new(
+        &self,
+        id: &EnvironmentId,
+    ) -> Result<EnvironmentHandle, ApiError> {
+        let mut environments = self.environments.lock().await;
+        if let Some(handle) = environments.get(id) {
+            return Ok(handle.clone());
+        }
+        let (task, handle) = Environment::load(id.clone(), Arc::clone(&self.platform), None)
+            .map_err(|error| ApiError::from_error(ErrorCode::Internal, &error))?;
+        self.tasks.spawn(task.run(self.end.clone()));
+        environments.insert(id.clone(), handle.clone());
+        Ok(handle)
+    }
+
+    /// All environments.
+    pub(crate) async fn environments(&self) -> Vec<EnvironmentHandle> {
+        self.environments.lock().await.values().cloned().collect()
+    }
+
+    /// Drops an environment that is gone, and what only it needed.
+    pub(crate) async fn forget(&self, id: &EnvironmentId) {
+        let mut environments = self.environments.lock().await;
+        environments.remove(id);
+        let used: BTreeSet<String> = environments
+            .values()
+            .flat_map(|environment| {
+                let snapshot = environment.snapshot();
+                snapshot
+                    .releases
+                    .values()
+                    .flat_map(file_digests)
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        if let Err(error) = self.platform.vault.prune(&used) {
+            tracing::warn!(%error, "secrets that are no longer used cannot be removed");
+        }
+    }
+
+    /// The port in the URLs shown to users.
+    pub(crate) fn https_port(&self) -> u16 {
+        self.options.https.first().map_or(443, SocketAddr::port)
+    }
+
+    /// What a person should look at.
+    pub(crate) async fn problems(&self) -> Vec<String> {
+        let mut problems = self
+            .unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        match self.platform.hub.status().await {
+            Some(status) => problems.extend(status.problems.iter().cloned()),
+            None => problems.push("the edge does not answer".to_owned()),
+        }
+        problems
+    }
+
+    /// Ends the daemon and the edge; containers and their name servers stay.
+    pub(crate) async fn shut_down(&self) {
+        let platform = &self.platform;
+        self.end.cancel();
+        platform.hub.shut_down(EDGE_GRACE).await;
+        let net = Arc::clone(&platform.net);
+        let removed = tokio::task::spawn_blocking(move || {
+            net.remove_environment(crate::steps::BUILD_ENVIRONMENT)
+        });
+        for error in removed.await.unwrap_or_default() {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "network of builds stays"
+            );
+        }
+    }
+}
+
+fn file_digests(release: &Release) -> Vec<String> {
+    release
+        .services
+        .values()
+        .flat_map(|service| service.files.values().cloned())
+        .collect()
+}
+
+async fn serve(options: DaemonOptions) -> Result<(), DaemonError> {
+    let root = options.root.clone();
+    let state = root.state_dir();
+    let store = Store::open(&state.join("state.db")).map_err(subsystem("the database"))?;
+    let store = Arc::new(store);
+    let exe = std::env::current_exe().map_err(subsystem("its own binary"))?;
+    let instance = root.instance();
+    let images = Images::open(&state.join("images"), Arc::clone(&store))
+        .map_err(subsystem("the image store"))?;
+    let engine = Engine::new(EngineConfig {
+        run_dir: root.run_dir().to_owned(),
+        exe: exe.clone(),
+        exe_args: Vec::new(),
+        instance: instance.clone(),
+    })
+    .map_err(subsystem("the engine"))?;
+    let net = Net::new(NetConfig::new(
+        root.run_dir().join("net"),
+        state.join("net"),
+        instance,
+    ))
+    .map_err(subsystem("the network"))?;
+    let rows = store.environments().map_err(subsystem("the database"))?;
+    let known: Vec<(EnvironmentId, String)> = rows
+        .into_iter()
+        .map(|row| {
+            let id = EnvironmentId {
+                project: ProjectName::new(row.project),
+                environment: EnvironmentName::new(row.environment),
+            };
+            (id, row.desired)
+        })
+        .collect();
+    let launch = Launch {
+        exe: exe.clone(),
+        run_dir: root.run_dir().to_owned(),
+        state_dir: state.to_owned(),
+        access_log: state.join("access.log"),
+        error_log: state.join("edge.log"),
+    };
+    let hub = EdgeHub::new(
+        Control::new(root.run_dir()),
+        launch,
+        (options.http.clone(), options.https.clone()),
+        known.iter().map(|(id, _)| id.clone()),
+    );
+    let platform = Arc::new(Platform {
+        vault: FileVault::new(state.join("secrets")),
+        ca: LocalCa::new(state.join("tls")),
+        policy: Policy::default(),
+        net: Arc::new(net),
+        root: root.clone(),
+        exe,
+        store,
+        images,
+        engine,
+        hub,
+    });
+    let daemon = Arc::new(Daemon {
+        platform: Arc::clone(&platform),
+        options,
+        since: SystemTime::now(),
+        building: Mutex::default(),
+        environments: Mutex::default(),
+        unreadable: StdMutex::default(),
+        tasks: TaskTracker::new(),
+        end: CancellationToken::new(),
+    });
+    sweep(&platform, &known).await;
+    for (id, desired) in known {
+        daemon.adopt(id, &desired).await;
+    }
+    let supervisor = Arc::clone(&platform);
+    let end = daemon.end.clone();
+    daemon
+        .tasks
+        .spawn(async move { supervisor.hub.supervise(end).await });
+    let signals = daemon.end.clone();
+    daemon
+        .tasks
+        .spawn(async move { end_on_signal(signals).await });
+
+    let socket = root.api_socket();
+    tracing::info!(socket = %socket.display(), pid = std::process::id(), "daemon runs");
+    let served = async {
+        let backend = Arc::new(Service::new(Arc::clone(&daemon)));
+        havre_api::serve(havre_api::bind(&socket)?, backend, daemon.end.clone()).await
+    }
+    .await;
+    daemon.end.cancel();
+    daemon.tasks.close();
+    if tokio::time::timeout(END_DEADLINE, daemon.tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("tasks had not ended in time");
+    }
+    tracing::info!("daemon ended");
+    served.map_err(|source| DaemonError::Serve {
+        path: socket,
+        source,
+    })
+}
+
+impl Daemon {
+    /// Takes an environment of the database in hand. One that cannot be read is left as it is and
+    /// reported: its containers go on.
+    async fn adopt(&self, id: EnvironmentId, desired: &str) {
+        match Environment::load(id.clone(), Arc::clone(&self.platform), Some(desired)) {
+            Ok((task, handle)) => {
+                self.tasks.spawn(task.run(self.end.clone()));
+                self.environments.lock().await.insert(id, handle);
+            }
+            Err(error) => {
+                tracing::error!(environment = %id, error = &error as &dyn std::error::Error, "environment cannot be adopted");
+                self.unreadable
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(crate::report::one_line(&error));
+            }
+        }
+    }
+}
+
+/// Removes what belongs to nobody: build steps of a daemon that died, networks of environments
+/// that are gone.
+async fn sweep(platform: &Arc<Platform>, known: &[(EnvironmentId, String)]) {
+    let ids: BTreeSet<&EnvironmentId> = known.iter().map(|(id, _)| id).collect();
+    let mut kept = Vec::new();
+    for container in platform.engine.list().await {
+        let id = container.id.clone();
+        match Seen::new(container) {
+            Some(seen) if ids.contains(&seen.place.environment) => kept.push(id.0),
+            Some(_) | None => {
+                for error in platform.engine.remove(&id).await {
+                    tracing::warn!(
+                        container = id.0,
+                        error = &error as &dyn std::error::Error,
+                        "orphan stays"
+                    );
+                }
+            }
+        }
+    }
+    let keys: Vec<String> = known.iter().map(|(id, _)| environment_key(id)).collect();
+    let net = Arc::clone(&platform.net);
+    let swept = tokio::task::spawn_blocking(move || {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let kept: Vec<&str> = kept.iter().map(String::as_str).collect();
+        net.sweep(&keys, &kept)
+    })
+    .await;
+    for error in swept.unwrap_or_default() {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "network orphan stays"
+        );
+    }
+}
+
+async fn end_on_signal(end: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        tracing::error!("signals cannot be received: end the daemon by `havre daemon stop`");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = end.cancelled() => {}
+    }
+    end.cancel();
+}
+
+fn subsystem<E>(what: &'static str) -> impl FnOnce(E) -> DaemonError
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    move |source| DaemonError::Subsystem {
+        what,
+        source: Box::new(source),
+    }
+}
+
+/// Held for as long as the daemon lives.
+fn lock(root: &Root) -> Result<fs::File, DaemonError> {
+    use rustix::fs::{FlockOperation, flock};
+    let path = root.run_dir().join("daemon.lock");
+    let file = fs::File::create(&path).map_err(|source| DaemonError::Folder {
+        path: path.clone(),
+        source,
+    })?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(DaemonError::Running { path }),
+        Err(error) => Err(DaemonError::Folder {
+            path,
+            source: error.into(),
+        }),
+    }
+}
+
+/// The daemon holds a few descriptors per container and per client.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+fn start_log() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("HAVRE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // A second daemon in one process (tests) uses the first one's log.
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .try_init()
+        .ok();
+}

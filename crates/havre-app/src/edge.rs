@@ -1,0 +1,364 @@
+//! The daemon's side of the edge: one desired state for all environments, and a process that is
+//! kept alive.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use havre_api::EnvironmentId;
+use havre_edge::{Certificate, Control, EdgeState, EdgeStatus, Pool, Replica, Route};
+use havre_model::ServiceName;
+use havre_release::{Release, ReplicaId, Routing};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::labels::environment_key;
+use crate::tls::CertificateFiles;
+
+/// How long the edge holds requests for a service between its old and its new replica.
+const HOLD: Duration = Duration::from_secs(30);
+/// How long a new edge may take until it answers.
+const START_DEADLINE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
+/// Pause between two attempts to start the edge.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What one environment asks of the edge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EnvironmentEdge {
+    pub(crate) certificates: Vec<Certificate>,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) pools: BTreeMap<String, Pool>,
+}
+
+/// The edge's part of an environment. `address` gives a replica's address. Pure.
+pub(crate) fn environment_edge(
+    id: &EnvironmentId,
+    release: &Release,
+    certificate: CertificateFiles,
+    routing: &Routing,
+    draining: &BTreeMap<ServiceName, Vec<ReplicaId>>,
+    address: impl Fn(&ReplicaId) -> Option<IpAddr>,
+) -> EnvironmentEdge {
+    let pool_name = |service: &ServiceName, port: u16| format!("{id}/{service}:{port}");
+    let hosts_of = |route: &havre_model::Route| match &route.host {
+        Some(host) => vec![host.to_ascii_lowercase()],
+        None => release
+            .hosts
+            .iter()
+            .map(|host| host.to_ascii_lowercase())
+            .collect(),
+    };
+    let mut edge = EnvironmentEdge::default();
+    let mut hosts = BTreeSet::new();
+    for route in &release.routes {
+        let route_hosts = hosts_of(route);
+        hosts.extend(route_hosts.iter().cloned());
+        let pool = pool_name(&route.service, route.port);
+        edge.routes.push(Route {
+            id: format!("{id}{}", route.path),
+            hosts: route_hosts,
+            path: route.path.clone(),
+            strip_prefix: route.strip_prefix,
+            pool: pool.clone(),
+        });
+        edge.pools.entry(pool).or_insert_with(|| {
+            let answer = routing
+                .services
+                .get(&route.service)
+                .cloned()
+                .unwrap_or_default();
+            let serving = answer.serving.iter().map(|id| (id, false));
+            let leaving = draining
+                .get(&route.service)
+                .into_iter()
+                .flatten()
+                .map(|id| (id, true));
+            let replicas = serving
+                .chain(leaving)
+                .filter_map(|(id, draining)| {
+                    let address = SocketAddr::new(address(id)?, route.port);
+                    Some(Replica {
+                        id: id.0.clone(),
+                        address,
+                        draining,
+                    })
+                })
+                .collect();
+            let hold_ms = u64::try_from(HOLD.as_millis()).unwrap_or(u64::MAX);
+            Pool {
+                replicas,
+                hold_ms,
+                unavailable_reason: answer.reason,
+            }
+        });
+    }
+    if !hosts.is_empty() {
+        edge.certificates.push(Certificate {
+            hosts: hosts.into_iter().collect(),
+            chain: certificate.chain,
+            key: certificate.key,
+        });
+    }
+    edge
+}
+
+/// The one state of the edge, and the edge's process.
+#[derive(Debug)]
+pub(crate) struct EdgeHub {
+    control: Control,
+    launch: Launch,
+    state: Mutex<HubState>,
+}
+
+/// How the edge is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    pub(crate) exe: PathBuf,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) access_log: PathBuf,
+    pub(crate) error_log: PathBuf,
+}
+
+#[derive(Debug)]
+struct HubState {
+    listen: (Vec<SocketAddr>, Vec<SocketAddr>),
+    /// Environments that have not yet said what they need since the daemon started. Until all
+    /// have, the edge goes on with what it has.
+    awaited: BTreeSet<String>,
+    environments: BTreeMap<String, EnvironmentEdge>,
+    generation: u64,
+    pushed: Option<EdgeState>,
+    status: Option<Arc<EdgeStatus>>,
+}
+
+/// Why the edge does not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EdgeError {
+    #[error("cannot start the edge")]
+    Start { source: io::Error },
+    #[error("the edge has not answered within {START_DEADLINE:?} of its start; see {log}", log = log.display())]
+    Silent { log: PathBuf },
+}
+
+impl EdgeHub {
+    pub(crate) fn new(
+        control: Control,
+        launch: Launch,
+        listen: (Vec<SocketAddr>, Vec<SocketAddr>),
+        awaited: impl IntoIterator<Item = EnvironmentId>,
+    ) -> Self {
+        let state = HubState {
+            listen,
+            awaited: awaited.into_iter().map(|id| environment_key(&id)).collect(),
+            environments: BTreeMap::new(),
+            generation: 0,
+            pushed: None,
+            status: None,
+        };
+        Self {
+            control,
+            launch,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Replaces what an environment asks for (`None`: nothing any more), and returns the edge's
+    /// report, which then reflects it; `None` while the edge cannot be reached.
+    pub(crate) async fn set(
+        &self,
+        id: &EnvironmentId,
+        part: Option<EnvironmentEdge>,
+    ) -> Option<Arc<EdgeStatus>> {
+        let key = environment_key(id);
+        let mut state = self.state.lock().await;
+        state.awaited.remove(&key);
+        match part {
+            Some(part) => state.environments.insert(key, part),
+            None => state.environments.remove(&key),
+        };
+        self.sync(&mut state).await;
+        state.status.clone()
+    }
+
+    /// The newest report.
+    pub(crate) async fn status(&self) -> Option<Arc<EdgeStatus>> {
+        self.state.lock().await.status.clone()
+    }
+
+    /// Pushes the state if the edge does not have it, and asks for a report.
+    async fn sync(&self, state: &mut HubState) {
+        let status = match self.control.status().await {
+            Ok(status) => status,
+            Err(error) => {
+                tracing::debug!(%error, "edge does not answer");
+                state.status = None;
+                return;
+            }
+        };
+        state.generation = state.generation.max(status.generation);
+        let wanted = state.wanted();
+        let has = state.pushed.as_ref().is_some_and(|pushed| {
+            pushed.generation == status.generation && same_but_generation(pushed, &wanted)
+        });
+        if has || !state.awaited.is_empty() {
+            // While an environment is awaited the edge serves what it has, which may differ from
+            // what its environments think: no report, so that nobody acts on one.
+            state.status = has.then(|| Arc::new(status));
+            return;
+        }
+        let next = EdgeState {
+            generation: state.generation + 1,
+            ..wanted
+        };
+        match self.control.put_state(&next).await {
+            Ok(status) => {
+                state.generation = next.generation;
+                state.pushed = Some(next);
+                state.status = Some(Arc::new(status));
+            }
+            Err(error) => {
+                tracing::warn!(%error, generation = next.generation, "edge refused its state");
+                state.status = None;
+            }
+        }
+    }
+
+    /// Keeps one edge running until cancelled. The edge outlives the daemon: one that runs is
+    /// adopted.
+    pub(crate) async fn supervise(&self, cancel: CancellationToken) {
+        while !cancel.is_cancelled() {
+            match self.ensure_running().await {
+                Ok(pid) => {
+                    self.sync(&mut *self.state.lock().await).await;
+                    tokio::select! {
+                        () = cancel.cancelled() => return,
+                        () = exit_of(pid) => tracing::warn!(pid, "edge ended, starting another"),
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "no edge");
+                    tokio::select! {
+                        () = cancel.cancelled() => return,
+                        () = tokio::time::sleep(RETRY) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the edge in peace.
+    pub(crate) async fn shut_down(&self, grace: Duration) {
+        if let Err(error) = self.control.shutdown(grace).await {
+            tracing::warn!(%error, "edge could not be asked to end");
+        }
+    }
+
+    async fn ensure_running(&self) -> Result<u32, EdgeError> {
+        if let Ok(status) = self.control.status().await {
+            return Ok(status.pid);
+        }
+        self.launch
+            .spawn()
+            .map_err(|source| EdgeError::Start { source })?;
+        let deadline = tokio::time::Instant::now() + START_DEADLINE;
+        while tokio::time::Instant::now() < deadline {
+            if let Ok(status) = self.control.status().await {
+                tracing::info!(pid = status.pid, "edge runs");
+                return Ok(status.pid);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Err(EdgeError::Silent {
+            log: self.launch.error_log.clone(),
+        })
+    }
+}
+
+impl HubState {
+    fn wanted(&self) -> EdgeState {
+        let mut state = EdgeState {
+            http: self.listen.0.clone(),
+            https: self.listen.1.clone(),
+            ..EdgeState::default()
+        };
+        for part in self.environments.values() {
+            state.certificates.extend(part.certificates.iter().cloned());
+            state.routes.extend(part.routes.iter().cloned());
+            state
+                .pools
+                .extend(part.pools.iter().map(|(k, v)| (k.clone(), v.clone())));
+        }
+        state
+    }
+}
+
+fn same_but_generation(a: &EdgeState, b: &EdgeState) -> bool {
+    EdgeState {
+        generation: 0,
+        ..a.clone()
+    } == EdgeState {
+        generation: 0,
+        ..b.clone()
+    }
+}
+
+impl Launch {
+    /// Starts an edge that is in no way tied to this process.
+    fn spawn(&self) -> io::Result<()> {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.error_log)?;
+        let mut command = Command::new(&self.exe);
+        command
+            .arg("edge")
+            .arg("--run")
+            .arg(&self.run_dir)
+            .arg("--state")
+            .arg(&self.state_dir)
+            .arg("--log")
+            .arg(&self.access_log)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .current_dir("/");
+        // SAFETY: setsid is async-signal-safe and touches no memory of this process.
+        unsafe {
+            command.pre_exec(|| rustix::process::setsid().map(drop).map_err(io::Error::from));
+        }
+        let mut child = command.spawn()?;
+        // Reaped on a thread of its own for as long as this daemon is its parent.
+        std::thread::Builder::new()
+            .name("edge-wait".into())
+            .spawn(move || child.wait())?;
+        Ok(())
+    }
+}
+
+/// Ends when process `pid` has; at once where it cannot be watched (then it is gone).
+async fn exit_of(pid: u32) {
+    let Some(pidfd) = open_pidfd(pid) else { return };
+    // SAFETY: an owned descriptor stays open as long as its owner, which the AsyncFd becomes.
+    if let Ok(watched) = unsafe { AsyncFd::register(pidfd) } {
+        // An error of the reactor counts as the end: the caller looks again.
+        watched.readable().await.map(drop).ok();
+    }
+}
+
+fn open_pidfd(pid: u32) -> Option<OwnedFd> {
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    pidfd_open(
+        Pid::from_raw(i32::try_from(pid).ok()?)?,
+        PidfdFlags::NONBLOCK,
+    )
+    .ok()
+}

@@ -1,0 +1,660 @@
+//! One environment: a task that observes, decides, persists and acts, over and over.
+//!
+//! ```text
+//! engine, edge ─► observe ─► decide (pure) ─► persist ─► route ─► act ─► publish ─┐
+//!      ▲                                                                          │
+//!      └──────────────────── an event, a command or a tick ◄──────────────────────┘
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use havre_api::{EnvironmentId, FailureReport};
+use havre_edge::EdgeStatus;
+use havre_model::ServiceName;
+use havre_release::{
+    Action, Decision, Desired, EdgeView, Failure, FailureKind, Intent, Observed, Phase, Release,
+    Replica, ReplicaId, ReplicaState, Rollout, Routing, decide, routing,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::edge::environment_edge;
+use crate::execute::{self, ActionError};
+use crate::labels::{Place, environment_key};
+use crate::names;
+use crate::observe::{Judge, Seen, probe_ports, tick};
+use crate::platform::Platform;
+use crate::report;
+
+/// Commands that may wait for the task.
+const COMMANDS: usize = 16;
+
+/// Something a user wants of an environment.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Move to this release, which is stored already.
+    RollOut { number: u64, release: Box<Release> },
+    /// Give the rollout under way up.
+    Abort,
+    /// Wish for other numbers of replicas.
+    Scale(BTreeMap<ServiceName, u32>),
+    /// Stop everything and forget the environment.
+    TakeDown { volumes: bool },
+}
+
+/// What the task knows, for everyone else.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) desired: Desired,
+    /// The releases that `desired` names.
+    pub(crate) releases: Arc<BTreeMap<u64, Release>>,
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) observed: Observed,
+    pub(crate) waiting: BTreeMap<ServiceName, ServiceName>,
+    pub(crate) routing: Routing,
+    /// What stands in the way, for a person.
+    pub(crate) problems: Vec<String>,
+    /// All that is wanted runs, nothing else is there.
+    pub(crate) settled: bool,
+    /// What ended the newest rollout.
+    pub(crate) failure: Option<Arc<FailureReport>>,
+    /// The environment is gone; `Some` holds what could not be removed.
+    pub(crate) gone: Option<Arc<Vec<String>>>,
+}
+
+/// Talks to an environment's task.
+#[derive(Clone, Debug)]
+pub(crate) struct EnvironmentHandle {
+    pub(crate) id: EnvironmentId,
+    commands: mpsc::Sender<(Command, oneshot::Sender<()>)>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// Held by the operation that changes the environment.
+    pub(crate) operation: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl EnvironmentHandle {
+    /// Hands a command over; it is persisted when this returns. `false`: the task has ended.
+    pub(crate) async fn command(&self, command: Command) -> bool {
+        let (done, wait) = oneshot::channel();
+        self.commands.send((command, done)).await.is_ok() && wait.await.is_ok()
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Snapshots to come.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+}
+
+/// Why an environment's state cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EnvironmentError {
+    #[error("cannot access the state of {id}")]
+    Store {
+        id: EnvironmentId,
+        source: havre_store::StoreError,
+    },
+    #[error("the stored state of {id} is not readable by this version")]
+    Format {
+        id: EnvironmentId,
+        source: serde_json::Error,
+    },
+}
+
+/// The task of one environment.
+pub(crate) struct Environment {
+    id: EnvironmentId,
+    key: String,
+    platform: Arc<Platform>,
+    desired: Desired,
+    releases: Arc<BTreeMap<u64, Release>>,
+    judge: Judge,
+    /// Replicas that were named at the last pass, and when others ceased to be.
+    named: BTreeSet<ReplicaId>,
+    unrouted_since: BTreeMap<ReplicaId, SystemTime>,
+    /// Starts that failed before there was a container.
+    failed_starts: BTreeMap<ReplicaId, (Place, String, SystemTime)>,
+    acting: JoinSet<(Action, Result<(), ActionError>)>,
+    acting_on: BTreeMap<Id, Action>,
+    busy_since: Option<Instant>,
+    failure: Option<Arc<FailureReport>>,
+    last_problem: Option<String>,
+    commands: mpsc::Receiver<(Command, oneshot::Sender<()>)>,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+}
+
+impl Environment {
+    /// The task for `id` with its desired state as stored (or none yet).
+    pub(crate) fn load(
+        id: EnvironmentId,
+        platform: Arc<Platform>,
+        desired: Option<&str>,
+    ) -> Result<(Self, EnvironmentHandle), EnvironmentError> {
+        let desired: Desired = match desired {
+            Some(json) => {
+                serde_json::from_str(json).map_err(|source| EnvironmentError::Format {
+                    id: id.clone(),
+                    source,
+                })?
+            }
+            None => Desired::default(),
+        };
+        let releases = Arc::new(load_releases(&platform, &id, &desired)?);
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let first = Snapshot {
+            desired: desired.clone(),
+            releases: Arc::clone(&releases),
+            ..Snapshot::default()
+        };
+        let (sender, snapshot) = watch::channel(Arc::new(first));
+        let handle = EnvironmentHandle {
+            id: id.clone(),
+            commands,
+            snapshot,
+            operation: Arc::default(),
+        };
+        let task = Self {
+            key: environment_key(&id),
+            id,
+            platform,
+            desired,
+            releases,
+            judge: Judge::default(),
+            named: BTreeSet::new(),
+            unrouted_since: BTreeMap::new(),
+            failed_starts: BTreeMap::new(),
+            acting: JoinSet::new(),
+            acting_on: BTreeMap::new(),
+            busy_since: None,
+            failure: None,
+            last_problem: None,
+            commands: receiver,
+            snapshot: sender,
+        };
+        Ok((task, handle))
+    }
+
+    /// Runs until the environment is gone or the daemon ends. Actions under way when the daemon
+    /// ends are abandoned: the next daemon sees what came of them.
+    pub(crate) async fn run(mut self, cancel: CancellationToken) {
+        let mut events = self.platform.engine.watch();
+        loop {
+            let settled = match self.pass().await {
+                Ok(Some(errors)) => {
+                    self.publish_gone(errors);
+                    return;
+                }
+                Ok(None) => self.snapshot.borrow().settled,
+                Err(error) => {
+                    self.note_problem(&error);
+                    false
+                }
+            };
+            let pause = tick(settled && self.acting.is_empty(), self.busy_since);
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                command = self.commands.recv() => match command {
+                    Some((command, done)) => {
+                        match self.obey(command) {
+                            // The one who asked may have gone away meanwhile.
+                            Ok(()) => drop(done.send(())),
+                            Err(error) => self.note_problem(&error),
+                        }
+                    }
+                    None => return,
+                },
+                Some(result) = self.acting.join_next_with_id() => self.note_result(result),
+                // Which event, or that some were missed, does not matter: all is looked at again.
+                _ = events.recv() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One round. `Some` when the environment is gone, with what could not be removed.
+    async fn pass(&mut self) -> Result<Option<Vec<String>>, EnvironmentError> {
+        let now = SystemTime::now();
+        let seen = self.see().await;
+        let edge = self.platform.hub.status().await;
+        let mut observed = self.observe(&seen, edge.as_deref(), now).await;
+        let decision = self.decide(&observed, now);
+        if decision.desired != self.desired {
+            self.capture_failure(&decision.desired, &seen).await;
+            self.desired = decision.desired.clone();
+            self.persist()?;
+        }
+        let routing = routing(&self.desired, &self.releases, &observed, &decision.leaving);
+        self.note_unrouted(&routing, &observed, now);
+        let edge = self.route(&routing, &seen, now).await;
+        // What the edge holds now decides whether an old replica may end: look at it once more
+        // before acting.
+        observed.edge = edge
+            .as_deref()
+            .map(|status| edge_view(status, &observed, &routing));
+        observed.unrouted_since = self.unrouted_since.clone();
+        let decision = self.decide(&observed, now);
+        if self.is_gone(&decision, &observed) {
+            return Ok(Some(self.dismantle().await));
+        }
+        if decision.desired == self.desired {
+            self.act(&decision.actions, &seen);
+        }
+        self.publish(&decision, seen, observed, routing);
+        Ok(None)
+    }
+
+    fn decide(&self, observed: &Observed, now: SystemTime) -> Decision {
+        let policy = &self.platform.policy;
+        decide(
+            &self.key,
+            &self.desired,
+            &self.releases,
+            observed,
+            policy,
+            now,
+        )
+    }
+
+    async fn see(&self) -> Vec<Seen> {
+        let containers = self.platform.engine.list().await;
+        containers
+            .into_iter()
+            .filter_map(Seen::new)
+            .filter(|s| s.place.environment == self.id)
+            .collect()
+    }
+
+    async fn observe(
+        &mut self,
+        seen: &[Seen],
+        edge: Option<&EdgeStatus>,
+        now: SystemTime,
+    ) -> Observed {
+        self.judge.forget_all_but(seen);
+        let mut observed = Observed {
+            unrouted_since: self.unrouted_since.clone(),
+            ..Observed::default()
+        };
+        for one in seen {
+            let ports = probe_ports(&one.place, &self.releases);
+            observed
+                .replicas
+                .push(self.judge.judge(one, &ports, now).await);
+        }
+        for (id, (place, reason, since)) in &self.failed_starts {
+            if !observed.replicas.iter().any(|replica| &replica.id == id) {
+                let state = ReplicaState::CannotStart {
+                    reason: reason.clone(),
+                    since: Some(*since),
+                };
+                let (service, role) = (place.service.clone(), place.role.clone());
+                observed.replicas.push(Replica {
+                    id: id.clone(),
+                    service,
+                    role,
+                    state,
+                });
+            }
+        }
+        observed.edge = edge.map(|status| edge_view(status, &observed, &Routing::default()));
+        observed
+    }
+
+    /// Remembers since when replicas are named no more. One that still has requests in flight
+    /// though nobody here has named it was let go by the daemon before this one.
+    fn note_unrouted(&mut self, routing: &Routing, observed: &Observed, now: SystemTime) {
+        let named: BTreeSet<ReplicaId> = routing
+            .services
+            .values()
+            .flat_map(|service| service.named.iter().cloned())
+            .collect();
+        for id in self.named.difference(&named) {
+            self.unrouted_since.entry(id.clone()).or_insert(now);
+        }
+        for (id, count) in observed.edge.iter().flat_map(|edge| &edge.in_flight) {
+            if *count > 0 {
+                self.unrouted_since.entry(id.clone()).or_insert(now);
+            }
+        }
+        let known: BTreeSet<&ReplicaId> = observed.replicas.iter().map(|r| &r.id).collect();
+        self.unrouted_since
+            .retain(|id, _| !named.contains(id) && known.contains(id));
+        self.named = named;
+    }
+
+    /// Tells the edge and the name server who answers; returns the edge's report after that.
+    async fn route(
+        &mut self,
+        routing: &Routing,
+        seen: &[Seen],
+        now: SystemTime,
+    ) -> Option<Arc<EdgeStatus>> {
+        let addresses: BTreeMap<ReplicaId, IpAddr> = seen
+            .iter()
+            .filter_map(|one| Some((one.id(), IpAddr::V4(one.place.address()?))))
+            .collect();
+        let records = names::records(&self.releases, routing, seen);
+        let (net, key) = (Arc::clone(&self.platform.net), self.key.clone());
+        let named = tokio::task::spawn_blocking(move || net.set_names(&key, &records)).await;
+        if let Ok(Err(error)) = named {
+            self.note_problem(&error);
+        }
+        let Some(release) = serving_release(&self.desired).and_then(|n| self.releases.get(&n))
+        else {
+            return self.platform.hub.set(&self.id, None).await;
+        };
+        let certificate = match execute::certificate(&self.platform, release, now) {
+            Ok(certificate) => certificate,
+            Err(error) => {
+                self.note_problem(&error);
+                return self.platform.hub.status().await;
+            }
+        };
+        let mut draining: BTreeMap<ServiceName, Vec<ReplicaId>> = BTreeMap::new();
+        for one in seen
+            .iter()
+            .filter(|one| self.unrouted_since.contains_key(&one.id()))
+        {
+            draining
+                .entry(one.place.service.clone())
+                .or_default()
+                .push(one.id());
+        }
+        let part = environment_edge(&self.id, release, certificate, routing, &draining, |id| {
+            addresses.get(id).copied()
+        });
+        self.platform.hub.set(&self.id, Some(part)).await
+    }
+
+    /// Starts what was decided and is not yet under way.
+    fn act(&mut self, actions: &[Action], seen: &[Seen]) {
+        for action in actions {
+            if self
+                .acting_on
+                .values()
+                .any(|running| running.id() == action.id())
+            {
+                continue;
+            }
+            match action {
+                Action::Remove { id } => {
+                    let failed = self.failed_starts.remove(id).is_some();
+                    if failed && !seen.iter().any(|one| &one.id() == id) {
+                        continue;
+                    }
+                }
+                Action::Stop { id } => self.judge.note_stop(id),
+                Action::Start { .. } | Action::RunJob { .. } => {}
+            }
+            let job = execute::Job {
+                platform: Arc::clone(&self.platform),
+                id: self.id.clone(),
+                releases: Arc::clone(&self.releases),
+                action: action.clone(),
+            };
+            let handle = self.acting.spawn(async move {
+                let result = execute::carry_out(&job).await;
+                (job.action, result)
+            });
+            self.acting_on.insert(handle.id(), action.clone());
+        }
+        self.busy_since = match (self.acting.is_empty(), self.busy_since) {
+            (true, _) => None,
+            (false, since) => since.or(Some(Instant::now())),
+        };
+    }
+
+    fn note_result(&mut self, result: Result<(Id, (Action, Result<(), ActionError>)), JoinError>) {
+        let (task, error) = match result {
+            Ok((task, (_, Ok(())))) => (task, None),
+            Ok((task, (_, Err(error)))) => (task, Some(report::one_line(&error))),
+            Err(error) => (error.id(), Some(error.to_string())),
+        };
+        let Some(action) = self.acting_on.remove(&task) else {
+            return;
+        };
+        let Some(reason) = error else {
+            self.last_problem = None;
+            return;
+        };
+        tracing::warn!(environment = %self.id, ?action, reason, "action failed");
+        match execute::place(&self.id, &action) {
+            Some(place) => {
+                let entry = (place, reason, SystemTime::now());
+                self.failed_starts.insert(action.id().clone(), entry);
+            }
+            None => self.last_problem = Some(reason),
+        }
+    }
+
+    /// Changes what is desired, and persists it.
+    fn obey(&mut self, command: Command) -> Result<(), EnvironmentError> {
+        match command {
+            Command::RollOut { number, release } => self.begin_rollout(number, *release),
+            Command::Abort => self.abort(),
+            Command::Scale(wanted) => self.desired.scale.extend(wanted),
+            Command::TakeDown { volumes } => {
+                self.desired.intent = Intent::Down { volumes };
+                self.desired.rollout = None;
+            }
+        }
+        self.persist()
+    }
+
+    fn begin_rollout(&mut self, number: u64, release: Release) {
+        let from = match &self.desired.rollout {
+            Some(Rollout {
+                to,
+                phase: Phase::Shifted { .. },
+                ..
+            }) => Some(*to),
+            Some(rollout) => rollout.from,
+            None => self.desired.current,
+        };
+        self.desired.intent = Intent::Run;
+        self.desired.scale.clear();
+        self.desired.rollout = Some(Rollout {
+            from,
+            to: number,
+            started_at: SystemTime::now(),
+            phase: Phase::Preparing,
+            jobs_done: BTreeSet::new(),
+        });
+        self.failure = None;
+        self.failed_starts.clear();
+        let mut releases = BTreeMap::clone(&self.releases);
+        releases.insert(number, release);
+        releases
+            .retain(|n, _| Some(*n) == from || *n == number || Some(*n) == self.desired.current);
+        self.releases = Arc::new(releases);
+    }
+
+    fn abort(&mut self) {
+        let Some(rollout) = &mut self.desired.rollout else {
+            return;
+        };
+        if rollout.phase != Phase::Preparing {
+            return;
+        }
+        let Some(service) = self
+            .releases
+            .get(&rollout.to)
+            .and_then(|release| release.services.keys().next())
+        else {
+            return;
+        };
+        let failure = Failure {
+            service: service.clone(),
+            replica: None,
+            kind: FailureKind::Aborted,
+        };
+        rollout.phase = Phase::GoingBack { failure };
+    }
+
+    fn persist(&self) -> Result<(), EnvironmentError> {
+        let json =
+            serde_json::to_string(&self.desired).map_err(|source| EnvironmentError::Format {
+                id: self.id.clone(),
+                source,
+            })?;
+        let (project, environment) = (self.id.project.as_str(), self.id.environment.as_str());
+        self.platform
+            .store
+            .environment_put(project, environment, &json)
+            .map_err(|source| EnvironmentError::Store {
+                id: self.id.clone(),
+                source,
+            })
+    }
+
+    /// On the way into `GoingBack`: writes down what a person needs to know, before the evidence
+    /// is removed.
+    async fn capture_failure(&mut self, next: &Desired, seen: &[Seen]) {
+        let Some(Rollout {
+            phase: Phase::GoingBack { failure },
+            to,
+            ..
+        }) = &next.rollout
+        else {
+            return;
+        };
+        let was = self.desired.rollout.as_ref().map(|rollout| &rollout.phase);
+        if matches!(was, Some(Phase::GoingBack { .. })) {
+            return;
+        }
+        let release = self.releases.get(to);
+        let logs = self.platform.log_dir(&self.key);
+        self.failure = Some(Arc::new(
+            report::failure(failure, release, seen, &logs).await,
+        ));
+    }
+
+    fn is_gone(&self, decision: &Decision, observed: &Observed) -> bool {
+        matches!(self.desired.intent, Intent::Down { .. })
+            && decision.actions.is_empty()
+            && observed.replicas.is_empty()
+            && self.acting.is_empty()
+    }
+
+    /// Removes what is left of the environment beside its replicas.
+    async fn dismantle(&mut self) -> Vec<String> {
+        self.platform.hub.set(&self.id, None).await;
+        let volumes = matches!(self.desired.intent, Intent::Down { volumes: true });
+        execute::dismantle(&self.platform, &self.id, &self.releases, volumes).await
+    }
+
+    fn note_problem(&mut self, error: &dyn std::error::Error) {
+        let text = report::one_line(error);
+        if self.last_problem.as_ref() != Some(&text) {
+            tracing::warn!(environment = %self.id, problem = text, "environment has a problem");
+            self.last_problem = Some(text);
+        }
+    }
+
+    fn publish(&self, decision: &Decision, seen: Vec<Seen>, observed: Observed, routing: Routing) {
+        let problems = self
+            .last_problem
+            .iter()
+            .cloned()
+            .chain(
+                self.failed_starts
+                    .iter()
+                    .map(|(id, (_, reason, _))| format!("{id}: {reason}")),
+            )
+            .collect();
+        self.snapshot.send_replace(Arc::new(Snapshot {
+            desired: self.desired.clone(),
+            releases: Arc::clone(&self.releases),
+            seen,
+            observed,
+            waiting: decision.waiting.clone(),
+            routing,
+            problems,
+            settled: decision.settled && self.acting.is_empty(),
+            failure: self.failure.clone(),
+            gone: None,
+        }));
+    }
+
+    fn publish_gone(&self, errors: Vec<String>) {
+        self.snapshot.send_replace(Arc::new(Snapshot {
+            desired: self.desired.clone(),
+            releases: Arc::clone(&self.releases),
+            gone: Some(Arc::new(errors)),
+            ..Snapshot::default()
+        }));
+    }
+}
+
+/// The release whose routes are in force.
+pub(crate) fn serving_release(desired: &Desired) -> Option<u64> {
+    match (&desired.intent, &desired.rollout) {
+        (Intent::Down { .. }, _) => None,
+        (Intent::Run, None) => desired.current,
+        (Intent::Run, Some(rollout)) => match rollout.phase {
+            // A first release is routed as soon as it has something to show: there is nothing to
+            // keep apart from it.
+            Phase::Preparing | Phase::GoingBack { .. } => rollout.from.or(Some(rollout.to)),
+            Phase::Shifted { .. } => Some(rollout.to),
+        },
+    }
+}
+
+/// The edge's report in the planner's words. A replica serves if the state last pushed says so
+/// and names it.
+fn edge_view(status: &EdgeStatus, observed: &Observed, routing: &Routing) -> EdgeView {
+    let known = observed.replicas.iter().map(|replica| &replica.id);
+    EdgeView {
+        serving: routing
+            .services
+            .values()
+            .flat_map(|s| s.serving.iter().cloned())
+            .collect(),
+        in_flight: known
+            .filter_map(|id| {
+                let counters = status.replicas.get(&id.0)?;
+                Some((id.clone(), counters.in_flight + counters.streams))
+            })
+            .collect(),
+    }
+}
+
+fn load_releases(
+    platform: &Platform,
+    id: &EnvironmentId,
+    desired: &Desired,
+) -> Result<BTreeMap<u64, Release>, EnvironmentError> {
+    let rollout = desired.rollout.as_ref();
+    let numbers = [
+        desired.current,
+        rollout.and_then(|r| r.from),
+        rollout.map(|r| r.to),
+    ];
+    let mut releases = BTreeMap::new();
+    for number in numbers.into_iter().flatten() {
+        let row = platform
+            .store
+            .release(id.project.as_str(), id.environment.as_str(), number)
+            .map_err(|source| EnvironmentError::Store {
+                id: id.clone(),
+                source,
+            })?;
+        if let Some(row) = row {
+            let release =
+                serde_json::from_str(&row.content).map_err(|source| EnvironmentError::Format {
+                    id: id.clone(),
+                    source,
+                })?;
+            releases.insert(number, release);
+        }
+    }
+    Ok(releases)
+}

@@ -1,0 +1,588 @@
+//! Carries decisions out: thin, and safe to run twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use havre_api::EnvironmentId;
+use havre_engine::{ContainerId, FileSpec};
+use havre_image::Digest;
+use havre_image::overlay::{Overlay, Writable};
+use havre_model::{Project, ServiceName, Tls};
+use havre_net::NetworkSpec;
+use havre_release::{Action, JobId, Release, ReplicaId, Role, ServiceRelease};
+
+use crate::container::{Prepared, Purpose, SpecError, container_spec};
+use crate::labels::{Place, environment_key};
+use crate::platform::Platform;
+use crate::tls::{CertificateFiles, TlsError};
+use crate::volumes::{VolumeError, Volumes, volume_name};
+
+/// Folders of output kept per environment after their containers are gone.
+const KEPT_LOGS: usize = 50;
+
+/// One action and all it needs.
+pub(crate) struct Job {
+    pub(crate) platform: Arc<Platform>,
+    pub(crate) id: EnvironmentId,
+    pub(crate) releases: Arc<BTreeMap<u64, Release>>,
+    pub(crate) action: Action,
+}
+
+/// Why an action failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ActionError {
+    #[error("release {number} or its service `{service}` is not known")]
+    NoService { number: u64, service: ServiceName },
+    #[error("image {digest} of service `{service}` cannot be used")]
+    Image {
+        service: ServiceName,
+        digest: String,
+        source: havre_image::ImageError,
+    },
+    #[error("image {digest} is not a digest")]
+    Digest { digest: String },
+    #[error("layers of the image of service `{service}` cannot be unpacked")]
+    Layers {
+        service: ServiceName,
+        source: havre_image::LayerError,
+    },
+    #[error("container {id} cannot join its networks")]
+    Network {
+        id: ReplicaId,
+        source: havre_net::NetError,
+    },
+    #[error("mounts of service `{service}` cannot be prepared")]
+    Volumes {
+        service: ServiceName,
+        source: VolumeError,
+    },
+    #[error("cannot {attempt} {path}", path = path.display())]
+    Files {
+        attempt: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("service `{service}` cannot run")]
+    Spec {
+        service: ServiceName,
+        source: SpecError,
+    },
+    #[error("container {id} cannot be created")]
+    Create {
+        id: ReplicaId,
+        source: havre_engine::CreateError,
+    },
+    #[error("container {id} cannot be stopped")]
+    Stop {
+        id: ReplicaId,
+        source: havre_engine::ControlError,
+    },
+    #[error("container {id} cannot be removed completely: {}", errors.join("; "))]
+    Remove { id: ReplicaId, errors: Vec<String> },
+    #[error("a worker thread ended early")]
+    Thread { source: tokio::task::JoinError },
+}
+
+/// Carries one action out.
+pub(crate) async fn carry_out(job: &Job) -> Result<(), ActionError> {
+    match &job.action {
+        Action::Start {
+            id,
+            service,
+            release,
+            ..
+        } => start(job, id, service, *release, Purpose::Replica).await,
+        Action::RunJob {
+            id,
+            job: JobId { service, hook },
+            release,
+        } => {
+            let (_, config) = find(job, service, *release)?;
+            let purpose = match hook {
+                None => Purpose::Job,
+                Some(index) => config
+                    .service
+                    .pre_start
+                    .get(*index as usize)
+                    .map(Purpose::Hook)
+                    .ok_or(ActionError::NoService {
+                        number: *release,
+                        service: service.clone(),
+                    })?,
+            };
+            start(job, id, service, *release, purpose).await
+        }
+        Action::Stop { id } => {
+            let container = ContainerId(id.0.clone());
+            let stopped = job.platform.engine.stop(&container, None).await;
+            stopped.map_err(|source| ActionError::Stop {
+                id: id.clone(),
+                source,
+            })
+        }
+        Action::Remove { id } => remove(job, id).await,
+    }
+}
+
+/// The place a start is for; `None` for other actions.
+pub(crate) fn place(environment: &EnvironmentId, action: &Action) -> Option<Place> {
+    let (service, release, role) = match action {
+        Action::Start {
+            service,
+            release,
+            digest,
+            slot,
+            ..
+        } => {
+            let role = Role::Replica {
+                digest: digest.clone(),
+                slot: *slot,
+            };
+            (service.clone(), *release, role)
+        }
+        Action::RunJob { job, release, .. } => {
+            let role = Role::Job {
+                job: job.clone(),
+                release: *release,
+            };
+            (job.service.clone(), *release, role)
+        }
+        Action::Stop { .. } | Action::Remove { .. } => return None,
+    };
+    let environment = environment.clone();
+    Some(Place {
+        environment,
+        service,
+        release,
+        role,
+        addresses: BTreeMap::new(),
+    })
+}
+
+fn find<'a>(
+    job: &'a Job,
+    service: &ServiceName,
+    number: u64,
+) -> Result<(&'a Release, &'a ServiceRelease), ActionError> {
+    job.releases
+        .get(&number)
+        .and_then(|release| Some((release, release.services.get(service)?)))
+        .ok_or_else(|| ActionError::NoService {
+            number,
+            service: service.clone(),
+        })
+}
+
+async fn start(
+    job: &Job,
+    id: &ReplicaId,
+    service: &ServiceName,
+    number: u64,
+    purpose: Purpose<'_>,
+) -> Result<(), ActionError> {
+    let (release, config) = find(job, service, number)?;
+    let platform = &job.platform;
+    let key = environment_key(&job.id);
+    let Some(mut place) = place(&job.id, &job.action) else {
+        return Ok(());
+    };
+    let digest: Digest = config.image.parse().map_err(|_| ActionError::Digest {
+        digest: config.image.clone(),
+    })?;
+    let image = platform
+        .images
+        .image(digest)
+        .map_err(|source| ActionError::Image {
+            service: service.clone(),
+            digest: config.image.clone(),
+            source,
+        })?;
+    let lower = {
+        let (images, image) = (platform.images.clone(), image.clone());
+        blocking(move || images.ensure_unpacked(&image))
+            .await?
+            .map_err(|source| ActionError::Layers {
+                service: service.clone(),
+                source,
+            })?
+    };
+    let networks: Vec<String> = config
+        .service
+        .networks
+        .keys()
+        .map(|name| name.as_str().to_owned())
+        .collect();
+    let netns = if networks.is_empty() {
+        None
+    } else {
+        let (net, key, id) = (Arc::clone(&platform.net), key.clone(), id.clone());
+        let (specs, exe) = (network_specs(release), platform.exe.clone());
+        let attached = blocking(move || {
+            net.ensure_environment(&key, &specs)?;
+            net.ensure_dns(&key, &exe)?;
+            let names: Vec<&str> = networks.iter().map(String::as_str).collect();
+            net.attach(&key, &id.0, &names)
+        })
+        .await?
+        .map_err(|source| ActionError::Network {
+            id: place_id(&job.action),
+            source,
+        })?;
+        place.addresses = attached.addresses;
+        Some(attached.netns)
+    };
+    let scratch = platform.container_dir(id);
+    let upper = fresh(&scratch)?;
+    let own_volumes = scratch.join("volumes");
+    let mounts = {
+        let (dir, environment, volumes, image, service_config) = (
+            platform.volumes_dir(),
+            job.id.clone(),
+            release.volumes.clone(),
+            lower.clone(),
+            config.service.clone(),
+        );
+        blocking(move || {
+            let volumes = Volumes {
+                dir: &dir,
+                own: &own_volumes,
+                environment: &environment,
+                volumes: &volumes,
+                image: &image,
+            };
+            volumes.prepare(&service_config)
+        })
+        .await?
+        .map_err(|source| ActionError::Volumes {
+            service: service.clone(),
+            source,
+        })?
+    };
+    let prepared = Prepared {
+        id: ContainerId(id.0.clone()),
+        labels: place.labels(),
+        rootfs: Overlay {
+            lower,
+            upper: Some(upper),
+        },
+        mounts,
+        files: files(platform, &key, &scratch, &place, config)?,
+        netns,
+        cgroup_parent: key.clone(),
+        log_dir: platform.log_dir(&key).join(&id.0),
+    };
+    let spec = container_spec(&config.service, &image.config.run, purpose, prepared).map_err(
+        |source| ActionError::Spec {
+            service: service.clone(),
+            source,
+        },
+    )?;
+    let created = platform.engine.create(&spec).await;
+    created.map_err(|source| ActionError::Create {
+        id: id.clone(),
+        source,
+    })
+}
+
+fn network_specs(release: &Release) -> Vec<NetworkSpec> {
+    release
+        .networks
+        .iter()
+        .map(|(name, network)| NetworkSpec {
+            name: name.as_str().to_owned(),
+            internal: network.internal,
+        })
+        .collect()
+}
+
+fn place_id(action: &Action) -> ReplicaId {
+    action.id().clone()
+}
+
+/// The writable layer of a container, empty.
+fn fresh(scratch: &Path) -> Result<Writable, ActionError> {
+    let writable = Writable {
+        upper: scratch.join("upper"),
+        work: scratch.join("work"),
+    };
+    remove_tree(scratch)?;
+    for dir in [&writable.upper, &writable.work] {
+        fs::create_dir_all(dir).map_err(|source| ActionError::Files {
+            attempt: "make the folder",
+            path: dir.clone(),
+            source,
+        })?;
+    }
+    Ok(writable)
+}
+
+fn remove_tree(path: &Path) -> Result<(), ActionError> {
+    match fs::remove_dir_all(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(ActionError::Files {
+            attempt: "remove",
+            path: path.to_owned(),
+            source,
+        }),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Secrets, configs, and what tells a container of its network.
+fn files(
+    platform: &Platform,
+    key: &str,
+    scratch: &Path,
+    place: &Place,
+    config: &ServiceRelease,
+) -> Result<Vec<FileSpec>, ActionError> {
+    let service = &config.service;
+    let mut files: Vec<FileSpec> = service
+        .secrets
+        .iter()
+        .chain(&service.configs)
+        .filter_map(|grant| {
+            let digest = config.files.get(&grant.target)?;
+            Some(FileSpec {
+                target: grant.target.clone(),
+                source: platform.vault.path(digest),
+                uid: grant.uid,
+                gid: grant.gid,
+                mode: grant.mode,
+            })
+        })
+        .collect();
+    if place.addresses.is_empty() {
+        return Ok(files);
+    }
+    let networks: Vec<&str> = place.addresses.keys().map(String::as_str).collect();
+    let resolv =
+        platform
+            .net
+            .resolv_conf(key, &networks)
+            .map_err(|source| ActionError::Network {
+                id: ReplicaId(key.to_owned()),
+                source,
+            })?;
+    let hosts = hosts_file(place, service);
+    for (target, name, content) in [
+        ("/etc/resolv.conf", "resolv.conf", resolv),
+        ("/etc/hosts", "hosts", hosts),
+    ] {
+        let path = scratch.join(name);
+        crate::files::write_whole(&path, content.as_bytes(), 0o644).map_err(|source| {
+            ActionError::Files {
+                attempt: "write",
+                path: path.clone(),
+                source,
+            }
+        })?;
+        files.push(FileSpec {
+            target: target.to_owned(),
+            source: path,
+            uid: 0,
+            gid: 0,
+            mode: 0o644,
+        });
+    }
+    Ok(files)
+}
+
+fn hosts_file(place: &Place, service: &havre_model::Service) -> String {
+    let mut hosts =
+        String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    if let (Some(address), Some(name)) = (place.address(), &service.hostname) {
+        hosts.push_str(&format!("{address}\t{name}\n"));
+    }
+    for (name, addresses) in &service.extra_hosts {
+        for address in addresses {
+            hosts.push_str(&format!("{address}\t{name}\n"));
+        }
+    }
+    hosts
+}
+
+async fn remove(job: &Job, id: &ReplicaId) -> Result<(), ActionError> {
+    let platform = &job.platform;
+    let mut errors: Vec<String> = platform
+        .engine
+        .remove(&ContainerId(id.0.clone()))
+        .await
+        .iter()
+        .map(|error| crate::report::one_line(error))
+        .collect();
+    let (net, key, name) = (
+        Arc::clone(&platform.net),
+        environment_key(&job.id),
+        id.0.clone(),
+    );
+    let detached = blocking(move || net.detach(&key, &name)).await?;
+    errors.extend(
+        detached
+            .err()
+            .iter()
+            .map(|error| crate::report::one_line(error)),
+    );
+    if let Err(error) = remove_tree(&platform.container_dir(id)) {
+        errors.push(crate::report::one_line(&error));
+    }
+    if let Err(error) = prune_logs(&platform.log_dir(&environment_key(&job.id)), KEPT_LOGS) {
+        errors.push(format!("old output: {error}"));
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(ActionError::Remove {
+            id: id.clone(),
+            errors,
+        })
+    }
+}
+
+/// Removes the oldest folders of output beyond `keep`; what is written to is never old.
+fn prune_logs(dir: &Path, keep: usize) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    let mut folders = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let newest = fs::read_dir(&path)?
+            .filter_map(|file| file.ok()?.metadata().ok()?.modified().ok())
+            .max();
+        folders.push((newest, path));
+    }
+    folders.sort();
+    let surplus = folders.len().saturating_sub(keep);
+    for (_, path) in folders.into_iter().take(surplus) {
+        fs::remove_dir_all(path)?;
+    }
+    Ok(())
+}
+
+/// The certificate for a release's hosts.
+pub(crate) fn certificate(
+    platform: &Platform,
+    release: &Release,
+    now: SystemTime,
+) -> Result<CertificateFiles, TlsError> {
+    match &release.tls {
+        Tls::Files { certificate, key } => Ok(CertificateFiles {
+            chain: certificate.clone(),
+            key: key.clone(),
+        }),
+        Tls::LocalCa => {
+            let hosts: BTreeSet<String> = release
+                .hosts
+                .iter()
+                .chain(
+                    release
+                        .routes
+                        .iter()
+                        .filter_map(|route| route.host.as_ref()),
+                )
+                .map(|host| host.to_ascii_lowercase())
+                .collect();
+            platform
+                .ca
+                .certificate_for(&hosts.into_iter().collect::<Vec<_>>(), now)
+        }
+    }
+}
+
+/// Removes an environment's networks, output, leases and state, and its volumes if told so.
+/// Returns what could not be removed.
+pub(crate) async fn dismantle(
+    platform: &Platform,
+    id: &EnvironmentId,
+    releases: &BTreeMap<u64, Release>,
+    volumes: bool,
+) -> Vec<String> {
+    let key = environment_key(id);
+    let mut errors = Vec::new();
+    let net = Arc::clone(&platform.net);
+    let removed = {
+        let key = key.clone();
+        blocking(move || net.remove_environment(&key)).await
+    };
+    match removed {
+        Ok(failed) => errors.extend(failed.iter().map(|error| crate::report::one_line(error))),
+        Err(error) => errors.push(crate::report::one_line(&error)),
+    }
+    let mut trees = vec![platform.log_dir(&key)];
+    if volumes {
+        trees.extend(
+            named_volumes(id, releases)
+                .into_iter()
+                .map(|name| platform.volumes_dir().join(name)),
+        );
+    }
+    for tree in trees {
+        errors.extend(
+            remove_tree(&tree)
+                .err()
+                .iter()
+                .map(|e| crate::report::one_line(e)),
+        );
+    }
+    let (project, environment) = (id.project.as_str(), id.environment.as_str());
+    let store = &platform.store;
+    let forgotten = store
+        .lease_release(&lease_name(id))
+        .and_then(|()| store.environment_remove(project, environment));
+    errors.extend(forgotten.err().iter().map(|e| crate::report::one_line(e)));
+    errors
+}
+
+/// Names on this machine of the volumes that belong to an environment's releases.
+pub(crate) fn named_volumes(
+    id: &EnvironmentId,
+    releases: &BTreeMap<u64, Release>,
+) -> BTreeSet<String> {
+    releases
+        .values()
+        .flat_map(|release| &release.volumes)
+        .filter(|(_, volume)| !volume.external)
+        .map(|(key, volume)| volume_name(id, key, volume))
+        .collect()
+}
+
+/// Who holds the images of an environment's releases.
+pub(crate) fn lease_name(id: &EnvironmentId) -> String {
+    format!("environment:{id}")
+}
+
+/// Keeps the secrets and configs of a project and returns their digests by service and target.
+pub(crate) fn keep_files(
+    platform: &Platform,
+    project: &Project,
+) -> Result<BTreeMap<ServiceName, BTreeMap<String, String>>, crate::files::FileError> {
+    let mut digests: BTreeMap<ServiceName, BTreeMap<String, String>> = BTreeMap::new();
+    for (name, service) in &project.services {
+        let own = digests.entry(name.clone()).or_default();
+        for (kind, grants, sources) in [
+            ("secret", &service.secrets, &project.secrets),
+            ("config", &service.configs, &project.configs),
+        ] {
+            for grant in grants {
+                if let Some(source) = sources.get(&grant.source) {
+                    let digest = platform.vault.keep(kind, &grant.source, source)?;
+                    own.insert(grant.target.clone(), digest);
+                }
+            }
+        }
+    }
+    Ok(digests)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ActionError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|source| ActionError::Thread { source })
+}

@@ -1,0 +1,139 @@
+//! Small files that containers get: secrets and configs, kept by content so that a replica can be
+//! started again from desired state alone.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use havre_model::FileSource;
+use sha2::{Digest as _, Sha256};
+
+/// Most bytes of a secret or config, as in Docker Swarm.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Why a secret or config is not there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FileError {
+    #[error("cannot read {path}, the source of {kind} `{name}`", path = path.display())]
+    Read {
+        kind: &'static str,
+        name: String,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("{kind} `{name}` is larger than {MAX_BYTES} bytes")]
+    TooLarge { kind: &'static str, name: String },
+    #[error("cannot keep {kind} `{name}` in {path}", path = path.display())]
+    Keep {
+        kind: &'static str,
+        name: String,
+        path: PathBuf,
+        source: io::Error,
+    },
+}
+
+/// Contents by digest, each in a file that only root can read.
+#[derive(Clone, Debug)]
+pub(crate) struct FileVault {
+    dir: PathBuf,
+}
+
+impl FileVault {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// Keeps the content of `source` and returns its digest.
+    pub(crate) fn keep(
+        &self,
+        kind: &'static str,
+        name: &str,
+        source: &FileSource,
+    ) -> Result<String, FileError> {
+        let content = match source {
+            FileSource::File { path } => read_small(kind, name, path)?,
+            FileSource::Environment { value, .. } => value.clone().into_bytes(),
+            FileSource::Content { content } => content.clone().into_bytes(),
+        };
+        let digest: String = Sha256::digest(&content)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let path = self.path(&digest);
+        let error = |source| FileError::Keep {
+            kind,
+            name: name.to_owned(),
+            path: self.dir.clone(),
+            source,
+        };
+        if !path.exists() {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&self.dir)
+                .map_err(error)?;
+            write_whole(&path, &content, 0o400).map_err(error)?;
+        }
+        Ok(digest)
+    }
+
+    /// Where the content with `digest` is.
+    pub(crate) fn path(&self, digest: &str) -> PathBuf {
+        self.dir.join(digest)
+    }
+
+    /// Removes contents that are not in `used`.
+    pub(crate) fn prune(&self, used: &std::collections::BTreeSet<String>) -> io::Result<()> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            if !entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| used.contains(name))
+            {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_small(kind: &'static str, name: &str, path: &Path) -> Result<Vec<u8>, FileError> {
+    let error = |source| FileError::Read {
+        kind,
+        name: name.to_owned(),
+        path: path.to_owned(),
+        source,
+    };
+    if fs::metadata(path).map_err(error)?.len() > MAX_BYTES {
+        return Err(FileError::TooLarge {
+            kind,
+            name: name.to_owned(),
+        });
+    }
+    fs::read(path).map_err(error)
+}
+
+/// Writes `path` so that after a crash it has the old content or the new, never a part.
+pub(crate) fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    let temporary = PathBuf::from(name);
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}

@@ -1,0 +1,171 @@
+//! Stored images, for `havre image`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use havre_api::{
+    ApiError, ErrorCode, ImageImportOutcome, ImageImportRequest, ImagePruneRequest,
+    ImageRemoveOutcome, ImageRemoveRequest, ImageSummary,
+};
+use havre_image::{Digest, Freed, ImageRef, Images, PrunePolicy, RefError};
+
+use crate::daemon::Daemon;
+
+/// Lists images, each once with all its names.
+pub(crate) async fn list(daemon: &Arc<Daemon>) -> Result<Vec<ImageSummary>, ApiError> {
+    with_images(daemon, |images| {
+        let mut found: BTreeMap<Digest, ImageSummary> = BTreeMap::new();
+        for named in images.list().map_err(|error| failed(&error))? {
+            let entry = match found.entry(named.manifest_digest) {
+                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    let mut summary = summary(images, named.manifest_digest)?;
+                    summary.created = Some(named.created_at.into());
+                    entry.insert(summary)
+                }
+            };
+            entry.references.push(named.reference.to_string());
+        }
+        Ok(found.into_values().collect())
+    })
+    .await
+}
+
+fn summary(images: &Images, digest: Digest) -> Result<ImageSummary, ApiError> {
+    // A damaged image is listed too, so that it can be removed.
+    let size_bytes = images.image(digest).map_or(0, |image| image.size());
+    Ok(ImageSummary {
+        digest: digest.to_string(),
+        references: Vec::new(),
+        size_bytes,
+        created: None,
+        used_by: images.holders(&digest).map_err(|error| failed(&error))?,
+    })
+}
+
+/// Imports an archive.
+pub(crate) async fn import(
+    daemon: &Arc<Daemon>,
+    request: ImageImportRequest,
+) -> Result<ImageImportOutcome, ApiError> {
+    let reference = request
+        .reference
+        .as_deref()
+        .map(str::parse::<ImageRef>)
+        .transpose()
+        .map_err(|error: RefError| ApiError::from_error(ErrorCode::Invalid, &error))?;
+    with_images(daemon, move |images| {
+        let imported = images
+            .import(
+                &request.path,
+                reference.as_ref(),
+                &havre_image::progress::silent,
+            )
+            .map_err(|error| failed(&error))?;
+        let images = imported
+            .into_iter()
+            .map(|one| {
+                let mut summary = summary(images, one.image.manifest_digest)?;
+                summary.references.push(one.reference.to_string());
+                Ok(summary)
+            })
+            .collect::<Result<Vec<_>, ApiError>>()?;
+        Ok(ImageImportOutcome { images })
+    })
+    .await
+}
+
+/// Removes names, and what nothing else needs. One that an environment runs keeps its layers.
+pub(crate) async fn remove(
+    daemon: &Arc<Daemon>,
+    request: ImageRemoveRequest,
+) -> Result<ImageRemoveOutcome, ApiError> {
+    with_images(daemon, move |images| {
+        let mut outcome = ImageRemoveOutcome::default();
+        for name in request.images {
+            match remove_one(images, &name) {
+                Ok(freed) => add(&mut outcome, &freed),
+                Err(error) => outcome.errors.push(format!("{name}: {error}")),
+            }
+        }
+        Ok(outcome)
+    })
+    .await
+}
+
+fn remove_one(images: &Images, name: &str) -> Result<Freed, String> {
+    let text = |error: &dyn std::error::Error| crate::report::one_line(error);
+    let known = images.list().map_err(|error| text(&error))?;
+    let by_digest: Vec<ImageRef> = known
+        .iter()
+        .filter(|named| {
+            let digest = named.manifest_digest.to_string();
+            digest == name
+                || (name.len() >= 12 && digest.trim_start_matches("sha256:").starts_with(name))
+        })
+        .map(|named| named.reference.clone())
+        .collect();
+    let chosen = if by_digest.is_empty() {
+        let reference: ImageRef = name.parse().map_err(|error: RefError| text(&error))?;
+        if !known.iter().any(|named| named.reference == reference) {
+            return Err("no such image".to_owned());
+        }
+        vec![reference]
+    } else {
+        by_digest
+    };
+    let mut all = Freed::default();
+    for reference in chosen {
+        let freed = images.remove(&reference).map_err(|error| text(&error))?;
+        all.names.extend(freed.names);
+        all.bytes += freed.bytes;
+    }
+    Ok(all)
+}
+
+/// Removes what nothing needs.
+pub(crate) async fn prune(
+    daemon: &Arc<Daemon>,
+    request: ImagePruneRequest,
+) -> Result<ImageRemoveOutcome, ApiError> {
+    with_images(daemon, move |images| {
+        let policy = PrunePolicy {
+            older_than: if request.all {
+                Duration::ZERO
+            } else {
+                PrunePolicy::default().older_than
+            },
+            keep_build_cache: !request.all,
+            unused_names: request.all,
+        };
+        let freed = images.prune(&policy).map_err(|error| failed(&error))?;
+        let mut outcome = ImageRemoveOutcome::default();
+        add(&mut outcome, &freed);
+        Ok(outcome)
+    })
+    .await
+}
+
+fn add(outcome: &mut ImageRemoveOutcome, freed: &Freed) {
+    outcome
+        .removed
+        .extend(freed.names.iter().map(ToString::to_string));
+    outcome.freed_bytes += freed.bytes;
+}
+
+fn failed(error: &dyn std::error::Error) -> ApiError {
+    ApiError::from_error(ErrorCode::Failed, error)
+}
+
+/// Runs `work` on a thread that may block.
+async fn with_images<T: Send + 'static>(
+    daemon: &Arc<Daemon>,
+    work: impl FnOnce(&Images) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let images = daemon.platform.images.clone();
+    match tokio::task::spawn_blocking(move || work(&images)).await {
+        Ok(result) => result,
+        Err(error) => Err(ApiError::from_error(ErrorCode::Internal, &error)),
+    }
+}

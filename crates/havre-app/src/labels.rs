@@ -1,0 +1,153 @@
+//! What a container's labels say about its place; written once, read back from every listing.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use havre_api::EnvironmentId;
+use havre_model::{EnvironmentName, ProjectName, ServiceName};
+use havre_release::{JobId, Role, ServiceDigest};
+
+const PROJECT: &str = "havre.project";
+const ENVIRONMENT: &str = "havre.environment";
+const SERVICE: &str = "havre.service";
+const RELEASE: &str = "havre.release";
+const DIGEST: &str = "havre.digest";
+const SLOT: &str = "havre.slot";
+const JOB: &str = "havre.job";
+/// Value of [`JOB`] for a service that is a job itself.
+const WHOLE: &str = "service";
+/// Followed by the network's name.
+const ADDRESS: &str = "havre.address.";
+
+/// A container's place.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Place {
+    pub(crate) environment: EnvironmentId,
+    pub(crate) service: ServiceName,
+    /// The release that made it.
+    pub(crate) release: u64,
+    pub(crate) role: Role,
+    /// By network.
+    pub(crate) addresses: BTreeMap<String, Ipv4Addr>,
+}
+
+impl Place {
+    /// The labels that say so.
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::from([
+            (PROJECT.to_owned(), self.environment.project.to_string()),
+            (
+                ENVIRONMENT.to_owned(),
+                self.environment.environment.to_string(),
+            ),
+            (SERVICE.to_owned(), self.service.to_string()),
+            (RELEASE.to_owned(), self.release.to_string()),
+        ]);
+        match &self.role {
+            Role::Replica { digest, slot } => {
+                labels.insert(DIGEST.to_owned(), digest.to_string());
+                labels.insert(SLOT.to_owned(), slot.to_string());
+            }
+            Role::Job { job, .. } => {
+                let value = job.hook.map_or(WHOLE.to_owned(), |index| index.to_string());
+                labels.insert(JOB.to_owned(), value);
+            }
+        }
+        for (network, address) in &self.addresses {
+            labels.insert(format!("{ADDRESS}{network}"), address.to_string());
+        }
+        labels
+    }
+
+    /// Reads labels; `None` for a container that is no replica or job (a build step).
+    pub(crate) fn read(labels: &BTreeMap<String, String>) -> Option<Self> {
+        let environment = EnvironmentId {
+            project: ProjectName::new(labels.get(PROJECT)?.as_str()),
+            environment: EnvironmentName::new(labels.get(ENVIRONMENT)?.as_str()),
+        };
+        let service = ServiceName::new(labels.get(SERVICE)?.as_str());
+        let release = labels.get(RELEASE)?.parse().ok()?;
+        let role = match labels.get(JOB) {
+            Some(value) => {
+                let hook = match value.as_str() {
+                    WHOLE => None,
+                    index => Some(index.parse().ok()?),
+                };
+                Role::Job {
+                    job: JobId {
+                        service: service.clone(),
+                        hook,
+                    },
+                    release,
+                }
+            }
+            None => Role::Replica {
+                digest: ServiceDigest(labels.get(DIGEST)?.clone()),
+                slot: labels.get(SLOT)?.parse().ok()?,
+            },
+        };
+        let addresses = labels
+            .iter()
+            .filter_map(|(key, value)| {
+                Some((key.strip_prefix(ADDRESS)?.to_owned(), value.parse().ok()?))
+            })
+            .collect();
+        Some(Self {
+            environment,
+            service,
+            release,
+            role,
+            addresses,
+        })
+    }
+
+    /// The address the edge uses.
+    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
+        self.addresses.values().next().copied()
+    }
+}
+
+/// `project.environment`: unambiguous, since neither has a dot.
+pub(crate) fn environment_key(id: &EnvironmentId) -> String {
+    format!("{}.{}", id.project, id.environment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_read_back_as_written() {
+        let place = |role| Place {
+            environment: EnvironmentId {
+                project: ProjectName::new("shop"),
+                environment: EnvironmentName::new("production"),
+            },
+            service: ServiceName::new("web"),
+            release: 3,
+            role,
+            addresses: BTreeMap::from([("default".to_owned(), Ipv4Addr::new(10, 0, 0, 2))]),
+        };
+        let job = |hook| JobId {
+            service: ServiceName::new("web"),
+            hook,
+        };
+        for role in [
+            Role::Replica {
+                digest: ServiceDigest("0a".into()),
+                slot: 1,
+            },
+            Role::Job {
+                job: job(None),
+                release: 3,
+            },
+            Role::Job {
+                job: job(Some(1)),
+                release: 3,
+            },
+        ] {
+            let place = place(role);
+            assert_eq!(Place::read(&place.labels()), Some(place));
+        }
+    }
+}

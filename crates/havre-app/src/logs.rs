@@ -1,0 +1,146 @@
+//! Output of replicas, merged.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use havre_api::{ApiError, ErrorCode, LogLine, LogQuery, LogSink, LogStream};
+use havre_engine::LogQuery as SpoolQuery;
+use havre_model::ServiceName;
+use havre_release::ReplicaId;
+use tokio::task::JoinSet;
+
+use crate::daemon::Daemon;
+use crate::environment::Snapshot;
+use crate::labels::environment_key;
+
+/// One container's spool.
+struct Spool {
+    dir: PathBuf,
+    service: ServiceName,
+    replica: ReplicaId,
+}
+
+/// Sends what a query asks for. Without `follow`, the lines of all replicas in order of time.
+pub(crate) async fn send(
+    daemon: &Arc<Daemon>,
+    query: LogQuery,
+    lines: LogSink,
+) -> Result<(), ApiError> {
+    let environment = daemon.environment(&query.environment).await?;
+    let logs = daemon
+        .platform
+        .log_dir(&environment_key(&query.environment));
+    let tail = query
+        .tail
+        .map(|tail| usize::try_from(tail).unwrap_or(usize::MAX));
+    let past = SpoolQuery {
+        tail,
+        since: query.since.map(Into::into),
+        follow: false,
+    };
+    let snapshot = environment.snapshot();
+    let first = spools(&snapshot, &query.services, &logs);
+    if !query.follow {
+        return send_past(first, &past, &lines).await;
+    }
+    let mut watch = environment.watch();
+    let mut known = BTreeSet::new();
+    let mut readers = JoinSet::new();
+    let mut is_first = true;
+    loop {
+        let snapshot = watch.borrow_and_update().clone();
+        for spool in spools(&snapshot, &query.services, &logs) {
+            if known.insert(spool.replica.clone()) {
+                // A replica that came later is read from its start.
+                let query = if is_first {
+                    past.clone()
+                } else {
+                    SpoolQuery::default()
+                };
+                let query = SpoolQuery {
+                    follow: true,
+                    ..query
+                };
+                readers.spawn(follow(spool, query, lines.clone()));
+            }
+        }
+        is_first = false;
+        tokio::select! {
+            () = lines.closed() => return Ok(()),
+            changed = watch.changed() => if changed.is_err() { return Ok(()) },
+        }
+    }
+}
+
+fn spools(snapshot: &Snapshot, services: &[ServiceName], logs: &std::path::Path) -> Vec<Spool> {
+    snapshot
+        .seen
+        .iter()
+        .filter(|one| services.is_empty() || services.contains(&one.place.service))
+        .map(|one| Spool {
+            dir: logs.join(&one.container.id.0),
+            service: one.place.service.clone(),
+            replica: one.id(),
+        })
+        .collect()
+}
+
+/// Merges by time, reading one line ahead in each spool.
+async fn send_past(
+    spools: Vec<Spool>,
+    query: &SpoolQuery,
+    lines: &LogSink,
+) -> Result<(), ApiError> {
+    let failed = |error: std::io::Error| ApiError::from_error(ErrorCode::Failed, &error);
+    let mut readers = Vec::new();
+    for spool in spools {
+        let mut reader = havre_engine::read_logs(&spool.dir, query.clone());
+        if let Some(line) = reader.next().await.map_err(failed)? {
+            readers.push((line, reader, spool));
+        }
+    }
+    while let Some(index) = (0..readers.len()).min_by_key(|index| readers[*index].0.at) {
+        let (line, reader, spool) = &mut readers[index];
+        let sent = lines.send(told(spool, line)).await;
+        match reader.next().await.map_err(failed)? {
+            Some(next) => *line = next,
+            None => drop(readers.swap_remove(index)),
+        }
+        if sent.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn follow(spool: Spool, query: SpoolQuery, lines: LogSink) {
+    let mut reader = havre_engine::read_logs(&spool.dir, query);
+    loop {
+        match reader.next().await {
+            Ok(Some(line)) => {
+                if lines.send(told(&spool, &line)).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(replica = %spool.replica, %error, "output cannot be read");
+                return;
+            }
+        }
+    }
+}
+
+fn told(spool: &Spool, line: &havre_engine::LogLine) -> LogLine {
+    LogLine {
+        at: line.at.into(),
+        service: spool.service.clone(),
+        replica: spool.replica.to_string(),
+        stream: match line.stream {
+            havre_engine::LogStream::Stdout => LogStream::Stdout,
+            havre_engine::LogStream::Stderr => LogStream::Stderr,
+        },
+        text: line.text.clone(),
+    }
+}

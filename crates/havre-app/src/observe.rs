@@ -1,0 +1,186 @@
+//! From what the engine sees to what the planner needs to know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant, SystemTime};
+
+use havre_engine::{Exit, Health, HealthStatus, Observed as Container, State};
+use havre_release::{ExitInfo, Release, Replica, ReplicaId, ReplicaState, Role};
+use tokio::net::TcpStream;
+
+use crate::labels::Place;
+
+/// A replica without a health check and without a port to try counts as ready after this time.
+const SETTLE: Duration = Duration::from_secs(1);
+const CONNECT_DEADLINE: Duration = Duration::from_millis(200);
+
+/// A container and its place.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) place: Place,
+    pub(crate) container: Container,
+}
+
+impl Seen {
+    /// Reads a container of the engine's list; `None` when it is no replica or job.
+    pub(crate) fn new(container: Container) -> Option<Self> {
+        Some(Self {
+            place: Place::read(&container.labels)?,
+            container,
+        })
+    }
+
+    pub(crate) fn id(&self) -> ReplicaId {
+        ReplicaId(self.container.id.0.clone())
+    }
+}
+
+/// Judges replicas; remembers only what may be forgotten with the daemon.
+#[derive(Debug, Default)]
+pub(crate) struct Judge {
+    /// Replicas without a health check that have shown that they answer.
+    proven: BTreeSet<ReplicaId>,
+    /// When a replica was first seen unable to start.
+    stuck: BTreeMap<ReplicaId, SystemTime>,
+    /// Replicas that were told to stop.
+    stopping: BTreeSet<ReplicaId>,
+}
+
+impl Judge {
+    /// Notes that a replica was told to stop.
+    pub(crate) fn note_stop(&mut self, id: &ReplicaId) {
+        self.stopping.insert(id.clone());
+    }
+
+    /// Forgets replicas that are gone.
+    pub(crate) fn forget_all_but(&mut self, seen: &[Seen]) {
+        let ids: BTreeSet<ReplicaId> = seen.iter().map(Seen::id).collect();
+        self.proven.retain(|id| ids.contains(id));
+        self.stuck.retain(|id, _| ids.contains(id));
+        self.stopping.retain(|id| ids.contains(id));
+    }
+
+    /// The planner's view of one container. `ports`: what routes lead to.
+    pub(crate) async fn judge(
+        &mut self,
+        seen: &Seen,
+        ports: &BTreeSet<u16>,
+        now: SystemTime,
+    ) -> Replica {
+        let id = seen.id();
+        let state = match &seen.container.state {
+            State::Creating => ReplicaState::Starting { since: now },
+            State::Failed { reason } => {
+                let since = Some(*self.stuck.entry(id.clone()).or_insert(now));
+                ReplicaState::CannotStart {
+                    reason: reason.clone(),
+                    since,
+                }
+            }
+            State::Running { .. } if self.stopping.contains(&id) => ReplicaState::Stopping,
+            State::Running { started_at, .. } => {
+                self.judge_running(&id, seen, ports, *started_at, now).await
+            }
+            State::BackOff { .. } => ReplicaState::Restarting {
+                exit: exit_info(seen.container.last_exit.as_ref()),
+                restarts: seen.container.restarts,
+            },
+            State::Exited => ReplicaState::Ended {
+                exit: exit_info(seen.container.last_exit.as_ref()),
+            },
+            State::Lost => ReplicaState::Lost,
+        };
+        Replica {
+            id,
+            service: seen.place.service.clone(),
+            role: seen.place.role.clone(),
+            state,
+        }
+    }
+
+    async fn judge_running(
+        &mut self,
+        id: &ReplicaId,
+        seen: &Seen,
+        ports: &BTreeSet<u16>,
+        started_at: SystemTime,
+        now: SystemTime,
+    ) -> ReplicaState {
+        let starting = ReplicaState::Starting { since: started_at };
+        if matches!(seen.place.role, Role::Job { .. }) {
+            return starting;
+        }
+        match &seen.container.health {
+            Some(Health { status, last, .. }) => match status {
+                HealthStatus::Starting => starting,
+                HealthStatus::Healthy => ReplicaState::Ready,
+                HealthStatus::Unhealthy => ReplicaState::Unhealthy {
+                    probe: last
+                        .as_ref()
+                        .map(|probe| probe.output.clone())
+                        .unwrap_or_default(),
+                },
+            },
+            None if self.proven.contains(id) => ReplicaState::Ready,
+            None => {
+                let settled = now.duration_since(started_at).unwrap_or_default() >= SETTLE;
+                if !settled || !accepts(seen.place.address(), ports).await {
+                    return starting;
+                }
+                self.proven.insert(id.clone());
+                ReplicaState::Ready
+            }
+        }
+    }
+}
+
+/// Whether every port accepts a connection; true where there is none to try.
+async fn accepts(address: Option<Ipv4Addr>, ports: &BTreeSet<u16>) -> bool {
+    let Some(address) = address else { return true };
+    for port in ports {
+        let target = SocketAddr::from((address, *port));
+        let attempt = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect(target)).await;
+        if !matches!(attempt, Ok(Ok(_))) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Ports whose acceptance makes a replica of this place ready.
+pub(crate) fn probe_ports(place: &Place, releases: &BTreeMap<u64, Release>) -> BTreeSet<u16> {
+    releases
+        .get(&place.release)
+        .map(|release| release.routed_ports(&place.service))
+        .unwrap_or_default()
+}
+
+/// The planner's form of an exit; one that was not recorded counts as a kill.
+pub(crate) fn exit_info(exit: Option<&Exit>) -> ExitInfo {
+    match exit {
+        Some(exit) => ExitInfo {
+            code: exit.code,
+            signal: exit.signal,
+            oom_killed: exit.oom_killed,
+            requested: exit.requested,
+        },
+        None => ExitInfo {
+            code: 137,
+            signal: Some(9),
+            oom_killed: false,
+            requested: false,
+        },
+    }
+}
+
+/// How long until something that only time decides may have changed.
+pub(crate) fn tick(settled: bool, busy_since: Option<Instant>) -> Duration {
+    match (settled, busy_since) {
+        (true, _) => Duration::from_secs(5),
+        // What takes long is watched less closely.
+        (false, Some(since)) if since.elapsed() > Duration::from_secs(30) => {
+            Duration::from_millis(500)
+        }
+        (false, _) => Duration::from_millis(100),
+    }
+}

@@ -1,0 +1,473 @@
+//! Operations that change an environment: up, down, restart, scale. Each prepares, hands one
+//! command to the environment's task and tells what then happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use havre_api::{
+    ApiError, ChangeOutcome, DownOutcome, DownRequest, EnvironmentId, ErrorCode, Event, EventSink,
+    Phase as ApiPhase, ReleaseId, RestartRequest, ScaleRequest, UpOutcome, UpRequest,
+};
+use havre_model::{Project, ServiceName};
+use havre_release::{Desired, FailureKind, Release};
+
+use crate::daemon::Daemon;
+use crate::environment::{Command, EnvironmentHandle, Snapshot};
+use crate::execute::{keep_files, lease_name, named_volumes};
+use crate::progress::{Teller, elapsed_ms, plan};
+use crate::{builds, status};
+
+/// Brings an environment to what the project says.
+pub(crate) async fn up(
+    daemon: &Arc<Daemon>,
+    request: UpRequest,
+    events: &EventSink,
+) -> Result<UpOutcome, ApiError> {
+    let started = SystemTime::now();
+    let UpRequest { project, options } = request;
+    refuse_unsupported(&project)?;
+    let id = EnvironmentId {
+        project: project.name.clone(),
+        environment: project.environment.clone(),
+    };
+    let environment = daemon.environment_or_new(&id).await?;
+    let _held = hold(&environment, events).await;
+    events.emit(Event::Phase {
+        phase: ApiPhase::Images,
+    });
+    let images = builds::images(daemon, &project, &options, events).await?;
+    if events.cancellation().is_cancelled() {
+        return Err(cancelled("nothing was changed"));
+    }
+    events.emit(Event::Phase {
+        phase: ApiPhase::Prepare,
+    });
+    let files = keep_files(&daemon.platform, &project)
+        .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+    let mut release = Release::new(&project, &images, &files);
+    let before = environment.snapshot();
+    let serving = before
+        .desired
+        .current
+        .and_then(|number| before.releases.get(&number));
+    keep_restarts(&mut release, serving);
+    if let (Some(current), true) = (before.desired.current, serving == Some(&release))
+        && before.desired.rollout.is_none()
+        && before.desired.scale.is_empty()
+        && before.settled
+    {
+        return Ok(UpOutcome {
+            environment: id,
+            release: ReleaseId(current),
+            previous: Some(ReleaseId(current)),
+            changed: false,
+            urls: status::urls(&release, daemon.https_port()),
+            elapsed_ms: elapsed_ms(started),
+        });
+    }
+    for service in before.desired.scale.keys() {
+        events.emit(Event::Warning {
+            message: format!(
+                "the number of replicas of {service} set by `havre scale` gives way to the file's"
+            ),
+            hint: Some("write it as deploy.replicas to keep it".to_owned()),
+        });
+    }
+    events.emit(Event::Plan {
+        services: plan(serving, &release),
+    });
+    let previous = before.desired.current.map(ReleaseId);
+    let number = roll_out(daemon, &environment, release.clone(), events).await?;
+    Ok(UpOutcome {
+        environment: id,
+        release: ReleaseId(number),
+        previous,
+        changed: true,
+        urls: status::urls(&release, daemon.https_port()),
+        elapsed_ms: elapsed_ms(started),
+    })
+}
+
+/// Replaces replicas by new ones of the same configuration.
+pub(crate) async fn restart(
+    daemon: &Arc<Daemon>,
+    request: RestartRequest,
+    events: &EventSink,
+) -> Result<ChangeOutcome, ApiError> {
+    let started = SystemTime::now();
+    let environment = daemon.environment(&request.environment).await?;
+    let _held = hold(&environment, events).await;
+    let snapshot = environment.snapshot();
+    let mut release = serving(&snapshot, &request.environment)?.clone();
+    let services = chosen(&release, &request.services)?;
+    for name in &services {
+        if let Some(service) = release.services.get_mut(name) {
+            service.set_restarts(service.restarts() + 1);
+        }
+    }
+    let scale = snapshot.desired.scale.clone();
+    roll_out(daemon, &environment, release, events).await?;
+    if !scale.is_empty() {
+        // A restart is no `up`: what was scaled by hand stays so.
+        environment.command(Command::Scale(scale)).await;
+    }
+    Ok(ChangeOutcome {
+        environment: request.environment,
+        services: services.into_iter().collect(),
+        elapsed_ms: elapsed_ms(started),
+    })
+}
+
+/// Changes numbers of replicas until the next `up`.
+pub(crate) async fn scale(
+    daemon: &Arc<Daemon>,
+    request: ScaleRequest,
+    events: &EventSink,
+) -> Result<ChangeOutcome, ApiError> {
+    let started = SystemTime::now();
+    let environment = daemon.environment(&request.environment).await?;
+    let _held = hold(&environment, events).await;
+    let snapshot = environment.snapshot();
+    let release = serving(&snapshot, &request.environment)?;
+    let names: Vec<ServiceName> = request.replicas.keys().cloned().collect();
+    chosen(release, &names)?;
+    let jobs = release.jobs();
+    if let Some(job) = names.iter().find(|name| jobs.contains(name)) {
+        let message = format!("service `{job}` is a job: it runs once per release");
+        return Err(ApiError::new(ErrorCode::Invalid, message));
+    }
+    let mut watch = environment.watch();
+    let mut teller = Teller::default();
+    let mut last = snapshot;
+    command(&environment, Command::Scale(request.replicas.clone())).await?;
+    let wanted = |desired: &Desired| {
+        request
+            .replicas
+            .iter()
+            .all(|(name, count)| desired.scale.get(name) == Some(count))
+    };
+    loop {
+        let next = watch.borrow_and_update().clone();
+        tell(&mut teller, &last, &next, events);
+        last = next;
+        if last.gone.is_some() {
+            return Err(gone(&request.environment));
+        }
+        if wanted(&last.desired) && last.settled {
+            break;
+        }
+        if events.cancellation().is_cancelled() {
+            return Err(cancelled(
+                "the new numbers stay; set others with `havre scale`",
+            ));
+        }
+        if !changed(&mut watch, events).await {
+            return Err(gone(&request.environment));
+        }
+    }
+    Ok(ChangeOutcome {
+        environment: request.environment,
+        services: names,
+        elapsed_ms: elapsed_ms(started),
+    })
+}
+
+/// Takes an environment down.
+pub(crate) async fn down(
+    daemon: &Arc<Daemon>,
+    request: DownRequest,
+    events: &EventSink,
+) -> Result<DownOutcome, ApiError> {
+    let started = SystemTime::now();
+    let id = request.environment;
+    let environment = daemon.environment(&id).await?;
+    // Not after the operation under way: `down` is how one that hangs is ended.
+    events.emit(Event::Phase {
+        phase: ApiPhase::Stop,
+    });
+    let mut watch = environment.watch();
+    let mut teller = Teller::default();
+    let mut last = environment.snapshot();
+    let replicas = u32::try_from(last.seen.len()).unwrap_or(u32::MAX);
+    let volumes: Vec<String> = named_volumes(&id, &last.releases).into_iter().collect();
+    command(
+        &environment,
+        Command::TakeDown {
+            volumes: request.options.volumes,
+        },
+    )
+    .await?;
+    let errors = loop {
+        let next = watch.borrow_and_update().clone();
+        if let Some(errors) = &next.gone {
+            break errors.as_ref().clone();
+        }
+        tell(&mut teller, &last, &next, events);
+        last = next;
+        if watch.changed().await.is_err() {
+            break Vec::new();
+        }
+    };
+    daemon.forget(&id).await;
+    let (removed_volumes, kept_volumes) = if request.options.volumes {
+        (volumes, Vec::new())
+    } else {
+        (Vec::new(), volumes)
+    };
+    Ok(DownOutcome {
+        environment: id,
+        replicas,
+        removed_volumes,
+        kept_volumes,
+        errors,
+        elapsed_ms: elapsed_ms(started),
+    })
+}
+
+/// Stores `release`, moves to it and tells what happens; returns its number.
+async fn roll_out(
+    daemon: &Arc<Daemon>,
+    environment: &EnvironmentHandle,
+    release: Release,
+    events: &EventSink,
+) -> Result<u64, ApiError> {
+    let id = &environment.id;
+    let number = store(daemon, environment, &release)?;
+    let mut watch = environment.watch();
+    let mut last = environment.snapshot();
+    let mut teller = Teller::default();
+    command(
+        environment,
+        Command::RollOut {
+            number,
+            release: Box::new(release),
+        },
+    )
+    .await?;
+    let mut aborted = false;
+    loop {
+        let next = watch.borrow_and_update().clone();
+        tell(&mut teller, &last, &next, events);
+        let begun = |desired: &Desired| {
+            desired.current == Some(number)
+                || desired
+                    .rollout
+                    .as_ref()
+                    .is_some_and(|rollout| rollout.to == number)
+        };
+        let was_begun = begun(&last.desired);
+        last = next;
+        if last.gone.is_some() {
+            return Err(gone(id));
+        }
+        if last.desired.current == Some(number) && last.desired.rollout.is_none() {
+            return Ok(number);
+        }
+        if was_begun && !begun(&last.desired) {
+            return Err(ended_early(&last, id));
+        }
+        if events.cancellation().is_cancelled() && !aborted {
+            aborted = true;
+            command(environment, Command::Abort).await?;
+        }
+        if !changed(&mut watch, if aborted { None } else { Some(events) }).await {
+            return Err(gone(id));
+        }
+    }
+}
+
+fn store(
+    daemon: &Arc<Daemon>,
+    environment: &EnvironmentHandle,
+    release: &Release,
+) -> Result<u64, ApiError> {
+    let internal = |error: &dyn std::error::Error| ApiError::from_error(ErrorCode::Internal, error);
+    let id = &environment.id;
+    let store = &daemon.platform.store;
+    // The lease first: an image that is in use must not be pruned, one that is not costs disk.
+    let snapshot = environment.snapshot();
+    let mut held = Vec::new();
+    for service in snapshot
+        .releases
+        .values()
+        .chain([release])
+        .flat_map(|r| r.services.values())
+    {
+        let image = service
+            .image
+            .parse()
+            .map_err(|error: havre_image::DigestError| internal(&error))
+            .and_then(|digest| {
+                daemon
+                    .platform
+                    .images
+                    .image(digest)
+                    .map_err(|error| internal(&error))
+            })?;
+        held.push(image);
+    }
+    let held: Vec<&havre_image::Image> = held.iter().collect();
+    daemon
+        .platform
+        .images
+        .lease(&lease_name(id), &held)
+        .map_err(|error| internal(&error))?;
+    let json = serde_json::to_string(release).map_err(|error| internal(&error))?;
+    store
+        .release_add(id.project.as_str(), id.environment.as_str(), &json)
+        .map_err(|error| internal(&error))
+}
+
+/// Why a rollout is no longer there though its release does not serve.
+fn ended_early(last: &Snapshot, id: &EnvironmentId) -> ApiError {
+    let served = match last.desired.current {
+        Some(number) => format!("release {number} serves on"),
+        None => "nothing serves: it was the first release".to_owned(),
+    };
+    match &last.desired.last_failure {
+        Some(failure) if failure.kind == FailureKind::Aborted => cancelled(&served),
+        Some(failure) => {
+            let message = format!(
+                "the rollout of {id} failed at service `{}`; {served}",
+                failure.service
+            );
+            ApiError::new(ErrorCode::RolledBack, message)
+        }
+        None => ApiError::new(
+            ErrorCode::Conflict,
+            format!("another operation changed {id}"),
+        ),
+    }
+}
+
+/// Sends what happened between two snapshots, the report of a failure first.
+fn tell(teller: &mut Teller, last: &Snapshot, next: &Snapshot, events: &EventSink) {
+    if let Some(report) = &next.failure
+        && last.failure.as_ref() != Some(report)
+        && !next.desired.rollout.as_ref().is_some_and(|rollout| {
+            matches!(&rollout.phase, havre_release::Phase::GoingBack { failure } if failure.kind == FailureKind::Aborted)
+        })
+    {
+        events.emit(Event::Failure { report: Box::new(report.as_ref().clone()) });
+    }
+    for problem in next
+        .problems
+        .iter()
+        .filter(|problem| !last.problems.contains(problem))
+    {
+        events.emit(Event::Warning {
+            message: problem.clone(),
+            hint: None,
+        });
+    }
+    for event in teller.events(last, next) {
+        events.emit(event);
+    }
+}
+
+/// Waits for the next snapshot, or a wish to cancel; `false` when the task has ended.
+async fn changed(
+    watch: &mut tokio::sync::watch::Receiver<Arc<Snapshot>>,
+    events: impl Into<Option<&EventSink>>,
+) -> bool {
+    match events.into() {
+        Some(events) => tokio::select! {
+            changed = watch.changed() => changed.is_ok(),
+            () = events.cancellation().cancelled() => true,
+        },
+        None => watch.changed().await.is_ok(),
+    }
+}
+
+/// Waits until no other operation changes the environment.
+async fn hold(
+    environment: &EnvironmentHandle,
+    events: &EventSink,
+) -> tokio::sync::OwnedMutexGuard<()> {
+    let lock = Arc::clone(&environment.operation);
+    if let Ok(guard) = Arc::clone(&lock).try_lock_owned() {
+        return guard;
+    }
+    events.emit(Event::Phase {
+        phase: ApiPhase::Queue,
+    });
+    lock.lock_owned().await
+}
+
+async fn command(environment: &EnvironmentHandle, command: Command) -> Result<(), ApiError> {
+    if environment.command(command).await {
+        return Ok(());
+    }
+    let message = format!("the state of {} cannot be written", environment.id);
+    Err(ApiError::new(ErrorCode::Internal, message)
+        .with_hint("see the daemon's log; is the disk full?"))
+}
+
+fn serving<'a>(snapshot: &'a Snapshot, id: &EnvironmentId) -> Result<&'a Release, ApiError> {
+    snapshot
+        .desired
+        .current
+        .and_then(|number| snapshot.releases.get(&number))
+        .ok_or_else(|| {
+            ApiError::new(ErrorCode::NotFound, format!("{id} has no release yet"))
+                .with_hint("run `havre up` first")
+        })
+}
+
+/// The named services; all that stay when none is named.
+fn chosen(release: &Release, names: &[ServiceName]) -> Result<BTreeSet<ServiceName>, ApiError> {
+    if names.is_empty() {
+        return Ok(release.lasting().map(|(name, _)| name.clone()).collect());
+    }
+    for name in names {
+        if !release.services.contains_key(name) {
+            let known: Vec<&str> = release.services.keys().map(ServiceName::as_str).collect();
+            return Err(
+                ApiError::new(ErrorCode::NotFound, format!("no service `{name}`"))
+                    .with_hint(format!("services: {}", known.join(", "))),
+            );
+        }
+    }
+    Ok(names.iter().cloned().collect())
+}
+
+/// A restart by hand is no part of the files: without this, the next `up` would undo it by
+/// replacing the replicas once more.
+fn keep_restarts(release: &mut Release, serving: Option<&Release>) {
+    let counts: BTreeMap<&ServiceName, u64> = serving
+        .into_iter()
+        .flat_map(|serving| &serving.services)
+        .map(|(name, service)| (name, service.restarts()))
+        .collect();
+    for (name, service) in &mut release.services {
+        service.set_restarts(counts.get(name).copied().unwrap_or(0));
+    }
+}
+
+/// What the model reads but this version cannot do.
+fn refuse_unsupported(project: &Project) -> Result<(), ApiError> {
+    for (name, service) in &project.services {
+        for (key, used) in [
+            ("post_start", !service.post_start.is_empty()),
+            ("pre_stop", !service.pre_stop.is_empty()),
+        ] {
+            if used {
+                let message = format!("service `{name}` uses {key}, which is not supported yet");
+                return Err(ApiError::new(ErrorCode::Invalid, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn cancelled(state: &str) -> ApiError {
+    ApiError::new(ErrorCode::Cancelled, format!("cancelled; {state}"))
+}
+
+fn gone(id: &EnvironmentId) -> ApiError {
+    ApiError::new(
+        ErrorCode::Conflict,
+        format!("{id} was taken down meanwhile"),
+    )
+}

@@ -1,0 +1,47 @@
+//! What the tasks of the daemon share: one handle on each subsystem.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use havre_engine::Engine;
+use havre_image::Images;
+use havre_net::Net;
+use havre_release::{Policy, ReplicaId};
+use havre_store::Store;
+
+use crate::edge::EdgeHub;
+use crate::files::FileVault;
+use crate::root::Root;
+use crate::tls::LocalCa;
+
+/// Handles on the subsystems of one installation.
+pub(crate) struct Platform {
+    pub(crate) root: Root,
+    /// The binary, for the processes it starts.
+    pub(crate) exe: PathBuf,
+    pub(crate) store: Arc<Store>,
+    pub(crate) images: Images,
+    pub(crate) engine: Engine,
+    pub(crate) net: Arc<Net>,
+    pub(crate) hub: EdgeHub,
+    pub(crate) vault: FileVault,
+    pub(crate) ca: LocalCa,
+    pub(crate) policy: Policy,
+}
+
+impl Platform {
+    /// Scratch space of a container: the writable layer and small files.
+    pub(crate) fn container_dir(&self, id: &ReplicaId) -> PathBuf {
+        self.root.state_dir().join("containers").join(&id.0)
+    }
+
+    /// Output of an environment, one folder per container.
+    pub(crate) fn log_dir(&self, environment_key: &str) -> PathBuf {
+        self.root.state_dir().join("logs").join(environment_key)
+    }
+
+    /// Named volumes.
+    pub(crate) fn volumes_dir(&self) -> PathBuf {
+        self.root.state_dir().join("volumes")
+    }
+}

@@ -1,0 +1,314 @@
+//! What happened between two snapshots, as events for those who watch an operation. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
+
+use havre_api::{
+    Event, HealthState, JobProgress, Phase as ApiPhase, PlannedAction, PlannedService,
+    ServiceProgress,
+};
+use havre_model::ServiceName;
+use havre_release::{
+    Desired, Phase, Release, Replica, ReplicaId, ReplicaState, Role, Strategy, StrategyReason,
+    dependency_order,
+};
+
+use crate::environment::Snapshot;
+
+/// Tells an operation's watcher what happens.
+#[derive(Debug, Default)]
+pub(crate) struct Teller {
+    /// When jobs were first seen.
+    jobs: BTreeMap<ReplicaId, SystemTime>,
+}
+
+impl Teller {
+    /// Events that tell how `next` differs from `before`.
+    pub(crate) fn events(&mut self, before: &Snapshot, next: &Snapshot) -> Vec<Event> {
+        for replica in &next.observed.replicas {
+            if matches!(replica.role, Role::Job { .. }) {
+                self.jobs
+                    .entry(replica.id.clone())
+                    .or_insert_with(SystemTime::now);
+            }
+        }
+        events(before, next, &self.jobs)
+    }
+}
+
+fn events(
+    before: &Snapshot,
+    next: &Snapshot,
+    jobs: &BTreeMap<ReplicaId, SystemTime>,
+) -> Vec<Event> {
+    let mut events = Vec::new();
+    if let Some(phase) = entered(&before.desired, &next.desired) {
+        events.push(Event::Phase { phase });
+    }
+    for (service, dependency) in &next.waiting {
+        if before.waiting.get(service) != Some(dependency) {
+            let progress = ServiceProgress::Waiting {
+                dependency: dependency.clone(),
+            };
+            events.push(Event::Service {
+                service: service.clone(),
+                progress,
+            });
+        }
+    }
+    for replica in &next.observed.replicas {
+        let was = before
+            .observed
+            .replicas
+            .iter()
+            .find(|other| other.id == replica.id);
+        match &replica.role {
+            Role::Replica { .. } => replica_events(was, replica, next, &mut events),
+            Role::Job { .. } => job_events(was, replica, next, jobs, &mut events),
+        }
+    }
+    for replica in &before.observed.replicas {
+        let gone = !next
+            .observed
+            .replicas
+            .iter()
+            .any(|other| other.id == replica.id);
+        if gone && matches!(replica.role, Role::Replica { .. }) {
+            let progress = ServiceProgress::Stopped {
+                replica: replica.id.to_string(),
+            };
+            events.push(Event::Service {
+                service: replica.service.clone(),
+                progress,
+            });
+        }
+    }
+    drained_events(before, next, &mut events);
+    events
+}
+
+fn entered(before: &Desired, next: &Desired) -> Option<ApiPhase> {
+    let name = |desired: &Desired| {
+        desired.rollout.as_ref().map(|rollout| match rollout.phase {
+            Phase::Preparing => ApiPhase::Rollout,
+            Phase::Shifted { .. } => ApiPhase::CleanUp,
+            Phase::GoingBack { .. } => ApiPhase::RollBack,
+        })
+    };
+    let next = name(next)?;
+    (name(before) != Some(next)).then_some(next)
+}
+
+fn replica_events(
+    was: Option<&Replica>,
+    replica: &Replica,
+    next: &Snapshot,
+    events: &mut Vec<Event>,
+) {
+    let id = replica.id.to_string();
+    let mut say = |progress| {
+        events.push(Event::Service {
+            service: replica.service.clone(),
+            progress,
+        });
+    };
+    if was.is_none() {
+        say(ServiceProgress::Starting {
+            replica: id.clone(),
+        });
+    }
+    let ready = |state: &ReplicaState| matches!(state, ReplicaState::Ready);
+    match &replica.state {
+        ReplicaState::Ready if !was.is_some_and(|was| ready(&was.state)) => {
+            let (ready, wanted) = count(replica, next);
+            say(ServiceProgress::Ready { replica: id, ready, wanted });
+        }
+        ReplicaState::Unhealthy { probe }
+            if !was.is_some_and(|was| matches!(was.state, ReplicaState::Unhealthy { .. })) =>
+        {
+            let detail = probe.lines().next().map(str::to_owned);
+            say(ServiceProgress::Health { replica: id, health: HealthState::Unhealthy, detail });
+        }
+        ReplicaState::Stopping
+            if !was.is_some_and(|was| matches!(was.state, ReplicaState::Stopping)) =>
+        {
+            say(ServiceProgress::Stopping { replica: id });
+        }
+        ReplicaState::Restarting { exit, restarts }
+            if was.is_some_and(|was| {
+                !matches!(&was.state, ReplicaState::Restarting { restarts: r, .. } if r == restarts)
+            }) =>
+        {
+            events.push(Event::Warning {
+                message: format!("{id} ended with {} and is started again", exit.code),
+                hint: None,
+            });
+        }
+        ReplicaState::Ready
+        | ReplicaState::Unhealthy { .. }
+        | ReplicaState::Stopping
+        | ReplicaState::Restarting { .. }
+        | ReplicaState::Starting { .. }
+        | ReplicaState::CannotStart { .. }
+        | ReplicaState::Ended { .. }
+        | ReplicaState::Lost => {}
+    }
+}
+
+/// Ready and wanted replicas of this one's configuration.
+fn count(replica: &Replica, snapshot: &Snapshot) -> (u32, u32) {
+    let same = |other: &&Replica| match (&other.role, &replica.role) {
+        (Role::Replica { digest: a, .. }, Role::Replica { digest: b, .. }) => {
+            other.service == replica.service && a == b
+        }
+        (Role::Job { .. }, _) | (_, Role::Job { .. }) => false,
+    };
+    let ready = snapshot
+        .observed
+        .replicas
+        .iter()
+        .filter(same)
+        .filter(|other| matches!(other.state, ReplicaState::Ready))
+        .count();
+    let wanted = target(snapshot)
+        .and_then(|release| release.services.get(&replica.service))
+        .map_or(0, |service| {
+            snapshot
+                .desired
+                .replicas(&replica.service, service.service.replicas)
+        });
+    (u32::try_from(ready).unwrap_or(u32::MAX), wanted)
+}
+
+fn job_events(
+    was: Option<&Replica>,
+    job: &Replica,
+    next: &Snapshot,
+    jobs: &BTreeMap<ReplicaId, SystemTime>,
+    events: &mut Vec<Event>,
+) {
+    let Role::Job { job: id, .. } = &job.role else {
+        return;
+    };
+    let mut say = |progress| {
+        events.push(Event::Job {
+            service: job.service.clone(),
+            progress,
+        })
+    };
+    if was.is_none() {
+        let command = target(next)
+            .and_then(|release| release.services.get(&job.service))
+            .and_then(|service| match id.hook {
+                Some(index) => service
+                    .service
+                    .pre_start
+                    .get(index as usize)
+                    .map(|hook| hook.command.clone()),
+                None => service.service.command.clone(),
+            })
+            .unwrap_or_default();
+        say(JobProgress::Started { command });
+    }
+    let done =
+        |state: &ReplicaState| matches!(state, ReplicaState::Ended { exit } if exit.code == 0);
+    if done(&job.state) && !was.is_some_and(|was| done(&was.state)) {
+        let elapsed_ms = jobs.get(&job.id).map_or(0, |since| elapsed_ms(*since));
+        say(JobProgress::Done { elapsed_ms });
+    }
+}
+
+/// Replicas that ceased to be named but still answer what they had begun.
+fn drained_events(before: &Snapshot, next: &Snapshot, events: &mut Vec<Event>) {
+    let known = |snapshot: &Snapshot| -> BTreeSet<ReplicaId> {
+        snapshot.observed.unrouted_since.keys().cloned().collect()
+    };
+    for id in known(next).difference(&known(before)) {
+        let Some(replica) = next.observed.replicas.iter().find(|other| &other.id == id) else {
+            continue;
+        };
+        let in_flight = next
+            .observed
+            .edge
+            .as_ref()
+            .and_then(|edge| edge.in_flight.get(id))
+            .copied();
+        let progress = ServiceProgress::Draining {
+            replica: id.to_string(),
+            in_flight: in_flight.unwrap_or(0),
+        };
+        events.push(Event::Service {
+            service: replica.service.clone(),
+            progress,
+        });
+    }
+}
+
+/// The release that is being reached, else the one that serves.
+pub(crate) fn target(snapshot: &Snapshot) -> Option<&Release> {
+    let desired = &snapshot.desired;
+    let number = desired
+        .rollout
+        .as_ref()
+        .map(|rollout| rollout.to)
+        .or(desired.current)?;
+    snapshot.releases.get(&number)
+}
+
+/// What a move from `old` to `new` does to each service, in the order in which it happens.
+pub(crate) fn plan(old: Option<&Release>, new: &Release) -> Vec<PlannedService> {
+    let jobs = new.jobs();
+    let mut planned: Vec<PlannedService> = dependency_order(&new.services)
+        .into_iter()
+        .map(|name| {
+            let service = &new.services[name];
+            let before = old.and_then(|old| old.services.get(name));
+            let action = match before {
+                None => PlannedAction::Create,
+                Some(_) if jobs.contains(name) => PlannedAction::Replace,
+                Some(before) if before.digest() != service.digest() => PlannedAction::Replace,
+                Some(before) if before.service.replicas != service.service.replicas => {
+                    PlannedAction::Scale
+                }
+                Some(_) => PlannedAction::Keep,
+            };
+            let replaced = action == PlannedAction::Replace && !jobs.contains(name);
+            PlannedService {
+                service: name.clone(),
+                action,
+                replicas: service.service.replicas,
+                strategy: replaced.then(|| strategy(&service.strategy())),
+            }
+        })
+        .collect();
+    let removed = old.into_iter().flat_map(|old| old.services.keys());
+    for name in removed.filter(|name| !new.services.contains_key(name)) {
+        planned.push(PlannedService {
+            service: ServiceName::clone(name),
+            action: PlannedAction::Remove,
+            replicas: 0,
+            strategy: None,
+        });
+    }
+    planned
+}
+
+fn strategy((strategy, reason): &(Strategy, StrategyReason)) -> String {
+    let how = match strategy {
+        Strategy::StartFirst => "start-first",
+        Strategy::StopFirst => "stop-first",
+    };
+    match reason {
+        StrategyReason::Asked => format!("{how}: asked for by deploy.update_config.order"),
+        StrategyReason::ExclusiveVolume { volume } => {
+            format!("{how}: it alone writes to volume {volume}")
+        }
+        StrategyReason::Default => format!("{how}: nothing stands in the way"),
+    }
+}
+
+/// Milliseconds since `start`.
+pub(crate) fn elapsed_ms(start: SystemTime) -> u64 {
+    let elapsed = SystemTime::now().duration_since(start).unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,204 @@
+//! What a person is told about a failure: written down while the evidence is still there.
+
+use std::error::Error;
+use std::path::Path;
+
+use havre_api::{
+    ExitReport, FailureReport, JobFailure, ProbeReport, ReplicaState as ApiState, ServiceFailure,
+};
+use havre_engine::{Exit, LogQuery, State};
+use havre_model::{Probe, ServiceName};
+use havre_release::{ExitInfo, Failure, FailureKind, Release, Role};
+
+use crate::observe::Seen;
+
+/// Lines of output in a report.
+const LINES: usize = 20;
+
+/// An error and what caused it, on one line.
+pub(crate) fn one_line(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// The report of a failed rollout. `logs`: folder with a folder of output per container.
+pub(crate) async fn failure(
+    failure: &Failure,
+    release: Option<&Release>,
+    seen: &[Seen],
+    logs: &Path,
+) -> FailureReport {
+    let blamed = failure
+        .replica
+        .as_ref()
+        .and_then(|id| seen.iter().find(|one| &one.id() == id));
+    let log = match &failure.replica {
+        Some(id) => last_lines(&logs.join(&id.0)).await,
+        None => Vec::new(),
+    };
+    let limit = release
+        .and_then(|release| release.services.get(&failure.service))
+        .and_then(|service| service.service.resources.memory_bytes);
+    let exit = blamed
+        .and_then(|one| one.container.last_exit.as_ref())
+        .map(|exit| exit_report(exit, limit));
+    let (reason, hint) = explain(&failure.kind, &failure.service);
+    if let Some(job) = blamed.and_then(|one| match &one.place.role {
+        Role::Job { job, .. } => Some(job),
+        Role::Replica { .. } => None,
+    }) {
+        let command = release
+            .and_then(|release| release.services.get(&job.service))
+            .map(|service| match job.hook {
+                Some(index) => service
+                    .service
+                    .pre_start
+                    .get(index as usize)
+                    .map(|hook| hook.command.clone())
+                    .unwrap_or_default(),
+                None => service.service.command.clone().unwrap_or_default(),
+            })
+            .unwrap_or_default();
+        let service = failure.service.clone();
+        return FailureReport::Job(JobFailure {
+            service,
+            reason,
+            command,
+            exit,
+            log,
+            hint,
+        });
+    }
+    FailureReport::Service(ServiceFailure {
+        service: failure.service.clone(),
+        replica: failure.replica.as_ref().map(ToString::to_string),
+        reason,
+        state: blamed.map(|one| api_state(&one.container.state)),
+        since: None,
+        restarts: blamed.map_or(0, |one| one.container.restarts),
+        probe: blamed.and_then(|one| probe_report(one, release)),
+        exit,
+        log,
+        hint,
+    })
+}
+
+fn explain(kind: &FailureKind, service: &ServiceName) -> (String, Option<String>) {
+    match kind {
+        FailureKind::CannotStart { reason } => (format!("cannot be started: {reason}"), None),
+        FailureKind::Crashed { exit, restarts } => (
+            format!("{} (after {restarts} restarts)", ended(exit)),
+            crash_hint(exit),
+        ),
+        FailureKind::Unhealthy { .. } => (
+            "its health check fails".to_owned(),
+            Some(format!(
+                "run the probe yourself: havre exec {service} <probe>; give a slow start more \
+                 time with healthcheck.start_period"
+            )),
+        ),
+        FailureKind::NotReady { after } => (
+            format!("not ready after {} s", after.as_secs()),
+            Some(
+                "a service without a health check is ready when its port accepts connections"
+                    .to_owned(),
+            ),
+        ),
+        FailureKind::JobFailed { exit } => (format!("its job {}", ended(exit)), crash_hint(exit)),
+        FailureKind::Aborted => ("the rollout was cancelled".to_owned(), None),
+    }
+}
+
+fn ended(exit: &ExitInfo) -> String {
+    match (exit.oom_killed, exit.signal) {
+        (true, _) => "was killed for memory".to_owned(),
+        (false, Some(signal)) => format!("was ended by signal {signal}"),
+        (false, None) => format!("ended with exit code {}", exit.code),
+    }
+}
+
+fn crash_hint(exit: &ExitInfo) -> Option<String> {
+    let hint = match (exit.oom_killed, exit.code) {
+        (true, _) => {
+            "raise deploy.resources.limits.memory or find out what it needs the memory for"
+        }
+        (false, 127) => "the command was not found in the image",
+        (false, 126) => "the command cannot be executed: check its mode and interpreter",
+        (false, _) => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// The newest lines of a container's output; why not, where it cannot be read.
+async fn last_lines(dir: &Path) -> Vec<String> {
+    let query = LogQuery {
+        tail: Some(LINES),
+        ..LogQuery::default()
+    };
+    let mut reader = havre_engine::read_logs(dir, query);
+    let mut lines = Vec::with_capacity(LINES);
+    loop {
+        match reader.next().await {
+            Ok(Some(line)) => lines.push(line.text),
+            Ok(None) => return lines,
+            Err(error) => {
+                lines.push(format!("(output cannot be read: {error})"));
+                return lines;
+            }
+        }
+    }
+}
+
+fn probe_report(one: &Seen, release: Option<&Release>) -> Option<ProbeReport> {
+    let health = one.container.health.as_ref()?;
+    let last = health.last.as_ref()?;
+    let service = release?.services.get(&one.place.service)?;
+    let probe = match &service.service.healthcheck {
+        Some(havre_model::Healthcheck::Probe {
+            test: Some(Probe::Shell(line)),
+            ..
+        }) => line.clone(),
+        Some(havre_model::Healthcheck::Probe {
+            test: Some(Probe::Exec(argv)),
+            ..
+        }) => argv.join(" "),
+        Some(havre_model::Healthcheck::Probe { test: None, .. })
+        | Some(havre_model::Healthcheck::Disabled)
+        | None => "HEALTHCHECK of the image".to_owned(),
+    };
+    Some(ProbeReport {
+        probe,
+        exit_code: last.exit_code,
+        output: last.output.clone(),
+        failing_streak: health.failing_streak,
+    })
+}
+
+/// An exit as the API tells it.
+pub(crate) fn exit_report(exit: &Exit, memory_limit_bytes: Option<u64>) -> ExitReport {
+    ExitReport {
+        at: exit.at.into(),
+        code: exit.code,
+        signal: exit.signal,
+        oom_killed: exit.oom_killed,
+        memory_limit_bytes,
+    }
+}
+
+/// A container's state as the API tells it.
+pub(crate) fn api_state(state: &State) -> ApiState {
+    match state {
+        State::Creating => ApiState::Creating,
+        State::Failed { .. } => ApiState::Failed,
+        State::Running { .. } => ApiState::Running,
+        State::BackOff { .. } => ApiState::BackOff,
+        State::Exited => ApiState::Exited,
+        State::Lost => ApiState::Lost,
+    }
+}

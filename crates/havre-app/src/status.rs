@@ -1,0 +1,291 @@
+//! Snapshots in the API's words. Pure, but for the time of day.
+
+use havre_api::{
+    EnvironmentId, EnvironmentState, EnvironmentStatus, HealthState, ReleaseId,
+    ReplicaState as ApiReplicaState, ReplicaStatus, RouteStatus, RunningOperation, ServiceState,
+    ServiceStatus,
+};
+use havre_engine::{HealthStatus, State};
+use havre_model::{Route, ServiceName};
+use havre_release::{
+    FailureKind, Intent, Phase, Release, Replica, ReplicaState, Role, ServiceRelease,
+    dependency_order,
+};
+
+use crate::environment::Snapshot;
+use crate::observe::Seen;
+use crate::report::{api_state, exit_report};
+
+/// An environment as `havre status` shows it. `https_port`: of the edge, for its URLs.
+pub(crate) fn environment(
+    id: &EnvironmentId,
+    snapshot: &Snapshot,
+    https_port: u16,
+) -> EnvironmentStatus {
+    let desired = &snapshot.desired;
+    let release = shown(snapshot);
+    let services: Vec<ServiceStatus> = release
+        .map(|release| {
+            dependency_order(&release.services)
+                .into_iter()
+                .map(|name| service(name, release, snapshot))
+                .collect()
+        })
+        .unwrap_or_default();
+    let routes = release
+        .map(|release| {
+            release
+                .routes
+                .iter()
+                .map(|r| route(r, release, snapshot, https_port))
+                .collect()
+        })
+        .unwrap_or_default();
+    let mut problems = snapshot.problems.clone();
+    if let Some(failure) = &desired.last_failure
+        && failure.kind != FailureKind::Aborted
+    {
+        problems.push(format!(
+            "the newest rollout failed at {} and was undone: {}",
+            failure.service,
+            failure_word(&failure.kind)
+        ));
+    }
+    EnvironmentStatus {
+        id: id.clone(),
+        state: state(snapshot, &services),
+        release: desired.current.map(ReleaseId),
+        since: desired.current_since.map(Into::into),
+        operation: operation(snapshot),
+        routes,
+        services,
+        problems,
+    }
+}
+
+fn failure_word(kind: &FailureKind) -> String {
+    match kind {
+        FailureKind::CannotStart { reason } => format!("cannot start ({reason})"),
+        FailureKind::Crashed { exit, .. } => format!("ended with {}", exit.code),
+        FailureKind::Unhealthy { .. } => "unhealthy".to_owned(),
+        FailureKind::NotReady { after } => format!("not ready after {} s", after.as_secs()),
+        FailureKind::JobFailed { exit } => format!("a job ended with {}", exit.code),
+        FailureKind::Aborted => "cancelled".to_owned(),
+    }
+}
+
+/// The release a person thinks of: the one that serves, else the one on its way.
+fn shown(snapshot: &Snapshot) -> Option<&Release> {
+    let desired = &snapshot.desired;
+    desired
+        .current
+        .and_then(|number| snapshot.releases.get(&number))
+        .or_else(|| crate::progress::target(snapshot))
+}
+
+fn state(snapshot: &Snapshot, services: &[ServiceStatus]) -> EnvironmentState {
+    let desired = &snapshot.desired;
+    match (&desired.intent, &desired.rollout) {
+        (Intent::Down { .. }, _) => EnvironmentState::Removing,
+        (Intent::Run, Some(rollout)) => match rollout.phase {
+            Phase::Preparing | Phase::Shifted { .. } => EnvironmentState::RollingOut,
+            Phase::GoingBack { .. } => EnvironmentState::RollingBack,
+        },
+        (Intent::Run, None) if desired.current.is_none() => EnvironmentState::Down,
+        (Intent::Run, None) => {
+            let well = services.iter().all(|service| match service.state {
+                ServiceState::Running | ServiceState::Completed | ServiceState::Stopped => true,
+                ServiceState::Starting | ServiceState::Degraded | ServiceState::Failed => false,
+            });
+            if well {
+                EnvironmentState::Running
+            } else {
+                EnvironmentState::Degraded
+            }
+        }
+    }
+}
+
+fn operation(snapshot: &Snapshot) -> Option<RunningOperation> {
+    let rollout = snapshot.desired.rollout.as_ref()?;
+    let phase = match &rollout.phase {
+        Phase::Preparing => "starting new replicas",
+        Phase::Shifted { .. } => "draining old replicas",
+        Phase::GoingBack { .. } => "going back",
+    };
+    Some(RunningOperation {
+        kind: format!("rollout to release {}", rollout.to),
+        since: rollout.started_at.into(),
+        phase: phase.to_owned(),
+    })
+}
+
+fn service(name: &ServiceName, release: &Release, snapshot: &Snapshot) -> ServiceStatus {
+    let config = &release.services[name];
+    let is_job = release.jobs().contains(name);
+    let wanted = if is_job {
+        0
+    } else {
+        snapshot.desired.replicas(name, config.service.replicas)
+    };
+    let replicas: Vec<&Replica> = replicas_of(name, config, snapshot).collect();
+    let ready = replicas
+        .iter()
+        .filter(|r| matches!(r.state, ReplicaState::Ready))
+        .count();
+    let completed = is_job
+        || (!replicas.is_empty()
+            && replicas.iter().all(
+                |r| matches!(&r.state, ReplicaState::Ended { exit } if exit.code == 0 && !exit.requested),
+            ));
+    let ready = u32::try_from(ready).unwrap_or(u32::MAX);
+    let starting = replicas
+        .iter()
+        .any(|r| matches!(r.state, ReplicaState::Starting { .. }))
+        || replicas.len() < wanted as usize;
+    let state = match () {
+        () if completed => ServiceState::Completed,
+        () if wanted == 0 => ServiceState::Stopped,
+        () if ready >= wanted => ServiceState::Running,
+        () if starting => ServiceState::Starting,
+        () if ready == 0 => ServiceState::Failed,
+        () => ServiceState::Degraded,
+    };
+    let containers = || {
+        snapshot
+            .seen
+            .iter()
+            .filter(|one| &one.place.service == name)
+    };
+    let reason = snapshot
+        .routing
+        .services
+        .get(name)
+        .and_then(|r| r.reason.clone());
+    ServiceStatus {
+        name: name.clone(),
+        state,
+        wanted,
+        ready,
+        image: config.service.image.clone(),
+        digest: Some(config.image.clone()),
+        restarts: containers().map(|one| one.container.restarts).sum(),
+        last_exit: containers()
+            .filter_map(|one| one.container.last_exit.as_ref())
+            .max_by_key(|exit| exit.at)
+            .map(|exit| exit_report(exit, config.service.resources.memory_bytes)),
+        reason: reason.filter(|_| ready < wanted),
+    }
+}
+
+fn replicas_of<'a>(
+    name: &'a ServiceName,
+    config: &ServiceRelease,
+    snapshot: &'a Snapshot,
+) -> impl Iterator<Item = &'a Replica> {
+    let digest = config.digest();
+    snapshot.observed.replicas.iter().filter(move |replica| {
+        &replica.service == name
+            && matches!(&replica.role, Role::Replica { digest: d, .. } if d == digest)
+    })
+}
+
+fn route(route: &Route, release: &Release, snapshot: &Snapshot, https_port: u16) -> RouteStatus {
+    let host = route.host.as_ref().or(release.hosts.first());
+    RouteStatus {
+        url: url(
+            host.map_or("localhost", |host| host.as_str()),
+            https_port,
+            &route.path,
+        ),
+        service: route.service.clone(),
+        serving: snapshot
+            .routing
+            .services
+            .get(&route.service)
+            .is_some_and(|service| !service.serving.is_empty()),
+    }
+}
+
+/// Where a release answers.
+pub(crate) fn urls(release: &Release, https_port: u16) -> Vec<String> {
+    let mut urls: Vec<String> = release
+        .routes
+        .iter()
+        .flat_map(|route| {
+            let hosts = match &route.host {
+                Some(host) => std::slice::from_ref(host),
+                None => release.hosts.as_slice(),
+            };
+            hosts
+                .iter()
+                .map(|host| url(host, https_port, &route.path))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    urls.sort_by_key(String::len);
+    urls.dedup();
+    urls
+}
+
+fn url(host: &str, port: u16, path: &str) -> String {
+    match port {
+        443 => format!("https://{host}{path}"),
+        port => format!("https://{host}:{port}{path}"),
+    }
+}
+
+/// A container as `havre ps` shows it; its use of CPU and memory is added by the caller.
+pub(crate) fn replica(one: &Seen, snapshot: &Snapshot) -> ReplicaStatus {
+    let id = one.id();
+    let container = &one.container;
+    let draining = snapshot.observed.unrouted_since.contains_key(&id);
+    let state = match snapshot
+        .observed
+        .replicas
+        .iter()
+        .find(|r| r.id == id)
+        .map(|r| &r.state)
+    {
+        Some(ReplicaState::Stopping) => ApiReplicaState::Stopping,
+        _ if draining && matches!(container.state, State::Running { .. }) => {
+            ApiReplicaState::Draining
+        }
+        _ => api_state(&container.state),
+    };
+    let (pid, since) = match &container.state {
+        State::Running { pid, started_at } => (Some(*pid), Some(*started_at)),
+        State::Exited | State::BackOff { .. } => {
+            (None, container.last_exit.as_ref().map(|exit| exit.at))
+        }
+        State::Creating | State::Failed { .. } | State::Lost => (None, None),
+    };
+    let limit = snapshot
+        .releases
+        .get(&one.place.release)
+        .and_then(|release| release.services.get(&one.place.service))
+        .and_then(|service| service.service.resources.memory_bytes);
+    ReplicaStatus {
+        id: id.to_string(),
+        environment: one.place.environment.clone(),
+        service: one.place.service.clone(),
+        release: ReleaseId(one.place.release),
+        state,
+        health: container.health.as_ref().map(|health| match health.status {
+            HealthStatus::Starting => HealthState::Starting,
+            HealthStatus::Healthy => HealthState::Healthy,
+            HealthStatus::Unhealthy => HealthState::Unhealthy,
+        }),
+        since: since.map(Into::into),
+        restarts: container.restarts,
+        address: one.place.address().map(|address| address.to_string()),
+        pid,
+        last_exit: container
+            .last_exit
+            .as_ref()
+            .map(|exit| exit_report(exit, limit)),
+        cpu_percent: None,
+        memory_bytes: None,
+        memory_limit_bytes: limit,
+    }
+}
