@@ -127,10 +127,14 @@ async fn serve_http1(worker: Arc<Worker>, client: Arc<Client>, io: ClientIo) {
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut connection = pin!(connection);
+    let last_call = async {
+        shared.stopping.cancelled().await;
+        tokio::time::sleep(shared.idle_grace.get().copied().unwrap_or_default()).await;
+    };
     // How a connection ends is in its requests' records.
     tokio::select! {
         result = connection.as_mut() => return drop(result),
-        () = shared.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = last_call => connection.as_mut().graceful_shutdown(),
     }
     tokio::select! {
         result = connection.as_mut() => drop(result),

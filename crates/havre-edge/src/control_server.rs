@@ -26,19 +26,23 @@ use crate::manager::{Manager, Refused};
 /// For one control connection.
 const CONNECTION: Duration = Duration::from_secs(60);
 
-/// Binds the socket in the run directory, readable by its owner only, and moves it into place: an
-/// older edge's socket is replaced in one step.
+/// Binds the socket in the run directory.
 pub fn bind(run: &Path) -> io::Result<UnixListener> {
-    let socket = run.join(SOCKET);
-    let new = PathBuf::from(format!("{}.{}", socket.display(), std::process::id()));
+    move_into_place(&run.join(SOCKET), |new| UnixListener::bind(new))
+}
+
+/// Makes a socket with `bind` under another name, readable by its owner only, and moves it to
+/// `path`: an older edge's socket is replaced in one step.
+pub fn move_into_place<T>(path: &Path, bind: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    let new = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(&new)?;
+    let bound = bind(&new)?;
     fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
-    fs::rename(&new, &socket)?;
-    Ok(listener)
+    fs::rename(&new, path)?;
+    Ok(bound)
 }
 
 /// Answers until it is dropped.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Request, Response, Version, request};
+use http::{HeaderMap, Request, Response, StatusCode, Version, request};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -47,6 +47,8 @@ pub async fn handle(
     record.request_id = request_id.to_str().unwrap_or_default().to_owned();
     drop(snapshot);
 
+    let stopping = worker.shared.stopping.clone();
+    let http1 = record.is_http1();
     let exchange = Exchange {
         worker,
         client,
@@ -67,10 +69,16 @@ pub async fn handle(
             Err(Own::Page(cause))
         }
     };
-    match answer {
+    let mut response = match answer {
         Ok(answer) => exchange.pass_on(answer, record, under_way),
         Err(own) => exchange.own_answer(own, wanted, record, under_way),
+    };
+    if http1 && stopping.is_cancelled() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    response
 }
 
 /// One request and the place it is handled in.

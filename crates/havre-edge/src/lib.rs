@@ -18,6 +18,7 @@ mod control;
 mod control_server;
 mod forward;
 mod frames;
+mod handover;
 mod headers;
 mod hold;
 mod io;

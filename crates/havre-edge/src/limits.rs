@@ -103,5 +103,9 @@ pub const STREAM_BOUNDARY: Duration = Duration::from_secs(2);
 /// A body of a control request.
 pub const CONTROL_BODY: usize = 32 * 1024 * 1024;
 
+/// At a shutdown, idle HTTP/1 connections stay open this long (half the grace, if that is shorter): a
+/// request that is on its way just then would be lost.
+pub const STOP_IDLE: Duration = Duration::from_secs(5);
+
 /// Grace at SIGTERM.
 pub const TERM_GRACE: Duration = Duration::from_secs(10);

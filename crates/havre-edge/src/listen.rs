@@ -132,14 +132,17 @@ impl Listeners {
         (shares, errors)
     }
 
-    /// Takes over sockets that a predecessor has opened.
+    /// Takes over sockets that a predecessor has opened; each thread gets its part of them.
     pub fn adopt(
         &mut self,
-        wanted: Wanted,
-        sockets: Vec<TcpListener>,
-        shares: &mut [Vec<Share>],
-    ) -> io::Result<()> {
-        self.add(wanted, sockets, shares)
+        groups: Vec<(Wanted, Vec<TcpListener>)>,
+        threads: usize,
+    ) -> io::Result<Vec<Vec<Share>>> {
+        let mut shares: Vec<Vec<Share>> = (0..threads).map(|_| Vec::new()).collect();
+        for (wanted, sockets) in groups {
+            self.add(wanted, sockets, &mut shares)?;
+        }
+        Ok(shares)
     }
 
     fn add(
@@ -191,10 +194,12 @@ impl Listeners {
     }
 
     /// Everything open, for a successor.
-    pub fn sockets(&self) -> impl Iterator<Item = (Wanted, &[TcpListener])> {
-        self.groups
-            .iter()
-            .map(|(wanted, group)| (*wanted, group.sockets.as_slice()))
+    pub fn duplicates(&self) -> io::Result<Vec<(Wanted, Vec<TcpListener>)>> {
+        let duplicate = |(wanted, group): (&Wanted, &Group)| {
+            let sockets = group.sockets.iter().map(TcpListener::try_clone);
+            Ok((*wanted, sockets.collect::<io::Result<Vec<_>>>()?))
+        };
+        self.groups.iter().map(duplicate).collect()
     }
 
     /// Stops all without the wait.

@@ -1,7 +1,9 @@
 //! Brings a state into force: sockets, certificates, routes, and the acknowledgement of every thread.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -12,7 +14,7 @@ use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::worker::Command;
-use crate::{EdgeState, EdgeStatus, Problem};
+use crate::{EdgeState, EdgeStatus, Problem, limits};
 
 /// For all threads to acknowledge.
 const ACKNOWLEDGE: Duration = Duration::from_secs(10);
@@ -26,7 +28,13 @@ pub struct Manager {
     state: EdgeState,
     listeners: Listeners,
     problems: Problems,
+    /// Process id of an edge that this one took over from, 0 when it has ended.
+    predecessor: Arc<AtomicU32>,
 }
+
+/// Sockets that a predecessor has opened, not yet accepted from.
+#[derive(Debug)]
+pub struct Inherited(Vec<Vec<Share>>);
 
 /// By where they come from: each kind is replaced as a whole.
 #[derive(Debug, Default)]
@@ -68,7 +76,30 @@ impl Manager {
             state: EdgeState::default(),
             listeners: Listeners::default(),
             problems: Problems::default(),
+            predecessor: Arc::default(),
         }
+    }
+
+    /// Takes over the sockets of a predecessor. Nothing is accepted before a state is in force.
+    pub fn inherit(&mut self, groups: Vec<(Wanted, Vec<TcpListener>)>) -> io::Result<Inherited> {
+        self.listeners
+            .adopt(groups, self.workers.len())
+            .map(Inherited)
+    }
+
+    /// Accepts from inherited sockets.
+    pub async fn accept_inherited(&self, inherited: Inherited) -> Result<(), Refused> {
+        self.hand_out(inherited.0).await
+    }
+
+    /// Where the process id of a predecessor is kept.
+    pub fn predecessor(&self) -> &Arc<AtomicU32> {
+        &self.predecessor
+    }
+
+    /// The sockets, for a successor.
+    pub fn listeners(&self) -> io::Result<Vec<(Wanted, Vec<TcpListener>)>> {
+        self.listeners.duplicates()
     }
 
     /// Puts the state on disk in force.
@@ -213,6 +244,10 @@ impl Manager {
             http: self.listeners.actual(Kind::Http),
             https: self.listeners.actual(Kind::Https),
             turned_away: self.shared.clients.turned_away(),
+            predecessor: match self.predecessor.load(Ordering::Acquire) {
+                0 => None,
+                pid => Some(pid),
+            },
             stopping: self.shared.stopping.is_cancelled(),
         }
     }
@@ -229,16 +264,19 @@ impl Manager {
         count
     }
 
-    /// Takes no more connections; ends those that are idle, and streams evenly over `grace`.
+    /// Takes no more connections; ends those open after their next answer, or when they stay idle,
+    /// and streams evenly over `grace`.
     /// [`Shared::stopped`] is cancelled when every thread is done, or `grace` is over.
     pub fn stop(&mut self, grace: Duration) {
         if self.shared.stopping.is_cancelled() {
             return;
         }
         self.listeners.stop_all();
+        self.shared
+            .idle_grace
+            .get_or_init(|| (grace / 2).min(limits::STOP_IDLE));
         self.shared.stopping.cancel();
-        let streams = self.shared.registry.all_streams();
-        tokio::spawn(close_paced(streams, grace, self.shared.stopped.clone()));
+        tokio::spawn(close_all(Arc::clone(&self.shared), grace));
         let (workers, stopped) = (self.workers.clone(), self.shared.stopped.clone());
         tokio::spawn(async move {
             drop(tokio::time::timeout(grace, finish(workers)).await);
@@ -265,6 +303,19 @@ async fn finish(workers: Vec<mpsc::Sender<Command>>) {
     for finished in acknowledged {
         // A thread that is gone is finished as well.
         drop(finished.await);
+    }
+}
+
+/// Ends the streams of all replicas, and those that are opened meanwhile, in time for their goodbyes.
+async fn close_all(shared: Arc<Shared>, grace: Duration) {
+    const SWEEP: Duration = Duration::from_millis(250);
+    let streams = shared.registry.all_streams();
+    close_paced(streams, grace * 3 / 4, shared.stopped.clone()).await;
+    while !shared.stopped.is_cancelled() {
+        for late in shared.registry.all_streams() {
+            late.cancel();
+        }
+        tokio::time::sleep(SWEEP).await;
     }
 }
 

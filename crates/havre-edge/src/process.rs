@@ -1,10 +1,12 @@
 //! The edge's process: arguments, threads, signals, end.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,7 +17,9 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessLog;
-use crate::manager::Manager;
+use crate::handover::{self, HandoverError, Heritage, Predecessor};
+use crate::listen::Wanted;
+use crate::manager::{Manager, Refused};
 use crate::replica::{Clock, Registry};
 use crate::shared::{Clients, Shared};
 use crate::store::Store;
@@ -24,8 +28,10 @@ use crate::{control_server, limits, tls};
 
 /// Runs the edge if `name` is `edge`. Called by the binary before anything else reads arguments.
 ///
-/// `--run DIR --state DIR --log FILE [--threads N]`: the control socket is `DIR/edge.sock` of the run
-/// directory, the last state `DIR/edge.json` of the state directory.
+/// `--run DIR --state DIR --log FILE [--threads N] [--takeover SECONDS]`: the control socket is
+/// `DIR/edge.sock` of the run directory, the last state `DIR/edge.json` of the state directory. With
+/// `--takeover` it takes the sockets of an edge that runs there, which then has that many seconds to
+/// finish; without one it starts as usual.
 pub fn entrypoint(name: &str, args: &[OsString]) -> Option<ExitCode> {
     (name == "edge").then(|| main(args))
 }
@@ -34,7 +40,7 @@ fn main(args: &[OsString]) -> ExitCode {
     let options = match Options::parse(args) {
         Ok(options) => options,
         Err(error) => {
-            eprintln!("error: {error}\nusage: edge --run DIR --state DIR --log FILE [--threads N]");
+            eprintln!("error: {error}\n{USAGE}");
             return ExitCode::from(2);
         }
     };
@@ -47,12 +53,17 @@ fn main(args: &[OsString]) -> ExitCode {
     }
 }
 
+const USAGE: &str =
+    "usage: edge --run DIR --state DIR --log FILE [--threads N] [--takeover SECONDS]";
+
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
     run: PathBuf,
     state: PathBuf,
     log: PathBuf,
     threads: usize,
+    /// Grace for the edge that runs.
+    takeover: Option<Duration>,
 }
 
 /// Threads beyond this bring nothing on the machines that this is for.
@@ -66,11 +77,14 @@ enum OptionError {
     Unknown(OsString),
     #[error("--threads is a number from 1 to {MOST_THREADS}, not {}", .0.display())]
     Threads(OsString),
+    #[error("--takeover is a number of seconds, not {}", .0.display())]
+    Takeover(OsString),
 }
 
 impl Options {
     fn parse(args: &[OsString]) -> Result<Self, OptionError> {
-        let (mut run, mut state, mut log, mut threads) = (None, None, None, None);
+        let (mut run, mut state, mut log) = (None, None, None);
+        let (mut threads, mut takeover) = (None, None);
         let mut args = args.iter();
         while let Some(name) = args.next() {
             let (place, name) = match name.to_str() {
@@ -78,6 +92,7 @@ impl Options {
                 Some("--state") => (&mut state, "a value for --state"),
                 Some("--log") => (&mut log, "a value for --log"),
                 Some("--threads") => (&mut threads, "a value for --threads"),
+                Some("--takeover") => (&mut takeover, "a value for --takeover"),
                 _ => return Err(OptionError::Unknown(name.clone())),
             };
             *place = Some(args.next().ok_or(OptionError::Missing(name))?.clone());
@@ -87,6 +102,7 @@ impl Options {
             state: state.ok_or(OptionError::Missing("--state"))?.into(),
             log: log.ok_or(OptionError::Missing("--log"))?.into(),
             threads: threads.map_or_else(|| Ok(default_threads()), |text| parse_threads(&text))?,
+            takeover: takeover.map(|text| parse_seconds(&text)).transpose()?,
         })
     }
 }
@@ -96,6 +112,12 @@ fn parse_threads(text: &OsStr) -> Result<usize, OptionError> {
     number
         .filter(|number| (1..=MOST_THREADS).contains(number))
         .ok_or_else(|| OptionError::Threads(text.to_owned()))
+}
+
+fn parse_seconds(text: &OsStr) -> Result<Duration, OptionError> {
+    let seconds: Option<u32> = text.to_str().and_then(|text| text.parse().ok());
+    let seconds = seconds.ok_or_else(|| OptionError::Takeover(text.to_owned()))?;
+    Ok(Duration::from_secs(seconds.into()))
 }
 
 /// One per core up to four: some 30,000 requests a second each, and the applications need the rest.
@@ -113,6 +135,17 @@ enum StartError {
     Log { path: PathBuf, source: io::Error },
     #[error("cannot make the control socket in {}", .path.display())]
     Socket { path: PathBuf, source: io::Error },
+    #[error("cannot take over in {}", .path.display())]
+    Handover {
+        path: PathBuf,
+        source: HandoverError,
+    },
+    #[error("cannot use the sockets handed over")]
+    Inherit(#[source] io::Error),
+    #[error("cannot tell the edge that runs to finish")]
+    Retire(#[source] io::Error),
+    #[error("the state is not in force")]
+    Refused(#[source] Refused),
     #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
     #[error("cannot start a thread")]
@@ -124,7 +157,11 @@ enum StartError {
 fn run(options: &Options) -> Result<(), StartError> {
     keep_memory_small();
     raise_file_limit();
-    let _lock = lock_directory(options)?;
+    let (heritage, predecessor) = take_over(options)?;
+    let lock = match heritage.lock {
+        Some(lock) => lock,
+        None => lock_directory(options)?,
+    };
     let log_error = |source| StartError::Log {
         path: options.log.clone(),
         source,
@@ -139,6 +176,7 @@ fn run(options: &Options) -> Result<(), StartError> {
         clock: Clock::start(),
         log: Arc::new(log),
         stopping: CancellationToken::new(),
+        idle_grace: OnceLock::new(),
         stopped: CancellationToken::new(),
         clients: Clients::default(),
     });
@@ -150,7 +188,12 @@ fn run(options: &Options) -> Result<(), StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Thread)?;
-    runtime.block_on(control(options, &shared, &workers))?;
+    let begin = Begin {
+        lock,
+        listeners: heritage.listeners,
+        predecessor,
+    };
+    runtime.block_on(control(options, &shared, &workers, begin))?;
     runtime.shutdown_timeout(Duration::from_millis(100));
     for worker in workers {
         drop(worker.commands);
@@ -165,10 +208,34 @@ fn run(options: &Options) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Asks an edge that runs for its sockets, if so told.
+fn take_over(options: &Options) -> Result<(Heritage, Option<(Predecessor, Duration)>), StartError> {
+    let Some(grace) = options.takeover else {
+        return Ok((Heritage::default(), None));
+    };
+    let error = |source| StartError::Handover {
+        path: options.run.clone(),
+        source,
+    };
+    match handover::ask(&options.run).map_err(error)? {
+        Some((heritage, predecessor)) => Ok((heritage, Some((predecessor, grace)))),
+        None => Ok((Heritage::default(), None)),
+    }
+}
+
+/// What the control side begins with.
+struct Begin {
+    /// On the run directory; passed on to a successor.
+    lock: File,
+    listeners: Vec<(Wanted, Vec<TcpListener>)>,
+    predecessor: Option<(Predecessor, Duration)>,
+}
+
 async fn control(
     options: &Options,
     shared: &Arc<Shared>,
     workers: &[WorkerHandle],
+    begin: Begin,
 ) -> Result<(), StartError> {
     let commands = workers
         .iter()
@@ -179,14 +246,25 @@ async fn control(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
     // A terminal that goes away is none of its business.
     let _hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
-    if let Err(refused) = manager.restore().await {
-        eprintln!("edge: the state on disk is not in force: {refused}");
-    }
+    let inherited = manager
+        .inherit(begin.listeners)
+        .map_err(StartError::Inherit)?;
+    manager.restore().await.map_err(StartError::Refused)?;
+    manager
+        .accept_inherited(inherited)
+        .await
+        .map_err(StartError::Refused)?;
     for problem in manager.status().problems {
         eprintln!("edge: {problem}");
     }
     let socket = bind_control(options)?;
+    if let Some((predecessor, grace)) = begin.predecessor {
+        predecessor
+            .retire(grace, manager.predecessor())
+            .map_err(StartError::Retire)?;
+    }
     let manager = Arc::new(Mutex::new(manager));
+    offer_handover(options, &manager, begin.lock)?;
     let serving = tokio::spawn(control_server::serve(socket, Arc::clone(&manager)));
     let retrying = tokio::spawn(retry_listeners(Arc::clone(&manager)));
     loop {
@@ -199,6 +277,29 @@ async fn control(
     serving.abort();
     retrying.abort();
     Ok(())
+}
+
+/// From a thread of its own, which asks this runtime's manager.
+fn offer_handover(
+    options: &Options,
+    manager: &Arc<Mutex<Manager>>,
+    lock: File,
+) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Handle::current();
+    let (giving, asked) = (Arc::clone(manager), runtime.clone());
+    let heritage = move || {
+        let listeners = asked.block_on(giving.lock()).listeners()?;
+        Ok(Heritage {
+            listeners,
+            lock: Some(lock.try_clone()?),
+        })
+    };
+    let retiring = Arc::clone(manager);
+    let retire = move |grace| runtime.block_on(async { retiring.lock().await.stop(grace) });
+    handover::offer(&options.run, heritage, retire).map_err(|source| StartError::Socket {
+        path: options.run.clone(),
+        source,
+    })
 }
 
 fn bind_control(options: &Options) -> Result<UnixListener, StartError> {
@@ -220,7 +321,7 @@ async fn retry_listeners(manager: Arc<Mutex<Manager>>) {
 }
 
 /// Held for the life of the process; freed by the kernel however it ends.
-fn lock_directory(options: &Options) -> Result<std::fs::File, StartError> {
+fn lock_directory(options: &Options) -> Result<File, StartError> {
     let path = options.run.join("edge.lock");
     let lock = |source| StartError::Lock {
         path: path.clone(),

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -31,6 +32,8 @@ pub struct Shared {
     pub log: Arc<AccessLog>,
     /// No new connections; those open end after their current requests.
     pub stopping: CancellationToken,
+    /// How long idle HTTP/1 connections stay open once `stopping`: a request may be on its way.
+    pub idle_grace: OnceLock<Duration>,
     /// Everything ends now.
     pub stopped: CancellationToken,
     /// Open client connections.

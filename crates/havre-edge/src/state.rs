@@ -97,6 +97,10 @@ pub struct EdgeStatus {
     /// Client connections refused since their address had too many open.
     #[serde(default)]
     pub turned_away: u64,
+    /// Process id of the edge that this one took over from, while it still finishes requests and
+    /// streams: those are not in the counters here.
+    #[serde(default)]
+    pub predecessor: Option<u32>,
     /// It takes no new connections and ends soon.
     #[serde(default)]
     pub stopping: bool,

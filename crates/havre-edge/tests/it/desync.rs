@@ -222,10 +222,10 @@ pub fn nothing_is_tunnelled_before_the_101() {
     let origin = Origin::start(|peer, _| peer.reply("200 OK", "", b"no").map(|()| true));
     let edge = plain_edge(&origin);
     let mut client = Connection::plain(edge.http());
-    client.send(format!(
+    client.send(
         "GET /first HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         \r\nGET /next HTTP/1.1\r\nHost: app.test\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n"
-    ));
+         \r\nGET /next HTTP/1.1\r\nHost: app.test\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n",
+    );
     assert_eq!(client.answer().status, 200);
     assert_eq!(client.answer().status, 200);
     let heads = origin.heads();

@@ -146,6 +146,28 @@ impl Edge {
         });
     }
 
+    /// Starts a second process that takes over; returns the first.
+    pub fn take_over(&mut self, seconds: u32) -> Child {
+        let old = self.child.take().expect("a running edge");
+        self.launch(&["--takeover", &seconds.to_string()]);
+        old
+    }
+
+    /// Waits for the first process to end by itself, in good order.
+    pub fn wait_for_predecessor(&self, mut old: Child) {
+        let end = wait_for("the old edge to end", Duration::from_secs(10), || {
+            old.try_wait().expect("its state")
+        });
+        assert!(end.success(), "{end}");
+        wait_for("its end to be noticed", Duration::from_secs(2), || {
+            self.try_status()
+                .expect("a status")
+                .predecessor
+                .is_none()
+                .then_some(())
+        });
+    }
+
     /// In the edge's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

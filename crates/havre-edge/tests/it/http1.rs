@@ -85,7 +85,17 @@ impl Connection {
 
     /// TLS with SNI `host`; fails as the handshake does.
     pub fn tls(address: SocketAddr, host: &str, ca: &str) -> io::Result<Self> {
-        let config = client_config(ca, &[b"http/1.1"]);
+        Self::tls_with(address, host, ca, b"http/1.1")
+    }
+
+    /// The same, for another protocol.
+    pub fn tls_with(
+        address: SocketAddr,
+        host: &str,
+        ca: &str,
+        protocol: &[u8],
+    ) -> io::Result<Self> {
+        let config = client_config(ca, &[protocol]);
         let socket = TcpStream::connect(address)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_nodelay(true)?;

@@ -7,7 +7,9 @@ mod desync;
 mod drain;
 mod edge;
 mod faults;
+mod headers;
 mod http1;
+mod http2;
 mod origin;
 mod streams;
 
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
             a_websocket_is_closed_between_two_frames,
             shutdown_finishes_what_is_under_way,
             sigterm_ends_it_in_good_order,
+            a_new_edge_takes_over_without_a_failure,
+            a_takeover_without_an_edge_is_a_start,
         }
         faults::{
             a_dead_replica_is_named_on_the_page,
@@ -82,6 +86,22 @@ fn main() -> ExitCode {
             it_comes_back_after_sigkill,
             slow_heads_are_cut_off,
             a_connection_flood_from_one_address_is_capped,
+        }
+        headers::{
+            claims_are_believed_from_trusted_proxies_only,
+            a_trusted_proxy_that_ended_tls_is_not_redirected,
+            prefixes_are_stripped_and_told,
+            answers_lose_what_is_of_one_hop,
+            browsers_remember_https_of_public_names,
+        }
+        http2::{
+            what_http1_cannot_say_is_refused,
+            a_request_arrives_as_http1,
+            a_body_of_another_length_is_refused,
+            rapid_resets_end_the_connection,
+            made_resets_end_the_connection,
+            a_flood_of_continuations_ends_the_connection,
+            a_flood_of_empty_data_ends_the_connection,
         }
         streams::{
             events_arrive_one_by_one,

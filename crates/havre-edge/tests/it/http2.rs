@@ -1,0 +1,368 @@
+//! HTTP/2 from raw frames: what a client can say that HTTP/1 cannot, and must not reach a replica.
+
+use std::io;
+use std::time::Duration;
+
+use crate::edge::{Edge, wait_for};
+use crate::http1::Connection;
+use crate::origin::Origin;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// An HTTP/2 connection without a mind of its own.
+struct Raw {
+    connection: Connection,
+}
+
+/// What came back on a stream.
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    /// A head with status 200.
+    Ok,
+    /// A head with another status.
+    Refused,
+    /// RST_STREAM with this code.
+    Reset(u32),
+    /// The connection is over; GOAWAY with this code, if there was one.
+    Gone(Option<u32>),
+    /// Nothing came.
+    Silence,
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len())
+        .expect("a short frame")
+        .to_be_bytes();
+    let mut bytes = vec![length[1], length[2], length[3], kind, flags];
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+/// Fields as literals without indexing and without Huffman: any byte can be in them.
+fn block(fields: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (name, value) in fields {
+        bytes.push(0);
+        string(&mut bytes, name.as_bytes());
+        string(&mut bytes, value);
+    }
+    bytes
+}
+
+/// A length with a prefix of seven bits, then the bytes.
+fn string(bytes: &mut Vec<u8>, text: &[u8]) {
+    if text.len() < 127 {
+        bytes.push(u8::try_from(text.len()).expect("short"));
+    } else {
+        bytes.push(127);
+        let mut rest = text.len() - 127;
+        while rest >= 128 {
+            bytes.push(u8::try_from(rest % 128).expect("seven bits") | 128);
+            rest /= 128;
+        }
+        bytes.push(u8::try_from(rest).expect("seven bits"));
+    }
+    bytes.extend(text);
+}
+
+type Fields<'a> = Vec<(&'a str, &'a [u8])>;
+
+fn get<'a>(path: &'a str, more: &[(&'a str, &'a [u8])]) -> Fields<'a> {
+    let mut fields: Fields<'a> = vec![
+        (":method", b"GET"),
+        (":scheme", b"https"),
+        (":authority", b"app.test"),
+        (":path", path.as_bytes()),
+    ];
+    fields.extend(more);
+    fields
+}
+
+impl Raw {
+    fn connect(edge: &Edge) -> Self {
+        let ca = &edge.authority.pem;
+        let mut connection =
+            Connection::tls_with(edge.https(), "app.test", ca, b"h2").expect("TLS");
+        connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        connection.send(frame(SETTINGS, 0, 0, &[]));
+        Self { connection }
+    }
+
+    fn request(&mut self, stream: u32, fields: &[(&str, &[u8])]) {
+        let bytes = frame(HEADERS, END_STREAM | END_HEADERS, stream, &block(fields));
+        drop(self.connection.try_send(bytes));
+    }
+
+    fn read(&mut self) -> io::Result<(u8, u8, u32, Vec<u8>)> {
+        let head = self.connection.take(9)?;
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        let payload = self.connection.take(length)?;
+        Ok((head[3], head[4], stream, payload))
+    }
+
+    fn outcome(&mut self, wanted: u32) -> Outcome {
+        let code = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().expect("four bytes"));
+        let mut goaway = None;
+        loop {
+            let (kind, flags, stream, payload) = match self.read() {
+                Ok(frame) => frame,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Outcome::Silence,
+                Err(_) => return Outcome::Gone(goaway),
+            };
+            match kind {
+                HEADERS if stream == wanted => {
+                    return if is_200(&payload) {
+                        Outcome::Ok
+                    } else {
+                        Outcome::Refused
+                    };
+                }
+                RST_STREAM if stream == wanted => return Outcome::Reset(code(&payload)),
+                GOAWAY => goaway = Some(code(&payload[4..8])),
+                SETTINGS if flags == 0 => {
+                    drop(self.connection.try_send(frame(SETTINGS, 1, 0, &[])));
+                }
+                PING if flags == 0 => {
+                    drop(self.connection.try_send(frame(PING, 1, 0, &payload)));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// 200 is index 8 of the static table. A change of the dynamic table's size may come first.
+fn is_200(block: &[u8]) -> bool {
+    let block = if block[0] & 0xe0 == 0x20 {
+        &block[1..]
+    } else {
+        block
+    };
+    block[0] == 0x88
+}
+
+pub fn what_http1_cannot_say_is_refused() {
+    let origin = Origin::usual("a");
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let long = vec![b'x'; 70_000];
+    let cases: Vec<(&str, Fields<'_>)> = vec![
+        (
+            "CRLF in a value",
+            get("/", &[("x", b"a\r\nX-Forwarded-For: 6.6.6.6")]),
+        ),
+        ("LF in a value", get("/", &[("x", b"a\nb")])),
+        ("NUL in a value", get("/", &[("x", b"a\0b")])),
+        ("CRLF in a name", get("/", &[("x\r\ny", b"z")])),
+        ("colon in a name", get("/", &[("x:y", b"z")])),
+        ("capitals in a name", get("/", &[("X-Up", b"z")])),
+        ("space in a name", get("/", &[("x y", b"z")])),
+        ("CRLF in the path", get("/ HTTP/1.1\r\nX: y", &[])),
+        ("space in the path", get("/a b", &[])),
+        ("no slash", get("first", &[])),
+        ("dots in the path", get("/a/../b", &[])),
+        (
+            "Transfer-Encoding",
+            get("/", &[("transfer-encoding", b"chunked")]),
+        ),
+        ("Connection", get("/", &[("connection", b"keep-alive")])),
+        ("Upgrade", get("/", &[("upgrade", b"websocket")])),
+        ("TE", get("/", &[("te", b"chunked")])),
+        ("another Host", get("/", &[("host", b"other.test")])),
+        (
+            "two Hosts",
+            get("/", &[("host", b"app.test"), ("host", b"app.test")]),
+        ),
+        ("pseudo-header after headers", {
+            let mut fields = get("/", &[("x", b"y")]);
+            fields.push((":path", b"/second"));
+            fields
+        }),
+        ("unknown pseudo-header", {
+            let mut fields = get("/", &[]);
+            fields.insert(0, (":protocol", b"websocket"));
+            fields
+        }),
+        (
+            "CONNECT",
+            vec![(":method", b"CONNECT"), (":authority", b"app.test:80")],
+        ),
+        ("space in the method", {
+            let mut fields = get("/", &[]);
+            fields[0] = (":method", b"GET / HTTP/1.1\r\nX: y");
+            fields
+        }),
+        ("headers beyond the limit", get("/", &[("x", &long)])),
+        (
+            "too many fields",
+            get("/", &vec![("a", b"b".as_slice()); 200]),
+        ),
+        (
+            "too many cookie crumbs",
+            get("/", &vec![("cookie", b"b".as_slice()); 200]),
+        ),
+        (
+            "length without a body",
+            get("/", &[("content-length", b"5")]),
+        ),
+    ];
+    for (name, fields) in cases {
+        let mut raw = Raw::connect(&edge);
+        raw.connection
+            .socket()
+            .set_read_timeout(Some(Duration::from_secs(3)))
+            .expect("a timeout");
+        raw.request(1, &fields);
+        let outcome = raw.outcome(1);
+        assert!(
+            !matches!(outcome, Outcome::Ok | Outcome::Silence),
+            "{name}: {outcome:?}"
+        );
+        assert_eq!(origin.heads(), Vec::<String>::new(), "{name}: {outcome:?}");
+    }
+}
+
+pub fn a_request_arrives_as_http1() {
+    let origin = Origin::usual("a");
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let mut raw = Raw::connect(&edge);
+    let more: Vec<(&str, &[u8])> = vec![
+        ("cookie", b"a=1"),
+        ("cookie", b"b=2"),
+        ("te", b"trailers"),
+        ("x_forwarded_for", b"6.6.6.6"),
+        ("x-forwarded-for", b"6.6.6.6"),
+    ];
+    raw.request(1, &get("/head?q=%2F", &more));
+    assert_eq!(raw.outcome(1), Outcome::Ok);
+    let head = origin.heads().remove(0);
+    let has = |line: &str| head.lines().any(|other| other.eq_ignore_ascii_case(line));
+    assert!(head.starts_with("GET /head?q=%2F HTTP/1.1\n"), "{head}");
+    assert!(has("host: app.test") && has("cookie: a=1; b=2"), "{head}");
+    assert!(
+        has("x-forwarded-for: 127.0.0.1") && !head.contains("6.6.6.6"),
+        "{head}"
+    );
+    assert!(!head.contains("te: "), "{head}");
+}
+
+pub fn a_body_of_another_length_is_refused() {
+    let origin = Origin::usual("a");
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    for (length, body) in [("5", b"hello GET /smuggled".as_slice()), ("50", b"hello")] {
+        let mut raw = Raw::connect(&edge);
+        let mut fields = get("/upload", &[("content-length", length.as_bytes())]);
+        fields[0] = (":method", b"POST");
+        raw.connection
+            .send(frame(HEADERS, END_HEADERS, 1, &block(&fields)));
+        raw.connection.send(frame(DATA, END_STREAM, 1, body));
+        let outcome = raw.outcome(1);
+        assert!(
+            !matches!(outcome, Outcome::Ok | Outcome::Silence),
+            "{outcome:?}"
+        );
+    }
+    let smuggled = origin.heads().iter().any(|head| head.contains("/smuggled"));
+    assert!(!smuggled, "{:?}", origin.heads());
+}
+
+/// CVE-2023-44487: requests that are reset at once.
+pub fn rapid_resets_end_the_connection() {
+    let origin = Origin::usual("a");
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let mut raw = Raw::connect(&edge);
+    let mut bytes = Vec::new();
+    for number in 0..2000 {
+        let stream = 2 * number + 1;
+        bytes.extend(frame(
+            HEADERS,
+            END_STREAM | END_HEADERS,
+            stream,
+            &block(&get("/", &[])),
+        ));
+        bytes.extend(frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
+    }
+    drop(raw.connection.try_send(bytes));
+    assert!(matches!(raw.outcome(u32::MAX), Outcome::Gone(_)));
+    assert!(origin.heads().len() < 1000, "{}", origin.heads().len());
+    still_serves(&edge);
+}
+
+/// CVE-2025-8671: the server is made to reset streams.
+pub fn made_resets_end_the_connection() {
+    let origin = Origin::usual("a");
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let mut raw = Raw::connect(&edge);
+    for number in 0..2000 {
+        let stream = 2 * number + 1;
+        let mut bytes = frame(
+            HEADERS,
+            END_STREAM | END_HEADERS,
+            stream,
+            &block(&get("/slow", &[])),
+        );
+        // An increment of 0 is an error of the stream.
+        bytes.extend(frame(WINDOW_UPDATE, 0, stream, &0_u32.to_be_bytes()));
+        if raw.connection.try_send(bytes).is_err() {
+            break;
+        }
+    }
+    assert!(matches!(raw.outcome(u32::MAX), Outcome::Gone(_)));
+    still_serves(&edge);
+}
+
+pub fn a_flood_of_continuations_ends_the_connection() {
+    let origin = Origin::usual("a");
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let mut raw = Raw::connect(&edge);
+    raw.connection
+        .send(frame(HEADERS, END_STREAM, 1, &block(&get("/", &[]))));
+    let piece = block(&[("x", &[b'y'; 16_000])]);
+    let sent = (0..5000).take_while(|_| {
+        raw.connection
+            .try_send(frame(CONTINUATION, 0, 1, &piece))
+            .is_ok()
+    });
+    assert!(sent.count() < 5000, "80 MB of headers were taken");
+    assert!(matches!(
+        raw.outcome(1),
+        Outcome::Gone(_) | Outcome::Reset(_)
+    ));
+    still_serves(&edge);
+}
+
+pub fn a_flood_of_empty_data_ends_the_connection() {
+    let origin = Origin::usual("a");
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let mut raw = Raw::connect(&edge);
+    let mut fields = get("/upload", &[]);
+    fields[0] = (":method", b"POST");
+    raw.connection
+        .send(frame(HEADERS, END_HEADERS, 1, &block(&fields)));
+    let hundred = frame(DATA, 0, 1, &[]).repeat(100);
+    let sent = (0..5000).take_while(|_| raw.connection.try_send(&hundred).is_ok());
+    assert!(
+        sent.count() < 5000,
+        "half a million empty frames were taken"
+    );
+    still_serves(&edge);
+}
+
+fn still_serves(edge: &Edge) {
+    wait_for("the edge to serve others", Duration::from_secs(5), || {
+        let mut raw = Raw::connect(edge);
+        raw.request(1, &get("/", &[]));
+        (raw.outcome(1) == Outcome::Ok).then_some(())
+    });
+}
