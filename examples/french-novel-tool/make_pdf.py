@@ -31,16 +31,12 @@ LONG_WORD = 9
 
 def paragraphs(text: str) -> list[str]:
     """The paragraphs of a plain text, each on one line."""
-    return [
-        " ".join(block.split()) for block in re.split(r"\n\s*\n", text) if block.strip()
-    ]
+    return [" ".join(block.split()) for block in re.split(r"\n\s*\n", text) if block.strip()]
 
 
 def wrap(paragraph: str, columns: int = COLUMNS) -> list[str]:
     """Lines of at most `columns` characters; long words are cut with a hyphen."""
-    wrapper = textwrap.TextWrapper(
-        columns, break_long_words=False, break_on_hyphens=False
-    )
+    wrapper = textwrap.TextWrapper(columns, break_long_words=False, break_on_hyphens=False)
     lines: list[str] = []
     rest = paragraph
     while rest:
@@ -87,9 +83,7 @@ def content(lines: list[str], number: int, header: str) -> bytes:
 def pdf(text: str, header: str = "LE TOUR DU MONDE EN QUATRE-VINGTS JOURS") -> bytes:
     """A whole PDF 1.4 file."""
     streams = [content(lines, n, header) for n, lines in enumerate(pages(text), 1)]
-    first_page = (
-        4  # 1 catalogue, 2 page tree, 3 font; then a page and its content in turn
-    )
+    first_page = 4  # 1 catalogue, 2 page tree, 3 font; then a page and its content in turn
     kids = b" ".join(b"%d 0 R" % (first_page + 2 * n) for n in range(len(streams)))
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
@@ -104,8 +98,7 @@ def pdf(text: str, header: str = "LE TOUR DU MONDE EN QUATRE-VINGTS JOURS") -> b
             b" /Contents %d 0 R >>" % (first_page + 2 * n + 1)
         )
         objects.append(
-            b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream"
-            % (len(packed), packed)
+            b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream" % (len(packed), packed)
         )
     return assemble(objects)
 

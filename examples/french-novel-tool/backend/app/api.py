@@ -141,7 +141,7 @@ def get_job(job_id: str) -> dict:
 
 @blueprint.get("/jobs/<job_id>/sentences")
 def get_sentences(job_id: str) -> dict:
-    """A page of sentences, each with what it was rewritten to; `only=rewritten` leaves out the rest."""
+    """A page of sentences with what became of them; `only=rewritten` leaves out the others."""
     limit, offset = page_arguments(default=100)
     only = request.args.get("only") or "all"
     if only not in ("all", "rewritten"):
@@ -149,7 +149,11 @@ def get_sentences(job_id: str) -> dict:
     with runtime().sessions() as session:
         job = require(jobs.find(session, checked(job_id)))
         page = jobs.sentences(
-            session, job.id, limit=limit, offset=offset, rewritten_only=only == "rewritten"
+            session,
+            job.id,
+            limit=limit,
+            offset=offset,
+            rewritten_only=only == "rewritten",
         )
         return {
             "sentences": [jobs.describe_sentence(sentence) for sentence in page],

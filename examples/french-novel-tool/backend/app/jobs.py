@@ -18,8 +18,9 @@ from app.models import UNFINISHED, Job, Sentence, Status, Upload
 from app.text.rewrite import Rewrite
 from app.text.split import count_words
 
-# Longer than the slowest batch: one request to Gemini with all its tries and waits is less.
-LEASE = timedelta(seconds=180)
+# After a crash a job waits this long. A batch that takes longer, which only one by Gemini with
+# all its tries does, may be taken over by another worker; then the first one's is not saved.
+LEASE = timedelta(seconds=60)
 # A job that was taken up so often without one batch saved takes its worker down each time.
 MAX_ATTEMPTS = 3
 # Rows fetched at a time while exporting.
@@ -234,7 +235,12 @@ def finish(session: Session, job_id: str, error: str | None = None) -> None:
 
 
 def sentences(
-    session: Session, job_id: str, *, limit: int, offset: int, rewritten_only: bool = False
+    session: Session,
+    job_id: str,
+    *,
+    limit: int,
+    offset: int,
+    rewritten_only: bool = False,
 ) -> list[Sentence]:
     wanted = select(Sentence).where(Sentence.job_id == job_id)
     if rewritten_only:

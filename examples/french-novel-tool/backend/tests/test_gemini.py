@@ -6,7 +6,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from app.text.gemini import GeminiRefused, GeminiRewriter, parse_answer, GeminiUnavailable
+from app.text.gemini import (
+    GeminiRefused,
+    GeminiRewriter,
+    parse_answer,
+    GeminiUnavailable,
+)
 
 LONG = "Il vit la mer immense, et la mer immense le vit aussi, puis la nuit tomba sur eux deux."
 

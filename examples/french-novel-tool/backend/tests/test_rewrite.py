@@ -11,7 +11,10 @@ from app.text.split import count_words
     [
         (
             "Un seul domestique suffisait à le servir ; il déjeunait et dînait au club.",
-            ["Un seul domestique suffisait à le servir.", "Il déjeunait et dînait au club."],
+            [
+                "Un seul domestique suffisait à le servir.",
+                "Il déjeunait et dînait au club.",
+            ],
         ),
         (
             "Il entendit la porte se fermer une première fois : c'était son nouveau maître.",
@@ -22,11 +25,17 @@ from app.text.split import count_words
         ),
         (
             "Il parlait aussi peu que possible, mais il semblait toujours très heureux.",
-            ["Il parlait aussi peu que possible.", "Mais il semblait toujours très heureux."],
+            [
+                "Il parlait aussi peu que possible.",
+                "Mais il semblait toujours très heureux.",
+            ],
         ),
         (
             "Il resta chez lui toute la journée, car la pluie tombait sans arrêt.",
-            ["Il resta chez lui toute la journée.", "En effet, la pluie tombait sans arrêt."],
+            [
+                "Il resta chez lui toute la journée.",
+                "En effet, la pluie tombait sans arrêt.",
+            ],
         ),
         (
             "Le train partit à midi précis, tandis que les voyageurs dormaient encore.",
@@ -37,7 +46,10 @@ from app.text.split import count_words
         ),
         (
             "Le cheval refusa d'avancer sur le pont, ce qui mit le cocher en colère.",
-            ["Le cheval refusa d'avancer sur le pont.", "Cela mit le cocher en colère."],
+            [
+                "Le cheval refusa d'avancer sur le pont.",
+                "Cela mit le cocher en colère.",
+            ],
         ),
         (
             "Il aperçut au bout de la rue une femme, qui portait un grand chapeau.",
@@ -48,15 +60,24 @@ from app.text.split import count_words
         ),
         (
             "Il vivait seul dans sa maison de Londres, où personne ne pénétrait jamais.",
-            ["Il vivait seul dans sa maison de Londres.", "Là, personne ne pénétrait jamais."],
+            [
+                "Il vivait seul dans sa maison de Londres.",
+                "Là, personne ne pénétrait jamais.",
+            ],
         ),
         (
             "Le capitaine regarda longtemps la mer et il descendit dans sa cabine.",
-            ["Le capitaine regarda longtemps la mer.", "Et il descendit dans sa cabine."],
+            [
+                "Le capitaine regarda longtemps la mer.",
+                "Et il descendit dans sa cabine.",
+            ],
         ),
         (
             "Viendra-t-il avec nous demain matin ; restera-t-il tout seul à la maison ?",
-            ["Viendra-t-il avec nous demain matin ?", "Restera-t-il tout seul à la maison ?"],
+            [
+                "Viendra-t-il avec nous demain matin ?",
+                "Restera-t-il tout seul à la maison ?",
+            ],
         ),
     ],
 )

@@ -14,7 +14,10 @@ from app.text.split import count_words, sentences, split
         ("MM. Stuart et Flanagan jouaient.", ["MM. Stuart et Flanagan jouaient."]),
         ("J. Verne et J.-C. Martin écrivent.", ["J. Verne et J.-C. Martin écrivent."]),
         ("Voyez vol. 2 et chap. 3 du livre.", ["Voyez vol. 2 et chap. 3 du livre."]),
-        ("L'oiseau prit son vol. Le soir vint.", ["L'oiseau prit son vol.", "Le soir vint."]),
+        (
+            "L'oiseau prit son vol. Le soir vint.",
+            ["L'oiseau prit son vol.", "Le soir vint."],
+        ),
         (
             "Des pommes, des poires, etc. Puis il partit.",
             ["Des pommes, des poires, etc.", "Puis il partit."],

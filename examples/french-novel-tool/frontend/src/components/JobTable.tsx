@@ -36,7 +36,10 @@ export function JobTable({ jobs, onDelete }: Props) {
           {jobs.map((job) => (
             <tr key={job.id}>
               <td className={styles.name}>
-                <Link href={`/jobs/${job.id}`}>{job.filename}</Link>
+                {/* The page is small; fetching every row's ahead would cost more than it saves. */}
+                <Link href={`/jobs/${job.id}`} prefetch={false}>
+                  {job.filename}
+                </Link>
               </td>
               <td>
                 <StatusBadge status={job.status} />
