@@ -26,6 +26,9 @@ use limits::{Setting, Version};
 /// Longest wait for killed processes to leave a cgroup.
 const EMPTY_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Longest wait for the last shim to leave its cgroup.
+const LAST_SHIM_DEADLINE: Duration = Duration::from_millis(500);
+
 /// The cgroup file systems of this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hierarchies {
@@ -201,19 +204,17 @@ impl Cgroup {
         }
     }
 
-    /// Version 1 mount points that a container joins.
-    fn v1_points(&self) -> Vec<&Path> {
-        let mut wanted = vec!["memory", "cpu", "pids", "blkio"];
-        if self.hierarchies.v2.is_none() {
-            wanted.extend(["devices", "cpuacct", "freezer"]);
-        }
-        self.hierarchies.v1_with(&wanted)
-    }
-
+    /// In every hierarchy of version 1 (also those by which systemd counts the processes of the
+    /// daemon's unit) but cpuset, whose groups refuse tasks until configured.
     fn v1_dirs(&self) -> Vec<PathBuf> {
-        self.v1_points()
+        let joined = |names: &[String]| !names.iter().any(|n| n == "cpuset");
+        let points = self
+            .hierarchies
+            .v1
             .iter()
-            .map(|p| p.join(&self.relative))
+            .filter(|(_, names)| joined(names));
+        points
+            .map(|(point, _)| point.join(&self.relative))
             .collect()
     }
 
@@ -357,28 +358,18 @@ impl Cgroup {
         }
     }
 
-    /// Moves a process into the version 1 groups (`0`: the caller).
+    /// Moves a process into the version 1 groups. The first move costs milliseconds, the others
+    /// next to nothing.
     pub fn attach_v1(&self, pid: u32) -> Result<(), CgroupError> {
-        self.v1_dirs().iter().try_for_each(|dir| attach(dir, pid))
-    }
-
-    /// Moves a shim into the group in every hierarchy, also those by which systemd counts a
-    /// unit's processes.
-    pub fn attach_shim(&self, pid: u32) -> Result<(), CgroupError> {
-        persist(|| self.try_attach_shim(pid), is_missing)
-    }
-
-    fn try_attach_shim(&self, pid: u32) -> Result<(), CgroupError> {
-        for (point, _) in &self.hierarchies.v1 {
-            let dir = point.join(&self.relative);
-            // cpuset groups refuse tasks until configured, and nothing is gained there.
-            if dir.join("cpuset.cpus").exists() || point.ends_with("cpuset") {
-                continue;
-            }
-            fs::create_dir_all(&dir).map_err(file_error("create", &dir))?;
-            attach(&dir, pid)?;
-        }
-        Ok(())
+        let attach_all = || self.v1_dirs().iter().try_for_each(|dir| attach(dir, pid));
+        persist(
+            || match attach_all() {
+                // Also how a folder that has just been removed shows.
+                Err(error) if is_missing(&error) => self.try_make().and_then(|()| attach_all()),
+                done => done,
+            },
+            is_missing,
+        )
     }
 
     /// SIGKILL for everything in the group.
@@ -423,18 +414,6 @@ impl Cgroup {
         Ok(pids)
     }
 
-    /// SIGKILL for everything in the group, and waits until nothing is left.
-    pub fn kill_and_wait(&self) -> Result<(), CgroupError> {
-        let deadline = sys::since_boot() + EMPTY_DEADLINE;
-        loop {
-            self.kill()?;
-            if self.processes()?.is_empty() || sys::since_boot() > deadline {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
     /// Kills what is left, removes the group and every parent that is empty then. Blocks until
     /// the processes are gone, at most five seconds. Safe to repeat.
     pub fn destroy(&self) -> Vec<CgroupError> {
@@ -462,11 +441,21 @@ impl Cgroup {
         errors
     }
 
-    /// Removes the group where it is empty, parents too; a group in use stays.
-    pub fn remove_if_empty(&self) {
+    /// Removes the group of shims once no container of the instance is left. The last shim may
+    /// still be on its way out, hence a short patience.
+    pub fn remove_shims(&self) {
+        let deadline = sys::since_boot() + LAST_SHIM_DEADLINE;
         for dir in self.all_dirs() {
-            if remove_dir(&dir).is_ok() {
-                remove_empty_parents(&dir);
+            let containers = dir.with_file_name("run");
+            while !containers.exists() {
+                if remove_dir(&dir).is_ok() {
+                    remove_empty_parents(&dir);
+                    break;
+                }
+                if sys::since_boot() > deadline {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(1));
             }
         }
     }
@@ -530,21 +519,15 @@ impl Cgroup {
     /// What a container mounts below `/sys/fs/cgroup`: file system type, options and folder name
     /// of each; one entry with an empty name for version 2 alone.
     pub fn mounts(&self) -> Vec<(&'static str, String, String)> {
-        if self.v1_points().is_empty() {
+        if self.hierarchies.unified() {
             return vec![("cgroup2", String::new(), String::new())];
         }
         let mut mounts = Vec::new();
-        for point in self.v1_points() {
-            let name = point.file_name().map(|n| n.to_string_lossy().into_owned());
-            let names = self
-                .hierarchies
-                .v1
-                .iter()
-                .find(|(p, _)| p == point)
-                .map(|(_, n)| n);
-            if let (Some(name), Some(names)) = (name, names) {
-                let known = |n: &&String| Controller::V1_NAMES.contains(&n.as_str());
-                let options: Vec<_> = names.iter().filter(known).cloned().collect();
+        for (point, names) in &self.hierarchies.v1 {
+            let shown = |n: &&String| Controller::SHOWN.contains(&n.as_str());
+            let options: Vec<_> = names.iter().filter(shown).cloned().collect();
+            if let (Some(name), false) = (point.file_name(), options.is_empty()) {
+                let name = name.to_string_lossy().into_owned();
                 mounts.push(("cgroup", options.join(","), name));
             }
         }

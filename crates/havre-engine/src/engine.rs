@@ -374,16 +374,8 @@ impl Engine {
 
     /// Starts one more process in a running container.
     pub async fn exec(&self, id: &ContainerId, spec: ExecSpec) -> Result<ExecSession, ExecError> {
-        let channel =
-            Channel::connect(&self.inner.dir(id)).map_err(|source| match source.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    ExecError::NotRunning { id: id.0.clone() }
-                }
-                _ => ExecError::Connection {
-                    id: id.0.clone(),
-                    source,
-                },
-            })?;
+        let channel = Channel::connect(&self.inner.dir(id));
+        let channel = channel.map_err(|source| crate::exec::not_there(&id.0, source))?;
         ExecSession::start(&id.0, channel, spec).await
     }
 
@@ -463,6 +455,7 @@ impl Inner {
         };
         let channel = Channel::connect(&self.dir(id)).map_err(lost)?;
         match channel.call(request).await.map_err(lost)? {
+            (Reply::NotRunning, _) => Err(ControlError::NotRunning { id: name() }),
             (Reply::Error { reason }, _) => Err(ControlError::Refused { id: name(), reason }),
             _ => Ok(()),
         }

@@ -72,6 +72,29 @@ pub enum ExecError {
     },
 }
 
+impl ExecError {
+    /// A shim that closes before it has answered has just ended with its container.
+    fn or_not_running(self) -> Self {
+        match self {
+            Self::Connection { id, source } => not_there(&id, source),
+            other => other,
+        }
+    }
+}
+
+/// What a failure to reach a shim means.
+pub(crate) fn not_there(id: &str, source: io::Error) -> ExecError {
+    let id = id.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound
+        | io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => ExecError::NotRunning { id },
+        _ => ExecError::Connection { id, source },
+    }
+}
+
 /// A running process. Dropping the session kills it.
 #[derive(Debug)]
 pub struct ExecSession {
@@ -124,10 +147,14 @@ impl ExecSession {
             privileged: spec.privileged,
             size: spec.tty.map(|size| (size.rows, size.columns)),
         });
-        session.channel.send(&request, &fds).await.map_err(lost)?;
+        session
+            .channel
+            .send(&request, &fds)
+            .await
+            .map_err(|e| not_there(id, e))?;
         drop(fds);
         loop {
-            match session.next().await? {
+            match session.next().await.map_err(|e| e.or_not_running())? {
                 (Reply::Terminal, Some(master)) => {
                     session.terminal = Some(Terminal::new(master).map_err(lost)?);
                 }
@@ -152,6 +179,9 @@ impl ExecSession {
                 (Reply::Exited { code }, _) => {
                     session.code = Some(code);
                     return Ok(session);
+                }
+                (Reply::NotRunning, _) => {
+                    return Err(ExecError::NotRunning { id: session.id });
                 }
                 _ => {}
             }

@@ -88,6 +88,8 @@ pub enum Reply {
         /// Why, for a person.
         reason: String,
     },
+    /// There is no process to do it with.
+    NotRunning,
     /// The container as it is.
     State {
         /// All of it.

@@ -65,13 +65,15 @@ impl RunDir {
                 .create(parent)?;
         }
         fs::DirBuilder::new().mode(0o700).create(&self.0)?;
-        fs::DirBuilder::new().mode(0o700).create(self.rootfs())
+        fs::DirBuilder::new().mode(0o700).create(self.rootfs())?;
+        File::create(self.0.join("lock")).map(drop)
     }
 
-    /// Opens and locks `lock`; `None` while another process holds it.
+    /// Opens and locks `lock`; `None` while another process holds it. The file is made with the
+    /// folder and never again, so that looking does not disturb a removal.
     pub fn try_lock(&self) -> io::Result<Option<OwnedFd>> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-        let file = rustix::fs::open(self.0.join("lock"), flags, Mode::RUSR | Mode::WUSR)?;
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rustix::fs::open(self.0.join("lock"), flags, Mode::empty())?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(file)),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),

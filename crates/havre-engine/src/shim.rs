@@ -96,7 +96,7 @@ fn run(dir: RunDir) -> io::Result<()> {
     let mut shim = Shim::new(dir, meta, &hierarchies, lock, ready)?;
     shim.prepare();
     // Costs milliseconds on version 1, during which the container is set up already.
-    if let Err(error) = own_group.attach_shim(std::process::id()) {
+    if let Err(error) = own_group.attach_v1(std::process::id()) {
         complain!("{error}");
     }
     while !shim.finished {

@@ -18,10 +18,8 @@ pub enum Controller {
 impl Controller {
     /// All that limits can need.
     pub const ALL: [Self; 4] = [Self::Memory, Self::Cpu, Self::Pids, Self::Io];
-    /// Names that are mount options of version 1.
-    pub const V1_NAMES: [&'static str; 8] = [
-        "memory", "cpu", "cpuacct", "pids", "blkio", "devices", "freezer", "cpuset",
-    ];
+    /// Those of version 1 that a container sees: where programs look for their limits.
+    pub const SHOWN: [&'static str; 5] = ["memory", "cpu", "cpuacct", "pids", "blkio"];
 
     /// Its name in version 2.
     pub fn v2(self) -> &'static str {

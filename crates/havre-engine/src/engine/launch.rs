@@ -14,7 +14,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{CreateError, Inner, watcher};
 use crate::rundir::{Meta, RunDir, boot_id};
@@ -23,6 +23,9 @@ use crate::sys;
 
 /// Longest wait for a container to run or fail; the shim itself gives up a little earlier.
 const START_DEADLINE: Duration = Duration::from_secs(90);
+
+/// Longest wait for a shim whose container has ended.
+const SHIM_END_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Form of `meta.json`.
 const META_VERSION: u32 = 1;
@@ -78,10 +81,7 @@ pub async fn again(inner: &Arc<Inner>, id: &ContainerId) -> Result<(), CreateErr
         source,
     };
     let dir = inner.dir(id);
-    let lock = dir.try_lock().map_err(shim_error)?;
-    let Some(lock) = lock else {
-        return Err(CreateError::Exists { id: id.0.clone() });
-    };
+    let lock = lock_free(&dir).await.map_err(shim_error)?;
     let renew = || {
         let mut meta = dir.meta()?;
         meta.generation += 1;
@@ -101,6 +101,20 @@ pub async fn again(inner: &Arc<Inner>, id: &ContainerId) -> Result<(), CreateErr
         last_exit: None,
     });
     launch(inner, id, &dir, lock).await
+}
+
+/// The lock of a container that has ended; its shim may still be on its way out.
+async fn lock_free(dir: &RunDir) -> io::Result<OwnedFd> {
+    let free = async {
+        loop {
+            match dir.try_lock()? {
+                Some(lock) => return Ok(lock),
+                None => sleep(Duration::from_millis(1)).await,
+            }
+        }
+    };
+    let late = io::Error::new(ErrorKind::TimedOut, "the shim before does not end");
+    timeout(SHIM_END_DEADLINE, free).await.unwrap_or(Err(late))
 }
 
 fn prepare(inner: &Inner, dir: &RunDir, spec: &ContainerSpec) -> io::Result<OwnedFd> {

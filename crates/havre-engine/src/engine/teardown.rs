@@ -87,15 +87,20 @@ pub fn scan(inner: &Inner) -> Vec<Found> {
 }
 
 fn remove_orphans(inner: &Inner, known: &HashSet<ContainerId>) {
+    let mut any = false;
     for (parent, id) in cgroup::containers(&inner.hierarchies, &inner.config.instance) {
         let id = ContainerId(id);
         if known.contains(&id) || inner.entries().contains_key(&id) {
             continue;
         }
+        any = true;
         tracing::warn!(container = %id.0, "removing a container without a folder");
         for error in inner.cgroup(&parent, &id).destroy() {
             tracing::error!(container = %id.0, %error, "cannot remove a container without a folder");
         }
+    }
+    if any {
+        Cgroup::of_shims(&inner.hierarchies, &inner.config.instance).remove_shims();
     }
 }
 
@@ -141,6 +146,8 @@ async fn end_shim(inner: &Inner, id: &ContainerId, dir: &RunDir) -> Result<(), T
                 return Err(TeardownError::Shim { id: id.0.clone() });
             }
             Ok(None) => {}
+            // Cut short while it was made: no shim was started.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(source) => {
                 return Err(TeardownError::RunDir {
                     path: dir.path().to_owned(),
@@ -183,6 +190,6 @@ fn remove_all(inner: &Inner, id: &ContainerId, dir: &RunDir) -> Vec<TeardownErro
             source,
         });
     }
-    Cgroup::of_shims(&inner.hierarchies, &inner.config.instance).remove_if_empty();
+    Cgroup::of_shims(&inner.hierarchies, &inner.config.instance).remove_shims();
     errors
 }

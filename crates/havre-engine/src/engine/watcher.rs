@@ -180,14 +180,15 @@ async fn lost(inner: &Arc<Inner>, id: &ContainerId, dir: &RunDir) {
     let labels = meta.as_ref().map(|m| m.spec.labels.clone());
     if let Some(meta) = meta {
         let cgroup = inner.cgroup(&meta.spec.cgroup_parent, id);
-        let killed = tokio::task::spawn_blocking(move || cgroup.kill_and_wait()).await;
-        match killed {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(container = %id.0, %error, "cannot kill a lost container")
+        // Removed as well: see `Shim::kill` about groups that were killed.
+        match tokio::task::spawn_blocking(move || cgroup.destroy()).await {
+            Ok(errors) => {
+                for error in errors {
+                    tracing::error!(container = %id.0, %error, "cannot kill a lost container");
+                }
             }
             Err(error) => {
-                tracing::error!(container = %id.0, %error, "cannot kill a lost container")
+                tracing::error!(container = %id.0, %error, "cannot kill a lost container");
             }
         }
     }

@@ -11,16 +11,18 @@ pub fn split() -> io::Result<()> {
     let mut signals: Vec<i32> = (1..=libc::SIGRTMAX()).filter(|s| forwarded(*s)).collect();
     signals.push(libc::SIGCHLD);
     sys::block_signals(&signals)?;
+    // Not clone3, which the seccomp filter, installed by now, refuses.
     // SAFETY: this process has one thread.
-    match unsafe { sys::fork(0, None) }? {
-        None => {
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
             sys::reset_signals();
             // The terminal's foreground belongs to the program, which gets a group of its own.
             rustix::process::setpgid(None, None)?;
             take_foreground();
             Ok(())
         }
-        Some(child) => reap(child.pid, &signals),
+        child => reap(child as u32, &signals),
     }
 }
 

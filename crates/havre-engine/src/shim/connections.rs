@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::net::{RecvFlags, SocketFlags};
 
 use super::Shim;
-use super::life::{Event, Phase};
+use super::life::Event;
 use super::poller::Token;
 use crate::protocol::{MAX_PACKET, Reply, Request, VERSION};
 use crate::sys;
@@ -111,6 +111,7 @@ impl Shim {
                     None,
                 ))
             }
+            Request::Signal { .. } if !self.is_running() => Some((Reply::NotRunning, None)),
             Request::Signal { signal } => match self.signal(signal) {
                 Ok(()) => Some((Reply::Done, None)),
                 Err(error) => refuse(format!("cannot send signal {signal}: {error}")),
@@ -136,14 +137,10 @@ impl Shim {
     }
 
     fn attach(&self) -> Option<(Reply, Option<OwnedFd>)> {
-        let running = matches!(self.life.phase, Phase::Running { .. });
-        match self
-            .container
-            .input
-            .as_ref()
-            .filter(|_| running)
-            .map(OwnedFd::try_clone)
-        {
+        if !self.is_running() {
+            return Some((Reply::NotRunning, None));
+        }
+        match self.container.input.as_ref().map(OwnedFd::try_clone) {
             Some(Ok(input)) => Some((Reply::Input, Some(input))),
             Some(Err(error)) => refuse(format!("cannot share the input: {error}")),
             None => refuse("the container keeps no input open".to_owned()),

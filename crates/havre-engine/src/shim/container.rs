@@ -167,6 +167,11 @@ impl Shim {
             }
         };
         self.drain_output();
+        if !self.dir.path().exists() {
+            // Cleared under our feet: nobody can ask for this container any more.
+            self.container.failure = Some("its run directory is gone".to_owned());
+            return self.happened(Event::Failed);
+        }
         let ran = self.container.started_at.is_some();
         let failure = self.container.failure.take();
         let oom_kills = self.cgroup.oom_kills();
@@ -258,6 +263,11 @@ impl Shim {
         }
     }
 
+    /// Whether the program runs.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.life.phase, Phase::Running { .. }) && self.container.process.is_some()
+    }
+
     /// A signal for the first process.
     pub(super) fn signal(&self, signal: i32) -> io::Result<()> {
         match &self.container.process {
@@ -269,15 +279,16 @@ impl Shim {
         }
     }
 
-    /// Kills the whole container.
+    /// Kills the whole container: with its first process, the kernel kills all of its process
+    /// namespace, exec'd ones too.
+    ///
+    /// Not through `cgroup.kill`: since Linux 6.14 a group that was killed that way also kills
+    /// whatever `clone3` starts in it later, for instance the next start.
     pub(super) fn kill(&mut self) {
         if let Some(process) = &self.container.process
             && let Err(error) = sys::kill_pidfd(&process.pidfd, libc::SIGKILL)
         {
             complain!("cannot kill the container: {error}");
-        }
-        if let Err(error) = self.cgroup.kill() {
-            complain!("{error}");
         }
     }
 

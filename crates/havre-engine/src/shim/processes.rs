@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::Shim;
-use super::life::Phase;
 use super::poller::Token;
 use crate::init::{self, ExecRequest, Progress, Starting, Stdio};
 use crate::protocol::{Exec, Reply};
@@ -64,6 +63,9 @@ impl Shim {
         exec: Exec,
         fds: Vec<OwnedFd>,
     ) -> Option<Reply> {
+        if !self.is_running() {
+            return Some(Reply::NotRunning);
+        }
         let refuse = |reason: &str| {
             Some(Reply::Error {
                 reason: reason.to_owned(),
@@ -109,8 +111,7 @@ impl Shim {
                 "{MAX_PROCESSES} processes were started in the container already"
             ));
         }
-        let running = matches!(self.life.phase, Phase::Running { .. });
-        let Some(container) = self.container.process().filter(|_| running) else {
+        let Some(container) = self.container.process() else {
             return Err("the container is not running".to_owned());
         };
         let starting = init::start_exec(

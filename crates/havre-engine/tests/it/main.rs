@@ -1,8 +1,12 @@
 //! Real containers, from busybox. The test binary is its own shim.
 
+mod daemon;
+mod filesystem;
 mod harness;
+mod isolation;
 mod lifecycle;
 mod output;
+mod processes;
 
 use std::process::ExitCode;
 
@@ -18,10 +22,20 @@ fn main() -> ExitCode {
         {
             return code;
         }
+        if name == "create-and-wait" {
+            return daemon::create_and_wait(&rest);
+        }
     }
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = Vec::new();
-    for tests in [lifecycle::TESTS, output::TESTS] {
+    for tests in [
+        lifecycle::TESTS,
+        output::TESTS,
+        isolation::TESTS,
+        filesystem::TESTS,
+        processes::TESTS,
+        daemon::TESTS,
+    ] {
         trials.extend(tests.iter().map(|(name, run)| {
             let run = *run;
             Trial::test(*name, move || harness::run(run))
