@@ -21,7 +21,9 @@ celery.conf.update(
     task_time_limit=HARD_LIMIT_SECONDS,
     worker_prefetch_multiplier=1,
     worker_soft_shutdown_timeout=5,
-    worker_cancel_long_running_tasks_on_connection_loss=True,
+    # Redis may restart while a task runs: it goes on, and when it is delivered once more there
+    # is nothing left to do.
+    worker_cancel_long_running_tasks_on_connection_loss=False,
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     broker_connection_retry_on_startup=True,

@@ -8,7 +8,6 @@ for `worker_soft_shutdown_timeout` and then gives its task back.
 
 import logging
 import uuid
-from os import environ
 from pathlib import Path
 from time import monotonic
 
@@ -34,7 +33,7 @@ log = logging.getLogger(__name__)
 # Sentences between two commits and progress events. A batch by Gemini holds few requests.
 BATCH = {"rules": 100, "gemini": 10}
 BUSY_RETRY_SECONDS = 5
-ALIVE_FILE = Path(environ.get("WORKER_ALIVE_FILE") or "/tmp/worker-alive")
+ALIVE_FILE = Path("/tmp/worker-alive")
 
 
 def process(task: Task, job_id: str) -> None:
