@@ -11,6 +11,7 @@ mod service;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::diagnostic::Severity;
 use crate::files::Files;
 use crate::interpolate::Variables;
 use crate::keys;
@@ -59,6 +60,7 @@ pub(crate) struct Names {
 
 pub(crate) fn decode(root: &Node, around: &mut Surroundings<'_>) -> Option<Decoded> {
     let top = Fields::open("the compose file", root, &keys::TOP, around.report)?;
+    top.string("name", around.report);
     let Some(services) = top.get("services") else {
         around
             .report
@@ -142,11 +144,22 @@ pub(crate) fn undefined(
     report: &mut Report,
 ) {
     let message = format!("{owner} refers to {kind} `{name}`, which is not defined");
-    let near = suggest::nearest(name, known.iter().map(String::as_str));
+    let near = if report.is_full(Severity::Error) {
+        None
+    } else {
+        suggest::nearest(name, known.iter().map(String::as_str))
+    };
     let hint = match near {
         Some(near) => format!("did you mean `{near}`?"),
         None if kind == "service" => "add it under `services:`, or remove the reference".into(),
-        None => format!("add it at the end of the file:\n{kind}s:\n  {name}:"),
+        None => {
+            let source = match kind {
+                "secret" => format!("\n    file: ./{name}.txt"),
+                "config" => format!("\n    file: ./{name}"),
+                _ => String::new(),
+            };
+            format!("add it at the end of the file:\n{kind}s:\n  {name}:{source}")
+        }
     };
     report.error("compose/undefined", at, message).hint(hint);
 }

@@ -50,9 +50,21 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// Sets the hint; the last one wins.
     pub(crate) fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(plain(&hint.into()));
         self
     }
+}
+
+/// Text of the user's files without control characters, which a terminal might obey.
+pub(crate) fn plain(text: &str) -> String {
+    let safe = |c: char| {
+        if c.is_control() && !matches!(c, '\t' | '\n') {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    };
+    text.chars().map(safe).collect()
 }
 
 impl fmt::Display for Severity {

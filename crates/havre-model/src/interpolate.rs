@@ -6,14 +6,17 @@
 //!                                     ${X:+a} ${X+a}   a when set
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::diagnostic::Severity;
 use crate::report::Report;
 use crate::source::Span;
 use crate::yaml::{Node, Value};
 
 /// Deepest nesting of defaults.
 const MAX_DEPTH: usize = 16;
+/// Names without a value that are reported for one value.
+const MAX_NAMES: usize = 8;
 /// Most text that one file's values may become, in bytes.
 const MAX_OUTPUT_BYTES: usize = 16 << 20;
 
@@ -146,22 +149,31 @@ fn value(
         }
         None => Err(TemplateError::TooLarge),
     });
-    unset.dedup();
-    for name in unset {
-        report_unset(&name, span, policy, report);
+    let mut said = BTreeSet::new();
+    unset.retain(|name| said.len() < MAX_NAMES && said.insert(name.clone()));
+    // Said before the value is marked: a `${…}` may be the whole value.
+    for name in &unset {
+        report_unset(name, span, policy, report);
+    }
+    if !unset.is_empty() && policy == Unset::Error {
+        report.mark_broken(span);
     }
     match result {
         Ok(text) => text,
         Err(error) => {
             report_malformed(&error, span, report);
-            // The error is recorded; a value that no field objects to avoids a second one.
+            report.mark_broken(span);
             template.to_owned()
         }
     }
 }
 
 fn report_unset(name: &str, span: Span, policy: Unset, report: &mut Report) {
-    let at = place_of(name, span, report);
+    let severity = match policy {
+        Unset::Error => Severity::Error,
+        Unset::Warning => Severity::Warning,
+    };
+    let at = place_of(name, span, severity, report);
     let hint = format!("give it a value, or a default: `${{{name}:-…}}`");
     match policy {
         Unset::Error => {
@@ -187,13 +199,13 @@ fn report_malformed(error: &TemplateError, span: Span, report: &mut Report) {
             } else {
                 format!("variable `{name}` is required: {message}")
             };
-            let at = place_of(name, span, report);
+            let at = place_of(name, span, Severity::Error, report);
             report
                 .error("compose/required-variable", at, text)
                 .hint(format!("set {name} in the environment or in .env"));
         }
         TemplateError::Malformed(part) => {
-            let at = report.sources.find(span, part, 0).unwrap_or(span);
+            let at = find(part, span, Severity::Error, report).unwrap_or(span);
             report
                 .error(
                     "compose/interpolation",
@@ -217,12 +229,19 @@ fn report_malformed(error: &TemplateError, span: Span, report: &mut Report) {
 }
 
 /// Where `$name` or `${name` stands inside the value.
-fn place_of(name: &str, span: Span, report: &Report) -> Span {
-    let braced = format!("${{{name}");
-    let found = report.sources.find(span, &braced, 0);
-    found
-        .or_else(|| report.sources.find(span, &format!("${name}"), 0))
+fn place_of(name: &str, span: Span, severity: Severity, report: &Report) -> Span {
+    let braced = find(&format!("${{{name}"), span, severity, report);
+    braced
+        .or_else(|| find(&format!("${name}"), span, severity, report))
         .unwrap_or(span)
+}
+
+fn find(needle: &str, span: Span, severity: Severity, report: &Report) -> Option<Span> {
+    if report.is_full(severity) {
+        None
+    } else {
+        report.sources.find(span, needle)
+    }
 }
 
 fn expand_into(

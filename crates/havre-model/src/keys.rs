@@ -367,11 +367,6 @@ pub const BUILD: Section = Section {
         yes("labels"),
         partly("network", "`default`"),
         yes("no_cache"),
-        refused(
-            "no_cache_filter",
-            "the cache is used for all stages or none",
-            "use `no_cache`",
-        ),
         partly("platforms", "the machine's own"),
         refused("privileged", "build steps run unprivileged", "remove it"),
         quiet("provenance", "attestations are not part of the image"),

@@ -259,9 +259,10 @@ impl<'o> Loader<'o> {
         } = decoded;
         let hosts = hosts(&name, &environment, settings);
         validate::cycles(&services, &places, report);
+        validate::conditions(&services, &places, report);
         validate::port_clashes(&services, &places, report);
         let routes = validate::routes(settings, &services, &hosts, &places, report);
-        if services.is_empty() {
+        if services.is_empty() && !report.has_errors() {
             let mut profiles: Vec<_> = decoded.disabled.into_values().flatten().collect();
             profiles.sort();
             profiles.dedup();
@@ -284,6 +285,7 @@ impl<'o> Loader<'o> {
             routes,
         };
         validate::volume_names(&project, report);
+        validate::proxy_ports(&project, &places, report);
         project
     }
 
@@ -438,6 +440,9 @@ impl<'o> Loader<'o> {
         let mut found = None;
         for (path, asked) in paths {
             let source = self.files.read(path, "compose file", *asked, self.report)?;
+            if !may_have_name(self.report.sources.text(source)) {
+                continue;
+            }
             let mark = self.report.mark();
             // Parsed again, and heard, when the model is read.
             let documents = yaml::parse(source, self.report);
@@ -473,6 +478,14 @@ impl<'o> Loader<'o> {
             .map(str::to_owned);
         named.chain(self.options.profiles.iter().cloned()).collect()
     }
+}
+
+/// Spares most files a second parse: a top-level key stands at the start of a line, or in braces.
+fn may_have_name(text: &str) -> bool {
+    text.trim_start().starts_with('{')
+        || text
+            .lines()
+            .any(|line| line.trim_start_matches(['"', '\'']).starts_with("name"))
 }
 
 /// What is wrong with it is reported when the whole file is interpolated.

@@ -17,7 +17,7 @@ use crate::suggest;
 use crate::yaml::{self, Map, Node, Value};
 
 /// Longest chain of `extends`, and deepest `include`.
-const MAX_CHAIN: usize = 16;
+const MAX_CHAIN: usize = 32;
 /// Most files that one project may include.
 const MAX_INCLUDED: usize = 256;
 /// Most values that `extends` may copy; a small file must not become a large tree.
@@ -35,8 +35,17 @@ pub(crate) struct ModelReader<'a> {
     libraries: HashMap<PathBuf, Rc<Map>>,
 }
 
+/// A file and a service in it.
+type Step = (PathBuf, String);
 /// The service being resolved and those that led to it.
-type Chain = Vec<(PathBuf, String)>;
+type Chain = Vec<Step>;
+
+/// A service whose `extends` are resolved.
+struct Resolved {
+    service: Map,
+    /// Services laid under it.
+    depth: usize,
+}
 
 /// Where the services of one document, and of those merged before it, are found.
 struct Scope<'s> {
@@ -44,8 +53,8 @@ struct Scope<'s> {
     services: Rc<Map>,
     earlier: Option<&'s Map>,
     variables: &'s Variables,
-    /// Resolved services.
-    done: HashMap<(PathBuf, String), Rc<Map>>,
+    /// Services that others extend; `None`: the error is recorded.
+    done: HashMap<Step, Option<Rc<Resolved>>>,
 }
 
 impl<'a> ModelReader<'a> {
@@ -179,17 +188,26 @@ impl<'a> ModelReader<'a> {
                 continue;
             };
             let resolved = self.resolve(&node, &mut scope, &mut chain);
-            if let (Some(map), Some(entry)) = (resolved, services.get_mut(&name)) {
-                entry.value = Value::Map(map);
+            // Where it failed `extends` stays, for the decoder to expect less.
+            if let (Some(resolved), Some(entry)) = (resolved, services.get_mut(&name)) {
+                entry.value = Value::Map(resolved.service);
             }
         }
     }
 
-    /// One service with everything it extends laid under it.
-    fn resolve(&mut self, node: &Node, scope: &mut Scope<'_>, chain: &mut Chain) -> Option<Map> {
+    /// One service with everything it extends laid under it; `None` after an error.
+    fn resolve(
+        &mut self,
+        node: &Node,
+        scope: &mut Scope<'_>,
+        chain: &mut Chain,
+    ) -> Option<Resolved> {
         let mut own = node.as_map()?.clone();
         let Some(extends) = own.remove("extends") else {
-            return Some(own);
+            return Some(Resolved {
+                service: own,
+                depth: 0,
+            });
         };
         let owner = format!("service `{}`", chain.last().map_or("", |(_, name)| name));
         let field = Field {
@@ -204,52 +222,77 @@ impl<'a> ModelReader<'a> {
                 .error("compose/missing-key", extends.span, message);
             return None;
         };
-        let target_place = target.span();
-        let target = target.string(self.report)?;
-        let file = fields.string("file", self.report).map(PathBuf::from);
-        let here = chain
-            .last()
-            .map(|(path, _)| path.clone())
-            .unwrap_or_default();
-        let step = (file.clone().unwrap_or(here), target.clone());
-        if chain.contains(&step) {
-            let names: Vec<_> = chain.iter().map(|(_, name)| name.as_str()).collect();
-            let message = format!("{owner} extends itself: {} → {target}", names.join(" → "));
-            self.report.error("compose/cycle", target_place, message);
+        let name = target.string(self.report)?;
+        let (path, place) = match fields.get("file") {
+            Some(file) => (PathBuf::from(file.string(self.report)?), file.span()),
+            None => (chain.last()?.0.clone(), target.span()),
+        };
+        let step = (path, name);
+        if let Some(from) = chain.iter().position(|known| *known == step) {
+            self.report_cycle(&chain[from..], &step, from, target.span());
             return None;
         }
-        if chain.len() >= MAX_CHAIN {
-            let message = format!("{owner}: more than {MAX_CHAIN} services extend one another");
-            self.report.error("compose/too-deep", target_place, message);
-            return None;
-        }
-        let base = match scope.done.get(&step) {
-            Some(base) => Rc::clone(base),
-            None => {
-                let node = self.find_base(&step, target_place, &owner, scope)?;
+        if !scope.done.contains_key(&step) {
+            let base = if chain.len() > MAX_CHAIN {
+                None
+            } else {
+                let node = self.find_base(&step, place, target.span(), &owner, scope)?;
                 chain.push(step.clone());
                 let base = self.resolve(&node, scope, chain);
                 chain.pop();
-                let base = Rc::new(base?);
-                scope.done.insert(step, Rc::clone(&base));
-                base
+                // What failed has said why, once.
+                Some(base.map(Rc::new))
+            };
+            if let Some(base) = base {
+                scope.done.insert(step.clone(), base);
             }
+        }
+        let base = match scope.done.get(&step) {
+            Some(base) => Rc::clone(base.as_ref()?),
+            None => return self.too_deep(&owner, target.span()),
         };
-        self.copied += yaml::count(&base);
+        if base.depth >= MAX_CHAIN {
+            return self.too_deep(&owner, target.span());
+        }
+        self.copied += yaml::count(&base.service);
         if self.copied > MAX_COPIED {
             let message = format!("`extends` copies more than {MAX_COPIED} values");
             self.report
-                .error("compose/too-large", target_place, message);
+                .error("compose/too-large", target.span(), message);
             return None;
         }
-        let mut merged = (*base).clone();
-        merge::merge_service(&mut merged, own);
-        Some(merged)
+        let mut service = base.service.clone();
+        merge::merge_service(&mut service, own);
+        Some(Resolved {
+            service,
+            depth: base.depth + 1,
+        })
+    }
+
+    fn too_deep(&mut self, owner: &str, place: Span) -> Option<Resolved> {
+        let message = format!("{owner}: more than {MAX_CHAIN} services extend one another");
+        self.report.error("compose/too-deep", place, message);
+        None
+    }
+
+    /// Every service of a cycle meets it; the one with the first name speaks.
+    fn report_cycle(&mut self, cycle: &[Step], step: &Step, from: usize, place: Span) {
+        if from > 0 || cycle.iter().any(|other| other < step) {
+            return;
+        }
+        let names: Vec<_> = cycle.iter().map(|(_, name)| name.as_str()).collect();
+        let first = &step.1;
+        let message = format!(
+            "service `{first}` extends itself: {} → {first}",
+            names.join(" → ")
+        );
+        self.report.error("compose/cycle", place, message);
     }
 
     fn find_base(
         &mut self,
-        (path, name): &(PathBuf, String),
+        (path, name): &Step,
+        file_place: Span,
         place: Span,
         owner: &str,
         scope: &Scope<'_>,
@@ -263,7 +306,7 @@ impl<'a> ModelReader<'a> {
             }
             Rc::clone(&scope.services)
         } else {
-            self.library(path, place, scope.variables)?
+            self.library(path, file_place, scope.variables)?
         };
         if let Some(node) = services.get(name) {
             return Some(node.clone());

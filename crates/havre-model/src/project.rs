@@ -85,6 +85,23 @@ pub struct Project {
     pub routes: Vec<Route>,
 }
 
+impl Project {
+    /// Published ports that must be forwarded as they are. Not among them are those that the proxy
+    /// serves: a port that a route leads to, and the HTTPS port of a service with a route.
+    pub fn forwarded_ports(&self) -> impl Iterator<Item = (&ServiceName, &Port)> {
+        let served = |name: &ServiceName, port: &Port| {
+            port.protocol == Protocol::Tcp
+                && self.routes.iter().any(|route| {
+                    route.service == *name && (route.port == port.target || port.target == 443)
+                })
+        };
+        self.services.iter().flat_map(move |(name, service)| {
+            let ports = service.ports.iter().map(move |port| (name, port));
+            ports.filter(move |(name, port)| !served(name, port))
+        })
+    }
+}
+
 /// A service as the engine will run it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {
@@ -102,7 +119,7 @@ pub struct Service {
     pub environment: BTreeMap<String, String>,
     /// Container ports other services may use (documentation, and input of route inference).
     pub expose: Vec<u16>,
-    /// Published ports.
+    /// Published ports; [`Project::forwarded_ports`] says which of them the proxy does not serve.
     pub ports: Vec<Port>,
     /// Volumes, bind mounts and tmpfs.
     pub mounts: Vec<Mount>,

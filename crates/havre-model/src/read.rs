@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::keys::{Section, Support};
 use crate::report::Report;
 use crate::scalar;
@@ -103,8 +104,8 @@ impl<'n> Field<'n> {
         self.node.span
     }
 
-    /// "service `web`: `image` ".
-    fn wrong(&self, report: &mut Report, expected: &str) {
+    /// Says that the value is not what it must be.
+    fn wrong<'r>(&self, report: &'r mut Report, expected: &str) -> &'r mut Diagnostic {
         let Self { owner, key, node } = self;
         let message = match &node.value {
             Value::Scalar(scalar) => {
@@ -113,7 +114,31 @@ impl<'n> Field<'n> {
             }
             _ => format!("{owner}: `{key}` must be {expected}, not {}", node.kind()),
         };
-        report.error("compose/type", node.span, message);
+        report.error("compose/type", node.span, message)
+    }
+
+    /// Says which item of a list is not what each must be.
+    fn wrong_item(&self, report: &mut Report, expected: &str) {
+        let items = self.node.as_list().unwrap_or_default();
+        let Some(item) = items.iter().find(|item| item.text().is_none()) else {
+            return;
+        };
+        let Self { owner, key, .. } = self;
+        let message = format!(
+            "{owner}: each item of `{key}` must be {expected}, not {}",
+            item.kind()
+        );
+        let error = report.error("compose/type", item.span, message);
+        let first = item.as_map().and_then(|map| map.entries.first());
+        if let (Some((name, entry)), "NAME=value") = (first, expected) {
+            let value = entry.value.text().unwrap_or("…");
+            error.hint(format!("write `- {name}={value}`, or leave the dashes out"));
+        }
+    }
+
+    /// Whether a list of names may stand for the mapping.
+    fn takes_names(&self) -> bool {
+        matches!(self.key, "depends_on" | "networks") && self.owner.starts_with("service")
     }
 
     /// The text of a scalar of any kind.
@@ -143,9 +168,14 @@ impl<'n> Field<'n> {
     }
 
     pub fn duration(&self, report: &mut Report) -> Option<Duration> {
-        let value = self.node.text().and_then(scalar::duration);
+        let text = self.node.text();
+        let value = text.and_then(scalar::duration);
         if value.is_none() {
-            self.wrong(report, "a duration like `30s` or `1m30s`");
+            let error = self.wrong(report, "a duration like `30s` or `1m30s`");
+            let bare = text.filter(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit()));
+            if let Some(number) = bare {
+                error.hint(format!("it has no unit; write `{number}s` for seconds"));
+            }
         }
         value
     }
@@ -163,6 +193,14 @@ impl<'n> Field<'n> {
         self.parse(report, "a whole number in range", |text| {
             let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
             if digits { text.parse().ok() } else { None }
+        })
+    }
+
+    /// A port; 0 is none.
+    pub fn port(&self, report: &mut Report) -> Option<u16> {
+        self.parse(report, "a port from 1 to 65535", |text| {
+            let digits = text.bytes().all(|b| b.is_ascii_digit());
+            text.parse().ok().filter(|port| digits && *port > 0)
         })
     }
 
@@ -228,7 +266,15 @@ impl<'n> Field<'n> {
                 .map(|(name, entry)| (name.as_str(), entry.key, &entry.value))
                 .collect(),
             None => {
-                self.wrong(report, "a mapping");
+                match self.node.as_list() {
+                    Some(_) if self.takes_names() => self.wrong_item(report, "a name"),
+                    Some([first, ..]) if first.as_map().is_some() => {
+                        self.wrong(report, "a mapping").hint("leave the dashes out");
+                    }
+                    _ => {
+                        self.wrong(report, "a mapping");
+                    }
+                }
                 Vec::new()
             }
         }
@@ -237,7 +283,12 @@ impl<'n> Field<'n> {
     /// Names and single values; `None` for a name without one.
     pub fn pairs(&self, report: &mut Report) -> BTreeMap<String, Option<String>> {
         let Some(map) = self.node.as_map() else {
-            self.wrong(report, "a mapping or a list of NAME=value");
+            match self.node.as_list() {
+                Some(_) => self.wrong_item(report, "NAME=value"),
+                None => {
+                    self.wrong(report, "a mapping or a list of NAME=value");
+                }
+            }
             return BTreeMap::new();
         };
         let mut pairs = BTreeMap::new();
@@ -284,7 +335,11 @@ fn check_keys(owner: &str, map: &Map, section: &Section, report: &mut Report) {
         }
         let Some(key) = section.find(name) else {
             let message = format!("{owner} has unknown key `{name}`");
-            let near = suggest::nearest(name, section.keys.iter().map(|key| key.name));
+            let near = if report.is_full(Severity::Error) {
+                None
+            } else {
+                suggest::nearest(name, section.keys.iter().map(|key| key.name))
+            };
             let error = report.error("compose/unknown-key", entry.key, message);
             match near {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),

@@ -1,10 +1,13 @@
 //! Collects findings while the files are read: all of them, not only the first.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::{Diagnostic, Severity};
-use crate::source::{SourceId, Sources, Span};
+use crate::diagnostic::{Diagnostic, Severity, plain};
+use crate::source::{Place, SourceId, Sources, Span};
 
+/// Characters of a message.
+const MAX_MESSAGE: usize = 600;
 /// Findings of one severity kept at most; a broken file says enough by then.
 const MAX_FINDINGS: usize = 200;
 
@@ -16,8 +19,11 @@ pub(crate) struct Report {
     warnings: Vec<Finding>,
     /// The service that is being read, if any.
     pub subject: Option<String>,
+    /// Values that an error has been recorded for: what follows from it is not worth saying.
+    broken: HashSet<(SourceId, Place)>,
     /// Takes what is said after a list is full.
     overflow: Option<Diagnostic>,
+    suppressed: usize,
 }
 
 #[derive(Debug)]
@@ -40,7 +46,9 @@ impl Report {
             errors: Vec::new(),
             warnings: Vec::new(),
             subject: None,
+            broken: HashSet::new(),
             overflow: None,
+            suppressed: 0,
         }
     }
 
@@ -77,6 +85,14 @@ impl Report {
         self.sources.shown(path).display().to_string()
     }
 
+    /// Whether a further finding would only be counted: then its place need not be sought.
+    pub fn is_full(&self, severity: Severity) -> bool {
+        match severity {
+            Severity::Error => self.errors.len() >= MAX_FINDINGS,
+            Severity::Warning => self.warnings.len() >= MAX_FINDINGS,
+        }
+    }
+
     pub fn mark(&self) -> Mark {
         Mark {
             errors: self.errors.len(),
@@ -106,6 +122,11 @@ impl Report {
         }
     }
 
+    /// Says that the value at `span` could not be read, so that nothing else is said about it.
+    pub fn mark_broken(&mut self, span: Span) {
+        self.broken.insert((span.source, span.start));
+    }
+
     /// Gives findings since `mark` other codes.
     pub fn recode_since(&mut self, mark: Mark, code: fn(&'static str) -> &'static str) {
         let errors = self.errors.iter_mut().skip(mark.errors);
@@ -116,7 +137,22 @@ impl Report {
 
     /// `(errors, warnings)`, each ordered by place where the places are in one file.
     pub fn finish(self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
-        (ordered(self.errors), ordered(self.warnings))
+        let (mut errors, mut warnings) = (ordered(self.errors), ordered(self.warnings));
+        if self.suppressed > 0 {
+            let list = if errors.is_empty() {
+                &mut warnings
+            } else {
+                &mut errors
+            };
+            list.push(Diagnostic {
+                severity: list.last().map_or(Severity::Warning, |last| last.severity),
+                code: "compose/more",
+                message: format!("{} more findings are not shown", self.suppressed),
+                location: None,
+                hint: None,
+            });
+        }
+        (errors, warnings)
     }
 
     fn push(
@@ -126,10 +162,9 @@ impl Report {
         at: Option<Span>,
         message: String,
     ) -> &mut Diagnostic {
-        let full = match severity {
-            Severity::Error => self.errors.len() >= MAX_FINDINGS,
-            Severity::Warning => self.warnings.len() >= MAX_FINDINGS,
-        };
+        let consequence = at.is_some_and(|at| self.broken.contains(&(at.source, at.start)));
+        let full = consequence || self.is_full(severity);
+        let message = presentable(message);
         let location = if full {
             None
         } else {
@@ -143,6 +178,7 @@ impl Report {
             hint: None,
         };
         if full {
+            self.suppressed += usize::from(!consequence);
             return self.overflow.insert(diagnostic);
         }
         let list = match severity {
@@ -157,6 +193,16 @@ impl Report {
         let last = list.len() - 1;
         &mut list[last].diagnostic
     }
+}
+
+/// Names in messages come from the files, and may be of any length.
+fn presentable(message: String) -> String {
+    let mut message = plain(&message);
+    if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE) {
+        message.truncate(end);
+        message.push('…');
+    }
+    message
 }
 
 /// By file in the order of first mention, then by place; each finding once.
@@ -177,6 +223,16 @@ fn ordered(findings: Vec<Finding>) -> Vec<Diagnostic> {
             (file, l.line, l.column)
         })
     });
-    list.dedup();
-    list
+    // One finding of an anchor's text comes once from each alias.
+    let mut once: Vec<Diagnostic> = Vec::with_capacity(list.len());
+    for finding in list {
+        let same_place = once
+            .iter()
+            .rev()
+            .take_while(|d| d.location == finding.location);
+        if !same_place.into_iter().any(|d| *d == finding) {
+            once.push(finding);
+        }
+    }
+    once
 }

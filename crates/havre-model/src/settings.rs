@@ -307,10 +307,7 @@ fn route(item: Field<'_>, report: &mut Report) -> Option<WrittenRoute> {
         None => None,
     };
     let port = match fields.get("port") {
-        Some(field) => Some((
-            field.number::<u16>(report).filter(|port| *port > 0)?,
-            field.span(),
-        )),
+        Some(field) => Some((field.port(report)?, field.span())),
         None => None,
     };
     Some(WrittenRoute {

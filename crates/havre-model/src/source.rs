@@ -2,17 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::Location;
+use crate::diagnostic::{Location, plain};
 
 /// Characters of a line that a [`Location`] keeps at most.
 const LINE_WINDOW: usize = 160;
 
 /// A file that was read, by its place in [`Sources`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SourceId(u32);
 
 /// Line and column, both from 1; the column counts characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     pub line: u32,
     pub column: u32,
@@ -93,15 +93,7 @@ impl Sources {
             at.saturating_sub(LINE_WINDOW / 2)
         };
         let shown = line.chars().skip(cut).take(LINE_WINDOW);
-        let line_text: String = shown
-            .map(|c| {
-                if c.is_control() && c != '\t' {
-                    '\u{fffd}'
-                } else {
-                    c
-                }
-            })
-            .collect();
+        let line_text = plain(&shown.collect::<String>());
         Location {
             file: self.shown(&source.path).to_owned(),
             line: span.start.line,
@@ -112,13 +104,13 @@ impl Sources {
         }
     }
 
-    /// The span of `needle` inside `span`, searched in the text as it stands in the file, from
-    /// its `skip`-th occurrence; `None` where escapes or folding hide it.
-    pub fn find(&self, span: Span, needle: &str, skip: usize) -> Option<Span> {
+    /// The span of `needle` inside `span`, searched in the text as it stands in the file; `None`
+    /// where escapes or folding hide it.
+    pub fn find(&self, span: Span, needle: &str) -> Option<Span> {
         let source = &self.files[span.source.0 as usize];
         let (from, to) = (source.offset(span.start)?, source.offset(span.end)?);
         let slice = source.text.get(from..to)?;
-        let (at, _) = slice.match_indices(needle).nth(skip)?;
+        let at = slice.find(needle)?;
         let start = source.place(from + at);
         let end = source.place(from + at + needle.len());
         Some(Span {

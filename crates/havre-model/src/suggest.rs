@@ -1,11 +1,16 @@
 //! "Did you mean …?"
 
+/// Longer words are no slips of the hand.
+const MAX_LENGTH: usize = 64;
+/// Looked at, at most: a suggestion is a courtesy and must not cost more than the reading.
+const MAX_CANDIDATES: usize = 500;
+
 /// The candidate nearest to `word`, if it is near enough to be a slip of the hand.
 pub(crate) fn nearest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
-    if word.len() > 64 {
+    if word.len() > MAX_LENGTH {
         return None;
     }
     let normal = |text: &str| text.to_ascii_lowercase().replace('-', "_");
@@ -13,6 +18,8 @@ pub(crate) fn nearest<'c>(
     let limit = (word.chars().count() / 3).clamp(1, 3);
     candidates
         .into_iter()
+        .take(MAX_CANDIDATES)
+        .filter(|candidate| candidate.len() <= MAX_LENGTH)
         .map(|candidate| (distance(&word, &normal(candidate)), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)

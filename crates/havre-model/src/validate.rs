@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::project::{Port, Project, Protocol, Route, Service, ServiceName};
+use crate::project::{
+    Condition, Healthcheck, Port, Project, Protocol, RestartPolicy, Route, Service, ServiceName,
+};
 use crate::report::Report;
 use crate::routes::{self, Candidate, Inference};
 use crate::settings::{Settings, WrittenRoute};
@@ -53,6 +55,68 @@ pub(crate) fn cycles(
                 on_path.insert(next, path.len());
                 path.push((next, edges(next)));
             }
+        }
+    }
+}
+
+/// Conditions that can never hold.
+pub(crate) fn conditions(
+    services: &BTreeMap<ServiceName, Service>,
+    places: &Places,
+    report: &mut Report,
+) {
+    for (name, service) in services {
+        for (other, edge) in &service.depends_on {
+            let Some(target) = services.get(other) else {
+                continue;
+            };
+            let place = places.get(name).copied();
+            match edge.condition {
+                Condition::ServiceStarted => {}
+                Condition::ServiceHealthy => {
+                    if target.healthcheck == Some(Healthcheck::Disabled) {
+                        let message = format!(
+                            "`{name}` waits for `{other}` to be healthy, but the health check of \
+                             `{other}` is disabled"
+                        );
+                        report
+                            .error("compose/condition", place, message)
+                            .hint("give it a health check, or wait for service_started");
+                    }
+                }
+                Condition::ServiceCompletedSuccessfully => {
+                    let again = [RestartPolicy::Always, RestartPolicy::UnlessStopped];
+                    if again.contains(&target.restart) {
+                        let message = format!(
+                            "`{name}` waits for `{other}` to end, but `{other}` is restarted \
+                             whenever it ends"
+                        );
+                        report
+                            .error("compose/condition", place, message)
+                            .hint(format!("give `{other}` the policy `restart: on-failure`"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The machine's web ports are the proxy's.
+pub(crate) fn proxy_ports(project: &Project, places: &Places, report: &mut Report) {
+    if report.has_errors() {
+        return;
+    }
+    for (name, port) in project.forwarded_ports() {
+        if port.protocol == Protocol::Tcp && matches!(port.published, Some(80 | 443)) {
+            let published = port.published.unwrap_or_default();
+            let message = format!(
+                "`{name}` publishes port {published}, which Havre's own proxy listens on, and no \
+                 route leads to its port {}",
+                port.target
+            );
+            report
+                .warn("havre/proxy-port", places.get(name).copied(), message)
+                .hint("remove the port, and give the service that should answer a route");
         }
     }
 }
@@ -201,7 +265,7 @@ fn inferred_routes(
         .filter(|(_, service)| !service.networks.is_empty());
     match routes::infer(&routes::candidates(running)) {
         Inference::Routes(routes) => {
-            if routes.is_empty() && !services.is_empty() {
+            if routes.is_empty() && !report.has_errors() {
                 let message = "no service publishes or exposes a port that speaks HTTP, so \
                                nothing is reachable from outside";
                 report

@@ -16,6 +16,8 @@ use crate::source::{Place, SourceId, Span};
 pub(crate) const MAX_FILE_BYTES: u64 = 2 << 20;
 /// Deepest nesting.
 const MAX_DEPTH: usize = 48;
+/// Longest key: messages repeat keys.
+const MAX_KEY_BYTES: usize = 1024;
 /// Most nodes of a file after aliases are expanded.
 const MAX_NODES: usize = 150_000;
 /// Most bytes of text of a file after aliases are expanded.
@@ -364,8 +366,9 @@ impl Builder {
         let Some(open) = self.stack.pop() else {
             return Ok(());
         };
+        // Of a block, the end has no width; of a list in brackets it is the bracket.
         let span = Span {
-            end: end.start,
+            end: end.end,
             ..open.span
         };
         let value = match open.content {
@@ -480,6 +483,11 @@ fn read_key(node: &Node, map: &Map, report: &mut Report) -> Result<(String, Span
             return Err(Stopped);
         }
     };
+    if name.len() > MAX_KEY_BYTES {
+        let message = format!("a key is longer than {MAX_KEY_BYTES} bytes");
+        report.error("yaml/key", node.span, message);
+        return Err(Stopped);
+    }
     if let Some(first) = map.key_span(&name) {
         let message = format!("key `{name}` is given twice");
         report

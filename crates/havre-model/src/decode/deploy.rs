@@ -241,8 +241,8 @@ fn update(fields: &Fields<'_>, report: &mut Report) -> UpdateConfig {
                 _ => {
                     refuse(
                         field,
-                        "the orders are `start-first` and `stop-first`",
-                        "choose",
+                        "it is not known",
+                        "write `start-first` or `stop-first`",
                         report,
                     );
                     None

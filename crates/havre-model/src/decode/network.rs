@@ -184,7 +184,7 @@ fn port(item: Field<'_>, report: &mut Report) -> Option<Port> {
         report.error("compose/missing-key", fields.span, message);
         return None;
     };
-    let target = port_number(target, report)?;
+    let target = target.port(report)?;
     let published = match fields
         .get("published")
         .filter(|f| f.node.text() != Some(""))
@@ -198,7 +198,7 @@ fn port(item: Field<'_>, report: &mut Report) -> Option<Port> {
             );
             None
         }
-        Some(field) => Some(port_number(field, report)?),
+        Some(field) => Some(field.port(report)?),
         None => None,
     };
     let host_ip = fields.get("host_ip").and_then(|field| {
@@ -231,16 +231,6 @@ fn port(item: Field<'_>, report: &mut Report) -> Option<Port> {
         host_ip,
         protocol,
     })
-}
-
-fn port_number(field: Field<'_>, report: &mut Report) -> Option<u16> {
-    let number = field.number::<u16>(report)?;
-    if number == 0 {
-        let message = format!("{}: 0 is not a port", field.owner);
-        report.error("compose/port", field.span(), message);
-        return None;
-    }
-    Some(number)
 }
 
 pub(super) fn extra_hosts(

@@ -55,22 +55,36 @@ pub(super) fn environment(
         }
     }
     let pairs = service.pairs("environment", around.report);
-    environment.extend(from_caller(pairs, around));
+    environment.extend(from_caller(service, "environment", pairs, around));
     environment
 }
 
 /// A name without a value takes the caller's; without one there, it is not set.
 fn from_caller(
+    fields: &Fields<'_>,
+    key: &str,
     pairs: BTreeMap<String, Option<String>>,
-    around: &Surroundings<'_>,
+    around: &mut Surroundings<'_>,
 ) -> BTreeMap<String, String> {
-    pairs
-        .into_iter()
-        .filter_map(|(name, value)| {
-            let value = value.or_else(|| around.variables.get(&name).map(str::to_owned))?;
-            Some((name, value))
-        })
-        .collect()
+    let mut values = BTreeMap::new();
+    for (name, value) in pairs {
+        if let Some(value) = value.or_else(|| around.variables.get(&name).map(str::to_owned)) {
+            values.insert(name, value);
+            continue;
+        }
+        let map = fields.get(key).and_then(|field| field.node.as_map());
+        let place = map.and_then(|map| map.key_span(&name));
+        let message = format!(
+            "{}: `{name}` is passed on from the environment, which does not have it",
+            fields.owner
+        );
+        let hint = format!("set it, or remove it, or give it a value: {name}=…");
+        around
+            .report
+            .warn("compose/not-passed-on", place, message)
+            .hint(hint);
+    }
+    values
 }
 
 fn env_file(item: Field<'_>, around: &mut Surroundings<'_>) -> Option<BTreeMap<String, String>> {
@@ -159,7 +173,7 @@ pub(super) fn hooks(service: &Fields<'_>, key: &str, around: &mut Surroundings<'
             command,
             user: fields.string("user", around.report),
             working_dir: working_dir(&fields, around.report),
-            environment: from_caller(pairs, around),
+            environment: from_caller(&fields, "environment", pairs, around),
         });
     }
     hooks
@@ -244,33 +258,33 @@ fn probe(field: Field<'_>, report: &mut Report) -> Option<Test> {
     None
 }
 
+/// Always with its name: `15` and `term` become `SIGTERM`.
 pub(super) fn stop_signal(service: &Fields<'_>, report: &mut Report) -> Option<String> {
     let field = service.get("stop_signal")?;
     let signal = field.string(report)?;
-    let name = signal.to_ascii_uppercase();
-    let name = name.strip_prefix("SIG").unwrap_or(&name);
-    let number = name
-        .parse::<u8>()
-        .is_ok_and(|number| (1..=64).contains(&number));
-    if !number && !SIGNALS.contains(&name) && !real_time(name) {
+    let upper = signal.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let by_number = name
+        .parse::<usize>()
+        .ok()
+        .and_then(|n| SIGNALS.get(n.checked_sub(1)?));
+    let name = by_number.copied().unwrap_or(name);
+    if !SIGNALS.contains(&name) && !real_time(name) {
         let message = format!("{}: `{signal}` is not a signal", service.owner);
+        let near = crate::suggest::nearest(name, SIGNALS.iter().copied()).unwrap_or("TERM");
         report
             .error("compose/value", field.span(), message)
-            .hint("e.g. SIGTERM, SIGQUIT, SIGINT");
+            .hint(format!("e.g. SIG{near}"));
         return None;
     }
-    Some(if number {
-        name.to_owned()
-    } else {
-        format!("SIG{name}")
-    })
+    Some(format!("SIG{name}"))
 }
 
-/// signal(7).
+/// signal(7) on x86 and Arm, from 1.
 const SIGNALS: &[&str] = &[
-    "ABRT", "ALRM", "BUS", "CHLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "KILL", "PIPE",
-    "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
-    "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 
 /// `RTMIN`, `RTMIN+3`, `RTMAX-1`.

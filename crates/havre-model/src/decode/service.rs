@@ -28,7 +28,9 @@ pub(super) fn service(
         .get("build")
         .and_then(|field| build::build(field, around));
     let image = fields.string("image", around.report);
-    if image.is_none() && !fields.has("build") {
+    // An `extends` that is still there has failed, and would have brought one.
+    let expected = !fields.has("build") && !fields.has("extends");
+    if image.is_none() && expected {
         let message = format!("{} has neither `image` nor `build`", fields.owner);
         around
             .report
@@ -174,7 +176,12 @@ fn check_image(image: &str, field: Field<'_>, report: &mut Report) {
     let repository = repository.split(':').next().unwrap_or(repository);
     let message = if image.is_empty() {
         "is empty".to_owned()
-    } else if !image.bytes().all(plain) || path.is_empty() || path.starts_with(['/', ':']) {
+    } else if !image.bytes().all(plain)
+        || path.is_empty()
+        || path.starts_with(['/', ':'])
+        || path.contains("//")
+        || path.contains("//")
+    {
         format!("`{image}` is not an image's name")
     } else if repository.bytes().any(|b| b.is_ascii_uppercase()) {
         format!("`{image}` has capital letters, which an image's name cannot have")
@@ -336,7 +343,7 @@ fn check_dependency(
         let message = format!(
             "{} needs `{name}`, which is only enabled by profile {}",
             fields.owner,
-            profiles.join(", ")
+            profiles.join(" or ")
         );
         report
             .error("compose/profile", place, message)

@@ -1,0 +1,192 @@
+//! Hostile and huge files: refused or read in bounded time.
+
+use std::fmt::Write;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use havre_model::{LoadFailure, LoadOptions, Loaded, load};
+
+/// Far above what an unoptimised build needs on a busy machine, far below what a hang takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn timed(text: &str) -> Result<Loaded, LoadFailure> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("compose.yaml"), text).unwrap();
+    let options = LoadOptions {
+        directory: folder.path().to_owned(),
+        project_name: Some("case".into()),
+        ..LoadOptions::default()
+    };
+    let start = Instant::now();
+    let outcome = load(&options);
+    let took = start.elapsed();
+    assert!(took < PATIENCE, "{took:?} for {} bytes", text.len());
+    outcome
+}
+
+/// The codes of what is wrong.
+fn codes(text: &str) -> Vec<&'static str> {
+    match timed(text) {
+        Ok(_) => Vec::new(),
+        Err(failure) => failure.errors.iter().map(|error| error.code).collect(),
+    }
+}
+
+#[test]
+fn billion_laughs() {
+    let mut text = String::from("x-0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n");
+    for level in 1..12 {
+        let aliases = vec![format!("*a{}", level - 1); 9].join(", ");
+        writeln!(text, "x-{level}: &a{level} [{aliases}]").unwrap();
+    }
+    text.push_str("services: {web: {image: x}}\n");
+    assert_eq!(codes(&text), ["yaml/too-large"]);
+}
+
+#[test]
+fn billion_laughs_by_merge_keys_and_text() {
+    let mut text = format!("x-0: &a0 {{k0: \"{}\"}}\n", "x".repeat(100_000));
+    for level in 1..200 {
+        let below = level - 1;
+        writeln!(
+            text,
+            "x-{level}: &a{level} {{k{level}: [*a{below}, *a{below}], <<: *a{below}}}"
+        )
+        .unwrap();
+    }
+    assert_eq!(codes(&text), ["yaml/too-large"]);
+}
+
+#[test]
+fn laughs_by_extends() {
+    // Each service adds a variable to all those of the one before.
+    let mut text = String::from("services:\n  s0: {image: x}\n");
+    for n in 1..4000 {
+        let below = n - 1;
+        writeln!(
+            text,
+            "  s{n}: {{extends: s{below}, environment: {{V{n}: x}}}}"
+        )
+        .unwrap();
+    }
+    assert!(codes(&text).contains(&"compose/too-deep"));
+    let mut text = String::from("services:\n  base:\n    image: x\n    environment:\n");
+    for n in 0..5000 {
+        writeln!(text, "      V{n}: x").unwrap();
+    }
+    for n in 0..5000 {
+        writeln!(text, "  s{n}: {{extends: base}}").unwrap();
+    }
+    assert!(codes(&text).contains(&"compose/too-large"));
+}
+
+#[test]
+fn laughs_by_interpolation() {
+    let nested = format!("{}x{}", "${A:-".repeat(5000), "}".repeat(5000));
+    let text = format!("services: {{web: {{image: \"{nested}\"}}}}\n");
+    assert!(codes(&text).contains(&"compose/interpolation"));
+    let many = "$A $B ".repeat(100_000);
+    let text = format!("services: {{web: {{image: x, environment: {{V: \"{many}\"}}}}}}\n");
+    assert!(codes(&text).contains(&"compose/unset-variable"));
+    let open = "${".repeat(200_000);
+    let text = format!("services: {{web: {{image: x, environment: {{V: \"{open}\"}}}}}}\n");
+    assert!(codes(&text).contains(&"compose/interpolation"));
+}
+
+#[test]
+fn deep_and_long() {
+    assert!(!codes(&"[".repeat(100_000)).is_empty());
+    assert!(!codes(&"{a: ".repeat(100_000)).is_empty());
+    assert!(!codes(&"- ".repeat(100_000)).is_empty());
+    assert!(!codes(&"? ".repeat(100_000)).is_empty());
+    assert!(!codes(&"a: ".repeat(100_000)).is_empty());
+    assert!(!codes(&"&a ".repeat(100_000)).is_empty());
+    assert!(!codes(&"!".repeat(300_000)).is_empty());
+    assert!(!codes(&"\"".repeat(300_001)).is_empty());
+    assert!(!codes(&"x".repeat(400_000)).is_empty());
+    assert!(!codes(&"\n".repeat(400_000)).is_empty());
+    assert!(!codes(&" ".repeat(400_000)).is_empty());
+    assert!(!codes(&"#".repeat(400_000)).is_empty());
+    assert!(!codes(&"a\n".repeat(300_000)).is_empty());
+    assert!(!codes(&"---\n".repeat(100_000)).is_empty());
+    assert!(!codes(&"%YAML 1.2\n".repeat(100_000)).is_empty());
+    assert!(!codes(&"|\n".repeat(100_000)).is_empty());
+    assert!(!codes(&"[a,".repeat(300_000)).is_empty());
+    assert!(!codes(&format!("[{}]", "a,".repeat(200_000))).is_empty());
+    assert_eq!(codes(&"x".repeat(3 << 20)), ["compose/missing-file"]);
+}
+
+#[test]
+fn many_of_everything() {
+    let mut text = String::from("services:\n");
+    for n in 0..6_000 {
+        writeln!(text, "  s{n}: {{imagee: x, depends_on: [t{n}]}}").unwrap();
+    }
+    let codes = codes(&text);
+    assert!(codes.contains(&"compose/unknown-key"));
+    assert!(codes.len() <= 201, "{}", codes.len());
+    assert_eq!(codes.last(), Some(&"compose/more"));
+}
+
+#[test]
+fn a_long_chain_of_dependencies_is_no_recursion() {
+    let mut text = String::from("services:\n  s0: {image: x, expose: [80]}\n");
+    for n in 1..6_000 {
+        let below = n - 1;
+        writeln!(text, "  s{n}: {{image: x, depends_on: [s{below}]}}").unwrap();
+    }
+    assert_eq!(timed(&text).unwrap().project.services.len(), 6_000);
+}
+
+/// Time that this thread was computing: other processes of a busy machine do not count.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Twice the services may take about twice the time; a square would take four times.
+#[test]
+fn time_grows_with_the_file_and_not_with_its_square() {
+    let project = |services: usize| {
+        let mut text = String::from("services:\n");
+        for n in 0..services {
+            let below = n.saturating_sub(1);
+            writeln!(
+                text,
+                "  s{n}:\n    image: app:$TAG\n    environment: [A=1, B=$TAG]\n    \
+                 volumes: ['v{n}:/data']\n    networks: [n{n}, default]\n    \
+                 healthcheck: {{test: true, interval: 5s}}\n    depends_on: [s0, s{below}]\n    \
+                 deploy: {{replicas: 2, resources: {{limits: {{memory: 64m}}}}}}",
+            )
+            .unwrap();
+        }
+        text = text.replace("  s0:\n", "  s0:\n    expose: [80]\n");
+        text = text.replace("depends_on: [s0, s0]", "depends_on: [s0]");
+        text = text.replacen("    depends_on: [s0]\n", "", 1);
+        text.push_str("volumes:\n");
+        (0..services).for_each(|n| writeln!(text, "  v{n}:").unwrap());
+        text.push_str("networks:\n");
+        (0..services).for_each(|n| writeln!(text, "  n{n}:").unwrap());
+        text
+    };
+    let best = |services: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("compose.yaml"), project(services)).unwrap();
+        let options = LoadOptions {
+            directory: folder.path().to_owned(),
+            project_name: Some("case".into()),
+            variables: [("TAG".to_owned(), "1".to_owned())].into(),
+            ..LoadOptions::default()
+        };
+        let run = || {
+            let start = thread_time();
+            load(&options).unwrap();
+            thread_time() - start
+        };
+        (0..3).map(|_| run()).min().unwrap()
+    };
+    let times: Vec<_> = [50, 100, 200, 400].map(|n| (n, best(n))).into();
+    println!("{times:?}");
+    let (small, large) = (times[0].1, times[3].1);
+    assert!(large < small * 8 * 3, "{times:?}");
+}
