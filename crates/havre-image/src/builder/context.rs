@@ -1,11 +1,9 @@
 //! The build context: its folder, its rules, and digests of what a step takes from it.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FileType, readlinkat};
 use tokio_util::sync::CancellationToken;
@@ -22,12 +20,11 @@ use super::select::{Rules, Selected, select};
 /// The most a `.dockerignore` or Dockerfile may hold.
 const MAX_TEXT: u64 = 4 << 20;
 
-/// A build's context. Files are hashed at most once per build.
+/// A build's context.
 pub(super) struct Context {
     root: Root,
     /// `.dockerignore`.
     pub ignore: Ignore,
-    digests: Mutex<HashMap<PathBuf, Digest>>,
 }
 
 impl Context {
@@ -52,11 +49,7 @@ impl Context {
                 break;
             }
         }
-        Ok(Self {
-            root,
-            ignore,
-            digests: Mutex::default(),
-        })
+        Ok(Self { root, ignore })
     }
 
     /// Its folder as a root.
@@ -64,34 +57,41 @@ impl Context {
         &self.root
     }
 
-    /// Digest of all that `action` takes from the context: paths, kinds, permission bits, link
-    /// targets and content; not times, not owners. Patterns without a match come back too.
+    /// Digest of all that `action` takes from the context. Patterns without a match come back
+    /// too.
     pub fn digest(
         &self,
         action: &CopyAction,
         cancel: &CancellationToken,
     ) -> Result<(Digest, Vec<String>), CopyError> {
         let rules = Rules::new(action, Some(&self.ignore), cancel)?;
-        let mut hasher = Hashing::new(io::sink());
+        let mut census = Census::new();
         let empty = select(&self.root, action, &rules, &mut |selected| {
-            self.add(&mut hasher, selected)
+            let content = match kind(selected.stat) {
+                FileType::RegularFile => Some(content(selected)?),
+                _ => None,
+            };
+            census.add(selected, content)
         })?;
-        Ok((hasher.finish().0, empty))
+        Ok((census.finish(), empty))
+    }
+}
+
+/// Adds up what a step takes from the context: paths, kinds, permission bits, link targets and
+/// content; not times, not owners. Counted once for the key and once more by the copy, so that a
+/// file that changes in between cannot end up under the wrong key.
+pub(super) struct Census(Hashing<io::Sink>);
+
+impl Census {
+    pub fn new() -> Self {
+        Self(Hashing::new(io::sink()))
     }
 
-    /// The digest a file had when the key of its step was made.
-    pub fn known(&self, path: &Path) -> Option<Digest> {
-        self.digests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(path)
-            .copied()
-    }
-
-    fn add(
-        &self,
-        hasher: &mut Hashing<io::Sink>,
+    /// Counts a file whose content has this digest; `None` for what has no content.
+    pub fn add(
+        &mut self,
         selected: &Selected<'_>,
+        content: Option<Digest>,
     ) -> Result<(), CopyError> {
         let mut fields = vec![
             selected.target.as_os_str().as_bytes().to_vec(),
@@ -99,8 +99,9 @@ impl Context {
             // Kind and permission bits.
             selected.stat.st_mode.to_le_bytes().to_vec(),
         ];
+        fields.extend(content.map(|digest| digest.to_string().into_bytes()));
         match kind(selected.stat) {
-            FileType::RegularFile => fields.push(self.file(selected)?.to_string().into_bytes()),
+            FileType::RegularFile | FileType::Directory => {}
             FileType::Symlink => {
                 let target =
                     readlinkat(selected.dir, selected.name, Vec::new()).map_err(|error| {
@@ -108,7 +109,6 @@ impl Context {
                     })?;
                 fields.push(target.into_bytes());
             }
-            FileType::Directory => {}
             _ => {
                 return Err(CopyError::Special {
                     path: selected.source.to_owned(),
@@ -116,8 +116,8 @@ impl Context {
             }
         }
         let mut write = |bytes: &[u8]| {
-            hasher.write_all(&(bytes.len() as u64).to_le_bytes())?;
-            hasher.write_all(bytes)
+            self.0.write_all(&(bytes.len() as u64).to_le_bytes())?;
+            self.0.write_all(bytes)
         };
         // Each length goes first, so that no two lists of fields make the same bytes.
         write(&(fields.len() as u64).to_le_bytes())
@@ -125,19 +125,21 @@ impl Context {
             .map_err(CopyError::io("hash", selected.source))
     }
 
-    fn file(&self, selected: &Selected<'_>) -> Result<Digest, CopyError> {
-        if let Some(digest) = self.known(selected.source) {
-            return Ok(digest);
-        }
-        let mut file = Hashing::new(open_file_of(selected)?);
-        io::copy(&mut file, &mut io::sink()).map_err(CopyError::io("read", selected.source))?;
-        let digest = file.finish().0;
-        self.digests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(selected.source.to_owned(), digest);
-        Ok(digest)
+    pub fn finish(self) -> Digest {
+        self.0.finish().0
     }
+}
+
+/// Digest of a file's content.
+pub(super) fn content(selected: &Selected<'_>) -> Result<Digest, CopyError> {
+    let mut file = Hashing::new(open_file_of(selected)?);
+    let mut buffer = vec![0; 1 << 16];
+    while file
+        .read(&mut buffer)
+        .map_err(CopyError::io("read", selected.source))?
+        > 0
+    {}
+    Ok(file.finish().0)
 }
 
 pub(super) fn open_file_of(selected: &Selected<'_>) -> Result<fs::File, CopyError> {

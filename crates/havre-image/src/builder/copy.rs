@@ -52,12 +52,9 @@ pub enum CopyError {
         /// The file.
         path: PathBuf,
     },
-    /// A file changed between the making of the key and the copy.
-    #[error("{path} changed while it was being built; build again", path = path.display())]
-    Changed {
-        /// The file.
-        path: PathBuf,
-    },
+    /// Files changed between the making of the key and the copy.
+    #[error("the files to copy keep changing; build again when they are at rest")]
+    Changed,
     /// A file where a folder must go, or the other way round.
     #[error("{path} is {found} in the image and would become {wanted}", path = path.display())]
     InTheWay {
@@ -221,9 +218,6 @@ pub(super) struct Writer<'a> {
     parent: RefCell<Option<(PathBuf, Arc<OwnedFd>)>>,
 }
 
-/// The digest a file must have; `None` accepts any.
-pub(super) type Expected<'a> = &'a dyn Fn(&Path) -> Option<Digest>;
-
 impl<'a> Writer<'a> {
     pub fn new(
         root: &'a Root,
@@ -248,18 +242,21 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// Writes one selected file or folder.
-    pub fn write(&self, selected: &Selected<'_>, expected: Expected<'_>) -> Result<(), CopyError> {
+    /// Writes one selected file or folder. Files of a context are hashed on the way.
+    pub fn write(&self, selected: &Selected<'_>) -> Result<Option<Digest>, CopyError> {
         let target = self.target(selected);
         match kind(selected.stat) {
-            FileType::Directory => self.folder(selected, &target),
-            FileType::RegularFile => self.file(selected, &target, expected),
-            FileType::Symlink => self.symlink(selected, &target),
-            _ if self.from_context => Err(CopyError::Special {
-                path: selected.source.to_owned(),
-            }),
-            _ => self.node(selected, &target),
+            FileType::RegularFile => return self.file(selected, &target),
+            FileType::Directory => self.folder(selected, &target)?,
+            FileType::Symlink => self.symlink(selected, &target)?,
+            _ if self.from_context => {
+                return Err(CopyError::Special {
+                    path: selected.source.to_owned(),
+                });
+            }
+            _ => self.node(selected, &target)?,
         }
+        Ok(None)
     }
 
     /// Writes a document of the Dockerfile itself.
@@ -415,33 +412,22 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn file(
-        &self,
-        selected: &Selected<'_>,
-        target: &Path,
-        expected: Expected<'_>,
-    ) -> Result<(), CopyError> {
+    fn file(&self, selected: &Selected<'_>, target: &Path) -> Result<Option<Digest>, CopyError> {
         let stat = selected.stat;
         let inode = (stat.st_dev, stat.st_ino);
         let first = self.links.borrow().get(&inode).cloned();
         if let Some(first) = first {
-            return self.link(&first, target);
+            return self.link(&first, target).map(|()| None);
         }
         let mut source = open_file_of(selected)?;
         let mut file = self.create(target)?;
-        match expected(selected.source) {
-            Some(expected) => {
-                let mut hashing = Hashing::new(&mut source);
-                copy_buffered(&mut hashing, &mut file).map_err(CopyError::io("write", target))?;
-                if hashing.finish().0 != expected {
-                    return Err(CopyError::Changed {
-                        path: selected.source.to_owned(),
-                    });
-                }
-            }
-            None => {
-                io::copy(&mut source, &mut file).map_err(CopyError::io("write", target))?;
-            }
+        let mut digest = None;
+        if self.from_context {
+            let mut hashing = Hashing::new(&mut source);
+            copy_buffered(&mut hashing, &mut file).map_err(CopyError::io("write", target))?;
+            digest = Some(hashing.finish().0);
+        } else {
+            io::copy(&mut source, &mut file).map_err(CopyError::io("write", target))?;
         }
         let ((uid, gid), mode) = self.attributes(stat);
         own(&file, uid, gid, mode).map_err(CopyError::io("set the owner of", target))?;
@@ -453,7 +439,8 @@ impl<'a> Writer<'a> {
             }
         }
         futimens(&file, &times(stat))
-            .map_err(|error| CopyError::io("set the time of", target)(error.into()))
+            .map_err(|error| CopyError::io("set the time of", target)(error.into()))?;
+        Ok(digest)
     }
 
     fn link(&self, first: &Path, target: &Path) -> Result<(), CopyError> {

@@ -58,6 +58,8 @@ struct Build<'a> {
     steps: u32,
     /// The instruction under way, counted from 1.
     index: u32,
+    /// Images fetched so far.
+    fetched: u32,
     built: BTreeMap<usize, Built>,
     /// Images that were looked up, by name.
     found: HashMap<String, Arc<Image>>,
@@ -101,6 +103,7 @@ pub(super) async fn build(
             .map(time::rfc3339),
         steps,
         index: 0,
+        fetched: 0,
         built: BTreeMap::new(),
         found: HashMap::new(),
     };
@@ -152,8 +155,9 @@ impl Build<'_> {
         let stage = &self.dockerfile.stages[planned.index];
         let place = Place::new(&self.dockerfile.file, stage.span, &stage.text);
         let started = self.begin(planned.index, &place);
+        let fetched = self.fetched;
         let base = self.origin(&planned.base, &place).await?;
-        self.end(started, true);
+        self.end(started, fetched == self.fetched);
         let triggers = base.config.run.on_build.clone();
         let mut state = State::new(base.config, self.dockerfile.escape, self.globals);
         let mut built = Built {
@@ -227,7 +231,10 @@ impl Build<'_> {
             stored => {
                 let fetched = self.bases.fetch(&reference, self.cancel).await;
                 match (fetched, stored) {
-                    (Ok(image), _) => image,
+                    (Ok(image), _) => {
+                        self.fetched += 1;
+                        image
+                    }
                     _ if self.cancel.is_cancelled() => return Err(BuildError::Cancelled),
                     // An import has no registry behind it; what is stored is the best there is.
                     (Err(error), Ok(Some(image))) => {

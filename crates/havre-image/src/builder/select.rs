@@ -309,7 +309,7 @@ impl Walk<'_, '_, '_> {
         for name in names {
             let path = source.join(&name);
             let Some(stat) = lstat(&folder, &name).map_err(CopyError::io("look at", &path))? else {
-                return Err(CopyError::Changed { path });
+                return Err(CopyError::Changed);
             };
             let below = excluded.0.join(&name);
             let is_dir = kind(&stat) == FileType::Directory;

@@ -34,10 +34,21 @@ pub enum ExpandError {
         /// As the author put it.
         message: String,
     },
+    /// More levels of `${…}` than any author writes.
+    #[error("${{…}} is nested more than {MAX_DEPTH} deep")]
+    TooDeep,
+    /// A value too long for patterns.
+    #[error("the value of {0} is too long for # % and / forms")]
+    TooLong(String),
     /// A backslash in a pattern before something else than `*`, `?` or `\`.
     #[error("pattern {0:?} has an escape that means nothing")]
     Pattern(String),
 }
+
+/// How deep `${a:-${b:-…}}` may go.
+const MAX_DEPTH: usize = 100;
+/// The longest value, in characters, that patterns are applied to.
+const MAX_PATTERN_VALUE: usize = 32 << 10;
 
 /// Where values come from; `None` is unset.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -72,6 +83,7 @@ struct Lexer<'a> {
     at: usize,
     escape: char,
     quotes: bool,
+    depth: usize,
     lookup: Lookup<'a>,
 }
 
@@ -115,6 +127,7 @@ impl<'a> Lexer<'a> {
             at: 0,
             escape,
             quotes,
+            depth: 0,
             lookup,
         }
     }
@@ -132,6 +145,16 @@ impl<'a> Lexer<'a> {
     /// Reads up to `stop` (which is consumed) or the end of the text. `raw` keeps escapes in the
     /// output, for patterns that interpret them later.
     fn until(&mut self, stop: Option<char>, raw: bool) -> Result<Output, ExpandError> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(ExpandError::TooDeep);
+        }
+        let out = self.until_inner(stop, raw)?;
+        self.depth -= 1;
+        Ok(out)
+    }
+
+    fn until_inner(&mut self, stop: Option<char>, raw: bool) -> Result<Output, ExpandError> {
         let mut out = Output::default();
         while let Some(c) = self.next() {
             if Some(c) == stop {
@@ -230,7 +253,7 @@ impl<'a> Lexer<'a> {
                 self.conditional(&name, value.filter(|v| !v.is_empty()), modifier, "empty")
             }
             Some(modifier @ ('-' | '+' | '?')) => self.conditional(&name, value, modifier, "unset"),
-            Some(side @ ('#' | '%')) => self.trimmed(&value.unwrap_or_default(), side),
+            Some(side @ ('#' | '%')) => self.trimmed(&name, &value.unwrap_or_default(), side),
             Some('/') => self.replaced(&name, &value.unwrap_or_default()),
             Some(other) => Err(ExpandError::Modifier {
                 name,
@@ -282,29 +305,26 @@ impl<'a> Lexer<'a> {
     }
 
     /// `${x#p}`, `${x##p}`, `${x%p}`, `${x%%p}`.
-    fn trimmed(&mut self, value: &str, side: char) -> Result<String, ExpandError> {
+    fn trimmed(&mut self, name: &str, value: &str, side: char) -> Result<String, ExpandError> {
         let word = self.until(Some('}'), true)?.text;
         let (longest, pattern) = match word.strip_prefix(side) {
             Some(pattern) => (true, pattern),
             None => (false, word.as_str()),
         };
-        let pattern = Pattern::compile(pattern)?;
-        let value: Vec<char> = value.chars().collect();
-        let fits: Vec<usize> = if side == '#' {
-            pattern.ends(&value)
-        } else {
-            (0..=value.len())
-                .rev()
-                .filter(|&s| pattern.whole(&value[s..]))
-                .collect()
-        };
-        // `fits` is ordered from the shortest match to the longest.
-        let cut = if longest { fits.last() } else { fits.first() };
-        Ok(match (cut, side) {
-            (None, _) => value.iter().collect(),
-            (Some(&cut), '#') => value[cut..].iter().collect(),
-            (Some(&cut), _) => value[..cut].iter().collect(),
-        })
+        let mut pattern = Pattern::compile(pattern)?;
+        let mut value = characters(name, value)?;
+        // A suffix is a prefix of the reversed text.
+        if side == '%' {
+            pattern.0.reverse();
+            value.reverse();
+        }
+        let ends = pattern.ends(&value);
+        let cut = if longest { ends.last() } else { ends.first() };
+        value.drain(..cut.copied().unwrap_or(0));
+        if side == '%' {
+            value.reverse();
+        }
+        Ok(value.into_iter().collect())
     }
 
     /// `${x/pattern/replacement}` and `${x//pattern/replacement}`.
@@ -317,7 +337,7 @@ impl<'a> Lexer<'a> {
         };
         let pattern = Pattern::compile(&self.until(Some('/'), true).map_err(named)?.text)?;
         let replacement = self.until(Some('}'), true)?.text;
-        let value: Vec<char> = value.chars().collect();
+        let value = characters(name, value)?;
         let mut out = String::new();
         let mut at = 0;
         while at < value.len() {
@@ -338,6 +358,14 @@ impl<'a> Lexer<'a> {
         out.extend(&value[at..]);
         Ok(out)
     }
+}
+
+fn characters(name: &str, value: &str) -> Result<Vec<char>, ExpandError> {
+    let characters: Vec<char> = value.chars().collect();
+    if characters.len() > MAX_PATTERN_VALUE {
+        return Err(ExpandError::TooLong(name.to_owned()));
+    }
+    Ok(characters)
 }
 
 /// A shell pattern without brackets.
@@ -367,38 +395,25 @@ impl Pattern {
         Ok(Self(pieces))
     }
 
-    /// Lengths of all prefixes of `value` that match, ascending. O(pattern × value).
+    /// Lengths of all prefixes of `value` that match, ascending.
     fn ends(&self, value: &[char]) -> Vec<usize> {
-        let mut reached = vec![false; value.len() + 1];
-        reached[0] = true;
+        let mut reached = vec![0];
         for piece in &self.0 {
-            let mut after = vec![false; value.len() + 1];
-            match piece {
-                Piece::AnyMany => {
-                    let mut any = false;
-                    for (at, was) in reached.iter().enumerate() {
-                        any |= was;
-                        after[at] = any;
-                    }
+            reached = match piece {
+                Piece::AnyMany => match reached.first() {
+                    Some(first) => (*first..=value.len()).collect(),
+                    None => break,
+                },
+                Piece::AnyOne => {
+                    reached.retain(|at| *at < value.len());
+                    reached.iter().map(|at| at + 1).collect()
                 }
-                Piece::AnyOne => after[1..].copy_from_slice(&reached[..value.len()]),
                 Piece::One(c) => {
-                    for at in 0..value.len() {
-                        after[at + 1] = reached[at] && value[at] == *c;
-                    }
+                    reached.retain(|at| value.get(*at) == Some(c));
+                    reached.iter().map(|at| at + 1).collect()
                 }
-            }
-            reached = after;
+            };
         }
         reached
-            .iter()
-            .enumerate()
-            .filter(|(_, yes)| **yes)
-            .map(|(at, _)| at)
-            .collect()
-    }
-
-    fn whole(&self, value: &[char]) -> bool {
-        self.ends(value).last() == Some(&value.len())
     }
 }

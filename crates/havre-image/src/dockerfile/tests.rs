@@ -228,3 +228,52 @@ fn triggers_are_read_where_they_fire() {
         "Dockerfile:7: COPY needs a source and a destination\n  7 | COPY x"
     );
 }
+
+mod hostile {
+    use proptest::prelude::*;
+
+    use crate::dockerfile::{Ignore, expand, expand_words, parse};
+
+    proptest! {
+        /// Whatever is in a file, reading it ends and does not panic.
+        #[test]
+        fn any_text_is_read_or_refused(
+            text in "((FROM|RUN|COPY|ENV|ARG|ONBUILD|HEALTHCHECK|LABEL|#) ?[ -~\\\\\n<\"'$\\[\\]{}=]{0,30}\\n){0,6}",
+        ) {
+            if let Err(error) = parse("Dockerfile", &text) {
+                prop_assert!(error.to_string().starts_with("Dockerfile:"));
+            }
+        }
+
+        #[test]
+        fn any_word_is_expanded_or_refused(word in "[a-z$\\{\\}:+\\-?#%/*\\\\'\"é ]{0,40}") {
+            let lookup = |name: &str| (name.len() == 1).then(|| "a/bc.d".to_owned());
+            prop_assert!(expand(&word, '\\', &lookup).map_or(true, |text| text.len() < 10_000));
+            prop_assert!(expand_words(&word, '`', &lookup).map_or(true, |list| list.len() < 1_000));
+        }
+
+        #[test]
+        fn any_ignore_rules_are_applied(text in "[a-c!*?/\\[\\]\\\\.\n-]{0,30}", path in "[a-c]{1,3}(/[a-c.]{1,3}){0,3}") {
+            if let Ok(ignore) = Ignore::parse(&text) {
+                let ignored = ignore.ignores(&path);
+                prop_assert!(!(ignored && ignore.is_empty()));
+            }
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_refused() {
+        let word = "${a:-".repeat(100_000) + &"}".repeat(100_000);
+        let error = expand(&word, '\\', &|_| None).unwrap_err();
+        assert_eq!(error.to_string(), "${…} is nested more than 100 deep");
+        let many = format!("FROM a\n{}RUN x", "ONBUILD ".repeat(10_000));
+        assert!(parse("Dockerfile", &many).is_err());
+        assert!(
+            parse(
+                "Dockerfile",
+                &format!("FROM a\nCMD {}", "[".repeat(100_000))
+            )
+            .is_ok()
+        );
+    }
+}

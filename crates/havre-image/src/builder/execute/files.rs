@@ -9,12 +9,13 @@ use rustix::fs::FileType;
 use tokio_util::sync::CancellationToken;
 
 use super::super::add;
-use super::super::context::{Context, open_file_of};
+use super::super::context::{Census, Context, content, open_file_of};
 use super::super::copy::{self, CopyError, Writer};
 use super::super::interpret::CopyAction;
 use super::super::mounted::Mounts;
 use super::super::root::{Root, kind};
-use super::super::select::{Rules, select};
+use super::super::select::{Rules, Selected, select};
+use crate::Digest;
 use crate::overlay::Writable;
 
 /// What can go wrong here.
@@ -39,8 +40,8 @@ impl From<CopyError> for WorkError {
 /// Where copied files come from.
 #[derive(Clone)]
 pub(super) enum CopySource {
-    /// The context.
-    Context(Arc<Context>),
+    /// The context, and the digest of what is taken from it.
+    Context(Arc<Context>, Digest),
     /// Layers, the topmost first.
     Layers(Vec<PathBuf>),
 }
@@ -91,16 +92,23 @@ pub(super) fn copy_into(
 ) -> Result<(), WorkError> {
     let writer = Writer::new(root, action, owner)?;
     match from {
-        CopySource::Context(context) => {
+        CopySource::Context(context, expected) => {
             let rules = Rules::new(action, Some(&context.ignore), cancel)?;
-            transfer(context.root(), &writer, action, &rules, &|path| {
-                context.known(path)
+            let mut census = Census::new();
+            select(context.root(), action, &rules, &mut |selected| {
+                let content = write(selected, &writer, action, &rules)?;
+                census.add(selected, content)
             })?;
+            if census.finish() != *expected {
+                return Err(CopyError::Changed.into());
+            }
         }
         CopySource::Layers(layers) => {
             let source = Root::open(&mounts.read_only(layers)?)?;
             let rules = Rules::new(action, None, cancel)?;
-            transfer(&source, &writer, action, &rules, &|_| None)?;
+            select(&source, action, &rules, &mut |selected| {
+                write(selected, &writer, action, &rules).map(drop)
+            })?;
         }
     }
     for (name, content) in &action.documents {
@@ -110,34 +118,25 @@ pub(super) fn copy_into(
     Ok(())
 }
 
-fn transfer(
-    source: &Root,
+/// Writes, or unpacks, what is selected; returns the digest of a context file.
+fn write(
+    selected: &Selected<'_>,
     writer: &Writer<'_>,
     action: &CopyAction,
     rules: &Rules<'_>,
-    expected: copy::Expected<'_>,
-) -> Result<(), CopyError> {
-    select(source, action, rules, &mut |selected| {
-        let file = kind(selected.stat) == FileType::RegularFile;
-        if !(action.unpack && selected.named && file) {
-            return writer.write(selected, expected);
-        }
-        let mut archive = open_file_of(selected)?;
-        if !add::is_archive(&mut archive, selected.source)? {
-            return writer.write(selected, expected);
-        }
-        let folder = writer.archive_folder()?;
-        let (owner, cancel) = (writer.owner(), rules.cancel);
-        add::unpack(
-            writer.root,
-            folder,
-            owner,
-            &mut archive,
-            selected.source,
-            cancel,
-        )
-    })
-    .map(drop)
+) -> Result<Option<Digest>, CopyError> {
+    let file = kind(selected.stat) == FileType::RegularFile;
+    if !(action.unpack && selected.named && file) {
+        return writer.write(selected);
+    }
+    let mut archive = open_file_of(selected)?;
+    if !add::is_archive(&mut archive, selected.source)? {
+        return writer.write(selected);
+    }
+    let (folder, owner) = (writer.archive_folder()?, writer.owner());
+    let (source, cancel) = (selected.source, rules.cancel);
+    add::unpack(writer.root, folder, owner, &mut archive, source, cancel)?;
+    content(selected).map(Some)
 }
 
 /// Makes `path` in the image; `false` when it was there.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -25,6 +25,8 @@ use super::{Build, Built};
 
 /// Lines of a failed step that its error carries.
 const LOG_LINES: usize = 20;
+/// How often a copy is tried while its files keep changing.
+const COPY_ATTEMPTS: u32 = 3;
 /// Bytes of a line that are passed on.
 const MAX_LINE: usize = 8 << 10;
 /// How often a locked cache mount is asked for.
@@ -54,6 +56,24 @@ const STANDARD_MOUNTS: [&str; 6] = [
     "/etc/hostname",
 ];
 
+/// Where copied files come from.
+enum Taken {
+    /// A stage or image.
+    Layers(Box<Built>),
+    /// The context; the digest of what is copied.
+    Context(Digest),
+}
+
+impl Taken {
+    /// What stands for the files in a key.
+    fn identity(&self) -> String {
+        match self {
+            Self::Layers(origin) => origin.top().map_or("scratch".to_owned(), Digest::to_string),
+            Self::Context(digest) => digest.to_string(),
+        }
+    }
+}
+
 /// A fresh upper folder in a scratch folder of its own.
 struct Scratch {
     dir: TempDir,
@@ -68,32 +88,38 @@ impl Build<'_> {
         action: &CopyAction,
         place: &Place,
     ) -> Result<(Outcome, bool), BuildError> {
-        let from = self.from(stage, action.from.as_deref(), place).await?;
-        let identity = match &from {
-            Some(origin) => layers_identity(origin),
-            None => self.context_identity(action, place).await?,
-        };
-        let key = Key::copy(action, identity).digest(built.top())?;
+        let origin = self.from(stage, action.from.as_deref(), place).await?;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match self.try_copy(built, action, origin.as_ref(), place).await {
+                // Somebody saves a file while it is being built: take what is there now.
+                Err(BuildError::Copy { source, .. })
+                    if matches!(*source, CopyError::Changed) && attempts < COPY_ATTEMPTS => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_copy(
+        &self,
+        built: &Built,
+        action: &CopyAction,
+        origin: Option<&Built>,
+        place: &Place,
+    ) -> Result<(Outcome, bool), BuildError> {
+        let taken = self.taken(action, origin, place).await?;
+        let key = Key::copy(action, taken.identity()).digest(built.top())?;
         if let Some(outcome) = self.cached(&key)? {
             return Ok((outcome, true));
         }
-        let job = CopyJob {
-            action: action.clone(),
-            from: match from {
-                None => CopySource::Context(self.context.clone()),
-                Some(origin) => CopySource::Layers(self.lower(&origin, place).await?),
-            },
-            lower: self.lower(built, place).await?,
-            upper: Writable {
-                upper: PathBuf::new(),
-                work: PathBuf::new(),
-            },
-            cancel: self.cancel.clone(),
-        };
         let scratch = self.scratch()?;
         let job = CopyJob {
+            action: action.clone(),
+            from: self.copy_source(&taken, place).await?,
+            lower: self.lower(built, place).await?,
             upper: scratch.writable.clone(),
-            ..job
+            cancel: self.cancel.clone(),
         };
         with_mounts(scratch.dir.path(), move |mounts| job.run(mounts))
             .await
@@ -137,11 +163,9 @@ impl Build<'_> {
             };
             let action = bind_copy(from.as_deref(), source);
             let origin = self.from(stage, from.as_deref(), place).await?;
-            identities.push(match &origin {
-                Some(origin) => layers_identity(origin),
-                None => self.context_identity(&action, place).await?,
-            });
-            binds.push((action, origin));
+            let taken = self.taken(&action, origin.as_ref(), place).await?;
+            identities.push(taken.identity());
+            binds.push((action, taken));
         }
         let key = Key::Run {
             run,
@@ -154,12 +178,8 @@ impl Build<'_> {
         let lower = self.lower(built, place).await?;
         let scratch = self.scratch()?;
         let mut jobs = Vec::new();
-        for (action, origin) in binds {
-            let from = match origin {
-                None => CopySource::Context(self.context.clone()),
-                Some(origin) => CopySource::Layers(self.lower(&origin, place).await?),
-            };
-            jobs.push((action, from));
+        for (action, taken) in binds {
+            jobs.push((action, self.copy_source(&taken, place).await?));
         }
         let (mounts, locks) = self.mounts(run, &scratch).await?;
         let mut targets: Vec<String> = STANDARD_MOUNTS.map(str::to_owned).to_vec();
@@ -191,11 +211,16 @@ impl Build<'_> {
         self.origin(&origin, place).await.map(Some)
     }
 
-    async fn context_identity(
+    /// What `action` takes, so far as a key needs to know.
+    async fn taken(
         &self,
         action: &CopyAction,
+        origin: Option<&Built>,
         place: &Place,
-    ) -> Result<String, BuildError> {
+    ) -> Result<Taken, BuildError> {
+        if let Some(origin) = origin {
+            return Ok(Taken::Layers(Box::new(origin.clone())));
+        }
         let (context, action, cancel) = (self.context.clone(), action.clone(), self.cancel.clone());
         let digest = blocking(move || context.digest(&action, &cancel)).await?;
         let (digest, empty) = digest.map_err(|error| copy_error(error, place))?;
@@ -205,7 +230,14 @@ impl Build<'_> {
                 message: format!("{pattern} matches nothing in the build context"),
             });
         }
-        Ok(digest.to_string())
+        Ok(Taken::Context(digest))
+    }
+
+    async fn copy_source(&self, taken: &Taken, place: &Place) -> Result<CopySource, BuildError> {
+        Ok(match taken {
+            Taken::Layers(origin) => CopySource::Layers(self.lower(origin, place).await?),
+            Taken::Context(digest) => CopySource::Context(self.context.clone(), *digest),
+        })
     }
 
     fn cached(&self, key: &str) -> Result<Option<Outcome>, BuildError> {
@@ -331,12 +363,10 @@ impl Build<'_> {
                     uid,
                     gid,
                 } => {
-                    let folder = self
-                        .cache_folder(id, *mode, (*uid, *gid))
-                        .map_err(BuildError::io("make the folder of a cache mount"))?;
-                    if *exclusive {
-                        locks.push(self.lock(&folder).await?);
-                    }
+                    let (folder, lock) = self
+                        .cache_mount(id, *mode, (*uid, *gid), *exclusive)
+                        .await?;
+                    locks.push(lock);
                     let (target, read_only) = (target.clone(), *read_only);
                     StepMount::Bind {
                         source: folder,
@@ -379,6 +409,35 @@ impl Build<'_> {
         Ok((mounts, locks))
     }
 
+    /// The folder of a cache mount, locked.
+    async fn cache_mount(
+        &self,
+        id: &str,
+        mode: u32,
+        owner: (u32, u32),
+        exclusive: bool,
+    ) -> Result<(PathBuf, std::fs::File), BuildError> {
+        loop {
+            let folder = self
+                .cache_folder(id, mode, owner)
+                .map_err(BuildError::io("make the folder of a cache mount"))?;
+            let lock = match std::fs::File::open(&folder) {
+                Ok(folder) => self.lock(folder, exclusive).await?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(BuildError::io("open a cache mount")(error)),
+            };
+            // It may have been pruned before it was locked.
+            let locked = lock
+                .metadata()
+                .map_err(BuildError::io("look at a cache mount"))?;
+            let same = std::fs::metadata(&folder)
+                .is_ok_and(|now| (now.dev(), now.ino()) == (locked.dev(), locked.ino()));
+            if same {
+                return Ok((folder, lock));
+            }
+        }
+    }
+
     fn cache_folder(&self, id: &str, mode: u32, owner: (u32, u32)) -> io::Result<PathBuf> {
         let all = self.images.build_mounts();
         std::fs::create_dir_all(&all)?;
@@ -394,13 +453,21 @@ impl Build<'_> {
         Ok(folder)
     }
 
-    /// Waits until no other step uses the cache mount; ends early only when cancelled.
-    async fn lock(&self, folder: &Path) -> Result<std::fs::File, BuildError> {
-        let file = std::fs::File::open(folder).map_err(BuildError::io("open a cache mount"))?;
+    /// Waits until the cache mount may be used: `exclusive` by this step alone, else beside other
+    /// such steps. Ends early only when cancelled. The lock also keeps pruning away.
+    async fn lock(
+        &self,
+        file: std::fs::File,
+        exclusive: bool,
+    ) -> Result<std::fs::File, BuildError> {
+        let operation = match exclusive {
+            true => FlockOperation::NonBlockingLockExclusive,
+            false => FlockOperation::NonBlockingLockShared,
+        };
         loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            match flock(&file, operation) {
                 Ok(()) => return Ok(file),
-                Err(rustix::io::Errno::WOULDBLOCK) => {}
+                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(BuildError::io("lock a cache mount")(error.into())),
             }
             tokio::select! {
@@ -523,10 +590,6 @@ fn bind_copy(from: Option<&str>, source: &str) -> CopyAction {
         exclude: Vec::new(),
         unpack: false,
     }
-}
-
-fn layers_identity(built: &Built) -> String {
-    built.top().map_or("scratch".to_owned(), Digest::to_string)
 }
 
 /// Cuts a line that is longer than anybody reads.

@@ -1,9 +1,10 @@
 //! The build cache: what runs again and what does not, and how fast.
 
 use std::fs::{self, File};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::support::Bench;
+use super::support::{Bench, report};
 
 const APP: &str = "FROM base:1\nWORKDIR /app\nCOPY requirements.txt .\nRUN cat requirements.txt > installed\n\
                    COPY . .\nRUN ls > listing\nCMD [\"x\"]";
@@ -110,7 +111,7 @@ fn no_cache_runs_everything_and_keeps_the_results() {
 fn a_lost_layer_is_made_again() {
     let bench = app();
     let first = bench.build(APP);
-    let top = &first.layers[first.layers.len() - 1];
+    let top = first.layers.last().expect("a layer");
     let path = bench
         .images
         .layer_paths(std::slice::from_ref(top))
@@ -128,17 +129,53 @@ fn a_lost_layer_is_made_again() {
     );
 }
 
+/// A context that is never at rest: what was copied must lie under the key of what was copied.
 #[test]
-fn a_file_that_changes_under_the_build_poisons_nothing() {
+fn files_that_change_during_the_build_poison_nothing() {
     let bench = Bench::with_base();
-    bench.file("a", "1");
-    // The first step changes what the next one is about to copy.
-    let target = bench.context.join("a").display().to_string();
-    let error = bench.try_build(&format!("FROM base:1\nCOPY a /a\nCOPY {target} /b"));
-    assert!(error.is_err(), "a path of the host is none of the context");
-    bench.file("a", "2");
-    let image = bench.build("FROM base:1\nCOPY a /a");
-    assert_eq!(bench.text(&image, "a"), "2");
+    for index in 0..50 {
+        bench.file(&format!("d/{index:02}"), "0");
+    }
+    let (busy, new) = (bench.context.join("d/25"), bench.context.join("new"));
+    // As editors save: the content is the old or the new, never in between.
+    let put = |content: &str| {
+        fs::write(&new, content).expect("a file");
+        fs::rename(&new, &busy).expect("it is renamed");
+    };
+    for round in 0..6 {
+        let dockerfile = format!("FROM base:1\nCOPY d /{round}");
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    put("1");
+                    put("2");
+                }
+            });
+            let result = bench.try_build(&dockerfile);
+            stop.store(true, Ordering::Relaxed);
+            if let Err(error) = result {
+                let text = report(&error);
+                assert!(text.contains("keep changing"), "{text}");
+            }
+        });
+        for content in ["1", "2"] {
+            put(content);
+            let image = bench.build(&dockerfile);
+            assert_eq!(bench.text(&image, &format!("{round}/25")), content);
+        }
+    }
+}
+
+#[test]
+fn a_file_saved_during_a_command_is_taken_as_it_is_then() {
+    let bench = Bench::with_base();
+    let path = bench.file("a", "before").context.join("a");
+    *bench.runner.before.lock().expect("no panic") =
+        Some(Box::new(move || fs::write(&path, "after").expect("a file")));
+    let image = bench.build("FROM base:1\nCOPY a /1\nRUN touch /x\nCOPY a /2");
+    assert_eq!(bench.text(&image, "1"), "before");
+    assert_eq!(bench.text(&image, "2"), "after");
 }
 
 /// The bars: a rebuild from the cache is far below the second that `up` may take, and one changed

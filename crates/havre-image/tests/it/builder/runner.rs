@@ -28,6 +28,8 @@ pub struct ChrootRunner {
     pub last: Mutex<Option<StepSpec>>,
     /// What the next steps are said to have ended with, whatever they did.
     pub pretend: Mutex<Option<StepExit>>,
+    /// Called before each step.
+    pub before: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
 
 enum News {
@@ -46,6 +48,9 @@ impl StepRunner for ChrootRunner {
         Box::pin(async move {
             self.ran.fetch_add(1, Ordering::SeqCst);
             *self.last.lock().expect("no panic") = Some(step.clone());
+            if let Some(before) = &*self.before.lock().expect("no panic") {
+                before();
+            }
             let (sender, mut news) = mpsc::channel(64);
             let owned = step.clone();
             let thread = std::thread::spawn(move || {
