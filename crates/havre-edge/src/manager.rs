@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::listen::{Kind, Listeners, Share, Wanted};
@@ -30,6 +30,8 @@ pub struct Manager {
     problems: Problems,
     /// Process id of an edge that this one took over from, 0 when it has ended.
     predecessor: Arc<AtomicU32>,
+    /// Told when a port could not be had.
+    lacking: Arc<Notify>,
 }
 
 /// Sockets that a predecessor has opened, not yet accepted from.
@@ -77,6 +79,7 @@ impl Manager {
             listeners: Listeners::default(),
             problems: Problems::default(),
             predecessor: Arc::default(),
+            lacking: Arc::default(),
         }
     }
 
@@ -90,6 +93,11 @@ impl Manager {
     /// Accepts from inherited sockets.
     pub async fn accept_inherited(&self, inherited: Inherited) -> Result<(), Refused> {
         self.hand_out(inherited.0).await
+    }
+
+    /// Told when a port could not be had, to try again later.
+    pub fn lacking(&self) -> &Arc<Notify> {
+        &self.lacking
     }
 
     /// Where the process id of a predecessor is kept.
@@ -167,6 +175,9 @@ impl Manager {
             .iter()
             .map(|error| crate::error_chain(error))
             .collect();
+        if !errors.is_empty() {
+            self.lacking.notify_one();
+        }
         shares
     }
 
@@ -178,15 +189,14 @@ impl Manager {
         Some(actual.unwrap_or(*first).port())
     }
 
-    /// Tries again to open what could not be opened. Returns whether something is still missing.
-    pub async fn retry_listeners(&mut self) -> Result<bool, Refused> {
+    /// Tries again to open what could not be opened.
+    pub async fn retry_listeners(&mut self) -> Result<(), Refused> {
         if self.problems.listeners.is_empty() || self.shared.stopping.is_cancelled() {
-            return Ok(false);
+            return Ok(());
         }
         let state = self.state.clone();
         let shares = self.open_listeners(&state).await;
-        self.hand_out(shares).await?;
-        Ok(!self.problems.listeners.is_empty())
+        self.hand_out(shares).await
     }
 
     async fn hand_out(&self, shares: Vec<Vec<Share>>) -> Result<(), Refused> {

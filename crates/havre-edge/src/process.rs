@@ -312,7 +312,9 @@ fn bind_control(options: &Options) -> Result<UnixListener, StartError> {
 /// A port that is taken may become free.
 async fn retry_listeners(manager: Arc<Mutex<Manager>>) {
     const PAUSE: Duration = Duration::from_secs(1);
+    let lacking = Arc::clone(manager.lock().await.lacking());
     loop {
+        lacking.notified().await;
         tokio::time::sleep(PAUSE).await;
         if let Err(refused) = manager.lock().await.retry_listeners().await {
             eprintln!("edge: {refused}");
