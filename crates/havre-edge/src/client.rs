@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use http::Request;
 use hyper::body::Incoming;
@@ -16,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::forward;
-use crate::io::{ClientIo, Phase};
+use crate::io::{ClientIo, Phase, Verdict};
 use crate::limits;
 use crate::route;
 use crate::shared::Place;
@@ -35,7 +34,6 @@ pub struct Client {
     server_name: Option<String>,
     /// Without SNI: what the certificate given covers.
     covered: Vec<String>,
-    active: AtomicU32,
 }
 
 impl Client {
@@ -46,7 +44,6 @@ impl Client {
             phase: Arc::default(),
             server_name: None,
             covered: Vec::new(),
-            active: AtomicU32::new(0),
         }
     }
 
@@ -147,11 +144,7 @@ async fn serve_http2(worker: Arc<Worker>, client: Arc<Client>, io: ClientIo) {
     let requests = Arc::clone(&client);
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, client) = (Arc::clone(&worker), Arc::clone(&requests));
-        async move {
-            client.active.fetch_add(1, Ordering::Relaxed);
-            let response = forward::handle(worker, Arc::clone(&client), request).await;
-            Ok::<_, Infallible>(response)
-        }
+        async move { Ok::<_, Infallible>(forward::handle(worker, client, request).await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -169,7 +162,10 @@ async fn serve_http2(worker: Arc<Worker>, client: Arc<Client>, io: ClientIo) {
     tokio::select! {
         result = connection.as_mut() => return drop(result),
         () = shared.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
-        () = idle(&client) => connection.as_mut().graceful_shutdown(),
+        verdict = watch(&client.phase) => match verdict {
+            Verdict::Stalled => return,
+            Verdict::Idle | Verdict::Alive => connection.as_mut().graceful_shutdown(),
+        },
     }
     tokio::select! {
         result = connection.as_mut() => drop(result),
@@ -177,14 +173,15 @@ async fn serve_http2(worker: Arc<Worker>, client: Arc<Client>, io: ClientIo) {
     }
 }
 
-/// Ends when an HTTP/2 connection has had no request for [`limits::CLIENT_IDLE`].
-async fn idle(client: &Client) {
+/// Ends when an HTTP/2 connection has had no request, or a client that takes nothing of any of its
+/// answers, for [`limits::CLIENT_IDLE`].
+async fn watch(phase: &Phase) -> Verdict {
     loop {
-        let before = client.active.load(Ordering::Relaxed);
+        let before = phase.glance();
         tokio::time::sleep(limits::CLIENT_IDLE).await;
-        let after = client.active.load(Ordering::Relaxed);
-        if before == after && client.phase.is_idle() {
-            return;
+        let verdict = phase.glance().since(before);
+        if verdict != Verdict::Alive {
+            return verdict;
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,16 +19,71 @@ use crate::limits;
 pub struct Phase {
     in_head: AtomicBool,
     requests: AtomicU32,
+    /// Requests whose next bytes the client does not take.
+    blocked: AtomicU32,
+    moves: AtomicU64,
     unread_body: AtomicBool,
 }
 
 /// A request under way on a connection, until dropped.
 #[derive(Debug)]
-pub struct InRequest(Arc<Phase>);
+pub struct InRequest {
+    phase: Arc<Phase>,
+    blocked: bool,
+}
+
+impl InRequest {
+    /// The client's connection wants more of the answer (false) or has got some and has not asked
+    /// for more (true).
+    pub fn set_blocked(&mut self, blocked: bool) {
+        self.phase.moves.fetch_add(1, Ordering::Relaxed);
+        match (self.blocked, blocked) {
+            (false, true) => self.phase.blocked.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.phase.blocked.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
+        self.blocked = blocked;
+    }
+}
 
 impl Drop for InRequest {
     fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        self.set_blocked(false);
+        self.phase.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A look at a connection, to be compared with a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance {
+    requests: u32,
+    blocked: u32,
+    moves: u64,
+}
+
+/// What two looks tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Something goes on, or a replica is waited for.
+    Alive,
+    /// No request.
+    Idle,
+    /// Every request waits for the client to take its answer, and it does not.
+    Stalled,
+}
+
+impl Glance {
+    /// Compares with an earlier look.
+    pub fn since(self, before: Self) -> Verdict {
+        if self.moves != before.moves {
+            Verdict::Alive
+        } else if self.requests == 0 {
+            Verdict::Idle
+        } else if self.blocked == self.requests {
+            Verdict::Stalled
+        } else {
+            Verdict::Alive
+        }
     }
 }
 
@@ -37,7 +92,20 @@ impl Phase {
     pub fn request(self: &Arc<Self>) -> InRequest {
         self.in_head.store(false, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
-        InRequest(Arc::clone(self))
+        self.moves.fetch_add(1, Ordering::Relaxed);
+        InRequest {
+            phase: Arc::clone(self),
+            blocked: false,
+        }
+    }
+
+    /// How it stands.
+    pub fn glance(&self) -> Glance {
+        Glance {
+            requests: self.requests.load(Ordering::Relaxed),
+            blocked: self.blocked.load(Ordering::Relaxed),
+            moves: self.moves.load(Ordering::Relaxed),
+        }
     }
 
     /// No request is under way.
@@ -231,5 +299,46 @@ impl AsyncWrite for ClientIo {
             Transport::Plain(stream) => stream.is_write_vectored(),
             Transport::Tls(stream) => stream.is_write_vectored(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_and_stalled_connections_are_told_from_busy_ones() {
+        let phase = Arc::new(Phase::default());
+        let verdict = |change: &mut dyn FnMut()| {
+            let before = phase.glance();
+            change();
+            phase.glance().since(before)
+        };
+        assert_eq!(verdict(&mut || ()), Verdict::Idle);
+        let mut first = phase.request();
+        assert_eq!(
+            verdict(&mut || ()),
+            Verdict::Alive,
+            "its replica is waited for"
+        );
+        first.set_blocked(true);
+        assert_eq!(verdict(&mut || ()), Verdict::Stalled);
+        let second = phase.request();
+        assert_eq!(
+            verdict(&mut || ()),
+            Verdict::Alive,
+            "one of two waits for its replica"
+        );
+        drop(second);
+        assert_eq!(
+            verdict(&mut || first.set_blocked(false)),
+            Verdict::Alive,
+            "it moves"
+        );
+        assert_eq!(
+            verdict(&mut || drop(phase.request())),
+            Verdict::Alive,
+            "one came and went"
+        );
     }
 }

@@ -80,6 +80,9 @@ pub const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
 /// … and closed without an answer within this.
 pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// A request body of known length up to this is read before a replica is chosen.
+pub const GATHER_BYTES: u64 = 64 * 1024;
+
 /// An unread request body is read to its end, to keep the connection, when it is no longer than this.
 pub const DRAIN_BYTES: u64 = 256 * 1024;
 /// … and arrives within this.

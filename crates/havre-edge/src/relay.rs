@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version, request};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use crate::forward::{Exchange, Target};
@@ -18,7 +18,7 @@ use crate::page::Cause;
 use crate::record::Record;
 use crate::replica::{InFlight, Outcome, Upstream};
 use crate::snapshot::{LivePool, LiveRoute, Lookup};
-use crate::upload::{Upload, UploadProgress};
+use crate::upload::{Upload, UploadError, UploadProgress};
 use crate::upstream::Lease;
 use crate::{balance, limits, route};
 
@@ -81,17 +81,17 @@ impl Outgoing {
             Method::PUT,
             Method::DELETE,
         ];
-        harmless.contains(&self.head.method) && self.upload.is_end_stream()
+        harmless.contains(&self.head.method) && self.upload.is_here()
     }
 
-    /// The same request again, for a repeatable one.
-    fn spare(&self) -> Self {
-        Self {
+    /// The same request again.
+    fn spare(&self) -> Option<Self> {
+        Some(Self {
+            upload: self.upload.spare()?,
             head: self.head.clone(),
-            upload: self.upload.empty(),
             progress: Arc::clone(&self.progress),
             websocket: self.websocket,
-        }
+        })
     }
 }
 
@@ -108,9 +108,13 @@ impl Exchange {
         let waits = head.headers.contains_key(header::EXPECT);
         self.prepare(&mut head, &target);
         let phase = Arc::clone(&self.client.phase);
-        let upload = Upload::new(body, waits, phase, self.worker.shared.clock);
+        let mut upload = Upload::new(body, waits, phase, self.worker.shared.clock);
         let progress = upload.progress();
         record.upload = Some(Arc::clone(&progress));
+        upload.gather().await.map_err(|error| match error {
+            UploadError::Stalled => Cause::UploadStalled,
+            UploadError::Client => Cause::BadRequest(BROKEN_OFF),
+        })?;
         let websocket = target.websocket;
         let mut outgoing = Box::new(Outgoing {
             head,
@@ -286,7 +290,11 @@ impl Exchange {
             };
             upstream.connected();
             record.connect = lease.connect;
-            let spare = (lease.reused && repeatable).then(|| outgoing.spare());
+            let spare = if lease.reused && repeatable {
+                outgoing.spare()
+            } else {
+                None
+            };
             let begun = Instant::now();
             let sent = self
                 .exchange_heads(&mut lease, *outgoing, route, &upstream)
@@ -301,6 +309,14 @@ impl Exchange {
                         tunnel: None,
                         hsts: false,
                     });
+                }
+                Err(Unanswered {
+                    cause,
+                    unsent: Some(unsent),
+                    ..
+                }) if !lease.reused => {
+                    in_flight.finish(Outcome::Abandoned);
+                    return Err(Miss::Nobody(cause, Box::new(unsent)));
                 }
                 Err(Unanswered {
                     cause,
@@ -367,9 +383,7 @@ impl Exchange {
                 "it switched protocols unasked".to_owned(),
             ))),
             Err(_) if progress.stalled() => Err(Unanswered::over(Cause::UploadStalled)),
-            Err(_) if progress.broken() => Err(Unanswered::over(Cause::BadRequest(
-                "the request body broke off",
-            ))),
+            Err(_) if progress.broken() => Err(Unanswered::over(Cause::BadRequest(BROKEN_OFF))),
             Err(mut error) => {
                 let unsent = error.take_message().map(|request| {
                     let (head, upload) = request.into_parts();
@@ -392,6 +406,8 @@ impl Exchange {
         }
     }
 }
+
+const BROKEN_OFF: &str = "the request body broke off";
 
 /// A connection that could not be made is a failure only if no other replica took the request.
 fn count_failure(cause: &Cause, record: &Record) {

@@ -31,7 +31,7 @@ pub enum ReplyError {
 pub struct Reply {
     source: Source,
     record: Option<Box<Record>>,
-    _under_way: Option<InRequest>,
+    under_way: Option<InRequest>,
 }
 
 #[derive(Debug)]
@@ -166,7 +166,7 @@ impl Reply {
         Self {
             source: Source::Page(bytes),
             record: Some(record),
-            _under_way: Some(under_way),
+            under_way: Some(under_way),
         }
     }
 
@@ -175,7 +175,7 @@ impl Reply {
         Self {
             source: Source::Relay(Box::new(relay)),
             record: Some(record),
-            _under_way: Some(under_way),
+            under_way: Some(under_way),
         }
     }
 
@@ -184,7 +184,7 @@ impl Reply {
         Self {
             source: Source::Nothing,
             record: None,
-            _under_way: None,
+            under_way: None,
         }
     }
 
@@ -201,6 +201,24 @@ impl Reply {
         if let Source::Relay(relay) = &mut self.source {
             relay.finish(Outcome::Failed);
         }
+    }
+
+    fn set_blocked(&mut self, blocked: bool) {
+        if let Some(under_way) = &mut self.under_way {
+            under_way.set_blocked(blocked);
+        }
+    }
+
+    fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
+        if let Source::Page(bytes) = &mut self.source {
+            let bytes = std::mem::take(bytes);
+            self.count(&bytes);
+            return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
+        }
+        self.poll_relay(cx)
     }
 
     fn poll_relay(
@@ -255,12 +273,12 @@ impl Body for Reply {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
-        if let Source::Page(bytes) = &mut self.source {
-            let bytes = std::mem::take(bytes);
-            self.count(&bytes);
-            return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
+        self.set_blocked(false);
+        let polled = self.poll_source(cx);
+        if matches!(polled, Poll::Ready(Some(Ok(_)))) {
+            self.set_blocked(true);
         }
-        self.poll_relay(cx)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

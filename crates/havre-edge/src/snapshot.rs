@@ -1,6 +1,6 @@
 //! A state made ready for use: what every request looks at.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -84,6 +84,9 @@ impl Snapshot {
         for route in &state.routes {
             snapshot.add_route(route, problems);
         }
+        if !state.https.is_empty() {
+            snapshot.report_uncovered(state, problems);
+        }
         let by_host = snapshot
             .exact
             .values_mut()
@@ -92,6 +95,15 @@ impl Snapshot {
             routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
         }
         snapshot
+    }
+
+    fn report_uncovered(&self, state: &EdgeState, problems: &mut Vec<Problem>) {
+        let hosts: BTreeSet<&String> = state.routes.iter().flat_map(|route| &route.hosts).collect();
+        for host in hosts {
+            if !self.certificates.covers(host) {
+                problems.push(format!("no certificate covers {host}: it has no HTTPS"));
+            }
+        }
     }
 
     fn add_route(&mut self, wanted: &Route, problems: &mut Vec<Problem>) {

@@ -106,6 +106,16 @@ impl CertificateSet {
         Self { certificates }
     }
 
+    /// Whether one of them serves the host, or pattern of hosts, of a route.
+    pub fn covers(&self, host: &str) -> bool {
+        let name = host.trim_matches(['[', ']']);
+        let mut hosts = self
+            .certificates
+            .iter()
+            .flat_map(|certificate| &certificate.source.hosts);
+        hosts.any(|pattern| pattern == name || route::host_matches(pattern, name))
+    }
+
     /// The certificate for a server name; exact names before wildcards. A client that names none
     /// (it was given an address) gets the one that covers an address, or the only one there is.
     pub fn choose(&self, server_name: Option<&str>) -> Option<&LoadedCertificate> {

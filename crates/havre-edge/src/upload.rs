@@ -1,11 +1,14 @@
 //! A request's body on its way from the client to a replica.
+//!
+//! A small body of known length is read before a replica is chosen: a client that sends it byte by
+//! byte occupies us, not one of a replica's few workers. Anything else is passed on as it comes.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -50,7 +53,7 @@ impl UploadProgress {
 pub enum UploadError {
     /// From the client's connection.
     #[error("the client broke off its request")]
-    Client(#[source] hyper::Error),
+    Client,
     /// Deadline.
     #[error("the request body stopped arriving")]
     Stalled,
@@ -59,8 +62,8 @@ pub enum UploadError {
 /// The body given to a replica's connection. Only data passes: trailers of requests have no use that
 /// is worth their abuse.
 #[derive(Debug)]
-pub struct Upload {
-    body: Option<Incoming>,
+pub struct Upload<B: Remainder = Incoming> {
+    source: Source<B>,
     progress: Arc<UploadProgress>,
     phase: Arc<Phase>,
     clock: Clock,
@@ -69,12 +72,27 @@ pub struct Upload {
     waits: bool,
 }
 
-impl Upload {
+#[derive(Debug)]
+enum Source<B> {
+    Streaming(B),
+    Whole(Bytes),
+    Done,
+}
+
+/// A client's body, of which something may be left when its replica wants no more.
+pub trait Remainder: Body<Data = Bytes> + Unpin + Send + 'static {}
+impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Remainder for B {}
+
+impl<B: Remainder> Upload<B> {
     /// Wraps a request's body.
-    pub fn new(body: Incoming, waits: bool, phase: Arc<Phase>, clock: Clock) -> Self {
-        let body = (!body.is_end_stream()).then_some(body);
+    pub fn new(body: B, waits: bool, phase: Arc<Phase>, clock: Clock) -> Self {
+        let source = if body.is_end_stream() {
+            Source::Done
+        } else {
+            Source::Streaming(body)
+        };
         Self {
-            body,
+            source,
             progress: Arc::default(),
             phase,
             clock,
@@ -83,16 +101,47 @@ impl Upload {
         }
     }
 
-    /// No body, for a request sent a second time.
-    pub fn empty(&self) -> Self {
-        Self {
-            body: None,
+    /// Reads the whole body now if it is small and its length is known.
+    pub async fn gather(&mut self) -> Result<(), UploadError> {
+        let Source::Streaming(body) = &self.source else {
+            return Ok(());
+        };
+        let Some(length) = body.size_hint().exact() else {
+            return Ok(());
+        };
+        if length > limits::GATHER_BYTES {
+            return Ok(());
+        }
+        let mut gathered = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
+        while let Some(frame) = self.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                gathered.extend_from_slice(&data);
+            }
+        }
+        self.source = Source::Whole(gathered.freeze());
+        Ok(())
+    }
+
+    /// The same body for sending the request a second time; None if it is not here as a whole.
+    pub fn spare(&self) -> Option<Self> {
+        let source = match &self.source {
+            Source::Streaming(_) => return None,
+            Source::Whole(bytes) => Source::Whole(bytes.clone()),
+            Source::Done => Source::Done,
+        };
+        Some(Self {
+            source,
             progress: Arc::clone(&self.progress),
             phase: Arc::clone(&self.phase),
             clock: self.clock,
             deadline: None,
             waits: false,
-        }
+        })
+    }
+
+    /// Whether [`Upload::spare`] gives something.
+    pub fn is_here(&self) -> bool {
+        !matches!(self.source, Source::Streaming(_))
     }
 
     /// For the log and the deadlines.
@@ -109,9 +158,18 @@ impl Upload {
         self.progress.stalled.store(true, Ordering::Relaxed);
         Poll::Ready(UploadError::Stalled)
     }
+
+    fn count(&mut self, data: &Bytes) {
+        self.deadline = None;
+        let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        self.progress.bytes.fetch_add(length, Ordering::Relaxed);
+        self.progress
+            .last_ms
+            .store(self.clock.now_ms(), Ordering::Relaxed);
+    }
 }
 
-impl Body for Upload {
+impl<B: Remainder> Body for Upload<B> {
     type Data = Bytes;
     type Error = UploadError;
 
@@ -121,53 +179,61 @@ impl Body for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         self.waits = false;
         loop {
-            let Some(body) = &mut self.body else {
-                return Poll::Ready(None);
+            let body = match &mut self.source {
+                Source::Done => return Poll::Ready(None),
+                Source::Whole(bytes) => {
+                    let bytes = std::mem::take(bytes);
+                    self.source = Source::Done;
+                    return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
+                }
+                Source::Streaming(body) => body,
             };
             match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => return self.poll_stall(cx).map(|error| Some(Err(error))),
                 Poll::Ready(None) => {
-                    self.body = None;
+                    self.source = Source::Done;
                     return Poll::Ready(None);
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    self.body = None;
+                Poll::Ready(Some(Err(_))) => {
+                    self.source = Source::Done;
                     self.progress.broken.store(true, Ordering::Relaxed);
-                    return Poll::Ready(Some(Err(UploadError::Client(error))));
+                    return Poll::Ready(Some(Err(UploadError::Client)));
                 }
                 Poll::Ready(Some(Ok(frame))) => {
-                    self.deadline = None;
-                    let Ok(data) = frame.into_data() else {
-                        continue;
-                    };
-                    let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
-                    self.progress.bytes.fetch_add(length, Ordering::Relaxed);
-                    self.progress
-                        .last_ms
-                        .store(self.clock.now_ms(), Ordering::Relaxed);
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                    if let Ok(data) = frame.into_data() {
+                        self.count(&data);
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
                 }
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        match &self.source {
+            Source::Streaming(body) => body.is_end_stream(),
+            Source::Whole(bytes) => bytes.is_empty(),
+            Source::Done => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        match &self.source {
+            Source::Streaming(body) => body.size_hint(),
+            Source::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(0)),
+            Source::Done => SizeHint::with_exact(0),
+        }
     }
 }
 
-impl Drop for Upload {
+impl<B: Remainder> Drop for Upload<B> {
     /// A replica may answer before it has read everything. What is left is read to its end if that
     /// is near, so that the connection can be used again and the client reads the answer.
     fn drop(&mut self) {
-        let Some(body) = self.body.take() else { return };
-        if body.is_end_stream() || self.progress.stalled() {
+        let Source::Streaming(body) = std::mem::replace(&mut self.source, Source::Done) else {
+            return;
+        };
+        if body.is_end_stream() {
             return;
         }
         let near = body
@@ -175,7 +241,7 @@ impl Drop for Upload {
             .upper()
             .is_some_and(|left| left <= limits::DRAIN_BYTES);
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) if near && !self.waits => {
+            Ok(runtime) if near && !self.waits && !self.progress.stalled() => {
                 runtime.spawn(tokio::time::timeout(limits::DRAIN_TIME, drain(body)));
             }
             _ => self.phase.leaves_body_unread(),
@@ -183,6 +249,103 @@ impl Drop for Upload {
     }
 }
 
-async fn drain(mut body: Incoming) {
+async fn drain<B: Remainder>(mut body: B) {
     while let Some(Ok(_)) = body.frame().await {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// A body fed by hand.
+    struct Fed {
+        pieces: mpsc::Receiver<&'static [u8]>,
+        length: Option<u64>,
+    }
+
+    impl Body for Fed {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            self.pieces
+                .poll_recv(cx)
+                .map(|piece| piece.map(|piece| Ok(Frame::data(Bytes::from_static(piece)))))
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            self.length
+                .map_or_else(SizeHint::default, SizeHint::with_exact)
+        }
+    }
+
+    fn fed(length: Option<u64>) -> (mpsc::Sender<&'static [u8]>, Upload<Fed>) {
+        let (feed, pieces) = mpsc::channel(8);
+        let body = Fed { pieces, length };
+        (
+            feed,
+            Upload::new(body, false, Arc::default(), Clock::start()),
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_an_upload_and_slowness_does_not() {
+        let (feed, mut upload) = fed(None);
+        for _ in 0..10 {
+            tokio::time::sleep(limits::UPLOAD_STALL / 2).await;
+            feed.send(b"x").await.expect("a reader");
+            let frame = upload.frame().await.expect("a frame").expect("data");
+            assert_eq!(frame.into_data().expect("data"), "x");
+        }
+        let begin = Instant::now();
+        upload.frame().await.expect("an end").expect_err("a stall");
+        assert_eq!(begin.elapsed(), limits::UPLOAD_STALL);
+        assert!(upload.progress().stalled());
+        assert_eq!(upload.progress().bytes(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_is_not_the_clients_fault() {
+        let (feed, mut upload) = fed(None);
+        feed.send(b"a").await.expect("a reader");
+        upload.frame().await.expect("a frame").expect("data");
+        // Nothing is there yet: the deadline begins to run …
+        let pending = tokio::time::timeout(Duration::from_secs(1), upload.frame()).await;
+        assert!(pending.is_err());
+        // … then data comes, and nobody reads it for long.
+        feed.send(b"b").await.expect("a reader");
+        tokio::time::sleep(limits::UPLOAD_STALL * 3).await;
+        upload.frame().await.expect("a frame").expect("data");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_bodies_are_gathered() {
+        let (feed, mut upload) = fed(Some(4));
+        feed.send(b"ab").await.expect("a reader");
+        feed.send(b"cd").await.expect("a reader");
+        drop(feed);
+        upload.gather().await.expect("the whole");
+        assert!(upload.is_here());
+        let spare = upload.spare().expect("a spare");
+        for body in [upload, spare] {
+            assert_eq!(body.size_hint().exact(), Some(4));
+            assert_eq!(body.collect().await.expect("data").to_bytes(), "abcd");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_and_unmeasured_bodies_are_not() {
+        for length in [None, Some(limits::GATHER_BYTES + 1)] {
+            let (_feed, mut upload) = fed(length);
+            upload.gather().await.expect("nothing to do");
+            assert!(!upload.is_here() && upload.spare().is_none());
+        }
+    }
 }

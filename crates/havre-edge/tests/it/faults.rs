@@ -394,3 +394,14 @@ pub fn a_connection_flood_from_one_address_is_capped() {
         std::io::Read::read_exact(&mut stream, &mut space).ok()
     });
 }
+
+pub fn a_host_without_a_certificate_is_a_problem() {
+    let origin = Origin::usual("a");
+    let mut edge = Edge::with_replicas(&[("r1", origin.address)]);
+    edge.route("bare", "bare.test", "/", &[("r1", origin.address)]);
+    edge.push();
+    assert_eq!(
+        edge.status.problems,
+        ["no certificate covers bare.test: it has no HTTPS"]
+    );
+}

@@ -86,6 +86,7 @@ fn main() -> ExitCode {
             it_comes_back_after_sigkill,
             slow_heads_are_cut_off,
             a_connection_flood_from_one_address_is_capped,
+            a_host_without_a_certificate_is_a_problem,
         }
         headers::{
             claims_are_believed_from_trusted_proxies_only,
@@ -110,6 +111,7 @@ fn main() -> ExitCode {
             a_large_download_waits_for_a_slow_client,
             an_early_answer_to_an_upload_can_be_read,
             a_small_unread_body_does_not_cost_the_connection,
+            a_slow_form_does_not_occupy_a_worker,
         }
     };
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -178,3 +178,19 @@ pub fn a_small_unread_body_does_not_cost_the_connection() {
     assert_eq!(client.answer().status, 503);
     assert_eq!(client.get("app.test", "/").text(), "a");
 }
+
+pub fn a_slow_form_does_not_occupy_a_worker() {
+    let origin = Origin::usual("a");
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let mut slow = secure(&edge);
+    slow.send("POST /upload HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nhell");
+    let mut other = secure(&edge);
+    assert_eq!(other.get("app.test", "/").text(), "a");
+    let status = edge.try_status().expect("a status");
+    assert_eq!(status.replicas["r1"].in_flight, 0);
+    assert_eq!(origin.heads().len(), 1, "the form waits at the edge");
+    slow.send("o");
+    assert_eq!(slow.answer().text(), "5");
+    let head = origin.heads().remove(1).to_ascii_lowercase();
+    assert!(head.contains("\ncontent-length: 5\n"), "{head}");
+}
