@@ -87,11 +87,12 @@ fn lock<T>(value: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A FAKE daemon that runs until it is dropped.
+/// A FAKE daemon that runs until it is dropped: then it ends at once, as by SIGKILL.
 pub struct FakeDaemon {
     backend: Arc<FakeBackend>,
     root: TempDir,
     stop: CancellationToken,
+    kill: CancellationToken,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -115,14 +116,22 @@ impl FakeDaemon {
             bind(&run.join("api.sock")).expect("the socket")
         };
         let serving = serve(listener, Arc::clone(&backend), stop.clone());
+        let kill = CancellationToken::new();
+        let killed = kill.clone().cancelled_owned();
         let thread = std::thread::spawn(move || {
-            runtime.block_on(serving).expect("the server ends well");
+            runtime.block_on(async {
+                tokio::select! {
+                    ended = serving => ended.expect("the server ends well"),
+                    () = killed => {}
+                }
+            });
             runtime.shutdown_timeout(Duration::from_secs(1));
         });
         Self {
             backend,
             root,
             stop,
+            kill,
             thread: Some(thread),
         }
     }
@@ -150,7 +159,7 @@ impl FakeDaemon {
 
 impl Drop for FakeDaemon {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.kill.cancel();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
             && !std::thread::panicking()

@@ -1,0 +1,371 @@
+//! The command line: what can be said, and where it leads.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::exit::Exit;
+use crate::paint::ColorChoice;
+use crate::target::{FileArgs, TargetArgs};
+
+/// All of production for a compose application, in one binary.
+#[derive(Debug, Parser)]
+#[command(
+    name = "havre",
+    version,
+    after_help = Exit::help(),
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Debug)]
+pub struct Global {
+    /// Keep everything below this folder instead of /var/lib/havre and /run/havre
+    #[arg(
+        long,
+        env = "HAVRE_ROOT",
+        hide_env_values = true,
+        value_name = "DIR",
+        global = true,
+        help_heading = "Global options"
+    )]
+    pub root: Option<PathBuf>,
+    /// When to use colours
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        global = true,
+        help_heading = "Global options"
+    )]
+    pub color: ColorChoice,
+    /// Say only what failed
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub quiet: bool,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring an environment to what the project's files say
+    Up(UpArgs),
+    /// Show environments, their services and where they answer
+    Status(StatusArgs),
+    /// List replicas
+    Ps(PsArgs),
+    /// Show what replicas print
+    Logs(LogsArgs),
+    /// Run a command in a running replica
+    Exec(ExecArgs),
+    /// Replace replicas by new ones of the same release
+    Restart(RestartArgs),
+    /// Change the number of replicas
+    Scale(ScaleArgs),
+    /// Take an environment down
+    Down(DownArgs),
+    /// List, import and remove images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// This machine's own certificate authority
+    #[command(subcommand)]
+    Ca(CaCommand),
+    /// Run the control plane in the foreground, or stop it
+    Daemon(DaemonArgs),
+    /// Check whether this machine has what Havre needs
+    Doctor(JsonArg),
+    /// Show the versions of this command and of the daemon
+    Version(JsonArg),
+    /// Print a script that completes commands
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual, or write its pages into a folder
+    Man {
+        /// Write one page per command into this folder
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+impl Command {
+    /// Whether the answer is for a program.
+    pub fn wants_json(&self) -> bool {
+        let json = match self {
+            Self::Up(args) => args.json,
+            Self::Status(args) => args.json,
+            Self::Ps(args) => args.json,
+            Self::Logs(args) => args.json,
+            Self::Restart(args) => args.json,
+            Self::Scale(args) => args.json,
+            Self::Down(args) => args.json,
+            Self::Image(ImageCommand::Ls(json))
+            | Self::Image(ImageCommand::Import { json, .. })
+            | Self::Image(ImageCommand::Rm { json, .. })
+            | Self::Image(ImageCommand::Prune { json, .. })
+            | Self::Doctor(json)
+            | Self::Version(json) => *json,
+            Self::Exec(_)
+            | Self::Ca(_)
+            | Self::Daemon(_)
+            | Self::Completions { .. }
+            | Self::Man { .. } => return false,
+        };
+        json.json
+    }
+}
+
+/// `--json`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct JsonArg {
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `havre up`.
+#[derive(Args, Debug)]
+pub struct UpArgs {
+    /// Folder of the project
+    #[arg(value_name = "PATH", default_value = ".")]
+    pub path: PathBuf,
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// Build images even where nothing seems to have changed
+    #[arg(long)]
+    pub build: bool,
+    /// Build without the layer cache
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Ask registries for newer images
+    #[arg(long)]
+    pub pull: bool,
+    /// Do not wait for the end of the rollout
+    #[arg(short, long)]
+    pub detach: bool,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre status`.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre ps`.
+#[derive(Args, Debug)]
+pub struct PsArgs {
+    /// Only of these services
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Ended replicas too
+    #[arg(short, long)]
+    pub all: bool,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre logs`.
+#[derive(Args, Debug)]
+pub struct LogsArgs {
+    /// Only of these services
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only the last N lines of each replica
+    #[arg(short = 'n', long, value_name = "N", value_parser = crate::commands::logs::parse_tail, default_value = "all")]
+    pub tail: crate::commands::logs::Tail,
+    /// Only lines since then: a time (2024-05-01T10:00:00Z) or an age (15m, 2h)
+    #[arg(long, value_name = "WHEN", value_parser = crate::commands::logs::parse_since)]
+    pub since: Option<havre_api::Timestamp>,
+    /// Show when each line was printed
+    #[arg(short, long)]
+    pub timestamps: bool,
+    /// Do not show which replica printed a line
+    #[arg(long)]
+    pub no_prefix: bool,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre exec`.
+#[derive(Args, Debug)]
+pub struct ExecArgs {
+    /// In which service
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// Program and arguments
+    #[arg(
+        value_name = "COMMAND",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub command: Vec<String>,
+    /// Pass standard input on
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// As this user (`user[:group]`)
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// In this folder
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Set a variable, or pass on one of the caller's
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// In this replica instead of any that is ready
+    #[arg(long, value_name = "ID")]
+    pub replica: Option<String>,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+/// `havre restart`.
+#[derive(Args, Debug)]
+pub struct RestartArgs {
+    /// Only these services
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre scale`.
+#[derive(Args, Debug)]
+pub struct ScaleArgs {
+    /// Service and wished number of replicas
+    #[arg(value_name = "SERVICE=N", required = true, value_parser = crate::commands::change::parse_scale)]
+    pub replicas: Vec<(String, u32)>,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre down`.
+#[derive(Args, Debug)]
+pub struct DownArgs {
+    /// Remove named volumes too: what is in them is lost
+    #[arg(long)]
+    pub volumes: bool,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre image`.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// List stored images
+    Ls(JsonArg),
+    /// Read images from an OCI layout or a docker-archive
+    Import {
+        /// Folder or tar file, plain or compressed
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+        /// Name for the image instead of the names in the archive
+        #[arg(short, long, value_name = "NAME")]
+        tag: Option<String>,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+    /// Remove images by name or digest
+    Rm {
+        /// Name or digest
+        #[arg(value_name = "IMAGE", required = true)]
+        images: Vec<String>,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+    /// Remove what no environment and no name needs
+    Prune {
+        /// Named images that no environment uses too, and the build cache
+        #[arg(short, long)]
+        all: bool,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+}
+
+/// `havre ca`.
+#[derive(Debug, Subcommand)]
+pub enum CaCommand {
+    /// Print the certificate that clients have to trust
+    Export {
+        /// Write it to this file instead
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Make this machine's programs trust it
+    Trust {
+        /// Undo that
+        #[arg(long)]
+        remove: bool,
+    },
+}
+
+/// `havre daemon`.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct DaemonArgs {
+    #[command(subcommand)]
+    pub command: Option<DaemonCommand>,
+    /// Listen here for plain HTTP; may be repeated
+    #[arg(
+        long,
+        env = "HAVRE_HTTP",
+        hide_env_values = true,
+        value_name = "ADDR",
+        value_delimiter = ',',
+        default_value = "0.0.0.0:80,[::]:80"
+    )]
+    pub http: Vec<SocketAddr>,
+    /// Listen here for HTTPS; may be repeated
+    #[arg(
+        long,
+        env = "HAVRE_HTTPS",
+        hide_env_values = true,
+        value_name = "ADDR",
+        value_delimiter = ',',
+        default_value = "0.0.0.0:443,[::]:443"
+    )]
+    pub https: Vec<SocketAddr>,
+}
+
+/// `havre daemon stop`.
+#[derive(Debug, Subcommand)]
+pub enum DaemonCommand {
+    /// Stop the daemon and the edge
+    Stop {
+        /// Even while environments are up: nobody reaches them until a daemon starts again
+        #[arg(long)]
+        force: bool,
+    },
+}

@@ -1,0 +1,108 @@
+//! One function per command: asks, waits, prints.
+
+use std::process::ExitCode;
+
+use havre_app::Root;
+
+use crate::cli::{Cli, Command};
+use crate::error::Failure;
+use crate::exit::Exit;
+use crate::ui::Ui;
+
+pub mod ca;
+pub mod change;
+pub mod daemon;
+pub mod doctor;
+pub mod exec;
+pub mod image;
+pub mod logs;
+pub mod manual;
+pub mod ps;
+pub mod status;
+pub mod up;
+pub mod version;
+
+/// What every command gets.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Where this installation keeps its files.
+    pub root: Root,
+    /// Whom it talks to.
+    pub ui: Ui,
+}
+
+/// Runs a command and tells how it ended.
+pub fn run(cli: Cli) -> ExitCode {
+    let ui = Ui::new(cli.global.color, cli.global.quiet);
+    let json = cli.command.wants_json();
+    let context = Context {
+        root: Root::new(cli.global.root),
+        ui,
+    };
+    match dispatch(&context, cli.command) {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(Ended::Code(code)) => ExitCode::from(code),
+        Err(Ended::Failure(failure)) if failure.is_broken_pipe() => ExitCode::from(Exit::Ok.code()),
+        Err(Ended::Failure(failure)) => {
+            ui.tell(failure.render(ui.err).trim_end());
+            if json && let Err(error) = ui.json(&failure.json()) {
+                ui.tell(&Failure::from(error).render(ui.err));
+            }
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
+/// How a command ends when not with an [`Exit`] of its own.
+enum Ended {
+    /// With the code of the command that ran in a replica.
+    Code(u8),
+    Failure(Failure),
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
+    let exit = match command {
+        Command::Up(args) => block_on(up::run(context, args))?,
+        Command::Status(args) => block_on(status::run(context, args))?,
+        Command::Ps(args) => block_on(ps::run(context, args))?,
+        Command::Logs(args) => block_on(logs::run(context, args))?,
+        Command::Exec(args) => {
+            let run = async {
+                exec::run(context, args).await.map_err(|failure| Failure {
+                    exit: Exit::Exec,
+                    ..failure
+                })
+            };
+            return Err(Ended::Code(block_on(run)?));
+        }
+        Command::Restart(args) => block_on(change::restart(context, args))?,
+        Command::Scale(args) => block_on(change::scale(context, args))?,
+        Command::Down(args) => block_on(change::down(context, args))?,
+        Command::Image(command) => block_on(image::run(context, command))?,
+        Command::Ca(command) => block_on(ca::run(context, command))?,
+        Command::Daemon(args) => daemon::run(context, args)?,
+        Command::Doctor(args) => doctor::run(context, args)?,
+        Command::Version(args) => block_on(version::run(context, args))?,
+        Command::Completions { shell } => manual::completions(context, shell)?,
+        Command::Man { dir } => manual::man(context, dir.as_deref())?,
+    };
+    Ok(exit)
+}
+
+/// Runs a command's future; what it left behind (a read of standard input) does not hold the
+/// program up.
+fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, "cannot start").caused_by(&error))?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,122 @@
+//! `havre restart`, `scale` and `down`.
+
+use havre_api::{
+    ChangeOutcome, Down, DownOptions, DownOutcome, DownRequest, Restart, RestartRequest, Scale,
+    ScaleRequest,
+};
+use havre_model::ServiceName;
+
+use super::Context;
+use crate::cli::{DownArgs, RestartArgs, ScaleArgs};
+use crate::error::{Failure, Outcome};
+use crate::exit::Exit;
+use crate::ui::Ui;
+use crate::{connect, human, progress};
+
+/// Reads `SERVICE=N`.
+pub fn parse_scale(text: &str) -> Result<(String, u32), String> {
+    let (service, number) = text.split_once('=').ok_or("SERVICE=N, as in web=3")?;
+    let number = number
+        .parse()
+        .map_err(|_| format!("{number:?} is not a number of replicas"))?;
+    if service.is_empty() {
+        return Err("the service's name is missing".to_owned());
+    }
+    Ok((service.to_owned(), number))
+}
+
+pub async fn restart(context: &Context, args: RestartArgs) -> Outcome {
+    let request = RestartRequest {
+        environment: args.target.environment()?,
+        services: args.services.iter().map(ServiceName::new).collect(),
+    };
+    let client = connect::started(&context.root, context.ui).await?;
+    let outcome = progress::follow::<Restart>(&client, context.ui, &request).await?;
+    changed(context.ui, args.json.json, "restarted", &outcome)
+}
+
+pub async fn scale(context: &Context, args: ScaleArgs) -> Outcome {
+    let mut request = ScaleRequest {
+        environment: args.target.environment()?,
+        replicas: Default::default(),
+    };
+    for (service, number) in &args.replicas {
+        if request
+            .replicas
+            .insert(ServiceName::new(service), *number)
+            .is_some()
+        {
+            let message = format!("{service} is given twice");
+            return Err(Failure::new(Exit::Usage, message));
+        }
+    }
+    let client = connect::started(&context.root, context.ui).await?;
+    let outcome = progress::follow::<Scale>(&client, context.ui, &request).await?;
+    changed(context.ui, args.json.json, "scaled", &outcome)
+}
+
+fn changed(ui: Ui, json: bool, verb: &str, outcome: &ChangeOutcome) -> Outcome {
+    let services: Vec<&str> = outcome.services.iter().map(|s| s.as_str()).collect();
+    let services = match services.is_empty() {
+        true => "nothing".to_owned(),
+        false => services.join(", "),
+    };
+    let elapsed = human::millis(outcome.elapsed_ms);
+    ui.say(&format!(
+        "{}: {verb} {services} ({elapsed})",
+        outcome.environment
+    ));
+    if json {
+        ui.json(outcome)?;
+    }
+    Ok(Exit::Ok)
+}
+
+pub async fn down(context: &Context, args: DownArgs) -> Outcome {
+    let ui = context.ui;
+    let request = DownRequest {
+        environment: args.target.environment()?,
+        options: DownOptions {
+            volumes: args.volumes,
+        },
+    };
+    let client = connect::started(&context.root, ui).await?;
+    let outcome = progress::follow::<Down>(&client, ui, &request).await?;
+    say_down(ui, &outcome);
+    if args.json.json {
+        ui.json(&outcome)?;
+    }
+    if outcome.errors.is_empty() {
+        return Ok(Exit::Ok);
+    }
+    let mut failure = Failure::new(
+        Exit::Failed,
+        format!(
+            "{} is down, but not everything could be removed",
+            outcome.environment
+        ),
+    );
+    failure.causes = outcome.errors;
+    Err(failure.hint("`havre down` may be repeated"))
+}
+
+fn say_down(ui: Ui, outcome: &DownOutcome) {
+    let replicas = human::count(u64::from(outcome.replicas), "replica");
+    let elapsed = human::millis(outcome.elapsed_ms);
+    ui.say(&format!(
+        "{}: down, {replicas} stopped ({elapsed})",
+        outcome.environment
+    ));
+    if !outcome.removed_volumes.is_empty() {
+        ui.say(&format!(
+            "removed the volumes {}",
+            outcome.removed_volumes.join(", ")
+        ));
+    }
+    if !outcome.kept_volumes.is_empty() {
+        let kept = outcome.kept_volumes.join(", ");
+        ui.say(&format!(
+            "kept the volumes {kept}; `havre down --volumes` removes them"
+        ));
+    }
+}

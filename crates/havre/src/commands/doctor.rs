@@ -1,0 +1,123 @@
+//! `havre doctor`: whether this machine has what Havre needs.
+
+use serde::Serialize;
+
+use super::Context;
+use crate::cli::JsonArg;
+use crate::error::{Failure, Outcome};
+use crate::exit::Exit;
+use crate::human;
+use crate::paint::Paint;
+use crate::table::{padded, printable};
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Serialize)]
+struct Check {
+    /// What needs it.
+    area: &'static str,
+    /// What it is.
+    name: String,
+    /// Whether it is there.
+    ok: bool,
+    /// What was found.
+    detail: String,
+    /// What to do when it is not there.
+    hint: String,
+}
+
+pub fn run(context: &Context, args: JsonArg) -> Outcome {
+    let checks = checks();
+    if args.json {
+        context.ui.json(&checks)?;
+    } else {
+        context.ui.data(&render(&checks, context.ui.out))?;
+    }
+    let missing = checks.iter().filter(|check| !check.ok).count();
+    match missing {
+        0 => Ok(Exit::Ok),
+        // With --json the document above is the answer, and there is room for only one.
+        _ if args.json => Ok(Exit::Failed),
+        _ => {
+            let things = human::count(missing as u64, "thing");
+            Err(Failure::new(
+                Exit::Failed,
+                format!("this machine lacks {things} Havre needs"),
+            ))
+        }
+    }
+}
+
+fn checks() -> Vec<Check> {
+    let containers = havre_engine::probe().into_iter().map(|found| Check {
+        area: "containers",
+        name: found.name.to_owned(),
+        ok: found.ok,
+        detail: found.detail,
+        hint: found.hint.to_owned(),
+    });
+    let network = havre_net::probe().into_iter().map(|found| Check {
+        area: "network",
+        name: found.name.to_owned(),
+        ok: found.ok,
+        detail: found.detail,
+        hint: found.hint.to_owned(),
+    });
+    containers.chain(network).collect()
+}
+
+fn render(checks: &[Check], paint: Paint) -> String {
+    let widest = checks
+        .iter()
+        .map(|check| check.name.len())
+        .max()
+        .unwrap_or(0);
+    let mut text = String::new();
+    let mut area = "";
+    for check in checks {
+        if check.area != area {
+            area = check.area;
+            text.push_str(&format!("{}\n", paint.bold(area)));
+        }
+        let mark = if check.ok {
+            paint.good("✓")
+        } else {
+            paint.error("✗")
+        };
+        let name = padded(&check.name, widest);
+        let line = format!("  {mark} {name}   {}", printable(&check.detail));
+        text.push_str(&format!("{}\n", line.trim_end()));
+        if !check.ok {
+            text.push_str(&format!("      {} {}\n", paint.hint("hint:"), check.hint));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_comes_with_what_to_do() {
+        let check = |area, name: &str, ok| Check {
+            area,
+            name: name.into(),
+            ok,
+            detail: "6.1".into(),
+            hint: "update it".into(),
+        };
+        let checks = [
+            check("containers", "kernel", false),
+            check("containers", "overlay file system", true),
+            check("network", "veth", true),
+        ];
+        insta::assert_snapshot!(render(&checks, Paint::plain()), @r"
+        containers
+          ✗ kernel                6.1
+              hint: update it
+          ✓ overlay file system   6.1
+        network
+          ✓ veth                  6.1
+        ");
+    }
+}

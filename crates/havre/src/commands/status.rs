@@ -1,0 +1,168 @@
+//! `havre status`.
+
+use havre_api::{
+    EnvironmentState, EnvironmentStatus, ServiceState, ServiceStatus, Status, StatusQuery,
+    Timestamp,
+};
+
+use super::Context;
+use crate::cli::StatusArgs;
+use crate::error::Outcome;
+use crate::exit::Exit;
+use crate::paint::Paint;
+use crate::progress::failure::how_it_ended;
+use crate::table::{Table, padded, printable};
+use crate::{connect, human};
+
+pub async fn run(context: &Context, args: StatusArgs) -> Outcome {
+    let ui = context.ui;
+    let (project, environment) = args.target.filter()?;
+    let (client, info) = connect::running(&context.root).await?;
+    let query = StatusQuery {
+        project,
+        environment,
+    };
+    let environments = client.call::<Status>(&query).await?;
+    if args.json.json {
+        ui.json(&environments)?;
+        return Ok(Exit::Ok);
+    }
+    for problem in &info.problems {
+        ui.warn(problem, None);
+    }
+    if environments.is_empty() {
+        let whose = query
+            .project
+            .map(|name| format!(" of {name}"))
+            .unwrap_or_default();
+        ui.say(&format!(
+            "no environment{whose} is up; `havre up` brings one up"
+        ));
+    }
+    let now = Timestamp::now();
+    let blocks: Vec<String> = environments
+        .iter()
+        .map(|status| render(status, ui.out, now))
+        .collect();
+    ui.data(&blocks.join("\n"))?;
+    Ok(Exit::Ok)
+}
+
+/// One environment as a block of lines.
+pub fn render(status: &EnvironmentStatus, paint: Paint, now: Timestamp) -> String {
+    let mut text = headline(status, paint, now);
+    let widest = status
+        .routes
+        .iter()
+        .map(|route| route.url.len())
+        .max()
+        .unwrap_or(0);
+    for route in &status.routes {
+        let down = if route.serving { "" } else { "   not serving" };
+        let url = padded(&printable(&route.url), widest);
+        text.push_str(&format!(
+            "  {url}   {}{}\n",
+            route.service,
+            paint.error(down)
+        ));
+    }
+    if !status.services.is_empty() {
+        let mut table = Table::new(["SERVICE", "STATE", "READY", "RESTARTS", "IMAGE"]);
+        for service in &status.services {
+            table.row(cells(service));
+        }
+        text.push_str(&table.render(paint, "  "));
+    }
+    for service in &status.services {
+        for line in trouble(service) {
+            text.push_str(&format!("  {} {line}\n", paint.warning("!")));
+        }
+    }
+    for problem in &status.problems {
+        text.push_str(&format!(
+            "  {} {}\n",
+            paint.warning("!"),
+            printable(problem)
+        ));
+    }
+    text
+}
+
+fn headline(status: &EnvironmentStatus, paint: Paint, now: Timestamp) -> String {
+    let (word, well) = match status.state {
+        EnvironmentState::Running => ("running", true),
+        EnvironmentState::Degraded => ("degraded", false),
+        EnvironmentState::RollingOut => ("rolling out", true),
+        EnvironmentState::RollingBack => ("going back", false),
+        EnvironmentState::Down => ("down", false),
+        EnvironmentState::Removing => ("being removed", false),
+    };
+    let word = if well {
+        paint.good(word)
+    } else {
+        paint.warning(word)
+    };
+    let mut line = format!("{}   {word}", paint.bold(&status.id.to_string()));
+    if let Some(release) = status.release {
+        line.push_str(&format!("   release {release}"));
+    }
+    if let Some(since) = status.since {
+        line.push_str(&format!(" for {}", human::age(since.age_at(now))));
+    }
+    line.push('\n');
+    if let Some(operation) = &status.operation {
+        let age = human::age(operation.since.age_at(now));
+        let (kind, phase) = (printable(&operation.kind), printable(&operation.phase));
+        line.push_str(&format!("  {kind} under way for {age}: {phase}\n"));
+    }
+    line
+}
+
+fn cells(service: &ServiceStatus) -> [String; 5] {
+    let state = match service.state {
+        ServiceState::Running => "running",
+        ServiceState::Starting => "starting",
+        ServiceState::Degraded => "degraded",
+        ServiceState::Failed => "failed",
+        ServiceState::Completed => "completed",
+        ServiceState::Stopped => "stopped",
+    };
+    let digest = service.digest.as_deref().map(human::digest);
+    let image = match (&service.image, digest) {
+        (Some(image), Some(digest)) => format!("{image}@{digest}"),
+        (Some(image), None) => image.clone(),
+        (None, digest) => digest.unwrap_or_default(),
+    };
+    let ready = match service.state {
+        ServiceState::Completed => String::new(),
+        _ => format!("{}/{}", service.ready, service.wanted),
+    };
+    [
+        service.name.to_string(),
+        state.to_owned(),
+        ready,
+        service.restarts.to_string(),
+        image,
+    ]
+}
+
+fn trouble(service: &ServiceStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(reason) = &service.reason {
+        lines.push(format!("{}: {}", service.name, printable(reason)));
+    }
+    let ill = matches!(service.state, ServiceState::Degraded | ServiceState::Failed);
+    if let Some(exit) = service
+        .last_exit
+        .as_ref()
+        .filter(|_| ill || service.restarts > 0)
+    {
+        let at = format!("{:.0}", exit.at);
+        lines.push(format!(
+            "{}: last ended at {at}: {}",
+            service.name,
+            how_it_ended(exit)
+        ));
+    }
+    lines
+}

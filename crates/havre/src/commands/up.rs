@@ -1,0 +1,55 @@
+//! `havre up`.
+
+use havre_api::{Up, UpOptions, UpOutcome, UpRequest};
+
+use super::Context;
+use crate::cli::UpArgs;
+use crate::error::{Failure, Outcome};
+use crate::exit::Exit;
+use crate::{connect, human, progress};
+
+pub async fn run(context: &Context, args: UpArgs) -> Outcome {
+    let ui = context.ui;
+    // Before anything is started: a mistake in the files must not leave a daemon behind.
+    let project = args.files.load(&args.path, ui)?;
+    let client = connect::started(&context.root, ui).await?;
+    let name = format!("{}/{}", project.name, project.environment);
+    let request = UpRequest {
+        project,
+        options: UpOptions {
+            build: args.build || args.no_cache,
+            no_cache: args.no_cache,
+            pull: args.pull,
+        },
+    };
+    if args.detach {
+        let running = client.start::<Up>(&request).await.map_err(Failure::from)?;
+        ui.say(&format!(
+            "{name}: the rollout goes on; `havre status` shows how far it is"
+        ));
+        if args.json.json {
+            ui.json(&serde_json::json!({ "operation": running.id() }))?;
+        }
+        return Ok(Exit::Ok);
+    }
+    let outcome = progress::follow::<Up>(&client, ui, &request).await?;
+    ui.say(&summary(&name, &outcome));
+    if args.json.json {
+        ui.json(&outcome)?;
+    } else {
+        let urls: String = outcome.urls.iter().map(|url| format!("{url}\n")).collect();
+        ui.data(&urls)?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn summary(name: &str, outcome: &UpOutcome) -> String {
+    let (release, elapsed) = (outcome.release, human::millis(outcome.elapsed_ms));
+    match (outcome.changed, outcome.previous) {
+        (false, _) => format!("{name}: nothing changed, release {release} serves ({elapsed})"),
+        (true, Some(previous)) => {
+            format!("{name}: release {release} serves, after release {previous} ({elapsed})")
+        }
+        (true, None) => format!("{name}: release {release} serves ({elapsed})"),
+    }
+}

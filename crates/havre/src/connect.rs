@@ -1,0 +1,173 @@
+//! Finding the daemon, and starting it where a command needs one.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use havre_api::{Client, ClientError, DaemonInfo, Empty, Info};
+use havre_app::Root;
+
+use crate::error::Failure;
+use crate::exit::Exit;
+use crate::ui::Ui;
+
+/// How long a daemon may take to answer after its start.
+const START_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Pause between questions whether it answers.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Most bytes of its log that are shown when it does not.
+const LOG_TAIL_BYTES: u64 = 4096;
+
+/// A client of the running daemon.
+pub async fn running(root: &Root) -> Result<(Client, DaemonInfo), Failure> {
+    let client = Client::new(root.api_socket());
+    let info = client.call::<Info>(&Empty {}).await?;
+    Ok((client, info))
+}
+
+/// A client of the daemon, which is started in the background where none runs.
+pub async fn started(root: &Root, ui: Ui) -> Result<Client, Failure> {
+    let client = Client::new(root.api_socket());
+    let info = match client.call::<Info>(&Empty {}).await {
+        Ok(info) => info,
+        Err(ClientError::Unreachable { source, .. }) if means_nobody(&source) => {
+            start(root, &client, ui).await?
+        }
+        Err(error) => return Err(error.into()),
+    };
+    for problem in &info.problems {
+        ui.warn(problem, None);
+    }
+    if info.version != env!("CARGO_PKG_VERSION") {
+        let message = format!(
+            "the daemon is of version {}, this command of version {}",
+            info.version,
+            env!("CARGO_PKG_VERSION")
+        );
+        ui.warn(
+            &message,
+            Some("restart the daemon; applications go on meanwhile"),
+        );
+    }
+    Ok(client)
+}
+
+fn means_nobody(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
+}
+
+async fn start(root: &Root, client: &Client, ui: Ui) -> Result<DaemonInfo, Failure> {
+    require_root("starting the daemon")?;
+    let cannot = |error: &dyn std::error::Error| {
+        Failure::new(Exit::Unreachable, "cannot start the daemon").caused_by(error)
+    };
+    root.create().map_err(|error| cannot(&error))?;
+    let path = root.daemon_log();
+    let mut log = open_log(&path).map_err(|error| cannot(&error))?;
+    let mut child = spawn(root, &log).map_err(|error| cannot(&error))?;
+    let deadline = Instant::now() + START_DEADLINE;
+    loop {
+        if let Ok(info) = client.call::<Info>(&Empty {}).await {
+            ui.say(&format!(
+                "started the daemon (pid {}, log {})",
+                info.pid,
+                path.display()
+            ));
+            return Ok(info);
+        }
+        let ended = child.try_wait().map_err(|error| cannot(&error))?;
+        // One that finds another daemon ends too, but then the other answers soon.
+        let busy = Some(i32::from(Exit::Busy.code()));
+        let in_vain = ended.is_some_and(|status| status.code() != busy);
+        if in_vain || Instant::now() >= deadline {
+            return Err(did_not_answer(client, &mut log, &path, ended.is_some()).await);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn did_not_answer(client: &Client, log: &mut File, path: &Path, ended: bool) -> Failure {
+    let what = match ended {
+        true => "the daemon ended at once".to_owned(),
+        false => format!(
+            "the daemon does not answer after {} s",
+            START_DEADLINE.as_secs()
+        ),
+    };
+    let mut failure = Failure::new(Exit::Unreachable, what);
+    if let Err(error) = client.call::<Info>(&Empty {}).await {
+        failure = failure.caused_by(&error);
+    }
+    let tail = tail(log).unwrap_or_else(|error| format!("(cannot read the log: {error})"));
+    if !tail.trim().is_empty() {
+        let shown: Vec<String> = tail
+            .lines()
+            .map(|line| format!("  | {}", crate::table::printable(line)))
+            .collect();
+        failure
+            .findings
+            .push(format!("{}:\n{}", path.display(), shown.join("\n")));
+    }
+    failure.hint(format!(
+        "`havre daemon` runs it in the foreground; its log is {}",
+        path.display()
+    ))
+}
+
+/// Positioned so that reading starts with what the new daemon writes.
+fn open_log(path: &Path) -> io::Result<File> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)?;
+    file.seek(SeekFrom::End(0))?;
+    Ok(file)
+}
+
+fn tail(log: &mut File) -> io::Result<String> {
+    let start = log.stream_position()?;
+    let end = log.seek(SeekFrom::End(0))?;
+    log.seek(SeekFrom::Start(
+        start.max(end.saturating_sub(LOG_TAIL_BYTES)),
+    ))?;
+    let mut bytes = Vec::new();
+    log.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn spawn(root: &Root, log: &File) -> io::Result<Child> {
+    let mut command = Command::new(std::env::current_exe()?);
+    if let Some(base) = root.base() {
+        command.arg("--root").arg(base);
+    }
+    command.arg("daemon");
+    command.env_remove("HAVRE_ROOT");
+    command.current_dir("/").stdin(Stdio::null());
+    command.stdout(log.try_clone()?).stderr(log.try_clone()?);
+    // SAFETY: setsid is async-signal-safe and touches no memory of the parent.
+    unsafe {
+        // A session of its own: closing the terminal must not end the daemon.
+        command.pre_exec(|| rustix::process::setsid().map(drop).map_err(io::Error::from));
+    }
+    command.spawn()
+}
+
+/// An error that says what needs root.
+pub fn require_root(what: &str) -> Result<(), Failure> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::NotRoot, format!("{what} needs root"))
+        .hint("run the command again with sudo"))
+}

@@ -1,0 +1,50 @@
+//! The `havre` program: the command line, and the entry points of the processes that Havre starts.
+//!
+//! ```text
+//! havre shim … │ havre edge … │ …  ─► the crate that owns the process (entrypoints.rs)
+//! havre daemon                     ─► havre_app::run
+//! havre up, status, …              ─► commands/ ─► havre_api::Client ─► the daemon
+//! ```
+
+#![expect(
+    clippy::result_large_err,
+    reason = "a failure is made once, when the program ends"
+)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod cli;
+mod commands;
+mod connect;
+mod entrypoints;
+mod error;
+mod exit;
+mod human;
+mod paint;
+mod progress;
+mod table;
+mod target;
+mod ui;
+
+fn main() -> ExitCode {
+    let args: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+    if let Some(code) = entrypoints::dispatch(&args) {
+        return code;
+    }
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers; the rest is a usage error. Unprintable is unreadable.
+            error.print().ok();
+            let exit = if error.use_stderr() {
+                exit::Exit::Usage
+            } else {
+                exit::Exit::Ok
+            };
+            return ExitCode::from(exit.code());
+        }
+    };
+    commands::run(cli)
+}

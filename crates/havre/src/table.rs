@@ -1,0 +1,160 @@
+//! Aligned columns.
+
+use unicode_width::UnicodeWidthStr;
+
+use crate::paint::Paint;
+
+/// Rows under a header; each column as wide as its widest cell.
+#[derive(Debug)]
+pub struct Table {
+    header: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with that header.
+    pub fn new(header: impl Into<Vec<&'static str>>) -> Self {
+        Self {
+            header: header.into(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row; `-` stands for an empty cell.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let dash = |cell: String| {
+            if cell.is_empty() {
+                "-".to_owned()
+            } else {
+                cell
+            }
+        };
+        self.rows
+            .push(cells.into_iter().map(printable).map(dash).collect());
+    }
+
+    /// The text, each line after `indent`.
+    pub fn render(&self, paint: Paint, indent: &str) -> String {
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            let widest = cells.map(|cell| cell.width()).max().unwrap_or(0);
+            widest.max(self.header[column].len())
+        };
+        let widths: Vec<usize> = (0..self.header.len()).map(width).collect();
+        let line = |cells: &[&str]| {
+            let mut line = String::from(indent);
+            for (column, cell) in cells.iter().enumerate() {
+                line.push_str(cell);
+                if column + 1 < cells.len() {
+                    let gap = widths[column].saturating_sub(cell.width()) + 3;
+                    line.extend(std::iter::repeat_n(' ', gap));
+                }
+            }
+            line
+        };
+        let mut text = paint.dim(&line(&self.header));
+        text.push('\n');
+        for row in &self.rows {
+            let cells: Vec<&str> = row.iter().map(String::as_str).collect();
+            text.push_str(&line(&cells));
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Text from elsewhere without what would move the cursor or change colours.
+pub fn printable(text: impl AsRef<str>) -> String {
+    let mut out = String::with_capacity(text.as_ref().len());
+    let mut chars = text.as_ref().chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\x1b' => skip_escape(&mut chars),
+            '\t' => out.push_str("    "),
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Skips the rest of an escape sequence: CSI up to its final byte, OSC up to its terminator,
+/// others one character.
+fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match chars.next() {
+        Some('[') => while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {},
+        Some(']') => {
+            while let Some(c) = chars.next() {
+                if c == '\x07' {
+                    break;
+                }
+                if c == '\x1b' {
+                    chars.next_if_eq(&'\\');
+                    break;
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// As much of `text` as fits into `columns`, with `…` where something was cut.
+pub fn clipped(text: &str, columns: usize) -> String {
+    if text.width() <= columns {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    let mut used = 0;
+    for c in text.chars() {
+        let width = unicode_width::UnicodeWidthChar::width(c).unwrap_or(0);
+        if used + width + 1 > columns {
+            break;
+        }
+        used += width;
+        out.push(c);
+    }
+    if columns > 0 {
+        out.push('…');
+    }
+    out
+}
+
+/// `text` filled up with spaces to `columns`.
+pub fn padded(text: &str, columns: usize) -> String {
+    let gap = columns.saturating_sub(text.width());
+    format!("{text}{:gap$}", "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_whatever_is_in_them() {
+        let mut table = Table::new(["NAME", "STATE"]);
+        table.row(["数据库".into(), "running".into()]);
+        table.row(["a-longer-name".into(), "".into()]);
+        insta::assert_snapshot!(table.render(Paint::plain(), "  "), @r"
+          NAME            STATE
+          数据库          running
+          a-longer-name   -
+        ");
+    }
+
+    #[test]
+    fn foreign_text_cannot_move_the_cursor() {
+        assert_eq!(
+            printable("\x1b[2J\x1b[31mred\x1b[0m\r\x07\tx\x1b]0;title\x07y"),
+            "red    xy"
+        );
+        assert_eq!(printable("cut \x1b["), "cut ");
+    }
+
+    #[test]
+    fn clipping_counts_columns() {
+        assert_eq!(clipped("abc", 3), "abc");
+        assert_eq!(clipped("abcd", 3), "ab…");
+        assert_eq!(clipped("数据库", 5), "数据…");
+        assert_eq!(clipped("abc", 0), "");
+    }
+}

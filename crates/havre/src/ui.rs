@@ -1,0 +1,69 @@
+//! The two streams: standard output for data, standard error for talk.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::paint::{ColorChoice, Paint, is_dumb};
+
+/// How to speak to whoever called.
+#[derive(Clone, Copy, Debug)]
+pub struct Ui {
+    /// Colours of standard output.
+    pub out: Paint,
+    /// Colours of standard error.
+    pub err: Paint,
+    /// Say only what failed.
+    pub quiet: bool,
+}
+
+impl Ui {
+    /// By the user's wish and what the streams are.
+    pub fn new(color: ColorChoice, quiet: bool) -> Self {
+        Self {
+            out: Paint::for_stream(color, &io::stdout()),
+            err: Paint::for_stream(color, &io::stderr()),
+            quiet,
+        }
+    }
+
+    /// Whether talk may be drawn over.
+    pub fn live(&self) -> bool {
+        !self.quiet && io::stderr().is_terminal() && !is_dumb()
+    }
+
+    /// Writes data.
+    pub fn data(&self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
+
+    /// Writes data as one indented JSON document.
+    pub fn json(&self, value: &impl Serialize) -> io::Result<()> {
+        let mut text = serde_json::to_string_pretty(value)?;
+        text.push('\n');
+        self.data(&text)
+    }
+
+    /// Says something, unless quiet. What cannot be said is lost: there is nobody to tell.
+    pub fn say(&self, text: &str) {
+        if !self.quiet {
+            self.tell(text);
+        }
+    }
+
+    /// Warns, also when quiet.
+    pub fn warn(&self, message: &str, hint: Option<&str>) {
+        self.tell(&format!("{} {message}", self.err.warning("warning:")));
+        if let Some(hint) = hint {
+            self.tell(&format!("  {} {hint}", self.err.hint("hint:")));
+        }
+    }
+
+    /// Says something in any case.
+    pub fn tell(&self, text: &str) {
+        let mut err = io::stderr().lock();
+        err.write_all(format!("{text}\n").as_bytes()).ok();
+    }
+}

@@ -1,0 +1,84 @@
+//! What can be said, and what is refused.
+
+use crate::fixtures::*;
+use crate::program::{Ran, World, command};
+
+fn run(args: &[&str]) -> Ran {
+    let folder = tempfile::tempdir().unwrap();
+    command(folder.path(), args)
+        .current_dir(folder.path())
+        .output()
+        .unwrap()
+        .into()
+}
+
+#[test]
+fn help_lists_the_commands_and_the_exit_codes() {
+    let ran = run(&["--help"]);
+    assert_eq!(ran.code, 0);
+    insta::assert_snapshot!("help", ran.out);
+}
+
+#[test]
+fn usage_errors_have_their_own_code() {
+    for args in [
+        &["no-such-command"][..],
+        &["up", "--no-such-flag"],
+        &["logs", "--tail", "x"],
+        &[],
+    ] {
+        assert_eq!(run(args).code, 2, "{args:?}");
+    }
+}
+
+#[test]
+fn the_usual_slips_get_a_hint() {
+    let ran = run(&["exec", "-e", "A=1", "web", "sh"]);
+    assert!(
+        ran.err.contains("a variable is set by --env"),
+        "{}",
+        ran.err
+    );
+    let ran = run(&["logs", "-p", "./folder"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("-C"), "{}", ran.err);
+}
+
+#[test]
+fn completions_and_manual_are_made() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = run(&["completions", shell]);
+        assert!(ran.out.contains("restart"), "{shell}");
+    }
+    assert!(run(&["man"]).out.contains(".TH havre"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pages");
+    assert_eq!(run(&["man", "--dir", path.to_str().unwrap()]).code, 0);
+    assert!(path.join("havre-image-import.1").is_file());
+}
+
+#[test]
+fn colours_follow_the_users_wish() {
+    let world = |_: ()| World::new(backend(1).on_status(async |_| Ok(vec![running_environment()])));
+    let ran = world(()).run(&["status", "--color", "always"]);
+    assert!(ran.out.contains("\x1b["), "{}", ran.out);
+    let ran = world(()).run(&["status"]);
+    assert!(!ran.out.contains("\x1b["), "{}", ran.out);
+}
+
+#[test]
+fn a_daemon_of_another_version_is_told() {
+    let old = havre_api::DaemonInfo {
+        version: "0.0.1".into(),
+        ..info()
+    };
+    let backend = havre_testing::api::FakeBackend::default()
+        .on_info(async || Ok(old))
+        .on_up(async |_, _| Ok(up_outcome(true)));
+    let ran = World::new(backend).run(&["up"]);
+    assert!(
+        ran.err.contains("the daemon is of version 0.0.1"),
+        "{}",
+        ran.err
+    );
+}

@@ -1,0 +1,95 @@
+//! `image` and `ca`.
+
+use havre_api::*;
+
+use crate::fixtures::*;
+use crate::program::World;
+
+fn image() -> ImageSummary {
+    ImageSummary {
+        digest: "sha256:0123456789abcdef0123".into(),
+        references: vec!["shop-web:latest".into(), "shop-web:1".into()],
+        size_bytes: 123_456_789,
+        created: Some(ago(7200)),
+        used_by: vec!["shop/production".into()],
+    }
+}
+
+#[test]
+fn ls_has_a_row_per_name() {
+    let nameless = ImageSummary {
+        references: Vec::new(),
+        used_by: Vec::new(),
+        ..image()
+    };
+    let world = World::new(backend(1).on_images(async || Ok(vec![image(), nameless])));
+    insta::assert_snapshot!("image-ls", world.run(&["image", "ls"]).out);
+}
+
+#[test]
+fn import_gives_the_daemon_an_absolute_path() {
+    let world = World::new(backend(1).on_image_import(async |request| {
+        assert!(request.path.is_absolute());
+        assert_eq!(request.reference.as_deref(), Some("base:1"));
+        Ok(ImageImportOutcome {
+            images: vec![image()],
+        })
+    }));
+    let ran = world.run(&["image", "import", "compose.yaml", "--tag", "base:1"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(
+        ran.err
+            .contains("imported shop-web:latest, shop-web:1 (0123456789ab, 123 MB)")
+    );
+    assert_eq!(world.run(&["image", "import", "no-such-file"]).code, 6);
+}
+
+#[test]
+fn removing_tells_what_stayed() {
+    let world = World::new(
+        backend(2)
+            .on_image_remove(async |request| {
+                assert_eq!(request.images, ["a", "b"]);
+                Ok(ImageRemoveOutcome {
+                    removed: vec!["a".into()],
+                    freed_bytes: 5_000_000,
+                    errors: vec!["b is used by shop/production".into()],
+                })
+            })
+            .on_image_prune(async |request| {
+                assert!(!request.all);
+                Ok(ImageRemoveOutcome::default())
+            }),
+    );
+    let ran = world.run(&["image", "rm", "a", "b"]);
+    assert_eq!((ran.code, ran.out.as_str()), (1, "a\n"));
+    assert!(
+        ran.err.contains("caused by: b is used by shop/production"),
+        "{}",
+        ran.err
+    );
+    let ran = world.run(&["image", "prune"]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, "freed 0 B\n"));
+}
+
+#[test]
+fn the_certificate_is_data() {
+    let pem = || {
+        Ok(CaCertificate {
+            pem: "-----BEGIN CERTIFICATE-----\n".into(),
+        })
+    };
+    let world = World::new(
+        backend(2)
+            .on_ca_certificate(async move || pem())
+            .on_ca_certificate(async move || pem()),
+    );
+    assert_eq!(
+        world.run(&["ca", "export"]).out,
+        "-----BEGIN CERTIFICATE-----\n"
+    );
+    let ran = world.run(&["ca", "export", "-o", "ca.pem"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, ""));
+    let written = std::fs::read_to_string(world.folder.path().join("ca.pem")).unwrap();
+    assert_eq!(written, "-----BEGIN CERTIFICATE-----\n");
+}

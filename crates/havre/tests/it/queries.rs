@@ -1,0 +1,104 @@
+//! `status`, `ps` and `version`.
+
+use havre_api::*;
+
+use crate::fixtures::*;
+use crate::program::World;
+
+#[test]
+fn status_shows_an_environment_on_one_screen() {
+    let world = World::new(backend(1).on_status(async |query| {
+        assert_eq!(query.project.unwrap().as_str(), "shop");
+        Ok(vec![running_environment()])
+    }));
+    let ran = world.run(&["status"]);
+    insta::assert_snapshot!("status", ran.out);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+}
+
+#[test]
+fn status_as_json_is_what_the_daemon_said() {
+    let said = running_environment();
+    let sent = said.clone();
+    let world = World::new(backend(1).on_status(async |_| Ok(vec![sent])));
+    let ran = world.run(&["status", "--json"]);
+    assert_eq!(ran.json(), serde_json::to_value([said]).unwrap());
+}
+
+#[test]
+fn status_outside_a_project_shows_all() {
+    let world = World::new(backend(1).on_status(async |query| {
+        assert_eq!(query, StatusQuery::default());
+        Ok(Vec::new())
+    }));
+    std::fs::remove_file(world.folder.path().join("compose.yaml")).unwrap();
+    let ran = world.run(&["status"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, ""));
+    assert_eq!(ran.err, "no environment is up; `havre up` brings one up\n");
+}
+
+#[test]
+fn status_tells_what_ails_the_daemon() {
+    let ill = DaemonInfo {
+        problems: vec!["port 443 is taken".into()],
+        ..info()
+    };
+    let backend = havre_testing::api::FakeBackend::default()
+        .on_info(async || Ok(ill))
+        .on_status(async |_| Ok(Vec::new()));
+    let ran = World::new(backend).run(&["status", "-p", "shop"]);
+    assert!(
+        ran.err.contains("warning: port 443 is taken"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn ps_lists_replicas() {
+    let world = World::new(backend(1).on_replicas(async |query| {
+        assert_eq!(query.services, [service("web")]);
+        assert!(query.all);
+        let crashed = ReplicaStatus {
+            state: ReplicaState::Exited,
+            health: None,
+            last_exit: Some(killed_for_memory()),
+            restarts: 5,
+            address: None,
+            cpu_percent: None,
+            memory_bytes: None,
+            ..replica("shop-web-7-2")
+        };
+        Ok(vec![replica("shop-web-7-1"), crashed])
+    }));
+    let ran = world.run(&["ps", "--all", "web"]);
+    insta::assert_snapshot!("ps", ran.out);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+}
+
+#[test]
+fn ps_names_the_environment_where_there_are_several() {
+    let world = World::new(backend(1).on_replicas(async |_| {
+        let other = ReplicaStatus {
+            environment: environment("blog"),
+            ..replica("blog-web-1-1")
+        };
+        Ok(vec![replica("shop-web-7-1"), other])
+    }));
+    let ran = world.run(&["ps"]);
+    assert!(ran.out.starts_with("ENVIRONMENT"), "{}", ran.out);
+    assert!(ran.out.contains("\nblog/production"), "{}", ran.out);
+}
+
+#[test]
+fn version_works_without_a_daemon() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran: crate::program::Ran = crate::program::command(folder.path(), &["version"])
+        .output()
+        .unwrap()
+        .into();
+    assert_eq!(ran.code, 0);
+    assert!(ran.out.contains("daemon does not run"), "{}", ran.out);
+    let ran = World::new(backend(1)).run(&["version", "--json"]);
+    assert_eq!(ran.json()["daemon"]["pid"], 4711);
+}
