@@ -16,6 +16,10 @@
 //!
 //! A build from the cache gives the same image, bit for bit: the times in its documents are those
 //! at which its layers were made (or `SOURCE_DATE_EPOCH`, given as a build argument).
+//!
+//! Refused with file and line, where a needed stage asks for it: secret and SSH mounts, writable
+//! bind mounts, cache mounts with a source, the host's network, extra privileges, ADD of anything
+//! remote and of bzip2 or xz archives, other platforms than this machine's.
 
 mod add;
 mod cache;

@@ -233,8 +233,9 @@ impl BuildError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Base { reference, .. } => Some(format!(
-                "import it: havre image import FILE --name {reference}; without any registry a \
-                 Debian base is made with: mmdebstrap --variant=minbase bookworm base.tar"
+                "check the name and the network, or import it: havre image import ARCHIVE \
+                 {reference}; a Debian base without any registry: mmdebstrap --variant=minbase \
+                 bookworm base.tar"
             )),
             Self::Failed {
                 oom_killed: true, ..

@@ -157,7 +157,7 @@ impl Build<'_> {
         let started = self.begin(planned.index, &place);
         let fetched = self.fetched;
         let base = self.origin(&planned.base, &place).await?;
-        self.end(started, fetched == self.fetched);
+        let mut cached = fetched == self.fetched;
         let triggers = base.config.run.on_build.clone();
         let mut state = State::new(base.config, self.dockerfile.escape, self.globals);
         let mut built = Built {
@@ -170,9 +170,11 @@ impl Build<'_> {
                 plan::problem_at(self.dockerfile, step.span, &step.text, problem)
             })?;
             let place = Place::new(&self.dockerfile.file, step.span, &step.text);
-            self.step(planned.index, &mut state, &mut built, &step, &place)
+            cached &= self
+                .step(planned.index, &mut state, &mut built, &step, &place)
                 .await?;
         }
+        self.end(started, cached);
         for step in &stage.steps {
             let place = Place::new(&self.dockerfile.file, step.span, &step.text);
             let started = self.begin(planned.index, &place);

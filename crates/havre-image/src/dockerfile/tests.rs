@@ -229,6 +229,32 @@ fn triggers_are_read_where_they_fire() {
     );
 }
 
+/// What users are shown must build: no mistake and no warning in the examples.
+#[test]
+fn the_examples_are_read() {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")];
+    let mut read = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().unwrap_or_default().to_owned();
+            if path.is_dir() && name != "node_modules" {
+                folders.push(path);
+            } else if name == "Dockerfile" {
+                let text = std::fs::read_to_string(&path).expect("a file");
+                let dockerfile = parse(&path.display().to_string(), &text)
+                    .unwrap_or_else(|error| panic!("{error}"));
+                assert_eq!(dockerfile.warnings, [], "{}", path.display());
+                read += 1;
+            } else if name == ".dockerignore" {
+                let text = std::fs::read_to_string(&path).expect("a file");
+                Ignore::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            }
+        }
+    }
+    assert!(read > 0, "no Dockerfile in examples/");
+}
+
 mod hostile {
     use proptest::prelude::*;
 

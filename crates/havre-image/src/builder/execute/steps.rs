@@ -1,8 +1,9 @@
 //! The instructions that change files: look the result up, or make it and keep it.
 
 use std::collections::VecDeque;
+use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -288,7 +289,7 @@ impl Build<'_> {
                 std::fs::create_dir(folder)?;
             }
             // The upper folder becomes the root folder of the step, whatever the umask.
-            let mode = std::fs::Permissions::from_mode(0o755);
+            let mode = Permissions::from_mode(0o755);
             std::fs::set_permissions(&writable.upper, mode)?;
             Ok(Scratch { dir, writable })
         };
@@ -379,10 +380,9 @@ impl Build<'_> {
         if let Some((name, content)) = &run.script {
             let folder = scratch.dir.path().join("script");
             let write = || -> io::Result<()> {
-                std::fs::DirBuilder::new().mode(0o755).create(&folder)?;
-                let path = folder.join(name);
-                std::fs::write(&path, content)?;
-                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+                std::fs::create_dir(&folder)?;
+                std::fs::set_permissions(&folder, Permissions::from_mode(0o755))?;
+                write_for_all(&folder.join(name), content, 0o755)
             };
             write().map_err(BuildError::io("write the script of a step"))?;
             let target = SCRIPT_DIR.to_owned();
@@ -394,9 +394,10 @@ impl Build<'_> {
         }
         if let Some(bundle) = &self.request.host_ca {
             let apt = scratch.dir.path().join("apt.conf");
-            std::fs::write(&apt, format!("Acquire::https::CaInfo \"{CA_BUNDLE}\";\n")).map_err(
-                BuildError::io("write apt's setting of the host's CA bundle"),
-            )?;
+            let setting = format!("Acquire::https::CaInfo \"{CA_BUNDLE}\";\n");
+            write_for_all(&apt, &setting, 0o644).map_err(BuildError::io(
+                "write apt's setting of the host's CA bundle",
+            ))?;
             for (source, target) in [(bundle.clone(), CA_BUNDLE), (apt, CA_APT)] {
                 let target = target.to_owned();
                 mounts.push(StepMount::Bind {
@@ -445,7 +446,7 @@ impl Build<'_> {
         match std::fs::create_dir(&folder) {
             Ok(()) => {
                 std::os::unix::fs::chown(&folder, Some(owner.0), Some(owner.1))?;
-                std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode))?;
+                std::fs::set_permissions(&folder, Permissions::from_mode(mode))?;
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
@@ -568,6 +569,12 @@ impl Build<'_> {
             }),
         }
     }
+}
+
+/// Writes a file that every user of a step may read, whatever the umask of this process.
+fn write_for_all(path: &Path, content: &str, mode: u32) -> io::Result<()> {
+    std::fs::write(path, content)?;
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 fn bind_folder(scratch: &Path, index: usize) -> PathBuf {
