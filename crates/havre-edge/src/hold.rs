@@ -15,6 +15,7 @@ use crate::snapshot::LiveRoute;
 #[derive(Debug, Default)]
 pub struct Hold {
     since: Option<Instant>,
+    pushed: Option<watch::Receiver<u64>>,
     place: Option<HeldPlace>,
 }
 
@@ -35,12 +36,13 @@ impl Drop for HeldPlace {
 }
 
 impl Hold {
-    /// Returns when it is worth another try; fails with `cause` when the time is up.
+    /// Returns when it is worth another try; fails with `cause` when the time is up. The first time
+    /// it only begins to listen for pushes: one may have come since the route was looked up.
     pub async fn wait(
         &mut self,
         route: &LiveRoute,
         cause: Cause,
-        pushed: &mut watch::Receiver<u64>,
+        pushes: &watch::Sender<u64>,
         record: &mut Record,
     ) -> Result<(), Cause> {
         let since = *self.since.get_or_insert_with(Instant::now);
@@ -48,6 +50,10 @@ impl Hold {
         if left.is_zero() {
             return Err(cause);
         }
+        let Some(pushed) = &mut self.pushed else {
+            self.pushed = Some(pushes.subscribe());
+            return Ok(());
+        };
         if self.place.is_none() {
             let place = HeldPlace::take(&route.pool.held).ok_or_else(|| Cause::HoldFull {
                 route: route.id.clone(),

@@ -267,6 +267,7 @@ async fn control(
     offer_handover(options, &manager, begin.lock)?;
     let serving = tokio::spawn(control_server::serve(socket, Arc::clone(&manager)));
     let retrying = tokio::spawn(retry_listeners(Arc::clone(&manager)));
+    let trimming = tokio::spawn(give_back_memory(Arc::clone(shared)));
     loop {
         tokio::select! {
             () = shared.stopped.cancelled() => break,
@@ -276,6 +277,7 @@ async fn control(
     }
     serving.abort();
     retrying.abort();
+    trimming.abort();
     Ok(())
 }
 
@@ -339,6 +341,19 @@ fn lock_directory(options: &Options) -> Result<File, StartError> {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(StartError::Running(options.run.clone())),
         Err(std::fs::TryLockError::Error(source)) => Err(lock(source)),
+    }
+}
+
+/// After a crowd has left, its buffers are free but interspersed; glibc returns them when asked.
+async fn give_back_memory(shared: Arc<Shared>) {
+    const SETTLE: Duration = Duration::from_secs(2);
+    loop {
+        shared.clients.ebb().await;
+        tokio::time::sleep(SETTLE).await;
+        // SAFETY: malloc_trim has no preconditions and may be called from any thread.
+        unsafe {
+            libc::malloc_trim(0);
+        }
     }
 }
 

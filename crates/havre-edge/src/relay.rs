@@ -124,9 +124,7 @@ impl Exchange {
         });
         let mut on_upgrade = Some(on_upgrade);
         let mut hold = Hold::default();
-        let mut pushed = self.worker.shared.pushed.subscribe();
         loop {
-            pushed.mark_unchanged();
             let snapshot = self.worker.shared.snapshot.load_full();
             let route = match snapshot.lookup(&target.host, &target.path) {
                 Lookup::Route(route) => route,
@@ -147,7 +145,7 @@ impl Exchange {
                 Err(Miss::Final(cause)) => return Err(cause),
                 Err(Miss::Nobody(cause, unsent)) => {
                     outgoing = unsent;
-                    hold.wait(&route, cause, &mut pushed, record)
+                    hold.wait(&route, cause, &self.worker.shared.pushed, record)
                         .await
                         .inspect_err(|cause| {
                             count_failure(cause, record);

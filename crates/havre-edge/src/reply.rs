@@ -188,9 +188,9 @@ impl Reply {
         }
     }
 
-    fn count(&mut self, data: &[u8]) {
+    fn count(&mut self, length: usize) {
         if let Some(record) = &mut self.record {
-            record.bytes += u64::try_from(data.len()).unwrap_or(0);
+            record.bytes += u64::try_from(length).unwrap_or(0);
         }
     }
 
@@ -215,7 +215,7 @@ impl Reply {
     ) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
         if let Source::Page(bytes) = &mut self.source {
             let bytes = std::mem::take(bytes);
-            self.count(&bytes);
+            self.count(bytes.len());
             return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
         }
         self.poll_relay(cx)
@@ -253,8 +253,8 @@ impl Reply {
                     if let Some(events) = &mut relay.events {
                         events.note(data);
                     }
-                    let data = data.clone();
-                    self.count(&data);
+                    let length = data.len();
+                    self.count(length);
                 }
                 return Poll::Ready(Some(Ok(frame)));
             }

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessLog;
@@ -42,11 +42,19 @@ pub struct Shared {
     pub tls: Arc<ServerConfig>,
 }
 
+/// Connections whose memory is worth giving back.
+const CROWD: usize = 100;
+
 /// Client connections by address, to cap them.
 #[derive(Debug, Default)]
 pub struct Clients {
     by_network: Mutex<HashMap<u128, u32>>,
     turned_away: AtomicU64,
+    open: AtomicUsize,
+    /// Most open since memory was last given back.
+    peak: AtomicUsize,
+    /// Told when far fewer are open than there were.
+    ebb: Notify,
 }
 
 /// One connection's place; given up when dropped.
@@ -57,6 +65,25 @@ pub struct Place {
 }
 
 impl Clients {
+    /// Waits until far fewer are open than there were: then much memory is free, in pieces.
+    pub async fn ebb(&self) {
+        self.ebb.notified().await;
+    }
+
+    fn opened(&self) {
+        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+        self.peak.fetch_max(open, Ordering::Relaxed);
+    }
+
+    fn closed(&self) {
+        let open = self.open.fetch_sub(1, Ordering::Relaxed) - 1;
+        let peak = self.peak.load(Ordering::Relaxed);
+        if peak >= CROWD && open <= peak / 4 {
+            self.peak.store(open, Ordering::Relaxed);
+            self.ebb.notify_one();
+        }
+    }
+
     /// Connections refused so far for their address had too many.
     pub fn turned_away(&self) -> u64 {
         self.turned_away.load(Ordering::Relaxed)
@@ -75,6 +102,7 @@ impl Shared {
             return None;
         }
         *count += 1;
+        self.clients.opened();
         Some(Place {
             shared: Arc::clone(self),
             network,
@@ -84,6 +112,7 @@ impl Shared {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.shared.clients.closed();
         let mut by_network = lock(&self.shared.clients.by_network);
         if let Some(count) = by_network.get_mut(&self.network) {
             *count -= 1;

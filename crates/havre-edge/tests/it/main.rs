@@ -112,6 +112,7 @@ fn main() -> ExitCode {
             an_early_answer_to_an_upload_can_be_read,
             a_small_unread_body_does_not_cost_the_connection,
             a_slow_form_does_not_occupy_a_worker,
+            the_memory_of_a_crowd_is_given_back,
         }
     };
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -194,3 +194,21 @@ pub fn a_slow_form_does_not_occupy_a_worker() {
     let head = origin.heads().remove(1).to_ascii_lowercase();
     assert!(head.contains("\ncontent-length: 5\n"), "{head}");
 }
+
+pub fn the_memory_of_a_crowd_is_given_back() {
+    let origin = Origin::usual("a");
+    let mut edge = Edge::start();
+    edge.state.https.clear();
+    edge.route("web", "app.test", "/", &[("r1", origin.address)]);
+    edge.push();
+    let before = private_kb(&edge);
+    let mut crowd: Vec<Connection> = (0..800).map(|_| Connection::plain(edge.http())).collect();
+    for client in &mut crowd {
+        assert_eq!(client.get("app.test", "/").text(), "a");
+    }
+    let most = private_kb(&edge);
+    drop(crowd);
+    wait_for("memory to be given back", Duration::from_secs(15), || {
+        (private_kb(&edge) < before + (most - before) / 4).then_some(())
+    });
+}
