@@ -227,6 +227,10 @@ fn drained_events(before: &Snapshot, next: &Snapshot, events: &mut Vec<Event>) {
         let Some(replica) = next.observed.replicas.iter().find(|other| &other.id == id) else {
             continue;
         };
+        // While none was ready all were named; those that are not ready yet have nothing to drain.
+        if matches!(replica.state, ReplicaState::Starting { .. }) {
+            continue;
+        }
         let in_flight = next
             .observed
             .edge

@@ -33,12 +33,14 @@ pub fn routing(
     leaving: &BTreeSet<ReplicaId>,
 ) -> Routing {
     let mut services = BTreeMap::new();
-    // The release in force, then the one on its way in: a service that only the second has, or
-    // whose old replicas are gone already, is answered for by the second.
+    // The release in force, then the other one: a service that only the second has, or whose
+    // replicas of the first are gone already, is answered for by the second. On the way back
+    // nobody answers for what is to go.
     let (first, second) = match &desired.rollout {
         None => (desired.current, None),
         Some(rollout) => match rollout.phase {
-            Phase::Preparing | Phase::GoingBack { .. } => (rollout.from, Some(rollout.to)),
+            Phase::Preparing => (rollout.from, Some(rollout.to)),
+            Phase::GoingBack { .. } => (rollout.from, None),
             Phase::Shifted { .. } => (Some(rollout.to), rollout.from),
         },
     };

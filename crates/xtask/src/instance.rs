@@ -70,7 +70,7 @@ impl Instance {
                 .stdin(std::process::Stdio::null()),
         )?;
         let path = scratch.to_string_lossy().into_owned();
-        let imported = succeed(&mut self.havre(&["image", "import", &path, BASE]));
+        let imported = succeed(&mut self.havre(&["image", "import", &path, "--tag", BASE]));
         std::fs::remove_file(&scratch).context("cannot remove the archive of the base image")?;
         imported
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use havre_model::{Condition, ServiceName};
-use havre_release::{FailureKind, Intent, ReplicaState, Role};
+use havre_release::{Failure, FailureKind, Intent, Phase, ReplicaState, Role};
 use proptest::prelude::*;
 
 use crate::world::{Fate, Shape, World, release};
@@ -124,6 +124,36 @@ fn a_release_that_fails_leaves_the_one_before() {
         assert_eq!(failure.service, ServiceName::new("backend"), "{fate:?}");
         assert_ne!(failure.kind, FailureKind::Aborted);
     }
+}
+
+#[test]
+fn a_first_release_that_fails_leaves_nothing() {
+    let mut world = World::new();
+    world.fate_of_new = Fate::Hangs;
+    world.roll_out(2, release(&application()));
+    world.settle(ROUNDS, |_| {});
+    assert!(world.replicas.is_empty(), "{}", world.history.join("\n"));
+    assert_eq!(world.desired.current, None);
+    assert!(world.desired.last_failure.is_some());
+}
+
+#[test]
+fn a_first_release_that_is_given_up_halfway_leaves_nothing() {
+    let mut world = World::new();
+    world.roll_out(1, release(&application()));
+    while !world.serving.iter().any(|id| id.0.contains("backend")) {
+        world.round();
+    }
+    let failure = Failure {
+        service: ServiceName::new("worker"),
+        replica: None,
+        kind: FailureKind::Aborted,
+    };
+    if let Some(rollout) = &mut world.desired.rollout {
+        rollout.phase = Phase::GoingBack { failure };
+    }
+    world.settle(ROUNDS, |_| {});
+    assert!(world.replicas.is_empty(), "{}", world.history.join("\n"));
 }
 
 #[test]
