@@ -69,6 +69,7 @@ pub const SECTIONS: &[Section] = &[
     ATTACHMENT,
     DEPENDENCY,
     GRANT,
+    PRE_START,
     HOOK,
     ENV_FILE,
     LOGGING,
@@ -604,7 +605,29 @@ pub const GRANT: Section = Section {
     ],
 };
 
-/// `services.*.pre_start[]`, `post_start[]`, `pre_stop[]`
+/// `services.*.pre_start[]`
+pub const PRE_START: Section = Section {
+    path: "services.*.pre_start[]",
+    keys: &[
+        yes("command"),
+        yes("environment"),
+        refused(
+            "image",
+            "a step runs in the service's own image",
+            "make it a service that others wait for with service_completed_successfully",
+        ),
+        partly("per_replica", "`false`: once per release"),
+        refused(
+            "privileged",
+            "a hook has the service's privileges",
+            "remove it",
+        ),
+        yes("user"),
+        yes("working_dir"),
+    ],
+};
+
+/// `services.*.post_start[]`, `pre_stop[]`
 pub const HOOK: Section = Section {
     path: "services.*.post_start[]",
     keys: &[

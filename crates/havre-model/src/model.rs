@@ -21,7 +21,7 @@ const MAX_CHAIN: usize = 32;
 /// Most files that one project may include.
 const MAX_INCLUDED: usize = 256;
 /// Most values that `extends` may copy; a small file must not become a large tree.
-const MAX_COPIED: usize = 300_000;
+const MAX_COPIED: usize = 100_000;
 
 /// Reads and merges the files of one project.
 pub(crate) struct ModelReader<'a> {

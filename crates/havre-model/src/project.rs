@@ -277,7 +277,7 @@ pub enum Mount {
         target: String,
         /// Mounted read-only.
         read_only: bool,
-        /// Make the folder when it is missing (the short form does).
+        /// Make the folder when it is missing.
         create_host_path: bool,
     },
     /// Memory.

@@ -50,9 +50,13 @@ impl<'n> Fields<'n> {
         })
     }
 
-    /// A key that is there and not empty.
+    /// A key that is there and says something. An empty text, as `${NAME:-}` gives, says nothing
+    /// but where it has a meaning of its own.
     pub fn get<'s>(&'s self, key: &'s str) -> Option<Field<'s>> {
-        let node = self.map.get(key).filter(|node| !node.is_null())?;
+        const MEANINGFUL: [&str; 5] = ["command", "content", "entrypoint", "image", "test"];
+        let empty =
+            |node: &Node| node.is_null() || node.text() == Some("") && !MEANINGFUL.contains(&key);
+        let node = self.map.get(key).filter(|node| !empty(node))?;
         Some(Field {
             owner: &self.owner,
             key,

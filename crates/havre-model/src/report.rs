@@ -6,6 +6,12 @@ use std::path::{Path, PathBuf};
 use crate::diagnostic::{Diagnostic, Severity, plain};
 use crate::source::{Place, SourceId, Sources, Span};
 
+/// What [`Report::mark_broken`] is used for; no consequence of itself.
+const VARIABLES: [&str; 3] = [
+    "compose/unset-variable",
+    "compose/required-variable",
+    "compose/interpolation",
+];
 /// Characters of a message.
 const MAX_MESSAGE: usize = 600;
 /// Findings of one severity kept at most; a broken file says enough by then.
@@ -162,7 +168,10 @@ impl Report {
         at: Option<Span>,
         message: String,
     ) -> &mut Diagnostic {
-        let consequence = at.is_some_and(|at| self.broken.contains(&(at.source, at.start)));
+        // A variable is reported for each service that uses it: one of them may be disabled.
+        let about_variables = VARIABLES.contains(&code);
+        let broken = at.is_some_and(|at| self.broken.contains(&(at.source, at.start)));
+        let consequence = broken && !about_variables;
         let full = consequence || self.is_full(severity);
         let message = presentable(message);
         let location = if full {

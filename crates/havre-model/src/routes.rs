@@ -86,8 +86,20 @@ const FRONT: &[&str] = &[
     "frontend", "front", "ui", "client", "www", "next", "nextjs", "nuxt", "react", "vue",
     "angular", "svelte", "spa",
 ];
-const PERHAPS_FRONT: &[&str] = &[
-    "web", "webapp", "app", "site", "website", "nginx", "proxy", "gateway", "portal", "caddy",
+const PERHAPS_FRONT: &[&str] = &["web", "webapp", "app", "site", "website", "portal"];
+/// These know by themselves what goes where.
+const GATEWAY: &[&str] = &[
+    "nginx",
+    "proxy",
+    "gateway",
+    "caddy",
+    "traefik",
+    "haproxy",
+    "envoy",
+    "ingress",
+    "lb",
+    "loadbalancer",
+    "balancer",
 ];
 const BACK: &[&str] = &[
     "backend", "back", "api", "server", "graphql", "rest", "flask", "django", "fastapi", "rails",
@@ -95,7 +107,8 @@ const BACK: &[&str] = &[
 ];
 
 const FRONT_PORTS: &[u16] = &[80, 3000, 8080, 4200, 5173];
-const BACK_PORTS: &[u16] = &[5000, 8000, 4000, 8001, 9000];
+/// Few on purpose: a port alone is weak evidence, and a wrong `/api` worse than a question.
+const BACK_PORTS: &[u16] = &[5000, 8000];
 
 /// Ports in the order of how likely they speak HTTP.
 const LIKELY: &[u16] = &[80, 3000, 8080, 8000, 5000, 4200, 5173, 4000, 8001, 9000];
@@ -121,6 +134,12 @@ pub fn infer(candidates: &[Candidate]) -> Inference {
     }
     if let [only] = candidates {
         return Inference::Routes(vec![route("/", only)]);
+    }
+    let gateways = candidates
+        .iter()
+        .filter(|candidate| named(candidate, GATEWAY));
+    if let [gateway] = &gateways.collect::<Vec<_>>()[..] {
+        return Inference::Routes(vec![route("/", gateway)]);
     }
     let roles = roles(candidates);
     let with = |role: Role| -> Vec<&Candidate> {
@@ -200,25 +219,27 @@ fn roles(candidates: &[Candidate]) -> Vec<Role> {
             Role::Unknown
         }
     };
-    let names = |candidate: &Candidate, known: &[&str]| {
-        words(candidate.service.as_str()).any(|word| known.contains(&word.as_str()))
-    };
     // Beside a certain front end, `web` or `app` says nothing.
-    let certain = candidates.iter().any(|candidate| names(candidate, FRONT));
+    let certain = candidates.iter().any(|candidate| named(candidate, FRONT));
     candidates
         .iter()
         .map(|candidate| {
-            if names(candidate, FRONT) {
+            if named(candidate, FRONT) {
                 Role::Front
-            } else if names(candidate, BACK) {
+            } else if named(candidate, BACK) {
                 Role::Back
-            } else if !certain && names(candidate, PERHAPS_FRONT) {
+            } else if !certain && named(candidate, PERHAPS_FRONT) {
                 Role::Front
             } else {
                 by_port(candidate)
             }
         })
         .collect()
+}
+
+/// Whether a word of the service's name is among `known`.
+fn named(candidate: &Candidate, known: &[&str]) -> bool {
+    words(candidate.service.as_str()).any(|word| known.contains(&word.as_str()))
 }
 
 /// `my-web_app2` → `my`, `web`, `app`.
@@ -277,7 +298,17 @@ mod tests {
         check("novels:8000 shop:3000", "/api=novels:8000 /=shop:3000");
         check("server:4000 shop:7777", "/api=server:4000 /=shop:7777");
         check("app:3000 api:8000", "/api=api:8000 /=app:3000");
-        check("nginx:80 api:8000", "/api=api:8000 /=nginx:80");
+    }
+
+    #[test]
+    fn a_gateway_knows_by_itself() {
+        check("nginx:80 api:8000", "/=nginx:80");
+        check(
+            "reverse-proxy:8080 frontend:3000 backend:5000",
+            "/=reverse-proxy:8080",
+        );
+        check("api-gateway:8000 web:3000", "/=api-gateway:8000");
+        check("nginx:80 traefik:80", "?");
     }
 
     #[test]
@@ -285,6 +316,7 @@ mod tests {
         check("a:80 b:8080", "?");
         check("frontend:3000 other:7777", "?");
         check("frontend:3000 client:3001", "?");
+        check("web:3000 streaming:4000", "?");
         check("api:8000 server:8001", "?");
         check("frontend:3000 api:8000 admin:8090", "?");
         check("frontend:3000 api:8000 backend:8001", "?");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::keys;
 use crate::project::{Resources, RestartPolicy, UpdateConfig, UpdateOrder};
-use crate::read::{Fields, refuse};
+use crate::read::{Field, Fields, refuse};
 use crate::report::Report;
 
 /// More replicas than one machine could hold; a slip of the hand.
@@ -90,9 +90,12 @@ fn resources(fields: &Fields<'_>, resources: &mut Resources, report: &mut Report
         .get("limits")
         .and_then(|f| f.fields(&keys::LIMITS, report))
     {
-        resources.nano_cpus = limits.get("cpus").and_then(|f| f.nano_cpus(report));
+        resources.nano_cpus = limits
+            .get("cpus")
+            .and_then(|f| f.nano_cpus(report))
+            .filter(|n| *n > 0);
         resources.memory_bytes = memory(&limits, "memory", report);
-        resources.pids = limits.get("pids").and_then(|f| f.number(report));
+        resources.pids = limits.get("pids").and_then(|f| pids(f, report));
     }
     let reservations = both.get("reservations");
     if let Some(kept) = reservations.and_then(|f| f.fields(&keys::RESERVATIONS, report)) {
@@ -113,6 +116,14 @@ fn memory(fields: &Fields<'_>, key: &str, report: &mut Report) -> Option<u64> {
     (bytes > 0).then_some(bytes)
 }
 
+/// 0 and -1 mean no limit.
+fn pids(field: Field<'_>, report: &mut Report) -> Option<u64> {
+    match field.node.text() {
+        Some("-1" | "0") => None,
+        _ => field.number(report),
+    }
+}
+
 /// `cpus`, `mem_limit` and the like, from before `deploy`; equal values may stand in both places.
 fn older_keys(service: &Fields<'_>, resources: &mut Resources, report: &mut Report) {
     let quota = service
@@ -130,12 +141,7 @@ fn older_keys(service: &Fields<'_>, resources: &mut Resources, report: &mut Repo
         .get("cpus")
         .and_then(|f| f.nano_cpus(report))
         .filter(|cpus| *cpus > 0);
-    let pids = service
-        .get("pids_limit")
-        .and_then(|field| match field.node.text() {
-            Some("-1" | "0") => None,
-            _ => field.number(report),
-        });
+    let pids = service.get("pids_limit").and_then(|f| pids(f, report));
     let memory = memory(service, "mem_limit", report);
     let reservation = service.get("mem_reservation").and_then(|f| f.bytes(report));
     lay(

@@ -54,7 +54,7 @@ fn source(
     let fields = Fields::open(owner, node, section, report)?;
     let given: Vec<_> = ["file", "environment", "content"]
         .into_iter()
-        .filter(|key| fields.has(key))
+        .filter(|key| fields.get(key).is_some())
         .collect();
     match given[..] {
         ["file"] => {

@@ -202,25 +202,25 @@ fn volume_options(fields: &Fields<'_>, report: &mut Report) -> bool {
         .unwrap_or(false)
 }
 
-/// Whether a missing folder is made.
+/// Whether a missing folder is made: by default, as the specification says.
 fn bind_options(fields: &Fields<'_>, report: &mut Report) -> bool {
     let options = fields
         .get("bind")
         .and_then(|f| f.fields(&keys::BIND_OPTIONS, report));
-    let Some(options) = options else { return false };
-    let private = "mounts inside stay inside";
-    for (key, allowed) in [
-        ("propagation", ["rprivate", "private"]),
-        ("recursive", ["enabled", ""]),
-    ] {
+    let Some(options) = options else { return true };
+    let rules: [(&str, &[&str]); 2] = [
+        ("propagation", &["rprivate", "private"]),
+        ("recursive", &["enabled"]),
+    ];
+    for (key, allowed) in rules {
         if let Some(field) = options.get(key)
             && let Some(value) = field.string(report)
             && !allowed.contains(&value.as_str())
         {
-            refuse(field, private, "remove it", report);
+            refuse(field, "mounts inside stay inside", "remove it", report);
         }
     }
-    options.truth("create_host_path", report).unwrap_or(false)
+    options.truth("create_host_path", report).unwrap_or(true)
 }
 
 fn check_bind(
@@ -243,7 +243,7 @@ fn check_bind(
     } else if !create {
         report
             .error("compose/missing-file", item.span(), message)
-            .hint("make it, or add `bind: {create_host_path: true}`");
+            .hint("make it, or remove `create_host_path: false`");
     }
 }
 
@@ -256,8 +256,9 @@ fn tmpfs(item: Field<'_>, report: &mut Report) -> Option<Mount> {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
         let understood = match name {
             "size" => {
-                size_bytes = scalar::bytes(value);
-                size_bytes.is_some()
+                let size = scalar::bytes(value);
+                size_bytes = size.filter(|size| *size > 0);
+                size.is_some()
             }
             "mode" => {
                 mode = scalar::mode(value, true).map(|mode| mode.bits);

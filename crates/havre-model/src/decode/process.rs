@@ -89,7 +89,14 @@ fn from_caller(
 
 fn env_file(item: Field<'_>, around: &mut Surroundings<'_>) -> Option<BTreeMap<String, String>> {
     let fields = item.fields(&keys::ENV_FILE, around.report)?;
-    let path = PathBuf::from(fields.string("path", around.report)?);
+    let Some(path) = fields.get("path") else {
+        let message = format!("{} names no `path`", fields.owner);
+        around
+            .report
+            .error("compose/missing-key", fields.span, message);
+        return None;
+    };
+    let path = PathBuf::from(path.string(around.report)?);
     let required = fields.truth("required", around.report).unwrap_or(true);
     let format = match fields.get("format") {
         None => Format::Compose,
@@ -148,9 +155,15 @@ pub(super) fn hooks(service: &Fields<'_>, key: &str, around: &mut Surroundings<'
     let Some(field) = service.get(key) else {
         return Vec::new();
     };
+    // Steps before the start have containers of their own, and more keys.
+    let section = if key == "pre_start" {
+        &keys::PRE_START
+    } else {
+        &keys::HOOK
+    };
     let mut hooks = Vec::new();
     for item in field.items(around.report) {
-        let Some(fields) = item.fields(&keys::HOOK, around.report) else {
+        let Some(fields) = item.fields(section, around.report) else {
             continue;
         };
         let Some(field) = fields.get("command") else {
@@ -167,6 +180,17 @@ pub(super) fn hooks(service: &Fields<'_>, key: &str, around: &mut Surroundings<'
             let message = format!("{}: the command is empty", fields.owner);
             around.report.error("compose/value", field.span(), message);
             continue;
+        }
+        if let Some(field) = fields.get("per_replica")
+            && field.truth(around.report) == Some(true)
+        {
+            let why = "a step runs once per release";
+            refuse(
+                field,
+                why,
+                "use `post_start` for what each replica needs",
+                around.report,
+            );
         }
         let pairs = fields.pairs("environment", around.report);
         hooks.push(Hook {
