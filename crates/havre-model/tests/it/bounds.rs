@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use havre_model::{LoadFailure, LoadOptions, Loaded, load};
 
-/// Far above what an unoptimised build needs on a busy machine, far below what a hang takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Computing time, not time on the clock: far above what an unoptimised build needs, far below what
+/// a square of the file's size takes.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn timed(text: &str) -> Result<Loaded, LoadFailure> {
     let folder = tempfile::tempdir().unwrap();
@@ -17,9 +18,10 @@ fn timed(text: &str) -> Result<Loaded, LoadFailure> {
         project_name: Some("case".into()),
         ..LoadOptions::default()
     };
-    let start = Instant::now();
+    let start = thread_time();
     let outcome = load(&options);
-    let took = start.elapsed();
+    let took = thread_time() - start;
+    println!("{took:?} for {} bytes", text.len());
     assert!(took < PATIENCE, "{took:?} for {} bytes", text.len());
     outcome
 }
@@ -119,7 +121,7 @@ fn deep_and_long() {
 #[test]
 fn many_of_everything() {
     let mut text = String::from("services:\n");
-    for n in 0..6_000 {
+    for n in 0..4_000 {
         writeln!(text, "  s{n}: {{imagee: x, depends_on: [t{n}]}}").unwrap();
     }
     let codes = codes(&text);
@@ -131,11 +133,11 @@ fn many_of_everything() {
 #[test]
 fn a_long_chain_of_dependencies_is_no_recursion() {
     let mut text = String::from("services:\n  s0: {image: x, expose: [80]}\n");
-    for n in 1..6_000 {
+    for n in 1..4_000 {
         let below = n - 1;
         writeln!(text, "  s{n}: {{image: x, depends_on: [s{below}]}}").unwrap();
     }
-    assert_eq!(timed(&text).unwrap().project.services.len(), 6_000);
+    assert_eq!(timed(&text).unwrap().project.services.len(), 4_000);
 }
 
 /// Time that this thread was computing: other processes of a busy machine do not count.
