@@ -210,7 +210,7 @@ pub fn prune_cache_mounts(images: &Images) -> std::io::Result<u64> {
             Err(error) => return Err(error.into()),
         }
         freed += bytes_below(&path)?;
-        crate::images::remove_tree(&path)?;
+        crate::remove::remove_tree(&path)?;
     }
     Ok(freed)
 }

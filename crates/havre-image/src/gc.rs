@@ -18,6 +18,7 @@ use havre_store::StoreError;
 use crate::images::{Image, ImageError, Images, Inner, locked};
 use crate::layers::LayerError;
 use crate::manifest::Manifest;
+use crate::remove::remove_tree;
 use crate::{Digest, ImageRef};
 
 /// The clock of file systems ticks more slowly than that of processes.
@@ -380,7 +381,7 @@ impl Images {
                 .map_err(PruneError::io("move away", path))?;
         }
         *bytes += disk_usage(grave.path()).map_err(PruneError::io("measure", path))?;
-        grave.close().map_err(PruneError::io("remove", path))?;
+        remove_tree(&grave.keep()).map_err(PruneError::io("remove", path))?;
         Ok(1)
     }
 }

@@ -26,6 +26,7 @@ use serde::de::DeserializeOwned;
 use crate::blobs::{BlobError, Blobs};
 use crate::layers::{Layers, chain_id};
 use crate::manifest::{Descriptor, Manifest, media};
+use crate::remove::remove_tree;
 use crate::{Digest, ImageConfig, ImageRef};
 
 /// How long `open` waits for a process that is about to end and still holds the store.
@@ -464,19 +465,6 @@ fn sweep(tmp: &Path) -> Result<(), OpenError> {
         remove_tree(&path).map_err(open_error("remove", &path))?;
     }
     Ok(())
-}
-
-/// Removes a file or a whole folder; nothing there is fine.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    let result = match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 /// Locks a mutex whose data is consistent between any two statements.

@@ -2,28 +2,27 @@
 //! tars of a root file system. Whatever has a digest is verified, and an image gets its name only
 //! once it is unpacked.
 
-use std::collections::HashMap;
+mod source;
+
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::archive::{EntryKind, TarError, TarReader};
+use source::Source;
+
+use crate::archive::TarError;
 use crate::blobs::{BlobError, MAX_DOCUMENT};
-use crate::compression::{Compression, decoder};
+use crate::compression::Compression;
 use crate::config::History;
 use crate::images::{CommitError, Image, ImageError, Images, Layer};
 use crate::layers::{Content, LayerError, chain_id};
+use crate::limits::Limits;
 use crate::manifest::{Descriptor, Index, Manifest, media};
 use crate::progress::{OnProgress, Phase, Progress};
-use crate::unpack::Limits;
 use crate::{Digest, ImageConfig, ImageRef, Platform, RefError};
-
-/// Archives of images have a handful of files per layer; one with more is a root file system.
-const MAX_INDEXED: usize = 20_000;
 
 /// Where programs are looked for in a root file system that says nothing about it.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -144,80 +143,6 @@ impl Images {
     }
 }
 
-/// Named files, in a folder or a tar.
-enum Source {
-    Folder(PathBuf),
-    Tar {
-        file: File,
-        index: HashMap<String, Place>,
-    },
-}
-
-enum Place {
-    At {
-        offset: u64,
-        size: u64,
-    },
-    /// Old archives of Docker keep equal layers once.
-    Link(String),
-}
-
-impl Source {
-    fn has(&self, name: &str) -> bool {
-        match self {
-            Self::Folder(dir) => dir.join(name).is_file(),
-            Self::Tar { index, .. } => index.contains_key(name),
-        }
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn Read>> {
-        let missing = || io::Error::new(io::ErrorKind::NotFound, "it is not there");
-        match self {
-            Self::Folder(dir) => {
-                let inside = Path::new(name)
-                    .components()
-                    .all(|part| matches!(part, std::path::Component::Normal(_)));
-                if !inside {
-                    return Err(missing());
-                }
-                Ok(Box::new(File::open(dir.join(name))?))
-            }
-            Self::Tar { file, index } => {
-                let place = match index.get(name).ok_or_else(missing)? {
-                    Place::Link(target) => index.get(target).ok_or_else(missing)?,
-                    place @ Place::At { .. } => place,
-                };
-                let Place::At { offset, size } = place else {
-                    return Err(missing());
-                };
-                let part = Part {
-                    file: file.try_clone()?,
-                    at: *offset,
-                    left: *size,
-                };
-                Ok(Box::new(BufReader::with_capacity(1 << 16, part)))
-            }
-        }
-    }
-}
-
-/// A part of a file, read without moving the position that all its descriptors share.
-struct Part {
-    file: File,
-    at: u64,
-    left: u64,
-}
-
-impl Read for Part {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).map_or(buffer.len(), |n| n.min(buffer.len()));
-        let read = self.file.read_at(&mut buffer[..most], self.at)?;
-        self.at += read as u64;
-        self.left -= read as u64;
-        Ok(read)
-    }
-}
-
 /// `manifest.json` of `docker save`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -237,7 +162,8 @@ struct Import<'a> {
 
 impl Import<'_> {
     fn run(&self) -> Result<Vec<Imported>, ImportFault> {
-        let source = self.open()?;
+        let tmp = self.images.inner.root.join("tmp");
+        let source = Source::open(self.path, &tmp)?;
         if source.has("oci-layout") && source.has("index.json") {
             self.oci(&source)
         } else if source.has("manifest.json") {
@@ -247,68 +173,6 @@ impl Import<'_> {
         } else {
             self.root_file_system().map(|imported| vec![imported])
         }
-    }
-
-    fn open(&self) -> Result<Source, ImportFault> {
-        if self.path.is_dir() {
-            return Ok(Source::Folder(self.path.to_owned()));
-        }
-        let file = File::open(self.path).map_err(file_error("open"))?;
-        let file = self.plain(file)?;
-        let index = self.index(&file)?;
-        Ok(Source::Tar { file, index })
-    }
-
-    /// The file itself, or an unpacked copy that goes away with its descriptor.
-    fn plain(&self, mut file: File) -> Result<File, ImportFault> {
-        let mut start = Vec::new();
-        file.by_ref()
-            .take(4)
-            .read_to_end(&mut start)
-            .and_then(|_| file.seek(SeekFrom::Start(0)))
-            .map_err(file_error("read"))?;
-        let compression = Compression::of(&start);
-        if compression == Compression::None {
-            return Ok(file);
-        }
-        let packed = file.metadata().map_err(file_error("look at"))?.len();
-        let source = decoder(compression, BufReader::new(file)).map_err(file_error("unpack"))?;
-        let mut source = Limits::default().for_stream(packed).cap(source);
-        let mut plain = tempfile::tempfile_in(self.images.inner.root.join("tmp"))
-            .map_err(file_error("make room for"))?;
-        io::copy(&mut source, &mut plain).map_err(file_error("unpack"))?;
-        Ok(plain)
-    }
-
-    fn index(&self, file: &File) -> Result<HashMap<String, Place>, ImportFault> {
-        let mut file = file.try_clone().map_err(file_error("read"))?;
-        file.seek(SeekFrom::Start(0)).map_err(file_error("read"))?;
-        let mut reader = TarReader::new(file);
-        let mut index = HashMap::new();
-        while let Some(entry) = reader.next_entry()? {
-            let name = relative(&entry.display_path());
-            let place = match entry.kind {
-                EntryKind::File => Place::At {
-                    offset: reader.offset(),
-                    size: entry.size,
-                },
-                EntryKind::Symlink | EntryKind::HardLink => {
-                    let target = String::from_utf8_lossy(&entry.link).into_owned();
-                    let base = match entry.kind {
-                        EntryKind::Symlink => name.rsplit_once('/').map_or("", |(dir, _)| dir),
-                        _ => "",
-                    };
-                    Place::Link(relative(&format!("{base}/{target}")))
-                }
-                _ => continue,
-            };
-            index.insert(name, place);
-            if index.len() > MAX_INDEXED {
-                return Ok(HashMap::new());
-            }
-            reader.seek_past_content()?;
-        }
-        Ok(index)
     }
 
     fn oci(&self, source: &Source) -> Result<Vec<Imported>, ImportFault> {
@@ -510,7 +374,7 @@ impl Import<'_> {
     }
 
     fn open_inside(&self, source: &Source, name: &str) -> Result<Box<dyn Read>, ImportFault> {
-        source.open(name).map_err(inside(name))
+        source.read(name).map_err(inside(name))
     }
 
     fn tell(&self, digest: Digest, phase: Phase, size: u64) {
@@ -555,19 +419,4 @@ fn layer_media_type(compression: Compression) -> &'static str {
         Compression::Gzip => media::LAYER_GZIP,
         Compression::Zstd => media::LAYER_ZSTD,
     }
-}
-
-/// A path without `.`, `..` and leading slashes.
-fn relative(path: &str) -> String {
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            _ => parts.push(part),
-        }
-    }
-    parts.join("/")
 }

@@ -20,9 +20,14 @@ use crate::blobs::{self, BlobError};
 use crate::compression::{Compression, decoder};
 use crate::diff::{self, DiffError};
 use crate::digest::Hashing;
-use crate::images::{Image, Images, Layer, remove_tree};
+use crate::images::{Image, Images, Layer};
+use crate::limits::{Limits, StreamLimit};
 use crate::manifest::media;
-use crate::unpack::{Limits, StreamLimit, UnpackError, Unpacker};
+use crate::remove::remove_tree;
+use crate::unpack::{UnpackError, Unpacker};
+
+/// More files than this are flushed with their whole file system.
+const MAX_FLUSHED_SINGLY: usize = 256;
 
 /// The folder of layers.
 #[derive(Debug)]
@@ -173,7 +178,7 @@ impl Layers {
         let bytes = serde_json::to_vec(record)
             .map_err(|error| LayerError::io("form", &path)(error.into()))?;
         fs::write(&path, bytes).map_err(LayerError::io("write", &path))?;
-        sync_all_below(made.path()).map_err(LayerError::io("flush", made.path()))?;
+        flush(made.path()).map_err(LayerError::io("flush", made.path()))?;
         let target = self.dir.join(chain.hex());
         match fs::rename(made.path(), &target) {
             Ok(()) => {
@@ -437,7 +442,30 @@ fn read_error(source: io::Error) -> UnpackError {
     UnpackError::Archive(TarError::Read { offset: 0, source })
 }
 
-/// One flush of the file system instead of one per file.
-fn sync_all_below(dir: &Path) -> io::Result<()> {
-    rustix::fs::syncfs(File::open(dir)?).map_err(Into::into)
+/// Makes everything below `dir` durable. A few files are flushed one by one, so that a small
+/// layer does not wait for what databases on the same disk have to write; many at once.
+fn flush(dir: &Path) -> io::Result<()> {
+    let mut found = vec![dir.to_owned()];
+    let mut next = 0;
+    while let Some(path) = found.get(next).cloned() {
+        next += 1;
+        if !path.is_dir() {
+            continue;
+        }
+        for entry in fs::read_dir(&path)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            // Nothing else has content of its own.
+            if kind.is_dir() || kind.is_file() {
+                found.push(entry.path());
+            }
+        }
+        if found.len() > MAX_FLUSHED_SINGLY {
+            return rustix::fs::syncfs(File::open(dir)?).map_err(Into::into);
+        }
+    }
+    found
+        .iter()
+        .rev()
+        .try_for_each(|path| File::open(path)?.sync_all())
 }

@@ -20,6 +20,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::archive::{Entry, EntryKind, TarError, TarReader};
+use crate::limits::Limits;
 
 /// Starts the name of a marker for a removed file.
 pub(crate) const WHITEOUT_PREFIX: &[u8] = b".wh.";
@@ -27,82 +28,9 @@ pub(crate) const WHITEOUT_PREFIX: &[u8] = b".wh.";
 pub(crate) const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 /// Starts the names of other notes that AUFS left in layers; they mean nothing here.
 const AUFS_PREFIX: &[u8] = b".wh..wh.";
-/// The most bytes of folder names kept until their times are set.
-const MAX_DEFERRED: usize = 64 << 20;
-
-/// What a layer may ask for before it counts as an attack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of one uncompressed layer.
-    pub bytes: u64,
-    /// Entries of one layer.
-    pub entries: u64,
-    /// Uncompressed bytes per compressed one, once `ratio_from` is exceeded.
-    pub ratio: u64,
-    /// Uncompressed bytes that are fine at any ratio.
-    pub ratio_from: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            bytes: 64 << 30,
-            entries: 2_000_000,
-            ratio: 250,
-            ratio_from: 512 << 20,
-        }
-    }
-}
-
-impl Limits {
-    /// The limit for a stream that has `compressed` bytes.
-    pub fn for_stream(&self, compressed: u64) -> StreamLimit {
-        let by_ratio = compressed.saturating_mul(self.ratio).max(self.ratio_from);
-        StreamLimit {
-            bytes: self.bytes.min(by_ratio),
-        }
-    }
-}
-
-/// How much one stream may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamLimit {
-    bytes: u64,
-}
-
-impl StreamLimit {
-    /// Makes reading more than the limit an error.
-    pub fn cap<R: Read>(self, inner: R) -> Capped<R> {
-        Capped {
-            inner,
-            limit: self.bytes,
-            left: self.bytes,
-        }
-    }
-}
-
-/// Fails once more than the limit was read.
-pub struct Capped<R> {
-    inner: R,
-    limit: u64,
-    left: u64,
-}
-
-impl<R: Read> Read for Capped<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                format!(
-                    "it unpacks to more than {} bytes, which looks like a bomb",
-                    self.limit
-                ),
-            )
-        })?;
-        Ok(read)
-    }
-}
+/// Longer or deeper paths could not be named, or not be removed, below the store's own folders.
+const MAX_LENGTH: usize = 3072;
+const MAX_DEPTH: usize = 512;
 
 /// Why a layer was not unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +78,6 @@ pub struct Unpacker {
     /// owner and permissions from there.
     below: Vec<OwnedFd>,
     limits: Limits,
-    whiteouts: bool,
     /// The folder of the entry before, most often that of the next one too.
     last_parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
     buffer: Vec<u8>,
@@ -184,7 +111,6 @@ impl Unpacker {
                 .map(|path| open(path))
                 .collect::<Result<_, _>>()?,
             limits,
-            whiteouts: false,
             last_parent: None,
             buffer: vec![0; 1 << 17],
             times: Vec::new(),
@@ -195,13 +121,8 @@ impl Unpacker {
 
     /// Unpacks a layer: markers of removed files become what overlay understands.
     pub fn layer(mut self, source: impl Read) -> Result<Unpacked, UnpackError> {
-        self.whiteouts = true;
-        self.inherit(&self.root.clone(), b"", ".")?;
-        self.run(source)
-    }
-
-    /// Unpacks an archive in which markers are ordinary names, as `ADD` does.
-    pub fn archive(self, source: impl Read) -> Result<Unpacked, UnpackError> {
+        let root = Entry::new(b".".as_slice(), EntryKind::Directory, 0o755);
+        self.inherit(&self.root.clone(), b".", &At(&root))?;
         self.run(source)
     }
 
@@ -225,11 +146,14 @@ impl Unpacker {
         let at = At(entry);
         let parts =
             normalise(&entry.path).ok_or_else(|| at.refused("it leads out of the layer"))?;
+        if entry.path.len() > MAX_LENGTH || parts.len() > MAX_DEPTH {
+            return Err(at.refused("its path is too long or too deep"));
+        }
         check_attributes(entry)?;
         let Some((name, folders)) = parts.split_last() else {
             return self.root_entry(entry);
         };
-        if self.whiteouts && folders.iter().any(|part| part.starts_with(WHITEOUT_PREFIX)) {
+        if folders.iter().any(|part| part.starts_with(WHITEOUT_PREFIX)) {
             return if folders.iter().any(|part| part.starts_with(AUFS_PREFIX)) {
                 Ok(())
             } else {
@@ -237,7 +161,7 @@ impl Unpacker {
             };
         }
         let parent = self.parent(folders, &at)?;
-        if self.whiteouts && name.starts_with(WHITEOUT_PREFIX) {
+        if name.starts_with(WHITEOUT_PREFIX) {
             return self.whiteout(&parent, name, &at);
         }
         match entry.kind {
@@ -273,7 +197,7 @@ impl Unpacker {
             Some(FileType::Directory) => {}
             Some(_) => {
                 // Removed below and made anew here: nothing of the old folder may show.
-                opaque = self.whiteouts && existing.as_ref().is_some_and(is_whiteout);
+                opaque = existing.as_ref().is_some_and(is_whiteout);
                 self.remove(parent, name, at)?;
                 self.make_folder(parent, name, at)?;
             }
@@ -305,11 +229,16 @@ impl Unpacker {
             let set = rustix::fs::fsetxattr(folder, name, value, XattrFlags::empty());
             at.attribute(name, set)?;
         }
+        self.defer(path, times(at.0), at)
+    }
+
+    /// Keeps the times of a folder until nothing changes in it any more.
+    fn defer(&mut self, path: Vec<u8>, times: Timestamps, at: &At<'_>) -> Result<(), UnpackError> {
         self.deferred += path.len();
-        if self.deferred > MAX_DEFERRED {
+        if self.deferred > self.limits.folder_names {
             return Err(at.refused("the layer has too many folders with long names"));
         }
-        self.times.push((path, times(at.0)));
+        self.times.push((path, times));
         Ok(())
     }
 
@@ -501,18 +430,19 @@ impl Unpacker {
             open_folder(&self.root, b".", ResolveFlags::IN_ROOT),
         )?;
         for depth in 1..=folders.len() {
-            let path = folders[..depth].join(&b'/');
             let name = folders[depth - 1];
-            current = match open_folder(&self.root, &path, ResolveFlags::IN_ROOT) {
+            let path = || folders[..depth].join(&b'/');
+            current = match open_folder(&current, name, ResolveFlags::NO_SYMLINKS) {
                 Ok(folder) => folder,
-                Err(Errno::NOENT) => self.make_parent(&current, name, &path, at)?,
+                Err(Errno::NOENT) => self.make_parent(&current, name, &path(), at)?,
+                Err(Errno::LOOP) => self.through_link(&path(), at)?,
                 Err(Errno::NOTDIR) => {
                     let found = at.io("look at", stat(&current, name))?;
-                    if !self.whiteouts || !found.as_ref().is_some_and(is_whiteout) {
+                    if !found.as_ref().is_some_and(is_whiteout) {
                         return Err(at.refused("it lies below a file that is no folder"));
                     }
                     self.remove(&current, name, at)?;
-                    let folder = self.make_parent(&current, name, &path, at)?;
+                    let folder = self.make_parent(&current, name, &path(), at)?;
                     set_opaque(&folder, at)?;
                     folder
                 }
@@ -522,6 +452,15 @@ impl Unpacker {
         Ok(current)
     }
 
+    /// The folder that a link on the way leads to, inside the layer.
+    fn through_link(&self, path: &[u8], at: &At<'_>) -> Result<OwnedFd, UnpackError> {
+        match open_folder(&self.root, path, ResolveFlags::IN_ROOT) {
+            Err(Errno::NOENT) => Err(at.refused("it lies below a link that leads to nothing")),
+            Err(Errno::NOTDIR) => Err(at.refused("it lies below a file that is no folder")),
+            other => at.io("open the folder of", other),
+        }
+    }
+
     fn make_parent(
         &mut self,
         parent: &OwnedFd,
@@ -529,64 +468,44 @@ impl Unpacker {
         path: &[u8],
         at: &At<'_>,
     ) -> Result<OwnedFd, UnpackError> {
-        match rustix::fs::mkdirat(parent, name, Mode::from(0o755)) {
-            Err(Errno::EXIST) => {
-                return Err(at.refused("it lies below a link that leads to nothing"));
-            }
-            other => at.io("make the folder of", other)?,
-        }
+        at.io(
+            "make the folder of",
+            rustix::fs::mkdirat(parent, name, Mode::from(0o755)),
+        )?;
         let folder = at.io(
             "open the folder of",
             open_folder(parent, name, ResolveFlags::NO_SYMLINKS),
         )?;
-        self.inherit(&folder, path, &at.0.display_path())?;
+        self.inherit(&folder, path, at)?;
         Ok(folder)
     }
 
     /// Gives a folder that the archive does not describe the owner, permissions and times of the
     /// same folder in the layers below; root's 0755 at the epoch where there is none.
-    fn inherit(&mut self, folder: &OwnedFd, path: &[u8], entry: &str) -> Result<(), UnpackError> {
-        let io = |result: rustix::io::Result<()>| {
-            result.map_err(|errno| UnpackError::Io {
-                operation: "set up the folder of",
-                path: entry.to_owned(),
-                source: errno.into(),
-            })
-        };
-        let path = if path.is_empty() {
-            b".".as_slice()
-        } else {
-            path
-        };
-        let mut found = None;
-        for layer in &self.below {
-            let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-            if let Ok(folder) = open_folder(layer, path, flags) {
-                found = rustix::fs::fstat(&folder).ok();
-                break;
-            }
-        }
+    fn inherit(&mut self, folder: &OwnedFd, path: &[u8], at: &At<'_>) -> Result<(), UnpackError> {
+        let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        let found = self
+            .below
+            .iter()
+            .find_map(|layer| open_folder(layer, path, flags).ok());
         let mut time = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        if let Some(stat) = found {
+        if let Some(found) = found {
+            let stat = at.io("look below for the folder of", rustix::fs::fstat(&found))?;
             let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-            io(rustix::fs::fchown(folder, Some(uid), Some(gid)))?;
-            io(rustix::fs::fchmod(
-                folder,
-                Mode::from(stat.st_mode & 0o7777),
-            ))?;
+            let owned = rustix::fs::fchown(folder, Some(uid), Some(gid));
+            at.io("set the owner of the folder of", owned)?;
+            let moded = rustix::fs::fchmod(folder, Mode::from(stat.st_mode & 0o7777));
+            at.io("set the permissions of the folder of", moded)?;
             time.tv_sec = stat.st_mtime;
         }
-        self.times.push((
-            path.to_vec(),
-            Timestamps {
-                last_access: time,
-                last_modification: time,
-            },
-        ));
-        Ok(())
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        self.defer(path.to_vec(), times, at)
     }
 
     fn set_folder_times(&self) -> Result<(), UnpackError> {

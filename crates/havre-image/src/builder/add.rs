@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::{Entry, EntryKind, TarReader};
 use crate::compression::{Compression, decoder};
-use crate::unpack::{Limits, device_allowed, xattr_travels};
+use crate::limits::Limits;
+use crate::unpack::{device_allowed, xattr_travels};
 
 use super::copy::{CopyError, Owner, chown_at, new_folder, own, settle_folder};
 use super::root::{Root, Spot, kind};

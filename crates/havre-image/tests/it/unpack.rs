@@ -373,6 +373,7 @@ fn bombs_are_stopped_at_the_limit() {
         entries: 10,
         ratio: 100,
         ratio_from: 4096,
+        ..Limits::default()
     };
     let entries: Vec<_> = (0..11).map(|n| folder(&format!("d{n}"))).collect();
     let error = Place::new()
@@ -412,14 +413,26 @@ fn a_cut_archive_is_an_error() {
 }
 
 #[test]
-fn archives_for_add_take_markers_as_names() {
-    let place = Place::new();
-    let bytes = tar(&[file(".wh.f", "x")]);
-    Unpacker::new(&place.root(), &[], Limits::default())
-        .unwrap()
-        .archive(&bytes[..])
-        .unwrap();
-    assert_eq!(place.read(".wh.f"), "x");
+fn folders_without_end_are_stopped() {
+    let limits = Limits {
+        folder_names: 10_000,
+        ..Limits::default()
+    };
+    // Each level counts with its whole path, also where the archive takes it for granted.
+    let deep = tar(&[file(&format!("{}f", "d/".repeat(200)), "")]);
+    let error = Place::new().unpack_within(&deep, limits).unwrap_err();
+    assert!(error.to_string().contains("too many folders"), "{error}");
+    let wide: Vec<_> = (0..3000).map(|n| folder(&format!("{n:04}"))).collect();
+    let error = Place::new().unpack_within(&tar(&wide), limits).unwrap_err();
+    assert!(error.to_string().contains("too many folders"), "{error}");
+    refused(&[file(&format!("{}f", "d/".repeat(600)), "")], "too deep");
+    refused(
+        &[file(
+            &format!("{}f", format!("{}/", "d".repeat(200)).repeat(16)),
+            "",
+        )],
+        "too long",
+    );
 }
 
 /// Numbers that look random and are the same in every run.
