@@ -7,11 +7,15 @@
 
 use std::time::{Duration, Instant};
 
-use havre_api::{Cancel, CancelRequest, Client, Event, Operation, OperationId, Progress};
+use havre_api::{
+    Cancel, CancelRequest, Client, EnvironmentId, Event, FailureReport, Operation, OperationId,
+    Progress, ServiceFailure, ServiceProgress,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::Failure;
 use crate::exit::Exit;
+use crate::target::short_replica;
 use crate::ui::Ui;
 
 mod board;
@@ -29,6 +33,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub async fn follow<O: Operation>(
     client: &Client,
     ui: Ui,
+    environment: &EnvironmentId,
     request: &O::Request,
 ) -> Result<O::Outcome, Failure> {
     let mut interrupts = Interrupts::new()?;
@@ -40,7 +45,8 @@ pub async fn follow<O: Operation>(
     let result = loop {
         tokio::select! {
             item = running.next() => match item {
-                Ok(Progress::Event(event)) => {
+                Ok(Progress::Event(mut event)) => {
+                    shorten(&mut event, environment);
                     view.show(&event);
                     if let Event::Failure { report } = event {
                         reports.push(*report);
@@ -67,6 +73,33 @@ pub async fn follow<O: Operation>(
         ui.tell(&format!("{}\n", failure::render(report, ui.err)));
     }
     result.map_err(|failure| Failure { reports, ..failure })
+}
+
+/// Replicas get the names they have inside their environment: all lines are about one.
+fn shorten(event: &mut Event, environment: &EnvironmentId) {
+    let replica = match event {
+        Event::Service { progress, .. } => match progress {
+            ServiceProgress::Starting { replica }
+            | ServiceProgress::Health { replica, .. }
+            | ServiceProgress::Ready { replica, .. }
+            | ServiceProgress::Draining { replica, .. }
+            | ServiceProgress::Stopping { replica }
+            | ServiceProgress::Stopped { replica } => replica,
+            ServiceProgress::Waiting { .. }
+            | ServiceProgress::Shifting
+            | ServiceProgress::RollingBack
+            | ServiceProgress::Done { .. } => return,
+        },
+        Event::Failure { report } => match &mut **report {
+            FailureReport::Service(ServiceFailure {
+                replica: Some(replica),
+                ..
+            }) => replica,
+            _ => return,
+        },
+        _ => return,
+    };
+    *replica = short_replica(replica, environment).to_owned();
 }
 
 async fn cancel(client: &Client, operation: OperationId) -> Result<(), Failure> {

@@ -150,6 +150,25 @@ impl TargetArgs {
     }
 }
 
+/// A replica's id as it is called inside its environment: without the environment's name.
+pub fn short_replica<'r>(id: &'r str, environment: &EnvironmentId) -> &'r str {
+    id.strip_prefix(&replica_prefix(environment)).unwrap_or(id)
+}
+
+/// A replica's id, given in full or as it is called inside its environment.
+pub fn full_replica(id: &str, environment: &EnvironmentId) -> String {
+    let prefix = replica_prefix(environment);
+    if id.starts_with(&prefix) {
+        id.to_owned()
+    } else {
+        format!("{prefix}{id}")
+    }
+}
+
+fn replica_prefix(environment: &EnvironmentId) -> String {
+    format!("{}.{}.", environment.project, environment.environment)
+}
+
 fn has_no_project(failure: &LoadFailure) -> bool {
     failure
         .errors

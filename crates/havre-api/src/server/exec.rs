@@ -75,26 +75,28 @@ async fn session<B: Backend>(
     let (input_sender, input) = mpsc::channel(FRAMES_AHEAD);
     let (output, outputs) = mpsc::channel(FRAMES_AHEAD);
     let running = backend.exec(request, ExecSession { input, output });
-    let last = {
-        let gone = CancellationToken::new();
-        let receiving = receive(reader, input_sender, gone.clone());
-        let sending = send(&mut writer, outputs, gone, stop);
-        // `running` decides when it is over; the others end by themselves when the client goes
-        // or the server stops, and that closes the session it holds.
-        let (result, (), ()) = tokio::join!(running, receiving, sending);
-        result.map_or_else(ExecFrame::Error, ExecFrame::Exit)
+    // Closing its outputs is no end of the command: only its result is.
+    let (over, gone) = (CancellationToken::new(), CancellationToken::new());
+    let running = async {
+        let _over = over.clone().drop_guard();
+        running.await
     };
+    let receiving = receive(reader, input_sender, over.clone(), gone.clone());
+    let sending = send(&mut writer, outputs, over.clone(), gone, stop);
+    let (result, (), ()) = tokio::join!(running, receiving, sending);
+    let last = result.map_or_else(ExecFrame::Error, ExecFrame::Exit);
     match tokio::time::timeout(PEER_DEADLINE, write_frame(&mut writer, &last)).await {
         Ok(Ok(())) => {}
         _ => tracing::debug!("client left before exec had ended"),
     }
 }
 
-/// Hands frames to the command until the client goes, or `over`.
+/// Hands frames to the command until it is over or the client is gone, and says the latter.
 async fn receive(
     mut reader: impl AsyncRead + Unpin,
     input: mpsc::Sender<ExecInput>,
     over: CancellationToken,
+    gone: CancellationToken,
 ) {
     let frames = async {
         loop {
@@ -114,33 +116,41 @@ async fn receive(
         }
     };
     tokio::select! {
-        () = frames => {}
+        () = frames => gone.cancel(),
         () = over.cancelled() => {}
+        () = gone.cancelled() => {}
     }
 }
 
-/// Hands output to the client until the command closes it, the client is gone or `stop`, then
-/// says so by `over`. While the command is silent an empty piece probes whether the client is still there:
-/// input that nobody takes would hide its leaving.
+/// Hands output to the client until the command is over, or the client is gone or `stop`: that it
+/// says by `gone`. While the command is silent an empty piece probes whether the client is still
+/// there: input that nobody takes would hide its leaving.
 async fn send(
     writer: &mut (impl AsyncWrite + Unpin),
     mut outputs: mpsc::Receiver<ExecOutput>,
     over: CancellationToken,
+    gone: CancellationToken,
     stop: CancellationToken,
 ) {
-    let _ended = over.drop_guard();
+    let mut open = true;
     loop {
         let piece = tokio::select! {
             biased;
-            piece = outputs.recv() => match piece {
+            piece = outputs.recv(), if open => match piece {
                 Some(piece) => piece,
-                None => return,
+                None => {
+                    open = false;
+                    continue;
+                }
             },
-            () = stop.cancelled() => return,
+            () = over.cancelled() => return,
+            () = gone.cancelled() => return,
+            () = stop.cancelled() => return gone.cancel(),
             () = tokio::time::sleep(PROBE_EVERY) => ExecOutput::Stdout(bytes::Bytes::new()),
         };
         if let Err(error) = write_frame(writer, &ExecFrame::Output(piece)).await {
-            return tracing::debug!(%error, "exec client lost");
+            tracing::debug!(%error, "exec client lost");
+            return gone.cancel();
         }
     }
 }

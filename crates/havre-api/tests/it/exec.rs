@@ -141,3 +141,30 @@ async fn stopping_the_server_ends_a_command() {
         .unwrap();
     assert_eq!(news, ExecNews::Exit(137));
 }
+
+#[tokio::test]
+async fn closing_its_outputs_does_not_end_a_command() {
+    let backend = FakeBackend::default().on_exec(async |_, mut session| {
+        drop(session.output);
+        let piece = session.input.recv().await;
+        assert_eq!(piece, Some(ExecInput::Stdin(Bytes::from_static(b"late"))));
+        Ok(7)
+    });
+    let (_daemon, client) = daemon(backend);
+    let ExecConnection {
+        mut reader,
+        mut writer,
+    } = client.exec(&request()).await.unwrap();
+    // Longer than the server would take to mistake one for the other.
+    assert!(
+        timeout(Duration::from_millis(200), reader.next())
+            .await
+            .is_err()
+    );
+    writer
+        .send(ExecInput::Stdin(Bytes::from_static(b"late")))
+        .await
+        .unwrap();
+    let news = timeout(SOON, reader.next()).await.unwrap().unwrap();
+    assert_eq!(news, ExecNews::Exit(7));
+}

@@ -31,7 +31,8 @@ pub async fn restart(context: &Context, args: RestartArgs) -> Outcome {
         services: args.services.iter().map(ServiceName::new).collect(),
     };
     let client = connect::started(&context.root, context.ui).await?;
-    let outcome = progress::follow::<Restart>(&client, context.ui, &request).await?;
+    let outcome =
+        progress::follow::<Restart>(&client, context.ui, &request.environment, &request).await?;
     changed(context.ui, args.json.json, "restarted", &outcome)
 }
 
@@ -51,7 +52,8 @@ pub async fn scale(context: &Context, args: ScaleArgs) -> Outcome {
         }
     }
     let client = connect::started(&context.root, context.ui).await?;
-    let outcome = progress::follow::<Scale>(&client, context.ui, &request).await?;
+    let outcome =
+        progress::follow::<Scale>(&client, context.ui, &request.environment, &request).await?;
     changed(context.ui, args.json.json, "scaled", &outcome)
 }
 
@@ -81,7 +83,7 @@ pub async fn down(context: &Context, args: DownArgs) -> Outcome {
         },
     };
     let client = connect::started(&context.root, ui).await?;
-    let outcome = progress::follow::<Down>(&client, ui, &request).await?;
+    let outcome = progress::follow::<Down>(&client, ui, &request.environment, &request).await?;
     say_down(ui, &outcome);
     if args.json.json {
         ui.json(&outcome)?;

@@ -17,6 +17,7 @@ use crate::cli::ExecArgs;
 use crate::connect;
 use crate::error::Failure;
 use crate::exit::Exit;
+use crate::target::full_replica;
 
 mod raw;
 
@@ -62,10 +63,15 @@ fn request(args: &ExecArgs) -> Result<ExecRequest, Failure> {
         let term = std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned());
         env.insert("TERM".to_owned(), term);
     }
+    let environment = args.target.environment()?;
+    let replica = args
+        .replica
+        .as_ref()
+        .map(|replica| full_replica(replica, &environment));
     Ok(ExecRequest {
-        environment: args.target.environment()?,
+        environment,
         service: ServiceName::new(&args.service),
-        replica: args.replica.clone(),
+        replica,
         argv: args.command.clone(),
         env,
         user: args.user.clone(),

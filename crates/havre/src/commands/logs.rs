@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use havre_api::{LogLine, LogQuery, Timestamp};
+use havre_api::{EnvironmentId, LogLine, LogQuery, Timestamp};
 use havre_model::ServiceName;
 
 use super::Context;
@@ -12,6 +12,7 @@ use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::paint::Paint;
 use crate::table::padded;
+use crate::target::short_replica;
 use crate::{connect, human};
 
 /// `--tail`.
@@ -42,7 +43,7 @@ pub async fn run(context: &Context, args: LogsArgs) -> Outcome {
     let environment = args.target.environment()?;
     let (client, _) = connect::running(&context.root).await?;
     let query = LogQuery {
-        environment,
+        environment: environment.clone(),
         services: args.services.iter().map(ServiceName::new).collect(),
         tail: args.tail.0,
         since: args.since,
@@ -50,6 +51,7 @@ pub async fn run(context: &Context, args: LogsArgs) -> Outcome {
     };
     let mut lines = client.logs(&query).await?;
     let mut writer = Writer {
+        environment,
         json: args.json.json,
         timestamps: args.timestamps,
         prefix: !args.no_prefix,
@@ -65,6 +67,7 @@ pub async fn run(context: &Context, args: LogsArgs) -> Outcome {
 
 /// Turns lines into text; remembers replicas, so that each keeps its colour.
 struct Writer {
+    environment: EnvironmentId,
     json: bool,
     timestamps: bool,
     prefix: bool,
@@ -84,8 +87,9 @@ impl Writer {
         if self.prefix {
             let next = self.replicas.len();
             let index = *self.replicas.entry(line.replica.clone()).or_insert(next);
-            self.width = self.width.max(line.replica.len());
-            let prefix = format!("{} |", padded(&line.replica, self.width));
+            let name = short_replica(&line.replica, &self.environment);
+            self.width = self.width.max(name.len());
+            let prefix = format!("{} |", padded(name, self.width));
             text.push_str(&self.paint.one_of(index, &prefix));
             text.push(' ');
         }

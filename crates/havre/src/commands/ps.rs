@@ -10,6 +10,7 @@ use crate::exit::Exit;
 use crate::paint::Paint;
 use crate::progress::failure::state_name;
 use crate::table::Table;
+use crate::target::short_replica;
 use crate::{connect, human};
 
 pub async fn run(context: &Context, args: PsArgs) -> Outcome {
@@ -67,7 +68,7 @@ fn cells(replica: &ReplicaStatus, now: Timestamp) -> Vec<String> {
             None => human::memory(used),
         });
     vec![
-        replica.id.clone(),
+        short_replica(&replica.id, &replica.environment).to_owned(),
         replica.service.to_string(),
         replica.release.to_string(),
         state(replica),

@@ -1,6 +1,6 @@
 //! `havre up`.
 
-use havre_api::{Up, UpOptions, UpOutcome, UpRequest};
+use havre_api::{EnvironmentId, Up, UpOptions, UpOutcome, UpRequest};
 
 use super::Context;
 use crate::cli::UpArgs;
@@ -13,7 +13,11 @@ pub async fn run(context: &Context, args: UpArgs) -> Outcome {
     // Before anything is started: a mistake in the files must not leave a daemon behind.
     let project = args.files.load(&args.path, ui)?;
     let client = connect::started(&context.root, ui).await?;
-    let name = format!("{}/{}", project.name, project.environment);
+    let environment = EnvironmentId {
+        project: project.name.clone(),
+        environment: project.environment.clone(),
+    };
+    let name = environment.to_string();
     let request = UpRequest {
         project,
         options: UpOptions {
@@ -32,7 +36,7 @@ pub async fn run(context: &Context, args: UpArgs) -> Outcome {
         }
         return Ok(Exit::Ok);
     }
-    let outcome = progress::follow::<Up>(&client, ui, &request).await?;
+    let outcome = progress::follow::<Up>(&client, ui, &environment, &request).await?;
     ui.say(&summary(&name, &outcome));
     if args.json.json {
         ui.json(&outcome)?;

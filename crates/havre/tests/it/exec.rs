@@ -17,6 +17,10 @@ fn streams_and_exit_code_pass_through() {
         assert_eq!(request.environment, environment("shop"));
         assert_eq!(request.service, service("web"));
         assert_eq!(request.argv, ["sh", "-c", "cat"]);
+        assert_eq!(
+            request.replica.as_deref(),
+            Some("shop.production.web.0a1b.0")
+        );
         assert_eq!(request.env["A"], "1");
         assert_eq!(request.user.as_deref(), Some("app"));
         assert_eq!(request.working_dir.as_deref(), Some("/srv"));
@@ -42,7 +46,20 @@ fn streams_and_exit_code_pass_through() {
         Ok(42)
     }));
     let args = [
-        "exec", "-i", "-u", "app", "-w", "/srv", "--env", "A=1", "web", "sh", "-c", "cat",
+        "exec",
+        "--replica",
+        "web.0a1b.0",
+        "-i",
+        "-u",
+        "app",
+        "-w",
+        "/srv",
+        "--env",
+        "A=1",
+        "web",
+        "sh",
+        "-c",
+        "cat",
     ];
     let mut child = world
         .command(&args)

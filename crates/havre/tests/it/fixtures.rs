@@ -149,7 +149,7 @@ pub fn events() -> Vec<Event> {
         strategy: strategy.map(str::to_owned),
     };
     let image = "shop-backend";
-    let replica = || "shop-backend-7-1".to_owned();
+    let replica = || "shop.production.backend.0a1b.1".to_owned();
     vec![
         Event::Phase {
             phase: Phase::Images,
@@ -290,20 +290,20 @@ pub fn events() -> Vec<Event> {
         change(
             "backend",
             ServiceProgress::Draining {
-                replica: "shop-backend-6-1".into(),
+                replica: "shop.production.backend.9f8e.1".into(),
                 in_flight: 3,
             },
         ),
         change(
             "backend",
             ServiceProgress::Stopping {
-                replica: "shop-backend-6-1".into(),
+                replica: "shop.production.backend.9f8e.1".into(),
             },
         ),
         change(
             "backend",
             ServiceProgress::Stopped {
-                replica: "shop-backend-6-1".into(),
+                replica: "shop.production.backend.9f8e.1".into(),
             },
         ),
         change("backend", ServiceProgress::Done { elapsed_ms: 6100 }),
@@ -313,7 +313,7 @@ pub fn events() -> Vec<Event> {
 pub fn failure() -> FailureReport {
     FailureReport::Service(ServiceFailure {
         service: service("backend"),
-        replica: Some("shop-backend-7-1".into()),
+        replica: Some("shop.production.backend.0a1b.1".into()),
         reason: "not healthy after 60 s".into(),
         state: Some(ReplicaState::BackOff),
         since: "2024-05-01T10:04:05Z".parse().ok(),

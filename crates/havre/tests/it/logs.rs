@@ -12,7 +12,7 @@ fn line(replica: &str, stream: LogStream, text: &str) -> LogLine {
     LogLine {
         at: "2024-05-01T10:04:05.678901Z".parse().unwrap(),
         service: service("web"),
-        replica: replica.into(),
+        replica: format!("shop.production.{replica}"),
         stream,
         text: text.into(),
     }

@@ -67,9 +67,9 @@ fn ps_lists_replicas() {
             address: None,
             cpu_percent: None,
             memory_bytes: None,
-            ..replica("shop-web-7-2")
+            ..replica("shop.production.web.0a1b.1")
         };
-        Ok(vec![replica("shop-web-7-1"), crashed])
+        Ok(vec![replica("shop.production.web.0a1b.0"), crashed])
     }));
     let ran = world.run(&["ps", "--all", "web"]);
     insta::assert_snapshot!("ps", ran.out);
@@ -81,9 +81,9 @@ fn ps_names_the_environment_where_there_are_several() {
     let world = World::new(backend(1).on_replicas(async |_| {
         let other = ReplicaStatus {
             environment: environment("blog"),
-            ..replica("blog-web-1-1")
+            ..replica("blog.production.web.77.0")
         };
-        Ok(vec![replica("shop-web-7-1"), other])
+        Ok(vec![replica("shop.production.web.0a1b.0"), other])
     }));
     let ran = world.run(&["ps"]);
     assert!(ran.out.starts_with("ENVIRONMENT"), "{}", ran.out);
