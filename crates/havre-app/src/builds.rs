@@ -135,6 +135,12 @@ async fn build_one(
             None
         },
     };
+    if build.host_ca && request.host_ca.is_none() {
+        events.emit(Event::Warning {
+            message: format!("{name}: this machine has no bundle of CA certificates for its build"),
+            hint: Some("install ca-certificates, or set build.host_ca to false".to_owned()),
+        });
+    }
     let steps = Steps {
         engine: platform.engine.clone(),
         net: Arc::clone(&platform.net),
@@ -203,12 +209,14 @@ async fn fetch_one(
             ErrorCode::Failed,
             format!("image {reference} is not stored here and its pull_policy is never"),
         )
-        .with_hint(format!("import it: havre image import ARCHIVE {reference}"))),
+        .with_hint(format!(
+            "import it: havre image import FILE --tag {reference}"
+        ))),
         (_, _) => pulls::pull(images, reference, events, events.cancellation())
             .await
             .map_err(|error| {
                 ApiError::from_error(ErrorCode::Failed, &error).with_hint(format!(
-                    "check the name and the network, or import it: havre image import ARCHIVE \
+                    "check the name and the network, or import it: havre image import FILE --tag \
                      {reference}"
                 ))
             }),

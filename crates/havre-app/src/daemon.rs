@@ -236,8 +236,6 @@ async fn serve(options: DaemonOptions) -> Result<(), DaemonError> {
     let store = Arc::new(store);
     let exe = std::env::current_exe().map_err(subsystem("its own binary"))?;
     let instance = root.instance();
-    let images = Images::open(&state.join("images"), Arc::clone(&store))
-        .map_err(subsystem("the image store"))?;
     let engine = Engine::new(EngineConfig {
         run_dir: root.run_dir().to_owned(),
         exe: exe.clone(),
@@ -262,6 +260,11 @@ async fn serve(options: DaemonOptions) -> Result<(), DaemonError> {
             (id, row.desired)
         })
         .collect();
+    let net = Arc::new(net);
+    // Before the image store sweeps its scratch folders, in which running build steps write.
+    sweep(&engine, &net, &known).await;
+    let images = Images::open(&state.join("images"), Arc::clone(&store))
+        .map_err(subsystem("the image store"))?;
     let launch = Launch {
         exe: exe.clone(),
         run_dir: root.run_dir().to_owned(),
@@ -279,7 +282,7 @@ async fn serve(options: DaemonOptions) -> Result<(), DaemonError> {
         vault: FileVault::new(state.join("secrets")),
         ca: LocalCa::new(state.join("tls")),
         policy: Policy::default(),
-        net: Arc::new(net),
+        net,
         root: root.clone(),
         exe,
         store,
@@ -297,7 +300,6 @@ async fn serve(options: DaemonOptions) -> Result<(), DaemonError> {
         tasks: TaskTracker::new(),
         end: CancellationToken::new(),
     });
-    sweep(&platform, &known).await;
     for (id, desired) in known {
         daemon.adopt(id, &desired).await;
     }
@@ -355,15 +357,15 @@ impl Daemon {
 
 /// Removes what belongs to nobody: build steps of a daemon that died, networks of environments
 /// that are gone.
-async fn sweep(platform: &Arc<Platform>, known: &[(EnvironmentId, String)]) {
+async fn sweep(engine: &Engine, net: &Arc<Net>, known: &[(EnvironmentId, String)]) {
     let ids: BTreeSet<&EnvironmentId> = known.iter().map(|(id, _)| id).collect();
     let mut kept = Vec::new();
-    for container in platform.engine.list().await {
+    for container in engine.list().await {
         let id = container.id.clone();
         match Seen::new(container) {
             Some(seen) if ids.contains(&seen.place.environment) => kept.push(id.0),
             Some(_) | None => {
-                for error in platform.engine.remove(&id).await {
+                for error in engine.remove(&id).await {
                     tracing::warn!(
                         container = id.0,
                         error = &error as &dyn std::error::Error,
@@ -374,7 +376,7 @@ async fn sweep(platform: &Arc<Platform>, known: &[(EnvironmentId, String)]) {
         }
     }
     let keys: Vec<String> = known.iter().map(|(id, _)| environment_key(id)).collect();
-    let net = Arc::clone(&platform.net);
+    let net = Arc::clone(net);
     let swept = tokio::task::spawn_blocking(move || {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let kept: Vec<&str> = kept.iter().map(String::as_str).collect();

@@ -255,6 +255,15 @@ impl EdgeHub {
         }
     }
 
+    /// Ends a replica's WebSockets and event streams between two messages, evenly over `over`.
+    pub(crate) async fn close_streams(&self, replica: &ReplicaId, over: Duration) {
+        match self.control.close_streams(&replica.0, over).await {
+            Ok(closing) => tracing::info!(%replica, streams = closing.streams, "closing streams"),
+            // The deadline of the drain ends them all the same.
+            Err(error) => tracing::warn!(%replica, %error, "streams are not closed"),
+        }
+    }
+
     /// Ends the edge in peace.
     pub(crate) async fn shut_down(&self, grace: Duration) {
         if let Err(error) = self.control.shutdown(grace).await {

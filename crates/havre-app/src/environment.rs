@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use havre_api::{EnvironmentId, FailureReport};
 use havre_edge::EdgeStatus;
@@ -30,6 +30,9 @@ use crate::observe::{Judge, Seen, probe_ports, tick};
 use crate::platform::Platform;
 use crate::report;
 
+/// WebSockets and event streams of a replica that leaves end within this time, so that their
+/// clients do not all come back at once.
+const CLOSE_STREAMS_OVER: Duration = Duration::from_secs(4);
 /// Commands that may wait for the task.
 const COMMANDS: usize = 16;
 
@@ -109,6 +112,9 @@ pub(crate) enum EnvironmentError {
     },
 }
 
+/// An action and what came of it.
+type Acted = (Action, Result<(), ActionError>);
+
 /// The task of one environment.
 pub(crate) struct Environment {
     id: EnvironmentId,
@@ -120,9 +126,11 @@ pub(crate) struct Environment {
     /// Replicas that were named at the last pass, and when others ceased to be.
     named: BTreeSet<ReplicaId>,
     unrouted_since: BTreeMap<ReplicaId, SystemTime>,
+    /// Replicas whose streams the edge was told to close.
+    closing: BTreeSet<ReplicaId>,
     /// Starts that failed before there was a container.
     failed_starts: BTreeMap<ReplicaId, (Place, String, SystemTime)>,
-    acting: JoinSet<(Action, Result<(), ActionError>)>,
+    acting: JoinSet<Acted>,
     acting_on: BTreeMap<Id, Action>,
     busy_since: Option<Instant>,
     failure: Option<Arc<FailureReport>>,
@@ -170,6 +178,7 @@ impl Environment {
             judge: Judge::default(),
             named: BTreeSet::new(),
             unrouted_since: BTreeMap::new(),
+            closing: BTreeSet::new(),
             failed_starts: BTreeMap::new(),
             acting: JoinSet::new(),
             acting_on: BTreeMap::new(),
@@ -234,6 +243,9 @@ impl Environment {
         let routing = routing(&self.desired, &self.releases, &observed, &decision.leaving);
         self.note_unrouted(&routing, &observed, now);
         let edge = self.route(&routing, &seen, now).await;
+        if let Some(status) = edge.as_deref() {
+            self.close_streams(status).await;
+        }
         // What the edge holds now decides whether an old replica may end: look at it once more
         // before acting.
         observed.edge = edge
@@ -374,6 +386,24 @@ impl Environment {
         self.platform.hub.set(&self.id, Some(part)).await
     }
 
+    /// Once the requests of a replica that leaves have ended, its streams are told to.
+    async fn close_streams(&mut self, status: &EdgeStatus) {
+        self.closing
+            .retain(|id| self.unrouted_since.contains_key(id));
+        for id in self.unrouted_since.keys() {
+            let open = status
+                .replicas
+                .get(&id.0)
+                .is_some_and(|counters| counters.in_flight == 0 && counters.streams > 0);
+            if open && self.closing.insert(id.clone()) {
+                self.platform
+                    .hub
+                    .close_streams(id, CLOSE_STREAMS_OVER)
+                    .await;
+            }
+        }
+    }
+
     /// Starts what was decided and is not yet under way.
     fn act(&mut self, actions: &[Action], seen: &[Seen]) {
         for action in actions {
@@ -412,7 +442,7 @@ impl Environment {
         };
     }
 
-    fn note_result(&mut self, result: Result<(Id, (Action, Result<(), ActionError>)), JoinError>) {
+    fn note_result(&mut self, result: Result<(Id, Acted), JoinError>) {
         let (task, error) = match result {
             Ok((task, (_, Ok(())))) => (task, None),
             Ok((task, (_, Err(error)))) => (task, Some(report::one_line(&error))),

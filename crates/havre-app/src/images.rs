@@ -8,6 +8,7 @@ use havre_api::{
     ApiError, ErrorCode, ImageImportOutcome, ImageImportRequest, ImagePruneRequest,
     ImageRemoveOutcome, ImageRemoveRequest, ImageSummary,
 };
+use havre_image::builder::prune_cache_mounts;
 use havre_image::{Digest, Freed, ImageRef, Images, PrunePolicy, RefError};
 
 use crate::daemon::Daemon;
@@ -139,7 +140,10 @@ pub(crate) async fn prune(
             keep_build_cache: !request.all,
             unused_names: request.all,
         };
-        let freed = images.prune(&policy).map_err(|error| failed(&error))?;
+        let mut freed = images.prune(&policy).map_err(|error| failed(&error))?;
+        if request.all {
+            freed.bytes += prune_cache_mounts(images).map_err(|error| failed(&error))?;
+        }
         let mut outcome = ImageRemoveOutcome::default();
         add(&mut outcome, &freed);
         Ok(outcome)

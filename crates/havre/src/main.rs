@@ -6,11 +6,6 @@
 //! havre up, status, …              ─► commands/ ─► havre_api::Client ─► the daemon
 //! ```
 
-#![expect(
-    clippy::result_large_err,
-    reason = "a failure is made once, when the program ends"
-)]
-
 use std::process::ExitCode;
 
 use clap::Parser;
