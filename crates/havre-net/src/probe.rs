@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use rustix::thread::UnshareFlags;
 
 use crate::environment::mac;
-use crate::firewall;
+use crate::firewall::{self, accept};
 use crate::ledger::{Allocation, Ledger, NetworkAllocation};
 use crate::netlink::link::VethEnd;
 use crate::netlink::{NetlinkError, Socket};
@@ -49,6 +49,12 @@ pub fn probe() -> Vec<Requirement> {
             Err("the probe panicked".to_owned()),
         )]
     });
+    requirements.push(Requirement::new(
+        "host firewall",
+        "firewalld drops what containers send; trust them: \
+         firewall-cmd --permanent --zone=trusted --add-source=10.89.0.0/16 && firewall-cmd --reload",
+        host_firewall(),
+    ));
     requirements.push(Requirement::new(
         "way out",
         "without a default route containers reach this machine only",
@@ -143,6 +149,22 @@ fn firewall_rules() -> Result<(), NetlinkError> {
     socket
         .put_table(&firewall::host_table("probe", "hv-probe-", &ledger))
         .map(|_| ())
+}
+
+/// Docker's and plain iptables rules get an accept pair; firewalld rejects in a table of its own
+/// where no rule of ours has a say.
+fn host_firewall() -> Result<String, String> {
+    let mut socket = Socket::netfilter().map_err(|error| error.to_string())?;
+    if socket
+        .has_inet_table("firewalld")
+        .map_err(|error| error.to_string())?
+    {
+        return Err("firewalld is active".to_owned());
+    }
+    Ok(match accept::find_program() {
+        Some(program) => format!("{} serves to let containers pass", program.display()),
+        None => "no iptables, so no rules of it".to_owned(),
+    })
 }
 
 fn default_route() -> Result<String, String> {

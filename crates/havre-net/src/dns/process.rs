@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, Pid, PidfdFlags};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::server::Server;
 
@@ -131,10 +132,27 @@ fn serve(dir: &Path, tell: OwnedFd) -> io::Result<()> {
     lock.set_len(0)?;
     lock.write_at(env!("CARGO_PKG_VERSION").as_bytes(), 0)?;
     let server = Server::start(dir, PathBuf::from(RESOLV_CONF))?;
+    give_up_privileges()?;
     tell.write_all(&[READY])?;
     drop(tell);
     // The lock lives as long as this process: closing any descriptor of the file would end it.
     let result = server.run();
     drop(lock);
     result
+}
+
+/// Keeps what is needed from now on: entering the host's namespace for a socket, and port 53 of
+/// networks to come.
+fn give_up_privileges() -> io::Result<()> {
+    let kept = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_BIND_SERVICE;
+    rustix::thread::set_no_new_privs(true)?;
+    rustix::thread::set_capabilities(
+        None,
+        CapabilitySets {
+            effective: kept,
+            permitted: kept,
+            inheritable: CapabilitySet::empty(),
+        },
+    )?;
+    Ok(())
 }

@@ -156,13 +156,15 @@ impl Socket {
     /// True when something was changed.
     pub fn put_table(&mut self, table: &Table) -> Result<bool, NetlinkError> {
         let comment = format!("havre {:016x}", digest(table));
-        if self.table_comment(&table.name)?.as_deref() == Some(comment.as_str()) {
-            return Ok(false);
-        }
         let mut messages = vec![batch_edge(BATCH_BEGIN)];
-        // Made first so that removing it always works.
-        messages.push(table_message(NEW_TABLE, CREATE, &table.name, None));
-        messages.push(table_message(DELETE_TABLE, 0, &table.name, None));
+        match self.table(&table.name)? {
+            Present::With(found) if found == comment => return Ok(false),
+            // Only where there is one: the kernel takes some 20 ms to tear a table down.
+            Present::With(_) | Present::Bare => {
+                messages.push(table_message(DELETE_TABLE, 0, &table.name, None));
+            }
+            Present::Absent => {}
+        }
         messages.push(table_message(
             NEW_TABLE,
             CREATE,
@@ -196,22 +198,43 @@ impl Socket {
         }
     }
 
-    /// The comment of a table; `None` without a table or a comment.
-    pub fn table_comment(&mut self, name: &str) -> Result<Option<String>, NetlinkError> {
-        let mut comment = None;
+    /// Whether a program keeps a table of that name for both versions of IP (family `inet`).
+    pub fn has_inet_table(&mut self, name: &str) -> Result<bool, NetlinkError> {
+        const INET: u8 = 1;
+        let mut question = Message::new(GET_TABLE, 0).fixed(&[INET, 0, 0, 0]);
+        question.attr_str(1, name);
+        match self.ask(question, |_, _| Ok(())) {
+            Ok(()) => Ok(true),
+            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is there under the name of a table.
+    fn table(&mut self, name: &str) -> Result<Present, NetlinkError> {
+        let mut found = Present::Bare;
         let message = table_message(GET_TABLE, 0, name, None);
         let result = self.ask(message, |kind, body| {
-            if kind == NEW_TABLE {
-                comment = body.get(4..).and_then(read_comment);
+            if kind == NEW_TABLE
+                && let Some(comment) = body.get(4..).and_then(read_comment)
+            {
+                found = Present::With(comment);
             }
             Ok(())
         });
         match result {
-            Ok(()) => Ok(comment),
-            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
+            Ok(()) => Ok(found),
+            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(Present::Absent),
             Err(error) => Err(error),
         }
     }
+}
+
+/// A table as it was found.
+enum Present {
+    Absent,
+    Bare,
+    With(String),
 }
 
 /// FNV-1a over the encoded table: enough to see that a table is the one wanted.

@@ -153,6 +153,9 @@ impl Machine {
         ] {
             sh(command);
         }
+        wait_until("the internet is connected", CONNECT, || {
+            !sh_output("ip route show table all").contains("linkdown")
+        });
         machine
     }
 
@@ -181,7 +184,7 @@ impl Machine {
     /// All that a test could leave behind, as text.
     pub fn traces(&self) -> String {
         sh_output(
-            "ip -o link | sed 's/qdisc.*//'
+            "ip -o link | sed 's/<.*> mtu/mtu/; s/qdisc.*//'
             ip -o address | sed 's/valid_lft.*//'
             ip route show table all
             nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*//'

@@ -564,6 +564,10 @@ fn the_resolver_is_started_again() {
     let exe = std::env::current_exe().expect("this program");
     let first = net.ensure_dns("e", &exe).expect("a resolver");
     let again = net.ensure_dns("e", &exe).expect("a resolver");
+    // It has no more privileges than it needs: CAP_SYS_ADMIN and CAP_NET_BIND_SERVICE.
+    let status = fs::read_to_string(format!("/proc/{}/status", first.pid)).expect("read");
+    assert!(status.contains("CapPrm:\t0000000000200400"), "{status}");
+    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
     assert_eq!(first.pid, again.pid, "one is enough");
     // Another instance of the daemon finds it as well.
     assert_eq!(

@@ -247,4 +247,10 @@ fn a_machine_that_has_all_is_found_fit() {
         .filter(|it| !it.ok)
         .map(|it| it.name);
     assert_eq!(lacking.collect::<Vec<_>>(), ["way out"]);
+    crate::machine::sh("nft add table inet firewalld");
+    let lacking = havre_net::probe()
+        .into_iter()
+        .filter(|it| !it.ok)
+        .map(|it| it.name);
+    assert_eq!(lacking.collect::<Vec<_>>(), ["host firewall", "way out"]);
 }
