@@ -141,6 +141,7 @@ impl Machine {
             "sysctl -qw net.ipv6.conf.default.disable_ipv6=1",
             // The strictest a host may be about where packets come from.
             "sysctl -qw net.ipv4.conf.all.rp_filter=1",
+            "sysctl -qw net.ipv4.ip_forward=0",
             "ip link set lo up",
             &format!("ip link add wan0 mtu 1400 type veth peer name inet0 mtu 1400 netns {pin}"),
             "ip address add 198.51.100.2/24 dev wan0",
@@ -183,15 +184,17 @@ impl Machine {
 
     /// All that a test could leave behind, as text.
     pub fn traces(&self) -> String {
-        sh_output(
+        // Mounts of other folders are the real host's, and change under a test's feet.
+        sh_output(&format!(
             "ip -o link | sed 's/<.*> mtu/mtu/; s/qdisc.*//'
             ip -o address | sed 's/valid_lft.*//'
             ip route show table all
             nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*//'
             iptables -S
             iptables -t nat -S
-            grep -c nsfs /proc/self/mountinfo",
-        )
+            grep nsfs /proc/self/mountinfo | grep -c {}/",
+            self.dir.path().display()
+        ))
     }
 
     /// Waits until the machine looks as it did: the kernel removes some things a little later.

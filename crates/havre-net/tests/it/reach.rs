@@ -50,6 +50,10 @@ fn containers_of_a_network_talk() {
         inside(&environment.router_netns, || std::fs::write(&path, "1")).expect("filtered");
         assert_eq!(reaches(&a.netns, b_address, 80), a_address);
     }
+    // No IPv6 where there is no address for it, and low ports are free, as in Docker.
+    assert_eq!(sh_in(&a.netns, "ip -6 address show dev eth0"), "");
+    let low = sh_in(&a.netns, "sysctl -n net.ipv4.ip_unprivileged_port_start");
+    assert_eq!(low.trim(), "0");
     // Loopback is up, as in any container.
     serve(&a.netns, 81);
     reaches(&a.netns, std::net::Ipv4Addr::LOCALHOST, 81);
