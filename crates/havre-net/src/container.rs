@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use crate::NetlinkError;
 use crate::config::check_name;
-use crate::environment::{Net, bring_up, gone, loopback_up, mac, set_address};
+use crate::environment::Net;
 use crate::error::NetError;
 use crate::files::{self, Durability};
 use crate::leases::{Lease, Leases};
 use crate::ledger::NetworkAllocation;
+use crate::links::{bring_up, gone, loopback_up, mac, set_address};
 use crate::netlink::Socket;
 use crate::netlink::link::{Change, Link, VethEnd};
 use crate::netlink::route::{IfPresent, NewRoute};
@@ -22,6 +23,8 @@ use crate::sysctl;
 /// Places tried for a container's link name, `eth0` first.
 const LINK_NAMES: u32 = 4096;
 
+/// What the names of containers' ends start with.
+const FAR_PREFIX: &str = "eth";
 /// What the names of the router's ends start with.
 const NEAR_PREFIX: char = 'v';
 
@@ -90,10 +93,13 @@ impl Net {
             container,
             netns: netns.as_fd(),
         };
+        let mut plugged = Vec::with_capacity(wanted.len());
         for (lease, (_, network)) in wanted.iter().zip(&chosen) {
-            plugs.ensure(&mut router, &mut inside, lease, network)?;
+            let link = plugs.ensure(&mut router, &mut inside, lease, network)?;
+            plugged.push((link, network));
         }
-        set_default_route(&mut inside, &chosen).map_err(failed())?;
+        remove_other_links(&mut inside, &plugged).map_err(failed())?;
+        set_default_route(&mut inside, &plugged).map_err(failed())?;
         Ok(Attached {
             netns: pin,
             addresses: wanted
@@ -201,14 +207,15 @@ struct Plugs<'a> {
 }
 
 impl Plugs<'_> {
-    /// The pair between the network's bridge and the container, complete on both sides.
+    /// The pair between the network's bridge and the container, complete on both sides; the
+    /// index of the container's end.
     fn ensure(
         &self,
         router: &mut Socket,
         inside: &mut Socket,
         lease: &Lease,
         network: &NetworkAllocation,
-    ) -> Result<(), NetError> {
+    ) -> Result<u32, NetError> {
         let failed = || {
             NetError::kernel(format!(
                 "put {} on network {}",
@@ -238,7 +245,8 @@ impl Plugs<'_> {
             router.change_link(near.index, &change).map_err(failed())?;
         }
         bring_up(inside, &far, bridge.mtu).map_err(failed())?;
-        set_address(inside, far.index, lease.address, network.subnet.length()).map_err(failed())
+        set_address(inside, far.index, lease.address, network.subnet.length()).map_err(failed())?;
+        Ok(far.index)
     }
 
     /// Makes the pair anew.
@@ -259,7 +267,7 @@ impl Plugs<'_> {
         remove_near_end(router, lease).map_err(failed())?;
         let near_name = near_name(lease.address);
         let far_name = (0..LINK_NAMES)
-            .map(|number| format!("eth{number}"))
+            .map(|number| format!("{FAR_PREFIX}{number}"))
             .find(|name| links.iter().all(|link| link.name != *name))
             .ok_or_else(|| gone("eth0"))?;
         let mut near_mac = mac(lease.address);
@@ -309,44 +317,43 @@ fn with_peer(near: Link, links: &[Link]) -> Option<(Link, Link)> {
     Some((near, far))
 }
 
+/// Links of ours that lead nowhere any more (to a router that was replaced).
+fn remove_other_links(
+    inside: &mut Socket,
+    plugged: &[(u32, &NetworkAllocation)],
+) -> Result<(), NetlinkError> {
+    for link in inside.links()? {
+        let wanted = plugged.iter().any(|(index, _)| *index == link.index);
+        if link.name.starts_with(FAR_PREFIX) && !wanted {
+            inside.delete_link(link.index)?;
+        }
+    }
+    Ok(())
+}
+
 fn set_default_route(
     inside: &mut Socket,
-    chosen: &[(&str, NetworkAllocation)],
+    plugged: &[(u32, &NetworkAllocation)],
 ) -> Result<(), NetlinkError> {
     let everywhere = Subnet::containing(Ipv4Addr::UNSPECIFIED, 0);
-    let out = chosen.iter().find(|(_, network)| !network.internal);
-    let routes = inside.routes()?;
-    let Some((_, network)) = out else {
-        for route in routes.iter().filter(|route| route.is_main_default()) {
-            let route = NewRoute {
-                to: everywhere,
-                link: route.link,
-                via: None,
-                source: None,
-            };
-            inside.delete_route(&route)?;
-        }
-        return Ok(());
-    };
-    // The link is the one whose own route leads to the network.
-    let link = routes
-        .iter()
-        .find(|route| route.to == network.subnet)
-        .map(|route| route.link);
-    let Some(link) = link else {
-        return Err(NetlinkError::Refused {
-            errno: rustix::io::Errno::NETUNREACH,
-            explanation: None,
-        });
-    };
-    let via = Some(network.subnet.gateway());
-    inside.add_route(
-        &NewRoute {
+    if let Some((link, network)) = plugged.iter().find(|(_, network)| !network.internal) {
+        let route = NewRoute {
             to: everywhere,
-            link,
-            via,
+            link: *link,
+            via: Some(network.subnet.gateway()),
             source: None,
-        },
-        IfPresent::Replace,
-    )
+        };
+        return inside.add_route(&route, IfPresent::Replace);
+    }
+    let routes = inside.routes()?;
+    for route in routes.iter().filter(|route| route.is_main_default()) {
+        let route = NewRoute {
+            to: everywhere,
+            link: route.link,
+            via: None,
+            source: None,
+        };
+        inside.delete_route(&route)?;
+    }
+    Ok(())
 }

@@ -5,29 +5,25 @@ use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
-
-use rustix::io::Errno;
+use std::path::{Path, PathBuf};
 
 use crate::config::{NetConfig, Places, check_instance, check_name};
 use crate::container::remove_stray_links;
 use crate::error::NetError;
 use crate::files::{self, Durability, Lock};
-use crate::firewall::{self, ROUTER_UPLINK, accept};
+use crate::firewall;
+use crate::host::{Claim, Reserved, claim_routes, default_mtu, surroundings};
 use crate::leases::Leases;
-use crate::ledger::{Allocation, Ledger, NetworkAllocation, Surroundings};
+use crate::ledger::{Allocation, Ledger};
 use crate::netlink::Socket;
-use crate::netlink::link::{Change, Link, Mac, VethEnd};
-use crate::netlink::route::{IfPresent, NewRoute, Route};
 use crate::netns;
 use crate::resolver::publish_zones;
+use crate::router::{RouterSockets, configure_router, prepare_router};
 use crate::subnet::Subnet;
 use crate::sysctl;
 
 /// How often a subnet is chosen anew because another program took it first.
 const ATTEMPTS: u32 = 8;
-/// Where the machine has no default route to copy it from.
-const DEFAULT_MTU: u32 = 1500;
 
 /// A network an environment shall have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,7 +243,7 @@ impl Net {
             })
         })?;
         let uplink = self.ensure_uplink(host, &mut router.route, netns.as_fd(), reserved)?;
-        if claim_routes(host, uplink, reserved)? == Claim::LostToAnother {
+        if claim_routes(host, &uplink, reserved)? == Claim::LostToAnother {
             return Ok(Claim::LostToAnother);
         }
         configure_router(&mut router.route, allocation, reserved.mtu)?;
@@ -262,128 +258,6 @@ impl Net {
             .put_table(&firewall::router_table(allocation))
             .map_err(NetError::kernel("set the router's firewall rules"))?;
         Ok(Claim::Held)
-    }
-
-    /// The pair between host and router, configured on the host's side; its index there.
-    fn ensure_uplink(
-        &self,
-        host: &mut Socket,
-        router: &mut Socket,
-        netns: std::os::fd::BorrowedFd<'_>,
-        reserved: &Reserved,
-    ) -> Result<u32, NetError> {
-        let allocation = &reserved.allocation;
-        let name = self.config.uplink_name(allocation.slot);
-        let failed = || NetError::kernel(format!("set up link {name}"));
-        let near = host.link(&name).map_err(failed())?;
-        let far = router.link(ROUTER_UPLINK).map_err(failed())?;
-        let near = match (near, far) {
-            (Some(near), Some(far)) if near.peer == far.index && far.peer == near.index => near,
-            (near, far) => {
-                if let Some(near) = near {
-                    host.delete_link(near.index).map_err(failed())?;
-                }
-                if let Some(far) = far {
-                    router.delete_link(far.index).map_err(failed())?;
-                }
-                let mtu = reserved.mtu;
-                let near = VethEnd {
-                    name: &name,
-                    mac: mac(allocation.host_address()),
-                    mtu,
-                };
-                let far = VethEnd {
-                    name: ROUTER_UPLINK,
-                    mac: mac(allocation.router_address()),
-                    mtu,
-                };
-                host.add_veth(&near, &far, netns, None).map_err(failed())?;
-                host.link(&name)
-                    .map_err(failed())?
-                    .ok_or_else(|| gone(&name))?
-            }
-        };
-        // The host must not take part in IPv6 on a link that has none.
-        sysctl::set_if_present(&format!("net/ipv6/conf/{name}/disable_ipv6"), "1")?;
-        bring_up(host, &near, reserved.mtu).map_err(failed())?;
-        host.add_address(near.index, allocation.host_address(), 32)
-            .map_err(failed())?;
-        Ok(near.index)
-    }
-
-    /// Brings host-wide rules and settings to what the ledger says.
-    fn publish(&self) -> Result<(), NetError> {
-        let _lock = Lock::acquire(self.config.ledger_lock())?;
-        self.publish_locked(&files::read(&self.config.ledger())?)
-    }
-
-    /// [`Self::publish`] for a caller that holds the ledger's lock.
-    fn publish_locked(&self, ledger: &Ledger) -> Result<(), NetError> {
-        let (instance, prefix) = (&self.config.instance, self.config.uplink_prefix());
-        let tag = self.config.firewall_tag();
-        let mut netfilter = Socket::netfilter().map_err(NetError::kernel("talk to nf_tables"))?;
-        if ledger.environments.is_empty() {
-            let table = firewall::host_table_name(instance);
-            netfilter
-                .delete_table(&table)
-                .map_err(NetError::kernel(format!("remove firewall table {table}")))?;
-            return accept::remove(&tag, &prefix);
-        }
-        netfilter
-            .put_table(&firewall::host_table(instance, &prefix, ledger))
-            .map_err(NetError::kernel("set the host's firewall rules"))?;
-        let leads_out = ledger
-            .environments
-            .values()
-            .flat_map(|allocation| allocation.networks.values())
-            .any(|network| !network.internal);
-        if leads_out && sysctl::set("net/ipv4/ip_forward", "1")? {
-            tracing::info!("switched on net.ipv4.ip_forward: containers need a way out");
-        }
-        accept::ensure(&tag, &prefix)
-    }
-
-    fn find_uplink(&self, host: &mut Socket, slot: u32) -> Result<Option<Link>, NetError> {
-        let name = self.config.uplink_name(slot);
-        host.link(&name)
-            .map_err(NetError::kernel(format!("look up link {name}")))
-    }
-
-    /// Removing the link takes its addresses, routes and its end in the router along.
-    fn remove_uplink(&self, environment: &str) -> Result<(), NetError> {
-        let ledger: Ledger = files::read(&self.config.ledger())?;
-        let Some(allocation) = ledger.environments.get(environment) else {
-            return Ok(());
-        };
-        let mut host = Socket::route().map_err(NetError::kernel("talk to the kernel"))?;
-        if let Some(link) = self.find_uplink(&mut host, allocation.slot)? {
-            host.delete_link(link.index)
-                .map_err(NetError::kernel(format!("remove link {}", link.name)))?;
-        }
-        Ok(())
-    }
-
-    /// Links of this instance that no environment in the ledger has (its file was lost).
-    fn remove_stray_uplinks(&self) -> Result<(), NetError> {
-        let _lock = Lock::acquire(self.config.ledger_lock())?;
-        let ledger: Ledger = files::read(&self.config.ledger())?;
-        let known: BTreeSet<String> = ledger
-            .environments
-            .values()
-            .map(|allocation| self.config.uplink_name(allocation.slot))
-            .collect();
-        let prefix = self.config.uplink_prefix();
-        let mut host = Socket::route().map_err(NetError::kernel("talk to the kernel"))?;
-        for link in host
-            .links()
-            .map_err(NetError::kernel("list the machine's links"))?
-        {
-            if link.name.starts_with(&prefix) && !known.contains(&link.name) {
-                host.delete_link(link.index)
-                    .map_err(NetError::kernel(format!("remove link {}", link.name)))?;
-            }
-        }
-        Ok(())
     }
 
     /// Takes the environment out of the host-wide rules and then out of the ledger: a crash in
@@ -423,274 +297,6 @@ impl Net {
     }
 }
 
-/// Whether the routes that stand for our choice are ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Claim {
-    Held,
-    LostToAnother,
-}
-
-struct Reserved {
-    allocation: Allocation,
-    held: Vec<Subnet>,
-    mtu: u32,
-}
-
-struct RouterSockets {
-    route: Socket,
-    netfilter: Socket,
-}
-
-/// An Ethernet address (locally administered) made of an IPv4 address.
-pub(crate) fn mac(address: Ipv4Addr) -> Mac {
-    let [a, b, c, d] = address.octets();
-    [0x0a, 0x48, a, b, c, d]
-}
-
-pub(crate) fn gone(name: &str) -> NetError {
-    NetError::Kernel {
-        action: format!("set up link {name}"),
-        source: crate::NetlinkError::Refused {
-            errno: Errno::NODEV,
-            explanation: Some("it vanished while being set up".to_owned()),
-        },
-    }
-}
-
-/// Brings a link up with that MTU, if it is not.
-pub(crate) fn bring_up(
-    socket: &mut Socket,
-    link: &Link,
-    mtu: u32,
-) -> Result<(), crate::NetlinkError> {
-    if link.up && link.mtu == mtu {
-        return Ok(());
-    }
-    socket.change_link(
-        link.index,
-        &Change {
-            up: true,
-            mtu: Some(mtu),
-            ..Change::default()
-        },
-    )
-}
-
-/// MTU of the link with the machine's best default route.
-fn default_mtu(routes: &[Route], host: &mut Socket) -> Result<u32, NetError> {
-    let best = routes
-        .iter()
-        .filter(|route| route.is_main_default() && route.link != 0)
-        .min_by_key(|route| route.metric);
-    let Some(best) = best else {
-        return Ok(DEFAULT_MTU);
-    };
-    let links = host
-        .links()
-        .map_err(NetError::kernel("list the machine's links"))?;
-    Ok(links
-        .iter()
-        .find(|link| link.index == best.link)
-        .map_or(DEFAULT_MTU, |link| link.mtu))
-}
-
-fn surroundings(routes: &[Route], uplink: Option<&Link>) -> Surroundings {
-    let own = |route: &&Route| uplink.is_some_and(|uplink| route.link == uplink.index);
-    let specific = routes.iter().filter(|route| route.to.length() > 0);
-    let (held, taken): (Vec<&Route>, Vec<&Route>) = specific.partition(own);
-    Surroundings {
-        taken: taken.into_iter().map(|route| route.to).collect(),
-        held: held.into_iter().map(|route| route.to).collect(),
-    }
-}
-
-/// Adds the routes that are missing. The kernel says who was first where two programs choose
-/// the same subnet at the same time.
-fn claim_routes(host: &mut Socket, uplink: u32, reserved: &Reserved) -> Result<Claim, NetError> {
-    let allocation = &reserved.allocation;
-    let router = allocation.router_address();
-    let to_router = NewRoute {
-        to: Subnet::containing(router, 32),
-        link: uplink,
-        via: None,
-        source: Some(allocation.host_address()),
-    };
-    let to_network = |subnet| NewRoute {
-        to: subnet,
-        via: Some(router),
-        ..to_router
-    };
-    let wanted = std::iter::once(to_router).chain(
-        allocation
-            .networks
-            .values()
-            .map(|network| to_network(network.subnet)),
-    );
-    for route in wanted
-        .clone()
-        .filter(|route| !reserved.held.contains(&route.to))
-    {
-        match host.add_route(&route, IfPresent::Refuse) {
-            Err(error) if error.errno() == Some(Errno::EXIST) => {
-                tracing::info!(subnet = %route.to, "another program took the subnet first");
-                return Ok(Claim::LostToAnother);
-            }
-            result => result.map_err(NetError::kernel(format!("add a route to {}", route.to)))?,
-        }
-    }
-    let host_itself = Subnet::containing(allocation.host_address(), 32);
-    for held in &reserved.held {
-        if *held != host_itself && wanted.clone().all(|route| route.to != *held) {
-            host.delete_route(&to_network(*held))
-                .map_err(NetError::kernel(format!("remove the route to {held}")))?;
-        }
-    }
-    Ok(Claim::Held)
-}
-
-/// Settings of a new router namespace.
-fn prepare_router() -> Result<(), NetError> {
-    // Forwarding first: switching it resets other settings to a router's defaults.
-    sysctl::set("net/ipv4/ip_forward", "1")?;
-    for scope in ["all", "default"] {
-        // A container cannot use an address of a network other than the packet's own.
-        sysctl::set(&format!("net/ipv4/conf/{scope}/rp_filter"), "1")?;
-        sysctl::set(&format!("net/ipv4/conf/{scope}/send_redirects"), "0")?;
-        sysctl::set(&format!("net/ipv4/conf/{scope}/accept_redirects"), "0")?;
-        sysctl::set_if_present(&format!("net/ipv6/conf/{scope}/disable_ipv6"), "1")?;
-    }
-    let mut socket = Socket::route().map_err(NetError::kernel("talk to the kernel"))?;
-    loopback_up(&mut socket)
-}
-
-pub(crate) fn loopback_up(socket: &mut Socket) -> Result<(), NetError> {
-    let failed = || NetError::kernel("bring up the loopback link");
-    let link = socket
-        .link("lo")
-        .map_err(failed())?
-        .ok_or_else(|| gone("lo"))?;
-    socket
-        .change_link(
-            link.index,
-            &Change {
-                up: true,
-                ..Change::default()
-            },
-        )
-        .map_err(failed())
-}
-
-/// Links, addresses and routes inside the router namespace.
-fn configure_router(
-    router: &mut Socket,
-    allocation: &Allocation,
-    mtu: u32,
-) -> Result<(), NetError> {
-    let failed = || NetError::kernel("set up the router's uplink");
-    let uplink = router
-        .link(ROUTER_UPLINK)
-        .map_err(failed())?
-        .ok_or_else(|| gone(ROUTER_UPLINK))?;
-    bring_up(router, &uplink, mtu).map_err(failed())?;
-    set_address(router, uplink.index, allocation.router_address(), 32).map_err(failed())?;
-    let host = allocation.host_address();
-    let to_host = NewRoute {
-        to: Subnet::containing(host, 32),
-        link: uplink.index,
-        via: None,
-        source: Some(allocation.router_address()),
-    };
-    let out = NewRoute {
-        to: Subnet::containing(Ipv4Addr::UNSPECIFIED, 0),
-        via: Some(host),
-        ..to_host
-    };
-    for route in [to_host, out] {
-        router
-            .add_route(&route, IfPresent::Replace)
-            .map_err(failed())?;
-    }
-    let links = router.links().map_err(failed())?;
-    for (name, network) in &allocation.networks {
-        ensure_bridge(router, &links, name, network, mtu).map_err(NetError::kernel(format!(
-            "set up the bridge of network {name}"
-        )))?;
-    }
-    let wanted: BTreeSet<String> = allocation
-        .networks
-        .values()
-        .map(NetworkAllocation::bridge)
-        .collect();
-    for link in links.iter().filter(|link| link.name.starts_with("br")) {
-        if !wanted.contains(&link.name) {
-            router
-                .delete_link(link.index)
-                .map_err(NetError::kernel(format!("remove bridge {}", link.name)))?;
-        }
-    }
-    Ok(())
-}
-
-fn ensure_bridge(
-    router: &mut Socket,
-    links: &[Link],
-    name: &str,
-    network: &NetworkAllocation,
-    mtu: u32,
-) -> Result<(), crate::NetlinkError> {
-    let bridge = network.bridge();
-    let present = links.iter().find(|link| link.name == bridge).cloned();
-    let gateway = network.subnet.gateway();
-    let link = match present {
-        Some(link) => link,
-        None => {
-            router.add_bridge(&VethEnd {
-                name: &bridge,
-                mac: mac(gateway),
-                mtu,
-            })?;
-            let Some(link) = router.link(&bridge)? else {
-                return Err(crate::NetlinkError::Refused {
-                    errno: Errno::NODEV,
-                    explanation: None,
-                });
-            };
-            router.change_link(
-                link.index,
-                &Change {
-                    alias: Some(name),
-                    ..Change::default()
-                },
-            )?;
-            link
-        }
-    };
-    bring_up(router, &link, mtu)?;
-    set_address(router, link.index, gateway, network.subnet.length())
-}
-
-/// Makes `address` the link's only one.
-pub(crate) fn set_address(
-    socket: &mut Socket,
-    link: u32,
-    address: Ipv4Addr,
-    length: u8,
-) -> Result<(), crate::NetlinkError> {
-    let mut present = false;
-    for (other, other_length) in socket.addresses(link)? {
-        if (other, other_length) == (address, length) {
-            present = true;
-        } else {
-            socket.delete_address(link, other, other_length)?;
-        }
-    }
-    if present {
-        Ok(())
-    } else {
-        socket.add_address(link, address, length)
-    }
-}
-
 fn describe(places: &Places, networks: &[NetworkSpec], allocation: &Allocation) -> Environment {
     let asked = |name: &str| networks.iter().any(|spec| spec.name == name);
     Environment {
@@ -713,7 +319,7 @@ fn describe(places: &Places, networks: &[NetworkSpec], allocation: &Allocation) 
 }
 
 /// Entries of a folder that can be names of ours; none when there is no folder.
-fn names_in(folder: &std::path::Path) -> Result<Vec<String>, NetError> {
+fn names_in(folder: &Path) -> Result<Vec<String>, NetError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -731,7 +337,7 @@ fn names_in(folder: &std::path::Path) -> Result<Vec<String>, NetError> {
     Ok(names)
 }
 
-fn remove_dir(path: &std::path::Path) -> Result<(), NetError> {
+fn remove_dir(path: &Path) -> Result<(), NetError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(NetError::file("remove", path)(error))

@@ -29,13 +29,16 @@ mod environment;
 mod error;
 mod files;
 mod firewall;
+mod host;
 mod leases;
 mod ledger;
+mod links;
 mod netlink;
 mod netns;
 mod probe;
 mod program;
 mod resolver;
+mod router;
 mod subnet;
 mod sysctl;
 

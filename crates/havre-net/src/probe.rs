@@ -6,9 +6,9 @@ use std::os::fd::AsFd;
 
 use rustix::thread::UnshareFlags;
 
-use crate::environment::mac;
 use crate::firewall::{self, accept};
 use crate::ledger::{Allocation, Ledger, NetworkAllocation};
+use crate::links::mac;
 use crate::netlink::link::VethEnd;
 use crate::netlink::{NetlinkError, Socket};
 use crate::subnet::Subnet;

@@ -64,7 +64,7 @@ impl Net {
         }))
     }
 
-    /// Makes sure the environment has a resolver of this version: starts `exe dns …` unless one
+    /// Makes sure the environment has a resolver of this version in its router: starts `exe dns …` unless one
     /// is alive. It is nobody's child and goes on without the caller.
     pub fn ensure_dns(&self, environment: &str, exe: &Path) -> Result<Resolver, NetError> {
         check_name(environment, "an environment")?;
@@ -76,7 +76,9 @@ impl Net {
             });
         }
         if let Some(alive) = find(&places)? {
-            if alive.version == env!("CARGO_PKG_VERSION") {
+            let wanted = process::identity(&places.dir)
+                .map_err(NetError::file("inspect", &places.router()))?;
+            if alive.identity == wanted {
                 return Ok(Resolver {
                     pid: alive.pid,
                     pidfd: alive.pidfd,

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -18,11 +18,12 @@ use rustix::process::{Flock, FlockType, Pid, PidfdFlags};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::server::Server;
+use crate::config::Places;
 
 /// Where the C library looks for resolvers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// Longest version that is read.
-const VERSION: usize = 64;
+/// Longest identity that is read.
+const IDENTITY: usize = 128;
 /// What the child says when it serves.
 const READY: u8 = 1;
 
@@ -36,8 +37,8 @@ pub struct Alive {
     pub pid: u32,
     /// Readable when it ends.
     pub pidfd: OwnedFd,
-    /// Version of the program it runs.
-    pub version: String,
+    /// What it runs, and where: see [`identity`].
+    pub identity: String,
 }
 
 /// The process that holds the lock at `path`, if one does.
@@ -59,20 +60,29 @@ pub fn find(path: &Path) -> io::Result<Option<Alive>> {
     if holder(&file)? != Some(pid) {
         return Ok(None);
     }
-    let mut version = [0; VERSION];
-    let length = file.read_at(&mut version, 0)?;
+    let mut identity = [0; IDENTITY];
+    let length = file.read_at(&mut identity, 0)?;
     Ok(Some(Alive {
         pid: pid.as_raw_nonzero().get().cast_unsigned(),
         pidfd,
-        version: String::from_utf8_lossy(&version[..length])
-            .trim()
-            .to_owned(),
+        identity: String::from_utf8_lossy(&identity[..length]).into_owned(),
     }))
 }
 
 fn holder(file: &File) -> io::Result<Option<Pid>> {
     let question = Flock::from(FlockType::ReadLock);
     Ok(rustix::process::fcntl_getlk(file, &question)?.and_then(|lock| lock.pid))
+}
+
+/// What the resolver of `dir` would be if it were started now: this version, in the namespace
+/// that is pinned there.
+pub fn identity(dir: &Path) -> io::Result<String> {
+    let router = Places {
+        dir: dir.to_owned(),
+    }
+    .router();
+    let inode = std::fs::metadata(router)?.ino();
+    Ok(format!("{} {inode}", env!("CARGO_PKG_VERSION")))
 }
 
 /// The process itself: `havre dns FOLDER`. Returns once a child serves, or with its failure on
@@ -130,7 +140,7 @@ fn serve(dir: &Path, tell: OwnedFd) -> io::Result<()> {
         Err(error) => return Err(error.into()),
     }
     lock.set_len(0)?;
-    lock.write_at(env!("CARGO_PKG_VERSION").as_bytes(), 0)?;
+    lock.write_at(identity(dir)?.as_bytes(), 0)?;
     let server = Server::start(dir, PathBuf::from(RESOLV_CONF))?;
     give_up_privileges()?;
     tell.write_all(&[READY])?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -38,6 +39,10 @@ pub const TESTS: &[Test] = &[
     ),
     ("instances_do_not_meet", instances_do_not_meet),
     ("many_at_once", many_at_once),
+    (
+        "a_router_that_lost_its_pin_is_replaced",
+        a_router_that_lost_its_pin_is_replaced,
+    ),
     ("sweep_removes_orphans", sweep_removes_orphans),
     ("networks_come_and_go", networks_come_and_go),
     (
@@ -274,6 +279,35 @@ fn a_restarted_machine_starts_over() {
     restart(&machine);
     let errors = net.sweep(&[], &[]);
     assert!(errors.is_empty(), "{errors:?}");
+    assert_clean(&machine, &before);
+}
+
+fn a_router_that_lost_its_pin_is_replaced() {
+    let machine = Machine::new();
+    serve(&machine.internet(), 7);
+    let before = machine.traces();
+    let net = machine.net("t1");
+    up(&net);
+    let a = net.attach("e", "a", &["x", "internal"]).expect("attached");
+    serve(&a.netns, 80);
+    // The resolver in it keeps the old one alive.
+    let run = machine.dir().join("t1/run/e");
+    let resolver = net.dns_status("e").expect("asked").expect("alive").pid;
+    rustix::mount::unmount(run.join("router"), UnmountFlags::DETACH).expect("unmounted");
+    up(&net);
+    let again = net.attach("e", "a", &["x", "internal"]).expect("attached");
+    assert_eq!(again, a);
+    let b = net.attach("e", "b", &["x"]).expect("attached");
+    assert_eq!(reaches(&b.netns, a.addresses["x"], 80), b.addresses["x"]);
+    assert_eq!(reaches(&a.netns, INTERNET, 7), PUBLIC);
+    host_reaches(a.addresses["x"], 80);
+    host_reaches(a.addresses["internal"], 80);
+    let now = net.dns_status("e").expect("asked").expect("alive").pid;
+    assert_ne!(now, resolver, "a resolver in the new router");
+    let namespace = |path: &Path| fs::metadata(path).expect("there").ino();
+    let own = format!("/proc/{now}/ns/net");
+    assert_eq!(namespace(Path::new(&own)), namespace(&run.join("router")));
+    assert!(net.remove_environment("e").is_empty());
     assert_clean(&machine, &before);
 }
 
