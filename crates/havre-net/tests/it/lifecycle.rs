@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 
 use havre_net::{Net, NetConfig, NetError, Records};
@@ -290,8 +290,9 @@ fn a_router_that_lost_its_pin_is_replaced() {
     up(&net);
     let a = net.attach("e", "a", &["x", "internal"]).expect("attached");
     serve(&a.netns, 80);
-    // The resolver in it keeps the old one alive.
+    // A process in it keeps the old one alive, and with it the container's old links.
     let run = machine.dir().join("t1/run/e");
+    let mut held = hold(&run.join("router"));
     let resolver = net.dns_status("e").expect("asked").expect("alive").pid;
     rustix::mount::unmount(run.join("router"), UnmountFlags::DETACH).expect("unmounted");
     up(&net);
@@ -307,7 +308,11 @@ fn a_router_that_lost_its_pin_is_replaced() {
     let namespace = |path: &Path| fs::metadata(path).expect("there").ino();
     let own = format!("/proc/{now}/ns/net");
     assert_eq!(namespace(Path::new(&own)), namespace(&run.join("router")));
+    let links = sh_in(&a.netns, "ip -o link");
+    assert_eq!(links.lines().count(), 3, "lo and two: {links}");
     assert!(net.remove_environment("e").is_empty());
+    held.kill().expect("killed");
+    held.wait().expect("waited");
     assert_clean(&machine, &before);
 }
 
@@ -519,16 +524,8 @@ fn a_process_left_behind_loses_its_network() {
     let b = net.attach("e", "b", &["x"]).expect("attached");
     serve(&b.netns, 80);
     reaches(&a.netns, b.addresses["x"], 80);
-    let left = Command::new("nsenter")
-        .arg(format!("--net={}", a.netns.display()))
-        .args(["sleep", "600"])
-        .spawn()
-        .expect("started");
+    let mut left = hold(&a.netns);
     let own = format!("/proc/{}/ns/net", left.id());
-    let here = fs::read_link("/proc/self/ns/net").expect("read");
-    wait_until("it is inside", SOON, || {
-        fs::read_link(&own).is_ok_and(|found| found != here)
-    });
     net.detach("e", "a").expect("detached");
     let again = net.attach("e", "a", &["x"]).expect("attached");
     assert_ne!(
@@ -541,9 +538,25 @@ fn a_process_left_behind_loses_its_network() {
         .expect("set up");
     is_refused(Path::new(&own), b.addresses["x"], 80);
     reaches(&again.netns, b.addresses["x"], 80);
-    let mut left = left;
     left.kill().expect("killed");
     left.wait().expect("waited");
+}
+
+/// A process in a namespace.
+fn hold(netns: &Path) -> Child {
+    let child = Command::new("nsenter")
+        .arg(format!("--net={}", netns.display()))
+        .args(["sleep", "600"])
+        .spawn()
+        .expect("started");
+    let own = format!("/proc/{}/ns/net", child.id());
+    let inode = |path: &Path| fs::metadata(path).map(|found| found.ino());
+    wait_until(
+        "it is inside",
+        SOON,
+        || matches!((inode(Path::new(&own)), inode(netns)), (Ok(it), Ok(wanted)) if it == wanted),
+    );
+    child
 }
 
 fn mistakes_are_named() {
