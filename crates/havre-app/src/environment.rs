@@ -353,11 +353,14 @@ impl Environment {
             .iter()
             .filter_map(|one| Some((one.id(), IpAddr::V4(one.place.address()?))))
             .collect();
-        let records = names::records(&self.releases, routing, seen);
-        let (net, key) = (Arc::clone(&self.platform.net), self.key.clone());
-        let named = tokio::task::spawn_blocking(move || net.set_names(&key, &records)).await;
-        if let Ok(Err(error)) = named {
-            self.note_problem(&error);
+        // Before the first container there is no network to have names in.
+        if !addresses.is_empty() {
+            let records = names::records(&self.releases, routing, seen);
+            let (net, key) = (Arc::clone(&self.platform.net), self.key.clone());
+            let named = tokio::task::spawn_blocking(move || net.set_names(&key, &records)).await;
+            if let Ok(Err(error)) = named {
+                self.note_problem(&error);
+            }
         }
         let Some(release) = serving_release(&self.desired).and_then(|n| self.releases.get(&n))
         else {
