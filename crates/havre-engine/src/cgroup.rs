@@ -9,12 +9,13 @@
 
 mod devices;
 mod limits;
+mod stats;
+mod teardown;
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -22,12 +23,8 @@ use crate::spec::Limits;
 use crate::sys;
 pub use limits::Controller;
 use limits::{Setting, Version};
-
-/// Longest wait for killed processes to leave a cgroup.
-const EMPTY_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Longest wait for the last shim to leave its cgroup.
-const LAST_SHIM_DEADLINE: Duration = Duration::from_millis(500);
+pub use stats::Stats;
+pub use teardown::containers;
 
 /// The cgroup file systems of this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,21 +41,6 @@ pub struct Cgroup {
     hierarchies: Hierarchies,
     /// Below each mount point.
     relative: PathBuf,
-}
-
-/// What a cgroup has used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Stats {
-    /// Bytes charged now, page cache included.
-    pub memory_current: u64,
-    /// Highest of these, where the kernel tells.
-    pub memory_peak: Option<u64>,
-    /// CPU time in microseconds.
-    pub cpu_usec: u64,
-    /// Tasks now.
-    pub pids: u64,
-    /// Processes that the kernel killed for memory since the container was created.
-    pub oom_kills: u64,
 }
 
 /// Setting up or removing a cgroup failed.
@@ -372,94 +354,6 @@ impl Cgroup {
         )
     }
 
-    /// SIGKILL for everything in the group.
-    pub fn kill(&self) -> Result<(), CgroupError> {
-        if let Some(dir) = self.v2_dir() {
-            let path = dir.join("cgroup.kill");
-            match fs::write(&path, "1") {
-                Ok(()) => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::NotFound && !dir.exists() => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(file_error("write", &path)(error)),
-            }
-        }
-        for pid in self.processes()? {
-            if let Some(pid) = rustix::process::Pid::from_raw(pid as i32) {
-                match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
-                    Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-                    Err(error) => {
-                        return Err(file_error("kill the processes of", &self.relative)(
-                            error.into(),
-                        ));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Processes in the group, in whichever hierarchy.
-    pub fn processes(&self) -> Result<Vec<u32>, CgroupError> {
-        let mut pids = Vec::new();
-        for dir in self.v2_dir().into_iter().chain(self.v1_dirs()) {
-            let path = dir.join("cgroup.procs");
-            match fs::read_to_string(&path) {
-                Ok(text) => pids.extend(text.lines().filter_map(|l| l.parse::<u32>().ok())),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(file_error("read", &path)(error)),
-            }
-        }
-        pids.sort_unstable();
-        pids.dedup();
-        Ok(pids)
-    }
-
-    /// Kills what is left, removes the group and every parent that is empty then. Blocks until
-    /// the processes are gone, at most five seconds. Safe to repeat.
-    pub fn destroy(&self) -> Vec<CgroupError> {
-        let deadline = sys::since_boot() + EMPTY_DEADLINE;
-        let mut errors = Vec::new();
-        let dirs: Vec<_> = self.all_dirs();
-        loop {
-            if let Err(error) = self.kill() {
-                errors.push(error);
-                return errors;
-            }
-            let stuck: Vec<_> = dirs.iter().filter_map(|d| remove_dir(d).err()).collect();
-            if stuck.is_empty() {
-                break;
-            }
-            if sys::since_boot() > deadline {
-                errors.extend(stuck);
-                return errors;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        for dir in dirs {
-            remove_empty_parents(&dir);
-        }
-        errors
-    }
-
-    /// Removes the group of shims once no container of the instance is left. The last shim may
-    /// still be on its way out, hence a short patience.
-    pub fn remove_shims(&self) {
-        let deadline = sys::since_boot() + LAST_SHIM_DEADLINE;
-        for dir in self.all_dirs() {
-            let containers = dir.with_file_name("run");
-            while !containers.exists() {
-                if remove_dir(&dir).is_ok() {
-                    remove_empty_parents(&dir);
-                    break;
-                }
-                if sys::since_boot() > deadline {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
-    }
-
     fn all_dirs(&self) -> Vec<PathBuf> {
         let v1 = self
             .hierarchies
@@ -467,53 +361,6 @@ impl Cgroup {
             .iter()
             .map(|(p, _)| p.join(&self.relative));
         self.v2_dir().into_iter().chain(v1).collect()
-    }
-
-    /// Processes killed for memory so far; 0 where the kernel does not count.
-    pub fn oom_kills(&self) -> u64 {
-        if self.hierarchies.unified() {
-            self.read_v2("memory.events")
-                .map_or(0, |t| keyed(&t, "oom_kill"))
-        } else {
-            self.read_v1("memory", "memory.oom_control")
-                .map_or(0, |t| keyed(&t, "oom_kill"))
-        }
-    }
-
-    /// What the group uses.
-    pub fn stats(&self) -> Stats {
-        let number = |text: Option<String>| text.and_then(|t| t.trim().parse::<u64>().ok());
-        let cpu = self.read_v2("cpu.stat").map(|t| keyed(&t, "usage_usec"));
-        let cpu_v1 = || number(self.read_v1("cpuacct", "cpuacct.usage")).map(|nanos| nanos / 1000);
-        let (memory_current, memory_peak, pids) = if self.hierarchies.unified() {
-            (
-                number(self.read_v2("memory.current")),
-                number(self.read_v2("memory.peak")),
-                number(self.read_v2("pids.current")),
-            )
-        } else {
-            (
-                number(self.read_v1("memory", "memory.usage_in_bytes")),
-                number(self.read_v1("memory", "memory.max_usage_in_bytes")),
-                number(self.read_v1("pids", "pids.current")),
-            )
-        };
-        Stats {
-            memory_current: memory_current.unwrap_or(0),
-            memory_peak,
-            cpu_usec: cpu.or_else(cpu_v1).unwrap_or(0),
-            pids: pids.unwrap_or(0),
-            oom_kills: self.oom_kills(),
-        }
-    }
-
-    fn read_v2(&self, file: &str) -> Option<String> {
-        fs::read_to_string(self.v2_dir()?.join(file)).ok()
-    }
-
-    fn read_v1(&self, controller: &str, file: &str) -> Option<String> {
-        let points = self.hierarchies.v1_with(&[controller]);
-        fs::read_to_string(points.first()?.join(&self.relative).join(file)).ok()
     }
 
     /// What a container mounts below `/sys/fs/cgroup`: file system type, options and folder name
@@ -557,41 +404,6 @@ fn is_missing(error: &CgroupError) -> bool {
     matches!(error, CgroupError::File { source, .. } if source.kind() == ErrorKind::NotFound)
 }
 
-/// Ids of containers that have a group, from the tree of an instance: `(parent, id)`.
-pub fn containers(hierarchies: &Hierarchies, instance: &str) -> Vec<(String, String)> {
-    let points = hierarchies
-        .v2
-        .iter()
-        .chain(hierarchies.v1.iter().map(|(p, _)| p));
-    let mut found = Vec::new();
-    for point in points {
-        let top = point.join(instance_root(instance)).join("run");
-        collect_containers(&top, &top, &mut found);
-    }
-    found.sort();
-    found.dedup();
-    found
-}
-
-fn collect_containers(top: &Path, dir: &Path, found: &mut Vec<(String, String)>) {
-    let Ok(entries) = fs::read_dir(dir) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        if !path.is_dir() {
-            continue;
-        }
-        let name = entry.file_name().to_string_lossy().into_owned();
-        match (name.strip_suffix(".c"), dir.strip_prefix(top)) {
-            (Some(id), Ok(parent)) => {
-                found.push((parent.to_string_lossy().into_owned(), id.to_owned()));
-            }
-            _ => collect_containers(top, &path, found),
-        }
-    }
-}
-
 fn instance_root(instance: &str) -> PathBuf {
     PathBuf::from(format!("havre-{instance}"))
 }
@@ -601,30 +413,34 @@ fn attach(dir: &Path, pid: u32) -> Result<(), CgroupError> {
     fs::write(&path, pid.to_string()).map_err(file_error("write", &path))
 }
 
+/// Hands controllers down to the children of `dir`. One that the kernel refuses stays away here
+/// and is missed only by a limit that needs it.
 fn enable(dir: &Path, wanted: &[&str], is_root: bool) -> Result<(), CgroupError> {
     let path = dir.join("cgroup.subtree_control");
     let now = fs::read_to_string(&path).map_err(file_error("read", &path))?;
-    let missing: Vec<_> = wanted
-        .iter()
-        .filter(|w| !now.split_whitespace().any(|n| n == **w))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let change = missing
-        .iter()
-        .map(|c| format!("+{c}"))
-        .collect::<Vec<_>>()
-        .join(" ");
-    match fs::write(&path, &change) {
-        Err(error) if error.kind() == ErrorKind::ResourceBusy && is_root => {
+    for controller in wanted {
+        if now.split_whitespace().any(|n| n == *controller) {
+            continue;
+        }
+        let change = format!("+{controller}");
+        let mut result = fs::write(&path, &change);
+        if is_root && matches!(&result, Err(e) if e.kind() == ErrorKind::ResourceBusy) {
             // Inside a container the visible root is an ordinary group: it may hold processes or
             // hand controllers down, not both.
             evacuate(dir)?;
-            fs::write(&path, &change).map_err(file_error("write", &path))
+            result = fs::write(&path, &change);
         }
-        other => other.map_err(file_error("write", &path)),
+        match result {
+            Err(error) if error.kind() == ErrorKind::NotFound && !dir.exists() => {
+                return Err(file_error("write", &path)(error));
+            }
+            Err(error) => {
+                tracing::debug!(controller, path = %path.display(), %error, "not handed down");
+            }
+            Ok(()) => {}
+        }
     }
+    Ok(())
 }
 
 /// Moves the processes of a cgroup namespace's root into a leaf.
@@ -641,35 +457,6 @@ fn evacuate(root: &Path) -> Result<(), CgroupError> {
         }
     }
     Ok(())
-}
-
-fn remove_dir(dir: &Path) -> Result<(), CgroupError> {
-    match fs::remove_dir(dir) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(file_error("remove", dir)(error)),
-    }
-}
-
-/// Up to and including `havre-<instance>`; stops at the first that is in use.
-fn remove_empty_parents(dir: &Path) {
-    for parent in dir.ancestors().skip(1) {
-        let ours = parent
-            .iter()
-            .any(|part| part.to_string_lossy().starts_with("havre-"));
-        if !ours || fs::remove_dir(parent).is_err() {
-            return;
-        }
-    }
-}
-
-/// The number after `key ` in a file of `key value` lines.
-fn keyed(text: &str, key: &str) -> u64 {
-    text.lines()
-        .filter_map(|line| line.split_once(' '))
-        .find(|(name, _)| *name == key)
-        .and_then(|(_, value)| value.trim().parse().ok())
-        .unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::protocol::{MAX_PACKET, Reply, Request};
 use crate::rundir::RunDir;
@@ -21,8 +21,20 @@ pub struct Channel(AsyncFd<OwnedFd>);
 
 impl Channel {
     /// Connects; `ConnectionRefused` or `NotFound` without a shim.
-    pub fn connect(dir: &RunDir) -> io::Result<Self> {
-        Ok(Self(sys::async_fd(dir.connect()?)?))
+    pub async fn connect(dir: &RunDir) -> io::Result<Self> {
+        let deadline = Instant::now() + ANSWER_DEADLINE;
+        loop {
+            match dir.connect() {
+                Ok(socket) => return Ok(Self(sys::async_fd(socket)?)),
+                // Its queue is full.
+                Err(error)
+                    if error.kind() == ErrorKind::WouldBlock && Instant::now() < deadline =>
+                {
+                    sleep(Duration::from_millis(5)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Sends a request with descriptors.

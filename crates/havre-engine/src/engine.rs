@@ -95,6 +95,12 @@ pub enum EngineError {
         /// Why.
         source: io::Error,
     },
+    /// The name of the instance.
+    #[error("{name:?} cannot name an instance")]
+    Instance {
+        /// It.
+        name: String,
+    },
     /// The run directory.
     #[error("cannot create {path}")]
     RunDir {
@@ -217,6 +223,11 @@ impl Engine {
             path: config.exe.clone(),
             source,
         })?;
+        if !crate::validate::is_name(&config.instance) {
+            return Err(EngineError::Instance {
+                name: config.instance,
+            });
+        }
         let containers = config.run_dir.join("c");
         std::fs::create_dir_all(&containers).map_err(|source| EngineError::RunDir {
             path: containers,
@@ -238,12 +249,29 @@ impl Engine {
         })
     }
 
-    /// Creates and starts a container; returns when its program runs, or did not start. Dropping
-    /// the future leaves a container that [`Engine::list`] finds.
+    /// Creates and starts a container; returns when its program runs, or did not start. Goes on
+    /// when the future is dropped.
     pub async fn create(&self, spec: &ContainerSpec) -> Result<(), CreateError> {
         let id = spec.id.0.clone();
         crate::validate::validate(spec).map_err(|source| CreateError::Invalid { id, source })?;
-        launch::create(&self.inner, spec).await
+        let (inner, owned) = (Arc::clone(&self.inner), spec.clone());
+        let work = async move { launch::create(&inner, &owned).await };
+        self.carry_out(&spec.id, work).await
+    }
+
+    /// Does something to its end, even if the caller stops waiting for it.
+    async fn carry_out(
+        &self,
+        id: &ContainerId,
+        work: impl Future<Output = Result<(), CreateError>> + Send + 'static,
+    ) -> Result<(), CreateError> {
+        match self.inner.tasks.spawn(work).await {
+            Ok(result) => result,
+            Err(error) => Err(CreateError::Shim {
+                id: id.0.clone(),
+                source: io::Error::other(error),
+            }),
+        }
     }
 
     /// Every container of the run directory, after adopting those whose shims live and cleaning
@@ -321,9 +349,10 @@ impl Engine {
         let mut state = self.inner.state(id)?;
         let before = state.borrow().clone();
         if ended(&before) {
-            return launch::again(&self.inner, id)
-                .await
-                .map_err(|error| ControlError::Start(Box::new(error)));
+            let (inner, owned) = (Arc::clone(&self.inner), id.clone());
+            let work = async move { launch::again(&inner, &owned).await };
+            let started = self.carry_out(id, work).await;
+            return started.map_err(|error| ControlError::Start(Box::new(error)));
         }
         self.inner
             .control(id, &Request::Restart { grace_ms: None })
@@ -374,9 +403,21 @@ impl Engine {
 
     /// Starts one more process in a running container.
     pub async fn exec(&self, id: &ContainerId, spec: ExecSpec) -> Result<ExecSession, ExecError> {
-        let channel = Channel::connect(&self.inner.dir(id));
+        let channel = Channel::connect(&self.inner.dir(id)).await;
         let channel = channel.map_err(|source| crate::exec::not_there(&id.0, source))?;
         ExecSession::start(&id.0, channel, spec).await
+    }
+
+    /// The write end of a container's standard input, where its spec keeps that open: a pipe, or
+    /// its terminal. Output is read from the spool.
+    pub async fn input(&self, id: &ContainerId) -> Result<OwnedFd, ControlError> {
+        self.inner.state(id)?;
+        let (_, mut fds) = self.inner.ask(id, &Request::Attach).await?;
+        let nothing = || "its shim sent no descriptor".to_owned();
+        fds.pop().ok_or_else(|| ControlError::Refused {
+            id: id.0.clone(),
+            reason: nothing(),
+        })
     }
 
     /// What the container uses now.
@@ -444,6 +485,15 @@ impl Inner {
 
     /// One request to a shim, carried out or begun when this returns.
     async fn control(&self, id: &ContainerId, request: &Request) -> Result<(), ControlError> {
+        self.ask(id, request).await.map(drop)
+    }
+
+    /// One request to a shim, and its answer.
+    async fn ask(
+        &self,
+        id: &ContainerId,
+        request: &Request,
+    ) -> Result<(Reply, Vec<OwnedFd>), ControlError> {
         let name = || id.0.clone();
         let lost = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound
@@ -453,11 +503,11 @@ impl Inner {
             | io::ErrorKind::UnexpectedEof => ControlError::NotRunning { id: name() },
             _ => ControlError::Connection { id: name(), source },
         };
-        let channel = Channel::connect(&self.dir(id)).map_err(lost)?;
+        let channel = Channel::connect(&self.dir(id)).await.map_err(lost)?;
         match channel.call(request).await.map_err(lost)? {
             (Reply::NotRunning, _) => Err(ControlError::NotRunning { id: name() }),
             (Reply::Error { reason }, _) => Err(ControlError::Refused { id: name(), reason }),
-            _ => Ok(()),
+            answer => Ok(answer),
         }
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::timestamp;
@@ -70,7 +71,7 @@ pub struct LogLine {
 pub fn read_logs(dir: &Path, query: LogQuery) -> LogReader {
     LogReader {
         follow: query.follow,
-        cursor: Some(Cursor::new(dir, query)),
+        reading: Reading::Idle(Box::new(Cursor::new(dir, query))),
         lines: VecDeque::new(),
         changes: None,
         dir: dir.to_owned(),
@@ -82,15 +83,24 @@ pub fn read_logs(dir: &Path, query: LogQuery) -> LogReader {
 pub struct LogReader {
     dir: PathBuf,
     follow: bool,
-    /// `None` only while a blocking thread has it.
-    cursor: Option<Cursor>,
+    reading: Reading,
     lines: VecDeque<LogLine>,
     changes: Option<AsyncFd<OwnedFd>>,
 }
 
+/// Who has the cursor.
+#[derive(Debug)]
+enum Reading {
+    /// The reader.
+    Idle(Box<Cursor>),
+    /// A blocking thread; a call that was cancelled leaves it to the next one.
+    Busy(JoinHandle<(Box<Cursor>, io::Result<VecDeque<LogLine>>)>),
+    /// The thread panicked.
+    Lost,
+}
+
 impl LogReader {
-    /// The next entry; `None` at the end, which a reader that follows never reaches. A call
-    /// that is cancelled may lose entries.
+    /// The next entry; `None` at the end, which a reader that follows never reaches. Cancel-safe.
     pub async fn next(&mut self) -> io::Result<Option<LogLine>> {
         loop {
             if let Some(line) = self.lines.pop_front() {
@@ -112,17 +122,21 @@ impl LogReader {
 
     /// Whether anything came.
     async fn read_batch(&mut self) -> io::Result<bool> {
-        let Some(mut cursor) = self.cursor.take() else {
-            return Err(io::Error::other("an earlier read was cancelled"));
+        if let Reading::Idle(_) = self.reading
+            && let Reading::Idle(mut cursor) = std::mem::replace(&mut self.reading, Reading::Lost)
+        {
+            self.reading = Reading::Busy(tokio::task::spawn_blocking(move || {
+                let result = cursor.batch();
+                (cursor, result)
+            }));
+        }
+        let Reading::Busy(task) = &mut self.reading else {
+            return Err(io::Error::other("an earlier read failed"));
         };
-        let read = move || {
-            let result = cursor.batch();
-            (cursor, result)
-        };
-        let (cursor, result) = tokio::task::spawn_blocking(read)
-            .await
-            .map_err(io::Error::other)?;
-        self.cursor = Some(cursor);
+        let done = task.await;
+        self.reading = Reading::Lost;
+        let (cursor, result) = done.map_err(io::Error::other)?;
+        self.reading = Reading::Idle(cursor);
         self.lines = result?;
         Ok(!self.lines.is_empty())
     }

@@ -90,7 +90,8 @@ impl RunDir {
 
     /// Writes `meta.json`.
     pub fn write_meta(&self, meta: &Meta) -> io::Result<()> {
-        self.write("meta.json", &serde_json::to_vec(meta)?)
+        // Worth nothing after a crash of the machine, so it need not reach the disk.
+        self.write("meta.json", &serde_json::to_vec(meta)?, false)
     }
 
     /// How the container ended, if it has.
@@ -104,7 +105,7 @@ impl RunDir {
 
     /// Records how the container ended.
     pub fn write_exit(&self, observed: &Observed) -> io::Result<()> {
-        self.write("exit.json", &serde_json::to_vec(observed)?)
+        self.write("exit.json", &serde_json::to_vec(observed)?, true)
     }
 
     /// Before another shim.
@@ -115,12 +116,14 @@ impl RunDir {
         }
     }
 
-    /// Whole or not at all, whenever the machine stops.
-    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+    /// Whole or not at all, whenever the process stops; with `sync`, whenever the machine does.
+    fn write(&self, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
         let temporary = self.0.join(format!("{name}.tmp"));
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
+        if sync {
+            file.sync_all()?;
+        }
         fs::rename(&temporary, self.0.join(name))
     }
 

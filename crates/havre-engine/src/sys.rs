@@ -267,16 +267,25 @@ pub fn set_rlimit(resource: libc::c_uint, soft: u64, hard: u64) -> io::Result<()
 
 /// All signals unblocked, with default actions: what a program expects at its start.
 pub fn reset_signals() {
-    // SAFETY: plain data; SIG_DFL is valid for every signal, and the kernel refuses SIGKILL,
-    // SIGSTOP and reserved ones, which then are at their default already.
-    unsafe {
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
+    // The kernel's form of struct sigaction, zeroed: SIG_DFL, no flags, empty mask. libc's own
+    // function refuses the two signals it keeps for itself, which may be inherited as ignored.
+    let default = [0_u64; 4];
+    for signal in 1..=64 {
+        // SAFETY: the structure is as large as on every 64-bit Linux and is only read. The kernel
+        // refuses SIGKILL and SIGSTOP, which always have their default.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                8,
+            );
         }
-        let mut none = MaybeUninit::<libc::sigset_t>::zeroed();
-        libc::sigemptyset(none.as_mut_ptr());
-        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
     }
+    let none = signal_set(&[]);
+    // SAFETY: the set is initialised and lives through the call.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
 }
 
 /// A set of signals.

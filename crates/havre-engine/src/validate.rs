@@ -48,7 +48,8 @@ pub fn id(id: &ContainerId) -> Result<(), InvalidSpec> {
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether this is good as one component of a path.
+pub fn is_name(name: &str) -> bool {
     let head = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     name.len() <= 63
         && name.starts_with(head)

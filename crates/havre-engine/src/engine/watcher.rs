@@ -120,9 +120,13 @@ fn spawn_first(inner: &Arc<Inner>, id: &ContainerId) {
 /// Until the container has ended or is lost.
 async fn listen(inner: &Arc<Inner>, id: &ContainerId) {
     let dir = inner.dir(id);
-    let deadline = Instant::now() + END_DEADLINE;
+    let mut deadline = Instant::now() + END_DEADLINE;
     loop {
-        if let Err(error) = follow(inner, id, &dir).await
+        let followed = follow(inner, id, &dir).await;
+        if followed.is_ok() {
+            deadline = Instant::now() + END_DEADLINE;
+        }
+        if let Err(error) = followed
             && !matches!(
                 error.kind(),
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused
@@ -149,7 +153,7 @@ async fn listen(inner: &Arc<Inner>, id: &ContainerId) {
 
 /// Takes states in until the connection ends.
 async fn follow(inner: &Inner, id: &ContainerId, dir: &RunDir) -> io::Result<()> {
-    let channel = Channel::connect(dir)?;
+    let channel = Channel::connect(dir).await?;
     channel.send(&Request::Subscribe, &[]).await?;
     while let Some((reply, _)) = channel.receive().await? {
         match reply {

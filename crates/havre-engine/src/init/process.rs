@@ -98,9 +98,6 @@ fn try_container(
         tty: spec.tty,
         init: spec.init,
     };
-    step(make_dir_all(&spec.cwd), || {
-        format!("create the working directory {}", spec.cwd)
-    })?;
     become_and_exec(spec, program, stdio, socket)
 }
 
@@ -467,12 +464,4 @@ fn explain(path: &str, error: &io::Error) -> SetupError {
         _ => error.to_string(),
     };
     SetupError::NotExecutable(format!("cannot run {path}: {reason}"))
-}
-
-fn make_dir_all(path: &str) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(path)
 }

@@ -81,6 +81,9 @@ pub fn enter(spec: &ContainerSpec, root: &Path) -> Result<(), SetupError> {
     for (file, source) in spec.files.iter().zip(files) {
         attach(source, &file.target, false)?;
     }
+    step(make_dir(&spec.cwd), || {
+        format!("create the working directory {}", spec.cwd)
+    })?;
     sysctls(spec)
 }
 

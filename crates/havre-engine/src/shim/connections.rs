@@ -31,8 +31,9 @@ impl Shim {
             Ok(socket) => socket,
             Err(_) => return,
         };
-        if self.connections.len() >= MAX_CONNECTIONS {
-            return;
+        if self.connections.len() + 1 >= MAX_CONNECTIONS {
+            // The others wait in the socket's queue until one leaves.
+            self.poller.remove(&self.listener);
         }
         let number = self.number();
         if let Err(error) = self.poller.add(&socket, Token::Connection(number)) {
@@ -219,6 +220,11 @@ impl Shim {
     fn disconnect(&mut self, number: u32) {
         if let Some(connection) = self.connections.remove(&number) {
             self.poller.remove(&connection.socket);
+            if self.connections.len() + 1 == MAX_CONNECTIONS
+                && let Err(error) = self.poller.add(&self.listener, Token::Listener)
+            {
+                complain!("cannot listen any more: {error}");
+            }
             self.client_gone(number);
         }
     }

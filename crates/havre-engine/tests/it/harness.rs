@@ -64,6 +64,8 @@ pub fn run(test: Test) -> Result<(), Failed> {
 pub struct Place {
     /// All of its files.
     pub dir: TempDir,
+    /// The run directory, in memory as in production.
+    pub run: TempDir,
     /// Names its cgroups.
     pub instance: String,
     engine: OnceLock<Engine>,
@@ -78,6 +80,10 @@ impl Place {
                 .prefix("havre-engine-")
                 .tempdir()
                 .expect("a folder"),
+            run: tempfile::Builder::new()
+                .prefix("havre-engine-")
+                .tempdir_in("/dev/shm")
+                .expect("a folder in memory"),
             instance: format!("t{}-{number}", std::process::id()),
             engine: OnceLock::new(),
         }
@@ -91,7 +97,7 @@ impl Place {
     /// As a second daemon would make one on the same directory.
     pub fn another_engine(&self) -> Engine {
         Engine::new(EngineConfig {
-            run_dir: self.dir.path().join("run"),
+            run_dir: self.run.path().to_owned(),
             exe: std::env::current_exe().expect("this binary"),
             exe_args: Vec::new(),
             instance: self.instance.clone(),
@@ -101,7 +107,7 @@ impl Place {
 
     /// The folder of a container.
     pub fn run_dir(&self, spec: &ContainerSpec) -> PathBuf {
-        self.dir.path().join("run/c").join(&spec.id.0)
+        self.run.path().join("c").join(&spec.id.0)
     }
 
     /// A container that runs `script` in a shell.
@@ -207,19 +213,15 @@ impl Place {
     /// Processes, mounts and cgroups that name this test.
     fn leftovers(&self) -> Vec<String> {
         let mut left = Vec::new();
-        let path = self.dir.path().to_string_lossy().into_owned();
+        let paths = [&self.dir, &self.run].map(|d| d.path().to_string_lossy().into_owned());
         let deadline = Instant::now() + DEADLINE;
-        while !processes_naming(&path).is_empty() && Instant::now() < deadline {
+        while !processes_naming(&paths).is_empty() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
-        left.extend(processes_naming(&path));
+        left.extend(processes_naming(&paths));
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        left.extend(
-            mounts
-                .lines()
-                .filter(|l| l.contains(&path))
-                .map(str::to_owned),
-        );
+        let ours = |line: &&str| paths.iter().any(|p| line.contains(p));
+        left.extend(mounts.lines().filter(ours).map(str::to_owned));
         let top = format!("havre-{}", self.instance);
         for base in ["/sys/fs/cgroup".to_owned()]
             .into_iter()
@@ -239,12 +241,12 @@ fn subdirs(path: &str) -> Vec<String> {
     entries.map(|e| e.path().display().to_string()).collect()
 }
 
-fn processes_naming(text: &str) -> Vec<String> {
+fn processes_naming(texts: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     for dir in subdirs("/proc") {
         let command = fs::read(format!("{dir}/cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        if command.contains(text) {
+        if texts.iter().any(|text| command.contains(text)) {
             found.push(command);
         }
     }

@@ -20,7 +20,8 @@ pub const TESTS: &[(&str, Test)] = &[
 ];
 
 /// Prints what the kernel knows about the calling process.
-const ABOUT: &str = "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp)' /proc/self/status; \
+const ABOUT: &str = "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Sig[BI])' /proc/self/status; \
+    ls /proc/self/fd; \
     cat /proc/self/cgroup; ls -l /proc/self/ns | grep -o '[a-z_]*:.*'; \
     cat /proc/self/limits; cat /proc/self/oom_score_adj; umask; pwd; env | grep -v -E '^(SHLVL|_)='";
 
@@ -43,6 +44,15 @@ async fn exec_equals_init(place: &Place) {
         }
         assert_eq!(exec, init);
         assert!(init.contains("Seccomp:\t2"), "{init}");
+        assert!(
+            init.contains("SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"),
+            "{init}"
+        );
+        // Of the last one, ls has just opened the folder.
+        assert!(
+            init.contains("\n0\n1\n2\n3\n0:") || init.contains("\n0\n1\n2\n3\n9:"),
+            "{init}"
+        );
         assert!(
             init.contains(&format!("NoNewPrivs:\t{}", u8::from(no_new_privileges))),
             "{init}"
