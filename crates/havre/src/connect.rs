@@ -1,10 +1,10 @@
 //! Finding the daemon, and starting it where a command needs one.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,10 @@ use crate::ui::Ui;
 const START_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Pause between questions whether it answers.
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(25);
+
+/// Pause before a second try where another daemon seemed to be there.
+const RETRY: Duration = Duration::from_millis(250);
 
 /// Most bytes of its log that are shown when it does not.
 const LOG_TAIL_BYTES: u64 = 4096;
@@ -71,12 +74,12 @@ async fn start(root: &Root, client: &Client, ui: Ui) -> Result<DaemonInfo, Failu
         Failure::new(Exit::Unreachable, "cannot start the daemon").caused_by(error)
     };
     root.create().map_err(|error| cannot(&error))?;
-    let path = root.daemon_log();
-    let mut log = open_log(&path).map_err(|error| cannot(&error))?;
-    let mut child = spawn(root, &log).map_err(|error| cannot(&error))?;
+    let mut log = Log::open(&root.daemon_log()).map_err(|error| cannot(&error))?;
     let deadline = Instant::now() + START_DEADLINE;
+    let mut child = spawn(root, &log.file).map_err(|error| cannot(&error))?;
     loop {
         if let Ok(info) = client.call::<Info>(&Empty {}).await {
+            let path = root.daemon_log();
             ui.say(&format!(
                 "started the daemon (pid {}, log {})",
                 info.pid,
@@ -85,17 +88,19 @@ async fn start(root: &Root, client: &Client, ui: Ui) -> Result<DaemonInfo, Failu
             return Ok(info);
         }
         let ended = child.try_wait().map_err(|error| cannot(&error))?;
-        // One that finds another daemon ends too, but then the other answers soon.
-        let busy = Some(i32::from(Exit::Busy.code()));
-        let in_vain = ended.is_some_and(|status| status.code() != busy);
-        if in_vain || Instant::now() >= deadline {
-            return Err(did_not_answer(client, &mut log, &path, ended.is_some()).await);
+        let busy = ended.is_some_and(|status| status.code() == Some(i32::from(Exit::Busy.code())));
+        if Instant::now() >= deadline || (ended.is_some() && !busy) {
+            return Err(did_not_answer(client, &mut log, ended.is_some()).await);
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(if busy { RETRY } else { POLL }).await;
+        if busy {
+            // Another one starts and answers soon, or one that was killed is not quite gone.
+            child = spawn(root, &log.file).map_err(|error| cannot(&error))?;
+        }
     }
 }
 
-async fn did_not_answer(client: &Client, log: &mut File, path: &Path, ended: bool) -> Failure {
+async fn did_not_answer(client: &Client, log: &mut Log, ended: bool) -> Failure {
     let what = match ended {
         true => "the daemon ended at once".to_owned(),
         false => format!(
@@ -107,7 +112,10 @@ async fn did_not_answer(client: &Client, log: &mut File, path: &Path, ended: boo
     if let Err(error) = client.call::<Info>(&Empty {}).await {
         failure = failure.caused_by(&error);
     }
-    let tail = tail(log).unwrap_or_else(|error| format!("(cannot read the log: {error})"));
+    let path = log.path.display().to_string();
+    let tail = log
+        .tail()
+        .unwrap_or_else(|error| format!("(cannot be read: {error})"));
     if !tail.trim().is_empty() {
         let shown: Vec<String> = tail
             .lines()
@@ -115,35 +123,45 @@ async fn did_not_answer(client: &Client, log: &mut File, path: &Path, ended: boo
             .collect();
         failure
             .findings
-            .push(format!("{}:\n{}", path.display(), shown.join("\n")));
+            .push(format!("{path}:\n{}", shown.join("\n")));
     }
     failure.hint(format!(
-        "`havre daemon` runs it in the foreground; its log is {}",
-        path.display()
+        "`havre daemon` runs it in the foreground; its log is {path}"
     ))
 }
 
-/// Positioned so that reading starts with what the new daemon writes.
-fn open_log(path: &Path) -> io::Result<File> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)?;
-    file.seek(SeekFrom::End(0))?;
-    Ok(file)
+/// The file that the daemon's output goes to.
+struct Log {
+    path: PathBuf,
+    file: File,
+    /// Bytes that were there before this start.
+    before: u64,
 }
 
-fn tail(log: &mut File) -> io::Result<String> {
-    let start = log.stream_position()?;
-    let end = log.seek(SeekFrom::End(0))?;
-    log.seek(SeekFrom::Start(
-        start.max(end.saturating_sub(LOG_TAIL_BYTES)),
-    ))?;
-    let mut bytes = Vec::new();
-    log.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+impl Log {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)?;
+        let before = file.metadata()?.len();
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            before,
+        })
+    }
+
+    /// The last that was written since.
+    fn tail(&mut self) -> io::Result<String> {
+        let end = self.file.metadata()?.len();
+        let start = self.before.max(end.saturating_sub(LOG_TAIL_BYTES));
+        let mut bytes = vec![0; usize::try_from(end.saturating_sub(start)).unwrap_or(0)];
+        self.file.read_exact_at(&mut bytes, start)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
 }
 
 fn spawn(root: &Root, log: &File) -> io::Result<Child> {

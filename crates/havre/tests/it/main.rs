@@ -2,6 +2,7 @@
 
 mod changes;
 mod command_line;
+mod daemon;
 mod exec;
 mod fixtures;
 mod images;

@@ -1,0 +1,107 @@
+//! Starting the real daemon in the background, and ending it.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use havre_testing::wait_until;
+
+use crate::program::{Ran, command};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Ports are chosen by the kernel: tests run side by side.
+fn with_ports(root: &Path, args: &[&str]) -> Command {
+    let mut command = command(root, args);
+    command
+        .env("HAVRE_HTTP", "127.0.0.1:0")
+        .env("HAVRE_HTTPS", "127.0.0.1:0");
+    command
+}
+
+fn run(root: &Path, args: &[&str]) -> Ran {
+    with_ports(root, args).output().unwrap().into()
+}
+
+/// Ends what a test started, also where it failed in between.
+struct Root(tempfile::TempDir);
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let ended = run(self.0.path(), &["daemon", "stop", "--force"]);
+        assert!(ended.code == 0 || std::thread::panicking(), "{ended:?}");
+    }
+}
+
+/// Processes whose command line names `root`.
+fn processes(root: &Path) -> Vec<String> {
+    let root = root.to_str().unwrap();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries
+        .filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok())
+        .filter(|line| line.contains(root))
+        .collect()
+}
+
+#[test]
+fn several_commands_at_once_start_one_daemon_that_ends_without_a_trace() {
+    let root = Root(tempfile::tempdir().unwrap());
+    let path = root.0.path();
+    let starts: Vec<_> = (0..4)
+        .map(|_| {
+            let mut command = with_ports(path, &["ca", "export"]);
+            command
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let pems: Vec<Ran> = starts
+        .into_iter()
+        .map(|child| child.wait_with_output().unwrap().into())
+        .collect();
+    for pem in &pems {
+        assert_eq!(pem.code, 0);
+        assert!(
+            pem.out.starts_with("-----BEGIN CERTIFICATE-----"),
+            "{pem:?}"
+        );
+        assert_eq!(pem.out, pems[0].out);
+    }
+    let version = run(path, &["version", "--json"]).json();
+    assert_eq!(version["daemon"]["root"], path.to_str().unwrap());
+    assert_eq!(run(path, &["daemon", "stop"]).code, 0);
+    wait_until("all processes have ended", SOON, || {
+        processes(path).is_empty()
+    });
+    let again = run(path, &["daemon", "stop"]);
+    assert_eq!((again.code, again.err.as_str()), (0, "no daemon runs\n"));
+}
+
+#[test]
+fn a_daemon_killed_in_its_sleep_is_started_again() {
+    let root = Root(tempfile::tempdir().unwrap());
+    let path = root.0.path();
+    assert_eq!(run(path, &["ca", "export"]).code, 0);
+    let pid = |_: ()| run(path, &["version", "--json"]).json()["daemon"]["pid"].as_i64();
+    let first = pid(()).unwrap();
+    let killed = rustix::process::Pid::from_raw(i32::try_from(first).unwrap()).unwrap();
+    rustix::process::kill_process(killed, rustix::process::Signal::KILL).unwrap();
+    let ran = run(path, &["ca", "export"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_ne!(pid(()).unwrap(), first);
+}
+
+#[test]
+fn a_daemon_that_cannot_start_shows_its_own_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = with_ports(folder.path(), &["ca", "export"]);
+    let ran: Ran = command
+        .env("HAVRE_HTTP", "nonsense")
+        .output()
+        .unwrap()
+        .into();
+    assert_eq!(ran.code, 4);
+    assert!(ran.err.contains("the daemon ended at once"), "{}", ran.err);
+    assert!(ran.err.contains("'nonsense'"), "{}", ran.err);
+}
