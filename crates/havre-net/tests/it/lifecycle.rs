@@ -247,7 +247,11 @@ fn restart(machine: &Machine) {
     for pin in sh_output(&mounts).lines() {
         rustix::mount::unmount(pin, UnmountFlags::DETACH).expect("unmounted");
     }
-    sh("for l in $(ip -o link | grep -o 'hv-[^@]*'); do ip link delete $l; done");
+    // The kernel is at it too, since nothing pins the other ends any more.
+    wait_until("the links are gone", SOON, || {
+        sh_output("for l in $(ip -o link | grep -o 'hv-[^@]*'); do ip link delete $l; done");
+        sh_output("ip -o link | grep hv-").is_empty()
+    });
     sh("nft delete table ip havre-t1; sysctl -qw net.ipv4.ip_forward=0");
     assert_eq!(sh_output(&mounts), "");
     assert!(run.join("e/router").is_file());
