@@ -448,15 +448,37 @@ fn keep_restarts(release: &mut Release, serving: Option<&Release>) {
 /// What the model reads but this version cannot do.
 fn refuse_unsupported(project: &Project) -> Result<(), ApiError> {
     for (name, service) in &project.services {
+        let update = &service.update;
+        let restarts_along = service.depends_on.values().any(|edge| edge.restart);
         for (key, used) in [
             ("post_start", !service.post_start.is_empty()),
             ("pre_stop", !service.pre_stop.is_empty()),
+            ("depends_on.restart", restarts_along),
+            (
+                "deploy.update_config.parallelism",
+                update.parallelism.is_some(),
+            ),
+            ("deploy.update_config.delay", update.delay.is_some()),
+            ("deploy.update_config.monitor", update.monitor.is_some()),
         ] {
             if used {
                 let message = format!("service `{name}` uses {key}, which is not supported yet");
-                return Err(ApiError::new(ErrorCode::Invalid, message));
+                return Err(ApiError::new(ErrorCode::Invalid, message).with_hint(
+                    "remove it, or lay a file over this one that resets it with !reset",
+                ));
             }
         }
+    }
+    if let Some((name, port)) = project.forwarded_ports().next() {
+        let message = format!(
+            "service `{name}` publishes port {}, to which no route leads; ports other than HTTP \
+             routes cannot be published yet",
+            port.target
+        );
+        return Err(ApiError::new(ErrorCode::Invalid, message).with_hint(
+            "inside the environment other services reach it by its name; remove it from `ports`, \
+             or give it a route in havre.yaml if it speaks HTTP",
+        ));
     }
     Ok(())
 }

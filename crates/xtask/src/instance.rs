@@ -55,7 +55,8 @@ impl Instance {
     /// Makes sure that the example's base image can be had: where no registry answers it is
     /// assembled from Debian's packages.
     pub fn ensure_base_image(&self) -> Result<()> {
-        let images = read(&mut self.havre(&["image", "ls", "--json"]))?;
+        // Before the first command there is no daemon to ask, and no image either.
+        let images = read(&mut self.havre(&["image", "ls", "--json"])).unwrap_or_default();
         if images.contains("bookworm-slim") {
             return Ok(());
         }
