@@ -8,11 +8,13 @@
 //! connection that was closed before anything was sent on it, as every client does.
 
 mod connect;
+mod once;
 mod plan;
 mod report;
 mod requests;
 mod streams;
 
+pub use once::Visitor;
 pub use plan::{LoadPlan, PlanError, Shot, Streams};
 pub use report::LoadReport;
 

@@ -1,18 +1,103 @@
-//! `cargo xtask bench`: figures, each beside a peer where there is one. The last line printed is
-//! one JSON object.
+//! `cargo xtask bench`: figures, each beside its bar, and beside a peer where there is one. The
+//! last line of standard output is one JSON object; everything else goes to standard error.
 
-use anyhow::Result;
+#[cfg(feature = "bench")]
+mod docker;
+#[cfg(feature = "bench")]
+mod figures;
+#[cfg(feature = "bench")]
+mod footprint;
+#[cfg(feature = "bench")]
+mod installation;
+#[cfg(feature = "bench")]
+mod redeploy;
+#[cfg(feature = "bench")]
+mod rollout;
+#[cfg(feature = "bench")]
+mod start;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+
+use crate::packages;
 
 #[derive(Args)]
 pub struct Options {
+    /// Measure this binary instead of building one.
+    #[arg(long, global = true)]
+    binary: Option<PathBuf>,
+    /// Keep images and build cache in this folder for the next bench, instead of removing all.
+    #[arg(long, global = true)]
+    root: Option<PathBuf>,
     #[command(subcommand)]
     bench: Bench,
 }
 
 #[derive(Subcommand)]
-enum Bench {}
+enum Bench {
+    /// A container's life, create to delete, beside `docker run --rm`.
+    Start,
+    /// Memory of Havre's own processes while the example is idle.
+    Footprint,
+    /// From a changed line to its answer, and `up` with nothing changed.
+    Redeploy,
+    /// Releases under load: what fails.
+    Rollout {
+        /// How many releases.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        rollouts: u32,
+    },
+}
 
 pub fn run(options: &Options) -> Result<()> {
-    match options.bench {}
+    if !packages::is_root()? {
+        bail!("benches need root: containers and namespaces do");
+    }
+    packages::install(&[packages::BUILD, packages::DEMO].concat())?;
+    measure(options)
+}
+
+/// Runs this bench again in a release build that has the benches.
+#[cfg(not(feature = "bench"))]
+fn measure(_: &Options) -> Result<()> {
+    use crate::shell::{command, say, succeed};
+    say("building the benches");
+    let build = [
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        "xtask",
+        "--features",
+        "bench",
+        "--",
+    ];
+    succeed(
+        command("cargo")
+            .args(build)
+            .args(std::env::args_os().skip(1)),
+    )
+}
+
+#[cfg(feature = "bench")]
+fn measure(options: &Options) -> Result<()> {
+    use anyhow::Context as _;
+    let binary = match &options.binary {
+        Some(binary) => std::fs::canonicalize(binary)
+            .with_context(|| format!("cannot find {}", binary.display()))?,
+        None => crate::demo::build()?,
+    };
+    let installation = installation::Installation::new(binary, options.root.clone())?;
+    let found = match options.bench {
+        Bench::Start => installation.use_and_remove(start::measure),
+        Bench::Footprint => installation.use_and_remove(footprint::measure),
+        Bench::Redeploy => installation.use_and_remove(redeploy::measure),
+        Bench::Rollout { rollouts } => {
+            installation.use_and_remove(|place| rollout::measure(place, rollouts))
+        }
+    }?;
+    println!("{found}");
+    Ok(())
 }

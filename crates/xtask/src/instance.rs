@@ -33,6 +33,20 @@ impl Instance {
         })
     }
 
+    /// The installation in `root`, on ports that the kernel chooses.
+    #[cfg(feature = "bench")]
+    pub fn on_any_ports(binary: PathBuf, root: PathBuf) -> Result<Self> {
+        // Both at once, so that they differ.
+        let http = TcpListener::bind(("0.0.0.0", 0)).context("no port is free")?;
+        let https = TcpListener::bind(("0.0.0.0", 0)).context("no port is free")?;
+        Ok(Self {
+            binary,
+            root,
+            http: http.local_addr()?.port(),
+            https: https.local_addr()?.port(),
+        })
+    }
+
     /// `havre --root …` with these arguments.
     pub fn havre(&self, arguments: &[&str]) -> Command {
         let mut command = command(&self.binary);

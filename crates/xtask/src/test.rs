@@ -52,6 +52,8 @@ pub fn run_all(options: &Options) -> Result<()> {
             "--quiet",
             "--workspace",
             "--all-targets",
+            "--features",
+            "xtask/bench",
             "--",
             "-D",
             "warnings",
@@ -96,6 +98,8 @@ fn tests() -> Result<()> {
             "test",
             "--workspace",
             "--no-fail-fast",
+            "--features",
+            "xtask/bench",
             "--",
             "--show-output",
         ])

@@ -1,0 +1,236 @@
+//! An installation for one bench, with a copy of the example of its own. Whatever happens,
+//! everything is taken down at the end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use havre_testing::load::{LoadPlan, Visitor};
+use serde_json::Value;
+
+use crate::demo::HOST;
+use crate::instance::{Instance, ensure_secrets, example};
+use crate::shell::{read, say, wait_until};
+
+/// For processes that were told to end.
+const END: Duration = Duration::from_secs(15);
+const VERSION_FILE: &str = "backend/app/version.py";
+
+/// Where a bench works.
+pub struct Installation {
+    pub instance: Instance,
+    /// The copy of the example, which may be edited.
+    pub project: PathBuf,
+    keep: bool,
+}
+
+impl Installation {
+    /// In `root`, whose images are kept, or in a folder of its own.
+    pub fn new(binary: PathBuf, root: Option<PathBuf>) -> Result<Self> {
+        let keep = root.is_some();
+        let root = match root {
+            Some(root) => std::path::absolute(root)?,
+            None => PathBuf::from(format!("/var/tmp/havre-bench-{}", std::process::id())),
+        };
+        fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
+        Ok(Self {
+            project: root.join("project"),
+            instance: Instance::on_any_ports(binary, root)?,
+            keep,
+        })
+    }
+
+    /// Runs a bench and takes down what it started, also after a failure.
+    pub fn use_and_remove(self, bench: impl FnOnce(&Self) -> Result<Value>) -> Result<Value> {
+        say(&format!(
+            "measuring {} in {}",
+            self.instance.binary.display(),
+            self.instance.root.display()
+        ));
+        let result = bench(&self);
+        if let Err(error) = &result {
+            say(&format!("the bench failed: {error:#}"));
+            self.tell_state();
+        }
+        let removed = self.remove();
+        let found = result?;
+        removed.context("the bench worked but could not be taken down")?;
+        Ok(found)
+    }
+
+    /// `havre` for the copy of the example.
+    pub fn havre(&self, arguments: &[&str]) -> Command {
+        let mut havre = self.instance.havre(arguments);
+        havre.current_dir(&self.project);
+        havre
+    }
+
+    /// Copies the example, brings it up and waits until it answers.
+    pub fn bring_up(&self) -> Result<()> {
+        self.copy_example()?;
+        ensure_secrets(&self.project)?;
+        let imported = self.instance.root.join("base-imported");
+        if !imported.exists() {
+            self.instance.ensure_base_image()?;
+            fs::write(&imported, "").context("cannot note that the base image is there")?;
+        }
+        say("bringing the French Novel Tool up");
+        let begun = Instant::now();
+        self.up()?;
+        say(&format!("up after {:.1} s", begun.elapsed().as_secs_f64()));
+        Ok(())
+    }
+
+    /// `havre up`; what it says is shown only when it fails.
+    pub fn up(&self) -> Result<Duration> {
+        let begun = Instant::now();
+        read(&mut self.havre(&["up"]))?;
+        Ok(begun.elapsed())
+    }
+
+    /// The load generator's view of the installation, without any load.
+    pub fn plan(&self) -> Result<LoadPlan> {
+        let url = self.instance.url(HOST, "");
+        let ca = self.instance.ca()?;
+        let pem = fs::read_to_string(&ca);
+        let pem = pem.with_context(|| format!("cannot read {}", ca.display()))?;
+        let mut plan = LoadPlan::new(&url, 0.0);
+        plan.resolve = Some(([127, 0, 0, 1], self.instance.https).into());
+        plan.ca_pem = Some(pem);
+        Ok(plan)
+    }
+
+    pub fn visitor(&self) -> Result<Visitor> {
+        Ok(Visitor::new(&self.plan()?)?)
+    }
+
+    /// Changes the one line with the version of the back end.
+    pub fn set_version(&self, version: &str) -> Result<()> {
+        let path = self.project.join(VERSION_FILE);
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let changed: Vec<String> = text
+            .lines()
+            .map(|line| match line.starts_with("VERSION = ") {
+                true => format!("VERSION = \"{version}\""),
+                false => line.to_owned(),
+            })
+            .collect();
+        let changed = changed.join("\n") + "\n";
+        ensure!(changed != text, "{VERSION_FILE} has no version to change");
+        fs::write(&path, changed).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Files that git tracks or would track: not `node_modules` and the like.
+    fn copy_example(&self) -> Result<()> {
+        if self.project.exists() {
+            fs::remove_dir_all(&self.project)
+                .with_context(|| format!("cannot remove {}", self.project.display()))?;
+        }
+        let files = read(
+            Command::new("git")
+                .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+                .current_dir(example()),
+        )?;
+        for file in files.lines() {
+            let target = self.project.join(file);
+            let folder = target.parent().unwrap_or(&self.project);
+            fs::create_dir_all(folder)
+                .and_then(|()| fs::copy(example().join(file), &target))
+                .with_context(|| format!("cannot copy {file} to {}", target.display()))?;
+        }
+        Ok(())
+    }
+
+    fn tell_state(&self) {
+        if !self.project.exists() {
+            return;
+        }
+        for arguments in [
+            ["status"].as_slice(),
+            &["ps", "--all"],
+            &["logs", "--tail", "20"],
+        ] {
+            // For the reader only, and not among the figures.
+            self.havre(arguments)
+                .stdout(std::io::stderr())
+                .status()
+                .ok();
+        }
+    }
+
+    /// Takes down what runs, and removes the root unless it is kept.
+    fn remove(&self) -> Result<()> {
+        let root = &self.instance.root;
+        if self.project.exists() {
+            say("taking it down");
+            let down = read(&mut self.havre(&["down", "--volumes"]));
+            // Also after a failure, which is told when all was tried.
+            read(&mut self.instance.havre(&["daemon", "stop"]))?;
+            down?;
+        }
+        let left = wait_until("all processes and mounts are gone", END, || {
+            let left = traces_of(root)?;
+            Ok(left.is_empty().then_some(()))
+        });
+        if left.is_err() {
+            bail!("left behind:\n  {}", traces_of(root)?.join("\n  "));
+        }
+        let gone = if self.keep { &self.project } else { root };
+        if gone.exists() {
+            fs::remove_dir_all(gone)
+                .with_context(|| format!("cannot remove {}", gone.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Processes and mounts that name the folder.
+fn traces_of(root: &Path) -> Result<Vec<String>> {
+    let name = root.to_string_lossy().into_owned();
+    let mut found: Vec<String> = processes_of(root)?
+        .into_iter()
+        .map(|(pid, arguments)| format!("process {pid}: {}", arguments.join(" ")))
+        .collect();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts")?;
+    let mounts = mounts.lines().filter(|line| line.contains(&name));
+    found.extend(mounts.map(|line| format!("mount {line}")));
+    Ok(found)
+}
+
+/// Havre's processes of the installation, with their arguments.
+pub fn processes_of(root: &Path) -> Result<Vec<(u32, Vec<String>)>> {
+    let mut found = Vec::new();
+    let own = std::process::id();
+    for entry in fs::read_dir("/proc").context("cannot list /proc")? {
+        let Some(pid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        // A process may end while it is looked at.
+        let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else {
+            continue;
+        };
+        let arguments: Vec<String> = line
+            .split(|byte| *byte == 0)
+            .filter(|argument| !argument.is_empty())
+            .map(|argument| String::from_utf8_lossy(argument).into_owned())
+            .collect();
+        let is_havre = arguments
+            .first()
+            .is_some_and(|program| program.rsplit('/').next() == Some("havre"));
+        let ours = arguments
+            .iter()
+            .skip(1)
+            .any(|argument| Path::new(argument).starts_with(root));
+        if is_havre && ours && pid != own {
+            found.push((pid, arguments));
+        }
+    }
+    Ok(found)
+}
