@@ -45,7 +45,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Err(Ended::Failure(failure)) if failure.is_broken_pipe() => ExitCode::from(Exit::Ok.code()),
         Err(Ended::Failure(failure)) => {
             ui.tell(failure.render(ui.err).trim_end());
-            if json && let Err(error) = ui.json(&failure.json()) {
+            // On one line: it may follow lines of the answer.
+            if json && let Err(error) = ui.data(&format!("{}\n", failure.json())) {
                 ui.tell(&Failure::from(error).render(ui.err));
             }
             ExitCode::from(failure.exit.code())

@@ -5,6 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use havre_api::*;
 use havre_testing::api::FakeBackend;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -167,4 +169,67 @@ async fn closing_its_outputs_does_not_end_a_command() {
         .unwrap();
     let news = timeout(SOON, reader.next()).await.unwrap().unwrap();
     assert_eq!(news, ExecNews::Exit(7));
+}
+
+/// An upgraded connection without the client's manners.
+async fn raw_session(daemon: &havre_testing::api::FakeDaemon) -> UnixStream {
+    let body = serde_json::to_vec(&request()).unwrap();
+    let head = format!(
+        "POST {EXEC_PATH} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\n\
+         upgrade: {EXEC_PROTOCOL}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = UnixStream::connect(daemon.socket()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&body).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    assert!(
+        answer.starts_with(b"HTTP/1.1 101"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    stream
+}
+
+#[tokio::test]
+async fn frames_that_make_no_sense_end_the_session() {
+    for nonsense in [
+        // A frame of 4 GiB, an unknown kind, a size without its numbers, one that is not a
+        // client's to send.
+        &[0, 255, 255, 255, 255][..],
+        &[99, 0, 0, 0, 0],
+        &[2, 0, 0, 0, 1, 7],
+        &[18, 0, 0, 0, 4, 0, 0, 0, 0],
+    ] {
+        let backend = FakeBackend::default().on_exec(async |_, mut session| {
+            assert_eq!(session.input.recv().await, None);
+            session.output.closed().await;
+            Ok(0)
+        });
+        let (daemon, _client) = daemon(backend);
+        let mut stream = raw_session(&daemon).await;
+        stream.write_all(nonsense).await.unwrap();
+        let mut last = Vec::new();
+        timeout(SOON, stream.read_to_end(&mut last))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(last, [18, 0, 0, 0, 4, 0, 0, 0, 0], "{nonsense:?}");
+    }
+}
+
+#[tokio::test]
+async fn exec_without_an_upgrade_is_refused() {
+    let (daemon, _client) = daemon(FakeBackend::default());
+    let mut stream = UnixStream::connect(daemon.socket()).await.unwrap();
+    let head = format!(
+        "POST {EXEC_PATH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
 }

@@ -16,6 +16,8 @@ use crate::exit::Exit;
 struct Store {
     folder: &'static str,
     program: &'static str,
+    /// What the program needs to hear where an authority was removed.
+    after_removal: &'static [&'static str],
 }
 
 /// Debian and its like; Red Hat and its like.
@@ -23,10 +25,13 @@ const STORES: [Store; 2] = [
     Store {
         folder: "/usr/local/share/ca-certificates",
         program: "update-ca-certificates",
+        // Otherwise the link to what was removed stays.
+        after_removal: &["--fresh"],
     },
     Store {
         folder: "/etc/pki/ca-trust/source/anchors",
         program: "update-ca-trust",
+        after_removal: &[],
     },
 ];
 
@@ -56,7 +61,7 @@ async fn trust(context: &Context) -> Outcome {
     let pem = certificate(context).await?;
     let path = certificate_path(context, store);
     std::fs::write(&path, pem).map_err(|error| cannot_write(&path, &error))?;
-    update(store)?;
+    update(store, &[])?;
     context
         .ui
         .say(&format!("this machine's programs trust {}", path.display()));
@@ -84,7 +89,7 @@ fn distrust(context: &Context) -> Outcome {
             return Err(Failure::new(Exit::Failed, message).caused_by(&error));
         }
     }
-    update(store)?;
+    update(store, store.after_removal)?;
     context.ui.say("this machine's programs trust it no longer");
     Ok(Exit::Ok)
 }
@@ -116,17 +121,22 @@ fn certificate_path(context: &Context, store: &Store) -> PathBuf {
     Path::new(store.folder).join(name)
 }
 
-fn update(store: &Store) -> Result<(), Failure> {
+fn update(store: &Store, args: &[&str]) -> Result<(), Failure> {
     let cannot = || Failure::new(Exit::Failed, format!("cannot run {}", store.program));
-    let status = Command::new(store.program)
+    let output = Command::new(store.program)
+        .args(args)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status()
+        .output()
         .map_err(|error| cannot().caused_by(&error))?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(cannot().caused_by(&io::Error::other(status.to_string()))),
+    if output.status.success() {
+        return Ok(());
     }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(cannot().caused_by(&io::Error::other(format!(
+        "{}: {}",
+        output.status,
+        said.trim()
+    ))))
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {
