@@ -164,7 +164,7 @@ fn request_hint(error: &RequestError, registry: &str) -> Option<String> {
     Some(match error {
         RequestError::Connect { .. } | RequestError::Timeout { .. } => format!(
             "check the network and the name of the registry {registry}; without one, import the \
-             image from a file: havre image import FILE NAME"
+             image from a file: havre image import FILE --tag NAME"
         ),
         RequestError::Certificate { .. } => format!(
             "trust the certificate's issuer on this machine (update-ca-certificates), or list \

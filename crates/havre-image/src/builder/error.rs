@@ -233,7 +233,7 @@ impl BuildError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Base { reference, .. } => Some(format!(
-                "check the name and the network, or import it: havre image import ARCHIVE \
+                "check the name and the network, or import it: havre image import FILE --tag \
                  {reference}; a Debian base without any registry: mmdebstrap --variant=minbase \
                  bookworm base.tar"
             )),

@@ -1,13 +1,18 @@
-//! The program from outside, against a fake daemon behind the real API.
+//! The program from outside: against a fake daemon behind the real API, and with its real daemon,
+//! edge and containers on machines of their own.
 
 mod changes;
 mod command_line;
 mod daemon;
+mod deaths;
 mod exec;
+mod failures;
 mod fixtures;
 mod images;
 mod logs;
+mod machine;
 mod program;
 mod pty;
 mod queries;
+mod rollouts;
 mod up;

@@ -1,0 +1,43 @@
+//! Processes of Havre that die on a real machine.
+
+use havre_testing::wait_until;
+
+use crate::machine::{SOON, kill, on_machine, parent, runs};
+
+#[test]
+fn whatever_dies_is_replaced_and_a_restart_of_the_machine_brings_all_back() {
+    on_machine(|machine| {
+        machine.shop("one");
+        machine.ok(&["up"]);
+        machine.until_answers("one");
+
+        let edge = machine.info()["edge"]["pid"].as_u64().unwrap();
+        kill(edge);
+        println!("edge: {:?}", machine.until_answers("one"));
+        wait_until("the daemon knows the new edge", SOON, || {
+            let next = machine.info()["edge"]["pid"].as_u64();
+            next.is_some_and(|pid| pid != edge)
+        });
+
+        let (replica, process) = machine.replicas().pop_first().unwrap();
+        let shim = parent(process);
+        assert!(shim > 1, "{replica} has a shim");
+        kill(shim);
+        wait_until("the replica without a shim has ended", SOON, || {
+            !runs(process)
+        });
+        wait_until("two replicas run", SOON, || {
+            let now = machine.replicas();
+            now.len() == 2 && !now.contains(&(replica.clone(), process))
+        });
+        machine.until_settled();
+
+        machine.lose_power();
+        machine.start_daemon();
+        println!("restart: {:?}", machine.until_answers("one"));
+        machine.until_settled();
+        assert_eq!(machine.replicas().len(), 2);
+        let again = machine.json(&["up"]);
+        assert_eq!(again["changed"], false, "{again}");
+    });
+}

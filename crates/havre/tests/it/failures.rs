@@ -1,0 +1,176 @@
+//! What goes wrong on a real machine is explained, and what served before serves on.
+
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
+
+use havre_testing::wait_until;
+
+use crate::machine::{Machine, SOON, on_machine, program_file};
+use crate::program::Ran;
+
+const UNHEALTHY: &str = "\
+name: shop
+services:
+  web:
+    build: .
+    init: true
+    expose: [8080]
+    command: [sh, -c, 'echo the oven is cold; exec sleep 600']
+    healthcheck: {test: 'echo no bread yet; exit 3', interval: 200ms, retries: 2}
+";
+
+const NEVER_READY: &str = "\
+name: shop
+services:
+  web:
+    build: .
+    init: true
+    expose: [8080]
+    command: [sleep, '600']
+    healthcheck: {test: [CMD, 'false'], interval: 200ms, start_period: 10m}
+";
+
+#[test]
+fn a_failed_up_says_why_and_the_release_before_serves_on() {
+    on_machine(|machine| {
+        machine.shop("one");
+        machine.ok(&["up"]);
+        let replicas = machine.replicas();
+        let serves_on = |what: &str| {
+            assert_eq!(machine.get().as_deref(), Ok("one"), "{what}");
+            assert_eq!(machine.replicas(), replicas, "{what}");
+            let status = machine.status();
+            assert_eq!(status["release"], 1, "{what}: {status}");
+        };
+
+        let good = std::fs::read_to_string(machine.project().join("compose.yaml")).unwrap();
+        machine.write("compose.yaml", UNHEALTHY);
+        let ran = machine.run(&["up"]);
+        assert_eq!(ran.code, 5, "{}", ran.err);
+        says(
+            &ran,
+            &["`web`", "no bread yet", "exit 3", "the oven is cold"],
+        );
+        serves_on("unhealthy");
+
+        interrupted(machine);
+        serves_on("interrupted");
+        machine.write("compose.yaml", &good);
+
+        machine.write(
+            "Dockerfile",
+            "FROM base:1\n\nRUN echo no flour && \\\n    exit 42\nCOPY index.html /www/\n",
+        );
+        let ran = machine.run(&["up"]);
+        assert_eq!(ran.code, 1, "{}", ran.err);
+        says(&ran, &["Dockerfile:3", "no flour", "exit code 42"]);
+        serves_on("broken Dockerfile");
+
+        machine.write("Dockerfile", "FROM registry.invalid/bread:7\n");
+        let ran = machine.run(&["up"]);
+        assert_eq!(ran.code, 1, "{}", ran.err);
+        let import = "havre image import FILE --tag registry.invalid/bread:7";
+        says(&ran, &["cannot reach registry.invalid", import]);
+        serves_on("unreachable base image");
+    });
+}
+
+#[test]
+fn a_first_release_that_fails_or_is_interrupted_leaves_nothing_running() {
+    on_machine(|machine| {
+        machine.shop("one");
+        let nothing = |what: &str| {
+            assert_eq!(machine.json(&["ps"]), serde_json::json!([]), "{what}");
+            let status = machine.status();
+            assert!(status["release"].is_null(), "{what}: {status}");
+        };
+        interrupted(machine);
+        nothing("interrupted");
+
+        machine.write("compose.yaml", UNHEALTHY);
+        let ran = machine.run(&["up"]);
+        assert_eq!(ran.code, 5, "{}", ran.err);
+        says(&ran, &["no bread yet", "nothing serves"]);
+        nothing("unhealthy");
+    });
+}
+
+/// An `up` that would never end is ended by Ctrl-C.
+fn interrupted(machine: &Machine) {
+    let before = machine.run(&["ps", "--json"]).json();
+    machine.write("compose.yaml", NEVER_READY);
+    let mut up = machine.start(&["up"]);
+    wait_until("a new replica starts", SOON, || {
+        machine.run(&["ps", "--json"]).json() != before && up.talk().contains("starting")
+    });
+    up.interrupt();
+    assert_eq!(up.ends(), 130, "{}", up.talk());
+    assert!(up.talk().contains("cancelled"), "{}", up.talk());
+}
+
+#[test]
+fn a_port_that_somebody_else_holds_is_a_problem_with_the_name_of_its_owner() {
+    on_machine(|machine| {
+        let mut other = Command::new("/bin/busybox")
+            .args(["httpd", "-f", "-p", "443", "-h", "/proc/sys"])
+            .spawn()
+            .unwrap();
+        machine.shop("one");
+        let told = |machine: &Machine| {
+            let problems = machine.info()["problems"].to_string();
+            problems.contains("443") && problems.contains("busybox")
+        };
+        wait_until("the daemon tells whose port it is", SOON, || told(machine));
+        let ran = machine.run(&["up"]);
+        says(&ran, &["443", "busybox", &other.id().to_string()]);
+        other.kill().unwrap();
+        other.wait().unwrap();
+        machine.until_answers("one");
+        wait_until("the problem is gone", SOON, || !told(machine));
+    });
+}
+
+#[test]
+fn without_root_it_says_so_and_starts_nothing() {
+    on_machine(|machine| {
+        machine.write(
+            "compose.yaml",
+            "name: shop\nservices: {web: {image: base:1}}\n",
+        );
+        let as_nobody = |args: &[&str]| -> Ran {
+            let file = program_file();
+            assert_eq!(file.metadata().unwrap().mode() & 0o111, 0o111);
+            let mut command = Command::new("setpriv");
+            command
+                .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+                .args(["/proc/self/fd/0", "--root"])
+                .arg(machine.root())
+                .args(args)
+                .current_dir(machine.project())
+                .stdin(Stdio::from(file));
+            command.output().unwrap().into()
+        };
+        for args in [&["up"][..], &["daemon"]] {
+            let ran = as_nobody(args);
+            assert_eq!(ran.code, 8, "{args:?}: {}", ran.err);
+            says(&ran, &["needs root", "sudo"]);
+        }
+        assert!(!machine.root().exists());
+
+        // Nor may others use the daemon of root.
+        machine.start_daemon();
+        for args in [&["up"][..], &["status"], &["daemon", "stop"]] {
+            let ran = as_nobody(args);
+            assert_eq!(ran.code, 8, "{args:?}: {}", ran.err);
+            says(&ran, &["root", "sudo"]);
+        }
+        machine.info();
+    });
+}
+
+#[track_caller]
+fn says(ran: &Ran, words: &[&str]) {
+    for word in words {
+        assert!(ran.err.contains(word), "no {word:?} in\n{}", ran.err);
+    }
+}

@@ -1,0 +1,90 @@
+//! Releases on a real machine, from the first to one whose daemon dies on the way.
+
+use std::time::Duration;
+
+use havre_testing::wait_until;
+
+use crate::machine::{Machine, SOON, kill, on_machine_under_load};
+
+/// Requests per second while releases change.
+const RATE: f64 = 100.0;
+
+#[test]
+fn an_application_comes_up_changes_without_a_failed_request_and_goes_without_a_trace() {
+    on_machine_under_load(|machine| {
+        machine.shop("one");
+        let first = machine.json(&["up"]);
+        assert_eq!(first["changed"], true, "{first}");
+        assert_eq!(machine.get().as_deref(), Ok("one"));
+
+        let replicas = machine.replicas();
+        assert_eq!(replicas.len(), 2);
+        let again = machine.json(&["up"]);
+        assert_eq!(again["changed"], false, "{again}");
+        assert_eq!(again["release"], first["release"]);
+        assert_eq!(machine.replicas(), replicas);
+
+        let load = machine.load(RATE);
+        for page in ["two", "three", "four"] {
+            let before = machine.replicas();
+            machine.page(page);
+            let next = machine.json(&["up"]);
+            assert_eq!(next["changed"], true, "{next}");
+            assert_eq!(machine.get().as_deref(), Ok(page));
+            let after = machine.replicas();
+            assert_eq!(after.len(), 2, "{after:?}");
+            assert!(after.is_disjoint(&before), "{after:?} {before:?}");
+        }
+        load.drops_nothing(100);
+    });
+}
+
+#[test]
+fn a_daemon_killed_at_any_moment_of_a_rollout_fails_no_request_and_the_next_one_finishes() {
+    on_machine_under_load(|machine| {
+        machine.shop("0");
+        machine.ok(&["up"]);
+        let again = std::env::var("HAVRE_TEST_SEED").ok();
+        let mut seed = again.map_or_else(now_nanos, |seed| seed.parse().expect("a number"));
+        println!("HAVRE_TEST_SEED={seed}");
+        let load = machine.load(RATE);
+        for number in 1..=4 {
+            let page = number.to_string();
+            machine.page(&page);
+            let mut up = machine.start(&["up"]);
+            let start = |talk: &str| talk.lines().any(|line| line.contains("starting"));
+            wait_until("the rollout starts a replica", SOON, || start(&up.talk()));
+            seed = next(seed);
+            let moment = Duration::from_millis(seed % 700);
+            println!("rollout {number}: killed {moment:?} after its first replica");
+            std::thread::sleep(moment);
+            kill_daemon(machine);
+            let code = up.ends();
+            assert!(matches!(code, 0 | 4), "{code}\n{}", up.talk());
+
+            machine.start_daemon();
+            machine.until_answers(&page);
+            machine.until_settled();
+            assert_eq!(machine.replicas().len(), 2);
+        }
+        load.drops_nothing(100);
+    });
+}
+
+fn kill_daemon(machine: &Machine) {
+    let pid = machine.info()["pid"].as_u64().unwrap();
+    kill(pid);
+    wait_until("the daemon has ended", SOON, || !crate::machine::runs(pid));
+}
+
+fn now_nanos() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap().subsec_nanos().into()
+}
+
+/// Xorshift.
+fn next(mut seed: u64) -> u64 {
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^ seed << 17
+}
