@@ -38,6 +38,8 @@ const WORKERS: usize = 2;
 const BLOCKING_THREADS: usize = 32;
 /// How long tasks may take to end after they were told to.
 const END_DEADLINE: Duration = Duration::from_secs(5);
+/// How long nobody is told that the edge does not answer: it starts after the daemon.
+const EDGE_START: Duration = Duration::from_secs(3);
 /// How long the edge may take for its last requests.
 const EDGE_GRACE: Duration = Duration::from_secs(5);
 
@@ -198,6 +200,7 @@ impl Daemon {
             .clone();
         match self.platform.hub.status().await {
             Some(status) => problems.extend(status.problems.iter().cloned()),
+            None if self.since.elapsed().unwrap_or_default() < EDGE_START => {}
             None => problems.push("the edge does not answer".to_owned()),
         }
         problems

@@ -36,11 +36,24 @@ const CLOSE_STREAMS_OVER: Duration = Duration::from_secs(4);
 /// Commands that may wait for the task.
 const COMMANDS: usize = 16;
 
+/// What becomes of numbers of replicas that were set by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scale {
+    /// They give way to the files'.
+    FromFile,
+    /// They stay.
+    Kept,
+}
+
 /// Something a user wants of an environment.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Move to this release, which is stored already.
-    RollOut { number: u64, release: Box<Release> },
+    RollOut {
+        number: u64,
+        release: Box<Release>,
+        scale: Scale,
+    },
     /// Give the rollout under way up.
     Abort,
     /// Wish for other numbers of replicas.
@@ -471,7 +484,11 @@ impl Environment {
     /// Changes what is desired, and persists it.
     fn obey(&mut self, command: Command) -> Result<(), EnvironmentError> {
         match command {
-            Command::RollOut { number, release } => self.begin_rollout(number, *release),
+            Command::RollOut {
+                number,
+                release,
+                scale,
+            } => self.begin_rollout(number, *release, scale),
             Command::Abort => self.abort(),
             Command::Scale(wanted) => self.desired.scale.extend(wanted),
             Command::TakeDown { volumes } => {
@@ -482,7 +499,7 @@ impl Environment {
         self.persist()
     }
 
-    fn begin_rollout(&mut self, number: u64, release: Release) {
+    fn begin_rollout(&mut self, number: u64, release: Release, scale: Scale) {
         let from = match &self.desired.rollout {
             Some(Rollout {
                 to,
@@ -493,7 +510,9 @@ impl Environment {
             None => self.desired.current,
         };
         self.desired.intent = Intent::Run;
-        self.desired.scale.clear();
+        if scale == Scale::FromFile {
+            self.desired.scale.clear();
+        }
         self.desired.rollout = Some(Rollout {
             from,
             to: number,

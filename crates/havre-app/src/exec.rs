@@ -7,7 +7,7 @@ use havre_api::{
     ApiError, EXEC_CHUNK_BYTES, ErrorCode, ExecInput, ExecOutput, ExecRequest, ExecSession,
     TerminalSize,
 };
-use havre_engine::{ContainerId, ExecSpec, State, Terminal, WindowSize};
+use havre_engine::{ContainerId, ExecError, ExecSpec, State, Terminal, WindowSize};
 use havre_release::{ReplicaState, Role};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
@@ -33,12 +33,20 @@ pub(crate) async fn run(
         tty: request.tty.map(window),
         stdin: request.stdin,
     };
-    let mut process = daemon
-        .platform
-        .engine
-        .exec(&id, spec)
-        .await
-        .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+    let started = daemon.platform.engine.exec(&id, spec).await;
+    let mut process = match started {
+        Ok(process) => process,
+        // As a shell would: said on standard error, and told by the code.
+        Err(ExecError::Failed {
+            exit_code, reason, ..
+        }) => {
+            let text = Bytes::from(format!("{reason}\n"));
+            // Nobody is left to be told when the client is gone.
+            session.output.send(ExecOutput::Stderr(text)).await.ok();
+            return Ok(exit_code);
+        }
+        Err(error) => return Err(ApiError::from_error(ErrorCode::Failed, &error)),
+    };
     let ExecSession { input, output } = session;
     let mut copies = JoinSet::new();
     let terminal = process.terminal.clone();

@@ -40,6 +40,18 @@ pub(crate) async fn send(
         follow: false,
     };
     let snapshot = environment.snapshot();
+    for name in &query.services {
+        let known = snapshot
+            .releases
+            .values()
+            .any(|release| release.services.contains_key(name));
+        if !known && !snapshot.seen.iter().any(|one| &one.place.service == name) {
+            return Err(
+                ApiError::new(ErrorCode::NotFound, format!("no service `{name}`"))
+                    .with_hint("see `havre status`"),
+            );
+        }
+    }
     let first = spools(&snapshot, &query.services, &logs);
     if !query.follow {
         return send_past(first, &past, &lines).await;

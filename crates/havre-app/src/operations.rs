@@ -13,7 +13,7 @@ use havre_model::{Project, ServiceName};
 use havre_release::{Desired, FailureKind, Release};
 
 use crate::daemon::Daemon;
-use crate::environment::{Command, EnvironmentHandle, Snapshot};
+use crate::environment::{Command, EnvironmentHandle, Scale, Snapshot};
 use crate::execute::{keep_files, lease_name, named_volumes};
 use crate::progress::{Teller, elapsed_ms, plan};
 use crate::{builds, status};
@@ -78,7 +78,14 @@ pub(crate) async fn up(
         services: plan(serving, &release),
     });
     let previous = before.desired.current.map(ReleaseId);
-    let number = roll_out(daemon, &environment, release.clone(), events).await?;
+    let number = roll_out(
+        daemon,
+        &environment,
+        release.clone(),
+        Scale::FromFile,
+        events,
+    )
+    .await?;
     Ok(UpOutcome {
         environment: id,
         release: ReleaseId(number),
@@ -106,12 +113,7 @@ pub(crate) async fn restart(
             service.set_restarts(service.restarts() + 1);
         }
     }
-    let scale = snapshot.desired.scale.clone();
-    roll_out(daemon, &environment, release, events).await?;
-    if !scale.is_empty() {
-        // A restart is no `up`: what was scaled by hand stays so.
-        environment.command(Command::Scale(scale)).await;
-    }
+    roll_out(daemon, &environment, release, Scale::Kept, events).await?;
     Ok(ChangeOutcome {
         environment: request.environment,
         services: services.into_iter().collect(),
@@ -230,6 +232,7 @@ async fn roll_out(
     daemon: &Arc<Daemon>,
     environment: &EnvironmentHandle,
     release: Release,
+    scale: Scale,
     events: &EventSink,
 ) -> Result<u64, ApiError> {
     let id = &environment.id;
@@ -242,6 +245,7 @@ async fn roll_out(
         Command::RollOut {
             number,
             release: Box::new(release),
+            scale,
         },
     )
     .await?;

@@ -51,17 +51,20 @@ pub async fn adopt(inner: &Arc<Inner>, found: Vec<Found>) {
         }
         let observed = blank(&container.id, container.labels, State::Creating);
         if reserve_again(inner, observed) {
-            waiting.push(container.id.clone());
+            // Before it is listened to: an answer in between must not be missed.
+            waiting.extend(
+                inner
+                    .entries()
+                    .get(&container.id)
+                    .map(|e| e.state.subscribe()),
+            );
             spawn_first(inner, &container.id);
         }
     }
     let all = async {
-        for id in &waiting {
-            let state = inner.entries().get(id).map(|e| e.state.subscribe());
-            if let Some(mut state) = state {
-                // The entry was removed meanwhile: nothing to wait for.
-                drop(state.changed().await);
-            }
+        for state in &mut waiting {
+            // An entry that was removed meanwhile: nothing to wait for.
+            drop(state.changed().await);
         }
     };
     if timeout(ADOPT_DEADLINE, all).await.is_err() {
