@@ -86,7 +86,7 @@ impl Installation {
     /// `havre up`; what it says is shown only when it fails.
     pub fn up(&self) -> Result<Duration> {
         let begun = Instant::now();
-        read(&mut self.havre(&["up"]))?;
+        read(&mut self.havre(&["--quiet", "up"]))?;
         Ok(begun.elapsed())
     }
 

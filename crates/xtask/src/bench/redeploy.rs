@@ -89,7 +89,7 @@ fn change(
     let log = File::create(&said).with_context(|| format!("cannot make {}", said.display()))?;
     let begun = Instant::now();
     let mut up = place
-        .havre(&["up"])
+        .havre(&["--quiet", "up"])
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
