@@ -190,7 +190,10 @@ impl Shim {
 
     /// Waits for events or the next deadline, and handles them.
     fn turn(&mut self) -> io::Result<()> {
-        for (token, writable) in self.poller.wait(self.timeout())? {
+        let mut events = self.poller.wait(self.timeout())?;
+        // Requests before output: a container that floods does not delay its stop.
+        events.sort_by_key(|(token, _)| matches!(token, Token::Stdout | Token::Stderr));
+        for (token, writable) in events {
             match token {
                 Token::Listener => self.accept(),
                 Token::Signals => self.terminated(),

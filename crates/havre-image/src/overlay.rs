@@ -1,16 +1,20 @@
 //! Overlay mounts through the new mount API, which takes one layer per call.
 //!
 //! `mount(2)` packs all layers into one page of options and fails at about sixty long paths;
-//! `fsconfig("lowerdir+")` has no such limit.
+//! `fsconfig("lowerdir+")` has no such limit. Kernels before 6.7 do not know it: there, the
+//! layers are named by descriptors, whose paths are short enough for some two hundred.
 
+use std::ffi::CString;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_bind, mount_remount, move_mount,
-    unmount,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_remount,
+    move_mount, unmount,
 };
 
 /// The folders of one overlay.
@@ -38,6 +42,15 @@ impl Overlay {
         if let (None, [only]) = (&self.upper, &self.lower[..]) {
             return bind_read_only(only, target);
         }
+        match self.mount_by_names(target) {
+            // Before 6.7 the file system is asked only at the end, so any step may say this.
+            Err(Errno::INVAL) => self.mount_by_descriptors(target),
+            other => Ok(other?),
+        }
+    }
+
+    /// Layer by layer, on Linux from 6.7.
+    fn mount_by_names(&self, target: &Path) -> Result<(), Errno> {
         let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_set_string(&fs, "source", "havre")?;
         for layer in &self.lower {
@@ -62,6 +75,39 @@ impl Overlay {
         )?;
         Ok(())
     }
+
+    /// The same on Linux before 6.7.
+    fn mount_by_descriptors(&self, target: &Path) -> io::Result<()> {
+        let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let layers = self.lower.iter().map(|path| open_folder(path));
+        let layers = layers.collect::<io::Result<Vec<_>>>()?;
+        let names: Vec<_> = layers.iter().map(name).collect();
+        let mut options = format!("lowerdir={}", names.join(":"));
+        // Open until the mount is made.
+        let mut writable = None;
+        if let Some(folders) = &self.upper {
+            let (upper, work) = (open_folder(&folders.upper)?, open_folder(&folders.work)?);
+            let rest = "redirect_dir=nofollow,metacopy=off,index=off";
+            let (up, scratch) = (name(&upper), name(&work));
+            options.push_str(&format!(",upperdir={up},workdir={scratch},{rest}"));
+            writable = Some((upper, work));
+        }
+        let options = CString::new(options)?;
+        mount(
+            "havre",
+            target,
+            "overlay",
+            MountFlags::empty(),
+            options.as_c_str(),
+        )?;
+        drop((layers, writable));
+        Ok(())
+    }
+}
+
+fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 /// Overlay wants two folders where nothing is writable.
@@ -72,4 +118,67 @@ fn bind_read_only(source: &Path, target: &Path) -> io::Result<()> {
         return Err(error.into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::mount::{MountPropagationFlags, mount_change};
+    use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+    /// Both ways show the same, with more layers than one page of long paths would hold.
+    #[test]
+    fn by_names_and_by_descriptors() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let long = dir.path().join("x".repeat(200));
+        let folder = |name: String| {
+            let path = long.join(name);
+            std::fs::create_dir_all(&path).expect("a folder");
+            path
+        };
+        let lower: Vec<_> = (0..100).map(|n| folder(format!("layer{n}"))).collect();
+        for (n, layer) in lower.iter().enumerate() {
+            std::fs::write(layer.join(n.to_string()), "").expect("a file");
+            std::fs::write(layer.join("top"), n.to_string()).expect("a file");
+        }
+        let overlay = |way: &str| Overlay {
+            lower: lower.clone(),
+            upper: Some(Writable {
+                upper: folder(format!("upper-{way}")),
+                work: folder(format!("work-{way}")),
+            }),
+        };
+        let (names, descriptors) = (overlay("names"), overlay("descriptors"));
+        let (one, two) = (folder("one".into()), folder("two".into()));
+        let check = move || {
+            // SAFETY: only this thread gets a mount namespace of its own; no memory or
+            // descriptor table is unshared.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.expect("a namespace");
+            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            mount_change("/", private).expect("private");
+            names.mount(&one).expect("mounted");
+            descriptors.mount_by_descriptors(&two).expect("mounted");
+            for root in [&one, &two] {
+                assert_eq!(std::fs::read_dir(root).expect("readable").count(), 101);
+                assert_eq!(
+                    std::fs::read_to_string(root.join("top")).expect("a file"),
+                    "0"
+                );
+                std::fs::write(root.join("new"), "new").expect("writable");
+            }
+            assert!(
+                descriptors
+                    .upper
+                    .expect("writable")
+                    .upper
+                    .join("new")
+                    .exists()
+            );
+        };
+        std::thread::spawn(check).join().expect("no panic");
+    }
 }

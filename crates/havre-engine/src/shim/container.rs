@@ -15,7 +15,7 @@ use crate::spec::{Exit, State};
 use crate::sys;
 
 /// Read at most this much from one output before looking at the others.
-const READ_PER_TURN: usize = 64 * 1024;
+const READ_PER_TURN: usize = 32 * 1024;
 
 /// The process and what belongs to it.
 #[derive(Default)]
@@ -244,7 +244,7 @@ impl Shim {
     fn drain_output(&mut self) {
         for stream in [Stream::Stdout, Stream::Stderr] {
             // A pipe holds at most a megabyte.
-            for _ in 0..32 {
+            for _ in 0..64 {
                 self.read_output(stream);
             }
             self.spool.end(stream);

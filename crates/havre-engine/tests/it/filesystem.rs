@@ -86,7 +86,7 @@ async fn binds_and_tmpfs(place: &Place) {
     let host = place.dir.path().join("host");
     fs::create_dir_all(&host).expect("a folder");
     fs::write(host.join("file"), "of the host\n").expect("a file");
-    let script = "cat /mnt/a/file /one/file; echo x > /mnt/a/x; echo y > /mnt/ro/y; \
+    let script = "exec 2>&1; cat /mnt/a/file /one/file; echo x > /mnt/a/x; echo y > /mnt/ro/y; \
         grep ' /t ' /proc/mounts; dd if=/dev/zero of=/t/big bs=1024 count=2000 2>&1; \
         grep ' /dev/shm ' /proc/mounts; stat -c %a /t";
     let mut spec = place.spec("c1", script);
@@ -170,7 +170,7 @@ async fn files_in_memory(place: &Place) {
         gid: 1001,
         mode,
     };
-    let script = "cat /run/secrets/db; stat -c '%u:%g %a' /run/secrets/db; \
+    let script = "exec 2>&1; cat /run/secrets/db; stat -c '%u:%g %a' /run/secrets/db; \
         echo x > /run/secrets/db; echo '1.2.3.4 x' >> /etc/hosts; cat /etc/hosts; \
         grep ' /run/secrets/db ' /proc/mounts";
     let mut spec = place.spec("c1", script);
