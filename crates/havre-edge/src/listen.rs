@@ -230,7 +230,7 @@ fn bind_group(address: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener
 }
 
 /// Connections that the kernel may queue; it caps this at net.core.somaxconn.
-const BACKLOG: i32 = 4096;
+pub const BACKLOG: i32 = 4096;
 
 fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::access::Lines;
-use crate::listen::{Kind, Share};
+use crate::listen::{self, Kind, Share};
 use crate::shared::Shared;
 use crate::upstream::ConnectionPool;
 use crate::{client, limits};
@@ -147,16 +147,27 @@ async fn accept(worker: Arc<Worker>, share: Share) {
             () = stop.cancelled() => break,
         }
     }
-    drain(&worker, &listener, kind).await;
-    drop(listener);
+    drain(&worker, listener, kind);
     drop(closed);
 }
 
-/// Takes what the kernel has queued: closing the socket would reset it.
-async fn drain(worker: &Arc<Worker>, listener: &TcpListener, kind: Kind) {
-    const SOON: Duration = Duration::from_millis(5);
-    while let Ok(Ok((stream, peer))) = tokio::time::timeout(SOON, listener.accept()).await {
-        admit(worker, stream, peer, kind);
+/// Takes what the kernel has queued: closing the socket would reset it. Not what comes later, or a
+/// socket under load would never close.
+fn drain(worker: &Arc<Worker>, listener: TcpListener, kind: Kind) {
+    let Ok(listener) = listener.into_std() else {
+        return;
+    };
+    // Asked at the kernel: tokio may not have heard yet of what is queued.
+    for _ in 0..listen::BACKLOG {
+        let Ok((stream, peer)) = listener.accept() else {
+            return;
+        };
+        let stream = stream
+            .set_nonblocking(true)
+            .and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = stream {
+            admit(worker, stream, peer, kind);
+        }
     }
 }
 
