@@ -40,8 +40,6 @@ pub struct UpRequest {
 /// How `up` goes about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpOptions {
-    /// Build images even where nothing seems to have changed.
-    pub build: bool,
     /// Build without the layer cache.
     pub no_cache: bool,
     /// Ask registries for newer images.

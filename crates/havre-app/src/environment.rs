@@ -26,6 +26,7 @@ use crate::edge::environment_edge;
 use crate::execute::{self, ActionError};
 use crate::labels::{Place, environment_key};
 use crate::names;
+use crate::network::NetworkKeeper;
 use crate::observe::{Judge, Seen, probe_ports, tick};
 use crate::platform::Platform;
 use crate::report;
@@ -136,6 +137,7 @@ pub(crate) struct Environment {
     desired: Desired,
     releases: Arc<BTreeMap<u64, Release>>,
     judge: Judge,
+    network: NetworkKeeper,
     /// Replicas that were named at the last pass, and when others ceased to be.
     named: BTreeSet<ReplicaId>,
     unrouted_since: BTreeMap<ReplicaId, SystemTime>,
@@ -189,6 +191,7 @@ impl Environment {
             desired,
             releases,
             judge: Judge::default(),
+            network: NetworkKeeper::default(),
             named: BTreeSet::new(),
             unrouted_since: BTreeMap::new(),
             closing: BTreeSet::new(),
@@ -234,6 +237,7 @@ impl Environment {
                     None => return,
                 },
                 Some(result) = self.acting.join_next_with_id() => self.note_result(result),
+                () = self.network.wait() => {}
                 // Which event, or that some were missed, does not matter: all is looked at again.
                 _ = events.recv() => {}
                 () = tokio::time::sleep(pause) => {}
@@ -367,7 +371,13 @@ impl Environment {
             .filter_map(|one| Some((one.id(), IpAddr::V4(one.place.address()?))))
             .collect();
         // Before the first container there is no network to have names in.
-        if !addresses.is_empty() {
+        if addresses.is_empty() {
+            self.network.rest();
+        } else {
+            let kept = self.network.keep(&self.platform, &self.key, &self.releases);
+            if let Err(error) = kept.await {
+                self.note_problem(&error);
+            }
             let records = names::records(&self.releases, routing, seen);
             let (net, key) = (Arc::clone(&self.platform.net), self.key.clone());
             let named = tokio::task::spawn_blocking(move || net.set_names(&key, &records)).await;

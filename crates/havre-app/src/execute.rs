@@ -12,11 +12,11 @@ use havre_engine::{ContainerId, FileSpec};
 use havre_image::Digest;
 use havre_image::overlay::{Overlay, Writable};
 use havre_model::{Project, ServiceName, Tls};
-use havre_net::NetworkSpec;
 use havre_release::{Action, JobId, Release, ReplicaId, Role, ServiceRelease};
 
 use crate::container::{Prepared, Purpose, SpecError, container_spec};
 use crate::labels::{Place, environment_key};
+use crate::network::network_specs;
 use crate::platform::Platform;
 use crate::tls::{CertificateFiles, TlsError};
 use crate::volumes::{VolumeError, Volumes, volume_name};
@@ -220,7 +220,7 @@ async fn start(
         None
     } else {
         let (net, key, id) = (Arc::clone(&platform.net), key.clone(), id.clone());
-        let (specs, exe) = (network_specs(release), platform.exe.clone());
+        let (specs, exe) = (network_specs(&job.releases), platform.exe.clone());
         let attached = blocking(move || {
             net.ensure_environment(&key, &specs)?;
             net.ensure_dns(&key, &exe)?;
@@ -286,17 +286,6 @@ async fn start(
         id: id.clone(),
         source,
     })
-}
-
-fn network_specs(release: &Release) -> Vec<NetworkSpec> {
-    release
-        .networks
-        .iter()
-        .map(|(name, network)| NetworkSpec {
-            name: name.as_str().to_owned(),
-            internal: network.internal,
-        })
-        .collect()
 }
 
 fn place_id(action: &Action) -> ReplicaId {

@@ -22,6 +22,7 @@ mod images;
 mod labels;
 mod logs;
 mod names;
+mod network;
 mod observe;
 mod operations;
 mod platform;

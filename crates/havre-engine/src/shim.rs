@@ -2,7 +2,8 @@
 //! processes, and outlives the daemon.
 //!
 //! One thread, one epoll loop, little memory: nothing here keeps more than a few kilobytes.
-//! Without it the container dies (`PR_SET_PDEATHSIG`), so there is never one without a shim.
+//! Without it the container dies: by `PR_SET_PDEATHSIG` in the same moment, or, where the program has
+//! changed its user and thereby lost that signal, by the daemon that sees the shim gone.
 
 /// A line in `shim.log`. Unlike with `eprintln!`, a full disk does not end the shim.
 macro_rules! complain {

@@ -222,8 +222,6 @@ pub enum PullPolicy {
     Always,
     /// Never ask a registry.
     Never,
-    /// Build at every `up`.
-    Build,
 }
 
 /// A published port.

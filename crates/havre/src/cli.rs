@@ -141,9 +141,6 @@ pub struct UpArgs {
     pub path: PathBuf,
     #[command(flatten)]
     pub files: FileArgs,
-    /// Build images even where nothing seems to have changed
-    #[arg(long)]
-    pub build: bool,
     /// Build without the layer cache
     #[arg(long)]
     pub no_cache: bool,

@@ -153,10 +153,17 @@ fn shim_of(spec: &ContainerSpec, place: &Place) -> Pid {
 }
 
 async fn a_killed_shim(place: &Place) {
-    for (name, init) in [("c1", false), ("c2", true)] {
-        let mut spec = place.spec(name, "sleep 1000 & exec sleep 1000");
+    let plain = "sleep 1000 & exec sleep 1000";
+    // Whoever changes its user loses the signal that would end it with its shim.
+    let changing = "exec su app -c 'exec sleep 1000'";
+    for (name, init, user, script) in [
+        ("c1", false, "app", plain),
+        ("c2", true, "app", plain),
+        ("c3", false, "root", changing),
+    ] {
+        let mut spec = place.spec(name, script);
         spec.init = init;
-        spec.user = "app".to_owned();
+        spec.user = user.to_owned();
         spec.restart = RestartRule::Always;
         place.start(&spec).await;
         let running = place.engine().get(&spec.id).await.expect("known");

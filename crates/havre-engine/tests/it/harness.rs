@@ -341,10 +341,10 @@ fn build_rootfs(root: &Path) {
     }
     fs::copy(BUSYBOX, root.join("bin/busybox")).expect("busybox");
     for applet in [
-        "sh", "cat", "echo", "sleep", "id", "ls", "true", "false", "kill", "ps", "grep", "mount",
-        "touch", "rm", "mkdir", "stat", "hostname", "seq", "yes", "head", "dd", "tr", "stty",
-        "test", "env", "pwd", "ulimit", "chmod", "tail", "mknod", "unshare", "wc", "sync", "tty",
-        "printf", "date", "usleep", "nc", "ip", "chown", "umount", "od", "setsid", "find",
+        "sh", "su", "cat", "echo", "sleep", "id", "ls", "true", "false", "kill", "ps", "grep",
+        "mount", "touch", "rm", "mkdir", "stat", "hostname", "seq", "yes", "head", "dd", "tr",
+        "stty", "test", "env", "pwd", "ulimit", "chmod", "tail", "mknod", "unshare", "wc", "sync",
+        "tty", "printf", "date", "usleep", "nc", "ip", "chown", "umount", "od", "setsid", "find",
     ] {
         symlink("busybox", root.join("bin").join(applet)).expect("a link");
     }

@@ -202,7 +202,18 @@ fn pull_policy(fields: &Fields<'_>, report: &mut Report) -> PullPolicy {
         Some("missing" | "if_not_present") | None => PullPolicy::Missing,
         Some("always") => PullPolicy::Always,
         Some("never") => PullPolicy::Never,
-        Some("build") => PullPolicy::Build,
+        // What has a `build` is built at every `up`.
+        Some("build") if fields.get("build").is_some() => PullPolicy::Missing,
+        Some("build") => {
+            let why = "the service has no `build`";
+            refuse(
+                field,
+                why,
+                "add `build`, or use always, missing or never",
+                report,
+            );
+            PullPolicy::Missing
+        }
         Some(_) => {
             let why = "images are not refreshed by age";
             refuse(field, why, "use always, missing, never or build", report);

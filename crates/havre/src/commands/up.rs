@@ -21,7 +21,6 @@ pub async fn run(context: &Context, args: UpArgs) -> Outcome {
     let request = UpRequest {
         project,
         options: UpOptions {
-            build: args.build || args.no_cache,
             no_cache: args.no_cache,
             pull: args.pull,
         },

@@ -1,8 +1,10 @@
 //! Processes of Havre that die on a real machine.
 
+use std::process::Command;
+
 use havre_testing::wait_until;
 
-use crate::machine::{SOON, kill, on_machine, parent, runs};
+use crate::machine::{SOON, devices, kill, on_machine, parent, runs};
 
 #[test]
 fn whatever_dies_is_replaced_and_a_restart_of_the_machine_brings_all_back() {
@@ -18,6 +20,13 @@ fn whatever_dies_is_replaced_and_a_restart_of_the_machine_brings_all_back() {
             let next = machine.info()["edge"]["pid"].as_u64();
             next.is_some_and(|pid| pid != edge)
         });
+
+        let names = machine.name_server().unwrap();
+        kill(names);
+        wait_until("another name server", SOON, || {
+            machine.name_server().is_some_and(|pid| pid != names)
+        });
+        machine.ok(&["exec", "web", "nslookup", "web"]);
 
         let (replica, process) = machine.replicas().pop_first().unwrap();
         let shim = parent(process);
@@ -39,5 +48,25 @@ fn whatever_dies_is_replaced_and_a_restart_of_the_machine_brings_all_back() {
         assert_eq!(machine.replicas().len(), 2);
         let again = machine.json(&["up"]);
         assert_eq!(again["changed"], false, "{again}");
+    });
+}
+
+#[test]
+fn what_another_program_takes_from_the_network_comes_back() {
+    on_machine(|machine| {
+        machine.shop("one");
+        machine.ok(&["up"]);
+        machine.until_answers("one");
+        let device = devices().pop().unwrap();
+        let gone = Command::new("ip")
+            .args(["link", "delete", &device])
+            .status();
+        assert!(gone.unwrap().success());
+        let flushed = Command::new("nft").args(["flush", "ruleset"]).status();
+        assert!(flushed.unwrap().success());
+        println!("the way back: {:?}", machine.until_answers("one"));
+        let rules = Command::new("nft").args(["list", "tables"]).output();
+        let rules = String::from_utf8(rules.unwrap().stdout).unwrap();
+        assert!(rules.contains("havre"), "{rules}");
     });
 }

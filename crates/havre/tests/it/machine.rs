@@ -327,6 +327,16 @@ impl Machine {
             .collect()
     }
 
+    /// The process of the shop's name server.
+    pub fn name_server(&self) -> Option<u64> {
+        let folder = self.root().join("run/net/shop.production");
+        let wanted = format!("dns\0{}\0", folder.display());
+        processes().into_iter().find(|pid| {
+            let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&arguments).ends_with(&wanted)
+        })
+    }
+
     /// All is as the newest release wants it and no operation is under way.
     pub fn until_settled(&self) {
         wait_until("the environment is settled", SOON, || {
@@ -367,14 +377,7 @@ impl Machine {
         });
         let more: Vec<String> = mounts().difference(&self.mounts).cloned().collect();
         assert_eq!(more, [""; 0], "mounts");
-        let devices = fs::read_to_string("/proc/self/net/dev").unwrap();
-        let devices: Vec<&str> = devices
-            .lines()
-            .skip(2)
-            .filter_map(|line| Some(line.split_once(':')?.0.trim()))
-            // The kernel's own tunnels come with every namespace, down.
-            .filter(|name| name.starts_with("hv") || name.starts_with("veth"))
-            .collect();
+        let devices = devices();
         assert_eq!(devices, [""; 0], "network devices");
         let groups = cgroups(&self.folder);
         assert!(groups.is_empty(), "cgroups: {groups:?}");
@@ -487,6 +490,17 @@ fn mounts() -> BTreeSet<String> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
     text.lines()
         .filter_map(|line| line.split(' ').nth(4).map(str::to_owned))
+        .collect()
+}
+
+/// Network devices of the installation.
+pub fn devices() -> Vec<String> {
+    let text = fs::read_to_string("/proc/self/net/dev").unwrap();
+    text.lines()
+        .skip(2)
+        .filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()))
+        // The kernel's own tunnels come with every namespace, down.
+        .filter(|name| name.starts_with("hv") || name.starts_with("veth"))
         .collect()
 }
 

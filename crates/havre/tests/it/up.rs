@@ -61,7 +61,6 @@ fn json_is_the_outcome() {
 fn flags_reach_the_daemon() {
     let world = World::new(backend(1).on_up(async |request, _| {
         let all = UpOptions {
-            build: true,
             no_cache: true,
             pull: true,
         };

@@ -1,0 +1,110 @@
+//! Keeps the network of an environment that runs: what another program removed (a firewall that was
+//! reloaded, a deleted route) and a name server that died come back.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use havre_net::{NetError, NetworkSpec};
+use havre_release::Release;
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinError;
+use tokio::time::Instant;
+
+use crate::platform::Platform;
+
+/// Pause between two looks at what nobody tells us about.
+const PERIOD: Duration = Duration::from_secs(5);
+/// Pause after a look that failed.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// One environment's network.
+#[derive(Default)]
+pub(crate) struct NetworkKeeper {
+    /// `None`: now.
+    due: Option<Instant>,
+    resolver: Option<AsyncFd<OwnedFd>>,
+}
+
+/// Why a network could not be brought back.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeepError {
+    #[error("cannot keep the network up")]
+    Net(#[from] NetError),
+    #[error("a thread broke off")]
+    Thread(#[from] JoinError),
+    #[error("cannot watch the name server")]
+    Watch(#[from] io::Error),
+}
+
+impl NetworkKeeper {
+    /// Ends when [`Self::keep`] has something to do that it was not asked for yet.
+    pub(crate) async fn wait(&mut self) {
+        let died = async {
+            match &self.resolver {
+                // An error of the reactor counts as its end: it is looked at again.
+                Some(pidfd) => pidfd.readable().await.map(drop).unwrap_or_default(),
+                None => std::future::pending().await,
+            }
+        };
+        let due = async {
+            match self.due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = died => {}
+            () = due => {}
+        }
+        self.rest();
+    }
+
+    /// There is no network to keep.
+    pub(crate) fn rest(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Brings back what is missing, if it is time. The environment has a network already.
+    pub(crate) async fn keep(
+        &mut self,
+        platform: &Platform,
+        key: &str,
+        releases: &BTreeMap<u64, Release>,
+    ) -> Result<(), KeepError> {
+        if self.due.is_some() {
+            return Ok(());
+        }
+        self.due = Some(Instant::now() + AGAIN);
+        let (net, exe) = (Arc::clone(&platform.net), platform.exe.clone());
+        let (key, specs) = (key.to_owned(), network_specs(releases));
+        let ensured = tokio::task::spawn_blocking(move || {
+            net.ensure_environment(&key, &specs)?;
+            net.ensure_dns(&key, &exe)
+        });
+        let resolver = ensured.await??;
+        // SAFETY: an owned descriptor stays open as long as its owner, which the AsyncFd becomes.
+        self.resolver =
+            Some(unsafe { AsyncFd::register(resolver.pidfd) }.map_err(io::Error::from)?);
+        self.due = Some(Instant::now() + PERIOD);
+        Ok(())
+    }
+}
+
+/// The networks of all releases in play: during a rollout containers of two are on them.
+pub(crate) fn network_specs(releases: &BTreeMap<u64, Release>) -> Vec<NetworkSpec> {
+    let networks: BTreeMap<&str, bool> = releases
+        .values()
+        .flat_map(|release| &release.networks)
+        .map(|(name, network)| (name.as_str(), network.internal))
+        .collect();
+    networks
+        .into_iter()
+        .map(|(name, internal)| NetworkSpec {
+            name: name.to_owned(),
+            internal,
+        })
+        .collect()
+}
