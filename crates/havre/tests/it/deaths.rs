@@ -41,11 +41,17 @@ fn whatever_dies_is_replaced_and_a_restart_of_the_machine_brings_all_back() {
         });
         machine.until_settled();
 
-        machine.lose_power();
-        machine.start_daemon();
-        println!("restart: {:?}", machine.until_answers("one"));
-        machine.until_settled();
-        assert_eq!(machine.replicas().len(), 2);
+        // The run folder is in memory, or on disk and stale.
+        for stale in [false, true] {
+            machine.lose_power();
+            if !stale {
+                machine.clear_run();
+            }
+            machine.start_daemon();
+            println!("restart: {:?}", machine.until_answers("one"));
+            machine.until_settled();
+            assert_eq!(machine.replicas().len(), 2);
+        }
         let again = machine.json(&["up"]);
         assert_eq!(again["changed"], false, "{again}");
     });

@@ -345,7 +345,7 @@ impl Machine {
         });
     }
 
-    /// As when the power fails: all processes end, and what is not on disk is gone.
+    /// As when the power fails: all processes end, mounts are gone.
     pub fn lose_power(&self) {
         let own = u64::from(std::process::id());
         for pid in processes() {
@@ -361,6 +361,10 @@ impl Machine {
             let unmounted = Command::new("umount").args(["--lazy", mount]).status();
             assert!(unmounted.unwrap().success(), "{mount}");
         }
+    }
+
+    /// The run folder, as a reboot leaves it where it is in memory.
+    pub fn clear_run(&self) {
         fs::remove_dir_all(self.root().join("run")).unwrap();
     }
 
