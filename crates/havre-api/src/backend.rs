@@ -27,6 +27,12 @@ pub trait Backend: Send + Sync + 'static {
         query: ReplicaQuery,
     ) -> impl Future<Output = Result<Vec<ReplicaStatus>, ApiError>> + Send;
 
+    /// What `up` would do.
+    fn plan(
+        &self,
+        request: PlanRequest,
+    ) -> impl Future<Output = Result<PlanOutcome, ApiError>> + Send;
+
     /// Brings an environment to what the project says. When `events.cancellation()` is cancelled it goes back to
     /// the release before and answers `Cancelled`; when a rollout fails it sends
     /// [`Event::Failure`], goes back and answers `RolledBack`.

@@ -80,6 +80,8 @@ calls! {
     Status = "/v1/status" (StatusQuery) -> Vec<EnvironmentStatus>;
     /// Replicas.
     Replicas = "/v1/replicas" (ReplicaQuery) -> Vec<ReplicaStatus>;
+    /// What `up` would do; it waits for a build that is under way.
+    Plan = "/v1/plan" (PlanRequest) -> PlanOutcome, within 1800;
     /// Stops a running operation.
     Cancel = "/v1/cancel" (CancelRequest) -> Empty;
     /// Stored images.

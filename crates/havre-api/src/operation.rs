@@ -7,7 +7,7 @@ use std::str::FromStr;
 use havre_model::{Project, ServiceName};
 use serde::{Deserialize, Serialize};
 
-use crate::{EnvironmentId, ReleaseId};
+use crate::{EnvironmentId, PlannedService, ReleaseId};
 
 /// Number of a running operation, for [`crate::Cancel`]; new after each start of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,6 +44,28 @@ pub struct UpOptions {
     pub no_cache: bool,
     /// Ask registries for newer images.
     pub pull: bool,
+}
+
+/// Say what `up` would do, and do nothing of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanRequest {
+    /// The validated project; it names its environment.
+    pub project: Project,
+}
+
+/// What `up` would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanOutcome {
+    /// Where.
+    pub environment: EnvironmentId,
+    /// The release that serves now.
+    pub release: Option<ReleaseId>,
+    /// `false`: everything is already as the project says.
+    pub changed: bool,
+    /// In the order of the rollout.
+    pub services: Vec<PlannedService>,
+    /// What else is different (routes, hosts, networks, …), a line each.
+    pub others: Vec<String>,
 }
 
 /// What `up` did.

@@ -109,6 +109,9 @@ pub struct PlannedService {
     /// service`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<String>,
+    /// What is different, a line each; values of variables are not shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
 }
 
 /// What will happen to a service.

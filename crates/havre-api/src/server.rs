@@ -103,6 +103,7 @@ fn router<B: Backend>(api: Api<B>) -> Router {
     let router = call::<Info, B, _, _>(router, |b, _| async move { b.info().await });
     let router = call::<Status, B, _, _>(router, |b, q| async move { b.status(q).await });
     let router = call::<Replicas, B, _, _>(router, |b, q| async move { b.replicas(q).await });
+    let router = call::<Plan, B, _, _>(router, |b, r| async move { b.plan(r).await });
     let router = call::<Images, B, _, _>(router, |b, _| async move { b.images().await });
     let router =
         call::<ImageImport, B, _, _>(router, |b, r| async move { b.image_import(r).await });

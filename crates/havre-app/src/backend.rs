@@ -7,14 +7,15 @@ use havre_api::{
     ApiError, Backend, CaCertificate, ChangeOutcome, DaemonInfo, DownOutcome, DownRequest,
     EdgeInfo, EnvironmentId, EnvironmentStatus, ErrorCode, EventSink, ExecRequest, ExecSession,
     ImageImportOutcome, ImageImportRequest, ImagePruneRequest, ImageRemoveOutcome,
-    ImageRemoveRequest, ImageSummary, LogQuery, LogSink, ReplicaQuery, ReplicaStatus,
-    RestartRequest, ScaleRequest, ShutdownRequest, StatusQuery, UpOutcome, UpRequest,
+    ImageRemoveRequest, ImageSummary, LogQuery, LogSink, PlanOutcome, PlanRequest, ReplicaQuery,
+    ReplicaStatus, RestartRequest, ScaleRequest, ShutdownRequest, StatusQuery, UpOutcome,
+    UpRequest,
 };
 use havre_engine::{State, Stats};
 
 use crate::daemon::Daemon;
 use crate::environment::EnvironmentHandle;
-use crate::{exec, images, logs, operations, status};
+use crate::{exec, images, logs, operations, plans, status};
 
 /// Time between the two looks that give a share of CPU.
 const CPU_SAMPLE: Duration = Duration::from_millis(200);
@@ -107,6 +108,10 @@ impl Backend for Service {
             (&a.environment, &a.service, &a.id).cmp(&(&b.environment, &b.service, &b.id))
         });
         Ok(replicas)
+    }
+
+    async fn plan(&self, request: PlanRequest) -> Result<PlanOutcome, ApiError> {
+        plans::foresee(&self.daemon, request).await
     }
 
     async fn up(&self, request: UpRequest, events: EventSink) -> Result<UpOutcome, ApiError> {

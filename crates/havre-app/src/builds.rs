@@ -8,8 +8,8 @@ use havre_api::{
     Place, UpOptions,
 };
 use havre_image::builder::{
-    self, BaseImages, BuildError, BuildEvent, BuildRequest, DockerfileSource, FetchFuture, Stream,
-    host_ca_bundle,
+    self, BaseImages, BuildError, BuildEvent, BuildRequest, DockerfileSource, FetchFuture,
+    Foreseen, Stream, host_ca_bundle,
 };
 use havre_image::{Image, ImageRef, Images};
 use havre_model::{Build, Project, PullPolicy, ServiceName};
@@ -40,6 +40,43 @@ pub(crate) async fn images(
         }
     }
     Ok(digests)
+}
+
+/// What would have to be done for each service's image; nothing of it is done.
+pub(crate) async fn foresee(
+    daemon: &Arc<Daemon>,
+    project: &Project,
+) -> Result<BTreeMap<ServiceName, Foreseen>, ApiError> {
+    let images = &daemon.platform.images;
+    let options = UpOptions::default();
+    let mut all = BTreeMap::new();
+    for wanted in wanted(project)? {
+        let foreseen = match wanted.build {
+            Some(build) => {
+                let request = request(&wanted, build, &options)?;
+                builder::foresee(images, &request, &CancellationToken::new())
+                    .await
+                    .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?
+            }
+            None => {
+                let stored = images
+                    .resolve(&wanted.reference)
+                    .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+                match stored {
+                    Some(image) if wanted.policy != PullPolicy::Always => {
+                        Foreseen::Image(image.manifest_digest)
+                    }
+                    _ => Foreseen::Fetch {
+                        reference: wanted.reference.to_string(),
+                    },
+                }
+            }
+        };
+        for service in wanted.services {
+            all.insert(service, foreseen.clone());
+        }
+    }
+    Ok(all)
 }
 
 /// One image that services need.
@@ -111,30 +148,7 @@ async fn build_one(
     let _one_at_a_time = daemon.building.lock().await;
     let platform = &daemon.platform;
     let name = wanted.reference.to_string();
-    let mut tags = vec![wanted.reference.clone()];
-    for tag in &build.tags {
-        tags.push(tag.parse().map_err(|error: havre_image::RefError| {
-            ApiError::from_error(ErrorCode::Invalid, &error)
-        })?);
-    }
-    let request = BuildRequest {
-        context: build.context.clone(),
-        dockerfile: match &build.dockerfile_inline {
-            Some(text) => DockerfileSource::Inline(text.clone()),
-            None => DockerfileSource::Path(build.dockerfile.clone()),
-        },
-        target: build.target.clone(),
-        args: build.args.clone(),
-        labels: build.labels.clone(),
-        tags,
-        no_cache: build.no_cache || options.no_cache,
-        pull: options.pull || wanted.policy == PullPolicy::Always,
-        host_ca: if build.host_ca {
-            host_ca_bundle()
-        } else {
-            None
-        },
-    };
+    let request = request(wanted, build, options)?;
     if build.host_ca && request.host_ca.is_none() {
         events.emit(Event::Warning {
             message: format!("{name}: this machine has no bundle of CA certificates for its build"),
@@ -169,6 +183,37 @@ async fn build_one(
     )
     .await;
     built.map_err(|error| build_error(&name, wanted, &error, events))
+}
+
+fn request(
+    wanted: &Wanted<'_>,
+    build: &Build,
+    options: &UpOptions,
+) -> Result<BuildRequest, ApiError> {
+    let mut tags = vec![wanted.reference.clone()];
+    for tag in &build.tags {
+        tags.push(tag.parse().map_err(|error: havre_image::RefError| {
+            ApiError::from_error(ErrorCode::Invalid, &error)
+        })?);
+    }
+    Ok(BuildRequest {
+        context: build.context.clone(),
+        dockerfile: match &build.dockerfile_inline {
+            Some(text) => DockerfileSource::Inline(text.clone()),
+            None => DockerfileSource::Path(build.dockerfile.clone()),
+        },
+        target: build.target.clone(),
+        args: build.args.clone(),
+        labels: build.labels.clone(),
+        tags,
+        no_cache: build.no_cache || options.no_cache,
+        pull: options.pull || wanted.policy == PullPolicy::Always,
+        host_ca: if build.host_ca {
+            host_ca_bundle()
+        } else {
+            None
+        },
+    })
 }
 
 /// Fetches base images during a build.

@@ -11,10 +11,11 @@ use havre_api::EnvironmentId;
 use havre_engine::{ContainerId, FileSpec};
 use havre_image::Digest;
 use havre_image::overlay::{Overlay, Writable};
-use havre_model::{Project, ServiceName, Tls};
+use havre_model::{FileSource, Project, ServiceName, Tls};
 use havre_release::{Action, JobId, Release, ReplicaId, Role, ServiceRelease};
 
 use crate::container::{Prepared, Purpose, SpecError, container_spec};
+use crate::files::{self, FileError};
 use crate::labels::{Place, environment_key};
 use crate::network::network_specs;
 use crate::platform::Platform;
@@ -546,11 +547,27 @@ pub(crate) fn lease_name(id: &EnvironmentId) -> String {
 }
 
 /// Keeps the secrets and configs of a project and returns their digests by service and target.
-pub(crate) fn keep_files(
-    platform: &Platform,
+pub(crate) fn keep_files(platform: &Platform, project: &Project) -> Result<FileDigests, FileError> {
+    files_of(project, |kind, name, source| {
+        platform.vault.keep(kind, name, source)
+    })
+}
+
+/// As [`keep_files`], keeping nothing.
+pub(crate) fn file_digests(project: &Project) -> Result<FileDigests, FileError> {
+    files_of(project, |kind, name, source| {
+        Ok(files::content(kind, name, source)?.1)
+    })
+}
+
+/// Content digests by service and target.
+type FileDigests = BTreeMap<ServiceName, BTreeMap<String, String>>;
+
+fn files_of(
     project: &Project,
-) -> Result<BTreeMap<ServiceName, BTreeMap<String, String>>, crate::files::FileError> {
-    let mut digests: BTreeMap<ServiceName, BTreeMap<String, String>> = BTreeMap::new();
+    digest: impl Fn(&'static str, &str, &FileSource) -> Result<String, FileError>,
+) -> Result<FileDigests, FileError> {
+    let mut digests = FileDigests::new();
     for (name, service) in &project.services {
         let own = digests.entry(name.clone()).or_default();
         for (kind, grants, sources) in [
@@ -559,8 +576,7 @@ pub(crate) fn keep_files(
         ] {
             for grant in grants {
                 if let Some(source) = sources.get(&grant.source) {
-                    let digest = platform.vault.keep(kind, &grant.source, source)?;
-                    own.insert(grant.target.clone(), digest);
+                    own.insert(grant.target.clone(), digest(kind, &grant.source, source)?);
                 }
             }
         }

@@ -51,15 +51,7 @@ impl FileVault {
         name: &str,
         source: &FileSource,
     ) -> Result<String, FileError> {
-        let content = match source {
-            FileSource::File { path } => read_small(kind, name, path)?,
-            FileSource::Environment { value, .. } => value.clone().into_bytes(),
-            FileSource::Content { content } => content.clone().into_bytes(),
-        };
-        let digest: String = Sha256::digest(&content)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let (content, digest) = content(kind, name, source)?;
         let path = self.path(&digest);
         let error = |source| FileError::Keep {
             kind,
@@ -101,6 +93,24 @@ impl FileVault {
         }
         Ok(())
     }
+}
+
+/// The content of `source` and its digest, the name in the vault.
+pub(crate) fn content(
+    kind: &'static str,
+    name: &str,
+    source: &FileSource,
+) -> Result<(Vec<u8>, String), FileError> {
+    let content = match source {
+        FileSource::File { path } => read_small(kind, name, path)?,
+        FileSource::Environment { value, .. } => value.clone().into_bytes(),
+        FileSource::Content { content } => content.clone().into_bytes(),
+    };
+    let digest = Sha256::digest(&content)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Ok((content, digest))
 }
 
 fn read_small(kind: &'static str, name: &str, path: &Path) -> Result<Vec<u8>, FileError> {

@@ -25,6 +25,7 @@ mod names;
 mod network;
 mod observe;
 mod operations;
+mod plans;
 mod platform;
 mod progress;
 mod pulls;

@@ -15,7 +15,8 @@ use havre_release::{Desired, FailureKind, Release};
 use crate::daemon::Daemon;
 use crate::environment::{Command, EnvironmentHandle, Scale, Snapshot};
 use crate::execute::{keep_files, lease_name, named_volumes};
-use crate::progress::{Teller, elapsed_ms, plan};
+use crate::plans::plan;
+use crate::progress::{Teller, elapsed_ms};
 use crate::{builds, status};
 
 /// Brings an environment to what the project says.
@@ -438,7 +439,7 @@ fn chosen(release: &Release, names: &[ServiceName]) -> Result<BTreeSet<ServiceNa
 
 /// A restart by hand is no part of the files: without this, the next `up` would undo it by
 /// replacing the replicas once more.
-fn keep_restarts(release: &mut Release, serving: Option<&Release>) {
+pub(crate) fn keep_restarts(release: &mut Release, serving: Option<&Release>) {
     let counts: BTreeMap<&ServiceName, u64> = serving
         .into_iter()
         .flat_map(|serving| &serving.services)
@@ -450,7 +451,7 @@ fn keep_restarts(release: &mut Release, serving: Option<&Release>) {
 }
 
 /// What the model reads but this version cannot do.
-fn refuse_unsupported(project: &Project) -> Result<(), ApiError> {
+pub(crate) fn refuse_unsupported(project: &Project) -> Result<(), ApiError> {
     for (name, service) in &project.services {
         let update = &service.update;
         let restarts_along = service.depends_on.values().any(|edge| edge.restart);

@@ -3,15 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use havre_api::{
-    Event, HealthState, JobProgress, Phase as ApiPhase, PlannedAction, PlannedService,
-    ServiceProgress,
-};
-use havre_model::ServiceName;
-use havre_release::{
-    Desired, Phase, Release, Replica, ReplicaId, ReplicaState, Role, Strategy, StrategyReason,
-    dependency_order,
-};
+use havre_api::{Event, HealthState, JobProgress, Phase as ApiPhase, ServiceProgress};
+use havre_release::{Desired, Phase, Release, Replica, ReplicaId, ReplicaState, Role};
 
 use crate::environment::Snapshot;
 
@@ -257,58 +250,6 @@ pub(crate) fn target(snapshot: &Snapshot) -> Option<&Release> {
         .map(|rollout| rollout.to)
         .or(desired.current)?;
     snapshot.releases.get(&number)
-}
-
-/// What a move from `old` to `new` does to each service, in the order in which it happens.
-pub(crate) fn plan(old: Option<&Release>, new: &Release) -> Vec<PlannedService> {
-    let jobs = new.jobs();
-    let mut planned: Vec<PlannedService> = dependency_order(&new.services)
-        .into_iter()
-        .map(|name| {
-            let service = &new.services[name];
-            let before = old.and_then(|old| old.services.get(name));
-            let action = match before {
-                None => PlannedAction::Create,
-                Some(_) if jobs.contains(name) => PlannedAction::Replace,
-                Some(before) if before.digest() != service.digest() => PlannedAction::Replace,
-                Some(before) if before.service.replicas != service.service.replicas => {
-                    PlannedAction::Scale
-                }
-                Some(_) => PlannedAction::Keep,
-            };
-            let replaced = action == PlannedAction::Replace && !jobs.contains(name);
-            PlannedService {
-                service: name.clone(),
-                action,
-                replicas: service.service.replicas,
-                strategy: replaced.then(|| strategy(&service.strategy())),
-            }
-        })
-        .collect();
-    let removed = old.into_iter().flat_map(|old| old.services.keys());
-    for name in removed.filter(|name| !new.services.contains_key(name)) {
-        planned.push(PlannedService {
-            service: ServiceName::clone(name),
-            action: PlannedAction::Remove,
-            replicas: 0,
-            strategy: None,
-        });
-    }
-    planned
-}
-
-fn strategy((strategy, reason): &(Strategy, StrategyReason)) -> String {
-    let how = match strategy {
-        Strategy::StartFirst => "start-first",
-        Strategy::StopFirst => "stop-first",
-    };
-    match reason {
-        StrategyReason::Asked => format!("{how}: asked for by deploy.update_config.order"),
-        StrategyReason::ExclusiveVolume { volume } => {
-            format!("{how}: it alone writes to volume {volume}")
-        }
-        StrategyReason::Default => format!("{how}: nothing stands in the way"),
-    }
 }
 
 /// Milliseconds since `start`.

@@ -46,7 +46,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Image, ImageRef, Images};
+use crate::{Digest, Image, ImageRef, Images};
+use execute::Helpers;
 
 pub use copy::CopyError;
 pub use error::{BuildError, Place};
@@ -170,12 +171,84 @@ pub async fn build(
     cancel: &CancellationToken,
 ) -> Result<Image, BuildError> {
     let started = Instant::now();
-    let image = execute::build(images, bases, runner, request, progress, cancel).await?;
+    let helpers = Helpers {
+        bases,
+        runner,
+        progress,
+        cancel,
+    };
+    let image = execute::build(images, request, helpers).await?;
     progress(BuildEvent::Done {
         digest: image.manifest_digest.to_string(),
         elapsed_ms: milliseconds(started),
     });
     Ok(image)
+}
+
+/// What a build would come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Foreseen {
+    /// Every step is in the layer cache: this image (manifest digest).
+    Image(Digest),
+    /// This step and those after it would be carried out.
+    Steps {
+        /// The Dockerfile.
+        file: String,
+        /// Line of the step.
+        line: u32,
+        /// On one line.
+        instruction: String,
+    },
+    /// A base image would be fetched first.
+    Fetch {
+        /// The image.
+        reference: String,
+    },
+}
+
+/// Looks what [`build`] would do, and does nothing of it: no step runs, nothing is fetched or
+/// named.
+pub async fn foresee(
+    images: &Images,
+    request: &BuildRequest,
+    cancel: &CancellationToken,
+) -> Result<Foreseen, BuildError> {
+    let helpers = Helpers {
+        bases: &Nobody,
+        runner: &Nobody,
+        progress: &|_| {},
+        cancel,
+    };
+    match execute::foresee(images, request, helpers).await {
+        Ok(digest) => Ok(Foreseen::Image(digest)),
+        Err(BuildError::NotCached { place }) => Ok(Foreseen::Steps {
+            file: place.file,
+            line: place.line,
+            instruction: place.instruction,
+        }),
+        Err(BuildError::Base { reference, .. }) => Ok(Foreseen::Fetch { reference }),
+        Err(error) => Err(error),
+    }
+}
+
+/// Fetches nothing and runs nothing.
+struct Nobody;
+
+impl BaseImages for Nobody {
+    fn fetch<'a>(&'a self, _: &'a ImageRef, _: &'a CancellationToken) -> FetchFuture<'a> {
+        Box::pin(async { Err("nothing is fetched to foresee a build".into()) })
+    }
+}
+
+impl StepRunner for Nobody {
+    fn run<'a>(
+        &'a self,
+        _: &'a StepSpec,
+        _: &'a mut (dyn FnMut(StepLine) + Send),
+        _: &'a CancellationToken,
+    ) -> StepFuture<'a> {
+        Box::pin(async { Err(StepError::Cancelled) })
+    }
 }
 
 /// Where this machine keeps its CA bundle, if it has one.

@@ -69,6 +69,7 @@ fake! {
     info / on_info() -> DaemonInfo;
     status / on_status(query: StatusQuery) -> Vec<EnvironmentStatus>;
     replicas / on_replicas(query: ReplicaQuery) -> Vec<ReplicaStatus>;
+    plan / on_plan(request: PlanRequest) -> PlanOutcome;
     up / on_up(request: UpRequest, events: EventSink) -> UpOutcome;
     down / on_down(request: DownRequest, events: EventSink) -> DownOutcome;
     restart / on_restart(request: RestartRequest, events: EventSink) -> ChangeOutcome;

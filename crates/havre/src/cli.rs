@@ -59,6 +59,8 @@ pub struct Global {
 pub enum Command {
     /// Bring an environment to what the project's files say
     Up(UpArgs),
+    /// Show what `up` would do, and do nothing
+    Plan(PlanArgs),
     /// Show environments, their services and where they answer
     Status(StatusArgs),
     /// List replicas
@@ -103,6 +105,7 @@ impl Command {
     pub fn wants_json(&self) -> bool {
         let json = match self {
             Self::Up(args) => args.json,
+            Self::Plan(args) => args.json,
             Self::Status(args) => args.json,
             Self::Ps(args) => args.json,
             Self::Logs(args) => args.json,
@@ -150,6 +153,18 @@ pub struct UpArgs {
     /// Do not wait for the end of the rollout
     #[arg(short, long)]
     pub detach: bool,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre plan`.
+#[derive(Args, Debug)]
+pub struct PlanArgs {
+    /// Folder of the project
+    #[arg(value_name = "PATH", default_value = ".")]
+    pub path: PathBuf,
+    #[command(flatten)]
+    pub files: FileArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }

@@ -17,7 +17,8 @@ pub mod exec;
 pub mod image;
 pub mod logs;
 pub mod manual;
-pub mod ps;
+pub mod plan;
+mod ps;
 pub mod status;
 pub mod up;
 pub mod version;
@@ -70,6 +71,7 @@ impl From<Failure> for Ended {
 fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
     let exit = match command {
         Command::Up(args) => block_on(up::run(context, args))?,
+        Command::Plan(args) => block_on(plan::run(context, args))?,
         Command::Status(args) => block_on(status::run(context, args))?,
         Command::Ps(args) => block_on(ps::run(context, args))?,
         Command::Logs(args) => block_on(logs::run(context, args))?,

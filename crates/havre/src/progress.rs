@@ -23,6 +23,8 @@ pub mod failure;
 mod live;
 mod plain;
 
+pub use plain::verb;
+
 use live::Live;
 
 /// How often the live view is redrawn.

@@ -33,6 +33,13 @@ impl Table {
             .push(cells.into_iter().map(printable).map(dash).collect());
     }
 
+    /// Adds a line to the row before: one cell, the others empty.
+    pub fn row_below(&mut self, column: usize, cell: String) {
+        let mut cells = vec![String::new(); self.header.len()];
+        cells[column] = printable(cell);
+        self.rows.push(cells);
+    }
+
     /// The text, each line after `indent`.
     pub fn render(&self, paint: Paint, indent: &str) -> String {
         let width = |column: usize| {

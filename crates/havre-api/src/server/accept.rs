@@ -113,10 +113,20 @@ impl Check for ExecRequest {
 
 impl Check for UpRequest {
     fn check(&self) -> Result<(), ApiError> {
-        project_name(self.project.name.as_str())?;
-        environment_name(self.project.environment.as_str())?;
-        self.project.services.keys().try_for_each(service)
+        names(&self.project)
     }
+}
+
+impl Check for PlanRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        names(&self.project)
+    }
+}
+
+fn names(project: &havre_model::Project) -> Result<(), ApiError> {
+    project_name(project.name.as_str())?;
+    environment_name(project.environment.as_str())?;
+    project.services.keys().try_for_each(service)
 }
 
 impl Check for DownRequest {

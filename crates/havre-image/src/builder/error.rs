@@ -66,6 +66,12 @@ pub enum BuildError {
     /// The result has no name.
     #[error("the image to build has no name; give it at least one tag")]
     NoTag,
+    /// A step would have to be carried out, and that was not wanted.
+    #[error("{file}:{line}: {} has not been carried out yet", .place.instruction, file = place.file, line = place.line)]
+    NotCached {
+        /// Where.
+        place: Box<Place>,
+    },
     /// A base image has an impossible name.
     #[error("{file}:{line}: {} names no image", .place.instruction, file = place.file, line = place.line)]
     Reference {
@@ -193,7 +199,8 @@ impl BuildError {
 
     fn step(&self) -> Option<&Place> {
         match self {
-            Self::Reference { place, .. }
+            Self::NotCached { place }
+            | Self::Reference { place, .. }
             | Self::Base { place, .. }
             | Self::Image { place, .. }
             | Self::Failed { place, .. }

@@ -49,6 +49,8 @@ struct Build<'a> {
     request: &'a BuildRequest,
     progress: Progress<'a>,
     cancel: &'a CancellationToken,
+    /// Carry nothing out; look only whether it has been.
+    only_cached: bool,
     dockerfile: &'a Dockerfile,
     globals: &'a Globals,
     context: Arc<Context>,
@@ -65,17 +67,45 @@ struct Build<'a> {
     found: HashMap<String, Arc<Image>>,
 }
 
+/// Who does what a build cannot do by itself.
+#[derive(Clone, Copy)]
+pub(super) struct Helpers<'a> {
+    pub(super) bases: &'a dyn BaseImages,
+    pub(super) runner: &'a dyn StepRunner,
+    pub(super) progress: Progress<'a>,
+    pub(super) cancel: &'a CancellationToken,
+}
+
 pub(super) async fn build(
     images: &Images,
-    bases: &dyn BaseImages,
-    runner: &dyn StepRunner,
     request: &BuildRequest,
-    progress: Progress<'_>,
-    cancel: &CancellationToken,
+    helpers: Helpers<'_>,
 ) -> Result<Image, BuildError> {
     let Some(name) = request.tags.first() else {
         return Err(BuildError::NoTag);
     };
+    let finish = |build: &Build<'_>, built| build.commit(built, name);
+    carry_out(images, request, helpers, false, finish).await
+}
+
+/// The digest of the image that a build would make; [`BuildError::NotCached`] where a step would
+/// have to be carried out.
+pub(super) async fn foresee(
+    images: &Images,
+    request: &BuildRequest,
+    helpers: Helpers<'_>,
+) -> Result<Digest, BuildError> {
+    let finish = |build: &Build<'_>, built| build.form(built);
+    carry_out(images, request, helpers, true, finish).await
+}
+
+async fn carry_out<T>(
+    images: &Images,
+    request: &BuildRequest,
+    helpers: Helpers<'_>,
+    only_cached: bool,
+    finish: impl FnOnce(&Build<'_>, Built) -> Result<T, BuildError>,
+) -> Result<T, BuildError> {
     let _hold = images.hold();
     let (file, path, text) = read(request)?;
     let dockerfile = dockerfile::parse(&file, &text)?;
@@ -84,6 +114,12 @@ pub(super) async fn build(
     let plan = plan::plan(&dockerfile, &globals, target)?;
     let context = Arc::new(Context::open(&request.context, path.as_deref())?);
     let steps = u32::try_from(plan.steps).unwrap_or(u32::MAX);
+    let Helpers {
+        bases,
+        runner,
+        progress,
+        cancel,
+    } = helpers;
     progress(BuildEvent::Started { steps });
     warn(&dockerfile, &globals, progress);
     let mut build = Build {
@@ -93,6 +129,7 @@ pub(super) async fn build(
         request,
         progress,
         cancel,
+        only_cached,
         dockerfile: &dockerfile,
         globals: &globals,
         context,
@@ -108,7 +145,7 @@ pub(super) async fn build(
         found: HashMap::new(),
     };
     let built = build.stages(&plan).await?;
-    build.commit(built, name)
+    finish(&build, built)
 }
 
 /// The Dockerfile's name in messages, its path, and its text.
@@ -329,11 +366,9 @@ impl Build<'_> {
     }
 
     fn commit(&self, built: Built, name: &ImageRef) -> Result<Image, BuildError> {
-        let mut config = built.config;
-        config.run.labels.extend(self.request.labels.clone());
         let image = self
             .images
-            .commit_image(config, &built.layers, name)
+            .commit_image(self.labelled(built.config), &built.layers, name)
             .map_err(|error| BuildError::Commit(Box::new(error)))?;
         for tag in &self.request.tags[1..] {
             self.images
@@ -341,6 +376,18 @@ impl Build<'_> {
                 .map_err(|error| BuildError::Tag(Box::new(error)))?;
         }
         Ok(image)
+    }
+
+    /// The image without a name.
+    fn form(&self, built: Built) -> Result<Digest, BuildError> {
+        self.images
+            .form_image(self.labelled(built.config), &built.layers)
+            .map_err(|error| BuildError::Commit(Box::new(error)))
+    }
+
+    fn labelled(&self, mut config: ImageConfig) -> ImageConfig {
+        config.run.labels.extend(self.request.labels.clone());
+        config
     }
 }
 

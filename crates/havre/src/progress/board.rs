@@ -463,6 +463,7 @@ mod tests {
             action: *action,
             replicas: 2,
             strategy: None,
+            changes: Vec::new(),
         };
         Event::Plan {
             services: services.iter().map(planned).collect(),

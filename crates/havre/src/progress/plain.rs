@@ -157,14 +157,19 @@ fn plan(services: &[PlannedService]) -> Vec<String> {
     lines
 }
 
-fn planned(planned: &PlannedService) -> String {
-    let verb = match planned.action {
+/// An action in one word.
+pub fn verb(action: PlannedAction) -> &'static str {
+    match action {
         PlannedAction::Create => "create",
         PlannedAction::Replace => "replace",
         PlannedAction::Scale => "scale",
         PlannedAction::Remove => "remove",
         PlannedAction::Keep => "keep",
-    };
+    }
+}
+
+fn planned(planned: &PlannedService) -> String {
+    let verb = verb(planned.action);
     let replicas = match planned.action {
         PlannedAction::Remove => String::new(),
         _ => format!(", {}", human::count(u64::from(planned.replicas), "replica")),

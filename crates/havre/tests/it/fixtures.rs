@@ -147,6 +147,7 @@ pub fn events() -> Vec<Event> {
         action,
         replicas,
         strategy: strategy.map(str::to_owned),
+        changes: Vec::new(),
     };
     let image = "shop-backend";
     let replica = || "shop.production.backend.0a1b.1".to_owned();

@@ -17,6 +17,40 @@ fn status_shows_an_environment_on_one_screen() {
 }
 
 #[test]
+fn plan_shows_what_would_change_and_why() {
+    let planned = |name: &str, action, strategy: Option<&str>, changes: &[&str]| PlannedService {
+        service: service(name),
+        action,
+        replicas: 2,
+        strategy: strategy.map(str::to_owned),
+        changes: changes.iter().map(|change| (*change).to_owned()).collect(),
+    };
+    let world = World::new(backend(1).on_plan(async move |request| {
+        Ok(PlanOutcome {
+            environment: environment(request.project.name.as_str()),
+            release: Some(ReleaseId(4)),
+            changed: true,
+            services: vec![
+                planned("db", PlannedAction::Keep, None, &[]),
+                planned(
+                    "backend",
+                    PlannedAction::Replace,
+                    Some("start-first: nothing stands in the way"),
+                    &[
+                        "image: built from Dockerfile:7 on: COPY . .",
+                        "environment: LOG_LEVEL changed",
+                    ],
+                ),
+            ],
+            others: vec!["routes changed".to_owned()],
+        })
+    }));
+    let ran = world.run(&["plan"]);
+    insta::assert_snapshot!("plan", ran.out);
+    assert_eq!(ran.err, "shop/production: release 4 would be replaced\n");
+}
+
+#[test]
 fn status_as_json_is_what_the_daemon_said() {
     let said = running_environment();
     let sent = said.clone();

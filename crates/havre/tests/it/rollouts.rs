@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use havre_testing::wait_until;
 
-use crate::machine::{Machine, SOON, kill, on_machine_under_load};
+use crate::machine::{Machine, SOON, kill, on_machine, on_machine_under_load};
 
 /// Requests per second while releases change.
 const RATE: f64 = 100.0;
@@ -36,6 +36,42 @@ fn an_application_comes_up_changes_without_a_failed_request_and_goes_without_a_t
             assert!(after.is_disjoint(&before), "{after:?} {before:?}");
         }
         load.drops_nothing(100);
+    });
+}
+
+#[test]
+fn a_plan_says_what_up_would_do_and_does_nothing() {
+    on_machine(|machine| {
+        machine.shop("one");
+        let plan = || machine.json(&["plan"]);
+        assert_eq!(plan()["services"][0]["action"], "create");
+        machine.ok(&["up"]);
+        let (replicas, images) = (machine.replicas(), machine.json(&["image", "ls"]));
+        let same = plan();
+        assert_eq!(same["changed"], false, "{same}");
+        assert_eq!(same["services"][0]["action"], "keep", "{same}");
+
+        machine.page("two");
+        let compose = machine.project().join("compose.yaml");
+        let text = std::fs::read_to_string(&compose).unwrap();
+        let more = text.replace("build: .", "build: .\n    environment: {COLOUR: red}");
+        std::fs::write(&compose, more).unwrap();
+        let plan = plan();
+        let service = &plan["services"][0];
+        assert_eq!(service["action"], "replace", "{plan}");
+        let changes = service["changes"].as_array().unwrap();
+        let image = changes[0].as_str().unwrap();
+        assert!(image.starts_with("image: built from Dockerfile:"), "{plan}");
+        assert!(image.contains("COPY"), "{plan}");
+        assert_eq!(changes[1], "environment: COLOUR added", "{plan}");
+        let strategy = service["strategy"].as_str().unwrap();
+        assert!(strategy.starts_with("start-first: "), "{plan}");
+
+        assert_eq!(machine.replicas(), replicas);
+        assert_eq!(machine.json(&["image", "ls"]), images);
+        assert_eq!(machine.get().as_deref(), Ok("one"));
+        machine.ok(&["up"]);
+        assert_eq!(machine.json(&["plan"])["changed"], false);
     });
 }
 

@@ -111,7 +111,7 @@ impl Build<'_> {
     ) -> Result<(Outcome, bool), BuildError> {
         let taken = self.taken(action, origin, place).await?;
         let key = Key::copy(action, taken.identity()).digest(built.top())?;
-        if let Some(outcome) = self.cached(&key)? {
+        if let Some(outcome) = self.cached(&key, place)? {
             return Ok((outcome, true));
         }
         let scratch = self.scratch()?;
@@ -135,7 +135,7 @@ impl Build<'_> {
         place: &Place,
     ) -> Result<(Outcome, bool), BuildError> {
         let key = Key::MakeDir { path }.digest(built.top())?;
-        if let Some(outcome) = self.cached(&key)? {
+        if let Some(outcome) = self.cached(&key, place)? {
             return Ok((outcome, true));
         }
         let lower = self.lower(built, place).await?;
@@ -173,7 +173,7 @@ impl Build<'_> {
             binds: identities,
         }
         .digest(built.top())?;
-        if let Some(outcome) = self.cached(&key)? {
+        if let Some(outcome) = self.cached(&key, place)? {
             return Ok((outcome, true));
         }
         let lower = self.lower(built, place).await?;
@@ -241,12 +241,17 @@ impl Build<'_> {
         })
     }
 
-    fn cached(&self, key: &str) -> Result<Option<Outcome>, BuildError> {
-        if self.request.no_cache {
-            Ok(None)
-        } else {
-            cache::get(self.images, key)
+    fn cached(&self, key: &str, place: &Place) -> Result<Option<Outcome>, BuildError> {
+        let found = match self.request.no_cache {
+            true => None,
+            false => cache::get(self.images, key)?,
+        };
+        if found.is_none() && self.only_cached {
+            return Err(BuildError::NotCached {
+                place: Box::new(place.clone()),
+            });
         }
+        Ok(found)
     }
 
     /// The folders below, the topmost first; unpacks the base image when that is still to do.

@@ -1,0 +1,232 @@
+//! What `up` would do, and why.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use havre_api::{
+    ApiError, EnvironmentId, ErrorCode, PlanOutcome, PlanRequest, PlannedAction, PlannedService,
+    ReleaseId,
+};
+use havre_image::builder::Foreseen;
+use havre_model::ServiceName;
+use havre_release::{Release, ServiceRelease, Strategy, StrategyReason, dependency_order};
+use serde_json::Value;
+
+use crate::builds;
+use crate::daemon::Daemon;
+use crate::execute::file_digests;
+use crate::operations::{keep_restarts, refuse_unsupported};
+
+/// Fields of a service that have another name in compose files.
+const COMPOSE_NAMES: [(&str, &str); 5] = [
+    ("mounts", "volumes"),
+    ("no_new_privileges", "security_opt"),
+    ("resources", "deploy.resources"),
+    ("seccomp_unconfined", "security_opt"),
+    ("shm_size_bytes", "shm_size"),
+];
+/// Fields whose change takes no new replicas, or is told by the image's digest.
+const NOT_TOLD: [&str; 5] = ["build", "depends_on", "image", "replicas", "update"];
+
+/// Looks what `up` would do.
+pub(crate) async fn foresee(
+    daemon: &Arc<Daemon>,
+    request: PlanRequest,
+) -> Result<PlanOutcome, ApiError> {
+    let PlanRequest { project } = request;
+    refuse_unsupported(&project)?;
+    let id = EnvironmentId {
+        project: project.name.clone(),
+        environment: project.environment.clone(),
+    };
+    let snapshot = match daemon.environment(&id).await {
+        Ok(environment) => Some(environment.snapshot()),
+        Err(error) if error.code == ErrorCode::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let current = snapshot.as_ref().and_then(|snapshot| {
+        let number = snapshot.desired.current?;
+        Some((number, snapshot.releases.get(&number)?))
+    });
+    let serving = current.map(|(_, release)| release);
+    let foreseen = builds::foresee(daemon, &project).await?;
+    let images = foreseen
+        .iter()
+        .filter_map(|(service, foreseen)| match foreseen {
+            Foreseen::Image(digest) => Some((service.clone(), digest.to_string())),
+            Foreseen::Steps { .. } | Foreseen::Fetch { .. } => None,
+        })
+        .collect();
+    let files =
+        file_digests(&project).map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+    let mut release = Release::new(&project, &images, &files);
+    keep_restarts(&mut release, serving);
+    let mut services = plan(serving, &release);
+    for planned in &mut services {
+        if let Some(work) = foreseen.get(&planned.service).and_then(work) {
+            planned.changes.retain(|change| !change.starts_with(IMAGE));
+            planned.changes.insert(0, work);
+        }
+    }
+    let others = serving.map_or_else(Vec::new, |serving| others(serving, &release));
+    let scaled = snapshot.as_ref().is_some_and(|snapshot| !snapshot.desired.scale.is_empty());
+    let changed = scaled
+        || !others.is_empty()
+        || services
+            .iter()
+            .any(|planned| planned.action != PlannedAction::Keep);
+    Ok(PlanOutcome {
+        environment: id,
+        release: current.map(|(number, _)| ReleaseId(number)),
+        changed,
+        services,
+        others,
+    })
+}
+
+const IMAGE: &str = "image: ";
+
+/// What has to be done for an image that is not there.
+fn work(foreseen: &Foreseen) -> Option<String> {
+    match foreseen {
+        Foreseen::Image(_) => None,
+        Foreseen::Steps {
+            file,
+            line,
+            instruction,
+        } => Some(format!("{IMAGE}built from {file}:{line} on: {instruction}")),
+        Foreseen::Fetch { reference } => Some(format!("{IMAGE}{reference} is fetched")),
+    }
+}
+
+/// What a move from `old` to `new` does to each service, in the order in which it happens.
+pub(crate) fn plan(old: Option<&Release>, new: &Release) -> Vec<PlannedService> {
+    let jobs = new.jobs();
+    let mut planned: Vec<PlannedService> = dependency_order(&new.services)
+        .into_iter()
+        .map(|name| {
+            let service = &new.services[name];
+            let before = old.and_then(|old| old.services.get(name));
+            let action = match before {
+                None => PlannedAction::Create,
+                Some(_) if jobs.contains(name) => PlannedAction::Replace,
+                Some(before) if before.digest() != service.digest() => PlannedAction::Replace,
+                Some(before) if before.service.replicas != service.service.replicas => {
+                    PlannedAction::Scale
+                }
+                Some(_) => PlannedAction::Keep,
+            };
+            let replaced = action == PlannedAction::Replace && !jobs.contains(name);
+            PlannedService {
+                service: name.clone(),
+                action,
+                replicas: service.service.replicas,
+                strategy: replaced.then(|| strategy(&service.strategy())),
+                changes: match before {
+                    Some(before) if action == PlannedAction::Replace => changes(before, service),
+                    _ => Vec::new(),
+                },
+            }
+        })
+        .collect();
+    let removed = old.into_iter().flat_map(|old| old.services.keys());
+    for name in removed.filter(|name| !new.services.contains_key(name)) {
+        planned.push(PlannedService {
+            service: ServiceName::clone(name),
+            action: PlannedAction::Remove,
+            replicas: 0,
+            strategy: None,
+            changes: Vec::new(),
+        });
+    }
+    planned
+}
+
+fn strategy((strategy, reason): &(Strategy, StrategyReason)) -> String {
+    let how = match strategy {
+        Strategy::StartFirst => "start-first",
+        Strategy::StopFirst => "stop-first",
+    };
+    match reason {
+        StrategyReason::Asked => format!("{how}: asked for by deploy.update_config.order"),
+        StrategyReason::ExclusiveVolume { volume } => {
+            format!("{how}: it alone writes to volume {volume}")
+        }
+        StrategyReason::Default => format!("{how}: nothing stands in the way"),
+    }
+}
+
+/// How two configurations of a service differ, where that takes new replicas.
+fn changes(before: &ServiceRelease, after: &ServiceRelease) -> Vec<String> {
+    let mut changes = Vec::new();
+    if before.image != after.image {
+        let (old, new) = (short(&before.image), short(&after.image));
+        changes.push(format!("{IMAGE}{old} gives way to {new}"));
+    }
+    let (old, new) = (fields(&before.service), fields(&after.service));
+    let mut told = BTreeSet::new();
+    for (name, value) in &new {
+        let was = old.get(name);
+        if was == Some(value) || NOT_TOLD.contains(&name.as_str()) {
+            continue;
+        }
+        let known = COMPOSE_NAMES.iter().find(|(field, _)| field == name);
+        let shown = known.map_or(name.as_str(), |(_, shown)| shown);
+        if !told.insert(shown) {
+            continue;
+        }
+        changes.push(match (was.and_then(Value::as_object), value.as_object()) {
+            (Some(was), Some(is)) => format!("{shown}: {}", keys(was, is)),
+            _ => format!("{shown} changed"),
+        });
+    }
+    if before.files != after.files {
+        let targets = before.files.keys().chain(after.files.keys());
+        let targets: BTreeSet<&str> = targets
+            .filter(|target| before.files.get(*target) != after.files.get(*target))
+            .map(String::as_str)
+            .collect();
+        let targets: Vec<&str> = targets.into_iter().collect();
+        changes.push(format!("content of {}", targets.join(", ")));
+    }
+    changes
+}
+
+/// The keys that two mappings do not have in common, never their values.
+fn keys(before: &serde_json::Map<String, Value>, after: &serde_json::Map<String, Value>) -> String {
+    let all: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let told: Vec<String> = all
+        .into_iter()
+        .filter_map(|key| match (before.get(key), after.get(key)) {
+            (None, Some(_)) => Some(format!("{key} added")),
+            (Some(_), None) => Some(format!("{key} removed")),
+            (was, is) if was != is => Some(format!("{key} changed")),
+            _ => None,
+        })
+        .collect();
+    told.join(", ")
+}
+
+/// A document as its fields. Serialising these types cannot fail: no map has a key that is not a
+/// string.
+fn fields(document: &impl serde::Serialize) -> BTreeMap<String, Value> {
+    match serde_json::to_value(document) {
+        Ok(Value::Object(fields)) => fields.into_iter().collect(),
+        _ => BTreeMap::new(),
+    }
+}
+
+/// What is not a service's own.
+fn others(before: &Release, after: &Release) -> Vec<String> {
+    let (old, new) = (fields(before), fields(after));
+    new.iter()
+        .filter(|(name, value)| *name != "services" && old.get(*name) != Some(value))
+        .map(|(name, _)| format!("{name} changed"))
+        .collect()
+}
+
+/// The first digits of a digest.
+fn short(digest: &str) -> &str {
+    let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
+    hex.get(..12).unwrap_or(hex)
+}
