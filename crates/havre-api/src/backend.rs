@@ -42,6 +42,19 @@ pub trait Backend: Send + Sync + 'static {
         events: EventSink,
     ) -> impl Future<Output = Result<UpOutcome, ApiError>> + Send;
 
+    /// The releases of an environment, the newest first.
+    fn releases(
+        &self,
+        query: ReleasesQuery,
+    ) -> impl Future<Output = Result<Vec<ReleaseStatus>, ApiError>> + Send;
+
+    /// Goes back to an earlier release, as [`Backend::up`] goes to a new one.
+    fn rollback(
+        &self,
+        request: RollbackRequest,
+        events: EventSink,
+    ) -> impl Future<Output = Result<UpOutcome, ApiError>> + Send;
+
     /// Takes an environment down.
     fn down(
         &self,

@@ -82,6 +82,8 @@ calls! {
     Replicas = "/v1/replicas" (ReplicaQuery) -> Vec<ReplicaStatus>;
     /// What `up` would do; it waits for a build that is under way.
     Plan = "/v1/plan" (PlanRequest) -> PlanOutcome, within 1800;
+    /// The releases of an environment, the newest first.
+    Releases = "/v1/releases" (ReleasesQuery) -> Vec<ReleaseStatus>;
     /// Stops a running operation.
     Cancel = "/v1/cancel" (CancelRequest) -> Empty;
     /// Stored images.
@@ -105,6 +107,8 @@ operations! {
     Down = "/v1/down" (DownRequest) -> DownOutcome;
     /// Replaces replicas by new ones of the same release.
     Restart = "/v1/restart" (RestartRequest) -> ChangeOutcome;
+    /// Goes back to an earlier release.
+    Rollback = "/v1/rollback" (RollbackRequest) -> UpOutcome;
     /// Changes the number of replicas.
     Scale = "/v1/scale" (ScaleRequest) -> ChangeOutcome;
 }

@@ -35,6 +35,9 @@ pub struct UpRequest {
     pub project: Project,
     /// How.
     pub options: UpOptions,
+    /// Who asks, for the history.
+    #[serde(default)]
+    pub by: Option<String>,
 }
 
 /// How `up` goes about it.
@@ -125,6 +128,21 @@ pub struct RestartRequest {
     pub environment: EnvironmentId,
     /// Empty: all services.
     pub services: Vec<ServiceName>,
+    /// Who asks, for the history.
+    #[serde(default)]
+    pub by: Option<String>,
+}
+
+/// Go back to an earlier release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackRequest {
+    /// Where.
+    pub environment: EnvironmentId,
+    /// `None`: the one that served before the one that serves.
+    pub release: Option<ReleaseId>,
+    /// Who asks, for the history.
+    #[serde(default)]
+    pub by: Option<String>,
 }
 
 /// Change the number of replicas.

@@ -104,6 +104,7 @@ fn router<B: Backend>(api: Api<B>) -> Router {
     let router = call::<Status, B, _, _>(router, |b, q| async move { b.status(q).await });
     let router = call::<Replicas, B, _, _>(router, |b, q| async move { b.replicas(q).await });
     let router = call::<Plan, B, _, _>(router, |b, r| async move { b.plan(r).await });
+    let router = call::<Releases, B, _, _>(router, |b, q| async move { b.releases(q).await });
     let router = call::<Images, B, _, _>(router, |b, _| async move { b.images().await });
     let router =
         call::<ImageImport, B, _, _>(router, |b, r| async move { b.image_import(r).await });
@@ -118,6 +119,8 @@ fn router<B: Backend>(api: Api<B>) -> Router {
     let router = operation::<Down, B, _, _>(router, |b, r, e| async move { b.down(r, e).await });
     let router =
         operation::<Restart, B, _, _>(router, |b, r, e| async move { b.restart(r, e).await });
+    let router =
+        operation::<Rollback, B, _, _>(router, |b, r, e| async move { b.rollback(r, e).await });
     let router = operation::<Scale, B, _, _>(router, |b, r, e| async move { b.scale(r, e).await });
     router
         .route(Cancel::PATH, post(cancel::<B>))

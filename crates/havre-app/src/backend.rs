@@ -7,15 +7,15 @@ use havre_api::{
     ApiError, Backend, CaCertificate, ChangeOutcome, DaemonInfo, DownOutcome, DownRequest,
     EdgeInfo, EnvironmentId, EnvironmentStatus, ErrorCode, EventSink, ExecRequest, ExecSession,
     ImageImportOutcome, ImageImportRequest, ImagePruneRequest, ImageRemoveOutcome,
-    ImageRemoveRequest, ImageSummary, LogQuery, LogSink, PlanOutcome, PlanRequest, ReplicaQuery,
-    ReplicaStatus, RestartRequest, ScaleRequest, ShutdownRequest, StatusQuery, UpOutcome,
-    UpRequest,
+    ImageRemoveRequest, ImageSummary, LogQuery, LogSink, PlanOutcome, PlanRequest, ReleaseStatus,
+    ReleasesQuery, ReplicaQuery, ReplicaStatus, RestartRequest, RollbackRequest, ScaleRequest,
+    ShutdownRequest, StatusQuery, UpOutcome, UpRequest,
 };
 use havre_engine::{State, Stats};
 
 use crate::daemon::Daemon;
 use crate::environment::EnvironmentHandle;
-use crate::{exec, images, logs, operations, plans, status};
+use crate::{exec, images, logs, operations, plans, releases, status};
 
 /// Time between the two looks that give a share of CPU.
 const CPU_SAMPLE: Duration = Duration::from_millis(200);
@@ -112,6 +112,18 @@ impl Backend for Service {
 
     async fn plan(&self, request: PlanRequest) -> Result<PlanOutcome, ApiError> {
         plans::foresee(&self.daemon, request).await
+    }
+
+    async fn releases(&self, query: ReleasesQuery) -> Result<Vec<ReleaseStatus>, ApiError> {
+        releases::list(&self.daemon, &query).await
+    }
+
+    async fn rollback(
+        &self,
+        request: RollbackRequest,
+        events: EventSink,
+    ) -> Result<UpOutcome, ApiError> {
+        releases::rollback(&self.daemon, request, &events).await
     }
 
     async fn up(&self, request: UpRequest, events: EventSink) -> Result<UpOutcome, ApiError> {

@@ -30,6 +30,7 @@ use crate::files::FileVault;
 use crate::labels::environment_key;
 use crate::observe::Seen;
 use crate::platform::Platform;
+use crate::releases;
 use crate::root::Root;
 use crate::tls::LocalCa;
 
@@ -170,17 +171,18 @@ impl Daemon {
     pub(crate) async fn forget(&self, id: &EnvironmentId) {
         let mut environments = self.environments.lock().await;
         environments.remove(id);
-        let used: BTreeSet<String> = environments
-            .values()
-            .flat_map(|environment| {
-                let snapshot = environment.snapshot();
-                snapshot
-                    .releases
-                    .values()
-                    .flat_map(file_digests)
-                    .collect::<Vec<_>>()
-            })
-            .collect();
+        let mut used = BTreeSet::new();
+        for environment in environments.values() {
+            let snapshot = environment.snapshot();
+            used.extend(snapshot.releases.values().flat_map(file_digests));
+            match releases::kept(&self.platform.store, &environment.id) {
+                Ok(kept) => used.extend(kept.iter().flat_map(|kept| file_digests(&kept.release))),
+                Err(error) => {
+                    tracing::warn!(%error, "secrets stay, since it is not known which are used");
+                    return;
+                }
+            }
+        }
         if let Err(error) = self.platform.vault.prune(&used) {
             tracing::warn!(%error, "secrets that are no longer used cannot be removed");
         }

@@ -15,9 +15,10 @@ use havre_api::{EnvironmentId, FailureReport};
 use havre_edge::EdgeStatus;
 use havre_model::ServiceName;
 use havre_release::{
-    Action, Decision, Desired, EdgeView, Failure, FailureKind, Intent, Observed, Phase, Release,
-    Replica, ReplicaId, ReplicaState, Rollout, Routing, decide, routing,
+    Action, Decision, Desired, EdgeView, Failure, FailureKind, Intent, Observed, Phase, Record,
+    Release, Replica, ReplicaId, ReplicaState, Rollout, Routing, Step, decide, routing, told_by,
 };
+use havre_store::StoreError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,15 @@ pub(crate) enum Scale {
     Kept,
 }
 
+/// What becomes of a release's jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Jobs {
+    /// They run before it serves.
+    Run,
+    /// They have run for it once, and do not know what came after: migrations go forwards only.
+    Skip,
+}
+
 /// Something a user wants of an environment.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -54,6 +64,7 @@ pub(crate) enum Command {
         number: u64,
         release: Box<Release>,
         scale: Scale,
+        jobs: Jobs,
     },
     /// Give the rollout under way up.
     Abort,
@@ -117,7 +128,7 @@ pub(crate) enum EnvironmentError {
     #[error("cannot access the state of {id}")]
     Store {
         id: EnvironmentId,
-        source: havre_store::StoreError,
+        source: StoreError,
     },
     #[error("the stored state of {id} is not readable by this version")]
     Format {
@@ -254,8 +265,8 @@ impl Environment {
         let decision = self.decide(&observed, now);
         if decision.desired != self.desired {
             self.capture_failure(&decision.desired, &seen).await;
-            self.desired = decision.desired.clone();
-            self.persist()?;
+            let before = std::mem::replace(&mut self.desired, decision.desired.clone());
+            self.persist(&before, now)?;
         }
         let routing = routing(&self.desired, &self.releases, &observed, &decision.leaving);
         self.note_unrouted(&routing, &observed, now);
@@ -493,12 +504,14 @@ impl Environment {
 
     /// Changes what is desired, and persists it.
     fn obey(&mut self, command: Command) -> Result<(), EnvironmentError> {
+        let before = self.desired.clone();
         match command {
             Command::RollOut {
                 number,
                 release,
                 scale,
-            } => self.begin_rollout(number, *release, scale),
+                jobs,
+            } => self.begin_rollout(number, *release, scale, jobs),
             Command::Abort => self.abort(),
             Command::Scale(wanted) => self.desired.scale.extend(wanted),
             Command::TakeDown { volumes } => {
@@ -506,10 +519,10 @@ impl Environment {
                 self.desired.rollout = None;
             }
         }
-        self.persist()
+        self.persist(&before, SystemTime::now())
     }
 
-    fn begin_rollout(&mut self, number: u64, release: Release, scale: Scale) {
+    fn begin_rollout(&mut self, number: u64, release: Release, scale: Scale, jobs: Jobs) {
         let from = match &self.desired.rollout {
             Some(Rollout {
                 to,
@@ -528,7 +541,10 @@ impl Environment {
             to: number,
             started_at: SystemTime::now(),
             phase: Phase::Preparing,
-            jobs_done: BTreeSet::new(),
+            jobs_done: match jobs {
+                Jobs::Run => BTreeSet::new(),
+                Jobs::Skip => release.all_jobs(),
+            },
         });
         self.failure = None;
         self.failed_starts.clear();
@@ -561,20 +577,51 @@ impl Environment {
         rollout.phase = Phase::GoingBack { failure };
     }
 
-    fn persist(&self) -> Result<(), EnvironmentError> {
+    /// Writes down what is desired, and what the step from `before` means for the history.
+    fn persist(&self, before: &Desired, now: SystemTime) -> Result<(), EnvironmentError> {
         let json =
             serde_json::to_string(&self.desired).map_err(|source| EnvironmentError::Format {
                 id: self.id.clone(),
                 source,
             })?;
+        let told = told_by(before, &self.desired, now);
+        let records: Vec<(u64, String)> = told
+            .map(|(number, step)| self.record_after(number, step))
+            .transpose()?
+            .into_iter()
+            .collect();
         let (project, environment) = (self.id.project.as_str(), self.id.environment.as_str());
         self.platform
             .store
-            .environment_put(project, environment, &json)
-            .map_err(|source| EnvironmentError::Store {
-                id: self.id.clone(),
-                source,
-            })
+            .environment_put(project, environment, &json, &records)
+            .map_err(self.store_error())
+    }
+
+    fn record_after(&self, number: u64, step: Step) -> Result<(u64, String), EnvironmentError> {
+        let format = |source| EnvironmentError::Format {
+            id: self.id.clone(),
+            source,
+        };
+        let (project, environment) = (self.id.project.as_str(), self.id.environment.as_str());
+        let row = self
+            .platform
+            .store
+            .release(project, environment, number)
+            .map_err(self.store_error())?;
+        let record: Record = match row {
+            Some(row) => serde_json::from_str(&row.record).map_err(format)?,
+            None => Record::default(),
+        };
+        let json = serde_json::to_string(&record.after(step)).map_err(format)?;
+        Ok((number, json))
+    }
+
+    fn store_error(&self) -> impl Fn(StoreError) -> EnvironmentError {
+        let id = self.id.clone();
+        move |source| EnvironmentError::Store {
+            id: id.clone(),
+            source,
+        }
     }
 
     /// On the way into `GoingBack`: writes down what a person needs to know, before the evidence

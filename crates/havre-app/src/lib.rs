@@ -29,6 +29,7 @@ mod plans;
 mod platform;
 mod progress;
 mod pulls;
+mod releases;
 mod report;
 mod root;
 mod status;

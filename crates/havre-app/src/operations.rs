@@ -9,15 +9,17 @@ use havre_api::{
     ApiError, ChangeOutcome, DownOutcome, DownRequest, EnvironmentId, ErrorCode, Event, EventSink,
     Phase as ApiPhase, ReleaseId, RestartRequest, ScaleRequest, UpOutcome, UpRequest,
 };
+use havre_image::Images;
 use havre_model::{Project, ServiceName};
-use havre_release::{Desired, FailureKind, Release};
+use havre_release::{Cause, Desired, FailureKind, Record, Release};
 
 use crate::daemon::Daemon;
-use crate::environment::{Command, EnvironmentHandle, Scale, Snapshot};
+use crate::environment::{Command, EnvironmentHandle, Jobs, Scale, Snapshot};
 use crate::execute::{keep_files, lease_name, named_volumes};
 use crate::plans::plan;
+use crate::platform::Platform;
 use crate::progress::{Teller, elapsed_ms};
-use crate::{builds, status};
+use crate::{builds, releases, status};
 
 /// Brings an environment to what the project says.
 pub(crate) async fn up(
@@ -26,7 +28,11 @@ pub(crate) async fn up(
     events: &EventSink,
 ) -> Result<UpOutcome, ApiError> {
     let started = SystemTime::now();
-    let UpRequest { project, options } = request;
+    let UpRequest {
+        project,
+        options,
+        by,
+    } = request;
     refuse_unsupported(&project)?;
     let id = EnvironmentId {
         project: project.name.clone(),
@@ -79,14 +85,14 @@ pub(crate) async fn up(
         services: plan(serving, &release),
     });
     let previous = before.desired.current.map(ReleaseId);
-    let number = roll_out(
-        daemon,
-        &environment,
-        release.clone(),
-        Scale::FromFile,
-        events,
-    )
-    .await?;
+    let change = Change {
+        release: release.clone(),
+        scale: Scale::FromFile,
+        jobs: Jobs::Run,
+        cause: Cause::Up,
+        by,
+    };
+    let number = roll_out(daemon, &environment, change, events).await?;
     Ok(UpOutcome {
         environment: id,
         release: ReleaseId(number),
@@ -114,10 +120,20 @@ pub(crate) async fn restart(
             service.set_restarts(service.restarts() + 1);
         }
     }
-    roll_out(daemon, &environment, release, Scale::Kept, events).await?;
+    let services: Vec<ServiceName> = services.into_iter().collect();
+    let change = Change {
+        release,
+        scale: Scale::Kept,
+        jobs: Jobs::Run,
+        cause: Cause::Restart {
+            services: services.clone(),
+        },
+        by: request.by,
+    };
+    roll_out(daemon, &environment, change, events).await?;
     Ok(ChangeOutcome {
         environment: request.environment,
-        services: services.into_iter().collect(),
+        services,
         elapsed_ms: elapsed_ms(started),
     })
 }
@@ -228,16 +244,30 @@ pub(crate) async fn down(
     })
 }
 
-/// Stores `release`, moves to it and tells what happens; returns its number.
-async fn roll_out(
+/// A release to move to.
+pub(crate) struct Change {
+    pub(crate) release: Release,
+    pub(crate) scale: Scale,
+    pub(crate) jobs: Jobs,
+    pub(crate) cause: Cause,
+    pub(crate) by: Option<String>,
+}
+
+/// Stores the release, moves to it and tells what happens; returns its number.
+pub(crate) async fn roll_out(
     daemon: &Arc<Daemon>,
     environment: &EnvironmentHandle,
-    release: Release,
-    scale: Scale,
+    change: Change,
     events: &EventSink,
 ) -> Result<u64, ApiError> {
     let id = &environment.id;
-    let number = store(daemon, environment, &release)?;
+    let number = store(daemon, environment, &change)?;
+    let Change {
+        release,
+        scale,
+        jobs,
+        ..
+    } = change;
     let mut watch = environment.watch();
     let mut last = environment.snapshot();
     let mut teller = Teller::default();
@@ -247,6 +277,7 @@ async fn roll_out(
             number,
             release: Box::new(release),
             scale,
+            jobs,
         },
     )
     .await?;
@@ -285,43 +316,47 @@ async fn roll_out(
 fn store(
     daemon: &Arc<Daemon>,
     environment: &EnvironmentHandle,
-    release: &Release,
+    change: &Change,
 ) -> Result<u64, ApiError> {
     let internal = |error: &dyn std::error::Error| ApiError::from_error(ErrorCode::Internal, error);
     let id = &environment.id;
-    let store = &daemon.platform.store;
+    let Platform { store, images, .. } = &*daemon.platform;
     // The lease first: an image that is in use must not be pruned, one that is not costs disk.
     let snapshot = environment.snapshot();
+    let kept = releases::kept(store, id).map_err(|error| internal(&error))?;
+    let needed = snapshot.releases.values().chain([&change.release]);
     let mut held = Vec::new();
-    for service in snapshot
-        .releases
-        .values()
-        .chain([release])
-        .flat_map(|r| r.services.values())
-    {
-        let image = service
-            .image
-            .parse()
-            .map_err(|error: havre_image::DigestError| internal(&error))
-            .and_then(|digest| {
-                daemon
-                    .platform
-                    .images
-                    .image(digest)
-                    .map_err(|error| internal(&error))
-            })?;
+    for service in needed.flat_map(|release| release.services.values()) {
+        let image = stored_image(images, &service.image).map_err(|error| internal(&*error))?;
         held.push(image);
     }
+    // Those of earlier releases are kept for a rollback; what somebody has removed is gone.
+    for service in kept.iter().flat_map(|kept| kept.release.services.values()) {
+        held.extend(stored_image(images, &service.image).ok());
+    }
     let held: Vec<&havre_image::Image> = held.iter().collect();
-    daemon
-        .platform
-        .images
+    images
         .lease(&lease_name(id), &held)
         .map_err(|error| internal(&error))?;
-    let json = serde_json::to_string(release).map_err(|error| internal(&error))?;
+    let record = Record {
+        cause: change.cause.clone(),
+        by: change.by.clone(),
+        started_at: Some(SystemTime::now()),
+        ..Record::default()
+    };
+    let json = serde_json::to_string(&change.release).map_err(|error| internal(&error))?;
+    let record = serde_json::to_string(&record).map_err(|error| internal(&error))?;
     store
-        .release_add(id.project.as_str(), id.environment.as_str(), &json)
+        .release_add(id.project.as_str(), id.environment.as_str(), &json, &record)
         .map_err(|error| internal(&error))
+}
+
+/// The image with this manifest digest.
+pub(crate) fn stored_image(
+    images: &Images,
+    digest: &str,
+) -> Result<havre_image::Image, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(images.image(digest.parse()?)?)
 }
 
 /// Why a rollout is no longer there though its release does not serve.
@@ -386,7 +421,7 @@ async fn changed(
 }
 
 /// Waits until no other operation changes the environment.
-async fn hold(
+pub(crate) async fn hold(
     environment: &EnvironmentHandle,
     events: &EventSink,
 ) -> tokio::sync::OwnedMutexGuard<()> {
@@ -409,7 +444,10 @@ async fn command(environment: &EnvironmentHandle, command: Command) -> Result<()
         .with_hint("see the daemon's log; is the disk full?"))
 }
 
-fn serving<'a>(snapshot: &'a Snapshot, id: &EnvironmentId) -> Result<&'a Release, ApiError> {
+pub(crate) fn serving<'a>(
+    snapshot: &'a Snapshot,
+    id: &EnvironmentId,
+) -> Result<&'a Release, ApiError> {
     snapshot
         .desired
         .current

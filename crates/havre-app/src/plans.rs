@@ -69,7 +69,9 @@ pub(crate) async fn foresee(
         }
     }
     let others = serving.map_or_else(Vec::new, |serving| others(serving, &release));
-    let scaled = snapshot.as_ref().is_some_and(|snapshot| !snapshot.desired.scale.is_empty());
+    let scaled = snapshot
+        .as_ref()
+        .is_some_and(|snapshot| !snapshot.desired.scale.is_empty());
     let changed = scaled
         || !others.is_empty()
         || services

@@ -89,7 +89,7 @@ pub(crate) async fn failure(
     })
 }
 
-fn explain(kind: &FailureKind, service: &ServiceName) -> (String, Option<String>) {
+pub(crate) fn explain(kind: &FailureKind, service: &ServiceName) -> (String, Option<String>) {
     match kind {
         FailureKind::CannotStart { reason } => (format!("cannot be started: {reason}"), None),
         FailureKind::Crashed { exit, restarts } => (

@@ -17,6 +17,7 @@ mod desired;
 mod ids;
 mod observed;
 mod order;
+mod record;
 mod release;
 mod routing;
 
@@ -24,5 +25,6 @@ pub use decide::{Action, Decision, decide};
 pub use desired::{Desired, Failure, FailureKind, Intent, JobId, Phase, Policy, Rollout};
 pub use observed::{EdgeView, ExitInfo, Observed, Replica, ReplicaId, ReplicaState, Role};
 pub use order::dependency_order;
+pub use record::{Cause, Outcome, Record, Step, told_by};
 pub use release::{Release, ServiceDigest, ServiceRelease, Strategy, StrategyReason};
 pub use routing::{Routing, ServiceRouting, routing};

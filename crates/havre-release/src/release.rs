@@ -11,6 +11,8 @@ use havre_model::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::JobId;
+
 /// Everything an environment needs, resolved. Two releases with equal content are the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Release {
@@ -118,6 +120,23 @@ impl Release {
             .filter(|(_, edge)| edge.condition == Condition::ServiceCompletedSuccessfully)
             .filter_map(|(name, _)| self.services.get_key_value(name).map(|(name, _)| name))
             .collect()
+    }
+
+    /// Everything that runs once per release: hooks before a service starts, and services that
+    /// run to completion.
+    pub fn all_jobs(&self) -> BTreeSet<JobId> {
+        let services = self.jobs().into_iter().map(|service| JobId {
+            service: service.clone(),
+            hook: None,
+        });
+        let hooks = self.services.iter().flat_map(|(name, service)| {
+            let count = u32::try_from(service.service.pre_start.len()).unwrap_or(u32::MAX);
+            (0..count).map(|hook| JobId {
+                service: name.clone(),
+                hook: Some(hook),
+            })
+        });
+        services.chain(hooks).collect()
     }
 
     /// Services that stay: all but the jobs.

@@ -8,7 +8,10 @@ use rusqlite::Connection;
 
 /// One script per schema version; version N is reached by running scripts 1..=N. A script that
 /// was released is never edited.
-const MIGRATIONS: &[&str] = &[include_str!("schema/001.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/001.sql"),
+    include_str!("schema/002.sql"),
+];
 
 /// How long a statement waits for another process that holds the database.
 const BUSY: Duration = Duration::from_secs(5);

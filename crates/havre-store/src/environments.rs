@@ -27,24 +27,36 @@ pub struct ReleaseRow {
     pub content: String,
     /// When it was made.
     pub created_at: i64,
+    /// What became of it: JSON of the release crate.
+    pub record: String,
 }
 
 impl Store {
-    /// Writes an environment's desired state.
+    /// Writes an environment's desired state, and with it the records of the releases it tells of
+    /// (by number).
     pub fn environment_put(
         &self,
         project: &str,
         environment: &str,
         desired: &str,
+        records: &[(u64, String)],
     ) -> Result<(), StoreError> {
         self.run("write an environment", |db| {
-            db.execute(
+            let transaction = db.transaction()?;
+            transaction.execute(
                 "INSERT INTO environments VALUES (?1, ?2, ?3, ?4) \
                  ON CONFLICT (project, environment) DO UPDATE SET \
                  desired = excluded.desired, updated_at = excluded.updated_at",
                 params![project, environment, desired, now()],
-            )
-            .map(drop)
+            )?;
+            for (number, record) in records {
+                transaction.execute(
+                    "UPDATE releases SET record = ?4 \
+                     WHERE project = ?1 AND environment = ?2 AND number = ?3",
+                    params![project, environment, number, record],
+                )?;
+            }
+            transaction.commit()
         })
     }
 
@@ -87,12 +99,14 @@ impl Store {
         project: &str,
         environment: &str,
         content: &str,
+        record: &str,
     ) -> Result<u64, StoreError> {
         self.run("write a release", |db| {
             db.query_row(
-                "INSERT INTO releases SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4 \
+                "INSERT INTO releases (project, environment, number, content, created_at, record) \
+                 SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4, ?5 \
                  FROM releases WHERE project = ?1 AND environment = ?2 RETURNING number",
-                params![project, environment, content, now()],
+                params![project, environment, content, now(), record],
                 |row| row.get(0),
             )
         })
@@ -107,20 +121,40 @@ impl Store {
     ) -> Result<Option<ReleaseRow>, StoreError> {
         self.run("read a release", |db| {
             db.query_row(
-                "SELECT number, content, created_at FROM releases \
+                "SELECT number, content, created_at, record FROM releases \
                  WHERE project = ?1 AND environment = ?2 AND number = ?3",
                 params![project, environment, number],
-                |row| {
-                    Ok(ReleaseRow {
-                        number: row.get(0)?,
-                        content: row.get(1)?,
-                        created_at: row.get(2)?,
-                    })
-                },
+                release_row,
             )
             .optional()
         })
     }
+
+    /// The newest releases, newest first.
+    pub fn releases(
+        &self,
+        project: &str,
+        environment: &str,
+        most: u32,
+    ) -> Result<Vec<ReleaseRow>, StoreError> {
+        self.run("list releases", |db| {
+            db.prepare(
+                "SELECT number, content, created_at, record FROM releases \
+                 WHERE project = ?1 AND environment = ?2 ORDER BY number DESC LIMIT ?3",
+            )?
+            .query_map(params![project, environment, most], release_row)?
+            .collect()
+        })
+    }
+}
+
+fn release_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ReleaseRow> {
+    Ok(ReleaseRow {
+        number: row.get(0)?,
+        content: row.get(1)?,
+        created_at: row.get(2)?,
+        record: row.get(3)?,
+    })
 }
 
 #[cfg(test)]
@@ -131,9 +165,18 @@ mod tests {
     fn releases_count_within_their_environment() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("state.db")).unwrap();
-        assert_eq!(store.release_add("p", "production", "{}").unwrap(), 1);
-        assert_eq!(store.release_add("p", "production", "{}").unwrap(), 2);
-        assert_eq!(store.release_add("p", "staging", "{}").unwrap(), 1);
+        let add = |environment| store.release_add("p", environment, "{}", "first").unwrap();
+        assert_eq!(
+            [add("production"), add("production"), add("staging")],
+            [1, 2, 1]
+        );
+        let records = [(2, "second".to_owned())];
+        store
+            .environment_put("p", "production", "{}", &records)
+            .unwrap();
+        let listed = store.releases("p", "production", 10).unwrap();
+        let listed: Vec<_> = listed.iter().map(|r| (r.number, &*r.record)).collect();
+        assert_eq!(listed, [(2, "second"), (1, "first")]);
         store.environment_remove("p", "production").unwrap();
         assert_eq!(store.release("p", "production", 2).unwrap(), None);
         assert_eq!(

@@ -71,6 +71,8 @@ fake! {
     replicas / on_replicas(query: ReplicaQuery) -> Vec<ReplicaStatus>;
     plan / on_plan(request: PlanRequest) -> PlanOutcome;
     up / on_up(request: UpRequest, events: EventSink) -> UpOutcome;
+    releases / on_releases(query: ReleasesQuery) -> Vec<ReleaseStatus>;
+    rollback / on_rollback(request: RollbackRequest, events: EventSink) -> UpOutcome;
     down / on_down(request: DownRequest, events: EventSink) -> DownOutcome;
     restart / on_restart(request: RestartRequest, events: EventSink) -> ChangeOutcome;
     scale / on_scale(request: ScaleRequest, events: EventSink) -> ChangeOutcome;

@@ -71,6 +71,10 @@ pub enum Command {
     Exec(ExecArgs),
     /// Replace replicas by new ones of the same release
     Restart(RestartArgs),
+    /// List releases: what each changed and what became of it
+    Releases(ReleasesArgs),
+    /// Go back to an earlier release
+    Rollback(RollbackArgs),
     /// Change the number of replicas
     Scale(ScaleArgs),
     /// Take an environment down
@@ -110,6 +114,8 @@ impl Command {
             Self::Ps(args) => args.json,
             Self::Logs(args) => args.json,
             Self::Restart(args) => args.json,
+            Self::Releases(args) => args.json,
+            Self::Rollback(args) => args.json,
             Self::Scale(args) => args.json,
             Self::Down(args) => args.json,
             Self::Image(ImageCommand::Ls(json))
@@ -165,6 +171,30 @@ pub struct PlanArgs {
     pub path: PathBuf,
     #[command(flatten)]
     pub files: FileArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre releases`.
+#[derive(Args, Debug)]
+pub struct ReleasesArgs {
+    /// The newest so many
+    #[arg(short = 'n', long = "last", value_name = "N", default_value_t = 10)]
+    pub last: u32,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre rollback`.
+#[derive(Args, Debug)]
+pub struct RollbackArgs {
+    /// Its number; without it, the release that served before the one that serves
+    #[arg(value_name = "RELEASE")]
+    pub release: Option<u64>,
+    #[command(flatten)]
+    pub target: TargetArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }

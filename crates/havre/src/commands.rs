@@ -19,6 +19,7 @@ pub mod logs;
 pub mod manual;
 pub mod plan;
 mod ps;
+mod releases;
 pub mod status;
 pub mod up;
 pub mod version;
@@ -85,6 +86,8 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
             return Err(Ended::Code(block_on(run)?));
         }
         Command::Restart(args) => block_on(change::restart(context, args))?,
+        Command::Releases(args) => block_on(releases::list(context, args))?,
+        Command::Rollback(args) => block_on(releases::rollback(context, args))?,
         Command::Scale(args) => block_on(change::scale(context, args))?,
         Command::Down(args) => block_on(change::down(context, args))?,
         Command::Image(command) => block_on(image::run(context, command))?,

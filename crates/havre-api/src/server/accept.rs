@@ -142,6 +142,18 @@ impl Check for RestartRequest {
     }
 }
 
+impl Check for RollbackRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        environment(&self.environment)
+    }
+}
+
+impl Check for ReleasesQuery {
+    fn check(&self) -> Result<(), ApiError> {
+        environment(&self.environment)
+    }
+}
+
 impl Check for ScaleRequest {
     fn check(&self) -> Result<(), ApiError> {
         environment(&self.environment)?;

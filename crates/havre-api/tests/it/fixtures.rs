@@ -39,6 +39,7 @@ pub fn up(name: &str) -> UpRequest {
     UpRequest {
         project: project(name),
         options: UpOptions::default(),
+        by: None,
     }
 }
 

@@ -10,6 +10,7 @@ use super::Context;
 use crate::cli::{DownArgs, RestartArgs, ScaleArgs};
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
+use crate::target::asker;
 use crate::ui::Ui;
 use crate::{connect, human, progress};
 
@@ -29,6 +30,7 @@ pub async fn restart(context: &Context, args: RestartArgs) -> Outcome {
     let request = RestartRequest {
         environment: args.target.environment()?,
         services: args.services.iter().map(ServiceName::new).collect(),
+        by: asker(),
     };
     let client = connect::started(&context.root, context.ui).await?;
     let outcome =

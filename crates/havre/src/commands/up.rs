@@ -6,6 +6,8 @@ use super::Context;
 use crate::cli::UpArgs;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
+use crate::target::asker;
+use crate::ui::Ui;
 use crate::{connect, human, progress};
 
 pub async fn run(context: &Context, args: UpArgs) -> Outcome {
@@ -24,6 +26,7 @@ pub async fn run(context: &Context, args: UpArgs) -> Outcome {
             no_cache: args.no_cache,
             pull: args.pull,
         },
+        by: asker(),
     };
     if args.detach {
         let running = client.start::<Up>(&request).await.map_err(Failure::from)?;
@@ -36,9 +39,14 @@ pub async fn run(context: &Context, args: UpArgs) -> Outcome {
         return Ok(Exit::Ok);
     }
     let outcome = progress::follow::<Up>(&client, ui, &environment, &request).await?;
-    ui.say(&summary(&name, &outcome));
-    if args.json.json {
-        ui.json(&outcome)?;
+    tell(ui, args.json.json, &outcome)
+}
+
+/// Shows where the release answers now.
+pub fn tell(ui: Ui, json: bool, outcome: &UpOutcome) -> Outcome {
+    ui.say(&summary(&outcome.environment.to_string(), outcome));
+    if json {
+        ui.json(outcome)?;
     } else {
         let urls: String = outcome.urls.iter().map(|url| format!("{url}\n")).collect();
         ui.data(&urls)?;

@@ -40,6 +40,64 @@ fn an_application_comes_up_changes_without_a_failed_request_and_goes_without_a_t
 }
 
 #[test]
+fn a_rollback_brings_an_earlier_release_back_without_a_failed_request() {
+    on_machine_under_load(|machine| {
+        machine.shop("one");
+        machine.ok(&["up"]);
+        machine.page("two");
+        machine.ok(&["up"]);
+        let load = machine.load(RATE);
+        let back = machine.json(&["rollback"]);
+        assert_eq!(
+            (&back["release"], &back["previous"]),
+            (&3.into(), &2.into())
+        );
+        assert_eq!(machine.get().as_deref(), Ok("one"));
+        let further = machine.run(&["rollback"]);
+        assert_eq!(further.code, 6, "{}", further.err);
+        assert!(further.err.contains("no release that served before"));
+        let same = machine.run(&["rollback", "3"]);
+        assert!(same.err.contains("serves already"), "{}", same.err);
+        machine.ok(&["rollback", "2"]);
+        assert_eq!(machine.get().as_deref(), Ok("two"));
+        load.drops_nothing(50);
+
+        // One that fails stands in the history with its reason, and rollback passes it over.
+        machine.write("Dockerfile", "FROM base:1\nCMD [\"false\"]\n");
+        assert_eq!(machine.run(&["up"]).code, 5);
+        let releases = machine.json(&["releases"]);
+        let told: Vec<(u64, &str, &str)> = releases
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|release| {
+                let text = |name: &str| release[name].as_str().unwrap();
+                (
+                    release["release"].as_u64().unwrap(),
+                    text("cause"),
+                    text("state"),
+                )
+            })
+            .collect();
+        let expected = [
+            (5, "up", "went_back"),
+            (4, "rollback to 2", "serving"),
+            (3, "rollback to 1", "served"),
+            (2, "up", "served"),
+            (1, "up", "served"),
+        ];
+        assert_eq!(told, expected);
+        let reason = releases[0]["reason"].as_str().unwrap();
+        assert!(reason.starts_with("web: "), "{reason}");
+        let change = releases[1]["changes"][0]["changes"][0].as_str().unwrap();
+        assert!(change.starts_with("image: "), "{change}");
+        machine.ok(&["rollback"]);
+        assert_eq!(machine.get().as_deref(), Ok("one"));
+        print!("{}", machine.ok(&["releases"]).out);
+    });
+}
+
+#[test]
 fn a_plan_says_what_up_would_do_and_does_nothing() {
     on_machine(|machine| {
         machine.shop("one");

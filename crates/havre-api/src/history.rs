@@ -1,0 +1,56 @@
+//! The releases of an environment.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{EnvironmentId, PlannedService, ReleaseId, Timestamp};
+
+/// Which releases to list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleasesQuery {
+    /// Where.
+    pub environment: EnvironmentId,
+    /// The newest so many.
+    pub most: u32,
+}
+
+/// A release and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseStatus {
+    /// Its number.
+    pub release: ReleaseId,
+    /// When it was made.
+    pub at: Timestamp,
+    /// Who asked for it.
+    pub by: Option<String>,
+    /// Why: `up`, `restart of web`, `rollback to 3`.
+    pub cause: String,
+    /// What became of it.
+    pub state: ReleaseState,
+    /// Why it went back.
+    pub reason: Option<String>,
+    /// Until traffic moved.
+    pub prepared_ms: Option<u64>,
+    /// Until its rollout was over.
+    pub elapsed_ms: Option<u64>,
+    /// How it differs from the release that served before it; services that stay as they are
+    /// are left out.
+    pub changes: Vec<PlannedService>,
+    /// `rollback` can go there: its images are kept.
+    pub kept: bool,
+}
+
+/// What became of a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseState {
+    /// It serves.
+    Serving,
+    /// Its rollout is under way.
+    UnderWay,
+    /// It served, until another one did.
+    Served,
+    /// Its rollout failed.
+    WentBack,
+    /// Another one was wanted before its rollout was over.
+    Superseded,
+}

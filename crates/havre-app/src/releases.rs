@@ -1,0 +1,265 @@
+//! The history of an environment, and the way back in it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use havre_api::{
+    ApiError, EnvironmentId, ErrorCode, Event, EventSink, PlannedAction, ReleaseId, ReleaseState,
+    ReleaseStatus, ReleasesQuery, RollbackRequest, UpOutcome,
+};
+use havre_release::{Cause, Outcome, Record, Release};
+use havre_store::{ReleaseRow, Store};
+
+use crate::daemon::Daemon;
+use crate::environment::{EnvironmentError, Jobs, Scale};
+use crate::operations::{Change, hold, roll_out, serving, stored_image};
+use crate::plans::plan;
+use crate::platform::Platform;
+use crate::progress::elapsed_ms;
+use crate::{report, status};
+
+/// Releases that served before whose images and files are kept for a rollback.
+const KEPT: usize = 5;
+/// Releases among which they are looked for.
+const LOOKED_THROUGH: u32 = 100;
+
+/// A release of the history.
+pub(crate) struct Past {
+    pub(crate) number: u64,
+    pub(crate) release: Release,
+    record: Record,
+    created_at: SystemTime,
+}
+
+/// The newest releases that served: a rollback finds them complete.
+pub(crate) fn kept(store: &Store, id: &EnvironmentId) -> Result<Vec<Past>, EnvironmentError> {
+    let mut past = past(store, id, LOOKED_THROUGH)?;
+    past.retain(|past| past.record.has_served());
+    // The one that serves is among them.
+    past.truncate(KEPT + 1);
+    Ok(past)
+}
+
+/// The newest releases, the newest first.
+fn past(store: &Store, id: &EnvironmentId, most: u32) -> Result<Vec<Past>, EnvironmentError> {
+    let (project, environment) = (id.project.as_str(), id.environment.as_str());
+    let rows = store
+        .releases(project, environment, most)
+        .map_err(|source| EnvironmentError::Store {
+            id: id.clone(),
+            source,
+        })?;
+    let read = |row: ReleaseRow| {
+        Ok(Past {
+            number: row.number,
+            release: serde_json::from_str(&row.content)?,
+            record: serde_json::from_str(&row.record)?,
+            created_at: UNIX_EPOCH
+                + Duration::from_secs(u64::try_from(row.created_at).unwrap_or(0)),
+        })
+    };
+    rows.into_iter()
+        .map(read)
+        .collect::<Result<_, _>>()
+        .map_err(|source| EnvironmentError::Format {
+            id: id.clone(),
+            source,
+        })
+}
+
+/// The releases of an environment, the newest first.
+pub(crate) async fn list(
+    daemon: &Arc<Daemon>,
+    query: &ReleasesQuery,
+) -> Result<Vec<ReleaseStatus>, ApiError> {
+    let id = &query.environment;
+    let environment = daemon.environment(id).await?;
+    let current = environment.snapshot().desired.current;
+    let most = query.most.min(LOOKED_THROUGH);
+    // One more: the release before the last one shown.
+    let past = past(&daemon.platform.store, id, most.saturating_add(1)).map_err(internal)?;
+    let kept: Vec<u64> = kept(&daemon.platform.store, id)
+        .map_err(internal)?
+        .iter()
+        .map(|kept| kept.number)
+        .collect();
+    let shown = past
+        .iter()
+        .take(usize::try_from(most).unwrap_or(usize::MAX));
+    Ok(shown
+        .enumerate()
+        .map(|(index, one)| {
+            let before = past[index + 1..]
+                .iter()
+                .find(|before| before.record.has_served());
+            ReleaseStatus {
+                kept: kept.contains(&one.number) && current != Some(one.number),
+                ..tell(one, before, current)
+            }
+        })
+        .collect())
+}
+
+fn tell(one: &Past, before: Option<&Past>, current: Option<u64>) -> ReleaseStatus {
+    let record = &one.record;
+    let (state, reason) = match &record.outcome {
+        _ if current == Some(one.number) => (ReleaseState::Serving, None),
+        Outcome::UnderWay => (ReleaseState::UnderWay, None),
+        Outcome::Served => (ReleaseState::Served, None),
+        Outcome::Superseded => (ReleaseState::Superseded, None),
+        Outcome::WentBack { failure } => {
+            let (sentence, _) = report::explain(&failure.kind, &failure.service);
+            let reason = format!("{}: {sentence}", failure.service);
+            (ReleaseState::WentBack, Some(reason))
+        }
+    };
+    let since_start = |at: Option<SystemTime>| {
+        let elapsed = at?.duration_since(record.started_at?).ok()?;
+        u64::try_from(elapsed.as_millis()).ok()
+    };
+    let mut changes = plan(before.map(|before| &before.release), &one.release);
+    changes.retain(|planned| planned.action != PlannedAction::Keep);
+    ReleaseStatus {
+        release: ReleaseId(one.number),
+        at: record.started_at.unwrap_or(one.created_at).into(),
+        by: record.by.clone(),
+        cause: cause(&record.cause),
+        state,
+        reason,
+        prepared_ms: since_start(record.shifted_at),
+        elapsed_ms: since_start(record.ended_at),
+        changes,
+        kept: false,
+    }
+}
+
+fn cause(cause: &Cause) -> String {
+    match cause {
+        Cause::Up => "up".to_owned(),
+        Cause::Rollback { to } => format!("rollback to {to}"),
+        Cause::Restart { services } => {
+            let names: Vec<&str> = services.iter().map(|name| name.as_str()).collect();
+            format!("restart of {}", names.join(", "))
+        }
+    }
+}
+
+/// Goes back to an earlier release. Its jobs do not run: they have, and those of later releases
+/// cannot be undone.
+pub(crate) async fn rollback(
+    daemon: &Arc<Daemon>,
+    request: RollbackRequest,
+    events: &EventSink,
+) -> Result<UpOutcome, ApiError> {
+    let started = SystemTime::now();
+    let id = request.environment;
+    let environment = daemon.environment(&id).await?;
+    let _held = hold(&environment, events).await;
+    let snapshot = environment.snapshot();
+    let now = serving(&snapshot, &id)?;
+    let current = snapshot.desired.current.unwrap_or_default();
+    let past = past(&daemon.platform.store, &id, LOOKED_THROUGH).map_err(internal)?;
+    let target = target(
+        &past,
+        current,
+        request.release.map(|release| release.0),
+        &id,
+    )?;
+    complete(&daemon.platform, target)?;
+    if !now.all_jobs().is_empty() {
+        events.emit(Event::Warning {
+            message: format!(
+                "what jobs (such as migrations) of later releases have changed stays: release {} \
+                 runs with it",
+                target.number
+            ),
+            hint: None,
+        });
+    }
+    events.emit(Event::Plan {
+        services: plan(Some(now), &target.release),
+    });
+    let change = Change {
+        release: target.release.clone(),
+        scale: Scale::Kept,
+        jobs: Jobs::Skip,
+        cause: Cause::Rollback { to: target.number },
+        by: request.by,
+    };
+    let number = roll_out(daemon, &environment, change, events).await?;
+    Ok(UpOutcome {
+        environment: id,
+        release: ReleaseId(number),
+        previous: Some(ReleaseId(current)),
+        changed: true,
+        urls: status::urls(&target.release, daemon.https_port()),
+        elapsed_ms: elapsed_ms(started),
+    })
+}
+
+/// The release that is meant: by its number, else the one that served before the one that serves.
+fn target<'a>(
+    past: &'a [Past],
+    current: u64,
+    wanted: Option<u64>,
+    id: &EnvironmentId,
+) -> Result<&'a Past, ApiError> {
+    let not_found = |message: String| {
+        ApiError::new(ErrorCode::NotFound, message)
+            .with_hint("`havre releases` lists where a rollback can go")
+    };
+    let Some(wanted) = wanted else {
+        // Behind a rollback it goes on from where that led.
+        let origin = origin(past, current);
+        return past
+            .iter()
+            .find(|one| one.record.has_served() && self::origin(past, one.number) < origin)
+            .ok_or_else(|| not_found(format!("{id} has no release that served before {current}")));
+    };
+    if wanted == current {
+        let message = format!("release {current} of {id} serves already");
+        return Err(ApiError::new(ErrorCode::Invalid, message));
+    }
+    past.iter()
+        .find(|one| one.number == wanted)
+        .ok_or_else(|| not_found(format!("{id} has no release {wanted}")))
+}
+
+/// The number under which the content of a release was made first.
+fn origin(past: &[Past], mut number: u64) -> u64 {
+    while let Some(Cause::Rollback { to }) = past
+        .iter()
+        .find(|one| one.number == number)
+        .map(|one| &one.record.cause)
+        && *to < number
+    {
+        number = *to;
+    }
+    number
+}
+
+/// Whether everything the release runs with is still there.
+fn complete(platform: &Platform, target: &Past) -> Result<(), ApiError> {
+    let number = target.number;
+    for (name, service) in &target.release.services {
+        let lacking = match stored_image(&platform.images, &service.image) {
+            Err(_) => Some("image"),
+            Ok(_) => service
+                .files
+                .values()
+                .any(|digest| !platform.vault.path(digest).exists())
+                .then_some("secrets or configs"),
+        };
+        if let Some(what) = lacking {
+            let message =
+                format!("release {number} cannot come back: the {what} of `{name}` are gone");
+            return Err(ApiError::new(ErrorCode::Failed, message)
+                .with_hint("check its files out and run `havre up`"));
+        }
+    }
+    Ok(())
+}
+
+fn internal(error: EnvironmentError) -> ApiError {
+    ApiError::from_error(ErrorCode::Internal, &error)
+}

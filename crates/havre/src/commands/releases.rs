@@ -1,0 +1,96 @@
+//! `havre releases` and `rollback`.
+
+use havre_api::{
+    PlannedService, ReleaseId, ReleaseState, ReleaseStatus, Releases, ReleasesQuery, Rollback,
+    RollbackRequest, Timestamp,
+};
+
+use super::{Context, up};
+use crate::cli::{ReleasesArgs, RollbackArgs};
+use crate::error::Outcome;
+use crate::exit::Exit;
+use crate::paint::Paint;
+use crate::progress::verb;
+use crate::table::Table;
+use crate::target::asker;
+use crate::{connect, human, progress};
+
+pub async fn list(context: &Context, args: ReleasesArgs) -> Outcome {
+    let ui = context.ui;
+    let query = ReleasesQuery {
+        environment: args.target.environment()?,
+        most: args.last,
+    };
+    let (client, _) = connect::running(&context.root).await?;
+    let releases = client.call::<Releases>(&query).await?;
+    if args.json.json {
+        ui.json(&releases)?;
+    } else {
+        ui.data(&render(&releases, ui.out, Timestamp::now()))?;
+    }
+    Ok(Exit::Ok)
+}
+
+pub async fn rollback(context: &Context, args: RollbackArgs) -> Outcome {
+    let request = RollbackRequest {
+        environment: args.target.environment()?,
+        release: args.release.map(ReleaseId),
+        by: asker(),
+    };
+    let client = connect::started(&context.root, context.ui).await?;
+    let outcome =
+        progress::follow::<Rollback>(&client, context.ui, &request.environment, &request).await?;
+    up::tell(context.ui, args.json.json, &outcome)
+}
+
+fn render(releases: &[ReleaseStatus], paint: Paint, now: Timestamp) -> String {
+    let mut table = Table::new([
+        "RELEASE", "MADE", "BY", "WHY", "STATE", "READY IN", "DONE IN", "CHANGES",
+    ]);
+    for release in releases {
+        let mut lines = release
+            .reason
+            .iter()
+            .cloned()
+            .chain(release.changes.iter().flat_map(change_lines));
+        table.row(cells(release, now, lines.next().unwrap_or_default()));
+        for line in lines {
+            table.row_below(7, line);
+        }
+    }
+    table.render(paint, "")
+}
+
+fn cells(release: &ReleaseStatus, now: Timestamp, change: String) -> [String; 8] {
+    let state = match release.state {
+        ReleaseState::Serving => "serving",
+        ReleaseState::UnderWay => "under way",
+        ReleaseState::Served if release.kept => "served, kept",
+        ReleaseState::Served => "served",
+        ReleaseState::WentBack => "went back",
+        ReleaseState::Superseded => "superseded",
+    };
+    let took = |ms: Option<u64>| ms.map(human::millis).unwrap_or_default();
+    [
+        release.release.to_string(),
+        human::age(release.at.age_at(now)),
+        release.by.clone().unwrap_or_default(),
+        release.cause.clone(),
+        state.to_owned(),
+        took(release.prepared_ms),
+        took(release.elapsed_ms),
+        change,
+    ]
+}
+
+/// What became different of a service: one line, or one for each difference.
+fn change_lines(planned: &PlannedService) -> Vec<String> {
+    let what = format!("{} {}", verb(planned.action), planned.service);
+    match planned.changes.as_slice() {
+        [] => vec![what],
+        changes => changes
+            .iter()
+            .map(|change| format!("{what}: {change}"))
+            .collect(),
+    }
+}
