@@ -48,6 +48,9 @@ pub trait Backend: Send + Sync + 'static {
         query: ReleasesQuery,
     ) -> impl Future<Output = Result<Vec<ReleaseStatus>, ApiError>> + Send;
 
+    /// Why a service is as it is.
+    fn why(&self, query: WhyQuery) -> impl Future<Output = Result<WhyReport, ApiError>> + Send;
+
     /// Goes back to an earlier release, as [`Backend::up`] goes to a new one.
     fn rollback(
         &self,

@@ -84,6 +84,8 @@ calls! {
     Plan = "/v1/plan" (PlanRequest) -> PlanOutcome, within 1800;
     /// The releases of an environment, the newest first.
     Releases = "/v1/releases" (ReleasesQuery) -> Vec<ReleaseStatus>;
+    /// Why a service is as it is.
+    Why = "/v1/why" (WhyQuery) -> WhyReport;
     /// Stops a running operation.
     Cancel = "/v1/cancel" (CancelRequest) -> Empty;
     /// Stored images.

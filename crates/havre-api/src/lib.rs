@@ -34,6 +34,7 @@ mod operation;
 mod progress;
 mod server;
 mod time;
+mod why;
 
 pub use backend::*;
 pub use call::*;
@@ -50,3 +51,4 @@ pub use operation::*;
 pub use progress::*;
 pub use server::{bind, serve};
 pub use time::*;
+pub use why::*;

@@ -9,13 +9,13 @@ use havre_api::{
     ImageImportOutcome, ImageImportRequest, ImagePruneRequest, ImageRemoveOutcome,
     ImageRemoveRequest, ImageSummary, LogQuery, LogSink, PlanOutcome, PlanRequest, ReleaseStatus,
     ReleasesQuery, ReplicaQuery, ReplicaStatus, RestartRequest, RollbackRequest, ScaleRequest,
-    ShutdownRequest, StatusQuery, UpOutcome, UpRequest,
+    ShutdownRequest, StatusQuery, UpOutcome, UpRequest, WhyQuery, WhyReport,
 };
 use havre_engine::{State, Stats};
 
 use crate::daemon::Daemon;
 use crate::environment::EnvironmentHandle;
-use crate::{exec, images, logs, operations, plans, releases, status};
+use crate::{exec, images, logs, operations, plans, releases, status, why};
 
 /// Time between the two looks that give a share of CPU.
 const CPU_SAMPLE: Duration = Duration::from_millis(200);
@@ -116,6 +116,15 @@ impl Backend for Service {
 
     async fn releases(&self, query: ReleasesQuery) -> Result<Vec<ReleaseStatus>, ApiError> {
         releases::list(&self.daemon, &query).await
+    }
+
+    async fn why(&self, query: WhyQuery) -> Result<WhyReport, ApiError> {
+        let mut report = why::explain(&self.daemon, &query).await?;
+        for replica in &mut report.replicas {
+            self.measure(std::slice::from_mut(&mut replica.status))
+                .await;
+        }
+        Ok(report)
     }
 
     async fn rollback(

@@ -36,6 +36,7 @@ mod status;
 mod steps;
 mod tls;
 mod volumes;
+mod why;
 
 pub use daemon::{DaemonError, DaemonOptions, run};
 pub use root::Root;

@@ -123,7 +123,8 @@ fn ended(exit: &ExitInfo) -> String {
     }
 }
 
-fn crash_hint(exit: &ExitInfo) -> Option<String> {
+/// What to do about a process that ended so.
+pub(crate) fn crash_hint(exit: &ExitInfo) -> Option<String> {
     let hint = match (exit.oom_killed, exit.code) {
         (true, _) => {
             "raise deploy.resources.limits.memory or find out what it needs the memory for"
@@ -136,7 +137,7 @@ fn crash_hint(exit: &ExitInfo) -> Option<String> {
 }
 
 /// The newest lines of a container's output; why not, where it cannot be read.
-async fn last_lines(dir: &Path) -> Vec<String> {
+pub(crate) async fn last_lines(dir: &Path) -> Vec<String> {
     let query = LogQuery {
         tail: Some(LINES),
         ..LogQuery::default()
@@ -155,7 +156,8 @@ async fn last_lines(dir: &Path) -> Vec<String> {
     }
 }
 
-fn probe_report(one: &Seen, release: Option<&Release>) -> Option<ProbeReport> {
+/// What a replica's probe said last.
+pub(crate) fn probe_report(one: &Seen, release: Option<&Release>) -> Option<ProbeReport> {
     let health = one.container.health.as_ref()?;
     let last = health.last.as_ref()?;
     let service = release?.services.get(&one.place.service)?;

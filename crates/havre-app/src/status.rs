@@ -75,7 +75,7 @@ fn failure_word(kind: &FailureKind) -> String {
 }
 
 /// The release a person thinks of: the one that serves, else the one on its way.
-fn shown(snapshot: &Snapshot) -> Option<&Release> {
+pub(crate) fn shown(snapshot: &Snapshot) -> Option<&Release> {
     let desired = &snapshot.desired;
     desired
         .current
@@ -120,7 +120,8 @@ fn operation(snapshot: &Snapshot) -> Option<RunningOperation> {
     })
 }
 
-fn service(name: &ServiceName, release: &Release, snapshot: &Snapshot) -> ServiceStatus {
+/// A service as `havre status` shows it.
+pub(crate) fn service(name: &ServiceName, release: &Release, snapshot: &Snapshot) -> ServiceStatus {
     let config = &release.services[name];
     let is_job = release.jobs().contains(name);
     let wanted = if is_job {

@@ -71,6 +71,7 @@ fake! {
     replicas / on_replicas(query: ReplicaQuery) -> Vec<ReplicaStatus>;
     plan / on_plan(request: PlanRequest) -> PlanOutcome;
     up / on_up(request: UpRequest, events: EventSink) -> UpOutcome;
+    why / on_why(query: WhyQuery) -> WhyReport;
     releases / on_releases(query: ReleasesQuery) -> Vec<ReleaseStatus>;
     rollback / on_rollback(request: RollbackRequest, events: EventSink) -> UpOutcome;
     down / on_down(request: DownRequest, events: EventSink) -> DownOutcome;

@@ -63,6 +63,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Show environments, their services and where they answer
     Status(StatusArgs),
+    /// Explain why a service is as it is, on one screen
+    Why(WhyArgs),
     /// List replicas
     Ps(PsArgs),
     /// Show what replicas print
@@ -111,6 +113,7 @@ impl Command {
             Self::Up(args) => args.json,
             Self::Plan(args) => args.json,
             Self::Status(args) => args.json,
+            Self::Why(args) => args.json,
             Self::Ps(args) => args.json,
             Self::Logs(args) => args.json,
             Self::Restart(args) => args.json,
@@ -202,6 +205,18 @@ pub struct RollbackArgs {
 /// `havre status`.
 #[derive(Args, Debug)]
 pub struct StatusArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre why`.
+#[derive(Args, Debug)]
+pub struct WhyArgs {
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
     #[command(flatten)]
     pub target: TargetArgs,
     #[command(flatten)]

@@ -23,6 +23,7 @@ mod releases;
 pub mod status;
 pub mod up;
 pub mod version;
+mod why;
 
 /// What every command gets.
 #[derive(Clone, Debug)]
@@ -74,6 +75,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
         Command::Up(args) => block_on(up::run(context, args))?,
         Command::Plan(args) => block_on(plan::run(context, args))?,
         Command::Status(args) => block_on(status::run(context, args))?,
+        Command::Why(args) => block_on(why::run(context, args))?,
         Command::Ps(args) => block_on(ps::run(context, args))?,
         Command::Logs(args) => block_on(logs::run(context, args))?,
         Command::Exec(args) => {

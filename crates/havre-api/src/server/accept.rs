@@ -154,6 +154,13 @@ impl Check for ReleasesQuery {
     }
 }
 
+impl Check for WhyQuery {
+    fn check(&self) -> Result<(), ApiError> {
+        environment(&self.environment)?;
+        service(&self.service)
+    }
+}
+
 impl Check for ScaleRequest {
     fn check(&self) -> Result<(), ApiError> {
         environment(&self.environment)?;

@@ -16,17 +16,13 @@ const PROBE_LINES: usize = 5;
 
 /// The report as text, without a line end after its last line.
 pub fn render(report: &FailureReport, paint: Paint) -> String {
-    let mut text = Text {
-        out: String::new(),
-        paint,
-    };
+    let mut text = Text::new(paint);
     match report {
         FailureReport::Build(failure) => build(&mut text, failure),
         FailureReport::Job(failure) => job(&mut text, failure),
         FailureReport::Service(failure) => service(&mut text, failure),
     }
-    text.out.truncate(text.out.trim_end().len());
-    text.out
+    text.finish()
 }
 
 fn build(text: &mut Text, failure: &BuildFailure) {
@@ -85,7 +81,8 @@ fn service(text: &mut Text, failure: &ServiceFailure) {
     text.hint(failure.hint.as_deref());
 }
 
-fn probe_rows(text: &mut Text, probe: &ProbeReport) {
+/// What a probe said.
+pub fn probe_rows(text: &mut Text, probe: &ProbeReport) {
     text.row("probe", &probe.probe);
     let verdict = match probe.exit_code {
         Some(code) => format!("exit code {code}"),
@@ -152,20 +149,45 @@ pub fn state_name(state: ReplicaState) -> &'static str {
     }
 }
 
-struct Text {
+/// Labelled lines below a title.
+pub struct Text {
     out: String,
     paint: Paint,
 }
 
 impl Text {
-    fn title(&mut self, subject: &str, reason: &str) {
+    /// Nothing yet.
+    pub fn new(paint: Paint) -> Self {
+        Self {
+            out: String::new(),
+            paint,
+        }
+    }
+
+    /// Without a line end after its last line.
+    pub fn finish(mut self) -> String {
+        self.out.truncate(self.out.trim_end().len());
+        self.out
+    }
+
+    /// What is well, in one line.
+    pub fn good(&mut self, subject: &str, state: &str) {
+        let mark = self.paint.good("✓");
+        let subject = self.paint.bold(&printable(subject));
+        self.out
+            .push_str(&format!("{mark} {subject}: {}\n", printable(state)));
+    }
+
+    /// What is not, in one line.
+    pub fn title(&mut self, subject: &str, reason: &str) {
         let mark = self.paint.error("✗");
         let subject = self.paint.bold(&printable(subject));
         self.out
             .push_str(&format!("{mark} {subject}: {}\n", printable(reason)));
     }
 
-    fn row(&mut self, label: &str, value: &str) {
+    /// A value and what it is; a line without a label goes on with the one above.
+    pub fn row(&mut self, label: &str, value: &str) {
         let label = self.paint.dim(&format!("{label:<10}"));
         let mut lines = value.lines().map(printable);
         self.out
@@ -175,7 +197,8 @@ impl Text {
         }
     }
 
-    fn log(&mut self, log: &[String]) {
+    /// The last lines of some output.
+    pub fn log(&mut self, log: &[String]) {
         if log.is_empty() {
             return;
         }
@@ -191,7 +214,8 @@ impl Text {
         }
     }
 
-    fn hint(&mut self, hint: Option<&str>) {
+    /// What to do next.
+    pub fn hint(&mut self, hint: Option<&str>) {
         if let Some(hint) = hint {
             self.out
                 .push_str(&format!("  {} {hint}\n", self.paint.hint("hint:")));

@@ -30,6 +30,21 @@ services:
     healthcheck: {test: [CMD, 'false'], interval: 200ms, start_period: 10m}
 ";
 
+/// Healthy as long as there is a file.
+const OVEN: &str = "\
+name: shop
+services:
+  web:
+    build: .
+    init: true
+    expose: [8080]
+    command: [sh, -c, 'touch /tmp/warm; echo baking; exec httpd -f -p 8080 -h /www']
+    healthcheck:
+      test: [CMD-SHELL, 'test -f /tmp/warm || { echo the oven is cold; exit 3; }']
+      interval: 200ms
+      retries: 2
+";
+
 #[test]
 fn a_failed_up_says_why_and_the_release_before_serves_on() {
     on_machine(|machine| {
@@ -72,6 +87,44 @@ fn a_failed_up_says_why_and_the_release_before_serves_on() {
         let import = "havre image import FILE --tag registry.invalid/bread:7";
         says(&ran, &["cannot reach registry.invalid", import]);
         serves_on("unreachable base image");
+    });
+}
+
+#[test]
+fn why_tells_what_ails_a_service_and_what_to_do() {
+    on_machine(|machine| {
+        machine.shop("one");
+        machine.write("compose.yaml", OVEN);
+        machine.ok(&["up"]);
+        let well = machine.ok(&["why", "web"]);
+        assert!(
+            well.out.contains("✓ service web: 1 of 1 ready"),
+            "{}",
+            well.out
+        );
+        assert!(well.out.contains("it takes new ones"), "{}", well.out);
+
+        machine.ok(&["exec", "web", "rm", "/tmp/warm"]);
+        wait_until("web is unhealthy", SOON, || {
+            machine.ok(&["why", "web"]).out.contains("unhealthy")
+        });
+        let ill = machine.ok(&["why", "web"]);
+        print!("{}", ill.out);
+        for part in [
+            "✗ service web: 0 of 1 ready",
+            "unhealthy for",
+            "it takes new ones",
+            "test -f /tmp/warm",
+            "exit code 3",
+            "the oven is cold",
+            "last 1 line",
+            "| baking",
+            "hint: ",
+        ] {
+            assert!(ill.out.contains(part), "{part:?} is not in:\n{}", ill.out);
+        }
+        let unknown = machine.run(&["why", "bakery"]);
+        assert_eq!(unknown.code, 6, "{}", unknown.err);
     });
 }
 

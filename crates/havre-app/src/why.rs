@@ -1,0 +1,132 @@
+//! Why a service is as it is, on one screen.
+
+use std::sync::Arc;
+
+use havre_api::{
+    ApiError, EdgeReport, ErrorCode, FailureReport, ReplicaReport, WhyQuery, WhyReport,
+};
+use havre_edge::EdgeStatus;
+use havre_model::ServiceName;
+use havre_release::{FailureKind, Release, ReplicaState};
+
+use crate::daemon::Daemon;
+use crate::environment::Snapshot;
+use crate::labels::environment_key;
+use crate::observe::Seen;
+use crate::{report, status};
+
+/// Looks at a service from all sides.
+pub(crate) async fn explain(daemon: &Arc<Daemon>, query: &WhyQuery) -> Result<WhyReport, ApiError> {
+    let WhyQuery {
+        environment: id,
+        service: name,
+    } = query;
+    let snapshot = daemon.environment(id).await?.snapshot();
+    let release = status::shown(&snapshot).filter(|release| release.services.contains_key(name));
+    let Some(release) = release else {
+        let message = format!("{id} has no service `{name}`");
+        return Err(ApiError::new(ErrorCode::NotFound, message)
+            .with_hint("`havre status` lists its services"));
+    };
+    let edge = daemon.platform.hub.status().await;
+    let logs = daemon.platform.log_dir(&environment_key(id));
+    let mut replicas = Vec::new();
+    for one in snapshot
+        .seen
+        .iter()
+        .filter(|one| &one.place.service == name)
+    {
+        let mut report = replica(one, &snapshot, release, edge.as_deref());
+        if !report.ready {
+            report.log = report::last_lines(&logs.join(&one.id().0)).await;
+        }
+        replicas.push(report);
+    }
+    replicas.sort_by(|a, b| (a.ready, &a.status.id).cmp(&(b.ready, &b.status.id)));
+    let failure = snapshot
+        .failure
+        .as_deref()
+        .filter(|failure| blames(failure, name));
+    let waits_for = snapshot.waiting.get(name).cloned();
+    Ok(WhyReport {
+        service: status::service(name, release, &snapshot),
+        hint: hint(name, waits_for.as_ref(), &snapshot),
+        waits_for,
+        replicas,
+        failure: failure.cloned(),
+    })
+}
+
+fn replica(
+    one: &Seen,
+    snapshot: &Snapshot,
+    release: &Release,
+    edge: Option<&EdgeStatus>,
+) -> ReplicaReport {
+    let id = one.id();
+    let observed = snapshot.observed.replicas.iter().find(|r| r.id == id);
+    let routed = release
+        .routes
+        .iter()
+        .any(|route| route.service == one.place.service);
+    let serving = snapshot
+        .routing
+        .services
+        .get(&one.place.service)
+        .is_some_and(|service| service.serving.contains(&id));
+    let counters = edge.and_then(|edge| edge.replicas.get(&id.0));
+    ReplicaReport {
+        status: status::replica(one, snapshot),
+        ready: observed.is_some_and(|r| matches!(r.state, ReplicaState::Ready)),
+        edge: routed.then(|| {
+            let counters = counters.cloned().unwrap_or_default();
+            EdgeReport {
+                serving,
+                in_flight: counters.in_flight + counters.streams,
+                requests: counters.requests,
+                failed: counters.failed,
+                server_errors: counters.server_errors,
+            }
+        }),
+        probe: report::probe_report(one, Some(release)),
+        log: Vec::new(),
+    }
+}
+
+fn blames(failure: &FailureReport, name: &ServiceName) -> bool {
+    match failure {
+        FailureReport::Build(failure) => failure.services.contains(name),
+        FailureReport::Job(failure) => &failure.service == name,
+        FailureReport::Service(failure) => &failure.service == name,
+    }
+}
+
+/// What to do next about the replica that is worst off.
+fn hint(
+    name: &ServiceName,
+    waits_for: Option<&ServiceName>,
+    snapshot: &Snapshot,
+) -> Option<String> {
+    if let Some(needed) = waits_for {
+        return Some(format!(
+            "it starts when {needed} is ready: havre why {needed}"
+        ));
+    }
+    let replicas = snapshot.observed.replicas.iter();
+    replicas
+        .filter(|replica| &replica.service == name)
+        .find_map(|replica| match &replica.state {
+            ReplicaState::Unhealthy { probe } => {
+                let probe = probe.clone();
+                report::explain(&FailureKind::Unhealthy { probe }, name).1
+            }
+            ReplicaState::Restarting { exit, .. } | ReplicaState::Ended { exit } => {
+                report::crash_hint(exit)
+            }
+            ReplicaState::Starting { .. }
+            | ReplicaState::Ready
+            | ReplicaState::CannotStart { .. }
+            | ReplicaState::Stopping
+            | ReplicaState::Lost => None,
+        })
+}
