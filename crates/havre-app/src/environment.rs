@@ -13,10 +13,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use havre_api::{EnvironmentId, FailureReport};
 use havre_edge::EdgeStatus;
-use havre_model::ServiceName;
+use havre_engine::State;
+use havre_model::{Hook, ServiceName};
 use havre_release::{
     Action, Decision, Desired, EdgeView, Failure, FailureKind, Intent, Observed, Phase, Record,
-    Release, Replica, ReplicaId, ReplicaState, Rollout, Routing, Step, decide, routing, told_by,
+    Release, Replica, ReplicaId, ReplicaState, Role, Rollout, Routing, ServiceRelease, Step,
+    decide, routing, told_by,
 };
 use havre_store::StoreError;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::edge::environment_edge;
 use crate::execute::{self, ActionError};
+use crate::hooks;
 use crate::labels::{Place, environment_key};
 use crate::names;
 use crate::network::NetworkKeeper;
@@ -325,9 +328,11 @@ impl Environment {
         };
         for one in seen {
             let ports = probe_ports(&one.place, &self.releases);
-            observed
-                .replicas
-                .push(self.judge.judge(one, &ports, now).await);
+            let mut replica = self.judge.judge(one, &ports, now).await;
+            if let Some(state) = self.hooks_pending(one) {
+                replica.state = state;
+            }
+            observed.replicas.push(replica);
         }
         for (id, (place, reason, since)) in &self.failed_starts {
             if !observed.replicas.iter().any(|replica| &replica.id == id) {
@@ -466,6 +471,7 @@ impl Environment {
                 id: self.id.clone(),
                 releases: Arc::clone(&self.releases),
                 action: action.clone(),
+                farewell: self.farewell(action, seen),
             };
             let handle = self.acting.spawn(async move {
                 let result = execute::carry_out(&job).await;
@@ -477,6 +483,48 @@ impl Environment {
             (true, _) => None,
             (false, since) => since.or(Some(Instant::now())),
         };
+    }
+
+    /// What a replica that is to stop does first.
+    fn farewell(&self, action: &Action, seen: &[Seen]) -> Option<(Vec<Hook>, Duration)> {
+        let Action::Stop { id } = action else {
+            return None;
+        };
+        let service = &self
+            .config_of(seen.iter().find(|one| &one.id() == id)?)?
+            .service;
+        let running = !service.pre_stop.is_empty();
+        running.then(|| (service.pre_stop.clone(), service.stop_grace_period))
+    }
+
+    /// The configuration a container was made with.
+    fn config_of(&self, one: &Seen) -> Option<&ServiceRelease> {
+        self.releases
+            .get(&one.place.release)?
+            .services
+            .get(&one.place.service)
+    }
+
+    /// A replica whose `post_start` hooks have not ended well: under way, or broken off by the end
+    /// of the daemon. The latter cannot go on, since nobody knows how far they came.
+    fn hooks_pending(&self, one: &Seen) -> Option<ReplicaState> {
+        let replica = matches!(one.place.role, Role::Replica { .. });
+        let State::Running { started_at, .. } = &one.container.state else {
+            return None;
+        };
+        let has_hooks = !self.config_of(one)?.service.post_start.is_empty();
+        let id = one.id();
+        if !replica || !has_hooks || hooks::are_done(&self.platform.container_dir(&id)) {
+            return None;
+        }
+        let under_way = self
+            .acting_on
+            .values()
+            .any(|action| action.id() == &id && matches!(action, Action::Start { .. }));
+        Some(match under_way {
+            true => ReplicaState::Starting { since: *started_at },
+            false => ReplicaState::Lost,
+        })
     }
 
     fn note_result(&mut self, result: Result<(Id, Acted), JoinError>) {

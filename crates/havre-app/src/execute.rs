@@ -5,17 +5,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use havre_api::EnvironmentId;
 use havre_engine::{ContainerId, FileSpec};
 use havre_image::Digest;
 use havre_image::overlay::{Overlay, Writable};
-use havre_model::{FileSource, Project, ServiceName, Tls};
+use havre_model::{FileSource, Hook, Project, ServiceName, Tls};
 use havre_release::{Action, JobId, Release, ReplicaId, Role, ServiceRelease};
 
 use crate::container::{Prepared, Purpose, SpecError, container_spec};
 use crate::files::{self, FileError};
+use crate::hooks::{self, HookError};
 use crate::labels::{Place, environment_key};
 use crate::network::network_specs;
 use crate::platform::Platform;
@@ -31,6 +32,8 @@ pub(crate) struct Job {
     pub(crate) id: EnvironmentId,
     pub(crate) releases: Arc<BTreeMap<u64, Release>>,
     pub(crate) action: Action,
+    /// Of the replica that is to stop: its `pre_stop` hooks and all the time it has.
+    pub(crate) farewell: Option<(Vec<Hook>, Duration)>,
 }
 
 /// Why an action failed.
@@ -84,6 +87,11 @@ pub(crate) enum ActionError {
     },
     #[error("container {id} cannot be removed completely: {}", errors.join("; "))]
     Remove { id: ReplicaId, errors: Vec<String> },
+    #[error("`post_start` of service `{service}`")]
+    PostStart {
+        service: ServiceName,
+        source: HookError,
+    },
     #[error("a worker thread ended early")]
     Thread { source: tokio::task::JoinError },
 }
@@ -119,7 +127,14 @@ pub(crate) async fn carry_out(job: &Job) -> Result<(), ActionError> {
         }
         Action::Stop { id } => {
             let container = ContainerId(id.0.clone());
-            let stopped = job.platform.engine.stop(&container, None).await;
+            let engine = &job.platform.engine;
+            let grace = match &job.farewell {
+                Some((hooks, grace)) => {
+                    Some(hooks::before_stop(engine, &container, hooks, *grace).await)
+                }
+                None => None,
+            };
+            let stopped = engine.stop(&container, grace).await;
             stopped.map_err(|source| ActionError::Stop {
                 id: id.clone(),
                 source,
@@ -187,6 +202,7 @@ async fn start(
 ) -> Result<(), ActionError> {
     let (release, config) = find(job, service, number)?;
     let platform = &job.platform;
+    let is_replica = matches!(purpose, Purpose::Replica);
     let key = environment_key(&job.id);
     let Some(mut place) = place(&job.id, &job.action) else {
         return Ok(());
@@ -286,7 +302,26 @@ async fn start(
     created.map_err(|source| ActionError::Create {
         id: id.clone(),
         source,
-    })
+    })?;
+    let hooks = &config.service.post_start;
+    if hooks.is_empty() || !is_replica {
+        return Ok(());
+    }
+    let done = hooks::after_start(&platform.engine, &spec.id, hooks, &scratch).await;
+    if let Err(source) = done {
+        // A replica that was not made ready must not be taken for one.
+        let stopped = platform.engine.stop(&spec.id, None).await;
+        stopped.map_err(|source| ActionError::Stop {
+            id: id.clone(),
+            source,
+        })?;
+        remove(job, id).await?;
+        return Err(ActionError::PostStart {
+            service: service.clone(),
+            source,
+        });
+    }
+    Ok(())
 }
 
 fn place_id(action: &Action) -> ReplicaId {

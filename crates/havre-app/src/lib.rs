@@ -18,6 +18,7 @@ mod environment;
 mod exec;
 mod execute;
 mod files;
+mod hooks;
 mod images;
 mod labels;
 mod logs;

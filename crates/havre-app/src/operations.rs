@@ -494,8 +494,6 @@ pub(crate) fn refuse_unsupported(project: &Project) -> Result<(), ApiError> {
         let update = &service.update;
         let restarts_along = service.depends_on.values().any(|edge| edge.restart);
         for (key, used) in [
-            ("post_start", !service.post_start.is_empty()),
-            ("pre_stop", !service.pre_stop.is_empty()),
             ("depends_on.restart", restarts_along),
             (
                 "deploy.update_config.parallelism",

@@ -8,11 +8,12 @@
 //! Nothing here touches the network or a container; the only input are the project's own files.
 //! Every error carries the place in the user's file that caused it, and all are found in one go.
 //!
-//! - [`load`] is the way in; [`LoadOptions`] says what to load; [`identify`] finds only names.
+//! - [`load`] is the way in, [`config`] shows the same as one compose file; [`LoadOptions`] says what to load; [`identify`] finds only names.
 //! - [`keys`] says what becomes of every key of the specification.
 //! - [`routes`] is the rule that finds front end and back end where nobody named them.
 
 mod canonical;
+mod config;
 mod decode;
 mod diagnostic;
 mod dotenv;
@@ -20,6 +21,7 @@ mod files;
 mod interpolate;
 pub mod keys;
 mod load;
+pub mod mask;
 mod merge;
 mod model;
 mod project;
@@ -34,6 +36,7 @@ mod validate;
 mod words;
 mod yaml;
 
+pub use config::{Config, ConfigView, images};
 pub use diagnostic::{Diagnostic, Location, Severity};
-pub use load::{LoadFailure, LoadOptions, Loaded, identify, load};
+pub use load::{LoadFailure, LoadOptions, Loaded, config, identify, load};
 pub use project::*;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::canonical::clean;
+use crate::config::{self, Config, ConfigView};
 use crate::decode::{self, Decoded, Surroundings};
 use crate::diagnostic::Diagnostic;
 use crate::dotenv::{self, Format};
@@ -108,8 +109,24 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadFailure> {
     let failed = report.has_errors();
     let (errors, warnings) = report.finish();
     match project {
-        Some(project) if !failed => Ok(Loaded { project, warnings }),
+        Some((project, _)) if !failed => Ok(Loaded { project, warnings }),
         _ => Err(LoadFailure::new(errors, warnings)),
+    }
+}
+
+/// As [`load`], with the project as one compose file.
+pub fn config(options: &LoadOptions, view: ConfigView) -> Result<(Loaded, Config), LoadFailure> {
+    let mut report = Report::new(PathBuf::new());
+    let read = Loader::new(options, &mut report).load();
+    let failed = report.has_errors();
+    let shown = read.filter(|_| !failed).map(|(project, tree)| {
+        let config = config::config(&tree, &project, &report, view);
+        (project, config)
+    });
+    let (errors, warnings) = report.finish();
+    match shown {
+        Some((project, config)) => Ok((Loaded { project, warnings }, config)),
+        None => Err(LoadFailure::new(errors, warnings)),
     }
 }
 
@@ -202,7 +219,8 @@ impl<'o> Loader<'o> {
         self.options.variables.get("HOME").map(PathBuf::from)
     }
 
-    fn load(mut self) -> Option<Project> {
+    /// The project, and the tree it was decoded from.
+    fn load(mut self) -> Option<(Project, Node)> {
         let home = self.home();
         let Found {
             name,
@@ -242,7 +260,8 @@ impl<'o> Loader<'o> {
         self.report.drop_about("compose/unset-variable", |name| {
             decoded.disabled.contains_key(name)
         });
-        Some(self.assemble(name, environment, folder, decoded, &settings))
+        let project = self.assemble(name, environment, folder, decoded, &settings);
+        Some((project, tree))
     }
 
     fn assemble(

@@ -59,6 +59,10 @@ pub struct Global {
 pub enum Command {
     /// Bring an environment to what the project's files say
     Up(UpArgs),
+    /// Read the project's files and tell everything that is wrong with them
+    Check(CheckArgs),
+    /// Show the project as one compose file: merged, interpolated, secrets masked
+    Config(ConfigArgs),
     /// Show what `up` would do, and do nothing
     Plan(PlanArgs),
     /// Show environments, their services and where they answer
@@ -111,6 +115,8 @@ impl Command {
     pub fn wants_json(&self) -> bool {
         let json = match self {
             Self::Up(args) => args.json,
+            Self::Check(args) => args.json,
+            Self::Config(args) => args.json,
             Self::Plan(args) => args.json,
             Self::Status(args) => args.json,
             Self::Why(args) => args.json,
@@ -162,6 +168,45 @@ pub struct UpArgs {
     /// Do not wait for the end of the rollout
     #[arg(short, long)]
     pub detach: bool,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Folder of the project
+    #[arg(value_name = "PATH", default_value = ".")]
+    pub path: PathBuf,
+    #[command(flatten)]
+    pub files: FileArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre config`.
+#[derive(Args, Debug)]
+pub struct ConfigArgs {
+    /// Folder of the project
+    #[arg(value_name = "PATH", default_value = ".")]
+    pub path: PathBuf,
+    /// Show secrets as they are
+    #[arg(long)]
+    pub reveal: bool,
+    /// Say behind each value which file and line it comes from
+    #[arg(long)]
+    pub source: bool,
+    /// Only the names of the services
+    #[arg(long, conflicts_with_all = ["images", "volumes", "json", "source"])]
+    pub services: bool,
+    /// Only the names of the images
+    #[arg(long, conflicts_with_all = ["volumes", "json", "source"])]
+    pub images: bool,
+    /// Only the names of the volumes
+    #[arg(long, conflicts_with_all = ["json", "source"])]
+    pub volumes: bool,
+    #[command(flatten)]
+    pub files: FileArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }

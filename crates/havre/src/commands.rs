@@ -18,6 +18,7 @@ pub mod image;
 pub mod logs;
 pub mod manual;
 pub mod plan;
+mod project;
 mod ps;
 mod releases;
 pub mod status;
@@ -73,6 +74,8 @@ impl From<Failure> for Ended {
 fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
     let exit = match command {
         Command::Up(args) => block_on(up::run(context, args))?,
+        Command::Check(args) => project::check(context, &args)?,
+        Command::Config(args) => project::config(context, &args)?,
         Command::Plan(args) => block_on(plan::run(context, args))?,
         Command::Status(args) => block_on(status::run(context, args))?,
         Command::Why(args) => block_on(why::run(context, args))?,

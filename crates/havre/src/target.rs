@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use havre_api::EnvironmentId;
-use havre_model::{EnvironmentName, LoadFailure, LoadOptions, Project, ProjectName};
+use havre_model::{EnvironmentName, LoadFailure, LoadOptions, Loaded, Project, ProjectName};
 
 use crate::error::Failure;
 use crate::exit::Exit;
+use crate::human;
 use crate::ui::Ui;
 
 /// The environment where none is named.
@@ -45,6 +46,9 @@ pub struct FileArgs {
         help_heading = "Project"
     )]
     pub environment: Option<String>,
+    /// Take warnings for errors
+    #[arg(long, help_heading = "Project")]
+    pub strict: bool,
 }
 
 /// Which environment, found by the project in the current folder or named.
@@ -77,17 +81,20 @@ pub struct TargetArgs {
 impl FileArgs {
     /// Reads the project in `path`; its warnings are shown.
     pub fn load(&self, path: &Path, ui: Ui) -> Result<Project, Failure> {
-        let options = LoadOptions {
-            directory: path.to_owned(),
-            files: absolute(&self.files)?,
-            project_name: self.project.clone(),
-            environment: environment_name(self.environment.as_deref())?,
-            env_files: absolute(&self.env_files)?,
-            profiles: self.profiles.clone(),
-            variables: variables(),
-            host_ca_detected: host_has_local_authorities(),
-        };
-        match havre_model::load(&options) {
+        let loaded = havre_model::load(&self.options(path)?);
+        self.accept(loaded, ui)
+    }
+
+    /// What was read, unless there are errors, or warnings that count as such.
+    pub fn accept(&self, loaded: Result<Loaded, LoadFailure>, ui: Ui) -> Result<Project, Failure> {
+        match loaded {
+            Ok(loaded) if self.strict && !loaded.warnings.is_empty() => {
+                let count = human::count(loaded.warnings.len() as u64, "warning");
+                let message = format!("the project has {count}, and --strict allows none");
+                let mut found = Failure::new(Exit::Project, message);
+                found.findings = loaded.warnings.iter().map(ToString::to_string).collect();
+                Err(found)
+            }
             Ok(loaded) => {
                 for warning in &loaded.warnings {
                     ui.say(&warning.to_string());
@@ -96,6 +103,20 @@ impl FileArgs {
             }
             Err(failure) => Err(project_failure(&failure)),
         }
+    }
+
+    /// What to load.
+    pub fn options(&self, path: &Path) -> Result<LoadOptions, Failure> {
+        Ok(LoadOptions {
+            directory: path.to_owned(),
+            files: absolute(&self.files)?,
+            project_name: self.project.clone(),
+            environment: environment_name(self.environment.as_deref())?,
+            env_files: absolute(&self.env_files)?,
+            profiles: self.profiles.clone(),
+            variables: variables(),
+            host_ca_detected: host_has_local_authorities(),
+        })
     }
 }
 
@@ -178,7 +199,7 @@ fn has_no_project(failure: &LoadFailure) -> bool {
 
 fn project_failure(failure: &LoadFailure) -> Failure {
     let count = failure.errors.len();
-    let errors = crate::human::count(count as u64, "error");
+    let errors = human::count(count as u64, "error");
     let mut found = Failure::new(Exit::Project, format!("the project has {errors}"));
     found.findings = failure.errors.iter().map(ToString::to_string).collect();
     found

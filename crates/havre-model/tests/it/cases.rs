@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use havre_model::{Diagnostic, EnvironmentName, LoadOptions, load};
+use havre_model::{ConfigView, Diagnostic, EnvironmentName, LoadOptions, config, load};
 use serde_json::Value;
 
 /// Stands for the case's folder in what is expected.
@@ -51,6 +51,59 @@ fn every_case() {
         folders.len()
     );
     assert!(folders.len() >= 120, "only {} cases", folders.len());
+}
+
+/// The project as one file is the same project.
+#[test]
+fn every_project_can_be_written_and_read_again() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compose");
+    let mut failures = Vec::new();
+    for entry in fs::read_dir(&root).unwrap() {
+        let folder = entry.unwrap().path().canonicalize().unwrap();
+        let options = options(&folder);
+        let view = ConfigView {
+            reveal: true,
+            sources: true,
+        };
+        let Ok((loaded, shown)) = config(&options, view) else {
+            continue;
+        };
+        let text = shown.to_yaml();
+        let written = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+        fs::write(written.path(), &text).unwrap();
+        let again = load(&LoadOptions {
+            files: vec![written.path().to_owned()],
+            ..options
+        });
+        let case = folder.file_name().unwrap().to_string_lossy().into_owned();
+        match again {
+            Ok(mut again) => {
+                again
+                    .project
+                    .directory
+                    .clone_from(&loaded.project.directory);
+                let json = |project| {
+                    serde_json::to_string_pretty(&prune(serde_json::to_value(project).unwrap()))
+                };
+                let (before, after) = (
+                    json(&loaded.project).unwrap(),
+                    json(&again.project).unwrap(),
+                );
+                if before != after {
+                    failures.push(format!(
+                        "=== {case}\n{text}\n--- was\n{before}\n--- is\n{after}"
+                    ));
+                }
+            }
+            Err(failure) => failures.push(format!("=== {case}\n{text}\n{failure}")),
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{}\n{} differ",
+        failures.join("\n"),
+        failures.len()
+    );
 }
 
 /// What the case gives, by the name of the file that expects it.

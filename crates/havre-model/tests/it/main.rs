@@ -2,6 +2,7 @@
 
 mod bounds;
 mod cases;
+mod docs;
 mod identify;
 mod mutations;
 mod schema;

@@ -132,39 +132,75 @@ fn schema() -> Option<Value> {
         .map(|folder| folder.join("compose/compose-spec.json"))
         .find(|p| p.is_file());
     let Some(path) = path else {
-        eprintln!("skipped: needs compose/compose-spec.json in HAVRE_CONFORMANCE");
+        eprintln!("the schema itself is not here (compose/compose-spec.json in HAVRE_CONFORMANCE)");
         return None;
     };
     Some(serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
 }
 
+/// The schema's keys, a line each: `services.*.build.args`.
+fn listed() -> BTreeSet<String> {
+    include_str!("../schema-keys.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn line(section: &Section, key: &str) -> String {
+    match section.path {
+        "" => key.to_owned(),
+        path => format!("{path}.{key}"),
+    }
+}
+
 #[test]
 fn every_key_of_the_specification_is_decided() {
+    let decided: BTreeSet<String> = keys::SECTIONS
+        .iter()
+        .flat_map(|section| section.keys.iter().map(move |key| (section, key.name)))
+        .filter(|(section, name)| !NEWER.contains(&(section.path, name)))
+        .map(|(section, name)| line(section, name))
+        .collect();
+    let listed = listed();
+    // The schema has no place for these: the specification's text has.
+    let of_hooks = |key: &&String| key.starts_with(keys::PRE_START.path);
+    let forgotten: Vec<_> = listed.difference(&decided).collect();
+    let invented: Vec<_> = decided
+        .difference(&listed)
+        .filter(|key| !of_hooks(key))
+        .collect();
+    assert!(
+        forgotten.is_empty() && invented.is_empty(),
+        "forgotten {forgotten:#?}, invented {invented:#?}"
+    );
+}
+
+/// `HAVRE_BLESS=1` writes the list anew.
+#[test]
+fn the_list_of_keys_is_the_schemas() {
     let Some(schema) = schema() else { return };
+    let mut found = BTreeSet::new();
     for (section, pointer) in places() {
-        let listed = schema
+        let keys = schema
             .pointer(&pointer)
             .unwrap_or_else(|| panic!("{pointer} moved"));
-        let listed: BTreeSet<&str> = listed
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
-        let decided: BTreeSet<&str> = section
-            .keys
-            .iter()
-            .map(|key| key.name)
-            .filter(|name| !NEWER.contains(&(section.path, name)))
-            .collect();
-        let forgotten: Vec<_> = listed.difference(&decided).collect();
-        let invented: Vec<_> = decided.difference(&listed).collect();
-        assert!(
-            forgotten.is_empty() && invented.is_empty(),
-            "{}: forgotten {forgotten:?}, invented {invented:?}",
-            section.path
+        found.extend(
+            keys.as_object()
+                .unwrap()
+                .keys()
+                .map(|key| line(&section, key)),
         );
     }
+    if std::env::var_os("HAVRE_BLESS").is_some() {
+        let head =
+            "# Keys of the compose specification's JSON schema, by the sections of keys.rs.\n";
+        let lines: String = found.iter().map(|key| format!("{key}\n")).collect();
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/schema-keys.txt");
+        std::fs::write(path, format!("{head}{lines}")).unwrap();
+        return;
+    }
+    assert_eq!(found, listed());
 }
 
 #[test]

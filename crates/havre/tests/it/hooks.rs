@@ -1,0 +1,74 @@
+//! Commands at points of a replica's life, on a real machine.
+
+use havre_testing::wait_until;
+
+use crate::machine::{Machine, SOON, kill, on_machine};
+
+fn shop(post_start: &str) -> String {
+    format!(
+        "\
+name: shop
+services:
+  web:
+    build: .
+    init: true
+    expose: [8080]
+    volumes: ['marks:/marks']
+    command: [httpd, -f, -p, '8080', -h, /www]
+    post_start:
+      - {{command: [sh, -c, '{post_start}'], environment: {{WHO: baker}}, working_dir: /marks}}
+    pre_stop:
+      - {{command: [sh, -c, 'echo stopping >> /marks/log']}}
+volumes: {{marks: {{}}}}
+"
+    )
+}
+
+fn log(machine: &Machine) -> String {
+    machine.ok(&["exec", "web", "cat", "/marks/log"]).out
+}
+
+#[test]
+fn hooks_run_after_the_start_and_before_the_stop_and_failures_go_back() {
+    on_machine(|machine| {
+        machine.shop("one");
+        machine.write("compose.yaml", &shop("echo started by $$WHO >> log"));
+        machine.ok(&["up"]);
+        assert_eq!(log(machine), "started by baker\n");
+        machine.ok(&["restart"]);
+        assert_eq!(
+            log(machine),
+            "started by baker\nstopping\nstarted by baker\n"
+        );
+
+        machine.write("compose.yaml", &shop("echo no yeast >&2; exit 7"));
+        let ran = machine.run(&["up"]);
+        assert_eq!(ran.code, 5, "{}", ran.err);
+        for part in ["post_start", "exit code 7", "no yeast"] {
+            assert!(ran.err.contains(part), "{part:?} is not in\n{}", ran.err);
+        }
+        machine.until_answers("one");
+    });
+}
+
+#[test]
+fn a_daemon_killed_during_a_hook_neither_loses_it_nor_runs_it_twice() {
+    on_machine(|machine| {
+        machine.shop("one");
+        machine.write(
+            "compose.yaml",
+            &shop("touch begun; sleep 3; echo started >> log"),
+        );
+        let up = machine.start(&["up"]);
+        wait_until("the hook runs", SOON, || {
+            let ran = machine.run(&["exec", "web", "ls", "/marks"]);
+            ran.out.contains("begun")
+        });
+        kill(machine.info()["pid"].as_u64().unwrap());
+        up.leave();
+        machine.start_daemon();
+        machine.until_settled();
+        machine.until_answers("one");
+        assert_eq!(log(machine), "started\n");
+    });
+}

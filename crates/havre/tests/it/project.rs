@@ -1,0 +1,103 @@
+//! `check` and `config`: no daemon, no root.
+
+use crate::fixtures::backend;
+use crate::program::World;
+
+const SHOP: &str = "\
+services:
+  web:
+    image: nginx:${TAG:-1.29}
+    imagee: nginx
+    ports: ['80:80']
+    networks: {default: {ipv4_address: 10.0.0.7}}
+";
+
+const FINE: &str = "\
+name: shop
+x-log: &log {driver: json-file}
+services:
+  web:
+    image: nginx:${TAG:-1.29}
+    ports: ['80:80']
+    logging: *log
+    environment:
+      DATABASE_URL: postgresql://shop:hunter2@db/shop
+      API_KEY: hunter2
+      GREETING: '$$5 off'
+  db:
+    image: postgres:16
+    volumes: ['data:/var/lib/postgresql/data']
+volumes: {data: {}}
+";
+
+fn world(compose: &str) -> World {
+    let world = World::new(backend(0));
+    std::fs::write(world.folder.path().join("compose.yaml"), compose).unwrap();
+    world
+}
+
+#[test]
+fn check_tells_everything_at_once() {
+    let ran = world(SHOP).run(&["check"]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    for part in [
+        "error[compose/unknown-key]",
+        "compose.yaml:4:5",
+        "did you mean `image`?",
+        "compose.yaml:6:",
+        "ipv4_address",
+    ] {
+        assert!(ran.out.contains(part), "{part:?} is not in\n{}", ran.out);
+    }
+    assert_eq!(ran.err, "the project has 2 errors and 0 warnings\n");
+}
+
+#[test]
+fn check_as_json_and_strict() {
+    let with_warning = FINE.replace(
+        "image: postgres:16",
+        "image: postgres:16\n    oom_score_adj: 5",
+    );
+    let world = world(&with_warning);
+    let ran = world.run(&["check", "--json"]);
+    let found = ran.json();
+    assert_eq!(
+        (ran.code, found[0]["severity"].as_str()),
+        (0, Some("warning")),
+        "{found}"
+    );
+    assert_eq!(found[0]["location"]["line"], 14, "{found}");
+    let strict = world.run(&["check", "--strict", "--json"]);
+    assert_eq!(
+        (strict.code, strict.json()[0]["severity"].as_str()),
+        (3, Some("error"))
+    );
+    let up = world.run(&["up", "--strict"]);
+    assert_eq!(up.code, 3, "{up:?}");
+    assert!(up.err.contains("--strict allows none"), "{}", up.err);
+}
+
+#[test]
+fn config_shows_one_file_and_masks_secrets() {
+    let world = world(FINE);
+    let ran = world.run(&["config", "--source"]);
+    insta::assert_snapshot!("config", ran.out);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let revealed = world.run(&["config", "--reveal"]).out;
+    assert!(
+        revealed.contains("postgresql://shop:hunter2@db/shop"),
+        "{revealed}"
+    );
+    let json = world.run(&["config", "--json"]).json();
+    assert_eq!(
+        json["services"]["web"]["environment"]["API_KEY"],
+        "********"
+    );
+    for (flag, names) in [
+        ("--services", "db\nweb\n"),
+        ("--images", "nginx:1.29\npostgres:16\n"),
+        ("--volumes", "data\n"),
+    ] {
+        assert_eq!(world.run(&["config", flag]).out, names);
+    }
+}
