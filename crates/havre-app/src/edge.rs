@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use havre_api::EnvironmentId;
-use havre_edge::{Certificate, Control, EdgeState, EdgeStatus, Pool, Replica, Route};
-use havre_model::ServiceName;
+use havre_edge::{Certificate, Control, EdgeState, EdgeStatus, Forward, Pool, Replica, Route};
+use havre_model::{Port, ServiceName};
 use havre_release::{Release, ReplicaId, Routing};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Mutex;
@@ -35,6 +35,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct EnvironmentEdge {
     pub(crate) certificates: Vec<Certificate>,
     pub(crate) routes: Vec<Route>,
+    pub(crate) forwards: Vec<Forward>,
     pub(crate) pools: BTreeMap<String, Pool>,
 }
 
@@ -69,36 +70,20 @@ pub(crate) fn environment_edge(
             strip_prefix: route.strip_prefix,
             pool: pool.clone(),
         });
-        edge.pools.entry(pool).or_insert_with(|| {
-            let answer = routing
-                .services
-                .get(&route.service)
-                .cloned()
-                .unwrap_or_default();
-            let serving = answer.serving.iter().map(|id| (id, false));
-            let leaving = draining
-                .get(&route.service)
-                .into_iter()
-                .flatten()
-                .map(|id| (id, true));
-            let replicas = serving
-                .chain(leaving)
-                .filter_map(|(id, draining)| {
-                    let address = SocketAddr::new(address(id)?, route.port);
-                    Some(Replica {
-                        id: id.0.clone(),
-                        address,
-                        draining,
-                    })
-                })
-                .collect();
-            let hold_ms = u64::try_from(HOLD.as_millis()).unwrap_or(u64::MAX);
-            Pool {
-                replicas,
-                hold_ms,
-                unavailable_reason: answer.reason,
-            }
-        });
+        let ready = || pool_of(&route.service, route.port, routing, draining, &address);
+        edge.pools.entry(pool).or_insert_with(ready);
+    }
+    for (service, port) in release.forwards() {
+        let name = pool_name(service, port.target);
+        for listen in listen_addresses(port) {
+            edge.forwards.push(Forward {
+                id: name.clone(),
+                listen,
+                pool: name.clone(),
+            });
+        }
+        let ready = || pool_of(service, port.target, routing, draining, &address);
+        edge.pools.entry(name.clone()).or_insert_with(ready);
     }
     if !hosts.is_empty() {
         edge.certificates.push(Certificate {
@@ -108,6 +93,53 @@ pub(crate) fn environment_edge(
         });
     }
     edge
+}
+
+/// The replicas of a service by one of their ports.
+fn pool_of(
+    service: &ServiceName,
+    port: u16,
+    routing: &Routing,
+    draining: &BTreeMap<ServiceName, Vec<ReplicaId>>,
+    address: &impl Fn(&ReplicaId) -> Option<IpAddr>,
+) -> Pool {
+    let answer = routing.services.get(service).cloned().unwrap_or_default();
+    let serving = answer.serving.iter().map(|id| (id, false));
+    let leaving = draining.get(service).into_iter().flatten();
+    let replicas = serving
+        .chain(leaving.map(|id| (id, true)))
+        .filter_map(|(id, draining)| {
+            Some(Replica {
+                id: id.0.clone(),
+                address: SocketAddr::new(address(id)?, port),
+                draining,
+            })
+        })
+        .collect();
+    Pool {
+        replicas,
+        hold_ms: u64::try_from(HOLD.as_millis()).unwrap_or(u64::MAX),
+        unavailable_reason: answer.reason,
+    }
+}
+
+/// Where a published port is opened: on every address unless one is named.
+pub(crate) fn listen_addresses(port: &Port) -> Vec<SocketAddr> {
+    let Some(published) = port.published else {
+        return Vec::new();
+    };
+    let named = port
+        .host_ip
+        .as_ref()
+        .map(|ip| ip.trim_matches(['[', ']']).parse());
+    match named {
+        Some(Ok(ip)) => vec![SocketAddr::new(ip, published)],
+        // The model refuses what is no address.
+        Some(Err(_)) | None => vec![
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, published)),
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, published)),
+        ],
+    }
 }
 
 /// The one state of the edge, and the edge's process.
@@ -302,6 +334,7 @@ impl HubState {
         for part in self.environments.values() {
             state.certificates.extend(part.certificates.iter().cloned());
             state.routes.extend(part.routes.iter().cloned());
+            state.forwards.extend(part.forwards.iter().cloned());
             state
                 .pools
                 .extend(part.pools.iter().map(|(k, v)| (k.clone(), v.clone())));

@@ -28,6 +28,7 @@ mod observe;
 mod operations;
 mod plans;
 mod platform;
+mod ports;
 mod progress;
 mod pulls;
 mod releases;

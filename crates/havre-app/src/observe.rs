@@ -151,7 +151,7 @@ async fn accepts(address: Option<Ipv4Addr>, ports: &BTreeSet<u16>) -> bool {
 pub(crate) fn probe_ports(place: &Place, releases: &BTreeMap<u64, Release>) -> BTreeSet<u16> {
     releases
         .get(&place.release)
-        .map(|release| release.routed_ports(&place.service))
+        .map(|release| release.edge_ports(&place.service))
         .unwrap_or_default()
 }
 

@@ -19,7 +19,7 @@ use crate::execute::{keep_files, lease_name, named_volumes};
 use crate::plans::plan;
 use crate::platform::Platform;
 use crate::progress::{Teller, elapsed_ms};
-use crate::{builds, releases, status};
+use crate::{builds, ports, releases, status};
 
 /// Brings an environment to what the project says.
 pub(crate) async fn up(
@@ -38,6 +38,7 @@ pub(crate) async fn up(
         project: project.name.clone(),
         environment: project.environment.clone(),
     };
+    ports::check(daemon, &id, &project).await?;
     let environment = daemon.environment_or_new(&id).await?;
     let _held = hold(&environment, events).await;
     events.emit(Event::Phase {
@@ -509,17 +510,6 @@ pub(crate) fn refuse_unsupported(project: &Project) -> Result<(), ApiError> {
                 ));
             }
         }
-    }
-    if let Some((name, port)) = project.forwarded_ports().next() {
-        let message = format!(
-            "service `{name}` publishes port {}, to which no route leads; ports other than HTTP \
-             routes cannot be published yet",
-            port.target
-        );
-        return Err(ApiError::new(ErrorCode::Invalid, message).with_hint(
-            "inside the environment other services reach it by its name; remove it from `ports`, \
-             or give it a route in havre.yaml if it speaks HTTP",
-        ));
     }
     Ok(())
 }

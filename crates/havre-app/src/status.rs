@@ -6,7 +6,7 @@ use havre_api::{
     ServiceStatus,
 };
 use havre_engine::{HealthStatus, State};
-use havre_model::{Route, ServiceName};
+use havre_model::{Port, Route, ServiceName};
 use havre_release::{
     FailureKind, Intent, Phase, Release, Replica, ReplicaState, Role, ServiceRelease,
     dependency_order,
@@ -38,6 +38,11 @@ pub(crate) fn environment(
                 .routes
                 .iter()
                 .map(|r| route(r, release, snapshot, https_port))
+                .chain(
+                    release
+                        .forwards()
+                        .map(|(name, port)| forward(name, port, snapshot)),
+                )
                 .collect()
         })
         .unwrap_or_default();
@@ -200,12 +205,24 @@ fn route(route: &Route, release: &Release, snapshot: &Snapshot, https_port: u16)
             &route.path,
         ),
         service: route.service.clone(),
-        serving: snapshot
-            .routing
-            .services
-            .get(&route.service)
-            .is_some_and(|service| !service.serving.is_empty()),
+        serving: is_served(&route.service, snapshot),
     }
+}
+
+/// A port that is passed on as it is.
+fn forward(service: &ServiceName, port: &Port, snapshot: &Snapshot) -> RouteStatus {
+    let host = port.host_ip.as_deref().unwrap_or("0.0.0.0");
+    let published = port.published.unwrap_or_default();
+    RouteStatus {
+        url: format!("tcp://{host}:{published}"),
+        service: service.clone(),
+        serving: is_served(service, snapshot),
+    }
+}
+
+fn is_served(service: &ServiceName, snapshot: &Snapshot) -> bool {
+    let routing = snapshot.routing.services.get(service);
+    routing.is_some_and(|routing| !routing.serving.is_empty())
 }
 
 /// Where a release answers.

@@ -37,6 +37,7 @@ mod shared;
 mod snapshot;
 mod state;
 mod store;
+mod tcp;
 mod tls;
 mod trust;
 mod tunnel;
@@ -46,6 +47,7 @@ mod upstream_io;
 mod worker;
 
 pub use control::{CloseStreams, Closing, Control, ControlError, SOCKET, Shutdown};
+pub use listen::owner_of;
 pub use process::entrypoint;
 pub use state::*;
 

@@ -22,6 +22,8 @@ pub enum Kind {
     Http,
     /// TLS.
     Https,
+    /// Passed on as it is.
+    Tcp,
 }
 
 /// A listening address as the state names it.
@@ -32,8 +34,8 @@ pub type Wanted = (SocketAddr, Kind);
 pub struct Share {
     /// Listening, non-blocking.
     pub socket: TcpListener,
-    /// What is spoken.
-    pub kind: Kind,
+    /// What is spoken, and where, as the state names it.
+    pub wanted: Wanted,
     /// Cancelled when it is to be closed.
     pub stop: CancellationToken,
     /// Dropped when it has been closed.
@@ -147,7 +149,7 @@ impl Listeners {
 
     fn add(
         &mut self,
-        (address, kind): Wanted,
+        wanted: Wanted,
         sockets: Vec<TcpListener>,
         shares: &mut [Vec<Share>],
     ) -> io::Result<()> {
@@ -163,13 +165,13 @@ impl Listeners {
             let (stop, closed) = (stop.clone(), closed.clone());
             shares[number % threads].push(Share {
                 socket,
-                kind,
+                wanted,
                 stop,
                 closed,
             });
         }
         self.groups.insert(
-            (address, kind),
+            wanted,
             Group {
                 actual,
                 stop,
@@ -248,7 +250,7 @@ fn new_socket(address: SocketAddr) -> io::Result<Socket> {
 }
 
 /// Who listens on a port of this network namespace, as `name (pid 123)`.
-fn owner_of(port: u16) -> Option<String> {
+pub fn owner_of(port: u16) -> Option<String> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| std::fs::read_to_string(table).ok())

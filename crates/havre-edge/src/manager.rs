@@ -298,7 +298,9 @@ impl Manager {
 fn wanted(state: &EdgeState) -> Vec<Wanted> {
     let with = |kind| move |address: &SocketAddr| (*address, kind);
     let http = state.http.iter().map(with(Kind::Http));
+    let forwards = state.forwards.iter().map(|forward| &forward.listen);
     http.chain(state.https.iter().map(with(Kind::Https)))
+        .chain(forwards.map(with(Kind::Tcp)))
         .collect()
 }
 

@@ -1,6 +1,7 @@
 //! A state made ready for use: what every request looks at.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub struct Snapshot {
     exact: HashMap<String, Vec<Arc<LiveRoute>>>,
     /// By the part after `*.`.
     wildcard: HashMap<String, Vec<Arc<LiveRoute>>>,
+    forwards: HashMap<SocketAddr, Arc<LivePool>>,
     pools: HashMap<String, Arc<LivePool>>,
 }
 
@@ -79,8 +81,16 @@ impl Snapshot {
             https_port: state.https.first().map(std::net::SocketAddr::port),
             exact: HashMap::new(),
             wildcard: HashMap::new(),
+            forwards: HashMap::new(),
             pools,
         };
+        for forward in &state.forwards {
+            let pool = snapshot.pool(&forward.id, &forward.pool, problems);
+            if snapshot.forwards.insert(forward.listen, pool).is_some() {
+                let (id, listen) = (&forward.id, forward.listen);
+                problems.push(format!("{id}: {listen} is wanted twice; this one has it"));
+            }
+        }
         for route in &state.routes {
             snapshot.add_route(route, problems);
         }
@@ -117,13 +127,7 @@ impl Snapshot {
                 return;
             }
         };
-        let pool = self.pools.get(&wanted.pool).cloned().unwrap_or_else(|| {
-            problems.push(format!(
-                "route {}: there is no pool `{}`; it answers 503",
-                wanted.id, wanted.pool
-            ));
-            Arc::new(LivePool::missing())
-        });
+        let pool = self.pool(&format!("route {}", wanted.id), &wanted.pool, problems);
         let live = Arc::new(LiveRoute {
             id: wanted.id.clone(),
             prefix: path,
@@ -149,6 +153,20 @@ impl Snapshot {
             }
             routes.push(Arc::clone(&live));
         }
+    }
+
+    fn pool(&self, whose: &str, name: &str, problems: &mut Vec<Problem>) -> Arc<LivePool> {
+        self.pools.get(name).cloned().unwrap_or_else(|| {
+            problems.push(format!(
+                "{whose}: there is no pool `{name}`; nothing answers there"
+            ));
+            Arc::new(LivePool::missing())
+        })
+    }
+
+    /// The replicas behind a port that is passed on.
+    pub fn forward(&self, listen: SocketAddr) -> Option<Arc<LivePool>> {
+        self.forwards.get(&listen).cloned()
     }
 
     /// The route for a canonical host and path.

@@ -20,6 +20,9 @@ pub struct EdgeState {
     pub certificates: Vec<Certificate>,
     /// Routes of all environments.
     pub routes: Vec<Route>,
+    /// Ports whose connections are passed on as they are.
+    #[serde(default)]
+    pub forwards: Vec<Forward>,
     /// Replicas by pool.
     pub pools: BTreeMap<String, Pool>,
     /// Peers whose X-Forwarded-* are believed, as CIDR.
@@ -48,6 +51,17 @@ pub struct Route {
     pub path: String,
     /// Remove `path` before passing the request on.
     pub strip_prefix: bool,
+    /// Key in `pools`.
+    pub pool: String,
+}
+
+/// TCP connections to `listen` go to `pool`, byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// Name for messages, e.g. `fnt/production/db:5432`.
+    pub id: String,
+    /// Address and port of the machine.
+    pub listen: SocketAddr,
     /// Key in `pools`.
     pub pool: String,
 }

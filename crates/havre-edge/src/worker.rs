@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::access::Lines;
-use crate::listen::{self, Kind, Share};
+use crate::listen::{self, Kind, Share, Wanted};
 use crate::shared::Shared;
 use crate::upstream::ConnectionPool;
-use crate::{client, limits};
+use crate::{client, limits, tcp};
 
 /// What requests of one thread share.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ fn acknowledge(done: oneshot::Sender<()>) {
 async fn accept(worker: Arc<Worker>, share: Share) {
     let Share {
         socket,
-        kind,
+        wanted,
         stop,
         closed,
     } = share;
@@ -141,19 +141,19 @@ async fn accept(worker: Arc<Worker>, share: Share) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => admit(&worker, stream, peer, kind),
+                Ok((stream, peer)) => admit(&worker, stream, peer, wanted),
                 Err(error) => pause_after(&error).await,
             },
             () = stop.cancelled() => break,
         }
     }
-    drain(&worker, listener, kind);
+    drain(&worker, listener, wanted);
     drop(closed);
 }
 
 /// Takes what the kernel has queued: closing the socket would reset it. Not what comes later, or a
 /// socket under load would never close.
-fn drain(worker: &Arc<Worker>, listener: TcpListener, kind: Kind) {
+fn drain(worker: &Arc<Worker>, listener: TcpListener, wanted: Wanted) {
     let Ok(listener) = listener.into_std() else {
         return;
     };
@@ -166,7 +166,7 @@ fn drain(worker: &Arc<Worker>, listener: TcpListener, kind: Kind) {
             .set_nonblocking(true)
             .and_then(|()| TcpStream::from_std(stream));
         if let Ok(stream) = stream {
-            admit(worker, stream, peer, kind);
+            admit(worker, stream, peer, wanted);
         }
     }
 }
@@ -184,7 +184,7 @@ async fn pause_after(error: &io::Error) {
     }
 }
 
-fn admit(worker: &Arc<Worker>, stream: TcpStream, peer: SocketAddr, kind: Kind) {
+fn admit(worker: &Arc<Worker>, stream: TcpStream, peer: SocketAddr, (address, kind): Wanted) {
     let Some(place) = worker.shared.place(peer.ip()) else {
         return;
     };
@@ -198,6 +198,7 @@ fn admit(worker: &Arc<Worker>, stream: TcpStream, peer: SocketAddr, kind: Kind) 
         Kind::Https => worker
             .tasks
             .spawn(client::serve_https(this, stream, peer, place)),
+        Kind::Tcp => worker.tasks.spawn(tcp::serve(this, stream, address, place)),
     };
 }
 

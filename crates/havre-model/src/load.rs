@@ -304,7 +304,7 @@ impl<'o> Loader<'o> {
             routes,
         };
         validate::volume_names(&project, report);
-        validate::proxy_ports(&project, &places, report);
+        validate::forwarded_ports(&project, &places, report);
         project
     }
 

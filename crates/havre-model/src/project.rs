@@ -89,15 +89,26 @@ impl Project {
     /// Published ports that must be forwarded as they are. Not among them are those that the proxy
     /// serves: a port that a route leads to, and the HTTPS port of a service with a route.
     pub fn forwarded_ports(&self) -> impl Iterator<Item = (&ServiceName, &Port)> {
-        let served = |name: &ServiceName, port: &Port| {
-            port.protocol == Protocol::Tcp
-                && self.routes.iter().any(|route| {
+        self.services.iter().flat_map(|(name, service)| {
+            service
+                .forwarded_ports(name, &self.routes)
+                .map(move |port| (name, port))
+        })
+    }
+}
+
+impl Service {
+    /// [`Project::forwarded_ports`] of this service, called `name`.
+    pub fn forwarded_ports(
+        &self,
+        name: &ServiceName,
+        routes: &[Route],
+    ) -> impl Iterator<Item = &Port> {
+        self.ports.iter().filter(move |port| {
+            port.protocol == Protocol::Udp
+                || !routes.iter().any(|route| {
                     route.service == *name && (route.port == port.target || port.target == 443)
                 })
-        };
-        self.services.iter().flat_map(move |(name, service)| {
-            let ports = service.ports.iter().map(move |port| (name, port));
-            ports.filter(move |(name, port)| !served(name, port))
         })
     }
 }

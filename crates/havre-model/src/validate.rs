@@ -101,22 +101,43 @@ pub(crate) fn conditions(
     }
 }
 
-/// The machine's web ports are the proxy's.
-pub(crate) fn proxy_ports(project: &Project, places: &Places, report: &mut Report) {
+/// Ports that are passed on as they are: the machine's web ports are the proxy's, and one that is
+/// not chosen cannot be opened again on the same number.
+pub(crate) fn forwarded_ports(project: &Project, places: &Places, report: &mut Report) {
     if report.has_errors() {
         return;
     }
     for (name, port) in project.forwarded_ports() {
-        if port.protocol == Protocol::Tcp && matches!(port.published, Some(80 | 443)) {
-            let published = port.published.unwrap_or_default();
-            let message = format!(
-                "`{name}` publishes port {published}, which Havre's own proxy listens on, and no \
-                 route leads to its port {}",
-                port.target
-            );
-            report
-                .warn("havre/proxy-port", places.get(name).copied(), message)
-                .hint("remove the port, and give the service that should answer a route");
+        let place = places.get(name).copied();
+        let target = port.target;
+        match (port.protocol, port.published) {
+            (Protocol::Udp, _) => {
+                let message = format!("`{name}` publishes UDP port {target}");
+                report
+                    .error("compose/unsupported", place, message)
+                    .hint("only TCP ports are passed on so far; remove it");
+            }
+            (Protocol::Tcp, Some(published @ (80 | 443))) => {
+                let message = format!(
+                    "`{name}` publishes port {published}, which Havre's own proxy listens on, and \
+                     no route leads to its port {target}"
+                );
+                report
+                    .error("havre/proxy-port", place, message)
+                    .hint("remove the port, and give the service that should answer a route");
+            }
+            (Protocol::Tcp, None) => {
+                let message = format!(
+                    "`{name}` publishes port {target} without saying as which one of the machine: \
+                     it is not opened"
+                );
+                report
+                    .warn("compose/port-unchosen", place, message)
+                    .hint(format!(
+                        "write `PORT:{target}`; other services need no published port"
+                    ));
+            }
+            (Protocol::Tcp, Some(_)) => {}
         }
     }
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use std::fmt::Write as _;
 
 use havre_model::{
-    Condition, Mount, Network, NetworkName, Project, Route, Service, ServiceName, Tls, UpdateOrder,
-    Volume, VolumeName,
+    Condition, Mount, Network, NetworkName, Port, Project, Protocol, Route, Service, ServiceName,
+    Tls, UpdateOrder, Volume, VolumeName,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -147,13 +147,28 @@ impl Release {
             .filter(move |(name, _)| !jobs.contains(name))
     }
 
-    /// Container ports that routes lead to.
-    pub fn routed_ports(&self, service: &ServiceName) -> BTreeSet<u16> {
-        self.routes
+    /// Container ports that the edge leads to: by routes, and as they are.
+    pub fn edge_ports(&self, service: &ServiceName) -> BTreeSet<u16> {
+        let routed = self
+            .routes
             .iter()
             .filter(|route| &route.service == service)
-            .map(|r| r.port)
+            .map(|route| route.port);
+        let forwarded = self.forwards().filter(|(name, _)| *name == service);
+        routed
+            .chain(forwarded.map(|(_, port)| port.target))
             .collect()
+    }
+
+    /// Ports of the machine whose connections are passed on.
+    pub fn forwards(&self) -> impl Iterator<Item = (&ServiceName, &Port)> {
+        self.services.iter().flat_map(|(name, service)| {
+            service
+                .service
+                .forwarded_ports(name, &self.routes)
+                .filter(|port| port.protocol == Protocol::Tcp && port.published.is_some())
+                .map(move |port| (name, port))
+        })
     }
 }
 

@@ -12,6 +12,7 @@ mod hooks;
 mod images;
 mod logs;
 mod machine;
+mod ports;
 mod program;
 mod project;
 mod pty;
