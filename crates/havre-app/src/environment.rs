@@ -394,9 +394,15 @@ impl Environment {
             if let Err(error) = kept.await {
                 self.note_problem(&error);
             }
-            let records = names::records(&self.releases, routing, seen);
+            let backends = names::backends(&self.releases, routing, seen);
             let (net, key) = (Arc::clone(&self.platform.net), self.key.clone());
-            let named = tokio::task::spawn_blocking(move || net.set_names(&key, &records)).await;
+            let (releases, seen) = (Arc::clone(&self.releases), seen.to_vec());
+            let named = tokio::task::spawn_blocking(move || {
+                let addresses = net.set_services(&key, &backends)?;
+                let records = names::records(&releases, &backends, &addresses, &seen);
+                net.set_names(&key, &records)
+            })
+            .await;
             if let Ok(Err(error)) = named {
                 self.note_problem(&error);
             }

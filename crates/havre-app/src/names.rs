@@ -3,54 +3,84 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use havre_net::Records;
+use havre_net::{Backends, Records, ServiceAddresses};
 use havre_release::{Release, ReplicaId, Role, Routing};
 
 use crate::observe::Seen;
 
-/// Names by network: each service and its aliases stand for the replicas that answer for it, each
-/// replica's id and host name for itself.
-pub(crate) fn records(
+/// Replicas that answer for each service on each of its networks; services of which none does
+/// are there too, so that they keep their addresses.
+pub(crate) fn backends(
     releases: &BTreeMap<u64, Release>,
     routing: &Routing,
     seen: &[Seen],
+) -> Backends {
+    let mut backends = Backends::new();
+    for (name, service) in releases.values().flat_map(|release| &release.services) {
+        for network in service.service.networks.keys() {
+            let services = backends.entry(network.as_str().to_owned()).or_default();
+            services.entry(name.as_str().to_owned()).or_default();
+        }
+    }
+    for one in replicas(seen).filter(|one| answers(routing, &one.id())) {
+        for (network, address) in &one.place.addresses {
+            let services = backends.entry(network.clone()).or_default();
+            let service = one.place.service.as_str().to_owned();
+            services.entry(service).or_default().push(*address);
+        }
+    }
+    backends
+}
+
+/// Names by network: each service and its aliases stand for the service's own address,
+/// `tasks.SERVICE` for the replicas that answer, each replica's id for itself.
+pub(crate) fn records(
+    releases: &BTreeMap<u64, Release>,
+    backends: &Backends,
+    addresses: &ServiceAddresses,
+    seen: &[Seen],
 ) -> Records {
     let mut records = Records::default();
-    for one in seen
-        .iter()
-        .filter(|one| matches!(one.place.role, Role::Replica { .. }))
-    {
+    for one in replicas(seen) {
         let id = one.id();
-        let answers = answers(routing, &id);
-        let service = releases
-            .get(&one.place.release)
-            .and_then(|release| release.services.get(&one.place.service));
         for (network, address) in &one.place.addresses {
-            let mut name = |name: &str| add(&mut records, network, name, *address);
-            name(&id.0);
-            name(&id.0.replace(['.', '_'], "-"));
-            if !answers {
-                continue;
+            add(&mut records, network, &id.0, *address);
+            let host = id.0.replace(['.', '_'], "-");
+            add(&mut records, network, &host, *address);
+        }
+    }
+    for (network, services) in backends {
+        for (service, replicas) in services.iter().filter(|(_, all)| !all.is_empty()) {
+            for replica in replicas {
+                add(&mut records, network, &format!("tasks.{service}"), *replica);
             }
-            name(one.place.service.as_str());
-            let attachment = service
-                .and_then(|service| {
-                    service
-                        .service
-                        .networks
-                        .iter()
-                        .find(|(n, _)| n.as_str() == network)
-                })
-                .map(|(_, attachment)| attachment);
-            for alias in attachment
-                .into_iter()
-                .flat_map(|attachment| &attachment.aliases)
-            {
-                name(alias);
+            // Without an address of its own (the network is full) as well as it goes.
+            let own = addresses.get(network).and_then(|all| all.get(service));
+            let stands_for = own.map_or(replicas.as_slice(), std::slice::from_ref);
+            for name in names(releases, network, service) {
+                for address in stands_for {
+                    add(&mut records, network, &name, *address);
+                }
             }
         }
     }
     records
+}
+
+/// A service's name and its aliases on a network, of all releases in play.
+fn names(releases: &BTreeMap<u64, Release>, network: &str, service: &str) -> Vec<String> {
+    let services = releases.values().flat_map(|release| &release.services);
+    let aliases = services
+        .filter(|(name, _)| name.as_str() == service)
+        .flat_map(|(_, config)| &config.service.networks)
+        .filter(|(name, _)| name.as_str() == network)
+        .flat_map(|(_, attachment)| attachment.aliases.iter().cloned());
+    std::iter::once(service.to_owned()).chain(aliases).collect()
+}
+
+fn replicas(seen: &[Seen]) -> impl Iterator<Item = &Seen> {
+    seen.iter()
+        .filter(|one| matches!(one.place.role, Role::Replica { .. }))
 }
 
 fn answers(routing: &Routing, id: &ReplicaId) -> bool {

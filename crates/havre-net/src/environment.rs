@@ -18,7 +18,7 @@ use crate::ledger::{Allocation, Ledger};
 use crate::netlink::Socket;
 use crate::netns;
 use crate::resolver::publish_zones;
-use crate::router::{RouterSockets, configure_router, prepare_router};
+use crate::router::{configure_router, prepare_router, router_sockets};
 use crate::subnet::Subnet;
 use crate::sysctl;
 
@@ -234,28 +234,26 @@ impl Net {
             Some(netns) => netns,
             None => netns::create(&pin, prepare_router)?,
         };
-        let mut router = netns::enter(netns.as_fd(), &pin, || {
+        netns::enter(netns.as_fd(), &pin, || {
             // br_netfilter may have been loaded since; it is on in every namespace then.
-            sysctl::set_if_present("net/bridge/bridge-nf-call-iptables", "0")?;
-            Ok(RouterSockets {
-                route: Socket::route().map_err(NetError::kernel("talk to the kernel"))?,
-                netfilter: Socket::netfilter().map_err(NetError::kernel("talk to nf_tables"))?,
-            })
+            sysctl::set_if_present("net/bridge/bridge-nf-call-iptables", "0").map(drop)
         })?;
+        let mut router = router_sockets(netns.as_fd(), &pin)?;
         let uplink = self.ensure_uplink(host, &mut router.route, netns.as_fd(), reserved)?;
         if claim_routes(host, &uplink, reserved)? == Claim::LostToAnother {
             return Ok(Claim::LostToAnother);
         }
-        configure_router(&mut router.route, allocation, reserved.mtu)?;
+        let leases = files::read(&places.leases())?;
+        configure_router(&mut router.route, allocation, &leases, reserved.mtu)?;
         let links = router
             .route
             .links()
             .map_err(NetError::kernel("list the router's links"))?;
-        remove_stray_links(&mut router.route, &links, &files::read(&places.leases())?)
+        remove_stray_links(&mut router.route, &links, &leases)
             .map_err(NetError::kernel("remove links of containers that are gone"))?;
         router
             .netfilter
-            .put_table(&firewall::router_table(allocation))
+            .put_table(&firewall::router_table(allocation, &leases))
             .map_err(NetError::kernel("set the router's firewall rules"))?;
         Ok(Claim::Held)
     }

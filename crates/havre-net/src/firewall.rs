@@ -12,6 +12,7 @@ pub mod accept;
 
 use std::collections::BTreeMap;
 
+use crate::leases::Leases;
 use crate::ledger::{Allocation, Ledger};
 use crate::netlink::nft::{
     ADMIN_PROHIBITED, Chain, Expr, Hook, PORT_UNREACHABLE, Table, Verdict, state,
@@ -31,7 +32,7 @@ const UDP: u8 = 17;
 const DNS: u16 = 53;
 
 /// Rules of an environment's router.
-pub fn router_table(allocation: &Allocation) -> Table {
+pub fn router_table(allocation: &Allocation, leases: &Leases) -> Table {
     let uplink = || ROUTER_UPLINK.to_owned();
     let host = Subnet::containing(allocation.host_address(), 32);
     let established = || vec![Expr::State(state::ESTABLISHED | state::RELATED), ACCEPT];
@@ -89,14 +90,41 @@ pub fn router_table(allocation: &Allocation) -> Table {
                 name: "source",
                 hook: Hook::SourceNat,
                 policy: Verdict::Accept,
-                rules: vec![vec![
-                    Expr::From(host),
-                    Expr::OutputIsNot(uplink()),
-                    Expr::Masquerade,
-                ]],
+                rules: vec![
+                    vec![
+                        Expr::From(host),
+                        Expr::OutputIsNot(uplink()),
+                        Expr::Masquerade,
+                    ],
+                    // A replica would answer a client of its own network directly, which knows
+                    // only the service's address.
+                    vec![Expr::DestinationTranslated, Expr::Masquerade],
+                ],
+            },
+            Chain {
+                name: "services",
+                hook: Hook::DestinationNat,
+                policy: Verdict::Accept,
+                rules: services(leases),
             },
         ],
     }
+}
+
+/// Each connection to a service goes to one of its replicas, to all of them equally often: the
+/// first of n takes every n-th, the next every (n-1)-th of the rest, the last all that is left.
+fn services(leases: &Leases) -> Vec<Vec<Expr>> {
+    let services = leases.services.values().flat_map(BTreeMap::values);
+    services
+        .flat_map(|lease| {
+            let count = u32::try_from(lease.backends.len()).unwrap_or(u32::MAX);
+            lease.backends.iter().zip(0..).map(move |(backend, place)| {
+                let chance = Expr::OneIn(count - place);
+                let to = [Expr::To(lease.address), chance, Expr::TranslateTo(*backend)];
+                to.into_iter().filter(|e| *e != Expr::OneIn(1)).collect()
+            })
+        })
+        .collect()
 }
 
 /// Name of the instance's table on the host.

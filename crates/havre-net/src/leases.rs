@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::NetworkAllocation;
+use crate::services::Backends;
 use crate::subnet::Subnet;
 
 /// The addresses of an environment's containers.
@@ -14,6 +15,9 @@ use crate::subnet::Subnet;
 pub struct Leases {
     /// By container: its networks in the order it was given them.
     pub containers: BTreeMap<String, Vec<Lease>>,
+    /// By network and service: the service's own address, and who answers there.
+    #[serde(default)]
+    pub services: BTreeMap<String, BTreeMap<String, ServiceLease>>,
     /// By network: where the search for a free address goes on. A freed address is not given
     /// again until the search has come round, so that a client with an old address in hand
     /// meets nobody instead of somebody else.
@@ -27,6 +31,15 @@ pub struct Lease {
     pub network: String,
     /// Address in it.
     pub address: Ipv4Addr,
+}
+
+/// The address of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceLease {
+    /// Its own.
+    pub address: Ipv4Addr,
+    /// Those of the replicas that answer.
+    pub backends: Vec<Ipv4Addr>,
 }
 
 /// No address is left in the named network.
@@ -67,6 +80,39 @@ impl Leases {
         self.containers.remove(container).unwrap_or_default()
     }
 
+    /// Gives each service one address in its network, keeping those it has, and takes those of
+    /// other services back. A service whose network is not there or is full gets none.
+    pub fn assign_services(
+        &mut self,
+        backends: &Backends,
+        networks: &BTreeMap<String, NetworkAllocation>,
+    ) {
+        self.services.retain(|name, had| {
+            let (wanted, network) = (backends.get(name), networks.get(name));
+            had.retain(|service, lease| {
+                wanted.is_some_and(|wanted| wanted.contains_key(service))
+                    && network.is_some_and(|network| network.subnet.contains(lease.address))
+            });
+            !had.is_empty()
+        });
+        for (name, services) in backends {
+            let Some(network) = networks.get(name) else {
+                continue;
+            };
+            for (service, backends) in services {
+                let had = self.services.get(name).and_then(|had| had.get(service));
+                let address = had.map(|lease| lease.address);
+                let Some(address) = address.or_else(|| self.free_address(name, network.subnet))
+                else {
+                    continue;
+                };
+                let backends = backends.clone();
+                let of_network = self.services.entry(name.clone()).or_default();
+                of_network.insert(service.clone(), ServiceLease { address, backends });
+            }
+        }
+    }
+
     /// Whether a container is on the network.
     pub fn uses(&self, network: &str) -> bool {
         self.containers
@@ -89,6 +135,12 @@ impl Leases {
             .values()
             .flatten()
             .map(|lease| lease.address)
+            .chain(
+                self.services
+                    .values()
+                    .flatten()
+                    .map(|(_, lease)| lease.address),
+            )
             .collect();
         for step in 0..count {
             let place = (start.wrapping_add(step)) % count;
@@ -152,6 +204,38 @@ mod tests {
             addresses(&leases.assign("f", &[("x", x)]).expect("room")),
             ["x 10.0.0.3"]
         );
+    }
+
+    #[test]
+    fn a_service_keeps_its_address_while_its_replicas_change() {
+        let networks: BTreeMap<String, NetworkAllocation> =
+            [("x".to_owned(), network("10.0.0.0/28"))].into();
+        let backends = |services: &[(&str, &[&str])]| -> Backends {
+            let services = services.iter().map(|(service, replicas)| {
+                let replicas = replicas
+                    .iter()
+                    .map(|text| text.parse().expect("an address"));
+                ((*service).to_owned(), replicas.collect())
+            });
+            [("x".to_owned(), services.collect())].into()
+        };
+        let mut leases = Leases::default();
+        leases.assign("c", &[("x", networks["x"])]).expect("room");
+        leases.assign_services(&backends(&[("db", &["10.0.0.2"]), ("web", &[])]), &networks);
+        let db = leases.services["x"]["db"].clone();
+        assert_eq!(db.address.to_string(), "10.0.0.3");
+        let web = leases.services["x"]["web"].address;
+        leases.assign_services(&backends(&[("db", &["10.0.0.9"])]), &networks);
+        assert_eq!(leases.services["x"]["db"].address, db.address);
+        assert_eq!(
+            leases.services["x"]["db"].backends[0].to_string(),
+            "10.0.0.9"
+        );
+        assert!(!leases.services["x"].contains_key("web"));
+        let next = leases.assign("d", &[("x", networks["x"])]).expect("room");
+        assert!(next[0].address != db.address && next[0].address != web);
+        leases.assign_services(&Backends::new(), &networks);
+        assert!(leases.services.is_empty());
     }
 
     #[test]

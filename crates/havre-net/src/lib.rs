@@ -39,6 +39,7 @@ mod probe;
 mod program;
 mod resolver;
 mod router;
+mod services;
 mod subnet;
 mod sysctl;
 
@@ -53,6 +54,7 @@ pub use error::NetError;
 pub use netlink::NetlinkError;
 pub use probe::{Requirement, probe};
 pub use resolver::{Resolver, hosts_file};
+pub use services::{Backends, ServiceAddresses};
 pub use subnet::{ParseSubnetError, Subnet};
 
 /// Runs the process of this crate that `name` stands for (`dns`), if it is one; to be asked by

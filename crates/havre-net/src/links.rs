@@ -63,17 +63,21 @@ pub fn set_address(
     address: Ipv4Addr,
     length: u8,
 ) -> Result<(), NetlinkError> {
-    let mut present = false;
-    for (other, other_length) in socket.addresses(link)? {
-        if (other, other_length) == (address, length) {
-            present = true;
-        } else {
-            socket.delete_address(link, other, other_length)?;
-        }
+    set_addresses(socket, link, &[(address, length)])
+}
+
+/// Makes these the link's addresses, and no other.
+pub fn set_addresses(
+    socket: &mut Socket,
+    link: u32,
+    wanted: &[(Ipv4Addr, u8)],
+) -> Result<(), NetlinkError> {
+    let present = socket.addresses(link)?;
+    for (address, length) in present.iter().filter(|other| !wanted.contains(other)) {
+        socket.delete_address(link, *address, *length)?;
     }
-    if present {
-        Ok(())
-    } else {
-        socket.add_address(link, address, length)
+    for (address, length) in wanted.iter().filter(|other| !present.contains(other)) {
+        socket.add_address(link, *address, *length)?;
     }
+    Ok(())
 }

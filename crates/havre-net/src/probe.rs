@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use rustix::thread::UnshareFlags;
 
 use crate::firewall::{self, accept};
+use crate::leases::Leases;
 use crate::ledger::{Allocation, Ledger, NetworkAllocation};
 use crate::links::mac;
 use crate::netlink::link::VethEnd;
@@ -142,7 +143,7 @@ fn firewall_rules() -> Result<(), NetlinkError> {
         networks: [("x".to_owned(), network)].into(),
     };
     let mut socket = Socket::netfilter()?;
-    socket.put_table(&firewall::router_table(&allocation))?;
+    socket.put_table(&firewall::router_table(&allocation, &Leases::default()))?;
     let ledger = Ledger {
         environments: [("e".to_owned(), allocation)].into(),
     };

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use rustix::io::Errno;
 
 use crate::error::NetError;
 use crate::firewall::ROUTER_UPLINK;
+use crate::leases::Leases;
 use crate::ledger::{Allocation, NetworkAllocation};
-use crate::links::{bring_up, gone, loopback_up, mac, set_address};
+use crate::links::{bring_up, gone, loopback_up, mac, set_address, set_addresses};
 use crate::netlink::link::{Change, Link, VethEnd};
 use crate::netlink::route::{IfPresent, NewRoute};
 use crate::netlink::{NetlinkError, Socket};
+use crate::netns;
 use crate::subnet::Subnet;
 use crate::sysctl;
 
@@ -42,6 +46,7 @@ pub fn prepare_router() -> Result<(), NetError> {
 pub fn configure_router(
     router: &mut Socket,
     allocation: &Allocation,
+    leases: &Leases,
     mtu: u32,
 ) -> Result<(), NetError> {
     let failed = || NetError::kernel("set up the router's uplink");
@@ -86,7 +91,40 @@ pub fn configure_router(
                 .map_err(NetError::kernel(format!("remove bridge {}", link.name)))?;
         }
     }
+    configure_bridges(router, allocation, leases)
+}
+
+/// Addresses of the bridges: the gateway's, and those of services.
+pub fn configure_bridges(
+    router: &mut Socket,
+    allocation: &Allocation,
+    leases: &Leases,
+) -> Result<(), NetError> {
+    for (name, network) in &allocation.networks {
+        let failed = || NetError::kernel(format!("set the addresses of network {name}"));
+        let bridge = network.bridge();
+        let link = router
+            .link(&bridge)
+            .map_err(failed())?
+            .ok_or_else(|| gone(&bridge))?;
+        let services = leases.services.get(name).into_iter().flatten();
+        let addresses: Vec<(Ipv4Addr, u8)> =
+            std::iter::once((network.subnet.gateway(), network.subnet.length()))
+                .chain(services.map(|(_, lease)| (lease.address, 32)))
+                .collect();
+        set_addresses(router, link.index, &addresses).map_err(failed())?;
+    }
     Ok(())
+}
+
+/// Sockets inside the router's namespace, pinned at `pin`.
+pub fn router_sockets(netns: BorrowedFd<'_>, pin: &Path) -> Result<RouterSockets, NetError> {
+    netns::enter(netns, pin, || {
+        Ok(RouterSockets {
+            route: Socket::route().map_err(NetError::kernel("talk to the kernel"))?,
+            netfilter: Socket::netfilter().map_err(NetError::kernel("talk to nf_tables"))?,
+        })
+    })
 }
 
 fn ensure_bridge(
@@ -123,6 +161,5 @@ fn ensure_bridge(
             link
         }
     };
-    bring_up(router, &link, mtu)?;
-    set_address(router, link.index, gateway, network.subnet.length())
+    bring_up(router, &link, mtu)
 }

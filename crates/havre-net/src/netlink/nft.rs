@@ -69,11 +69,14 @@ pub enum Hook {
     Forward,
     /// Translate sources of what leaves.
     SourceNat,
+    /// Translate destinations of what arrives.
+    DestinationNat,
 }
 
 impl Hook {
     const fn number(self) -> u32 {
         match self {
+            Self::DestinationNat => 0,
             Self::Input => 1,
             Self::Forward => 2,
             Self::SourceNat => 4,
@@ -83,7 +86,7 @@ impl Hook {
     const fn kind(self) -> &'static str {
         match self {
             Self::Input | Self::Forward => "filter",
-            Self::SourceNat => "nat",
+            Self::SourceNat | Self::DestinationNat => "nat",
         }
     }
 
@@ -91,6 +94,7 @@ impl Hook {
         match self {
             Self::Input | Self::Forward => 0,
             Self::SourceNat => 100,
+            Self::DestinationNat => (-100_i32).cast_unsigned(),
         }
     }
 }
@@ -140,6 +144,12 @@ pub enum Expr {
     StateNot(u32),
     /// Decide.
     Verdict(Verdict),
+    /// One connection in so many, at random.
+    OneIn(u32),
+    /// The destination was translated.
+    DestinationTranslated,
+    /// Translate the destination to this address.
+    TranslateTo(Ipv4Addr),
     /// Translate the source to the address of the outgoing link.
     Masquerade,
     /// Throw away and tell the sender (ICMP unreachable with this code).
@@ -312,6 +322,13 @@ fn rule_message(table: &str, chain: &str, rule: &[Expr]) -> Message {
 const META_INPUT_NAME: u32 = 6;
 const META_OUTPUT_NAME: u32 = 7;
 const META_PROTOCOL: u32 = 16;
+const META_RANDOM: u32 = 24;
+const CONNECTION_STATE: u32 = 0;
+const CONNECTION_STATUS: u32 = 2;
+/// `IPS_DST_NAT`.
+const DESTINATION_TRANSLATED: u32 = 1 << 5;
+/// `NFT_NAT_DNAT`.
+const TO_DESTINATION: u32 = 1;
 
 fn encode(list: &mut Message, expr: &Expr) {
     match expr {
@@ -350,8 +367,33 @@ fn encode(list: &mut Message, expr: &Expr) {
             payload(list, TRANSPORT_HEADER, 2, 2);
             compare(list, Compare::Equal, &port.to_be_bytes());
         }
-        Expr::State(bits) => connection_state(list, *bits, Compare::NotEqual),
-        Expr::StateNot(bits) => connection_state(list, *bits, Compare::Equal),
+        Expr::State(bits) => connection(list, CONNECTION_STATE, *bits, Compare::NotEqual),
+        Expr::StateNot(bits) => connection(list, CONNECTION_STATE, *bits, Compare::Equal),
+        Expr::OneIn(many) => {
+            meta(list, META_RANDOM);
+            let below = u32::MAX / (*many).max(1);
+            compare(list, Compare::LessOrEqual, &below.to_be_bytes());
+        }
+        Expr::DestinationTranslated => {
+            connection(
+                list,
+                CONNECTION_STATUS,
+                DESTINATION_TRANSLATED,
+                Compare::NotEqual,
+            );
+        }
+        Expr::TranslateTo(address) => {
+            element(list, "immediate", |data| {
+                data.attr_be32(1, REGISTER).nest(2, |value| {
+                    value.attr(1, &address.octets());
+                });
+            });
+            element(list, "nat", |data| {
+                data.attr_be32(1, TO_DESTINATION)
+                    .attr_be32(2, u32::from(FAMILY))
+                    .attr_be32(3, REGISTER);
+            });
+        }
         Expr::Verdict(verdict) => element(list, "immediate", |data| {
             data.attr_be32(1, VERDICT_REGISTER).nest(2, |value| {
                 value.nest(2, |code| {
@@ -370,6 +412,7 @@ fn encode(list: &mut Message, expr: &Expr) {
 enum Compare {
     Equal = 0,
     NotEqual = 1,
+    LessOrEqual = 3,
 }
 
 const NETWORK_HEADER: u32 = 1;
@@ -434,10 +477,10 @@ fn whole_name(name: &str) -> [u8; INTERFACE_NAME] {
     bytes
 }
 
-/// Leaves the register zero when none of `bits` is set; the state is in the machine's order.
-fn connection_state(list: &mut Message, bits: u32, operation: Compare) {
+/// Leaves the register zero when none of `bits` is set; they are in the machine's order.
+fn connection(list: &mut Message, key: u32, bits: u32, operation: Compare) {
     element(list, "ct", |data| {
-        data.attr_be32(1, REGISTER).attr_be32(2, 0);
+        data.attr_be32(1, REGISTER).attr_be32(2, key);
     });
     bitwise_and(list, bits.to_ne_bytes());
     compare(list, operation, &[0; 4]);

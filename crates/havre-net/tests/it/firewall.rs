@@ -37,6 +37,10 @@ fn rules_read_as_meant() {
     let environment = net
         .ensure_environment("e", &networks(&["x", "internal"]))
         .expect("set up");
+    let replicas = ["10.89.0.7", "10.89.0.8"].map(|text| text.parse().expect("an address"));
+    let services = [("app".to_owned(), replicas.to_vec())].into();
+    net.set_services("e", &[("x".to_owned(), services)].into())
+        .expect("set");
     let plain = |text: String| {
         let lines = text.lines().map(str::trim);
         lines
@@ -74,6 +78,12 @@ reject with icmp 13
 chain source {
 type nat hook postrouting priority 100; policy accept;
 ip saddr 100.64.0.2 oifname != \"up0\" masquerade
+ct status 0x20 masquerade
+}
+chain services {
+type nat hook prerouting priority -100; policy accept;
+ip daddr 10.89.0.2 meta random <= 2147483647 dnat to 10.89.0.7
+ip daddr 10.89.0.2 dnat to 10.89.0.8
 }
 }"
     );

@@ -8,6 +8,7 @@ mod lifecycle;
 mod machine;
 mod names;
 mod reach;
+mod services;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,7 @@ fn tests() -> Vec<Test> {
         names::TESTS,
         lifecycle::TESTS,
         firewall::TESTS,
+        services::TESTS,
     ]
     .concat()
 }

@@ -39,6 +39,52 @@ fn an_application_comes_up_changes_without_a_failed_request_and_goes_without_a_t
     });
 }
 
+/// A front that looks the address of its back up once, when it starts, as nginx does.
+const GATEWAY: &str = "\
+name: shop
+services:
+  front:
+    image: base:1
+    init: true
+    expose: [8080]
+    command:
+      - sh
+      - -c
+      - |
+        back=$$(nslookup app | awk '/^Address/ { address = $$NF } END { print address }')
+        exec nc -ll -p 8080 -e nc $$back 8080
+    depends_on: [app]
+  app:
+    build: .
+    init: true
+    networks: {default: {aliases: [behind]}}
+";
+
+#[test]
+fn a_gateway_that_looked_up_an_address_once_serves_on_when_only_its_back_changes() {
+    on_machine_under_load(|machine| {
+        machine.shop("one");
+        machine.write("compose.yaml", GATEWAY);
+        let routes = "routes: [{path: /, service: front, port: 8080}]\n";
+        machine.write("havre.yaml", &format!("domain: shop.localhost\n{routes}"));
+        machine.ok(&["up"]);
+        machine.until_answers("one");
+        let front = |machine: &Machine| machine.json(&["ps", "front"])[0]["id"].clone();
+        let before = front(machine);
+        let load = machine.load(RATE / 4.0);
+        for page in ["two", "three"] {
+            machine.page(page);
+            machine.ok(&["up"]);
+            assert_eq!(machine.get().as_deref(), Ok(page));
+        }
+        load.drops_nothing(20);
+        assert_eq!(front(machine), before, "the front was left alone");
+        let names = machine.ok(&["exec", "front", "nslookup", "tasks.app"]).out;
+        let own = machine.ok(&["exec", "front", "nslookup", "behind"]).out;
+        assert_ne!(names, own, "an alias stands for the service");
+    });
+}
+
 #[test]
 fn a_rollback_brings_an_earlier_release_back_without_a_failed_request() {
     on_machine_under_load(|machine| {
