@@ -134,11 +134,7 @@ pub(crate) fn container_spec(
         } else {
             None
         },
-        restart: if lasting {
-            restart(&service.restart)
-        } else {
-            RestartRule::Never
-        },
+        restart: restart(&purpose, &service.restart),
         log: LogSpec {
             dir: prepared.log_dir,
             max_size_bytes: service.logging.max_size_bytes.unwrap_or(LOG_FILE_BYTES),
@@ -178,14 +174,19 @@ fn environment(config: &RunConfig, service: &Service) -> BTreeMap<String, String
 }
 
 /// A service without a policy of its own still heals after a crash; one that ends with 0 has done
-/// its work.
-fn restart(policy: &RestartPolicy) -> RestartRule {
-    match policy {
-        RestartPolicy::No => RestartRule::OnFailure { max_retries: None },
-        RestartPolicy::Always | RestartPolicy::UnlessStopped => RestartRule::Always,
-        RestartPolicy::OnFailure { max_retries } => RestartRule::OnFailure {
-            max_retries: *max_retries,
-        },
+/// its work. A job is tried again only where its file says so.
+fn restart(purpose: &Purpose<'_>, policy: &RestartPolicy) -> RestartRule {
+    match (purpose, policy) {
+        (Purpose::Replica | Purpose::Job, RestartPolicy::OnFailure { max_retries }) => {
+            RestartRule::OnFailure {
+                max_retries: *max_retries,
+            }
+        }
+        (Purpose::Hook(_) | Purpose::Job, _) => RestartRule::Never,
+        (Purpose::Replica, RestartPolicy::No) => RestartRule::OnFailure { max_retries: None },
+        (Purpose::Replica, RestartPolicy::Always | RestartPolicy::UnlessStopped) => {
+            RestartRule::Always
+        }
     }
 }
 

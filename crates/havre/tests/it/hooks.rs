@@ -72,3 +72,38 @@ fn a_daemon_killed_during_a_hook_neither_loses_it_nor_runs_it_twice() {
         assert_eq!(log(machine), "started\n");
     });
 }
+
+#[test]
+fn a_job_is_tried_again_where_its_file_says_so() {
+    let shop = |restart: &str| {
+        format!(
+            "\
+name: shop
+services:
+  init:
+    build: .
+    command: [sh, -c, 'echo try >> /marks/log; test $$(wc -l < /marks/log) -ge 3']
+    volumes: ['marks:/marks']
+    {restart}
+  web:
+    build: .
+    init: true
+    expose: [8080]
+    volumes: ['marks:/marks:ro']
+    depends_on: {{init: {{condition: service_completed_successfully}}}}
+volumes: {{marks: {{}}}}
+"
+        )
+    };
+    on_machine(|machine| {
+        machine.shop("one");
+        machine.write("compose.yaml", &shop("labels: {tries: one}"));
+        let ran = machine.run(&["up"]);
+        assert_eq!(ran.code, 5, "{}", ran.err);
+        machine.ok(&["down", "--volumes"]);
+        machine.write("compose.yaml", &shop("restart: on-failure:5"));
+        machine.ok(&["up"]);
+        machine.until_answers("one");
+        assert_eq!(log(machine), "try\ntry\ntry\n");
+    });
+}

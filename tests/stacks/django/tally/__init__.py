@@ -1,0 +1,5 @@
+"""Counts what the worker has done."""
+
+from .tasks import app as celery
+
+__all__ = ["celery"]
