@@ -7,6 +7,7 @@ mod demo;
 mod instance;
 mod packages;
 mod shell;
+mod stacks;
 mod test;
 mod tidy;
 mod traces;
@@ -29,6 +30,8 @@ enum Task {
     Test(test::Options),
     /// Measure; the last line printed is one JSON object.
     Bench(bench::Options),
+    /// Bring small real applications up, use them, and remove them.
+    Stacks(stacks::Options),
     /// Check the rules of the house that no other tool checks.
     Tidy,
 }
@@ -38,6 +41,7 @@ fn main() -> Result<()> {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Stacks(options) => stacks::run(&options),
         Task::Tidy => tidy::run(),
     }
 }

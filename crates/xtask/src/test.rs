@@ -33,7 +33,7 @@ const PEERS: &[&str] = &[
 
 #[derive(Args)]
 pub struct Options {
-    /// Leave the example's own tests and the demo out.
+    /// Leave the example's own tests, the stacks and the demo out.
     #[arg(long)]
     quick: bool,
 }
@@ -66,6 +66,10 @@ pub fn run_all(options: &Options) -> Result<()> {
     }
     step("tests of the example's back end", back_end)?;
     step("tests of the example's front end", front_end)?;
+    step("stacks", || {
+        let xtask = std::env::current_exe().context("this program has no path")?;
+        succeed(command(xtask).arg("stacks"))
+    })?;
     step("demo --check", || {
         let xtask = std::env::current_exe().context("this program has no path")?;
         succeed(command(xtask).args(["demo", "--check"]))
