@@ -268,6 +268,7 @@ impl Environment {
         let decision = self.decide(&observed, now);
         if decision.desired != self.desired {
             self.capture_failure(&decision.desired, &seen).await;
+            self.note_heals(&decision.desired);
             let before = std::mem::replace(&mut self.desired, decision.desired.clone());
             self.persist(&before, now)?;
         }
@@ -698,6 +699,17 @@ impl Environment {
         self.failure = Some(Arc::new(
             report::failure(failure, release, seen, &logs).await,
         ));
+    }
+
+    fn note_heals(&self, next: &Desired) {
+        for (service, heal) in &next.heals {
+            if let (Some(replica), true) =
+                (&heal.replica, self.desired.heals.get(service) != Some(heal))
+            {
+                let (environment, times) = (&self.id, heal.count);
+                tracing::warn!(%environment, %replica, times, "unhealthy: it is replaced");
+            }
+        }
     }
 
     fn is_gone(&self, decision: &Decision, observed: &Observed) -> bool {

@@ -25,6 +25,20 @@ pub struct Desired {
     pub scale: BTreeMap<ServiceName, u32>,
     /// Why the newest rollout went back; cleared by the next success.
     pub last_failure: Option<Failure>,
+    /// Services whose replicas were replaced since they were not well.
+    #[serde(default)]
+    pub heals: BTreeMap<ServiceName, Heal>,
+}
+
+/// What was done for a service that was not well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heal {
+    /// Replicas replaced without a longer time of peace in between.
+    pub count: u32,
+    /// When the newest was chosen.
+    pub last: SystemTime,
+    /// The one that is to end, until it has.
+    pub replica: Option<ReplicaId>,
 }
 
 /// Whether the environment is wanted at all.
@@ -143,6 +157,12 @@ pub struct Policy {
     pub min_drain: Duration,
     /// Requests still in flight after this are given up.
     pub drain_deadline: Duration,
+    /// Pause after a replica that was not well was replaced; twice as long after each further one.
+    pub heal_pause: Duration,
+    /// That pause at most.
+    pub longest_heal_pause: Duration,
+    /// After so much time in peace a service counts as never replaced.
+    pub heal_memory: Duration,
     /// Pause before a replica that could not be started is tried again outside a rollout.
     pub retry: Duration,
 }
@@ -155,8 +175,21 @@ impl Default for Policy {
             crash_limit: 3,
             min_drain: Duration::from_millis(1200),
             drain_deadline: Duration::from_secs(30),
+            heal_pause: Duration::from_secs(10),
+            longest_heal_pause: Duration::from_secs(300),
+            heal_memory: Duration::from_secs(900),
             retry: Duration::from_secs(10),
         }
+    }
+}
+
+impl Policy {
+    /// How long a service rests after so many replacements.
+    pub fn pause_after(&self, heals: u32) -> Duration {
+        let doublings = heals.saturating_sub(1).min(16);
+        self.heal_pause
+            .saturating_mul(1 << doublings)
+            .min(self.longest_heal_pause)
     }
 }
 

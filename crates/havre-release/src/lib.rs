@@ -22,7 +22,7 @@ mod release;
 mod routing;
 
 pub use decide::{Action, Decision, decide};
-pub use desired::{Desired, Failure, FailureKind, Intent, JobId, Phase, Policy, Rollout};
+pub use desired::{Desired, Failure, FailureKind, Heal, Intent, JobId, Phase, Policy, Rollout};
 pub use observed::{EdgeView, ExitInfo, Observed, Replica, ReplicaId, ReplicaState, Role};
 pub use order::dependency_order;
 pub use record::{Cause, Outcome, Record, Step, told_by};

@@ -1,9 +1,10 @@
 //! What must hold for every rollout.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use havre_model::{Condition, ServiceName};
-use havre_release::{Failure, FailureKind, Intent, Phase, ReplicaState, Role};
+use havre_release::{Failure, FailureKind, Intent, Phase, ReplicaId, ReplicaState, Role};
 use proptest::prelude::*;
 
 use crate::world::{Fate, Shape, World, release};
@@ -54,6 +55,70 @@ fn running(shapes: &[Shape]) -> World {
     world.settle(ROUNDS, |_| {});
     assert!(world.runs_exactly(1), "{}", world.history.join("\n"));
     world
+}
+
+/// Makes a replica ill; its name.
+fn fall_ill(world: &mut World, service: &str) -> ReplicaId {
+    let ill = world
+        .replicas
+        .values_mut()
+        .find(|one| one.service.as_str() == service && one.state == ReplicaState::Ready)
+        .expect("one that is well");
+    ill.state = ReplicaState::Unhealthy { probe: "no".into() };
+    ill.id.clone()
+}
+
+#[test]
+fn a_replica_that_falls_ill_is_replaced_and_the_others_are_left_alone() {
+    let mut world = running(&application());
+    for service in ["backend", "db"] {
+        let ill = fall_ill(&mut world, service);
+        let mut replaced = false;
+        world.settle(ROUNDS, |world| {
+            let now = world.replicas.get(&ill);
+            replaced |= now.is_none_or(|one| !one.state.is_live());
+            let others = world.replicas.values().filter(|one| one.id != ill);
+            let well = others
+                .filter(|one| one.state == ReplicaState::Ready)
+                .count();
+            assert_eq!(well, 5, "{}", world.history.join("\n"));
+        });
+        assert!(replaced, "{}", world.history.join("\n"));
+        assert!(world.runs_exactly(1), "{}", world.history.join("\n"));
+    }
+}
+
+#[test]
+fn what_does_not_help_is_done_less_and_less_often() {
+    let mut world = running(&application());
+    let mut chosen = Vec::new();
+    let begun = world.now;
+    while world.now < begun + Duration::from_secs(1800) {
+        if world
+            .replicas
+            .values()
+            .any(|one| one.service.as_str() == "frontend" && one.state == ReplicaState::Ready)
+        {
+            fall_ill(&mut world, "frontend");
+        }
+        world.round();
+        let heal = &world.desired.heals.get(&ServiceName::new("frontend"));
+        if let Some(heal) = heal
+            && chosen.last() != Some(&heal.last)
+        {
+            chosen.push(heal.last);
+        }
+    }
+    // 10, 20, 40, 80, 160 s and then every 5 minutes.
+    assert!((8..=11).contains(&chosen.len()), "{}", chosen.len());
+    let pauses: Vec<Duration> = chosen
+        .windows(2)
+        .map(|pair| pair[1].duration_since(pair[0]).expect("in order"))
+        .collect();
+    assert!(
+        pauses.is_sorted_by(|a, b| *a <= *b + Duration::from_secs(1)),
+        "{pauses:?}"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use havre_testing::wait_until;
 
-use crate::machine::{SOON, devices, kill, on_machine, parent, runs};
+use crate::machine::{SOON, devices, kill, on_machine, on_machine_under_load, parent, runs};
 
 #[test]
 fn whatever_dies_is_replaced_and_a_restart_of_the_machine_brings_all_back() {
@@ -74,5 +74,40 @@ fn what_another_program_takes_from_the_network_comes_back() {
         let rules = Command::new("nft").args(["list", "tables"]).output();
         let rules = String::from_utf8(rules.unwrap().stdout).unwrap();
         assert!(rules.contains("havre"), "{rules}");
+    });
+}
+
+/// Two replicas, each healthy as long as it has a file that it makes when it starts.
+const WARM: &str = "\
+name: shop
+services:
+  web:
+    build: .
+    init: true
+    expose: [8080]
+    command: [sh, -c, 'touch /tmp/warm; exec httpd -f -p 8080 -h /www']
+    deploy: {replicas: 2}
+    healthcheck: {test: test -f /tmp/warm, interval: 200ms, retries: 2}
+";
+
+#[test]
+fn a_replica_that_falls_ill_is_replaced_without_a_failed_request() {
+    on_machine_under_load(|machine| {
+        machine.shop("one");
+        machine.write("compose.yaml", WARM);
+        machine.ok(&["up"]);
+        machine.until_answers("one");
+        let load = machine.load(50.0);
+        let before = machine.replicas();
+        let (ill, process) = before.first().cloned().unwrap();
+        machine.ok(&["exec", "web", "--replica", &ill, "rm", "/tmp/warm"]);
+        wait_until("another process in its place", SOON, || {
+            let now = machine.replicas();
+            now.iter().any(|(id, pid)| *id == ill && *pid != process) && now.len() == 2
+        });
+        machine.until_settled();
+        let kept = machine.replicas().intersection(&before).count();
+        assert_eq!(kept, 1, "the other one was left alone");
+        load.drops_nothing(20);
     });
 }
