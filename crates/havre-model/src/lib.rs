@@ -28,6 +28,7 @@ mod project;
 mod read;
 mod report;
 pub mod routes;
+pub mod rules;
 mod scalar;
 mod settings;
 mod source;
@@ -38,5 +39,5 @@ mod yaml;
 
 pub use config::{Config, ConfigView, images};
 pub use diagnostic::{Diagnostic, Location, Severity};
-pub use load::{LoadFailure, LoadOptions, Loaded, config, identify, load};
+pub use load::{LoadFailure, LoadOptions, Loaded, advise, config, identify, load};
 pub use project::*;

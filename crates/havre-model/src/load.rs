@@ -14,6 +14,7 @@ use crate::interpolate::{self, Unset, Variables};
 use crate::model::ModelReader;
 use crate::project::{EnvironmentName, Project, ProjectName, Tls};
 use crate::report::Report;
+use crate::rules;
 use crate::settings::{self, HostCa, PRODUCTION, Settings};
 use crate::source::Span;
 use crate::validate;
@@ -126,6 +127,21 @@ pub fn config(options: &LoadOptions, view: ConfigView) -> Result<(Loaded, Config
     let (errors, warnings) = report.finish();
     match shown {
         Some((project, config)) => Ok((Loaded { project, warnings }, config)),
+        None => Err(LoadFailure::new(errors, warnings)),
+    }
+}
+
+/// As [`load`], with the traps of [`crate::rules`] among the warnings.
+pub fn advise(options: &LoadOptions) -> Result<Loaded, LoadFailure> {
+    let mut report = Report::new(PathBuf::new());
+    let read = Loader::new(options, &mut report).load();
+    let read = read.filter(|_| !report.has_errors());
+    if let Some((project, tree)) = &read {
+        rules::look(project, tree, &mut report);
+    }
+    let (errors, warnings) = report.finish();
+    match read {
+        Some((project, _)) => Ok(Loaded { project, warnings }),
         None => Err(LoadFailure::new(errors, warnings)),
     }
 }

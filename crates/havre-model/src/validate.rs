@@ -286,7 +286,10 @@ fn inferred_routes(
         .filter(|(_, service)| !service.networks.is_empty());
     match routes::infer(&routes::candidates(running)) {
         Inference::Routes(routes) => {
-            if routes.is_empty() && !report.has_errors() {
+            // A port of the machine that is passed on is a way in as well.
+            let published = services.values().flat_map(|service| &service.ports);
+            let closed = published.into_iter().all(|port| port.published.is_none());
+            if routes.is_empty() && closed && !report.has_errors() {
                 let message = "no service publishes or exposes a port that speaks HTTP, so \
                                nothing is reachable from outside";
                 report

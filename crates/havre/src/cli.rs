@@ -93,8 +93,8 @@ pub enum Command {
     Ca(CaCommand),
     /// Run the control plane in the foreground, or stop it
     Daemon(DaemonArgs),
-    /// Check whether this machine has what Havre needs
-    Doctor(JsonArg),
+    /// Check whether this machine has what Havre needs, or a project for traps
+    Doctor(DoctorArgs),
     /// Show the versions of this command and of the daemon
     Version(JsonArg),
     /// Print a script that completes commands
@@ -116,6 +116,7 @@ impl Command {
         let json = match self {
             Self::Up(args) => args.json,
             Self::Check(args) => args.json,
+            Self::Doctor(args) => args.json,
             Self::Config(args) => args.json,
             Self::Plan(args) => args.json,
             Self::Status(args) => args.json,
@@ -131,7 +132,6 @@ impl Command {
             | Self::Image(ImageCommand::Import { json, .. })
             | Self::Image(ImageCommand::Rm { json, .. })
             | Self::Image(ImageCommand::Prune { json, .. })
-            | Self::Doctor(json)
             | Self::Version(json) => *json,
             Self::Exec(_)
             | Self::Ca(_)
@@ -205,6 +205,21 @@ pub struct ConfigArgs {
     /// Only the names of the volumes
     #[arg(long, conflicts_with_all = ["json", "source"])]
     pub volumes: bool,
+    #[command(flatten)]
+    pub files: FileArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre doctor`.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Look for traps in the project of this folder instead of at the machine
+    #[arg(value_name = "PATH")]
+    pub path: Option<PathBuf>,
+    /// Say why a rule matters and what to do
+    #[arg(long, value_name = "RULE", conflicts_with = "path")]
+    pub explain: Option<String>,
     #[command(flatten)]
     pub files: FileArgs,
     #[command(flatten)]

@@ -98,7 +98,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
         Command::Image(command) => block_on(image::run(context, command))?,
         Command::Ca(command) => block_on(ca::run(context, command))?,
         Command::Daemon(args) => daemon::run(context, args)?,
-        Command::Doctor(args) => doctor::run(context, args)?,
+        Command::Doctor(args) => doctor::run(context, &args)?,
         Command::Version(args) => block_on(version::run(context, args))?,
         Command::Completions { shell } => manual::completions(context, shell)?,
         Command::Man { dir } => manual::man(context, dir.as_deref())?,

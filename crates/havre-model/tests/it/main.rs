@@ -5,4 +5,5 @@ mod cases;
 mod docs;
 mod identify;
 mod mutations;
+mod rules;
 mod schema;

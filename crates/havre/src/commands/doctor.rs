@@ -1,9 +1,10 @@
-//! `havre doctor`: whether this machine has what Havre needs.
+//! `havre doctor`: whether this machine has what Havre needs, and traps in a project.
 
+use havre_model::rules;
 use serde::Serialize;
 
-use super::Context;
-use crate::cli::JsonArg;
+use super::{Context, project};
+use crate::cli::DoctorArgs;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::human;
@@ -25,7 +26,15 @@ struct Check {
     hint: String,
 }
 
-pub fn run(context: &Context, args: JsonArg) -> Outcome {
+pub fn run(context: &Context, args: &DoctorArgs) -> Outcome {
+    if let Some(rule) = &args.explain {
+        return explain(context, rule);
+    }
+    if let Some(path) = &args.path {
+        let advised = havre_model::advise(&args.files.options(path)?);
+        return project::tell(context, advised, args.files.strict, args.json.json);
+    }
+    let args = args.json;
     let checks = checks();
     if args.json {
         context.ui.json(&checks)?;
@@ -45,6 +54,23 @@ pub fn run(context: &Context, args: JsonArg) -> Outcome {
             ))
         }
     }
+}
+
+fn explain(context: &Context, id: &str) -> Outcome {
+    let Some(rule) = rules::rule(id) else {
+        let known: Vec<&str> = rules::RULES.iter().map(|rule| rule.id).collect();
+        return Err(Failure::new(Exit::Usage, format!("there is no rule {id}"))
+            .hint(format!("there are {}", known.join(", "))));
+    };
+    let text = format!(
+        "{}\n\n{}\n\nWhat to do: {}.\nTo silence it: `x-havre-ignore: [{id}]` in the service or at the \
+         top of the file.\n",
+        context.ui.out.bold(id),
+        rule.why,
+        rule.fix
+    );
+    context.ui.data(&text)?;
+    Ok(Exit::Ok)
 }
 
 fn checks() -> Vec<Check> {

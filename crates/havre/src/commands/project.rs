@@ -10,20 +10,31 @@ use crate::human;
 
 /// Tells everything that is wrong with the files.
 pub fn check(context: &Context, args: &CheckArgs) -> Outcome {
+    let loaded = havre_model::load(&args.files.options(&args.path)?);
+    tell(context, loaded, args.files.strict, args.json.json)
+}
+
+/// Tells all findings; `strict`: warnings are errors.
+pub fn tell(
+    context: &Context,
+    loaded: Result<Loaded, LoadFailure>,
+    strict: bool,
+    json: bool,
+) -> Outcome {
     let ui = context.ui;
-    let (errors, warnings) = match havre_model::load(&args.files.options(&args.path)?) {
+    let (errors, warnings) = match loaded {
         Ok(Loaded { warnings, .. }) => (Vec::new(), warnings),
         Err(LoadFailure { errors, warnings }) => (errors, warnings),
     };
     let mut found: Vec<Diagnostic> = errors.into_iter().chain(warnings).collect();
-    if args.files.strict {
+    if strict {
         for finding in &mut found {
             finding.severity = Severity::Error;
         }
     }
     let count = |severity| found.iter().filter(|f| f.severity == severity).count() as u64;
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    if args.json.json {
+    if json {
         ui.json(&found)?;
     } else {
         let texts: Vec<String> = found.iter().map(|finding| format!("{finding}\n")).collect();

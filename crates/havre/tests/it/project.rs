@@ -101,3 +101,27 @@ fn config_shows_one_file_and_masks_secrets() {
         assert_eq!(world.run(&["config", flag]).out, names);
     }
 }
+
+#[test]
+fn doctor_finds_traps_in_a_project_and_explains_them() {
+    let world = world("services: {db: {image: 'postgres:latest', ports: ['5432:5432']}}\n");
+    let ran = world.run(&["doctor", "."]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for part in [
+        "warning[images/latest]",
+        "warning[data/database-published]",
+        "compose.yaml:1:",
+    ] {
+        assert!(ran.out.contains(part), "{part:?} is not in\n{}", ran.out);
+    }
+    assert_eq!(world.run(&["doctor", ".", "--strict"]).code, 3);
+    let json = world.run(&["doctor", ".", "--json"]).json();
+    assert_eq!(json[0]["code"], "images/latest", "{json}");
+    let explained = world.run(&["doctor", "--explain", "images/latest"]);
+    assert!(
+        explained.out.contains("x-havre-ignore"),
+        "{}",
+        explained.out
+    );
+    assert_eq!(world.run(&["doctor", "--explain", "images/oldest"]).code, 2);
+}
