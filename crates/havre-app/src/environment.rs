@@ -6,6 +6,8 @@
 //!      └──────────────────── an event, a command or a tick ◄──────────────────────┘
 //! ```
 
+mod history;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,9 +18,8 @@ use havre_edge::EdgeStatus;
 use havre_engine::State;
 use havre_model::{Hook, ServiceName};
 use havre_release::{
-    Action, Decision, Desired, EdgeView, Failure, FailureKind, Intent, Observed, Phase, Record,
-    Release, Replica, ReplicaId, ReplicaState, Role, Rollout, Routing, ServiceRelease, Step,
-    decide, routing, told_by,
+    Action, Decision, Desired, EdgeView, Failure, FailureKind, Intent, Observed, Phase, Release,
+    Replica, ReplicaId, ReplicaState, Role, Rollout, Routing, ServiceRelease, decide, routing,
 };
 use havre_store::StoreError;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -184,7 +185,7 @@ impl Environment {
             }
             None => Desired::default(),
         };
-        let releases = Arc::new(load_releases(&platform, &id, &desired)?);
+        let releases = Arc::new(history::load_releases(&platform, &id, &desired)?);
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let first = Snapshot {
             desired: desired.clone(),
@@ -632,53 +633,6 @@ impl Environment {
         rollout.phase = Phase::GoingBack { failure };
     }
 
-    /// Writes down what is desired, and what the step from `before` means for the history.
-    fn persist(&self, before: &Desired, now: SystemTime) -> Result<(), EnvironmentError> {
-        let json =
-            serde_json::to_string(&self.desired).map_err(|source| EnvironmentError::Format {
-                id: self.id.clone(),
-                source,
-            })?;
-        let told = told_by(before, &self.desired, now);
-        let records: Vec<(u64, String)> = told
-            .map(|(number, step)| self.record_after(number, step))
-            .transpose()?
-            .into_iter()
-            .collect();
-        let (project, environment) = (self.id.project.as_str(), self.id.environment.as_str());
-        self.platform
-            .store
-            .environment_put(project, environment, &json, &records)
-            .map_err(self.store_error())
-    }
-
-    fn record_after(&self, number: u64, step: Step) -> Result<(u64, String), EnvironmentError> {
-        let format = |source| EnvironmentError::Format {
-            id: self.id.clone(),
-            source,
-        };
-        let (project, environment) = (self.id.project.as_str(), self.id.environment.as_str());
-        let row = self
-            .platform
-            .store
-            .release(project, environment, number)
-            .map_err(self.store_error())?;
-        let record: Record = match row {
-            Some(row) => serde_json::from_str(&row.record).map_err(format)?,
-            None => Record::default(),
-        };
-        let json = serde_json::to_string(&record.after(step)).map_err(format)?;
-        Ok((number, json))
-    }
-
-    fn store_error(&self) -> impl Fn(StoreError) -> EnvironmentError {
-        let id = self.id.clone();
-        move |source| EnvironmentError::Store {
-            id: id.clone(),
-            source,
-        }
-    }
-
     /// On the way into `GoingBack`: writes down what a person needs to know, before the evidence
     /// is removed.
     async fn capture_failure(&mut self, next: &Desired, seen: &[Seen]) {
@@ -800,36 +754,4 @@ fn edge_view(status: &EdgeStatus, observed: &Observed, routing: &Routing) -> Edg
             })
             .collect(),
     }
-}
-
-fn load_releases(
-    platform: &Platform,
-    id: &EnvironmentId,
-    desired: &Desired,
-) -> Result<BTreeMap<u64, Release>, EnvironmentError> {
-    let rollout = desired.rollout.as_ref();
-    let numbers = [
-        desired.current,
-        rollout.and_then(|r| r.from),
-        rollout.map(|r| r.to),
-    ];
-    let mut releases = BTreeMap::new();
-    for number in numbers.into_iter().flatten() {
-        let row = platform
-            .store
-            .release(id.project.as_str(), id.environment.as_str(), number)
-            .map_err(|source| EnvironmentError::Store {
-                id: id.clone(),
-                source,
-            })?;
-        if let Some(row) = row {
-            let release =
-                serde_json::from_str(&row.content).map_err(|source| EnvironmentError::Format {
-                    id: id.clone(),
-                    source,
-                })?;
-            releases.insert(number, release);
-        }
-    }
-    Ok(releases)
 }

@@ -1,0 +1,97 @@
+//! What an environment's task writes down, and reads when it begins.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use havre_api::EnvironmentId;
+use havre_release::{Desired, Record, Release, Step, told_by};
+use havre_store::StoreError;
+
+use super::{Environment, EnvironmentError};
+use crate::platform::Platform;
+
+impl Environment {
+    /// Writes down what is desired, and what the step from `before` means for the history.
+    pub(super) fn persist(
+        &self,
+        before: &Desired,
+        now: SystemTime,
+    ) -> Result<(), EnvironmentError> {
+        let json =
+            serde_json::to_string(&self.desired).map_err(|source| EnvironmentError::Format {
+                id: self.id.clone(),
+                source,
+            })?;
+        let told = told_by(before, &self.desired, now);
+        let records: Vec<(u64, String)> = told
+            .map(|(number, step)| self.record_after(number, step))
+            .transpose()?
+            .into_iter()
+            .collect();
+        let (project, environment) = (self.id.project.as_str(), self.id.environment.as_str());
+        self.platform
+            .store
+            .environment_put(project, environment, &json, &records)
+            .map_err(self.store_error())
+    }
+
+    fn record_after(&self, number: u64, step: Step) -> Result<(u64, String), EnvironmentError> {
+        let format = |source| EnvironmentError::Format {
+            id: self.id.clone(),
+            source,
+        };
+        let (project, environment) = (self.id.project.as_str(), self.id.environment.as_str());
+        let row = self
+            .platform
+            .store
+            .release(project, environment, number)
+            .map_err(self.store_error())?;
+        let record: Record = match row {
+            Some(row) => serde_json::from_str(&row.record).map_err(format)?,
+            None => Record::default(),
+        };
+        let json = serde_json::to_string(&record.after(step)).map_err(format)?;
+        Ok((number, json))
+    }
+
+    fn store_error(&self) -> impl Fn(StoreError) -> EnvironmentError {
+        let id = self.id.clone();
+        move |source| EnvironmentError::Store {
+            id: id.clone(),
+            source,
+        }
+    }
+}
+
+/// The releases that `desired` names.
+pub(super) fn load_releases(
+    platform: &Platform,
+    id: &EnvironmentId,
+    desired: &Desired,
+) -> Result<BTreeMap<u64, Release>, EnvironmentError> {
+    let rollout = desired.rollout.as_ref();
+    let numbers = [
+        desired.current,
+        rollout.and_then(|r| r.from),
+        rollout.map(|r| r.to),
+    ];
+    let mut releases = BTreeMap::new();
+    for number in numbers.into_iter().flatten() {
+        let row = platform
+            .store
+            .release(id.project.as_str(), id.environment.as_str(), number)
+            .map_err(|source| EnvironmentError::Store {
+                id: id.clone(),
+                source,
+            })?;
+        if let Some(row) = row {
+            let release =
+                serde_json::from_str(&row.content).map_err(|source| EnvironmentError::Format {
+                    id: id.clone(),
+                    source,
+                })?;
+            releases.insert(number, release);
+        }
+    }
+    Ok(releases)
+}
