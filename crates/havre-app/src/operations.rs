@@ -10,7 +10,7 @@ use havre_api::{
     Phase as ApiPhase, ReleaseId, RestartRequest, ScaleRequest, UpOutcome, UpRequest,
 };
 use havre_image::Images;
-use havre_model::{Project, ServiceName};
+use havre_model::ServiceName;
 use havre_release::{Cause, Desired, FailureKind, Record, Release};
 
 use crate::daemon::Daemon;
@@ -33,7 +33,6 @@ pub(crate) async fn up(
         options,
         by,
     } = request;
-    refuse_unsupported(&project)?;
     let id = EnvironmentId {
         project: project.name.clone(),
         environment: project.environment.clone(),
@@ -487,31 +486,6 @@ pub(crate) fn keep_restarts(release: &mut Release, serving: Option<&Release>) {
     for (name, service) in &mut release.services {
         service.set_restarts(counts.get(name).copied().unwrap_or(0));
     }
-}
-
-/// What the model reads but this version cannot do.
-pub(crate) fn refuse_unsupported(project: &Project) -> Result<(), ApiError> {
-    for (name, service) in &project.services {
-        let update = &service.update;
-        let restarts_along = service.depends_on.values().any(|edge| edge.restart);
-        for (key, used) in [
-            ("depends_on.restart", restarts_along),
-            (
-                "deploy.update_config.parallelism",
-                update.parallelism.is_some(),
-            ),
-            ("deploy.update_config.delay", update.delay.is_some()),
-            ("deploy.update_config.monitor", update.monitor.is_some()),
-        ] {
-            if used {
-                let message = format!("service `{name}` uses {key}, which is not supported yet");
-                return Err(ApiError::new(ErrorCode::Invalid, message).with_hint(
-                    "remove it, or lay a file over this one that resets it with !reset",
-                ));
-            }
-        }
-    }
-    Ok(())
 }
 
 fn cancelled(state: &str) -> ApiError {

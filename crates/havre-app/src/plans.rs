@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::builds;
 use crate::daemon::Daemon;
 use crate::execute::file_digests;
-use crate::operations::{keep_restarts, refuse_unsupported};
+use crate::operations::keep_restarts;
 
 /// Fields of a service that have another name in compose files.
 const COMPOSE_NAMES: [(&str, &str); 5] = [
@@ -34,7 +34,6 @@ pub(crate) async fn foresee(
     request: PlanRequest,
 ) -> Result<PlanOutcome, ApiError> {
     let PlanRequest { project } = request;
-    refuse_unsupported(&project)?;
     let id = EnvironmentId {
         project: project.name.clone(),
         environment: project.environment.clone(),

@@ -472,15 +472,21 @@ pub const RESTART_POLICY: Section = Section {
 pub const UPDATE_CONFIG: Section = Section {
     path: "services.*.deploy.update_config",
     keys: &[
-        yes("delay"),
+        ignored(
+            "delay",
+            "new replicas take over together, once all are ready",
+        ),
         partly("failure_action", "`rollback`, which is always what happens"),
         partly(
             "max_failure_ratio",
             "`0`: one failed replica fails the release",
         ),
-        yes("monitor"),
+        ignored("monitor", "a rollout ends when traffic has moved"),
         yes("order"),
-        yes("parallelism"),
+        ignored(
+            "parallelism",
+            "new replicas take over together, once all are ready",
+        ),
     ],
 };
 
@@ -590,7 +596,14 @@ pub const ATTACHMENT: Section = Section {
 /// `services.*.depends_on.*`
 pub const DEPENDENCY: Section = Section {
     path: "services.*.depends_on.*",
-    keys: &[yes("condition"), yes("required"), yes("restart")],
+    keys: &[
+        yes("condition"),
+        yes("required"),
+        ignored(
+            "restart",
+            "a service's address stays when it is replaced, and connections are made anew",
+        ),
+    ],
 };
 
 /// `services.*.secrets[]` and `services.*.configs[]`

@@ -372,8 +372,6 @@ pub struct Dependency {
     pub condition: Condition,
     /// The other service must exist.
     pub required: bool,
-    /// Restart this service when the other is restarted or updated.
-    pub restart: bool,
 }
 
 /// Condition of a dependency.
@@ -456,12 +454,6 @@ pub struct Resources {
 pub struct UpdateConfig {
     /// `start-first` or `stop-first`; `None`: the planner decides and says why.
     pub order: Option<UpdateOrder>,
-    /// Replicas replaced at a time.
-    pub parallelism: Option<u32>,
-    /// Pause between batches.
-    pub delay: Option<Duration>,
-    /// How long a replica must stay healthy.
-    pub monitor: Option<Duration>,
 }
 
 /// Order of an update.

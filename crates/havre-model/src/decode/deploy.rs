@@ -1,7 +1,5 @@
 //! `deploy`, and the older keys of a service that say the same.
 
-use std::time::Duration;
-
 use crate::keys;
 use crate::project::{Resources, RestartPolicy, UpdateConfig, UpdateOrder};
 use crate::read::{Field, Fields, refuse};
@@ -235,9 +233,6 @@ fn update(fields: &Fields<'_>, report: &mut Report) -> UpdateConfig {
         );
         report.warn("compose/ignored", field.span(), message);
     }
-    let duration = |key, report: &mut Report| -> Option<Duration> {
-        config.get(key).and_then(|field| field.duration(report))
-    };
     UpdateConfig {
         order: config
             .get("order")
@@ -254,10 +249,5 @@ fn update(fields: &Fields<'_>, report: &mut Report) -> UpdateConfig {
                     None
                 }
             }),
-        parallelism: config
-            .get("parallelism")
-            .and_then(|field| field.number(report)),
-        delay: duration("delay", report),
-        monitor: duration("monitor", report),
     }
 }

@@ -287,7 +287,6 @@ fn depends_on(
                 edges.entry(ServiceName::new(name)).or_insert(Dependency {
                     condition,
                     required: true,
-                    restart: false,
                 });
             }
         }
@@ -299,7 +298,6 @@ fn dependency(owner: &str, node: &Node, report: &mut Report) -> Option<Dependenc
     let mut edge = Dependency {
         condition: Condition::ServiceStarted,
         required: true,
-        restart: false,
     };
     if node.is_null() {
         return Some(edge);
@@ -321,7 +319,6 @@ fn dependency(owner: &str, node: &Node, report: &mut Report) -> Option<Dependenc
         };
     }
     edge.required = fields.truth("required", report).unwrap_or(true);
-    edge.restart = fields.truth("restart", report).unwrap_or(false);
     Some(edge)
 }
 

@@ -76,7 +76,6 @@ impl Shape {
                     let edge = Dependency {
                         condition: *condition,
                         required: true,
-                        restart: false,
                     };
                     (ServiceName::new(*name), edge)
                 })
