@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use rustix::thread::UnshareFlags;
 
 use crate::firewall::{self, accept};
-use crate::leases::Leases;
+use crate::leases::{Leases, ServiceLease};
 use crate::ledger::{Allocation, Ledger, NetworkAllocation};
 use crate::links::mac;
 use crate::netlink::link::VethEnd;
@@ -105,8 +105,8 @@ fn in_a_namespace() -> Vec<Requirement> {
         works(veth_pair()),
     ));
     requirements.push(Requirement::new(
-        "nf_tables with masquerade",
-        "load the kernel modules: modprobe -a nf_tables nft_ct nft_masq nft_reject_ipv4",
+        "nf_tables with address translation",
+        "load the kernel modules: modprobe -a nf_tables nft_ct nft_nat nft_masq nft_reject_ipv4",
         works(firewall_rules()),
     ));
     requirements
@@ -142,8 +142,16 @@ fn firewall_rules() -> Result<(), NetlinkError> {
         slot: 0,
         networks: [("x".to_owned(), network)].into(),
     };
+    let service = ServiceLease {
+        address: Ipv4Addr::new(10, 89, 0, 2),
+        backends: [3, 4].map(|last| Ipv4Addr::new(10, 89, 0, last)).into(),
+    };
+    let leases = Leases {
+        services: [("x".to_owned(), [("app".to_owned(), service)].into())].into(),
+        ..Leases::default()
+    };
     let mut socket = Socket::netfilter()?;
-    socket.put_table(&firewall::router_table(&allocation, &Leases::default()))?;
+    socket.put_table(&firewall::router_table(&allocation, &leases))?;
     let ledger = Ledger {
         environments: [("e".to_owned(), allocation)].into(),
     };
