@@ -58,6 +58,12 @@ pub trait Backend: Send + Sync + 'static {
         events: EventSink,
     ) -> impl Future<Output = Result<UpOutcome, ApiError>> + Send;
 
+    /// Pauses, resumes or gives up the rollout under way.
+    fn steer(
+        &self,
+        request: SteerRequest,
+    ) -> impl Future<Output = Result<SteerOutcome, ApiError>> + Send;
+
     /// Takes an environment down.
     fn down(
         &self,

@@ -86,6 +86,8 @@ calls! {
     Releases = "/v1/releases" (ReleasesQuery) -> Vec<ReleaseStatus>;
     /// Why a service is as it is.
     Why = "/v1/why" (WhyQuery) -> WhyReport;
+    /// Pauses, resumes or gives up the rollout under way.
+    Steer = "/v1/steer" (SteerRequest) -> SteerOutcome;
     /// Stops a running operation.
     Cancel = "/v1/cancel" (CancelRequest) -> Empty;
     /// Stored images.

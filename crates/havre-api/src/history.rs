@@ -30,13 +30,30 @@ pub struct ReleaseStatus {
     pub reason: Option<String>,
     /// Until traffic moved.
     pub prepared_ms: Option<u64>,
+    /// Until it had been watched long enough.
+    #[serde(default)]
+    pub accepted_ms: Option<u64>,
     /// Until its rollout was over.
     pub elapsed_ms: Option<u64>,
+    /// Requests from the beginning of its rollout to its end.
+    #[serde(default)]
+    pub requests: Option<RequestCount>,
     /// How it differs from the release that served before it; services that stay as they are
     /// are left out.
     pub changes: Vec<PlannedService>,
     /// `rollback` can go there: its images are kept.
     pub kept: bool,
+}
+
+/// Requests of an environment during a rollout, over all its routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestCount {
+    /// Answered.
+    pub served: u64,
+    /// With 5xx among them.
+    pub server_errors: u64,
+    /// Not answered, or not to the end.
+    pub dropped: u64,
 }
 
 /// What became of a release.

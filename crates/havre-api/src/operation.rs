@@ -145,6 +145,36 @@ pub struct RollbackRequest {
     pub by: Option<String>,
 }
 
+/// Change the course of the rollout under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SteerRequest {
+    /// Where.
+    pub environment: EnvironmentId,
+    /// How.
+    pub course: Course,
+}
+
+/// What becomes of a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Course {
+    /// It stands still.
+    Pause,
+    /// It goes on.
+    Resume,
+    /// It is given up: the release before serves again.
+    Abort,
+}
+
+/// The rollout whose course was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SteerOutcome {
+    /// The release it leads to.
+    pub release: ReleaseId,
+    /// The release it comes from.
+    pub previous: Option<ReleaseId>,
+}
+
 /// Change the number of replicas.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScaleRequest {

@@ -86,8 +86,12 @@ pub enum Phase {
     Jobs,
     /// Replacing replicas.
     Rollout,
+    /// Watching the new release on a share of the visitors.
+    Canary,
     /// Watching the new release.
     Bake,
+    /// Standing still until somebody decides.
+    Pause,
     /// Going back to the release before.
     RollBack,
     /// Stopping replicas (`down`).

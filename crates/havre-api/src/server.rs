@@ -106,6 +106,7 @@ fn router<B: Backend>(api: Api<B>) -> Router {
     let router = call::<Plan, B, _, _>(router, |b, r| async move { b.plan(r).await });
     let router = call::<Releases, B, _, _>(router, |b, q| async move { b.releases(q).await });
     let router = call::<Why, B, _, _>(router, |b, q| async move { b.why(q).await });
+    let router = call::<Steer, B, _, _>(router, |b, r| async move { b.steer(r).await });
     let router = call::<Images, B, _, _>(router, |b, _| async move { b.images().await });
     let router =
         call::<ImageImport, B, _, _>(router, |b, r| async move { b.image_import(r).await });

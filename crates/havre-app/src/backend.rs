@@ -9,7 +9,8 @@ use havre_api::{
     ImageImportOutcome, ImageImportRequest, ImagePruneRequest, ImageRemoveOutcome,
     ImageRemoveRequest, ImageSummary, LogQuery, LogSink, PlanOutcome, PlanRequest, ReleaseStatus,
     ReleasesQuery, ReplicaQuery, ReplicaStatus, RestartRequest, RollbackRequest, ScaleRequest,
-    ShutdownRequest, StatusQuery, UpOutcome, UpRequest, WhyQuery, WhyReport,
+    ShutdownRequest, StatusQuery, SteerOutcome, SteerRequest, UpOutcome, UpRequest, WhyQuery,
+    WhyReport,
 };
 use havre_engine::{State, Stats};
 
@@ -133,6 +134,10 @@ impl Backend for Service {
         events: EventSink,
     ) -> Result<UpOutcome, ApiError> {
         releases::rollback(&self.daemon, request, &events).await
+    }
+
+    async fn steer(&self, request: SteerRequest) -> Result<SteerOutcome, ApiError> {
+        operations::steer(&self.daemon, &request).await
     }
 
     async fn up(&self, request: UpRequest, events: EventSink) -> Result<UpOutcome, ApiError> {

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use havre_api::EnvironmentId;
-use havre_edge::{Certificate, Control, EdgeState, EdgeStatus, Forward, Pool, Replica, Route};
+use havre_edge::{
+    Canary, Certificate, Control, EdgeState, EdgeStatus, Forward, Pool, Replica, Route,
+};
 use havre_model::{Port, ServiceName};
 use havre_release::{Release, ReplicaId, Routing};
 use tokio::io::unix::AsyncFd;
@@ -48,7 +50,7 @@ pub(crate) fn environment_edge(
     draining: &BTreeMap<ServiceName, Vec<ReplicaId>>,
     address: impl Fn(&ReplicaId) -> Option<IpAddr>,
 ) -> EnvironmentEdge {
-    let pool_name = |service: &ServiceName, port: u16| format!("{id}/{service}:{port}");
+    let pool_name = |service: &ServiceName, port: u16| format!("{}{service}:{port}", pools_of(id));
     let hosts_of = |route: &havre_model::Route| match &route.host {
         Some(host) => vec![host.to_ascii_lowercase()],
         None => release
@@ -95,6 +97,16 @@ pub(crate) fn environment_edge(
     edge
 }
 
+/// What the names of an environment's pools begin with.
+fn pools_of(id: &EnvironmentId) -> String {
+    format!("{id}/")
+}
+
+/// Whether a pool is of this environment.
+pub(crate) fn is_pool_of(pool: &str, id: &EnvironmentId) -> bool {
+    pool.starts_with(&pools_of(id))
+}
+
 /// The replicas of a service by one of their ports.
 fn pool_of(
     service: &ServiceName,
@@ -104,22 +116,30 @@ fn pool_of(
     address: &impl Fn(&ReplicaId) -> Option<IpAddr>,
 ) -> Pool {
     let answer = routing.services.get(service).cloned().unwrap_or_default();
-    let serving = answer.serving.iter().map(|id| (id, false));
-    let leaving = draining.get(service).into_iter().flatten();
-    let replicas = serving
-        .chain(leaving.map(|id| (id, true)))
-        .filter_map(|(id, draining)| {
-            Some(Replica {
-                id: id.0.clone(),
-                address: SocketAddr::new(address(id)?, port),
-                draining,
-            })
+    let reached = |id: &ReplicaId, draining: bool| {
+        Some(Replica {
+            id: id.0.clone(),
+            address: SocketAddr::new(address(id)?, port),
+            draining,
         })
-        .collect();
+    };
+    let serving = answer.serving.iter().filter_map(|id| reached(id, false));
+    let leaving = draining.get(service).into_iter().flatten();
     Pool {
-        replicas,
+        replicas: serving
+            .chain(leaving.filter_map(|id| reached(id, true)))
+            .collect(),
         hold_ms: u64::try_from(HOLD.as_millis()).unwrap_or(u64::MAX),
         unavailable_reason: answer.reason,
+        canary: answer.canary.map(|canary| Canary {
+            replicas: canary
+                .replicas
+                .iter()
+                .filter_map(|id| reached(id, false))
+                .collect(),
+            permille: canary.permille,
+            release: canary.release,
+        }),
     }
 }
 

@@ -18,21 +18,22 @@ use havre_edge::EdgeStatus;
 use havre_engine::State;
 use havre_model::{Hook, ServiceName};
 use havre_release::{
-    Action, Decision, Desired, EdgeView, Failure, FailureKind, Intent, Observed, Phase, Release,
-    Replica, ReplicaId, ReplicaState, Role, Rollout, Routing, ServiceRelease, decide, routing,
+    Action, Decision, Desired, EdgeView, Intent, Observed, Phase, Refusal, Release, Replica,
+    ReplicaId, ReplicaState, Role, Rollout, Routing, ServiceRelease, Traffic, decide, routing,
 };
 use havre_store::StoreError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::edge::environment_edge;
+use crate::edge::{environment_edge, is_pool_of};
 use crate::execute::{self, ActionError};
 use crate::hooks;
 use crate::labels::{Place, environment_key};
 use crate::names;
 use crate::network::NetworkKeeper;
 use crate::observe::{Judge, Seen, probe_ports, tick};
+use crate::operations::Holder;
 use crate::platform::Platform;
 use crate::report;
 
@@ -60,6 +61,27 @@ pub(crate) enum Jobs {
     Skip,
 }
 
+/// Whether a release has to prove itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// It is new: its answers are compared with those of the one before.
+    Yes,
+    /// It has served before.
+    No,
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotDone {
+    /// The state cannot be written, or the task has ended.
+    NotKept,
+    /// The state of the rollout does not allow it.
+    Refused(Refusal),
+}
+
+/// A command, and where to tell what came of it.
+type Wish = (Command, oneshot::Sender<Result<(), Refusal>>);
+
 /// Something a user wants of an environment.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -69,9 +91,14 @@ pub(crate) enum Command {
         release: Box<Release>,
         scale: Scale,
         jobs: Jobs,
+        watch: Watch,
     },
     /// Give the rollout under way up.
     Abort,
+    /// Let it stand still.
+    Pause,
+    /// Let it go on.
+    Resume,
     /// Wish for other numbers of replicas.
     Scale(BTreeMap<ServiceName, u32>),
     /// Stop everything and forget the environment.
@@ -102,17 +129,23 @@ pub(crate) struct Snapshot {
 #[derive(Clone, Debug)]
 pub(crate) struct EnvironmentHandle {
     pub(crate) id: EnvironmentId,
-    commands: mpsc::Sender<(Command, oneshot::Sender<()>)>,
+    commands: mpsc::Sender<Wish>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     /// Held by the operation that changes the environment.
     pub(crate) operation: Arc<tokio::sync::Mutex<()>>,
+    /// Who that is.
+    pub(crate) holder: Arc<std::sync::Mutex<Option<Holder>>>,
 }
 
 impl EnvironmentHandle {
-    /// Hands a command over; it is persisted when this returns. `false`: the task has ended.
-    pub(crate) async fn command(&self, command: Command) -> bool {
+    /// Hands a command over; it is persisted when this returns.
+    pub(crate) async fn command(&self, command: Command) -> Result<(), NotDone> {
         let (done, wait) = oneshot::channel();
-        self.commands.send((command, done)).await.is_ok() && wait.await.is_ok()
+        let sent = self.commands.send((command, done)).await;
+        sent.map_err(|_| NotDone::NotKept)?;
+        wait.await
+            .map_err(|_| NotDone::NotKept)?
+            .map_err(NotDone::Refused)
     }
 
     /// The newest snapshot.
@@ -165,7 +198,7 @@ pub(crate) struct Environment {
     busy_since: Option<Instant>,
     failure: Option<Arc<FailureReport>>,
     last_problem: Option<String>,
-    commands: mpsc::Receiver<(Command, oneshot::Sender<()>)>,
+    commands: mpsc::Receiver<Wish>,
     snapshot: watch::Sender<Arc<Snapshot>>,
 }
 
@@ -198,6 +231,7 @@ impl Environment {
             commands,
             snapshot,
             operation: Arc::default(),
+            holder: Arc::default(),
         };
         let task = Self {
             key: environment_key(&id),
@@ -245,7 +279,7 @@ impl Environment {
                     Some((command, done)) => {
                         match self.obey(command) {
                             // The one who asked may have gone away meanwhile.
-                            Ok(()) => drop(done.send(())),
+                            Ok(answer) => drop(done.send(answer)),
                             Err(error) => self.note_problem(&error),
                         }
                     }
@@ -274,8 +308,8 @@ impl Environment {
             self.persist(&before, now)?;
         }
         let routing = routing(&self.desired, &self.releases, &observed, &decision.leaving);
-        self.note_unrouted(&routing, &observed, now);
-        let edge = self.route(&routing, &seen, now).await;
+        self.note_unrouted(&routing, &decision.reserve, &observed, now);
+        let edge = self.route(&routing, &decision.reserve, &seen, now).await;
         if let Some(status) = edge.as_deref() {
             self.close_streams(status).await;
         }
@@ -283,7 +317,7 @@ impl Environment {
         // before acting.
         observed.edge = edge
             .as_deref()
-            .map(|status| edge_view(status, &observed, &routing));
+            .map(|status| edge_view(status, &self.id, &observed, &routing));
         observed.unrouted_since = self.unrouted_since.clone();
         let decision = self.decide(&observed, now);
         if self.is_gone(&decision, &observed) {
@@ -348,20 +382,34 @@ impl Environment {
                     service,
                     role,
                     state,
+                    restarts: 0,
+                    last_exit: None,
                 });
             }
         }
-        observed.edge = edge.map(|status| edge_view(status, &observed, &Routing::default()));
+        observed.edge =
+            edge.map(|status| edge_view(status, &self.id, &observed, &Routing::default()));
         observed
     }
 
-    /// Remembers since when replicas are named no more. One that still has requests in flight
-    /// though nobody here has named it was let go by the daemon before this one.
-    fn note_unrouted(&mut self, routing: &Routing, observed: &Observed, now: SystemTime) {
+    /// Remembers since when replicas are named no more; one that waits in reserve counts as named.
+    /// One that still has requests in flight though nobody here has named it was let go by the
+    /// daemon before this one.
+    fn note_unrouted(
+        &mut self,
+        routing: &Routing,
+        reserve: &BTreeSet<ReplicaId>,
+        observed: &Observed,
+        now: SystemTime,
+    ) {
         let named: BTreeSet<ReplicaId> = routing
             .services
             .values()
-            .flat_map(|service| service.named.iter().cloned())
+            .flat_map(|service| {
+                let canary = service.canary.iter().flat_map(|canary| &canary.replicas);
+                service.named.iter().chain(canary).cloned()
+            })
+            .chain(reserve.iter().cloned())
             .collect();
         for id in self.named.difference(&named) {
             self.unrouted_since.entry(id.clone()).or_insert(now);
@@ -381,6 +429,7 @@ impl Environment {
     async fn route(
         &mut self,
         routing: &Routing,
+        reserve: &BTreeSet<ReplicaId>,
         seen: &[Seen],
         now: SystemTime,
     ) -> Option<Arc<EdgeStatus>> {
@@ -421,10 +470,9 @@ impl Environment {
             }
         };
         let mut draining: BTreeMap<ServiceName, Vec<ReplicaId>> = BTreeMap::new();
-        for one in seen
-            .iter()
-            .filter(|one| self.unrouted_since.contains_key(&one.id()))
-        {
+        let takes_none =
+            |id: &ReplicaId| self.unrouted_since.contains_key(id) || reserve.contains(id);
+        for one in seen.iter().filter(|one| takes_none(&one.id())) {
             draining
                 .entry(one.place.service.clone())
                 .or_default()
@@ -559,93 +607,80 @@ impl Environment {
     }
 
     /// Changes what is desired, and persists it.
-    fn obey(&mut self, command: Command) -> Result<(), EnvironmentError> {
-        let before = self.desired.clone();
-        match command {
+    fn obey(&mut self, command: Command) -> Result<Result<(), Refusal>, EnvironmentError> {
+        let (before, now) = (self.desired.clone(), SystemTime::now());
+        let answer = match command {
             Command::RollOut {
                 number,
                 release,
                 scale,
                 jobs,
-            } => self.begin_rollout(number, *release, scale, jobs),
-            Command::Abort => self.abort(),
-            Command::Scale(wanted) => self.desired.scale.extend(wanted),
+                watch,
+            } => {
+                self.begin_rollout(number, *release, scale, jobs, watch);
+                Ok(())
+            }
+            Command::Abort => {
+                let to = self.desired.rollout.as_ref().map(|rollout| rollout.to);
+                let release = to.and_then(|to| self.releases.get(&to));
+                release
+                    .ok_or(Refusal::NothingMoves)
+                    .and_then(|release| self.desired.abort(release, now))
+            }
+            Command::Pause => self.desired.pause(now),
+            Command::Resume => {
+                self.failure = None;
+                self.desired.resume(now)
+            }
+            Command::Scale(wanted) => {
+                self.desired.scale.extend(wanted);
+                Ok(())
+            }
             Command::TakeDown { volumes } => {
                 self.desired.intent = Intent::Down { volumes };
                 self.desired.rollout = None;
+                Ok(())
             }
-        }
-        self.persist(&before, SystemTime::now())
+        };
+        self.persist(&before, now)?;
+        Ok(answer)
     }
 
-    fn begin_rollout(&mut self, number: u64, release: Release, scale: Scale, jobs: Jobs) {
-        let from = match &self.desired.rollout {
-            Some(Rollout {
-                to,
-                phase: Phase::Shifted { .. },
-                ..
-            }) => Some(*to),
-            Some(rollout) => rollout.from,
-            None => self.desired.current,
-        };
-        self.desired.intent = Intent::Run;
+    fn begin_rollout(
+        &mut self,
+        number: u64,
+        release: Release,
+        scale: Scale,
+        jobs: Jobs,
+        watch: Watch,
+    ) {
         if scale == Scale::FromFile {
             self.desired.scale.clear();
         }
-        self.desired.rollout = Some(Rollout {
-            from,
-            to: number,
-            started_at: SystemTime::now(),
-            phase: Phase::Preparing,
-            jobs_done: match jobs {
-                Jobs::Run => BTreeSet::new(),
-                Jobs::Skip => release.all_jobs(),
-            },
-        });
+        let jobs_done = match jobs {
+            Jobs::Run => BTreeSet::new(),
+            Jobs::Skip => release.all_jobs(),
+        };
+        let trusted = watch == Watch::No;
+        self.desired
+            .begin(number, jobs_done, trusted, SystemTime::now());
         self.failure = None;
         self.failed_starts.clear();
         let mut releases = BTreeMap::clone(&self.releases);
         releases.insert(number, release);
-        releases
-            .retain(|n, _| Some(*n) == from || *n == number || Some(*n) == self.desired.current);
+        releases.retain(|n, _| *n == number || Some(*n) == self.desired.current);
         self.releases = Arc::new(releases);
     }
 
-    fn abort(&mut self) {
-        let Some(rollout) = &mut self.desired.rollout else {
-            return;
-        };
-        if rollout.phase != Phase::Preparing {
-            return;
-        }
-        let Some(service) = self
-            .releases
-            .get(&rollout.to)
-            .and_then(|release| release.services.keys().next())
-        else {
-            return;
-        };
-        let failure = Failure {
-            service: service.clone(),
-            replica: None,
-            kind: FailureKind::Aborted,
-        };
-        rollout.phase = Phase::GoingBack { failure };
-    }
-
-    /// On the way into `GoingBack`: writes down what a person needs to know, before the evidence
-    /// is removed.
+    /// When a rollout goes back or stops: writes down what a person needs to know, before the
+    /// evidence is removed.
     async fn capture_failure(&mut self, next: &Desired, seen: &[Seen]) {
-        let Some(Rollout {
-            phase: Phase::GoingBack { failure },
-            to,
-            ..
-        }) = &next.rollout
-        else {
+        let rollout = next.rollout.as_ref();
+        let Some((failure, to)) = rollout.and_then(|r| Some((r.failure()?, &r.to))) else {
             return;
         };
-        let was = self.desired.rollout.as_ref().map(|rollout| &rollout.phase);
-        if matches!(was, Some(Phase::GoingBack { .. })) {
+        let known = self.desired.rollout.as_ref().and_then(Rollout::failure);
+        if known.is_some() {
             return;
         }
         let release = self.releases.get(to);
@@ -731,27 +766,63 @@ pub(crate) fn serving_release(desired: &Desired) -> Option<u64> {
         (Intent::Run, Some(rollout)) => match rollout.phase {
             // A first release is routed as soon as it has something to show: there is nothing to
             // keep apart from it.
-            Phase::Preparing | Phase::GoingBack { .. } => rollout.from.or(Some(rollout.to)),
-            Phase::Shifted { .. } => Some(rollout.to),
+            Phase::Preparing | Phase::Canary { .. } | Phase::GoingBack { .. } => {
+                rollout.from.or(Some(rollout.to))
+            }
+            Phase::Baking { .. } | Phase::Finishing { .. } => Some(rollout.to),
         },
     }
 }
 
 /// The edge's report in the planner's words. A replica serves if the state last pushed says so
 /// and names it.
-fn edge_view(status: &EdgeStatus, observed: &Observed, routing: &Routing) -> EdgeView {
-    let known = observed.replicas.iter().map(|replica| &replica.id);
+fn edge_view(
+    status: &EdgeStatus,
+    id: &EnvironmentId,
+    observed: &Observed,
+    routing: &Routing,
+) -> EdgeView {
+    let known = || observed.replicas.iter().map(|replica| &replica.id);
+    let counters = |id: &ReplicaId| Some((id.clone(), status.replicas.get(&id.0)?));
     EdgeView {
         serving: routing
             .services
             .values()
-            .flat_map(|s| s.serving.iter().cloned())
-            .collect(),
-        in_flight: known
-            .filter_map(|id| {
-                let counters = status.replicas.get(&id.0)?;
-                Some((id.clone(), counters.in_flight + counters.streams))
+            .flat_map(|service| {
+                let canary = service.canary.iter().flat_map(|canary| &canary.replicas);
+                service.serving.iter().chain(canary).cloned()
             })
             .collect(),
+        in_flight: known()
+            .filter_map(counters)
+            .map(|(id, counters)| (id, counters.in_flight + counters.streams))
+            .collect(),
+        traffic: known()
+            .filter_map(counters)
+            .map(|(id, counters)| {
+                let traffic = Traffic {
+                    requests: counters.requests,
+                    server_errors: counters.server_errors,
+                    failed: counters.failed,
+                    latency: counters.latency_ms.clone(),
+                };
+                (id, traffic)
+            })
+            .collect(),
+        total: total(status, id),
     }
+}
+
+/// What the edge has counted of an environment.
+fn total(status: &EdgeStatus, id: &EnvironmentId) -> Traffic {
+    let mut total = Traffic::default();
+    for (_, pool) in status.pools.iter().filter(|(name, _)| is_pool_of(name, id)) {
+        total.add(&Traffic {
+            requests: pool.requests,
+            server_errors: pool.server_errors,
+            failed: pool.failed,
+            ..Traffic::default()
+        });
+    }
+    total
 }

@@ -95,6 +95,12 @@ impl Judge {
             service: seen.place.service.clone(),
             role: seen.place.role.clone(),
             state,
+            restarts: seen.container.restarts,
+            last_exit: seen
+                .container
+                .last_exit
+                .as_ref()
+                .map(|exit| exit_info(Some(exit))),
         }
     }
 

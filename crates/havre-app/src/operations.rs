@@ -2,19 +2,20 @@
 //! command to the environment's task and tells what then happens.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use havre_api::{
-    ApiError, ChangeOutcome, DownOutcome, DownRequest, EnvironmentId, ErrorCode, Event, EventSink,
-    Phase as ApiPhase, ReleaseId, RestartRequest, ScaleRequest, UpOutcome, UpRequest,
+    ApiError, ChangeOutcome, Course, DownOutcome, DownRequest, EnvironmentId, ErrorCode, Event,
+    EventSink, Phase as ApiPhase, ReleaseId, RestartRequest, ScaleRequest, SteerOutcome,
+    SteerRequest, UpOutcome, UpRequest,
 };
 use havre_image::Images;
 use havre_model::ServiceName;
-use havre_release::{Cause, Desired, FailureKind, Record, Release};
+use havre_release::{Cause, Desired, Failure, FailureKind, Record, Refusal, Release};
 
 use crate::daemon::Daemon;
-use crate::environment::{Command, EnvironmentHandle, Jobs, Scale, Snapshot};
+use crate::environment::{Command, EnvironmentHandle, Jobs, NotDone, Scale, Snapshot, Watch};
 use crate::execute::{keep_files, lease_name, named_volumes};
 use crate::plans::plan;
 use crate::platform::Platform;
@@ -39,7 +40,7 @@ pub(crate) async fn up(
     };
     ports::check(daemon, &id, &project).await?;
     let environment = daemon.environment_or_new(&id).await?;
-    let _held = hold(&environment, events).await;
+    let _held = hold(&environment, "up", by.as_deref(), events).await;
     events.emit(Event::Phase {
         phase: ApiPhase::Images,
     });
@@ -111,7 +112,7 @@ pub(crate) async fn restart(
 ) -> Result<ChangeOutcome, ApiError> {
     let started = SystemTime::now();
     let environment = daemon.environment(&request.environment).await?;
-    let _held = hold(&environment, events).await;
+    let _held = hold(&environment, "restart", request.by.as_deref(), events).await;
     let snapshot = environment.snapshot();
     let mut release = serving(&snapshot, &request.environment)?.clone();
     let services = chosen(&release, &request.services)?;
@@ -146,7 +147,7 @@ pub(crate) async fn scale(
 ) -> Result<ChangeOutcome, ApiError> {
     let started = SystemTime::now();
     let environment = daemon.environment(&request.environment).await?;
-    let _held = hold(&environment, events).await;
+    let _held = hold(&environment, "scale", None, events).await;
     let snapshot = environment.snapshot();
     let release = serving(&snapshot, &request.environment)?;
     let names: Vec<ServiceName> = request.replicas.keys().cloned().collect();
@@ -189,6 +190,30 @@ pub(crate) async fn scale(
         environment: request.environment,
         services: names,
         elapsed_ms: elapsed_ms(started),
+    })
+}
+
+/// Changes the course of the rollout under way. Not after the operation under way: it is its
+/// rollout.
+pub(crate) async fn steer(
+    daemon: &Arc<Daemon>,
+    request: &SteerRequest,
+) -> Result<SteerOutcome, ApiError> {
+    let environment = daemon.environment(&request.environment).await?;
+    let rollout = environment.snapshot().desired.rollout.clone();
+    command(
+        &environment,
+        match request.course {
+            Course::Pause => Command::Pause,
+            Course::Resume => Command::Resume,
+            Course::Abort => Command::Abort,
+        },
+    )
+    .await?;
+    let rollout = rollout.ok_or_else(|| gone(&request.environment))?;
+    Ok(SteerOutcome {
+        release: ReleaseId(rollout.to),
+        previous: rollout.from.map(ReleaseId),
     })
 }
 
@@ -266,8 +291,13 @@ pub(crate) async fn roll_out(
         release,
         scale,
         jobs,
+        cause,
         ..
     } = change;
+    let new_or_known = match cause {
+        Cause::Up => Watch::Yes,
+        Cause::Restart { .. } | Cause::Rollback { .. } => Watch::No,
+    };
     let mut watch = environment.watch();
     let mut last = environment.snapshot();
     let mut teller = Teller::default();
@@ -278,6 +308,7 @@ pub(crate) async fn roll_out(
             release: Box::new(release),
             scale,
             jobs,
+            watch: new_or_known,
         },
     )
     .await?;
@@ -300,12 +331,19 @@ pub(crate) async fn roll_out(
         if last.desired.current == Some(number) && last.desired.rollout.is_none() {
             return Ok(number);
         }
+        if let Some(failure) = stopped(&last.desired, number) {
+            return Err(stands_still(failure, id));
+        }
         if was_begun && !begun(&last.desired) {
             return Err(ended_early(&last, id));
         }
         if events.cancellation().is_cancelled() && !aborted {
             aborted = true;
-            command(environment, Command::Abort).await?;
+            match environment.command(Command::Abort).await {
+                // Too late: the loop finds out what it came to.
+                Ok(()) | Err(NotDone::Refused(_)) => {}
+                Err(NotDone::NotKept) => return Err(gone(id)),
+            }
         }
         if !changed(&mut watch, if aborted { None } else { Some(events) }).await {
             return Err(gone(id));
@@ -359,6 +397,25 @@ pub(crate) fn stored_image(
     Ok(images.image(digest.parse()?)?)
 }
 
+/// Why the rollout to this release waits for a person.
+fn stopped(desired: &Desired, number: u64) -> Option<&Failure> {
+    let rollout = desired
+        .rollout
+        .as_ref()
+        .filter(|rollout| rollout.to == number)?;
+    rollout.pause.as_ref()?.failure.as_ref()
+}
+
+fn stands_still(failure: &Failure, id: &EnvironmentId) -> ApiError {
+    let message = format!(
+        "the rollout of {id} failed at service `{}` and stands still, as `on_failure: pause` asks",
+        failure.service
+    );
+    ApiError::new(ErrorCode::RolledBack, message).with_hint(
+        "`havre abort` goes back to the release before; `havre resume` goes on, come what may",
+    )
+}
+
 /// Why a rollout is no longer there though its release does not serve.
 fn ended_early(last: &Snapshot, id: &EnvironmentId) -> ApiError {
     let served = match last.desired.current {
@@ -386,10 +443,14 @@ fn tell(teller: &mut Teller, last: &Snapshot, next: &Snapshot, events: &EventSin
     if let Some(report) = &next.failure
         && last.failure.as_ref() != Some(report)
         && !next.desired.rollout.as_ref().is_some_and(|rollout| {
-            matches!(&rollout.phase, havre_release::Phase::GoingBack { failure } if failure.kind == FailureKind::Aborted)
+            rollout
+                .failure()
+                .is_some_and(|failure| failure.kind == FailureKind::Aborted)
         })
     {
-        events.emit(Event::Failure { report: Box::new(report.as_ref().clone()) });
+        events.emit(Event::Failure {
+            report: Box::new(report.as_ref().clone()),
+        });
     }
     for problem in next
         .problems
@@ -420,28 +481,103 @@ async fn changed(
     }
 }
 
-/// Waits until no other operation changes the environment.
-pub(crate) async fn hold(
-    environment: &EnvironmentHandle,
-    events: &EventSink,
-) -> tokio::sync::OwnedMutexGuard<()> {
-    let lock = Arc::clone(&environment.operation);
-    if let Ok(guard) = Arc::clone(&lock).try_lock_owned() {
-        return guard;
-    }
-    events.emit(Event::Phase {
-        phase: ApiPhase::Queue,
-    });
-    lock.lock_owned().await
+/// The right to change an environment, while it lasts.
+pub(crate) struct Held {
+    _guard: tokio::sync::OwnedMutexGuard<()>,
+    holder: Arc<std::sync::Mutex<Option<Holder>>>,
 }
 
-async fn command(environment: &EnvironmentHandle, command: Command) -> Result<(), ApiError> {
-    if environment.command(command).await {
-        return Ok(());
+/// Who changes an environment.
+#[derive(Clone, Debug)]
+pub(crate) struct Holder {
+    what: &'static str,
+    by: Option<String>,
+    since: SystemTime,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        *self.holder.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
-    let message = format!("the state of {} cannot be written", environment.id);
-    Err(ApiError::new(ErrorCode::Internal, message)
-        .with_hint("see the daemon's log; is the disk full?"))
+}
+
+/// Waits until no other operation changes the environment; tells for which.
+pub(crate) async fn hold(
+    environment: &EnvironmentHandle,
+    what: &'static str,
+    by: Option<&str>,
+    events: &EventSink,
+) -> Held {
+    let lock = Arc::clone(&environment.operation);
+    let holder = Arc::clone(&environment.holder);
+    let guard = match Arc::clone(&lock).try_lock_owned() {
+        Ok(guard) => guard,
+        Err(_) => {
+            events.emit(Event::Phase {
+                phase: ApiPhase::Queue,
+            });
+            let other = holder
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            if let Some(other) = other {
+                events.emit(Event::Warning {
+                    message: other.sentence(),
+                    hint: None,
+                });
+            }
+            lock.lock_owned().await
+        }
+    };
+    *holder.lock().unwrap_or_else(PoisonError::into_inner) = Some(Holder {
+        what,
+        by: by.map(str::to_owned),
+        since: SystemTime::now(),
+    });
+    Held {
+        _guard: guard,
+        holder,
+    }
+}
+
+impl Holder {
+    fn sentence(&self) -> String {
+        let by = self.by.as_deref().unwrap_or("somebody");
+        let seconds = elapsed_ms(self.since) / 1000;
+        format!(
+            "waiting for `{}` of {by}, under way for {seconds} s",
+            self.what
+        )
+    }
+}
+
+pub(crate) async fn command(
+    environment: &EnvironmentHandle,
+    command: Command,
+) -> Result<(), ApiError> {
+    let id = &environment.id;
+    let conflict = |message: String| ApiError::new(ErrorCode::Conflict, message);
+    match environment.command(command).await {
+        Ok(()) => Ok(()),
+        Err(NotDone::NotKept) => {
+            let message = format!("the state of {id} cannot be written");
+            Err(ApiError::new(ErrorCode::Internal, message)
+                .with_hint("see the daemon's log; is the disk full?"))
+        }
+        Err(NotDone::Refused(Refusal::NothingMoves)) => {
+            Err(conflict(format!("no rollout of {id} is under way")))
+        }
+        Err(NotDone::Refused(Refusal::TooLate)) => Err(conflict(format!(
+            "the rollout of {id} has come too far: it is decided which release serves"
+        ))
+        .with_hint("`havre status` tells which; `havre rollback` goes back from there")),
+        Err(NotDone::Refused(Refusal::PausedAlready)) => {
+            Err(conflict(format!("the rollout of {id} is paused already")))
+        }
+        Err(NotDone::Refused(Refusal::NotPaused)) => {
+            Err(conflict(format!("the rollout of {id} is not paused")))
+        }
+    }
 }
 
 pub(crate) fn serving<'a>(

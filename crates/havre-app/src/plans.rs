@@ -122,7 +122,7 @@ pub(crate) fn plan(old: Option<&Release>, new: &Release) -> Vec<PlannedService> 
                 service: name.clone(),
                 action,
                 replicas: service.service.replicas,
-                strategy: replaced.then(|| strategy(&service.strategy())),
+                strategy: replaced.then(|| strategy(&new.strategy(name))),
                 changes: match before {
                     Some(before) if action == PlannedAction::Replace => changes(before, service),
                     _ => Vec::new(),
@@ -152,6 +152,9 @@ fn strategy((strategy, reason): &(Strategy, StrategyReason)) -> String {
         StrategyReason::Asked => format!("{how}: asked for by deploy.update_config.order"),
         StrategyReason::ExclusiveVolume { volume } => {
             format!("{how}: it alone writes to volume {volume}")
+        }
+        StrategyReason::Worker => {
+            format!("{how}: a worker that nobody calls, and two would do the same work twice")
         }
         StrategyReason::Default => format!("{how}: nothing stands in the way"),
     }

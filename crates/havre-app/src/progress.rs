@@ -83,8 +83,11 @@ fn events(
 fn entered(before: &Desired, next: &Desired) -> Option<ApiPhase> {
     let name = |desired: &Desired| {
         desired.rollout.as_ref().map(|rollout| match rollout.phase {
+            _ if rollout.pause.is_some() => ApiPhase::Pause,
             Phase::Preparing => ApiPhase::Rollout,
-            Phase::Shifted { .. } => ApiPhase::CleanUp,
+            Phase::Canary { .. } => ApiPhase::Canary,
+            Phase::Baking { .. } => ApiPhase::Bake,
+            Phase::Finishing { .. } => ApiPhase::CleanUp,
             Phase::GoingBack { .. } => ApiPhase::RollBack,
         })
     };

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use havre_api::{
     ApiError, EnvironmentId, ErrorCode, Event, EventSink, PlannedAction, ReleaseId, ReleaseState,
-    ReleaseStatus, ReleasesQuery, RollbackRequest, UpOutcome,
+    ReleaseStatus, ReleasesQuery, RequestCount, RollbackRequest, UpOutcome,
 };
 use havre_release::{Cause, Outcome, Record, Release};
 use havre_store::{ReleaseRow, Store};
@@ -127,7 +127,13 @@ fn tell(one: &Past, before: Option<&Past>, current: Option<u64>) -> ReleaseStatu
         state,
         reason,
         prepared_ms: since_start(record.shifted_at),
+        accepted_ms: since_start(record.accepted_at),
         elapsed_ms: since_start(record.ended_at),
+        requests: record.traffic.as_ref().map(|traffic| RequestCount {
+            served: traffic.requests,
+            server_errors: traffic.server_errors,
+            dropped: traffic.failed,
+        }),
         changes,
         kept: false,
     }
@@ -154,7 +160,7 @@ pub(crate) async fn rollback(
     let started = SystemTime::now();
     let id = request.environment;
     let environment = daemon.environment(&id).await?;
-    let _held = hold(&environment, events).await;
+    let _held = hold(&environment, "rollback", request.by.as_deref(), events).await;
     let snapshot = environment.snapshot();
     let now = serving(&snapshot, &id)?;
     let current = snapshot.desired.current.unwrap_or_default();

@@ -111,7 +111,29 @@ pub(crate) fn explain(kind: &FailureKind, service: &ServiceName) -> (String, Opt
             ),
         ),
         FailureKind::JobFailed { exit } => (format!("its job {}", ended(exit)), crash_hint(exit)),
-        FailureKind::Aborted => ("the rollout was cancelled".to_owned(), None),
+        FailureKind::Errors {
+            errors,
+            requests,
+            errors_before,
+            requests_before,
+        } => (
+            format!(
+                "{errors} of {requests} requests failed; before it {errors_before} of \
+                 {requests_before} did"
+            ),
+            Some(format!(
+                "what it printed: havre logs {service}; what is borne: rollout.max_errors in \
+                 havre.yaml"
+            )),
+        ),
+        FailureKind::Slow { p95_ms, before_ms } => (
+            format!(
+                "it answers in {p95_ms} ms (95th percentile), the release before did in \
+                 {before_ms} ms"
+            ),
+            Some("what is borne: rollout.max_slowdown in havre.yaml".to_owned()),
+        ),
+        FailureKind::Aborted => ("the rollout was given up by hand".to_owned(), None),
     }
 }
 

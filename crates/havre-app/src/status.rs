@@ -75,7 +75,11 @@ fn failure_word(kind: &FailureKind) -> String {
         FailureKind::Unhealthy { .. } => "unhealthy".to_owned(),
         FailureKind::NotReady { after } => format!("not ready after {} s", after.as_secs()),
         FailureKind::JobFailed { exit } => format!("a job ended with {}", exit.code),
-        FailureKind::Aborted => "cancelled".to_owned(),
+        FailureKind::Errors {
+            errors, requests, ..
+        } => format!("{errors} of {requests} requests failed"),
+        FailureKind::Slow { p95_ms, .. } => format!("slow ({p95_ms} ms)"),
+        FailureKind::Aborted => "given up by hand".to_owned(),
     }
 }
 
@@ -93,7 +97,10 @@ fn state(snapshot: &Snapshot, services: &[ServiceStatus]) -> EnvironmentState {
     match (&desired.intent, &desired.rollout) {
         (Intent::Down { .. }, _) => EnvironmentState::Removing,
         (Intent::Run, Some(rollout)) => match rollout.phase {
-            Phase::Preparing | Phase::Shifted { .. } => EnvironmentState::RollingOut,
+            Phase::Preparing
+            | Phase::Canary { .. }
+            | Phase::Baking { .. }
+            | Phase::Finishing { .. } => EnvironmentState::RollingOut,
             Phase::GoingBack { .. } => EnvironmentState::RollingBack,
         },
         (Intent::Run, None) if desired.current.is_none() => EnvironmentState::Down,
@@ -113,16 +120,43 @@ fn state(snapshot: &Snapshot, services: &[ServiceStatus]) -> EnvironmentState {
 
 fn operation(snapshot: &Snapshot) -> Option<RunningOperation> {
     let rollout = snapshot.desired.rollout.as_ref()?;
+    let share = || {
+        let mut canaries = snapshot.routing.services.values();
+        canaries.find_map(|service| Some(service.canary.as_ref()?.permille))
+    };
     let phase = match &rollout.phase {
-        Phase::Preparing => "starting new replicas",
-        Phase::Shifted { .. } => "draining old replicas",
-        Phase::GoingBack { .. } => "going back",
+        Phase::Preparing => "starting new replicas".to_owned(),
+        Phase::Canary { .. } => match share() {
+            Some(permille) => format!("on {} of the visitors", percent(permille)),
+            None => "on a share of the visitors".to_owned(),
+        },
+        Phase::Baking { .. } => "serving, watched".to_owned(),
+        Phase::Finishing { .. } => "draining old replicas".to_owned(),
+        Phase::GoingBack { .. } => "going back".to_owned(),
+    };
+    let phase = match &rollout.pause {
+        None => phase,
+        Some(pause) => match &pause.failure {
+            None => format!("paused: {phase}"),
+            Some(failure) => {
+                let (sentence, _) = crate::report::explain(&failure.kind, &failure.service);
+                format!("paused, {phase}: {}: {sentence}", failure.service)
+            }
+        },
     };
     Some(RunningOperation {
         kind: format!("rollout to release {}", rollout.to),
         since: rollout.started_at.into(),
-        phase: phase.to_owned(),
+        phase,
     })
+}
+
+/// A share in a thousand as a person reads it.
+pub(crate) fn percent(permille: u32) -> String {
+    match permille % 10 {
+        0 => format!("{}%", permille / 10),
+        tenth => format!("{}.{tenth}%", permille / 10),
+    }
 }
 
 /// A service as `havre status` shows it.

@@ -183,6 +183,7 @@ impl Exchange {
             mut in_flight,
             tunnel,
             hsts,
+            cookie,
         } = answer;
         record.status = response.status().as_u16();
         if let Some(on_client) = tunnel {
@@ -202,6 +203,9 @@ impl Exchange {
         let (mut head, body) = response.into_parts();
         let event_stream = is_event_stream(&head.headers);
         headers::to_client(&mut head.headers, hsts, &self.request_id);
+        if let Some(cookie) = cookie {
+            head.headers.append(header::SET_COOKIE, cookie);
+        }
         head.version = Version::default();
         head.extensions.clear();
         let server_error = head.status.is_server_error();

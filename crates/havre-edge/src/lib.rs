@@ -16,6 +16,7 @@ mod balance;
 mod client;
 mod control;
 mod control_server;
+mod counters;
 mod forward;
 mod frames;
 mod handover;
@@ -44,6 +45,7 @@ mod tunnel;
 mod upload;
 mod upstream;
 mod upstream_io;
+mod visitor;
 mod worker;
 
 pub use control::{CloseStreams, Closing, Control, ControlError, SOCKET, Shutdown};

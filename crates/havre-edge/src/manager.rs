@@ -154,7 +154,10 @@ impl Manager {
         let named: Vec<_> = state
             .pools
             .values()
-            .flat_map(|pool| &pool.replicas)
+            .flat_map(|pool| {
+                let canary = pool.canary.iter().flat_map(|canary| &canary.replicas);
+                pool.replicas.iter().chain(canary)
+            })
             .map(|replica| registry.upstream(replica))
             .collect();
         let serving = snapshot.serving();
@@ -250,6 +253,7 @@ impl Manager {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             replicas: self.shared.registry.status(),
+            pools: self.shared.snapshot.load().counted(),
             problems: problems.chain(self.shared.log.problem()).collect(),
             http: self.listeners.actual(Kind::Http),
             https: self.listeners.actual(Kind::Https),

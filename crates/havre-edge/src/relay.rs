@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header;
+use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version, request};
 use hyper::body::Incoming;
@@ -20,6 +20,7 @@ use crate::replica::{InFlight, Outcome, Upstream};
 use crate::snapshot::{LivePool, LiveRoute, Lookup};
 use crate::upload::{Upload, UploadError, UploadProgress};
 use crate::upstream::Lease;
+use crate::visitor::Visitor;
 use crate::{balance, limits, route};
 
 /// What came back from a replica.
@@ -34,6 +35,8 @@ pub struct Answer {
     pub tunnel: Option<OnUpgrade>,
     /// Browsers are to remember that this host is HTTPS only.
     pub hsts: bool,
+    /// Tells the browser which visitor it is.
+    pub cookie: Option<HeaderValue>,
 }
 
 /// A request ready to be sent, perhaps more than once.
@@ -42,6 +45,8 @@ struct Outgoing {
     upload: Upload,
     progress: Arc<UploadProgress>,
     websocket: bool,
+    /// Drawn when the first pool with a canary is met.
+    visitor: Option<Visitor>,
 }
 
 /// Why a pool gave no answer.
@@ -91,6 +96,7 @@ impl Outgoing {
             head: self.head.clone(),
             progress: Arc::clone(&self.progress),
             websocket: self.websocket,
+            visitor: self.visitor,
         })
     }
 }
@@ -121,6 +127,7 @@ impl Exchange {
             upload,
             progress,
             websocket,
+            visitor: None,
         });
         let mut on_upgrade = Some(on_upgrade);
         let mut hold = Hold::default();
@@ -134,12 +141,18 @@ impl Exchange {
             drop(snapshot);
             record.route.clone_from(&route.id);
             self.aim(&mut outgoing.head, &target, &route)?;
+            if route.pool.canary.is_some() && outgoing.visitor.is_none() {
+                let turn = self.worker.visitor_turn();
+                outgoing.visitor = Some(Visitor::of(&outgoing.head.headers, turn));
+            }
+            let visitor = outgoing.visitor;
             match self.try_pool(&route, outgoing, record).await {
                 Ok(mut answer) => {
                     if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
                         answer.tunnel = on_upgrade.take();
                     }
                     answer.hsts = self.client.https && headers::wants_hsts(&target.host);
+                    answer.cookie = visitor.and_then(|new| new.cookie(self.client.https));
                     return Ok(answer);
                 }
                 Err(Miss::Final(cause)) => return Err(cause),
@@ -148,6 +161,7 @@ impl Exchange {
                     hold.wait(&route, cause, &self.worker.shared.pushed, record)
                         .await
                         .inspect_err(|cause| {
+                            route.pool.counters.failed();
                             count_failure(cause, record);
                         })?;
                 }
@@ -214,7 +228,7 @@ impl Exchange {
         let mut tried: Vec<Arc<Upstream>> = Vec::new();
         let mut last = no_replica(route, pool);
         while tried.len() < limits::CONNECT_ATTEMPTS {
-            let Some(in_flight) = self.choose(pool, &tried, outgoing.websocket) else {
+            let Some(in_flight) = self.choose(pool, &tried, &outgoing) else {
                 break;
             };
             let upstream = Arc::clone(in_flight.upstream());
@@ -234,15 +248,37 @@ impl Exchange {
         Err(Miss::Nobody(last, outgoing))
     }
 
-    /// Chooses a replica and counts the request there, without a pause in between.
+    /// Chooses a replica and counts the request there, without a pause in between. A visitor of
+    /// the canary goes to the others when none of its own takes the request, and the other way
+    /// round.
     fn choose(
         &self,
         pool: &LivePool,
         tried: &[Arc<Upstream>],
+        outgoing: &Outgoing,
+    ) -> Option<InFlight> {
+        let Some(canary) = &pool.canary else {
+            return self.choose_among(&pool.serving, pool, tried, outgoing.websocket);
+        };
+        let is_among = outgoing
+            .visitor
+            .is_some_and(|visitor| visitor.is_among(canary));
+        let (first, second) = match is_among {
+            true => (&canary.serving, &pool.serving),
+            false => (&pool.serving, &canary.serving),
+        };
+        self.choose_among(first, pool, tried, outgoing.websocket)
+            .or_else(|| self.choose_among(second, pool, tried, outgoing.websocket))
+    }
+
+    fn choose_among(
+        &self,
+        serving: &[Arc<Upstream>],
+        pool: &LivePool,
+        tried: &[Arc<Upstream>],
         websocket: bool,
     ) -> Option<InFlight> {
-        let candidates: Vec<balance::Candidate> = pool
-            .serving
+        let candidates: Vec<balance::Candidate> = serving
             .iter()
             .map(|upstream| {
                 let tried = tried.iter().any(|other| Arc::ptr_eq(other, upstream));
@@ -251,7 +287,7 @@ impl Exchange {
             .collect();
         let now = self.worker.shared.clock.now_ms();
         let chosen = balance::choose(&candidates, now, self.worker.turn())?;
-        Some(InFlight::new(Arc::clone(&pool.serving[chosen])))
+        Some(InFlight::new(Arc::clone(&serving[chosen]), &pool.counters))
     }
 
     /// Sends to one replica. A connection that has served before may have been closed by the replica
@@ -300,12 +336,14 @@ impl Exchange {
             record.upstream = Some(begun.elapsed());
             let (cause, again) = match sent {
                 Ok(response) => {
+                    in_flight.answer_began(begun.elapsed());
                     return Ok(Answer {
                         response,
                         lease,
                         in_flight,
                         tunnel: None,
                         hsts: false,
+                        cookie: None,
                     });
                 }
                 Err(Unanswered {
@@ -349,6 +387,7 @@ impl Exchange {
             upload,
             progress,
             websocket,
+            visitor,
         } = outgoing;
         let sending = lease
             .sender
@@ -390,6 +429,7 @@ impl Exchange {
                         upload,
                         progress,
                         websocket,
+                        visitor,
                     }
                 });
                 let error = error.into_error();

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::counters::{Counters, Latency};
 use crate::lock::lock;
 use crate::{Replica, ReplicaStatus, balance};
 
@@ -23,9 +24,8 @@ pub struct Upstream {
     serving: AtomicBool,
     in_flight: AtomicU64,
     streams: AtomicU64,
-    requests: AtomicU64,
-    failed: AtomicU64,
-    server_errors: AtomicU64,
+    counters: Counters,
+    latency: Latency,
     refused_in_a_row: AtomicU32,
     ejected_until_ms: AtomicU64,
     open_streams: Mutex<HashMap<u64, CancellationToken>>,
@@ -41,9 +41,8 @@ impl Upstream {
             serving: AtomicBool::new(false),
             in_flight: AtomicU64::new(0),
             streams: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            server_errors: AtomicU64::new(0),
+            counters: Counters::default(),
+            latency: Latency::default(),
             refused_in_a_row: AtomicU32::new(0),
             ejected_until_ms: AtomicU64::new(0),
             open_streams: Mutex::new(HashMap::new()),
@@ -91,7 +90,7 @@ impl Upstream {
 
     /// A request failed for want of a connection.
     pub fn count_failed(&self) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.counters.failed();
     }
 
     fn is_needed(&self) -> bool {
@@ -103,9 +102,11 @@ impl Upstream {
     fn add_to(&self, status: &mut ReplicaStatus) {
         status.in_flight += self.in_flight.load(Ordering::Acquire);
         status.streams += self.streams.load(Ordering::Acquire);
-        status.requests += self.requests.load(Ordering::Relaxed);
-        status.failed += self.failed.load(Ordering::Relaxed);
-        status.server_errors += self.server_errors.load(Ordering::Relaxed);
+        let counted = self.counters.status();
+        status.requests += counted.requests;
+        status.failed += counted.failed;
+        status.server_errors += counted.server_errors;
+        self.latency.add_to(&mut status.latency_ms);
     }
 
     /// The streams open now, to be closed.
@@ -133,16 +134,19 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct InFlight {
     upstream: Arc<Upstream>,
+    /// Of the pool that the request came to.
+    pool: Arc<Counters>,
     stream: Option<u64>,
 }
 
 impl InFlight {
     /// Counts a request. Must happen in the same breath as the choice of the replica: what a state
     /// push acknowledges rests on it.
-    pub fn new(upstream: Arc<Upstream>) -> Self {
+    pub fn new(upstream: Arc<Upstream>, pool: &Arc<Counters>) -> Self {
         upstream.in_flight.fetch_add(1, Ordering::AcqRel);
         Self {
             upstream,
+            pool: Arc::clone(pool),
             stream: None,
         }
     }
@@ -163,16 +167,22 @@ impl InFlight {
         token
     }
 
+    /// Its answer began so long after it was sent.
+    pub fn answer_began(&self, took: Duration) {
+        self.upstream.latency.add(took);
+    }
+
     /// Counts how it ended.
     pub fn finish(self, outcome: Outcome) {
         match outcome {
             Outcome::Answered { server_error } => {
-                self.upstream.requests.fetch_add(1, Ordering::Relaxed);
-                if server_error {
-                    self.upstream.server_errors.fetch_add(1, Ordering::Relaxed);
-                }
+                self.upstream.counters.answered(server_error);
+                self.pool.answered(server_error);
             }
-            Outcome::Failed => self.upstream.count_failed(),
+            Outcome::Failed => {
+                self.upstream.counters.failed();
+                self.pool.failed();
+            }
             Outcome::Abandoned => {}
         }
     }
@@ -295,7 +305,7 @@ mod tests {
         let old = registry.upstream(&replica("a", 1));
         registry.retain(&[Arc::clone(&old)], &[Arc::clone(&old)]);
         assert!(old.is_serving());
-        let request = InFlight::new(Arc::clone(&old));
+        let request = InFlight::new(Arc::clone(&old), &Arc::default());
         registry.retain(&[], &[]);
         assert!(!old.is_serving());
         assert_eq!(registry.status()["a"].in_flight, 1);
@@ -308,7 +318,7 @@ mod tests {
         let registry = Registry::default();
         let upstream = registry.upstream(&replica("a", 1));
         registry.retain(&[Arc::clone(&upstream)], &[]);
-        let mut request = InFlight::new(Arc::clone(&upstream));
+        let mut request = InFlight::new(Arc::clone(&upstream), &Arc::default());
         let token = request.become_stream();
         assert_eq!(
             registry.status()["a"],

@@ -1,15 +1,16 @@
 //! A state made ready for use: what every request looks at.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use crate::counters::Counters;
 use crate::replica::{Registry, Upstream};
 use crate::tls::CertificateSet;
 use crate::trust::TrustedProxies;
-use crate::{EdgeState, Problem, Route, route};
+use crate::{EdgeState, PoolStatus, Problem, Route, route};
 
 /// An [`EdgeState`] compiled. Immutable; replaced as a whole.
 #[derive(Debug, Default)]
@@ -51,8 +52,23 @@ pub struct LivePool {
     pub hold: Duration,
     /// Why there may be none.
     pub unavailable_reason: Option<String>,
+    /// Replicas that serve a share of the visitors.
+    pub canary: Option<LiveCanary>,
     /// Requests held now; carried over from snapshot to snapshot.
     pub held: Arc<AtomicUsize>,
+    /// How its requests ended; carried over likewise.
+    pub counters: Arc<Counters>,
+}
+
+/// [`crate::Canary`] with its replicas at hand.
+#[derive(Debug)]
+pub struct LiveCanary {
+    /// Replicas.
+    pub serving: Vec<Arc<Upstream>>,
+    /// Visitors among a thousand.
+    pub permille: u32,
+    /// Moves the numbers of visitors.
+    pub release: u64,
 }
 
 /// What a lookup found.
@@ -189,8 +205,17 @@ impl Snapshot {
     pub fn serving(&self) -> Vec<Arc<Upstream>> {
         self.pools
             .values()
-            .flat_map(|pool| pool.serving.iter().cloned())
+            .flat_map(|pool| {
+                let canary = pool.canary.iter().flat_map(|canary| &canary.serving);
+                pool.serving.iter().chain(canary).cloned()
+            })
             .collect()
+    }
+
+    /// How requests of each pool ended.
+    pub fn counted(&self) -> BTreeMap<String, PoolStatus> {
+        let of = |(name, pool): (&String, &Arc<LivePool>)| (name.clone(), pool.counters.status());
+        self.pools.iter().map(of).collect()
     }
 }
 
@@ -201,7 +226,9 @@ impl LivePool {
             draining: 0,
             hold: Duration::ZERO,
             unavailable_reason: Some("it is not set up".to_owned()),
+            canary: None,
             held: Arc::default(),
+            counters: Arc::default(),
         }
     }
 }
@@ -213,6 +240,7 @@ fn compile_pools(
 ) -> HashMap<String, Arc<LivePool>> {
     let compile = |(name, pool): (&String, &crate::Pool)| {
         let serving = pool.replicas.iter().filter(|replica| !replica.draining);
+        let old = before.pools.get(name);
         let live = LivePool {
             serving: serving.map(|replica| registry.upstream(replica)).collect(),
             draining: pool
@@ -222,11 +250,17 @@ fn compile_pools(
                 .count(),
             hold: Duration::from_millis(pool.hold_ms),
             unavailable_reason: pool.unavailable_reason.clone(),
-            held: before
-                .pools
-                .get(name)
-                .map(|old| Arc::clone(&old.held))
-                .unwrap_or_default(),
+            canary: pool.canary.as_ref().map(|canary| LiveCanary {
+                serving: canary
+                    .replicas
+                    .iter()
+                    .map(|replica| registry.upstream(replica))
+                    .collect(),
+                permille: canary.permille,
+                release: canary.release,
+            }),
+            held: old.map(|old| Arc::clone(&old.held)).unwrap_or_default(),
+            counters: old.map(|old| Arc::clone(&old.counters)).unwrap_or_default(),
         };
         (name.clone(), Arc::new(live))
     };

@@ -76,6 +76,21 @@ pub struct Pool {
     pub hold_ms: u64,
     /// Why there is none, shown on the 503 page (state, exit code, …).
     pub unavailable_reason: Option<String>,
+    /// Further replicas that serve a share of the visitors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+}
+
+/// Replicas that serve a share of the visitors. A browser stays on its side: it keeps a number that
+/// it is given with its first page.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// Replicas; when none of them takes a request the others do.
+    pub replicas: Vec<Replica>,
+    /// Visitors among a thousand.
+    pub permille: u32,
+    /// Whoever is among the first for one of these is not for another.
+    pub release: u64,
 }
 
 /// One running instance of a service.
@@ -100,6 +115,9 @@ pub struct EdgeStatus {
     pub version: String,
     /// By replica id; kept after a replica has left the state until nothing is in flight.
     pub replicas: BTreeMap<String, ReplicaStatus>,
+    /// By pool.
+    #[serde(default)]
+    pub pools: BTreeMap<String, PoolStatus>,
     /// Listeners or certificates that could not be used: what and why.
     pub problems: Vec<String>,
     /// Plain HTTP addresses in use, with the ports that the kernel chose where 0 was asked for.
@@ -130,6 +148,21 @@ pub struct ReplicaStatus {
     /// Requests answered.
     pub requests: u64,
     /// Requests that failed through the replica (no connection, reset, cut short).
+    pub failed: u64,
+    /// Answers with 5xx.
+    pub server_errors: u64,
+    /// Answers by how long the replica took to begin them, at most, in milliseconds; without
+    /// zeros.
+    #[serde(default)]
+    pub latency_ms: BTreeMap<u32, u64>,
+}
+
+/// Counters of one pool since the edge started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolStatus {
+    /// Requests answered.
+    pub requests: u64,
+    /// Requests that no replica answered, or not to the end.
     pub failed: u64,
     /// Answers with 5xx.
     pub server_errors: u64,

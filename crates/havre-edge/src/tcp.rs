@@ -75,7 +75,7 @@ async fn try_pool(worker: &Worker, pool: &LivePool) -> Option<(TcpStream, InFlig
         let now = worker.shared.clock.now_ms();
         let chosen = balance::choose(&candidates, now, worker.turn())?;
         let upstream = Arc::clone(&pool.serving[chosen]);
-        let in_flight = InFlight::new(Arc::clone(&upstream));
+        let in_flight = InFlight::new(Arc::clone(&upstream), &pool.counters);
         let connecting = TcpStream::connect(upstream.address);
         match tokio::time::timeout(limits::CONNECT, connecting).await {
             Ok(Ok(stream)) if stream.set_nodelay(true).is_ok() => {

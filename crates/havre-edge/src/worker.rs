@@ -33,12 +33,18 @@ pub struct Worker {
     /// Request ids.
     pub ids: RequestIds,
     turn: AtomicUsize,
+    visitors: AtomicUsize,
 }
 
 impl Worker {
     /// Where the balancer begins to look.
     pub fn turn(&self) -> usize {
         self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What the next visitor without a number gets one by.
+    pub fn visitor_turn(&self) -> usize {
+        self.visitors.fetch_add(1, Ordering::Relaxed)
     }
 }
 
@@ -79,6 +85,7 @@ pub fn start(number: usize, shared: &Arc<Shared>) -> io::Result<WorkerHandle> {
                 tasks: TaskTracker::new(),
                 ids,
                 turn: AtomicUsize::new(number),
+                visitors: AtomicUsize::new(0),
                 shared,
             });
             runtime.block_on(run(&worker, inbox));

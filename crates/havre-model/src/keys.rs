@@ -60,6 +60,7 @@ pub const SECTIONS: &[Section] = &[
     RESERVATIONS,
     RESTART_POLICY,
     UPDATE_CONFIG,
+    ROLLBACK_CONFIG,
     PLACEMENT,
     PORT,
     VOLUME_MOUNT,
@@ -421,7 +422,10 @@ pub const DEPLOY: Section = Section {
         yes("replicas"),
         yes("resources"),
         yes("restart_policy"),
-        ignored("rollback_config", "a rollback follows `update_config`"),
+        partly(
+            "rollback_config",
+            "`order`; the rest follows `update_config`",
+        ),
         yes("update_config"),
     ],
 };
@@ -468,25 +472,43 @@ pub const RESTART_POLICY: Section = Section {
     ],
 };
 
-/// `services.*.deploy.update_config` (and `rollback_config`)
+/// `services.*.deploy.update_config`
 pub const UPDATE_CONFIG: Section = Section {
     path: "services.*.deploy.update_config",
     keys: &[
-        ignored(
-            "delay",
-            "new replicas take over together, once all are ready",
+        yes("delay"),
+        partly(
+            "failure_action",
+            "`rollback` and `pause`: for the whole release",
         ),
-        partly("failure_action", "`rollback`, which is always what happens"),
         partly(
             "max_failure_ratio",
             "`0`: one failed replica fails the release",
         ),
-        ignored("monitor", "a rollout ends when traffic has moved"),
-        yes("order"),
-        ignored(
-            "parallelism",
-            "new replicas take over together, once all are ready",
+        partly(
+            "monitor",
+            "how long the whole release is watched when it has all requests; the longest of all \
+             services",
         ),
+        yes("order"),
+        partly(
+            "parallelism",
+            "so many replicas of the service are replaced at a time; without it all together, \
+             beside the old ones",
+        ),
+    ],
+};
+
+/// `services.*.deploy.rollback_config`
+pub const ROLLBACK_CONFIG: Section = Section {
+    path: "services.*.deploy.rollback_config",
+    keys: &[
+        quiet("delay", "the way back is not slowed down"),
+        quiet("failure_action", "there is nothing to go back to"),
+        quiet("max_failure_ratio", "there is nothing to go back to"),
+        quiet("monitor", "the release before was watched already"),
+        yes("order"),
+        quiet("parallelism", "the way back is not slowed down"),
     ],
 };
 
@@ -782,6 +804,7 @@ pub const HAVRE: Section = Section {
         yes("env_file"),
         yes("environments"),
         yes("name"),
+        yes("rollout"),
         yes("routes"),
         yes("tls"),
     ],
@@ -795,8 +818,25 @@ pub const HAVRE_ENVIRONMENT: Section = Section {
         yes("domain"),
         yes("domains"),
         yes("env_file"),
+        yes("rollout"),
         yes("routes"),
         yes("tls"),
+    ],
+};
+
+/// `rollout` of `havre.yaml`
+pub const HAVRE_ROLLOUT: Section = Section {
+    path: "havre.yaml: rollout",
+    keys: &[
+        yes("bake"),
+        yes("drain_timeout"),
+        yes("max_errors"),
+        yes("max_slowdown"),
+        yes("on_failure"),
+        yes("ready_timeout"),
+        yes("step"),
+        yes("steps"),
+        yes("strategy"),
     ],
 };
 

@@ -306,10 +306,12 @@ impl<'o> Loader<'o> {
                 error.hint(format!("enable a profile: {}", profiles.join(", ")));
             }
         }
+        let rollout = settings.rollout.clone().unwrap_or_default();
         let project = Project {
             name,
             environment,
             directory,
+            rollout: rollout.settle(&services),
             services,
             networks: decoded.networks,
             volumes: decoded.volumes,

@@ -83,6 +83,9 @@ pub struct Project {
     pub tls: Tls,
     /// Host and path → service, from havre.yaml or inferred; longest path first.
     pub routes: Vec<Route>,
+    /// How the environment moves from one release to the next.
+    #[serde(default, skip_serializing_if = "RolloutSettings::is_default")]
+    pub rollout: RolloutSettings,
 }
 
 impl Project {
@@ -454,6 +457,89 @@ pub struct Resources {
 pub struct UpdateConfig {
     /// `start-first` or `stop-first`; `None`: the planner decides and says why.
     pub order: Option<UpdateOrder>,
+    /// Replicas replaced at a time; `None`: all of them together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallelism: Option<u32>,
+    /// Rest between two such groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Duration>,
+    /// How long the release is watched because of this service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<Duration>,
+    /// What becomes of a release that fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<OnFailure>,
+    /// `deploy.rollback_config.order`: the order on the way back, where it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_order: Option<UpdateOrder>,
+}
+
+/// `rollout` of `havre.yaml`: how an environment moves from one release to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RolloutSettings {
+    /// How requests move to the new release.
+    pub strategy: RolloutStrategy,
+    /// How long the new release is watched when it has all requests.
+    pub bake: Duration,
+    /// So many more of a thousand requests may fail than before.
+    pub max_errors_permille: u32,
+    /// So many times the latency of before is still borne (95th percentile, in hundredths).
+    pub max_slowdown_percent: u32,
+    /// How long a replica may take until it is ready.
+    pub ready_timeout: Duration,
+    /// Requests and streams of a replica that leaves are given up after this.
+    pub drain_timeout: Duration,
+    /// What becomes of a rollout that fails.
+    pub on_failure: OnFailure,
+}
+
+/// How requests move to a new release.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "strategy", rename_all = "kebab-case")]
+pub enum RolloutStrategy {
+    /// All at once, when every service is ready.
+    #[default]
+    BlueGreen,
+    /// A share of the visitors first.
+    Canary {
+        /// The shares in a thousand, growing.
+        steps: Vec<u32>,
+        /// How long each is watched.
+        step: Duration,
+    },
+}
+
+/// What becomes of a rollout that fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// The release before serves again.
+    #[default]
+    Rollback,
+    /// It stops where it is until a person decides.
+    Pause,
+}
+
+impl Default for RolloutSettings {
+    fn default() -> Self {
+        Self {
+            strategy: RolloutStrategy::default(),
+            bake: Duration::from_secs(10),
+            max_errors_permille: 10,
+            max_slowdown_percent: 300,
+            ready_timeout: Duration::from_secs(300),
+            drain_timeout: Duration::from_secs(30),
+            on_failure: OnFailure::default(),
+        }
+    }
+}
+
+impl RolloutSettings {
+    /// Whether nothing was said about it.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Order of an update.

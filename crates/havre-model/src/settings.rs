@@ -1,5 +1,7 @@
 //! `havre.yaml`: what a compose file cannot say. Every key is optional; so is the file.
 
+mod rollout;
+
 use std::path::{Path, PathBuf};
 
 use crate::canonical::Base;
@@ -11,6 +13,8 @@ use crate::report::Report;
 use crate::source::Span;
 use crate::suggest;
 use crate::yaml::{self, Node, Value};
+
+pub(crate) use rollout::WrittenRollout;
 
 /// The file's name.
 pub(crate) const FILE_NAME: &str = "havre.yaml";
@@ -31,6 +35,7 @@ pub(crate) struct Settings {
     pub routes: Option<Vec<WrittenRoute>>,
     pub tls: Option<Tls>,
     pub host_ca: Option<HostCa>,
+    pub rollout: Option<WrittenRollout>,
 }
 
 /// `build: host_ca`.
@@ -189,6 +194,9 @@ fn shared(fields: &Fields<'_>, base: &Base, report: &mut Report) -> Settings {
         );
     }
     settings.tls = fields.get("tls").and_then(|field| tls(field, base, report));
+    settings.rollout = fields
+        .get("rollout")
+        .and_then(|field| WrittenRollout::read(field, report));
     settings
 }
 
@@ -200,6 +208,10 @@ fn lay(settings: &mut Settings, own: Settings) {
     settings.domains = own.domains.or(settings.domains.take());
     settings.routes = own.routes.or(settings.routes.take());
     settings.tls = own.tls.or(settings.tls.take());
+    settings.rollout = match own.rollout {
+        Some(own) => Some(own.or(settings.rollout.take())),
+        None => settings.rollout.take(),
+    };
     // Later files win, so what is the same everywhere can stand at the top.
     settings.env_files.extend(own.env_files);
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use havre_model::ServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{ExitInfo, ReplicaId};
+use crate::{ExitInfo, Release, ReplicaId, Traffic};
 
 /// An environment's desired state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -69,6 +69,27 @@ pub struct Rollout {
     /// Jobs of `to` that have ended with 0.
     #[serde(default)]
     pub jobs_done: BTreeSet<JobId>,
+    /// `to` is known to be good: it is neither tried on a share of the requests nor watched.
+    #[serde(default)]
+    pub trusted: bool,
+    /// When the first request could go to `to`.
+    #[serde(default)]
+    pub shifted_at: Option<SystemTime>,
+    /// It stands still.
+    #[serde(default)]
+    pub pause: Option<Pause>,
+    /// Services whose replicas are replaced group by group.
+    #[serde(default)]
+    pub groups: BTreeMap<ServiceName, Group>,
+    /// What was counted of the whole environment when it began; `None`: not looked yet.
+    #[serde(default)]
+    pub total: Option<Traffic>,
+    /// What was counted of each service before requests went to `to`.
+    #[serde(default)]
+    pub before: BTreeMap<ServiceName, Traffic>,
+    /// Where each replica's counters stood when the phase began; `None`: not looked yet.
+    #[serde(default)]
+    pub marks: Option<BTreeMap<ReplicaId, Mark>>,
 }
 
 /// How far a rollout is. What is finer than this is seen from the replicas.
@@ -77,16 +98,57 @@ pub struct Rollout {
 pub enum Phase {
     /// Jobs run and new replicas come up; traffic goes to the old ones.
     Preparing,
-    /// Traffic goes to the new replicas; the old ones drain and end.
-    Shifted {
-        /// When traffic moved.
-        at: SystemTime,
+    /// A share of the visitors is served by the new replicas.
+    Canary {
+        /// Index of the share.
+        step: u32,
+        /// Since when.
+        since: SystemTime,
+    },
+    /// Traffic goes to the new replicas and is watched; the old ones of routed services wait.
+    Baking {
+        /// Since when.
+        since: SystemTime,
+    },
+    /// The new release is there to stay; what is left of the old one drains and ends.
+    Finishing {
+        /// Since when.
+        since: SystemTime,
     },
     /// New replicas end; those of the old release that had ended start again.
     GoingBack {
         /// What forced it.
         failure: Failure,
+        /// Since when.
+        since: SystemTime,
     },
+}
+
+/// A rollout that stands still.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Since when.
+    pub since: SystemTime,
+    /// What stopped it; `None`: a person's wish.
+    pub failure: Option<Failure>,
+}
+
+/// How far the replacement of a service's replicas has come that goes group by group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Slots below this one are replaced or being replaced.
+    pub slots: u32,
+    /// When all of these were ready; `None`: not yet.
+    pub ready_at: Option<SystemTime>,
+}
+
+/// A replica's counters at some moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Requests.
+    pub traffic: Traffic,
+    /// Starts after the first.
+    pub restarts: u32,
 }
 
 /// A job of a release: a `pre_start` hook or a service that runs to completion.
@@ -140,23 +202,40 @@ pub enum FailureKind {
         /// Its end.
         exit: ExitInfo,
     },
+    /// More requests fail than before.
+    Errors {
+        /// Answers with 5xx and requests without an answer.
+        errors: u64,
+        /// Among so many.
+        requests: u64,
+        /// The same of the release before.
+        errors_before: u64,
+        /// Among so many.
+        requests_before: u64,
+    },
+    /// Answers take much longer than before.
+    Slow {
+        /// 95 of 100 take at most so many milliseconds.
+        p95_ms: u32,
+        /// The same of the release before.
+        before_ms: u32,
+    },
     /// A person or a signal asked for it.
     Aborted,
 }
 
-/// Deadlines of a rollout.
+/// Deadlines that no release sets for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// How long a replica may take from start to ready.
-    pub ready_deadline: Duration,
     /// How long a whole rollout may take until traffic moves.
     pub rollout_deadline: Duration,
     /// Ends of a new replica's process, in a row, that count as a crash loop.
     pub crash_limit: u32,
+    /// Ends of a replica's process while its release is watched that are borne: anybody may kill
+    /// a process once.
+    pub bake_crash_limit: u32,
     /// Old replicas keep running at least this long after the shift: names are cached that long.
     pub min_drain: Duration,
-    /// Requests still in flight after this are given up.
-    pub drain_deadline: Duration,
     /// Pause after a replica that was not well was replaced; twice as long after each further one.
     pub heal_pause: Duration,
     /// That pause at most.
@@ -170,11 +249,10 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            ready_deadline: Duration::from_secs(300),
             rollout_deadline: Duration::from_secs(900),
             crash_limit: 3,
+            bake_crash_limit: 1,
             min_drain: Duration::from_millis(1200),
-            drain_deadline: Duration::from_secs(30),
             heal_pause: Duration::from_secs(10),
             longest_heal_pause: Duration::from_secs(300),
             heal_memory: Duration::from_secs(900),
@@ -193,9 +271,127 @@ impl Policy {
     }
 }
 
+/// Why a wish about a rollout cannot be granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No rollout is under way.
+    NothingMoves,
+    /// It has come too far: the new release is there to stay, or the old one comes back already.
+    TooLate,
+    /// It stands still already.
+    PausedAlready,
+    /// It does not stand still.
+    NotPaused,
+}
+
 impl Desired {
     /// Number of replicas wanted of a service whose file says `configured`.
     pub fn replicas(&self, service: &ServiceName, configured: u32) -> u32 {
         self.scale.get(service).copied().unwrap_or(configured)
+    }
+
+    /// Begins the move to release `to`. One that was under way is given up: what serves then is
+    /// what the new one comes from.
+    pub fn begin(&mut self, to: u64, jobs_done: BTreeSet<JobId>, trusted: bool, now: SystemTime) {
+        if let Some(rollout) = &self.rollout {
+            match rollout.phase {
+                Phase::Baking { since } | Phase::Finishing { since } => {
+                    self.current = Some(rollout.to);
+                    self.current_since = Some(since);
+                }
+                Phase::Preparing | Phase::Canary { .. } | Phase::GoingBack { .. } => {}
+            }
+        }
+        let from = self.current;
+        self.intent = Intent::Run;
+        self.rollout = Some(Rollout {
+            from,
+            to,
+            started_at: now,
+            phase: Phase::Preparing,
+            jobs_done,
+            trusted,
+            shifted_at: None,
+            pause: None,
+            groups: BTreeMap::new(),
+            total: None,
+            before: BTreeMap::new(),
+            marks: None,
+        });
+    }
+
+    /// Gives the rollout up: the release before serves again.
+    pub fn abort(&mut self, release: &Release, now: SystemTime) -> Result<(), Refusal> {
+        let rollout = self.rollout.as_mut().ok_or(Refusal::NothingMoves)?;
+        rollout.is_open()?;
+        let service = release.services.keys().next();
+        let failure = Failure {
+            service: service.cloned().ok_or(Refusal::NothingMoves)?,
+            replica: None,
+            kind: FailureKind::Aborted,
+        };
+        // What stopped it says more than that somebody then gave it up.
+        let failure = rollout
+            .pause
+            .take()
+            .and_then(|pause| pause.failure)
+            .unwrap_or(failure);
+        rollout.phase = Phase::GoingBack {
+            failure,
+            since: now,
+        };
+        Ok(())
+    }
+
+    /// Lets the rollout stand still.
+    pub fn pause(&mut self, now: SystemTime) -> Result<(), Refusal> {
+        let rollout = self.rollout.as_mut().ok_or(Refusal::NothingMoves)?;
+        rollout.is_open()?;
+        if rollout.pause.is_some() {
+            return Err(Refusal::PausedAlready);
+        }
+        rollout.pause = Some(Pause {
+            since: now,
+            failure: None,
+        });
+        Ok(())
+    }
+
+    /// Lets it go on, as if no time had passed; what stopped it is looked at anew.
+    pub fn resume(&mut self, now: SystemTime) -> Result<(), Refusal> {
+        let rollout = self.rollout.as_mut().ok_or(Refusal::NothingMoves)?;
+        let pause = rollout.pause.take().ok_or(Refusal::NotPaused)?;
+        let rested = now.duration_since(pause.since).unwrap_or_default();
+        rollout.started_at += rested;
+        match &mut rollout.phase {
+            Phase::Preparing => {}
+            Phase::Canary { since, .. } | Phase::Baking { since } => {
+                *since += rested;
+                rollout.marks = None;
+            }
+            Phase::Finishing { .. } | Phase::GoingBack { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+impl Rollout {
+    /// Whether it can still go either way.
+    fn is_open(&self) -> Result<(), Refusal> {
+        match self.phase {
+            Phase::Preparing | Phase::Canary { .. } | Phase::Baking { .. } => Ok(()),
+            Phase::Finishing { .. } | Phase::GoingBack { .. } => Err(Refusal::TooLate),
+        }
+    }
+
+    /// Why it goes back or stands still.
+    pub fn failure(&self) -> Option<&Failure> {
+        match &self.phase {
+            Phase::GoingBack { failure, .. } => Some(failure),
+            Phase::Preparing
+            | Phase::Canary { .. }
+            | Phase::Baking { .. }
+            | Phase::Finishing { .. } => self.pause.as_ref()?.failure.as_ref(),
+        }
     }
 }

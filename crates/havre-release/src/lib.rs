@@ -9,9 +9,15 @@
 //! Everything here is a function of values: no clock, no I/O. The caller observes, calls
 //! [`decide`], persists what changed, applies [`routing`], carries the actions out and starts
 //! over; it may die between any two of these. A rollout is one transaction over all services: new
-//! replicas come up beside the old ones, traffic moves when every service is ready, and until then
-//! any failure leads back to the release before.
+//! replicas come up beside the old ones, traffic moves when every service is ready, and the new
+//! release is watched before the old one ends; until then any failure leads back to it.
+//!
+//! ```text
+//! Preparing ─► Canary (shares) ─► Baking (watched) ─► Finishing (old ones drain) ─► serves
+//!     └──────────────┴──────────────────┴─► GoingBack ─► the release before serves
+//! ```
 
+mod analysis;
 mod decide;
 mod desired;
 mod ids;
@@ -20,11 +26,16 @@ mod order;
 mod record;
 mod release;
 mod routing;
+mod traffic;
 
 pub use decide::{Action, Decision, decide};
-pub use desired::{Desired, Failure, FailureKind, Heal, Intent, JobId, Phase, Policy, Rollout};
+pub use desired::{
+    Desired, Failure, FailureKind, Group, Heal, Intent, JobId, Mark, Pause, Phase, Policy, Refusal,
+    Rollout,
+};
 pub use observed::{EdgeView, ExitInfo, Observed, Replica, ReplicaId, ReplicaState, Role};
 pub use order::dependency_order;
 pub use record::{Cause, Outcome, Record, Step, told_by};
 pub use release::{Release, ServiceDigest, ServiceRelease, Strategy, StrategyReason};
-pub use routing::{Routing, ServiceRouting, routing};
+pub use routing::{Canary, Routing, ServiceRouting, routing};
+pub use traffic::Traffic;

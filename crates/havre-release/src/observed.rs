@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use havre_model::ServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{JobId, ServiceDigest};
+use crate::{JobId, ServiceDigest, Traffic};
 
 /// A replica's (or job's) id, chosen by [`crate::decide`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -42,6 +42,10 @@ pub struct Replica {
     pub role: Role,
     /// Its state.
     pub state: ReplicaState,
+    /// Starts after the first.
+    pub restarts: u32,
+    /// How its process ended last.
+    pub last_exit: Option<ExitInfo>,
 }
 
 /// What a container is there for.
@@ -123,6 +127,10 @@ pub struct EdgeView {
     pub serving: BTreeSet<ReplicaId>,
     /// Requests and streams in flight by replica; absent: none.
     pub in_flight: BTreeMap<ReplicaId, u64>,
+    /// What it has counted by replica since it started; absent: nothing.
+    pub traffic: BTreeMap<ReplicaId, Traffic>,
+    /// What it has counted of the whole environment, with requests that found no replica.
+    pub total: Traffic,
 }
 
 impl ReplicaState {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use havre_model::ServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{Desired, Failure, Phase};
+use crate::{Desired, Failure, Phase, Traffic};
 
 /// Written with the desired state that brought it about.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,10 @@ pub struct Record {
     pub started_at: Option<SystemTime>,
     /// When traffic moved to it.
     pub shifted_at: Option<SystemTime>,
+    /// When it had been watched long enough; `None`: it was not watched, or not long enough.
+    pub accepted_at: Option<SystemTime>,
+    /// Requests from the beginning of its rollout to its end.
+    pub traffic: Option<Traffic>,
     /// When its rollout was over.
     pub ended_at: Option<SystemTime>,
     /// How its rollout ended.
@@ -66,15 +70,31 @@ pub enum Outcome {
 pub fn told_by(before: &Desired, after: &Desired, now: SystemTime) -> Option<(u64, Step)> {
     let was = before.rollout.as_ref()?;
     let is = after.rollout.as_ref().filter(|is| is.to == was.to);
-    let step = match (is.map(|is| &is.phase), &was.phase) {
-        (Some(Phase::Shifted { at }), Phase::Preparing) => Step::Shifted(*at),
-        (Some(Phase::GoingBack { failure }), Phase::Preparing | Phase::Shifted { .. }) => {
+    let Some(is) = is else {
+        return match &was.phase {
+            Phase::GoingBack { .. } => None,
+            Phase::Finishing { .. } => Some((was.to, Step::Ended(Outcome::Served, now))),
+            Phase::Preparing | Phase::Canary { .. } | Phase::Baking { .. } => {
+                Some((was.to, Step::Ended(Outcome::Superseded, now)))
+            }
+        };
+    };
+    let step = match (&is.phase, &was.phase) {
+        (Phase::GoingBack { .. }, Phase::GoingBack { .. })
+        | (Phase::Finishing { .. }, Phase::Finishing { .. })
+        | (Phase::Baking { .. }, Phase::Baking { .. })
+        | (Phase::Canary { .. }, Phase::Canary { .. })
+        | (Phase::Preparing, _) => return None,
+        (Phase::GoingBack { failure, .. }, _) => {
             let failure = failure.clone();
             Step::Ended(Outcome::WentBack { failure }, now)
         }
-        (None, Phase::GoingBack { .. }) | (Some(_), _) => return None,
-        (None, Phase::Shifted { .. }) => Step::Ended(Outcome::Served, now),
-        (None, Phase::Preparing) => Step::Ended(Outcome::Superseded, now),
+        (Phase::Finishing { since }, Phase::Baking { .. } | Phase::Canary { .. }) => {
+            Step::Accepted(*since)
+        }
+        (Phase::Canary { since, .. } | Phase::Baking { since } | Phase::Finishing { since }, _) => {
+            Step::Shifted(*since)
+        }
     };
     Some((was.to, step))
 }
@@ -82,8 +102,10 @@ pub fn told_by(before: &Desired, after: &Desired, now: SystemTime) -> Option<(u6
 /// What happened to a release.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Traffic moved to it.
+    /// Traffic began to move to it, or all of it moved.
     Shifted(SystemTime),
+    /// It was watched and is there to stay.
+    Accepted(SystemTime),
     /// Its rollout is over.
     Ended(Outcome, SystemTime),
 }
@@ -93,7 +115,9 @@ impl Record {
     #[must_use]
     pub fn after(mut self, step: Step) -> Self {
         match step {
-            Step::Shifted(at) => self.shifted_at = Some(at),
+            // The first time counts: a canary's shares grow.
+            Step::Shifted(at) => self.shifted_at = self.shifted_at.or(Some(at)),
+            Step::Accepted(at) => self.accepted_at = Some(at),
             Step::Ended(outcome, at) => {
                 self.outcome = outcome;
                 self.ended_at = Some(at);
@@ -114,20 +138,15 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::{FailureKind, Rollout};
+    use crate::FailureKind;
 
     fn moving(to: u64, phase: Phase) -> Desired {
-        Desired {
-            current: Some(1),
-            rollout: Some(Rollout {
-                from: Some(1),
-                to,
-                started_at: UNIX_EPOCH,
-                phase,
-                jobs_done: BTreeSet::new(),
-            }),
-            ..Desired::default()
+        let mut desired = resting(1);
+        desired.begin(to, BTreeSet::new(), false, UNIX_EPOCH);
+        if let Some(rollout) = &mut desired.rollout {
+            rollout.phase = phase;
         }
+        desired
     }
 
     fn resting(current: u64) -> Desired {
@@ -138,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn every_end_of_a_rollout_is_told_once() {
+    fn every_step_of_a_rollout_is_told_once() {
         let now = UNIX_EPOCH + Duration::from_secs(9);
         let failure = Failure {
             service: ServiceName::new("web"),
@@ -147,23 +166,39 @@ mod tests {
         };
         let back = Phase::GoingBack {
             failure: failure.clone(),
+            since: now,
         };
-        let shifted = Phase::Shifted { at: now };
+        let baking = Phase::Baking { since: now };
+        let finishing = Phase::Finishing { since: now };
+        let canary = |step| Phase::Canary { step, since: now };
         let prepare = || moving(2, Phase::Preparing);
         let told = |before: &Desired, after: &Desired| told_by(before, after, now);
 
         assert_eq!(told(&resting(1), &prepare()), None);
         assert_eq!(told(&prepare(), &prepare()), None);
+        for shifted in [&baking, &finishing, &canary(0)] {
+            assert_eq!(
+                told(&prepare(), &moving(2, shifted.clone())),
+                Some((2, Step::Shifted(now)))
+            );
+            assert_eq!(
+                told(&moving(2, shifted.clone()), &moving(2, shifted.clone())),
+                None
+            );
+        }
+        assert_eq!(told(&moving(2, canary(0)), &moving(2, canary(1))), None);
+        let accepted = told(&moving(2, baking.clone()), &moving(2, finishing.clone()));
+        assert_eq!(accepted, Some((2, Step::Accepted(now))));
         assert_eq!(
-            told(&prepare(), &moving(2, shifted.clone())),
-            Some((2, Step::Shifted(now)))
-        );
-        assert_eq!(
-            told(&moving(2, shifted.clone()), &resting(2)),
+            told(&moving(2, finishing), &resting(2)),
             Some((2, Step::Ended(Outcome::Served, now)))
         );
         let went_back = Some((2, Step::Ended(Outcome::WentBack { failure }, now)));
         assert_eq!(told(&prepare(), &moving(2, back.clone())), went_back);
+        assert_eq!(
+            told(&moving(2, baking), &moving(2, back.clone())),
+            went_back
+        );
         assert_eq!(told(&moving(2, back), &resting(1)), None);
         let superseded = Some((2, Step::Ended(Outcome::Superseded, now)));
         assert_eq!(told(&prepare(), &moving(3, Phase::Preparing)), superseded);

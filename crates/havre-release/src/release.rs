@@ -5,13 +5,15 @@ use std::fmt;
 use std::fmt::Write as _;
 
 use havre_model::{
-    Condition, Mount, Network, NetworkName, Port, Project, Protocol, Route, Service, ServiceName,
-    Tls, UpdateOrder, Volume, VolumeName,
+    Condition, Mount, Network, NetworkName, Port, Project, Protocol, RolloutSettings, Route,
+    Service, ServiceName, Tls, UpdateOrder, Volume, VolumeName,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::JobId;
+
+mod worker;
 
 /// Everything an environment needs, resolved. Two releases with equal content are the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +30,9 @@ pub struct Release {
     pub tls: Tls,
     /// Host and path → service.
     pub routes: Vec<Route>,
+    /// How an environment moves to it.
+    #[serde(default)]
+    pub rollout: RolloutSettings,
 }
 
 /// A service in a release.
@@ -78,6 +83,9 @@ pub enum StrategyReason {
         /// The volume.
         volume: VolumeName,
     },
+    /// It works through a queue or a timetable and nobody calls it: two at once would do the
+    /// same work twice, and none for a moment is not noticed.
+    Worker,
     /// Nothing stands in the way.
     Default,
 }
@@ -109,6 +117,7 @@ impl Release {
             hosts: project.hosts.clone(),
             tls: project.tls.clone(),
             routes: project.routes.clone(),
+            rollout: project.rollout.clone(),
         }
     }
 
@@ -160,6 +169,63 @@ impl Release {
             .collect()
     }
 
+    /// How replicas of a service are replaced, and the rule that says so.
+    pub fn strategy(&self, name: &ServiceName) -> (Strategy, StrategyReason) {
+        let Some(service) = self.services.get(name).map(|service| &service.service) else {
+            return (Strategy::StartFirst, StrategyReason::Default);
+        };
+        match service.update.order {
+            Some(UpdateOrder::StartFirst) => return (Strategy::StartFirst, StrategyReason::Asked),
+            Some(UpdateOrder::StopFirst) => return (Strategy::StopFirst, StrategyReason::Asked),
+            None => {}
+        }
+        // Several replicas already share the volume or the work: one more does no harm.
+        if service.replicas > 1 {
+            return (Strategy::StartFirst, StrategyReason::Default);
+        }
+        let written = service.mounts.iter().find_map(|mount| match mount {
+            Mount::Volume {
+                name,
+                read_only: false,
+                ..
+            } => Some(name.clone()),
+            Mount::Volume { .. }
+            | Mount::Anonymous { .. }
+            | Mount::Bind { .. }
+            | Mount::Tmpfs { .. } => None,
+        });
+        match written {
+            Some(volume) => (
+                Strategy::StopFirst,
+                StrategyReason::ExclusiveVolume { volume },
+            ),
+            None if self.is_worker(name, service) => (Strategy::StopFirst, StrategyReason::Worker),
+            None => (Strategy::StartFirst, StrategyReason::Default),
+        }
+    }
+
+    /// How they are replaced on the way back to this release.
+    pub fn strategy_back(&self, name: &ServiceName) -> Strategy {
+        let service = self.services.get(name);
+        match service.and_then(|service| service.service.update.rollback_order) {
+            Some(UpdateOrder::StartFirst) => Strategy::StartFirst,
+            Some(UpdateOrder::StopFirst) => Strategy::StopFirst,
+            None => self.strategy(name).0,
+        }
+    }
+
+    /// Called or run like one, and nothing that others could call.
+    fn is_worker(&self, name: &ServiceName, service: &Service) -> bool {
+        let called = !service.ports.is_empty()
+            || !service.expose.is_empty()
+            || self.routes.iter().any(|route| &route.service == name)
+            || self
+                .services
+                .values()
+                .any(|other| other.service.depends_on.contains_key(name));
+        !called && worker::looks_like_one(name, service)
+    }
+
     /// Ports of the machine whose connections are passed on.
     pub fn forwards(&self) -> impl Iterator<Item = (&ServiceName, &Port)> {
         self.services.iter().flat_map(|(name, service)| {
@@ -200,34 +266,6 @@ impl ServiceRelease {
     pub fn set_restarts(&mut self, restarts: u64) {
         self.restart = restarts;
         self.digest = digest(&self.image, &self.service, &self.files, restarts);
-    }
-
-    /// How replicas of this service are replaced, and the rule that says so.
-    pub fn strategy(&self) -> (Strategy, StrategyReason) {
-        match self.service.update.order {
-            Some(UpdateOrder::StartFirst) => return (Strategy::StartFirst, StrategyReason::Asked),
-            Some(UpdateOrder::StopFirst) => return (Strategy::StopFirst, StrategyReason::Asked),
-            None => {}
-        }
-        let written = self.service.mounts.iter().find_map(|mount| match mount {
-            Mount::Volume {
-                name,
-                read_only: false,
-                ..
-            } => Some(name.clone()),
-            Mount::Volume { .. }
-            | Mount::Anonymous { .. }
-            | Mount::Bind { .. }
-            | Mount::Tmpfs { .. } => None,
-        });
-        match written {
-            Some(volume) if self.service.replicas <= 1 => (
-                Strategy::StopFirst,
-                StrategyReason::ExclusiveVolume { volume },
-            ),
-            // Several replicas already share the volume: one more does no harm.
-            Some(_) | None => (Strategy::StartFirst, StrategyReason::Default),
-        }
     }
 }
 

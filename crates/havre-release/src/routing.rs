@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use havre_model::ServiceName;
+use havre_model::{RolloutStrategy, ServiceName};
 
-use crate::{Desired, Intent, Observed, Phase, Release, Replica, ReplicaId, ReplicaState, Role};
+use crate::{
+    Desired, Intent, Observed, Phase, Release, Replica, ReplicaId, ReplicaState, Role, Rollout,
+    ServiceDigest,
+};
 
 /// Who answers in an environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +26,19 @@ pub struct ServiceRouting {
     pub named: Vec<ReplicaId>,
     /// Why nobody serves.
     pub reason: Option<String>,
+    /// A share of the visitors is for others.
+    pub canary: Option<Canary>,
+}
+
+/// Replicas that serve a share of the visitors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canary {
+    /// Their release.
+    pub release: u64,
+    /// Ready ones; never empty.
+    pub replicas: Vec<ReplicaId>,
+    /// Visitors among a thousand.
+    pub permille: u32,
 }
 
 /// Decides who answers for each service; never one that is `leaving`.
@@ -35,13 +51,17 @@ pub fn routing(
     let mut services = BTreeMap::new();
     // The release in force, then the other one: a service that only the second has, or whose
     // replicas of the first are gone already, is answered for by the second. On the way back
-    // nobody answers for what is to go.
-    let (first, second) = match &desired.rollout {
+    // those of the new release that have served stand in until the old ones are there.
+    let rollout = desired.rollout.as_ref();
+    let (first, second) = match rollout {
         None => (desired.current, None),
         Some(rollout) => match rollout.phase {
-            Phase::Preparing => (rollout.from, Some(rollout.to)),
+            Phase::Preparing | Phase::Canary { .. } => (rollout.from, Some(rollout.to)),
+            Phase::GoingBack { .. } if rollout.shifted_at.is_some() => {
+                (rollout.from, Some(rollout.to))
+            }
             Phase::GoingBack { .. } => (rollout.from, None),
-            Phase::Shifted { .. } => (Some(rollout.to), rollout.from),
+            Phase::Baking { .. } | Phase::Finishing { .. } => (Some(rollout.to), rollout.from),
         },
     };
     for number in [first, second].into_iter().flatten() {
@@ -50,26 +70,149 @@ pub fn routing(
         };
         for (name, service) in &release.services {
             let entry: &mut ServiceRouting = services.entry(name.clone()).or_default();
-            if !entry.named.is_empty() {
+            if !entry.serving.is_empty() {
                 continue;
             }
-            let digest = service.digest();
             let wanted = desired.replicas(name, service.service.replicas);
-            let candidates: Vec<&Replica> = observed
-                .replicas
-                .iter()
-                .filter(|replica| &replica.service == name && !leaving.contains(&replica.id))
-                .filter(|replica| {
-                    matches!(&replica.role, Role::Replica { digest: d, slot } if d == digest && *slot < wanted)
-                })
-                .collect();
-            *entry = answer(&candidates);
-            if desired.intent != Intent::Run {
-                entry.serving.clear();
+            let found = answer(&candidates(
+                observed,
+                leaving,
+                name,
+                service.digest(),
+                wanted,
+            ));
+            if entry.named.is_empty() || !found.serving.is_empty() {
+                *entry = found;
             }
         }
     }
+    if desired.intent != Intent::Run {
+        for entry in services.values_mut() {
+            entry.serving.clear();
+        }
+    }
+    if let Some(rollout) = rollout
+        && desired.intent == Intent::Run
+        && let Some(release) = releases.get(&rollout.to)
+    {
+        let new_ones = |name: &ServiceName| -> Vec<&Replica> {
+            let Some(service) = release.services.get(name) else {
+                return Vec::new();
+            };
+            let wanted = desired.replicas(name, service.service.replicas);
+            candidates(observed, leaving, name, service.digest(), wanted)
+        };
+        for name in rollout.groups.keys() {
+            join_groups(
+                rollout,
+                services.entry(name.clone()).or_default(),
+                &new_ones(name),
+            );
+        }
+        if let Phase::Canary { step, .. } = rollout.phase {
+            for (name, entry) in &mut services {
+                entry.canary = canary(release, rollout.to, step, entry, &new_ones(name));
+            }
+        }
+    }
+    stand_in(desired, observed, leaving, &mut services);
     Routing { services }
+}
+
+/// Replicas of a service with this configuration that may answer.
+fn candidates<'a>(
+    observed: &'a Observed,
+    leaving: &BTreeSet<ReplicaId>,
+    name: &ServiceName,
+    digest: &ServiceDigest,
+    wanted: u32,
+) -> Vec<&'a Replica> {
+    observed
+        .replicas
+        .iter()
+        .filter(|replica| &replica.service == name && !leaving.contains(&replica.id))
+        .filter(|replica| {
+            matches!(&replica.role, Role::Replica { digest: d, slot } if d == digest && *slot < wanted)
+        })
+        .collect()
+}
+
+/// While a service's replicas are replaced group by group, those of both releases answer.
+fn join_groups(rollout: &Rollout, entry: &mut ServiceRouting, new_ones: &[&Replica]) {
+    match rollout.phase {
+        Phase::Preparing => {}
+        Phase::Canary { .. }
+        | Phase::Baking { .. }
+        | Phase::Finishing { .. }
+        | Phase::GoingBack { .. } => return,
+    }
+    for replica in new_ones {
+        let ready = matches!(replica.state, ReplicaState::Ready);
+        if ready && !entry.serving.contains(&replica.id) {
+            entry.serving.push(replica.id.clone());
+        }
+        if ready && !entry.named.contains(&replica.id) {
+            entry.named.push(replica.id.clone());
+        }
+    }
+    if !entry.serving.is_empty() {
+        entry.reason = None;
+    }
+}
+
+/// The share of a service's visitors that its new replicas get; none where these are the ones
+/// that serve anyway.
+fn canary(
+    release: &Release,
+    number: u64,
+    step: u32,
+    entry: &ServiceRouting,
+    new_ones: &[&Replica],
+) -> Option<Canary> {
+    let RolloutStrategy::Canary { steps, .. } = &release.rollout.strategy else {
+        return None;
+    };
+    let replicas: Vec<ReplicaId> = new_ones
+        .iter()
+        .filter(|replica| matches!(replica.state, ReplicaState::Ready))
+        .map(|replica| replica.id.clone())
+        .collect();
+    let differs = replicas.iter().any(|id| !entry.serving.contains(id));
+    (differs && !entry.serving.is_empty()).then_some(Canary {
+        release: number,
+        replicas,
+        permille: *steps.get(step as usize)?,
+    })
+}
+
+/// Where neither release has anybody, whoever is left of an earlier one is a better answer than
+/// none.
+fn stand_in(
+    desired: &Desired,
+    observed: &Observed,
+    leaving: &BTreeSet<ReplicaId>,
+    services: &mut BTreeMap<ServiceName, ServiceRouting>,
+) {
+    if desired.intent != Intent::Run || desired.rollout.is_none() {
+        return;
+    }
+    for (name, entry) in services
+        .iter_mut()
+        .filter(|(_, entry)| entry.named.is_empty())
+    {
+        entry.serving = observed
+            .replicas
+            .iter()
+            .filter(|replica| {
+                &replica.service == name
+                    && !leaving.contains(&replica.id)
+                    && matches!(replica.role, Role::Replica { .. })
+                    && matches!(replica.state, ReplicaState::Ready)
+            })
+            .map(|replica| replica.id.clone())
+            .collect();
+        entry.named.clone_from(&entry.serving);
+    }
 }
 
 fn answer(candidates: &[&Replica]) -> ServiceRouting {
@@ -86,6 +229,7 @@ fn answer(candidates: &[&Replica]) -> ServiceRouting {
             serving: ready.clone(),
             named: ready,
             reason: None,
+            canary: None,
         };
     }
     // With no healthy replica at all, one whose probe fails is still a better answer than none.
@@ -104,6 +248,7 @@ fn answer(candidates: &[&Replica]) -> ServiceRouting {
         serving: unhealthy,
         named,
         reason,
+        canary: None,
     }
 }
 

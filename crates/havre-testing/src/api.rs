@@ -74,6 +74,7 @@ fake! {
     why / on_why(query: WhyQuery) -> WhyReport;
     releases / on_releases(query: ReleasesQuery) -> Vec<ReleaseStatus>;
     rollback / on_rollback(request: RollbackRequest, events: EventSink) -> UpOutcome;
+    steer / on_steer(request: SteerRequest) -> SteerOutcome;
     down / on_down(request: DownRequest, events: EventSink) -> DownOutcome;
     restart / on_restart(request: RestartRequest, events: EventSink) -> ChangeOutcome;
     scale / on_scale(request: ScaleRequest, events: EventSink) -> ChangeOutcome;

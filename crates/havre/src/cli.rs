@@ -81,6 +81,12 @@ pub enum Command {
     Releases(ReleasesArgs),
     /// Go back to an earlier release
     Rollback(RollbackArgs),
+    /// Let the rollout under way stand still
+    Pause(SteerArgs),
+    /// Let a paused rollout go on
+    Resume(SteerArgs),
+    /// Give the rollout under way up: the release before serves again
+    Abort(SteerArgs),
     /// Change the number of replicas
     Scale(ScaleArgs),
     /// Take an environment down
@@ -126,6 +132,7 @@ impl Command {
             Self::Restart(args) => args.json,
             Self::Releases(args) => args.json,
             Self::Rollback(args) => args.json,
+            Self::Pause(args) | Self::Resume(args) | Self::Abort(args) => args.json,
             Self::Scale(args) => args.json,
             Self::Down(args) => args.json,
             Self::Image(ImageCommand::Ls(json))
@@ -256,6 +263,15 @@ pub struct RollbackArgs {
     /// Its number; without it, the release that served before the one that serves
     #[arg(value_name = "RELEASE")]
     pub release: Option<u64>,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre pause`, `resume` and `abort`.
+#[derive(Args, Debug)]
+pub struct SteerArgs {
     #[command(flatten)]
     pub target: TargetArgs,
     #[command(flatten)]

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use havre_api::Course;
 use havre_app::Root;
 
 use crate::cli::{Cli, Command};
@@ -93,6 +94,9 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
         Command::Restart(args) => block_on(change::restart(context, args))?,
         Command::Releases(args) => block_on(releases::list(context, args))?,
         Command::Rollback(args) => block_on(releases::rollback(context, args))?,
+        Command::Pause(args) => block_on(releases::steer(context, args, Course::Pause))?,
+        Command::Resume(args) => block_on(releases::steer(context, args, Course::Resume))?,
+        Command::Abort(args) => block_on(releases::steer(context, args, Course::Abort))?,
         Command::Scale(args) => block_on(change::scale(context, args))?,
         Command::Down(args) => block_on(change::down(context, args))?,
         Command::Image(command) => block_on(image::run(context, command))?,

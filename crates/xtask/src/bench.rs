@@ -2,6 +2,10 @@
 //! last line of standard output is one JSON object; everything else goes to standard error.
 
 #[cfg(feature = "bench")]
+mod bad_release;
+#[cfg(feature = "bench")]
+mod chaos;
+#[cfg(feature = "bench")]
 mod docker;
 #[cfg(feature = "bench")]
 mod figures;
@@ -10,9 +14,17 @@ mod footprint;
 #[cfg(feature = "bench")]
 mod installation;
 #[cfg(feature = "bench")]
+mod kill;
+#[cfg(feature = "bench")]
+mod load;
+#[cfg(feature = "bench")]
+mod reboot;
+#[cfg(feature = "bench")]
 mod redeploy;
 #[cfg(feature = "bench")]
 mod rollout;
+#[cfg(feature = "bench")]
+mod selfheal;
 #[cfg(feature = "bench")]
 mod start;
 
@@ -46,9 +58,29 @@ enum Bench {
     /// Releases under load: what fails.
     Rollout {
         /// How many releases.
-        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         rollouts: u32,
     },
+    /// Releases under load while daemon, edge, shims and replicas are killed.
+    Chaos {
+        /// Kills of the daemon; a fifth of it of the edge and of shims, two fifths of replicas.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(5..))]
+        kills: u32,
+    },
+    /// Releases that crash, hang, answer with errors, …: what visitors notice.
+    BadRelease {
+        /// How many of each kind.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        each: u32,
+    },
+    /// A replica of three is killed, hangs or runs out of memory.
+    Selfheal {
+        /// How often each.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+        each: u32,
+    },
+    /// All is killed and the run folder cleared, as by a power failure.
+    Reboot,
 }
 
 pub fn run(options: &Options) -> Result<()> {
@@ -97,6 +129,24 @@ fn measure(options: &Options) -> Result<()> {
         Bench::Rollout { rollouts } => {
             installation.use_and_remove(|place| rollout::measure(place, rollouts))
         }
+        Bench::Chaos { kills } => installation.use_and_remove(|place| {
+            use kill::Victim;
+            let round = |victim, kills| chaos::Round { victim, kills };
+            let rounds = [
+                round(Victim::Daemon, kills),
+                round(Victim::Edge, kills / 5),
+                round(Victim::Shim, kills / 5),
+                round(Victim::Replica, kills * 2 / 5),
+            ];
+            chaos::measure(place, &rounds)
+        }),
+        Bench::BadRelease { each } => {
+            installation.use_and_remove(|place| bad_release::measure(place, each))
+        }
+        Bench::Selfheal { each } => {
+            installation.use_and_remove(|place| selfheal::measure(place, each))
+        }
+        Bench::Reboot => installation.use_and_remove(reboot::measure),
     }?;
     println!("{found}");
     Ok(())

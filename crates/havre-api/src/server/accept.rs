@@ -148,6 +148,12 @@ impl Check for RollbackRequest {
     }
 }
 
+impl Check for SteerRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        environment(&self.environment)
+    }
+}
+
 impl Check for ReleasesQuery {
     fn check(&self) -> Result<(), ApiError> {
         environment(&self.environment)

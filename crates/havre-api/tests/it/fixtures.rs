@@ -31,6 +31,7 @@ pub fn project(name: &str) -> Project {
         configs: Default::default(),
         hosts: vec!["shop.localhost".into()],
         tls: Tls::LocalCa,
+        rollout: Default::default(),
         routes: Vec::new(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use havre_api::EnvironmentId;
-use havre_release::{Desired, Record, Release, Step, told_by};
+use havre_release::{Desired, Record, Release, Step, Traffic, told_by};
 use havre_store::StoreError;
 
 use super::{Environment, EnvironmentError};
@@ -23,8 +23,9 @@ impl Environment {
                 source,
             })?;
         let told = told_by(before, &self.desired, now);
+        let traffic = self.traffic_of_rollout(before);
         let records: Vec<(u64, String)> = told
-            .map(|(number, step)| self.record_after(number, step))
+            .map(|(number, step)| self.record_after(number, step, traffic))
             .transpose()?
             .into_iter()
             .collect();
@@ -35,7 +36,19 @@ impl Environment {
             .map_err(self.store_error())
     }
 
-    fn record_after(&self, number: u64, step: Step) -> Result<(u64, String), EnvironmentError> {
+    /// What the edge has counted since the rollout began.
+    fn traffic_of_rollout(&self, before: &Desired) -> Option<Traffic> {
+        let began = before.rollout.as_ref()?.total.as_ref()?;
+        let observed = &self.snapshot.borrow().observed;
+        Some(observed.edge.as_ref()?.total.since(began))
+    }
+
+    fn record_after(
+        &self,
+        number: u64,
+        step: Step,
+        traffic: Option<Traffic>,
+    ) -> Result<(u64, String), EnvironmentError> {
         let format = |source| EnvironmentError::Format {
             id: self.id.clone(),
             source,
@@ -46,10 +59,11 @@ impl Environment {
             .store
             .release(project, environment, number)
             .map_err(self.store_error())?;
-        let record: Record = match row {
+        let mut record: Record = match row {
             Some(row) => serde_json::from_str(&row.record).map_err(format)?,
             None => Record::default(),
         };
+        record.traffic = traffic.or(record.traffic);
         let json = serde_json::to_string(&record.after(step)).map_err(format)?;
         Ok((number, json))
     }

@@ -3,6 +3,7 @@
 //! This binary is the edge as well: started with `edge …` it is the process under test.
 
 mod basics;
+mod canary;
 mod desync;
 mod drain;
 mod edge;
@@ -48,6 +49,12 @@ fn main() -> ExitCode {
         basics::{
             proxies_over_https_and_redirects,
             refuses_older_states_and_keeps_the_newest_on_disk,
+        }
+        canary::{
+            a_share_of_requests_goes_to_the_canary,
+            a_browser_stays_on_its_side,
+            without_a_canary_nobody_gets_a_number,
+            a_dead_canary_costs_no_request,
         }
         desync::{
             ambiguous_framing_is_refused_or_made_plain,

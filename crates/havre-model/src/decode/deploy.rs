@@ -1,7 +1,7 @@
 //! `deploy`, and the older keys of a service that say the same.
 
 use crate::keys;
-use crate::project::{Resources, RestartPolicy, UpdateConfig, UpdateOrder};
+use crate::project::{OnFailure, Resources, RestartPolicy, UpdateConfig, UpdateOrder};
 use crate::read::{Field, Fields, refuse};
 use crate::report::Report;
 
@@ -209,20 +209,17 @@ fn restart(fields: &Fields<'_>, report: &mut Report) -> Option<RestartPolicy> {
 }
 
 fn update(fields: &Fields<'_>, report: &mut Report) -> UpdateConfig {
-    let config = fields.get("update_config");
-    let Some(config) = config.and_then(|f| f.fields(&keys::UPDATE_CONFIG, report)) else {
-        return UpdateConfig::default();
+    let section = |key: &'static str, keys, report: &mut Report| {
+        fields.get(key).and_then(|field| field.fields(keys, report))
     };
-    if let Some(field) = config.get("failure_action")
-        && let Some(action) = field.string(report)
-        && action != "rollback"
-    {
-        let message = format!(
-            "{}: `failure_action: {action}` has no effect: a release that fails is rolled back",
-            config.owner
-        );
-        report.warn("compose/ignored", field.span(), message);
-    }
+    let rollback_order = section("rollback_config", &keys::ROLLBACK_CONFIG, report)
+        .and_then(|config| order(&config, report));
+    let Some(config) = section("update_config", &keys::UPDATE_CONFIG, report) else {
+        return UpdateConfig {
+            rollback_order,
+            ..UpdateConfig::default()
+        };
+    };
     if let Some(field) = config.get("max_failure_ratio")
         && let Some(ratio) = field.string(report)
         && ratio.parse::<f64>().is_ok_and(|ratio| ratio != 0.0)
@@ -233,21 +230,51 @@ fn update(fields: &Fields<'_>, report: &mut Report) -> UpdateConfig {
         );
         report.warn("compose/ignored", field.span(), message);
     }
+    let duration = |key, report: &mut Report| config.get(key)?.duration(report);
     UpdateConfig {
-        order: config
-            .get("order")
-            .and_then(|field| match field.string(report)?.as_str() {
-                "start-first" => Some(UpdateOrder::StartFirst),
-                "stop-first" => Some(UpdateOrder::StopFirst),
-                _ => {
-                    refuse(
-                        field,
-                        "it is not known",
-                        "write `start-first` or `stop-first`",
-                        report,
-                    );
-                    None
-                }
-            }),
+        order: order(&config, report),
+        // 0 is how the specification says "all".
+        parallelism: config
+            .get("parallelism")
+            .and_then(|field| field.number(report))
+            .filter(|count| *count > 0),
+        delay: duration("delay", report).filter(|delay| !delay.is_zero()),
+        monitor: duration("monitor", report),
+        on_failure: config
+            .get("failure_action")
+            .and_then(|field| failure_action(field, &config, report)),
+        rollback_order,
+    }
+}
+
+fn failure_action(field: Field<'_>, config: &Fields<'_>, report: &mut Report) -> Option<OnFailure> {
+    match field.string(report)?.as_str() {
+        "rollback" => Some(OnFailure::Rollback),
+        "pause" => Some(OnFailure::Pause),
+        action => {
+            let message = format!(
+                "{}: `failure_action: {action}` has no effect: a release that fails is rolled back",
+                config.owner
+            );
+            report.warn("compose/ignored", field.span(), message);
+            None
+        }
+    }
+}
+
+fn order(config: &Fields<'_>, report: &mut Report) -> Option<UpdateOrder> {
+    let field = config.get("order")?;
+    match field.string(report)?.as_str() {
+        "start-first" => Some(UpdateOrder::StartFirst),
+        "stop-first" => Some(UpdateOrder::StopFirst),
+        _ => {
+            refuse(
+                field,
+                "it is not known",
+                "write `start-first` or `stop-first`",
+                report,
+            );
+            None
+        }
     }
 }

@@ -44,7 +44,7 @@ fn places() -> Vec<(Section, String)> {
             format!("{deploy}/update_config/properties"),
         ),
         (
-            keys::UPDATE_CONFIG,
+            keys::ROLLBACK_CONFIG,
             format!("{deploy}/rollback_config/properties"),
         ),
         (keys::PLACEMENT, format!("{deploy}/placement/properties")),

@@ -1,13 +1,17 @@
 //! What must hold for every rollout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use havre_model::{Condition, ServiceName};
-use havre_release::{Failure, FailureKind, Intent, Phase, ReplicaId, ReplicaState, Role};
-use proptest::prelude::*;
+use havre_model::{Condition, OnFailure, RolloutSettings, RolloutStrategy, ServiceName};
+use havre_release::{
+    FailureKind, Intent, Phase, Refusal, Release, ReplicaId, ReplicaState, Role, Strategy,
+    StrategyReason,
+};
+use proptest::prelude::{Just, ProptestConfig, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use proptest::strategy::Strategy as _;
 
-use crate::world::{Fate, Shape, World, release};
+use crate::world::{Fate, Manner, Shape, World, release, with_rollout};
 
 /// Rounds are 0.7 s; the longest deadline of the policy is 90 s.
 const ROUNDS: usize = 500;
@@ -209,14 +213,8 @@ fn a_first_release_that_is_given_up_halfway_leaves_nothing() {
     while !world.serving.iter().any(|id| id.0.contains("backend")) {
         world.round();
     }
-    let failure = Failure {
-        service: ServiceName::new("worker"),
-        replica: None,
-        kind: FailureKind::Aborted,
-    };
-    if let Some(rollout) = &mut world.desired.rollout {
-        rollout.phase = Phase::GoingBack { failure };
-    }
+    let given_up = world.releases[&1].clone();
+    assert_eq!(world.desired.abort(&given_up, world.now), Ok(()));
     world.settle(ROUNDS, |_| {});
     assert!(world.replicas.is_empty(), "{}", world.history.join("\n"));
 }
@@ -289,6 +287,208 @@ fn a_lost_replica_is_replaced_by_the_same_id() {
     assert!(world.replicas.contains_key(&id));
 }
 
+fn canary() -> RolloutSettings {
+    RolloutSettings {
+        strategy: RolloutStrategy::Canary {
+            steps: vec![100, 500],
+            step: Duration::from_secs(5),
+        },
+        bake: Duration::from_secs(3),
+        ..RolloutSettings::default()
+    }
+}
+
+#[test]
+fn a_release_that_answers_worse_goes_back_to_replicas_that_waited() {
+    for manner in [Manner::Errors, Manner::Slowly] {
+        let mut world = running(&application());
+        let before: Vec<_> = ids_of(&world, "backend");
+        world.manner_of_new = manner;
+        world.roll_out(2, release(&with_image(application(), &["backend"], 2)));
+        world.settle(ROUNDS, always_served);
+        assert!(world.runs_exactly(1), "{}", world.history.join("\n"));
+        assert_eq!(ids_of(&world, "backend"), before, "they never ended");
+        let failure = world.desired.last_failure.clone().expect("a failure");
+        assert_eq!(failure.service, ServiceName::new("backend"));
+        match (manner, failure.kind) {
+            (Manner::Errors, FailureKind::Errors { .. })
+            | (Manner::Slowly, FailureKind::Slow { .. }) => {}
+            (_, other) => panic!("{manner:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_release_that_cannot_answer_worse_than_before_is_let_in() {
+    let mut world = running(&application());
+    world.manner_of_new = Manner::Well;
+    world.roll_out(2, release(&with_image(application(), &["backend"], 2)));
+    let mut watched = false;
+    world.settle(ROUNDS, |world| {
+        watched |= is_baking(world);
+        always_served(world);
+    });
+    assert!(watched, "{}", world.history.join("\n"));
+    assert!(world.runs_exactly(2), "{}", world.history.join("\n"));
+}
+
+#[test]
+fn a_canary_grows_by_its_steps_and_one_that_fails_never_gets_the_rest() {
+    for (manner, last) in [(Manner::Well, 2), (Manner::Errors, 1)] {
+        let mut world = running(&application());
+        world.manner_of_new = manner;
+        let next = with_image(application(), &["backend", "frontend"], 2);
+        world.roll_out(2, with_rollout(&next, canary()));
+        let mut shares = Vec::new();
+        world.settle(ROUNDS, |world| {
+            always_served(world);
+            let share = world.canary.get("backend").copied();
+            if shares.last() != Some(&share) {
+                shares.push(share);
+            }
+        });
+        assert!(world.runs_exactly(last), "{}", world.history.join("\n"));
+        let expected: &[Option<u32>] = match manner {
+            Manner::Well => &[None, Some(100), Some(500), None],
+            Manner::Errors | Manner::Slowly => &[None, Some(100), None],
+        };
+        assert_eq!(shares, expected);
+    }
+}
+
+#[test]
+fn a_rollout_that_is_paused_stands_still_until_it_is_resumed() {
+    let mut world = running(&application());
+    world.roll_out(
+        2,
+        with_rollout(&with_image(application(), &["backend"], 2), canary()),
+    );
+    while world.canary.is_empty() {
+        world.round();
+    }
+    assert_eq!(world.desired.pause(world.now), Ok(()));
+    assert_eq!(world.desired.pause(world.now), Err(Refusal::PausedAlready));
+    for _ in 0..50 {
+        world.round();
+        always_served(&world);
+        assert_eq!(world.canary.get("backend"), Some(&100));
+    }
+    assert_eq!(world.desired.resume(world.now), Ok(()));
+    assert_eq!(world.desired.resume(world.now), Err(Refusal::NotPaused));
+    world.round();
+    assert_eq!(world.canary.get("backend"), Some(&100), "its time goes on");
+    world.settle(ROUNDS, always_served);
+    assert!(world.runs_exactly(2), "{}", world.history.join("\n"));
+    assert_eq!(world.desired.pause(world.now), Err(Refusal::NothingMoves));
+}
+
+#[test]
+fn a_rollout_that_is_to_pause_when_it_fails_waits_for_a_person() {
+    let mut world = running(&application());
+    world.manner_of_new = Manner::Errors;
+    let settings = RolloutSettings {
+        on_failure: OnFailure::Pause,
+        ..canary()
+    };
+    let next = release_with(&["backend"], settings);
+    world.roll_out(2, next.clone());
+    let paused = |world: &World| {
+        let rollout = world.desired.rollout.as_ref();
+        rollout.is_some_and(|rollout| rollout.pause.is_some())
+    };
+    while !paused(&world) {
+        world.round();
+    }
+    for _ in 0..20 {
+        world.round();
+        assert!(paused(&world));
+        always_served(&world);
+    }
+    assert_eq!(world.desired.abort(&next, world.now), Ok(()));
+    assert_eq!(world.desired.abort(&next, world.now), Err(Refusal::TooLate));
+    world.settle(ROUNDS, always_served);
+    assert!(world.runs_exactly(1));
+    let failure = world.desired.last_failure.expect("what stopped it");
+    assert!(matches!(failure.kind, FailureKind::Errors { .. }));
+}
+
+fn release_with(changed: &[&str], rollout: RolloutSettings) -> Release {
+    with_rollout(&with_image(application(), changed, 2), rollout)
+}
+
+#[test]
+fn a_service_may_be_replaced_group_by_group() {
+    for exclusive in [false, true] {
+        let mut shapes = vec![Shape {
+            routed: true,
+            replicas: 5,
+            at_a_time: Some(2),
+            stop_first: exclusive,
+            ..Shape::new("web")
+        }];
+        let mut world = running(&shapes);
+        shapes[0].image = 2;
+        world.roll_out(2, release(&shapes));
+        let (mut most, mut least) = (0, usize::MAX);
+        world.settle(ROUNDS, |world| {
+            let live = world.replicas.values().filter(|one| one.state.is_live());
+            most = most.max(live.count());
+            least = least.min(world.serving.len());
+        });
+        assert!(world.runs_exactly(2), "{}", world.history.join("\n"));
+        match exclusive {
+            true => assert_eq!((most, least), (5, 3), "two make place at a time"),
+            false => assert_eq!((most, least), (7, 5), "two more at a time"),
+        }
+    }
+}
+
+#[test]
+fn groups_that_were_replaced_come_back_when_a_later_one_fails() {
+    let mut shapes = vec![Shape {
+        routed: true,
+        replicas: 4,
+        at_a_time: Some(2),
+        ..Shape::new("web")
+    }];
+    let mut world = running(&shapes);
+    shapes[0].image = 2;
+    world.roll_out(2, release(&shapes));
+    while world.new_ones_serving() < 2 {
+        world.round();
+    }
+    world.fate_of_new = Fate::CrashLoop;
+    world.settle(ROUNDS, |world| {
+        always_served(world);
+        assert!(world.serving.len() >= 2, "{}", world.history.join("\n"));
+    });
+    assert!(world.runs_exactly(1), "{}", world.history.join("\n"));
+}
+
+#[test]
+fn a_single_worker_never_runs_twice() {
+    let world = running(&application());
+    let release = &world.releases[&1];
+    let of = |name: &str| release.strategy(&ServiceName::new(name));
+    assert_eq!(of("worker"), (Strategy::StopFirst, StrategyReason::Worker));
+    assert_eq!(
+        of("backend"),
+        (Strategy::StartFirst, StrategyReason::Default)
+    );
+}
+
+fn ids_of(world: &World, service: &str) -> Vec<ReplicaId> {
+    let of = world.replicas.values();
+    of.filter(|one| one.service.as_str() == service)
+        .map(|one| one.id.clone())
+        .collect()
+}
+
+fn is_baking(world: &World) -> bool {
+    let rollout = world.desired.rollout.as_ref();
+    rollout.is_some_and(|rollout| matches!(rollout.phase, Phase::Baking { .. }))
+}
+
 /// Every routed service that can start first has someone to answer.
 fn always_served(world: &World) {
     let release = &world.releases[&1];
@@ -306,9 +506,9 @@ fn always_served(world: &World) {
     }
 }
 
-/// Never two configurations of an exclusive service at once.
+/// Never two configurations at once of a service that must not run twice.
 fn one_writer(world: &World) {
-    let mut digests: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut digests: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for replica in world
         .replicas
         .values()
@@ -316,16 +516,20 @@ fn one_writer(world: &World) {
     {
         if let Role::Replica { digest, .. } = &replica.role {
             let seen = digests.entry(replica.service.as_str()).or_default();
-            if !seen.contains(&digest.0) {
-                seen.push(digest.0.clone());
-            }
+            seen.insert(&digest.0);
         }
     }
-    let exclusive = digests.get("db").map_or(0, Vec::len);
-    assert!(exclusive <= 1, "two writers:\n{}", world.history.join("\n"));
+    for name in ["db", "worker"] {
+        let live = digests.get(name).map_or(0, BTreeSet::len);
+        assert!(
+            live <= 1,
+            "{name} runs twice:\n{}",
+            world.history.join("\n")
+        );
+    }
 }
 
-fn fates() -> impl Strategy<Value = Fate> {
+fn fates() -> impl proptest::strategy::Strategy<Value = Fate> {
     prop_oneof![
         (0..6u8).prop_map(Fate::Fine),
         (0..6u8).prop_map(Fate::Unhealthy),
@@ -335,43 +539,129 @@ fn fates() -> impl Strategy<Value = Fate> {
     ]
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+fn manners() -> impl proptest::strategy::Strategy<Value = Manner> {
+    prop_oneof![
+        3 => Just(Manner::Well),
+        1 => Just(Manner::Errors),
+        1 => Just(Manner::Slowly),
+    ]
+}
 
-    /// Whatever changes and whatever happens to it, a rollout ends in one of the two releases,
-    /// routed services are served throughout, and an exclusive one is never run twice.
+fn ways() -> impl proptest::strategy::Strategy<Value = RolloutSettings> {
+    let quick = RolloutSettings {
+        bake: Duration::ZERO,
+        ready_timeout: Duration::from_secs(30),
+        ..RolloutSettings::default()
+    };
+    let watched = RolloutSettings {
+        bake: Duration::from_secs(3),
+        ..quick.clone()
+    };
+    prop_oneof![Just(quick), Just(watched), Just(canary())]
+}
+
+/// What comes in the way of a rollout.
+#[derive(Clone, Copy, Debug)]
+enum Disturbance {
+    /// Another release is wanted.
+    Newer,
+    /// It is given up.
+    Abort,
+    /// It is paused, and resumed ten rounds later.
+    Pause,
+    /// A replica vanishes with its supervisor.
+    Lost(usize),
+    /// A replica falls ill.
+    Ill(usize),
+}
+
+fn disturbances() -> impl proptest::strategy::Strategy<Value = Vec<(usize, Disturbance)>> {
+    let one = prop_oneof![
+        Just(Disturbance::Newer),
+        Just(Disturbance::Abort),
+        Just(Disturbance::Pause),
+        (0..8usize).prop_map(Disturbance::Lost),
+        (0..8usize).prop_map(Disturbance::Ill),
+    ];
+    proptest::collection::vec((0..12usize, one), 0..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Whatever changes, however it comes in, whatever becomes of it and whatever comes in its
+    /// way: a rollout ends in one release, completely; routed services are served throughout
+    /// where nobody took their replicas away, and what must not run twice never does.
     #[test]
     fn a_rollout_ends_in_exactly_one_release(
         changed in proptest::collection::vec(0..4usize, 1..4),
         fate in fates(),
-        interrupted_after in proptest::option::of(0..20usize),
+        manner in manners(),
+        way in ways(),
+        at_a_time in proptest::option::of(1..3u32),
+        disturbances in disturbances(),
     ) {
         let names = ["db", "backend", "worker", "frontend"];
         let changed: Vec<&str> = changed.into_iter().map(|index| names[index]).collect();
+        let next = |image: u8| {
+            let mut shapes = with_image(application(), &changed, image);
+            for shape in &mut shapes {
+                shape.at_a_time = at_a_time;
+            }
+            with_rollout(&shapes, way.clone())
+        };
+        let taken = disturbances.iter().any(|(_, disturbance)| {
+            matches!(disturbance, Disturbance::Lost(_) | Disturbance::Ill(_))
+        });
+        let check = |world: &World| {
+            if !taken {
+                always_served(world);
+            }
+            one_writer(world);
+        };
         let mut world = running(&application());
         world.fate_of_new = fate;
-        world.roll_out(2, release(&with_image(application(), &changed, 2)));
-        if let Some(rounds) = interrupted_after {
+        world.manner_of_new = manner;
+        let mut last = 2;
+        world.roll_out(2, next(2));
+        for (rounds, disturbance) in disturbances {
             for _ in 0..rounds {
                 world.round();
-                always_served(&world);
-                one_writer(&world);
+                check(&world);
             }
-            world.roll_out(3, release(&with_image(application(), &changed, 3)));
+            match disturbance {
+                Disturbance::Newer => {
+                    last += 1;
+                    world.roll_out(last, next(u8::try_from(last).expect("few")));
+                }
+                Disturbance::Abort => {
+                    let to = world.desired.rollout.as_ref().map(|rollout| rollout.to);
+                    if let Some(to) = to {
+                        let release = world.releases[&to].clone();
+                        // Too late is as good as in time: it ends in one of the two.
+                        world.desired.abort(&release, world.now).ok();
+                    }
+                }
+                Disturbance::Pause => {
+                    if world.desired.pause(world.now).is_ok() {
+                        for _ in 0..10 {
+                            world.round();
+                            check(&world);
+                        }
+                        prop_assert_eq!(world.desired.resume(world.now), Ok(()));
+                    }
+                }
+                Disturbance::Lost(index) => world.lose(index),
+                Disturbance::Ill(index) => world.make_ill(index),
+            }
         }
-        let last = if interrupted_after.is_some() { 3 } else { 2 };
-        world.settle(ROUNDS, |world| {
-            always_served(world);
-            one_writer(world);
-        });
-        let served = world.desired.current;
+        world.settle(ROUNDS, check);
         prop_assert!(world.desired.rollout.is_none());
-        prop_assert!(
-            served == Some(last) || served == Some(1) || served == Some(2),
-            "{served:?}"
-        );
-        if matches!(fate, Fate::Fine(_)) {
-            prop_assert!(world.runs_exactly(last), "{}", world.history.join("\n"));
+        let current = world.desired.current.expect("a release");
+        prop_assert!((1..=last).contains(&current));
+        let sound = matches!(fate, Fate::Fine(_)) && manner == Manner::Well && !taken;
+        if sound || current == 1 {
+            prop_assert!(world.runs_exactly(current), "{}", world.history.join("\n"));
         }
     }
 }

@@ -6,11 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use havre_model::{
     Condition, Dependency, EnvironmentName, Logging, Mount, Project, ProjectName, PullPolicy,
-    Resources, RestartPolicy, Route, Service, ServiceName, Tls, UpdateConfig, VolumeName,
+    Resources, RestartPolicy, RolloutSettings, Route, Service, ServiceName, Tls, UpdateConfig,
+    UpdateOrder, VolumeName,
 };
 use havre_release::{
-    Action, Desired, EdgeView, ExitInfo, Intent, Observed, Phase, Policy, Release, Replica,
-    ReplicaId, ReplicaState, Role, Rollout, Routing, decide, routing,
+    Action, Desired, EdgeView, ExitInfo, Intent, Observed, Policy, Release, Replica, ReplicaId,
+    ReplicaState, Role, Routing, Traffic, decide, routing,
 };
 
 /// Environment of all tests.
@@ -26,6 +27,8 @@ pub struct Shape {
     pub exclusive: bool,
     pub routed: bool,
     pub hooks: u32,
+    pub at_a_time: Option<u32>,
+    pub stop_first: bool,
 }
 
 impl Shape {
@@ -38,6 +41,8 @@ impl Shape {
             exclusive: false,
             routed: false,
             hooks: 0,
+            at_a_time: None,
+            stop_first: false,
         }
     }
 
@@ -86,7 +91,11 @@ impl Shape {
             configs: Vec::new(),
             replicas: self.replicas,
             resources: Resources::default(),
-            update: UpdateConfig::default(),
+            update: UpdateConfig {
+                parallelism: self.at_a_time,
+                order: self.stop_first.then_some(UpdateOrder::StopFirst),
+                ..UpdateConfig::default()
+            },
             stop_signal: None,
             stop_grace_period: Duration::from_secs(10),
             init: false,
@@ -114,8 +123,20 @@ impl Shape {
     }
 }
 
-/// A release of these services.
+/// A release of these services, watched for 3 s.
 pub fn release(shapes: &[Shape]) -> Release {
+    with_rollout(
+        shapes,
+        RolloutSettings {
+            bake: Duration::from_secs(3),
+            ready_timeout: Duration::from_secs(30),
+            ..RolloutSettings::default()
+        },
+    )
+}
+
+/// A release of these services that comes in this way.
+pub fn with_rollout(shapes: &[Shape], rollout: RolloutSettings) -> Release {
     let project = Project {
         name: ProjectName::new("shop"),
         environment: EnvironmentName::new("production"),
@@ -128,6 +149,7 @@ pub fn release(shapes: &[Shape]) -> Release {
         volumes: BTreeMap::new(),
         secrets: BTreeMap::new(),
         configs: BTreeMap::new(),
+        rollout,
         hosts: vec!["shop.localhost".into()],
         tls: Tls::LocalCa,
         routes: shapes
@@ -143,7 +165,7 @@ pub fn release(shapes: &[Shape]) -> Release {
             })
             .collect(),
     };
-    let images = shapes
+    let images: BTreeMap<ServiceName, String> = shapes
         .iter()
         .map(|s| {
             (
@@ -170,16 +192,33 @@ pub enum Fate {
     Hangs,
 }
 
+/// How a replica answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// In 8 ms, without errors.
+    Well,
+    /// With a 5xx, every tenth time.
+    Errors,
+    /// In a second and a half.
+    Slowly,
+}
+
 /// The machine.
 pub struct World {
     pub desired: Desired,
     pub releases: BTreeMap<u64, Release>,
     pub replicas: BTreeMap<ReplicaId, Replica>,
     pub serving: BTreeSet<ReplicaId>,
+    /// Shares of new replicas in a thousand, by service.
+    pub canary: BTreeMap<String, u32>,
     in_flight: BTreeMap<ReplicaId, u64>,
+    traffic: BTreeMap<ReplicaId, Traffic>,
+    /// How each replica of a release other than the first answers.
+    pub manner_of_new: Manner,
     unrouted_since: BTreeMap<ReplicaId, SystemTime>,
     named: BTreeSet<ReplicaId>,
     looks: BTreeMap<ReplicaId, u8>,
+    new_ones: BTreeSet<ReplicaId>,
     fates: BTreeMap<ReplicaId, Fate>,
     /// What becomes of replicas and jobs of a release other than the first.
     pub fate_of_new: Fate,
@@ -196,15 +235,18 @@ impl World {
             releases: BTreeMap::new(),
             replicas: BTreeMap::new(),
             serving: BTreeSet::new(),
+            canary: BTreeMap::new(),
             in_flight: BTreeMap::new(),
+            traffic: BTreeMap::new(),
+            manner_of_new: Manner::Well,
             unrouted_since: BTreeMap::new(),
             named: BTreeSet::new(),
             looks: BTreeMap::new(),
+            new_ones: BTreeSet::new(),
             fates: BTreeMap::new(),
             fate_of_new: Fate::Fine(1),
             now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
             policy: Policy {
-                ready_deadline: Duration::from_secs(30),
                 rollout_deadline: Duration::from_secs(90),
                 ..Policy::default()
             },
@@ -214,23 +256,8 @@ impl World {
 
     /// Asks for a move to `release`.
     pub fn roll_out(&mut self, number: u64, release: Release) {
-        let from = match &self.desired.rollout {
-            Some(Rollout {
-                to,
-                phase: Phase::Shifted { .. },
-                ..
-            }) => Some(*to),
-            Some(rollout) => rollout.from,
-            None => self.desired.current,
-        };
         self.releases.insert(number, release);
-        self.desired.rollout = Some(Rollout {
-            from,
-            to: number,
-            started_at: self.now,
-            phase: Phase::Preparing,
-            jobs_done: BTreeSet::new(),
-        });
+        self.desired.begin(number, BTreeSet::new(), false, self.now);
     }
 
     /// Runs rounds until nothing moves; panics after `rounds`.
@@ -263,7 +290,7 @@ impl World {
             self.desired = decision.desired;
         }
         let routing = routing(&self.desired, &self.releases, &observed, &decision.leaving);
-        self.apply_routing(&routing);
+        self.apply_routing(&routing, &decision.reserve);
         let observed = self.observe();
         let decision = decide(
             ENVIRONMENT,
@@ -290,21 +317,34 @@ impl World {
             edge: Some(EdgeView {
                 serving: self.serving.clone(),
                 in_flight: self.in_flight.clone(),
+                traffic: self.traffic.clone(),
+                total: Traffic::default(),
             }),
             unrouted_since: self.unrouted_since.clone(),
         }
     }
 
-    fn apply_routing(&mut self, routing: &Routing) {
+    fn apply_routing(&mut self, routing: &Routing, reserve: &BTreeSet<ReplicaId>) {
+        self.canary = routing
+            .services
+            .iter()
+            .filter_map(|(name, service)| {
+                Some((name.to_string(), service.canary.as_ref()?.permille))
+            })
+            .collect();
         self.serving = routing
             .services
             .values()
-            .flat_map(|s| s.serving.iter().cloned())
+            .flat_map(|s| {
+                let canary = s.canary.iter().flat_map(|canary| &canary.replicas);
+                s.serving.iter().chain(canary).cloned()
+            })
             .collect();
         let named: BTreeSet<ReplicaId> = routing
             .services
             .values()
             .flat_map(|s| s.named.iter().cloned())
+            .chain(reserve.iter().cloned())
             .collect();
         for id in self.named.difference(&named) {
             self.unrouted_since.entry(id.clone()).or_insert(self.now);
@@ -313,6 +353,11 @@ impl World {
             .retain(|id, _| !named.contains(id) && self.replicas.contains_key(id));
         for id in &self.serving {
             self.in_flight.insert(id.clone(), 3);
+            let manner = match self.new_ones.contains(id) {
+                true => self.manner_of_new,
+                false => Manner::Well,
+            };
+            answer(self.traffic.entry(id.clone()).or_default(), manner);
         }
         self.named = named;
     }
@@ -359,7 +404,14 @@ impl World {
 
     fn start(&mut self, id: &ReplicaId, service: &ServiceName, role: Role, release: u64) {
         assert!(!self.replicas.contains_key(id), "{id} is started twice");
-        let fate = if release == 1 {
+        let known = match &role {
+            Role::Replica { digest, .. } => self.releases.get(&1).is_some_and(|first| {
+                let service = first.services.get(service);
+                service.is_some_and(|service| service.digest() == digest)
+            }),
+            Role::Job { .. } => release == 1,
+        };
+        let fate = if known {
             Fate::Fine(1)
         } else {
             self.fate_of_new
@@ -374,11 +426,16 @@ impl World {
                 ReplicaState::Starting { since: self.now }
             }
         };
+        if !known {
+            self.new_ones.insert(id.clone());
+        }
         let replica = Replica {
             id: id.clone(),
             service: service.clone(),
             role,
             state,
+            restarts: 0,
+            last_exit: None,
         };
         self.replicas.insert(id.clone(), replica);
     }
@@ -403,6 +460,31 @@ impl World {
         }
     }
 
+    /// Replicas of later releases than the first that get requests.
+    pub fn new_ones_serving(&self) -> usize {
+        self.serving.intersection(&self.new_ones).count()
+    }
+
+    /// One of the replicas vanishes with its supervisor.
+    pub fn lose(&mut self, index: usize) {
+        if let Some(replica) = self.one_that_runs(index) {
+            replica.state = ReplicaState::Lost;
+        }
+    }
+
+    /// One of the replicas falls ill.
+    pub fn make_ill(&mut self, index: usize) {
+        if let Some(replica) = self.one_that_runs(index) {
+            replica.state = ReplicaState::Unhealthy { probe: "no".into() };
+        }
+    }
+
+    fn one_that_runs(&mut self, index: usize) -> Option<&mut Replica> {
+        let count = self.replicas.len().max(1);
+        let replica = self.replicas.values_mut().nth(index % count)?;
+        matches!(replica.state, ReplicaState::Ready).then_some(replica)
+    }
+
     /// Whether an environment that runs `number` has exactly its replicas, all ready.
     pub fn runs_exactly(&self, number: u64) -> bool {
         let release = &self.releases[&number];
@@ -420,6 +502,19 @@ impl World {
                     && replica.state == ReplicaState::Ready
             })
     }
+}
+
+/// 30 requests more.
+fn answer(traffic: &mut Traffic, manner: Manner) {
+    const REQUESTS: u64 = 30;
+    let (errors, bound_ms) = match manner {
+        Manner::Well => (0, 8),
+        Manner::Errors => (REQUESTS / 10, 8),
+        Manner::Slowly => (0, 1500),
+    };
+    traffic.requests += REQUESTS;
+    traffic.server_errors += errors;
+    *traffic.latency.entry(bound_ms).or_default() += REQUESTS;
 }
 
 fn next_state(replica: &Replica, fate: Fate, looks: u8) -> ReplicaState {

@@ -15,6 +15,8 @@ pub struct LoadReport {
     pub failed: u64,
     /// Why, with how often; at most [`REASONS`] of them, the rest under `other`.
     pub reasons: BTreeMap<String, u64>,
+    /// When requests failed, in ms from the start; at most [`TIMES`] of them.
+    pub failed_at_ms: Vec<u64>,
     /// The first failures: when (ms from the start), what, why.
     pub first_failures: Vec<String>,
     /// Streams opened.
@@ -43,7 +45,9 @@ pub struct LoadReport {
 
 /// Distinct reasons kept.
 const REASONS: usize = 32;
-/// Failures kept with their instant.
+/// Instants of failures kept.
+const TIMES: usize = 10_000;
+/// Failures kept with all that is known.
 const FIRST: usize = 20;
 
 /// A report in the making.
@@ -100,6 +104,10 @@ impl Tally {
     pub fn failure(&self, what: &str, why: &str) {
         let mut counts = self.lock();
         counts.report.failed += 1;
+        if counts.report.failed_at_ms.len() < TIMES {
+            let at = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            counts.report.failed_at_ms.push(at);
+        }
         self.note(&mut counts.report, what, why);
     }
 

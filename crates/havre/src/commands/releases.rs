@@ -1,12 +1,12 @@
-//! `havre releases` and `rollback`.
+//! `havre releases`, `rollback`, `pause`, `resume` and `abort`.
 
 use havre_api::{
-    PlannedService, ReleaseId, ReleaseState, ReleaseStatus, Releases, ReleasesQuery, Rollback,
-    RollbackRequest, Timestamp,
+    Course, PlannedService, ReleaseId, ReleaseState, ReleaseStatus, Releases, ReleasesQuery,
+    RequestCount, Rollback, RollbackRequest, Steer, SteerRequest, Timestamp,
 };
 
 use super::{Context, up};
-use crate::cli::{ReleasesArgs, RollbackArgs};
+use crate::cli::{ReleasesArgs, RollbackArgs, SteerArgs};
 use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::paint::Paint;
@@ -43,9 +43,38 @@ pub async fn rollback(context: &Context, args: RollbackArgs) -> Outcome {
     up::tell(context.ui, args.json.json, &outcome)
 }
 
+pub async fn steer(context: &Context, args: SteerArgs, course: Course) -> Outcome {
+    let ui = context.ui;
+    let request = SteerRequest {
+        environment: args.target.environment()?,
+        course,
+    };
+    let client = connect::started(&context.root, ui).await?;
+    let outcome = client.call::<Steer>(&request).await?;
+    if args.json.json {
+        ui.json(&outcome)?;
+        return Ok(Exit::Ok);
+    }
+    let (environment, release) = (&request.environment, outcome.release);
+    ui.tell(&match (course, outcome.previous) {
+        (Course::Pause, _) => format!(
+            "the rollout of {environment} to release {release} stands still; `havre resume` goes \
+             on, `havre abort` goes back"
+        ),
+        (Course::Resume, _) => format!("the rollout of {environment} to release {release} goes on"),
+        (Course::Abort, Some(previous)) => {
+            format!("{environment} goes back to release {previous}; `havre status` shows how far")
+        }
+        (Course::Abort, None) => {
+            format!("the first release of {environment} is given up; nothing will serve")
+        }
+    });
+    Ok(Exit::Ok)
+}
+
 fn render(releases: &[ReleaseStatus], paint: Paint, now: Timestamp) -> String {
     let mut table = Table::new([
-        "RELEASE", "MADE", "BY", "WHY", "STATE", "READY IN", "DONE IN", "CHANGES",
+        "RELEASE", "MADE", "BY", "WHY", "STATE", "READY IN", "DONE IN", "REQUESTS", "CHANGES",
     ]);
     for release in releases {
         let mut lines = release
@@ -55,13 +84,13 @@ fn render(releases: &[ReleaseStatus], paint: Paint, now: Timestamp) -> String {
             .chain(release.changes.iter().flat_map(change_lines));
         table.row(cells(release, now, lines.next().unwrap_or_default()));
         for line in lines {
-            table.row_below(7, line);
+            table.row_below(8, line);
         }
     }
     table.render(paint, "")
 }
 
-fn cells(release: &ReleaseStatus, now: Timestamp, change: String) -> [String; 8] {
+fn cells(release: &ReleaseStatus, now: Timestamp, change: String) -> [String; 9] {
     let state = match release.state {
         ReleaseState::Serving => "serving",
         ReleaseState::UnderWay => "under way",
@@ -79,8 +108,20 @@ fn cells(release: &ReleaseStatus, now: Timestamp, change: String) -> [String; 8]
         state.to_owned(),
         took(release.prepared_ms),
         took(release.elapsed_ms),
+        release.requests.as_ref().map(requests).unwrap_or_default(),
         change,
     ]
+}
+
+/// What became of the requests during the rollout, the bad news only where there is any.
+fn requests(count: &RequestCount) -> String {
+    let mut text = format!("{} served", count.served);
+    for (number, what) in [(count.server_errors, "5xx"), (count.dropped, "dropped")] {
+        if number > 0 {
+            text.push_str(&format!(", {number} {what}"));
+        }
+    }
+    text
 }
 
 /// What became different of a service: one line, or one for each difference.

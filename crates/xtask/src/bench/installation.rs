@@ -70,6 +70,25 @@ impl Installation {
     /// Copies the example, brings it up and waits until it answers.
     pub fn bring_up(&self) -> Result<()> {
         self.copy_example()?;
+        self.start()
+    }
+
+    /// The same with a service more, at `/live`, that has WebSockets and misbehaves on wish.
+    /// `rollout` is that section of havre.yaml.
+    pub fn bring_up_with_live(&self, rollout: &str) -> Result<()> {
+        self.copy_example()?;
+        for (name, text) in [
+            ("live.py", include_str!("live/live.py")),
+            ("bench.yaml", include_str!("live/compose.yaml")),
+            ("havre.yaml", &settings(rollout)),
+        ] {
+            fs::write(self.project.join(name), text)
+                .with_context(|| format!("cannot write {name}"))?;
+        }
+        self.start()
+    }
+
+    fn start(&self) -> Result<()> {
         ensure_secrets(&self.project)?;
         let imported = self.instance.root.join("base-imported");
         if !imported.exists() {
@@ -85,8 +104,35 @@ impl Installation {
 
     /// `havre up`; what it says is shown only when it fails.
     pub fn up(&self) -> Result<Duration> {
+        self.up_with(&[])
+    }
+
+    /// `havre up` with these variables for the compose files.
+    pub fn up_with(&self, variables: &[(&str, &str)]) -> Result<Duration> {
         let begun = Instant::now();
-        read(&mut self.havre(&["--quiet", "up"]))?;
+        let variables = variables.iter().copied();
+        read(self.havre(&["--quiet", "up"]).envs(variables))?;
+        Ok(begun.elapsed())
+    }
+
+    /// What a command prints with `--json`.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let text = read(&mut self.havre(&[arguments, &["--json"]].concat()))?;
+        serde_json::from_str(&text).with_context(|| format!("{arguments:?} printed no JSON"))
+    }
+
+    /// Waits until all is as it should be and nothing moves; how long that took.
+    pub fn wait_until_calm(&self, deadline: Duration) -> Result<Duration> {
+        let begun = Instant::now();
+        wait_until("the environment is calm", deadline, || {
+            // A daemon that was killed a moment ago does not answer.
+            let Ok(status) = self.json(&["status"]) else {
+                return Ok(None);
+            };
+            let environment = &status[0];
+            let calm = environment["state"] == "running" && environment["operation"].is_null();
+            Ok(calm.then_some(()))
+        })?;
         Ok(begun.elapsed())
     }
 
@@ -187,17 +233,37 @@ impl Installation {
     }
 }
 
+fn settings(rollout: &str) -> String {
+    format!(
+        "compose: [docker-compose.yml, docker-compose.prod.yml, bench.yaml]\n\
+         domain: {HOST}\n\
+         routes:\n\
+         - {{path: /, service: frontend, port: 3000}}\n\
+         - {{path: /api, service: backend, port: 5000}}\n\
+         - {{path: /live, service: live, port: 8000}}\n\
+         rollout: {rollout}\n"
+    )
+}
+
 /// Processes and mounts that name the folder.
 fn traces_of(root: &Path) -> Result<Vec<String>> {
-    let name = root.to_string_lossy().into_owned();
     let mut found: Vec<String> = processes_of(root)?
         .into_iter()
         .map(|(pid, arguments)| format!("process {pid}: {}", arguments.join(" ")))
         .collect();
-    let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts")?;
-    let mounts = mounts.lines().filter(|line| line.contains(&name));
-    found.extend(mounts.map(|line| format!("mount {line}")));
+    let mounts = mounts_of(root)?;
+    found.extend(mounts.iter().map(|path| format!("mount {path}")));
     Ok(found)
+}
+
+/// Where something is mounted below the folder, in the order of mounting.
+pub fn mounts_of(root: &Path) -> Result<Vec<String>> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts")?;
+    let paths = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    Ok(paths
+        .filter(|path| Path::new(path).starts_with(root))
+        .map(str::to_owned)
+        .collect())
 }
 
 /// Havre's processes of the installation, with their arguments.

@@ -1,0 +1,163 @@
+//! What shows that a release will not do.
+
+use crate::{
+    Failure, FailureKind, Mark, Release, Replica, ReplicaState, Role, Rollout, ServiceRelease,
+    dependency_order,
+};
+
+use super::{Pass, elapsed, has_completed};
+
+impl Pass<'_> {
+    /// While it is prepared.
+    pub(super) fn first_failure(&self, rollout: &Rollout, release: &Release) -> Option<Failure> {
+        let of_replicas = self.observed.replicas.iter().find_map(|replica| {
+            let kind = match &replica.role {
+                Role::Job { release, .. } if *release == rollout.to => job_failure(&replica.state)?,
+                Role::Job { .. } => return None,
+                Role::Replica { digest, .. } => {
+                    let service = release.services.get(&replica.service)?;
+                    let fresh = service.digest() == digest
+                        && self.old_digest(&replica.service) != Some(digest);
+                    if !fresh {
+                        return None;
+                    }
+                    self.replica_failure(replica, service, release)?
+                }
+            };
+            let (service, replica) = (replica.service.clone(), Some(replica.id.clone()));
+            Some(Failure {
+                service,
+                replica,
+                kind,
+            })
+        });
+        of_replicas.or_else(|| {
+            if elapsed(rollout.started_at, self.now) < self.policy.rollout_deadline {
+                return None;
+            }
+            let service = dependency_order(&release.services)
+                .into_iter()
+                .find(|name| !self.is_up(release, name) && !release.jobs().contains(name))?;
+            let kind = FailureKind::NotReady {
+                after: self.policy.rollout_deadline,
+            };
+            Some(Failure {
+                service: service.clone(),
+                replica: None,
+                kind,
+            })
+        })
+    }
+
+    /// While it is watched: what new replicas do, not what is counted of them.
+    pub(super) fn failure_of_watched(
+        &self,
+        rollout: &Rollout,
+        release: &Release,
+    ) -> Option<Failure> {
+        self.observed.replicas.iter().find_map(|replica| {
+            let Role::Replica { digest, .. } = &replica.role else {
+                return None;
+            };
+            let service = release.services.get(&replica.service)?;
+            let fresh =
+                service.digest() == digest && self.old_digest(&replica.service) != Some(digest);
+            if !fresh {
+                return None;
+            }
+            let mark = rollout
+                .marks
+                .as_ref()
+                .and_then(|marks| marks.get(&replica.id));
+            let kind = self.watched_failure(replica, service, mark)?;
+            let (service, replica) = (replica.service.clone(), Some(replica.id.clone()));
+            Some(Failure {
+                service,
+                replica,
+                kind,
+            })
+        })
+    }
+
+    fn watched_failure(
+        &self,
+        replica: &Replica,
+        service: &ServiceRelease,
+        mark: Option<&Mark>,
+    ) -> Option<FailureKind> {
+        let ends = replica.restarts - mark.map_or(0, |mark| mark.restarts).min(replica.restarts);
+        match &replica.state {
+            ReplicaState::Unhealthy { probe } => Some(FailureKind::Unhealthy {
+                probe: probe.clone(),
+            }),
+            ReplicaState::CannotStart { reason, .. } => Some(FailureKind::CannotStart {
+                reason: reason.clone(),
+            }),
+            ReplicaState::Ended { exit } => (!exit.requested && !has_completed(replica, service))
+                .then(|| FailureKind::Crashed {
+                    exit: exit.clone(),
+                    restarts: replica.restarts,
+                }),
+            ReplicaState::Ready
+            | ReplicaState::Starting { .. }
+            | ReplicaState::Restarting { .. } => {
+                let exit = replica.last_exit.as_ref()?;
+                let failed = ends > self.policy.bake_crash_limit || (ends > 0 && exit.oom_killed);
+                failed.then(|| FailureKind::Crashed {
+                    exit: exit.clone(),
+                    restarts: replica.restarts,
+                })
+            }
+            ReplicaState::Stopping | ReplicaState::Lost => None,
+        }
+    }
+
+    fn replica_failure(
+        &self,
+        replica: &Replica,
+        service: &ServiceRelease,
+        release: &Release,
+    ) -> Option<FailureKind> {
+        match &replica.state {
+            ReplicaState::Ready | ReplicaState::Stopping | ReplicaState::Lost => None,
+            ReplicaState::Starting { since } => {
+                let after = release.rollout.ready_timeout;
+                (elapsed(*since, self.now) >= after).then_some(FailureKind::NotReady { after })
+            }
+            ReplicaState::Unhealthy { probe } => Some(FailureKind::Unhealthy {
+                probe: probe.clone(),
+            }),
+            ReplicaState::Restarting { exit, restarts } => (*restarts >= self.policy.crash_limit)
+                .then(|| FailureKind::Crashed {
+                    exit: exit.clone(),
+                    restarts: *restarts,
+                }),
+            ReplicaState::CannotStart { reason, .. } => Some(FailureKind::CannotStart {
+                reason: reason.clone(),
+            }),
+            ReplicaState::Ended { exit } => (!exit.requested && !has_completed(replica, service))
+                .then(|| FailureKind::Crashed {
+                    exit: exit.clone(),
+                    restarts: 0,
+                }),
+        }
+    }
+}
+
+fn job_failure(state: &ReplicaState) -> Option<FailureKind> {
+    match state {
+        ReplicaState::Ended { exit } if exit.code != 0 => {
+            Some(FailureKind::JobFailed { exit: exit.clone() })
+        }
+        ReplicaState::CannotStart { reason, .. } => Some(FailureKind::CannotStart {
+            reason: reason.clone(),
+        }),
+        ReplicaState::Ended { .. }
+        | ReplicaState::Starting { .. }
+        | ReplicaState::Ready
+        | ReplicaState::Unhealthy { .. }
+        | ReplicaState::Restarting { .. }
+        | ReplicaState::Stopping
+        | ReplicaState::Lost => None,
+    }
+}

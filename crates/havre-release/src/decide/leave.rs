@@ -1,0 +1,206 @@
+//! What has had its day drains, ends and is removed.
+
+use std::time::SystemTime;
+
+use havre_model::ServiceName;
+
+use super::{Action, Jobs, Pass, elapsed};
+use crate::{
+    Desired, Failure, Release, Replica, ReplicaId, ReplicaState, Role, Rollout, ServiceDigest,
+    Strategy, dependency_order,
+};
+
+impl Pass<'_> {
+    /// The new release is there to stay: the old replicas drain and end.
+    pub(super) fn finish(&mut self, rollout: &Rollout) -> Desired {
+        let mut next = self.desired.clone();
+        let Some((number, release)) = self.release(Some(rollout.to)) else {
+            return next;
+        };
+        self.keep_all_up(number, release);
+        if self.retire_others(Some(release)) == 0 {
+            next.current = Some(rollout.to);
+            next.current_since = Some(self.now);
+            next.rollout = None;
+            next.last_failure = None;
+        }
+        next
+    }
+
+    /// The new replicas end; what the old release lost on the way starts again, and where it has
+    /// nobody left the new replicas answer until it has.
+    pub(super) fn go_back(
+        &mut self,
+        rollout: &Rollout,
+        failure: &Failure,
+        since: SystemTime,
+    ) -> Desired {
+        let mut next = self.desired.clone();
+        let old = self.release(rollout.from).map(|(_, release)| release);
+        if let Some((number, release)) = self.release(rollout.from) {
+            for name in dependency_order(&release.services) {
+                if release.jobs().contains(name) {
+                    continue;
+                }
+                let digest = release.services[name].digest();
+                let exclusive = release.strategy_back(name) == Strategy::StopFirst;
+                if exclusive && self.end_others(name, digest) {
+                    continue;
+                }
+                self.keep_up(number, release, name, Jobs::Past);
+            }
+        }
+        let patient = rollout.shifted_at.is_some()
+            && old.is_some_and(|old| elapsed(since, self.now) < old.rollout.ready_timeout);
+        let observed = self.observed;
+        let mut left = 0;
+        for replica in &observed.replicas {
+            if old.is_some_and(|old| self.has_place(old, replica)) {
+                continue;
+            }
+            left += 1;
+            let stands_in = patient && old.is_some_and(|old| self.is_stand_in(old, replica));
+            if !stands_in {
+                self.leaving.insert(replica.id.clone());
+                self.retire(replica);
+            }
+        }
+        if left == 0 {
+            next.rollout = None;
+            next.last_failure = Some(failure.clone());
+        }
+        next
+    }
+
+    /// Ends everything, those that others depend on last.
+    pub(super) fn take_down(&mut self) {
+        let observed = self.observed;
+        for replica in &observed.replicas {
+            if !replica.state.is_live() {
+                self.actions.push(Action::Remove {
+                    id: replica.id.clone(),
+                });
+            } else if !matches!(replica.state, ReplicaState::Stopping)
+                && !self.is_needed_by_live(&replica.service)
+            {
+                self.actions.push(Action::Stop {
+                    id: replica.id.clone(),
+                });
+            }
+        }
+    }
+
+    fn is_needed_by_live(&self, service: &ServiceName) -> bool {
+        self.releases
+            .values()
+            .flat_map(|release| &release.services)
+            .any(|(other, config)| {
+                other != service
+                    && config.service.depends_on.contains_key(service)
+                    && self
+                        .observed
+                        .replicas
+                        .iter()
+                        .any(|r| &r.service == other && r.state.is_live())
+            })
+    }
+
+    /// A ready replica that is not `old`'s, of a service of `old` that nobody of its own serves
+    /// yet, and whose replicas may run beside it.
+    pub(super) fn is_stand_in(&self, old: &Release, replica: &Replica) -> bool {
+        let name = &replica.service;
+        matches!(replica.role, Role::Replica { .. })
+            && matches!(replica.state, ReplicaState::Ready)
+            && self.wanted(old, name) > 0
+            && !old.jobs().contains(name)
+            && old.strategy_back(name) == Strategy::StartFirst
+            && !self.is_up(old, name)
+    }
+
+    /// Ends and removes replicas of `name` with another configuration; returns whether any is
+    /// still there.
+    pub(super) fn end_others(&mut self, name: &ServiceName, digest: &ServiceDigest) -> bool {
+        self.end_slots(name, digest, u32::MAX)
+    }
+
+    /// The same for those in slots below `slots`.
+    pub(super) fn end_slots(
+        &mut self,
+        name: &ServiceName,
+        digest: &ServiceDigest,
+        slots: u32,
+    ) -> bool {
+        let observed = self.observed;
+        let mut any = false;
+        for replica in observed.replicas.iter().filter(|r| &r.service == name) {
+            let Role::Replica {
+                digest: other,
+                slot,
+            } = &replica.role
+            else {
+                continue;
+            };
+            if other == digest || *slot >= slots {
+                continue;
+            }
+            any = true;
+            self.leaving.insert(replica.id.clone());
+            self.retire(replica);
+        }
+        any
+    }
+
+    /// Drains, ends and removes what `keep` has no place for; returns how many are left.
+    pub(super) fn retire_others(&mut self, keep: Option<&Release>) -> usize {
+        let observed = self.observed;
+        let mut left = 0;
+        for replica in &observed.replicas {
+            if keep.is_some_and(|release| self.has_place(release, replica)) {
+                continue;
+            }
+            left += 1;
+            self.retire(replica);
+        }
+        left
+    }
+
+    /// The next step towards a replica's end, unless one is decided already.
+    pub(super) fn retire(&mut self, replica: &Replica) {
+        let id = &replica.id;
+        if self.actions.iter().any(|action| action.id() == id) {
+            return;
+        }
+        if !replica.state.is_live() {
+            self.actions.push(Action::Remove { id: id.clone() });
+        } else if !matches!(replica.state, ReplicaState::Stopping) && self.is_drained(id) {
+            self.actions.push(Action::Stop { id: id.clone() });
+        }
+    }
+
+    /// Whether nobody can be hurt by this replica's end.
+    fn is_drained(&self, id: &ReplicaId) -> bool {
+        let out_for = self
+            .observed
+            .unrouted_since
+            .get(id)
+            .map(|since| elapsed(*since, self.now));
+        if out_for.is_some_and(|time| time >= self.drain_timeout()) {
+            return true;
+        }
+        let Some(edge) = &self.observed.edge else {
+            return false;
+        };
+        !edge.serving.contains(id)
+            && edge.in_flight.get(id).copied().unwrap_or(0) == 0
+            && out_for.is_none_or(|time| time >= self.policy.min_drain)
+    }
+
+    /// The newest release says how long its predecessors may take.
+    fn drain_timeout(&self) -> std::time::Duration {
+        let rollout = self.desired.rollout.as_ref();
+        let number = rollout.map(|rollout| rollout.to).or(self.desired.current);
+        self.release(number)
+            .map(|(_, release)| release.rollout.drain_timeout)
+            .unwrap_or_else(|| havre_model::RolloutSettings::default().drain_timeout)
+    }
+}

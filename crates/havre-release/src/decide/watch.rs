@@ -1,0 +1,184 @@
+//! A release that has requests: it is watched beside the one before, which waits to take them back.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use havre_model::{RolloutStrategy, ServiceName};
+
+use super::{Pass, elapsed};
+use crate::analysis::verdict;
+use crate::{Desired, Failure, Mark, Phase, Release, Replica, ReplicaId, Role, Rollout, Traffic};
+
+/// Fewer requests than this while the new replicas came up are no measure of what was before;
+/// then all that their replicas have answered is.
+const LEAST_BEFORE: u64 = 50;
+
+impl Pass<'_> {
+    /// A share of the visitors is served by the new replicas.
+    pub(super) fn try_on_some(
+        &mut self,
+        rollout: &Rollout,
+        step: u32,
+        since: SystemTime,
+    ) -> Desired {
+        let mut rollout = rollout.clone();
+        let Some((number, release)) = self.release(Some(rollout.to)) else {
+            return self.desired.clone();
+        };
+        self.mark(&mut rollout);
+        if let Some(failure) = self.failure_of_release(&rollout, release) {
+            return self.with(self.fail(rollout, release, failure));
+        }
+        self.keep_all_up(number, release);
+        self.keep_old_up(&rollout);
+        let (steps, time) = match &release.rollout.strategy {
+            RolloutStrategy::Canary { steps, step } => (steps.len(), *step),
+            // A release with another strategy under the same number cannot be; should it, go on.
+            RolloutStrategy::BlueGreen => (0, std::time::Duration::ZERO),
+        };
+        if elapsed(since, self.now) >= time {
+            let since = self.now;
+            let last = (step as usize).saturating_add(1) >= steps;
+            rollout.phase = match last {
+                false => Phase::Canary {
+                    step: step + 1,
+                    since,
+                },
+                true if release.rollout.bake.is_zero() => Phase::Finishing { since },
+                true => Phase::Baking { since },
+            };
+            if last {
+                rollout.marks = None;
+            }
+        }
+        self.with(rollout)
+    }
+
+    /// All requests go to the new replicas.
+    pub(super) fn bake(&mut self, rollout: &Rollout, since: SystemTime) -> Desired {
+        let mut rollout = rollout.clone();
+        let Some((number, release)) = self.release(Some(rollout.to)) else {
+            return self.desired.clone();
+        };
+        self.mark(&mut rollout);
+        if let Some(failure) = self.failure_of_release(&rollout, release) {
+            return self.with(self.fail(rollout, release, failure));
+        }
+        self.keep_all_up(number, release);
+        self.retire_unrouted(&rollout, release);
+        if elapsed(since, self.now) >= release.rollout.bake {
+            rollout.phase = Phase::Finishing { since: self.now };
+            rollout.marks = None;
+        }
+        self.with(rollout)
+    }
+
+    /// Old replicas that the edge could not lead back to need not wait: two workers are one too
+    /// many.
+    pub(super) fn retire_unrouted(&mut self, rollout: &Rollout, release: &Release) {
+        let old = self.release(rollout.from).map(|(_, old)| old);
+        let observed = self.observed;
+        for replica in &observed.replicas {
+            let waits = old.is_some_and(|old| {
+                self.has_place(old, replica) && !old.edge_ports(&replica.service).is_empty()
+            });
+            match (self.has_place(release, replica), waits) {
+                (true, _) => {}
+                (false, true) => {
+                    self.reserve.insert(replica.id.clone());
+                }
+                (false, false) => self.retire(replica),
+            }
+        }
+    }
+
+    fn failure_of_release(&self, rollout: &Rollout, release: &Release) -> Option<Failure> {
+        self.failure_of_watched(rollout, release)
+            .or_else(|| self.failure_by_count(rollout, release))
+    }
+
+    /// Whether a service does worse than before, by what the edge has counted.
+    fn failure_by_count(&self, rollout: &Rollout, release: &Release) -> Option<Failure> {
+        let marks = rollout.marks.as_ref()?;
+        let counted = self.counted(marks, |replica| self.has_place(release, replica));
+        counted.iter().find_map(|(service, now)| {
+            let before = rollout.before.get(service).cloned().unwrap_or_default();
+            let kind = verdict(&before, now, &release.rollout)?;
+            Some(Failure {
+                service: service.clone(),
+                replica: None,
+                kind,
+            })
+        })
+    }
+
+    /// Remembers where counters stand, once per phase and only when the edge tells them.
+    pub(super) fn mark(&self, rollout: &mut Rollout) {
+        let Some(edge) = &self.observed.edge else {
+            return;
+        };
+        rollout.total.get_or_insert_with(|| edge.total.clone());
+        if rollout.marks.is_some() {
+            return;
+        }
+        let marks = self.observed.replicas.iter().map(|replica| {
+            let traffic = edge.traffic.get(&replica.id).cloned().unwrap_or_default();
+            let mark = Mark {
+                traffic,
+                restarts: replica.restarts,
+            };
+            (replica.id.clone(), mark)
+        });
+        rollout.marks = Some(marks.collect());
+    }
+
+    /// What was counted of each service of the release before.
+    pub(super) fn counted_before(&self, rollout: &Rollout) -> BTreeMap<ServiceName, Traffic> {
+        let Some((_, old)) = self.release(rollout.from) else {
+            return BTreeMap::new();
+        };
+        let old_ones = |replica: &Replica| self.has_place(old, replica);
+        let none = BTreeMap::new();
+        let mut counted = self.counted(rollout.marks.as_ref().unwrap_or(&none), old_ones);
+        let ever = self.counted(&none, old_ones);
+        for (service, traffic) in &mut counted {
+            if traffic.ended() < LEAST_BEFORE
+                && let Some(all) = ever.get(service)
+            {
+                traffic.clone_from(all);
+            }
+        }
+        counted
+    }
+
+    /// Traffic by service since `marks`, of the replicas that `of` names.
+    fn counted(
+        &self,
+        marks: &BTreeMap<ReplicaId, Mark>,
+        of: impl Fn(&Replica) -> bool,
+    ) -> BTreeMap<ServiceName, Traffic> {
+        let mut by_service: BTreeMap<ServiceName, Traffic> = BTreeMap::new();
+        let Some(edge) = &self.observed.edge else {
+            return by_service;
+        };
+        for replica in self
+            .observed
+            .replicas
+            .iter()
+            .filter(|replica| matches!(replica.role, Role::Replica { .. }) && of(replica))
+        {
+            let Some(traffic) = edge.traffic.get(&replica.id) else {
+                continue;
+            };
+            let new = match marks.get(&replica.id) {
+                Some(mark) => traffic.since(&mark.traffic),
+                None => traffic.clone(),
+            };
+            by_service
+                .entry(replica.service.clone())
+                .or_default()
+                .add(&new);
+        }
+        by_service
+    }
+}
