@@ -19,3 +19,4 @@ mod pty;
 mod queries;
 mod rollouts;
 mod up;
+mod watching;
