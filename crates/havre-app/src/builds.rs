@@ -16,8 +16,8 @@ use havre_model::{Build, Project, PullPolicy, ServiceName};
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Daemon;
-use crate::pulls;
 use crate::steps::{BuildLimits, Steps};
+use crate::{pressure, pulls};
 
 /// Manifest digest of each service's image.
 pub(crate) async fn images(
@@ -146,6 +146,7 @@ async fn build_one(
     events: &EventSink,
 ) -> Result<Image, ApiError> {
     let _one_at_a_time = daemon.building.lock().await;
+    let state_dir = daemon.platform.root.state_dir();
     let platform = &daemon.platform;
     let name = wanted.reference.to_string();
     let request = request(wanted, build, options)?;
@@ -172,16 +173,27 @@ async fn build_one(
             events.emit(event);
         }
     };
-    let cancel = events.cancellation();
-    let built = builder::build(
+    // What ends for want of room is not what the user cancelled.
+    let cancel = events.cancellation().child_token();
+    let building = builder::build(
         &platform.images,
         &bases,
         &steps,
         &request,
         &progress,
-        cancel,
-    )
-    .await;
+        &cancel,
+    );
+    let what = format!("image {name} is not built");
+    tokio::pin!(building);
+    let built = tokio::select! {
+        built = &mut building => built,
+        refusal = pressure::short(state_dir, &what) => {
+            cancel.cancel();
+            // It takes its steps down and lets go of what it holds.
+            drop(building.await);
+            return Err(refusal);
+        }
+    };
     built.map_err(|error| build_error(&name, wanted, &error, events))
 }
 
@@ -257,14 +269,21 @@ async fn fetch_one(
         .with_hint(format!(
             "import it: havre image import FILE --tag {reference}"
         ))),
-        (_, _) => pulls::pull(images, reference, events, events.cancellation())
-            .await
-            .map_err(|error| {
+        (_, _) => {
+            let pulling = pulls::pull(images, reference, events, events.cancellation());
+            let state_dir = daemon.platform.root.state_dir();
+            let what = format!("image {reference} is not fetched");
+            let pulled = tokio::select! {
+                pulled = pulling => pulled,
+                refusal = pressure::short(state_dir, &what) => return Err(refusal),
+            };
+            pulled.map_err(|error| {
                 ApiError::from_error(ErrorCode::Failed, &error).with_hint(format!(
                     "check the name and the network, or import it: havre image import FILE --tag \
                      {reference}"
                 ))
-            }),
+            })
+        }
     }
 }
 

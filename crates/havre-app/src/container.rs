@@ -110,6 +110,7 @@ pub(crate) fn container_spec(
             pids: Some(service.resources.pids.unwrap_or(DEFAULT_PIDS)),
             io_weight: None,
         },
+        oom_score_adj: 0,
         cgroup_parent: prepared.cgroup_parent,
         security: Security {
             cap_add: service.cap_add.clone(),

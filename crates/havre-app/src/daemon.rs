@@ -30,6 +30,7 @@ use crate::files::FileVault;
 use crate::labels::environment_key;
 use crate::observe::Seen;
 use crate::platform::Platform;
+use crate::pressure;
 use crate::releases;
 use crate::root::Root;
 use crate::tls::LocalCa;
@@ -104,6 +105,7 @@ pub fn run(options: DaemonOptions) -> Result<(), DaemonError> {
     start_log();
     let _lock = lock(root)?;
     raise_file_limit();
+    pressure::protect_this_process();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_THREADS)

@@ -29,6 +29,7 @@ mod operations;
 mod plans;
 mod platform;
 mod ports;
+mod pressure;
 mod progress;
 mod pulls;
 mod releases;

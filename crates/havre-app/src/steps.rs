@@ -16,6 +16,8 @@ use havre_net::{Net, NetworkSpec};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::pressure::BUILD_OOM_SCORE;
+
 /// The environment that gives steps their network.
 pub(crate) const BUILD_ENVIRONMENT: &str = "build";
 const NETWORK: &str = "default";
@@ -205,6 +207,7 @@ impl Steps {
                 pids: Some(PIDS),
                 io_weight: Some(WEIGHT),
             },
+            oom_score_adj: BUILD_OOM_SCORE,
             cgroup_parent: BUILD_ENVIRONMENT.to_owned(),
             security: Security::default(),
             ulimits: Default::default(),

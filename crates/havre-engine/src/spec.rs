@@ -45,6 +45,10 @@ pub struct ContainerSpec {
     pub netns: Option<PathBuf>,
     /// Limits.
     pub limits: Limits,
+    /// Added to the score by which the kernel chooses whom to end when memory is out, -1000 to
+    /// 1000: what is highest goes first.
+    #[serde(default)]
+    pub oom_score_adj: i32,
     /// Relative cgroup that holds this container's, e.g. `fnt/production` or `build`.
     pub cgroup_parent: String,
     /// Privileges.

@@ -65,7 +65,7 @@ fn try_container(
     stdio: Option<Stdio>,
     socket: BorrowedFd,
 ) -> Result<Infallible, SetupError> {
-    detach_from_shim()?;
+    detach_from_shim(spec.oom_score_adj)?;
     if let Some(path) = &spec.netns {
         let what = || format!("join the network namespace {}", path.display());
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -120,7 +120,7 @@ fn try_exec(
     stdio: Option<Stdio>,
     socket: BorrowedFd,
 ) -> Result<Infallible, SetupError> {
-    detach_from_shim()?;
+    detach_from_shim(spec.oom_score_adj)?;
     wait_for_cgroups(socket)?;
     let kinds = libc::CLONE_NEWNS
         | libc::CLONE_NEWIPC
@@ -143,7 +143,7 @@ fn try_exec(
 }
 
 /// A clean start: default signals, own session, dies with the shim, not readable by others.
-fn detach_from_shim() -> Result<(), SetupError> {
+fn detach_from_shim(oom_score_adj: i32) -> Result<(), SetupError> {
     sys::reset_signals();
     // Otherwise /proc/<pid>/exe would show the container this very binary.
     step(sys::prctl(libc::PR_SET_DUMPABLE, 0), || {
@@ -152,7 +152,10 @@ fn detach_from_shim() -> Result<(), SetupError> {
     die_with_shim()?;
     step(rustix::process::setsid(), || "start a session".to_owned())?;
     // Raising the shim's low score is always allowed; otherwise there is nothing to undo.
-    drop(std::fs::write("/proc/self/oom_score_adj", "0"));
+    drop(std::fs::write(
+        "/proc/self/oom_score_adj",
+        oom_score_adj.to_string(),
+    ));
     rustix::process::umask(Mode::empty());
     Ok(())
 }

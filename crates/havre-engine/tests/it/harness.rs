@@ -138,6 +138,7 @@ impl Place {
             files: Vec::new(),
             netns: None,
             limits: havre_engine::Limits::default(),
+            oom_score_adj: 0,
             cgroup_parent: "test/deep".to_owned(),
             security: Security::default(),
             ulimits: BTreeMap::new(),

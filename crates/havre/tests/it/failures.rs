@@ -231,3 +231,37 @@ fn says(ran: &Ran, words: &[&str]) {
         assert!(ran.err.contains(word), "no {word:?} in\n{}", ran.err);
     }
 }
+
+#[test]
+fn a_build_that_fills_the_disk_ends_and_what_serves_goes_on() {
+    on_machine(|machine| {
+        let root = machine.root();
+        std::fs::create_dir_all(&root).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=256m", "tmpfs"])
+            .arg(&root)
+            .status();
+        assert!(mounted.unwrap().success());
+        machine.shop("one");
+        machine.ok(&["up"]);
+        machine.until_answers("one");
+        let greedy = "FROM base:1\nRUN dd if=/dev/zero of=/big bs=1M count=230; sleep 600\n";
+        machine.write("Dockerfile", greedy);
+        let up = machine.run(&["up"]);
+        assert_eq!(up.code, 1, "{}", up.err);
+        assert!(up.err.contains("are kept for what runs"), "{}", up.err);
+        assert!(up.err.contains("havre image prune"), "{}", up.err);
+        assert_eq!(machine.get().as_deref(), Ok("one"));
+        machine.page("two");
+        let dockerfile = "FROM base:1\nCOPY index.html /www/\n\
+                          CMD [\"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]\n";
+        machine.write("Dockerfile", dockerfile);
+        // What the greedy build wrote is gone: there is room again.
+        machine.ok(&["up"]);
+        assert_eq!(machine.get().as_deref(), Ok("two"));
+        machine.ok(&["down", "--volumes"]);
+        machine.ok(&["daemon", "stop"]);
+        let unmounted = Command::new("umount").arg("--lazy").arg(&root).status();
+        assert!(unmounted.unwrap().success());
+    });
+}

@@ -230,6 +230,7 @@ impl Bench {
             }],
             netns: Some(netns),
             limits: Limits::default(),
+            oom_score_adj: 0,
             cgroup_parent: ENVIRONMENT.to_owned(),
             security: Security::default(),
             ulimits: BTreeMap::new(),
