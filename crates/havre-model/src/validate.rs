@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::project::{
-    Condition, Healthcheck, Port, Project, Protocol, RestartPolicy, Route, Service, ServiceName,
+    Build, Condition, Healthcheck, Port, Project, Protocol, RestartPolicy, Route, Service,
+    ServiceName,
 };
 use crate::report::Report;
 use crate::routes::{self, Candidate, Inference};
@@ -98,6 +99,45 @@ pub(crate) fn conditions(
                 }
             }
         }
+    }
+}
+
+/// A name can mean one image only. A service without `build` may run what another one builds.
+pub(crate) fn image_names(
+    services: &BTreeMap<ServiceName, Service>,
+    places: &Places,
+    report: &mut Report,
+) {
+    let mut built: HashMap<String, (&ServiceName, &Build)> = HashMap::new();
+    for (name, service) in services {
+        let (Some(image), Some(build)) = (&service.image, &service.build) else {
+            continue;
+        };
+        match built.get(&full_name(image)) {
+            None => {
+                built.insert(full_name(image), (name, build));
+            }
+            Some((_, other)) if *other == build => {}
+            Some((other, _)) => {
+                let message =
+                    format!("services `{other}` and `{name}` build different images named {image}");
+                report
+                    .error("compose/image-clash", places.get(name).copied(), message)
+                    .hint("give one of them another `image`, or both the same `build`");
+            }
+        }
+    }
+}
+
+/// `nginx` is `docker.io/library/nginx:latest`; what stands before a name without a slash, and
+/// the usual tag, may be left out.
+fn full_name(image: &str) -> String {
+    let path = image.strip_prefix("docker.io/").unwrap_or(image);
+    let path = path.strip_prefix("library/").unwrap_or(path);
+    let last = path.rsplit('/').next().unwrap_or(path);
+    match last.contains([':', '@']) {
+        true => path.to_owned(),
+        false => format!("{path}:latest"),
     }
 }
 
