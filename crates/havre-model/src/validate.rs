@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::image_name::ImageName;
 use crate::project::{
     Build, Condition, Healthcheck, Port, Project, Protocol, RestartPolicy, Route, Service,
     ServiceName,
@@ -108,14 +109,15 @@ pub(crate) fn image_names(
     places: &Places,
     report: &mut Report,
 ) {
-    let mut built: HashMap<String, (&ServiceName, &Build)> = HashMap::new();
+    let mut built: HashMap<_, (&ServiceName, &Build)> = HashMap::new();
     for (name, service) in services {
         let (Some(image), Some(build)) = (&service.image, &service.build) else {
             continue;
         };
-        match built.get(&full_name(image)) {
+        let full = ImageName::new(image).in_full();
+        match built.get(&full) {
             None => {
-                built.insert(full_name(image), (name, build));
+                built.insert(full, (name, build));
             }
             Some((_, other)) if *other == build => {}
             Some((other, _)) => {
@@ -126,18 +128,6 @@ pub(crate) fn image_names(
                     .hint("give one of them another `image`, or both the same `build`");
             }
         }
-    }
-}
-
-/// `nginx` is `docker.io/library/nginx:latest`; what stands before a name without a slash, and
-/// the usual tag, may be left out.
-fn full_name(image: &str) -> String {
-    let path = image.strip_prefix("docker.io/").unwrap_or(image);
-    let path = path.strip_prefix("library/").unwrap_or(path);
-    let last = path.rsplit('/').next().unwrap_or(path);
-    match last.contains([':', '@']) {
-        true => path.to_owned(),
-        false => format!("{path}:latest"),
     }
 }
 

@@ -211,12 +211,11 @@ fn broker(look: &mut Look<'_>, subject: &Subject<'_>) {
 
 /// The policy in a Redis configuration: the last one counts.
 fn policy(text: &str) -> Option<String> {
-    let policies = text.lines().filter_map(|line| {
+    text.lines().rev().find_map(|line| {
         let mut words = line.split_whitespace();
         let named = words.next()?.eq_ignore_ascii_case("maxmemory-policy");
         named.then(|| words.next().map(str::to_owned)).flatten()
-    });
-    policies.last()
+    })
 }
 
 #[cfg(test)]

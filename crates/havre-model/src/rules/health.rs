@@ -2,6 +2,7 @@
 
 use super::line::{Line, program};
 use super::look::{Look, Subject};
+use crate::image_name::ImageName;
 use crate::project::{Healthcheck, Probe};
 
 /// Programs that checks call and small images lack.
@@ -72,12 +73,8 @@ fn lacking<'s>(subject: &'s Subject<'_>) -> Option<(&'static str, &'s str)> {
 
 /// Whether images of this name are known to come without the program.
 fn lacks(image: &str, tool: &str) -> bool {
-    let (path, tag) = match image.split('@').next().unwrap_or(image).rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') => (path, tag),
-        _ => (image, ""),
-    };
-    let path = path.strip_prefix("docker.io/").unwrap_or(path);
-    let path = path.strip_prefix("library/").unwrap_or(path);
+    let name = ImageName::new(image);
+    let (path, tag) = (name.path, name.tag.unwrap_or_default());
     if path == "scratch" || path.contains("distroless") && !tag.contains("debug") {
         return true;
     }

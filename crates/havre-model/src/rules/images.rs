@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::look::{Look, Subject};
+use crate::image_name::ImageName;
 use crate::project::{Build, Mount};
 
 /// Beginnings of variables that bundlers write into what visitors get.
@@ -54,7 +55,7 @@ pub fn look(look: &mut Look<'_>, subject: &Subject<'_>) {
     let (name, service) = (subject.name, subject.service);
     match (&service.build, &service.image) {
         (Some(build), _) => built(look, subject, build),
-        (None, Some(image)) if is_unversioned(image) => {
+        (None, Some(image)) if ImageName::new(image).is_unversioned() => {
             let message = format!("`{name}` runs whatever `{image}` is at the moment");
             look.found("images/latest", subject, &["image"], message);
         }
@@ -99,13 +100,6 @@ fn is_file_like(path: &Path) -> bool {
     FILES.contains(&name) || hidden.contains(&name) || !extension.is_empty() && !of_folder
 }
 
-/// No tag, or one that moves, and no digest.
-fn is_unversioned(image: &str) -> bool {
-    let last = image.rsplit('/').next().unwrap_or(image);
-    let tag = last.split_once(':').map(|(_, tag)| tag);
-    !image.contains('@') && matches!(tag, None | Some("latest"))
-}
-
 fn built(look: &mut Look<'_>, subject: &Subject<'_>, build: &Build) {
     let (name, service) = (subject.name, subject.service);
     for variable in service.environment.keys() {
@@ -123,7 +117,7 @@ fn built(look: &mut Look<'_>, subject: &Subject<'_>, build: &Build) {
     }
     if let Some(recipe) = &subject.recipe {
         for base in &recipe.bases {
-            if is_unversioned(&base.text) && base.text != "scratch" {
+            if ImageName::new(&base.text).is_unversioned() && base.text != "scratch" {
                 // Without the service's name: several services may be built from one Dockerfile.
                 let message = format!("the build starts from whatever `{}` is", base.text);
                 look.found_in_dockerfile("images/latest", subject, base.line, message);
@@ -160,13 +154,12 @@ fn root(look: &mut Look<'_>, subject: &Subject<'_>) {
 }
 
 fn starts_as_root(image: &str) -> bool {
-    let path = image.strip_prefix("docker.io/").unwrap_or(image);
-    let path = path.strip_prefix("library/").unwrap_or(path);
+    let ImageName { path, tag, .. } = ImageName::new(image);
     if path.contains("distroless") {
-        return !path.contains("nonroot");
+        let root = |name: Option<&str>| !name.is_some_and(|name| name.contains("nonroot"));
+        return root(Some(path)) && root(tag);
     }
-    let name = path.split([':', '@']).next().unwrap_or(path);
-    name == "scratch" || ROOT.contains(&name)
+    path == "scratch" || ROOT.contains(&path)
 }
 
 /// A tag that builds of other images give, too. Two services with one `image` are refused before.
@@ -223,19 +216,6 @@ mod tests {
             (".cache", false),
         ] {
             assert_eq!(is_file_like(Path::new(path)), file, "{path}");
-        }
-    }
-
-    #[test]
-    fn a_registry_port_is_no_version() {
-        for (image, unversioned) in [
-            ("nginx", true),
-            ("registry.test:5000/a", true),
-            ("registry.test:5000/a:latest", true),
-            ("a:1", false),
-            ("a@sha256:00", false),
-        ] {
-            assert_eq!(is_unversioned(image), unversioned, "{image}");
         }
     }
 }
