@@ -1,5 +1,12 @@
 //! Names of images, as far as advice needs them; what pulls or builds reads them in earnest.
 
+/// Parts of tags that are given to one version after another.
+const MOVING: [&str; 8] = [
+    "edge", "latest", "lts", "main", "mainline", "master", "nightly", "stable",
+];
+/// Parts of tags that say how an image is made, not which version it is.
+const VARIANTS: [&str; 4] = ["alpine", "apache", "fpm", "slim"];
+
 /// A name without what may be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ImageName<'a> {
@@ -27,7 +34,10 @@ impl<'a> ImageName<'a> {
 
     /// Which version it means may change: no tag, or one that moves, and no digest.
     pub fn is_unversioned(self) -> bool {
-        self.digest.is_none() && matches!(self.tag, None | Some("latest"))
+        let tag = self.tag.unwrap_or("latest");
+        let moves = tag.split('-').any(|part| MOVING.contains(&part))
+            || tag.split('-').all(|part| VARIANTS.contains(&part));
+        self.digest.is_none() && moves
     }
 
     /// The same for every way to write it.
@@ -54,6 +64,10 @@ mod tests {
             ),
             ("registry.test:5000/a:2", "registry.test:5000/a", "2", false),
             ("a:1@sha256:00", "a", "sha256:00", false),
+            ("node:lts-alpine", "node", "lts-alpine", true),
+            ("redis:alpine", "redis", "alpine", true),
+            ("debian:bookworm-slim", "debian", "bookworm-slim", false),
+            ("a:7-alpine", "a", "7-alpine", false),
         ] {
             let name = ImageName::new(text);
             assert_eq!(

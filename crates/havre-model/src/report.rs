@@ -32,6 +32,8 @@ pub(crate) struct Report {
     /// Takes what is said after a list is full.
     overflow: Option<Diagnostic>,
     suppressed: usize,
+    /// The worst of what was suppressed.
+    worst: Severity,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,7 @@ impl Report {
             broken: HashSet::new(),
             overflow: None,
             suppressed: 0,
+            worst: Severity::Note,
         }
     }
 
@@ -174,13 +177,13 @@ impl Report {
         let (mut errors, mut warnings) = (ordered(self.errors), ordered(self.warnings));
         warnings.extend(ordered(self.notes));
         if self.suppressed > 0 {
-            let list = if errors.is_empty() {
-                &mut warnings
+            let (list, severity) = if errors.is_empty() {
+                (&mut warnings, self.worst)
             } else {
-                &mut errors
+                (&mut errors, Severity::Error)
             };
             list.push(Diagnostic {
-                severity: list.last().map_or(Severity::Warning, |last| last.severity),
+                severity,
                 code: "compose/more",
                 message: format!("{} more findings are not shown", self.suppressed),
                 location: None,
@@ -216,7 +219,10 @@ impl Report {
             hint: None,
         };
         if full {
-            self.suppressed += usize::from(!consequence);
+            if !consequence {
+                self.suppressed += 1;
+                self.worst = self.worst.max(severity);
+            }
             return self.overflow.insert(diagnostic);
         }
         let list = match severity {

@@ -79,7 +79,8 @@ const WORKERS: [&str; 14] = [
     "solid_queue:start",
 ];
 /// Programs that start tasks when they come due.
-const SCHEDULERS: [&str; 8] = [
+const SCHEDULERS: [&str; 9] = [
+    "artisan schedule:run",
     "artisan schedule:work",
     "clockwork",
     "cron -f",

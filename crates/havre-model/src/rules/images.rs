@@ -138,7 +138,13 @@ fn root(look: &mut Look<'_>, subject: &Subject<'_>) {
         Some(user) => matches!(user, "0" | "root"),
         None => recipe.base.as_deref().is_some_and(starts_as_root),
     };
-    if !is_root || subject.is_job {
+    // PHP's images start Apache or FPM, unless they are told otherwise.
+    let serves_php = subject.line.is_empty()
+        && recipe.base.as_deref().is_some_and(|base| {
+            let tag = ImageName::new(base).tag.unwrap_or_default();
+            tag.split('-').any(|part| matches!(part, "apache" | "fpm"))
+        });
+    if !is_root || subject.is_job || serves_php {
         return;
     }
     let scripts = look.scripts(subject);

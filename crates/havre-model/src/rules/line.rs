@@ -21,6 +21,10 @@ impl Line {
         Self { commands }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
     /// These words follow one another, options between them left out. The first may be a path.
     pub fn has(&self, pattern: &str) -> bool {
         let pattern: Vec<&str> = pattern.split(' ').collect();

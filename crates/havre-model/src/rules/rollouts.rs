@@ -15,7 +15,8 @@ pub fn look(look: &mut Look<'_>, subject: &Subject<'_>) {
         && routed
     {
         let message = format!(
-            "`{name}` is stopped before its successor starts: it alone writes to volume `{volume}`"
+            "`{name}` is stopped before its successor starts: a single replica that writes to \
+             volume `{volume}`"
         );
         look.found("rollouts/stops-first", subject, &["volumes"], message);
     }

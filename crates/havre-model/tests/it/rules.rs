@@ -186,6 +186,11 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "images/root",
+        "{web: {build: ./php, command: php artisan queue:work}}",
+        "{web: {build: ./php}}",
+    ),
+    (
+        "images/root",
         "{web: {build: ./redis, entrypoint: [sh]}}",
         "{web: {build: ./redis}}",
     ),
@@ -224,6 +229,7 @@ const CASES: &[(&str, &str, &str)] = &[
 /// Files beside the compose file.
 const FILES: &[(&str, &str)] = &[
     ("here/Dockerfile", "FROM scratch\n"),
+    ("php/Dockerfile", "FROM php:8.3-apache\n"),
     ("checked/Dockerfile", "FROM scratch\nHEALTHCHECK CMD true\n"),
     (
         "flask/Dockerfile",
@@ -376,4 +382,38 @@ fn a_finding_in_a_dockerfile_shows_its_line() {
         shown("commands/development-server"),
         ["flask/Dockerfile:4: CMD [\"flask\", \"--app=a\", \"run\"]"]
     );
+}
+
+#[test]
+fn a_missing_file_is_told_once_and_with_what_would_take_its_place() {
+    let folder = project("{web: {image: 'a:1', volumes: ['./nginx.conf:/x']}}", "");
+    let about: Vec<_> = findings(folder.path())
+        .into_iter()
+        .filter(|finding| finding.message.contains("nginx.conf"))
+        .collect();
+    let [finding] = &about[..] else {
+        panic!("{about:?}");
+    };
+    assert!(
+        finding.message.contains("a folder would take its place"),
+        "{finding}"
+    );
+    assert_eq!(finding.location.as_ref().unwrap().column, 42, "{finding}");
+}
+
+#[test]
+fn many_notes_neither_crowd_warnings_out_nor_become_some() {
+    let many: Vec<String> = (0..250)
+        .map(|i| format!("s{i}: {{image: 'a:1'}}"))
+        .collect();
+    let services = format!("{{{}, zz: {{image: a}}}}", many.join(", "));
+    let folder = project(&services, "");
+    let findings = findings(folder.path());
+    assert!(
+        findings
+            .iter()
+            .any(|finding| finding.code == "images/latest")
+    );
+    let last = findings.last().unwrap();
+    assert_eq!((last.code, last.severity), ("compose/more", Severity::Note));
 }
