@@ -90,7 +90,12 @@ struct Wanted<'a> {
 /// The images of a project, each once.
 fn wanted(project: &Project) -> Result<Vec<Wanted<'_>>, ApiError> {
     let mut all: Vec<Wanted<'_>> = Vec::new();
-    for (name, service) in &project.services {
+    // First those that are built: what only names an image may mean one of them.
+    let (built, named): (Vec<_>, Vec<_>) = project
+        .services
+        .iter()
+        .partition(|(_, service)| service.build.is_some());
+    for (name, service) in built.into_iter().chain(named) {
         let text = match (&service.image, &service.build) {
             (Some(image), _) => image.clone(),
             (None, Some(_)) => format!("{}-{name}", project.name),
@@ -104,15 +109,13 @@ fn wanted(project: &Project) -> Result<Vec<Wanted<'_>>, ApiError> {
                 .with_hint(format!("see `image` of service `{name}`"))
         })?;
         let build = service.build.as_ref();
-        let same = all
-            .iter_mut()
-            .find(|other| other.reference == reference && other.build == build);
+        let same = all.iter_mut().find(|other| {
+            other.reference == reference && (other.build == build || build.is_none())
+        });
         match same {
             Some(other) => other.services.push(name.clone()),
             None => {
-                if let Some(other) = all.iter().find(|other| {
-                    other.reference == reference && (other.build.is_some() || build.is_some())
-                }) {
+                if let Some(other) = all.iter().find(|other| other.reference == reference) {
                     let message = format!(
                         "services `{}` and `{name}` give different images the name {reference}",
                         other
@@ -382,4 +385,32 @@ fn build_error(
         ErrorCode::Failed,
         format!("image {image} cannot be built; nothing was changed"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_another_service_builds_is_not_fetched() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "services:\n  api: {image: \"shop/app:latest\"}\n  \
+                    web: {image: shop/app, build: {context: ., dockerfile_inline: FROM scratch}}\n  \
+                    db: {image: \"postgres:16\"}\n";
+        std::fs::write(folder.path().join("compose.yaml"), text).unwrap();
+        let options = havre_model::LoadOptions {
+            directory: folder.path().to_owned(),
+            ..havre_model::LoadOptions::default()
+        };
+        let project = havre_model::load(&options).unwrap().project;
+        let wanted = wanted(&project).unwrap();
+        let shown: Vec<(bool, Vec<&str>)> = wanted
+            .iter()
+            .map(|wanted| {
+                let services = wanted.services.iter().map(ServiceName::as_str).collect();
+                (wanted.build.is_some(), services)
+            })
+            .collect();
+        assert_eq!(shown, [(true, vec!["web", "api"]), (false, vec!["db"])]);
+    }
 }

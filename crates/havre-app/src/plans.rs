@@ -153,6 +153,9 @@ fn strategy((strategy, reason): &(Strategy, StrategyReason)) -> String {
         StrategyReason::ExclusiveVolume { volume } => {
             format!("{how}: it alone writes to volume {volume}")
         }
+        StrategyReason::ExclusiveFolder { folder } => {
+            format!("{how}: it alone writes to {}", folder.display())
+        }
         StrategyReason::Worker => {
             format!("{how}: a worker that nobody calls, and two would do the same work twice")
         }

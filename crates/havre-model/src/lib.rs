@@ -9,15 +9,18 @@
 //! Every error carries the place in the user's file that caused it, and all are found in one go.
 //!
 //! - [`load`] is the way in, [`config`] shows the same as one compose file; [`LoadOptions`] says what to load; [`identify`] finds only names.
+//! - [`rules`] looks for traps, [`codes`] says what the codes of all other findings mean.
 //! - [`keys`] says what becomes of every key of the specification.
 //! - [`routes`] is the rule that finds front end and back end where nobody named them.
 
 mod canonical;
+pub mod codes;
 mod config;
 mod decode;
 mod diagnostic;
 mod dotenv;
 mod files;
+mod image_name;
 mod interpolate;
 pub mod keys;
 mod load;
@@ -30,8 +33,10 @@ mod report;
 pub mod routes;
 pub mod rules;
 mod scalar;
+pub mod schema;
 mod settings;
 mod source;
+mod strategy;
 mod suggest;
 mod validate;
 mod words;
@@ -41,3 +46,4 @@ pub use config::{Config, ConfigView, images};
 pub use diagnostic::{Diagnostic, Location, Severity};
 pub use load::{LoadFailure, LoadOptions, Loaded, advise, config, identify, load};
 pub use project::*;
+pub use strategy::{Strategy, StrategyReason, strategy};

@@ -63,7 +63,7 @@ pub struct LoadOptions {
 pub struct Loaded {
     /// The project.
     pub project: Project,
-    /// What has no effect or is risky.
+    /// What has no effect or is risky; [`advise`] adds notes.
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -110,7 +110,10 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadFailure> {
     let failed = report.has_errors();
     let (errors, warnings) = report.finish();
     match project {
-        Some((project, _)) if !failed => Ok(Loaded { project, warnings }),
+        Some(read) if !failed => Ok(Loaded {
+            project: read.project,
+            warnings,
+        }),
         _ => Err(LoadFailure::new(errors, warnings)),
     }
 }
@@ -120,9 +123,9 @@ pub fn config(options: &LoadOptions, view: ConfigView) -> Result<(Loaded, Config
     let mut report = Report::new(PathBuf::new());
     let read = Loader::new(options, &mut report).load();
     let failed = report.has_errors();
-    let shown = read.filter(|_| !failed).map(|(project, tree)| {
-        let config = config::config(&tree, &project, &report, view);
-        (project, config)
+    let shown = read.filter(|_| !failed).map(|read| {
+        let config = config::config(&read.tree, &read.project, &report, view);
+        (read.project, config)
     });
     let (errors, warnings) = report.finish();
     match shown {
@@ -131,18 +134,24 @@ pub fn config(options: &LoadOptions, view: ConfigView) -> Result<(Loaded, Config
     }
 }
 
-/// As [`load`], with the traps of [`crate::rules`] among the warnings.
+/// As [`load`], with the traps of [`crate::rules`] among the findings: also where nothing is wrong
+/// but that a file or a variable beside the project's files is missing.
 pub fn advise(options: &LoadOptions) -> Result<Loaded, LoadFailure> {
     let mut report = Report::new(PathBuf::new());
     let read = Loader::new(options, &mut report).load();
-    let read = read.filter(|_| !report.has_errors());
-    if let Some((project, tree)) = &read {
-        rules::look(project, tree, &mut report);
+    if let Some(read) = &read
+        && report.has_only_errors_of(rules::SURROUNDINGS)
+    {
+        rules::look(&read.project, &read.tree, &read.variables, &mut report);
     }
+    let failed = report.has_errors();
     let (errors, warnings) = report.finish();
     match read {
-        Some((project, _)) => Ok(Loaded { project, warnings }),
-        None => Err(LoadFailure::new(errors, warnings)),
+        Some(read) if !failed => Ok(Loaded {
+            project: read.project,
+            warnings,
+        }),
+        _ => Err(LoadFailure::new(errors, warnings)),
     }
 }
 
@@ -168,6 +177,14 @@ fn project_folder(path: &Path) -> (PathBuf, Option<PathBuf>) {
         .parent()
         .map_or_else(|| PathBuf::from("/"), Path::to_owned);
     (folder, Some(absolute))
+}
+
+/// What was read, though there may be errors.
+struct Read {
+    project: Project,
+    /// What the project was decoded from.
+    tree: Node,
+    variables: Variables,
 }
 
 struct Loader<'o> {
@@ -235,8 +252,7 @@ impl<'o> Loader<'o> {
         self.options.variables.get("HOME").map(PathBuf::from)
     }
 
-    /// The project, and the tree it was decoded from.
-    fn load(mut self) -> Option<(Project, Node)> {
+    fn load(mut self) -> Option<Read> {
         let home = self.home();
         let Found {
             name,
@@ -277,7 +293,11 @@ impl<'o> Loader<'o> {
             decoded.disabled.contains_key(name)
         });
         let project = self.assemble(name, environment, folder, decoded, &settings);
-        Some((project, tree))
+        Some(Read {
+            project,
+            tree,
+            variables,
+        })
     }
 
     fn assemble(
@@ -295,6 +315,7 @@ impl<'o> Loader<'o> {
         let hosts = hosts(&name, &environment, settings);
         validate::cycles(&services, &places, report);
         validate::conditions(&services, &places, report);
+        validate::image_names(&services, &places, report);
         validate::port_clashes(&services, &places, report);
         let routes = validate::routes(settings, &services, &hosts, &places, report);
         if services.is_empty() && !report.has_errors() {

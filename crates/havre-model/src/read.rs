@@ -18,6 +18,8 @@ pub(crate) struct Fields<'n> {
     pub owner: String,
     pub span: Span,
     map: &'n Map,
+    #[cfg(test)]
+    section: Section,
 }
 
 /// One value of a mapping or list, with the names messages need.
@@ -47,12 +49,16 @@ impl<'n> Fields<'n> {
             owner,
             span: node.span,
             map,
+            #[cfg(test)]
+            section: *section,
         })
     }
 
     /// A key that is there and says something. An empty text, as `${NAME:-}` gives, says nothing
     /// but where it has a meaning of its own.
     pub fn get<'s>(&'s self, key: &'s str) -> Option<Field<'s>> {
+        #[cfg(test)]
+        trace::note(self.section.path, key);
         const MEANINGFUL: [&str; 5] = ["command", "content", "entrypoint", "image", "test"];
         let empty =
             |node: &Node| node.is_null() || node.text() == Some("") && !MEANINGFUL.contains(&key);
@@ -66,6 +72,8 @@ impl<'n> Fields<'n> {
 
     /// Whether the key is written at all.
     pub fn has(&self, key: &str) -> bool {
+        #[cfg(test)]
+        trace::note(self.section.path, key);
         self.map.get(key).is_some()
     }
 
@@ -392,4 +400,34 @@ pub(crate) fn refuse(field: Field<'_>, why: &str, hint: &str, report: &mut Repor
     report
         .error("compose/unsupported", field.node.span, message)
         .hint(hint);
+}
+
+/// Which keys are asked for, for a test that none of a table is forgotten.
+#[cfg(test)]
+pub(crate) mod trace {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    /// Paths of sections and keys.
+    type Keys = BTreeSet<(&'static str, String)>;
+
+    thread_local! {
+        static KEYS: RefCell<Option<Keys>> = const { RefCell::new(None) };
+    }
+
+    pub fn start() {
+        KEYS.with_borrow_mut(|keys| *keys = Some(Keys::new()));
+    }
+
+    pub fn note(section: &'static str, key: &str) {
+        KEYS.with_borrow_mut(|keys| {
+            if let Some(keys) = keys {
+                keys.insert((section, key.to_owned()));
+            }
+        });
+    }
+
+    pub fn stop() -> Keys {
+        KEYS.take().unwrap_or_default()
+    }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Report {
     pub sources: Sources,
     errors: Vec<Finding>,
     warnings: Vec<Finding>,
+    /// In a list of their own: many of them must not crowd warnings out.
+    notes: Vec<Finding>,
     /// The service that is being read, if any.
     pub subject: Option<String>,
     /// Values that an error has been recorded for: what follows from it is not worth saying.
@@ -30,6 +32,8 @@ pub(crate) struct Report {
     /// Takes what is said after a list is full.
     overflow: Option<Diagnostic>,
     suppressed: usize,
+    /// The worst of what was suppressed.
+    worst: Severity,
 }
 
 #[derive(Debug)]
@@ -51,10 +55,12 @@ impl Report {
             sources: Sources::new(root),
             errors: Vec::new(),
             warnings: Vec::new(),
+            notes: Vec::new(),
             subject: None,
             broken: HashSet::new(),
             overflow: None,
             suppressed: 0,
+            worst: Severity::Note,
         }
     }
 
@@ -78,6 +84,17 @@ impl Report {
         self.push(Severity::Warning, code, at.into(), message.into())
     }
 
+    /// Records a finding of any severity; chain `.hint(…)`.
+    pub fn record(
+        &mut self,
+        severity: Severity,
+        code: &'static str,
+        at: impl Into<Option<Span>>,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        self.push(severity, code, at.into(), message.into())
+    }
+
     pub fn has_errors(&self) -> bool {
         !self.errors.is_empty()
     }
@@ -96,6 +113,7 @@ impl Report {
         match severity {
             Severity::Error => self.errors.len() >= MAX_FINDINGS,
             Severity::Warning => self.warnings.len() >= MAX_FINDINGS,
+            Severity::Note => self.notes.len() >= MAX_FINDINGS,
         }
     }
 
@@ -128,6 +146,18 @@ impl Report {
         }
     }
 
+    /// Forgets warnings of this code.
+    pub fn drop_warnings(&mut self, code: &str) {
+        self.warnings
+            .retain(|finding| finding.diagnostic.code != code);
+    }
+
+    /// Whether every error is of one of these codes.
+    pub fn has_only_errors_of(&self, codes: &[&str]) -> bool {
+        let known = |finding: &Finding| codes.contains(&finding.diagnostic.code);
+        self.errors.iter().all(known)
+    }
+
     /// Says that the value at `span` could not be read, so that nothing else is said about it.
     pub fn mark_broken(&mut self, span: Span) {
         self.broken.insert((span.source, span.start));
@@ -141,17 +171,19 @@ impl Report {
         }
     }
 
-    /// `(errors, warnings)`, each ordered by place where the places are in one file.
+    /// `(errors, warnings)`, each ordered by place where the places are in one file; notes follow
+    /// the warnings.
     pub fn finish(self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
         let (mut errors, mut warnings) = (ordered(self.errors), ordered(self.warnings));
+        warnings.extend(ordered(self.notes));
         if self.suppressed > 0 {
-            let list = if errors.is_empty() {
-                &mut warnings
+            let (list, severity) = if errors.is_empty() {
+                (&mut warnings, self.worst)
             } else {
-                &mut errors
+                (&mut errors, Severity::Error)
             };
             list.push(Diagnostic {
-                severity: list.last().map_or(Severity::Warning, |last| last.severity),
+                severity,
                 code: "compose/more",
                 message: format!("{} more findings are not shown", self.suppressed),
                 location: None,
@@ -187,12 +219,16 @@ impl Report {
             hint: None,
         };
         if full {
-            self.suppressed += usize::from(!consequence);
+            if !consequence {
+                self.suppressed += 1;
+                self.worst = self.worst.max(severity);
+            }
             return self.overflow.insert(diagnostic);
         }
         let list = match severity {
             Severity::Error => &mut self.errors,
             Severity::Warning => &mut self.warnings,
+            Severity::Note => &mut self.notes,
         };
         let subject = self.subject.clone();
         list.push(Finding {

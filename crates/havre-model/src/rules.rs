@@ -1,98 +1,211 @@
 //! Traps that a project's files may hold though nothing is wrong with them: what hurts later, why,
-//! and what to do about it. Each finding is a warning with the rule's id as its code.
+//! and what to do about it. Each finding has the rule's id as its code.
+//!
+//! Rules look at what the files mean ([`Project`]), at how it is written (the merged tree, for
+//! places), and at the Dockerfiles. Where those do not tell, a rule is silent.
 
 mod commands;
 mod data;
+mod dockerfile;
+mod environment;
+mod health;
 mod images;
+mod line;
+mod look;
+mod rollouts;
 mod secrets;
 
-use crate::project::{Project, Service, ServiceName};
+use crate::diagnostic::Severity;
+use crate::interpolate::Variables;
+use crate::project::Project;
 use crate::report::Report;
-use crate::source::Span;
-use crate::yaml::{Map, Node};
+use crate::yaml::Node;
+
+use look::Look;
 
 /// A trap that is looked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     /// Stable, e.g. `data/sqlite-outside-volume`; stands in `x-havre-ignore` to silence it.
     pub id: &'static str,
+    /// How much it matters.
+    pub severity: Severity,
+    /// What it is, in a few words.
+    pub title: &'static str,
     /// Why it hurts.
     pub why: &'static str,
     /// What to do.
     pub fix: &'static str,
 }
 
+/// Errors that leave the meaning of the files known: something beside them is not there. Traps are
+/// looked for all the same.
+pub(crate) const SURROUNDINGS: &[&str] = &[
+    "compose/missing-file",
+    "compose/required-variable",
+    "compose/unset-variable",
+];
+
 /// Every rule, in the order of their ids.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "commands/development-server",
-        why: "Development servers serve one request at a time, show their innards to visitors, or \
-              restart whenever a file changes.",
-        fix: "run a production server: gunicorn or uvicorn, `next start`, `node server.js`",
+        severity: Severity::Warning,
+        title: "Development server in production",
+        why: "Development servers serve one request at a time, show their innards to visitors, or restart whenever a file changes.",
+        fix: "run a production server: gunicorn or uvicorn, `next start`, `node server.js`; switch debugging off",
     },
     Rule {
         id: "commands/scheduler-overlaps",
-        why: "New replicas start beside the old ones: for a while two schedulers run, and every job \
-              that comes due is queued twice.",
-        fix: "set deploy.update_config.order to stop-first",
+        severity: Severity::Warning,
+        title: "Two schedulers at once",
+        why: "New replicas start beside the old ones: for a while two schedulers run, and every job that comes due is queued twice.",
+        fix: "set deploy.update_config.order to stop-first, with one replica",
     },
     Rule {
         id: "commands/worker-grace",
-        why: "A worker is killed when its grace period is over: a task that takes longer is lost or \
-              runs again.",
+        severity: Severity::Warning,
+        title: "Worker with little time to end",
+        why: "A worker is killed when its grace period is over: a task that takes longer is lost or runs again.",
         fix: "set stop_grace_period to what the longest task takes",
     },
     Rule {
+        id: "commands/worker-overlaps",
+        severity: Severity::Note,
+        title: "Workers of two releases at once",
+        why: "New replicas start beside the old ones: for a while workers of both releases take tasks, and the old one may get a task that only the new one understands.",
+        fix: "let tasks be understood by the release before, or set deploy.update_config.order to stop-first",
+    },
+    Rule {
         id: "data/broker-evicts",
-        why: "With this policy Redis throws keys away when its memory is full, and queued tasks are \
-              keys.",
-        fix: "use --maxmemory-policy noeviction for a broker, and another Redis as a cache",
+        severity: Severity::Warning,
+        title: "Broker that may throw tasks away",
+        why: "With this policy Redis throws keys away when its memory is full, and queued tasks are keys.",
+        fix: "use maxmemory-policy noeviction for a broker, and another Redis as a cache",
+    },
+    Rule {
+        id: "data/database-overlaps",
+        severity: Severity::Error,
+        title: "Two database servers on one folder",
+        why: "A database server takes its folder for its own: a second one on it, in a container of its own, does not see the first, and they destroy each other's files.",
+        fix: "run one replica and set deploy.update_config.order to stop-first",
     },
     Rule {
         id: "data/database-published",
+        severity: Severity::Warning,
+        title: "Database open to everybody",
         why: "A database that anybody can connect to is found within hours.",
         fix: "remove the port: the other services reach it by its name; or publish it on 127.0.0.1",
     },
     Rule {
         id: "data/sqlite-outside-volume",
-        why: "The file lies in the container's own layer: it is gone with the next release, and each \
-              replica has its own.",
+        severity: Severity::Warning,
+        title: "SQLite outside a volume",
+        why: "The file lies in the container's own layer: it is gone with the next release, and each replica has its own.",
         fix: "put it on a named volume, or use a database server",
     },
     Rule {
+        id: "data/sqlite-shared",
+        severity: Severity::Warning,
+        title: "SQLite shared by several containers",
+        why: "SQLite lets one writer in at a time: the others wait, and fail with `database is locked` when that takes long.",
+        fix: "let one service with one replica use the file, or use a database server",
+    },
+    Rule {
         id: "data/starts-before-ready",
+        severity: Severity::Warning,
+        title: "Started before what it needs is ready",
         why: "It starts as soon as the other's process runs, which is before that takes connections.",
         fix: "depend on it with condition: service_healthy",
     },
     Rule {
+        id: "environment/blank",
+        severity: Severity::Warning,
+        title: "Variable that is set, but to nothing",
+        why: "Where a value is required, an empty one takes its place without a word: an empty password, an address without a host.",
+        fix: "give it a value where it is set; require one with `${NAME:?}`, or allow none with `${NAME:-}`",
+    },
+    Rule {
+        id: "images/bind-empty",
+        severity: Severity::Note,
+        title: "Mount of a folder that is not there",
+        why: "The folder on this machine does not exist: an empty one is made when the service starts, as docker compose does.",
+        fix: "make it, or correct the path",
+    },
+    Rule {
         id: "images/bind-missing",
-        why: "What is mounted does not exist: an empty folder would take its place.",
-        fix: "create it, or correct the path",
+        severity: Severity::Warning,
+        title: "Mount of a file that is not there",
+        why: "What is mounted does not exist: an empty folder takes its place, and the program that reads the file fails.",
+        fix: "write the file, or correct the path",
+    },
+    Rule {
+        id: "images/healthcheck-program",
+        severity: Severity::Warning,
+        title: "Health check with a program that the image lacks",
+        why: "A health check that cannot be run fails: the service never becomes healthy, and a release of it is given up.",
+        fix: "install the program in the Dockerfile, or check with one that the image has",
     },
     Rule {
         id: "images/latest",
+        severity: Severity::Warning,
+        title: "Image without a version",
         why: "Nobody can tell which version runs, and a fetch may bring another one unasked.",
-        fix: "name a version: `image: name:1.2.3`",
+        fix: "name a version: `name:1.2.3`",
     },
     Rule {
         id: "images/no-healthcheck",
-        why: "Without a health check a replica counts as ready as soon as its port takes connections, \
-              and one that hangs is never noticed.",
+        severity: Severity::Warning,
+        title: "No health check",
+        why: "Without a health check a replica counts as ready as soon as its port takes connections, and one that hangs is never noticed.",
         fix: "add a healthcheck, to the service or to its image",
     },
     Rule {
         id: "images/public-variable-at-run-time",
-        why: "Such variables are written into the files that visitors get when the image is built; \
-              those given when it runs are not seen.",
+        severity: Severity::Warning,
+        title: "Public variable given at run time",
+        why: "Such variables are written into the files that visitors get when the image is built; those given when it runs are not seen.",
         fix: "give them as build.args",
     },
     Rule {
+        id: "images/root",
+        severity: Severity::Note,
+        title: "Runs as root",
+        why: "A process that is root inside has more ways to break out, and what it writes to mounted folders belongs to root.",
+        fix: "add a USER to the Dockerfile, or a `user` to the service",
+    },
+    Rule {
+        id: "images/tag-built-twice",
+        severity: Severity::Warning,
+        title: "One tag for different images",
+        why: "Each build gives the tag to its own image: it means whichever was built last.",
+        fix: "give each image a tag of its own",
+    },
+    Rule {
+        id: "limits/no-memory",
+        severity: Severity::Note,
+        title: "No memory limit",
+        why: "One service that leaks takes the memory of all: the kernel ends whichever process it likes.",
+        fix: "set deploy.resources.limits.memory, or mem_limit",
+    },
+    Rule {
+        id: "rollouts/stops-first",
+        severity: Severity::Note,
+        title: "Stopped before its successor is ready",
+        why: "A single replica that writes to a named volume is stopped before its successor starts, so that two never write at once: requests wait meanwhile, up to 30 s.",
+        fix: "keep what it writes elsewhere; or, where two may write at once, set deploy.update_config.order to start-first",
+    },
+    Rule {
         id: "secrets/docker-socket",
+        severity: Severity::Warning,
+        title: "Docker's socket mounted",
         why: "Whoever can talk to Docker owns the machine; and here no Docker runs the services.",
         fix: "remove the mount",
     },
     Rule {
         id: "secrets/in-clear",
+        severity: Severity::Warning,
+        title: "Secret in the compose file",
         why: "A secret in a compose file is in its history, in every copy and in every log of it.",
         fix: "keep it in a secret, or outside the file: `${NAME:?}` with a value in .env",
     },
@@ -104,75 +217,24 @@ pub fn rule(id: &str) -> Option<&'static Rule> {
 }
 
 /// Looks for every trap.
-pub(crate) fn look(project: &Project, tree: &Node, report: &mut Report) {
+pub(crate) fn look(project: &Project, tree: &Node, variables: &Variables, report: &mut Report) {
+    // `images/bind-missing` says the same, with more to it, and can be silenced.
+    report.drop_warnings("compose/missing-file");
+    let subjects = look::subjects(project);
     let mut look = Look {
         project,
         tree,
+        variables,
+        subjects: &subjects,
         report,
     };
-    for (name, service) in &project.services {
-        commands::look(&mut look, name, service);
-        data::look(&mut look, name, service);
-        images::look(&mut look, name, service);
-        secrets::look(&mut look, name, service);
+    for subject in &subjects {
+        commands::look(&mut look, subject);
+        data::look(&mut look, subject);
+        environment::look(&mut look, subject);
+        health::look(&mut look, subject);
+        images::look(&mut look, subject);
+        rollouts::look(&mut look, subject);
+        secrets::look(&mut look, subject);
     }
-}
-
-/// What rules look at.
-struct Look<'a> {
-    project: &'a Project,
-    tree: &'a Node,
-    report: &'a mut Report,
-}
-
-impl Look<'_> {
-    /// Tells of a trap at `path` below the service, or as near as there is something.
-    fn found(&mut self, id: &'static str, name: &ServiceName, path: &[&str], message: String) {
-        if self.is_ignored(id, name) {
-            return;
-        }
-        let place = self.place(name, path);
-        let fix = rule(id).map_or("", |rule| rule.fix);
-        self.report.warn(id, place, message).hint(fix);
-    }
-
-    fn service(&self, name: &ServiceName) -> Option<&Node> {
-        self.tree
-            .as_map()?
-            .get("services")?
-            .as_map()?
-            .get(name.as_str())
-    }
-
-    /// Where the last key of `path` that is there stands.
-    fn place(&self, name: &ServiceName, path: &[&str]) -> Option<Span> {
-        let services = self.tree.as_map()?.get("services")?.as_map()?;
-        let mut place = services.key_span(name.as_str());
-        let mut node = services.get(name.as_str());
-        for key in path {
-            let Some(map) = node.and_then(Node::as_map) else {
-                break;
-            };
-            if let Some(span) = map.key_span(key) {
-                place = Some(span);
-            }
-            node = map.get(key);
-        }
-        place
-    }
-
-    /// `x-havre-ignore` of the service or of the file names the rule.
-    fn is_ignored(&self, id: &str, name: &ServiceName) -> bool {
-        let names = |map: Option<&Map>| {
-            let list = map.and_then(|map| map.get("x-havre-ignore")?.as_list());
-            list.is_some_and(|list| list.iter().any(|item| item.text() == Some(id)))
-        };
-        names(self.tree.as_map()) || names(self.service(name).and_then(Node::as_map))
-    }
-}
-
-/// All that a service runs, in one line.
-fn command_line(service: &Service) -> String {
-    let words = service.entrypoint.iter().chain(&service.command).flatten();
-    words.map(String::as_str).collect::<Vec<_>>().join(" ")
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::canonical::Base;
 use crate::files::Files;
-use crate::keys::{HAVRE, HAVRE_BUILD, HAVRE_ENVIRONMENT, HAVRE_ROUTE, HAVRE_TLS};
 use crate::project::{EnvironmentName, Tls};
 use crate::read::{Field, Fields};
 use crate::report::Report;
+use crate::schema;
 use crate::source::Span;
 use crate::suggest;
 use crate::yaml::{self, Node, Value};
@@ -120,7 +120,7 @@ fn top(
     environment: &EnvironmentName,
     report: &mut Report,
 ) -> Option<Settings> {
-    let fields = Fields::open("havre.yaml", node, &HAVRE, report)?;
+    let fields = Fields::open("havre.yaml", node, &schema::TOP.section, report)?;
     let mut settings = shared(&fields, base, report);
     settings.present = true;
     settings.domains_inherited = environment.as_str() != PRODUCTION;
@@ -129,7 +129,7 @@ fn top(
         .and_then(|field| Some((field.string(report)?, field.span())));
     let build = fields
         .get("build")
-        .and_then(|field| field.fields(&HAVRE_BUILD, report));
+        .and_then(|field| field.fields(&schema::BUILD.section, report));
     settings.host_ca = build.and_then(|build| host_ca(build.get("host_ca")?, report));
     let mut names = Vec::new();
     if let Some(field) = fields.get("environments") {
@@ -145,7 +145,8 @@ fn top(
                 continue;
             }
             // Every environment is checked, whichever is asked for.
-            let Some(fields) = Fields::open(owner, node, &HAVRE_ENVIRONMENT, report) else {
+            let Some(fields) = Fields::open(owner, node, &schema::ENVIRONMENT.section, report)
+            else {
                 continue;
             };
             let own = shared(&fields, base, report);
@@ -284,7 +285,7 @@ pub(crate) fn valid_environment(name: &str) -> bool {
 }
 
 fn route(item: Field<'_>, report: &mut Report) -> Option<WrittenRoute> {
-    let fields = &item.fields(&HAVRE_ROUTE, report)?;
+    let fields = &item.fields(&schema::ROUTE.section, report)?;
     let Some(service) = fields.get("service") else {
         let message = "a route names no `service`";
         report.error("havre/missing-key", fields.span, message);
@@ -346,7 +347,7 @@ fn tls(field: Field<'_>, base: &Base, report: &mut Report) -> Option<Tls> {
             .hint("tls: {certificate: ./cert.pem, key: ./key.pem}");
         return None;
     }
-    let fields = field.fields(&HAVRE_TLS, report)?;
+    let fields = field.fields(&schema::TLS.section, report)?;
     let file = |key: &str, report: &mut Report| -> Option<PathBuf> {
         let Some(field) = fields.get(key) else {
             let message = format!("{} has no `{key}`", fields.owner);

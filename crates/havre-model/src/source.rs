@@ -104,13 +104,19 @@ impl Sources {
         }
     }
 
+    /// What stands at `span` in the file.
+    pub fn written(&self, span: Span) -> Option<&str> {
+        let source = &self.files[span.source.0 as usize];
+        let (from, to) = (source.offset(span.start)?, source.offset(span.end)?);
+        source.text.get(from..to)
+    }
+
     /// The span of `needle` inside `span`, searched in the text as it stands in the file; `None`
     /// where escapes or folding hide it.
     pub fn find(&self, span: Span, needle: &str) -> Option<Span> {
+        let at = self.written(span)?.find(needle)?;
         let source = &self.files[span.source.0 as usize];
-        let (from, to) = (source.offset(span.start)?, source.offset(span.end)?);
-        let slice = source.text.get(from..to)?;
-        let at = slice.find(needle)?;
+        let from = source.offset(span.start)?;
         let start = source.place(from + at);
         let end = source.place(from + at + needle.len());
         Some(Span {

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::image_name::ImageName;
 use crate::project::{
-    Condition, Healthcheck, Port, Project, Protocol, RestartPolicy, Route, Service, ServiceName,
+    Build, Condition, Healthcheck, Port, Project, Protocol, RestartPolicy, Route, Service,
+    ServiceName,
 };
 use crate::report::Report;
 use crate::routes::{self, Candidate, Inference};
@@ -96,6 +98,34 @@ pub(crate) fn conditions(
                             .hint(format!("give `{other}` the policy `restart: on-failure`"));
                     }
                 }
+            }
+        }
+    }
+}
+
+/// A name can mean one image only. A service without `build` may run what another one builds.
+pub(crate) fn image_names(
+    services: &BTreeMap<ServiceName, Service>,
+    places: &Places,
+    report: &mut Report,
+) {
+    let mut built: HashMap<_, (&ServiceName, &Build)> = HashMap::new();
+    for (name, service) in services {
+        let (Some(image), Some(build)) = (&service.image, &service.build) else {
+            continue;
+        };
+        let full = ImageName::new(image).in_full();
+        match built.get(&full) {
+            None => {
+                built.insert(full, (name, build));
+            }
+            Some((_, other)) if *other == build => {}
+            Some((other, _)) => {
+                let message =
+                    format!("services `{other}` and `{name}` build different images named {image}");
+                report
+                    .error("compose/image-clash", places.get(name).copied(), message)
+                    .hint("give one of them another `image`, or both the same `build`");
             }
         }
     }

@@ -33,9 +33,10 @@ pub use desired::{
     Desired, Failure, FailureKind, Group, Heal, Intent, JobId, Mark, Pause, Phase, Policy, Refusal,
     Rollout,
 };
+pub use havre_model::{Strategy, StrategyReason};
 pub use observed::{EdgeView, ExitInfo, Observed, Replica, ReplicaId, ReplicaState, Role};
 pub use order::dependency_order;
 pub use record::{Cause, Outcome, Record, Step, told_by};
-pub use release::{Release, ServiceDigest, ServiceRelease, Strategy, StrategyReason};
+pub use release::{Release, ServiceDigest, ServiceRelease};
 pub use routing::{Canary, Routing, ServiceRouting, routing};
 pub use traffic::Traffic;

@@ -5,15 +5,13 @@ use std::fmt;
 use std::fmt::Write as _;
 
 use havre_model::{
-    Condition, Mount, Network, NetworkName, Port, Project, Protocol, RolloutSettings, Route,
-    Service, ServiceName, Tls, UpdateOrder, Volume, VolumeName,
+    Condition, Network, NetworkName, Port, Project, Protocol, RolloutSettings, Route, Service,
+    ServiceName, Strategy, StrategyReason, Tls, UpdateOrder, Volume, VolumeName,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::JobId;
-
-mod worker;
 
 /// Everything an environment needs, resolved. Two releases with equal content are the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,34 +58,6 @@ impl fmt::Display for ServiceDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// How old replicas make place for new ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Strategy {
-    /// New replicas start beside the old ones.
-    StartFirst,
-    /// The old replicas end before the new ones start.
-    StopFirst,
-}
-
-/// Which rule chose the strategy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "rule", rename_all = "snake_case")]
-pub enum StrategyReason {
-    /// `deploy.update_config.order` says so.
-    Asked,
-    /// It writes to this volume, which two releases must not do at once.
-    ExclusiveVolume {
-        /// The volume.
-        volume: VolumeName,
-    },
-    /// It works through a queue or a timetable and nobody calls it: two at once would do the
-    /// same work twice, and none for a moment is not noticed.
-    Worker,
-    /// Nothing stands in the way.
-    Default,
 }
 
 impl Release {
@@ -171,37 +141,11 @@ impl Release {
 
     /// How replicas of a service are replaced, and the rule that says so.
     pub fn strategy(&self, name: &ServiceName) -> (Strategy, StrategyReason) {
-        let Some(service) = self.services.get(name).map(|service| &service.service) else {
+        let Some(service) = self.services.get(name) else {
             return (Strategy::StartFirst, StrategyReason::Default);
         };
-        match service.update.order {
-            Some(UpdateOrder::StartFirst) => return (Strategy::StartFirst, StrategyReason::Asked),
-            Some(UpdateOrder::StopFirst) => return (Strategy::StopFirst, StrategyReason::Asked),
-            None => {}
-        }
-        // Several replicas already share the volume or the work: one more does no harm.
-        if service.replicas > 1 {
-            return (Strategy::StartFirst, StrategyReason::Default);
-        }
-        let written = service.mounts.iter().find_map(|mount| match mount {
-            Mount::Volume {
-                name,
-                read_only: false,
-                ..
-            } => Some(name.clone()),
-            Mount::Volume { .. }
-            | Mount::Anonymous { .. }
-            | Mount::Bind { .. }
-            | Mount::Tmpfs { .. } => None,
-        });
-        match written {
-            Some(volume) => (
-                Strategy::StopFirst,
-                StrategyReason::ExclusiveVolume { volume },
-            ),
-            None if self.is_worker(name, service) => (Strategy::StopFirst, StrategyReason::Worker),
-            None => (Strategy::StartFirst, StrategyReason::Default),
-        }
+        let others = self.services.values().map(|other| &other.service);
+        havre_model::strategy(name, &service.service, &self.routes, others)
     }
 
     /// How they are replaced on the way back to this release.
@@ -212,18 +156,6 @@ impl Release {
             Some(UpdateOrder::StopFirst) => Strategy::StopFirst,
             None => self.strategy(name).0,
         }
-    }
-
-    /// Called or run like one, and nothing that others could call.
-    fn is_worker(&self, name: &ServiceName, service: &Service) -> bool {
-        let called = !service.ports.is_empty()
-            || !service.expose.is_empty()
-            || self.routes.iter().any(|route| &route.service == name)
-            || self
-                .services
-                .values()
-                .any(|other| other.service.depends_on.contains_key(name));
-        !called && worker::looks_like_one(name, service)
     }
 
     /// Ports of the machine whose connections are passed on.

@@ -101,6 +101,8 @@ pub enum Command {
     Daemon(DaemonArgs),
     /// Check whether this machine has what Havre needs, or a project for traps
     Doctor(DoctorArgs),
+    /// Print the JSON Schema of havre.yaml, for editors
+    Schema,
     /// Show the versions of this command and of the daemon
     Version(JsonArg),
     /// Print a script that completes commands
@@ -121,8 +123,8 @@ impl Command {
     pub fn wants_json(&self) -> bool {
         let json = match self {
             Self::Up(args) => args.json,
-            Self::Check(args) => args.json,
-            Self::Doctor(args) => args.json,
+            Self::Check(args) => args.form.json,
+            Self::Doctor(args) => args.form.json,
             Self::Config(args) => args.json,
             Self::Plan(args) => args.json,
             Self::Status(args) => args.json,
@@ -143,6 +145,7 @@ impl Command {
             Self::Exec(_)
             | Self::Ca(_)
             | Self::Daemon(_)
+            | Self::Schema
             | Self::Completions { .. }
             | Self::Man { .. } => return false,
         };
@@ -156,6 +159,16 @@ pub struct JsonArg {
     /// Print JSON, for programs
     #[arg(long)]
     pub json: bool,
+}
+
+/// How findings are printed.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct FindingsForm {
+    #[command(flatten)]
+    pub json: JsonArg,
+    /// Print SARIF 2.1.0, for services that review code
+    #[arg(long, conflicts_with = "json")]
+    pub sarif: bool,
 }
 
 /// `havre up`.
@@ -188,7 +201,7 @@ pub struct CheckArgs {
     #[command(flatten)]
     pub files: FileArgs,
     #[command(flatten)]
-    pub json: JsonArg,
+    pub form: FindingsForm,
 }
 
 /// `havre config`.
@@ -230,7 +243,7 @@ pub struct DoctorArgs {
     #[command(flatten)]
     pub files: FileArgs,
     #[command(flatten)]
-    pub json: JsonArg,
+    pub form: FindingsForm,
 }
 
 /// `havre plan`.

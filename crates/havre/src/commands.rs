@@ -15,6 +15,7 @@ pub mod change;
 pub mod daemon;
 pub mod doctor;
 pub mod exec;
+mod findings;
 pub mod image;
 pub mod logs;
 pub mod manual;
@@ -22,6 +23,7 @@ pub mod plan;
 mod project;
 mod ps;
 mod releases;
+mod schema;
 pub mod status;
 pub mod up;
 pub mod version;
@@ -103,6 +105,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
         Command::Ca(command) => block_on(ca::run(context, command))?,
         Command::Daemon(args) => daemon::run(context, args)?,
         Command::Doctor(args) => doctor::run(context, &args)?,
+        Command::Schema => schema::print(context)?,
         Command::Version(args) => block_on(version::run(context, args))?,
         Command::Completions { shell } => manual::completions(context, shell)?,
         Command::Man { dir } => manual::man(context, dir.as_deref())?,

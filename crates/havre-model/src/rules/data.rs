@@ -1,9 +1,10 @@
 //! Where data are, and who can reach them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Look, command_line};
-use crate::project::{Condition, Healthcheck, Mount, Service, ServiceName};
+use super::commands;
+use super::look::{Kept, Look, Subject};
+use crate::project::{Condition, Healthcheck};
 
 /// Ports of databases and brokers.
 const DATABASES: [(u16, &str); 8] = [
@@ -16,84 +17,231 @@ const DATABASES: [(u16, &str); 8] = [
     (11211, "memcached"),
     (27017, "MongoDB"),
 ];
+/// Folders that a database server takes for its own.
+const DATA_FOLDERS: [(&str, &str); 10] = [
+    ("/bitnami/mariadb", "MariaDB"),
+    ("/bitnami/mongodb", "MongoDB"),
+    ("/bitnami/postgresql", "Postgres"),
+    ("/data/db", "MongoDB"),
+    ("/usr/share/elasticsearch/data", "Elasticsearch"),
+    ("/var/lib/clickhouse", "ClickHouse"),
+    ("/var/lib/mysql", "MySQL"),
+    ("/var/lib/postgresql", "Postgres"),
+    ("/var/lib/rabbitmq", "RabbitMQ"),
+    ("/var/opt/mssql", "SQL Server"),
+];
 
-pub fn look(look: &mut Look<'_>, name: &ServiceName, service: &Service) {
-    published(look, name, service);
-    sqlite(look, name, service);
-    broker(look, name, service);
-    for (needed, edge) in &service.depends_on {
+pub fn look(look: &mut Look<'_>, subject: &Subject<'_>) {
+    published(look, subject);
+    overlapping(look, subject);
+    sqlite(look, subject);
+    broker(look, subject);
+    for (needed, edge) in &subject.service.depends_on {
         let checked =
             look.project.services.get(needed).is_some_and(|needed| {
                 matches!(needed.healthcheck, Some(Healthcheck::Probe { .. }))
             });
         if checked && edge.condition == Condition::ServiceStarted {
+            let name = subject.name;
             let message = format!("`{name}` does not wait until `{needed}` is healthy");
             let path = ["depends_on", needed.as_str()];
-            look.found("data/starts-before-ready", name, &path, message);
+            look.found("data/starts-before-ready", subject, &path, message);
         }
     }
 }
 
-fn published(look: &mut Look<'_>, name: &ServiceName, service: &Service) {
-    let open = service
-        .forwarded_ports(name, &look.project.routes)
-        .find_map(|port| {
-            let (_, what) = DATABASES.iter().find(|(known, _)| *known == port.target)?;
-            let local = port
-                .host_ip
-                .as_deref()
-                .is_some_and(|ip| ip.starts_with("127.") || ip == "::1");
-            (port.published.is_some() && !local).then_some((port.target, *what))
-        });
+fn published(look: &mut Look<'_>, subject: &Subject<'_>) {
+    let name = subject.name;
+    let ports = subject.service.forwarded_ports(name, &look.project.routes);
+    let open = ports.into_iter().find_map(|port| {
+        let (_, what) = DATABASES.iter().find(|(known, _)| *known == port.target)?;
+        let local = port
+            .host_ip
+            .as_deref()
+            .is_some_and(|ip| ip.starts_with("127.") || ip == "::1");
+        (port.published.is_some() && !local).then_some((port.target, *what))
+    });
     if let Some((port, what)) = open {
         let message = format!("`{name}` opens port {port} ({what}) to everybody");
-        look.found("data/database-published", name, &["ports"], message);
+        look.found("data/database-published", subject, &["ports"], message);
     }
 }
 
-fn sqlite(look: &mut Look<'_>, name: &ServiceName, service: &Service) {
-    for (variable, value) in &service.environment {
-        let Some((_, path)) = value.split_once("sqlite:///") else {
+/// A database server whose successor would start on the same folder, or that has several replicas.
+fn overlapping(look: &mut Look<'_>, subject: &Subject<'_>) {
+    let replicas = subject.service.replicas;
+    if subject.is_job || replicas <= 1 && !subject.overlaps() {
+        return;
+    }
+    let found = subject.kept().find_map(|(target, read_only, _)| {
+        let of_server = |(folder, _): &&(&str, &str)| Path::new(target).starts_with(folder);
+        let (_, server) = DATA_FOLDERS.iter().find(of_server)?;
+        (!read_only).then_some((target, *server))
+    });
+    let Some((target, server)) = found else {
+        return;
+    };
+    let name = subject.name;
+    let message = match replicas {
+        0 | 1 => {
+            format!("at each release two servers of `{name}` ({server}) would use {target} at once")
+        }
+        _ => format!("{replicas} replicas of `{name}` ({server}) would use {target} at once"),
+    };
+    look.found_in_mount("data/database-overlaps", subject, target, message);
+}
+
+/// The file of an SQLite database that a variable names.
+fn sqlite_file(value: &str) -> Option<PathBuf> {
+    let path = if let Some((_, path)) = value.split_once("sqlite:///") {
+        path
+    } else if let Some((_, path)) = value.split_once("sqlite3:///") {
+        path
+    } else {
+        let path = value.strip_prefix("file:").unwrap_or(value);
+        let ends = [".sqlite", ".sqlite3"];
+        let prisma = value.starts_with("file:") && path.ends_with(".db");
+        // Django's name of the engine is no file.
+        let engine = path.contains(".backends.");
+        if engine || path.contains("://") || !prisma && !ends.iter().any(|end| path.ends_with(end))
+        {
+            return None;
+        }
+        path
+    };
+    let path = path.split('?').next().unwrap_or(path);
+    (!path.is_empty() && path != ":memory:").then(|| PathBuf::from(path))
+}
+
+/// Where the file is kept, if on a mount: what is mounted, and the path below it.
+fn kept<'s>(subject: &'s Subject<'_>, file: &Path) -> Option<(Kept<'s>, PathBuf)> {
+    let recipe = subject.recipe.as_ref();
+    let folder = subject.service.working_dir.as_deref();
+    let folder = folder.or_else(|| recipe?.working_dir.as_deref());
+    let unknown = file.is_relative() && folder.is_none();
+    let path = crate::canonical::clean(&Path::new(folder.unwrap_or("/")).join(file));
+    subject.kept().find_map(|(target, _, kept)| {
+        if unknown {
+            // Relative to a folder that only the image knows: the mount may well be meant.
+            let parent = file.parent()?;
+            return Path::new(target)
+                .ends_with(crate::canonical::clean(parent))
+                .then(|| {
+                    (
+                        kept,
+                        file.file_name().map(PathBuf::from).unwrap_or_default(),
+                    )
+                });
+        }
+        let below = path.strip_prefix(target).ok()?;
+        Some((kept, below.to_owned()))
+    })
+}
+
+fn sqlite(look: &mut Look<'_>, subject: &Subject<'_>) {
+    let name = subject.name;
+    for (variable, value) in &subject.service.environment {
+        let Some(file) = sqlite_file(value) else {
             continue;
         };
-        let path = Path::new(path.split('?').next().unwrap_or(path));
-        let on_volume = service.mounts.iter().any(|mount| match mount {
-            Mount::Volume { target, .. } | Mount::Bind { target, .. } => path.starts_with(target),
-            Mount::Anonymous { .. } | Mount::Tmpfs { .. } => false,
+        let shown = file.display();
+        let place = ["environment", variable.as_str()];
+        let Some(here) = kept(subject, &file) else {
+            let message = format!("`{name}` keeps its data in {shown}, which is on no volume");
+            look.found("data/sqlite-outside-volume", subject, &place, message);
+            continue;
+        };
+        let sharing = look.subjects.iter().find(|other| {
+            let mut files = other
+                .service
+                .environment
+                .values()
+                .filter_map(|v| sqlite_file(v));
+            other.name < name && files.any(|file| kept(other, &file).as_ref() == Some(&here))
         });
-        if !path.as_os_str().is_empty() && path != Path::new(":memory:") && !on_volume {
-            let path = path.display();
-            let message = format!("`{name}` keeps its data in {path}, which is on no volume");
-            let place = ["environment", variable.as_str()];
-            look.found("data/sqlite-outside-volume", name, &place, message);
-        }
+        let replicas = subject.service.replicas;
+        let message = match sharing {
+            Some(other) => format!(
+                "`{}` and `{name}` share the SQLite file {shown}",
+                other.name
+            ),
+            None if replicas > 1 => {
+                format!("{replicas} replicas of `{name}` share the SQLite file {shown}")
+            }
+            None => continue,
+        };
+        look.found("data/sqlite-shared", subject, &place, message);
     }
 }
 
 /// A Redis that others use as a broker and that throws keys away.
-fn broker(look: &mut Look<'_>, name: &ServiceName, service: &Service) {
-    let line = command_line(service);
-    let evicts = line
-        .split_once("--maxmemory-policy")
-        .is_some_and(|(_, policy)| !policy.trim_start().starts_with("noeviction"));
-    if !evicts {
+fn broker(look: &mut Look<'_>, subject: &Subject<'_>) {
+    let line = &subject.line;
+    let (policy, from) = match line.after("--maxmemory-policy") {
+        Some(policy) => (Some(policy.to_owned()), None),
+        None => {
+            let file = line.words().find(|word| word.ends_with(".conf"));
+            let text = file.and_then(|file| look.file(subject, file));
+            (text.as_deref().and_then(policy), file)
+        }
+    };
+    let Some(policy) = policy.filter(|policy| policy != "noeviction") else {
         return;
-    }
-    let address = format!("redis://{name}");
-    let used = look.project.services.values().any(|other| {
-        let broker = other
-            .environment
-            .iter()
-            .any(|(key, value)| key.contains("BROKER") && value.contains(&address));
-        let celery = command_line(other).contains("celery")
-            && other
-                .environment
-                .values()
-                .any(|value| value.contains(&address));
-        broker || celery
+    };
+    let address = format!("redis://{}", subject.name);
+    // `redis://redis-cache` is another service.
+    let points_here = |value: &str| {
+        let at = value.find(&address).map(|at| &value[at + address.len()..]);
+        at.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/', '?']))
+    };
+    let used = look.subjects.iter().any(|other| {
+        let mut variables = other.service.environment.iter();
+        let takes_tasks = commands::worker(&other.line).is_some();
+        variables.any(|(key, value)| {
+            (takes_tasks && !key.contains("CACHE") || key.contains("BROKER")) && points_here(value)
+        })
     });
     if used {
-        let message = format!("broker `{name}` may throw queued tasks away");
-        look.found("data/broker-evicts", name, &["command"], message);
+        let name = subject.name;
+        let said = from.map(|file| format!(" of {file}")).unwrap_or_default();
+        let message = format!("broker `{name}` may throw queued tasks away: policy {policy}{said}");
+        look.found_in_line("data/broker-evicts", subject, message);
+    }
+}
+
+/// The policy in a Redis configuration: the last one counts.
+fn policy(text: &str) -> Option<String> {
+    text.lines().rev().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let named = words.next()?.eq_ignore_ascii_case("maxmemory-policy");
+        named.then(|| words.next().map(str::to_owned)).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sqlite_files_are_known_by_their_forms() {
+        for (value, file) in [
+            ("sqlite:////data/app.db", Some("/data/app.db")),
+            ("sqlite+aiosqlite:///./app.db?x=1", Some("./app.db")),
+            ("file:./dev.db", Some("./dev.db")),
+            ("/srv/db.sqlite3", Some("/srv/db.sqlite3")),
+            ("sqlite:///:memory:", None),
+            ("sqlite://", None),
+            ("postgresql://db/x.sqlite", None),
+            ("django.db.backends.sqlite3", None),
+        ] {
+            assert_eq!(sqlite_file(value), file.map(PathBuf::from), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_last_policy_counts() {
+        let text = "# maxmemory-policy noeviction\nmaxmemory-policy noeviction\nMaxMemory-Policy allkeys-lru\n";
+        assert_eq!(policy(text).as_deref(), Some("allkeys-lru"));
+        assert_eq!(policy("maxmemory 1gb\nmaxmemory-policy"), None);
     }
 }

@@ -1,68 +1,227 @@
 //! Images, and what they are made of.
 
-use super::Look;
-use crate::project::{Build, Healthcheck, Mount, Service, ServiceName};
+use std::path::Path;
+
+use super::look::{Look, Subject};
+use crate::image_name::ImageName;
+use crate::project::{Build, Mount};
 
 /// Beginnings of variables that bundlers write into what visitors get.
 const PUBLIC: [&str; 4] = ["NEXT_PUBLIC_", "VITE_", "REACT_APP_", "NUXT_PUBLIC_"];
-/// Bytes of a Dockerfile that are looked through.
-const MAX_DOCKERFILE: u64 = 1 << 20;
+/// Files that are mounted and have no extension.
+const FILES: [&str; 5] = ["Caddyfile", "Corefile", "Procfile", "hosts", "localtime"];
+/// Images of operating systems and languages, which start as root.
+const ROOT: [&str; 18] = [
+    "alpine",
+    "amazonlinux",
+    "busybox",
+    "composer",
+    "debian",
+    "eclipse-temurin",
+    "fedora",
+    "golang",
+    "gradle",
+    "maven",
+    "node",
+    "openjdk",
+    "perl",
+    "php",
+    "python",
+    "ruby",
+    "rust",
+    "ubuntu",
+];
+/// What gives root up by itself: servers that do, and what scripts call for it.
+const DROPS: [&str; 16] = [
+    "apache2",
+    "apache2-foreground",
+    "apachectl",
+    "gosu",
+    "haproxy",
+    "httpd",
+    "mariadbd",
+    "memcached",
+    "mysqld",
+    "mysqld_safe",
+    "nginx",
+    "postgres",
+    "runuser",
+    "setpriv",
+    "su",
+    "su-exec",
+];
 
-pub fn look(look: &mut Look<'_>, name: &ServiceName, service: &Service) {
-    if let Some(build) = &service.build {
-        built(look, name, service, build);
-    } else if let Some(image) = &service.image {
-        let last = image.rsplit('/').next().unwrap_or(image);
-        let tag = last.split_once(':').map(|(_, tag)| tag);
-        if !image.contains('@') && matches!(tag, None | Some("latest")) {
+pub fn look(look: &mut Look<'_>, subject: &Subject<'_>) {
+    let (name, service) = (subject.name, subject.service);
+    match (&service.build, &service.image) {
+        (Some(build), _) => built(look, subject, build),
+        (None, Some(image)) if ImageName::new(image).is_unversioned() => {
             let message = format!("`{name}` runs whatever `{image}` is at the moment");
-            look.found("images/latest", name, &["image"], message);
+            look.found("images/latest", subject, &["image"], message);
         }
+        (None, _) => {}
     }
     for mount in &service.mounts {
-        if let Mount::Bind { source, .. } = mount
+        if let Mount::Bind { source, target, .. } = mount
             && !source.exists()
+            && !super::secrets::is_docker_socket(source)
         {
-            let message = format!("`{name}` mounts {}, which does not exist", source.display());
-            look.found("images/bind-missing", name, &["volumes"], message);
+            missing(look, subject, source, target);
         }
-    }
-    let routed = look
-        .project
-        .routes
-        .iter()
-        .any(|route| route.service == *name);
-    let in_image = service
-        .build
-        .as_ref()
-        .and_then(dockerfile)
-        .is_none_or(|text| text.contains("HEALTHCHECK"));
-    // What an image from elsewhere brings is not known here.
-    let without = service.healthcheck.is_none() && !in_image
-        || matches!(service.healthcheck, Some(Healthcheck::Disabled));
-    if routed && without {
-        let message = format!("`{name}` serves requests and has no health check");
-        look.found("images/no-healthcheck", name, &["healthcheck"], message);
     }
 }
 
-fn built(look: &mut Look<'_>, name: &ServiceName, service: &Service, build: &Build) {
+fn missing(look: &mut Look<'_>, subject: &Subject<'_>, source: &Path, target: &str) {
+    let name = subject.name;
+    let shown = look.report.shown(source);
+    if is_file_like(source) || is_file_like(Path::new(target)) {
+        let message =
+            format!("`{name}` mounts {shown}, which does not exist: a folder would take its place");
+        look.found_in_mount("images/bind-missing", subject, target, message);
+    } else {
+        let message = format!("`{name}` mounts {shown}, which does not exist yet");
+        look.found_in_mount("images/bind-empty", subject, target, message);
+    }
+}
+
+/// By its name, as nothing is there to look at.
+fn is_file_like(path: &Path) -> bool {
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    let extension = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or_default();
+    // `conf.d`, `python3.12`
+    let of_folder = extension == "d" || extension.starts_with(|c: char| c.is_ascii_digit());
+    let hidden = [".env", ".htpasswd", ".netrc", ".npmrc", ".pgpass"];
+    FILES.contains(&name) || hidden.contains(&name) || !extension.is_empty() && !of_folder
+}
+
+fn built(look: &mut Look<'_>, subject: &Subject<'_>, build: &Build) {
+    let (name, service) = (subject.name, subject.service);
     for variable in service.environment.keys() {
         let public = PUBLIC.iter().any(|start| variable.starts_with(start));
         if public && !build.args.contains_key(variable) {
             let message = format!("`{name}` gets {variable} when it runs, not when it is built");
             let place = ["environment", variable.as_str()];
-            look.found("images/public-variable-at-run-time", name, &place, message);
+            look.found(
+                "images/public-variable-at-run-time",
+                subject,
+                &place,
+                message,
+            );
+        }
+    }
+    if let Some(recipe) = &subject.recipe {
+        for base in &recipe.bases {
+            if ImageName::new(&base.text).is_unversioned() && base.text != "scratch" {
+                // Without the service's name: several services may be built from one Dockerfile.
+                let message = format!("the build starts from whatever `{}` is", base.text);
+                look.found_in_dockerfile("images/latest", subject, base.line, message);
+            }
+        }
+    }
+    root(look, subject);
+    tags(look, subject, build);
+}
+
+fn root(look: &mut Look<'_>, subject: &Subject<'_>) {
+    let (name, service) = (subject.name, subject.service);
+    let Some(recipe) = &subject.recipe else {
+        return;
+    };
+    let user = service.user.as_deref().or(recipe.user.as_deref());
+    let is_root = match user.map(|user| user.split(':').next().unwrap_or(user)) {
+        Some(user) => matches!(user, "0" | "root"),
+        None => recipe.base.as_deref().is_some_and(starts_as_root),
+    };
+    // PHP's images start Apache or FPM, unless they are told otherwise.
+    let serves_php = subject.line.is_empty()
+        && recipe.base.as_deref().is_some_and(|base| {
+            let tag = ImageName::new(base).tag.unwrap_or_default();
+            tag.split('-').any(|part| matches!(part, "apache" | "fpm"))
+        });
+    if !is_root || subject.is_job || serves_php {
+        return;
+    }
+    let scripts = look.scripts(subject);
+    let words = scripts.split(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\''));
+    let mut said = words.chain(subject.line.words().map(super::line::program));
+    let drops = said.any(|word| {
+        DROPS.contains(&word) || word.starts_with("php-fpm") || word.starts_with("--user=")
+    });
+    if !drops {
+        let message = format!("`{name}` runs as root");
+        look.found("images/root", subject, &["user"], message);
+    }
+}
+
+fn starts_as_root(image: &str) -> bool {
+    let ImageName { path, tag, .. } = ImageName::new(image);
+    if path.contains("distroless") {
+        let root = |name: Option<&str>| !name.is_some_and(|name| name.contains("nonroot"));
+        return root(Some(path)) && root(tag);
+    }
+    path == "scratch" || ROOT.contains(&path)
+}
+
+/// A tag that builds of other images give, too. Two services with one `image` are refused before.
+fn tags(look: &mut Look<'_>, subject: &Subject<'_>, build: &Build) {
+    let name = subject.name;
+    for tag in &build.tags {
+        let other = look.subjects.iter().find(|other| {
+            let theirs = other.service.build.as_ref();
+            other.name != name
+                && theirs.is_some_and(|theirs| {
+                    // Of two that both list it, the later one is told of.
+                    let listed = theirs.tags.contains(tag) && other.name < name;
+                    let named = other.service.image.as_ref() == Some(tag);
+                    (listed || named) && !same_image(theirs, build)
+                })
+        });
+        if let Some(other) = other {
+            let message = format!(
+                "the builds of `{}` and `{name}` both give the tag {tag}",
+                other.name
+            );
+            look.found(
+                "images/tag-built-twice",
+                subject,
+                &["build", "tags"],
+                message,
+            );
         }
     }
 }
 
-/// The Dockerfile's text, where it can be read.
-fn dockerfile(build: &Build) -> Option<String> {
-    if let Some(text) = &build.dockerfile_inline {
-        return Some(text.clone());
+/// Two builds that come to the same, whatever they are called.
+fn same_image(one: &Build, other: &Build) -> bool {
+    let plain = |build: &Build| Build {
+        tags: Vec::new(),
+        ..build.clone()
+    };
+    plain(one) == plain(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_known_by_their_names() {
+        for (path, file) in [
+            ("./nginx.conf", true),
+            ("/etc/caddy/Caddyfile", true),
+            (".env", true),
+            ("./conf.d", false),
+            ("/usr/lib/python3.12", false),
+            ("./data", false),
+            (".cache", false),
+        ] {
+            assert_eq!(is_file_like(Path::new(path)), file, "{path}");
+        }
     }
-    let path = build.context.join(&build.dockerfile);
-    let small = std::fs::metadata(&path).ok()?.len() <= MAX_DOCKERFILE;
-    small.then(|| std::fs::read_to_string(path).ok()).flatten()
 }

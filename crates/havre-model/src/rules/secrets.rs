@@ -1,40 +1,44 @@
 //! What must not be seen, and what gives too much away.
 
-use super::Look;
+use std::path::Path;
+
+use super::look::{Look, Subject};
 use crate::mask;
-use crate::project::{Mount, Service, ServiceName};
+use crate::project::Mount;
 use crate::yaml::Node;
 
 const DOCKER_SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
 
-pub fn look(look: &mut Look<'_>, name: &ServiceName, service: &Service) {
+pub(super) fn is_docker_socket(path: &Path) -> bool {
+    DOCKER_SOCKETS
+        .iter()
+        .any(|socket| path.as_os_str() == *socket)
+}
+
+pub fn look(look: &mut Look<'_>, subject: &Subject<'_>) {
+    let (name, service) = (subject.name, subject.service);
     for mount in &service.mounts {
-        if let Mount::Bind { source, .. } = mount
-            && DOCKER_SOCKETS
-                .iter()
-                .any(|socket| source.as_os_str() == *socket)
+        if let Mount::Bind { source, target, .. } = mount
+            && is_docker_socket(source)
         {
             let message = format!("`{name}` gets Docker's socket");
-            look.found("secrets/docker-socket", name, &["volumes"], message);
+            look.found_in_mount("secrets/docker-socket", subject, target, message);
         }
     }
     for (variable, value) in &service.environment {
-        if mask::value(variable, value) != *value && is_written_out(look, name, variable) {
+        if mask::value(variable, value) != *value && is_written_out(look, subject, variable) {
             let message = format!("`{name}` has the value of {variable} in the file");
             let place = ["environment", variable.as_str()];
-            look.found("secrets/in-clear", name, &place, message);
+            look.found("secrets/in-clear", subject, &place, message);
         }
     }
 }
 
 /// The value stands in the file itself, and no part of it comes from a variable.
-fn is_written_out(look: &Look<'_>, name: &ServiceName, variable: &str) -> bool {
-    let node = look.service(name).and_then(|service| {
-        service
-            .as_map()?
-            .get("environment")?
-            .as_map()?
-            .get(variable)
+fn is_written_out(look: &Look<'_>, subject: &Subject<'_>, variable: &str) -> bool {
+    let node = look.service(subject.name).and_then(|service| {
+        let environment = service.as_map()?.get("environment")?;
+        environment.as_map()?.get(variable)
     });
     node.filter(|node| node.text().is_some())
         .is_some_and(|node: &Node| {

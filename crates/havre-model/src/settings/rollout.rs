@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::keys::HAVRE_ROLLOUT;
 use crate::project::{OnFailure, RolloutSettings, RolloutStrategy, Service, ServiceName};
 use crate::read::{Field, Fields};
 use crate::report::Report;
+use crate::schema;
 
 /// Longer is a slip of the unit.
 const MAX_WATCH: Duration = Duration::from_secs(24 * 3600);
@@ -29,7 +29,7 @@ pub(crate) struct WrittenRollout {
 
 impl WrittenRollout {
     pub(super) fn read(field: Field<'_>, report: &mut Report) -> Option<Self> {
-        let fields = &field.fields(&HAVRE_ROLLOUT, report)?;
+        let fields = &field.fields(&schema::ROLLOUT.section, report)?;
         let watch = |key, report: &mut Report| {
             let field = fields.get(key)?;
             let duration = field.duration(report)?;

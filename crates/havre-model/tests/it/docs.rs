@@ -1,10 +1,11 @@
-//! `docs/compose.md` is written from the table that the reader goes by. `HAVRE_BLESS=1` writes it
-//! anew.
+//! Pages that are written from the tables that the code goes by: `docs/compose.md`,
+//! `docs/doctor.md`, `docs/havre.schema.json`. `HAVRE_BLESS=1` writes them anew.
 
 use std::fs;
 use std::path::Path;
 
 use havre_model::keys::{self, Section, Support};
+use havre_model::{codes, rules, schema};
 
 const HEAD: &str = "\
 # Compose files
@@ -24,18 +25,68 @@ A key that is not here is refused, with the name that was probably meant. `x-…
 project as one file and where each value comes from.
 ";
 
+const DOCTOR: &str = "\
+# What `havre doctor` looks for
+
+`havre doctor PATH` reads a project as `havre check` does and then looks for what is legal and hurts
+later. This page is written from the table of its rules (`crates/havre-model/src/rules.rs`); a test keeps
+the two alike.
+
+- **error**: it goes wrong, or a release does damage. The command ends with 3.
+- **warning**: it will probably hurt. `--strict` makes it an error.
+- **note**: good to know, and right for some. It stays a note.
+
+`x-havre-ignore: [RULE, …]` in a service, or at the top of the compose file for all of them, silences
+rules. `havre doctor --explain RULE` shows what is written here. `--json` prints the findings for programs,
+`--sarif` for services that review code (SARIF 2.1.0; addresses start from the folder where the command
+runs). Where the files do not tell, for example what an image from a registry contains, rules are silent.
+Dockerfiles are looked at too: a finding may stand there.
+";
+
 #[test]
 fn the_page_about_compose_files_is_current() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/compose.md");
-    let page = page();
+    check("compose.md", &page());
+}
+
+#[test]
+fn the_page_about_doctor_is_current() {
+    let mut page = DOCTOR.to_owned();
+    for rule in rules::RULES {
+        let (id, title, severity) = (rule.id, rule.title, rule.severity);
+        let (why, fix) = (rule.why, rule.fix);
+        page.push_str(&format!(
+            "\n## `{id}`\n\n**{title}** ({severity})\n\n{why}\n\nWhat to do: {fix}.\n"
+        ));
+    }
+    page.push_str(
+        "\n## What `havre check` says\n\nThese come from reading the files, in `check`, `doctor`, `plan` and \
+         `up` alike.\n\n| code | |\n|---|---|\n",
+    );
+    for (code, meaning) in codes::CODES {
+        page.push_str(&format!("| `{code}` | {meaning} |\n"));
+    }
+    check("doctor.md", &page);
+}
+
+#[test]
+fn the_schema_of_havre_yaml_is_current() {
+    let text = serde_json::to_string_pretty(&schema::document()).unwrap();
+    check("havre.schema.json", &format!("{text}\n"));
+}
+
+/// `docs/NAME` is what it should be.
+fn check(name: &str, page: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../docs")
+        .join(name);
     if std::env::var_os("HAVRE_BLESS").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, &page).unwrap();
+        fs::write(&path, page).unwrap();
     }
     let written = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         written == page,
-        "docs/compose.md is not what the table says; HAVRE_BLESS=1 writes it anew"
+        "docs/{name} is not what the table says; HAVRE_BLESS=1 writes it anew"
     );
 }
 

@@ -7,3 +7,4 @@ mod identify;
 mod mutations;
 mod rules;
 mod schema;
+mod settings;

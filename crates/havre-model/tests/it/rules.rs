@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
-use havre_model::{LoadOptions, advise, rules};
+use havre_model::{Diagnostic, LoadOptions, Severity, advise, rules};
 
 /// Rule, a compose file with the trap, one without.
 const CASES: &[(&str, &str, &str)] = &[
@@ -19,9 +20,29 @@ const CASES: &[(&str, &str, &str)] = &[
         "{web: {image: 'a:1', environment: {FLASK_DEBUG: '0'}}}",
     ),
     (
+        "commands/development-server",
+        "{web: {build: ./flask}}",
+        "{web: {build: ./flask, command: gunicorn app}}",
+    ),
+    (
+        "commands/development-server",
+        "{web: {image: 'a:1', command: [sh, -c, 'python manage.py migrate && python manage.py runserver']}}",
+        "{web: {image: 'a:1', command: [sh, -c, 'python manage.py migrate && gunicorn app --reload-engine=poll']}}",
+    ),
+    (
+        "commands/development-server",
+        "{web: {build: ./rails}}",
+        "{web: {build: ./rails, environment: {RAILS_ENV: production}}}",
+    ),
+    (
         "commands/scheduler-overlaps",
+        "{jobs: {image: 'a:1', command: supercronic /etc/crontab, deploy: {replicas: 2, update_config: {order: stop-first}}}}",
+        "{jobs: {image: 'a:1', command: supercronic /etc/crontab, volumes: ['data:/var/log']}}",
+    ),
+    (
+        "commands/scheduler-overlaps",
+        "{beat: {image: 'a:1', command: celery -A x beat, deploy: {update_config: {order: start-first}}}}",
         "{beat: {image: 'a:1', command: celery -A x beat}}",
-        "{beat: {image: 'a:1', command: celery -A x beat, deploy: {update_config: {order: stop-first}}}}",
     ),
     (
         "commands/worker-grace",
@@ -29,9 +50,39 @@ const CASES: &[(&str, &str, &str)] = &[
         "{worker: {image: 'a:1', command: celery -A x worker, stop_grace_period: 2m}}",
     ),
     (
+        "commands/worker-grace",
+        "{worker: {build: ./sidekiq}}",
+        "{worker: {build: ./sidekiq, stop_grace_period: 30s}}",
+    ),
+    (
+        "commands/worker-overlaps",
+        "{worker: {image: 'a:1', command: bundle exec sidekiq, deploy: {replicas: 2}}}",
+        "{worker: {image: 'a:1', command: bundle exec sidekiq}}",
+    ),
+    (
+        "data/broker-evicts",
+        "{redis: {image: 'r:7', command: redis-server /redis.conf, volumes: ['./evicts.conf:/redis.conf']}, w: {image: 'a:1', command: rq worker, environment: {REDIS_URL: 'redis://redis/0'}}}",
+        "{redis: {image: 'r:7', command: redis-server /redis.conf, volumes: ['./evicts.conf:/redis.conf']}, w: {image: 'a:1', command: rq worker, environment: {REDIS_URL: 'redis://redis-tasks/0', CACHE_URL: 'redis://redis/0'}}, redis-tasks: {image: 'r:7'}}",
+    ),
+    (
+        "data/broker-evicts",
+        "{redis: {build: ./redis}, w: {image: 'a:1', environment: {BROKER: 'redis://redis'}}}",
+        "{redis: {build: ./redis, command: redis-server --maxmemory-policy noeviction}, w: {image: 'a:1', environment: {BROKER: 'redis://redis'}}}",
+    ),
+    (
         "data/broker-evicts",
         "{redis: {image: 'r:7', command: redis-server --maxmemory-policy allkeys-lru}, w: {image: 'a:1', environment: {CELERY_BROKER_URL: 'redis://redis:6379'}}}",
         "{redis: {image: 'r:7', command: redis-server --maxmemory-policy noeviction}, w: {image: 'a:1', environment: {CELERY_BROKER_URL: 'redis://redis:6379'}}}",
+    ),
+    (
+        "data/database-overlaps",
+        "{db: {image: 'p:16', volumes: ['./here:/var/lib/postgresql/data'], deploy: {update_config: {order: start-first}}}}",
+        "{db: {image: 'p:16', volumes: ['./here:/var/lib/postgresql/data']}}",
+    ),
+    (
+        "data/database-overlaps",
+        "{db: {image: 'p:16', volumes: ['data:/var/lib/mysql'], deploy: {replicas: 2}}}",
+        "{backup: {image: 'p:16', volumes: ['data:/var/lib/mysql:ro'], deploy: {replicas: 2}}}",
     ),
     (
         "data/database-published",
@@ -44,14 +95,69 @@ const CASES: &[(&str, &str, &str)] = &[
         "{web: {image: 'a:1', environment: {DATABASE_URL: 'sqlite:////data/app.db'}, volumes: ['data:/data']}}",
     ),
     (
+        "data/sqlite-outside-volume",
+        "{web: {image: 'a:1', environment: {DB: './app.sqlite3'}, volumes: ['data:/data:ro', './evicts.conf:/x.conf'], working_dir: /app}}",
+        "{web: {image: 'a:1', environment: {DB: './data/app.sqlite3'}, volumes: ['data:/app/data']}}",
+    ),
+    (
+        "data/sqlite-shared",
+        "{web: {image: 'a:1', environment: {DB: 'sqlite:////data/app.db'}, volumes: ['data:/data']}, w: {image: 'a:1', working_dir: /srv, environment: {DB: 'sqlite:///db/app.db'}, volumes: ['data:/srv/db']}}",
+        "{web: {image: 'a:1', environment: {DB: 'sqlite:////data/app.db'}, volumes: ['data:/data']}, w: {image: 'a:1', environment: {DB: 'sqlite:////data/own.db'}, volumes: ['data:/data']}}",
+    ),
+    (
+        "data/sqlite-shared",
+        "{web: {image: 'a:1', environment: {DB: 'sqlite:////data/app.db'}, volumes: ['data:/data'], deploy: {replicas: 2}}}",
+        "{web: {image: 'a:1', environment: {DB: 'sqlite:////data/app.db'}, volumes: ['data:/data'], deploy: {replicas: 1}}}",
+    ),
+    (
         "data/starts-before-ready",
         "{db: {image: 'p:16', healthcheck: {test: 'true'}}, web: {image: 'a:1', depends_on: [db]}}",
         "{db: {image: 'p:16', healthcheck: {test: 'true'}}, web: {image: 'a:1', depends_on: {db: {condition: service_healthy}}}}",
     ),
     (
-        "images/bind-missing",
+        "environment/blank",
+        "{web: {image: 'a:1', environment: {PASSWORD: '${EMPTY}'}}}",
+        "{web: {image: 'a:1', environment: {PASSWORD: '${EMPTY:-}', B: '${FULL}', C: '', D: '$$EMPTY'}}}",
+    ),
+    (
+        "environment/blank",
+        "{web: {image: 'a:1', environment: ['URL=redis://:$EMPTY@redis']}}",
+        "{web: {image: 'a:1', environment: ['URL=redis://:${EMPTY-}@redis', FULL]}}",
+    ),
+    (
+        "environment/blank",
+        "{web: {build: {context: ./here, args: [EMPTY]}}}",
+        "{web: {build: {context: ./here, args: [FULL, UNSET]}}}",
+    ),
+    (
+        "images/bind-empty",
         "{web: {image: 'a:1', volumes: ['./nowhere:/x']}}",
         "{web: {image: 'a:1', volumes: ['./here:/x']}}",
+    ),
+    (
+        "images/bind-missing",
+        "{web: {image: 'a:1', volumes: ['./nginx.conf:/etc/nginx/nginx.conf']}}",
+        "{web: {image: 'a:1', volumes: ['./evicts.conf:/redis.conf', './conf.d:/etc/conf.d']}}",
+    ),
+    (
+        "images/healthcheck-program",
+        "{web: {image: 'python:3.12-slim', healthcheck: {test: curl -f http://127.0.0.1 || exit 1}}}",
+        "{web: {image: 'python:3.12', healthcheck: {test: curl -f http://127.0.0.1 || exit 1}}}",
+    ),
+    (
+        "images/healthcheck-program",
+        "{web: {build: ./here, healthcheck: {test: 'true'}}}",
+        "{web: {build: ./here, healthcheck: {test: [CMD, /app, check]}}}",
+    ),
+    (
+        "images/healthcheck-program",
+        "{web: {build: ./flask, healthcheck: {test: [CMD, wget, -q, 'http://127.0.0.1']}}}",
+        "{web: {build: ./flask, healthcheck: {test: [CMD, curl, -f, 'http://127.0.0.1']}}}",
+    ),
+    (
+        "images/latest",
+        "{web: {build: ./latest}}",
+        "{web: {build: {context: ./latest, target: pinned}}}",
     ),
     (
         "images/latest",
@@ -69,6 +175,46 @@ const CASES: &[(&str, &str, &str)] = &[
         "{web: {build: {context: ./here, args: {NEXT_PUBLIC_API: /api}}, environment: {NEXT_PUBLIC_API: /api}}}",
     ),
     (
+        "images/root",
+        "{web: {build: ./rails}}",
+        "{web: {build: ./rails, user: '1000'}}",
+    ),
+    (
+        "images/root",
+        "{web: {build: ./flask, user: root}}",
+        "{web: {build: ./flask}}",
+    ),
+    (
+        "images/root",
+        "{web: {build: ./php, command: php artisan queue:work}}",
+        "{web: {build: ./php}}",
+    ),
+    (
+        "images/root",
+        "{web: {build: ./redis, entrypoint: [sh]}}",
+        "{web: {build: ./redis}}",
+    ),
+    (
+        "images/tag-built-twice",
+        "{a: {build: {context: ./here, tags: ['ours:1']}}, b: {build: {context: ./flask, tags: ['ours:1']}}}",
+        "{a: {build: {context: ./here, tags: ['ours:1']}}, b: {build: {context: ./here, tags: ['ours:1', 'more:1']}}}",
+    ),
+    (
+        "limits/no-memory",
+        "{web: {image: 'a:1'}}",
+        "{web: {image: 'a:1', mem_limit: 64m}}",
+    ),
+    (
+        "rollouts/stops-first",
+        "{web: {image: 'a:1', ports: ['80:80'], volumes: ['data:/uploads']}}",
+        "{web: {image: 'a:1', ports: ['80:80'], volumes: ['data:/uploads'], deploy: {replicas: 2}}}",
+    ),
+    (
+        "rollouts/stops-first",
+        "{web: {image: 'a:1', ports: ['80:80'], volumes: ['data:/uploads']}, db: {image: 'p:16'}}",
+        "{web: {image: 'a:1', ports: ['80:80'], volumes: ['data:/uploads:ro']}, db: {image: 'p:16', volumes: ['data:/var/lib/postgresql/data']}}",
+    ),
+    (
         "secrets/docker-socket",
         "{web: {image: 'a:1', volumes: ['/var/run/docker.sock:/var/run/docker.sock']}}",
         "{web: {image: 'a:1', volumes: ['data:/var/run']}}",
@@ -80,31 +226,83 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Codes of the findings.
-fn found(services: &str, more: &str) -> BTreeSet<&'static str> {
+/// Files beside the compose file.
+const FILES: &[(&str, &str)] = &[
+    ("here/Dockerfile", "FROM scratch\n"),
+    ("php/Dockerfile", "FROM php:8.3-apache\n"),
+    ("checked/Dockerfile", "FROM scratch\nHEALTHCHECK CMD true\n"),
+    (
+        "flask/Dockerfile",
+        "FROM python:3.12-slim\nRUN apt-get install -y curl\nUSER web\nCMD [\"flask\", \"--app=a\", \"run\"]\n",
+    ),
+    (
+        "rails/Dockerfile",
+        "FROM ruby:3.4\nENV RAILS_ENV=development\nCMD [\"puma\"]\n",
+    ),
+    (
+        "sidekiq/Dockerfile",
+        "FROM ruby:3.4\nCMD bundle exec sidekiq\n",
+    ),
+    (
+        "redis/Dockerfile",
+        "FROM debian:12\nCOPY entrypoint.sh /bin/\nCOPY redis.conf /etc/redis.conf\n\
+         ENTRYPOINT [\"entrypoint.sh\"]\nCMD [\"redis-server\", \"/etc/redis.conf\"]\n",
+    ),
+    (
+        "redis/entrypoint.sh",
+        "#!/bin/sh\nexec setpriv --reuid=redis \"$@\"\n",
+    ),
+    (
+        "redis/redis.conf",
+        "maxmemory 1gb\nmaxmemory-policy volatile-lru\n",
+    ),
+    (
+        "latest/Dockerfile",
+        "FROM a:1 AS pinned\nFROM debian\nCOPY --from=pinned /x /x\n",
+    ),
+    ("evicts.conf", "maxmemory-policy allkeys-lru\n"),
+];
+
+fn project(services: &str, more: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for (name, dockerfile) in [
-        ("here", "FROM scratch\n"),
-        ("checked", "FROM scratch\nHEALTHCHECK CMD true\n"),
-    ] {
-        fs::create_dir(folder.path().join(name)).unwrap();
-        fs::write(folder.path().join(name).join("Dockerfile"), dockerfile).unwrap();
+    for (name, text) in FILES {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
     }
     let text = format!("{more}\nservices: {services}\nvolumes: {{data: {{}}}}\n");
     fs::write(folder.path().join("compose.yaml"), text).unwrap();
+    folder
+}
+
+fn findings(folder: &Path) -> Vec<Diagnostic> {
     let loaded = advise(&LoadOptions {
-        directory: folder.path().to_owned(),
+        directory: folder.to_owned(),
+        variables: [("EMPTY", ""), ("FULL", "x")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
         ..LoadOptions::default()
     });
-    let loaded = loaded.unwrap_or_else(|failure| panic!("{services}\n{failure}"));
-    let of_rules = loaded
-        .warnings
-        .iter()
-        .filter(|warning| rules::rule(warning.code).is_some());
-    of_rules
-        .inspect(|warning| assert!(warning.location.is_some(), "{warning}"))
-        .map(|warning| warning.code)
-        .collect()
+    match loaded {
+        Ok(loaded) => loaded.warnings,
+        Err(failure) => failure.errors.into_iter().chain(failure.warnings).collect(),
+    }
+}
+
+/// Codes of the rules' findings.
+fn found(services: &str, more: &str) -> BTreeSet<&'static str> {
+    let folder = project(services, more);
+    let mut codes = BTreeSet::new();
+    for finding in findings(folder.path()) {
+        let Some(rule) = rules::rule(finding.code) else {
+            assert!(finding.severity != Severity::Error, "{services}\n{finding}");
+            continue;
+        };
+        assert!(finding.location.is_some(), "{finding}");
+        assert_eq!(finding.severity, rule.severity, "{finding}");
+        codes.insert(finding.code);
+    }
+    codes
 }
 
 #[test]
@@ -123,7 +321,7 @@ fn every_rule_finds_its_trap_and_only_that() {
 
 #[test]
 fn the_example_has_none_of_them() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let folder = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(root.join("examples/french-novel-tool")).unwrap() {
         let entry = entry.unwrap();
@@ -135,17 +333,87 @@ fn the_example_has_none_of_them() {
     // Made by whoever uses the example.
     fs::create_dir(folder.path().join("secrets")).unwrap();
     fs::write(folder.path().join("secrets/db_password.txt"), "x").unwrap();
-    let loaded = advise(&LoadOptions {
-        directory: folder.path().to_owned(),
-        ..LoadOptions::default()
-    });
-    let loaded = loaded.unwrap_or_else(|failure| panic!("{failure}"));
-    let known = |code: &str| rules::rule(code).is_some();
-    let found: Vec<String> = loaded
-        .warnings
+    let texts: Vec<String> = findings(folder.path())
         .iter()
-        .filter(|warning| known(warning.code))
         .map(ToString::to_string)
         .collect();
-    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert!(texts.is_empty(), "{}", texts.join("\n"));
+}
+
+#[test]
+fn what_is_missing_beside_the_files_does_not_hide_the_traps() {
+    let services = "{web: {build: ./absent, ports: ['5432:5432'], env_file: none.env}}";
+    let folder = project(services, "");
+    let findings = findings(folder.path());
+    let codes: Vec<_> = findings.iter().map(|f| (f.severity, f.code)).collect();
+    assert!(
+        codes.contains(&(Severity::Error, "compose/missing-file")),
+        "{codes:?}"
+    );
+    assert!(
+        codes.contains(&(Severity::Note, "limits/no-memory")),
+        "{codes:?}"
+    );
+}
+
+#[test]
+fn a_finding_in_a_dockerfile_shows_its_line() {
+    let folder = project(
+        "{a: {build: ./latest}, b: {build: ./latest}, c: {build: ./flask}}",
+        "",
+    );
+    let shown = |code: &str| -> Vec<String> {
+        let findings = findings(folder.path());
+        let of_rule = findings.into_iter().filter(|finding| finding.code == code);
+        let place = |finding: Diagnostic| {
+            let place = finding.location.unwrap();
+            format!(
+                "{}:{}: {}",
+                place.file.display(),
+                place.line,
+                place.line_text
+            )
+        };
+        of_rule.map(place).collect()
+    };
+    // Once, though two services are built from it.
+    assert_eq!(shown("images/latest"), ["latest/Dockerfile:2: FROM debian"]);
+    assert_eq!(
+        shown("commands/development-server"),
+        ["flask/Dockerfile:4: CMD [\"flask\", \"--app=a\", \"run\"]"]
+    );
+}
+
+#[test]
+fn a_missing_file_is_told_once_and_with_what_would_take_its_place() {
+    let folder = project("{web: {image: 'a:1', volumes: ['./nginx.conf:/x']}}", "");
+    let about: Vec<_> = findings(folder.path())
+        .into_iter()
+        .filter(|finding| finding.message.contains("nginx.conf"))
+        .collect();
+    let [finding] = &about[..] else {
+        panic!("{about:?}");
+    };
+    assert!(
+        finding.message.contains("a folder would take its place"),
+        "{finding}"
+    );
+    assert_eq!(finding.location.as_ref().unwrap().column, 42, "{finding}");
+}
+
+#[test]
+fn many_notes_neither_crowd_warnings_out_nor_become_some() {
+    let many: Vec<String> = (0..250)
+        .map(|i| format!("s{i}: {{image: 'a:1'}}"))
+        .collect();
+    let services = format!("{{{}, zz: {{image: a}}}}", many.join(", "));
+    let folder = project(&services, "");
+    let findings = findings(folder.path());
+    assert!(
+        findings
+            .iter()
+            .any(|finding| finding.code == "images/latest")
+    );
+    let last = findings.last().unwrap();
+    assert_eq!((last.code, last.severity), ("compose/more", Severity::Note));
 }

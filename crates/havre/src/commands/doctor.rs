@@ -1,9 +1,9 @@
 //! `havre doctor`: whether this machine has what Havre needs, and traps in a project.
 
-use havre_model::rules;
+use havre_model::{codes, rules};
 use serde::Serialize;
 
-use super::{Context, project};
+use super::{Context, findings};
 use crate::cli::DoctorArgs;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
@@ -32,9 +32,15 @@ pub fn run(context: &Context, args: &DoctorArgs) -> Outcome {
     }
     if let Some(path) = &args.path {
         let advised = havre_model::advise(&args.files.options(path)?);
-        return project::tell(context, advised, args.files.strict, args.json.json);
+        return findings::tell(context, path, advised, args.files.strict, args.form);
     }
-    let args = args.json;
+    if args.form.sarif {
+        return Err(
+            Failure::new(Exit::Usage, "only findings in a project come as SARIF")
+                .hint("name the project's folder: havre doctor . --sarif"),
+        );
+    }
+    let args = args.form.json;
     let checks = checks();
     if args.json {
         context.ui.json(&checks)?;
@@ -57,15 +63,24 @@ pub fn run(context: &Context, args: &DoctorArgs) -> Outcome {
 }
 
 fn explain(context: &Context, id: &str) -> Outcome {
+    if let Some(meaning) = codes::meaning(id) {
+        let id = context.ui.out.bold(id);
+        context.ui.data(&format!(
+            "{id}\n\n{meaning}. `havre check` shows the line.\n"
+        ))?;
+        return Ok(Exit::Ok);
+    }
     let Some(rule) = rules::rule(id) else {
         let known: Vec<&str> = rules::RULES.iter().map(|rule| rule.id).collect();
         return Err(Failure::new(Exit::Usage, format!("there is no rule {id}"))
             .hint(format!("there are {}", known.join(", "))));
     };
     let text = format!(
-        "{}\n\n{}\n\nWhat to do: {}.\nTo silence it: `x-havre-ignore: [{id}]` in the service or at the \
+        "{}: {} ({})\n\n{}\n\nWhat to do: {}.\nTo silence it: `x-havre-ignore: [{id}]` in the service or at the \
          top of the file.\n",
         context.ui.out.bold(id),
+        rule.title,
+        rule.severity,
         rule.why,
         rule.fix
     );

@@ -114,9 +114,20 @@ fn doctor_finds_traps_in_a_project_and_explains_them() {
     ] {
         assert!(ran.out.contains(part), "{part:?} is not in\n{}", ran.out);
     }
-    assert_eq!(world.run(&["doctor", ".", "--strict"]).code, 3);
+    assert!(ran.err.contains("2 warnings and 1 note"), "{}", ran.err);
+    let strict = world.run(&["doctor", ".", "--strict"]);
+    assert_eq!(strict.code, 3);
+    assert!(
+        strict.err.contains("2 errors, 0 warnings and 1 note"),
+        "{}",
+        strict.err
+    );
     let json = world.run(&["doctor", ".", "--json"]).json();
     assert_eq!(json[0]["code"], "images/latest", "{json}");
+    for key in ["severity", "message", "why", "fix"] {
+        assert!(json[0][key].is_string(), "{key}: {json}");
+    }
+    assert_eq!(json[0]["location"]["line"], 1, "{json}");
     let explained = world.run(&["doctor", "--explain", "images/latest"]);
     assert!(
         explained.out.contains("x-havre-ignore"),
@@ -124,4 +135,39 @@ fn doctor_finds_traps_in_a_project_and_explains_them() {
         explained.out
     );
     assert_eq!(world.run(&["doctor", "--explain", "images/oldest"]).code, 2);
+}
+
+#[test]
+fn findings_come_as_sarif_too() {
+    let world = world("services: {db: {image: 'postgres:latest', imagee: x}}\n");
+    for command in ["check", "doctor"] {
+        let ran = world.run(&[command, ".", "--sarif"]);
+        assert_eq!(ran.code, 3, "{ran:?}");
+        let run = &ran.json()["runs"][0];
+        let result = &run["results"][0];
+        let index = result["ruleIndex"].as_u64().unwrap() as usize;
+        let rule = &run["tool"]["driver"]["rules"][index];
+        assert_eq!(
+            (&result["ruleId"], &rule["id"], &result["level"]),
+            (
+                &"compose/unknown-key".into(),
+                &result["ruleId"],
+                &"error".into()
+            )
+        );
+        let place = &result["locations"][0]["physicalLocation"];
+        assert_eq!(place["artifactLocation"]["uri"], "compose.yaml");
+        assert_eq!(place["region"]["startColumn"], 43, "{place}");
+    }
+    let both = world.run(&["check", ".", "--sarif", "--json"]);
+    assert_eq!(both.code, 2, "{both:?}");
+    let machine = world.run(&["doctor", "--sarif"]);
+    assert_eq!(machine.code, 2, "{machine:?}");
+}
+
+#[test]
+fn schema_is_a_json_schema() {
+    let schema = world(FINE).run(&["schema"]).json();
+    assert!(schema["$schema"].as_str().unwrap().contains("2020-12"));
+    assert_eq!(schema["properties"]["routes"]["type"], "array");
 }

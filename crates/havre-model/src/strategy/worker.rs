@@ -1,6 +1,6 @@
 //! What workers and schedulers are called and started with.
 
-use havre_model::{Service, ServiceName};
+use crate::project::{Service, ServiceName};
 
 /// Parts of a service's name.
 const NAMES: [&str; 11] = [

@@ -1,0 +1,497 @@
+//! Every key of `havre.yaml`: what the reader takes, and what editors are told of it as a JSON
+//! Schema. A key is added in one place: an entry below, read in `settings.rs`.
+
+use serde_json::{Map, Value, json};
+
+use crate::keys::{Key, Section, Support};
+
+/// Where the document can be fetched from.
+const ID: &str = "https://github.com/havre/havre/raw/main/docs/havre.schema.json";
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+struct Described {
+    name: &'static str,
+    shape: Shape,
+    text: &'static str,
+    /// In JSON.
+    example: &'static str,
+}
+
+/// What a key may hold.
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    /// A text of this pattern, or a number that reads like one.
+    Text {
+        pattern: &'static str,
+        longest: u32,
+    },
+    /// A file, relative to the folder of havre.yaml.
+    File,
+    Port,
+    Truth,
+    /// This one word.
+    Word(&'static str),
+    /// A number, or a text of this pattern.
+    Number(&'static str),
+    /// One, or a list that is not empty.
+    OneOrMany(&'static Shape),
+    /// A list that is not empty.
+    Many(&'static Shape),
+    List(&'static Mapping),
+    Mapping(&'static Mapping),
+    /// Names of one's own, of this pattern, each with such a mapping or nothing.
+    Named {
+        pattern: &'static str,
+        each: &'static Mapping,
+    },
+    Either(&'static [Shape]),
+}
+
+/// The keys of one kind of mapping.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mapping {
+    /// As the reader checks it.
+    pub section: Section,
+    keys: &'static [Described],
+    required: &'static [&'static str],
+    /// At most one of them.
+    exclusive: &'static [&'static str],
+}
+
+const DOMAIN: Shape = Shape::Text {
+    pattern: "^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$",
+    longest: 253,
+};
+
+const COMPOSE: Described = Described {
+    name: "compose",
+    shape: Shape::OneOrMany(&Shape::File),
+    text: "Compose files, each laid over those before it. Without it: those that docker compose would find.",
+    example: r#"["docker-compose.yml", "docker-compose.prod.yml"]"#,
+};
+const DOMAIN_KEY: Described = Described {
+    name: "domain",
+    shape: Shape::OneOrMany(&DOMAIN),
+    text: "The domain that requests are served for, without scheme, port and path. Default: <project>.localhost; \
+           in an environment: its name before the project's domain.",
+    example: r#""shop.example.org""#,
+};
+const DOMAINS: Described = Described {
+    name: "domains",
+    shape: Shape::OneOrMany(&DOMAIN),
+    text: "Several domains, in place of `domain`.",
+    example: r#"["shop.example.org", "www.shop.example.org"]"#,
+};
+const ENV_FILE: Described = Described {
+    name: "env_file",
+    shape: Shape::OneOrMany(&Shape::File),
+    text: "Files with variables for the compose files, beside .env; later ones win, and an environment's come last.",
+    example: r#""prod.env""#,
+};
+const ROUTES: Described = Described {
+    name: "routes",
+    shape: Shape::List(&ROUTE),
+    text: "Which service answers which requests; the longest path wins. Without it the front end and the back end \
+           are found by their names and ports.",
+    example: r#"[{"path": "/", "service": "frontend", "port": 3000}, {"path": "/api", "service": "backend", "port": 5000}]"#,
+};
+const TLS_KEY: Described = Described {
+    name: "tls",
+    shape: Shape::Either(&[Shape::Word("local"), Shape::Mapping(&TLS)]),
+    text: "The certificate: `local`, the default, from this machine's own authority, or files.",
+    example: r#"{"certificate": "./tls/chain.pem", "key": "./tls/key.pem"}"#,
+};
+
+const ROLLOUT_KEY: Described = Described {
+    name: "rollout",
+    shape: Shape::Mapping(&ROLLOUT),
+    text: "How the environment moves from one release to the next, and what makes it go back. What an environment \
+           does not say is as at the top of the file.",
+    example: r#"{"strategy": "canary", "steps": ["5%", "25%"], "step": "1m", "bake": "30s"}"#,
+};
+
+const TOP_KEYS: [Described; 10] = [
+    Described {
+        name: "build",
+        shape: Shape::Mapping(&BUILD),
+        text: "How images are built.",
+        example: r#"{"host_ca": "auto"}"#,
+    },
+    COMPOSE,
+    DOMAIN_KEY,
+    DOMAINS,
+    ENV_FILE,
+    Described {
+        name: "environments",
+        shape: Shape::Named {
+            pattern: "^(?!x-)[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$",
+            each: &ENVIRONMENT,
+        },
+        text: "Environments beside production, for `-e NAME`; each with containers, a network and volumes of its own.",
+        example: r#"{"staging": {"domain": "staging.example.org"}}"#,
+    },
+    Described {
+        name: "name",
+        shape: Shape::Text {
+            pattern: "^[a-z0-9][a-z0-9_-]*$",
+            longest: 63,
+        },
+        text: "The project's name. Default: the compose file's, else the folder's.",
+        example: r#""shop""#,
+    },
+    ROLLOUT_KEY,
+    ROUTES,
+    TLS_KEY,
+];
+
+const ENVIRONMENT_KEYS: [Described; 7] = [
+    COMPOSE,
+    DOMAIN_KEY,
+    DOMAINS,
+    ENV_FILE,
+    ROLLOUT_KEY,
+    ROUTES,
+    TLS_KEY,
+];
+
+/// `1m30s`
+const DURATION: Shape = Shape::Text {
+    pattern: "^([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h|d|w))+$",
+    longest: 64,
+};
+/// `2.5%`
+const SHARE: Shape = Shape::Text {
+    pattern: "^[0-9]{1,3}([.][0-9])? *%$",
+    longest: 16,
+};
+
+const ROLLOUT_KEYS: [Described; 9] = [
+    Described {
+        name: "bake",
+        shape: DURATION,
+        text: "How long a new release is watched when it has all requests; the old replicas wait meanwhile. Default: \
+               the longest deploy.update_config.monitor, else 10s.",
+        example: r#""30s""#,
+    },
+    Described {
+        name: "drain_timeout",
+        shape: DURATION,
+        text: "Requests and streams of a replica that leaves are given up after this. Default: 30s.",
+        example: r#""2m""#,
+    },
+    Described {
+        name: "max_errors",
+        shape: SHARE,
+        text: "So many more requests may fail than with the release before. Default: 1%.",
+        example: r#""0.5%""#,
+    },
+    Described {
+        name: "max_slowdown",
+        shape: Shape::Number("^[0-9]+([.][0-9]{1,2})?x?$"),
+        text: "So many times the latency of the release before is borne (95th percentile). Default: 3.",
+        example: "2.5",
+    },
+    Described {
+        name: "on_failure",
+        shape: Shape::Either(&[Shape::Word("rollback"), Shape::Word("pause")]),
+        text: "What becomes of a rollout that fails: the release before serves again, or it stands still until \
+               `havre abort` or `havre resume`. Default: rollback, or what deploy.update_config.failure_action says.",
+        example: r#""pause""#,
+    },
+    Described {
+        name: "ready_timeout",
+        shape: DURATION,
+        text: "How long a replica may take until it is ready. Default: 5m.",
+        example: r#""90s""#,
+    },
+    Described {
+        name: "step",
+        shape: DURATION,
+        text: "How long each share of a canary is watched. Default: 30s.",
+        example: r#""1m""#,
+    },
+    Described {
+        name: "steps",
+        shape: Shape::Many(&SHARE),
+        text: "The shares of the visitors that a canary gets, one after the other. Default: 5%, 25%, 50%.",
+        example: r#"["5%", "25%", "50%"]"#,
+    },
+    Described {
+        name: "strategy",
+        shape: Shape::Either(&[Shape::Word("blue-green"), Shape::Word("canary")]),
+        text: "How requests move to a new release: all at once when every service is ready, or a share of the \
+               visitors first. Default: blue-green.",
+        example: r#""canary""#,
+    },
+];
+
+const ROUTE_KEYS: [Described; 5] = [
+    Described {
+        name: "host",
+        shape: DOMAIN,
+        text: "Only requests for this one of the domains.",
+        example: r#""www.shop.example.org""#,
+    },
+    Described {
+        name: "path",
+        shape: Shape::Text {
+            pattern: "^/([^/?# ]+/)*([^/?# ]+/?)?$",
+            longest: 4096,
+        },
+        text: "Only requests whose path starts with these segments. Default: `/`, all of them.",
+        example: r#""/api""#,
+    },
+    Described {
+        name: "port",
+        shape: Shape::Port,
+        text: "The service's port inside its container; it needs no published port. Default: the one that the \
+               compose file publishes or exposes.",
+        example: "5000",
+    },
+    Described {
+        name: "service",
+        shape: Shape::Text {
+            pattern: "^[A-Za-z0-9][A-Za-z0-9._-]*$",
+            longest: 63,
+        },
+        text: "The service that answers.",
+        example: r#""backend""#,
+    },
+    Described {
+        name: "strip_prefix",
+        shape: Shape::Truth,
+        text: "Whether the path is taken away before the request is passed on. Default: false.",
+        example: "true",
+    },
+];
+
+const TLS_KEYS: [Described; 2] = [
+    Described {
+        name: "certificate",
+        shape: Shape::File,
+        text: "The certificate and those above it, in PEM, the site's own first.",
+        example: r#""./tls/chain.pem""#,
+    },
+    Described {
+        name: "key",
+        shape: Shape::File,
+        text: "Its key, in PEM.",
+        example: r#""./tls/key.pem""#,
+    },
+];
+
+const BUILD_KEYS: [Described; 1] = [Described {
+    name: "host_ca",
+    shape: Shape::Either(&[Shape::Word("auto"), Shape::Truth]),
+    text: "Whether RUN steps trust the authorities that this machine trusts, as builds behind a proxy that reads \
+           TLS need. Default: `auto`, where somebody has added one.",
+    example: r#""auto""#,
+}];
+
+/// The file itself.
+pub(crate) const TOP: Mapping = Mapping {
+    section: section("havre.yaml", &names(&TOP_KEYS)),
+    keys: &TOP_KEYS,
+    required: &[],
+    exclusive: &["domain", "domains"],
+};
+/// `environments.*`
+pub(crate) const ENVIRONMENT: Mapping = Mapping {
+    section: section("havre.yaml: environments.*", &names(&ENVIRONMENT_KEYS)),
+    keys: &ENVIRONMENT_KEYS,
+    required: &[],
+    exclusive: &["domain", "domains"],
+};
+/// `routes[]`
+pub(crate) const ROUTE: Mapping = Mapping {
+    section: section("havre.yaml: routes[]", &names(&ROUTE_KEYS)),
+    keys: &ROUTE_KEYS,
+    required: &["service"],
+    exclusive: &[],
+};
+/// `tls`
+pub(crate) const TLS: Mapping = Mapping {
+    section: section("havre.yaml: tls", &names(&TLS_KEYS)),
+    keys: &TLS_KEYS,
+    required: &["certificate", "key"],
+    exclusive: &[],
+};
+/// `rollout`
+pub(crate) const ROLLOUT: Mapping = Mapping {
+    section: section("havre.yaml: rollout", &names(&ROLLOUT_KEYS)),
+    keys: &ROLLOUT_KEYS,
+    required: &[],
+    exclusive: &[],
+};
+/// `build`
+pub(crate) const BUILD: Mapping = Mapping {
+    section: section("havre.yaml: build", &names(&BUILD_KEYS)),
+    keys: &BUILD_KEYS,
+    required: &[],
+    exclusive: &[],
+};
+
+const fn section(path: &'static str, keys: &'static [Key]) -> Section {
+    Section { path, keys }
+}
+
+/// The keys as the reader looks them up.
+const fn names<const N: usize>(described: &[Described; N]) -> [Key; N] {
+    let mut keys = [Key {
+        name: "",
+        support: Support::Honoured,
+    }; N];
+    let mut index = 0;
+    while index < N {
+        keys[index].name = described[index].name;
+        index += 1;
+    }
+    keys
+}
+
+/// The JSON Schema (2020-12) of `havre.yaml`. A key that is there without a value is for the reader
+/// as if it were not; the schema takes it for unfinished.
+pub fn document() -> Value {
+    let mut schema = mapping(&TOP);
+    // An empty file says as much as none.
+    schema["type"] = json!(["object", "null"]);
+    for (key, value) in [
+        ("$schema", "https://json-schema.org/draft/2020-12/schema"),
+        ("$id", ID),
+        ("title", "havre.yaml"),
+        (
+            "description",
+            "What a compose file cannot say. Every key is optional, and so is the file.",
+        ),
+    ] {
+        schema[key] = json!(value);
+    }
+    schema
+}
+
+fn mapping(mapping: &Mapping) -> Value {
+    let mut properties = Map::new();
+    for key in mapping.keys {
+        let mut schema = shape(&key.shape);
+        schema["description"] = json!(key.text);
+        let example: Value = serde_json::from_str(key.example).expect("examples are JSON");
+        schema["examples"] = json!([example]);
+        properties.insert(key.name.to_owned(), schema);
+    }
+    let mut schema = json!({
+        "type": "object",
+        "properties": properties,
+        "patternProperties": { "^x-": {} },
+        "additionalProperties": false,
+    });
+    if !mapping.required.is_empty() {
+        schema["required"] = json!(mapping.required);
+    }
+    if !mapping.exclusive.is_empty() {
+        // Nothing at all has no keys either, and passes `required`.
+        schema["not"] = json!({ "type": "object", "required": mapping.exclusive });
+    }
+    schema
+}
+
+fn shape(of: &Shape) -> Value {
+    match of {
+        // Patterns and lengths are for texts, the bounds for numbers.
+        Shape::Text { pattern, longest } => {
+            json!({ "type": ["string", "integer"], "pattern": pattern, "maxLength": longest })
+        }
+        Shape::File => json!({ "type": "string", "minLength": 1 }),
+        Shape::Port => json!({
+            "type": ["integer", "string"], "minimum": 1, "maximum": 65535, "pattern": "^[0-9]{1,5}$",
+        }),
+        Shape::Truth => json!({ "type": ["boolean", "string"], "pattern": any_case(&TRUTHS) }),
+        Shape::Word(word) => json!({ "const": word }),
+        Shape::OneOrMany(one) => {
+            let one = shape(one);
+            let many = json!({ "type": "array", "items": one, "minItems": 1 });
+            json!({ "anyOf": [one, many] })
+        }
+        Shape::Number(pattern) => json!({ "type": ["number", "string"], "pattern": pattern }),
+        Shape::Many(one) => json!({ "type": "array", "items": shape(one), "minItems": 1 }),
+        Shape::List(each) => json!({ "type": "array", "items": mapping(each) }),
+        Shape::Mapping(one) => mapping(one),
+        Shape::Named { pattern, each } => {
+            let mut each = mapping(each);
+            each["type"] = json!(["object", "null"]);
+            json!({
+                "type": "object",
+                "patternProperties": { *pattern: each, "^x-": {} },
+                "additionalProperties": false,
+            })
+        }
+        Shape::Either(shapes) => json!({ "anyOf": shapes.iter().map(shape).collect::<Vec<_>>() }),
+    }
+}
+
+/// What the reader takes beside YAML's own truth values.
+const TRUTHS: [&str; 8] = ["true", "false", "yes", "no", "on", "off", "y", "n"];
+
+/// One of the words, in small or capital letters; patterns have no flag for that.
+fn any_case(words: &[&str]) -> String {
+    let letters = |word: &&str| -> String {
+        let each = |c: char| format!("[{c}{}]", c.to_ascii_uppercase());
+        word.chars().map(each).collect()
+    };
+    let words: Vec<String> = words.iter().map(letters).collect();
+    format!("^({})$", words.join("|"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::files::Files;
+    use crate::project::EnvironmentName;
+    use crate::report::Report;
+    use crate::{read, settings};
+
+    /// Opens a mapping of every kind.
+    const ALL: &str = "\
+build: {host_ca: auto}
+routes: [{service: web}]
+tls: {certificate: havre.yaml, key: havre.yaml}
+rollout: {strategy: canary}
+environments: {staging: {routes: [{service: web}]}}
+";
+
+    #[test]
+    fn every_key_is_read_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("havre.yaml"), ALL).unwrap();
+        let mut report = Report::new(PathBuf::new());
+        read::trace::start();
+        let read = settings::read(
+            folder.path(),
+            None,
+            &EnvironmentName::new("production"),
+            &mut Files::default(),
+            &mut report,
+        );
+        assert!(read.is_some() && !report.has_errors());
+        let asked_for = read::trace::stop();
+        let described: BTreeSet<(&str, String)> = [TOP, ENVIRONMENT, ROLLOUT, ROUTE, TLS, BUILD]
+            .iter()
+            .flat_map(|mapping| {
+                let keys = mapping.section.keys.iter();
+                keys.map(|key| (mapping.section.path, key.name.to_owned()))
+            })
+            .collect();
+        assert_eq!(asked_for, described);
+    }
+
+    #[test]
+    fn truth_values_are_those_of_the_reader() {
+        for word in TRUTHS {
+            assert!(crate::scalar::truth(word).is_some(), "{word}");
+        }
+        assert_eq!(any_case(&["on", "y"]), "^([oO][nN]|[yY])$");
+    }
+}

@@ -1,0 +1,10 @@
+//! `havre schema`: what havre.yaml may hold, for editors.
+
+use super::Context;
+use crate::error::Outcome;
+use crate::exit::Exit;
+
+pub fn print(context: &Context) -> Outcome {
+    context.ui.json(&havre_model::schema::document())?;
+    Ok(Exit::Ok)
+}
