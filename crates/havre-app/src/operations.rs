@@ -12,7 +12,7 @@ use havre_api::{
 };
 use havre_image::Images;
 use havre_model::ServiceName;
-use havre_release::{Cause, Desired, Failure, FailureKind, Record, Refusal, Release};
+use havre_release::{Cause, Desired, Failure, FailureKind, JobId, Record, Refusal, Release};
 
 use crate::daemon::Daemon;
 use crate::environment::{Command, EnvironmentHandle, Jobs, NotDone, Scale, Snapshot, Watch};
@@ -313,6 +313,7 @@ pub(crate) async fn roll_out(
     )
     .await?;
     let mut aborted = false;
+    let mut done = BTreeSet::new();
     loop {
         let next = watch.borrow_and_update().clone();
         tell(&mut teller, &last, &next, events);
@@ -325,6 +326,10 @@ pub(crate) async fn roll_out(
         };
         let was_begun = begun(&last.desired);
         last = next;
+        let rollout = last.desired.rollout.as_ref();
+        if let (Some(rollout), Jobs::Run) = (rollout.filter(|rollout| rollout.to == number), jobs) {
+            done.clone_from(&rollout.jobs_done);
+        }
         if last.gone.is_some() {
             return Err(gone(id));
         }
@@ -335,6 +340,7 @@ pub(crate) async fn roll_out(
             return Err(stands_still(failure, id));
         }
         if was_begun && !begun(&last.desired) {
+            tell_what_stays(&done, events);
             return Err(ended_early(&last, id));
         }
         if events.cancellation().is_cancelled() && !aborted {
@@ -395,6 +401,27 @@ pub(crate) fn stored_image(
     digest: &str,
 ) -> Result<havre_image::Image, Box<dyn std::error::Error + Send + Sync>> {
     Ok(images.image(digest.parse()?)?)
+}
+
+/// A release that goes back leaves what its jobs have done: the one before must run with it.
+fn tell_what_stays(done: &BTreeSet<JobId>, events: &EventSink) {
+    if done.is_empty() {
+        return;
+    }
+    let jobs: Vec<String> = done
+        .iter()
+        .map(|job| match job.hook {
+            Some(_) => format!("pre_start of {}", job.service),
+            None => job.service.to_string(),
+        })
+        .collect();
+    events.emit(Event::Warning {
+        message: format!(
+            "jobs of the release that failed have run and cannot be undone: {}",
+            jobs.join(", ")
+        ),
+        hint: Some("the release before runs with what they changed (migrations)".to_owned()),
+    });
 }
 
 /// Why the rollout to this release waits for a person.

@@ -9,6 +9,9 @@ use crate::{
     ServiceDigest,
 };
 
+/// Restarts after which a replica that ends again will hardly stay.
+const CRASH_LOOP: u32 = 5;
+
 /// Who answers in an environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routing {
@@ -259,10 +262,14 @@ fn explain(replica: &Replica) -> String {
         ReplicaState::Ready => format!("{id} is ready"),
         ReplicaState::Unhealthy { .. } => format!("{id} fails its health check"),
         ReplicaState::Restarting { exit, restarts } => {
-            format!(
-                "{id} ended with {} and starts again (restart {restarts})",
-                exit.code
-            )
+            let code = exit.code;
+            match *restarts < CRASH_LOOP {
+                true => format!("{id} ended with {code} and starts again (restart {restarts})"),
+                false => format!(
+                    "{id} is in a crash loop: it ended with {code} after {restarts} restarts and is \
+                     tried again less and less often"
+                ),
+            }
         }
         ReplicaState::CannotStart { reason, .. } => format!("{id} cannot start: {reason}"),
         ReplicaState::Stopping => format!("{id} is stopping"),
