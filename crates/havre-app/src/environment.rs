@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::edge::{environment_edge, is_pool_of};
 use crate::execute::{self, ActionError};
 use crate::hooks;
@@ -184,6 +185,7 @@ pub(crate) struct Environment {
     platform: Arc<Platform>,
     desired: Desired,
     releases: Arc<BTreeMap<u64, Release>>,
+    clock: Clock,
     judge: Judge,
     network: NetworkKeeper,
     /// Replicas that were named at the last pass, and when others ceased to be.
@@ -239,6 +241,7 @@ impl Environment {
             platform,
             desired,
             releases,
+            clock: Clock::start(),
             judge: Judge::default(),
             network: NetworkKeeper::default(),
             named: BTreeSet::new(),
@@ -296,7 +299,7 @@ impl Environment {
 
     /// One round. `Some` when the environment is gone, with what could not be removed.
     async fn pass(&mut self) -> Result<Option<Vec<String>>, EnvironmentError> {
-        let now = SystemTime::now();
+        let now = self.clock.now();
         let seen = self.see().await;
         let edge = self.platform.hub.status().await;
         let mut observed = self.observe(&seen, edge.as_deref(), now).await;
@@ -309,7 +312,7 @@ impl Environment {
         }
         let routing = routing(&self.desired, &self.releases, &observed, &decision.leaving);
         self.note_unrouted(&routing, &decision.reserve, &observed, now);
-        let edge = self.route(&routing, &decision.reserve, &seen, now).await;
+        let edge = self.route(&routing, &decision.reserve, &seen).await;
         if let Some(status) = edge.as_deref() {
             self.close_streams(status).await;
         }
@@ -357,7 +360,7 @@ impl Environment {
         edge: Option<&EdgeStatus>,
         now: SystemTime,
     ) -> Observed {
-        self.judge.forget_all_but(seen);
+        self.judge.begin_round(seen);
         let mut observed = Observed {
             unrouted_since: self.unrouted_since.clone(),
             ..Observed::default()
@@ -431,7 +434,6 @@ impl Environment {
         routing: &Routing,
         reserve: &BTreeSet<ReplicaId>,
         seen: &[Seen],
-        now: SystemTime,
     ) -> Option<Arc<EdgeStatus>> {
         let addresses: BTreeMap<ReplicaId, IpAddr> = seen
             .iter()
@@ -462,7 +464,9 @@ impl Environment {
         else {
             return self.platform.hub.set(&self.id, None).await;
         };
-        let certificate = match execute::certificate(&self.platform, release, now) {
+        // What is valid when is the wall clock's.
+        let certificate = execute::certificate(&self.platform, release, SystemTime::now());
+        let certificate = match certificate {
             Ok(certificate) => certificate,
             Err(error) => {
                 self.note_problem(&error);
@@ -565,9 +569,9 @@ impl Environment {
     /// of the daemon. The latter cannot go on, since nobody knows how far they came.
     fn hooks_pending(&self, one: &Seen) -> Option<ReplicaState> {
         let replica = matches!(one.place.role, Role::Replica { .. });
-        let State::Running { started_at, .. } = &one.container.state else {
+        if !matches!(one.container.state, State::Running { .. }) {
             return None;
-        };
+        }
         let has_hooks = !self.config_of(one)?.service.post_start.is_empty();
         let id = one.id();
         if !replica || !has_hooks || hooks::are_done(&self.platform.container_dir(&id)) {
@@ -578,7 +582,9 @@ impl Environment {
             .values()
             .any(|action| action.id() == &id && matches!(action, Action::Start { .. }));
         Some(match under_way {
-            true => ReplicaState::Starting { since: *started_at },
+            true => ReplicaState::Starting {
+                since: self.judge.runs_since(&id)?,
+            },
             false => ReplicaState::Lost,
         })
     }
@@ -599,7 +605,7 @@ impl Environment {
         tracing::warn!(environment = %self.id, ?action, reason, "action failed");
         match execute::place(&self.id, &action) {
             Some(place) => {
-                let entry = (place, reason, SystemTime::now());
+                let entry = (place, reason, self.clock.now());
                 self.failed_starts.insert(action.id().clone(), entry);
             }
             None => self.last_problem = Some(reason),
@@ -608,7 +614,7 @@ impl Environment {
 
     /// Changes what is desired, and persists it.
     fn obey(&mut self, command: Command) -> Result<Result<(), Refusal>, EnvironmentError> {
-        let (before, now) = (self.desired.clone(), SystemTime::now());
+        let (before, now) = (self.desired.clone(), self.clock.now());
         let answer = match command {
             Command::RollOut {
                 number,
@@ -663,7 +669,7 @@ impl Environment {
         };
         let trusted = watch == Watch::No;
         self.desired
-            .begin(number, jobs_done, trusted, SystemTime::now());
+            .begin(number, jobs_done, trusted, self.clock.now());
         self.failure = None;
         self.failed_starts.clear();
         let mut releases = BTreeMap::clone(&self.releases);

@@ -11,6 +11,7 @@
 
 mod backend;
 mod builds;
+mod clock;
 mod container;
 mod daemon;
 mod edge;

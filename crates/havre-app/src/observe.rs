@@ -44,6 +44,11 @@ pub(crate) struct Judge {
     stuck: BTreeMap<ReplicaId, SystemTime>,
     /// Replicas that were told to stop.
     stopping: BTreeSet<ReplicaId>,
+    /// When a process was first seen to run, by the caller's clock, and when it started by the
+    /// wall clock, which tells one process of a replica from the next.
+    running: BTreeMap<ReplicaId, (SystemTime, SystemTime)>,
+    /// Rounds so far.
+    rounds: u64,
 }
 
 impl Judge {
@@ -52,12 +57,14 @@ impl Judge {
         self.stopping.insert(id.clone());
     }
 
-    /// Forgets replicas that are gone.
-    pub(crate) fn forget_all_but(&mut self, seen: &[Seen]) {
+    /// Begins a round: forgets replicas that are gone.
+    pub(crate) fn begin_round(&mut self, seen: &[Seen]) {
+        self.rounds += 1;
         let ids: BTreeSet<ReplicaId> = seen.iter().map(Seen::id).collect();
         self.proven.retain(|id| ids.contains(id));
         self.stuck.retain(|id, _| ids.contains(id));
         self.stopping.retain(|id| ids.contains(id));
+        self.running.retain(|id, _| ids.contains(id));
     }
 
     /// The planner's view of one container. `ports`: what routes lead to.
@@ -79,7 +86,8 @@ impl Judge {
             }
             State::Running { .. } if self.stopping.contains(&id) => ReplicaState::Stopping,
             State::Running { started_at, .. } => {
-                self.judge_running(&id, seen, ports, *started_at, now).await
+                let since = self.since(&id, *started_at, now);
+                self.judge_running(&id, seen, ports, since, now).await
             }
             State::BackOff { .. } => ReplicaState::Restarting {
                 exit: exit_info(seen.container.last_exit.as_ref()),
@@ -104,15 +112,37 @@ impl Judge {
         }
     }
 
+    /// Since when the process of a replica runs that was judged before.
+    pub(crate) fn runs_since(&self, id: &ReplicaId) -> Option<SystemTime> {
+        self.running.get(id).map(|(seen, _)| *seen)
+    }
+
+    /// Since when this process runs, by the clock of `now`.
+    fn since(&mut self, id: &ReplicaId, started_at: SystemTime, now: SystemTime) -> SystemTime {
+        match self.running.get(id) {
+            Some((seen, of)) if *of == started_at => *seen,
+            Some(_) | None => {
+                // What runs already when the daemon begins has run since it started.
+                let seen = if self.rounds <= 1 {
+                    started_at.min(now)
+                } else {
+                    now
+                };
+                self.running.insert(id.clone(), (seen, started_at));
+                seen
+            }
+        }
+    }
+
     async fn judge_running(
         &mut self,
         id: &ReplicaId,
         seen: &Seen,
         ports: &BTreeSet<u16>,
-        started_at: SystemTime,
+        since: SystemTime,
         now: SystemTime,
     ) -> ReplicaState {
-        let starting = ReplicaState::Starting { since: started_at };
+        let starting = ReplicaState::Starting { since };
         if matches!(seen.place.role, Role::Job { .. }) {
             return starting;
         }
@@ -129,7 +159,7 @@ impl Judge {
             },
             None if self.proven.contains(id) => ReplicaState::Ready,
             None => {
-                let settled = now.duration_since(started_at).unwrap_or_default() >= SETTLE;
+                let settled = now.duration_since(since).unwrap_or_default() >= SETTLE;
                 if !settled || !accepts(seen.place.address(), ports).await {
                     return starting;
                 }
@@ -188,5 +218,28 @@ pub(crate) fn tick(settled: bool, busy_since: Option<Instant>) -> Duration {
             Duration::from_millis(500)
         }
         (false, _) => Duration::from_millis(100),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jump_of_the_wall_clock_makes_no_process_older_or_younger() {
+        let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let id = |name: &str| ReplicaId(name.to_owned());
+        let mut judge = Judge::default();
+        judge.begin_round(&[]);
+        assert_eq!(judge.since(&id("adopted"), at(500), at(1000)), at(500));
+        assert_eq!(judge.since(&id("ahead"), at(9000), at(1000)), at(1000));
+        judge.rounds += 1;
+        // The wall clock was set back, or forth, after the daemon began.
+        assert_eq!(judge.since(&id("back"), at(10), at(1001)), at(1001));
+        assert_eq!(judge.since(&id("forth"), at(9000), at(1002)), at(1002));
+        assert_eq!(judge.since(&id("back"), at(10), at(1005)), at(1001));
+        // Another process of the same replica.
+        assert_eq!(judge.since(&id("back"), at(12), at(1006)), at(1006));
+        assert_eq!(judge.runs_since(&id("back")), Some(at(1006)));
     }
 }
