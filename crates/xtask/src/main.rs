@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod instance;
 mod packages;
+mod peers;
 mod shell;
 mod stacks;
 mod test;

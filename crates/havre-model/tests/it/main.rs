@@ -5,5 +5,6 @@ mod cases;
 mod docs;
 mod identify;
 mod mutations;
+mod peer;
 mod rules;
 mod schema;
