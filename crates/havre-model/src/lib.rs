@@ -18,6 +18,8 @@ mod decode;
 mod diagnostic;
 mod dotenv;
 mod files;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod interpolate;
 pub mod keys;
 mod load;
