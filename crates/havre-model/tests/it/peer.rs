@@ -22,6 +22,9 @@ use crate::cases::{FOLDER, options, prune};
 
 /// What `cargo xtask test` puts there; another version has other differences.
 const PEER: &str = "docker-compose-2.40.3";
+/// Cases in which it answers now so, now so: a chain of `extends` with marks in its middle
+/// (docker/compose issues 11937 and 13346).
+const UNSTEADY: [&str; 1] = ["extends-of-what-was-reset"];
 /// Characters of a value that the list of differences shows.
 const SHOWN: usize = 160;
 
@@ -79,6 +82,7 @@ fn differences(cases: &Path, peer: &Path) -> Vec<Difference> {
         .map(|entry| entry.unwrap().path().canonicalize().unwrap())
         // Only Havre reads that file.
         .filter(|folder| !folder.join("havre.yaml").exists())
+        .filter(|folder| !UNSTEADY.iter().any(|name| folder.ends_with(name)))
         .collect();
     folders.sort();
     let (waiting, found) = (Mutex::new(folders), Mutex::new(Vec::new()));
