@@ -2,6 +2,8 @@
 //! last line of standard output is one JSON object; everything else goes to standard error.
 
 #[cfg(feature = "bench")]
+mod check;
+#[cfg(feature = "bench")]
 mod docker;
 #[cfg(feature = "bench")]
 mod figures;
@@ -37,6 +39,8 @@ pub struct Options {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// `havre check` of generated compose files, large and hostile ones, beside docker compose.
+    Check,
     /// A container's life, create to delete, beside `docker run --rm`.
     Start,
     /// Memory of Havre's own processes while the example is idle.
@@ -89,13 +93,14 @@ fn measure(options: &Options) -> Result<()> {
             .with_context(|| format!("cannot find {}", binary.display()))?,
         None => crate::demo::build()?,
     };
-    let installation = installation::Installation::new(binary, options.root.clone())?;
+    let installation = || installation::Installation::new(binary.clone(), options.root.clone());
     let found = match options.bench {
-        Bench::Start => installation.use_and_remove(start::measure),
-        Bench::Footprint => installation.use_and_remove(footprint::measure),
-        Bench::Redeploy => installation.use_and_remove(redeploy::measure),
+        Bench::Check => check::measure(&binary),
+        Bench::Start => installation()?.use_and_remove(start::measure),
+        Bench::Footprint => installation()?.use_and_remove(footprint::measure),
+        Bench::Redeploy => installation()?.use_and_remove(redeploy::measure),
         Bench::Rollout { rollouts } => {
-            installation.use_and_remove(|place| rollout::measure(place, rollouts))
+            installation()?.use_and_remove(|place| rollout::measure(place, rollouts))
         }
     }?;
     println!("{found}");
