@@ -49,7 +49,16 @@ pub fn run(options: &Options) -> Result<()> {
         succeed(
             command("cargo")
                 .env("RUSTC_BOOTSTRAP", "1")
-                .args(["fuzz", "run", "--sanitizer", "none", "-O", target, "--"])
+                .args([
+                    "fuzz",
+                    "run",
+                    "--sanitizer",
+                    "none",
+                    "-O",
+                    "--debug-assertions",
+                    target,
+                    "--",
+                ])
                 .arg(format!("-max_total_time={}", options.seconds))
                 .arg(format!("-max_len={MAX_INPUT}"))
                 .arg(format!("-rss_limit_mb={MAX_MEMORY_MIB}"))
