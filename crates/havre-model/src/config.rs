@@ -28,6 +28,9 @@ const SPENT: [&str; 3] = ["env_file", "extends", "label_file"];
 /// Where a value comes from that stands in no YAML file.
 const NOT_WRITTEN: &str = "from env_file or the environment";
 
+/// Longest key, in bytes, that YAML finds before a colon by itself.
+const MAX_SIMPLE_KEY: usize = 1000;
+
 /// A project as one compose file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config(Vec<(String, Shown)>);
@@ -224,10 +227,12 @@ impl Serialize for Shown {
             Self::Text { text, quoted, .. } => match (quoted, text.as_str()) {
                 (false, "true") => serializer.serialize_bool(true),
                 (false, "false") => serializer.serialize_bool(false),
-                (false, number) if number.parse::<i64>().is_ok() => {
-                    serializer.serialize_i64(number.parse().unwrap_or_default())
-                }
-                (_, text) => serializer.serialize_str(text),
+                // Only what is written as JSON would write it: `0440` is no 440.
+                (false, text) => match text.parse::<i64>() {
+                    Ok(number) if number.to_string() == *text => serializer.serialize_i64(number),
+                    _ => serializer.serialize_str(text),
+                },
+                (true, text) => serializer.serialize_str(text),
             },
         }
     }
@@ -268,7 +273,15 @@ impl Shown {
 
 fn entry(out: &mut String, key: &str, value: &Shown, depth: usize) {
     indent(out, depth);
-    out.push_str(&scalar(key, true));
+    let key = scalar(key, true);
+    if key.len() > MAX_SIMPLE_KEY {
+        out.push_str("? ");
+        out.push_str(&key);
+        out.push('\n');
+        indent(out, depth);
+    } else {
+        out.push_str(&key);
+    }
     match value.inline() {
         Some(line) => {
             out.push_str(": ");

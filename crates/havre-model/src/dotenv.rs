@@ -1,12 +1,12 @@
 //! `.env` and `env_file`: `NAME=value` lines as docker compose reads them.
 //!
-//! Unquoted values end at ` #`; single quotes are literal; double quotes know `\n`, `\t`, `\"`
-//! and the like; both may span lines. Unquoted and double-quoted values are interpolated from the
-//! variables given and from the lines before.
+//! Unquoted values end at ` #`; single quotes are literal but for `\'`; double quotes know `\n`,
+//! `\t`, `\"` and the like; both may span lines. Unquoted and double-quoted values are interpolated.
+//! A colon may stand for the equals sign.
 
 use std::collections::BTreeMap;
 
-use crate::interpolate::{self, TemplateError};
+use crate::interpolate::{self, Lone, TemplateError};
 use crate::report::Report;
 use crate::source::{Place, SourceId, Span};
 
@@ -19,12 +19,20 @@ pub(crate) enum Format {
     Raw,
 }
 
+/// What values may refer to beside the lines before.
+pub(crate) struct Around<'a> {
+    /// Wins over the file's own lines.
+    pub outer: &'a dyn Fn(&str) -> Option<String>,
+    /// From files before this one, whose lines win over it.
+    pub earlier: &'a BTreeMap<String, String>,
+}
+
 /// Reads a file that is already in the report's sources. A name without `=` takes its value from
-/// `outer`, and is left out when that has none.
+/// around, and is left out when that has none.
 pub(crate) fn parse(
     source: SourceId,
     format: Format,
-    outer: &dyn Fn(&str) -> Option<String>,
+    around: &Around<'_>,
     report: &mut Report,
 ) -> BTreeMap<String, String> {
     let text = report.sources.text(source).to_owned();
@@ -33,19 +41,24 @@ pub(crate) fn parse(
         rest: text.strip_prefix('\u{feff}').unwrap_or(&text),
         number: 0,
     };
+    let separators: &[char] = match format {
+        Format::Compose => &['=', ':'],
+        Format::Raw => &['='],
+    };
     while let Some((number, line)) = lines.next() {
         let trimmed = line.trim();
         if trimmed.is_empty() || trimmed.starts_with('#') {
             continue;
         }
         let span = line_span(source, number, line);
-        let statement = trimmed
-            .strip_prefix("export ")
-            .map_or(trimmed, str::trim_start);
-        let Some((name, value)) = statement.split_once('=') else {
+        let statement = match trimmed.strip_prefix("export") {
+            Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
+            _ => trimmed,
+        };
+        let Some((name, value)) = statement.split_once(separators) else {
             if !valid_name(statement) {
                 bad_line(statement, span, report);
-            } else if let Some(value) = outer(statement) {
+            } else if let Some(value) = around.get(statement, &BTreeMap::new()) {
                 values.insert(statement.to_owned(), value);
             }
             continue;
@@ -61,7 +74,7 @@ pub(crate) fn parse(
                 values.insert(name.to_owned(), value.to_owned());
                 continue;
             }
-            Format::Compose => read_value(value.trim_start(), &mut lines),
+            Format::Compose => read_value(value, &mut lines),
         };
         let Some(raw) = raw else {
             report.error("compose/env-file", span, "the quote is never closed");
@@ -69,11 +82,18 @@ pub(crate) fn parse(
         };
         let value = match raw {
             Raw::Literal(text) => text,
-            Raw::Template(text) => expand(&text, &values, outer, span, report),
+            Raw::Template(text) => expand(&text, &values, around, span, report),
         };
         values.insert(name.to_owned(), value);
     }
     values
+}
+
+impl Around<'_> {
+    fn get(&self, name: &str, lines: &BTreeMap<String, String>) -> Option<String> {
+        let inner = || lines.get(name).or_else(|| self.earlier.get(name)).cloned();
+        (self.outer)(name).or_else(inner)
+    }
 }
 
 enum Raw {
@@ -98,11 +118,12 @@ impl<'t> Lines<'t> {
     }
 }
 
-/// A value after its `=`; `None` when its quote is not closed in the rest of the file.
-fn read_value(value: &str, lines: &mut Lines<'_>) -> Option<Raw> {
+/// What follows the `=`; `None` when its quote is not closed in the rest of the file.
+fn read_value(text: &str, lines: &mut Lines<'_>) -> Option<Raw> {
+    let value = text.trim_start();
     let quote = value.chars().next().filter(|c| matches!(c, '\'' | '"'));
     let Some(quote) = quote else {
-        return Some(Raw::Template(unquoted(value).to_owned()));
+        return Some(Raw::Template(unquoted(text).to_owned()));
     };
     let mut text = value[1..].to_owned();
     // Only the line just added is searched: a long open quote must not cost a square.
@@ -111,7 +132,7 @@ fn read_value(value: &str, lines: &mut Lines<'_>) -> Option<Raw> {
         if let Some(end) = closing_quote(&text[searched..], quote) {
             text.truncate(searched + end);
             return Some(match quote {
-                '\'' => Raw::Literal(text),
+                '\'' => Raw::Literal(text.replace("\\'", "'")),
                 _ => Raw::Template(unescape(&text)),
             });
         }
@@ -122,16 +143,16 @@ fn read_value(value: &str, lines: &mut Lines<'_>) -> Option<Raw> {
     }
 }
 
-/// Up to a comment: `#` at the start or after white space.
-fn unquoted(value: &str) -> &str {
-    let mut previous = ' ';
-    for (index, c) in value.char_indices() {
+/// Up to a comment: `#` after white space.
+fn unquoted(text: &str) -> &str {
+    let mut previous = '=';
+    for (index, c) in text.char_indices() {
         if c == '#' && previous.is_whitespace() {
-            return value[..index].trim_end();
+            return text[..index].trim();
         }
         previous = c;
     }
-    value.trim_end()
+    text.trim()
 }
 
 fn closing_quote(text: &str, quote: char) -> Option<usize> {
@@ -139,7 +160,7 @@ fn closing_quote(text: &str, quote: char) -> Option<usize> {
     for (index, c) in text.char_indices() {
         if escaped {
             escaped = false;
-        } else if c == '\\' && quote == '"' {
+        } else if c == '\\' && (quote == '"' || text[index + 1..].starts_with('\'')) {
             escaped = true;
         } else if c == quote {
             return Some(index);
@@ -157,9 +178,13 @@ fn unescape(text: &str) -> String {
             continue;
         }
         match characters.next() {
+            Some('a') => output.push('\u{7}'),
+            Some('b') => output.push('\u{8}'),
+            Some('f') => output.push('\u{c}'),
             Some('n') => output.push('\n'),
             Some('r') => output.push('\r'),
             Some('t') => output.push('\t'),
+            Some('v') => output.push('\u{b}'),
             Some(c @ ('"' | '\\')) => output.push(c),
             // An escaped dollar sign must survive the interpolation that follows.
             Some('$') => output.push_str("$$"),
@@ -172,17 +197,17 @@ fn unescape(text: &str) -> String {
 
 fn expand(
     template: &str,
-    earlier: &BTreeMap<String, String>,
-    outer: &dyn Fn(&str) -> Option<String>,
+    lines: &BTreeMap<String, String>,
+    around: &Around<'_>,
     span: Span,
     report: &mut Report,
 ) -> String {
     if !template.contains('$') {
         return template.to_owned();
     }
-    let lookup = |name: &str| outer(name).or_else(|| earlier.get(name).cloned());
+    let lookup = |name: &str| around.get(name, lines);
     let mut unset = Vec::new();
-    let result = interpolate::expand(template, &lookup, &mut unset);
+    let result = interpolate::expand(template, &lookup, Lone::Kept, &mut unset);
     for name in unset {
         let message = format!("variable `{name}` is not set; an empty text takes its place");
         report.warn("compose/unset-variable", span, message);
@@ -194,8 +219,13 @@ fn expand(
             report.error("compose/required-variable", span, message);
             String::new()
         }
-        // A lone dollar sign is common in passwords, and harmless here.
-        Err(TemplateError::Malformed(_)) => template.to_owned(),
+        Err(TemplateError::Malformed(part)) => {
+            let message = format!("`{part}` is not a valid variable");
+            report
+                .error("compose/interpolation", span, message)
+                .hint("put the value in single quotes to keep it as it is");
+            String::new()
+        }
         Err(TemplateError::TooDeep | TemplateError::TooLarge) => {
             report.error("compose/interpolation", span, "the value grows too large");
             String::new()
@@ -205,7 +235,7 @@ fn expand(
 
 /// Names may hold dots and dashes in env files.
 fn valid_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+    name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
         && name
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
@@ -243,7 +273,12 @@ mod tests {
         let mut report = Report::new("/p".into());
         let source = report.add_source(Path::new("/p/.env"), text.to_owned());
         let outer = |name: &str| (name == "HOST").then(|| "outer".to_owned());
-        let values = parse(source, Format::Compose, &outer, &mut report);
+        let earlier = BTreeMap::from([("EARLIER".to_owned(), "before".to_owned())]);
+        let around = Around {
+            outer: &outer,
+            earlier: &earlier,
+        };
+        let values = parse(source, Format::Compose, &around, &mut report);
         let (errors, _) = report.finish();
         assert!(errors.is_empty(), "{errors:?}");
         values.into_iter().collect()
@@ -263,7 +298,10 @@ mod tests {
             "A=1\nexport B = 2 # two\n\n# no\r\nC='x # y'\r\n",
             &[("A", "1"), ("B", "2"), ("C", "x # y")],
         );
-        check("A=a#b\nB=#c\nC=\n", &[("A", "a#b"), ("B", ""), ("C", "")]);
+        check(
+            "A=a#b\nB=#c\nC=\nD= # c",
+            &[("A", "a#b"), ("B", "#c"), ("C", ""), ("D", "")],
+        );
         check(
             "A=\"x\\ny \\\"q\\\"\"\nB='$A \\n'",
             &[("A", "x\ny \"q\""), ("B", "$A \\n")],
@@ -277,6 +315,21 @@ mod tests {
             &[("A", "1"), ("B", "12"), ("C", "outer"), ("D", "$A")],
         );
         check("HOST\nNOPE\n", &[("HOST", "outer")]);
+        check(
+            "A=$EARLIER\nEARLIER=own\nB=$EARLIER\nHOST=own\nC=$HOST",
+            &[
+                ("A", "before"),
+                ("B", "own"),
+                ("C", "outer"),
+                ("EARLIER", "own"),
+                ("HOST", "own"),
+            ],
+        );
+        check(
+            "A='it\\'s'\nB: x:y\nexport\tC=\"\\a\"\n",
+            &[("A", "it's"), ("B", "x:y"), ("C", "\u{7}")],
+        );
+        check("X=1\nY=$X and $ 5", &[("X", "1"), ("Y", "1 and $ 5")]);
         check("P=pa$\nQ=a$1", &[("P", "pa$"), ("Q", "a$1")]);
     }
 }

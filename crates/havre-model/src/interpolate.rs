@@ -60,14 +60,29 @@ pub(crate) enum TemplateError {
     TooLarge,
 }
 
+/// What a `$` is that no variable and no second `$` follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lone {
+    /// A mistake, as in compose files.
+    Refused,
+    /// A dollar sign, as in env files: passwords have them.
+    Kept,
+}
+
 /// Expands `template`; names without a value are added to `unset`.
 pub(crate) fn expand(
     template: &str,
     variables: &dyn Fn(&str) -> Option<String>,
+    lone: Lone,
     unset: &mut Vec<String>,
 ) -> Result<String, TemplateError> {
     let mut output = String::with_capacity(template.len());
-    expand_into(template, variables, unset, &mut output, 0)?;
+    let mut expansion = Expansion {
+        variables,
+        lone,
+        unset,
+    };
+    expansion.text(template, &mut output, 0)?;
     Ok(output)
 }
 
@@ -140,6 +155,7 @@ fn value(
     let result = expand(
         template,
         &|name| variables.get(name).map(str::to_owned),
+        Lone::Refused,
         &mut unset,
     );
     let result = result.and_then(|text| match budget.checked_sub(text.len()) {
@@ -244,98 +260,104 @@ fn find(needle: &str, span: Span, severity: Severity, report: &Report) -> Option
     }
 }
 
-fn expand_into(
-    template: &str,
-    variables: &dyn Fn(&str) -> Option<String>,
-    unset: &mut Vec<String>,
-    output: &mut String,
-    depth: usize,
-) -> Result<(), TemplateError> {
-    if depth > MAX_DEPTH {
-        return Err(TemplateError::TooDeep);
-    }
-    let mut rest = template;
-    while let Some(at) = rest.find('$') {
-        output.push_str(&rest[..at]);
-        if output.len() > MAX_OUTPUT_BYTES {
-            return Err(TemplateError::TooLarge);
-        }
-        let after = &rest[at + 1..];
-        if let Some(tail) = after.strip_prefix('$') {
-            output.push('$');
-            rest = tail;
-        } else if let Some(inner) = after.strip_prefix('{') {
-            let Some(end) = closing_brace(inner) else {
-                return Err(TemplateError::Malformed(rest[at..].to_owned()));
-            };
-            braced(&inner[..end], variables, unset, output, depth)?;
-            rest = &inner[end + 1..];
-        } else {
-            let length = name_length(after);
-            if length == 0 {
-                let bad: String = rest[at..].chars().take(2).collect();
-                return Err(TemplateError::Malformed(bad));
-            }
-            let name = &after[..length];
-            match variables(name) {
-                Some(text) => output.push_str(&text),
-                None => unset.push(name.to_owned()),
-            }
-            rest = &after[length..];
-        }
-    }
-    output.push_str(rest);
-    Ok(())
+struct Expansion<'a> {
+    variables: &'a dyn Fn(&str) -> Option<String>,
+    lone: Lone,
+    unset: &'a mut Vec<String>,
 }
 
-/// One `${…}`, without its braces.
-fn braced(
-    inner: &str,
-    variables: &dyn Fn(&str) -> Option<String>,
-    unset: &mut Vec<String>,
-    output: &mut String,
-    depth: usize,
-) -> Result<(), TemplateError> {
-    let length = name_length(inner);
-    let malformed = || TemplateError::Malformed(format!("${{{inner}}}"));
-    if length == 0 {
-        return Err(malformed());
+impl Expansion<'_> {
+    fn text(
+        &mut self,
+        template: &str,
+        output: &mut String,
+        depth: usize,
+    ) -> Result<(), TemplateError> {
+        if depth > MAX_DEPTH {
+            return Err(TemplateError::TooDeep);
+        }
+        let mut rest = template;
+        while let Some(at) = rest.find('$') {
+            output.push_str(&rest[..at]);
+            if output.len() > MAX_OUTPUT_BYTES {
+                return Err(TemplateError::TooLarge);
+            }
+            let after = &rest[at + 1..];
+            if let Some(tail) = after.strip_prefix('$') {
+                output.push('$');
+                rest = tail;
+            } else if let Some(inner) = after.strip_prefix('{') {
+                let Some(end) = closing_brace(inner) else {
+                    return Err(TemplateError::Malformed(rest[at..].to_owned()));
+                };
+                self.braced(&inner[..end], output, depth)?;
+                rest = &inner[end + 1..];
+            } else {
+                let length = name_length(after);
+                match (length, self.lone) {
+                    (0, Lone::Kept) => output.push('$'),
+                    (0, Lone::Refused) => {
+                        let bad: String = rest[at..].chars().take(2).collect();
+                        return Err(TemplateError::Malformed(bad));
+                    }
+                    _ => self.plain(&after[..length], output),
+                }
+                rest = &after[length..];
+            }
+        }
+        output.push_str(rest);
+        Ok(())
     }
-    let (name, tail) = inner.split_at(length);
-    let found = variables(name);
-    if tail.is_empty() {
-        match found {
+
+    fn plain(&mut self, name: &str, output: &mut String) {
+        match (self.variables)(name) {
             Some(text) => output.push_str(&text),
-            None => unset.push(name.to_owned()),
+            None => self.unset.push(name.to_owned()),
         }
-        return Ok(());
     }
-    let (colon, tail) = match tail.strip_prefix(':') {
-        Some(tail) => (true, tail),
-        None => (false, tail),
-    };
-    // With a colon, an empty value counts as none.
-    let present = found.filter(|text| !colon || !text.is_empty());
-    let mut characters = tail.chars();
-    let operator = characters.next();
-    let word = characters.as_str();
-    match (operator, present) {
-        (Some('-' | '?'), Some(text)) => output.push_str(&text),
-        (Some('-'), None) | (Some('+'), Some(_)) => {
-            expand_into(word, variables, unset, output, depth + 1)?;
+
+    /// One `${…}`, without its braces.
+    fn braced(
+        &mut self,
+        inner: &str,
+        output: &mut String,
+        depth: usize,
+    ) -> Result<(), TemplateError> {
+        let length = name_length(inner);
+        let malformed = || TemplateError::Malformed(format!("${{{inner}}}"));
+        if length == 0 {
+            return Err(malformed());
         }
-        (Some('+'), None) => {}
-        (Some('?'), None) => {
-            let mut message = String::new();
-            expand_into(word, variables, unset, &mut message, depth + 1)?;
-            return Err(TemplateError::Required {
-                name: name.to_owned(),
-                message,
-            });
+        let (name, tail) = inner.split_at(length);
+        if tail.is_empty() {
+            self.plain(name, output);
+            return Ok(());
         }
-        _ => return Err(malformed()),
+        let (colon, tail) = match tail.strip_prefix(':') {
+            Some(tail) => (true, tail),
+            None => (false, tail),
+        };
+        // With a colon, an empty value counts as none.
+        let present = (self.variables)(name).filter(|text| !colon || !text.is_empty());
+        let mut characters = tail.chars();
+        let operator = characters.next();
+        let word = characters.as_str();
+        match (operator, present) {
+            (Some('-' | '?'), Some(text)) => output.push_str(&text),
+            (Some('-'), None) | (Some('+'), Some(_)) => self.text(word, output, depth + 1)?,
+            (Some('+'), None) => {}
+            (Some('?'), None) => {
+                let mut message = String::new();
+                self.text(word, &mut message, depth + 1)?;
+                return Err(TemplateError::Required {
+                    name: name.to_owned(),
+                    message,
+                });
+            }
+            _ => return Err(malformed()),
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The place of the brace that closes a `${`, inner `${…}` skipped.
@@ -383,7 +405,7 @@ mod tests {
             _ => None,
         };
         let mut unset = Vec::new();
-        let actual = expand(template, &lookup, &mut unset);
+        let actual = expand(template, &lookup, Lone::Refused, &mut unset);
         assert_eq!(actual, expected.map(str::to_owned), "{template}");
         assert_eq!(unset, unset_names, "{template}");
     }
@@ -435,16 +457,22 @@ mod tests {
             "$", "a $ b", "${", "${}", "${SET", "${1A}", "$1", "${SET!x}", "${SET:}",
         ] {
             let mut unset = Vec::new();
-            let result = expand(bad, &|_| Some("v".into()), &mut unset);
+            let result = expand(bad, &|_| Some("v".into()), Lone::Refused, &mut unset);
             assert!(
                 matches!(result, Err(TemplateError::Malformed(_))),
                 "{bad}: {result:?}"
             );
         }
+        for lone in ["$", "a $ b", "$1", "pa$-"] {
+            let kept = expand(lone, &|_| None, Lone::Kept, &mut Vec::new());
+            assert_eq!(kept.as_deref(), Ok(lone));
+        }
+        let open = expand("${SET", &|_| None, Lone::Kept, &mut Vec::new());
+        assert!(matches!(open, Err(TemplateError::Malformed(_))), "{open:?}");
         let deep = "${A:-".repeat(100) + &"}".repeat(100);
         let mut unset = Vec::new();
         assert_eq!(
-            expand(&deep, &|_| None, &mut unset),
+            expand(&deep, &|_| None, Lone::Refused, &mut unset),
             Err(TemplateError::TooDeep)
         );
     }

@@ -20,6 +20,8 @@ mod decode;
 mod diagnostic;
 mod dotenv;
 mod files;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod image_name;
 mod interpolate;
 pub mod keys;

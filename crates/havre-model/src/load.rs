@@ -8,9 +8,9 @@ use crate::canonical::clean;
 use crate::config::{self, Config, ConfigView};
 use crate::decode::{self, Decoded, Surroundings};
 use crate::diagnostic::Diagnostic;
-use crate::dotenv::{self, Format};
+use crate::dotenv::{self, Around, Format};
 use crate::files::Files;
-use crate::interpolate::{self, Unset, Variables};
+use crate::interpolate::{self, Lone, Unset, Variables};
 use crate::model::ModelReader;
 use crate::project::{EnvironmentName, Project, ProjectName, Tls};
 use crate::report::Report;
@@ -405,9 +405,11 @@ impl<'o> Loader<'o> {
         variables: &mut Variables,
     ) -> Option<()> {
         let source = self.files.read(path, "env file", asked, self.report)?;
-        let known = variables.clone();
-        let outer = |name: &str| known.get(name).map(str::to_owned);
-        let values = dotenv::parse(source, Format::Compose, &outer, self.report);
+        let around = Around {
+            outer: &|name| variables.process.get(name).cloned(),
+            earlier: &variables.files,
+        };
+        let values = dotenv::parse(source, Format::Compose, &around, self.report);
         variables.files.extend(values);
         Some(())
     }
@@ -549,7 +551,7 @@ fn may_have_name(text: &str) -> bool {
 /// What is wrong with it is reported when the whole file is interpolated.
 fn top_level_name(node: &Node, variables: &Variables) -> Option<String> {
     let lookup = |name: &str| variables.get(name).map(str::to_owned);
-    let name = interpolate::expand(node.text()?, &lookup, &mut Vec::new());
+    let name = interpolate::expand(node.text()?, &lookup, Lone::Refused, &mut Vec::new());
     name.ok().filter(|name| !name.is_empty())
 }
 

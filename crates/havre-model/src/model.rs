@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::canonical::{self, Base};
-use crate::dotenv::{self, Format};
+use crate::dotenv::{self, Around, Format};
 use crate::files::Files;
 use crate::interpolate::{self, Unset, Variables};
 use crate::keys;
@@ -166,10 +166,21 @@ impl<'a> ModelReader<'a> {
         let Some(services) = top.get_mut("services").and_then(Node::as_map_mut) else {
             return;
         };
+        // An empty `extends` says nothing; what stays of it is taken for one that failed.
+        for entry in services.entries.values_mut() {
+            if let Some(service) = entry.value.as_map_mut()
+                && service.get("extends").is_some_and(Node::is_null)
+            {
+                service.remove("extends");
+            }
+        }
         let extending: Vec<String> = services
             .entries
             .iter()
-            .filter(|(_, entry)| extends_of(&entry.value).is_some())
+            .filter(|(_, entry)| {
+                let service = entry.value.as_map();
+                service.is_some_and(|service| service.get("extends").is_some())
+            })
             .map(|(name, _)| name.clone())
             .collect();
         if extending.is_empty() {
@@ -203,7 +214,7 @@ impl<'a> ModelReader<'a> {
         chain: &mut Chain,
     ) -> Option<Resolved> {
         let mut own = node.as_map()?.clone();
-        let Some(extends) = own.remove("extends") else {
+        let Some(extends) = own.remove("extends").filter(|extends| !extends.is_null()) else {
             return Some(Resolved {
                 service: own,
                 depth: 0,
@@ -449,8 +460,12 @@ impl<'a> ModelReader<'a> {
         let mut values = BTreeMap::new();
         for (path, asked) in files {
             let source = self.files.read(&path, "env file", asked, self.report)?;
-            let lookup = |name: &str| outer.get(name).map(str::to_owned);
-            values.extend(dotenv::parse(source, Format::Compose, &lookup, self.report));
+            let around = Around {
+                outer: &|name| outer.get(name).map(str::to_owned),
+                earlier: &values,
+            };
+            let more = dotenv::parse(source, Format::Compose, &around, self.report);
+            values.extend(more);
         }
         values.extend(outer.files.clone());
         Some(Variables {
@@ -498,10 +513,4 @@ impl<'a> ModelReader<'a> {
             }
         }
     }
-}
-
-fn extends_of(node: &Node) -> Option<&Node> {
-    node.as_map()?
-        .get("extends")
-        .filter(|extends| !extends.is_null())
 }

@@ -6,6 +6,8 @@ mod bad_release;
 #[cfg(feature = "bench")]
 mod chaos;
 #[cfg(feature = "bench")]
+mod check;
+#[cfg(feature = "bench")]
 mod docker;
 #[cfg(feature = "bench")]
 mod figures;
@@ -49,6 +51,8 @@ pub struct Options {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// `havre check` of generated compose files, large and hostile ones, beside docker compose.
+    Check,
     /// A container's life, create to delete, beside `docker run --rm`.
     Start,
     /// Memory of Havre's own processes while the example is idle.
@@ -121,15 +125,16 @@ fn measure(options: &Options) -> Result<()> {
             .with_context(|| format!("cannot find {}", binary.display()))?,
         None => crate::demo::build()?,
     };
-    let installation = installation::Installation::new(binary, options.root.clone())?;
+    let installation = || installation::Installation::new(binary.clone(), options.root.clone());
     let found = match options.bench {
-        Bench::Start => installation.use_and_remove(start::measure),
-        Bench::Footprint => installation.use_and_remove(footprint::measure),
-        Bench::Redeploy => installation.use_and_remove(redeploy::measure),
+        Bench::Check => check::measure(&binary),
+        Bench::Start => installation()?.use_and_remove(start::measure),
+        Bench::Footprint => installation()?.use_and_remove(footprint::measure),
+        Bench::Redeploy => installation()?.use_and_remove(redeploy::measure),
         Bench::Rollout { rollouts } => {
-            installation.use_and_remove(|place| rollout::measure(place, rollouts))
+            installation()?.use_and_remove(|place| rollout::measure(place, rollouts))
         }
-        Bench::Chaos { kills } => installation.use_and_remove(|place| {
+        Bench::Chaos { kills } => installation()?.use_and_remove(|place| {
             use kill::Victim;
             let round = |victim, kills| chaos::Round { victim, kills };
             let rounds = [
@@ -141,12 +146,12 @@ fn measure(options: &Options) -> Result<()> {
             chaos::measure(place, &rounds)
         }),
         Bench::BadRelease { each } => {
-            installation.use_and_remove(|place| bad_release::measure(place, each))
+            installation()?.use_and_remove(|place| bad_release::measure(place, each))
         }
         Bench::Selfheal { each } => {
-            installation.use_and_remove(|place| selfheal::measure(place, each))
+            installation()?.use_and_remove(|place| selfheal::measure(place, each))
         }
-        Bench::Reboot => installation.use_and_remove(reboot::measure),
+        Bench::Reboot => installation()?.use_and_remove(reboot::measure),
     }?;
     println!("{found}");
     Ok(())

@@ -4,8 +4,10 @@
 mod bench;
 mod check;
 mod demo;
+mod fuzz;
 mod instance;
 mod packages;
+mod peers;
 mod shell;
 mod stacks;
 mod test;
@@ -30,6 +32,8 @@ enum Task {
     Test(test::Options),
     /// Measure; the last line printed is one JSON object.
     Bench(bench::Options),
+    /// Throw mutated inputs at the reader of compose files.
+    Fuzz(fuzz::Options),
     /// Bring small real applications up, use them, and remove them.
     Stacks(stacks::Options),
     /// Check the rules of the house that no other tool checks.
@@ -41,6 +45,7 @@ fn main() -> Result<()> {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Stacks(options) => stacks::run(&options),
         Task::Tidy => tidy::run(),
     }

@@ -28,8 +28,20 @@ pub(super) fn volume(name: &str, node: &Node, around: &mut Surroundings<'_>) -> 
         );
     }
     let (external, older_name) = external(&fields, report);
+    if external {
+        for key in ["driver", "labels"] {
+            if fields.has(key) {
+                let message = format!("{}: `{key}` of an external volume", fields.owner);
+                report
+                    .error("compose/conflict", fields.key_span(key), message)
+                    .hint("remove it: the volume exists already, with what it has");
+            }
+        }
+    }
+    // What exists outside the project has no project in its name.
+    let own_name = external.then(|| name.to_owned());
     Some(Volume {
-        name: fields.string("name", report).or(older_name),
+        name: fields.string("name", report).or(older_name).or(own_name),
         external,
         labels: fields.labels("labels", report),
     })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::Surroundings;
-use crate::dotenv::{self, Format};
+use crate::dotenv::{self, Around, Format};
 use crate::keys;
 use crate::project::{Healthcheck, Hook, Logging, Probe};
 use crate::read::{Field, Fields, refuse};
@@ -50,7 +50,7 @@ pub(super) fn environment(
         .map(|f| f.items(around.report))
         .unwrap_or_default()
     {
-        if let Some(values) = env_file(item, around) {
+        if let Some(values) = env_file(item, &environment, around) {
             environment.extend(values);
         }
     }
@@ -74,10 +74,8 @@ fn from_caller(
         }
         let map = fields.get(key).and_then(|field| field.node.as_map());
         let place = map.and_then(|map| map.key_span(&name));
-        let message = format!(
-            "{}: `{name}` is passed on from the environment, which does not have it",
-            fields.owner
-        );
+        // Without the service: an anchor's line is shown once, however many use it.
+        let message = format!("`{name}` is passed on from the environment, which does not have it");
         let hint = format!("set it, or remove it, or give it a value: {name}=…");
         around
             .report
@@ -87,7 +85,12 @@ fn from_caller(
     values
 }
 
-fn env_file(item: Field<'_>, around: &mut Surroundings<'_>) -> Option<BTreeMap<String, String>> {
+/// `earlier`: what the files before it say.
+fn env_file(
+    item: Field<'_>,
+    earlier: &BTreeMap<String, String>,
+    around: &mut Surroundings<'_>,
+) -> Option<BTreeMap<String, String>> {
     let fields = item.fields(&keys::ENV_FILE, around.report)?;
     let Some(path) = fields.get("path") else {
         let message = format!("{} names no `path`", fields.owner);
@@ -120,8 +123,11 @@ fn env_file(item: Field<'_>, around: &mut Surroundings<'_>) -> Option<BTreeMap<S
         .files
         .read(&path, "env file", Some(item.span()), around.report)?;
     let variables = around.variables;
-    let outer = |name: &str| variables.get(name).map(str::to_owned);
-    Some(dotenv::parse(source, format, &outer, around.report))
+    let beside = Around {
+        outer: &|name| variables.get(name).map(str::to_owned),
+        earlier,
+    };
+    Some(dotenv::parse(source, format, &beside, around.report))
 }
 
 /// `label_file` in their order, then `labels` over them.
@@ -145,7 +151,11 @@ pub(super) fn labels(
         else {
             continue;
         };
-        labels.extend(dotenv::parse(source, Format::Raw, &|_| None, around.report));
+        let alone = Around {
+            outer: &|_| None,
+            earlier: &BTreeMap::new(),
+        };
+        labels.extend(dotenv::parse(source, Format::Raw, &alone, around.report));
     }
     labels.extend(service.labels("labels", around.report));
     labels

@@ -245,9 +245,9 @@ fn stages(text: &str, args: &BTreeMap<String, String>) -> Vec<Stage> {
                     .filter(|word| !word.starts_with("--"))
                     .collect();
                 let mut unset = Vec::new();
-                let from = words
-                    .first()
-                    .and_then(|word| interpolate::expand(word, &lookup, &mut unset).ok());
+                let from = words.first().and_then(|word| {
+                    interpolate::expand(word, &lookup, interpolate::Lone::Kept, &mut unset).ok()
+                });
                 let name = match words[..] {
                     [_, middle, name] if middle.eq_ignore_ascii_case("as") => Some(name),
                     _ => None,

@@ -55,6 +55,6 @@ fn blank(look: &Look<'_>, variable: &str, value: &Node) -> Option<String> {
     };
     let mut unset = Vec::new();
     // What is wrong with the template has been said when the file was read.
-    interpolate::expand(written, &lookup, &mut unset).ok()?;
+    interpolate::expand(written, &lookup, interpolate::Lone::Refused, &mut unset).ok()?;
     unset.into_iter().find(|name| is_blank(name))
 }

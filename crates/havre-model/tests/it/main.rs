@@ -5,6 +5,7 @@ mod cases;
 mod docs;
 mod identify;
 mod mutations;
+mod peer;
 mod rules;
 mod schema;
 mod settings;

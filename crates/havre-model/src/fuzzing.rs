@@ -1,0 +1,56 @@
+//! Ways in for the fuzz targets (`fuzz/`), which look at one stage at a time.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::dotenv::{self, Around, Format};
+use crate::interpolate::{self, Lone, Unset, Variables};
+use crate::report::Report;
+use crate::yaml;
+
+/// A file with `text`, and a report that knows it.
+fn source(text: &str) -> (crate::source::SourceId, Report) {
+    let mut report = Report::new("/p".into());
+    let source = report.add_source(Path::new("/p/file"), text.to_owned());
+    (source, report)
+}
+
+/// Reads, interpolates and throws away.
+pub fn yaml(text: &str) {
+    let (source, mut report) = source(text);
+    let documents = yaml::parse(source, &mut report);
+    assert!(documents.is_some() || report.has_errors(), "fails silently");
+    for mut document in documents.unwrap_or_default() {
+        assert!(yaml::same(&document, &document), "differs from itself");
+        let variables = Variables::default();
+        interpolate::interpolate(&mut document, &variables, Unset::Error, &mut report);
+    }
+    report.finish();
+}
+
+/// Expands `text`, and `text` escaped.
+pub fn interpolation(text: &str) {
+    let lookup = |name: &str| match name.len() {
+        1 => None,
+        2 => Some(String::new()),
+        _ => Some(name.to_owned()),
+    };
+    let expand = |text: &str, lone| interpolate::expand(text, &lookup, lone, &mut Vec::new());
+    let (strict, lenient) = (expand(text, Lone::Refused), expand(text, Lone::Kept));
+    assert!(strict.is_err() || strict == lenient, "{strict:?}");
+    let escaped = expand(&text.replace('$', "$$"), Lone::Refused);
+    assert_eq!(escaped.as_deref(), Ok(text));
+}
+
+/// Reads `text` as an env file.
+pub fn dotenv(text: &str) {
+    for format in [Format::Compose, Format::Raw] {
+        let (source, mut report) = source(text);
+        let around = Around {
+            outer: &|_| None,
+            earlier: &BTreeMap::new(),
+        };
+        dotenv::parse(source, format, &around, &mut report);
+        report.finish();
+    }
+}

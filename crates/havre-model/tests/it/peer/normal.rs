@@ -1,0 +1,316 @@
+//! What `config` of Havre and of docker compose shows, in one form: units are numbers, short forms
+//! are long, and what only one of them writes out is written out or left away.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+/// Keys whose values are times.
+const DURATIONS: [&str; 9] = [
+    "delay",
+    "interval",
+    "max_interval",
+    "monitor",
+    "start_interval",
+    "start_period",
+    "stop_grace_period",
+    "timeout",
+    "window",
+];
+/// Keys whose values are sizes.
+const SIZES: [&str; 6] = [
+    "mem_limit",
+    "mem_reservation",
+    "memory",
+    "memswap_limit",
+    "shm_size",
+    "size",
+];
+
+/// What Havre shows.
+pub fn havre(mut config: Value) -> Value {
+    each(&mut config, "services", |service| {
+        for key in ["command", "entrypoint"] {
+            split(service.get_mut(key));
+        }
+        for key in ["post_start", "pre_stop"] {
+            for hook in items(service, key) {
+                split(hook.get_mut("command"));
+            }
+        }
+        if let Some(test) = service
+            .get_mut("healthcheck")
+            .and_then(|h| h.get_mut("test"))
+            && let Value::String(text) = test
+        {
+            *test = json!(["CMD-SHELL", text]);
+        }
+        if service.get("pull_policy") == Some(&json!("if_not_present")) {
+            service.insert("pull_policy".to_owned(), json!("missing"));
+        }
+    });
+    common(config)
+}
+
+fn split(command: Option<&mut Value>) {
+    if let Some(command) = command
+        && let Value::String(text) = command
+    {
+        *command = json!(words(text));
+    }
+}
+
+/// What docker compose shows.
+pub fn peer(mut config: Value) -> Value {
+    each(&mut config, "services", |service| {
+        for mount in items(service, "volumes") {
+            if let Some(bind) = mount.get_mut("bind").and_then(Value::as_object_mut) {
+                // Files are not relabelled.
+                bind.remove("selinux");
+            }
+        }
+        if let Some(Value::Array(hosts)) = service.get("extra_hosts") {
+            let mut map = Map::new();
+            for (host, address) in hosts
+                .iter()
+                .filter_map(|item| item.as_str()?.split_once('='))
+            {
+                let slot = map.entry(host).or_insert_with(|| json!([]));
+                slot.as_array_mut().unwrap().push(json!(address));
+            }
+            service.insert("extra_hosts".to_owned(), Value::Object(map));
+        }
+        for secret in items(service, "secrets") {
+            let source = secret["source"].as_str().unwrap_or_default();
+            if secret["target"] == json!(format!("/run/secrets/{source}"))
+                && let Some(secret) = secret.as_object_mut()
+            {
+                secret.remove("target");
+            }
+        }
+    });
+    common(config)
+}
+
+/// Without the names that resources would have anyway: each of the two has its own.
+pub fn unnamed(mut config: Value) -> Value {
+    let project = config["name"].as_str().unwrap_or_default().to_owned();
+    for section in ["networks", "volumes", "secrets", "configs"] {
+        let all = config.get_mut(section).and_then(Value::as_object_mut);
+        for (name, one) in all.into_iter().flatten() {
+            if one.get("name") == Some(&json!(format!("{project}_{name}")))
+                && let Some(one) = one.as_object_mut()
+            {
+                one.remove("name");
+            }
+        }
+    }
+    config
+}
+
+fn common(config: Value) -> Value {
+    let mut config = value("", unnamed(config));
+    let mut used = BTreeSet::new();
+    each(&mut config, "services", |service| {
+        // Profiles have done their work; the rest is only for development.
+        service.retain(|key, _| key != "profiles" && key != "develop");
+        let networks = service.get("networks").and_then(Value::as_object);
+        if networks.is_none_or(Map::is_empty) && service.get("network_mode").is_none() {
+            service.insert("networks".to_owned(), json!({"default": {}}));
+        }
+        let networks = service.get("networks").and_then(Value::as_object);
+        let networks = networks.into_iter().flat_map(Map::keys).cloned();
+        used.extend(networks.map(|name| ("networks", name)));
+        for section in ["volumes", "secrets", "configs"] {
+            let sources = items(service, section).filter_map(|item| item["source"].as_str());
+            used.extend(sources.map(|name| (section, name.to_owned())));
+        }
+    });
+    let Some(top) = config.as_object_mut() else {
+        return config;
+    };
+    for section in ["networks", "volumes", "secrets", "configs"] {
+        let mut kept = Map::new();
+        for (_, name) in used.iter().filter(|(kind, _)| *kind == section) {
+            let written = top.get(section).and_then(|all| all.get(name));
+            kept.insert(name.clone(), written.cloned().unwrap_or_else(|| json!({})));
+        }
+        top.insert(section.to_owned(), Value::Object(kept));
+    }
+    config
+}
+
+fn each(config: &mut Value, section: &str, mut change: impl FnMut(&mut Map<String, Value>)) {
+    let all = config.get_mut(section).and_then(Value::as_object_mut);
+    for one in all.into_iter().flat_map(|all| all.values_mut()) {
+        if let Some(one) = one.as_object_mut() {
+            change(one);
+        }
+    }
+}
+
+fn items<'s>(
+    service: &'s mut Map<String, Value>,
+    key: &str,
+) -> impl Iterator<Item = &'s mut Value> {
+    let list = service.get_mut(key).and_then(Value::as_array_mut);
+    list.into_iter().flatten()
+}
+
+/// Scalars as text, without what says nothing.
+fn value(key: &str, node: Value) -> Value {
+    match node {
+        Value::Object(map) => {
+            let named = matches!(key, "networks" | "volumes");
+            let texts = matches!(key, "args" | "environment" | "labels");
+            let inner = map.into_iter().filter_map(|(name, inner)| {
+                if texts {
+                    // Without a value, and without one in the environment.
+                    return (!inner.is_null()).then(|| (name, scalar("", &inner)));
+                }
+                let inner = value(&name, inner);
+                let says = named || !is_empty(&inner) && !is_default(&name, &inner);
+                (says && !name.starts_with("x-")).then_some((name, inner))
+            });
+            Value::Object(inner.collect())
+        }
+        Value::Array(items) => {
+            Value::Array(items.into_iter().map(|item| value("", item)).collect())
+        }
+        Value::Null => Value::Object(Map::new()),
+        plain => scalar(key, &plain),
+    }
+}
+
+fn scalar(key: &str, value: &Value) -> Value {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) if key == "mode" => format!("{:o}", number.as_u64().unwrap()),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Array(_) | Value::Object(_) => panic!("{key}: not a single value: {value}"),
+    };
+    let read = if DURATIONS.contains(&key) {
+        seconds(&text).map(|value| value.to_string())
+    } else if SIZES.contains(&key) {
+        bytes(&text).map(|value| value.to_string())
+    } else if key == "cpus" {
+        text.parse::<f64>().ok().map(|value| value.to_string())
+    } else if key == "mode" {
+        Some(
+            text.trim_start_matches("0o")
+                .trim_start_matches('0')
+                .to_owned(),
+        )
+    } else {
+        None
+    };
+    Value::String(read.unwrap_or(text))
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+/// What one of the two writes out though nobody wrote it, or leaves out though somebody did.
+fn is_default(key: &str, value: &Value) -> bool {
+    matches!(
+        (key, value.as_str()),
+        ("mode", Some("ingress"))
+            | ("hostname", Some(""))
+            | ("protocol", Some("tcp"))
+            | ("required", Some("true"))
+            | ("dockerfile", Some("Dockerfile"))
+            | (
+                "disable" | "internal" | "oom_kill_disable" | "privileged" | "read_only",
+                Some("false"),
+            )
+            | (
+                "mem_limit" | "mem_swappiness" | "max_failure_ratio",
+                Some("0")
+            )
+    )
+}
+
+/// `1h2m3.5s` → seconds; a plain number counts seconds.
+fn seconds(text: &str) -> Option<f64> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Some(seconds);
+    }
+    let mut total = 0.0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let unit = rest
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        total += number
+            * match &rest[..unit] {
+                "h" => 3600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 1e-3,
+                "us" | "µs" => 1e-6,
+                "ns" => 1e-9,
+                _ => return None,
+            };
+        rest = &rest[unit..];
+    }
+    Some(total)
+}
+
+/// `64m` → bytes.
+fn bytes(text: &str) -> Option<f64> {
+    let lower = text.to_ascii_lowercase();
+    let unit = lower
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(lower.len());
+    let number: f64 = lower[..unit].parse().ok()?;
+    let factor = match lower[unit..]
+        .trim()
+        .trim_end_matches("ib")
+        .trim_end_matches('b')
+    {
+        "" => 1u64,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        "t" => 1 << 40,
+        _ => return None,
+    };
+    Some(number * factor as f64)
+}
+
+/// As a shell would split it, without expansions.
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut characters = text.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            ' ' | '\t' | '\n' => words.extend(word.take()),
+            '\'' => {
+                let inner = characters.by_ref().take_while(|c| *c != '\'');
+                word.get_or_insert_default().extend(inner);
+            }
+            '"' => {
+                let word = word.get_or_insert_default();
+                while let Some(c) = characters.next().filter(|c| *c != '"') {
+                    match c {
+                        '\\' => word.extend(characters.next()),
+                        c => word.push(c),
+                    }
+                }
+            }
+            '\\' => word.get_or_insert_default().extend(characters.next()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
