@@ -523,7 +523,7 @@ impl Environment {
                         continue;
                     }
                 }
-                Action::Stop { id } => self.judge.note_stop(id),
+                Action::Stop { id, .. } => self.judge.note_stop(id),
                 Action::Start { .. } | Action::RunJob { .. } => {}
             }
             let job = execute::Job {
@@ -547,14 +547,17 @@ impl Environment {
 
     /// What a replica that is to stop does first.
     fn farewell(&self, action: &Action, seen: &[Seen]) -> Option<(Vec<Hook>, Duration)> {
-        let Action::Stop { id } = action else {
+        let Action::Stop { id, within } = action else {
             return None;
         };
         let service = &self
             .config_of(seen.iter().find(|one| &one.id() == id)?)?
             .service;
         let running = !service.pre_stop.is_empty();
-        running.then(|| (service.pre_stop.clone(), service.stop_grace_period))
+        running.then(|| {
+            let grace = within.unwrap_or(service.stop_grace_period);
+            (service.pre_stop.clone(), grace)
+        })
     }
 
     /// The configuration a container was made with.

@@ -125,14 +125,14 @@ pub(crate) async fn carry_out(job: &Job) -> Result<(), ActionError> {
             };
             start(job, id, service, *release, purpose).await
         }
-        Action::Stop { id } => {
+        Action::Stop { id, within } => {
             let container = ContainerId(id.0.clone());
             let engine = &job.platform.engine;
             let grace = match &job.farewell {
                 Some((hooks, grace)) => {
                     Some(hooks::before_stop(engine, &container, hooks, *grace).await)
                 }
-                None => None,
+                None => *within,
             };
             let stopped = engine.stop(&container, grace).await;
             stopped.map_err(|source| ActionError::Stop {

@@ -43,10 +43,12 @@ pub enum Action {
         /// Release it belongs to.
         release: u64,
     },
-    /// Ask a replica to end, within its grace period.
+    /// Ask a replica to end.
     Stop {
         /// Which.
         id: ReplicaId,
+        /// It is killed after this; `None`: after the grace period of its own.
+        within: Option<Duration>,
     },
     /// Remove what is left of a replica whose process has ended.
     Remove {
@@ -422,7 +424,7 @@ impl Action {
         match self {
             Self::Start { id, .. }
             | Self::RunJob { id, .. }
-            | Self::Stop { id }
+            | Self::Stop { id, .. }
             | Self::Remove { id } => id,
         }
     }

@@ -242,6 +242,8 @@ pub struct Policy {
     pub longest_heal_pause: Duration,
     /// After so much time in peace a service counts as never replaced.
     pub heal_memory: Duration,
+    /// Time that a replica that is not well gets to end, where others may run beside it.
+    pub ill_grace: Duration,
     /// Pause before a replica that could not be started is tried again outside a rollout.
     pub retry: Duration,
 }
@@ -256,6 +258,7 @@ impl Default for Policy {
             heal_pause: Duration::from_secs(10),
             longest_heal_pause: Duration::from_secs(300),
             heal_memory: Duration::from_secs(900),
+            ill_grace: Duration::from_secs(1),
             retry: Duration::from_secs(10),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use havre_model::ServiceName;
 
 use super::{Action, Pass, elapsed};
-use crate::{Heal, Release, Replica, ReplicaState};
+use crate::{Heal, Release, Replica, ReplicaState, Strategy};
 
 impl Pass<'_> {
     /// Replaces replicas that fail their health check: one of a service at a time, with longer and
@@ -27,7 +27,7 @@ impl Pass<'_> {
                         .iter()
                         .find(|one| heal.replica.as_ref() == Some(&one.id))
                     {
-                        Some(replica) => self.give_up(replica),
+                        Some(replica) => self.give_up(release, replica),
                         None => heal.replica = None,
                     }
                 }
@@ -53,7 +53,7 @@ impl Pass<'_> {
 
     /// Ends a replica that is not well as soon as no new requests go to it: those it has may hang
     /// for ever.
-    fn give_up(&mut self, replica: &Replica) {
+    fn give_up(&mut self, release: &Release, replica: &Replica) {
         let id = &replica.id;
         self.leaving.insert(id.clone());
         let unrouted = self.observed.unrouted_since.get(id);
@@ -61,7 +61,12 @@ impl Pass<'_> {
             unrouted.is_none_or(|since| elapsed(*since, self.now) >= self.policy.min_drain);
         let edge = self.observed.edge.as_ref();
         if out_long_enough && edge.is_some_and(|edge| !edge.serving.contains(id)) {
-            self.actions.push(Action::Stop { id: id.clone() });
+            // What hangs does not end by itself. What keeps data gets all the time it asked for.
+            let beside = release.strategy(&replica.service).0 == Strategy::StartFirst;
+            self.actions.push(Action::Stop {
+                id: id.clone(),
+                within: beside.then_some(self.policy.ill_grace),
+            });
         }
     }
 }

@@ -85,6 +85,7 @@ impl Pass<'_> {
             {
                 self.actions.push(Action::Stop {
                     id: replica.id.clone(),
+                    within: None,
                 });
             }
         }
@@ -173,7 +174,10 @@ impl Pass<'_> {
         if !replica.state.is_live() {
             self.actions.push(Action::Remove { id: id.clone() });
         } else if !matches!(replica.state, ReplicaState::Stopping) && self.is_drained(id) {
-            self.actions.push(Action::Stop { id: id.clone() });
+            self.actions.push(Action::Stop {
+                id: id.clone(),
+                within: None,
+            });
         }
     }
 

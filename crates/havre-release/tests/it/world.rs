@@ -384,7 +384,7 @@ impl World {
                 };
                 self.start(id, &job.service, role, *release);
             }
-            Action::Stop { id } => {
+            Action::Stop { id, .. } => {
                 assert!(
                     !self.serving.contains(id),
                     "{id} is stopped while it serves"
