@@ -5,14 +5,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use havre_engine::{Exit, Health, HealthStatus, Observed as Container, State};
+use havre_model::Protocol;
 use havre_release::{ExitInfo, Release, Replica, ReplicaId, ReplicaState, Role};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 
 use crate::labels::Place;
 
 /// A replica without a health check and without a port to try counts as ready after this time.
 const SETTLE: Duration = Duration::from_secs(1);
 const CONNECT_DEADLINE: Duration = Duration::from_millis(200);
+/// A port for datagrams where nobody listens says so sooner.
+const REFUSAL_DEADLINE: Duration = Duration::from_millis(50);
 
 /// A container and its place.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,7 +67,7 @@ impl Judge {
     pub(crate) async fn judge(
         &mut self,
         seen: &Seen,
-        ports: &BTreeSet<u16>,
+        ports: &BTreeSet<(Protocol, u16)>,
         now: SystemTime,
     ) -> Replica {
         let id = seen.id();
@@ -102,7 +105,7 @@ impl Judge {
         &mut self,
         id: &ReplicaId,
         seen: &Seen,
-        ports: &BTreeSet<u16>,
+        ports: &BTreeSet<(Protocol, u16)>,
         started_at: SystemTime,
         now: SystemTime,
     ) -> ReplicaState {
@@ -134,21 +137,48 @@ impl Judge {
     }
 }
 
-/// Whether every port accepts a connection; true where there is none to try.
-async fn accepts(address: Option<Ipv4Addr>, ports: &BTreeSet<u16>) -> bool {
+/// Whether every port accepts a connection, or does not refuse a datagram; true where there is none
+/// to try.
+async fn accepts(address: Option<Ipv4Addr>, ports: &BTreeSet<(Protocol, u16)>) -> bool {
     let Some(address) = address else { return true };
-    for port in ports {
+    for (protocol, port) in ports {
         let target = SocketAddr::from((address, *port));
-        let attempt = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect(target)).await;
-        if !matches!(attempt, Ok(Ok(_))) {
+        let open = match protocol {
+            Protocol::Tcp => {
+                let attempt = TcpStream::connect(target);
+                matches!(
+                    tokio::time::timeout(CONNECT_DEADLINE, attempt).await,
+                    Ok(Ok(_))
+                )
+            }
+            Protocol::Udp => !refuses_datagrams(target).await,
+        };
+        if !open {
             return false;
         }
     }
     true
 }
 
+/// Whether an empty datagram is answered by the kernel: nobody listens there.
+async fn refuses_datagrams(target: SocketAddr) -> bool {
+    let attempt = async {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+        socket.connect(target).await?;
+        socket.send(&[]).await?;
+        socket.recv(&mut [0]).await
+    };
+    matches!(
+        tokio::time::timeout(REFUSAL_DEADLINE, attempt).await,
+        Ok(Err(_))
+    )
+}
+
 /// Ports whose acceptance makes a replica of this place ready.
-pub(crate) fn probe_ports(place: &Place, releases: &BTreeMap<u64, Release>) -> BTreeSet<u16> {
+pub(crate) fn probe_ports(
+    place: &Place,
+    releases: &BTreeMap<u64, Release>,
+) -> BTreeSet<(Protocol, u16)> {
     releases
         .get(&place.release)
         .map(|release| release.edge_ports(&place.service))

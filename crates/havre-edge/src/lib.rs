@@ -16,6 +16,7 @@ mod balance;
 mod client;
 mod control;
 mod control_server;
+mod datagram;
 mod forward;
 mod frames;
 mod handover;
@@ -41,13 +42,14 @@ mod tcp;
 mod tls;
 mod trust;
 mod tunnel;
+mod udp;
 mod upload;
 mod upstream;
 mod upstream_io;
 mod worker;
 
 pub use control::{CloseStreams, Closing, Control, ControlError, SOCKET, Shutdown};
-pub use listen::owner_of;
+pub use listen::{Transport, owner_of};
 pub use process::entrypoint;
 pub use state::*;
 

@@ -274,7 +274,7 @@ pub const SERVICE: Section = Section {
         partly("platform", "the machine's own"),
         partly(
             "ports",
-            "HTTP ports through the proxy, other TCP ports passed on as they are; UDP is refused",
+            "HTTP ports through the proxy, other TCP and UDP ports passed on as they are",
         ),
         yes("post_start"),
         yes("pre_start"),

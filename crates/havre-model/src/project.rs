@@ -87,7 +87,8 @@ pub struct Project {
 
 impl Project {
     /// Published ports that must be forwarded as they are. Not among them are those that the proxy
-    /// serves: a port that a route leads to, and the HTTPS port of a service with a route.
+    /// serves: a port that a route leads to, and the HTTPS port of a service with a route (HTTP/3
+    /// too: it would lead around the proxy).
     pub fn forwarded_ports(&self) -> impl Iterator<Item = (&ServiceName, &Port)> {
         self.services.iter().flat_map(|(name, service)| {
             service
@@ -105,10 +106,13 @@ impl Service {
         routes: &[Route],
     ) -> impl Iterator<Item = &Port> {
         self.ports.iter().filter(move |port| {
-            port.protocol == Protocol::Udp
-                || !routes.iter().any(|route| {
-                    route.service == *name && (route.port == port.target || port.target == 443)
-                })
+            let served = |route: &Route| match port.protocol {
+                Protocol::Tcp => route.port == port.target || port.target == 443,
+                Protocol::Udp => port.target == 443,
+            };
+            !routes
+                .iter()
+                .any(|route| route.service == *name && served(route))
         })
     }
 }
@@ -249,13 +253,22 @@ pub struct Port {
 }
 
 /// Transport of a published port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// TCP.
     Tcp,
     /// UDP.
     Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
 }
 
 /// Something mounted into a container at `target`.

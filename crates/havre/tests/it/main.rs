@@ -4,6 +4,7 @@
 mod changes;
 mod command_line;
 mod daemon;
+mod datagrams;
 mod deaths;
 mod exec;
 mod failures;
