@@ -238,11 +238,14 @@ async fn start(
     } else {
         let (net, key, id) = (Arc::clone(&platform.net), key.clone(), id.clone());
         let (specs, exe) = (network_specs(&job.releases), platform.exe.clone());
+        let resolvers = config.service.resolver.servers.clone();
         let attached = blocking(move || {
             net.ensure_environment(&key, &specs)?;
             net.ensure_dns(&key, &exe)?;
             let names: Vec<&str> = networks.iter().map(String::as_str).collect();
-            net.attach(&key, &id.0, &names)
+            let attached = net.attach(&key, &id.0, &names)?;
+            net.set_resolvers(&key, &id.0, &resolvers)?;
+            Ok(attached)
         })
         .await?
         .map_err(|source| ActionError::Network {
@@ -384,14 +387,14 @@ fn files(
         return Ok(files);
     }
     let networks: Vec<&str> = place.addresses.keys().map(String::as_str).collect();
-    let resolv =
-        platform
-            .net
-            .resolv_conf(key, &networks)
-            .map_err(|source| ActionError::Network {
-                id: ReplicaId(key.to_owned()),
-                source,
-            })?;
+    let resolver = &service.resolver;
+    let resolv = platform
+        .net
+        .resolv_conf(key, &networks, &resolver.search, &resolver.options)
+        .map_err(|source| ActionError::Network {
+            id: ReplicaId(key.to_owned()),
+            source,
+        })?;
     let hosts = hosts_file(place, service);
     for (target, name, content) in [
         ("/etc/resolv.conf", "resolv.conf", resolv),

@@ -150,7 +150,7 @@ impl Steps {
             net.ensure_environment(BUILD_ENVIRONMENT, &[network])?;
             net.ensure_dns(BUILD_ENVIRONMENT, &exe)?;
             let attached = net.attach(BUILD_ENVIRONMENT, &name, &[NETWORK])?;
-            let resolv = net.resolv_conf(BUILD_ENVIRONMENT, &[NETWORK])?;
+            let resolv = net.resolv_conf(BUILD_ENVIRONMENT, &[NETWORK], &[], &[])?;
             Ok::<_, havre_net::NetError>((attached, resolv))
         })
         .await

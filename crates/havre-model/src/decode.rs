@@ -6,6 +6,7 @@ mod grants;
 mod mounts;
 mod network;
 mod process;
+mod resolver;
 mod service;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -205,21 +205,12 @@ pub const SERVICE: Section = Section {
             "devices of the host are not given to containers",
             "remove it",
         ),
-        refused(
+        partly(
             "dns",
-            "name servers per service are not supported",
-            "set them on the machine",
+            "asked for all names but the project's; the first three, and none of the container's own",
         ),
-        refused(
-            "dns_opt",
-            "resolver options per service are not supported",
-            "remove it",
-        ),
-        refused(
-            "dns_search",
-            "search domains per service are not supported",
-            "use full names in the service's configuration",
-        ),
+        yes("dns_opt"),
+        yes("dns_search"),
         refused(
             "domainname",
             "NIS domain names are not set",

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -188,6 +189,9 @@ pub struct Service {
     pub read_only: bool,
     /// Extra lines of /etc/hosts: host → addresses (`host-gateway` is kept as is).
     pub extra_hosts: BTreeMap<String, Vec<String>>,
+    /// How names are looked up.
+    #[serde(default, skip_serializing_if = "Resolver::is_default")]
+    pub resolver: Resolver,
     /// Allocate a terminal.
     pub tty: bool,
     /// Keep standard input open.
@@ -338,6 +342,24 @@ pub struct Volume {
 pub struct Attachment {
     /// Further names that resolve to the service.
     pub aliases: Vec<String>,
+}
+
+/// How a service looks names up: `dns`, `dns_search`, `dns_opt`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolver {
+    /// Asked for all names but those of the project; none: the machine's.
+    pub servers: Vec<IpAddr>,
+    /// Domains tried behind a name.
+    pub search: Vec<String>,
+    /// Options of the C library's resolver, e.g. `ndots:2`.
+    pub options: Vec<String>,
+}
+
+impl Resolver {
+    /// Whether nothing is set.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Content of a secret or config.

@@ -18,5 +18,6 @@ mod program;
 mod project;
 mod pty;
 mod queries;
+mod resolvers;
 mod rollouts;
 mod up;
