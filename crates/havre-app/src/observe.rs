@@ -179,10 +179,26 @@ pub(crate) fn probe_ports(
     place: &Place,
     releases: &BTreeMap<u64, Release>,
 ) -> BTreeSet<(Protocol, u16)> {
-    releases
-        .get(&place.release)
+    release_of(place, releases)
         .map(|release| release.edge_ports(&place.service))
         .unwrap_or_default()
+}
+
+/// The release in play that a replica or job of this place belongs to: the one that made it, or,
+/// where that is history, a newer one that has kept it.
+pub(crate) fn release_of<'a>(
+    place: &Place,
+    releases: &'a BTreeMap<u64, Release>,
+) -> Option<&'a Release> {
+    let keeps = |release: &&Release| match &place.role {
+        Role::Replica { digest, .. } => release
+            .services
+            .get(&place.service)
+            .is_some_and(|service| service.digest() == digest),
+        Role::Job { .. } => false,
+    };
+    let made = releases.get(&place.release);
+    made.or_else(|| releases.values().rev().find(keeps))
 }
 
 /// The planner's form of an exit; one that was not recorded counts as a kill.

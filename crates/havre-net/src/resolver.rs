@@ -127,17 +127,16 @@ impl Net {
         search: &[String],
         options: &[String],
     ) -> Result<String, NetError> {
-        let allocation = self.allocation(environment)?;
+        let known = match networks {
+            [] => BTreeMap::new(),
+            _ => self.allocation(environment)?.networks,
+        };
         let mut chosen = None;
         for name in networks {
-            let network =
-                allocation
-                    .networks
-                    .get(*name)
-                    .ok_or_else(|| NetError::UnknownNetwork {
-                        environment: environment.to_owned(),
-                        network: (*name).to_owned(),
-                    })?;
+            let network = known.get(*name).ok_or_else(|| NetError::UnknownNetwork {
+                environment: environment.to_owned(),
+                network: (*name).to_owned(),
+            })?;
             match chosen {
                 None => chosen = Some(network),
                 Some(first) if first.internal && !network.internal => chosen = Some(network),
