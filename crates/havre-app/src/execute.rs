@@ -593,7 +593,7 @@ pub(crate) fn named_volumes(
     releases
         .values()
         .flat_map(|release| &release.volumes)
-        .filter(|(_, volume)| !volume.external)
+        .filter(|(_, volume)| !volume.external && volume.backing.is_none())
         .map(|(key, volume)| volume_name(id, key, volume))
         .collect()
 }

@@ -286,11 +286,14 @@ fn mount(mount: &StepMount) -> MountSpec {
             source: source.clone(),
             target: target.clone(),
             read_only: *read_only,
+            subpath: None,
         },
         StepMount::Tmpfs { target, size_bytes } => MountSpec::Tmpfs {
             target: target.clone(),
             size_bytes: *size_bytes,
             mode: None,
+            owner: (0, 0),
+            exec: false,
         },
     }
 }

@@ -542,11 +542,7 @@ pub const VOLUME_OPTIONS: Section = Section {
     keys: &[
         quiet("labels", "for people"),
         yes("nocopy"),
-        refused(
-            "subpath",
-            "a volume is mounted whole",
-            "use one volume per folder",
-        ),
+        partly("subpath", "a folder, made and filled when missing"),
     ],
 };
 
@@ -706,10 +702,9 @@ pub const VOLUME: Section = Section {
     path: "volumes.*",
     keys: &[
         partly("driver", "`local`"),
-        refused(
+        partly(
             "driver_opts",
-            "volumes are folders of this machine",
-            "for a folder of the host write a bind mount: `/path:/inside`",
+            "a folder of the machine (`type: none`, `o: bind`, `device`), or memory for one service (`type: tmpfs`)",
         ),
         yes("external"),
         yes("labels"),

@@ -289,11 +289,23 @@ pub enum Mount {
         read_only: bool,
         /// Do not copy the image's content into the empty volume.
         nocopy: bool,
+        /// Folder of the volume that is mounted, relative, without `..`; `None`: all of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subpath: Option<String>,
+        /// [`Volume::backing`], here too so that another one makes new replicas.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        backing: Option<PathBuf>,
     },
     /// A volume without a name, removed with its container.
     Anonymous {
         /// Absolute path inside.
         target: String,
+        /// Mounted read-only.
+        #[serde(default, skip_serializing_if = "is_false")]
+        read_only: bool,
+        /// Do not copy the image's content into it.
+        #[serde(default, skip_serializing_if = "is_false")]
+        nocopy: bool,
     },
     /// A path of the host.
     Bind {
@@ -314,7 +326,21 @@ pub enum Mount {
         size_bytes: Option<u64>,
         /// Permission bits.
         mode: Option<u32>,
+        /// Owner; `None`: root.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
+        /// Group; `None`: root's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gid: Option<u32>,
+        /// Programs may be started from it.
+        #[serde(default, skip_serializing_if = "is_false")]
+        exec: bool,
     },
+}
+
+/// For what is left out of the serialised form, which digests are made of.
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// A network of the project.
@@ -333,6 +359,9 @@ pub struct Volume {
     pub name: Option<String>,
     /// Must exist already.
     pub external: bool,
+    /// The folder of this machine that it is (`driver_opts`), instead of one of Havre's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backing: Option<PathBuf>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
 }

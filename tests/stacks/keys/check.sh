@@ -79,4 +79,5 @@ same "their size" yes sh -c '[ "$(du -bs "$0" | cut -f 1)" -lt 100000 ] && echo 
 expect "line 3999" "$HAVRE" logs last -n 1
 # Where volumes lie; an external one stays what it was.
 same "a volume's name" 1 sh -c 'ls -d "$0"/lib/volumes/the-diary/data | wc -l' "$HAVRE_ROOT"
+same "a volume that is a folder of the machine" pinned cat "$HAVRE_ROOT/pinned/file"
 same "an external volume" "kept by others" cat "$HAVRE_ROOT/lib/volumes/keys-external/data/file"
