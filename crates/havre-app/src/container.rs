@@ -80,12 +80,8 @@ pub(crate) fn container_spec(
         .or_else(|| service.working_dir.clone())
         .unwrap_or_else(|| config.working_dir.clone());
     let lasting = matches!(purpose, Purpose::Replica);
-    let hostname = service
-        .hostname
-        .clone()
-        .unwrap_or_else(|| prepared.id.0.replace(['.', '_'], "-"));
     Ok(ContainerSpec {
-        hostname,
+        hostname: hostname(service, &prepared.id),
         id: prepared.id,
         labels: prepared.labels,
         rootfs: prepared.rootfs,
@@ -142,6 +138,12 @@ pub(crate) fn container_spec(
             max_files: service.logging.max_files.unwrap_or(LOG_FILES),
         },
     })
+}
+
+/// The name a container has for itself.
+pub(crate) fn hostname(service: &Service, id: &ContainerId) -> String {
+    let own = service.hostname.clone();
+    own.unwrap_or_else(|| id.0.replace(['.', '_'], "-"))
 }
 
 /// Entry point and command by Docker's rules: an entry point of the service makes the image's CMD

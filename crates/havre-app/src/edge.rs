@@ -15,7 +15,7 @@ use havre_api::EnvironmentId;
 use havre_edge::{
     Canary, Certificate, Control, EdgeState, EdgeStatus, Forward, Pool, Replica, Route,
 };
-use havre_model::{Port, ServiceName};
+use havre_model::{Port, Protocol, ServiceName};
 use havre_release::{Release, ReplicaId, Routing};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Mutex;
@@ -38,6 +38,7 @@ pub(crate) struct EnvironmentEdge {
     pub(crate) certificates: Vec<Certificate>,
     pub(crate) routes: Vec<Route>,
     pub(crate) forwards: Vec<Forward>,
+    pub(crate) datagram_forwards: Vec<Forward>,
     pub(crate) pools: BTreeMap<String, Pool>,
 }
 
@@ -77,8 +78,12 @@ pub(crate) fn environment_edge(
     }
     for (service, port) in release.forwards() {
         let name = pool_name(service, port.target);
+        let forwards = match port.protocol {
+            Protocol::Tcp => &mut edge.forwards,
+            Protocol::Udp => &mut edge.datagram_forwards,
+        };
         for listen in listen_addresses(port) {
-            edge.forwards.push(Forward {
+            forwards.push(Forward {
                 id: name.clone(),
                 listen,
                 pool: name.clone(),
@@ -355,6 +360,8 @@ impl HubState {
             state.certificates.extend(part.certificates.iter().cloned());
             state.routes.extend(part.routes.iter().cloned());
             state.forwards.extend(part.forwards.iter().cloned());
+            let datagrams = part.datagram_forwards.iter().cloned();
+            state.datagram_forwards.extend(datagrams);
             state
                 .pools
                 .extend(part.pools.iter().map(|(k, v)| (k.clone(), v.clone())));

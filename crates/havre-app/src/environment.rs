@@ -33,7 +33,7 @@ use crate::hooks;
 use crate::labels::{Place, environment_key};
 use crate::names;
 use crate::network::NetworkKeeper;
-use crate::observe::{Judge, Seen, probe_ports, tick};
+use crate::observe::{Judge, Seen, probe_ports, release_of, tick};
 use crate::operations::Holder;
 use crate::platform::Platform;
 use crate::report;
@@ -562,8 +562,7 @@ impl Environment {
 
     /// The configuration a container was made with.
     fn config_of(&self, one: &Seen) -> Option<&ServiceRelease> {
-        self.releases
-            .get(&one.place.release)?
+        release_of(&one.place, &self.releases)?
             .services
             .get(&one.place.service)
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,7 +15,7 @@ use havre_image::overlay::{Overlay, Writable};
 use havre_model::{FileSource, Hook, Project, ServiceName, Tls};
 use havre_release::{Action, JobId, Release, ReplicaId, Role, ServiceRelease};
 
-use crate::container::{Prepared, Purpose, SpecError, container_spec};
+use crate::container::{Prepared, Purpose, SpecError, container_spec, hostname};
 use crate::files::{self, FileError};
 use crate::hooks::{self, HookError};
 use crate::labels::{Place, environment_key};
@@ -233,16 +234,19 @@ async fn start(
         .keys()
         .map(|name| name.as_str().to_owned())
         .collect();
-    let netns = if networks.is_empty() {
-        None
+    let (netns, host) = if networks.is_empty() {
+        (None, None)
     } else {
         let (net, key, id) = (Arc::clone(&platform.net), key.clone(), id.clone());
         let (specs, exe) = (network_specs(&job.releases), platform.exe.clone());
-        let attached = blocking(move || {
-            net.ensure_environment(&key, &specs)?;
+        let resolvers = config.service.resolver.servers.clone();
+        let (attached, host) = blocking(move || {
+            let host = net.ensure_environment(&key, &specs)?.host;
             net.ensure_dns(&key, &exe)?;
             let names: Vec<&str> = networks.iter().map(String::as_str).collect();
-            net.attach(&key, &id.0, &names)
+            let attached = net.attach(&key, &id.0, &names)?;
+            net.set_resolvers(&key, &id.0, &resolvers)?;
+            Ok((attached, host))
         })
         .await?
         .map_err(|source| ActionError::Network {
@@ -250,7 +254,7 @@ async fn start(
             source,
         })?;
         place.addresses = attached.addresses;
-        Some(attached.netns)
+        (Some(attached.netns), Some(host))
     };
     let scratch = platform.container_dir(id);
     let upper = fresh(&scratch)?;
@@ -279,15 +283,20 @@ async fn start(
             source,
         })?
     };
+    let container = ContainerId(id.0.clone());
+    let names = HostNames {
+        own: hostname(&config.service, &container),
+        host,
+    };
     let prepared = Prepared {
-        id: ContainerId(id.0.clone()),
+        id: container,
         labels: place.labels(),
         rootfs: Overlay {
             lower,
             upper: Some(upper),
         },
         mounts,
-        files: files(platform, &key, &scratch, &place, config)?,
+        files: files(platform, &key, &scratch, &place, config, &names)?,
         netns,
         cgroup_parent: key.clone(),
         log_dir: platform.log_dir(&key).join(&id.0),
@@ -356,6 +365,14 @@ fn remove_tree(path: &Path) -> Result<(), ActionError> {
     }
 }
 
+/// Names that stand in a container's own files.
+struct HostNames {
+    /// The container's.
+    own: String,
+    /// The machine's address as the container reaches it, if it does.
+    host: Option<Ipv4Addr>,
+}
+
 /// Secrets, configs, and what tells a container of its network.
 fn files(
     platform: &Platform,
@@ -363,6 +380,7 @@ fn files(
     scratch: &Path,
     place: &Place,
     config: &ServiceRelease,
+    names: &HostNames,
 ) -> Result<Vec<FileSpec>, ActionError> {
     let service = &config.service;
     let mut files: Vec<FileSpec> = service
@@ -380,22 +398,21 @@ fn files(
             })
         })
         .collect();
-    if place.addresses.is_empty() {
-        return Ok(files);
-    }
     let networks: Vec<&str> = place.addresses.keys().map(String::as_str).collect();
-    let resolv =
-        platform
-            .net
-            .resolv_conf(key, &networks)
-            .map_err(|source| ActionError::Network {
-                id: ReplicaId(key.to_owned()),
-                source,
-            })?;
-    let hosts = hosts_file(place, service);
+    let resolver = &service.resolver;
+    let resolv = platform
+        .net
+        .resolv_conf(key, &networks, &resolver.search, &resolver.options)
+        .map_err(|source| ActionError::Network {
+            id: ReplicaId(key.to_owned()),
+            source,
+        })?;
+    let extra = extra_hosts(&service.extra_hosts, names.host);
+    let hosts = havre_net::hosts_file(&names.own, &place.addresses, &extra);
     for (target, name, content) in [
         ("/etc/resolv.conf", "resolv.conf", resolv),
         ("/etc/hosts", "hosts", hosts),
+        ("/etc/hostname", "hostname", format!("{}\n", names.own)),
     ] {
         let path = scratch.join(name);
         crate::files::write_whole(&path, content.as_bytes(), 0o644).map_err(|source| {
@@ -416,15 +433,20 @@ fn files(
     Ok(files)
 }
 
-fn hosts_file(place: &Place, service: &havre_model::Service) -> String {
-    let mut hosts =
-        String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    if let (Some(address), Some(name)) = (place.address(), &service.hostname) {
-        hosts.push_str(&format!("{address}\t{name}\n"));
-    }
-    for (name, addresses) in &service.extra_hosts {
+/// `extra_hosts` with its one word that is no address; without a network that stands for nothing.
+pub(crate) fn extra_hosts(
+    wanted: &BTreeMap<String, Vec<String>>,
+    host: Option<Ipv4Addr>,
+) -> Vec<(String, IpAddr)> {
+    let mut hosts = Vec::new();
+    for (name, addresses) in wanted {
         for address in addresses {
-            hosts.push_str(&format!("{address}\t{name}\n"));
+            let address = match address.as_str() {
+                "host-gateway" => host.map(IpAddr::from),
+                // The reader has refused what is no address.
+                other => other.parse().ok(),
+            };
+            hosts.extend(address.map(|address| (name.clone(), address)));
         }
     }
     hosts
@@ -571,7 +593,7 @@ pub(crate) fn named_volumes(
     releases
         .values()
         .flat_map(|release| &release.volumes)
-        .filter(|(_, volume)| !volume.external)
+        .filter(|(_, volume)| !volume.external && volume.backing.is_none())
         .map(|(key, volume)| volume_name(id, key, volume))
         .collect()
 }

@@ -5,14 +5,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use havre_engine::{Exit, Health, HealthStatus, Observed as Container, State};
+use havre_model::Protocol;
 use havre_release::{ExitInfo, Release, Replica, ReplicaId, ReplicaState, Role};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 
 use crate::labels::Place;
 
 /// A replica without a health check and without a port to try counts as ready after this time.
 const SETTLE: Duration = Duration::from_secs(1);
 const CONNECT_DEADLINE: Duration = Duration::from_millis(200);
+/// A port for datagrams where nobody listens says so sooner.
+const REFUSAL_DEADLINE: Duration = Duration::from_millis(50);
 
 /// A container and its place.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +74,7 @@ impl Judge {
     pub(crate) async fn judge(
         &mut self,
         seen: &Seen,
-        ports: &BTreeSet<u16>,
+        ports: &BTreeSet<(Protocol, u16)>,
         now: SystemTime,
     ) -> Replica {
         let id = seen.id();
@@ -138,7 +141,7 @@ impl Judge {
         &mut self,
         id: &ReplicaId,
         seen: &Seen,
-        ports: &BTreeSet<u16>,
+        ports: &BTreeSet<(Protocol, u16)>,
         since: SystemTime,
         now: SystemTime,
     ) -> ReplicaState {
@@ -170,25 +173,68 @@ impl Judge {
     }
 }
 
-/// Whether every port accepts a connection; true where there is none to try.
-async fn accepts(address: Option<Ipv4Addr>, ports: &BTreeSet<u16>) -> bool {
+/// Whether every port accepts a connection, or does not refuse a datagram; true where there is none
+/// to try.
+async fn accepts(address: Option<Ipv4Addr>, ports: &BTreeSet<(Protocol, u16)>) -> bool {
     let Some(address) = address else { return true };
-    for port in ports {
+    for (protocol, port) in ports {
         let target = SocketAddr::from((address, *port));
-        let attempt = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect(target)).await;
-        if !matches!(attempt, Ok(Ok(_))) {
+        let open = match protocol {
+            Protocol::Tcp => {
+                let attempt = TcpStream::connect(target);
+                matches!(
+                    tokio::time::timeout(CONNECT_DEADLINE, attempt).await,
+                    Ok(Ok(_))
+                )
+            }
+            Protocol::Udp => !refuses_datagrams(target).await,
+        };
+        if !open {
             return false;
         }
     }
     true
 }
 
+/// Whether an empty datagram is answered by the kernel: nobody listens there.
+async fn refuses_datagrams(target: SocketAddr) -> bool {
+    let attempt = async {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+        socket.connect(target).await?;
+        socket.send(&[]).await?;
+        socket.recv(&mut [0]).await
+    };
+    matches!(
+        tokio::time::timeout(REFUSAL_DEADLINE, attempt).await,
+        Ok(Err(_))
+    )
+}
+
 /// Ports whose acceptance makes a replica of this place ready.
-pub(crate) fn probe_ports(place: &Place, releases: &BTreeMap<u64, Release>) -> BTreeSet<u16> {
-    releases
-        .get(&place.release)
+pub(crate) fn probe_ports(
+    place: &Place,
+    releases: &BTreeMap<u64, Release>,
+) -> BTreeSet<(Protocol, u16)> {
+    release_of(place, releases)
         .map(|release| release.edge_ports(&place.service))
         .unwrap_or_default()
+}
+
+/// The release in play that a replica or job of this place belongs to: the one that made it, or,
+/// where that is history, a newer one that has kept it.
+pub(crate) fn release_of<'a>(
+    place: &Place,
+    releases: &'a BTreeMap<u64, Release>,
+) -> Option<&'a Release> {
+    let keeps = |release: &&Release| match &place.role {
+        Role::Replica { digest, .. } => release
+            .services
+            .get(&place.service)
+            .is_some_and(|service| service.digest() == digest),
+        Role::Job { .. } => false,
+    };
+    let made = releases.get(&place.release);
+    made.or_else(|| releases.values().rev().find(keeps))
 }
 
 /// The planner's form of an exit; one that was not recorded counts as a kill.

@@ -1,13 +1,17 @@
 //! Ports of the machine that a project wants for itself: whether it can have them.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 
 use havre_api::{ApiError, EnvironmentId, ErrorCode};
-use havre_model::{Project, Protocol, ServiceName};
+use havre_edge::Transport;
+use havre_model::{Port, Project, Protocol, ServiceName};
 
 use crate::daemon::Daemon;
 use crate::edge::listen_addresses;
+
+/// An address of the machine; the two protocols have ports of their own.
+type Address = (Protocol, SocketAddr);
 
 /// Fails where a port is the proxy's, another environment's or somebody else's. Asked before
 /// anything is built: the edge would find out when the release is to serve.
@@ -16,10 +20,9 @@ pub(crate) async fn check(
     id: &EnvironmentId,
     project: &Project,
 ) -> Result<(), ApiError> {
-    let wanted: Vec<(&ServiceName, SocketAddr)> = project
+    let wanted: Vec<(&ServiceName, Address)> = project
         .forwarded_ports()
-        .filter(|(_, port)| port.protocol == Protocol::Tcp)
-        .flat_map(|(name, port)| listen_addresses(port).into_iter().map(move |at| (name, at)))
+        .flat_map(|(name, port)| addresses(port).map(move |at| (name, at)))
         .collect();
     if wanted.is_empty() {
         return Ok(());
@@ -31,7 +34,10 @@ pub(crate) async fn check(
             continue;
         }
         if let Some(owner) = owner(daemon, &others, address) {
-            let port = address.port();
+            let port = match address {
+                (Protocol::Tcp, at) => at.port().to_string(),
+                (Protocol::Udp, at) => format!("{}/udp", at.port()),
+            };
             let message = format!("port {port}, which `{service}` publishes, is taken by {owner}");
             return Err(ApiError::new(ErrorCode::Conflict, message).with_hint(
                 "publish another one (`OTHER:PORT`), or none: the environment's own services \
@@ -42,10 +48,17 @@ pub(crate) async fn check(
     Ok(())
 }
 
+fn addresses(port: &Port) -> impl Iterator<Item = Address> {
+    let protocol = port.protocol;
+    listen_addresses(port)
+        .into_iter()
+        .map(move |at| (protocol, at))
+}
+
 async fn forwards_of(
     daemon: &Arc<Daemon>,
     of: impl Fn(&EnvironmentId) -> bool,
-) -> Vec<(EnvironmentId, SocketAddr)> {
+) -> Vec<(EnvironmentId, Address)> {
     let mut all = Vec::new();
     for handle in daemon.environments().await {
         if !of(&handle.id) {
@@ -56,43 +69,44 @@ async fn forwards_of(
             .releases
             .values()
             .flat_map(|release| release.forwards());
-        let addresses = ports.flat_map(|(_, port)| listen_addresses(port));
+        let addresses = ports.flat_map(|(_, port)| addresses(port));
         all.extend(addresses.map(|address| (handle.id.clone(), address)));
     }
     all
 }
 
 /// Who has the address already.
-fn owner(
-    daemon: &Daemon,
-    others: &[(EnvironmentId, SocketAddr)],
-    address: SocketAddr,
-) -> Option<String> {
+fn owner(daemon: &Daemon, others: &[(EnvironmentId, Address)], address: Address) -> Option<String> {
     let options = &daemon.options;
     if options
         .http
         .iter()
         .chain(&options.https)
-        .any(|own| overlap(*own, address))
+        .any(|own| overlap((Protocol::Tcp, *own), address))
     {
         return Some("Havre's own proxy".to_owned());
     }
     if let Some((id, _)) = others.iter().find(|(_, other)| overlap(*other, address)) {
         return Some(id.to_string());
     }
-    match TcpListener::bind(address) {
+    let (tried, transport) = match address.0 {
+        Protocol::Tcp => (TcpListener::bind(address.1).map(drop), Transport::Tcp),
+        Protocol::Udp => (UdpSocket::bind(address.1).map(drop), Transport::Udp),
+    };
+    match tried {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            let owner = havre_edge::owner_of(address.port());
+            let owner = havre_edge::owner_of(address.1.port(), transport);
             Some(owner.unwrap_or_else(|| "another program".to_owned()))
         }
         // Another reason, such as an address this machine lacks, is told by the edge.
-        Ok(_) | Err(_) => None,
+        Ok(()) | Err(_) => None,
     }
 }
 
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+fn overlap((a_protocol, a): Address, (b_protocol, b): Address) -> bool {
     let any = |ip: IpAddr| ip.is_unspecified();
-    a.port() == b.port()
+    a_protocol == b_protocol
+        && a.port() == b.port()
         && a.is_ipv4() == b.is_ipv4()
         && (a.ip() == b.ip() || any(a.ip()) || any(b.ip()))
 }

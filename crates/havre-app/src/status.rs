@@ -248,7 +248,7 @@ fn forward(service: &ServiceName, port: &Port, snapshot: &Snapshot) -> RouteStat
     let host = port.host_ip.as_deref().unwrap_or("0.0.0.0");
     let published = port.published.unwrap_or_default();
     RouteStatus {
-        url: format!("tcp://{host}:{published}"),
+        url: format!("{}://{host}:{published}", port.protocol),
         service: service.clone(),
         serving: is_served(service, snapshot),
     }

@@ -152,7 +152,7 @@ impl Steps {
             net.ensure_environment(BUILD_ENVIRONMENT, &[network])?;
             net.ensure_dns(BUILD_ENVIRONMENT, &exe)?;
             let attached = net.attach(BUILD_ENVIRONMENT, &name, &[NETWORK])?;
-            let resolv = net.resolv_conf(BUILD_ENVIRONMENT, &[NETWORK])?;
+            let resolv = net.resolv_conf(BUILD_ENVIRONMENT, &[NETWORK], &[], &[])?;
             Ok::<_, havre_net::NetError>((attached, resolv))
         })
         .await
@@ -289,11 +289,14 @@ fn mount(mount: &StepMount) -> MountSpec {
             source: source.clone(),
             target: target.clone(),
             read_only: *read_only,
+            subpath: None,
         },
         StepMount::Tmpfs { target, size_bytes } => MountSpec::Tmpfs {
             target: target.clone(),
             size_bytes: *size_bytes,
             mode: None,
+            owner: (0, 0),
+            exec: false,
         },
     }
 }

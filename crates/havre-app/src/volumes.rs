@@ -28,7 +28,7 @@ pub(crate) enum VolumeError {
         target: String,
         source: io::Error,
     },
-    #[error("bind mount source {path} does not exist", path = path.display())]
+    #[error("{path}, which is to be mounted, does not exist", path = path.display())]
     NoSource { path: PathBuf },
     #[error("cannot make bind mount source {path}", path = path.display())]
     MakeSource { path: PathBuf, source: io::Error },
@@ -75,21 +75,49 @@ impl Volumes<'_> {
                 target,
                 read_only,
                 nocopy,
+                subpath,
+                backing,
             } => {
-                let source = self.named(name, target, *nocopy)?;
+                // What lies elsewhere, or is a part, is filled where it is mounted.
+                let filled_later = subpath.is_some() || backing.is_some();
+                let source = match backing {
+                    Some(folder) if folder.is_dir() => folder.clone(),
+                    Some(folder) => {
+                        return Err(VolumeError::NoSource {
+                            path: folder.clone(),
+                        });
+                    }
+                    None => self.named(name, target, *nocopy || filled_later)?,
+                };
+                let (target, read_only) = (target.clone(), *read_only);
+                let subpath = subpath.clone();
+                Ok(match filled_later && !nocopy {
+                    true => MountSpec::Volume {
+                        source,
+                        target,
+                        read_only,
+                        subpath,
+                    },
+                    false => MountSpec::Bind {
+                        source,
+                        target,
+                        read_only,
+                        subpath,
+                    },
+                })
+            }
+            Mount::Anonymous {
+                target,
+                read_only,
+                nocopy,
+            } => {
+                let name = target.trim_matches('/').replace('/', "-");
+                let source = self.fill(&name, &self.own.join(&name), target, *nocopy)?;
                 Ok(MountSpec::Bind {
                     source,
                     target: target.clone(),
                     read_only: *read_only,
-                })
-            }
-            Mount::Anonymous { target } => {
-                let name = target.trim_matches('/').replace('/', "-");
-                let source = self.fill(&name, &self.own.join(&name), target, false)?;
-                Ok(MountSpec::Bind {
-                    source,
-                    target: target.clone(),
-                    read_only: false,
+                    subpath: None,
                 })
             }
             Mount::Bind {
@@ -113,16 +141,22 @@ impl Volumes<'_> {
                     source: source.clone(),
                     target: target.clone(),
                     read_only: *read_only,
+                    subpath: None,
                 })
             }
             Mount::Tmpfs {
                 target,
                 size_bytes,
                 mode,
+                uid,
+                gid,
+                exec,
             } => Ok(MountSpec::Tmpfs {
                 target: target.clone(),
                 size_bytes: *size_bytes,
                 mode: *mode,
+                owner: (uid.unwrap_or(0), gid.unwrap_or(0)),
+                exec: *exec,
             }),
         }
     }

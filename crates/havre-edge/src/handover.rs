@@ -14,7 +14,6 @@
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -55,8 +54,8 @@ struct Takeover {
 /// What an edge hands over.
 #[derive(Debug, Default)]
 pub struct Heritage {
-    /// Listening sockets.
-    pub listeners: Vec<(Wanted, Vec<TcpListener>)>,
+    /// Listening sockets, and those for datagrams.
+    pub listeners: Vec<(Wanted, Vec<Socket>)>,
     /// The lock on the run directory.
     pub lock: Option<File>,
 }
@@ -95,7 +94,7 @@ pub fn ask(run: &Path) -> Result<Option<(Heritage, Predecessor)>, HandoverError>
         let message = serde_json::from_slice(&bytes).map_err(HandoverError::Message)?;
         match (message, descriptor) {
             (Message::Listener(wanted), Some(descriptor)) => {
-                let socket = TcpListener::from(descriptor);
+                let socket = Socket::from(descriptor);
                 match heritage
                     .listeners
                     .iter_mut()

@@ -17,6 +17,7 @@ mod client;
 mod control;
 mod control_server;
 mod counters;
+mod datagram;
 mod forward;
 mod frames;
 mod handover;
@@ -42,6 +43,7 @@ mod tcp;
 mod tls;
 mod trust;
 mod tunnel;
+mod udp;
 mod upload;
 mod upstream;
 mod upstream_io;
@@ -49,7 +51,7 @@ mod visitor;
 mod worker;
 
 pub use control::{CloseStreams, Closing, Control, ControlError, SOCKET, Shutdown};
-pub use listen::owner_of;
+pub use listen::{Transport, owner_of};
 pub use process::entrypoint;
 pub use state::*;
 

@@ -110,5 +110,25 @@ pub const CONTROL_BODY: usize = 32 * 1024 * 1024;
 /// request that is on its way just then would be lost.
 pub const STOP_IDLE: Duration = Duration::from_secs(5);
 
+/// Clients that send datagrams, each with a socket towards its replica: of all ports …
+pub const FLOWS: usize = 16 * 1024;
+/// … and of one port on one thread, so that a flood at one port leaves the others theirs.
+pub const FLOWS_PER_SOCKET: usize = 4 * 1024;
+
+/// Silence, both ways, after which a client that speaks datagrams is forgotten.
+pub const FLOW_IDLE: Duration = Duration::from_secs(60);
+
+/// The same for one that has asked once and not again, as resolvers do from a new port each time.
+pub const FLOW_ONCE: Duration = Duration::from_secs(10);
+
+/// Datagrams of a replica that takes no more of them are passed back while it is not silent for this
+/// long …
+pub const FLOW_LEAVING: Duration = Duration::from_millis(500);
+/// … or this, while it owes an answer. Less than the daemon gives streams.
+pub const FLOW_ANSWER: Duration = Duration::from_secs(3);
+
+/// Datagrams taken in a row before other tasks of the thread have their turn.
+pub const DATAGRAM_BATCH: usize = 64;
+
 /// Grace at SIGTERM.
 pub const TERM_GRACE: Duration = Duration::from_secs(10);

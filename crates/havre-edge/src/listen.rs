@@ -3,16 +3,23 @@
 //! The first socket of a group is bound and made to listen *without* SO_REUSEPORT, so that the
 //! kernel refuses a port that anybody else listens on, another edge included; only then is the
 //! option set and the group filled up.
+//!
+//! A group is opened, handed over and closed as a whole. For datagrams that is more than order: the
+//! kernel finds a client's socket by a hash over the group's size, and a client that found another
+//! one in the middle would be a new client there.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+use crate::datagram;
 
 /// What is spoken on a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -24,6 +31,26 @@ pub enum Kind {
     Https,
     /// Passed on as it is.
     Tcp,
+    /// Datagrams, passed on as they are.
+    Udp,
+}
+
+impl Kind {
+    fn transport(self) -> Transport {
+        match self {
+            Self::Http | Self::Https | Self::Tcp => Transport::Tcp,
+            Self::Udp => Transport::Udp,
+        }
+    }
+}
+
+/// TCP and UDP have ports of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
 }
 
 /// A listening address as the state names it.
@@ -32,8 +59,8 @@ pub type Wanted = (SocketAddr, Kind);
 /// One thread's socket of a group.
 #[derive(Debug)]
 pub struct Share {
-    /// Listening, non-blocking.
-    pub socket: TcpListener,
+    /// Listening, or bound for datagrams; non-blocking.
+    pub socket: Socket,
     /// What is spoken, and where, as the state names it.
     pub wanted: Wanted,
     /// Cancelled when it is to be closed.
@@ -76,7 +103,7 @@ struct Group {
     actual: SocketAddr,
     stop: CancellationToken,
     /// Kept to be handed over to a successor.
-    sockets: Vec<TcpListener>,
+    sockets: Vec<Socket>,
     closing: mpsc::Receiver<()>,
 }
 
@@ -113,7 +140,7 @@ impl Listeners {
             if self.groups.contains_key(&(address, kind)) {
                 continue;
             }
-            match bind_group(address, threads) {
+            match bind_group(address, kind.transport(), threads) {
                 Ok(sockets) => {
                     if let Err(source) = self.add((address, kind), sockets, &mut shares) {
                         errors.push(ListenError::Bind { address, source });
@@ -121,7 +148,8 @@ impl Listeners {
                 }
                 Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
                     let port = address.port();
-                    let owner = owner_of(port).unwrap_or_else(|| "another process".to_owned());
+                    let owner = owner_of(port, kind.transport())
+                        .unwrap_or_else(|| "another process".to_owned());
                     errors.push(ListenError::Taken {
                         address,
                         port,
@@ -137,7 +165,7 @@ impl Listeners {
     /// Takes over sockets that a predecessor has opened; each thread gets its part of them.
     pub fn adopt(
         &mut self,
-        groups: Vec<(Wanted, Vec<TcpListener>)>,
+        groups: Vec<(Wanted, Vec<Socket>)>,
         threads: usize,
     ) -> io::Result<Vec<Vec<Share>>> {
         let mut shares: Vec<Vec<Share>> = (0..threads).map(|_| Vec::new()).collect();
@@ -150,11 +178,11 @@ impl Listeners {
     fn add(
         &mut self,
         wanted: Wanted,
-        sockets: Vec<TcpListener>,
+        sockets: Vec<Socket>,
         shares: &mut [Vec<Share>],
     ) -> io::Result<()> {
         let actual = match sockets.first() {
-            Some(first) => first.local_addr()?,
+            Some(first) => address_of(first)?,
             None => return Err(io::ErrorKind::NotFound.into()),
         };
         let stop = CancellationToken::new();
@@ -196,9 +224,9 @@ impl Listeners {
     }
 
     /// Everything open, for a successor.
-    pub fn duplicates(&self) -> io::Result<Vec<(Wanted, Vec<TcpListener>)>> {
+    pub fn duplicates(&self) -> io::Result<Vec<(Wanted, Vec<Socket>)>> {
         let duplicate = |(wanted, group): (&Wanted, &Group)| {
-            let sockets = group.sockets.iter().map(TcpListener::try_clone);
+            let sockets = group.sockets.iter().map(Socket::try_clone);
             Ok((*wanted, sockets.collect::<io::Result<Vec<_>>>()?))
         };
         self.groups.iter().map(duplicate).collect()
@@ -212,36 +240,59 @@ impl Listeners {
     }
 }
 
+fn address_of(socket: &Socket) -> io::Result<SocketAddr> {
+    let address = socket.local_addr()?.as_socket();
+    address.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// Sockets for all threads on one address.
-fn bind_group(address: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener>> {
-    let first = new_socket(address)?;
-    first.bind(&address.into())?;
-    first.listen(BACKLOG)?;
+fn bind_group(
+    address: SocketAddr,
+    transport: Transport,
+    threads: usize,
+) -> io::Result<Vec<Socket>> {
+    let first = new_socket(address, transport)?;
+    open(&first, address, transport)?;
     first.set_reuse_port(true)?;
-    let first: TcpListener = first.into();
-    let actual = first.local_addr()?;
+    let actual = address_of(&first)?;
     let mut sockets = vec![first];
     for _ in 1..threads {
-        let next = new_socket(address)?;
+        let next = new_socket(address, transport)?;
         next.set_reuse_port(true)?;
-        next.bind(&actual.into())?;
-        next.listen(BACKLOG)?;
-        sockets.push(next.into());
+        open(&next, actual, transport)?;
+        sockets.push(next);
     }
     Ok(sockets)
 }
 
 /// Connections that the kernel may queue; it caps this at net.core.somaxconn.
 pub const BACKLOG: i32 = 4096;
+/// Bytes of datagrams that the kernel may queue; it caps this at net.core.rmem_max.
+const QUEUE: usize = 1024 * 1024;
 
-fn new_socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    // Connections of an edge that has just ended must not stand in the way.
-    socket.set_reuse_address(true)?;
+fn open(socket: &Socket, address: SocketAddr, transport: Transport) -> io::Result<()> {
+    socket.bind(&address.into())?;
+    match transport {
+        Transport::Tcp => socket.listen(BACKLOG),
+        Transport::Udp => {
+            socket.set_recv_buffer_size(QUEUE)?;
+            datagram::tell_local(socket.as_fd(), address.is_ipv6())
+        }
+    }
+}
+
+fn new_socket(address: SocketAddr, transport: Transport) -> io::Result<Socket> {
+    let (kind, protocol) = match transport {
+        Transport::Tcp => (Type::STREAM, Protocol::TCP),
+        Transport::Udp => (Type::DGRAM, Protocol::UDP),
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    match transport {
+        // Connections of an edge that has just ended must not stand in the way.
+        Transport::Tcp => socket.set_reuse_address(true)?,
+        // With datagrams the option would let anybody share the port.
+        Transport::Udp => {}
+    }
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -249,12 +300,16 @@ fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Who listens on a port of this network namespace, as `name (pid 123)`.
-pub fn owner_of(port: u16) -> Option<String> {
-    let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+/// Who has a port of this network namespace, as `name (pid 123)`.
+pub fn owner_of(port: u16, transport: Transport) -> Option<String> {
+    let tables = match transport {
+        Transport::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
+        Transport::Udp => ["/proc/net/udp", "/proc/net/udp6"],
+    };
+    let inodes: Vec<String> = tables
         .iter()
         .filter_map(|table| std::fs::read_to_string(table).ok())
-        .flat_map(|table| listening_inodes(&table, port))
+        .flat_map(|table| open_inodes(&table, port, transport))
         .map(|inode| format!("socket:[{inode}]"))
         .collect();
     if inodes.is_empty() {
@@ -275,16 +330,21 @@ pub fn owner_of(port: u16) -> Option<String> {
     })
 }
 
-/// Inodes of sockets in state LISTEN (0A) on a port, from the text of /proc/net/tcp.
-fn listening_inodes(table: &str, port: u16) -> Vec<String> {
+/// Inodes of sockets open for anybody on a port, from the text of /proc/net/tcp or udp: those in
+/// state LISTEN (0A), and datagram sockets without a peer, whose state is called CLOSE (07).
+fn open_inodes(table: &str, port: u16, transport: Transport) -> Vec<String> {
     let suffix = format!(":{port:04X}");
+    let open = match transport {
+        Transport::Tcp => "0A",
+        Transport::Udp => "07",
+    };
     table
         .lines()
         .skip(1)
         .filter_map(|line| {
             let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-            let listens = fields.get(1)?.ends_with(&suffix) && *fields.get(3)? == "0A";
-            listens
+            let found = fields.get(1)?.ends_with(&suffix) && *fields.get(3)? == open;
+            found
                 .then(|| fields.get(9).map(ToString::to_string))
                 .flatten()
         })
@@ -293,6 +353,8 @@ fn listening_inodes(table: &str, port: u16) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
 
     fn loopback() -> SocketAddr {
@@ -301,42 +363,41 @@ mod tests {
 
     #[tokio::test]
     async fn a_group_shares_a_port_that_no_one_else_can_join() {
-        let mut listeners = Listeners::default();
-        let (shares, errors) = listeners.open_wanted(&[(loopback(), Kind::Http)], 3);
-        assert!(errors.is_empty(), "{errors:?}");
-        assert_eq!(shares.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
-        let taken = listeners.actual(Kind::Http)[0];
-        // Another edge of the same user, in this or another process.
-        let (_, errors) = Listeners::default().open_wanted(&[(taken, Kind::Http)], 2);
-        let message = errors[0].to_string();
-        let me = format!("(pid {})", std::process::id());
-        assert!(
-            message.contains("is taken by") && message.contains(&me),
-            "{message}"
-        );
+        for kind in [Kind::Http, Kind::Udp] {
+            let mut listeners = Listeners::default();
+            let (shares, errors) = listeners.open_wanted(&[(loopback(), kind)], 3);
+            assert!(errors.is_empty(), "{errors:?}");
+            assert_eq!(shares.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
+            let taken = listeners.actual(kind)[0];
+            // Another edge of the same user, in this or another process.
+            let (_, errors) = Listeners::default().open_wanted(&[(taken, kind)], 2);
+            let message = errors[0].to_string();
+            let me = format!("(pid {})", std::process::id());
+            assert!(
+                message.contains("is taken by") && message.contains(&me),
+                "{message}"
+            );
 
-        drop(shares);
-        listeners.close_unwanted(&[]).await;
-        let (_, errors) = Listeners::default().open_wanted(&[(taken, Kind::Http)], 2);
-        assert!(errors.is_empty(), "free again: {errors:?}");
+            drop(shares);
+            listeners.close_unwanted(&[]).await;
+            let (_, errors) = Listeners::default().open_wanted(&[(taken, kind)], 2);
+            assert!(errors.is_empty(), "free again: {errors:?}");
+        }
     }
 
     #[test]
     fn a_foreign_group_is_not_joined() {
-        let foreign = new_socket(loopback()).expect("a socket");
-        foreign.set_reuse_port(true).expect("the option");
-        foreign.bind(&loopback().into()).expect("a port");
-        foreign.listen(1).expect("to listen");
-        let taken = foreign
-            .local_addr()
-            .expect("an address")
-            .as_socket()
-            .expect("IP");
-        let (_, errors) = Listeners::default().open_wanted(&[(taken, Kind::Http)], 2);
-        assert!(
-            matches!(errors[..], [ListenError::Taken { .. }]),
-            "{errors:?}"
-        );
+        for (kind, transport) in [(Kind::Http, Transport::Tcp), (Kind::Udp, Transport::Udp)] {
+            let foreign = new_socket(loopback(), transport).expect("a socket");
+            foreign.set_reuse_port(true).expect("the option");
+            open(&foreign, loopback(), transport).expect("a port");
+            let taken = address_of(&foreign).expect("an address");
+            let (_, errors) = Listeners::default().open_wanted(&[(taken, kind)], 2);
+            assert!(
+                matches!(errors[..], [ListenError::Taken { .. }]),
+                "{errors:?}"
+            );
+        }
     }
 
     #[test]
@@ -344,5 +405,27 @@ mod tests {
         let wanted = "192.0.2.1:80".parse().expect("an address");
         let (_, errors) = Listeners::default().open_wanted(&[(wanted, Kind::Http)], 1);
         assert_eq!(errors[0].to_string(), "cannot listen on 192.0.2.1:80");
+    }
+
+    /// Whoever joined late would get clients that others talk to already.
+    #[test]
+    fn a_client_stays_with_its_socket() {
+        let sockets = bind_group(loopback(), Transport::Udp, 4).expect("a group");
+        let address = address_of(&sockets[0]).expect("an address");
+        let clients: Vec<UdpSocket> = (0..32)
+            .map(|_| UdpSocket::bind(loopback()).expect("a port"))
+            .collect();
+        let mut seen = std::collections::HashMap::new();
+        for _ in 0..3 {
+            for client in &clients {
+                client.send_to(b"x", address).expect("to send");
+            }
+            for (number, socket) in sockets.iter().enumerate() {
+                while let Ok(received) = datagram::receive(socket.as_fd(), &mut [0; 8]) {
+                    assert_eq!(*seen.entry(received.from).or_insert(number), number);
+                }
+            }
+        }
+        assert_eq!(seen.len(), clients.len());
     }
 }

@@ -1,11 +1,12 @@
 //! Brings a state into force: sockets, certificates, routes, and the acknowledgement of every thread.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use socket2::Socket;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -84,7 +85,7 @@ impl Manager {
     }
 
     /// Takes over the sockets of a predecessor. Nothing is accepted before a state is in force.
-    pub fn inherit(&mut self, groups: Vec<(Wanted, Vec<TcpListener>)>) -> io::Result<Inherited> {
+    pub fn inherit(&mut self, groups: Vec<(Wanted, Vec<Socket>)>) -> io::Result<Inherited> {
         self.listeners
             .adopt(groups, self.workers.len())
             .map(Inherited)
@@ -106,7 +107,7 @@ impl Manager {
     }
 
     /// The sockets, for a successor.
-    pub fn listeners(&self) -> io::Result<Vec<(Wanted, Vec<TcpListener>)>> {
+    pub fn listeners(&self) -> io::Result<Vec<(Wanted, Vec<Socket>)>> {
         self.listeners.duplicates()
     }
 
@@ -258,6 +259,7 @@ impl Manager {
             http: self.listeners.actual(Kind::Http),
             https: self.listeners.actual(Kind::Https),
             turned_away: self.shared.clients.turned_away(),
+            flows_refused: self.shared.flows.refused(),
             predecessor: match self.predecessor.load(Ordering::Acquire) {
                 0 => None,
                 pid => Some(pid),
@@ -285,11 +287,12 @@ impl Manager {
         if self.shared.stopping.is_cancelled() {
             return;
         }
-        self.listeners.stop_all();
         self.shared
             .idle_grace
             .get_or_init(|| (grace / 2).min(limits::STOP_IDLE));
+        // First: a port that is closed meanwhile is not closed for good.
         self.shared.stopping.cancel();
+        self.listeners.stop_all();
         tokio::spawn(close_all(Arc::clone(&self.shared), grace));
         let (workers, stopped) = (self.workers.clone(), self.shared.stopped.clone());
         tokio::spawn(async move {
@@ -302,9 +305,10 @@ impl Manager {
 fn wanted(state: &EdgeState) -> Vec<Wanted> {
     let with = |kind| move |address: &SocketAddr| (*address, kind);
     let http = state.http.iter().map(with(Kind::Http));
-    let forwards = state.forwards.iter().map(|forward| &forward.listen);
+    let (streams, datagrams) = (&state.forwards, &state.datagram_forwards);
     http.chain(state.https.iter().map(with(Kind::Https)))
-        .chain(forwards.map(with(Kind::Tcp)))
+        .chain(streams.iter().map(|it| (it.listen, Kind::Tcp)))
+        .chain(datagrams.iter().map(|it| (it.listen, Kind::Udp)))
         .collect()
 }
 

@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -11,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::Socket;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, watch};
@@ -23,6 +23,7 @@ use crate::manager::{Manager, Refused};
 use crate::replica::{Clock, Registry};
 use crate::shared::{Clients, Shared};
 use crate::store::Store;
+use crate::udp::Flows;
 use crate::worker::{self, WorkerHandle};
 use crate::{control_server, limits, tls};
 
@@ -179,6 +180,7 @@ fn run(options: &Options) -> Result<(), StartError> {
         idle_grace: OnceLock::new(),
         stopped: CancellationToken::new(),
         clients: Clients::default(),
+        flows: Flows::default(),
     });
     let workers = (0..options.threads)
         .map(|number| worker::start(number, &shared))
@@ -227,7 +229,7 @@ fn take_over(options: &Options) -> Result<(Heritage, Option<(Predecessor, Durati
 struct Begin {
     /// On the run directory; passed on to a successor.
     lock: File,
-    listeners: Vec<(Wanted, Vec<TcpListener>)>,
+    listeners: Vec<(Wanted, Vec<Socket>)>,
     predecessor: Option<(Predecessor, Duration)>,
 }
 

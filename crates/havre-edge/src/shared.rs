@@ -16,6 +16,7 @@ use crate::limits;
 use crate::lock::lock;
 use crate::replica::{Clock, Registry};
 use crate::snapshot::Snapshot;
+use crate::udp::Flows;
 
 /// See the module.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct Shared {
     pub stopped: CancellationToken,
     /// Open client connections.
     pub clients: Clients,
+    /// Clients that send datagrams.
+    pub flows: Flows,
     /// TLS of all HTTPS listeners.
     pub tls: Arc<ServerConfig>,
 }

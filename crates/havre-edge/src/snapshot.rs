@@ -1,12 +1,12 @@
 //! A state made ready for use: what every request looks at.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::counters::Counters;
+use crate::listen::{Kind, Wanted};
 use crate::replica::{Registry, Upstream};
 use crate::tls::CertificateSet;
 use crate::trust::TrustedProxies;
@@ -24,7 +24,7 @@ pub struct Snapshot {
     exact: HashMap<String, Vec<Arc<LiveRoute>>>,
     /// By the part after `*.`.
     wildcard: HashMap<String, Vec<Arc<LiveRoute>>>,
-    forwards: HashMap<SocketAddr, Arc<LivePool>>,
+    forwards: HashMap<Wanted, Arc<LivePool>>,
     pools: HashMap<String, Arc<LivePool>>,
 }
 
@@ -100,9 +100,12 @@ impl Snapshot {
             forwards: HashMap::new(),
             pools,
         };
-        for forward in &state.forwards {
+        let streams = state.forwards.iter().map(|it| (it, Kind::Tcp));
+        let datagrams = state.datagram_forwards.iter().map(|it| (it, Kind::Udp));
+        for (forward, kind) in streams.chain(datagrams) {
             let pool = snapshot.pool(&forward.id, &forward.pool, problems);
-            if snapshot.forwards.insert(forward.listen, pool).is_some() {
+            let wanted = (forward.listen, kind);
+            if snapshot.forwards.insert(wanted, pool).is_some() {
                 let (id, listen) = (&forward.id, forward.listen);
                 problems.push(format!("{id}: {listen} is wanted twice; this one has it"));
             }
@@ -181,8 +184,8 @@ impl Snapshot {
     }
 
     /// The replicas behind a port that is passed on.
-    pub fn forward(&self, listen: SocketAddr) -> Option<Arc<LivePool>> {
-        self.forwards.get(&listen).cloned()
+    pub fn forward(&self, wanted: Wanted) -> Option<Arc<LivePool>> {
+        self.forwards.get(&wanted).cloned()
     }
 
     /// The route for a canonical host and path.

@@ -23,6 +23,9 @@ pub struct EdgeState {
     /// Ports whose connections are passed on as they are.
     #[serde(default)]
     pub forwards: Vec<Forward>,
+    /// Ports whose datagrams are passed on.
+    #[serde(default)]
+    pub datagram_forwards: Vec<Forward>,
     /// Replicas by pool.
     pub pools: BTreeMap<String, Pool>,
     /// Peers whose X-Forwarded-* are believed, as CIDR.
@@ -55,7 +58,7 @@ pub struct Route {
     pub pool: String,
 }
 
-/// TCP connections to `listen` go to `pool`, byte for byte.
+/// TCP connections to `listen` go to `pool`, byte for byte; or UDP datagrams, one by one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forward {
     /// Name for messages, e.g. `fnt/production/db:5432`.
@@ -129,6 +132,9 @@ pub struct EdgeStatus {
     /// Client connections refused since their address had too many open.
     #[serde(default)]
     pub turned_away: u64,
+    /// Datagrams that were dropped since too many clients had a place already.
+    #[serde(default)]
+    pub flows_refused: u64,
     /// Process id of the edge that this one took over from, while it still finishes requests and
     /// streams: those are not in the counters here.
     #[serde(default)]

@@ -10,6 +10,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::listen::Kind;
 use crate::replica::{InFlight, Outcome, Upstream};
 use crate::shared::Place;
 use crate::snapshot::LivePool;
@@ -39,7 +40,11 @@ async fn connect(worker: &Worker, listen: SocketAddr) -> Option<(TcpStream, InFl
     // Before the first look: a push in between must not be missed.
     let mut pushed = worker.shared.pushed.subscribe();
     loop {
-        let pool = worker.shared.snapshot.load_full().forward(listen)?;
+        let pool = worker
+            .shared
+            .snapshot
+            .load_full()
+            .forward((listen, Kind::Tcp))?;
         if let Some(connected) = try_pool(worker, &pool).await {
             return Some(connected);
         }

@@ -17,7 +17,7 @@ use crate::access::Lines;
 use crate::listen::{self, Kind, Share, Wanted};
 use crate::shared::Shared;
 use crate::upstream::ConnectionPool;
-use crate::{client, limits, tcp};
+use crate::{client, limits, tcp, udp};
 
 /// What requests of one thread share.
 #[derive(Debug)]
@@ -108,7 +108,13 @@ async fn run(worker: &Arc<Worker>, mut inbox: mpsc::Receiver<Command>) {
             }
             Command::Listen(shares, done) => {
                 for share in shares {
-                    worker.tasks.spawn(accept(Arc::clone(worker), share));
+                    let worker_of_it = Arc::clone(worker);
+                    match share.wanted.1 {
+                        Kind::Http | Kind::Https | Kind::Tcp => {
+                            worker.tasks.spawn(accept(worker_of_it, share))
+                        }
+                        Kind::Udp => worker.tasks.spawn(udp::serve(worker_of_it, share)),
+                    };
                 }
                 acknowledge(done);
             }
@@ -141,7 +147,7 @@ async fn accept(worker: Arc<Worker>, share: Share) {
         stop,
         closed,
     } = share;
-    let listener = match TcpListener::from_std(socket) {
+    let listener = match TcpListener::from_std(socket.into()) {
         Ok(listener) => listener,
         Err(error) => return eprintln!("edge: a listener cannot be used: {error}"),
     };
@@ -179,7 +185,7 @@ fn drain(worker: &Arc<Worker>, listener: TcpListener, wanted: Wanted) {
 }
 
 /// Out of file descriptors or memory: a short pause lets some be freed.
-async fn pause_after(error: &io::Error) {
+pub async fn pause_after(error: &io::Error) {
     let passing = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -206,6 +212,8 @@ fn admit(worker: &Arc<Worker>, stream: TcpStream, peer: SocketAddr, (address, ki
             .tasks
             .spawn(client::serve_https(this, stream, peer, place)),
         Kind::Tcp => worker.tasks.spawn(tcp::serve(this, stream, address, place)),
+        // A datagram socket accepts nothing.
+        Kind::Udp => return,
     };
 }
 

@@ -16,6 +16,7 @@ mod process;
 mod reaper;
 mod rootfs;
 pub mod seccomp;
+mod subpath;
 pub mod user;
 mod volume;
 

@@ -89,6 +89,9 @@ pub enum MountSpec {
         target: String,
         /// Mounted read-only.
         read_only: bool,
+        /// What is mounted below `source`; see [`MountSpec::Volume`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subpath: Option<String>,
     },
     /// A folder that outlives the container. While it is empty it first receives what the image
     /// has at `target`, with owners and modes, as Docker does for named volumes.
@@ -99,6 +102,10 @@ pub enum MountSpec {
         target: String,
         /// Mounted read-only.
         read_only: bool,
+        /// What is mounted below `source`, relative: a folder, made when missing. Links on the way
+        /// do not lead out of `source`, whoever changes it meanwhile.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subpath: Option<String>,
     },
     /// Memory.
     Tmpfs {
@@ -108,6 +115,12 @@ pub enum MountSpec {
         size_bytes: Option<u64>,
         /// Permission bits.
         mode: Option<u32>,
+        /// Owner and group.
+        #[serde(default)]
+        owner: (u32, u32),
+        /// Programs may be started from it.
+        #[serde(default)]
+        exec: bool,
     },
 }
 

@@ -56,6 +56,9 @@ pub(crate) fn canonicalise(root: &mut Node, base: &Base, report: &mut Report) {
     for name in ["networks", "volumes"] {
         each(top.get_mut(name), |item| field(item, "labels", pairs));
     }
+    each(top.get_mut("volumes"), |item| {
+        field(item, "driver_opts", |options| device(options, base));
+    });
     if let Some(services) = top.get_mut("services").and_then(Node::as_map_mut) {
         for entry in services.entries.values_mut() {
             if let Some(map) = entry.value.as_map_mut() {
@@ -122,6 +125,18 @@ fn build(node: &mut Node, base: &Base) {
         .and_then(Node::text);
     if !remote.is_some_and(is_remote_context) {
         path_field(node, "context", base);
+    }
+}
+
+/// The folder that a volume of docker's local driver is, where it is one.
+fn device(options: &mut Node, base: &Base) {
+    let flags = options.as_map().and_then(|map| map.get("o"));
+    let flags = flags.and_then(Node::text).unwrap_or_default();
+    if flags
+        .split(',')
+        .any(|flag| matches!(flag, "bind" | "rbind"))
+    {
+        path_field(options, "device", base);
     }
 }
 

@@ -6,7 +6,9 @@ mod grants;
 mod mounts;
 mod network;
 mod process;
+mod resolver;
 mod service;
+mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,12 +17,16 @@ use crate::diagnostic::Severity;
 use crate::files::Files;
 use crate::interpolate::Variables;
 use crate::keys;
-use crate::project::{FileSource, Network, NetworkName, Service, ServiceName, Volume, VolumeName};
+use crate::project::{
+    FileSource, Mount, Network, NetworkName, Service, ServiceName, Volume, VolumeName,
+};
+
 use crate::read::{Field, Fields};
 use crate::report::Report;
 use crate::source::Span;
 use crate::suggest;
 use crate::yaml::{Map, Node};
+use volume::Backing;
 
 /// What decoding needs to know beside the tree.
 pub(crate) struct Surroundings<'a> {
@@ -54,6 +60,10 @@ pub(crate) struct Names {
     pub disabled: BTreeMap<String, Vec<String>>,
     pub networks: BTreeSet<String>,
     pub volumes: BTreeSet<String>,
+    /// Volumes that are no folders of Havre's.
+    pub backings: BTreeMap<String, Backing>,
+    /// Enabled services by the volumes they name.
+    pub users: BTreeMap<String, BTreeSet<String>>,
     pub secrets: BTreeSet<String>,
     pub configs: BTreeSet<String>,
 }
@@ -77,7 +87,16 @@ pub(crate) fn decode(root: &Node, around: &mut Surroundings<'_>) -> Option<Decod
         disabled: disabled(&services, around),
         ..Decoded::default()
     };
+    let networks = resources(&top, "networks", around, network::network);
+    let mut volumes = resources(&top, "volumes", around, volume::volume);
+    let secrets = resources(&top, "secrets", around, grants::secret);
+    let configs = resources(&top, "configs", around, grants::config);
     let names = Names {
+        backings: volumes
+            .iter_mut()
+            .filter_map(|(name, (_, volume))| Some((name.clone(), volume.backing.take()?)))
+            .collect(),
+        users: volume::users(&services, &decoded.disabled),
         services: services
             .iter()
             .map(|(name, ..)| (*name).to_owned())
@@ -88,10 +107,6 @@ pub(crate) fn decode(root: &Node, around: &mut Surroundings<'_>) -> Option<Decod
         secrets: keys_of(root, "secrets"),
         configs: keys_of(root, "configs"),
     };
-    let networks = resources(&top, "networks", around, network::network);
-    let volumes = resources(&top, "volumes", around, mounts::volume);
-    let secrets = resources(&top, "secrets", around, grants::secret);
-    let configs = resources(&top, "configs", around, grants::config);
 
     for (name, place, node) in services {
         if !valid_name(name) {
@@ -230,7 +245,7 @@ fn resources<T>(
 fn keep_used(
     decoded: &mut Decoded,
     networks: BTreeMap<String, (Span, Network)>,
-    volumes: BTreeMap<String, (Span, Volume)>,
+    volumes: BTreeMap<String, (Span, volume::Read)>,
     secrets: BTreeMap<String, (Span, FileSource)>,
     configs: BTreeMap<String, (Span, FileSource)>,
     around: &mut Surroundings<'_>,
@@ -245,10 +260,14 @@ fn keep_used(
                 .insert(name.clone(), known.unwrap_or_default());
         }
         for mount in &service.mounts {
-            if let crate::project::Mount::Volume { name, .. } = mount
-                && let Some((_, volume)) = volumes.get(name.as_str())
+            if let Mount::Volume { name, backing, .. } = mount
+                && let Some((place, read)) = volumes.get(name.as_str())
+                && !decoded.volumes.contains_key(name)
             {
-                decoded.volumes.insert(name.clone(), volume.clone());
+                let mut volume = read.volume.clone();
+                volume.backing.clone_from(backing);
+                volume::check_exists(name.as_str(), &volume, *place, around.report);
+                decoded.volumes.insert(name.clone(), volume);
             }
         }
     }

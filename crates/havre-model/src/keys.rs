@@ -206,21 +206,12 @@ pub const SERVICE: Section = Section {
             "devices of the host are not given to containers",
             "remove it",
         ),
-        refused(
+        partly(
             "dns",
-            "name servers per service are not supported",
-            "set them on the machine",
+            "asked for all names but the project's; the first three, and none of the container's own",
         ),
-        refused(
-            "dns_opt",
-            "resolver options per service are not supported",
-            "remove it",
-        ),
-        refused(
-            "dns_search",
-            "search domains per service are not supported",
-            "use full names in the service's configuration",
-        ),
+        yes("dns_opt"),
+        yes("dns_search"),
         refused(
             "domainname",
             "NIS domain names are not set",
@@ -275,7 +266,7 @@ pub const SERVICE: Section = Section {
         partly("platform", "the machine's own"),
         partly(
             "ports",
-            "HTTP ports through the proxy, other TCP ports passed on as they are; UDP is refused",
+            "HTTP ports through the proxy, other TCP and UDP ports passed on as they are",
         ),
         yes("post_start"),
         yes("pre_start"),
@@ -573,11 +564,7 @@ pub const VOLUME_OPTIONS: Section = Section {
     keys: &[
         quiet("labels", "for people"),
         yes("nocopy"),
-        refused(
-            "subpath",
-            "a volume is mounted whole",
-            "use one volume per folder",
-        ),
+        partly("subpath", "a folder, made and filled when missing"),
     ],
 };
 
@@ -737,10 +724,9 @@ pub const VOLUME: Section = Section {
     path: "volumes.*",
     keys: &[
         partly("driver", "`local`"),
-        refused(
+        partly(
             "driver_opts",
-            "volumes are folders of this machine",
-            "for a folder of the host write a bind mount: `/path:/inside`",
+            "a folder of the machine (`type: none`, `o: bind`, `device`), or memory for one service (`type: tmpfs`)",
         ),
         yes("external"),
         yes("labels"),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -90,7 +91,8 @@ pub struct Project {
 
 impl Project {
     /// Published ports that must be forwarded as they are. Not among them are those that the proxy
-    /// serves: a port that a route leads to, and the HTTPS port of a service with a route.
+    /// serves: a port that a route leads to, and the HTTPS port of a service with a route (HTTP/3
+    /// too: it would lead around the proxy).
     pub fn forwarded_ports(&self) -> impl Iterator<Item = (&ServiceName, &Port)> {
         self.services.iter().flat_map(|(name, service)| {
             service
@@ -108,10 +110,13 @@ impl Service {
         routes: &[Route],
     ) -> impl Iterator<Item = &Port> {
         self.ports.iter().filter(move |port| {
-            port.protocol == Protocol::Udp
-                || !routes.iter().any(|route| {
-                    route.service == *name && (route.port == port.target || port.target == 443)
-                })
+            let served = |route: &Route| match port.protocol {
+                Protocol::Tcp => route.port == port.target || port.target == 443,
+                Protocol::Udp => port.target == 443,
+            };
+            !routes
+                .iter()
+                .any(|route| route.service == *name && served(route))
         })
     }
 }
@@ -187,6 +192,9 @@ pub struct Service {
     pub read_only: bool,
     /// Extra lines of /etc/hosts: host → addresses (`host-gateway` is kept as is).
     pub extra_hosts: BTreeMap<String, Vec<String>>,
+    /// How names are looked up.
+    #[serde(default, skip_serializing_if = "Resolver::is_default")]
+    pub resolver: Resolver,
     /// Allocate a terminal.
     pub tty: bool,
     /// Keep standard input open.
@@ -252,13 +260,22 @@ pub struct Port {
 }
 
 /// Transport of a published port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// TCP.
     Tcp,
     /// UDP.
     Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
 }
 
 /// Something mounted into a container at `target`.
@@ -275,11 +292,23 @@ pub enum Mount {
         read_only: bool,
         /// Do not copy the image's content into the empty volume.
         nocopy: bool,
+        /// Folder of the volume that is mounted, relative, without `..`; `None`: all of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subpath: Option<String>,
+        /// [`Volume::backing`], here too so that another one makes new replicas.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        backing: Option<PathBuf>,
     },
     /// A volume without a name, removed with its container.
     Anonymous {
         /// Absolute path inside.
         target: String,
+        /// Mounted read-only.
+        #[serde(default, skip_serializing_if = "is_false")]
+        read_only: bool,
+        /// Do not copy the image's content into it.
+        #[serde(default, skip_serializing_if = "is_false")]
+        nocopy: bool,
     },
     /// A path of the host.
     Bind {
@@ -300,7 +329,21 @@ pub enum Mount {
         size_bytes: Option<u64>,
         /// Permission bits.
         mode: Option<u32>,
+        /// Owner; `None`: root.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
+        /// Group; `None`: root's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gid: Option<u32>,
+        /// Programs may be started from it.
+        #[serde(default, skip_serializing_if = "is_false")]
+        exec: bool,
     },
+}
+
+/// For what is left out of the serialised form, which digests are made of.
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// A network of the project.
@@ -319,6 +362,9 @@ pub struct Volume {
     pub name: Option<String>,
     /// Must exist already.
     pub external: bool,
+    /// The folder of this machine that it is (`driver_opts`), instead of one of Havre's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backing: Option<PathBuf>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
 }
@@ -328,6 +374,24 @@ pub struct Volume {
 pub struct Attachment {
     /// Further names that resolve to the service.
     pub aliases: Vec<String>,
+}
+
+/// How a service looks names up: `dns`, `dns_search`, `dns_opt`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolver {
+    /// Asked for all names but those of the project; none: the machine's.
+    pub servers: Vec<IpAddr>,
+    /// Domains tried behind a name.
+    pub search: Vec<String>,
+    /// Options of the C library's resolver, e.g. `ndots:2`.
+    pub options: Vec<String>,
+}
+
+impl Resolver {
+    /// Whether nothing is set.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Content of a secret or config.

@@ -208,6 +208,15 @@ impl<'n> Field<'n> {
         })
     }
 
+    /// Microseconds, as a number or with a unit.
+    pub fn micros(&self, report: &mut Report) -> Option<u64> {
+        let expected = "a number of microseconds, or a duration like `50ms`";
+        self.parse(report, expected, |text| match text.parse() {
+            Ok(micros) => Some(micros),
+            Err(_) => u64::try_from(scalar::duration(text)?.as_micros()).ok(),
+        })
+    }
+
     /// A port; 0 is none.
     pub fn port(&self, report: &mut Report) -> Option<u16> {
         self.parse(report, "a port from 1 to 65535", |text| {

@@ -141,12 +141,6 @@ pub(crate) fn forwarded_ports(project: &Project, places: &Places, report: &mut R
         let place = places.get(name).copied();
         let target = port.target;
         match (port.protocol, port.published) {
-            (Protocol::Udp, _) => {
-                let message = format!("`{name}` publishes UDP port {target}");
-                report
-                    .error("compose/unsupported", place, message)
-                    .hint("only TCP ports are passed on so far; remove it");
-            }
             (Protocol::Tcp, Some(published @ (80 | 443))) => {
                 let message = format!(
                     "`{name}` publishes port {published}, which Havre's own proxy listens on, and \
@@ -156,18 +150,23 @@ pub(crate) fn forwarded_ports(project: &Project, places: &Places, report: &mut R
                     .error("havre/proxy-port", place, message)
                     .hint("remove the port, and give the service that should answer a route");
             }
-            (Protocol::Tcp, None) => {
+            (Protocol::Tcp | Protocol::Udp, None) => {
                 let message = format!(
                     "`{name}` publishes port {target} without saying as which one of the machine: \
                      it is not opened"
                 );
                 report
                     .warn("compose/port-unchosen", place, message)
-                    .hint(format!(
-                        "write `PORT:{target}`; other services need no published port"
-                    ));
+                    .hint(match port.protocol {
+                        Protocol::Tcp => {
+                            format!("write `PORT:{target}`; other services need no published port")
+                        }
+                        Protocol::Udp => format!(
+                            "write `PORT:{target}/udp`; other services need no published port"
+                        ),
+                    });
             }
-            (Protocol::Tcp, Some(_)) => {}
+            (Protocol::Tcp | Protocol::Udp, Some(_)) => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Containers: a namespace of their own with one link into each of their networks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -107,6 +107,32 @@ impl Net {
                 .map(|lease| (lease.network, lease.address))
                 .collect(),
         })
+    }
+
+    /// Has these resolvers asked, instead of the host's, for names from outside that the container
+    /// looks up. The container is attached already.
+    pub fn set_resolvers(
+        &self,
+        environment: &str,
+        container: &str,
+        resolvers: &[IpAddr],
+    ) -> Result<(), NetError> {
+        check_name(environment, "an environment")?;
+        check_name(container, "a container")?;
+        let _lock = self.lock(environment)?;
+        let places = self.config.places(environment);
+        let mut leases: Leases = files::read(&places.leases())?;
+        let before = leases.clone();
+        match resolvers {
+            [] => leases.resolvers.remove(container),
+            _ => leases
+                .resolvers
+                .insert(container.to_owned(), resolvers.to_vec()),
+        };
+        if leases != before {
+            files::replace(&places.leases(), &leases, Durability::UntilReboot)?;
+        }
+        Ok(())
     }
 
     /// Unpins the container's namespace and takes its addresses back. What is gone already is no

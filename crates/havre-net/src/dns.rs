@@ -4,7 +4,8 @@
 //!   container ──question──► gateway:53 ──► known here? ──► answer (A, PTR, or nothing of the kind)
 //!                                          single label? ─► NXDOMAIN
 //!                                          internal only? ─► NXDOMAIN
-//!                                          else ──► the host's resolvers, from the host's namespace
+//!                                          else ──► the container's own resolvers, or the host's,
+//!                                                   from the host's namespace
 //! ```
 //!
 //! A name is known to a container when it is recorded on a network the container is on; the

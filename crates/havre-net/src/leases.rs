@@ -2,7 +2,7 @@
 //! who asks.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,9 @@ use crate::subnet::Subnet;
 pub struct Leases {
     /// By container: its networks in the order it was given them.
     pub containers: BTreeMap<String, Vec<Lease>>,
+    /// By container: the resolvers asked for names from outside, where they are not the host's.
+    #[serde(default)]
+    pub resolvers: BTreeMap<String, Vec<IpAddr>>,
     /// By network and service: the service's own address, and who answers there.
     #[serde(default)]
     pub services: BTreeMap<String, BTreeMap<String, ServiceLease>>,
@@ -77,6 +80,7 @@ impl Leases {
 
     /// Takes back all addresses of `container`.
     pub fn release(&mut self, container: &str) -> Vec<Lease> {
+        self.resolvers.remove(container);
         self.containers.remove(container).unwrap_or_default()
     }
 

@@ -119,19 +119,24 @@ impl Net {
     }
 
     /// Content of /etc/resolv.conf for a container on these networks, in the order given to
-    /// `attach`.
-    pub fn resolv_conf(&self, environment: &str, networks: &[&str]) -> Result<String, NetError> {
-        let allocation = self.allocation(environment)?;
+    /// `attach`, with these search domains and options.
+    pub fn resolv_conf(
+        &self,
+        environment: &str,
+        networks: &[&str],
+        search: &[String],
+        options: &[String],
+    ) -> Result<String, NetError> {
+        let known = match networks {
+            [] => BTreeMap::new(),
+            _ => self.allocation(environment)?.networks,
+        };
         let mut chosen = None;
         for name in networks {
-            let network =
-                allocation
-                    .networks
-                    .get(*name)
-                    .ok_or_else(|| NetError::UnknownNetwork {
-                        environment: environment.to_owned(),
-                        network: (*name).to_owned(),
-                    })?;
+            let network = known.get(*name).ok_or_else(|| NetError::UnknownNetwork {
+                environment: environment.to_owned(),
+                network: (*name).to_owned(),
+            })?;
             match chosen {
                 None => chosen = Some(network),
                 Some(first) if first.internal && !network.internal => chosen = Some(network),
@@ -143,7 +148,17 @@ impl Net {
             // One is enough: it knows the names of all networks the container is on.
             text = format!("nameserver {}\n", network.subnet.gateway());
         }
-        text.push_str("options ndots:0\n");
+        if !search.is_empty() {
+            text.push_str(&format!("search {}\n", search.join(" ")));
+        }
+        let own = |name: &str| options.iter().any(|option| option.starts_with(name));
+        // Names of services have no dot and no domain behind them.
+        let usual = (!own("ndots:")).then_some("ndots:0");
+        let options: Vec<&str> = usual
+            .into_iter()
+            .chain(options.iter().map(String::as_str))
+            .collect();
+        text.push_str(&format!("options {}\n", options.join(" ")));
         Ok(text)
     }
 

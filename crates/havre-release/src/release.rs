@@ -127,15 +127,15 @@ impl Release {
     }
 
     /// Container ports that the edge leads to: by routes, and as they are.
-    pub fn edge_ports(&self, service: &ServiceName) -> BTreeSet<u16> {
+    pub fn edge_ports(&self, service: &ServiceName) -> BTreeSet<(Protocol, u16)> {
         let routed = self
             .routes
             .iter()
             .filter(|route| &route.service == service)
-            .map(|route| route.port);
+            .map(|route| (Protocol::Tcp, route.port));
         let forwarded = self.forwards().filter(|(name, _)| *name == service);
         routed
-            .chain(forwarded.map(|(_, port)| port.target))
+            .chain(forwarded.map(|(_, port)| (port.protocol, port.target)))
             .collect()
     }
 
@@ -158,13 +158,13 @@ impl Release {
         }
     }
 
-    /// Ports of the machine whose connections are passed on.
+    /// Ports of the machine whose connections or datagrams are passed on.
     pub fn forwards(&self) -> impl Iterator<Item = (&ServiceName, &Port)> {
         self.services.iter().flat_map(|(name, service)| {
             service
                 .service
                 .forwarded_ports(name, &self.routes)
-                .filter(|port| port.protocol == Protocol::Tcp && port.published.is_some())
+                .filter(|port| port.published.is_some())
                 .map(move |port| (name, port))
         })
     }

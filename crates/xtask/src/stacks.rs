@@ -127,6 +127,9 @@ struct Stack<'a> {
 impl Stack<'_> {
     /// Its whole life but for its end.
     fn live(&self) -> Result<()> {
+        if folder().join(self.name).join("prepare.sh").exists() {
+            self.script("prepare.sh", false)?;
+        }
         say(&format!("{}: up", self.name));
         self.havre(&["--quiet", "up"])?;
         self.check(false)?;
@@ -151,10 +154,14 @@ impl Stack<'_> {
     }
 
     fn check(&self, again: bool) -> Result<()> {
+        self.script("check.sh", again)
+    }
+
+    fn script(&self, name: &str, again: bool) -> Result<()> {
         let host = format!("{}.localhost", self.name);
-        let mut check = Command::new("sh");
-        check
-            .args(["-e", "check.sh"])
+        let mut script = Command::new("sh");
+        script
+            .args(["-e", name])
             .current_dir(folder().join(self.name))
             .env("HAVRE", &self.instance.binary)
             .env("HAVRE_ROOT", &self.instance.root)
@@ -162,9 +169,9 @@ impl Stack<'_> {
             .env("URL", format!("https://{host}:{}", self.instance.https))
             .env("HTTPS_HOST", format!("{host}:{}", self.instance.https));
         if again {
-            check.env("AGAIN", "1");
+            script.env("AGAIN", "1");
         }
-        succeed(&mut check).context("its check failed")
+        succeed(&mut script).with_context(|| format!("its {name} failed"))
     }
 
     fn tell_state(&self) {

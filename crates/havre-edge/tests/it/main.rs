@@ -4,6 +4,7 @@
 
 mod basics;
 mod canary;
+mod datagrams;
 mod desync;
 mod drain;
 mod edge;
@@ -55,6 +56,16 @@ fn main() -> ExitCode {
             a_browser_stays_on_its_side,
             without_a_canary_nobody_gets_a_number,
             a_dead_canary_costs_no_request,
+        }
+        datagrams::{
+            datagrams_pass_both_ways_at_any_length,
+            answers_leave_from_the_address_that_was_spoken_to,
+            clients_stay_with_their_replicas_through_a_replacement,
+            nothing_is_lost_while_replicas_are_replaced,
+            nothing_is_lost_while_a_new_edge_takes_over,
+            a_replica_where_nobody_listens_is_left,
+            a_flood_of_clients_leaves_those_that_are_there,
+            a_port_that_is_no_longer_wanted_is_free,
         }
         desync::{
             ambiguous_framing_is_refused_or_made_plain,

@@ -15,7 +15,7 @@ use rustix::mount::{
     open_tree, unmount,
 };
 
-use super::{SetupError, step, volume};
+use super::{SetupError, step, subpath, volume};
 use crate::cgroup::Cgroup;
 use crate::spec::{ContainerSpec, FileSpec, MountSpec};
 use crate::sys;
@@ -115,17 +115,29 @@ fn open_binds(spec: &ContainerSpec) -> Result<Vec<Option<OwnedFd>>, SetupError> 
                 source,
                 target,
                 read_only,
+                subpath,
             }
             | MountSpec::Volume {
                 source,
                 target,
                 read_only,
+                subpath,
             } => {
-                let what = || format!("mount {} at {target}", source.display());
+                let what = || match subpath {
+                    None => format!("mount {} at {target}", source.display()),
+                    Some(below) => format!("mount {below} of {} at {target}", source.display()),
+                };
                 let flags = OpenTreeFlags::OPEN_TREE_CLONE
                     | OpenTreeFlags::OPEN_TREE_CLOEXEC
                     | OpenTreeFlags::AT_RECURSIVE;
-                let tree = step(open_tree(CWD, source.as_path(), flags), what)?;
+                let tree = match subpath {
+                    None => step(open_tree(CWD, source.as_path(), flags), what)?,
+                    Some(below) => {
+                        let inside = step(subpath::open(source, below), what)?;
+                        let flags = flags | OpenTreeFlags::AT_EMPTY_PATH;
+                        step(open_tree(inside, "", flags), what)?
+                    }
+                };
                 // A volume may have to receive the image's contents first.
                 if *read_only && matches!(mount, MountSpec::Bind { .. }) {
                     step(sys::mount_read_only(tree.as_fd(), true), what)?;
@@ -274,19 +286,23 @@ fn place(mount: &MountSpec, source: Option<OwnedFd>) -> Result<(), SetupError> {
                 target,
                 size_bytes,
                 mode,
+                owner: (uid, gid),
+                exec,
             },
             _,
         ) => {
             let what = || format!("mount memory at {target}");
             step(make_dir(target), what)?;
-            let mut data = format!("mode={:o}", mode.unwrap_or(0o1777));
+            let mode = mode.unwrap_or(0o1777);
+            let mut data = format!("mode={mode:o},uid={uid},gid={gid}");
             if let Some(size) = size_bytes {
                 data.push_str(&format!(",size={size}"));
             }
-            step(
-                sys::mount("tmpfs", target, "tmpfs", NOSUID | NODEV | NOEXEC, &data),
-                what,
-            )
+            let flags = match exec {
+                true => NOSUID | NODEV,
+                false => NOSUID | NODEV | NOEXEC,
+            };
+            step(sys::mount("tmpfs", target, "tmpfs", flags, &data), what)
         }
         (MountSpec::Bind { target, .. }, Some(source)) => {
             let is_dir = is_dir(&source)?;

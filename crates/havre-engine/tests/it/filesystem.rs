@@ -57,6 +57,8 @@ async fn read_only_root(place: &Place) {
         target: "/scratch".into(),
         size_bytes: None,
         mode: None,
+        owner: (0, 0),
+        exec: false,
     });
     let (_, output) = place.run(&spec).await;
     assert_eq!(
@@ -88,13 +90,14 @@ async fn binds_and_tmpfs(place: &Place) {
     fs::write(host.join("file"), "of the host\n").expect("a file");
     let script = "exec 2>&1; cat /mnt/a/file /one/file; echo x > /mnt/a/x; echo y > /mnt/ro/y; \
         grep ' /t ' /proc/mounts; dd if=/dev/zero of=/t/big bs=1024 count=2000 2>&1; \
-        grep ' /dev/shm ' /proc/mounts; stat -c %a /t";
+        grep ' /dev/shm ' /proc/mounts; stat -c '%a %u:%g' /t";
     let mut spec = place.spec("c1", script);
     spec.shm_size_bytes = 8 << 20;
     let bind = |source: std::path::PathBuf, target: &str, read_only| MountSpec::Bind {
         source,
         target: target.to_owned(),
         read_only,
+        subpath: None,
     };
     spec.mounts = vec![
         bind(host.clone(), "/mnt/a", false),
@@ -104,6 +107,8 @@ async fn binds_and_tmpfs(place: &Place) {
             target: "/t".into(),
             size_bytes: Some(1 << 20),
             mode: Some(0o750),
+            owner: (1000, 1001),
+            exec: false,
         },
     ];
     let (_, output) = place.run(&spec).await;
@@ -116,7 +121,7 @@ async fn binds_and_tmpfs(place: &Place) {
     assert!(output.contains("size=1024k"), "{output}");
     assert!(output.contains("No space left on device"), "{output}");
     assert!(output.contains("size=8192k"), "{output}");
-    assert!(output.ends_with("750\n"), "{output}");
+    assert!(output.ends_with("750 1000:1001\n"), "{output}");
     let mut spec = place.spec("c2", "true");
     spec.mounts = vec![bind(place.dir.path().join("missing"), "/m", false)];
     let error = place
@@ -142,6 +147,7 @@ async fn links_of_the_image_lead_nowhere(place: &Place) {
         source: host.clone(),
         target: target.to_owned(),
         read_only: false,
+        subpath: None,
     };
     spec.mounts = vec![mount("/var/run/app")];
     let (_, output) = place.run(&spec).await;
@@ -153,6 +159,8 @@ async fn links_of_the_image_lead_nowhere(place: &Place) {
         target: "/trap/in".into(),
         size_bytes: None,
         mode: None,
+        owner: (0, 0),
+        exec: false,
     }];
     match place.engine().create(&spec).await {
         // Made inside the root, where the link's target does not exist.
@@ -209,6 +217,7 @@ async fn new_volumes_are_filled(place: &Place) {
         source: volume.clone(),
         target: "/data".into(),
         read_only: false,
+        subpath: None,
     }];
     let (_, output) = place.run(&spec).await;
     assert_eq!(output, "from the image\n1000:1001\n");
@@ -222,6 +231,19 @@ async fn new_volumes_are_filled(place: &Place) {
     spec.log.dir.push("second");
     let (_, output) = place.run(&spec).await;
     assert_eq!(output, "mine\n1000:1001\n");
+    // A folder of it is filled by itself.
+    spec.id.0 = "c3".to_owned();
+    spec.log.dir.push("third");
+    spec.mounts = vec![MountSpec::Volume {
+        source: volume.clone(),
+        target: "/data".into(),
+        read_only: false,
+        subpath: Some("of/another".into()),
+    }];
+    let (_, output) = place.run(&spec).await;
+    assert_eq!(output, "from the image\n1000:1001\n");
+    let written = fs::read_to_string(volume.join("of/another/sub/file"));
+    assert_eq!(written.expect("there"), "mine\n");
 }
 
 async fn forbidden_targets(place: &Place) {
@@ -238,6 +260,8 @@ async fn forbidden_targets(place: &Place) {
             target: target.into(),
             size_bytes: None,
             mode: None,
+            owner: (0, 0),
+            exec: false,
         }];
         let error = place.engine().create(&spec).await.expect_err(target);
         assert_eq!(error.to_string(), "invalid container c1");

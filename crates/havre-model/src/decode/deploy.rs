@@ -124,12 +124,8 @@ fn pids(field: Field<'_>, report: &mut Report) -> Option<u64> {
 
 /// `cpus`, `mem_limit` and the like, from before `deploy`; equal values may stand in both places.
 fn older_keys(service: &Fields<'_>, resources: &mut Resources, report: &mut Report) {
-    let quota = service
-        .get("cpu_quota")
-        .and_then(|f| f.number::<u64>(report));
-    let period = service
-        .get("cpu_period")
-        .and_then(|f| f.number::<u64>(report));
+    let quota = service.get("cpu_quota").and_then(|f| f.micros(report));
+    let period = service.get("cpu_period").and_then(|f| f.micros(report));
     let from_quota = quota.filter(|quota| *quota > 0).and_then(|quota| {
         // Both in microseconds; 100 ms is the kernel's own period.
         let period = period.unwrap_or(100_000).max(1);

@@ -1,65 +1,15 @@
-//! `volumes` and `tmpfs` of a service, and the project's named volumes.
+//! `volumes` and `tmpfs` of a service.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::{Names, Surroundings, undefined};
+use super::volume::{Backing, Memory, memory_option};
+use super::{Names, undefined};
 use crate::keys;
-use crate::project::{Mount, Volume, VolumeName};
+use crate::project::{Mount, VolumeName};
 use crate::read::{Field, Fields, refuse};
 use crate::report::Report;
-use crate::scalar;
 use crate::source::Span;
-use crate::yaml::Node;
-
-pub(super) fn volume(name: &str, node: &Node, around: &mut Surroundings<'_>) -> Option<Volume> {
-    let report = &mut *around.report;
-    let owner = format!("volume `{name}`");
-    let fields = Fields::open(owner, node, &keys::VOLUME, report)?;
-    if let Some(field) = fields.get("driver")
-        && let Some(driver) = field.string(report)
-        && driver != "local"
-    {
-        refuse(
-            field,
-            "volumes are folders of this machine",
-            "remove it",
-            report,
-        );
-    }
-    let (external, older_name) = external(&fields, report);
-    if external {
-        for key in ["driver", "labels"] {
-            if fields.has(key) {
-                let message = format!("{}: `{key}` of an external volume", fields.owner);
-                report
-                    .error("compose/conflict", fields.key_span(key), message)
-                    .hint("remove it: the volume exists already, with what it has");
-            }
-        }
-    }
-    // What exists outside the project has no project in its name.
-    let own_name = external.then(|| name.to_owned());
-    Some(Volume {
-        name: fields.string("name", report).or(older_name).or(own_name),
-        external,
-        labels: fields.labels("labels", report),
-    })
-}
-
-/// `external: true`, or the older `external: {name: …}`.
-fn external(fields: &Fields<'_>, report: &mut Report) -> (bool, Option<String>) {
-    let Some(field) = fields.get("external") else {
-        return (false, None);
-    };
-    match field.node.as_map() {
-        Some(map) => (
-            true,
-            map.get("name").and_then(Node::text).map(str::to_owned),
-        ),
-        None => (field.truth(report).unwrap_or(false), None),
-    }
-}
 
 pub(super) fn mounts(service: &Fields<'_>, names: &Names, report: &mut Report) -> Vec<Mount> {
     let mut mounts = Vec::new();
@@ -109,7 +59,7 @@ pub(super) fn mounts(service: &Fields<'_>, names: &Names, report: &mut Report) -
 fn target_of(mount: &Mount) -> &str {
     match mount {
         Mount::Volume { target, .. }
-        | Mount::Anonymous { target }
+        | Mount::Anonymous { target, .. }
         | Mount::Bind { target, .. }
         | Mount::Tmpfs { target, .. } => target,
     }
@@ -138,22 +88,39 @@ fn mount(
     };
     match (kind.string(report)?.as_str(), source) {
         ("volume", Some(name)) => {
-            let nocopy = volume_options(fields, report);
+            let options = volume_options(fields, report);
             if !names.volumes.contains(&name) {
                 let at = item.span();
                 undefined("volume", &name, at, &service.owner, &names.volumes, report);
                 return None;
             }
+            let (backing, forced) = match names.backings.get(&name) {
+                None => (None, false),
+                Some(Backing::Folder { path, read_only }) => (Some(path.clone()), *read_only),
+                Some(Backing::Memory(memory)) => {
+                    return in_memory(&name, memory, target, &options, item, names, report);
+                }
+            };
             Some(Mount::Volume {
                 name: VolumeName::new(name),
                 target,
-                read_only,
-                nocopy,
+                read_only: read_only || forced,
+                nocopy: options.nocopy,
+                subpath: options.subpath.map(|(path, _)| path),
+                backing,
             })
         }
         ("volume", None) => {
-            volume_options(fields, report);
-            Some(Mount::Anonymous { target })
+            let options = volume_options(fields, report);
+            if let Some((_, field)) = options.subpath {
+                let why = "a volume without a name begins empty";
+                refuse(field, why, "give it a name, or remove it", report);
+            }
+            Some(Mount::Anonymous {
+                target,
+                read_only,
+                nocopy: options.nocopy,
+            })
         }
         ("bind", Some(source)) => {
             let create_host_path = bind_options(fields, report);
@@ -179,11 +146,16 @@ fn mount(
             let size_bytes = size.and_then(|f| f.bytes(report)).filter(|size| *size > 0);
             let mode = options.as_ref().and_then(|options| options.get("mode"));
             let mode = mode.and_then(|f| f.mode(report));
-            Some(Mount::Tmpfs {
-                target,
+            if let Some(field) = fields.get("read_only").filter(|_| read_only) {
+                let why = "memory that nobody writes to stays empty";
+                refuse(field, why, "remove it", report);
+            }
+            let memory = Memory {
                 size_bytes,
                 mode,
-            })
+                ..Memory::default()
+            };
+            Some(memory.at(target))
         }
         ("tmpfs", Some(_)) => {
             let message = format!("{}: a tmpfs has no source", service.owner);
@@ -204,14 +176,75 @@ fn mount(
     }
 }
 
-/// Whether `nocopy` is set.
-fn volume_options(fields: &Fields<'_>, report: &mut Report) -> bool {
-    let options = fields
-        .get("volume")
-        .and_then(|f| f.fields(&keys::VOLUME_OPTIONS, report));
-    options
-        .and_then(|options| options.truth("nocopy", report))
-        .unwrap_or(false)
+/// `volume` of a mount.
+#[derive(Default)]
+struct VolumeOptions<'n> {
+    nocopy: bool,
+    /// With where it is written.
+    subpath: Option<(String, Field<'n>)>,
+}
+
+fn volume_options<'n>(fields: &'n Fields<'n>, report: &mut Report) -> VolumeOptions<'n> {
+    let Some(field) = fields.get("volume") else {
+        return VolumeOptions::default();
+    };
+    let Some(options) = field.fields(&keys::VOLUME_OPTIONS, report) else {
+        return VolumeOptions::default();
+    };
+    let map = field.node.as_map();
+    let subpath = map.and_then(|map| map.get("subpath")).map(|node| Field {
+        owner: field.owner,
+        key: "subpath",
+        node,
+    });
+    let subpath = subpath.filter(|f| !f.node.is_null() && f.node.text() != Some(""));
+    VolumeOptions {
+        nocopy: options.truth("nocopy", report).unwrap_or(false),
+        subpath: subpath.and_then(|f| Some((self::subpath(f, report)?, f))),
+    }
+}
+
+/// A path that stays in the volume; `None` for all of it, and after an error.
+fn subpath(field: Field<'_>, report: &mut Report) -> Option<String> {
+    let text = field.string(report)?;
+    let parts = || text.split('/').filter(|part| !matches!(*part, "" | "."));
+    if text.starts_with('/') || parts().any(|part| part == "..") {
+        let message = format!("{}: `{text}` is not a path inside the volume", field.owner);
+        report
+            .error("compose/volume", field.span(), message)
+            .hint("write it without `/` at its begin and without `..`");
+        return None;
+    }
+    let clean: Vec<&str> = parts().collect();
+    (!clean.is_empty()).then(|| clean.join("/"))
+}
+
+/// A named volume that is memory: nobody else sees it, so each container can have its own.
+fn in_memory(
+    name: &str,
+    memory: &Memory,
+    target: String,
+    options: &VolumeOptions<'_>,
+    item: Field<'_>,
+    names: &Names,
+    report: &mut Report,
+) -> Option<Mount> {
+    if let Some((_, field)) = &options.subpath {
+        refuse(*field, "the volume is memory", "remove it", report);
+        return None;
+    }
+    if let Some(users) = names.users.get(name).filter(|users| users.len() > 1) {
+        let users: Vec<&str> = users.iter().map(String::as_str).collect();
+        let message = format!(
+            "volume `{name}` is memory, which {} cannot share",
+            users.join(" and ")
+        );
+        report
+            .error("compose/unsupported", item.span(), message)
+            .hint("remove its `driver_opts`, so that it is a folder, or give each its own");
+        return None;
+    }
+    Some(memory.at(target))
 }
 
 /// Whether a missing folder is made: by default, as the specification says.
@@ -263,31 +296,9 @@ fn check_bind(
 fn tmpfs(item: Field<'_>, report: &mut Report) -> Option<Mount> {
     let text = item.string(report)?;
     let (target, options) = text.split_once(':').unwrap_or((&text, ""));
-    let (mut size_bytes, mut mode) = (None, None);
+    let mut memory = Memory::default();
     for option in options.split(',').filter(|option| !option.is_empty()) {
-        let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        let understood = match name {
-            "size" => {
-                let size = scalar::bytes(value);
-                size_bytes = size.filter(|size| *size > 0);
-                size.is_some()
-            }
-            "mode" => {
-                mode = scalar::mode(value, true).map(|mode| mode.bits);
-                mode.is_some()
-            }
-            // What every tmpfs of a container gets anyway.
-            "rw" | "noexec" | "nosuid" | "nodev" => true,
-            _ => false,
-        };
-        if !understood {
-            let why = format!("option `{option}` is not known");
-            refuse(item, &why, "options are size=64m and mode=1777", report);
-        }
+        memory_option(option, item, &mut memory, report);
     }
-    Some(Mount::Tmpfs {
-        target: target.to_owned(),
-        size_bytes,
-        mode,
-    })
+    Some(memory.at(target.to_owned()))
 }

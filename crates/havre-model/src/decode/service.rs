@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Names, Surroundings, build, deploy, grants, mounts, network, process, undefined};
+use super::{
+    Names, Surroundings, build, deploy, grants, mounts, network, process, resolver, undefined,
+};
 use crate::keys;
 use crate::project::{
     Attachment, Condition, Dependency, NetworkName, PullPolicy, RestartPolicy, Service, ServiceName,
@@ -93,6 +95,7 @@ pub(super) fn service(
         shm_size_bytes: fields.get("shm_size").and_then(|f| f.bytes(around.report)),
         read_only: fields.truth("read_only", around.report).unwrap_or(false),
         extra_hosts: network::extra_hosts(fields, around.report),
+        resolver: resolver::resolver(fields, around.report),
         tty: fields.truth("tty", around.report).unwrap_or(false),
         stdin_open: fields.truth("stdin_open", around.report).unwrap_or(false),
         logging: process::logging(fields, around.report),

@@ -1,9 +1,10 @@
 //! The event loop of the resolver: listeners of every network, changes of its files, time.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -92,15 +93,40 @@ impl Poll {
     }
 }
 
-/// The host's side: its namespace and resolvers.
+/// The host's side: its namespace, and the resolvers asked from there.
 pub struct Outside {
     host: File,
     router: File,
-    /// The host's resolvers.
-    pub upstreams: Upstreams,
+    /// The host's.
+    usual: Upstreams,
+    /// Those of containers that have others.
+    own: BTreeMap<Ipv4Addr, Upstreams>,
 }
 
 impl Outside {
+    /// The resolvers to ask for this container.
+    pub fn upstreams(&self, client: Ipv4Addr) -> &Upstreams {
+        self.own.get(&client).unwrap_or(&self.usual)
+    }
+
+    /// The same, to remember who answered.
+    pub fn upstreams_mut(&mut self, client: Ipv4Addr) -> &mut Upstreams {
+        self.own.get_mut(&client).unwrap_or(&mut self.usual)
+    }
+
+    /// Takes over which containers have resolvers of their own; what is known of those that stay
+    /// is kept.
+    fn set_own(&mut self, wanted: &BTreeMap<Ipv4Addr, Vec<IpAddr>>) {
+        let stays = |client: &Ipv4Addr, known: &Upstreams| {
+            wanted.get(client).is_some_and(|wanted| known.are(wanted))
+        };
+        self.own.retain(|client, known| stays(client, known));
+        for (client, addresses) in wanted {
+            let fixed = || Upstreams::fixed(addresses);
+            self.own.entry(*client).or_insert_with(fixed);
+        }
+    }
+
     /// A non-blocking socket for `upstream` in the host's namespace.
     ///
     /// The process has one thread, which is in the router's namespace before and after.
@@ -183,7 +209,7 @@ impl Known {
 pub enum Reply {
     /// Send this.
     Now(Vec<u8>),
-    /// Ask the host's resolvers.
+    /// Ask the resolvers outside.
     PassOn,
     /// Ignore it.
     Nothing,
@@ -231,7 +257,8 @@ impl Server {
             outside: Outside {
                 host,
                 router,
-                upstreams: Upstreams::new(resolv_conf),
+                usual: Upstreams::new(resolv_conf),
+                own: BTreeMap::new(),
             },
             known: Known {
                 view: View::default(),
@@ -425,6 +452,7 @@ impl Server {
             }
         }
         self.known.view = View::new(zones, leases, records);
+        self.outside.set_own(&self.known.view.resolvers);
         Ok(())
     }
 }

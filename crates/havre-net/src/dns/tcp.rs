@@ -12,6 +12,7 @@ use rustix::net::SocketType;
 use super::message::{self, Transport, Verdict};
 use super::server::{Known, LARGEST_QUESTION, Outside, Poll, Reply, Token};
 use super::udp::random_id;
+use super::upstream::Upstream;
 
 /// Most connections of clients.
 const MOST: usize = 64;
@@ -261,7 +262,7 @@ impl Connection {
             Reply::Now(answer) => self.write(slot, poll, &answer),
             Reply::Nothing => Ok(Step::Close),
             Reply::PassOn => {
-                outside.upstreams.refresh(Instant::now());
+                outside.upstreams_mut(self.client).refresh(Instant::now());
                 poll.change(&self.stream, token, EventFlags::empty())?;
                 self.ask(slot, question, 0, poll, outside)
             }
@@ -285,11 +286,12 @@ impl Connection {
         poll: &Poll,
         outside: &Outside,
     ) -> io::Result<Step> {
-        while tries < outside.upstreams.count() {
-            let Some((upstream, _)) = outside.upstreams.choose(tries) else {
+        let upstreams = outside.upstreams(self.client);
+        while tries < upstreams.count() {
+            let Some((number, upstream)) = upstreams.choose(tries) else {
                 break;
             };
-            let connected = connect(slot, tries, poll, outside);
+            let connected = connect(slot, upstream, poll, outside);
             tries += 1;
             match connected {
                 Ok(stream) => {
@@ -302,7 +304,7 @@ impl Connection {
                         incoming: Vec::new(),
                         query,
                         tries,
-                        upstream,
+                        upstream: number,
                         stream,
                         id,
                     });
@@ -331,7 +333,7 @@ impl Connection {
         match asking.go_on(slot, poll) {
             Ok(None) => Ok(Step::Stay),
             Ok(Some(answer)) => {
-                outside.upstreams.answered(asking.upstream);
+                outside.upstreams_mut(self.client).answered(asking.upstream);
                 let step = self.write(slot, poll, &answer)?;
                 match step {
                     Step::Stay => self.on_client(slot, poll, known, outside),
@@ -389,10 +391,14 @@ impl Asking {
     }
 }
 
-/// A connection under way to the resolver of that try.
-fn connect(slot: u32, tries: usize, poll: &Poll, outside: &Outside) -> io::Result<TcpStream> {
+/// A connection under way to the resolver.
+fn connect(
+    slot: u32,
+    upstream: &Upstream,
+    poll: &Poll,
+    outside: &Outside,
+) -> io::Result<TcpStream> {
     let unavailable = || io::Error::from(io::ErrorKind::AddrNotAvailable);
-    let (_, upstream) = outside.upstreams.choose(tries).ok_or_else(unavailable)?;
     let socket = outside.socket(upstream, SocketType::STREAM)?;
     let address = upstream.address(&socket).ok_or_else(unavailable)?;
     match rustix::net::connect(&socket, &address) {

@@ -1,4 +1,4 @@
-//! Questions over UDP that were passed on to the host's resolvers.
+//! Questions over UDP that were passed on to resolvers outside.
 //!
 //! Each try has a socket of its own (a port the kernel chose) and a random number, and only an
 //! answer from the resolver asked, with that number and that question, is passed back.
@@ -84,9 +84,9 @@ impl Forwards {
             }
             None => return fail(query, client, gateway, listeners),
         };
-        outside.upstreams.refresh(Instant::now());
+        outside.upstreams_mut(*client.ip()).refresh(Instant::now());
         let mut tries = 0;
-        match send(slot, query, &mut tries, poll, outside) {
+        match send(slot, *client.ip(), query, &mut tries, poll, outside) {
             Some(sent) => {
                 let query = query.to_vec();
                 self.slots[slot] = Some(Forward {
@@ -129,7 +129,8 @@ impl Forwards {
         match message::judge(answer, forward.sent.id, query.question) {
             Verdict::Foreign => {}
             Verdict::Answer => {
-                outside.upstreams.answered(forward.sent.upstream);
+                let of_client = outside.upstreams_mut(*forward.client.ip());
+                of_client.answered(forward.sent.upstream);
                 message::set_id(answer, query.id);
                 listeners.send(forward.gateway, answer, forward.client.into());
                 self.slots[slot] = None;
@@ -174,12 +175,22 @@ impl Forwards {
         };
         // A resolver that answered with a failure would do so again: each is asked once then.
         let enough = match &last_word {
-            Some(_) => forward.tries >= outside.upstreams.count(),
+            Some(_) => forward.tries >= outside.upstreams(*forward.client.ip()).count(),
             None => false,
         };
         let sent = match enough {
             true => None,
-            false => send(slot, &forward.query, &mut forward.tries, poll, outside),
+            false => {
+                let client = *forward.client.ip();
+                send(
+                    slot,
+                    client,
+                    &forward.query,
+                    &mut forward.tries,
+                    poll,
+                    outside,
+                )
+            }
         };
         match (sent, last_word) {
             (Some(sent), _) => self.slots[slot] = Some(Forward { sent, ..forward }),
@@ -194,14 +205,16 @@ impl Forwards {
 /// Sends to the next resolver that can be sent to; `None` when all tries are used up.
 fn send(
     slot: usize,
+    client: Ipv4Addr,
     query: &[u8],
     tries: &mut usize,
     poll: &Poll,
     outside: &Outside,
 ) -> Option<Sent> {
     let token = Token::Forward(u32::try_from(slot).ok()?);
-    while *tries < TRIES.max(outside.upstreams.count()) {
-        let (number, upstream) = outside.upstreams.choose(*tries)?;
+    let upstreams = outside.upstreams(client);
+    while *tries < TRIES.max(upstreams.count()) {
+        let (number, upstream) = upstreams.choose(*tries)?;
         *tries += 1;
         let attempt = || -> io::Result<Sent> {
             let socket = outside.socket(upstream, SocketType::DGRAM)?;

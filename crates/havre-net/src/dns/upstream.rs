@@ -1,4 +1,5 @@
-//! The host's resolvers, from its resolv.conf.
+//! The resolvers that are asked for names from outside: the host's, from its resolv.conf, or those a
+//! container has of its own.
 
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -80,7 +81,8 @@ fn parse_address(word: &str) -> Option<Upstream> {
 
 /// The resolvers, read again when the file changes.
 pub struct Upstreams {
-    path: PathBuf,
+    /// `None`: they never change.
+    path: Option<PathBuf>,
     current: Vec<Upstream>,
     /// Which to ask first: the one that answered last.
     preferred: usize,
@@ -92,12 +94,33 @@ impl Upstreams {
     /// Those of the file at `path`.
     pub fn new(path: PathBuf) -> Self {
         Self {
-            path,
+            path: Some(path),
             current: parse(""),
             preferred: 0,
             looked: None,
             version: None,
         }
+    }
+
+    /// These and no others.
+    pub fn fixed(addresses: &[IpAddr]) -> Self {
+        let upstream = |address: &IpAddr| Upstream {
+            address: *address,
+            link: None,
+        };
+        Self {
+            path: None,
+            current: addresses.iter().map(upstream).collect(),
+            preferred: 0,
+            looked: None,
+            version: None,
+        }
+    }
+
+    /// Whether these are its resolvers.
+    pub fn are(&self, addresses: &[IpAddr]) -> bool {
+        let known = self.current.iter().map(|upstream| &upstream.address);
+        known.eq(addresses)
     }
 
     /// The resolver to ask at the `attempt`th try (from 0), and its number for
@@ -119,6 +142,7 @@ impl Upstreams {
 
     /// Reads the file again if it changed; a file that cannot be read leaves what was known.
     pub fn refresh(&mut self, now: Instant) {
+        let Some(path) = &self.path else { return };
         if self
             .looked
             .is_some_and(|looked| now.duration_since(looked) < LOOK_AGAIN)
@@ -126,7 +150,7 @@ impl Upstreams {
             return;
         }
         self.looked = Some(now);
-        let Ok(metadata) = fs::metadata(&self.path) else {
+        let Ok(metadata) = fs::metadata(path) else {
             return;
         };
         let version = metadata
@@ -136,7 +160,7 @@ impl Upstreams {
         if version.is_some() && version == self.version || metadata.len() > LARGEST {
             return;
         }
-        if let Ok(text) = fs::read_to_string(&self.path) {
+        if let Ok(text) = fs::read_to_string(path) {
             self.current = parse(&text);
             self.preferred = 0;
             self.version = version;

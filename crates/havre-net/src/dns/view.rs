@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,8 @@ pub struct View {
     names: BTreeMap<String, BTreeMap<String, Vec<Ipv4Addr>>>,
     /// Networks of the container that has an address, in its own order.
     clients: BTreeMap<Ipv4Addr, Vec<String>>,
+    /// Resolvers of the container that has an address, where they are not the host's.
+    pub resolvers: BTreeMap<Ipv4Addr, Vec<IpAddr>>,
 }
 
 /// What is to be done with a question.
@@ -50,7 +52,7 @@ pub enum Decision {
     Answer(Answers),
     /// Answer with none.
     Empty(Code),
-    /// Ask the host's resolvers.
+    /// Ask the resolvers outside.
     Forward,
 }
 
@@ -64,7 +66,13 @@ impl View {
                 .collect()
         };
         let mut clients = BTreeMap::new();
-        for leases in leases.containers.into_values() {
+        let mut resolvers = BTreeMap::new();
+        for (container, of_container) in leases.containers {
+            if let Some(own) = leases.resolvers.get(&container) {
+                let addresses = of_container.iter().map(|lease| lease.address);
+                resolvers.extend(addresses.map(|address| (address, own.clone())));
+            }
+            let leases = of_container;
             let networks: Vec<String> = leases.iter().map(|lease| lease.network.clone()).collect();
             clients.extend(leases.iter().map(|lease| (lease.address, networks.clone())));
         }
@@ -76,6 +84,7 @@ impl View {
             zones,
             names: names.collect(),
             clients,
+            resolvers,
         }
     }
 

@@ -15,7 +15,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rustix::mount::MountFlags;
 
 use crate::Test;
-use crate::machine::{Machine, inside, networks, sh, sh_in, wait_until};
+use crate::machine::{Machine, PUBLIC, inside, networks, sh, sh_in, wait_until};
 
 pub const TESTS: &[Test] = &[
     (
@@ -27,6 +27,10 @@ pub const TESTS: &[Test] = &[
     (
         "questions_from_outside_are_forwarded",
         questions_from_outside_are_forwarded,
+    ),
+    (
+        "a_container_may_have_resolvers_of_its_own",
+        a_container_may_have_resolvers_of_its_own,
     ),
     (
         "a_silent_resolver_is_passed_over",
@@ -335,7 +339,7 @@ fn the_c_library_resolves() {
     )
     .expect("set");
     let resolv = machine.dir().join("for-a");
-    let text = net.resolv_conf("e", &wanted).expect("text");
+    let text = net.resolv_conf("e", &wanted, &[], &[]).expect("text");
     assert!(text.ends_with("options ndots:0\n"), "{text}");
     fs::write(&resolv, text).expect("written");
     let hosts = machine.dir().join("hosts-for-a");
@@ -415,6 +419,64 @@ fn questions_from_outside_are_forwarded() {
             assert_eq!(answer.answers.len(), n % 9 + 1);
         }
     });
+}
+
+fn a_container_may_have_resolvers_of_its_own() {
+    let machine = Machine::new();
+    // Nobody listens there: whoever asks the host's resolver learns nothing.
+    resolv_conf(&machine, "nameserver 127.0.0.53\n");
+    upstream(&format!("{PUBLIC}:53"));
+    let net = machine.net("t1");
+    let wanted = ["x", "y"];
+    let environment = net
+        .ensure_environment("e", &networks(&wanted))
+        .expect("set up");
+    start(&net, "e");
+    let plain = net.attach("e", "plain", &["x"]).expect("attached");
+    let own = net.attach("e", "own", &wanted).expect("attached");
+    // The first does not answer either.
+    let resolvers = [Ipv4Addr::new(198, 51, 100, 77).into(), PUBLIC.into()];
+    net.set_resolvers("e", "own", &resolvers).expect("set");
+    let names = records(&[("y", "db", &[Ipv4Addr::new(10, 1, 2, 3)])]);
+    net.set_names("e", &names).expect("set");
+    let ask = |from: &Path, network: &str, name| {
+        let at = environment.networks[network].gateway;
+        short(&ask_udp(from, at, name, RecordType::A))
+    };
+    for network in wanted {
+        assert_eq!(ask(&own.netns, network, "1.example.org."), "192.0.2.1");
+        assert_eq!(ask(&own.netns, network, "none.example.org."), "NXDomain");
+    }
+    assert_eq!(
+        ask(&own.netns, "x", "db."),
+        "10.1.2.3",
+        "names go on working"
+    );
+    assert_eq!(ask(&own.netns, "x", "nobody."), "NXDomain");
+    let x = environment.networks["x"].gateway;
+    let over_tcp = ask_tcp(&own.netns, x, &["30.example.org.", "db."]);
+    assert_eq!(over_tcp[0].answers.len(), 30);
+    assert_eq!(short(&over_tcp[1]), "10.1.2.3");
+    assert_eq!(ask(&plain.netns, "x", "1.example.org."), "ServFail");
+
+    let text = |search: &[&str], options: &[&str]| {
+        let own = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let text = net.resolv_conf("e", &["x"], &own(search), &own(options));
+        text.expect("text").replace(&x.to_string(), "GATEWAY")
+    };
+    assert_eq!(
+        text(&["a.example", "b.example"], &["timeout:1"]),
+        "nameserver GATEWAY\nsearch a.example b.example\noptions ndots:0 timeout:1\n"
+    );
+    assert_eq!(
+        text(&[], &["ndots:2", "rotate"]),
+        "nameserver GATEWAY\noptions ndots:2 rotate\n"
+    );
+
+    // They are the container's, not its address's.
+    net.detach("e", "own").expect("detached");
+    let leases = fs::read_to_string(machine.dir().join("t1/run/e/leases.json")).expect("leases");
+    assert!(!leases.contains(&PUBLIC.to_string()), "{leases}");
 }
 
 fn a_silent_resolver_is_passed_over() {

@@ -52,6 +52,8 @@ impl Shape {
             target: "/data".into(),
             read_only: false,
             nocopy: false,
+            subpath: None,
+            backing: None,
         };
         let hook = havre_model::Hook {
             command: vec!["migrate".into()],
@@ -112,6 +114,7 @@ impl Shape {
             shm_size_bytes: None,
             read_only: false,
             extra_hosts: BTreeMap::new(),
+            resolver: Default::default(),
             tty: false,
             stdin_open: false,
             logging: Logging::default(),

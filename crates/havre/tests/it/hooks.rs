@@ -41,6 +41,17 @@ fn hooks_run_after_the_start_and_before_the_stop_and_failures_go_back() {
             "started by baker\nstopping\nstarted by baker\n"
         );
 
+        // Of one, too, that later releases have kept as it was.
+        let other = "  other: {build: ., init: true}\nvolumes: {marks";
+        let with_other = shop("echo started by $$WHO >> log").replace("volumes: {marks", other);
+        machine.write("compose.yaml", &with_other);
+        machine.ok(&["up"]);
+        machine.ok(&["restart", "other"]);
+        machine.ok(&["restart", "other"]);
+        machine.ok(&["restart", "web"]);
+        let again = "stopping\nstarted by baker\n";
+        assert_eq!(log(machine), format!("started by baker\n{again}{again}"));
+
         machine.write("compose.yaml", &shop("echo no yeast >&2; exit 7"));
         let ran = machine.run(&["up"]);
         assert_eq!(ran.code, 5, "{}", ran.err);

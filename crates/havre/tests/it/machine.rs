@@ -246,8 +246,15 @@ impl Machine {
     #[track_caller]
     pub fn until_answers(&self, page: &str) -> Duration {
         let started = Instant::now();
+        let mut before = None;
         wait_until(&format!("the shop answers {page:?}"), SOON, || {
-            self.get().as_deref() == Ok(page)
+            let answer = Some(self.get());
+            if answer != before {
+                // Shown where the test fails.
+                println!("the shop answers {answer:?}");
+                before.clone_from(&answer);
+            }
+            matches!(answer, Some(Ok(text)) if text == page)
         });
         started.elapsed()
     }

@@ -4,6 +4,7 @@
 mod changes;
 mod command_line;
 mod daemon;
+mod datagrams;
 mod deaths;
 mod exec;
 mod failures;
@@ -17,6 +18,7 @@ mod program;
 mod project;
 mod pty;
 mod queries;
+mod resolvers;
 mod rollouts;
 mod up;
 mod watching;

@@ -122,6 +122,12 @@ fn kill_and_roll(
     let mut releases = 0;
     let rolled: Result<Duration> = (|| {
         while killed_at.len() < round.kills as usize {
+            ensure!(
+                releases < round.kills * 3,
+                "{releases} releases, and only {} times was there a {} to kill",
+                killed_at.len(),
+                round.victim.name()
+            );
             *release += 1;
             releases += 1;
             roll_and_kill(place, round.victim, dice, *release, |at| {

@@ -23,7 +23,7 @@ pub fn measure(place: &Installation) -> Result<Value> {
     say(&format!("idle for {} s", IDLE.as_secs()));
     std::thread::sleep(IDLE);
     let mut found: BTreeMap<&str, Vec<Memory>> = BTreeMap::new();
-    for (pid, arguments) in processes_of(&place.instance.root)? {
+    for (pid, arguments) in processes_of(&place.instance)? {
         let kind = KINDS
             .iter()
             .find(|kind| arguments.iter().any(|argument| argument == **kind))

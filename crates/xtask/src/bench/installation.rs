@@ -218,11 +218,14 @@ impl Installation {
             down?;
         }
         let left = wait_until("all processes and mounts are gone", END, || {
-            let left = traces_of(root)?;
+            let left = traces_of(&self.instance)?;
             Ok(left.is_empty().then_some(()))
         });
         if left.is_err() {
-            bail!("left behind:\n  {}", traces_of(root)?.join("\n  "));
+            bail!(
+                "left behind:\n  {}",
+                traces_of(&self.instance)?.join("\n  ")
+            );
         }
         let gone = if self.keep { &self.project } else { root };
         if gone.exists() {
@@ -246,12 +249,12 @@ fn settings(rollout: &str) -> String {
 }
 
 /// Processes and mounts that name the folder.
-fn traces_of(root: &Path) -> Result<Vec<String>> {
-    let mut found: Vec<String> = processes_of(root)?
+fn traces_of(instance: &Instance) -> Result<Vec<String>> {
+    let mut found: Vec<String> = processes_of(instance)?
         .into_iter()
         .map(|(pid, arguments)| format!("process {pid}: {}", arguments.join(" ")))
         .collect();
-    let mounts = mounts_of(root)?;
+    let mounts = mounts_of(&instance.root)?;
     found.extend(mounts.iter().map(|path| format!("mount {path}")));
     Ok(found)
 }
@@ -267,7 +270,7 @@ pub fn mounts_of(root: &Path) -> Result<Vec<String>> {
 }
 
 /// Havre's processes of the installation, with their arguments.
-pub fn processes_of(root: &Path) -> Result<Vec<(u32, Vec<String>)>> {
+pub fn processes_of(instance: &Instance) -> Result<Vec<(u32, Vec<String>)>> {
     let mut found = Vec::new();
     let own = std::process::id();
     for entry in fs::read_dir("/proc").context("cannot list /proc")? {
@@ -287,13 +290,14 @@ pub fn processes_of(root: &Path) -> Result<Vec<(u32, Vec<String>)>> {
             .filter(|argument| !argument.is_empty())
             .map(|argument| String::from_utf8_lossy(argument).into_owned())
             .collect();
+        // A shim calls itself so, whatever the binary's name.
         let is_havre = arguments
             .first()
-            .is_some_and(|program| program.rsplit('/').next() == Some("havre"));
+            .is_some_and(|program| program == "havre" || Path::new(program) == instance.binary);
         let ours = arguments
             .iter()
             .skip(1)
-            .any(|argument| Path::new(argument).starts_with(root));
+            .any(|argument| Path::new(argument).starts_with(&instance.root));
         if is_havre && ours && pid != own {
             found.push((pid, arguments));
         }

@@ -89,12 +89,17 @@ pub fn kill(pid: u32) -> bool {
 }
 
 fn havre_processes(place: &Installation, entry: &str) -> Result<Vec<u32>> {
-    let processes = processes_of(&place.instance.root)?;
+    let processes = processes_of(&place.instance)?;
     Ok(processes
         .into_iter()
-        .filter(|(_, arguments)| arguments.get(1).is_some_and(|name| name == entry))
+        .filter(|(_, arguments)| is_entry(arguments, entry))
         .map(|(pid, _)| pid)
         .collect())
+}
+
+/// Whether a command line is of this process of Havre: the daemon has its options first.
+pub fn is_entry(arguments: &[String], entry: &str) -> bool {
+    arguments.iter().skip(1).any(|argument| argument == entry)
 }
 
 /// Main processes of replicas that serve requests.

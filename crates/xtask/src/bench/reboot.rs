@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::figures::{median, mention, rounded, tell};
 use super::installation::{Installation, mounts_of, processes_of};
-use super::kill::kill;
+use super::kill::{is_entry, kill};
 use crate::shell::{read, say, succeed, wait_until};
 
 /// Seconds that Havre may add.
@@ -76,13 +76,13 @@ fn lose_power(place: &Installation) -> Result<()> {
         .filter_map(|replica| u32::try_from(replica["pid"].as_u64()?).ok())
         .collect();
     // The daemon first, or it would start again what ends.
-    let mut ours = processes_of(root)?;
-    ours.sort_by_key(|(_, arguments)| arguments.get(1).is_none_or(|name| name != "daemon"));
+    let mut ours = processes_of(&place.instance)?;
+    ours.sort_by_key(|(_, arguments)| !is_entry(arguments, "daemon"));
     for pid in ours.iter().map(|(pid, _)| *pid).chain(containers) {
         kill(pid);
     }
     wait_until("all has ended", Duration::from_secs(15), || {
-        Ok(processes_of(root)?.is_empty().then_some(()))
+        Ok(processes_of(&place.instance)?.is_empty().then_some(()))
     })?;
     for mount in mounts_of(root)?.iter().rev() {
         succeed(std::process::Command::new("umount").args(["--lazy", mount]))?;

@@ -1,0 +1,5 @@
+# The folder that one volume is.
+mkdir -p "$HAVRE_ROOT/pinned"
+# A volume that is there before the project.
+mkdir -p "$HAVRE_ROOT/lib/volumes/keys-external/data"
+echo "kept by others" > "$HAVRE_ROOT/lib/volumes/keys-external/data/file"
