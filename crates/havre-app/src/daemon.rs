@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex as StdMutex;
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use havre_api::{ApiError, EnvironmentId, ErrorCode};
@@ -28,6 +29,7 @@ use crate::edge::{EdgeHub, Launch};
 use crate::environment::{Environment, EnvironmentHandle};
 use crate::files::FileVault;
 use crate::labels::environment_key;
+use crate::notify;
 use crate::observe::Seen;
 use crate::platform::Platform;
 use crate::pressure;
@@ -54,6 +56,15 @@ pub struct DaemonOptions {
     pub http: Vec<SocketAddr>,
     /// Addresses for HTTPS.
     pub https: Vec<SocketAddr>,
+}
+
+/// Why a daemon that ran does so no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DaemonEnd {
+    /// A signal: the edge and the applications go on, and another daemon is to take them over.
+    Signal,
+    /// A call: the edge has ended too, and nobody is to start another daemon.
+    Call,
 }
 
 /// Why the daemon does not run.
@@ -95,7 +106,7 @@ pub enum DaemonError {
 }
 
 /// Runs the daemon until it is told to end by a signal or a call.
-pub fn run(options: DaemonOptions) -> Result<(), DaemonError> {
+pub fn run(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     if !rustix::process::geteuid().is_root() {
         return Err(DaemonError::NotRoot);
     }
@@ -129,6 +140,8 @@ pub(crate) struct Daemon {
     unreadable: StdMutex<Vec<String>>,
     tasks: TaskTracker,
     end: CancellationToken,
+    /// Whether a call has ended it.
+    called_off: AtomicBool,
 }
 
 impl Daemon {
@@ -213,6 +226,7 @@ impl Daemon {
     /// Ends the daemon and the edge; containers and their name servers stay.
     pub(crate) async fn shut_down(&self) {
         let platform = &self.platform;
+        self.called_off.store(true, Ordering::Relaxed);
         self.end.cancel();
         platform.hub.shut_down(EDGE_GRACE).await;
         let net = Arc::clone(&platform.net);
@@ -236,7 +250,7 @@ fn file_digests(release: &Release) -> Vec<String> {
         .collect()
 }
 
-async fn serve(options: DaemonOptions) -> Result<(), DaemonError> {
+async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     let root = options.root.clone();
     let state = root.state_dir();
     let store = Store::open(&state.join("state.db")).map_err(subsystem("the database"))?;
@@ -306,6 +320,7 @@ async fn serve(options: DaemonOptions) -> Result<(), DaemonError> {
         unreadable: StdMutex::default(),
         tasks: TaskTracker::new(),
         end: CancellationToken::new(),
+        called_off: AtomicBool::new(false),
     });
     for (id, desired) in known {
         daemon.adopt(id, &desired).await;
@@ -324,7 +339,10 @@ async fn serve(options: DaemonOptions) -> Result<(), DaemonError> {
     tracing::info!(socket = %socket.display(), pid = std::process::id(), "daemon runs");
     let served = async {
         let backend = Arc::new(Service::new(Arc::clone(&daemon)));
-        havre_api::serve(havre_api::bind(&socket)?, backend, daemon.end.clone()).await
+        let listener = havre_api::bind(&socket)?;
+        // Whoever connects from now on is answered.
+        notify::ready();
+        havre_api::serve(listener, backend, daemon.end.clone()).await
     }
     .await;
     daemon.end.cancel();
@@ -339,6 +357,10 @@ async fn serve(options: DaemonOptions) -> Result<(), DaemonError> {
     served.map_err(|source| DaemonError::Serve {
         path: socket,
         source,
+    })?;
+    Ok(match daemon.called_off.load(Ordering::Relaxed) {
+        true => DaemonEnd::Call,
+        false => DaemonEnd::Signal,
     })
 }
 

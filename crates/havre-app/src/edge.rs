@@ -173,6 +173,8 @@ pub(crate) struct EdgeHub {
     control: Control,
     launch: Launch,
     state: Mutex<HubState>,
+    /// Whether an edge may be started; held while one is.
+    starts: Mutex<bool>,
 }
 
 /// How the edge is started.
@@ -202,6 +204,8 @@ struct HubState {
 pub(crate) enum EdgeError {
     #[error("cannot start the edge")]
     Start { source: io::Error },
+    #[error("the daemon ends, and the edge with it")]
+    Over,
     #[error("the edge has not answered within {START_DEADLINE:?} of its start; see {log}", log = log.display())]
     Silent { log: PathBuf },
 }
@@ -225,6 +229,7 @@ impl EdgeHub {
             control,
             launch,
             state: Mutex::new(state),
+            starts: Mutex::new(true),
         }
     }
 
@@ -321,16 +326,21 @@ impl EdgeHub {
         }
     }
 
-    /// Ends the edge in peace.
+    /// Ends the edge in peace, also one that has only been started; there is no other after it.
     pub(crate) async fn shut_down(&self, grace: Duration) {
+        *self.starts.lock().await = false;
         if let Err(error) = self.control.shutdown(grace).await {
             tracing::warn!(%error, "edge could not be asked to end");
         }
     }
 
     async fn ensure_running(&self) -> Result<u32, EdgeError> {
+        let starts = self.starts.lock().await;
         if let Ok(status) = self.control.status().await {
             return Ok(status.pid);
+        }
+        if !*starts {
+            return Err(EdgeError::Over);
         }
         self.launch
             .spawn()

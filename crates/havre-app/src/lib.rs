@@ -25,6 +25,7 @@ mod labels;
 mod logs;
 mod names;
 mod network;
+mod notify;
 mod observe;
 mod operations;
 mod plans;
@@ -42,5 +43,5 @@ mod tls;
 mod volumes;
 mod why;
 
-pub use daemon::{DaemonError, DaemonOptions, run};
+pub use daemon::{DaemonEnd, DaemonError, DaemonOptions, run};
 pub use root::Root;

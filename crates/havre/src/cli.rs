@@ -97,7 +97,7 @@ pub enum Command {
     /// This machine's own certificate authority
     #[command(subcommand)]
     Ca(CaCommand),
-    /// Run the control plane in the foreground, or stop it
+    /// Run the control plane in the foreground, stop it, or have systemd run it
     Daemon(DaemonArgs),
     /// Check whether this machine has what Havre needs, or a project for traps
     Doctor(DoctorArgs),
@@ -505,7 +505,7 @@ pub struct DaemonArgs {
     pub https: Vec<SocketAddr>,
 }
 
-/// `havre daemon stop`.
+/// What to do with the daemon other than to run it.
 #[derive(Debug, Subcommand)]
 pub enum DaemonCommand {
     /// Stop the daemon and the edge
@@ -514,4 +514,35 @@ pub enum DaemonCommand {
         #[arg(long)]
         force: bool,
     },
+    /// Have systemd run the daemon: at boot, and again whenever it ends
+    Install(InstallArgs),
+    /// Stop the daemon and the edge, and remove the unit of systemd
+    Uninstall {
+        /// Even while environments are up: nobody reaches them until a daemon starts again
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// `havre daemon install`.
+#[derive(Args, Debug)]
+pub struct InstallArgs {
+    /// Listen here for plain HTTP instead of where the daemon does now; may be repeated
+    #[arg(
+        long,
+        env = "HAVRE_HTTP",
+        hide_env_values = true,
+        value_name = "ADDR",
+        value_delimiter = ','
+    )]
+    pub http: Vec<SocketAddr>,
+    /// Listen here for HTTPS instead of where the daemon does now; may be repeated
+    #[arg(
+        long,
+        env = "HAVRE_HTTPS",
+        hide_env_values = true,
+        value_name = "ADDR",
+        value_delimiter = ','
+    )]
+    pub https: Vec<SocketAddr>,
 }

@@ -13,6 +13,7 @@ use havre_app::Root;
 
 use crate::error::Failure;
 use crate::exit::Exit;
+use crate::systemd::{self, systemctl};
 use crate::ui::Ui;
 
 /// How long a daemon may take to answer after its start.
@@ -70,6 +71,9 @@ fn means_nobody(error: &io::Error) -> bool {
 
 async fn start(root: &Root, client: &Client, ui: Ui) -> Result<DaemonInfo, Failure> {
     require_root("starting the daemon")?;
+    if let Some(unit) = systemd::installed(root) {
+        return start_unit(root, client, &unit, ui).await;
+    }
     let cannot = |error: &dyn std::error::Error| {
         Failure::new(Exit::Unreachable, "cannot start the daemon").caused_by(error)
     };
@@ -98,6 +102,25 @@ async fn start(root: &Root, client: &Client, ui: Ui) -> Result<DaemonInfo, Failu
             child = spawn(root, &log.file).map_err(|error| cannot(&error))?;
         }
     }
+}
+
+/// Has systemd start the daemon: one of our own would keep the unit from starting.
+async fn start_unit(
+    root: &Root,
+    client: &Client,
+    unit: &str,
+    ui: Ui,
+) -> Result<DaemonInfo, Failure> {
+    systemctl(&["start", unit]).map_err(|failure| {
+        let failure = Failure {
+            exit: Exit::Unreachable,
+            ..failure
+        };
+        failure.hint(format!("see {}", systemd::log_of(root)))
+    })?;
+    let info = client.call::<Info>(&Empty {}).await?;
+    ui.say(&format!("started {unit} (pid {})", info.pid));
+    Ok(info)
 }
 
 async fn did_not_answer(client: &Client, log: &mut Log, ended: bool) -> Failure {

@@ -19,6 +19,7 @@ mod exit;
 mod human;
 mod paint;
 mod progress;
+mod systemd;
 mod table;
 mod target;
 mod ui;

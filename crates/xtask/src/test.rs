@@ -28,6 +28,7 @@ const PEERS: &[&str] = &[
     "python3-yaml",
     "skopeo",
     "strace",
+    "systemd",
     "tar",
     "util-linux",
     "zstd",

@@ -187,7 +187,8 @@ pub fn streams_are_closed_at_a_paced_rate() {
     let report = load.finish();
     assert_eq!(report.streams_cut, 0, "{report:#?}");
     assert_eq!(report.streams_closed, 10, "{report:#?}");
-    assert_eq!(report.streams_opened, 20, "{report:#?}");
+    // The edge counts a stream before its client does, who may be ended in between.
+    assert!((10..=20).contains(&report.streams_opened), "{report:#?}");
 }
 
 pub fn a_websocket_is_closed_between_two_frames() {

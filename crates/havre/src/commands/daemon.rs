@@ -1,12 +1,16 @@
 //! `havre daemon`.
 
-use havre_api::{Client, ClientError, Empty, Info, Shutdown, ShutdownRequest};
-use havre_app::{DaemonError, DaemonOptions};
+use havre_api::{Client, ClientError, DaemonInfo, Empty, Info, Shutdown, ShutdownRequest};
+use havre_app::{DaemonEnd, DaemonError, DaemonOptions};
 
 use super::{Context, block_on};
 use crate::cli::{DaemonArgs, DaemonCommand};
+use crate::connect::require_root;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
+use crate::systemd::{self, systemctl};
+
+mod install;
 
 /// How long a daemon may take to leave after it agreed to.
 const END_DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -17,14 +21,19 @@ const POLL: std::time::Duration = std::time::Duration::from_millis(20);
 pub fn run(context: &Context, args: DaemonArgs) -> Outcome {
     match args.command {
         Some(DaemonCommand::Stop { force }) => block_on(stop(context, force)),
+        Some(DaemonCommand::Install(args)) => block_on(install::install(context, args)),
+        Some(DaemonCommand::Uninstall { force }) => block_on(install::uninstall(context, force)),
         None => {
             let options = DaemonOptions {
                 root: context.root.clone(),
                 http: args.http,
                 https: args.https,
             };
-            havre_app::run(options).map_err(|error| failure(&error))?;
-            Ok(Exit::Ok)
+            match havre_app::run(options).map_err(|error| failure(&error))? {
+                DaemonEnd::Signal => Ok(Exit::Ok),
+                // By this an init system knows that it is not to start another.
+                DaemonEnd::Call => Ok(Exit::Interrupted),
+            }
         }
     }
 }
@@ -48,30 +57,55 @@ fn failure(error: &DaemonError) -> Failure {
 /// Ends daemon and edge, and waits until both are gone.
 async fn stop(context: &Context, force: bool) -> Outcome {
     let client = Client::new(context.root.api_socket());
-    let info = match client.call::<Info>(&Empty {}).await {
-        Ok(info) => info,
+    if answering(&client).await?.is_some() {
+        shut_down(context, &client, force).await?;
+        context.ui.say("the daemon and the edge have ended");
+        return Ok(Exit::Ok);
+    }
+    if let Some(unit) = systemd::installed(&context.root) {
+        // It may be about to start one.
+        require_root("stopping the daemon's unit")?;
+        systemctl(&["stop", unit.as_str()])?;
+    }
+    context.ui.say("no daemon runs");
+    Ok(Exit::Ok)
+}
+
+/// What the daemon says of itself; `None` where none runs.
+async fn answering(client: &Client) -> Result<Option<DaemonInfo>, Failure> {
+    match client.call::<Info>(&Empty {}).await {
+        Ok(info) => Ok(Some(info)),
         Err(ClientError::Unreachable { source, .. })
             if source.kind() != std::io::ErrorKind::PermissionDenied =>
         {
-            context.ui.say("no daemon runs");
-            return Ok(Exit::Ok);
+            Ok(None)
         }
-        Err(error) => return Err(error.into()),
-    };
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Has the daemon end with the edge, and waits until both are gone.
+async fn shut_down(context: &Context, client: &Client, force: bool) -> Result<(), Failure> {
+    let info = client.call::<Info>(&Empty {}).await?;
     client.call::<Shutdown>(&ShutdownRequest { force }).await?;
     let edge = info.edge.map(|edge| edge.pid);
+    has_ended(context, info.pid, edge).await
+}
+
+/// Waits until the daemon is gone, and the edge where that is to go too.
+async fn has_ended(context: &Context, daemon: u32, edge: Option<u32>) -> Result<(), Failure> {
     let ended = async {
-        while [Some(info.pid), edge].into_iter().flatten().any(is_running) {
+        while [Some(daemon), edge].into_iter().flatten().any(is_running) {
             tokio::time::sleep(POLL).await;
         }
     };
-    if tokio::time::timeout(END_DEADLINE, ended).await.is_err() {
-        let message = format!("the daemon (pid {}) does not end", info.pid);
-        return Err(Failure::new(Exit::Failed, message)
-            .hint(format!("see {}", context.root.daemon_log().display())));
-    }
-    context.ui.say("the daemon and the edge have ended");
-    Ok(Exit::Ok)
+    tokio::time::timeout(END_DEADLINE, ended)
+        .await
+        .map_err(|_| {
+            let message = format!("the daemon (pid {daemon}) does not end");
+            Failure::new(Exit::Failed, message)
+                .hint(format!("see {}", systemd::log_of(&context.root)))
+        })
 }
 
 /// Whether there is such a process and it has not ended (one that nobody waited for has).

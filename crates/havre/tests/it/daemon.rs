@@ -1,10 +1,12 @@
 //! Starting the real daemon in the background, and ending it.
 
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use havre_testing::wait_until;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::program::{Ran, command};
 
@@ -104,4 +106,31 @@ fn a_daemon_that_cannot_start_shows_its_own_words() {
     assert_eq!(ran.code, 4);
     assert!(ran.err.contains("the daemon ended at once"), "{}", ran.err);
     assert!(ran.err.contains("'nonsense'"), "{}", ran.err);
+}
+
+#[test]
+fn an_init_system_hears_when_it_answers_and_whether_to_start_another() {
+    let root = Root(tempfile::tempdir().unwrap());
+    let path = root.0.path();
+    let socket = path.join("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(SOON)).unwrap();
+    for (by_call, code) in [(false, 0), (true, 130)] {
+        let mut daemon = with_ports(path, &["daemon"])
+            .env("NOTIFY_SOCKET", &socket)
+            .spawn()
+            .unwrap();
+        let mut message = [0; 64];
+        let length = manager.recv(&mut message).unwrap();
+        assert_eq!(&message[..length], b"READY=1");
+        let version = run(path, &["version", "--json"]).json();
+        assert_eq!(version["daemon"]["pid"], daemon.id());
+        if by_call {
+            assert_eq!(run(path, &["daemon", "stop"]).code, 0);
+        } else {
+            let pid = Pid::from_raw(i32::try_from(daemon.id()).unwrap()).unwrap();
+            kill_process(pid, Signal::TERM).unwrap();
+        }
+        assert_eq!(daemon.wait().unwrap().code(), Some(code));
+    }
 }

@@ -207,7 +207,7 @@ fn without_root_it_says_so_and_starts_nothing() {
                 .stdin(Stdio::from(file));
             command.output().unwrap().into()
         };
-        for args in [&["up"][..], &["daemon"]] {
+        for args in [&["up"][..], &["daemon"], &["daemon", "install"]] {
             let ran = as_nobody(args);
             assert_eq!(ran.code, 8, "{args:?}: {}", ran.err);
             says(&ran, &["needs root", "sudo"]);

@@ -11,6 +11,7 @@ mod failures;
 mod fixtures;
 mod hooks;
 mod images;
+mod install;
 mod logs;
 mod machine;
 mod ports;
