@@ -294,6 +294,7 @@ impl<'o> Loader<'o> {
         } = decoded;
         let hosts = hosts(&name, &environment, settings);
         validate::cycles(&services, &places, report);
+        validate::build_cycles(&services, &places, report);
         validate::conditions(&services, &places, report);
         validate::port_clashes(&services, &places, report);
         let routes = validate::routes(settings, &services, &hosts, &places, report);
