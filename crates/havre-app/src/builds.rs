@@ -9,15 +9,15 @@ use havre_api::{
 };
 use havre_image::builder::{
     self, BaseImages, BuildError, BuildEvent, BuildRequest, DockerfileSource, FetchFuture,
-    Foreseen, Stream, host_ca_bundle,
+    Foreseen, NamedContext, Secret, StepSettings, Stream, host_ca_bundle,
 };
 use havre_image::{Image, ImageRef, Images};
-use havre_model::{Build, Project, PullPolicy, ServiceName};
+use havre_model::{Build, BuildContext, Project, PullPolicy, ServiceName};
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Daemon;
-use crate::steps::{BuildLimits, Steps};
-use crate::{pressure, pulls};
+use crate::steps::{self, BuildLimits, Steps};
+use crate::{files, pressure, pulls};
 
 /// Manifest digest of each service's image.
 pub(crate) async fn images(
@@ -29,7 +29,11 @@ pub(crate) async fn images(
     let mut digests = BTreeMap::new();
     for wanted in wanted(project)? {
         let image = match wanted.build {
-            Some(build) => build_one(daemon, &wanted, build, options, events).await?,
+            Some(build) => {
+                let mut request = request(&wanted, build, options, &digests)?;
+                request.secrets = secrets(project, build)?;
+                build_one(daemon, &wanted, build, request, events).await?
+            }
             None => fetch_one(daemon, &wanted, options, events).await?,
         };
         for service in wanted.services {
@@ -49,11 +53,23 @@ pub(crate) async fn foresee(
 ) -> Result<BTreeMap<ServiceName, Foreseen>, ApiError> {
     let images = &daemon.platform.images;
     let options = UpOptions::default();
-    let mut all = BTreeMap::new();
+    let mut all: BTreeMap<ServiceName, Foreseen> = BTreeMap::new();
+    let mut digests = BTreeMap::new();
     for wanted in wanted(project)? {
+        let unready = wanted.needs().find_map(|other| match all.get(other) {
+            Some(Foreseen::Image(_)) | None => None,
+            Some(unready) => Some(unready.clone()),
+        });
         let foreseen = match wanted.build {
+            // What it is made from comes first.
+            Some(_) if unready.is_some() => unready.unwrap_or_else(|| Foreseen::Fetch {
+                reference: wanted.reference.to_string(),
+            }),
             Some(build) => {
-                let request = request(&wanted, build, &options)?;
+                let mut request = request(&wanted, build, &options, &digests)?;
+                // Nothing depends on what they are.
+                let unread = build.secrets.keys().map(|id| (id.clone(), Secret::new([])));
+                request.secrets = unread.collect();
                 builder::foresee(images, &request, &CancellationToken::new())
                     .await
                     .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?
@@ -73,6 +89,9 @@ pub(crate) async fn foresee(
             }
         };
         for service in wanted.services {
+            if let Foreseen::Image(digest) = &foreseen {
+                digests.insert(service.clone(), digest.to_string());
+            }
             all.insert(service, foreseen.clone());
         }
     }
@@ -87,8 +106,44 @@ struct Wanted<'a> {
     services: Vec<ServiceName>,
 }
 
-/// The images of a project, each once.
+impl Wanted<'_> {
+    /// Services whose images it is made from.
+    fn needs(&self) -> impl Iterator<Item = &ServiceName> {
+        let contexts = self
+            .build
+            .into_iter()
+            .flat_map(|build| build.contexts.values());
+        contexts.filter_map(|context| match context {
+            BuildContext::Service { name } => Some(name),
+            BuildContext::Folder { .. } | BuildContext::Image { .. } => None,
+        })
+    }
+}
+
+/// The images of a project, each once, and after those that it is made from.
 fn wanted(project: &Project) -> Result<Vec<Wanted<'_>>, ApiError> {
+    let mut waiting = each_once(project)?;
+    let mut ordered = Vec::with_capacity(waiting.len());
+    while !waiting.is_empty() {
+        let is_ready = |one: &Wanted<'_>| {
+            let awaited =
+                |name: &ServiceName| waiting.iter().any(|other| other.services.contains(name));
+            !one.needs().any(awaited)
+        };
+        let Some(index) = waiting.iter().position(is_ready) else {
+            // The reader refuses services that are made from each other; one image of several
+            // services can still be.
+            let message = "images of this project are made from each other";
+            return Err(
+                ApiError::new(ErrorCode::Invalid, message).with_hint("see `additional_contexts`")
+            );
+        };
+        ordered.push(waiting.remove(index));
+    }
+    Ok(ordered)
+}
+
+fn each_once(project: &Project) -> Result<Vec<Wanted<'_>>, ApiError> {
     let mut all: Vec<Wanted<'_>> = Vec::new();
     // First those that are built: what only names an image may mean one of them.
     let (built, named): (Vec<_>, Vec<_>) = project
@@ -145,14 +200,13 @@ async fn build_one(
     daemon: &Arc<Daemon>,
     wanted: &Wanted<'_>,
     build: &Build,
-    options: &UpOptions,
+    request: BuildRequest,
     events: &EventSink,
 ) -> Result<Image, ApiError> {
     let _one_at_a_time = daemon.building.lock().await;
     let state_dir = daemon.platform.root.state_dir();
     let platform = &daemon.platform;
     let name = wanted.reference.to_string();
-    let request = request(wanted, build, options)?;
     if build.host_ca && request.host_ca.is_none() {
         events.emit(Event::Warning {
             message: format!("{name}: this machine has no bundle of CA certificates for its build"),
@@ -164,6 +218,7 @@ async fn build_one(
         net: Arc::clone(&platform.net),
         exe: platform.exe.clone(),
         dir: platform.root.state_dir().join("build"),
+        secrets: steps::secrets_dir(&platform.root),
         limits: BuildLimits::of_this_machine(),
     };
     let bases = Bases {
@@ -200,10 +255,27 @@ async fn build_one(
     built.map_err(|error| build_error(&name, wanted, &error, events))
 }
 
+/// The secrets of a build, read.
+fn secrets(project: &Project, build: &Build) -> Result<BTreeMap<String, Secret>, ApiError> {
+    let mut secrets = BTreeMap::new();
+    for (id, name) in &build.secrets {
+        let Some(source) = project.secrets.get(name) else {
+            let message = format!("the secret `{name}`, which a build needs, has no source");
+            return Err(ApiError::new(ErrorCode::Invalid, message));
+        };
+        let (content, _) = files::content("secret", name, source)
+            .map_err(|error| ApiError::from_error(ErrorCode::Invalid, &error))?;
+        secrets.insert(id.clone(), Secret::new(content));
+    }
+    Ok(secrets)
+}
+
+/// Without its secrets. `digests`: the images that are there already.
 fn request(
     wanted: &Wanted<'_>,
     build: &Build,
     options: &UpOptions,
+    digests: &BTreeMap<ServiceName, String>,
 ) -> Result<BuildRequest, ApiError> {
     let mut tags = vec![wanted.reference.clone()];
     for tag in &build.tags {
@@ -211,7 +283,19 @@ fn request(
             ApiError::from_error(ErrorCode::Invalid, &error)
         })?);
     }
+    let mut contexts = BTreeMap::new();
+    for (name, context) in &build.contexts {
+        contexts.insert(name.clone(), named_context(context, digests)?);
+    }
     Ok(BuildRequest {
+        secrets: BTreeMap::new(),
+        contexts,
+        steps: StepSettings {
+            offline: build.offline,
+            hosts: build.extra_hosts.clone(),
+            shm_size_bytes: build.shm_size_bytes,
+            ulimits: build.ulimits.clone(),
+        },
         context: build.context.clone(),
         dockerfile: match &build.dockerfile_inline {
             Some(text) => DockerfileSource::Inline(text.clone()),
@@ -229,6 +313,23 @@ fn request(
             None
         },
     })
+}
+
+fn named_context(
+    context: &BuildContext,
+    digests: &BTreeMap<ServiceName, String>,
+) -> Result<NamedContext, ApiError> {
+    match context {
+        BuildContext::Folder { path } => Ok(NamedContext::Folder(path.clone())),
+        BuildContext::Image { reference } => Ok(NamedContext::Image(reference.clone())),
+        BuildContext::Service { name } => {
+            let digest = digests.get(name).and_then(|digest| digest.parse().ok());
+            digest.map(NamedContext::Stored).ok_or_else(|| {
+                let message = format!("a build needs the image of `{name}`, which is not there");
+                ApiError::new(ErrorCode::Invalid, message)
+            })
+        }
+    }
 }
 
 /// Fetches base images during a build.

@@ -284,6 +284,9 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     let net = Arc::new(net);
     // Before the image store sweeps its scratch folders, in which running build steps write.
     sweep(&engine, &net, &known).await;
+    if let Err(error) = crate::steps::forget_secrets(&root) {
+        tracing::warn!(%error, "secrets of build steps stay");
+    }
     let images = Images::open(&state.join("images"), Arc::clone(&store))
         .map_err(subsystem("the image store"))?;
     let launch = Launch {

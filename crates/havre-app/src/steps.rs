@@ -1,5 +1,7 @@
 //! RUN steps of builds, run as containers with caps that keep live services alive.
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +18,9 @@ use havre_net::{Net, NetworkSpec};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::execute::extra_hosts;
 use crate::pressure::BUILD_OOM_SCORE;
+use crate::root::Root;
 
 /// The environment that gives steps their network.
 pub(crate) const BUILD_ENVIRONMENT: &str = "build";
@@ -35,7 +39,22 @@ pub(crate) struct Steps {
     pub(crate) exe: PathBuf,
     /// Scratch space.
     pub(crate) dir: PathBuf,
+    /// Where secrets are for as long as a step runs; see [`secrets_dir`].
+    pub(crate) secrets: PathBuf,
     pub(crate) limits: BuildLimits,
+}
+
+/// Below the run folder, which is memory where it is the usual one: nothing of it stays.
+pub(crate) fn secrets_dir(root: &Root) -> PathBuf {
+    root.run_dir().join("build")
+}
+
+/// Removes the secrets of steps whose daemon was killed.
+pub(crate) fn forget_secrets(root: &Root) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(secrets_dir(root)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
 }
 
 /// What a step may use at most.
@@ -87,11 +106,8 @@ impl Steps {
     ) -> Result<StepExit, StepError> {
         let dir = self.dir.join(&id.0);
         std::fs::create_dir_all(&dir).map_err(failed("make a folder for the step"))?;
-        let (netns, files) = if step.network {
-            self.network(id, &dir).await?
-        } else {
-            (None, Vec::new())
-        };
+        let (netns, mut files) = self.network(id, step, &dir).await?;
+        files.extend(self.secret_files(id, step)?);
         let spec = self.spec(id, step, netns, files, dir.join("log"));
         let log_dir = spec.log.dir.clone();
         self.engine
@@ -141,40 +157,74 @@ impl Steps {
     async fn network(
         &self,
         id: &ContainerId,
+        step: &StepSpec,
         dir: &std::path::Path,
     ) -> Result<(Option<PathBuf>, Vec<FileSpec>), StepError> {
+        let hosts = |addresses: &BTreeMap<_, _>, host| {
+            let extra = extra_hosts(&step.hosts, host);
+            havre_net::hosts_file(&id.0.replace('.', "-"), addresses, &extra)
+        };
+        if !step.network {
+            let hosts = hosts(&BTreeMap::new(), None);
+            let file = network_file(dir, "/etc/hosts", "hosts", hosts)?;
+            return Ok((None, vec![file]));
+        }
         let (net, exe, name) = (Arc::clone(&self.net), self.exe.clone(), id.0.clone());
         let joined = tokio::task::spawn_blocking(move || {
             let network = NetworkSpec {
                 name: NETWORK.to_owned(),
                 internal: false,
             };
-            net.ensure_environment(BUILD_ENVIRONMENT, &[network])?;
+            let host = net.ensure_environment(BUILD_ENVIRONMENT, &[network])?.host;
             net.ensure_dns(BUILD_ENVIRONMENT, &exe)?;
             let attached = net.attach(BUILD_ENVIRONMENT, &name, &[NETWORK])?;
             let resolv = net.resolv_conf(BUILD_ENVIRONMENT, &[NETWORK], &[], &[])?;
-            Ok::<_, havre_net::NetError>((attached, resolv))
+            Ok::<_, havre_net::NetError>((attached, resolv, host))
         })
         .await
         .map_err(failed("join the network of builds"))?;
-        let (attached, resolv) = joined.map_err(failed("join the network of builds"))?;
-        let hosts = havre_net::hosts_file(&id.0.replace('.', "-"), &attached.addresses, &[]);
+        let (attached, resolv, host) = joined.map_err(failed("join the network of builds"))?;
+        let hosts = hosts(&attached.addresses, Some(host));
+        let files = vec![
+            network_file(dir, "/etc/resolv.conf", "resolv.conf", resolv)?,
+            network_file(dir, "/etc/hosts", "hosts", hosts)?,
+        ];
+        Ok((Some(attached.netns), files))
+    }
+
+    /// The step's secrets, where the engine takes them from.
+    fn secret_files(&self, id: &ContainerId, step: &StepSpec) -> Result<Vec<FileSpec>, StepError> {
+        let dir = self.secrets.join(&id.0);
         let mut files = Vec::new();
-        for (target, name, content) in [
-            ("/etc/resolv.conf", "resolv.conf", resolv),
-            ("/etc/hosts", "hosts", hosts),
-        ] {
-            let source = dir.join(name);
-            std::fs::write(&source, content).map_err(failed("write the step's network files"))?;
+        for (number, mount) in step.mounts.iter().enumerate() {
+            let StepMount::Secret {
+                content,
+                target,
+                uid,
+                gid,
+                mode,
+            } = mount
+            else {
+                continue;
+            };
+            let source = dir.join(number.to_string());
+            let write = || {
+                std::fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(&dir)?;
+                crate::files::write_whole(&source, content.expose(), 0o400)
+            };
+            write().map_err(failed("hand a secret to the step"))?;
             files.push(FileSpec {
-                target: target.to_owned(),
+                target: target.clone(),
                 source,
-                uid: 0,
-                gid: 0,
-                mode: 0o644,
+                uid: *uid,
+                gid: *gid,
+                mode: *mode,
             });
         }
-        Ok((Some(attached.netns), files))
+        Ok(files)
     }
 
     fn spec(
@@ -196,7 +246,7 @@ impl Steps {
             user: step.user.clone(),
             groups: Vec::new(),
             hostname: "build".to_owned(),
-            mounts: step.mounts.iter().map(mount).collect(),
+            mounts: step.mounts.iter().filter_map(mount).collect(),
             files,
             netns,
             limits: Limits {
@@ -210,9 +260,9 @@ impl Steps {
             oom_score_adj: BUILD_OOM_SCORE,
             cgroup_parent: BUILD_ENVIRONMENT.to_owned(),
             security: Security::default(),
-            ulimits: Default::default(),
+            ulimits: step.ulimits.clone(),
             sysctls: Default::default(),
-            shm_size_bytes: SHM_BYTES,
+            shm_size_bytes: step.shm_size_bytes.unwrap_or(SHM_BYTES),
             // Reaps what a step leaves behind, so that the step's end is the container's.
             init: false,
             tty: false,
@@ -248,6 +298,12 @@ impl Steps {
         if let Err(error) = std::fs::remove_dir_all(self.dir.join(&id.0)) {
             errors.push(format!("its folder: {error}"));
         }
+        match std::fs::remove_dir_all(self.secrets.join(&id.0)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                errors.push(format!("its secrets: {error}"));
+            }
+            Ok(()) | Err(_) => {}
+        }
         if errors.is_empty() {
             return Ok(());
         }
@@ -279,8 +335,28 @@ fn follow(dir: PathBuf) -> mpsc::Receiver<LogLine> {
     receiver
 }
 
-fn mount(mount: &StepMount) -> MountSpec {
-    match mount {
+/// A file of /etc that tells a step of its network.
+fn network_file(
+    dir: &std::path::Path,
+    target: &str,
+    name: &str,
+    content: String,
+) -> Result<FileSpec, StepError> {
+    let source = dir.join(name);
+    std::fs::write(&source, content).map_err(failed("write the step's network files"))?;
+    Ok(FileSpec {
+        target: target.to_owned(),
+        source,
+        uid: 0,
+        gid: 0,
+        mode: 0o644,
+    })
+}
+
+/// As the engine mounts it; secrets are files.
+fn mount(mount: &StepMount) -> Option<MountSpec> {
+    Some(match mount {
+        StepMount::Secret { .. } => return None,
         StepMount::Bind {
             source,
             target,
@@ -298,7 +374,7 @@ fn mount(mount: &StepMount) -> MountSpec {
             owner: (0, 0),
             exec: false,
         },
-    }
+    })
 }
 
 fn failed<E>(what: &'static str) -> impl FnOnce(E) -> StepError

@@ -17,8 +17,10 @@
 //! A build from the cache gives the same image, bit for bit: the times in its documents are those
 //! at which its layers were made (or `SOURCE_DATE_EPOCH`, given as a build argument).
 //!
-//! Refused with file and line, where a needed stage asks for it: secret and SSH mounts, writable
-//! bind mounts, cache mounts with a source, the host's network, extra privileges, ADD of anything
+//! Secrets reach a RUN step that mounts them, in memory or as a variable, and nothing else: neither
+//! a key, nor a layer, nor the history knows what they are.
+//!
+//! Refused with file and line, where a needed stage asks for it: SSH mounts, writable bind mounts, cache mounts with a source, the host's network, extra privileges, ADD of anything
 //! remote and of bzip2 or xz archives, other platforms than this machine's.
 
 mod add;
@@ -38,9 +40,11 @@ mod select;
 mod time;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -76,6 +80,59 @@ pub struct BuildRequest {
     /// mounted below `/dev` and named in environment variables of the step, so neither a layer,
     /// nor the image's configuration, nor a cache key knows of it.
     pub host_ca: Option<PathBuf>,
+    /// What RUN steps may ask for with `--mount=type=secret`, by id.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Further places that FROM, `--from=` and `from=` may name; they hide stages and images of
+    /// the same name.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// What RUN steps get beside the usual.
+    pub steps: StepSettings,
+}
+
+/// Bytes that are shown to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<[u8]>);
+
+impl Secret {
+    /// Wraps them.
+    pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes, for who hands them on.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// A place beside the build context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A folder; it may have a `.dockerignore` of its own.
+    Folder(PathBuf),
+    /// An image, which is fetched where it is not stored.
+    Image(String),
+    /// A stored image.
+    Stored(Digest),
+}
+
+/// What RUN steps get beside the usual.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StepSettings {
+    /// No network, whatever a step asks for.
+    pub offline: bool,
+    /// Lines of `/etc/hosts`, as in [`StepSpec`].
+    pub hosts: BTreeMap<String, Vec<String>>,
+    /// Size of `/dev/shm`.
+    pub shm_size_bytes: Option<u64>,
+    /// Limits of the process: name → (soft, hard).
+    pub ulimits: BTreeMap<String, (u64, u64)>,
 }
 
 /// Where the Dockerfile is.

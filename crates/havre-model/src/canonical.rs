@@ -97,18 +97,23 @@ fn service(map: &mut Map, base: &Base, report: &mut Report) {
             "pre_start" | "post_start" | "pre_stop" => {
                 items(node, |hook| field(hook, "environment", pairs));
             }
-            "secrets" | "configs" => items(node, |item| {
-                if let Some(source) = item.text().map(str::to_owned) {
-                    replace(item, |span| {
-                        object(span, [("source", Node::scalar(span, source))])
-                    });
-                }
-            }),
+            "secrets" | "configs" => grants(node),
             "ports" => ports::expand(node, report),
             "volumes" => volumes::expand(node, base, report),
             _ => {}
         }
     }
+}
+
+/// `[name]` → `[{source: name}]`.
+fn grants(node: &mut Node) {
+    items(node, |item| {
+        if let Some(source) = item.text().map(str::to_owned) {
+            replace(item, |span| {
+                object(span, [("source", Node::scalar(span, source))])
+            });
+        }
+    });
 }
 
 fn build(node: &mut Node, base: &Base) {
@@ -119,6 +124,20 @@ fn build(node: &mut Node, base: &Base) {
     }
     field(node, "args", pairs);
     field(node, "labels", pairs);
+    field(node, "extra_hosts", hosts);
+    field(node, "secrets", grants);
+    field(node, "additional_contexts", |contexts| {
+        pairs(contexts);
+        let Some(map) = contexts.as_map_mut() else {
+            return;
+        };
+        for entry in map.entries.values_mut() {
+            let text = entry.value.text().unwrap_or_default();
+            if !is_remote_context(text) && !text.starts_with("service:") {
+                resolve_text(&mut entry.value, base);
+            }
+        }
+    });
     let remote = node
         .as_map()
         .and_then(|map| map.get("context"))

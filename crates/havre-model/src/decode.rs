@@ -282,12 +282,14 @@ fn keep_used(
             } else {
                 &service.configs
             };
-            for grant in list {
-                if let Some((place, source)) = known.get(&grant.source)
-                    && !kept.contains_key(&grant.source)
+            let of_build = service.build.iter().filter(|_| kind == "secret");
+            let of_build = of_build.flat_map(|build| build.secrets.values());
+            for name in list.iter().map(|grant| &grant.source).chain(of_build) {
+                if let Some((place, source)) = known.get(name)
+                    && !kept.contains_key(name)
                 {
-                    grants::check_exists(kind, &grant.source, source, *place, around.report);
-                    kept.insert(grant.source.clone(), source.clone());
+                    grants::check_exists(kind, name, source, *place, around.report);
+                    kept.insert(name.clone(), source.clone());
                 }
             }
         }

@@ -335,10 +335,9 @@ pub const SERVICE: Section = Section {
 pub const BUILD: Section = Section {
     path: "services.*.build",
     keys: &[
-        refused(
+        partly(
             "additional_contexts",
-            "a build has one context",
-            "copy the files into it, or use a stage of the Dockerfile",
+            "folders, `service:NAME`, `docker-image://NAME`",
         ),
         yes("args"),
         quiet("cache_from", "the layer cache is local"),
@@ -351,26 +350,21 @@ pub const BUILD: Section = Section {
             "build steps get no further privileges",
             "remove it",
         ),
-        refused(
-            "extra_hosts",
-            "build steps use the machine's resolver",
-            "remove it",
-        ),
+        yes("extra_hosts"),
         refused("isolation", "it is for Windows containers", "remove it"),
         yes("labels"),
-        partly("network", "`default`"),
+        partly("network", "`default` and `none`"),
         yes("no_cache"),
         partly("platforms", "the machine's own"),
         refused("privileged", "build steps run unprivileged", "remove it"),
         quiet("provenance", "attestations are not part of the image"),
         ignored("pull", "base images are fetched when they are missing"),
         quiet("sbom", "attestations are not part of the image"),
-        refused(
+        partly(
             "secrets",
-            "build secrets are not supported",
-            "use a build argument or a stage",
+            "for `RUN --mount=type=secret`, which says whose the file is",
         ),
-        ignored("shm_size", "build steps get 64 MiB"),
+        yes("shm_size"),
         refused(
             "ssh",
             "SSH agents are not forwarded into a build",
@@ -378,7 +372,7 @@ pub const BUILD: Section = Section {
         ),
         yes("tags"),
         yes("target"),
-        ignored("ulimits", "build steps get the default limits"),
+        yes("ulimits"),
     ],
 };
 

@@ -314,6 +314,7 @@ impl<'o> Loader<'o> {
         } = decoded;
         let hosts = hosts(&name, &environment, settings);
         validate::cycles(&services, &places, report);
+        validate::build_cycles(&services, &places, report);
         validate::conditions(&services, &places, report);
         validate::image_names(&services, &places, report);
         validate::port_clashes(&services, &places, report);

@@ -232,6 +232,45 @@ pub struct Build {
     pub no_cache: bool,
     /// havre.yaml `build: host_ca`: RUN steps see the host's CA bundle.
     pub host_ca: bool,
+    /// Secrets that RUN steps may mount: their id in the Dockerfile → key in [`Project::secrets`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
+    /// What FROM and `--from=` may name beside stages and images.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub contexts: BTreeMap<String, BuildContext>,
+    /// Names that RUN steps resolve so: host → addresses (`host-gateway` is kept as is).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_hosts: BTreeMap<String, Vec<String>>,
+    /// Size of /dev/shm of RUN steps in bytes; `None`: 64 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shm_size_bytes: Option<u64>,
+    /// Limits of RUN steps, name → (soft, hard).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ulimits: BTreeMap<String, (u64, u64)>,
+    /// `network: none`: RUN steps have no network.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub offline: bool,
+}
+
+/// A further context of a build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "snake_case")]
+pub enum BuildContext {
+    /// A folder of this machine.
+    Folder {
+        /// Absolute.
+        path: PathBuf,
+    },
+    /// An image.
+    Image {
+        /// Its name.
+        reference: String,
+    },
+    /// The image of another service, which is there first.
+    Service {
+        /// The service.
+        name: ServiceName,
+    },
 }
 
 /// `pull_policy`.

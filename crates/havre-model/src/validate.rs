@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::image_name::ImageName;
 use crate::project::{
-    Build, Condition, Healthcheck, Port, Project, Protocol, RestartPolicy, Route, Service,
-    ServiceName,
+    Build, BuildContext, Condition, Healthcheck, Port, Project, Protocol, RestartPolicy, Route,
+    Service, ServiceName,
 };
 use crate::report::Report;
 use crate::routes::{self, Candidate, Inference};
@@ -58,6 +58,44 @@ pub(crate) fn cycles(
                 path.push((next, edges(next)));
             }
         }
+    }
+}
+
+/// The image of a service must not be made from itself.
+pub(crate) fn build_cycles(
+    services: &BTreeMap<ServiceName, Service>,
+    places: &Places,
+    report: &mut Report,
+) {
+    let mut waiting: BTreeMap<&ServiceName, Vec<&ServiceName>> = BTreeMap::new();
+    for (name, service) in services {
+        let contexts = service
+            .build
+            .iter()
+            .flat_map(|build| build.contexts.values());
+        let needs = contexts.filter_map(|context| match context {
+            BuildContext::Service { name } => Some(name),
+            BuildContext::Folder { .. } | BuildContext::Image { .. } => None,
+        });
+        waiting.insert(name, needs.collect());
+    }
+    loop {
+        let ready: Vec<&ServiceName> = waiting
+            .iter()
+            .filter(|(_, needs)| !needs.iter().any(|other| waiting.contains_key(other)))
+            .map(|(name, _)| *name)
+            .collect();
+        if ready.is_empty() {
+            break;
+        }
+        waiting.retain(|name, _| !ready.contains(name));
+    }
+    if let Some(first) = waiting.keys().next() {
+        let names: Vec<&str> = waiting.keys().map(|name| name.as_str()).collect();
+        let message = format!("images are made from each other: {}", names.join(", "));
+        report
+            .error("compose/cycle", places.get(*first).copied(), message)
+            .hint("remove one of the `additional_contexts`");
     }
 }
 

@@ -1,10 +1,12 @@
 //! What a step depends on, as one digest, and what it made, as one row.
 //!
 //! A key covers the layers below (by their chain id, so by content), the step with its variables
-//! filled in, and the content it takes. Not in a key: times of files, proxies, the host's CA
-//! bundle, labels and other configuration that no file depends on.
+//! filled in, and the content it takes. Not in a key: times of files, proxies, secrets, the host's
+//! CA bundle, labels and other configuration that no file depends on.
 //!
 //! A row is written only after its layer is durable, and trusted only while that layer is there.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,9 @@ pub(super) enum Key<'a> {
         run: &'a RunAction,
         /// Digests of what its bind mounts show, in their order.
         binds: Vec<String>,
+        /// Names that it resolves otherwise.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        hosts: &'a BTreeMap<String, Vec<String>>,
     },
     /// COPY and ADD.
     Copy {

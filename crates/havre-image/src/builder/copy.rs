@@ -223,6 +223,7 @@ impl<'a> Writer<'a> {
         root: &'a Root,
         action: &'a CopyAction,
         owner: Option<Owner>,
+        from_context: bool,
     ) -> Result<Self, CopyError> {
         let destination = PathBuf::from(&action.destination);
         let there = root
@@ -235,7 +236,7 @@ impl<'a> Writer<'a> {
             destination,
             folder: action.into_folder || is_folder || action.parents,
             owner,
-            from_context: action.from.is_none(),
+            from_context,
             links: RefCell::default(),
             times: RefCell::default(),
             parent: RefCell::default(),

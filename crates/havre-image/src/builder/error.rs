@@ -129,6 +129,16 @@ pub enum BuildError {
         /// The reason.
         source: StepError,
     },
+    /// A step asks for a secret that cannot be given.
+    #[error("{file}:{line}: secret `{id}` {reason}", file = place.file, line = place.line)]
+    Secret {
+        /// Where.
+        place: Box<Place>,
+        /// Its id.
+        id: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// Files could not be copied.
     #[error("{file}:{line}: cannot carry out {}", .place.instruction, file = place.file, line = place.line)]
     Copy {
@@ -205,6 +215,7 @@ impl BuildError {
             | Self::Image { place, .. }
             | Self::Failed { place, .. }
             | Self::Run { place, .. }
+            | Self::Secret { place, .. }
             | Self::Copy { place, .. }
             | Self::Layer { place, .. } => Some(place),
             Self::Dockerfile(_)
@@ -254,6 +265,10 @@ impl BuildError {
                 "the image has no such program; install it in an earlier step, or check PATH"
                     .to_owned(),
             ),
+            Self::Secret { id, .. } => Some(format!(
+                "list it in the compose file: secrets of the `build`, and its source at the end: \
+                 `secrets: {{{id}: {{file: …}}}}`"
+            )),
             Self::Copy { source, .. } => match **source {
                 CopyError::NotFound { ignored: true, .. } => {
                     Some("add a line !PATH to .dockerignore to take it back".to_owned())

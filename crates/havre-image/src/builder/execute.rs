@@ -37,6 +37,14 @@ struct Built {
 }
 
 impl Built {
+    fn of(image: Arc<Image>) -> Self {
+        Self {
+            config: image.config.clone(),
+            layers: image.layers.clone(),
+            base: Some(image),
+        }
+    }
+
     fn top(&self) -> Option<&Digest> {
         self.layers.last().map(|layer| &layer.chain_id)
     }
@@ -65,6 +73,8 @@ struct Build<'a> {
     built: BTreeMap<usize, Built>,
     /// Images that were looked up, by name.
     found: HashMap<String, Arc<Image>>,
+    /// Folders beside the context that were opened, by name.
+    folders: HashMap<String, Arc<Context>>,
 }
 
 /// Who does what a build cannot do by itself.
@@ -111,7 +121,7 @@ async fn carry_out<T>(
     let dockerfile = dockerfile::parse(&file, &text)?;
     let target = request.target.as_deref();
     let globals = Globals::new(&dockerfile, &request.args, target)?;
-    let plan = plan::plan(&dockerfile, &globals, target)?;
+    let plan = plan::plan(&dockerfile, &globals, &request.contexts, target)?;
     let context = Arc::new(Context::open(&request.context, path.as_deref())?);
     let steps = u32::try_from(plan.steps).unwrap_or(u32::MAX);
     let Helpers {
@@ -143,6 +153,7 @@ async fn carry_out<T>(
         fetched: 0,
         built: BTreeMap::new(),
         found: HashMap::new(),
+        folders: HashMap::new(),
     };
     let built = build.stages(&plan).await?;
     finish(&build, built)
@@ -239,12 +250,16 @@ impl Build<'_> {
             Origin::Stage(index) => self.built.get(index).cloned().ok_or(BuildError::Cancelled),
             Origin::Image(name) => {
                 let image = self.image(name, place).await?;
-                let (config, layers) = (image.config.clone(), image.layers.clone());
-                Ok(Built {
-                    config,
-                    layers,
-                    base: Some(image),
-                })
+                Ok(Built::of(image))
+            }
+            Origin::Stored(digest) => {
+                let image = self.images.image(*digest);
+                let image = image.map_err(|source| BuildError::Image {
+                    place: Box::new(place.clone()),
+                    reference: digest.to_string(),
+                    source: Box::new(source),
+                })?;
+                Ok(Built::of(Arc::new(image)))
             }
         }
     }

@@ -101,6 +101,23 @@ pub(super) enum MountAction {
         /// Limit.
         size_bytes: Option<u64>,
     },
+    /// A secret of the build, as a file, a variable or both.
+    Secret {
+        /// Its name.
+        id: String,
+        /// Absolute.
+        target: Option<String>,
+        /// Variable.
+        env: Option<String>,
+        /// The step cannot do without.
+        required: bool,
+        /// Permission bits and owner of the file.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
 }
 
 /// Files to copy.
@@ -335,13 +352,6 @@ impl<'a> State<'a> {
                 .transpose()
         };
         let target = value(&["target", "dst", "destination"])?.unwrap_or_default();
-        if target.is_empty() {
-            return wrong("target= is empty");
-        }
-        let target = absolute(self.cwd(), &target);
-        if target == "/" {
-            return wrong("target= cannot be /");
-        }
         let number = |name: &str, radix: u32| -> Result<Option<u32>, Problem> {
             let Some(text) = value(&[name])? else {
                 return Ok(None);
@@ -354,6 +364,35 @@ impl<'a> State<'a> {
                 }
             }
         };
+        if mount.kind == MountKind::Secret {
+            let base = target.rsplit('/').next().unwrap_or_default().to_owned();
+            let id = value(&["id"])?.filter(|id| !id.is_empty()).unwrap_or(base);
+            if id.is_empty() {
+                return wrong("a secret needs id= or target=");
+            }
+            let env = value(&["env"])?.filter(|name| !name.is_empty());
+            let target = match (target.as_str(), &env) {
+                ("", Some(_)) => None,
+                ("", None) => Some(format!("/run/secrets/{id}")),
+                (target, _) => Some(absolute(self.cwd(), target)),
+            };
+            return Ok(MountAction::Secret {
+                id,
+                target,
+                env,
+                required: mount.switch(&["required"]) == Some(true),
+                mode: number("mode", 8)?.unwrap_or(0o400) & 0o7777,
+                uid: number("uid", 10)?.unwrap_or(0),
+                gid: number("gid", 10)?.unwrap_or(0),
+            });
+        }
+        if target.is_empty() {
+            return wrong("target= is empty");
+        }
+        let target = absolute(self.cwd(), &target);
+        if target == "/" {
+            return wrong("target= cannot be /");
+        }
         match mount.kind {
             MountKind::Cache => {
                 let exclusive = match value(&["sharing"])?.as_deref() {

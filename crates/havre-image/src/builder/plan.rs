@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::Platform;
 use crate::dockerfile::{
     Dockerfile, DockerfileError, Instruction, MountKind, Problem, RunNetwork, Span, Stage, Step,
     expand,
 };
+use crate::{Digest, Platform};
 
+use super::NamedContext;
 use super::scope::Globals;
 
 /// What is to be built.
@@ -39,12 +40,27 @@ pub(super) enum Origin {
     Stage(usize),
     /// An image, as written.
     Image(String),
+    /// A stored image.
+    Stored(Digest),
 }
+
+/// Where files are taken from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Files {
+    /// A stage or image.
+    Of(Origin),
+    /// The folder of this name among the contexts.
+    Folder(String),
+}
+
+/// What FROM and `--from=` may name beside stages and images.
+pub(super) type Contexts = BTreeMap<String, NamedContext>;
 
 /// Decides what to build.
 pub(super) fn plan(
     dockerfile: &Dockerfile,
     globals: &Globals,
+    contexts: &Contexts,
     target: Option<&str>,
 ) -> Result<Plan, DockerfileError> {
     let target = target_stage(dockerfile, target)?;
@@ -56,13 +72,14 @@ pub(super) fn plan(
         }
         let stage = &dockerfile.stages[index];
         let at = |problem| problem_at(dockerfile, stage.span, &stage.text, problem);
-        let base = base(dockerfile, stage, globals).map_err(at)?;
+        let base = base(dockerfile, stage, globals, contexts).map_err(at)?;
         let mut needs = BTreeSet::new();
         for step in &stage.steps {
             let at = |problem| problem_at(dockerfile, step.span, &step.text, problem);
             refuse(step).map_err(at)?;
             for from in froms(step) {
-                if let Origin::Stage(index) = origin(dockerfile, index, from).map_err(at)? {
+                let files = files(dockerfile, contexts, index, from).map_err(at)?;
+                if let Files::Of(Origin::Stage(index)) = files {
                     needs.insert(index);
                 }
             }
@@ -104,8 +121,29 @@ pub(super) fn problem_at(
     }
 }
 
-/// What `from` means in the stage `index`: an earlier stage by name or number, else an image.
-pub(super) fn origin(dockerfile: &Dockerfile, index: usize, from: &str) -> Result<Origin, Problem> {
+/// What `from` means in the stage `index`: a context of that name, an earlier stage by name or
+/// number, else an image.
+pub(super) fn files(
+    dockerfile: &Dockerfile,
+    contexts: &Contexts,
+    index: usize,
+    from: &str,
+) -> Result<Files, Problem> {
+    match context(contexts, from) {
+        Some((name, NamedContext::Folder(_))) => Ok(Files::Folder(name.clone())),
+        Some((_, NamedContext::Image(image))) => Ok(Files::Of(Origin::Image(image.clone()))),
+        Some((_, NamedContext::Stored(digest))) => Ok(Files::Of(Origin::Stored(*digest))),
+        None => origin(dockerfile, index, from).map(Files::Of),
+    }
+}
+
+fn context<'a>(contexts: &'a Contexts, name: &str) -> Option<(&'a String, &'a NamedContext)> {
+    contexts
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name))
+}
+
+fn origin(dockerfile: &Dockerfile, index: usize, from: &str) -> Result<Origin, Problem> {
     let wrong = |reason: String| Err(Problem::Stage { reason });
     if let Ok(number) = from.parse::<usize>() {
         return match dockerfile.stages.get(number) {
@@ -168,7 +206,12 @@ fn target_stage(dockerfile: &Dockerfile, target: Option<&str>) -> Result<usize, 
     ))
 }
 
-fn base(dockerfile: &Dockerfile, stage: &Stage, globals: &Globals) -> Result<Origin, Problem> {
+fn base(
+    dockerfile: &Dockerfile,
+    stage: &Stage,
+    globals: &Globals,
+    contexts: &Contexts,
+) -> Result<Origin, Problem> {
     let lookup = |name: &str| globals.lookup(name);
     if let Some(platform) = &stage.platform {
         supported_platform(&expand(platform, dockerfile.escape, &lookup)?)?;
@@ -184,6 +227,19 @@ fn base(dockerfile: &Dockerfile, stage: &Stage, globals: &Globals) -> Result<Ori
     }
     if base == "scratch" {
         return Ok(Origin::Scratch);
+    }
+    match context(contexts, &base) {
+        Some((name, NamedContext::Folder(_))) => {
+            return Err(Problem::Stage {
+                reason: format!(
+                    "the context {name} is a folder, not an image; take its files with COPY \
+                     --from={name}"
+                ),
+            });
+        }
+        Some((_, NamedContext::Image(image))) => return Ok(Origin::Image(image.clone())),
+        Some((_, NamedContext::Stored(digest))) => return Ok(Origin::Stored(*digest)),
+        None => {}
     }
     let earlier = named(&dockerfile.stages[..stage.index], &base);
     Ok(earlier.map_or(Origin::Image(base), Origin::Stage))
@@ -247,13 +303,6 @@ pub(super) fn refuse(step: &Step) -> Result<(), Problem> {
                             "fetch private sources before the build and COPY them",
                         );
                     }
-                    MountKind::Secret => {
-                        return unsupported(
-                            "RUN --mount=type=secret",
-                            "builds are given no secrets yet; fetch what needs them before the \
-                             build and COPY it",
-                        );
-                    }
                     MountKind::Bind if switched(&["rw", "readwrite"]) => {
                         return unsupported(
                             "a writable RUN --mount=type=bind",
@@ -266,7 +315,7 @@ pub(super) fn refuse(step: &Step) -> Result<(), Problem> {
                             "the cache starts empty; fill it in the step",
                         );
                     }
-                    MountKind::Bind | MountKind::Cache | MountKind::Tmpfs => {}
+                    MountKind::Bind | MountKind::Cache | MountKind::Tmpfs | MountKind::Secret => {}
                 }
             }
             Ok(())
@@ -297,7 +346,7 @@ mod tests {
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
         let outcome = Globals::new(&dockerfile, &given, target)
-            .and_then(|globals| plan(&dockerfile, &globals, target));
+            .and_then(|globals| plan(&dockerfile, &globals, &Contexts::new(), target));
         let shown = match outcome {
             Ok(plan) => {
                 let stages: Vec<String> = plan
@@ -391,10 +440,6 @@ mod tests {
                 "RUN --mount=type=ssh is not supported",
             ),
             (
-                "RUN --mount=type=secret,id=a x",
-                "RUN --mount=type=secret is not supported",
-            ),
-            (
                 "RUN --mount=target=/x,rw x",
                 "a writable RUN --mount=type=bind is not supported",
             ),
@@ -418,8 +463,12 @@ mod tests {
             let text = format!("FROM a\n{step}\nFROM b AS other");
             let dockerfile = parse("Dockerfile", &text).expect("it parses");
             let globals = Globals::new(&dockerfile, &BTreeMap::new(), None).expect("no arguments");
-            assert!(plan(&dockerfile, &globals, Some("other")).is_ok(), "{step}");
-            let error = plan(&dockerfile, &globals, Some("0"))
+            let contexts = Contexts::new();
+            assert!(
+                plan(&dockerfile, &globals, &contexts, Some("other")).is_ok(),
+                "{step}"
+            );
+            let error = plan(&dockerfile, &globals, &contexts, Some("0"))
                 .unwrap_err()
                 .to_string();
             assert!(

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::Secret;
 use crate::overlay::Overlay;
 
 /// A RUN step. The runner mounts `rootfs` where only the step sees it and gives the step what every
@@ -33,6 +34,12 @@ pub struct StepSpec {
     pub network: bool,
     /// Mounts beside the standard ones, in order; some lie below `/dev`.
     pub mounts: Vec<StepMount>,
+    /// Lines of `/etc/hosts`: host → addresses; `host-gateway` is this machine.
+    pub hosts: BTreeMap<String, Vec<String>>,
+    /// Size of `/dev/shm`; `None`: the runner's own.
+    pub shm_size_bytes: Option<u64>,
+    /// Limits of the process: name → (soft, hard).
+    pub ulimits: BTreeMap<String, (u64, u64)>,
 }
 
 /// A mount of a step.
@@ -54,13 +61,28 @@ pub enum StepMount {
         /// Limit.
         size_bytes: Option<u64>,
     },
+    /// A file in memory, read-only. Its content must reach no disk that outlives the step.
+    Secret {
+        /// What is in it.
+        content: Secret,
+        /// Absolute inside.
+        target: String,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Permission bits.
+        mode: u32,
+    },
 }
 
 impl StepMount {
     /// Where it is mounted.
     pub fn target(&self) -> &str {
         match self {
-            Self::Bind { target, .. } | Self::Tmpfs { target, .. } => target,
+            Self::Bind { target, .. }
+            | Self::Tmpfs { target, .. }
+            | Self::Secret { target, .. } => target,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod cache;
 mod copy;
 mod faults;
+mod given;
 mod run;
 mod runner;
 mod support;

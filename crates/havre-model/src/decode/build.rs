@@ -1,16 +1,23 @@
 //! `build`.
 
+mod given;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Surroundings, service};
+use super::{Names, Surroundings, network, process, service};
 use crate::canonical::{clean, is_remote_context};
 use crate::keys;
 use crate::project::Build;
 use crate::read::{Field, Fields, refuse};
 use crate::report::Report;
 
-pub(super) fn build(field: Field<'_>, around: &mut Surroundings<'_>) -> Option<Build> {
+pub(super) fn build(
+    service: &str,
+    field: Field<'_>,
+    names: &Names,
+    around: &mut Surroundings<'_>,
+) -> Option<Build> {
     let fields = &field.fields(&keys::BUILD, around.report)?;
     let context = context(fields, around)?;
     let report = &mut *around.report;
@@ -30,7 +37,8 @@ pub(super) fn build(field: Field<'_>, around: &mut Surroundings<'_>) -> Option<B
     if dockerfile_inline.is_none() {
         check_dockerfile(&context, &dockerfile, fields, report);
     }
-    limits(fields, report);
+    platforms(fields, report);
+    let offline = offline(fields, report);
     Some(Build {
         dockerfile,
         dockerfile_inline,
@@ -40,6 +48,12 @@ pub(super) fn build(field: Field<'_>, around: &mut Surroundings<'_>) -> Option<B
         labels: fields.labels("labels", around.report),
         no_cache: fields.truth("no_cache", around.report).unwrap_or(false),
         host_ca: around.host_ca,
+        secrets: given::secrets(fields, names, around.report),
+        contexts: given::contexts(service, fields, names, around.report),
+        extra_hosts: network::extra_hosts(fields, around.report),
+        shm_size_bytes: fields.get("shm_size").and_then(|f| f.bytes(around.report)),
+        ulimits: process::ulimits(fields, around.report),
+        offline,
         context,
     })
 }
@@ -96,14 +110,23 @@ fn check_dockerfile(context: &Path, dockerfile: &Path, fields: &Fields<'_>, repo
         .hint("write the Dockerfile, or name another one with `dockerfile:`");
 }
 
-fn limits(fields: &Fields<'_>, report: &mut Report) {
-    if let Some(field) = fields.get("network")
-        && let Some(network) = field.string(report)
-        && network != "default"
-    {
-        let why = "build steps have a network of their own with a way out";
-        refuse(field, why, "remove it", report);
+/// Whether steps have no network.
+fn offline(fields: &Fields<'_>, report: &mut Report) -> bool {
+    let Some(field) = fields.get("network") else {
+        return false;
+    };
+    match field.string(report).as_deref() {
+        Some("none") => true,
+        Some("default") | None => false,
+        Some(_) => {
+            let why = "build steps have a network of their own with a way out";
+            refuse(field, why, "remove it, or write `none`", report);
+            false
+        }
     }
+}
+
+fn platforms(fields: &Fields<'_>, report: &mut Report) {
     if let Some(field) = fields.get("platforms") {
         for item in field.items(report) {
             if let Some(platform) = item.string(report) {

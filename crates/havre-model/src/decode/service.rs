@@ -28,7 +28,7 @@ pub(super) fn service(
     namespaces(fields, around.report);
     let built = fields
         .get("build")
-        .and_then(|field| build::build(field, around));
+        .and_then(|field| build::build(name, field, names, around));
     let image = fields.string("image", around.report);
     // An `extends` that is still there has failed, and would have brought one.
     let expected = !fields.has("build") && !fields.has("extends");

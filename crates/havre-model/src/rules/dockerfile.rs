@@ -372,6 +372,12 @@ mod tests {
             labels: BTreeMap::new(),
             no_cache: false,
             host_ca: false,
+            secrets: BTreeMap::new(),
+            contexts: BTreeMap::new(),
+            extra_hosts: BTreeMap::new(),
+            shm_size_bytes: None,
+            ulimits: BTreeMap::new(),
+            offline: false,
         };
         read(&build).unwrap()
     }

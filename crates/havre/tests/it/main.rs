@@ -1,6 +1,7 @@
 //! The program from outside: against a fake daemon behind the real API, and with its real daemon,
 //! edge and containers on machines of their own.
 
+mod builds;
 mod changes;
 mod command_line;
 mod daemon;

@@ -90,7 +90,8 @@ pub(super) fn copy_into(
     mounts: &mut Mounts,
     cancel: &CancellationToken,
 ) -> Result<(), WorkError> {
-    let writer = Writer::new(root, action, owner)?;
+    let from_context = matches!(from, CopySource::Context(..));
+    let writer = Writer::new(root, action, owner, from_context)?;
     match from {
         CopySource::Context(context, expected) => {
             let rules = Rules::new(action, Some(&context.ignore), cancel)?;

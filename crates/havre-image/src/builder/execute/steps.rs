@@ -5,6 +5,7 @@ use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
@@ -13,14 +14,15 @@ use crate::overlay::{Overlay, Writable};
 use crate::{Digest, LayerError};
 
 use super::super::cache::{self, Key, Outcome};
+use super::super::context::Context;
 use super::super::copy::CopyError;
 use super::super::error::{BuildError, Place};
 use super::super::interpret::{CopyAction, MountAction, RunAction, SCRIPT_DIR};
 use super::super::mounted::with_mounts;
-use super::super::plan;
+use super::super::plan::{self, Files};
 use super::super::root::Root;
 use super::super::run::{StepError, StepLine, StepMount, StepSpec};
-use super::super::{BuildEvent, time};
+use super::super::{BuildEvent, NamedContext, Secret, time};
 use super::files::{self, CopyJob, CopySource, WorkError};
 use super::{Build, Built};
 
@@ -57,12 +59,20 @@ const STANDARD_MOUNTS: [&str; 6] = [
     "/etc/hostname",
 ];
 
-/// Where copied files come from.
-enum Taken {
+/// Where an instruction takes files from.
+enum Source {
     /// A stage or image.
     Layers(Box<Built>),
-    /// The context; the digest of what is copied.
-    Context(Digest),
+    /// The build context, or a folder beside it.
+    Context(Arc<Context>),
+}
+
+/// Files that are copied.
+enum Taken {
+    /// Of a stage or image.
+    Layers(Box<Built>),
+    /// Of a context; the digest of what is copied.
+    Context(Arc<Context>, Digest),
 }
 
 impl Taken {
@@ -70,7 +80,7 @@ impl Taken {
     fn identity(&self) -> String {
         match self {
             Self::Layers(origin) => origin.top().map_or("scratch".to_owned(), Digest::to_string),
-            Self::Context(digest) => digest.to_string(),
+            Self::Context(_, digest) => digest.to_string(),
         }
     }
 }
@@ -89,11 +99,11 @@ impl Build<'_> {
         action: &CopyAction,
         place: &Place,
     ) -> Result<(Outcome, bool), BuildError> {
-        let origin = self.from(stage, action.from.as_deref(), place).await?;
+        let from = self.from(stage, action.from.as_deref(), place).await?;
         let mut attempts = 0;
         loop {
             attempts += 1;
-            match self.try_copy(built, action, origin.as_ref(), place).await {
+            match self.try_copy(built, action, &from, place).await {
                 // Somebody saves a file while it is being built: take what is there now.
                 Err(BuildError::Copy { source, .. })
                     if matches!(*source, CopyError::Changed) && attempts < COPY_ATTEMPTS => {}
@@ -106,10 +116,10 @@ impl Build<'_> {
         &self,
         built: &Built,
         action: &CopyAction,
-        origin: Option<&Built>,
+        from: &Source,
         place: &Place,
     ) -> Result<(Outcome, bool), BuildError> {
-        let taken = self.taken(action, origin, place).await?;
+        let taken = self.taken(action, from, place).await?;
         let key = Key::copy(action, taken.identity()).digest(built.top())?;
         if let Some(outcome) = self.cached(&key, place)? {
             return Ok((outcome, true));
@@ -164,13 +174,14 @@ impl Build<'_> {
             };
             let action = bind_copy(from.as_deref(), source);
             let origin = self.from(stage, from.as_deref(), place).await?;
-            let taken = self.taken(&action, origin.as_ref(), place).await?;
+            let taken = self.taken(&action, &origin, place).await?;
             identities.push(taken.identity());
             binds.push((action, taken));
         }
         let key = Key::Run {
             run,
             binds: identities,
+            hosts: &self.request.steps.hosts,
         }
         .digest(built.top())?;
         if let Some(outcome) = self.cached(&key, place)? {
@@ -182,11 +193,13 @@ impl Build<'_> {
         for (action, taken) in binds {
             jobs.push((action, self.copy_source(&taken, place).await?));
         }
-        let (mounts, locks) = self.mounts(run, &scratch).await?;
+        let secrets = self.secrets(run, place)?;
+        let (mounts, locks) = self.mounts(run, &secrets, &scratch).await?;
         let mut targets: Vec<String> = STANDARD_MOUNTS.map(str::to_owned).to_vec();
         targets.extend(mounts.iter().map(|mount| mount.target().to_owned()));
         let missing = self.prepare(&lower, &scratch, jobs, targets, place).await?;
-        let step = self.step_spec(run, lower, &scratch, mounts);
+        let mut step = self.step_spec(run, lower, &scratch, mounts);
+        step.env.extend(secret_variables(&secrets, place)?);
         self.run_step(&step, place).await?;
         drop(locks);
         files::remove_stubs(&scratch.writable.upper, &missing)
@@ -194,50 +207,105 @@ impl Build<'_> {
         self.keep(&key, scratch, built, place).await
     }
 
-    /// The stage or image that `from` names; `None` for the context.
+    /// What `from` names; `None`: the context.
     async fn from(
         &mut self,
         stage: usize,
         from: Option<&str>,
         place: &Place,
-    ) -> Result<Option<Built>, BuildError> {
-        let Some(from) = from else { return Ok(None) };
-        let origin = plan::origin(self.dockerfile, stage, from).map_err(|problem| {
+    ) -> Result<Source, BuildError> {
+        let Some(from) = from else {
+            return Ok(Source::Context(self.context.clone()));
+        };
+        let contexts = &self.request.contexts;
+        let files = plan::files(self.dockerfile, contexts, stage, from).map_err(|problem| {
             let span = crate::dockerfile::Span {
                 line: place.line,
                 end: place.line,
             };
             plan::problem_at(self.dockerfile, span, &place.instruction, problem)
         })?;
-        self.origin(&origin, place).await.map(Some)
+        match files {
+            Files::Of(origin) => {
+                let built = self.origin(&origin, place).await?;
+                Ok(Source::Layers(Box::new(built)))
+            }
+            Files::Folder(name) => self.folder(name).map(Source::Context),
+        }
+    }
+
+    /// A folder beside the context.
+    fn folder(&mut self, name: String) -> Result<Arc<Context>, BuildError> {
+        if let Some(known) = self.folders.get(&name) {
+            return Ok(known.clone());
+        }
+        let path = match self.request.contexts.get(&name) {
+            Some(NamedContext::Folder(path)) => path.as_path(),
+            // Where no folder is, opening it says so.
+            Some(NamedContext::Image(_) | NamedContext::Stored(_)) | None => Path::new(&name),
+        };
+        let opened = Arc::new(Context::open(path, None)?);
+        self.folders.insert(name, opened.clone());
+        Ok(opened)
+    }
+
+    /// The secrets that a step asks for and the build has.
+    fn secrets<'s>(
+        &'s self,
+        run: &'s RunAction,
+        place: &Place,
+    ) -> Result<Vec<(&'s MountAction, &'s Secret)>, BuildError> {
+        let mut given = Vec::new();
+        for mount in &run.mounts {
+            let MountAction::Secret { id, required, .. } = mount else {
+                continue;
+            };
+            match self.request.secrets.get(id) {
+                Some(secret) => given.push((mount, secret)),
+                None if *required => {
+                    return Err(BuildError::Secret {
+                        place: Box::new(place.clone()),
+                        id: id.clone(),
+                        reason: "is required, and the build is not given it",
+                    });
+                }
+                None => {}
+            }
+        }
+        Ok(given)
     }
 
     /// What `action` takes, so far as a key needs to know.
     async fn taken(
         &self,
         action: &CopyAction,
-        origin: Option<&Built>,
+        from: &Source,
         place: &Place,
     ) -> Result<Taken, BuildError> {
-        if let Some(origin) = origin {
-            return Ok(Taken::Layers(Box::new(origin.clone())));
-        }
-        let (context, action, cancel) = (self.context.clone(), action.clone(), self.cancel.clone());
-        let digest = blocking(move || context.digest(&action, &cancel)).await?;
+        let context = match from {
+            Source::Layers(built) => return Ok(Taken::Layers(built.clone())),
+            Source::Context(context) => context.clone(),
+        };
+        let whose = match &action.from {
+            None => "the build context",
+            Some(name) => name,
+        };
+        let (own, action, cancel) = (context.clone(), action.clone(), self.cancel.clone());
+        let digest = blocking(move || own.digest(&action, &cancel)).await?;
         let (digest, empty) = digest.map_err(|error| copy_error(error, place))?;
         for pattern in empty {
             (self.progress)(BuildEvent::Warning {
                 line: Some(place.line),
-                message: format!("{pattern} matches nothing in the build context"),
+                message: format!("{pattern} matches nothing in {whose}"),
             });
         }
-        Ok(Taken::Context(digest))
+        Ok(Taken::Context(context, digest))
     }
 
     async fn copy_source(&self, taken: &Taken, place: &Place) -> Result<CopySource, BuildError> {
         Ok(match taken {
             Taken::Layers(origin) => CopySource::Layers(self.lower(origin, place).await?),
-            Taken::Context(digest) => CopySource::Context(self.context.clone(), *digest),
+            Taken::Context(context, digest) => CopySource::Context(context.clone(), *digest),
         })
     }
 
@@ -340,6 +408,7 @@ impl Build<'_> {
     async fn mounts(
         &self,
         run: &RunAction,
+        secrets: &[(&MountAction, &Secret)],
         scratch: &Scratch,
     ) -> Result<(Vec<StepMount>, Vec<std::fs::File>), BuildError> {
         let mut mounts = Vec::new();
@@ -360,6 +429,7 @@ impl Build<'_> {
                     target: target.clone(),
                     size_bytes: *size_bytes,
                 },
+                MountAction::Secret { .. } => continue,
                 MountAction::Cache {
                     id,
                     target,
@@ -382,6 +452,11 @@ impl Build<'_> {
                 }
             });
         }
+        mounts.extend(
+            secrets
+                .iter()
+                .filter_map(|(mount, content)| secret_file(mount, content)),
+        );
         if let Some((name, content)) = &run.script {
             let folder = scratch.dir.path().join("script");
             let write = || -> io::Result<()> {
@@ -533,8 +608,11 @@ impl Build<'_> {
             env,
             cwd: run.cwd.clone(),
             user: run.user.clone(),
-            network: run.network,
+            network: run.network && !self.request.steps.offline,
             mounts,
+            hosts: self.request.steps.hosts.clone(),
+            shm_size_bytes: self.request.steps.shm_size_bytes,
+            ulimits: self.request.steps.ulimits.clone(),
         }
     }
 
@@ -574,6 +652,53 @@ impl Build<'_> {
             }),
         }
     }
+}
+
+/// The file of a secret, where a step wants one.
+fn secret_file(mount: &MountAction, content: &Secret) -> Option<StepMount> {
+    match mount {
+        MountAction::Secret {
+            target: Some(target),
+            mode,
+            uid,
+            gid,
+            ..
+        } => Some(StepMount::Secret {
+            content: content.clone(),
+            target: target.clone(),
+            uid: *uid,
+            gid: *gid,
+            mode: *mode,
+        }),
+        _ => None,
+    }
+}
+
+/// The variables of secrets; beside the step's own, which a key is made of.
+fn secret_variables(
+    secrets: &[(&MountAction, &Secret)],
+    place: &Place,
+) -> Result<Vec<(String, String)>, BuildError> {
+    let mut variables = Vec::new();
+    for (mount, content) in secrets {
+        let MountAction::Secret {
+            id,
+            env: Some(name),
+            ..
+        } = mount
+        else {
+            continue;
+        };
+        let text = std::str::from_utf8(content.expose());
+        let text = text.ok().filter(|text| !text.contains('\0'));
+        let text = text.ok_or_else(|| BuildError::Secret {
+            place: Box::new(place.clone()),
+            id: id.clone(),
+            reason: "is no text, and cannot be in a variable",
+        })?;
+        variables.push((name.clone(), text.to_owned()));
+    }
+    Ok(variables)
 }
 
 /// Writes a file that every user of a step may read, whatever the umask of this process.

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -144,6 +145,27 @@ fn mount_all(step: &StepSpec, root: &Path, mounted: &mut Vec<PathBuf>) -> io::Re
     }
     mount_bind("/dev/null", &resolv)?;
     mounted.push(resolv);
+    for mount in &step.mounts {
+        let StepMount::Secret {
+            content,
+            target,
+            uid,
+            gid,
+            mode,
+        } = mount
+        else {
+            continue;
+        };
+        let file = tempfile::NamedTempFile::new()?;
+        fs::write(file.path(), content.expose())?;
+        std::os::unix::fs::chown(file.path(), Some(*uid), Some(*gid))?;
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(*mode))?;
+        let target = inside(root, target);
+        fs::create_dir_all(target.parent().expect("absolute"))?;
+        fs::write(&target, "")?;
+        mount_bind(file.path(), &target)?;
+        mounted.push(target);
+    }
     for mount in &step.mounts {
         let StepMount::Bind {
             source,

@@ -122,6 +122,9 @@ impl Bench {
             no_cache: false,
             pull: false,
             host_ca: None,
+            secrets: BTreeMap::new(),
+            contexts: BTreeMap::new(),
+            steps: builder::StepSettings::default(),
         }
     }
 

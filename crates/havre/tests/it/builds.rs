@@ -1,0 +1,132 @@
+//! What a build is given beside its context, on a real machine.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::machine::on_machine;
+
+const COMPOSE: &str = r#"
+name: shop
+services:
+  base:
+    build:
+      context: .
+      dockerfile_inline: |
+        FROM base:1
+        RUN echo from-base > /made
+    command: [sleep, "1000000"]
+    init: true
+  web:
+    build:
+      context: .
+      secrets:
+        - token
+        - {source: file, target: key}
+      additional_contexts:
+        other: ./other
+        start: service:base
+      extra_hosts: ["db.example:192.0.2.7", "machine:host-gateway"]
+      shm_size: 32m
+      ulimits: {nofile: {soft: 321, hard: 654}}
+      dockerfile_inline: |
+        FROM start
+        COPY --from=other file /other
+        RUN --mount=type=secret,id=token,env=TOKEN --mount=type=secret,id=key,mode=0440,gid=7 \
+            printf %s "$$TOKEN" | sha256sum > /seen && sha256sum < /run/secrets/key >> /seen && \
+            stat -c '%a %u:%g' /run/secrets/key > /facts
+        RUN ulimit -n >> /facts && ulimit -Hn >> /facts && df -k /dev/shm | tail -n 1 | awk '{print $$2}' >> /facts && \
+            grep -E 'db.example|machine' /etc/hosts >> /facts; ls /run/secrets 2>> /facts; echo "$$TOKEN." >> /facts
+        CMD ["httpd", "-f", "-p", "8080", "-h", "/www"]
+    init: true
+    expose: [8080]
+  alone:
+    build:
+      context: .
+      network: none
+      dockerfile_inline: |
+        FROM base:1
+        RUN ls /sys/class/net > /links && cat /etc/hosts > /hosts-seen
+    command: [sleep, "1000000"]
+    init: true
+secrets:
+  token: {environment: BUILD_TOKEN}
+  file: {file: ./key}
+"#;
+
+/// Files below a folder that contain the text.
+fn files_with(dir: &Path, text: &str) -> String {
+    let mut grep = Command::new("grep");
+    let found = grep.args(["-rlas", "-e", text]).arg(dir).output();
+    String::from_utf8(found.unwrap().stdout).unwrap()
+}
+
+/// As `sha256sum` prints it.
+fn sum(text: &str) -> String {
+    let script = format!("printf %s {text} | sha256sum");
+    let ran = Command::new("sh").args(["-c", &script]).output().unwrap();
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+#[test]
+fn a_build_gets_secrets_contexts_and_settings_and_keeps_no_secret() {
+    on_machine(|machine| {
+        machine.shop("one");
+        machine.write("compose.yaml", COMPOSE);
+        machine.write("key", "value-of-the-key");
+        std::fs::create_dir(machine.project().join("other")).unwrap();
+        machine.write("other/file", "of another folder");
+        let up = |words: &[&str]| {
+            let ran = machine
+                .command(words)
+                .env("BUILD_TOKEN", "value-of-the-token")
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+            assert!(ran.status.success(), "{said}");
+            said + &String::from_utf8_lossy(&ran.stdout)
+        };
+        let said = up(&["up"]);
+        assert!(!said.contains("value-of-the"), "{said}");
+        let read = |service: &str, path: &str| machine.ok(&["exec", service, "cat", path]).out;
+        assert_eq!(read("web", "/made"), "from-base\n");
+        assert_eq!(read("web", "/other"), "of another folder");
+        let sums = [sum("value-of-the-token"), sum("value-of-the-key")];
+        assert_eq!(read("web", "/seen"), sums.concat());
+        let facts = read("web", "/facts");
+        let lines: Vec<&str> = facts.lines().collect();
+        assert_eq!(lines[..4], ["440 0:7", "321", "654", "32768"], "{facts}");
+        assert!(facts.contains("192.0.2.7\tdb.example"), "{facts}");
+        assert!(facts.contains("100.64.0."), "{facts}");
+        assert!(facts.contains("/run/secrets: No such file"), "{facts}");
+        assert!(facts.ends_with("\n.\n"), "{facts}");
+        assert_eq!(read("alone", "/links"), "lo\n");
+        assert!(read("alone", "/hosts-seen").contains("127.0.0.1\tlocalhost"));
+
+        for secret in ["value-of-the-token", "value-of-the-key"] {
+            assert_eq!(files_with(&machine.root(), secret), "", "{secret}");
+        }
+        assert_ne!(
+            files_with(&machine.root(), "from-base"),
+            "",
+            "it is looked for"
+        );
+
+        // Nothing has changed, and `plan` knows without the secrets being read.
+        let plan = up(&["plan"]);
+        assert!(
+            !plan.contains("would run") && !plan.contains("value-of-the"),
+            "{plan}"
+        );
+        up(&["up"]);
+        let releases = machine.json(&["releases"]);
+        assert_eq!(releases.as_array().map(Vec::len), Some(1), "{releases}");
+
+        let missing = machine.run(&["up"]);
+        assert_eq!(missing.code, 3, "{}", missing.err);
+        assert!(
+            missing.err.contains("`BUILD_TOKEN` is not set"),
+            "{}",
+            missing.err
+        );
+    });
+}
