@@ -42,7 +42,7 @@ fn ask(edge: &Edge, times: u64, fields: &str) -> (u64, u64) {
     let ca = edge.authority.pem.clone();
     let mut client = Connection::tls(edge.https(), "app.test", &ca).expect("TLS");
     for _ in 0..times {
-        client.send(&format!("GET / HTTP/1.1\r\nHost: app.test\r\n{fields}\r\n"));
+        client.send(format!("GET / HTTP/1.1\r\nHost: app.test\r\n{fields}\r\n"));
         assert_eq!(client.answer().status, 200);
     }
     wait_for("the requests to be counted", Duration::from_secs(5), || {
@@ -69,7 +69,7 @@ pub fn a_browser_stays_on_its_side() {
     let mut client = Connection::tls(edge.https(), "app.test", &ca).expect("TLS");
     let mut sides = [0, 0];
     for _ in 0..10 {
-        client.send(&format!(
+        client.send(format!(
             "GET / HTTP/1.1\r\nHost: app.test\r\n{PAGE}\r\n\r\n"
         ));
         let answer = client.answer();
@@ -88,7 +88,7 @@ pub fn without_a_canary_nobody_gets_a_number() {
     let edge = Edge::with_replicas(&[("only", origin.address)]);
     let ca = edge.authority.pem.clone();
     let mut client = Connection::tls(edge.https(), "app.test", &ca).expect("TLS");
-    client.send(&format!(
+    client.send(format!(
         "GET / HTTP/1.1\r\nHost: app.test\r\n{PAGE}\r\n\r\n"
     ));
     assert_eq!(client.answer().header("set-cookie"), None);
