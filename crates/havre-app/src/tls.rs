@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
@@ -49,20 +50,27 @@ pub(crate) struct CertificateFiles {
 }
 
 /// The certificate authority of this root.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct LocalCa {
     dir: PathBuf,
+    /// Held while it is made: two callers at once would each make one, and one of them would have
+    /// given out what is not kept.
+    making: Mutex<()>,
 }
 
 impl LocalCa {
     /// The authority whose files are in `dir`; made when first needed.
     pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self {
+            dir,
+            making: Mutex::new(()),
+        }
     }
 
     /// The authority's certificate as PEM.
     pub(crate) fn certificate(&self) -> Result<String, TlsError> {
         let path = self.dir.join("ca.pem");
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         if !path.exists() || !self.dir.join("ca.key").exists() {
             self.create()?;
         }
