@@ -51,6 +51,7 @@ impl Shape {
             backing: None,
         };
         let hook = havre_model::Hook {
+            image: None,
             command: vec!["migrate".into()],
             user: None,
             working_dir: None,
@@ -78,6 +79,7 @@ impl Shape {
                     let edge = Dependency {
                         condition: *condition,
                         required: true,
+                        restart: false,
                     };
                     (ServiceName::new(*name), edge)
                 })
@@ -105,6 +107,7 @@ impl Shape {
             shm_size_bytes: None,
             read_only: false,
             extra_hosts: BTreeMap::new(),
+            links: BTreeMap::new(),
             resolver: Default::default(),
             tty: false,
             stdin_open: false,
