@@ -47,57 +47,37 @@ pub(crate) async fn images(
 }
 
 /// Puts digests where steps before a start name images of their own; `images`: those of services.
+/// An image that is not stored is fetched, or left as it is named where nothing is to be fetched.
 pub(crate) async fn hook_images(
     daemon: &Arc<Daemon>,
     project: &mut Project,
     images: &BTreeMap<ServiceName, String>,
-    options: &UpOptions,
-    events: &EventSink,
+    fetch: Option<(&UpOptions, &EventSink)>,
 ) -> Result<(), ApiError> {
     let built = references(project)?;
     for (name, service) in &mut project.services {
         for hook in &mut service.pre_start {
             let Some(text) = &hook.image else { continue };
-            let reference = reference(text, name)?;
-            let known = built.get(&reference.to_string());
-            hook.image = Some(match known.and_then(|service| images.get(service)) {
-                Some(digest) => digest.clone(),
-                None => {
-                    let wanted = Wanted {
-                        reference,
-                        build: None,
-                        policy: service.pull_policy,
-                        services: Vec::new(),
-                    };
+            let wanted = Wanted {
+                reference: reference(text, name)?,
+                build: None,
+                policy: service.pull_policy,
+                services: Vec::new(),
+            };
+            let known = built.get(&wanted.reference.to_string());
+            let known = known.and_then(|service| images.get(service));
+            let digest = match (known, fetch) {
+                (Some(digest), _) => Some(digest.clone()),
+                (None, Some((options, events))) => {
                     let image = fetch_one(daemon, &wanted, options, events).await?;
-                    image.manifest_digest.to_string()
+                    Some(image.manifest_digest.to_string())
                 }
-            });
-        }
-    }
-    Ok(())
-}
-
-/// As [`hook_images`], so far as the images are stored.
-pub(crate) fn stored_hook_images(
-    daemon: &Arc<Daemon>,
-    project: &mut Project,
-    images: &BTreeMap<ServiceName, String>,
-) -> Result<(), ApiError> {
-    let built = references(project)?;
-    for (name, service) in &mut project.services {
-        for hook in &mut service.pre_start {
-            let Some(text) = &hook.image else { continue };
-            let reference = reference(text, name)?;
-            let known = built.get(&reference.to_string());
-            let digest = match known.and_then(|service| images.get(service)) {
-                Some(digest) => Some(digest.clone()),
-                None => daemon
-                    .platform
-                    .images
-                    .resolve(&reference)
-                    .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?
-                    .map(|image| image.manifest_digest.to_string()),
+                (None, None) => {
+                    let stored = daemon.platform.images.resolve(&wanted.reference);
+                    let stored =
+                        stored.map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+                    stored.map(|image| image.manifest_digest.to_string())
+                }
             };
             if digest.is_some() {
                 hook.image = digest;

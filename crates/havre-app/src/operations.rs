@@ -47,7 +47,8 @@ pub(crate) async fn up(
     if events.cancellation().is_cancelled() {
         return Err(cancelled("nothing was changed"));
     }
-    builds::hook_images(daemon, &mut project, &images, &options, events).await?;
+    let fetch = Some((&options, events));
+    builds::hook_images(daemon, &mut project, &images, fetch).await?;
     events.emit(Event::Phase {
         phase: ApiPhase::Prepare,
     });

@@ -56,7 +56,7 @@ pub(crate) async fn foresee(
             Foreseen::Steps { .. } | Foreseen::Fetch { .. } => None,
         })
         .collect();
-    builds::stored_hook_images(daemon, &mut project, &images)?;
+    builds::hook_images(daemon, &mut project, &images, None).await?;
     let files =
         file_digests(&project).map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
     let mut release = Release::new(&project, &images, &files);
