@@ -46,6 +46,65 @@ pub(crate) async fn images(
     Ok(digests)
 }
 
+/// Puts digests where steps before a start name images of their own; `images`: those of services.
+/// An image that is not stored is fetched, or left as it is named where nothing is to be fetched.
+pub(crate) async fn hook_images(
+    daemon: &Arc<Daemon>,
+    project: &mut Project,
+    images: &BTreeMap<ServiceName, String>,
+    fetch: Option<(&UpOptions, &EventSink)>,
+) -> Result<(), ApiError> {
+    let built = references(project)?;
+    for (name, service) in &mut project.services {
+        for hook in &mut service.pre_start {
+            let Some(text) = &hook.image else { continue };
+            let wanted = Wanted {
+                reference: reference(text, name)?,
+                build: None,
+                policy: service.pull_policy,
+                services: Vec::new(),
+            };
+            let known = built.get(&wanted.reference.to_string());
+            let known = known.and_then(|service| images.get(service));
+            let digest = match (known, fetch) {
+                (Some(digest), _) => Some(digest.clone()),
+                (None, Some((options, events))) => {
+                    let image = fetch_one(daemon, &wanted, options, events).await?;
+                    Some(image.manifest_digest.to_string())
+                }
+                (None, None) => {
+                    let stored = daemon.platform.images.resolve(&wanted.reference);
+                    let stored =
+                        stored.map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+                    stored.map(|image| image.manifest_digest.to_string())
+                }
+            };
+            if digest.is_some() {
+                hook.image = digest;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A service by the name of the image that it runs.
+fn references(project: &Project) -> Result<BTreeMap<String, ServiceName>, ApiError> {
+    let mut all = BTreeMap::new();
+    for wanted in each_once(project)? {
+        if let Some(service) = wanted.services.first() {
+            all.insert(wanted.reference.to_string(), service.clone());
+        }
+    }
+    Ok(all)
+}
+
+fn reference(text: &str, service: &ServiceName) -> Result<ImageRef, ApiError> {
+    text.parse().map_err(|error: havre_image::RefError| {
+        ApiError::from_error(ErrorCode::Invalid, &error)
+            .with_hint(format!("see `image` of service `{service}`"))
+    })
+}
+
 /// What would have to be done for each service's image; nothing of it is done.
 pub(crate) async fn foresee(
     daemon: &Arc<Daemon>,
@@ -159,10 +218,7 @@ fn each_once(project: &Project) -> Result<Vec<Wanted<'_>>, ApiError> {
                 return Err(ApiError::new(ErrorCode::Invalid, message));
             }
         };
-        let reference: ImageRef = text.parse().map_err(|error: havre_image::RefError| {
-            ApiError::from_error(ErrorCode::Invalid, &error)
-                .with_hint(format!("see `image` of service `{name}`"))
-        })?;
+        let reference = reference(&text, name)?;
         let build = service.build.as_ref();
         let same = all.iter_mut().find(|other| {
             other.reference == reference && (other.build == build || build.is_none())

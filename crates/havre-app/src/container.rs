@@ -62,7 +62,9 @@ pub(crate) fn container_spec(
         Purpose::Hook(hook) => Some(hook),
         Purpose::Replica | Purpose::Job => None,
     };
+    let own_image = hook.is_some_and(|hook| hook.image.is_some());
     let argv = match hook {
+        Some(hook) if own_image => arguments_of(config, &hook.command),
         Some(hook) => hook.command.clone(),
         None => command(service, config),
     };
@@ -71,13 +73,15 @@ pub(crate) fn container_spec(
     }
     let mut env = environment(config, service);
     env.extend(hook.into_iter().flat_map(|hook| hook.environment.clone()));
+    // What the service says of its own image means nothing in another.
+    let of_service = |value: &Option<String>| value.clone().filter(|_| !own_image);
     let user = hook
         .and_then(|hook| hook.user.clone())
-        .or_else(|| service.user.clone())
+        .or_else(|| of_service(&service.user))
         .unwrap_or_else(|| config.user.clone());
     let working_dir = hook
         .and_then(|hook| hook.working_dir.clone())
-        .or_else(|| service.working_dir.clone())
+        .or_else(|| of_service(&service.working_dir))
         .unwrap_or_else(|| config.working_dir.clone());
     let lasting = matches!(purpose, Purpose::Replica);
     Ok(ContainerSpec {
@@ -159,6 +163,16 @@ fn command(service: &Service, config: &RunConfig) -> Vec<String> {
         (Some(command), _) => command.clone(),
         (None, Some(_)) => Vec::new(),
         (None, None) => config.cmd.clone().unwrap_or_default(),
+    };
+    entrypoint.into_iter().chain(arguments).collect()
+}
+
+/// An image run with these arguments, or with its own where there are none.
+fn arguments_of(config: &RunConfig, arguments: &[String]) -> Vec<String> {
+    let entrypoint = config.entrypoint.clone().unwrap_or_default();
+    let arguments = match arguments {
+        [] => config.cmd.clone().unwrap_or_default(),
+        given => given.to_vec(),
     };
     entrypoint.into_iter().chain(arguments).collect()
 }

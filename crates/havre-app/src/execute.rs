@@ -10,9 +10,10 @@ use std::time::{Duration, SystemTime};
 
 use havre_api::EnvironmentId;
 use havre_engine::{ContainerId, FileSpec};
-use havre_image::Digest;
 use havre_image::overlay::{Overlay, Writable};
+use havre_image::{Digest, Image};
 use havre_model::{FileSource, Hook, Project, ServiceName, Tls};
+use havre_net::Lookup;
 use havre_release::{Action, JobId, Release, ReplicaId, Role, ServiceRelease};
 
 use crate::container::{Prepared, Purpose, SpecError, container_spec, hostname};
@@ -208,26 +209,15 @@ async fn start(
     let Some(mut place) = place(&job.id, &job.action) else {
         return Ok(());
     };
-    let digest: Digest = config.image.parse().map_err(|_| ActionError::Digest {
-        digest: config.image.clone(),
-    })?;
-    let image = platform
-        .images
-        .image(digest)
-        .map_err(|source| ActionError::Image {
-            service: service.clone(),
-            digest: config.image.clone(),
-            source,
-        })?;
-    let lower = {
-        let (images, image) = (platform.images.clone(), image.clone());
-        blocking(move || images.ensure_unpacked(&image))
-            .await?
-            .map_err(|source| ActionError::Layers {
-                service: service.clone(),
-                source,
-            })?
-    };
+    // New volumes are filled from the service's image, whatever a step runs in.
+    let (mut image, filling) = unpacked(platform, service, &config.image).await?;
+    let mut lower = filling.clone();
+    if let Purpose::Hook(Hook {
+        image: Some(own), ..
+    }) = purpose
+    {
+        (image, lower) = unpacked(platform, service, own).await?;
+    }
     let networks: Vec<String> = config
         .service
         .networks
@@ -239,13 +229,19 @@ async fn start(
     } else {
         let (net, key, id) = (Arc::clone(&platform.net), key.clone(), id.clone());
         let (specs, exe) = (network_specs(&job.releases), platform.exe.clone());
-        let resolvers = config.service.resolver.servers.clone();
+        let links = config.service.links.iter();
+        let lookup = Lookup {
+            resolvers: config.service.resolver.servers.clone(),
+            aliases: links
+                .map(|(alias, name)| (alias.clone(), name.as_str().to_owned()))
+                .collect(),
+        };
         let (attached, host) = blocking(move || {
             let host = net.ensure_environment(&key, &specs)?.host;
             net.ensure_dns(&key, &exe)?;
             let names: Vec<&str> = networks.iter().map(String::as_str).collect();
             let attached = net.attach(&key, &id.0, &names)?;
-            net.set_resolvers(&key, &id.0, &resolvers)?;
+            net.set_lookup(&key, &id.0, &lookup)?;
             Ok((attached, host))
         })
         .await?
@@ -264,7 +260,7 @@ async fn start(
             platform.volumes_dir(),
             job.id.clone(),
             release.volumes.clone(),
-            lower.clone(),
+            filling,
             config.service.clone(),
         );
         blocking(move || {
@@ -331,6 +327,33 @@ async fn start(
         });
     }
     Ok(())
+}
+
+/// The image with this manifest digest, and its layers, the topmost first.
+async fn unpacked(
+    platform: &Platform,
+    service: &ServiceName,
+    digest: &str,
+) -> Result<(Image, Vec<PathBuf>), ActionError> {
+    let digest: Digest = digest.parse().map_err(|_| ActionError::Digest {
+        digest: digest.to_owned(),
+    })?;
+    let image = platform
+        .images
+        .image(digest)
+        .map_err(|source| ActionError::Image {
+            service: service.clone(),
+            digest: digest.to_string(),
+            source,
+        })?;
+    let (images, wanted) = (platform.images.clone(), image.clone());
+    let lower = blocking(move || images.ensure_unpacked(&wanted))
+        .await?
+        .map_err(|source| ActionError::Layers {
+            service: service.clone(),
+            source,
+        })?;
+    Ok((image, lower))
 }
 
 fn place_id(action: &Action) -> ReplicaId {

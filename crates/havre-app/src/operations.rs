@@ -30,7 +30,7 @@ pub(crate) async fn up(
 ) -> Result<UpOutcome, ApiError> {
     let started = SystemTime::now();
     let UpRequest {
-        project,
+        mut project,
         options,
         by,
     } = request;
@@ -48,6 +48,8 @@ pub(crate) async fn up(
     if events.cancellation().is_cancelled() {
         return Err(cancelled("nothing was changed"));
     }
+    let fetch = Some((&options, events));
+    builds::hook_images(daemon, &mut project, &images, fetch).await?;
     events.emit(Event::Phase {
         phase: ApiPhase::Prepare,
     });
@@ -121,7 +123,14 @@ pub(crate) async fn restart(
             service.set_restarts(service.restarts() + 1);
         }
     }
-    let services: Vec<ServiceName> = services.into_iter().collect();
+    release.follow();
+    // Those that follow one of them are among them now.
+    let before = serving(&snapshot, &request.environment)?;
+    let replaced = |name: &&ServiceName| {
+        let old = before.services.get(*name).map(|service| service.digest());
+        release.services.get(*name).map(|service| service.digest()) != old
+    };
+    let services: Vec<ServiceName> = release.services.keys().filter(replaced).cloned().collect();
     let change = Change {
         release,
         scale: Scale::Kept,
@@ -371,8 +380,9 @@ fn store(
     let needed = snapshot.releases.values().chain([&change.release]);
     let mut held = Vec::new();
     for service in needed.flat_map(|release| release.services.values()) {
-        let image = stored_image(images, &service.image).map_err(|error| internal(&*error))?;
-        held.push(image);
+        for digest in service.images() {
+            held.push(stored_image(images, digest).map_err(|error| internal(&*error))?);
+        }
     }
     // Those of earlier releases are kept for a rollback; what somebody has removed is gone.
     for service in kept.iter().flat_map(|kept| kept.release.services.values()) {
@@ -649,6 +659,7 @@ pub(crate) fn keep_restarts(release: &mut Release, serving: Option<&Release>) {
     for (name, service) in &mut release.services {
         service.set_restarts(counts.get(name).copied().unwrap_or(0));
     }
+    release.follow();
 }
 
 fn cancelled(state: &str) -> ApiError {

@@ -33,7 +33,7 @@ pub(crate) async fn foresee(
     daemon: &Arc<Daemon>,
     request: PlanRequest,
 ) -> Result<PlanOutcome, ApiError> {
-    let PlanRequest { project } = request;
+    let PlanRequest { mut project } = request;
     let id = EnvironmentId {
         project: project.name.clone(),
         environment: project.environment.clone(),
@@ -49,13 +49,14 @@ pub(crate) async fn foresee(
     });
     let serving = current.map(|(_, release)| release);
     let foreseen = builds::foresee(daemon, &project).await?;
-    let images = foreseen
+    let images: BTreeMap<ServiceName, String> = foreseen
         .iter()
         .filter_map(|(service, foreseen)| match foreseen {
             Foreseen::Image(digest) => Some((service.clone(), digest.to_string())),
             Foreseen::Steps { .. } | Foreseen::Fetch { .. } => None,
         })
         .collect();
+    builds::hook_images(daemon, &mut project, &images, None).await?;
     let files =
         file_digests(&project).map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
     let mut release = Release::new(&project, &images, &files);
@@ -186,6 +187,10 @@ fn changes(before: &ServiceRelease, after: &ServiceRelease) -> Vec<String> {
             (Some(was), Some(is)) => format!("{shown}: {}", keys(was, is)),
             _ => format!("{shown} changed"),
         });
+    }
+    let (old, new) = (before.follows(), after.follows());
+    for (name, _) in new.iter().filter(|(name, is)| old.get(*name) != Some(is)) {
+        changes.push(format!("depends_on: {name} is replaced, and restarts it"));
     }
     if before.files != after.files {
         let targets = before.files.keys().chain(after.files.keys());

@@ -238,7 +238,7 @@ pub const SERVICE: Section = Section {
         refused("isolation", "it is for Windows containers", "remove it"),
         yes("label_file"),
         yes("labels"),
-        partly("links", "without an alias: as `depends_on`"),
+        yes("links"),
         partly(
             "logging",
             "drivers `json-file` and `local`; size and number of files",
@@ -599,14 +599,7 @@ pub const ATTACHMENT: Section = Section {
 /// `services.*.depends_on.*`
 pub const DEPENDENCY: Section = Section {
     path: "services.*.depends_on.*",
-    keys: &[
-        yes("condition"),
-        yes("required"),
-        ignored(
-            "restart",
-            "a service's address stays when it is replaced, and connections are made anew",
-        ),
-    ],
+    keys: &[yes("condition"), yes("required"), yes("restart")],
 };
 
 /// `services.*.secrets[]` and `services.*.configs[]`
@@ -627,11 +620,7 @@ pub const PRE_START: Section = Section {
     keys: &[
         yes("command"),
         yes("environment"),
-        refused(
-            "image",
-            "a step runs in the service's own image",
-            "make it a service that others wait for with service_completed_successfully",
-        ),
+        yes("image"),
         partly("per_replica", "`false`: once per release"),
         refused(
             "privileged",
@@ -704,7 +693,7 @@ pub const NETWORK: Section = Section {
         refused(
             "external",
             "a project's networks are its own",
-            "remove it; the proxy reaches every routed service by itself",
+            "put services that talk to each other into one project, or reach the other by its domain; the proxy needs no network",
         ),
         yes("internal"),
         ignored("ipam", "addresses are chosen by Havre"),

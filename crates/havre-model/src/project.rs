@@ -192,6 +192,9 @@ pub struct Service {
     pub read_only: bool,
     /// Extra lines of /etc/hosts: host → addresses (`host-gateway` is kept as is).
     pub extra_hosts: BTreeMap<String, Vec<String>>,
+    /// Names for other services that hold in this one only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, ServiceName>,
     /// How names are looked up.
     #[serde(default, skip_serializing_if = "Resolver::is_default")]
     pub resolver: Resolver,
@@ -478,6 +481,9 @@ pub struct Dependency {
     pub condition: Condition,
     /// The other service must exist.
     pub required: bool,
+    /// New replicas of the other bring new ones of this.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub restart: bool,
 }
 
 /// Condition of a dependency.
@@ -667,7 +673,11 @@ pub struct Logging {
 /// A command at a point of a replica's life.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
-    /// The command, already split.
+    /// Runs in this image, by its name and in a release by its digest, instead of the service's
+    /// (`pre_start` only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The command, already split; with an image of its own, the arguments of its entry point.
     pub command: Vec<String>,
     /// `None`: the service's.
     pub user: Option<String>,

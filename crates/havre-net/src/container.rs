@@ -1,7 +1,7 @@
 //! Containers: a namespace of their own with one link into each of their networks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::config::check_name;
 use crate::environment::Net;
 use crate::error::NetError;
 use crate::files::{self, Durability};
-use crate::leases::{Lease, Leases};
+use crate::leases::{Lease, Leases, Lookup};
 use crate::ledger::NetworkAllocation;
 use crate::links::{bring_up, gone, loopback_up, mac, set_address};
 use crate::netlink::Socket;
@@ -109,13 +109,12 @@ impl Net {
         })
     }
 
-    /// Has these resolvers asked, instead of the host's, for names from outside that the container
-    /// looks up. The container is attached already.
-    pub fn set_resolvers(
+    /// Sets how the container, which is attached already, looks names up.
+    pub fn set_lookup(
         &self,
         environment: &str,
         container: &str,
-        resolvers: &[IpAddr],
+        lookup: &Lookup,
     ) -> Result<(), NetError> {
         check_name(environment, "an environment")?;
         check_name(container, "a container")?;
@@ -123,12 +122,11 @@ impl Net {
         let places = self.config.places(environment);
         let mut leases: Leases = files::read(&places.leases())?;
         let before = leases.clone();
-        match resolvers {
-            [] => leases.resolvers.remove(container),
-            _ => leases
-                .resolvers
-                .insert(container.to_owned(), resolvers.to_vec()),
-        };
+        if *lookup == Lookup::default() {
+            leases.lookups.remove(container);
+        } else {
+            leases.lookups.insert(container.to_owned(), lookup.clone());
+        }
         if leases != before {
             files::replace(&places.leases(), &leases, Durability::UntilReboot)?;
         }

@@ -15,9 +15,9 @@ use crate::subnet::Subnet;
 pub struct Leases {
     /// By container: its networks in the order it was given them.
     pub containers: BTreeMap<String, Vec<Lease>>,
-    /// By container: the resolvers asked for names from outside, where they are not the host's.
+    /// By container: what holds for its questions only.
     #[serde(default)]
-    pub resolvers: BTreeMap<String, Vec<IpAddr>>,
+    pub lookups: BTreeMap<String, Lookup>,
     /// By network and service: the service's own address, and who answers there.
     #[serde(default)]
     pub services: BTreeMap<String, BTreeMap<String, ServiceLease>>,
@@ -25,6 +25,15 @@ pub struct Leases {
     /// again until the search has come round, so that a client with an old address in hand
     /// meets nobody instead of somebody else.
     pub next: BTreeMap<String, u32>,
+}
+
+/// How one container looks names up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lookup {
+    /// Asked for names from outside; none: the host's.
+    pub resolvers: Vec<IpAddr>,
+    /// Further names: alias, in lower case → name.
+    pub aliases: BTreeMap<String, String>,
 }
 
 /// One address.
@@ -80,7 +89,7 @@ impl Leases {
 
     /// Takes back all addresses of `container`.
     pub fn release(&mut self, container: &str) -> Vec<Lease> {
-        self.resolvers.remove(container);
+        self.lookups.remove(container);
         self.containers.remove(container).unwrap_or_default()
     }
 

@@ -51,6 +51,7 @@ pub use container::Attached;
 pub use dns::view::Records;
 pub use environment::{Environment, Net, Network, NetworkSpec};
 pub use error::NetError;
+pub use leases::Lookup;
 pub use netlink::NetlinkError;
 pub use probe::{Requirement, probe};
 pub use resolver::{Resolver, hosts_file};

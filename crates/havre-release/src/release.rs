@@ -11,7 +11,7 @@ use havre_model::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::JobId;
+use crate::{JobId, dependency_order};
 
 /// Everything an environment needs, resolved. Two releases with equal content are the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub struct ServiceRelease {
     pub files: BTreeMap<String, String>,
     /// Raised to replace all replicas without another change.
     restart: u64,
+    /// Services whose new replicas bring new ones of this, as they are in this release.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    follows: BTreeMap<ServiceName, ServiceDigest>,
     /// Kept, not computed again: another version of Havre may compute another one, and its
     /// replicas must not be replaced for that.
     digest: ServiceDigest,
@@ -80,7 +83,7 @@ impl Release {
                 )
             })
             .collect();
-        Self {
+        let mut release = Self {
             services,
             networks: project.networks.clone(),
             volumes: project.volumes.clone(),
@@ -88,6 +91,36 @@ impl Release {
             tls: project.tls.clone(),
             routes: project.routes.clone(),
             rollout: project.rollout.clone(),
+        };
+        release.follow();
+        release
+    }
+
+    /// Gives services that are to be replaced with others (`depends_on.*.restart`) a digest that
+    /// changes with theirs.
+    pub fn follow(&mut self) {
+        let order: Vec<ServiceName> = dependency_order(&self.services)
+            .into_iter()
+            .cloned()
+            .collect();
+        for name in order {
+            let Some(service) = self.services.get(&name) else {
+                continue;
+            };
+            let restarting = service.service.depends_on.iter();
+            let follows: BTreeMap<ServiceName, ServiceDigest> = restarting
+                .filter(|(_, edge)| edge.restart)
+                .filter_map(|(other, _)| {
+                    let followed = self.services.get(other)?;
+                    Some((other.clone(), followed.digest.clone()))
+                })
+                .collect();
+            if let Some(service) = self.services.get_mut(&name)
+                && service.follows != follows
+            {
+                service.follows = follows;
+                service.renew_digest();
+            }
         }
     }
 
@@ -173,14 +206,16 @@ impl Release {
 impl ServiceRelease {
     /// A service that runs `image` with these file contents.
     pub fn new(image: String, service: Service, files: BTreeMap<String, String>) -> Self {
-        let digest = digest(&image, &service, &files, 0);
-        Self {
+        let mut new = Self {
             image,
             service,
             files,
             restart: 0,
-            digest,
-        }
+            follows: BTreeMap::new(),
+            digest: ServiceDigest(String::new()),
+        };
+        new.renew_digest();
+        new
     }
 
     /// The digest that tells replicas of this configuration from others. What takes effect
@@ -197,28 +232,119 @@ impl ServiceRelease {
     /// Sets how often that was.
     pub fn set_restarts(&mut self, restarts: u64) {
         self.restart = restarts;
-        self.digest = digest(&self.image, &self.service, &self.files, restarts);
+        self.renew_digest();
+    }
+
+    /// Services whose new replicas bring new ones of this.
+    pub fn follows(&self) -> &BTreeMap<ServiceName, ServiceDigest> {
+        &self.follows
+    }
+
+    /// Manifest digests of all images it runs, its steps' included.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        let steps = &self.service.pre_start;
+        let of_steps = steps.iter().filter_map(|hook| hook.image.as_deref());
+        std::iter::once(self.image.as_str()).chain(of_steps)
+    }
+
+    fn renew_digest(&mut self) {
+        let mut service = self.service.clone();
+        service.replicas = 0;
+        service.update = Default::default();
+        service.depends_on.clear();
+        service.build = None;
+        service.image = None;
+        let own = (&self.image, &service, &self.files, self.restart);
+        // Serialising these types cannot fail: no map has a key that is not a string.
+        let json = match self.follows.is_empty() {
+            true => serde_json::to_vec(&own),
+            false => serde_json::to_vec(&(own, &self.follows)),
+        };
+        let mut hex = String::with_capacity(16);
+        for byte in &Sha256::digest(json.unwrap_or_default())[..8] {
+            // Writing to a String cannot fail.
+            write!(hex, "{byte:02x}").ok();
+        }
+        self.digest = ServiceDigest(hex);
     }
 }
 
-fn digest(
-    image: &str,
-    service: &Service,
-    files: &BTreeMap<String, String>,
-    restart: u64,
-) -> ServiceDigest {
-    let mut service = service.clone();
-    service.replicas = 0;
-    service.update = Default::default();
-    service.depends_on.clear();
-    service.build = None;
-    service.image = None;
-    // Serialising these types cannot fail: no map has a key that is not a string.
-    let json = serde_json::to_vec(&(image, &service, files, restart)).unwrap_or_default();
-    let mut hex = String::with_capacity(16);
-    for byte in &Sha256::digest(&json)[..8] {
-        // Writing to a String cannot fail.
-        write!(hex, "{byte:02x}").ok();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A chain `c → b → a`, of which only the first edge restarts, as JSON that the reader could
+    /// have made.
+    fn release() -> Release {
+        let edge = |restart: bool| serde_json::json!({"condition": "service_started", "required": true, "restart": restart});
+        let service = |depends_on: serde_json::Value| {
+            let mut service = serde_json::json!({
+                "image": "i", "pull_policy": "missing", "environment": {}, "expose": [],
+                "ports": [], "mounts": [], "networks": {}, "depends_on": depends_on,
+                "restart": {"policy": "no"}, "secrets": [], "configs": [], "replicas": 1,
+                "resources": {}, "update": {}, "stop_grace_period": {"secs": 10, "nanos": 0},
+                "init": false, "group_add": [], "cap_add": [], "cap_drop": [],
+                "no_new_privileges": false, "seccomp_unconfined": false, "ulimits": {},
+                "sysctls": {}, "read_only": false, "extra_hosts": {}, "tty": false,
+                "stdin_open": false, "logging": {}, "labels": {}, "pre_start": [],
+                "post_start": [], "pre_stop": [],
+            });
+            for key in [
+                "build",
+                "entrypoint",
+                "command",
+                "healthcheck",
+                "stop_signal",
+                "user",
+                "working_dir",
+                "hostname",
+                "shm_size_bytes",
+            ] {
+                service[key] = serde_json::Value::Null;
+            }
+            let service: Service = serde_json::from_value(service).expect("a service");
+            ServiceRelease::new("sha256:0".to_owned(), service, BTreeMap::new())
+        };
+        let services = [
+            ("a", service(serde_json::json!({}))),
+            ("b", service(serde_json::json!({"a": edge(true)}))),
+            ("c", service(serde_json::json!({"b": edge(true)}))),
+            ("d", service(serde_json::json!({"a": edge(false)}))),
+        ];
+        let named = |(name, service)| (ServiceName::new(name), service);
+        let mut release = Release {
+            services: services.into_iter().map(named).collect(),
+            networks: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            hosts: Vec::new(),
+            tls: Tls::LocalCa,
+            routes: Vec::new(),
+            rollout: RolloutSettings::default(),
+        };
+        release.follow();
+        release
     }
-    ServiceDigest(hex)
+
+    #[test]
+    fn a_change_goes_on_to_those_that_follow() {
+        let before = release();
+        let mut after = before.clone();
+        let restart = |release: &mut Release, name: &str| {
+            let service = release.services.get_mut(&ServiceName::new(name));
+            service.expect("it").set_restarts(7);
+            release.follow();
+        };
+        let changed = |after: &Release| -> Vec<String> {
+            let all = after.services.iter();
+            all.filter(|(name, service)| before.services[*name].digest() != service.digest())
+                .map(|(name, _)| name.to_string())
+                .collect()
+        };
+        after.follow();
+        assert_eq!(after, before, "twice is once");
+        restart(&mut after, "b");
+        assert_eq!(changed(&after), ["b", "c"]);
+        restart(&mut after, "a");
+        assert_eq!(changed(&after), ["a", "b", "c"]);
+    }
 }

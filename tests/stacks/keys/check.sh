@@ -33,6 +33,8 @@ done
 same "inner as front sees it" yes look front reach inner
 same "its own name" yes look front reach "$(look front show | sed -n 's/^hostname=//p')"
 same "a service of another network" unknown look front resolve stranger
+same "a link's alias" "$(look front resolve inner)" look front resolve backdoor.example
+same "it is nobody else's" unknown look inner resolve backdoor.example
 same "aliases are of one network" unknown look stranger resolve desk
 same "localhost without a network" 127.0.0.1 look lonely resolve localhost
 own_address() { ip -4 -o address | grep -qF " $(look front resolve machine)/" && echo yes; }
@@ -61,15 +63,20 @@ diary() { "$HAVRE" exec last cat /diary/log | tr '\n' ';'; }
 if [ -z "${AGAIN-}" ]; then
     # A step after the start may be quicker than the program.
     first() { diary | sed 's/after last;last began;/last began;after last;/'; }
-    same "the first start" "seed;steady began;before last;last began;after last;" first
+    same "the first start" "seed;steady began;bare;before last;last began;after last;" first
 else
     expect "steady ended by SIGUSR1" diary
     expect "farewell last;last ended by SIGTERM" diary
 fi
-# What ignores its end is killed after its grace.
+# What ignores its end is killed after its grace; what follows it is replaced with it.
+follower() { "$HAVRE" ps follower --json | grep '"id"'; }
+old=$(follower)
 begun=$(date +%s)
 "$HAVRE" --quiet restart stubborn
 [ $(($(date +%s) - begun)) -lt 60 ] || fail "stop_grace_period is not kept"
+
+[ "$(follower)" != "$old" ] || fail "depends_on.restart is not kept"
+same "a further name of an image" 1 sh -c '"$0" image ls | grep -c "keys-built:tagged"' "$HAVRE"
 
 # What is kept of the output: two files of 4 KiB (and what was written at once beyond that), and in
 # them the newest.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::Surroundings;
+use super::{Surroundings, service};
 use crate::dotenv::{self, Around, Format};
 use crate::keys;
 use crate::project::{Healthcheck, Hook, Logging, Probe};
@@ -176,7 +176,12 @@ pub(super) fn hooks(service: &Fields<'_>, key: &str, around: &mut Surroundings<'
         let Some(fields) = item.fields(section, around.report) else {
             continue;
         };
+        let image = fields.string("image", around.report);
         let Some(field) = fields.get("command") else {
+            if image.is_some() {
+                hooks.push(hook(image, Vec::new(), &fields, around));
+                continue;
+            }
             let message = format!("{} has no `command`", fields.owner);
             around
                 .report
@@ -191,26 +196,35 @@ pub(super) fn hooks(service: &Fields<'_>, key: &str, around: &mut Surroundings<'
             around.report.error("compose/value", field.span(), message);
             continue;
         }
-        if let Some(field) = fields.get("per_replica")
-            && field.truth(around.report) == Some(true)
-        {
-            let why = "a step runs once per release";
-            refuse(
-                field,
-                why,
-                "use `post_start` for what each replica needs",
-                around.report,
-            );
-        }
-        let pairs = fields.pairs("environment", around.report);
-        hooks.push(Hook {
-            command,
-            user: fields.string("user", around.report),
-            working_dir: working_dir(&fields, around.report),
-            environment: from_caller(&fields, "environment", pairs, around),
-        });
+        hooks.push(hook(image, command, &fields, around));
     }
     hooks
+}
+
+fn hook(
+    image: Option<String>,
+    command: Vec<String>,
+    fields: &Fields<'_>,
+    around: &mut Surroundings<'_>,
+) -> Hook {
+    if let (Some(image), Some(field)) = (&image, fields.get("image")) {
+        service::check_image(image, field, around.report);
+    }
+    if let Some(field) = fields.get("per_replica")
+        && field.truth(around.report) == Some(true)
+    {
+        let why = "a step runs once per release";
+        let hint = "use `post_start` for what each replica needs";
+        refuse(field, why, hint, around.report);
+    }
+    let pairs = fields.pairs("environment", around.report);
+    Hook {
+        image,
+        command,
+        user: fields.string("user", around.report),
+        working_dir: working_dir(fields, around.report),
+        environment: from_caller(fields, "environment", pairs, around),
+    }
 }
 
 pub(super) fn working_dir(fields: &Fields<'_>, report: &mut Report) -> Option<String> {

@@ -45,7 +45,8 @@ pub(super) fn service(
     // A wrong profile list leaves the service enabled, so it must be heard of.
     fields.strings("profiles", around.report);
     let mut networks = network::attachments(fields, names, around.report);
-    let depends_on = depends_on(fields, names, around.report);
+    let mut depends_on = depends_on(fields, names, around.report);
+    let links = links(fields, names, &mut depends_on, around.report);
     container_name(name, fields, names, &mut networks, around.report);
     let deploy = deploy::deploy(fields, around.report);
     let security = security_opt(fields, around.report);
@@ -95,6 +96,7 @@ pub(super) fn service(
         shm_size_bytes: fields.get("shm_size").and_then(|f| f.bytes(around.report)),
         read_only: fields.truth("read_only", around.report).unwrap_or(false),
         extra_hosts: network::extra_hosts(fields, around.report),
+        links,
         resolver: resolver::resolver(fields, around.report),
         tty: fields.truth("tty", around.report).unwrap_or(false),
         stdin_open: fields.truth("stdin_open", around.report).unwrap_or(false),
@@ -171,7 +173,7 @@ pub(super) fn check_platform(platform: &str, field: Field<'_>, report: &mut Repo
     }
 }
 
-fn check_image(image: &str, field: Field<'_>, report: &mut Report) {
+pub(super) fn check_image(image: &str, field: Field<'_>, report: &mut Report) {
     let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'$' | b'"' | b'\'' | b'\\' | b'`');
     let path = image.split('@').next().unwrap_or(image);
     let host_end = path.find('/').unwrap_or(0);
@@ -269,38 +271,55 @@ fn depends_on(
             }
         }
     }
-    if let Some(field) = fields.get("links") {
-        for item in field.items(report) {
-            let Some(link) = item.string(report) else {
-                continue;
-            };
-            let (name, alias) = link.split_once(':').unwrap_or((&link, &link));
-            if name != alias {
-                let hint = format!(
-                    "give `{name}` the alias: networks: {{default: {{aliases: [{alias}]}}}}"
-                );
-                refuse(
-                    item,
-                    "a link's alias would hold for every service",
-                    &hint,
-                    report,
-                );
-            } else if check_dependency(fields, name, item.span(), true, names, report) {
-                let condition = Condition::ServiceStarted;
-                edges.entry(ServiceName::new(name)).or_insert(Dependency {
-                    condition,
-                    required: true,
-                });
-            }
+    edges
+}
+
+/// The aliases of `links`; each link is a dependency as well.
+fn links(
+    fields: &Fields<'_>,
+    names: &Names,
+    edges: &mut BTreeMap<ServiceName, Dependency>,
+    report: &mut Report,
+) -> BTreeMap<String, ServiceName> {
+    let mut aliases = BTreeMap::new();
+    let Some(field) = fields.get("links") else {
+        return aliases;
+    };
+    for item in field.items(report) {
+        let Some(link) = item.string(report) else {
+            continue;
+        };
+        let (name, alias) = link.split_once(':').unwrap_or((&link, &link));
+        if !check_dependency(fields, name, item.span(), true, names, report) {
+            continue;
+        }
+        let target = ServiceName::new(name);
+        edges.entry(target.clone()).or_insert(Dependency {
+            condition: Condition::ServiceStarted,
+            required: true,
+            restart: false,
+        });
+        if alias == name {
+            continue;
+        }
+        if !alias.split('.').all(super::valid_name) {
+            let message = format!("{}: `{alias}` is not a host name", fields.owner);
+            report.error("compose/name", item.span(), message);
+        } else if let Some(other) = aliases.insert(alias.to_ascii_lowercase(), target)
+            && other.as_str() != name
+        {
+            let message = format!("{}: two links are called `{alias}`", fields.owner);
+            report.error("compose/conflict", item.span(), message);
         }
     }
-    edges
+    aliases
 }
 
 fn dependency(owner: &str, node: &Node, report: &mut Report) -> Option<Dependency> {
     let mut edge = Dependency {
         condition: Condition::ServiceStarted,
         required: true,
+        restart: false,
     };
     if node.is_null() {
         return Some(edge);
@@ -322,6 +341,7 @@ fn dependency(owner: &str, node: &Node, report: &mut Report) -> Option<Dependenc
         };
     }
     edge.required = fields.truth("required", report).unwrap_or(true);
+    edge.restart = fields.truth("restart", report).unwrap_or(false);
     Some(edge)
 }
 

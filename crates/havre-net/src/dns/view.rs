@@ -43,6 +43,8 @@ pub struct View {
     clients: BTreeMap<Ipv4Addr, Vec<String>>,
     /// Resolvers of the container that has an address, where they are not the host's.
     pub resolvers: BTreeMap<Ipv4Addr, Vec<IpAddr>>,
+    /// Names that hold for the container that has an address: alias → name, in lower case.
+    aliases: BTreeMap<Ipv4Addr, BTreeMap<String, String>>,
 }
 
 /// What is to be done with a question.
@@ -67,10 +69,17 @@ impl View {
         };
         let mut clients = BTreeMap::new();
         let mut resolvers = BTreeMap::new();
+        let mut aliases = BTreeMap::new();
         for (container, of_container) in leases.containers {
-            if let Some(own) = leases.resolvers.get(&container) {
-                let addresses = of_container.iter().map(|lease| lease.address);
-                resolvers.extend(addresses.map(|address| (address, own.clone())));
+            if let Some(own) = leases.lookups.get(&container) {
+                for lease in &of_container {
+                    if !own.resolvers.is_empty() {
+                        resolvers.insert(lease.address, own.resolvers.clone());
+                    }
+                    if !own.aliases.is_empty() {
+                        aliases.insert(lease.address, own.aliases.clone());
+                    }
+                }
             }
             let leases = of_container;
             let networks: Vec<String> = leases.iter().map(|lease| lease.network.clone()).collect();
@@ -85,6 +94,7 @@ impl View {
             names: names.collect(),
             clients,
             resolvers,
+            aliases,
         }
     }
 
@@ -101,6 +111,11 @@ impl View {
         let own = [through.to_owned()];
         let visible = self.clients.get(&client).map_or(&own[..], Vec::as_slice);
         let text = name.text();
+        let own = self.aliases.get(&client).and_then(|own| own.get(&text));
+        let (text, is_alias) = match own {
+            Some(meant) => (meant.to_ascii_lowercase(), true),
+            None => (text, false),
+        };
         let known = visible
             .iter()
             .find_map(|network| self.names.get(network)?.get(&text));
@@ -120,7 +135,7 @@ impl View {
                 .iter()
                 .any(|zone| zone.name == *network && !zone.internal)
         });
-        if name.is_single_label() || !leads_out {
+        if name.is_single_label() || is_alias || !leads_out {
             return Decision::Empty(Code::NameError);
         }
         Decision::Forward
@@ -179,6 +194,10 @@ mod tests {
             "web.1": [{ "network": "front", "address": "10.0.0.2" }, { "network": "back", "address": "10.0.1.2" }],
             "db.1": [{ "network": "back", "address": "10.0.1.3" }],
             "new.1": [{ "network": "front", "address": "10.0.0.4" }],
+        }, "lookups": {
+            "web.1": { "resolvers": [], "aliases": {
+                "database": "DB", "db.example.org": "db", "lost.example.org": "nobody",
+            }},
         }});
         let records = serde_json::json!({
             "front": { "web": ["10.0.0.2", "10.0.0.4"], "web.1": ["10.0.0.2"] },
@@ -232,6 +251,27 @@ mod tests {
             "nobody we know"
         );
         assert_eq!(ask("10.0.1.2", "back", "idle", TYPE_A, 0), "");
+    }
+
+    #[test]
+    fn aliases_hold_for_one_container() {
+        for (name, expected) in [
+            ("database", "10.0.1.3"),
+            ("Database", "10.0.1.3"),
+            ("db.example.org", "10.0.1.3"),
+            ("lost.example.org", "NameError"),
+        ] {
+            assert_eq!(
+                ask("10.0.0.2", "front", name, TYPE_A, 0),
+                expected,
+                "{name}"
+            );
+        }
+        assert_eq!(ask("10.0.1.3", "back", "database", TYPE_A, 0), "NameError");
+        assert_eq!(
+            ask("10.0.0.4", "front", "db.example.org", TYPE_A, 0),
+            "forward"
+        );
     }
 
     #[test]

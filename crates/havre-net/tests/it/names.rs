@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use havre_net::{Net, Records, hosts_file};
+use havre_net::{Lookup, Net, Records, hosts_file};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -436,7 +436,11 @@ fn a_container_may_have_resolvers_of_its_own() {
     let own = net.attach("e", "own", &wanted).expect("attached");
     // The first does not answer either.
     let resolvers = [Ipv4Addr::new(198, 51, 100, 77).into(), PUBLIC.into()];
-    net.set_resolvers("e", "own", &resolvers).expect("set");
+    let lookup = Lookup {
+        resolvers: resolvers.to_vec(),
+        aliases: [("base".to_owned(), "db".to_owned())].into(),
+    };
+    net.set_lookup("e", "own", &lookup).expect("set");
     let names = records(&[("y", "db", &[Ipv4Addr::new(10, 1, 2, 3)])]);
     net.set_names("e", &names).expect("set");
     let ask = |from: &Path, network: &str, name| {
@@ -452,6 +456,8 @@ fn a_container_may_have_resolvers_of_its_own() {
         "10.1.2.3",
         "names go on working"
     );
+    assert_eq!(ask(&own.netns, "x", "base."), "10.1.2.3", "by an alias");
+    assert_eq!(ask(&plain.netns, "x", "base."), "NXDomain");
     assert_eq!(ask(&own.netns, "x", "nobody."), "NXDomain");
     let x = environment.networks["x"].gateway;
     let over_tcp = ask_tcp(&own.netns, x, &["30.example.org.", "db."]);

@@ -56,6 +56,7 @@ impl Shape {
             backing: None,
         };
         let hook = havre_model::Hook {
+            image: None,
             command: vec!["migrate".into()],
             user: None,
             working_dir: None,
@@ -83,6 +84,7 @@ impl Shape {
                     let edge = Dependency {
                         condition: *condition,
                         required: true,
+                        restart: false,
                     };
                     (ServiceName::new(*name), edge)
                 })
@@ -114,6 +116,7 @@ impl Shape {
             shm_size_bytes: None,
             read_only: false,
             extra_hosts: BTreeMap::new(),
+            links: BTreeMap::new(),
             resolver: Default::default(),
             tty: false,
             stdin_open: false,

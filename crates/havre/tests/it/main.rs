@@ -7,6 +7,7 @@ mod command_line;
 mod daemon;
 mod datagrams;
 mod deaths;
+mod dependents;
 mod exec;
 mod failures;
 mod fixtures;
