@@ -7,9 +7,10 @@
 //! ```
 
 mod history;
+mod requests;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,93 +19,30 @@ use havre_edge::EdgeStatus;
 use havre_engine::State;
 use havre_model::{Hook, ServiceName};
 use havre_release::{
-    Action, Decision, Desired, EdgeView, Intent, Observed, Phase, Refusal, Release, Replica,
-    ReplicaId, ReplicaState, Role, Rollout, Routing, ServiceRelease, Traffic, decide, routing,
+    Action, Decision, Desired, Intent, Observed, Phase, Refusal, Release, Replica, ReplicaId,
+    ReplicaState, Role, Rollout, Routing, ServiceRelease, decide, routing,
 };
 use havre_store::StoreError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::edge::{environment_edge, is_pool_of};
 use crate::execute::{self, ActionError};
 use crate::hooks;
 use crate::labels::{Place, environment_key};
-use crate::names;
 use crate::network::NetworkKeeper;
 use crate::observe::{Judge, Seen, probe_ports, release_of, tick};
-use crate::operations::Holder;
 use crate::platform::Platform;
 use crate::report;
 
-/// WebSockets and event streams of a replica that leaves end within this time, so that their
-/// clients do not all come back at once.
-const CLOSE_STREAMS_OVER: Duration = Duration::from_secs(4);
+pub(crate) use wishes::{Command, EnvironmentHandle, Jobs, NotDone, Scale, Watch};
+
+use requests::edge_view;
+use wishes::Wish;
+
 /// Commands that may wait for the task.
 const COMMANDS: usize = 16;
-
-/// What becomes of numbers of replicas that were set by hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scale {
-    /// They give way to the files'.
-    FromFile,
-    /// They stay.
-    Kept,
-}
-
-/// What becomes of a release's jobs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Jobs {
-    /// They run before it serves.
-    Run,
-    /// They have run for it once, and do not know what came after: migrations go forwards only.
-    Skip,
-}
-
-/// Whether a release has to prove itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Watch {
-    /// It is new: its answers are compared with those of the one before.
-    Yes,
-    /// It has served before.
-    No,
-}
-
-/// Why a command was not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotDone {
-    /// The state cannot be written, or the task has ended.
-    NotKept,
-    /// The state of the rollout does not allow it.
-    Refused(Refusal),
-}
-
-/// A command, and where to tell what came of it.
-type Wish = (Command, oneshot::Sender<Result<(), Refusal>>);
-
-/// Something a user wants of an environment.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Move to this release, which is stored already.
-    RollOut {
-        number: u64,
-        release: Box<Release>,
-        scale: Scale,
-        jobs: Jobs,
-        watch: Watch,
-    },
-    /// Give the rollout under way up.
-    Abort,
-    /// Let it stand still.
-    Pause,
-    /// Let it go on.
-    Resume,
-    /// Wish for other numbers of replicas.
-    Scale(BTreeMap<ServiceName, u32>),
-    /// Stop everything and forget the environment.
-    TakeDown { volumes: bool },
-}
 
 /// What the task knows, for everyone else.
 #[derive(Clone, Debug, Default)]
@@ -124,40 +62,6 @@ pub(crate) struct Snapshot {
     pub(crate) failure: Option<Arc<FailureReport>>,
     /// The environment is gone; `Some` holds what could not be removed.
     pub(crate) gone: Option<Arc<Vec<String>>>,
-}
-
-/// Talks to an environment's task.
-#[derive(Clone, Debug)]
-pub(crate) struct EnvironmentHandle {
-    pub(crate) id: EnvironmentId,
-    commands: mpsc::Sender<Wish>,
-    snapshot: watch::Receiver<Arc<Snapshot>>,
-    /// Held by the operation that changes the environment.
-    pub(crate) operation: Arc<tokio::sync::Mutex<()>>,
-    /// Who that is.
-    pub(crate) holder: Arc<std::sync::Mutex<Option<Holder>>>,
-}
-
-impl EnvironmentHandle {
-    /// Hands a command over; it is persisted when this returns.
-    pub(crate) async fn command(&self, command: Command) -> Result<(), NotDone> {
-        let (done, wait) = oneshot::channel();
-        let sent = self.commands.send((command, done)).await;
-        sent.map_err(|_| NotDone::NotKept)?;
-        wait.await
-            .map_err(|_| NotDone::NotKept)?
-            .map_err(NotDone::Refused)
-    }
-
-    /// The newest snapshot.
-    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.borrow().clone()
-    }
-
-    /// Snapshots to come.
-    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
-        self.snapshot.clone()
-    }
 }
 
 /// Why an environment's state cannot be read or written.
@@ -393,117 +297,6 @@ impl Environment {
         observed.edge =
             edge.map(|status| edge_view(status, &self.id, &observed, &Routing::default()));
         observed
-    }
-
-    /// Remembers since when replicas are named no more; one that waits in reserve counts as named.
-    /// One that still has requests in flight though nobody here has named it was let go by the
-    /// daemon before this one.
-    fn note_unrouted(
-        &mut self,
-        routing: &Routing,
-        reserve: &BTreeSet<ReplicaId>,
-        observed: &Observed,
-        now: SystemTime,
-    ) {
-        let named: BTreeSet<ReplicaId> = routing
-            .services
-            .values()
-            .flat_map(|service| {
-                let canary = service.canary.iter().flat_map(|canary| &canary.replicas);
-                service.named.iter().chain(canary).cloned()
-            })
-            .chain(reserve.iter().cloned())
-            .collect();
-        for id in self.named.difference(&named) {
-            self.unrouted_since.entry(id.clone()).or_insert(now);
-        }
-        for (id, count) in observed.edge.iter().flat_map(|edge| &edge.in_flight) {
-            if *count > 0 {
-                self.unrouted_since.entry(id.clone()).or_insert(now);
-            }
-        }
-        let known: BTreeSet<&ReplicaId> = observed.replicas.iter().map(|r| &r.id).collect();
-        self.unrouted_since
-            .retain(|id, _| !named.contains(id) && known.contains(id));
-        self.named = named;
-    }
-
-    /// Tells the edge and the name server who answers; returns the edge's report after that.
-    async fn route(
-        &mut self,
-        routing: &Routing,
-        reserve: &BTreeSet<ReplicaId>,
-        seen: &[Seen],
-    ) -> Option<Arc<EdgeStatus>> {
-        let addresses: BTreeMap<ReplicaId, IpAddr> = seen
-            .iter()
-            .filter_map(|one| Some((one.id(), IpAddr::V4(one.place.address()?))))
-            .collect();
-        // Before the first container there is no network to have names in.
-        if addresses.is_empty() {
-            self.network.rest();
-        } else {
-            let kept = self.network.keep(&self.platform, &self.key, &self.releases);
-            if let Err(error) = kept.await {
-                self.note_problem(&error);
-            }
-            let backends = names::backends(&self.releases, routing, seen);
-            let (net, key) = (Arc::clone(&self.platform.net), self.key.clone());
-            let (releases, seen) = (Arc::clone(&self.releases), seen.to_vec());
-            let named = tokio::task::spawn_blocking(move || {
-                let addresses = net.set_services(&key, &backends)?;
-                let records = names::records(&releases, &backends, &addresses, &seen);
-                net.set_names(&key, &records)
-            })
-            .await;
-            if let Ok(Err(error)) = named {
-                self.note_problem(&error);
-            }
-        }
-        let Some(release) = serving_release(&self.desired).and_then(|n| self.releases.get(&n))
-        else {
-            return self.platform.hub.set(&self.id, None).await;
-        };
-        // What is valid when is the wall clock's.
-        let certificate = execute::certificate(&self.platform, release, SystemTime::now());
-        let certificate = match certificate {
-            Ok(certificate) => certificate,
-            Err(error) => {
-                self.note_problem(&error);
-                return self.platform.hub.status().await;
-            }
-        };
-        let mut draining: BTreeMap<ServiceName, Vec<ReplicaId>> = BTreeMap::new();
-        let takes_none =
-            |id: &ReplicaId| self.unrouted_since.contains_key(id) || reserve.contains(id);
-        for one in seen.iter().filter(|one| takes_none(&one.id())) {
-            draining
-                .entry(one.place.service.clone())
-                .or_default()
-                .push(one.id());
-        }
-        let part = environment_edge(&self.id, release, certificate, routing, &draining, |id| {
-            addresses.get(id).copied()
-        });
-        self.platform.hub.set(&self.id, Some(part)).await
-    }
-
-    /// Once the requests of a replica that leaves have ended, its streams are told to.
-    async fn close_streams(&mut self, status: &EdgeStatus) {
-        self.closing
-            .retain(|id| self.unrouted_since.contains_key(id));
-        for id in self.unrouted_since.keys() {
-            let open = status
-                .replicas
-                .get(&id.0)
-                .is_some_and(|counters| counters.in_flight == 0 && counters.streams > 0);
-            if open && self.closing.insert(id.clone()) {
-                self.platform
-                    .hub
-                    .close_streams(id, CLOSE_STREAMS_OVER)
-                    .await;
-            }
-        }
     }
 
     /// Starts what was decided and is not yet under way.
@@ -780,57 +573,4 @@ pub(crate) fn serving_release(desired: &Desired) -> Option<u64> {
             Phase::Baking { .. } | Phase::Finishing { .. } => Some(rollout.to),
         },
     }
-}
-
-/// The edge's report in the planner's words. A replica serves if the state last pushed says so
-/// and names it.
-fn edge_view(
-    status: &EdgeStatus,
-    id: &EnvironmentId,
-    observed: &Observed,
-    routing: &Routing,
-) -> EdgeView {
-    let known = || observed.replicas.iter().map(|replica| &replica.id);
-    let counters = |id: &ReplicaId| Some((id.clone(), status.replicas.get(&id.0)?));
-    EdgeView {
-        serving: routing
-            .services
-            .values()
-            .flat_map(|service| {
-                let canary = service.canary.iter().flat_map(|canary| &canary.replicas);
-                service.serving.iter().chain(canary).cloned()
-            })
-            .collect(),
-        in_flight: known()
-            .filter_map(counters)
-            .map(|(id, counters)| (id, counters.in_flight + counters.streams))
-            .collect(),
-        traffic: known()
-            .filter_map(counters)
-            .map(|(id, counters)| {
-                let traffic = Traffic {
-                    requests: counters.requests,
-                    server_errors: counters.server_errors,
-                    failed: counters.failed,
-                    latency: counters.latency_ms.clone(),
-                };
-                (id, traffic)
-            })
-            .collect(),
-        total: total(status, id),
-    }
-}
-
-/// What the edge has counted of an environment.
-fn total(status: &EdgeStatus, id: &EnvironmentId) -> Traffic {
-    let mut total = Traffic::default();
-    for (_, pool) in status.pools.iter().filter(|(name, _)| is_pool_of(name, id)) {
-        total.add(&Traffic {
-            requests: pool.requests,
-            server_errors: pool.server_errors,
-            failed: pool.failed,
-            ..Traffic::default()
-        });
-    }
-    total
 }

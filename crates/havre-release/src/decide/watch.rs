@@ -1,7 +1,7 @@
 //! A release that has requests: it is watched beside the one before, which waits to take them back.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use havre_model::{RolloutStrategy, ServiceName};
 
@@ -13,7 +13,7 @@ use crate::{Desired, Failure, Mark, Phase, Release, Replica, ReplicaId, Role, Ro
 /// then all that their replicas have answered is.
 const LEAST_BEFORE: u64 = 50;
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     /// A share of the visitors is served by the new replicas.
     pub(super) fn try_on_some(
         &mut self,
@@ -21,20 +21,15 @@ impl Pass<'_> {
         step: u32,
         since: SystemTime,
     ) -> Desired {
-        let mut rollout = rollout.clone();
-        let Some((number, release)) = self.release(Some(rollout.to)) else {
-            return self.desired.clone();
+        let (mut rollout, release) = match self.watch(rollout) {
+            Ok(watched) => watched,
+            Err(decided) => return decided,
         };
-        self.mark(&mut rollout);
-        if let Some(failure) = self.failure_of_release(&rollout, release) {
-            return self.with(self.fail(rollout, release, failure));
-        }
-        self.keep_all_up(number, release);
         self.keep_old_up(&rollout);
         let (steps, time) = match &release.rollout.strategy {
             RolloutStrategy::Canary { steps, step } => (steps.len(), *step),
             // A release with another strategy under the same number cannot be; should it, go on.
-            RolloutStrategy::BlueGreen => (0, std::time::Duration::ZERO),
+            RolloutStrategy::BlueGreen => (0, Duration::ZERO),
         };
         if elapsed(since, self.now) >= time {
             let since = self.now;
@@ -56,21 +51,31 @@ impl Pass<'_> {
 
     /// All requests go to the new replicas.
     pub(super) fn bake(&mut self, rollout: &Rollout, since: SystemTime) -> Desired {
-        let mut rollout = rollout.clone();
-        let Some((number, release)) = self.release(Some(rollout.to)) else {
-            return self.desired.clone();
+        let (mut rollout, release) = match self.watch(rollout) {
+            Ok(watched) => watched,
+            Err(decided) => return decided,
         };
-        self.mark(&mut rollout);
-        if let Some(failure) = self.failure_of_release(&rollout, release) {
-            return self.with(self.fail(rollout, release, failure));
-        }
-        self.keep_all_up(number, release);
         self.retire_unrouted(&rollout, release);
         if elapsed(since, self.now) >= release.rollout.bake {
             rollout.phase = Phase::Finishing { since: self.now };
             rollout.marks = None;
         }
         self.with(rollout)
+    }
+
+    /// Looks at a release that has requests and keeps it up; an error is what follows from its
+    /// failure.
+    fn watch(&mut self, rollout: &Rollout) -> Result<(Rollout, &'a Release), Desired> {
+        let mut rollout = rollout.clone();
+        let Some((number, release)) = self.release(Some(rollout.to)) else {
+            return Err(self.desired.clone());
+        };
+        self.mark(&mut rollout);
+        if let Some(failure) = self.failure_of_release(&rollout, release) {
+            return Err(self.with(self.fail(rollout, release, failure)));
+        }
+        self.keep_all_up(number, release);
+        Ok((rollout, release))
     }
 
     /// Old replicas that the edge could not lead back to need not wait: two workers are one too

@@ -1,0 +1,186 @@
+//! Who answers for an environment, and what the edge says of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use havre_api::EnvironmentId;
+use havre_edge::EdgeStatus;
+use havre_model::ServiceName;
+use havre_release::{EdgeView, Observed, ReplicaId, Routing, Traffic};
+
+use super::{Environment, serving_release};
+use crate::edge::{environment_edge, is_pool_of};
+use crate::observe::Seen;
+use crate::{execute, names};
+
+/// WebSockets and event streams of a replica that leaves end within this time, so that their
+/// clients do not all come back at once.
+const CLOSE_STREAMS_OVER: Duration = Duration::from_secs(4);
+
+impl Environment {
+    /// Remembers since when replicas are named no more; one that waits in reserve counts as named.
+    /// One that still has requests in flight though nobody here has named it was let go by the
+    /// daemon before this one.
+    pub(super) fn note_unrouted(
+        &mut self,
+        routing: &Routing,
+        reserve: &BTreeSet<ReplicaId>,
+        observed: &Observed,
+        now: SystemTime,
+    ) {
+        let named: BTreeSet<ReplicaId> = routing
+            .services
+            .values()
+            .flat_map(|service| {
+                let canary = service.canary.iter().flat_map(|canary| &canary.replicas);
+                service.named.iter().chain(canary).cloned()
+            })
+            .chain(reserve.iter().cloned())
+            .collect();
+        for id in self.named.difference(&named) {
+            self.unrouted_since.entry(id.clone()).or_insert(now);
+        }
+        for (id, count) in observed.edge.iter().flat_map(|edge| &edge.in_flight) {
+            if *count > 0 {
+                self.unrouted_since.entry(id.clone()).or_insert(now);
+            }
+        }
+        let known: BTreeSet<&ReplicaId> = observed.replicas.iter().map(|r| &r.id).collect();
+        self.unrouted_since
+            .retain(|id, _| !named.contains(id) && known.contains(id));
+        self.named = named;
+    }
+
+    /// Tells the edge and the name server who answers; returns the edge's report after that.
+    pub(super) async fn route(
+        &mut self,
+        routing: &Routing,
+        reserve: &BTreeSet<ReplicaId>,
+        seen: &[Seen],
+    ) -> Option<Arc<EdgeStatus>> {
+        let addresses: BTreeMap<ReplicaId, IpAddr> = seen
+            .iter()
+            .filter_map(|one| Some((one.id(), IpAddr::V4(one.place.address()?))))
+            .collect();
+        // Before the first container there is no network to have names in.
+        if addresses.is_empty() {
+            self.network.rest();
+        } else {
+            let kept = self.network.keep(&self.platform, &self.key, &self.releases);
+            if let Err(error) = kept.await {
+                self.note_problem(&error);
+            }
+            let backends = names::backends(&self.releases, routing, seen);
+            let (net, key) = (Arc::clone(&self.platform.net), self.key.clone());
+            let (releases, seen) = (Arc::clone(&self.releases), seen.to_vec());
+            let named = tokio::task::spawn_blocking(move || {
+                let addresses = net.set_services(&key, &backends)?;
+                let records = names::records(&releases, &backends, &addresses, &seen);
+                net.set_names(&key, &records)
+            })
+            .await;
+            if let Ok(Err(error)) = named {
+                self.note_problem(&error);
+            }
+        }
+        let Some(release) = serving_release(&self.desired).and_then(|n| self.releases.get(&n))
+        else {
+            return self.platform.hub.set(&self.id, None).await;
+        };
+        // What is valid when is the wall clock's.
+        let certificate = execute::certificate(&self.platform, release, SystemTime::now());
+        let certificate = match certificate {
+            Ok(certificate) => certificate,
+            Err(error) => {
+                self.note_problem(&error);
+                return self.platform.hub.status().await;
+            }
+        };
+        let mut draining: BTreeMap<ServiceName, Vec<ReplicaId>> = BTreeMap::new();
+        let takes_none =
+            |id: &ReplicaId| self.unrouted_since.contains_key(id) || reserve.contains(id);
+        for one in seen.iter().filter(|one| takes_none(&one.id())) {
+            draining
+                .entry(one.place.service.clone())
+                .or_default()
+                .push(one.id());
+        }
+        let part = environment_edge(&self.id, release, certificate, routing, &draining, |id| {
+            addresses.get(id).copied()
+        });
+        self.platform.hub.set(&self.id, Some(part)).await
+    }
+
+    /// Once the requests of a replica that leaves have ended, its streams are told to.
+    pub(super) async fn close_streams(&mut self, status: &EdgeStatus) {
+        self.closing
+            .retain(|id| self.unrouted_since.contains_key(id));
+        for id in self.unrouted_since.keys() {
+            let open = status
+                .replicas
+                .get(&id.0)
+                .is_some_and(|counters| counters.in_flight == 0 && counters.streams > 0);
+            if open && self.closing.insert(id.clone()) {
+                self.platform
+                    .hub
+                    .close_streams(id, CLOSE_STREAMS_OVER)
+                    .await;
+            }
+        }
+    }
+}
+
+/// The edge's report in the planner's words. A replica serves if the state last pushed says so
+/// and names it.
+pub(super) fn edge_view(
+    status: &EdgeStatus,
+    id: &EnvironmentId,
+    observed: &Observed,
+    routing: &Routing,
+) -> EdgeView {
+    let known = || observed.replicas.iter().map(|replica| &replica.id);
+    let counters = |id: &ReplicaId| Some((id.clone(), status.replicas.get(&id.0)?));
+    EdgeView {
+        serving: routing
+            .services
+            .values()
+            .flat_map(|service| {
+                let canary = service.canary.iter().flat_map(|canary| &canary.replicas);
+                service.serving.iter().chain(canary).cloned()
+            })
+            .collect(),
+        in_flight: known()
+            .filter_map(counters)
+            .map(|(id, counters)| (id, counters.in_flight + counters.streams))
+            .collect(),
+        traffic: known()
+            .filter_map(counters)
+            .map(|(id, counters)| {
+                let traffic = Traffic {
+                    requests: counters.requests,
+                    server_errors: counters.server_errors,
+                    failed: counters.failed,
+                    latency: counters.latency_ms.clone(),
+                };
+                (id, traffic)
+            })
+            .collect(),
+        total: total(status, id),
+    }
+}
+
+/// What the edge has counted of an environment.
+fn total(status: &EdgeStatus, id: &EnvironmentId) -> Traffic {
+    let mut total = Traffic::default();
+    for (_, pool) in status.pools.iter().filter(|(name, _)| is_pool_of(name, id)) {
+        total.add(&Traffic {
+            requests: pool.requests,
+            server_errors: pool.server_errors,
+            failed: pool.failed,
+            ..Traffic::default()
+        });
+    }
+    total
+}
