@@ -521,7 +521,12 @@ fn prune_logs(dir: &Path, keep: usize) -> io::Result<()> {
     let mut folders = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let newest = fs::read_dir(&path)?
+        // Another replica's removal may be at it as well.
+        let files = match fs::read_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            files => files?,
+        };
+        let newest = files
             .filter_map(|file| file.ok()?.metadata().ok()?.modified().ok())
             .max();
         folders.push((newest, path));
@@ -529,7 +534,10 @@ fn prune_logs(dir: &Path, keep: usize) -> io::Result<()> {
     folders.sort();
     let surplus = folders.len().saturating_sub(keep);
     for (_, path) in folders.into_iter().take(surplus) {
-        fs::remove_dir_all(path)?;
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
+        }
     }
     Ok(())
 }

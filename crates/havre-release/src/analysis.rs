@@ -13,17 +13,12 @@ const FELT_MS: u32 = 100;
 /// Normal quantile of the 95% interval.
 const Z: f64 = 1.96;
 
-/// Why `now` is worse than `before` by more than `settings` bear; `None`: it is not, or there is
-/// too little to tell.
-pub(crate) fn verdict(
+/// Whether more requests fail than before, by more than `settings` bear. Few can be enough to tell.
+pub(crate) fn errors(
     before: &Traffic,
     now: &Traffic,
     settings: &RolloutSettings,
 ) -> Option<FailureKind> {
-    errors(before, now, settings).or_else(|| latency(before, now, settings))
-}
-
-fn errors(before: &Traffic, now: &Traffic, settings: &RolloutSettings) -> Option<FailureKind> {
     if now.errors() < LEAST_ERRORS {
         return None;
     }
@@ -36,7 +31,13 @@ fn errors(before: &Traffic, now: &Traffic, settings: &RolloutSettings) -> Option
     })
 }
 
-fn latency(before: &Traffic, now: &Traffic, settings: &RolloutSettings) -> Option<FailureKind> {
+/// Whether answers take longer than before, by more than `settings` bear. `now` should not hold
+/// the first answers of new processes, which are slow everywhere.
+pub(crate) fn latency(
+    before: &Traffic,
+    now: &Traffic,
+    settings: &RolloutSettings,
+) -> Option<FailureKind> {
     if before.requests < LEAST_ANSWERS || now.requests < LEAST_ANSWERS {
         return None;
     }
@@ -79,7 +80,8 @@ mod tests {
     }
 
     fn is_worse(before: &Traffic, now: &Traffic) -> bool {
-        verdict(before, now, &RolloutSettings::default()).is_some()
+        let settings = RolloutSettings::default();
+        errors(before, now, &settings).is_some() || latency(before, now, &settings).is_some()
     }
 
     #[test]

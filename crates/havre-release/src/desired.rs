@@ -90,6 +90,10 @@ pub struct Rollout {
     /// Where each replica's counters stood when the phase began; `None`: not looked yet.
     #[serde(default)]
     pub marks: Option<BTreeMap<ReplicaId, Mark>>,
+    /// Where they stood when half of the time was over in which the release is watched; `None`:
+    /// not yet.
+    #[serde(default)]
+    pub warm: Option<BTreeMap<ReplicaId, Mark>>,
 }
 
 /// How far a rollout is. What is finer than this is seen from the replicas.
@@ -320,6 +324,7 @@ impl Desired {
             total: None,
             before: BTreeMap::new(),
             marks: None,
+            warm: None,
         });
     }
 
@@ -371,6 +376,7 @@ impl Desired {
             Phase::Canary { since, .. } | Phase::Baking { since } => {
                 *since += rested;
                 rollout.marks = None;
+                rollout.warm = None;
             }
             Phase::Finishing { .. } | Phase::GoingBack { .. } => {}
         }

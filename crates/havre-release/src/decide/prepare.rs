@@ -58,6 +58,7 @@ impl Pass<'_> {
         let routed = !release.routes.is_empty();
         rollout.before = self.counted_before(rollout);
         rollout.marks = None;
+        rollout.warm = None;
         rollout.shifted_at.get_or_insert(since);
         rollout.phase = match settings.strategy {
             RolloutStrategy::Canary { .. } if watched && routed => Phase::Canary { step: 0, since },

@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use havre_model::{RolloutStrategy, ServiceName};
+use havre_model::{RolloutSettings, RolloutStrategy, ServiceName};
 
 use super::{Pass, elapsed};
-use crate::analysis::verdict;
-use crate::{Desired, Failure, Mark, Phase, Release, Replica, ReplicaId, Role, Rollout, Traffic};
+use crate::analysis;
+use crate::{
+    Desired, Failure, FailureKind, Mark, Phase, Release, Replica, ReplicaId, Role, Rollout, Traffic,
+};
+
+/// Compares what was with what is.
+type Judge = fn(&Traffic, &Traffic, &RolloutSettings) -> Option<FailureKind>;
 
 /// Fewer requests than this while the new replicas came up are no measure of what was before;
 /// then all that their replicas have answered is.
@@ -21,17 +26,19 @@ impl<'a> Pass<'a> {
         step: u32,
         since: SystemTime,
     ) -> Desired {
-        let (mut rollout, release) = match self.watch(rollout) {
+        let settings = self.release(Some(rollout.to)).map(|(_, to)| &to.rollout);
+        let (steps, time) = match settings.map(|settings| &settings.strategy) {
+            Some(RolloutStrategy::Canary { steps, step }) => (steps.len(), *step),
+            // A release with another strategy under the same number cannot be; should it, go on.
+            Some(RolloutStrategy::BlueGreen) | None => (0, Duration::ZERO),
+        };
+        let (mut rollout, release) = match self.watch(rollout, since, time) {
             Ok(watched) => watched,
             Err(decided) => return decided,
         };
         self.keep_old_up(&rollout);
-        let (steps, time) = match &release.rollout.strategy {
-            RolloutStrategy::Canary { steps, step } => (steps.len(), *step),
-            // A release with another strategy under the same number cannot be; should it, go on.
-            RolloutStrategy::BlueGreen => (0, Duration::ZERO),
-        };
         if elapsed(since, self.now) >= time {
+            rollout.warm = None;
             let since = self.now;
             let last = (step as usize).saturating_add(1) >= steps;
             rollout.phase = match last {
@@ -51,27 +58,42 @@ impl<'a> Pass<'a> {
 
     /// All requests go to the new replicas.
     pub(super) fn bake(&mut self, rollout: &Rollout, since: SystemTime) -> Desired {
-        let (mut rollout, release) = match self.watch(rollout) {
+        let settings = self.release(Some(rollout.to)).map(|(_, to)| &to.rollout);
+        let time = settings.map_or(Duration::ZERO, |settings| settings.bake);
+        let (mut rollout, release) = match self.watch(rollout, since, time) {
             Ok(watched) => watched,
             Err(decided) => return decided,
         };
         self.retire_unrouted(&rollout, release);
-        if elapsed(since, self.now) >= release.rollout.bake {
+        if elapsed(since, self.now) >= time {
             rollout.phase = Phase::Finishing { since: self.now };
             rollout.marks = None;
+            rollout.warm = None;
         }
         self.with(rollout)
     }
 
-    /// Looks at a release that has requests and keeps it up; an error is what follows from its
-    /// failure.
-    fn watch(&mut self, rollout: &Rollout) -> Result<(Rollout, &'a Release), Desired> {
+    /// Looks at a release that has requests for `time` and keeps it up; an error is what follows
+    /// from its failure.
+    fn watch(
+        &mut self,
+        rollout: &Rollout,
+        since: SystemTime,
+        time: Duration,
+    ) -> Result<(Rollout, &'a Release), Desired> {
         let mut rollout = rollout.clone();
         let Some((number, release)) = self.release(Some(rollout.to)) else {
             return Err(self.desired.clone());
         };
         self.mark(&mut rollout);
-        if let Some(failure) = self.failure_of_release(&rollout, release) {
+        let watched_for = elapsed(since, self.now);
+        if watched_for >= time / 2 && rollout.warm.is_none() {
+            rollout.warm = self.marks();
+        }
+        let failure = self
+            .failure_of_watched(&rollout, release)
+            .or_else(|| self.failure_by_count(&rollout, release, watched_for >= time));
+        if let Some(failure) = failure {
             return Err(self.with(self.fail(rollout, release, failure)));
         }
         self.keep_all_up(number, release);
@@ -97,24 +119,28 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn failure_of_release(&self, rollout: &Rollout, release: &Release) -> Option<Failure> {
-        self.failure_of_watched(rollout, release)
-            .or_else(|| self.failure_by_count(rollout, release))
-    }
-
-    /// Whether a service does worse than before, by what the edge has counted.
-    fn failure_by_count(&self, rollout: &Rollout, release: &Release) -> Option<Failure> {
-        let marks = rollout.marks.as_ref()?;
-        let counted = self.counted(marks, |replica| self.has_place(release, replica));
-        counted.iter().find_map(|(service, now)| {
-            let before = rollout.before.get(service).cloned().unwrap_or_default();
-            let kind = verdict(&before, now, &release.rollout)?;
-            Some(Failure {
-                service: service.clone(),
-                replica: None,
-                kind,
+    /// Whether a service does worse than before, by what the edge has counted: errors at any time,
+    /// latency when the time is `over` and of its second half.
+    fn failure_by_count(
+        &self,
+        rollout: &Rollout,
+        release: &Release,
+        over: bool,
+    ) -> Option<Failure> {
+        let settings = &release.rollout;
+        let blame = |marks: &BTreeMap<ReplicaId, Mark>, judge: Judge| {
+            let counted = self.counted(marks, |replica| self.has_place(release, replica));
+            counted.iter().find_map(|(service, now)| {
+                let before = rollout.before.get(service).cloned().unwrap_or_default();
+                Some(Failure {
+                    service: service.clone(),
+                    replica: None,
+                    kind: judge(&before, now, settings)?,
+                })
             })
-        })
+        };
+        let by_errors = blame(rollout.marks.as_ref()?, analysis::errors);
+        by_errors.or_else(|| blame(rollout.warm.as_ref().filter(|_| over)?, analysis::latency))
     }
 
     /// Remembers where counters stand, once per phase and only when the edge tells them.
@@ -123,9 +149,14 @@ impl<'a> Pass<'a> {
             return;
         };
         rollout.total.get_or_insert_with(|| edge.total.clone());
-        if rollout.marks.is_some() {
-            return;
+        if rollout.marks.is_none() {
+            rollout.marks = self.marks();
         }
+    }
+
+    /// Where counters stand now; `None` while the edge does not tell.
+    fn marks(&self) -> Option<BTreeMap<ReplicaId, Mark>> {
+        let edge = self.observed.edge.as_ref()?;
         let marks = self.observed.replicas.iter().map(|replica| {
             let traffic = edge.traffic.get(&replica.id).cloned().unwrap_or_default();
             let mark = Mark {
@@ -134,7 +165,7 @@ impl<'a> Pass<'a> {
             };
             (replica.id.clone(), mark)
         });
-        rollout.marks = Some(marks.collect());
+        Some(marks.collect())
     }
 
     /// What was counted of each service of the release before.

@@ -1,5 +1,6 @@
 //! What benches end by SIGKILL, and when.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -126,10 +127,17 @@ fn parent(pid: u32) -> Option<u32> {
     line.trim().parse().ok()
 }
 
-/// Shims that no replica or job of the environment belongs to.
+/// Containers with a shim that are no replica or job of the environment.
 pub fn orphans(place: &Installation) -> Result<usize> {
-    let shims = havre_processes(place, "shim")?.len();
-    let listed = place.json(&["ps"])?;
+    let processes = processes_of(&place.instance)?;
+    let shims = processes
+        .iter()
+        .filter(|(_, arguments)| is_entry(arguments, "shim"));
+    // An init of ours in a container is called as its shim is.
+    let containers: BTreeSet<&String> = shims
+        .filter_map(|(_, arguments)| arguments.last())
+        .collect();
+    let listed = place.json(&["ps", "--all"])?;
     let listed = listed.as_array().context("ps printed no list")?.len();
-    Ok(shims.saturating_sub(listed))
+    Ok(containers.len().saturating_sub(listed))
 }
