@@ -207,12 +207,14 @@ impl Environment {
         let seen = self.see().await;
         let edge = self.platform.hub.status().await;
         let mut observed = self.observe(&seen, edge.as_deref(), now).await;
-        let decision = self.decide(&observed, now);
+        let mut decision = self.decide(&observed, now);
         if decision.desired != self.desired {
             self.capture_failure(&decision.desired, &seen).await;
             self.note_heals(&decision.desired);
-            let before = std::mem::replace(&mut self.desired, decision.desired.clone());
+            let before = std::mem::replace(&mut self.desired, decision.desired);
             self.persist(&before, now)?;
+            // Who makes place and who waits follows from what is desired now.
+            decision = self.decide(&observed, now);
         }
         let routing = routing(&self.desired, &self.releases, &observed, &decision.leaving);
         self.note_unrouted(&routing, &decision.reserve, &observed, now);

@@ -12,7 +12,7 @@ use havre_release::{
     dependency_order,
 };
 
-use crate::environment::Snapshot;
+use crate::environment::{Snapshot, serving_release};
 use crate::observe::Seen;
 use crate::report::{api_state, exit_report};
 
@@ -85,9 +85,8 @@ fn failure_word(kind: &FailureKind) -> String {
 
 /// The release a person thinks of: the one that serves, else the one on its way.
 pub(crate) fn shown(snapshot: &Snapshot) -> Option<&Release> {
-    let desired = &snapshot.desired;
-    desired
-        .current
+    serving_release(&snapshot.desired)
+        .or(snapshot.desired.current)
         .and_then(|number| snapshot.releases.get(&number))
         .or_else(|| crate::progress::target(snapshot))
 }

@@ -10,8 +10,8 @@ use havre_model::{
     UpdateOrder, VolumeName,
 };
 use havre_release::{
-    Action, Desired, EdgeView, ExitInfo, Intent, Observed, Policy, Release, Replica, ReplicaId,
-    ReplicaState, Role, Routing, Traffic, decide, routing,
+    Action, Decision, Desired, EdgeView, ExitInfo, Intent, Observed, Policy, Release, Replica,
+    ReplicaId, ReplicaState, Role, Routing, Traffic, decide, routing,
 };
 
 /// Environment of all tests.
@@ -282,30 +282,17 @@ impl World {
     /// Returns whether all is settled.
     pub fn round(&mut self) -> bool {
         let observed = self.observe();
-        let decision = decide(
-            ENVIRONMENT,
-            &self.desired,
-            &self.releases,
-            &observed,
-            &self.policy,
-            self.now,
-        );
+        let mut decision = self.decide(&observed);
         if decision.desired != self.desired {
             self.history
                 .push(format!("desired: {:?}", decision.desired.rollout));
             self.desired = decision.desired;
+            decision = self.decide(&observed);
         }
         let routing = routing(&self.desired, &self.releases, &observed, &decision.leaving);
         self.apply_routing(&routing, &decision.reserve);
         let observed = self.observe();
-        let decision = decide(
-            ENVIRONMENT,
-            &self.desired,
-            &self.releases,
-            &observed,
-            &self.policy,
-            self.now,
-        );
+        let decision = self.decide(&observed);
         if decision.desired == self.desired {
             for action in &decision.actions {
                 self.history.push(format!("{action:?}"));
@@ -315,6 +302,11 @@ impl World {
         let settled = decision.settled && decision.desired == self.desired;
         self.live();
         settled
+    }
+
+    fn decide(&self, observed: &Observed) -> Decision {
+        let (desired, releases, policy) = (&self.desired, &self.releases, &self.policy);
+        decide(ENVIRONMENT, desired, releases, observed, policy, self.now)
     }
 
     fn observe(&self) -> Observed {

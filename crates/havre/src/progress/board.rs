@@ -178,12 +178,20 @@ impl Board {
         if phase == Phase::RollBack {
             self.tasks.retain(|task| task.state != State::Planned);
         }
+        let text = plain::phase_name(phase);
         match phase {
             Phase::RollBack | Phase::Queue => {
-                let text = plain::phase_name(phase);
                 vec![format!("{} {}", self.paint.warning("↩"), text)]
             }
-            _ => Vec::new(),
+            Phase::Pause => vec![format!("{} {}", self.paint.warning("‖"), text)],
+            // Nothing moves meanwhile: without a word it would look stuck.
+            Phase::Canary | Phase::Bake => vec![self.paint.dim(&format!("· {text}"))],
+            Phase::Images
+            | Phase::Prepare
+            | Phase::Jobs
+            | Phase::Rollout
+            | Phase::Stop
+            | Phase::CleanUp => Vec::new(),
         }
     }
 
