@@ -5,6 +5,7 @@ use std::path::Path;
 
 use havre_api::{
     ExitReport, FailureReport, JobFailure, ProbeReport, ReplicaState as ApiState, ServiceFailure,
+    Timestamp,
 };
 use havre_engine::{Exit, LogQuery, State};
 use havre_model::{Probe, ServiceName};
@@ -80,7 +81,7 @@ pub(crate) async fn failure(
         replica: failure.replica.as_ref().map(ToString::to_string),
         reason,
         state: blamed.map(|one| api_state(&one.container.state)),
-        since: None,
+        since: blamed.and_then(since),
         restarts: blamed.map_or(0, |one| one.container.restarts),
         probe: blamed.and_then(|one| probe_report(one, release)),
         exit,
@@ -212,6 +213,16 @@ pub(crate) fn exit_report(exit: &Exit, memory_limit_bytes: Option<u64>) -> ExitR
         signal: exit.signal,
         oom_killed: exit.oom_killed,
         memory_limit_bytes,
+    }
+}
+
+/// Since when a container is in its state.
+fn since(one: &Seen) -> Option<Timestamp> {
+    let ended = || one.container.last_exit.as_ref().map(|exit| exit.at);
+    match &one.container.state {
+        State::Running { started_at, .. } => Some((*started_at).into()),
+        State::Exited | State::BackOff { .. } | State::Lost => ended().map(Into::into),
+        State::Creating | State::Failed { .. } => None,
     }
 }
 
