@@ -5,7 +5,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, mount_remount,
     unmount,
@@ -13,6 +15,10 @@ use rustix::mount::{
 use rustix::thread::UnshareFlags;
 
 use crate::overlay::{Overlay, Writable};
+
+/// Longest wait for a mount that is busy.
+const BUSY: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Overlays mounted in the current thread's private namespace.
 pub(super) struct Mounts {
@@ -76,9 +82,21 @@ impl Mounts {
     /// Unmounts everything. An upper folder is complete, and may be written to, only then.
     fn clear(&mut self) -> io::Result<()> {
         while let Some(target) = self.mounted.pop() {
-            unmount(&target, UnmountFlags::empty())?;
+            unmount_soon(&target)?;
         }
         Ok(())
+    }
+}
+
+/// Unmounts. A process that another thread starts just now holds copies of our descriptors from its
+/// fork until its exec, and with them the mount.
+fn unmount_soon(target: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + BUSY;
+    loop {
+        match unmount(target, UnmountFlags::empty()) {
+            Err(Errno::BUSY) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            result => return Ok(result?),
+        }
     }
 }
 
@@ -119,5 +137,40 @@ where
             })
             .into())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn a_mount_that_is_busy_for_a_moment_is_waited_for() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: needs root");
+            return;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, scratch) = (folder.path().to_owned(), folder.path().join("scratch"));
+        std::fs::create_dir_all(&scratch).expect("a folder");
+        std::fs::write(path.join("file"), "x").expect("a file");
+        let worker = std::thread::spawn(move || {
+            let mut mounts = Mounts::enter(&scratch).expect("a namespace");
+            let target = mounts.read_only(&[path]).expect("a mount");
+            let held = File::open(target.join("file")).expect("a file in it");
+            let released = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(100));
+                drop(held);
+            });
+            let begun = Instant::now();
+            let cleared = mounts.clear();
+            released.join().expect("no panic");
+            (cleared, begun.elapsed())
+        });
+        let (cleared, took) = worker.join().expect("no panic");
+        cleared.expect("it is unmounted");
+        assert!(took >= Duration::from_millis(50), "{took:?}");
     }
 }

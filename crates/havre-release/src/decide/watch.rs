@@ -34,7 +34,7 @@ impl<'a> Pass<'a> {
         };
         let (mut rollout, release) = match self.watch(rollout, since, time) {
             Ok(watched) => watched,
-            Err(decided) => return decided,
+            Err(decided) => return *decided,
         };
         self.keep_old_up(&rollout);
         if elapsed(since, self.now) >= time {
@@ -62,7 +62,7 @@ impl<'a> Pass<'a> {
         let time = settings.map_or(Duration::ZERO, |settings| settings.bake);
         let (mut rollout, release) = match self.watch(rollout, since, time) {
             Ok(watched) => watched,
-            Err(decided) => return decided,
+            Err(decided) => return *decided,
         };
         self.retire_unrouted(&rollout, release);
         if elapsed(since, self.now) >= time {
@@ -80,10 +80,10 @@ impl<'a> Pass<'a> {
         rollout: &Rollout,
         since: SystemTime,
         time: Duration,
-    ) -> Result<(Rollout, &'a Release), Desired> {
+    ) -> Result<(Rollout, &'a Release), Box<Desired>> {
         let mut rollout = rollout.clone();
         let Some((number, release)) = self.release(Some(rollout.to)) else {
-            return Err(self.desired.clone());
+            return Err(Box::new(self.desired.clone()));
         };
         self.mark(&mut rollout);
         let watched_for = elapsed(since, self.now);
@@ -94,7 +94,7 @@ impl<'a> Pass<'a> {
             .failure_of_watched(&rollout, release)
             .or_else(|| self.failure_by_count(&rollout, release, watched_for >= time));
         if let Some(failure) = failure {
-            return Err(self.with(self.fail(rollout, release, failure)));
+            return Err(Box::new(self.with(self.fail(rollout, release, failure))));
         }
         self.keep_all_up(number, release);
         Ok((rollout, release))

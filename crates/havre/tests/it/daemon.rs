@@ -8,6 +8,7 @@ use std::time::Duration;
 use havre_testing::wait_until;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::machine::kill;
 use crate::program::{Ran, command};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -87,8 +88,7 @@ fn a_daemon_killed_in_its_sleep_is_started_again() {
     assert_eq!(run(path, &["ca", "export"]).code, 0);
     let pid = |_: ()| run(path, &["version", "--json"]).json()["daemon"]["pid"].as_i64();
     let first = pid(()).unwrap();
-    let killed = rustix::process::Pid::from_raw(i32::try_from(first).unwrap()).unwrap();
-    rustix::process::kill_process(killed, rustix::process::Signal::KILL).unwrap();
+    kill(u64::try_from(first).unwrap());
     let ran = run(path, &["ca", "export"]);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_ne!(pid(()).unwrap(), first);

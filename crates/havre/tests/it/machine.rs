@@ -357,7 +357,7 @@ impl Machine {
         let own = u64::from(std::process::id());
         for pid in processes() {
             if pid > 1 && pid != own {
-                kill(pid);
+                begin_to_kill(pid);
             }
         }
         wait_until("all processes have ended", SOON, || {
@@ -475,8 +475,13 @@ impl Drop for Background {
     }
 }
 
-/// SIGKILL; it may have ended.
+/// SIGKILL, and the end, which takes a moment on a busy machine; it may have ended before.
 pub fn kill(pid: u64) {
+    begin_to_kill(pid);
+    wait_until("a killed process has ended", SOON, || !runs(pid));
+}
+
+fn begin_to_kill(pid: u64) {
     let pid = i32::try_from(pid).unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).ok();
 }
