@@ -8,7 +8,6 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -17,10 +16,6 @@ use rustix::mount::{
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_remount,
     move_mount, unmount,
 };
-
-/// How long folders may still be in use by mounts of processes that have ended.
-const STILL_IN_USE: Duration = Duration::from_secs(2);
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// The folders of one overlay.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -47,15 +42,10 @@ impl Overlay {
         if let (None, [only]) = (&self.upper, &self.lower[..]) {
             return bind_read_only(only, target);
         }
-        let deadline = Instant::now() + STILL_IN_USE;
-        loop {
-            match self.mount_by_names(target) {
-                // Before 6.7 the file system is asked only at the end, so any step may say this.
-                Err(Errno::INVAL) => return self.mount_by_descriptors(target),
-                // The kernel takes the mounts of a process that has ended away a little later.
-                Err(Errno::BUSY) if Instant::now() < deadline => std::thread::sleep(PAUSE),
-                other => return Ok(other?),
-            }
+        match self.mount_by_names(target) {
+            // Before 6.7 the file system is asked only at the end, so any step may say this.
+            Err(Errno::INVAL) => self.mount_by_descriptors(target),
+            other => Ok(other?),
         }
     }
 
@@ -72,9 +62,8 @@ impl Overlay {
             // An upper may become a layer, and a layer has no words for these.
             fsconfig_set_string(&fs, "redirect_dir", "nofollow")?;
             fsconfig_set_string(&fs, "metacopy", "off")?;
+            fsconfig_set_string(&fs, "index", "off")?;
         }
-        // With an index a folder that is in use by another mount is refused.
-        fsconfig_set_string(&fs, "index", "off")?;
         fsconfig_create(&fs)?;
         let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
         move_mount(
@@ -93,12 +82,12 @@ impl Overlay {
         let layers = self.lower.iter().map(|path| open_folder(path));
         let layers = layers.collect::<io::Result<Vec<_>>>()?;
         let names: Vec<_> = layers.iter().map(name).collect();
-        let mut options = format!("index=off,lowerdir={}", names.join(":"));
+        let mut options = format!("lowerdir={}", names.join(":"));
         // Open until the mount is made.
         let mut writable = None;
         if let Some(folders) = &self.upper {
             let (upper, work) = (open_folder(&folders.upper)?, open_folder(&folders.work)?);
-            let rest = "redirect_dir=nofollow,metacopy=off";
+            let rest = "redirect_dir=nofollow,metacopy=off,index=off";
             let (up, scratch) = (name(&upper), name(&work));
             options.push_str(&format!(",upperdir={up},workdir={scratch},{rest}"));
             writable = Some((upper, work));
