@@ -318,7 +318,7 @@ fn a_blob_that_was_damaged_on_disk_is_not_unpacked() {
 fn a_full_disk_is_named_and_leaves_nothing() {
     let mount = tempfile::tempdir().unwrap();
     let status = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
+        .args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
         .arg(mount.path())
         .status()
         .unwrap();
@@ -327,7 +327,7 @@ fn a_full_disk_is_named_and_leaves_nothing() {
         let store =
             std::sync::Arc::new(havre_store::Store::open(&mount.path().join("state.db")).unwrap());
         let images = Images::open(mount.path(), store).unwrap();
-        let mut big = std::io::Read::take(std::io::repeat(7), 4 << 20);
+        let mut big = std::io::Read::take(std::io::repeat(7), 16 << 20);
         let error = images.write_blob(&mut big, None).unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains("No space left"), "{error}: {cause}");
@@ -336,7 +336,7 @@ fn a_full_disk_is_named_and_leaves_nothing() {
         // A small blob that unpacks to more than there is room for.
         let bytes = tar(&[(
             Entry::new("big", EntryKind::File, 0o644),
-            &"7".repeat(4 << 20),
+            &"7".repeat(16 << 20),
         )]);
         let packed = zstd::encode_all(&bytes[..], 1).unwrap();
         let (digest, size) = images.write_blob(&mut &packed[..], None).unwrap();
