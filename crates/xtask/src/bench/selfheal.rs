@@ -44,10 +44,7 @@ pub fn measure(place: &Installation, each: u32) -> Result<Value> {
         let load = Load::start(place)?;
         std::thread::sleep(Duration::from_secs(1));
         let mut times = Vec::new();
-        let begun = Instant::now();
-        let mut faults = Vec::new();
         for _ in 0..each {
-            faults.push(begun.elapsed());
             times.push(replaced_after(place, fault)?);
             // Longer than an ill replica's successor must wait for its turn.
             std::thread::sleep(Duration::from_secs(1));
