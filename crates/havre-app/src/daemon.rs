@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::Mutex as StdMutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use havre_api::{ApiError, EnvironmentId, ErrorCode};
 use havre_edge::Control;
@@ -40,9 +40,6 @@ use crate::tls::LocalCa;
 /// Threads that run tasks; what blocks has threads of its own.
 const WORKERS: usize = 2;
 const BLOCKING_THREADS: usize = 32;
-/// How long the lock of a daemon that has just ended is waited for.
-const LOCK_DEADLINE: Duration = Duration::from_secs(1);
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// How long tasks may take to end after they were told to.
 const END_DEADLINE: Duration = Duration::from_secs(5);
 /// How long nobody is told that the edge does not answer: it starts after the daemon.
@@ -452,31 +449,23 @@ where
     }
 }
 
-/// Held for as long as the daemon lives.
+/// Held for as long as the daemon lives. A lock of the process: a child between its fork and its
+/// exec has a copy of the descriptor, and must not keep the next daemon out when this one is killed.
 fn lock(root: &Root) -> Result<fs::File, DaemonError> {
-    use rustix::fs::{FlockOperation, flock};
+    use rustix::fs::{FlockOperation, fcntl_lock};
+    use rustix::io::Errno;
     let path = root.run_dir().join("daemon.lock");
     let file = fs::File::create(&path).map_err(|source| DaemonError::Folder {
         path: path.clone(),
         source,
     })?;
-    let deadline = Instant::now() + LOCK_DEADLINE;
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            // One that was killed a moment ago may still be ending, or live on in a copy of its
-            // descriptors that a process it was starting holds.
-            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
-                std::thread::sleep(LOCK_PAUSE);
-            }
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(DaemonError::Running { path }),
-            Err(error) => {
-                return Err(DaemonError::Folder {
-                    path,
-                    source: error.into(),
-                });
-            }
-        }
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::AGAIN | Errno::ACCESS) => Err(DaemonError::Running { path }),
+        Err(error) => Err(DaemonError::Folder {
+            path,
+            source: error.into(),
+        }),
     }
 }
 
