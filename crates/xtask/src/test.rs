@@ -101,7 +101,8 @@ fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
 /// What a test prints that lacks something.
 const SKIPPED: &str = "skipped: needs ";
 
-/// Runs all tests, counts those that lacked something, and allows none of them in CI.
+/// Runs all tests, counts those that lacked something, and allows none of them in CI. What failed
+/// is told once more at the end, where a log of which only the end is kept has it.
 fn tests() -> Result<()> {
     let mut tests = command("cargo");
     tests
@@ -114,19 +115,23 @@ fn tests() -> Result<()> {
             "--",
             "--show-output",
         ])
+        .env("RUST_BACKTRACE", "0")
         .stdout(Stdio::piped());
     let mut child = tests.spawn().context("cannot run cargo test")?;
     let output = child.stdout.take().context("cargo test has no output")?;
-    let mut skipped = Vec::new();
+    let mut report = Report::default();
     for line in BufReader::new(output).lines() {
         let line = line.context("cannot read the output of cargo test")?;
-        println!("{line}");
-        skipped.extend(line.find(SKIPPED).map(|at| line[at..].to_owned()));
+        if report.read(&line) {
+            println!("{line}");
+        }
     }
     let status = child.wait().context("cargo test was lost")?;
     if !status.success() {
+        say(&format!("what failed:\n{}", report.failures.join("\n")));
         bail!("cargo test ended with {status}");
     }
+    let skipped = report.skipped;
     if !skipped.is_empty() {
         say(&format!(
             "{} tests were skipped:\n  {}",
@@ -138,6 +143,50 @@ fn tests() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What `cargo test` printed.
+#[derive(Default)]
+struct Report {
+    part: Part,
+    skipped: Vec<String>,
+    /// Lines of the tests that failed.
+    failures: Vec<String>,
+}
+
+/// Where in the output of a test program a line is.
+#[derive(Clone, Copy, Default)]
+enum Part {
+    #[default]
+    Progress,
+    Successes,
+    Failures,
+}
+
+impl Report {
+    /// Whether a line is to be shown: what tests print that pass is not.
+    fn read(&mut self, line: &str) -> bool {
+        match line {
+            "successes:" => self.part = Part::Successes,
+            "failures:" => self.part = Part::Failures,
+            // Tests that run themselves again in a namespace print a result of their own, of one
+            // test alone.
+            _ if line.starts_with("test result: ") && line.contains(" 0 filtered out") => {
+                self.part = Part::Progress;
+            }
+            _ => {}
+        }
+        self.skipped
+            .extend(line.find(SKIPPED).map(|at| line[at..].to_owned()));
+        match self.part {
+            Part::Progress => true,
+            Part::Successes => false,
+            Part::Failures => {
+                self.failures.push(line.to_owned());
+                true
+            }
+        }
+    }
 }
 
 fn licences() -> Result<()> {
@@ -196,4 +245,44 @@ fn front_end() -> Result<()> {
     }
     npm(&["run", "lint"])?;
     npm(&["test"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_and_skipped_tests_are_kept_and_the_output_of_successes_is_not_shown() {
+        let output = "\
+running 3 tests
+test one ... ok
+test two ... FAILED
+
+successes:
+
+---- one stdout ----
+skipped: needs a peer
+running 1 test
+test result: ok. 1 passed; 0 failed; 2 filtered out; finished in 1s
+
+successes:
+    one
+
+failures:
+
+---- two stdout ----
+no!
+
+failures:
+    two
+
+test result: FAILED. 1 passed; 1 failed; 0 filtered out; finished in 2s
+running 0 tests";
+        let mut report = Report::default();
+        let shown: Vec<&str> = output.lines().filter(|line| report.read(line)).collect();
+        assert_eq!(report.skipped, ["skipped: needs a peer"]);
+        assert!(report.failures.contains(&"no!".to_owned()));
+        assert!(!shown.contains(&"skipped: needs a peer"));
+        assert_eq!(shown.last(), Some(&"running 0 tests"));
+    }
 }
