@@ -80,6 +80,9 @@ pub const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
 /// … and closed without an answer within this.
 pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long a replica's answer is waited for when it has closed its connection during an upload.
+pub const ANSWER_WAIT: Duration = Duration::from_millis(100);
+
 /// A request body of known length up to this is read before a replica is chosen.
 pub const GATHER_BYTES: u64 = 64 * 1024;
 
