@@ -236,6 +236,9 @@ pub struct ExitReport {
     pub signal: Option<i32>,
     /// The kernel killed it for memory.
     pub oom_killed: bool,
+    /// Most memory it had used until then, where the kernel killed it for memory and tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_peak_bytes: Option<u64>,
     /// The memory limit it ran into.
     pub memory_limit_bytes: Option<u64>,
 }

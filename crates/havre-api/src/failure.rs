@@ -83,6 +83,8 @@ pub struct ServiceFailure {
 /// What a probe said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeReport {
+    /// What the probe decides.
+    pub kind: ProbeKind,
     /// The command, or what was asked of which address.
     pub probe: String,
     /// Exit code of a command; `None`: it ran into its timeout.
@@ -91,6 +93,16 @@ pub struct ProbeReport {
     pub output: String,
     /// Failures in a row.
     pub failing_streak: u32,
+}
+
+/// What a probe decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeKind {
+    /// Whether the replica gets requests.
+    Health,
+    /// Whether it is replaced.
+    Liveness,
 }
 
 /// A place in a user's file.

@@ -10,7 +10,7 @@ use havre_engine::{
 };
 use havre_image::config::{Healthcheck as ImageHealthcheck, RunConfig};
 use havre_image::overlay::Overlay;
-use havre_model::{Healthcheck, Hook, Probe, RestartPolicy, Service};
+use havre_model::{Healthcheck, Hook, Liveness, Probe, ProbeTiming, RestartPolicy, Service};
 
 /// Docker's default of /dev/shm.
 const SHM_BYTES: u64 = 64 * 1024 * 1024;
@@ -135,6 +135,10 @@ pub(crate) fn container_spec(
         } else {
             None
         },
+        liveness: match &service.liveness {
+            Some(liveness) if lasting => Some(alive(liveness)),
+            Some(_) | None => None,
+        },
         restart: restart(&purpose, &service.restart),
         log: LogSpec {
             dir: prepared.log_dir,
@@ -211,32 +215,34 @@ fn restart(purpose: &Purpose<'_>, policy: &RestartPolicy) -> RestartRule {
 fn probe(service: &Service, config: &RunConfig) -> Option<HealthProbe> {
     let (test, own) = match &service.healthcheck {
         Some(Healthcheck::Disabled) => return None,
-        Some(own @ Healthcheck::Probe { test, .. }) => (test.clone(), Some(own)),
-        None => (None, None),
+        Some(Healthcheck::Probe { test, timing }) => (test.as_ref(), *timing),
+        None => (None, ProbeTiming::default()),
     };
     let inherited = config.healthcheck.as_ref();
     let argv = match test {
-        Some(Probe::Exec(argv)) => argv,
-        Some(Probe::Shell(line)) => shell(&line),
+        Some(test) => probe_command(test),
         None => inherited_test(inherited?)?,
     };
-    let (interval, timeout, retries, start_period, start_interval) = match own {
-        Some(Healthcheck::Probe {
-            interval,
-            timeout,
-            retries,
-            start_period,
-            start_interval,
-            ..
-        }) => (
-            *interval,
-            *timeout,
-            *retries,
-            *start_period,
-            *start_interval,
-        ),
-        Some(Healthcheck::Disabled) | None => (None, None, None, None, None),
-    };
+    Some(health_probe(argv, own, inherited))
+}
+
+fn alive(liveness: &Liveness) -> HealthProbe {
+    health_probe(probe_command(&liveness.test), liveness.timing, None)
+}
+
+fn probe_command(test: &Probe) -> Vec<String> {
+    match test {
+        Probe::Exec(argv) => argv.clone(),
+        Probe::Shell(line) => shell(line),
+    }
+}
+
+/// With all its times: its own, then those of the image, then the defaults.
+fn health_probe(
+    argv: Vec<String>,
+    own: ProbeTiming,
+    inherited: Option<&ImageHealthcheck>,
+) -> HealthProbe {
     let image = |pick: fn(&ImageHealthcheck) -> i64| {
         let nanos = inherited.map_or(0, pick);
         u64::try_from(nanos)
@@ -244,33 +250,35 @@ fn probe(service: &Service, config: &RunConfig) -> Option<HealthProbe> {
             .filter(|nanos| *nanos > 0)
             .map(Duration::from_nanos)
     };
-    let interval = interval
+    let interval = own
+        .interval
         .or_else(|| image(|h| h.interval))
         .unwrap_or(Duration::from_secs(30));
-    Some(HealthProbe {
+    let retries = inherited.and_then(|h| u32::try_from(h.retries).ok());
+    HealthProbe {
         argv,
         interval,
-        timeout: timeout
+        timeout: own
+            .timeout
             .or_else(|| image(|h| h.timeout))
             .unwrap_or(Duration::from_secs(30)),
-        retries: retries
-            .or_else(|| {
-                inherited
-                    .and_then(|h| u32::try_from(h.retries).ok())
-                    .filter(|n| *n > 0)
-            })
+        retries: own
+            .retries
+            .or(retries.filter(|n| *n > 0))
             .unwrap_or(3)
             .max(1),
-        start_period: start_period
+        start_period: own
+            .start_period
             .or_else(|| image(|h| h.start_period))
             .unwrap_or_default(),
         // Docker's 5 s keeps a rollout waiting for nothing; a probe a second while a replica
         // starts costs little.
-        start_interval: start_interval
+        start_interval: own
+            .start_interval
             .or_else(|| image(|h| h.start_interval))
             .unwrap_or(Duration::from_secs(1))
             .min(interval),
-    })
+    }
 }
 
 fn inherited_test(healthcheck: &ImageHealthcheck) -> Option<Vec<String>> {

@@ -149,16 +149,26 @@ impl Judge {
         if matches!(seen.place.role, Role::Job { .. }) {
             return starting;
         }
-        match &seen.container.health {
-            Some(Health { status, last, .. }) => match status {
-                HealthStatus::Starting => starting,
+        let failing = |health: &Option<Health>| {
+            let health = health.as_ref()?;
+            let output = || Some(health.last.as_ref()?.output.clone());
+            (health.status == HealthStatus::Unhealthy).then(|| output().unwrap_or_default())
+        };
+        let Container {
+            health, liveness, ..
+        } = &seen.container;
+        if let Some(probe) = failing(liveness) {
+            let alive = false;
+            return ReplicaState::Unhealthy { probe, alive };
+        }
+        if let Some(probe) = failing(health) {
+            let alive = liveness.is_some();
+            return ReplicaState::Unhealthy { probe, alive };
+        }
+        match health {
+            Some(Health { status, .. }) => match status {
                 HealthStatus::Healthy => ReplicaState::Ready,
-                HealthStatus::Unhealthy => ReplicaState::Unhealthy {
-                    probe: last
-                        .as_ref()
-                        .map(|probe| probe.output.clone())
-                        .unwrap_or_default(),
-                },
+                HealthStatus::Starting | HealthStatus::Unhealthy => starting,
             },
             None if self.proven.contains(id) => ReplicaState::Ready,
             None => {

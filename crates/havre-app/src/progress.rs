@@ -119,7 +119,7 @@ fn replica_events(
             let (ready, wanted) = count(replica, next);
             say(ServiceProgress::Ready { replica: id, ready, wanted });
         }
-        ReplicaState::Unhealthy { probe }
+        ReplicaState::Unhealthy { probe, .. }
             if !was.is_some_and(|was| matches!(was.state, ReplicaState::Unhealthy { .. })) =>
         {
             let detail = probe.lines().next().map(str::to_owned);

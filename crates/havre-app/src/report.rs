@@ -4,11 +4,11 @@ use std::error::Error;
 use std::path::Path;
 
 use havre_api::{
-    ExitReport, FailureReport, JobFailure, ProbeReport, ReplicaState as ApiState, ServiceFailure,
-    Timestamp,
+    ExitReport, FailureReport, JobFailure, ProbeKind, ProbeReport, ReplicaState as ApiState,
+    ServiceFailure, Timestamp,
 };
-use havre_engine::{Exit, LogQuery, State};
-use havre_model::{Probe, ServiceName};
+use havre_engine::{Exit, Health, HealthStatus, LogQuery, State};
+use havre_model::{Healthcheck, Probe, ServiceName};
 use havre_release::{ExitInfo, Failure, FailureKind, Release, Role};
 
 use crate::observe::Seen;
@@ -179,25 +179,28 @@ pub(crate) async fn last_lines(dir: &Path) -> Vec<String> {
     }
 }
 
-/// What a replica's probe said last.
+/// What a replica's probe said last: the one that fails, and of two the one that ends the replica.
 pub(crate) fn probe_report(one: &Seen, release: Option<&Release>) -> Option<ProbeReport> {
-    let health = one.container.health.as_ref()?;
-    let last = health.last.as_ref()?;
-    let service = release?.services.get(&one.place.service)?;
-    let probe = match &service.service.healthcheck {
-        Some(havre_model::Healthcheck::Probe {
-            test: Some(Probe::Shell(line)),
-            ..
-        }) => line.clone(),
-        Some(havre_model::Healthcheck::Probe {
-            test: Some(Probe::Exec(argv)),
-            ..
-        }) => argv.join(" "),
-        Some(havre_model::Healthcheck::Probe { test: None, .. })
-        | Some(havre_model::Healthcheck::Disabled)
-        | None => "HEALTHCHECK of the image".to_owned(),
+    let service = &release?.services.get(&one.place.service)?.service;
+    let container = &one.container;
+    let dead = |health: &&Health| health.status == HealthStatus::Unhealthy;
+    let (kind, health) = match container.liveness.as_ref().filter(dead) {
+        Some(liveness) => (ProbeKind::Liveness, liveness),
+        None => (ProbeKind::Health, container.health.as_ref()?),
     };
+    let test = match (kind, &service.healthcheck) {
+        (ProbeKind::Liveness, _) => service.liveness.as_ref().map(|liveness| &liveness.test),
+        (ProbeKind::Health, Some(Healthcheck::Probe { test, .. })) => test.as_ref(),
+        (ProbeKind::Health, Some(Healthcheck::Disabled) | None) => None,
+    };
+    let probe = match test {
+        Some(Probe::Shell(line)) => line.clone(),
+        Some(Probe::Exec(argv)) => argv.join(" "),
+        None => "HEALTHCHECK of the image".to_owned(),
+    };
+    let last = health.last.as_ref()?;
     Some(ProbeReport {
+        kind,
         probe,
         exit_code: last.exit_code,
         output: last.output.clone(),
@@ -212,6 +215,7 @@ pub(crate) fn exit_report(exit: &Exit, memory_limit_bytes: Option<u64>) -> ExitR
         code: exit.code,
         signal: exit.signal,
         oom_killed: exit.oom_killed,
+        memory_peak_bytes: exit.memory_peak_bytes,
         memory_limit_bytes,
     }
 }

@@ -5,7 +5,7 @@ use havre_api::{
     ReplicaState as ApiReplicaState, ReplicaStatus, RouteStatus, RunningOperation, ServiceState,
     ServiceStatus,
 };
-use havre_engine::{HealthStatus, State};
+use havre_engine::{Health, HealthStatus, Observed as Container, State};
 use havre_model::{Port, Route, ServiceName};
 use havre_release::{
     FailureKind, Intent, Phase, Release, Replica, ReplicaState, Role, ServiceRelease,
@@ -299,6 +299,8 @@ pub(crate) fn replica(one: &Seen, snapshot: &Snapshot) -> ReplicaStatus {
         .map(|r| &r.state)
     {
         Some(ReplicaState::Stopping) => ApiReplicaState::Stopping,
+        // It may get requests again.
+        Some(ReplicaState::Unhealthy { alive: true, .. }) => ApiReplicaState::Running,
         _ if draining && matches!(container.state, State::Running { .. }) => {
             ApiReplicaState::Draining
         }
@@ -322,11 +324,7 @@ pub(crate) fn replica(one: &Seen, snapshot: &Snapshot) -> ReplicaStatus {
         service: one.place.service.clone(),
         release: ReleaseId(one.place.release),
         state,
-        health: container.health.as_ref().map(|health| match health.status {
-            HealthStatus::Starting => HealthState::Starting,
-            HealthStatus::Healthy => HealthState::Healthy,
-            HealthStatus::Unhealthy => HealthState::Unhealthy,
-        }),
+        health: health(container),
         since: since.map(Into::into),
         restarts: container.restarts,
         address: one.place.address().map(|address| address.to_string()),
@@ -338,5 +336,18 @@ pub(crate) fn replica(one: &Seen, snapshot: &Snapshot) -> ReplicaStatus {
         cpu_percent: None,
         memory_bytes: None,
         memory_limit_bytes: limit,
+    }
+}
+
+/// What the probes say together: the worse of the two.
+fn health(container: &Container) -> Option<HealthState> {
+    let verdict = |health: &Option<Health>| health.as_ref().map(|health| health.status);
+    match (verdict(&container.health), verdict(&container.liveness)) {
+        (_, Some(HealthStatus::Unhealthy)) | (Some(HealthStatus::Unhealthy), _) => {
+            Some(HealthState::Unhealthy)
+        }
+        (Some(HealthStatus::Starting), _) => Some(HealthState::Starting),
+        (Some(HealthStatus::Healthy), _) => Some(HealthState::Healthy),
+        (None, _) => None,
     }
 }

@@ -270,6 +270,7 @@ impl Steps {
             stop_signal: "SIGKILL".to_owned(),
             stop_grace: Duration::ZERO,
             health: None,
+            liveness: None,
             restart: RestartRule::Never,
             log: LogSpec {
                 dir: log_dir,

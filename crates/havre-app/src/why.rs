@@ -116,7 +116,7 @@ fn hint(
     replicas
         .filter(|replica| &replica.service == name)
         .find_map(|replica| match &replica.state {
-            ReplicaState::Unhealthy { probe } => {
+            ReplicaState::Unhealthy { probe, .. } => {
                 let probe = probe.clone();
                 report::explain(&FailureKind::Unhealthy { probe }, name).1
             }

@@ -35,7 +35,7 @@ use crate::spec::{Observed, State};
 use crate::sys;
 use connections::Connection;
 use container::Container;
-use health::Monitor;
+use health::{Probes, Purpose};
 use life::{Effect, Event, Life, Phase};
 use poller::{Poller, Token};
 use processes::Process;
@@ -73,7 +73,7 @@ struct Shim {
     life: Life,
     container: Container,
     spool: Spool,
-    monitor: Option<Monitor>,
+    probes: Probes,
     observed: Observed,
     connections: BTreeMap<u32, Connection>,
     processes: BTreeMap<u32, Process>,
@@ -148,7 +148,7 @@ impl Shim {
         let signals = sys::signal_fd(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
         poller.add(&listener, Token::Listener)?;
         poller.add(&signals, Token::Signals)?;
-        let monitor = spec.health.clone().map(Monitor::new);
+        let probes = Probes::new(spec);
         Ok(Self {
             cgroup,
             poller,
@@ -163,10 +163,11 @@ impl Shim {
                 labels: spec.labels.clone(),
                 state: State::Creating,
                 restarts: 0,
-                health: monitor.as_ref().map(|m| m.health().clone()),
+                health: probes.health(Purpose::Health),
+                liveness: probes.health(Purpose::Liveness),
                 last_exit: None,
             },
-            monitor,
+            probes,
             connections: BTreeMap::new(),
             processes: BTreeMap::new(),
             next: 0,
@@ -218,7 +219,7 @@ impl Shim {
 
     fn timeout(&self) -> Option<Duration> {
         let now = sys::since_boot();
-        let probes = self.monitor.as_ref().and_then(Monitor::deadline);
+        let probes = self.probes.deadline();
         let running = self.processes.values().filter_map(Process::deadline).min();
         let next = self
             .life

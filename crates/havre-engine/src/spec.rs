@@ -69,8 +69,11 @@ pub struct ContainerSpec {
     pub stop_signal: String,
     /// Time between that signal and SIGKILL.
     pub stop_grace: Duration,
-    /// Probe run by the shim.
+    /// Whether it is fit to serve; run by the shim.
     pub health: Option<HealthProbe>,
+    /// Whether a new process is needed; run by the shim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness: Option<HealthProbe>,
     /// Applied by the shim with back-off.
     pub restart: RestartRule,
     /// Where output goes and how much is kept.
@@ -226,6 +229,9 @@ pub struct Observed {
     pub restarts: u32,
     /// Result of the probe; `None` without a probe.
     pub health: Option<Health>,
+    /// Result of the other probe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness: Option<Health>,
     /// How the last process ended, kept while the next one runs.
     pub last_exit: Option<Exit>,
 }
@@ -304,6 +310,9 @@ pub struct Exit {
     pub signal: Option<i32>,
     /// The kernel killed it for memory.
     pub oom_killed: bool,
+    /// Most bytes that the container had used until then, where the kernel tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_peak_bytes: Option<u64>,
     /// Ended because it was told to.
     pub requested: bool,
 }

@@ -108,6 +108,10 @@ pub const CODES: &[(&str, &str)] = &[
         "A published port that the proxy listens on",
     ),
     ("havre/route", "A route that leads nowhere"),
+    (
+        "havre/service",
+        "Settings of havre.yaml for a service that is not there",
+    ),
     ("havre/type", "A value of havre.yaml of the wrong kind"),
     ("havre/unknown-key", "A key that havre.yaml does not have"),
     ("havre/value", "A value of havre.yaml that is not valid"),

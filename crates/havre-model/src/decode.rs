@@ -18,7 +18,7 @@ use crate::files::Files;
 use crate::interpolate::Variables;
 use crate::keys;
 use crate::project::{
-    FileSource, Mount, Network, NetworkName, Service, ServiceName, Volume, VolumeName,
+    FileSource, Liveness, Mount, Network, NetworkName, Service, ServiceName, Volume, VolumeName,
 };
 
 use crate::read::{Field, Fields};
@@ -52,6 +52,11 @@ pub(crate) struct Decoded {
     pub places: BTreeMap<ServiceName, Span>,
     /// Services that no active profile enables, with their profiles.
     pub disabled: BTreeMap<String, Vec<String>>,
+}
+
+/// `liveness` of havre.yaml, which is written like a health check.
+pub(crate) fn liveness(field: Field<'_>, report: &mut Report) -> Option<Liveness> {
+    process::liveness(field, report)
 }
 
 /// The names that services may refer to.

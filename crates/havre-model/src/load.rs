@@ -310,8 +310,12 @@ impl<'o> Loader<'o> {
     ) -> Project {
         let report = self.report;
         let Decoded {
-            services, places, ..
+            mut services,
+            places,
+            disabled,
+            ..
         } = decoded;
+        validate::settings_of_services(settings, &mut services, &disabled, report);
         let hosts = hosts(&name, &environment, settings);
         validate::cycles(&services, &places, report);
         validate::build_cycles(&services, &places, report);
@@ -320,7 +324,7 @@ impl<'o> Loader<'o> {
         validate::port_clashes(&services, &places, report);
         let routes = validate::routes(settings, &services, &hosts, &places, report);
         if services.is_empty() && !report.has_errors() {
-            let mut profiles: Vec<_> = decoded.disabled.into_values().flatten().collect();
+            let mut profiles: Vec<_> = disabled.into_values().flatten().collect();
             profiles.sort();
             profiles.dedup();
             let error = report.error("compose/no-services", None, "no service is enabled");

@@ -148,6 +148,10 @@ pub struct Service {
     pub depends_on: BTreeMap<ServiceName, Dependency>,
     /// `None`: the image's own health check, if it has one.
     pub healthcheck: Option<Healthcheck>,
+    /// `services.*.liveness` of havre.yaml: it alone decides then whether a new process is needed,
+    /// and the health check only whether requests come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness: Option<Liveness>,
     /// What happens when the process ends.
     pub restart: RestartPolicy,
     /// Secrets as files.
@@ -508,17 +512,35 @@ pub enum Healthcheck {
     Probe {
         /// `None`: the image's test.
         test: Option<Probe>,
-        /// Default 30 s.
-        interval: Option<Duration>,
-        /// Default 30 s.
-        timeout: Option<Duration>,
-        /// Default 3.
-        retries: Option<u32>,
-        /// Default 0 s.
-        start_period: Option<Duration>,
-        /// Default 5 s as in Docker; Havre probes sooner while a replica starts.
-        start_interval: Option<Duration>,
+        /// When it runs.
+        #[serde(flatten)]
+        timing: ProbeTiming,
     },
+}
+
+/// A liveness probe; unset fields have the defaults of a health check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Liveness {
+    /// What it runs.
+    pub test: Probe,
+    /// When.
+    #[serde(flatten)]
+    pub timing: ProbeTiming,
+}
+
+/// When a probe runs, and what its results mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeTiming {
+    /// Default 30 s.
+    pub interval: Option<Duration>,
+    /// Default 30 s.
+    pub timeout: Option<Duration>,
+    /// Default 3.
+    pub retries: Option<u32>,
+    /// Default 0 s.
+    pub start_period: Option<Duration>,
+    /// Default 5 s as in Docker; Havre probes sooner while a replica starts.
+    pub start_interval: Option<Duration>,
 }
 
 /// What a health check runs.

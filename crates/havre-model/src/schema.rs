@@ -111,7 +111,18 @@ const ROLLOUT_KEY: Described = Described {
     example: r#"{"strategy": "canary", "steps": ["5%", "25%"], "step": "1m", "bake": "30s"}"#,
 };
 
-const TOP_KEYS: [Described; 10] = [
+const SERVICES: Described = Described {
+    name: "services",
+    shape: Shape::Named {
+        pattern: "^(?!x-)[A-Za-z0-9][A-Za-z0-9._-]*$",
+        each: &SERVICE,
+    },
+    text: "What a compose file cannot say of its services. What an environment says of a service comes before what \
+           the top of the file says.",
+    example: r#"{"backend": {"liveness": {"test": "curl -f localhost:5000/live"}}}"#,
+};
+
+const TOP_KEYS: [Described; 11] = [
     Described {
         name: "build",
         shape: Shape::Mapping(&BUILD),
@@ -142,16 +153,18 @@ const TOP_KEYS: [Described; 10] = [
     },
     ROLLOUT_KEY,
     ROUTES,
+    SERVICES,
     TLS_KEY,
 ];
 
-const ENVIRONMENT_KEYS: [Described; 7] = [
+const ENVIRONMENT_KEYS: [Described; 8] = [
     COMPOSE,
     DOMAIN_KEY,
     DOMAINS,
     ENV_FILE,
     ROLLOUT_KEY,
     ROUTES,
+    SERVICES,
     TLS_KEY,
 ];
 
@@ -223,6 +236,56 @@ const ROLLOUT_KEYS: [Described; 9] = [
         text: "How requests move to a new release: all at once when every service is ready, or a share of the \
                visitors first. Default: blue-green.",
         example: r#""canary""#,
+    },
+];
+
+const SERVICE_KEYS: [Described; 1] = [Described {
+    name: "liveness",
+    shape: Shape::Mapping(&LIVENESS),
+    text: "A second probe, in the form of a compose `healthcheck`: a replica that fails it is replaced. The health \
+           check then only decides whether a replica gets requests; without `liveness` it decides both.",
+    example: r#"{"test": ["CMD", "curl", "-f", "localhost:5000/live"], "interval": "10s"}"#,
+}];
+
+const LIVENESS_KEYS: [Described; 6] = [
+    Described {
+        name: "interval",
+        shape: DURATION,
+        text: "Time between two probes. Default: 30s.",
+        example: r#""10s""#,
+    },
+    Described {
+        name: "retries",
+        shape: Shape::Number("^[0-9]+$"),
+        text: "So many failures in a row make the replica be replaced. Default: 3.",
+        example: "2",
+    },
+    Described {
+        name: "start_interval",
+        shape: DURATION,
+        text: "Time between two probes until one has passed. Default: 1s.",
+        example: r#""500ms""#,
+    },
+    Described {
+        name: "start_period",
+        shape: DURATION,
+        text: "Failures do not count so long after the start. Default: 0s.",
+        example: r#""1m""#,
+    },
+    Described {
+        name: "test",
+        shape: Shape::OneOrMany(&Shape::Text {
+            pattern: "",
+            longest: 65536,
+        }),
+        text: "What is run inside the replica: a line for its shell, or [CMD, program, argument, …].",
+        example: r#"["CMD", "curl", "-f", "localhost:5000/live"]"#,
+    },
+    Described {
+        name: "timeout",
+        shape: DURATION,
+        text: "A probe that takes longer has failed. Default: 30s.",
+        example: r#""3s""#,
     },
 ];
 
@@ -322,6 +385,20 @@ pub(crate) const ROLLOUT: Mapping = Mapping {
     section: section("havre.yaml: rollout", &names(&ROLLOUT_KEYS)),
     keys: &ROLLOUT_KEYS,
     required: &[],
+    exclusive: &[],
+};
+/// `services.*`
+pub(crate) const SERVICE: Mapping = Mapping {
+    section: section("havre.yaml: services.*", &names(&SERVICE_KEYS)),
+    keys: &SERVICE_KEYS,
+    required: &[],
+    exclusive: &[],
+};
+/// `services.*.liveness`
+pub(crate) const LIVENESS: Mapping = Mapping {
+    section: section("havre.yaml: services.*.liveness", &names(&LIVENESS_KEYS)),
+    keys: &LIVENESS_KEYS,
+    required: &["test"],
     exclusive: &[],
 };
 /// `build`
@@ -459,6 +536,7 @@ build: {host_ca: auto}
 routes: [{service: web}]
 tls: {certificate: havre.yaml, key: havre.yaml}
 rollout: {strategy: canary}
+services: {web: {liveness: {test: \"true\"}}}
 environments: {staging: {routes: [{service: web}]}}
 ";
 
@@ -477,13 +555,22 @@ environments: {staging: {routes: [{service: web}]}}
         );
         assert!(read.is_some() && !report.has_errors());
         let asked_for = read::trace::stop();
-        let described: BTreeSet<(&str, String)> = [TOP, ENVIRONMENT, ROLLOUT, ROUTE, TLS, BUILD]
-            .iter()
-            .flat_map(|mapping| {
-                let keys = mapping.section.keys.iter();
-                keys.map(|key| (mapping.section.path, key.name.to_owned()))
-            })
-            .collect();
+        let described: BTreeSet<(&str, String)> = [
+            TOP,
+            ENVIRONMENT,
+            ROLLOUT,
+            ROUTE,
+            SERVICE,
+            LIVENESS,
+            TLS,
+            BUILD,
+        ]
+        .iter()
+        .flat_map(|mapping| {
+            let keys = mapping.section.keys.iter();
+            keys.map(|key| (mapping.section.path, key.name.to_owned()))
+        })
+        .collect();
         assert_eq!(asked_for, described);
     }
 

@@ -2,11 +2,13 @@
 
 mod rollout;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::canonical::Base;
+use crate::decode;
 use crate::files::Files;
-use crate::project::{EnvironmentName, Tls};
+use crate::project::{EnvironmentName, Liveness, Tls};
 use crate::read::{Field, Fields};
 use crate::report::Report;
 use crate::schema;
@@ -36,6 +38,14 @@ pub(crate) struct Settings {
     pub tls: Option<Tls>,
     pub host_ca: Option<HostCa>,
     pub rollout: Option<WrittenRollout>,
+    pub services: BTreeMap<String, WrittenService>,
+}
+
+/// What is said of one service.
+#[derive(Clone, Debug)]
+pub(crate) struct WrittenService {
+    pub place: Span,
+    pub liveness: Option<Liveness>,
 }
 
 /// `build: host_ca`.
@@ -108,6 +118,7 @@ fn own_code(code: &'static str) -> &'static str {
         "compose/unknown-key" => "havre/unknown-key",
         "compose/type" => "havre/type",
         "compose/value" => "havre/value",
+        "compose/healthcheck" => "havre/value",
         "compose/conflict" => "havre/conflict",
         "compose/missing-key" => "havre/missing-key",
         other => other,
@@ -198,6 +209,19 @@ fn shared(fields: &Fields<'_>, base: &Base, report: &mut Report) -> Settings {
     settings.rollout = fields
         .get("rollout")
         .and_then(|field| WrittenRollout::read(field, report));
+    if let Some(field) = fields.get("services") {
+        for (name, place, node) in field.entries(report) {
+            let owner = format!("havre.yaml: service `{name}`");
+            let Some(fields) = Fields::open(owner, node, &schema::SERVICE.section, report) else {
+                continue;
+            };
+            let liveness = fields
+                .get("liveness")
+                .and_then(|field| decode::liveness(field, report));
+            let service = WrittenService { place, liveness };
+            settings.services.insert(name.to_owned(), service);
+        }
+    }
     settings
 }
 
@@ -213,6 +237,7 @@ fn lay(settings: &mut Settings, own: Settings) {
         Some(own) => Some(own.or(settings.rollout.take())),
         None => settings.rollout.take(),
     };
+    settings.services.extend(own.services);
     // Later files win, so what is the same everywhere can stand at the top.
     settings.env_files.extend(own.env_files);
 }

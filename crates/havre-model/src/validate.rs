@@ -342,6 +342,31 @@ fn written_routes(
     routes
 }
 
+/// Takes in what havre.yaml says of single services.
+pub(crate) fn settings_of_services(
+    settings: &Settings,
+    services: &mut BTreeMap<ServiceName, Service>,
+    disabled: &BTreeMap<String, Vec<String>>,
+    report: &mut Report,
+) {
+    for (name, written) in &settings.services {
+        match services.get_mut(&ServiceName::new(name.as_str())) {
+            Some(service) => service.liveness.clone_from(&written.liveness),
+            // An inactive profile's.
+            None if disabled.contains_key(name) => {}
+            None => {
+                let message =
+                    format!("havre.yaml has settings for service `{name}`, which is not there");
+                let near = suggest::nearest(name, services.keys().map(ServiceName::as_str));
+                let error = report.error("havre/service", written.place, message);
+                if let Some(near) = near {
+                    error.hint(format!("did you mean `{near}`?"));
+                }
+            }
+        }
+    }
+}
+
 fn inferred_routes(
     settings: &Settings,
     services: &BTreeMap<ServiceName, Service>,

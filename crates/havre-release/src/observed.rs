@@ -77,10 +77,12 @@ pub enum ReplicaState {
     },
     /// Running and fit to serve.
     Ready,
-    /// Running, but its health check says no.
+    /// Running, but a probe says no.
     Unhealthy {
         /// Output of the newest probe.
         probe: String,
+        /// A liveness probe says that a new process would not help.
+        alive: bool,
     },
     /// Its process has ended and is about to be started again.
     Restarting {

@@ -53,6 +53,7 @@ pub async fn create(inner: &Arc<Inner>, spec: &ContainerSpec) -> Result<(), Crea
         state: State::Creating,
         restarts: 0,
         health: None,
+        liveness: None,
         last_exit: None,
     };
     // Known before the folder is there, so that a scan in between does not take it for lost.
@@ -98,6 +99,7 @@ pub async fn again(inner: &Arc<Inner>, id: &ContainerId) -> Result<(), CreateErr
         state: State::Creating,
         restarts: 0,
         health: None,
+        liveness: None,
         last_exit: None,
     });
     launch(inner, id, &dir, lock).await

@@ -216,6 +216,7 @@ fn blank(id: &ContainerId, labels: BTreeMap<String, String>, state: State) -> Ob
         state,
         restarts: 0,
         health: None,
+        liveness: None,
         last_exit: None,
     }
 }

@@ -6,10 +6,11 @@ use std::time::SystemTime;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::Shim;
+use super::health::Purpose;
 use super::life::{Event, Phase};
 use super::poller::Token;
 use super::spool::Stream;
-use super::{Monitor, Shim};
 use crate::init::{self, Progress, SetupError, Starting, Stdio};
 use crate::spec::{Exit, State};
 use crate::sys;
@@ -145,9 +146,7 @@ impl Shim {
             return;
         }
         self.container.started_at = Some(SystemTime::now());
-        if let Some(monitor) = &mut self.monitor {
-            monitor.started(sys::since_boot());
-        }
+        self.probes.started(sys::since_boot());
         self.happened(Event::Started);
         self.tell_creator();
     }
@@ -177,9 +176,7 @@ impl Shim {
         let oom_kills = self.cgroup.oom_kills();
         let oom_killed = oom_kills > self.container.oom_kills && ended.code() != 0;
         self.container = Container::default();
-        if let Some(monitor) = &mut self.monitor {
-            monitor.stopped();
-        }
+        self.probes.stopped();
         self.end_processes();
         if !ran {
             let how = match ended.signal() {
@@ -194,6 +191,9 @@ impl Shim {
             code: ended.code(),
             signal: ended.signal(),
             oom_killed,
+            memory_peak_bytes: oom_killed
+                .then(|| self.cgroup.stats().memory_peak)
+                .flatten(),
             requested: self.life.stopping(),
         });
         self.happened(Event::Exited(ended.code()));
@@ -253,9 +253,7 @@ impl Shim {
 
     /// Asks the first process to stop.
     pub(super) fn signal_stop(&mut self) {
-        if let Some(monitor) = &mut self.monitor {
-            monitor.stopped();
-        }
+        self.probes.stopped();
         let signal = crate::signal::number(&self.meta.spec.stop_signal).unwrap_or(libc::SIGTERM);
         if let Err(error) = self.signal(signal) {
             complain!("cannot send the stop signal: {error}");
@@ -313,7 +311,8 @@ impl Shim {
     /// Brings `observed` up to date.
     pub(super) fn refresh(&mut self) {
         self.observed.restarts = self.life.restarts;
-        self.observed.health = self.monitor.as_ref().map(Monitor::health).cloned();
+        self.observed.health = self.probes.health(Purpose::Health);
+        self.observed.liveness = self.probes.health(Purpose::Liveness);
         self.observed.state = match (self.life.phase, &self.container.failure) {
             (Phase::Ended, Some(reason)) => State::Failed {
                 reason: reason.clone(),

@@ -2,11 +2,92 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::spec::{Health, HealthProbe, HealthStatus, ProbeResult};
+use crate::spec::{ContainerSpec, Health, HealthProbe, HealthStatus, ProbeResult};
 
-/// The probe of one container.
+/// What a probe is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Whether the container is fit to serve.
+    Health,
+    /// Whether it needs a new process.
+    Liveness,
+}
+
+/// The probes of one container.
 #[derive(Clone, Debug)]
-pub struct Monitor {
+pub struct Probes {
+    monitors: Vec<(Purpose, Monitor)>,
+}
+
+impl Probes {
+    /// Idle until the process runs.
+    pub fn new(spec: &ContainerSpec) -> Self {
+        let both = [
+            (Purpose::Health, &spec.health),
+            (Purpose::Liveness, &spec.liveness),
+        ];
+        let monitor = |(purpose, probe): (Purpose, &Option<HealthProbe>)| {
+            Some((purpose, Monitor::new(probe.clone()?)))
+        };
+        Self {
+            monitors: both.into_iter().filter_map(monitor).collect(),
+        }
+    }
+
+    /// What is known; `None` without such a probe.
+    pub fn health(&self, purpose: Purpose) -> Option<Health> {
+        self.get(purpose).map(|monitor| monitor.health.clone())
+    }
+
+    /// How to probe.
+    pub fn probe(&self, purpose: Purpose) -> Option<&HealthProbe> {
+        self.get(purpose).map(|monitor| &monitor.probe)
+    }
+
+    /// See [`Monitor::started`].
+    pub fn started(&mut self, now: Duration) {
+        self.each(|monitor| monitor.started(now));
+    }
+
+    /// See [`Monitor::stopped`].
+    pub fn stopped(&mut self) {
+        self.each(Monitor::stopped);
+    }
+
+    /// When the next probe starts.
+    pub fn deadline(&self) -> Option<Duration> {
+        let deadlines = self.monitors.iter().map(|(_, monitor)| monitor.next);
+        deadlines.flatten().min()
+    }
+
+    /// A probe that is to be started, which the caller then does.
+    pub fn take_due(&mut self, now: Duration) -> Option<Purpose> {
+        let mut monitors = self.monitors.iter_mut();
+        let due = monitors.find_map(|(purpose, monitor)| monitor.take_due(now).then_some(*purpose));
+        due
+    }
+
+    /// See [`Monitor::record`].
+    pub fn record(&mut self, purpose: Purpose, result: ProbeResult, now: Duration) -> bool {
+        let found = self.monitors.iter_mut().find(|(of, _)| *of == purpose);
+        found.is_some_and(|(_, monitor)| monitor.record(result, now))
+    }
+
+    fn get(&self, purpose: Purpose) -> Option<&Monitor> {
+        let found = self.monitors.iter().find(|(of, _)| *of == purpose);
+        found.map(|(_, monitor)| monitor)
+    }
+
+    fn each(&mut self, act: impl Fn(&mut Monitor)) {
+        for (_, monitor) in &mut self.monitors {
+            act(monitor);
+        }
+    }
+}
+
+/// One probe of a container.
+#[derive(Clone, Debug)]
+struct Monitor {
     probe: HealthProbe,
     health: Health,
     /// Start of the process; `None` while it does not run.
@@ -17,7 +98,7 @@ pub struct Monitor {
 
 impl Monitor {
     /// Idle until the process runs.
-    pub fn new(probe: HealthProbe) -> Self {
+    fn new(probe: HealthProbe) -> Self {
         Self {
             probe,
             health: unknown(),
@@ -26,36 +107,21 @@ impl Monitor {
         }
     }
 
-    /// What is known.
-    pub fn health(&self) -> &Health {
-        &self.health
-    }
-
-    /// How to probe.
-    pub fn probe(&self) -> &HealthProbe {
-        &self.probe
-    }
-
     /// The process runs: nothing is known about it.
-    pub fn started(&mut self, now: Duration) {
+    fn started(&mut self, now: Duration) {
         self.health = unknown();
         self.started = Some(now);
         self.next = Some(now + self.probe.start_interval);
     }
 
     /// The process is gone or about to go: no more probes.
-    pub fn stopped(&mut self) {
+    fn stopped(&mut self) {
         self.started = None;
         self.next = None;
     }
 
-    /// When the next probe starts.
-    pub fn deadline(&self) -> Option<Duration> {
-        self.next
-    }
-
     /// Whether a probe is to be started, which the caller then does.
-    pub fn take_due(&mut self, now: Duration) -> bool {
+    fn take_due(&mut self, now: Duration) -> bool {
         let due = self.next.is_some_and(|next| now >= next);
         if due {
             self.next = None;
@@ -64,7 +130,7 @@ impl Monitor {
     }
 
     /// Takes a result in; whether anything but the time differs from before.
-    pub fn record(&mut self, result: ProbeResult, now: Duration) -> bool {
+    fn record(&mut self, result: ProbeResult, now: Duration) -> bool {
         let Some(started) = self.started else {
             return false;
         };
@@ -140,8 +206,8 @@ mod tests {
             },
             S(now),
         );
-        let next = monitor.deadline().map_or(0, |d| d.as_secs());
-        (monitor.health().status, next)
+        let next = monitor.next.map_or(0, |d| d.as_secs());
+        (monitor.health.status, next)
     }
 
     use HealthStatus::{Healthy, Starting, Unhealthy};
@@ -149,13 +215,13 @@ mod tests {
     #[test]
     fn from_starting_to_healthy_to_unhealthy_and_back() {
         let mut m = monitor(0);
-        assert_eq!(m.deadline(), Some(S(101)));
+        assert_eq!(m.next, Some(S(101)));
         assert_eq!(record(&mut m, Some(0), 101), (Healthy, 131));
         assert_eq!(record(&mut m, Some(1), 131), (Healthy, 161));
         assert_eq!(record(&mut m, None, 161), (Unhealthy, 191));
-        assert_eq!(m.health().failing_streak, 2);
+        assert_eq!(m.health.failing_streak, 2);
         assert_eq!(record(&mut m, Some(0), 191), (Healthy, 221));
-        assert_eq!(m.health().failing_streak, 0);
+        assert_eq!(m.health.failing_streak, 0);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::Shim;
+use super::health::Purpose;
 use super::poller::Token;
 use crate::init::{self, ExecRequest, Progress, Starting, Stdio};
 use crate::protocol::{Exec, Reply};
@@ -35,8 +36,9 @@ enum Owner {
         connection: u32,
         size: Option<(u16, u16)>,
     },
-    /// The health probe.
+    /// A probe.
     Probe {
+        purpose: Purpose,
         output: OwnedFd,
         text: Vec<u8>,
         deadline: Option<Duration>,
@@ -237,21 +239,24 @@ impl Shim {
             }
             (
                 Owner::Probe {
+                    purpose,
                     text,
                     deadline: Some(_),
                     ..
                 },
                 None,
             ) => {
-                self.record_probe(Some(code), &text);
+                self.record_probe(purpose, Some(code), &text);
             }
             (
                 Owner::Probe {
-                    deadline: Some(_), ..
+                    purpose,
+                    deadline: Some(_),
+                    ..
                 },
                 Some((exit_code, reason)),
             ) => {
-                self.record_probe(Some(exit_code), reason.as_bytes());
+                self.record_probe(purpose, Some(exit_code), reason.as_bytes());
             }
             // The timeout has been recorded.
             (Owner::Probe { deadline: None, .. } | Owner::Nobody, _) => {}
@@ -280,48 +285,53 @@ impl Shim {
         }
     }
 
-    /// Starts the probe when it is due, and ends one that takes too long.
+    /// Starts the probes that are due, and ends those that take too long.
     pub(super) fn probe_deadlines(&mut self) {
         let now = sys::since_boot();
-        let late = self.processes.iter_mut().find_map(|(_, process)| {
-            let is_late = process.deadline().is_some_and(|d| now >= d);
-            is_late.then_some(process)
-        });
-        if let Some(process) = late {
+        let late = |process: &&mut Process| process.deadline().is_some_and(|d| now >= d);
+        while let Some(process) = self.processes.values_mut().find(late) {
             end(process);
-            if let Owner::Probe { text, deadline, .. } = &mut process.owner {
+            if let Owner::Probe {
+                purpose,
+                text,
+                deadline,
+                ..
+            } = &mut process.owner
+            {
                 *deadline = None;
-                let text = std::mem::take(text);
-                self.record_probe(None, &text);
+                let (purpose, text) = (*purpose, std::mem::take(text));
+                self.record_probe(purpose, None, &text);
             }
         }
-        let due = self.monitor.as_mut().is_some_and(|m| m.take_due(now));
-        if due {
-            self.start_probe(now);
+        while let Some(purpose) = self.probes.take_due(now) {
+            self.start_probe(purpose, now);
         }
     }
 
-    fn start_probe(&mut self, now: Duration) {
-        let Some(monitor) = &self.monitor else { return };
+    fn start_probe(&mut self, purpose: Purpose, now: Duration) {
+        let Some(probe) = self.probes.probe(purpose) else {
+            return;
+        };
         let stuck = self
             .processes
             .values()
-            .any(|p| matches!(p.owner, Owner::Probe { .. }));
+            .any(|p| matches!(p.owner, Owner::Probe { purpose: of, .. } if of == purpose));
         if stuck {
-            return self.record_probe(None, b"the probe before cannot be killed");
+            return self.record_probe(purpose, None, b"the probe before cannot be killed");
         }
         let request = ExecRequest {
-            argv: monitor.probe().argv.clone(),
+            argv: probe.argv.clone(),
             env: std::collections::BTreeMap::new(),
             user: None,
             cwd: None,
             privileged: false,
         };
-        let deadline = now + monitor.probe().timeout;
+        let deadline = now + probe.timeout;
         let started = probe_stdio()
             .map_err(|e| format!("cannot prepare the probe: {e}"))
             .and_then(|(stdio, output)| {
                 let owner = Owner::Probe {
+                    purpose,
                     output,
                     text: Vec::new(),
                     deadline: Some(deadline),
@@ -331,7 +341,7 @@ impl Shim {
                     .map_err(|e| format!("cannot watch the probe: {e}"))
             });
         if let Err(reason) = started {
-            self.record_probe(Some(126), reason.as_bytes());
+            self.record_probe(purpose, Some(126), reason.as_bytes());
         }
     }
 
@@ -367,14 +377,14 @@ impl Shim {
         }
     }
 
-    fn record_probe(&mut self, exit_code: Option<i32>, output: &[u8]) {
+    fn record_probe(&mut self, purpose: Purpose, exit_code: Option<i32>, output: &[u8]) {
         let result = ProbeResult {
             at: SystemTime::now(),
             exit_code,
             output: String::from_utf8_lossy(output).into_owned(),
         };
         let now = sys::since_boot();
-        if self.monitor.as_mut().is_some_and(|m| m.record(result, now)) {
+        if self.probes.record(purpose, result, now) {
             self.publish();
         }
     }

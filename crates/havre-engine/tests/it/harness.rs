@@ -150,6 +150,7 @@ impl Place {
             stop_signal: "SIGTERM".to_owned(),
             stop_grace: Duration::from_secs(5),
             health: None,
+            liveness: None,
             restart: RestartRule::Never,
             log: LogSpec {
                 dir: of_container("log"),

@@ -264,6 +264,11 @@ async fn out_of_memory(place: &Place) {
         (exit.code, exit.signal, exit.oom_killed),
         (137, Some(9), true)
     );
+    let peak = exit.memory_peak_bytes;
+    assert!(
+        peak.is_some_and(|peak| (24 << 20..=32 << 20).contains(&peak)),
+        "{peak:?}"
+    );
     let mut spec = place.spec("c2", &format!("sh -c '{script}'; echo $?; exit 0"));
     spec.limits.memory_bytes = Some(32 << 20);
     let (exit, output) = place.run(&spec).await;

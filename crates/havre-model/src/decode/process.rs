@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use super::{Surroundings, service};
 use crate::dotenv::{self, Around, Format};
 use crate::keys;
-use crate::project::{Healthcheck, Hook, Logging, Probe};
+use crate::project::{Healthcheck, Hook, Liveness, Logging, Probe, ProbeTiming};
 use crate::read::{Field, Fields, refuse};
 use crate::report::Report;
+use crate::schema;
 use crate::words;
 use crate::yaml::{Node, Value};
 
@@ -250,18 +251,45 @@ pub(super) fn healthcheck(field: Field<'_>, report: &mut Report) -> Option<Healt
             Test::Probe(probe) => Some(probe),
         },
     };
-    let duration = |key, report: &mut Report| fields.get(key).and_then(|f| f.duration(report));
     Some(Healthcheck::Probe {
         test,
-        interval: duration("interval", report).filter(|d| !d.is_zero()),
-        timeout: duration("timeout", report).filter(|d| !d.is_zero()),
+        timing: timing(fields, report),
+    })
+}
+
+/// `liveness` of havre.yaml, in the form of a health check.
+pub(super) fn liveness(field: Field<'_>, report: &mut Report) -> Option<Liveness> {
+    let fields = &field.fields(&schema::LIVENESS.section, report)?;
+    let timing = timing(fields, report);
+    let test = match fields.get("test") {
+        Some(test) => probe(test, report)?,
+        None => Test::None,
+    };
+    let Test::Probe(test) = test else {
+        let message = format!("{} has no `test`", fields.owner);
+        report
+            .error("compose/missing-key", fields.span, message)
+            .hint("say what is run, or leave `liveness` out");
+        return None;
+    };
+    Some(Liveness { test, timing })
+}
+
+fn timing(fields: &Fields<'_>, report: &mut Report) -> ProbeTiming {
+    let mut duration = |key| fields.get(key).and_then(|f| f.duration(report));
+    let (start_period, mut positive) = (duration("start_period"), |key| {
+        duration(key).filter(|d| !d.is_zero())
+    });
+    ProbeTiming {
+        start_period,
+        interval: positive("interval"),
+        timeout: positive("timeout"),
+        start_interval: positive("start_interval"),
         retries: fields
             .get("retries")
             .and_then(|f| f.number(report))
             .filter(|n| *n > 0),
-        start_period: duration("start_period", report),
-        start_interval: duration("start_interval", report).filter(|d| !d.is_zero()),
-    })
+    }
 }
 
 enum Test {

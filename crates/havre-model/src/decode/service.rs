@@ -71,6 +71,7 @@ pub(super) fn service(
         mounts: mounts::mounts(fields, names, around.report),
         networks,
         depends_on,
+        liveness: None,
         healthcheck: fields
             .get("healthcheck")
             .and_then(|f| process::healthcheck(f, around.report)),

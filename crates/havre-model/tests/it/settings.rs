@@ -148,8 +148,9 @@ fn schema_and_reader_agree() {
 }
 
 /// Cases whose havre.yaml a schema can tell to be wrong.
-const WRONG_CASES: [&str; 3] = [
+const WRONG_CASES: [&str; 4] = [
     "havre-yaml-rollout-wrong",
+    "havre-yaml-services-wrong",
     "havre-yaml-wrong",
     "routes-wrong",
 ];
@@ -208,4 +209,24 @@ fn every_key_has_a_description_and_an_example() {
     let mut count = 0;
     look(&schema::document(), &mut count);
     assert!(count > 20, "{count}");
+}
+
+#[test]
+fn settings_of_a_service_that_no_profile_enables_wait_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let compose = "services: {web: {image: a}, tools: {image: a, profiles: [tools]}}";
+    fs::write(folder.path().join("compose.yaml"), compose).unwrap();
+    let settings = "services: {tools: {liveness: {test: 'true'}}}";
+    fs::write(folder.path().join("havre.yaml"), settings).unwrap();
+    let options = |profiles: &[&str]| LoadOptions {
+        profiles: profiles.iter().map(|&name| name.to_owned()).collect(),
+        ..crate::cases::options(folder.path())
+    };
+    assert!(load(&options(&[])).is_ok());
+    let with = load(&options(&["tools"])).unwrap().project;
+    assert!(
+        with.services
+            .values()
+            .any(|service| service.liveness.is_some())
+    );
 }

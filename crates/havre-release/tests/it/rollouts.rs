@@ -68,7 +68,10 @@ fn fall_ill(world: &mut World, service: &str) -> ReplicaId {
         .values_mut()
         .find(|one| one.service.as_str() == service && one.state == ReplicaState::Ready)
         .expect("one that is well");
-    ill.state = ReplicaState::Unhealthy { probe: "no".into() };
+    ill.state = ReplicaState::Unhealthy {
+        probe: "no".into(),
+        alive: false,
+    };
     ill.id.clone()
 }
 

@@ -473,7 +473,10 @@ impl World {
     /// One of the replicas falls ill.
     pub fn make_ill(&mut self, index: usize) {
         if let Some(replica) = self.one_that_runs(index) {
-            replica.state = ReplicaState::Unhealthy { probe: "no".into() };
+            replica.state = ReplicaState::Unhealthy {
+                probe: "no".into(),
+                alive: false,
+            };
         }
     }
 
@@ -547,7 +550,10 @@ fn next_state(replica: &Replica, fate: Fate, looks: u8) -> ReplicaState {
             if is_job {
                 ReplicaState::Ended { exit: failed }
             } else {
-                ReplicaState::Unhealthy { probe: "no".into() }
+                ReplicaState::Unhealthy {
+                    probe: "no".into(),
+                    alive: false,
+                }
             }
         }
         (ReplicaState::Starting { .. }, Fate::CrashLoop) if is_job => {

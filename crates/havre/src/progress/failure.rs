@@ -1,7 +1,8 @@
 //! The one-screen report of what failed. Pure.
 
 use havre_api::{
-    BuildFailure, ExitReport, FailureReport, JobFailure, ProbeReport, ReplicaState, ServiceFailure,
+    BuildFailure, ExitReport, FailureReport, JobFailure, ProbeKind, ProbeReport, ReplicaState,
+    ServiceFailure,
 };
 
 use crate::human;
@@ -83,7 +84,11 @@ fn service(text: &mut Text, failure: &ServiceFailure) {
 
 /// What a probe said.
 pub fn probe_rows(text: &mut Text, probe: &ProbeReport) {
-    text.row("probe", &probe.probe);
+    let label = match probe.kind {
+        ProbeKind::Health => "probe",
+        ProbeKind::Liveness => "liveness",
+    };
+    text.row(label, &probe.probe);
     let verdict = match probe.exit_code {
         Some(code) => format!("exit code {code}"),
         None => "no answer in time".to_owned(),
@@ -95,18 +100,25 @@ pub fn probe_rows(text: &mut Text, probe: &ProbeReport) {
     }
 }
 
-/// `exit code 1`, `exit code 137, out of memory (limit 512 MiB)`, `killed by SIGSEGV`.
+/// `exit code 1`, `exit code 137, out of memory (limit 512 MiB, peak 512 MiB)`, `killed by SIGSEGV`.
 pub fn how_it_ended(exit: &ExitReport) -> String {
-    let limit = exit
-        .memory_limit_bytes
-        .map(|bytes| format!(" (limit {})", human::memory(bytes)));
+    let known = |what: &str, bytes: Option<u64>| {
+        bytes.map(|bytes| format!("{what} {}", human::memory(bytes)))
+    };
+    let memory: Vec<String> = [
+        known("limit", exit.memory_limit_bytes),
+        known("peak", exit.memory_peak_bytes),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     match exit.signal {
         _ if exit.oom_killed => {
-            format!(
-                "exit code {}, out of memory{}",
-                exit.code,
-                limit.unwrap_or_default()
-            )
+            let memory = match memory.is_empty() {
+                true => String::new(),
+                false => format!(" ({})", memory.join(", ")),
+            };
+            format!("exit code {}, out of memory{memory}", exit.code)
         }
         Some(signal) => match signal_name(signal) {
             Some(name) => format!("killed by {name}"),

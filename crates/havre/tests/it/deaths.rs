@@ -111,3 +111,49 @@ fn a_replica_that_falls_ill_is_replaced_without_a_failed_request() {
         load.drops_nothing(20);
     });
 }
+
+/// Warm replicas get requests, and those with the file `alive` keep their process.
+const ALIVE: &str = "\
+services:
+  web:
+    liveness: {test: test -f /tmp/alive, interval: 200ms, retries: 2}
+";
+
+#[test]
+fn a_liveness_probe_decides_who_is_replaced_and_the_health_check_who_is_asked() {
+    on_machine_under_load(|machine| {
+        machine.shop("one");
+        let compose = WARM.replace("touch /tmp/warm", "touch /tmp/warm /tmp/alive");
+        machine.write("compose.yaml", &compose);
+        machine.write("havre.yaml", ALIVE);
+        machine.ok(&["up"]);
+        machine.until_answers("one");
+        let load = machine.load(50.0);
+        let before = machine.replicas();
+        let (ill, process) = before.first().cloned().unwrap();
+        let change = |what: &str| {
+            machine.ok(&["exec", "web", "--replica", &ill, "sh", "-c", what]);
+        };
+        change("rm /tmp/warm");
+        let seen = || machine.run(&["why", "web"]).out;
+        wait_until("the replica gets no requests", SOON, || {
+            seen().contains("it takes none")
+        });
+        // Longer than it takes to replace one.
+        std::thread::sleep(std::time::Duration::from_secs(4));
+        assert_eq!(machine.replicas(), before, "a new process would not help");
+        change("touch /tmp/warm");
+        wait_until("it gets requests again", SOON, || {
+            !seen().contains("it takes none")
+        });
+        change("rm /tmp/alive");
+        wait_until("another process in its place", SOON, || {
+            let now = machine.replicas();
+            now.iter().any(|(id, pid)| *id == ill && *pid != process) && now.len() == 2
+        });
+        machine.until_settled();
+        let kept = machine.replicas().intersection(&before).count();
+        assert_eq!(kept, 1, "the other one was left alone");
+        load.drops_nothing(20);
+    });
+}

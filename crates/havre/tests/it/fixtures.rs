@@ -48,6 +48,7 @@ pub fn killed_for_memory() -> ExitReport {
         signal: Some(9),
         oom_killed: true,
         memory_limit_bytes: Some(256 << 20),
+        memory_peak_bytes: Some(255 << 20),
     }
 }
 
@@ -320,6 +321,7 @@ pub fn failure() -> FailureReport {
         since: "2024-05-01T10:04:05Z".parse().ok(),
         restarts: 3,
         probe: Some(ProbeReport {
+            kind: ProbeKind::Health,
             probe: "curl -f http://localhost:8000/ready".into(),
             exit_code: Some(7),
             output: "curl: (7) Failed to connect\nto localhost".into(),
