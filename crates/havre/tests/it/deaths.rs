@@ -157,3 +157,60 @@ fn a_liveness_probe_decides_who_is_replaced_and_the_health_check_who_is_asked() 
         load.drops_nothing(20);
     });
 }
+
+/// Three servers, each of which uses up its memory when it finds the file `eat`.
+const HUNGRY: &str = "\
+name: shop
+services:
+  web:
+    build: .
+    expose: [8080]
+    command:
+      - sh
+      - -c
+      - |
+        httpd -p 8080 -h /www
+        while sleep 0.2; do
+          if [ -f /tmp/eat ]; then x=0123456789abcdef; while :; do x=$$x$$x; done; fi
+        done
+    stop_grace_period: 1s
+    deploy: {replicas: 3, resources: {limits: {memory: 32M}}}
+    healthcheck: {test: wget -q -O /dev/null localhost:8080, interval: 200ms, timeout: 1s, retries: 2}
+";
+
+#[test]
+fn a_replica_that_is_killed_hangs_or_runs_out_of_memory_is_replaced() {
+    on_machine_under_load(|machine| {
+        machine.shop("one");
+        machine.write("compose.yaml", HUNGRY);
+        machine.ok(&["up"]);
+        machine.until_answers("one");
+        let load = machine.load(50.0);
+        let inside = |id: &str, what: &str| {
+            machine.ok(&["exec", "web", "--replica", id, "sh", "-c", what]);
+        };
+        let faults: [(&str, &dyn Fn(&str, u64)); 3] = [
+            ("killed", &|_, process| kill(process)),
+            ("hangs", &|id, _| inside(id, "killall -STOP httpd")),
+            ("out of memory", &|id, _| inside(id, "touch /tmp/eat")),
+        ];
+        for (name, inject) in faults {
+            let before = machine.replicas();
+            assert_eq!(before.len(), 3, "{before:?}");
+            let (ill, process) = before.first().cloned().unwrap();
+            inject(&ill, process);
+            wait_until(name, SOON, || {
+                let now = machine.replicas();
+                now.iter().any(|(id, pid)| *id == ill && *pid != process) && now.len() == 3
+            });
+            machine.until_settled();
+            let kept = machine.replicas().intersection(&before).count();
+            assert_eq!(kept, 2, "{name}: the others were left alone");
+        }
+        let why = machine.run(&["why", "web"]).out;
+        assert!(why.contains("out of memory (limit 32 MiB, peak "), "{why}");
+        // Those that the replica had in hand, no more.
+        let report = load.ends();
+        assert!(report.failed <= 5, "{:?}", report.first_failures);
+    });
+}
