@@ -134,7 +134,8 @@ pub(crate) async fn restart(
     let change = Change {
         release,
         scale: Scale::Kept,
-        jobs: Jobs::Run,
+        // They belong to the release, which is the same.
+        jobs: Jobs::Skip,
         cause: Cause::Restart {
             services: services.clone(),
         },

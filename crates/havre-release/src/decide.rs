@@ -296,7 +296,9 @@ impl<'a> Pass<'a> {
     fn mend(&mut self, replica: &Replica, service: &ServiceRelease) {
         let dead = match &replica.state {
             ReplicaState::Lost => true,
-            ReplicaState::Ended { .. } => !has_completed(replica, service),
+            ReplicaState::Ended { .. } => {
+                !has_completed(replica, service) && !has_given_up(replica, service)
+            }
             ReplicaState::CannotStart { since, .. } => {
                 since.is_some_and(|since| elapsed(since, self.now) >= self.policy.retry)
             }
@@ -428,6 +430,15 @@ impl Action {
             | Self::Remove { id } => id,
         }
     }
+}
+
+/// Ended as often as its policy bears: another container would begin to count anew.
+fn has_given_up(replica: &Replica, service: &ServiceRelease) -> bool {
+    let gives_up = match service.service.restart {
+        RestartPolicy::OnFailure { max_retries } => max_retries.is_some(),
+        RestartPolicy::No | RestartPolicy::Always | RestartPolicy::UnlessStopped => false,
+    };
+    matches!(&replica.state, ReplicaState::Ended { exit } if gives_up && exit.code != 0 && !exit.requested)
 }
 
 /// Ended with 0 under a policy that lets it rest.

@@ -273,7 +273,13 @@ fn explain(replica: &Replica) -> String {
         }
         ReplicaState::CannotStart { reason, .. } => format!("{id} cannot start: {reason}"),
         ReplicaState::Stopping => format!("{id} is stopping"),
-        ReplicaState::Ended { exit } => format!("{id} ended with {}", exit.code),
+        ReplicaState::Ended { exit } if exit.requested || exit.code == 0 => {
+            format!("{id} ended with {}", exit.code)
+        }
+        ReplicaState::Ended { exit } => {
+            let (code, restarts) = (exit.code, replica.restarts);
+            format!("{id} ended with {code} and is not started again, after {restarts} restarts")
+        }
         ReplicaState::Lost => format!("{id} was lost and is being replaced"),
     }
 }

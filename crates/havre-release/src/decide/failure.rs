@@ -138,7 +138,7 @@ impl Pass<'_> {
             ReplicaState::Ended { exit } => (!exit.requested && !has_completed(replica, service))
                 .then(|| FailureKind::Crashed {
                     exit: exit.clone(),
-                    restarts: 0,
+                    restarts: replica.restarts,
                 }),
         }
     }

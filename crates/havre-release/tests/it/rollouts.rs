@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use havre_model::{Condition, OnFailure, RolloutSettings, RolloutStrategy, ServiceName};
 use havre_release::{
-    FailureKind, Intent, Phase, Refusal, Release, ReplicaId, ReplicaState, Role, Strategy,
-    StrategyReason,
+    ExitInfo, FailureKind, Intent, Phase, Refusal, Release, ReplicaId, ReplicaState, Role,
+    Strategy, StrategyReason,
 };
 use proptest::prelude::{Just, ProptestConfig, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as _;
@@ -93,6 +93,49 @@ fn a_replica_that_falls_ill_is_replaced_and_the_others_are_left_alone() {
         assert!(replaced, "{}", world.history.join("\n"));
         assert!(world.runs_exactly(1), "{}", world.history.join("\n"));
     }
+}
+
+#[test]
+fn a_replica_whose_policy_gives_up_stays_ended_and_says_so_until_it_is_restarted() {
+    let shape = Shape {
+        tries: Some(3),
+        ..Shape::new("worker")
+    };
+    let mut world = running(std::slice::from_ref(&shape));
+    let replica = world.replicas.values_mut().next().expect("the worker");
+    let id = replica.id.clone();
+    let ended = |requested| ReplicaState::Ended {
+        exit: ExitInfo {
+            code: 1,
+            signal: None,
+            oom_killed: false,
+            requested,
+        },
+    };
+    (replica.state, replica.restarts) = (ended(false), 3);
+    let until = world.now + Duration::from_secs(600);
+    while world.now < until {
+        world.round();
+        assert_eq!(world.replicas[&id].state, ended(false));
+    }
+    let reason = &world.reasons["worker"];
+    assert!(
+        reason.ends_with("is not started again, after 3 restarts"),
+        "{reason}"
+    );
+    let mut again = release(&[shape]);
+    again
+        .services
+        .values_mut()
+        .for_each(|service| service.set_restarts(1));
+    world.roll_out(2, again);
+    world.settle(ROUNDS, |_| {});
+    assert!(world.runs_exactly(2), "{}", world.history.join("\n"));
+    // One that was told to end is no crash.
+    let replica = world.replicas.values_mut().find(|one| one.state.is_live());
+    replica.expect("the worker").state = ended(true);
+    world.settle(ROUNDS, |_| {});
+    assert!(world.runs_exactly(2), "{}", world.history.join("\n"));
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub struct Shape {
     pub hooks: u32,
     pub at_a_time: Option<u32>,
     pub stop_first: bool,
+    /// Restarts after which its policy gives up.
+    pub tries: Option<u32>,
 }
 
 impl Shape {
@@ -43,6 +45,7 @@ impl Shape {
             hooks: 0,
             at_a_time: None,
             stop_first: false,
+            tries: None,
         }
     }
 
@@ -90,7 +93,11 @@ impl Shape {
                 })
                 .collect(),
             healthcheck: None,
-            restart: RestartPolicy::Always,
+            liveness: None,
+            restart: match self.tries {
+                None => RestartPolicy::Always,
+                max_retries => RestartPolicy::OnFailure { max_retries },
+            },
             secrets: Vec::new(),
             configs: Vec::new(),
             replicas: self.replicas,
@@ -217,6 +224,8 @@ pub struct World {
     pub serving: BTreeSet<ReplicaId>,
     /// Shares of new replicas in a thousand, by service.
     pub canary: BTreeMap<String, u32>,
+    /// Why a service is not served, by service.
+    pub reasons: BTreeMap<String, String>,
     in_flight: BTreeMap<ReplicaId, u64>,
     traffic: BTreeMap<ReplicaId, Traffic>,
     /// How each replica of a release other than the first answers.
@@ -242,6 +251,7 @@ impl World {
             replicas: BTreeMap::new(),
             serving: BTreeSet::new(),
             canary: BTreeMap::new(),
+            reasons: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             traffic: BTreeMap::new(),
             manner_of_new: Manner::Well,
@@ -323,6 +333,10 @@ impl World {
     }
 
     fn apply_routing(&mut self, routing: &Routing, reserve: &BTreeSet<ReplicaId>) {
+        let services = routing.services.iter();
+        self.reasons = services
+            .filter_map(|(name, service)| Some((name.to_string(), service.reason.clone()?)))
+            .collect();
         self.canary = routing
             .services
             .iter()
