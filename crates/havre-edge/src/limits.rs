@@ -97,6 +97,9 @@ pub const LINGER_SILENCE: Duration = Duration::from_secs(2);
 /// … but no longer than this.
 pub const LINGER: Duration = Duration::from_secs(10);
 
+/// Streams of a replica that leaves need not be closed slower than one in this time.
+pub const STREAM_PAUSE: Duration = Duration::from_millis(100);
+
 /// A tunnel with one side closed.
 pub const TUNNEL_HALF_CLOSED: Duration = Duration::from_secs(10);
 

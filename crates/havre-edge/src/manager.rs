@@ -268,7 +268,8 @@ impl Manager {
         }
     }
 
-    /// Closes a replica's streams, evenly over a time. Returns their number at once.
+    /// Closes a replica's streams, evenly over a time, or a shorter one where they are few. Returns
+    /// their number at once.
     pub fn close_streams(&self, replica: &str, over: Duration) -> usize {
         let upstreams = self.shared.registry.by_id(replica);
         let streams: Vec<_> = upstreams
@@ -276,6 +277,8 @@ impl Manager {
             .flat_map(|known| known.open_streams())
             .collect();
         let count = streams.len();
+        let enough = u32::try_from(count).map_or(over, |few| limits::STREAM_PAUSE * few);
+        let over = over.min(enough);
         tokio::spawn(close_paced(streams, over, self.shared.stopped.clone()));
         count
     }

@@ -166,11 +166,12 @@ pub fn streams_are_closed_at_a_paced_rate() {
         (replica(&edge, "a").streams == 10).then_some(())
     });
     assert_eq!(replica(&edge, "a").in_flight, 0, "streams are not requests");
+    // Ten streams take no longer than that, whatever time there is.
     let over = Duration::from_millis(1000);
     let control = edge.control();
     let begin = Instant::now();
     let closing = edge
-        .block_on(control.close_streams("a", over))
+        .block_on(control.close_streams("a", over * 20))
         .expect("to close");
     assert_eq!(closing.streams, 10);
     let closed_at = |count: usize| {
@@ -180,7 +181,7 @@ pub fn streams_are_closed_at_a_paced_rate() {
     };
     let (first, last) = (closed_at(1), closed_at(10));
     assert!(first < over / 2, "{first:?}");
-    assert!(last >= over * 4 / 5, "{last:?}");
+    assert!(last >= over * 4 / 5 && last < over * 10, "{last:?}");
     wait_for("them to come back", Duration::from_secs(5), || {
         (replica(&edge, "a").streams == 10).then_some(())
     });

@@ -6,8 +6,8 @@ use havre_model::ServiceName;
 
 use super::{Action, Jobs, Pass, elapsed};
 use crate::{
-    Desired, Failure, Release, Replica, ReplicaId, ReplicaState, Role, Rollout, ServiceDigest,
-    Strategy, dependency_order,
+    Desired, Failure, Release, Replica, ReplicaState, Role, Rollout, ServiceDigest, Strategy,
+    StrategyReason, dependency_order,
 };
 
 impl Pass<'_> {
@@ -173,7 +173,7 @@ impl Pass<'_> {
         }
         if !replica.state.is_live() {
             self.actions.push(Action::Remove { id: id.clone() });
-        } else if !matches!(replica.state, ReplicaState::Stopping) && self.is_drained(id) {
+        } else if !matches!(replica.state, ReplicaState::Stopping) && self.is_drained(replica) {
             self.actions.push(Action::Stop {
                 id: id.clone(),
                 within: None,
@@ -182,7 +182,8 @@ impl Pass<'_> {
     }
 
     /// Whether nobody can be hurt by this replica's end.
-    fn is_drained(&self, id: &ReplicaId) -> bool {
+    fn is_drained(&self, replica: &Replica) -> bool {
+        let id = &replica.id;
         let out_for = self
             .observed
             .unrouted_since
@@ -196,7 +197,21 @@ impl Pass<'_> {
         };
         !edge.serving.contains(id)
             && edge.in_flight.get(id).copied().unwrap_or(0) == 0
-            && out_for.is_none_or(|time| time >= self.policy.min_drain)
+            && (self.is_a_worker(replica)
+                || out_for.is_none_or(|time| time >= self.policy.min_drain))
+    }
+
+    /// Whether its name is nobody's to ask for.
+    fn is_a_worker(&self, replica: &Replica) -> bool {
+        let Role::Replica { digest, .. } = &replica.role else {
+            return false;
+        };
+        let mut releases = self.releases.values().rev();
+        let own = releases.find(|release| {
+            let service = release.services.get(&replica.service);
+            service.is_some_and(|service| service.digest() == digest)
+        });
+        own.is_some_and(|release| release.strategy(&replica.service).1 == StrategyReason::Worker)
     }
 
     /// The newest release says how long its predecessors may take.
