@@ -238,7 +238,8 @@ pub struct Policy {
     /// Ends of a replica's process while its release is watched that are borne: anybody may kill
     /// a process once.
     pub bake_crash_limit: u32,
-    /// Old replicas keep running at least this long after the shift: names are cached that long.
+    /// Old replicas keep running at least this long after the shift: what was asked of them inside
+    /// the environment is seen by nobody, and not every program ends its requests first.
     pub min_drain: Duration,
     /// Pause after a replica that was not well was replaced; twice as long after each further one.
     pub heal_pause: Duration,
@@ -258,7 +259,7 @@ impl Default for Policy {
             rollout_deadline: Duration::from_secs(900),
             crash_limit: 3,
             bake_crash_limit: 1,
-            min_drain: Duration::from_millis(1200),
+            min_drain: Duration::from_millis(600),
             heal_pause: Duration::from_secs(10),
             longest_heal_pause: Duration::from_secs(300),
             heal_memory: Duration::from_secs(900),

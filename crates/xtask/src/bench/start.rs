@@ -242,6 +242,7 @@ impl Bench {
             stop_signal: "SIGTERM".to_owned(),
             stop_grace: Duration::from_secs(5),
             health: None,
+            liveness: None,
             restart: RestartRule::Never,
             log: LogSpec {
                 dir: log,
