@@ -93,7 +93,7 @@ pub enum Reply {
     /// The container as it is.
     State {
         /// All of it.
-        observed: Observed,
+        observed: Box<Observed>,
     },
     /// The exec'd process runs.
     Started {

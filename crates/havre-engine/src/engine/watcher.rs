@@ -160,7 +160,7 @@ async fn follow(inner: &Inner, id: &ContainerId, dir: &RunDir) -> io::Result<()>
     channel.send(&Request::Subscribe, &[]).await?;
     while let Some((reply, _)) = channel.receive().await? {
         match reply {
-            Reply::State { observed } if observed.id == *id => inner.observe(observed),
+            Reply::State { observed } if observed.id == *id => inner.observe(*observed),
             _ => {}
         }
     }

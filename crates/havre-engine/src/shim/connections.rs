@@ -93,24 +93,14 @@ impl Shim {
             )),
             Request::State => {
                 self.refresh();
-                Some((
-                    Reply::State {
-                        observed: self.observed.clone(),
-                    },
-                    None,
-                ))
+                Some((self.state(), None))
             }
             Request::Subscribe => {
                 if let Some(connection) = self.connections.get_mut(&number) {
                     connection.subscribed = true;
                 }
                 self.refresh();
-                Some((
-                    Reply::State {
-                        observed: self.observed.clone(),
-                    },
-                    None,
-                ))
+                Some((self.state(), None))
             }
             Request::Signal { .. } if !self.is_running() => Some((Reply::NotRunning, None)),
             Request::Signal { signal } => match self.signal(signal) {
@@ -162,11 +152,15 @@ impl Shim {
         }
     }
 
+    fn state(&self) -> Reply {
+        Reply::State {
+            observed: Box::new(self.observed.clone()),
+        }
+    }
+
     /// The newest state for every subscriber. A slow one gets it later, and only the newest.
     pub(super) fn broadcast(&mut self) {
-        let reply = Reply::State {
-            observed: self.observed.clone(),
-        };
+        let reply = self.state();
         let mut gone = Vec::new();
         for (number, connection) in self.connections.iter_mut().filter(|(_, c)| c.subscribed) {
             match send(&connection.socket, &reply, None) {
@@ -190,15 +184,13 @@ impl Shim {
 
     fn catch_up(&mut self, number: u32) {
         self.refresh();
+        let reply = self.state();
         let Some(connection) = self.connections.get_mut(&number) else {
             return;
         };
         if !connection.behind {
             return;
         }
-        let reply = Reply::State {
-            observed: self.observed.clone(),
-        };
         match send(&connection.socket, &reply, None) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => self.disconnect(number),

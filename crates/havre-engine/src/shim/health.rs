@@ -16,71 +16,75 @@ pub enum Purpose {
 /// The probes of one container.
 #[derive(Clone, Debug)]
 pub struct Probes {
-    monitors: Vec<(Purpose, Monitor)>,
+    health: Option<Monitor>,
+    liveness: Option<Monitor>,
 }
 
 impl Probes {
     /// Idle until the process runs.
     pub fn new(spec: &ContainerSpec) -> Self {
-        let both = [
-            (Purpose::Health, &spec.health),
-            (Purpose::Liveness, &spec.liveness),
-        ];
-        let monitor = |(purpose, probe): (Purpose, &Option<HealthProbe>)| {
-            Some((purpose, Monitor::new(probe.clone()?)))
-        };
         Self {
-            monitors: both.into_iter().filter_map(monitor).collect(),
+            health: spec.health.clone().map(Monitor::new),
+            liveness: spec.liveness.clone().map(Monitor::new),
         }
     }
 
     /// What is known; `None` without such a probe.
     pub fn health(&self, purpose: Purpose) -> Option<Health> {
-        self.get(purpose).map(|monitor| monitor.health.clone())
+        self.of(purpose).map(|monitor| monitor.health.clone())
     }
 
     /// How to probe.
     pub fn probe(&self, purpose: Purpose) -> Option<&HealthProbe> {
-        self.get(purpose).map(|monitor| &monitor.probe)
+        self.of(purpose).map(|monitor| &monitor.probe)
     }
 
     /// See [`Monitor::started`].
     pub fn started(&mut self, now: Duration) {
-        self.each(|monitor| monitor.started(now));
+        for monitor in self.health.iter_mut().chain(&mut self.liveness) {
+            monitor.started(now);
+        }
     }
 
     /// See [`Monitor::stopped`].
     pub fn stopped(&mut self) {
-        self.each(Monitor::stopped);
+        for monitor in self.health.iter_mut().chain(&mut self.liveness) {
+            monitor.stopped();
+        }
     }
 
     /// When the next probe starts.
     pub fn deadline(&self) -> Option<Duration> {
-        let deadlines = self.monitors.iter().map(|(_, monitor)| monitor.next);
-        deadlines.flatten().min()
+        let both = self.health.iter().chain(&self.liveness);
+        both.filter_map(|monitor| monitor.next).min()
     }
 
     /// A probe that is to be started, which the caller then does.
     pub fn take_due(&mut self, now: Duration) -> Option<Purpose> {
-        let mut monitors = self.monitors.iter_mut();
-        let due = monitors.find_map(|(purpose, monitor)| monitor.take_due(now).then_some(*purpose));
-        due
+        let both = [Purpose::Health, Purpose::Liveness];
+        both.into_iter().find(|purpose| {
+            let monitor = self.of_mut(*purpose);
+            monitor.is_some_and(|monitor| monitor.take_due(now))
+        })
     }
 
     /// See [`Monitor::record`].
     pub fn record(&mut self, purpose: Purpose, result: ProbeResult, now: Duration) -> bool {
-        let found = self.monitors.iter_mut().find(|(of, _)| *of == purpose);
-        found.is_some_and(|(_, monitor)| monitor.record(result, now))
+        let monitor = self.of_mut(purpose);
+        monitor.is_some_and(|monitor| monitor.record(result, now))
     }
 
-    fn get(&self, purpose: Purpose) -> Option<&Monitor> {
-        let found = self.monitors.iter().find(|(of, _)| *of == purpose);
-        found.map(|(_, monitor)| monitor)
+    fn of(&self, purpose: Purpose) -> Option<&Monitor> {
+        match purpose {
+            Purpose::Health => self.health.as_ref(),
+            Purpose::Liveness => self.liveness.as_ref(),
+        }
     }
 
-    fn each(&mut self, act: impl Fn(&mut Monitor)) {
-        for (_, monitor) in &mut self.monitors {
-            act(monitor);
+    fn of_mut(&mut self, purpose: Purpose) -> Option<&mut Monitor> {
+        match purpose {
+            Purpose::Health => self.health.as_mut(),
+            Purpose::Liveness => self.liveness.as_mut(),
         }
     }
 }

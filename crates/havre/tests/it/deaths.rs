@@ -186,26 +186,28 @@ fn a_replica_that_is_killed_hangs_or_runs_out_of_memory_is_replaced() {
         machine.ok(&["up"]);
         machine.until_answers("one");
         let load = machine.load(50.0);
-        let inside = |id: &str, what: &str| {
-            machine.ok(&["exec", "web", "--replica", id, "sh", "-c", what]);
+        let inject = |fault: &str, id: &str, process: u64| {
+            let inside = |what: &str| {
+                machine.ok(&["exec", "web", "--replica", id, "sh", "-c", what]);
+            };
+            match fault {
+                "hangs" => inside("killall -STOP httpd"),
+                "out of memory" => inside("touch /tmp/eat"),
+                _ => kill(process),
+            }
         };
-        let faults: [(&str, &dyn Fn(&str, u64)); 3] = [
-            ("killed", &|_, process| kill(process)),
-            ("hangs", &|id, _| inside(id, "killall -STOP httpd")),
-            ("out of memory", &|id, _| inside(id, "touch /tmp/eat")),
-        ];
-        for (name, inject) in faults {
+        for fault in ["killed", "hangs", "out of memory"] {
             let before = machine.replicas();
             assert_eq!(before.len(), 3, "{before:?}");
             let (ill, process) = before.first().cloned().unwrap();
-            inject(&ill, process);
-            wait_until(name, SOON, || {
+            inject(fault, &ill, process);
+            wait_until(fault, SOON, || {
                 let now = machine.replicas();
                 now.iter().any(|(id, pid)| *id == ill && *pid != process) && now.len() == 3
             });
             machine.until_settled();
             let kept = machine.replicas().intersection(&before).count();
-            assert_eq!(kept, 2, "{name}: the others were left alone");
+            assert_eq!(kept, 2, "{fault}: the others were left alone");
         }
         let why = machine.run(&["why", "web"]).out;
         assert!(why.contains("out of memory (limit 32 MiB, peak "), "{why}");
