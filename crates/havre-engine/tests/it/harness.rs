@@ -322,18 +322,26 @@ pub fn pid(observed: &Observed) -> u32 {
     }
 }
 
+/// Shared by all tests of one run.
+static ROOTFS: OnceLock<PathBuf> = OnceLock::new();
+
 /// The image: busybox with its applets and a few accounts.
 fn rootfs() -> &'static Path {
-    static ROOT: OnceLock<TempDir> = OnceLock::new();
-    ROOT.get_or_init(|| {
+    ROOTFS.get_or_init(|| {
         let dir = tempfile::Builder::new()
             .prefix("havre-rootfs-")
             .tempdir()
             .expect("a folder");
         build_rootfs(dir.path());
-        dir
+        dir.keep()
     })
-    .path()
+}
+
+/// What a run leaves when all its tests are over.
+pub fn clean_up() {
+    if let Some(root) = ROOTFS.get() {
+        fs::remove_dir_all(root).expect("to remove the image");
+    }
 }
 
 fn build_rootfs(root: &Path) {

@@ -48,5 +48,7 @@ fn main() -> ExitCode {
             .map(|t| t.with_ignored_flag(true))
             .collect();
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    harness::clean_up();
+    conclusion.exit_code()
 }
