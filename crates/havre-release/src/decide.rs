@@ -353,6 +353,11 @@ impl<'a> Pass<'a> {
             })
     }
 
+    fn slot_has_given_up(&self, name: &ServiceName, service: &ServiceRelease, slot: u32) -> bool {
+        self.in_slot(name, service.digest(), slot)
+            .is_some_and(|replica| has_given_up(replica, service))
+    }
+
     fn dependencies_hold(&mut self, release: &Release, name: &ServiceName, jobs: Jobs<'_>) -> bool {
         let missing = release.services[name]
             .service

@@ -18,6 +18,11 @@ impl Pass<'_> {
             return next;
         };
         self.keep_all_up(number, release);
+        // Where the new release has such a service, old replicas may still have to answer for it.
+        let observed = self.observed;
+        let dropped = observed.replicas.iter();
+        let dropped = dropped.filter(|one| !release.services.contains_key(&one.service));
+        self.leaving.extend(dropped.map(|one| one.id.clone()));
         if self.retire_others(Some(release)) == 0 {
             next.current = Some(rollout.to);
             next.current_since = Some(self.now);

@@ -138,7 +138,12 @@ impl Pass<'_> {
             }
         }
         self.keep_up(number, release, name, Jobs::Now(rollout));
-        self.is_up(release, name)
+        let unchanged = self.old_digest(name) == Some(digest);
+        // What had given up before is not this release's to wait for.
+        (0..self.wanted(release, name)).all(|slot| {
+            self.slot_is_up(name, service, slot)
+                || (unchanged && self.slot_has_given_up(name, service, slot))
+        })
     }
 
     /// Replaces so many replicas of a service at a time; returns whether all are. Start-first, a

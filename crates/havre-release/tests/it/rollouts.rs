@@ -123,19 +123,50 @@ fn a_replica_whose_policy_gives_up_stays_ended_and_says_so_until_it_is_restarted
         reason.ends_with("is not started again, after 3 restarts"),
         "{reason}"
     );
+    // It holds up no release of the others.
+    let other = |image| Shape {
+        image,
+        ..Shape::new("mailer")
+    };
+    for (number, image) in [(2, 1), (3, 2)] {
+        let begun = world.now;
+        world.roll_out(number, release(&[shape.clone(), other(image)]));
+        world.settle(ROUNDS, |_| {});
+        assert_eq!(world.desired.current, Some(number));
+        assert!(world.now < begun + Duration::from_secs(60));
+        assert_eq!(world.replicas[&id].state, ended(false));
+    }
     let mut again = release(&[shape]);
     again
         .services
         .values_mut()
         .for_each(|service| service.set_restarts(1));
-    world.roll_out(2, again);
+    world.roll_out(4, again);
     world.settle(ROUNDS, |_| {});
-    assert!(world.runs_exactly(2), "{}", world.history.join("\n"));
+    assert!(world.runs_exactly(4), "{}", world.history.join("\n"));
     // One that was told to end is no crash.
     let replica = world.replicas.values_mut().find(|one| one.state.is_live());
     replica.expect("the worker").state = ended(true);
     world.settle(ROUNDS, |_| {});
-    assert!(world.runs_exactly(2), "{}", world.history.join("\n"));
+    assert!(world.runs_exactly(4), "{}", world.history.join("\n"));
+}
+
+#[test]
+fn a_worker_that_is_replaced_waits_for_no_callers() {
+    for (name, waits) in [("worker", false), ("mailer", true)] {
+        let shape = |image| Shape {
+            image,
+            ..Shape::new(name)
+        };
+        let mut world = running(&[shape(1)]);
+        world.policy.min_drain = Duration::from_secs(20);
+        let begun = world.now;
+        world.roll_out(2, release(&[shape(2)]));
+        world.settle(ROUNDS, |_| {});
+        assert!(world.runs_exactly(2), "{}", world.history.join("\n"));
+        let took = world.now.duration_since(begun).expect("later");
+        assert_eq!(took >= Duration::from_secs(20), waits, "{name}: {took:?}");
+    }
 }
 
 #[test]
@@ -710,4 +741,13 @@ proptest! {
             prop_assert!(world.runs_exactly(current), "{}", world.history.join("\n"));
         }
     }
+}
+
+#[test]
+fn a_service_that_a_release_has_no_more_ends() {
+    let mut world = running(&[Shape::new("worker"), Shape::new("mailer")]);
+    world.roll_out(2, release(&[Shape::new("worker")]));
+    world.settle(ROUNDS, |_| {});
+    assert!(world.runs_exactly(2), "{}", world.history.join("\n"));
+    assert_eq!(world.replicas.len(), 1, "{}", world.history.join("\n"));
 }
