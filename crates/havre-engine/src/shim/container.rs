@@ -13,7 +13,7 @@ use super::poller::Token;
 use super::spool::Stream;
 use crate::init::{self, Progress, SetupError, Starting, Stdio};
 use crate::spec::{Exit, State};
-use crate::sys;
+use crate::{signal, sys};
 
 /// Read at most this much from one output before looking at the others.
 const READ_PER_TURN: usize = 32 * 1024;
@@ -251,10 +251,15 @@ impl Shim {
         }
     }
 
-    /// Asks the first process to stop.
+    /// Asks the first process to stop, or waits until it would hear that.
     pub(super) fn signal_stop(&mut self) {
         self.probes.stopped();
-        let signal = crate::signal::number(&self.meta.spec.stop_signal).unwrap_or(libc::SIGTERM);
+        let signal = signal::number(&self.meta.spec.stop_signal).unwrap_or(libc::SIGTERM);
+        if let Some(process) = &self.container.process
+            && let Ok(false) = signal::is_heard(process.pid, signal)
+        {
+            return self.life.unheard(sys::since_boot());
+        }
         if let Err(error) = self.signal(signal) {
             complain!("cannot send the stop signal: {error}");
             self.kill();

@@ -10,6 +10,8 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// A process that ran this long starts the waits anew.
 const STABLE: Duration = Duration::from_secs(10);
+/// How often to see whether the program hears its stop signal by now.
+const LISTENS: Duration = Duration::from_millis(50);
 /// Longest set-up of a container.
 const SETUP_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -81,8 +83,10 @@ pub struct Life {
 #[derive(Clone, Copy, Debug)]
 struct Stop {
     grace: Duration,
-    /// `None`: the signal is not sent yet, or the kill is done.
+    /// `None`: the signal is not due yet, or the kill is done.
     kill_at: Option<Duration>,
+    /// When to try the signal again, which nobody heard.
+    signal_at: Option<Duration>,
     again: bool,
 }
 
@@ -113,8 +117,15 @@ impl Life {
             Phase::BackOff { until } => Some(until),
             Phase::Running { .. } | Phase::Ended => None,
         };
-        let kill = self.stop.and_then(|s| s.kill_at);
-        phase.into_iter().chain(kill).min()
+        let (kill, signal) = self.stop.map_or((None, None), |s| (s.kill_at, s.signal_at));
+        phase.into_iter().chain(kill).chain(signal).min()
+    }
+
+    /// The program did not hear the stop signal: it is tried again until the grace is over.
+    pub fn unheard(&mut self, now: Duration) {
+        if let Some(stop) = &mut self.stop {
+            stop.signal_at = Some(now + LISTENS);
+        }
     }
 
     /// The only place where the phase changes.
@@ -180,6 +191,7 @@ impl Life {
                 self.stop = Some(Stop {
                     grace,
                     kill_at: None,
+                    signal_at: None,
                     again,
                 });
                 None
@@ -194,6 +206,7 @@ impl Life {
                 self.stop = Some(Stop {
                     grace,
                     kill_at: Some(kill_at),
+                    signal_at: None,
                     again,
                 });
                 Some(Effect::SignalStop)
@@ -206,7 +219,14 @@ impl Life {
             && stop.kill_at.is_some_and(|at| now >= at)
         {
             stop.kill_at = None;
+            stop.signal_at = None;
             return Some(Effect::Kill);
+        }
+        if let Some(stop) = &mut self.stop
+            && stop.signal_at.is_some_and(|at| now >= at)
+        {
+            stop.signal_at = None;
+            return Some(Effect::SignalStop);
         }
         match self.phase {
             Phase::BackOff { until } if now >= until => self.start(now),
@@ -310,6 +330,36 @@ mod tests {
         assert_eq!(life.step(Event::Tick, S(11)), Some(Effect::Kill));
         assert_eq!(life.step(Event::Tick, S(12)), None);
         assert_eq!(life.step(Event::Exited(137), S(12)), Some(Effect::Finish));
+    }
+
+    #[test]
+    fn a_signal_that_nobody_hears_is_tried_until_the_kill() {
+        let mut life = running(RestartRule::Always);
+        let grace = LISTENS * 2 + LISTENS / 2;
+        life.step(Event::Stop(grace), S(1));
+        for times in 1..=2 {
+            life.unheard(S(1) + LISTENS * (times - 1));
+            assert_eq!(life.deadline(), Some(S(1) + LISTENS * times));
+            let effect = life.step(Event::Tick, S(1) + LISTENS * times);
+            assert_eq!(effect, Some(Effect::SignalStop));
+        }
+        life.unheard(S(1) + LISTENS * 2);
+        assert_eq!(life.deadline(), Some(S(1) + grace));
+        assert_eq!(
+            life.step(Event::Tick, S(1) + LISTENS * 3),
+            Some(Effect::Kill)
+        );
+        assert_eq!(life.deadline(), None);
+    }
+
+    #[test]
+    fn a_signal_that_was_heard_is_not_sent_again() {
+        let mut life = running(RestartRule::Always);
+        life.step(Event::Stop(S(10)), S(1));
+        life.unheard(S(1));
+        assert_eq!(life.step(Event::Tick, S(2)), Some(Effect::SignalStop));
+        assert_eq!(life.step(Event::Tick, S(3)), None);
+        assert_eq!(life.deadline(), Some(S(11)));
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub const TESTS: &[(&str, Test)] = &[
     ("stop_signals_then_kills", |p| {
         Box::pin(stop_signals_then_kills(p))
     }),
+    ("stop_reaches_who_listens_later", |p| {
+        Box::pin(stop_reaches_who_listens_later(p))
+    }),
     ("restarts_with_back_off", |p| {
         Box::pin(restarts_with_back_off(p))
     }),
@@ -125,6 +128,21 @@ async fn stop_signals_then_kills(place: &Place) {
         (exit.code, exit.signal, exit.requested),
         (137, Some(9), true)
     );
+}
+
+/// The first process of a namespace does not hear a signal before it has a handler for it.
+async fn stop_reaches_who_listens_later(place: &Place) {
+    let late = place.spec(
+        "late",
+        "echo up; sleep 1; trap 'exit 3' TERM; while :; do sleep 0.05; done",
+    );
+    place.start(&late).await;
+    logged(&late, "up").await;
+    let grace = Some(Duration::from_secs(60));
+    let stopped = place.engine().stop(&late.id, grace).await;
+    stopped.expect("stopped");
+    let exit = place.engine().wait(&late.id).await.expect("an exit");
+    assert_eq!((exit.code, exit.requested), (3, true));
 }
 
 async fn restarts_with_back_off(place: &Place) {
