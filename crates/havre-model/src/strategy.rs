@@ -65,16 +65,26 @@ pub fn strategy<'a>(
     if let Some(reason) = service.mounts.iter().find_map(written) {
         return (Strategy::StopFirst, reason);
     }
+    if is_worker(name, service, routes, others) {
+        return (Strategy::StopFirst, StrategyReason::Worker);
+    }
+    (Strategy::StartFirst, StrategyReason::Default)
+}
+
+/// Whether it works through a queue or a timetable and nobody calls it.
+pub fn is_worker<'a>(
+    name: &ServiceName,
+    service: &Service,
+    routes: &[Route],
+    others: impl IntoIterator<Item = &'a Service>,
+) -> bool {
     let called = !service.ports.is_empty()
         || !service.expose.is_empty()
         || routes.iter().any(|route| &route.service == name)
         || others
             .into_iter()
             .any(|other| other.depends_on.contains_key(name));
-    if !called && worker::looks_like_one(name, service) {
-        return (Strategy::StopFirst, StrategyReason::Worker);
-    }
-    (Strategy::StartFirst, StrategyReason::Default)
+    !called && worker::looks_like_one(name, service)
 }
 
 /// What a mount lets a replica write to that outlives it.

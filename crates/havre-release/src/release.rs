@@ -181,6 +181,14 @@ impl Release {
         havre_model::strategy(name, &service.service, &self.routes, others)
     }
 
+    /// Whether nobody calls its replicas, however they are replaced.
+    pub fn is_worker(&self, name: &ServiceName) -> bool {
+        self.services.get(name).is_some_and(|service| {
+            let others = self.services.values().map(|other| &other.service);
+            havre_model::is_worker(name, &service.service, &self.routes, others)
+        })
+    }
+
     /// How they are replaced on the way back to this release.
     pub fn strategy_back(&self, name: &ServiceName) -> Strategy {
         let service = self.services.get(name);

@@ -7,7 +7,7 @@ use havre_model::ServiceName;
 use super::{Action, Jobs, Pass, elapsed};
 use crate::{
     Desired, Failure, Release, Replica, ReplicaState, Role, Rollout, ServiceDigest, Strategy,
-    StrategyReason, dependency_order,
+    dependency_order,
 };
 
 impl Pass<'_> {
@@ -216,7 +216,7 @@ impl Pass<'_> {
             let service = release.services.get(&replica.service);
             service.is_some_and(|service| service.digest() == digest)
         });
-        own.is_some_and(|release| release.strategy(&replica.service).1 == StrategyReason::Worker)
+        own.is_some_and(|release| release.is_worker(&replica.service))
     }
 
     /// The newest release says how long its predecessors may take.

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use havre_model::{Condition, OnFailure, RolloutSettings, RolloutStrategy, ServiceName};
+use havre_model::{
+    Condition, OnFailure, RolloutSettings, RolloutStrategy, ServiceName, UpdateOrder,
+};
 use havre_release::{
     ExitInfo, FailureKind, Intent, Phase, Refusal, Release, ReplicaId, ReplicaState, Role,
     Strategy, StrategyReason,
@@ -153,9 +155,15 @@ fn a_replica_whose_policy_gives_up_stays_ended_and_says_so_until_it_is_restarted
 
 #[test]
 fn a_worker_that_is_replaced_waits_for_no_callers() {
-    for (name, waits) in [("worker", false), ("mailer", true)] {
+    let asked = Some(UpdateOrder::StartFirst);
+    for (name, order, waits) in [
+        ("worker", None, false),
+        ("worker", asked, false),
+        ("mailer", asked, true),
+    ] {
         let shape = |image| Shape {
             image,
+            order,
             ..Shape::new(name)
         };
         let mut world = running(&[shape(1)]);
@@ -500,7 +508,7 @@ fn a_service_may_be_replaced_group_by_group() {
             routed: true,
             replicas: 5,
             at_a_time: Some(2),
-            stop_first: exclusive,
+            order: exclusive.then_some(UpdateOrder::StopFirst),
             ..Shape::new("web")
         }];
         let mut world = running(&shapes);
@@ -566,10 +574,14 @@ fn is_baking(world: &World) -> bool {
     rollout.is_some_and(|rollout| matches!(rollout.phase, Phase::Baking { .. }))
 }
 
-/// Every routed service that can start first has someone to answer.
+/// Every routed service that can start first and that all releases have has someone to answer.
 fn always_served(world: &World) {
     let release = &world.releases[&1];
-    for route in &release.routes {
+    let stays = |name| {
+        let mut releases = world.releases.values();
+        releases.all(|release| release.services.contains_key(name))
+    };
+    for route in release.routes.iter().filter(|route| stays(&route.service)) {
         let served = world
             .replicas
             .values()
@@ -663,6 +675,37 @@ fn disturbances() -> impl proptest::strategy::Strategy<Value = Vec<(usize, Distu
     proptest::collection::vec((0..12usize, one), 0..4)
 }
 
+/// What a release has other than the first one has.
+#[derive(Clone, Copy, Debug)]
+enum Services {
+    Same,
+    Without(&'static str),
+    WithAdmin,
+}
+
+impl Services {
+    fn apply(self, shapes: &mut Vec<Shape>) {
+        match self {
+            Services::Same => {}
+            Services::Without(name) => shapes.retain(|shape| shape.name != name),
+            Services::WithAdmin => shapes.push(Shape {
+                routed: true,
+                needs: vec![("backend", Condition::ServiceHealthy)],
+                ..Shape::new("admin")
+            }),
+        }
+    }
+}
+
+fn services() -> impl proptest::strategy::Strategy<Value = Services> {
+    prop_oneof![
+        2 => Just(Services::Same),
+        1 => Just(Services::Without("worker")),
+        1 => Just(Services::Without("frontend")),
+        1 => Just(Services::WithAdmin),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
@@ -672,6 +715,7 @@ proptest! {
     #[test]
     fn a_rollout_ends_in_exactly_one_release(
         changed in proptest::collection::vec(0..4usize, 1..4),
+        services in [services(), services()],
         fate in fates(),
         manner in manners(),
         way in ways(),
@@ -680,8 +724,10 @@ proptest! {
     ) {
         let names = ["db", "backend", "worker", "frontend"];
         let changed: Vec<&str> = changed.into_iter().map(|index| names[index]).collect();
-        let next = |image: u8| {
+        let next = |number: u64| {
+            let image = u8::try_from(number).expect("few");
             let mut shapes = with_image(application(), &changed, image);
+            services[usize::from(image) % 2].apply(&mut shapes);
             for shape in &mut shapes {
                 shape.at_a_time = at_a_time;
             }
@@ -709,7 +755,7 @@ proptest! {
             match disturbance {
                 Disturbance::Newer => {
                     last += 1;
-                    world.roll_out(last, next(u8::try_from(last).expect("few")));
+                    world.roll_out(last, next(last));
                 }
                 Disturbance::Abort => {
                     let to = world.desired.rollout.as_ref().map(|rollout| rollout.to);

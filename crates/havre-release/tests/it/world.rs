@@ -28,7 +28,7 @@ pub struct Shape {
     pub routed: bool,
     pub hooks: u32,
     pub at_a_time: Option<u32>,
-    pub stop_first: bool,
+    pub order: Option<UpdateOrder>,
     /// Restarts after which its policy gives up.
     pub tries: Option<u32>,
 }
@@ -44,7 +44,7 @@ impl Shape {
             routed: false,
             hooks: 0,
             at_a_time: None,
-            stop_first: false,
+            order: None,
             tries: None,
         }
     }
@@ -104,7 +104,7 @@ impl Shape {
             resources: Resources::default(),
             update: UpdateConfig {
                 parallelism: self.at_a_time,
-                order: self.stop_first.then_some(UpdateOrder::StopFirst),
+                order: self.order,
                 ..UpdateConfig::default()
             },
             stop_signal: None,
