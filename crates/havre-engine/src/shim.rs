@@ -240,6 +240,7 @@ impl Shim {
             None => {}
             Some(Effect::Start) => self.start(),
             Some(Effect::SignalStop) => self.signal_stop(),
+            Some(Effect::SignalLate) => self.signal_late(),
             Some(Effect::Kill) => {
                 if matches!(before, Phase::Starting { .. }) {
                     self.container.give_up();

@@ -31,8 +31,9 @@ pub fn number(name: &str) -> Option<i32> {
         .map(|index| index as i32 + 1)
 }
 
-/// Whether the signal would reach this process. The kernel drops what the first process of a
-/// namespace has no handler for, for instance while its interpreter still starts.
+/// Whether the signal is known to reach this process. The kernel drops what the first process of
+/// a namespace has no handler for, for instance while its interpreter still starts. Who waits for
+/// it in `sigwait` hears it too, but that cannot be seen.
 pub fn is_heard(pid: u32, signal: i32) -> io::Result<bool> {
     Ok(is_heard_by(
         &fs::read_to_string(format!("/proc/{pid}/status"))?,

@@ -251,15 +251,39 @@ impl Shim {
         }
     }
 
-    /// Asks the first process to stop, or waits until it would hear that.
+    /// Asks the first process to stop.
     pub(super) fn signal_stop(&mut self) {
         self.probes.stopped();
-        let signal = signal::number(&self.meta.spec.stop_signal).unwrap_or(libc::SIGTERM);
-        if let Some(process) = &self.container.process
-            && let Ok(false) = signal::is_heard(process.pid, signal)
-        {
-            return self.life.unheard(sys::since_boot());
+        let signal = self.stop_signal();
+        // Before it is sent: two are worse than one, should it begin to listen at this moment.
+        let heard = self.hears(signal);
+        self.send_stop(signal);
+        if !heard {
+            self.life.unheard(sys::since_boot());
         }
+    }
+
+    /// The same for who had no handler for it before.
+    pub(super) fn signal_late(&mut self) {
+        let signal = self.stop_signal();
+        if self.hears(signal) {
+            self.send_stop(signal);
+        } else {
+            self.life.unheard(sys::since_boot());
+        }
+    }
+
+    fn stop_signal(&self) -> i32 {
+        signal::number(&self.meta.spec.stop_signal).unwrap_or(libc::SIGTERM)
+    }
+
+    fn hears(&self, signal: i32) -> bool {
+        let process = self.container.process.as_ref();
+        // One that cannot be asked has ended.
+        process.is_none_or(|process| signal::is_heard(process.pid, signal).unwrap_or(true))
+    }
+
+    fn send_stop(&mut self, signal: i32) {
         if let Err(error) = self.signal(signal) {
             complain!("cannot send the stop signal: {error}");
             self.kill();

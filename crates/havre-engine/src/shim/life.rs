@@ -61,6 +61,8 @@ pub enum Effect {
     Start,
     /// Send the stop signal.
     SignalStop,
+    /// Send it once more if it is heard by now.
+    SignalLate,
     /// Kill the whole container.
     Kill,
     /// Record the end and leave.
@@ -85,7 +87,7 @@ struct Stop {
     grace: Duration,
     /// `None`: the signal is not due yet, or the kill is done.
     kill_at: Option<Duration>,
-    /// When to try the signal again, which nobody heard.
+    /// When to look whether the signal, which nobody heard, would be heard.
     signal_at: Option<Duration>,
     again: bool,
 }
@@ -121,7 +123,7 @@ impl Life {
         phase.into_iter().chain(kill).chain(signal).min()
     }
 
-    /// The program did not hear the stop signal: it is tried again until the grace is over.
+    /// The program may not have heard the stop signal: to be seen to until the grace is over.
     pub fn unheard(&mut self, now: Duration) {
         if let Some(stop) = &mut self.stop {
             stop.signal_at = Some(now + LISTENS);
@@ -226,7 +228,7 @@ impl Life {
             && stop.signal_at.is_some_and(|at| now >= at)
         {
             stop.signal_at = None;
-            return Some(Effect::SignalStop);
+            return Some(Effect::SignalLate);
         }
         match self.phase {
             Phase::BackOff { until } if now >= until => self.start(now),
@@ -341,7 +343,7 @@ mod tests {
             life.unheard(S(1) + LISTENS * (times - 1));
             assert_eq!(life.deadline(), Some(S(1) + LISTENS * times));
             let effect = life.step(Event::Tick, S(1) + LISTENS * times);
-            assert_eq!(effect, Some(Effect::SignalStop));
+            assert_eq!(effect, Some(Effect::SignalLate));
         }
         life.unheard(S(1) + LISTENS * 2);
         assert_eq!(life.deadline(), Some(S(1) + grace));
@@ -357,7 +359,7 @@ mod tests {
         let mut life = running(RestartRule::Always);
         life.step(Event::Stop(S(10)), S(1));
         life.unheard(S(1));
-        assert_eq!(life.step(Event::Tick, S(2)), Some(Effect::SignalStop));
+        assert_eq!(life.step(Event::Tick, S(2)), Some(Effect::SignalLate));
         assert_eq!(life.step(Event::Tick, S(3)), None);
         assert_eq!(life.deadline(), Some(S(11)));
     }

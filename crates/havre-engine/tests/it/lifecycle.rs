@@ -89,21 +89,22 @@ async fn command_not_found(place: &Place) {
 }
 
 async fn stop_signals_then_kills(place: &Place) {
-    let mut polite = place.spec(
-        "polite",
-        "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done",
-    );
-    polite.restart = RestartRule::Always;
-    place.start(&polite).await;
-    logged(&polite, "up").await;
-    place
-        .engine()
-        .stop(&polite.id, None)
-        .await
-        .expect("stopped");
-    let exit = place.engine().wait(&polite.id).await.expect("an exit");
-    assert_eq!((exit.code, exit.requested), (3, true));
-    logged(&polite, "bye").await;
+    // With `init`, process 1 waits for signals and passes them on.
+    for (id, init) in [("polite", false), ("passed-on", true)] {
+        let mut polite = place.spec(
+            id,
+            "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done",
+        );
+        polite.restart = RestartRule::Always;
+        polite.init = init;
+        place.start(&polite).await;
+        logged(&polite, "up").await;
+        let stopped = place.engine().stop(&polite.id, None).await;
+        stopped.expect("stopped");
+        let exit = place.engine().wait(&polite.id).await.expect("an exit");
+        assert_eq!((exit.code, exit.requested), (3, true), "{id}");
+        logged(&polite, "bye").await;
+    }
 
     let mut stubborn = place.spec(
         "stubborn",
