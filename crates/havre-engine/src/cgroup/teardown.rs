@@ -125,8 +125,8 @@ fn collect_containers(top: &Path, dir: &Path, found: &mut Vec<(String, String)>)
         return;
     };
     for entry in entries.flatten() {
-        let path = entry.path();
-        if !path.is_dir() {
+        // Files are many more; their kind is known without asking for each.
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
         }
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -134,7 +134,7 @@ fn collect_containers(top: &Path, dir: &Path, found: &mut Vec<(String, String)>)
             (Some(id), Ok(parent)) => {
                 found.push((parent.to_string_lossy().into_owned(), id.to_owned()));
             }
-            _ => collect_containers(top, &path, found),
+            _ => collect_containers(top, &entry.path(), found),
         }
     }
 }
