@@ -126,6 +126,15 @@ def claim(session: Session, job_id: str, owner: str) -> Claim:
     return Claim.HOPELESS if expired and job.attempts >= MAX_ATTEMPTS else Claim.BUSY
 
 
+def lease_left(session: Session, job_id: str) -> float:
+    """Seconds until another worker's hold on the job ends, unless it is renewed."""
+    job = find(session, job_id)
+    if job is None or job.leased_until is None:
+        return 0.0
+    left = aware(job.leased_until) - now()
+    return min(max(left, timedelta()), LEASE).total_seconds()
+
+
 def release(session: Session, job_id: str, owner: str) -> None:
     """Gives an unfinished job back at once, for the next delivery to take up."""
     session.execute(

@@ -75,8 +75,10 @@ def test_a_second_delivery_of_a_finished_job_does_nothing(session, job_id):
 
 def test_a_job_that_another_worker_holds_waits(session, job_id):
     assert jobs.claim(session, job_id, "another") is Claim.TAKEN
-    with pytest.raises(Retry):
+    with pytest.raises(Retry) as waits:
         run(job_id)
+    # Until the other's lease would end, not again and again.
+    assert 55 < waits.value.when <= 61
     assert state(session, job_id).owner == "another"
 
 
