@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import case, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.models import UNFINISHED, Job, Sentence, Status, Upload
@@ -136,11 +136,13 @@ def lease_left(session: Session, job_id: str) -> float:
 
 
 def release(session: Session, job_id: str, owner: str) -> None:
-    """Gives an unfinished job back at once, for the next delivery to take up."""
+    """Gives an unfinished job back at once, for the next delivery to take up. Whoever does has not
+    crashed over it."""
+    attempts = case((Job.attempts > 0, Job.attempts - 1), else_=0)
     session.execute(
         update(Job)
         .where(Job.id == job_id, Job.owner == owner, Job.status.in_(UNFINISHED))
-        .values(leased_until=None)
+        .values(leased_until=None, attempts=attempts)
     )
     session.commit()
 

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from os import environ
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.config import Settings, read_settings
+from app.database import make_engine
 from app.events import Events, RedisEvents
-
-CONNECT_TIMEOUT_SECONDS = 3
 
 
 @dataclass(frozen=True)
@@ -31,23 +30,6 @@ def make_runtime(settings: Settings, events: Events | None = None) -> Runtime:
         engine=engine,
         sessions=sessionmaker(engine, expire_on_commit=False),
         events=events or RedisEvents(settings.redis_url),
-    )
-
-
-def make_engine(settings: Settings) -> Engine:
-    url = settings.database_url
-    if url.get_backend_name() == "sqlite":
-        engine = create_engine(url)
-        event.listen(engine, "connect", lambda dbapi, _: dbapi.execute("PRAGMA foreign_keys=ON"))
-        return engine
-    # Ping first: after a restart of the database no request fails on a dead connection.
-    return create_engine(
-        url,
-        pool_pre_ping=True,
-        pool_size=4,
-        max_overflow=8,
-        pool_timeout=10,
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS},
     )
 
 

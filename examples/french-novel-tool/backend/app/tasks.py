@@ -20,7 +20,6 @@ celery.conf.update(
     task_soft_time_limit=SOFT_LIMIT_SECONDS,
     task_time_limit=HARD_LIMIT_SECONDS,
     worker_prefetch_multiplier=1,
-    worker_soft_shutdown_timeout=5,
     # Redis may restart while a task runs: it goes on, and when it is delivered once more there
     # is nothing left to do.
     worker_cancel_long_running_tasks_on_connection_loss=False,

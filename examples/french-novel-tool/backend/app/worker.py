@@ -1,9 +1,8 @@
 """What the Celery worker does.
 
-A task is acknowledged after it ended, so a worker that is stopped or killed loses nothing:
-the queue delivers the job again, and the batches saved so far are not done twice. On
-SIGTERM (which Celery is told to treat like SIGQUIT, see the Dockerfile) the worker goes on
-for `worker_soft_shutdown_timeout` and then gives its task back.
+A task is acknowledged after it ended, so a worker that is killed loses nothing: the queue
+delivers the job again, and the batches saved so far are not done twice. One that is told to
+stop ends the batch it is at and hands the job on to the next worker.
 """
 
 import logging
@@ -34,6 +33,12 @@ log = logging.getLogger(__name__)
 BATCH = {"rules": 100, "gemini": 10}
 RETRY_SECONDS = 5
 ALIVE_FILE = Path("/tmp/worker-alive")
+# Tells the processes that do the work that theirs is told to stop.
+STOPPING_FILE = Path("/tmp/worker-stopping")
+
+
+class Stopping(Exception):
+    """This worker is told to stop."""
 
 
 def process(task: Task, job_id: str) -> None:
@@ -68,8 +73,13 @@ def work(session: Session, job_id: str, owner: str) -> None:
     except SoftTimeLimitExceeded:
         session.rollback()
         fail(session, job_id, "The job took longer than a job may.")
+    except Stopping:
+        session.rollback()
+        jobs.release(session, job_id, owner)
+        process_task.delay(job_id)
+        log.info("job handed on", extra={"job_id": job_id})
     except (OperationalError, SystemExit):
-        # The database went away or the worker is told to end: whoever is next goes on at once.
+        # The database went away or the process is ended: whoever is next goes on at once.
         session.rollback()
         jobs.release(session, job_id, owner)
         raise
@@ -87,8 +97,15 @@ def work(session: Session, job_id: str, owner: str) -> None:
         )
 
 
+def go_on() -> None:
+    """Before every piece of work: not one more for a worker that is to stop."""
+    if STOPPING_FILE.exists():
+        raise Stopping
+
+
 def read_text(session: Session, job_id: str, owner: str) -> bool:
     """Turns the PDF into sentences unless that was done; `False` when the lease was lost."""
+    go_on()
     content = jobs.upload(session, job_id)
     # Reading takes seconds; no transaction stays open meanwhile.
     session.commit()
@@ -110,6 +127,7 @@ def rewrite_all(session: Session, job_id: str, owner: str) -> bool:
     rewriter = make_rewriter(mode)
     while batch := jobs.next_batch(session, job_id, BATCH[mode]):
         session.commit()
+        go_on()
         rewrites = rewriter.rewrite([pending.original for pending in batch], word_limit)
         if not jobs.save_batch(
             session,
@@ -162,8 +180,14 @@ def setup_logging(**_: object) -> None:
 
 @signals.celeryd_init.connect
 def forget_last_life(**_: object) -> None:
-    """After a restart in place, the old file must not vouch for the new process."""
+    """After a restart in place, the old files say nothing about the new process."""
     ALIVE_FILE.unlink(missing_ok=True)
+    STOPPING_FILE.unlink(missing_ok=True)
+
+
+@signals.worker_shutting_down.connect
+def note_stopping(**_: object) -> None:
+    STOPPING_FILE.touch()
 
 
 @signals.worker_process_init.connect

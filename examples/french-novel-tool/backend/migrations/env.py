@@ -7,8 +7,8 @@ from sqlalchemy import text
 
 from app import logs
 from app.config import read_settings
+from app.database import make_engine
 from app.models import Base
-from app.runtime import make_engine
 
 # Any number of replicas may start at once; one migrates and the others wait for it.
 LOCK = 0x4E6F76656C73

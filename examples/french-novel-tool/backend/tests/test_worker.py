@@ -66,6 +66,29 @@ def test_a_job_goes_on_where_a_dead_worker_stopped(session, job_id, monkeypatch)
     assert finished.produced == len(parts)
 
 
+def test_a_worker_that_is_told_to_stop_hands_its_job_on(session, job_id, monkeypatch, tmp_path):
+    handed_on = []
+    stopping = tmp_path / "stopping"
+
+    class Stopped(RulesRewriter):
+        def rewrite(self, sentences, word_limit):
+            stopping.touch()
+            return super().rewrite(sentences, word_limit)
+
+    monkeypatch.setitem(worker.BATCH, "rules", 10)
+    monkeypatch.setattr(worker, "STOPPING_FILE", stopping)
+    monkeypatch.setattr(worker.process_task, "delay", handed_on.append)
+    with monkeypatch.context() as patch:
+        use_rewriter(patch, Stopped())
+        run(job_id)
+    halfway = state(session, job_id)
+    assert (halfway.status, halfway.done, halfway.leased_until) == (Status.RUNNING, 10, None)
+    assert handed_on == [job_id]
+    stopping.unlink()
+    run(job_id)
+    assert state(session, job_id).status == Status.DONE
+
+
 def test_a_second_delivery_of_a_finished_job_does_nothing(session, job_id):
     run(job_id)
     before = jobs.describe(state(session, job_id))
@@ -110,6 +133,12 @@ def test_a_file_that_kills_workers_is_given_up(session, job_id, monkeypatch):
     run(job_id)
     job = state(session, job_id)
     assert (job.status, "crash" in job.error) == (Status.FAILED, True)
+
+
+def test_a_job_that_is_given_back_again_and_again_is_not_given_up(session, job_id):
+    for _ in range(jobs.MAX_ATTEMPTS + 1):
+        assert jobs.claim(session, job_id, "stopped") is Claim.TAKEN
+        jobs.release(session, job_id, "stopped")
 
 
 def test_a_job_deleted_on_the_way_ends_quietly(session, job_id, monkeypatch):
