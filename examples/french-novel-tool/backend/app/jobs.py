@@ -122,7 +122,7 @@ def claim(session: Session, job_id: str, owner: str) -> Claim:
     if job is None or job.status not in UNFINISHED:
         return Claim.OVER
     # Its last worker may still be at it; only when that lease ran out is it hopeless.
-    expired = job.leased_until is None or aware(job.leased_until) < now()
+    expired = lease_left(session, job_id) == 0
     return Claim.HOPELESS if expired and job.attempts >= MAX_ATTEMPTS else Claim.BUSY
 
 

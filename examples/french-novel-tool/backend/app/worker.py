@@ -51,14 +51,13 @@ def process(task: Task, job_id: str) -> None:
                 work(session, job_id, owner)
             elif claim is Claim.HOPELESS:
                 fail(session, job_id, "The file made the worker crash several times.")
-            busy_seconds = jobs.lease_left(session, job_id) if claim is Claim.BUSY else None
+            elif claim is Claim.BUSY:
+                # Whoever holds it renews the lease or hands the job on; asking more often would
+                # cost the more the longer a job takes and the more workers have begun.
+                raise task.retry(countdown=jobs.lease_left(session, job_id) + 1)
     except OperationalError as error:
         log.warning("the database went away, the job waits", extra={"job_id": job_id})
         raise task.retry(exc=error, countdown=RETRY_SECONDS)
-    if busy_seconds is not None:
-        # Whoever holds it renews the lease or gives it back with its own delivery; asking more
-        # often would only cost the more the longer a job takes and the more workers have begun.
-        raise task.retry(countdown=busy_seconds + 1)
 
 
 def work(session: Session, job_id: str, owner: str) -> None:
