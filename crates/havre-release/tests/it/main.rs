@@ -1,4 +1,6 @@
 //! The planner, driven through a simulated machine.
 
+mod application;
+mod property;
 mod rollouts;
 mod world;

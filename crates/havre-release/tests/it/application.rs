@@ -1,0 +1,112 @@
+//! An application of four services in small, and what must hold for it at any time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use havre_model::{Condition, RolloutSettings, RolloutStrategy};
+use havre_release::Role;
+
+use crate::world::{Shape, World, release};
+
+/// Rounds are 0.7 s; the longest deadline of the policy is 90 s.
+pub const ROUNDS: usize = 500;
+
+pub fn application() -> Vec<Shape> {
+    let healthy = Condition::ServiceHealthy;
+    vec![
+        Shape {
+            exclusive: true,
+            ..Shape::new("db")
+        },
+        Shape {
+            replicas: 2,
+            routed: true,
+            hooks: 1,
+            needs: vec![("db", healthy)],
+            ..Shape::new("backend")
+        },
+        Shape {
+            needs: vec![("backend", healthy)],
+            ..Shape::new("worker")
+        },
+        Shape {
+            routed: true,
+            replicas: 2,
+            needs: vec![("backend", healthy)],
+            ..Shape::new("frontend")
+        },
+    ]
+}
+
+pub fn with_image(mut shapes: Vec<Shape>, names: &[&str], image: u8) -> Vec<Shape> {
+    for shape in shapes
+        .iter_mut()
+        .filter(|shape| names.contains(&shape.name))
+    {
+        shape.image = image;
+    }
+    shapes
+}
+
+pub fn running(shapes: &[Shape]) -> World {
+    let mut world = World::new();
+    world.roll_out(1, release(shapes));
+    world.settle(ROUNDS, |_| {});
+    assert!(world.runs_exactly(1), "{}", world.history.join("\n"));
+    world
+}
+
+pub fn canary() -> RolloutSettings {
+    RolloutSettings {
+        strategy: RolloutStrategy::Canary {
+            steps: vec![100, 500],
+            step: Duration::from_secs(5),
+        },
+        bake: Duration::from_secs(3),
+        ..RolloutSettings::default()
+    }
+}
+
+/// Every routed service that can start first and that all releases have has someone to answer.
+pub fn always_served(world: &World) {
+    let release = &world.releases[&1];
+    let stays = |name| {
+        let mut releases = world.releases.values();
+        releases.all(|release| release.services.contains_key(name))
+    };
+    for route in release.routes.iter().filter(|route| stays(&route.service)) {
+        let served = world
+            .replicas
+            .values()
+            .any(|replica| replica.service == route.service && world.serving.contains(&replica.id));
+        assert!(
+            served,
+            "nobody serves {}:\n{}",
+            route.service,
+            world.history.join("\n")
+        );
+    }
+}
+
+/// Never two configurations at once of a service that must not run twice.
+pub fn one_writer(world: &World) {
+    let mut digests: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for replica in world
+        .replicas
+        .values()
+        .filter(|replica| replica.state.is_live())
+    {
+        if let Role::Replica { digest, .. } = &replica.role {
+            let seen = digests.entry(replica.service.as_str()).or_default();
+            seen.insert(&digest.0);
+        }
+    }
+    for name in ["db", "worker"] {
+        let live = digests.get(name).map_or(0, BTreeSet::len);
+        assert!(
+            live <= 1,
+            "{name} runs twice:\n{}",
+            world.history.join("\n")
+        );
+    }
+}
