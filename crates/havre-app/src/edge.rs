@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use havre_api::EnvironmentId;
 use havre_edge::{
-    Canary, Certificate, Control, EdgeState, EdgeStatus, Forward, Pool, Replica, Route,
+    Canary, Certificate, Control, EdgeState, EdgeStatus, Forward, KeptSockets, Pool, Replica, Route,
 };
 use havre_model::{Port, Protocol, ServiceName};
 use havre_release::{Release, ReplicaId, Routing};
@@ -197,6 +197,16 @@ struct HubState {
     generation: u64,
     pushed: Option<EdgeState>,
     status: Option<Arc<EdgeStatus>>,
+    kept: Option<Kept>,
+}
+
+/// The edge's listening sockets, for the next edge should this one be killed: until then the kernel
+/// queues who connects.
+#[derive(Debug)]
+struct Kept {
+    sockets: KeptSockets,
+    /// Process and number of changes of the edge when they were obtained.
+    of: (u32, u64),
 }
 
 /// Why the edge does not do what it should.
@@ -224,6 +234,7 @@ impl EdgeHub {
             generation: 0,
             pushed: None,
             status: None,
+            kept: None,
         };
         Self {
             control,
@@ -274,6 +285,7 @@ impl EdgeHub {
         if has || !state.awaited.is_empty() {
             // While an environment is awaited the edge serves what it has, which may differ from
             // what its environments think: no report, so that nobody acts on one.
+            self.keep_sockets(state, &status).await;
             state.status = has.then(|| Arc::new(status));
             return;
         }
@@ -281,8 +293,12 @@ impl EdgeHub {
             generation: state.generation + 1,
             ..wanted
         };
+        if let Some(kept) = &mut state.kept {
+            kept.sockets.retain(&next);
+        }
         match self.control.put_state(&next).await {
             Ok(status) => {
+                self.keep_sockets(state, &status).await;
                 state.generation = next.generation;
                 state.pushed = Some(next);
                 state.status = Some(Arc::new(status));
@@ -292,6 +308,29 @@ impl EdgeHub {
                 state.status = None;
             }
         }
+    }
+
+    /// Obtains duplicates of the edge's sockets where those at hand are out of date.
+    async fn keep_sockets(&self, state: &mut HubState, status: &EdgeStatus) {
+        let of = (status.pid, status.ports_changed);
+        if status.stopping || state.kept.as_ref().is_some_and(|kept| kept.of == of) {
+            return;
+        }
+        let run_dir = self.launch.run_dir.clone();
+        let obtained = tokio::task::spawn_blocking(move || KeptSockets::of_edge(&run_dir));
+        let sockets = match obtained.await {
+            Ok(Ok(sockets)) => sockets,
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "connections would be refused between a killed edge and the next"
+                );
+                KeptSockets::default()
+            }
+            // The process is on its way out.
+            Err(_) => return,
+        };
+        state.kept = Some(Kept { sockets, of });
     }
 
     /// Keeps one edge running until cancelled. The edge outlives the daemon: one that runs is
@@ -329,6 +368,9 @@ impl EdgeHub {
     /// Ends the edge in peace, also one that has only been started; there is no other after it.
     pub(crate) async fn shut_down(&self, grace: Duration) {
         *self.starts.lock().await = false;
+        let mut state = self.state.lock().await;
+        // Nobody comes who would accept from them.
+        state.kept = None;
         if let Err(error) = self.control.shutdown(grace).await {
             tracing::warn!(%error, "edge could not be asked to end");
         }
@@ -342,8 +384,10 @@ impl EdgeHub {
         if !*starts {
             return Err(EdgeError::Over);
         }
+        // An edge that does not come up with them leaves none to the next: nobody should wait for it.
+        let kept = self.state.lock().await.kept.take();
         self.launch
-            .spawn()
+            .spawn(kept.map(|kept| kept.sockets))
             .map_err(|source| EdgeError::Start { source })?;
         let deadline = tokio::time::Instant::now() + START_DEADLINE;
         while tokio::time::Instant::now() < deadline {
@@ -391,8 +435,8 @@ fn same_but_generation(a: &EdgeState, b: &EdgeState) -> bool {
 }
 
 impl Launch {
-    /// Starts an edge that is in no way tied to this process.
-    fn spawn(&self) -> io::Result<()> {
+    /// Starts an edge that is in no way tied to this process, with the sockets of the one before.
+    fn spawn(&self, kept: Option<KeptSockets>) -> io::Result<()> {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -406,10 +450,13 @@ impl Launch {
             .arg(&self.state_dir)
             .arg("--log")
             .arg(&self.access_log)
-            .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .current_dir("/");
+        match kept {
+            Some(kept) => command.arg("--inherit").stdin(kept.pass_on()?),
+            None => command.stdin(Stdio::null()),
+        };
         // SAFETY: setsid is async-signal-safe and touches no memory of this process.
         unsafe {
             command.pre_exec(|| rustix::process::setsid().map(drop).map_err(io::Error::from));

@@ -3,13 +3,15 @@
 //!
 //! ```text
 //!  new: connects to edge-handover.sock (SOCK_SEQPACKET)
-//!  old: one message per socket, the descriptor attached: {"listener": …}, {"lock": null}, …
+//!  old: one message per socket, the descriptor attached: {"listener": …}, "lock", …
 //!       {"end": {"pid": …}}
-//!  new: serves; moves its control socket into place; {"grace_ms": …}
+//!  new: serves; moves its control socket into place; {"takeover": {"grace_ms": …}}
 //!  old: takes no more connections, finishes what is under way, ends: the connection closes
 //! ```
 //!
-//! Until the new one has said its last word, the old one goes on as if nothing had happened.
+//! Until the new one has said its last word, the old one goes on as if nothing had happened. Whoever
+//! only wants duplicates of the sockets ([`crate::KeptSockets`]) says `"kept"` instead, and the old
+//! one goes on for good.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -36,7 +38,7 @@ const STEP: Duration = Duration::from_secs(30);
 /// Of one message.
 const MESSAGE: usize = 1024;
 
-/// What passes from the old edge to the new.
+/// What passes from whoever has sockets to who gets them.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Message {
@@ -45,10 +47,14 @@ enum Message {
     End { pid: u32 },
 }
 
-/// The last word of the new edge.
+/// The last word of who got them.
 #[derive(Debug, Serialize, Deserialize)]
-struct Takeover {
-    grace_ms: u64,
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    /// It serves; the old edge is to end.
+    Takeover { grace_ms: u64 },
+    /// It holds them.
+    Kept,
 }
 
 /// What an edge hands over.
@@ -71,13 +77,13 @@ pub struct Predecessor {
 #[derive(Debug, thiserror::Error)]
 pub enum HandoverError {
     /// The old edge does not do its part.
-    #[error("the edge that runs does not hand over")]
+    #[error("whoever has the sockets does not hand them over")]
     Exchange(#[source] io::Error),
     /// It says what this version does not understand.
-    #[error("the edge that runs says what this one does not understand")]
+    #[error("whoever has the sockets says what this version does not understand")]
     Message(#[source] serde_json::Error),
     /// It lacks something.
-    #[error("the edge that runs hands over {0}")]
+    #[error("whoever has the sockets hands over {0}")]
     Incomplete(&'static str),
 }
 
@@ -88,9 +94,18 @@ pub fn ask(run: &Path) -> Result<Option<(Heritage, Predecessor)>, HandoverError>
         Err(error) if is_nobody(&error) => return Ok(None),
         Err(error) => return Err(HandoverError::Exchange(error)),
     };
+    let (heritage, pid) = receive_all(&connection)?;
+    if heritage.lock.is_none() {
+        return Err(HandoverError::Incomplete("no lock"));
+    }
+    Ok(Some((heritage, Predecessor { connection, pid })))
+}
+
+/// Everything the other side sends, and its process id.
+pub fn receive_all(connection: &Socket) -> Result<(Heritage, u32), HandoverError> {
     let mut heritage = Heritage::default();
     loop {
-        let (bytes, descriptor) = receive(&connection).map_err(HandoverError::Exchange)?;
+        let (bytes, descriptor) = receive(connection).map_err(HandoverError::Exchange)?;
         let message = serde_json::from_slice(&bytes).map_err(HandoverError::Message)?;
         match (message, descriptor) {
             (Message::Listener(wanted), Some(descriptor)) => {
@@ -105,12 +120,7 @@ pub fn ask(run: &Path) -> Result<Option<(Heritage, Predecessor)>, HandoverError>
                 }
             }
             (Message::Lock, Some(descriptor)) => heritage.lock = Some(descriptor.into()),
-            (Message::End { pid }, None) => {
-                if heritage.lock.is_none() {
-                    return Err(HandoverError::Incomplete("no lock"));
-                }
-                return Ok(Some((heritage, Predecessor { connection, pid })));
-            }
+            (Message::End { pid }, None) => return Ok((heritage, pid)),
             _ => return Err(HandoverError::Incomplete("a message without its socket")),
         }
     }
@@ -126,17 +136,21 @@ fn is_nobody(error: &io::Error) -> bool {
 fn connect(path: &Path) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
     socket.connect_timeout(&SockAddr::unix(path)?, STEP)?;
-    socket.set_read_timeout(Some(STEP))?;
-    socket.set_write_timeout(Some(STEP))?;
+    limit_steps(&socket)?;
     Ok(socket)
+}
+
+/// Nobody waits for ever for the other side.
+pub fn limit_steps(socket: &Socket) -> io::Result<()> {
+    socket.set_read_timeout(Some(STEP))?;
+    socket.set_write_timeout(Some(STEP))
 }
 
 impl Predecessor {
     /// Tells the old edge to finish. `running` holds its process id until it has ended.
     pub fn retire(mut self, grace: Duration, running: &Arc<AtomicU32>) -> io::Result<()> {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        self.connection
-            .write_all(&serde_json::to_vec(&Takeover { grace_ms })?)?;
+        self.answer(&Answer::Takeover { grace_ms })?;
         running.store(self.pid, Ordering::Release);
         self.connection.set_read_timeout(Some(grace + STEP))?;
         let running = Arc::clone(running);
@@ -150,12 +164,23 @@ impl Predecessor {
             })?;
         Ok(())
     }
+
+    /// Tells the old edge that its sockets are held, and nothing else wanted of it.
+    pub fn leave(mut self) -> io::Result<()> {
+        self.answer(&Answer::Kept)
+    }
+
+    fn answer(&mut self, answer: &Answer) -> io::Result<()> {
+        self.connection.write_all(&serde_json::to_vec(answer)?)
+    }
 }
 
-const STACK: usize = 128 * 1024;
+/// Of a thread that does nothing but wait.
+pub const STACK: usize = 128 * 1024;
 
-/// Waits, in a thread of its own, for a successor. `heritage` gives what there is to hand over;
-/// `retire` is called with the grace once it has been taken.
+/// Waits, in a thread of its own, for a successor, and serves who keeps sockets until then.
+/// `heritage` gives what there is to hand over; `retire` is called with the grace once a successor
+/// has taken it.
 pub fn offer(
     run: &Path,
     heritage: impl Fn() -> io::Result<Heritage> + Send + 'static,
@@ -171,17 +196,18 @@ pub fn offer(
         .stack_size(STACK)
         .spawn(move || {
             loop {
-                let handed = socket.accept().and_then(|(successor, _)| {
-                    let takeover = hand_over(&successor, &heritage()?)?;
-                    Ok((successor, takeover))
+                let handed = socket.accept().and_then(|(other, _)| {
+                    let answer = hand_over(&other, &heritage()?)?;
+                    Ok((other, answer))
                 });
                 match handed {
-                    Ok((successor, takeover)) => {
-                        retire(Duration::from_millis(takeover.grace_ms));
+                    Ok((successor, Answer::Takeover { grace_ms })) => {
+                        retire(Duration::from_millis(grace_ms));
                         // Closed by the kernel when this process ends, which the successor waits for.
                         std::mem::forget(successor);
                         return;
                     }
+                    Ok((_, Answer::Kept)) => {}
                     Err(error) => eprintln!("edge: a handover did not happen: {error}"),
                 }
             }
@@ -189,27 +215,27 @@ pub fn offer(
     Ok(())
 }
 
-fn hand_over(mut successor: &Socket, heritage: &Heritage) -> io::Result<Takeover> {
-    successor.set_read_timeout(Some(STEP))?;
-    successor.set_write_timeout(Some(STEP))?;
+fn hand_over(mut other: &Socket, heritage: &Heritage) -> io::Result<Answer> {
+    limit_steps(other)?;
+    send_all(other, heritage)?;
+    let mut answer = [0; MESSAGE];
+    let length = other.read(&mut answer)?;
+    Ok(serde_json::from_slice(&answer[..length])?)
+}
+
+/// What [`receive_all`] expects.
+pub fn send_all(connection: &Socket, heritage: &Heritage) -> io::Result<()> {
     for (wanted, sockets) in &heritage.listeners {
         for socket in sockets {
-            send(successor, &Message::Listener(*wanted), Some(socket.as_fd()))?;
+            let message = Message::Listener(*wanted);
+            send(connection, &message, Some(socket.as_fd()))?;
         }
     }
     if let Some(lock) = &heritage.lock {
-        send(successor, &Message::Lock, Some(lock.as_fd()))?;
+        send(connection, &Message::Lock, Some(lock.as_fd()))?;
     }
-    send(
-        successor,
-        &Message::End {
-            pid: std::process::id(),
-        },
-        None,
-    )?;
-    let mut answer = [0; MESSAGE];
-    let length = successor.read(&mut answer)?;
-    Ok(serde_json::from_slice(&answer[..length])?)
+    let pid = std::process::id();
+    send(connection, &Message::End { pid }, None)
 }
 
 fn send(socket: &Socket, message: &Message, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {

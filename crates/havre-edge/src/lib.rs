@@ -24,6 +24,7 @@ mod handover;
 mod headers;
 mod hold;
 mod io;
+mod kept;
 mod limits;
 mod listen;
 mod lock;
@@ -51,6 +52,7 @@ mod visitor;
 mod worker;
 
 pub use control::{CloseStreams, Closing, Control, ControlError, SOCKET, Shutdown};
+pub use kept::{KeepError, KeptSockets};
 pub use listen::{Transport, owner_of};
 pub use process::entrypoint;
 pub use state::*;

@@ -19,7 +19,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::datagram;
+use crate::{EdgeState, datagram};
 
 /// What is spoken on a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -55,6 +55,17 @@ pub enum Transport {
 
 /// A listening address as the state names it.
 pub type Wanted = (SocketAddr, Kind);
+
+/// Where a state listens.
+pub fn wanted(state: &EdgeState) -> Vec<Wanted> {
+    let with = |kind| move |address: &SocketAddr| (*address, kind);
+    let http = state.http.iter().map(with(Kind::Http));
+    let (streams, datagrams) = (&state.forwards, &state.datagram_forwards);
+    http.chain(state.https.iter().map(with(Kind::Https)))
+        .chain(streams.iter().map(|it| (it.listen, Kind::Tcp)))
+        .chain(datagrams.iter().map(|it| (it.listen, Kind::Udp)))
+        .collect()
+}
 
 /// One thread's socket of a group.
 #[derive(Debug)]
@@ -96,6 +107,7 @@ pub enum ListenError {
 #[derive(Debug, Default)]
 pub struct Listeners {
     groups: HashMap<Wanted, Group>,
+    changes: u64,
 }
 
 #[derive(Debug)]
@@ -120,6 +132,7 @@ impl Listeners {
             let Some(mut group) = self.groups.remove(&key) else {
                 continue;
             };
+            self.changes += 1;
             group.stop.cancel();
             group.sockets.clear();
             // Ends with None: all senders are dropped.
@@ -198,6 +211,7 @@ impl Listeners {
                 closed,
             });
         }
+        self.changes += 1;
         self.groups.insert(
             wanted,
             Group {
@@ -216,6 +230,11 @@ impl Listeners {
         let mut actual: Vec<SocketAddr> = open.map(|(_, group)| group.actual).collect();
         actual.sort_unstable();
         actual
+    }
+
+    /// How often a group was opened or closed.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The address behind a wanted one, if it is open.

@@ -1,7 +1,6 @@
 //! Brings a state into force: sockets, certificates, routes, and the acknowledgement of every thread.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use socket2::Socket;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::listen::{Kind, Listeners, Share, Wanted};
+use crate::listen::{Kind, Listeners, Share, Wanted, wanted};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
@@ -260,6 +259,7 @@ impl Manager {
             https: self.listeners.actual(Kind::Https),
             turned_away: self.shared.clients.turned_away(),
             flows_refused: self.shared.flows.refused(),
+            ports_changed: self.listeners.changes(),
             predecessor: match self.predecessor.load(Ordering::Acquire) {
                 0 => None,
                 pid => Some(pid),
@@ -303,16 +303,6 @@ impl Manager {
             stopped.cancel();
         });
     }
-}
-
-fn wanted(state: &EdgeState) -> Vec<Wanted> {
-    let with = |kind| move |address: &SocketAddr| (*address, kind);
-    let http = state.http.iter().map(with(Kind::Http));
-    let (streams, datagrams) = (&state.forwards, &state.datagram_forwards);
-    http.chain(state.https.iter().map(with(Kind::Https)))
-        .chain(streams.iter().map(|it| (it.listen, Kind::Tcp)))
-        .chain(datagrams.iter().map(|it| (it.listen, Kind::Udp)))
-        .collect()
 }
 
 async fn finish(workers: Vec<mpsc::Sender<Command>>) {

@@ -25,14 +25,15 @@ use crate::shared::{Clients, Shared};
 use crate::store::Store;
 use crate::udp::Flows;
 use crate::worker::{self, WorkerHandle};
-use crate::{control_server, limits, tls};
+use crate::{control_server, kept, limits, tls};
 
 /// Runs the edge if `name` is `edge`. Called by the binary before anything else reads arguments.
 ///
-/// `--run DIR --state DIR --log FILE [--threads N] [--takeover SECONDS]`: the control socket is
-/// `DIR/edge.sock` of the run directory, the last state `DIR/edge.json` of the state directory. With
-/// `--takeover` it takes the sockets of an edge that runs there, which then has that many seconds to
-/// finish; without one it starts as usual.
+/// `--run DIR --state DIR --log FILE [--threads N] [--takeover SECONDS | --inherit]`: the control
+/// socket is `DIR/edge.sock` of the run directory, the last state `DIR/edge.json` of the state
+/// directory. With `--takeover` it takes the sockets of an edge that runs there, which then has that
+/// many seconds to finish; without one it starts as usual. With `--inherit` it gets the sockets of
+/// one that was killed from its standard input ([`crate::KeptSockets`]).
 pub fn entrypoint(name: &str, args: &[OsString]) -> Option<ExitCode> {
     (name == "edge").then(|| main(args))
 }
@@ -54,8 +55,8 @@ fn main(args: &[OsString]) -> ExitCode {
     }
 }
 
-const USAGE: &str =
-    "usage: edge --run DIR --state DIR --log FILE [--threads N] [--takeover SECONDS]";
+const USAGE: &str = "usage: edge --run DIR --state DIR --log FILE [--threads N] \
+                     [--takeover SECONDS | --inherit]";
 
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
@@ -63,8 +64,18 @@ struct Options {
     state: PathBuf,
     log: PathBuf,
     threads: usize,
-    /// Grace for the edge that runs.
-    takeover: Option<Duration>,
+    sockets: Sockets,
+}
+
+/// Where listening sockets come from.
+#[derive(Debug, PartialEq, Eq)]
+enum Sockets {
+    /// All are opened.
+    New,
+    /// From the edge that runs, which has so much grace.
+    TakenOver(Duration),
+    /// From who kept them, by the standard input.
+    Inherited,
 }
 
 /// Threads beyond this bring nothing on the machines that this is for.
@@ -80,12 +91,14 @@ enum OptionError {
     Threads(OsString),
     #[error("--takeover is a number of seconds, not {}", .0.display())]
     Takeover(OsString),
+    #[error("--takeover and --inherit exclude each other")]
+    TwoSources,
 }
 
 impl Options {
     fn parse(args: &[OsString]) -> Result<Self, OptionError> {
         let (mut run, mut state, mut log) = (None, None, None);
-        let (mut threads, mut takeover) = (None, None);
+        let (mut threads, mut takeover, mut inherit) = (None, None, false);
         let mut args = args.iter();
         while let Some(name) = args.next() {
             let (place, name) = match name.to_str() {
@@ -94,6 +107,10 @@ impl Options {
                 Some("--log") => (&mut log, "a value for --log"),
                 Some("--threads") => (&mut threads, "a value for --threads"),
                 Some("--takeover") => (&mut takeover, "a value for --takeover"),
+                Some("--inherit") => {
+                    inherit = true;
+                    continue;
+                }
                 _ => return Err(OptionError::Unknown(name.clone())),
             };
             *place = Some(args.next().ok_or(OptionError::Missing(name))?.clone());
@@ -103,7 +120,12 @@ impl Options {
             state: state.ok_or(OptionError::Missing("--state"))?.into(),
             log: log.ok_or(OptionError::Missing("--log"))?.into(),
             threads: threads.map_or_else(|| Ok(default_threads()), |text| parse_threads(&text))?,
-            takeover: takeover.map(|text| parse_seconds(&text)).transpose()?,
+            sockets: match (takeover, inherit) {
+                (None, false) => Sockets::New,
+                (Some(text), false) => Sockets::TakenOver(parse_seconds(&text)?),
+                (None, true) => Sockets::Inherited,
+                (Some(_), true) => return Err(OptionError::TwoSources),
+            },
         })
     }
 }
@@ -141,6 +163,8 @@ enum StartError {
         path: PathBuf,
         source: HandoverError,
     },
+    #[error("cannot take the sockets from the standard input")]
+    Input(#[source] HandoverError),
     #[error("cannot use the sockets handed over")]
     Inherit(#[source] io::Error),
     #[error("cannot tell the edge that runs to finish")]
@@ -158,7 +182,7 @@ enum StartError {
 fn run(options: &Options) -> Result<(), StartError> {
     keep_memory_small();
     raise_file_limit();
-    let (heritage, predecessor) = take_over(options)?;
+    let (heritage, predecessor) = existing_sockets(options)?;
     let lock = match heritage.lock {
         Some(lock) => lock,
         None => lock_directory(options)?,
@@ -210,18 +234,24 @@ fn run(options: &Options) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Asks an edge that runs for its sockets, if so told.
-fn take_over(options: &Options) -> Result<(Heritage, Option<(Predecessor, Duration)>), StartError> {
-    let Some(grace) = options.takeover else {
-        return Ok((Heritage::default(), None));
-    };
-    let error = |source| StartError::Handover {
-        path: options.run.clone(),
-        source,
-    };
-    match handover::ask(&options.run).map_err(error)? {
-        Some((heritage, predecessor)) => Ok((heritage, Some((predecessor, grace)))),
-        None => Ok((Heritage::default(), None)),
+/// Sockets that are open already, and the edge that is to end for them.
+fn existing_sockets(
+    options: &Options,
+) -> Result<(Heritage, Option<(Predecessor, Duration)>), StartError> {
+    match options.sockets {
+        Sockets::New => Ok((Heritage::default(), None)),
+        Sockets::Inherited => Ok((kept::inherit().map_err(StartError::Input)?, None)),
+        Sockets::TakenOver(grace) => {
+            let asked = handover::ask(&options.run);
+            let found = asked.map_err(|source| StartError::Handover {
+                path: options.run.clone(),
+                source,
+            })?;
+            Ok(match found {
+                Some((heritage, predecessor)) => (heritage, Some((predecessor, grace))),
+                None => (Heritage::default(), None),
+            })
+        }
     }
 }
 
@@ -413,6 +443,20 @@ mod tests {
             (
                 vec!["--run", "r", "--state", "s", "--log", "l", "--threads", "0"],
                 "--threads is a number from 1 to 64, not 0",
+            ),
+            (
+                vec![
+                    "--run",
+                    "r",
+                    "--state",
+                    "s",
+                    "--log",
+                    "l",
+                    "--takeover",
+                    "1",
+                    "--inherit",
+                ],
+                "--takeover and --inherit exclude each other",
             ),
         ] {
             assert_eq!(parse(&args).expect_err("a mistake"), message);

@@ -135,6 +135,10 @@ pub struct EdgeStatus {
     /// Datagrams that were dropped since too many clients had a place already.
     #[serde(default)]
     pub flows_refused: u64,
+    /// How often a port was opened or closed: duplicates of the sockets made before the last time
+    /// are out of date.
+    #[serde(default)]
+    pub ports_changed: u64,
     /// Process id of the edge that this one took over from, while it still finishes requests and
     /// streams: those are not in the counters here.
     #[serde(default)]

@@ -14,15 +14,15 @@ use crate::edge::{Edge, wait_for};
 const SOON: Duration = Duration::from_secs(10);
 
 /// Answers `name payload` to each datagram; to `wait…` only after 400 ms.
-struct Echo {
-    address: SocketAddr,
+pub struct Echo {
+    pub address: SocketAddr,
     seen: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Echo {
-    fn start(name: &'static str) -> Self {
+    pub fn start(name: &'static str) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
         let (seen, stop) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
         let address = socket.local_addr().expect("an address");
@@ -79,23 +79,23 @@ impl Drop for Echo {
 }
 
 /// A client with a port of its own.
-struct Client {
+pub struct Client {
     socket: UdpSocket,
 }
 
 impl Client {
-    fn of(edge: SocketAddr) -> Self {
+    pub fn of(edge: SocketAddr) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
         socket.connect(edge).expect("a destination");
         socket.set_read_timeout(Some(SOON)).expect("the option");
         Self { socket }
     }
 
-    fn send(&self, payload: &[u8]) {
+    pub fn send(&self, payload: &[u8]) {
         self.socket.send(payload).expect("to send");
     }
 
-    fn receive(&self) -> String {
+    pub fn receive(&self) -> String {
         let mut buffer = [0; 1024];
         let length = self.socket.recv(&mut buffer).expect("an answer");
         String::from_utf8_lossy(&buffer[..length]).into_owned()
@@ -112,13 +112,13 @@ impl Client {
 }
 
 /// A free port of this machine.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a port");
     socket.local_addr().expect("an address").port()
 }
 
 /// An edge that passes datagrams at `listen` on to these.
-fn edge(listen: SocketAddr, replicas: &[(&str, SocketAddr)]) -> Edge {
+pub fn edge(listen: SocketAddr, replicas: &[(&str, SocketAddr)]) -> Edge {
     let mut edge = Edge::start();
     edge.state.datagram_forwards = vec![Forward {
         id: "names:53".to_owned(),

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use havre_edge::{Certificate, Control, ControlError, EdgeState, EdgeStatus, Replica, Route};
+use havre_edge::{
+    Certificate, Control, ControlError, EdgeState, EdgeStatus, KeptSockets, Replica, Route,
+};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
@@ -127,6 +129,19 @@ impl Edge {
 
     /// Starts the process.
     pub fn launch(&mut self, more: &[&str]) {
+        self.spawn(more, Stdio::null());
+        self.wait_for_answer();
+    }
+
+    /// Starts the process with the sockets of another one.
+    pub fn launch_with(&mut self, kept: KeptSockets) {
+        let input = kept.pass_on().expect("a channel");
+        self.spawn(&["--inherit"], input.into());
+        self.wait_for_answer();
+    }
+
+    /// Starts the process, whether or not it will answer.
+    pub fn spawn(&mut self, more: &[&str], stdin: Stdio) {
         let stderr = File::create(self.path("stderr")).expect("a file");
         let child = Command::new(std::env::current_exe().expect("this binary"))
             .arg("edge")
@@ -134,13 +149,16 @@ impl Edge {
             .args(["--state".as_ref(), self.directory.path()])
             .args(["--log".as_ref(), self.path("access.log").as_path()])
             .args(more)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(stderr)
             .spawn()
             .expect("an edge");
-        let pid = child.id();
         self.child = Some(child);
+    }
+
+    fn wait_for_answer(&mut self) {
+        let pid = self.pid();
         self.status = wait_for("the edge to answer", Duration::from_secs(10), || {
             self.try_status().ok().filter(|status| status.pid == pid)
         });
@@ -220,6 +238,11 @@ impl Edge {
     /// Runs a future of the control side.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)
+    }
+
+    /// Duplicates of its sockets.
+    pub fn keep_sockets(&self) -> KeptSockets {
+        KeptSockets::of_edge(self.directory.path()).expect("its sockets")
     }
 
     /// Plain HTTP.

@@ -12,6 +12,7 @@ mod faults;
 mod headers;
 mod http1;
 mod http2;
+mod kept;
 mod origin;
 mod streams;
 
@@ -121,6 +122,12 @@ fn main() -> ExitCode {
             made_resets_end_the_connection,
             a_flood_of_continuations_ends_the_connection,
             a_flood_of_empty_data_ends_the_connection,
+        }
+        kept::{
+            who_comes_between_two_edges_is_served_by_the_second,
+            an_edge_goes_on_and_hands_over_while_its_sockets_are_kept,
+            what_a_state_gives_up_is_not_kept,
+            sockets_that_do_not_arrive_are_an_error,
         }
         streams::{
             events_arrive_one_by_one,
