@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use havre_model::{
-    Condition, OnFailure, RolloutSettings, RolloutStrategy, ServiceName, UpdateOrder,
-};
+use havre_model::{OnFailure, RolloutSettings, ServiceName, UpdateOrder};
 use havre_release::{
-    ExitInfo, FailureKind, Intent, Phase, Refusal, Release, ReplicaId, ReplicaState, Role,
-    Strategy, StrategyReason,
+    ExitInfo, FailureKind, Intent, Phase, Refusal, Release, ReplicaId, ReplicaState, Strategy,
+    StrategyReason,
 };
 
 use crate::application::{
