@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use havre_engine::{Exit, Health, HealthStatus, Observed as Container, State};
 use havre_model::Protocol;
-use havre_release::{ExitInfo, Release, Replica, ReplicaId, ReplicaState, Role};
+use havre_release::{ExitInfo, FailedProbe, Release, Replica, ReplicaId, ReplicaState, Role};
 use tokio::net::{TcpStream, UdpSocket};
 
 use crate::labels::Place;
@@ -158,12 +158,15 @@ impl Judge {
             health, liveness, ..
         } = &seen.container;
         if let Some(probe) = failing(liveness) {
-            let alive = false;
-            return ReplicaState::Unhealthy { probe, alive };
+            let failed = FailedProbe::Liveness;
+            return ReplicaState::Unhealthy { failed, probe };
         }
         if let Some(probe) = failing(health) {
-            let alive = liveness.is_some();
-            return ReplicaState::Unhealthy { probe, alive };
+            let failed = match liveness {
+                Some(_) => FailedProbe::HealthOnly,
+                None => FailedProbe::Health,
+            };
+            return ReplicaState::Unhealthy { failed, probe };
         }
         match health {
             Some(Health { status, .. }) => match status {

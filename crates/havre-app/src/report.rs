@@ -9,7 +9,7 @@ use havre_api::{
 };
 use havre_engine::{Exit, Health, HealthStatus, LogQuery, State};
 use havre_model::{Healthcheck, Probe, ServiceName};
-use havre_release::{ExitInfo, Failure, FailureKind, Release, Role};
+use havre_release::{ExitInfo, FailedProbe, Failure, FailureKind, Release, Role};
 
 use crate::observe::Seen;
 
@@ -97,12 +97,9 @@ pub(crate) fn explain(kind: &FailureKind, service: &ServiceName) -> (String, Opt
             format!("{} (after {restarts} restarts)", ended(exit)),
             crash_hint(exit),
         ),
-        FailureKind::Unhealthy { .. } => (
-            "its health check fails".to_owned(),
-            Some(format!(
-                "run the probe yourself: havre exec {service} <probe>; give a slow start more \
-                 time with healthcheck.start_period"
-            )),
+        FailureKind::Unhealthy { failed, .. } => (
+            format!("its {} fails", failed.name()),
+            Some(probe_hint(*failed, service)),
         ),
         FailureKind::NotReady { after } => (
             format!("not ready after {} s", after.as_secs()),
@@ -136,6 +133,18 @@ pub(crate) fn explain(kind: &FailureKind, service: &ServiceName) -> (String, Opt
         ),
         FailureKind::Aborted => ("the rollout was given up by hand".to_owned(), None),
     }
+}
+
+/// What to do about a probe that fails.
+pub(crate) fn probe_hint(failed: FailedProbe, service: &ServiceName) -> String {
+    let key = match failed {
+        FailedProbe::Health | FailedProbe::HealthOnly => "healthcheck",
+        FailedProbe::Liveness => "liveness",
+    };
+    format!(
+        "run the probe yourself: havre exec {service} <probe>; give a slow start more time with \
+         {key}.start_period"
+    )
 }
 
 fn ended(exit: &ExitInfo) -> String {

@@ -300,7 +300,9 @@ pub(crate) fn replica(one: &Seen, snapshot: &Snapshot) -> ReplicaStatus {
     {
         Some(ReplicaState::Stopping) => ApiReplicaState::Stopping,
         // It may get requests again.
-        Some(ReplicaState::Unhealthy { alive: true, .. }) => ApiReplicaState::Running,
+        Some(ReplicaState::Unhealthy { failed, .. }) if !failed.asks_for_another() => {
+            ApiReplicaState::Running
+        }
         _ if draining && matches!(container.state, State::Running { .. }) => {
             ApiReplicaState::Draining
         }

@@ -7,7 +7,7 @@ use havre_api::{
 };
 use havre_edge::EdgeStatus;
 use havre_model::ServiceName;
-use havre_release::{FailureKind, Release, ReplicaState};
+use havre_release::{Release, ReplicaState};
 
 use crate::daemon::Daemon;
 use crate::environment::Snapshot;
@@ -116,10 +116,7 @@ fn hint(
     replicas
         .filter(|replica| &replica.service == name)
         .find_map(|replica| match &replica.state {
-            ReplicaState::Unhealthy { probe, .. } => {
-                let probe = probe.clone();
-                report::explain(&FailureKind::Unhealthy { probe }, name).1
-            }
+            ReplicaState::Unhealthy { failed, .. } => Some(report::probe_hint(*failed, name)),
             ReplicaState::Restarting { exit, .. } | ReplicaState::Ended { exit } => {
                 report::crash_hint(exit)
             }

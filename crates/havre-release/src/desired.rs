@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use havre_model::ServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{ExitInfo, Release, ReplicaId, Traffic};
+use crate::{ExitInfo, FailedProbe, Release, ReplicaId, Traffic};
 
 /// An environment's desired state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -191,9 +191,12 @@ pub enum FailureKind {
         /// Starts after the first.
         restarts: u32,
     },
-    /// The health check fails.
+    /// A probe fails.
     Unhealthy {
-        /// Output of the newest probe.
+        /// Which.
+        #[serde(default)]
+        failed: FailedProbe,
+        /// Its newest output.
         probe: String,
     },
     /// Neither ready nor dead within the deadline.

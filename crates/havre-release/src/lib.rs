@@ -34,7 +34,9 @@ pub use desired::{
     Rollout,
 };
 pub use havre_model::{Strategy, StrategyReason};
-pub use observed::{EdgeView, ExitInfo, Observed, Replica, ReplicaId, ReplicaState, Role};
+pub use observed::{
+    EdgeView, ExitInfo, FailedProbe, Observed, Replica, ReplicaId, ReplicaState, Role,
+};
 pub use order::dependency_order;
 pub use record::{Cause, Outcome, Record, Step, told_by};
 pub use release::{Release, ServiceDigest, ServiceRelease};

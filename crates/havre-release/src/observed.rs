@@ -67,6 +67,38 @@ pub enum Role {
     },
 }
 
+/// Which probe says no, and with it whether a new process would help.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailedProbe {
+    /// The health check, and there is no other: the replica is replaced.
+    #[default]
+    Health,
+    /// The health check, while the liveness probe says that a new process would not help: the
+    /// replica only gets no requests.
+    HealthOnly,
+    /// The liveness probe: the replica is replaced.
+    Liveness,
+}
+
+impl FailedProbe {
+    /// Whether a new process is to take the replica's place.
+    pub fn asks_for_another(self) -> bool {
+        match self {
+            Self::Health | Self::Liveness => true,
+            Self::HealthOnly => false,
+        }
+    }
+
+    /// As a person calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Health | Self::HealthOnly => "health check",
+            Self::Liveness => "liveness probe",
+        }
+    }
+}
+
 /// State of a replica.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ReplicaState {
@@ -79,10 +111,10 @@ pub enum ReplicaState {
     Ready,
     /// Running, but a probe says no.
     Unhealthy {
-        /// Output of the newest probe.
+        /// Which.
+        failed: FailedProbe,
+        /// Its newest output.
         probe: String,
-        /// A liveness probe says that a new process would not help.
-        alive: bool,
     },
     /// Its process has ended and is about to be started again.
     Restarting {

@@ -260,7 +260,7 @@ fn explain(replica: &Replica) -> String {
     match &replica.state {
         ReplicaState::Starting { .. } => format!("{id} is starting"),
         ReplicaState::Ready => format!("{id} is ready"),
-        ReplicaState::Unhealthy { .. } => format!("{id} fails its health check"),
+        ReplicaState::Unhealthy { failed, .. } => format!("{id} fails its {}", failed.name()),
         ReplicaState::Restarting { exit, restarts } => {
             let code = exit.code;
             match *restarts < CRASH_LOOP {

@@ -87,7 +87,8 @@ impl Pass<'_> {
     ) -> Option<FailureKind> {
         let ends = replica.restarts - mark.map_or(0, |mark| mark.restarts).min(replica.restarts);
         match &replica.state {
-            ReplicaState::Unhealthy { probe, .. } => Some(FailureKind::Unhealthy {
+            ReplicaState::Unhealthy { failed, probe } => Some(FailureKind::Unhealthy {
+                failed: *failed,
                 probe: probe.clone(),
             }),
             ReplicaState::CannotStart { reason, .. } => Some(FailureKind::CannotStart {
@@ -124,7 +125,8 @@ impl Pass<'_> {
                 let after = release.rollout.ready_timeout;
                 (elapsed(*since, self.now) >= after).then_some(FailureKind::NotReady { after })
             }
-            ReplicaState::Unhealthy { probe, .. } => Some(FailureKind::Unhealthy {
+            ReplicaState::Unhealthy { failed, probe } => Some(FailureKind::Unhealthy {
+                failed: *failed,
                 probe: probe.clone(),
             }),
             ReplicaState::Restarting { exit, restarts } => (*restarts >= self.policy.crash_limit)

@@ -8,8 +8,9 @@ use super::{Action, Pass, elapsed};
 use crate::{Heal, Release, Replica, ReplicaState, Strategy};
 
 impl Pass<'_> {
-    /// Replaces replicas that fail their liveness probe, or without one their health check: one of a service at a time, with longer and
-    /// longer pauses while that does not help. First it is written down which, then it is done.
+    /// Replaces replicas that fail their liveness probe, or without one their health check: one of a
+    /// service at a time, with longer and longer pauses while that does not help. First it is written
+    /// down which, then it is done.
     pub(super) fn heal(&mut self, release: &Release) -> BTreeMap<ServiceName, Heal> {
         let mut heals = self.desired.heals.clone();
         heals.retain(|name, heal| {
@@ -19,8 +20,9 @@ impl Pass<'_> {
         for (name, service) in release.lasting() {
             let ill = (0..self.desired.replicas(name, service.service.replicas))
                 .filter_map(|slot| self.in_slot(name, service.digest(), slot))
-                .filter(|replica| {
-                    matches!(replica.state, ReplicaState::Unhealthy { alive: false, .. })
+                .filter(|replica| match &replica.state {
+                    ReplicaState::Unhealthy { failed, .. } => failed.asks_for_another(),
+                    _ => false,
                 });
             let ill: Vec<&Replica> = ill.collect();
             match heals.get_mut(name) {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use havre_model::{OnFailure, RolloutSettings, ServiceName, UpdateOrder};
 use havre_release::{
-    ExitInfo, FailureKind, Intent, Phase, Refusal, Release, ReplicaId, ReplicaState, Strategy,
-    StrategyReason,
+    ExitInfo, FailedProbe, FailureKind, Intent, Phase, Refusal, Release, ReplicaId, ReplicaState,
+    Strategy, StrategyReason,
 };
 
 use crate::application::{
@@ -21,8 +21,8 @@ fn fall_ill(world: &mut World, service: &str) -> ReplicaId {
         .find(|one| one.service.as_str() == service && one.state == ReplicaState::Ready)
         .expect("one that is well");
     ill.state = ReplicaState::Unhealthy {
+        failed: FailedProbe::Health,
         probe: "no".into(),
-        alive: false,
     };
     ill.id.clone()
 }

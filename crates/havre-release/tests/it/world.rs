@@ -10,8 +10,8 @@ use havre_model::{
     UpdateOrder, VolumeName,
 };
 use havre_release::{
-    Action, Decision, Desired, EdgeView, ExitInfo, Intent, Observed, Policy, Release, Replica,
-    ReplicaId, ReplicaState, Role, Routing, Traffic, decide, routing,
+    Action, Decision, Desired, EdgeView, ExitInfo, FailedProbe, Intent, Observed, Policy, Release,
+    Replica, ReplicaId, ReplicaState, Role, Routing, Traffic, decide, routing,
 };
 
 /// Environment of all tests.
@@ -488,8 +488,8 @@ impl World {
     pub fn make_ill(&mut self, index: usize) {
         if let Some(replica) = self.one_that_runs(index) {
             replica.state = ReplicaState::Unhealthy {
+                failed: FailedProbe::Health,
                 probe: "no".into(),
-                alive: false,
             };
         }
     }
@@ -565,8 +565,8 @@ fn next_state(replica: &Replica, fate: Fate, looks: u8) -> ReplicaState {
                 ReplicaState::Ended { exit: failed }
             } else {
                 ReplicaState::Unhealthy {
+                    failed: FailedProbe::Health,
                     probe: "no".into(),
-                    alive: false,
                 }
             }
         }

@@ -30,6 +30,11 @@ services:
     healthcheck: {test: [CMD, 'false'], interval: 200ms, start_period: 10m}
 ";
 
+/// Beside settings of its own.
+const HANGS: &str = "\
+services: {web: {liveness: {test: 'echo it hangs; exit 4', interval: 200ms, retries: 2}}}
+";
+
 /// Healthy as long as there is a file.
 const OVEN: &str = "\
 name: shop
@@ -72,6 +77,17 @@ fn a_failed_up_says_why_and_the_release_before_serves_on() {
             &["`web`", "no bread yet", "exit 3", "the oven is cold"],
         );
         serves_on("unhealthy");
+
+        machine.write("compose.yaml", NEVER_READY);
+        let settings = std::fs::read_to_string(machine.project().join("havre.yaml")).unwrap();
+        machine.write("havre.yaml", &format!("{settings}{HANGS}"));
+        let ran = machine.run(&["up"]);
+        assert_eq!(ran.code, 5, "{}", ran.err);
+        let probe = ["its liveness probe fails", "it hangs", "exit code 4"];
+        says(&ran, &probe);
+        says(&ran, &["more time with liveness.start_period"]);
+        machine.write("havre.yaml", &settings);
+        serves_on("hangs");
 
         interrupted(machine);
         serves_on("interrupted");
