@@ -20,9 +20,11 @@ impl Pass<'_> {
         for (name, service) in release.lasting() {
             let ill = (0..self.desired.replicas(name, service.service.replicas))
                 .filter_map(|slot| self.in_slot(name, service.digest(), slot))
-                .filter(|replica| match &replica.state {
-                    ReplicaState::Unhealthy { failed, .. } => failed.asks_for_another(),
-                    _ => false,
+                .filter(|replica| {
+                    matches!(
+                        &replica.state,
+                        ReplicaState::Unhealthy { failed, .. } if failed.asks_for_another()
+                    )
                 });
             let ill: Vec<&Replica> = ill.collect();
             match heals.get_mut(name) {
