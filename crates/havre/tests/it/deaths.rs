@@ -1,12 +1,14 @@
 //! Processes of Havre that die on a real machine.
 
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::Command;
+use std::time::Duration;
 
 use havre_testing::wait_until;
 
 use crate::machine::{
-    Machine, SOON, devices, kill, on_machine, on_machine_under_load, parent, runs,
+    Machine, SOON, begin_to_kill, devices, kill, on_machine, on_machine_under_load, parent, runs,
 };
 
 #[test]
@@ -17,8 +19,12 @@ fn whatever_dies_is_replaced_and_a_restart_of_the_machine_brings_all_back() {
         machine.until_answers("one");
 
         let edge = machine.info()["edge"]["pid"].as_u64().unwrap();
-        kill(edge);
-        // Queued until the next edge accepts it.
+        begin_to_kill(edge);
+        // Longer than there is no edge: the kernel queues who connects until the next one accepts.
+        for _ in 0..300 {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, 443)).expect("to be queued");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         assert_eq!(machine.get().as_deref(), Ok("one"));
         wait_until("the daemon knows the new edge", SOON, || {
             let next = machine.info()["edge"]["pid"].as_u64();
@@ -151,7 +157,7 @@ fn a_liveness_probe_decides_who_is_replaced_and_the_health_check_who_is_asked() 
             seen().contains("it takes none")
         });
         // Longer than it takes to replace one.
-        std::thread::sleep(std::time::Duration::from_secs(4));
+        std::thread::sleep(Duration::from_secs(4));
         assert_eq!(machine.replicas(), before, "a new process would not help");
         change("touch /tmp/warm");
         wait_until("it gets requests again", SOON, || {

@@ -481,7 +481,8 @@ pub fn kill(pid: u64) {
     wait_until("a killed process has ended", SOON, || !runs(pid));
 }
 
-fn begin_to_kill(pid: u64) {
+/// SIGKILL, without the wait for the end.
+pub fn begin_to_kill(pid: u64) {
     let pid = i32::try_from(pid).unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).ok();
 }
