@@ -34,7 +34,7 @@ use crate::observe::Seen;
 use crate::platform::Platform;
 use crate::pressure;
 use crate::releases;
-use crate::root::Root;
+use crate::root::{FolderError, Root};
 use crate::tls::LocalCa;
 
 /// Threads that run tasks; what blocks has threads of its own.
@@ -73,14 +73,9 @@ pub enum DaemonError {
     /// Containers, namespaces and low ports need root.
     #[error("the daemon needs root")]
     NotRoot,
-    /// A folder or file cannot be made.
-    #[error("cannot prepare {path}", path = path.display())]
-    Folder {
-        /// Which.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
+    /// A folder or file cannot be made, or made our own.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// One daemon per root.
     #[error("another daemon runs with {path}", path = path.display())]
     Running {
@@ -111,8 +106,7 @@ pub fn run(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         return Err(DaemonError::NotRoot);
     }
     let root = &options.root;
-    let folder = |path: PathBuf| move |source| DaemonError::Folder { path, source };
-    root.create().map_err(folder(root.state_dir().to_owned()))?;
+    root.create()?;
     start_log();
     let _lock = lock(root)?;
     raise_file_limit();
@@ -455,17 +449,18 @@ fn lock(root: &Root) -> Result<fs::File, DaemonError> {
     use rustix::fs::{FlockOperation, fcntl_lock};
     use rustix::io::Errno;
     let path = root.run_dir().join("daemon.lock");
-    let file = fs::File::create(&path).map_err(|source| DaemonError::Folder {
+    let file = fs::File::create(&path).map_err(|source| FolderError {
         path: path.clone(),
         source,
     })?;
     match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(Errno::AGAIN | Errno::ACCESS) => Err(DaemonError::Running { path }),
-        Err(error) => Err(DaemonError::Folder {
+        Err(error) => Err(FolderError {
             path,
             source: error.into(),
-        }),
+        }
+        .into()),
     }
 }
 

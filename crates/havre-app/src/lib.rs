@@ -44,4 +44,4 @@ mod volumes;
 mod why;
 
 pub use daemon::{DaemonEnd, DaemonError, DaemonOptions, run};
-pub use root::Root;
+pub use root::{FolderError, Root};

@@ -7,6 +7,38 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+mod access;
+
+/// Modes of what is this installation's own. A process of ours that gives up root can reach none of
+/// it: it opens what it needs before, or gets it passed as a descriptor.
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// Folders that are closed once more below the two that are closed anyway, so that a mode that
+/// somebody gives to one of those opens nothing. The edge's files are the edge's to open and close.
+const STATE_FOLDERS: [&str; 8] = [
+    "images",
+    "containers",
+    "volumes",
+    "logs",
+    "secrets",
+    "tls",
+    "net",
+    "build",
+];
+const RUN_FOLDERS: [&str; 3] = ["c", "net", "build"];
+const STATE_FILES: [&str; 4] = ["state.db", "state.db-wal", "state.db-shm", "daemon.log"];
+
+/// A folder or file of the installation is not as it must be.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot prepare {path}", path = path.display())]
+pub struct FolderError {
+    /// Which.
+    pub path: PathBuf,
+    /// The reason.
+    pub source: io::Error,
+}
+
 /// Where one installation keeps its files. Two roots on one machine do not see each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
@@ -71,13 +103,29 @@ impl Root {
         hex
     }
 
-    /// Makes the folders, for root only.
-    pub fn create(&self) -> io::Result<()> {
+    /// Makes the folders, for root only. Those that are there become so as well, whoever made
+    /// them: what is below is nobody else's to read (environment values in the database), and a
+    /// program with set-user-ID in a container's writable layer is nobody else's to run.
+    pub fn create(&self) -> Result<(), FolderError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| FolderError { path, source }
+        };
         for dir in [&self.state, &self.run] {
             std::fs::DirBuilder::new()
                 .recursive(true)
-                .mode(0o700)
-                .create(dir)?;
+                .mode(FOLDER_MODE)
+                .create(dir)
+                .map_err(at(dir))?;
+            access::close(dir, FOLDER_MODE).map_err(at(dir))?;
+        }
+        let state = STATE_FOLDERS.iter().map(|name| self.state.join(name));
+        let run = RUN_FOLDERS.iter().map(|name| self.run.join(name));
+        for dir in state.chain(run) {
+            access::close_if_there(&dir, FOLDER_MODE).map_err(at(&dir))?;
+        }
+        for file in STATE_FILES.iter().map(|name| self.state.join(name)) {
+            access::close_if_there(&file, FILE_MODE).map_err(at(&file))?;
         }
         Ok(())
     }
@@ -85,6 +133,9 @@ impl Root {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -96,5 +147,34 @@ mod tests {
             Root::new(None).api_socket(),
             Path::new("/run/havre/api.sock")
         );
+    }
+
+    #[test]
+    fn what_is_there_already_is_closed_to_others() {
+        let base = tempfile::tempdir().unwrap();
+        let root = Root::new(Some(base.path().to_owned()));
+        let open = |path: &Path| {
+            fs::create_dir_all(path).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o2777)).unwrap();
+        };
+        let database = root.state_dir().join("state.db");
+        let folders = ["containers", "secrets"].map(|name| root.state_dir().join(name));
+        for dir in [root.state_dir(), root.run_dir()] {
+            open(dir);
+        }
+        folders.iter().for_each(|dir| open(dir));
+        fs::write(&database, "values").unwrap();
+        fs::set_permissions(&database, fs::Permissions::from_mode(0o644)).unwrap();
+        // Somebody keeps the images on another disk.
+        let elsewhere = base.path().join("disk");
+        open(&elsewhere);
+        std::os::unix::fs::symlink(&elsewhere, root.state_dir().join("images")).unwrap();
+        root.create().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(root.state_dir()), 0o700);
+        assert_eq!(mode(root.run_dir()), 0o700);
+        assert_eq!(folders.each_ref().map(|dir| mode(dir)), [0o700, 0o700]);
+        assert_eq!(mode(&elsewhere), 0o700);
+        assert_eq!(mode(&database), 0o600);
     }
 }
