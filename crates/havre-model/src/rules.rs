@@ -4,6 +4,8 @@
 //! Rules look at what the files mean ([`Project`]), at how it is written (the merged tree, for
 //! places), and at the Dockerfiles. Where those do not tell, a rule is silent.
 
+mod administration;
+mod arguments;
 mod commands;
 mod data;
 mod dockerfile;
@@ -12,8 +14,11 @@ mod health;
 mod images;
 mod line;
 mod look;
+mod migrations;
+mod proxies;
 mod rollouts;
 mod secrets;
+mod sources;
 
 use crate::diagnostic::Severity;
 use crate::interpolate::Variables;
@@ -98,6 +103,20 @@ pub const RULES: &[Rule] = &[
         fix: "remove the port: the other services reach it by its name; or publish it on 127.0.0.1",
     },
     Rule {
+        id: "data/default-password",
+        severity: Severity::Warning,
+        title: "Administration page with a password that everybody knows",
+        why: "Whoever finds such a page tries its usual password first, and then owns what it administers.",
+        fix: "set a password of your own, or publish the port on 127.0.0.1 only",
+    },
+    Rule {
+        id: "data/migrations-not-run",
+        severity: Severity::Warning,
+        title: "Migrations that no service runs",
+        why: "The program expects the tables of its newest migration: a release fails, or loses data, when nobody has run it.",
+        fix: "let each release run them once, before its replicas start: a `pre_start` hook, or a service that others wait for with service_completed_successfully",
+    },
+    Rule {
         id: "data/sqlite-outside-volume",
         severity: Severity::Warning,
         title: "SQLite outside a volume",
@@ -140,6 +159,13 @@ pub const RULES: &[Rule] = &[
         fix: "write the file, or correct the path",
     },
     Rule {
+        id: "images/healthcheck-port",
+        severity: Severity::Warning,
+        title: "Health check of the image that asks another port",
+        why: "A service inherits the health check of its image whatever command it runs: one that asks a port which the command does not serve always fails, and with it every release.",
+        fix: "write a healthcheck for the service, or `healthcheck: {disable: true}`",
+    },
+    Rule {
         id: "images/healthcheck-program",
         severity: Severity::Warning,
         title: "Health check with a program that the image lacks",
@@ -152,6 +178,13 @@ pub const RULES: &[Rule] = &[
         title: "Image without a version",
         why: "Nobody can tell which version runs, and a fetch may bring another one unasked.",
         fix: "name a version: `name:1.2.3`",
+    },
+    Rule {
+        id: "images/local-address",
+        severity: Severity::Error,
+        title: "Address of the visitor's own machine in a page",
+        why: "Bundlers write such variables into what visitors get: their browsers would then ask themselves, not the server.",
+        fix: "give a path (`/api`) or the public address",
     },
     Rule {
         id: "images/no-healthcheck",
@@ -182,11 +215,25 @@ pub const RULES: &[Rule] = &[
         fix: "give each image a tag of its own",
     },
     Rule {
+        id: "images/unused-argument",
+        severity: Severity::Warning,
+        title: "Build argument that reaches no step",
+        why: "A build argument is seen only by a stage that declares it with ARG; without that it is dropped without a word.",
+        fix: "say `ARG NAME` in the stage whose steps need it",
+    },
+    Rule {
         id: "limits/no-memory",
         severity: Severity::Note,
         title: "No memory limit",
         why: "One service that leaks takes the memory of all: the kernel ends whichever process it likes.",
         fix: "set deploy.resources.limits.memory, or mem_limit",
+    },
+    Rule {
+        id: "proxies/not-trusted",
+        severity: Severity::Warning,
+        title: "The proxy taken for every visitor",
+        why: "A program that does not know of its proxy sees one address and plain HTTP: limits per visitor hit all at once, logs name nobody, and addresses that it makes begin with http.",
+        fix: "tell the framework that one proxy is in front",
     },
     Rule {
         id: "rollouts/stops-first",
@@ -229,11 +276,14 @@ pub(crate) fn look(project: &Project, tree: &Node, variables: &Variables, report
         report,
     };
     for subject in &subjects {
+        administration::look(&mut look, subject);
         commands::look(&mut look, subject);
         data::look(&mut look, subject);
         environment::look(&mut look, subject);
         health::look(&mut look, subject);
         images::look(&mut look, subject);
+        migrations::look(&mut look, subject);
+        proxies::look(&mut look, subject);
         rollouts::look(&mut look, subject);
         secrets::look(&mut look, subject);
     }

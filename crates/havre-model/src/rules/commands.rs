@@ -99,6 +99,11 @@ pub(super) fn worker(line: &Line) -> Option<&'static str> {
     WORKERS.into_iter().find(|known| line.has(known))
 }
 
+/// What works unseen, if the service does: nobody connects to it.
+pub(super) fn background(line: &Line) -> Option<&'static str> {
+    worker(line).or_else(|| scheduler(line))
+}
+
 fn scheduler(line: &Line) -> Option<&'static str> {
     let celery = ["beat", "-B", "--beat"];
     if celery.iter().any(|word| line.runs("celery", word)) {

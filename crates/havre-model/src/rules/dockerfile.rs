@@ -25,12 +25,19 @@ pub(super) struct Recipe {
     pub base: Option<String>,
     /// All that its RUN, COPY and ADD say.
     pub steps: String,
+    /// Arguments that FROM lines may use.
+    pub globals: BTreeSet<String>,
+    /// Arguments that a stage which the build needs declares, with their defaults.
+    pub arguments: BTreeMap<String, Said>,
+    /// Variables that a stage which the build needs sets: what its RUN steps see.
+    pub build_environment: BTreeMap<String, Said>,
     pub user: Option<String>,
     pub working_dir: Option<String>,
     pub environment: BTreeMap<String, Said>,
     pub entrypoint: Option<Said>,
     pub command: Option<Said>,
-    pub has_healthcheck: bool,
+    /// What its health check runs; `None`: it has none.
+    pub healthcheck: Option<Said>,
     /// Files of the context, by their path in the image; a folder's ends with `/`.
     copied: Vec<(String, PathBuf)>,
 }
@@ -75,10 +82,14 @@ pub(super) fn read(build: &Build) -> Option<Recipe> {
         None => stages.len().checked_sub(1)?,
     };
     let (chain, base) = chain(&stages, target);
+    let needed = needed(&stages, target);
     let mut recipe = Recipe {
         path,
-        bases: bases(&stages, target),
+        bases: bases(&stages, &needed),
         base,
+        globals: globals(&text),
+        arguments: set_by(&stages, &needed, "ARG"),
+        build_environment: set_by(&stages, &needed, "ENV"),
         ..Recipe::default()
     };
     for index in chain.into_iter().rev() {
@@ -127,7 +138,7 @@ impl Recipe {
                 self.command = None;
             }
             "CMD" => self.command = Some(said(command(rest))),
-            "HEALTHCHECK" => self.has_healthcheck = !rest.trim().eq_ignore_ascii_case("none"),
+            "HEALTHCHECK" => self.healthcheck = healthcheck(rest).map(said),
             _ => {}
         }
     }
@@ -194,8 +205,8 @@ fn chain(stages: &[Stage], target: usize) -> (Vec<usize>, Option<String>) {
     (chain, base)
 }
 
-/// Images of all stages that the target needs.
-fn bases(stages: &[Stage], target: usize) -> Vec<Said> {
+/// The stages that the target is made of or takes files from, itself among them.
+fn needed(stages: &[Stage], target: usize) -> BTreeSet<usize> {
     let mut needed = BTreeSet::from([target]);
     for index in (0..=target).rev() {
         if !needed.contains(&index) {
@@ -211,7 +222,26 @@ fn bases(stages: &[Stage], target: usize) -> Vec<Said> {
         let names = copied.chain(stage.from.as_deref());
         needed.extend(names.filter_map(|name| find(stages, name, index)));
     }
-    let named = needed.into_iter().filter_map(|index| {
+    needed
+}
+
+/// What these stages set by an instruction, `ARG` or `ENV`; the last one counts.
+fn set_by(stages: &[Stage], needed: &BTreeSet<usize>, name: &str) -> BTreeMap<String, Said> {
+    let instructions = needed.iter().flat_map(|index| &stages[*index].instructions);
+    let mut set = BTreeMap::new();
+    for instruction in instructions.filter(|instruction| instruction.name == name) {
+        let read = if name == "ARG" { arguments } else { variables };
+        for (name, text) in read(&instruction.rest) {
+            let line = instruction.line;
+            set.insert(name, Said { text, line });
+        }
+    }
+    set
+}
+
+/// Images that these stages start from.
+fn bases(stages: &[Stage], needed: &BTreeSet<usize>) -> Vec<Said> {
+    let named = needed.iter().filter_map(|&index| {
         let stage = &stages[index];
         let from = stage.from.as_ref()?;
         find(stages, from, index).is_none().then(|| Said {
@@ -267,6 +297,17 @@ fn stages(text: &str, args: &BTreeMap<String, String>) -> Vec<Stage> {
     stages
 }
 
+/// Arguments that are declared before the first stage.
+fn globals(text: &str) -> BTreeSet<String> {
+    instructions(text)
+        .into_iter()
+        .take_while(|instruction| instruction.name != "FROM")
+        .filter(|instruction| instruction.name == "ARG")
+        .flat_map(|instruction| arguments(&instruction.rest))
+        .map(|(name, _)| name)
+        .collect()
+}
+
 /// Instructions with continued lines joined and the text of heredocs behind them.
 fn instructions(text: &str) -> Vec<Instruction> {
     let mut found = Vec::new();
@@ -318,6 +359,16 @@ fn heredocs(rest: &str) -> Vec<String> {
     starts.collect()
 }
 
+/// `NAME NAME=default …`; no default is an empty one.
+fn arguments(rest: &str) -> Vec<(String, String)> {
+    let words = words::split(rest).unwrap_or_default();
+    let pairs = words.iter().map(|word| {
+        let (name, default) = word.split_once('=').unwrap_or((word, ""));
+        (name.to_owned(), default.to_owned())
+    });
+    pairs.collect()
+}
+
 /// `NAME=value …`, or the older `NAME value`.
 fn variables(rest: &str) -> Vec<(String, String)> {
     let words = words::split(rest).unwrap_or_default();
@@ -331,6 +382,19 @@ fn variables(rest: &str) -> Vec<(String, String)> {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect(),
     }
+}
+
+/// What a HEALTHCHECK runs, its options left out; nothing for NONE.
+fn healthcheck(rest: &str) -> Option<String> {
+    let (kind, rest) = rest
+        .split_inclusive(char::is_whitespace)
+        .map(|word| (word.trim(), word.len()))
+        .scan(0, |at, (word, length)| {
+            *at += length;
+            Some((word, &rest[*at..]))
+        })
+        .find(|(word, _)| !word.is_empty() && !word.starts_with("--"))?;
+    kind.eq_ignore_ascii_case("cmd").then(|| command(rest))
 }
 
 /// CMD or ENTRYPOINT, in the list's form or the shell's, as one line.
@@ -386,8 +450,10 @@ mod tests {
 ARG TAG=3
 ARG KIND=slim
 FROM golang AS tools
+ARG API MODE=live
 RUN go install x
 FROM node:22 as unused
+ARG OTHER
 FROM --platform=$BUILDPLATFORM python:${TAG}-$KIND AS base
 ENV A=1 B="two words"
 WORKDIR /srv
@@ -418,7 +484,7 @@ CMD gunicorn app
             .iter()
             .map(|b| (b.text.as_str(), b.line))
             .collect();
-        assert_eq!(bases, [("golang", 4), ("python:3.12-slim", 7)]);
+        assert_eq!(bases, [("golang", 4), ("python:3.12-slim", 9)]);
         assert_eq!(last.user.as_deref(), Some("app"));
         assert!(last.steps.contains("install -y curl") && !last.steps.contains("comment"));
         assert_eq!(last.environment["B"].text, "two words");
@@ -430,16 +496,35 @@ CMD gunicorn app
             last.command,
             Some(Said {
                 text: "gunicorn app".into(),
-                line: 25
+                line: 27
             })
         );
-        assert!(last.has_healthcheck);
+        assert_eq!(last.healthcheck.as_ref().unwrap().text, "true");
+        let known: Vec<_> = last.arguments.keys().collect();
+        assert_eq!(known, ["API", "MODE"]);
+        assert_eq!(last.arguments["MODE"].text, "live");
         let named = recipe(STAGES, Some("final"));
         assert_eq!(named.command.as_ref().unwrap().text, "serve");
-        assert!(!named.has_healthcheck);
+        assert!(named.healthcheck.is_none());
         let copied = Some(PathBuf::from("/nowhere/entry.sh"));
         assert_eq!(named.file("entry.sh"), copied);
         assert_eq!(named.file("/srv/app/entry.sh"), copied);
+    }
+
+    #[test]
+    fn health_checks_without_their_options() {
+        for (rest, runs) in [
+            ("CMD curl -f localhost", Some("curl -f localhost")),
+            (
+                "--interval=5s  --retries=3 CMD [\"a\", \"b c\"]",
+                Some("a b c"),
+            ),
+            ("none", None),
+            ("--interval=5s", None),
+            ("", None),
+        ] {
+            assert_eq!(healthcheck(rest).as_deref(), runs, "{rest}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Health checks: whether there is one, and whether it can be run.
 
+use super::commands;
 use super::line::{Line, program};
 use super::look::{Look, Subject};
 use crate::image_name::ImageName;
@@ -18,7 +19,7 @@ pub fn look(look: &mut Look<'_>, subject: &Subject<'_>) {
     let in_image = subject
         .recipe
         .as_ref()
-        .is_none_or(|recipe| recipe.has_healthcheck);
+        .is_none_or(|recipe| recipe.healthcheck.is_some());
     let without = service.healthcheck.is_none() && !in_image
         || matches!(service.healthcheck, Some(Healthcheck::Disabled));
     if routed && without {
@@ -31,6 +32,47 @@ pub fn look(look: &mut Look<'_>, subject: &Subject<'_>) {
         let path = ["healthcheck", "test"];
         look.found("images/healthcheck-program", subject, &path, message);
     }
+    if let Some((line, message)) = asks_elsewhere(subject) {
+        look.found_in_dockerfile("images/healthcheck-port", subject, line, message);
+    }
+}
+
+/// The image's health check asks a port that the service's own command does not serve: the line of
+/// the Dockerfile, and what is wrong.
+fn asks_elsewhere(subject: &Subject<'_>) -> Option<(u32, String)> {
+    let (name, service) = (subject.name, subject.service);
+    let check = subject.recipe.as_ref()?.healthcheck.as_ref()?;
+    let own_line = service.command.is_some() || service.entrypoint.is_some();
+    if !own_line || service.healthcheck.is_some() || subject.is_job {
+        return None;
+    }
+    let asked = local_port(&check.text)?;
+    let served = subject.line.ports();
+    let serves = if let Some(kind) = commands::background(&subject.line) {
+        format!("a `{kind}`, which serves none")
+    } else if served.is_empty() || served.contains(&asked) {
+        return None;
+    } else {
+        let served: Vec<String> = served.iter().map(u16::to_string).collect();
+        format!("what serves port {}", served.join(", "))
+    };
+    let message = format!(
+        "the health check of `{name}` comes from its image and asks port {asked}, but its command is {serves}"
+    );
+    Some((check.line, message))
+}
+
+/// The port of an address of the container's own that a probe asks.
+fn local_port(probe: &str) -> Option<u16> {
+    ["localhost:", "127.0.0.1:", "0.0.0.0:", "[::1]:"]
+        .into_iter()
+        .find_map(|host| {
+            let (_, rest) = probe.split_once(host)?;
+            let digits = rest
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(rest.len());
+            rest[..digits].parse().ok()
+        })
 }
 
 /// What the health check calls and the image lacks, as far as its name and its Dockerfile tell.
@@ -96,6 +138,21 @@ fn lacks(image: &str, tool: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_port_of_a_probe_is_the_containers_own() {
+        for (probe, port) in [
+            ("curl -f http://localhost:5000/health || exit 1", Some(5000)),
+            ("wget -qO- http://127.0.0.1:80", Some(80)),
+            ("curl http://[::1]:8080/", Some(8080)),
+            ("curl http://backend:5000/", None),
+            ("curl http://localhost/", None),
+            ("curl http://localhost:99999/", None),
+            ("pg_isready", None),
+        ] {
+            assert_eq!(local_port(probe), port, "{probe}");
+        }
+    }
 
     #[test]
     fn images_are_known_by_their_names() {

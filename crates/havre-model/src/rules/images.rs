@@ -6,8 +6,6 @@ use super::look::{Look, Subject};
 use crate::image_name::ImageName;
 use crate::project::{Build, Mount};
 
-/// Beginnings of variables that bundlers write into what visitors get.
-const PUBLIC: [&str; 4] = ["NEXT_PUBLIC_", "VITE_", "REACT_APP_", "NUXT_PUBLIC_"];
 /// Files that are mounted and have no extension.
 const FILES: [&str; 5] = ["Caddyfile", "Corefile", "Procfile", "hosts", "localtime"];
 /// Images of operating systems and languages, which start as root.
@@ -101,20 +99,7 @@ fn is_file_like(path: &Path) -> bool {
 }
 
 fn built(look: &mut Look<'_>, subject: &Subject<'_>, build: &Build) {
-    let (name, service) = (subject.name, subject.service);
-    for variable in service.environment.keys() {
-        let public = PUBLIC.iter().any(|start| variable.starts_with(start));
-        if public && !build.args.contains_key(variable) {
-            let message = format!("`{name}` gets {variable} when it runs, not when it is built");
-            let place = ["environment", variable.as_str()];
-            look.found(
-                "images/public-variable-at-run-time",
-                subject,
-                &place,
-                message,
-            );
-        }
-    }
+    super::arguments::look(look, subject, build);
     if let Some(recipe) = &subject.recipe {
         for base in &recipe.bases {
             if ImageName::new(&base.text).is_unversioned() && base.text != "scratch" {

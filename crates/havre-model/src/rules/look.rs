@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
 
 use super::dockerfile::{self, Recipe, Said};
 use super::line::{self, Line};
 use super::rule;
+use super::sources::Sources;
 use crate::interpolate::Variables;
 use crate::project::{Condition, FileSource, Mount, Project, Service, ServiceName, VolumeName};
 use crate::report::Report;
@@ -20,6 +22,8 @@ pub(super) struct Subject<'a> {
     pub service: &'a Service,
     /// Of its Dockerfile.
     pub recipe: Option<Recipe>,
+    /// What its image is built from; services of one folder share them.
+    pub sources: Option<Rc<Sources>>,
     /// What it runs; empty: not known.
     pub line: Line,
     /// The Dockerfile says what it runs, not the compose file.
@@ -33,10 +37,16 @@ pub(super) struct Subject<'a> {
 /// Every service of the project.
 pub(super) fn subjects(project: &Project) -> Vec<Subject<'_>> {
     let services = project.services.iter();
+    let mut read: BTreeMap<&Path, Rc<Sources>> = BTreeMap::new();
     services
         .map(|(name, service)| {
             let recipe = service.build.as_ref().and_then(dockerfile::read);
             let (line, line_of_image) = run(service, recipe.as_ref());
+            let sources = service.build.as_ref().map(|build| {
+                let context = build.context.as_path();
+                let sources = || Rc::new(Sources::read(context));
+                Rc::clone(read.entry(context).or_insert_with(sources))
+            });
             let waits = |other: &Service| {
                 let edge = other.depends_on.get(name);
                 edge.is_some_and(|edge| edge.condition == Condition::ServiceCompletedSuccessfully)
@@ -45,6 +55,7 @@ pub(super) fn subjects(project: &Project) -> Vec<Subject<'_>> {
                 name,
                 service,
                 recipe,
+                sources,
                 line,
                 line_of_image,
                 is_job: project.services.values().any(waits),

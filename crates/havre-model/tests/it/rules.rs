@@ -90,6 +90,46 @@ const CASES: &[(&str, &str, &str)] = &[
         "{db: {image: 'p:16', ports: ['127.0.0.1:5432:5432']}}",
     ),
     (
+        "data/default-password",
+        "{ui: {image: 'grafana/grafana:11', ports: ['3000:3000']}}",
+        "{ui: {image: 'grafana/grafana:11', ports: ['3000:3000'], environment: {GF_SECURITY_ADMIN_PASSWORD: '${FULL}'}}}",
+    ),
+    (
+        "data/default-password",
+        "{mq: {image: 'rabbitmq:4-management', ports: ['5672:5672', '15672:15672'], environment: {RABBITMQ_DEFAULT_PASS: guest}}}",
+        "{mq: {image: 'rabbitmq:4-management', ports: ['5672:5672']}}",
+    ),
+    (
+        "data/default-password",
+        "{ui: {image: 'dpage/pgadmin4:9', ports: ['80:80'], environment: {PGADMIN_DEFAULT_PASSWORD: '${PASSWORD:-admin}'}}}",
+        "{ui: {image: 'dpage/pgadmin4:9', ports: ['80:80'], environment: {PGADMIN_DEFAULT_PASSWORD: '${FULL}', PGADMIN_DEFAULT_EMAIL: admin}}}",
+    ),
+    (
+        "data/default-password",
+        "{flower: {image: 'a:1', command: celery -A x flower, ports: ['5555:5555']}}",
+        "{flower: {image: 'a:1', command: celery -A x flower --basic-auth=me:xkcd, ports: ['5555:5555']}}",
+    ),
+    (
+        "data/migrations-not-run",
+        "{web: {build: ./alembic}}",
+        "{web: {build: ./alembic, pre_start: [{command: alembic upgrade head}]}}",
+    ),
+    (
+        "data/migrations-not-run",
+        "{web: {build: ./alembic, command: gunicorn app}}",
+        "{web: {build: ./alembic, command: gunicorn app}, migrate: {build: ./alembic, command: ./migrate.sh}}",
+    ),
+    (
+        "data/migrations-not-run",
+        "{web: {build: ./prisma, command: npm start}}",
+        "{web: {build: ./prisma, command: npm run release}}",
+    ),
+    (
+        "data/migrations-not-run",
+        "{web: {build: ./django, command: gunicorn app}}",
+        "{web: {build: ./django, command: [sh, -c, 'python manage.py migrate && gunicorn app']}}",
+    ),
+    (
         "data/sqlite-outside-volume",
         "{web: {image: 'a:1', environment: {DATABASE_URL: 'sqlite:////data/app.db'}}}",
         "{web: {image: 'a:1', environment: {DATABASE_URL: 'sqlite:////data/app.db'}, volumes: ['data:/data']}}",
@@ -140,6 +180,16 @@ const CASES: &[(&str, &str, &str)] = &[
         "{web: {image: 'a:1', volumes: ['./evicts.conf:/redis.conf', './conf.d:/etc/conf.d']}}",
     ),
     (
+        "images/healthcheck-port",
+        "{web: {build: ./probed, command: gunicorn --bind 0.0.0.0:8000 app}}",
+        "{web: {build: ./probed, command: gunicorn --bind 0.0.0.0:5000 app}}",
+    ),
+    (
+        "images/healthcheck-port",
+        "{worker: {build: ./probed, command: celery -A x worker}}",
+        "{worker: {build: ./probed, command: celery -A x worker, healthcheck: {disable: true}}}",
+    ),
+    (
         "images/healthcheck-program",
         "{web: {image: 'python:3.12-slim', healthcheck: {test: curl -f http://127.0.0.1 || exit 1}}}",
         "{web: {image: 'python:3.12', healthcheck: {test: curl -f http://127.0.0.1 || exit 1}}}",
@@ -165,6 +215,21 @@ const CASES: &[(&str, &str, &str)] = &[
         "{web: {image: 'registry.test:5000/a:1'}}",
     ),
     (
+        "images/local-address",
+        "{web: {build: {context: ./next, args: {NEXT_PUBLIC_API: 'http://localhost:5000'}}}}",
+        "{web: {build: {context: ./next, args: {NEXT_PUBLIC_API: /api}}}}",
+    ),
+    (
+        "images/local-address",
+        "{web: {build: {context: ./next, target: built}}}",
+        "{web: {build: {context: ./next, target: built, args: {NEXT_PUBLIC_API: 'https://example.org', NEXT_PUBLIC_HOME: /}}}}",
+    ),
+    (
+        "images/local-address",
+        "{web: {build: ./vite}}",
+        "{web: {build: ./here}}",
+    ),
+    (
         "images/no-healthcheck",
         "{web: {build: ./here, ports: ['80:80']}}",
         "{web: {build: ./checked, ports: ['80:80']}}",
@@ -173,6 +238,11 @@ const CASES: &[(&str, &str, &str)] = &[
         "images/public-variable-at-run-time",
         "{web: {build: ./here, environment: {NEXT_PUBLIC_API: /api}}}",
         "{web: {build: {context: ./here, args: {NEXT_PUBLIC_API: /api}}, environment: {NEXT_PUBLIC_API: /api}}}",
+    ),
+    (
+        "images/public-variable-at-run-time",
+        "{web: {build: ./vite, environment: {VITE_API: /api}}}",
+        "{web: {build: ./vite, environment: {API: /api}}}",
     ),
     (
         "images/root",
@@ -200,9 +270,34 @@ const CASES: &[(&str, &str, &str)] = &[
         "{a: {build: {context: ./here, tags: ['ours:1']}}, b: {build: {context: ./here, tags: ['ours:1', 'more:1']}}}",
     ),
     (
+        "images/unused-argument",
+        "{web: {build: {context: ./here, args: {NEXT_PUBLIC_API: /api}}, environment: {NEXT_PUBLIC_API: /api}}}",
+        "{web: {build: {context: ./next, args: {NEXT_PUBLIC_API: /api, TAG: '22', HTTP_PROXY: 'http://proxy:1', BUILDKIT_INLINE_CACHE: '1'}}}}",
+    ),
+    (
         "limits/no-memory",
         "{web: {image: 'a:1'}}",
         "{web: {image: 'a:1', mem_limit: 64m}}",
+    ),
+    (
+        "proxies/not-trusted",
+        "{web: {build: ./express, ports: ['80:80']}}",
+        "{web: {build: ./express}, other: {image: 'a:1', ports: ['80:80']}}",
+    ),
+    (
+        "proxies/not-trusted",
+        "{web: {build: ./alembic, ports: ['80:80']}}",
+        "{web: {build: ./proxyfix, ports: ['80:80']}}",
+    ),
+    (
+        "proxies/not-trusted",
+        "{web: {build: ./django, ports: ['80:80']}}",
+        "{web: {build: ./here, ports: ['80:80']}}",
+    ),
+    (
+        "proxies/not-trusted",
+        "{web: {build: ./fastapi, ports: ['80:80'], command: uvicorn a:app}}",
+        "{web: {build: ./fastapi, ports: ['80:80'], command: uvicorn a:app, environment: {FORWARDED_ALLOW_IPS: '*'}}}",
     ),
     (
         "rollouts/stops-first",
@@ -261,6 +356,50 @@ const FILES: &[(&str, &str)] = &[
         "FROM a:1 AS pinned\nFROM debian\nCOPY --from=pinned /x /x\n",
     ),
     ("evicts.conf", "maxmemory-policy allkeys-lru\n"),
+    ("alembic/Dockerfile", "FROM a:1\n"),
+    (
+        "alembic/migrations/versions/0001_start.py",
+        "revision = 1\n",
+    ),
+    (
+        "alembic/app.py",
+        "from flask import Flask\napp = Flask(__name__)\n",
+    ),
+    (
+        "proxyfix/app.py",
+        "from flask import Flask\napp = Flask(__name__)\napp.wsgi_app = ProxyFix(app.wsgi_app)\n",
+    ),
+    ("proxyfix/Dockerfile", "FROM a:1\n"),
+    ("django/Dockerfile", "FROM a:1\n"),
+    ("django/shop/migrations/0001_initial.py", ""),
+    (
+        "django/site/settings.py",
+        "INSTALLED_APPS = []\nROOT_URLCONF = 'site.urls'\n",
+    ),
+    ("prisma/Dockerfile", "FROM a:1\n"),
+    ("prisma/prisma/migrations/1/migration.sql", ""),
+    (
+        "prisma/package.json",
+        r#"{"scripts": {"start": "node .", "release": "prisma migrate deploy && node ."}}"#,
+    ),
+    (
+        "probed/Dockerfile",
+        "FROM a:1\nHEALTHCHECK --interval=5s CMD curl -f http://localhost:5000/ || exit 1\n",
+    ),
+    (
+        "next/Dockerfile",
+        "ARG TAG\nFROM node:$TAG AS built\nARG NEXT_PUBLIC_API NEXT_PUBLIC_HOME=http://127.0.0.1\n\
+         FROM a:1\nARG NEXT_PUBLIC_API\n",
+    ),
+    ("vite/Dockerfile", "FROM a:1\nRUN npm run build\n"),
+    ("vite/.env", "VITE_API=\"http://localhost:5000\"\n"),
+    ("express/Dockerfile", "FROM a:1\n"),
+    (
+        "express/src/server.mjs",
+        "import express from 'express'\nconst app = express()\n",
+    ),
+    ("fastapi/Dockerfile", "FROM a:1\n"),
+    ("fastapi/a.py", "app = FastAPI()\n"),
 ];
 
 fn project(services: &str, more: &str) -> tempfile::TempDir {
