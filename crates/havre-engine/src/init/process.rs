@@ -11,7 +11,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, Uid};
 
 use super::caps::CapSet;
-use super::seccomp::Filter;
+use super::seccomp;
 use super::user::{self, Identity};
 use super::{SetupError, Stdio, reaper, rootfs, step};
 use crate::cgroup::Cgroup;
@@ -218,7 +218,7 @@ fn become_and_exec(
         security.seccomp_unconfined = true;
     }
     let caps = CapSet::of(&security)?;
-    let filter = (!security.seccomp_unconfined).then(|| Filter::new(caps));
+    let filter = (!security.seccomp_unconfined).then(|| seccomp::filter(caps));
     step(rustix::process::chdir(program.cwd), || {
         format!("enter {}", program.cwd)
     })?;
