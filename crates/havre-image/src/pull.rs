@@ -182,6 +182,10 @@ fn request_hint(error: &RequestError, registry: &str) -> Option<String> {
                 "Docker's configuration keeps the credentials in the helper {helper}, which is \
                  not supported: put them under auths in config.json"
             ),
+            LoginState::Withheld { user, realm } => format!(
+                "the login of {user} was not sent: {registry} wants it to go to {realm}, which is \
+                 neither the same address nor in the same domain"
+            ),
         },
         RequestError::NotFound { .. } => "check its name and tag".to_owned(),
         RequestError::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => {

@@ -2,6 +2,7 @@
 //! worth another try. Reads only.
 
 pub(crate) mod auth;
+mod realm;
 mod transport;
 
 use std::io;
@@ -123,6 +124,13 @@ pub enum LoginState {
         /// The helper's name.
         helper: String,
     },
+    /// Credentials that were not sent, because the registry wants them sent to somebody else.
+    Withheld {
+        /// The user.
+        user: String,
+        /// Whom the registry names.
+        realm: String,
+    },
 }
 
 fn spaced(detail: &str) -> String {
@@ -170,6 +178,8 @@ pub(crate) struct Registry {
     login: Found,
     /// The header that worked last.
     authorization: Mutex<Option<HeaderValue>>,
+    /// Who asked for the login in the registry's name and did not get it.
+    withheld: Mutex<Option<String>>,
 }
 
 #[derive(Clone)]
@@ -203,6 +213,7 @@ impl Registry {
             repository: repository.to_owned(),
             login,
             authorization: Mutex::new(None),
+            withheld: Mutex::new(None),
         }
     }
 
@@ -244,17 +255,24 @@ impl Registry {
                 }
                 _ => {
                     let detail = detail(response).await;
-                    return Err(self.unauthorized(host, detail));
+                    return Err(self.unauthorized(host, detail).await);
                 }
             }
         }
     }
 
-    fn unauthorized(&self, host: String, detail: String) -> RequestError {
+    async fn unauthorized(&self, host: String, detail: String) -> RequestError {
+        let withheld = self.withheld.lock().await.clone();
         let login = match &self.login {
             Found::Nothing => LoginState::None,
-            Found::Login(login) => LoginState::Refused {
-                user: login.user.clone(),
+            Found::Login(login) => match withheld {
+                Some(realm) => LoginState::Withheld {
+                    user: login.user.clone(),
+                    realm,
+                },
+                None => LoginState::Refused {
+                    user: login.user.clone(),
+                },
             },
             Found::Helper(helper) => LoginState::Helper {
                 helper: helper.clone(),
@@ -384,17 +402,23 @@ impl Registry {
             return Ok(None);
         };
         let target = uri(&url)?;
-        let secure = self.base.lock().await.scheme == "https";
-        if secure && target.scheme_str() != Some("https") {
+        let base = self.base.lock().await.clone();
+        if base.scheme == "https" && target.scheme_str() != Some("https") {
             return Err(RequestError::Protocol {
                 host: host.to_owned(),
                 reason: "it wants credentials to be sent over plain HTTP".to_owned(),
             });
         }
         let service = authority(&target);
+        let trusted = realm::may_see_login(base.scheme, &base.authority, &target);
         let mut request = Request::get(target);
-        if let Found::Login(login) = &self.login {
-            request = request.header(AUTHORIZATION, basic(login)?);
+        // Without the login it may still give out what everybody may have.
+        match &self.login {
+            Found::Login(login) if trusted => {
+                request = request.header(AUTHORIZATION, basic(login)?);
+            }
+            Found::Login(_) => *self.withheld.lock().await = Some(service.clone()),
+            Found::Nothing | Found::Helper(_) => {}
         }
         let response = self.exchange(request, &service).await?;
         if matches!(
@@ -402,7 +426,7 @@ impl Registry {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
         ) {
             let detail = detail(response).await;
-            return Err(self.unauthorized(service, detail));
+            return Err(self.unauthorized(service, detail).await);
         }
         let response = accepted(service.clone(), "token", response).await?;
         let body = body(response, &service, MAX_TOKEN_BODY).await?;
@@ -539,11 +563,19 @@ fn redirected(from: &Uri, response: &Response<Incoming>) -> Result<Uri, RequestE
     }
 }
 
+/// An address that a server named; a user before the host only serves to mislead.
 fn uri(text: &str) -> Result<Uri, RequestError> {
-    text.parse().map_err(|error| RequestError::Protocol {
+    let wrong = |reason: String| RequestError::Protocol {
         host: text.to_owned(),
-        reason: format!("not a URL ({error})"),
-    })
+        reason,
+    };
+    let uri: Uri = text
+        .parse()
+        .map_err(|error| wrong(format!("not a URL ({error})")))?;
+    if authority(&uri).contains('@') {
+        return Err(wrong("a URL with a user in it".to_owned()));
+    }
+    Ok(uri)
 }
 
 fn authority(uri: &Uri) -> String {

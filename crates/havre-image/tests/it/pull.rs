@@ -513,27 +513,84 @@ async fn credentials_stay_with_the_registry() {
     );
 }
 
-#[tokio::test]
-async fn a_token_is_fetched_once_where_the_registry_says() {
-    let tokens = Fake::start(|request| {
-        assert_eq!(request.header("authorization"), Some("Basic dTpw"));
-        Answer::new(200, r#"{"access_token":"t0k"}"#)
-    });
+/// A registry that wants the token `t0k` of the service at `realm`, or of itself.
+fn with_tokens(realm: Option<String>) -> Fake {
     let served = Served::new();
-    let realm = format!("http://{}/token", tokens.host);
-    let registry = Fake::start(move |request| {
+    Fake::start(move |request| {
+        if request.path.starts_with("/token?") {
+            assert_eq!(request.header("authorization"), Some("Basic dTpw"));
+            return Answer::new(200, r#"{"access_token":"t0k"}"#);
+        }
         if request.header("authorization") == Some("Bearer t0k") {
             return served.answer(request);
         }
+        let host = request.header("host").unwrap_or_default();
+        let realm = realm.clone().unwrap_or(format!("http://{host}"));
         let challenge =
-            format!("Bearer realm=\"{realm}\",service=\"s\",scope=\"repository:app:pull\"");
+            format!("Bearer realm=\"{realm}/token\",service=\"s\",scope=\"repository:app:pull\"");
         Answer::new(401, "").with("www-authenticate", &challenge)
-    });
+    })
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_once_where_the_registry_says() {
+    let registry = with_tokens(None);
     let name = format!("{}/app", registry.host);
     pull(&Fixture::new(), &name, login("p")).await.unwrap();
-    assert_eq!(
-        tokens.paths(),
-        ["/token?service=s&scope=repository%3Aapp%3Apull"]
+    let tokens: Vec<String> = registry
+        .paths()
+        .into_iter()
+        .filter(|path| path.starts_with("/token"))
+        .collect();
+    assert_eq!(tokens, ["/token?service=s&scope=repository%3Aapp%3Apull"]);
+}
+
+/// Asks a stranger for a token; what the stranger saw and what became of the pull.
+async fn pull_by_stranger(
+    answer: impl Fn() -> Answer + Send + Sync + 'static,
+) -> (Vec<Option<String>>, Result<Image, PullError>) {
+    let stranger = Fake::start(move |_| answer());
+    let registry = with_tokens(Some(format!("http://{}", stranger.host)));
+    let name = format!("{}/app", registry.host);
+    let result = pull(&Fixture::new(), &name, login("p")).await;
+    let seen = stranger.requests();
+    let seen = seen
+        .iter()
+        .map(|request| request.header("authorization").map(str::to_owned));
+    (seen.collect(), result)
+}
+
+#[tokio::test]
+async fn a_login_is_not_sent_to_whom_the_registry_names() {
+    // What everybody may have needs no login.
+    let (seen, result) = pull_by_stranger(|| Answer::new(200, r#"{"token":"t0k"}"#)).await;
+    result.unwrap();
+    assert_eq!(seen, [None]);
+    // Where one is needed the error says why it was not sent.
+    for answer in [
+        Answer::new(401, ""),
+        Answer::new(200, r#"{"token":"other"}"#),
+    ] {
+        let (seen, result) = pull_by_stranger(move || answer.clone()).await;
+        assert!(seen.iter().all(Option::is_none), "{seen:?}");
+        let error = result.unwrap_err();
+        let hint = error.hint().unwrap();
+        assert!(
+            hint.starts_with("the login of u was not sent: 127.0.0.1:"),
+            "{hint}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_realm_with_a_user_in_it_is_refused() {
+    let registry = with_tokens(Some("http://registry@127.0.0.1:1".to_owned()));
+    let name = format!("{}/app", registry.host);
+    let error = pull(&Fixture::new(), &name, login("p")).await.unwrap_err();
+    assert!(
+        chain(&error).contains("a URL with a user in it"),
+        "{}",
+        chain(&error)
     );
 }
 
