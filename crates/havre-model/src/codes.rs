@@ -21,6 +21,10 @@ pub const CODES: &[(&str, &str)] = &[
         "compose/env-file",
         "A line of an env file that cannot be read",
     ),
+    (
+        "compose/external-network",
+        "A network of other projects, which is the environment's own here",
+    ),
     ("compose/failed", "The project cannot be loaded"),
     ("compose/healthcheck", "A health check in no known form"),
     ("compose/ignored", "A key without effect here"),

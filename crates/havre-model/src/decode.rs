@@ -257,12 +257,15 @@ fn keep_used(
 ) {
     for service in decoded.services.values() {
         for name in service.networks.keys() {
-            let known = networks
-                .get(name.as_str())
-                .map(|(_, network)| network.clone());
-            decoded
-                .networks
-                .insert(name.clone(), known.unwrap_or_default());
+            if decoded.networks.contains_key(name) {
+                continue;
+            }
+            let mut network = Network::default();
+            if let Some((place, known)) = networks.get(name.as_str()) {
+                network::tell_of_external(name.as_str(), known, *place, around.report);
+                network.clone_from(known);
+            }
+            decoded.networks.insert(name.clone(), network);
         }
         for mount in &service.mounts {
             if let Mount::Volume { name, backing, .. } = mount

@@ -690,10 +690,9 @@ pub const NETWORK: Section = Section {
         ignored("driver_opts", "networks have no drivers here"),
         quiet("enable_ipv4", "networks have IPv4"),
         ignored("enable_ipv6", "networks inside the machine have IPv4 only"),
-        refused(
+        partly(
             "external",
-            "a project's networks are its own",
-            "put services that talk to each other into one project, or reach the other by its domain; the proxy needs no network",
+            "the environment's own, with a warning: services of other projects are not on it",
         ),
         yes("internal"),
         ignored("ipam", "addresses are chosen by Havre"),

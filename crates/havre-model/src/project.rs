@@ -397,6 +397,9 @@ fn is_false(value: &bool) -> bool {
 pub struct Network {
     /// No way out of the machine.
     pub internal: bool,
+    /// `external`: made outside the project, under this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
 }

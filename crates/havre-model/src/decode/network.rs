@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::volume::external;
 use super::{Names, Surroundings, undefined};
 use crate::keys;
 use crate::project::{Attachment, Network, NetworkName, Port, Protocol};
 use crate::read::{Field, Fields, refuse};
 use crate::report::Report;
+use crate::source::Span;
 use crate::yaml::Node;
 
 pub(super) fn network(name: &str, node: &Node, around: &mut Surroundings<'_>) -> Option<Network> {
@@ -24,10 +26,27 @@ pub(super) fn network(name: &str, node: &Node, around: &mut Surroundings<'_>) ->
             report,
         );
     }
+    let (is_external, older_name) = external(&fields, report);
+    let given_name = fields.string("name", report).or(older_name);
     Some(Network {
         internal: fields.truth("internal", report).unwrap_or(false),
+        external: is_external.then(|| given_name.unwrap_or_else(|| name.to_owned())),
         labels: fields.labels("labels", report),
     })
+}
+
+/// Says of a network that services use what it is not, where another tool would have made it.
+pub(super) fn tell_of_external(name: &str, network: &Network, at: Span, report: &mut Report) {
+    if network.external.is_none() {
+        return;
+    }
+    let message = format!(
+        "network `{name}` is external: here it is the environment's own, and services of other \
+         projects are not on it"
+    );
+    report
+        .warn("compose/external-network", at, message)
+        .hint("the proxy needs no network; reach another project by its domain");
 }
 
 /// The networks a service joins; without a word about them, `default`.

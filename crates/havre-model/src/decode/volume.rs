@@ -109,7 +109,7 @@ pub(super) fn volume(name: &str, node: &Node, around: &mut Surroundings<'_>) -> 
 }
 
 /// `external: true`, or the older `external: {name: …}`.
-fn external(fields: &Fields<'_>, report: &mut Report) -> (bool, Option<String>) {
+pub(super) fn external(fields: &Fields<'_>, report: &mut Report) -> (bool, Option<String>) {
     let Some(field) = fields.get("external") else {
         return (false, None);
     };

@@ -49,6 +49,14 @@ pub fn havre(mut config: Value) -> Value {
             service.insert("pull_policy".to_owned(), json!("missing"));
         }
     });
+    each(&mut config, "networks", |network| {
+        // The older form.
+        if let Some(Value::Object(external)) = network.get("external") {
+            let name = external.get("name").cloned();
+            network.insert("external".to_owned(), json!("true"));
+            network.extend(name.map(|name| ("name".to_owned(), name)));
+        }
+    });
     common(config)
 }
 
@@ -98,7 +106,15 @@ pub fn unnamed(mut config: Value) -> Value {
     for section in ["networks", "volumes", "secrets", "configs"] {
         let all = config.get_mut(section).and_then(Value::as_object_mut);
         for (name, one) in all.into_iter().flatten() {
-            if one.get("name") == Some(&json!(format!("{project}_{name}")))
+            let external = match one.get("external") {
+                Some(Value::String(text)) => text == "true",
+                external => external == Some(&json!(true)),
+            };
+            let usual = match external {
+                true => name.clone(),
+                false => format!("{project}_{name}"),
+            };
+            if one.get("name") == Some(&json!(usual))
                 && let Some(one) = one.as_object_mut()
             {
                 one.remove("name");
