@@ -1,6 +1,6 @@
 //! Images of a project: each service's is built, fetched or already there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use havre_api::{
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Daemon;
 use crate::steps::{self, BuildLimits, Steps};
-use crate::{files, pressure, pulls};
+use crate::{files, pages, pressure, pulls};
 
 /// Manifest digest of each service's image.
 pub(crate) async fn images(
@@ -32,7 +32,9 @@ pub(crate) async fn images(
             Some(build) => {
                 let mut request = request(&wanted, build, options, &digests)?;
                 request.secrets = secrets(project, build)?;
-                build_one(daemon, &wanted, build, request, events).await?
+                let image = build_one(daemon, &wanted, build, request, events).await?;
+                warn_of_local_addresses(daemon, project, &wanted, &image, events).await;
+                image
             }
             None => fetch_one(daemon, &wanted, options, events).await?,
         };
@@ -309,6 +311,61 @@ async fn build_one(
         }
     };
     built.map_err(|error| build_error(&name, wanted, &error, events))
+}
+
+/// Says which scripts of a new image send visitors to their own machine. A trial on addresses that
+/// only this machine has is spared.
+async fn warn_of_local_addresses(
+    daemon: &Arc<Daemon>,
+    project: &Project,
+    wanted: &Wanted<'_>,
+    image: &Image,
+    events: &EventSink,
+) {
+    if project
+        .hosts
+        .iter()
+        .all(|host| host.ends_with(".localhost"))
+    {
+        return;
+    }
+    let ports = project.services.values().flat_map(|service| {
+        let published = service.ports.iter();
+        let published = published.flat_map(|port| [Some(port.target), port.published]);
+        published.flatten().chain(service.expose.iter().copied())
+    });
+    let routed = project.routes.iter().map(|route| route.port);
+    let ports: BTreeSet<u16> = ports.chain(routed).collect();
+    let (images, image) = (daemon.platform.images.clone(), image.clone());
+    let name = wanted.reference.to_string();
+    let looking = tokio::task::spawn_blocking(move || {
+        let layers = images
+            .ensure_unpacked(&image)
+            .map_err(std::io::Error::other)?;
+        pages::local_addresses(&layers, &ports)
+    });
+    let found = match looking.await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            tracing::warn!(image = name, %error, "cannot look through the pages of an image");
+            return;
+        }
+        Err(error) => {
+            tracing::warn!(image = name, %error, "looking through the pages of an image was given up");
+            return;
+        }
+    };
+    for pages::LocalAddress { address, file } in found {
+        events.emit(Event::Warning {
+            message: format!(
+                "{name}: {file} asks {address}: every visitor's browser would ask itself"
+            ),
+            hint: Some(
+                "build it with a path (/api) or the public address; `havre doctor` says which variable"
+                    .to_owned(),
+            ),
+        });
+    }
 }
 
 /// The secrets of a build, read.

@@ -28,6 +28,7 @@ mod network;
 mod notify;
 mod observe;
 mod operations;
+mod pages;
 mod plans;
 mod platform;
 mod ports;
