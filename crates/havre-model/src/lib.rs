@@ -13,6 +13,7 @@
 //! - [`keys`] says what becomes of every key of the specification.
 //! - [`routes`] is the rule that finds front end and back end where nobody named them.
 
+mod bounds;
 mod canonical;
 pub mod codes;
 mod config;
@@ -44,6 +45,7 @@ mod validate;
 mod words;
 mod yaml;
 
+pub use bounds::{MAX_REPLICAS, OutOfBounds};
 pub use config::{Config, ConfigView, images};
 pub use diagnostic::{Diagnostic, Location, Severity};
 pub use load::{LoadFailure, LoadOptions, Loaded, advise, config, identify, load};

@@ -296,9 +296,12 @@ pub enum Refusal {
 }
 
 impl Desired {
-    /// Number of replicas wanted of a service whose file says `configured`.
+    /// Number of replicas wanted of a service whose file says `configured`. Never more than a file
+    /// may say: a number that an earlier version has written down must not make this one run out of
+    /// memory at each start.
     pub fn replicas(&self, service: &ServiceName, configured: u32) -> u32 {
-        self.scale.get(service).copied().unwrap_or(configured)
+        let wished = self.scale.get(service).copied().unwrap_or(configured);
+        wished.min(havre_model::MAX_REPLICAS)
     }
 
     /// Begins the move to release `to`. One that was under way is given up: what serves then is

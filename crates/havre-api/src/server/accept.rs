@@ -1,14 +1,30 @@
-//! Reading requests: size, JSON, and names that later become paths.
+//! Reading requests: size, JSON, names that later become paths, and every number, list and text.
 
 use axum::body::Body;
 use axum::extract::FromRequest;
 use axum::response::Response;
+use havre_model::MAX_REPLICAS;
 use http::Request;
 use http_body_util::{BodyExt, Limited};
 use serde::de::DeserializeOwned;
 
 use super::refusal;
 use crate::*;
+
+mod measure;
+
+/// Things named in one request; nobody types more.
+const MAX_NAMED: usize = 1000;
+/// A user, a replica, who asks.
+const MAX_WORD_BYTES: usize = 256;
+/// Linux: PATH_MAX.
+const MAX_PATH_BYTES: usize = 4096;
+/// The longest that image references are taken.
+const MAX_REFERENCE_BYTES: usize = 512;
+/// Linux: MAX_ARG_STRLEN, and all together as much as `execve` takes with the usual stack.
+const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
+const MAX_ARGUMENTS_BYTES: usize = 2 * 1024 * 1024;
+const MAX_ARGUMENTS: usize = 100_000;
 
 /// A request body that was decoded and whose names are sound.
 pub(super) struct Checked<T>(pub(super) T);
@@ -32,12 +48,14 @@ pub(super) async fn read<T: DeserializeOwned + Check>(body: Body) -> Result<T, A
     };
     let body = Limited::new(body, MAX_DOCUMENT_BYTES).collect().await;
     let bytes = body.map_err(|error| invalid(error.to_string()))?.to_bytes();
+    // Before anything is made of it.
+    measure::document(&bytes).map_err(|error| invalid(error.to_string()))?;
     let value: T = serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
     value.check()?;
     Ok(value)
 }
 
-/// A request that can say whether its names are sound.
+/// A request that can say whether its names are sound and all else is within bounds.
 pub(super) trait Check {
     fn check(&self) -> Result<(), ApiError>;
 }
@@ -73,13 +91,19 @@ impl Check for ImageImportRequest {
                 "the path of an image to import must be absolute: {}",
                 self.path.display()
             )
-        })
+        })?;
+        text("path", &self.path.to_string_lossy(), MAX_PATH_BYTES)?;
+        let reference = self.reference.as_deref().unwrap_or_default();
+        text("image name", reference, MAX_REFERENCE_BYTES)
     }
 }
 
 impl Check for ImageRemoveRequest {
     fn check(&self) -> Result<(), ApiError> {
-        refuse_unless(!self.images.is_empty(), || "no image was named".to_owned())
+        refuse_unless(!self.images.is_empty(), || "no image was named".to_owned())?;
+        list("images", self.images.len(), MAX_NAMED)?;
+        let mut names = self.images.iter();
+        names.try_for_each(|name| text("image name", name, MAX_REFERENCE_BYTES))
     }
 }
 
@@ -92,14 +116,14 @@ impl Check for StatusQuery {
 impl Check for ReplicaQuery {
     fn check(&self) -> Result<(), ApiError> {
         filter(self.project.as_ref(), self.environment.as_ref())?;
-        self.services.iter().try_for_each(service)
+        services(&self.services)
     }
 }
 
 impl Check for LogQuery {
     fn check(&self) -> Result<(), ApiError> {
         environment(&self.environment)?;
-        self.services.iter().try_for_each(service)
+        services(&self.services)
     }
 }
 
@@ -107,26 +131,49 @@ impl Check for ExecRequest {
     fn check(&self) -> Result<(), ApiError> {
         environment(&self.environment)?;
         service(&self.service)?;
-        refuse_unless(!self.argv.is_empty(), || "no command was given".to_owned())
+        let optional = |what, value: &Option<String>, most| {
+            value
+                .as_deref()
+                .map_or(Ok(()), |value| text(what, value, most))
+        };
+        optional("replica", &self.replica, MAX_WORD_BYTES)?;
+        optional("user", &self.user, MAX_WORD_BYTES)?;
+        optional("working directory", &self.working_dir, MAX_PATH_BYTES)?;
+        refuse_unless(!self.argv.is_empty(), || "no command was given".to_owned())?;
+        let variables = self.env.iter().flat_map(|(name, value)| [name, value]);
+        let words: Vec<&String> = self.argv.iter().chain(variables).collect();
+        list("arguments and variables", words.len(), MAX_ARGUMENTS)?;
+        let mut each = words.iter();
+        each.try_for_each(|word| text("argument or variable", word, MAX_ARGUMENT_BYTES))?;
+        let total = words.iter().map(|word| word.len()).sum();
+        list(
+            "bytes of arguments and variables",
+            total,
+            MAX_ARGUMENTS_BYTES,
+        )
     }
 }
 
 impl Check for UpRequest {
     fn check(&self) -> Result<(), ApiError> {
-        names(&self.project)
+        asker(self.by.as_deref())?;
+        project(&self.project)
     }
 }
 
 impl Check for PlanRequest {
     fn check(&self) -> Result<(), ApiError> {
-        names(&self.project)
+        project(&self.project)
     }
 }
 
-fn names(project: &havre_model::Project) -> Result<(), ApiError> {
+fn project(project: &havre_model::Project) -> Result<(), ApiError> {
     project_name(project.name.as_str())?;
     environment_name(project.environment.as_str())?;
-    project.services.keys().try_for_each(service)
+    project.services.keys().try_for_each(service)?;
+    project
+        .in_bounds()
+        .map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()))
 }
 
 impl Check for DownRequest {
@@ -138,12 +185,14 @@ impl Check for DownRequest {
 impl Check for RestartRequest {
     fn check(&self) -> Result<(), ApiError> {
         environment(&self.environment)?;
-        self.services.iter().try_for_each(service)
+        asker(self.by.as_deref())?;
+        services(&self.services)
     }
 }
 
 impl Check for RollbackRequest {
     fn check(&self) -> Result<(), ApiError> {
+        asker(self.by.as_deref())?;
         environment(&self.environment)
     }
 }
@@ -173,7 +222,13 @@ impl Check for ScaleRequest {
         refuse_unless(!self.replicas.is_empty(), || {
             "no service was named".to_owned()
         })?;
-        self.replicas.keys().try_for_each(service)
+        list("services", self.replicas.len(), MAX_NAMED)?;
+        self.replicas.iter().try_for_each(|(name, count)| {
+            service(name)?;
+            refuse_unless(*count <= MAX_REPLICAS, || {
+                format!("{name}: {count} replicas are more than {MAX_REPLICAS}")
+            })
+        })
     }
 }
 
@@ -203,6 +258,32 @@ fn environment_name(name: &str) -> Result<(), ApiError> {
 fn service(name: &havre_model::ServiceName) -> Result<(), ApiError> {
     let sound = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '.';
     checked_name("service", name.as_str(), sound)
+}
+
+fn services(names: &[havre_model::ServiceName]) -> Result<(), ApiError> {
+    list("services", names.len(), MAX_NAMED)?;
+    names.iter().try_for_each(service)
+}
+
+/// Who asks is kept in the history.
+fn asker(by: Option<&str>) -> Result<(), ApiError> {
+    text("name of who asks", by.unwrap_or_default(), MAX_WORD_BYTES)
+}
+
+/// What becomes a path, an argument or a line ends where C says it does.
+fn text(what: &str, value: &str, most: usize) -> Result<(), ApiError> {
+    refuse_unless(value.len() <= most, || {
+        format!("the {what} has {} bytes, {most} at most", value.len())
+    })?;
+    refuse_unless(!value.contains('\0'), || {
+        format!("the {what} has a NUL byte in it")
+    })
+}
+
+fn list(what: &str, length: usize, most: usize) -> Result<(), ApiError> {
+    refuse_unless(length <= most, || {
+        format!("{length} {what} are more than {most}")
+    })
 }
 
 /// Names become parts of paths and container ids: short, plain, and never `.` or `..`.

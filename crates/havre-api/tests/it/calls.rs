@@ -1,9 +1,10 @@
 //! Calls that answer with one document, and the socket itself.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use havre_api::*;
-use havre_model::{EnvironmentName, ProjectName};
+use havre_model::{EnvironmentName, ProjectName, ServiceName};
 use havre_testing::api::FakeBackend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -68,6 +69,124 @@ async fn names_that_could_leave_a_folder_are_refused() {
         assert_eq!(error.code, ErrorCode::Invalid, "{name:?}");
         let error = refusal(client.start::<Up>(&up(name)).await.err().unwrap());
         assert_eq!(error.code, ErrorCode::Invalid, "{name:?}");
+    }
+    assert_eq!(daemon.calls(), [""; 0]);
+}
+
+/// Sends the request and expects that it is refused before anybody sees it.
+async fn refused<C: Call>(client: &Client, request: &C::Request, word: &str) {
+    let error = refusal(client.call::<C>(request).await.err().unwrap());
+    assert_eq!(error.code, ErrorCode::Invalid, "{error}");
+    assert!(format!("{error:?}").contains(word), "{word}: {error:?}");
+}
+
+/// The same of an operation.
+async fn refused_to_start<O: Operation>(client: &Client, request: &O::Request, word: &str) {
+    let error = refusal(client.start::<O>(request).await.err().unwrap());
+    assert_eq!(error.code, ErrorCode::Invalid, "{error}");
+    assert!(format!("{error:?}").contains(word), "{word}: {error:?}");
+}
+
+#[tokio::test]
+async fn numbers_lists_and_texts_have_bounds() {
+    let (daemon, client) = daemon(FakeBackend::default());
+    let client = &client;
+    let (id, web) = (environment(), || ServiceName::new("web"));
+    for count in [1001, 2_147_483_648, u32::MAX] {
+        let request = ScaleRequest {
+            environment: id.clone(),
+            replicas: [(web(), count)].into(),
+        };
+        refused_to_start::<Scale>(client, &request, "more than 1000").await;
+    }
+    let numbered = |n| (ServiceName::new(format!("s{n}")), 1);
+    let request = ScaleRequest {
+        environment: id.clone(),
+        replicas: (0..1001).map(numbered).collect(),
+    };
+    refused_to_start::<Scale>(client, &request, "1001 services").await;
+    let mut request = RestartRequest {
+        environment: id.clone(),
+        services: vec![web(); 1001],
+        by: None,
+    };
+    refused_to_start::<Restart>(client, &request, "1001 services").await;
+    request.services.clear();
+    request.by = Some("x".repeat(257));
+    refused_to_start::<Restart>(client, &request, "who asks").await;
+    let request = RollbackRequest {
+        environment: id,
+        release: None,
+        by: Some("a\0b".to_owned()),
+    };
+    refused_to_start::<Rollback>(client, &request, "NUL").await;
+    let mut request = ImageRemoveRequest {
+        images: vec!["a".to_owned(); 1001],
+    };
+    refused::<ImageRemove>(client, &request, "1001 images").await;
+    request.images = vec!["a".repeat(513)];
+    refused::<ImageRemove>(client, &request, "513 bytes").await;
+    let mut request = ImageImportRequest {
+        path: format!("/{}", "x".repeat(4096)).into(),
+        reference: None,
+    };
+    refused::<ImageImport>(client, &request, "4097 bytes").await;
+    request.path = "/image.tar".into();
+    request.reference = Some("a".repeat(513));
+    refused::<ImageImport>(client, &request, "513 bytes").await;
+    let mut request = up("shop");
+    request.project.rollout.ready_timeout = Duration::MAX;
+    refused_to_start::<Up>(client, &request, "rollout.ready_timeout").await;
+    let project = request.project;
+    refused::<Plan>(client, &PlanRequest { project }, "rollout.ready_timeout").await;
+    let mut request = up("shop");
+    request.project.hosts = vec!["x".repeat((8 << 20) + 1)];
+    refused_to_start::<Up>(client, &request, "a text is longer").await;
+    request.project.hosts = vec![String::new(); 1_000_000];
+    refused_to_start::<Up>(client, &request, "more than 1000000 values").await;
+    assert_eq!(daemon.calls(), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_a_command_is_given_has_bounds() {
+    let (daemon, client) = daemon(FakeBackend::default());
+    let sound = || ExecRequest {
+        environment: environment(),
+        service: ServiceName::new("web"),
+        replica: None,
+        argv: vec!["sh".into()],
+        env: Default::default(),
+        user: None,
+        working_dir: None,
+        stdin: false,
+        tty: None,
+    };
+    let changes: [(&str, fn(&mut ExecRequest)); 8] = [
+        ("no command", |request| request.argv.clear()),
+        ("100001 arguments", |request| {
+            request.argv = vec![String::new(); 100_001]
+        }),
+        ("131072 bytes", |request| {
+            request.argv.push("x".repeat(128 * 1024))
+        }),
+        ("of arguments", |request| {
+            request.argv = vec!["x".repeat(1024); 2049];
+        }),
+        ("NUL", |request| {
+            request.env.insert("A".to_owned(), "a\0b".to_owned());
+        }),
+        ("user", |request| request.user = Some("x".repeat(257))),
+        ("replica", |request| request.replica = Some("x".repeat(257))),
+        ("directory", |request| {
+            request.working_dir = Some("x".repeat(4097));
+        }),
+    ];
+    for (word, change) in changes {
+        let mut request = sound();
+        change(&mut request);
+        let error = refusal(client.exec(&request).await.err().unwrap());
+        assert_eq!(error.code, ErrorCode::Invalid, "{error}");
+        assert!(format!("{error:?}").contains(word), "{word}: {error:?}");
     }
     assert_eq!(daemon.calls(), [""; 0]);
 }

@@ -1,12 +1,11 @@
 //! `deploy`, and the older keys of a service that say the same.
 
+use crate::bounds::MAX_REPLICAS;
 use crate::keys;
 use crate::project::{OnFailure, Resources, RestartPolicy, UpdateConfig, UpdateOrder};
 use crate::read::{Field, Fields, refuse};
 use crate::report::Report;
 
-/// More replicas than one machine could hold; a slip of the hand.
-const MAX_REPLICAS: u32 = 1000;
 /// Linux gives a container at least this much, and docker asks for it too.
 const MIN_MEMORY_BYTES: u64 = 6 << 20;
 

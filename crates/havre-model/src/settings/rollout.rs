@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::bounds::MAX_WATCH;
 use crate::project::{OnFailure, RolloutSettings, RolloutStrategy, Service, ServiceName};
 use crate::read::{Field, Fields};
 use crate::report::Report;
 use crate::schema;
 
-/// Longer is a slip of the unit.
-const MAX_WATCH: Duration = Duration::from_secs(24 * 3600);
 /// Shares in a thousand of a canary whose steps nobody named.
 const USUAL_STEPS: [u32; 3] = [50, 250, 500];
 /// How long each of them is watched.

@@ -4,7 +4,10 @@ use std::fmt::Write;
 use std::fs;
 use std::time::Duration;
 
-use havre_model::{LoadFailure, LoadOptions, Loaded, load};
+use havre_model::{
+    Healthcheck, LoadFailure, LoadOptions, Loaded, Project, RolloutStrategy, Service, ServiceName,
+    load,
+};
 
 /// Computing time, not time on the clock: far above what an unoptimised build needs, far below what
 /// a square of the file's size takes.
@@ -191,4 +194,46 @@ fn time_grows_with_the_file_and_not_with_its_square() {
     println!("{times:?}");
     let (small, large) = (times[0].1, times[3].1);
     assert!(large < small * 8 * 3, "{times:?}");
+}
+
+#[test]
+fn a_project_from_elsewhere_has_the_bounds_of_files() {
+    let text = "services: {web: {image: x, healthcheck: {test: a, interval: 1000000h}}}\n";
+    let sound = timed(text).unwrap().project;
+    assert_eq!(sound.in_bounds(), Ok(()));
+    let changes: [(&str, fn(&mut Project)); 6] = [
+        ("services.web.deploy.replicas", |project| {
+            web(project).replicas = 1001;
+        }),
+        ("services.web.stop_grace_period", |project| {
+            web(project).stop_grace_period = Duration::MAX;
+        }),
+        ("services.web.deploy.update_config.delay", |project| {
+            web(project).update.delay = Some(Duration::MAX);
+        }),
+        ("services.web.healthcheck.interval", |project| {
+            let Some(Healthcheck::Probe { timing, .. }) = &mut web(project).healthcheck else {
+                panic!("a probe");
+            };
+            timing.interval = Some(Duration::MAX);
+        }),
+        ("rollout.drain_timeout", |project| {
+            project.rollout.drain_timeout = Duration::from_secs(24 * 3600 + 1);
+        }),
+        ("rollout.steps", |project| {
+            project.rollout.strategy = RolloutStrategy::Canary {
+                steps: vec![500, 50],
+                step: Duration::ZERO,
+            };
+        }),
+    ];
+    for (place, change) in changes {
+        let mut project = sound.clone();
+        change(&mut project);
+        assert_eq!(project.in_bounds().unwrap_err().place, place);
+    }
+}
+
+fn web(project: &mut Project) -> &mut Service {
+    project.services.get_mut(&ServiceName::new("web")).unwrap()
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use havre_model::{OnFailure, RolloutSettings, ServiceName, UpdateOrder};
 use havre_release::{
-    ExitInfo, FailedProbe, FailureKind, Intent, Phase, Refusal, Release, ReplicaId, ReplicaState,
-    Strategy, StrategyReason,
+    Desired, ExitInfo, FailedProbe, FailureKind, Intent, Phase, Refusal, Release, ReplicaId,
+    ReplicaState, Strategy, StrategyReason,
 };
 
 use crate::application::{
@@ -520,4 +520,15 @@ fn a_service_that_a_release_has_no_more_ends() {
     world.settle(ROUNDS, |_| {});
     assert!(world.runs_exactly(2), "{}", world.history.join("\n"));
     assert_eq!(world.replicas.len(), 1, "{}", world.history.join("\n"));
+}
+
+#[test]
+fn a_number_of_replicas_that_no_machine_could_hold_is_not_tried() {
+    // As an earlier version has written it down.
+    let stored = r#"{"current": null, "current_since": null, "rollout": null,
+        "last_failure": null, "scale": {"web": 2147483648}}"#;
+    let desired: Desired = serde_json::from_str(stored).unwrap();
+    let web = ServiceName::new("web");
+    assert_eq!(desired.replicas(&web, 2), 1000);
+    assert_eq!(Desired::default().replicas(&web, u32::MAX), 1000);
 }

@@ -1,0 +1,118 @@
+//! Bounds of a project's numbers. The reader keeps them with a place in the file; whoever gets a
+//! project from elsewhere asks [`Project::in_bounds`].
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use crate::{
+    Healthcheck, ProbeTiming, Project, RolloutSettings, RolloutStrategy, Service, UpdateConfig,
+};
+
+/// More replicas than one machine could hold; a slip of the hand.
+pub const MAX_REPLICAS: u32 = 1000;
+/// What a release or a replica is waited for; longer is a slip of the unit.
+pub(crate) const MAX_WATCH: Duration = Duration::from_secs(24 * 3600);
+/// The longest that a file can say: times are added to it.
+const MAX_DURATION: Duration = Duration::from_nanos(u64::MAX);
+
+/// A number that no file could hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutOfBounds {
+    /// Where, in the words of the files.
+    pub place: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for OutOfBounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.reason)
+    }
+}
+
+impl Error for OutOfBounds {}
+
+impl Project {
+    /// Whether every number is one that the files could hold.
+    pub fn in_bounds(&self) -> Result<(), OutOfBounds> {
+        for (name, service) in &self.services {
+            service_in_bounds(service).map_err(|inner| OutOfBounds {
+                place: format!("services.{name}.{}", inner.place),
+                ..inner
+            })?;
+        }
+        rollout_in_bounds(&self.rollout)
+    }
+}
+
+fn service_in_bounds(service: &Service) -> Result<(), OutOfBounds> {
+    if service.replicas > MAX_REPLICAS {
+        let reason = format!("more than {MAX_REPLICAS} replicas");
+        return out("deploy.replicas", reason);
+    }
+    no_longer("stop_grace_period", service.stop_grace_period, MAX_DURATION)?;
+    match &service.healthcheck {
+        Some(Healthcheck::Probe { timing, .. }) => timing_in_bounds("healthcheck", timing)?,
+        Some(Healthcheck::Disabled) | None => {}
+    }
+    if let Some(liveness) = &service.liveness {
+        timing_in_bounds("liveness", &liveness.timing)?;
+    }
+    let UpdateConfig { delay, monitor, .. } = &service.update;
+    for (key, duration) in [("delay", delay), ("monitor", monitor)] {
+        let place = format!("deploy.update_config.{key}");
+        no_longer(&place, duration.unwrap_or_default(), MAX_DURATION)?;
+    }
+    Ok(())
+}
+
+fn timing_in_bounds(section: &str, timing: &ProbeTiming) -> Result<(), OutOfBounds> {
+    for (key, duration) in [
+        ("interval", timing.interval),
+        ("timeout", timing.timeout),
+        ("start_period", timing.start_period),
+        ("start_interval", timing.start_interval),
+    ] {
+        let place = format!("{section}.{key}");
+        no_longer(&place, duration.unwrap_or_default(), MAX_DURATION)?;
+    }
+    Ok(())
+}
+
+fn rollout_in_bounds(rollout: &RolloutSettings) -> Result<(), OutOfBounds> {
+    for (key, duration) in [
+        ("ready_timeout", rollout.ready_timeout),
+        ("drain_timeout", rollout.drain_timeout),
+    ] {
+        no_longer(&format!("rollout.{key}"), duration, MAX_WATCH)?;
+    }
+    // A service's `monitor` may set it.
+    no_longer("rollout.bake", rollout.bake, MAX_DURATION)?;
+    if rollout.max_errors_permille > 1000 {
+        return out("rollout.max_errors", "more than all requests".to_owned());
+    }
+    if let RolloutStrategy::Canary { steps, step } = &rollout.strategy {
+        no_longer("rollout.step", *step, MAX_DURATION)?;
+        let grow = steps.windows(2).all(|pair| pair[0] < pair[1]);
+        if !grow || steps.iter().any(|share| !(1..1000).contains(share)) {
+            let reason = "shares in a thousand that grow, each below the whole".to_owned();
+            return out("rollout.steps", reason);
+        }
+    }
+    Ok(())
+}
+
+fn no_longer(place: &str, duration: Duration, most: Duration) -> Result<(), OutOfBounds> {
+    if duration <= most {
+        return Ok(());
+    }
+    out(place, format!("longer than {} s", most.as_secs()))
+}
+
+fn out(place: &str, reason: String) -> Result<(), OutOfBounds> {
+    Err(OutOfBounds {
+        place: place.to_owned(),
+        reason,
+    })
+}
