@@ -12,7 +12,7 @@ use havre_api::EnvironmentId;
 use havre_engine::{ContainerId, FileSpec};
 use havre_image::overlay::{Overlay, Writable};
 use havre_image::{Digest, Image};
-use havre_model::{FileSource, Hook, Project, ServiceName, Tls};
+use havre_model::{FileSource, Hook, Project, ServiceName, Tls, is_volume_name};
 use havre_net::Lookup;
 use havre_release::{Action, JobId, Release, ReplicaId, Role, ServiceRelease};
 
@@ -626,6 +626,8 @@ pub(crate) fn named_volumes(
         .flat_map(|release| &release.volumes)
         .filter(|(_, volume)| !volume.external && volume.backing.is_none())
         .map(|(key, volume)| volume_name(id, key, volume))
+        // One that an earlier version let in is a path that leads elsewhere.
+        .filter(|name| is_volume_name(name))
         .collect()
 }
 

@@ -9,11 +9,13 @@ use std::process::Command;
 use havre_api::EnvironmentId;
 use havre_engine::MountSpec;
 use havre_image::overlay::Overlay;
-use havre_model::{Mount, Service, Volume, VolumeName};
+use havre_model::{Mount, Service, Volume, VolumeName, is_volume_name};
 
 /// Why a mount cannot be prepared.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum VolumeError {
+    #[error("{name:?} is not a name for a volume")]
+    Name { name: String },
     #[error("volume `{name}` is external and does not exist")]
     NoExternal { name: String },
     #[error("cannot make volume `{name}` in {path}", path = path.display())]
@@ -165,6 +167,9 @@ impl Volumes<'_> {
         let fallback = Volume::default();
         let volume = self.volumes.get(key).unwrap_or(&fallback);
         let name = volume_name(self.environment, key, volume);
+        if !is_volume_name(&name) {
+            return Err(VolumeError::Name { name });
+        }
         let path = self.dir.join(&name);
         if volume.external && !path.is_dir() {
             return Err(VolumeError::NoExternal { name });

@@ -1,4 +1,4 @@
-//! Bounds of a project's numbers. The reader keeps them with a place in the file; whoever gets a
+//! Bounds of a project's numbers, and of names that become folders. The reader keeps them with a place in the file; whoever gets a
 //! project from elsewhere asks [`Project::in_bounds`].
 
 use std::error::Error;
@@ -16,7 +16,22 @@ pub(crate) const MAX_WATCH: Duration = Duration::from_secs(24 * 3600);
 /// The longest that a file can say: times are added to it.
 const MAX_DURATION: Duration = Duration::from_nanos(u64::MAX);
 
-/// A number that no file could hold.
+/// Whether a volume may have this name: it becomes a folder's, which `down --volumes` removes. As
+/// Docker has it.
+pub fn is_volume_name(name: &str) -> bool {
+    name.len() <= 255
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// Whether a volume may have this name in the files: the project's comes before it.
+pub(crate) fn is_volume_key(key: &str) -> bool {
+    is_volume_name(&format!("x_{key}"))
+}
+
+/// What no file could hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutOfBounds {
     /// Where, in the words of the files.
@@ -34,13 +49,21 @@ impl fmt::Display for OutOfBounds {
 impl Error for OutOfBounds {}
 
 impl Project {
-    /// Whether every number is one that the files could hold.
+    /// Whether every number and every volume's name is one that the files could hold.
     pub fn in_bounds(&self) -> Result<(), OutOfBounds> {
         for (name, service) in &self.services {
             service_in_bounds(service).map_err(|inner| OutOfBounds {
                 place: format!("services.{name}.{}", inner.place),
                 ..inner
             })?;
+        }
+        for (key, volume) in &self.volumes {
+            let own = volume.name.as_deref();
+            if !is_volume_key(key.as_str()) || own.is_some_and(|name| !is_volume_name(name)) {
+                let name = own.unwrap_or(key.as_str());
+                let reason = format!("{name:?} is not a name for a volume");
+                return out(&format!("volumes.{key}"), reason);
+            }
         }
         rollout_in_bounds(&self.rollout)
     }

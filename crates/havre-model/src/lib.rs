@@ -45,7 +45,7 @@ mod validate;
 mod words;
 mod yaml;
 
-pub use bounds::{MAX_REPLICAS, OutOfBounds};
+pub use bounds::{MAX_REPLICAS, OutOfBounds, is_volume_name};
 pub use config::{Config, ConfigView, images};
 pub use diagnostic::{Diagnostic, Location, Severity};
 pub use load::{LoadFailure, LoadOptions, Loaded, advise, config, identify, load};

@@ -147,6 +147,8 @@ async fn numbers_lists_and_texts_have_bounds() {
     assert_eq!(daemon.calls(), [""; 0]);
 }
 
+type Change = fn(&mut ExecRequest);
+
 #[tokio::test]
 async fn what_a_command_is_given_has_bounds() {
     let (daemon, client) = daemon(FakeBackend::default());
@@ -161,7 +163,7 @@ async fn what_a_command_is_given_has_bounds() {
         stdin: false,
         tty: None,
     };
-    let changes: [(&str, fn(&mut ExecRequest)); 8] = [
+    let changes: [(&str, Change); 8] = [
         ("no command", |request| request.argv.clear()),
         ("100001 arguments", |request| {
             request.argv = vec![String::new(); 100_001]

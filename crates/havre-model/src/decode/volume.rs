@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::Surroundings;
+use crate::bounds::{is_volume_key, is_volume_name};
 use crate::keys;
 use crate::project::{Mount, Volume};
 use crate::read::{Field, Fields, refuse};
@@ -97,9 +98,22 @@ pub(super) fn volume(name: &str, node: &Node, around: &mut Surroundings<'_>) -> 
         Some(field) => backing(field, report),
         None => None,
     };
+    let written = fields.string("name", report).or(older_name);
+    let wrong = match &written {
+        _ if !is_volume_key(name) => Some((name, fields.span)),
+        Some(name) if !is_volume_name(name) => Some((name.as_str(), fields.key_span("name"))),
+        Some(_) | None => None,
+    };
+    if let Some((name, place)) = wrong {
+        let message = format!("`{name}` is not a name for a volume");
+        report
+            .error("compose/name", place, message)
+            .hint("letters, digits, `.`, `_` and `-`, the first a letter or digit");
+        return None;
+    }
     Some(Read {
         volume: Volume {
-            name: fields.string("name", report).or(older_name).or(own_name),
+            name: written.or(own_name),
             external,
             backing: None,
             labels: fields.labels("labels", report),

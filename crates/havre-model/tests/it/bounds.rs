@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use havre_model::{
     Healthcheck, LoadFailure, LoadOptions, Loaded, Project, RolloutStrategy, Service, ServiceName,
-    load,
+    Volume, VolumeName, load,
 };
 
 /// Computing time, not time on the clock: far above what an unoptimised build needs, far below what
@@ -196,12 +196,21 @@ fn time_grows_with_the_file_and_not_with_its_square() {
     assert!(large < small * 8 * 3, "{times:?}");
 }
 
+type Change = fn(&mut Project);
+
 #[test]
 fn a_project_from_elsewhere_has_the_bounds_of_files() {
     let text = "services: {web: {image: x, healthcheck: {test: a, interval: 1000000h}}}\n";
     let sound = timed(text).unwrap().project;
     assert_eq!(sound.in_bounds(), Ok(()));
-    let changes: [(&str, fn(&mut Project)); 6] = [
+    let changes: [(&str, Change); 7] = [
+        ("volumes.data", |project| {
+            let volume = Volume {
+                name: Some("../../etc".to_owned()),
+                ..Volume::default()
+            };
+            project.volumes.insert(VolumeName::new("data"), volume);
+        }),
         ("services.web.deploy.replicas", |project| {
             web(project).replicas = 1001;
         }),
