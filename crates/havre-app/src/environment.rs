@@ -89,6 +89,8 @@ pub(crate) struct Environment {
     platform: Arc<Platform>,
     desired: Desired,
     releases: Arc<BTreeMap<u64, Release>>,
+    /// Releases of replicas still there that are stored no more.
+    forgotten: BTreeSet<u64>,
     clock: Clock,
     judge: Judge,
     network: NetworkKeeper,
@@ -145,6 +147,7 @@ impl Environment {
             platform,
             desired,
             releases,
+            forgotten: BTreeSet::new(),
             clock: Clock::start(),
             judge: Judge::default(),
             network: NetworkKeeper::default(),
@@ -205,6 +208,7 @@ impl Environment {
     async fn pass(&mut self) -> Result<Option<Vec<String>>, EnvironmentError> {
         let now = self.clock.now();
         let seen = self.see().await;
+        self.learn_releases(&seen)?;
         let edge = self.platform.hub.status().await;
         let mut observed = self.observe(&seen, edge.as_deref(), now).await;
         let mut decision = self.decide(&observed, now);
@@ -471,7 +475,16 @@ impl Environment {
         self.failed_starts.clear();
         let mut releases = BTreeMap::clone(&self.releases);
         releases.insert(number, release);
-        releases.retain(|n, _| *n == number || Some(*n) == self.desired.current);
+        // One given up halfway still tells what its replicas write to, until they are gone.
+        let made: BTreeSet<u64> = self
+            .snapshot
+            .borrow()
+            .seen
+            .iter()
+            .map(|one| one.place.release)
+            .collect();
+        releases
+            .retain(|n, _| *n == number || Some(*n) == self.desired.current || made.contains(n));
         self.releases = Arc::new(releases);
     }
 

@@ -85,7 +85,7 @@ pub(crate) async fn up(
         });
     }
     events.emit(Event::Plan {
-        services: plan(serving, &release),
+        services: plan(&id, serving, &release),
     });
     let previous = before.desired.current.map(ReleaseId);
     let change = Change {

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::builds;
 use crate::daemon::Daemon;
 use crate::execute::file_digests;
+use crate::labels::environment_key;
 use crate::operations::keep_restarts;
 
 /// Fields of a service that have another name in compose files.
@@ -61,7 +62,7 @@ pub(crate) async fn foresee(
         file_digests(&project).map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
     let mut release = Release::new(&project, &images, &files);
     keep_restarts(&mut release, serving);
-    let mut services = plan(serving, &release);
+    let mut services = plan(&id, serving, &release);
     for planned in &mut services {
         if let Some(work) = foreseen.get(&planned.service).and_then(work) {
             planned.changes.retain(|change| !change.starts_with(IMAGE));
@@ -102,7 +103,20 @@ fn work(foreseen: &Foreseen) -> Option<String> {
 }
 
 /// What a move from `old` to `new` does to each service, in the order in which it happens.
-pub(crate) fn plan(old: Option<&Release>, new: &Release) -> Vec<PlannedService> {
+pub(crate) fn plan(
+    id: &EnvironmentId,
+    old: Option<&Release>,
+    new: &Release,
+) -> Vec<PlannedService> {
+    let key = environment_key(id);
+    let taken_over = |of: &ServiceName| {
+        let all = old.into_iter().flat_map(|old| new.taken_over(&key, old));
+        all.filter(|(name, ..)| *name == of)
+            .map(|(_, before, kept)| {
+                format!("stop-first: {before} ends before it starts, since both write to {kept}")
+            })
+            .next()
+    };
     let jobs = new.jobs();
     let mut planned: Vec<PlannedService> = dependency_order(&new.services)
         .into_iter()
@@ -119,11 +133,12 @@ pub(crate) fn plan(old: Option<&Release>, new: &Release) -> Vec<PlannedService> 
                 Some(_) => PlannedAction::Keep,
             };
             let replaced = action == PlannedAction::Replace && !jobs.contains(name);
+            let usual = replaced.then(|| strategy(&new.strategy(name)));
             PlannedService {
                 service: name.clone(),
                 action,
                 replicas: service.service.replicas,
-                strategy: replaced.then(|| strategy(&new.strategy(name))),
+                strategy: taken_over(name).or(usual),
                 changes: match before {
                     Some(before) if action == PlannedAction::Replace => changes(before, service),
                     _ => Vec::new(),

@@ -94,13 +94,18 @@ pub(crate) async fn list(
                 .find(|before| before.record.has_served());
             ReleaseStatus {
                 kept: kept.contains(&one.number) && current != Some(one.number),
-                ..tell(one, before, current)
+                ..tell(id, one, before, current)
             }
         })
         .collect())
 }
 
-fn tell(one: &Past, before: Option<&Past>, current: Option<u64>) -> ReleaseStatus {
+fn tell(
+    id: &EnvironmentId,
+    one: &Past,
+    before: Option<&Past>,
+    current: Option<u64>,
+) -> ReleaseStatus {
     let record = &one.record;
     let (state, reason) = match &record.outcome {
         _ if current == Some(one.number) => (ReleaseState::Serving, None),
@@ -117,7 +122,7 @@ fn tell(one: &Past, before: Option<&Past>, current: Option<u64>) -> ReleaseStatu
         let elapsed = at?.duration_since(record.started_at?).ok()?;
         u64::try_from(elapsed.as_millis()).ok()
     };
-    let mut changes = plan(before.map(|before| &before.release), &one.release);
+    let mut changes = plan(id, before.map(|before| &before.release), &one.release);
     changes.retain(|planned| planned.action != PlannedAction::Keep);
     ReleaseStatus {
         release: ReleaseId(one.number),
@@ -183,7 +188,7 @@ pub(crate) async fn rollback(
         });
     }
     events.emit(Event::Plan {
-        services: plan(Some(now), &target.release),
+        services: plan(&id, Some(now), &target.release),
     });
     let change = Change {
         release: target.release.clone(),

@@ -36,16 +36,9 @@ pub(crate) enum VolumeError {
     MakeSource { path: PathBuf, source: io::Error },
 }
 
-/// A volume's name on this machine: its own, or `<project>_<key>` as docker compose has it;
-/// environments other than production have volumes of their own.
+/// A volume's name on this machine.
 pub(crate) fn volume_name(id: &EnvironmentId, key: &VolumeName, volume: &Volume) -> String {
-    match (&volume.name, id.environment.as_str()) {
-        (Some(name), _) if volume.external => name.clone(),
-        (Some(name), "production") => name.clone(),
-        (Some(name), environment) => format!("{environment}_{name}"),
-        (None, "production") => format!("{}_{key}", id.project),
-        (None, environment) => format!("{}-{environment}_{key}", id.project),
-    }
+    volume.name_on_machine(id.project.as_str(), id.environment.as_str(), key)
 }
 
 /// A container's surroundings, needed to prepare its mounts.

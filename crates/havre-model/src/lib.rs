@@ -50,4 +50,4 @@ pub use config::{Config, ConfigView, images};
 pub use diagnostic::{Diagnostic, Location, Severity};
 pub use load::{LoadFailure, LoadOptions, Loaded, advise, config, identify, load};
 pub use project::*;
-pub use strategy::{Strategy, StrategyReason, is_worker, strategy};
+pub use strategy::{Strategy, StrategyReason, is_worker, strategy, written_mounts};

@@ -418,6 +418,20 @@ pub struct Volume {
     pub labels: BTreeMap<String, String>,
 }
 
+impl Volume {
+    /// Its name on the machine: its own, or `<project>_<key>` as docker compose has it;
+    /// environments other than production have volumes of their own.
+    pub fn name_on_machine(&self, project: &str, environment: &str, key: &VolumeName) -> String {
+        match (&self.name, environment) {
+            (Some(name), _) if self.external => name.clone(),
+            (Some(name), "production") => name.clone(),
+            (Some(name), environment) => format!("{environment}_{name}"),
+            (None, "production") => format!("{project}_{key}"),
+            (None, environment) => format!("{project}-{environment}_{key}"),
+        }
+    }
+}
+
 /// A service's place in a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {

@@ -87,6 +87,12 @@ pub fn is_worker<'a>(
     !called && worker::looks_like_one(name, service)
 }
 
+/// Mounts of a service that it may keep data in which outlive its replicas.
+pub fn written_mounts(service: &Service) -> impl Iterator<Item = &Mount> {
+    let mounts = service.mounts.iter();
+    mounts.filter(|mount| written(mount).is_some())
+}
+
 /// What a mount lets a replica write to that outlives it.
 fn written(mount: &Mount) -> Option<StrategyReason> {
     match mount {

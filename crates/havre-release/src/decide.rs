@@ -226,6 +226,11 @@ impl<'a> Pass<'a> {
             return;
         };
         let new = self.release(Some(rollout.to)).map(|(_, release)| release);
+        let taken_over: BTreeSet<&ServiceName> = new
+            .into_iter()
+            .flat_map(|new| new.taken_over(self.environment, old))
+            .map(|(_, before, _)| before)
+            .collect();
         for name in dependency_order(&old.services) {
             // The same replicas, and the newer release sees to them.
             let shared = new.is_some_and(|new| {
@@ -234,6 +239,7 @@ impl<'a> Pass<'a> {
                     .is_some_and(|service| service.digest() == old.services[name].digest())
             });
             let gives_way = rollout.groups.contains_key(name)
+                || taken_over.contains(name)
                 || new.is_some_and(|new| {
                     new.services.contains_key(name) && new.strategy(name).0 == Strategy::StopFirst
                 });
@@ -277,7 +283,7 @@ impl<'a> Pass<'a> {
                 None => {
                     let may = *may_start
                         .get_or_insert_with(|| self.dependencies_hold(release, name, jobs));
-                    if may {
+                    if may && !self.is_contested(release, name, slot) {
                         let id = replica_id(self.environment, name, digest, slot);
                         let (service, digest) = (name.clone(), digest.clone());
                         self.actions.push(Action::Start {
@@ -400,6 +406,17 @@ impl<'a> Pass<'a> {
                     && matches!(&replica.role, Role::Replica { digest: d, .. } if d == digest)
                     && (replica.state.is_live() || has_completed(replica, service))
             })
+    }
+
+    /// The newest release that has a replica's configuration.
+    fn made_by(&self, replica: &Replica) -> Option<&'a Release> {
+        let Role::Replica { digest, .. } = &replica.role else {
+            return None;
+        };
+        self.releases.values().rev().find(|release| {
+            let service = release.services.get(&replica.service);
+            service.is_some_and(|service| service.digest() == digest)
+        })
     }
 
     fn old_digest(&self, name: &ServiceName) -> Option<&'a ServiceDigest> {

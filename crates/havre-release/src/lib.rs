@@ -27,6 +27,7 @@ mod record;
 mod release;
 mod routing;
 mod traffic;
+mod writers;
 
 pub use decide::{Action, Decision, decide};
 pub use desired::{
@@ -42,3 +43,4 @@ pub use record::{Cause, Outcome, Record, Step, told_by};
 pub use release::{Release, ServiceDigest, ServiceRelease};
 pub use routing::{Canary, Routing, ServiceRouting, routing};
 pub use traffic::Traffic;
+pub use writers::Kept;

@@ -159,6 +159,23 @@ impl Release {
             .filter(move |(name, _)| !jobs.contains(name))
     }
 
+    /// Whether a service needs one of these, itself or through others.
+    pub(crate) fn needs_any(&self, name: &ServiceName, of: &BTreeSet<&ServiceName>) -> bool {
+        let mut looked_at = BTreeSet::new();
+        let mut open = vec![name];
+        while let Some(service) = open.pop().and_then(|name| self.services.get(name)) {
+            for needed in service.service.depends_on.keys() {
+                if of.contains(needed) {
+                    return true;
+                }
+                if looked_at.insert(needed) && self.services.contains_key(needed) {
+                    open.push(needed);
+                }
+            }
+        }
+        false
+    }
+
     /// Container ports that the edge leads to: by routes, and as they are.
     pub fn edge_ports(&self, service: &ServiceName) -> BTreeSet<(Protocol, u16)> {
         let routed = self
@@ -177,8 +194,17 @@ impl Release {
         let Some(service) = self.services.get(name) else {
             return (Strategy::StartFirst, StrategyReason::Default);
         };
+        self.strategy_of(name, &service.service)
+    }
+
+    /// The same if the service were `service`.
+    pub(crate) fn strategy_of(
+        &self,
+        name: &ServiceName,
+        service: &Service,
+    ) -> (Strategy, StrategyReason) {
         let others = self.services.values().map(|other| &other.service);
-        havre_model::strategy(name, &service.service, &self.routes, others)
+        havre_model::strategy(name, service, &self.routes, others)
     }
 
     /// Whether nobody calls its replicas, however they are replaced.

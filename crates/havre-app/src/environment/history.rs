@@ -1,13 +1,15 @@
 //! What an environment's task writes down, and reads when it begins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use havre_api::EnvironmentId;
-use havre_release::{Desired, Record, Release, Step, Traffic, told_by};
+use havre_release::{Desired, Record, Release, Role, Step, Traffic, told_by};
 use havre_store::StoreError;
 
 use super::{Environment, EnvironmentError};
+use crate::observe::{Seen, release_of};
 use crate::platform::Platform;
 
 impl Environment {
@@ -34,6 +36,29 @@ impl Environment {
             .store
             .environment_put(project, environment, &json, &records)
             .map_err(self.store_error())
+    }
+
+    /// Reads the releases that replicas belong to which nobody wants any more: what they write to
+    /// counts until they are gone. Those that history has forgotten are looked for once.
+    pub(super) fn learn_releases(&mut self, seen: &[Seen]) -> Result<(), EnvironmentError> {
+        let unknown: BTreeSet<u64> = seen
+            .iter()
+            .filter(|one| matches!(one.place.role, Role::Replica { .. }))
+            .filter(|one| release_of(&one.place, &self.releases).is_none())
+            .map(|one| one.place.release)
+            .filter(|number| !self.forgotten.contains(number))
+            .collect();
+        for number in unknown {
+            match load_release(&self.platform, &self.id, number)? {
+                Some(release) => {
+                    Arc::make_mut(&mut self.releases).insert(number, release);
+                }
+                None => {
+                    self.forgotten.insert(number);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What the edge has counted since the rollout began.
@@ -91,21 +116,31 @@ pub(super) fn load_releases(
     ];
     let mut releases = BTreeMap::new();
     for number in numbers.into_iter().flatten() {
-        let row = platform
-            .store
-            .release(id.project.as_str(), id.environment.as_str(), number)
-            .map_err(|source| EnvironmentError::Store {
-                id: id.clone(),
-                source,
-            })?;
-        if let Some(row) = row {
-            let release =
-                serde_json::from_str(&row.content).map_err(|source| EnvironmentError::Format {
-                    id: id.clone(),
-                    source,
-                })?;
+        if let Some(release) = load_release(platform, id, number)? {
             releases.insert(number, release);
         }
     }
     Ok(releases)
+}
+
+/// A stored release; `None` where there is none of this number.
+fn load_release(
+    platform: &Platform,
+    id: &EnvironmentId,
+    number: u64,
+) -> Result<Option<Release>, EnvironmentError> {
+    let row = platform
+        .store
+        .release(id.project.as_str(), id.environment.as_str(), number)
+        .map_err(|source| EnvironmentError::Store {
+            id: id.clone(),
+            source,
+        })?;
+    row.map(|row| {
+        serde_json::from_str(&row.content).map_err(|source| EnvironmentError::Format {
+            id: id.clone(),
+            source,
+        })
+    })
+    .transpose()
 }

@@ -6,8 +6,8 @@ use havre_model::ServiceName;
 
 use super::{Action, Jobs, Pass, elapsed};
 use crate::{
-    Desired, Failure, Release, Replica, ReplicaState, Role, Rollout, ServiceDigest, Strategy,
-    dependency_order,
+    Desired, Failure, Phase, Release, Replica, ReplicaState, Role, Rollout, ServiceDigest,
+    Strategy, dependency_order,
 };
 
 impl Pass<'_> {
@@ -47,9 +47,8 @@ impl Pass<'_> {
                 if release.jobs().contains(name) {
                     continue;
                 }
-                let digest = release.services[name].digest();
                 let exclusive = release.strategy_back(name) == Strategy::StopFirst;
-                if exclusive && self.end_others(name, digest) {
+                if exclusive && self.make_place(release, name) {
                     continue;
                 }
                 self.keep_up(number, release, name, Jobs::Past);
@@ -121,12 +120,87 @@ impl Pass<'_> {
             && !old.jobs().contains(name)
             && old.strategy_back(name) == Strategy::StartFirst
             && !self.is_up(old, name)
+            && !old
+                .lasting()
+                .any(|(name, _)| self.is_rival(old, name, replica))
     }
 
-    /// Ends and removes replicas of `name` with another configuration; returns whether any is
-    /// still there.
-    pub(super) fn end_others(&mut self, name: &ServiceName, digest: &ServiceDigest) -> bool {
-        self.end_slots(name, digest, u32::MAX)
+    /// Ends and removes what must not run beside a replica of `name`: those of another
+    /// configuration, and its rivals under other names; returns whether any is still there.
+    pub(super) fn make_place(&mut self, release: &Release, name: &ServiceName) -> bool {
+        let others = self.end_slots(name, release.services[name].digest(), u32::MAX);
+        self.end_rivals(release, name) || others
+    }
+
+    /// The same for its rivals only.
+    pub(super) fn end_rivals(&mut self, release: &Release, name: &ServiceName) -> bool {
+        let observed = self.observed;
+        let mut any = false;
+        for replica in &observed.replicas {
+            if self.is_rival(release, name, replica) {
+                any = true;
+                self.leaving.insert(replica.id.clone());
+                self.retire(replica);
+            }
+        }
+        any
+    }
+
+    /// Whether replicas have to end before a new one of `name` starts.
+    pub(super) fn has_to_make_place(&self, release: &Release, name: &ServiceName) -> bool {
+        let digest = release.services[name].digest();
+        let old = self.old_digest(name);
+        let outdated = |replica: &Replica| {
+            matches!(&replica.role, Role::Replica { digest: other, .. }
+                if &replica.service == name && other != digest)
+        };
+        old != Some(digest)
+            && release.strategy(name).0 == Strategy::StopFirst
+            && self
+                .observed
+                .replicas
+                .iter()
+                .any(|replica| outdated(replica) || self.is_rival(release, name, replica))
+    }
+
+    /// Whether a replica of a service of another name writes where those of `name` do, and must
+    /// not at once.
+    pub(super) fn is_rival(
+        &self,
+        release: &Release,
+        name: &ServiceName,
+        replica: &Replica,
+    ) -> bool {
+        let (environment, other) = (self.environment, &replica.service);
+        self.made_by(replica).is_some_and(|theirs| {
+            release
+                .contested(environment, name, theirs, other)
+                .is_some()
+        })
+    }
+
+    /// Whether somebody still runs who must be gone before a replica of `name` starts in `slot`,
+    /// whatever brought him there.
+    pub(super) fn is_contested(&self, release: &Release, name: &ServiceName, slot: u32) -> bool {
+        let going_back = self
+            .desired
+            .rollout
+            .as_ref()
+            .is_some_and(|rollout| matches!(rollout.phase, Phase::GoingBack { .. }));
+        let strategy = match going_back {
+            true => release.strategy_back(name),
+            false => release.strategy(name).0,
+        };
+        let digest = release.services[name].digest();
+        let same_slot = |replica: &Replica| {
+            matches!(&replica.role, Role::Replica { digest: other, slot: taken }
+                if &replica.service == name && other != digest && *taken <= slot)
+        };
+        strategy == Strategy::StopFirst
+            && self.observed.replicas.iter().any(|replica| {
+                replica.state.is_live()
+                    && (same_slot(replica) || self.is_rival(release, name, replica))
+            })
     }
 
     /// The same for those in slots below `slots`.
@@ -208,15 +282,8 @@ impl Pass<'_> {
 
     /// Whether its name is nobody's to ask for.
     fn is_a_worker(&self, replica: &Replica) -> bool {
-        let Role::Replica { digest, .. } = &replica.role else {
-            return false;
-        };
-        let mut releases = self.releases.values().rev();
-        let own = releases.find(|release| {
-            let service = release.services.get(&replica.service);
-            service.is_some_and(|service| service.digest() == digest)
-        });
-        own.is_some_and(|release| release.is_worker(&replica.service))
+        self.made_by(replica)
+            .is_some_and(|release| release.is_worker(&replica.service))
     }
 
     /// The newest release says how long its predecessors may take.

@@ -1,7 +1,7 @@
 //! A release on its way in: its jobs run, its replicas come up beside the old ones or in their
 //! place, all together or group by group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use havre_model::{OnFailure, RolloutStrategy, ServiceName};
 
@@ -128,12 +128,21 @@ impl Pass<'_> {
                     return false;
                 }
             }
+            let stop_first = release.strategy(name).0 == Strategy::StopFirst;
             let wanted = self.wanted(release, name);
+            if stop_first && self.has_to_make_place(release, name) {
+                if !self.early_jobs_are_done(rollout, release) {
+                    return false;
+                }
+                if self.end_rivals(release, name) {
+                    return false;
+                }
+            }
             let at_a_time = service.service.update.parallelism.unwrap_or(wanted);
             if at_a_time < wanted && self.old_digest(name).is_some() {
                 return self.replace_group(number, release, name, at_a_time, rollout);
             }
-            if release.strategy(name).0 == Strategy::StopFirst && self.end_others(name, digest) {
+            if stop_first && self.make_place(release, name) {
                 return false;
             }
         }
@@ -144,6 +153,30 @@ impl Pass<'_> {
             self.slot_is_up(name, service, slot)
                 || (unchanged && self.slot_has_given_up(name, service, slot))
         })
+    }
+
+    /// Whether all jobs are done that can run before anything ends for this release: one that fails
+    /// must cost nobody's worker. Not among them are those of services that need one whose
+    /// predecessor has to end.
+    fn early_jobs_are_done(&self, rollout: &Rollout, release: &Release) -> bool {
+        let lasting: BTreeSet<&ServiceName> = release.lasting().map(|(name, _)| name).collect();
+        let late: BTreeSet<&ServiceName> = lasting
+            .iter()
+            .copied()
+            .filter(|name| self.has_to_make_place(release, name))
+            .collect();
+        let runs = |job: &JobId| match job.hook {
+            None => true,
+            // A service that is what it was has no steps to take.
+            Some(_) => {
+                let digest = release.services.get(&job.service).map(|one| one.digest());
+                lasting.contains(&job.service) && self.old_digest(&job.service) != digest
+            }
+        };
+        let jobs = release.all_jobs();
+        jobs.iter()
+            .filter(|job| runs(job) && !release.needs_any(&job.service, &late))
+            .all(|job| rollout.jobs_done.contains(job))
     }
 
     /// Replaces so many replicas of a service at a time; returns whether all are. Start-first, a

@@ -15,7 +15,7 @@ pub fn application() -> Vec<Shape> {
     let healthy = Condition::ServiceHealthy;
     vec![
         Shape {
-            exclusive: true,
+            volume: Some("data"),
             ..Shape::new("db")
         },
         Shape {
@@ -44,6 +44,19 @@ pub fn with_image(mut shapes: Vec<Shape>, names: &[&str], image: u8) -> Vec<Shap
         .filter(|shape| names.contains(&shape.name))
     {
         shape.image = image;
+    }
+    shapes
+}
+
+/// The same application with a service under another name.
+pub fn renamed(mut shapes: Vec<Shape>, from: &'static str, to: &'static str) -> Vec<Shape> {
+    for shape in &mut shapes {
+        if shape.name == from {
+            shape.name = to;
+        }
+        for (needed, _) in shape.needs.iter_mut().filter(|(needed, _)| *needed == from) {
+            *needed = to;
+        }
     }
     shapes
 }
@@ -88,17 +101,23 @@ pub fn always_served(world: &World) {
     }
 }
 
-/// Never two configurations at once of a service that must not run twice.
+/// Never two configurations at once of a service that must not run twice, and never two replicas
+/// that write to one volume, whatever their services are called.
 pub fn one_writer(world: &World) {
     let mut digests: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut writers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for replica in world
         .replicas
         .values()
         .filter(|replica| replica.state.is_live())
     {
-        if let Role::Replica { digest, .. } = &replica.role {
-            let seen = digests.entry(replica.service.as_str()).or_default();
-            seen.insert(&digest.0);
+        let Role::Replica { digest, .. } = &replica.role else {
+            continue;
+        };
+        let seen = digests.entry(replica.service.as_str()).or_default();
+        seen.insert(&digest.0);
+        for volume in world.volumes_of(replica) {
+            writers.entry(volume).or_default().insert(&replica.id.0);
         }
     }
     for name in ["db", "worker"] {
@@ -106,6 +125,13 @@ pub fn one_writer(world: &World) {
         assert!(
             live <= 1,
             "{name} runs twice:\n{}",
+            world.history.join("\n")
+        );
+    }
+    for (volume, writers) in writers {
+        assert!(
+            writers.len() <= 1,
+            "{writers:?} write to {volume}:\n{}",
             world.history.join("\n")
         );
     }

@@ -7,7 +7,7 @@ use proptest::prelude::{Just, ProptestConfig, prop_assert, prop_assert_eq, prop_
 use proptest::strategy::Strategy;
 
 use crate::application::{
-    ROUNDS, always_served, application, canary, one_writer, running, with_image,
+    ROUNDS, always_served, application, canary, one_writer, renamed, running, with_image,
 };
 use crate::world::{Fate, Manner, Shape, World, with_rollout};
 
@@ -74,12 +74,15 @@ enum Services {
     Same,
     Without(&'static str),
     WithAdmin,
+    /// The database under another name, on the same volume.
+    Renamed,
 }
 
 impl Services {
     fn apply(self, shapes: &mut Vec<Shape>) {
         match self {
             Services::Same => {}
+            Services::Renamed => *shapes = renamed(std::mem::take(shapes), "db", "database"),
             Services::Without(name) => shapes.retain(|shape| shape.name != name),
             Services::WithAdmin => shapes.push(Shape {
                 routed: true,
@@ -96,6 +99,7 @@ fn services() -> impl Strategy<Value = Services> {
         1 => Just(Services::Without("worker")),
         1 => Just(Services::Without("frontend")),
         1 => Just(Services::WithAdmin),
+        2 => Just(Services::Renamed),
     ]
 }
 

@@ -9,9 +9,9 @@ use havre_release::{
 };
 
 use crate::application::{
-    ROUNDS, always_served, application, canary, one_writer, running, with_image,
+    ROUNDS, always_served, application, canary, one_writer, renamed, running, with_image,
 };
-use crate::world::{Fate, Manner, Shape, World, release, with_rollout};
+use crate::world::{ENVIRONMENT, Fate, Manner, Shape, World, release, with_rollout};
 
 /// Makes a replica ill; its name.
 fn fall_ill(world: &mut World, service: &str) -> ReplicaId {
@@ -531,4 +531,78 @@ fn a_number_of_replicas_that_no_machine_could_hold_is_not_tried() {
     let web = ServiceName::new("web");
     assert_eq!(desired.replicas(&web, 2), 1000);
     assert_eq!(Desired::default().replicas(&web, u32::MAX), 1000);
+}
+
+#[test]
+fn a_database_under_another_name_starts_when_the_one_before_has_ended() {
+    for (fate, ends_in) in [(Fate::Fine(2), 2), (Fate::Unhealthy(2), 1)] {
+        let mut world = running(&application());
+        world.fate_of_new = fate;
+        world.roll_out(2, release(&renamed(application(), "db", "database")));
+        world.settle(ROUNDS, one_writer);
+        assert!(world.runs_exactly(ends_in), "{}", world.history.join("\n"));
+    }
+}
+
+#[test]
+fn one_that_takes_over_a_volume_waits_for_a_release_given_up_halfway() {
+    let mut world = running(&application());
+    world.roll_out(2, release(&renamed(application(), "db", "database")));
+    while !world.replicas.keys().any(|id| id.0.contains("database")) {
+        world.round();
+        one_writer(&world);
+    }
+    world.roll_out(3, release(&renamed(application(), "db", "postgres")));
+    world.settle(ROUNDS, one_writer);
+    assert!(world.runs_exactly(3), "{}", world.history.join("\n"));
+}
+
+#[test]
+fn what_shares_a_volume_in_one_release_goes_on_sharing_it() {
+    let shapes = |image| {
+        ["db", "backup"].map(|name| Shape {
+            volume: Some("data"),
+            image,
+            ..Shape::new(name)
+        })
+    };
+    let mut world = running(&shapes(1));
+    let next = release(&shapes(2));
+    let taken_over = next.taken_over(ENVIRONMENT, &world.releases[&1]);
+    assert_eq!(taken_over.count(), 0);
+    world.roll_out(2, next);
+    world.settle(ROUNDS, |_| {});
+    assert!(world.runs_exactly(2), "{}", world.history.join("\n"));
+}
+
+#[test]
+fn a_step_that_fails_costs_no_worker() {
+    let shapes = |image| {
+        let stepping = Shape {
+            hooks: 1,
+            image,
+            routed: true,
+            ..Shape::new("web")
+        };
+        // By name it comes before the one whose step fails.
+        let worker = Shape {
+            image,
+            ..Shape::new("queue-worker")
+        };
+        [worker, stepping]
+    };
+    let mut world = running(&shapes(1));
+    let before = ids_of(&world, "queue-worker");
+    world.fate_of_new = Fate::Unhealthy(3);
+    world.roll_out(2, release(&shapes(2)));
+    world.settle(ROUNDS, |world| {
+        let well = &world.replicas[&before[0]].state;
+        assert_eq!(well, &ReplicaState::Ready, "{}", world.history.join("\n"));
+    });
+    assert!(world.runs_exactly(1), "{}", world.history.join("\n"));
+    // One that goes well: the worker is replaced once it has.
+    world.fate_of_new = Fate::Fine(2);
+    world.roll_out(3, release(&shapes(3)));
+    world.settle(ROUNDS, one_writer);
+    assert!(world.runs_exactly(3), "{}", world.history.join("\n"));
 }

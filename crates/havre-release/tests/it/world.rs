@@ -15,7 +15,7 @@ use havre_release::{
 };
 
 /// Environment of all tests.
-const ENVIRONMENT: &str = "shop.production";
+pub const ENVIRONMENT: &str = "shop.production";
 
 /// What a service of a test looks like.
 #[derive(Clone, Debug)]
@@ -24,7 +24,8 @@ pub struct Shape {
     pub image: u8,
     pub replicas: u32,
     pub needs: Vec<(&'static str, Condition)>,
-    pub exclusive: bool,
+    /// The volume it writes to.
+    pub volume: Option<&'static str>,
     pub routed: bool,
     pub hooks: u32,
     pub at_a_time: Option<u32>,
@@ -40,7 +41,7 @@ impl Shape {
             image: 1,
             replicas: 1,
             needs: Vec::new(),
-            exclusive: false,
+            volume: None,
             routed: false,
             hooks: 0,
             at_a_time: None,
@@ -50,8 +51,8 @@ impl Shape {
     }
 
     fn service(&self) -> Service {
-        let volume = Mount::Volume {
-            name: VolumeName::new("data"),
+        let volume = |name| Mount::Volume {
+            name: VolumeName::new(name),
             target: "/data".into(),
             read_only: false,
             nocopy: false,
@@ -74,11 +75,7 @@ impl Shape {
             environment: BTreeMap::new(),
             expose: Vec::new(),
             ports: Vec::new(),
-            mounts: if self.exclusive {
-                vec![volume]
-            } else {
-                Vec::new()
-            },
+            mounts: self.volume.map(volume).into_iter().collect(),
             networks: BTreeMap::new(),
             depends_on: self
                 .needs
@@ -470,6 +467,24 @@ impl World {
                 .unwrap_or(Fate::Fine(1));
             replica.state = next_state(replica, fate, *looks);
         }
+    }
+
+    /// Volumes that a replica writes to.
+    pub fn volumes_of(&self, replica: &Replica) -> Vec<&str> {
+        let Role::Replica { digest, .. } = &replica.role else {
+            return Vec::new();
+        };
+        let own = self.releases.values().find_map(|release| {
+            let service = release.services.get(&replica.service)?;
+            (service.digest() == digest).then_some(&service.service)
+        });
+        let mounts = own.into_iter().flat_map(|service| &service.mounts);
+        mounts
+            .filter_map(|mount| match mount {
+                Mount::Volume { name, .. } => Some(name.as_str()),
+                _ => None,
+            })
+            .collect()
     }
 
     /// Replicas of later releases than the first that get requests.

@@ -25,3 +25,4 @@ mod resolvers;
 mod rollouts;
 mod up;
 mod watching;
+mod writers;

@@ -1,0 +1,136 @@
+//! Who must not write beside whom. Services of two releases can share what they write to under
+//! different names: a database that is renamed is the same database.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use havre_model::{Mount, ServiceName, UpdateOrder, Volume, VolumeName, written_mounts};
+
+use crate::{Release, Strategy};
+
+/// A folder that outlives replicas, as this machine knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The volume's name on the machine; `None`: a folder of the host.
+    volume: Option<String>,
+    /// Inside the volume, or on the host.
+    path: PathBuf,
+    /// As the project calls it.
+    shown: String,
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl Kept {
+    fn overlaps(&self, other: &Self) -> bool {
+        let (a, b) = (&self.path, &other.path);
+        self.volume == other.volume && (a.starts_with(b) || b.starts_with(a))
+    }
+}
+
+impl Release {
+    /// What a replica of `name` and one of `other` of `theirs` both write to, and must not do at
+    /// once: each of them is the only one that writes there as far as its own release tells.
+    /// `environment` is the id of the environment, which its volumes are named after.
+    pub fn contested(
+        &self,
+        environment: &str,
+        name: &ServiceName,
+        theirs: &Self,
+        other: &ServiceName,
+    ) -> Option<Kept> {
+        let exclusive = self.strategy(name).0 == Strategy::StopFirst && theirs.is_exclusive(other);
+        if name == other || !exclusive {
+            return None;
+        }
+        let ours = self.written(environment, name);
+        let shared = theirs.written(environment, other);
+        ours.into_iter().find(|kept| {
+            let writes = |release: &Self, name| {
+                let all = release.written(environment, name);
+                all.iter().any(|one| one.overlaps(kept))
+            };
+            // What runs side by side in one of the two releases shares it on purpose.
+            shared.iter().any(|one| one.overlaps(kept))
+                && !writes(self, other)
+                && !writes(theirs, name)
+        })
+    }
+
+    /// Services of `old` that end before those of this release start which take what they write
+    /// to over under another name: the new one, the old one, what both write to.
+    pub fn taken_over<'a>(
+        &'a self,
+        environment: &'a str,
+        old: &'a Self,
+    ) -> impl Iterator<Item = (&'a ServiceName, &'a ServiceName, Kept)> {
+        self.lasting().flat_map(move |(name, _)| {
+            old.lasting().filter_map(move |(other, _)| {
+                let kept = self.contested(environment, name, old, other)?;
+                Some((name, other, kept))
+            })
+        })
+    }
+
+    /// Whether two of it must not run at once, whatever its file says of its own successor: that
+    /// one is of another name.
+    fn is_exclusive(&self, name: &ServiceName) -> bool {
+        let Some(service) = self.services.get(name) else {
+            return false;
+        };
+        match service.service.update.order {
+            Some(UpdateOrder::StartFirst) => {
+                let mut service = service.service.clone();
+                service.update.order = None;
+                self.strategy_of(name, &service).0 == Strategy::StopFirst
+            }
+            Some(UpdateOrder::StopFirst) | None => self.strategy(name).0 == Strategy::StopFirst,
+        }
+    }
+
+    /// What a service writes to that outlives its replicas.
+    fn written(&self, environment: &str, name: &ServiceName) -> Vec<Kept> {
+        let Some(service) = self.services.get(name) else {
+            return Vec::new();
+        };
+        let mounts = written_mounts(&service.service);
+        mounts
+            .filter_map(|mount| match mount {
+                Mount::Volume {
+                    name,
+                    subpath,
+                    backing,
+                    ..
+                } => {
+                    let below = Path::new(subpath.as_deref().unwrap_or_default());
+                    Some(Kept {
+                        volume: match backing {
+                            Some(_) => None,
+                            None => Some(self.volume_name(environment, name)),
+                        },
+                        path: backing.as_deref().unwrap_or(Path::new("")).join(below),
+                        shown: format!("volume {name}"),
+                    })
+                }
+                Mount::Bind { source, .. } => Some(Kept {
+                    volume: None,
+                    path: source.clone(),
+                    shown: source.display().to_string(),
+                }),
+                Mount::Anonymous { .. } | Mount::Tmpfs { .. } => None,
+            })
+            .collect()
+    }
+
+    fn volume_name(&self, environment: &str, key: &VolumeName) -> String {
+        // The id is `project.environment`, and neither has a dot.
+        let (project, environment) = environment.split_once('.').unwrap_or((environment, ""));
+        let unnamed = Volume::default();
+        let volume = self.volumes.get(key).unwrap_or(&unnamed);
+        volume.name_on_machine(project, environment, key)
+    }
+}
