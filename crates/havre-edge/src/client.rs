@@ -14,11 +14,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::Certificate;
 use crate::forward;
 use crate::io::{ClientIo, Phase, Verdict};
 use crate::limits;
 use crate::route;
 use crate::shared::Place;
+use crate::snapshot::Snapshot;
 use crate::worker::Worker;
 
 /// What requests need to know of their connection.
@@ -28,46 +30,50 @@ pub struct Client {
     pub peer: SocketAddr,
     /// TLS.
     pub https: bool,
-    /// Of an HTTP/1 connection.
+    /// Port that it connected to.
+    pub port: u16,
+    /// What it is doing.
     pub phase: Arc<Phase>,
     /// By SNI, lower case.
     server_name: Option<String>,
-    /// Without SNI: what the certificate given covers.
-    covered: Vec<String>,
+    /// The certificate that it was given.
+    certificate: Option<Certificate>,
 }
 
 impl Client {
-    fn new(peer: SocketAddr, https: bool) -> Self {
+    fn new(stream: &TcpStream, peer: SocketAddr, https: bool) -> Self {
+        // A connection that is gone already shows it at the first read.
+        let port = stream.local_addr().map_or(0, |address| address.port());
         Self {
             peer,
             https,
+            port,
             phase: Arc::default(),
             server_name: None,
-            covered: Vec::new(),
+            certificate: None,
         }
     }
 
-    /// Whether requests for `host` belong on this connection: over TLS they do if the certificate
-    /// was chosen for that very host.
-    pub fn may_ask_for(&self, host: &str) -> bool {
-        if !self.https {
+    /// Whether requests for `host` belong on this connection. Over TLS they do if it was made for that
+    /// host, or if the certificate that was given covers it and is the one that a connection made for
+    /// it would be given: browsers use one connection for all names of a certificate.
+    pub fn may_ask_for(&self, host: &str, snapshot: &Snapshot) -> bool {
+        if !self.https || self.server_name.as_deref() == Some(host) {
             return true;
         }
-        match &self.server_name {
-            Some(name) => name == host,
-            None => {
-                let host = host.trim_matches(['[', ']']);
-                self.covered
-                    .iter()
-                    .any(|pattern| route::host_matches(pattern, host))
-            }
-        }
+        let Some(given) = &self.certificate else {
+            return false;
+        };
+        let host = host.trim_matches(['[', ']']);
+        let covers = (given.hosts.iter()).any(|pattern| route::host_matches(pattern, host));
+        let own = snapshot.certificates.choose(Some(host));
+        covers && own.is_none_or(|own| own.source.chain == given.chain)
     }
 }
 
 /// Serves plain HTTP.
 pub async fn serve_http(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place) {
-    let client = Arc::new(Client::new(peer, false));
+    let client = Arc::new(Client::new(&stream, peer, false));
     let io = ClientIo::plain(stream, Arc::clone(&client.phase));
     serve_http1(worker, client, io).await;
     drop(place);
@@ -85,28 +91,25 @@ pub async fn serve_https(worker: Arc<Worker>, stream: TcpStream, peer: SocketAdd
     let Ok(Ok(stream)) = handshake else { return };
     let client = Arc::new(described(&worker, &stream, peer));
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        serve_http2(worker, client, ClientIo::tls(stream, None)).await;
+        let io = ClientIo::http2(stream, Arc::clone(&client.phase));
+        serve_http2(worker, client, io).await;
     } else {
-        let phase = Arc::clone(&client.phase);
-        serve_http1(worker, client, ClientIo::tls(stream, Some(phase))).await;
+        let io = ClientIo::tls(stream, Arc::clone(&client.phase));
+        serve_http1(worker, client, io).await;
     }
     drop(place);
 }
 
 fn described(worker: &Worker, stream: &TlsStream<TcpStream>, peer: SocketAddr) -> Client {
-    let mut client = Client::new(peer, true);
+    let mut client = Client::new(stream.get_ref().0, peer, true);
     client.server_name = stream
         .get_ref()
         .1
         .server_name()
         .map(str::to_ascii_lowercase);
-    if client.server_name.is_none() {
-        let snapshot = worker.shared.snapshot.load();
-        let chosen = snapshot.certificates.choose(None);
-        client.covered = chosen
-            .map(|chosen| chosen.source.hosts.clone())
-            .unwrap_or_default();
-    }
+    let snapshot = worker.shared.snapshot.load();
+    let chosen = snapshot.certificates.choose(client.server_name.as_deref());
+    client.certificate = chosen.map(|chosen| chosen.source.clone());
     client
 }
 
@@ -169,7 +172,20 @@ async fn serve_http2(worker: Arc<Worker>, client: Arc<Client>, io: ClientIo) {
     }
     tokio::select! {
         result = connection.as_mut() => drop(result),
+        () = is_over(&client.phase) => {}
         () = shared.stopped.cancelled() => {}
+    }
+}
+
+/// Ends when a connection that was told to end has had no request for [`limits::GOODBYE`]: its client
+/// may not read, or never have spoken HTTP/2 at all.
+async fn is_over(phase: &Phase) {
+    loop {
+        let before = phase.glance();
+        tokio::time::sleep(limits::GOODBYE).await;
+        if phase.glance().since(before) == Verdict::Idle {
+            return;
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Request, Response, StatusCode, Version, request};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -33,13 +33,21 @@ pub async fn handle(
     mut request: Request<Incoming>,
 ) -> Response<Reply> {
     let under_way = client.phase.request();
+    let number = client.phase.asides.begin();
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
     let snapshot = worker.shared.snapshot.load_full();
     let peer = client.peer.ip();
     let believed = snapshot.trusted.contains(peer);
     let client_ip = headers::client_address(&head.headers, peer, &snapshot.trusted);
-    let mut record = Box::new(Record::new(&worker.lines, &head, client.https, client_ip));
+    let refusal = client.phase.asides.refused(number);
+    let mut record = Box::new(match &refusal {
+        None => Record::new(&worker.lines, &head, client.https, client_ip),
+        Some(refusal) => {
+            let line = refusal.line.clone();
+            Record::of_line(&worker.lines, line, head.version, client.https, client_ip)
+        }
+    });
     let request_id = believed
         .then(|| headers::usable_request_id(&head.headers))
         .flatten()
@@ -49,16 +57,33 @@ pub async fn handle(
 
     let stopping = worker.shared.stopping.clone();
     let http1 = record.is_http1();
+    let phase = Arc::clone(&client.phase);
+    let trailers = !http1 || headers::takes_trailers(&head.headers);
     let exchange = Exchange {
         worker,
         client,
         request_id,
+        interim: head.version == Version::HTTP_11,
+        trailers,
     };
     let wanted = head.headers.get(header::ACCEPT).cloned();
-    let answer = match exchange.admit(&head, &mut record) {
+    let admitted = match refusal {
+        None => exchange.admit(&head, &mut record),
+        Some(refusal) => {
+            if refusal.cause != Cause::SlowHead {
+                phase.leaves_body_unread();
+            }
+            Err(refusal.cause)
+        }
+    };
+    let answer = match admitted {
         Ok(Admitted::Redirect(location)) => {
             exchange.leave_unread(&body);
             Err(Own::Redirect(location))
+        }
+        Ok(Admitted::Options) => {
+            exchange.leave_unread(&body);
+            Err(Own::Options)
         }
         Ok(Admitted::Request(target)) => exchange
             .relay(head, body, on_upgrade, target, &mut record)
@@ -73,7 +98,9 @@ pub async fn handle(
         Ok(answer) => exchange.pass_on(answer, record, under_way),
         Err(own) => exchange.own_answer(own, wanted, record, under_way),
     };
-    if http1 && stopping.is_cancelled() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    phase.asides.answered(number, switches);
+    if http1 && stopping.is_cancelled() && !switches {
         response
             .headers_mut()
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -89,10 +116,16 @@ pub struct Exchange {
     pub client: Arc<Client>,
     /// X-Request-Id.
     pub request_id: HeaderValue,
+    /// Its client can be given interim answers.
+    pub interim: bool,
+    /// Its client takes trailers.
+    trailers: bool,
 }
 
 enum Admitted {
     Redirect(String),
+    /// `OPTIONS *`.
+    Options,
     Request(Target),
 }
 
@@ -113,6 +146,7 @@ pub struct Target {
 /// An answer that does not come from a replica.
 enum Own {
     Redirect(String),
+    Options,
     Page(Cause),
 }
 
@@ -126,6 +160,15 @@ impl Exchange {
         let host = route::canonical_host(&authority)
             .ok_or(Cause::BadRequest("Host is not a host name"))?;
         record.host.clone_from(&host);
+        if !self
+            .client
+            .may_ask_for(&host, &self.worker.shared.snapshot.load())
+        {
+            return Err(Cause::Misdirected);
+        }
+        if head.method == Method::OPTIONS && head.uri.path() == "*" {
+            return Ok(Admitted::Options);
+        }
         let path = route::canonical_path(head.uri.path()).map_err(|bad| match bad {
             BadPath::Dots => Cause::BadRequest("`.` or `..` in the path"),
             BadPath::Control => Cause::BadRequest("a control character in the path"),
@@ -133,9 +176,6 @@ impl Exchange {
         })?;
         let websocket = headers::is_websocket(head)
             .map_err(|_| Cause::BadRequest("a WebSocket begins with a GET without a body"))?;
-        if !self.client.may_ask_for(&host) {
-            return Err(Cause::Misdirected);
-        }
         let snapshot = self.worker.shared.snapshot.load();
         if matches!(snapshot.lookup(&host, &path), Lookup::UnknownHost) {
             return Err(Cause::UnknownHost);
@@ -190,7 +230,7 @@ impl Exchange {
             drop(lease);
             let on_replica = hyper::upgrade::on(&mut response);
             let (mut head, _) = response.into_parts();
-            headers::to_client(&mut head.headers, false, &self.request_id);
+            headers::to_client(&mut head.headers, false, false, &self.request_id);
             headers::set_websocket(&mut head.headers);
             record.stream = "websocket";
             let end = in_flight.become_stream();
@@ -202,7 +242,7 @@ impl Exchange {
         }
         let (mut head, body) = response.into_parts();
         let event_stream = is_event_stream(&head.headers);
-        headers::to_client(&mut head.headers, hsts, &self.request_id);
+        headers::to_client(&mut head.headers, hsts, self.trailers, &self.request_id);
         if let Some(cookie) = cookie {
             head.headers.append(header::SET_COOKIE, cookie);
         }
@@ -211,6 +251,9 @@ impl Exchange {
         let server_error = head.status.is_server_error();
         let connections = Arc::clone(&self.worker.connections);
         let mut relay = Relay::new(body, lease, in_flight, connections, server_error);
+        if self.trailers {
+            relay.pass_trailers();
+        }
         if event_stream {
             record.stream = "event-stream";
             relay.become_event_stream();
@@ -234,6 +277,7 @@ impl Exchange {
                 Some(response) => return self.finish_own(response, record, under_way),
                 None => Cause::BadRequest("the target is not a path"),
             },
+            Own::Options => return self.finish_own(page::options(), record, under_way),
             Own::Page(cause) => cause,
         };
         record.cause = cause.sentence();

@@ -1,10 +1,17 @@
 //! Header hygiene in both directions: what does not travel, what we say about the client.
 
+mod framing;
+mod trailers;
+
+pub use framing::{Body, framing, settle_answer};
+pub use trailers::{declare_trailers, safe_trailers, takes_trailers};
+
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Version, request};
 
+use crate::route;
 use crate::trust::TrustedProxies;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -21,12 +28,11 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const PROXY: HeaderName = HeaderName::from_static("proxy");
 
 /// Of one connection only (RFC 9110 §7.6.1).
-const HOP_BY_HOP: [HeaderName; 8] = [
+const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,
     header::TE,
-    header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     header::PROXY_AUTHENTICATE,
@@ -71,32 +77,13 @@ pub fn check(head: &request::Parts) -> Result<String, BadRequest> {
 }
 
 fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), BadRequest> {
-    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    if let Some(encoding) = encodings.next() {
-        if version != Version::HTTP_11 {
-            return Err(BadRequest::Framing("Transfer-Encoding is of HTTP/1.1 only"));
-        }
-        if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-            return Err(BadRequest::Framing(
-                "the only Transfer-Encoding is a single `chunked`",
-            ));
-        }
-        if headers.contains_key(header::CONTENT_LENGTH) {
-            return Err(BadRequest::Framing(
-                "both Content-Length and Transfer-Encoding",
-            ));
-        }
-    }
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    if let Some(length) = lengths.next() {
-        let digits = length.as_bytes();
-        if lengths.next().is_some() || digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-            return Err(BadRequest::Framing(
-                "Content-Length is not one decimal number",
-            ));
-        }
-    }
-    Ok(())
+    let values = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    framing(
+        values(header::TRANSFER_ENCODING),
+        values(header::CONTENT_LENGTH),
+        version == Version::HTTP_11,
+    )
+    .map(drop)
 }
 
 /// HTTP/2 names it in `:authority`, an absolute target in itself, others in Host; where there are
@@ -113,15 +100,32 @@ fn authority(head: &request::Parts) -> Result<String, BadRequest> {
                 .map_err(|_| BadRequest::Host("Host is not a host name"))
         })
         .transpose()?;
-    let target = head.uri.authority().map(http::uri::Authority::as_str);
-    match (target, host) {
-        (Some(target), Some(host)) if !target.eq_ignore_ascii_case(host) => {
+    let Some(target) = head.uri.authority() else {
+        return host
+            .map(ToOwned::to_owned)
+            .ok_or(BadRequest::Host("no Host header"));
+    };
+    let target = target.as_str();
+    let default_port = head.uri.scheme().map(|scheme| match scheme.as_str() {
+        "https" => 443,
+        _ => 80,
+    });
+    match host {
+        Some(host) if !same_authority(target, host, default_port) => {
             Err(BadRequest::Host("Host differs from the request's target"))
         }
-        (Some(target), _) => Ok(target.to_owned()),
-        (None, Some(host)) => Ok(host.to_owned()),
-        (None, None) => Err(BadRequest::Host("no Host header")),
+        _ => Ok(target.to_owned()),
     }
+}
+
+/// Whether two authorities mean the same place, one of them perhaps without the scheme's port.
+fn same_authority(one: &str, other: &str, default_port: Option<u16>) -> bool {
+    let parts = |authority: &str| {
+        let host = route::canonical_host(authority)?;
+        Some((host, route::authority_port(authority).or(default_port)))
+    };
+    one.eq_ignore_ascii_case(other)
+        || parts(one).is_some_and(|one| parts(other).is_some_and(|other| one == other))
 }
 
 /// Whether the client asks for a WebSocket, in the one form that is let through.
@@ -192,7 +196,9 @@ pub fn to_replica(
     websocket: bool,
     request_id: &HeaderValue,
 ) {
+    let trailers = takes_trailers(headers);
     strip_hop_by_hop(headers);
+    declare_trailers(headers, true);
     drop_ambiguous_names(headers);
     headers.remove(PROXY);
     // The body is read, and the client told to go on, as soon as the replica's connection takes it.
@@ -203,6 +209,9 @@ pub fn to_replica(
     headers.insert(X_REQUEST_ID, request_id.clone());
     if websocket {
         set_websocket(headers);
+    } else if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
 }
 
@@ -344,9 +353,10 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     };
 }
 
-/// Turns a replica's headers into those that the client gets.
-pub fn to_client(headers: &mut HeaderMap, hsts: bool, request_id: &HeaderValue) {
+/// Turns a replica's headers into those that the client gets, which may take trailers.
+pub fn to_client(headers: &mut HeaderMap, hsts: bool, trailers: bool, request_id: &HeaderValue) {
     strip_hop_by_hop(headers);
+    declare_trailers(headers, trailers);
     if hsts && !headers.contains_key(header::STRICT_TRANSPORT_SECURITY) {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
     }
@@ -464,7 +474,10 @@ mod tests {
                 ("expect", "100-continue"),
             ],
         );
-        assert_eq!(shown(&headers), OURS);
+        let mut expected: Vec<&str> = OURS.into();
+        expected.extend(["connection: te", "te: trailers"]);
+        expected.sort_unstable();
+        assert_eq!(shown(&headers), expected);
     }
 
     #[test]
@@ -565,6 +578,22 @@ mod tests {
             ("http://a.test/x", vec![], Some("a.test")),
             ("http://a.test/x", vec![("host", "A.test")], Some("a.test")),
             ("http://a.test/x", vec![("host", "b.test")], None),
+            (
+                "http://a.test:80/x",
+                vec![("host", "a.test")],
+                Some("a.test:80"),
+            ),
+            (
+                "http://a.test/x",
+                vec![("host", "a.test:80")],
+                Some("a.test"),
+            ),
+            ("http://a.test/x", vec![("host", "a.test:81")], None),
+            (
+                "https://a.test/x",
+                vec![("host", "a.test.:443")],
+                Some("a.test"),
+            ),
             ("/", vec![("host", "a"), ("host", "a")], None),
             ("/", vec![], None),
         ] {

@@ -1,5 +1,6 @@
-//! A client's connection, plain or TLS, with the deadlines that hyper does not know: a whole head
-//! must arrive in time, and an early answer must be readable before the connection is reset.
+//! A client's connection, plain or TLS, with what hyper does not know: a whole head must be sound and
+//! arrive in time, interim answers go between the final ones, and an early answer must be readable
+//! before the connection is reset.
 
 use std::io;
 use std::pin::Pin;
@@ -7,17 +8,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 
+use crate::asides::Asides;
+use crate::gate::{Gate, Step};
 use crate::limits;
 
 /// What a connection is doing, shared by its transport and its requests.
 #[derive(Debug, Default)]
 pub struct Phase {
-    in_head: AtomicBool,
+    /// What transport and requests tell each other.
+    pub asides: Asides,
     requests: AtomicU32,
     /// Requests whose next bytes the client does not take.
     blocked: AtomicU32,
@@ -90,7 +95,6 @@ impl Glance {
 impl Phase {
     /// A head is complete.
     pub fn request(self: &Arc<Self>) -> InRequest {
-        self.in_head.store(false, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.moves.fetch_add(1, Ordering::Relaxed);
         InRequest {
@@ -130,30 +134,61 @@ enum Transport {
 #[derive(Debug)]
 pub struct ClientIo {
     transport: Transport,
-    /// None: HTTP/2, whose connections are watched by pings.
-    phase: Option<Arc<Phase>>,
-    head_deadline: Option<Pin<Box<Sleep>>>,
+    phase: Arc<Phase>,
+    inbound: Inbound,
+    /// Bytes that were read and wait for the gate.
+    held: Vec<u8>,
+    /// Bytes that the gate has passed and the parser has not taken yet.
+    passed: Bytes,
+    /// Interim answers that are being written.
+    interim: Bytes,
+    deadline: Option<Pin<Box<Sleep>>>,
     /// Of the silence, and of the whole.
     linger: Option<(Pin<Box<Sleep>>, Instant)>,
     shut: bool,
 }
 
+/// How bytes of the client are looked at.
+#[derive(Debug)]
+enum Inbound {
+    Http1(Gate),
+    /// With the bytes of the preface still to come: afterwards pings watch the connection.
+    Http2 {
+        preface: usize,
+    },
+}
+
+/// `PRI * HTTP/2.0 …` and the head of a SETTINGS frame (RFC 9113 §3.4).
+const PREFACE: usize = 24 + 9;
+
 impl ClientIo {
-    /// Over TCP.
+    /// HTTP/1 over TCP.
     pub fn plain(stream: TcpStream, phase: Arc<Phase>) -> Self {
-        Self::new(Transport::Plain(stream), Some(phase))
+        let inbound = Inbound::Http1(Gate::default());
+        Self::new(Transport::Plain(stream), inbound, phase)
     }
 
-    /// Over TLS; `phase` for HTTP/1.
-    pub fn tls(stream: TlsStream<TcpStream>, phase: Option<Arc<Phase>>) -> Self {
-        Self::new(Transport::Tls(Box::new(stream)), phase)
+    /// HTTP/1 over TLS.
+    pub fn tls(stream: TlsStream<TcpStream>, phase: Arc<Phase>) -> Self {
+        let inbound = Inbound::Http1(Gate::default());
+        Self::new(Transport::Tls(Box::new(stream)), inbound, phase)
     }
 
-    fn new(transport: Transport, phase: Option<Arc<Phase>>) -> Self {
+    /// HTTP/2 over TLS.
+    pub fn http2(stream: TlsStream<TcpStream>, phase: Arc<Phase>) -> Self {
+        let inbound = Inbound::Http2 { preface: PREFACE };
+        Self::new(Transport::Tls(Box::new(stream)), inbound, phase)
+    }
+
+    fn new(transport: Transport, inbound: Inbound, phase: Arc<Phase>) -> Self {
         Self {
             transport,
             phase,
-            head_deadline: None,
+            inbound,
+            held: Vec::new(),
+            passed: Bytes::new(),
+            interim: Bytes::new(),
+            deadline: None,
             linger: None,
             shut: false,
         }
@@ -170,41 +205,172 @@ impl ClientIo {
         }
     }
 
-    /// Called after bytes came: the first ones on an idle connection begin a head.
-    fn note_bytes(&mut self) {
-        let Some(phase) = &self.phase else { return };
-        if phase.is_idle() && !phase.in_head.swap(true, Ordering::Relaxed) {
-            self.head_deadline = None;
-        }
-    }
-
-    /// Called when no bytes are there.
-    fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let in_head = self
-            .phase
-            .as_ref()
-            .is_some_and(|phase| phase.in_head.load(Ordering::Relaxed));
-        if !in_head {
-            self.head_deadline = None;
+    /// Ready when a head or preface that has begun should be complete by now.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, runs: bool) -> Poll<()> {
+        if !runs {
+            self.deadline = None;
             return Poll::Pending;
         }
         let deadline = self
-            .head_deadline
+            .deadline
             .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limits::HEAD_DEADLINE)));
-        ready!(deadline.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "the request's head took too long",
-        )))
+        deadline.as_mut().poll(cx)
+    }
+
+    fn poll_http2(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = self.poll_transport(cx, buf);
+        let Inbound::Http2 { preface } = &mut self.inbound else {
+            return read;
+        };
+        *preface = preface.saturating_sub(buf.filled().len() - before);
+        let is_late = *preface > 0;
+        if read.is_pending() {
+            ready!(self.poll_deadline(cx, is_late));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
+    }
+
+    fn poll_http1(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if !self.passed.is_empty() {
+                let count = self.passed.len().min(buf.remaining());
+                buf.put_slice(&self.passed.split_to(count));
+                return Poll::Ready(Ok(()));
+            }
+            if self.gate_is_closed(cx) {
+                return Poll::Pending;
+            }
+            if !self.held.is_empty() {
+                let held = std::mem::take(&mut self.held);
+                let step = self.gate().map_or(Step::Wait, |gate| gate.step(&held));
+                match step {
+                    Step::Wait => self.held = held,
+                    Step::Pass(count) => {
+                        let mut held = Bytes::from(held);
+                        self.passed = held.split_to(count);
+                        self.held = held.into();
+                        continue;
+                    }
+                    step => {
+                        self.replace(step, &held)?;
+                        continue;
+                    }
+                }
+            }
+            let before = buf.filled().len();
+            if self.poll_transport(cx, buf)?.is_pending() {
+                ready!(self.poll_head_deadline(cx));
+                continue;
+            }
+            let fresh = &buf.filled()[before..];
+            if fresh.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if !self.held.is_empty() {
+                self.held.extend_from_slice(fresh);
+                buf.set_filled(before);
+                continue;
+            }
+            match self.gate().map_or(Step::Wait, |gate| gate.step(fresh)) {
+                Step::Pass(count) => {
+                    self.held = fresh[count..].to_vec();
+                    buf.set_filled(before + count);
+                    return Poll::Ready(Ok(()));
+                }
+                Step::Wait => self.held = fresh.to_vec(),
+                step => self.replace(step, fresh)?,
+            }
+            buf.set_filled(before);
+        }
+    }
+
+    fn gate(&mut self) -> Option<&mut Gate> {
+        match &mut self.inbound {
+            Inbound::Http1(gate) => Some(gate),
+            Inbound::Http2 { .. } => None,
+        }
+    }
+
+    /// Whether nothing more is read for now: after a refusal, or while much of what follows a request
+    /// to switch protocols waits for its answer.
+    fn gate_is_closed(&mut self, cx: &Context<'_>) -> bool {
+        let phase = Arc::clone(&self.phase);
+        let is_full = self.held.len() >= limits::HEAD_BYTES;
+        let Some(gate) = self.gate() else {
+            return false;
+        };
+        if let Some(number) = gate.undecided() {
+            match phase.asides.poll_switch(number, cx) {
+                Poll::Ready(agreed) => gate.decide(agreed),
+                Poll::Pending => return is_full,
+            }
+        }
+        gate.is_shut()
+    }
+
+    /// Gives the parser something else than what came.
+    fn replace(&mut self, step: Step, bytes: &[u8]) -> io::Result<()> {
+        match step {
+            Step::Replace(count, head) => {
+                self.held = bytes[count..].to_vec();
+                self.passed = head.into();
+            }
+            Step::Refuse(refusal, instead) => {
+                self.held = Vec::new();
+                self.phase.asides.put_refusal(refusal);
+                self.passed = instead.into();
+            }
+            Step::Broken => {
+                self.held = Vec::new();
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the request's body is not in chunks",
+                ));
+            }
+            Step::Wait | Step::Pass(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Called when no bytes are there. Ready when what is there is to be looked at again.
+    fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_idle = self.phase.is_idle();
+        let runs = is_idle && self.gate().is_some_and(|gate| gate.is_in_head());
+        ready!(self.poll_deadline(cx, runs));
+        self.deadline = None;
+        let held = std::mem::take(&mut self.held);
+        if let Some(gate) = self.gate()
+            && let Step::Refuse(refusal, instead) = gate.time_out(&held)
+        {
+            self.phase.asides.put_refusal(refusal);
+            self.passed = instead.into();
+        }
+        Poll::Ready(())
+    }
+
+    /// Writes what is left of interim answers.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.interim.is_empty() {
+            let written = ready!(match &mut self.transport {
+                Transport::Plain(stream) => Pin::new(stream).poll_write(cx, &self.interim),
+                Transport::Tls(stream) => Pin::new(stream).poll_write(cx, &self.interim),
+            })?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.interim.advance(written);
+            if self.interim.is_empty() {
+                self.phase.asides.interim_written();
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Reads and forgets until the client has closed its side, or was silent, or time is up.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let unread = self
-            .phase
-            .as_ref()
-            .is_some_and(|phase| phase.unread_body.load(Ordering::Relaxed));
-        if !unread {
+        if !self.phase.unread_body.load(Ordering::Relaxed) {
             return Poll::Ready(());
         }
         let now = Instant::now();
@@ -239,15 +405,9 @@ impl AsyncRead for ClientIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        match self.poll_transport(cx, buf) {
-            Poll::Ready(result) => {
-                if buf.filled().len() > before {
-                    self.note_bytes();
-                }
-                Poll::Ready(result)
-            }
-            Poll::Pending => self.poll_head_deadline(cx),
+        match &self.inbound {
+            Inbound::Http1(_) => self.poll_http1(cx, buf),
+            Inbound::Http2 { .. } => self.poll_http2(cx, buf),
         }
     }
 }
@@ -258,13 +418,19 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(cx))?;
         match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
+    /// hyper flushes between whole messages: the place for interim answers.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_interim(cx))?;
+        self.interim = self.phase.asides.take_interim().into();
+        ready!(self.poll_interim(cx))?;
+        self.phase.asides.transport_waits(cx);
         match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
@@ -288,6 +454,7 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(cx))?;
         match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  daemon ──PUT /v1/state──► control thread ──snapshot──► worker threads (one runtime each)
-//!                             │  edge.json                 accept ► TLS ► HTTP/1.1 or HTTP/2
+//!                             │  edge.json                 accept ► TLS ► gate ► HTTP/1.1 or HTTP/2
 //!                             │  listeners                   ► admit (headers, route)
 //!                             └──status, close-streams       ► relay (balance, hold, retry) ► replica
 //! ```
@@ -12,6 +12,7 @@
 //! [`entrypoint`] is the process, [`Control`] what the daemon steers it with.
 
 mod access;
+mod asides;
 mod balance;
 mod client;
 mod control;
@@ -20,9 +21,11 @@ mod counters;
 mod datagram;
 mod forward;
 mod frames;
+mod gate;
 mod handover;
 mod headers;
 mod hold;
+mod interim;
 mod io;
 mod kept;
 mod limits;
@@ -40,6 +43,7 @@ mod shared;
 mod snapshot;
 mod state;
 mod store;
+mod target;
 mod tcp;
 mod tls;
 mod trust;

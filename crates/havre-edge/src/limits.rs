@@ -8,7 +8,11 @@ pub const HEADER_FIELDS: usize = 128;
 /// Bytes of one request or response head.
 pub const HEAD_BYTES: usize = 64 * 1024;
 
-/// From the first byte of a request's head to its last.
+/// Bytes of a request's target: less than a head, so that it is told from one with many fields.
+pub const TARGET_BYTES: usize = 48 * 1024;
+
+/// From the first byte of a request's head to its last; of an HTTP/2 connection, from its beginning to
+/// the end of the client's preface.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(15);
 
 /// A client connection without a request. Longer than the 60 s for which load balancers in front of
@@ -42,6 +46,9 @@ pub const UPSTREAM_IDLE_UNREPEATABLE: Duration = Duration::from_secs(1);
 
 /// Idle connections kept for each replica by each thread.
 pub const UPSTREAM_IDLE_PER_REPLICA: usize = 64;
+
+/// An interim answer (1xx) waits this long for its client, and is then left out.
+pub const INTERIM: Duration = Duration::from_secs(5);
 
 /// Replicas tried for one request when connections cannot be made.
 pub const CONNECT_ATTEMPTS: usize = 4;
@@ -79,6 +86,9 @@ pub const H2_SEND_BUFFER: usize = 64 * 1024;
 pub const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
 /// … and closed without an answer within this.
 pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// An HTTP/2 connection without a request stays open for this long after it was told to end.
+pub const GOODBYE: Duration = Duration::from_secs(5);
 
 /// How long a replica's answer is waited for when it has closed its connection during an upload.
 pub const ANSWER_WAIT: Duration = Duration::from_millis(100);

@@ -1,4 +1,8 @@
 //! Answers of the edge itself: which cause, in the form the client reads.
+//!
+//! The public learns what was wrong with its own request. What went wrong behind the edge (names of
+//! environments, routes and replicas, errors of the operating system) is in the access log, under the
+//! request id that the page shows.
 
 use std::fmt::Write as _;
 
@@ -15,6 +19,12 @@ pub enum Cause {
     Method,
     /// Too many header fields.
     TooManyFields,
+    /// The head is longer than [`crate::limits::HEAD_BYTES`].
+    HeadTooLong,
+    /// The target is longer than [`crate::limits::TARGET_BYTES`].
+    TargetTooLong,
+    /// The head did not arrive in time.
+    SlowHead,
     /// No route names the host.
     UnknownHost,
     /// The connection was made for another host.
@@ -68,13 +78,14 @@ impl Cause {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TooManyFields | Self::HeadTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::UnknownHost | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::NoReplica { .. } | Self::HoldFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unreachable { .. } | Self::Broken { .. } => StatusCode::BAD_GATEWAY,
             Self::Slow { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::UploadStalled => StatusCode::REQUEST_TIMEOUT,
+            Self::UploadStalled | Self::SlowHead => StatusCode::REQUEST_TIMEOUT,
         }
     }
 
@@ -82,16 +93,46 @@ impl Cause {
     pub fn ends_connection(&self) -> bool {
         matches!(
             self,
-            Self::BadRequest(_) | Self::Method | Self::TooManyFields | Self::UploadStalled
+            Self::BadRequest(_)
+                | Self::Method
+                | Self::TooManyFields
+                | Self::HeadTooLong
+                | Self::TargetTooLong
+                | Self::SlowHead
+                | Self::UploadStalled
         )
     }
 
-    /// One sentence for people and logs.
+    /// What the client is told beside the status: what it did itself, nothing of what lies behind us.
+    fn told(&self) -> Option<String> {
+        match self {
+            Self::BadRequest(_)
+            | Self::Method
+            | Self::TooManyFields
+            | Self::HeadTooLong
+            | Self::TargetTooLong
+            | Self::SlowHead
+            | Self::UnknownHost
+            | Self::Misdirected
+            | Self::NoRoute
+            | Self::UploadStalled => Some(self.sentence()),
+            Self::NoReplica { .. }
+            | Self::HoldFull { .. }
+            | Self::Unreachable { .. }
+            | Self::Broken { .. }
+            | Self::Slow { .. } => None,
+        }
+    }
+
+    /// One sentence for the log.
     pub fn sentence(&self) -> String {
         match self {
             Self::BadRequest(what) => format!("bad request: {what}"),
             Self::Method => "this method is not served here".to_owned(),
             Self::TooManyFields => "too many header fields".to_owned(),
+            Self::HeadTooLong => "the request's head is too long".to_owned(),
+            Self::TargetTooLong => "the request's target is too long".to_owned(),
+            Self::SlowHead => "the request's head took too long".to_owned(),
             Self::UnknownHost => "no application is served under this host name".to_owned(),
             Self::Misdirected => "this connection was made for another host name".to_owned(),
             Self::NoRoute => "no route of this host covers the path".to_owned(),
@@ -106,61 +147,50 @@ impl Cause {
                 replica,
                 reason,
             } => {
-                format!(
-                    "replica {} of {route} cannot be reached: {reason}",
-                    short(replica)
-                )
+                format!("replica {replica} of {route} cannot be reached: {reason}")
             }
             Self::Broken {
                 route,
                 replica,
                 reason,
             } => {
-                format!(
-                    "replica {} of {route} gave no answer: {reason}",
-                    short(replica)
-                )
+                format!("replica {replica} of {route} gave no answer: {reason}")
             }
             Self::Slow { route, replica } => {
-                format!(
-                    "replica {} of {route} did not answer in time",
-                    short(replica)
-                )
+                format!("replica {replica} of {route} did not answer in time")
             }
             Self::UploadStalled => "the request body stopped arriving".to_owned(),
         }
     }
 }
 
-/// Container ids are long; as everywhere their first 12 characters name them.
-fn short(id: &str) -> &str {
-    id.get(..12).unwrap_or(id)
-}
-
 /// The answer, in HTML, JSON or plain text by what the client accepts.
 pub fn render(cause: &Cause, request: &HeaderMap, request_id: &str) -> Response<Bytes> {
     let status = cause.status();
     let title = status.canonical_reason().unwrap_or("Error");
-    let sentence = cause.sentence();
+    let told = cause.told();
     let (kind, body) = match wanted(request) {
         Form::Html => (
             "text/html; charset=utf-8",
-            html(status.as_u16(), title, &sentence, request_id),
+            html(status.as_u16(), title, told.as_deref(), request_id),
         ),
         Form::Json => {
-            let json = serde_json::json!({
-                "error": title, "status": status.as_u16(), "cause": sentence,
-                "request_id": request_id,
+            let mut json = serde_json::json!({
+                "error": title, "status": status.as_u16(), "request_id": request_id,
             });
+            if let Some(told) = told {
+                json["cause"] = told.into();
+            }
             ("application/json", format!("{json}\n"))
         }
-        Form::Plain => (
-            "text/plain; charset=utf-8",
-            format!(
-                "{} {title}: {sentence}\nrequest id: {request_id}\n",
-                status.as_u16()
-            ),
-        ),
+        Form::Plain => {
+            let told = told.map(|told| format!(": {told}")).unwrap_or_default();
+            let status = status.as_u16();
+            (
+                "text/plain; charset=utf-8",
+                format!("{status} {title}{told}\nrequest id: {request_id}\n"),
+            )
+        }
     };
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
@@ -172,10 +202,20 @@ pub fn render(cause: &Cause, request: &HeaderMap, request_id: &str) -> Response<
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        const ALLOWED: HeaderValue =
-            HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         headers.insert(header::ALLOW, ALLOWED);
     }
+    response
+}
+
+const ALLOWED: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+/// The answer to `OPTIONS *`, which asks about the server as a whole (RFC 9110 §9.3.7).
+pub fn options() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    let headers = response.headers_mut();
+    headers.insert(header::ALLOW, ALLOWED);
+    headers.insert(header::SERVER, HeaderValue::from_static("havre"));
     response
 }
 
@@ -211,14 +251,15 @@ fn wanted(request: &HeaderMap) -> Form {
     }
 }
 
-fn html(status: u16, title: &str, sentence: &str, request_id: &str) -> String {
+fn html(status: u16, title: &str, told: Option<&str>, request_id: &str) -> String {
+    let told = told.map(|told| format!("<p>{}</p>", escape(told)));
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{status} {title}</title>\
          <style>body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:15vh auto;\
          padding:0 1rem;color-scheme:light dark}}small{{opacity:.6}}</style>\
-         <h1>{status} {title}</h1><p>{}</p><p><small>request id {}</small></p></html>\n",
-        escape(sentence),
+         <h1>{status} {title}</h1>{}<p><small>request id {}</small></p></html>\n",
+        told.unwrap_or_default(),
         escape(request_id)
     )
 }
@@ -241,16 +282,11 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn body(accept: &str) -> (String, String) {
+    fn body(cause: &Cause, accept: &str) -> (String, String) {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, accept.parse().expect("a value"));
-        let cause = Cause::Broken {
-            route: "shop/production/web".to_owned(),
-            replica: "0123456789abcdef".to_owned(),
-            reason: "<exited> with 137".to_owned(),
-        };
-        let response = render(&cause, &headers, "id-1");
-        assert_eq!(response.status(), 502);
+        let response = render(cause, &headers, "id-1");
+        assert_eq!(response.status(), cause.status());
         let kind = response.headers()[header::CONTENT_TYPE]
             .to_str()
             .expect("ASCII")
@@ -262,22 +298,69 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_is_named_in_the_form_the_client_reads() {
-        let (kind, page) = body("text/html,application/xhtml+xml");
+    fn a_client_learns_what_it_did_wrong_in_the_form_it_reads() {
+        let cause = Cause::BadRequest("<b> is no name");
+        let (kind, page) = body(&cause, "text/html,application/xhtml+xml");
         assert!(kind.starts_with("text/html"));
-        assert!(
-            page.contains("0123456789ab of shop/production/web"),
-            "{page}"
-        );
-        assert!(page.contains("&#60;exited&#62; with 137"), "{page}");
-        let (_, json) = body("application/json");
+        assert!(page.contains("&#60;b&#62; is no name"), "{page}");
+        let (_, json) = body(&cause, "application/json");
         let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-        assert_eq!(json["status"], 502);
+        assert_eq!(json["status"], 400);
+        assert_eq!(json["cause"], "bad request: <b> is no name");
         assert_eq!(json["request_id"], "id-1");
-        let (_, plain) = body("*/*");
+        let (_, plain) = body(&cause, "*/*");
         assert!(
-            plain.starts_with("502 Bad Gateway: replica 0123456789ab of"),
+            plain.starts_with("400 Bad Request: bad request: <b>"),
             "{plain}"
         );
+    }
+
+    #[test]
+    fn nobody_learns_what_lies_behind_the_edge() {
+        let (route, replica) = ("shop/production/".to_owned(), "shop.web.1".to_owned());
+        let reason = "connection refused".to_owned();
+        for (cause, title) in [
+            (
+                Cause::Broken {
+                    route: route.clone(),
+                    replica: replica.clone(),
+                    reason: reason.clone(),
+                },
+                "502 Bad Gateway",
+            ),
+            (
+                Cause::Unreachable {
+                    route: route.clone(),
+                    replica: replica.clone(),
+                    reason: reason.clone(),
+                },
+                "502 Bad Gateway",
+            ),
+            (
+                Cause::Slow {
+                    route: route.clone(),
+                    replica,
+                },
+                "504 Gateway Timeout",
+            ),
+            (
+                Cause::NoReplica {
+                    route: route.clone(),
+                    reason,
+                },
+                "503 Service Unavailable",
+            ),
+            (Cause::HoldFull { route }, "503 Service Unavailable"),
+        ] {
+            for accept in ["text/html", "application/json", "*/*"] {
+                let (_, page) = body(&cause, accept);
+                for secret in ["shop", "production", "web", "refused", "replica"] {
+                    assert!(!page.contains(secret), "{accept}: {page}");
+                }
+                assert!(page.contains("id-1"), "{page}");
+            }
+            let (_, plain) = body(&cause, "*/*");
+            assert_eq!(plain, format!("{title}\nrequest id: id-1\n"));
+        }
     }
 }

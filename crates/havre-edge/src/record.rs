@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{Method, Version, request};
+use http::{Version, request};
 
 use crate::access::{Entry, Lines, rfc3339};
+use crate::gate::FirstLine;
 use crate::replica::Upstream;
 use crate::upload::UploadProgress;
 
@@ -20,7 +21,7 @@ pub struct Record {
     lines: Arc<Lines>,
     arrived: SystemTime,
     begun: Instant,
-    method: Method,
+    method: String,
     version: Version,
     scheme: &'static str,
     path: String,
@@ -61,18 +62,35 @@ impl Record {
     /// Begins with what the head says.
     pub fn new(lines: &Arc<Lines>, head: &request::Parts, https: bool, client_ip: IpAddr) -> Self {
         let user_agent = head.headers.get(http::header::USER_AGENT);
-        Self {
-            lines: Arc::clone(lines),
-            arrived: SystemTime::now(),
-            begun: Instant::now(),
-            method: head.method.clone(),
-            version: head.version,
-            scheme: if https { "https" } else { "http" },
+        let line = FirstLine {
+            method: head.method.as_str().to_owned(),
+            host: String::new(),
             path: head.uri.path().to_owned(),
             user_agent: user_agent
                 .map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned())
                 .unwrap_or_default(),
-            host: String::new(),
+        };
+        Self::of_line(lines, line, head.version, https, client_ip)
+    }
+
+    /// Begins with what is known of a request that has no sound head.
+    pub fn of_line(
+        lines: &Arc<Lines>,
+        line: FirstLine,
+        version: Version,
+        https: bool,
+        client_ip: IpAddr,
+    ) -> Self {
+        Self {
+            lines: Arc::clone(lines),
+            arrived: SystemTime::now(),
+            begun: Instant::now(),
+            method: line.method,
+            version,
+            scheme: if https { "https" } else { "http" },
+            path: line.path,
+            user_agent: line.user_agent,
+            host: line.host,
             request_id: String::new(),
             client_ip,
             route: String::new(),
@@ -109,7 +127,7 @@ impl Drop for Record {
         self.lines.add(&Entry {
             ts: rfc3339(self.arrived),
             request_id: &self.request_id,
-            method: self.method.as_str(),
+            method: &self.method,
             scheme: self.scheme,
             host: &self.host,
             path: &self.path,

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version, request};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 use crate::forward::{Exchange, Target};
 use crate::headers::{self, Origin};
 use crate::hold::Hold;
+use crate::interim::InterimAnswers;
 use crate::page::Cause;
 use crate::record::Record;
 use crate::replica::{InFlight, Outcome, Upstream};
@@ -117,10 +118,19 @@ impl Exchange {
         let mut upload = Upload::new(body, waits, phase, self.worker.shared.clock);
         let progress = upload.progress();
         record.upload = Some(Arc::clone(&progress));
-        upload.gather().await.map_err(|error| match error {
+        let broken_off = |error| match error {
             UploadError::Stalled => Cause::UploadStalled,
             UploadError::Client => Cause::BadRequest(BROKEN_OFF),
-        })?;
+        };
+        upload.gather().await.map_err(broken_off)?;
+        if [Method::GET, Method::HEAD].contains(&head.method) {
+            upload.peek().await.map_err(broken_off)?;
+            if !upload.is_here() && upload.size_hint().exact().is_none() {
+                // Else the replica's connection takes it for a request without a body.
+                let chunked = HeaderValue::from_static("chunked");
+                head.headers.insert(header::TRANSFER_ENCODING, chunked);
+            }
+        }
         let websocket = target.websocket;
         let mut outgoing = Box::new(Outgoing {
             head,
@@ -172,11 +182,10 @@ impl Exchange {
     /// Everything about the head that does not depend on the route.
     fn prepare(&self, head: &mut request::Parts, target: &Target) {
         let snapshot = self.worker.shared.snapshot.load();
-        let default_port = if self.client.https { 443 } else { 80 };
         let origin = Origin {
             peer: self.client.peer.ip(),
             https: self.client.https,
-            port: route::authority_port(&target.authority).unwrap_or(default_port),
+            port: self.client.port,
             authority: &target.authority,
         };
         head.version = Version::HTTP_11;
@@ -389,9 +398,10 @@ impl Exchange {
             websocket,
             visitor,
         } = outgoing;
-        let sending = lease
-            .sender
-            .try_send_request(Request::from_parts(head, upload));
+        let mut request = Request::from_parts(head, upload);
+        let mut interim =
+            (self.interim).then(|| InterimAnswers::of(&mut request, &self.client.phase));
+        let sending = lease.sender.try_send_request(request);
         tokio::pin!(sending);
         let begun = self.worker.shared.clock.now_ms();
         let outcome = loop {
@@ -402,17 +412,27 @@ impl Exchange {
                 let (route, replica) = (route.id.clone(), upstream.id.clone());
                 return Err(Unanswered::over(Cause::Slow { route, replica }));
             }
-            if let Ok(outcome) = tokio::time::timeout(left, &mut sending).await {
-                break outcome;
+            tokio::select! {
+                biased;
+                outcome = &mut sending => break outcome,
+                () = pass_one(&mut interim) => {}
+                () = tokio::time::sleep(left) => {}
             }
         };
+        if let Some(interim) = interim {
+            interim.pass_rest().await;
+        }
         let broken = |reason: String| Cause::Broken {
             route: route.id.clone(),
             replica: upstream.id.clone(),
             reason,
         };
         match outcome {
-            Ok(response) if response.status() != StatusCode::SWITCHING_PROTOCOLS => Ok(response),
+            Ok(mut response) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
+                headers::settle_answer(response.headers_mut())
+                    .map_err(|what| Unanswered::over(broken(what.to_owned())))?;
+                Ok(response)
+            }
             Ok(response) if websocket && headers::agrees_to_websocket(response.headers()) => {
                 Ok(response)
             }
@@ -442,6 +462,13 @@ impl Exchange {
                 })
             }
         }
+    }
+}
+
+async fn pass_one(interim: &mut Option<InterimAnswers>) {
+    match interim {
+        Some(interim) => interim.pass_one().await,
+        None => std::future::pending().await,
     }
 }
 

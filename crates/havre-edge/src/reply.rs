@@ -10,10 +10,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::io::InRequest;
-use crate::limits;
 use crate::record::Record;
 use crate::replica::{InFlight, Outcome};
 use crate::upstream::{ConnectionPool, Lease};
+use crate::{headers, limits};
 
 /// Why a body ends before its end: the client's connection is broken off, so that it can tell.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,8 @@ pub struct Relay {
     /// Given up at the end.
     held: Option<Held>,
     server_error: bool,
+    /// The client takes trailers.
+    trailers: bool,
     stall: Option<Pin<Box<Sleep>>>,
     events: Option<EventStream>,
 }
@@ -86,9 +88,15 @@ impl Relay {
             body,
             held,
             server_error,
+            trailers: false,
             stall: None,
             events: None,
         }
+    }
+
+    /// The client takes trailers.
+    pub fn pass_trailers(&mut self) {
+        self.trailers = true;
     }
 
     /// It is an event stream: it may be silent for any time, and ends when told.
@@ -255,8 +263,15 @@ impl Reply {
                     }
                     let length = data.len();
                     self.count(length);
+                    return Poll::Ready(Some(Ok(frame)));
                 }
-                return Poll::Ready(Some(Ok(frame)));
+                let passes = relay.trailers;
+                let trailers = frame.into_trailers().ok().filter(|_| passes);
+                return match trailers.and_then(headers::safe_trailers) {
+                    Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                    // The body's end comes next.
+                    None => self.poll_relay(cx),
+                };
             }
             Poll::Ready(Some(Err(error))) => ReplyError::Replica(error),
         };

@@ -103,7 +103,7 @@ pub fn canonical_host(authority: &str) -> Option<String> {
     let (host, port) = split_port(authority)?;
     if let Some(port) = port
         && !port.is_empty()
-        && port.parse::<u16>().is_err()
+        && parse_port(port).is_none()
     {
         return None;
     }
@@ -123,7 +123,14 @@ pub fn canonical_host(authority: &str) -> Option<String> {
 
 /// The port named in an authority.
 pub fn authority_port(authority: &str) -> Option<u16> {
-    split_port(authority)?.1?.parse().ok()
+    parse_port(split_port(authority)?.1?)
+}
+
+/// Digits only: `parse` takes a sign as well.
+fn parse_port(port: &str) -> Option<u16> {
+    port.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| port.parse().ok())?
 }
 
 fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
@@ -222,6 +229,12 @@ mod tests {
             ("a b", None),
             ("user@host", None),
             ("host:port", None),
+            ("host:", Some("host")),
+            ("host:+22", None),
+            ("host:-1", None),
+            ("host: 22", None),
+            ("host:22:", None),
+            ("[::1]:+22", None),
             ("host:99999", None),
             ("[::1", None),
             ("[::1]x", None),

@@ -77,7 +77,7 @@ pub struct Pool {
     /// With no serving replica, hold new requests this long before answering 503
     /// (0: answer at once).
     pub hold_ms: u64,
-    /// Why there is none, shown on the 503 page (state, exit code, …).
+    /// Why there is none (state, exit code, …), for the access log.
     pub unavailable_reason: Option<String>,
     /// Further replicas that serve a share of the visitors.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,6 +13,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::headers;
 use crate::io::Phase;
 use crate::limits;
 use crate::replica::Clock;
@@ -59,8 +60,8 @@ pub enum UploadError {
     Stalled,
 }
 
-/// The body given to a replica's connection. Only data passes: trailers of requests have no use that
-/// is worth their abuse.
+/// The body given to a replica's connection. Of its trailers those pass that no replica could take for
+/// fields of the head ([`headers::safe_trailers`]).
 #[derive(Debug)]
 pub struct Upload<B: Remainder = Incoming> {
     source: Source<B>,
@@ -75,6 +76,8 @@ pub struct Upload<B: Remainder = Incoming> {
 #[derive(Debug)]
 enum Source<B> {
     Streaming(B),
+    /// Its first bytes were read to see whether there are any.
+    Begun(Bytes, B),
     Whole(Bytes),
     Done,
 }
@@ -101,6 +104,30 @@ impl<B: Remainder> Upload<B> {
         }
     }
 
+    /// Reads the first bytes of a body of unknown length, to see whether there are any: a request that
+    /// usually has none is then sent as usual.
+    pub async fn peek(&mut self) -> Result<(), UploadError> {
+        let measured = match &self.source {
+            Source::Streaming(body) => body.size_hint().exact().is_some(),
+            Source::Begun(..) | Source::Whole(_) | Source::Done => true,
+        };
+        if measured {
+            return Ok(());
+        }
+        while let Some(frame) = self.frame().await {
+            if let Ok(data) = frame?.into_data()
+                && !data.is_empty()
+            {
+                self.source = match std::mem::replace(&mut self.source, Source::Done) {
+                    Source::Streaming(body) => Source::Begun(data, body),
+                    Source::Begun(..) | Source::Whole(_) | Source::Done => Source::Whole(data),
+                };
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the whole body now if it is small and its length is known.
     pub async fn gather(&mut self) -> Result<(), UploadError> {
         let Source::Streaming(body) = &self.source else {
@@ -125,7 +152,7 @@ impl<B: Remainder> Upload<B> {
     /// The same body for sending the request a second time; None if it is not here as a whole.
     pub fn spare(&self) -> Option<Self> {
         let source = match &self.source {
-            Source::Streaming(_) => return None,
+            Source::Streaming(_) | Source::Begun(..) => return None,
             Source::Whole(bytes) => Source::Whole(bytes.clone()),
             Source::Done => Source::Done,
         };
@@ -141,7 +168,7 @@ impl<B: Remainder> Upload<B> {
 
     /// Whether [`Upload::spare`] gives something.
     pub fn is_here(&self) -> bool {
-        !matches!(self.source, Source::Streaming(_))
+        !matches!(self.source, Source::Streaming(_) | Source::Begun(..))
     }
 
     /// For the log and the deadlines.
@@ -179,8 +206,15 @@ impl<B: Remainder> Body for Upload<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         self.waits = false;
         loop {
+            if let Source::Begun(..) = &self.source
+                && let Source::Begun(first, body) =
+                    std::mem::replace(&mut self.source, Source::Done)
+            {
+                self.source = Source::Streaming(body);
+                return Poll::Ready(Some(Ok(Frame::data(first))));
+            }
             let body = match &mut self.source {
-                Source::Done => return Poll::Ready(None),
+                Source::Done | Source::Begun(..) => return Poll::Ready(None),
                 Source::Whole(bytes) => {
                     let bytes = std::mem::take(bytes);
                     self.source = Source::Done;
@@ -199,12 +233,18 @@ impl<B: Remainder> Body for Upload<B> {
                     self.progress.broken.store(true, Ordering::Relaxed);
                     return Poll::Ready(Some(Err(UploadError::Client)));
                 }
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => {
                         self.count(&data);
                         return Poll::Ready(Some(Ok(Frame::data(data))));
                     }
-                }
+                    Err(frame) => {
+                        let safe = frame.into_trailers().ok().and_then(headers::safe_trailers);
+                        if let Some(trailers) = safe {
+                            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                        }
+                    }
+                },
             }
         }
     }
@@ -212,6 +252,7 @@ impl<B: Remainder> Body for Upload<B> {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Streaming(body) => body.is_end_stream(),
+            Source::Begun(..) => false,
             Source::Whole(bytes) => bytes.is_empty(),
             Source::Done => true,
         }
@@ -220,6 +261,7 @@ impl<B: Remainder> Body for Upload<B> {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Streaming(body) => body.size_hint(),
+            Source::Begun(..) => SizeHint::default(),
             Source::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(0)),
             Source::Done => SizeHint::with_exact(0),
         }
@@ -230,8 +272,9 @@ impl<B: Remainder> Drop for Upload<B> {
     /// A replica may answer before it has read everything. What is left is read to its end if that
     /// is near, so that the connection can be used again and the client reads the answer.
     fn drop(&mut self) {
-        let Source::Streaming(body) = std::mem::replace(&mut self.source, Source::Done) else {
-            return;
+        let body = match std::mem::replace(&mut self.source, Source::Done) {
+            Source::Streaming(body) | Source::Begun(_, body) => body,
+            Source::Whole(_) | Source::Done => return,
         };
         if body.is_end_stream() {
             return;

@@ -37,9 +37,10 @@ pub fn ambiguous_framing_is_refused_or_made_plain() {
     let long_extension = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(64 * 1024));
     let te = "Transfer-Encoding: chunked";
     let cases: Vec<(&str, String, Expect)> = vec![
-        ("CL and TE", post("Content-Length: 4\r\nTransfer-Encoding: chunked", &chunked), Passed),
-        ("TE and CL", post("Transfer-Encoding: chunked\r\nContent-Length: 4", &chunked), Passed),
+        ("CL and TE", post("Content-Length: 4\r\nTransfer-Encoding: chunked", &chunked), Refused),
+        ("TE and CL", post("Transfer-Encoding: chunked\r\nContent-Length: 4", &chunked), Refused),
         ("two CL", post("Content-Length: 5\r\nContent-Length: 0", "hello"), Refused),
+        ("equal CLs", post("Content-Length: 5\r\nContent-Length: 5", "hello"), Refused),
         ("comma CL", post("Content-Length: 5, 5", "hello"), Refused),
         ("signed CL", post("Content-Length: +5", "hello"), Refused),
         ("negative CL", post("Content-Length: -5", "hello"), Refused),
@@ -72,6 +73,7 @@ pub fn ambiguous_framing_is_refused_or_made_plain() {
         ("no Host", "GET /first HTTP/1.1\r\n\r\n".to_owned(), Refused),
         ("two Hosts", "GET /first HTTP/1.1\r\nHost: app.test\r\nHost: app.test\r\n\r\n".to_owned(), Refused),
         ("Host not a host", "GET /first HTTP/1.1\r\nHost: app.test/x\r\n\r\n".to_owned(), Refused),
+        ("port with a sign", "GET /first HTTP/1.1\r\nHost: app.test:+22\r\n\r\n".to_owned(), Refused),
         ("user in Host", "GET /first HTTP/1.1\r\nHost: x@app.test\r\n\r\n".to_owned(), Refused),
         ("target differs from Host", "GET http://other.test/first HTTP/1.1\r\nHost: app.test\r\n\r\n".to_owned(), Refused),
         ("dots", "GET /a/../first HTTP/1.1\r\nHost: app.test\r\n\r\n".to_owned(), Refused),
@@ -84,13 +86,14 @@ pub fn ambiguous_framing_is_refused_or_made_plain() {
         ("tab before TE", post("Transfer-Encoding:\tchunked", "5\r\nhello\r\n0\r\n\r\n"), Passed),
         ("TE in capitals", post("TRANSFER-ENCODING: CHUNKED", "5\r\nhello\r\n0\r\n\r\n"), Passed),
         ("trailers", post(te, "5\r\nhello\r\n0\r\nContent-Length: 9\r\nHost: evil\r\nTransfer-Encoding: x\r\n\r\n"), Passed),
-        ("equal CLs", post("Content-Length: 5\r\nContent-Length: 5", "hello"), Passed),
         ("underscore CL", post("Content_Length: 5\r\nContent-Length: 5", "hello"), Passed),
         ("CL through Connection", post("Connection: content-length\r\nContent-Length: 5", "hello"), Passed),
         ("body of HEAD", post("Content-Length: 5", "hello").replace("POST", "HEAD"), Passed),
         ("body of OPTIONS", post("Content-Length: 5", "hello").replace("POST", "OPTIONS"), Passed),
         ("h2c", "GET /first HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n".to_owned(), Passed),
         ("absolute target", "GET http://app.test/first HTTP/1.1\r\nHost: app.test\r\n\r\n".to_owned(), Passed),
+        ("absolute target with its port", "GET http://app.test:80/first HTTP/1.1\r\nHost: app.test\r\n\r\n".to_owned(), Passed),
+        ("trailers that are declared", post(&format!("{te}\r\nTrailer: Host, X-T"), "5\r\nhello\r\n0\r\nX-T: v\r\nHost: evil\r\n\r\n").replace("Trailer: Host, X-T", "Trailer: Host"), Passed),
         ("fragment", "GET /first#x HTTP/1.1\r\nHost: app.test\r\n\r\n".to_owned(), Passed),
     ];
     let origin = Origin::start(|peer, request| {
@@ -137,6 +140,13 @@ fn check(edge: &Edge, origin: &Origin, name: &str, bytes: &str, expected: Expect
             );
             let complete = heads.iter().any(|head| !head.contains("chunked"));
             assert!(!complete, "{name}: a request was passed on: {heads:?}");
+            let id = answer.as_ref().map(|answer| answer.header("x-request-id"));
+            if let Ok(id) = id {
+                let id = id.unwrap_or_else(|| panic!("{name}: no request id: {answer:?}"));
+                edge.log_line(name, |line| {
+                    line["request_id"] == id && line["status"] == status
+                });
+            }
         }
         Passed => {
             assert_eq!(status, 200, "{name}: {answer:?} {heads:?}");

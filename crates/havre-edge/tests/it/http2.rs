@@ -254,7 +254,7 @@ pub fn a_request_arrives_as_http1() {
         has("x-forwarded-for: 127.0.0.1") && !head.contains("6.6.6.6"),
         "{head}"
     );
-    assert!(!head.contains("te: "), "{head}");
+    assert!(has("te: trailers") && has("connection: te"), "{head}");
 }
 
 pub fn a_body_of_another_length_is_refused() {
@@ -365,4 +365,62 @@ fn still_serves(edge: &Edge) {
         raw.request(1, &get("/", &[]));
         (raw.outcome(1) == Outcome::Ok).then_some(())
     });
+}
+
+pub fn a_get_with_data_keeps_it() {
+    let bodies = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let kept = std::sync::Arc::clone(&bodies);
+    let origin = Origin::start(move |peer, request| {
+        let mut body = Vec::new();
+        peer.body(&request, |piece| body.extend_from_slice(piece))?;
+        kept.lock().expect("bodies").push(body);
+        peer.reply("200 OK", "", b"ok").map(|()| true)
+    });
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    for body in [b"{\"a\":1}".as_slice(), b""] {
+        let mut raw = Raw::connect(&edge);
+        let fields = get("/_search", &[]);
+        let head = frame(HEADERS, END_HEADERS, 1, &block(&fields));
+        raw.connection.send(head);
+        raw.connection.send(frame(DATA, END_STREAM, 1, body));
+        assert_eq!(raw.outcome(1), Outcome::Ok);
+        assert_eq!(bodies.lock().expect("bodies").pop().as_deref(), Some(body));
+    }
+    let head = origin.heads().pop().expect("a head");
+    assert!(
+        !head.contains("transfer-encoding"),
+        "no body, no framing: {head}"
+    );
+}
+
+/// On which HTTP/2 was agreed, and of which nothing, or half of a greeting, comes.
+pub fn a_connection_without_a_preface_is_closed() {
+    let origin = Origin::usual("a");
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let ca = &edge.authority.pem;
+    let greetings = [
+        b"".as_slice(),
+        b"PRI * HTTP",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0",
+    ];
+    let mut silent: Vec<Connection> = greetings
+        .iter()
+        .map(|greeting| {
+            let mut connection =
+                Connection::tls_with(edge.https(), "app.test", ca, b"h2").expect("TLS");
+            connection.send(greeting);
+            let patience = Some(Duration::from_secs(40));
+            connection
+                .socket()
+                .set_read_timeout(patience)
+                .expect("a timeout");
+            connection
+        })
+        .collect();
+    for (connection, greeting) in silent.iter_mut().zip(greetings) {
+        let end = connection.rest();
+        let timed_out = end.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        assert!(!timed_out, "{greeting:?}");
+    }
 }

@@ -9,6 +9,7 @@ mod desync;
 mod drain;
 mod edge;
 mod faults;
+mod framing;
 mod headers;
 mod http1;
 mod http2;
@@ -89,7 +90,7 @@ fn main() -> ExitCode {
             a_takeover_without_an_edge_is_a_start,
         }
         faults::{
-            a_dead_replica_is_named_on_the_page,
+            a_dead_replica_is_named_in_the_log_only,
             a_replica_that_dies_in_the_middle_is_told_from_a_finished_one,
             other_replicas_take_over_from_a_dead_one,
             a_stale_connection_costs_nothing,
@@ -107,6 +108,21 @@ fn main() -> ExitCode {
             a_connection_flood_from_one_address_is_capped,
             a_host_without_a_certificate_is_a_problem,
         }
+        framing::{
+            a_get_keeps_its_body,
+            a_request_without_a_body_stays_one,
+            transfer_encoding_overrides_content_length_in_answers,
+            answers_in_unknown_encodings_are_failures,
+            refused_requests_are_answered_and_logged,
+            a_refused_request_waits_for_its_turn,
+            a_slow_head_is_answered_and_logged,
+            targets_that_are_no_uri_are_passed_on,
+            interim_answers_are_passed_on,
+            interim_answers_come_before_the_final_one,
+            trailers_are_passed_both_ways,
+            the_server_as_a_whole_has_options,
+            the_port_is_the_one_that_was_spoken_to,
+        }
         headers::{
             claims_are_believed_from_trusted_proxies_only,
             a_trusted_proxy_that_ended_tls_is_not_redirected,
@@ -122,6 +138,8 @@ fn main() -> ExitCode {
             made_resets_end_the_connection,
             a_flood_of_continuations_ends_the_connection,
             a_flood_of_empty_data_ends_the_connection,
+            a_get_with_data_keeps_it,
+            a_connection_without_a_preface_is_closed,
         }
         kept::{
             who_comes_between_two_edges_is_served_by_the_second,
