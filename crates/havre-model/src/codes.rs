@@ -34,6 +34,10 @@ pub const CODES: &[(&str, &str)] = &[
         "A variable that is not written as one",
     ),
     (
+        "compose/lone-dollar",
+        "A dollar sign that begins no variable",
+    ),
+    (
         "compose/missing-file",
         "A file or folder that does not exist: Dockerfile, build context, env file, secret, mount",
     ),

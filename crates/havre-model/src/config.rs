@@ -224,7 +224,8 @@ impl Serialize for Shown {
             Self::Null => serializer.serialize_unit(),
             Self::List(items) => serializer.collect_seq(items),
             Self::Map(entries) => serializer.collect_map(entries.iter().map(|(k, v)| (k, v))),
-            Self::Text { text, quoted, .. } => match (quoted, text.as_str()) {
+            // Whoever reads it interpolates again, as with the YAML.
+            Self::Text { text, quoted, .. } => match (quoted, text.replace('$', "$$").as_str()) {
                 (false, "true") => serializer.serialize_bool(true),
                 (false, "false") => serializer.serialize_bool(false),
                 // Only what is written as JSON would write it: `0440` is no 440.

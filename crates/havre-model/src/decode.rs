@@ -1,5 +1,6 @@
 //! The merged tree → services, networks, volumes, secrets and configs.
 
+mod addresses;
 mod build;
 mod deploy;
 mod grants;
@@ -141,6 +142,7 @@ pub(crate) fn decode(root: &Node, around: &mut Surroundings<'_>) -> Option<Decod
             decoded.services.insert(name, service);
         }
     }
+    addresses::look(root, &decoded.places, around.report);
     keep_used(&mut decoded, networks, volumes, secrets, configs, around);
     Some(decoded)
 }

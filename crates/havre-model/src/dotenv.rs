@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::interpolate::{self, Lone, TemplateError};
+use crate::interpolate::{self, Seen, TemplateError};
 use crate::report::Report;
 use crate::source::{Place, SourceId, Span};
 
@@ -206,9 +206,9 @@ fn expand(
         return template.to_owned();
     }
     let lookup = |name: &str| around.get(name, lines);
-    let mut unset = Vec::new();
-    let result = interpolate::expand(template, &lookup, Lone::Kept, &mut unset);
-    for name in unset {
+    let mut seen = Seen::default();
+    let result = interpolate::expand(template, &lookup, &mut seen);
+    for name in seen.unset {
         let message = format!("variable `{name}` is not set; an empty text takes its place");
         report.warn("compose/unset-variable", span, message);
     }

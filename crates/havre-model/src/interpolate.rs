@@ -3,7 +3,8 @@
 //! ```text
 //! $X ${X}        the value            ${X:-d} ${X-d}   d when unset (`:` also when empty)
 //! $$             one dollar sign      ${X:?m} ${X?m}   fail with m
-//!                                     ${X:+a} ${X+a}   a when set
+//! $ before       itself               ${X:+a} ${X+a}   a when set
+//!   anything else
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,28 +61,24 @@ pub(crate) enum TemplateError {
     TooLarge,
 }
 
-/// What a `$` is that no variable and no second `$` follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lone {
-    /// A mistake, as in compose files.
-    Refused,
-    /// A dollar sign, as in env files: passwords have them.
-    Kept,
+/// What an expansion met that somebody may want to hear of.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Names without a value.
+    pub unset: Vec<String>,
+    /// The first dollar sign that begins no variable, with the character behind it.
+    pub lone: Option<String>,
 }
 
-/// Expands `template`; names without a value are added to `unset`.
+/// Expands `template`. A dollar sign that begins no variable stays, as docker compose leaves it:
+/// passwords, regular expressions and shell scripts have them.
 pub(crate) fn expand(
     template: &str,
     variables: &dyn Fn(&str) -> Option<String>,
-    lone: Lone,
-    unset: &mut Vec<String>,
+    seen: &mut Seen,
 ) -> Result<String, TemplateError> {
     let mut output = String::with_capacity(template.len());
-    let mut expansion = Expansion {
-        variables,
-        lone,
-        unset,
-    };
+    let mut expansion = Expansion { variables, seen };
     expansion.text(template, &mut output, 0)?;
     Ok(output)
 }
@@ -151,13 +148,10 @@ fn value(
     budget: &mut usize,
     report: &mut Report,
 ) -> String {
-    let mut unset = Vec::new();
-    let result = expand(
-        template,
-        &|name| variables.get(name).map(str::to_owned),
-        Lone::Refused,
-        &mut unset,
-    );
+    let mut seen = Seen::default();
+    let lookup = |name: &str| variables.get(name).map(str::to_owned);
+    let result = expand(template, &lookup, &mut seen);
+    let Seen { mut unset, lone } = seen;
     let result = result.and_then(|text| match budget.checked_sub(text.len()) {
         Some(rest) => {
             *budget = rest;
@@ -173,6 +167,9 @@ fn value(
     }
     if !unset.is_empty() && policy == Unset::Error {
         report.mark_broken(span);
+    }
+    if let Some(lone) = lone {
+        report_lone(&lone, span, report);
     }
     match result {
         Ok(text) => text,
@@ -205,6 +202,14 @@ fn report_unset(name: &str, span: Span, policy: Unset, report: &mut Report) {
                 .hint(hint);
         }
     }
+}
+
+fn report_lone(lone: &str, span: Span, report: &mut Report) {
+    let at = find(lone, span, Severity::Warning, report).unwrap_or(span);
+    let message = format!("`{lone}` begins no variable: the dollar sign stays as it is");
+    report
+        .warn("compose/lone-dollar", at, message)
+        .hint("write `$$` for a dollar sign, so that nobody has to wonder");
 }
 
 fn report_malformed(error: &TemplateError, span: Span, report: &mut Report) {
@@ -262,8 +267,7 @@ fn find(needle: &str, span: Span, severity: Severity, report: &Report) -> Option
 
 struct Expansion<'a> {
     variables: &'a dyn Fn(&str) -> Option<String>,
-    lone: Lone,
-    unset: &'a mut Vec<String>,
+    seen: &'a mut Seen,
 }
 
 impl Expansion<'_> {
@@ -294,13 +298,12 @@ impl Expansion<'_> {
                 rest = &inner[end + 1..];
             } else {
                 let length = name_length(after);
-                match (length, self.lone) {
-                    (0, Lone::Kept) => output.push('$'),
-                    (0, Lone::Refused) => {
-                        let bad: String = rest[at..].chars().take(2).collect();
-                        return Err(TemplateError::Malformed(bad));
-                    }
-                    _ => self.plain(&after[..length], output),
+                if length == 0 {
+                    output.push('$');
+                    let shown = || rest[at..].chars().take(2).collect();
+                    self.seen.lone.get_or_insert_with(shown);
+                } else {
+                    self.plain(&after[..length], output);
                 }
                 rest = &after[length..];
             }
@@ -312,7 +315,7 @@ impl Expansion<'_> {
     fn plain(&mut self, name: &str, output: &mut String) {
         match (self.variables)(name) {
             Some(text) => output.push_str(&text),
-            None => self.unset.push(name.to_owned()),
+            None => self.seen.unset.push(name.to_owned()),
         }
     }
 
@@ -360,17 +363,19 @@ impl Expansion<'_> {
     }
 }
 
-/// The place of the brace that closes a `${`, inner `${…}` skipped.
+/// The place of the brace that closes a `${`. Braces inside come in pairs, as in a default that is
+/// JSON; where they do not, only those of `${…}` count.
 fn closing_brace(text: &str) -> Option<usize> {
+    matching_brace(text, |_| true).or_else(|| matching_brace(text, |before| before == Some(b'$')))
+}
+
+/// `opens`: whether a brace opens, by the character before it.
+fn matching_brace(text: &str, opens: impl Fn(Option<u8>) -> bool) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut open = 1usize;
-    let mut index = 0;
-    while index < bytes.len() {
-        match bytes[index] {
-            b'$' if bytes.get(index + 1) == Some(&b'{') => {
-                open += 1;
-                index += 1;
-            }
+    for (index, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'{' if opens(index.checked_sub(1).map(|before| bytes[before])) => open += 1,
             b'}' => {
                 open -= 1;
                 if open == 0 {
@@ -379,7 +384,6 @@ fn closing_brace(text: &str) -> Option<usize> {
             }
             _ => {}
         }
-        index += 1;
     }
     None
 }
@@ -404,10 +408,10 @@ mod tests {
             "EMPTY" => Some(String::new()),
             _ => None,
         };
-        let mut unset = Vec::new();
-        let actual = expand(template, &lookup, Lone::Refused, &mut unset);
+        let mut seen = Seen::default();
+        let actual = expand(template, &lookup, &mut seen);
         assert_eq!(actual, expected.map(str::to_owned), "{template}");
-        assert_eq!(unset, unset_names, "{template}");
+        assert_eq!(seen.unset, unset_names, "{template}");
     }
 
     fn required(name: &str, message: &str) -> Result<&'static str, TemplateError> {
@@ -453,27 +457,62 @@ mod tests {
 
     #[test]
     fn malformed() {
-        for bad in [
-            "$", "a $ b", "${", "${}", "${SET", "${1A}", "$1", "${SET!x}", "${SET:}",
-        ] {
-            let mut unset = Vec::new();
-            let result = expand(bad, &|_| Some("v".into()), Lone::Refused, &mut unset);
+        for bad in ["${", "${}", "${SET", "${1A}", "${SET!x}", "${SET:}"] {
+            let result = expand(bad, &|_| Some("v".into()), &mut Seen::default());
             assert!(
                 matches!(result, Err(TemplateError::Malformed(_))),
                 "{bad}: {result:?}"
             );
         }
-        for lone in ["$", "a $ b", "$1", "pa$-"] {
-            let kept = expand(lone, &|_| None, Lone::Kept, &mut Vec::new());
-            assert_eq!(kept.as_deref(), Ok(lone));
-        }
-        let open = expand("${SET", &|_| None, Lone::Kept, &mut Vec::new());
-        assert!(matches!(open, Err(TemplateError::Malformed(_))), "{open:?}");
         let deep = "${A:-".repeat(100) + &"}".repeat(100);
-        let mut unset = Vec::new();
         assert_eq!(
-            expand(&deep, &|_| None, Lone::Refused, &mut unset),
+            expand(&deep, &|_| None, &mut Seen::default()),
             Err(TemplateError::TooDeep)
         );
+    }
+
+    /// What docker compose 2.40.3 makes of them.
+    #[test]
+    fn a_dollar_sign_that_begins_no_variable_stays() {
+        for (text, lone) in [
+            ("$", "$"),
+            ("a $ b", "$ "),
+            ("^https?://x(:[0-9]+)?$", "$"),
+            ("ps | awk '{print $2}'; [ $? -eq 0 ]", "$2"),
+            ("$(id)", "$("),
+            ("$é", "$é"),
+            ("$\nx", "$\n"),
+        ] {
+            let mut seen = Seen::default();
+            assert_eq!(expand(text, &|_| None, &mut seen).as_deref(), Ok(text));
+            assert_eq!(seen.lone.as_deref(), Some(lone), "{text}");
+        }
+        check("${NONE:-$2a$14$1b}", Ok("$2a$14$1b"), &[]);
+        check("${NONE:-$}$SET$", Ok("$value$"), &[]);
+        check("$2y$05$SET", Ok("$2y$05value"), &[]);
+        check("${SET:+$}", Ok("$"), &[]);
+        check("${SET:-$1}", Ok("value"), &[]);
+        check("$$$", Ok("$$"), &[]);
+        check("$$$$", Ok("$$"), &[]);
+    }
+
+    #[test]
+    fn braces_inside_come_in_pairs() {
+        check(
+            r#"${NONE:-[{"u":"${SET}"}]}"#,
+            Ok(r#"[{"u":"value"}]"#),
+            &[],
+        );
+        check("${NONE:-a{b}c{d}e}", Ok("a{b}c{d}e"), &[]);
+        check("${NONE:-{x${SET}z}w}", Ok("{xvaluez}w"), &[]);
+        check("${NONE:-{}${SET}}", Ok("{}value"), &[]);
+        check("${SET:-{a} y}", Ok("value"), &[]);
+        check("${SET:-{{.Name}}}", Ok("value"), &[]);
+        check("${NONE:-{{.Name}}}", Ok("{{.Name}}"), &[]);
+        check("${NONE:-{a}b} ${NONE:-c}", Ok("{a}b c"), &[]);
+        // Without a pair, the first one closes.
+        check("${NONE:-{a}", Ok("{a"), &[]);
+        check("${NONE:-{{}", Ok("{{"), &[]);
+        check("${NONE:-a}}", Ok("a}"), &[]);
     }
 }

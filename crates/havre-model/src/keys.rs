@@ -147,20 +147,15 @@ pub const SERVICE: Section = Section {
     keys: &[
         quiet("annotations", "only read by other container runtimes"),
         quiet("attach", "output is always kept; `havre logs` shows it"),
-        refused(
+        ignored(
             "blkio_config",
-            "I/O limits per device are not set",
-            "remove it; builds and jobs are already kept from starving services",
+            "I/O limits per device are not set; builds and jobs are kept from starving services",
         ),
         yes("build"),
         yes("cap_add"),
         yes("cap_drop"),
         partly("cgroup", "`private`, which is what every container gets"),
-        refused(
-            "cgroup_parent",
-            "Havre arranges the cgroups by environment",
-            "remove it",
-        ),
+        ignored("cgroup_parent", "Havre arranges the cgroups by environment"),
         yes("command"),
         yes("configs"),
         partly(
@@ -183,10 +178,9 @@ pub const SERVICE: Section = Section {
         ),
         ignored("cpu_shares", "CPU is shared evenly; use `cpus` for a limit"),
         yes("cpus"),
-        refused(
+        ignored(
             "cpuset",
-            "services are not pinned to CPUs",
-            "use `cpus` to limit their number",
+            "services are not pinned to CPUs; use `cpus` to limit their number",
         ),
         refused(
             "credential_spec",
@@ -212,11 +206,7 @@ pub const SERVICE: Section = Section {
         ),
         yes("dns_opt"),
         yes("dns_search"),
-        refused(
-            "domainname",
-            "NIS domain names are not set",
-            "use `hostname` with the full name",
-        ),
+        partly("domainname", "put behind `hostname`"),
         yes("entrypoint"),
         yes("env_file"),
         yes("environment"),
@@ -241,7 +231,7 @@ pub const SERVICE: Section = Section {
         yes("links"),
         partly(
             "logging",
-            "drivers `json-file` and `local`; size and number of files",
+            "the output is kept here: size and number of files; another driver has no effect",
         ),
         refused("mac_address", "addresses are chosen by Havre", "remove it"),
         yes("mem_limit"),
@@ -255,10 +245,9 @@ pub const SERVICE: Section = Section {
         ),
         partly("network_mode", "`none`"),
         yes("networks"),
-        refused(
+        ignored(
             "oom_kill_disable",
-            "a container at its limit must not hang",
-            "raise `mem_limit`",
+            "a container at its limit must not hang; raise `mem_limit`",
         ),
         ignored("oom_score_adj", "limits decide which container is ended"),
         partly("pid", "a namespace of its own, which every container gets"),
@@ -284,7 +273,7 @@ pub const SERVICE: Section = Section {
         ),
         partly(
             "pull_policy",
-            "`always`, `missing`, `if_not_present`, `never`, `build`",
+            "`always`, `missing`, `if_not_present`, `never`, `build`; by age means `missing`",
         ),
         refused(
             "pull_refresh_after",
@@ -304,10 +293,9 @@ pub const SERVICE: Section = Section {
         yes("stdin_open"),
         yes("stop_grace_period"),
         yes("stop_signal"),
-        refused(
+        ignored(
             "storage_opt",
             "the size of a container's layer is not limited",
-            "remove it",
         ),
         partly("sysctls", "namespaced settings"),
         yes("tmpfs"),
@@ -319,7 +307,7 @@ pub const SERVICE: Section = Section {
             "remove it",
         ),
         yes("user"),
-        refused("userns_mode", "user namespaces are not used", "remove it"),
+        partly("userns_mode", "`host`: user namespaces are not used"),
         partly("uts", "a namespace of its own, which every container gets"),
         yes("volumes"),
         refused(
@@ -573,19 +561,17 @@ pub const ATTACHMENT: Section = Section {
     path: "services.*.networks.*",
     keys: &[
         yes("aliases"),
-        refused("driver_opts", "networks have no drivers here", "remove it"),
+        ignored("driver_opts", "networks have no drivers here"),
         ignored("gw_priority", "the way out is the same from every network"),
-        refused(
-            "interface_name",
-            "interfaces are named by Havre",
-            "remove it",
-        ),
-        refused(
+        ignored("interface_name", "interfaces are named by Havre"),
+        partly(
             "ipv4_address",
-            "a fixed address stands in the way of replacing a replica without a gap",
-            "remove it; other services reach this one by its name",
+            "not kept, with a warning; refused where something else names the address",
         ),
-        refused("ipv6_address", "addresses are chosen by Havre", "remove it"),
+        partly(
+            "ipv6_address",
+            "not kept, with a warning; refused where something else names the address",
+        ),
         refused(
             "link_local_ips",
             "addresses are chosen by Havre",

@@ -10,7 +10,7 @@ use crate::decode::{self, Decoded, Surroundings};
 use crate::diagnostic::Diagnostic;
 use crate::dotenv::{self, Around, Format};
 use crate::files::Files;
-use crate::interpolate::{self, Lone, Unset, Variables};
+use crate::interpolate::{self, Seen, Unset, Variables};
 use crate::model::ModelReader;
 use crate::project::{EnvironmentName, Project, ProjectName, Tls};
 use crate::report::Report;
@@ -556,7 +556,7 @@ fn may_have_name(text: &str) -> bool {
 /// What is wrong with it is reported when the whole file is interpolated.
 fn top_level_name(node: &Node, variables: &Variables) -> Option<String> {
     let lookup = |name: &str| variables.get(name).map(str::to_owned);
-    let name = interpolate::expand(node.text()?, &lookup, Lone::Refused, &mut Vec::new());
+    let name = interpolate::expand(node.text()?, &lookup, &mut Seen::default());
     name.ok().filter(|name| !name.is_empty())
 }
 

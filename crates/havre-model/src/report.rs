@@ -124,6 +124,18 @@ impl Report {
         }
     }
 
+    /// Forgets what was recorded from `from` up to `to`.
+    pub fn forget_between(&mut self, from: Mark, to: Mark) {
+        let lists = [
+            (&mut self.errors, from.errors, to.errors),
+            (&mut self.warnings, from.warnings, to.warnings),
+        ];
+        for (list, from, to) in lists {
+            let to = to.min(list.len());
+            list.drain(from.min(to)..to);
+        }
+    }
+
     /// Keeps, of what was recorded since `mark`, only what `keep` says.
     pub fn retain_since(&mut self, mark: Mark, keep: impl Fn(&Diagnostic) -> bool) {
         let lists = [

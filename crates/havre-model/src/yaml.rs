@@ -4,13 +4,16 @@
 //! the field that reads it, so the traps of YAML 1.1 do not arise. Anchors and merge keys are
 //! resolved here, within a budget, so that a small file cannot become a large tree.
 
+mod relaxed;
+
 use std::collections::HashMap;
 
 use indexmap::IndexMap;
-use saphyr_parser::{Event, Parser, ScalarStyle, Span as YamlSpan, Tag};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span as YamlSpan, Tag};
 
 use crate::report::Report;
 use crate::source::{Place, SourceId, Span};
+use relaxed::Relaxed;
 
 /// Largest file read, in bytes.
 pub(crate) const MAX_FILE_BYTES: u64 = 2 << 20;
@@ -179,34 +182,58 @@ impl Map {
 /// Parses every document of a file; `None` after an error was reported.
 pub(crate) fn parse(source: SourceId, report: &mut Report) -> Option<Vec<Node>> {
     let text = report.sources.text(source).to_owned();
-    let mut builder = Builder::new(source);
-    for event in Parser::new_from_str(&text) {
-        let (event, span) = match event {
-            Ok(event) => event,
-            Err(error) => {
-                let mark = error.marker();
-                let at = Place {
-                    line: mark.line() as u32,
-                    column: mark.col() as u32 + 1,
-                };
-                let span = Span {
-                    source,
-                    start: at,
-                    end: at,
-                };
-                report.error(
-                    "yaml/syntax",
-                    span,
-                    format!("not valid YAML: {}", error.info()),
-                );
-                return None;
+    let mark = report.mark();
+    let error = match build(&text, Builder::new(source, None), report) {
+        Built::Documents(documents) => return Some(documents),
+        Built::Stopped => return None,
+        Built::Syntax(error) => error,
+    };
+    if let Some(relaxed) = relaxed::relaxed(&text) {
+        let findings = report.mark();
+        let builder = Builder::new(source, Some(&relaxed));
+        match build(&relaxed.text, builder, report) {
+            Built::Documents(documents) => {
+                // The first reading found the same up to where it ended.
+                report.forget_between(mark, findings);
+                return Some(documents);
             }
-        };
-        if builder.take(event, span, report).is_err() {
-            return None;
+            Built::Stopped | Built::Syntax(_) => report.retain_since(findings, |_| false),
         }
     }
-    Some(builder.documents)
+    let at = Place {
+        line: error.marker().line() as u32,
+        column: error.marker().col() as u32 + 1,
+    };
+    let span = Span {
+        source,
+        start: at,
+        end: at,
+    };
+    let message = format!("not valid YAML: {}", error.info());
+    report.error("yaml/syntax", span, message);
+    None
+}
+
+/// What became of a text.
+enum Built {
+    Documents(Vec<Node>),
+    Syntax(ScanError),
+    /// The reason is in the report.
+    Stopped,
+}
+
+fn build(text: &str, mut builder: Builder<'_>, report: &mut Report) -> Built {
+    for event in Parser::new_from_str(text) {
+        match event {
+            Ok((event, span)) => {
+                if builder.take(event, span, report).is_err() {
+                    return Built::Stopped;
+                }
+            }
+            Err(error) => return Built::Syntax(error),
+        }
+    }
+    Built::Documents(builder.documents)
 }
 
 /// Parsing stopped; the reason is in the report.
@@ -231,8 +258,10 @@ enum OpenContent {
     },
 }
 
-struct Builder {
+struct Builder<'r> {
     source: SourceId,
+    /// Where the text that is parsed is not the file's own.
+    relaxed: Option<&'r Relaxed>,
     documents: Vec<Node>,
     stack: Vec<Open>,
     /// Finished anchors; an alias to one that is still open finds nothing.
@@ -248,10 +277,11 @@ struct Size {
     bytes: usize,
 }
 
-impl Builder {
-    fn new(source: SourceId) -> Self {
+impl<'r> Builder<'r> {
+    fn new(source: SourceId, relaxed: Option<&'r Relaxed>) -> Self {
         Self {
             source,
+            relaxed,
             documents: Vec::new(),
             stack: Vec::new(),
             anchors: HashMap::new(),
@@ -261,9 +291,13 @@ impl Builder {
     }
 
     fn span(&self, span: YamlSpan) -> Span {
-        let place = |marker: saphyr_parser::Marker| Place {
-            line: marker.line() as u32,
-            column: marker.col() as u32 + 1,
+        let place = |marker: saphyr_parser::Marker| {
+            let (line, column) = (marker.line() as u32, marker.col() as u32 + 1);
+            let added = self.relaxed.map_or(0, |text| text.added(line));
+            Place {
+                line,
+                column: column.saturating_sub(added).max(1),
+            }
         };
         Span {
             source: self.source,
@@ -539,7 +573,8 @@ fn read_tag(
         return Ok((None, false));
     };
     if tag.is_yaml_core_schema() {
-        let known = ["str", "int", "float", "bool", "null", "map", "seq"];
+        // `merge` is what `<<` has anyway; yq writes it out.
+        let known = ["str", "int", "float", "bool", "null", "map", "seq", "merge"];
         if known.contains(&tag.suffix.as_str()) {
             return Ok((None, tag.suffix == "str"));
         }

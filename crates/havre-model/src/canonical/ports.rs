@@ -12,7 +12,7 @@ const MAX_RANGE: u32 = 1024;
 #[derive(Debug, PartialEq, Eq)]
 struct Short {
     host_ip: Option<String>,
-    /// First and last; as many as of `target`, or `None`.
+    /// First and last; as many as of `target`, or several for one target.
     published: Option<(u16, u16)>,
     target: (u16, u16),
     protocol: String,
@@ -57,8 +57,12 @@ fn long(short: &Short, span: Span) -> Vec<Node> {
                 ],
             );
             if let Value::Map(map) = &mut node.value {
-                if let Some((start, _)) = short.published {
-                    let published = (usize::from(start) + offset).to_string();
+                if let Some((start, end)) = short.published {
+                    let published = if end - start == last - first {
+                        (usize::from(start) + offset).to_string()
+                    } else {
+                        format!("{start}-{end}")
+                    };
                     map.insert("published", span, Node::scalar(span, published));
                 }
                 if let Some(ip) = &short.host_ip {
@@ -87,20 +91,21 @@ fn parse(text: &str) -> Result<Short, &'static str> {
                 Some((ip, published)) => (Some(ip), published),
                 None => (None, rest),
             };
-            let published = if published.is_empty() {
-                None
-            } else {
-                Some(range(published)?)
+            // `0` is how sockets say "any".
+            let published = match published {
+                "" => None,
+                "0" => Some((0, 0)),
+                published => Some(range(published)?),
             };
             (ip, published)
         }
     };
+    // Empty, as `${BIND:-}` gives: every address.
     let host_ip = host_ip.map(|ip| ip.trim_matches(['[', ']']).to_owned());
-    if host_ip.as_ref().is_some_and(String::is_empty) {
-        return Err("the address before the port is empty");
-    }
+    let host_ip = host_ip.filter(|ip| !ip.is_empty());
     if let Some((first, last)) = published
         && last - first != target.1 - target.0
+        && target.0 != target.1
     {
         return Err("the two ranges differ in length");
     }
@@ -161,6 +166,11 @@ mod tests {
             (80, 80),
         );
         check("127.0.0.1::80", Some("127.0.0.1"), None, (80, 80));
+        check(":443:443", None, Some((443, 443)), (443, 443));
+        check("[]:443:443", None, Some((443, 443)), (443, 443));
+        check("::80", None, None, (80, 80));
+        check("0:80", None, Some((0, 0)), (80, 80));
+        check("8080-8090:80", None, Some((8080, 8090)), (80, 80));
         check("[::1]:8080:80", Some("::1"), Some((8080, 8080)), (80, 80));
         check("3000-3005", None, None, (3000, 3005));
         check(
@@ -171,7 +181,7 @@ mod tests {
         );
         assert_eq!(parse("53:53/UDP").unwrap().protocol, "udp");
         for bad in [
-            "", "x", "0", "70000:80", "80:", "9-8", "1-3:1-2", "-1", "+80", ":80:80",
+            "", "x", "0", "70000:80", "80:", "9-8", "1-3:1-2", "-1", "+80", ":", ":80:",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -190,8 +190,10 @@ fn restart(fields: &Fields<'_>, report: &mut Report) -> Option<RestartPolicy> {
         return Some(RestartPolicy::Always);
     };
     match field.string(report)?.as_str() {
-        "none" => Some(RestartPolicy::No),
-        "any" => Some(RestartPolicy::Always),
+        // Words of `restart` stand here as well, and docker compose takes them.
+        "none" | "no" | "false" => Some(RestartPolicy::No),
+        "any" | "always" => Some(RestartPolicy::Always),
+        "unless-stopped" => Some(RestartPolicy::UnlessStopped),
         "on-failure" => Some(RestartPolicy::OnFailure { max_retries }),
         other => {
             let message = format!("{}: `{other}` is not a condition", policy.owner);

@@ -19,12 +19,20 @@ pub(super) fn network(name: &str, node: &Node, around: &mut Surroundings<'_>) ->
         && let Some(driver) = field.string(report)
         && !matches!(driver.as_str(), "bridge" | "default")
     {
-        refuse(
-            field,
-            "every network is inside this machine",
-            "remove it",
-            report,
-        );
+        if driver == "overlay" {
+            let message = format!(
+                "{}: `driver: overlay` has no effect: every service runs on this machine",
+                fields.owner
+            );
+            report.warn("compose/ignored", field.span(), message);
+        } else {
+            refuse(
+                field,
+                "every network is inside this machine",
+                "remove it",
+                report,
+            );
+        }
     }
     let (is_external, older_name) = external(&fields, report);
     let given_name = fields.string("name", report).or(older_name);
@@ -208,16 +216,11 @@ fn port(item: Field<'_>, report: &mut Report) -> Option<Port> {
         .get("published")
         .filter(|f| f.node.text() != Some(""))
     {
-        Some(field) if field.node.text().is_some_and(|text| text.contains('-')) => {
-            refuse(
-                field,
-                "a port is not chosen from a range",
-                "name one port",
-                report,
-            );
-            None
-        }
-        Some(field) => Some(field.port(report)?),
+        Some(field) if field.node.text() == Some("0") => None,
+        Some(field) => match field.node.text().and_then(|text| text.split_once('-')) {
+            Some(range) => first_of(range, field, report),
+            None => Some(field.port(report)?),
+        },
         None => None,
     };
     let host_ip = fields.get("host_ip").and_then(|field| {
@@ -250,6 +253,25 @@ fn port(item: Field<'_>, report: &mut Report) -> Option<Port> {
         host_ip,
         protocol,
     })
+}
+
+/// Docker takes whichever port of a range is free; the first one is taken here, so that it is known.
+fn first_of((first, last): (&str, &str), field: Field<'_>, report: &mut Report) -> Option<u16> {
+    let first: Option<u16> = first.trim().parse().ok().filter(|port| *port > 0);
+    let last: Option<u16> = last.trim().parse().ok();
+    let (Some(first), Some(last)) = (first, last) else {
+        let message = format!("{} publishes no port that can be read", field.owner);
+        report.error("compose/port", field.span(), message);
+        return None;
+    };
+    let message = format!(
+        "{}: a port is not chosen from a range: {first} of {first} to {last} is published",
+        field.owner
+    );
+    report
+        .warn("compose/ignored", field.span(), message)
+        .hint("name one port");
+    Some(first)
 }
 
 pub(super) fn extra_hosts(

@@ -247,6 +247,7 @@ pub(super) fn healthcheck(field: Field<'_>, report: &mut Report) -> Option<Healt
     let test = match fields.get("test") {
         None => None,
         Some(test) => match probe(test, report)? {
+            Test::Inherited => None,
             Test::None => return Some(Healthcheck::Disabled),
             Test::Probe(probe) => Some(probe),
         },
@@ -293,6 +294,8 @@ fn timing(fields: &Fields<'_>, report: &mut Report) -> ProbeTiming {
 }
 
 enum Test {
+    /// Written, but empty: the image's own.
+    Inherited,
     None,
     Probe(Probe),
 }
@@ -309,21 +312,14 @@ fn probe(field: Field<'_>, report: &mut Report) -> Option<Test> {
     let mut words = field.strings(report);
     let hint = "start it with CMD, CMD-SHELL or NONE, or write it as one text";
     if words.is_empty() {
-        let message = format!("{}: `test` is empty", field.owner);
-        report
-            .error("compose/healthcheck", field.span(), message)
-            .hint(hint);
-        return None;
+        return Some(Test::Inherited);
     }
     let form = words.remove(0);
     let problem = match (form.as_str(), words.len()) {
-        ("NONE", 0) => return Some(Test::None),
+        ("NONE", _) => return Some(Test::None),
         ("CMD", 1..) => return Some(Test::Probe(Probe::Exec(words))),
         ("CMD-SHELL", 1) => return Some(Test::Probe(Probe::Shell(words.remove(0)))),
-        ("CMD-SHELL", 2..) => {
-            // Docker hands the shell the first text only, and the rest as its arguments.
-            "`test` with CMD-SHELL takes one text".to_owned()
-        }
+        ("CMD-SHELL", 2..) => return Some(Test::Probe(several_words(words, field, report))),
         ("CMD" | "CMD-SHELL", 0) => format!("`test` has {form} and no command"),
         _ => format!("`test` starts with `{form}`, which is not a form"),
     };
@@ -332,6 +328,22 @@ fn probe(field: Field<'_>, report: &mut Report) -> Option<Test> {
         .error("compose/healthcheck", field.span(), message)
         .hint(hint);
     None
+}
+
+/// Docker hands the shell the first text alone, and the rest as its arguments.
+fn several_words(words: Vec<String>, field: Field<'_>, report: &mut Report) -> Probe {
+    let message = format!(
+        "{}: `test` with CMD-SHELL takes one text: the shell runs `{}` without the words behind it",
+        field.owner, words[0]
+    );
+    let line = words.join(" ");
+    report
+        .warn("compose/healthcheck", field.span(), message)
+        .hint(format!(
+            "write `[\"CMD-SHELL\", \"{line}\"]`, or start it with CMD"
+        ));
+    let shell = ["/bin/sh", "-c"].map(str::to_owned);
+    Probe::Exec(shell.into_iter().chain(words).collect())
 }
 
 /// Always with its name: `15` and `term` become `SIGTERM`.
@@ -498,13 +510,14 @@ pub(super) fn logging(service: &Fields<'_>, report: &mut Report) -> Logging {
         && let Some(driver) = field.string(report)
         && !matches!(driver.as_str(), "json-file" | "local")
     {
-        let why = "Havre keeps the output itself";
-        refuse(
-            field,
-            why,
-            "remove it; `havre logs` shows the output",
-            report,
+        // Nobody is hurt by output that is kept: what the driver's options say is about elsewhere.
+        let message = format!(
+            "{}: `driver: {driver}` has no effect: the output is kept here",
+            fields.owner
         );
+        report
+            .warn("compose/ignored", field.span(), message)
+            .hint("`havre logs` shows it; remove the driver, or send the output on from there");
         return logging;
     }
     let Some(options) = fields.get("options") else {
@@ -517,6 +530,8 @@ pub(super) fn logging(service: &Fields<'_>, report: &mut Report) -> Logging {
             node,
         };
         match name {
+            // No value, or how docker says "without a limit": the default.
+            "max-size" | "max-file" if matches!(node.text(), None | Some("" | "-1")) => {}
             "max-size" => logging.max_size_bytes = option.bytes(report),
             "max-file" => logging.max_files = option.number(report),
             _ => {

@@ -14,6 +14,8 @@ use crate::read::{Field, Fields, refuse};
 use crate::report::Report;
 use crate::yaml::Node;
 
+/// What sethostname(2) takes.
+const MAX_HOSTNAME: usize = 64;
 /// Docker's own default.
 const STOP_GRACE_PERIOD: Duration = Duration::from_secs(10);
 
@@ -112,11 +114,17 @@ pub(super) fn service(
 /// Keys for which only the value that changes nothing is taken.
 fn namespaces(fields: &Fields<'_>, report: &mut Report) {
     let own = "each container has namespaces of its own";
-    let rules: [(&str, &[&str], &str, &str); 5] = [
+    let rules: [(&str, &[&str], &str, &str); 6] = [
         ("cgroup", &["private"], own, "remove it"),
         ("ipc", &["private", "shareable"], own, "remove it"),
         ("pid", &[], own, "remove it"),
         ("uts", &[], own, "remove it"),
+        (
+            "userns_mode",
+            &["host"],
+            "user namespaces are not used",
+            "remove it",
+        ),
         (
             "runtime",
             &["runc"],
@@ -220,12 +228,26 @@ fn pull_policy(fields: &Fields<'_>, report: &mut Report) -> PullPolicy {
             );
             PullPolicy::Missing
         }
+        Some(policy) if by_age(policy) => {
+            let message = format!(
+                "{}: `pull_policy: {policy}` means `missing`: images are not refreshed by age",
+                fields.owner
+            );
+            report
+                .warn("compose/ignored", field.span(), message)
+                .hint("use `always` for a look at every release");
+            PullPolicy::Missing
+        }
         Some(_) => {
-            let why = "images are not refreshed by age";
+            let why = "it is not known";
             refuse(field, why, "use always, missing, never or build", report);
             PullPolicy::Missing
         }
     }
+}
+
+fn by_age(policy: &str) -> bool {
+    matches!(policy, "daily" | "weekly" | "refresh") || policy.starts_with("every_")
 }
 
 fn restart(fields: &Fields<'_>, report: &mut Report) -> Option<RestartPolicy> {
@@ -418,9 +440,27 @@ fn container_name(
     }
 }
 
+/// `hostname`, with `domainname` behind it: mail servers ask for both.
 fn hostname(fields: &Fields<'_>, report: &mut Report) -> Option<String> {
-    let field = fields.get("hostname")?;
-    let name = field.string(report)?;
+    let domain = fields.get("domainname");
+    let Some(field) = fields.get("hostname") else {
+        if let Some(domain) = domain {
+            let message = format!(
+                "{}: `domainname` has no effect without `hostname`",
+                fields.owner
+            );
+            report.warn("compose/ignored", domain.span(), message);
+        }
+        return None;
+    };
+    let mut name = field.string(report)?;
+    if let Some(domain) = domain {
+        let domain = domain.string(report)?;
+        let behind = format!(".{}", domain.trim_matches('.'));
+        if !name.ends_with(&behind) {
+            name.push_str(&behind);
+        }
+    }
     let label = |part: &str| {
         !part.is_empty()
             && part.len() <= 63
@@ -428,7 +468,7 @@ fn hostname(fields: &Fields<'_>, report: &mut Report) -> Option<String> {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
-    if name.len() > 253 || !name.split('.').all(label) {
+    if name.len() > MAX_HOSTNAME || !name.split('.').all(label) {
         let message = format!("{}: `{name}` is not a host name", fields.owner);
         report.error("compose/value", field.span(), message);
         return None;

@@ -95,6 +95,14 @@ pub(super) fn volume(name: &str, node: &Node, around: &mut Surroundings<'_>) -> 
                 .hint("keep one of the two");
             None
         }
+        Some(field)
+            if field
+                .node
+                .as_map()
+                .is_some_and(|map| map.entries.is_empty()) =>
+        {
+            None
+        }
         Some(field) => backing(field, report),
         None => None,
     };
@@ -246,7 +254,10 @@ pub(super) fn memory_option(option: &str, at: Field<'_>, memory: &mut Memory, re
             true
         }
         // What every tmpfs of a container gets anyway.
-        "rw" | "noexec" | "nosuid" | "nodev" => true,
+        "rw" | "noexec" | "nosuid" | "nodev" | "defaults" => true,
+        // When a file was read is nobody's business in memory.
+        "atime" | "noatime" | "relatime" | "norelatime" | "strictatime" | "diratime"
+        | "nodiratime" => true,
         _ => false,
     };
     if !understood {

@@ -274,17 +274,17 @@ fn stages(text: &str, args: &BTreeMap<String, String>) -> Vec<Stage> {
                     .split_whitespace()
                     .filter(|word| !word.starts_with("--"))
                     .collect();
-                let mut unset = Vec::new();
-                let from = words.first().and_then(|word| {
-                    interpolate::expand(word, &lookup, interpolate::Lone::Kept, &mut unset).ok()
-                });
+                let mut seen = interpolate::Seen::default();
+                let first = words.first();
+                let from =
+                    first.and_then(|word| interpolate::expand(word, &lookup, &mut seen).ok());
                 let name = match words[..] {
                     [_, middle, name] if middle.eq_ignore_ascii_case("as") => Some(name),
                     _ => None,
                 };
                 stages.push(Stage {
                     name: name.map(str::to_ascii_lowercase),
-                    from: from.filter(|_| unset.is_empty()),
+                    from: from.filter(|_| seen.unset.is_empty()),
                     line: instruction.line,
                     instructions: Vec::new(),
                 });

@@ -53,8 +53,8 @@ fn blank(look: &Look<'_>, variable: &str, value: &Node) -> Option<String> {
         let value = look.variables.get(name).filter(|value| !value.is_empty());
         value.map(str::to_owned)
     };
-    let mut unset = Vec::new();
+    let mut seen = interpolate::Seen::default();
     // What is wrong with the template has been said when the file was read.
-    interpolate::expand(written, &lookup, interpolate::Lone::Refused, &mut unset).ok()?;
-    unset.into_iter().find(|name| is_blank(name))
+    interpolate::expand(written, &lookup, &mut seen).ok()?;
+    seen.unset.into_iter().find(|name| is_blank(name))
 }

@@ -115,9 +115,9 @@ fn compare(folder: &Path, peer: &Path) -> Vec<Difference> {
     let mut found = BTreeMap::new();
     match (ours, theirs) {
         (Ok((loaded, shown)), Ok(text)) => {
-            let shown = serde_json::to_value(&shown).unwrap();
-            // It doubles dollar signs, for its output to be read again.
-            let other: Value = serde_json::from_str(&text.replace("$$", "$")).unwrap();
+            // Both double dollar signs, for their output to be read again.
+            let plain = |text: &str| serde_json::from_str(&text.replace("$$", "$")).unwrap();
+            let (shown, other) = (plain(&serde_json::to_string(&shown).unwrap()), plain(&text));
             diff(
                 "config",
                 &normal::havre(shown),

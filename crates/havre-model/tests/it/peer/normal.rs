@@ -236,7 +236,7 @@ fn is_default(key: &str, value: &Value) -> bool {
     matches!(
         (key, value.as_str()),
         ("mode", Some("ingress"))
-            | ("hostname", Some(""))
+            | ("hostname" | "published", Some(""))
             | ("protocol", Some("tcp"))
             | ("required", Some("true"))
             | ("dockerfile", Some("Dockerfile"))
