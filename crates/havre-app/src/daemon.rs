@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backend::Service;
+use crate::certificates::Certificates;
 use crate::edge::{EdgeHub, Launch};
 use crate::environment::{Environment, EnvironmentHandle};
 use crate::files::FileVault;
@@ -32,6 +33,7 @@ use crate::labels::environment_key;
 use crate::notify;
 use crate::observe::Seen;
 use crate::platform::Platform;
+use crate::port_owner;
 use crate::pressure;
 use crate::releases;
 use crate::root::{FolderError, Root};
@@ -210,7 +212,10 @@ impl Daemon {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         match self.platform.hub.status().await {
-            Some(status) => problems.extend(status.problems.iter().cloned()),
+            Some(status) => {
+                problems.extend(status.problems.iter().cloned());
+                problems.extend(status.taken.iter().map(port_owner::tell));
+            }
             None if self.since.elapsed().unwrap_or_default() < EDGE_START => {}
             None => problems.push("the edge does not answer".to_owned()),
         }
@@ -285,13 +290,10 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         .map_err(subsystem("the image store"))?;
     let launch = Launch {
         exe: exe.clone(),
-        run_dir: root.run_dir().to_owned(),
-        state_dir: state.to_owned(),
-        access_log: state.join("access.log"),
-        error_log: state.join("edge.log"),
+        root: root.clone(),
     };
     let hub = EdgeHub::new(
-        Control::new(root.run_dir()),
+        Control::new(&root.edge_run_dir()),
         launch,
         (options.http.clone(), options.https.clone()),
         known.iter().map(|(id, _)| id.clone()),
@@ -299,6 +301,7 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     let platform = Arc::new(Platform {
         vault: FileVault::new(state.join("secrets")),
         ca: LocalCa::new(state.join("tls")),
+        certificates: Certificates::default(),
         policy: Policy::default(),
         net,
         root: root.clone(),

@@ -4,10 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +14,17 @@ use havre_edge::{
 };
 use havre_model::{Port, Protocol, ServiceName};
 use havre_release::{Release, ReplicaId, Routing};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::certificates::Pair;
 use crate::labels::environment_key;
-use crate::tls::CertificateFiles;
+
+mod former;
+mod launch;
+
+pub(crate) use launch::Launch;
+use launch::{Sockets, exit_of};
 
 /// How long the edge holds requests for a service between its old and its new replica.
 const HOLD: Duration = Duration::from_secs(30);
@@ -46,7 +48,7 @@ pub(crate) struct EnvironmentEdge {
 pub(crate) fn environment_edge(
     id: &EnvironmentId,
     release: &Release,
-    certificate: CertificateFiles,
+    certificate: Pair,
     routing: &Routing,
     draining: &BTreeMap<ServiceName, Vec<ReplicaId>>,
     address: impl Fn(&ReplicaId) -> Option<IpAddr>,
@@ -175,16 +177,6 @@ pub(crate) struct EdgeHub {
     state: Mutex<HubState>,
     /// Whether an edge may be started; held while one is.
     starts: Mutex<bool>,
-}
-
-/// How the edge is started.
-#[derive(Clone, Debug)]
-pub(crate) struct Launch {
-    pub(crate) exe: PathBuf,
-    pub(crate) run_dir: PathBuf,
-    pub(crate) state_dir: PathBuf,
-    pub(crate) access_log: PathBuf,
-    pub(crate) error_log: PathBuf,
 }
 
 #[derive(Debug)]
@@ -316,7 +308,7 @@ impl EdgeHub {
         if status.stopping || state.kept.as_ref().is_some_and(|kept| kept.of == of) {
             return;
         }
-        let run_dir = self.launch.run_dir.clone();
+        let run_dir = self.launch.run_dir();
         let obtained = tokio::task::spawn_blocking(move || KeptSockets::of_edge(&run_dir));
         let sockets = match obtained.await {
             Ok(Ok(sockets)) => sockets,
@@ -378,27 +370,42 @@ impl EdgeHub {
 
     async fn ensure_running(&self) -> Result<u32, EdgeError> {
         let starts = self.starts.lock().await;
-        if let Ok(status) = self.control.status().await {
-            return Ok(status.pid);
-        }
+        let running = self.control.status().await.ok();
+        let outdated = match running {
+            Some(status) if status.version == env!("CARGO_PKG_VERSION") || status.stopping => {
+                if status.predecessor.is_none() {
+                    self.launch.forget_former();
+                }
+                return Ok(status.pid);
+            }
+            Some(status) => Some(status.pid),
+            None => None,
+        };
         if !*starts {
             return Err(EdgeError::Over);
         }
         // An edge that does not come up with them leaves none to the next: nobody should wait for it.
         let kept = self.state.lock().await.kept.take();
+        let sockets = match (outdated, kept) {
+            (None, Some(kept)) => Sockets::Kept(kept.sockets),
+            // Also from an edge that runs as root, in another place, from before an upgrade.
+            (None, None) | (Some(_), _) => Sockets::TakenOver,
+        };
         self.launch
-            .spawn(kept.map(|kept| kept.sockets))
+            .spawn(sockets)
             .map_err(|source| EdgeError::Start { source })?;
         let deadline = tokio::time::Instant::now() + START_DEADLINE;
         while tokio::time::Instant::now() < deadline {
-            if let Ok(status) = self.control.status().await {
+            if let Ok(status) = self.control.status().await
+                && Some(status.pid) != outdated
+            {
                 tracing::info!(pid = status.pid, "edge runs");
                 return Ok(status.pid);
             }
             tokio::time::sleep(POLL).await;
         }
         Err(EdgeError::Silent {
-            log: self.launch.error_log.clone(),
+            log: self.launch.error_log(),
         })
     }
 }
@@ -432,59 +439,4 @@ fn same_but_generation(a: &EdgeState, b: &EdgeState) -> bool {
         generation: 0,
         ..b.clone()
     }
-}
-
-impl Launch {
-    /// Starts an edge that is in no way tied to this process, with the sockets of the one before.
-    fn spawn(&self, kept: Option<KeptSockets>) -> io::Result<()> {
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.error_log)?;
-        let mut command = Command::new(&self.exe);
-        command
-            .arg("edge")
-            .arg("--run")
-            .arg(&self.run_dir)
-            .arg("--state")
-            .arg(&self.state_dir)
-            .arg("--log")
-            .arg(&self.access_log)
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .current_dir("/");
-        match kept {
-            Some(kept) => command.arg("--inherit").stdin(kept.pass_on()?),
-            None => command.stdin(Stdio::null()),
-        };
-        // SAFETY: setsid is async-signal-safe and touches no memory of this process.
-        unsafe {
-            command.pre_exec(|| rustix::process::setsid().map(drop).map_err(io::Error::from));
-        }
-        let mut child = command.spawn()?;
-        // Reaped on a thread of its own for as long as this daemon is its parent.
-        std::thread::Builder::new()
-            .name("edge-wait".into())
-            .spawn(move || child.wait())?;
-        Ok(())
-    }
-}
-
-/// Ends when process `pid` has; at once where it cannot be watched (then it is gone).
-async fn exit_of(pid: u32) {
-    let Some(pidfd) = open_pidfd(pid) else { return };
-    // SAFETY: an owned descriptor stays open as long as its owner, which the AsyncFd becomes.
-    if let Ok(watched) = unsafe { AsyncFd::register(pidfd) } {
-        // An error of the reactor counts as the end: the caller looks again.
-        watched.readable().await.map(drop).ok();
-    }
-}
-
-fn open_pidfd(pid: u32) -> Option<OwnedFd> {
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
-    pidfd_open(
-        Pid::from_raw(i32::try_from(pid).ok()?)?,
-        PidfdFlags::NONBLOCK,
-    )
-    .ok()
 }

@@ -106,6 +106,8 @@ pub(crate) struct Environment {
     busy_since: Option<Instant>,
     failure: Option<Arc<FailureReport>>,
     last_problem: Option<String>,
+    /// What a person should know of its certificate, since the last look.
+    certificate_findings: Vec<String>,
     commands: mpsc::Receiver<Wish>,
     snapshot: watch::Sender<Arc<Snapshot>>,
 }
@@ -160,6 +162,7 @@ impl Environment {
             busy_since: None,
             failure: None,
             last_problem: None,
+            certificate_findings: Vec::new(),
             commands: receiver,
             snapshot: sender,
         };
@@ -543,6 +546,7 @@ impl Environment {
         let problems = self
             .last_problem
             .iter()
+            .chain(&self.certificate_findings)
             .cloned()
             .chain(
                 self.failed_starts

@@ -16,6 +16,7 @@ use havre_model::{FileSource, Hook, Project, ServiceName, Tls, is_volume_name};
 use havre_net::Lookup;
 use havre_release::{Action, JobId, Release, ReplicaId, Role, ServiceRelease};
 
+use crate::certificates::Reading;
 use crate::container::{Prepared, Purpose, SpecError, container_spec, hostname};
 use crate::files::{self, FileError};
 use crate::hooks::{self, HookError};
@@ -547,29 +548,27 @@ pub(crate) fn certificate(
     platform: &Platform,
     release: &Release,
     now: SystemTime,
-) -> Result<CertificateFiles, TlsError> {
-    match &release.tls {
-        Tls::Files { certificate, key } => Ok(CertificateFiles {
+) -> Result<Reading, TlsError> {
+    let hosts: BTreeSet<String> = release
+        .hosts
+        .iter()
+        .chain(
+            release
+                .routes
+                .iter()
+                .filter_map(|route| route.host.as_ref()),
+        )
+        .map(|host| host.to_ascii_lowercase())
+        .collect();
+    let hosts: Vec<String> = hosts.into_iter().collect();
+    let files = match &release.tls {
+        Tls::Files { certificate, key } => CertificateFiles {
             chain: certificate.clone(),
             key: key.clone(),
-        }),
-        Tls::LocalCa => {
-            let hosts: BTreeSet<String> = release
-                .hosts
-                .iter()
-                .chain(
-                    release
-                        .routes
-                        .iter()
-                        .filter_map(|route| route.host.as_ref()),
-                )
-                .map(|host| host.to_ascii_lowercase())
-                .collect();
-            platform
-                .ca
-                .certificate_for(&hosts.into_iter().collect::<Vec<_>>(), now)
-        }
-    }
+        },
+        Tls::LocalCa => platform.ca.certificate_for(&hosts, now)?,
+    };
+    Ok(platform.certificates.read(&files, &hosts, now))
 }
 
 /// Removes an environment's networks, output, leases and state, and its volumes if told so.

@@ -11,6 +11,7 @@
 
 mod backend;
 mod builds;
+mod certificates;
 mod clock;
 mod container;
 mod daemon;
@@ -31,6 +32,7 @@ mod operations;
 mod pages;
 mod plans;
 mod platform;
+mod port_owner;
 mod ports;
 mod pressure;
 mod progress;

@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use havre_api::{
     ApiError, EnvironmentId, ErrorCode, PlanOutcome, PlanRequest, PlannedAction, PlannedService,
     ReleaseId,
 };
 use havre_image::builder::Foreseen;
-use havre_model::ServiceName;
+use havre_model::{ServiceName, Tls};
 use havre_release::{Release, ServiceRelease, Strategy, StrategyReason, dependency_order};
 use serde_json::Value;
 
 use crate::builds;
 use crate::daemon::Daemon;
-use crate::execute::file_digests;
+use crate::execute::{self, file_digests};
 use crate::labels::environment_key;
 use crate::operations::keep_restarts;
 
@@ -69,7 +70,7 @@ pub(crate) async fn foresee(
             planned.changes.insert(0, work);
         }
     }
-    let others = serving.map_or_else(Vec::new, |serving| others(serving, &release));
+    let mut others = serving.map_or_else(Vec::new, |serving| others(serving, &release));
     let scaled = snapshot
         .as_ref()
         .is_some_and(|snapshot| !snapshot.desired.scale.is_empty());
@@ -78,6 +79,7 @@ pub(crate) async fn foresee(
         || services
             .iter()
             .any(|planned| planned.action != PlannedAction::Keep);
+    others.extend(certificate_findings(daemon, &release));
     Ok(PlanOutcome {
         environment: id,
         release: current.map(|(number, _)| ReleaseId(number)),
@@ -85,6 +87,17 @@ pub(crate) async fn foresee(
         services,
         others,
     })
+}
+
+/// What browsers will say of the certificate that the project names.
+fn certificate_findings(daemon: &Daemon, release: &Release) -> Vec<String> {
+    if matches!(release.tls, Tls::LocalCa) {
+        return Vec::new();
+    }
+    match execute::certificate(&daemon.platform, release, SystemTime::now()) {
+        Ok(reading) => reading.findings,
+        Err(error) => vec![crate::report::one_line(&error)],
+    }
 }
 
 const IMAGE: &str = "image: ";

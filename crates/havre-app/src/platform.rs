@@ -9,6 +9,7 @@ use havre_net::Net;
 use havre_release::{Policy, ReplicaId};
 use havre_store::Store;
 
+use crate::certificates::Certificates;
 use crate::edge::EdgeHub;
 use crate::files::FileVault;
 use crate::root::Root;
@@ -26,6 +27,7 @@ pub(crate) struct Platform {
     pub(crate) hub: EdgeHub,
     pub(crate) vault: FileVault,
     pub(crate) ca: LocalCa,
+    pub(crate) certificates: Certificates,
     pub(crate) policy: Policy,
 }
 

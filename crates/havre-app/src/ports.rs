@@ -9,6 +9,7 @@ use havre_model::{Port, Project, Protocol, ServiceName};
 
 use crate::daemon::Daemon;
 use crate::edge::listen_addresses;
+use crate::port_owner;
 
 /// An address of the machine; the two protocols have ports of their own.
 type Address = (Protocol, SocketAddr);
@@ -95,7 +96,7 @@ fn owner(daemon: &Daemon, others: &[(EnvironmentId, Address)], address: Address)
     };
     match tried {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            let owner = havre_edge::owner_of(address.1.port(), transport);
+            let owner = port_owner::owner_of(address.1.port(), transport);
             Some(owner.unwrap_or_else(|| "another program".to_owned()))
         }
         // Another reason, such as an address this machine lacks, is told by the edge.

@@ -82,6 +82,16 @@ impl Root {
         &self.run
     }
 
+    /// The edge's own part of the state folder: its last state, the access log.
+    pub fn edge_state_dir(&self) -> PathBuf {
+        self.state.join("edge")
+    }
+
+    /// The edge's own part of the run folder: its control sockets.
+    pub fn edge_run_dir(&self) -> PathBuf {
+        self.run.join("edge")
+    }
+
     /// The daemon's socket.
     pub fn api_socket(&self) -> PathBuf {
         self.run.join("api.sock")

@@ -43,7 +43,7 @@ pub(crate) enum TlsError {
 }
 
 /// A certificate's files.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CertificateFiles {
     pub(crate) chain: PathBuf,
     pub(crate) key: PathBuf,

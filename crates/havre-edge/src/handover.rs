@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -37,6 +37,11 @@ const SOCKET: &str = "edge-handover.sock";
 const STEP: Duration = Duration::from_secs(30);
 /// Of one message.
 const MESSAGE: usize = 1024;
+/// Sockets that are taken: far more than any edge has, and no more than that. Who hands them over may
+/// have been taken over himself.
+const MOST_SOCKETS: usize = 16 * 1024;
+/// For all of them.
+const EXCHANGE: Duration = Duration::from_secs(60);
 
 /// What passes from whoever has sockets to who gets them.
 #[derive(Debug, Serialize, Deserialize)]
@@ -104,7 +109,11 @@ pub fn ask(run: &Path) -> Result<Option<(Heritage, Predecessor)>, HandoverError>
 /// Everything the other side sends, and its process id.
 pub fn receive_all(connection: &Socket) -> Result<(Heritage, u32), HandoverError> {
     let mut heritage = Heritage::default();
-    loop {
+    let begin = Instant::now();
+    for _ in 0..MOST_SOCKETS {
+        if begin.elapsed() > EXCHANGE {
+            return Err(HandoverError::Exchange(io::ErrorKind::TimedOut.into()));
+        }
         let (bytes, descriptor) = receive(connection).map_err(HandoverError::Exchange)?;
         let message = serde_json::from_slice(&bytes).map_err(HandoverError::Message)?;
         match (message, descriptor) {
@@ -124,6 +133,7 @@ pub fn receive_all(connection: &Socket) -> Result<(Heritage, u32), HandoverError
             _ => return Err(HandoverError::Incomplete("a message without its socket")),
         }
     }
+    Err(HandoverError::Incomplete("sockets without end"))
 }
 
 fn is_nobody(error: &io::Error) -> bool {

@@ -7,6 +7,9 @@
 //!                             └──status, close-streams       ► relay (balance, hold, retry) ► replica
 //! ```
 //!
+//! The process has a user of its own, two folders, and no privilege but that of low ports
+//! (`confine.rs`): certificates, their keys and all else it needs come with the state.
+//!
 //! Requests look at an immutable snapshot of the state; a push replaces it for all threads at once.
 //! Nothing on the request's path waits for the daemon, a lock held across I/O, or the disk.
 //! [`entrypoint`] is the process, [`Control`] what the daemon steers it with.
@@ -15,6 +18,7 @@ mod access;
 mod asides;
 mod balance;
 mod client;
+mod confine;
 mod control;
 mod control_server;
 mod counters;
@@ -32,6 +36,7 @@ mod limits;
 mod listen;
 mod lock;
 mod manager;
+mod options;
 mod page;
 mod process;
 mod record;
@@ -57,9 +62,13 @@ mod worker;
 
 pub use control::{CloseStreams, Closing, Control, ControlError, SOCKET, Shutdown};
 pub use kept::{KeepError, KeptSockets};
-pub use listen::{Transport, owner_of};
+pub use listen::Transport;
 pub use process::entrypoint;
 pub use state::*;
+pub use tls::CertificateError;
+
+/// The user, and group, that the edge runs as.
+pub const USER: u32 = havre_confine::EDGE_USER;
 
 /// Something that does not work, in a sentence for people.
 type Problem = String;

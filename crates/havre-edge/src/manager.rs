@@ -9,12 +9,12 @@ use socket2::Socket;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::listen::{Kind, Listeners, Share, Wanted, wanted};
+use crate::listen::{Kind, ListenError, Listeners, Share, Wanted, wanted};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::worker::Command;
-use crate::{EdgeState, EdgeStatus, Problem, limits};
+use crate::{EdgeState, EdgeStatus, Problem, TakenPort, limits};
 
 /// For all threads to acknowledge.
 const ACKNOWLEDGE: Duration = Duration::from_secs(10);
@@ -28,6 +28,7 @@ pub struct Manager {
     state: EdgeState,
     listeners: Listeners,
     problems: Problems,
+    taken: Vec<TakenPort>,
     /// Process id of an edge that this one took over from, 0 when it has ended.
     predecessor: Arc<AtomicU32>,
     /// Told when a port could not be had.
@@ -78,6 +79,7 @@ impl Manager {
             state: EdgeState::default(),
             listeners: Listeners::default(),
             problems: Problems::default(),
+            taken: Vec::new(),
             predecessor: Arc::default(),
             lacking: Arc::default(),
         }
@@ -174,12 +176,17 @@ impl Manager {
         let wanted = wanted(state);
         self.listeners.close_unwanted(&wanted).await;
         let (shares, errors) = self.listeners.open_wanted(&wanted, self.workers.len());
-        self.problems.listeners = errors
-            .iter()
-            .map(|error| crate::error_chain(error))
-            .collect();
         if !errors.is_empty() {
             self.lacking.notify_one();
+        }
+        (self.problems.listeners, self.taken) = Default::default();
+        for error in errors {
+            match error {
+                ListenError::Taken(port) => self.taken.push(port),
+                ListenError::Bind { .. } => {
+                    self.problems.listeners.push(crate::error_chain(&error));
+                }
+            }
         }
         shares
     }
@@ -194,7 +201,8 @@ impl Manager {
 
     /// Tries again to open what could not be opened.
     pub async fn retry_listeners(&mut self) -> Result<(), Refused> {
-        if self.problems.listeners.is_empty() || self.shared.stopping.is_cancelled() {
+        let lacks = !self.problems.listeners.is_empty() || !self.taken.is_empty();
+        if !lacks || self.shared.stopping.is_cancelled() {
             return Ok(());
         }
         let state = self.state.clone();
@@ -255,6 +263,7 @@ impl Manager {
             replicas: self.shared.registry.status(),
             pools: self.shared.snapshot.load().counted(),
             problems: problems.chain(self.shared.log.problem()).collect(),
+            taken: self.taken.clone(),
             http: self.listeners.actual(Kind::Http),
             https: self.listeners.actual(Kind::Https),
             turned_away: self.shared.clients.turned_away(),

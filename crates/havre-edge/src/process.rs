@@ -1,9 +1,9 @@
 //! The edge's process: arguments, threads, signals, end.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,9 +17,11 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessLog;
+use crate::confine::{self, OwnError};
 use crate::handover::{self, HandoverError, Heritage, Predecessor};
 use crate::listen::Wanted;
 use crate::manager::{Manager, Refused};
+use crate::options::{Options, Sockets, USAGE};
 use crate::replica::{Clock, Registry};
 use crate::shared::{Clients, Shared};
 use crate::store::Store;
@@ -29,11 +31,13 @@ use crate::{control_server, kept, limits, tls};
 
 /// Runs the edge if `name` is `edge`. Called by the binary before anything else reads arguments.
 ///
-/// `--run DIR --state DIR --log FILE [--threads N] [--takeover SECONDS | --inherit]`: the control
-/// socket is `DIR/edge.sock` of the run directory, the last state `DIR/edge.json` of the state
-/// directory. With `--takeover` it takes the sockets of an edge that runs there, which then has that
-/// many seconds to finish; without one it starts as usual. With `--inherit` it gets the sockets of
-/// one that was killed from its standard input ([`crate::KeptSockets`]).
+/// `--run DIR --state DIR [--formerly DIR] [--threads N] [--takeover SECONDS | --inherit]`: the two
+/// folders become its own and all that it sees ([`confine`]); the control socket is `edge.sock` in the
+/// run folder, the last state `edge.json` and the access log `access.log` in the state folder. With
+/// `--takeover` it takes the sockets of an edge that runs there, or, from before edges had folders of
+/// their own, in the folder `--formerly` names; that one then has so many seconds to finish. Without
+/// one it starts as usual. With `--inherit` it gets the sockets of one that was killed from its
+/// standard input ([`crate::KeptSockets`]).
 pub fn entrypoint(name: &str, args: &[OsString]) -> Option<ExitCode> {
     (name == "edge").then(|| main(args))
 }
@@ -55,98 +59,8 @@ fn main(args: &[OsString]) -> ExitCode {
     }
 }
 
-const USAGE: &str = "usage: edge --run DIR --state DIR --log FILE [--threads N] \
-                     [--takeover SECONDS | --inherit]";
-
-#[derive(Debug, PartialEq, Eq)]
-struct Options {
-    run: PathBuf,
-    state: PathBuf,
-    log: PathBuf,
-    threads: usize,
-    sockets: Sockets,
-}
-
-/// Where listening sockets come from.
-#[derive(Debug, PartialEq, Eq)]
-enum Sockets {
-    /// All are opened.
-    New,
-    /// From the edge that runs, which has so much grace.
-    TakenOver(Duration),
-    /// From who kept them, by the standard input.
-    Inherited,
-}
-
-/// Threads beyond this bring nothing on the machines that this is for.
-const MOST_THREADS: usize = 64;
-
-#[derive(Debug, thiserror::Error)]
-enum OptionError {
-    #[error("{0} is missing")]
-    Missing(&'static str),
-    #[error("{} is not an option of the edge", .0.display())]
-    Unknown(OsString),
-    #[error("--threads is a number from 1 to {MOST_THREADS}, not {}", .0.display())]
-    Threads(OsString),
-    #[error("--takeover is a number of seconds, not {}", .0.display())]
-    Takeover(OsString),
-    #[error("--takeover and --inherit exclude each other")]
-    TwoSources,
-}
-
-impl Options {
-    fn parse(args: &[OsString]) -> Result<Self, OptionError> {
-        let (mut run, mut state, mut log) = (None, None, None);
-        let (mut threads, mut takeover, mut inherit) = (None, None, false);
-        let mut args = args.iter();
-        while let Some(name) = args.next() {
-            let (place, name) = match name.to_str() {
-                Some("--run") => (&mut run, "a value for --run"),
-                Some("--state") => (&mut state, "a value for --state"),
-                Some("--log") => (&mut log, "a value for --log"),
-                Some("--threads") => (&mut threads, "a value for --threads"),
-                Some("--takeover") => (&mut takeover, "a value for --takeover"),
-                Some("--inherit") => {
-                    inherit = true;
-                    continue;
-                }
-                _ => return Err(OptionError::Unknown(name.clone())),
-            };
-            *place = Some(args.next().ok_or(OptionError::Missing(name))?.clone());
-        }
-        Ok(Self {
-            run: run.ok_or(OptionError::Missing("--run"))?.into(),
-            state: state.ok_or(OptionError::Missing("--state"))?.into(),
-            log: log.ok_or(OptionError::Missing("--log"))?.into(),
-            threads: threads.map_or_else(|| Ok(default_threads()), |text| parse_threads(&text))?,
-            sockets: match (takeover, inherit) {
-                (None, false) => Sockets::New,
-                (Some(text), false) => Sockets::TakenOver(parse_seconds(&text)?),
-                (None, true) => Sockets::Inherited,
-                (Some(_), true) => return Err(OptionError::TwoSources),
-            },
-        })
-    }
-}
-
-fn parse_threads(text: &OsStr) -> Result<usize, OptionError> {
-    let number = text.to_str().and_then(|text| text.parse().ok());
-    number
-        .filter(|number| (1..=MOST_THREADS).contains(number))
-        .ok_or_else(|| OptionError::Threads(text.to_owned()))
-}
-
-fn parse_seconds(text: &OsStr) -> Result<Duration, OptionError> {
-    let seconds: Option<u32> = text.to_str().and_then(|text| text.parse().ok());
-    let seconds = seconds.ok_or_else(|| OptionError::Takeover(text.to_owned()))?;
-    Ok(Duration::from_secs(seconds.into()))
-}
-
-/// One per core up to four: some 30,000 requests a second each, and the applications need the rest.
-fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4))
-}
+/// In the state folder.
+const ACCESS_LOG: &str = "access.log";
 
 #[derive(Debug, thiserror::Error)]
 enum StartError {
@@ -158,6 +72,8 @@ enum StartError {
     Log { path: PathBuf, source: io::Error },
     #[error("cannot make the control socket in {}", .path.display())]
     Socket { path: PathBuf, source: io::Error },
+    #[error("the edge may not face strangers as it is")]
+    Confine(#[from] OwnError),
     #[error("cannot take over in {}", .path.display())]
     Handover {
         path: PathBuf,
@@ -182,16 +98,19 @@ enum StartError {
 fn run(options: &Options) -> Result<(), StartError> {
     keep_memory_small();
     raise_file_limit();
-    let (heritage, predecessor) = existing_sockets(options)?;
+    let former = former_edge(options)?;
+    confine::enter(&options.run, &options.state)?;
+    let (heritage, predecessor) = match former {
+        Some(former) => former,
+        None => existing_sockets(options)?,
+    };
     let lock = match heritage.lock {
         Some(lock) => lock,
         None => lock_directory(options)?,
     };
-    let log_error = |source| StartError::Log {
-        path: options.log.clone(),
-        source,
-    };
-    let (log, writer) = AccessLog::open(&options.log).map_err(log_error)?;
+    let path = options.state.join(ACCESS_LOG);
+    let opened = AccessLog::open(&path);
+    let (log, writer) = opened.map_err(|source| StartError::Log { path, source })?;
     let snapshot = Arc::new(ArcSwap::default());
     let shared = Arc::new(Shared {
         tls: tls::server_config(Arc::clone(&snapshot)).map_err(StartError::Tls)?,
@@ -234,25 +153,37 @@ fn run(options: &Options) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Sockets that are open already, and the edge that is to end for them.
-fn existing_sockets(
-    options: &Options,
-) -> Result<(Heritage, Option<(Predecessor, Duration)>), StartError> {
+/// Sockets that are open already, and the edge that is to end for them within a time.
+type Existing = (Heritage, Option<(Predecessor, Duration)>);
+
+/// Of an edge that runs as root, which only root may ask. Its lock is for its own folder.
+fn former_edge(options: &Options) -> Result<Option<Existing>, StartError> {
+    let (Sockets::TakenOver(grace), Some(folder)) = (&options.sockets, &options.formerly) else {
+        return Ok(None);
+    };
+    let found = ask(folder)?;
+    Ok(found.map(|(heritage, predecessor)| {
+        let lock = None;
+        (Heritage { lock, ..heritage }, Some((predecessor, *grace)))
+    }))
+}
+
+fn existing_sockets(options: &Options) -> Result<Existing, StartError> {
     match options.sockets {
         Sockets::New => Ok((Heritage::default(), None)),
         Sockets::Inherited => Ok((kept::inherit().map_err(StartError::Input)?, None)),
-        Sockets::TakenOver(grace) => {
-            let asked = handover::ask(&options.run);
-            let found = asked.map_err(|source| StartError::Handover {
-                path: options.run.clone(),
-                source,
-            })?;
-            Ok(match found {
-                Some((heritage, predecessor)) => (heritage, Some((predecessor, grace))),
-                None => (Heritage::default(), None),
-            })
-        }
+        Sockets::TakenOver(grace) => Ok(match ask(&options.run)? {
+            Some((heritage, predecessor)) => (heritage, Some((predecessor, grace))),
+            None => (Heritage::default(), None),
+        }),
     }
+}
+
+fn ask(run: &Path) -> Result<Option<(Heritage, Predecessor)>, StartError> {
+    handover::ask(run).map_err(|source| StartError::Handover {
+        path: run.to_owned(),
+        source,
+    })
 }
 
 /// What the control side begins with.
@@ -410,56 +341,5 @@ fn raise_file_limit() {
         },
     ) {
         eprintln!("edge: the limit of open files stays as it is: {error}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(args: &[&str]) -> Result<Options, String> {
-        let args: Vec<OsString> = args.iter().map(Into::into).collect();
-        Options::parse(&args).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn options_are_read_and_mistakes_named() {
-        let options = parse(&[
-            "--run",
-            "/r",
-            "--log",
-            "/l",
-            "--state",
-            "/s",
-            "--threads",
-            "3",
-        ]);
-        let options = options.expect("valid options");
-        assert_eq!((options.run.as_path(), options.threads), ("/r".as_ref(), 3));
-        for (args, message) in [
-            (vec!["--run", "/r"], "--state is missing"),
-            (vec!["--run"], "a value for --run is missing"),
-            (vec!["--port", "1"], "--port is not an option of the edge"),
-            (
-                vec!["--run", "r", "--state", "s", "--log", "l", "--threads", "0"],
-                "--threads is a number from 1 to 64, not 0",
-            ),
-            (
-                vec![
-                    "--run",
-                    "r",
-                    "--state",
-                    "s",
-                    "--log",
-                    "l",
-                    "--takeover",
-                    "1",
-                    "--inherit",
-                ],
-                "--takeover and --inherit exclude each other",
-            ),
-        ] {
-            assert_eq!(parse(&args).expect_err("a mistake"), message);
-        }
     }
 }

@@ -2,10 +2,12 @@
 //! reports back.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use crate::Transport;
 
 /// All the edge has to do. Pushing the same state twice changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,15 +34,26 @@ pub struct EdgeState {
     pub trusted_proxies: Vec<String>,
 }
 
-/// A certificate and its key, as PEM files.
+/// A certificate and its key, as PEM: the edge can read no files of others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
     /// Hosts, lower case; `*.example.org` covers one label.
     pub hosts: Vec<String>,
     /// Chain, leaf first.
-    pub chain: PathBuf,
+    pub chain: String,
     /// Key.
-    pub key: PathBuf,
+    pub key: PrivateKey,
+}
+
+/// A private key as PEM, which no message shows.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PrivateKey(pub String);
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey")
+    }
 }
 
 /// Requests for `hosts` whose path starts with `path` go to `pool`.
@@ -123,6 +136,9 @@ pub struct EdgeStatus {
     pub pools: BTreeMap<String, PoolStatus>,
     /// Listeners or certificates that could not be used: what and why.
     pub problems: Vec<String>,
+    /// Ports that somebody else has; who that is, the edge cannot see.
+    #[serde(default)]
+    pub taken: Vec<TakenPort>,
     /// Plain HTTP addresses in use, with the ports that the kernel chose where 0 was asked for.
     #[serde(default)]
     pub http: Vec<SocketAddr>,
@@ -146,6 +162,15 @@ pub struct EdgeStatus {
     /// It takes no new connections and ends soon.
     #[serde(default)]
     pub stopping: bool,
+}
+
+/// A port of the machine that the edge was to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenPort {
+    /// Wanted.
+    pub address: SocketAddr,
+    /// TCP or UDP.
+    pub transport: Transport,
 }
 
 /// Counters of one replica since the edge started.

@@ -1,7 +1,8 @@
 //! The last state on disk: what an edge serves that starts without a daemon.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::EdgeState;
@@ -76,7 +77,13 @@ impl Store {
     fn write(&self, path: &Path, state: &EdgeState) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(state)?;
         let new = self.directory.join("edge.json.new");
-        let mut file = File::create(&new)?;
+        // It holds the keys of certificates.
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&new)?;
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&new, path)?;

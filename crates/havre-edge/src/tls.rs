@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -19,37 +18,24 @@ use crate::{Certificate, Problem, route};
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// The chain.
-    #[error("cannot read a certificate chain from {path}")]
-    Chain {
-        /// The file.
-        path: String,
-        /// Why.
-        source: rustls::pki_types::pem::Error,
-    },
-    /// No certificate in the file.
-    #[error("there is no certificate in {path}")]
-    Empty {
-        /// The file.
-        path: String,
-    },
+    #[error("its chain cannot be read")]
+    Chain(#[source] rustls::pki_types::pem::Error),
+    /// No certificate in the chain.
+    #[error("its chain holds no certificate")]
+    Empty,
     /// The key.
-    #[error("cannot read a private key from {path}")]
-    Key {
-        /// The file.
-        path: String,
-        /// Why.
-        source: rustls::pki_types::pem::Error,
-    },
+    #[error("its private key cannot be read")]
+    Key(#[source] rustls::pki_types::pem::Error),
     /// The two together.
-    #[error("the key {key} cannot serve the certificate {chain}")]
-    Unusable {
-        /// Chain file.
-        chain: String,
-        /// Key file.
-        key: String,
-        /// Why.
-        source: rustls::Error,
-    },
+    #[error("its key cannot serve it")]
+    Unusable(#[source] rustls::Error),
+}
+
+impl Certificate {
+    /// Whether it can be served.
+    pub fn check(&self) -> Result<(), CertificateError> {
+        load_pair(self).map(drop)
+    }
 }
 
 /// A loaded certificate.
@@ -75,11 +61,12 @@ pub struct CertificateSet {
 }
 
 impl CertificateSet {
-    /// Loads all. One that fails is a problem of its own hosts only; was it loaded before, it is kept.
+    /// Loads all. One that fails is a problem of its own hosts only; was
+    /// one loaded for the same hosts, that one is kept.
     pub fn load(wanted: &[Certificate], before: &Self, problems: &mut Vec<Problem>) -> Self {
         let mut certificates = Vec::with_capacity(wanted.len());
         for certificate in wanted {
-            match load_pair(&certificate.chain, &certificate.key) {
+            match load_pair(certificate) {
                 Ok(key) => certificates.push(LoadedCertificate {
                     source: certificate.clone(),
                     key: Arc::new(key),
@@ -88,7 +75,7 @@ impl CertificateSet {
                     let old = before
                         .certificates
                         .iter()
-                        .find(|old| old.source == *certificate);
+                        .find(|old| old.source.hosts == certificate.hosts);
                     let fate = if old.is_some() {
                         "the one loaded before stays in use"
                     } else {
@@ -154,28 +141,17 @@ impl LoadedCertificate {
     }
 }
 
-fn load_pair(chain: &Path, key: &Path) -> Result<CertifiedKey, CertificateError> {
-    let name = |path: &Path| path.display().to_string();
-    let certificates = CertificateDer::pem_file_iter(chain)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|source| CertificateError::Chain {
-            path: name(chain),
-            source,
-        })?;
-    if certificates.is_empty() {
-        return Err(CertificateError::Empty { path: name(chain) });
+fn load_pair(certificate: &Certificate) -> Result<CertifiedKey, CertificateError> {
+    let chain = CertificateDer::pem_slice_iter(certificate.chain.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(CertificateError::Chain)?;
+    if chain.is_empty() {
+        return Err(CertificateError::Empty);
     }
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|source| CertificateError::Key {
-        path: name(key),
-        source,
-    })?;
-    CertifiedKey::from_der(certificates, private, &crypto::ring::default_provider()).map_err(
-        |source| CertificateError::Unusable {
-            chain: name(chain),
-            key: name(key),
-            source,
-        },
-    )
+    let key = PrivateKeyDer::from_pem_slice(certificate.key.0.as_bytes())
+        .map_err(CertificateError::Key)?;
+    CertifiedKey::from_der(chain, key, &crypto::ring::default_provider())
+        .map_err(CertificateError::Unusable)
 }
 
 /// Asks the current snapshot at every handshake.

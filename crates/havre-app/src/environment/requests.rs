@@ -11,6 +11,7 @@ use havre_model::ServiceName;
 use havre_release::{EdgeView, Observed, ReplicaId, Routing, Traffic};
 
 use super::{Environment, serving_release};
+use crate::certificates::Reading;
 use crate::edge::{environment_edge, is_pool_of};
 use crate::observe::Seen;
 use crate::{execute, names};
@@ -92,7 +93,13 @@ impl Environment {
         // What is valid when is the wall clock's.
         let certificate = execute::certificate(&self.platform, release, SystemTime::now());
         let certificate = match certificate {
-            Ok(certificate) => certificate,
+            Ok(Reading { pair, findings }) => {
+                if !findings.is_empty() && findings != self.certificate_findings {
+                    tracing::warn!(environment = %self.id, ?findings, "certificate");
+                }
+                self.certificate_findings = findings;
+                pair
+            }
             Err(error) => {
                 self.note_problem(&error);
                 return self.platform.hub.status().await;
@@ -151,9 +158,14 @@ pub(super) fn edge_view(
                 service.serving.iter().chain(canary).cloned()
             })
             .collect(),
+        // What an edge that is being replaced has under way is in nobody's counters: as long as it is
+        // there, every replica may have a request.
         in_flight: known()
             .filter_map(counters)
-            .map(|(id, counters)| (id, counters.in_flight + counters.streams))
+            .map(|(id, counters)| {
+                let unseen = u64::from(status.predecessor.is_some());
+                (id, counters.in_flight + counters.streams + unseen)
+            })
             .collect(),
         traffic: known()
             .filter_map(counters)

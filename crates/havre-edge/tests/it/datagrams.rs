@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use havre_edge::{Forward, Pool, Replica};
+use havre_edge::{Forward, Pool, Replica, TakenPort, Transport};
 
 use crate::edge::{Edge, wait_for};
 
@@ -356,17 +356,16 @@ pub fn a_port_that_is_no_longer_wanted_is_free() {
         pool: "names".to_owned(),
     }];
     edge.push();
-    let problem = edge.status.problems.join("\n");
-    let me = format!("(pid {})", std::process::id());
-    assert!(
-        problem.contains("is taken by") && problem.contains(&me),
-        "{problem}"
-    );
+    let taken = TakenPort {
+        address: listen,
+        transport: Transport::Udp,
+    };
+    assert_eq!(edge.status.taken, [taken]);
     drop(foreign);
     wait_for("the edge to have it", SOON, || {
         edge.try_status()
             .expect("a status")
-            .problems
+            .taken
             .is_empty()
             .then_some(())
     });

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use havre_edge::{
-    Certificate, Control, ControlError, EdgeState, EdgeStatus, KeptSockets, Replica, Route,
+    Certificate, Control, ControlError, EdgeState, EdgeStatus, KeptSockets, PrivateKey, Replica,
+    Route,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
@@ -20,6 +21,11 @@ const HOSTS: &[&str] = &[
     "localhost",
     "127.0.0.1",
 ];
+
+/// Its folders and files.
+pub const RUN: &str = "run";
+pub const STATE: &str = "state";
+pub const ACCESS_LOG: &str = "state/access.log";
 
 /// Polls until `condition` gives something.
 pub fn wait_for<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
@@ -58,20 +64,16 @@ impl Authority {
         }
     }
 
-    /// Writes a certificate for `hosts` into `directory`.
-    pub fn issue(&self, directory: &Path, name: &str, hosts: &[&str]) -> Certificate {
+    /// A certificate for `hosts`.
+    pub fn issue(&self, hosts: &[&str]) -> Certificate {
         let key = KeyPair::generate().expect("a key");
         let names: Vec<String> = hosts.iter().map(ToString::to_string).collect();
         let params = CertificateParams::new(names.clone()).expect("names");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let chain = directory.join(format!("{name}.pem"));
-        let key_file = directory.join(format!("{name}.key"));
-        std::fs::write(&chain, certificate.pem()).expect("to write");
-        std::fs::write(&key_file, key.serialize_pem()).expect("to write");
         Certificate {
             hosts: names,
-            chain,
-            key: key_file,
+            chain: certificate.pem(),
+            key: PrivateKey(key.serialize_pem()),
         }
     }
 }
@@ -94,7 +96,7 @@ impl Edge {
     pub fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let authority = Authority::new();
-        let certificate = authority.issue(directory.path(), "test", HOSTS);
+        let certificate = authority.issue(HOSTS);
         let loopback: SocketAddr = ([127, 0, 0, 1], 0).into();
         let state = EdgeState {
             http: vec![loopback],
@@ -145,9 +147,8 @@ impl Edge {
         let stderr = File::create(self.path("stderr")).expect("a file");
         let child = Command::new(std::env::current_exe().expect("this binary"))
             .arg("edge")
-            .args(["--run".as_ref(), self.directory.path()])
-            .args(["--state".as_ref(), self.directory.path()])
-            .args(["--log".as_ref(), self.path("access.log").as_path()])
+            .args(["--run".as_ref(), self.path(RUN).as_path()])
+            .args(["--state".as_ref(), self.path(STATE).as_path()])
             .args(more)
             .stdin(stdin)
             .stdout(Stdio::null())
@@ -166,8 +167,13 @@ impl Edge {
 
     /// Starts a second process that takes over; returns the first.
     pub fn take_over(&mut self, seconds: u32) -> Child {
+        self.take_over_with(&["--takeover", &seconds.to_string()])
+    }
+
+    /// The same with arguments of the caller's.
+    pub fn take_over_with(&mut self, arguments: &[&str]) -> Child {
         let old = self.child.take().expect("a running edge");
-        self.launch(&["--takeover", &seconds.to_string()]);
+        self.launch(arguments);
         old
     }
 
@@ -193,7 +199,7 @@ impl Edge {
 
     /// The daemon's side.
     pub fn control(&self) -> Control {
-        Control::new(self.directory.path())
+        Control::new(&self.path(RUN))
     }
 
     /// Sets a route and its pool of the same name.
@@ -242,7 +248,7 @@ impl Edge {
 
     /// Duplicates of its sockets.
     pub fn keep_sockets(&self) -> KeptSockets {
-        KeptSockets::of_edge(self.directory.path()).expect("its sockets")
+        KeptSockets::of_edge(&self.path(RUN)).expect("its sockets")
     }
 
     /// Plain HTTP.
@@ -283,7 +289,7 @@ impl Edge {
         wanted: impl Fn(&serde_json::Value) -> bool,
     ) -> serde_json::Value {
         wait_for(what, Duration::from_secs(5), || {
-            let text = std::fs::read_to_string(self.path("access.log")).ok()?;
+            let text = std::fs::read_to_string(self.path(ACCESS_LOG)).ok()?;
             let lines = text
                 .lines()
                 .filter_map(|line| serde_json::from_str(line).ok());
@@ -297,7 +303,7 @@ impl Drop for Edge {
         self.kill();
         if std::thread::panicking() {
             let stderr = std::fs::read_to_string(self.path("stderr")).unwrap_or_default();
-            let log = std::fs::read_to_string(self.path("access.log")).unwrap_or_default();
+            let log = std::fs::read_to_string(self.path(ACCESS_LOG)).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
             let last = lines[lines.len().saturating_sub(10)..].join("\n");
             eprintln!("--- edge's stderr:\n{stderr}--- end of its access log:\n{last}\n---");

@@ -4,10 +4,11 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
+use havre_edge::{PrivateKey, TakenPort, Transport};
 use havre_testing::load::{self, LoadPlan};
 use tokio_util::sync::CancellationToken;
 
-use crate::edge::{Edge, wait_for};
+use crate::edge::{Edge, RUN, STATE, wait_for};
 use crate::http1::Connection;
 use crate::origin::Origin;
 
@@ -197,7 +198,7 @@ pub fn unknown_hosts_reach_no_application() {
     assert_eq!(plain.get("stranger.test", "/").status, 404);
     assert_eq!(origin.heads().len(), 2);
     // Another certificate covers it better: the client is sent to a connection with that one.
-    let own = edge.authority.issue(&edge.path(""), "own", &["other.test"]);
+    let own = edge.authority.issue(&["other.test"]);
     edge.state.certificates.insert(0, own);
     edge.push();
     assert_eq!(secure(&edge).get("other.test", "/deep").status, 421);
@@ -223,33 +224,25 @@ pub fn a_bad_certificate_hurts_its_own_host_only() {
     let mut edge = Edge::with_replicas(&[("r1", origin.address)]);
     let ca = edge.authority.pem.clone();
     let good = edge.state.certificates[0].clone();
-    let other = edge
-        .authority
-        .issue(&edge.path(""), "broken", &["broken.test"]);
+    let other = edge.authority.issue(&["broken.test"]);
     for (what, chain, key) in [
         ("garbage", "garbage".to_owned(), "garbage".to_owned()),
         ("empty", String::new(), String::new()),
         (
             "cut in the middle",
-            std::fs::read_to_string(&good.chain).expect("a chain")[..300].to_owned(),
-            std::fs::read_to_string(&other.key).expect("a key"),
+            good.chain[..300].to_owned(),
+            other.key.0.clone(),
         ),
         (
             "not a certificate within",
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned(),
-            std::fs::read_to_string(&other.key).expect("a key"),
+            other.key.0.clone(),
         ),
-        (
-            "of another key",
-            std::fs::read_to_string(&good.chain).expect("a chain"),
-            std::fs::read_to_string(&other.key).expect("a key"),
-        ),
+        ("of another key", good.chain.clone(), other.key.0.clone()),
     ] {
         let mut broken = other.clone();
-        broken.chain = edge.path("broken-chain.pem");
-        broken.key = edge.path("broken-key.pem");
-        std::fs::write(&broken.chain, chain).expect("to write");
-        std::fs::write(&broken.key, key).expect("to write");
+        broken.chain = chain;
+        broken.key = PrivateKey(key);
         edge.state.certificates = vec![broken, good.clone()];
         edge.push();
         assert_eq!(
@@ -272,7 +265,7 @@ pub fn a_bad_certificate_hurts_its_own_host_only() {
     // Damaged after it was loaded once: what was loaded stays in use.
     edge.state.certificates = vec![good.clone()];
     edge.push();
-    std::fs::write(&good.key, "damaged").expect("to write");
+    edge.state.certificates[0].key = PrivateKey("damaged".to_owned());
     edge.push();
     assert!(
         edge.status.problems[0].contains("stays in use"),
@@ -289,13 +282,8 @@ pub fn a_taken_port_is_a_problem_that_heals() {
     let mut edge = Edge::with_replicas(&[("r1", origin.address)]);
     edge.state.http.push(address);
     edge.push();
-    let problem = edge.status.problems.first().expect("a problem");
-    let expected = format!("port {} is taken by", address.port());
-    let me = format!("(pid {})", std::process::id());
-    assert!(
-        problem.contains(&expected) && problem.contains(&me),
-        "{problem}"
-    );
+    let transport = Transport::Tcp;
+    assert_eq!(edge.status.taken, [TakenPort { address, transport }]);
     assert_eq!(
         secure(&edge).get("app.test", "/").text(),
         "a",
@@ -305,7 +293,7 @@ pub fn a_taken_port_is_a_problem_that_heals() {
     wait_for("the port to be taken over", Duration::from_secs(5), || {
         edge.try_status()
             .expect("a status")
-            .problems
+            .taken
             .is_empty()
             .then_some(())
     });
@@ -322,18 +310,16 @@ pub fn two_edges_do_not_share_a_port() {
     let mut second = Edge::start();
     second.state.http = vec![first.http()];
     second.push();
-    let expected = format!("(pid {})", first.pid());
-    let problem = second.status.problems.first().expect("a problem");
-    assert!(problem.contains(&expected), "{problem}");
+    let taken = second.status.taken.first().expect("a taken port");
+    assert_eq!(taken.address, first.http());
 }
 
 pub fn a_second_edge_in_the_same_directory_refuses() {
     let edge = Edge::start();
     let output = std::process::Command::new(std::env::current_exe().expect("this binary"))
         .arg("edge")
-        .args(["--run".as_ref(), edge.path("").as_path()])
-        .args(["--state".as_ref(), edge.path("").as_path()])
-        .args(["--log".as_ref(), edge.path("other.log").as_path()])
+        .args(["--run".as_ref(), edge.path(RUN).as_path()])
+        .args(["--state".as_ref(), edge.path("other").as_path()])
         .output()
         .expect("an edge");
     assert!(!output.status.success());
@@ -355,7 +341,7 @@ pub fn it_comes_back_after_sigkill() {
     }
     // A damaged state is a problem, not the end.
     edge.kill();
-    std::fs::write(edge.path("edge.json"), "{").expect("to write");
+    std::fs::write(edge.path(STATE).join("edge.json"), "{").expect("to write");
     edge.launch(&[]);
     assert!(
         edge.status.problems[0].contains("damaged"),

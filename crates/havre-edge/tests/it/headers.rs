@@ -107,9 +107,7 @@ pub fn answers_lose_what_is_of_one_hop() {
 pub fn browsers_remember_https_of_public_names() {
     let origin = Origin::usual("a");
     let mut edge = Edge::start();
-    let public = edge
-        .authority
-        .issue(&edge.path(""), "public", &["app.example.org"]);
+    let public = edge.authority.issue(&["app.example.org"]);
     edge.state.certificates.push(public);
     edge.route("web", "app.example.org", "/", &[("r1", origin.address)]);
     edge.push();

@@ -4,6 +4,7 @@
 
 mod basics;
 mod canary;
+mod confined;
 mod datagrams;
 mod desync;
 mod drain;
@@ -58,6 +59,12 @@ fn main() -> ExitCode {
             a_browser_stays_on_its_side,
             without_a_canary_nobody_gets_a_number,
             a_dead_canary_costs_no_request,
+        }
+        confined::{
+            every_thread_has_given_up_what_it_does_not_need,
+            it_sees_its_folders_and_nothing_else,
+            a_privileged_port_can_be_opened_later,
+            it_takes_over_from_an_edge_that_runs_as_root,
         }
         datagrams::{
             datagrams_pass_both_ways_at_any_length,

@@ -1,0 +1,439 @@
+//! Certificates as the edge gets them: what is in the files, read again when the files change.
+//!
+//! A renewal may be half done (a chain that its key does not fit yet) or broken: what served before
+//! serves on until the files can be used again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read as _};
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use havre_edge::{Certificate, CertificateError, PrivateKey};
+use x509_parser::extensions::GeneralName;
+use x509_parser::pem::Pem;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::tls::CertificateFiles;
+
+/// Far more than any chain.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// A certificate and its key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) chain: String,
+    pub(crate) key: PrivateKey,
+}
+
+/// What is served, and what a person should know of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// Empty where the files have not been usable so far: the edge goes on with what it has.
+    pub(crate) pair: Pair,
+    pub(crate) findings: Vec<String>,
+}
+
+/// What is known of files.
+#[derive(Debug, Default)]
+pub(crate) struct Certificates {
+    known: Mutex<BTreeMap<CertificateFiles, Known>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Known {
+    marks: Option<[Mark; 2]>,
+    pair: Pair,
+    facts: Option<Facts>,
+    /// Of the newest files, which are not the pair's.
+    unusable: Option<String>,
+}
+
+/// Tells one content of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    inode: u64,
+    length: u64,
+    changed: (i64, i64),
+}
+
+/// What a certificate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Facts {
+    /// Lower case.
+    names: Vec<String>,
+    from: SystemTime,
+    until: SystemTime,
+    /// The end, as text.
+    end: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error("cannot read {}", .path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("{} is no small file", .path.display())]
+    Kind { path: PathBuf },
+    #[error("{} and {} cannot be used", .chain.display(), .key.display())]
+    Pair {
+        chain: PathBuf,
+        key: PathBuf,
+        source: CertificateError,
+    },
+    #[error("{} is no certificate: {detail}", .path.display())]
+    Certificate { path: PathBuf, detail: String },
+}
+
+impl Certificates {
+    /// What the files hold for these hosts.
+    pub(crate) fn read(
+        &self,
+        files: &CertificateFiles,
+        hosts: &[String],
+        now: SystemTime,
+    ) -> Reading {
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(files.clone()).or_default();
+        known.look(files);
+        let about = |finding: String| format!("certificate {}: {finding}", files.chain.display());
+        let findings = known.facts.iter().flat_map(|it| judge(it, hosts, now));
+        Reading {
+            pair: known.pair.clone(),
+            findings: known
+                .unusable
+                .iter()
+                .cloned()
+                .chain(findings.map(about))
+                .collect(),
+        }
+    }
+}
+
+impl Known {
+    /// Reads the files where they are others than before.
+    fn look(&mut self, files: &CertificateFiles) {
+        let marks = mark(&files.chain).and_then(|chain| Ok([chain, mark(&files.key)?]));
+        let marks = match marks {
+            Ok(marks) if self.marks == Some(marks) => return,
+            Ok(marks) => Some(marks),
+            Err(_) => None,
+        };
+        match load(files) {
+            Ok((pair, facts)) => {
+                *self = Self {
+                    marks,
+                    pair,
+                    facts: Some(facts),
+                    unusable: None,
+                };
+            }
+            Err(error) => {
+                let what = crate::report::one_line(&error);
+                let fate = match self.facts {
+                    Some(_) => "the certificate before it stays in use",
+                    None => "its hosts are not served over HTTPS",
+                };
+                self.marks = marks;
+                self.unusable = Some(format!("{what}; {fate}"));
+            }
+        }
+    }
+}
+
+fn mark(path: &Path) -> io::Result<Mark> {
+    let metadata = fs::metadata(path)?;
+    Ok(Mark {
+        inode: metadata.ino(),
+        length: metadata.len(),
+        changed: (metadata.mtime(), metadata.mtime_nsec()),
+    })
+}
+
+fn load(files: &CertificateFiles) -> Result<(Pair, Facts), ReadError> {
+    let pair = Pair {
+        chain: read(&files.chain)?,
+        key: PrivateKey(read(&files.key)?),
+    };
+    let unusable = |source| ReadError::Pair {
+        chain: files.chain.clone(),
+        key: files.key.clone(),
+        source,
+    };
+    let certificate = Certificate {
+        hosts: Vec::new(),
+        chain: pair.chain.clone(),
+        key: pair.key.clone(),
+    };
+    certificate.check().map_err(unusable)?;
+    let facts = facts(&pair.chain).map_err(|detail| ReadError::Certificate {
+        path: files.chain.clone(),
+        detail,
+    })?;
+    Ok((pair, facts))
+}
+
+fn read(path: &Path) -> Result<String, ReadError> {
+    let error = |source| ReadError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let kind = || ReadError::Kind {
+        path: path.to_owned(),
+    };
+    // A pipe is not waited for.
+    if !fs::metadata(path).map_err(error)?.is_file() {
+        return Err(kind());
+    }
+    let mut text = String::new();
+    let file = fs::File::open(path).map_err(error)?;
+    let length = file
+        .take(MAX_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(error)?;
+    match u64::try_from(length) {
+        Ok(length) if length <= MAX_BYTES => Ok(text),
+        Ok(_) | Err(_) => Err(kind()),
+    }
+}
+
+/// Of the first certificate of a chain.
+fn facts(chain: &str) -> Result<Facts, String> {
+    let pem = Pem::iter_from_buffer(chain.as_bytes())
+        .next()
+        .ok_or("there is none")?
+        .map_err(|error| error.to_string())?;
+    let (_, leaf) = X509Certificate::from_der(&pem.contents).map_err(|error| error.to_string())?;
+    let alternative = leaf
+        .subject_alternative_name()
+        .map_err(|error| error.to_string())?;
+    let names = alternative
+        .iter()
+        .flat_map(|extension| &extension.value.general_names)
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
+            // Not what browsers look for.
+            _ => None,
+        })
+        .collect();
+    let validity = leaf.validity();
+    let time = |seconds: i64| {
+        let seconds = u64::try_from(seconds).unwrap_or_default();
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    };
+    Ok(Facts {
+        names,
+        from: time(validity.not_before.timestamp()),
+        until: time(validity.not_after.timestamp()),
+        end: validity.not_after.to_string(),
+    })
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
+
+/// What browsers will not accept.
+fn judge(facts: &Facts, hosts: &[String], now: SystemTime) -> Vec<String> {
+    let mut findings = Vec::new();
+    let uncovered: Vec<&str> = hosts
+        .iter()
+        .map(String::as_str)
+        .filter(|host| !facts.names.iter().any(|name| covers(name, host)))
+        .collect();
+    if !uncovered.is_empty() {
+        let none = match uncovered.len() == hosts.len() {
+            true => "it covers none of",
+            false => "it does not cover",
+        };
+        let names = match facts.names.as_slice() {
+            [] => "nobody".to_owned(),
+            names => names.join(", "),
+        };
+        findings.push(format!(
+            "{none} {}; it is for {names}",
+            uncovered.join(", ")
+        ));
+    }
+    if now > facts.until {
+        findings.push(format!("it expired on {}", facts.end));
+    } else if now < facts.from {
+        findings.push("it is not valid yet".to_owned());
+    }
+    findings
+}
+
+/// Whether a certificate for `name` is one for `host`; both in lower case.
+fn covers(name: &str, host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    match name.strip_prefix("*.") {
+        Some(parent) => host
+            .split_once('.')
+            .is_some_and(|(label, rest)| !label.is_empty() && rest == parent),
+        None => name == host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn files(&self) -> CertificateFiles {
+            CertificateFiles {
+                chain: self.0.path().join("a.pem"),
+                key: self.0.path().join("a.key"),
+            }
+        }
+
+        /// As a renewal does: a file of a new name takes the old one's place.
+        fn put(&self, name: &str, text: &str) {
+            let new = self.0.path().join("new");
+            fs::write(&new, text).unwrap();
+            fs::rename(new, self.0.path().join(name)).unwrap();
+        }
+    }
+
+    /// Chain and key, valid for these days from now.
+    fn made(names: &[&str], days: std::ops::Range<i64>) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        let day = |days: i64| {
+            let offset = Duration::from_secs(days.unsigned_abs() * 24 * 3600);
+            let now = SystemTime::now();
+            match days < 0 {
+                true => now - offset,
+                false => now + offset,
+            }
+        };
+        params.not_before = day(days.start).into();
+        params.not_after = day(days.end).into();
+        let certificate = params.self_signed(&key).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn hosts(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn renewed_files_are_read_and_half_a_renewal_changes_nothing() {
+        let folder = Folder::new();
+        let (certificates, files) = (Certificates::default(), folder.files());
+        let read = || certificates.read(&files, &hosts(&["a.test"]), SystemTime::now());
+        let first = read();
+        assert_eq!(first.pair, Pair::default());
+        assert!(
+            first.findings[0].contains("not served over HTTPS"),
+            "{first:?}"
+        );
+
+        let (chain, key) = made(&["a.test"], -1..90);
+        folder.put("a.pem", &chain);
+        folder.put("a.key", &key);
+        let good = read();
+        assert_eq!(
+            (good.pair.chain.as_str(), good.pair.key.0.as_str()),
+            (&*chain, &*key)
+        );
+        assert_eq!(good.findings, [""; 0]);
+
+        let (newer, newer_key) = made(&["a.test"], -1..90);
+        folder.put("a.pem", &newer);
+        let half = read();
+        assert_eq!(half.pair, good.pair);
+        assert!(half.findings[0].contains("stays in use"), "{half:?}");
+        folder.put("a.key", &newer_key);
+        let whole = read();
+        assert_eq!((whole.pair.chain, whole.pair.key.0), (newer, newer_key));
+        assert_eq!(whole.findings, [""; 0]);
+
+        folder.put("a.pem", "garbage");
+        assert!(
+            read().findings[0].contains("cannot be used"),
+            "{:?}",
+            read()
+        );
+        fs::remove_file(&files.chain).unwrap();
+        assert!(read().findings[0].contains("cannot read"), "{:?}", read());
+        assert_ne!(read().pair, Pair::default(), "it still serves");
+    }
+
+    #[test]
+    fn what_a_browser_will_not_accept_is_told() {
+        for (names, days, wanted, expected) in [
+            (
+                &["a.test", "*.w.test"][..],
+                -1..9,
+                &["a.test", "x.w.test"][..],
+                None,
+            ),
+            (&["192.0.2.1", "::1"], -1..9, &["192.0.2.1", "[::1]"], None),
+            (
+                &["b.test"],
+                -1..9,
+                &["a.test", "c.test"],
+                Some("it covers none of a.test, c.test; it is for b.test"),
+            ),
+            (
+                &["a.test"],
+                -1..9,
+                &["a.test", "c.test"],
+                Some("it does not cover c.test; it is for a.test"),
+            ),
+            (
+                &["*.w.test"],
+                -1..9,
+                &["x.y.w.test"],
+                Some("it covers none of x.y.w.test; it is for *.w.test"),
+            ),
+            (&["a.test"], -9..-1, &["a.test"], Some("it expired on ")),
+            (&["a.test"], 1..9, &["a.test"], Some("it is not valid yet")),
+        ] {
+            let facts = facts(&made(names, days).0).unwrap();
+            let findings = judge(&facts, &hosts(wanted), SystemTime::now());
+            match expected {
+                None => assert_eq!(findings, [""; 0]),
+                Some(begin) => assert!(findings[0].starts_with(begin), "{findings:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_pipe_and_a_flood_are_refused() {
+        let folder = Folder::new();
+        let files = folder.files();
+        let (chain, key) = made(&["a.test"], -1..9);
+        folder.put("a.key", &key);
+        let flood = format!("{chain}{}", " ".repeat(1024 * 1024));
+        folder.put("a.pem", &flood);
+        assert!(matches!(load(&files), Err(ReadError::Kind { .. })));
+        fs::remove_file(&files.chain).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &files.chain,
+            rustix::fs::FileType::Fifo,
+            mode,
+            0,
+        )
+        .unwrap();
+        assert!(matches!(load(&files), Err(ReadError::Kind { .. })));
+    }
+}
