@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use havre_api::EnvironmentId;
 use havre_engine::MountSpec;
@@ -214,54 +213,20 @@ impl Volumes<'_> {
 }
 
 /// Copies `target` of the image with all attributes, its own owner and mode too; nothing where the
-/// image has no such folder.
+/// image has no such folder. Links of the image are followed in the image.
 fn copy_up(image: &[PathBuf], target: &str, into: &Path) -> io::Result<()> {
-    let relative = target.trim_start_matches('/');
-    if !image
-        .iter()
-        .any(|layer| layer.join(relative).symlink_metadata().is_ok())
-    {
-        return Ok(());
-    }
-    match image {
-        [only] => copy_folder(&only.join(relative), into),
-        layers => {
-            let scratch = into.with_file_name("image");
-            fs::create_dir_all(&scratch)?;
-            let (overlay, from, into) = (
-                Overlay {
-                    lower: layers.to_vec(),
-                    upper: None,
-                },
-                scratch.join(relative),
-                into.to_owned(),
-            );
-            let at = scratch.clone();
-            in_private_mounts(move || {
-                overlay.mount(&at)?;
-                copy_folder(&from, &into)
-            })?;
-            fs::remove_dir(&scratch)
-        }
-    }
-}
-
-fn copy_folder(from: &Path, into: &Path) -> io::Result<()> {
-    if !from.is_dir() {
-        return Ok(());
-    }
-    let status = Command::new("cp")
-        .arg("-a")
-        .arg("--")
-        .arg(from.join("."))
-        .arg(into)
-        .status()?;
-    if !status.success() {
-        return Err(io::Error::other(format!("cp ended with {status}")));
-    }
-    let meta = fs::metadata(from)?;
-    std::os::unix::fs::chown(into, Some(meta.uid()), Some(meta.gid()))?;
-    fs::set_permissions(into, meta.permissions())
+    let scratch = into.with_file_name("image");
+    fs::create_dir_all(&scratch)?;
+    let overlay = Overlay {
+        lower: image.to_vec(),
+        upper: None,
+    };
+    let (at, target, into) = (scratch.clone(), target.to_owned(), into.to_owned());
+    in_private_mounts(move || {
+        overlay.mount(&at)?;
+        havre_engine::copy_folder(&at, &target, &into)
+    })?;
+    fs::remove_dir(&scratch)
 }
 
 /// Runs `work` on a thread with a mount namespace of its own; its mounts end with the thread.
@@ -283,4 +248,61 @@ fn in_private_mounts(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> 
     thread
         .join()
         .map_err(|_| io::Error::other("the copying thread panicked"))?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// What a new volume gets from `target` of an image with links.
+    #[test]
+    fn a_volume_is_filled_from_the_image_alone() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let host = dir.path().join("host");
+        fs::create_dir(&host).expect("a folder");
+        fs::write(host.join("secret"), "of the host").expect("a file");
+        let layer = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.join("run/app")).expect("a folder");
+            fs::create_dir(path.join("var")).expect("a folder");
+            fs::write(path.join("run/app").join(name), name).expect("a file");
+            symlink("/run", path.join("var/run")).expect("a link");
+            symlink(&host, path.join("trap")).expect("a link");
+            let up = "../".repeat(20) + host.to_str().expect("UTF-8");
+            symlink(up, path.join("up")).expect("a link");
+            path
+        };
+        let (top, base) = (layer("top"), layer("base"));
+        for (number, image) in [vec![top.clone(), base], vec![top]].into_iter().enumerate() {
+            let volume = dir.path().join(number.to_string());
+            let filled = |target: &str| {
+                let into = volume.join("new");
+                fs::create_dir_all(&into).expect("a folder");
+                copy_up(&image, target, &into).expect("copied");
+                let entries = fs::read_dir(&into).expect("a folder");
+                let mut names: Vec<_> = entries
+                    .map(|entry| entry.expect("an entry").file_name())
+                    .collect();
+                names.sort();
+                fs::remove_dir_all(&into).expect("removed");
+                names
+            };
+            for target in ["/trap", "/up", "/var/run/no", "/var/run/app/top"] {
+                assert!(filled(target).is_empty(), "{target}");
+            }
+            // Debian's own link goes on working.
+            let expected: &[&str] = if number == 0 {
+                &["base", "top"]
+            } else {
+                &["top"]
+            };
+            assert_eq!(filled("/var/run/app"), expected);
+        }
+    }
 }

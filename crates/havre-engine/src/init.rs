@@ -6,19 +6,26 @@
 //!   │                then the end of the connection: running
 //!   └──── 'G' ────►    the cgroups of version 1 are joined
 //! ```
+//! A further process of a running container is set up outside of its process namespace, where nobody
+//! in the container can see it, and then forks a sibling into it: `'P'` + number + pidfd tells the shim
+//! of it, and a second `'G'` lets it go on.
+//!
 //! The shim has one thread and little memory, so forking it is safe and cheap, and no other
 //! program is loaded on the way. Own code rather than libcontainer's: its exec path drops
 //! seccomp and the user, its state is process-wide and it needs a bundle on disk; here init and
 //! exec'd processes go through the same `process::become_and_exec`.
 
 pub mod caps;
+mod descriptors;
+mod kernel;
+mod mounts;
 mod process;
 mod reaper;
 mod rootfs;
 pub mod seccomp;
 mod subpath;
 pub mod user;
-mod volume;
+pub mod volume;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -116,6 +123,8 @@ pub struct Starting {
 pub enum Progress {
     /// The master side of its terminal.
     Terminal(OwnedFd),
+    /// What is being set up is another process from now on.
+    Moved { pid: u32, pidfd: OwnedFd },
     /// It failed, with what a shell would return.
     Failed { exit_code: i32, reason: String },
     /// It is about to run its program.
@@ -162,47 +171,38 @@ pub fn start_container(
     }
 }
 
-/// Starts one more process in a running container. `own_pid_namespace` is the shim's, to return
-/// to; `init` the pidfd of the container's first process.
+/// Starts one more process in a running container. `init` is the pidfd of the container's first
+/// process.
 pub fn start_exec(
     spec: &ContainerSpec,
     request: &ExecRequest,
     cgroup: &Cgroup,
     init: BorrowedFd,
-    own_pid_namespace: BorrowedFd,
     stdio: Option<Stdio>,
 ) -> Result<Starting, SetupError> {
     let (ours, theirs) = step(socket_pair(), || "create a socket".to_owned())?;
     let v2 = cgroup
         .open_v2()
         .map_err(|e| SetupError::Refused(e.to_string()))?;
-    // Only children enter the namespace; the shim itself stays where it is.
-    step(sys::setns(init, libc::CLONE_NEWPID), || {
-        "enter the container".to_owned()
-    })?;
     // SAFETY: the shim is single-threaded.
     let forked = unsafe { sys::fork(0, v2.as_ref().map(AsFd::as_fd)) };
-    if let Ok(None) = forked {
-        drop(ours);
-        let failure = process::exec(spec, request, init, stdio, theirs.as_fd());
-        report_and_exit(theirs.as_fd(), &failure)
+    let what = || "start a process in the container".to_owned();
+    match step(forked, what)? {
+        None => {
+            drop(ours);
+            let failure = process::exec(spec, request, init, stdio, theirs.as_fd());
+            report_and_exit(theirs.as_fd(), &failure)
+        }
+        Some(child) => {
+            let starting = Starting {
+                pid: child.pid,
+                pidfd: child.pidfd,
+                socket: ours,
+            };
+            release(&starting, cgroup).inspect_err(|_| abandon(&starting))?;
+            Ok(starting)
+        }
     }
-    let back = sys::setns(own_pid_namespace, libc::CLONE_NEWPID);
-    let forked = step(forked, || "start a process in the container".to_owned())?;
-    let Some(child) = forked else {
-        unreachable!("the child has left above")
-    };
-    let starting = Starting {
-        pid: child.pid,
-        pidfd: child.pidfd,
-        socket: ours,
-    };
-    step(back, || {
-        "return to the shim's own process namespace".to_owned()
-    })
-    .and_then(|()| release(&starting, cgroup))
-    .inspect_err(|_| abandon(&starting))?;
-    Ok(starting)
 }
 
 /// Puts the child into its cgroups and lets it go on.
@@ -211,11 +211,16 @@ fn release(starting: &Starting, cgroup: &Cgroup) -> Result<(), SetupError> {
         let cause = std::error::Error::source(&error).map(|c| format!(": {c}"));
         SetupError::Refused(format!("{error}{}", cause.unwrap_or_default()))
     })?;
-    // A child that has failed meanwhile has said why; that message is read later.
-    match sys::send(&starting.socket, b"G", &[]) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => step(Err(error), || {
-            "speak to the process being set up".to_owned()
-        }),
+    step(go_on(&starting.socket), || {
+        "speak to the process being set up".to_owned()
+    })
+}
+
+/// Lets a process being set up go on.
+pub fn go_on(socket: &OwnedFd) -> io::Result<()> {
+    match sys::send(socket, b"G", &[]) {
+        // One that has failed meanwhile has said why; that message is read later.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }
 }
@@ -256,6 +261,13 @@ pub fn progress(socket: BorrowedFd) -> io::Result<Progress> {
         Ok(None) => Ok(Progress::Done),
         Ok(Some((len, mut fds))) => match (&buffer[..len], fds.pop()) {
             ([b'T'], Some(master)) => Ok(Progress::Terminal(master)),
+            ([b'P', pid @ ..], Some(pidfd)) if pid.len() == 4 => Ok(Progress::Moved {
+                pid: pid
+                    .iter()
+                    .rev()
+                    .fold(0, |all, byte| all << 8 | u32::from(*byte)),
+                pidfd,
+            }),
             ([b'R'], None) => Ok(Progress::Executing),
             ([b'E', code, text @ ..], _) => Ok(Progress::Failed {
                 exit_code: i32::from(*code),

@@ -68,8 +68,6 @@ struct Shim {
     poller: Poller,
     listener: OwnedFd,
     signals: OwnedFd,
-    /// To return to after starting a process in the container's.
-    pid_namespace: OwnedFd,
     life: Life,
     container: Container,
     spool: Spool,
@@ -77,6 +75,8 @@ struct Shim {
     observed: Observed,
     connections: BTreeMap<u32, Connection>,
     processes: BTreeMap<u32, Process>,
+    /// Those that have set up a process and are about to end.
+    leaving: Vec<OwnedFd>,
     /// Numbers connections and processes, never used twice.
     next: u32,
     /// Where the first result goes.
@@ -154,7 +154,6 @@ impl Shim {
             poller,
             listener,
             signals,
-            pid_namespace: File::open("/proc/self/ns/pid")?.into(),
             life: Life::new(spec.restart.clone(), sys::since_boot()),
             container: Container::default(),
             spool: Spool::new(spec.log.clone()),
@@ -170,6 +169,7 @@ impl Shim {
             probes,
             connections: BTreeMap::new(),
             processes: BTreeMap::new(),
+            leaving: Vec::new(),
             next: 0,
             ready: Some(ready),
             finished: false,
@@ -207,6 +207,7 @@ impl Shim {
                 Token::ProcessSetup(n) => self.process_progress(n),
                 Token::Process(n) => self.process_ended(n),
                 Token::ProbeOutput(n) => self.probe_output(n),
+                Token::Leaving => self.reap_leaving(),
             }
             if self.finished {
                 return Ok(());

@@ -76,6 +76,33 @@ pub unsafe fn fork(flags: libc::c_int, cgroup: Option<BorrowedFd>) -> io::Result
     }
 }
 
+/// Forks a sibling: a child of this process's own parent, in the process namespace that this process
+/// has chosen for its children. Not `clone3`, which the seccomp filter, installed by now, refuses.
+/// `None` in the sibling.
+///
+/// # Safety
+/// As of [`fork`].
+pub unsafe fn fork_sibling() -> io::Result<Option<Forked>> {
+    let mut pidfd: libc::c_int = -1;
+    let flags = libc::CLONE_PARENT | libc::CLONE_PIDFD;
+    let (none, at) = (0_usize, &raw mut pidfd);
+    // SAFETY: pidfd lives through the call; without CLONE_VM the sibling has its own copy of
+    // everything, the stack too, and the caller promised that no other thread holds a lock.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, at, none, none) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        pid => {
+            // SAFETY: the kernel stored a new descriptor that nothing else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Some(Forked {
+                pid: pid as u32,
+                pidfd,
+            }))
+        }
+    }
+}
+
 /// Ends the process without running destructors or exit handlers.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit has no preconditions.
@@ -152,6 +179,32 @@ pub fn reap(pidfd: impl AsFd) -> io::Result<Option<Ended>> {
         libc::WNOHANG,
     )
     .map(|o| o.map(|o| o.1))
+}
+
+/// Waits for the children of this process that are in a process group, which was killed.
+pub fn reap_group(pgid: u32) -> io::Result<()> {
+    loop {
+        match wait(libc::P_PGID, pgid, 0) {
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => result.map(drop)?,
+        }
+    }
+}
+
+/// Whether the working directory is below this process's root, as the kernel sees it.
+pub fn is_inside_root() -> io::Result<bool> {
+    let mut buffer = [0_u8; libc::PATH_MAX as usize];
+    // SAFETY: the buffer lives through the call and is as long as said. Not libc's function, which
+    // hides what the kernel says of a folder outside.
+    check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
+    Ok(buffer[0] == b'/')
+}
+
+/// Whether a child has ended, which is still to be reaped.
+pub fn has_ended(pidfd: impl AsFd) -> io::Result<bool> {
+    let id = pidfd.as_fd().as_raw_fd() as u32;
+    wait(libc::P_PIDFD, id, libc::WNOHANG | libc::WNOWAIT).map(|ended| ended.is_some())
 }
 
 /// Reaps any child of this process that has ended.
@@ -332,17 +385,27 @@ pub fn wait_signal(signals: &[i32]) -> io::Result<i32> {
 
 /// Marks every descriptor from `first` close-on-exec.
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
-    close_range(first, libc::CLOSE_RANGE_CLOEXEC)
+    close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
 /// Closes every descriptor from `first`; the caller must not use one of them afterwards.
 pub fn close_from(first: u32) -> io::Result<()> {
-    close_range(first, 0)
+    close_range(first, u32::MAX, 0)
 }
 
-fn close_range(first: u32, flags: libc::c_uint) -> io::Result<()> {
-    // SAFETY: called by children about to exec or to loop without descriptors of their own.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) })
+/// The same, up to the one before `end`.
+pub fn close_between(first: u32, end: Option<u32>) -> io::Result<()> {
+    match end {
+        None => close_from(first),
+        Some(end) if end > first => close_range(first, end - 1, 0),
+        Some(_) => Ok(()),
+    }
+}
+
+fn close_range(first: u32, last: u32, flags: libc::c_uint) -> io::Result<()> {
+    // SAFETY: called by forked children, which own no descriptor by anything that would still use
+    // or close it: they exec or exit, and never return to the code that opened it.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) })
 }
 
 /// Sends one packet with descriptors; `WouldBlock` when the peer does not read.

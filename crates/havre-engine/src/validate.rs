@@ -131,14 +131,28 @@ fn target(field: &'static str, target: &str) -> Result<(), InvalidSpec> {
             format!("the target {target:?} is not a plain absolute path"),
         );
     }
-    let exact = ["/", "/dev", "/sys"].iter().any(|p| path == Path::new(p));
-    let below = ["/proc", "/sys/fs/cgroup"]
-        .iter()
-        .any(|p| path.starts_with(p));
-    if exact || below {
+    if is_protected(target) {
         return invalid(field, format!("nothing can be mounted at {target}"));
     }
     Ok(())
+}
+
+/// Whether nothing can be mounted there, whoever asks for it.
+pub fn is_protected(target: &str) -> bool {
+    let path = Path::new(target);
+    let exact = ["/", "/dev", "/dev/pts", "/sys"];
+    let below = ["/proc", "/sys/fs/cgroup"];
+    exact.iter().any(|place| path == Path::new(place))
+        || below.iter().any(|place| path.starts_with(place))
+}
+
+/// Whether the kernel is seen there. Only who writes such a target himself may mount there.
+pub fn is_of_the_kernel(target: &str) -> bool {
+    let path = Path::new(target);
+    // What processes share in memory is theirs; Debian once had a link to it at /run/shm.
+    let shared = path.starts_with("/dev/shm");
+    let kernels = ["/dev", "/proc", "/sys"];
+    path == Path::new("/") || !shared && kernels.iter().any(|place| path.starts_with(place))
 }
 
 /// Settings that a namespace of the container holds.

@@ -33,7 +33,6 @@ mod execute;
 mod interpret;
 mod mounted;
 mod plan;
-mod root;
 mod run;
 mod scope;
 mod select;
@@ -50,7 +49,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Digest, Image, ImageRef, Images};
+use crate::{Digest, Image, ImageRef, Images, root};
 use execute::Helpers;
 
 pub use copy::CopyError;

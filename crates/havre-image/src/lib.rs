@@ -32,6 +32,7 @@ mod pull;
 mod reference;
 mod registry;
 mod remove;
+pub mod root;
 mod unpack;
 
 pub use archive::{Entry, EntryKind, TarError, TarReader, TarWriter};

@@ -8,12 +8,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, Uid};
+use havre_image::root::Root;
+use rustix::fs::{Mode, OFlags};
 
 use super::caps::CapSet;
 use super::seccomp;
 use super::user::{self, Identity};
-use super::{SetupError, Stdio, reaper, rootfs, step};
+use super::{SetupError, Stdio, descriptors, reaper, rootfs, step};
 use crate::cgroup::Cgroup;
 use crate::spec::ContainerSpec;
 use crate::sys;
@@ -43,7 +44,18 @@ struct Program<'a> {
     cwd: &'a str,
     privileged: bool,
     tty: bool,
-    init: bool,
+    kind: Kind,
+}
+
+/// Which process of the container it will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The first.
+    First,
+    /// The first child of one that reaps and forwards signals.
+    BelowInit,
+    /// One more.
+    Further,
 }
 
 /// The container's first process; returns only with an error.
@@ -65,6 +77,8 @@ fn try_container(
     stdio: Option<Stdio>,
     socket: BorrowedFd,
 ) -> Result<Infallible, SetupError> {
+    let tty = stdio.is_none();
+    descriptors::shed(stdio, &[socket])?;
     detach_from_shim(spec.oom_score_adj)?;
     if let Some(path) = &spec.netns {
         let what = || format!("join the network namespace {}", path.display());
@@ -80,14 +94,18 @@ fn try_container(
         rustix::system::sethostname(spec.hostname.as_bytes()),
         || format!("set the host name {:?}", spec.hostname),
     )?;
-    rootfs::enter(spec, root)?;
-    wait_for_cgroups(socket)?;
+    let inside = rootfs::enter(spec, root)?;
+    wait_for_shim(socket)?;
     step(sys::unshare(libc::CLONE_NEWCGROUP), || {
         "create a cgroup namespace".to_owned()
     })?;
-    rootfs::finish(spec, cgroup)?;
-    if stdio.is_none() {
-        rootfs::prepare_console()?;
+    rootfs::finish(&inside, spec, cgroup)?;
+    if tty {
+        let master = inside.kernel.open_terminal()?;
+        descriptors::install_terminal(&master, Some(&inside.kernel), socket)?;
+        take_terminal()?;
+    } else {
+        descriptors::replace_null(|| inside.kernel.null())?;
     }
     let program = Program {
         argv: &spec.argv,
@@ -95,13 +113,23 @@ fn try_container(
         user: &spec.user,
         cwd: &spec.cwd,
         privileged: false,
-        tty: spec.tty,
-        init: spec.init,
+        tty,
+        kind: if spec.init {
+            Kind::BelowInit
+        } else {
+            Kind::First
+        },
     };
-    become_and_exec(spec, program, stdio, socket)
+    // Closed by its owner: descriptors are not to be closed a second time if the start fails.
+    drop(inside.kernel);
+    become_and_exec(spec, program, inside.root, socket)
 }
 
 /// A further process in a running container; returns only with an error.
+///
+/// Whoever is in the container can look at, and with `CAP_SYS_PTRACE` take over, the processes of its
+/// process namespace. So this process stays outside of it while it has anything that the container
+/// has not; the last step is a sibling inside that is as the program will be.
 pub fn exec(
     spec: &ContainerSpec,
     request: &ExecRequest,
@@ -120,14 +148,28 @@ fn try_exec(
     stdio: Option<Stdio>,
     socket: BorrowedFd,
 ) -> Result<Infallible, SetupError> {
+    let tty = stdio.is_none();
+    descriptors::shed(stdio, &[init, socket])?;
     detach_from_shim(spec.oom_score_adj)?;
-    wait_for_cgroups(socket)?;
+    wait_for_shim(socket)?;
+    // The process namespace is for children only.
     let kinds = libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWNET
         | libc::CLONE_NEWCGROUP;
     step(sys::setns(init, kinds), || "enter the container".to_owned())?;
+    descriptors::close_all_but(&[socket])?;
+    let root = step(Root::open(Path::new("/")), || {
+        "open the container's root".to_owned()
+    })?;
+    if tty {
+        let master = descriptors::open_device(&root, "/dev/pts/ptmx")?;
+        descriptors::install_terminal(&master, None, socket)?;
+    } else {
+        descriptors::replace_null(|| descriptors::open_device(&root, "/dev/null"))?;
+    }
     let mut env = spec.env.clone();
     env.extend(request.env.clone());
     let program = Program {
@@ -136,10 +178,10 @@ fn try_exec(
         user: request.user.as_deref().unwrap_or(&spec.user),
         cwd: request.cwd.as_deref().unwrap_or(&spec.cwd),
         privileged: request.privileged,
-        tty: stdio.is_none(),
-        init: false,
+        tty,
+        kind: Kind::Further,
     };
-    become_and_exec(spec, program, stdio, socket)
+    become_and_exec(spec, program, root, socket)
 }
 
 /// A clean start: default signals, own session, dies with the shim, not readable by others.
@@ -167,7 +209,8 @@ fn die_with_shim() -> Result<(), SetupError> {
     )
 }
 
-fn wait_for_cgroups(socket: BorrowedFd) -> Result<(), SetupError> {
+/// Until the cgroups are joined, and until the shim knows a further process.
+fn wait_for_shim(socket: BorrowedFd) -> Result<(), SetupError> {
     let mut buffer = [0; 8];
     match step(sys::receive(socket, &mut buffer, true), || {
         "hear from the shim".to_owned()
@@ -202,16 +245,13 @@ fn bring_loopback_up() -> io::Result<()> {
 fn become_and_exec(
     spec: &ContainerSpec,
     mut program: Program,
-    stdio: Option<Stdio>,
+    root: Root,
     socket: BorrowedFd,
 ) -> Result<Infallible, SetupError> {
-    let identity = user::resolve(program.user, &spec.groups)?;
+    let identity = user::resolve(&root, program.user, &spec.groups)?;
     complete_environment(&mut program, &identity, &spec.hostname);
     set_limits(&spec.ulimits)?;
-    match stdio {
-        Some(stdio) => install_stdio(&stdio, identity.uid)?,
-        None => install_terminal(&identity, socket)?,
-    }
+    descriptors::hand_over(identity.uid, program.tty)?;
     let mut security = spec.security.clone();
     if program.privileged {
         security.cap_add = vec!["ALL".to_owned()];
@@ -219,9 +259,9 @@ fn become_and_exec(
     }
     let caps = CapSet::of(&security)?;
     let filter = (!security.seccomp_unconfined).then(|| seccomp::filter(caps));
-    step(rustix::process::chdir(program.cwd), || {
-        format!("enter {}", program.cwd)
-    })?;
+    enter_folder(&root, program.cwd)?;
+    drop(root);
+    descriptors::close_all_but(&[socket])?;
     join_new_keyring();
     if security.no_new_privileges {
         step(sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1), || {
@@ -242,8 +282,10 @@ fn become_and_exec(
         "hide the process".to_owned()
     })?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    if program.init {
-        step(reaper::split(), || "start the container's init".to_owned())?;
+    match program.kind {
+        Kind::First => {}
+        Kind::BelowInit => step(reaper::split(), || "start the container's init".to_owned())?,
+        Kind::Further => enter_processes(program.tty, socket)?,
     }
     step(sys::close_on_exec_from(3), || {
         "close descriptors".to_owned()
@@ -252,6 +294,46 @@ fn become_and_exec(
         "speak to the shim".to_owned()
     })?;
     Err(run(&program))
+}
+
+/// Goes on as a sibling in the container's process namespace, once the shim knows it.
+fn enter_processes(tty: bool, socket: BorrowedFd) -> Result<(), SetupError> {
+    // SAFETY: this process has one thread.
+    let sibling = step(unsafe { sys::fork_sibling() }, || {
+        "start a process in the container".to_owned()
+    })?;
+    if let Some(sibling) = sibling {
+        let mut message = vec![b'P'];
+        message.extend(sibling.pid.to_le_bytes());
+        // A sibling that the shim does not hear of ends with the connection.
+        let told = sys::send(socket, &message, &[sibling.pidfd.as_fd()]);
+        sys::exit_now(i32::from(told.is_err()));
+    }
+    die_with_shim()?;
+    step(rustix::process::setsid(), || "start a session".to_owned())?;
+    if tty {
+        take_terminal()?;
+    }
+    wait_for_shim(socket)
+}
+
+/// Makes the terminal at standard input that of this session.
+fn take_terminal() -> Result<(), SetupError> {
+    let taken = rustix::process::ioctl_tiocsctty(rustix::stdio::stdin());
+    step(taken, || "take the terminal over".to_owned())
+}
+
+/// Makes a folder of the container the working directory, and sure that it is one.
+fn enter_folder(root: &Root, path: &str) -> Result<(), SetupError> {
+    let enter = || -> io::Result<()> {
+        let spot = root.spot(Path::new(path), true)?;
+        rustix::process::fchdir(&*spot.open_folder()?)?;
+        match sys::is_inside_root()? {
+            true => Ok(()),
+            false => Err(io::Error::other("it is not in the container")),
+        }
+    };
+    step(enter(), || format!("enter {path}"))
 }
 
 /// Docker's additions: HOME of the account, a PATH, the host name, and TERM for a terminal.
@@ -306,51 +388,6 @@ fn set_limits(limits: &BTreeMap<String, (u64, u64)>) -> Result<(), SetupError> {
         })?;
     }
     Ok(())
-}
-
-/// The user owns its pipes, so that programs can open /dev/stdout again.
-fn install_stdio(stdio: &Stdio, uid: u32) -> Result<(), SetupError> {
-    for fd in [&stdio.stdin, &stdio.stdout, &stdio.stderr] {
-        let kind = rustix::fs::fstat(fd).map(|s| rustix::fs::FileType::from_raw_mode(s.st_mode));
-        if uid != 0 && kind == Ok(rustix::fs::FileType::Fifo) {
-            step(
-                rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None),
-                || "hand the output over to the user".to_owned(),
-            )?;
-        }
-    }
-    let what = || "install standard input and output".to_owned();
-    step(rustix::stdio::dup2_stdin(&stdio.stdin), what)?;
-    step(rustix::stdio::dup2_stdout(&stdio.stdout), what)?;
-    step(rustix::stdio::dup2_stderr(&stdio.stderr), what)
-}
-
-/// A terminal of the container's own devpts; its master goes to the shim.
-fn install_terminal(identity: &Identity, socket: BorrowedFd) -> Result<(), SetupError> {
-    let what = || "open a terminal".to_owned();
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = step(
-        rustix::fs::open("/dev/pts/ptmx", flags, Mode::empty()),
-        what,
-    )?;
-    step(rustix::pty::unlockpt(&master), what)?;
-    let peer_flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
-    let slave = step(rustix::pty::ioctl_tiocgptpeer(&master, peer_flags), what)?;
-    step(
-        rustix::fs::fchown(&slave, Some(Uid::from_raw(identity.uid)), None),
-        what,
-    )?;
-    step(rootfs::bind_console(&master), what)?;
-    step(rustix::process::ioctl_tiocsctty(&slave), what)?;
-    let stdio = Stdio {
-        stdin: step(slave.try_clone(), what)?,
-        stdout: step(slave.try_clone(), what)?,
-        stderr: slave,
-    };
-    install_stdio(&stdio, 0)?;
-    step(sys::send(socket, b"T", &[master.as_fd()]), || {
-        "hand the terminal over".to_owned()
-    })
 }
 
 /// Otherwise containers would share root's keys. A kernel without keys is fine.

@@ -1,70 +1,41 @@
-//! The container's file system: overlay, standard mounts and devices, volumes, files in memory.
+//! The container's file system: overlay, the kernel's file systems, volumes, files in memory.
 //!
 //! What comes from the host is opened as a detached mount first; then the root is switched, and
 //! every target is resolved inside it, so that no link of the image leads out.
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
+use havre_image::root::{Root, Spot};
 use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::mount::{
     MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change, move_mount,
     open_tree, unmount,
 };
 
+use super::kernel::{self, Kernel};
+use super::mounts::{self, NODEV, NOEXEC, NOSUID};
 use super::{SetupError, step, subpath, volume};
 use crate::cgroup::Cgroup;
 use crate::spec::{ContainerSpec, FileSpec, MountSpec};
-use crate::sys;
-
-const NOSUID: libc::c_ulong = libc::MS_NOSUID;
-const NOEXEC: libc::c_ulong = libc::MS_NOEXEC;
-const NODEV: libc::c_ulong = libc::MS_NODEV;
-const RDONLY: libc::c_ulong = libc::MS_RDONLY;
-
-/// Docker's masked paths: host information without a namespace.
-const MASKED: [&str; 12] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
-
-/// Docker's read-only paths.
-const READ_ONLY: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
-
-/// Default devices: name, major, minor.
-const DEVICES: [(&str, u32, u32); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
+use crate::{sys, validate};
 
 /// Files that programs of the container expect to be able to change.
 const WRITABLE_FILES: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
 
+/// A container's root, entered.
+pub struct Inside {
+    /// Where its paths begin.
+    pub root: Root,
+    /// What it sees of the kernel.
+    pub kernel: Kernel,
+}
+
 /// Mounts the root file system, enters it and sets everything up that needs no cgroup.
-pub fn enter(spec: &ContainerSpec, root: &Path) -> Result<(), SetupError> {
+pub fn enter(spec: &ContainerSpec, root: &Path) -> Result<Inside, SetupError> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     step(mount_change("/", private), || {
         "separate the mounts from the host's".to_owned()
@@ -73,29 +44,25 @@ pub fn enter(spec: &ContainerSpec, root: &Path) -> Result<(), SetupError> {
     let files = copy_files(spec, root)?;
     mount_root(spec, root)?;
     switch_root(root)?;
-    standard_mounts(spec)?;
-    devices()?;
+    let what = || "open the root file system".to_owned();
+    let root = step(Root::open(Path::new("/")), what)?;
+    let kernel = Kernel::mount(&root, spec)?;
+    let inside = Inside { root, kernel };
     for (mount, source) in spec.mounts.iter().zip(binds) {
-        place(mount, source)?;
+        inside.place(mount, source)?;
     }
     for (file, source) in spec.files.iter().zip(files) {
-        attach(source, &file.target, false)?;
+        inside.attach_file(source, &file.target)?;
     }
-    step(make_dir(&spec.cwd), || {
+    step(make_dir(&inside.root, &spec.cwd), || {
         format!("create the working directory {}", spec.cwd)
     })?;
-    sysctls(spec)
+    Ok(inside)
 }
 
 /// What needs the cgroup namespace, and what makes the rest read-only.
-pub fn finish(spec: &ContainerSpec, cgroup: &Cgroup) -> Result<(), SetupError> {
-    cgroup_mounts(cgroup)?;
-    for path in READ_ONLY {
-        make_read_only(path)?;
-    }
-    for path in MASKED {
-        mask(path)?;
-    }
+pub fn finish(inside: &Inside, spec: &ContainerSpec, cgroup: &Cgroup) -> Result<(), SetupError> {
+    inside.kernel.mount_cgroups(cgroup)?;
     if spec.read_only {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let what = || "make the root file system read-only".to_owned();
@@ -155,7 +122,7 @@ fn copy_files(spec: &ContainerSpec, scratch: &Path) -> Result<Vec<OwnedFd>, Setu
         return Ok(Vec::new());
     }
     let point = scratch.to_string_lossy();
-    let flags = NOSUID | NODEV | NOEXEC;
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     // Never written to swap where the kernel can promise it (6.4).
     let mounted = sys::mount("havre", &point, "tmpfs", flags, "mode=0700,noswap")
         .or_else(|_| sys::mount("havre", &point, "tmpfs", flags, "mode=0700"));
@@ -221,246 +188,156 @@ fn switch_root(root: &Path) -> Result<(), SetupError> {
     step(rustix::process::chdir("/"), what)
 }
 
-fn standard_mounts(spec: &ContainerSpec) -> Result<(), SetupError> {
-    let all = NOSUID | NOEXEC | NODEV;
-    let shm = format!("mode=1777,size={}", spec.shm_size_bytes);
-    let pts = "newinstance,ptmxmode=0666,mode=0620,gid=5";
-    for (target, kind, flags, data) in [
-        ("/proc", "proc", all, ""),
-        ("/sys", "sysfs", all | RDONLY, ""),
-        (
-            "/dev",
-            "tmpfs",
-            NOSUID | libc::MS_STRICTATIME,
-            "mode=755,size=65536k",
-        ),
-        ("/dev/pts", "devpts", NOSUID | NOEXEC, pts),
-        ("/dev/shm", "tmpfs", all, shm.as_str()),
-        ("/dev/mqueue", "mqueue", all, ""),
-    ] {
-        let what = || format!("mount {target}");
-        // A link in their place could send masked paths elsewhere.
-        match fs::symlink_metadata(target) {
-            Ok(meta) if meta.is_dir() => {}
-            Ok(_) => {
-                return Err(SetupError::Refused(format!(
-                    "{target} of the image is no directory"
-                )));
+impl Inside {
+    fn place(&self, mount: &MountSpec, source: Option<OwnedFd>) -> Result<(), SetupError> {
+        match (mount, source) {
+            (
+                MountSpec::Tmpfs {
+                    target,
+                    size_bytes,
+                    mode,
+                    owner: (uid, gid),
+                    exec,
+                },
+                _,
+            ) => {
+                let what = || format!("mount memory at {target}");
+                let mode = mode.unwrap_or(0o1777);
+                let mut options = format!("mode={mode:o},uid={uid},gid={gid}");
+                if let Some(size) = size_bytes {
+                    options.push_str(&format!(",size={size}"));
+                }
+                let flags = match exec {
+                    true => NOSUID | NODEV,
+                    false => NOSUID | NODEV | NOEXEC,
+                };
+                let at = self.folder_for(target)?;
+                let memory = step(mounts::new("tmpfs", &options, flags), what)?;
+                step(mounts::attach(memory, at), what)
             }
-            Err(_) => step(make_dir(target), what)?,
+            (MountSpec::Bind { target, .. }, Some(source)) => {
+                if kernel::is_dir(&source)? {
+                    let at = self.folder_for(target)?;
+                    step(mounts::attach(source, at), || format!("mount at {target}"))
+                } else {
+                    self.attach_file(source, target)
+                }
+            }
+            (
+                MountSpec::Volume {
+                    target, read_only, ..
+                },
+                Some(source),
+            ) => {
+                let what = || format!("mount the volume {target}");
+                let at = self.folder_for(target)?;
+                step(volume::populate(&at, &source), || {
+                    format!("fill the new volume {target}")
+                })?;
+                if *read_only {
+                    step(sys::mount_read_only(source.as_fd(), true), what)?;
+                }
+                step(mounts::attach(source, at), what)
+            }
+            (MountSpec::Bind { target, .. } | MountSpec::Volume { target, .. }, None) => {
+                Err(SetupError::Refused(format!("nothing to mount at {target}")))
+            }
         }
-        step(sys::mount(kind, target, kind, flags, data), what)?;
     }
-    Ok(())
-}
 
-fn devices() -> Result<(), SetupError> {
-    for (name, major, minor) in DEVICES {
-        let path = format!("/dev/{name}");
-        let device = rustix::fs::makedev(major, minor);
-        let mode = Mode::from_raw_mode(0o666);
-        step(
-            rustix::fs::mknodat(CWD, &path, FileType::CharacterDevice, mode, device),
-            || format!("create {path}"),
-        )?;
+    /// Attaches a detached mount of a file.
+    fn attach_file(&self, mount: OwnedFd, target: &str) -> Result<(), SetupError> {
+        let what = || format!("mount at {target}");
+        let at = step(make_file(&self.root, target), what)?;
+        self.allow(&at, target)?;
+        step(mounts::attach(mount, at), what)
     }
-    for (target, link) in [
-        ("pts/ptmx", "/dev/ptmx"),
-        ("/proc/self/fd", "/dev/fd"),
-        ("/proc/self/fd/0", "/dev/stdin"),
-        ("/proc/self/fd/1", "/dev/stdout"),
-        ("/proc/self/fd/2", "/dev/stderr"),
-        ("/proc/kcore", "/dev/core"),
-    ] {
-        step(std::os::unix::fs::symlink(target, link), || {
-            format!("create {link}")
+
+    /// The folder that `target` means, to mount on; made when missing.
+    fn folder_for(&self, target: &str) -> Result<OwnedFd, SetupError> {
+        let at = step(make_dir(&self.root, target), || {
+            format!("mount at {target}")
         })?;
+        self.allow(&at, target)?;
+        Ok(at)
     }
-    Ok(())
+
+    /// Refuses a place that a link of the image led to and that nobody has asked for by its name:
+    /// covered, the kernel's file systems would show what the image wants.
+    fn allow(&self, at: &OwnedFd, target: &str) -> Result<(), SetupError> {
+        let name = step(self.kernel.name_of(at), || {
+            format!("find out where {target} leads")
+        })?;
+        let written = Path::new(target)
+            .components()
+            .eq(Path::new(&name).components());
+        let refused = match written {
+            true => validate::is_protected(&name),
+            false => validate::is_of_the_kernel(&name) || !is_of_files(at)?,
+        };
+        if refused {
+            return Err(SetupError::Refused(format!(
+                "{target} of the image leads to {name}, where nothing can be mounted"
+            )));
+        }
+        Ok(())
+    }
 }
 
-fn place(mount: &MountSpec, source: Option<OwnedFd>) -> Result<(), SetupError> {
-    match (mount, source) {
-        (
-            MountSpec::Tmpfs {
-                target,
-                size_bytes,
-                mode,
-                owner: (uid, gid),
-                exec,
-            },
-            _,
-        ) => {
-            let what = || format!("mount memory at {target}");
-            step(make_dir(target), what)?;
-            let mode = mode.unwrap_or(0o1777);
-            let mut data = format!("mode={mode:o},uid={uid},gid={gid}");
-            if let Some(size) = size_bytes {
-                data.push_str(&format!(",size={size}"));
-            }
-            let flags = match exec {
-                true => NOSUID | NODEV,
-                false => NOSUID | NODEV | NOEXEC,
-            };
-            step(sys::mount("tmpfs", target, "tmpfs", flags, &data), what)
-        }
-        (MountSpec::Bind { target, .. }, Some(source)) => {
-            let is_dir = is_dir(&source)?;
-            attach(source, target, is_dir)
-        }
-        (
-            MountSpec::Volume {
-                target, read_only, ..
-            },
-            Some(source),
-        ) => {
-            let what = || format!("mount the volume {target}");
-            step(make_dir(target), what)?;
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let image = step(rustix::fs::open(target, flags, Mode::empty()), what)?;
-            let mounted = step(source.try_clone(), what)?;
-            attach(source, target, true)?;
-            step(volume::populate(image, target), || {
-                format!("fill the new volume {target}")
-            })?;
-            if *read_only {
-                step(sys::mount_read_only(mounted.as_fd(), true), what)?;
-            }
-            Ok(())
-        }
-        (MountSpec::Bind { target, .. } | MountSpec::Volume { target, .. }, None) => {
-            Err(SetupError::Refused(format!("nothing to mount at {target}")))
+/// Whether this is on a file system that holds files, not one by which the kernel is seen.
+fn is_of_files(at: &OwnedFd) -> Result<bool, SetupError> {
+    const KERNELS: [i64; 6] = [
+        0x9fa0,      // proc
+        0x6265_6572, // sysfs
+        0x0027_e0eb, // cgroup
+        0x6367_7270, // cgroup2
+        0x1cd1,      // devpts
+        0x1980_0202, // mqueue
+    ];
+    let stat = step(rustix::fs::fstatfs(at), || {
+        "inspect a place to mount on".to_owned()
+    })?;
+    Ok(!KERNELS.contains(&(stat.f_type as i64)))
+}
+
+/// The folder at `path`, by way of folders and links of the container; what is missing is made.
+fn make_dir(root: &Root, path: &str) -> io::Result<OwnedFd> {
+    let spot = missing_above(root, path)?;
+    if spot.stat.is_none() {
+        match rustix::fs::mkdirat(&spot.dir, &spot.name, Mode::from_raw_mode(0o755)) {
+            // Another container with the same volume has made it just now.
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
         }
     }
+    open_spot(&spot, OFlags::PATH | OFlags::DIRECTORY)
 }
 
-fn is_dir(mount: &OwnedFd) -> Result<bool, SetupError> {
-    let stat = step(rustix::fs::fstat(mount), || "inspect a mount".to_owned())?;
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
-}
-
-/// Attaches a detached mount at `target`, which is made when missing.
-fn attach(mount: OwnedFd, target: &str, is_dir: bool) -> Result<(), SetupError> {
-    let what = || format!("mount at {target}");
-    if is_dir {
-        step(make_dir(target), what)?;
-    } else {
-        step(make_file(target), what)?;
-    }
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
-    step(move_mount(&mount, "", CWD, target, flags), what)
-}
-
-fn make_dir(path: &str) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(path)
-}
-
-fn make_file(path: &str) -> io::Result<()> {
-    if Path::new(path).exists() {
-        return Ok(());
-    }
-    if let Some(parent) = Path::new(path).parent() {
-        make_dir(&parent.to_string_lossy())?;
-    }
-    fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o644)
-        .open(path)
-        .map(drop)
-}
-
-/// Settings that a namespace of the container holds; checked when the spec was.
-fn sysctls(spec: &ContainerSpec) -> Result<(), SetupError> {
-    for (name, value) in &spec.sysctls {
-        let path = PathBuf::from("/proc/sys").join(name.replace('.', "/"));
-        step(fs::write(&path, value), || format!("set the sysctl {name}"))?;
-    }
-    Ok(())
-}
-
-fn cgroup_mounts(cgroup: &Cgroup) -> Result<(), SetupError> {
-    let flags = NOSUID | NOEXEC | NODEV | RDONLY;
-    let base = "/sys/fs/cgroup";
-    let mounts = cgroup.mounts();
-    if let [(kind, data, name)] = &mounts[..]
-        && name.is_empty()
-    {
-        return step(sys::mount("cgroup", base, kind, flags, data), || {
-            format!("mount {base}")
-        });
-    }
-    let what = || format!("mount {base}");
-    step(
-        sys::mount("tmpfs", base, "tmpfs", NOSUID | NOEXEC | NODEV, "mode=755"),
-        what,
-    )?;
-    for (kind, data, name) in mounts {
-        let target = format!("{base}/{name}");
-        let what = || format!("mount {target}");
-        step(make_dir(&target), what)?;
-        step(sys::mount("cgroup", &target, kind, flags, &data), what)?;
-    }
-    let flags = libc::MS_REMOUNT | flags;
-    step(sys::mount("tmpfs", base, "tmpfs", flags, "mode=755"), what)
-}
-
-fn make_read_only(path: &str) -> Result<(), SetupError> {
-    let what = || format!("make {path} read-only");
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE;
-    match open_tree(CWD, path, flags) {
-        Err(rustix::io::Errno::NOENT) => Ok(()),
-        tree => {
-            let tree = step(tree, what)?;
-            step(sys::mount_read_only(tree.as_fd(), true), what)?;
-            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-            step(move_mount(&tree, "", CWD, path, flags), what)
+/// The file, socket or device at `path`; an empty file where there is nothing.
+fn make_file(root: &Root, path: &str) -> io::Result<OwnedFd> {
+    let spot = missing_above(root, path)?;
+    if spot.stat.is_none() {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        match rustix::fs::openat(&spot.dir, &spot.name, flags, mode) {
+            Ok(_) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
         }
     }
+    open_spot(&spot, OFlags::PATH)
 }
 
-/// Hides a file behind /dev/null, a folder behind an empty one.
-fn mask(path: &str) -> Result<(), SetupError> {
-    let what = || format!("mask {path}");
-    match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => step(Err(error), what),
-        Ok(meta) if meta.is_dir() => {
-            step(sys::mount("tmpfs", path, "tmpfs", RDONLY, "size=0k"), what)
-        }
-        Ok(_) => step(sys::mount("/dev/null", path, "", libc::MS_BIND, ""), what),
+fn missing_above(root: &Root, path: &str) -> io::Result<Spot> {
+    root.spot_making(Path::new(path), &|_: &OwnedFd, _: &std::ffi::OsStr| Ok(()))
+}
+
+fn open_spot(spot: &Spot, flags: OFlags) -> io::Result<OwnedFd> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(&*spot.dir, &spot.name, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&opened)?;
+    // With O_PATH, a link that has just appeared would be opened itself.
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+        return Err(rustix::io::Errno::LOOP.into());
     }
-}
-
-/// The mount point of the container's console, before its terminal exists.
-pub fn prepare_console() -> Result<(), SetupError> {
-    step(make_file("/dev/console"), || {
-        "create /dev/console".to_owned()
-    })
-}
-
-/// Shows the terminal as /dev/console where that is prepared and free.
-pub fn bind_console(master: &OwnedFd) -> io::Result<()> {
-    let console = Path::new("/dev/console");
-    let free = fs::symlink_metadata(console).is_ok_and(|m| m.is_file());
-    if !free {
-        return Ok(());
-    }
-    let mut number: libc::c_uint = 0;
-    // SAFETY: TIOCGPTN stores an unsigned integer.
-    sys::check(i64::from(unsafe {
-        libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN, &raw mut number)
-    }))?;
-    sys::mount(
-        &format!("/dev/pts/{number}"),
-        "/dev/console",
-        "",
-        libc::MS_BIND,
-        "",
-    )
+    Ok(opened)
 }

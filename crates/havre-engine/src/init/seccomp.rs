@@ -11,8 +11,9 @@ use super::caps::CapSet;
 
 /// Namespace flags of `clone`.
 const NAMESPACE_FLAGS: u32 = 0x7e02_0000;
-/// Address family for talking to a hypervisor's host.
-const AF_VSOCK: u32 = 40;
+/// Address families that no container gets, as with Docker: the kernel's ciphers (AF_ALG), a large
+/// surface that programs have libraries for, and the way to a hypervisor's host (AF_VSOCK).
+const NO_FAMILIES: [u32; 2] = [38, 40];
 /// Domains of `personality` that Docker allows: Linux, 32-bit Linux, each with UNAME26, query.
 const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
@@ -24,7 +25,7 @@ pub fn filter(caps: CapSet) -> Filter {
 /// What a process with these capabilities may call. The first rule for a number holds.
 fn rules(caps: CapSet) -> Vec<(i64, Rule)> {
     let mut rules: Vec<(i64, Rule)> = table::ALWAYS.iter().map(|nr| (*nr, Rule::Allow)).collect();
-    rules.push((libc::SYS_socket, Rule::Except(&[AF_VSOCK])));
+    rules.push((libc::SYS_socket, Rule::Except(&NO_FAMILIES)));
     rules.push((libc::SYS_personality, Rule::Only(&PERSONALITIES)));
     for (cap, calls) in table::BY_CAPABILITY {
         if caps.has(cap) {
@@ -83,7 +84,10 @@ mod tests {
         assert_eq!(rule_of(&[], libc::SYS_clone), clone);
         assert_ne!(NAMESPACE_FLAGS & libc::CLONE_NEWUSER as u32, 0);
         assert_eq!(NAMESPACE_FLAGS & libc::SIGCHLD as u32, 0);
-        let socket = Some(Rule::Except(&[AF_VSOCK]));
+        let socket = Some(Rule::Except(&NO_FAMILIES));
         assert_eq!(rule_of(&[], libc::SYS_socket), socket);
+        assert_eq!(rule_of(&["ALL"], libc::SYS_socket), socket);
+        let refused = [libc::AF_ALG, libc::AF_VSOCK].map(|family| family as u32);
+        assert_eq!(NO_FAMILIES, refused);
     }
 }

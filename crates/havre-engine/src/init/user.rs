@@ -1,7 +1,9 @@
 //! `user[:group]` and supplementary groups, resolved by the files of the container's own root.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::path::Path;
+
+use havre_image::root::Root;
 
 /// Largest account file that is read.
 const MAX_FILE: u64 = 4 << 20;
@@ -33,22 +35,18 @@ pub enum UserError {
     Read(&'static str, #[source] io::Error),
 }
 
-/// Resolves inside the current root.
-pub fn resolve(user: &str, groups: &[String]) -> Result<Identity, UserError> {
-    decide(user, groups, &read("/etc/passwd")?, &read("/etc/group")?)
+/// Resolves by the account files below `root`.
+pub fn resolve(root: &Root, user: &str, groups: &[String]) -> Result<Identity, UserError> {
+    let (passwd, group) = (read(root, "/etc/passwd")?, read(root, "/etc/group")?);
+    decide(user, groups, &passwd, &group)
 }
 
-fn read(path: &'static str) -> Result<String, UserError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
-        Err(error) => return Err(UserError::Read(path, error)),
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE)
-        .read_to_end(&mut bytes)
-        .map_err(|e| UserError::Read(path, e))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+/// Links lead nowhere but below `root`; what is no file, or not there, names nobody.
+fn read(root: &Root, path: &'static str) -> Result<String, UserError> {
+    let text = root.read_text(Path::new(path), MAX_FILE);
+    Ok(text
+        .map_err(|error| UserError::Read(path, error))?
+        .unwrap_or_default())
 }
 
 /// A name is looked up; a number needs no account, but uses one that is there.

@@ -1,20 +1,55 @@
 //! A new volume starts with what the image has in its place.
+//!
+//! Both sides are walked by descriptor and no link is followed, so that a link of the image is
+//! copied as what it is and never leads to a file of the host.
 
+use std::collections::HashMap;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Uid, XattrFlags};
+use havre_image::root::Root;
+use rustix::fs::{
+    AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec,
+    Timestamps, Uid, XattrFlags,
+};
 
 /// On a volume whose first filling has begun and not ended.
 const UNFINISHED: &str = "trusted.havre.filling";
 
 /// Deepest folder that is copied.
-const MAX_DEPTH: usize = 64;
+const MAX_DEPTH: usize = 128;
 
-/// Fills the volume mounted at `target` from the folder that it covers, if it is empty. Two
-/// containers starting at once take turns; a filling cut short is done again.
-pub fn populate(image: OwnedFd, target: &str) -> io::Result<()> {
-    let volume = open_dir(rustix::fs::CWD, target)?;
+/// Most files with several names that are kept in mind; others become files of their own.
+const MAX_LINKED: usize = 100_000;
+
+/// Longest list of attributes, and longest attribute, that the kernel has.
+const MAX_ATTRIBUTE: usize = 64 << 10;
+
+/// Fills the folder `into` from the folder `target` of an image that is mounted at `image`, with
+/// owners, modes and all. Links of the image mean what they mean in a container of it. Nothing is
+/// done where the image has no such folder.
+pub fn copy_folder(image: &Path, target: &str, into: &Path) -> io::Result<()> {
+    let spot = match Root::open(image)?.spot(Path::new(target), true) {
+        Ok(spot) if spot.is(FileType::Directory) => spot,
+        Ok(_) => return Ok(()),
+        Err(error) => {
+            return match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(()),
+                _ => Err(error),
+            };
+        }
+    };
+    let into = open_dir(rustix::fs::CWD, into)?;
+    Copy::to(&into).folder(&*spot.open_folder()?, &into, MAX_DEPTH)
+}
+
+/// Fills a volume from the folder that it is about to cover, if it is empty. Two containers
+/// starting at once take turns; a filling cut short is done again.
+pub fn populate(image: &OwnedFd, volume: &OwnedFd) -> io::Result<()> {
+    let (image, volume) = (open_dir(image, ".")?, open_dir(volume, ".")?);
     rustix::fs::flock(&volume, FlockOperation::LockExclusive)?;
     let unfinished = rustix::fs::fgetxattr(&volume, UNFINISHED, &mut [0u8; 1][..]).is_ok();
     if !unfinished && !is_empty(&volume)? {
@@ -22,7 +57,7 @@ pub fn populate(image: OwnedFd, target: &str) -> io::Result<()> {
     }
     // Not every file system keeps such a mark; then an interruption shows as a partial copy.
     let marked = rustix::fs::fsetxattr(&volume, UNFINISHED, b"1", XattrFlags::empty()).is_ok();
-    copy_dir(&image, &volume, MAX_DEPTH)?;
+    Copy::to(&volume).folder(&image, &volume, MAX_DEPTH)?;
     if marked || unfinished {
         rustix::fs::fremovexattr(&volume, UNFINISHED)?;
     }
@@ -44,65 +79,151 @@ fn is_empty(dir: &OwnedFd) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Copies contents, then owner and mode of the folder itself.
-fn copy_dir(from: &OwnedFd, to: &OwnedFd, depth: usize) -> io::Result<()> {
-    if depth == 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "folders nested too deeply",
-        ));
-    }
-    for entry in Dir::read_from(from)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
+/// One copying.
+struct Copy<'a> {
+    /// Where it goes.
+    top: &'a OwnedFd,
+    /// The folder below it that is being filled.
+    here: PathBuf,
+    /// Where the first name of a file with several was copied to.
+    linked: HashMap<(u64, u64), PathBuf>,
+}
+
+impl<'a> Copy<'a> {
+    fn to(top: &'a OwnedFd) -> Self {
+        Self {
+            top,
+            here: PathBuf::new(),
+            linked: HashMap::new(),
         }
-        copy_entry(from, to, name, depth)?;
     }
-    let stat = rustix::fs::fstat(from)?;
+
+    /// Copies contents, then what belongs to the folder itself.
+    fn folder(&mut self, from: &OwnedFd, to: &OwnedFd, depth: usize) -> io::Result<()> {
+        if depth == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "folders nested too deeply",
+            ));
+        }
+        for entry in Dir::read_from(from)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            self.entry(from, to, name, depth)?;
+        }
+        keep_attributes(from, to, &rustix::fs::fstat(from)?)
+    }
+
+    fn entry(&mut self, from: &OwnedFd, to: &OwnedFd, name: &CStr, depth: usize) -> io::Result<()> {
+        let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                ignore_existing(rustix::fs::mkdirat(to, name, Mode::RWXU))?;
+                self.here.push(OsStr::from_bytes(name.to_bytes()));
+                self.folder(&open_dir(from, name)?, &open_dir(to, name)?, depth - 1)?;
+                self.here.pop();
+                Ok(())
+            }
+            FileType::RegularFile => self.file(from, to, name, &stat),
+            FileType::Symlink => {
+                let link = rustix::fs::readlinkat(from, name, Vec::new())?;
+                ignore_existing(rustix::fs::symlinkat(link, to, name))?;
+                keep_owner(to, name, &stat)
+            }
+            kind => {
+                let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+                ignore_existing(rustix::fs::mknodat(to, name, kind, mode, stat.st_rdev))?;
+                keep_owner(to, name, &stat)
+            }
+        }
+    }
+
+    fn file(&mut self, from: &OwnedFd, to: &OwnedFd, name: &CStr, stat: &Stat) -> io::Result<()> {
+        let identity = (stat.st_dev, stat.st_ino);
+        if let Some(first) = self.linked.get(&identity) {
+            return self.link(first, to, name);
+        }
+        let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let write =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let source = rustix::fs::openat(from, name, read, Mode::empty())?;
+        let copy = rustix::fs::openat(to, name, write, Mode::RUSR | Mode::WUSR)?;
+        let (mut source, mut copy) = (std::fs::File::from(source), std::fs::File::from(copy));
+        io::copy(&mut source, &mut copy)?;
+        keep_attributes(&source, &copy, stat)?;
+        if stat.st_nlink > 1 && self.linked.len() < MAX_LINKED {
+            let path = self.here.join(OsStr::from_bytes(name.to_bytes()));
+            self.linked.insert(identity, path);
+        }
+        Ok(())
+    }
+
+    /// Gives a file that was copied already one more name.
+    fn link(&self, first: &Path, to: &OwnedFd, name: &CStr) -> io::Result<()> {
+        let (Some(folder), Some(file)) = (first.parent(), first.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let folder = rustix::fs::openat2(self.top, folder, flags, Mode::empty(), resolve)?;
+        let linked = rustix::fs::linkat(folder, file, to, name, AtFlags::empty());
+        ignore_existing(linked)
+    }
+}
+
+/// Owner first: changing it clears set-user-ID bits and capabilities. Times last.
+fn keep_attributes(from: impl AsFd, to: impl AsFd, stat: &Stat) -> io::Result<()> {
+    let (from, to) = (from.as_fd(), to.as_fd());
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     rustix::fs::fchown(to, Some(uid), Some(gid))?;
     rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    let mut names = vec![0; MAX_ATTRIBUTE];
+    let length = match rustix::fs::flistxattr(from, &mut names[..]) {
+        Ok(length) => length,
+        Err(rustix::io::Errno::OPNOTSUPP) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    for name in names[..length].split(|byte| *byte == 0) {
+        // What overlay and others keep for themselves is not the file's.
+        if name.is_empty() || name.starts_with(b"trusted.") {
+            continue;
+        }
+        let mut value = vec![0; MAX_ATTRIBUTE];
+        let length = rustix::fs::fgetxattr(from, name, &mut value[..])?;
+        match rustix::fs::fsetxattr(to, name, &value[..length], XattrFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    rustix::fs::futimens(to, &times(stat))?;
     Ok(())
 }
 
-fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &std::ffi::CStr, depth: usize) -> io::Result<()> {
-    let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+fn keep_owner(dir: &OwnedFd, name: &CStr, stat: &Stat) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => {
-            ignore_existing(rustix::fs::mkdirat(to, name, Mode::RWXU))?;
-            copy_dir(&open_dir(from, name)?, &open_dir(to, name)?, depth - 1)?;
-        }
-        FileType::RegularFile => {
-            let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let write = OFlags::WRONLY
-                | OFlags::CREATE
-                | OFlags::TRUNC
-                | OFlags::NOFOLLOW
-                | OFlags::CLOEXEC;
-            let source = rustix::fs::openat(from, name, read, Mode::empty())?;
-            let copy = rustix::fs::openat(to, name, write, Mode::RUSR | Mode::WUSR)?;
-            let mut copy = std::fs::File::from(copy);
-            io::copy(&mut std::fs::File::from(source), &mut copy)?;
-            rustix::fs::fchown(&copy, Some(uid), Some(gid))?;
-            rustix::fs::fchmod(&copy, mode)?;
-        }
-        FileType::Symlink => {
-            let link = rustix::fs::readlinkat(from, name, Vec::new())?;
-            ignore_existing(rustix::fs::symlinkat(link, to, name))?;
-            let flags = AtFlags::SYMLINK_NOFOLLOW;
-            rustix::fs::chownat(to, name, Some(uid), Some(gid), flags)?;
-        }
-        kind => {
-            ignore_existing(rustix::fs::mknodat(to, name, kind, mode, stat.st_rdev))?;
-            let flags = AtFlags::SYMLINK_NOFOLLOW;
-            rustix::fs::chownat(to, name, Some(uid), Some(gid), flags)?;
-        }
-    }
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    rustix::fs::chownat(dir, name, Some(uid), Some(gid), flags)?;
+    rustix::fs::utimensat(dir, name, &times(stat), flags)?;
     Ok(())
+}
+
+fn times(stat: &Stat) -> Timestamps {
+    let time = |seconds, nanos| Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanos as _,
+    };
+    Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    }
 }
 
 /// A filling that is done again finds some of its work.

@@ -29,6 +29,8 @@ pub enum Token {
     Process(u32),
     /// Output of a probe.
     ProbeOutput(u32),
+    /// One that has set up an exec'd process ended.
+    Leaving,
 }
 
 impl Token {
@@ -44,6 +46,7 @@ impl Token {
             Self::ProcessSetup(n) => (7, n),
             Self::Process(n) => (8, n),
             Self::ProbeOutput(n) => (9, n),
+            Self::Leaving => (10, 0),
         };
         kind << 32 | u64::from(number)
     }
@@ -61,6 +64,7 @@ impl Token {
             7 => Self::ProcessSetup(number),
             8 => Self::Process(number),
             9 => Self::ProbeOutput(number),
+            10 => Self::Leaving,
             _ => return None,
         })
     }

@@ -24,6 +24,8 @@ const MAX_PROBE_OUTPUT: usize = 4096;
 /// A process that the shim started in the container.
 pub struct Process {
     starting: Starting,
+    /// It is in the container, not only on its way.
+    inside: bool,
     executing: bool,
     /// Exit code and reason of a set-up that failed.
     failure: Option<(i32, String)>,
@@ -121,7 +123,6 @@ impl Shim {
             request,
             &self.cgroup,
             container.pidfd.as_fd(),
-            self.pid_namespace.as_fd(),
             stdio,
         )
         .map_err(|error| super::container::describe(&error))?;
@@ -132,6 +133,7 @@ impl Shim {
             .and_then(|()| self.poller.add(&starting.pidfd, Token::Process(number)));
         let process = Process {
             starting,
+            inside: false,
             executing: false,
             failure: None,
             owner,
@@ -162,6 +164,7 @@ impl Shim {
                 Ok(Progress::Pending) => return,
                 Ok(Progress::Terminal(master)) => self.hand_terminal_over(number, master),
                 Ok(Progress::Executing) => process.executing = true,
+                Ok(Progress::Moved { pid, pidfd }) => self.process_moved(number, pid, pidfd),
                 Ok(Progress::Failed { exit_code, reason }) => {
                     process.failure = Some((exit_code, reason));
                 }
@@ -186,6 +189,39 @@ impl Shim {
                 }
             }
         }
+    }
+
+    /// What was set up outside goes on as a process in the container.
+    fn process_moved(&mut self, number: u32, pid: u32, pidfd: OwnedFd) {
+        let Some(process) = self.processes.get_mut(&number) else {
+            return;
+        };
+        let before = std::mem::replace(&mut process.starting.pidfd, pidfd);
+        process.starting.pid = pid;
+        process.inside = true;
+        self.poller.remove(&before);
+        let watched = self
+            .poller
+            .add(&process.starting.pidfd, Token::Process(number))
+            .and_then(|()| self.poller.add(&before, Token::Leaving))
+            .and_then(|()| init::go_on(&process.starting.socket));
+        if let Err(error) = watched {
+            process.failure = Some((126, format!("cannot watch the process: {error}")));
+            end(process);
+        }
+        self.leaving.push(before);
+    }
+
+    /// Reaps those that have set up a process.
+    pub(super) fn reap_leaving(&mut self) {
+        let poller = &self.poller;
+        self.leaving.retain(|pidfd| match sys::reap(pidfd) {
+            Ok(None) => true,
+            Ok(Some(_)) | Err(_) => {
+                poller.remove(pidfd);
+                false
+            }
+        });
     }
 
     fn hand_terminal_over(&mut self, number: u32, master: OwnedFd) {
@@ -216,7 +252,7 @@ impl Shim {
         let Some(process) = self.processes.get(&number) else {
             return;
         };
-        let code = match sys::reap(&process.starting.pidfd) {
+        let code = match reap(process) {
             Ok(Some(ended)) => ended.code(),
             Ok(None) => return,
             Err(_) => 255,
@@ -388,6 +424,23 @@ impl Shim {
             self.publish();
         }
     }
+}
+
+/// Takes the end of a process in, if it has ended.
+fn reap(process: &Process) -> io::Result<Option<sys::Ended>> {
+    let Starting { pid, pidfd, .. } = &process.starting;
+    if process.inside {
+        return sys::reap(pidfd);
+    }
+    // It may have been killed after it had put a sibling into the container and before it could tell:
+    // that one is in its group still, whose number is in use until it is reaped.
+    if !sys::has_ended(pidfd)? {
+        return Ok(None);
+    }
+    sys::kill_group(*pid)?;
+    let ended = sys::reap(pidfd)?;
+    sys::reap_group(*pid)?;
+    Ok(ended)
 }
 
 /// Kills a process and those of its group.

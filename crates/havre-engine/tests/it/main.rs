@@ -1,6 +1,7 @@
 //! Real containers, from busybox. The test binary is its own shim.
 
 mod daemon;
+mod escapes;
 mod filesystem;
 mod harness;
 mod isolation;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         filesystem::TESTS,
         processes::TESTS,
         daemon::TESTS,
+        escapes::TESTS,
     ] {
         trials.extend(tests.iter().map(|(name, run)| {
             let run = *run;

@@ -1,12 +1,13 @@
 //! A folder taken as the root of a file system: paths in it never lead out of it.
 //!
 //! Every component is opened relative to its parent without following links; links are expanded
-//! here, absolute ones from this root. So a link in an image means what it means in a container.
+//! here, absolute ones from this root. So a link in an image means what it means in a container, and
+//! the links of `/proc` to what a process has open are refused.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,12 +19,14 @@ use rustix::io::Errno;
 const MAX_LINKS: u32 = 40;
 
 /// The root.
-pub(super) struct Root {
+#[derive(Debug)]
+pub struct Root {
     dir: Arc<OwnedFd>,
 }
 
 /// A name in an existing folder.
-pub(super) struct Spot {
+#[derive(Debug)]
+pub struct Spot {
     /// The folder.
     pub dir: Arc<OwnedFd>,
     /// The name in it; `.` for the root itself.
@@ -33,9 +36,10 @@ pub(super) struct Spot {
 }
 
 /// Finishes a folder that was just made: owner, mode.
-pub(super) type Finish<'a> = &'a dyn Fn(&OwnedFd, &OsStr) -> io::Result<()>;
+pub type Finish<'a> = &'a dyn Fn(&OwnedFd, &OsStr) -> io::Result<()>;
 
 impl Root {
+    /// The folder at `path` of this process.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self {
@@ -98,6 +102,7 @@ impl Root {
                     if links > MAX_LINKS {
                         return Err(Errno::LOOP.into());
                     }
+                    refuse_link_of_a_process(&here, &name)?;
                     let target = OsString::from_vec(readlinkat(&here, &name, Vec::new())?.into());
                     if target.as_bytes().starts_with(b"/") {
                         stack.truncate(1);
@@ -118,8 +123,12 @@ impl Root {
                 None => match make {
                     None => return Err(Errno::NOENT.into()),
                     Some(finish) => {
-                        mkdirat(&here, &name, Mode::from_raw_mode(0o755))?;
-                        finish(&here, &name)?;
+                        match mkdirat(&here, &name, Mode::from_raw_mode(0o755)) {
+                            Ok(()) => finish(&here, &name)?,
+                            // Another process has made it just now.
+                            Err(Errno::EXIST) => {}
+                            Err(error) => return Err(error.into()),
+                        }
                         stack.push(open_folder(&here, &name)?);
                     }
                 },
@@ -136,7 +145,14 @@ impl Root {
     }
 }
 
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        (*self.dir).as_fd()
+    }
+}
+
 impl Spot {
+    /// Whether something of that kind is there.
     pub fn is(&self, wanted: FileType) -> bool {
         self.stat.as_ref().is_some_and(|stat| kind(stat) == wanted)
     }
@@ -153,7 +169,7 @@ impl Spot {
 }
 
 /// Opens a regular file for reading; anything else is an error.
-pub(super) fn open_file(dir: &OwnedFd, name: &OsStr) -> io::Result<std::fs::File> {
+pub fn open_file(dir: &OwnedFd, name: &OsStr) -> io::Result<std::fs::File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = openat(dir, name, flags, Mode::empty())?;
     if kind(&rustix::fs::fstat(&fd)?) != FileType::RegularFile {
@@ -162,13 +178,26 @@ pub(super) fn open_file(dir: &OwnedFd, name: &OsStr) -> io::Result<std::fs::File
     Ok(fd.into())
 }
 
-pub(super) fn open_folder(dir: &OwnedFd, name: &OsStr) -> io::Result<Arc<OwnedFd>> {
+/// Opens a folder for reading; a link is an error.
+pub fn open_folder(dir: &OwnedFd, name: &OsStr) -> io::Result<Arc<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(Arc::new(openat(dir.as_fd(), name, flags, Mode::empty())?))
 }
 
+/// The text of a link in `/proc` to what a process has open says nothing of where it leads.
+fn refuse_link_of_a_process(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    const TEXTS: [&str; 4] = ["self", "thread-self", "mounts", "net"];
+    let of_processes = rustix::fs::fstatfs(dir)?.f_type == rustix::fs::PROC_SUPER_MAGIC;
+    if of_processes && !TEXTS.iter().any(|text| name == *text) {
+        return Err(io::Error::other(
+            "it leads through a link of a process, which is not followed",
+        ));
+    }
+    Ok(())
+}
+
 /// What is there, links not followed; `None` when there is nothing.
-pub(super) fn lstat(dir: &OwnedFd, name: &OsStr) -> io::Result<Option<Stat>> {
+pub fn lstat(dir: &OwnedFd, name: &OsStr) -> io::Result<Option<Stat>> {
     match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),
@@ -176,12 +205,13 @@ pub(super) fn lstat(dir: &OwnedFd, name: &OsStr) -> io::Result<Option<Stat>> {
     }
 }
 
-pub(super) fn kind(stat: &Stat) -> FileType {
+/// What a `stat` is about.
+pub fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
 /// Names in a folder, in order.
-pub(super) fn names(dir: &OwnedFd) -> io::Result<Vec<OsString>> {
+pub fn names(dir: &OwnedFd) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(dir)? {
         let entry = entry?;
