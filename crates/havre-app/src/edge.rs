@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use havre_api::EnvironmentId;
 use havre_edge::{
-    Canary, Certificate, Control, EdgeState, EdgeStatus, Forward, KeptSockets, Pool, Replica, Route,
+    Canary, Certificate, Control, EdgeState, EdgeStatus, Forward, KeptSockets, Pool, Replica,
+    Route, UpstreamProtocol,
 };
-use havre_model::{Port, Protocol, ServiceName};
+use havre_model::{Port, Protocol, RouteProtocol, ServiceName};
 use havre_release::{Release, ReplicaId, Routing};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +75,10 @@ pub(crate) fn environment_edge(
             path: route.path.clone(),
             strip_prefix: route.strip_prefix,
             pool: pool.clone(),
+            protocol: match route.protocol {
+                RouteProtocol::Http => UpstreamProtocol::Http,
+                RouteProtocol::H2c => UpstreamProtocol::H2c,
+            },
         });
         let ready = || pool_of(&route.service, route.port, routing, draining, &address);
         edge.pools.entry(pool).or_insert_with(ready);

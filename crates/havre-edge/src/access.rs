@@ -77,7 +77,7 @@ pub struct Entry<'a> {
     /// What went wrong.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub cause: &'a str,
-    /// `websocket`, `event-stream`.
+    /// `websocket`, `event-stream`, `grpc`.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub stream: &'a str,
 }

@@ -14,7 +14,6 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::Certificate;
 use crate::forward;
 use crate::io::{ClientIo, Phase, Verdict};
 use crate::limits;
@@ -36,8 +35,8 @@ pub struct Client {
     pub phase: Arc<Phase>,
     /// By SNI, lower case.
     server_name: Option<String>,
-    /// The certificate that it was given.
-    certificate: Option<Certificate>,
+    /// The hosts of the certificate that it was given.
+    covered: Arc<[String]>,
 }
 
 impl Client {
@@ -50,7 +49,7 @@ impl Client {
             port,
             phase: Arc::default(),
             server_name: None,
-            certificate: None,
+            covered: Arc::default(),
         }
     }
 
@@ -61,13 +60,11 @@ impl Client {
         if !self.https || self.server_name.as_deref() == Some(host) {
             return true;
         }
-        let Some(given) = &self.certificate else {
-            return false;
-        };
         let host = host.trim_matches(['[', ']']);
-        let covers = (given.hosts.iter()).any(|pattern| route::host_matches(pattern, host));
+        let covers = (self.covered.iter()).any(|pattern| route::host_matches(pattern, host));
         let own = snapshot.certificates.choose(Some(host));
-        covers && own.is_none_or(|own| own.source.chain == given.chain)
+        // A renewed one is for the same hosts.
+        covers && own.is_none_or(|own| own.hosts == self.covered)
     }
 }
 
@@ -109,7 +106,9 @@ fn described(worker: &Worker, stream: &TlsStream<TcpStream>, peer: SocketAddr) -
         .map(str::to_ascii_lowercase);
     let snapshot = worker.shared.snapshot.load();
     let chosen = snapshot.certificates.choose(client.server_name.as_deref());
-    client.certificate = chosen.map(|chosen| chosen.source.clone());
+    client.covered = chosen
+        .map(|chosen| Arc::clone(&chosen.hosts))
+        .unwrap_or_default();
     client
 }
 

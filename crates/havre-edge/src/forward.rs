@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
+use crate::grpc;
 use crate::headers::{self, BadRequest};
 use crate::io::InRequest;
 use crate::limits;
@@ -248,7 +249,10 @@ impl Exchange {
         }
         head.version = Version::default();
         head.extensions.clear();
-        let server_error = head.status.is_server_error();
+        let is_call = grpc::is_grpc(&head.headers);
+        // With nothing else to say, the status of a call is in the head.
+        let server_error =
+            head.status.is_server_error() || is_call && grpc::is_failure(&head.headers);
         let connections = Arc::clone(&self.worker.connections);
         let mut relay = Relay::new(body, lease, in_flight, connections, server_error);
         if self.trailers {
@@ -257,6 +261,9 @@ impl Exchange {
         if event_stream {
             record.stream = "event-stream";
             relay.become_event_stream();
+        } else if is_call {
+            record.stream = "grpc";
+            relay.become_call();
         }
         Response::from_parts(head, Reply::relay(relay, record, under_way))
     }

@@ -221,6 +221,18 @@ pub fn set_websocket(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
+/// Takes away what HTTP/2 does not know: it names the host in `:authority` and frames bodies itself.
+pub fn to_http2(headers: &mut HeaderMap) {
+    for name in [
+        header::HOST,
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+}
+
 /// Tells the replica which prefix was removed from the path, if one was.
 pub fn set_prefix(headers: &mut HeaderMap, prefix: &str) {
     if !prefix.is_empty() {

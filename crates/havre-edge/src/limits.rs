@@ -47,6 +47,20 @@ pub const UPSTREAM_IDLE_UNREPEATABLE: Duration = Duration::from_secs(1);
 /// Idle connections kept for each replica by each thread.
 pub const UPSTREAM_IDLE_PER_REPLICA: usize = 64;
 
+/// Requests at once on one HTTP/2 connection to a replica, where it takes as many.
+pub const UPSTREAM_H2_STREAMS: usize = 128;
+
+/// Bytes that a replica may send ahead on one HTTP/2 stream …
+pub const UPSTREAM_H2_STREAM_WINDOW: u32 = 64 * 1024;
+/// … and on all of them: as many, so that a client that reads nothing holds up no other.
+pub const UPSTREAM_H2_CONNECTION_WINDOW: u32 = 128 * UPSTREAM_H2_STREAM_WINDOW;
+
+/// HTTP/2 connections to replicas without a request.
+pub const UPSTREAM_H2_IDLE: Duration = Duration::from_secs(60);
+
+/// A gRPC call that lasts longer counts as a stream.
+pub const CALL: Duration = Duration::from_secs(10);
+
 /// An interim answer (1xx) waits this long for its client, and is then left out.
 pub const INTERIM: Duration = Duration::from_secs(5);
 

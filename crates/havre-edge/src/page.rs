@@ -68,6 +68,13 @@ pub enum Cause {
         /// Which.
         replica: String,
     },
+    /// The replica leaves, and the call had no answer yet.
+    Leaving {
+        /// Route.
+        route: String,
+        /// Which.
+        replica: String,
+    },
     /// The client stopped in the middle of its request body.
     UploadStalled,
 }
@@ -82,7 +89,9 @@ impl Cause {
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::UnknownHost | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::NoReplica { .. } | Self::HoldFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoReplica { .. } | Self::HoldFull { .. } | Self::Leaving { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Unreachable { .. } | Self::Broken { .. } => StatusCode::BAD_GATEWAY,
             Self::Slow { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::UploadStalled | Self::SlowHead => StatusCode::REQUEST_TIMEOUT,
@@ -120,7 +129,8 @@ impl Cause {
             | Self::HoldFull { .. }
             | Self::Unreachable { .. }
             | Self::Broken { .. }
-            | Self::Slow { .. } => None,
+            | Self::Slow { .. }
+            | Self::Leaving { .. } => None,
         }
     }
 
@@ -158,6 +168,9 @@ impl Cause {
             }
             Self::Slow { route, replica } => {
                 format!("replica {replica} of {route} did not answer in time")
+            }
+            Self::Leaving { route, replica } => {
+                format!("closed as replica {replica} of {route} drains")
             }
             Self::UploadStalled => "the request body stopped arriving".to_owned(),
         }

@@ -50,7 +50,7 @@ pub struct Record {
     pub retries: u32,
     /// What went wrong.
     pub cause: String,
-    /// `websocket`, `event-stream`.
+    /// `websocket`, `event-stream`, `grpc`.
     pub stream: &'static str,
     /// The request's body.
     pub upload: Option<Arc<UploadProgress>>,

@@ -2,7 +2,7 @@
 //! when there is none.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -12,17 +12,19 @@ use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 use crate::forward::{Exchange, Target};
+use crate::grpc;
 use crate::headers::{self, Origin};
 use crate::hold::Hold;
 use crate::interim::InterimAnswers;
 use crate::page::Cause;
+use crate::patience::{OutOfPatience, Patience};
 use crate::record::Record;
 use crate::replica::{InFlight, Outcome, Upstream};
 use crate::snapshot::{LivePool, LiveRoute, Lookup};
 use crate::upload::{Upload, UploadError, UploadProgress};
 use crate::upstream::Lease;
 use crate::visitor::Visitor;
-use crate::{balance, limits, route};
+use crate::{UpstreamProtocol, balance, limits, route};
 
 /// What came back from a replica.
 pub struct Answer {
@@ -46,6 +48,8 @@ struct Outgoing {
     upload: Upload,
     progress: Arc<UploadProgress>,
     websocket: bool,
+    /// Of gRPC.
+    is_call: bool,
     /// Drawn when the first pool with a canary is met.
     visitor: Option<Visitor>,
 }
@@ -97,6 +101,7 @@ impl Outgoing {
             head: self.head.clone(),
             progress: Arc::clone(&self.progress),
             websocket: self.websocket,
+            is_call: self.is_call,
             visitor: self.visitor,
         })
     }
@@ -125,11 +130,10 @@ impl Exchange {
         upload.gather().await.map_err(broken_off)?;
         if [Method::GET, Method::HEAD].contains(&head.method) {
             upload.peek().await.map_err(broken_off)?;
-            if !upload.is_here() && upload.size_hint().exact().is_none() {
-                // Else the replica's connection takes it for a request without a body.
-                let chunked = HeaderValue::from_static("chunked");
-                head.headers.insert(header::TRANSFER_ENCODING, chunked);
-            }
+        }
+        let is_call = grpc::is_grpc(&head.headers);
+        if is_call {
+            upload.become_call();
         }
         let websocket = target.websocket;
         let mut outgoing = Box::new(Outgoing {
@@ -137,6 +141,7 @@ impl Exchange {
             upload,
             progress,
             websocket,
+            is_call,
             visitor: None,
         });
         let mut on_upgrade = Some(on_upgrade);
@@ -150,7 +155,7 @@ impl Exchange {
             };
             drop(snapshot);
             record.route.clone_from(&route.id);
-            self.aim(&mut outgoing.head, &target, &route)?;
+            self.aim(&mut outgoing, &target, &route)?;
             if route.pool.canary.is_some() && outgoing.visitor.is_none() {
                 let turn = self.worker.visitor_turn();
                 outgoing.visitor = Some(Visitor::of(&outgoing.head.headers, turn));
@@ -199,13 +204,15 @@ impl Exchange {
         );
     }
 
-    /// Target and prefix for a route.
+    /// Target and prefix for a route, in its protocol.
     fn aim(
         &self,
-        head: &mut request::Parts,
+        outgoing: &mut Outgoing,
         target: &Target,
         route: &LiveRoute,
     ) -> Result<(), Cause> {
+        const NO_PATH: Cause = Cause::BadRequest("the target is not a path");
+        let head = &mut outgoing.head;
         let prefix = if route.strip_prefix {
             route.prefix.as_str()
         } else {
@@ -218,11 +225,27 @@ impl Exchange {
             None => Bytes::copy_from_slice(path.as_bytes()),
         };
         let mut parts = http::uri::Parts::default();
-        let target = PathAndQuery::from_maybe_shared(path)
-            .map_err(|_| Cause::BadRequest("the target is not a path"))?;
-        parts.path_and_query = Some(target);
-        head.uri =
-            Uri::from_parts(parts).map_err(|_| Cause::BadRequest("the target is not a path"))?;
+        parts.path_and_query = Some(PathAndQuery::from_maybe_shared(path).map_err(|_| NO_PATH)?);
+        match route.protocol {
+            UpstreamProtocol::Http => {
+                let is_open = !outgoing.upload.is_here();
+                let usually_none = [Method::GET, Method::HEAD].contains(&head.method);
+                if is_open && usually_none && outgoing.upload.size_hint().exact().is_none() {
+                    // Else the replica's connection takes it for a request without a body.
+                    let chunked = HeaderValue::from_static("chunked");
+                    head.headers.insert(header::TRANSFER_ENCODING, chunked);
+                }
+            }
+            UpstreamProtocol::H2c => {
+                head.version = Version::HTTP_2;
+                headers::to_http2(&mut head.headers);
+                let authority = target.authority.parse();
+                parts.scheme = Some(http::uri::Scheme::HTTP);
+                parts.authority =
+                    Some(authority.map_err(|_| Cause::BadRequest("Host is not a host name"))?);
+            }
+        }
+        head.uri = Uri::from_parts(parts).map_err(|_| NO_PATH)?;
         Ok(())
     }
 
@@ -304,7 +327,7 @@ impl Exchange {
     /// no harm when taken twice.
     async fn send(
         &self,
-        in_flight: InFlight,
+        mut in_flight: InFlight,
         route: &LiveRoute,
         mut outgoing: Box<Outgoing>,
         record: &mut Record,
@@ -317,7 +340,7 @@ impl Exchange {
             limits::UPSTREAM_IDLE_UNREPEATABLE
         };
         let connections = &self.worker.connections;
-        let mut leased = connections.lease(&upstream, max_idle).await;
+        let mut leased = connections.lease(&upstream, route.protocol, max_idle).await;
         loop {
             let mut lease = match leased {
                 Ok(lease) => lease,
@@ -340,7 +363,7 @@ impl Exchange {
             };
             let begun = Instant::now();
             let sent = self
-                .exchange_heads(&mut lease, *outgoing, route, &upstream)
+                .exchange_heads(&mut lease, *outgoing, route, &mut in_flight)
                 .await;
             record.upstream = Some(begun.elapsed());
             let (cause, again) = match sent {
@@ -373,7 +396,7 @@ impl Exchange {
                 Some(again) if lease.reused => {
                     outgoing = Box::new(again);
                     record.retries += 1;
-                    leased = connections.connect(&upstream).await;
+                    leased = connections.connect(&upstream, route.protocol).await;
                 }
                 _ => {
                     in_flight.finish(Outcome::Failed);
@@ -389,34 +412,35 @@ impl Exchange {
         lease: &mut Lease,
         outgoing: Outgoing,
         route: &LiveRoute,
-        upstream: &Upstream,
+        in_flight: &mut InFlight,
     ) -> Result<Response<Incoming>, Unanswered> {
+        let upstream = Arc::clone(in_flight.upstream());
         let Outgoing {
             head,
             upload,
             progress,
             websocket,
+            is_call,
             visitor,
         } = outgoing;
         let mut request = Request::from_parts(head, upload);
         let mut interim =
             (self.interim).then(|| InterimAnswers::of(&mut request, &self.client.phase));
-        let sending = lease.sender.try_send_request(request);
+        let sending = lease.send(request);
         tokio::pin!(sending);
-        let begun = self.worker.shared.clock.now_ms();
+        let mut patience = Patience::new(self.worker.shared.clock, is_call);
         let outcome = loop {
-            let last = progress.last_ms().max(begun);
-            let waited = self.worker.shared.clock.now_ms().saturating_sub(last);
-            let left = limits::RESPONSE_HEAD.saturating_sub(Duration::from_millis(waited));
-            if left.is_zero() {
-                let (route, replica) = (route.id.clone(), upstream.id.clone());
-                return Err(Unanswered::over(Cause::Slow { route, replica }));
-            }
             tokio::select! {
                 biased;
                 outcome = &mut sending => break outcome,
                 () = pass_one(&mut interim) => {}
-                () = tokio::time::sleep(left) => {}
+                end = patience.wait(&progress, in_flight) => {
+                    let (route, replica) = (route.id.clone(), upstream.id.clone());
+                    return Err(Unanswered::over(match end {
+                        OutOfPatience::Slow => Cause::Slow { route, replica },
+                        OutOfPatience::Leaving => Cause::Leaving { route, replica },
+                    }));
+                }
             }
         };
         if let Some(interim) = interim {
@@ -449,6 +473,7 @@ impl Exchange {
                         upload,
                         progress,
                         websocket,
+                        is_call,
                         visitor,
                     }
                 });

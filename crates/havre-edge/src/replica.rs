@@ -136,7 +136,7 @@ pub struct InFlight {
     upstream: Arc<Upstream>,
     /// Of the pool that the request came to.
     pool: Arc<Counters>,
-    stream: Option<u64>,
+    stream: Option<(u64, CancellationToken)>,
 }
 
 impl InFlight {
@@ -156,15 +156,23 @@ impl InFlight {
         &self.upstream
     }
 
-    /// From here on it is a stream: told by the token when it is to end.
+    /// From here on it is a stream, if it was none: told by the token when it is to end.
     pub fn become_stream(&mut self) -> CancellationToken {
+        if let Some((_, token)) = &self.stream {
+            return token.clone();
+        }
         let token = CancellationToken::new();
         let key = self.upstream.next_stream.fetch_add(1, Ordering::Relaxed);
         lock(&self.upstream.open_streams).insert(key, token.clone());
         self.upstream.streams.fetch_add(1, Ordering::AcqRel);
         self.upstream.in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.stream = Some(key);
+        self.stream = Some((key, token.clone()));
         token
+    }
+
+    /// It is a stream already.
+    pub fn is_stream(&self) -> bool {
+        self.stream.is_some()
     }
 
     /// Its answer began so long after it was sent.
@@ -190,9 +198,9 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        match self.stream {
-            Some(key) => {
-                lock(&self.upstream.open_streams).remove(&key);
+        match &self.stream {
+            Some((key, _)) => {
+                lock(&self.upstream.open_streams).remove(key);
                 self.upstream.streams.fetch_sub(1, Ordering::AcqRel);
             }
             None => {

@@ -7,13 +7,13 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::io::InRequest;
 use crate::record::Record;
 use crate::replica::{InFlight, Outcome};
+use crate::stream::{OpenStream, Turn};
 use crate::upstream::{ConnectionPool, Lease};
-use crate::{headers, limits};
+use crate::{grpc, headers, limits};
 
 /// Why a body ends before its end: the client's connection is broken off, so that it can tell.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,7 @@ pub struct Relay {
     /// The client takes trailers.
     trailers: bool,
     stall: Option<Pin<Box<Sleep>>>,
-    events: Option<EventStream>,
+    stream: Option<OpenStream>,
 }
 
 #[derive(Debug)]
@@ -60,14 +60,6 @@ struct Held {
     lease: Lease,
     in_flight: InFlight,
     pool: Arc<ConnectionPool>,
-}
-
-#[derive(Debug)]
-struct EventStream {
-    told: Pin<Box<WaitForCancellationFutureOwned>>,
-    ending: Option<Pin<Box<Sleep>>>,
-    /// The last bytes passed, newest last: an event ends with an empty line.
-    tail: [u8; 2],
 }
 
 impl Relay {
@@ -90,7 +82,7 @@ impl Relay {
             server_error,
             trailers: false,
             stall: None,
-            events: None,
+            stream: None,
         }
     }
 
@@ -102,12 +94,30 @@ impl Relay {
     /// It is an event stream: it may be silent for any time, and ends when told.
     pub fn become_event_stream(&mut self) {
         let Some(held) = &mut self.held else { return };
-        let token: CancellationToken = held.in_flight.become_stream();
-        self.events = Some(EventStream {
-            told: Box::pin(token.cancelled_owned()),
-            ending: None,
-            tail: *b"\n\n",
-        });
+        self.stream = Some(OpenStream::events(held.in_flight.become_stream()));
+    }
+
+    /// It answers a gRPC call: it may be silent, and is a stream once it has lasted.
+    pub fn become_call(&mut self) {
+        let Some(held) = &mut self.held else { return };
+        let mut call = OpenStream::call();
+        if held.in_flight.is_stream() {
+            call.begin(held.in_flight.become_stream());
+        }
+        self.stream = Some(call);
+    }
+
+    /// Ready when a stream is to end here.
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (Some(stream), Some(held)) = (&mut self.stream, &mut self.held) else {
+            return Poll::Pending;
+        };
+        loop {
+            match ready!(stream.poll_turn(cx)) {
+                Turn::Becomes => stream.begin(held.in_flight.become_stream()),
+                Turn::Ends => return Poll::Ready(()),
+            }
+        }
     }
 
     fn finish(&mut self, outcome: Outcome) {
@@ -132,7 +142,7 @@ impl Relay {
     }
 
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<ReplyError> {
-        if self.events.is_some() {
+        if self.stream.is_some() {
             return Poll::Pending;
         }
         let until = Instant::now() + limits::RESPONSE_STALL;
@@ -141,30 +151,6 @@ impl Relay {
             .get_or_insert_with(|| Box::pin(sleep_until(until)));
         ready!(stall.as_mut().poll(cx));
         Poll::Ready(ReplyError::Stalled)
-    }
-}
-
-impl EventStream {
-    fn note(&mut self, data: &[u8]) {
-        for byte in data.iter().skip(data.len().saturating_sub(2)) {
-            self.tail = [self.tail[1], *byte];
-        }
-    }
-
-    /// Ready when the stream is to end here.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.ending.is_none() {
-            ready!(self.told.as_mut().poll(cx));
-            let until = Instant::now() + limits::STREAM_BOUNDARY;
-            self.ending = Some(Box::pin(sleep_until(until)));
-        }
-        if self.tail == *b"\n\n" {
-            return Poll::Ready(());
-        }
-        match &mut self.ending {
-            Some(ending) => ending.as_mut().poll(cx),
-            None => Poll::Pending,
-        }
     }
 }
 
@@ -236,9 +222,7 @@ impl Reply {
         let Source::Relay(relay) = &mut self.source else {
             return Poll::Ready(None);
         };
-        if let Some(events) = &mut relay.events
-            && events.poll_end(cx).is_ready()
-        {
+        if relay.poll_stream(cx).is_ready() {
             if let Some(record) = &mut self.record {
                 "closed as the replica drains".clone_into(&mut record.cause);
             }
@@ -246,7 +230,11 @@ impl Reply {
             if let Some(held) = relay.held.take() {
                 held.in_flight.finish(Outcome::Abandoned);
             }
-            return Poll::Ready(None);
+            let passes = relay.trailers;
+            let goodbye = relay.stream.as_ref().and_then(OpenStream::goodbye);
+            self.source = Source::Nothing;
+            let goodbye = goodbye.filter(|_| passes).map(Frame::trailers);
+            return Poll::Ready(goodbye.map(Ok));
         }
         let error = match Pin::new(&mut relay.body).poll_frame(cx) {
             Poll::Pending => ready!(relay.poll_stall(cx)),
@@ -258,15 +246,17 @@ impl Reply {
             Poll::Ready(Some(Ok(frame))) => {
                 relay.stall = None;
                 if let Some(data) = frame.data_ref() {
-                    if let Some(events) = &mut relay.events {
-                        events.note(data);
+                    if let Some(stream) = &mut relay.stream {
+                        stream.note(data);
                     }
                     let length = data.len();
                     self.count(length);
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 let passes = relay.trailers;
-                let trailers = frame.into_trailers().ok().filter(|_| passes);
+                let trailers = frame.into_trailers().ok();
+                relay.server_error |= trailers.as_ref().is_some_and(grpc::is_failure);
+                let trailers = trailers.filter(|_| passes);
                 return match trailers.and_then(headers::safe_trailers) {
                     Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
                     // The body's end comes next.

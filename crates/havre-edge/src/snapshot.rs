@@ -10,7 +10,7 @@ use crate::listen::{Kind, Wanted};
 use crate::replica::{Registry, Upstream};
 use crate::tls::CertificateSet;
 use crate::trust::TrustedProxies;
-use crate::{EdgeState, PoolStatus, Problem, Route, route};
+use crate::{EdgeState, PoolStatus, Problem, Route, UpstreamProtocol, route};
 
 /// An [`EdgeState`] compiled. Immutable; replaced as a whole.
 #[derive(Debug, Default)]
@@ -39,6 +39,8 @@ pub struct LiveRoute {
     pub strip_prefix: bool,
     /// Replicas.
     pub pool: Arc<LivePool>,
+    /// What they speak.
+    pub protocol: UpstreamProtocol,
 }
 
 /// The replicas that take requests.
@@ -152,6 +154,7 @@ impl Snapshot {
             prefix: path,
             strip_prefix: wanted.strip_prefix,
             pool,
+            protocol: wanted.protocol,
         });
         for host in &wanted.hosts {
             let host = host.to_ascii_lowercase();
@@ -281,6 +284,7 @@ mod tests {
             path: path.to_owned(),
             strip_prefix: false,
             pool: "p".to_owned(),
+            protocol: UpstreamProtocol::Http,
         }
     }
 

@@ -69,6 +69,20 @@ pub struct Route {
     pub strip_prefix: bool,
     /// Key in `pools`.
     pub pool: String,
+    /// What its replicas speak.
+    #[serde(default)]
+    pub protocol: UpstreamProtocol,
+}
+
+/// What a replica speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http,
+    /// HTTP/2 without TLS, as gRPC servers do.
+    H2c,
 }
 
 /// TCP connections to `listen` go to `pool`, byte for byte; or UDP datagrams, one by one.

@@ -43,6 +43,8 @@ impl Certificate {
 pub struct LoadedCertificate {
     /// What was asked for.
     pub source: Certificate,
+    /// The hosts of `source`, for connections to keep.
+    pub hosts: Arc<[String]>,
     key: Arc<CertifiedKey>,
 }
 
@@ -69,6 +71,7 @@ impl CertificateSet {
             match load_pair(certificate) {
                 Ok(key) => certificates.push(LoadedCertificate {
                     source: certificate.clone(),
+                    hosts: certificate.hosts.clone().into(),
                     key: Arc::new(key),
                 }),
                 Err(error) => {

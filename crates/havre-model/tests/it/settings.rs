@@ -97,6 +97,8 @@ const WRONG: &[&str] = &[
     "routes: [{service: web, port: http}]",
     "routes: [{service: web, prot: 80}]",
     "routes: [{service: web, strip_prefix: perhaps}]",
+    "routes: [{service: web, protocol: grpc}]",
+    "routes: [{service: web, protocol: [h2c]}]",
     "environments: {Bad_Name: {}}",
     "environments: {-a: {}}",
     "environments: {staging: {name: x}}",
@@ -116,6 +118,7 @@ const RIGHT: &[&str] = &[
     "build: {host_ca: true, x-why: proxy}",
     "routes: [{service: web, port: '80', path: /api/, strip_prefix: off}]",
     "routes: [{service: web, path: /api/v2}]",
+    "routes: [{service: web, protocol: h2c}, {service: web, path: /a, protocol: http}]",
     "environments: {staging: , b-2: {domain: b.example.org}, x-note: 1}",
 ];
 

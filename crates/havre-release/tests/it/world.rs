@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use havre_model::{
     Condition, Dependency, EnvironmentName, Logging, Mount, Project, ProjectName, PullPolicy,
-    Resources, RestartPolicy, RolloutSettings, Route, Service, ServiceName, Tls, UpdateConfig,
-    UpdateOrder, VolumeName,
+    Resources, RestartPolicy, RolloutSettings, Route, RouteProtocol, Service, ServiceName, Tls,
+    UpdateConfig, UpdateOrder, VolumeName,
 };
 use havre_release::{
     Action, Decision, Desired, EdgeView, ExitInfo, FailedProbe, Intent, Observed, Policy, Release,
@@ -171,6 +171,7 @@ pub fn with_rollout(shapes: &[Shape], rollout: RolloutSettings) -> Release {
                 service: ServiceName::new(shape.name),
                 port: 80,
                 strip_prefix: false,
+                protocol: RouteProtocol::Http,
                 inferred: false,
             })
             .collect(),
