@@ -194,8 +194,8 @@ fn environment(config: &RunConfig, service: &Service) -> BTreeMap<String, String
     env
 }
 
-/// A service without a policy of its own still heals after a crash; one that ends with 0 has done
-/// its work. A job is tried again only where its file says so.
+/// A service whose file says nothing still heals after a crash; one that ends with 0 has done its
+/// work. A job is tried again only where its file says so.
 fn restart(purpose: &Purpose<'_>, policy: &RestartPolicy) -> RestartRule {
     match (purpose, policy) {
         (Purpose::Replica | Purpose::Job, RestartPolicy::OnFailure { max_retries }) => {
@@ -203,8 +203,10 @@ fn restart(purpose: &Purpose<'_>, policy: &RestartPolicy) -> RestartRule {
                 max_retries: *max_retries,
             }
         }
-        (Purpose::Hook(_) | Purpose::Job, _) => RestartRule::Never,
-        (Purpose::Replica, RestartPolicy::No) => RestartRule::OnFailure { max_retries: None },
+        (Purpose::Hook(_) | Purpose::Job, _) | (Purpose::Replica, RestartPolicy::No) => {
+            RestartRule::Never
+        }
+        (Purpose::Replica, RestartPolicy::Unset) => RestartRule::OnFailure { max_retries: None },
         (Purpose::Replica, RestartPolicy::Always | RestartPolicy::UnlessStopped) => {
             RestartRule::Always
         }
@@ -271,8 +273,8 @@ fn health_probe(
             .start_period
             .or_else(|| image(|h| h.start_period))
             .unwrap_or_default(),
-        // Docker's 5 s keeps a rollout waiting for nothing; a probe a second while a replica
-        // starts costs little.
+        // Docker's 5 s keeps a rollout waiting for nothing: in the start period no failure counts,
+        // and a probe a second costs little.
         start_interval: own
             .start_interval
             .or_else(|| image(|h| h.start_interval))

@@ -29,6 +29,7 @@ mod network;
 mod notify;
 mod observe;
 mod operations;
+mod output;
 mod pages;
 mod plans;
 mod platform;

@@ -12,6 +12,7 @@ use havre_model::{Healthcheck, Probe, ServiceName};
 use havre_release::{ExitInfo, FailedProbe, Failure, FailureKind, Release, Role};
 
 use crate::observe::Seen;
+use crate::output;
 
 /// Lines of output in a report.
 const LINES: usize = 20;
@@ -212,7 +213,7 @@ pub(crate) fn probe_report(one: &Seen, release: Option<&Release>) -> Option<Prob
         kind,
         probe,
         exit_code: last.exit_code,
-        output: last.output.clone(),
+        output: output::without_progress(&last.output),
         failing_streak: health.failing_streak,
     })
 }

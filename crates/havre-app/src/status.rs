@@ -178,10 +178,16 @@ pub(crate) fn service(name: &ServiceName, release: &Release, snapshot: &Snapshot
                 |r| matches!(&r.state, ReplicaState::Ended { exit } if exit.code == 0 && !exit.requested),
             ));
     let ready = u32::try_from(ready).unwrap_or(u32::MAX);
+    // Slots that are empty for good: their one start is behind them.
+    let begun = snapshot.desired.begun.iter();
+    let begun = begun
+        .filter(|one| &one.service == name && &one.digest == config.digest())
+        .filter(|one| !replicas.iter().any(|replica| in_slot(replica, one.slot)))
+        .count();
     let starting = replicas
         .iter()
         .any(|r| matches!(r.state, ReplicaState::Starting { .. }))
-        || replicas.len() < wanted as usize;
+        || replicas.len() + begun < wanted as usize;
     let state = match () {
         () if completed => ServiceState::Completed,
         () if wanted == 0 => ServiceState::Stopped,
@@ -215,6 +221,10 @@ pub(crate) fn service(name: &ServiceName, release: &Release, snapshot: &Snapshot
             .map(|exit| exit_report(exit, config.service.resources.memory_bytes)),
         reason: reason.filter(|_| ready < wanted),
     }
+}
+
+fn in_slot(replica: &Replica, wanted: u32) -> bool {
+    matches!(&replica.role, Role::Replica { slot, .. } if *slot == wanted)
 }
 
 fn replicas_of<'a>(
@@ -303,7 +313,9 @@ pub(crate) fn replica(one: &Seen, snapshot: &Snapshot) -> ReplicaStatus {
         Some(ReplicaState::Unhealthy { failed, .. }) if !failed.asks_for_another() => {
             ApiReplicaState::Running
         }
-        _ if draining && matches!(container.state, State::Running { .. }) => {
+        // One that could answer and is not asked any more. What keeps ending is named by nobody
+        // either, and leaves nothing.
+        Some(ReplicaState::Ready | ReplicaState::Unhealthy { .. }) if draining => {
             ApiReplicaState::Draining
         }
         _ => api_state(&container.state),

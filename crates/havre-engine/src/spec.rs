@@ -186,7 +186,7 @@ pub struct HealthProbe {
     pub retries: u32,
     /// Failures in this time do not count.
     pub start_period: Duration,
-    /// Between probes until the first success.
+    /// Between probes in the start period, until the first success.
     pub start_interval: Duration,
 }
 

@@ -281,7 +281,10 @@ pub const SERVICE: Section = Section {
             "use `pull_policy`",
         ),
         yes("read_only"),
-        yes("restart"),
+        partly(
+            "restart",
+            "`no` starts a replica once, whatever becomes of it; without the key one that fails is started again",
+        ),
         partly("runtime", "`runc`: Havre runs containers by itself"),
         yes("scale"),
         yes("secrets"),

@@ -545,6 +545,17 @@ pub struct Liveness {
     pub timing: ProbeTiming,
 }
 
+impl ProbeTiming {
+    /// How long a process may take at most until the probe gives it up, with the defaults.
+    fn longest_start(&self) -> Duration {
+        let usual = Duration::from_secs(30);
+        let interval = self.interval.unwrap_or(usual);
+        let one = interval.saturating_add(self.timeout.unwrap_or(usual));
+        one.saturating_mul(self.retries.unwrap_or(3).max(1))
+            .saturating_add(self.start_period.unwrap_or_default())
+    }
+}
+
 /// When a probe runs, and what its results mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeTiming {
@@ -556,7 +567,7 @@ pub struct ProbeTiming {
     pub retries: Option<u32>,
     /// Default 0 s.
     pub start_period: Option<Duration>,
-    /// Default 5 s as in Docker; Havre probes sooner while a replica starts.
+    /// In the start period. Default 1 s, where Docker has 5.
     pub start_interval: Option<Duration>,
 }
 
@@ -574,7 +585,11 @@ pub enum Probe {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "policy", rename_all = "snake_case")]
 pub enum RestartPolicy {
-    /// A job: runs once. The default of compose.
+    /// The file says nothing: started again when it fails. An earlier version wrote it down so.
+    #[serde(rename = "no")]
+    Unset,
+    /// `no`: never started again, however it ends.
+    #[serde(rename = "never")]
     No,
     /// Whenever it ends.
     Always,
@@ -687,6 +702,18 @@ impl RolloutSettings {
     /// Whether nothing was said about it.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// How long a replica of this service may take until it is ready: where nobody chose a time,
+    /// at least as long as its own health check bears.
+    pub fn ready_within(&self, service: &Service) -> Duration {
+        let usual = Self::default().ready_timeout;
+        match &service.healthcheck {
+            Some(Healthcheck::Probe { timing, .. }) if self.ready_timeout == usual => {
+                usual.max(timing.longest_start())
+            }
+            Some(Healthcheck::Probe { .. } | Healthcheck::Disabled) | None => self.ready_timeout,
+        }
     }
 }
 

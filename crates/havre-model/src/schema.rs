@@ -215,7 +215,8 @@ const ROLLOUT_KEYS: [Described; 9] = [
     Described {
         name: "ready_timeout",
         shape: DURATION,
-        text: "How long a replica may take until it is ready. Default: 5m.",
+        text: "How long a replica may take until it is ready. Default: 5m, or as long as a service's own healthcheck \
+               bears.",
         example: r#""90s""#,
     },
     Described {
@@ -263,7 +264,7 @@ const LIVENESS_KEYS: [Described; 6] = [
     Described {
         name: "start_interval",
         shape: DURATION,
-        text: "Time between two probes until one has passed. Default: 1s.",
+        text: "Time between two probes in the start period, until one has passed. Default: 1s.",
         example: r#""500ms""#,
     },
     Described {

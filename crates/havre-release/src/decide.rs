@@ -4,6 +4,7 @@
 mod failure;
 mod heal;
 mod leave;
+mod once;
 mod prepare;
 mod watch;
 
@@ -110,6 +111,13 @@ pub fn decide(
             Phase::Baking { since } => pass.bake(rollout, *since),
             Phase::Finishing { .. } => pass.finish(rollout),
             Phase::GoingBack { failure, since } => pass.go_back(rollout, failure, *since),
+        },
+    };
+    let next = match &desired.intent {
+        Intent::Down { .. } => next,
+        Intent::Run => Desired {
+            begun: pass.begun(),
+            ..next
         },
     };
     let settled = pass.actions.is_empty()
@@ -280,6 +288,7 @@ impl<'a> Pass<'a> {
         for slot in 0..slots {
             match self.in_slot(name, digest, slot) {
                 Some(replica) => self.mend(replica, service),
+                None if self.has_begun(name, digest, slot) => {}
                 None => {
                     let may = *may_start
                         .get_or_insert_with(|| self.dependencies_hold(release, name, jobs));
@@ -360,8 +369,10 @@ impl<'a> Pass<'a> {
     }
 
     fn slot_has_given_up(&self, name: &ServiceName, service: &ServiceRelease, slot: u32) -> bool {
-        self.in_slot(name, service.digest(), slot)
-            .is_some_and(|replica| has_given_up(replica, service))
+        match self.in_slot(name, service.digest(), slot) {
+            Some(replica) => has_given_up(replica, service),
+            None => self.has_begun(name, service.digest(), slot),
+        }
     }
 
     fn dependencies_hold(&mut self, release: &Release, name: &ServiceName, jobs: Jobs<'_>) -> bool {
@@ -401,6 +412,7 @@ impl<'a> Pass<'a> {
         };
         let digest = service.digest();
         self.wanted(release, name) == 0
+            || self.has_begun(name, digest, 0)
             || self.observed.replicas.iter().any(|replica| {
                 &replica.service == name
                     && matches!(&replica.role, Role::Replica { digest: d, .. } if d == digest)
@@ -458,7 +470,8 @@ impl Action {
 fn has_given_up(replica: &Replica, service: &ServiceRelease) -> bool {
     let gives_up = match service.service.restart {
         RestartPolicy::OnFailure { max_retries } => max_retries.is_some(),
-        RestartPolicy::No | RestartPolicy::Always | RestartPolicy::UnlessStopped => false,
+        RestartPolicy::No => true,
+        RestartPolicy::Unset | RestartPolicy::Always | RestartPolicy::UnlessStopped => false,
     };
     matches!(&replica.state, ReplicaState::Ended { exit } if gives_up && exit.code != 0 && !exit.requested)
 }
@@ -466,7 +479,7 @@ fn has_given_up(replica: &Replica, service: &ServiceRelease) -> bool {
 /// Ended with 0 under a policy that lets it rest.
 fn has_completed(replica: &Replica, service: &ServiceRelease) -> bool {
     let rests = match service.service.restart {
-        RestartPolicy::No | RestartPolicy::OnFailure { .. } => true,
+        RestartPolicy::Unset | RestartPolicy::No | RestartPolicy::OnFailure { .. } => true,
         RestartPolicy::Always | RestartPolicy::UnlessStopped => false,
     };
     matches!(&replica.state, ReplicaState::Ended { exit } if rests && exit.code == 0 && !exit.requested)

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use havre_model::ServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{ExitInfo, FailedProbe, Release, ReplicaId, Traffic};
+use crate::{ExitInfo, FailedProbe, Release, ReplicaId, ServiceDigest, Traffic};
 
 /// An environment's desired state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,20 @@ pub struct Desired {
     /// Services whose replicas were replaced since they were not well.
     #[serde(default)]
     pub heals: BTreeMap<ServiceName, Heal>,
+    /// Slots of services with `restart: no` whose one start is behind them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub begun: BTreeSet<Begun>,
+}
+
+/// A slot of a service that is started once.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Begun {
+    /// The service.
+    pub service: ServiceName,
+    /// Its configuration: another one is another start.
+    pub digest: ServiceDigest,
+    /// 0-based.
+    pub slot: u32,
 }
 
 /// What was done for a service that was not well.

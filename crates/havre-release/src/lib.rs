@@ -31,8 +31,8 @@ mod writers;
 
 pub use decide::{Action, Decision, decide};
 pub use desired::{
-    Desired, Failure, FailureKind, Group, Heal, Intent, JobId, Mark, Pause, Phase, Policy, Refusal,
-    Rollout,
+    Begun, Desired, Failure, FailureKind, Group, Heal, Intent, JobId, Mark, Pause, Phase, Policy,
+    Refusal, Rollout,
 };
 pub use havre_model::{Strategy, StrategyReason};
 pub use observed::{

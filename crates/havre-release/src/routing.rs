@@ -77,13 +77,21 @@ pub fn routing(
                 continue;
             }
             let wanted = desired.replicas(name, service.service.replicas);
-            let found = answer(&candidates(
+            let mut found = answer(&candidates(
                 observed,
                 leaving,
                 name,
                 service.digest(),
                 wanted,
             ));
+            let mut begun = desired.begun.iter();
+            if found.named.is_empty()
+                && begun.any(|one| &one.service == name)
+                && !observed.replicas.iter().any(|one| &one.service == name)
+            {
+                let gone = format!("{name} has run, and its `restart: no` means once");
+                found.reason = Some(gone);
+            }
             if entry.named.is_empty() || !found.serving.is_empty() {
                 *entry = found;
             }
@@ -277,8 +285,14 @@ fn explain(replica: &Replica) -> String {
             format!("{id} ended with {}", exit.code)
         }
         ReplicaState::Ended { exit } => {
-            let (code, restarts) = (exit.code, replica.restarts);
-            format!("{id} ended with {code} and is not started again, after {restarts} restarts")
+            let after = match replica.restarts {
+                0 => String::new(),
+                restarts => format!(", after {restarts} restarts"),
+            };
+            format!(
+                "{id} ended with {} and is not started again{after}",
+                exit.code
+            )
         }
         ReplicaState::Lost => format!("{id} was lost and is being replaced"),
     }

@@ -77,7 +77,7 @@ pub(super) fn service(
         healthcheck: fields
             .get("healthcheck")
             .and_then(|f| process::healthcheck(f, around.report)),
-        restart: restart.unwrap_or(RestartPolicy::No),
+        restart: restart.unwrap_or(RestartPolicy::Unset),
         secrets: grants::grants(fields, "secrets", &names.secrets, around.report),
         configs: grants::grants(fields, "configs", &names.configs, around.report),
         replicas: deploy.replicas,

@@ -1,5 +1,7 @@
 //! What shows that a release will not do.
 
+use std::time::Duration;
+
 use crate::{
     Failure, FailureKind, Mark, Release, Replica, ReplicaState, Role, Rollout, ServiceRelease,
     dependency_order,
@@ -32,15 +34,16 @@ impl Pass<'_> {
             })
         });
         of_replicas.or_else(|| {
-            if elapsed(rollout.started_at, self.now) < self.policy.rollout_deadline {
+            let services = release.services.values();
+            let longest = services.map(|one| release.rollout.ready_within(&one.service));
+            let after = longest.fold(self.policy.rollout_deadline, Duration::max);
+            if elapsed(rollout.started_at, self.now) < after {
                 return None;
             }
             let service = dependency_order(&release.services)
                 .into_iter()
                 .find(|name| !self.is_up(release, name) && !release.jobs().contains(name))?;
-            let kind = FailureKind::NotReady {
-                after: self.policy.rollout_deadline,
-            };
+            let kind = FailureKind::NotReady { after };
             Some(Failure {
                 service: service.clone(),
                 replica: None,
@@ -122,7 +125,7 @@ impl Pass<'_> {
         match &replica.state {
             ReplicaState::Ready | ReplicaState::Stopping | ReplicaState::Lost => None,
             ReplicaState::Starting { since } => {
-                let after = release.rollout.ready_timeout;
+                let after = release.rollout.ready_within(&service.service);
                 (elapsed(*since, self.now) >= after).then_some(FailureKind::NotReady { after })
             }
             ReplicaState::Unhealthy { failed, probe } => Some(FailureKind::Unhealthy {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use havre_model::ServiceName;
 
+use super::once::starts_once;
 use super::{Action, Pass, elapsed};
 use crate::{Heal, Release, Replica, ReplicaState, Strategy};
 
@@ -17,7 +18,8 @@ impl Pass<'_> {
             release.services.contains_key(name)
                 && elapsed(heal.last, self.now) < self.policy.heal_memory
         });
-        for (name, service) in release.lasting() {
+        let mended = release.lasting();
+        for (name, service) in mended.filter(|(_, service)| !starts_once(service)) {
             let ill = (0..self.desired.replicas(name, service.service.replicas))
                 .filter_map(|slot| self.in_slot(name, service.digest(), slot))
                 .filter(|replica| {

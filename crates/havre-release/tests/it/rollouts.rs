@@ -576,6 +576,88 @@ fn what_shares_a_volume_in_one_release_goes_on_sharing_it() {
 }
 
 #[test]
+fn what_is_started_once_is_never_started_again() {
+    let other = |image| Shape {
+        image,
+        ..Shape::new("mailer")
+    };
+    let once = || Shape {
+        once: true,
+        ..Shape::new("import")
+    };
+    let ended = |code, requested| ReplicaState::Ended {
+        exit: ExitInfo {
+            code,
+            signal: None,
+            oom_killed: false,
+            requested,
+        },
+    };
+    for (code, gone) in [(7, false), (0, false), (7, true), (0, true)] {
+        let mut world = running(&[once(), other(1)]);
+        let id = ids_of(&world, "import")[0].clone();
+        let state = |world: &World| world.replicas.get(&id).map(|one| one.state.clone());
+        match gone {
+            // The machine was switched off.
+            true => drop(world.replicas.remove(&id)),
+            false => {
+                let replica = world.replicas.get_mut(&id).expect("the import");
+                replica.state = ended(code, false);
+            }
+        }
+        let expected = state(&world);
+        let until = world.now + Duration::from_secs(600);
+        while world.now < until {
+            world.round();
+            assert_eq!(state(&world), expected, "{}", world.history.join("\n"));
+        }
+        // It holds up no release of the others.
+        world.roll_out(2, release(&[once(), other(2)]));
+        world.settle(ROUNDS, |_| {});
+        assert_eq!(world.desired.current, Some(2));
+        assert_eq!(state(&world), expected);
+        // A person may.
+        let mut again = release(&[once(), other(2)]);
+        let import = again.services.get_mut(&ServiceName::new("import"));
+        import.expect("the import").set_restarts(1);
+        world.roll_out(3, again);
+        world.settle(ROUNDS, |_| {});
+        assert!(world.runs_exactly(3), "{}", world.history.join("\n"));
+    }
+}
+
+#[test]
+fn what_is_started_once_comes_back_when_its_successor_fails() {
+    let shape = |image| Shape {
+        once: true,
+        image,
+        volume: Some("data"),
+        ..Shape::new("keeper")
+    };
+    let mut world = running(&[shape(1)]);
+    world.fate_of_new = Fate::Unhealthy(2);
+    world.roll_out(2, release(&[shape(2)]));
+    world.settle(ROUNDS, one_writer);
+    assert!(world.runs_exactly(1), "{}", world.history.join("\n"));
+}
+
+#[test]
+fn what_is_started_once_is_not_healed() {
+    let mut world = running(&[Shape {
+        once: true,
+        ..Shape::new("import")
+    }]);
+    let ill = fall_ill(&mut world, "import");
+    for _ in 0..100 {
+        world.round();
+        assert!(matches!(
+            world.replicas[&ill].state,
+            ReplicaState::Unhealthy { .. }
+        ));
+    }
+}
+
+#[test]
 fn a_step_that_fails_costs_no_worker() {
     let shapes = |image| {
         let stepping = Shape {

@@ -32,6 +32,8 @@ pub struct Shape {
     pub order: Option<UpdateOrder>,
     /// Restarts after which its policy gives up.
     pub tries: Option<u32>,
+    /// It is started once.
+    pub once: bool,
 }
 
 impl Shape {
@@ -47,6 +49,7 @@ impl Shape {
             at_a_time: None,
             order: None,
             tries: None,
+            once: false,
         }
     }
 
@@ -92,6 +95,7 @@ impl Shape {
             healthcheck: None,
             liveness: None,
             restart: match self.tries {
+                None if self.once => RestartPolicy::No,
                 None => RestartPolicy::Always,
                 max_retries => RestartPolicy::OnFailure { max_retries },
             },

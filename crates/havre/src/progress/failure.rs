@@ -93,8 +93,12 @@ pub fn probe_rows(text: &mut Text, probe: &ProbeReport) {
         Some(code) => format!("exit code {code}"),
         None => "no answer in time".to_owned(),
     };
-    let times = human::count(u64::from(probe.failing_streak), "failure");
-    text.row("", &format!("{verdict}, {times} in a row"));
+    let times = match probe.failing_streak {
+        0 => "which does not count yet".to_owned(),
+        1 => "the first failure".to_owned(),
+        times => format!("{times} failures in a row"),
+    };
+    text.row("", &format!("{verdict}, {times}"));
     for line in probe.output.lines().take(PROBE_LINES) {
         text.row("", line);
     }

@@ -22,6 +22,7 @@ mod project;
 mod pty;
 mod queries;
 mod resolvers;
+mod restarts;
 mod rollouts;
 mod up;
 mod watching;
