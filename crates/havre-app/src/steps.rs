@@ -373,7 +373,8 @@ fn mount(mount: &StepMount) -> Option<MountSpec> {
             size_bytes: *size_bytes,
             mode: None,
             owner: (0, 0),
-            exec: false,
+            // As with BuildKit: builds compile and run there.
+            exec: true,
         },
     })
 }

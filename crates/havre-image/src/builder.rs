@@ -26,12 +26,14 @@
 mod add;
 mod cache;
 mod chmod;
+mod content;
 mod context;
 mod copy;
 mod error;
 mod execute;
 mod interpret;
 mod mounted;
+mod owner;
 mod plan;
 mod run;
 mod scope;

@@ -18,13 +18,14 @@ mod glob;
 mod ignore;
 mod instruction;
 mod reader;
+mod similar;
 mod source;
 #[cfg(test)]
 mod tests;
 mod words;
 
-pub use error::{DockerfileError, Problem};
-pub use expand::{ExpandError, expand, expand_heredoc, expand_words};
+pub use error::{DockerfileError, Problem, excerpt};
+pub use expand::{ExpandError, Lookup, expand, expand_heredoc, expand_words};
 pub use glob::{GlobError, has_wildcard, matches_name};
 pub use ignore::{Ignore, IgnoreError, ParentMatches};
 pub use instruction::{
@@ -32,3 +33,4 @@ pub use instruction::{
     Run, RunMount, RunNetwork, Span, Stage, Step, Warning,
 };
 pub use reader::{parse, parse_trigger};
+pub use similar::closest;

@@ -31,6 +31,7 @@ pub mod progress;
 mod pull;
 mod reference;
 mod registry;
+pub mod regular;
 mod remove;
 pub mod root;
 mod unpack;

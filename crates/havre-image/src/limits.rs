@@ -2,6 +2,10 @@
 
 use std::io::{self, Read};
 
+/// The most layers of an image. The kernel's overlays take 500, and each one costs time whenever a
+/// container starts.
+pub const MAX_LAYERS: usize = 480;
+
 /// What one archive may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -35,7 +35,7 @@ struct Parts {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a name of an image: {reason}")]
 pub struct RefError {
-    /// What was given.
+    /// What was given; cut where it is far too long.
     pub text: String,
     /// What is wrong with it.
     pub reason: &'static str,
@@ -113,7 +113,7 @@ impl FromStr for ImageRef {
 
     fn from_str(text: &str) -> Result<Self, RefError> {
         parse(text).map_err(|reason| RefError {
-            text: text.to_owned(),
+            text: crate::dockerfile::excerpt(text),
             reason,
         })
     }

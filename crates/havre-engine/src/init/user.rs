@@ -15,7 +15,7 @@ pub struct Identity {
     pub uid: u32,
     /// Primary group.
     pub gid: u32,
-    /// Supplementary groups.
+    /// Supplementary groups, the primary one among them.
     pub groups: Vec<u32>,
     /// Home folder; `/` where no account names one.
     pub home: String,
@@ -79,6 +79,11 @@ fn decide(user: &str, extra: &[String], passwd: &str, group: &str) -> Result<Ide
         (Some(name), _) => identity.gid = find_group(name, group)?,
         (None, Some(account)) => identity.groups = memberships(account.name, group),
         (None, None) => {}
+    }
+    // Also among the supplementary ones, so that a program that drops its primary group does not
+    // gain what is denied to that group.
+    if !identity.groups.contains(&identity.gid) {
+        identity.groups.insert(0, identity.gid);
     }
     for name in extra {
         let gid = find_group(name, group)?;
@@ -157,21 +162,21 @@ mod tests {
 
     #[test]
     fn the_forms_of_docker() {
-        assert_eq!(check("", &[]), Ok((0, 0, vec![], "/root".into())));
+        assert_eq!(check("", &[]), Ok((0, 0, vec![0], "/root".into())));
         assert_eq!(
             check("app", &["web"]),
-            Ok((1000, 1001, vec![29, 33], "/srv/app".into()))
+            Ok((1000, 1001, vec![1001, 29, 33], "/srv/app".into()))
         );
         assert_eq!(
             check("1000", &[]),
-            Ok((1000, 1001, vec![29], "/srv/app".into()))
+            Ok((1000, 1001, vec![1001, 29], "/srv/app".into()))
         );
         assert_eq!(
             check("app:web", &[]),
-            Ok((1000, 33, vec![], "/srv/app".into()))
+            Ok((1000, 33, vec![33], "/srv/app".into()))
         );
-        assert_eq!(check("4711", &["7"]), Ok((4711, 0, vec![7], "/".into())));
-        assert_eq!(check("4711:12", &[]), Ok((4711, 12, vec![], "/".into())));
+        assert_eq!(check("4711", &["7"]), Ok((4711, 0, vec![0, 7], "/".into())));
+        assert_eq!(check("4711:12", &[]), Ok((4711, 12, vec![12], "/".into())));
         assert_eq!(
             check("nobody", &[]),
             Err("user \"nobody\" is not in the image's /etc/passwd".into())

@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -18,10 +19,12 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::{Entry, EntryKind, TarReader};
 use crate::compression::{Compression, decoder};
 use crate::limits::Limits;
+use crate::remove::remove_tree;
 use crate::unpack::{device_allowed, xattr_travels};
 
-use super::copy::{CopyError, Owner, chown_at, new_folder, own, settle_folder};
-use super::root::{Root, Spot, kind};
+use super::copy::{CopyError, chown_at, new_folder, own, settle_folder};
+use super::owner::Owner;
+use super::root::{Root, Spot};
 
 /// Whether `file` is an archive that ADD unpacks; its position is at the start again.
 pub(super) fn is_archive(file: &mut File, path: &Path) -> Result<bool, CopyError> {
@@ -132,19 +135,26 @@ impl Unpacking<'_> {
 
     fn entry(&mut self, entry: &Entry, content: &mut impl Read) -> Result<(), CopyError> {
         let target = self.inside(entry, &entry.path)?;
-        let error = || CopyError::io("unpack to", &target);
-        let spot = self.spot(&target).map_err(error())?;
-        let (uid, gid) = self.owner.unwrap_or((entry.uid, entry.gid));
-        if entry.kind == EntryKind::Directory {
-            return self
-                .directory(entry, &target, &spot, (uid, gid))
-                .map_err(error());
+        if target == self.folder {
+            // The folder that is unpacked into stays as it is, whatever `./` of the archive says.
+            return Ok(());
         }
+        let error = || CopyError::io("unpack to", &target);
         if !device_allowed(entry.kind) {
             return Err(self.refused(entry, "it is a device that containers may not use"));
         }
-        if spot.is(FileType::Directory) {
-            return Err(self.refused(entry, "a folder of that name is in the image"));
+        let mut spot = self.spot(&target).map_err(error())?;
+        let (uid, gid) = self.owner.unwrap_or((entry.uid, entry.gid));
+        let is_folder = entry.kind == EntryKind::Directory;
+        if spot.stat.is_some() && !(is_folder && spot.is(FileType::Directory)) {
+            // Folders are merged; anything else replaces what is there, links to folders as well.
+            remove_below(&spot).map_err(error())?;
+            spot.stat = None;
+        }
+        if is_folder {
+            return self
+                .directory(entry, &target, &spot, (uid, gid))
+                .map_err(error());
         }
         let link = match entry.kind {
             EntryKind::HardLink => Some(self.inside(entry, &entry.link)?),
@@ -179,14 +189,9 @@ impl Unpacking<'_> {
         spot: &Spot,
         owner: Owner,
     ) -> io::Result<()> {
-        let there = self.root.stat(target)?;
-        match there {
-            Some(stat) if kind(&stat) == FileType::Directory => {}
-            Some(_) => return Err(rustix::io::Errno::NOTDIR.into()),
-            None if spot.stat.is_some() => return Err(rustix::io::Errno::EXIST.into()),
-            None => mkdirat(&*spot.dir, &spot.name, Mode::from_raw_mode(0o700))?,
+        if spot.stat.is_none() {
+            mkdirat(&*spot.dir, &spot.name, Mode::from_raw_mode(0o700))?;
         }
-        let spot = self.root.spot(target, true)?;
         chown_at(&spot.dir, &spot.name, owner.0, owner.1)?;
         let mode = Mode::from_raw_mode(entry.mode);
         rustix::fs::chmodat(&*spot.dir, &spot.name, mode, AtFlags::empty())?;
@@ -202,9 +207,6 @@ impl Unpacking<'_> {
         (uid, gid): Owner,
         content: &mut impl Read,
     ) -> io::Result<()> {
-        if spot.stat.is_some() {
-            unlinkat(&*spot.dir, &spot.name, AtFlags::empty())?;
-        }
         let mode = Mode::from_raw_mode(entry.mode);
         match entry.kind {
             EntryKind::File => {
@@ -253,12 +255,28 @@ impl Unpacking<'_> {
     fn finish(self) -> Result<(), CopyError> {
         for (path, times) in self.times.iter().rev() {
             let error = || CopyError::io("set the time of", path);
-            let spot = self.root.spot(path, true).map_err(error())?;
-            utimensat(&*spot.dir, &spot.name, times, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|errno| error()(errno.into()))?;
+            // A later entry may have replaced it, or what it lay in.
+            let spot = match self.root.spot(path, false) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                spot => spot.map_err(error())?,
+            };
+            if spot.is(FileType::Directory) {
+                utimensat(&*spot.dir, &spot.name, times, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(|errno| error()(errno.into()))?;
+            }
         }
         Ok(())
     }
+}
+
+/// Removes what is at a spot, a folder with all that is in it.
+fn remove_below(spot: &Spot) -> io::Result<()> {
+    if !spot.is(FileType::Directory) {
+        return Ok(unlinkat(&*spot.dir, &spot.name, AtFlags::empty())?);
+    }
+    // By the descriptor: its name may mean something else outside of the image.
+    let folder = PathBuf::from(format!("/proc/self/fd/{}", spot.dir.as_raw_fd()));
+    remove_tree(&folder.join(&spot.name))
 }
 
 fn node(kind: EntryKind) -> (FileType, u64) {

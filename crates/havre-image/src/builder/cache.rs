@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::{Digest, Images, Layer};
 
 use super::error::BuildError;
-use super::interpret::{CopyAction, RunAction};
+use super::interpret::{CopyAction, MakeDir, RunAction};
 
 /// Changes when the meaning of keys or rows does.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Everything a step's files depend on.
 #[derive(Serialize)]
@@ -48,10 +48,7 @@ pub(super) enum Key<'a> {
         unpack: bool,
     },
     /// WORKDIR.
-    MakeDir {
-        /// The folder.
-        path: &'a str,
-    },
+    MakeDir(&'a MakeDir),
 }
 
 impl<'a> Key<'a> {

@@ -1,7 +1,7 @@
 //! The build context: its folder, its rules, and digests of what a step takes from it.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,9 @@ use rustix::fs::{FileType, readlinkat};
 use tokio_util::sync::CancellationToken;
 
 use crate::dockerfile::Ignore;
-use crate::{Digest, Hashing};
+use crate::{Digest, Hashing, regular};
 
+use super::content::Source;
 use super::copy::CopyError;
 use super::error::BuildError;
 use super::interpret::CopyAction;
@@ -68,7 +69,7 @@ impl Context {
         let mut census = Census::new();
         let empty = select(&self.root, action, &rules, &mut |selected| {
             let content = match kind(selected.stat) {
-                FileType::RegularFile => Some(content(selected)?),
+                FileType::RegularFile => Some(content(selected, cancel)?),
                 _ => None,
             };
             census.add(selected, content)
@@ -101,7 +102,8 @@ impl Census {
         ];
         fields.extend(content.map(|digest| digest.to_string().into_bytes()));
         match kind(selected.stat) {
-            FileType::RegularFile | FileType::Directory => {}
+            // A named pipe has neither content nor target.
+            FileType::RegularFile | FileType::Directory | FileType::Fifo => {}
             FileType::Symlink => {
                 let target =
                     readlinkat(selected.dir, selected.name, Vec::new()).map_err(|error| {
@@ -131,15 +133,17 @@ impl Census {
 }
 
 /// Digest of a file's content.
-pub(super) fn content(selected: &Selected<'_>) -> Result<Digest, CopyError> {
-    let mut file = Hashing::new(open_file_of(selected)?);
-    let mut buffer = vec![0; 1 << 16];
-    while file
-        .read(&mut buffer)
-        .map_err(CopyError::io("read", selected.source))?
-        > 0
-    {}
-    Ok(file.finish().0)
+pub(super) fn content(
+    selected: &Selected<'_>,
+    cancel: &CancellationToken,
+) -> Result<Digest, CopyError> {
+    let file = open_file_of(selected)?;
+    let source = Source {
+        file: &file,
+        path: selected.source,
+        cancel,
+    };
+    source.digest()
 }
 
 pub(super) fn open_file_of(selected: &Selected<'_>) -> Result<fs::File, CopyError> {
@@ -160,16 +164,6 @@ pub(super) fn optional(path: &Path) -> Result<Option<String>, BuildError> {
 
 /// A file as text, within bounds.
 pub(super) fn text(path: &Path) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?
-        .take(MAX_TEXT + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_TEXT {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            "it is larger than 4 MiB",
-        ));
-    }
-    String::from_utf8(bytes)
+    String::from_utf8(regular::read(path, MAX_TEXT)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }

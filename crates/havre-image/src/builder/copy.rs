@@ -1,11 +1,11 @@
 //! COPY, ADD and WORKDIR: writing into a mounted overlay (or, with `--link`, into the bare upper
 //! folder).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,11 +15,16 @@ use rustix::fs::{
     fchmod, fchown, futimens, linkat, mkdirat, openat, readlinkat, symlinkat, unlinkat, utimensat,
 };
 
-use crate::archive::TarError;
-use crate::{Digest, Hashing};
+use tokio_util::sync::CancellationToken;
 
+use crate::Digest;
+use crate::archive::TarError;
+use crate::dockerfile::excerpt;
+
+use super::content::Source;
 use super::context::open_file_of;
 use super::interpret::CopyAction;
+use super::owner::Owner;
 use super::root::{Root, Spot, kind, lstat};
 use super::select::Selected;
 
@@ -27,15 +32,18 @@ use super::select::Selected;
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// A source does not exist.
-    #[error("{source_path:?} is not there{}", if *.ignored { ": .dockerignore leaves it out" } else { "" })]
+    #[error("{}", not_found(.source_path, .from.as_deref(), *.ignored))]
     NotFound {
         /// As written.
         source_path: String,
+        /// Where it was looked for: a stage, an image, a folder beside the context; `None`: the
+        /// context.
+        from: Option<String>,
         /// It exists, but the build must not see it.
         ignored: bool,
     },
     /// A pattern that cannot be read.
-    #[error("pattern {pattern:?} has a bracket or escape without its end")]
+    #[error("pattern {:?} has a bracket or escape without its end", excerpt(.pattern))]
     Pattern {
         /// As written.
         pattern: String,
@@ -46,8 +54,8 @@ pub enum CopyError {
         /// Why.
         reason: String,
     },
-    /// A device or pipe in the context.
-    #[error("{path} is neither file, folder nor link", path = path.display())]
+    /// A device in the context.
+    #[error("{path} is a device, which no build context can hold", path = path.display())]
     Special {
         /// The file.
         path: PathBuf,
@@ -55,6 +63,12 @@ pub enum CopyError {
     /// Files changed between the making of the key and the copy.
     #[error("the files to copy keep changing; build again when they are at rest")]
     Changed,
+    /// Several files for one name.
+    #[error("{path} is not a folder, and there are several sources: end the destination with /", path = path.display())]
+    NotAFolder {
+        /// The destination.
+        path: PathBuf,
+    },
     /// A file where a folder must go, or the other way round.
     #[error("{path} is {found} in the image and would become {wanted}", path = path.display())]
     InTheWay {
@@ -100,7 +114,7 @@ pub enum CopyError {
         form: &'static str,
     },
     /// A file operation failed.
-    #[error("cannot {operation} {path}", path = path.display())]
+    #[error("cannot {operation} {}", excerpt(&path.display().to_string()))]
     Io {
         /// What was attempted.
         operation: &'static str,
@@ -112,6 +126,15 @@ pub enum CopyError {
     /// The build was cancelled.
     #[error("cancelled")]
     Cancelled,
+}
+
+fn not_found(path: &str, from: Option<&str>, ignored: bool) -> String {
+    let path = excerpt(path);
+    match (from, ignored) {
+        (_, true) => format!("{path:?} is not there: .dockerignore leaves it out"),
+        (None, false) => format!("{path:?} is not there"),
+        (Some(from), false) => format!("{from} has no {path:?}"),
+    }
 }
 
 impl CopyError {
@@ -128,72 +151,16 @@ impl CopyError {
     }
 }
 
-/// Owner and group by number.
-pub(super) type Owner = (u32, u32);
-
-/// Resolves `user[:group]` against the image's own files.
-pub(super) fn owner(root: &Root, text: &str) -> Result<Owner, CopyError> {
-    let wrong = |reason: String| CopyError::Owner {
-        text: text.to_owned(),
-        reason,
-    };
-    let (user, group) = match text.split_once(':') {
-        Some((user, group)) => (user, Some(group)),
-        None => (text, None),
-    };
-    let read = |path: &str| {
-        root.read_text(Path::new(path), 1 << 20)
-            .map_err(CopyError::io("read", Path::new(path)))
-            .map(Option::unwrap_or_default)
-    };
-    let (uid, own_gid) = match user.parse::<u32>() {
-        // A number without a group stands for the group of the same number.
-        Ok(uid) => (uid, uid),
-        Err(_) => {
-            let passwd = read("/etc/passwd")?;
-            let mut found = passwd.lines().filter_map(|line| {
-                let mut fields = line.split(':');
-                let name = fields.next()?;
-                let uid = fields.nth(1)?.parse().ok()?;
-                let gid = fields.next()?.parse().ok()?;
-                (name == user).then_some((uid, gid))
-            });
-            found
-                .next()
-                .ok_or_else(|| wrong(format!("the image's /etc/passwd has no user {user:?}")))?
-        }
-    };
-    let gid = match group {
-        None => own_gid,
-        Some(group) => match group.parse::<u32>() {
-            Ok(gid) => gid,
-            Err(_) => {
-                let groups = read("/etc/group")?;
-                let mut found = groups.lines().filter_map(|line| {
-                    let mut fields = line.split(':');
-                    let name = fields.next()?;
-                    let gid: u32 = fields.nth(1)?.parse().ok()?;
-                    (name == group).then_some(gid)
-                });
-                found.next().ok_or_else(|| {
-                    wrong(format!("the image's /etc/group has no group {group:?}"))
-                })?
-            }
-        },
-    };
-    Ok((uid, gid))
-}
-
-/// Makes a folder and those above it; `false` when it was there.
-pub(super) fn make_folder(root: &Root, path: &str) -> Result<bool, CopyError> {
+/// Makes a folder and those above it, all of them `owner`'s; `false` when it was there.
+pub(super) fn make_folder(root: &Root, path: &str, owner: Owner) -> Result<bool, CopyError> {
     let path = Path::new(path);
     let spot = root
-        .spot_making(path, &|dir, name| settle_folder(dir, name, (0, 0)))
+        .spot_making(path, &|dir, name| settle_folder(dir, name, owner))
         .map_err(CopyError::io("make the folder", path))?;
     match spot.stat {
         Some(_) if spot.is(FileType::Directory) => Ok(false),
         Some(stat) => Err(in_the_way(path, &stat, "a folder")),
-        None => new_folder(&spot, (0, 0))
+        None => new_folder(&spot, owner)
             .map(|()| true)
             .map_err(CopyError::io("make the folder", path)),
     }
@@ -206,10 +173,11 @@ pub(super) struct Writer<'a> {
     action: &'a CopyAction,
     destination: PathBuf,
     /// Files get their own names below the destination.
-    folder: bool,
+    folder: Cell<bool>,
     owner: Option<Owner>,
     /// Files of a context belong to root unless somebody else is named.
     from_context: bool,
+    cancel: &'a CancellationToken,
     /// Names of source files that have several, and where the first was written.
     links: RefCell<HashMap<(u64, u64), PathBuf>>,
     /// Times of folders, set once their content is written.
@@ -224,33 +192,30 @@ impl<'a> Writer<'a> {
         action: &'a CopyAction,
         owner: Option<Owner>,
         from_context: bool,
-    ) -> Result<Self, CopyError> {
-        let destination = PathBuf::from(&action.destination);
-        let there = root
-            .stat(&destination)
-            .map_err(CopyError::io("look at", &destination))?;
-        let is_folder = there.is_some_and(|stat| kind(&stat) == FileType::Directory);
-        Ok(Self {
+        cancel: &'a CancellationToken,
+    ) -> Self {
+        Self {
             root,
             action,
-            destination,
-            folder: action.into_folder || is_folder || action.parents,
+            destination: PathBuf::from(&action.destination),
+            folder: Cell::new(action.into_folder || action.parents),
             owner,
             from_context,
+            cancel,
             links: RefCell::default(),
             times: RefCell::default(),
             parent: RefCell::default(),
-        })
+        }
     }
 
     /// Writes one selected file or folder. Files of a context are hashed on the way.
     pub fn write(&self, selected: &Selected<'_>) -> Result<Option<Digest>, CopyError> {
-        let target = self.target(selected);
+        let target = self.target(selected)?;
         match kind(selected.stat) {
             FileType::RegularFile => return self.file(selected, &target),
             FileType::Directory => self.folder(selected, &target)?,
             FileType::Symlink => self.symlink(selected, &target)?,
-            _ if self.from_context => {
+            FileType::CharacterDevice | FileType::BlockDevice if self.from_context => {
                 return Err(CopyError::Special {
                     path: selected.source.to_owned(),
                 });
@@ -262,7 +227,7 @@ impl<'a> Writer<'a> {
 
     /// Writes a document of the Dockerfile itself.
     pub fn document(&self, name: &str, content: &str) -> Result<(), CopyError> {
-        let target = match self.folder {
+        let target = match self.takes_names()? {
             true => self.destination.join(name),
             false => self.destination.clone(),
         };
@@ -305,11 +270,32 @@ impl<'a> Writer<'a> {
         self.owner
     }
 
-    fn target(&self, selected: &Selected<'_>) -> PathBuf {
-        if selected.target.as_os_str().is_empty() || (selected.named && !self.folder) {
-            return self.destination.clone();
+    fn target(&self, selected: &Selected<'_>) -> Result<PathBuf, CopyError> {
+        let whole = selected.target.as_os_str().is_empty();
+        if whole || (selected.named && !self.takes_names()?) {
+            return Ok(self.destination.clone());
         }
-        self.destination.join(selected.target)
+        Ok(self.destination.join(selected.target))
+    }
+
+    /// Whether a file that a source names goes into the destination, not in its place. An earlier
+    /// source may have made the folder.
+    fn takes_names(&self) -> Result<bool, CopyError> {
+        if self.folder.get() {
+            return Ok(true);
+        }
+        let there = self
+            .root
+            .stat(&self.destination)
+            .map_err(CopyError::io("look at", &self.destination))?;
+        self.folder
+            .set(there.is_some_and(|stat| kind(&stat) == FileType::Directory));
+        if self.action.several && !self.folder.get() {
+            return Err(CopyError::NotAFolder {
+                path: self.destination.clone(),
+            });
+        }
+        Ok(self.folder.get())
     }
 
     /// Where `path` goes; folders above it are made.
@@ -386,6 +372,10 @@ impl<'a> Writer<'a> {
             }
             stat => stat,
         };
+        if top && there.is_none() && !self.action.mirror {
+            // Its content is copied, not the folder itself.
+            return new_folder(&spot, self.owner.unwrap_or((0, 0))).map_err(error());
+        }
         match there {
             None => mkdirat(&*spot.dir, &spot.name, Mode::from_raw_mode(0o700))
                 .map_err(|errno| error()(errno.into()))?,
@@ -420,20 +410,24 @@ impl<'a> Writer<'a> {
         if let Some(first) = first {
             return self.link(&first, target).map(|()| None);
         }
-        let mut source = open_file_of(selected)?;
-        let mut file = self.create(target)?;
-        let mut digest = None;
-        if self.from_context {
-            let mut hashing = Hashing::new(&mut source);
-            copy_buffered(&mut hashing, &mut file).map_err(CopyError::io("write", target))?;
-            digest = Some(hashing.finish().0);
-        } else {
-            io::copy(&mut source, &mut file).map_err(CopyError::io("write", target))?;
-        }
+        let opened = open_file_of(selected)?;
+        let source = Source {
+            file: &opened,
+            path: selected.source,
+            cancel: self.cancel,
+        };
+        let file = self.create(target)?;
+        let digest = match self.from_context {
+            true => Some(source.copy_and_hash(&file, target)?),
+            false => {
+                source.copy(&file, target)?;
+                None
+            }
+        };
         let ((uid, gid), mode) = self.attributes(stat);
         own(&file, uid, gid, mode).map_err(CopyError::io("set the owner of", target))?;
         if !self.from_context {
-            copy_attributes(&source, &file)
+            copy_attributes(&opened, &file)
                 .map_err(CopyError::io("copy the attributes of", selected.source))?;
             if stat.st_nlink > 1 {
                 self.links.borrow_mut().insert(inode, target.to_owned());
@@ -472,21 +466,21 @@ impl<'a> Writer<'a> {
             .map_err(CopyError::io("make the link", target))
     }
 
-    /// A pipe or device of another stage.
+    /// A pipe, or a device of another stage.
     fn node(&self, selected: &Selected<'_>, target: &Path) -> Result<(), CopyError> {
         let spot = self.vacant(target)?;
         let ((uid, gid), mode) = self.attributes(selected.stat);
         let mode = Mode::from_raw_mode(mode);
-        rustix::fs::mknodat(
-            &*spot.dir,
-            &spot.name,
-            kind(selected.stat),
-            mode,
-            selected.stat.st_rdev,
-        )
-        .map_err(io::Error::from)
-        .and_then(|()| chown_at(&spot.dir, &spot.name, uid, gid))
-        .map_err(CopyError::io("make", target))
+        let (dir, name) = (&*spot.dir, &spot.name);
+        let make = || -> io::Result<()> {
+            rustix::fs::mknodat(dir, name, kind(selected.stat), mode, selected.stat.st_rdev)?;
+            chown_at(dir, name, uid, gid)?;
+            // Whatever the umask.
+            chmodat(dir, name, mode, AtFlags::empty())?;
+            utimensat(dir, name, &times(selected.stat), AtFlags::SYMLINK_NOFOLLOW)?;
+            Ok(())
+        };
+        make().map_err(CopyError::io("make", target))
     }
 
     /// The place of `target` with whatever was there removed, which must not be a folder.
@@ -568,17 +562,6 @@ fn times(stat: &Stat) -> Timestamps {
     Timestamps {
         last_access: time(stat.st_mtime, stat.st_mtime_nsec),
         last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
-    }
-}
-
-/// Like `io::copy`, whose small buffer is slow for readers that are no files.
-fn copy_buffered(source: &mut dyn Read, file: &mut File) -> io::Result<()> {
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match source.read(&mut buffer)? {
-            0 => return Ok(()),
-            read => file.write_all(&buffer[..read])?,
-        }
     }
 }
 

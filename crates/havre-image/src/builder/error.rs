@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use havre_store::StoreError;
 
-use crate::dockerfile::{DockerfileError, IgnoreError, Span};
+use crate::dockerfile::{DockerfileError, IgnoreError, Span, excerpt};
+use crate::limits::MAX_LAYERS;
 use crate::{CommitError, ImageError, LayerError, RefError};
 
 use super::copy::CopyError;
@@ -27,7 +28,7 @@ impl Place {
         Self {
             file: file.to_owned(),
             line: span.line,
-            instruction: text.to_owned(),
+            instruction: excerpt(text),
         }
     }
 }
@@ -93,6 +94,8 @@ pub enum BuildError {
         reference: String,
         /// The registry that was asked.
         registry: String,
+        /// A stage that may be meant.
+        stage: Option<String>,
         /// What it said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -154,6 +157,13 @@ pub enum BuildError {
         place: Box<Place>,
         /// The reason.
         source: Box<LayerError>,
+    },
+    /// An image of more layers than can be mounted.
+    #[error("{file}:{line}: {} would be layer {} of its image, and the kernel mounts no more than \
+         {MAX_LAYERS}", .place.instruction, MAX_LAYERS + 1, file = place.file, line = place.line)]
+    Layers {
+        /// Where.
+        place: Box<Place>,
     },
     /// Scratch folders or mounts failed.
     #[error("cannot {operation}")]
@@ -217,6 +227,7 @@ impl BuildError {
             | Self::Run { place, .. }
             | Self::Secret { place, .. }
             | Self::Copy { place, .. }
+            | Self::Layers { place }
             | Self::Layer { place, .. } => Some(place),
             Self::Dockerfile(_)
             | Self::Read { .. }
@@ -250,11 +261,21 @@ impl BuildError {
     /// What to do next, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Base {
+                reference,
+                stage: Some(stage),
+                ..
+            } => Some(format!(
+                "no stage is called {reference}; did you mean {stage}?"
+            )),
             Self::Base { reference, .. } => Some(format!(
                 "check the name and the network, or import it: havre image import FILE --tag \
                  {reference}; a Debian base without any registry: mmdebstrap --variant=minbase \
                  bookworm base.tar"
             )),
+            Self::Layers { .. } => Some(
+                "join RUN instructions with &&, or copy what they made into a new stage".to_owned(),
+            ),
             Self::Failed {
                 oom_killed: true, ..
             } => Some("the step needs more memory than builds may use".to_owned()),
@@ -273,6 +294,9 @@ impl BuildError {
                 CopyError::NotFound { ignored: true, .. } => {
                     Some("add a line !PATH to .dockerignore to take it back".to_owned())
                 }
+                CopyError::NotFound { from: Some(_), .. } => Some(
+                    "paths of --from start at its root folder, whatever its WORKDIR is".to_owned(),
+                ),
                 CopyError::NotFound { ignored: false, .. } => Some(
                     "paths of COPY are relative to the build context, not to the Dockerfile"
                         .to_owned(),

@@ -14,14 +14,14 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::History;
-use crate::dockerfile::{self, Dockerfile, Step};
+use crate::dockerfile::{self, Dockerfile, Problem, Step};
+use crate::limits::MAX_LAYERS;
 use crate::{Digest, Image, ImageConfig, ImageRef, Images, Layer};
 
-use super::cache::Outcome;
 use super::context::{self, Context};
 use super::error::{BuildError, Place};
-use super::interpret::{Action, State};
-use super::plan::{self, Origin, Plan, Planned};
+use super::interpret::{Action, State, Variables};
+use super::plan::{self, Files, Origin, Plan, Planned};
 use super::run::StepRunner;
 use super::scope::{Globals, SOURCE_DATE_EPOCH};
 use super::{BaseImages, BuildEvent, BuildRequest, DockerfileSource, Progress, milliseconds, time};
@@ -30,6 +30,8 @@ use super::{BaseImages, BuildEvent, BuildRequest, DockerfileSource, Progress, mi
 #[derive(Clone)]
 struct Built {
     config: ImageConfig,
+    /// Empty for an image.
+    variables: Variables,
     /// The lowest first.
     layers: Vec<Layer>,
     /// The image at its bottom.
@@ -40,6 +42,7 @@ impl Built {
     fn of(image: Arc<Image>) -> Self {
         Self {
             config: image.config.clone(),
+            variables: Variables::default(),
             layers: image.layers.clone(),
             base: Some(image),
         }
@@ -48,6 +51,22 @@ impl Built {
     fn top(&self) -> Option<&Digest> {
         self.layers.last().map(|layer| &layer.chain_id)
     }
+}
+
+/// An instruction under way.
+struct Begun {
+    /// Counted from 1.
+    index: u32,
+    at: Instant,
+}
+
+/// The most bytes that the configurations of all stages may take.
+const MAX_DESCRIBED: usize = 64 << 20;
+
+fn size_of_description(built: &Built) -> Result<usize, BuildError> {
+    let config = serde_json::to_vec(&built.config);
+    let config = config.map_err(|error| BuildError::io("form a configuration")(error.into()))?;
+    Ok(config.len() + built.variables.bytes())
 }
 
 struct Build<'a> {
@@ -71,6 +90,8 @@ struct Build<'a> {
     /// Images fetched so far.
     fetched: u32,
     built: BTreeMap<usize, Built>,
+    /// Bytes that they are described in.
+    described: usize,
     /// Images that were looked up, by name.
     found: HashMap<String, Arc<Image>>,
     /// Folders beside the context that were opened, by name.
@@ -152,6 +173,7 @@ async fn carry_out<T>(
         index: 0,
         fetched: 0,
         built: BTreeMap::new(),
+        described: 0,
         found: HashMap::new(),
         folders: HashMap::new(),
     };
@@ -191,12 +213,53 @@ fn warn(dockerfile: &Dockerfile, globals: &Globals, progress: Progress<'_>) {
 
 impl Build<'_> {
     async fn stages(&mut self, plan: &Plan) -> Result<Built, BuildError> {
-        for planned in &plan.stages {
-            let built = self.stage(planned).await?;
-            self.built.insert(planned.index, built);
-        }
+        self.carry_out(plan).await?;
         // A plan always contains its target.
         self.built.remove(&plan.target).ok_or(BuildError::Cancelled)
+    }
+
+    async fn carry_out(&mut self, plan: &Plan) -> Result<(), BuildError> {
+        for planned in &plan.stages {
+            if self.built.contains_key(&planned.index) {
+                continue;
+            }
+            let built = self.stage(planned).await?;
+            self.described += size_of_description(&built)?;
+            if self.described > MAX_DESCRIBED {
+                let stage = &self.dockerfile.stages[planned.index];
+                let problem = Problem::Described {
+                    limit_mib: MAX_DESCRIBED >> 20,
+                };
+                let error = plan::problem_at(self.dockerfile, stage.span, &stage.text, problem);
+                return Err(error.into());
+            }
+            self.built.insert(planned.index, built);
+        }
+        Ok(())
+    }
+
+    /// Carries out the stages that a trigger takes files from: no plan can know of it before the
+    /// base image is there.
+    async fn needs_of(&mut self, index: usize, step: &Step) -> Result<(), BuildError> {
+        for from in plan::froms(step) {
+            let contexts = &self.request.contexts;
+            let at = |problem| plan::problem_at(self.dockerfile, step.span, &step.text, problem);
+            let files = plan::files(self.dockerfile, contexts, index, from).map_err(at)?;
+            let Files::Of(Origin::Stage(needed)) = files else {
+                continue;
+            };
+            let mut plan = plan::plan_stage(self.dockerfile, self.globals, contexts, needed)?;
+            plan.stages
+                .retain(|planned| !self.built.contains_key(&planned.index));
+            let instructions =
+                |planned: &Planned| 1 + self.dockerfile.stages[planned.index].steps.len();
+            let more: usize = plan.stages.iter().map(instructions).sum();
+            self.steps = self
+                .steps
+                .saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
+            Box::pin(self.carry_out(&plan)).await?;
+        }
+        Ok(())
     }
 
     async fn stage(&mut self, planned: &Planned) -> Result<Built, BuildError> {
@@ -207,9 +270,11 @@ impl Build<'_> {
         let base = self.origin(&planned.base, &place).await?;
         let mut cached = fetched == self.fetched;
         let triggers = base.config.run.on_build.clone();
-        let mut state = State::new(base.config, self.dockerfile.escape, self.globals);
+        let escape = self.dockerfile.escape;
+        let mut state = State::new(base.config, base.variables, escape, self.globals);
         let mut built = Built {
             config: ImageConfig::default(),
+            variables: Variables::default(),
             ..base
         };
         for trigger in triggers {
@@ -217,6 +282,7 @@ impl Build<'_> {
             plan::refuse(&step).map_err(|problem| {
                 plan::problem_at(self.dockerfile, step.span, &step.text, problem)
             })?;
+            self.needs_of(planned.index, &step).await?;
             let place = Place::new(&self.dockerfile.file, step.span, &step.text);
             cached &= self
                 .step(planned.index, &mut state, &mut built, &step, &place)
@@ -231,6 +297,7 @@ impl Build<'_> {
                 .await?;
             self.end(started, cached);
         }
+        built.variables = state.variables();
         built.config = state.config;
         Ok(built)
     }
@@ -242,6 +309,7 @@ impl Build<'_> {
                 let config = ImageConfig::for_this_machine();
                 Ok(Built {
                     config,
+                    variables: Variables::default(),
                     layers: Vec::new(),
                     base: None,
                 })
@@ -307,6 +375,7 @@ impl Build<'_> {
                             place: Box::new(place.clone()),
                             reference: name.to_owned(),
                             registry: reference.registry().to_owned(),
+                            stage: plan::similar_stage(self.dockerfile, name),
                             source,
                         });
                     }
@@ -332,11 +401,19 @@ impl Build<'_> {
         }
         let at = |problem| plan::problem_at(self.dockerfile, step.span, &step.text, problem);
         let action = state.apply(step).map_err(at)?;
-        let (outcome, cached) = match &action {
-            Action::Configure => (None, true),
-            Action::Run(run) => self.run(stage, built, run, place).await.map(some)?,
-            Action::Copy(copy) => self.copy(stage, built, copy, place).await.map(some)?,
-            Action::MakeDir(path) => self.make_dir(built, path, place).await.map(some)?,
+        if !matches!(action, Action::Configure) && built.layers.len() >= MAX_LAYERS {
+            let place = Box::new(place.clone());
+            return Err(BuildError::Layers { place });
+        }
+        let worked = match &action {
+            Action::Configure => Ok(None),
+            Action::Run(run) => self.run(stage, built, run, place).await.map(Some),
+            Action::Copy(copy) => self.copy(stage, built, copy, place).await.map(Some),
+            Action::MakeDir(folder) => self.make_dir(built, folder, place).await.map(Some),
+        };
+        let (outcome, cached) = match worked.map_err(|error| self.say_where(error, stage))? {
+            None => (None, true),
+            Some((outcome, cached)) => (Some(outcome), cached),
         };
         let mut entry = History {
             created_by: Some(step.text.clone()),
@@ -358,7 +435,7 @@ impl Build<'_> {
         Ok(cached)
     }
 
-    fn begin(&mut self, stage: usize, place: &Place) -> Instant {
+    fn begin(&mut self, stage: usize, place: &Place) -> Begun {
         self.index += 1;
         let stages = &self.dockerfile.stages;
         let number = || (stages.len() > 1).then(|| stage.to_string());
@@ -369,14 +446,17 @@ impl Build<'_> {
             instruction: place.instruction.clone(),
             line: place.line,
         });
-        Instant::now()
+        Begun {
+            index: self.index,
+            at: Instant::now(),
+        }
     }
 
-    fn end(&self, started: Instant, cached: bool) {
+    fn end(&self, begun: Begun, cached: bool) {
         (self.progress)(BuildEvent::StepDone {
-            index: self.index,
+            index: begun.index,
             cached,
-            elapsed_ms: milliseconds(started),
+            elapsed_ms: milliseconds(begun.at),
         });
     }
 
@@ -404,8 +484,4 @@ impl Build<'_> {
         config.run.labels.extend(self.request.labels.clone());
         config
     }
-}
-
-fn some((outcome, cached): (Outcome, bool)) -> (Option<Outcome>, bool) {
-    (Some(outcome), cached)
 }

@@ -6,24 +6,44 @@ use std::collections::BTreeMap;
 use crate::config::{Empty, Healthcheck, ImageConfig, RunConfig};
 use crate::dockerfile::{
     CommandLine, Copy, Health, HealthTimes, Instruction, MountKind, Problem, Run, RunNetwork, Step,
-    expand, expand_heredoc, expand_words,
+    expand_heredoc, expand_words,
 };
 
 use super::chmod::Chmod;
-use super::scope::Globals;
+use super::scope::{Globals, Growth};
 
 /// PATH of a stage whose image sets none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Permission bits of a cache mount that says nothing else.
+pub(super) const CACHE_MODE: u32 = 0o755;
+
 /// Where a single heredoc with `#!` is mounted for the step that runs it.
 pub(super) const SCRIPT_DIR: &str = "/dev/pipes";
+
+/// What a stage inherits from the one it starts from, beside the image's configuration.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Variables {
+    args: BTreeMap<String, String>,
+    grown: usize,
+}
+
+impl Variables {
+    /// What they take.
+    pub fn bytes(&self) -> usize {
+        let pairs = self.args.iter();
+        pairs.map(|(name, value)| name.len() + value.len()).sum()
+    }
+}
 
 /// A stage under way.
 pub(super) struct State<'a> {
     /// The image so far, without its layers.
     pub config: ImageConfig,
-    /// ARGs of this stage that have a value.
+    /// What ARG set and no ENV since, also in stages below; it hides what the image's configuration
+    /// says.
     args: BTreeMap<String, String>,
+    growth: Growth,
     /// CMD was given in this stage, so that ENTRYPOINT leaves it.
     cmd_given: bool,
     escape: char,
@@ -40,7 +60,16 @@ pub(super) enum Action {
     /// Copy files.
     Copy(CopyAction),
     /// Make a folder where there is none.
-    MakeDir(String),
+    MakeDir(MakeDir),
+}
+
+/// A folder that is made, with those above it, where there is none.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(super) struct MakeDir {
+    /// Absolute.
+    pub path: String,
+    /// Whose it is, as in the configuration; empty: root.
+    pub user: String,
 }
 
 /// A command to run.
@@ -135,6 +164,10 @@ pub(super) struct CopyAction {
     pub destination: String,
     /// The destination is a folder whether it exists or not.
     pub into_folder: bool,
+    /// There are several sources, so that the destination must be a folder.
+    pub several: bool,
+    /// The destination becomes what the source is, mode and owner of the folder itself included.
+    pub mirror: bool,
     /// `user[:group]`.
     pub chown: Option<String>,
     /// New permission bits.
@@ -150,8 +183,13 @@ pub(super) struct CopyAction {
 }
 
 impl<'a> State<'a> {
-    /// A stage that starts from `base`.
-    pub fn new(base: ImageConfig, escape: char, globals: &'a Globals) -> Self {
+    /// A stage that starts from `base`, with the variables of the stage that made it.
+    pub fn new(
+        base: ImageConfig,
+        inherited: Variables,
+        escape: char,
+        globals: &'a Globals,
+    ) -> Self {
         let mut config = base;
         config.run.on_build.clear();
         if variable(&config.run, "PATH").is_none() {
@@ -159,7 +197,8 @@ impl<'a> State<'a> {
         }
         Self {
             config,
-            args: BTreeMap::new(),
+            args: inherited.args,
+            growth: Growth::from(inherited.grown),
             cmd_given: false,
             escape,
             globals,
@@ -179,12 +218,14 @@ impl<'a> State<'a> {
                 }
                 let path = absolute(self.cwd(), &path);
                 self.config.run.working_dir.clone_from(&path);
-                return Ok(Action::MakeDir(path));
+                let user = self.config.run.user.clone();
+                return Ok(Action::MakeDir(MakeDir { path, user }));
             }
             Instruction::Arg(names) => self.arg(names)?,
             Instruction::Env(pairs) => {
                 for (name, value) in self.pairs("ENV", pairs)? {
                     set_variable(&mut self.config.run, &name, &value);
+                    self.args.remove(&name);
                 }
             }
             Instruction::Label(pairs) => {
@@ -202,11 +243,8 @@ impl<'a> State<'a> {
                 }
             }
             Instruction::User(user) => {
-                let user = self.expand(user)?;
-                if user.is_empty() {
-                    return Err(wrong("USER", &user, "is empty"));
-                }
-                self.config.run.user = user;
+                // Empty, as a variable may be, is root.
+                self.config.run.user = self.expand(user)?;
             }
             Instruction::Expose(ports) => self.expose(ports)?,
             Instruction::Volume(paths) => {
@@ -253,15 +291,25 @@ impl<'a> State<'a> {
         }
     }
 
-    /// A variable as an instruction sees it: ENV outweighs ARG.
+    /// What a stage on top of this one inherits beside the configuration.
+    pub fn variables(&self) -> Variables {
+        Variables {
+            args: self.args.clone(),
+            grown: self.growth.bytes(),
+        }
+    }
+
+    /// A variable as an instruction sees it: of ARG and ENV the later one counts.
     fn lookup(&self, name: &str) -> Option<String> {
-        variable(&self.config.run, name)
-            .map(str::to_owned)
-            .or_else(|| self.args.get(name).cloned())
+        self.args
+            .get(name)
+            .cloned()
+            .or_else(|| variable(&self.config.run, name).map(str::to_owned))
     }
 
     fn expand(&self, word: &str) -> Result<String, Problem> {
-        Ok(expand(word, self.escape, &|name| self.lookup(name))?)
+        let lookup = |name: &str| self.lookup(name);
+        self.growth.expand(word, self.escape, &lookup)
     }
 
     /// All pairs see the variables as they were before the instruction.
@@ -317,11 +365,12 @@ impl<'a> State<'a> {
 
     fn run(&self, run: &Run) -> Result<RunAction, Problem> {
         let (command, script) = command_and_script(run);
-        let mut env = self.args.clone();
+        let mut env = BTreeMap::new();
         for pair in &self.config.run.env {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             env.insert(name.to_owned(), value.to_owned());
         }
+        env.extend(self.args.clone());
         let mut proxies = self.globals.proxies();
         proxies.retain(|name, _| !env.contains_key(name));
         let mounts: Result<_, Problem> = run.mounts.iter().map(|mount| self.mount(mount)).collect();
@@ -409,7 +458,7 @@ impl<'a> State<'a> {
                     target,
                     exclusive,
                     read_only: mount.switch(&["ro", "readonly"]) == Some(true),
-                    mode: number("mode", 8)?.unwrap_or(0o755) & 0o7777,
+                    mode: number("mode", 8)?.unwrap_or(CACHE_MODE) & 0o7777,
                     uid: number("uid", 10)?.unwrap_or(0),
                     gid: number("gid", 10)?.unwrap_or(0),
                 })
@@ -459,26 +508,20 @@ impl<'a> State<'a> {
         let ends_as_folder =
             |path: &str| path.ends_with('/') || path.ends_with("/.") || [".", ""].contains(&path);
         let into_folder = ends_as_folder(&destination);
-        if sources.len() + documents.len() > 1 && !into_folder {
-            return Err(wrong(
-                keyword,
-                &destination,
-                "the destination of several sources must be a folder: end it with /",
-            ));
-        }
-        let chmod = match &flags.chmod {
+        let given = |text: &Option<String>| -> Result<Option<String>, Problem> {
+            let text = text.as_ref().map(|text| self.expand(text)).transpose()?;
+            Ok(text.filter(|text| !text.is_empty()))
+        };
+        let chmod = match given(&flags.chmod)? {
             None => None,
-            Some(text) => {
-                let text = self.expand(text)?;
-                Some(Chmod::parse(&text).map_err(|reason| {
-                    let flag = "chmod".to_owned();
-                    Problem::Flag {
-                        instruction: keyword.to_owned(),
-                        flag,
-                        reason,
-                    }
-                })?)
-            }
+            Some(text) => Some(Chmod::parse(&text).map_err(|reason| {
+                let flag = "chmod".to_owned();
+                Problem::Flag {
+                    instruction: keyword.to_owned(),
+                    flag,
+                    reason,
+                }
+            })?),
         };
         let exclude: Result<Vec<String>, Problem> = flags
             .exclude
@@ -488,15 +531,13 @@ impl<'a> State<'a> {
         Ok(CopyAction {
             keyword,
             from: flags.from.clone(),
+            several: sources.len() + documents.len() > 1,
+            mirror: false,
             sources,
             documents,
             destination: absolute(self.cwd(), &destination),
             into_folder,
-            chown: flags
-                .chown
-                .as_ref()
-                .map(|text| self.expand(text))
-                .transpose()?,
+            chown: given(&flags.chown)?,
             chmod,
             link: flags.link,
             parents: flags.parents,
@@ -507,7 +548,10 @@ impl<'a> State<'a> {
 
     fn expose(&mut self, ports: &[String]) -> Result<(), Problem> {
         for port in ports {
-            for text in expand_words(port, self.escape, &|name| self.lookup(name))? {
+            let words = expand_words(port, self.escape, &|name| self.lookup(name))?;
+            self.growth
+                .count(port, words.iter().map(String::len).sum())?;
+            for text in words {
                 for port in exposed(&text).ok_or_else(|| {
                     wrong(
                         "EXPOSE",

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dockerfile::{
     Dockerfile, DockerfileError, Instruction, MountKind, Problem, RunNetwork, Span, Stage, Step,
-    expand,
+    closest, excerpt, expand,
 };
 use crate::{Digest, Platform};
 
@@ -64,6 +64,16 @@ pub(super) fn plan(
     target: Option<&str>,
 ) -> Result<Plan, DockerfileError> {
     let target = target_stage(dockerfile, target)?;
+    plan_stage(dockerfile, globals, contexts, target)
+}
+
+/// What one stage needs, itself included.
+pub(super) fn plan_stage(
+    dockerfile: &Dockerfile,
+    globals: &Globals,
+    contexts: &Contexts,
+    target: usize,
+) -> Result<Plan, DockerfileError> {
     let mut bases = BTreeMap::new();
     let mut open = vec![target];
     while let Some(index) = open.pop() {
@@ -116,7 +126,7 @@ pub(super) fn problem_at(
     DockerfileError {
         file: dockerfile.file.clone(),
         line: span.line,
-        text: text.to_owned(),
+        text: excerpt(text),
         problem: Box::new(problem),
     }
 }
@@ -165,6 +175,13 @@ fn origin(dockerfile: &Dockerfile, index: usize, from: &str) -> Result<Origin, P
     Ok(Origin::Image(from.to_owned()))
 }
 
+/// A stage that `name`, which names no stage, may be meant for.
+pub(super) fn similar_stage(dockerfile: &Dockerfile, name: &str) -> Option<String> {
+    let names = dockerfile.stages.iter();
+    let names = names.filter_map(|stage| stage.name.as_deref());
+    closest(&name.to_ascii_lowercase(), names).map(str::to_owned)
+}
+
 /// The last stage of that name, as later twins hide earlier ones.
 fn named(stages: &[Stage], name: &str) -> Option<usize> {
     let same = |stage: &Stage| {
@@ -192,9 +209,10 @@ fn target_stage(dockerfile: &Dockerfile, target: Option<&str>) -> Result<usize, 
         .iter()
         .filter_map(|stage| stage.name.as_deref())
         .collect();
-    let known = match names.as_slice() {
-        [] => "no stage has a name".to_owned(),
-        names => format!("there are {}", names.join(", ")),
+    let known = match (closest(target, names.iter().copied()), names.as_slice()) {
+        (Some(name), _) => format!("did you mean {name}?"),
+        (None, []) => "no stage has a name".to_owned(),
+        (None, names) => format!("there are {}", names.join(", ")),
     };
     let last = &stages[stages.len() - 1];
     let reason = format!("there is no stage {target:?} to build; {known}");
@@ -260,7 +278,7 @@ fn supported_platform(text: &str) -> Result<(), Problem> {
 }
 
 /// The values of `--from` and `from=` of an instruction.
-fn froms(step: &Step) -> Vec<&str> {
+pub(super) fn froms(step: &Step) -> Vec<&str> {
     match &step.instruction {
         Instruction::Copy(copy) => copy.flags.from.as_deref().into_iter().collect(),
         Instruction::Run(run) => run

@@ -1,26 +1,61 @@
 //! Values of ARG and ENV: who wins, and what a RUN step sees.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use crate::Platform;
-use crate::dockerfile::{Dockerfile, DockerfileError, Instruction, Problem, expand};
+use crate::dockerfile::{Dockerfile, DockerfileError, Instruction, Lookup, Problem, expand};
 
 use super::plan::problem_at;
 
-/// Arguments every build may be given without an ARG; they reach RUN steps but neither the cache
-/// key nor the image.
-const PROXY_ARGS: [&str; 10] = [
-    "HTTP_PROXY",
+/// Arguments every build may be given without an ARG, in any case; they reach RUN steps, in upper and
+/// in lower case, but neither the cache key nor the image.
+const PROXY_ARGS: [&str; 5] = [
     "http_proxy",
-    "HTTPS_PROXY",
     "https_proxy",
-    "FTP_PROXY",
     "ftp_proxy",
-    "NO_PROXY",
     "no_proxy",
-    "ALL_PROXY",
     "all_proxy",
 ];
+
+/// By how many bytes variables may make a stage, those it stands on included, larger than its text.
+const MAX_GROWTH: usize = 1 << 20;
+
+/// How much larger than its text expansion has made something so far.
+#[derive(Debug, Default)]
+pub(super) struct Growth(Cell<usize>);
+
+impl From<usize> for Growth {
+    fn from(bytes: usize) -> Self {
+        Self(Cell::new(bytes))
+    }
+}
+
+impl Growth {
+    /// In bytes.
+    pub fn bytes(&self) -> usize {
+        self.0.get()
+    }
+
+    /// Expands `word`; all that is expanded is counted, as most of it is kept.
+    pub fn expand(&self, word: &str, escape: char, lookup: Lookup<'_>) -> Result<String, Problem> {
+        let text = expand(word, escape, lookup)?;
+        self.count(word, text.len())?;
+        Ok(text)
+    }
+
+    /// Counts what became of `word`.
+    pub fn count(&self, word: &str, bytes: usize) -> Result<(), Problem> {
+        let grown = self.0.get() + bytes.saturating_sub(word.len());
+        self.0.set(grown);
+        if grown > MAX_GROWTH {
+            return Err(Problem::Grown {
+                limit_kib: MAX_GROWTH >> 10,
+            });
+        }
+        Ok(())
+    }
+}
 
 /// What the caller gave and what stands before the first FROM.
 pub(super) struct Globals {
@@ -44,6 +79,7 @@ impl Globals {
             platform: platform_args(target),
             declared: BTreeMap::new(),
         };
+        let growth = Growth::default();
         for step in &dockerfile.global_args {
             let Instruction::Arg(names) = &step.instruction else {
                 continue;
@@ -53,9 +89,9 @@ impl Globals {
                     (Some(value), _) => Some(value.clone()),
                     (None, Some(default)) => {
                         let lookup = |name: &str| globals.lookup(name);
-                        let value = expand(default, dockerfile.escape, &lookup);
-                        Some(value.map_err(|error| {
-                            problem_at(dockerfile, step.span, &step.text, Problem::from(error))
+                        let value = growth.expand(default, dockerfile.escape, &lookup);
+                        Some(value.map_err(|problem| {
+                            problem_at(dockerfile, step.span, &step.text, problem)
                         })?)
                     }
                     (None, None) => None,
@@ -86,12 +122,17 @@ impl Globals {
         self.lookup(name)
     }
 
-    /// Proxies the caller gave.
+    /// Proxies the caller gave, each under both of its names: programs disagree about the case.
     pub fn proxies(&self) -> BTreeMap<String, String> {
-        PROXY_ARGS
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), self.given.get(*name)?.clone())))
-            .collect()
+        let mut proxies = BTreeMap::new();
+        // In their order, so that of two spellings the lower case wins.
+        for (name, value) in &self.given {
+            if is_proxy(name) && !value.is_empty() {
+                proxies.insert(name.to_ascii_uppercase(), value.clone());
+                proxies.insert(name.to_ascii_lowercase(), value.clone());
+            }
+        }
+        proxies
     }
 
     /// Given names that no ARG mentions and that mean nothing by themselves.
@@ -105,17 +146,20 @@ impl Globals {
             })
             .flatten()
             .collect();
-        let known = |name: &String| {
-            declared.contains(&name)
-                || PROXY_ARGS.contains(&name.as_str())
-                || name == SOURCE_DATE_EPOCH
-        };
+        let known =
+            |name: &String| declared.contains(&name) || is_proxy(name) || name == SOURCE_DATE_EPOCH;
         self.given
             .keys()
             .filter(|name| !known(name))
             .cloned()
             .collect()
     }
+}
+
+fn is_proxy(name: &str) -> bool {
+    PROXY_ARGS
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Argument that fixes the times in the image's documents: seconds since 1970.

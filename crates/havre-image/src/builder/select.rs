@@ -74,7 +74,7 @@ pub(super) fn select(
     let mut empty = Vec::new();
     for source in &action.sources {
         let mut matched = false;
-        for path in matches(root, source)? {
+        for path in matches(root, action, rules, source)? {
             matched |= walk_source(root, action, rules, source, &path, visit)?;
         }
         if matched {
@@ -83,6 +83,7 @@ pub(super) fn select(
         if !has_wildcard(source) {
             return Err(CopyError::NotFound {
                 source_path: source.clone(),
+                from: action.from.clone(),
                 ignored: false,
             });
         }
@@ -92,7 +93,12 @@ pub(super) fn select(
 }
 
 /// Paths that a source names, in order. A plain path comes back cleaned, whether it exists or not.
-fn matches(root: &Root, source: &str) -> Result<Vec<PathBuf>, CopyError> {
+fn matches(
+    root: &Root,
+    action: &CopyAction,
+    rules: &Rules<'_>,
+    source: &str,
+) -> Result<Vec<PathBuf>, CopyError> {
     let mut parts: VecDeque<&str> = VecDeque::new();
     for part in source.split('/') {
         match part {
@@ -104,7 +110,15 @@ fn matches(root: &Root, source: &str) -> Result<Vec<PathBuf>, CopyError> {
         }
     }
     let mut found = vec![PathBuf::new()];
-    for part in parts {
+    while let Some(part) = parts.pop_front() {
+        if action.parents && part.contains("**") {
+            parts.push_front(part);
+            let rest: Vec<&str> = parts.into();
+            return at_any_depth(root, rules, found, source, &rest.join("/"));
+        }
+        if rules.cancel.is_cancelled() {
+            return Err(CopyError::Cancelled);
+        }
         if !has_wildcard(part) {
             found.iter_mut().for_each(|path| path.push(part));
             continue;
@@ -130,6 +144,48 @@ fn matches(root: &Root, source: &str) -> Result<Vec<PathBuf>, CopyError> {
         }
         found = next;
     }
+    Ok(found)
+}
+
+/// Paths below `folders` that match a pattern in which `**` stands for any number of folders. Of a
+/// folder that matches, everything is copied; links are not followed.
+fn at_any_depth(
+    root: &Root,
+    rules: &Rules<'_>,
+    folders: Vec<PathBuf>,
+    source: &str,
+    pattern: &str,
+) -> Result<Vec<PathBuf>, CopyError> {
+    // The dot keeps a `!` from meaning what it means at the start of a rule.
+    let pattern = Ignore::from_patterns(&[format!("./{pattern}")]);
+    let pattern = pattern.map_err(|_| CopyError::Pattern {
+        pattern: source.to_owned(),
+    })?;
+    let mut found = Vec::new();
+    for top in folders {
+        let mut open = vec![PathBuf::new()];
+        while let Some(below) = open.pop() {
+            if rules.cancel.is_cancelled() {
+                return Err(CopyError::Cancelled);
+            }
+            let here = top.join(&below);
+            let folder = match root.spot(&here, below == Path::new("")) {
+                Ok(spot) if spot.is(FileType::Directory) => spot.open_folder(),
+                Ok(_) => continue,
+                Err(error) if missing(&error) => continue,
+                Err(error) => Err(error),
+            };
+            let names = folder.and_then(|folder| names(&folder));
+            for name in names.map_err(CopyError::io("list", &here))? {
+                let below = below.join(&name);
+                match pattern.verdict(&text(&below), &ParentMatches::default()) {
+                    (true, _) => found.push(top.join(&below)),
+                    (false, _) => open.push(below),
+                }
+            }
+        }
+    }
+    found.sort_unstable();
     Ok(found)
 }
 
@@ -168,6 +224,7 @@ fn walk_source(
         }
         return Err(CopyError::NotFound {
             source_path: source.to_owned(),
+            from: action.from.clone(),
             ignored: true,
         });
     }
@@ -181,10 +238,14 @@ fn walk_source(
         (false, false, Some(name)) => PathBuf::from(name),
         (false, _, _) => PathBuf::new(),
     };
+    let pending = match action.parents {
+        true => folders_above(root, path, &target)?,
+        false => Vec::new(),
+    };
     let mut walk = Walk {
         rules,
         visit,
-        pending: Vec::new(),
+        pending,
         visited: false,
     };
     let at = At {
@@ -228,6 +289,32 @@ fn kept_parents(source: &str, path: &Path) -> PathBuf {
             .count()
     });
     path.components().skip(dropped).collect()
+}
+
+/// The folders between the destination and `target`, which is what `path` becomes: they are made as
+/// the source has them.
+fn folders_above(root: &Root, path: &Path, target: &Path) -> Result<Vec<At>, CopyError> {
+    let mut folders = Vec::new();
+    for (source, target) in path.ancestors().zip(target.ancestors()).skip(1) {
+        if is_root(target) {
+            break;
+        }
+        let spot = root
+            .spot(source, true)
+            .map_err(CopyError::io("find", source))?;
+        let Some(stat) = spot.stat.filter(|stat| kind(stat) == FileType::Directory) else {
+            continue;
+        };
+        folders.push(At {
+            dir: spot.dir,
+            name: spot.name,
+            stat,
+            source: source.to_owned(),
+            target: target.to_owned(),
+        });
+    }
+    folders.reverse();
+    Ok(folders)
 }
 
 /// The rules that match the folders above `path` and itself.

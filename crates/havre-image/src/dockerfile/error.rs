@@ -4,13 +4,13 @@ use super::expand::ExpandError;
 
 /// A problem at a line of a Dockerfile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}: {problem}\n  {line} | {text}")]
+#[error("{file}:{line}: {}\n  {line} | {text}", cut(&problem.to_string(), MAX_PROBLEM))]
 pub struct DockerfileError {
     /// The file's name as the user gave it.
     pub file: String,
     /// Line, counted from 1.
     pub line: u32,
-    /// The line itself.
+    /// The line itself, as [`excerpt`] shows it.
     pub text: String,
     /// What is wrong with it.
     pub problem: Box<Problem>,
@@ -95,6 +95,28 @@ pub enum Problem {
     /// A variable could not be expanded.
     #[error("{0}")]
     Expand(#[from] ExpandError),
+    /// Variables made too much of the file.
+    #[error("variables make this stage more than {limit_kib} KiB larger than its text")]
+    Grown {
+        /// The limit.
+        limit_kib: usize,
+    },
+    /// Stages that describe too much.
+    #[error(
+        "the variables, labels and histories of this file's stages take more than {limit_mib} MiB"
+    )]
+    Described {
+        /// The limit.
+        limit_mib: usize,
+    },
+    /// More stages or instructions than anybody writes.
+    #[error("the file has more than {limit} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
     /// A value that makes no sense after expansion.
     #[error("{instruction} {value:?}: {reason}")]
     Value {
@@ -105,6 +127,28 @@ pub enum Problem {
         /// Why.
         reason: String,
     },
+}
+
+/// The most characters of a line that are shown.
+const MAX_EXCERPT: usize = 200;
+/// The same of what is said about it, in which words of the line may be.
+const MAX_PROBLEM: usize = 400;
+
+/// A line as it is shown: on one line, and cut where nobody would read on.
+pub fn excerpt(text: &str) -> String {
+    cut(text, MAX_EXCERPT)
+}
+
+fn cut(text: &str, most: usize) -> String {
+    let mut words: String = text
+        .chars()
+        .take(most)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if text.chars().nth(most).is_some() {
+        words.push('…');
+    }
+    words
 }
 
 fn did_you_mean(suggestion: &Option<&'static str>) -> String {

@@ -37,6 +37,9 @@ pub enum ExpandError {
     /// More levels of `${…}` than any author writes.
     #[error("${{…}} is nested more than {MAX_DEPTH} deep")]
     TooDeep,
+    /// Variables in variables that make too much of a word.
+    #[error("its variables expand to more than {} KiB", MAX_EXPANDED >> 10)]
+    TooLarge,
     /// A value too long for patterns.
     #[error("the value of {0} is too long for # % and / forms")]
     TooLong(String),
@@ -47,6 +50,9 @@ pub enum ExpandError {
 
 /// How deep `${a:-${b:-…}}` may go.
 const MAX_DEPTH: usize = 100;
+/// The most bytes that one word, or one heredoc beyond its own text, may expand to. The kernel takes
+/// half of that as one variable of a program.
+const MAX_EXPANDED: usize = 256 << 10;
 /// The longest value, in characters, that patterns are applied to.
 const MAX_PATTERN_VALUE: usize = 32 << 10;
 
@@ -84,6 +90,8 @@ struct Lexer<'a> {
     escape: char,
     quotes: bool,
     depth: usize,
+    /// The most bytes of a result.
+    limit: usize,
     lookup: Lookup<'a>,
 }
 
@@ -128,8 +136,17 @@ impl<'a> Lexer<'a> {
             escape,
             quotes,
             depth: 0,
+            limit: text.len() + MAX_EXPANDED,
             lookup,
         }
+    }
+
+    /// Variables can double with every line of a file; no result outgrows its limit.
+    fn bounded(&self, length: usize) -> Result<(), ExpandError> {
+        if length > self.limit {
+            return Err(ExpandError::TooLarge);
+        }
+        Ok(())
     }
 
     fn peek(&self) -> Option<char> {
@@ -162,11 +179,15 @@ impl<'a> Lexer<'a> {
             }
             match c {
                 '\'' if self.quotes => out.whole(&self.single_quoted()?),
-                '"' if self.quotes => out.whole(&self.double_quoted(raw)?),
+                '"' if self.quotes => {
+                    let text = self.double_quoted(raw)?;
+                    self.bounded(out.text.len() + text.len())?;
+                    out.whole(&text);
+                }
                 '$' => {
-                    for c in self.dollar()?.chars() {
-                        out.split(c);
-                    }
+                    let value = self.dollar()?;
+                    self.bounded(out.text.len() + value.len())?;
+                    value.chars().for_each(|c| out.split(c));
                 }
                 c if c == self.escape => {
                     if raw {
@@ -202,7 +223,10 @@ impl<'a> Lexer<'a> {
         while let Some(c) = self.next() {
             match c {
                 '"' => return Ok(text),
-                '$' => text.push_str(&self.dollar()?),
+                '$' => {
+                    text.push_str(&self.dollar()?);
+                    self.bounded(text.len())?;
+                }
                 c if c == self.escape => {
                     let special = |n: char| n == '"' || n == '$' || n == self.escape;
                     match self.peek() {
@@ -344,6 +368,7 @@ impl<'a> Lexer<'a> {
             match pattern.ends(&value[at..]).last().copied() {
                 Some(length) if length > 0 => {
                     out.push_str(&replacement);
+                    self.bounded(out.len())?;
                     at += length;
                     if !all {
                         break;

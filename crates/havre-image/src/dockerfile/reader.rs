@@ -7,6 +7,7 @@ use super::instruction::{
     CommandLine, Copy, CopyFlags, Dockerfile, Health, HealthTimes, Heredoc, Instruction, MountKind,
     Run, RunMount, RunNetwork, Span, Stage, Step, Warning,
 };
+use super::similar::closest;
 use super::source::{self, Logical, Place};
 use super::words::{self, Json};
 
@@ -31,6 +32,10 @@ const INSTRUCTIONS: [&str; 18] = [
     "WORKDIR",
 ];
 
+/// Far more than anybody writes; each costs time or memory whatever it says.
+const MAX_STAGES: usize = 500;
+const MAX_INSTRUCTIONS: usize = 10_000;
+
 /// Reads a Dockerfile; `file` is its name in messages.
 pub fn parse(file: &str, text: &str) -> Result<Dockerfile, DockerfileError> {
     let source = source::read(file, text)?;
@@ -41,12 +46,19 @@ pub fn parse(file: &str, text: &str) -> Result<Dockerfile, DockerfileError> {
         stages: Vec::new(),
         warnings: source.warnings,
     };
-    for line in &source.lines {
+    for (index, line) in source.lines.iter().enumerate() {
         let place = Place {
             file,
             line: line.span.line,
             text: &line.first_line,
         };
+        let too_many = |what, limit| place.error(Problem::TooMany { what, limit });
+        if index == MAX_INSTRUCTIONS {
+            return Err(too_many("instructions", MAX_INSTRUCTIONS));
+        }
+        if line.keyword == "FROM" && dockerfile.stages.len() == MAX_STAGES {
+            return Err(too_many("stages", MAX_STAGES));
+        }
         let mut reader = Reader {
             line,
             escape: source.escape,
@@ -188,7 +200,7 @@ impl Reader<'_> {
                 if !INSTRUCTIONS.contains(&keyword.as_str()) {
                     return Err(Problem::UnknownInstruction {
                         word: self.line.word.clone(),
-                        suggestion: closest(&keyword),
+                        suggestion: closest(&keyword, INSTRUCTIONS),
                     });
                 }
                 let (_, rest) = self.flags(&[])?;
@@ -523,8 +535,9 @@ impl Flags {
     fn one(&mut self, name: &str) -> Result<Option<String>, Problem> {
         match self.take(name)? {
             None => Ok(None),
-            Some(Some(value)) if !value.is_empty() => Ok(Some(value)),
-            Some(_) => Err(self.wrong(name, "needs a value")),
+            // An empty value, perhaps of a variable, is none.
+            Some(Some(value)) => Ok(Some(value).filter(|value| !value.is_empty())),
+            Some(None) => Err(self.wrong(name, "needs a value")),
         }
     }
 
@@ -725,29 +738,4 @@ fn mount_options(kind: MountKind) -> &'static [&'static str] {
             "gid",
         ],
     }
-}
-
-/// The instruction at most two edits away.
-fn closest(word: &str) -> Option<&'static str> {
-    INSTRUCTIONS
-        .into_iter()
-        .map(|known| (distance(word, known), known))
-        .filter(|(distance, known)| *distance <= 2 && *distance < known.len())
-        .min()
-        .map(|(_, known)| known)
-}
-
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

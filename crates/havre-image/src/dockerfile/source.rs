@@ -1,6 +1,6 @@
 //! From text to logical lines: parser directives, comments, continuations and heredoc bodies.
 
-use super::error::{DockerfileError, Problem};
+use super::error::{DockerfileError, Problem, excerpt};
 use super::instruction::{Heredoc, Span, Warning};
 use super::words::{self, HeredocWord};
 
@@ -42,7 +42,7 @@ impl Place<'_> {
         DockerfileError {
             file: self.file.to_owned(),
             line: self.line,
-            text: self.text.trim_end().to_owned(),
+            text: excerpt(self.text.trim_end()),
             problem: Box::new(problem),
         }
     }

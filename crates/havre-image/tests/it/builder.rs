@@ -1,9 +1,11 @@
 //! The builder executed for real: overlays, layers and commands in a small root file system.
 
+mod bounds;
 mod cache;
 mod copy;
 mod faults;
 mod given;
 mod run;
 mod runner;
+mod semantics;
 mod support;

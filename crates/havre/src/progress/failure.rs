@@ -198,8 +198,13 @@ impl Text {
     pub fn title(&mut self, subject: &str, reason: &str) {
         let mark = self.paint.error("✗");
         let subject = self.paint.bold(&printable(subject));
-        self.out
-            .push_str(&format!("{mark} {subject}: {}\n", printable(reason)));
+        let mut lines = reason.lines().map(printable);
+        let first = lines.next().unwrap_or_default();
+        self.out.push_str(&format!("{mark} {subject}: {first}\n"));
+        // An excerpt of a file keeps its lines.
+        for line in lines {
+            self.out.push_str(&format!("  {line}\n"));
+        }
     }
 
     /// A value and what it is; a line without a label goes on with the one above.
@@ -236,5 +241,29 @@ impl Text {
             self.out
                 .push_str(&format!("  {} {hint}\n", self.paint.hint("hint:")));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_has_a_line_of_its_own() {
+        let report = FailureReport::Build(BuildFailure {
+            image: "shop-web".into(),
+            services: Vec::new(),
+            reason: "Dockerfile:2: unknown instruction COPPY\n  2 | COPPY a b".into(),
+            place: None,
+            instruction: None,
+            exit_code: None,
+            log: Vec::new(),
+            hint: None,
+        });
+        let text = render(&report, Paint::plain());
+        assert_eq!(
+            text,
+            "✗ build of shop-web: Dockerfile:2: unknown instruction COPPY\n    2 | COPPY a b"
+        );
     }
 }

@@ -46,6 +46,7 @@ services:
       dockerfile_inline: |
         FROM base:1
         RUN ls /sys/class/net > /links && cat /etc/hosts > /hosts-seen
+        RUN --mount=type=tmpfs,target=/t cp /bin/busybox /t/echo && /t/echo ran > /memory && id -G > /groups
     command: [sleep, "1000000"]
     init: true
 secrets:
@@ -100,6 +101,8 @@ fn a_build_gets_secrets_contexts_and_settings_and_keeps_no_secret() {
         assert!(facts.contains("/run/secrets: No such file"), "{facts}");
         assert!(facts.ends_with("\n.\n"), "{facts}");
         assert_eq!(read("alone", "/links"), "lo\n");
+        assert_eq!(read("alone", "/memory"), "ran\n");
+        assert_eq!(read("alone", "/groups"), "0\n");
         assert!(read("alone", "/hosts-seen").contains("127.0.0.1\tlocalhost"));
 
         for secret in ["value-of-the-token", "value-of-the-key"] {

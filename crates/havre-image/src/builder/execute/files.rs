@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::super::add;
 use super::super::context::{Census, Context, content, open_file_of};
 use super::super::copy::{self, CopyError, Writer};
-use super::super::interpret::CopyAction;
+use super::super::interpret::{CopyAction, MakeDir};
 use super::super::mounted::Mounts;
+use super::super::owner::{self, Owner};
 use super::super::root::{Root, kind};
 use super::super::select::{Rules, Selected, select};
 use crate::Digest;
@@ -60,7 +61,7 @@ impl CopyJob {
     pub fn run(&self, mounts: &mut Mounts) -> Result<(), WorkError> {
         let owner = |root: &Root| match &self.action.chown {
             None => Ok(None),
-            Some(text) => copy::owner(root, text).map(Some),
+            Some(text) => owner::resolve(root, text).map(Some),
         };
         if !self.action.link {
             let merged = Root::open(&mounts.writable(&self.lower, &self.upper)?)?;
@@ -85,13 +86,13 @@ impl CopyJob {
 pub(super) fn copy_into(
     root: &Root,
     action: &CopyAction,
-    owner: Option<copy::Owner>,
+    owner: Option<Owner>,
     from: &CopySource,
     mounts: &mut Mounts,
     cancel: &CancellationToken,
 ) -> Result<(), WorkError> {
     let from_context = matches!(from, CopySource::Context(..));
-    let writer = Writer::new(root, action, owner, from_context)?;
+    let writer = Writer::new(root, action, owner, from_context, cancel);
     match from {
         CopySource::Context(context, expected) => {
             let rules = Rules::new(action, Some(&context.ignore), cancel)?;
@@ -137,18 +138,26 @@ fn write(
     let (folder, owner) = (writer.archive_folder()?, writer.owner());
     let (source, cancel) = (selected.source, rules.cancel);
     add::unpack(writer.root, folder, owner, &mut archive, source, cancel)?;
-    content(selected).map(Some)
+    content(selected, cancel).map(Some)
 }
 
-/// Makes `path` in the image; `false` when it was there.
+/// Makes a folder in the image; `false` when it was there.
 pub(super) fn make_dir(
     lower: &[PathBuf],
     upper: &Writable,
-    path: &str,
+    folder: &MakeDir,
     mounts: &mut Mounts,
 ) -> Result<bool, WorkError> {
     let merged = Root::open(&mounts.writable(lower, upper)?)?;
-    Ok(copy::make_folder(&merged, path)?)
+    let owner = match folder.user.as_str() {
+        "" => (0, 0),
+        user => match owner::resolve(&merged, user) {
+            // As with BuildKit: nobody could use it, and whoever runs as that user is told.
+            Err(CopyError::Owner { .. }) => (0, 0),
+            owner => owner?,
+        },
+    };
+    Ok(copy::make_folder(&merged, &folder.path, owner)?)
 }
 
 /// Those of `paths`, and of the folders above them, that the image does not have; the deepest

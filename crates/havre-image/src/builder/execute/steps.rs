@@ -17,9 +17,11 @@ use super::super::cache::{self, Key, Outcome};
 use super::super::context::Context;
 use super::super::copy::CopyError;
 use super::super::error::{BuildError, Place};
-use super::super::interpret::{CopyAction, MountAction, RunAction, SCRIPT_DIR};
+use super::super::interpret::{
+    CACHE_MODE, CopyAction, MakeDir, MountAction, RunAction, SCRIPT_DIR,
+};
 use super::super::mounted::with_mounts;
-use super::super::plan::{self, Files};
+use super::super::plan::{self, Files, Origin};
 use super::super::root::Root;
 use super::super::run::{StepError, StepLine, StepMount, StepSpec};
 use super::super::{BuildEvent, NamedContext, Secret, time};
@@ -112,6 +114,27 @@ impl Build<'_> {
         }
     }
 
+    /// A file that is missing is missing in a stage, an image or a folder.
+    pub(super) fn say_where(&self, mut error: BuildError, stage: usize) -> BuildError {
+        if let BuildError::Copy { source, .. } = &mut error
+            && let CopyError::NotFound {
+                from: Some(from), ..
+            } = source.as_mut()
+        {
+            let contexts = &self.request.contexts;
+            *from = match plan::files(self.dockerfile, contexts, stage, from) {
+                Ok(Files::Of(Origin::Stage(index))) => {
+                    let line = self.dockerfile.stages[index].span.line;
+                    format!("the stage {from} (line {line})")
+                }
+                Ok(Files::Of(Origin::Image(image))) => format!("the image {image}"),
+                Ok(Files::Folder(_)) => format!("the folder {from}"),
+                Ok(Files::Of(Origin::Scratch | Origin::Stored(_))) | Err(_) => from.clone(),
+            };
+        }
+        error
+    }
+
     async fn try_copy(
         &self,
         built: &Built,
@@ -141,18 +164,18 @@ impl Build<'_> {
     pub(super) async fn make_dir(
         &mut self,
         built: &Built,
-        path: &str,
+        folder: &MakeDir,
         place: &Place,
     ) -> Result<(Outcome, bool), BuildError> {
-        let key = Key::MakeDir { path }.digest(built.top())?;
+        let key = Key::MakeDir(folder).digest(built.top())?;
         if let Some(outcome) = self.cached(&key, place)? {
             return Ok((outcome, true));
         }
         let lower = self.lower(built, place).await?;
         let scratch = self.scratch()?;
-        let (upper, path) = (scratch.writable.clone(), path.to_owned());
+        let (upper, folder) = (scratch.writable.clone(), folder.clone());
         with_mounts(scratch.dir.path(), move |mounts| {
-            files::make_dir(&lower, &upper, &path, mounts)
+            files::make_dir(&lower, &upper, &folder, mounts)
         })
         .await
         .map_err(|error| work_error(error, place))?;
@@ -522,7 +545,7 @@ impl Build<'_> {
     fn cache_folder(&self, id: &str, mode: u32, owner: (u32, u32)) -> io::Result<PathBuf> {
         let all = self.images.build_mounts();
         std::fs::create_dir_all(&all)?;
-        let folder = all.join(Digest::of(id.as_bytes()).hex());
+        let folder = all.join(cache_name(id, mode, owner));
         match std::fs::create_dir(&folder) {
             Ok(()) => {
                 std::os::unix::fs::chown(&folder, Some(owner.0), Some(owner.1))?;
@@ -707,6 +730,17 @@ fn write_for_all(path: &Path, content: &str, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
+/// The folder of a cache mount: those of other modes or owners are others, as a program may not be
+/// able to use what was made for somebody else.
+fn cache_name(id: &str, mode: u32, owner: (u32, u32)) -> String {
+    let usual = mode == CACHE_MODE && owner == (0, 0);
+    let name = match usual {
+        true => id.to_owned(),
+        false => format!("{id}\0{mode:o} {}:{}", owner.0, owner.1),
+    };
+    Digest::of(name.as_bytes()).hex()
+}
+
 fn bind_folder(scratch: &Path, index: usize) -> PathBuf {
     scratch.join(format!("bind-{index}"))
 }
@@ -720,6 +754,8 @@ fn bind_copy(from: Option<&str>, source: &str) -> CopyAction {
         documents: Vec::new(),
         destination: "/content".to_owned(),
         into_folder: false,
+        several: false,
+        mirror: true,
         chown: None,
         chmod: None,
         link: false,

@@ -67,8 +67,8 @@ fn a_file_gets_a_name_or_a_folder() {
         sample,
         "COPY a.txt b.txt /n",
         &[
-            "inline Dockerfile:2: COPY \"/n\": the destination of several sources must be a folder: \
-         end it with /\n  2 | COPY a.txt b.txt /n",
+            "inline Dockerfile:2: cannot carry out COPY a.txt b.txt /n: /n is not a folder, and \
+             there are several sources: end the destination with /",
         ],
     );
 }
@@ -89,7 +89,7 @@ fn of_a_folder_the_content_is_copied() {
         sample,
         "COPY --chmod=0700 dir /d\nCOPY dir /d",
         &[
-            "d 700 0:0 /",
+            "d 755 0:0 /",
             "d/sub 750 0:0 /",
             "d/sub/y 644 0:0 \"y\"",
             "d/x 755 0:0 \"x\"",
@@ -98,7 +98,7 @@ fn of_a_folder_the_content_is_copied() {
     check(
         sample,
         "COPY dir/s* /e/",
-        &["e 750 0:0 /", "e/y 644 0:0 \"y\""],
+        &["e 755 0:0 /", "e/y 644 0:0 \"y\""],
     );
 }
 
@@ -315,7 +315,7 @@ fn parents_are_kept_when_asked_for() {
             "p 755 0:0 /",
             "p/a.txt 600 0:0 \"a\"",
             "p/dir 755 0:0 /",
-            "p/dir/sub 755 0:0 /",
+            "p/dir/sub 750 0:0 /",
             "p/dir/sub/y 644 0:0 \"y\"",
         ],
     );
@@ -347,7 +347,7 @@ fn files_of_another_stage_keep_their_owners() {
         sample,
         "COPY --chown=8:9 dir /d\nFROM scratch\nCOPY --from=0 /d /e\nCOPY --from=0 d/x /y",
         &[
-            "e 755 8:9 /",
+            "e 755 0:0 /",
             "e/sub 750 8:9 /",
             "e/sub/y 644 8:9 \"y\"",
             "e/x 755 8:9 \"x\"",

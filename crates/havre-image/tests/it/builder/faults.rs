@@ -9,7 +9,7 @@ use havre_image::builder::{BuildError, BuildEvent, DockerfileSource, StepExit};
 
 use super::support::{Bench, report};
 
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !condition() {
         assert!(Instant::now() < deadline, "{what} took too long");

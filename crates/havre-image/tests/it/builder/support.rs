@@ -11,7 +11,7 @@ use havre_image::builder::{
     self, BaseImages, BuildError, BuildEvent, BuildRequest, DockerfileSource, FetchFuture,
 };
 use havre_image::overlay::Overlay;
-use havre_image::{Image, ImageConfig, ImageRef, Images};
+use havre_image::{Image, ImageConfig, ImageRef, Images, Layer};
 use havre_store::Store;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::thread::UnshareFlags;
@@ -71,6 +71,31 @@ impl Bench {
     }
 
     pub fn make_base(&self, config: ImageConfig) {
+        let layer = self.busybox();
+        let name = "base:1".parse().expect("a name");
+        self.images
+            .commit_image(config, &[layer], &name)
+            .expect("an image");
+    }
+
+    /// An image whose lowest layer is that of `base:1`.
+    pub fn image_of_layers(&self, name: &str, count: usize) {
+        let mut layers = vec![self.busybox()];
+        for number in 1..count {
+            let scratch = self.images.scratch().expect("a folder");
+            let root = scratch.path().join("root");
+            fs::create_dir_all(root.join(format!("l{number}"))).expect("a folder");
+            let below = layers.last().map(|layer: &Layer| layer.chain_id);
+            let layer = self.images.layer_from_upper(&root, below);
+            layers.push(layer.expect("a layer"));
+        }
+        let name = name.parse().expect("a name");
+        self.images
+            .commit_image(ImageConfig::for_this_machine(), &layers, &name)
+            .expect("an image");
+    }
+
+    fn busybox(&self) -> Layer {
         let scratch = self.images.scratch().expect("a folder");
         let root = scratch.path().join("root");
         for folder in ["bin", "etc", "tmp", "root", "usr/share"] {
@@ -90,11 +115,7 @@ impl Bench {
             "root:x:0:\napp:x:1001:\nweb:x:33:\n",
         )
         .expect("a file");
-        let layer = self.images.layer_from_upper(&root, None).expect("a layer");
-        let name = "base:1".parse().expect("a name");
-        self.images
-            .commit_image(config, &[layer], &name)
-            .expect("an image");
+        self.images.layer_from_upper(&root, None).expect("a layer")
     }
 
     pub fn file(&self, path: &str, text: &str) -> &Self {
