@@ -114,19 +114,18 @@ pub(crate) fn content(
 }
 
 fn read_small(kind: &'static str, name: &str, path: &Path) -> Result<Vec<u8>, FileError> {
-    let error = |source| FileError::Read {
-        kind,
-        name: name.to_owned(),
-        path: path.to_owned(),
-        source,
-    };
-    if fs::metadata(path).map_err(error)?.len() > MAX_BYTES {
-        return Err(FileError::TooLarge {
+    havre_image::regular::read(path, MAX_BYTES).map_err(|source| match source.kind() {
+        io::ErrorKind::FileTooLarge => FileError::TooLarge {
             kind,
             name: name.to_owned(),
-        });
-    }
-    fs::read(path).map_err(error)
+        },
+        _ => FileError::Read {
+            kind,
+            name: name.to_owned(),
+            path: path.to_owned(),
+            source,
+        },
+    })
 }
 
 /// Writes `path` so that after a crash it has the old content or the new, never a part.

@@ -11,6 +11,8 @@ use havre_api::{
 use havre_image::builder::prune_cache_mounts;
 use havre_image::{Digest, Freed, ImageRef, Images, PrunePolicy, RefError};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::daemon::Daemon;
 
 /// Lists images, each once with all its names.
@@ -56,12 +58,16 @@ pub(crate) async fn import(
         .map(str::parse::<ImageRef>)
         .transpose()
         .map_err(|error: RefError| ApiError::from_error(ErrorCode::Invalid, &error))?;
+    // When the client leaves, this future is dropped, and with it the guard.
+    let cancel = CancellationToken::new();
+    let _left = cancel.clone().drop_guard();
     with_images(daemon, move |images| {
         let imported = images
             .import(
                 &request.path,
                 reference.as_ref(),
                 &havre_image::progress::silent,
+                &cancel,
             )
             .map_err(|error| failed(&error))?;
         let images = imported

@@ -4,12 +4,12 @@
 
 mod source;
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
 
 use source::Source;
 
@@ -19,10 +19,10 @@ use crate::compression::Compression;
 use crate::config::History;
 use crate::images::{CommitError, Image, ImageError, Images, Layer};
 use crate::layers::{Content, LayerError, chain_id};
-use crate::limits::Limits;
+use crate::limits::{self, Cancellable, Limits};
 use crate::manifest::{Descriptor, Index, Manifest, media};
 use crate::progress::{OnProgress, Phase, Progress};
-use crate::{Digest, ImageConfig, ImageRef, Platform, RefError};
+use crate::{Digest, ImageConfig, ImageRef, Platform, RefError, regular};
 
 /// Where programs are looked for in a root file system that says nothing about it.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -82,6 +82,12 @@ pub enum ImportFault {
         /// The document inside.
         name: String,
     },
+    /// Nobody waits for it any more.
+    #[error("it was cancelled")]
+    Cancelled,
+    /// An archive without files.
+    #[error("it is empty")]
+    Empty,
     /// The folder holds no image.
     #[error("the folder is not an OCI layout (no oci-layout and index.json)")]
     NoLayout,
@@ -122,12 +128,14 @@ pub enum ImportFault {
 impl Images {
     /// Imports what `path` holds: a folder or tar in OCI layout, a tar of `docker save`, or a tar
     /// of a root file system; tars may be packed with gzip or zstd. `reference` names the image;
-    /// it may be left out where the file says the names itself. Blocks.
+    /// it may be left out where the file says the names itself. Blocks, until it is done or
+    /// cancelled.
     pub fn import(
         &self,
         path: &Path,
         reference: Option<&ImageRef>,
         progress: OnProgress<'_>,
+        cancel: &CancellationToken,
     ) -> Result<Vec<Imported>, ImportError> {
         let _hold = self.hold();
         let import = Import {
@@ -135,10 +143,14 @@ impl Images {
             path,
             reference,
             progress,
+            cancel,
         };
         import.run().map_err(|source| ImportError {
             path: path.to_owned(),
-            source: Box::new(source),
+            source: Box::new(match cancel.is_cancelled() {
+                true => ImportFault::Cancelled,
+                false => source,
+            }),
         })
     }
 }
@@ -150,20 +162,26 @@ struct DockerManifest {
     config: String,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
+    #[serde(deserialize_with = "limits::layers")]
     layers: Vec<String>,
 }
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct DockerManifests(#[serde(deserialize_with = "limits::images")] Vec<DockerManifest>);
 
 struct Import<'a> {
     images: &'a Images,
     path: &'a Path,
     reference: Option<&'a ImageRef>,
     progress: OnProgress<'a>,
+    cancel: &'a CancellationToken,
 }
 
 impl Import<'_> {
     fn run(&self) -> Result<Vec<Imported>, ImportFault> {
         let tmp = self.images.inner.root.join("tmp");
-        let source = Source::open(self.path, &tmp)?;
+        let source = Source::open(self.path, &tmp, self.cancel)?;
         if source.has("oci-layout") && source.has("index.json") {
             self.oci(&source)
         } else if source.has("manifest.json") {
@@ -222,7 +240,7 @@ impl Import<'_> {
     }
 
     fn docker(&self, source: &Source) -> Result<Vec<Imported>, ImportFault> {
-        let entries: Vec<DockerManifest> = self.document(source, "manifest.json")?;
+        let DockerManifests(entries) = self.document(source, "manifest.json")?;
         let mut named = Vec::new();
         for entry in &entries {
             let tags = entry.repo_tags.as_deref().unwrap_or_default();
@@ -281,7 +299,10 @@ impl Import<'_> {
     /// One layer, stored as it is packed.
     fn root_file_system(&self) -> Result<Imported, ImportFault> {
         let reference = self.name(None)?;
-        let open = || File::open(self.path).map_err(file_error("open"));
+        let open = || -> Result<_, ImportFault> {
+            let file = regular::open(self.path).map_err(file_error("open"))?;
+            Ok(Cancellable::new(file, self.cancel))
+        };
         let (digest, size) = self.images.write_blob(&mut open()?, None)?;
         self.tell(digest, Phase::Transferring, size);
         let limit = Limits::default().for_stream(size);
@@ -311,7 +332,9 @@ impl Import<'_> {
         for layer in &image.layers {
             self.tell(layer.digest, Phase::Unpacking, layer.size);
         }
-        self.images.ensure_unpacked(&image)?;
+        let limits = Limits::default();
+        self.images
+            .ensure_unpacked_until(&image, limits, self.cancel)?;
         let image = self.images.tag(&reference, digest)?;
         for layer in &image.layers {
             self.tell(layer.digest, Phase::Done, layer.size);
@@ -374,7 +397,8 @@ impl Import<'_> {
     }
 
     fn open_inside(&self, source: &Source, name: &str) -> Result<Box<dyn Read>, ImportFault> {
-        source.read(name).map_err(inside(name))
+        let content = source.read(name).map_err(inside(name))?;
+        Ok(Box::new(Cancellable::new(content, self.cancel)))
     }
 
     fn tell(&self, digest: Digest, phase: Phase, size: u64) {

@@ -13,6 +13,7 @@ use std::sync::PoisonError;
 
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use crate::Digest;
 use crate::archive::TarError;
@@ -21,7 +22,7 @@ use crate::compression::{Compression, decoder};
 use crate::diff::{self, DiffError};
 use crate::digest::Hashing;
 use crate::images::{Image, Images, Layer};
-use crate::limits::{Limits, StreamLimit};
+use crate::limits::{Cancellable, Limits, StreamLimit};
 use crate::manifest::media;
 use crate::remove::remove_tree;
 use crate::unpack::{UnpackError, Unpacker};
@@ -204,13 +205,23 @@ impl Images {
         image: &Image,
         limits: Limits,
     ) -> Result<Vec<PathBuf>, LayerError> {
+        self.ensure_unpacked_until(image, limits, &CancellationToken::new())
+    }
+
+    /// The same; fails when it is cancelled.
+    pub(crate) fn ensure_unpacked_until(
+        &self,
+        image: &Image,
+        limits: Limits,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<PathBuf>, LayerError> {
         let _hold = self.hold();
         let layers = &self.inner.layers;
         let mut below: Vec<PathBuf> = Vec::new();
         let mut parent = None;
         for layer in &image.layers {
             if !self.adopt_layer(layer)? {
-                self.unpack_layer(layer, parent, &below, limits)?;
+                self.unpack_layer(layer, parent, &below, limits, cancel)?;
             }
             below.insert(0, layers.tree(&layer.chain_id));
             parent = Some(layer.chain_id);
@@ -342,6 +353,7 @@ impl Images {
         parent: Option<Digest>,
         below: &[PathBuf],
         limits: Limits,
+        cancel: &CancellationToken,
     ) -> Result<(), LayerError> {
         let blob = self
             .inner
@@ -355,6 +367,7 @@ impl Images {
         let unpacker = Unpacker::new(&made.path().join("fs"), below, limits);
         let unpack = |content: &mut dyn Read| unpacker?.layer(content).map(drop);
         let packed = blob.metadata().map_or(layer.size, |meta| meta.len());
+        let blob = Cancellable::new(blob, cancel);
         let content = Content::read(blob, limits.for_stream(packed), unpack).map_err(|source| {
             LayerError::Unpack {
                 digest: layer.digest,

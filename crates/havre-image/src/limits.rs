@@ -1,10 +1,94 @@
 //! How much an archive may hold before it counts as an attack.
 
+use std::fmt;
 use std::io::{self, Read};
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use tokio_util::sync::CancellationToken;
 
 /// The most layers of an image. The kernel's overlays take 500, and each one costs time whenever a
 /// container starts.
 pub const MAX_LAYERS: usize = 480;
+
+/// The most images that one archive may hold.
+const MAX_IMAGES: usize = 1000;
+
+/// Reads the layers of a document, whose length a stranger chose.
+pub(crate) fn layers<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    deserializer.deserialize_seq(Bounded {
+        what: "layers, more than the kernel mounts",
+        limit: MAX_LAYERS,
+        item: PhantomData,
+    })
+}
+
+/// The same for the images of an archive.
+pub(crate) fn images<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    deserializer.deserialize_seq(Bounded {
+        what: "images",
+        limit: MAX_IMAGES,
+        item: PhantomData,
+    })
+}
+
+struct Bounded<T> {
+    what: &'static str,
+    limit: usize,
+    item: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Bounded<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {} {}", self.limit, self.what)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+        let mut found = Vec::new();
+        while let Some(item) = items.next_element()? {
+            if found.len() == self.limit {
+                let (limit, what) = (self.limit, self.what);
+                return Err(A::Error::custom(format!("it lists over {limit} {what}")));
+            }
+            found.push(item);
+        }
+        Ok(found)
+    }
+}
+
+/// Makes reading an error once nobody waits for it.
+pub(crate) struct Cancellable<R> {
+    inner: R,
+    cancel: CancellationToken,
+}
+
+impl<R> Cancellable<R> {
+    pub(crate) fn new(inner: R, cancel: &CancellationToken) -> Self {
+        Self {
+            inner,
+            cancel: cancel.clone(),
+        }
+    }
+}
+
+impl<R: Read> Read for Cancellable<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            return Err(io::Error::other("cancelled"));
+        }
+        self.inner.read(buffer)
+    }
+}
 
 /// What one archive may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -182,6 +182,7 @@ pub struct Manifest {
     /// The configuration document.
     pub config: Descriptor,
     /// The layers, the lowest first.
+    #[serde(deserialize_with = "crate::limits::layers")]
     pub layers: Vec<Descriptor>,
     /// Remarks.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -198,6 +199,7 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The choice.
+    #[serde(deserialize_with = "crate::limits::images")]
     pub manifests: Vec<Descriptor>,
 }
 

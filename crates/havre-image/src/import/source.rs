@@ -6,10 +6,13 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
+use tokio_util::sync::CancellationToken;
+
 use super::{ImportFault, file_error};
 use crate::archive::{EntryKind, TarReader};
 use crate::compression::{Compression, decoder};
-use crate::limits::Limits;
+use crate::limits::{Cancellable, Limits};
+use crate::regular;
 
 /// Archives of images have a handful of files per layer; one with more is a root file system and
 /// needs no index.
@@ -35,12 +38,16 @@ pub(super) enum Place {
 
 impl Source {
     /// Opens a folder, or a tar however it is packed; `tmp` has room to unpack it.
-    pub(super) fn open(path: &Path, tmp: &Path) -> Result<Self, ImportFault> {
+    pub(super) fn open(
+        path: &Path,
+        tmp: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<Self, ImportFault> {
         if path.is_dir() {
             return Ok(Self::Folder(path.to_owned()));
         }
-        let file = File::open(path).map_err(file_error("open"))?;
-        let file = plain(file, tmp)?;
+        let file = regular::open(path).map_err(file_error("open"))?;
+        let file = plain(file, tmp, cancel)?;
         let index = index(&file)?;
         Ok(Self::Tar { file, index })
     }
@@ -62,7 +69,7 @@ impl Source {
                 if !inside {
                     return Err(missing());
                 }
-                Ok(Box::new(File::open(dir.join(name))?))
+                Ok(Box::new(regular::open(&dir.join(name))?))
             }
             Self::Tar { file, index } => {
                 let place = match index.get(name).ok_or_else(missing)? {
@@ -101,7 +108,7 @@ impl Read for Part {
 }
 
 /// The file itself, or an unpacked copy that goes away with its descriptor.
-fn plain(mut file: File, tmp: &Path) -> Result<File, ImportFault> {
+fn plain(mut file: File, tmp: &Path, cancel: &CancellationToken) -> Result<File, ImportFault> {
     let mut start = Vec::new();
     file.by_ref()
         .take(4)
@@ -114,7 +121,8 @@ fn plain(mut file: File, tmp: &Path) -> Result<File, ImportFault> {
     }
     let packed = file.metadata().map_err(file_error("look at"))?.len();
     let source = decoder(compression, BufReader::new(file)).map_err(file_error("unpack"))?;
-    let mut source = Limits::default().for_stream(packed).cap(source);
+    let source = Limits::default().for_stream(packed).cap(source);
+    let mut source = Cancellable::new(source, cancel);
     let mut plain = tempfile::tempfile_in(tmp).map_err(file_error("make room for"))?;
     io::copy(&mut source, &mut plain).map_err(file_error("unpack"))?;
     Ok(plain)
@@ -126,7 +134,9 @@ fn index(file: &File) -> Result<HashMap<String, Place>, ImportFault> {
     file.seek(SeekFrom::Start(0)).map_err(file_error("read"))?;
     let mut reader = TarReader::new(file);
     let mut index = HashMap::new();
+    let mut empty = true;
     while let Some(entry) = reader.next_entry()? {
+        empty = false;
         let name = relative(&entry.display_path());
         let place = match entry.kind {
             EntryKind::File => Place::At {
@@ -148,6 +158,10 @@ fn index(file: &File) -> Result<HashMap<String, Place>, ImportFault> {
             return Ok(HashMap::new());
         }
         reader.seek_past_content()?;
+    }
+    // Nobody means an image of nothing; a download that failed looks like this.
+    if empty {
+        return Err(ImportFault::Empty);
     }
     Ok(index)
 }

@@ -250,7 +250,12 @@ fn crash_child() {
             .unwrap();
         images.remove(&name).unwrap();
         images
-            .import(&dir.join("out.tar"), None, &havre_image::progress::silent)
+            .import(
+                &dir.join("out.tar"),
+                None,
+                &havre_image::progress::silent,
+                &Default::default(),
+            )
             .unwrap();
         images.lease(&format!("c{}", round % 3), &[&image]).unwrap();
         images.prune(&NOW).unwrap();

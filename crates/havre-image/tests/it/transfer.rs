@@ -7,6 +7,8 @@ use havre_image::config::Healthcheck;
 use havre_image::progress::silent;
 use havre_image::{ExportFormat, Image, ImageConfig, ImportError, ImportFault};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::support::{Fixture, chain, file, folder, link, needs, reference, run, tar};
 
 /// An image with two layers and every part of a configuration that Docker knows.
@@ -45,7 +47,10 @@ pub fn export(fixture: &Fixture, name: &str, format: ExportFormat) -> PathBuf {
 
 fn import(fixture: &Fixture, path: &Path, name: Option<&str>) -> Result<Vec<String>, ImportError> {
     let name = name.map(reference);
-    let imported = fixture.images.import(path, name.as_ref(), &silent)?;
+    let imported =
+        fixture
+            .images
+            .import(path, name.as_ref(), &silent, &CancellationToken::new())?;
     Ok(imported
         .iter()
         .map(|one| one.reference.to_string())
@@ -279,4 +284,94 @@ fn an_archive_does_not_reach_outside_itself() {
     fs::write(layout.join("manifest.json"), manifest).unwrap();
     let error = import(&fixture, &layout, None).unwrap_err();
     assert!(chain(&error).contains("not there"), "{}", chain(&error));
+}
+
+/// A tar of `docker save` whose image lists `layers`.
+fn docker_archive(fixture: &Fixture, layers: &[&str]) -> PathBuf {
+    let manifest = serde_json::json!([
+        {"Config": "config.json", "RepoTags": ["many:1"], "Layers": layers}
+    ]);
+    let mut config = ImageConfig::for_this_machine();
+    let layer = tar(&[file("a", "1")]);
+    config.rootfs.diff_ids = vec![havre_image::Digest::of(&layer); layers.len()];
+    let path = fixture.dir.path().join("docker.tar");
+    let mut builder = tar::Builder::new(File::create(&path).unwrap());
+    for (name, content) in [
+        ("manifest.json", serde_json::to_vec(&manifest).unwrap()),
+        ("config.json", serde_json::to_vec(&config).unwrap()),
+        ("layer.tar", layer),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        builder
+            .append_data(&mut header, name, content.as_slice())
+            .unwrap();
+    }
+    builder.finish().unwrap();
+    path
+}
+
+#[test]
+fn an_archive_lists_only_so_many_layers() {
+    let fixture = Fixture::new();
+    let archive = docker_archive(&fixture, &["layer.tar"; 2]);
+    assert_eq!(import(&fixture, &archive, None).unwrap(), ["many:1"]);
+    let fixture = Fixture::new();
+    let archive = docker_archive(&fixture, &vec!["layer.tar"; 100_000]);
+    let error = import(&fixture, &archive, None).unwrap_err();
+    assert!(
+        chain(&error).contains("it lists over 480 layers"),
+        "{}",
+        chain(&error)
+    );
+    let blobs = fs::read_dir(fixture.path("blobs/sha256")).unwrap();
+    assert_eq!(blobs.count(), 0, "nothing of it was begun");
+}
+
+#[test]
+fn what_holds_nothing_or_cannot_be_read_is_refused() {
+    let fixture = Fixture::new();
+    let path = fixture.dir.path().join("empty.tar");
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, &tar(&[])).unwrap();
+    for bytes in [Vec::new(), tar(&[]), packed.finish().unwrap()] {
+        fs::write(&path, bytes).unwrap();
+        let error = import(&fixture, &path, Some("e:1")).unwrap_err();
+        assert!(
+            matches!(*error.source, ImportFault::Empty),
+            "{}",
+            chain(&error)
+        );
+    }
+    let pipe = fixture.dir.path().join("pipe");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).unwrap();
+    for (path, reason) in [
+        (pipe.as_path(), "a named pipe"),
+        (Path::new("/dev/zero"), "a device"),
+    ] {
+        let error = import(&fixture, path, Some("e:1")).unwrap_err();
+        assert!(chain(&error).contains(reason), "{}", chain(&error));
+    }
+    assert!(fixture.images.list().unwrap().is_empty());
+}
+
+#[test]
+fn an_import_ends_when_it_is_cancelled() {
+    let fixture = Fixture::new();
+    let archive = docker_archive(&fixture, &["layer.tar"; 2]);
+    let cancel = CancellationToken::new();
+    let stop = |_| cancel.cancel();
+    let error = fixture
+        .images
+        .import(&archive, None, &stop, &cancel)
+        .unwrap_err();
+    assert!(
+        matches!(*error.source, ImportFault::Cancelled),
+        "{}",
+        chain(&error)
+    );
+    assert!(fixture.images.list().unwrap().is_empty());
 }
