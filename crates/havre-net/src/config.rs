@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use crate::error::NetError;
 use crate::subnet::Subnet;
 
+/// What every uplink on a machine starts with, whatever its instance.
+pub(crate) const UPLINKS: &str = "hv-";
+
 /// Where an instance keeps its network, and its name.
 #[derive(Clone, Debug)]
 pub struct NetConfig {
@@ -43,7 +46,7 @@ impl NetConfig {
 
     /// What every uplink of the instance starts with on the host.
     pub(crate) fn uplink_prefix(&self) -> String {
-        format!("hv-{}-", self.instance)
+        format!("{UPLINKS}{}-", self.instance)
     }
 
     /// Name of a slot's uplink on the host; at most 14 bytes.
@@ -62,6 +65,12 @@ impl NetConfig {
 
     pub(crate) fn ledger_lock(&self) -> PathBuf {
         self.state_dir.join("networks.lock")
+    }
+
+    /// [`crate::forwarding::Forwarding`]: as the setting, gone after a restart of the machine. No
+    /// environment's name starts with a dot.
+    pub(crate) fn forwarding(&self) -> PathBuf {
+        self.run_dir.join(".forwarding.json")
     }
 
     /// Folder of environment locks; no environment's name starts with a dot.

@@ -10,7 +10,7 @@
 
 pub mod accept;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::leases::Leases;
 use crate::ledger::{Allocation, Ledger};
@@ -23,6 +23,9 @@ use crate::subnet::Subnet;
 pub const ROUTER_UPLINK: &str = "up0";
 /// Name of the table in a router namespace.
 const ROUTER_TABLE: &str = "havre";
+
+/// Name of the chain for what leaves by a link that is to pass nothing on.
+const GUARDED: &str = "guarded";
 
 const ACCEPT: Expr = Expr::Verdict(Verdict::Accept);
 const DROP: Expr = Expr::Verdict(Verdict::Drop);
@@ -76,19 +79,19 @@ pub fn router_table(allocation: &Allocation, leases: &Leases) -> Table {
         chains: vec![
             Chain {
                 name: "input",
-                hook: Hook::Input,
+                hook: Some(Hook::Input),
                 policy: Verdict::Drop,
                 rules: input,
             },
             Chain {
                 name: "forward",
-                hook: Hook::Forward,
+                hook: Some(Hook::Forward),
                 policy: Verdict::Drop,
                 rules: forward,
             },
             Chain {
                 name: "source",
-                hook: Hook::SourceNat,
+                hook: Some(Hook::SourceNat),
                 policy: Verdict::Accept,
                 rules: vec![
                     vec![
@@ -103,7 +106,7 @@ pub fn router_table(allocation: &Allocation, leases: &Leases) -> Table {
             },
             Chain {
                 name: "services",
-                hook: Hook::DestinationNat,
+                hook: Some(Hook::DestinationNat),
                 policy: Verdict::Accept,
                 rules: services(leases),
             },
@@ -133,8 +136,14 @@ pub fn host_table_name(instance: &str) -> String {
 }
 
 /// Rules on the host: egress is masqueraded, and nothing but the host itself opens connections
-/// towards containers (other environments and neighbours of the machine included).
-pub fn host_table(instance: &str, uplink_prefix: &str, ledger: &Ledger) -> Table {
+/// towards containers (other environments and neighbours of the machine included). The `guarded` links
+/// pass nothing on to each other.
+pub fn host_table(
+    instance: &str,
+    uplink_prefix: &str,
+    ledger: &Ledger,
+    guarded: &BTreeSet<String>,
+) -> Table {
     let masqueraded: BTreeMap<Subnet, ()> = ledger
         .environments
         .values()
@@ -152,25 +161,42 @@ pub fn host_table(instance: &str, uplink_prefix: &str, ledger: &Ledger) -> Table
             ]
         })
         .collect();
+    let mut forward = vec![vec![
+        Expr::OutputStarts(uplink_prefix.to_owned()),
+        Expr::StateNot(state::ESTABLISHED | state::RELATED),
+        DROP,
+    ]];
+    let to_guarded = Expr::Verdict(Verdict::Jump(GUARDED));
+    forward.extend(
+        guarded
+            .iter()
+            .map(|link| vec![Expr::InputIs(link.clone()), to_guarded.clone()]),
+    );
+    let mut chains = vec![
+        Chain {
+            name: "forward",
+            hook: Some(Hook::Forward),
+            policy: Verdict::Accept,
+            rules: forward,
+        },
+        Chain {
+            name: "source",
+            hook: Some(Hook::SourceNat),
+            policy: Verdict::Accept,
+            rules: masquerade,
+        },
+    ];
+    if !guarded.is_empty() {
+        let drop = |link: &String| vec![Expr::OutputIs(link.clone()), DROP];
+        chains.push(Chain {
+            name: GUARDED,
+            hook: None,
+            policy: Verdict::Accept,
+            rules: guarded.iter().map(drop).collect(),
+        });
+    }
     Table {
         name: host_table_name(instance),
-        chains: vec![
-            Chain {
-                name: "forward",
-                hook: Hook::Forward,
-                policy: Verdict::Accept,
-                rules: vec![vec![
-                    Expr::OutputStarts(uplink_prefix.to_owned()),
-                    Expr::StateNot(state::ESTABLISHED | state::RELATED),
-                    DROP,
-                ]],
-            },
-            Chain {
-                name: "source",
-                hook: Hook::SourceNat,
-                policy: Verdict::Accept,
-                rules: masquerade,
-            },
-        ],
+        chains,
     }
 }

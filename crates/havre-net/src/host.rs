@@ -110,23 +110,34 @@ impl Net {
         let (instance, prefix) = (&self.config.instance, self.config.uplink_prefix());
         let tag = self.config.firewall_tag();
         let mut netfilter = Socket::netfilter().map_err(NetError::kernel("talk to nf_tables"))?;
-        if ledger.environments.is_empty() {
-            let table = firewall::host_table_name(instance);
-            netfilter
-                .delete_table(&table)
-                .map_err(NetError::kernel(format!("remove firewall table {table}")))?;
-            return accept::remove(&tag, &prefix);
-        }
-        netfilter
-            .put_table(&firewall::host_table(instance, &prefix, ledger))
-            .map_err(NetError::kernel("set the host's firewall rules"))?;
         let leads_out = ledger
             .environments
             .values()
             .flat_map(|allocation| allocation.networks.values())
             .any(|network| !network.internal);
-        if leads_out && sysctl::set("net/ipv4/ip_forward", "1")? {
-            tracing::info!("switched on net.ipv4.ip_forward: containers need a way out");
+        let forwarding = match ledger.environments.is_empty() {
+            true => self.end_forwarding()?,
+            false => self.guard_forwarding(leads_out)?,
+        };
+        let table = firewall::host_table(instance, &prefix, ledger, &forwarding.guarded);
+        if ledger.environments.is_empty() && forwarding.guarded.is_empty() {
+            netfilter
+                .delete_table(&table.name)
+                .map_err(NetError::kernel(format!(
+                    "remove firewall table {}",
+                    table.name
+                )))?;
+        } else {
+            netfilter
+                .put_table(&table)
+                .map_err(NetError::kernel("set the host's firewall rules"))?;
+        }
+        if ledger.environments.is_empty() {
+            return accept::remove(&tag, &prefix);
+        }
+        // Only now that nothing passes that did not before.
+        if leads_out {
+            self.switch_forwarding_on()?;
         }
         accept::ensure(&tag, &prefix)
     }

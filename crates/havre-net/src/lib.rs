@@ -20,7 +20,8 @@
 //! On the host stay, besides the uplinks and their routes: one nf_tables table `havre-<instance>`,
 //! and an accept pair in DOCKER-USER or FORWARD where another firewall filters what is
 //! forwarded. The host's `net.ipv4.ip_forward` is switched on when an environment needs a way
-//! out, and never off again: other programs may rely on it by then.
+//! out; where it was off, the links that the machine had then go on to pass nothing on to each other,
+//! and it is switched off again with the last environment unless others may rely on it by then.
 
 mod config;
 mod container;
@@ -29,6 +30,7 @@ mod environment;
 mod error;
 mod files;
 mod firewall;
+mod forwarding;
 mod host;
 mod leases;
 mod ledger;

@@ -155,8 +155,14 @@ fn firewall_rules() -> Result<(), NetlinkError> {
     let ledger = Ledger {
         environments: [("e".to_owned(), allocation)].into(),
     };
+    let guarded = ["lan0".to_owned()].into();
     socket
-        .put_table(&firewall::host_table("probe", "hv-probe-", &ledger))
+        .put_table(&firewall::host_table(
+            "probe",
+            "hv-probe-",
+            &ledger,
+            &guarded,
+        ))
         .map(|_| ())
 }
 

@@ -21,6 +21,13 @@ pub fn set(name: &str, value: &'static str) -> Result<bool, NetError> {
     Ok(true)
 }
 
+/// Whether `name` has that value.
+pub fn is(name: &str, value: &'static str) -> Result<bool, NetError> {
+    let path: PathBuf = ["/proc/sys", name].iter().collect();
+    let found = fs::read_to_string(&path).map_err(NetError::file("read", &path))?;
+    Ok(found.trim() == value)
+}
+
 /// [`set`] for a setting that a kernel may be built without.
 pub fn set_if_present(name: &str, value: &'static str) -> Result<bool, NetError> {
     match set(name, value) {

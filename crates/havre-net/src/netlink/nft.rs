@@ -47,14 +47,14 @@ pub struct Table {
     pub chains: Vec<Chain>,
 }
 
-/// A base chain.
+/// A chain.
 #[derive(Clone, Debug)]
 pub struct Chain {
     /// Its name.
     pub name: &'static str,
-    /// Where in the path of a packet.
-    pub hook: Hook,
-    /// What happens to packets no rule decides.
+    /// Where in the path of a packet; `None`: where a rule jumps to it.
+    pub hook: Option<Hook>,
+    /// What happens to packets no rule decides, where it has a hook.
     pub policy: Verdict,
     /// Its rules, in order: the expressions of each.
     pub rules: Vec<Vec<Expr>>,
@@ -106,6 +106,8 @@ pub enum Verdict {
     Accept,
     /// Throw it away.
     Drop,
+    /// Look at the rules of this chain, then go on.
+    Jump(&'static str),
 }
 
 impl Verdict {
@@ -113,6 +115,7 @@ impl Verdict {
         match self {
             Self::Drop => 0,
             Self::Accept => 1,
+            Self::Jump(_) => (-3_i32).cast_unsigned(),
         }
     }
 }
@@ -298,13 +301,15 @@ fn read_comment(attributes: &[u8]) -> Option<String> {
 fn chain_message(table: &str, chain: &Chain) -> Message {
     let mut message = message(NEW_CHAIN, CREATE);
     message.attr_str(1, table).attr_str(3, chain.name);
-    message.nest(4, |hook| {
-        hook.attr_be32(1, chain.hook.number())
-            .attr_be32(2, chain.hook.priority());
-    });
-    message
-        .attr_be32(5, chain.policy.code())
-        .attr_str(7, chain.hook.kind());
+    if let Some(place) = chain.hook {
+        message.nest(4, |hook| {
+            hook.attr_be32(1, place.number())
+                .attr_be32(2, place.priority());
+        });
+        message
+            .attr_be32(5, chain.policy.code())
+            .attr_str(7, place.kind());
+    }
     message
 }
 
@@ -398,6 +403,9 @@ fn encode(list: &mut Message, expr: &Expr) {
             data.attr_be32(1, VERDICT_REGISTER).nest(2, |value| {
                 value.nest(2, |code| {
                     code.attr_be32(1, verdict.code());
+                    if let Verdict::Jump(chain) = verdict {
+                        code.attr_str(2, chain);
+                    }
                 });
             });
         }),

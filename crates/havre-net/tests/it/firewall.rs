@@ -9,6 +9,7 @@ use crate::machine::{
 
 pub const TESTS: &[Test] = &[
     ("rules_read_as_meant", rules_read_as_meant),
+    ("the_machine_is_no_router", the_machine_is_no_router),
     (
         "containers_pass_dockers_firewall",
         containers_pass_dockers_firewall,
@@ -94,13 +95,60 @@ ip daddr 10.89.0.2 dnat to 10.89.0.8
 chain forward {
 type filter hook forward priority 0; policy accept;
 oifname \"hv-t1-*\" ct state ! 0x2,0x4 drop
+iifname \"wan0\" jump guarded
 }
 chain source {
 type nat hook postrouting priority 100; policy accept;
 ip saddr 10.89.0.0/24 oifname != \"hv-t1-*\" masquerade
 }
+chain guarded {
+oifname \"wan0\" drop
+}
 }"
     );
+}
+
+/// A neighbour must not be able to send through the machine because containers need a way out.
+fn the_machine_is_no_router() {
+    let machine = Machine::new();
+    let internet = machine.internet();
+    // A second network behind the machine, with a server that nobody outside should reach.
+    let inner = machine.second_network();
+    serve(&inner, 9);
+    let quick = Duration::from_millis(300);
+    let server = Machine::SECOND;
+    sh_in(&internet, &format!("ip route add {server}/32 via {PUBLIC}"));
+    let passes = || inside(&internet, || ask(server, 9, quick)).is_ok();
+    let forwarding = || sh_output("sysctl -n net.ipv4.ip_forward").trim() == "1";
+    assert!(!passes() && !forwarding());
+    let before = machine.traces();
+    let net = machine.net("t1");
+    let wanted = networks(&["x"]);
+    net.ensure_environment("e", &wanted).expect("set up");
+    let a = net.attach("e", "a", &["x"]).expect("attached");
+    serve(&internet, 7);
+    assert_eq!(reaches(&a.netns, INTERNET, 7), PUBLIC);
+    assert!(forwarding() && !passes(), "the machine became a router");
+    // Known by a daemon that starts later, too.
+    let again = machine.net("t1");
+    again.ensure_environment("e", &wanted).expect("set up");
+    assert!(!passes(), "the machine became a router");
+    // Links that another program makes later are its own business.
+    sh("ip link add later type veth peer name more");
+    assert!(net.remove_environment("e").is_empty());
+    assert!(forwarding() && !passes(), "others may need it by now");
+    sh("ip link delete later");
+    net.ensure_environment("e", &wanted).expect("set up");
+    assert!(net.remove_environment("e").is_empty());
+    assert!(!forwarding(), "switched off with the last environment");
+    machine.returns_to(&before);
+    // Where the machine was a router before, it stays one.
+    sh("sysctl -qw net.ipv4.ip_forward=1");
+    assert!(passes(), "the way is there");
+    net.ensure_environment("e", &wanted).expect("set up");
+    assert!(passes(), "a router stays a router");
+    assert!(net.remove_environment("e").is_empty());
+    assert!(passes() && forwarding(), "a router stays a router");
 }
 
 fn containers_pass_dockers_firewall() {

@@ -385,6 +385,8 @@ fn instances_do_not_meet() {
         host_reaches(attached[1].addresses["x"], 80);
         assert_eq!(reaches(&attached[1].netns, INTERNET, 7), PUBLIC);
         assert!(nets[1].remove_environment("e").is_empty());
+        // Who switched forwarding on kept it for the other, until it looks again.
+        assert!(nets[0].sweep(&[], &[]).is_empty());
         machine.returns_to(&before);
     }
 }

@@ -125,16 +125,7 @@ impl Machine {
             .expect("a file system for pins");
         let machine = Self { dir };
         let internet = machine.internet();
-        fs::write(&internet, "").expect("a place for the pin");
-        let pin = internet.clone();
-        std::thread::spawn(move || {
-            // SAFETY: a new network namespace shares no memory and no descriptor table.
-            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.expect("a namespace");
-            let own = "/proc/thread-self/ns/net";
-            rustix::mount::mount(own, &pin, "", MountFlags::BIND, None).expect("pinned");
-        })
-        .join()
-        .expect("the internet");
+        pin_new_namespace(&internet);
         let pin = internet.display();
         for command in [
             // Its addresses change by themselves for some seconds.
@@ -158,6 +149,33 @@ impl Machine {
             !sh_output("ip route show table all").contains("linkdown")
         });
         machine
+    }
+
+    /// A server in a second network of the machine, which is its way to everywhere.
+    pub const SECOND: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+
+    /// Makes the second network; the pin of the server's namespace.
+    pub fn second_network(&self) -> PathBuf {
+        let path = self.dir.path().join("second");
+        pin_new_namespace(&path);
+        let pin = path.display();
+        for command in [
+            &format!("ip link add lan0 type veth peer name inner0 netns {pin}"),
+            "ip address add 10.77.0.1/24 dev lan0",
+            "ip link set lan0 up",
+            &format!(
+                "nsenter --net={pin} ip address add {}/24 dev inner0",
+                Self::SECOND
+            ),
+            &format!("nsenter --net={pin} ip link set inner0 up"),
+            &format!("nsenter --net={pin} ip route add default via 10.77.0.1"),
+        ] {
+            sh(command);
+        }
+        wait_until("the second network is connected", CONNECT, || {
+            !sh_output("ip route show table all").contains("linkdown")
+        });
+        path
     }
 
     /// A folder of the test.
@@ -220,6 +238,20 @@ impl Machine {
         ));
         found.lines().map(str::to_owned).collect()
     }
+}
+
+/// Makes a network namespace that stays, pinned at `path`.
+fn pin_new_namespace(path: &Path) {
+    fs::write(path, "").expect("a place for the pin");
+    let pin = path.to_owned();
+    std::thread::spawn(move || {
+        // SAFETY: a new network namespace shares no memory and no descriptor table.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.expect("a namespace");
+        let own = "/proc/thread-self/ns/net";
+        rustix::mount::mount(own, &pin, "", MountFlags::BIND, None).expect("pinned");
+    })
+    .join()
+    .expect("the namespace");
 }
 
 /// Compares two long texts; shows what differs.
