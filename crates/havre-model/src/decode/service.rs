@@ -554,6 +554,31 @@ struct Security {
     seccomp_unconfined: bool,
 }
 
+/// Why an option is not carried out, and what to do. What would confine a container more than Havre
+/// does is never taken and left undone.
+fn refusal(option: &str) -> (&'static str, &'static str) {
+    let (kind, _) = option.split_once(':').unwrap_or((option, ""));
+    match kind {
+        "seccomp" => (
+            "profiles of your own are not read",
+            "remove it for the default profile",
+        ),
+        "apparmor" => (
+            "containers run without an AppArmor profile",
+            "remove it if seccomp, capabilities and masked paths are enough (docs/isolation.md)",
+        ),
+        "label" => (
+            "containers run without an SELinux label",
+            "remove it if seccomp, capabilities and masked paths are enough (docs/isolation.md)",
+        ),
+        "systempaths" => ("/proc and /sys stay masked in every container", "remove it"),
+        _ => (
+            "only no-new-privileges and seccomp:unconfined are known",
+            "remove it",
+        ),
+    }
+}
+
 fn security_opt(fields: &Fields<'_>, report: &mut Report) -> Security {
     let mut security = Security::default();
     let Some(field) = fields.get("security_opt") else {
@@ -567,15 +592,12 @@ fn security_opt(fields: &Fields<'_>, report: &mut Report) -> Security {
             "no-new-privileges" | "no-new-privileges:true" => security.no_new_privileges = true,
             "no-new-privileges:false" => security.no_new_privileges = false,
             "seccomp:unconfined" => security.seccomp_unconfined = true,
+            "seccomp:builtin" => {}
             // Nothing to lift: no AppArmor profile and no SELinux label are applied.
             "apparmor:unconfined" | "label:disable" => {}
-            other if other.starts_with("seccomp:") => {
-                let why = "profiles of your own are not read";
-                refuse(item, why, "remove it for the default profile", report);
-            }
-            _ => {
-                let why = "only no-new-privileges and seccomp:unconfined are known";
-                refuse(item, why, "remove it", report);
+            other => {
+                let (why, instead) = refusal(other);
+                refuse(item, why, instead, report);
             }
         }
     }
