@@ -14,10 +14,16 @@
 //! To a container that is only on internal networks, names from outside do not exist: NXDOMAIN.
 //! Nothing they stand for could be reached, and on any other code C libraries wait and retry.
 //!
+//! It reads what containers send, so it is confined before it answers: a user without a name, port 53,
+//! its folder to read. A helper of the same user opens what is needed of the host (`helper.rs`).
+//!
 //! The process has one thread and keeps no state: killed, it is started again and reads
 //! `networks.json`, `leases.json` and `names.json` of its folder; it reads them again whenever
 //! one is replaced, before it answers the next question. It ends when its folder goes.
 
+mod changes;
+mod confine;
+mod helper;
 pub mod message;
 pub mod process;
 mod server;

@@ -1,7 +1,8 @@
 //! Small JSON files that are replaced as a whole, and locks.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,9 @@ pub fn replace<T: Serialize>(
     let temporary = path.with_file_name(name);
     let write = || {
         let mut file = File::create(&temporary)?;
+        // The resolver reads some of them, as a user of its own, whatever the umask; the folders that
+        // lead here are root's alone.
+        file.set_permissions(Permissions::from_mode(0o644))?;
         file.write_all(&bytes)?;
         if durability == Durability::Durable {
             file.sync_all()?;

@@ -7,7 +7,7 @@
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,8 +15,11 @@ use std::process::ExitCode;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, Pid, PidfdFlags};
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use rustix::thread::LinkNameSpaceType;
 
+use super::changes::Changes;
+use super::confine;
+use super::helper::Helper;
 use super::server::Server;
 use crate::config::Places;
 
@@ -74,15 +77,18 @@ fn holder(file: &File) -> io::Result<Option<Pid>> {
     Ok(rustix::process::fcntl_getlk(file, &question)?.and_then(|lock| lock.pid))
 }
 
-/// What the resolver of `dir` would be if it were started now: this version, in the namespace
-/// that is pinned there.
+/// Changes with what a resolver gives up, so that one that had more is replaced.
+const FORM: u32 = 2;
+
+/// What the resolver of `dir` would be if it were started now: this version, in this form, in the
+/// namespace that is pinned there.
 pub fn identity(dir: &Path) -> io::Result<String> {
     let router = Places {
         dir: dir.to_owned(),
     }
     .router();
     let inode = std::fs::metadata(router)?.ino();
-    Ok(format!("{} {inode}", env!("CARGO_PKG_VERSION")))
+    Ok(format!("{} {FORM} {inode}", env!("CARGO_PKG_VERSION")))
 }
 
 /// The process itself: `havre dns FOLDER`. Returns once a child serves, or with its failure on
@@ -92,7 +98,11 @@ pub fn main(dir: &OsStr) -> ExitCode {
     match start(&dir) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("cannot start the resolver of {}: {error}", dir.display());
+            say(&format!(
+                "cannot start the resolver of {}: {}",
+                dir.display(),
+                chain(&error)
+            ));
             ExitCode::FAILURE
         }
     }
@@ -141,8 +151,16 @@ fn serve(dir: &Path, tell: OwnedFd) -> io::Result<()> {
     }
     lock.set_len(0)?;
     lock.write_at(identity(dir)?.as_bytes(), 0)?;
-    let server = Server::start(dir, PathBuf::from(RESOLV_CONF))?;
-    give_up_privileges()?;
+    let changes = Changes::watch(dir)?;
+    let places = Places {
+        dir: dir.to_owned(),
+    };
+    let router = File::open(places.router())?;
+    let helper = Helper::start(Path::new(RESOLV_CONF))?;
+    rustix::thread::move_into_link_name_space(router.as_fd(), Some(LinkNameSpaceType::Network))?;
+    drop(router);
+    confine::enter(dir)?;
+    let server = Server::start(places, changes, helper)?;
     tell.write_all(&[READY])?;
     drop(tell);
     // The lock lives as long as this process: closing any descriptor of the file would end it.
@@ -151,18 +169,19 @@ fn serve(dir: &Path, tell: OwnedFd) -> io::Result<()> {
     result
 }
 
-/// Keeps what is needed from now on: entering the host's namespace for a socket, and port 53 of
-/// networks to come.
-fn give_up_privileges() -> io::Result<()> {
-    let kept = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_BIND_SERVICE;
-    rustix::thread::set_no_new_privs(true)?;
-    rustix::thread::set_capabilities(
-        None,
-        CapabilitySets {
-            effective: kept,
-            permitted: kept,
-            inheritable: CapabilitySet::empty(),
-        },
-    )?;
-    Ok(())
+/// Writes a line to the log; where that cannot be written, nobody is told.
+pub fn say(line: &str) {
+    writeln!(io::stderr(), "{line}").unwrap_or_default();
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line.push_str(": ");
+        line.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    line
 }

@@ -1,20 +1,18 @@
 //! The event loop of the resolver: listeners of every network, changes of its files, time.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::fs::inotify;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use rustix::thread::LinkNameSpaceType;
 
+use super::changes::{Change, Changes};
+use super::helper::Helper;
 use super::message::{self, Transport};
+use super::process;
 use super::tcp::Connections;
 use super::udp::Forwards;
 use super::upstream::{Upstream, Upstreams};
@@ -93,10 +91,9 @@ impl Poll {
     }
 }
 
-/// The host's side: its namespace, and the resolvers asked from there.
+/// The host's side: who opens sockets there, and the resolvers asked from there.
 pub struct Outside {
-    host: File,
-    router: File,
+    helper: Helper,
     /// The host's.
     usual: Upstreams,
     /// Those of containers that have others.
@@ -127,37 +124,18 @@ impl Outside {
         }
     }
 
-    /// A non-blocking socket for `upstream` in the host's namespace.
-    ///
-    /// The process has one thread, which is in the router's namespace before and after.
-    pub fn socket(&self, upstream: &Upstream, kind: SocketType) -> io::Result<OwnedFd> {
-        let family = if upstream.is_v6() {
-            AddressFamily::INET6
-        } else {
-            AddressFamily::INET
-        };
-        enter(&self.host)?;
-        let socket = rustix::net::socket_with(
-            family,
-            kind,
-            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-            None,
-        );
-        if let Err(error) = enter(&self.router) {
-            // Nothing that follows would be where it belongs; another process takes over.
-            eprintln!("cannot return to the router's namespace: {error}");
-            std::process::exit(1);
+    /// Looks at the host's list again before this container's question is passed on.
+    pub fn refresh(&mut self, client: Ipv4Addr, now: Instant) {
+        if !self.own.contains_key(&client) {
+            let helper = &self.helper;
+            self.usual.refresh(now, || helper.resolv_conf());
         }
-        Ok(socket?)
     }
-}
 
-fn enter(netns: &File) -> io::Result<()> {
-    let kind = Some(LinkNameSpaceType::Network);
-    Ok(rustix::thread::move_into_link_name_space(
-        netns.as_fd(),
-        kind,
-    )?)
+    /// A non-blocking socket for `upstream` in the host's namespace.
+    pub fn socket(&self, upstream: &Upstream, kind: SocketType) -> io::Result<OwnedFd> {
+        self.helper.socket(upstream.is_v6(), kind)
+    }
 }
 
 /// What is listened on for one network.
@@ -219,7 +197,7 @@ pub enum Reply {
 pub struct Server {
     places: Places,
     poll: Poll,
-    changes: OwnedFd,
+    changes: Changes,
     outside: Outside,
     known: Known,
     listeners: Vec<Listener>,
@@ -231,21 +209,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Enters the router's namespace (for good) and listens there. `resolv_conf` names the
-    /// host's resolvers.
-    pub fn start(dir: &Path, resolv_conf: PathBuf) -> io::Result<Self> {
-        let places = Places {
-            dir: dir.to_owned(),
-        };
-        let host = File::open("/proc/self/ns/net")?;
-        let router = File::open(places.router())?;
-        enter(&router)?;
-        let changes =
-            inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        let watched = inotify::WatchFlags::MOVED_TO
-            | inotify::WatchFlags::DELETE_SELF
-            | inotify::WatchFlags::ONLYDIR;
-        inotify::add_watch(&changes, dir, watched)?;
+    /// Listens in the namespace of this process, the router's.
+    pub fn start(places: Places, changes: Changes, helper: Helper) -> io::Result<Self> {
         let poll = Poll {
             fd: epoll::create(CreateFlags::CLOEXEC)?,
         };
@@ -255,9 +220,8 @@ impl Server {
             poll,
             changes,
             outside: Outside {
-                host,
-                router,
-                usual: Upstreams::new(resolv_conf),
+                helper,
+                usual: Upstreams::of_host(),
                 own: BTreeMap::new(),
             },
             known: Known {
@@ -390,27 +354,10 @@ impl Server {
 
     /// Reads the files again if any was replaced since.
     fn take_changes(&mut self) -> io::Result<Next> {
-        let mut changed = false;
-        let mut room = [MaybeUninit::uninit(); 4096];
-        let mut events = inotify::Reader::new(&self.changes, &mut room);
-        loop {
-            match events.next() {
-                Ok(event) => {
-                    if event
-                        .events()
-                        .intersects(inotify::ReadFlags::DELETE_SELF | inotify::ReadFlags::IGNORED)
-                    {
-                        return Ok(Next::End);
-                    }
-                    changed = true;
-                }
-                Err(rustix::io::Errno::AGAIN) => break,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if changed {
-            self.reload();
+        match self.changes.take()? {
+            Change::None => {}
+            Change::Files => self.reload(),
+            Change::Gone => return Ok(Next::End),
         }
         Ok(Next::GoOn)
     }
@@ -422,7 +369,7 @@ impl Server {
             Err(error) => {
                 let complaint = error.to_string();
                 if complaint != self.complaint {
-                    eprintln!("{complaint}");
+                    process::say(&complaint);
                     self.complaint = complaint;
                 }
             }

@@ -262,7 +262,7 @@ impl Connection {
             Reply::Now(answer) => self.write(slot, poll, &answer),
             Reply::Nothing => Ok(Step::Close),
             Reply::PassOn => {
-                outside.upstreams_mut(self.client).refresh(Instant::now());
+                outside.refresh(self.client, Instant::now());
                 poll.change(&self.stream, token, EventFlags::empty())?;
                 self.ask(slot, question, 0, poll, outside)
             }

@@ -84,7 +84,7 @@ impl Forwards {
             }
             None => return fail(query, client, gateway, listeners),
         };
-        outside.upstreams_mut(*client.ip()).refresh(Instant::now());
+        outside.refresh(*client.ip(), Instant::now());
         let mut tries = 0;
         match send(slot, *client.ip(), query, &mut tries, poll, outside) {
             Some(sent) => {

@@ -1,10 +1,10 @@
 //! The resolvers that are asked for names from outside: the host's, from its resolv.conf, or those a
 //! container has of its own.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 /// As many as resolv.conf may name.
@@ -81,8 +81,8 @@ fn parse_address(word: &str) -> Option<Upstream> {
 
 /// The resolvers, read again when the file changes.
 pub struct Upstreams {
-    /// `None`: they never change.
-    path: Option<PathBuf>,
+    /// Whether they are those of the host's file.
+    of_host: bool,
     current: Vec<Upstream>,
     /// Which to ask first: the one that answered last.
     preferred: usize,
@@ -91,10 +91,10 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    /// Those of the file at `path`.
-    pub fn new(path: PathBuf) -> Self {
+    /// Those of the host's file, once it was read.
+    pub fn of_host() -> Self {
         Self {
-            path: Some(path),
+            of_host: true,
             current: parse(""),
             preferred: 0,
             looked: None,
@@ -109,7 +109,7 @@ impl Upstreams {
             link: None,
         };
         Self {
-            path: None,
+            of_host: false,
             current: addresses.iter().map(upstream).collect(),
             preferred: 0,
             looked: None,
@@ -140,17 +140,15 @@ impl Upstreams {
         self.preferred = number;
     }
 
-    /// Reads the file again if it changed; a file that cannot be read leaves what was known.
-    pub fn refresh(&mut self, now: Instant) {
-        let Some(path) = &self.path else { return };
-        if self
-            .looked
-            .is_some_and(|looked| now.duration_since(looked) < LOOK_AGAIN)
-        {
+    /// Reads the host's file again if it changed; one that cannot be read leaves what was known.
+    pub fn refresh(&mut self, now: Instant, open: impl FnOnce() -> io::Result<File>) {
+        let fresh = |looked: Instant| now.duration_since(looked) < LOOK_AGAIN;
+        if !self.of_host || self.looked.is_some_and(fresh) {
             return;
         }
         self.looked = Some(now);
-        let Ok(metadata) = fs::metadata(path) else {
+        let Ok(file) = open() else { return };
+        let Ok(metadata) = file.metadata() else {
             return;
         };
         let version = metadata
@@ -160,7 +158,8 @@ impl Upstreams {
         if version.is_some() && version == self.version || metadata.len() > LARGEST {
             return;
         }
-        if let Ok(text) = fs::read_to_string(path) {
+        let mut text = String::new();
+        if file.take(LARGEST).read_to_string(&mut text).is_ok() {
             self.current = parse(&text);
             self.preferred = 0;
             self.version = version;
@@ -170,6 +169,8 @@ impl Upstreams {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -194,9 +195,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("resolv.conf");
         fs::write(&path, "nameserver 10.0.0.1\nnameserver 10.0.0.2\n").expect("written");
-        let mut upstreams = Upstreams::new(path.clone());
+        let mut upstreams = Upstreams::of_host();
+        let open = || File::open(&path);
         let now = Instant::now();
-        upstreams.refresh(now);
+        upstreams.refresh(now, open);
         let first = |upstreams: &Upstreams| {
             upstreams
                 .choose(0)
@@ -206,16 +208,16 @@ mod tests {
         upstreams.answered(1);
         assert_eq!(first(&upstreams).as_deref(), Some("10.0.0.2"));
         fs::write(&path, "nameserver 10.0.0.33\n").expect("written");
-        upstreams.refresh(now);
+        upstreams.refresh(now, open);
         assert_eq!(
             first(&upstreams).as_deref(),
             Some("10.0.0.2"),
             "not looked at again yet"
         );
-        upstreams.refresh(now + LOOK_AGAIN);
+        upstreams.refresh(now + LOOK_AGAIN, open);
         assert_eq!(first(&upstreams).as_deref(), Some("10.0.0.33"));
         fs::remove_file(&path).expect("removed");
-        upstreams.refresh(now + 2 * LOOK_AGAIN);
+        upstreams.refresh(now + 2 * LOOK_AGAIN, open);
         assert_eq!(first(&upstreams).as_deref(), Some("10.0.0.33"));
     }
 }

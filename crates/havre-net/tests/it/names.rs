@@ -45,6 +45,7 @@ pub const TESTS: &[Test] = &[
         "the_resolver_is_started_again",
         the_resolver_is_started_again,
     ),
+    ("a_resolver_is_confined", a_resolver_is_confined),
     ("a_resolver_is_small", a_resolver_is_small),
 ];
 
@@ -635,10 +636,6 @@ fn the_resolver_is_started_again() {
     let exe = std::env::current_exe().expect("this program");
     let first = net.ensure_dns("e", &exe).expect("a resolver");
     let again = net.ensure_dns("e", &exe).expect("a resolver");
-    // It has no more privileges than it needs: CAP_SYS_ADMIN and CAP_NET_BIND_SERVICE.
-    let status = fs::read_to_string(format!("/proc/{}/status", first.pid)).expect("read");
-    assert!(status.contains("CapPrm:\t0000000000200400"), "{status}");
-    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
     assert_eq!(first.pid, again.pid, "one is enough");
     // Another instance of the daemon finds it as well.
     assert_eq!(
@@ -694,6 +691,65 @@ fn the_resolver_is_started_again() {
         "{error}"
     );
     let _ = second.pidfd.as_fd();
+}
+
+/// Number and capabilities of each process of a resolver: itself and its helper.
+fn a_resolver_is_confined() {
+    let machine = Machine::new();
+    let net = machine.net("t1");
+    net.ensure_environment("e", &networks(&["x"]))
+        .expect("set up");
+    start(&net, "e");
+    let resolver = net.dns_status("e").expect("asked").expect("alive").pid;
+    let children = format!("/proc/{resolver}/task/{resolver}/children");
+    let children = fs::read_to_string(children).expect("its children");
+    let helper: u32 = children.trim().parse().expect("one child");
+    // CAP_NET_BIND_SERVICE, for port 53 of networks to come; the helper has nothing.
+    for (pid, capabilities) in [(resolver, "0000000000000400"), (helper, "0000000000000000")] {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("read");
+        for line in [
+            "Uid:\t60953\t60953\t60953\t60953".to_owned(),
+            "Gid:\t60953\t60953\t60953\t60953".to_owned(),
+            "Groups:\t ".to_owned(),
+            format!("CapPrm:\t{capabilities}"),
+            format!("CapEff:\t{capabilities}"),
+            "CapBnd:\t0000000000000000".to_owned(),
+            "NoNewPrivs:\t1".to_owned(),
+            "Seccomp:\t2".to_owned(),
+        ] {
+            assert!(status.lines().any(|it| it == line), "{line} in:\n{status}");
+        }
+    }
+    // It sees its folder alone, and no pin of a namespace in it.
+    let root = format!("/proc/{resolver}/root");
+    for hidden in ["/etc", "/proc", "/run/netns"] {
+        assert!(!Path::new(&format!("{root}{hidden}")).exists(), "{hidden}");
+    }
+    let mounts = fs::read_to_string(format!("/proc/{resolver}/mountinfo")).expect("its mounts");
+    assert_eq!(mounts.lines().count(), 2, "{mounts}");
+    assert!(!mounts.contains("nsfs"), "{mounts}");
+    // It ends with its folder, though nobody ends it, and the helper with it.
+    let watched = [resolver, helper].map(|pid| {
+        let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a number");
+        rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("alive")
+    });
+    let folder = machine.config("t1").run_dir.join("e");
+    sh(&format!("umount -l {}", folder.join("router").display()));
+    fs::remove_dir_all(&folder).expect("removed");
+    for pidfd in &watched {
+        let mut ended = [rustix::event::PollFd::new(
+            pidfd,
+            rustix::event::PollFlags::IN,
+        )];
+        let patience = rustix::event::Timespec {
+            tv_sec: 5,
+            tv_nsec: 0,
+        };
+        let count = rustix::event::poll(&mut ended, Some(&patience)).expect("polled");
+        assert_eq!(count, 1);
+    }
+    let errors = net.remove_environment("e");
+    assert!(errors.is_empty(), "{errors:?}");
 }
 
 fn a_resolver_is_small() {
