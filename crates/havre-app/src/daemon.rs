@@ -484,6 +484,8 @@ fn start_log() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // It would complain of a full disk by `eprintln!`, which panics there.
+        .log_internal_errors(false)
         .try_init()
         .ok();
 }

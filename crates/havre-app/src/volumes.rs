@@ -252,6 +252,8 @@ fn in_private_mounts(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> 
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_macros, reason = "its output is for a person")]
+
     use std::os::unix::fs::symlink;
 
     use super::*;

@@ -1,10 +1,11 @@
 //! The access log: one JSON object per request, written by a thread of its own.
 //!
 //! Threads collect lines and hand them over when they have [`BATCH`] or after [`FLUSH`]. A disk that
-//! cannot keep up costs lines (counted, and said in the next one), never requests.
+//! cannot keep up, or is full, costs whole lines (counted, and said in a line of its own once there is
+//! room), never requests and never a part of a line.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek as _, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -97,17 +98,24 @@ enum Message {
 #[derive(Debug)]
 pub struct AccessLog {
     queue: SyncSender<Message>,
-    lost: AtomicU64,
-    failing: Arc<AtomicBool>,
+    trouble: Arc<Trouble>,
     path: PathBuf,
+}
+
+/// What threads and writer tell each other.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// Lines that nobody will find, and that have not been told of.
+    lost: AtomicU64,
+    failing: AtomicBool,
 }
 
 impl AccessLog {
     /// Opens the file and starts the writer. It ends at [`AccessLog::finish`].
     pub fn open(path: &Path) -> io::Result<(Self, JoinHandle<()>)> {
         let (queue, lines) = sync_channel(QUEUE);
-        let failing = Arc::new(AtomicBool::new(false));
-        let mut writer = Writer::open(path, Arc::clone(&failing))?;
+        let trouble = Arc::new(Trouble::default());
+        let mut writer = Writer::open(path, Arc::clone(&trouble))?;
         let thread = std::thread::Builder::new()
             .name("access-log".to_owned())
             .stack_size(128 * 1024)
@@ -115,8 +123,7 @@ impl AccessLog {
         Ok((
             Self {
                 queue,
-                lost: AtomicU64::new(0),
-                failing,
+                trouble,
                 path: path.to_owned(),
             },
             thread,
@@ -131,17 +138,21 @@ impl AccessLog {
 
     /// What is wrong with it.
     pub fn problem(&self) -> Option<String> {
-        let failing = self.failing.load(Ordering::Relaxed);
+        let failing = self.trouble.failing.load(Ordering::Relaxed);
         failing.then(|| format!("the access log {} cannot be written", self.path.display()))
     }
 
     fn hand_over(&self, batch: Vec<u8>) {
-        let lines = batch.iter().filter(|byte| **byte == b'\n').count();
+        let lines = count(&batch);
         if self.queue.try_send(Message::Lines(batch)).is_err() {
-            self.lost
-                .fetch_add(u64::try_from(lines).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.trouble.lost.fetch_add(lines, Ordering::Relaxed);
         }
     }
+}
+
+fn count(lines: &[u8]) -> u64 {
+    let ends = lines.iter().filter(|byte| **byte == b'\n').count();
+    u64::try_from(ends).unwrap_or(u64::MAX)
 }
 
 /// The lines of one thread.
@@ -164,11 +175,6 @@ impl Lines {
     pub fn add(self: &Arc<Self>, entry: &Entry<'_>) {
         let mut collected = lock(&self.collected);
         let first = collected.is_empty();
-        let lost = self.log.lost.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            let line = format!("{{\"ts\":\"{}\",\"lines_lost\":{lost}}}\n", entry.ts);
-            collected.extend_from_slice(line.as_bytes());
-        }
         let length = collected.len();
         if serde_json::to_writer(&mut *collected, entry).is_err() {
             collected.truncate(length);
@@ -208,11 +214,13 @@ struct Writer {
     file: File,
     inode: u64,
     written: u64,
-    failing: Arc<AtomicBool>,
+    /// The file ends in the middle of a line.
+    torn: bool,
+    trouble: Arc<Trouble>,
 }
 
 impl Writer {
-    fn open(path: &Path, failing: Arc<AtomicBool>) -> io::Result<Self> {
+    fn open(path: &Path, trouble: Arc<Trouble>) -> io::Result<Self> {
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -224,20 +232,78 @@ impl Writer {
             file,
             inode: metadata.ino(),
             written: metadata.len(),
-            failing,
+            torn: false,
+            trouble,
         })
     }
 
     fn run(&mut self, lines: &Receiver<Message>) {
         while let Ok(Message::Lines(batch)) = lines.recv() {
             self.follow_renames();
-            let written = self.file.write_all(&batch);
-            self.failing.store(written.is_err(), Ordering::Relaxed);
-            self.written += u64::try_from(batch.len()).unwrap_or(u64::MAX);
+            let kept = match self.tell_of_lost() {
+                true => self.append(&batch),
+                false => 0,
+            };
+            let lost = count(batch.get(kept..).unwrap_or_default());
+            self.trouble.lost.fetch_add(lost, Ordering::Relaxed);
+            self.trouble.failing.store(lost > 0, Ordering::Relaxed);
             if self.written > ROTATE_BYTES {
                 self.rotate();
             }
         }
+    }
+
+    /// Says how many lines are missing here. Returns whether nothing is left to tell.
+    fn tell_of_lost(&mut self) -> bool {
+        let lost = self.trouble.lost.load(Ordering::Relaxed);
+        if lost == 0 {
+            return true;
+        }
+        let now = rfc3339(SystemTime::now());
+        let line = format!("{{\"ts\":\"{now}\",\"lines_lost\":{lost}}}\n");
+        let told = self.append(line.as_bytes()) == line.len();
+        if told {
+            self.trouble.lost.fetch_sub(lost, Ordering::Relaxed);
+        }
+        told
+    }
+
+    /// Appends whole lines, as many as fit, and returns their length.
+    fn append(&mut self, lines: &[u8]) -> usize {
+        if self.torn && self.file.write_all(b"\n").is_err() {
+            return 0;
+        }
+        self.torn = false;
+        let mut length = 0;
+        while let Some(rest) = lines.get(length..).filter(|rest| !rest.is_empty()) {
+            match self.file.write(rest) {
+                Ok(0) => break,
+                Ok(written) => length += written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        let whole = lines[..length]
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1);
+        self.written += u64::try_from(whole).unwrap_or(u64::MAX);
+        if whole < length {
+            let part = u64::try_from(length - whole).unwrap_or(u64::MAX);
+            self.torn = self.cut_off(part).is_err();
+        }
+        whole
+    }
+
+    /// Removes the last bytes, unless another edge, which this one takes over from or is replaced by,
+    /// has appended to them.
+    fn cut_off(&mut self, bytes: u64) -> io::Result<()> {
+        let end = self.file.stream_position()?;
+        if self.file.metadata()?.len() != end {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let length = end.checked_sub(bytes);
+        self.file.set_len(length.ok_or(io::ErrorKind::InvalidData)?)
     }
 
     /// Somebody else (logrotate) may have moved or removed the file.
@@ -260,14 +326,14 @@ impl Writer {
         };
         match moved {
             Ok(()) => self.reopen(),
-            Err(_) => self.failing.store(true, Ordering::Relaxed),
+            Err(_) => self.trouble.failing.store(true, Ordering::Relaxed),
         }
     }
 
     fn reopen(&mut self) {
-        match Self::open(&self.path, Arc::clone(&self.failing)) {
+        match Self::open(&self.path, Arc::clone(&self.trouble)) {
             Ok(new) => *self = new,
-            Err(_) => self.failing.store(true, Ordering::Relaxed),
+            Err(_) => self.trouble.failing.store(true, Ordering::Relaxed),
         }
     }
 }
@@ -304,7 +370,93 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::{AsRawFd as _, OwnedFd};
+
+    use rustix::mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
+        fsopen,
+    };
+
     use super::*;
+
+    /// A file system that is full soon, attached nowhere.
+    fn small_disk(bytes: u64) -> (OwnedFd, PathBuf) {
+        let disk = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).expect("a tmpfs: needs root");
+        fsconfig_set_string(&disk, "size", bytes.to_string()).expect("a size");
+        fsconfig_create(&disk).expect("a file system");
+        let flags = FsMountFlags::FSMOUNT_CLOEXEC;
+        let mount = fsmount(&disk, flags, MountAttrFlags::empty()).expect("a mount");
+        let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
+        (mount, path.into())
+    }
+
+    #[test]
+    fn a_full_disk_costs_whole_lines_and_says_how_many() {
+        let (_disk, folder) = small_disk(64 * 1024);
+        let path = folder.join("access.log");
+        let ballast = folder.join("ballast");
+        let trouble = Arc::new(Trouble::default());
+        let mut writer = Writer::open(&path, Arc::clone(&trouble)).expect("a log");
+        let mut handed_over = 0;
+        let mut hand_over = |writer: &mut Writer, lines: u64| {
+            let mut batch = Vec::new();
+            for number in handed_over..handed_over + lines {
+                // Of a length that pages are no multiple of.
+                let line = format!("{{\"number\":{number},\"x\":\"{:>70}\"}}\n", "");
+                batch.extend_from_slice(line.as_bytes());
+            }
+            handed_over += lines;
+            let (queue, lines) = sync_channel(2);
+            queue.send(Message::Lines(batch)).expect("room");
+            queue.send(Message::End).expect("room");
+            writer.run(&lines);
+        };
+        let read = || -> (u64, u64) {
+            let text = std::fs::read_to_string(&path).expect("the log");
+            assert!(text.ends_with('\n'), "it ends with a line");
+            let (mut kept, mut lost) = (0, 0);
+            for line in text.lines() {
+                let line: serde_json::Value = serde_json::from_str(line).expect(line);
+                match line.get("lines_lost") {
+                    Some(number) => lost += number.as_u64().expect("a number"),
+                    None => kept += 1,
+                }
+            }
+            (kept, lost)
+        };
+        std::fs::write(&ballast, vec![0; 40 * 1024]).expect("ballast");
+        for _ in 0..10 {
+            hand_over(&mut writer, 70);
+        }
+        let (kept, told) = read();
+        assert_eq!(kept + trouble.lost.load(Ordering::Relaxed) + told, 700);
+        assert!(kept > 100, "{kept}");
+        assert!(trouble.failing.load(Ordering::Relaxed));
+
+        std::fs::remove_file(&ballast).expect("room again");
+        hand_over(&mut writer, 70);
+        let (kept, told) = read();
+        assert!(told > 0);
+        assert_eq!(kept + told, 770, "each is there or told of");
+        assert!(!trouble.failing.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn a_part_that_cannot_be_cut_off_is_a_line_of_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("access.log");
+        let mut writer = Writer::open(&path, Arc::default()).expect("a log");
+        writer.file.write_all(b"{\"a\":1}\n{\"b").expect("to write");
+        // Another edge's.
+        let mut other = OpenOptions::new().append(true).open(&path).expect("a log");
+        other.write_all(b"{\"c\":3}\n").expect("to write");
+        writer.torn = writer.cut_off(3).is_err();
+        assert!(writer.torn);
+        assert_eq!(writer.append(b"{\"d\":4}\n"), 8);
+        let text = std::fs::read_to_string(&path).expect("the log");
+        assert!(text.starts_with("{\"a\":1}\n"), "{text}");
+        assert!(text.ends_with("\n{\"d\":4}\n"), "{text}");
+    }
 
     #[test]
     fn timestamps_are_right_around_leap_days() {

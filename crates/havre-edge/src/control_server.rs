@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Mutex;
 
+use crate::complain::complain;
 use crate::control::{CloseStreams, Closing, Refusal, SOCKET, Shutdown};
 use crate::limits;
 use crate::manager::{Manager, Refused};
@@ -53,7 +54,7 @@ pub async fn serve(listener: UnixListener, manager: Arc<Mutex<Manager>>) {
                 tokio::spawn(connection(stream, Arc::clone(&manager)));
             }
             Err(error) => {
-                eprintln!("edge: the control socket does not accept: {error}");
+                complain!("edge: the control socket does not accept: {error}");
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }

@@ -223,6 +223,8 @@ fn check(result: isize) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_macros, reason = "its output is for a person")]
+
     use std::net::UdpSocket;
     use std::os::fd::AsFd as _;
 

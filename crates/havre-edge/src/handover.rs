@@ -29,6 +29,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::complain::complain;
 use crate::control_server;
 use crate::listen::Wanted;
 
@@ -218,7 +219,7 @@ pub fn offer(
                         return;
                     }
                     Ok((_, Answer::Kept)) => {}
-                    Err(error) => eprintln!("edge: a handover did not happen: {error}"),
+                    Err(error) => complain!("edge: a handover did not happen: {error}"),
                 }
             }
         })?;

@@ -18,6 +18,7 @@ mod access;
 mod asides;
 mod balance;
 mod client;
+mod complain;
 mod confine;
 mod control;
 mod control_server;

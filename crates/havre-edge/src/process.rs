@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessLog;
+use crate::complain::complain;
 use crate::confine::{self, OwnError};
 use crate::handover::{self, HandoverError, Heritage, Predecessor};
 use crate::listen::Wanted;
@@ -46,14 +47,14 @@ fn main(args: &[OsString]) -> ExitCode {
     let options = match Options::parse(args) {
         Ok(options) => options,
         Err(error) => {
-            eprintln!("error: {error}\n{USAGE}");
+            complain!("error: {error}\n{USAGE}");
             return ExitCode::from(2);
         }
     };
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", crate::error_chain(&error));
+            complain!("error: {}", crate::error_chain(&error));
             ExitCode::FAILURE
         }
     }
@@ -143,12 +144,12 @@ fn run(options: &Options) -> Result<(), StartError> {
     for worker in workers {
         drop(worker.commands);
         if worker.thread.join().is_err() {
-            eprintln!("edge: a thread panicked");
+            complain!("edge: a thread panicked");
         }
     }
     shared.log.finish();
     if writer.join().is_err() {
-        eprintln!("edge: the access log's writer panicked");
+        complain!("edge: the access log's writer panicked");
     }
     Ok(())
 }
@@ -218,7 +219,7 @@ async fn control(
         .await
         .map_err(StartError::Refused)?;
     for problem in manager.status().problems {
-        eprintln!("edge: {problem}");
+        complain!("edge: {problem}");
     }
     let socket = bind_control(options)?;
     if let Some((predecessor, grace)) = begin.predecessor {
@@ -282,7 +283,7 @@ async fn retry_listeners(manager: Arc<Mutex<Manager>>) {
         lacking.notified().await;
         tokio::time::sleep(PAUSE).await;
         if let Err(refused) = manager.lock().await.retry_listeners().await {
-            eprintln!("edge: {refused}");
+            complain!("edge: {refused}");
         }
     }
 }
@@ -340,6 +341,6 @@ fn raise_file_limit() {
             ..limit
         },
     ) {
-        eprintln!("edge: the limit of open files stays as it is: {error}");
+        complain!("edge: the limit of open files stays as it is: {error}");
     }
 }

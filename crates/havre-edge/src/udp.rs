@@ -30,6 +30,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::complain::complain;
 use crate::datagram::{self, Local, Received};
 use crate::limits;
 use crate::listen::{Kind, Share};
@@ -71,7 +72,7 @@ impl Flows {
 
     fn refuse(&self, listen: SocketAddr) {
         if self.refused.fetch_add(1, Ordering::Relaxed) == 0 {
-            eprintln!(
+            complain!(
                 "edge: too many clients send datagrams to {listen}; those that are new are dropped \
                  until others fall silent (told once)"
             );
@@ -117,7 +118,7 @@ struct Flow {
 pub async fn serve(worker: Arc<Worker>, share: Share) {
     let socket = match UdpSocket::from_std(share.socket.into()) {
         Ok(socket) => socket,
-        Err(error) => return eprintln!("edge: a port for datagrams cannot be used: {error}"),
+        Err(error) => return complain!("edge: a port for datagrams cannot be used: {error}"),
     };
     let port = Arc::new(Port {
         worker,
@@ -135,7 +136,7 @@ pub async fn serve(worker: Arc<Worker>, share: Share) {
                         worker::pause_after(&error).await;
                     }
                 }
-                Err(error) => return eprintln!("edge: no more datagrams at {}: {error}", port.listen),
+                Err(error) => return complain!("edge: no more datagrams at {}: {error}", port.listen),
             },
             () = port.stop.cancelled() => return,
         }

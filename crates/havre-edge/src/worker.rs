@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::access::Lines;
+use crate::complain::complain;
 use crate::listen::{self, Kind, Share, Wanted};
 use crate::shared::Shared;
 use crate::upstream::ConnectionPool;
@@ -149,7 +150,7 @@ async fn accept(worker: Arc<Worker>, share: Share) {
     } = share;
     let listener = match TcpListener::from_std(socket.into()) {
         Ok(listener) => listener,
-        Err(error) => return eprintln!("edge: a listener cannot be used: {error}"),
+        Err(error) => return complain!("edge: a listener cannot be used: {error}"),
     };
     loop {
         tokio::select! {

@@ -1,6 +1,8 @@
 //! `cargo xtask`: everything a developer or CI does with this repository. Never needed by users
 //! of a released binary.
 
+#![allow(clippy::disallowed_macros, reason = "its output is for a person")]
+
 mod bench;
 mod check;
 mod demo;

@@ -145,6 +145,16 @@ impl Edge {
     /// Starts the process, whether or not it will answer.
     pub fn spawn(&mut self, more: &[&str], stdin: Stdio) {
         let stderr = File::create(self.path("stderr")).expect("a file");
+        self.spawn_with(more, stdin, stderr.into());
+    }
+
+    /// Starts the process with its talk going somewhere else.
+    pub fn launch_talking_to(&mut self, stderr: Stdio) {
+        self.spawn_with(&[], Stdio::null(), stderr);
+        self.wait_for_answer();
+    }
+
+    fn spawn_with(&mut self, more: &[&str], stdin: Stdio, stderr: Stdio) {
         let child = Command::new(std::env::current_exe().expect("this binary"))
             .arg("edge")
             .args(["--run".as_ref(), self.path(RUN).as_path()])

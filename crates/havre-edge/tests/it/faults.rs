@@ -352,6 +352,22 @@ pub fn it_comes_back_after_sigkill() {
     assert_eq!(secure(&edge).get("app.test", "/").text(), "a");
 }
 
+pub fn a_log_that_cannot_be_written_ends_nothing() {
+    let origin = Origin::usual("a");
+    let mut edge = Edge::with_replicas(&[("r1", origin.address)]);
+    edge.kill();
+    // It complains of a certificate in its state.
+    let path = edge.path(STATE).join("edge.json");
+    let mut state = edge.state.clone();
+    state.certificates[0].key = PrivateKey("damaged".to_owned());
+    std::fs::write(&path, serde_json::to_vec(&state).expect("text")).expect("to write");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    edge.launch_talking_to(full.expect("a full device").into());
+    assert!(!edge.status.problems.is_empty(), "it complains");
+    edge.push();
+    assert_eq!(secure(&edge).get("app.test", "/").text(), "a");
+}
+
 pub fn slow_heads_are_cut_off() {
     let origin = Origin::usual("a");
     let edge = Edge::with_replicas(&[("r1", origin.address)]);

@@ -2,6 +2,8 @@
 //!
 //! This binary is the edge as well: started with `edge …` it is the process under test.
 
+#![allow(clippy::disallowed_macros, reason = "its output is for a person")]
+
 mod basics;
 mod canary;
 mod confined;
@@ -112,6 +114,7 @@ fn main() -> ExitCode {
             two_edges_do_not_share_a_port,
             a_second_edge_in_the_same_directory_refuses,
             it_comes_back_after_sigkill,
+            a_log_that_cannot_be_written_ends_nothing,
             slow_heads_are_cut_off,
             a_connection_flood_from_one_address_is_capped,
             a_host_without_a_certificate_is_a_problem,

@@ -142,6 +142,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_macros, reason = "its output is for a person")]
+
     use std::fs::File;
 
     use super::*;

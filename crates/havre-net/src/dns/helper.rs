@@ -88,7 +88,7 @@ impl Helper {
             Ok(Answer::Error(error)) => Err(error.into()),
             Err(error) => {
                 // Without a helper there is no outside; the daemon starts another resolver.
-                process::say(&format!("the helper has gone: {error}"));
+                process::complain(&format!("the helper has gone: {error}"));
                 std::process::exit(1);
             }
         }
@@ -134,7 +134,7 @@ fn help(connection: &OwnedFd, resolv_conf: &Path) {
         filter: filter(),
     };
     if let Err(error) = confinement.enter() {
-        return process::say(&process::chain(&error));
+        return process::complain(&process::chain(&error));
     }
     let mut request: Request = [0; 2];
     loop {

@@ -98,7 +98,7 @@ pub fn main(dir: &OsStr) -> ExitCode {
     match start(&dir) {
         Ok(code) => code,
         Err(error) => {
-            say(&format!(
+            complain(&format!(
                 "cannot start the resolver of {}: {}",
                 dir.display(),
                 chain(&error)
@@ -169,8 +169,8 @@ fn serve(dir: &Path, tell: OwnedFd) -> io::Result<()> {
     result
 }
 
-/// Writes a line to the log; where that cannot be written, nobody is told.
-pub fn say(line: &str) {
+/// Writes a line to the log. Unlike with `eprintln!`, a full disk does not end the resolver.
+pub fn complain(line: &str) {
     writeln!(io::stderr(), "{line}").unwrap_or_default();
 }
 

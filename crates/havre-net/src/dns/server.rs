@@ -369,7 +369,7 @@ impl Server {
             Err(error) => {
                 let complaint = error.to_string();
                 if complaint != self.complaint {
-                    process::say(&complaint);
+                    process::complain(&complaint);
                     self.complaint = complaint;
                 }
             }

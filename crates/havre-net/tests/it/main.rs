@@ -2,6 +2,8 @@
 //! process namespaces, with a second network namespace as the internet, so that nothing touches
 //! the real host and nothing can be left behind on it.
 
+#![allow(clippy::disallowed_macros, reason = "its output is for a person")]
+
 mod firewall;
 mod killer;
 mod lifecycle;

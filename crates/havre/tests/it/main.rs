@@ -1,6 +1,8 @@
 //! The program from outside: against a fake daemon behind the real API, and with its real daemon,
 //! edge and containers on machines of their own.
 
+#![allow(clippy::disallowed_macros, reason = "its output is for a person")]
+
 mod builds;
 mod changes;
 mod command_line;
