@@ -44,8 +44,8 @@ pub const UPSTREAM_IDLE: Duration = Duration::from_secs(4);
 /// The same for requests that could not be sent a second time (some servers close after 2 s).
 pub const UPSTREAM_IDLE_UNREPEATABLE: Duration = Duration::from_secs(1);
 
-/// Idle connections kept for each replica by each thread.
-pub const UPSTREAM_IDLE_PER_REPLICA: usize = 64;
+/// Idle connections kept for each replica by each thread, beside as many as were in use at once.
+pub const UPSTREAM_IDLE_AT_LEAST: usize = 64;
 
 /// Requests at once on one HTTP/2 connection to a replica, where it takes as many.
 pub const UPSTREAM_H2_STREAMS: usize = 128;

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,8 @@ pub struct Lease {
     /// What connecting took, for a new one.
     pub connect: Option<Duration>,
     upstream: Arc<Upstream>,
+    /// `None`: the connection is shared.
+    in_use: Option<InUse>,
 }
 
 /// Sends one request.
@@ -101,6 +104,57 @@ pub struct ConnectionPool {
 struct Shelf {
     upstream: Arc<Upstream>,
     connections: VecDeque<Idle>,
+    usage: Arc<Usage>,
+}
+
+impl Shelf {
+    fn new(upstream: &Arc<Upstream>) -> Self {
+        Self {
+            upstream: Arc::clone(upstream),
+            connections: VecDeque::new(),
+            usage: Arc::default(),
+        }
+    }
+
+    /// Idle connections worth keeping: as many as were in use at once a moment ago, for they will be
+    /// again. With fewer, a crowd whose requests end together opens new ones all the time.
+    fn most(&self) -> usize {
+        let peak = self.usage.peak.load(Ordering::Relaxed);
+        peak.max(limits::UPSTREAM_IDLE_AT_LEAST)
+    }
+}
+
+/// How many connections to a replica are in use.
+#[derive(Debug, Default)]
+struct Usage {
+    now: AtomicUsize,
+    /// The most there were, less an eighth for each look since.
+    peak: AtomicUsize,
+}
+
+impl Usage {
+    fn begin(self: Arc<Self>) -> InUse {
+        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.peak.fetch_max(now, Ordering::Relaxed);
+        InUse(self)
+    }
+
+    fn forget_a_little(&self) {
+        let peak = self.peak.load(Ordering::Relaxed);
+        let now = self.now.load(Ordering::Relaxed);
+        self.peak
+            .store(now.max(peak - peak.div_ceil(8)), Ordering::Relaxed);
+    }
+}
+
+/// One connection in use, until dropped.
+#[derive(Debug)]
+struct InUse(Arc<Usage>);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 fn key(upstream: &Arc<Upstream>) -> usize {
@@ -127,7 +181,22 @@ impl ConnectionPool {
             reused: true,
             connect: None,
             upstream: Arc::clone(upstream),
+            in_use: self.note_use(upstream, protocol),
         })
+    }
+
+    fn note_use(&self, upstream: &Arc<Upstream>, protocol: UpstreamProtocol) -> Option<InUse> {
+        let usage = match protocol {
+            UpstreamProtocol::Http => {
+                let mut idle = lock(&self.idle);
+                let shelf = idle
+                    .entry(key(upstream))
+                    .or_insert_with(|| Shelf::new(upstream));
+                Arc::clone(&shelf.usage)
+            }
+            UpstreamProtocol::H2c => return None,
+        };
+        Some(usage.begin())
     }
 
     fn take_idle(
@@ -162,6 +231,8 @@ impl ConnectionPool {
         protocol: UpstreamProtocol,
     ) -> Result<Lease, ConnectError> {
         let begin = Instant::now();
+        // From now on: who connects at the same time is in use at the same time.
+        let in_use = self.note_use(upstream, protocol);
         let connecting =
             tokio::time::timeout(limits::CONNECT, TcpStream::connect(upstream.address));
         let stream = connecting
@@ -182,6 +253,7 @@ impl ConnectionPool {
             reused: false,
             connect: Some(begin.elapsed()),
             upstream: Arc::clone(upstream),
+            in_use,
         })
     }
 
@@ -200,7 +272,10 @@ impl ConnectionPool {
     /// Takes a connection back once its answer has been read to the end.
     pub fn give_back(self: &Arc<Self>, lease: Lease) {
         let Lease {
-            sender, upstream, ..
+            sender,
+            upstream,
+            in_use,
+            ..
         } = lease;
         // A place on a shared connection is given up by being dropped.
         let Sender::Http1(mut sender) = sender else {
@@ -219,6 +294,7 @@ impl ConnectionPool {
             if matches!(ready, Ok(Ok(()))) {
                 pool.shelve(sender, &upstream);
             }
+            drop(in_use);
         });
     }
 
@@ -228,11 +304,10 @@ impl ConnectionPool {
         if !upstream.is_serving() {
             return;
         }
-        let shelf = idle.entry(key(upstream)).or_insert_with(|| Shelf {
-            upstream: Arc::clone(upstream),
-            connections: VecDeque::new(),
-        });
-        if shelf.connections.len() >= limits::UPSTREAM_IDLE_PER_REPLICA {
+        let shelf = idle
+            .entry(key(upstream))
+            .or_insert_with(|| Shelf::new(upstream));
+        if shelf.connections.len() >= shelf.most() {
             shelf.connections.pop_front();
         }
         shelf.connections.push_back(Idle {
@@ -247,6 +322,9 @@ impl ConnectionPool {
         loop {
             self.filled.notified().await;
             while self.purge() {
+                for shelf in lock(&self.idle).values() {
+                    shelf.usage.forget_a_little();
+                }
                 tokio::time::sleep(limits::UPSTREAM_IDLE / 4).await;
             }
         }
@@ -261,8 +339,31 @@ impl ConnectionPool {
             shelf.connections.retain(|connection| {
                 connection.since.elapsed() < limits::UPSTREAM_IDLE && connection.sender.is_ready()
             });
-            shelf.upstream.is_serving() && !shelf.connections.is_empty()
+            let in_use = shelf.usage.now.load(Ordering::Relaxed) > 0;
+            // What is in use still counts in the shelf it was taken from.
+            in_use || shelf.upstream.is_serving() && !shelf.connections.is_empty()
         });
         are_shared || !idle.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_in_use_at_once_is_forgotten_slowly() {
+        let usage = Arc::new(Usage::default());
+        let crowd: Vec<InUse> = (0..512).map(|_| Arc::clone(&usage).begin()).collect();
+        let peak = || usage.peak.load(Ordering::Relaxed);
+        usage.forget_a_little();
+        assert_eq!(peak(), 512, "they are in use");
+        drop(crowd);
+        usage.forget_a_little();
+        assert_eq!(peak(), 448);
+        for _ in 0..60 {
+            usage.forget_a_little();
+        }
+        assert_eq!(peak(), 0);
     }
 }

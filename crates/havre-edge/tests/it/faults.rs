@@ -413,6 +413,27 @@ pub fn a_connection_flood_from_one_address_is_capped() {
     });
 }
 
+/// Whose requests end together: then all their connections are idle for a moment.
+pub fn a_crowd_keeps_its_connections_to_a_replica() {
+    const CROWD: usize = 300;
+    let origin = Origin::usual("a");
+    let mut edge = Edge::start();
+    edge.state.https.clear();
+    edge.route("web", "app.test", "/", &[("r1", origin.address)]);
+    edge.push();
+    let mut crowd: Vec<Connection> = (0..CROWD).map(|_| Connection::plain(edge.http())).collect();
+    for _ in 0..8 {
+        for visitor in &mut crowd {
+            visitor.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+        }
+        for visitor in &mut crowd {
+            assert_eq!(visitor.answer().text(), "a");
+        }
+    }
+    let opened = origin.accepted();
+    assert!(opened <= CROWD * 5 / 4, "{opened} connections for {CROWD}");
+}
+
 pub fn a_host_without_a_certificate_is_a_problem() {
     let origin = Origin::usual("a");
     let mut edge = Edge::with_replicas(&[("r1", origin.address)]);

@@ -117,6 +117,7 @@ fn main() -> ExitCode {
             a_log_that_cannot_be_written_ends_nothing,
             slow_heads_are_cut_off,
             a_connection_flood_from_one_address_is_capped,
+            a_crowd_keeps_its_connections_to_a_replica,
             a_host_without_a_certificate_is_a_problem,
         }
         framing::{
