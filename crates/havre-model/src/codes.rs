@@ -107,6 +107,18 @@ pub const CODES: &[(&str, &str)] = &[
         "An environment that havre.yaml does not have",
     ),
     (
+        "havre/gateway",
+        "A gateway whose place Havre's own proxy takes",
+    ),
+    (
+        "havre/label",
+        "A label for Traefik that says no route Havre has",
+    ),
+    (
+        "havre/labels-as-routes",
+        "Labels for Traefik that are read as routes",
+    ),
+    (
         "havre/missing-key",
         "A key of havre.yaml that is needed and not there",
     ),

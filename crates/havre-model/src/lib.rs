@@ -23,6 +23,7 @@ mod dotenv;
 mod files;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod hosts;
 mod image_name;
 mod interpolate;
 pub mod keys;

@@ -10,6 +10,7 @@ use crate::decode::{self, Decoded, Surroundings};
 use crate::diagnostic::Diagnostic;
 use crate::dotenv::{self, Around, Format};
 use crate::files::Files;
+use crate::hosts::Hosts;
 use crate::interpolate::{self, Seen, Unset, Variables};
 use crate::model::ModelReader;
 use crate::project::{EnvironmentName, Project, ProjectName, Tls};
@@ -316,13 +317,13 @@ impl<'o> Loader<'o> {
             ..
         } = decoded;
         validate::settings_of_services(settings, &mut services, &disabled, report);
-        let hosts = hosts(&name, &environment, settings);
+        let mut hosts = Hosts::new(&name, &environment, settings);
         validate::cycles(&services, &places, report);
         validate::build_cycles(&services, &places, report);
         validate::conditions(&services, &places, report);
         validate::image_names(&services, &places, report);
         validate::port_clashes(&services, &places, report);
-        let routes = validate::routes(settings, &services, &hosts, &places, report);
+        let routes = validate::routes(settings, &mut services, &mut hosts, &places, report);
         if services.is_empty() && !report.has_errors() {
             let mut profiles: Vec<_> = disabled.into_values().flatten().collect();
             profiles.sort();
@@ -343,12 +344,12 @@ impl<'o> Loader<'o> {
             volumes: decoded.volumes,
             secrets: decoded.secrets,
             configs: decoded.configs,
-            hosts,
+            hosts: hosts.all(),
             tls: settings.tls.clone().unwrap_or(Tls::LocalCa),
             routes,
         };
         validate::volume_names(&project, report);
-        validate::forwarded_ports(&project, &places, report);
+        validate::forwarded_ports(&project, &hosts, &places, report);
         project
     }
 
@@ -583,22 +584,4 @@ fn checked_name(name: String, place: Option<Span>, report: &mut Report) -> Optio
         return None;
     }
     Some(ProjectName::new(name))
-}
-
-/// `<project>.localhost` where nothing is said; an environment that has no domain of its own is
-/// put before the project's.
-fn hosts(name: &ProjectName, environment: &EnvironmentName, settings: &Settings) -> Vec<String> {
-    let written = settings.domains.as_ref();
-    let mut hosts: Vec<String> = match written {
-        Some(domains) => domains.iter().map(|(domain, _)| domain.clone()).collect(),
-        // An underscore is legal in a project's name and not in a host's.
-        None => vec![format!("{}.localhost", name.as_str().replace('_', "-"))],
-    };
-    let own = written.is_some() && !settings.domains_inherited;
-    if !own && environment.as_str() != PRODUCTION {
-        hosts
-            .iter_mut()
-            .for_each(|host| *host = format!("{environment}.{host}"));
-    }
-    hosts
 }

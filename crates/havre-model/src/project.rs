@@ -91,8 +91,8 @@ pub struct Project {
 
 impl Project {
     /// Published ports that must be forwarded as they are. Not among them are those that the proxy
-    /// serves: a port that a route leads to, and the HTTPS port of a service with a route (HTTP/3
-    /// too: it would lead around the proxy).
+    /// serves: a port that a route leads to, and of a service with a route its HTTPS port (HTTP/3
+    /// too: it would lead around the proxy) and what it publishes where the proxy listens.
     pub fn forwarded_ports(&self) -> impl Iterator<Item = (&ServiceName, &Port)> {
         self.services.iter().flat_map(|(name, service)| {
             service
@@ -111,8 +111,11 @@ impl Service {
     ) -> impl Iterator<Item = &Port> {
         self.ports.iter().filter(move |port| {
             let served = |route: &Route| match port.protocol {
-                Protocol::Tcp => route.port == port.target || port.target == 443,
-                Protocol::Udp => port.target == 443,
+                Protocol::Tcp => {
+                    let web = matches!(port.published, Some(80 | 443));
+                    route.port == port.target || port.target == 443 || web
+                }
+                Protocol::Udp => port.target == 443 || port.published == Some(443),
             };
             !routes
                 .iter()

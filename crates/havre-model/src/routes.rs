@@ -1,6 +1,15 @@
 //! Which service answers at which path when nobody has said so.
 
-use crate::project::{Protocol, Route, RouteProtocol, Service, ServiceName};
+mod front;
+mod labels;
+mod rule;
+
+pub(crate) use front::is_front_end;
+pub(crate) use labels::{Labelled, is_traefik, labelled};
+
+use std::net::IpAddr;
+
+use crate::project::{Port, Protocol, Route, RouteProtocol, Service, ServiceName};
 
 /// A service as route inference sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,8 +18,12 @@ pub struct Candidate {
     pub service: ServiceName,
     /// The port that most likely speaks HTTP.
     pub port: u16,
-    /// Whether the port is published, not only exposed.
+    /// Whether the port is published to others, not only exposed.
     pub published: bool,
+    /// The port of the machine that leads to it, where one is chosen.
+    pub at: Option<u16>,
+    /// Whether its files say that it is a front end.
+    pub front_end: bool,
 }
 
 /// What [`infer`] found.
@@ -110,11 +123,15 @@ const FRONT_PORTS: &[u16] = &[80, 3000, 8080, 4200, 5173];
 /// Few on purpose: a port alone is weak evidence, and a wrong `/api` worse than a question.
 const BACK_PORTS: &[u16] = &[5000, 8000];
 
+/// Where a browser asks when it is told no port; here the proxy answers at them.
+pub(crate) const WEB_PORTS: [u16; 2] = [80, 443];
+
 /// Ports in the order of how likely they speak HTTP.
 const LIKELY: &[u16] = &[80, 3000, 8080, 8000, 5000, 4200, 5173, 4000, 8001, 9000];
 
 /// Services that could answer a browser: the published ones, or if none is, the exposed ones;
-/// what is only exposed was not meant for the world where something else is published.
+/// what is only exposed was not meant for the world where something else is published, and what is
+/// published on the machine's own addresses alone is not meant for it anywhere.
 pub fn candidates<'s>(
     services: impl IntoIterator<Item = (&'s ServiceName, &'s Service)>,
 ) -> Vec<Candidate> {
@@ -133,14 +150,45 @@ pub fn infer(candidates: &[Candidate]) -> Inference {
         return Inference::Routes(Vec::new());
     }
     if let [only] = candidates {
-        return Inference::Routes(vec![route("/", only)]);
+        return Inference::Routes(vec![to("/", only)]);
     }
     let gateways = candidates
         .iter()
         .filter(|candidate| named(candidate, GATEWAY));
     if let [gateway] = &gateways.collect::<Vec<_>>()[..] {
-        return Inference::Routes(vec![route("/", gateway)]);
+        return Inference::Routes(vec![to("/", gateway)]);
     }
+    by_role(candidates)
+        .or_else(|| by_web_port(candidates))
+        .unwrap_or_else(|| Inference::Ambiguous(candidates.to_vec()))
+}
+
+/// The one that a browser would ask without a port, where no one else is.
+fn by_web_port(candidates: &[Candidate]) -> Option<Inference> {
+    let web = candidates
+        .iter()
+        .filter(|candidate| candidate.at.is_some_and(|at| WEB_PORTS.contains(&at)));
+    match &web.collect::<Vec<_>>()[..] {
+        [web] => Some(Inference::Routes(vec![to("/", web)])),
+        _ => None,
+    }
+}
+
+/// The one that is a front end beside others, where it is clear which.
+pub fn front_end(candidates: &[Candidate]) -> Option<&Candidate> {
+    let by_files: Vec<&Candidate> = candidates.iter().filter(|c| c.front_end).collect();
+    if let [one] = by_files[..] {
+        return Some(one);
+    }
+    let pairs = candidates.iter().zip(roles(candidates));
+    let mut front = pairs.filter(|(_, role)| *role == Role::Front);
+    match (front.next(), front.next()) {
+        (Some((one, _)), None) => Some(one),
+        _ => None,
+    }
+}
+
+fn by_role(candidates: &[Candidate]) -> Option<Inference> {
     let roles = roles(candidates);
     let with = |role: Role| -> Vec<&Candidate> {
         let pairs = candidates.iter().zip(&roles);
@@ -153,18 +201,22 @@ pub fn infer(candidates: &[Candidate]) -> Inference {
     match (&front[..], &back[..], &unknown[..]) {
         // Beside a known back end, a single other service is the front end.
         ([front], [back], []) | ([], [back], [front]) => {
-            Inference::Routes(vec![route("/api", back), route("/", front)])
+            Some(Inference::Routes(vec![to("/api", back), to("/", front)]))
         }
-        _ => Inference::Ambiguous(candidates.to_vec()),
+        _ => None,
     }
 }
 
-fn route(path: &str, candidate: &Candidate) -> Route {
+fn to(path: &str, candidate: &Candidate) -> Route {
+    route(path, &candidate.service, candidate.port)
+}
+
+fn route(path: &str, service: &ServiceName, port: u16) -> Route {
     Route {
         host: None,
         path: path.to_owned(),
-        service: candidate.service.clone(),
-        port: candidate.port,
+        service: service.clone(),
+        port,
         strip_prefix: false,
         protocol: RouteProtocol::Http,
         inferred: true,
@@ -172,21 +224,46 @@ fn route(path: &str, candidate: &Candidate) -> Route {
 }
 
 fn candidate(name: &ServiceName, service: &Service) -> Option<Candidate> {
-    let tcp = service
-        .ports
+    let tcp = || {
+        let ports = service.ports.iter();
+        ports.filter(|port| port.protocol == Protocol::Tcp)
+    };
+    let open: Vec<&Port> = tcp().filter(|port| !is_local(port)).collect();
+    let number = |port: u16| {
+        let mut leading = open.iter().filter(|open| open.target == port);
+        leading.find_map(|open| open.published)
+    };
+    let web = open
         .iter()
-        .filter(|port| port.protocol == Protocol::Tcp);
-    let published = best(tcp.map(|port| port.target));
-    let exposed = || best(service.expose.iter().copied());
+        .find(|port| port.published == Some(80) && !OTHER_PROTOCOLS.contains(&port.target));
+    let published = web
+        .map(|port| port.target)
+        .or_else(|| best(open.iter().map(|port| port.target)));
     let (port, published) = match published {
         Some(port) => (port, true),
-        None => (exposed()?, false),
+        None if open.is_empty() && tcp().next().is_some() => return None,
+        None => (best(service.expose.iter().copied())?, false),
     };
     Some(Candidate {
         service: name.clone(),
         port,
         published,
+        at: number(port).filter(|_| published),
+        front_end: false,
     })
+}
+
+/// The port that most likely speaks HTTP, whoever may reach it.
+pub(crate) fn likely_port(service: &Service) -> Option<u16> {
+    let tcp = service.ports.iter();
+    let tcp = tcp.filter(|port| port.protocol == Protocol::Tcp);
+    best(tcp.map(|port| port.target)).or_else(|| best(service.expose.iter().copied()))
+}
+
+/// Whether only this machine reaches a published port.
+pub(crate) fn is_local(port: &Port) -> bool {
+    let address = port.host_ip.as_deref().and_then(|ip| ip.parse().ok());
+    address.is_some_and(|address: IpAddr| address.is_loopback())
 }
 
 /// The likeliest of a service's ports; among unlikely ones the first.
@@ -220,12 +297,13 @@ fn roles(candidates: &[Candidate]) -> Vec<Role> {
             Role::Unknown
         }
     };
+    let front = |candidate: &Candidate| candidate.front_end || named(candidate, FRONT);
     // Beside a certain front end, `web` or `app` says nothing.
-    let certain = candidates.iter().any(|candidate| named(candidate, FRONT));
+    let certain = candidates.iter().any(front);
     candidates
         .iter()
         .map(|candidate| {
-            if named(candidate, FRONT) {
+            if front(candidate) {
                 Role::Front
             } else if named(candidate, BACK) {
                 Role::Back
@@ -265,6 +343,8 @@ mod tests {
                     service: ServiceName::new(service),
                     port: port.parse().unwrap(),
                     published: true,
+                    at: None,
+                    front_end: false,
                 }
             })
             .collect();

@@ -258,6 +258,11 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
+/// The image that a build ends up on, where its Dockerfile tells.
+pub(crate) fn base_image(build: &crate::project::Build) -> Option<String> {
+    dockerfile::read(build)?.base
+}
+
 /// The rule of that id.
 pub fn rule(id: &str) -> Option<&'static Rule> {
     RULES.iter().find(|rule| rule.id == id)

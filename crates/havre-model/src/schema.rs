@@ -294,7 +294,7 @@ const ROUTE_KEYS: [Described; 6] = [
     Described {
         name: "host",
         shape: DOMAIN,
-        text: "Only requests for this one of the domains.",
+        text: "Only requests for this one of the domains, or for a name below one.",
         example: r#""www.shop.example.org""#,
     },
     Described {

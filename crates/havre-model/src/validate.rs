@@ -1,15 +1,19 @@
 //! What only shows when everything is read: cycles, clashes, routes.
 
+mod routes;
+
+pub(crate) use routes::routes;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::hosts::Hosts;
 use crate::image_name::ImageName;
 use crate::project::{
-    Build, BuildContext, Condition, Healthcheck, Port, Project, Protocol, RestartPolicy, Route,
-    Service, ServiceName,
+    Build, BuildContext, Condition, Healthcheck, Port, Project, Protocol, RestartPolicy, Service,
+    ServiceName,
 };
 use crate::report::Report;
-use crate::routes::{self, Candidate, Inference};
-use crate::settings::{Settings, WrittenRoute};
+use crate::settings::Settings;
 use crate::source::Span;
 use crate::suggest;
 
@@ -171,7 +175,12 @@ pub(crate) fn image_names(
 
 /// Ports that are passed on as they are: the machine's web ports are the proxy's, and one that is
 /// not chosen cannot be opened again on the same number.
-pub(crate) fn forwarded_ports(project: &Project, places: &Places, report: &mut Report) {
+pub(crate) fn forwarded_ports(
+    project: &Project,
+    hosts: &Hosts,
+    places: &Places,
+    report: &mut Report,
+) {
     if report.has_errors() {
         return;
     }
@@ -186,7 +195,12 @@ pub(crate) fn forwarded_ports(project: &Project, places: &Places, report: &mut R
                 );
                 report
                     .error("havre/proxy-port", place, message)
-                    .hint("remove the port, and give the service that should answer a route");
+                    .hint(format!(
+                        "remove the port, and give the service that should answer a route, with the \
+                         port at which it speaks HTTP:\nroutes:\n  - {{host: {}, service: {name}, \
+                         port: {target}}}",
+                        hosts.of_service(name.as_str())
+                    ));
             }
             (Protocol::Tcp | Protocol::Udp, None) => {
                 let message = format!(
@@ -259,90 +273,6 @@ pub(crate) fn volume_names(project: &Project, report: &mut Report) {
     }
 }
 
-/// The project's routes: the written ones, else inferred ones; longest path first.
-pub(crate) fn routes(
-    settings: &Settings,
-    services: &BTreeMap<ServiceName, Service>,
-    hosts: &[String],
-    places: &Places,
-    report: &mut Report,
-) -> Vec<Route> {
-    let mut routes = match &settings.routes {
-        Some(written) => written_routes(written, services, hosts, report),
-        None => inferred_routes(settings, services, places, report),
-    };
-    routes.sort_by(|a, b| {
-        let by_length = b.path.len().cmp(&a.path.len());
-        by_length
-            .then_with(|| a.path.cmp(&b.path))
-            .then_with(|| b.host.cmp(&a.host))
-    });
-    routes
-}
-
-fn written_routes(
-    written: &[WrittenRoute],
-    services: &BTreeMap<ServiceName, Service>,
-    hosts: &[String],
-    report: &mut Report,
-) -> Vec<Route> {
-    let mut routes: Vec<Route> = Vec::new();
-    for route in written {
-        let (name, place) = &route.service;
-        let name = ServiceName::new(name.as_str());
-        let Some(service) = services.get(&name) else {
-            let message = format!("a route leads to service `{name}`, which is not there");
-            let near = suggest::nearest(name.as_str(), services.keys().map(ServiceName::as_str));
-            let error = report.error("havre/route", *place, message);
-            if let Some(near) = near {
-                error.hint(format!("did you mean `{near}`?"));
-            }
-            continue;
-        };
-        if let Some((host, place)) = &route.host
-            && !hosts.contains(host)
-        {
-            let message = format!("a route is for `{host}`, which is not among the domains");
-            let hint = format!("the domains are {}", hosts.join(", "));
-            report.error("havre/route", *place, message).hint(hint);
-            continue;
-        }
-        let own = routes::candidates([(&name, service)]);
-        let port = route
-            .port
-            .map(|(port, _)| port)
-            .or(own.first().map(|c| c.port));
-        let Some(port) = port else {
-            let message = format!("a route to `{name}` needs the `port` it listens on");
-            report.error("havre/route", route.span, message);
-            continue;
-        };
-        let host = route.host.as_ref().map(|(host, _)| host.clone());
-        let path = route.path.0.clone();
-        if routes
-            .iter()
-            .any(|known| known.host == host && known.path == path)
-        {
-            let message = format!("two routes for {path}");
-            report
-                .error("havre/route", route.path.1, message)
-                .hint("keep one of them");
-            continue;
-        }
-        let strip_prefix = route.strip_prefix;
-        routes.push(Route {
-            host,
-            path,
-            service: name,
-            port,
-            strip_prefix,
-            protocol: route.protocol,
-            inferred: false,
-        });
-    }
-    routes
-}
-
 /// Takes in what havre.yaml says of single services.
 pub(crate) fn settings_of_services(
     settings: &Settings,
@@ -366,68 +296,4 @@ pub(crate) fn settings_of_services(
             }
         }
     }
-}
-
-fn inferred_routes(
-    settings: &Settings,
-    services: &BTreeMap<ServiceName, Service>,
-    places: &Places,
-    report: &mut Report,
-) -> Vec<Route> {
-    let running = services
-        .iter()
-        .filter(|(_, service)| !service.networks.is_empty());
-    match routes::infer(&routes::candidates(running)) {
-        Inference::Routes(routes) => {
-            // A port of the machine that is passed on is a way in as well.
-            let published = services.values().flat_map(|service| &service.ports);
-            let closed = published.into_iter().all(|port| port.published.is_none());
-            if routes.is_empty() && closed && !report.has_errors() {
-                let message = "no service publishes or exposes a port that speaks HTTP, so \
-                               nothing is reachable from outside";
-                report
-                    .warn("havre/no-routes", None, message)
-                    .hint(example(settings, "SERVICE", 8000, ""));
-            }
-            routes
-        }
-        Inference::Ambiguous(candidates) => {
-            let names: Vec<_> = candidates
-                .iter()
-                .map(|Candidate { service, port, .. }| format!("{service} (port {port})"))
-                .collect();
-            let message = format!(
-                "several services could answer requests, and it is not clear which at which \
-                 path: {}",
-                names.join(", ")
-            );
-            let first = candidates.first().map(|c| &c.service);
-            let place = first.and_then(|name| places.get(name)).copied();
-            let mut lines = String::new();
-            for (index, Candidate { service, port, .. }) in candidates.iter().enumerate() {
-                let path = if index == 0 {
-                    "/".to_owned()
-                } else {
-                    format!("/{service}")
-                };
-                let line = format!("\n  - {{path: {path}, service: {service}, port: {port}}}");
-                lines.push_str(&line);
-            }
-            let verb = if settings.present { "add to" } else { "write" };
-            report
-                .error("havre/ambiguous-routes", place, message)
-                .hint(format!(
-                    "{verb} havre.yaml, with the paths you want:\nroutes:{lines}"
-                ));
-            Vec::new()
-        }
-    }
-}
-
-fn example(settings: &Settings, service: &str, port: u16, more: &str) -> String {
-    let verb = if settings.present { "add to" } else { "write" };
-    format!(
-        "if one should be, {verb} havre.yaml:\nroutes:\n  - {{path: /, service: {service}, port: \
-         {port}}}{more}"
-    )
 }
