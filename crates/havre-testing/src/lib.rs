@@ -4,6 +4,8 @@
 
 #[cfg(feature = "api")]
 pub mod api;
+#[cfg(feature = "compose")]
+pub mod compose;
 #[cfg(feature = "load")]
 pub mod load;
 mod wait;

@@ -8,6 +8,8 @@ mod chaos;
 #[cfg(feature = "bench")]
 mod check;
 #[cfg(feature = "bench")]
+mod corpus;
+#[cfg(feature = "bench")]
 mod docker;
 #[cfg(feature = "bench")]
 mod figures;
@@ -53,6 +55,12 @@ pub struct Options {
 enum Bench {
     /// `havre check` of generated compose files, large and hostile ones, beside docker compose.
     Check,
+    /// `havre check` of a folder of projects beside docker compose: what is accepted, what is refused
+    /// and why, and whose configuration differs.
+    Corpus {
+        /// Folder of projects: subfolders with a compose file, and compose files.
+        folder: PathBuf,
+    },
     /// A container's life, create to delete, beside `docker run --rm`.
     Start,
     /// Memory of Havre's own processes while the example is idle.
@@ -126,19 +134,20 @@ fn measure(options: &Options) -> Result<()> {
         None => crate::demo::build()?,
     };
     let installation = || installation::Installation::new(binary.clone(), options.root.clone());
-    let found = match options.bench {
+    let found = match &options.bench {
         Bench::Check => check::measure(&binary),
+        Bench::Corpus { folder } => corpus::measure(&binary, folder),
         Bench::Start => installation()?.use_and_remove(start::measure),
         Bench::Footprint => installation()?.use_and_remove(footprint::measure),
         Bench::Redeploy => installation()?.use_and_remove(redeploy::measure),
         Bench::Rollout { rollouts } => {
-            installation()?.use_and_remove(|place| rollout::measure(place, rollouts))
+            installation()?.use_and_remove(|place| rollout::measure(place, *rollouts))
         }
         Bench::Chaos { kills } => installation()?.use_and_remove(|place| {
             use kill::Victim;
             let round = |victim, kills| chaos::Round { victim, kills };
             let rounds = [
-                round(Victim::Daemon, kills),
+                round(Victim::Daemon, *kills),
                 round(Victim::Edge, kills / 5),
                 round(Victim::Shim, kills / 5),
                 round(Victim::Replica, kills * 2 / 5),
@@ -146,10 +155,10 @@ fn measure(options: &Options) -> Result<()> {
             chaos::measure(place, &rounds)
         }),
         Bench::BadRelease { each } => {
-            installation()?.use_and_remove(|place| bad_release::measure(place, each))
+            installation()?.use_and_remove(|place| bad_release::measure(place, *each))
         }
         Bench::Selfheal { each } => {
-            installation()?.use_and_remove(|place| selfheal::measure(place, each))
+            installation()?.use_and_remove(|place| selfheal::measure(place, *each))
         }
         Bench::Reboot => installation()?.use_and_remove(reboot::measure),
     }?;

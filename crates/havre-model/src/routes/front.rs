@@ -34,7 +34,7 @@ pub(crate) fn is_front_end(service: &Service) -> bool {
     if let Some(build) = &service.build {
         let nginx = rules::base_image(build).is_some_and(|base| is_nginx(&base));
         let page = |folder: &&str| build.context.join(folder).join("index.html").is_file();
-        return uses_framework(&build.context) || nginx && PAGES.iter().any(|folder| page(&folder));
+        return uses_framework(&build.context) || nginx && PAGES.iter().any(page);
     }
     service.image.as_deref().is_some_and(is_nginx)
         && service.mounts.iter().any(|mount| match mount {

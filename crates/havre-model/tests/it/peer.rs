@@ -6,8 +6,6 @@
 //! to one form here and not by Havre's own reader; and the project that Havre reads from what the
 //! peer shows. `HAVRE_BLESS=1` rewrites the file; what is new has no reason yet, and fails.
 
-mod normal;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use havre_model::{ConfigView, LoadOptions, Project, config, load};
+use havre_testing::compose as normal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -118,12 +117,8 @@ fn compare(folder: &Path, peer: &Path) -> Vec<Difference> {
             // Both double dollar signs, for their output to be read again.
             let plain = |text: &str| serde_json::from_str(&text.replace("$$", "$")).unwrap();
             let (shown, other) = (plain(&serde_json::to_string(&shown).unwrap()), plain(&text));
-            diff(
-                "config",
-                &normal::havre(shown),
-                &normal::peer(other),
-                &mut found,
-            );
+            let (shown, other) = (normal::havre(shown), normal::peer(other));
+            found.extend(normal::differences("config", &shown, &other));
             let written = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
             let unnamed = normal::unnamed(serde_json::from_str(&text).unwrap());
             fs::write(written.path(), unnamed.to_string()).unwrap();
@@ -136,12 +131,8 @@ fn compare(folder: &Path, peer: &Path) -> Vec<Difference> {
                 Ok(again) => {
                     let mut again = again.project;
                     again.directory.clone_from(&loaded.project.directory);
-                    diff(
-                        "project",
-                        &as_value(&loaded.project),
-                        &as_value(&again),
-                        &mut found,
-                    );
+                    let (read, again) = (as_value(&loaded.project), as_value(&again));
+                    found.extend(normal::differences("project", &read, &again));
                 }
                 Err(failure) => {
                     let codes = failure.errors.iter().map(|error| error.message.as_str());
@@ -228,22 +219,4 @@ fn run(peer: &Path, folder: &Path, options: &LoadOptions) -> Result<String, Stri
     let stderr = String::from_utf8_lossy(&output.stderr);
     let last = stderr.lines().rfind(|line| !line.starts_with("time="));
     Err(last.unwrap_or(&stderr).to_owned())
-}
-
-/// Every leaf that differs, by its path.
-fn diff(at: &str, a: &Value, b: &Value, found: &mut BTreeMap<String, (String, String)>) {
-    if a == b {
-        return;
-    }
-    if let (Value::Object(a), Value::Object(b)) = (a, b) {
-        let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
-        for key in keys {
-            let (a, b) = (a.get(key), b.get(key));
-            let inner = format!("{at}/{key}");
-            let (a, b) = (a.unwrap_or(&Value::Null), b.unwrap_or(&Value::Null));
-            diff(&inner, a, b, found);
-        }
-    } else {
-        found.insert(at.to_owned(), (a.to_string(), b.to_string()));
-    }
 }

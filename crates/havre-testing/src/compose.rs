@@ -1,7 +1,7 @@
 //! What `config` of Havre and of docker compose shows, in one form: units are numbers, short forms
 //! are long, and what only one of them writes out is written out or left away.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -201,9 +201,12 @@ fn value(key: &str, node: Value) -> Value {
 fn scalar(key: &str, value: &Value) -> Value {
     let text = match value {
         Value::String(text) => text.clone(),
-        Value::Number(number) if key == "mode" => format!("{:o}", number.as_u64().unwrap()),
+        Value::Number(number) if key == "mode" => number
+            .as_u64()
+            .map_or_else(|| number.to_string(), |mode| format!("{mode:o}")),
         Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::Array(_) | Value::Object(_) => panic!("{key}: not a single value: {value}"),
+        // Not a single value: as it stands, so that the other must have the same.
+        Value::Array(_) | Value::Object(_) => value.to_string(),
     };
     let read = if DURATIONS.contains(&key) {
         seconds(&text).map(|value| value.to_string())
@@ -249,6 +252,30 @@ fn is_default(key: &str, value: &Value) -> bool {
                 Some("0")
             )
     )
+}
+
+/// Every leaf that differs, by its path below `at`: what the first has and what the second.
+pub fn differences(at: &str, a: &Value, b: &Value) -> BTreeMap<String, (String, String)> {
+    let mut found = BTreeMap::new();
+    diff(at, a, b, &mut found);
+    found
+}
+
+fn diff(at: &str, a: &Value, b: &Value, found: &mut BTreeMap<String, (String, String)>) {
+    if a == b {
+        return;
+    }
+    if let (Value::Object(a), Value::Object(b)) = (a, b) {
+        let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
+        for key in keys {
+            let (a, b) = (a.get(key), b.get(key));
+            let inner = format!("{at}/{key}");
+            let (a, b) = (a.unwrap_or(&Value::Null), b.unwrap_or(&Value::Null));
+            diff(&inner, a, b, found);
+        }
+    } else {
+        found.insert(at.to_owned(), (a.to_string(), b.to_string()));
+    }
 }
 
 /// `1h2m3.5s` → seconds; a plain number counts seconds.
