@@ -1,11 +1,15 @@
 //! What a connection's transport and its requests tell each other beside the parser between them.
 
+use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use crate::gate::Refusal;
+use crate::gate::{FirstLine, Refusal};
 use crate::lock::lock;
+
+/// Requests of HTTP/2 that the parser has and has not given to us; more than it takes at once.
+const LINES: usize = 256;
 
 /// Bytes of interim answers that wait to be written.
 const INTERIM_BYTES: usize = 16 * 1024;
@@ -15,6 +19,8 @@ const INTERIM_BYTES: usize = 16 * 1024;
 pub struct Asides {
     requests: AtomicU64,
     refusal: Mutex<Option<Box<Refusal>>>,
+    /// By their streams, oldest first.
+    lines: Mutex<VecDeque<(u32, FirstLine)>>,
     switch: Mutex<Switch>,
     interim: Mutex<Interim>,
 }
@@ -54,6 +60,27 @@ impl Asides {
     /// A request was refused before the parser saw it.
     pub fn put_refusal(&self, refusal: Box<Refusal>) {
         *lock(&self.refusal) = Some(refusal);
+    }
+
+    /// A request of HTTP/2 goes to the parser.
+    pub fn put_line(&self, stream: u32, line: FirstLine) {
+        let mut lines = lock(&self.lines);
+        if lines.len() >= LINES {
+            lines.pop_front();
+        }
+        lines.push_back((stream, line));
+    }
+
+    /// The request on this stream, unless it came from the parser already.
+    pub fn take_line(&self, stream: u32) -> Option<FirstLine> {
+        let mut lines = lock(&self.lines);
+        let place = lines.iter().position(|(of, _)| *of == stream)?;
+        lines.remove(place).map(|(_, line)| line)
+    }
+
+    /// The newest request that did not come from the parser.
+    pub fn take_last_line(&self) -> Option<FirstLine> {
+        lock(&self.lines).pop_back().map(|(_, line)| line)
     }
 
     /// A request is answered: with a switch of protocols, or not.

@@ -20,6 +20,7 @@ use crate::limits;
 use crate::route;
 use crate::shared::Place;
 use crate::snapshot::Snapshot;
+use crate::witness::Witness;
 use crate::worker::Worker;
 
 /// What requests need to know of their connection.
@@ -88,7 +89,8 @@ pub async fn serve_https(worker: Arc<Worker>, stream: TcpStream, peer: SocketAdd
     let Ok(Ok(stream)) = handshake else { return };
     let client = Arc::new(described(&worker, &stream, peer));
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        let io = ClientIo::http2(stream, Arc::clone(&client.phase));
+        let witness = Witness::new(&worker, &client);
+        let io = ClientIo::http2(stream, Arc::clone(&client.phase), witness);
         serve_http2(worker, client, io).await;
     } else {
         let io = ClientIo::tls(stream, Arc::clone(&client.phase));

@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::client::Client;
 use crate::grpc;
 use crate::headers::{self, BadRequest};
+use crate::http2;
+use crate::interim::Form;
 use crate::io::InRequest;
 use crate::limits;
 use crate::page::{self, Cause};
@@ -36,7 +38,8 @@ pub async fn handle(
     let under_way = client.phase.request();
     let number = client.phase.asides.begin();
     let on_upgrade = hyper::upgrade::on(&mut request);
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    let interim = interim_form(&client, &mut head);
     let snapshot = worker.shared.snapshot.load_full();
     let peer = client.peer.ip();
     let believed = snapshot.trusted.contains(peer);
@@ -64,7 +67,7 @@ pub async fn handle(
         worker,
         client,
         request_id,
-        interim: head.version == Version::HTTP_11,
+        interim,
         trailers,
     };
     let wanted = head.headers.get(header::ACCEPT).cloned();
@@ -109,6 +112,26 @@ pub async fn handle(
     response
 }
 
+/// How interim answers to a request are written. One of HTTP/2 brings its stream's number from the
+/// transport, where it is told no longer as one that the parser has.
+fn interim_form(client: &Client, head: &mut request::Parts) -> Option<Form> {
+    match head.version {
+        Version::HTTP_11 => Some(Form::Http1),
+        Version::HTTP_2 => {
+            let stream = head
+                .headers
+                .remove(http2::STREAM)?
+                .to_str()
+                .ok()?
+                .parse()
+                .ok()?;
+            drop(client.phase.asides.take_line(stream));
+            Some(Form::Http2 { stream })
+        }
+        _ => None,
+    }
+}
+
 /// One request and the place it is handled in.
 pub struct Exchange {
     /// Its thread.
@@ -117,8 +140,8 @@ pub struct Exchange {
     pub client: Arc<Client>,
     /// X-Request-Id.
     pub request_id: HeaderValue,
-    /// Its client can be given interim answers.
-    pub interim: bool,
+    /// How its client is given interim answers.
+    pub interim: Option<Form>,
     /// Its client takes trailers.
     trailers: bool,
 }

@@ -16,13 +16,15 @@ use tokio_rustls::server::TlsStream;
 
 use crate::asides::Asides;
 use crate::gate::{Gate, Step};
+use crate::http2::{Inbound, Outbound};
 use crate::limits;
+use crate::witness::Witness;
 
 /// What a connection is doing, shared by its transport and its requests.
 #[derive(Debug, Default)]
 pub struct Phase {
     /// What transport and requests tell each other.
-    pub asides: Asides,
+    pub asides: Arc<Asides>,
     requests: AtomicU32,
     /// Requests whose next bytes the client does not take.
     blocked: AtomicU32,
@@ -135,7 +137,7 @@ enum Transport {
 pub struct ClientIo {
     transport: Transport,
     phase: Arc<Phase>,
-    inbound: Inbound,
+    protocol: Protocol,
     /// Bytes that were read and wait for the gate.
     held: Vec<u8>,
     /// Bytes that the gate has passed and the parser has not taken yet.
@@ -148,43 +150,48 @@ pub struct ClientIo {
     shut: bool,
 }
 
-/// How bytes of the client are looked at.
+/// How bytes are looked at.
 #[derive(Debug)]
-enum Inbound {
+enum Protocol {
     Http1(Gate),
-    /// With the bytes of the preface still to come: afterwards pings watch the connection.
-    Http2 {
-        preface: usize,
-    },
+    Http2(Box<Http2>),
 }
 
-/// `PRI * HTTP/2.0 …` and the head of a SETTINGS frame (RFC 9113 §3.4).
-const PREFACE: usize = 24 + 9;
+#[derive(Debug)]
+struct Http2 {
+    inbound: Inbound,
+    outbound: Outbound,
+    witness: Witness,
+}
 
 impl ClientIo {
     /// HTTP/1 over TCP.
     pub fn plain(stream: TcpStream, phase: Arc<Phase>) -> Self {
-        let inbound = Inbound::Http1(Gate::default());
-        Self::new(Transport::Plain(stream), inbound, phase)
+        let protocol = Protocol::Http1(Gate::default());
+        Self::new(Transport::Plain(stream), protocol, phase)
     }
 
     /// HTTP/1 over TLS.
     pub fn tls(stream: TlsStream<TcpStream>, phase: Arc<Phase>) -> Self {
-        let inbound = Inbound::Http1(Gate::default());
-        Self::new(Transport::Tls(Box::new(stream)), inbound, phase)
+        let protocol = Protocol::Http1(Gate::default());
+        Self::new(Transport::Tls(Box::new(stream)), protocol, phase)
     }
 
     /// HTTP/2 over TLS.
-    pub fn http2(stream: TlsStream<TcpStream>, phase: Arc<Phase>) -> Self {
-        let inbound = Inbound::Http2 { preface: PREFACE };
-        Self::new(Transport::Tls(Box::new(stream)), inbound, phase)
+    pub fn http2(stream: TlsStream<TcpStream>, phase: Arc<Phase>, witness: Witness) -> Self {
+        let protocol = Protocol::Http2(Box::new(Http2 {
+            inbound: Inbound::new(Arc::clone(&phase.asides)),
+            outbound: Outbound::default(),
+            witness,
+        }));
+        Self::new(Transport::Tls(Box::new(stream)), protocol, phase)
     }
 
-    fn new(transport: Transport, inbound: Inbound, phase: Arc<Phase>) -> Self {
+    fn new(transport: Transport, protocol: Protocol, phase: Arc<Phase>) -> Self {
         Self {
             transport,
             phase,
-            inbound,
+            protocol,
             held: Vec::new(),
             passed: Bytes::new(),
             interim: Bytes::new(),
@@ -217,22 +224,14 @@ impl ClientIo {
         deadline.as_mut().poll(cx)
     }
 
-    fn poll_http2(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = self.poll_transport(cx, buf);
-        let Inbound::Http2 { preface } = &mut self.inbound else {
-            return read;
-        };
-        *preface = preface.saturating_sub(buf.filled().len() - before);
-        let is_late = *preface > 0;
-        if read.is_pending() {
-            ready!(self.poll_deadline(cx, is_late));
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+    fn step(&mut self, bytes: &[u8]) -> Step {
+        match &mut self.protocol {
+            Protocol::Http1(gate) => gate.step(bytes),
+            Protocol::Http2(http2) => http2.inbound.step(bytes),
         }
-        read
     }
 
-    fn poll_http1(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_gated(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             if !self.passed.is_empty() {
                 let count = self.passed.len().min(buf.remaining());
@@ -244,8 +243,7 @@ impl ClientIo {
             }
             if !self.held.is_empty() {
                 let held = std::mem::take(&mut self.held);
-                let step = self.gate().map_or(Step::Wait, |gate| gate.step(&held));
-                match step {
+                match self.step(&held) {
                     Step::Wait => self.held = held,
                     Step::Pass(count) => {
                         let mut held = Bytes::from(held);
@@ -261,7 +259,7 @@ impl ClientIo {
             }
             let before = buf.filled().len();
             if self.poll_transport(cx, buf)?.is_pending() {
-                ready!(self.poll_head_deadline(cx));
+                ready!(self.poll_head_deadline(cx))?;
                 continue;
             }
             let fresh = &buf.filled()[before..];
@@ -273,7 +271,7 @@ impl ClientIo {
                 buf.set_filled(before);
                 continue;
             }
-            match self.gate().map_or(Step::Wait, |gate| gate.step(fresh)) {
+            match self.step(fresh) {
                 Step::Pass(count) => {
                     self.held = fresh[count..].to_vec();
                     buf.set_filled(before + count);
@@ -286,23 +284,15 @@ impl ClientIo {
         }
     }
 
-    fn gate(&mut self) -> Option<&mut Gate> {
-        match &mut self.inbound {
-            Inbound::Http1(gate) => Some(gate),
-            Inbound::Http2 { .. } => None,
-        }
-    }
-
     /// Whether nothing more is read for now: after a refusal, or while much of what follows a request
     /// to switch protocols waits for its answer.
     fn gate_is_closed(&mut self, cx: &Context<'_>) -> bool {
-        let phase = Arc::clone(&self.phase);
-        let is_full = self.held.len() >= limits::HEAD_BYTES;
-        let Some(gate) = self.gate() else {
+        let Protocol::Http1(gate) = &mut self.protocol else {
             return false;
         };
         if let Some(number) = gate.undecided() {
-            match phase.asides.poll_switch(number, cx) {
+            let is_full = self.held.len() >= limits::HEAD_BYTES;
+            match self.phase.asides.poll_switch(number, cx) {
                 Poll::Ready(agreed) => gate.decide(agreed),
                 Poll::Pending => return is_full,
             }
@@ -324,10 +314,10 @@ impl ClientIo {
             }
             Step::Broken => {
                 self.held = Vec::new();
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "the request's body is not in chunks",
-                ));
+                if let Protocol::Http2(http2) = &self.protocol {
+                    http2.witness.cut();
+                }
+                return Err(io::ErrorKind::InvalidData.into());
             }
             Step::Wait | Step::Pass(_) => {}
         }
@@ -335,19 +325,31 @@ impl ClientIo {
     }
 
     /// Called when no bytes are there. Ready when what is there is to be looked at again.
-    fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let is_idle = self.phase.is_idle();
-        let runs = is_idle && self.gate().is_some_and(|gate| gate.is_in_head());
+    fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let runs = match &self.protocol {
+            Protocol::Http1(gate) => self.phase.is_idle() && gate.is_in_head(),
+            Protocol::Http2(http2) => !http2.inbound.is_greeted(),
+        };
         ready!(self.poll_deadline(cx, runs));
         self.deadline = None;
         let held = std::mem::take(&mut self.held);
-        if let Some(gate) = self.gate()
-            && let Step::Refuse(refusal, instead) = gate.time_out(&held)
-        {
-            self.phase.asides.put_refusal(refusal);
-            self.passed = instead.into();
+        match &mut self.protocol {
+            Protocol::Http1(gate) => {
+                let step = gate.time_out(&held);
+                Poll::Ready(self.replace(step, &held))
+            }
+            Protocol::Http2(_) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
         }
-        Poll::Ready(())
+    }
+
+    /// Called with what was written.
+    fn note_written(&mut self, bytes: &[u8]) {
+        if let Protocol::Http2(http2) = &mut self.protocol {
+            let Http2 {
+                outbound, witness, ..
+            } = http2.as_mut();
+            outbound.note(bytes, |frame| witness.saw(frame));
+        }
     }
 
     /// Writes what is left of interim answers.
@@ -405,10 +407,7 @@ impl AsyncRead for ClientIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &self.inbound {
-            Inbound::Http1(_) => self.poll_http1(cx, buf),
-            Inbound::Http2 { .. } => self.poll_http2(cx, buf),
-        }
+        self.poll_gated(cx, buf)
     }
 }
 
@@ -419,10 +418,12 @@ impl AsyncWrite for ClientIo {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_interim(cx))?;
-        match &mut self.transport {
+        let written = ready!(match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        })?;
+        self.note_written(&buf[..written]);
+        Poll::Ready(Ok(written))
     }
 
     /// hyper flushes between whole messages: the place for interim answers.
@@ -455,10 +456,17 @@ impl AsyncWrite for ClientIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_interim(cx))?;
-        match &mut self.transport {
+        let written = ready!(match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        })?;
+        let mut left = written;
+        for buf in bufs {
+            let count = buf.len().min(left);
+            self.note_written(&buf[..count]);
+            left -= count;
         }
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -31,6 +31,7 @@ mod grpc;
 mod handover;
 mod headers;
 mod hold;
+mod http2;
 mod interim;
 mod io;
 mod kept;
@@ -63,6 +64,7 @@ mod upstream;
 mod upstream_http2;
 mod upstream_io;
 mod visitor;
+mod witness;
 mod worker;
 
 pub use control::{CloseStreams, Closing, Control, ControlError, SOCKET, Shutdown};

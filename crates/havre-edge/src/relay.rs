@@ -425,7 +425,7 @@ impl Exchange {
         } = outgoing;
         let mut request = Request::from_parts(head, upload);
         let mut interim =
-            (self.interim).then(|| InterimAnswers::of(&mut request, &self.client.phase));
+            (self.interim).map(|form| InterimAnswers::of(&mut request, form, &self.client.phase));
         let sending = lease.send(request);
         tokio::pin!(sending);
         let mut patience = Patience::new(self.worker.shared.clock, is_call);

@@ -424,3 +424,178 @@ pub fn a_connection_without_a_preface_is_closed() {
         assert!(!timed_out, "{greeting:?}");
     }
 }
+
+pub fn targets_that_are_no_uri_are_passed_on() {
+    let origin = Origin::usual("a");
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let mut raw = Raw::connect(&edge);
+    for (number, (sent, arrives)) in [
+        ("/api?f={\"a\":\"b\"}", "/api?f={%22a%22:%22b%22}"),
+        ("/a<b>`c\"?e=<f>`", "/a%3Cb%3E%60c\"?e=%3Cf%3E`"),
+        ("/plain?%22", "/plain?%22"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let stream = 2 * u32::try_from(number).expect("few") + 1;
+        raw.request(stream, &get(sent, &[("havre-stream", b"77")]));
+        assert_eq!(raw.outcome(stream), Outcome::Ok, "{sent}");
+        let head = origin.heads().pop().expect("a head");
+        assert!(
+            head.starts_with(&format!("GET {arrives} HTTP/1.1\n")),
+            "{head}"
+        );
+        assert!(!head.contains("havre-stream"), "{head}");
+    }
+}
+
+/// Header blocks of any size within the limit, with whatever the client's table holds.
+pub fn long_header_blocks_pass() {
+    let origin = Origin::usual("a");
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let mut raw = Raw::connect(&edge);
+    let long = vec![b'x'; 50_000];
+    let fields = get("/head", &[("x-long", &long)]);
+    let bytes = block(&fields);
+    let (first, rest) = bytes.split_at(16_000);
+    raw.connection.send(frame(HEADERS, END_STREAM, 1, first));
+    let mut pieces = rest.chunks(16_000).peekable();
+    while let Some(piece) = pieces.next() {
+        let flags = if pieces.peek().is_some() {
+            0
+        } else {
+            END_HEADERS
+        };
+        raw.connection.send(frame(CONTINUATION, flags, 1, piece));
+    }
+    assert_eq!(raw.outcome(1), Outcome::Ok);
+    assert!(origin.heads()[0].len() > 50_000);
+    // `:path` goes into the table, and is named from there.
+    let mut fields = block(&get("/", &[])[..3]);
+    fields.extend([0x44, 4, b'/', b'"', b'?', b'"']);
+    raw.connection
+        .send(frame(HEADERS, END_STREAM | END_HEADERS, 3, &fields));
+    assert_eq!(raw.outcome(3), Outcome::Ok);
+    let mut fields = block(&get("/", &[])[..3]);
+    fields.push(0x80 | 62);
+    raw.connection
+        .send(frame(HEADERS, END_STREAM | END_HEADERS, 5, &fields));
+    assert_eq!(raw.outcome(5), Outcome::Ok);
+    for head in &origin.heads()[1..] {
+        assert!(head.starts_with("GET /\"?%22 HTTP/1.1\n"), "{head}");
+    }
+}
+
+pub fn what_the_parser_refuses_is_logged() {
+    let origin = Origin::usual("a");
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let long = vec![b'x'; 70_000];
+    let large = get("/large", &[("x", &long)]);
+    for (path, fields, status) in [
+        ("/capitals", get("/capitals?secret", &[("X-Up", b"z")]), 400),
+        ("/break", get("/break", &[("x", b"a\r\nb")]), 400),
+        ("/hop", get("/hop", &[("connection", b"close")]), 400),
+        ("/a b", get("/a b", &[]), 400),
+        ("/large", large, 431),
+    ] {
+        let mut raw = Raw::connect(&edge);
+        let bytes = block(&fields);
+        let mut pieces = bytes.chunks(16_000).peekable();
+        let first = pieces.next().expect("a piece");
+        let end = |more: bool| if more { 0 } else { END_HEADERS };
+        let flags = END_STREAM | end(pieces.peek().is_some());
+        drop(raw.connection.try_send(frame(HEADERS, flags, 1, first)));
+        while let Some(piece) = pieces.next() {
+            let flags = end(pieces.peek().is_some());
+            drop(
+                raw.connection
+                    .try_send(frame(CONTINUATION, flags, 1, piece)),
+            );
+        }
+        let outcome = raw.outcome(1);
+        assert!(
+            !matches!(outcome, Outcome::Ok | Outcome::Silence),
+            "{path}: {outcome:?}"
+        );
+        let line = edge.log_line(path, |line| line["path"] == path);
+        assert_eq!(
+            (&line["status"], &line["method"]),
+            (&status.into(), &"GET".into()),
+            "{line}"
+        );
+        assert_eq!(
+            (&line["host"], &line["protocol"]),
+            (&"app.test".into(), &"HTTP/2".into())
+        );
+        assert!(
+            line["request_id"].as_str().is_some_and(|id| id.len() == 32),
+            "{line}"
+        );
+    }
+    for (what, bytes, cause) in [
+        (
+            "a table",
+            frame(HEADERS, END_STREAM | END_HEADERS, 1, &[0xbe]),
+            "PROTOCOL_ERROR",
+        ),
+        (
+            "a frame",
+            frame(DATA, 0, 1, b"of no stream"),
+            "PROTOCOL_ERROR",
+        ),
+        (
+            "a size",
+            frame(PING, 0, 0, &[0; 20_000]),
+            "FRAME_SIZE_ERROR",
+        ),
+    ] {
+        let mut raw = Raw::connect(&edge);
+        raw.connection.send(bytes);
+        assert!(matches!(raw.outcome(1), Outcome::Gone(_)), "{what}");
+        let expected = format!("the connection was ended: HTTP/2 {cause}");
+        edge.log_line(what, |line| line["cause"] == expected.as_str());
+    }
+    assert_eq!(origin.heads(), Vec::<String>::new());
+    // What is answered has one line, and no other.
+    let mut raw = Raw::connect(&edge);
+    raw.request(1, &get("/once", &[]));
+    assert_eq!(raw.outcome(1), Outcome::Ok);
+    edge.log_line("the answer", |line| line["path"] == "/once");
+    let log = std::fs::read_to_string(edge.path("access.log")).unwrap_or_default();
+    assert_eq!(log.matches("/once").count(), 1);
+}
+
+pub fn interim_answers_are_passed_on() {
+    let origin = Origin::start(|peer, request| {
+        let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n";
+        peer.raw(hints)?;
+        if request.target == "/twice" {
+            peer.raw(hints)?;
+        }
+        peer.reply("200 OK", "", b"ok").map(|()| true)
+    });
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let mut raw = Raw::connect(&edge);
+    for stream in (1..41).step_by(2) {
+        let path = if stream % 4 == 1 { "/" } else { "/twice" };
+        raw.request(stream, &get(path, &[]));
+    }
+    // Of each stream: the hints, then the answer.
+    let mut hints = std::collections::BTreeMap::<u32, usize>::new();
+    let mut answered = 0;
+    while answered < 20 {
+        let (kind, _, stream, payload) = raw.read().expect("a frame");
+        if kind != HEADERS {
+            continue;
+        }
+        let text = String::from_utf8_lossy(&payload);
+        if text.contains("103") && text.contains("</a.css>; rel=preload") {
+            *hints.entry(stream).or_default() += 1;
+        } else {
+            assert!(is_200(&payload), "{text}");
+            let expected = if stream % 4 == 1 { 1 } else { 2 };
+            assert_eq!(hints.get(&stream), Some(&expected), "{stream}");
+            answered += 1;
+        }
+    }
+}

@@ -158,6 +158,10 @@ fn main() -> ExitCode {
             a_flood_of_empty_data_ends_the_connection,
             a_get_with_data_keeps_it,
             a_connection_without_a_preface_is_closed,
+            targets_that_are_no_uri_are_passed_on,
+            long_header_blocks_pass,
+            what_the_parser_refuses_is_logged,
+            interim_answers_are_passed_on,
         }
         kept::{
             who_comes_between_two_edges_is_served_by_the_second,
