@@ -283,6 +283,14 @@ fn health_probe(
     }
 }
 
+/// What an image's health check runs, as its author wrote it.
+pub(crate) fn image_probe(healthcheck: &ImageHealthcheck) -> Option<String> {
+    match healthcheck.test.split_first() {
+        Some((form, rest)) if form == "CMD" || form == "CMD-SHELL" => Some(rest.join(" ")),
+        Some(_) | None => None,
+    }
+}
+
 fn inherited_test(healthcheck: &ImageHealthcheck) -> Option<Vec<String>> {
     match healthcheck.test.split_first() {
         Some((form, rest)) if form == "CMD" && !rest.is_empty() => Some(rest.to_vec()),

@@ -505,7 +505,7 @@ impl Environment {
         let release = self.releases.get(to);
         let logs = self.platform.log_dir(&self.key);
         self.failure = Some(Arc::new(
-            report::failure(failure, release, seen, &logs).await,
+            report::failure(failure, release, seen, &logs, &self.platform.images).await,
         ));
     }
 

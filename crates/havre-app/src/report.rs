@@ -8,11 +8,12 @@ use havre_api::{
     ServiceFailure, Timestamp,
 };
 use havre_engine::{Exit, Health, HealthStatus, LogQuery, State};
-use havre_model::{Healthcheck, Probe, ServiceName};
-use havre_release::{ExitInfo, FailedProbe, Failure, FailureKind, Release, Role};
+use havre_image::Images;
+use havre_model::{Healthcheck, Probe, ServiceName, local_port};
+use havre_release::{ExitInfo, FailedProbe, Failure, FailureKind, Release, Role, ServiceRelease};
 
 use crate::observe::Seen;
-use crate::output;
+use crate::{container, output};
 
 /// Lines of output in a report.
 const LINES: usize = 20;
@@ -35,6 +36,7 @@ pub(crate) async fn failure(
     release: Option<&Release>,
     seen: &[Seen],
     logs: &Path,
+    images: &Images,
 ) -> FailureReport {
     let blamed = failure
         .replica
@@ -50,7 +52,7 @@ pub(crate) async fn failure(
     let exit = blamed
         .and_then(|one| one.container.last_exit.as_ref())
         .map(|exit| exit_report(exit, limit));
-    let (reason, hint) = explain(&failure.kind, &failure.service);
+    let (reason, mut hint) = explain(&failure.kind, &failure.service);
     if let Some(job) = blamed.and_then(|one| match &one.place.role {
         Role::Job { job, .. } => Some(job),
         Role::Replica { .. } => None,
@@ -77,6 +79,12 @@ pub(crate) async fn failure(
             hint,
         });
     }
+    let service = release.and_then(|release| release.services.get(&failure.service));
+    if let (FailureKind::Unhealthy { failed, .. }, Some(service)) = (&failure.kind, service)
+        && let Some(inherited) = inherited_probe(*failed, service, images)
+    {
+        hint = Some(inherited_hint(&inherited, &failure.service));
+    }
     FailureReport::Service(ServiceFailure {
         service: failure.service.clone(),
         replica: failure.replica.as_ref().map(ToString::to_string),
@@ -84,7 +92,7 @@ pub(crate) async fn failure(
         state: blamed.map(|one| api_state(&one.container.state)),
         since: blamed.and_then(since),
         restarts: blamed.map_or(0, |one| one.container.restarts),
-        probe: blamed.and_then(|one| probe_report(one, release)),
+        probe: blamed.and_then(|one| probe_report(one, release, images)),
         exit,
         log,
         hint,
@@ -148,6 +156,42 @@ pub(crate) fn probe_hint(failed: FailedProbe, service: &ServiceName) -> String {
     )
 }
 
+/// What to do about a probe that comes with the image and fails.
+fn inherited_hint(probe: &str, service: &ServiceName) -> String {
+    let port = local_port(probe).map_or_else(String::new, |port| format!(", for port {port}"));
+    format!(
+        "the probe comes from the image{port}: where `{service}` serves another, give it a healthcheck \
+         of its own, or `healthcheck: {{disable: true}}`"
+    )
+}
+
+/// What the health check runs, where it comes with the image.
+fn inherited_probe(
+    failed: FailedProbe,
+    service: &ServiceRelease,
+    images: &Images,
+) -> Option<String> {
+    let own = match (failed, &service.service.healthcheck) {
+        (FailedProbe::Liveness, _) | (_, Some(Healthcheck::Disabled)) => true,
+        (FailedProbe::Health | FailedProbe::HealthOnly, Some(Healthcheck::Probe { test, .. })) => {
+            test.is_some()
+        }
+        (FailedProbe::Health | FailedProbe::HealthOnly, None) => false,
+    };
+    if own {
+        return None;
+    }
+    let digest = service.image.parse();
+    let image = digest.ok().map(|digest| images.image(digest))?;
+    match image {
+        Ok(image) => container::image_probe(image.config.run.healthcheck.as_ref()?),
+        Err(error) => {
+            tracing::warn!(image = service.image, %error, "cannot read an image's health check");
+            None
+        }
+    }
+}
+
 fn ended(exit: &ExitInfo) -> String {
     match (exit.oom_killed, exit.signal) {
         (true, _) => "was killed for memory".to_owned(),
@@ -190,8 +234,13 @@ pub(crate) async fn last_lines(dir: &Path) -> Vec<String> {
 }
 
 /// What a replica's probe said last: the one that fails, and of two the one that ends the replica.
-pub(crate) fn probe_report(one: &Seen, release: Option<&Release>) -> Option<ProbeReport> {
-    let service = &release?.services.get(&one.place.service)?.service;
+pub(crate) fn probe_report(
+    one: &Seen,
+    release: Option<&Release>,
+    images: &Images,
+) -> Option<ProbeReport> {
+    let pinned = release?.services.get(&one.place.service)?;
+    let service = &pinned.service;
     let container = &one.container;
     let dead = |health: &&Health| health.status == HealthStatus::Unhealthy;
     let (kind, health) = match container.liveness.as_ref().filter(dead) {
@@ -206,7 +255,10 @@ pub(crate) fn probe_report(one: &Seen, release: Option<&Release>) -> Option<Prob
     let probe = match test {
         Some(Probe::Shell(line)) => line.clone(),
         Some(Probe::Exec(argv)) => argv.join(" "),
-        None => "HEALTHCHECK of the image".to_owned(),
+        None => match inherited_probe(FailedProbe::Health, pinned, images) {
+            Some(line) => format!("{line} (HEALTHCHECK of the image)"),
+            None => "HEALTHCHECK of the image".to_owned(),
+        },
     };
     let last = health.last.as_ref()?;
     Some(ProbeReport {

@@ -6,6 +6,7 @@ use havre_api::{
     ApiError, EdgeReport, ErrorCode, FailureReport, ReplicaReport, WhyQuery, WhyReport,
 };
 use havre_edge::EdgeStatus;
+use havre_image::Images;
 use havre_model::ServiceName;
 use havre_release::{Release, ReplicaState};
 
@@ -36,7 +37,8 @@ pub(crate) async fn explain(daemon: &Arc<Daemon>, query: &WhyQuery) -> Result<Wh
         .iter()
         .filter(|one| &one.place.service == name)
     {
-        let mut report = replica(one, &snapshot, release, edge.as_deref());
+        let images = &daemon.platform.images;
+        let mut report = replica(one, &snapshot, release, edge.as_deref(), images);
         if !report.ready {
             report.log = report::last_lines(&logs.join(&one.id().0)).await;
         }
@@ -62,6 +64,7 @@ fn replica(
     snapshot: &Snapshot,
     release: &Release,
     edge: Option<&EdgeStatus>,
+    images: &Images,
 ) -> ReplicaReport {
     let id = one.id();
     let observed = snapshot.observed.replicas.iter().find(|r| r.id == id);
@@ -88,7 +91,7 @@ fn replica(
                 server_errors: counters.server_errors,
             }
         }),
-        probe: report::probe_report(one, Some(release)),
+        probe: report::probe_report(one, Some(release), images),
         log: Vec::new(),
     }
 }

@@ -4,6 +4,7 @@ use super::commands;
 use super::line::{Line, program};
 use super::look::{Look, Subject};
 use crate::image_name::ImageName;
+use crate::probes::local_port;
 use crate::project::{Healthcheck, Probe};
 
 /// Programs that checks call and small images lack.
@@ -60,19 +61,6 @@ fn asks_elsewhere(subject: &Subject<'_>) -> Option<(u32, String)> {
         "the health check of `{name}` comes from its image and asks port {asked}, but its command is {serves}"
     );
     Some((check.line, message))
-}
-
-/// The port of an address of the container's own that a probe asks.
-fn local_port(probe: &str) -> Option<u16> {
-    ["localhost:", "127.0.0.1:", "0.0.0.0:", "[::1]:"]
-        .into_iter()
-        .find_map(|host| {
-            let (_, rest) = probe.split_once(host)?;
-            let digits = rest
-                .find(|c: char| !c.is_ascii_digit())
-                .unwrap_or(rest.len());
-            rest[..digits].parse().ok()
-        })
 }
 
 /// What the health check calls and the image lacks, as far as its name and its Dockerfile tell.
@@ -138,21 +126,6 @@ fn lacks(image: &str, tool: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_port_of_a_probe_is_the_containers_own() {
-        for (probe, port) in [
-            ("curl -f http://localhost:5000/health || exit 1", Some(5000)),
-            ("wget -qO- http://127.0.0.1:80", Some(80)),
-            ("curl http://[::1]:8080/", Some(8080)),
-            ("curl http://backend:5000/", None),
-            ("curl http://localhost/", None),
-            ("curl http://localhost:99999/", None),
-            ("pg_isready", None),
-        ] {
-            assert_eq!(local_port(probe), port, "{probe}");
-        }
-    }
 
     #[test]
     fn images_are_known_by_their_names() {

@@ -30,6 +30,22 @@ services:
     healthcheck: {test: [CMD, 'false'], interval: 200ms, start_period: 10m}
 ";
 
+/// Its image brings a health check, for a port that its command does not serve.
+const INHERITS: &str = "\
+name: shop
+services:
+  web:
+    build: .
+    init: true
+    expose: [8080]
+    command: [httpd, -f, -p, '8080', -h, /www]
+";
+const WITH_HEALTHCHECK: &str = "\
+FROM base:1
+COPY index.html /www/
+HEALTHCHECK --interval=200ms --retries=2 CMD wget -q http://localhost:5000/ || exit 1
+";
+
 /// Beside settings of its own.
 const HANGS: &str = "\
 services: {web: {liveness: {test: 'echo it hangs; exit 4', interval: 200ms, retries: 2}}}
@@ -91,6 +107,14 @@ fn a_failed_up_says_why_and_the_release_before_serves_on() {
 
         interrupted(machine);
         serves_on("interrupted");
+        machine.write("Dockerfile", WITH_HEALTHCHECK);
+        machine.write("compose.yaml", INHERITS);
+        let ran = machine.run(&["up"]);
+        assert_eq!(ran.code, 5, "{}", ran.err);
+        let asked = "wget -q http://localhost:5000/";
+        let origin = "the probe comes from the image, for port 5000";
+        says(&ran, &[asked, origin, "healthcheck: {disable: true}"]);
+        serves_on("a health check of the image");
         machine.write("compose.yaml", &good);
 
         machine.write(
