@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::edge::{Edge, wait_for};
+use crate::edge::{ACCESS_LOG, Edge, wait_for};
 use crate::http1::Connection;
 use crate::origin::Origin;
 
@@ -561,7 +561,7 @@ pub fn what_the_parser_refuses_is_logged() {
     raw.request(1, &get("/once", &[]));
     assert_eq!(raw.outcome(1), Outcome::Ok);
     edge.log_line("the answer", |line| line["path"] == "/once");
-    let log = std::fs::read_to_string(edge.path("access.log")).unwrap_or_default();
+    let log = std::fs::read_to_string(edge.path(ACCESS_LOG)).unwrap_or_default();
     assert_eq!(log.matches("/once").count(), 1);
 }
 
