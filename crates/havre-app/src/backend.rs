@@ -210,8 +210,15 @@ impl Backend for Service {
     async fn shutdown(&self, request: ShutdownRequest) -> Result<(), ApiError> {
         let environments = self.daemon.environments().await;
         if !environments.is_empty() && !request.force {
-            let names: Vec<String> = environments.iter().map(|e| e.id.to_string()).collect();
-            let message = format!("environments are up: {}", names.join(", "));
+            let (new, up): (Vec<_>, Vec<_>) = environments.iter().partition(|e| e.is_blank());
+            let names = |of: &[&EnvironmentHandle]| {
+                let names: Vec<String> = of.iter().map(|one| one.id.to_string()).collect();
+                names.join(", ")
+            };
+            let message = match up.is_empty() {
+                true => format!("an operation is under way for {}", names(&new)),
+                false => format!("environments are up: {}", names(&up)),
+            };
             return Err(ApiError::new(ErrorCode::Conflict, message).with_hint(
                 "take them down with `havre down`, or pass --force: they go on running but \
                  nobody can reach them",

@@ -20,7 +20,7 @@ use havre_net::{Net, NetConfig};
 use havre_release::{Policy, Release};
 use havre_store::Store;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +30,7 @@ use crate::edge::{EdgeHub, Launch};
 use crate::environment::{Environment, EnvironmentHandle};
 use crate::files::FileVault;
 use crate::labels::environment_key;
+use crate::log;
 use crate::notify;
 use crate::observe::Seen;
 use crate::platform::Platform;
@@ -109,7 +110,7 @@ pub fn run(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     }
     let root = &options.root;
     root.create()?;
-    start_log();
+    log::start();
     let _lock = lock(root)?;
     raise_file_limit();
     pressure::protect_this_process();
@@ -146,40 +147,55 @@ impl Daemon {
         &self,
         id: &EnvironmentId,
     ) -> Result<EnvironmentHandle, ApiError> {
-        self.environments
-            .lock()
-            .await
-            .get(id)
-            .cloned()
-            .ok_or_else(|| {
-                ApiError::new(ErrorCode::NotFound, format!("no environment {id}"))
-                    .with_hint("`havre status` lists what is here; `havre up` makes one")
-            })
+        self.present().await.get(id).cloned().ok_or_else(|| {
+            ApiError::new(ErrorCode::NotFound, format!("no environment {id}"))
+                .with_hint("`havre status` lists what is here; `havre up` makes one")
+        })
     }
 
     /// An environment, made when it does not exist.
     pub(crate) async fn environment_or_new(
-        &self,
+        self: &Arc<Self>,
         id: &EnvironmentId,
     ) -> Result<EnvironmentHandle, ApiError> {
-        let mut environments = self.environments.lock().await;
+        let mut environments = self.present().await;
         if let Some(handle) = environments.get(id) {
             return Ok(handle.clone());
         }
         let (task, handle) = Environment::load(id.clone(), Arc::clone(&self.platform), None)
             .map_err(|error| ApiError::from_error(ErrorCode::Internal, &error))?;
-        self.tasks.spawn(task.run(self.end.clone()));
+        self.keep(task);
         environments.insert(id.clone(), handle.clone());
         Ok(handle)
     }
 
     /// All environments.
     pub(crate) async fn environments(&self) -> Vec<EnvironmentHandle> {
-        self.environments.lock().await.values().cloned().collect()
+        self.present().await.values().cloned().collect()
+    }
+
+    /// The environments, without those of which nothing came: no operation makes them, and none of
+    /// theirs was ever written down.
+    async fn present(&self) -> MutexGuard<'_, BTreeMap<EnvironmentId, EnvironmentHandle>> {
+        let mut environments = self.environments.lock().await;
+        environments.retain(|_, one| !(one.is_blank() && one.is_idle()));
+        environments
+    }
+
+    /// Runs an environment's task, to be forgotten when it is gone: also one that a daemon before
+    /// this one began to take down.
+    fn keep(self: &Arc<Self>, task: Environment) {
+        let daemon = Arc::clone(self);
+        self.tasks.spawn(async move {
+            if let Some(gone) = task.run(daemon.end.clone()).await {
+                daemon.forget(&gone.id).await;
+                gone.tell();
+            }
+        });
     }
 
     /// Drops an environment that is gone, and what only it needed.
-    pub(crate) async fn forget(&self, id: &EnvironmentId) {
+    async fn forget(&self, id: &EnvironmentId) {
         let mut environments = self.environments.lock().await;
         environments.remove(id);
         let mut used = BTreeSet::new();
@@ -367,10 +383,10 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
 impl Daemon {
     /// Takes an environment of the database in hand. One that cannot be read is left as it is and
     /// reported: its containers go on.
-    async fn adopt(&self, id: EnvironmentId, desired: &str) {
+    async fn adopt(self: &Arc<Self>, id: EnvironmentId, desired: &str) {
         match Environment::load(id.clone(), Arc::clone(&self.platform), Some(desired)) {
             Ok((task, handle)) => {
-                self.tasks.spawn(task.run(self.end.clone()));
+                self.keep(task);
                 self.environments.lock().await.insert(id, handle);
             }
             Err(error) => {
@@ -475,17 +491,4 @@ fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
-}
-
-fn start_log() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("HAVRE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    // A second daemon in one process (tests) uses the first one's log.
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        // It would complain of a full disk by `eprintln!`, which panics there.
-        .log_internal_errors(false)
-        .try_init()
-        .ok();
 }

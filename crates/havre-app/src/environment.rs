@@ -6,8 +6,9 @@
 //!      └──────────────────── an event, a command or a tick ◄──────────────────────┘
 //! ```
 
-mod history;
+mod problems;
 mod requests;
+mod wanted;
 mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,8 +20,8 @@ use havre_edge::EdgeStatus;
 use havre_engine::State;
 use havre_model::{Hook, ServiceName};
 use havre_release::{
-    Action, Decision, Desired, Intent, Observed, Phase, Refusal, Release, Replica, ReplicaId,
-    ReplicaState, Role, Rollout, Routing, ServiceRelease, decide, routing,
+    Action, Decision, Desired, Intent, Observed, Phase, Release, Replica, ReplicaId, ReplicaState,
+    Role, Rollout, Routing, ServiceRelease, decide, routing,
 };
 use havre_store::StoreError;
 use tokio::sync::{mpsc, watch};
@@ -36,9 +37,11 @@ use crate::observe::{Judge, Seen, probe_ports, release_of, tick};
 use crate::platform::Platform;
 use crate::report;
 
-pub(crate) use wishes::{Command, EnvironmentHandle, Jobs, NotDone, Scale, Watch};
+pub(crate) use wishes::{Command, EnvironmentHandle, Jobs, Move, NotDone, Scale, Watch, Written};
 
+use problems::{Concern, Problems};
 use requests::edge_view;
+use wanted::Wanted;
 use wishes::Wish;
 
 /// Commands that may wait for the task.
@@ -47,6 +50,8 @@ const COMMANDS: usize = 16;
 /// What the task knows, for everyone else.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
+    /// Grows with each change of what is desired.
+    pub(crate) revision: u64,
     pub(crate) desired: Desired,
     /// The releases that `desired` names.
     pub(crate) releases: Arc<BTreeMap<u64, Release>>,
@@ -87,10 +92,7 @@ pub(crate) struct Environment {
     id: EnvironmentId,
     key: String,
     platform: Arc<Platform>,
-    desired: Desired,
-    releases: Arc<BTreeMap<u64, Release>>,
-    /// Releases of replicas still there that are stored no more.
-    forgotten: BTreeSet<u64>,
+    wanted: Wanted,
     clock: Clock,
     judge: Judge,
     network: NetworkKeeper,
@@ -105,7 +107,7 @@ pub(crate) struct Environment {
     acting_on: BTreeMap<Id, Action>,
     busy_since: Option<Instant>,
     failure: Option<Arc<FailureReport>>,
-    last_problem: Option<String>,
+    problems: Problems,
     /// What a person should know of its certificate, since the last look.
     certificate_findings: Vec<String>,
     commands: mpsc::Receiver<Wish>,
@@ -119,20 +121,11 @@ impl Environment {
         platform: Arc<Platform>,
         desired: Option<&str>,
     ) -> Result<(Self, EnvironmentHandle), EnvironmentError> {
-        let desired: Desired = match desired {
-            Some(json) => {
-                serde_json::from_str(json).map_err(|source| EnvironmentError::Format {
-                    id: id.clone(),
-                    source,
-                })?
-            }
-            None => Desired::default(),
-        };
-        let releases = Arc::new(history::load_releases(&platform, &id, &desired)?);
+        let wanted = Wanted::load(id.clone(), Arc::clone(&platform.store), desired)?;
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let first = Snapshot {
-            desired: desired.clone(),
-            releases: Arc::clone(&releases),
+            desired: wanted.desired().clone(),
+            releases: Arc::clone(wanted.releases()),
             ..Snapshot::default()
         };
         let (sender, snapshot) = watch::channel(Arc::new(first));
@@ -147,9 +140,7 @@ impl Environment {
             key: environment_key(&id),
             id,
             platform,
-            desired,
-            releases,
-            forgotten: BTreeSet::new(),
+            wanted,
             clock: Clock::start(),
             judge: Judge::default(),
             network: NetworkKeeper::default(),
@@ -161,7 +152,7 @@ impl Environment {
             acting_on: BTreeMap::new(),
             busy_since: None,
             failure: None,
-            last_problem: None,
+            problems: Problems::default(),
             certificate_findings: Vec::new(),
             commands: receiver,
             snapshot: sender,
@@ -169,34 +160,22 @@ impl Environment {
         Ok((task, handle))
     }
 
-    /// Runs until the environment is gone or the daemon ends. Actions under way when the daemon
-    /// ends are abandoned: the next daemon sees what came of them.
-    pub(crate) async fn run(mut self, cancel: CancellationToken) {
+    /// Runs until the environment is gone (`Some`), nobody wants anything of it, or the daemon ends.
+    /// Actions under way when the daemon ends are abandoned: the next daemon sees what came of them.
+    pub(crate) async fn run(mut self, cancel: CancellationToken) -> Option<Gone> {
         let mut events = self.platform.engine.watch();
         loop {
-            let settled = match self.pass().await {
-                Ok(Some(errors)) => {
-                    self.publish_gone(errors);
-                    return;
-                }
-                Ok(None) => self.snapshot.borrow().settled,
-                Err(error) => {
-                    self.note_problem(&error);
-                    false
-                }
-            };
+            if let Some(errors) = self.pass().await {
+                return Some(self.gone(errors));
+            }
+            let settled = self.snapshot.borrow().settled;
             let pause = tick(settled && self.acting.is_empty(), self.busy_since);
             tokio::select! {
-                () = cancel.cancelled() => return,
+                () = cancel.cancelled() => return None,
                 command = self.commands.recv() => match command {
-                    Some((command, done)) => {
-                        match self.obey(command) {
-                            // The one who asked may have gone away meanwhile.
-                            Ok(answer) => drop(done.send(answer)),
-                            Err(error) => self.note_problem(&error),
-                        }
-                    }
-                    None => return,
+                    // The one who asked may have gone away meanwhile.
+                    Some((command, done)) => drop(done.send(self.obey(command))),
+                    None => return None,
                 },
                 Some(result) = self.acting.join_next_with_id() => self.note_result(result),
                 () = self.network.wait() => {}
@@ -208,22 +187,24 @@ impl Environment {
     }
 
     /// One round. `Some` when the environment is gone, with what could not be removed.
-    async fn pass(&mut self) -> Result<Option<Vec<String>>, EnvironmentError> {
+    async fn pass(&mut self) -> Option<Vec<String>> {
         let now = self.clock.now();
         let seen = self.see().await;
-        self.learn_releases(&seen)?;
+        let known = self.wanted.know(releases_of(&seen));
+        self.problems.note(&self.id, Concern::History, &known);
         let edge = self.platform.hub.status().await;
         let mut observed = self.observe(&seen, edge.as_deref(), now).await;
         let mut decision = self.decide(&observed, now);
-        if decision.desired != self.desired {
-            self.capture_failure(&decision.desired, &seen).await;
-            self.note_heals(&decision.desired);
-            let before = std::mem::replace(&mut self.desired, decision.desired);
-            self.persist(&before, now)?;
+        if decision.desired != *self.wanted.desired() {
+            let next = std::mem::take(&mut decision.desired);
+            self.advance(next, &observed, &seen, now).await;
             // Who makes place and who waits follows from what is desired now.
             decision = self.decide(&observed, now);
+        } else {
+            self.problems.settle(Concern::State);
         }
-        let routing = routing(&self.desired, &self.releases, &observed, &decision.leaving);
+        let (desired, releases) = (self.wanted.desired(), self.wanted.releases());
+        let routing = routing(desired, releases, &observed, &decision.leaving);
         self.note_unrouted(&routing, &decision.reserve, &observed, now);
         let edge = self.route(&routing, &decision.reserve, &seen).await;
         if let Some(status) = edge.as_deref() {
@@ -237,21 +218,44 @@ impl Environment {
         observed.unrouted_since = self.unrouted_since.clone();
         let decision = self.decide(&observed, now);
         if self.is_gone(&decision, &observed) {
-            return Ok(Some(self.dismantle().await));
+            let left = self.dismantle().await;
+            if left.is_some() {
+                return left;
+            }
         }
-        if decision.desired == self.desired {
+        // What was decided beside a step that could not be written down is not done, nor is what was
+        // decided without knowing what replicas write to.
+        if decision.desired == *self.wanted.desired() && known.is_ok() {
             self.act(&decision.actions, &seen);
         }
         self.publish(&decision, seen, observed, routing);
-        Ok(None)
+        None
+    }
+
+    /// Takes a step that was decided, once it is on disk; until then all is as it was.
+    async fn advance(
+        &mut self,
+        next: Desired,
+        observed: &Observed,
+        seen: &[Seen],
+        now: SystemTime,
+    ) {
+        let before = self.wanted.desired().clone();
+        let counted = observed.edge.as_ref().map(|edge| &edge.total);
+        let written = self.wanted.advance(next, counted, now);
+        self.problems.note(&self.id, Concern::State, &written);
+        if written.is_ok() {
+            self.capture_failure(&before, seen).await;
+            self.note_heals(&before);
+        }
     }
 
     fn decide(&self, observed: &Observed, now: SystemTime) -> Decision {
         let policy = &self.platform.policy;
         decide(
             &self.key,
-            &self.desired,
-            &self.releases,
+            self.wanted.desired(),
+            self.wanted.releases(),
             observed,
             policy,
             now,
@@ -279,7 +283,7 @@ impl Environment {
             ..Observed::default()
         };
         for one in seen {
-            let ports = probe_ports(&one.place, &self.releases);
+            let ports = probe_ports(&one.place, self.wanted.releases());
             let mut replica = self.judge.judge(one, &ports, now).await;
             if let Some(state) = self.hooks_pending(one) {
                 replica.state = state;
@@ -331,7 +335,7 @@ impl Environment {
             let job = execute::Job {
                 platform: Arc::clone(&self.platform),
                 id: self.id.clone(),
-                releases: Arc::clone(&self.releases),
+                releases: Arc::clone(self.wanted.releases()),
                 action: action.clone(),
                 farewell: self.farewell(action, seen),
             };
@@ -364,7 +368,7 @@ impl Environment {
 
     /// The configuration a container was made with.
     fn config_of(&self, one: &Seen) -> Option<&ServiceRelease> {
-        release_of(&one.place, &self.releases)?
+        release_of(&one.place, self.wanted.releases())?
             .services
             .get(&one.place.service)
     }
@@ -403,7 +407,7 @@ impl Environment {
             return;
         };
         let Some(reason) = error else {
-            self.last_problem = None;
+            self.problems.settle(Concern::Action);
             return;
         };
         tracing::warn!(environment = %self.id, ?action, reason, "action failed");
@@ -412,107 +416,47 @@ impl Environment {
                 let entry = (place, reason, self.clock.now());
                 self.failed_starts.insert(action.id().clone(), entry);
             }
-            None => self.last_problem = Some(reason),
+            None => self.problems.tell(&self.id, Concern::Action, reason),
         }
     }
 
-    /// Changes what is desired, and persists it.
-    fn obey(&mut self, command: Command) -> Result<Result<(), Refusal>, EnvironmentError> {
-        let (before, now) = (self.desired.clone(), self.clock.now());
-        let answer = match command {
-            Command::RollOut {
-                number,
-                release,
-                scale,
-                jobs,
-                watch,
-            } => {
-                self.begin_rollout(number, *release, scale, jobs, watch);
-                Ok(())
-            }
-            Command::Abort => {
-                let to = self.desired.rollout.as_ref().map(|rollout| rollout.to);
-                let release = to.and_then(|to| self.releases.get(&to));
-                release
-                    .ok_or(Refusal::NothingMoves)
-                    .and_then(|release| self.desired.abort(release, now))
-            }
-            Command::Pause => self.desired.pause(now),
-            Command::Resume => {
-                self.failure = None;
-                self.desired.resume(now)
-            }
-            Command::Scale(wanted) => {
-                self.desired.scale.extend(wanted);
-                Ok(())
-            }
-            Command::TakeDown { volumes } => {
-                self.desired.intent = Intent::Down { volumes };
-                self.desired.rollout = None;
-                Ok(())
-            }
-        };
-        self.persist(&before, now)?;
-        Ok(answer)
-    }
-
-    fn begin_rollout(
-        &mut self,
-        number: u64,
-        release: Release,
-        scale: Scale,
-        jobs: Jobs,
-        watch: Watch,
-    ) {
-        if scale == Scale::FromFile {
-            self.desired.scale.clear();
+    /// Does what a command says, once that is on disk.
+    fn obey(&mut self, command: Command) -> Result<Written, NotDone> {
+        let moves = matches!(command, Command::RollOut(_));
+        let goes_on = moves || matches!(command, Command::Resume);
+        let snapshot = self.snapshot.borrow().clone();
+        let counted = snapshot.observed.edge.as_ref().map(|edge| &edge.total);
+        let written = self.wanted.obey(command, counted, self.clock.now())?;
+        if goes_on {
+            self.failure = None;
         }
-        let jobs_done = match jobs {
-            Jobs::Run => BTreeSet::new(),
-            Jobs::Skip => release.all_jobs(),
-        };
-        let trusted = watch == Watch::No;
-        self.desired
-            .begin(number, jobs_done, trusted, self.clock.now());
-        self.failure = None;
-        self.failed_starts.clear();
-        let mut releases = BTreeMap::clone(&self.releases);
-        releases.insert(number, release);
-        // One given up halfway still tells what its replicas write to, until they are gone.
-        let made: BTreeSet<u64> = self
-            .snapshot
-            .borrow()
-            .seen
-            .iter()
-            .map(|one| one.place.release)
-            .collect();
-        releases
-            .retain(|n, _| *n == number || Some(*n) == self.desired.current || made.contains(n));
-        self.releases = Arc::new(releases);
+        if moves {
+            self.failed_starts.clear();
+        }
+        Ok(written)
     }
 
-    /// When a rollout goes back or stops: writes down what a person needs to know, before the
-    /// evidence is removed.
-    async fn capture_failure(&mut self, next: &Desired, seen: &[Seen]) {
-        let rollout = next.rollout.as_ref();
+    /// When a rollout goes back or stops: keeps what a person needs to know, before the evidence is
+    /// removed.
+    async fn capture_failure(&mut self, before: &Desired, seen: &[Seen]) {
+        let rollout = self.wanted.desired().rollout.as_ref();
         let Some((failure, to)) = rollout.and_then(|r| Some((r.failure()?, &r.to))) else {
             return;
         };
-        let known = self.desired.rollout.as_ref().and_then(Rollout::failure);
+        let known = before.rollout.as_ref().and_then(Rollout::failure);
         if known.is_some() {
             return;
         }
-        let release = self.releases.get(to);
+        let release = self.wanted.releases().get(to);
         let logs = self.platform.log_dir(&self.key);
         self.failure = Some(Arc::new(
             report::failure(failure, release, seen, &logs, &self.platform.images).await,
         ));
     }
 
-    fn note_heals(&self, next: &Desired) {
-        for (service, heal) in &next.heals {
-            if let (Some(replica), true) =
-                (&heal.replica, self.desired.heals.get(service) != Some(heal))
+    fn note_heals(&self, before: &Desired) {
+        for (service, heal) in &self.wanted.desired().heals {
+            if let (Some(replica), true) = (&heal.replica, before.heals.get(service) != Some(heal))
             {
                 let (environment, times) = (&self.id, heal.count);
                 tracing::warn!(%environment, %replica, times, "unhealthy: it is replaced");
@@ -521,33 +465,36 @@ impl Environment {
     }
 
     fn is_gone(&self, decision: &Decision, observed: &Observed) -> bool {
-        matches!(self.desired.intent, Intent::Down { .. })
+        matches!(self.wanted.desired().intent, Intent::Down { .. })
             && decision.actions.is_empty()
             && observed.replicas.is_empty()
             && self.acting.is_empty()
     }
 
-    /// Removes what is left of the environment beside its replicas.
-    async fn dismantle(&mut self) -> Vec<String> {
-        self.platform.hub.set(&self.id, None).await;
-        let volumes = matches!(self.desired.intent, Intent::Down { volumes: true });
-        execute::dismantle(&self.platform, &self.id, &self.releases, volumes).await
-    }
-
-    fn note_problem(&mut self, error: &dyn std::error::Error) {
-        let text = report::one_line(error);
-        if self.last_problem.as_ref() != Some(&text) {
-            tracing::warn!(environment = %self.id, problem = text, "environment has a problem");
-            self.last_problem = Some(text);
-        }
+    /// Removes what is left of the environment beside its replicas, last what is stored of it;
+    /// returns what could not be removed. `None` while the latter cannot be: whatever else comes
+    /// back then belongs to something, and the next round does all of it again.
+    async fn dismantle(&mut self) -> Option<Vec<String>> {
+        let Intent::Down { remove_volumes } = &self.wanted.desired().intent else {
+            return None;
+        };
+        let platform = Arc::clone(&self.platform);
+        platform.hub.set(&self.id, None).await;
+        let errors = execute::dismantle(&platform, &self.id, remove_volumes).await;
+        let let_go = platform.store.lease_release(&execute::lease_name(&self.id));
+        self.problems.note(&self.id, Concern::State, &let_go);
+        let_go.ok()?;
+        let forgotten = self.wanted.forget();
+        self.problems.note(&self.id, Concern::State, &forgotten);
+        forgotten.ok()?;
+        Some(errors)
     }
 
     fn publish(&self, decision: &Decision, seen: Vec<Seen>, observed: Observed, routing: Routing) {
         let problems = self
-            .last_problem
-            .iter()
-            .chain(&self.certificate_findings)
-            .cloned()
+            .problems
+            .all()
+            .chain(self.certificate_findings.iter().cloned())
             .chain(
                 self.failed_starts
                     .iter()
@@ -555,8 +502,9 @@ impl Environment {
             )
             .collect();
         self.snapshot.send_replace(Arc::new(Snapshot {
-            desired: self.desired.clone(),
-            releases: Arc::clone(&self.releases),
+            revision: self.wanted.revision(),
+            desired: self.wanted.desired().clone(),
+            releases: Arc::clone(self.wanted.releases()),
             seen,
             observed,
             waiting: decision.waiting.clone(),
@@ -568,14 +516,42 @@ impl Environment {
         }));
     }
 
-    fn publish_gone(&self, errors: Vec<String>) {
-        self.snapshot.send_replace(Arc::new(Snapshot {
-            desired: self.desired.clone(),
-            releases: Arc::clone(&self.releases),
+    fn gone(self, errors: Vec<String>) -> Gone {
+        let last = Snapshot {
+            revision: self.wanted.revision(),
+            desired: self.wanted.desired().clone(),
+            releases: Arc::clone(self.wanted.releases()),
             gone: Some(Arc::new(errors)),
             ..Snapshot::default()
-        }));
+        };
+        Gone {
+            id: self.id,
+            snapshot: self.snapshot,
+            last,
+        }
     }
+}
+
+/// An environment that is no more.
+pub(crate) struct Gone {
+    pub(crate) id: EnvironmentId,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    last: Snapshot,
+}
+
+impl Gone {
+    /// Tells those who wait for it. To be called when nobody finds it any more.
+    pub(crate) fn tell(self) {
+        self.snapshot.send_replace(Arc::new(self.last));
+    }
+}
+
+/// The releases that replicas belong to.
+fn releases_of(seen: &[Seen]) -> BTreeSet<u64> {
+    seen.iter()
+        .filter(|one| matches!(one.place.role, Role::Replica { .. }))
+        .map(|one| one.place.release)
+        .collect()
 }
 
 /// The release whose routes are in force.

@@ -24,7 +24,7 @@ use crate::labels::{Place, environment_key};
 use crate::network::network_specs;
 use crate::platform::Platform;
 use crate::tls::{CertificateFiles, TlsError};
-use crate::volumes::{VolumeError, Volumes, volume_name};
+use crate::volumes::{VolumeError, Volumes};
 
 /// Folders of output kept per environment after their containers are gone.
 const KEPT_LOGS: usize = 50;
@@ -571,13 +571,12 @@ pub(crate) fn certificate(
     Ok(platform.certificates.read(&files, &hosts, now))
 }
 
-/// Removes an environment's networks, output, leases and state, and its volumes if told so.
-/// Returns what could not be removed.
+/// Removes an environment's networks and output, and these volumes. Returns what could not be
+/// removed.
 pub(crate) async fn dismantle(
     platform: &Platform,
     id: &EnvironmentId,
-    releases: &BTreeMap<u64, Release>,
-    volumes: bool,
+    volumes: &BTreeSet<String>,
 ) -> Vec<String> {
     let key = environment_key(id);
     let mut errors = Vec::new();
@@ -591,43 +590,20 @@ pub(crate) async fn dismantle(
         Err(error) => errors.push(crate::report::one_line(&error)),
     }
     let mut trees = vec![platform.log_dir(&key)];
-    if volumes {
-        trees.extend(
-            named_volumes(id, releases)
-                .into_iter()
-                .map(|name| platform.volumes_dir().join(name)),
-        );
+    let sound = volumes.iter().filter(|name| is_volume_name(name));
+    trees.extend(sound.map(|name| platform.volumes_dir().join(name)));
+    let removed = blocking(move || {
+        let failed = trees.iter().filter_map(|tree| remove_tree(tree).err());
+        failed
+            .map(|error| crate::report::one_line(&error))
+            .collect::<Vec<_>>()
+    })
+    .await;
+    match removed {
+        Ok(failed) => errors.extend(failed),
+        Err(error) => errors.push(crate::report::one_line(&error)),
     }
-    for tree in trees {
-        errors.extend(
-            remove_tree(&tree)
-                .err()
-                .iter()
-                .map(|e| crate::report::one_line(e)),
-        );
-    }
-    let (project, environment) = (id.project.as_str(), id.environment.as_str());
-    let store = &platform.store;
-    let forgotten = store
-        .lease_release(&lease_name(id))
-        .and_then(|()| store.environment_remove(project, environment));
-    errors.extend(forgotten.err().iter().map(|e| crate::report::one_line(e)));
     errors
-}
-
-/// Names on this machine of the volumes that belong to an environment's releases.
-pub(crate) fn named_volumes(
-    id: &EnvironmentId,
-    releases: &BTreeMap<u64, Release>,
-) -> BTreeSet<String> {
-    releases
-        .values()
-        .flat_map(|release| &release.volumes)
-        .filter(|(_, volume)| !volume.external && volume.backing.is_none())
-        .map(|(key, volume)| volume_name(id, key, volume))
-        // One that an earlier version let in is a path that leads elsewhere.
-        .filter(|name| is_volume_name(name))
-        .collect()
 }
 
 /// Who holds the images of an environment's releases.

@@ -19,10 +19,13 @@ mod edge;
 mod environment;
 mod exec;
 mod execute;
+#[cfg(test)]
+mod fault;
 mod files;
 mod hooks;
 mod images;
 mod labels;
+mod log;
 mod logs;
 mod names;
 mod network;

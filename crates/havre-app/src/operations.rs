@@ -12,14 +12,19 @@ use havre_api::{
 };
 use havre_image::Images;
 use havre_model::ServiceName;
-use havre_release::{Cause, Desired, Failure, FailureKind, JobId, Record, Refusal, Release};
+use havre_release::{
+    Cause, Desired, Failure, FailureKind, Intent, JobId, Record, Refusal, Release,
+};
 
 use crate::daemon::Daemon;
-use crate::environment::{Command, EnvironmentHandle, Jobs, NotDone, Scale, Snapshot, Watch};
-use crate::execute::{keep_files, lease_name, named_volumes};
+use crate::environment::{
+    Command, EnvironmentHandle, Jobs, Move, NotDone, Scale, Snapshot, Watch, Written,
+};
+use crate::execute::{keep_files, lease_name};
 use crate::plans::plan;
 use crate::platform::Platform;
 use crate::progress::{Teller, elapsed_ms};
+use crate::volumes::named_volumes;
 use crate::{builds, ports, releases, status};
 
 /// Brings an environment to what the project says.
@@ -39,8 +44,7 @@ pub(crate) async fn up(
         environment: project.environment.clone(),
     };
     ports::check(daemon, &id, &project).await?;
-    let environment = daemon.environment_or_new(&id).await?;
-    let _held = hold(&environment, "up", by.as_deref(), events).await;
+    let (mut environment, mut held) = take(daemon, &id, by.as_deref(), events).await?;
     events.emit(Event::Phase {
         phase: ApiPhase::Images,
     });
@@ -56,26 +60,60 @@ pub(crate) async fn up(
     let files = keep_files(&daemon.platform, &project)
         .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
     let mut release = Release::new(&project, &images, &files);
-    let before = environment.snapshot();
-    let serving = before
-        .desired
-        .current
-        .and_then(|number| before.releases.get(&number));
-    keep_restarts(&mut release, serving);
-    if let (Some(current), true) = (before.desired.current, serving == Some(&release))
-        && before.desired.rollout.is_none()
-        && before.desired.scale.is_empty()
-        && before.settled
-    {
-        return Ok(UpOutcome {
-            environment: id,
-            release: ReleaseId(current),
-            previous: Some(ReleaseId(current)),
-            changed: false,
-            urls: status::urls(&release, daemon.https_port()),
-            elapsed_ms: elapsed_ms(started),
+    let outcome = |release: &Release, number, previous: Option<u64>| UpOutcome {
+        environment: id.clone(),
+        release: ReleaseId(number),
+        previous: previous.map(ReleaseId),
+        changed: previous != Some(number),
+        urls: status::urls(release, daemon.https_port()),
+        elapsed_ms: elapsed_ms(started),
+    };
+    loop {
+        let before = environment.snapshot();
+        let current = before.desired.current;
+        let serving = current.and_then(|number| before.releases.get(&number));
+        keep_restarts(&mut release, serving);
+        if let (Some(current), true) = (current, serving == Some(&release))
+            && is_as_wanted(&before)
+        {
+            return Ok(outcome(&release, current, Some(current)));
+        }
+        tell_of_scale(&before, events);
+        events.emit(Event::Plan {
+            services: plan(&id, serving, &release),
         });
+        let change = Change {
+            release: release.clone(),
+            scale: Scale::FromFile,
+            jobs: Jobs::Run,
+            cause: Cause::Up,
+            by: by.clone(),
+        };
+        match begin(daemon, &environment, change).await {
+            Ok(begun) => {
+                let number = begun.follow(&environment, events).await?;
+                return Ok(outcome(&release, number, current));
+            }
+            Err(NotBegun::Refused(error)) => return Err(error),
+            Err(NotBegun::Ended) => {
+                // A `down` has ended it while images were built: it is made anew.
+                drop(held);
+                (environment, held) = take(daemon, &id, by.as_deref(), events).await?;
+            }
+        }
     }
+}
+
+/// Nothing moves, and no wish stands against the files.
+fn is_as_wanted(snapshot: &Snapshot) -> bool {
+    let desired = &snapshot.desired;
+    desired.intent == Intent::Run
+        && desired.rollout.is_none()
+        && desired.scale.is_empty()
+        && snapshot.settled
+}
+
+fn tell_of_scale(before: &Snapshot, events: &EventSink) {
     for service in before.desired.scale.keys() {
         events.emit(Event::Warning {
             message: format!(
@@ -84,26 +122,25 @@ pub(crate) async fn up(
             hint: Some("write it as deploy.replicas to keep it".to_owned()),
         });
     }
-    events.emit(Event::Plan {
-        services: plan(&id, serving, &release),
-    });
-    let previous = before.desired.current.map(ReleaseId);
-    let change = Change {
-        release: release.clone(),
-        scale: Scale::FromFile,
-        jobs: Jobs::Run,
-        cause: Cause::Up,
-        by,
-    };
-    let number = roll_out(daemon, &environment, change, events).await?;
-    Ok(UpOutcome {
-        environment: id,
-        release: ReleaseId(number),
-        previous,
-        changed: true,
-        urls: status::urls(&release, daemon.https_port()),
-        elapsed_ms: elapsed_ms(started),
-    })
+}
+
+/// An environment, made when it does not exist, and the right to change it.
+async fn take(
+    daemon: &Arc<Daemon>,
+    id: &EnvironmentId,
+    by: Option<&str>,
+    events: &EventSink,
+) -> Result<(EnvironmentHandle, Held), ApiError> {
+    loop {
+        let environment = daemon.environment_or_new(id).await?;
+        let held = hold(&environment, "up", by, events).await?;
+        if !environment.has_ended() {
+            return Ok((environment, held));
+        }
+        if !environment.is_gone().await {
+            return Err(daemon_ends(id));
+        }
+    }
 }
 
 /// Replaces replicas by new ones of the same configuration.
@@ -114,7 +151,7 @@ pub(crate) async fn restart(
 ) -> Result<ChangeOutcome, ApiError> {
     let started = SystemTime::now();
     let environment = daemon.environment(&request.environment).await?;
-    let _held = hold(&environment, "restart", request.by.as_deref(), events).await;
+    let _held = hold(&environment, "restart", request.by.as_deref(), events).await?;
     let snapshot = environment.snapshot();
     let mut release = serving(&snapshot, &request.environment)?.clone();
     let services = chosen(&release, &request.services)?;
@@ -157,7 +194,7 @@ pub(crate) async fn scale(
 ) -> Result<ChangeOutcome, ApiError> {
     let started = SystemTime::now();
     let environment = daemon.environment(&request.environment).await?;
-    let _held = hold(&environment, "scale", None, events).await;
+    let _held = hold(&environment, "scale", None, events).await?;
     let snapshot = environment.snapshot();
     let release = serving(&snapshot, &request.environment)?;
     let names: Vec<ServiceName> = request.replicas.keys().cloned().collect();
@@ -170,7 +207,8 @@ pub(crate) async fn scale(
     let mut watch = environment.watch();
     let mut teller = Teller::default();
     let mut last = snapshot;
-    command(&environment, Command::Scale(request.replicas.clone())).await?;
+    let scale = Command::Scale(request.replicas.clone());
+    let written = command(&environment, scale).await?;
     let wanted = |desired: &Desired| {
         request
             .replicas
@@ -184,7 +222,11 @@ pub(crate) async fn scale(
         if last.gone.is_some() {
             return Err(gone(&request.environment));
         }
-        if wanted(&last.desired) && last.settled {
+        let shown = last.revision >= written.revision;
+        if shown && !wanted(&last.desired) {
+            return Err(superseded(&request.environment));
+        }
+        if shown && last.settled {
             break;
         }
         if events.cancellation().is_cancelled() {
@@ -193,7 +235,7 @@ pub(crate) async fn scale(
             ));
         }
         if !changed(&mut watch, events).await {
-            return Err(gone(&request.environment));
+            return Err(daemon_ends(&request.environment));
         }
     }
     Ok(ChangeOutcome {
@@ -245,13 +287,10 @@ pub(crate) async fn down(
     let mut last = environment.snapshot();
     let replicas = u32::try_from(last.seen.len()).unwrap_or(u32::MAX);
     let volumes: Vec<String> = named_volumes(&id, &last.releases).into_iter().collect();
-    command(
-        &environment,
-        Command::TakeDown {
-            volumes: request.options.volumes,
-        },
-    )
-    .await?;
+    let take_down = Command::TakeDown {
+        volumes: request.options.volumes,
+    };
+    let written = command(&environment, take_down).await?;
     let errors = loop {
         let next = watch.borrow_and_update().clone();
         if let Some(errors) = &next.gone {
@@ -259,11 +298,17 @@ pub(crate) async fn down(
         }
         tell(&mut teller, &last, &next, events);
         last = next;
-        if watch.changed().await.is_err() {
-            break Vec::new();
+        if last.revision >= written.revision && last.desired.intent == Intent::Run {
+            return Err(superseded(&id).with_hint("an `up` took it over: it runs on"));
+        }
+        if events.cancellation().is_cancelled() {
+            let state = format!("{id} goes on being taken down; `havre up` brings it back");
+            return Err(cancelled(&state));
+        }
+        if !changed(&mut watch, events).await {
+            return Err(daemon_ends(&id));
         }
     };
-    daemon.forget(&id).await;
     let (removed_volumes, kept_volumes) = if request.options.volumes {
         (volumes, Vec::new())
     } else {
@@ -288,97 +333,151 @@ pub(crate) struct Change {
     pub(crate) by: Option<String>,
 }
 
-/// Stores the release, moves to it and tells what happens; returns its number.
+/// Makes a release, moves to it and tells what happens; returns its number.
 pub(crate) async fn roll_out(
     daemon: &Arc<Daemon>,
     environment: &EnvironmentHandle,
     change: Change,
     events: &EventSink,
 ) -> Result<u64, ApiError> {
-    let id = &environment.id;
-    let number = store(daemon, environment, &change)?;
+    match begin(daemon, environment, change).await {
+        Ok(begun) => begun.follow(environment, events).await,
+        Err(NotBegun::Refused(error)) => Err(error),
+        Err(NotBegun::Ended) => Err(ended(environment).await),
+    }
+}
+
+/// Why a rollout did not begin. Nothing was changed.
+enum NotBegun {
+    Refused(ApiError),
+    /// The environment's task has ended meanwhile.
+    Ended,
+}
+
+/// A rollout that is on disk.
+struct Begun {
+    number: u64,
+    jobs: Jobs,
+    revision: u64,
+    /// What was seen before it.
+    last: Arc<Snapshot>,
+}
+
+/// Makes a release and has the environment move to it.
+async fn begin(
+    daemon: &Arc<Daemon>,
+    environment: &EnvironmentHandle,
+    change: Change,
+) -> Result<Begun, NotBegun> {
+    lease(daemon, environment, &change.release).map_err(NotBegun::Refused)?;
     let Change {
         release,
         scale,
         jobs,
         cause,
-        ..
+        by,
     } = change;
-    let new_or_known = match cause {
+    let watch = match cause {
         Cause::Up => Watch::Yes,
         Cause::Restart { .. } | Cause::Rollback { .. } => Watch::No,
     };
-    let mut watch = environment.watch();
-    let mut last = environment.snapshot();
-    let mut teller = Teller::default();
-    command(
-        environment,
-        Command::RollOut {
-            number,
-            release: Box::new(release),
-            scale,
+    let record = Record {
+        cause,
+        by,
+        started_at: Some(SystemTime::now()),
+        ..Record::default()
+    };
+    let last = environment.snapshot();
+    let wish = Move {
+        release,
+        record,
+        scale,
+        jobs,
+        watch,
+    };
+    match environment.command(Command::RollOut(Box::new(wish))).await {
+        Ok(Written { revision, release }) => Ok(Begun {
+            number: release.unwrap_or_default(),
             jobs,
-            watch: new_or_known,
-        },
-    )
-    .await?;
-    let mut aborted = false;
-    let mut done = BTreeSet::new();
-    loop {
-        let next = watch.borrow_and_update().clone();
-        tell(&mut teller, &last, &next, events);
-        let begun = |desired: &Desired| {
-            desired.current == Some(number)
-                || desired
-                    .rollout
-                    .as_ref()
-                    .is_some_and(|rollout| rollout.to == number)
-        };
-        let was_begun = begun(&last.desired);
-        last = next;
-        let rollout = last.desired.rollout.as_ref();
-        if let (Some(rollout), Jobs::Run) = (rollout.filter(|rollout| rollout.to == number), jobs) {
-            done.clone_from(&rollout.jobs_done);
-        }
-        if last.gone.is_some() {
-            return Err(gone(id));
-        }
-        if last.desired.current == Some(number) && last.desired.rollout.is_none() {
-            return Ok(number);
-        }
-        if let Some(failure) = stopped(&last.desired, number) {
-            return Err(stands_still(failure, id));
-        }
-        if was_begun && !begun(&last.desired) {
-            tell_what_stays(&done, events);
-            return Err(ended_early(&last, id));
-        }
-        if events.cancellation().is_cancelled() && !aborted {
-            aborted = true;
-            match environment.command(Command::Abort).await {
-                // Too late: the loop finds out what it came to.
-                Ok(()) | Err(NotDone::Refused(_)) => {}
-                Err(NotDone::NotKept) => return Err(gone(id)),
+            revision,
+            last,
+        }),
+        Err(NotDone::Ended) => Err(NotBegun::Ended),
+        Err(error) => Err(NotBegun::Refused(not_done(&environment.id, error))),
+    }
+}
+
+impl Begun {
+    /// Tells what happens until the release serves, and returns its number.
+    async fn follow(
+        self,
+        environment: &EnvironmentHandle,
+        events: &EventSink,
+    ) -> Result<u64, ApiError> {
+        let Self {
+            number,
+            jobs,
+            revision,
+            mut last,
+        } = self;
+        let id = &environment.id;
+        let mut watch = environment.watch();
+        let mut teller = Teller::default();
+        let mut aborted = false;
+        let mut done = BTreeSet::new();
+        loop {
+            let next = watch.borrow_and_update().clone();
+            tell(&mut teller, &last, &next, events);
+            last = next;
+            let rollout = last.desired.rollout.as_ref();
+            let rollout = rollout.filter(|rollout| rollout.to == number);
+            if let (Some(rollout), Jobs::Run) = (rollout, jobs) {
+                done.clone_from(&rollout.jobs_done);
             }
-        }
-        if !changed(&mut watch, if aborted { None } else { Some(events) }).await {
-            return Err(gone(id));
+            if last.gone.is_some() {
+                return Err(gone(id));
+            }
+            let serves = last.desired.current == Some(number);
+            if serves && last.desired.rollout.is_none() {
+                return Ok(number);
+            }
+            if let Some(failure) = stopped(&last.desired, number) {
+                return Err(stands_still(failure, id));
+            }
+            if last.revision >= revision && !serves && rollout.is_none() {
+                tell_what_stays(&done, events);
+                return Err(ended_early(&last, id));
+            }
+            if events.cancellation().is_cancelled() && !aborted {
+                aborted = true;
+                match environment.command(Command::Abort).await {
+                    // Too late, or gone: the loop finds out what it came to.
+                    Ok(_) | Err(NotDone::Refused(_) | NotDone::Ended) => {}
+                    Err(error @ NotDone::NotWritten(_)) => {
+                        return Err(not_done(id, error).with_hint("the rollout goes on"));
+                    }
+                }
+            }
+            if !changed(&mut watch, if aborted { None } else { Some(events) }).await {
+                return Err(daemon_ends(id));
+            }
         }
     }
 }
 
-fn store(
+/// Holds the images of all releases that are or may be needed. Before the release is made: an image
+/// that is in use must not be pruned, one that is not costs disk.
+fn lease(
     daemon: &Arc<Daemon>,
     environment: &EnvironmentHandle,
-    change: &Change,
-) -> Result<u64, ApiError> {
+    release: &Release,
+) -> Result<(), ApiError> {
     let internal = |error: &dyn std::error::Error| ApiError::from_error(ErrorCode::Internal, error);
     let id = &environment.id;
     let Platform { store, images, .. } = &*daemon.platform;
-    // The lease first: an image that is in use must not be pruned, one that is not costs disk.
     let snapshot = environment.snapshot();
     let kept = releases::kept(store, id).map_err(|error| internal(&error))?;
-    let needed = snapshot.releases.values().chain([&change.release]);
+    let needed = snapshot.releases.values().chain([release]);
     let mut held = Vec::new();
     for service in needed.flat_map(|release| release.services.values()) {
         for digest in service.images() {
@@ -392,17 +491,6 @@ fn store(
     let held: Vec<&havre_image::Image> = held.iter().collect();
     images
         .lease(&lease_name(id), &held)
-        .map_err(|error| internal(&error))?;
-    let record = Record {
-        cause: change.cause.clone(),
-        by: change.by.clone(),
-        started_at: Some(SystemTime::now()),
-        ..Record::default()
-    };
-    let json = serde_json::to_string(&change.release).map_err(|error| internal(&error))?;
-    let record = serde_json::to_string(&record).map_err(|error| internal(&error))?;
-    store
-        .release_add(id.project.as_str(), id.environment.as_str(), &json, &record)
         .map_err(|error| internal(&error))
 }
 
@@ -456,11 +544,14 @@ fn stands_still(failure: &Failure, id: &EnvironmentId) -> ApiError {
 
 /// Why a rollout is no longer there though its release does not serve.
 fn ended_early(last: &Snapshot, id: &EnvironmentId) -> ApiError {
-    let served = match last.desired.current {
+    let desired = &last.desired;
+    let served = match desired.current {
         Some(number) => format!("release {number} serves on"),
         None => "nothing serves: it was the first release".to_owned(),
     };
-    match &last.desired.last_failure {
+    // The failure of an earlier rollout is there until one succeeds.
+    let went_back = desired.intent == Intent::Run && desired.rollout.is_none();
+    match desired.last_failure.as_ref().filter(|_| went_back) {
         Some(failure) if failure.kind == FailureKind::Aborted => cancelled(&served),
         Some(failure) => {
             let message = format!(
@@ -469,10 +560,7 @@ fn ended_early(last: &Snapshot, id: &EnvironmentId) -> ApiError {
             );
             ApiError::new(ErrorCode::RolledBack, message)
         }
-        None => ApiError::new(
-            ErrorCode::Conflict,
-            format!("another operation changed {id}"),
-        ),
+        None => superseded(id),
     }
 }
 
@@ -545,7 +633,7 @@ pub(crate) async fn hold(
     what: &'static str,
     by: Option<&str>,
     events: &EventSink,
-) -> Held {
+) -> Result<Held, ApiError> {
     let lock = Arc::clone(&environment.operation);
     let holder = Arc::clone(&environment.holder);
     let guard = match Arc::clone(&lock).try_lock_owned() {
@@ -564,7 +652,12 @@ pub(crate) async fn hold(
                     hint: None,
                 });
             }
-            lock.lock_owned().await
+            tokio::select! {
+                guard = lock.lock_owned() => guard,
+                () = events.cancellation().cancelled() => {
+                    return Err(cancelled("nothing was changed"));
+                }
+            }
         }
     };
     *holder.lock().unwrap_or_else(PoisonError::into_inner) = Some(Holder {
@@ -572,10 +665,10 @@ pub(crate) async fn hold(
         by: by.map(str::to_owned),
         since: SystemTime::now(),
     });
-    Held {
+    Ok(Held {
         _guard: guard,
         holder,
-    }
+    })
 }
 
 impl Holder {
@@ -589,32 +682,50 @@ impl Holder {
     }
 }
 
+/// Hands a command to the environment's task; it is on disk when this returns, or nothing has
+/// changed.
 pub(crate) async fn command(
     environment: &EnvironmentHandle,
     command: Command,
-) -> Result<(), ApiError> {
-    let id = &environment.id;
-    let conflict = |message: String| ApiError::new(ErrorCode::Conflict, message);
+) -> Result<Written, ApiError> {
     match environment.command(command).await {
-        Ok(()) => Ok(()),
-        Err(NotDone::NotKept) => {
-            let message = format!("the state of {id} cannot be written");
-            Err(ApiError::new(ErrorCode::Internal, message)
-                .with_hint("see the daemon's log; is the disk full?"))
+        Ok(written) => Ok(written),
+        Err(NotDone::Ended) => Err(ended(environment).await),
+        Err(error) => Err(not_done(&environment.id, error)),
+    }
+}
+
+fn not_done(id: &EnvironmentId, error: NotDone) -> ApiError {
+    let conflict = |message: String| ApiError::new(ErrorCode::Conflict, message);
+    match error {
+        NotDone::NotWritten(error) => {
+            let message = format!("the state of {id} cannot be written: nothing was changed");
+            ApiError::new(ErrorCode::Failed, message)
+                .caused_by(Some(&error))
+                .with_hint("`df -h` shows whether the disk is full")
         }
-        Err(NotDone::Refused(Refusal::NothingMoves)) => {
-            Err(conflict(format!("no rollout of {id} is under way")))
+        NotDone::Refused(Refusal::NothingMoves) => {
+            conflict(format!("no rollout of {id} is under way"))
         }
-        Err(NotDone::Refused(Refusal::TooLate)) => Err(conflict(format!(
+        NotDone::Refused(Refusal::TooLate) => conflict(format!(
             "the rollout of {id} has come too far: it is decided which release serves"
         ))
-        .with_hint("`havre status` tells which; `havre rollback` goes back from there")),
-        Err(NotDone::Refused(Refusal::PausedAlready)) => {
-            Err(conflict(format!("the rollout of {id} is paused already")))
+        .with_hint("`havre status` tells which; `havre rollback` goes back from there"),
+        NotDone::Refused(Refusal::PausedAlready) => {
+            conflict(format!("the rollout of {id} is paused already"))
         }
-        Err(NotDone::Refused(Refusal::NotPaused)) => {
-            Err(conflict(format!("the rollout of {id} is not paused")))
+        NotDone::Refused(Refusal::NotPaused) => {
+            conflict(format!("the rollout of {id} is not paused"))
         }
+        NotDone::Ended => daemon_ends(id),
+    }
+}
+
+/// Why an environment's task takes no commands any more.
+async fn ended(environment: &EnvironmentHandle) -> ApiError {
+    match environment.is_gone().await {
+        true => gone(&environment.id),
+        false => daemon_ends(&environment.id),
     }
 }
 
@@ -665,6 +776,20 @@ pub(crate) fn keep_restarts(release: &mut Release, serving: Option<&Release>) {
 
 fn cancelled(state: &str) -> ApiError {
     ApiError::new(ErrorCode::Cancelled, format!("cancelled; {state}"))
+}
+
+fn superseded(id: &EnvironmentId) -> ApiError {
+    ApiError::new(
+        ErrorCode::Conflict,
+        format!("another operation changed {id}"),
+    )
+}
+
+fn daemon_ends(id: &EnvironmentId) -> ApiError {
+    ApiError::new(
+        ErrorCode::Unavailable,
+        format!("the daemon ends; the next one goes on with {id}"),
+    )
 }
 
 fn gone(id: &EnvironmentId) -> ApiError {

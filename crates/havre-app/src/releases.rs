@@ -165,7 +165,7 @@ pub(crate) async fn rollback(
     let started = SystemTime::now();
     let id = request.environment;
     let environment = daemon.environment(&id).await?;
-    let _held = hold(&environment, "rollback", request.by.as_deref(), events).await;
+    let _held = hold(&environment, "rollback", request.by.as_deref(), events).await?;
     let snapshot = environment.snapshot();
     let now = serving(&snapshot, &id)?;
     let current = snapshot.desired.current.unwrap_or_default();

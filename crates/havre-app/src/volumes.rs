@@ -1,5 +1,6 @@
 //! Volumes and bind mounts of a container on this machine.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -9,6 +10,7 @@ use havre_api::EnvironmentId;
 use havre_engine::MountSpec;
 use havre_image::overlay::Overlay;
 use havre_model::{Mount, Service, Volume, VolumeName, is_volume_name};
+use havre_release::Release;
 
 /// Why a mount cannot be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,21 @@ pub(crate) fn volume_name(id: &EnvironmentId, key: &VolumeName, volume: &Volume)
     volume.name_on_machine(id.project.as_str(), id.environment.as_str(), key)
 }
 
+/// Names on this machine of the volumes that belong to an environment's releases.
+pub(crate) fn named_volumes(
+    id: &EnvironmentId,
+    releases: &BTreeMap<u64, Release>,
+) -> BTreeSet<String> {
+    releases
+        .values()
+        .flat_map(|release| &release.volumes)
+        .filter(|(_, volume)| !volume.external && volume.backing.is_none())
+        .map(|(key, volume)| volume_name(id, key, volume))
+        // One that an earlier version let in is a path that leads elsewhere.
+        .filter(|name| is_volume_name(name))
+        .collect()
+}
+
 /// A container's surroundings, needed to prepare its mounts.
 pub(crate) struct Volumes<'a> {
     /// Folder of all named volumes.
@@ -47,7 +64,7 @@ pub(crate) struct Volumes<'a> {
     /// Folder of this container's anonymous volumes.
     pub(crate) own: &'a Path,
     pub(crate) environment: &'a EnvironmentId,
-    pub(crate) volumes: &'a std::collections::BTreeMap<VolumeName, Volume>,
+    pub(crate) volumes: &'a BTreeMap<VolumeName, Volume>,
     /// Layers of the image, topmost first, for the first use of a volume.
     pub(crate) image: &'a [PathBuf],
 }

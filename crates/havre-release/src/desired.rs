@@ -56,7 +56,7 @@ pub struct Heal {
 }
 
 /// Whether the environment is wanted at all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "intent", rename_all = "snake_case")]
 pub enum Intent {
     /// Run the current release.
@@ -64,8 +64,10 @@ pub enum Intent {
     Run,
     /// Stop everything, then forget the environment.
     Down {
-        /// Remove the named volumes too.
-        volumes: bool,
+        /// Names on this machine of the volumes that are removed too. Not one that is not named
+        /// here: whoever goes on with this may not know any more which there were.
+        #[serde(default)]
+        remove_volumes: BTreeSet<String>,
     },
 }
 

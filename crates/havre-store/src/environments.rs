@@ -18,6 +18,17 @@ pub struct EnvironmentRow {
     pub updated_at: i64,
 }
 
+/// A release that is made with the desired state that wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRelease {
+    /// As [`Store::next_release`] says.
+    pub number: u64,
+    /// JSON of the release crate.
+    pub content: String,
+    /// Why it is made: JSON of the release crate.
+    pub record: String,
+}
+
 /// A release of an environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReleaseRow {
@@ -32,13 +43,14 @@ pub struct ReleaseRow {
 }
 
 impl Store {
-    /// Writes an environment's desired state, and with it the records of the releases it tells of
-    /// (by number).
+    /// Writes an environment's desired state, and with it the release that it wants, where that is
+    /// new, and the records of the releases it tells of (by number): all of it or nothing.
     pub fn environment_put(
         &self,
         project: &str,
         environment: &str,
         desired: &str,
+        made: Option<&NewRelease>,
         records: &[(u64, String)],
     ) -> Result<(), StoreError> {
         self.run("write an environment", |db| {
@@ -49,6 +61,19 @@ impl Store {
                  desired = excluded.desired, updated_at = excluded.updated_at",
                 params![project, environment, desired, now()],
             )?;
+            if let Some(release) = made {
+                let NewRelease {
+                    number,
+                    content,
+                    record,
+                } = release;
+                transaction.execute(
+                    "INSERT INTO releases \
+                     (project, environment, number, content, created_at, record) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    params![project, environment, number, content, now(), record],
+                )?;
+            }
             for (number, record) in records {
                 transaction.execute(
                     "UPDATE releases SET record = ?4 \
@@ -93,20 +118,14 @@ impl Store {
         })
     }
 
-    /// Appends a release and returns its number.
-    pub fn release_add(
-        &self,
-        project: &str,
-        environment: &str,
-        content: &str,
-        record: &str,
-    ) -> Result<u64, StoreError> {
-        self.run("write a release", |db| {
+    /// The number of the next release. It is taken once a release with it is written; each
+    /// environment has one writer.
+    pub fn next_release(&self, project: &str, environment: &str) -> Result<u64, StoreError> {
+        self.run("number a release", |db| {
             db.query_row(
-                "INSERT INTO releases (project, environment, number, content, created_at, record) \
-                 SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4, ?5 \
-                 FROM releases WHERE project = ?1 AND environment = ?2 RETURNING number",
-                params![project, environment, content, now(), record],
+                "SELECT coalesce(max(number), 0) + 1 FROM releases \
+                 WHERE project = ?1 AND environment = ?2",
+                params![project, environment],
                 |row| row.get(0),
             )
         })
@@ -165,14 +184,22 @@ mod tests {
     fn releases_count_within_their_environment() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("state.db")).unwrap();
-        let add = |environment| store.release_add("p", environment, "{}", "first").unwrap();
+        let add = |environment| {
+            let release = NewRelease {
+                number: store.next_release("p", environment).unwrap(),
+                content: "{}".to_owned(),
+                record: "first".to_owned(),
+            };
+            let made = store.environment_put("p", environment, "{}", Some(&release), &[]);
+            made.map(|()| release.number).unwrap()
+        };
         assert_eq!(
             [add("production"), add("production"), add("staging")],
             [1, 2, 1]
         );
         let records = [(2, "second".to_owned())];
         store
-            .environment_put("p", "production", "{}", &records)
+            .environment_put("p", "production", "{}", None, &records)
             .unwrap();
         let listed = store.releases("p", "production", 10).unwrap();
         let listed: Vec<_> = listed.iter().map(|r| (r.number, &*r.record)).collect();

@@ -16,5 +16,5 @@ mod images;
 mod settings;
 
 pub use database::{Store, StoreError};
-pub use environments::{EnvironmentRow, ReleaseRow};
+pub use environments::{EnvironmentRow, NewRelease, ReleaseRow};
 pub use images::{CacheRow, ImageRow};

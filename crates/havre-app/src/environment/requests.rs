@@ -10,6 +10,7 @@ use havre_edge::EdgeStatus;
 use havre_model::ServiceName;
 use havre_release::{EdgeView, Observed, ReplicaId, Routing, Traffic};
 
+use super::problems::Concern;
 use super::{Environment, serving_release};
 use crate::certificates::Reading;
 use crate::edge::{environment_edge, is_pool_of};
@@ -69,42 +70,38 @@ impl Environment {
         if addresses.is_empty() {
             self.network.rest();
         } else {
-            let kept = self.network.keep(&self.platform, &self.key, &self.releases);
-            if let Err(error) = kept.await {
-                self.note_problem(&error);
-            }
-            let backends = names::backends(&self.releases, routing, seen);
+            let releases = Arc::clone(self.wanted.releases());
+            let kept = self.network.keep(&self.platform, &self.key, &releases);
+            self.problems.note(&self.id, Concern::Network, &kept.await);
+            let backends = names::backends(&releases, routing, seen);
             let (net, key) = (Arc::clone(&self.platform.net), self.key.clone());
-            let (releases, seen) = (Arc::clone(&self.releases), seen.to_vec());
+            let seen = seen.to_vec();
             let named = tokio::task::spawn_blocking(move || {
                 let addresses = net.set_services(&key, &backends)?;
                 let records = names::records(&releases, &backends, &addresses, &seen);
                 net.set_names(&key, &records)
             })
             .await;
-            if let Ok(Err(error)) = named {
-                self.note_problem(&error);
+            if let Ok(named) = named {
+                self.problems.note(&self.id, Concern::Names, &named);
             }
         }
-        let Some(release) = serving_release(&self.desired).and_then(|n| self.releases.get(&n))
-        else {
+        let releases = self.wanted.releases();
+        let serving = serving_release(self.wanted.desired());
+        let Some(release) = serving.and_then(|number| releases.get(&number)) else {
             return self.platform.hub.set(&self.id, None).await;
         };
         // What is valid when is the wall clock's.
         let certificate = execute::certificate(&self.platform, release, SystemTime::now());
-        let certificate = match certificate {
-            Ok(Reading { pair, findings }) => {
-                if !findings.is_empty() && findings != self.certificate_findings {
-                    tracing::warn!(environment = %self.id, ?findings, "certificate");
-                }
-                self.certificate_findings = findings;
-                pair
-            }
-            Err(error) => {
-                self.note_problem(&error);
-                return self.platform.hub.status().await;
-            }
+        self.problems
+            .note(&self.id, Concern::Certificate, &certificate);
+        let Ok(Reading { pair, findings }) = certificate else {
+            return self.platform.hub.status().await;
         };
+        if !findings.is_empty() && findings != self.certificate_findings {
+            tracing::warn!(environment = %self.id, ?findings, "certificate");
+        }
+        self.certificate_findings = findings;
         let mut draining: BTreeMap<ServiceName, Vec<ReplicaId>> = BTreeMap::new();
         let takes_none =
             |id: &ReplicaId| self.unrouted_since.contains_key(id) || reserve.contains(id);
@@ -114,7 +111,7 @@ impl Environment {
                 .or_default()
                 .push(one.id());
         }
-        let part = environment_edge(&self.id, release, certificate, routing, &draining, |id| {
+        let part = environment_edge(&self.id, release, pair, routing, &draining, |id| {
             addresses.get(id).copied()
         });
         self.platform.hub.set(&self.id, Some(part)).await

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use havre_api::EnvironmentId;
 use havre_model::ServiceName;
-use havre_release::{Refusal, Release};
+use havre_release::{Desired, Record, Refusal, Release};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Snapshot;
+use super::{EnvironmentError, Snapshot};
 use crate::operations::Holder;
 
 /// What becomes of numbers of replicas that were set by hand.
@@ -38,29 +38,57 @@ pub(crate) enum Watch {
     No,
 }
 
-/// Why a command was not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why nothing came of a command. Nothing was changed, on disk or in memory.
+#[derive(Debug)]
 pub(crate) enum NotDone {
-    /// The state cannot be written, or the task has ended.
-    NotKept,
+    /// It cannot be written down.
+    NotWritten(EnvironmentError),
     /// The state of the rollout does not allow it.
     Refused(Refusal),
+    /// The task has ended: the environment is gone, or the daemon ends.
+    Ended,
+}
+
+impl From<EnvironmentError> for NotDone {
+    fn from(error: EnvironmentError) -> Self {
+        Self::NotWritten(error)
+    }
+}
+
+impl From<Refusal> for NotDone {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// A command that is on disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    /// Snapshots from this revision on show it, or what came after it.
+    pub(crate) revision: u64,
+    /// The number of the release that it made.
+    pub(crate) release: Option<u64>,
 }
 
 /// A command, and where to tell what came of it.
-pub(super) type Wish = (Command, oneshot::Sender<Result<(), Refusal>>);
+pub(super) type Wish = (Command, oneshot::Sender<Result<Written, NotDone>>);
+
+/// A move to a new release.
+#[derive(Clone, Debug)]
+pub(crate) struct Move {
+    pub(crate) release: Release,
+    /// Why there is this release.
+    pub(crate) record: Record,
+    pub(crate) scale: Scale,
+    pub(crate) jobs: Jobs,
+    pub(crate) watch: Watch,
+}
 
 /// Something a user wants of an environment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Command {
-    /// Move to this release, which is stored already.
-    RollOut {
-        number: u64,
-        release: Box<Release>,
-        scale: Scale,
-        jobs: Jobs,
-        watch: Watch,
-    },
+    /// Make a release and move to it.
+    RollOut(Box<Move>),
     /// Give the rollout under way up.
     Abort,
     /// Let it stand still.
@@ -86,14 +114,41 @@ pub(crate) struct EnvironmentHandle {
 }
 
 impl EnvironmentHandle {
-    /// Hands a command over; it is persisted when this returns.
-    pub(crate) async fn command(&self, command: Command) -> Result<(), NotDone> {
+    /// Hands a command over; it is on disk when this returns.
+    pub(crate) async fn command(&self, command: Command) -> Result<Written, NotDone> {
         let (done, wait) = oneshot::channel();
         let sent = self.commands.send((command, done)).await;
-        sent.map_err(|_| NotDone::NotKept)?;
-        wait.await
-            .map_err(|_| NotDone::NotKept)?
-            .map_err(NotDone::Refused)
+        sent.map_err(|_| NotDone::Ended)?;
+        wait.await.map_err(|_| NotDone::Ended)?
+    }
+
+    /// Whether the task takes no commands any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.commands.is_closed()
+    }
+
+    /// Waits until the task has ended; `true` when the environment is gone with it, and nothing of
+    /// it is known any more.
+    pub(crate) async fn is_gone(&self) -> bool {
+        let mut watch = self.watch();
+        watch
+            .wait_for(|snapshot| snapshot.gone.is_some())
+            .await
+            .is_ok()
+    }
+
+    /// Nothing was ever written of it.
+    pub(crate) fn is_blank(&self) -> bool {
+        let snapshot = self.snapshot.borrow();
+        snapshot.revision == 0
+            && snapshot.desired == Desired::default()
+            && snapshot.releases.is_empty()
+            && snapshot.seen.is_empty()
+    }
+
+    /// This is the only handle on it: nobody has it in hand, or is about to.
+    pub(crate) fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.operation) == 1
     }
 
     /// The newest snapshot.

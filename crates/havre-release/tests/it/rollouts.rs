@@ -1,5 +1,6 @@
 //! What a rollout does, case by case.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use havre_model::{OnFailure, RolloutSettings, ServiceName, UpdateOrder};
@@ -284,7 +285,9 @@ fn a_newer_release_replaces_one_on_its_way() {
 #[test]
 fn down_ends_what_is_needed_last() {
     let mut world = running(&application());
-    world.desired.intent = Intent::Down { volumes: false };
+    world.desired.intent = Intent::Down {
+        remove_volumes: BTreeSet::new(),
+    };
     let mut database_alive_at_backend_end = false;
     for _ in 0..50 {
         world.desired.rollout = None;

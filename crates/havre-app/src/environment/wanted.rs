@@ -1,0 +1,285 @@
+//! What an environment should be: on disk before it is in memory.
+//!
+//! ```text
+//! command, decision ─► next ─► state.db (one transaction) ─► desired ─► acted upon
+//!                                   └─ fails: nothing has changed, and nothing is done
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use havre_api::EnvironmentId;
+use havre_release::{Desired, Intent, Record, Refusal, Release, Step, Traffic, told_by};
+use havre_store::{NewRelease, Store, StoreError};
+
+use super::EnvironmentError;
+use super::wishes::{Command, Jobs, Move, NotDone, Scale, Watch, Written};
+use crate::volumes::named_volumes;
+
+/// Desired state and the releases in play. Whoever reads them here reads what is on disk:
+/// both are only replaced by what has been written.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    id: EnvironmentId,
+    store: Arc<Store>,
+    desired: Desired,
+    releases: Arc<BTreeMap<u64, Release>>,
+    /// Releases of replicas still there that are stored no more.
+    forgotten: BTreeSet<u64>,
+    /// Writes so far.
+    revision: u64,
+}
+
+impl Wanted {
+    /// What is stored; nothing yet where that is `None`.
+    pub(super) fn load(
+        id: EnvironmentId,
+        store: Arc<Store>,
+        desired: Option<&str>,
+    ) -> Result<Self, EnvironmentError> {
+        let desired: Desired = match desired {
+            Some(json) => {
+                serde_json::from_str(json).map_err(|source| EnvironmentError::Format {
+                    id: id.clone(),
+                    source,
+                })?
+            }
+            None => Desired::default(),
+        };
+        let mut wanted = Self {
+            id,
+            store,
+            desired,
+            releases: Arc::default(),
+            forgotten: BTreeSet::new(),
+            revision: 0,
+        };
+        wanted.know(BTreeSet::new())?;
+        Ok(wanted)
+    }
+
+    pub(super) fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
+    /// The releases that the desired state names, and those of replicas that are still there.
+    pub(super) fn releases(&self) -> &Arc<BTreeMap<u64, Release>> {
+        &self.releases
+    }
+
+    /// Grows with each change.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Reads the releases that replicas belong to which nobody wants any more: what they write to
+    /// counts until they are gone. Those that history has forgotten are looked for once.
+    pub(super) fn know(&mut self, of_replicas: BTreeSet<u64>) -> Result<(), EnvironmentError> {
+        let mut needed = of_replicas;
+        needed.extend(named(&self.desired));
+        for number in &needed {
+            if self.releases.contains_key(number) || self.forgotten.contains(number) {
+                continue;
+            }
+            match load_release(&self.store, &self.id, *number)? {
+                Some(release) => drop(Arc::make_mut(&mut self.releases).insert(*number, release)),
+                None => drop(self.forgotten.insert(*number)),
+            }
+        }
+        if self.releases.keys().any(|number| !needed.contains(number)) {
+            Arc::make_mut(&mut self.releases).retain(|number, _| needed.contains(number));
+        }
+        Ok(())
+    }
+
+    /// Writes down what a command means. `counted`: what the edge has counted of the environment.
+    pub(super) fn obey(
+        &mut self,
+        command: Command,
+        counted: Option<&Traffic>,
+        now: SystemTime,
+    ) -> Result<Written, NotDone> {
+        let mut next = self.desired.clone();
+        let mut made = None;
+        match command {
+            Command::RollOut(wish) => made = Some(self.begin(&mut next, *wish, now)?),
+            Command::Abort => {
+                let to = next.rollout.as_ref().map(|rollout| rollout.to);
+                let release = to.and_then(|to| self.releases.get(&to));
+                next.abort(release.ok_or(Refusal::NothingMoves)?, now)?;
+            }
+            Command::Pause => next.pause(now)?,
+            Command::Resume => next.resume(now)?,
+            Command::Scale(wanted) => next.scale.extend(wanted),
+            Command::TakeDown { volumes } => {
+                next.intent = Intent::Down {
+                    remove_volumes: match volumes {
+                        true => named_volumes(&self.id, &self.releases),
+                        false => BTreeSet::new(),
+                    },
+                };
+                next.rollout = None;
+            }
+        }
+        let release = made.as_ref().map(|(number, _)| *number);
+        self.write(next, made, counted, now)?;
+        Ok(Written {
+            revision: self.revision,
+            release,
+        })
+    }
+
+    /// Writes down what follows from what was seen.
+    pub(super) fn advance(
+        &mut self,
+        next: Desired,
+        counted: Option<&Traffic>,
+        now: SystemTime,
+    ) -> Result<(), EnvironmentError> {
+        self.write(next, None, counted, now)
+    }
+
+    /// Removes what is stored of an environment that is not wanted and of which nothing else is
+    /// left.
+    pub(super) fn forget(&self) -> Result<(), EnvironmentError> {
+        let (project, environment) = self.names();
+        self.store
+            .environment_remove(project, environment)
+            .map_err(store_error(&self.id))
+    }
+
+    /// A move to a release that is new; its number and what to write of it.
+    fn begin(
+        &self,
+        next: &mut Desired,
+        wish: Move,
+        now: SystemTime,
+    ) -> Result<(u64, Move), EnvironmentError> {
+        let (project, environment) = self.names();
+        let number = self
+            .store
+            .next_release(project, environment)
+            .map_err(store_error(&self.id))?;
+        if wish.scale == Scale::FromFile {
+            next.scale.clear();
+        }
+        let jobs_done = match wish.jobs {
+            Jobs::Run => BTreeSet::new(),
+            Jobs::Skip => wish.release.all_jobs(),
+        };
+        next.begin(number, jobs_done, wish.watch == Watch::No, now);
+        Ok((number, wish))
+    }
+
+    /// The one place where anything here changes.
+    fn write(
+        &mut self,
+        next: Desired,
+        made: Option<(u64, Move)>,
+        counted: Option<&Traffic>,
+        now: SystemTime,
+    ) -> Result<(), EnvironmentError> {
+        let format = format_error(&self.id);
+        let json = serde_json::to_string(&next).map_err(&format)?;
+        let new_release = match &made {
+            Some((number, wish)) => Some(NewRelease {
+                number: *number,
+                content: serde_json::to_string(&wish.release).map_err(&format)?,
+                record: serde_json::to_string(&wish.record).map_err(&format)?,
+            }),
+            None => None,
+        };
+        let records: Vec<(u64, String)> = told_by(&self.desired, &next, now)
+            .map(|(number, step)| self.record_after(number, step, counted))
+            .transpose()?
+            .into_iter()
+            .collect();
+        let (project, environment) = self.names();
+        self.store
+            .environment_put(project, environment, &json, new_release.as_ref(), &records)
+            .map_err(store_error(&self.id))?;
+        // It is on disk: from here on nothing may fail.
+        self.desired = next;
+        self.revision += 1;
+        if let Some((number, wish)) = made {
+            Arc::make_mut(&mut self.releases).insert(number, wish.release);
+        }
+        Ok(())
+    }
+
+    /// What is known of a release after a step of the rollout under way.
+    fn record_after(
+        &self,
+        number: u64,
+        step: Step,
+        counted: Option<&Traffic>,
+    ) -> Result<(u64, String), EnvironmentError> {
+        let (project, environment) = self.names();
+        let row = self
+            .store
+            .release(project, environment, number)
+            .map_err(store_error(&self.id))?;
+        let format = format_error(&self.id);
+        let mut record: Record = match row {
+            Some(row) => serde_json::from_str(&row.record).map_err(&format)?,
+            None => Record::default(),
+        };
+        let rollout = self.desired.rollout.as_ref();
+        let began = rollout.and_then(|rollout| rollout.total.as_ref());
+        let traffic = began
+            .zip(counted)
+            .map(|(began, counted)| counted.since(began));
+        record.traffic = traffic.or(record.traffic);
+        let json = serde_json::to_string(&record.after(step)).map_err(&format)?;
+        Ok((number, json))
+    }
+
+    fn names(&self) -> (&str, &str) {
+        (self.id.project.as_str(), self.id.environment.as_str())
+    }
+}
+
+fn store_error(id: &EnvironmentId) -> impl Fn(StoreError) -> EnvironmentError + use<> {
+    let id = id.clone();
+    move |source| EnvironmentError::Store {
+        id: id.clone(),
+        source,
+    }
+}
+
+fn format_error(id: &EnvironmentId) -> impl Fn(serde_json::Error) -> EnvironmentError + use<> {
+    let id = id.clone();
+    move |source| EnvironmentError::Format {
+        id: id.clone(),
+        source,
+    }
+}
+
+/// The releases that desired state names.
+fn named(desired: &Desired) -> impl Iterator<Item = u64> + use<> {
+    let rollout = desired.rollout.as_ref();
+    [
+        desired.current,
+        rollout.and_then(|rollout| rollout.from),
+        rollout.map(|rollout| rollout.to),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// A stored release; `None` where there is none of this number.
+fn load_release(
+    store: &Store,
+    id: &EnvironmentId,
+    number: u64,
+) -> Result<Option<Release>, EnvironmentError> {
+    let row = store
+        .release(id.project.as_str(), id.environment.as_str(), number)
+        .map_err(store_error(id))?;
+    row.map(|row| serde_json::from_str(&row.content).map_err(format_error(id)))
+        .transpose()
+}
+
+#[cfg(test)]
+mod tests;
