@@ -302,3 +302,20 @@ fn inherited_test(healthcheck: &ImageHealthcheck) -> Option<Vec<String>> {
 fn shell(line: &str) -> Vec<String> {
     vec!["/bin/sh".to_owned(), "-c".to_owned(), line.to_owned()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The figures of the page that compares with Docker.
+    #[test]
+    fn the_page_is_right() {
+        let page = include_str!("../../../docs/isolation.md");
+        let pids = format!(
+            "| most processes | no limit | {DEFAULT_PIDS} unless `pids_limit` says otherwise |"
+        );
+        assert!(page.contains(&pids), "{pids}");
+        let memory = format!("| `/dev/shm` | 64 MiB | {} MiB |", SHM_BYTES >> 20);
+        assert!(page.contains(&memory), "{memory}");
+    }
+}

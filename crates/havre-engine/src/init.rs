@@ -7,8 +7,7 @@
 //!   └──── 'G' ────►    the cgroups of version 1 are joined
 //! ```
 //! A further process of a running container is set up outside of its process namespace, where nobody
-//! in the container can see it, and then forks a sibling into it: `'P'` + number + pidfd tells the shim
-//! of it, and a second `'G'` lets it go on.
+//! in the container can see it, and then forks a sibling into it: `'P'` + pidfd tells the shim of it, and a second `'G'` lets it go on.
 //!
 //! The shim has one thread and little memory, so forking it is safe and cheap, and no other
 //! program is loaded on the way. Own code rather than libcontainer's: its exec path drops
@@ -123,8 +122,8 @@ pub struct Starting {
 pub enum Progress {
     /// The master side of its terminal.
     Terminal(OwnedFd),
-    /// What is being set up is another process from now on.
-    Moved { pid: u32, pidfd: OwnedFd },
+    /// What is being set up is another process from now on. A container may have forged this.
+    Moved(OwnedFd),
     /// It failed, with what a shell would return.
     Failed { exit_code: i32, reason: String },
     /// It is about to run its program.
@@ -261,13 +260,7 @@ pub fn progress(socket: BorrowedFd) -> io::Result<Progress> {
         Ok(None) => Ok(Progress::Done),
         Ok(Some((len, mut fds))) => match (&buffer[..len], fds.pop()) {
             ([b'T'], Some(master)) => Ok(Progress::Terminal(master)),
-            ([b'P', pid @ ..], Some(pidfd)) if pid.len() == 4 => Ok(Progress::Moved {
-                pid: pid
-                    .iter()
-                    .rev()
-                    .fold(0, |all, byte| all << 8 | u32::from(*byte)),
-                pidfd,
-            }),
+            ([b'P'], Some(pidfd)) => Ok(Progress::Moved(pidfd)),
             ([b'R'], None) => Ok(Progress::Executing),
             ([b'E', code, text @ ..], _) => Ok(Progress::Failed {
                 exit_code: i32::from(*code),

@@ -207,6 +207,17 @@ pub fn has_ended(pidfd: impl AsFd) -> io::Result<bool> {
     wait(libc::P_PIDFD, id, libc::WNOHANG | libc::WNOWAIT).map(|ended| ended.is_some())
 }
 
+/// The process id of a child, which is not reaped yet; an error for any other process.
+pub fn pid_of_child(pidfd: impl AsFd) -> io::Result<u32> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    has_ended(pidfd.as_fd())?;
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"));
+    pid.and_then(|pid| pid.trim().parse().ok())
+        .filter(|pid| *pid > 1)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
 /// Reaps any child of this process that has ended.
 pub fn reap_any() -> io::Result<Option<(u32, Ended)>> {
     wait(libc::P_ALL, 0, libc::WNOHANG)
@@ -477,4 +488,33 @@ pub fn check(result: i64) -> io::Result<()> {
 pub fn async_fd(fd: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
     // SAFETY: an owned descriptor stays open as long as its owner, which the AsyncFd becomes.
     unsafe { tokio::io::unix::AsyncFd::register(fd) }.map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pidfd_of(pid: u32) -> OwnedFd {
+        let pid = rustix::process::Pid::from_raw(pid as i32).expect("a process");
+        let flags = rustix::process::PidfdFlags::empty();
+        rustix::process::pidfd_open(pid, flags).expect("a pidfd")
+    }
+
+    #[test]
+    fn only_a_child_is_taken_for_one() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .expect("started");
+        let pidfd = pidfd_of(child.id());
+        assert_eq!(pid_of_child(&pidfd).expect("a child"), child.id());
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+        assert!(pid_of_child(&pidfd).is_err(), "it is gone");
+        for pid in [1, std::process::id()] {
+            assert!(pid_of_child(pidfd_of(pid)).is_err(), "{pid} is no child");
+        }
+        let file = std::fs::File::open("/dev/null").expect("a file");
+        assert!(pid_of_child(&file).is_err(), "it is no process");
+    }
 }

@@ -303,10 +303,8 @@ fn enter_processes(tty: bool, socket: BorrowedFd) -> Result<(), SetupError> {
         "start a process in the container".to_owned()
     })?;
     if let Some(sibling) = sibling {
-        let mut message = vec![b'P'];
-        message.extend(sibling.pid.to_le_bytes());
         // A sibling that the shim does not hear of ends with the connection.
-        let told = sys::send(socket, &message, &[sibling.pidfd.as_fd()]);
+        let told = sys::send(socket, b"P", &[sibling.pidfd.as_fd()]);
         sys::exit_now(i32::from(told.is_err()));
     }
     die_with_shim()?;

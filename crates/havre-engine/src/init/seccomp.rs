@@ -90,4 +90,53 @@ mod tests {
         let refused = [libc::AF_ALG, libc::AF_VSOCK].map(|family| family as u32);
         assert_eq!(NO_FAMILIES, refused);
     }
+
+    /// The figure and the list of the page that compares with Docker.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn the_page_is_right() {
+        const PAGE: &str = include_str!("../../../../docs/isolation.md");
+        let marked = |name: &str| {
+            let (_, rest) = PAGE
+                .split_once(&format!("<!-- {name} -->"))
+                .expect("a mark");
+            let (inside, _) = rest
+                .split_once(&format!("<!-- /{name} -->"))
+                .expect("an end");
+            let words = inside.split('`').skip(1).step_by(2);
+            words.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let passes = |nr: i64| !matches!(rule_of(&[], nr), None | Some(Rule::Errno(_)));
+        let count = (0..1000).filter(|nr| passes(*nr)).count();
+        assert_eq!(marked("calls"), [count.to_string()]);
+        let closed = [
+            ("add_key", libc::SYS_add_key),
+            ("bpf", libc::SYS_bpf),
+            ("clone3", libc::SYS_clone3),
+            ("finit_module", libc::SYS_finit_module),
+            ("fsopen", libc::SYS_fsopen),
+            ("init_module", libc::SYS_init_module),
+            ("io_uring_setup", libc::SYS_io_uring_setup),
+            ("kcmp", libc::SYS_kcmp),
+            ("kexec_load", libc::SYS_kexec_load),
+            ("keyctl", libc::SYS_keyctl),
+            ("mount", libc::SYS_mount),
+            ("move_mount", libc::SYS_move_mount),
+            ("open_by_handle_at", libc::SYS_open_by_handle_at),
+            ("open_tree", libc::SYS_open_tree),
+            ("perf_event_open", libc::SYS_perf_event_open),
+            ("pivot_root", libc::SYS_pivot_root),
+            ("reboot", libc::SYS_reboot),
+            ("request_key", libc::SYS_request_key),
+            ("setns", libc::SYS_setns),
+            ("swapon", libc::SYS_swapon),
+            ("umount2", libc::SYS_umount2),
+            ("unshare", libc::SYS_unshare),
+            ("userfaultfd", libc::SYS_userfaultfd),
+        ];
+        assert_eq!(marked("closed"), closed.map(|(name, _)| name));
+        for (name, nr) in closed {
+            assert!(!passes(nr), "{name} is open");
+        }
+    }
 }

@@ -106,7 +106,7 @@ impl Shim {
                 Ok(Progress::Terminal(master)) => self.take_terminal(master),
                 Ok(Progress::Executing) => self.container.executing = true,
                 // Only further processes do that.
-                Ok(Progress::Moved { .. }) => {}
+                Ok(Progress::Moved(_)) => {}
                 Ok(Progress::Failed { reason, .. }) => self.container.failure = Some(reason),
                 Ok(Progress::Done) => {
                     self.poller.remove(&process.socket);

@@ -164,7 +164,7 @@ impl Shim {
                 Ok(Progress::Pending) => return,
                 Ok(Progress::Terminal(master)) => self.hand_terminal_over(number, master),
                 Ok(Progress::Executing) => process.executing = true,
-                Ok(Progress::Moved { pid, pidfd }) => self.process_moved(number, pid, pidfd),
+                Ok(Progress::Moved(pidfd)) => self.process_moved(number, pidfd),
                 Ok(Progress::Failed { exit_code, reason }) => {
                     process.failure = Some((exit_code, reason));
                 }
@@ -192,10 +192,21 @@ impl Shim {
     }
 
     /// What was set up outside goes on as a process in the container.
-    fn process_moved(&mut self, number: u32, pid: u32, pidfd: OwnedFd) {
+    ///
+    /// With `CAP_SYS_PTRACE` the container may speak through that process, and name one for this shim
+    /// to kill: so it must be a child, which the shim has only in the container, and a new one.
+    fn process_moved(&mut self, number: u32, pidfd: OwnedFd) {
+        let pid = match sys::pid_of_child(&pidfd) {
+            Ok(pid) if !self.knows(pid) => pid,
+            Ok(_) => return self.refuse_process(number, "it named a process that is known"),
+            Err(_) => return self.refuse_process(number, "it named a process of others"),
+        };
         let Some(process) = self.processes.get_mut(&number) else {
             return;
         };
+        if process.inside {
+            return self.refuse_process(number, "it named two processes");
+        }
         let before = std::mem::replace(&mut process.starting.pidfd, pidfd);
         process.starting.pid = pid;
         process.inside = true;
@@ -205,11 +216,23 @@ impl Shim {
             .add(&process.starting.pidfd, Token::Process(number))
             .and_then(|()| self.poller.add(&before, Token::Leaving))
             .and_then(|()| init::go_on(&process.starting.socket));
+        self.leaving.push(before);
         if let Err(error) = watched {
-            process.failure = Some((126, format!("cannot watch the process: {error}")));
+            self.refuse_process(number, &format!("it cannot be watched: {error}"));
+        }
+    }
+
+    fn knows(&self, pid: u32) -> bool {
+        let first = self.container.process().map(|process| process.pid);
+        let others = self.processes.values().map(|process| process.starting.pid);
+        first.into_iter().chain(others).any(|known| known == pid)
+    }
+
+    fn refuse_process(&mut self, number: u32, why: &str) {
+        if let Some(process) = self.processes.get_mut(&number) {
+            process.failure = Some((126, format!("cannot start a process: {why}")));
             end(process);
         }
-        self.leaving.push(before);
     }
 
     /// Reaps those that have set up a process.

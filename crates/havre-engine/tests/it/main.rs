@@ -9,6 +9,7 @@ mod harness;
 mod isolation;
 mod lifecycle;
 mod output;
+mod page;
 mod processes;
 
 use std::process::ExitCode;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         processes::TESTS,
         daemon::TESTS,
         escapes::TESTS,
+        page::TESTS,
     ] {
         trials.extend(tests.iter().map(|(name, run)| {
             let run = *run;
