@@ -3,7 +3,7 @@
 use havre_model::ServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{EnvironmentId, FailureReport, ProbeReport, ReplicaStatus, ServiceStatus};
+use crate::{EnvironmentId, FailureReport, ProbeReport, ReplicaStatus, ServiceStatus, Timestamp};
 
 /// Which service to explain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ pub struct ReplicaReport {
 }
 
 /// A replica as the edge sees it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeReport {
     /// New requests go to it.
     pub serving: bool,
@@ -57,4 +57,18 @@ pub struct EdgeReport {
     pub failed: u64,
     /// Answers with 5xx.
     pub server_errors: u64,
+    /// The last request that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<FailedRequestReport>,
+}
+
+/// A request that the proxy answered with an error, or broke off, because of a replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRequestReport {
+    /// When it arrived.
+    pub at: Timestamp,
+    /// As its answer and the access log name it.
+    pub request_id: String,
+    /// What went wrong.
+    pub cause: String,
 }

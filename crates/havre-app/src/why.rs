@@ -1,9 +1,11 @@
 //! Why a service is as it is, on one screen.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use havre_api::{
-    ApiError, EdgeReport, ErrorCode, FailureReport, ReplicaReport, WhyQuery, WhyReport,
+    ApiError, EdgeReport, ErrorCode, FailedRequestReport, FailureReport, ReplicaReport, Timestamp,
+    WhyQuery, WhyReport,
 };
 use havre_edge::EdgeStatus;
 use havre_image::Images;
@@ -89,11 +91,22 @@ fn replica(
                 requests: counters.requests,
                 failed: counters.failed,
                 server_errors: counters.server_errors,
+                last_failure: counters.last_failure.map(|failed| FailedRequestReport {
+                    at: since_1970(failed.at_ms),
+                    request_id: failed.request_id,
+                    cause: failed.cause,
+                }),
             }
         }),
         probe: report::probe_report(one, Some(release), images),
         log: Vec::new(),
     }
+}
+
+fn since_1970(millis: u64) -> Timestamp {
+    let since = Duration::from_millis(millis);
+    let time = SystemTime::UNIX_EPOCH.checked_add(since);
+    time.unwrap_or(SystemTime::UNIX_EPOCH).into()
 }
 
 fn blames(failure: &FailureReport, name: &ServiceName) -> bool {

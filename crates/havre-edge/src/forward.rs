@@ -311,6 +311,7 @@ impl Exchange {
             Own::Page(cause) => cause,
         };
         record.cause = cause.sentence();
+        record.failed = cause.is_of_replica();
         let mut response = page::render(&cause, &request, &record.request_id);
         if cause.ends_connection() && record.is_http1() {
             let close = HeaderValue::from_static("close");

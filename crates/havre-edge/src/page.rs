@@ -98,6 +98,14 @@ impl Cause {
         }
     }
 
+    /// A replica is to blame.
+    pub fn is_of_replica(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Broken { .. } | Self::Slow { .. }
+        )
+    }
+
     /// What follows on the connection cannot be told from what was wrong.
     pub fn ends_connection(&self) -> bool {
         matches!(

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{Version, request};
 
+use crate::FailedRequest;
 use crate::access::{Entry, Lines, rfc3339};
 use crate::gate::FirstLine;
 use crate::replica::Upstream;
@@ -50,6 +51,8 @@ pub struct Record {
     pub retries: u32,
     /// What went wrong.
     pub cause: String,
+    /// It went wrong at the replica.
+    pub failed: bool,
     /// `websocket`, `event-stream`, `grpc`.
     pub stream: &'static str,
     /// The request's body.
@@ -102,6 +105,7 @@ impl Record {
             held: None,
             retries: 0,
             cause: String::new(),
+            failed: false,
             stream: "",
             upload: None,
             bytes_in: 0,
@@ -123,6 +127,17 @@ impl Drop for Record {
         } else {
             &self.cause
         };
+        if self.failed
+            && let Some(replica) = &self.replica
+        {
+            let since = self.arrived.duration_since(SystemTime::UNIX_EPOCH);
+            let at = since.unwrap_or_default().as_millis();
+            replica.note_failure(FailedRequest {
+                at_ms: u64::try_from(at).unwrap_or(u64::MAX),
+                request_id: self.request_id.clone(),
+                cause: cause.to_owned(),
+            });
+        }
         let uploaded = self.upload.as_ref().map_or(0, |upload| upload.bytes());
         self.lines.add(&Entry {
             ts: rfc3339(self.arrived),

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::counters::{Counters, Latency};
 use crate::lock::lock;
-use crate::{Replica, ReplicaStatus, balance};
+use crate::{FailedRequest, Replica, ReplicaStatus, balance};
 
 /// One replica at one address.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub struct Upstream {
     in_flight: AtomicU64,
     streams: AtomicU64,
     counters: Counters,
+    last_failure: Mutex<Option<FailedRequest>>,
     latency: Latency,
     refused_in_a_row: AtomicU32,
     ejected_until_ms: AtomicU64,
@@ -42,6 +43,7 @@ impl Upstream {
             in_flight: AtomicU64::new(0),
             streams: AtomicU64::new(0),
             counters: Counters::default(),
+            last_failure: Mutex::new(None),
             latency: Latency::default(),
             refused_in_a_row: AtomicU32::new(0),
             ejected_until_ms: AtomicU64::new(0),
@@ -93,6 +95,11 @@ impl Upstream {
         self.counters.failed();
     }
 
+    /// A request failed through it.
+    pub fn note_failure(&self, failed: FailedRequest) {
+        *lock(&self.last_failure) = Some(failed);
+    }
+
     fn is_needed(&self) -> bool {
         self.named.load(Ordering::Acquire)
             || self.in_flight.load(Ordering::Acquire) > 0
@@ -107,6 +114,9 @@ impl Upstream {
         status.failed += counted.failed;
         status.server_errors += counted.server_errors;
         self.latency.add_to(&mut status.latency_ms);
+        let failures = [status.last_failure.take(), lock(&self.last_failure).clone()];
+        let failures = failures.into_iter().flatten();
+        status.last_failure = failures.max_by_key(|failed| failed.at_ms);
     }
 
     /// The streams open now, to be closed.

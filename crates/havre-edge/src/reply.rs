@@ -191,6 +191,7 @@ impl Reply {
     fn fail(&mut self, error: &ReplyError) {
         if let Some(record) = &mut self.record {
             record.cause = crate::error_chain(error);
+            record.failed = true;
         }
         if let Source::Relay(relay) = &mut self.source {
             relay.finish(Outcome::Failed);

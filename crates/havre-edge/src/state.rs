@@ -200,10 +200,24 @@ pub struct ReplicaStatus {
     pub failed: u64,
     /// Answers with 5xx.
     pub server_errors: u64,
+    /// The last request that failed through the replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<FailedRequest>,
     /// Answers by how long the replica took to begin them, at most, in milliseconds; without
     /// zeros.
     #[serde(default)]
     pub latency_ms: BTreeMap<u32, u64>,
+}
+
+/// A request that failed, as the access log tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRequest {
+    /// When it arrived, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// X-Request-Id.
+    pub request_id: String,
+    /// What went wrong.
+    pub cause: String,
 }
 
 /// Counters of one pool since the edge started.

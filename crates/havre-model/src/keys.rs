@@ -502,7 +502,10 @@ pub const PLACEMENT: Section = Section {
 pub const PORT: Section = Section {
     path: "services.*.ports[]",
     keys: &[
-        quiet("app_protocol", "the proxy speaks HTTP to every routed port"),
+        partly(
+            "app_protocol",
+            "`h2c` and `grpc` have the proxy speak HTTP/2 there, others are for people",
+        ),
         yes("host_ip"),
         quiet("mode", "there is one machine"),
         quiet("name", "for people"),

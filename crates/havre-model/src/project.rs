@@ -306,6 +306,9 @@ pub struct Port {
     pub host_ip: Option<String>,
     /// Transport.
     pub protocol: Protocol,
+    /// What it speaks to the proxy, where a route leads to it.
+    #[serde(default, skip_serializing_if = "RouteProtocol::is_http")]
+    pub app_protocol: RouteProtocol,
 }
 
 /// Transport of a published port.

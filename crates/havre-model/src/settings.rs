@@ -66,7 +66,8 @@ pub(crate) struct WrittenRoute {
     pub service: (String, Span),
     pub port: Option<(u16, Span)>,
     pub strip_prefix: bool,
-    pub protocol: RouteProtocol,
+    /// `None`: what the port's `app_protocol` says.
+    pub protocol: Option<RouteProtocol>,
 }
 
 /// Reads the file in `directory`, if there is one, for `environment`.
@@ -350,8 +351,8 @@ fn route(item: Field<'_>, report: &mut Report) -> Option<WrittenRoute> {
         None => None,
     };
     let protocol = match fields.get("protocol") {
-        Some(field) => protocol(field, report)?,
-        None => RouteProtocol::Http,
+        Some(field) => Some(protocol(field, report)?),
+        None => None,
     };
     Some(WrittenRoute {
         span: fields.span,

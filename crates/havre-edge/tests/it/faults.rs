@@ -37,10 +37,10 @@ pub fn a_dead_replica_is_named_in_the_log_only() {
     assert!(answer.text().contains(id), "{}", answer.text());
     let line = edge.log_line("the failure", |line| line["status"] == 502);
     assert_eq!(line["cause"], cause);
-    assert_eq!(
-        edge.try_status().expect("a status").replicas["0123456789abcdef"].failed,
-        1
-    );
+    let replica = edge.try_status().expect("a status").replicas["0123456789abcdef"].clone();
+    assert_eq!(replica.failed, 1);
+    let last = replica.last_failure.expect("the failure");
+    assert_eq!((last.cause.as_str(), last.request_id.as_str()), (cause, id));
 }
 
 pub fn a_replica_that_dies_in_the_middle_is_told_from_a_finished_one() {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::volume::external;
 use super::{Names, Surroundings, undefined};
 use crate::keys;
-use crate::project::{Attachment, Network, NetworkName, Port, Protocol};
+use crate::project::{Attachment, Network, NetworkName, Port, Protocol, RouteProtocol};
 use crate::read::{Field, Fields, refuse};
 use crate::report::Report;
 use crate::source::Span;
@@ -247,11 +247,17 @@ fn port(item: Field<'_>, report: &mut Report) -> Option<Port> {
             }
         },
     };
+    // What else there may be (`http`, `postgres`) is for people.
+    let app_protocol = match fields.string("app_protocol", report).as_deref() {
+        Some("h2c" | "grpc" | "kubernetes.io/h2c") => RouteProtocol::H2c,
+        Some(_) | None => RouteProtocol::Http,
+    };
     Some(Port {
         target,
         published,
         host_ip,
         protocol,
+        app_protocol,
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Places;
 use crate::diagnostic::Severity;
 use crate::hosts::Hosts;
-use crate::project::{Protocol, Route, Service, ServiceName};
+use crate::project::{Protocol, Route, RouteProtocol, Service, ServiceName};
 use crate::report::Report;
 use crate::routes::{self, Candidate, Inference, Labelled, WEB_PORTS};
 use crate::settings::{Settings, WrittenRoute, valid_domain};
@@ -28,7 +28,15 @@ pub(crate) fn routes(
         Some(written) => written_routes(written, services, hosts, report),
         None => match labelled_routes(services, hosts, places, report) {
             Some(routes) => routes,
-            None => inferred_routes(settings, services, hosts, places, report),
+            None => {
+                let mut routes = inferred_routes(settings, services, hosts, places, report);
+                for route in &mut routes {
+                    if let Some(service) = services.get(&route.service) {
+                        route.protocol = spoken(service, route.port);
+                    }
+                }
+                routes
+            }
         },
     };
     routes.sort_by(|a, b| {
@@ -91,11 +99,17 @@ fn written_routes(
             service: name,
             port,
             strip_prefix,
-            protocol: route.protocol,
+            protocol: route.protocol.unwrap_or_else(|| spoken(service, port)),
             inferred: false,
         });
     }
     routes
+}
+
+/// What a port says of itself.
+fn spoken(service: &Service, port: u16) -> RouteProtocol {
+    let said = service.ports.iter().find(|one| one.target == port);
+    said.map_or(RouteProtocol::Http, |port| port.app_protocol)
 }
 
 fn host_of(written: &str, place: Span, hosts: &Hosts, report: &mut Report) -> Option<String> {

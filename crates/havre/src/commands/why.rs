@@ -1,8 +1,8 @@
 //! `havre why`.
 
 use havre_api::{
-    EdgeReport, HealthState, ReplicaReport, ServiceState, ServiceStatus, Timestamp, Why, WhyQuery,
-    WhyReport,
+    EdgeReport, FailedRequestReport, HealthState, ReplicaReport, ServiceState, ServiceStatus,
+    Timestamp, Why, WhyQuery, WhyReport,
 };
 use havre_model::ServiceName;
 
@@ -112,11 +112,22 @@ fn replica_rows(text: &mut Text, replica: &ReplicaReport, now: Timestamp) {
     }
     if let Some(edge) = &replica.edge {
         text.row("requests", &edge_line(edge));
+        if let Some(failed) = &edge.last_failure {
+            text.row("failed", &failed_line(failed, now));
+        }
     }
     if let Some(probe) = replica.probe.as_ref().filter(|_| !replica.ready) {
         probe_rows(text, probe);
     }
     text.log(&replica.log);
+}
+
+fn failed_line(failed: &FailedRequestReport, now: Timestamp) -> String {
+    let ago = human::age(failed.at.age_at(now));
+    format!(
+        "{ago} ago: {} (request {})",
+        failed.cause, failed.request_id
+    )
 }
 
 fn edge_line(edge: &EdgeReport) -> String {
