@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use havre_api::{ApiError, EnvironmentId, ErrorCode};
-use havre_edge::Control;
+use havre_edge::{Control, Crowd, EdgeState};
 use havre_engine::{Engine, EngineConfig};
 use havre_image::Images;
 use havre_model::{EnvironmentName, ProjectName};
@@ -59,6 +59,10 @@ pub struct DaemonOptions {
     pub http: Vec<SocketAddr>,
     /// Addresses for HTTPS.
     pub https: Vec<SocketAddr>,
+    /// Addresses and blocks of proxies in front of the machine ([`crate::is_network`]).
+    pub trusted_proxies: Vec<String>,
+    /// Client connections that one other address may have; none: as the edge sees fit.
+    pub connections_per_address: Option<u32>,
 }
 
 /// Why a daemon that ran does so no longer.
@@ -231,6 +235,7 @@ impl Daemon {
             Some(status) => {
                 problems.extend(status.problems.iter().cloned());
                 problems.extend(status.taken.iter().map(port_owner::tell));
+                problems.extend(status.crowds.iter().map(crowd));
             }
             None if self.since.elapsed().unwrap_or_default() < EDGE_START => {}
             None => problems.push("the edge does not answer".to_owned()),
@@ -255,6 +260,20 @@ impl Daemon {
             );
         }
     }
+}
+
+/// Somebody who has as many connections as one address may have, in a sentence.
+fn crowd(crowd: &Crowd) -> String {
+    let Crowd {
+        address,
+        open,
+        refused,
+    } = crowd;
+    format!(
+        "{address} has {open} connections to the proxy, as many as one address may have, and was \
+         refused {refused} more: `havre daemon` raises that by --connections-per-address, and \
+         --trusted-proxy exempts a proxy or CDN of yours"
+    )
 }
 
 fn file_digests(release: &Release) -> Vec<String> {
@@ -311,7 +330,13 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     let hub = EdgeHub::new(
         Control::new(&root.edge_run_dir()),
         launch,
-        (options.http.clone(), options.https.clone()),
+        EdgeState {
+            http: options.http.clone(),
+            https: options.https.clone(),
+            trusted_proxies: options.trusted_proxies.clone(),
+            connections_per_address: options.connections_per_address,
+            ..EdgeState::default()
+        },
         known.iter().map(|(id, _)| id.clone()),
     );
     let platform = Arc::new(Platform {

@@ -186,7 +186,8 @@ pub(crate) struct EdgeHub {
 
 #[derive(Debug)]
 struct HubState {
-    listen: (Vec<SocketAddr>, Vec<SocketAddr>),
+    /// What the machine asks for, whatever is deployed.
+    machine: EdgeState,
     /// Environments that have not yet said what they need since the daemon started. Until all
     /// have, the edge goes on with what it has.
     awaited: BTreeSet<String>,
@@ -221,11 +222,11 @@ impl EdgeHub {
     pub(crate) fn new(
         control: Control,
         launch: Launch,
-        listen: (Vec<SocketAddr>, Vec<SocketAddr>),
+        machine: EdgeState,
         awaited: impl IntoIterator<Item = EnvironmentId>,
     ) -> Self {
         let state = HubState {
-            listen,
+            machine,
             awaited: awaited.into_iter().map(|id| environment_key(&id)).collect(),
             environments: BTreeMap::new(),
             generation: 0,
@@ -417,11 +418,7 @@ impl EdgeHub {
 
 impl HubState {
     fn wanted(&self) -> EdgeState {
-        let mut state = EdgeState {
-            http: self.listen.0.clone(),
-            https: self.listen.1.clone(),
-            ..EdgeState::default()
-        };
+        let mut state = self.machine.clone();
         for part in self.environments.values() {
             state.certificates.extend(part.certificates.iter().cloned());
             state.routes.extend(part.routes.iter().cloned());

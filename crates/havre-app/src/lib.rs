@@ -51,4 +51,5 @@ mod volumes;
 mod why;
 
 pub use daemon::{DaemonEnd, DaemonError, DaemonOptions, run};
+pub use havre_edge::is_network;
 pub use root::{FolderError, Root};

@@ -9,17 +9,19 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::clients::Place;
 use crate::forward;
 use crate::io::{ClientIo, Phase, Verdict};
 use crate::limits;
 use crate::route;
-use crate::shared::Place;
 use crate::snapshot::Snapshot;
+use crate::stall::{Streams, Watch};
 use crate::witness::Witness;
 use crate::worker::Worker;
 
@@ -41,14 +43,14 @@ pub struct Client {
 }
 
 impl Client {
-    fn new(stream: &TcpStream, peer: SocketAddr, https: bool) -> Self {
+    fn new(stream: &TcpStream, peer: SocketAddr, https: bool, place: &Place) -> Self {
         // A connection that is gone already shows it at the first read.
         let port = stream.local_addr().map_or(0, |address| address.port());
         Self {
             peer,
             https,
             port,
-            phase: Arc::default(),
+            phase: Arc::new(Phase::of(Arc::clone(place.usage()))),
             server_name: None,
             covered: Arc::default(),
         }
@@ -71,7 +73,7 @@ impl Client {
 
 /// Serves plain HTTP.
 pub async fn serve_http(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place) {
-    let client = Arc::new(Client::new(&stream, peer, false));
+    let client = Arc::new(Client::new(&stream, peer, false, &place));
     let io = ClientIo::plain(stream, Arc::clone(&client.phase));
     serve_http1(worker, client, io).await;
     drop(place);
@@ -87,7 +89,7 @@ pub async fn serve_https(worker: Arc<Worker>, stream: TcpStream, peer: SocketAdd
     };
     // Scanners and clients that do not trust us end here; the alert has told them.
     let Ok(Ok(stream)) = handshake else { return };
-    let client = Arc::new(described(&worker, &stream, peer));
+    let client = Arc::new(described(&worker, &stream, peer, &place));
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let witness = Witness::new(&worker, &client);
         let io = ClientIo::http2(stream, Arc::clone(&client.phase), witness);
@@ -99,8 +101,13 @@ pub async fn serve_https(worker: Arc<Worker>, stream: TcpStream, peer: SocketAdd
     drop(place);
 }
 
-fn described(worker: &Worker, stream: &TlsStream<TcpStream>, peer: SocketAddr) -> Client {
-    let mut client = Client::new(stream.get_ref().0, peer, true);
+fn described(
+    worker: &Worker,
+    stream: &TlsStream<TcpStream>,
+    peer: SocketAddr,
+    place: &Place,
+) -> Client {
+    let mut client = Client::new(stream.get_ref().0, peer, true, place);
     client.server_name = stream
         .get_ref()
         .1
@@ -150,7 +157,9 @@ async fn serve_http2(worker: Arc<Worker>, client: Arc<Client>, io: ClientIo) {
         let (worker, client) = (Arc::clone(&worker), Arc::clone(&requests));
         async move { Ok::<_, Infallible>(forward::handle(worker, client, request).await) }
     });
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let streams = Streams::default();
+    let mut stalls = Watch::new(streams.clone(), Arc::clone(&client.phase.usage));
+    let connection = http2::Builder::new(streams)
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits::H2_STREAMS)
         .max_pending_accept_reset_streams(limits::H2_PENDING_RESETS)
@@ -166,24 +175,25 @@ async fn serve_http2(worker: Arc<Worker>, client: Arc<Client>, io: ClientIo) {
     tokio::select! {
         result = connection.as_mut() => return drop(result),
         () = shared.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
-        verdict = watch(&client.phase) => match verdict {
+        verdict = watch(&client.phase, &mut stalls) => match verdict {
             Verdict::Stalled => return,
             Verdict::Idle | Verdict::Alive => connection.as_mut().graceful_shutdown(),
         },
     }
     tokio::select! {
         result = connection.as_mut() => drop(result),
-        () = is_over(&client.phase) => {}
+        () = is_over(&client.phase, &mut stalls) => {}
         () = shared.stopped.cancelled() => {}
     }
 }
 
 /// Ends when a connection that was told to end has had no request for [`limits::GOODBYE`]: its client
 /// may not read, or never have spoken HTTP/2 at all.
-async fn is_over(phase: &Phase) {
+async fn is_over(phase: &Phase, stalls: &mut Watch) {
     loop {
         let before = phase.glance();
         tokio::time::sleep(limits::GOODBYE).await;
+        stalls.look();
         if phase.glance().since(before) == Verdict::Idle {
             return;
         }
@@ -191,14 +201,17 @@ async fn is_over(phase: &Phase) {
 }
 
 /// Ends when an HTTP/2 connection has had no request, or a client that takes nothing of any of its
-/// answers, for [`limits::CLIENT_IDLE`].
-async fn watch(phase: &Phase) -> Verdict {
+/// answers, for [`limits::CLIENT_IDLE`]. Ends single streams meanwhile of which nothing is taken.
+async fn watch(phase: &Phase, stalls: &mut Watch) -> Verdict {
+    let (mut before, mut since) = (phase.glance(), Instant::now());
     loop {
-        let before = phase.glance();
-        tokio::time::sleep(limits::CLIENT_IDLE).await;
-        let verdict = phase.glance().since(before);
-        if verdict != Verdict::Alive {
-            return verdict;
+        tokio::time::sleep(limits::STALL_LOOK).await;
+        stalls.look();
+        let now = phase.glance();
+        match now.since(before) {
+            Verdict::Alive => (before, since) = (now, Instant::now()),
+            verdict if since.elapsed() >= limits::CLIENT_IDLE => return verdict,
+            Verdict::Idle | Verdict::Stalled => {}
         }
     }
 }

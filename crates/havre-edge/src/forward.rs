@@ -181,6 +181,10 @@ impl Exchange {
             BadRequest::TooManyFields => Cause::TooManyFields,
             BadRequest::Method => Cause::Method,
         })?;
+        let most = self.worker.shared.snapshot.load().connections_per_address;
+        if self.client.phase.usage.has_too_many_requests(most) {
+            return Err(Cause::Crowd);
+        }
         let host = route::canonical_host(&authority)
             .ok_or(Cause::BadRequest("Host is not a host name"))?;
         record.host.clone_from(&host);

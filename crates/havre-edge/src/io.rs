@@ -15,9 +15,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 
 use crate::asides::Asides;
+use crate::clients::Usage;
 use crate::gate::{Gate, Step};
 use crate::http2::{Inbound, Outbound};
 use crate::limits;
+use crate::stall::Stream;
 use crate::witness::Witness;
 
 /// What a connection is doing, shared by its transport and its requests.
@@ -30,6 +32,8 @@ pub struct Phase {
     blocked: AtomicU32,
     moves: AtomicU64,
     unread_body: AtomicBool,
+    /// Of its client's address.
+    pub usage: Arc<Usage>,
 }
 
 /// A request under way on a connection, until dropped.
@@ -37,6 +41,8 @@ pub struct Phase {
 pub struct InRequest {
     phase: Arc<Phase>,
     blocked: bool,
+    /// Of HTTP/2.
+    stream: Option<Arc<Stream>>,
 }
 
 impl InRequest {
@@ -50,6 +56,14 @@ impl InRequest {
             _ => 0,
         };
         self.blocked = blocked;
+        if let Some(stream) = &self.stream {
+            stream.set_blocked(blocked);
+        }
+    }
+
+    /// Whether it was ended since its client took nothing of the answer.
+    pub fn is_cut_off(&self) -> bool {
+        self.stream.as_ref().is_some_and(|it| it.is_cut_off())
     }
 }
 
@@ -57,6 +71,7 @@ impl Drop for InRequest {
     fn drop(&mut self) {
         self.set_blocked(false);
         self.phase.requests.fetch_sub(1, Ordering::Relaxed);
+        self.phase.usage.request_ended();
     }
 }
 
@@ -95,13 +110,23 @@ impl Glance {
 }
 
 impl Phase {
+    /// Of a connection of an address that has so much.
+    pub fn of(usage: Arc<Usage>) -> Self {
+        Self {
+            usage,
+            ..Self::default()
+        }
+    }
+
     /// A head is complete.
     pub fn request(self: &Arc<Self>) -> InRequest {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.moves.fetch_add(1, Ordering::Relaxed);
+        self.usage.request_begun();
         InRequest {
             phase: Arc::clone(self),
             blocked: false,
+            stream: Stream::current(),
         }
     }
 

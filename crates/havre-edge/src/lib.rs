@@ -18,6 +18,7 @@ mod access;
 mod asides;
 mod balance;
 mod client;
+mod clients;
 mod complain;
 mod confine;
 mod control;
@@ -50,6 +51,7 @@ mod reply;
 mod route;
 mod shared;
 mod snapshot;
+mod stall;
 mod state;
 mod store;
 mod stream;
@@ -73,6 +75,7 @@ pub use listen::Transport;
 pub use process::entrypoint;
 pub use state::*;
 pub use tls::CertificateError;
+pub use trust::is_network;
 
 /// The user, and group, that the edge runs as.
 pub const USER: u32 = havre_confine::EDGE_USER;

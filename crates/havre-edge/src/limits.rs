@@ -73,8 +73,21 @@ pub const HOLD_RETRY: Duration = Duration::from_millis(100);
 /// Requests held for one pool at a time.
 pub const HELD_PER_POOL: usize = 1024;
 
-/// Client connections from one address (an IPv6 /64 counts as one).
-pub const CONNECTIONS_PER_IP: u32 = 1024;
+/// Client connections from one address (an IPv6 /64 counts as one) where nothing else is configured.
+pub const CONNECTIONS_PER_ADDRESS: u32 = 1024;
+
+/// Requests under way for one address, by connection that it may have.
+pub const REQUESTS_PER_CONNECTION: u32 = 4;
+
+/// Answers of which one address has taken nothing for [`STALLED`]. Each holds some 30 kB and a
+/// connection to a replica.
+pub const STALLED_PER_ADDRESS: u32 = 256;
+
+/// After this an answer that nobody takes counts as stalled. Less would be a slow network.
+pub const STALLED: Duration = Duration::from_secs(10);
+
+/// Between two looks at the streams of a connection.
+pub const STALL_LOOK: Duration = Duration::from_secs(5);
 
 /// Streams of one HTTP/2 connection.
 pub const H2_STREAMS: u32 = 200;

@@ -267,6 +267,7 @@ impl Manager {
             http: self.listeners.actual(Kind::Http),
             https: self.listeners.actual(Kind::Https),
             turned_away: self.shared.clients.turned_away(),
+            crowds: self.shared.clients.crowds(),
             flows_refused: self.shared.flows.refused(),
             ports_changed: self.listeners.changes(),
             predecessor: match self.predecessor.load(Ordering::Acquire) {

@@ -77,6 +77,8 @@ pub enum Cause {
     },
     /// The client stopped in the middle of its request body.
     UploadStalled,
+    /// Too many requests of one address are under way, or it does not take their answers.
+    Crowd,
 }
 
 impl Cause {
@@ -95,6 +97,7 @@ impl Cause {
             Self::Unreachable { .. } | Self::Broken { .. } => StatusCode::BAD_GATEWAY,
             Self::Slow { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::UploadStalled | Self::SlowHead => StatusCode::REQUEST_TIMEOUT,
+            Self::Crowd => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -132,6 +135,7 @@ impl Cause {
             | Self::UnknownHost
             | Self::Misdirected
             | Self::NoRoute
+            | Self::Crowd
             | Self::UploadStalled => Some(self.sentence()),
             Self::NoReplica { .. }
             | Self::HoldFull { .. }
@@ -181,6 +185,7 @@ impl Cause {
                 format!("closed as replica {replica} of {route} drains")
             }
             Self::UploadStalled => "the request body stopped arriving".to_owned(),
+            Self::Crowd => "too many requests of this address are under way".to_owned(),
         }
     }
 }

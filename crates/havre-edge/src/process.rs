@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessLog;
+use crate::clients::Clients;
 use crate::complain::complain;
 use crate::confine::{self, OwnError};
 use crate::handover::{self, HandoverError, Heritage, Predecessor};
@@ -24,7 +25,7 @@ use crate::listen::Wanted;
 use crate::manager::{Manager, Refused};
 use crate::options::{Options, Sockets, USAGE};
 use crate::replica::{Clock, Registry};
-use crate::shared::{Clients, Shared};
+use crate::shared::Shared;
 use crate::store::Store;
 use crate::udp::Flows;
 use crate::worker::{self, WorkerHandle};

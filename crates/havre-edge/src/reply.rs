@@ -160,7 +160,7 @@ impl Reply {
         Self {
             source: Source::Page(bytes),
             record: Some(record),
-            under_way: Some(under_way),
+            under_way: Some(waiting(under_way)),
         }
     }
 
@@ -169,7 +169,7 @@ impl Reply {
         Self {
             source: Source::Relay(Box::new(relay)),
             record: Some(record),
-            under_way: Some(under_way),
+            under_way: Some(waiting(under_way)),
         }
     }
 
@@ -271,6 +271,12 @@ impl Reply {
     }
 }
 
+/// Until it is asked for, an answer waits for its client.
+fn waiting(mut under_way: InRequest) -> InRequest {
+    under_way.set_blocked(true);
+    under_way
+}
+
 impl Body for Reply {
     type Data = Bytes;
     type Error = ReplyError;
@@ -306,22 +312,24 @@ impl Body for Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        let Source::Relay(relay) = &mut self.source else {
-            return;
-        };
-        if relay.held.is_none() {
-            return;
-        }
-        if relay.body.is_end_stream() {
-            let outcome = relay.answered();
+        let cut_off = self.under_way.as_ref().is_some_and(InRequest::is_cut_off);
+        let mut cause = cut_off.then_some("the client took nothing of the answer for too long");
+        if let Source::Relay(relay) = &mut self.source
+            && relay.held.is_some()
+        {
+            let outcome = match relay.body.is_end_stream() {
+                true => relay.answered(),
+                false => {
+                    cause = cause.or(Some("the client left before the end of the answer"));
+                    Outcome::Abandoned
+                }
+            };
             relay.finish(outcome);
-            return;
         }
-        relay.finish(Outcome::Abandoned);
-        if let Some(record) = &mut self.record
+        if let (Some(cause), Some(record)) = (cause, &mut self.record)
             && record.cause.is_empty()
         {
-            "the client left before the end of the answer".clone_into(&mut record.cause);
+            cause.clone_into(&mut record.cause);
         }
     }
 }

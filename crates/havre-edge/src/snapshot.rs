@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::counters::Counters;
+use crate::limits;
 use crate::listen::{Kind, Wanted};
 use crate::replica::{Registry, Upstream};
 use crate::tls::CertificateSet;
@@ -19,6 +20,8 @@ pub struct Snapshot {
     pub certificates: CertificateSet,
     /// Whose forwarding headers are believed.
     pub trusted: TrustedProxies,
+    /// Client connections that one address may have.
+    pub connections_per_address: u32,
     /// Port that redirects lead to; without one plain HTTP serves the routes itself.
     pub https_port: Option<u16>,
     exact: HashMap<String, Vec<Arc<LiveRoute>>>,
@@ -96,6 +99,9 @@ impl Snapshot {
         let mut snapshot = Self {
             certificates: CertificateSet::load(&state.certificates, &before.certificates, problems),
             trusted: TrustedProxies::parse(&state.trusted_proxies, problems),
+            connections_per_address: state
+                .connections_per_address
+                .unwrap_or(limits::CONNECTIONS_PER_ADDRESS),
             https_port: state.https.first().map(std::net::SocketAddr::port),
             exact: HashMap::new(),
             wildcard: HashMap::new(),

@@ -32,6 +32,10 @@ pub struct EdgeState {
     pub pools: BTreeMap<String, Pool>,
     /// Peers whose X-Forwarded-* are believed, as CIDR.
     pub trusted_proxies: Vec<String>,
+    /// Client connections that one address, other than a trusted proxy's, may have open; a default of
+    /// the edge's own where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections_per_address: Option<u32>,
 }
 
 /// A certificate and its key, as PEM: the edge can read no files of others.
@@ -162,6 +166,9 @@ pub struct EdgeStatus {
     /// Client connections refused since their address had too many open.
     #[serde(default)]
     pub turned_away: u64,
+    /// Addresses that have as many connections as they may, and are refused more.
+    #[serde(default)]
+    pub crowds: Vec<Crowd>,
     /// Datagrams that were dropped since too many clients had a place already.
     #[serde(default)]
     pub flows_refused: u64,
@@ -176,6 +183,17 @@ pub struct EdgeStatus {
     /// It takes no new connections and ends soon.
     #[serde(default)]
     pub stopping: bool,
+}
+
+/// An address that many clients have, or one that attacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crowd {
+    /// An IPv4 address, or an IPv6 network.
+    pub address: String,
+    /// Connections.
+    pub open: u32,
+    /// Connections refused since it had fewer than it may.
+    pub refused: u64,
 }
 
 /// A port of the machine that the edge was to open.

@@ -10,9 +10,9 @@ use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::clients::Place;
 use crate::listen::Kind;
 use crate::replica::{InFlight, Outcome, Upstream};
-use crate::shared::Place;
 use crate::snapshot::LivePool;
 use crate::worker::Worker;
 use crate::{balance, limits};

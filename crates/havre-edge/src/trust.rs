@@ -62,6 +62,11 @@ impl TrustedProxies {
     }
 }
 
+/// Whether a text is an address or a CIDR block, as [`crate::EdgeState::trusted_proxies`] has them.
+pub fn is_network(text: &str) -> bool {
+    parse_network(text).is_some()
+}
+
 fn parse_network(text: &str) -> Option<Network> {
     let (address, length) = match text.trim().split_once('/') {
         Some((address, length)) => (address, Some(length)),

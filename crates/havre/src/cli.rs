@@ -503,6 +503,33 @@ pub struct DaemonArgs {
         default_value = "0.0.0.0:443,[::]:443"
     )]
     pub https: Vec<SocketAddr>,
+    /// A proxy or CDN in front of this machine: its X-Forwarded-* are believed, and it may have any number
+    /// of connections; may be repeated
+    #[arg(
+        long = "trusted-proxy",
+        env = "HAVRE_TRUSTED_PROXIES",
+        hide_env_values = true,
+        value_name = "ADDR[/BITS]",
+        value_delimiter = ',',
+        value_parser = network
+    )]
+    pub trusted_proxies: Vec<String>,
+    /// Connections to the proxy that one address may have open (1024)
+    #[arg(
+        long,
+        env = "HAVRE_CONNECTIONS_PER_ADDRESS",
+        hide_env_values = true,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub connections_per_address: Option<u32>,
+}
+
+fn network(text: &str) -> Result<String, String> {
+    match havre_app::is_network(text) {
+        true => Ok(text.to_owned()),
+        false => Err("neither an address nor a block such as 203.0.113.0/24".to_owned()),
+    }
 }
 
 /// What to do with the daemon other than to run it.

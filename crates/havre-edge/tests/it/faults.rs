@@ -413,6 +413,49 @@ pub fn a_connection_flood_from_one_address_is_capped() {
     });
 }
 
+pub fn what_one_address_may_have_is_configured_and_told_once() {
+    let mut edge = Edge::start();
+    edge.state.connections_per_address = Some(8);
+    edge.push();
+    let connect = || std::net::TcpStream::connect(edge.http()).expect("a connection");
+    let crowd = || edge.try_status().expect("a status").crowds;
+    let talk = || std::fs::read_to_string(edge.path("stderr")).expect("its talk");
+    let told = |what: &str| talk().lines().filter(|line| line.contains(what)).count();
+    for episode in 1..=2 {
+        let open: Vec<_> = (0..20).map(|_| connect()).collect();
+        let crowds = wait_for("a crowd", Duration::from_secs(5), || {
+            let crowds = crowd();
+            crowds.iter().any(|it| it.refused == 12).then_some(crowds)
+        });
+        assert_eq!(
+            (crowds[0].address.as_str(), crowds[0].open),
+            ("127.0.0.1", 8)
+        );
+        assert_eq!(told("127.0.0.1 has 8 connections"), episode);
+        drop(open);
+        wait_for("its end", Duration::from_secs(5), || {
+            crowd().is_empty().then_some(())
+        });
+        wait_for("a word of it", Duration::from_secs(5), || {
+            (told("12 were refused") == episode).then_some(())
+        });
+    }
+    // A proxy that is trusted speaks for many.
+    edge.state.trusted_proxies = vec!["127.0.0.0/8".to_owned()];
+    edge.push();
+    let turned_away = edge.status.turned_away;
+    let open: Vec<_> = (0..20)
+        .map(|_| std::net::TcpStream::connect(edge.http()).expect("a connection"))
+        .collect();
+    let mut last = Connection::plain(edge.http());
+    assert_eq!(last.get("app.test", "/").status, 404);
+    assert_eq!(
+        edge.try_status().expect("a status").turned_away,
+        turned_away
+    );
+    drop(open);
+}
+
 /// Whose requests end together: then all their connections are idle for a moment.
 pub fn a_crowd_keeps_its_connections_to_a_replica() {
     const CROWD: usize = 300;

@@ -599,3 +599,38 @@ pub fn interim_answers_are_passed_on() {
         }
     }
 }
+
+/// A client that opens no window: it costs the client nothing, and memory here.
+pub fn answers_that_nobody_takes_are_few_for_one_address() {
+    let origin = Origin::usual("a");
+    let edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let mut connections: Vec<Raw> = (0..6).map(|_| Raw::connect(&edge)).collect();
+    for raw in &mut connections {
+        // SETTINGS_INITIAL_WINDOW_SIZE.
+        let no_window = [0, 4, 0, 0, 0, 0];
+        raw.connection.send(frame(SETTINGS, 0, 0, &no_window));
+        for stream in (1..=200).step_by(2) {
+            raw.request(stream, &get("/", &[]));
+        }
+    }
+    let held = || {
+        let status = edge.try_status().expect("a status");
+        status.replicas["r1"].in_flight
+    };
+    wait_for("the answers to wait", Duration::from_secs(10), || {
+        (held() == 600).then_some(())
+    });
+    wait_for(
+        "most of them to be given up",
+        Duration::from_secs(30),
+        || (held() <= 256).then_some(()),
+    );
+    edge.log_line("one of them", |line| {
+        line["cause"] == "the client took nothing of the answer for too long"
+    });
+    // Whoever takes answers is served, the same address included.
+    drop(connections);
+    let mut other = Raw::connect(&edge);
+    other.request(1, &get("/", &[]));
+    assert_eq!(other.outcome(1), Outcome::Ok);
+}

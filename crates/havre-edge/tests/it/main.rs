@@ -117,6 +117,7 @@ fn main() -> ExitCode {
             a_log_that_cannot_be_written_ends_nothing,
             slow_heads_are_cut_off,
             a_connection_flood_from_one_address_is_capped,
+            what_one_address_may_have_is_configured_and_told_once,
             a_crowd_keeps_its_connections_to_a_replica,
             a_host_without_a_certificate_is_a_problem,
         }
@@ -156,6 +157,7 @@ fn main() -> ExitCode {
             made_resets_end_the_connection,
             a_flood_of_continuations_ends_the_connection,
             a_flood_of_empty_data_ends_the_connection,
+            answers_that_nobody_takes_are_few_for_one_address,
             a_get_with_data_keeps_it,
             a_connection_without_a_preface_is_closed,
             targets_that_are_no_uri_are_passed_on,

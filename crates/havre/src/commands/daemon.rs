@@ -28,6 +28,8 @@ pub fn run(context: &Context, args: DaemonArgs) -> Outcome {
                 root: context.root.clone(),
                 http: args.http,
                 https: args.https,
+                trusted_proxies: args.trusted_proxies,
+                connections_per_address: args.connections_per_address,
             };
             match havre_app::run(options).map_err(|error| failure(&error))? {
                 DaemonEnd::Signal => Ok(Exit::Ok),
