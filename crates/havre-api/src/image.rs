@@ -49,6 +49,40 @@ pub struct ImageRemoveRequest {
 pub struct ImagePruneRequest {
     /// Named images that no release uses too, and the build cache.
     pub all: bool,
+    /// Remove nothing; tell what would be.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What kind of thing is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoredKind {
+    /// An image with a name.
+    Image,
+    /// What a build step made, which no image has.
+    Step,
+    /// A folder that RUN steps keep between builds.
+    CacheMount,
+    /// What nothing refers to.
+    Leftover,
+}
+
+/// Something stored, and what becomes of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredItem {
+    /// What kind of thing it is.
+    pub kind: StoredKind,
+    /// Its name, its step, or its digest.
+    pub what: String,
+    /// Bytes that it takes.
+    pub size_bytes: u64,
+    /// When it was last of use.
+    pub used: Option<Timestamp>,
+    /// It goes.
+    pub removed: bool,
+    /// Why it goes or stays.
+    pub why: String,
 }
 
 /// What was removed.
@@ -58,6 +92,9 @@ pub struct ImageRemoveOutcome {
     pub removed: Vec<String>,
     /// Bytes freed on disk.
     pub freed_bytes: u64,
+    /// Of a prune that removes nothing: all that is stored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<StoredItem>,
     /// What could not be removed and why; the rest was.
     pub errors: Vec<String>,
 }

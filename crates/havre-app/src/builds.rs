@@ -310,6 +310,7 @@ async fn build_one(
             return Err(refusal);
         }
     };
+    daemon.built.notify_one();
     built.map_err(|error| build_error(&name, wanted, &error, events))
 }
 

@@ -20,7 +20,7 @@ use havre_net::{Net, NetConfig};
 use havre_release::{Policy, Release};
 use havre_store::Store;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,6 +29,7 @@ use crate::certificates::Certificates;
 use crate::edge::{EdgeHub, Launch};
 use crate::environment::{Environment, EnvironmentHandle};
 use crate::files::FileVault;
+use crate::housekeeping::{self, CacheLimits};
 use crate::labels::environment_key;
 use crate::log;
 use crate::notify;
@@ -63,6 +64,8 @@ pub struct DaemonOptions {
     pub trusted_proxies: Vec<String>,
     /// Client connections that one other address may have; none: as the edge sees fit.
     pub connections_per_address: Option<u32>,
+    /// What the build cache may take.
+    pub build_cache: CacheLimits,
 }
 
 /// Why a daemon that ran does so no longer.
@@ -137,6 +140,8 @@ pub(crate) struct Daemon {
     pub(crate) since: SystemTime,
     /// One build at a time: builds must not starve what serves.
     pub(crate) building: Mutex<()>,
+    /// A build has ended.
+    pub(crate) built: Notify,
     environments: Mutex<BTreeMap<EnvironmentId, EnvironmentHandle>>,
     unreadable: StdMutex<Vec<String>>,
     tasks: TaskTracker,
@@ -357,6 +362,7 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         options,
         since: SystemTime::now(),
         building: Mutex::default(),
+        built: Notify::new(),
         environments: Mutex::default(),
         unreadable: StdMutex::default(),
         tasks: TaskTracker::new(),
@@ -371,6 +377,9 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     daemon
         .tasks
         .spawn(async move { supervisor.hub.supervise(end).await });
+    daemon
+        .tasks
+        .spawn(housekeeping::keep(Arc::clone(&daemon), daemon.end.clone()));
     let signals = daemon.end.clone();
     daemon
         .tasks

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use havre_api::{
     ApiError, ErrorCode, ImageImportOutcome, ImageImportRequest, ImagePruneRequest,
-    ImageRemoveOutcome, ImageRemoveRequest, ImageSummary,
+    ImageRemoveOutcome, ImageRemoveRequest, ImageSummary, StoredItem, StoredKind,
 };
-use havre_image::builder::prune_cache_mounts;
-use havre_image::{Digest, Freed, ImageRef, Images, PrunePolicy, RefError};
+use havre_image::{Digest, Freed, ImageRef, Images, Judged, Kind, PrunePolicy, RefError};
 
 use tokio_util::sync::CancellationToken;
 
@@ -136,6 +135,9 @@ pub(crate) async fn prune(
     daemon: &Arc<Daemon>,
     request: ImagePruneRequest,
 ) -> Result<ImageRemoveOutcome, ApiError> {
+    let state = daemon.platform.root.state_dir();
+    let budget = daemon.options.build_cache.budget(state);
+    let budget = budget.map_err(|error| failed(&error))?;
     with_images(daemon, move |images| {
         let policy = PrunePolicy {
             older_than: if request.all {
@@ -145,16 +147,36 @@ pub(crate) async fn prune(
             },
             keep_build_cache: !request.all,
             unused_names: request.all,
+            budget: Some(budget),
         };
-        let mut freed = images.prune(&policy).map_err(|error| failed(&error))?;
-        if request.all {
-            freed.bytes += prune_cache_mounts(images).map_err(|error| failed(&error))?;
-        }
         let mut outcome = ImageRemoveOutcome::default();
-        add(&mut outcome, &freed);
+        if request.dry_run {
+            let judged = images.explain(&policy).map_err(|error| failed(&error))?;
+            outcome.items = judged.into_iter().map(item).collect();
+        } else {
+            let freed = images.prune(&policy).map_err(|error| failed(&error))?;
+            add(&mut outcome, &freed);
+        }
         Ok(outcome)
     })
     .await
+}
+
+fn item(judged: Judged) -> StoredItem {
+    let kind = match judged.item.kind {
+        Kind::Image => StoredKind::Image,
+        Kind::Step => StoredKind::Step,
+        Kind::CacheMount => StoredKind::CacheMount,
+        Kind::Leftover => StoredKind::Leftover,
+    };
+    StoredItem {
+        kind,
+        what: judged.item.what,
+        size_bytes: judged.item.bytes,
+        used: Some(judged.item.used.into()),
+        removed: judged.removed,
+        why: judged.why,
+    }
 }
 
 fn add(outcome: &mut ImageRemoveOutcome, freed: &Freed) {

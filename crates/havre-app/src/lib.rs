@@ -23,6 +23,7 @@ mod execute;
 mod fault;
 mod files;
 mod hooks;
+mod housekeeping;
 mod images;
 mod labels;
 mod log;
@@ -52,4 +53,5 @@ mod why;
 
 pub use daemon::{DaemonEnd, DaemonError, DaemonOptions, run};
 pub use havre_edge::is_network;
+pub use housekeeping::{CacheLimits, Share, ShareError};
 pub use root::{FolderError, Root};

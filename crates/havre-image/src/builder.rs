@@ -32,6 +32,7 @@ mod copy;
 mod error;
 mod execute;
 mod interpret;
+pub(crate) mod kept;
 mod mounted;
 mod owner;
 mod plan;
@@ -54,6 +55,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{Digest, Image, ImageRef, Images, root};
 use execute::Helpers;
 
+pub(crate) use cache::StepRecord;
 pub use copy::CopyError;
 pub use error::{BuildError, Place};
 pub use run::{StepError, StepExit, StepFuture, StepLine, StepMount, StepRunner, StepSpec, Stream};
@@ -321,46 +323,6 @@ pub fn host_ca_bundle() -> Option<PathBuf> {
         .into_iter()
         .map(PathBuf::from)
         .find(|path| path.is_file())
-}
-
-/// Removes the folders that RUN steps keep between builds (`--mount=type=cache`), but for those in
-/// use; returns the bytes freed.
-pub fn prune_cache_mounts(images: &Images) -> std::io::Result<u64> {
-    let mut freed = 0;
-    let entries = match std::fs::read_dir(images.build_mounts()) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let path = entry?.path();
-        let lock = std::fs::File::open(&path)?;
-        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => continue,
-            Err(error) => return Err(error.into()),
-        }
-        freed += bytes_below(&path)?;
-        crate::remove::remove_tree(&path)?;
-    }
-    Ok(freed)
-}
-
-fn bytes_below(folder: &std::path::Path) -> std::io::Result<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    let mut bytes = 0;
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder)? {
-            let entry = entry?;
-            let meta = entry.metadata()?;
-            bytes += meta.blocks() * 512;
-            if meta.is_dir() {
-                folders.push(entry.path());
-            }
-        }
-    }
-    Ok(bytes)
 }
 
 fn milliseconds(since: Instant) -> u64 {

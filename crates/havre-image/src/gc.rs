@@ -5,6 +5,9 @@
 //! there marks it as just used (its modification time), and one that makes an object makes it
 //! now; an operation under way holds back the sweep of anything used since it started.
 
+mod budget;
+mod survey;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io;
@@ -15,11 +18,18 @@ use std::time::{Duration, SystemTime};
 
 use havre_store::StoreError;
 
+use crate::builder::kept;
 use crate::images::{Image, ImageError, Images, Inner, locked};
 use crate::layers::LayerError;
 use crate::manifest::Manifest;
 use crate::remove::remove_tree;
 use crate::{Digest, ImageRef};
+
+pub use budget::{Budget, Item, Judged, Kind};
+
+/// A lease of this holder and the digest of an image keeps what it was built from, for as long as
+/// something else holds the image itself.
+const BUILT: &str = "built ";
 
 /// The clock of file systems ticks more slowly than that of processes.
 const CLOCK_SLACK: Duration = Duration::from_secs(1);
@@ -45,6 +55,8 @@ pub struct PrunePolicy {
     pub keep_build_cache: bool,
     /// Names that no lease holds go too, as by `image prune --all`.
     pub unused_names: bool,
+    /// What the build cache may take, cache mounts included; `None`: whatever it takes.
+    pub budget: Option<Budget>,
 }
 
 impl Default for PrunePolicy {
@@ -53,6 +65,7 @@ impl Default for PrunePolicy {
             older_than: Duration::from_secs(600),
             keep_build_cache: true,
             unused_names: false,
+            budget: None,
         }
     }
 }
@@ -153,13 +166,57 @@ impl Images {
         Ok(self.inner.store.lease_release(holder)?)
     }
 
+    /// Keeps what `image` was built from for as long as somebody else holds `image`.
+    pub(crate) fn lease_bases(&self, image: &Image, bases: &[&Image]) -> Result<(), ImageError> {
+        let holder = format!("{BUILT}{}", image.manifest_digest);
+        match bases {
+            [] => self.release(&holder),
+            bases => self.lease(&holder, bases),
+        }
+    }
+
+    /// Leases that count: those of bases only as long as what was built from them is held.
+    fn effective_leases(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let mut leases = self.inner.store.leases()?;
+        let held: BTreeSet<String> = leases
+            .iter()
+            .filter(|(holder, _)| !holder.starts_with(BUILT))
+            .map(|(_, object)| object.clone())
+            .collect();
+        leases.retain(|(holder, _)| match holder.strip_prefix(BUILT) {
+            Some(image) => held.contains(image),
+            None => true,
+        });
+        Ok(leases)
+    }
+
+    /// Lets go of the bases of images that are gone.
+    fn forget_built(&self) -> Result<(), PruneError> {
+        let holders: BTreeSet<String> = self
+            .inner
+            .store
+            .leases()?
+            .into_iter()
+            .map(|(holder, _)| holder)
+            .collect();
+        for holder in holders {
+            let built = holder.strip_prefix(BUILT).map(str::parse);
+            if let Some(Ok(digest)) = built
+                && !self.has_blob(&digest)
+            {
+                self.inner.store.lease_release(&holder)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Holders of leases on the image.
     pub fn holders(&self, manifest_digest: &Digest) -> Result<Vec<String>, ImageError> {
         let object = manifest_digest.to_string();
         let leases = self.inner.store.leases()?;
         Ok(leases
             .into_iter()
-            .filter(|(_, held)| *held == object)
+            .filter(|(holder, held)| *held == object && !holder.starts_with(BUILT))
             .map(|(holder, _)| holder)
             .collect())
     }
@@ -181,7 +238,7 @@ impl Images {
             }
         }
         self.inner.store.image_remove(&key)?;
-        let mut freed = self.sweep(true, self.cutoff(Duration::ZERO), Some(&candidates))?;
+        let mut freed = self.sweep(self.cutoff(Duration::ZERO), Some(&candidates))?;
         freed.names.push(reference.clone());
         Ok(freed)
     }
@@ -190,37 +247,36 @@ impl Images {
     /// needs and that was not used for a while.
     pub fn prune(&self, policy: &PrunePolicy) -> Result<Freed, PruneError> {
         let cutoff = self.cutoff(policy.older_than);
-        let names = if policy.unused_names {
-            self.remove_unused_names(cutoff)?
-        } else {
-            Vec::new()
-        };
-        let mut freed = self.sweep(policy.keep_build_cache, cutoff, None)?;
-        freed.names = names;
+        let survey = self.survey(policy, cutoff)?;
+        for name in &survey.names {
+            self.inner.store.image_remove(&name.canonical())?;
+        }
+        let mut rows = 0;
+        for row in &survey.rows {
+            // One that was used meanwhile stays.
+            let removed = self
+                .inner
+                .store
+                .build_cache_remove_unused(&row.key, row.used_at)?;
+            rows += u64::from(removed);
+        }
+        let mut mounts = 0;
+        for folder in &survey.mounts {
+            let path = self.build_mounts().join(folder);
+            mounts += kept::remove(self, folder).map_err(PruneError::io("remove", &path))?;
+        }
+        let mut freed = self.sweep(cutoff, None)?;
+        freed.names = survey.names;
+        freed.cache_entries = rows;
+        freed.bytes += mounts;
+        self.forget_built()?;
         Ok(freed)
     }
 
-    fn remove_unused_names(&self, cutoff: SystemTime) -> Result<Vec<ImageRef>, PruneError> {
-        let held: BTreeSet<String> = self
-            .inner
-            .store
-            .leases()?
-            .into_iter()
-            .map(|(_, object)| object)
-            .collect();
-        let mut removed = Vec::new();
-        for row in self.inner.store.images()? {
-            let named_at = SystemTime::UNIX_EPOCH
-                + Duration::from_secs(u64::try_from(row.created_at).unwrap_or(0));
-            let Ok(reference) = row.reference.parse::<ImageRef>() else {
-                continue;
-            };
-            if !held.contains(&row.manifest_digest) && named_at < cutoff {
-                self.inner.store.image_remove(&row.reference)?;
-                removed.push(reference);
-            }
-        }
-        Ok(removed)
+    /// What [`Images::prune`] would do now with everything that is stored, and why.
+    pub fn explain(&self, policy: &PrunePolicy) -> Result<Vec<Judged>, PruneError> {
+        let cutoff = self.cutoff(policy.older_than);
+        Ok(self.survey(policy, cutoff)?.judged)
     }
 
     /// Objects used at this time or later stay.
@@ -236,16 +292,8 @@ impl Images {
         }
     }
 
-    fn sweep(
-        &self,
-        keep_build_cache: bool,
-        cutoff: SystemTime,
-        candidates: Option<&Marked>,
-    ) -> Result<Freed, PruneError> {
+    fn sweep(&self, cutoff: SystemTime, candidates: Option<&Marked>) -> Result<Freed, PruneError> {
         let mut freed = Freed::default();
-        if !keep_build_cache {
-            freed.cache_entries = self.drop_build_cache(cutoff)?;
-        }
         let marked = self.mark()?;
         let layers = objects(self.inner.layers.dir())?;
         for (digest, path) in layers {
@@ -269,35 +317,35 @@ impl Images {
         Ok(freed)
     }
 
-    fn drop_build_cache(&self, cutoff: SystemTime) -> Result<u64, PruneError> {
-        let mut dropped = 0;
-        for row in self.inner.store.build_cache_rows()? {
-            let used = Duration::from_secs(u64::try_from(row.used_at).unwrap_or(0));
-            if SystemTime::UNIX_EPOCH + used < cutoff {
-                self.inner.store.build_cache_remove(&row.key)?;
-                dropped += 1;
-            }
-        }
-        Ok(dropped)
-    }
-
     /// Everything that names, leases and the build cache reach. An unreadable document stops the
     /// sweep: what it refers to is unknown.
     fn mark(&self) -> Result<Marked, PruneError> {
+        let mut marked = self.mark_held(&[])?;
+        // The builder's values are JSON in which every layer appears by its digests.
+        let cache = self.inner.store.build_cache_rows()?;
+        let cached = cache.iter().flat_map(|row| digests_in(&row.value));
+        for digest in cached.collect::<BTreeSet<Digest>>() {
+            self.mark_object(&digest, &mut marked)?;
+        }
+        Ok(marked)
+    }
+
+    /// The same without the build cache and without `names`, which are about to go.
+    fn mark_held(&self, names: &[ImageRef]) -> Result<Marked, PruneError> {
+        let names: BTreeSet<String> = names.iter().map(ImageRef::canonical).collect();
         let mut marked = Marked::default();
         for row in self.inner.store.images()? {
+            if names.contains(&row.reference) {
+                continue;
+            }
             match row.manifest_digest.parse() {
                 Ok(digest) => self.mark_manifest(&digest, &mut marked)?,
                 Err(_) => tracing::warn!(reference = row.reference, "name stands for no digest"),
             }
         }
-        let leases = self.inner.store.leases()?;
-        let held = leases.iter().map(|(_, object)| object.as_str());
-        let cache = self.inner.store.build_cache_rows()?;
-        // The builder's values are JSON in which every layer appears by its digests.
-        let cached = cache.iter().flat_map(|row| digests_in(&row.value));
-        let objects = held.filter_map(|text| text.parse().ok()).chain(cached);
-        for digest in objects.collect::<BTreeSet<Digest>>() {
+        let leases = self.effective_leases()?;
+        let held = leases.iter().filter_map(|(_, object)| object.parse().ok());
+        for digest in held.collect::<BTreeSet<Digest>>() {
             self.mark_object(&digest, &mut marked)?;
         }
         Ok(marked)
@@ -408,16 +456,26 @@ fn objects(dir: &Path) -> Result<Vec<(Digest, PathBuf)>, PruneError> {
     Ok(found)
 }
 
-/// Bytes of disk that the files below `path` take; each file counts once, whatever its names.
-fn disk_usage(path: &Path) -> io::Result<u64> {
+/// Bytes of disk that the files below `path` take; each file counts once, whatever its names, and
+/// what goes meanwhile does not.
+pub(crate) fn disk_usage(path: &Path) -> io::Result<u64> {
     let mut seen = BTreeSet::new();
     let mut bytes = 0;
     let mut queue = vec![path.to_owned()];
     while let Some(path) = queue.pop() {
-        let meta = fs::symlink_metadata(&path)?;
+        let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let meta = match fs::symlink_metadata(&path) {
+            Err(error) if gone(&error) => continue,
+            meta => meta?,
+        };
         if meta.is_dir() {
-            for entry in fs::read_dir(&path)? {
-                queue.push(entry?.path());
+            match fs::read_dir(&path) {
+                Err(error) if gone(&error) => continue,
+                entries => {
+                    for entry in entries? {
+                        queue.push(entry?.path());
+                    }
+                }
             }
         } else if meta.nlink() > 1 && !seen.insert((meta.dev(), meta.ino())) {
             continue;

@@ -42,7 +42,7 @@ pub use config::ImageConfig;
 pub use diff::DiffError;
 pub use digest::{Digest, DigestError, Hashing};
 pub use export::{ExportError, ExportFault, ExportFormat};
-pub use gc::{Freed, Hold, PruneError, PrunePolicy};
+pub use gc::{Budget, Freed, Hold, Item, Judged, Kind, PruneError, PrunePolicy};
 pub use images::{CommitError, Image, ImageError, Images, Layer, Named, OpenError};
 pub use import::{ImportError, ImportFault, Imported};
 pub use layers::{LayerError, chain_id};

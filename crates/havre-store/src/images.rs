@@ -110,11 +110,14 @@ impl Store {
         })
     }
 
-    /// Forgets one entry.
-    pub fn build_cache_remove(&self, key: &str) -> Result<(), StoreError> {
+    /// Forgets one entry, unless it was used after `used_at`; whether it is forgotten.
+    pub fn build_cache_remove_unused(&self, key: &str, used_at: i64) -> Result<bool, StoreError> {
         self.run("remove a build cache entry", |db| {
-            db.execute("DELETE FROM build_cache WHERE key = ?1", [key])
-                .map(drop)
+            db.execute(
+                "DELETE FROM build_cache WHERE key = ?1 AND used_at <= ?2",
+                params![key, used_at],
+            )
+            .map(|rows| rows > 0)
         })
     }
 

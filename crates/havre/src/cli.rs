@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use havre_app::Share;
 
 use crate::exit::Exit;
 use crate::paint::ColorChoice;
@@ -455,6 +456,9 @@ pub enum ImageCommand {
         /// Named images that no environment uses too, and the build cache
         #[arg(short, long)]
         all: bool,
+        /// Remove nothing: list all that is stored, what would go, and why
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         json: JsonArg,
     },
@@ -523,6 +527,24 @@ pub struct DaemonArgs {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub connections_per_address: Option<u32>,
+    /// What of the build cache stays however short the disk is: 5GB, or a share of the disk
+    #[arg(
+        long,
+        env = "HAVRE_BUILD_CACHE_FLOOR",
+        hide_env_values = true,
+        value_name = "SIZE",
+        default_value = "2%"
+    )]
+    pub build_cache_floor: Share,
+    /// The most that the build cache takes
+    #[arg(
+        long,
+        env = "HAVRE_BUILD_CACHE_CEILING",
+        hide_env_values = true,
+        value_name = "SIZE",
+        default_value = "15%"
+    )]
+    pub build_cache_ceiling: Share,
 }
 
 fn network(text: &str) -> Result<String, String> {

@@ -88,6 +88,28 @@ pub(super) struct Outcome {
     pub layer: Option<Layer>,
     /// When (RFC 3339). Kept, so that a rebuild from the cache makes the same image.
     pub created: String,
+    /// The instruction, for people.
+    #[serde(default)]
+    pub step: Option<String>,
+}
+
+/// What pruning needs to know of a row.
+pub(crate) struct StepRecord {
+    /// The layer that the step made, if it made one.
+    pub layer: Option<Digest>,
+    /// The instruction.
+    pub step: Option<String>,
+}
+
+impl StepRecord {
+    /// Reads a row's value; `None` for what is no longer understood.
+    pub(crate) fn read(value: &str) -> Option<Self> {
+        let outcome: Outcome = serde_json::from_str(value).ok()?;
+        Some(Self {
+            layer: outcome.layer.map(|layer| layer.chain_id),
+            step: outcome.step,
+        })
+    }
 }
 
 /// The outcome kept for `key`, if its layer is still there.

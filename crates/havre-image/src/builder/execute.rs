@@ -465,6 +465,11 @@ impl Build<'_> {
             .images
             .commit_image(self.labelled(built.config), &built.layers, name)
             .map_err(|error| BuildError::Commit(Box::new(error)))?;
+        let bases: Vec<&Image> = self.found.values().map(Arc::as_ref).collect();
+        if let Err(error) = self.images.lease_bases(&image, &bases) {
+            // It is whole without them; the next build may have to fetch them again.
+            tracing::warn!(%name, error = %error, "what an image was built from is not kept");
+        }
         for tag in &self.request.tags[1..] {
             self.images
                 .tag(tag, image.manifest_digest)

@@ -1,6 +1,7 @@
 //! The builder executed for real: overlays, layers and commands in a small root file system.
 
 mod bounds;
+mod budget;
 mod cache;
 mod copy;
 mod faults;

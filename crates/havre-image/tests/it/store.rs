@@ -13,6 +13,7 @@ const NOW: PrunePolicy = PrunePolicy {
     older_than: Duration::ZERO,
     keep_build_cache: true,
     unused_names: false,
+    budget: None,
 };
 
 fn unpacked(fixture: &Fixture, name: &str, layers: &[Vec<u8>]) -> Image {

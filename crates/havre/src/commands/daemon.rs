@@ -1,7 +1,7 @@
 //! `havre daemon`.
 
 use havre_api::{Client, ClientError, DaemonInfo, Empty, Info, Shutdown, ShutdownRequest};
-use havre_app::{DaemonEnd, DaemonError, DaemonOptions};
+use havre_app::{CacheLimits, DaemonEnd, DaemonError, DaemonOptions};
 
 use super::{Context, block_on};
 use crate::cli::{DaemonArgs, DaemonCommand};
@@ -30,6 +30,10 @@ pub fn run(context: &Context, args: DaemonArgs) -> Outcome {
                 https: args.https,
                 trusted_proxies: args.trusted_proxies,
                 connections_per_address: args.connections_per_address,
+                build_cache: CacheLimits {
+                    floor: args.build_cache_floor,
+                    ceiling: args.build_cache_ceiling,
+                },
             };
             match havre_app::run(options).map_err(|error| failure(&error))? {
                 DaemonEnd::Signal => Ok(Exit::Ok),

@@ -2,7 +2,8 @@
 
 use havre_api::{
     Empty, ImageImport, ImageImportRequest, ImagePrune, ImagePruneRequest, ImageRemove,
-    ImageRemoveOutcome, ImageRemoveRequest, ImageSummary, Images, Timestamp,
+    ImageRemoveOutcome, ImageRemoveRequest, ImageSummary, Images, StoredItem, StoredKind,
+    Timestamp,
 };
 
 use super::Context;
@@ -53,11 +54,13 @@ pub async fn run(context: &Context, command: ImageCommand) -> Outcome {
                 .await?;
             return removed(ui, json.json, outcome);
         }
-        ImageCommand::Prune { all, json } => {
+        ImageCommand::Prune { all, dry_run, json } => {
             let (client, _) = connect::running(&context.root).await?;
-            let outcome = client
-                .call::<ImagePrune>(&ImagePruneRequest { all })
-                .await?;
+            let request = ImagePruneRequest { all, dry_run };
+            let outcome = client.call::<ImagePrune>(&request).await?;
+            if dry_run {
+                return explained(ui, json.json, &outcome);
+            }
             return removed(ui, json.json, outcome);
         }
     }
@@ -83,6 +86,52 @@ fn render(images: &[ImageSummary], paint: Paint, now: Timestamp) -> String {
         }
     }
     table.render(paint, "")
+}
+
+/// All that is stored: what would go first, the larger before the smaller.
+fn explained(ui: Ui, json: bool, outcome: &ImageRemoveOutcome) -> Outcome {
+    if json {
+        ui.json(outcome)?;
+        return Ok(Exit::Ok);
+    }
+    let mut items: Vec<&StoredItem> = outcome.items.iter().collect();
+    items.sort_by_key(|item| (!item.removed, std::cmp::Reverse(item.size_bytes)));
+    let now = Timestamp::now();
+    let mut table = Table::new(["", "KIND", "SIZE", "USED", "WHAT", "WHY"]);
+    for item in &items {
+        let used = item.used.map(|used| human::age(used.age_at(now)));
+        table.row([
+            if item.removed { "remove" } else { "keep" }.to_owned(),
+            kind(item.kind).to_owned(),
+            human::size(item.size_bytes),
+            used.unwrap_or_default(),
+            cut(&item.what),
+            item.why.clone(),
+        ]);
+    }
+    ui.data(&table.render(ui.out, ""))?;
+    let going = items.iter().filter(|item| item.removed);
+    let bytes = going.map(|item| item.size_bytes).sum();
+    ui.say(&format!("would free about {}", human::size(bytes)));
+    Ok(Exit::Ok)
+}
+
+fn kind(kind: StoredKind) -> &'static str {
+    match kind {
+        StoredKind::Image => "image",
+        StoredKind::Step => "build step",
+        StoredKind::CacheMount => "cache mount",
+        StoredKind::Leftover => "leftover",
+    }
+}
+
+/// What fits into a row.
+fn cut(text: &str) -> String {
+    const MOST: usize = 60;
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
 }
 
 fn removed(ui: Ui, json: bool, outcome: ImageRemoveOutcome) -> Outcome {

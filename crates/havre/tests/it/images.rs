@@ -53,6 +53,7 @@ fn removing_tells_what_stayed() {
                 Ok(ImageRemoveOutcome {
                     removed: vec!["a".into()],
                     freed_bytes: 5_000_000,
+                    items: Vec::new(),
                     errors: vec!["b is used by shop/production".into()],
                 })
             })
@@ -92,4 +93,47 @@ fn the_certificate_is_data() {
     assert_eq!((ran.code, ran.out.as_str()), (0, ""));
     let written = std::fs::read_to_string(world.folder.path().join("ca.pem")).unwrap();
     assert_eq!(written, "-----BEGIN CERTIFICATE-----\n");
+}
+
+#[test]
+fn a_dry_run_explains_each_item_and_removes_nothing() {
+    let item = |what: &str, size_bytes, removed, why: &str| StoredItem {
+        kind: StoredKind::Step,
+        what: what.into(),
+        size_bytes,
+        used: Some(ago(7200)),
+        removed,
+        why: why.into(),
+    };
+    let outcome = move || ImageRemoveOutcome {
+        items: vec![
+            item("RUN small", 1000, false, "within the budget"),
+            item(
+                &"RUN x".repeat(30),
+                2_000_000,
+                true,
+                "the build cache takes more than 1 MB",
+            ),
+        ],
+        ..ImageRemoveOutcome::default()
+    };
+    let world = World::new(
+        backend(2)
+            .on_image_prune(async move |request| {
+                assert!(request.dry_run && !request.all);
+                Ok(outcome())
+            })
+            .on_image_prune(async move |request| {
+                assert!(request.dry_run && request.all);
+                Ok(outcome())
+            }),
+    );
+    let ran = world.run(&["image", "prune", "--dry-run"]);
+    insta::assert_snapshot!("image-prune-dry-run", ran.out);
+    assert!(ran.err.contains("would free about 2 MB"), "{}", ran.err);
+    let document = world
+        .run(&["image", "prune", "--all", "--dry-run", "--json"])
+        .json();
+    assert_eq!(document["items"][0]["kind"], "step");
+    assert_eq!(document["items"][1]["removed"], true);
 }

@@ -17,9 +17,8 @@ use super::super::cache::{self, Key, Outcome};
 use super::super::context::Context;
 use super::super::copy::CopyError;
 use super::super::error::{BuildError, Place};
-use super::super::interpret::{
-    CACHE_MODE, CopyAction, MakeDir, MountAction, RunAction, SCRIPT_DIR,
-};
+use super::super::interpret::{CopyAction, MakeDir, MountAction, RunAction, SCRIPT_DIR};
+use super::super::kept;
 use super::super::mounted::with_mounts;
 use super::super::plan::{self, Files, Origin};
 use super::super::root::Root;
@@ -422,6 +421,7 @@ impl Build<'_> {
         let outcome = Outcome {
             layer,
             created: time::now(),
+            step: Some(place.instruction.clone()),
         };
         cache::put(self.images, key, &outcome)?;
         Ok((outcome, false))
@@ -522,8 +522,7 @@ impl Build<'_> {
         exclusive: bool,
     ) -> Result<(PathBuf, std::fs::File), BuildError> {
         loop {
-            let folder = self
-                .cache_folder(id, mode, owner)
+            let folder = kept::folder(self.images, id, mode, owner)
                 .map_err(BuildError::io("make the folder of a cache mount"))?;
             let lock = match std::fs::File::open(&folder) {
                 Ok(folder) => self.lock(folder, exclusive).await?,
@@ -540,21 +539,6 @@ impl Build<'_> {
                 return Ok((folder, lock));
             }
         }
-    }
-
-    fn cache_folder(&self, id: &str, mode: u32, owner: (u32, u32)) -> io::Result<PathBuf> {
-        let all = self.images.build_mounts();
-        std::fs::create_dir_all(&all)?;
-        let folder = all.join(cache_name(id, mode, owner));
-        match std::fs::create_dir(&folder) {
-            Ok(()) => {
-                std::os::unix::fs::chown(&folder, Some(owner.0), Some(owner.1))?;
-                std::fs::set_permissions(&folder, Permissions::from_mode(mode))?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-        Ok(folder)
     }
 
     /// Waits until the cache mount may be used: `exclusive` by this step alone, else beside other
@@ -728,17 +712,6 @@ fn secret_variables(
 fn write_for_all(path: &Path, content: &str, mode: u32) -> io::Result<()> {
     std::fs::write(path, content)?;
     std::fs::set_permissions(path, Permissions::from_mode(mode))
-}
-
-/// The folder of a cache mount: those of other modes or owners are others, as a program may not be
-/// able to use what was made for somebody else.
-fn cache_name(id: &str, mode: u32, owner: (u32, u32)) -> String {
-    let usual = mode == CACHE_MODE && owner == (0, 0);
-    let name = match usual {
-        true => id.to_owned(),
-        false => format!("{id}\0{mode:o} {}:{}", owner.0, owner.1),
-    };
-    Digest::of(name.as_bytes()).hex()
 }
 
 fn bind_folder(scratch: &Path, index: usize) -> PathBuf {

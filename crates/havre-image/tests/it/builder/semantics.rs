@@ -395,8 +395,9 @@ fn cache_mounts_differ_by_owner_and_mode() {
     let all = bench.dir.path().join("images/build-mounts");
     let mut kinds: Vec<String> = fs::read_dir(&all)
         .unwrap()
-        .map(|entry| {
-            let meta = entry.unwrap().metadata().unwrap();
+        .map(|entry| entry.unwrap().metadata().unwrap())
+        .filter(fs::Metadata::is_dir)
+        .map(|meta| {
             let mode = meta.permissions().mode() & 0o7777;
             format!("{mode:o} {}:{}", meta.uid(), meta.gid())
         })
