@@ -15,6 +15,7 @@ macro_rules! complain {
 mod connections;
 mod container;
 mod health;
+mod leaving;
 mod life;
 mod poller;
 mod processes;
@@ -36,6 +37,7 @@ use crate::sys;
 use connections::Connection;
 use container::Container;
 use health::{Probes, Purpose};
+use leaving::Leaving;
 use life::{Effect, Event, Life, Phase};
 use poller::{Poller, Token};
 use processes::Process;
@@ -75,8 +77,7 @@ struct Shim {
     observed: Observed,
     connections: BTreeMap<u32, Connection>,
     processes: BTreeMap<u32, Process>,
-    /// Those that have set up a process and are about to end.
-    leaving: Vec<OwnedFd>,
+    leaving: Leaving,
     /// Numbers connections and processes, never used twice.
     next: u32,
     /// Where the first result goes.
@@ -169,7 +170,7 @@ impl Shim {
             probes,
             connections: BTreeMap::new(),
             processes: BTreeMap::new(),
-            leaving: Vec::new(),
+            leaving: Leaving::default(),
             next: 0,
             ready: Some(ready),
             finished: false,
@@ -207,12 +208,13 @@ impl Shim {
                 Token::ProcessSetup(n) => self.process_progress(n),
                 Token::Process(n) => self.process_ended(n),
                 Token::ProbeOutput(n) => self.probe_output(n),
-                Token::Leaving => self.reap_leaving(),
+                Token::Leaving => self.reap_setups(),
             }
             if self.finished {
                 return Ok(());
             }
         }
+        self.look_again();
         self.happened(Event::Tick);
         self.probe_deadlines();
         Ok(())
@@ -222,12 +224,14 @@ impl Shim {
         let now = sys::since_boot();
         let probes = self.probes.deadline();
         let running = self.processes.values().filter_map(Process::deadline).min();
+        let again = self.leaving.wait().map(|wait| now + wait);
         let next = self
             .life
             .deadline()
             .into_iter()
             .chain(probes)
             .chain(running)
+            .chain(again)
             .min()?;
         // A millisecond late rather than early, or the loop would spin.
         Some(next.saturating_sub(now) + Duration::from_millis(1))

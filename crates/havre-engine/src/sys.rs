@@ -181,15 +181,28 @@ pub fn reap(pidfd: impl AsFd) -> io::Result<Option<Ended>> {
     .map(|o| o.map(|o| o.1))
 }
 
-/// Waits for the children of this process that are in a process group, which was killed.
-pub fn reap_group(pgid: u32) -> io::Result<()> {
+/// Reaps the children of this process that are in a process group, which was killed; whether some are
+/// left, which a tracer keeps back.
+pub fn reap_group(pgid: u32) -> io::Result<bool> {
     loop {
-        match wait(libc::P_PGID, pgid, 0) {
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => result.map(drop)?,
+        match wait(libc::P_PGID, pgid, libc::WNOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(false),
+            Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether a process has ended, reaped or not, whoever may reap it.
+pub fn is_over(pidfd: impl AsFd) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    Ok(poll(&mut fds, Some(&now))? > 0)
 }
 
 /// Whether the working directory is below this process's root, as the kernel sees it.

@@ -50,6 +50,11 @@ enum Owner {
 }
 
 impl Process {
+    /// Of what is in the container, or on its way.
+    pub fn pidfd(&self) -> &OwnedFd {
+        &self.starting.pidfd
+    }
+
     /// When a probe runs into its timeout.
     pub fn deadline(&self) -> Option<Duration> {
         match self.owner {
@@ -211,13 +216,11 @@ impl Shim {
         process.starting.pid = pid;
         process.inside = true;
         self.poller.remove(&before);
-        let watched = self
+        let going = self
             .poller
             .add(&process.starting.pidfd, Token::Process(number))
-            .and_then(|()| self.poller.add(&before, Token::Leaving))
             .and_then(|()| init::go_on(&process.starting.socket));
-        self.leaving.push(before);
-        if let Err(error) = watched {
+        if let Err(error) = going.and(self.setup_leaves(before)) {
             self.refuse_process(number, &format!("it cannot be watched: {error}"));
         }
     }
@@ -233,18 +236,6 @@ impl Shim {
             process.failure = Some((126, format!("cannot start a process: {why}")));
             end(process);
         }
-    }
-
-    /// Reaps those that have set up a process.
-    pub(super) fn reap_leaving(&mut self) {
-        let poller = &self.poller;
-        self.leaving.retain(|pidfd| match sys::reap(pidfd) {
-            Ok(None) => true,
-            Ok(Some(_)) | Err(_) => {
-                poller.remove(pidfd);
-                false
-            }
-        });
     }
 
     fn hand_terminal_over(&mut self, number: u32, master: OwnedFd) {
@@ -277,13 +268,21 @@ impl Shim {
         };
         let code = match reap(process) {
             Ok(Some(ended)) => ended.code(),
-            Ok(None) => return,
+            Ok(None) => {
+                if sys::is_over(process.pidfd()).unwrap_or(false) {
+                    self.end_is_held(number);
+                }
+                return;
+            }
             Err(_) => 255,
         };
         self.probe_output(number);
         let Some(process) = self.processes.remove(&number) else {
             return;
         };
+        if !process.inside {
+            self.group_leaves(process.starting.pid);
+        }
         self.poller.remove(&process.starting.pidfd);
         let failure = process.failure.or_else(|| {
             let text = || (code, "it was killed during its set-up".to_owned());
@@ -461,9 +460,7 @@ fn reap(process: &Process) -> io::Result<Option<sys::Ended>> {
         return Ok(None);
     }
     sys::kill_group(*pid)?;
-    let ended = sys::reap(pidfd)?;
-    sys::reap_group(*pid)?;
-    Ok(ended)
+    sys::reap(pidfd)
 }
 
 /// Kills a process and those of its group.

@@ -11,7 +11,7 @@ use havre_engine::{
     ContainerSpec, ExecSpec, FileSpec, HealthProbe, MountSpec, State, WindowSize, copy_folder,
 };
 
-use crate::harness::{Place, Test, command, logged, logs};
+use crate::harness::{Place, Test, command, logged, logs, wait_until};
 
 pub const TESTS: &[(&str, Test)] = &[
     ("escape_by_descriptor_as_working_directory", |p| {
@@ -41,6 +41,9 @@ pub const TESTS: &[(&str, Test)] = &[
     }),
     ("escape_by_root_of_an_exec", |p| {
         Box::pin(root_of_an_exec(p))
+    }),
+    ("escape_by_tracing_an_exec", |p| {
+        Box::pin(tracing_an_exec(p))
     }),
     ("escape_by_devices_of_a_running_container", |p| {
         Box::pin(devices_of_a_running_container(p))
@@ -467,6 +470,87 @@ async fn root_of_an_exec(place: &Place) {
         assert_eq!(session.wait().await.expect("a code"), 0);
     }
     assert_eq!(logs(&spec).await, "ready\n");
+}
+
+/// What a container does that holds on to each process it finds: never looks at the end of any.
+pub fn trace_everything() -> ! {
+    println!("ready");
+    let mut seized = std::collections::BTreeSet::new();
+    loop {
+        for entry in fs::read_dir("/proc").expect("processes").flatten() {
+            let name = entry.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
+            if pid != 1 && !seized.contains(&pid) {
+                // SAFETY: no address of this process is involved.
+                let result = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) };
+                if result == 0 {
+                    seized.insert(pid);
+                    println!("seized {}", seized.len());
+                }
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A container that holds on to the end of further processes neither keeps its shim busy nor itself
+/// from being ended.
+async fn tracing_an_exec(place: &Place) {
+    let mut spec = place.spec("c1", "");
+    spec.argv = ["/it", "trace-everything"].map(str::to_owned).to_vec();
+    spec.security.cap_add = vec!["SYS_PTRACE".to_owned()];
+    let this = std::env::current_exe().expect("this binary");
+    let bind = |source: PathBuf, target: &str| MountSpec::Bind {
+        source,
+        target: target.to_owned(),
+        read_only: true,
+        subpath: None,
+    };
+    spec.mounts = vec![bind(this, "/it")];
+    for libraries in ["/lib", "/lib64", "/usr/lib"] {
+        spec.mounts.push(bind(libraries.into(), libraries));
+    }
+    place.start(&spec).await;
+    logged(&spec, "ready").await;
+    let mut held = Vec::new();
+    for number in 1..=3 {
+        let exec = command(&["sleep", "1000"]);
+        let session = place.engine().exec(&spec.id, exec).await.expect("executed");
+        logged(&spec, &format!("seized {number}")).await;
+        let pid = rustix::process::Pid::from_raw(session.pid as i32).expect("a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
+        held.push(session);
+    }
+    let pid = crate::harness::pid(&place.engine().get(&spec.id).await.expect("known"));
+    let stat = |pid: &str| {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+        let (_, rest) = text.rsplit_once(") ").expect("its name");
+        let fields: Vec<_> = rest.split(' ').map(str::to_owned).collect();
+        fields
+    };
+    let shim = stat(&pid.to_string())[1].clone();
+    let ticks = || -> u64 {
+        let fields = stat(&shim);
+        let number = |at: usize| fields[at].parse::<u64>().expect("a number");
+        number(11) + number(12)
+    };
+    let (began, before) = (std::time::Instant::now(), ticks());
+    wait_until("some time has passed", || {
+        began.elapsed() > Duration::from_secs(2)
+    })
+    .await;
+    let used = Duration::from_millis(10 * (ticks() - before));
+    assert!(used < began.elapsed() / 10, "the shim is busy: {used:?}");
+    place
+        .engine()
+        .stop(&spec.id, Some(Duration::ZERO))
+        .await
+        .expect("stopped");
+    for mut session in held {
+        assert_eq!(session.wait().await.expect("a code"), 137);
+    }
 }
 
 async fn devices_of_a_running_container(place: &Place) {

@@ -26,6 +26,9 @@ fn main() -> ExitCode {
         {
             return code;
         }
+        if name == "trace-everything" {
+            escapes::trace_everything();
+        }
         if name == "create-and-wait" {
             return daemon::create_and_wait(&rest);
         }
