@@ -2,6 +2,7 @@
 
 import queue
 import sys
+from concurrent import futures
 
 import grpc
 
@@ -61,6 +62,16 @@ def together(channel):
         list(answers)
 
 
+def steady(channel):
+    unary = channel.unary_unary("/test.Test/Unary")
+
+    def calls(_):
+        return sum(unary(b"abc", timeout=DEADLINE) == b"cba" for _ in range(300))
+
+    with futures.ThreadPoolExecutor(max_workers=4) as pool:
+        say("steady", sum(pool.map(calls, range(4))))
+
+
 def watched(channel, method):
     answers = channel.unary_stream(f"/test.Test/{method}")(b"first", timeout=DEADLINE)
     if method == "Watch":
@@ -77,6 +88,7 @@ SCENARIOS = {
     "calls": calls,
     "bidirectional": bidirectional,
     "together": together,
+    "steady": steady,
     "watch": lambda channel: watched(channel, "Watch"),
     "silent": lambda channel: watched(channel, "Silent"),
 }

@@ -1,5 +1,7 @@
 """A gRPC server without TLS, of bytes: prints its port, and ends at the end of its input.
 
+`server.py [MILLISECONDS]`: connections are closed, in good order, when they are so old.
+
 Unary:  the request, turned round; `fail` fails with INTERNAL and a header after it.
 Count:  as many messages as the request says.
 Echo:   each message as it comes, turned round.
@@ -56,7 +58,8 @@ HANDLERS = {
     "Silent": grpc.unary_stream_rpc_method_handler(silent),
 }
 
-server = grpc.server(futures.ThreadPoolExecutor(max_workers=200))
+OPTIONS = tuple(("grpc.max_connection_age_ms", int(age)) for age in sys.argv[1:])
+server = grpc.server(futures.ThreadPoolExecutor(max_workers=200), options=OPTIONS)
 server.add_generic_rpc_handlers(
     (grpc.method_handlers_generic_handler("test.Test", HANDLERS),)
 )

@@ -67,7 +67,11 @@ impl Drop for Program {
 
 /// An edge in front of a gRPC server, the server, and the file of the edge's CA.
 fn setting() -> (Edge, Program, PathBuf) {
-    let mut server = Program::start("server.py", &[]);
+    setting_with(&[])
+}
+
+fn setting_with(arguments: &[&str]) -> (Edge, Program, PathBuf) {
+    let mut server = Program::start("server.py", arguments);
     let port: u16 = server.line().parse().expect("a port");
     let mut edge = Edge::start();
     let address: SocketAddr = ([127, 0, 0, 1], port).into();
@@ -126,6 +130,16 @@ pub fn many_calls_at_once_pass() {
     }
     let (edge, _server, ca) = setting();
     assert_eq!(client(&edge, &ca, "together").rest(), ["together 150"]);
+}
+
+/// A server that closes connections by their age, as many do behind balancers, costs no call.
+pub fn connections_that_are_closed_cost_no_call() {
+    if !has_grpc() {
+        return;
+    }
+    let (edge, _server, ca) = setting_with(&["100"]);
+    assert_eq!(client(&edge, &ca, "steady").rest(), ["steady 1200"]);
+    assert_eq!(replica(&edge).failed, 0);
 }
 
 /// A call that lasts is a stream: its replica drains without it, and it ends in good order.

@@ -634,3 +634,30 @@ pub fn answers_that_nobody_takes_are_few_for_one_address() {
     other.request(1, &get("/", &[]));
     assert_eq!(other.outcome(1), Outcome::Ok);
 }
+
+pub fn a_connection_serves_what_its_certificate_covers() {
+    let origin = Origin::usual("a");
+    let mut edge = Edge::with_replicas(&[("r1", origin.address)]);
+    edge.route("other", "other.test", "/", &[("r1", origin.address)]);
+    edge.push();
+    let mut raw = Raw::connect(&edge);
+    let mut stream = 1;
+    let mut ask = |method: &'static [u8], authority: &'static [u8], path| {
+        let mut fields = get(path, &[]);
+        fields[0] = (":method", method);
+        fields[2] = (":authority", authority);
+        raw.request(stream, &fields);
+        stream += 2;
+        raw.outcome(stream - 2)
+    };
+    assert_eq!(ask(b"GET", b"other.test", "/"), Outcome::Ok);
+    assert_eq!(ask(b"OPTIONS", b"app.test", "*"), Outcome::Ok);
+    assert_eq!(ask(b"GET", b"stranger.test", "/"), Outcome::Refused);
+    assert_eq!(ask(b"GET", b"app.test:443", "/"), Outcome::Ok);
+    let signed = ask(b"GET", b"app.test:+22", "/");
+    assert!(
+        matches!(signed, Outcome::Refused | Outcome::Reset(_)),
+        "{signed:?}"
+    );
+    assert_eq!(origin.heads().len(), 2);
+}

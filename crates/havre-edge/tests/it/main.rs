@@ -139,6 +139,7 @@ fn main() -> ExitCode {
         grpc::{
             calls_of_every_kind_pass,
             many_calls_at_once_pass,
+            connections_that_are_closed_cost_no_call,
             a_long_call_ends_when_its_replica_leaves,
             h2c_replicas_serve_other_clients,
         }
@@ -161,6 +162,7 @@ fn main() -> ExitCode {
             a_get_with_data_keeps_it,
             a_connection_without_a_preface_is_closed,
             targets_that_are_no_uri_are_passed_on,
+            a_connection_serves_what_its_certificate_covers,
             long_header_blocks_pass,
             what_the_parser_refuses_is_logged,
             interim_answers_are_passed_on,
