@@ -138,7 +138,8 @@ impl Volumes<'_> {
                 create_host_path,
             } => {
                 if !source.exists() {
-                    if !create_host_path {
+                    // A folder in a file's place fails the program, and is in the file's way.
+                    if !create_host_path || havre_model::means_file(source, Path::new(target)) {
                         return Err(VolumeError::NoSource {
                             path: source.clone(),
                         });

@@ -10,6 +10,7 @@ mod process;
 mod resolver;
 mod service;
 mod volume;
+mod volumes_from;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -37,6 +38,8 @@ pub(crate) struct Surroundings<'a> {
     /// Active profiles; `*` activates all.
     pub profiles: &'a BTreeSet<String>,
     pub host_ca: bool,
+    /// The project is about to run on this machine.
+    pub to_run: bool,
     /// Absolute.
     pub directory: &'a Path,
 }
@@ -72,6 +75,8 @@ pub(crate) struct Names {
     pub users: BTreeMap<String, BTreeSet<String>>,
     pub secrets: BTreeSet<String>,
     pub configs: BTreeSet<String>,
+    /// What is mounted must be there.
+    pub to_run: bool,
 }
 
 pub(crate) fn decode(root: &Node, around: &mut Surroundings<'_>) -> Option<Decoded> {
@@ -112,6 +117,7 @@ pub(crate) fn decode(root: &Node, around: &mut Surroundings<'_>) -> Option<Decod
         volumes: keys_of(root, "volumes"),
         secrets: keys_of(root, "secrets"),
         configs: keys_of(root, "configs"),
+        to_run: around.to_run,
     };
 
     for (name, place, node) in services {
@@ -142,6 +148,7 @@ pub(crate) fn decode(root: &Node, around: &mut Surroundings<'_>) -> Option<Decod
             decoded.services.insert(name, service);
         }
     }
+    volumes_from::resolve(root, &mut decoded, around.report);
     addresses::look(root, &decoded.places, around.report);
     keep_used(&mut decoded, networks, volumes, secrets, configs, around);
     Some(decoded)

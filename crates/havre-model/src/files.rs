@@ -9,6 +9,89 @@ use crate::report::Report;
 use crate::source::{SourceId, Span};
 use crate::yaml::MAX_FILE_BYTES;
 
+/// Names that files have and folders do not.
+const FILE_NAMES: [&str; 11] = [
+    ".htpasswd",
+    ".netrc",
+    ".npmrc",
+    ".pgpass",
+    "Caddyfile",
+    "Corefile",
+    "Procfile",
+    "hosts",
+    "localtime",
+    "passwd",
+    "resolv.conf",
+];
+/// Ends of files that are written before a program starts: configuration, scripts, keys, pages.
+const FILE_ENDS: [&str; 44] = [
+    "acl",
+    "asc",
+    "bak",
+    "cert",
+    "cfg",
+    "cnf",
+    "conf",
+    "config",
+    "crt",
+    "css",
+    "csv",
+    "env",
+    "gpg",
+    "hcl",
+    "html",
+    "ini",
+    "jar",
+    "jks",
+    "js",
+    "json",
+    "key",
+    "lua",
+    "md",
+    "p12",
+    "pem",
+    "pfx",
+    "php",
+    "properties",
+    "py",
+    "rb",
+    "rules",
+    "sh",
+    "sql",
+    "template",
+    "tmpl",
+    "toml",
+    "tpl",
+    "ts",
+    "txt",
+    "vcl",
+    "war",
+    "xml",
+    "yaml",
+    "yml",
+];
+/// Files of the machine that hold what a container has by itself, and that not every machine has.
+const OF_THE_MACHINE: [&str; 3] = ["/etc/localtime", "/etc/machine-id", "/etc/timezone"];
+
+/// Whether a mount of what is not there means a file, by the names on both sides. An empty folder
+/// in its place would fail whoever reads it.
+pub fn means_file(source: &Path, target: &Path) -> bool {
+    let machine = OF_THE_MACHINE.iter().any(|path| source == Path::new(path));
+    !machine && (is_named_as_file(source) || is_named_as_file(target))
+}
+
+fn is_named_as_file(path: &Path) -> bool {
+    let part =
+        |part: Option<&std::ffi::OsStr>| part.and_then(|part| part.to_str()).map(str::to_owned);
+    let name = part(path.file_name()).unwrap_or_default();
+    let end = part(path.extension())
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    name.starts_with(".env")
+        || FILE_NAMES.contains(&name.as_str())
+        || FILE_ENDS.contains(&end.as_str())
+}
+
 /// Files already read in this load.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
@@ -64,4 +147,29 @@ fn read_text(path: &Path) -> io::Result<String> {
         return Err(io::Error::other(format!("it is larger than {limit} MiB")));
     }
     String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_known_by_their_names() {
+        for (source, target, file) in [
+            ("./nginx.conf", "/etc/nginx/nginx.conf", true),
+            ("./proxy", "/etc/caddy/Caddyfile", true),
+            (".env", "/app/.env", true),
+            (".env.production", "/x", true),
+            ("./certs/site.PEM", "/run/x", true),
+            ("./conf.d", "/etc/nginx/conf.d", false),
+            ("./python", "/usr/lib/python3.12", false),
+            ("./data", "/data", false),
+            ("./example.com", "/var/www/example.com", false),
+            (".cache", "/root/.cache", false),
+            ("/etc/localtime", "/etc/localtime", false),
+        ] {
+            let found = means_file(Path::new(source), Path::new(target));
+            assert_eq!(found, file, "{source} {target}");
+        }
+    }
 }

@@ -313,10 +313,9 @@ pub const SERVICE: Section = Section {
         partly("userns_mode", "`host`: user namespaces are not used"),
         partly("uts", "a namespace of its own, which every container gets"),
         yes("volumes"),
-        refused(
+        partly(
             "volumes_from",
-            "it hides which volumes a service uses",
-            "name the volumes in both services",
+            "of services of the project; a volume without a name cannot be shared",
         ),
         yes("working_dir"),
     ],

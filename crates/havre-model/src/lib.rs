@@ -50,6 +50,7 @@ mod yaml;
 pub use bounds::{MAX_REPLICAS, OutOfBounds, is_volume_name};
 pub use config::{Config, ConfigView, images};
 pub use diagnostic::{Diagnostic, Location, Severity};
+pub use files::means_file;
 pub use load::{LoadFailure, LoadOptions, Loaded, advise, config, identify, load};
 pub use probes::local_port;
 pub use project::*;

@@ -57,6 +57,9 @@ pub struct LoadOptions {
     pub variables: BTreeMap<String, String>,
     /// What `build: {host_ca: auto}` of havre.yaml comes to on this machine.
     pub host_ca_detected: bool,
+    /// The project is about to run on this machine: a file that is mounted must be there. Elsewhere
+    /// its lack is a warning, as whoever deploys may bring it.
+    pub to_run: bool,
 }
 
 /// A project that can be run.
@@ -287,6 +290,7 @@ impl<'o> Loader<'o> {
                     Some(HostCa::No) => false,
                     Some(HostCa::Auto) | None => self.options.host_ca_detected,
                 },
+                to_run: self.options.to_run,
                 directory: &folder,
             },
         )?;
@@ -322,6 +326,7 @@ impl<'o> Loader<'o> {
         validate::build_cycles(&services, &places, report);
         validate::conditions(&services, &places, report);
         validate::image_names(&services, &places, report);
+        validate::own_image_names(&name, &services, &places, report);
         validate::port_clashes(&services, &places, report);
         let routes = validate::routes(settings, &mut services, &mut hosts, &places, report);
         if services.is_empty() && !report.has_errors() {

@@ -33,6 +33,68 @@ pub fn is_secret_name(name: &str) -> bool {
     words.iter().any(holds) && !words.iter().any(|word| HARMLESS.contains(&word.as_str()))
 }
 
+/// Words that say something about a secret, where one of them ends a variable's name.
+const ABOUT: [&str; 40] = [
+    "ALGORITHM",
+    "AUDIENCE",
+    "CLASS",
+    "CONVERTER",
+    "COOKIE",
+    "COUNT",
+    "DAYS",
+    "DISABLED",
+    "ENABLED",
+    "ENDPOINT",
+    "EXPIRATION",
+    "EXPIRES",
+    "EXPIRY",
+    "FIELD",
+    "FORMAT",
+    "HEADER",
+    "HOST",
+    "HOURS",
+    "ISSUER",
+    "ITERATIONS",
+    "LENGTH",
+    "LIFETIME",
+    "LIMIT",
+    "MAX",
+    "MIN",
+    "MINUTES",
+    "MODE",
+    "NAME",
+    "POLICY",
+    "PORT",
+    "PREFIX",
+    "PROVIDER",
+    "REQUIRED",
+    "ROUNDS",
+    "SECONDS",
+    "SIZE",
+    "TIMEOUT",
+    "TTL",
+    "TYPE",
+    "URL",
+];
+/// Ends of files with keys and the like: their name is no secret.
+const FILES: [&str; 8] = [
+    ".crt", ".der", ".json", ".key", ".p12", ".pem", ".pub", ".txt",
+];
+
+/// Whether a value is most likely a secret: its name says so, and neither the end of the name nor the
+/// value says otherwise. For advice; what is shown is masked by [`value`].
+pub fn holds_secret(name: &str, value: &str) -> bool {
+    let last = name.rsplit(|c: char| !c.is_ascii_alphanumeric()).next();
+    let about = last.map(str::to_ascii_uppercase);
+    let switch =
+        matches!(value, "" | "0" | "1" | "none" | "null") || crate::scalar::truth(value).is_some();
+    let file = value.contains('/') && FILES.iter().any(|end| value.ends_with(end));
+    is_secret_name(name)
+        && !about.is_some_and(|word| ABOUT.contains(&word.as_str()))
+        && !switch
+        && !file
+}
+
 /// A variable's value as it may be shown.
 pub fn value(name: &str, value: &str) -> String {
     if is_secret_name(name) && !value.is_empty() {
@@ -89,5 +151,30 @@ mod tests {
         );
         assert_eq!(value("URL", "redis://redis:6379/0"), "redis://redis:6379/0");
         assert_eq!(value("PASSWORD", ""), "", "that it is empty is no secret");
+    }
+
+    #[test]
+    fn what_is_only_about_a_secret_is_none() {
+        for (name, value, secret) in [
+            ("POSTGRES_PASSWORD", "hunter2", true),
+            ("REDIS_PASSWORD", "123", true),
+            ("SECRET_KEY_BASE", "abc", true),
+            ("AWS_SECRET_ACCESS_KEY", "abc/def", true),
+            ("PASSWORD_RESET_DISABLED", "1", false),
+            ("MYSQL_RANDOM_ROOT_PASSWORD", "yes", false),
+            ("MYSQL_ALLOW_EMPTY_PASSWORD", "True", false),
+            (
+                "CONNECT_KEY_CONVERTER",
+                "org.example.StringConverter",
+                false,
+            ),
+            ("ACCESS_TOKEN_TTL", "3600", false),
+            ("PASSWORD_MIN_LENGTH", "12", false),
+            ("TOKEN_ENDPOINT", "https://id.example/token", false),
+            ("JWT_SIGNING_KEY", "/run/keys/jwt.pem", false),
+            ("USER", "hunter2", false),
+        ] {
+            assert_eq!(holds_secret(name, value), secret, "{name}={value}");
+        }
     }
 }

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::hosts::Hosts;
 use crate::image_name::ImageName;
 use crate::project::{
-    Build, BuildContext, Condition, Healthcheck, Port, Project, Protocol, RestartPolicy, Service,
-    ServiceName,
+    Build, BuildContext, Condition, Healthcheck, Port, Project, ProjectName, Protocol,
+    RestartPolicy, Service, ServiceName,
 };
 use crate::report::Report;
 use crate::settings::Settings;
@@ -171,6 +171,41 @@ pub(crate) fn image_names(
             }
         }
     }
+}
+
+/// An image that is built without a name gets the service's, in which fewer characters are allowed.
+pub(crate) fn own_image_names(
+    project: &ProjectName,
+    services: &BTreeMap<ServiceName, Service>,
+    places: &Places,
+    report: &mut Report,
+) {
+    for (name, service) in services {
+        let image = format!("{project}-{name}");
+        if service.build.is_none() || service.image.is_some() || is_repository(&image) {
+            continue;
+        }
+        let lower = image.to_ascii_lowercase();
+        let hint = match is_repository(&lower) {
+            true => format!("give it another name, or `image: {lower}`"),
+            false => "give it another name, or an `image` to be called by".to_owned(),
+        };
+        let message = format!(
+            "the image of service `{name}` would be called `{image}`, which is not an image's name"
+        );
+        report
+            .error("compose/name", places.get(name).copied(), message)
+            .hint(hint);
+    }
+}
+
+/// One part of a repository's name: small letters and digits, with `.`, `_`, `__` or dashes between.
+fn is_repository(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let between = name.split(plain).filter(|between| !between.is_empty());
+    let allowed =
+        |between: &str| matches!(between, "." | "_" | "__") || between.chars().all(|c| c == '-');
+    name.starts_with(plain) && name.ends_with(plain) && between.into_iter().all(allowed)
 }
 
 /// Ports that are passed on as they are: the machine's web ports are the proxy's, and one that is

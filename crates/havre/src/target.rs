@@ -79,10 +79,13 @@ pub struct TargetArgs {
 }
 
 impl FileArgs {
-    /// Reads the project in `path`; its warnings are shown.
+    /// Reads the project in `path` that is about to run; its warnings are shown.
     pub fn load(&self, path: &Path, ui: Ui) -> Result<Project, Failure> {
-        let loaded = havre_model::load(&self.options(path)?);
-        self.accept(loaded, ui)
+        let options = LoadOptions {
+            to_run: true,
+            ..self.options(path)?
+        };
+        self.accept(havre_model::load(&options), ui)
     }
 
     /// What was read, unless there are errors, or warnings that count as such.
@@ -116,6 +119,7 @@ impl FileArgs {
             profiles: self.profiles.clone(),
             variables: variables(),
             host_ca_detected: host_has_local_authorities(),
+            to_run: false,
         })
     }
 }

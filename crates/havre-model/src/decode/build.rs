@@ -11,6 +11,8 @@ use crate::keys;
 use crate::project::Build;
 use crate::read::{Field, Fields, refuse};
 use crate::report::Report;
+use crate::rules;
+use crate::suggest;
 
 pub(super) fn build(
     service: &str,
@@ -37,12 +39,13 @@ pub(super) fn build(
     if dockerfile_inline.is_none() {
         check_dockerfile(&context, &dockerfile, fields, report);
     }
+    let target = fields.string("target", report);
     platforms(fields, report);
     let offline = offline(fields, report);
-    Some(Build {
+    let build = Build {
         dockerfile,
         dockerfile_inline,
-        target: fields.string("target", report),
+        target,
         args: args(fields, around),
         tags: fields.strings("tags", around.report),
         labels: fields.labels("labels", around.report),
@@ -55,7 +58,41 @@ pub(super) fn build(
         ulimits: process::ulimits(fields, around.report),
         offline,
         context,
-    })
+    };
+    check_target(&build, fields, around.report);
+    Some(build)
+}
+
+/// The builder would find out only when its turn comes.
+fn check_target(build: &Build, fields: &Fields<'_>, report: &mut Report) {
+    let (Some(target), Some(field)) = (&build.target, fields.get("target")) else {
+        return;
+    };
+    // What is wrong with the file itself is said elsewhere.
+    let Some(stages) = rules::stages(build) else {
+        return;
+    };
+    let number = target
+        .parse()
+        .is_ok_and(|number: usize| number < stages.len());
+    let named = stages.iter().flatten();
+    if number
+        || named
+            .clone()
+            .any(|stage| stage.eq_ignore_ascii_case(target))
+    {
+        return;
+    }
+    let names: Vec<&str> = named.map(String::as_str).collect();
+    let message = format!("{}: the Dockerfile has no stage `{target}`", fields.owner);
+    let hint = match (suggest::nearest(target, names.iter().copied()), &names[..]) {
+        (Some(near), _) => format!("did you mean `{near}`?"),
+        (None, []) => format!("write `FROM … AS {target}`, or remove `target`"),
+        (None, names) => format!("its stages are {}", names.join(", ")),
+    };
+    report
+        .error("compose/undefined", field.span(), message)
+        .hint(hint);
 }
 
 fn context(fields: &Fields<'_>, around: &mut Surroundings<'_>) -> Option<PathBuf> {

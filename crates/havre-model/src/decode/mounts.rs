@@ -1,10 +1,12 @@
 //! `volumes` and `tmpfs` of a service.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::volume::{Backing, Memory, memory_option};
 use super::{Names, undefined};
+use crate::diagnostic::Severity;
+use crate::files::means_file;
 use crate::keys;
 use crate::project::{Mount, VolumeName};
 use crate::read::{Field, Fields, refuse};
@@ -56,7 +58,7 @@ pub(super) fn mounts(service: &Fields<'_>, names: &Names, report: &mut Report) -
     mounts
 }
 
-fn target_of(mount: &Mount) -> &str {
+pub(super) fn target_of(mount: &Mount) -> &str {
     match mount {
         Mount::Volume { target, .. }
         | Mount::Anonymous { target, .. }
@@ -125,7 +127,7 @@ fn mount(
         ("bind", Some(source)) => {
             let create_host_path = bind_options(fields, report);
             let source = PathBuf::from(source);
-            check_bind(&source, create_host_path, item, service, report);
+            check_bind(&source, &target, create_host_path, item, names, report);
             Some(Mount::Bind {
                 source,
                 target,
@@ -268,23 +270,35 @@ fn bind_options(fields: &Fields<'_>, report: &mut Report) -> bool {
     options.truth("create_host_path", report).unwrap_or(true)
 }
 
+/// A missing folder is made. A missing file is not known to be one, but by its name: docker makes a
+/// folder of it, with which the program fails and which is in the way of the file.
 fn check_bind(
-    source: &std::path::Path,
+    source: &Path,
+    target: &str,
     create: bool,
     item: Field<'_>,
-    service: &Fields<'_>,
+    names: &Names,
     report: &mut Report,
 ) {
     if source.exists() {
         return;
     }
     let shown = report.shown(source);
-    let looks_like_file = source.extension().is_some();
-    let message = format!("{}: {shown} does not exist on this machine", service.owner);
-    if create && looks_like_file {
+    let message = format!("{}: {shown} does not exist on this machine", item.owner);
+    if create && means_file(source, Path::new(target)) {
+        let (severity, hint) = match names.to_run {
+            true => (
+                Severity::Error,
+                "by its name it is a file: write it first; a folder that is meant, make first",
+            ),
+            false => (
+                Severity::Warning,
+                "by its name it is a file: `havre up` refuses to go on without it",
+            ),
+        };
         report
-            .warn("compose/missing-file", item.span(), message)
-            .hint("an empty folder is made in its place; if a file is meant, write it first");
+            .record(severity, "compose/missing-file", item.span(), message)
+            .hint(hint);
     } else if !create {
         report
             .error("compose/missing-file", item.span(), message)

@@ -1,11 +1,13 @@
 //! `dns`, `dns_search` and `dns_opt`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::project::Resolver;
 use crate::read::{Field, Fields, refuse};
 use crate::report::Report;
 
+/// Where Docker answers for a container's names.
+const DOCKERS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 /// As many as the C library asks.
 const MOST_SERVERS: usize = 3;
 
@@ -86,7 +88,21 @@ fn server(item: Field<'_>, text: &str, owner: &str, report: &mut Report) -> Opti
             .hint("`dns` names servers by their addresses");
         return None;
     };
-    if server.is_loopback() || server.is_unspecified() || server.is_multicast() {
+    // The names of the project are known without Docker's own server.
+    if server == DOCKERS {
+        return None;
+    }
+    if server.is_loopback() {
+        let message = format!(
+            "{owner}: `dns: {text}` has no effect: servers are asked from outside the container, where \
+             this is another address"
+        );
+        report
+            .warn("compose/ignored", item.span(), message)
+            .hint("what this machine asks is asked instead, or the other servers named here");
+        return None;
+    }
+    if server.is_unspecified() || server.is_multicast() {
         let why = "it is asked from outside the container, where this is another address";
         let hint = "name a server by an address that this machine can reach, or remove it";
         refuse(item, why, hint, report);

@@ -64,16 +64,26 @@ struct Stage {
     instructions: Vec<Instruction>,
 }
 
+/// The stages in their order; `None` of one without a name.
+pub(super) fn stage_names(build: &Build) -> Option<Vec<Option<String>>> {
+    let (_, text) = text_of(build)?;
+    let stages = stages(&text, &build.args).into_iter();
+    Some(stages.map(|stage| stage.name).collect())
+}
+
+/// The Dockerfile, and its path unless it is inline.
+fn text_of(build: &Build) -> Option<(Option<PathBuf>, String)> {
+    if let Some(text) = &build.dockerfile_inline {
+        return Some((None, text.clone()));
+    }
+    let path = crate::canonical::clean(&build.context.join(&build.dockerfile));
+    let text = small_file(&path)?;
+    Some((Some(path), text))
+}
+
 /// Reads the Dockerfile of `build`, where it can be read.
 pub(super) fn read(build: &Build) -> Option<Recipe> {
-    let (path, text) = match &build.dockerfile_inline {
-        Some(text) => (None, text.clone()),
-        None => {
-            let path = crate::canonical::clean(&build.context.join(&build.dockerfile));
-            let text = small_file(&path)?;
-            (Some(path), text)
-        }
-    };
+    let (path, text) = text_of(build)?;
     let stages = stages(&text, &build.args);
     let target = match &build.target {
         Some(target) => stages

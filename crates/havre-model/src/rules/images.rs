@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use super::look::{Look, Subject};
+use crate::files::means_file;
 use crate::image_name::ImageName;
 use crate::project::{Build, Mount};
 
-/// Files that are mounted and have no extension.
-const FILES: [&str; 5] = ["Caddyfile", "Corefile", "Procfile", "hosts", "localtime"];
 /// Images of operating systems and languages, which start as root.
 const ROOT: [&str; 18] = [
     "alpine",
@@ -53,7 +52,7 @@ pub fn look(look: &mut Look<'_>, subject: &Subject<'_>) {
     let (name, service) = (subject.name, subject.service);
     match (&service.build, &service.image) {
         (Some(build), _) => built(look, subject, build),
-        (None, Some(image)) if ImageName::new(image).is_unversioned() => {
+        (None, Some(image)) if is_foreign(look, image) => {
             let message = format!("`{name}` runs whatever `{image}` is at the moment");
             look.found("images/latest", subject, &["image"], message);
         }
@@ -69,12 +68,23 @@ pub fn look(look: &mut Look<'_>, subject: &Subject<'_>) {
     }
 }
 
+/// An image from elsewhere without a version: what the project builds itself has the release's.
+fn is_foreign(look: &Look<'_>, image: &str) -> bool {
+    let image = ImageName::new(image);
+    let mut services = look.project.services.iter();
+    let own = services.any(|(name, service)| match (&service.build, &service.image) {
+        (Some(_), Some(own)) => ImageName::new(own).in_full() == image.in_full(),
+        (Some(_), None) => image.path == format!("{}-{name}", look.project.name),
+        (None, _) => false,
+    });
+    image.is_unversioned() && !own
+}
+
 fn missing(look: &mut Look<'_>, subject: &Subject<'_>, source: &Path, target: &str) {
     let name = subject.name;
     let shown = look.report.shown(source);
-    if is_file_like(source) || is_file_like(Path::new(target)) {
-        let message =
-            format!("`{name}` mounts {shown}, which does not exist: a folder would take its place");
+    if means_file(source, Path::new(target)) {
+        let message = format!("`{name}` mounts {shown}, a file that does not exist");
         look.found_in_mount("images/bind-missing", subject, target, message);
     } else {
         let message = format!("`{name}` mounts {shown}, which does not exist yet");
@@ -82,27 +92,11 @@ fn missing(look: &mut Look<'_>, subject: &Subject<'_>, source: &Path, target: &s
     }
 }
 
-/// By its name, as nothing is there to look at.
-fn is_file_like(path: &Path) -> bool {
-    let name = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
-    let extension = path
-        .extension()
-        .and_then(|e| e.to_str())
-        .unwrap_or_default();
-    // `conf.d`, `python3.12`
-    let of_folder = extension == "d" || extension.starts_with(|c: char| c.is_ascii_digit());
-    let hidden = [".env", ".htpasswd", ".netrc", ".npmrc", ".pgpass"];
-    FILES.contains(&name) || hidden.contains(&name) || !extension.is_empty() && !of_folder
-}
-
 fn built(look: &mut Look<'_>, subject: &Subject<'_>, build: &Build) {
     super::arguments::look(look, subject, build);
     if let Some(recipe) = &subject.recipe {
         for base in &recipe.bases {
-            if ImageName::new(&base.text).is_unversioned() && base.text != "scratch" {
+            if is_foreign(look, &base.text) && base.text != "scratch" {
                 // Without the service's name: several services may be built from one Dockerfile.
                 let message = format!("the build starts from whatever `{}` is", base.text);
                 look.found_in_dockerfile("images/latest", subject, base.line, message);
@@ -189,24 +183,4 @@ fn same_image(one: &Build, other: &Build) -> bool {
         ..build.clone()
     };
     plain(one) == plain(other)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_are_known_by_their_names() {
-        for (path, file) in [
-            ("./nginx.conf", true),
-            ("/etc/caddy/Caddyfile", true),
-            (".env", true),
-            ("./conf.d", false),
-            ("/usr/lib/python3.12", false),
-            ("./data", false),
-            (".cache", false),
-        ] {
-            assert_eq!(is_file_like(Path::new(path)), file, "{path}");
-        }
-    }
 }

@@ -1,13 +1,13 @@
 //! What rules look at, and how they tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 
 use super::dockerfile::{self, Recipe, Said};
 use super::line::{self, Line};
-use super::rule;
 use super::sources::Sources;
+use super::{Rule, rule};
 use crate::interpolate::Variables;
 use crate::project::{Condition, FileSource, Mount, Project, Service, ServiceName, VolumeName};
 use crate::report::Report;
@@ -129,6 +129,16 @@ pub(super) struct Look<'a> {
     pub variables: &'a Variables,
     pub subjects: &'a [Subject<'a>],
     pub report: &'a mut Report,
+    /// Findings of rules that may be about every service.
+    pub held: Vec<Held>,
+}
+
+/// A finding that waits until it is known whether every service has it.
+pub(super) struct Held {
+    rule: &'static Rule,
+    service: ServiceName,
+    place: Option<Span>,
+    message: String,
 }
 
 impl<'a> Look<'a> {
@@ -213,9 +223,39 @@ impl<'a> Look<'a> {
         if self.is_ignored(id, subject.name) {
             return;
         }
+        if rule.of_all.is_some() {
+            self.held.push(Held {
+                rule,
+                service: subject.name.clone(),
+                place,
+                message,
+            });
+            return;
+        }
         self.report
             .record(rule.severity, id, place, message)
             .hint(fix.unwrap_or(rule.fix));
+    }
+
+    /// Tells what was held: once, where it is true of every service of several.
+    pub fn tell_held(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        let services = self.tree.as_map().and_then(|top| top.key_span("services"));
+        let mut told: Vec<&str> = Vec::new();
+        for one in &held {
+            let of_rule = held.iter().filter(|other| other.rule.id == one.rule.id);
+            let with: BTreeSet<&ServiceName> = of_rule.map(|other| &other.service).collect();
+            let all = with.len() > 1 && with.len() == self.subjects.len();
+            let (place, message) = match one.rule.of_all {
+                Some(_) if all && told.contains(&one.rule.id) => continue,
+                Some(of_all) if all => (services, of_all),
+                Some(_) | None => (one.place, one.message.as_str()),
+            };
+            told.push(one.rule.id);
+            self.report
+                .record(one.rule.severity, one.rule.id, place, message)
+                .hint(one.rule.fix);
+        }
     }
 
     pub fn service(&self, name: &ServiceName) -> Option<&'a Node> {

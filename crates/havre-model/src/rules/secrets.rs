@@ -26,7 +26,8 @@ pub fn look(look: &mut Look<'_>, subject: &Subject<'_>) {
         }
     }
     for (variable, value) in &service.environment {
-        if mask::value(variable, value) != *value && is_written_out(look, subject, variable) {
+        let secret = mask::holds_secret(variable, value) || mask::url_password(value) != *value;
+        if secret && is_written_out(look, subject, variable) {
             let message = format!("`{name}` has the value of {variable} in the file");
             let place = ["environment", variable.as_str()];
             look.found("secrets/in-clear", subject, &place, message);

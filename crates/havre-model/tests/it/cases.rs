@@ -159,6 +159,7 @@ pub fn options(folder: &Path) -> LoadOptions {
         "profiles",
         "variables",
         "host_ca_detected",
+        "to_run",
     ];
     assert!(
         given.keys().all(|key| known.contains(&key.as_str())),
@@ -177,6 +178,7 @@ pub fn options(folder: &Path) -> LoadOptions {
             .map(|(name, value)| (name, value.as_str().unwrap().to_owned()))
             .collect(),
         host_ca_detected: given.get("host_ca_detected").is_some_and(|v| v == true),
+        to_run: given.get("to_run").is_some_and(|v| v == true),
     }
 }
 

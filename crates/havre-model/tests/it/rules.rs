@@ -206,6 +206,11 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "images/latest",
+        "{a: {image: 'ours/app:latest'}, b: {build: ./flask, image: 'ours/other'}}",
+        "{a: {image: 'ours/app:latest'}, b: {build: ./flask, image: ours/app}}",
+    ),
+    (
+        "images/latest",
         "{web: {build: ./latest}}",
         "{web: {build: {context: ./latest, target: pinned}}}",
     ),
@@ -313,6 +318,11 @@ const CASES: &[(&str, &str, &str)] = &[
         "secrets/docker-socket",
         "{web: {image: 'a:1', volumes: ['/var/run/docker.sock:/var/run/docker.sock']}}",
         "{web: {image: 'a:1', volumes: ['data:/var/run']}}",
+    ),
+    (
+        "secrets/in-clear",
+        "{a: {image: 'a:1', environment: {MYSQL_ROOT_PASSWORD: hunter2}}}",
+        "{a: {image: 'a:1', environment: {PASSWORD_RESET_DISABLED: '1', MYSQL_RANDOM_ROOT_PASSWORD: 'yes', MYSQL_ALLOW_EMPTY_PASSWORD: 'true', CONNECT_KEY_CONVERTER: org.example.StringConverter}}}",
     ),
     (
         "secrets/in-clear",
@@ -496,6 +506,28 @@ fn what_is_missing_beside_the_files_does_not_hide_the_traps() {
 }
 
 #[test]
+fn what_is_true_of_every_service_is_told_once() {
+    let about = |services: &str| -> Vec<(String, u32)> {
+        let folder = project(services, "");
+        let findings = findings(folder.path()).into_iter();
+        let limits = findings.filter(|finding| finding.code == "limits/no-memory");
+        let shown = |one: Diagnostic| (one.message, one.location.unwrap().column);
+        limits.map(shown).collect()
+    };
+    let of_all = about("{a: {image: 'a:1'}, b: {image: 'b:1'}, c: {image: 'c:1'}}");
+    assert_eq!(of_all, [("no service has a memory limit".to_owned(), 1)]);
+    let of_some = about("{a: {image: 'a:1'}, b: {image: 'b:1'}, c: {image: 'c:1', mem_limit: 1g}}");
+    let names: Vec<&str> = of_some.iter().map(|(text, _)| text.as_str()).collect();
+    assert_eq!(
+        names,
+        ["`a` has no memory limit", "`b` has no memory limit"]
+    );
+    let silenced = "{a: {image: 'a:1'}, b: {image: 'b:1', x-havre-ignore: [limits/no-memory]}}";
+    assert_eq!(about(silenced).len(), 1);
+    assert_eq!(about("{a: {image: 'a:1'}}")[0].0, "`a` has no memory limit");
+}
+
+#[test]
 fn a_finding_in_a_dockerfile_shows_its_line() {
     let folder = project(
         "{a: {build: ./latest}, b: {build: ./latest}, c: {build: ./flask}}",
@@ -524,7 +556,7 @@ fn a_finding_in_a_dockerfile_shows_its_line() {
 }
 
 #[test]
-fn a_missing_file_is_told_once_and_with_what_would_take_its_place() {
+fn a_missing_file_is_told_once_and_as_a_file() {
     let folder = project("{web: {image: 'a:1', volumes: ['./nginx.conf:/x']}}", "");
     let about: Vec<_> = findings(folder.path())
         .into_iter()
@@ -533,10 +565,7 @@ fn a_missing_file_is_told_once_and_with_what_would_take_its_place() {
     let [finding] = &about[..] else {
         panic!("{about:?}");
     };
-    assert!(
-        finding.message.contains("a folder would take its place"),
-        "{finding}"
-    );
+    assert!(finding.message.contains("a file that"), "{finding}");
     assert_eq!(finding.location.as_ref().unwrap().column, 42, "{finding}");
 }
 
@@ -545,7 +574,7 @@ fn many_notes_neither_crowd_warnings_out_nor_become_some() {
     let many: Vec<String> = (0..250)
         .map(|i| format!("s{i}: {{image: 'a:1'}}"))
         .collect();
-    let services = format!("{{{}, zz: {{image: a}}}}", many.join(", "));
+    let services = format!("{{{}, zz: {{image: a, mem_limit: 1g}}}}", many.join(", "));
     let folder = project(&services, "");
     let findings = findings(folder.path());
     assert!(

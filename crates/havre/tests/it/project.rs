@@ -9,7 +9,7 @@ services:
     image: nginx:${TAG:-1.29}
     imagee: nginx
     ports: ['80:80']
-    networks: {default: {ipv4_address: 10.0.0.7}}
+    networks: {default: {mac_address: '02:42:ac:11:00:02'}}
 ";
 
 const FINE: &str = "\
@@ -45,7 +45,7 @@ fn check_tells_everything_at_once() {
         "compose.yaml:4:5",
         "did you mean `image`?",
         "compose.yaml:6:",
-        "ipv4_address",
+        "mac_address",
     ] {
         assert!(ran.out.contains(part), "{part:?} is not in\n{}", ran.out);
     }

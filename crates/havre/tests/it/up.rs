@@ -108,6 +108,25 @@ fn a_failed_rollout_says_why_on_one_screen() {
 }
 
 #[test]
+fn a_file_that_is_mounted_and_missing_is_named_before_anything_is_made() {
+    let world = World::new(backend(0));
+    let folder = world.folder.path();
+    let compose = "services:\n  web:\n    image: nginx\n    ports: ['80:80']\n    volumes: \
+                   ['./conf/nginx.conf:/etc/nginx/nginx.conf', './data:/data']\n";
+    std::fs::write(folder.join("compose.yaml"), compose).unwrap();
+    let ran = world.run(&["up"]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(
+        ran.err.contains("conf/nginx.conf does not exist"),
+        "{ran:?}"
+    );
+    assert!(ran.err.contains("compose.yaml:5:"), "{ran:?}");
+    assert!(!folder.join("conf").exists() && !folder.join("data").exists());
+    // Elsewhere than where it runs, its lack is a warning.
+    assert_eq!(world.run(&["check"]).code, 0);
+}
+
+#[test]
 fn a_mistake_in_the_files_is_shown_in_its_line_and_reaches_no_daemon() {
     let world = World::new(backend(0));
     let file = world.folder.path().join("compose.yaml");
