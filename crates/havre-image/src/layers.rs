@@ -255,13 +255,24 @@ impl Images {
         upper: &Path,
         parent: Option<Digest>,
     ) -> Result<Layer, LayerError> {
+        self.layer_from_upper_until(upper, parent, &CancellationToken::new())
+    }
+
+    /// The same; fails when it is cancelled.
+    pub(crate) fn layer_from_upper_until(
+        &self,
+        upper: &Path,
+        parent: Option<Digest>,
+        cancel: &CancellationToken,
+    ) -> Result<Layer, LayerError> {
         let _hold = self.hold();
         let layers = &self.inner.layers;
         if let Some(parent) = parent.filter(|parent| !layers.has(parent)) {
             return Err(LayerError::Missing { chain: parent });
         }
         let mut hashing = Hashing::new(io::sink());
-        diff::write_layer(upper, &mut hashing).map_err(|source| LayerError::Diff {
+        let out = Cancellable::new(&mut hashing, cancel);
+        diff::write_layer(upper, out).map_err(|source| LayerError::Diff {
             path: upper.to_owned(),
             source,
         })?;
@@ -481,4 +492,31 @@ fn flush(dir: &Path) -> io::Result<()> {
         .iter()
         .rev()
         .try_for_each(|path| File::open(path)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn making_a_layer_ends_when_it_is_cancelled() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = havre_store::Store::open(&dir.path().join("state.db")).unwrap();
+        let images = Images::open(&dir.path().join("images"), Arc::new(store)).unwrap();
+        let scratch = images.scratch().unwrap();
+        let upper = scratch.path().join("upper");
+        fs::create_dir(&upper).unwrap();
+        // An hour of zeros.
+        let huge = File::create(upper.join("huge")).unwrap();
+        huge.set_len(1 << 41).unwrap();
+        let cancel = CancellationToken::new();
+        let stopper = cancel.clone();
+        let worker = std::thread::spawn(move || stopper.cancel());
+        let made = images.layer_from_upper_until(&upper, None, &cancel);
+        assert!(matches!(made, Err(LayerError::Diff { .. })), "{made:?}");
+        worker.join().unwrap();
+        assert!(upper.is_dir(), "it was not taken");
+    }
 }

@@ -1,7 +1,7 @@
 //! How much an archive may hold before it counts as an attack.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
@@ -66,7 +66,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Bounded<T> {
     }
 }
 
-/// Makes reading an error once nobody waits for it.
+/// Makes reading and writing an error once nobody waits for it.
 pub(crate) struct Cancellable<R> {
     inner: R,
     cancel: CancellationToken,
@@ -81,12 +81,30 @@ impl<R> Cancellable<R> {
     }
 }
 
+impl<T> Cancellable<T> {
+    fn check(&self) -> io::Result<()> {
+        match self.cancel.is_cancelled() {
+            true => Err(io::Error::other("cancelled")),
+            false => Ok(()),
+        }
+    }
+}
+
 impl<R: Read> Read for Cancellable<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.cancel.is_cancelled() {
-            return Err(io::Error::other("cancelled"));
-        }
+        self.check()?;
         self.inner.read(buffer)
+    }
+}
+
+impl<W: Write> Write for Cancellable<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.check()?;
+        self.inner.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 

@@ -17,6 +17,9 @@ use rustix::mount::{
     move_mount, unmount,
 };
 
+/// The least size of a page, and with it of all options of a mount.
+const PAGE: usize = 4096;
+
 /// The folders of one overlay.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Overlay {
@@ -91,6 +94,13 @@ impl Overlay {
             let (up, scratch) = (name(&upper), name(&work));
             options.push_str(&format!(",upperdir={up},workdir={scratch},{rest}"));
             writable = Some((upper, work));
+        }
+        // The kernel takes one page of them and says no more than that something is wrong.
+        if options.len() >= PAGE {
+            return Err(io::Error::other(format!(
+                "{} layers are more than this kernel mounts; Linux 6.7 and newer mount hundreds",
+                self.lower.len()
+            )));
         }
         let options = CString::new(options)?;
         mount(

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::{Entry, EntryKind, TarReader};
 use crate::compression::{Compression, decoder};
-use crate::limits::Limits;
+use crate::limits::{Cancellable, Limits};
 use crate::remove::remove_tree;
 use crate::unpack::{device_allowed, xattr_travels};
 
@@ -77,7 +77,8 @@ pub(super) fn unpack(
     let (compression, source) = Compression::sniff(&mut *file).map_err(error())?;
     let source = decoder(compression, source).map_err(error())?;
     let limits = Limits::default();
-    let mut reader = TarReader::new(limits.for_stream(size).cap(source));
+    let source = Cancellable::new(limits.for_stream(size).cap(source), cancel);
+    let mut reader = TarReader::new(source);
     let mut unpacking = Unpacking {
         root,
         folder,

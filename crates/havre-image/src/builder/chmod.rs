@@ -1,4 +1,4 @@
-//! `--chmod`: octal, or symbolic as `chmod` takes it (`u=rwX,go=rX`).
+//! `--chmod`: octal, or symbolic as `chmod` takes it (`u=rwX,go=rX`, `g=u`).
 
 /// New permission bits, dependent on the old ones in the symbolic form.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -9,7 +9,7 @@ pub(super) enum Chmod {
     Symbolic(Vec<Change>),
 }
 
-/// `[ugoa]*[-+=][rwxXst]*`.
+/// `[ugoa]*[-+=]([rwxXst]*|[ugo])`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(super) struct Change {
     /// Bits that `who` reaches.
@@ -46,7 +46,8 @@ impl Chmod {
             }
             let operator = char::from(clause.as_bytes()[at]);
             let what = &clause[at + 1..];
-            if !what.chars().all(|c| "rwxXst".contains(c)) {
+            let copies = matches!(what, "u" | "g" | "o");
+            if !copies && !what.chars().all(|c| "rwxXst".contains(c)) {
                 return Err(wrong());
             }
             let who = if at == 0 { 0o7777 } else { who };
@@ -81,6 +82,10 @@ impl Change {
                 'X' if is_dir || mode & 0o111 != 0 => 0o111,
                 's' => 0o6000,
                 't' => 0o1000,
+                // What somebody else may, for everybody meant.
+                'u' => (mode >> 6 & 7) * 0o111,
+                'g' => (mode >> 3 & 7) * 0o111,
+                'o' => (mode & 7) * 0o111,
                 _ => 0,
             };
         }
@@ -113,11 +118,15 @@ mod tests {
             ("g+s,o+t", 0o755, true, 0o3755),
             ("u+s", 0o755, false, 0o4755),
             ("o=", 0o777, false, 0o770),
+            ("g=u", 0o640, false, 0o660),
+            ("go=u", 0o755, true, 0o777),
+            ("u=g,o-u", 0o751, false, 0o550),
+            ("o+g", 0o640, false, 0o644),
         ] {
             let chmod = Chmod::parse(text).expect(text);
             assert_eq!(chmod.apply(old, is_dir), new, "{text} on {old:o}");
         }
-        for text in ["", "8", "77777", "u", "z+x", "u+q", "$X"] {
+        for text in ["", "8", "77777", "u", "z+x", "u+q", "g=ur", "g=ug", "$X"] {
             assert!(Chmod::parse(text).is_err(), "{text}");
         }
     }

@@ -411,7 +411,12 @@ impl Build<'_> {
             Action::Copy(copy) => self.copy(stage, built, copy, place).await.map(Some),
             Action::MakeDir(folder) => self.make_dir(built, folder, place).await.map(Some),
         };
-        let (outcome, cached) = match worked.map_err(|error| self.say_where(error, stage))? {
+        let worked = worked.map_err(|error| match self.cancel.is_cancelled() {
+            // Whatever the work ended with, this is why.
+            true => BuildError::Cancelled,
+            false => self.say_where(error, stage),
+        });
+        let (outcome, cached) = match worked? {
             None => (None, true),
             Some((outcome, cached)) => (Some(outcome), cached),
         };

@@ -545,7 +545,7 @@ impl Flags {
         match self.take(name)? {
             None => Ok(None),
             Some(None) => Ok(Some(true)),
-            Some(Some(value)) => match value.as_str() {
+            Some(Some(value)) => match value.to_ascii_lowercase().as_str() {
                 "true" => Ok(Some(true)),
                 "false" => Ok(Some(false)),
                 _ => Err(self.wrong(name, "must be true or false")),

@@ -400,12 +400,15 @@ impl Build<'_> {
         place: &Place,
     ) -> Result<(Outcome, bool), BuildError> {
         let (images, parent) = (self.images.clone(), built.top().copied());
+        let cancel = self.cancel.clone();
         let layer = blocking(move || {
             let upper = &scratch.writable.upper;
             let empty = std::fs::read_dir(upper).map(|mut names| names.next().is_none());
             match empty {
                 Ok(true) => Ok(None),
-                Ok(false) => images.layer_from_upper(upper, parent).map(Some),
+                Ok(false) => images
+                    .layer_from_upper_until(upper, parent, &cancel)
+                    .map(Some),
                 Err(source) => Err(LayerError::Io {
                     operation: "list",
                     path: upper.clone(),
@@ -414,9 +417,12 @@ impl Build<'_> {
             }
         })
         .await?
-        .map_err(|source| BuildError::Layer {
-            place: Box::new(place.clone()),
-            source: Box::new(source),
+        .map_err(|source| match self.cancel.is_cancelled() {
+            true => BuildError::Cancelled,
+            false => BuildError::Layer {
+                place: Box::new(place.clone()),
+                source: Box::new(source),
+            },
         })?;
         let outcome = Outcome {
             layer,
