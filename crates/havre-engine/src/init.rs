@@ -250,6 +250,12 @@ fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     )?)
 }
 
+/// Text for a person, who may read it on a terminal: with `CAP_SYS_PTRACE` a container can write it.
+fn plain(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    text.replace(|c: char| c.is_control(), " ")
+}
+
 /// Reads what a process being set up has to say, without waiting.
 pub fn progress(socket: BorrowedFd) -> io::Result<Progress> {
     let mut buffer = [0; 4096];
@@ -264,12 +270,29 @@ pub fn progress(socket: BorrowedFd) -> io::Result<Progress> {
             ([b'R'], None) => Ok(Progress::Executing),
             ([b'E', code, text @ ..], _) => Ok(Progress::Failed {
                 exit_code: i32::from(*code),
-                reason: String::from_utf8_lossy(text).into_owned(),
+                reason: plain(text),
             }),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "unexpected message",
             )),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_container_may_have_written_is_plain_text() {
+        let (ours, theirs) = socket_pair().expect("sockets");
+        sys::send(&theirs, b"E\x7eno \x1b[2Jway\n\xff", &[]).expect("sent");
+        match progress(ours.as_fd()).expect("a message") {
+            Progress::Failed { exit_code, reason } => {
+                assert_eq!((exit_code, reason.as_str()), (126, "no  [2Jway \u{fffd}"));
+            }
+            _ => panic!("another message"),
+        }
     }
 }

@@ -42,6 +42,8 @@ pub const TESTS: &[(&str, Test)] = &[
     ("escape_by_root_of_an_exec", |p| {
         Box::pin(root_of_an_exec(p))
     }),
+    ("escape_by_system_calls", |p| Box::pin(system_calls(p))),
+    ("escape_by_change_of_root", |p| Box::pin(change_of_root(p))),
     ("escape_by_tracing_an_exec", |p| {
         Box::pin(tracing_an_exec(p))
     }),
@@ -456,6 +458,8 @@ async fn root_of_an_exec(place: &Place) {
     let mut spec = place.spec("c1", script);
     hide_secret(place, &mut spec);
     spec.security.cap_add = vec!["SYS_PTRACE".to_owned()];
+    // The first process is ours then, and can be looked into as well.
+    spec.init = true;
     place.start(&spec).await;
     logged(&spec, "ready").await;
     for number in 0..60 {
@@ -472,35 +476,10 @@ async fn root_of_an_exec(place: &Place) {
     assert_eq!(logs(&spec).await, "ready\n");
 }
 
-/// What a container does that holds on to each process it finds: never looks at the end of any.
-pub fn trace_everything() -> ! {
-    println!("ready");
-    let mut seized = std::collections::BTreeSet::new();
-    loop {
-        for entry in fs::read_dir("/proc").expect("processes").flatten() {
-            let name = entry.file_name();
-            let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
-                continue;
-            };
-            if pid != 1 && !seized.contains(&pid) {
-                // SAFETY: no address of this process is involved.
-                let result = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) };
-                if result == 0 {
-                    seized.insert(pid);
-                    println!("seized {}", seized.len());
-                }
-            }
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// A container that holds on to the end of further processes neither keeps its shim busy nor itself
-/// from being ended.
-async fn tracing_an_exec(place: &Place) {
+/// A container that runs this program as its attacker.
+fn attack(place: &Place, way: &str) -> ContainerSpec {
     let mut spec = place.spec("c1", "");
-    spec.argv = ["/it", "trace-everything"].map(str::to_owned).to_vec();
-    spec.security.cap_add = vec!["SYS_PTRACE".to_owned()];
+    spec.argv = ["/attacker", "attack", way].map(str::to_owned).to_vec();
     let this = std::env::current_exe().expect("this binary");
     let bind = |source: PathBuf, target: &str| MountSpec::Bind {
         source,
@@ -508,10 +487,33 @@ async fn tracing_an_exec(place: &Place) {
         read_only: true,
         subpath: None,
     };
-    spec.mounts = vec![bind(this, "/it")];
+    spec.mounts = vec![bind(this, "/attacker")];
     for libraries in ["/lib", "/lib64", "/usr/lib"] {
         spec.mounts.push(bind(libraries.into(), libraries));
     }
+    spec
+}
+
+async fn system_calls(place: &Place) {
+    let (_, output) = place.run(&attack(place, "calls")).await;
+    assert!(output.lines().count() > 20, "{output}");
+    for line in output.lines() {
+        assert!(line.starts_with("refused "), "{output}");
+    }
+}
+
+async fn change_of_root(place: &Place) {
+    let mut spec = attack(place, "root");
+    hide_secret(place, &mut spec);
+    let (_, output) = place.run(&spec).await;
+    assert_eq!(output, "refused change of root\n");
+}
+
+/// A container that holds on to the end of further processes neither keeps its shim busy nor itself
+/// from being ended.
+async fn tracing_an_exec(place: &Place) {
+    let mut spec = attack(place, "trace");
+    spec.security.cap_add = vec!["SYS_PTRACE".to_owned()];
     place.start(&spec).await;
     logged(&spec, "ready").await;
     let mut held = Vec::new();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_macros, reason = "its output is for a person")]
 
+mod attacker;
 mod daemon;
 mod escapes;
 mod filesystem;
@@ -26,8 +27,8 @@ fn main() -> ExitCode {
         {
             return code;
         }
-        if name == "trace-everything" {
-            escapes::trace_everything();
+        if name == "attack" {
+            return attacker::main(&rest);
         }
         if name == "create-and-wait" {
             return daemon::create_and_wait(&rest);
