@@ -479,7 +479,11 @@ impl Exchange {
                 });
                 let error = error.into_error();
                 let retry = !error.is_parse() && !error.is_user();
-                let cause = broken(reason(&error));
+                let mut reason = reason(&error);
+                if is_call && route.protocol == UpstreamProtocol::Http {
+                    reason.push_str(NEEDS_H2C);
+                }
+                let cause = broken(reason);
                 Err(Unanswered {
                     cause,
                     unsent,
@@ -496,6 +500,8 @@ async fn pass_one(interim: &mut Option<InterimAnswers>) {
         None => std::future::pending().await,
     }
 }
+
+const NEEDS_H2C: &str = "; for gRPC its route needs `protocol: h2c`";
 
 const BROKEN_OFF: &str = "the request body broke off";
 

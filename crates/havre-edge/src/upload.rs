@@ -396,6 +396,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn whether_there_is_a_body_shows_with_its_first_bytes() {
+        let (feed, mut upload) = fed(None);
+        feed.send(b"").await.expect("a reader");
+        drop(feed);
+        upload.peek().await.expect("nothing");
+        assert!(upload.is_here() && upload.is_end_stream());
+        let (feed, mut upload) = fed(None);
+        feed.send(b"ab").await.expect("a reader");
+        upload.peek().await.expect("the first bytes");
+        assert!(!upload.is_here() && !upload.is_end_stream());
+        upload.peek().await.expect("no more than those");
+        feed.send(b"cd").await.expect("a reader");
+        drop(feed);
+        let progress = upload.progress();
+        assert_eq!(upload.collect().await.expect("data").to_bytes(), "abcd");
+        assert_eq!(progress.bytes(), 4);
+        // What has a length is left as it is.
+        let (_feed, mut upload) = fed(Some(limits::GATHER_BYTES + 1));
+        upload.peek().await.expect("nothing to do");
+        assert_eq!(upload.progress().bytes(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn large_and_unmeasured_bodies_are_not() {
         for length in [None, Some(limits::GATHER_BYTES + 1)] {
             let (_feed, mut upload) = fed(length);

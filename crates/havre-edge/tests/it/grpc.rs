@@ -192,6 +192,14 @@ pub fn h2c_replicas_serve_other_clients() {
         (answer.status, answer.body.as_slice()),
         (200, &b"\0\0\0\0\x03cba"[..])
     );
+    edge.state.routes[0].protocol = UpstreamProtocol::Http;
+    edge.push();
+    let lines = client(&edge, &ca, "watch").rest();
+    assert_eq!(lines, [""; 0], "HTTP/1.1 is not what the server speaks");
+    edge.log_line("the advice", |line| {
+        let cause = line["cause"].as_str().unwrap_or_default();
+        line["status"] == 502 && cause.ends_with("for gRPC its route needs `protocol: h2c`")
+    });
     let origin = Origin::usual("a");
     edge.route("rpc", "app.test", "/", &[("r2", origin.address)]);
     edge.state.routes[0].protocol = UpstreamProtocol::H2c;
@@ -202,5 +210,7 @@ pub fn h2c_replicas_serve_other_clients() {
         Vec::<String>::new(),
         "it says nothing before it fails"
     );
-    edge.log_line("the failure", |line| line["status"] == 502);
+    edge.log_line("the failure", |line| {
+        line["status"] == 502 && line["replica"] == "r2"
+    });
 }
