@@ -18,7 +18,7 @@ pub struct Candidate {
     pub service: ServiceName,
     /// The port that most likely speaks HTTP.
     pub port: u16,
-    /// Whether the port is published to others, not only exposed.
+    /// Whether the port is published to others, under a number, and not only exposed.
     pub published: bool,
     /// The port of the machine that leads to it, where one is chosen.
     pub at: Option<u16>,
@@ -229,26 +229,30 @@ fn candidate(name: &ServiceName, service: &Service) -> Option<Candidate> {
         ports.filter(|port| port.protocol == Protocol::Tcp)
     };
     let open: Vec<&Port> = tcp().filter(|port| !is_local(port)).collect();
-    let number = |port: u16| {
-        let mut leading = open.iter().filter(|open| open.target == port);
-        leading.find_map(|open| open.published)
-    };
-    let web = open
-        .iter()
+    // Without a number it is not opened, and nobody outside knows of it.
+    let numbered = || open.iter().filter(|port| port.published.is_some());
+    let web = numbered()
         .find(|port| port.published == Some(80) && !OTHER_PROTOCOLS.contains(&port.target));
     let published = web
         .map(|port| port.target)
-        .or_else(|| best(open.iter().map(|port| port.target)));
-    let (port, published) = match published {
-        Some(port) => (port, true),
+        .or_else(|| best(numbered().map(|port| port.target)));
+    let at = published.and_then(|target| {
+        let mut leading = numbered().filter(|port| port.target == target);
+        leading.find_map(|port| port.published)
+    });
+    let port = match published {
+        Some(port) => port,
         None if open.is_empty() && tcp().next().is_some() => return None,
-        None => (best(service.expose.iter().copied())?, false),
+        None => {
+            let unnumbered = open.iter().map(|port| port.target);
+            best(unnumbered).or_else(|| best(service.expose.iter().copied()))?
+        }
     };
     Some(Candidate {
         service: name.clone(),
         port,
-        published,
-        at: number(port).filter(|_| published),
+        published: published.is_some(),
+        at,
         front_end: false,
     })
 }
