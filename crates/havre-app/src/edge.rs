@@ -27,8 +27,6 @@ mod launch;
 pub(crate) use launch::Launch;
 use launch::{Sockets, exit_of};
 
-/// How long the edge holds requests for a service between its old and its new replica.
-const HOLD: Duration = Duration::from_secs(30);
 /// How long a new edge may take until it answers.
 const START_DEADLINE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
@@ -45,13 +43,15 @@ pub(crate) struct EnvironmentEdge {
     pub(crate) pools: BTreeMap<String, Pool>,
 }
 
-/// The edge's part of an environment. `address` gives a replica's address. Pure.
+/// The edge's part of an environment. `hold` says how long requests wait for a
+/// service without a replica, `address` gives a replica's address. Pure.
 pub(crate) fn environment_edge(
     id: &EnvironmentId,
     release: &Release,
     certificate: Pair,
     routing: &Routing,
     draining: &BTreeMap<ServiceName, Vec<ReplicaId>>,
+    hold: impl Fn(&ServiceName) -> Duration,
     address: impl Fn(&ReplicaId) -> Option<IpAddr>,
 ) -> EnvironmentEdge {
     let pool_name = |service: &ServiceName, port: u16| format!("{}{service}:{port}", pools_of(id));
@@ -80,7 +80,10 @@ pub(crate) fn environment_edge(
                 RouteProtocol::H2c => UpstreamProtocol::H2c,
             },
         });
-        let ready = || pool_of(&route.service, route.port, routing, draining, &address);
+        let ready = || Pool {
+            hold_ms: in_ms(hold(&route.service)),
+            ..pool_of(&route.service, route.port, routing, draining, &address)
+        };
         edge.pools.entry(pool).or_insert_with(ready);
     }
     for (service, port) in release.forwards() {
@@ -96,7 +99,10 @@ pub(crate) fn environment_edge(
                 pool: name.clone(),
             });
         }
-        let ready = || pool_of(service, port.target, routing, draining, &address);
+        let ready = || Pool {
+            hold_ms: in_ms(hold(service)),
+            ..pool_of(service, port.target, routing, draining, &address)
+        };
         edge.pools.entry(name.clone()).or_insert_with(ready);
     }
     if !hosts.is_empty() {
@@ -119,7 +125,11 @@ pub(crate) fn is_pool_of(pool: &str, id: &EnvironmentId) -> bool {
     pool.starts_with(&pools_of(id))
 }
 
-/// The replicas of a service by one of their ports.
+fn in_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The replicas of a service by one of their ports; nobody waits for one.
 fn pool_of(
     service: &ServiceName,
     port: u16,
@@ -141,7 +151,7 @@ fn pool_of(
         replicas: serving
             .chain(leaving.filter_map(|id| reached(id, true)))
             .collect(),
-        hold_ms: u64::try_from(HOLD.as_millis()).unwrap_or(u64::MAX),
+        hold_ms: 0,
         unavailable_reason: answer.reason,
         canary: answer.canary.map(|canary| Canary {
             replicas: canary

@@ -304,6 +304,7 @@ impl Environment {
                     state,
                     restarts: 0,
                     last_exit: None,
+                    ready_after: None,
                 });
             }
         }

@@ -15,6 +15,7 @@ mod certificates;
 mod clock;
 mod container;
 mod daemon;
+mod databases;
 mod edge;
 mod environment;
 mod exec;

@@ -50,6 +50,10 @@ pub(crate) struct Judge {
     /// When a process was first seen to run, by the caller's clock, and when it started by the
     /// wall clock, which tells one process of a replica from the next.
     running: BTreeMap<ReplicaId, (SystemTime, SystemTime)>,
+    /// Replicas that were seen before they were ready.
+    starting: BTreeSet<ReplicaId>,
+    /// How long the process of a replica took to be ready.
+    ready_after: BTreeMap<ReplicaId, Duration>,
     /// Rounds so far.
     rounds: u64,
 }
@@ -68,6 +72,8 @@ impl Judge {
         self.stuck.retain(|id, _| ids.contains(id));
         self.stopping.retain(|id| ids.contains(id));
         self.running.retain(|id, _| ids.contains(id));
+        self.starting.retain(|id| ids.contains(id));
+        self.ready_after.retain(|id, _| ids.contains(id));
     }
 
     /// The planner's view of one container. `ports`: what routes lead to.
@@ -101,7 +107,9 @@ impl Judge {
             },
             State::Lost => ReplicaState::Lost,
         };
+        self.measure(&id, &state, now);
         Replica {
+            ready_after: self.ready_after.get(&id).copied(),
             id,
             service: seen.place.service.clone(),
             role: seen.place.role.clone(),
@@ -118,6 +126,30 @@ impl Judge {
     /// Since when the process of a replica runs that was judged before.
     pub(crate) fn runs_since(&self, id: &ReplicaId) -> Option<SystemTime> {
         self.running.get(id).map(|(seen, _)| *seen)
+    }
+
+    /// Notes how long a process took to be ready that was seen before it was.
+    fn measure(&mut self, id: &ReplicaId, state: &ReplicaState, now: SystemTime) {
+        match state {
+            ReplicaState::Starting { .. } => {
+                self.starting.insert(id.clone());
+            }
+            ReplicaState::Ready if self.starting.remove(id) => {
+                let since = self.runs_since(id);
+                let took = since.and_then(|since| now.duration_since(since).ok());
+                self.ready_after.extend(took.map(|took| (id.clone(), took)));
+            }
+            ReplicaState::Ready => {}
+            // What ended, or fell ill, is not what a start is.
+            ReplicaState::Unhealthy { .. }
+            | ReplicaState::Restarting { .. }
+            | ReplicaState::CannotStart { .. }
+            | ReplicaState::Stopping
+            | ReplicaState::Ended { .. }
+            | ReplicaState::Lost => {
+                self.starting.remove(id);
+            }
+        }
     }
 
     /// Since when this process runs, by the clock of `now`.
@@ -300,5 +332,24 @@ mod tests {
         // Another process of the same replica.
         assert_eq!(judge.since(&id("back"), at(12), at(1006)), at(1006));
         assert_eq!(judge.runs_since(&id("back")), Some(at(1006)));
+    }
+
+    #[test]
+    fn a_start_is_measured_when_it_was_seen_from_its_beginning() {
+        let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let id = ReplicaId("web".to_owned());
+        let took = |judge: &Judge| judge.ready_after.get(&id).map(Duration::as_secs);
+        let mut judge = Judge {
+            rounds: 2,
+            ..Judge::default()
+        };
+        // One that an earlier daemon has started.
+        judge.measure(&id, &ReplicaState::Ready, at(90));
+        assert_eq!(took(&judge), None);
+        let since = judge.since(&id, at(100), at(100));
+        judge.measure(&id, &ReplicaState::Starting { since }, at(100));
+        judge.measure(&id, &ReplicaState::Ready, at(131));
+        judge.measure(&id, &ReplicaState::Ready, at(150));
+        assert_eq!(took(&judge), Some(31));
     }
 }

@@ -11,7 +11,7 @@ use havre_api::{
     SteerRequest, UpOutcome, UpRequest,
 };
 use havre_image::Images;
-use havre_model::ServiceName;
+use havre_model::{FoundDatabases, ServiceName};
 use havre_release::{
     Cause, Desired, Failure, FailureKind, Intent, JobId, Record, Refusal, Release,
 };
@@ -25,7 +25,7 @@ use crate::plans::plan;
 use crate::platform::Platform;
 use crate::progress::{Teller, elapsed_ms};
 use crate::volumes::named_volumes;
-use crate::{builds, ports, releases, status};
+use crate::{builds, databases, ports, releases, status};
 
 /// Brings an environment to what the project says.
 pub(crate) async fn up(
@@ -79,10 +79,16 @@ pub(crate) async fn up(
             return Ok(outcome(&release, current, Some(current)));
         }
         tell_of_scale(&before, events);
+        let databases = found_databases(daemon, &id, serving, &release).await?;
+        let situation = Desired {
+            databases: databases.clone(),
+            ..before.desired.clone()
+        };
         events.emit(Event::Plan {
-            services: plan(&id, serving, &release),
+            services: plan(&id, &situation, serving, &release),
         });
         let change = Change {
+            databases,
             release: release.clone(),
             scale: Scale::FromFile,
             jobs: Jobs::Run,
@@ -168,7 +174,9 @@ pub(crate) async fn restart(
         release.services.get(*name).map(|service| service.digest()) != old
     };
     let services: Vec<ServiceName> = release.services.keys().filter(replaced).cloned().collect();
+    let databases = found_databases(daemon, &environment.id, Some(before), &release).await?;
     let change = Change {
+        databases,
         release,
         scale: Scale::Kept,
         // They belong to the release, which is the same.
@@ -324,6 +332,24 @@ pub(crate) async fn down(
     })
 }
 
+/// What is found where services of these two releases write.
+pub(crate) async fn found_databases(
+    daemon: &Arc<Daemon>,
+    id: &EnvironmentId,
+    serving: Option<&Release>,
+    next: &Release,
+) -> Result<FoundDatabases, ApiError> {
+    let releases: Vec<Release> = serving.into_iter().chain([next]).cloned().collect();
+    let (platform, id) = (Arc::clone(&daemon.platform), id.clone());
+    let found = tokio::task::spawn_blocking(move || {
+        let releases: Vec<&Release> = releases.iter().collect();
+        databases::find(&platform, &id, &releases)
+    });
+    found
+        .await
+        .map_err(|error| ApiError::from_error(ErrorCode::Internal, &error))
+}
+
 /// A release to move to.
 pub(crate) struct Change {
     pub(crate) release: Release,
@@ -331,6 +357,8 @@ pub(crate) struct Change {
     pub(crate) jobs: Jobs,
     pub(crate) cause: Cause,
     pub(crate) by: Option<String>,
+    /// What was found where its services and those before write.
+    pub(crate) databases: FoundDatabases,
 }
 
 /// Makes a release, moves to it and tells what happens; returns its number.
@@ -376,6 +404,7 @@ async fn begin(
         jobs,
         cause,
         by,
+        databases,
     } = change;
     let watch = match cause {
         Cause::Up => Watch::Yes,
@@ -394,6 +423,7 @@ async fn begin(
         scale,
         jobs,
         watch,
+        databases,
     };
     match environment.command(Command::RollOut(Box::new(wish))).await {
         Ok(Written { revision, release }) => Ok(Begun {

@@ -9,15 +9,17 @@ use havre_api::{
     ReleaseId,
 };
 use havre_image::builder::Foreseen;
-use havre_model::{ServiceName, Tls};
-use havre_release::{Release, ServiceRelease, Strategy, StrategyReason, dependency_order};
+use havre_model::{DatabaseSign, ServiceName, Tls};
+use havre_release::{
+    Desired, Ground, Release, ServiceRelease, Strategy, StrategyReason, dependency_order,
+};
 use serde_json::Value;
 
 use crate::builds;
 use crate::daemon::Daemon;
 use crate::execute::{self, file_digests};
 use crate::labels::environment_key;
-use crate::operations::keep_restarts;
+use crate::operations::{found_databases, keep_restarts};
 
 /// Fields of a service that have another name in compose files.
 const COMPOSE_NAMES: [(&str, &str); 5] = [
@@ -63,7 +65,13 @@ pub(crate) async fn foresee(
         file_digests(&project).map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
     let mut release = Release::new(&project, &images, &files);
     keep_restarts(&mut release, serving);
-    let mut services = plan(&id, serving, &release);
+    let situation = Desired {
+        databases: found_databases(daemon, &id, serving, &release).await?,
+        ..snapshot
+            .as_ref()
+            .map_or_else(Desired::default, |snapshot| snapshot.desired.clone())
+    };
+    let mut services = plan(&id, &situation, serving, &release);
     for planned in &mut services {
         if let Some(work) = foreseen.get(&planned.service).and_then(work) {
             planned.changes.retain(|change| !change.starts_with(IMAGE));
@@ -116,14 +124,20 @@ fn work(foreseen: &Foreseen) -> Option<String> {
 }
 
 /// What a move from `old` to `new` does to each service, in the order in which it happens.
+/// `situation`: what was found where they write, and how long they took to start.
 pub(crate) fn plan(
     id: &EnvironmentId,
+    situation: &Desired,
     old: Option<&Release>,
     new: &Release,
 ) -> Vec<PlannedService> {
     let key = environment_key(id);
+    let ground = Ground {
+        environment: &key,
+        databases: &situation.databases,
+    };
     let taken_over = |of: &ServiceName| {
-        let all = old.into_iter().flat_map(|old| new.taken_over(&key, old));
+        let all = old.into_iter().flat_map(|old| new.taken_over(ground, old));
         all.filter(|(name, ..)| *name == of)
             .map(|(_, before, kept)| {
                 format!("stop-first: {before} ends before it starts, since both write to {kept}")
@@ -146,7 +160,10 @@ pub(crate) fn plan(
                 Some(_) => PlannedAction::Keep,
             };
             let replaced = action == PlannedAction::Replace && !jobs.contains(name);
-            let usual = replaced.then(|| strategy(&new.strategy(name)));
+            let usual = replaced.then(|| {
+                let told = strategy(&new.strategy(name, &situation.databases));
+                told + &waiting(name, new, situation)
+            });
             PlannedService {
                 service: name.clone(),
                 action,
@@ -179,17 +196,44 @@ fn strategy((strategy, reason): &(Strategy, StrategyReason)) -> String {
     };
     match reason {
         StrategyReason::Asked => format!("{how}: asked for by deploy.update_config.order"),
-        StrategyReason::ExclusiveVolume { volume } => {
-            format!("{how}: it alone writes to volume {volume}")
+        StrategyReason::ExclusiveVolume { volume, database } => {
+            format!(
+                "{how}: it alone writes to volume {volume}{}",
+                shown_by(database)
+            )
         }
-        StrategyReason::ExclusiveFolder { folder } => {
-            format!("{how}: it alone writes to {}", folder.display())
+        StrategyReason::ExclusiveFolder { folder, database } => {
+            let folder = folder.display();
+            format!("{how}: it alone writes to {folder}{}", shown_by(database))
         }
+        StrategyReason::Answers => format!(
+            "{how}: it receives requests, and nothing shows a database in what it writes to"
+        ),
         StrategyReason::Worker => {
             format!("{how}: a worker that nobody calls, and two would do the same work twice")
         }
         StrategyReason::Default => format!("{how}: nothing stands in the way"),
     }
+}
+
+fn shown_by(database: &Option<DatabaseSign>) -> String {
+    let told = |sign: &DatabaseSign| format!(", and {sign}");
+    database.as_ref().map(told).unwrap_or_default()
+}
+
+/// How long requests wait while nobody can answer them, and what becomes of them then.
+fn waiting(name: &ServiceName, release: &Release, situation: &Desired) -> String {
+    let (strategy, _) = release.strategy(name, &situation.databases);
+    if strategy == Strategy::StartFirst || release.edge_ports(name).is_empty() {
+        return String::new();
+    }
+    let start = situation.starts.get(name).copied();
+    let at_most = release.rollout.hold_for(start).as_secs();
+    let usual = match start.map(|start| start.as_secs_f64().ceil()) {
+        Some(seconds) => format!("about {seconds} s, as long as its last start took"),
+        None => "until it is ready, and no start of it was measured yet".to_owned(),
+    };
+    format!("; requests wait {usual}, and are answered with 503 after {at_most} s")
 }
 
 /// How two configurations of a service differ, where that takes new replicas.

@@ -7,12 +7,12 @@ use havre_api::{
     ApiError, EnvironmentId, ErrorCode, Event, EventSink, PlannedAction, ReleaseId, ReleaseState,
     ReleaseStatus, ReleasesQuery, RequestCount, RollbackRequest, UpOutcome,
 };
-use havre_release::{Cause, Outcome, Record, Release};
+use havre_release::{Cause, Desired, Outcome, Record, Release};
 use havre_store::{ReleaseRow, Store};
 
 use crate::daemon::Daemon;
 use crate::environment::{EnvironmentError, Jobs, Scale};
-use crate::operations::{Change, hold, roll_out, serving, stored_image};
+use crate::operations::{Change, found_databases, hold, roll_out, serving, stored_image};
 use crate::plans::plan;
 use crate::platform::Platform;
 use crate::progress::elapsed_ms;
@@ -74,7 +74,8 @@ pub(crate) async fn list(
 ) -> Result<Vec<ReleaseStatus>, ApiError> {
     let id = &query.environment;
     let environment = daemon.environment(id).await?;
-    let current = environment.snapshot().desired.current;
+    let desired = environment.snapshot().desired.clone();
+    let current = desired.current;
     let most = query.most.min(LOOKED_THROUGH);
     // One more: the release before the last one shown.
     let past = past(&daemon.platform.store, id, most.saturating_add(1)).map_err(internal)?;
@@ -94,18 +95,14 @@ pub(crate) async fn list(
                 .find(|before| before.record.has_served());
             ReleaseStatus {
                 kept: kept.contains(&one.number) && current != Some(one.number),
-                ..tell(id, one, before, current)
+                ..tell(id, &desired, one, before)
             }
         })
         .collect())
 }
 
-fn tell(
-    id: &EnvironmentId,
-    one: &Past,
-    before: Option<&Past>,
-    current: Option<u64>,
-) -> ReleaseStatus {
+fn tell(id: &EnvironmentId, desired: &Desired, one: &Past, before: Option<&Past>) -> ReleaseStatus {
+    let current = desired.current;
     let record = &one.record;
     let (state, reason) = match &record.outcome {
         _ if current == Some(one.number) => (ReleaseState::Serving, None),
@@ -122,7 +119,12 @@ fn tell(
         let elapsed = at?.duration_since(record.started_at?).ok()?;
         u64::try_from(elapsed.as_millis()).ok()
     };
-    let mut changes = plan(id, before.map(|before| &before.release), &one.release);
+    let mut changes = plan(
+        id,
+        desired,
+        before.map(|before| &before.release),
+        &one.release,
+    );
     changes.retain(|planned| planned.action != PlannedAction::Keep);
     ReleaseStatus {
         release: ReleaseId(one.number),
@@ -187,8 +189,13 @@ pub(crate) async fn rollback(
             hint: None,
         });
     }
+    let databases = found_databases(daemon, &id, Some(now), &target.release).await?;
+    let situation = Desired {
+        databases: databases.clone(),
+        ..snapshot.desired.clone()
+    };
     events.emit(Event::Plan {
-        services: plan(&id, Some(now), &target.release),
+        services: plan(&id, &situation, Some(now), &target.release),
     });
     let change = Change {
         release: target.release.clone(),
@@ -196,6 +203,7 @@ pub(crate) async fn rollback(
         jobs: Jobs::Skip,
         cause: Cause::Rollback { to: target.number },
         by: request.by,
+        databases,
     };
     let number = roll_out(daemon, &environment, change, events).await?;
     Ok(UpOutcome {

@@ -110,6 +110,8 @@ fn rollout_in_bounds(rollout: &RolloutSettings) -> Result<(), OutOfBounds> {
     ] {
         no_longer(&format!("rollout.{key}"), duration, MAX_WATCH)?;
     }
+    let hold = rollout.hold.unwrap_or_default();
+    no_longer("rollout.hold", hold, RolloutSettings::LONGEST_HOLD)?;
     // A service's `monitor` may set it.
     no_longer("rollout.bake", rollout.bake, MAX_DURATION)?;
     if rollout.max_errors_permille > 1000 {

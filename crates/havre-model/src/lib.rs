@@ -17,6 +17,7 @@ mod bounds;
 mod canonical;
 pub mod codes;
 mod config;
+mod databases;
 mod decode;
 mod diagnostic;
 mod dotenv;
@@ -49,6 +50,7 @@ mod yaml;
 
 pub use bounds::{MAX_REPLICAS, OutOfBounds, is_volume_name};
 pub use config::{Config, ConfigView, images};
+pub use databases::{DatabaseSign, FoundDatabases, HEAD_BYTES, is_database_head, is_database_name};
 pub use diagnostic::{Diagnostic, Location, Severity};
 pub use files::means_file;
 pub use load::{LoadFailure, LoadOptions, Loaded, advise, config, identify, load};

@@ -659,6 +659,10 @@ pub struct RolloutSettings {
     pub ready_timeout: Duration,
     /// Requests and streams of a replica that leaves are given up after this.
     pub drain_timeout: Duration,
+    /// How long requests wait for a service without a replica; `None`: as long as its last start
+    /// took, and a margin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Duration>,
     /// What becomes of a rollout that fails.
     pub on_failure: OnFailure,
 }
@@ -699,12 +703,27 @@ impl Default for RolloutSettings {
             max_slowdown_percent: 300,
             ready_timeout: Duration::from_secs(300),
             drain_timeout: Duration::from_secs(30),
+            hold: None,
             on_failure: OnFailure::default(),
         }
     }
 }
 
 impl RolloutSettings {
+    /// Nobody waits longer for an answer.
+    pub const LONGEST_HOLD: Duration = Duration::from_secs(600);
+    /// Requests wait so long for a service that nobody has seen start.
+    pub const USUAL_HOLD: Duration = Duration::from_secs(30);
+
+    /// How long requests wait for a service without a replica that took `start` to be ready when
+    /// it was last seen to start.
+    pub fn hold_for(&self, start: Option<Duration>) -> Duration {
+        // Half as long again, and time for the one before to end.
+        let measured = start.map(|start| start.saturating_mul(3) / 2 + Duration::from_secs(15));
+        let usual = measured.unwrap_or_default().max(Self::USUAL_HOLD);
+        self.hold.unwrap_or(usual).min(Self::LONGEST_HOLD)
+    }
+
     /// Whether nothing was said about it.
     pub fn is_default(&self) -> bool {
         *self == Self::default()

@@ -267,7 +267,7 @@ pub const RULES: &[Rule] = &[
         id: "rollouts/stops-first",
         severity: Severity::Note,
         title: "Stopped before its successor is ready",
-        why: "A single replica that writes to a named volume is stopped before its successor starts, so that two never write at once: requests wait meanwhile, up to 30 s.",
+        why: "A single replica that keeps a database on a volume is stopped before its successor starts, so that two never write at once. Requests wait meanwhile, as long as its last start took and a margin, or rollout.hold of havre.yaml.",
         fix: "keep what it writes elsewhere; or, where two may write at once, set deploy.update_config.order to start-first",
         of_all: None,
     },

@@ -179,7 +179,7 @@ const SHARE: Shape = Shape::Text {
     longest: 16,
 };
 
-const ROLLOUT_KEYS: [Described; 9] = [
+const ROLLOUT_KEYS: [Described; 10] = [
     Described {
         name: "bake",
         shape: DURATION,
@@ -191,6 +191,14 @@ const ROLLOUT_KEYS: [Described; 9] = [
         name: "drain_timeout",
         shape: DURATION,
         text: "Requests and streams of a replica that leaves are given up after this. Default: 30s.",
+        example: r#""2m""#,
+    },
+    Described {
+        name: "hold",
+        shape: DURATION,
+        text: "How long requests wait for a service whose replica had to end before the next one starts; then they are \
+               answered with 503. At most 10m. Default: one and a half times as long as its last start, and 15s; \
+               30s at least.",
         example: r#""2m""#,
     },
     Described {

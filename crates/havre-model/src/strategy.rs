@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::databases::{self, DatabaseSign, FoundDatabases, is_database_name};
 use crate::project::{Mount, Route, Service, ServiceName, UpdateOrder, VolumeName};
 
 /// Folders of the host that nobody keeps data of an application in.
@@ -33,12 +34,19 @@ pub enum StrategyReason {
     ExclusiveVolume {
         /// The volume.
         volume: VolumeName,
+        /// What shows a database in it.
+        database: Option<DatabaseSign>,
     },
     /// It writes to this folder of the host, likewise.
     ExclusiveFolder {
         /// The folder.
         folder: PathBuf,
+        /// What shows a database in it.
+        database: Option<DatabaseSign>,
     },
+    /// It receives requests through a route, and nothing shows a database in what it writes to:
+    /// that two append to a log for a moment does no harm, and that nobody answers does.
+    Answers,
     /// It works through a queue or a timetable and nobody calls it: two at once would do the
     /// same work twice, and none for a moment is not noticed.
     Worker,
@@ -46,12 +54,14 @@ pub enum StrategyReason {
     Default,
 }
 
-/// How replicas of `service` are replaced. `routes` are the project's, `others` its services.
+/// How replicas of `service` are replaced. `routes` are the project's, `others` its services,
+/// `found` what was found where they write.
 pub fn strategy<'a>(
     name: &ServiceName,
     service: &Service,
     routes: &[Route],
     others: impl IntoIterator<Item = &'a Service>,
+    found: &FoundDatabases,
 ) -> (Strategy, StrategyReason) {
     match service.update.order {
         Some(UpdateOrder::StartFirst) => return (Strategy::StartFirst, StrategyReason::Asked),
@@ -62,8 +72,17 @@ pub fn strategy<'a>(
     if service.replicas > 1 {
         return (Strategy::StartFirst, StrategyReason::Default);
     }
-    if let Some(reason) = service.mounts.iter().find_map(written) {
-        return (Strategy::StopFirst, reason);
+    let mut kept: Vec<StrategyReason> = written_mounts(service)
+        .filter_map(|mount| written(mount, databases::sign(service, mount, found)))
+        .collect();
+    // A database says most about why.
+    kept.sort_by_key(|reason| !holds_database(reason));
+    if let Some(reason) = kept.into_iter().next() {
+        let routed = routes.iter().any(|route| &route.service == name);
+        return match routed && !holds_database(&reason) {
+            true => (Strategy::StartFirst, StrategyReason::Answers),
+            false => (Strategy::StopFirst, reason),
+        };
     }
     if is_worker(name, service, routes, others) {
         return (Strategy::StopFirst, StrategyReason::Worker);
@@ -90,11 +109,22 @@ pub fn is_worker<'a>(
 /// Mounts of a service that it may keep data in which outlive its replicas.
 pub fn written_mounts(service: &Service) -> impl Iterator<Item = &Mount> {
     let mounts = service.mounts.iter();
-    mounts.filter(|mount| written(mount).is_some())
+    mounts.filter(|mount| written(mount, None).is_some())
+}
+
+fn holds_database(reason: &StrategyReason) -> bool {
+    match reason {
+        StrategyReason::ExclusiveVolume { database, .. }
+        | StrategyReason::ExclusiveFolder { database, .. } => database.is_some(),
+        StrategyReason::Asked
+        | StrategyReason::Answers
+        | StrategyReason::Worker
+        | StrategyReason::Default => false,
+    }
 }
 
 /// What a mount lets a replica write to that outlives it.
-fn written(mount: &Mount) -> Option<StrategyReason> {
+fn written(mount: &Mount, database: Option<DatabaseSign>) -> Option<StrategyReason> {
     match mount {
         Mount::Volume {
             name,
@@ -102,6 +132,7 @@ fn written(mount: &Mount) -> Option<StrategyReason> {
             ..
         } => Some(StrategyReason::ExclusiveVolume {
             volume: name.clone(),
+            database,
         }),
         Mount::Bind {
             source,
@@ -110,6 +141,7 @@ fn written(mount: &Mount) -> Option<StrategyReason> {
             ..
         } if holds_data(source, Path::new(target)) => Some(StrategyReason::ExclusiveFolder {
             folder: source.clone(),
+            database,
         }),
         Mount::Volume { .. }
         | Mount::Bind { .. }
@@ -118,9 +150,12 @@ fn written(mount: &Mount) -> Option<StrategyReason> {
     }
 }
 
-/// A folder, as far as its name tells: single files are configuration, and so is what belongs to
-/// the host.
+/// A folder, as far as its name tells: single files are configuration unless they are called as
+/// databases are, and so is what belongs to the host.
 fn holds_data(source: &Path, target: &Path) -> bool {
     let of_host = HOST_FOLDERS.iter().any(|folder| source.starts_with(folder));
-    source.is_absolute() && !of_host && source.extension().is_none() && target.extension().is_none()
+    let name = source.file_name().unwrap_or_default().to_string_lossy();
+    let database = is_database_name(&name) || name.ends_with(".db");
+    let folder = source.extension().is_none() && target.extension().is_none();
+    source.is_absolute() && !of_host && (folder || database)
 }

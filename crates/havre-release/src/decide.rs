@@ -15,8 +15,8 @@ use havre_model::{Condition, RestartPolicy, ServiceName};
 
 use crate::ids::replica_id;
 use crate::{
-    Desired, Intent, JobId, Observed, Phase, Policy, Release, Replica, ReplicaId, ReplicaState,
-    Role, Rollout, ServiceDigest, ServiceRelease, Strategy, dependency_order,
+    Desired, Ground, Intent, JobId, Observed, Phase, Policy, Release, Replica, ReplicaId,
+    ReplicaState, Role, Rollout, ServiceDigest, ServiceRelease, Strategy, dependency_order,
 };
 
 /// Something to do. Carrying one out twice does no harm.
@@ -117,6 +117,7 @@ pub fn decide(
         Intent::Down { .. } => next,
         Intent::Run => Desired {
             begun: pass.begun(),
+            starts: pass.starts(),
             ..next
         },
     };
@@ -234,9 +235,10 @@ impl<'a> Pass<'a> {
             return;
         };
         let new = self.release(Some(rollout.to)).map(|(_, release)| release);
+        let found = &self.desired.databases;
         let taken_over: BTreeSet<&ServiceName> = new
             .into_iter()
-            .flat_map(|new| new.taken_over(self.environment, old))
+            .flat_map(|new| new.taken_over(self.ground(), old))
             .map(|(_, before, _)| before)
             .collect();
         for name in dependency_order(&old.services) {
@@ -249,7 +251,8 @@ impl<'a> Pass<'a> {
             let gives_way = rollout.groups.contains_key(name)
                 || taken_over.contains(name)
                 || new.is_some_and(|new| {
-                    new.services.contains_key(name) && new.strategy(name).0 == Strategy::StopFirst
+                    new.services.contains_key(name)
+                        && new.strategy(name, found).0 == Strategy::StopFirst
                 });
             if !shared && !gives_way {
                 self.keep_up(number, old, name, Jobs::Past);
@@ -418,6 +421,29 @@ impl<'a> Pass<'a> {
                     && matches!(&replica.role, Role::Replica { digest: d, .. } if d == digest)
                     && (replica.state.is_live() || has_completed(replica, service))
             })
+    }
+
+    fn ground(&self) -> Ground<'a> {
+        Ground {
+            environment: self.environment,
+            databases: &self.desired.databases,
+        }
+    }
+
+    /// How long services took to be ready when they were last seen to start.
+    fn starts(&self) -> BTreeMap<ServiceName, Duration> {
+        let mut seen: BTreeMap<ServiceName, Duration> = BTreeMap::new();
+        for replica in &self.observed.replicas {
+            if let Some(took) = replica.ready_after {
+                let longest = seen.entry(replica.service.clone()).or_default();
+                *longest = took.max(*longest);
+            }
+        }
+        let mut starts = self.desired.starts.clone();
+        starts.extend(seen);
+        let releases = || self.releases.values();
+        starts.retain(|name, _| releases().any(|release| release.services.contains_key(name)));
+        starts
     }
 
     /// The newest release that has a replica's configuration.

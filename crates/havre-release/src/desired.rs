@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
-use havre_model::ServiceName;
+use havre_model::{FoundDatabases, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use crate::{ExitInfo, FailedProbe, Release, ReplicaId, ServiceDigest, Traffic};
@@ -31,6 +31,12 @@ pub struct Desired {
     /// Slots of services with `restart: no` whose one start is behind them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub begun: BTreeSet<Begun>,
+    /// What was found where services write, when the newest rollout began.
+    #[serde(default, skip_serializing_if = "FoundDatabases::is_empty")]
+    pub databases: FoundDatabases,
+    /// How long each service took to be ready when it was last seen to start.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub starts: BTreeMap<ServiceName, Duration>,
 }
 
 /// A slot of a service that is started once.

@@ -43,4 +43,4 @@ pub use record::{Cause, Outcome, Record, Step, told_by};
 pub use release::{Release, ServiceDigest, ServiceRelease};
 pub use routing::{Canary, Routing, ServiceRouting, routing};
 pub use traffic::Traffic;
-pub use writers::Kept;
+pub use writers::{Ground, Kept};

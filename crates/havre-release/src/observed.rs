@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use havre_model::ServiceName;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ pub struct Replica {
     pub restarts: u32,
     /// How its process ended last.
     pub last_exit: Option<ExitInfo>,
+    /// How long its process took to be ready, where that was seen.
+    pub ready_after: Option<Duration>,
 }
 
 /// What a container is there for.

@@ -5,8 +5,8 @@ use std::fmt;
 use std::fmt::Write as _;
 
 use havre_model::{
-    Condition, Network, NetworkName, Port, Project, Protocol, RolloutSettings, Route, Service,
-    ServiceName, Strategy, StrategyReason, Tls, UpdateOrder, Volume, VolumeName,
+    Condition, FoundDatabases, Network, NetworkName, Port, Project, Protocol, RolloutSettings,
+    Route, Service, ServiceName, Strategy, StrategyReason, Tls, UpdateOrder, Volume, VolumeName,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -190,11 +190,16 @@ impl Release {
     }
 
     /// How replicas of a service are replaced, and the rule that says so.
-    pub fn strategy(&self, name: &ServiceName) -> (Strategy, StrategyReason) {
+    /// `found`: what was found where services write.
+    pub fn strategy(
+        &self,
+        name: &ServiceName,
+        found: &FoundDatabases,
+    ) -> (Strategy, StrategyReason) {
         let Some(service) = self.services.get(name) else {
             return (Strategy::StartFirst, StrategyReason::Default);
         };
-        self.strategy_of(name, &service.service)
+        self.strategy_of(name, &service.service, found)
     }
 
     /// The same if the service were `service`.
@@ -202,9 +207,10 @@ impl Release {
         &self,
         name: &ServiceName,
         service: &Service,
+        found: &FoundDatabases,
     ) -> (Strategy, StrategyReason) {
         let others = self.services.values().map(|other| &other.service);
-        havre_model::strategy(name, service, &self.routes, others)
+        havre_model::strategy(name, service, &self.routes, others, found)
     }
 
     /// Whether nobody calls its replicas, however they are replaced.
@@ -216,12 +222,12 @@ impl Release {
     }
 
     /// How they are replaced on the way back to this release.
-    pub fn strategy_back(&self, name: &ServiceName) -> Strategy {
+    pub fn strategy_back(&self, name: &ServiceName, found: &FoundDatabases) -> Strategy {
         let service = self.services.get(name);
         match service.and_then(|service| service.service.update.rollback_order) {
             Some(UpdateOrder::StartFirst) => Strategy::StartFirst,
             Some(UpdateOrder::StopFirst) => Strategy::StopFirst,
-            None => self.strategy(name).0,
+            None => self.strategy(name, found).0,
         }
     }
 

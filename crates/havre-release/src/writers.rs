@@ -4,7 +4,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use havre_model::{Mount, ServiceName, UpdateOrder, Volume, VolumeName, written_mounts};
+use havre_model::{
+    FoundDatabases, Mount, ServiceName, UpdateOrder, Volume, VolumeName, written_mounts,
+};
 
 use crate::{Release, Strategy};
 
@@ -32,18 +34,31 @@ impl Kept {
     }
 }
 
+/// What decides about writers beside the releases themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct Ground<'a> {
+    /// Id of the environment, which its volumes are named after.
+    pub environment: &'a str,
+    /// What was found where services write.
+    pub databases: &'a FoundDatabases,
+}
+
 impl Release {
     /// What a replica of `name` and one of `other` of `theirs` both write to, and must not do at
     /// once: each of them is the only one that writes there as far as its own release tells.
-    /// `environment` is the id of the environment, which its volumes are named after.
     pub fn contested(
         &self,
-        environment: &str,
+        ground: Ground<'_>,
         name: &ServiceName,
         theirs: &Self,
         other: &ServiceName,
     ) -> Option<Kept> {
-        let exclusive = self.strategy(name).0 == Strategy::StopFirst && theirs.is_exclusive(other);
+        let Ground {
+            environment,
+            databases,
+        } = ground;
+        let exclusive = self.strategy(name, databases).0 == Strategy::StopFirst
+            && theirs.is_exclusive(other, databases);
         if name == other || !exclusive {
             return None;
         }
@@ -65,12 +80,12 @@ impl Release {
     /// to over under another name: the new one, the old one, what both write to.
     pub fn taken_over<'a>(
         &'a self,
-        environment: &'a str,
+        ground: Ground<'a>,
         old: &'a Self,
     ) -> impl Iterator<Item = (&'a ServiceName, &'a ServiceName, Kept)> {
         self.lasting().flat_map(move |(name, _)| {
             old.lasting().filter_map(move |(other, _)| {
-                let kept = self.contested(environment, name, old, other)?;
+                let kept = self.contested(ground, name, old, other)?;
                 Some((name, other, kept))
             })
         })
@@ -78,7 +93,7 @@ impl Release {
 
     /// Whether two of it must not run at once, whatever its file says of its own successor: that
     /// one is of another name.
-    fn is_exclusive(&self, name: &ServiceName) -> bool {
+    fn is_exclusive(&self, name: &ServiceName, found: &FoundDatabases) -> bool {
         let Some(service) = self.services.get(name) else {
             return false;
         };
@@ -86,9 +101,11 @@ impl Release {
             Some(UpdateOrder::StartFirst) => {
                 let mut service = service.service.clone();
                 service.update.order = None;
-                self.strategy_of(name, &service).0 == Strategy::StopFirst
+                self.strategy_of(name, &service, found).0 == Strategy::StopFirst
             }
-            Some(UpdateOrder::StopFirst) | None => self.strategy(name).0 == Strategy::StopFirst,
+            Some(UpdateOrder::StopFirst) | None => {
+                self.strategy(name, found).0 == Strategy::StopFirst
+            }
         }
     }
 

@@ -111,9 +111,16 @@ impl Environment {
                 .or_default()
                 .push(one.id());
         }
-        let part = environment_edge(&self.id, release, pair, routing, &draining, |id| {
-            addresses.get(id).copied()
-        });
+        let desired = self.wanted.desired();
+        // The newest release says how long requests wait.
+        let newest = desired.rollout.as_ref().map(|rollout| rollout.to);
+        let settings = newest
+            .and_then(|number| releases.get(&number))
+            .map_or(&release.rollout, |newest| &newest.rollout);
+        let hold = |name: &ServiceName| settings.hold_for(desired.starts.get(name).copied());
+        let address = |id: &ReplicaId| addresses.get(id).copied();
+        let (id, draining) = (&self.id, &draining);
+        let part = environment_edge(id, release, pair, routing, draining, hold, address);
         self.platform.hub.set(&self.id, Some(part)).await
     }
 

@@ -161,6 +161,7 @@ impl Wanted {
             .store
             .next_release(project, environment)
             .map_err(store_error(&self.id))?;
+        next.databases.clone_from(&wish.databases);
         if wish.scale == Scale::FromFile {
             next.scale.clear();
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use havre_api::EnvironmentId;
-use havre_model::ServiceName;
+use havre_model::{FoundDatabases, ServiceName};
 use havre_release::{Desired, Record, Refusal, Release};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -82,6 +82,8 @@ pub(crate) struct Move {
     pub(crate) scale: Scale,
     pub(crate) jobs: Jobs,
     pub(crate) watch: Watch,
+    /// What was found where its services and those before write.
+    pub(crate) databases: FoundDatabases,
 }
 
 /// Something a user wants of an environment.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::commands;
 use super::look::{Kept, Look, Subject};
+use crate::databases::{self, sqlite_file};
 use crate::project::{Condition, Healthcheck};
 
 /// Ports of databases and brokers.
@@ -17,20 +18,6 @@ const DATABASES: [(u16, &str); 8] = [
     (11211, "memcached"),
     (27017, "MongoDB"),
 ];
-/// Folders that a database server takes for its own.
-const DATA_FOLDERS: [(&str, &str); 10] = [
-    ("/bitnami/mariadb", "MariaDB"),
-    ("/bitnami/mongodb", "MongoDB"),
-    ("/bitnami/postgresql", "Postgres"),
-    ("/data/db", "MongoDB"),
-    ("/usr/share/elasticsearch/data", "Elasticsearch"),
-    ("/var/lib/clickhouse", "ClickHouse"),
-    ("/var/lib/mysql", "MySQL"),
-    ("/var/lib/postgresql", "Postgres"),
-    ("/var/lib/rabbitmq", "RabbitMQ"),
-    ("/var/opt/mssql", "SQL Server"),
-];
-
 pub fn look(look: &mut Look<'_>, subject: &Subject<'_>) {
     published(look, subject);
     overlapping(look, subject);
@@ -75,7 +62,7 @@ fn overlapping(look: &mut Look<'_>, subject: &Subject<'_>) {
     }
     let found = subject.kept().find_map(|(target, read_only, _)| {
         let of_server = |(folder, _): &&(&str, &str)| Path::new(target).starts_with(folder);
-        let (_, server) = DATA_FOLDERS.iter().find(of_server)?;
+        let (_, server) = databases::FOLDERS.iter().find(of_server)?;
         (!read_only).then_some((target, *server))
     });
     let Some((target, server)) = found else {
@@ -89,28 +76,6 @@ fn overlapping(look: &mut Look<'_>, subject: &Subject<'_>) {
         _ => format!("{replicas} replicas of `{name}` ({server}) would use {target} at once"),
     };
     look.found_in_mount("data/database-overlaps", subject, target, message);
-}
-
-/// The file of an SQLite database that a variable names.
-fn sqlite_file(value: &str) -> Option<PathBuf> {
-    let path = if let Some((_, path)) = value.split_once("sqlite:///") {
-        path
-    } else if let Some((_, path)) = value.split_once("sqlite3:///") {
-        path
-    } else {
-        let path = value.strip_prefix("file:").unwrap_or(value);
-        let ends = [".sqlite", ".sqlite3"];
-        let prisma = value.starts_with("file:") && path.ends_with(".db");
-        // Django's name of the engine is no file.
-        let engine = path.contains(".backends.");
-        if engine || path.contains("://") || !prisma && !ends.iter().any(|end| path.ends_with(end))
-        {
-            return None;
-        }
-        path
-    };
-    let path = path.split('?').next().unwrap_or(path);
-    (!path.is_empty() && path != ":memory:").then(|| PathBuf::from(path))
 }
 
 /// Where the file is kept, if on a mount: what is mounted, and the path below it.
@@ -221,22 +186,6 @@ fn policy(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sqlite_files_are_known_by_their_forms() {
-        for (value, file) in [
-            ("sqlite:////data/app.db", Some("/data/app.db")),
-            ("sqlite+aiosqlite:///./app.db?x=1", Some("./app.db")),
-            ("file:./dev.db", Some("./dev.db")),
-            ("/srv/db.sqlite3", Some("/srv/db.sqlite3")),
-            ("sqlite:///:memory:", None),
-            ("sqlite://", None),
-            ("postgresql://db/x.sqlite", None),
-            ("django.db.backends.sqlite3", None),
-        ] {
-            assert_eq!(sqlite_file(value), file.map(PathBuf::from), "{value}");
-        }
-    }
 
     #[test]
     fn the_last_policy_counts() {

@@ -8,6 +8,7 @@ use super::dockerfile::{self, Recipe, Said};
 use super::line::{self, Line};
 use super::sources::Sources;
 use super::{Rule, rule};
+use crate::databases::FoundDatabases;
 use crate::interpolate::Variables;
 use crate::project::{Condition, FileSource, Mount, Project, Service, ServiceName, VolumeName};
 use crate::report::Report;
@@ -59,7 +60,13 @@ pub(super) fn subjects(project: &Project) -> Vec<Subject<'_>> {
                 line,
                 line_of_image,
                 is_job: project.services.values().any(waits),
-                strategy: strategy(name, service, &project.routes, project.services.values()),
+                strategy: strategy(
+                    name,
+                    service,
+                    &project.routes,
+                    project.services.values(),
+                    &FoundDatabases::default(),
+                ),
             }
         })
         .collect()

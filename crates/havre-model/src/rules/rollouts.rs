@@ -11,17 +11,22 @@ pub fn look(look: &mut Look<'_>, subject: &Subject<'_>) {
     }
     let routes = &look.project.routes;
     let routed = routes.iter().any(|route| route.service == *name);
-    let written = match &subject.strategy.1 {
-        StrategyReason::ExclusiveVolume { volume } => Some(format!("volume `{volume}`")),
-        StrategyReason::ExclusiveFolder { folder } => Some(folder.display().to_string()),
-        StrategyReason::Asked | StrategyReason::Worker | StrategyReason::Default => None,
+    let (written, database) = match &subject.strategy.1 {
+        StrategyReason::ExclusiveVolume { volume, database } => {
+            (format!("volume `{volume}`"), database)
+        }
+        StrategyReason::ExclusiveFolder { folder, database } => {
+            (folder.display().to_string(), database)
+        }
+        StrategyReason::Asked
+        | StrategyReason::Answers
+        | StrategyReason::Worker
+        | StrategyReason::Default => return,
     };
-    if let Some(written) = written
-        && routed
-    {
+    if let (Some(sign), true) = (database, routed) {
         let message = format!(
             "`{name}` is stopped before its successor starts: a single replica that writes to \
-             {written}"
+             {written}, and {sign}"
         );
         look.found("rollouts/stops-first", subject, &["volumes"], message);
     }

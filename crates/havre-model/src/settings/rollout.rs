@@ -23,6 +23,7 @@ pub(crate) struct WrittenRollout {
     max_slowdown_percent: Option<u32>,
     ready_timeout: Option<Duration>,
     drain_timeout: Option<Duration>,
+    hold: Option<Duration>,
     on_failure: Option<OnFailure>,
 }
 
@@ -50,6 +51,7 @@ impl WrittenRollout {
                 .and_then(|field| slowdown(field, report)),
             ready_timeout: watch("ready_timeout", report),
             drain_timeout: watch("drain_timeout", report),
+            hold: fields.get("hold").and_then(|field| hold(field, report)),
             on_failure: fields
                 .get("on_failure")
                 .and_then(|field| on_failure(field, report)),
@@ -66,6 +68,7 @@ impl WrittenRollout {
             max_slowdown_percent: self.max_slowdown_percent.or(wider.max_slowdown_percent),
             ready_timeout: self.ready_timeout.or(wider.ready_timeout),
             drain_timeout: self.drain_timeout.or(wider.drain_timeout),
+            hold: self.hold.or(wider.hold),
             on_failure: self.on_failure.or(wider.on_failure),
         }
     }
@@ -92,9 +95,21 @@ impl WrittenRollout {
                 .unwrap_or(usual.max_slowdown_percent),
             ready_timeout: self.ready_timeout.unwrap_or(usual.ready_timeout),
             drain_timeout: self.drain_timeout.unwrap_or(usual.drain_timeout),
+            hold: self.hold,
             on_failure: self.on_failure.unwrap_or(asked),
         }
     }
+}
+
+/// Requests that wait longer are given up by whoever asked.
+fn hold(field: Field<'_>, report: &mut Report) -> Option<Duration> {
+    let hold = field.duration(report)?;
+    if hold > RolloutSettings::LONGEST_HOLD {
+        let message = format!("{}: `hold` is longer than ten minutes", field.owner);
+        report.error("havre/value", field.span(), message);
+        return None;
+    }
+    Some(hold)
 }
 
 fn strategy(fields: &Fields<'_>, report: &mut Report) -> Option<RolloutStrategy> {

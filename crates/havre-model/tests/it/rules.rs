@@ -306,12 +306,12 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "rollouts/stops-first",
+        "{web: {image: 'a:1', ports: ['80:80'], volumes: ['data:/data'], environment: {DATABASE_URL: 'sqlite:////data/app.db'}}}",
         "{web: {image: 'a:1', ports: ['80:80'], volumes: ['data:/uploads']}}",
-        "{web: {image: 'a:1', ports: ['80:80'], volumes: ['data:/uploads'], deploy: {replicas: 2}}}",
     ),
     (
         "rollouts/stops-first",
-        "{web: {image: 'a:1', ports: ['80:80'], volumes: ['data:/uploads']}, db: {image: 'p:16'}}",
+        "{web: {image: 'couchdb:3', ports: ['80:80'], volumes: ['data:/opt/couchdb/data']}, db: {image: 'p:16'}}",
         "{web: {image: 'a:1', ports: ['80:80'], volumes: ['data:/uploads:ro']}, db: {image: 'p:16', volumes: ['data:/var/lib/postgresql/data']}}",
     ),
     (

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use havre_model::ServiceName;
+use havre_model::{ServiceName, written_mounts};
 
 use super::once::starts_once;
 use super::{Action, Pass, elapsed};
@@ -70,7 +70,12 @@ impl Pass<'_> {
         let edge = self.observed.edge.as_ref();
         if out_long_enough && edge.is_some_and(|edge| !edge.serving.contains(id)) {
             // What hangs does not end by itself. What keeps data gets all the time it asked for.
-            let beside = release.strategy(&replica.service).0 == Strategy::StartFirst;
+            let service = release.services.get(&replica.service);
+            let keeps_data =
+                service.is_some_and(|service| written_mounts(&service.service).next().is_some());
+            let found = &self.desired.databases;
+            let beside =
+                !keeps_data && release.strategy(&replica.service, found).0 == Strategy::StartFirst;
             self.actions.push(Action::Stop {
                 id: id.clone(),
                 within: beside.then_some(self.policy.ill_grace),

@@ -47,7 +47,8 @@ impl Pass<'_> {
                 if release.jobs().contains(name) {
                     continue;
                 }
-                let exclusive = release.strategy_back(name) == Strategy::StopFirst;
+                let exclusive =
+                    release.strategy_back(name, &self.desired.databases) == Strategy::StopFirst;
                 if exclusive && self.make_place(release, name) {
                     continue;
                 }
@@ -118,7 +119,7 @@ impl Pass<'_> {
             && matches!(replica.state, ReplicaState::Ready)
             && self.wanted(old, name) > 0
             && !old.jobs().contains(name)
-            && old.strategy_back(name) == Strategy::StartFirst
+            && old.strategy_back(name, &self.desired.databases) == Strategy::StartFirst
             && !self.is_up(old, name)
             && !old
                 .lasting()
@@ -155,7 +156,7 @@ impl Pass<'_> {
                 if &replica.service == name && other != digest)
         };
         old != Some(digest)
-            && release.strategy(name).0 == Strategy::StopFirst
+            && release.strategy(name, &self.desired.databases).0 == Strategy::StopFirst
             && self
                 .observed
                 .replicas
@@ -171,12 +172,9 @@ impl Pass<'_> {
         name: &ServiceName,
         replica: &Replica,
     ) -> bool {
-        let (environment, other) = (self.environment, &replica.service);
-        self.made_by(replica).is_some_and(|theirs| {
-            release
-                .contested(environment, name, theirs, other)
-                .is_some()
-        })
+        let (ground, other) = (self.ground(), &replica.service);
+        self.made_by(replica)
+            .is_some_and(|theirs| release.contested(ground, name, theirs, other).is_some())
     }
 
     /// Whether somebody still runs who must be gone before a replica of `name` starts in `slot`,
@@ -187,9 +185,10 @@ impl Pass<'_> {
             .rollout
             .as_ref()
             .is_some_and(|rollout| matches!(rollout.phase, Phase::GoingBack { .. }));
+        let found = &self.desired.databases;
         let strategy = match going_back {
-            true => release.strategy_back(name),
-            false => release.strategy(name).0,
+            true => release.strategy_back(name, found),
+            false => release.strategy(name, found).0,
         };
         let digest = release.services[name].digest();
         let same_slot = |replica: &Replica| {

@@ -128,7 +128,8 @@ impl Pass<'_> {
                     return false;
                 }
             }
-            let stop_first = release.strategy(name).0 == Strategy::StopFirst;
+            let stop_first =
+                release.strategy(name, &self.desired.databases).0 == Strategy::StopFirst;
             let wanted = self.wanted(release, name);
             if stop_first && self.has_to_make_place(release, name) {
                 if !self.early_jobs_are_done(rollout, release) {
@@ -196,7 +197,7 @@ impl Pass<'_> {
             slots: at_a_time,
             ready_at: None,
         });
-        let stop_first = release.strategy(name).0 == Strategy::StopFirst;
+        let stop_first = release.strategy(name, &self.desired.databases).0 == Strategy::StopFirst;
         let gone = match (stop_first, group.ready_at) {
             (true, _) | (false, Some(_)) => group.slots,
             (false, None) => group.slots.saturating_sub(at_a_time),

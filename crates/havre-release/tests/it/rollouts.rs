@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use havre_model::{OnFailure, RolloutSettings, ServiceName, UpdateOrder};
+use havre_model::{FoundDatabases, OnFailure, RolloutSettings, ServiceName, UpdateOrder};
 use havre_release::{
-    Desired, ExitInfo, FailedProbe, FailureKind, Intent, Phase, Refusal, Release, ReplicaId,
-    ReplicaState, Strategy, StrategyReason,
+    Desired, ExitInfo, FailedProbe, FailureKind, Ground, Intent, Phase, Refusal, Release,
+    ReplicaId, ReplicaState, Strategy, StrategyReason,
 };
 
 use crate::application::{
@@ -496,7 +496,8 @@ fn groups_that_were_replaced_come_back_when_a_later_one_fails() {
 fn a_single_worker_never_runs_twice() {
     let world = running(&application());
     let release = &world.releases[&1];
-    let of = |name: &str| release.strategy(&ServiceName::new(name));
+    let found = FoundDatabases::default();
+    let of = |name: &str| release.strategy(&ServiceName::new(name), &found);
     assert_eq!(of("worker"), (Strategy::StopFirst, StrategyReason::Worker));
     assert_eq!(
         of("backend"),
@@ -571,11 +572,68 @@ fn what_shares_a_volume_in_one_release_goes_on_sharing_it() {
     };
     let mut world = running(&shapes(1));
     let next = release(&shapes(2));
-    let taken_over = next.taken_over(ENVIRONMENT, &world.releases[&1]);
+    let found = FoundDatabases::default();
+    let ground = Ground {
+        environment: ENVIRONMENT,
+        databases: &found,
+    };
+    let taken_over = next.taken_over(ground, &world.releases[&1]);
     assert_eq!(taken_over.count(), 0);
     world.roll_out(2, next);
     world.settle(ROUNDS, |_| {});
     assert!(world.runs_exactly(2), "{}", world.history.join("\n"));
+}
+
+#[test]
+fn what_answers_starts_first_though_it_writes_unless_it_keeps_a_database() {
+    for database in [false, true] {
+        let shape = |image| Shape {
+            routed: true,
+            volume: Some("data"),
+            image,
+            ..Shape::new("web")
+        };
+        let mut world = running(&[shape(1)]);
+        if database {
+            let next = release(&[shape(2)]);
+            let mount = &next.services[&ServiceName::new("web")].service.mounts[0];
+            world.desired.databases.note(mount, "app.db".into());
+        }
+        let (mut most, mut unserved) = (0, 0);
+        world.roll_out(2, release(&[shape(2)]));
+        world.settle(ROUNDS, |world| {
+            let live = world.replicas.values().filter(|one| one.state.is_live());
+            most = most.max(live.count());
+            unserved += usize::from(world.serving.is_empty());
+        });
+        assert!(world.runs_exactly(2), "{}", world.history.join("\n"));
+        match database {
+            true => assert_eq!(most, 1, "two servers on one database"),
+            false => assert_eq!((most, unserved), (2, 0)),
+        }
+    }
+}
+
+#[test]
+fn a_start_is_measured_until_the_next_one() {
+    let mut world = running(&[Shape::new("worker")]);
+    let name = ServiceName::new("worker");
+    assert_eq!(world.desired.starts.get(&name), None);
+    let took = |world: &mut World, seconds: Option<u64>| {
+        let replica = world.replicas.values_mut().next().expect("the worker");
+        replica.ready_after = seconds.map(Duration::from_secs);
+        world.round();
+        world.desired.starts.get(&name).map(Duration::as_secs)
+    };
+    assert_eq!(took(&mut world, Some(40)), Some(40));
+    // Nobody has seen the start of one that a restart of the daemon has found.
+    assert_eq!(took(&mut world, None), Some(40));
+    assert_eq!(took(&mut world, Some(3)), Some(3));
+    world.roll_out(2, release(&[Shape::new("mailer")]));
+    world.settle(ROUNDS, |_| {});
+    world.releases.remove(&1);
+    world.round();
+    assert!(world.desired.starts.is_empty());
 }
 
 #[test]

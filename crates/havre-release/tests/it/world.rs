@@ -450,6 +450,7 @@ impl World {
             state,
             restarts: 0,
             last_exit: None,
+            ready_after: None,
         };
         self.replicas.insert(id.clone(), replica);
     }

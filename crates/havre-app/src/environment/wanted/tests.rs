@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use havre_model::{EnvironmentName, LoadOptions, ProjectName, ServiceName, load};
+use havre_model::{EnvironmentName, FoundDatabases, LoadOptions, ProjectName, ServiceName, load};
 use havre_release::{Cause, Phase};
 
 use super::*;
@@ -114,6 +114,7 @@ fn roll_out(command: &str) -> Command {
             ..Record::default()
         },
         scale: Scale::FromFile,
+        databases: FoundDatabases::default(),
         jobs: Jobs::Run,
         watch: Watch::Yes,
     }))
