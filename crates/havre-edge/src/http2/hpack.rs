@@ -1,6 +1,7 @@
 //! Header blocks (RFC 7541): read with the client's table, written without any.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::huffman;
@@ -23,8 +24,26 @@ pub struct Decoder {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    name: Arc<[u8]>,
-    value: Arc<[u8]>,
+    name: Text,
+    value: Text,
+}
+
+/// A name or value. Most are of the static table, and cost nothing to refer to.
+#[derive(Clone, Debug)]
+enum Text {
+    Static(&'static str),
+    Shared(Arc<[u8]>),
+}
+
+impl Deref for Text {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Static(text) => text.as_bytes(),
+            Self::Shared(text) => text,
+        }
+    }
 }
 
 impl Default for Decoder {
@@ -82,8 +101,8 @@ impl Decoder {
         let place = index.checked_sub(1).ok_or(Unreadable)?;
         if let Some((name, value)) = STATIC.get(place) {
             return Ok(Entry {
-                name: name.as_bytes().into(),
-                value: value.as_bytes().into(),
+                name: Text::Static(name),
+                value: Text::Static(value),
             });
         }
         let entry = self.table.get(place - STATIC.len());
@@ -92,10 +111,10 @@ impl Decoder {
 
     fn literal(&self, rest: &mut Rest<'_>, bits: u32) -> Result<Entry, Unreadable> {
         let name = match rest.integer(bits)? {
-            0 => rest.string()?.into(),
+            0 => Text::Shared(rest.string()?.into()),
             index => self.entry(index)?.name,
         };
-        let value = rest.string()?.into();
+        let value = Text::Shared(rest.string()?.into());
         Ok(Entry { name, value })
     }
 
