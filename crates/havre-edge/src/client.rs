@@ -17,8 +17,9 @@ use tokio_rustls::server::TlsStream;
 
 use crate::clients::Place;
 use crate::forward;
-use crate::io::{ClientIo, Phase, Verdict};
+use crate::io::ClientIo;
 use crate::limits;
+use crate::phase::{Phase, Verdict};
 use crate::route;
 use crate::snapshot::Snapshot;
 use crate::stall::{Streams, Watch};

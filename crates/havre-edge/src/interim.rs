@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::headers;
-use crate::io::Phase;
+use crate::phase::Phase;
 use crate::{http2, limits};
 
 /// Interim answers of one request that wait for the client's connection.

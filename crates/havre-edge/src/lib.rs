@@ -43,6 +43,7 @@ mod manager;
 mod options;
 mod page;
 mod patience;
+mod phase;
 mod process;
 mod record;
 mod relay;

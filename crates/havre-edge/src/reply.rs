@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::io::InRequest;
+use crate::phase::InRequest;
 use crate::record::Record;
 use crate::replica::{InFlight, Outcome};
 use crate::stream::{OpenStream, Turn};

@@ -14,8 +14,8 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::headers;
-use crate::io::Phase;
 use crate::limits;
+use crate::phase::Phase;
 use crate::replica::Clock;
 
 /// What others see of an upload.
