@@ -1,7 +1,6 @@
 //! Start, tasks and end of the daemon.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,6 +30,8 @@ use crate::environment::{Environment, EnvironmentHandle};
 use crate::files::FileVault;
 use crate::housekeeping::{self, CacheLimits};
 use crate::labels::environment_key;
+use crate::leftovers::Leftovers;
+use crate::lock;
 use crate::log;
 use crate::notify;
 use crate::observe::Seen;
@@ -118,7 +119,7 @@ pub fn run(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     let root = &options.root;
     root.create()?;
     log::start();
-    let _lock = lock(root)?;
+    let _lock = lock::acquire(root)?;
     raise_file_limit();
     pressure::protect_this_process();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -321,13 +322,14 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         })
         .collect();
     let net = Arc::new(net);
-    // Before the image store sweeps its scratch folders, in which running build steps write.
+    // Before the image store empties its scratch folders, in which running build steps write.
     sweep(&engine, &net, &known).await;
     if let Err(error) = crate::steps::forget_secrets(&root) {
         tracing::warn!(%error, "secrets of build steps stay");
     }
     let images = Images::open(&state.join("images"), Arc::clone(&store))
         .map_err(subsystem("the image store"))?;
+    let leftovers = Leftovers::set_aside(&root, &images);
     let launch = Launch {
         exe: exe.clone(),
         root: root.clone(),
@@ -392,6 +394,7 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         let listener = havre_api::bind(&socket)?;
         // Whoever connects from now on is answered.
         notify::ready();
+        leftovers.remove();
         havre_api::serve(listener, backend, daemon.end.clone()).await
     }
     .await;
@@ -493,27 +496,6 @@ where
     move |source| DaemonError::Subsystem {
         what,
         source: Box::new(source),
-    }
-}
-
-/// Held for as long as the daemon lives. A lock of the process: a child between its fork and its
-/// exec has a copy of the descriptor, and must not keep the next daemon out when this one is killed.
-fn lock(root: &Root) -> Result<fs::File, DaemonError> {
-    use rustix::fs::{FlockOperation, fcntl_lock};
-    use rustix::io::Errno;
-    let path = root.run_dir().join("daemon.lock");
-    let file = fs::File::create(&path).map_err(|source| FolderError {
-        path: path.clone(),
-        source,
-    })?;
-    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::AGAIN | Errno::ACCESS) => Err(DaemonError::Running { path }),
-        Err(error) => Err(FolderError {
-            path,
-            source: error.into(),
-        }
-        .into()),
     }
 }
 

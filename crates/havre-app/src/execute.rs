@@ -254,7 +254,10 @@ async fn start(
         (Some(attached.netns), Some(host))
     };
     let scratch = platform.container_dir(id);
-    let upper = fresh(&scratch)?;
+    let upper = {
+        let scratch = scratch.clone();
+        blocking(move || fresh(&scratch)).await??
+    };
     let own_volumes = scratch.join("volumes");
     let mounts = {
         let (dir, environment, volumes, image, service_config) = (
@@ -379,14 +382,11 @@ fn fresh(scratch: &Path) -> Result<Writable, ActionError> {
 }
 
 fn remove_tree(path: &Path) -> Result<(), ActionError> {
-    match fs::remove_dir_all(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(ActionError::Files {
-            attempt: "remove",
-            path: path.to_owned(),
-            source,
-        }),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    havre_image::remove_tree(path).map_err(|source| ActionError::Files {
+        attempt: "remove",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Names that stand in a container's own files.
@@ -497,7 +497,8 @@ async fn remove(job: &Job, id: &ReplicaId) -> Result<(), ActionError> {
             .iter()
             .map(|error| crate::report::one_line(error)),
     );
-    if let Err(error) = remove_tree(&platform.container_dir(id)) {
+    let scratch = platform.container_dir(id);
+    if let Err(error) = blocking(move || remove_tree(&scratch)).await? {
         errors.push(crate::report::one_line(&error));
     }
     if let Err(error) = prune_logs(&platform.log_dir(&environment_key(&job.id)), KEPT_LOGS) {

@@ -212,7 +212,7 @@ impl Volumes<'_> {
             .create(dir)
             .map_err(make)?;
         if staging.exists() {
-            fs::remove_dir_all(&staging).map_err(make)?;
+            havre_image::remove_tree(&staging).map_err(make)?;
         }
         fs::DirBuilder::new()
             .mode(0o755)

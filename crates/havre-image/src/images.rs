@@ -7,7 +7,8 @@
 //! <dir>/partial/<hex>        downloads under way or cut off
 //! <dir>/empty                the one layer of an image without layers
 //! <dir>/build-mounts/<hex>   cache mounts of RUN steps
-//! <dir>/tmp                  swept at open
+//! <dir>/tmp                  emptied at open
+//! <dir>/leftovers            what was in it then, until it is removed
 //! ```
 //!
 //! Names, the build cache and leases are rows of `havre-store`.
@@ -26,8 +27,11 @@ use serde::de::DeserializeOwned;
 use crate::blobs::{BlobError, Blobs};
 use crate::layers::{Layers, chain_id};
 use crate::manifest::{Descriptor, Manifest, media};
-use crate::remove::remove_tree;
+use crate::remove::set_aside;
 use crate::{Digest, ImageConfig, ImageRef};
+
+/// Below the store's folder.
+const LEFTOVERS: &str = "leftovers";
 
 /// How long `open` waits for a process that is about to end and still holds the store.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -179,7 +183,9 @@ impl Images {
             fs::create_dir_all(folder).map_err(open_error("make the folder", folder))?;
         }
         let lock = lock(dir)?;
-        sweep(&tmp)?;
+        // Out of the way now, removed when there is time: a killed build leaves gigabytes.
+        set_aside(&tmp, &dir.join(LEFTOVERS), |_| false)
+            .map_err(open_error("make room in", &tmp))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 root: dir.to_owned(),
@@ -223,8 +229,13 @@ impl Images {
         self.inner.blobs.json(digest, what)
     }
 
-    /// A scratch folder on the store's file system, removed when dropped (at the next open, when
-    /// the process is killed). Uppers of overlays belong here, so that they can become layers.
+    /// Where `open` has put what a killed process has left, for [`crate::remove_all_in`].
+    pub fn set_aside(&self) -> PathBuf {
+        self.inner.root.join(LEFTOVERS)
+    }
+
+    /// A scratch folder on the store's file system, removed when dropped (at the next open it is
+    /// a leftover, when the process is killed). Uppers of overlays belong here, so that they can become layers.
     pub fn scratch(&self) -> io::Result<tempfile::TempDir> {
         tempfile::Builder::new()
             .prefix("scratch-")
@@ -457,14 +468,6 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
             Err(error) => return Err(open_error("lock", &path)(error.into())),
         }
     }
-}
-
-fn sweep(tmp: &Path) -> Result<(), OpenError> {
-    for entry in fs::read_dir(tmp).map_err(open_error("list", tmp))? {
-        let path = entry.map_err(open_error("list", tmp))?.path();
-        remove_tree(&path).map_err(open_error("remove", &path))?;
-    }
-    Ok(())
 }
 
 /// Locks a mutex whose data is consistent between any two statements.

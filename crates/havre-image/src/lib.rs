@@ -52,4 +52,5 @@ pub use pull::{PullError, PullFault, PullOptions};
 pub use reference::{ImageRef, RefError};
 pub use registry::auth::{Credentials, CredentialsError, Login};
 pub use registry::{LoginState, RequestError, TransportError};
+pub use remove::{remove_all_in, remove_tree, set_aside};
 pub use unpack::{UnpackError, Unpacked, Unpacker};

@@ -19,6 +19,9 @@ use crate::ui::Ui;
 /// How long a daemon may take to answer after its start.
 const START_DEADLINE: Duration = Duration::from_secs(10);
 
+/// The same of one that somebody else has started: what it does first is not known.
+const OTHERS_DEADLINE: Duration = Duration::from_secs(60);
+
 /// Pause between questions whether it answers.
 const POLL: Duration = Duration::from_millis(25);
 
@@ -78,6 +81,9 @@ async fn start(root: &Root, client: &Client, ui: Ui) -> Result<DaemonInfo, Failu
         Failure::new(Exit::Unreachable, "cannot start the daemon").caused_by(error)
     };
     root.create().map_err(|error| cannot(&error))?;
+    if let Some(info) = starting(root, client, ui).await? {
+        return Ok(info);
+    }
     let mut log = Log::open(&root.daemon_log()).map_err(|error| cannot(&error))?;
     let deadline = Instant::now() + START_DEADLINE;
     let mut child = spawn(root, &log.file).map_err(|error| cannot(&error))?;
@@ -98,9 +104,38 @@ async fn start(root: &Root, client: &Client, ui: Ui) -> Result<DaemonInfo, Failu
         }
         tokio::time::sleep(if busy { RETRY } else { POLL }).await;
         if busy {
-            // Another one starts and answers soon, or one that was killed is not quite gone.
+            // Another one was faster, or one that was killed is not quite gone.
+            if let Some(info) = starting(root, client, ui).await? {
+                return Ok(info);
+            }
             child = spawn(root, &log.file).map_err(|error| cannot(&error))?;
         }
+    }
+}
+
+/// Waits for a daemon that is there and does not answer yet. `None`: there is none.
+pub async fn starting(root: &Root, client: &Client, ui: Ui) -> Result<Option<DaemonInfo>, Failure> {
+    let deadline = Instant::now() + OTHERS_DEADLINE;
+    let mut told = false;
+    loop {
+        let holder = havre_app::holder(root).map_err(|error| {
+            Failure::new(Exit::Unreachable, "cannot tell whether a daemon runs").caused_by(&error)
+        })?;
+        let Some(pid) = holder else { return Ok(None) };
+        if let Ok(info) = client.call::<Info>(&Empty {}).await {
+            return Ok(Some(info));
+        }
+        if Instant::now() >= deadline {
+            let seconds = OTHERS_DEADLINE.as_secs();
+            let message = format!("the daemon (pid {pid}) does not answer after {seconds} s");
+            return Err(Failure::new(Exit::Unreachable, message)
+                .hint(format!("see {}", systemd::log_of(root))));
+        }
+        if !told {
+            ui.say(&format!("the daemon (pid {pid}) is starting"));
+            told = true;
+        }
+        tokio::time::sleep(POLL).await;
     }
 }
 

@@ -206,13 +206,16 @@ fn a_damaged_image_is_shown_can_be_removed_and_stops_pruning() {
 }
 
 #[test]
-fn what_a_killed_process_left_is_swept_at_open() {
+fn what_a_killed_process_left_is_out_of_the_way_at_open() {
     let fixture = Fixture::new();
     let half = fixture.path("tmp/layer-half/fs/deep");
     fs::create_dir_all(&half).unwrap();
     fs::write(fixture.path("tmp/blob-half"), "x").unwrap();
     let fixture = fixture.reopen();
     assert!(fixture.listing("tmp").is_empty());
+    assert_eq!(fixture.listing("leftovers").len(), 2);
+    assert!(havre_image::remove_all_in(&fixture.images.set_aside()).is_empty());
+    assert!(fixture.listing("leftovers").is_empty());
 }
 
 #[test]

@@ -2,13 +2,13 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use havre_testing::wait_until;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::machine::kill;
+use crate::machine::{kill, runs};
 use crate::program::{Ran, command};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -92,6 +92,69 @@ fn a_daemon_killed_in_its_sleep_is_started_again() {
     let ran = run(path, &["ca", "export"]);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_ne!(pid(()).unwrap(), first);
+}
+
+/// The edge of a daemon, which answers within a moment of its start.
+fn edge(path: &Path) -> u64 {
+    let mut pid = None;
+    wait_until("the edge answers", SOON, || {
+        let version = run(path, &["version", "--json"]).json();
+        pid = version["daemon"]["edge"]["pid"].as_u64();
+        pid.is_some()
+    });
+    pid.unwrap()
+}
+
+#[test]
+fn an_edge_whose_daemon_has_died_is_stopped() {
+    let root = Root(tempfile::tempdir().unwrap());
+    let path = root.0.path();
+    assert_eq!(run(path, &["ca", "export"]).code, 0);
+    let edge = edge(path);
+    let version = run(path, &["version", "--json"]).json();
+    kill(version["daemon"]["pid"].as_u64().unwrap());
+    assert!(runs(edge), "it serves on without the daemon");
+    let stopped = run(path, &["daemon", "stop"]);
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+    assert!(
+        stopped.err.contains("the edge that was left has ended"),
+        "{stopped:?}"
+    );
+    assert!(!runs(edge));
+}
+
+/// A daemon that has its lock and does not answer: what is started beside it says so and waits.
+#[test]
+fn a_daemon_that_is_starting_is_waited_for() {
+    let root = Root(tempfile::tempdir().unwrap());
+    let path = root.0.path();
+    let mut daemon = with_ports(path, &["daemon"]).spawn().unwrap();
+    wait_until("the daemon answers", SOON, || {
+        run(path, &["version", "--json"]).json()["daemon"].is_object()
+    });
+    let pid = Pid::from_raw(i32::try_from(daemon.id()).unwrap()).unwrap();
+    // As if it had not come to its socket yet.
+    kill_process(pid, Signal::STOP).unwrap();
+    std::fs::rename(path.join("run/api.sock"), path.join("run/later")).unwrap();
+    let mut command = with_ports(path, &["ca", "export"]);
+    let mut waiting = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut talk = std::io::BufReader::new(waiting.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut talk, &mut said).unwrap();
+    assert_eq!(
+        said,
+        format!("the daemon (pid {}) is starting\n", daemon.id())
+    );
+    std::fs::rename(path.join("run/later"), path.join("run/api.sock")).unwrap();
+    kill_process(pid, Signal::CONT).unwrap();
+    let ended: Ran = waiting.wait_with_output().unwrap().into();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(run(path, &["daemon", "stop"]).code, 0);
+    daemon.wait().unwrap();
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod full_disk;
 mod hooks;
 mod images;
 mod install;
+mod leftovers;
 mod logs;
 mod machine;
 mod ports;

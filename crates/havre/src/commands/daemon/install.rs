@@ -9,7 +9,8 @@ use havre_api::{Client, DaemonInfo, Empty, Info};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::Context;
-use super::{answering, has_ended, shut_down};
+use super::stop::has_ended;
+use super::{answering, shut_down};
 use crate::cli::InstallArgs;
 use crate::connect::{self, require_root};
 use crate::error::{Failure, Outcome};

@@ -1,0 +1,52 @@
+//! One daemon per installation.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd as _;
+
+use crate::daemon::DaemonError;
+use crate::root::{FolderError, Root};
+
+const NAME: &str = "daemon.lock";
+
+/// Held for as long as the daemon lives. A lock of the process: a child between its fork and its
+/// exec has a copy of the descriptor, and must not keep the next daemon out when this one is killed.
+pub(crate) fn acquire(root: &Root) -> Result<File, DaemonError> {
+    use rustix::fs::{FlockOperation, fcntl_lock};
+    use rustix::io::Errno;
+    let path = root.run_dir().join(NAME);
+    let failed = |source| FolderError {
+        path: path.clone(),
+        source,
+    };
+    let file = File::create(&path).map_err(failed)?;
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::AGAIN | Errno::ACCESS) => Err(DaemonError::Running { path }),
+        Err(error) => Err(failed(error.into()).into()),
+    }
+}
+
+/// The process of the daemon that holds the lock, whether it answers yet or not. Not to be asked by
+/// the daemon itself: with the file it would close its lock.
+pub fn holder(root: &Root) -> io::Result<Option<u32>> {
+    let file = match fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(root.run_dir().join(NAME))
+    {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    // SAFETY: all fields are numbers, for which zero is a value: the whole file.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    // SAFETY: the descriptor is open, and the structure is as the call wants it and outlives it.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &mut lock) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let held = lock.l_type != libc::F_UNLCK as libc::c_short;
+    // A process of another PID namespace has no number here.
+    Ok(held.then(|| u32::try_from(lock.l_pid).unwrap_or(0)))
+}
