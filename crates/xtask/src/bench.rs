@@ -12,6 +12,8 @@ mod corpus;
 #[cfg(feature = "bench")]
 mod docker;
 #[cfg(feature = "bench")]
+mod edge;
+#[cfg(feature = "bench")]
 mod figures;
 #[cfg(feature = "bench")]
 mod footprint;
@@ -61,6 +63,9 @@ enum Bench {
         /// Folder of projects: subfolders with a compose file, and compose files.
         folder: PathBuf,
     },
+    /// The edge under 512 requests at a time, beside nginx: requests per second, and how many of them
+    /// open a connection to the replica.
+    Edge,
     /// A container's life, create to delete, beside `docker run --rm`.
     Start,
     /// Memory of Havre's own processes while the example is idle.
@@ -136,6 +141,7 @@ fn measure(options: &Options) -> Result<()> {
     let installation = || installation::Installation::new(binary.clone(), options.root.clone());
     let found = match &options.bench {
         Bench::Check => check::measure(&binary),
+        Bench::Edge => edge::measure(&binary),
         Bench::Corpus { folder } => corpus::measure(&binary, folder),
         Bench::Start => installation()?.use_and_remove(start::measure),
         Bench::Footprint => installation()?.use_and_remove(footprint::measure),

@@ -50,7 +50,7 @@ const CALLS: &[i64] = &[
     libc::SYS_sendto,
     libc::SYS_setsockopt,
     libc::SYS_shutdown,
-    // Descriptors, and files in its folder.
+    // Descriptors, files in its folder, and its lock.
     libc::SYS_close,
     libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,
@@ -58,10 +58,12 @@ const CALLS: &[i64] = &[
     libc::SYS_epoll_pwait2,
     libc::SYS_fcntl,
     libc::SYS_fstat,
+    libc::SYS_ftruncate,
     libc::SYS_ioctl,
     libc::SYS_lseek,
     libc::SYS_newfstatat,
     libc::SYS_openat,
+    libc::SYS_pwrite64,
     libc::SYS_read,
     libc::SYS_readv,
     libc::SYS_statx,

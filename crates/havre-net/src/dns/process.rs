@@ -136,12 +136,23 @@ fn start(dir: &Path) -> io::Result<ExitCode> {
 fn serve(dir: &Path, tell: OwnedFd) -> io::Result<()> {
     rustix::process::setsid()?;
     rustix::process::chdir("/")?;
+    let identity = identity(dir)?;
+    let changes = Changes::watch(dir)?;
+    let places = Places {
+        dir: dir.to_owned(),
+    };
+    let router = File::open(places.router())?;
+    let helper = Helper::start(Path::new(RESOLV_CONF))?;
     let lock = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .open(dir.join(LOCK))?;
+    rustix::thread::move_into_link_name_space(router.as_fd(), Some(LinkNameSpaceType::Network))?;
+    drop(router);
+    confine::enter(dir)?;
+    // Late: whoever holds the lock is taken for one that answers.
     let mut tell = File::from(tell);
     match rustix::fs::fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
@@ -150,16 +161,7 @@ fn serve(dir: &Path, tell: OwnedFd) -> io::Result<()> {
         Err(error) => return Err(error.into()),
     }
     lock.set_len(0)?;
-    lock.write_at(identity(dir)?.as_bytes(), 0)?;
-    let changes = Changes::watch(dir)?;
-    let places = Places {
-        dir: dir.to_owned(),
-    };
-    let router = File::open(places.router())?;
-    let helper = Helper::start(Path::new(RESOLV_CONF))?;
-    rustix::thread::move_into_link_name_space(router.as_fd(), Some(LinkNameSpaceType::Network))?;
-    drop(router);
-    confine::enter(dir)?;
+    lock.write_at(identity.as_bytes(), 0)?;
     let server = Server::start(places, changes, helper)?;
     tell.write_all(&[READY])?;
     drop(tell);
