@@ -277,6 +277,10 @@ impl Exchange {
         head.version = Version::default();
         head.extensions.clear();
         let is_call = grpc::is_grpc(&head.headers);
+        if is_call && self.trailers && record.is_http1() {
+            // gRPC servers declare none, and HTTP/1.1 passes none that is not declared.
+            head.headers.insert(header::TRAILER, grpc::TRAILERS);
+        }
         // With nothing else to say, the status of a call is in the head.
         let server_error =
             head.status.is_server_error() || is_call && grpc::is_failure(&head.headers);

@@ -6,6 +6,10 @@ use http::header::{self, HeaderMap, HeaderValue};
 /// Code of UNAVAILABLE: the client may try again.
 const UNAVAILABLE: HeaderValue = HeaderValue::from_static("14");
 
+/// The trailers of every call.
+pub const TRAILERS: HeaderValue =
+    HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
+
 /// Whether a message is of gRPC proper: gRPC-Web is plain HTTP to a proxy.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
