@@ -115,6 +115,9 @@ pub(crate) async fn foresee(
     let images = &daemon.platform.images;
     let options = UpOptions::default();
     let mut all: BTreeMap<ServiceName, Foreseen> = BTreeMap::new();
+    // When nobody waits any more, this future is dropped, and reading contexts ends.
+    let cancel = CancellationToken::new();
+    let _left = cancel.clone().drop_guard();
     let mut digests = BTreeMap::new();
     for wanted in wanted(project)? {
         let unready = wanted.needs().find_map(|other| match all.get(other) {
@@ -131,7 +134,7 @@ pub(crate) async fn foresee(
                 // Nothing depends on what they are.
                 let unread = build.secrets.keys().map(|id| (id.clone(), Secret::new([])));
                 request.secrets = unread.collect();
-                builder::foresee(images, &request, &CancellationToken::new())
+                builder::foresee(images, &request, &cancel)
                     .await
                     .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?
             }
@@ -307,6 +310,8 @@ async fn build_one(
             cancel.cancel();
             // It takes its steps down and lets go of what it holds.
             drop(building.await);
+            // What can go makes room.
+            daemon.built.notify_one();
             return Err(refusal);
         }
     };
@@ -493,7 +498,10 @@ async fn fetch_one(
             let what = format!("image {reference} is not fetched");
             let pulled = tokio::select! {
                 pulled = pulling => pulled,
-                refusal = pressure::short(state_dir, &what) => return Err(refusal),
+                refusal = pressure::short(state_dir, &what) => {
+                    daemon.built.notify_one();
+                    return Err(refusal);
+                }
             };
             pulled.map_err(|error| {
                 ApiError::from_error(ErrorCode::Failed, &error).with_hint(format!(

@@ -141,7 +141,7 @@ pub(crate) struct Daemon {
     pub(crate) since: SystemTime,
     /// One build at a time: builds must not starve what serves.
     pub(crate) building: Mutex<()>,
-    /// A build has ended.
+    /// A build has ended, or found no room.
     pub(crate) built: Notify,
     environments: Mutex<BTreeMap<EnvironmentId, EnvironmentHandle>>,
     unreadable: StdMutex<Vec<String>>,

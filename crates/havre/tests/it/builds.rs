@@ -124,6 +124,16 @@ fn a_build_gets_secrets_contexts_and_settings_and_keeps_no_secret() {
         let releases = machine.json(&["releases"]);
         assert_eq!(releases.as_array().map(Vec::len), Some(1), "{releases}");
 
+        // The base, which no container runs, is there for the next build.
+        let stored = machine.json(&["image", "prune", "--all", "--dry-run"]);
+        let items = stored["items"].as_array().unwrap();
+        let base = items.iter().find(|item| item["what"] == "base:1").unwrap();
+        assert_eq!(base["removed"], false, "{stored}");
+        let why = base["why"].as_str().unwrap();
+        assert!(why.ends_with("was built from it"), "{why}");
+        machine.ok(&["image", "prune", "--all"]);
+        assert!(machine.ok(&["image", "ls"]).out.contains("base:1"));
+
         let missing = machine.run(&["up"]);
         assert_eq!(missing.code, 3, "{}", missing.err);
         assert!(
