@@ -63,6 +63,14 @@ pub enum CopyError {
     /// Files changed between the making of the key and the copy.
     #[error("the files to copy keep changing; build again when they are at rest")]
     Changed,
+    /// Folders in folders in folders.
+    #[error("folders lie more than {limit} deep in each other, at {}", excerpt(&path.display().to_string()))]
+    TooDeep {
+        /// The most.
+        limit: usize,
+        /// The folder that is too deep.
+        path: PathBuf,
+    },
     /// Several files for one name.
     #[error("{path} is not a folder, and there are several sources: end the destination with /", path = path.display())]
     NotAFolder {

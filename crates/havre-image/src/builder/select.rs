@@ -18,6 +18,10 @@ use super::copy::CopyError;
 use super::interpret::CopyAction;
 use super::root::{Root, kind, lstat, names, open_folder};
 
+/// How deep folders may lie in each other. Whoever wrote the files chose the depth, and each level
+/// takes a descriptor and a piece of the stack.
+const MAX_DEPTH: usize = 400;
+
 /// A file or folder that is copied.
 pub(super) struct Selected<'a> {
     /// The folder it lies in.
@@ -169,6 +173,12 @@ fn at_any_depth(
                 return Err(CopyError::Cancelled);
             }
             let here = top.join(&below);
+            if below.components().count() > MAX_DEPTH {
+                return Err(CopyError::TooDeep {
+                    limit: MAX_DEPTH,
+                    path: here,
+                });
+            }
             let folder = match root.spot(&here, below == Path::new("")) {
                 Ok(spot) if spot.is(FileType::Directory) => spot.open_folder(),
                 Ok(_) => continue,
@@ -258,7 +268,7 @@ fn walk_source(
     if is_dir {
         let parents = parent_matches(rules, path);
         let excluded = (PathBuf::new(), ParentMatches::default());
-        walk.folder(at, hidden, &parents, &excluded)?;
+        walk.folder(at, hidden, &parents, &excluded, 0)?;
     } else {
         let name = path
             .file_name()
@@ -382,7 +392,14 @@ impl Walk<'_, '_, '_> {
         hidden: bool,
         parents: &ParentMatches,
         excluded: &(PathBuf, ParentMatches),
+        depth: usize,
     ) -> Result<(), CopyError> {
+        if depth == MAX_DEPTH {
+            return Err(CopyError::TooDeep {
+                limit: MAX_DEPTH,
+                path: at.source,
+            });
+        }
         let error = || CopyError::io("list", &at.source);
         let folder = open_folder(&at.dir, &at.name).map_err(error())?;
         let (source, target) = (at.source.clone(), at.target.clone());
@@ -394,6 +411,10 @@ impl Walk<'_, '_, '_> {
             self.emit(&at, false)?;
         }
         for name in names {
+            // Much may be looked at, and nothing of it copied.
+            if self.rules.cancel.is_cancelled() {
+                return Err(CopyError::Cancelled);
+            }
             let path = source.join(&name);
             let Some(stat) = lstat(&folder, &name).map_err(CopyError::io("look at", &path))? else {
                 return Err(CopyError::Changed);
@@ -423,7 +444,7 @@ impl Walk<'_, '_, '_> {
             match kind(&stat) {
                 FileType::Directory => {
                     let excluded = (below, left_out_matches);
-                    self.folder(at, hidden || left_out, &matches, &excluded)?;
+                    self.folder(at, hidden || left_out, &matches, &excluded, depth + 1)?;
                 }
                 // A socket means nothing without the process that made it.
                 FileType::Socket => {}

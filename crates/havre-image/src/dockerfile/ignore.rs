@@ -15,6 +15,9 @@ pub struct IgnoreError {
     pub reason: String,
 }
 
+/// Far more patterns than anybody writes; each is tried on every file.
+const MAX_RULES: usize = 10_000;
+
 /// The rules of a `.dockerignore` file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ignore {
@@ -44,6 +47,12 @@ impl Ignore {
                 continue;
             }
             let number = u32::try_from(index).unwrap_or(u32::MAX - 1) + 1;
+            if rules.len() == MAX_RULES {
+                return Err(IgnoreError {
+                    line: number,
+                    reason: format!("there are more than {MAX_RULES} patterns"),
+                });
+            }
             let rule = Rule::parse(line.trim()).map_err(|reason| IgnoreError {
                 line: number,
                 reason,
@@ -257,6 +266,11 @@ mod tests {
 
     #[test]
     fn wrong_lines_are_named() {
+        let error = Ignore::parse(&"x\n".repeat(10_001)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "line 10001: there are more than 10000 patterns"
+        );
         for (text, message) in [
             ("a\n!", "line 2: ! alone means nothing"),
             (

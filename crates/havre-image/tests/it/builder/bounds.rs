@@ -240,3 +240,34 @@ fn long_lines_are_cut() {
     let events = bench.events.lock().unwrap();
     assert!(format!("{events:?}").len() < 3000);
 }
+
+#[test]
+fn folders_lie_only_so_deep_in_each_other() {
+    let bench = Bench::with_base();
+    let deep = |levels: usize| {
+        format!(
+            "FROM base:1 AS deep\nRUN mkdir /top && cd /top && i=0; \
+             while [ $i -lt {levels} ]; do mkdir d && cd d; i=$((i+1)); done\n\
+             FROM scratch\nCOPY --from=deep /top /copy"
+        )
+    };
+    bench.build(&deep(300));
+    let error = bench.try_build(&deep(600)).unwrap_err();
+    assert!(
+        report(&error).contains("folders lie more than 400 deep in each other, at top/d/d"),
+        "{}",
+        report(&error)
+    );
+    // In the build context, also where nothing of it is copied.
+    let mut path = bench.context.clone();
+    for _ in 0..600 {
+        path.push("d");
+    }
+    fs::create_dir_all(&path).unwrap();
+    for text in ["COPY . /c", "COPY --parents **/x /c/"] {
+        let error = bench
+            .try_build(&format!("FROM scratch\n{text}"))
+            .unwrap_err();
+        assert!(report(&error).contains("more than 400 deep"), "{text}");
+    }
+}
