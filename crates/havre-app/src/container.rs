@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use havre_engine::{
-    ContainerId, ContainerSpec, FileSpec, HealthProbe, Limits, LogSpec, MountSpec, RestartRule,
-    Security,
+    ContainerId, ContainerSpec, DeviceSpec, Devices, FileSpec, HealthProbe, Limits, LogSpec,
+    MountSpec, RestartRule, Security, Shares,
 };
 use havre_image::config::{Healthcheck as ImageHealthcheck, RunConfig};
 use havre_image::overlay::Overlay;
@@ -117,7 +117,14 @@ pub(crate) fn container_spec(
             cap_drop: service.cap_drop.clone(),
             no_new_privileges: service.no_new_privileges,
             seccomp_unconfined: service.seccomp_unconfined,
+            privileged: service.privileged,
         },
+        shares: Shares {
+            network: service.shares.network,
+            pid: service.shares.pid,
+            ipc: service.shares.ipc,
+        },
+        devices: devices(service),
         ulimits: service.ulimits.clone(),
         sysctls: service.sysctls.clone(),
         shm_size_bytes: service.shm_size_bytes.unwrap_or(SHM_BYTES),
@@ -146,6 +153,18 @@ pub(crate) fn container_spec(
             max_files: service.logging.max_files.unwrap_or(LOG_FILES),
         },
     })
+}
+
+fn devices(service: &Service) -> Devices {
+    let given = service.devices.iter().map(|device| DeviceSpec {
+        source: device.source.clone(),
+        target: device.target.clone(),
+        permissions: device.permissions.clone(),
+    });
+    Devices {
+        given: given.collect(),
+        rules: service.device_rules.clone(),
+    }
 }
 
 /// The name a container has for itself.

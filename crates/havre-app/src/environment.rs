@@ -305,6 +305,8 @@ impl Environment {
                     restarts: 0,
                     last_exit: None,
                     ready_after: None,
+                    start: place.start.clone(),
+                    joined: place.joined.clone(),
                 });
             }
         }

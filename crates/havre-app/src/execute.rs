@@ -12,16 +12,16 @@ use havre_api::EnvironmentId;
 use havre_engine::{ContainerId, FileSpec};
 use havre_image::overlay::{Overlay, Writable};
 use havre_image::{Digest, Image};
-use havre_model::{FileSource, Hook, Project, ServiceName, Tls, is_volume_name};
-use havre_net::Lookup;
+use havre_model::{FileSource, Hook, Project, Service, ServiceName, Tls, is_volume_name};
 use havre_release::{Action, JobId, Release, ReplicaId, Role, ServiceRelease};
 
+use crate::attach;
 use crate::certificates::Reading;
 use crate::container::{Prepared, Purpose, SpecError, container_spec, hostname};
 use crate::files::{self, FileError};
 use crate::hooks::{self, HookError};
+use crate::host_mounts::{self, NotAllowed};
 use crate::labels::{Place, environment_key};
-use crate::network::network_specs;
 use crate::platform::Platform;
 use crate::tls::{CertificateFiles, TlsError};
 use crate::volumes::{VolumeError, Volumes};
@@ -61,6 +61,11 @@ pub(crate) enum ActionError {
     Network {
         id: ReplicaId,
         source: havre_net::NetError,
+    },
+    #[error("service `{service}` cannot be given its mounts")]
+    NotAllowed {
+        service: ServiceName,
+        source: NotAllowed,
     },
     #[error("mounts of service `{service}` cannot be prepared")]
     Volumes {
@@ -112,6 +117,7 @@ pub(crate) async fn carry_out(job: &Job) -> Result<(), ActionError> {
             id,
             job: JobId { service, hook },
             release,
+            ..
         } => {
             let (_, config) = find(job, service, *release)?;
             let purpose = match hook {
@@ -179,7 +185,15 @@ pub(crate) fn place(environment: &EnvironmentId, action: &Action) -> Option<Plac
         release,
         role,
         addresses: BTreeMap::new(),
+        start: start_mark(),
+        joined: None,
     })
+}
+
+/// No two starts of one replica have the same.
+fn start_mark() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    format!("{:x}", since.unwrap_or_default().as_nanos())
 }
 
 fn find<'a>(
@@ -219,40 +233,14 @@ async fn start(
     {
         (image, lower) = unpacked(platform, service, own).await?;
     }
-    let networks: Vec<String> = config
-        .service
-        .networks
-        .keys()
-        .map(|name| name.as_str().to_owned())
-        .collect();
-    let (netns, host) = if networks.is_empty() {
-        (None, None)
-    } else {
-        let (net, key, id) = (Arc::clone(&platform.net), key.clone(), id.clone());
-        let (specs, exe) = (network_specs(&job.releases), platform.exe.clone());
-        let links = config.service.links.iter();
-        let lookup = Lookup {
-            resolvers: config.service.resolver.servers.clone(),
-            aliases: links
-                .map(|(alias, name)| (alias.clone(), name.as_str().to_owned()))
-                .collect(),
-        };
-        let (attached, host) = blocking(move || {
-            let host = net.ensure_environment(&key, &specs)?.host;
-            net.ensure_dns(&key, &exe)?;
-            let names: Vec<&str> = networks.iter().map(String::as_str).collect();
-            let attached = net.attach(&key, &id.0, &names)?;
-            net.set_lookup(&key, &id.0, &lookup)?;
-            Ok((attached, host))
-        })
-        .await?
-        .map_err(|source| ActionError::Network {
-            id: place_id(&job.action),
-            source,
-        })?;
-        place.addresses = attached.addresses;
-        (Some(attached.netns), Some(host))
+    let Some(connection) = attach::connect(job, id, &config.service, &mut place).await? else {
+        return Ok(());
     };
+    let own = [platform.root.state_dir(), platform.root.run_dir()];
+    host_mounts::check(&config.service, &own).map_err(|source| ActionError::NotAllowed {
+        service: service.clone(),
+        source,
+    })?;
     let scratch = platform.container_dir(id);
     let upper = {
         let scratch = scratch.clone();
@@ -286,7 +274,7 @@ async fn start(
     let container = ContainerId(id.0.clone());
     let names = HostNames {
         own: hostname(&config.service, &container),
-        host,
+        host: connection.host,
     };
     let prepared = Prepared {
         id: container,
@@ -297,7 +285,7 @@ async fn start(
         },
         mounts,
         files: files(platform, &key, &scratch, &place, config, &names)?,
-        netns,
+        netns: connection.netns,
         cgroup_parent: key.clone(),
         log_dir: platform.log_dir(&key).join(&id.0),
     };
@@ -360,10 +348,6 @@ async fn unpacked(
     Ok((image, lower))
 }
 
-fn place_id(action: &Action) -> ReplicaId {
-    action.id().clone()
-}
-
 /// The writable layer of a container, empty.
 fn fresh(scratch: &Path) -> Result<Writable, ActionError> {
     let writable = Writable {
@@ -422,17 +406,14 @@ fn files(
             })
         })
         .collect();
-    let networks: Vec<&str> = place.addresses.keys().map(String::as_str).collect();
-    let resolver = &service.resolver;
-    let resolv = platform
-        .net
-        .resolv_conf(key, &networks, &resolver.search, &resolver.options)
-        .map_err(|source| ActionError::Network {
-            id: ReplicaId(key.to_owned()),
-            source,
-        })?;
     let extra = extra_hosts(&service.extra_hosts, names.host);
-    let hosts = havre_net::hosts_file(&names.own, &place.addresses, &extra);
+    let (resolv, hosts) = match service.shares.network {
+        true => attach::files_of_the_machine(&names.own, &extra)?,
+        false => {
+            let hosts = havre_net::hosts_file(&names.own, &place.addresses, &extra);
+            (resolv_conf(platform, key, place, service)?, hosts)
+        }
+    };
     for (target, name, content) in [
         ("/etc/resolv.conf", "resolv.conf", resolv),
         ("/etc/hosts", "hosts", hosts),
@@ -455,6 +436,23 @@ fn files(
         });
     }
     Ok(files)
+}
+
+fn resolv_conf(
+    platform: &Platform,
+    key: &str,
+    place: &Place,
+    service: &Service,
+) -> Result<String, ActionError> {
+    let networks: Vec<&str> = place.addresses.keys().map(String::as_str).collect();
+    let resolver = &service.resolver;
+    platform
+        .net
+        .resolv_conf(key, &networks, &resolver.search, &resolver.options)
+        .map_err(|source| ActionError::Network {
+            id: ReplicaId(key.to_owned()),
+            source,
+        })
 }
 
 /// `extra_hosts` with its one word that is no address; without a network that stands for nothing.
@@ -650,7 +648,7 @@ fn files_of(
     Ok(digests)
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ActionError> {
     tokio::task::spawn_blocking(work)

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use havre_api::EnvironmentId;
 use havre_model::{EnvironmentName, ProjectName, ServiceName};
-use havre_release::{JobId, Role, ServiceDigest};
+use havre_release::{JobId, Joined, ReplicaId, Role, ServiceDigest};
 
 const PROJECT: &str = "havre.project";
 const ENVIRONMENT: &str = "havre.environment";
@@ -16,6 +16,10 @@ const SLOT: &str = "havre.slot";
 const JOB: &str = "havre.job";
 /// Value of [`JOB`] for a service that is a job itself.
 const WHOLE: &str = "service";
+/// Tells a container from an earlier one with its id.
+const START: &str = "havre.start";
+/// [`START`] and id of the container whose network namespace it is in.
+const JOINED: &str = "havre.joined";
 /// Followed by the network's name.
 const ADDRESS: &str = "havre.address.";
 
@@ -29,7 +33,14 @@ pub(crate) struct Place {
     pub(crate) role: Role,
     /// By network.
     pub(crate) addresses: BTreeMap<String, Ipv4Addr>,
+    /// Tells the container from an earlier one with its id.
+    pub(crate) start: String,
+    /// In whose network namespace it is, where that is not its own.
+    pub(crate) joined: Option<Joined>,
 }
+
+/// Stands in place of a network's name for the address of what is on the machine's own network.
+pub(crate) const MACHINE: &str = "";
 
 impl Place {
     /// The labels that say so.
@@ -42,7 +53,11 @@ impl Place {
             ),
             (SERVICE.to_owned(), self.service.to_string()),
             (RELEASE.to_owned(), self.release.to_string()),
+            (START.to_owned(), self.start.clone()),
         ]);
+        if let Some(Joined { id, start }) = &self.joined {
+            labels.insert(JOINED.to_owned(), format!("{start} {id}"));
+        }
         match &self.role {
             Role::Replica { digest, slot } => {
                 labels.insert(DIGEST.to_owned(), digest.to_string());
@@ -92,12 +107,22 @@ impl Place {
                 Some((key.strip_prefix(ADDRESS)?.to_owned(), value.parse().ok()?))
             })
             .collect();
+        let joined = labels.get(JOINED).and_then(|joined| {
+            let (start, id) = joined.split_once(' ')?;
+            Some(Joined {
+                id: ReplicaId(id.to_owned()),
+                start: start.to_owned(),
+            })
+        });
         Some(Self {
             environment,
             service,
             release,
             role,
             addresses,
+            // Earlier versions wrote none.
+            start: labels.get(START).cloned().unwrap_or_default(),
+            joined,
         })
     }
 
@@ -127,6 +152,11 @@ mod tests {
             release: 3,
             role,
             addresses: BTreeMap::from([("default".to_owned(), Ipv4Addr::new(10, 0, 0, 2))]),
+            start: "1a".to_owned(),
+            joined: Some(Joined {
+                id: ReplicaId("shop.production.vpn.0a.0".to_owned()),
+                start: "2b".to_owned(),
+            }),
         };
         let job = |hook| JobId {
             service: ServiceName::new("web"),

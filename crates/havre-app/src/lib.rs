@@ -9,6 +9,7 @@
 //! Shutdown: accept no calls, end the environment tasks between two rounds, leave. Containers, the
 //! edge and the name servers go on; the next daemon adopts them.
 
+mod attach;
 mod backend;
 mod builds;
 mod certificates;
@@ -24,6 +25,7 @@ mod execute;
 mod fault;
 mod files;
 mod hooks;
+mod host_mounts;
 mod housekeeping;
 mod images;
 mod labels;

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use havre_net::{Backends, Records, ServiceAddresses};
 use havre_release::{Release, ReplicaId, Role, Routing};
 
+use crate::labels::MACHINE;
 use crate::observe::Seen;
 
 /// Replicas that answer for each service on each of its networks; services of which none does
@@ -23,7 +24,7 @@ pub(crate) fn backends(
         }
     }
     for one in replicas(seen).filter(|one| answers(routing, &one.id())) {
-        for (network, address) in &one.place.addresses {
+        for (network, address) in on_networks(one) {
             let services = backends.entry(network.clone()).or_default();
             let service = one.place.service.as_str().to_owned();
             services.entry(service).or_default().push(*address);
@@ -43,7 +44,7 @@ pub(crate) fn records(
     let mut records = Records::default();
     for one in replicas(seen) {
         let id = one.id();
-        for (network, address) in &one.place.addresses {
+        for (network, address) in on_networks(one) {
             add(&mut records, network, &id.0, *address);
             let host = id.0.replace(['.', '_'], "-");
             add(&mut records, network, &host, *address);
@@ -81,6 +82,12 @@ fn names(releases: &BTreeMap<u64, Release>, network: &str, service: &str) -> Vec
 fn replicas(seen: &[Seen]) -> impl Iterator<Item = &Seen> {
     seen.iter()
         .filter(|one| matches!(one.place.role, Role::Replica { .. }))
+}
+
+/// Its addresses on networks of the environment.
+fn on_networks(one: &Seen) -> impl Iterator<Item = (&String, &Ipv4Addr)> {
+    let addresses = one.place.addresses.iter();
+    addresses.filter(|(network, _)| *network != MACHINE)
 }
 
 fn answers(routing: &Routing, id: &ReplicaId) -> bool {

@@ -120,6 +120,8 @@ impl Judge {
                 .last_exit
                 .as_ref()
                 .map(|exit| exit_info(Some(exit))),
+            start: seen.place.start.clone(),
+            joined: seen.place.joined.clone(),
         }
     }
 
@@ -261,7 +263,7 @@ pub(crate) fn probe_ports(
     releases: &BTreeMap<u64, Release>,
 ) -> BTreeSet<(Protocol, u16)> {
     release_of(place, releases)
-        .map(|release| release.edge_ports(&place.service))
+        .map(|release| release.probe_ports(&place.service))
         .unwrap_or_default()
 }
 

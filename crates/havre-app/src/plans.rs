@@ -209,6 +209,9 @@ fn strategy((strategy, reason): &(Strategy, StrategyReason)) -> String {
         StrategyReason::Answers => format!(
             "{how}: it receives requests, and nothing shows a database in what it writes to"
         ),
+        StrategyReason::HostNetwork => {
+            format!("{how}: on the machine's own network two cannot listen on one port")
+        }
         StrategyReason::Worker => {
             format!("{how}: a worker that nobody calls, and two would do the same work twice")
         }

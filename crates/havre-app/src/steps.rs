@@ -260,6 +260,8 @@ impl Steps {
             oom_score_adj: BUILD_OOM_SCORE,
             cgroup_parent: BUILD_ENVIRONMENT.to_owned(),
             security: Security::default(),
+            shares: Default::default(),
+            devices: Default::default(),
             ulimits: step.ulimits.clone(),
             sysctls: Default::default(),
             shm_size_bytes: step.shm_size_bytes.unwrap_or(SHM_BYTES),

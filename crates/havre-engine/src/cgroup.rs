@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::devices::Access;
 use crate::spec::Limits;
 use crate::sys;
 pub use limits::Controller;
@@ -207,8 +208,8 @@ impl Cgroup {
             .map(|root| root.join(&self.relative))
     }
 
-    /// Makes the group and sets its limits. Safe to repeat.
-    pub fn create(&self, limits: &Limits) -> Result<(), CgroupError> {
+    /// Makes the group and sets its limits, those of devices too. Safe to repeat.
+    pub fn create(&self, limits: &Limits, access: &Access) -> Result<(), CgroupError> {
         self.make()?;
         let version = if self.hierarchies.unified() {
             Version::V2
@@ -218,7 +219,7 @@ impl Cgroup {
         for setting in limits::settings(limits, version) {
             self.apply(&setting)?;
         }
-        self.restrict_devices()
+        self.restrict_devices(access)
     }
 
     /// Makes the group without limits.
@@ -309,21 +310,42 @@ impl Cgroup {
         }
     }
 
-    /// Docker's device rules. They matter because containers may make device nodes.
-    fn restrict_devices(&self) -> Result<(), CgroupError> {
+    /// Docker's device rules. They matter because containers may make device nodes: without a
+    /// controller for them nothing runs.
+    fn restrict_devices(&self, access: &Access) -> Result<(), CgroupError> {
+        let rules = match access {
+            Access::Everything => return self.open_devices(),
+            Access::Rules(rules) => rules,
+        };
         if let Some(path) = self.v2_dir() {
             let dir = fs::File::open(&path).map_err(file_error("open", &path))?;
-            return devices::attach(dir.as_fd())
+            return devices::attach(dir.as_fd(), rules)
                 .map_err(|source| CgroupError::Devices { path, source });
         }
-        for point in self.hierarchies.v1_with(&["devices"]) {
+        let points = self.hierarchies.v1_with(&["devices"]);
+        if points.is_empty() {
+            return Err(CgroupError::Controller { name: "devices" });
+        }
+        for point in points {
             let dir = point.join(&self.relative);
             let deny = dir.join("devices.deny");
             fs::write(&deny, "a").map_err(file_error("write", &deny))?;
             let allow = dir.join("devices.allow");
-            for rule in devices::v1_rules() {
+            for rule in devices::v1_rules(rules) {
                 fs::write(&allow, rule).map_err(file_error("write", &allow))?;
             }
+        }
+        Ok(())
+    }
+
+    /// In version 2 nothing is restricted that no program restricts.
+    fn open_devices(&self) -> Result<(), CgroupError> {
+        if self.hierarchies.v2.is_some() {
+            return Ok(());
+        }
+        for point in self.hierarchies.v1_with(&["devices"]) {
+            let allow = point.join(&self.relative).join("devices.allow");
+            fs::write(&allow, "a").map_err(file_error("write", &allow))?;
         }
         Ok(())
     }

@@ -16,6 +16,7 @@
 
 pub mod caps;
 mod descriptors;
+mod host;
 mod kernel;
 mod mounts;
 mod process;
@@ -145,11 +146,7 @@ pub fn start_container(
     let v2 = cgroup
         .open_v2()
         .map_err(|e| SetupError::Refused(e.to_string()))?;
-    let mut flags =
-        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    if spec.netns.is_none() {
-        flags |= libc::CLONE_NEWNET;
-    }
+    let flags = own_namespaces(spec);
     // SAFETY: the shim is single-threaded.
     let forked = unsafe { sys::fork(flags, v2.as_ref().map(AsFd::as_fd)) };
     match step(forked, || "create the container's namespaces".to_owned())? {
@@ -168,6 +165,21 @@ pub fn start_container(
             Ok(starting)
         }
     }
+}
+
+/// What a new container does not have in common with the host.
+fn own_namespaces(spec: &ContainerSpec) -> i32 {
+    let shares = &spec.shares;
+    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWUTS;
+    for (own, flag) in [
+        (!shares.pid, libc::CLONE_NEWPID),
+        (!shares.ipc, libc::CLONE_NEWIPC),
+        // A given one is joined.
+        (!shares.network && spec.netns.is_none(), libc::CLONE_NEWNET),
+    ] {
+        flags |= if own { flag } else { 0 };
+    }
+    flags
 }
 
 /// Starts one more process in a running container. `init` is the pidfd of the container's first

@@ -12,6 +12,7 @@
 
 mod cgroup;
 mod channel;
+mod devices;
 mod engine;
 mod exec;
 mod init;

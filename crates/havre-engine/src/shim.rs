@@ -31,6 +31,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::cgroup::{Cgroup, Hierarchies};
+use crate::devices;
 use crate::rundir::{Meta, RunDir};
 use crate::spec::{Observed, State};
 use crate::sys;
@@ -182,7 +183,11 @@ impl Shim {
 
     /// Makes the cgroup and begins the first start.
     fn prepare(&mut self) {
-        match self.cgroup.create(&self.meta.spec.limits) {
+        let access = match devices::allowed(&self.meta.spec) {
+            Ok(access) => access,
+            Err(error) => return self.failed(format!("cannot find its devices: {error}")),
+        };
+        match self.cgroup.create(&self.meta.spec.limits, &access) {
             Ok(()) => self.start(),
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(|c| format!(": {c}"));

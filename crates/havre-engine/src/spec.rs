@@ -43,6 +43,12 @@ pub struct ContainerSpec {
     pub files: Vec<FileSpec>,
     /// Path of a pinned network namespace; `None`: a fresh one with only loopback.
     pub netns: Option<PathBuf>,
+    /// Namespaces of the host that it is in, instead of its own.
+    #[serde(default)]
+    pub shares: Shares,
+    /// Devices of the host.
+    #[serde(default)]
+    pub devices: Devices,
     /// Limits.
     pub limits: Limits,
     /// Added to the score by which the kernel chooses whom to end when memory is out, -1000 to
@@ -171,6 +177,40 @@ pub struct Security {
     pub no_new_privileges: bool,
     /// Run without the seccomp profile.
     pub seccomp_unconfined: bool,
+    /// Every capability and device, no seccomp profile, nothing of the kernel masked or read-only.
+    #[serde(default)]
+    pub privileged: bool,
+}
+
+/// Namespaces of the host that a container is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shares {
+    /// Its network; then there is no [`ContainerSpec::netns`].
+    pub network: bool,
+    /// Its processes.
+    pub pid: bool,
+    /// Its shared memory and message queues.
+    pub ipc: bool,
+}
+
+/// Devices beside those that each container has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Devices {
+    /// Made in it.
+    pub given: Vec<DeviceSpec>,
+    /// May be used: `c 189:* rmw`.
+    pub rules: Vec<String>,
+}
+
+/// A device of the host in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceSpec {
+    /// Absolute: a device, or a folder of them.
+    pub source: PathBuf,
+    /// Absolute inside, below `/dev`.
+    pub target: String,
+    /// Of `r`, `w` and `m`.
+    pub permissions: String,
 }
 
 /// A probe; all fields decided.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::devices::{self, Rule};
 use crate::init::{caps::CapSet, is_ulimit};
 use crate::signal;
 use crate::spec::{ContainerId, ContainerSpec, MountSpec};
@@ -28,6 +29,7 @@ pub fn validate(spec: &ContainerSpec) -> Result<(), InvalidSpec> {
     for file in &spec.files {
         target("files", &file.target)?;
     }
+    shared(spec)?;
     kernel(spec)?;
     timing(spec)
 }
@@ -153,6 +155,31 @@ pub fn is_of_the_kernel(target: &str) -> bool {
     let shared = path.starts_with("/dev/shm");
     let kernels = ["/dev", "/proc", "/sys"];
     path == Path::new("/") || !shared && kernels.iter().any(|place| path.starts_with(place))
+}
+
+/// What it has of the host.
+fn shared(spec: &ContainerSpec) -> Result<(), InvalidSpec> {
+    if spec.shares.network && spec.netns.is_some() {
+        return invalid("shares", "the host's network and another one");
+    }
+    for name in spec.sysctls.keys() {
+        let of_network = name.starts_with("net.");
+        if of_network && spec.shares.network || !of_network && spec.shares.ipc {
+            return invalid("sysctls", format!("{name:?} would be the host's own"));
+        }
+    }
+    for device in &spec.devices.given {
+        if !devices::is_valid(device) {
+            let text = format!("{:?} cannot be given to a container", device.target);
+            return invalid("devices", text);
+        }
+    }
+    for rule in &spec.devices.rules {
+        if Rule::parse(rule).is_none() {
+            return invalid("devices", format!("{rule:?} is no rule for devices"));
+        }
+    }
+    Ok(())
 }
 
 /// Settings that a namespace of the container holds.

@@ -100,6 +100,7 @@ fn service(map: &mut Map, base: &Base, report: &mut Report) {
             "secrets" | "configs" => grants(node),
             "ports" => ports::expand(node, report),
             "volumes" => volumes::expand(node, base, report),
+            "devices" => items(node, machine_device),
             _ => {}
         }
     }
@@ -113,6 +114,28 @@ fn grants(node: &mut Node) {
                 object(span, [("source", Node::scalar(span, source))])
             });
         }
+    });
+}
+
+/// `"/dev/a:/dev/b:rw"` → `{source: /dev/a, target: /dev/b, permissions: rw}`.
+fn machine_device(item: &mut Node) {
+    let Some(text) = item.text().map(str::to_owned) else {
+        return;
+    };
+    let mut parts = text.splitn(3, ':');
+    let source = parts.next().unwrap_or_default();
+    let target = parts.next().unwrap_or(source);
+    let permissions = parts.next().unwrap_or("rwm");
+    replace(item, |span| {
+        let text = |text| Node::scalar(span, text);
+        object(
+            span,
+            [
+                ("source", text(source)),
+                ("target", text(target)),
+                ("permissions", text(permissions)),
+            ],
+        )
     });
 }
 

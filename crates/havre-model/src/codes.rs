@@ -96,10 +96,22 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("compose/value", "A value that is not valid"),
     ("compose/volume", "A mount that cannot be read"),
+    (
+        "havre/allow-unused",
+        "Something of the machine is allowed that no service asks for",
+    ),
+    (
+        "havre/allowed",
+        "What a service has of the machine because havre.yaml allows it",
+    ),
     ("havre/ambiguous-routes", "Routes that have to be written"),
     (
         "havre/conflict",
         "Two keys of havre.yaml that exclude each other",
+    ),
+    (
+        "havre/docker-socket",
+        "A mount of Docker's socket, which is left out",
     ),
     ("havre/duplicate", "A domain that is given twice"),
     (
@@ -123,6 +135,10 @@ pub const CODES: &[(&str, &str)] = &[
         "A key of havre.yaml that is needed and not there",
     ),
     ("havre/no-routes", "A project that no request reaches"),
+    (
+        "havre/not-allowed",
+        "Something that endangers the machine, and that havre.yaml does not allow",
+    ),
     (
         "havre/proxy-port",
         "A published port that the proxy listens on",

@@ -4,6 +4,7 @@ mod addresses;
 mod build;
 mod deploy;
 mod grants;
+mod machine;
 mod mounts;
 mod network;
 mod process;
@@ -15,6 +16,7 @@ mod volumes_from;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::allow::Allow;
 use crate::diagnostic::Severity;
 use crate::files::Files;
 use crate::interpolate::Variables;
@@ -42,6 +44,8 @@ pub(crate) struct Surroundings<'a> {
     pub to_run: bool,
     /// Absolute.
     pub directory: &'a Path,
+    /// What havre.yaml lets each service have of the machine.
+    pub allowed: &'a BTreeMap<String, BTreeSet<Allow>>,
 }
 
 /// The compose part of a project.

@@ -67,6 +67,7 @@ pub const SECTIONS: &[Section] = &[
     BIND_OPTIONS,
     VOLUME_OPTIONS,
     TMPFS_OPTIONS,
+    DEVICE,
     ATTACHMENT,
     DEPENDENCY,
     GRANT,
@@ -190,16 +191,11 @@ pub const SERVICE: Section = Section {
         partly("depends_on", "conditions hold whenever a release starts"),
         yes("deploy"),
         quiet("develop", "only for development"),
-        refused(
+        partly(
             "device_cgroup_rules",
-            "devices of the host are not given to containers",
-            "remove it",
+            "with `allow: [devices]` in havre.yaml",
         ),
-        refused(
-            "devices",
-            "devices of the host are not given to containers",
-            "remove it",
-        ),
+        partly("devices", "with `allow: [devices]` in havre.yaml"),
         partly(
             "dns",
             "asked for all names but the project's; the first three, and none of the container's own",
@@ -224,7 +220,10 @@ pub const SERVICE: Section = Section {
         yes("hostname"),
         yes("image"),
         yes("init"),
-        partly("ipc", "`private` and `shareable`"),
+        partly(
+            "ipc",
+            "`private` and `shareable`; `host` with `allow: [host-ipc]` in havre.yaml",
+        ),
         refused("isolation", "it is for Windows containers", "remove it"),
         yes("label_file"),
         yes("labels"),
@@ -243,14 +242,20 @@ pub const SERVICE: Section = Section {
             "no AI model runner is managed here",
             "run the model as a service",
         ),
-        partly("network_mode", "`none`"),
+        partly(
+            "network_mode",
+            "`none`, `service:NAME`; `host` with `allow: [host-network]` in havre.yaml",
+        ),
         yes("networks"),
         ignored(
             "oom_kill_disable",
             "a container at its limit must not hang; raise `mem_limit`",
         ),
         ignored("oom_score_adj", "limits decide which container is ended"),
-        partly("pid", "a namespace of its own, which every container gets"),
+        partly(
+            "pid",
+            "a namespace of its own, which every container gets; `host` with `allow: [host-pid]` in havre.yaml",
+        ),
         yes("pids_limit"),
         partly("platform", "the machine's own"),
         partly(
@@ -260,11 +265,7 @@ pub const SERVICE: Section = Section {
         yes("post_start"),
         yes("pre_start"),
         yes("pre_stop"),
-        refused(
-            "privileged",
-            "a privileged container owns the whole machine",
-            "add what it needs with `cap_add`",
-        ),
+        partly("privileged", "with `allow: [privileged]` in havre.yaml"),
         yes("profiles"),
         refused(
             "provider",
@@ -559,6 +560,12 @@ pub const VOLUME_OPTIONS: Section = Section {
 pub const TMPFS_OPTIONS: Section = Section {
     path: "services.*.volumes[].tmpfs",
     keys: &[yes("mode"), yes("size")],
+};
+
+/// `services.*.devices[]`
+pub const DEVICE: Section = Section {
+    path: "services.*.devices[]",
+    keys: &[yes("permissions"), yes("source"), yes("target")],
 };
 
 /// `services.*.networks.*`

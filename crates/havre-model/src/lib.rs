@@ -13,6 +13,7 @@
 //! - [`keys`] says what becomes of every key of the specification.
 //! - [`routes`] is the rule that finds front end and back end where nobody named them.
 
+mod allow;
 mod bounds;
 mod canonical;
 pub mod codes;
@@ -24,6 +25,7 @@ mod dotenv;
 mod files;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+pub mod host_path;
 mod hosts;
 mod image_name;
 mod interpolate;
@@ -48,6 +50,7 @@ mod validate;
 mod words;
 mod yaml;
 
+pub use allow::Allow;
 pub use bounds::{MAX_REPLICAS, OutOfBounds, is_volume_name};
 pub use config::{Config, ConfigView, images};
 pub use databases::{DatabaseSign, FoundDatabases, HEAD_BYTES, is_database_head, is_database_name};

@@ -292,6 +292,7 @@ impl<'o> Loader<'o> {
                 },
                 to_run: self.options.to_run,
                 directory: &folder,
+                allowed: &settings.allowed(),
             },
         )?;
         self.report.drop_about("compose/unset-variable", |name| {
@@ -324,6 +325,7 @@ impl<'o> Loader<'o> {
         let mut hosts = Hosts::new(&name, &environment, settings);
         validate::cycles(&services, &places, report);
         validate::build_cycles(&services, &places, report);
+        validate::joined_networks(&services, &places, report);
         validate::conditions(&services, &places, report);
         validate::image_names(&services, &places, report);
         validate::own_image_names(&name, &services, &places, report);

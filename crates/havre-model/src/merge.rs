@@ -112,7 +112,7 @@ fn service_rule(key: &str) -> Rule {
     match key {
         "command" | "entrypoint" | "provider" => Rule::Replace,
         "logging" => Rule::Logging,
-        "volumes" => Rule::Unique(|item| field(item, "target")),
+        "devices" | "volumes" => Rule::Unique(|item| field(item, "target")),
         "secrets" | "configs" => {
             Rule::Unique(|item| field(item, "target").or_else(|| field(item, "source")))
         }

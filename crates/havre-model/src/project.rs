@@ -3,13 +3,15 @@
 //! Units are in the types (`Duration`) or in the names (`_bytes`, `nano_cpus`). Maps are ordered,
 //! so that a digest of the serialised form is stable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::allow::Allow;
 
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
@@ -145,8 +147,11 @@ pub struct Service {
     pub ports: Vec<Port>,
     /// Volumes, bind mounts and tmpfs.
     pub mounts: Vec<Mount>,
-    /// Networks joined; never empty unless `network_mode: none`.
+    /// Networks joined; empty where `network_mode` says so: none, the machine's, another service's.
     pub networks: BTreeMap<NetworkName, Attachment>,
+    /// `network_mode: service:NAME`: its replicas are in the network namespaces of this service's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_of: Option<ServiceName>,
     /// What must hold before this service starts.
     pub depends_on: BTreeMap<ServiceName, Dependency>,
     /// `None`: the image's own health check, if it has one.
@@ -189,6 +194,21 @@ pub struct Service {
     pub no_new_privileges: bool,
     /// `security_opt: seccomp:unconfined`.
     pub seccomp_unconfined: bool,
+    /// `services.*.allow` of havre.yaml: what it may have of the machine.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub allow: BTreeSet<Allow>,
+    /// Every capability and device, and nothing of the kernel hidden.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub privileged: bool,
+    /// What it has in common with the machine.
+    #[serde(default, skip_serializing_if = "Shares::are_none")]
+    pub shares: Shares,
+    /// Devices of the machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    /// `device_cgroup_rules`: `c 189:* rmw`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub device_rules: Vec<String>,
     /// `ulimits`, name → (soft, hard).
     pub ulimits: BTreeMap<String, (u64, u64)>,
     /// Namespaced kernel settings.
@@ -219,6 +239,46 @@ pub struct Service {
     pub post_start: Vec<Hook>,
     /// Run in each replica before it is stopped.
     pub pre_stop: Vec<Hook>,
+}
+
+impl Service {
+    /// Whether something may connect to it.
+    pub fn is_reachable(&self) -> bool {
+        !self.networks.is_empty() || self.network_of.is_some() || self.shares.network
+    }
+}
+
+/// Namespaces of the machine that a container is in, instead of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Shares {
+    /// `network_mode: host`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub network: bool,
+    /// `pid: host`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub pid: bool,
+    /// `ipc: host`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub ipc: bool,
+}
+
+impl Shares {
+    /// Whether all are its own.
+    pub fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A device of the machine in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Absolute on the machine: a device, or a folder of them.
+    pub source: PathBuf,
+    /// Absolute inside, below `/dev`.
+    pub target: String,
+    /// Of `r`, `w` and `m` (make).
+    pub permissions: String,
 }
 
 /// How an image is built.

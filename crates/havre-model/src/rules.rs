@@ -272,14 +272,6 @@ pub const RULES: &[Rule] = &[
         of_all: None,
     },
     Rule {
-        id: "secrets/docker-socket",
-        severity: Severity::Warning,
-        title: "Docker's socket mounted",
-        why: "Whoever can talk to Docker owns the machine; and here no Docker runs the services.",
-        fix: "remove the mount",
-        of_all: None,
-    },
-    Rule {
         id: "secrets/in-clear",
         severity: Severity::Warning,
         title: "Secret in the compose file",

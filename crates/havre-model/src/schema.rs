@@ -248,13 +248,35 @@ const ROLLOUT_KEYS: [Described; 10] = [
     },
 ];
 
-const SERVICE_KEYS: [Described; 1] = [Described {
-    name: "liveness",
-    shape: Shape::Mapping(&LIVENESS),
-    text: "A second probe, in the form of a compose `healthcheck`: a replica that fails it is replaced. The health \
+/// [`crate::Allow`]
+const ALLOW: Shape = Shape::Either(&[
+    Shape::Word("devices"),
+    Shape::Word("docker-socket"),
+    Shape::Word("host-ipc"),
+    Shape::Word("host-network"),
+    Shape::Word("host-paths"),
+    Shape::Word("host-pid"),
+    Shape::Word("privileged"),
+]);
+
+const SERVICE_KEYS: [Described; 2] = [
+    Described {
+        name: "allow",
+        shape: Shape::OneOrMany(&ALLOW),
+        text: "What the service may have of the machine where its compose file asks for it: devices (`devices`), \
+           docker-socket (a mount of the socket), host-ipc (`ipc: host`), host-network (`network_mode: host`), \
+           host-paths (mounts of folders by which the machine can be taken over), host-pid (`pid: host`), \
+           privileged (`privileged: true`). Whoever may change such a service owns the machine. Default: nothing.",
+        example: r#"["devices"]"#,
+    },
+    Described {
+        name: "liveness",
+        shape: Shape::Mapping(&LIVENESS),
+        text: "A second probe, in the form of a compose `healthcheck`: a replica that fails it is replaced. The health \
            check then only decides whether a replica gets requests; without `liveness` it decides both.",
-    example: r#"{"test": ["CMD", "curl", "-f", "localhost:5000/live"], "interval": "10s"}"#,
-}];
+        example: r#"{"test": ["CMD", "curl", "-f", "localhost:5000/live"], "interval": "10s"}"#,
+    },
+];
 
 const LIVENESS_KEYS: [Described; 6] = [
     Described {
@@ -552,7 +574,7 @@ build: {host_ca: auto}
 routes: [{service: web}]
 tls: {certificate: havre.yaml, key: havre.yaml}
 rollout: {strategy: canary}
-services: {web: {liveness: {test: \"true\"}}}
+services: {web: {liveness: {test: \"true\"}, allow: devices}}
 environments: {staging: {routes: [{service: web}]}}
 ";
 

@@ -2,9 +2,10 @@
 
 mod rollout;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::allow::Allow;
 use crate::canonical::Base;
 use crate::decode;
 use crate::files::Files;
@@ -41,11 +42,32 @@ pub(crate) struct Settings {
     pub services: BTreeMap<String, WrittenService>,
 }
 
+impl Settings {
+    /// What each service may have of the machine.
+    pub fn allowed(&self) -> BTreeMap<String, BTreeSet<Allow>> {
+        let said = self.services.iter();
+        said.filter_map(|(name, service)| Some((name.clone(), service.allow.clone()?)))
+            .collect()
+    }
+}
+
 /// What is said of one service.
 #[derive(Clone, Debug)]
 pub(crate) struct WrittenService {
     pub place: Span,
     pub liveness: Option<Liveness>,
+    pub allow: Option<BTreeSet<Allow>>,
+}
+
+impl WrittenService {
+    /// What is not said here is as `base` says.
+    fn or(self, base: Self) -> Self {
+        Self {
+            place: self.place,
+            liveness: self.liveness.or(base.liveness),
+            allow: self.allow.or(base.allow),
+        }
+    }
 }
 
 /// `build: host_ca`.
@@ -220,7 +242,11 @@ fn shared(fields: &Fields<'_>, base: &Base, report: &mut Report) -> Settings {
             let liveness = fields
                 .get("liveness")
                 .and_then(|field| decode::liveness(field, report));
-            let service = WrittenService { place, liveness };
+            let service = WrittenService {
+                place,
+                liveness,
+                allow: fields.get("allow").map(|field| allow(field, report)),
+            };
             settings.services.insert(name.to_owned(), service);
         }
     }
@@ -239,9 +265,46 @@ fn lay(settings: &mut Settings, own: Settings) {
         Some(own) => Some(own.or(settings.rollout.take())),
         None => settings.rollout.take(),
     };
-    settings.services.extend(own.services);
+    for (name, service) in own.services {
+        let service = match settings.services.remove(&name) {
+            Some(base) => service.or(base),
+            None => service,
+        };
+        settings.services.insert(name, service);
+    }
     // Later files win, so what is the same everywhere can stand at the top.
     settings.env_files.extend(own.env_files);
+}
+
+fn allow(field: Field<'_>, report: &mut Report) -> BTreeSet<Allow> {
+    let mut allowed = BTreeSet::new();
+    let items = field.one_or_many(report);
+    if field.node.as_list().is_some_and(<[Node]>::is_empty) {
+        let message = format!("{}: `allow` names nothing", field.owner);
+        report
+            .error("havre/value", field.span(), message)
+            .hint("remove it");
+    }
+    for item in items {
+        let Some(word) = item.string(report) else {
+            continue;
+        };
+        match Allow::from_word(&word) {
+            Some(one) => {
+                allowed.insert(one);
+            }
+            None => {
+                let words = Allow::ALL.map(Allow::word);
+                let message = format!("{}: `{word}` cannot be allowed", field.owner);
+                let error = report.error("havre/value", item.span(), message);
+                match suggest::nearest(&word, words) {
+                    Some(near) => error.hint(format!("did you mean `{near}`?")),
+                    None => error.hint(format!("it is one of {}", words.join(", "))),
+                };
+            }
+        }
+    }
+    allowed
 }
 
 fn paths(field: Field<'_>, base: &Base, report: &mut Report) -> Vec<(PathBuf, Option<Span>)> {

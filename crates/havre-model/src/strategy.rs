@@ -47,6 +47,8 @@ pub enum StrategyReason {
     /// It receives requests through a route, and nothing shows a database in what it writes to:
     /// that two append to a log for a moment does no harm, and that nobody answers does.
     Answers,
+    /// It is on the machine's own network, where two cannot listen on one port.
+    HostNetwork,
     /// It works through a queue or a timetable and nobody calls it: two at once would do the
     /// same work twice, and none for a moment is not noticed.
     Worker,
@@ -67,6 +69,9 @@ pub fn strategy<'a>(
         Some(UpdateOrder::StartFirst) => return (Strategy::StartFirst, StrategyReason::Asked),
         Some(UpdateOrder::StopFirst) => return (Strategy::StopFirst, StrategyReason::Asked),
         None => {}
+    }
+    if service.shares.network {
+        return (Strategy::StopFirst, StrategyReason::HostNetwork);
     }
     // Several replicas already share the volume or the work: one more does no harm.
     if service.replicas > 1 {
@@ -118,6 +123,7 @@ fn holds_database(reason: &StrategyReason) -> bool {
         | StrategyReason::ExclusiveFolder { database, .. } => database.is_some(),
         StrategyReason::Asked
         | StrategyReason::Answers
+        | StrategyReason::HostNetwork
         | StrategyReason::Worker
         | StrategyReason::Default => false,
     }

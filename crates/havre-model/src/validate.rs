@@ -103,6 +103,37 @@ pub(crate) fn build_cycles(
     }
 }
 
+/// Whose network another service joins must have one of its own.
+pub(crate) fn joined_networks(
+    services: &BTreeMap<ServiceName, Service>,
+    places: &Places,
+    report: &mut Report,
+) {
+    for (name, service) in services {
+        let Some(provider) = &service.network_of else {
+            continue;
+        };
+        let Some(joined) = services.get(provider) else {
+            continue;
+        };
+        let (why, hint) = match &joined.network_of {
+            Some(other) => (
+                format!("is on the network of `{other}` itself"),
+                format!("write `network_mode: service:{other}`"),
+            ),
+            None if joined.networks.is_empty() => (
+                "has no network of its own".to_owned(),
+                format!("give `{name}` the `network_mode` of `{provider}`"),
+            ),
+            None => continue,
+        };
+        let message = format!("`{name}` joins the network of `{provider}`, which {why}");
+        report
+            .error("compose/conflict", places.get(name).copied(), message)
+            .hint(hint);
+    }
+}
+
 /// Conditions that can never hold.
 pub(crate) fn conditions(
     services: &BTreeMap<ServiceName, Service>,
@@ -317,7 +348,10 @@ pub(crate) fn settings_of_services(
 ) {
     for (name, written) in &settings.services {
         match services.get_mut(&ServiceName::new(name.as_str())) {
-            Some(service) => service.liveness.clone_from(&written.liveness),
+            Some(service) => {
+                service.liveness.clone_from(&written.liveness);
+                service.allow = written.allow.clone().unwrap_or_default();
+            }
             // An inactive profile's.
             None if disabled.contains_key(name) => {}
             None => {

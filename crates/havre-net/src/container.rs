@@ -109,6 +109,31 @@ impl Net {
         })
     }
 
+    /// What [`Net::attach`] has given the container, if it has one still: for another one that is to
+    /// be in the same namespace.
+    pub fn attached(
+        &self,
+        environment: &str,
+        container: &str,
+    ) -> Result<Option<Attached>, NetError> {
+        check_name(environment, "an environment")?;
+        check_name(container, "a container")?;
+        let _lock = self.lock(environment)?;
+        let places = self.config.places(environment);
+        let pin = places.container(container);
+        let leases: Leases = files::read(&places.leases())?;
+        let (Some(_), Some(leases)) = (netns::open(&pin)?, leases.containers.get(container)) else {
+            return Ok(None);
+        };
+        let addresses = leases
+            .iter()
+            .map(|lease| (lease.network.clone(), lease.address));
+        Ok(Some(Attached {
+            netns: pin,
+            addresses: addresses.collect(),
+        }))
+    }
+
     /// Sets how the container, which is attached already, looks names up.
     pub fn set_lookup(
         &self,

@@ -4,6 +4,7 @@
 mod failure;
 mod heal;
 mod leave;
+mod network;
 mod once;
 mod prepare;
 mod watch;
@@ -34,6 +35,8 @@ pub enum Action {
         digest: ServiceDigest,
         /// Its slot.
         slot: u32,
+        /// The replica whose network namespace it joins.
+        joins: Option<ReplicaId>,
     },
     /// Create and start a job.
     RunJob {
@@ -43,6 +46,8 @@ pub enum Action {
         job: JobId,
         /// Release it belongs to.
         release: u64,
+        /// The replica whose network namespace it joins.
+        joins: Option<ReplicaId>,
     },
     /// Ask a replica to end.
     Stop {
@@ -290,12 +295,18 @@ impl<'a> Pass<'a> {
         let mut may_start = None;
         for slot in 0..slots {
             match self.in_slot(name, digest, slot) {
+                Some(replica) if self.is_cut_off(release, service, replica, slot) => {
+                    self.end_cut_off(replica);
+                }
                 Some(replica) => self.mend(replica, service),
                 None if self.has_begun(name, digest, slot) => {}
                 None => {
                     let may = *may_start
                         .get_or_insert_with(|| self.dependencies_hold(release, name, jobs));
-                    if may && !self.is_contested(release, name, slot) {
+                    if !may || self.is_contested(release, name, slot) {
+                        continue;
+                    }
+                    if let Some(joins) = self.joins(release, name, slot) {
                         let id = replica_id(self.environment, name, digest, slot);
                         let (service, digest) = (name.clone(), digest.clone());
                         self.actions.push(Action::Start {
@@ -304,6 +315,7 @@ impl<'a> Pass<'a> {
                             release: number,
                             digest,
                             slot,
+                            joins,
                         });
                     }
                 }

@@ -36,7 +36,7 @@ pub use desired::{
 };
 pub use havre_model::{Strategy, StrategyReason};
 pub use observed::{
-    EdgeView, ExitInfo, FailedProbe, Observed, Replica, ReplicaId, ReplicaState, Role,
+    EdgeView, ExitInfo, FailedProbe, Joined, Observed, Replica, ReplicaId, ReplicaState, Role,
 };
 pub use order::dependency_order;
 pub use record::{Cause, Outcome, Record, Step, told_by};

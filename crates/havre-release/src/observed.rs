@@ -48,6 +48,19 @@ pub struct Replica {
     pub last_exit: Option<ExitInfo>,
     /// How long its process took to be ready, where that was seen.
     pub ready_after: Option<Duration>,
+    /// Tells it from an earlier container under the same id.
+    pub start: String,
+    /// In whose network namespace it is, where that is not its own.
+    pub joined: Option<Joined>,
+}
+
+/// The container whose network namespace another one is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// Its id.
+    pub id: ReplicaId,
+    /// [`Replica::start`] of it.
+    pub start: String,
 }
 
 /// What a container is there for.

@@ -97,7 +97,8 @@ impl Release {
     }
 
     /// Gives services that are to be replaced with others (`depends_on.*.restart`) a digest that
-    /// changes with theirs.
+    /// changes with theirs. Those that share a network (`network_mode: service:`) are replaced
+    /// together, whichever changes: two in one network cannot listen on one port.
     pub fn follow(&mut self) {
         let order: Vec<ServiceName> = dependency_order(&self.services)
             .into_iter()
@@ -108,13 +109,17 @@ impl Release {
                 continue;
             };
             let restarting = service.service.depends_on.iter();
-            let follows: BTreeMap<ServiceName, ServiceDigest> = restarting
+            let mut follows: BTreeMap<ServiceName, ServiceDigest> = restarting
                 .filter(|(_, edge)| edge.restart)
                 .filter_map(|(other, _)| {
                     let followed = self.services.get(other)?;
                     Some((other.clone(), followed.digest.clone()))
                 })
                 .collect();
+            // They follow this one in turn: what counts is what they are by themselves.
+            let joined = self.services.iter();
+            let joined = joined.filter(|(_, one)| one.service.network_of.as_ref() == Some(&name));
+            follows.extend(joined.map(|(other, one)| (other.clone(), one.own_digest())));
             if let Some(service) = self.services.get_mut(&name)
                 && service.follows != follows
             {
@@ -176,8 +181,35 @@ impl Release {
         false
     }
 
-    /// Container ports that the edge leads to: by routes, and as they are.
+    /// Container ports that the edge leads to: by routes, and as they are. What is asked of a
+    /// service may be answered by one that is in its network.
     pub fn edge_ports(&self, service: &ServiceName) -> BTreeSet<(Protocol, u16)> {
+        let mut ports = self.own_edge_ports(service);
+        let provider = self.services.get(service);
+        if let Some(provider) = provider.and_then(|one| one.service.network_of.as_ref()) {
+            ports.extend(self.own_edge_ports(provider));
+        }
+        ports
+    }
+
+    /// Ports by whose acceptance a replica of a service shows that it is ready. Where several share
+    /// a network it cannot be told whose a port is.
+    pub fn probe_ports(&self, service: &ServiceName) -> BTreeSet<(Protocol, u16)> {
+        let network_of = |name| self.services.get(name)?.service.network_of.as_ref();
+        let sharing = |provider| {
+            let names = self.services.keys();
+            names
+                .filter(|name| network_of(*name) == Some(provider))
+                .count()
+        };
+        match network_of(service) {
+            None if sharing(service) == 0 => self.own_edge_ports(service),
+            Some(provider) if sharing(provider) == 1 => self.edge_ports(service),
+            None | Some(_) => BTreeSet::new(),
+        }
+    }
+
+    fn own_edge_ports(&self, service: &ServiceName) -> BTreeSet<(Protocol, u16)> {
         let routed = self
             .routes
             .iter()
@@ -210,7 +242,26 @@ impl Release {
         found: &FoundDatabases,
     ) -> (Strategy, StrategyReason) {
         let others = self.services.values().map(|other| &other.service);
-        havre_model::strategy(name, service, &self.routes, others, found)
+        let own = havre_model::strategy(name, service, &self.routes, others, found);
+        // Those in the network of one that ends first end with it.
+        match (&service.network_of, &own) {
+            (Some(provider), (Strategy::StartFirst, _)) if provider != name => {
+                self.strategy_of_provider(provider, found).unwrap_or(own)
+            }
+            (Some(_), _) | (None, _) => own,
+        }
+    }
+
+    /// Where it is one that ends before its successor starts.
+    fn strategy_of_provider(
+        &self,
+        provider: &ServiceName,
+        found: &FoundDatabases,
+    ) -> Option<(Strategy, StrategyReason)> {
+        let service = &self.services.get(provider)?.service;
+        let others = self.services.values().map(|other| &other.service);
+        let strategy = havre_model::strategy(provider, service, &self.routes, others, found);
+        (strategy.0 == Strategy::StopFirst).then_some(strategy)
     }
 
     /// Whether nobody calls its replicas, however they are replaced.
@@ -288,24 +339,34 @@ impl ServiceRelease {
     }
 
     fn renew_digest(&mut self) {
+        self.digest = self.digest_with(&self.follows);
+    }
+
+    /// What it would be if it followed nobody.
+    fn own_digest(&self) -> ServiceDigest {
+        self.digest_with(&BTreeMap::new())
+    }
+
+    fn digest_with(&self, follows: &BTreeMap<ServiceName, ServiceDigest>) -> ServiceDigest {
         let mut service = self.service.clone();
         service.replicas = 0;
         service.update = Default::default();
         service.depends_on.clear();
         service.build = None;
         service.image = None;
+        service.allow.clear();
         let own = (&self.image, &service, &self.files, self.restart);
         // Serialising these types cannot fail: no map has a key that is not a string.
-        let json = match self.follows.is_empty() {
+        let json = match follows.is_empty() {
             true => serde_json::to_vec(&own),
-            false => serde_json::to_vec(&(own, &self.follows)),
+            false => serde_json::to_vec(&(own, follows)),
         };
         let mut hex = String::with_capacity(16);
         for byte in &Sha256::digest(json.unwrap_or_default())[..8] {
             // Writing to a String cannot fail.
             write!(hex, "{byte:02x}").ok();
         }
-        self.digest = ServiceDigest(hex);
+        ServiceDigest(hex)
     }
 }
 

@@ -7,6 +7,8 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use crate::devices::{Kind, MAKE, READ, Rule, WRITE};
+
 /// Character devices that may be read and written; `None`: each minor.
 const OPEN: [(u32, Option<u32>); 9] = [
     (1, Some(3)), // null
@@ -20,20 +22,35 @@ const OPEN: [(u32, Option<u32>); 9] = [
     (136, None),  // pseudo-terminals
 ];
 
-/// Lines for `devices.allow`.
-pub fn v1_rules() -> Vec<String> {
+/// Lines for `devices.allow`: what every container may, and `more`.
+pub fn v1_rules(more: &[Rule]) -> Vec<String> {
+    let number = |number: Option<u32>| number.map_or("*".to_owned(), |n| n.to_string());
     let mut rules = vec!["c *:* m".to_owned(), "b *:* m".to_owned()];
     for (major, minor) in OPEN {
-        let minor = minor.map_or("*".to_owned(), |m| m.to_string());
-        rules.push(format!("c {major}:{minor} rwm"));
+        rules.push(format!("c {major}:{} rwm", number(minor)));
+    }
+    for rule in more {
+        let letters = [(READ, 'r'), (WRITE, 'w'), (MAKE, 'm')];
+        let access: String = letters
+            .into_iter()
+            .filter(|(bit, _)| rule.access & bit != 0)
+            .map(|(_, letter)| letter)
+            .collect();
+        let (major, minor) = (number(rule.major), number(rule.minor));
+        // A line for both kinds would mean every device, whatever its numbers.
+        for (kind, letter) in [(Kind::Char, 'c'), (Kind::Block, 'b')] {
+            if rule.kind.is_none_or(|wanted| wanted == kind) {
+                rules.push(format!("{letter} {major}:{minor} {access}"));
+            }
+        }
     }
     rules
 }
 
 /// Loads the program and attaches it to an open version 2 group; it goes with the group.
 /// Replaces nothing: attaching a second time to the same group is harmless, both must allow.
-pub fn attach(cgroup: BorrowedFd) -> io::Result<()> {
-    let program = load(&program())?;
+pub fn attach(cgroup: BorrowedFd, more: &[Rule]) -> io::Result<()> {
+    let program = load(&program(more))?;
     let attr = AttachAttr {
         target_fd: cgroup.as_raw_fd() as u32,
         attach_bpf_fd: program.as_raw_fd() as u32,
@@ -62,11 +79,12 @@ const EXIT: u8 = 0x95;
 const MOVE_REGISTER: u8 = 0xbf;
 
 /// Kernel's numbers in `access_type`: kind in the low half, access in the high half.
+const KIND_BLOCK: i32 = 1;
 const KIND_CHAR: i32 = 2;
-const ACCESS_MKNOD: i32 = 1;
+const ACCESS_MKNOD: i32 = MAKE as i32;
 
 /// r2 = kind, r3 = access, r4 = major, r5 = minor; returns 1 to allow.
-fn program() -> Vec<Instruction> {
+fn program(more: &[Rule]) -> Vec<Instruction> {
     let mut code = vec![
         (LOAD_WORD, 0x12, 0, 0),
         (MOVE_REGISTER, 0x23, 0, 0),
@@ -78,11 +96,14 @@ fn program() -> Vec<Instruction> {
         (JUMP_NOT_EQUAL, 0x03, 2, ACCESS_MKNOD),
         (MOVE, 0x00, 0, 1),
         (EXIT, 0x00, 0, 0),
+    ];
+    code.extend(more.iter().flat_map(further));
+    code.extend([
         // Anything else only on character devices.
         (JUMP_EQUAL, 0x02, 2, KIND_CHAR),
         (MOVE, 0x00, 0, 0),
         (EXIT, 0x00, 0, 0),
-    ];
+    ]);
     for (major, minor) in OPEN {
         match minor {
             Some(minor) => {
@@ -97,6 +118,32 @@ fn program() -> Vec<Instruction> {
     code.push((MOVE, 0x00, 0, 0));
     code.push((EXIT, 0x00, 0, 0));
     code
+}
+
+/// Allows what a rule names, and goes on otherwise. r1 is free by now.
+fn further(rule: &Rule) -> Vec<Instruction> {
+    let kind = rule.kind.map(|kind| match kind {
+        Kind::Block => KIND_BLOCK,
+        Kind::Char => KIND_CHAR,
+    });
+    let mut conditions: Vec<(u8, i32)> = Vec::new();
+    conditions.extend(kind.map(|kind| (0x02, kind)));
+    conditions.extend(rule.major.map(|major| (0x04, major as i32)));
+    conditions.extend(rule.minor.map(|minor| (0x05, minor as i32)));
+    // What is left of the access beyond what the rule gives must be nothing.
+    let rest = [
+        (MOVE_REGISTER, 0x31, 0, 0),
+        (AND, 0x01, 0, !i32::from(rule.access)),
+        (JUMP_NOT_EQUAL, 0x01, 2, 0),
+        (MOVE, 0x00, 0, 1),
+        (EXIT, 0x00, 0, 0),
+    ];
+    let after = (conditions.len() + rest.len()) as i16;
+    let jumps = conditions.into_iter().enumerate();
+    jumps
+        .map(|(at, (register, value))| (JUMP_NOT_EQUAL, register, after - 1 - at as i16, value))
+        .chain(rest)
+        .collect()
 }
 
 fn load(program: &[Instruction]) -> io::Result<OwnedFd> {

@@ -26,8 +26,12 @@ impl Cgroup {
                 Err(error) => return Err(file_error("write", &path)(error)),
             }
         }
-        for pid in self.processes()? {
-            if let Some(pid) = rustix::process::Pid::from_raw(pid as i32) {
+        self.kill_processes(&self.processes()?)
+    }
+
+    fn kill_processes(&self, pids: &[u32]) -> Result<(), CgroupError> {
+        for pid in pids {
+            if let Some(pid) = rustix::process::Pid::from_raw(*pid as i32) {
                 match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
                     Ok(()) | Err(rustix::io::Errno::SRCH) => {}
                     Err(error) => {
@@ -39,6 +43,21 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+
+    /// SIGKILL for each process in the group, until none is left: what ends by itself where a
+    /// container has a process namespace of its own. Not through `cgroup.kill`, since something may
+    /// be started in the group again.
+    pub fn kill_each(&self) -> Result<(), CgroupError> {
+        let deadline = sys::since_boot() + EMPTY_DEADLINE;
+        loop {
+            let pids = self.processes()?;
+            if pids.is_empty() || sys::since_boot() > deadline {
+                return Ok(());
+            }
+            self.kill_processes(&pids)?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Processes in the group, in whichever hierarchy.

@@ -81,7 +81,8 @@ impl CapSet {
     /// The set a container gets. As with Docker, `ALL` dropped plus some added leaves just those.
     pub fn of(security: &Security) -> Result<Self, UnknownCapability> {
         let all = |names: &[String]| names.iter().any(|n| plain(n) == "ALL");
-        let mut set = match (all(&security.cap_add), all(&security.cap_drop)) {
+        let every = security.privileged || all(&security.cap_add);
+        let mut set = match (every, all(&security.cap_drop)) {
             (true, _) => Self::every(),
             (false, true) => Self::default(),
             (false, false) => Self::named(&DEFAULT.map(str::to_owned))?,

@@ -11,6 +11,7 @@ use havre_image::root::Root;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, mknodat, symlinkat};
 use rustix::mount::MountAttrFlags;
 
+use super::host::OfHost;
 use super::mounts::{self, NODEV, NOEXEC, NOSUID, RDONLY, STRICTATIME};
 use super::{SetupError, step};
 use crate::cgroup::Cgroup;
@@ -74,15 +75,22 @@ pub struct Kernel {
     pts: OwnedFd,
     /// Where control groups are to be mounted.
     cgroups: OwnedFd,
+    /// Nothing is masked or read-only.
+    open: bool,
 }
 
 impl Kernel {
     /// Mounts them below `root`.
-    pub fn mount(root: &Root, spec: &ContainerSpec) -> Result<Self, SetupError> {
+    pub fn mount(root: &Root, spec: &ContainerSpec, of_host: &OfHost) -> Result<Self, SetupError> {
         let root = root.as_fd();
+        let open = spec.security.privileged;
         let all = NOSUID | NOEXEC | NODEV;
         let proc = mount_in(root, "proc", "/proc", "proc", "", all)?;
-        let sys = mount_in(root, "sys", "/sys", "sysfs", "ro", all | RDONLY)?;
+        let (options, attributes) = match open {
+            true => ("", all),
+            false => ("ro", all | RDONLY),
+        };
+        let sys = mount_in(root, "sys", "/sys", "sysfs", options, attributes)?;
         let dev = mount_in(
             root,
             "dev",
@@ -94,9 +102,12 @@ impl Kernel {
         let pts = "newinstance,ptmxmode=0666,mode=0620,gid=5";
         let pts = mount_in(&dev, "pts", "/dev/pts", "devpts", pts, NOSUID | NOEXEC)?;
         let shm = format!("mode=1777,size={}", spec.shm_size_bytes);
-        mount_in(&dev, "shm", "/dev/shm", "tmpfs", &shm, all)?;
+        if !of_host.share_memory(&dev)? {
+            mount_in(&dev, "shm", "/dev/shm", "tmpfs", &shm, all)?;
+        }
         mount_in(&dev, "mqueue", "/dev/mqueue", "mqueue", "", all)?;
         devices(&dev)?;
+        of_host.make_devices(&dev)?;
         let what = || "find /sys/fs/cgroup".to_owned();
         let cgroups = step(mounts::open_in(&sys, "fs/cgroup", OFlags::PATH), what)?;
         let kernel = Self {
@@ -104,19 +115,27 @@ impl Kernel {
             dev,
             pts,
             cgroups,
+            open,
         };
         kernel.sysctls(spec)?;
+        if !open {
+            kernel.close(&sys)?;
+        }
+        Ok(kernel)
+    }
+
+    /// Hides, and protects, what has no namespace.
+    fn close(&self, sys: &OwnedFd) -> Result<(), SetupError> {
         for path in READ_ONLY {
-            kernel.make_read_only(path)?;
+            self.make_read_only(path)?;
         }
         for path in MASKED {
             match path.strip_prefix("/proc/") {
-                Some(below) => kernel.mask(&kernel.proc, below, path)?,
-                None => kernel.mask(&sys, path.trim_start_matches("/sys/"), path)?,
+                Some(below) => self.mask(&self.proc, below, path)?,
+                None => self.mask(sys, path.trim_start_matches("/sys/"), path)?,
             }
         }
-        kernel.mask_cpus(&sys)?;
-        Ok(kernel)
+        self.mask_cpus(sys)
     }
 
     /// The null device.
@@ -210,12 +229,13 @@ impl Kernel {
     /// Mounts the control groups; the process is in its own and in their namespace by now.
     pub fn mount_cgroups(&self, cgroup: &Cgroup) -> Result<(), SetupError> {
         let all = NOSUID | NOEXEC | NODEV;
+        let protected = if self.open { all } else { all | RDONLY };
         let what = || "mount /sys/fs/cgroup".to_owned();
         let mounts = cgroup.mounts();
         if let [(kind, options, name)] = &mounts[..]
             && name.is_empty()
         {
-            let mount = step(mounts::new(kind, options, all | RDONLY), what)?;
+            let mount = step(mounts::new(kind, options, protected), what)?;
             return step(mounts::attach(mount, &self.cgroups), what);
         }
         let base = step(mounts::new("tmpfs", "mode=755", all), what)?;
@@ -224,7 +244,7 @@ impl Kernel {
             let what = || format!("mount /sys/fs/cgroup/{name}");
             step(mkdirat(&base, &name, Mode::from_raw_mode(0o755)), what)?;
             let place = step(mounts::open_in(&base, &name, OFlags::PATH), what)?;
-            let mount = step(mounts::new(kind, &options, all | RDONLY), what)?;
+            let mount = step(mounts::new(kind, &options, protected), what)?;
             step(mounts::attach(mount, place), what)?;
         }
         step(sys::mount_read_only(base.as_fd(), false), what)

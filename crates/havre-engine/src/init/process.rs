@@ -85,7 +85,7 @@ fn try_container(
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let fd = step(rustix::fs::open(path, flags, Mode::empty()), what)?;
         step(sys::setns(fd, libc::CLONE_NEWNET), what)?;
-    } else {
+    } else if !spec.shares.network {
         step(bring_loopback_up(), || {
             "bring the loopback interface up".to_owned()
         })?;
@@ -258,7 +258,8 @@ fn become_and_exec(
         security.seccomp_unconfined = true;
     }
     let caps = CapSet::of(&security)?;
-    let filter = (!security.seccomp_unconfined).then(|| seccomp::filter(caps));
+    let unfiltered = security.seccomp_unconfined || security.privileged;
+    let filter = (!unfiltered).then(|| seccomp::filter(caps));
     enter_folder(&root, program.cwd)?;
     drop(root);
     descriptors::close_all_but(&[socket])?;

@@ -16,6 +16,7 @@ use rustix::mount::{
     open_tree, unmount,
 };
 
+use super::host::OfHost;
 use super::kernel::{self, Kernel};
 use super::mounts::{self, NODEV, NOEXEC, NOSUID};
 use super::{SetupError, step, subpath, volume};
@@ -42,11 +43,12 @@ pub fn enter(spec: &ContainerSpec, root: &Path) -> Result<Inside, SetupError> {
     })?;
     let binds = open_binds(spec)?;
     let files = copy_files(spec, root)?;
+    let of_host = OfHost::find(spec)?;
     mount_root(spec, root)?;
     switch_root(root)?;
     let what = || "open the root file system".to_owned();
     let root = step(Root::open(Path::new("/")), what)?;
-    let kernel = Kernel::mount(&root, spec)?;
+    let kernel = Kernel::mount(&root, spec, &of_host)?;
     let inside = Inside { root, kernel };
     for (mount, source) in spec.mounts.iter().zip(binds) {
         inside.place(mount, source)?;

@@ -167,6 +167,11 @@ impl Shim {
                 sys::Ended::Code(255)
             }
         };
+        if self.meta.spec.shares.pid
+            && let Err(error) = self.cgroup.kill_each()
+        {
+            complain!("cannot end what the container has left behind: {error}");
+        }
         self.drain_output();
         if !self.dir.path().exists() {
             // Cleared under our feet: nobody can ask for this container any more.

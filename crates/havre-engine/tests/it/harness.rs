@@ -141,6 +141,8 @@ impl Place {
             oom_score_adj: 0,
             cgroup_parent: "test/deep".to_owned(),
             security: Security::default(),
+            shares: Default::default(),
+            devices: Default::default(),
             ulimits: BTreeMap::new(),
             sysctls: BTreeMap::new(),
             shm_size_bytes: 64 << 20,

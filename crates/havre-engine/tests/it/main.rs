@@ -6,6 +6,7 @@ mod attacker;
 mod daemon;
 mod escapes;
 mod filesystem;
+mod given;
 mod harness;
 mod isolation;
 mod lifecycle;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         output::TESTS,
         isolation::TESTS,
         filesystem::TESTS,
+        given::TESTS,
         processes::TESTS,
         daemon::TESTS,
         escapes::TESTS,

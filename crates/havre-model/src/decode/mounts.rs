@@ -3,22 +3,29 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::machine::{self, Wishes};
 use super::volume::{Backing, Memory, memory_option};
 use super::{Names, undefined};
 use crate::diagnostic::Severity;
 use crate::files::means_file;
+use crate::host_path;
 use crate::keys;
 use crate::project::{Mount, VolumeName};
 use crate::read::{Field, Fields, refuse};
 use crate::report::Report;
 use crate::source::Span;
 
-pub(super) fn mounts(service: &Fields<'_>, names: &Names, report: &mut Report) -> Vec<Mount> {
+pub(super) fn mounts(
+    service: &Fields<'_>,
+    names: &Names,
+    wishes: &mut Wishes<'_>,
+    report: &mut Report,
+) -> Vec<Mount> {
     let mut mounts = Vec::new();
     let mut targets = BTreeSet::new();
     let mut add = |mount: Mount, at: Span, report: &mut Report| {
         let target = target_of(&mount).trim_end_matches('/').to_owned();
-        if !target_of(&mount).starts_with('/') || target.is_empty() {
+        if !target_of(&mount).starts_with('/') {
             let message = format!(
                 "{}: `{}` is not an absolute path inside the container",
                 service.owner,
@@ -30,7 +37,7 @@ pub(super) fn mounts(service: &Fields<'_>, names: &Names, report: &mut Report) -
             report
                 .error("compose/duplicate-target", at, message)
                 .hint("keep one of them");
-        } else {
+        } else if machine::mount(&mount, at, service, wishes, report) {
             mounts.push(mount);
         }
     };
@@ -125,9 +132,14 @@ fn mount(
             })
         }
         ("bind", Some(source)) => {
-            let create_host_path = bind_options(fields, report);
+            let mut create_host_path = bind_options(fields, report);
             let source = PathBuf::from(source);
-            check_bind(&source, &target, create_host_path, item, names, report);
+            if host_path::is_engine_socket(&source) {
+                // A folder in its place would stand in the way of that engine.
+                create_host_path = false;
+            } else {
+                check_bind(&source, &target, create_host_path, item, names, report);
+            }
             Some(Mount::Bind {
                 source,
                 target,

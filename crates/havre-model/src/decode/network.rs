@@ -63,11 +63,10 @@ pub(super) fn attachments(
     names: &Names,
     report: &mut Report,
 ) -> BTreeMap<NetworkName, Attachment> {
-    if let Some(field) = service.get("network_mode") {
-        let none = network_mode(field, service, report);
-        if none {
-            return BTreeMap::new();
-        }
+    if let Some(field) = service.get("network_mode")
+        && !has_networks(field, service, report)
+    {
+        return BTreeMap::new();
     }
     let mut joined = BTreeMap::new();
     if let Some(field) = service.get("networks") {
@@ -94,45 +93,64 @@ pub(super) fn attachments(
     joined
 }
 
-/// Whether the service has no network.
-fn network_mode(field: Field<'_>, service: &Fields<'_>, report: &mut Report) -> bool {
+/// Whether the service is on networks of its project. What its network is otherwise is looked at
+/// elsewhere.
+fn has_networks(field: Field<'_>, service: &Fields<'_>, report: &mut Report) -> bool {
     let Some(mode) = field.string(report) else {
-        return false;
+        return true;
     };
     match mode.as_str() {
-        "none" => {
-            if service.has("networks") {
-                let message = format!(
-                    "{}: `network_mode: none` and `networks` exclude each other",
-                    service.owner
-                );
-                report.error("compose/conflict", field.span(), message);
-            }
+        "bridge" | "default" => return true,
+        "none" | "host" => {}
+        mode if mode.starts_with("service:") => {}
+        mode if mode.starts_with("container:") => {
+            let why = "containers have other names in every release";
+            let hint = "write `service:NAME` for a service of this project";
+            refuse(field, why, hint, report);
             return true;
         }
-        "bridge" | "default" => {}
-        "host" => {
-            let why = "on the machine's own network a replica cannot be replaced without a gap, \
-                       and reaches everything that listens there";
-            refuse(
-                field,
-                why,
-                "remove it; publish what must be reachable with `ports`",
-                report,
-            );
+        _ => {
+            refuse(field, "it is not known", "use `networks`", report);
+            return true;
         }
-        mode if mode.starts_with("service:") || mode.starts_with("container:") => {
-            let why = "each replica has a network of its own";
-            refuse(
-                field,
-                why,
-                "remove it; reach the other service by its name",
-                report,
-            );
-        }
-        _ => refuse(field, "it is not known", "use `networks`", report),
+    }
+    if service.has("networks") {
+        let message = format!(
+            "{}: `network_mode: {mode}` and `networks` exclude each other",
+            service.owner
+        );
+        report.error("compose/conflict", field.span(), message);
     }
     false
+}
+
+/// `expose` and `ports`. What is on the machine's own network is there with all its ports.
+pub(super) fn reached(
+    service: &Fields<'_>,
+    on_the_machine: bool,
+    report: &mut Report,
+) -> (Vec<u16>, Vec<Port>) {
+    let mut exposed = expose(service, report);
+    let published = ports(service, report);
+    if !on_the_machine {
+        return (exposed, published);
+    }
+    if let Some(field) = service.get("ports") {
+        let message = format!(
+            "{}: `ports` opens nothing: with `network_mode: host` all of its ports are the machine's",
+            service.owner
+        );
+        report
+            .warn("compose/ignored", field.span(), message)
+            .hint("remove it; a route may lead to the port all the same");
+    }
+    let tcp = published
+        .iter()
+        .filter(|port| port.protocol == Protocol::Tcp);
+    exposed.extend(tcp.map(|port| port.target));
+    exposed.sort_unstable();
+    exposed.dedup();
+    (exposed, Vec::new())
 }
 
 fn attachment(owner: &str, node: &Node, report: &mut Report) -> Attachment {
@@ -159,7 +177,7 @@ fn attachment(owner: &str, node: &Node, report: &mut Report) -> Attachment {
     Attachment { aliases }
 }
 
-pub(super) fn expose(service: &Fields<'_>, report: &mut Report) -> Vec<u16> {
+fn expose(service: &Fields<'_>, report: &mut Report) -> Vec<u16> {
     let Some(field) = service.get("expose") else {
         return Vec::new();
     };
@@ -185,7 +203,7 @@ pub(super) fn expose(service: &Fields<'_>, report: &mut Report) -> Vec<u16> {
     ports
 }
 
-pub(super) fn ports(service: &Fields<'_>, report: &mut Report) -> Vec<Port> {
+fn ports(service: &Fields<'_>, report: &mut Report) -> Vec<Port> {
     let Some(field) = service.get("ports") else {
         return Vec::new();
     };

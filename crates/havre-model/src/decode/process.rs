@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::{Surroundings, service};
 use crate::dotenv::{self, Around, Format};
 use crate::keys;
-use crate::project::{Healthcheck, Hook, Liveness, Logging, Probe, ProbeTiming};
+use crate::project::{Healthcheck, Hook, Liveness, Logging, Probe, ProbeTiming, Shares};
 use crate::read::{Field, Fields, refuse};
 use crate::report::Report;
 use crate::schema;
@@ -462,7 +462,11 @@ fn ulimit(owner: &str, name: &str, node: &Node, report: &mut Report) -> Option<(
 }
 
 /// Settings that belong to the container's own namespaces; any other would change the machine.
-pub(super) fn sysctls(service: &Fields<'_>, report: &mut Report) -> BTreeMap<String, String> {
+pub(super) fn sysctls(
+    service: &Fields<'_>,
+    shares: Shares,
+    report: &mut Report,
+) -> BTreeMap<String, String> {
     const OWN: &[&str] = &[
         "kernel.msgmax",
         "kernel.msgmnb",
@@ -479,9 +483,12 @@ pub(super) fn sysctls(service: &Fields<'_>, report: &mut Report) -> BTreeMap<Str
     let mut settings = BTreeMap::new();
     for (name, value) in field.pairs(report) {
         let dotted = name.replace('/', ".");
-        let own = dotted.starts_with("net.")
-            || dotted.starts_with("fs.mqueue.")
-            || OWN.contains(&dotted.as_str());
+        // A setting belongs to a namespace: where that is the machine's, so is the setting.
+        let own = if dotted.starts_with("net.") {
+            !shares.network
+        } else {
+            !shares.ipc && (dotted.starts_with("fs.mqueue.") || OWN.contains(&dotted.as_str()))
+        };
         if own {
             settings.insert(dotted, value.unwrap_or_default());
             continue;

@@ -1,10 +1,11 @@
 //! One service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{
-    Names, Surroundings, build, deploy, grants, mounts, network, process, resolver, undefined,
+    Names, Surroundings, build, deploy, grants, machine, mounts, network, process, resolver,
+    undefined,
 };
 use crate::keys;
 use crate::project::{
@@ -28,6 +29,12 @@ pub(super) fn service(
     let owner = format!("service `{name}`");
     let fields = &Fields::open(owner, node, &keys::SERVICE, around.report)?;
     namespaces(fields, around.report);
+    let mut wishes = machine::Wishes::new(name, around.allowed);
+    let (privileged, shares) = machine::shares(fields, &mut wishes, around.report);
+    let devices = machine::devices(fields, &mut wishes, around.report);
+    let device_rules = machine::device_rules(fields, &mut wishes, around.report);
+    let mounts = mounts::mounts(fields, names, &mut wishes, around.report);
+    wishes.settle(around.report);
     let built = fields
         .get("build")
         .and_then(|field| build::build(name, field, names, around));
@@ -48,10 +55,12 @@ pub(super) fn service(
     fields.strings("profiles", around.report);
     let mut networks = network::attachments(fields, names, around.report);
     let mut depends_on = depends_on(fields, names, around.report);
+    let network_of = network_of(fields, names, &mut depends_on, around.report);
     let links = links(fields, names, &mut depends_on, around.report);
     container_name(name, fields, names, &mut networks, around.report);
     let deploy = deploy::deploy(fields, around.report);
     let security = security_opt(fields, around.report);
+    let (expose, ports) = network::reached(fields, shares.network, around.report);
     let report = &mut *around.report;
     let restart = deploy.restart.or_else(|| restart(fields, report));
     let stop_grace_period = fields
@@ -68,10 +77,11 @@ pub(super) fn service(
             .get("command")
             .and_then(|f| process::command(f, report)),
         environment: process::environment(fields, around),
-        expose: network::expose(fields, around.report),
-        ports: network::ports(fields, around.report),
-        mounts: mounts::mounts(fields, names, around.report),
+        expose,
+        ports,
+        mounts,
         networks,
+        network_of,
         depends_on,
         liveness: None,
         healthcheck: fields
@@ -94,8 +104,13 @@ pub(super) fn service(
         cap_drop: capabilities(fields, "cap_drop", around.report),
         no_new_privileges: security.no_new_privileges,
         seccomp_unconfined: security.seccomp_unconfined,
+        allow: BTreeSet::new(),
+        privileged,
+        shares,
+        devices,
+        device_rules,
         ulimits: process::ulimits(fields, around.report),
-        sysctls: process::sysctls(fields, around.report),
+        sysctls: process::sysctls(fields, shares, around.report),
         shm_size_bytes: fields.get("shm_size").and_then(|f| f.bytes(around.report)),
         read_only: fields.truth("read_only", around.report).unwrap_or(false),
         extra_hosts: network::extra_hosts(fields, around.report),
@@ -116,8 +131,8 @@ fn namespaces(fields: &Fields<'_>, report: &mut Report) {
     let own = "each container has namespaces of its own";
     let rules: [(&str, &[&str], &str, &str); 6] = [
         ("cgroup", &["private"], own, "remove it"),
-        ("ipc", &["private", "shareable"], own, "remove it"),
-        ("pid", &[], own, "remove it"),
+        ("ipc", &["private", "shareable", "host"], own, "remove it"),
+        ("pid", &["host"], own, "remove it"),
         ("uts", &[], own, "remove it"),
         (
             "userns_mode",
@@ -295,6 +310,50 @@ fn depends_on(
         }
     }
     edges
+}
+
+/// Keys that say something of a network, of which there is another service's.
+const OF_OWN_NETWORK: [&str; 6] = [
+    "dns",
+    "extra_hosts",
+    "hostname",
+    "links",
+    "mac_address",
+    "ports",
+];
+
+/// The service whose network `network_mode: service:NAME` joins; it is a dependency as well, and
+/// its new replicas bring new ones of this.
+fn network_of(
+    fields: &Fields<'_>,
+    names: &Names,
+    edges: &mut BTreeMap<ServiceName, Dependency>,
+    report: &mut Report,
+) -> Option<ServiceName> {
+    let field = fields.get("network_mode")?;
+    let name = field.node.text()?.strip_prefix("service:")?;
+    for key in OF_OWN_NETWORK.iter().filter(|key| fields.has(key)) {
+        let message = format!(
+            "{}: `{key}` and `network_mode: service:{name}` exclude each other",
+            fields.owner
+        );
+        report
+            .error("compose/conflict", fields.key_span(key), message)
+            .hint(format!(
+                "move it to service `{name}`, whose network both are on"
+            ));
+    }
+    if !check_dependency(fields, name, field.span(), true, names, report) {
+        return None;
+    }
+    let provider = ServiceName::new(name);
+    let edge = edges.entry(provider.clone()).or_insert(Dependency {
+        condition: Condition::ServiceStarted,
+        required: true,
+        restart: true,
+    });
+    edge.restart = true;
+    Some(provider)
 }
 
 /// The aliases of `links`; each link is a dependency as well.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::look::{Look, Subject};
 use crate::files::means_file;
+use crate::host_path;
 use crate::image_name::ImageName;
 use crate::project::{Build, Mount};
 
@@ -61,7 +62,7 @@ pub fn look(look: &mut Look<'_>, subject: &Subject<'_>) {
     for mount in &service.mounts {
         if let Mount::Bind { source, target, .. } = mount
             && !source.exists()
-            && !super::secrets::is_docker_socket(source)
+            && !host_path::is_engine_socket(source)
         {
             missing(look, subject, source, target);
         }

@@ -20,6 +20,7 @@ pub fn look(look: &mut Look<'_>, subject: &Subject<'_>) {
         }
         StrategyReason::Asked
         | StrategyReason::Answers
+        | StrategyReason::HostNetwork
         | StrategyReason::Worker
         | StrategyReason::Default => return,
     };

@@ -1,30 +1,11 @@
-//! What must not be seen, and what gives too much away.
-
-use std::path::Path;
+//! What must not be seen.
 
 use super::look::{Look, Subject};
 use crate::mask;
-use crate::project::Mount;
 use crate::yaml::Node;
-
-const DOCKER_SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
-
-pub(super) fn is_docker_socket(path: &Path) -> bool {
-    DOCKER_SOCKETS
-        .iter()
-        .any(|socket| path.as_os_str() == *socket)
-}
 
 pub fn look(look: &mut Look<'_>, subject: &Subject<'_>) {
     let (name, service) = (subject.name, subject.service);
-    for mount in &service.mounts {
-        if let Mount::Bind { source, target, .. } = mount
-            && is_docker_socket(source)
-        {
-            let message = format!("`{name}` gets Docker's socket");
-            look.found_in_mount("secrets/docker-socket", subject, target, message);
-        }
-    }
     for (variable, value) in &service.environment {
         let secret = mask::holds_secret(variable, value) || mask::url_password(value) != *value;
         if secret && is_written_out(look, subject, variable) {

@@ -229,7 +229,7 @@ fn inferred_routes(
 ) -> Vec<Route> {
     let running = services
         .iter()
-        .filter(|(_, service)| !service.networks.is_empty());
+        .filter(|(_, service)| service.is_reachable());
     let mut candidates = routes::candidates(running);
     if candidates.len() > 1 {
         for candidate in &mut candidates {

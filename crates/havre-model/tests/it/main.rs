@@ -6,6 +6,7 @@ mod bounds;
 mod cases;
 mod docs;
 mod identify;
+mod machine;
 mod mutations;
 mod peer;
 mod rules;

@@ -315,11 +315,6 @@ const CASES: &[(&str, &str, &str)] = &[
         "{web: {image: 'a:1', ports: ['80:80'], volumes: ['data:/uploads:ro']}, db: {image: 'p:16', volumes: ['data:/var/lib/postgresql/data']}}",
     ),
     (
-        "secrets/docker-socket",
-        "{web: {image: 'a:1', volumes: ['/var/run/docker.sock:/var/run/docker.sock']}}",
-        "{web: {image: 'a:1', volumes: ['data:/var/run']}}",
-    ),
-    (
         "secrets/in-clear",
         "{a: {image: 'a:1', environment: {MYSQL_ROOT_PASSWORD: hunter2}}}",
         "{a: {image: 'a:1', environment: {PASSWORD_RESET_DISABLED: '1', MYSQL_RANDOM_ROOT_PASSWORD: 'yes', MYSQL_ALLOW_EMPTY_PASSWORD: 'true', CONNECT_KEY_CONVERTER: org.example.StringConverter}}}",

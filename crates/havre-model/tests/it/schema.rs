@@ -57,6 +57,10 @@ fn places() -> Vec<(Section, String)> {
         (keys::TMPFS_OPTIONS, format!("{mount}/tmpfs/properties")),
         (keys::VOLUME_MOUNT, mount),
         (
+            keys::DEVICE,
+            format!("{service}/devices/items/oneOf/1/properties"),
+        ),
+        (
             keys::ATTACHMENT,
             format!("{service}/networks/oneOf/1/patternProperties/{name}/oneOf/0/properties"),
         ),
@@ -115,7 +119,6 @@ const BELOW: &[&str] = &[
     "/definitions/deployment/properties/placement/properties/preferences/",
     "/definitions/service/properties/blkio_config/",
     "/definitions/service/properties/credential_spec/",
-    "/definitions/service/properties/devices/",
     "/definitions/service/properties/models/",
     "/definitions/service/properties/provider/",
     "/definitions/service/properties/volumes/items/oneOf/1/properties/image/",

@@ -151,7 +151,8 @@ fn schema_and_reader_agree() {
 }
 
 /// Cases whose havre.yaml a schema can tell to be wrong.
-const WRONG_CASES: [&str; 4] = [
+const WRONG_CASES: [&str; 5] = [
+    "havre-yaml-allow-wrong",
     "havre-yaml-rollout-wrong",
     "havre-yaml-services-wrong",
     "havre-yaml-wrong",

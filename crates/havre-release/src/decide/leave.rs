@@ -251,7 +251,10 @@ impl Pass<'_> {
         }
         if !replica.state.is_live() {
             self.actions.push(Action::Remove { id: id.clone() });
-        } else if !matches!(replica.state, ReplicaState::Stopping) && self.is_drained(replica) {
+        } else if !matches!(replica.state, ReplicaState::Stopping)
+            && !self.retire_joined(replica)
+            && self.is_drained(replica)
+        {
             self.actions.push(Action::Stop {
                 id: id.clone(),
                 within: None,

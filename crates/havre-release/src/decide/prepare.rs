@@ -281,12 +281,15 @@ impl Pass<'_> {
             }
             (None, true) => {}
             (None, false) => {
-                if self.dependencies_hold(release, name, Jobs::Now(rollout)) {
+                if self.dependencies_hold(release, name, Jobs::Now(rollout))
+                    && let Some(joins) = self.joins(release, name, 0)
+                {
                     let id = job_id(self.environment, &job, rollout.to);
                     self.actions.push(Action::RunJob {
                         id,
                         job,
                         release: rollout.to,
+                        joins,
                     });
                 }
             }

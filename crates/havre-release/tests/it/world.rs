@@ -10,8 +10,8 @@ use havre_model::{
     UpdateConfig, UpdateOrder, VolumeName,
 };
 use havre_release::{
-    Action, Decision, Desired, EdgeView, ExitInfo, FailedProbe, Intent, Observed, Policy, Release,
-    Replica, ReplicaId, ReplicaState, Role, Routing, Traffic, decide, routing,
+    Action, Decision, Desired, EdgeView, ExitInfo, FailedProbe, Intent, Joined, Observed, Policy,
+    Release, Replica, ReplicaId, ReplicaState, Role, Routing, Traffic, decide, routing,
 };
 
 /// Environment of all tests.
@@ -34,6 +34,8 @@ pub struct Shape {
     pub tries: Option<u32>,
     /// It is started once.
     pub once: bool,
+    /// The service whose network it is in.
+    pub network_of: Option<&'static str>,
 }
 
 impl Shape {
@@ -50,6 +52,7 @@ impl Shape {
             order: None,
             tries: None,
             once: false,
+            network_of: None,
         }
     }
 
@@ -80,6 +83,7 @@ impl Shape {
             ports: Vec::new(),
             mounts: self.volume.map(volume).into_iter().collect(),
             networks: BTreeMap::new(),
+            network_of: self.network_of.map(ServiceName::new),
             depends_on: self
                 .needs
                 .iter()
@@ -87,7 +91,7 @@ impl Shape {
                     let edge = Dependency {
                         condition: *condition,
                         required: true,
-                        restart: false,
+                        restart: self.network_of == Some(*name),
                     };
                     (ServiceName::new(*name), edge)
                 })
@@ -119,6 +123,11 @@ impl Shape {
             cap_drop: Vec::new(),
             no_new_privileges: false,
             seccomp_unconfined: false,
+            allow: BTreeSet::new(),
+            privileged: false,
+            shares: Default::default(),
+            devices: Vec::new(),
+            device_rules: Vec::new(),
             ulimits: BTreeMap::new(),
             sysctls: BTreeMap::new(),
             shm_size_bytes: None,
@@ -241,6 +250,8 @@ pub struct World {
     pub fate_of_new: Fate,
     pub now: SystemTime,
     pub policy: Policy,
+    /// Containers removed so far.
+    starts: u64,
     pub history: Vec<String>,
 }
 
@@ -268,6 +279,7 @@ impl World {
                 rollout_deadline: Duration::from_secs(90),
                 ..Policy::default()
             },
+            starts: 0,
             history: Vec::new(),
         }
     }
@@ -384,19 +396,27 @@ impl World {
                 digest,
                 slot,
                 release,
+                joins,
             } => {
                 let role = Role::Replica {
                     digest: digest.clone(),
                     slot: *slot,
                 };
                 self.start(id, service, role, *release);
+                self.join(id, joins.as_ref());
             }
-            Action::RunJob { id, job, release } => {
+            Action::RunJob {
+                id,
+                job,
+                release,
+                joins,
+            } => {
                 let role = Role::Job {
                     job: job.clone(),
                     release: *release,
                 };
                 self.start(id, &job.service, role, *release);
+                self.join(id, joins.as_ref());
             }
             Action::Stop { id, .. } => {
                 assert!(
@@ -410,6 +430,7 @@ impl World {
             Action::Remove { id } => {
                 let replica = self.replicas.remove(id).expect("what is removed exists");
                 assert!(!replica.state.is_live(), "{id} is removed alive");
+                self.starts += 1;
                 self.looks.remove(id);
                 self.in_flight.remove(id);
             }
@@ -451,8 +472,23 @@ impl World {
             restarts: 0,
             last_exit: None,
             ready_after: None,
+            start: self.starts.to_string(),
+            joined: None,
         };
         self.replicas.insert(id.clone(), replica);
+    }
+
+    /// Puts a replica that was just started into another's network.
+    fn join(&mut self, id: &ReplicaId, provider: Option<&ReplicaId>) {
+        let Some(provider) = provider else { return };
+        let provider = self.replicas.get(provider).expect("whom one joins exists");
+        assert!(provider.state.is_live(), "{id} joins what is dead");
+        let joined = Joined {
+            id: provider.id.clone(),
+            start: provider.start.clone(),
+        };
+        let replica = self.replicas.get_mut(id).expect("it was just started");
+        replica.joined = Some(joined);
     }
 
     /// Time passes, processes go on, requests end.

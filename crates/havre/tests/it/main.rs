@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_macros, reason = "its output is for a person")]
 
+mod allowed;
 mod builds;
 mod changes;
 mod command_line;
@@ -20,6 +21,7 @@ mod install;
 mod leftovers;
 mod logs;
 mod machine;
+mod networks;
 mod ports;
 mod program;
 mod project;

@@ -233,6 +233,8 @@ impl Bench {
             oom_score_adj: 0,
             cgroup_parent: ENVIRONMENT.to_owned(),
             security: Security::default(),
+            shares: Default::default(),
+            devices: Default::default(),
             ulimits: BTreeMap::new(),
             sysctls: BTreeMap::new(),
             shm_size_bytes: 64 << 20,

@@ -1,0 +1,352 @@
+//! What a service asks for of the machine itself: each is refused unless havre.yaml allows it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::allow::Allow;
+use crate::diagnostic::Severity;
+use crate::host_path;
+use crate::keys;
+use crate::project::{Device, Mount, Shares};
+use crate::read::{Field, Fields, refuse};
+use crate::report::Report;
+use crate::source::Span;
+
+/// Most devices, and rules for them, of one service.
+const MOST_DEVICES: usize = 256;
+
+/// Collects what one service asks for, so that the line which would allow it names all of it.
+pub(super) struct Wishes<'a> {
+    service: &'a str,
+    allowed: Option<&'a BTreeSet<Allow>>,
+    asked: Vec<Asked>,
+}
+
+struct Asked {
+    what: String,
+    needs: Allow,
+    at: Span,
+}
+
+impl<'a> Wishes<'a> {
+    pub fn new(service: &'a str, allowed: &'a BTreeMap<String, BTreeSet<Allow>>) -> Self {
+        Self {
+            service,
+            allowed: allowed.get(service),
+            asked: Vec::new(),
+        }
+    }
+
+    pub fn ask(&mut self, needs: Allow, what: impl Into<String>, at: Span) {
+        let what = what.into();
+        self.asked.push(Asked { what, needs, at });
+    }
+
+    /// Many stacks bring a helper that watches Docker. They run without its socket, which would be
+    /// no use: what it shows is not here.
+    fn leave_socket_out(&self, shown: &str, at: Span, report: &mut Report) {
+        let service = self.service;
+        let line = self.line([Allow::DockerSocket]);
+        let message = format!(
+            "service `{service}`: the mount of {shown} is left out: there is no Docker API here"
+        );
+        report
+            .warn("havre/docker-socket", at, message)
+            .hint(format!(
+                "routes of havre.yaml take the place of a proxy that watches containers, `havre logs` \
+                 and `havre status` that of viewers, and releases that of updaters; if the socket of \
+                 another engine is meant, write in havre.yaml:\nservices:\n{line}"
+            ));
+    }
+
+    /// The line of havre.yaml that allows these as well.
+    fn line(&self, more: impl IntoIterator<Item = Allow>) -> String {
+        let allowed = self.allowed.into_iter().flatten().copied();
+        let all: BTreeSet<Allow> = allowed.chain(more).collect();
+        let words: Vec<&str> = all.into_iter().map(Allow::word).collect();
+        format!("  {}: {{allow: [{}]}}", self.service, words.join(", "))
+    }
+
+    fn is_allowed(&self, needs: Allow) -> bool {
+        self.allowed.is_some_and(|allowed| allowed.contains(&needs))
+    }
+
+    /// Refuses what is not allowed, and tells what is.
+    pub fn settle(self, report: &mut Report) {
+        let service = self.service;
+        let line = self.line(self.asked.iter().map(|asked| asked.needs));
+        let mut told = BTreeSet::new();
+        for Asked { what, needs, at } in &self.asked {
+            let gives_away = needs.gives_away();
+            if self.is_allowed(*needs) {
+                if told.insert(*needs) {
+                    let message = format!("service `{service}` {gives_away} ({what})");
+                    report.record(Severity::Note, "havre/allowed", *at, message);
+                }
+                continue;
+            }
+            let message = format!("service `{service}`: {what} is not allowed: it {gives_away}");
+            report
+                .error("havre/not-allowed", *at, message)
+                .hint(format!(
+                    "{}; if that is meant, write in havre.yaml:\nservices:\n{line}",
+                    instead(*needs)
+                ));
+        }
+        let unused = self.allowed.into_iter().flatten();
+        let unused: Vec<&str> = unused
+            .filter(|one| !self.asked.iter().any(|asked| asked.needs == **one))
+            .map(|one| one.word())
+            .collect();
+        if !unused.is_empty() {
+            let message = format!(
+                "havre.yaml allows service `{service}` what it does not ask for: {}",
+                unused.join(", ")
+            );
+            report
+                .warn("havre/allow-unused", None, message)
+                .hint("remove it there");
+        }
+    }
+}
+
+/// What to do where it is not meant.
+fn instead(needs: Allow) -> &'static str {
+    match needs {
+        Allow::Devices => "remove it",
+        Allow::DockerSocket => "remove it",
+        Allow::HostIpc | Allow::HostPid => "remove it: each container has one of its own",
+        Allow::HostNetwork => "remove it, and publish what must be reachable with `ports`",
+        Allow::HostPaths => "mount a smaller folder, or mount it read-only where reading will do",
+        Allow::Privileged => "add what it needs with `cap_add`",
+    }
+}
+
+/// `privileged`, and namespaces that are the machine's.
+pub(super) fn shares(
+    fields: &Fields<'_>,
+    wishes: &mut Wishes<'_>,
+    report: &mut Report,
+) -> (bool, Shares) {
+    let mut shares = Shares::default();
+    let privileged = fields.get("privileged");
+    let privileged = privileged.filter(|field| field.truth(report) == Some(true));
+    if let Some(field) = privileged {
+        wishes.ask(Allow::Privileged, "`privileged: true`", field.span());
+    }
+    let kinds = [
+        ("network_mode", Allow::HostNetwork, &mut shares.network),
+        ("pid", Allow::HostPid, &mut shares.pid),
+        ("ipc", Allow::HostIpc, &mut shares.ipc),
+    ];
+    for (key, needs, shared) in kinds {
+        if let Some(field) = fields.get(key)
+            && field.node.text() == Some("host")
+        {
+            wishes.ask(needs, format!("`{key}: host`"), field.span());
+            *shared = true;
+        }
+    }
+    (privileged.is_some(), shares)
+}
+
+/// `devices`.
+pub(super) fn devices(
+    fields: &Fields<'_>,
+    wishes: &mut Wishes<'_>,
+    report: &mut Report,
+) -> Vec<Device> {
+    let Some(field) = fields.get("devices") else {
+        return Vec::new();
+    };
+    let mut devices = Vec::new();
+    for item in field.items(report) {
+        let Some(device) = device(item, report) else {
+            continue;
+        };
+        let what = format!("device {}", device.source.display());
+        wishes.ask(Allow::Devices, what, item.span());
+        devices.push(device);
+    }
+    check_number(devices.len(), field, report);
+    devices
+}
+
+fn device(item: Field<'_>, report: &mut Report) -> Option<Device> {
+    let fields = &item.fields(&keys::DEVICE, report)?;
+    let Some(source) = fields.string("source", report) else {
+        let message = format!("{} has no `source`", fields.owner);
+        report.error("compose/missing-key", fields.span, message);
+        return None;
+    };
+    if !source.starts_with('/') {
+        let why =
+            "a device is a path of this machine; descriptions of other kinds (CDI) are not read";
+        refuse(item, why, "write `/dev/NAME`", report);
+        return None;
+    }
+    let target = fields.string("target", report);
+    let target = target.unwrap_or_else(|| source.clone());
+    let inside = Path::new(&target);
+    if !inside.starts_with("/dev") || target.contains("/..") || inside == Path::new("/dev") {
+        let message = format!("{}: `{target}` is not a path below /dev", fields.owner);
+        report.error("compose/value", item.span(), message);
+        return None;
+    }
+    let permissions = fields.string("permissions", report);
+    let permissions = permissions.unwrap_or_else(|| "rwm".to_owned());
+    if !are_permissions(&permissions) {
+        let message = format!("{}: `{permissions}` are no permissions", fields.owner);
+        report
+            .error("compose/value", item.span(), message)
+            .hint("write `r` (read), `w` (write) and `m` (make), at least one of them");
+        return None;
+    }
+    let source = PathBuf::from(source);
+    if !source.exists() {
+        let message = format!(
+            "{}: {} is not there on this machine",
+            fields.owner,
+            source.display()
+        );
+        report
+            .warn("compose/missing-file", item.span(), message)
+            .hint("without it the service cannot start");
+    }
+    Some(Device {
+        source,
+        target,
+        permissions,
+    })
+}
+
+fn are_permissions(text: &str) -> bool {
+    (1..=3).contains(&text.len())
+        && text
+            .char_indices()
+            .all(|(at, c)| matches!(c, 'r' | 'w' | 'm') && !text[..at].contains(c))
+}
+
+/// `device_cgroup_rules`.
+pub(super) fn device_rules(
+    fields: &Fields<'_>,
+    wishes: &mut Wishes<'_>,
+    report: &mut Report,
+) -> Vec<String> {
+    let Some(field) = fields.get("device_cgroup_rules") else {
+        return Vec::new();
+    };
+    let mut rules = Vec::new();
+    for item in field.items(report) {
+        let Some(rule) = item.string(report) else {
+            continue;
+        };
+        if !is_rule(&rule) {
+            let message = format!("{}: `{rule}` is not a rule for devices", field.owner);
+            report
+                .error("compose/value", item.span(), message)
+                .hint("write kind, numbers and permissions: `c 189:* rmw`");
+            continue;
+        }
+        let what = format!("the rule for devices `{rule}`");
+        wishes.ask(Allow::Devices, what, item.span());
+        rules.push(rule);
+    }
+    check_number(rules.len(), field, report);
+    rules
+}
+
+fn is_rule(rule: &str) -> bool {
+    let parts: Vec<&str> = rule.split(' ').collect();
+    let [kind, numbers, permissions] = parts[..] else {
+        return false;
+    };
+    let number = |text: &str| {
+        text == "*"
+            || text.len() <= 7 && !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+    };
+    matches!(kind, "a" | "b" | "c")
+        && numbers
+            .split_once(':')
+            .is_some_and(|(major, minor)| number(major) && number(minor))
+        && are_permissions(permissions)
+}
+
+fn check_number(count: usize, field: Field<'_>, report: &mut Report) {
+    if count > MOST_DEVICES {
+        let message = format!("{}: more than {MOST_DEVICES} `{}`", field.owner, field.key);
+        report.error("compose/too-large", field.span(), message);
+    }
+}
+
+/// Looks at one mount: what it gives of the machine, and what it covers in the container. Returns
+/// whether it is made.
+pub(super) fn mount(
+    mount: &Mount,
+    at: Span,
+    fields: &Fields<'_>,
+    wishes: &mut Wishes<'_>,
+    report: &mut Report,
+) -> bool {
+    let (source, target, read_only) = match mount {
+        Mount::Bind {
+            source,
+            target,
+            read_only,
+            ..
+        } => (Some(source), target, *read_only),
+        Mount::Volume {
+            backing,
+            target,
+            read_only,
+            ..
+        } => (backing.as_ref(), target, *read_only),
+        Mount::Anonymous { target, .. } | Mount::Tmpfs { target, .. } => (None, target, true),
+    };
+    if let Some(why) = host_path::taken(Path::new(target)) {
+        let message = format!(
+            "{}: nothing can be mounted at {target}: {why}",
+            fields.owner
+        );
+        report
+            .error("compose/volume", at, message)
+            .hint("choose another place, e.g. below /host");
+        return false;
+    }
+    if let Some(source) = source {
+        let sees_through = sees_processes(fields);
+        // A link of the project may lead anywhere; the letter counts too, for machines to come.
+        let real = std::fs::canonicalize(source).unwrap_or_else(|_| source.clone());
+        let found = host_path::endangered(&real, read_only, sees_through)
+            .or_else(|| host_path::endangered(source, read_only, sees_through));
+        if let Some(found) = found {
+            let shown = report.shown(source);
+            if found.needs == Allow::DockerSocket && !wishes.is_allowed(found.needs) {
+                wishes.leave_socket_out(&shown, at, report);
+                return false;
+            }
+            let how = if read_only {
+                "the mount"
+            } else {
+                "the writable mount"
+            };
+            let what = match found.holds {
+                None => format!("{how} of {shown}"),
+                Some(path) => format!("{how} of {shown}, with {path} in it"),
+            };
+            wishes.ask(found.needs, what, at);
+        }
+    }
+    true
+}
+
+/// Whether it may look into any process that it sees.
+fn sees_processes(fields: &Fields<'_>) -> bool {
+    let added = fields.get("cap_add").and_then(|field| field.node.as_list());
+    let mut names = added.into_iter().flatten().filter_map(|item| item.text());
+    names.any(|name| {
+        let name = name.to_ascii_uppercase();
+        let name = name.strip_prefix("CAP_").unwrap_or(&name);
+        matches!(name, "ALL" | "SYS_ADMIN" | "SYS_PTRACE")
+    })
+}
