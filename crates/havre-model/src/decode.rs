@@ -213,8 +213,11 @@ fn disabled(
             .iter()
             .filter_map(|item| item.text().map(str::to_owned))
             .collect();
+        // Where nobody names a profile, docker compose looks for the one without a name.
+        let nameless = around.profiles.is_empty() && wanted.iter().any(String::is_empty);
         let active = around.profiles.contains("*")
             || wanted.is_empty()
+            || nameless
             || wanted
                 .iter()
                 .any(|profile| around.profiles.contains(profile));

@@ -130,6 +130,7 @@ fn common(config: Value) -> Value {
     each(&mut config, "services", |service| {
         // Profiles have done their work; the rest is only for development.
         service.retain(|key, _| key != "profiles" && key != "develop");
+        imply(service);
         let networks = service.get("networks").and_then(Value::as_object);
         if networks.is_none_or(Map::is_empty) && service.get("network_mode").is_none() {
             service.insert("networks".to_owned(), json!({"default": {}}));
@@ -154,6 +155,34 @@ fn common(config: Value) -> Value {
         top.insert(section.to_owned(), Value::Object(kept));
     }
     config
+}
+
+/// Whom `links` and `volumes_from` name is depended on; docker compose writes it out.
+fn imply(service: &mut Map<String, Value>) {
+    let names = |service: &mut Map<String, Value>, key: &str| -> Vec<String> {
+        let texts = items(service, key).filter_map(|item| item.as_str());
+        let names = texts.map(|text| text.split(':').next().unwrap_or(text).to_owned());
+        names.filter(|name| name != "container").collect()
+    };
+    let links = names(service, "links").into_iter();
+    let linked = links.map(|name| {
+        (
+            name,
+            json!({"condition": "service_started", "restart": "true"}),
+        )
+    });
+    let taken = names(service, "volumes_from").into_iter();
+    let taken = taken.map(|name| (name, json!({"condition": "service_started"})));
+    let implied: Vec<(String, Value)> = linked.chain(taken).collect();
+    if implied.is_empty() {
+        return;
+    }
+    let edges = service.entry("depends_on").or_insert_with(|| json!({}));
+    if let Some(edges) = edges.as_object_mut() {
+        for (name, edge) in implied {
+            edges.entry(name).or_insert(edge);
+        }
+    }
 }
 
 fn each(config: &mut Value, section: &str, mut change: impl FnMut(&mut Map<String, Value>)) {

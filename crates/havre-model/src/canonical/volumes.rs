@@ -1,5 +1,7 @@
 //! `"./data:/data:ro"` → `{type: bind, source: …, target: /data, read_only: true}`.
 
+use std::path::Path;
+
 use super::{Base, object};
 use crate::report::Report;
 use crate::source::Span;
@@ -32,10 +34,23 @@ pub(super) fn expand(node: &mut Node, base: &Base, report: &mut Report) {
 
 /// The long form: only a bind's source is a path of the host.
 fn long(map: &mut Map, base: &Base) {
+    if let Some(Value::Scalar(target)) = map.get_mut("target").map(|node| &mut node.value) {
+        target.text = inside(&target.text);
+    }
     if map.get("type").and_then(Node::text) == Some("bind")
         && let Some(source) = map.get_mut("source")
     {
         super::resolve_text(source, base);
+    }
+}
+
+/// A path inside the container as docker writes it: without `.`, `..` and a slash at its end.
+fn inside(target: &str) -> String {
+    match target.starts_with('/') {
+        true => super::clean(Path::new(target))
+            .to_string_lossy()
+            .into_owned(),
+        false => target.to_owned(),
     }
 }
 
@@ -59,7 +74,7 @@ fn short(text: &str, span: Span, base: &Base) -> Result<Node, String> {
                 "type",
                 Node::scalar(span, if bind { "bind" } else { "volume" }),
             ),
-            ("target", Node::scalar(span, target)),
+            ("target", Node::scalar(span, inside(target))),
         ],
     );
     let Value::Map(map) = &mut node.value else {
