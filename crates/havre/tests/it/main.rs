@@ -5,6 +5,7 @@
 
 mod allowed;
 mod builds;
+mod certificates;
 mod changes;
 mod command_line;
 mod daemon;
