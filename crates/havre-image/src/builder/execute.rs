@@ -4,6 +4,7 @@
 //! side one day.
 
 mod files;
+mod mounts;
 mod steps;
 
 use std::collections::{BTreeMap, HashMap};
