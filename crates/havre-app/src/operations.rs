@@ -45,6 +45,8 @@ pub(crate) async fn up(
     };
     ports::check(daemon, &id, &project).await?;
     let (mut environment, mut held) = take(daemon, &id, by.as_deref(), events).await?;
+    // A `down` from before is taken over, one from now on is the later wish.
+    let was_going = is_going(&environment.snapshot());
     events.emit(Event::Phase {
         phase: ApiPhase::Images,
     });
@@ -70,6 +72,9 @@ pub(crate) async fn up(
     };
     loop {
         let before = environment.snapshot();
+        if is_going(&before) && !was_going {
+            return Err(gone(&id));
+        }
         let current = before.desired.current;
         let serving = current.and_then(|number| before.releases.get(&number));
         keep_restarts(&mut release, serving);
@@ -101,8 +106,9 @@ pub(crate) async fn up(
                 return Ok(outcome(&release, number, current));
             }
             Err(NotBegun::Refused(error)) => return Err(error),
+            Err(NotBegun::Ended) if !was_going => return Err(ended(&environment).await),
             Err(NotBegun::Ended) => {
-                // A `down` has ended it while images were built: it is made anew.
+                // That `down` has ended it while images were built: it is made anew.
                 drop(held);
                 (environment, held) = take(daemon, &id, by.as_deref(), events).await?;
             }
@@ -110,13 +116,17 @@ pub(crate) async fn up(
     }
 }
 
+fn is_going(snapshot: &Snapshot) -> bool {
+    match snapshot.desired.intent {
+        Intent::Run => false,
+        Intent::Down { .. } => true,
+    }
+}
+
 /// Nothing moves, and no wish stands against the files.
 fn is_as_wanted(snapshot: &Snapshot) -> bool {
     let desired = &snapshot.desired;
-    desired.intent == Intent::Run
-        && desired.rollout.is_none()
-        && desired.scale.is_empty()
-        && snapshot.settled
+    !is_going(snapshot) && desired.rollout.is_none() && desired.scale.is_empty() && snapshot.settled
 }
 
 fn tell_of_scale(before: &Snapshot, events: &EventSink) {

@@ -69,6 +69,27 @@ fn an_up_that_takes_over_a_down_ends_it() {
 }
 
 #[test]
+fn an_up_that_still_builds_gives_way_to_a_down() {
+    on_machine(|machine| {
+        shop(machine);
+        machine.write("Dockerfile", "FROM base:1\nRUN sleep 8\n");
+        let mut up = machine.start(&["up"]);
+        let steps = machine.root().join("lib/build");
+        wait_until("a step runs", SOON, || {
+            let entries = std::fs::read_dir(&steps).into_iter().flatten().flatten();
+            entries
+                .into_iter()
+                .any(|entry| entry.file_name() != ".leftovers")
+        });
+        machine.ok(&["down"]);
+        assert_eq!(up.ends(), 7, "{}", up.talk());
+        let talk = up.talk();
+        assert!(talk.contains("was taken down meanwhile"), "{talk}");
+        until_gone(machine);
+    });
+}
+
+#[test]
 fn a_down_that_is_interrupted_ends_and_the_daemon_goes_on_with_it() {
     on_machine(|machine| {
         shop(machine);
