@@ -73,10 +73,9 @@ pub fn replace_null(open: impl FnOnce() -> Result<OwnedFd, SetupError>) -> Resul
     })
 }
 
-fn is_null(fd: BorrowedFd) -> Result<bool, SetupError> {
-    let stat = step(rustix::fs::fstat(fd), || {
-        "look at standard input".to_owned()
-    })?;
+/// Whether this is the null device.
+pub fn is_null(fd: BorrowedFd) -> Result<bool, SetupError> {
+    let stat = step(rustix::fs::fstat(fd), || "look at a device".to_owned())?;
     Ok(
         FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
             && stat.st_rdev == rustix::fs::makedev(1, 3),

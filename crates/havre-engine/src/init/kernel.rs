@@ -13,7 +13,7 @@ use rustix::mount::MountAttrFlags;
 
 use super::host::OfHost;
 use super::mounts::{self, NODEV, NOEXEC, NOSUID, RDONLY, STRICTATIME};
-use super::{SetupError, step};
+use super::{SetupError, descriptors, step};
 use crate::cgroup::Cgroup;
 use crate::spec::ContainerSpec;
 use crate::sys;
@@ -202,7 +202,12 @@ impl Kernel {
         let cover = if is_dir(&place)? {
             step(mounts::new("tmpfs", "size=0k,ro", RDONLY), what)?
         } else {
-            step(mounts::copy(&self.dev, "null", false), what)?
+            let null = step(mounts::copy(&self.dev, "null", false), what)?;
+            if !descriptors::is_null(null.as_fd())? {
+                let text = format!("{path} cannot be masked: /dev/null is another device");
+                return Err(SetupError::Refused(text));
+            }
+            null
         };
         step(mounts::attach(cover, place), what)
     }
