@@ -29,88 +29,177 @@ pub(crate) struct Labelled {
     pub unread: Vec<(ServiceName, String)>,
 }
 
-/// Labels of one service, their names in small letters as Traefik takes them.
-type Labels<'s> = BTreeMap<String, &'s str>;
+/// A service and its labels, their names in small letters as Traefik takes them.
+struct Of<'s> {
+    name: &'s ServiceName,
+    service: &'s Service,
+    labels: BTreeMap<String, &'s str>,
+}
 
 /// Reads the labels of every service. Pure.
 pub(crate) fn labelled(services: &BTreeMap<ServiceName, Service>) -> Labelled {
-    let all: Vec<(&ServiceName, &Service, Labels<'_>)> = services
-        .iter()
-        .map(|(name, service)| {
-            let labels = service.labels.iter();
-            let labels = labels.map(|(key, value)| (key.to_ascii_lowercase(), value.as_str()));
-            (name, service, labels.collect::<Labels<'_>>())
-        })
-        .filter(|(_, _, labels)| {
-            let enable = labels.get("traefik.enable");
-            !enable.is_some_and(|enable| enable.eq_ignore_ascii_case("false"))
-        })
-        .collect();
+    let all: Vec<Of<'_>> = services.iter().filter_map(Of::enabled).collect();
     let mut found = Labelled::default();
-    let mut routers = 0;
-    for (name, service, labels) in &all {
-        for (router, rule) in values(labels, ROUTERS, ".rule") {
-            routers += 1;
-            if routers > MAX_ROUTERS {
-                return found;
-            }
-            let part = |what: &str| labels.get(&format!("{ROUTERS}{router}.{what}")).copied();
-            // Traefik's own: its dashboard and what only redirects.
-            if part("service").is_some_and(|to| to.ends_with("@internal")) {
-                continue;
-            }
-            let matches = match rule::parse(rule) {
-                Ok(matches) => matches,
-                Err(NotRead(what)) => {
-                    let why = format!("router `{router}`: `{what}` is not read");
-                    found.unread.push(((*name).clone(), why));
-                    continue;
-                }
-            };
-            let Some((target, port)) = target(name, service, labels, part("service"), &all) else {
-                let why = format!("router `{router}` leads to what is no port");
-                found.unread.push(((*name).clone(), why));
-                continue;
-            };
-            let port = port.unwrap_or_else(|| {
-                found.guessed.push((target.clone(), USUAL_PORT));
-                USUAL_PORT
-            });
-            let mut schemes = values(labels, SERVICES, ".loadbalancer.server.scheme");
-            let protocol = match schemes.any(|(_, scheme)| scheme.eq_ignore_ascii_case("h2c")) {
-                true => RouteProtocol::H2c,
-                false => RouteProtocol::Http,
-            };
-            let stripped = part("middlewares").map(|names| stripped(names, &all));
-            for one in matches {
-                let path = one.path.unwrap_or_else(|| "/".to_owned());
-                let strip_prefix = stripped.iter().flatten().any(|prefix| *prefix == path);
-                let route = Route {
-                    host: one.host,
-                    strip_prefix,
-                    protocol,
-                    ..route(&path, &target, port)
-                };
-                let known = found.routes.iter();
-                let twin = known
-                    .into_iter()
-                    .find(|known| (&known.host, &known.path) == (&route.host, &route.path));
-                match twin {
-                    None => found.routes.push(route),
-                    // A router for each of HTTP and HTTPS.
-                    Some(twin) if twin.service == route.service => {}
-                    Some(twin) => {
-                        let why = format!("router `{router}` takes what `{}` has", twin.service);
-                        found.unread.push(((*name).clone(), why));
-                    }
-                }
-            }
-            if !found.services.contains(name) {
-                found.services.push((*name).clone());
-            }
+    let routers = all.iter().flat_map(|of| {
+        let rules = of.values(ROUTERS, ".rule");
+        rules.map(move |(name, rule)| Router { name, rule, of })
+    });
+    for (index, router) in routers.filter(|router| !router.is_internal()).enumerate() {
+        if index == MAX_ROUTERS {
+            found.leave(&router, "there are too many");
+            break;
+        }
+        match router.routes(&all, &mut found.guessed) {
+            Ok(routes) => found.take(&router, routes),
+            Err(why) => found.leave(&router, &why),
         }
     }
     found
+}
+
+impl Labelled {
+    fn leave(&mut self, router: &Router<'_>, why: &str) {
+        let why = format!("router `{}`: {why}", router.name);
+        self.unread.push((router.of.name.clone(), why));
+    }
+
+    fn take(&mut self, router: &Router<'_>, routes: Vec<Route>) {
+        for route in routes {
+            let mut known = self.routes.iter();
+            let twin = known.find(|known| (&known.host, &known.path) == (&route.host, &route.path));
+            match twin.map(|twin| twin.service.clone()) {
+                None => self.routes.push(route),
+                // A router for each of HTTP and HTTPS.
+                Some(twin) if twin == route.service => {}
+                Some(twin) => self.leave(router, &format!("it takes what `{twin}` has")),
+            }
+        }
+        if !self.services.contains(router.of.name) {
+            self.services.push(router.of.name.clone());
+        }
+    }
+}
+
+impl<'s> Of<'s> {
+    fn enabled((name, service): (&'s ServiceName, &'s Service)) -> Option<Self> {
+        let labels = service.labels.iter();
+        let labels = labels.map(|(key, value)| (key.to_ascii_lowercase(), value.as_str()));
+        let of = Self {
+            name,
+            service,
+            labels: labels.collect(),
+        };
+        let enable = of.labels.get("traefik.enable");
+        let disabled = enable.is_some_and(|enable| enable.eq_ignore_ascii_case("false"));
+        (!disabled).then_some(of)
+    }
+
+    /// Names between `start` and `end` among the labels, with their values.
+    fn values(
+        &self,
+        start: &'static str,
+        end: &'static str,
+    ) -> impl Iterator<Item = (&str, &'s str)> {
+        self.labels.iter().filter_map(move |(key, value)| {
+            let name = key.strip_prefix(start)?.strip_suffix(end)?;
+            (!name.is_empty() && !name.contains('.')).then_some((name, *value))
+        })
+    }
+}
+
+/// One router of a service's labels.
+struct Router<'l> {
+    name: &'l str,
+    rule: &'l str,
+    of: &'l Of<'l>,
+}
+
+impl Router<'_> {
+    fn part(&self, what: &str) -> Option<&str> {
+        let key = format!("{ROUTERS}{}.{what}", self.name);
+        self.of.labels.get(&key).copied()
+    }
+
+    /// Traefik's own: its dashboard and what only redirects.
+    fn is_internal(&self) -> bool {
+        let to = self.part("service");
+        to.is_some_and(|to| to.ends_with("@internal"))
+    }
+
+    fn routes(
+        &self,
+        all: &[Of<'_>],
+        guessed: &mut Vec<(ServiceName, u16)>,
+    ) -> Result<Vec<Route>, String> {
+        let matches =
+            rule::parse(self.rule).map_err(|NotRead(what)| format!("`{what}` is not read"))?;
+        let (service, port) = self.target(all).ok_or("it leads to what is no port")?;
+        let port = port.unwrap_or_else(|| {
+            guessed.push((service.clone(), USUAL_PORT));
+            USUAL_PORT
+        });
+        let stripped = self.part("middlewares").map(|names| stripped(names, all));
+        let routes = matches.into_iter().map(|one| {
+            let path = one.path.unwrap_or_else(|| "/".to_owned());
+            Route {
+                host: one.host,
+                strip_prefix: stripped.iter().flatten().any(|prefix| *prefix == path),
+                protocol: self.protocol(),
+                ..route(&path, &service, port)
+            }
+        });
+        Ok(routes.collect())
+    }
+
+    fn protocol(&self) -> RouteProtocol {
+        let mut schemes = self.of.values(SERVICES, ".loadbalancer.server.scheme");
+        match schemes.any(|(_, scheme)| scheme.eq_ignore_ascii_case("h2c")) {
+            true => RouteProtocol::H2c,
+            false => RouteProtocol::Http,
+        }
+    }
+
+    /// The service that it leads to, and its port if anything says it; `None`: what says it is no
+    /// port.
+    fn target(&self, all: &[Of<'_>]) -> Option<(ServiceName, Option<u16>)> {
+        const PORT: &str = ".loadbalancer.server.port";
+        let number = |port: &str| port.trim().parse().ok().filter(|port| *port > 0);
+        let wanted = self.part("service").map(plain_name);
+        let own: Vec<(&str, &str)> = self.of.values(SERVICES, PORT).collect();
+        let port = match &wanted {
+            Some(wanted) => own.iter().find(|(known, _)| known == wanted),
+            None => own.first(),
+        };
+        if let Some((_, port)) = port {
+            return Some((self.of.name.clone(), Some(number(port)?)));
+        }
+        if let Some(wanted) = &wanted {
+            for other in all {
+                let mut ports = other.values(SERVICES, PORT);
+                if let Some((_, port)) = ports.find(|(known, _)| known == wanted) {
+                    return Some((other.name.clone(), Some(number(port)?)));
+                }
+            }
+        }
+        Some((self.of.name.clone(), likely_port(self.of.service)))
+    }
+}
+
+/// Without the provider: `app@docker` is `app`.
+fn plain_name(name: &str) -> String {
+    let name = name.trim();
+    name.split('@').next().unwrap_or(name).to_ascii_lowercase()
+}
+
+/// Prefixes that the named middlewares take away.
+fn stripped<'l>(names: &str, all: &'l [Of<'_>]) -> Vec<&'l str> {
+    let names: Vec<String> = names.split(',').map(plain_name).collect();
+    all.iter()
+        .flat_map(|of| of.values(MIDDLEWARES, ".stripprefix.prefixes"))
+        .filter(|(name, _)| names.iter().any(|wanted| wanted == name))
+        .flat_map(|(_, prefixes)| prefixes.split(','))
+        .map(|prefix| prefix.trim().trim_end_matches('/'))
+        .collect()
 }
 
 /// Whether this is the proxy that reads such labels.
@@ -122,75 +211,4 @@ pub(crate) fn is_traefik(service: &Service) -> bool {
     let named = image.is_some_and(|path| path.rsplit('/').next() == Some("traefik"));
     let mut words = service.command.iter().flatten();
     named || words.any(|word| word.starts_with("--providers.docker"))
-}
-
-/// Names between `start` and `end` among the labels, with their values.
-fn values<'l>(
-    labels: &'l Labels<'_>,
-    start: &'l str,
-    end: &'l str,
-) -> impl Iterator<Item = (&'l str, &'l str)> {
-    labels.iter().filter_map(move |(key, value)| {
-        let name = key.strip_prefix(start)?.strip_suffix(end)?;
-        (!name.is_empty() && !name.contains('.')).then_some((name, *value))
-    })
-}
-
-/// The service that a router leads to, and its port if anything says it; `None`: what says it is
-/// no port.
-fn target(
-    name: &ServiceName,
-    service: &Service,
-    labels: &Labels<'_>,
-    wanted: Option<&str>,
-    all: &[(&ServiceName, &Service, Labels<'_>)],
-) -> Option<(ServiceName, Option<u16>)> {
-    const PORT: &str = ".loadbalancer.server.port";
-    let wanted = wanted.map(|wanted| {
-        wanted
-            .split('@')
-            .next()
-            .unwrap_or(wanted)
-            .to_ascii_lowercase()
-    });
-    let own: Vec<(&str, &str)> = values(labels, SERVICES, PORT).collect();
-    let port = match &wanted {
-        Some(wanted) => own.iter().find(|(known, _)| known == wanted),
-        None => own.first(),
-    };
-    let number = |port: &str| port.trim().parse().ok().filter(|port| *port > 0);
-    if let Some((_, port)) = port {
-        return Some((name.clone(), Some(number(port)?)));
-    }
-    if let Some(wanted) = &wanted {
-        for (other, _, labels) in all {
-            let mut ports = values(labels, SERVICES, PORT);
-            if let Some((_, port)) = ports.find(|(known, _)| known == wanted) {
-                return Some(((*other).clone(), Some(number(port)?)));
-            }
-        }
-    }
-    Some((name.clone(), likely_port(service)))
-}
-
-/// Prefixes that the named middlewares take away.
-fn stripped<'l>(names: &str, all: &'l [(&ServiceName, &Service, Labels<'_>)]) -> Vec<&'l str> {
-    let names: Vec<String> = names
-        .split(',')
-        .map(|name| {
-            name.trim()
-                .split('@')
-                .next()
-                .unwrap_or_default()
-                .to_ascii_lowercase()
-        })
-        .collect();
-    let labels = all
-        .iter()
-        .flat_map(|(_, _, labels)| values(labels, MIDDLEWARES, ".stripprefix.prefixes"));
-    labels
-        .filter(|(name, _)| names.iter().any(|wanted| wanted == name))
-        .flat_map(|(_, prefixes)| prefixes.split(','))
-        .map(|prefix| prefix.trim().trim_end_matches('/'))
-        .collect()
 }
