@@ -116,8 +116,8 @@ pub fn it_takes_over_from_an_edge_that_runs_as_root() {
     let former = former.display().to_string();
     let old = edge.take_over_with(&["--formerly", &former, "--takeover", "5"]);
     assert_eq!(edge.https(), port, "the very same sockets");
-    assert_eq!(edge.status.predecessor, Some(old.id()));
     serves(&edge, port);
+    // It had been told to, and idle as it is may have ended already.
     edge.wait_for_predecessor(old);
     serves(&edge, port);
     // And the next one from this one.
