@@ -33,6 +33,10 @@ pub struct LogLine {
     pub stream: LogStream,
     /// Without its line end; what is not UTF-8 is replaced.
     pub text: String,
+    /// The line goes on in the next one of the same replica and stream: it was too long (256 KiB),
+    /// or not finished when it was read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
 }
 
 /// Where a process printed.

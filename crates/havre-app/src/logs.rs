@@ -1,10 +1,10 @@
 //! Output of replicas, merged.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use havre_api::{ApiError, ErrorCode, LogLine, LogQuery, LogSink, LogStream};
+use havre_api::{ApiError, EnvironmentId, ErrorCode, LogLine, LogQuery, LogSink, LogStream};
 use havre_engine::LogQuery as SpoolQuery;
 use havre_model::ServiceName;
 use havre_release::ReplicaId;
@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::daemon::Daemon;
 use crate::environment::Snapshot;
 use crate::labels::environment_key;
+use crate::status;
 
 /// One container's spool.
 struct Spool {
@@ -52,7 +53,7 @@ pub(crate) async fn send(
             );
         }
     }
-    let first = spools(&snapshot, &query.services, &logs);
+    let first = spools(&query.environment, &snapshot, &query.services, &logs);
     if !query.follow {
         return send_past(first, &past, &lines).await;
     }
@@ -62,7 +63,7 @@ pub(crate) async fn send(
     let mut is_first = true;
     loop {
         let snapshot = watch.borrow_and_update().clone();
-        for spool in spools(&snapshot, &query.services, &logs) {
+        for spool in spools(&query.environment, &snapshot, &query.services, &logs) {
             if known.insert(spool.replica.clone()) {
                 // A replica that came later is read from its start.
                 let query = if is_first {
@@ -85,15 +86,29 @@ pub(crate) async fn send(
     }
 }
 
-fn spools(snapshot: &Snapshot, services: &[ServiceName], logs: &std::path::Path) -> Vec<Spool> {
-    snapshot
-        .seen
-        .iter()
-        .filter(|one| services.is_empty() || services.contains(&one.place.service))
-        .map(|one| Spool {
-            dir: logs.join(&one.container.id.0),
-            service: one.place.service.clone(),
-            replica: one.id(),
+/// Spools of all containers; of a first release that failed those that its containers have left.
+fn spools(
+    id: &EnvironmentId,
+    snapshot: &Snapshot,
+    services: &[ServiceName],
+    logs: &Path,
+) -> Vec<Spool> {
+    let seen = snapshot.seen.iter();
+    let mut all: Vec<(ServiceName, ReplicaId)> = seen
+        .map(|one| (one.place.service.clone(), one.id()))
+        .collect();
+    if let Some((number, release)) = status::failed_first(snapshot) {
+        let left = release.ids(&environment_key(id), number);
+        all.extend(left.into_iter().filter(|(_, id)| logs.join(&id.0).is_dir()));
+    }
+    let mut told = BTreeSet::new();
+    all.into_iter()
+        .filter(|(service, _)| services.is_empty() || services.contains(service))
+        .filter(|(_, replica)| told.insert(replica.clone()))
+        .map(|(service, replica)| Spool {
+            dir: logs.join(&replica.0),
+            service,
+            replica,
         })
         .collect()
 }
@@ -154,5 +169,6 @@ fn told(spool: &Spool, line: &havre_engine::LogLine) -> LogLine {
             havre_engine::LogStream::Stderr => LogStream::Stderr,
         },
         text: line.text.clone(),
+        partial: line.partial,
     }
 }

@@ -17,6 +17,8 @@ use crate::{container, output};
 
 /// Lines of output in a report.
 const LINES: usize = 20;
+/// Bytes of such a line.
+const LINE_BYTES: usize = 4096;
 
 /// An error and what caused it, on one line.
 pub(crate) fn one_line(error: &dyn Error) -> String {
@@ -223,7 +225,7 @@ pub(crate) async fn last_lines(dir: &Path) -> Vec<String> {
     let mut lines = Vec::with_capacity(LINES);
     loop {
         match reader.next().await {
-            Ok(Some(line)) => lines.push(line.text),
+            Ok(Some(line)) => lines.push(shortened(line.text)),
             Ok(None) => return lines,
             Err(error) => {
                 lines.push(format!("(output cannot be read: {error})"));
@@ -231,6 +233,16 @@ pub(crate) async fn last_lines(dir: &Path) -> Vec<String> {
             }
         }
     }
+}
+
+/// A line that a person may read at one glance.
+fn shortened(mut line: String) -> String {
+    if line.len() > LINE_BYTES {
+        let end = (0..=LINE_BYTES).rev().find(|at| line.is_char_boundary(*at));
+        line.truncate(end.unwrap_or_default());
+        line.push_str(" […]");
+    }
+    line
 }
 
 /// What a replica's probe said last: the one that fails, and of two the one that ends the replica.

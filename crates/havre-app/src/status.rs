@@ -8,13 +8,13 @@ use havre_api::{
 use havre_engine::{Health, HealthStatus, Observed as Container, State};
 use havre_model::{Port, Route, ServiceName};
 use havre_release::{
-    FailureKind, Intent, Phase, Release, Replica, ReplicaState, Role, ServiceRelease,
+    Failure, FailureKind, Intent, Phase, Release, Replica, ReplicaState, Role, ServiceRelease,
     dependency_order,
 };
 
 use crate::environment::{Snapshot, serving_release};
 use crate::observe::Seen;
-use crate::report::{api_state, exit_report};
+use crate::report::{self, api_state, exit_report};
 
 /// An environment as `havre status` shows it. `https_port`: of the edge, for its URLs.
 pub(crate) fn environment(
@@ -83,12 +83,23 @@ fn failure_word(kind: &FailureKind) -> String {
     }
 }
 
-/// The release a person thinks of: the one that serves, else the one on its way.
+/// The release a person thinks of: the one that serves, else the one on its way, else the one
+/// that failed.
 pub(crate) fn shown(snapshot: &Snapshot) -> Option<&Release> {
     serving_release(&snapshot.desired)
         .or(snapshot.desired.current)
         .and_then(|number| snapshot.releases.get(&number))
         .or_else(|| crate::progress::target(snapshot))
+        .or_else(|| failed_first(snapshot).map(|(_, release)| release))
+}
+
+/// The release that failed, where none has served before it and nothing moves.
+pub(crate) fn failed_first(snapshot: &Snapshot) -> Option<(u64, &Release)> {
+    let desired = &snapshot.desired;
+    let number = desired.last_failed?;
+    let nothing_else = desired.current.is_none() && desired.rollout.is_none();
+    let release = snapshot.releases.get(&number)?;
+    nothing_else.then_some((number, release))
 }
 
 fn state(snapshot: &Snapshot, services: &[ServiceStatus]) -> EnvironmentState {
@@ -188,7 +199,13 @@ pub(crate) fn service(name: &ServiceName, release: &Release, snapshot: &Snapshot
         .iter()
         .any(|r| matches!(r.state, ReplicaState::Starting { .. }))
         || replicas.len() + begun < wanted as usize;
+    let failure = snapshot.desired.last_failure.as_ref();
+    let failure = failure.filter(|_| failed_first(snapshot).is_some());
+    let at_fault = failure.filter(|failure| &failure.service == name);
     let state = match () {
+        () if at_fault.is_some() => ServiceState::Failed,
+        // Nothing of a release that failed is wanted any more.
+        () if failure.is_some() => ServiceState::Stopped,
         () if completed => ServiceState::Completed,
         () if wanted == 0 => ServiceState::Stopped,
         () if ready >= wanted => ServiceState::Running,
@@ -207,6 +224,8 @@ pub(crate) fn service(name: &ServiceName, release: &Release, snapshot: &Snapshot
         .services
         .get(name)
         .and_then(|r| r.reason.clone());
+    let told = |failure: &Failure| report::explain(&failure.kind, &failure.service).0;
+    let reason = at_fault.map(told).or(reason);
     ServiceStatus {
         name: name.clone(),
         state,

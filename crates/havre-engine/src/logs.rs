@@ -30,6 +30,12 @@ const POLL: Duration = Duration::from_secs(1);
 /// Where the flag stands in an entry: after the time, a space, `stdout` and a space.
 const FLAG_OFFSET: u64 = 38;
 
+/// A line is joined of its pieces up to this length.
+const MAX_LINE: usize = 256 * 1024;
+
+/// Text handed over at once between threads, about.
+const BATCH_BYTES: usize = 1024 * 1024;
+
 /// Most rotated files that are looked for.
 const MAX_FILES: u32 = 1000;
 
@@ -61,9 +67,10 @@ pub struct LogLine {
     pub at: SystemTime,
     /// Where it came from.
     pub stream: LogStream,
-    /// The line goes on in the next entry of its stream.
+    /// The line goes on in the next one of its stream: it is longer than 256 KiB, or was not
+    /// finished when it was read.
     pub partial: bool,
-    /// Without the line's end; bytes that are no UTF-8 are replaced. At most 16 KiB.
+    /// Without the line's end; bytes that are no UTF-8 are replaced. At most about 256 KiB of them.
     pub text: String,
 }
 
@@ -116,7 +123,12 @@ impl LogReader {
             if !self.follow {
                 return Ok(None);
             }
-            self.wait_for_change().await?;
+            // A prompt is no line and yet to be seen.
+            if !self.wait_for_change().await?
+                && let Reading::Idle(cursor) = &mut self.reading
+            {
+                self.lines.extend(cursor.unfinished());
+            }
         }
     }
 
@@ -141,10 +153,11 @@ impl LogReader {
         Ok(!self.lines.is_empty())
     }
 
-    async fn wait_for_change(&self) -> io::Result<()> {
+    /// Whether there was one; not where the time was up.
+    async fn wait_for_change(&self) -> io::Result<bool> {
         let Some(changes) = &self.changes else {
             tokio::time::sleep(POLL / 5).await;
-            return Ok(());
+            return Ok(false);
         };
         let drain = |fd: &OwnedFd| {
             let mut buffer = [0u8; 4096];
@@ -154,7 +167,8 @@ impl LogReader {
         // In time or not, the file is looked at.
         match timeout(POLL, changed).await {
             Ok(Err(error)) => Err(error),
-            Ok(Ok(_)) | Err(_) => Ok(()),
+            Ok(Ok(_)) => Ok(true),
+            Err(_) => Ok(false),
         }
     }
 }
@@ -182,6 +196,28 @@ struct Cursor {
     rotated: bool,
     /// Read, not parsed yet: an incomplete entry at most.
     pending: Vec<u8>,
+    /// Pieces of lines whose ends have not come, of both streams.
+    begun: [Option<Entry>; 2],
+}
+
+/// A line, or a piece of one, as it stands in the file.
+#[derive(Debug)]
+struct Entry {
+    at: SystemTime,
+    stream: LogStream,
+    partial: bool,
+    text: Vec<u8>,
+}
+
+impl Entry {
+    fn told(self) -> LogLine {
+        LogLine {
+            at: self.at,
+            stream: self.stream,
+            partial: self.partial,
+            text: String::from_utf8_lossy(&self.text).into_owned(),
+        }
+    }
 }
 
 impl Cursor {
@@ -193,6 +229,7 @@ impl Cursor {
             file: None,
             rotated: false,
             pending: Vec::new(),
+            begun: [None, None],
         }
     }
 
@@ -210,14 +247,49 @@ impl Cursor {
             self.seek_start()?;
             self.started = self.file.is_some();
         }
-        while lines.len() < BATCH {
+        let mut bytes = 0;
+        while lines.len() < BATCH && bytes < BATCH_BYTES {
             if self.read_chunk()? {
                 self.parse(&mut lines);
+                bytes += CHUNK;
             } else if !self.next_file()? {
+                // Nothing more will come to what is not followed.
+                if !self.query.follow {
+                    lines.extend(self.unfinished());
+                }
                 break;
             }
         }
         Ok(lines)
+    }
+
+    /// What has come of lines whose ends have not, in order of time.
+    fn unfinished(&mut self) -> Vec<LogLine> {
+        let mut begun: Vec<LogLine> = self
+            .begun
+            .iter_mut()
+            .filter_map(|begun| Some(begun.take()?.told()))
+            .collect();
+        begun.sort_by_key(|line| line.at);
+        begun
+    }
+
+    /// Joins an entry with the pieces before it; what is complete, or too long to be kept.
+    fn join(begun: &mut [Option<Entry>; 2], entry: Entry) -> Option<LogLine> {
+        let begun = &mut begun[entry.stream as usize];
+        let whole = match begun.take() {
+            None => entry,
+            Some(mut before) => {
+                before.text.extend_from_slice(&entry.text);
+                before.partial = entry.partial;
+                before
+            }
+        };
+        if whole.partial && whole.text.len() < MAX_LINE {
+            *begun = Some(whole);
+            return None;
+        }
+        Some(whole.told())
     }
 
     fn read_chunk(&mut self) -> io::Result<bool> {
@@ -234,8 +306,9 @@ impl Cursor {
     fn parse(&mut self, lines: &mut VecDeque<LogLine>) {
         let mut rest = &self.pending[..];
         while let Some(end) = rest.iter().position(|b| *b == b'\n') {
-            let line = parse_entry(&rest[..end]);
-            lines.extend(line.filter(|l| self.query.since.is_none_or(|since| l.at >= since)));
+            let entry = parse_entry(&rest[..end]);
+            let entry = entry.filter(|e| self.query.since.is_none_or(|since| e.at >= since));
+            lines.extend(entry.and_then(|entry| Self::join(&mut self.begun, entry)));
             rest = &rest[end + 1..];
         }
         // No entry is that long: whatever it is, it is not kept.
@@ -379,7 +452,7 @@ fn tail_offset(file: &File, wanted: &mut usize) -> io::Result<(u64, bool)> {
 }
 
 /// `time stdout|stderr F|P text`.
-fn parse_entry(entry: &[u8]) -> Option<LogLine> {
+fn parse_entry(entry: &[u8]) -> Option<Entry> {
     let mut fields = entry.splitn(4, |b| *b == b' ');
     let at = timestamp::parse(std::str::from_utf8(fields.next()?).ok()?)?;
     let stream = match fields.next()? {
@@ -388,8 +461,8 @@ fn parse_entry(entry: &[u8]) -> Option<LogLine> {
         _ => return None,
     };
     let partial = fields.next()? == b"P";
-    let text = String::from_utf8_lossy(fields.next()?).into_owned();
-    Some(LogLine {
+    let text = fields.next()?.to_vec();
+    Some(Entry {
         at,
         stream,
         partial,
@@ -462,13 +535,54 @@ mod tests {
         spool.feed(Stream::Stdout, &long);
         spool.feed(Stream::Stdout, b"\n");
         feed(&mut spool, 3..4);
-        let mut reader = read_logs(dir.path(), tail(2));
-        let mut text = String::new();
-        while let Some(line) = reader.next().await.expect("readable") {
-            text += &line.text;
-            text += if line.partial { "" } else { "\n" };
+        let expected = vec!["x".repeat(100_000), "line 3".to_owned()];
+        assert_eq!(all(dir.path(), tail(2)).await, expected);
+    }
+
+    #[tokio::test]
+    async fn lines_are_joined_whatever_comes_between_and_say_where_a_limit_cuts_them() {
+        let dir = tempfile::tempdir().expect("a folder");
+        // Rotated in the midst of a line.
+        let mut spool = spool(dir.path(), 50_000);
+        let long = "\u{65e5}".repeat(MAX_LINE / 2);
+        for (number, chunk) in long.as_bytes().chunks(10_001).enumerate() {
+            spool.feed(Stream::Stdout, chunk);
+            spool.feed(Stream::Stderr, format!("error {number}\n").as_bytes());
         }
-        assert_eq!(text, format!("{}\nline 3\n", "x".repeat(100_000)));
+        spool.feed(Stream::Stdout, b"\nprompt> ");
+        spool.flush_partial(Stream::Stdout);
+        let mut reader = read_logs(dir.path(), LogQuery::default());
+        let (mut text, mut cut) = (String::new(), 0);
+        while let Some(line) = reader.next().await.expect("readable") {
+            if line.stream == LogStream::Stdout {
+                assert!(line.text.len() < MAX_LINE + 20_000);
+                cut += usize::from(line.partial);
+                text += &line.text;
+                text += if line.partial { "" } else { "\n" };
+            }
+        }
+        assert_eq!((text == format!("{long}\nprompt> "), cut), (true, 2));
+    }
+
+    #[tokio::test]
+    async fn who_follows_sees_a_prompt() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut spool = spool(dir.path(), 1 << 20);
+        spool.feed(Stream::Stdout, b"password: ");
+        spool.flush_partial(Stream::Stdout);
+        let query = LogQuery {
+            follow: true,
+            ..LogQuery::default()
+        };
+        let mut reader = read_logs(dir.path(), query);
+        let mut next = async || {
+            let line = timeout(Duration::from_secs(20), reader.next()).await;
+            let line = line.expect("in time").expect("readable").expect("no end");
+            (line.text, line.partial)
+        };
+        assert_eq!(next().await, ("password: ".to_owned(), true));
+        spool.feed(Stream::Stdout, b"****\n");
+        assert_eq!(next().await, ("****".to_owned(), false));
     }
 
     #[tokio::test]

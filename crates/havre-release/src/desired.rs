@@ -25,6 +25,9 @@ pub struct Desired {
     pub scale: BTreeMap<ServiceName, u32>,
     /// Why the newest rollout went back; cleared by the next success.
     pub last_failure: Option<Failure>,
+    /// The release of that rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failed: Option<u64>,
     /// Services whose replicas were replaced since they were not well.
     #[serde(default)]
     pub heals: BTreeMap<ServiceName, Heal>,

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use havre_model::ServiceName;
 use sha2::{Digest as _, Sha256};
 
-use crate::{JobId, ReplicaId, ServiceDigest};
+use crate::{JobId, Release, ReplicaId, ServiceDigest};
 
 /// Longest id: it also serves as a host name.
 const MAX: usize = 63;
@@ -29,6 +29,23 @@ pub(crate) fn job_id(environment: &str, job: &JobId, release: u64) -> ReplicaId 
         None => format!("r{release}.job"),
     };
     bounded(environment, &job.service, &suffix)
+}
+
+impl Release {
+    /// Ids of all replicas and jobs that it has under this number, with their services.
+    pub fn ids(&self, environment: &str, number: u64) -> Vec<(ServiceName, ReplicaId)> {
+        let replicas = self.services.iter().flat_map(|(name, service)| {
+            (0..service.service.replicas).map(|slot| {
+                let id = replica_id(environment, name, service.digest(), slot);
+                (name.clone(), id)
+            })
+        });
+        let jobs = self.all_jobs().into_iter().map(|job| {
+            let id = job_id(environment, &job, number);
+            (job.service, id)
+        });
+        replicas.chain(jobs).collect()
+    }
 }
 
 /// `environment.service.suffix`; what is too long, or not lower case, gives way to a digest.

@@ -147,6 +147,7 @@ fn line(n: usize) -> LogLine {
         replica: "web-1".into(),
         stream: LogStream::Stdout,
         text: n.to_string(),
+        partial: n == 1,
     }
 }
 

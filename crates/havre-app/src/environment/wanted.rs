@@ -264,6 +264,10 @@ fn named(desired: &Desired) -> impl Iterator<Item = u64> + use<> {
         desired.current,
         rollout.and_then(|rollout| rollout.from),
         rollout.map(|rollout| rollout.to),
+        // Where nothing serves, it is what a person asks about.
+        desired
+            .last_failed
+            .filter(|_| desired.current.is_none() && rollout.is_none()),
     ]
     .into_iter()
     .flatten()

@@ -66,7 +66,7 @@ impl Spool {
                     bytes = &bytes[end + 1..];
                 }
                 None if pending + bytes.len() >= MAX_TEXT => {
-                    let (piece, rest) = bytes.split_at(room.len());
+                    let (piece, rest) = bytes.split_at(whole_characters(room));
                     self.entry(&time, stream, b'P', piece);
                     bytes = rest;
                 }
@@ -190,6 +190,25 @@ impl Spool {
     }
 }
 
+/// How many of these bytes can be cut off without cutting a character; all of them where that
+/// would be none.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let from = bytes.len().saturating_sub(3);
+    let last = bytes[from..].iter().rposition(|b| b & 0xc0 == 0xc0);
+    let Some(start) = last.map(|at| from + at) else {
+        return bytes.len();
+    };
+    let needed = match bytes[start] {
+        0xf0.. => 4,
+        0xe0.. => 3,
+        _ => 2,
+    };
+    match start + needed > bytes.len() && start > 0 {
+        true => start,
+        false => bytes.len(),
+    }
+}
+
 fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -253,6 +272,32 @@ mod tests {
         assert_eq!(got[0], format!("stdout P {}", "x".repeat(MAX_TEXT)));
         assert_eq!(got[1], "stdout F xxxxx");
         assert_eq!(got[2], "stdout F next");
+    }
+
+    #[test]
+    fn no_character_is_cut() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut spool = spool(dir.path(), 1 << 20, 2);
+        for character in ["\u{65e5}", "\u{e9}", "\u{1f980}"] {
+            for ahead in 0..4 {
+                let line = format!("{}{}\n", "x".repeat(ahead), character.repeat(9000));
+                for chunk in line.as_bytes().chunks(4093) {
+                    spool.feed(Stream::Stdout, chunk);
+                }
+            }
+        }
+        // What is no text is cut all the same.
+        spool.feed(Stream::Stdout, &[0xff; 40_000]);
+        spool.end(Stream::Stdout);
+        let bytes = fs::read(dir.path().join("current.log")).expect("a spool");
+        let text = bytes.split(|b| *b == b'\n');
+        let mut pieces = 0;
+        for entry in text.filter(|entry| !entry.is_empty() && !entry.contains(&0xff)) {
+            pieces += 1;
+            assert!(std::str::from_utf8(entry).is_ok());
+            assert!(entry.len() < MAX_TEXT + 100);
+        }
+        assert!(pieces > 20, "{pieces}");
     }
 
     #[test]

@@ -28,6 +28,7 @@ impl Pass<'_> {
             next.current_since = Some(self.now);
             next.rollout = None;
             next.last_failure = None;
+            next.last_failed = None;
         }
         next
     }
@@ -73,6 +74,7 @@ impl Pass<'_> {
         if left == 0 {
             next.rollout = None;
             next.last_failure = Some(failure.clone());
+            next.last_failed = Some(rollout.to);
         }
         next
     }

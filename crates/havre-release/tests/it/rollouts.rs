@@ -240,6 +240,7 @@ fn a_first_release_that_fails_leaves_nothing() {
     assert!(world.replicas.is_empty(), "{}", world.history.join("\n"));
     assert_eq!(world.desired.current, None);
     assert!(world.desired.last_failure.is_some());
+    assert_eq!(world.desired.last_failed, Some(2));
 }
 
 #[test]

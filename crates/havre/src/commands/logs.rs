@@ -1,6 +1,7 @@
 //! `havre logs`.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::str::FromStr;
 
 use havre_api::{EnvironmentId, LogLine, LogQuery, Timestamp};
@@ -11,7 +12,7 @@ use crate::cli::LogsArgs;
 use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::paint::Paint;
-use crate::table::padded;
+use crate::table::{padded, printable};
 use crate::target::short_replica;
 use crate::{connect, human};
 
@@ -56,6 +57,7 @@ pub async fn run(context: &Context, args: LogsArgs) -> Outcome {
         timestamps: args.timestamps,
         prefix: !args.no_prefix,
         paint: context.ui.out,
+        tame: std::io::stdout().is_terminal(),
         replicas: BTreeMap::new(),
         width: 0,
     };
@@ -72,6 +74,8 @@ struct Writer {
     timestamps: bool,
     prefix: bool,
     paint: Paint,
+    /// What would move a terminal's cursor, or worse, is left out.
+    tame: bool,
     /// Order of appearance.
     replicas: BTreeMap<String, usize>,
     /// Columns of the widest replica so far.
@@ -97,8 +101,14 @@ impl Writer {
             text.push_str(&self.paint.dim(&format!("{:.3}", line.at)));
             text.push(' ');
         }
-        text.push_str(&line.text);
-        text.push('\n');
+        match self.tame {
+            true => text.push_str(&printable(&line.text)),
+            false => text.push_str(&line.text),
+        }
+        // As it was printed, where nothing is added to it.
+        if self.prefix || self.timestamps || !line.partial {
+            text.push('\n');
+        }
         Ok(text)
     }
 }

@@ -305,3 +305,48 @@ fn a_build_that_fills_the_disk_ends_and_what_serves_goes_on() {
         assert!(unmounted.unwrap().success());
     });
 }
+
+/// A first release that fails, and what is left of it.
+const MISSING: &str = "\
+name: shop
+services:
+  web:
+    build: .
+    expose: [8080]
+    command: [sh, -c, 'echo DB_URL missing, see docs; exit 3']
+  side:
+    image: base:1
+    init: true
+    command: [sleep, '1000000']
+";
+
+#[test]
+fn a_first_release_that_fails_can_be_looked_at_afterwards() {
+    on_machine(|machine| {
+        machine.shop("one");
+        machine.write("compose.yaml", MISSING);
+        assert_eq!(machine.run(&["up"]).code, 5);
+        let why = machine.ok(&["why", "web"]).out;
+        for part in ["ended with exit code 3", "DB_URL missing, see docs"] {
+            assert!(why.contains(part), "{part} is not in\n{why}");
+        }
+        let logs = machine.ok(&["logs", "web", "--no-prefix"]).out;
+        assert!(logs.starts_with("DB_URL missing, see docs\n"), "{logs:?}");
+        let status = machine.status();
+        assert_eq!(status["state"], "down", "{status}");
+        let states: Vec<&str> = status["services"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|service| service["state"].as_str().unwrap())
+            .collect();
+        assert_eq!(states, ["stopped", "failed"], "{status}");
+        // A daemon that begins anew knows of it as well.
+        machine.ok(&["daemon", "stop", "--force"]);
+        machine.start_daemon();
+        let status = machine.status();
+        assert_eq!(status["services"][1]["state"], "failed", "{status}");
+        let logs = machine.ok(&["logs", "web", "--no-prefix"]).out;
+        assert!(logs.starts_with("DB_URL missing, see docs\n"), "{logs:?}");
+    });
+}

@@ -7,6 +7,7 @@ use havre_api::*;
 
 use crate::fixtures::*;
 use crate::program::World;
+use crate::pty::Terminal;
 
 fn line(replica: &str, stream: LogStream, text: &str) -> LogLine {
     LogLine {
@@ -15,6 +16,7 @@ fn line(replica: &str, stream: LogStream, text: &str) -> LogLine {
         replica: format!("shop.production.{replica}"),
         stream,
         text: text.into(),
+        partial: false,
     }
 }
 
@@ -64,6 +66,31 @@ fn json_is_a_document_per_line() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(read, lines());
+}
+
+#[test]
+fn a_terminal_gets_no_escapes_and_a_pipe_all_of_them() {
+    let text = "\x1b]0;title\x07\x1b[2Jred \x1b[31malert\x1b[0m\x1b[6n";
+    let world = || {
+        World::new(backend(1).on_logs(async move |_, sink| {
+            let cut = LogLine {
+                partial: true,
+                ..line("web-7-1", LogStream::Stdout, text)
+            };
+            for line in [cut, line("web-7-1", LogStream::Stdout, "end")] {
+                sink.send(line).await.ok();
+            }
+            Ok(())
+        }))
+    };
+    let ran = world().run(&["logs", "--no-prefix"]);
+    assert_eq!(ran.out, format!("{text}end\n"), "as it was printed");
+    let world = world();
+    let command = world.command(&["logs", "--no-prefix"]);
+    let mut terminal = Terminal::start(command, 80, 24);
+    assert_eq!(terminal.wait_end(), 0, "{}", terminal.seen());
+    terminal.wait_for("red alertend");
+    assert!(!terminal.seen().contains('\x1b'), "{:?}", terminal.seen());
 }
 
 #[test]
