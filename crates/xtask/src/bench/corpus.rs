@@ -4,7 +4,8 @@
 //!
 //! What a corpus of compose files alone lacks (an env file, a build's folder, the value of a
 //! variable) is no fault of the reader: a project that is refused for nothing else is counted apart,
-//! and the share is told both ways.
+//! and the share is told both ways. So is one that only its owner's word in havre.yaml lets in
+//! (`allow:`), which nobody but the owner can give.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -32,6 +33,8 @@ const SURROUNDINGS: [&str; 3] = [
     "compose/required-variable",
     "compose/unset-variable",
 ];
+/// The finding about what endangers the machine and is not allowed.
+const NOT_ALLOWED: &str = "havre/not-allowed";
 /// Deepest folder below the corpus in which a project is looked for.
 const MAX_DEPTH: usize = 6;
 /// Seconds for one run of one program.
@@ -63,9 +66,18 @@ enum Outcome {
     },
     Refused {
         reasons: BTreeSet<String>,
-        /// Nothing but what is not beside the files.
-        incomplete: bool,
+        lacks: Lacks,
     },
+}
+
+/// What a refused project would need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lacks {
+    /// Nothing but what is not beside the files.
+    Surroundings,
+    /// Its owner's word, beside that.
+    Word,
+    Support,
 }
 
 pub fn measure(binary: &Path, corpus: &Path) -> Result<Value> {
@@ -245,21 +257,23 @@ fn refused(checked: &Output) -> Result<Outcome> {
     let findings: Value =
         serde_json::from_slice(&checked.stdout).context("the findings are no JSON")?;
     let findings = findings.as_array().context("the findings are no list")?;
-    let (mut reasons, mut incomplete) = (BTreeSet::new(), true);
+    let (mut reasons, mut lacks) = (BTreeSet::new(), Lacks::Surroundings);
     for finding in findings.iter().filter(|one| one["severity"] == "error") {
         let code = finding["code"].as_str().unwrap_or_default();
         let message = finding["message"].as_str().unwrap_or_default();
-        incomplete &= SURROUNDINGS.contains(&code);
-        reasons.insert(match SURROUNDINGS.contains(&code) {
+        let plain = SURROUNDINGS.contains(&code) || code == NOT_ALLOWED;
+        lacks = match (lacks, plain) {
+            (_, false) => Lacks::Support,
+            (Lacks::Surroundings, true) if code == NOT_ALLOWED => Lacks::Word,
+            (lacks, true) => lacks,
+        };
+        reasons.insert(match plain {
             true => code.to_owned(),
             false => format!("{code}: {}", kind(message)),
         });
     }
     ensure!(!reasons.is_empty(), "check fails without an error");
-    Ok(Outcome::Refused {
-        reasons,
-        incomplete,
-    })
+    Ok(Outcome::Refused { reasons, lacks })
 }
 
 /// A message without the name of the service it is about, for counting.
@@ -273,9 +287,10 @@ fn kind(message: &str) -> String {
 }
 
 fn tell(outcomes: &BTreeMap<String, Outcome>) -> Value {
-    let (mut peer_accepts, mut accepted, mut incomplete, mut unequal) = (0, 0, 0, 0);
+    let (mut peer_accepts, mut accepted, mut unequal) = (0, 0, 0);
+    let (mut incomplete, mut not_allowed) = (0, 0);
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    let mut missing: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut apart: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, outcome) in outcomes {
         match outcome {
             Outcome::PeerRefuses => {}
@@ -292,11 +307,20 @@ fn tell(outcomes: &BTreeMap<String, Outcome>) -> Value {
             }
             Outcome::Refused {
                 reasons: own,
-                incomplete: lacks,
+                lacks,
             } => {
                 peer_accepts += 1;
-                incomplete += i32::from(*lacks);
-                let counted = if *lacks { &mut missing } else { &mut reasons };
+                let counted = match lacks {
+                    Lacks::Surroundings => {
+                        incomplete += 1;
+                        &mut apart
+                    }
+                    Lacks::Word => {
+                        not_allowed += 1;
+                        &mut apart
+                    }
+                    Lacks::Support => &mut reasons,
+                };
                 for reason in own {
                     counted.entry(reason).or_default().push(name);
                 }
@@ -304,13 +328,17 @@ fn tell(outcomes: &BTreeMap<String, Outcome>) -> Value {
         }
     }
     list("refused", &reasons);
-    list("refused for what is not beside the files", &missing);
+    list(
+        "refused until something is beside the files or allowed",
+        &apart,
+    );
     let of = |all: i32| match all {
         0 => 0.0,
         all => f64::from(accepted) * 100.0 / f64::from(all),
     };
     let (share, standalone) = (of(peer_accepts), of(peer_accepts - incomplete));
-    let verdict = match standalone >= BAR_PERCENT {
+    let supported = of(peer_accepts - incomplete - not_allowed);
+    let verdict = match supported >= BAR_PERCENT {
         true => "held",
         false => "missed",
     };
@@ -319,8 +347,9 @@ fn tell(outcomes: &BTreeMap<String, Outcome>) -> Value {
          %), {unequal} with another configuration",
         outcomes.len()
     );
+    eprintln!("without {incomplete} that lack something beside the files: {standalone:.1} %");
     eprintln!(
-        "without {incomplete} that lack something beside the files: {standalone:.1} %   bar ≥ \
+        "without {not_allowed} more that wait for their owner's word: {supported:.1} %   bar ≥ \
          {BAR_PERCENT} %: {verdict}"
     );
     let counted: BTreeMap<_, _> = reasons
@@ -333,8 +362,10 @@ fn tell(outcomes: &BTreeMap<String, Outcome>) -> Value {
         "accepted": accepted,
         "unequal": unequal,
         "incomplete": incomplete,
+        "not_allowed": not_allowed,
         "accepted_percent": super::figures::rounded(share),
         "standalone_percent": super::figures::rounded(standalone),
+        "supported_percent": super::figures::rounded(supported),
         "refused": counted,
     })
 }
@@ -396,9 +427,9 @@ mod tests {
 
     #[test]
     fn the_share_is_told_with_and_without_what_a_corpus_lacks() {
-        let refused = |why: &str, incomplete| Outcome::Refused {
+        let refused = |why: &str, lacks| Outcome::Refused {
             reasons: BTreeSet::from([why.to_owned()]),
-            incomplete,
+            lacks,
         };
         let accepted = |differing: &[&str]| Outcome::Accepted {
             differing: differing.iter().map(|one| (*one).to_owned()).collect(),
@@ -406,21 +437,27 @@ mod tests {
         let outcomes = BTreeMap::from([
             ("a".to_owned(), accepted(&[])),
             ("b".to_owned(), accepted(&["/x"])),
-            ("c".to_owned(), refused("y", false)),
-            ("d".to_owned(), refused("compose/missing-file", true)),
+            ("c".to_owned(), refused("y", Lacks::Support)),
+            (
+                "d".to_owned(),
+                refused("compose/missing-file", Lacks::Surroundings),
+            ),
             ("e".to_owned(), Outcome::PeerRefuses),
+            ("f".to_owned(), refused(NOT_ALLOWED, Lacks::Word)),
         ]);
         let told = tell(&outcomes);
         let expected = [
-            ("peer_accepts", 4),
+            ("peer_accepts", 5),
             ("accepted", 2),
             ("unequal", 1),
             ("incomplete", 1),
+            ("not_allowed", 1),
         ];
         for (key, value) in expected {
             assert_eq!(told[key], value, "{key}");
         }
-        assert_eq!(told["standalone_percent"], 66.667);
+        assert_eq!(told["standalone_percent"], 50.0);
+        assert_eq!(told["supported_percent"], 66.667);
         assert_eq!(told["refused"], json!({"y": 1}));
     }
 }
