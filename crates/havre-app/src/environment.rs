@@ -25,7 +25,7 @@ use havre_release::{
 };
 use havre_store::StoreError;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet, block_in_place};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -242,7 +242,7 @@ impl Environment {
     ) {
         let before = self.wanted.desired().clone();
         let counted = observed.edge.as_ref().map(|edge| &edge.total);
-        let written = self.wanted.advance(next, counted, now);
+        let written = block_in_place(|| self.wanted.advance(next, counted, now));
         self.problems.note(&self.id, Concern::State, &written);
         if written.is_ok() {
             self.capture_failure(&before, seen).await;
@@ -423,13 +423,15 @@ impl Environment {
         }
     }
 
-    /// Does what a command says, once that is on disk.
+    /// Does what a command says, once that is on disk. Where the database is locked that takes
+    /// seconds, in which others are served.
     fn obey(&mut self, command: Command) -> Result<Written, NotDone> {
         let moves = matches!(command, Command::RollOut(_));
         let goes_on = moves || matches!(command, Command::Resume);
         let snapshot = self.snapshot.borrow().clone();
         let counted = snapshot.observed.edge.as_ref().map(|edge| &edge.total);
-        let written = self.wanted.obey(command, counted, self.clock.now())?;
+        let now = self.clock.now();
+        let written = block_in_place(|| self.wanted.obey(command, counted, now))?;
         if goes_on {
             self.failure = None;
         }
@@ -487,7 +489,7 @@ impl Environment {
         let let_go = platform.store.lease_release(&execute::lease_name(&self.id));
         self.problems.note(&self.id, Concern::State, &let_go);
         let_go.ok()?;
-        let forgotten = self.wanted.forget();
+        let forgotten = block_in_place(|| self.wanted.forget());
         self.problems.note(&self.id, Concern::State, &forgotten);
         forgotten.ok()?;
         Some(errors)

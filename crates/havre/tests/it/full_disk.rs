@@ -122,6 +122,38 @@ fn a_full_disk_lets_no_command_through_by_half() {
 }
 
 #[test]
+fn a_locked_database_refuses_a_command_and_the_daemon_answers_meanwhile() {
+    on_machine(|machine| {
+        machine.shop("one");
+        machine.ok(&["up"]);
+        machine.until_answers("one");
+        let before = machine.replicas();
+        let database = Connection::open(machine.root().join("lib/state.db")).unwrap();
+        database.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut down = machine.start(&["down", "--volumes"]);
+        let mut looks = 0;
+        let code = loop {
+            assert_eq!(machine.status()["state"], "running");
+            looks += 1;
+            if let Some(code) = down.ended() {
+                break code;
+            }
+        };
+        assert_ne!(code, 0, "{}", down.talk());
+        assert!(
+            down.talk().contains("nothing was changed"),
+            "{}",
+            down.talk()
+        );
+        // The daemon waits five seconds for the lock.
+        assert!(looks > 2, "{looks} answers");
+        assert_eq!(machine.replicas(), before);
+        database.execute_batch("ROLLBACK").unwrap();
+        machine.ok(&["down", "--volumes"]);
+    });
+}
+
+#[test]
 fn a_daemon_whose_log_has_no_room_goes_on() {
     on_machine(|machine| {
         let full = File::options().write(true).open("/dev/full").unwrap();

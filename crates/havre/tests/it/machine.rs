@@ -453,6 +453,12 @@ impl Background {
         code.and_then(|status| status.code()).unwrap_or(-1)
     }
 
+    /// Its exit code, if it has ended.
+    pub fn ended(&mut self) -> Option<i32> {
+        let status = self.child.try_wait().unwrap()?;
+        Some(status.code().unwrap_or(-1))
+    }
+
     /// Lets it run on.
     pub fn leave(mut self) {
         self.left = true;
