@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Daemon;
 use crate::steps::{self, BuildLimits, Steps};
-use crate::{files, pages, pressure, pulls};
+use crate::{files, git, pages, pressure, pulls};
 
 /// Manifest digest of each service's image.
 pub(crate) async fn images(
@@ -30,8 +30,13 @@ pub(crate) async fn images(
     for wanted in wanted(project)? {
         let image = match wanted.build {
             Some(build) => {
+                let checkout = git::context(build, events).await?;
                 let mut request = request(&wanted, build, options, &digests)?;
                 request.secrets = secrets(project, build)?;
+                if let Some(checkout) = &checkout {
+                    let given = checkout.give(&mut request);
+                    given.map_err(|error| git::refusal(&error))?;
+                }
                 let image = build_one(daemon, &wanted, build, request, events).await?;
                 warn_of_local_addresses(daemon, project, &wanted, &image, events).await;
                 image
@@ -129,6 +134,10 @@ pub(crate) async fn foresee(
             Some(_) if unready.is_some() => unready.unwrap_or_else(|| Foreseen::Fetch {
                 reference: wanted.reference.to_string(),
             }),
+            // It may be another one since the last time.
+            Some(Build { git: Some(git), .. }) => Foreseen::Fetch {
+                reference: git.url.clone(),
+            },
             Some(build) => {
                 let mut request = request(&wanted, build, &options, &digests)?;
                 // Nothing depends on what they are.

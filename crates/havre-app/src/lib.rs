@@ -24,6 +24,7 @@ mod execute;
 #[cfg(test)]
 mod fault;
 mod files;
+mod git;
 mod hooks;
 mod host_mounts;
 mod housekeeping;

@@ -83,6 +83,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("compose/type", "A value of the wrong kind"),
     ("compose/undefined", "A reference to what is not defined"),
     (
+        "compose/unencrypted",
+        "A build context that anybody on the way can change",
+    ),
+    (
         "compose/unknown-key",
         "A key that the specification does not have",
     ),

@@ -333,7 +333,10 @@ pub const BUILD: Section = Section {
         yes("args"),
         quiet("cache_from", "the layer cache is local"),
         quiet("cache_to", "the layer cache is local"),
-        partly("context", "a local folder"),
+        partly(
+            "context",
+            "a local folder, or a git repository by https, http or git: `https://….git#REFERENCE:FOLDER`",
+        ),
         yes("dockerfile"),
         yes("dockerfile_inline"),
         refused(

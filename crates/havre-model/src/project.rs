@@ -284,8 +284,11 @@ pub struct Device {
 /// How an image is built.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Build {
-    /// Absolute folder of the build context.
+    /// Absolute folder of the build context; where it is fetched, its address.
     pub context: PathBuf,
+    /// Where the context is fetched from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitContext>,
     /// Path relative to the context, or absolute.
     pub dockerfile: PathBuf,
     /// `dockerfile_inline`.
@@ -320,6 +323,17 @@ pub struct Build {
     /// `network: none`: RUN steps have no network.
     #[serde(default, skip_serializing_if = "is_false")]
     pub offline: bool,
+}
+
+/// A git repository that is a build context.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitContext {
+    /// By https, http or git, without a password.
+    pub url: String,
+    /// Branch, tag or commit; `None`: what the repository shows first.
+    pub reference: Option<String>,
+    /// The folder in it that is the context, relative, without `..`.
+    pub subdir: Option<String>,
 }
 
 /// A further context of a build.

@@ -1,5 +1,6 @@
 //! `build`.
 
+mod git;
 mod given;
 
 use std::collections::BTreeMap;
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::{Names, Surroundings, network, process, service};
 use crate::canonical::{clean, is_remote_context};
 use crate::keys;
-use crate::project::Build;
+use crate::project::{Build, GitContext};
 use crate::read::{Field, Fields, refuse};
 use crate::report::Report;
 use crate::rules;
@@ -21,7 +22,7 @@ pub(super) fn build(
     around: &mut Surroundings<'_>,
 ) -> Option<Build> {
     let fields = &field.fields(&keys::BUILD, around.report)?;
-    let context = context(fields, around)?;
+    let (context, git) = context(fields, around)?;
     let report = &mut *around.report;
     let dockerfile_inline = fields.string("dockerfile_inline", report);
     let named = fields.string("dockerfile", report);
@@ -36,8 +37,12 @@ pub(super) fn build(
             .hint("keep one of them");
     }
     let dockerfile = PathBuf::from(named.unwrap_or_else(|| "Dockerfile".to_owned()));
-    if dockerfile_inline.is_none() {
-        check_dockerfile(&context, &dockerfile, fields, report);
+    match &git {
+        Some(_) => check_fetched_dockerfile(&dockerfile, fields, report),
+        None if dockerfile_inline.is_none() => {
+            check_dockerfile(&context, &dockerfile, fields, report);
+        }
+        None => {}
     }
     let target = fields.string("target", report);
     platforms(fields, report);
@@ -58,6 +63,7 @@ pub(super) fn build(
         ulimits: process::ulimits(fields, around.report),
         offline,
         context,
+        git,
     };
     check_target(&build, fields, around.report);
     Some(build)
@@ -95,10 +101,14 @@ fn check_target(build: &Build, fields: &Fields<'_>, report: &mut Report) {
         .hint(hint);
 }
 
-fn context(fields: &Fields<'_>, around: &mut Surroundings<'_>) -> Option<PathBuf> {
+/// The folder, or the address of what is fetched.
+fn context(
+    fields: &Fields<'_>,
+    around: &mut Surroundings<'_>,
+) -> Option<(PathBuf, Option<GitContext>)> {
     let Some(field) = fields.get("context") else {
         if fields.has("dockerfile_inline") {
-            return Some(around.directory.to_owned());
+            return Some((around.directory.to_owned(), None));
         }
         let message = format!("{} has no `context`", fields.owner);
         around
@@ -109,13 +119,8 @@ fn context(fields: &Fields<'_>, around: &mut Surroundings<'_>) -> Option<PathBuf
     };
     let text = field.string(around.report)?;
     if is_remote_context(&text) {
-        refuse(
-            field,
-            "a build context is a local folder",
-            "clone it first",
-            around.report,
-        );
-        return None;
+        let git = git::context(&text, field, around.report)?;
+        return Some((PathBuf::from(text), Some(git)));
     }
     let context = PathBuf::from(text);
     if !context.is_dir() {
@@ -129,7 +134,23 @@ fn context(fields: &Fields<'_>, around: &mut Surroundings<'_>) -> Option<PathBuf
             .error("compose/missing-file", field.span(), message);
         return None;
     }
-    Some(context)
+    Some((context, None))
+}
+
+/// One that is not here yet: it must be in what is fetched.
+fn check_fetched_dockerfile(dockerfile: &Path, fields: &Fields<'_>, report: &mut Report) {
+    if git::stays_inside(dockerfile) {
+        return;
+    }
+    let message = format!(
+        "{}: {} is not in the repository",
+        fields.owner,
+        dockerfile.display()
+    );
+    let at = fields.key_span("dockerfile");
+    report
+        .error("compose/value", at, message)
+        .hint("write a path without `..` that begins in the context");
 }
 
 fn check_dockerfile(context: &Path, dockerfile: &Path, fields: &Fields<'_>, report: &mut Report) {

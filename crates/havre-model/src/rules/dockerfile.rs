@@ -438,6 +438,7 @@ mod tests {
     fn recipe(text: &str, target: Option<&str>) -> Recipe {
         let build = Build {
             context: "/nowhere".into(),
+            git: None,
             dockerfile: "Dockerfile".into(),
             dockerfile_inline: Some(text.to_owned()),
             target: target.map(str::to_owned),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::machine::on_machine;
+use crate::machine::{Machine, on_machine};
 
 const COMPOSE: &str = r#"
 name: shop
@@ -141,5 +141,91 @@ fn a_build_gets_secrets_contexts_and_settings_and_keeps_no_secret() {
             "{}",
             missing.err
         );
+    });
+}
+
+/// A repository that `git daemon` serves on the loopback interface, and its daemon.
+fn serve_repository(machine: &Machine) -> std::process::Child {
+    let repository = machine.project().join("repository");
+    std::fs::create_dir_all(repository.join("web")).unwrap();
+    std::fs::write(
+        repository.join("web/Dockerfile"),
+        "FROM base:1\nCOPY index.html /www/index.html\nCMD [\"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]\n",
+    )
+    .unwrap();
+    for (link, to) in [("out", "/etc"), ("web/Dockerfile.out", "/etc/passwd")] {
+        std::os::unix::fs::symlink(to, repository.join(link)).unwrap();
+    }
+    git(machine, &["init", "--quiet", "-b", "main"]);
+    let port = "--port=9418";
+    let base = format!("--base-path={}", machine.project().display());
+    let mut daemon = std::process::Command::new("git");
+    daemon
+        .args(["daemon", "--export-all", "--listen=127.0.0.1", port])
+        .arg(base)
+        .spawn()
+        .unwrap()
+}
+
+fn git(machine: &Machine, args: &[&str]) {
+    let ran = std::process::Command::new("git")
+        .args(["-c", "user.name=a", "-c", "user.email=a@example.org"])
+        .args(args)
+        .current_dir(machine.project().join("repository"))
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+}
+
+fn commit(machine: &Machine, page: &str) {
+    machine.write("repository/web/index.html", page);
+    git(machine, &["add", "."]);
+    git(machine, &["commit", "--quiet", "-m", page]);
+}
+
+#[test]
+fn a_context_is_fetched_from_a_repository_and_no_link_leads_out_of_it() {
+    on_machine(|machine| {
+        machine.shop("zero");
+        let mut daemon = serve_repository(machine);
+        commit(machine, "one");
+        let up = |fragment: &str, more: &str| {
+            let compose = format!(
+                "name: shop\nservices:\n  web: {{build: {{context: \"git://127.0.0.1/repository#{fragment}\"{more}}}, \
+                 init: true, expose: [8080]}}\n"
+            );
+            machine.write("compose.yaml", &compose);
+            machine.run(&["up"])
+        };
+        let ran = up("main:web", "");
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        machine.until_answers("one");
+        commit(machine, "two");
+        assert_eq!(up("main:web", "").code, 0);
+        machine.until_answers("two");
+        for (fragment, more, says) in [
+            ("main:out", "", "a link is on the way"),
+            (
+                "main:web",
+                ", dockerfile: Dockerfile.out",
+                "a link is on the way",
+            ),
+            ("nowhere:web", "", "nowhere"),
+        ] {
+            let ran = up(fragment, more);
+            assert_eq!(ran.code, 1, "{fragment}: {}", ran.err);
+            assert!(ran.err.contains(says), "{fragment}: {}", ran.err);
+        }
+        machine.until_answers("two");
+        let left = std::fs::read_dir("/var/tmp").unwrap().flatten();
+        let left = left.filter(|entry| {
+            entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with("havre-git-")
+        });
+        assert_eq!(left.count(), 0, "nothing is left");
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
     });
 }

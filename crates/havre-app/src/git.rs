@@ -1,0 +1,487 @@
+//! Build contexts that are git repositories: fetched by the machine's git, which gets as little as can
+//! be of what a repository's owner could use against the machine.
+//!
+//! ```text
+//! up ─► a folder of its own ─► git fetch, git checkout, as a user without rights, bounded ─► subfolder
+//! ```
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use havre_api::{ApiError, ErrorCode, Event, EventSink};
+use havre_image::builder::{BuildRequest, DockerfileSource};
+use havre_model::{Build, GitContext};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+use tokio_util::sync::CancellationToken;
+
+/// The user, and group, of git: a number without a name, as those of Havre's other helpers.
+const USER: u32 = 60_963;
+/// Where what is fetched lies, until the build is over.
+const PARENT: &str = "/var/tmp";
+/// Longest fetch.
+const DEADLINE: Duration = Duration::from_secs(600);
+/// Most bytes on disk, with what git keeps beside the files.
+const MOST_BYTES: u64 = 4 << 30;
+/// Most files and folders.
+const MOST_FILES: u64 = 400_000;
+/// Between two looks at what has been fetched.
+const LOOK: Duration = Duration::from_millis(500);
+/// Between two looks whether git has ended.
+const POLL: Duration = Duration::from_millis(20);
+/// Shown of what git has to say.
+const LAST_WORDS: u64 = 2000;
+/// What of a Dockerfile is read.
+const LARGEST_DOCKERFILE: u64 = 1 << 20;
+
+/// What git is told, whatever is configured: no other transport, no hook, no program of the
+/// repository's choice, no question.
+const SETTINGS: [&str; 12] = [
+    "protocol.allow=never",
+    "protocol.https.allow=always",
+    "protocol.http.allow=always",
+    "protocol.git.allow=always",
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.attributesFile=/dev/null",
+    "credential.helper=",
+    "fetch.recurseSubmodules=false",
+    "submodule.recurse=false",
+    "gc.auto=0",
+    "advice.detachedHead=false",
+];
+
+/// Variables of the daemon that say how the network is reached.
+const OF_THE_NETWORK: [&str; 8] = [
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "GIT_SSL_CAINFO",
+];
+
+/// Why a context cannot be fetched.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GitError {
+    #[error("git is not installed, which fetches {url}")]
+    NoGit { url: String },
+    #[error("cannot fetch {url}: {said}")]
+    Git { url: String, said: String },
+    #[error("{url} is more than a build context may be: {what}")]
+    TooLarge { url: String, what: String },
+    #[error("{url} was not fetched within {} s", DEADLINE.as_secs())]
+    TooLate { url: String },
+    #[error("cancelled")]
+    Cancelled,
+    #[error("cannot {attempt} {path}", path = path.display())]
+    Files {
+        attempt: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("{url} has no folder {subdir}, or a link is on the way to it")]
+    NoFolder { url: String, subdir: String },
+    #[error("{url} has no file {file}, or a link is on the way to it")]
+    NoDockerfile { url: String, file: String },
+}
+
+/// A context that is on disk until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Checkout {
+    _folder: tempfile::TempDir,
+    url: String,
+    /// The context itself, below `folder`.
+    context: PathBuf,
+    /// It names further repositories, which are not fetched.
+    has_submodules: bool,
+}
+
+impl Checkout {
+    /// Fetches it. Blocks.
+    pub(crate) fn fetch(git: &GitContext, cancel: &CancellationToken) -> Result<Self, GitError> {
+        let url = git.url.clone();
+        let folder = private_folder()?;
+        let tree = folder.path().join("context");
+        make(&tree)?;
+        let run = Run {
+            git,
+            tree: &tree,
+            cancel,
+            until: Instant::now() + DEADLINE,
+        };
+        run.git(&["init", "--quiet", "--template="])?;
+        run.fetch()?;
+        run.git(&["checkout", "--quiet", "--detach", "FETCH_HEAD"])?;
+        let own = tree.join(".git");
+        fs::remove_dir_all(&own).map_err(failed("remove", &own))?;
+        let context = match &git.subdir {
+            None => tree.clone(),
+            Some(subdir) => {
+                let no_folder = || GitError::NoFolder {
+                    url: url.clone(),
+                    subdir: subdir.clone(),
+                };
+                open_inside(&tree, subdir, OFlags::DIRECTORY).map_err(|_| no_folder())?;
+                tree.join(subdir)
+            }
+        };
+        Ok(Self {
+            has_submodules: tree.join(".gitmodules").symlink_metadata().is_ok(),
+            url,
+            context,
+            _folder: folder,
+        })
+    }
+
+    /// Makes it the context of a request.
+    pub(crate) fn give(&self, request: &mut BuildRequest) -> Result<(), GitError> {
+        if let DockerfileSource::Path(path) = &request.dockerfile {
+            request.dockerfile = DockerfileSource::Inline(self.dockerfile(path)?);
+        }
+        request.context.clone_from(&self.context);
+        Ok(())
+    }
+
+    /// The text of a Dockerfile in the context: nothing outside of it, whatever links say.
+    fn dockerfile(&self, path: &Path) -> Result<String, GitError> {
+        let missing = |_| GitError::NoDockerfile {
+            url: self.url.clone(),
+            file: path.display().to_string(),
+        };
+        let file = open_inside(&self.context, path, OFlags::RDONLY).map_err(missing)?;
+        let mut text = String::new();
+        fs::File::from(file)
+            .take(LARGEST_DOCKERFILE)
+            .read_to_string(&mut text)
+            .map_err(failed("read", path))?;
+        Ok(text)
+    }
+}
+
+/// The context of a build that is fetched, if it is.
+pub(crate) async fn context(
+    build: &Build,
+    events: &EventSink,
+) -> Result<Option<Checkout>, ApiError> {
+    let Some(git) = build.git.clone() else {
+        return Ok(None);
+    };
+    let cancel = events.cancellation().clone();
+    let fetched = tokio::task::spawn_blocking(move || Checkout::fetch(&git, &cancel)).await;
+    let fetched = fetched.map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+    let checkout = fetched.map_err(|error| refusal(&error))?;
+    if checkout.has_submodules {
+        events.emit(Event::Warning {
+            message: format!("{}: its submodules are not fetched", checkout.url),
+            hint: None,
+        });
+    }
+    Ok(Some(checkout))
+}
+
+/// As a person is told.
+pub(crate) fn refusal(error: &GitError) -> ApiError {
+    let told = ApiError::from_error(ErrorCode::Failed, error);
+    match error {
+        GitError::NoGit { .. } => told.with_hint("install git on this machine"),
+        GitError::Git { .. } => told.with_hint(
+            "only public repositories are fetched; others are cloned first, and built from the folder",
+        ),
+        GitError::TooLarge { .. }
+        | GitError::TooLate { .. }
+        | GitError::Cancelled
+        | GitError::Files { .. }
+        | GitError::NoFolder { .. }
+        | GitError::NoDockerfile { .. } => told,
+    }
+}
+
+/// One fetch.
+struct Run<'a> {
+    git: &'a GitContext,
+    tree: &'a Path,
+    cancel: &'a CancellationToken,
+    until: Instant,
+}
+
+impl Run<'_> {
+    fn fetch(&self) -> Result<(), GitError> {
+        let reference = self.git.reference.as_deref().unwrap_or("HEAD");
+        let fetch = |more: &[&str]| {
+            let mut args = vec!["fetch", "--quiet", "--no-tags"];
+            args.extend(more);
+            args.extend(["--end-of-options", self.git.url.as_str(), reference]);
+            self.git(&args)
+        };
+        match fetch(&["--depth=1"]) {
+            // Plain files over HTTP know no depth.
+            Err(GitError::Git { said, .. }) if said.contains("shallow") => fetch(&[]).map(drop),
+            fetched => fetched.map(drop),
+        }
+    }
+
+    /// Runs git in the tree; what it prints.
+    fn git(&self, args: &[&str]) -> Result<String, GitError> {
+        let beside = |name| self.tree.with_file_name(name);
+        let (printed, said) = (beside("printed"), beside("said"));
+        let mut child = self.spawn(args, &printed, &said)?;
+        let ended = self.wait(&mut child);
+        if ended.is_err() {
+            end(&mut child);
+        }
+        match ended? {
+            true => tail(&printed),
+            false => Err(GitError::Git {
+                url: self.git.url.clone(),
+                said: last_line(&tail(&said)?),
+            }),
+        }
+    }
+
+    fn spawn(&self, args: &[&str], printed: &Path, said: &Path) -> Result<Child, GitError> {
+        let output = |path: &Path| fs::File::create(path).map_err(failed("create", path));
+        let mut command = Command::new("git");
+        for setting in SETTINGS {
+            command.args(["-c", setting]);
+        }
+        command
+            .args(args)
+            .current_dir(self.tree)
+            .env_clear()
+            .envs(of_the_network())
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.tree)
+            .env("LC_ALL", "C")
+            .env("GIT_ALLOW_PROTOCOL", "https:http:git")
+            .env("GIT_ASKPASS", "/bin/false")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .stdin(Stdio::null())
+            .stdout(output(printed)?)
+            .stderr(output(said)?)
+            .uid(USER)
+            .gid(USER)
+            .process_group(0);
+        // SAFETY: system calls alone between fork and exec, no memory is allocated.
+        unsafe { command.pre_exec(give_up) };
+        command.spawn().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => GitError::NoGit {
+                url: self.git.url.clone(),
+            },
+            _ => failed("run git in", self.tree)(error),
+        })
+    }
+
+    /// Whether it succeeded.
+    fn wait(&self, child: &mut Child) -> Result<bool, GitError> {
+        let url = || self.git.url.clone();
+        let mut look = Instant::now() + LOOK;
+        loop {
+            if let Some(status) = child
+                .try_wait()
+                .map_err(failed("wait for git in", self.tree))?
+            {
+                check_size(self.tree).map_err(|what| GitError::TooLarge { url: url(), what })?;
+                return Ok(status.success());
+            }
+            if self.cancel.is_cancelled() {
+                return Err(GitError::Cancelled);
+            }
+            if Instant::now() >= self.until {
+                return Err(GitError::TooLate { url: url() });
+            }
+            if Instant::now() >= look {
+                check_size(self.tree).map_err(|what| GitError::TooLarge { url: url(), what })?;
+                look = Instant::now() + LOOK;
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+/// Runs in the child, as its user.
+fn give_up() -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true)?;
+    let limit = |most: u64| Rlimit {
+        current: Some(most),
+        maximum: Some(most),
+    };
+    rustix::process::setrlimit(Resource::Fsize, limit(MOST_BYTES))?;
+    rustix::process::setrlimit(Resource::Core, limit(0))?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    Ok(())
+}
+
+/// Ends git and what it has started.
+fn end(child: &mut Child) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+        && let Err(error) = rustix::process::kill_process_group(group, Signal::KILL)
+    {
+        tracing::warn!(%error, "cannot end git");
+    }
+    if let Err(error) = child.wait() {
+        tracing::warn!(%error, "cannot wait for git");
+    }
+}
+
+fn of_the_network() -> impl Iterator<Item = (&'static str, OsString)> {
+    OF_THE_NETWORK
+        .into_iter()
+        .filter_map(|name| Some((name, std::env::var_os(name)?)))
+}
+
+/// A folder that root alone may change, and through which git's user gets to its own.
+fn private_folder() -> Result<tempfile::TempDir, GitError> {
+    let parent = Path::new(PARENT);
+    let folder = tempfile::Builder::new()
+        .prefix("havre-git-")
+        .tempdir_in(parent)
+        .map_err(failed("make a folder in", parent))?;
+    let open = fs::Permissions::from_mode(0o711);
+    fs::set_permissions(folder.path(), open).map_err(failed("open", folder.path()))?;
+    Ok(folder)
+}
+
+fn make(tree: &Path) -> Result<(), GitError> {
+    fs::create_dir(tree).map_err(failed("make", tree))?;
+    fs::set_permissions(tree, fs::Permissions::from_mode(0o700)).map_err(failed("close", tree))?;
+    std::os::unix::fs::chown(tree, Some(USER), Some(USER)).map_err(failed("hand over", tree))
+}
+
+/// Opens what is below a folder, by way of no link.
+fn open_inside(folder: &Path, below: impl rustix::path::Arg, flags: OFlags) -> io::Result<OwnedFd> {
+    let top = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(folder, top, Mode::empty())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    // A FIFO must not be waited for.
+    let flags = flags | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat2(
+        root,
+        below,
+        flags,
+        Mode::empty(),
+        resolve,
+    )?)
+}
+
+/// What is too much of what is below, if anything.
+fn check_size(folder: &Path) -> Result<(), String> {
+    let (mut bytes, mut files) = (0, 0);
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        // What git has moved or removed meanwhile is not there any more.
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            files += 1;
+            bytes += meta.len();
+            if meta.is_dir() {
+                open.push(entry.path());
+            }
+            if files > MOST_FILES {
+                return Err(format!("more than {MOST_FILES} files"));
+            }
+            if bytes > MOST_BYTES {
+                return Err(format!("more than {} GiB", MOST_BYTES >> 30));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn tail(path: &Path) -> Result<String, GitError> {
+    use std::io::{Seek as _, SeekFrom};
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS)))?;
+        let mut text = Vec::new();
+        file.take(LAST_WORDS).read_to_end(&mut text)?;
+        Ok(text)
+    };
+    let text = read().map_err(failed("read", path))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// What git says last says most.
+fn last_line(text: &str) -> String {
+    let mut lines = text.lines().map(str::trim);
+    let last = lines.rfind(|line| line.starts_with("fatal:") || line.starts_with("error:"));
+    last.unwrap_or(text.trim())
+        .chars()
+        .filter(|c| !c.is_control() || *c == '\n')
+        .collect()
+}
+
+fn failed(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> GitError {
+    let path = path.to_owned();
+    move |source| GitError::Files {
+        attempt,
+        path,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn git(args: &[&str], at: &Path) {
+        let ran = Command::new("git").args(args).current_dir(at).output();
+        let ran = ran.expect("git");
+        assert!(ran.status.success(), "{ran:?}");
+    }
+
+    /// Should an address pass the reader that must not, git refuses it.
+    #[test]
+    #[allow(clippy::disallowed_macros, reason = "its output is for a person")]
+    fn git_itself_opens_nothing_of_this_machine() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: needs root");
+            return;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("open");
+        git(&["init", "--quiet", "--bare", "a.git"], folder.path());
+        let here = folder.path().join("a.git");
+        let mark = folder.path().join("mark");
+        for url in [
+            here.display().to_string(),
+            format!("file://{}", here.display()),
+            format!("ext::sh -c touch% {}", mark.display()),
+            format!("--upload-pack=touch {}", mark.display()),
+        ] {
+            let context = GitContext {
+                url: url.clone(),
+                reference: None,
+                subdir: None,
+            };
+            let fetched = Checkout::fetch(&context, &CancellationToken::new());
+            assert!(
+                matches!(fetched, Err(GitError::Git { .. })),
+                "{url}: {fetched:?}"
+            );
+            assert!(!mark.exists(), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_git_says_last_says_most() {
+        let text = "hint: more\nfatal: repository \u{1b}[31mnot found\n";
+        assert_eq!(last_line(text), "fatal: repository [31mnot found");
+        assert_eq!(last_line("nothing known\n"), "nothing known");
+    }
+}
