@@ -14,6 +14,7 @@ services:
     init: true
     expose: [8080]
     volumes: ['marks:/marks']
+    deploy: {{update_config: {{order: stop-first}}}}
     command: [httpd, -f, -p, '8080', -h, /www]
     post_start:
       - {{command: [sh, -c, '{post_start}'], environment: {{WHO: baker}}, working_dir: /marks}}
