@@ -17,6 +17,7 @@ const PEERS: &[&str] = &[
     "apache2-utils",
     "busybox-static",
     "docker-registry",
+    "git",
     "iproute2",
     "iptables",
     "nftables",

@@ -159,16 +159,19 @@ fn serve_repository(machine: &Machine) -> std::process::Child {
     git(machine, &["init", "--quiet", "-b", "main"]);
     let port = "--port=9418";
     let base = format!("--base-path={}", machine.project().display());
-    let mut daemon = std::process::Command::new("git");
+    // Not by way of `git daemon`, which would leave it behind.
+    let programs = Command::new("git").arg("--exec-path").output().unwrap();
+    let programs = String::from_utf8(programs.stdout).unwrap();
+    let mut daemon = Command::new(Path::new(programs.trim()).join("git-daemon"));
     daemon
-        .args(["daemon", "--export-all", "--listen=127.0.0.1", port])
+        .args(["--export-all", "--listen=127.0.0.1", port])
         .arg(base)
         .spawn()
         .unwrap()
 }
 
 fn git(machine: &Machine, args: &[&str]) {
-    let ran = std::process::Command::new("git")
+    let ran = Command::new("git")
         .args(["-c", "user.name=a", "-c", "user.email=a@example.org"])
         .args(args)
         .current_dir(machine.project().join("repository"))
