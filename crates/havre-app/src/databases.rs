@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use havre_api::EnvironmentId;
 use havre_model::{
     FoundDatabases, HEAD_BYTES, Mount, is_database_head, is_database_name, is_volume_name,
-    written_mounts,
+    writable_mounts,
 };
 use havre_release::Release;
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
@@ -31,7 +31,7 @@ pub(crate) fn find(
     let mut found = FoundDatabases::default();
     for release in releases {
         for service in release.services.values() {
-            for mount in written_mounts(&service.service) {
+            for mount in writable_mounts(&service.service) {
                 let Some(place) = place(platform, id, release, mount) else {
                     continue;
                 };

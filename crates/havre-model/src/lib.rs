@@ -59,4 +59,6 @@ pub use files::means_file;
 pub use load::{LoadFailure, LoadOptions, Loaded, advise, config, identify, load};
 pub use probes::local_port;
 pub use project::*;
-pub use strategy::{Strategy, StrategyReason, is_worker, strategy, written_mounts};
+pub use strategy::{
+    Strategy, StrategyReason, is_worker, strategy, writable_mounts, written_mounts,
+};

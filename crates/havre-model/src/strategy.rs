@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::databases::{self, DatabaseSign, FoundDatabases, is_database_name};
+use crate::files::means_file;
 use crate::project::{Mount, Route, Service, ServiceName, UpdateOrder, VolumeName};
 
-/// Folders of the host that nobody keeps data of an application in.
-const HOST_FOLDERS: [&str; 8] = [
-    "/dev", "/etc", "/lib", "/proc", "/run", "/sys", "/usr", "/var/run",
-];
+/// Folders of the host with nothing in them that outlives it: devices, views of the kernel, sockets.
+const NOT_ON_DISK: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/var/run"];
+/// Folders of the host in which an application keeps data only where something shows it.
+const OF_THE_HOST: [&str; 2] = ["/etc", "/lib"];
 
 /// How old replicas make place for new ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +78,8 @@ pub fn strategy<'a>(
     if service.replicas > 1 {
         return (Strategy::StartFirst, StrategyReason::Default);
     }
-    let mut kept: Vec<StrategyReason> = written_mounts(service)
+    let mounts = service.mounts.iter();
+    let mut kept: Vec<StrategyReason> = mounts
         .filter_map(|mount| written(mount, databases::sign(service, mount, found)))
         .collect();
     // A database says most about why.
@@ -111,10 +113,25 @@ pub fn is_worker<'a>(
     !called && worker::looks_like_one(name, service)
 }
 
-/// Mounts of a service that it may keep data in which outlive its replicas.
-pub fn written_mounts(service: &Service) -> impl Iterator<Item = &Mount> {
+/// Mounts of a service that it keeps data in which outlive its replicas, as far as names and what
+/// was `found` there tell.
+pub fn written_mounts<'a>(
+    service: &'a Service,
+    found: &'a FoundDatabases,
+) -> impl Iterator<Item = &'a Mount> {
     let mounts = service.mounts.iter();
-    mounts.filter(|mount| written(mount, None).is_some())
+    mounts.filter(|mount| written(mount, databases::sign(service, mount, found)).is_some())
+}
+
+/// Mounts of a service that a database could be in, whatever they are called.
+pub fn writable_mounts(service: &Service) -> impl Iterator<Item = &Mount> {
+    service.mounts.iter().filter(|mount| match mount {
+        Mount::Volume { read_only, .. } => !read_only,
+        Mount::Bind {
+            source, read_only, ..
+        } => !read_only && is_on_disk(source),
+        Mount::Anonymous { .. } | Mount::Tmpfs { .. } => false,
+    })
 }
 
 fn holds_database(reason: &StrategyReason) -> bool {
@@ -145,10 +162,12 @@ fn written(mount: &Mount, database: Option<DatabaseSign>) -> Option<StrategyReas
             target,
             read_only: false,
             ..
-        } if holds_data(source, Path::new(target)) => Some(StrategyReason::ExclusiveFolder {
-            folder: source.clone(),
-            database,
-        }),
+        } if holds_data(source, Path::new(target), database.as_ref()) => {
+            Some(StrategyReason::ExclusiveFolder {
+                folder: source.clone(),
+                database,
+            })
+        }
         Mount::Volume { .. }
         | Mount::Bind { .. }
         | Mount::Anonymous { .. }
@@ -156,12 +175,35 @@ fn written(mount: &Mount, database: Option<DatabaseSign>) -> Option<StrategyReas
     }
 }
 
-/// A folder, as far as its name tells: single files are configuration unless they are called as
-/// databases are, and so is what belongs to the host.
-fn holds_data(source: &Path, target: &Path) -> bool {
-    let of_host = HOST_FOLDERS.iter().any(|folder| source.starts_with(folder));
+/// What shows a database tells more than any name. An image tells of the service alone, and a server
+/// mounts its configuration too: there, and where nothing is shown, names tell data from the rest.
+fn holds_data(source: &Path, target: &Path, database: Option<&DatabaseSign>) -> bool {
+    let of_this_mount = match database {
+        Some(
+            DatabaseSign::Folder { .. } | DatabaseSign::Variable { .. } | DatabaseSign::File { .. },
+        ) => true,
+        Some(DatabaseSign::Image { .. }) | None => false,
+    };
+    source.is_absolute()
+        && is_on_disk(source)
+        && (of_this_mount || is_named_as_data(source, target))
+}
+
+fn is_on_disk(source: &Path) -> bool {
+    !NOT_ON_DISK.iter().any(|folder| source.starts_with(folder))
+}
+
+/// A dot says nothing: folders are called `mysql5.7` and `example.com` too.
+fn is_named_as_data(source: &Path, target: &Path) -> bool {
+    let of_host = OF_THE_HOST.iter().any(|folder| source.starts_with(folder));
     let name = source.file_name().unwrap_or_default().to_string_lossy();
     let database = is_database_name(&name) || name.ends_with(".db");
-    let folder = source.extension().is_none() && target.extension().is_none();
-    source.is_absolute() && !of_host && (folder || database)
+    let ends = |path: &Path, end: &str| path.extension().is_some_and(|found| found == end);
+    // Folders of pieces of configuration, as in `conf.d`.
+    let pieces = ends(source, "d") || ends(target, "d");
+    let socket = ends(source, "sock");
+    !of_host && (database || !(means_file(source, target) || pieces || socket))
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,20 +53,17 @@ impl Release {
         theirs: &Self,
         other: &ServiceName,
     ) -> Option<Kept> {
-        let Ground {
-            environment,
-            databases,
-        } = ground;
+        let databases = ground.databases;
         let exclusive = self.strategy(name, databases).0 == Strategy::StopFirst
             && theirs.is_exclusive(other, databases);
         if name == other || !exclusive {
             return None;
         }
-        let ours = self.written(environment, name);
-        let shared = theirs.written(environment, other);
+        let ours = self.written(ground, name);
+        let shared = theirs.written(ground, other);
         ours.into_iter().find(|kept| {
             let writes = |release: &Self, name| {
-                let all = release.written(environment, name);
+                let all = release.written(ground, name);
                 all.iter().any(|one| one.overlaps(kept))
             };
             // What runs side by side in one of the two releases shares it on purpose.
@@ -110,11 +107,11 @@ impl Release {
     }
 
     /// What a service writes to that outlives its replicas.
-    fn written(&self, environment: &str, name: &ServiceName) -> Vec<Kept> {
+    fn written(&self, ground: Ground<'_>, name: &ServiceName) -> Vec<Kept> {
         let Some(service) = self.services.get(name) else {
             return Vec::new();
         };
-        let mounts = written_mounts(&service.service);
+        let mounts = written_mounts(&service.service, ground.databases);
         mounts
             .filter_map(|mount| match mount {
                 Mount::Volume {
@@ -127,7 +124,7 @@ impl Release {
                     Some(Kept {
                         volume: match backing {
                             Some(_) => None,
-                            None => Some(self.volume_name(environment, name)),
+                            None => Some(self.volume_name(ground.environment, name)),
                         },
                         path: backing.as_deref().unwrap_or(Path::new("")).join(below),
                         shown: format!("volume {name}"),

@@ -71,9 +71,9 @@ impl Pass<'_> {
         if out_long_enough && edge.is_some_and(|edge| !edge.serving.contains(id)) {
             // What hangs does not end by itself. What keeps data gets all the time it asked for.
             let service = release.services.get(&replica.service);
-            let keeps_data =
-                service.is_some_and(|service| written_mounts(&service.service).next().is_some());
             let found = &self.desired.databases;
+            let keeps_data = service
+                .is_some_and(|service| written_mounts(&service.service, found).next().is_some());
             let beside =
                 !keeps_data && release.strategy(&replica.service, found).0 == Strategy::StartFirst;
             self.actions.push(Action::Stop {
