@@ -8,6 +8,7 @@
 
 mod problems;
 mod requests;
+mod unseen;
 mod wanted;
 mod wishes;
 
@@ -20,8 +21,8 @@ use havre_edge::EdgeStatus;
 use havre_engine::State;
 use havre_model::{Hook, ServiceName};
 use havre_release::{
-    Action, Decision, Desired, Intent, Observed, Phase, Release, Replica, ReplicaId, ReplicaState,
-    Role, Rollout, Routing, ServiceRelease, decide, routing,
+    Action, Decision, Desired, Intent, Observed, Phase, Release, ReplicaId, ReplicaState, Role,
+    Rollout, Routing, ServiceRelease, decide, routing,
 };
 use havre_store::StoreError;
 use tokio::sync::{mpsc, watch};
@@ -290,24 +291,15 @@ impl Environment {
             }
             observed.replicas.push(replica);
         }
+        let creating = unseen::creating(&self.id, self.acting_on.values(), seen);
+        observed.replicas.extend(creating);
         for (id, (place, reason, since)) in &self.failed_starts {
             if !observed.replicas.iter().any(|replica| &replica.id == id) {
                 let state = ReplicaState::CannotStart {
                     reason: reason.clone(),
                     since: Some(*since),
                 };
-                let (service, role) = (place.service.clone(), place.role.clone());
-                observed.replicas.push(Replica {
-                    id: id.clone(),
-                    service,
-                    role,
-                    state,
-                    restarts: 0,
-                    last_exit: None,
-                    ready_after: None,
-                    start: place.start.clone(),
-                    joined: place.joined.clone(),
-                });
+                observed.replicas.push(unseen::replica(id, place, state));
             }
         }
         observed.edge =

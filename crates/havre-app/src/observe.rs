@@ -141,7 +141,7 @@ impl Judge {
                 let took = since.and_then(|since| now.duration_since(since).ok());
                 self.ready_after.extend(took.map(|took| (id.clone(), took)));
             }
-            ReplicaState::Ready => {}
+            ReplicaState::Creating | ReplicaState::Ready => {}
             // What ended, or fell ill, is not what a start is.
             ReplicaState::Unhealthy { .. }
             | ReplicaState::Restarting { .. }

@@ -144,6 +144,7 @@ fn replica_events(
         | ReplicaState::Unhealthy { .. }
         | ReplicaState::Stopping
         | ReplicaState::Restarting { .. }
+        | ReplicaState::Creating
         | ReplicaState::Starting { .. }
         | ReplicaState::CannotStart { .. }
         | ReplicaState::Ended { .. }
@@ -224,7 +225,10 @@ fn drained_events(before: &Snapshot, next: &Snapshot, events: &mut Vec<Event>) {
             continue;
         };
         // While none was ready all were named; those that are not ready yet have nothing to drain.
-        if matches!(replica.state, ReplicaState::Starting { .. }) {
+        if matches!(
+            replica.state,
+            ReplicaState::Creating | ReplicaState::Starting { .. }
+        ) {
             continue;
         }
         let in_flight = next

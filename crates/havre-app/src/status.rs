@@ -195,10 +195,12 @@ pub(crate) fn service(name: &ServiceName, release: &Release, snapshot: &Snapshot
         .filter(|one| &one.service == name && &one.digest == config.digest())
         .filter(|one| !replicas.iter().any(|replica| in_slot(replica, one.slot)))
         .count();
-    let starting = replicas
-        .iter()
-        .any(|r| matches!(r.state, ReplicaState::Starting { .. }))
-        || replicas.len() + begun < wanted as usize;
+    let starting = replicas.iter().any(|r| {
+        matches!(
+            r.state,
+            ReplicaState::Creating | ReplicaState::Starting { .. }
+        )
+    }) || replicas.len() + begun < wanted as usize;
     let failure = snapshot.desired.last_failure.as_ref();
     let failure = failure.filter(|_| failed_first(snapshot).is_some());
     let at_fault = failure.filter(|failure| &failure.service == name);

@@ -136,7 +136,8 @@ fn hint(
             ReplicaState::Restarting { exit, .. } | ReplicaState::Ended { exit } => {
                 report::crash_hint(exit)
             }
-            ReplicaState::Starting { .. }
+            ReplicaState::Creating
+            | ReplicaState::Starting { .. }
             | ReplicaState::Ready
             | ReplicaState::CannotStart { .. }
             | ReplicaState::Stopping

@@ -150,13 +150,19 @@ pub fn decide(
 fn settles(state: &ReplicaState) -> bool {
     match state {
         ReplicaState::Ready | ReplicaState::Ended { .. } => true,
-        ReplicaState::Starting { .. }
+        ReplicaState::Creating
+        | ReplicaState::Starting { .. }
         | ReplicaState::Unhealthy { .. }
         | ReplicaState::Restarting { .. }
         | ReplicaState::CannotStart { .. }
         | ReplicaState::Stopping
         | ReplicaState::Lost => false,
     }
+}
+
+/// Whether its process was started and may be running still.
+fn has_a_process(state: &ReplicaState) -> bool {
+    state.can_be_stopped() || matches!(state, ReplicaState::Stopping)
 }
 
 /// Time from `since` to `now`; zero where the clock went back.
@@ -332,7 +338,8 @@ impl<'a> Pass<'a> {
             ReplicaState::CannotStart { since, .. } => {
                 since.is_some_and(|since| elapsed(since, self.now) >= self.policy.retry)
             }
-            ReplicaState::Starting { .. }
+            ReplicaState::Creating
+            | ReplicaState::Starting { .. }
             | ReplicaState::Ready
             | ReplicaState::Unhealthy { .. }
             | ReplicaState::Restarting { .. }
@@ -431,7 +438,7 @@ impl<'a> Pass<'a> {
             || self.observed.replicas.iter().any(|replica| {
                 &replica.service == name
                     && matches!(&replica.role, Role::Replica { digest: d, .. } if d == digest)
-                    && (replica.state.is_live() || has_completed(replica, service))
+                    && (has_a_process(&replica.state) || has_completed(replica, service))
             })
     }
 

@@ -117,6 +117,9 @@ impl FailedProbe {
 /// State of a replica.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ReplicaState {
+    /// Its start is under way, and there is no container yet to join or to stop: who must not run
+    /// beside it waits for what becomes of it.
+    Creating,
     /// Running, without a verdict.
     Starting {
         /// Since when it runs.
@@ -183,15 +186,31 @@ pub struct EdgeView {
 }
 
 impl ReplicaState {
-    /// Whether its process may be running.
+    /// Whether its process may be running, or is about to.
     pub fn is_live(&self) -> bool {
         match self {
-            Self::Starting { .. }
+            Self::Creating
+            | Self::Starting { .. }
             | Self::Ready
             | Self::Unhealthy { .. }
             | Self::Restarting { .. }
             | Self::Stopping => true,
             Self::CannotStart { .. } | Self::Ended { .. } | Self::Lost => false,
+        }
+    }
+
+    /// Whether there is a container with a process that can be told to stop, and was not.
+    pub fn can_be_stopped(&self) -> bool {
+        match self {
+            Self::Starting { .. }
+            | Self::Ready
+            | Self::Unhealthy { .. }
+            | Self::Restarting { .. } => true,
+            Self::Creating
+            | Self::CannotStart { .. }
+            | Self::Stopping
+            | Self::Ended { .. }
+            | Self::Lost => false,
         }
     }
 }

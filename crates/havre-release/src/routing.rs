@@ -266,7 +266,7 @@ fn answer(candidates: &[&Replica]) -> ServiceRouting {
 fn explain(replica: &Replica) -> String {
     let id = &replica.id;
     match &replica.state {
-        ReplicaState::Starting { .. } => format!("{id} is starting"),
+        ReplicaState::Creating | ReplicaState::Starting { .. } => format!("{id} is starting"),
         ReplicaState::Ready => format!("{id} is ready"),
         ReplicaState::Unhealthy { failed, .. } => format!("{id} fails its {}", failed.name()),
         ReplicaState::Restarting { exit, restarts } => {

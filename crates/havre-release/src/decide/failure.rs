@@ -112,7 +112,7 @@ impl Pass<'_> {
                     restarts: replica.restarts,
                 })
             }
-            ReplicaState::Stopping | ReplicaState::Lost => None,
+            ReplicaState::Creating | ReplicaState::Stopping | ReplicaState::Lost => None,
         }
     }
 
@@ -123,7 +123,10 @@ impl Pass<'_> {
         release: &Release,
     ) -> Option<FailureKind> {
         match &replica.state {
-            ReplicaState::Ready | ReplicaState::Stopping | ReplicaState::Lost => None,
+            ReplicaState::Creating
+            | ReplicaState::Ready
+            | ReplicaState::Stopping
+            | ReplicaState::Lost => None,
             ReplicaState::Starting { since } => {
                 let after = release.rollout.ready_within(&service.service);
                 (elapsed(*since, self.now) >= after).then_some(FailureKind::NotReady { after })
@@ -157,7 +160,8 @@ fn job_failure(state: &ReplicaState) -> Option<FailureKind> {
         ReplicaState::CannotStart { reason, .. } => Some(FailureKind::CannotStart {
             reason: reason.clone(),
         }),
-        ReplicaState::Ended { .. }
+        ReplicaState::Creating
+        | ReplicaState::Ended { .. }
         | ReplicaState::Starting { .. }
         | ReplicaState::Ready
         | ReplicaState::Unhealthy { .. }

@@ -87,9 +87,7 @@ impl Pass<'_> {
                 self.actions.push(Action::Remove {
                     id: replica.id.clone(),
                 });
-            } else if !matches!(replica.state, ReplicaState::Stopping)
-                && !self.is_needed_by_live(&replica.service)
-            {
+            } else if replica.state.can_be_stopped() && !self.is_needed_by_live(&replica.service) {
                 self.actions.push(Action::Stop {
                     id: replica.id.clone(),
                     within: None,
@@ -253,7 +251,7 @@ impl Pass<'_> {
         }
         if !replica.state.is_live() {
             self.actions.push(Action::Remove { id: id.clone() });
-        } else if !matches!(replica.state, ReplicaState::Stopping)
+        } else if replica.state.can_be_stopped()
             && !self.retire_joined(replica)
             && self.is_drained(replica)
         {

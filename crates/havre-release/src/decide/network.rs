@@ -5,7 +5,7 @@
 use havre_model::ServiceName;
 
 use super::{Action, Pass};
-use crate::{Joined, Release, Replica, ReplicaId, ReplicaState, ServiceRelease};
+use crate::{Joined, Release, Replica, ReplicaId, ServiceRelease};
 
 impl Pass<'_> {
     /// Whose network a new replica of `name` joins, if another's: `None` where that one is not there
@@ -39,17 +39,7 @@ impl Pass<'_> {
 
     /// Whether others may still join a replica's network.
     fn takes_in(&self, replica: &Replica) -> bool {
-        let runs = match &replica.state {
-            ReplicaState::Starting { .. }
-            | ReplicaState::Ready
-            | ReplicaState::Unhealthy { .. }
-            | ReplicaState::Restarting { .. } => true,
-            ReplicaState::CannotStart { .. }
-            | ReplicaState::Stopping
-            | ReplicaState::Ended { .. }
-            | ReplicaState::Lost => false,
-        };
-        runs && !self.leaving.contains(&replica.id)
+        replica.state.can_be_stopped() && !self.leaving.contains(&replica.id)
     }
 
     /// Whether a replica lives in a network that leads nowhere any more, or is not its own to be in.
@@ -76,7 +66,7 @@ impl Pass<'_> {
         self.leaving.insert(id.clone());
         let edge = self.observed.edge.as_ref();
         let serves = edge.is_some_and(|edge| edge.serving.contains(id));
-        if !serves && !matches!(replica.state, ReplicaState::Stopping) {
+        if !serves && replica.state.can_be_stopped() {
             self.actions.push(Action::Stop {
                 id: id.clone(),
                 within: None,

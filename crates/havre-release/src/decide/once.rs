@@ -51,8 +51,8 @@ impl Pass<'_> {
                 | ReplicaState::Ended { .. } => {
                     begun.insert(one);
                 }
-                // The one never ran; of the other nothing new is known.
-                ReplicaState::CannotStart { .. } | ReplicaState::Lost => {}
+                // Two never ran; of the third nothing new is known.
+                ReplicaState::Creating | ReplicaState::CannotStart { .. } | ReplicaState::Lost => {}
             }
         }
         begun.retain(|one| self.has_slot(one));

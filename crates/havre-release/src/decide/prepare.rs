@@ -281,7 +281,8 @@ impl Pass<'_> {
             }
             (None, true) => {}
             (None, false) => {
-                if self.dependencies_hold(release, name, Jobs::Now(rollout))
+                if !self.another_runs(rollout, name)
+                    && self.dependencies_hold(release, name, Jobs::Now(rollout))
                     && let Some(joins) = self.joins(release, name, 0)
                 {
                     let id = job_id(self.environment, &job, rollout.to);
@@ -295,6 +296,16 @@ impl Pass<'_> {
             }
         }
         done
+    }
+
+    /// Whether a job of this service is still at it for a release that was given up for this one: two
+    /// migrations at once could change the same tables.
+    fn another_runs(&self, rollout: &Rollout, name: &ServiceName) -> bool {
+        self.observed.replicas.iter().any(|replica| {
+            matches!(&replica.role, Role::Job { release, .. } if *release != rollout.to)
+                && &replica.service == name
+                && replica.state.is_live()
+        })
     }
 
     fn note_finished_jobs(&self, rollout: &mut Rollout) {

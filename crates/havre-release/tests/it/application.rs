@@ -101,6 +101,24 @@ pub fn always_served(world: &World) {
     }
 }
 
+/// Never two jobs of one service at once.
+pub fn one_job(world: &World) {
+    let mut jobs: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for replica in world.replicas.values() {
+        if matches!(replica.role, Role::Job { .. }) && replica.state.is_live() {
+            let of_service = jobs.entry(replica.service.as_str()).or_default();
+            of_service.insert(&replica.id.0);
+        }
+    }
+    for (service, jobs) in jobs {
+        assert!(
+            jobs.len() <= 1,
+            "{jobs:?} run at once for {service}:\n{}",
+            world.history.join("\n")
+        );
+    }
+}
+
 /// Never two configurations at once of a service that must not run twice, and never two replicas
 /// that write to one volume, whatever their services are called.
 pub fn one_writer(world: &World) {

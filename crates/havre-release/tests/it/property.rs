@@ -7,7 +7,7 @@ use proptest::prelude::{Just, ProptestConfig, prop_assert, prop_assert_eq, prop_
 use proptest::strategy::Strategy;
 
 use crate::application::{
-    ROUNDS, always_served, application, canary, one_writer, renamed, running, with_image,
+    ROUNDS, always_served, application, canary, one_job, one_writer, renamed, running, with_image,
 };
 use crate::world::{Fate, Manner, Shape, World, with_rollout};
 
@@ -138,6 +138,7 @@ proptest! {
                 always_served(world);
             }
             one_writer(world);
+            one_job(world);
         };
         let mut world = running(&application());
         world.fate_of_new = fate;

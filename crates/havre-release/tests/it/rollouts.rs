@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use havre_model::{FoundDatabases, OnFailure, RolloutSettings, ServiceName, UpdateOrder};
 use havre_release::{
-    Desired, ExitInfo, FailedProbe, FailureKind, Ground, Intent, Phase, Refusal, Release,
+    Desired, ExitInfo, FailedProbe, FailureKind, Ground, Intent, Phase, Refusal, Release, Replica,
     ReplicaId, ReplicaState, Strategy, StrategyReason,
 };
 
 use crate::application::{
-    ROUNDS, always_served, application, canary, one_writer, renamed, running, with_image,
+    ROUNDS, always_served, application, canary, one_job, one_writer, renamed, running, with_image,
 };
 use crate::world::{ENVIRONMENT, Fate, Manner, Shape, World, release, with_rollout};
 
@@ -560,6 +560,54 @@ fn one_that_takes_over_a_volume_waits_for_a_release_given_up_halfway() {
     world.roll_out(3, release(&renamed(application(), "db", "postgres")));
     world.settle(ROUNDS, one_writer);
     assert!(world.runs_exactly(3), "{}", world.history.join("\n"));
+}
+
+/// Until a start of `service` for a release other than the first is under way.
+fn until_creating(world: &mut World, service: &str) {
+    let creating =
+        |one: &Replica| one.service.as_str() == service && one.state == ReplicaState::Creating;
+    while !world.replicas.values().any(creating) {
+        world.round();
+        one_writer(world);
+        one_job(world);
+    }
+}
+
+#[test]
+fn a_database_waits_for_one_whose_start_is_under_way() {
+    for newer in [false, true] {
+        let mut world = running(&application());
+        world.roll_out(2, release(&with_image(application(), &["db"], 2)));
+        until_creating(&mut world, "db");
+        match newer {
+            true => world.roll_out(3, release(&with_image(application(), &["db"], 3))),
+            false => {
+                let given_up = world.releases[&2].clone();
+                world.desired.abort(&given_up, world.now).unwrap();
+            }
+        }
+        world.settle(ROUNDS, one_writer);
+        let ends_in = if newer { 3 } else { 1 };
+        assert!(world.runs_exactly(ends_in), "{}", world.history.join("\n"));
+    }
+}
+
+#[test]
+fn a_migration_waits_for_the_one_of_a_release_that_was_given_up() {
+    let next = |image| release(&with_image(application(), &["backend"], image));
+    // Its start may be under way, or it runs.
+    for rounds in 0..3 {
+        let mut world = running(&application());
+        world.fate_of_new = Fate::Fine(4);
+        world.roll_out(2, next(2));
+        until_creating(&mut world, "backend");
+        for _ in 0..rounds {
+            world.round();
+        }
+        world.roll_out(3, next(3));
+        world.settle(ROUNDS, one_job);
+        assert!(world.runs_exactly(3), "{}", world.history.join("\n"));
+    }
 }
 
 #[test]

@@ -424,7 +424,11 @@ impl World {
                     "{id} is stopped while it serves"
                 );
                 let replica = self.replicas.get_mut(id).expect("what is stopped exists");
-                assert!(replica.state.is_live(), "{id} is stopped but dead");
+                assert!(
+                    replica.state.can_be_stopped(),
+                    "{id} is stopped but {:?}",
+                    replica.state
+                );
                 replica.state = ReplicaState::Stopping;
             }
             Action::Remove { id } => {
@@ -437,6 +441,7 @@ impl World {
         }
     }
 
+    /// The start of a container takes a round: until then the engine does not show it.
     fn start(&mut self, id: &ReplicaId, service: &ServiceName, role: Role, release: u64) {
         assert!(!self.replicas.contains_key(id), "{id} is started twice");
         let known = match &role {
@@ -452,15 +457,6 @@ impl World {
             self.fate_of_new
         };
         self.fates.insert(id.clone(), fate);
-        let state = match fate {
-            Fate::CannotStart => ReplicaState::CannotStart {
-                reason: "no such file".into(),
-                since: Some(self.now),
-            },
-            Fate::Fine(_) | Fate::Unhealthy(_) | Fate::CrashLoop | Fate::Hangs => {
-                ReplicaState::Starting { since: self.now }
-            }
-        };
         if !known {
             self.new_ones.insert(id.clone());
         }
@@ -468,7 +464,7 @@ impl World {
             id: id.clone(),
             service: service.clone(),
             role,
-            state,
+            state: ReplicaState::Creating,
             restarts: 0,
             last_exit: None,
             ready_after: None,
@@ -482,7 +478,8 @@ impl World {
     fn join(&mut self, id: &ReplicaId, provider: Option<&ReplicaId>) {
         let Some(provider) = provider else { return };
         let provider = self.replicas.get(provider).expect("whom one joins exists");
-        assert!(provider.state.is_live(), "{id} joins what is dead");
+        let there = provider.state.is_live() && provider.state != ReplicaState::Creating;
+        assert!(there, "{id} joins what is {:?}", provider.state);
         let joined = Joined {
             id: provider.id.clone(),
             start: provider.start.clone(),
@@ -507,7 +504,7 @@ impl World {
                 .get(&replica.id)
                 .copied()
                 .unwrap_or(Fate::Fine(1));
-            replica.state = next_state(replica, fate, *looks);
+            replica.state = next_state(replica, fate, *looks, self.now);
         }
     }
 
@@ -589,7 +586,7 @@ fn answer(traffic: &mut Traffic, manner: Manner) {
     *traffic.latency.entry(bound_ms).or_default() += REQUESTS;
 }
 
-fn next_state(replica: &Replica, fate: Fate, looks: u8) -> ReplicaState {
+fn next_state(replica: &Replica, fate: Fate, looks: u8, now: SystemTime) -> ReplicaState {
     let failed = ExitInfo {
         code: 1,
         signal: None,
@@ -604,6 +601,12 @@ fn next_state(replica: &Replica, fate: Fate, looks: u8) -> ReplicaState {
     };
     let is_job = matches!(replica.role, Role::Job { .. });
     match (&replica.state, fate) {
+        (ReplicaState::Creating, _) if looks <= 1 => ReplicaState::Creating,
+        (ReplicaState::Creating, Fate::CannotStart) => ReplicaState::CannotStart {
+            reason: "no such file".into(),
+            since: Some(now),
+        },
+        (ReplicaState::Creating, _) => ReplicaState::Starting { since: now },
         (ReplicaState::Stopping, _) => ReplicaState::Ended {
             exit: ExitInfo {
                 requested: true,
