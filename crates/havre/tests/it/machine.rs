@@ -500,11 +500,15 @@ pub fn parent(pid: u64) -> u64 {
     rest.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-/// Whether there is such a process and it has not ended.
+/// Whether there is such a process and it has not ended. It has not while one of its threads is left:
+/// what it had open, such as the daemon's socket, is closed by the last one.
 pub fn runs(pid: u64) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, s)| s.chars().next());
-    !matches!(state, None | Some('Z' | 'X'))
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    threads.into_iter().flatten().flatten().any(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, s)| s.chars().next());
+        !matches!(state, None | Some('Z' | 'X'))
+    })
 }
 
 /// All processes of the machine that have not ended.
