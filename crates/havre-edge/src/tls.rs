@@ -64,7 +64,7 @@ pub struct CertificateSet {
 
 impl CertificateSet {
     /// Loads all. One that fails is a problem of its own hosts only; was
-    /// one loaded for the same hosts, that one is kept.
+    /// one loaded for the same hosts, or else for some of them, that one is kept.
     pub fn load(wanted: &[Certificate], before: &Self, problems: &mut Vec<Problem>) -> Self {
         let mut certificates = Vec::with_capacity(wanted.len());
         for certificate in wanted {
@@ -75,10 +75,12 @@ impl CertificateSet {
                     key: Arc::new(key),
                 }),
                 Err(error) => {
-                    let old = before
-                        .certificates
-                        .iter()
-                        .find(|old| old.source.hosts == certificate.hosts);
+                    let hosts = &certificate.hosts;
+                    let loaded = |serves: &dyn Fn(&LoadedCertificate) -> bool| {
+                        before.certificates.iter().find(|old| serves(old))
+                    };
+                    let some = |old: &LoadedCertificate| hosts.iter().any(|host| old.covers(host));
+                    let old = loaded(&|old| old.source.hosts == *hosts).or_else(|| loaded(&some));
                     let fate = if old.is_some() {
                         "the one loaded before stays in use"
                     } else {

@@ -273,6 +273,13 @@ pub fn a_bad_certificate_hurts_its_own_host_only() {
         edge.status.problems
     );
     assert_eq!(secure(&edge).get("app.test", "/").text(), "a");
+    // Nor do they lose it where another host is to be served with them.
+    let more = &mut edge.state.certificates[0];
+    more.hosts.insert(0, "more.test".to_owned());
+    more.chain.clear();
+    edge.push();
+    assert_eq!(secure(&edge).get("app.test", "/").text(), "a");
+    assert!(Connection::tls(edge.https(), "more.test", &ca).is_err());
 }
 
 pub fn a_taken_port_is_a_problem_that_heals() {
