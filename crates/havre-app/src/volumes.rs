@@ -211,6 +211,11 @@ impl Volumes<'_> {
             .mode(0o711)
             .create(dir)
             .map_err(make)?;
+        // Two replicas may start at once, and each would remove what the other is filling.
+        let _filling = lock(dir).map_err(make)?;
+        if data.is_dir() {
+            return Ok(data);
+        }
         if staging.exists() {
             havre_image::remove_tree(&staging).map_err(make)?;
         }
@@ -228,6 +233,13 @@ impl Volumes<'_> {
         fs::rename(&staging, &data).map_err(make)?;
         Ok(data)
     }
+}
+
+/// Waits until nobody else has this folder in hand; it is let go of when the file is closed.
+fn lock(dir: &Path) -> io::Result<fs::File> {
+    let folder = fs::File::open(dir)?;
+    folder.lock()?;
+    Ok(folder)
 }
 
 /// Copies `target` of the image with all attributes, its own owner and mode too; nothing where the
@@ -275,6 +287,46 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn two_first_uses_at_once_fill_a_volume_once() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let image = [dir.path().join("image")];
+        fs::create_dir_all(image[0].join("data")).expect("a folder");
+        let files = 200;
+        for number in 0..files {
+            fs::write(image[0].join(format!("data/{number}")), "a file").expect("a file");
+        }
+        let environment = EnvironmentId {
+            project: havre_model::ProjectName::new("shop"),
+            environment: havre_model::EnvironmentName::new("production"),
+        };
+        let volumes = Volumes {
+            dir: dir.path(),
+            own: dir.path(),
+            environment: &environment,
+            volumes: &BTreeMap::new(),
+            image: &image,
+        };
+        for round in 0..5 {
+            let volume = dir.path().join(format!("volume-{round}"));
+            std::thread::scope(|scope| {
+                let fill = || volumes.fill("uploads", &volume, "/data", false);
+                let uses: Vec<_> = (0..4).map(|_| scope.spawn(fill)).collect();
+                for used in uses {
+                    let data = used.join().expect("no panic").expect("filled");
+                    let found = fs::read_dir(data).expect("a folder").count();
+                    assert_eq!(found, files, "what a replica starts with is whole");
+                }
+            });
+            let left = fs::read_dir(&volume).expect("a folder").count();
+            assert_eq!(left, 1, "nothing but the data");
+        }
+    }
 
     /// What a new volume gets from `target` of an image with links.
     #[test]
