@@ -102,6 +102,12 @@ impl Blobs {
         self.path(digest).is_file()
     }
 
+    /// Whether it is certain that the blob is not there.
+    pub(crate) fn is_gone(&self, digest: &Digest) -> bool {
+        fs::symlink_metadata(self.path(digest))
+            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
     pub(crate) fn size(&self, digest: &Digest) -> Option<u64> {
         fs::metadata(self.path(digest)).ok().map(|meta| meta.len())
     }

@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use havre_store::StoreError;
 
+use crate::blobs::BlobError;
 use crate::builder::kept;
 use crate::images::{Image, ImageError, Images, Inner, locked};
 use crate::layers::LayerError;
@@ -202,7 +203,7 @@ impl Images {
         for holder in holders {
             let built = holder.strip_prefix(BUILT).map(str::parse);
             if let Some(Ok(digest)) = built
-                && !self.has_blob(&digest)
+                && self.inner.blobs.is_gone(&digest)
             {
                 self.inner.store.lease_release(&holder)?;
             }
@@ -346,7 +347,8 @@ impl Images {
         let leases = self.effective_leases()?;
         let held = leases.iter().filter_map(|(_, object)| object.parse().ok());
         for digest in held.collect::<BTreeSet<Digest>>() {
-            self.mark_object(&digest, &mut marked)?;
+            // Leases are on images: one that cannot be read is no reason to let its layers go.
+            self.mark_manifest(&digest, &mut marked)?;
         }
         Ok(marked)
     }
@@ -360,21 +362,21 @@ impl Images {
             .blobs
             .size(digest)
             .is_some_and(|size| size < crate::blobs::MAX_DOCUMENT);
-        let is_manifest = small
-            && self
-                .inner
-                .blobs
-                .json::<Manifest>(digest, "manifest")
-                .is_ok();
-        if is_manifest {
-            return self.mark_manifest(digest, marked);
+        let read = || self.inner.blobs.json::<Manifest>(digest, "manifest");
+        match small.then(read) {
+            Some(Ok(_)) => return self.mark_manifest(digest, marked),
+            // It may be one.
+            Some(Err(source @ BlobError::Io { .. })) => {
+                let digest = *digest;
+                return Err(PruneError::Mark(ImageError::Blob { digest, source }));
+            }
+            Some(Err(_)) | None => drop(marked.blobs.insert(*digest)),
         }
-        marked.blobs.insert(*digest);
         Ok(())
     }
 
     fn mark_manifest(&self, digest: &Digest, marked: &mut Marked) -> Result<(), PruneError> {
-        if !marked.blobs.insert(*digest) || !self.has_blob(digest) {
+        if !marked.blobs.insert(*digest) || self.inner.blobs.is_gone(digest) {
             // A name without its manifest needs nothing that could still be found.
             return Ok(());
         }

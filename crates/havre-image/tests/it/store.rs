@@ -113,6 +113,29 @@ fn a_lease_outweighs_removal_and_survives_a_restart() {
 }
 
 #[test]
+fn a_held_image_that_cannot_be_read_keeps_its_layers() {
+    let fixture = Fixture::new();
+    let image = unpacked(&fixture, "app", &[a(), b()]);
+    fixture.images.lease("container-1", &[&image]).unwrap();
+    let path = fixture.images.blob_path(&image.manifest_digest);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, "{}").unwrap();
+    assert!(fixture.images.remove(&reference("app")).is_err());
+    for _ in 0..2 {
+        let error = fixture.images.prune(&NOW).unwrap_err();
+        assert!(matches!(error, PruneError::Mark(_)));
+        assert_eq!(fixture.listing("layers").len(), 2);
+    }
+    fs::write(&path, whole).unwrap();
+    fixture.images.prune(&NOW).unwrap();
+    assert_eq!(fixture.images.image(image.manifest_digest).unwrap(), image);
+    // One that is not there has nothing that could be kept by it.
+    fs::remove_file(&path).unwrap();
+    fixture.images.prune(&NOW).unwrap();
+    assert!(fixture.listing("layers").is_empty());
+}
+
+#[test]
 fn pruning_keeps_the_young_and_what_work_under_way_relies_on() {
     let fixture = Fixture::new();
     let image = unpacked(&fixture, "app", &[a()]);
