@@ -225,8 +225,10 @@ impl Environment {
             }
         }
         // What was decided beside a step that could not be written down is not done, nor is what was
-        // decided without knowing what replicas write to.
-        if decision.desired == *self.wanted.desired() && known.is_ok() {
+        // decided without knowing what replicas write to, unless all of them are to end.
+        let going = matches!(self.wanted.desired().intent, Intent::Down { .. });
+        let is_written = decision.desired.is_the_same_step(self.wanted.desired());
+        if is_written && (known.is_ok() || going) {
             self.act(&decision.actions, &seen);
         }
         self.publish(&decision, seen, observed, routing);
@@ -478,7 +480,8 @@ impl Environment {
         let platform = Arc::clone(&self.platform);
         platform.hub.set(&self.id, None).await;
         let errors = execute::dismantle(&platform, &self.id, remove_volumes).await;
-        let let_go = platform.store.lease_release(&execute::lease_name(&self.id));
+        let lease = execute::lease_name(&self.id);
+        let let_go = block_in_place(|| platform.store.lease_release(&lease));
         self.problems.note(&self.id, Concern::State, &let_go);
         let_go.ok()?;
         let forgotten = block_in_place(|| self.wanted.forget());

@@ -321,6 +321,17 @@ pub enum Refusal {
 }
 
 impl Desired {
+    /// Whether what is to be done follows from both alike. How long starts took is told to people
+    /// and to those who wait: where it cannot be written down, what has ended starts again all the
+    /// same.
+    pub fn is_the_same_step(&self, other: &Self) -> bool {
+        let without = |desired: &Self| Self {
+            starts: BTreeMap::new(),
+            ..desired.clone()
+        };
+        self == other || without(self) == without(other)
+    }
+
     /// Number of replicas wanted of a service whose file says `configured`. Never more than a file
     /// may say: a number that an earlier version has written down must not make this one run out of
     /// memory at each start.

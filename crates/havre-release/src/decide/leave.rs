@@ -262,9 +262,13 @@ impl Pass<'_> {
         }
     }
 
-    /// Whether nobody can be hurt by this replica's end.
+    /// Whether nobody can be hurt by this replica's end. While nothing is known of the edge it may
+    /// still send requests to the replica, however long ago it was to cease.
     fn is_drained(&self, replica: &Replica) -> bool {
         let id = &replica.id;
+        let Some(edge) = &self.observed.edge else {
+            return false;
+        };
         let out_for = self
             .observed
             .unrouted_since
@@ -273,9 +277,6 @@ impl Pass<'_> {
         if out_for.is_some_and(|time| time >= self.drain_timeout()) {
             return true;
         }
-        let Some(edge) = &self.observed.edge else {
-            return false;
-        };
         !edge.serving.contains(id)
             && edge.in_flight.get(id).copied().unwrap_or(0) == 0
             && (self.is_a_worker(replica)

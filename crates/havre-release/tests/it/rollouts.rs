@@ -231,6 +231,49 @@ fn a_release_that_fails_leaves_the_one_before() {
     }
 }
 
+/// However long that lasts: the edge may go by an older state, which names them.
+#[test]
+fn nobody_drains_by_the_clock_alone_while_nothing_is_known_of_the_edge() {
+    let mut world = running(&application());
+    world.roll_out(2, release(&with_image(application(), &["backend"], 2)));
+    let of_old = |world: &World| {
+        let backends = world.replicas.iter();
+        let live = backends.filter(|(_, one)| one.service.as_str() == "backend");
+        let live = live.filter(|(_, one)| one.state == ReplicaState::Ready);
+        live.map(|(id, _)| id.clone()).collect::<BTreeSet<_>>()
+    };
+    let old = of_old(&world);
+    while old.iter().any(|id| world.serving.contains(id)) {
+        world.round();
+    }
+    world.edge_is_silent = true;
+    let drained = RolloutSettings::default().drain_timeout * 3;
+    let until = world.now + drained;
+    while world.now < until {
+        world.round();
+        assert!(
+            old.is_subset(&of_old(&world)),
+            "{}",
+            world.history.join("\n")
+        );
+    }
+    world.edge_is_silent = false;
+    world.settle(ROUNDS, always_served);
+    assert!(world.runs_exactly(2), "{}", world.history.join("\n"));
+}
+
+#[test]
+fn a_start_that_took_longer_is_no_other_step() {
+    let world = running(&application());
+    let mut timed = world.desired.clone();
+    timed
+        .starts
+        .insert(ServiceName::new("db"), Duration::from_secs(9));
+    assert!(timed.is_the_same_step(&world.desired));
+    timed.current = Some(2);
+    assert!(!timed.is_the_same_step(&world.desired));
+}
+
 #[test]
 fn a_first_release_that_fails_leaves_nothing() {
     let mut world = World::new();

@@ -249,6 +249,8 @@ pub struct World {
     /// What becomes of replicas and jobs of a release other than the first.
     pub fate_of_new: Fate,
     pub now: SystemTime,
+    /// Nothing is known of the edge, which goes on with what it has.
+    pub edge_is_silent: bool,
     pub policy: Policy,
     /// Containers removed so far.
     starts: u64,
@@ -275,6 +277,7 @@ impl World {
             fates: BTreeMap::new(),
             fate_of_new: Fate::Fine(1),
             now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
+            edge_is_silent: false,
             policy: Policy {
                 rollout_deadline: Duration::from_secs(90),
                 ..Policy::default()
@@ -336,7 +339,7 @@ impl World {
     fn observe(&self) -> Observed {
         Observed {
             replicas: self.replicas.values().cloned().collect(),
-            edge: Some(EdgeView {
+            edge: (!self.edge_is_silent).then(|| EdgeView {
                 serving: self.serving.clone(),
                 in_flight: self.in_flight.clone(),
                 traffic: self.traffic.clone(),
