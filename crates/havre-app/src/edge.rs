@@ -297,8 +297,14 @@ impl EdgeHub {
             state.status = has.then(|| Arc::new(status));
             return;
         }
+        // The number is the edge's word.
+        let Some(generation) = state.generation.checked_add(1) else {
+            tracing::warn!("the edge has no number left for another state");
+            state.status = None;
+            return;
+        };
         let next = EdgeState {
-            generation: state.generation + 1,
+            generation,
             ..wanted
         };
         if let Some(kept) = &mut state.kept {

@@ -30,6 +30,7 @@ mod host_mounts;
 mod housekeeping;
 mod images;
 mod labels;
+mod leases;
 mod leftovers;
 mod lock;
 mod log;

@@ -10,22 +10,22 @@ use havre_api::{
     EventSink, Phase as ApiPhase, ReleaseId, RestartRequest, ScaleRequest, SteerOutcome,
     SteerRequest, UpOutcome, UpRequest,
 };
-use havre_image::Images;
 use havre_model::{FoundDatabases, ServiceName};
 use havre_release::{
     Cause, Desired, Failure, FailureKind, Intent, JobId, Record, Refusal, Release,
 };
+use tokio::task::block_in_place;
 
 use crate::daemon::Daemon;
 use crate::environment::{
     Command, EnvironmentHandle, Jobs, Move, NotDone, Scale, Snapshot, Watch, Written,
 };
-use crate::execute::{keep_files, lease_name};
+use crate::execute::keep_files;
+use crate::leases::lease;
 use crate::plans::plan;
-use crate::platform::Platform;
 use crate::progress::{Teller, elapsed_ms};
 use crate::volumes::named_volumes;
-use crate::{builds, databases, ports, releases, status};
+use crate::{builds, databases, ports, status};
 
 /// Brings an environment to what the project says.
 pub(crate) async fn up(
@@ -407,7 +407,8 @@ async fn begin(
     environment: &EnvironmentHandle,
     change: Change,
 ) -> Result<Begun, NotBegun> {
-    lease(daemon, environment, &change.release).map_err(NotBegun::Refused)?;
+    // Reads and writes the database, which may be locked for seconds.
+    block_in_place(|| lease(daemon, environment, &change.release)).map_err(NotBegun::Refused)?;
     let Change {
         release,
         scale,
@@ -503,43 +504,6 @@ impl Begun {
             }
         }
     }
-}
-
-/// Holds the images of all releases that are or may be needed. Before the release is made: an image
-/// that is in use must not be pruned, one that is not costs disk.
-fn lease(
-    daemon: &Arc<Daemon>,
-    environment: &EnvironmentHandle,
-    release: &Release,
-) -> Result<(), ApiError> {
-    let internal = |error: &dyn std::error::Error| ApiError::from_error(ErrorCode::Internal, error);
-    let id = &environment.id;
-    let Platform { store, images, .. } = &*daemon.platform;
-    let snapshot = environment.snapshot();
-    let kept = releases::kept(store, id).map_err(|error| internal(&error))?;
-    let needed = snapshot.releases.values().chain([release]);
-    let mut held = Vec::new();
-    for service in needed.flat_map(|release| release.services.values()) {
-        for digest in service.images() {
-            held.push(stored_image(images, digest).map_err(|error| internal(&*error))?);
-        }
-    }
-    // Those of earlier releases are kept for a rollback; what somebody has removed is gone.
-    for service in kept.iter().flat_map(|kept| kept.release.services.values()) {
-        held.extend(stored_image(images, &service.image).ok());
-    }
-    let held: Vec<&havre_image::Image> = held.iter().collect();
-    images
-        .lease(&lease_name(id), &held)
-        .map_err(|error| internal(&error))
-}
-
-/// The image with this manifest digest.
-pub(crate) fn stored_image(
-    images: &Images,
-    digest: &str,
-) -> Result<havre_image::Image, Box<dyn std::error::Error + Send + Sync>> {
-    Ok(images.image(digest.parse()?)?)
 }
 
 /// A release that goes back leaves what its jobs have done: the one before must run with it.

@@ -12,7 +12,8 @@ use havre_store::{ReleaseRow, Store};
 
 use crate::daemon::Daemon;
 use crate::environment::{EnvironmentError, Jobs, Scale};
-use crate::operations::{Change, found_databases, hold, roll_out, serving, stored_image};
+use crate::leases::stored_image;
+use crate::operations::{Change, found_databases, hold, roll_out, serving};
 use crate::plans::plan;
 use crate::platform::Platform;
 use crate::progress::elapsed_ms;
