@@ -5,9 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex as StdMutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex as StdMutex, MutexGuard as StdMutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use havre_api::{ApiError, EnvironmentId, ErrorCode};
@@ -20,13 +19,14 @@ use havre_release::{Policy, Release};
 use havre_store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, MutexGuard, Notify};
+use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backend::Service;
 use crate::certificates::Certificates;
 use crate::edge::{EdgeHub, Launch};
-use crate::environment::{Environment, EnvironmentHandle};
+use crate::environment::{Environment, EnvironmentError, EnvironmentHandle};
 use crate::files::FileVault;
 use crate::housekeeping::{self, CacheLimits};
 use crate::labels::environment_key;
@@ -38,7 +38,7 @@ use crate::observe::Seen;
 use crate::platform::Platform;
 use crate::port_owner;
 use crate::pressure;
-use crate::releases;
+use crate::releases::{self, Past};
 use crate::root::{FolderError, Root};
 use crate::tls::LocalCa;
 
@@ -208,21 +208,34 @@ impl Daemon {
     async fn forget(&self, id: &EnvironmentId) {
         let mut environments = self.environments.lock().await;
         environments.remove(id);
-        let mut used = BTreeSet::new();
-        for environment in environments.values() {
-            let snapshot = environment.snapshot();
-            used.extend(snapshot.releases.values().flat_map(file_digests));
-            match releases::kept(&self.platform.store, &environment.id) {
-                Ok(kept) => used.extend(kept.iter().flat_map(|kept| file_digests(&kept.release))),
-                Err(error) => {
-                    tracing::warn!(%error, "secrets stay, since it is not known which are used");
-                    return;
+        // One that cannot be read may need any of them.
+        if !self.unreadable().is_empty() {
+            tracing::warn!("secrets stay, since not all environments can be read");
+            return;
+        }
+        let Some(sweep) = self.platform.vault.sweep() else {
+            tracing::info!("secrets stay, since a release that is to come may need them");
+            return;
+        };
+        let kept =
+            |environment: &EnvironmentHandle| releases::kept(&self.platform.store, &environment.id);
+        block_in_place(|| match used_files(&environments, kept) {
+            Ok(used) => {
+                if let Err(error) = sweep.prune(&used) {
+                    tracing::warn!(%error, "secrets that are no longer used cannot be removed");
                 }
             }
-        }
-        if let Err(error) = self.platform.vault.prune(&used) {
-            tracing::warn!(%error, "secrets that are no longer used cannot be removed");
-        }
+            Err(error) => {
+                tracing::warn!(%error, "secrets stay, since it is not known which are used");
+            }
+        });
+    }
+
+    /// What is to be told of environments that cannot be read.
+    fn unreadable(&self) -> StdMutexGuard<'_, Vec<String>> {
+        self.unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The port in the URLs shown to users.
@@ -232,11 +245,7 @@ impl Daemon {
 
     /// What a person should look at.
     pub(crate) async fn problems(&self) -> Vec<String> {
-        let mut problems = self
-            .unreadable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let mut problems = self.unreadable().clone();
         match self.platform.hub.status().await {
             Some(status) => {
                 problems.extend(status.problems.iter().cloned());
@@ -280,6 +289,21 @@ fn crowd(crowd: &Crowd) -> String {
          refused {refused} more: `havre daemon` raises that by --connections-per-address, and \
          --trusted-proxy exempts a proxy or CDN of yours"
     )
+}
+
+/// Digests of the secrets and configs that environments need, or may come back to.
+fn used_files(
+    environments: &BTreeMap<EnvironmentId, EnvironmentHandle>,
+    kept: impl Fn(&EnvironmentHandle) -> Result<Vec<Past>, EnvironmentError>,
+) -> Result<BTreeSet<String>, EnvironmentError> {
+    let mut used = BTreeSet::new();
+    for environment in environments.values() {
+        let snapshot = environment.snapshot();
+        used.extend(snapshot.releases.values().flat_map(file_digests));
+        let kept = kept(environment)?;
+        used.extend(kept.iter().flat_map(|kept| file_digests(&kept.release)));
+    }
+    Ok(used)
 }
 
 fn file_digests(release: &Release) -> Vec<String> {
@@ -371,9 +395,12 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         end: CancellationToken::new(),
         called_off: AtomicBool::new(false),
     });
+    // One that is gone at once must not take for unused what the next ones need.
+    let not_all_known = platform.vault.hold();
     for (id, desired) in known {
         daemon.adopt(id, &desired).await;
     }
+    drop(not_all_known);
     let supervisor = Arc::clone(&platform);
     let end = daemon.end.clone();
     daemon
@@ -428,10 +455,8 @@ impl Daemon {
             }
             Err(error) => {
                 tracing::error!(environment = %id, error = &error as &dyn std::error::Error, "environment cannot be adopted");
-                self.unreadable
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(crate::report::one_line(&error));
+                self.unreadable().push(crate::report::one_line(&error));
+                self.platform.hub.carry_over(&id).await;
             }
         }
     }

@@ -115,6 +115,31 @@ pub(crate) fn environment_edge(
     edge
 }
 
+/// What a state of the edge holds of one environment. Pure.
+fn part_of(state: &EdgeState, id: &EnvironmentId) -> EnvironmentEdge {
+    // Names of all of it begin alike.
+    let forwards = |all: &[Forward]| -> Vec<Forward> {
+        let own = all.iter().filter(|forward| is_pool_of(&forward.id, id));
+        own.cloned().collect()
+    };
+    let routes = state
+        .routes
+        .iter()
+        .filter(|route| is_pool_of(&route.id, id));
+    let routes: Vec<Route> = routes.cloned().collect();
+    let serves = |host: &String| routes.iter().any(|route| route.hosts.contains(host));
+    let certificates = state.certificates.iter();
+    let certificates = certificates.filter(|certificate| certificate.hosts.iter().any(serves));
+    let pools = state.pools.iter().filter(|(name, _)| is_pool_of(name, id));
+    EnvironmentEdge {
+        certificates: certificates.cloned().collect(),
+        forwards: forwards(&state.forwards),
+        datagram_forwards: forwards(&state.datagram_forwards),
+        pools: pools.map(|(k, v)| (k.clone(), v.clone())).collect(),
+        routes,
+    }
+}
+
 /// What the names of an environment's pools begin with.
 fn pools_of(id: &EnvironmentId) -> String {
     format!("{id}/")
@@ -268,6 +293,26 @@ impl EdgeHub {
         };
         self.sync(&mut state).await;
         state.status.clone()
+    }
+
+    /// An environment that cannot say what it needs keeps what the edge has of it: it goes on, and
+    /// the others do not wait for it.
+    pub(crate) async fn carry_over(&self, id: &EnvironmentId) {
+        let launch = self.launch.clone();
+        let kept = tokio::task::spawn_blocking(move || launch.kept_state()).await;
+        let part = match kept {
+            Ok(Ok(state)) => part_of(&state, id),
+            Ok(Err(error)) => {
+                tracing::error!(environment = %id, %error, "what the edge has of it is not known: it is not served");
+                EnvironmentEdge::default()
+            }
+            // The process is on its way out.
+            Err(_) => return,
+        };
+        let key = environment_key(id);
+        let mut state = self.state.lock().await;
+        state.awaited.remove(&key);
+        state.environments.insert(key, part);
     }
 
     /// The newest report.
@@ -458,3 +503,6 @@ fn same_but_generation(a: &EdgeState, b: &EdgeState) -> bool {
         ..b.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,12 @@
 //! Small files that containers get: secrets and configs, kept by content so that a replica can be
 //! started again from desired state alone.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use havre_model::FileSource;
 use sha2::{Digest as _, Sha256};
@@ -34,14 +36,56 @@ pub(crate) enum FileError {
 }
 
 /// Contents by digest, each in a file that only root can read.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct FileVault {
     dir: PathBuf,
+    /// How many are about to need contents that no release names yet.
+    held: Mutex<usize>,
+}
+
+/// As long as it is there nothing is removed.
+#[derive(Debug)]
+pub(crate) struct Held<'a>(&'a FileVault);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        *self.0.count() -= 1;
+    }
+}
+
+/// The right to remove contents: nobody is about to need one, and nobody begins meanwhile.
+#[derive(Debug)]
+pub(crate) struct Sweep<'a> {
+    dir: &'a Path,
+    _none_held: MutexGuard<'a, usize>,
 }
 
 impl FileVault {
     pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self {
+            dir,
+            held: Mutex::default(),
+        }
+    }
+
+    fn count(&self) -> MutexGuard<'_, usize> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be had before contents are kept or looked for, until a release that is written down names
+    /// them.
+    pub(crate) fn hold(&self) -> Held<'_> {
+        *self.count() += 1;
+        Held(self)
+    }
+
+    /// `None` while somebody is about to need contents. To be had before it is asked which are used.
+    pub(crate) fn sweep(&self) -> Option<Sweep<'_>> {
+        let none_held = self.count();
+        (*none_held == 0).then_some(Sweep {
+            dir: &self.dir,
+            _none_held: none_held,
+        })
     }
 
     /// Keeps the content of `source` and returns its digest.
@@ -74,10 +118,12 @@ impl FileVault {
     pub(crate) fn path(&self, digest: &str) -> PathBuf {
         self.dir.join(digest)
     }
+}
 
+impl Sweep<'_> {
     /// Removes contents that are not in `used`.
-    pub(crate) fn prune(&self, used: &std::collections::BTreeSet<String>) -> io::Result<()> {
-        let entries = match fs::read_dir(&self.dir) {
+    pub(crate) fn prune(&self, used: &BTreeSet<String>) -> io::Result<()> {
+        let entries = match fs::read_dir(self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             entries => entries?,
         };
@@ -145,4 +191,29 @@ pub(crate) fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&temporary, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_goes_while_somebody_is_about_to_need_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = FileVault::new(folder.path().join("secrets"));
+        let content = FileSource::Content {
+            content: "a secret".to_owned(),
+        };
+        let first = vault.hold();
+        let digest = vault.keep("secret", "password", &content).unwrap();
+        let second = vault.hold();
+        drop(first);
+        assert!(vault.sweep().is_none());
+        drop(second);
+        let used = BTreeSet::from([digest.clone()]);
+        vault.sweep().unwrap().prune(&used).unwrap();
+        assert!(vault.path(&digest).exists());
+        vault.sweep().unwrap().prune(&BTreeSet::new()).unwrap();
+        assert!(!vault.path(&digest).exists());
+    }
 }

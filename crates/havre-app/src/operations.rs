@@ -59,6 +59,7 @@ pub(crate) async fn up(
     events.emit(Event::Phase {
         phase: ApiPhase::Prepare,
     });
+    let files_held = daemon.platform.vault.hold();
     let files = keep_files(&daemon.platform, &project)
         .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
     let mut release = Release::new(&project, &images, &files);
@@ -102,6 +103,7 @@ pub(crate) async fn up(
         };
         match begin(daemon, &environment, change).await {
             Ok(begun) => {
+                drop(files_held);
                 let number = begun.follow(&environment, events).await?;
                 return Ok(outcome(&release, number, current));
             }

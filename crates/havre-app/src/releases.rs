@@ -179,6 +179,7 @@ pub(crate) async fn rollback(
         request.release.map(|release| release.0),
         &id,
     )?;
+    let _files_held = daemon.platform.vault.hold();
     complete(&daemon.platform, target)?;
     if !now.all_jobs().is_empty() {
         events.emit(Event::Warning {

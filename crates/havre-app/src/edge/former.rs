@@ -12,7 +12,8 @@ use serde_json::Value;
 use crate::files::write_whole;
 use crate::root::Root;
 
-const STATE: &str = "edge.json";
+/// The file with its state, in its folder.
+pub(super) const STATE: &str = "edge.json";
 /// The log and those it was renamed to.
 const ACCESS_LOGS: [&str; 3] = ["access.log", "access.log.1", "access.log.2"];
 const RUN_FILES: [&str; 3] = ["edge.sock", "edge-handover.sock", "edge.lock"];

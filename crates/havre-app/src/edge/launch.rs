@@ -7,14 +7,17 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use havre_edge::KeptSockets;
+use havre_edge::{EdgeState, KeptSockets};
 use tokio::io::unix::AsyncFd;
 
-use super::former;
+use super::former::{self, STATE};
 use crate::root::Root;
 
 /// What an edge of another version has for the requests under way when it is replaced.
 const TAKEOVER_GRACE: Duration = Duration::from_secs(60);
+
+/// As much as the edge takes at once.
+const MAX_STATE: u64 = 32 << 20;
 
 /// How the edge is started.
 #[derive(Clone, Debug)]
@@ -36,6 +39,17 @@ impl Launch {
     /// The folder of its control sockets, its own.
     pub(super) fn run_dir(&self) -> PathBuf {
         self.root.edge_run_dir()
+    }
+
+    /// The last state that an edge has written down, the one it starts with; empty where there is
+    /// none. It is the edge's word: it may be anything, and is bounded.
+    pub(super) fn kept_state(&self) -> io::Result<EdgeState> {
+        let path = self.root.edge_state_dir().join(STATE);
+        match havre_image::regular::read(&path, MAX_STATE) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(EdgeState::default()),
+            Err(error) => Err(error),
+        }
     }
 
     /// What it has to say. Opened by the daemon: the folder is not the edge's.
