@@ -306,7 +306,7 @@ pub(crate) async fn down(
     let mut teller = Teller::default();
     let mut last = environment.snapshot();
     let replicas = u32::try_from(last.seen.len()).unwrap_or(u32::MAX);
-    let volumes: Vec<String> = named_volumes(&id, &last.releases).into_iter().collect();
+    let volumes = named_volumes(&id, &last.releases);
     let take_down = Command::TakeDown {
         volumes: request.options.volumes,
     };
@@ -314,7 +314,9 @@ pub(crate) async fn down(
     let errors = loop {
         let next = watch.borrow_and_update().clone();
         if let Some(errors) = &next.gone {
-            break errors.as_ref().clone();
+            let errors = errors.as_ref().clone();
+            last = next;
+            break errors;
         }
         tell(&mut teller, &last, &next, events);
         last = next;
@@ -329,11 +331,9 @@ pub(crate) async fn down(
             return Err(daemon_ends(&id));
         }
     };
-    let (removed_volumes, kept_volumes) = if request.options.volumes {
-        (volumes, Vec::new())
-    } else {
-        (Vec::new(), volumes)
-    };
+    let dir = daemon.platform.volumes_dir();
+    let is_there = |name: &str| dir.join(name).try_exists().unwrap_or(true);
+    let (removed_volumes, kept_volumes) = fate_of_volumes(volumes, &last.desired.intent, is_there);
     Ok(DownOutcome {
         environment: id,
         replicas,
@@ -342,6 +342,23 @@ pub(crate) async fn down(
         errors,
         elapsed_ms: elapsed_ms(started),
     })
+}
+
+/// Which volumes were removed and which are kept, by what was carried out: another `down` may have
+/// said otherwise after this one, and one that is still there could not be removed.
+fn fate_of_volumes(
+    mut volumes: BTreeSet<String>,
+    intent: &Intent,
+    is_there: impl Fn(&str) -> bool,
+) -> (Vec<String>, Vec<String>) {
+    let unwanted = match intent {
+        Intent::Down { remove_volumes } => remove_volumes.clone(),
+        Intent::Run => BTreeSet::new(),
+    };
+    volumes.extend(unwanted.iter().cloned());
+    volumes
+        .into_iter()
+        .partition(|name| unwanted.contains(name) && !is_there(name))
 }
 
 /// What is found where services of these two releases write.
@@ -803,4 +820,28 @@ fn gone(id: &EnvironmentId) -> ApiError {
         ErrorCode::Conflict,
         format!("{id} was taken down meanwhile"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_counts_as_removed_where_that_was_carried_out() {
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let all = || BTreeSet::from(["data".to_owned(), "uploads".to_owned()]);
+        let remove_volumes = all();
+        let down = Intent::Down { remove_volumes };
+        let fate = fate_of_volumes(all(), &down, |name| name == "data");
+        assert_eq!(fate, (names(&["uploads"]), names(&["data"])));
+        // A later `down` without `--volumes` was the last word.
+        let spare = Intent::Down {
+            remove_volumes: BTreeSet::new(),
+        };
+        let fate = fate_of_volumes(all(), &spare, |_| false);
+        assert_eq!(fate, (names(&[]), names(&["data", "uploads"])));
+        // One of before, whose release this `down` has not seen.
+        let fate = fate_of_volumes(BTreeSet::new(), &down, |_| false);
+        assert_eq!(fate, (names(&["data", "uploads"]), names(&[])));
+    }
 }
