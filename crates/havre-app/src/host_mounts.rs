@@ -19,11 +19,6 @@ pub(crate) struct NotAllowed {
 
 /// Refuses what gives the machine away, and Havre's own folders, which `own` names.
 pub(crate) fn check(service: &Service, own: &[&Path]) -> Result<(), NotAllowed> {
-    let sees_through = service.privileged
-        || service
-            .cap_add
-            .iter()
-            .any(|name| matches!(name.as_str(), "ALL" | "SYS_ADMIN" | "SYS_PTRACE"));
     for mount in &service.mounts {
         let (path, read_only) = match mount {
             Mount::Bind {
@@ -41,7 +36,10 @@ pub(crate) fn check(service: &Service, own: &[&Path]) -> Result<(), NotAllowed> 
         let of_havre = own
             .iter()
             .any(|own| real.starts_with(own) || own.starts_with(&real));
-        let needs = match host_path::endangered(&real, read_only, sees_through) {
+        // What was written was looked at where the files were read: here counts where it leads now.
+        let found = host_path::endangered(&real, read_only, path)
+            .or_else(|| host_path::endangered_inside(&real));
+        let needs = match found {
             Some(found) => found.needs,
             None if of_havre => Allow::HostPaths,
             None => continue,

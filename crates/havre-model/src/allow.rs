@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Allow {
+    /// `cap_add` of what hands the machine over.
+    Capabilities,
     /// `devices`, `device_cgroup_rules`.
     Devices,
     /// A mount of the socket of Docker, containerd or Podman.
@@ -27,7 +29,8 @@ pub enum Allow {
 
 impl Allow {
     /// Every one, by name.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
+        Self::Capabilities,
         Self::Devices,
         Self::DockerSocket,
         Self::HostIpc,
@@ -40,6 +43,7 @@ impl Allow {
     /// As it is written.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Capabilities => "capabilities",
             Self::Devices => "devices",
             Self::DockerSocket => "docker-socket",
             Self::HostIpc => "host-ipc",
@@ -58,6 +62,9 @@ impl Allow {
     /// What it gives away: a sentence without its subject, the service.
     pub fn gives_away(self) -> &'static str {
         match self {
+            Self::Capabilities => {
+                "has rights over the kernel, by which a program that means to becomes root of the machine"
+            }
             Self::Devices => {
                 "uses devices of the machine directly: what the driver lets a program do is not \
                  limited, and a disk among them is all of its data"

@@ -13,6 +13,10 @@ use crate::{
 pub const MAX_REPLICAS: u32 = 1000;
 /// What a release or a replica is waited for; longer is a slip of the unit.
 pub(crate) const MAX_WATCH: Duration = Duration::from_secs(24 * 3600);
+/// Files that a container's output is kept in: each is renamed when a new one begins.
+pub(crate) const MAX_LOG_FILES: u32 = 100;
+/// Bytes of one of them; smaller ones would be renamed at every line.
+pub(crate) const MIN_LOG_FILE: u64 = 4096;
 /// The longest that a file can say: times are added to it.
 const MAX_DURATION: Duration = Duration::from_nanos(u64::MAX);
 
@@ -73,6 +77,18 @@ fn service_in_bounds(service: &Service) -> Result<(), OutOfBounds> {
     if service.replicas > MAX_REPLICAS {
         let reason = format!("more than {MAX_REPLICAS} replicas");
         return out("deploy.replicas", reason);
+    }
+    let logging = &service.logging;
+    if logging.max_files.is_some_and(|files| files > MAX_LOG_FILES) {
+        let reason = format!("more than {MAX_LOG_FILES} files");
+        return out("logging.options.max-file", reason);
+    }
+    if logging
+        .max_size_bytes
+        .is_some_and(|size| size < MIN_LOG_FILE)
+    {
+        let reason = format!("less than {MIN_LOG_FILE} bytes");
+        return out("logging.options.max-size", reason);
     }
     no_longer("stop_grace_period", service.stop_grace_period, MAX_DURATION)?;
     match &service.healthcheck {

@@ -155,6 +155,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("havre/type", "A value of havre.yaml of the wrong kind"),
     ("havre/unknown-key", "A key that havre.yaml does not have"),
     ("havre/value", "A value of havre.yaml that is not valid"),
+    (
+        "havre/writable-settings",
+        "A mount by which a container can change havre.yaml",
+    ),
     ("yaml/alias", "An alias without its anchor"),
     ("yaml/duplicate-key", "A key that is written twice"),
     ("yaml/key", "A key that is no text"),

@@ -16,7 +16,6 @@ mod volumes_from;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::allow::Allow;
 use crate::diagnostic::Severity;
 use crate::files::Files;
 use crate::interpolate::Variables;
@@ -30,6 +29,7 @@ use crate::report::Report;
 use crate::source::Span;
 use crate::suggest;
 use crate::yaml::{Map, Node};
+pub(crate) use machine::Ground;
 use volume::Backing;
 
 /// What decoding needs to know beside the tree.
@@ -44,8 +44,7 @@ pub(crate) struct Surroundings<'a> {
     pub to_run: bool,
     /// Absolute.
     pub directory: &'a Path,
-    /// What havre.yaml lets each service have of the machine.
-    pub allowed: &'a BTreeMap<String, BTreeSet<Allow>>,
+    pub ground: Ground<'a>,
 }
 
 /// The compose part of a project.

@@ -1,10 +1,10 @@
 //! Reads the project's files: only regular ones, bounded, each once.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::regular;
 use crate::report::Report;
 use crate::source::{SourceId, Span};
 use crate::yaml::MAX_FILE_BYTES;
@@ -130,22 +130,7 @@ impl Files {
 }
 
 fn read_text(path: &Path) -> io::Result<String> {
-    // Asked before opening, since opening a FIFO waits for its other end.
-    let metadata = std::fs::metadata(path)?;
-    if metadata.is_dir() {
-        return Err(io::Error::other("it is a folder"));
-    }
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        let limit = MAX_FILE_BYTES >> 20;
-        return Err(io::Error::other(format!("it is larger than {limit} MiB")));
-    }
+    let bytes = regular::read(path, MAX_FILE_BYTES)?;
     String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
 }
 

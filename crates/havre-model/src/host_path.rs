@@ -1,5 +1,5 @@
-//! Which mounts of the machine's own files give the machine away. Pure; whoever asks has resolved
-//! the links.
+//! Which mounts of the machine's own files give the machine away. Whoever asks has resolved
+//! the links; all but [`endangered_inside`] is pure.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,65 +8,43 @@ use crate::allow::Allow;
 /// What sockets of container engines are called, wherever they are.
 const ENGINE_SOCKETS: [&str; 4] = ["containerd.sock", "crio.sock", "docker.sock", "podman.sock"];
 
-/// Whoever writes there, or into a folder that holds it, can have a program of its own run as root
-/// or change the kernel's settings.
-const CONTROL: [&str; 40] = [
+/// The system's own. Whoever writes there, or into a folder that holds it, can have a program of its
+/// own run as root or change the kernel's settings; which files do it, no list could tell.
+const SYSTEM: [&str; 19] = [
     "/bin",
     "/boot",
     "/dev",
-    "/etc/cron.d",
-    "/etc/cron.daily",
-    "/etc/cron.hourly",
-    "/etc/cron.monthly",
-    "/etc/cron.weekly",
-    "/etc/crontab",
-    "/etc/group",
-    "/etc/init.d",
-    "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d",
-    "/etc/ld.so.preload",
-    "/etc/pam.d",
-    "/etc/passwd",
-    "/etc/profile",
-    "/etc/profile.d",
-    "/etc/shadow",
-    "/etc/ssh",
-    "/etc/sudoers",
-    "/etc/sudoers.d",
-    "/etc/systemd",
-    "/etc/udev",
+    "/efi",
+    "/etc",
     "/lib",
     "/lib32",
     "/lib64",
     "/libx32",
     "/proc",
-    "/root/.ssh",
+    "/root",
+    "/run",
     "/sbin",
+    "/snap",
     "/sys",
-    "/usr/bin",
-    "/usr/lib",
-    "/usr/lib64",
-    "/usr/local/bin",
-    "/usr/local/sbin",
-    "/usr/sbin",
-    "/var/lib/docker",
-    "/var/spool/cron",
+    "/usr",
+    "/var/lib",
+    "/var/snap",
+    "/var/spool",
 ];
 
-/// Reading is enough: passwords and keys, and sockets that a read-only mount does not close.
-const SECRETS: [&str; 9] = [
+/// Reading is enough: passwords and keys, other programs' memory, and sockets, which a read-only mount
+/// does not close.
+const SECRETS: [&str; 7] = [
     "/etc/shadow",
+    "/etc/gshadow",
     "/etc/ssh",
+    "/proc",
     "/root/.ssh",
-    "/run/containerd",
-    "/run/dbus",
-    "/run/docker.sock",
-    "/run/havre",
-    "/run/systemd/private",
+    "/run",
     "/var/lib/havre",
 ];
 
-/// Harmless though they lie in one of those folders.
+/// Harmless though they lie in one of those folders: no program runs what stands there.
 const HARMLESS: [&str; 9] = [
     "/dev/full",
     "/dev/null",
@@ -74,9 +52,29 @@ const HARMLESS: [&str; 9] = [
     "/dev/shm",
     "/dev/urandom",
     "/dev/zero",
+    "/etc/localtime",
+    "/etc/timezone",
+    "/usr/share/zoneinfo",
+];
+
+/// Harmless to read, though they lie among [`SECRETS`].
+const HARMLESS_TO_READ: [&str; 4] = [
     "/etc/ssh/ssh_known_hosts",
-    "/usr/lib/ssl",
-    "/usr/lib/locale",
+    "/run/log",
+    "/run/systemd/resolve",
+    "/run/udev",
+];
+
+/// Folders of keys, wherever they are.
+const KEYS: &str = ".ssh";
+/// What shells run of a home folder.
+const STARTED: [&str; 6] = [
+    ".bash_login",
+    ".bash_profile",
+    ".bashrc",
+    ".profile",
+    ".zshenv",
+    ".zshrc",
 ];
 
 /// A mount that needs its owner's word.
@@ -88,10 +86,9 @@ pub struct Endangered {
     pub holds: Option<&'static str>,
 }
 
-/// What mounting `source` of this machine into a container gives away, if anything. With
-/// `sees_through`, the container may look into the machine's processes once it has their `/proc`
-/// (`SYS_PTRACE`).
-pub fn endangered(source: &Path, read_only: bool, sees_through: bool) -> Option<Endangered> {
+/// What mounting `source` of this machine into a container gives away, if anything. `own` is the
+/// project's folder: what lies there is its owner's, wherever the folder is.
+pub fn endangered(source: &Path, read_only: bool, own: &Path) -> Option<Endangered> {
     let source = plain(source);
     let found = |path: &'static str| {
         Some(Endangered {
@@ -105,22 +102,75 @@ pub fn endangered(source: &Path, read_only: bool, sees_through: bool) -> Option<
             holds: None,
         });
     }
-    if HARMLESS.iter().any(|path| source.starts_with(path)) {
-        return None;
-    }
+    let below = |paths: &[&str]| paths.iter().any(|path| source.starts_with(path));
     let touches =
         |path: &&&'static str| source.starts_with(path) || Path::new(path).starts_with(&source);
+    if below(&HARMLESS) || read_only && below(&HARMLESS_TO_READ) {
+        return None;
+    }
+    if source.iter().any(|part| part == KEYS) || source == Path::new("/home") {
+        return Some(Endangered {
+            needs: Allow::HostPaths,
+            holds: None,
+        });
+    }
     if let Some(path) = SECRETS.iter().find(touches) {
         return found(path);
     }
-    if !read_only && let Some(path) = CONTROL.iter().find(touches) {
-        return found(path);
+    if read_only {
+        return None;
     }
-    let processes = Path::new("/proc");
-    if sees_through && source.starts_with(processes) {
-        return found("/proc");
+    if is_of_a_home(&source) && (is_started(&source) || !is_own(&source, own)) {
+        return Some(Endangered {
+            needs: Allow::HostPaths,
+            holds: None,
+        });
     }
-    None
+    if is_own(&source, own) {
+        return None;
+    }
+    SYSTEM.iter().find(touches).and_then(|path| found(path))
+}
+
+/// Whether `source` lies in the project's folder. A folder that holds others' makes nothing its
+/// project's own; root's home is one where people work.
+fn is_own(source: &Path, own: &Path) -> bool {
+    let own = plain(own);
+    let mut others = SYSTEM.iter().filter(|tree| **tree != "/root");
+    source.starts_with(&own)
+        && own != Path::new("/home")
+        && !others.any(|tree| Path::new(tree).starts_with(&own))
+}
+
+/// A home folder, or what shells run of it.
+fn is_of_a_home(source: &Path) -> bool {
+    let home = if is_started(source) {
+        source.parent()
+    } else {
+        Some(source)
+    };
+    home.is_some_and(|home| home == Path::new("/root") || home.parent() == Some(Path::new("/home")))
+}
+
+fn is_started(source: &Path) -> bool {
+    let name = source.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| STARTED.contains(&name))
+}
+
+/// What lies in the folder `real` itself and gives the machine away: the one question here that
+/// looks at the machine.
+pub fn endangered_inside(real: &Path) -> Option<Endangered> {
+    let is_there = |name: &str| real.join(name).symlink_metadata().is_ok();
+    if let Some(socket) = ENGINE_SOCKETS.into_iter().find(|name| is_there(name)) {
+        return Some(Endangered {
+            needs: Allow::DockerSocket,
+            holds: Some(socket),
+        });
+    }
+    is_there(KEYS).then_some(Endangered {
+        needs: Allow::HostPaths,
+        holds: Some(KEYS),
+    })
 }
 
 /// Whether this is, by its name, the socket of a container engine.
@@ -171,37 +221,43 @@ pub fn taken(target: &Path) -> Option<&'static str> {
 mod tests {
     use super::*;
 
+    /// In a project at /srv/shop.
     fn needs(source: &str, read_only: bool) -> Option<Allow> {
-        endangered(Path::new(source), read_only, false).map(|found| found.needs)
+        endangered(Path::new(source), read_only, Path::new("/srv/shop")).map(|found| found.needs)
     }
 
     #[test]
     fn ordinary_mounts_need_nobodys_word() {
         for source in [
+            "/data",
+            "/dev/shm",
             "/etc/localtime",
             "/etc/timezone",
-            "/etc/letsencrypt",
-            "/etc/ssl/certs",
-            "/dev/shm",
+            "/home/me/.config/app",
             "/home/me/data",
             "/mnt/media",
             "/opt/app",
+            "/srv",
             "/srv/app",
-            "/usr/share/zoneinfo",
+            "/tmp",
+            "/usr/share/zoneinfo/Europe/Paris",
             "/var/log",
             "/var/www",
-            "/tmp",
         ] {
             assert_eq!(needs(source, false), None, "{source}");
         }
         for source in [
             "/dev/dri",
+            "/etc/letsencrypt",
             "/etc/passwd",
+            "/etc/ssl/certs",
+            "/home/me",
             "/lib/modules",
-            "/proc",
+            "/run/udev",
             "/sys",
             "/usr/lib/os-release",
             "/var/lib/docker/containers",
+            "/var/lib/dpkg",
         ] {
             assert_eq!(needs(source, true), None, "{source}");
             assert_eq!(needs(source, false), Some(Allow::HostPaths), "{source}");
@@ -216,10 +272,18 @@ mod tests {
             "/etc",
             "/etc/../etc/",
             "/etc/shadow",
+            "/home",
+            "/home/me/.ssh",
+            "/home/me/.ssh/id_ed25519",
+            "/proc",
+            "/proc/1/root/srv",
             "/root",
             "/run",
             "/run/dbus/system_bus_socket",
             "/run/havre/api.sock",
+            "/run/podman",
+            "/run/user/1000",
+            "/srv/shop/.ssh",
             "/var",
             "/var/lib",
             "/var/lib/havre/secrets",
@@ -231,11 +295,56 @@ mod tests {
         for source in ["/var/run/docker.sock", "/run/containerd/containerd.sock"] {
             assert_eq!(needs(source, true), Some(Allow::DockerSocket), "{source}");
         }
-        for source in ["/usr", "/usr/bin/env", "/boot", "/etc/cron.d/x", "/dev/sda"] {
+        for source in [
+            "/boot",
+            "/dev/sda",
+            "/etc/apt",
+            "/etc/cron.d/x",
+            "/etc/environment",
+            "/etc/ld.so.cache",
+            "/etc/logrotate.d",
+            "/etc/modprobe.d",
+            "/home/me/.bashrc",
+            "/root/.bashrc",
+            "/run/systemd/system",
+            "/usr",
+            "/usr/bin/env",
+            "/usr/libexec",
+            "/usr/local/lib",
+            "/usr/share",
+            "/var/lib/dpkg/info",
+            "/var/snap",
+            "/var/spool/cron",
+        ] {
             assert_eq!(needs(source, false), Some(Allow::HostPaths), "{source}");
         }
-        assert!(endangered(Path::new("/proc"), true, true).is_some());
-        assert!(endangered(Path::new("/srv"), true, true).is_none());
+    }
+
+    #[test]
+    fn what_lies_in_the_projects_folder_is_its_owners() {
+        for (own, source, expected) in [
+            ("/root/shop", "/root/shop/config", false),
+            ("/root/shop", "/root/shop", false),
+            ("/root/shop", "/root/other", true),
+            ("/root/shop", "/root/shop/.ssh", true),
+            ("/root", "/root/data", false),
+            ("/root", "/root", true),
+            ("/root", "/root/.bashrc", true),
+            ("/home/me", "/home/me", false),
+            ("/home/me", "/home/me/.bashrc", true),
+            ("/home/me/shop", "/home/me/shop/data", false),
+            ("/home/me/shop", "/home/me", true),
+            ("/home", "/home/me", true),
+            ("/var/lib/shop", "/var/lib/shop/data", false),
+            ("/var/lib/shop", "/var/lib/dpkg", true),
+            ("/", "/etc/cron.d", true),
+            ("/etc", "/etc/cron.d", true),
+            ("/var", "/var/lib/dpkg", true),
+            ("/usr", "/usr/bin", true),
+        ] {
+            let found = endangered(Path::new(source), false, Path::new(own));
+            assert_eq!(found.is_some(), expected, "{source} of {own}");
+        }
     }
 
     #[test]

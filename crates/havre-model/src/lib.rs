@@ -37,6 +37,7 @@ mod model;
 mod probes;
 mod project;
 mod read;
+mod regular;
 mod report;
 pub mod routes;
 pub mod rules;

@@ -292,7 +292,10 @@ impl<'o> Loader<'o> {
                 },
                 to_run: self.options.to_run,
                 directory: &folder,
-                allowed: &settings.allowed(),
+                ground: decode::Ground {
+                    directory: &self.directory,
+                    allowed: &settings.allowed(),
+                },
             },
         )?;
         self.report.drop_about("compose/unset-variable", |name| {

@@ -250,6 +250,7 @@ const ROLLOUT_KEYS: [Described; 10] = [
 
 /// [`crate::Allow`]
 const ALLOW: Shape = Shape::Either(&[
+    Shape::Word("capabilities"),
     Shape::Word("devices"),
     Shape::Word("docker-socket"),
     Shape::Word("host-ipc"),
@@ -263,8 +264,8 @@ const SERVICE_KEYS: [Described; 2] = [
     Described {
         name: "allow",
         shape: Shape::OneOrMany(&ALLOW),
-        text: "What the service may have of the machine where its compose file asks for it: devices (`devices`), \
-           docker-socket (a mount of the socket), host-ipc (`ipc: host`), host-network (`network_mode: host`), \
+        text: "What the service may have of the machine where its compose file asks for it: capabilities \
+           (`cap_add` of SYS_ADMIN and others that hand the machine over), devices (`devices`), docker-socket (a mount of the socket), host-ipc (`ipc: host`), host-network (`network_mode: host`), \
            host-paths (mounts of folders by which the machine can be taken over), host-pid (`pid: host`), \
            privileged (`privileged: true`). Whoever may change such a service owns the machine. Default: nothing.",
         example: r#"["devices"]"#,

@@ -10,6 +10,7 @@ use crate::keys;
 use crate::project::{Device, Mount, Shares};
 use crate::read::{Field, Fields, refuse};
 use crate::report::Report;
+use crate::settings;
 use crate::source::Span;
 
 /// Most devices, and rules for them, of one service.
@@ -18,8 +19,18 @@ const MOST_DEVICES: usize = 256;
 /// Collects what one service asks for, so that the line which would allow it names all of it.
 pub(super) struct Wishes<'a> {
     service: &'a str,
+    ground: Ground<'a>,
     allowed: Option<&'a BTreeSet<Allow>>,
     asked: Vec<Asked>,
+}
+
+/// What the owner of the machine gave.
+#[derive(Clone, Copy)]
+pub(crate) struct Ground<'a> {
+    /// The project's own folder, absolute.
+    pub directory: &'a Path,
+    /// What havre.yaml lets each service have of the machine.
+    pub allowed: &'a BTreeMap<String, BTreeSet<Allow>>,
 }
 
 struct Asked {
@@ -29,10 +40,11 @@ struct Asked {
 }
 
 impl<'a> Wishes<'a> {
-    pub fn new(service: &'a str, allowed: &'a BTreeMap<String, BTreeSet<Allow>>) -> Self {
+    pub fn new(service: &'a str, ground: Ground<'a>) -> Self {
         Self {
             service,
-            allowed: allowed.get(service),
+            ground,
+            allowed: ground.allowed.get(service),
             asked: Vec::new(),
         }
     }
@@ -113,8 +125,8 @@ impl<'a> Wishes<'a> {
 /// What to do where it is not meant.
 fn instead(needs: Allow) -> &'static str {
     match needs {
-        Allow::Devices => "remove it",
-        Allow::DockerSocket => "remove it",
+        Allow::Capabilities => "remove it, or add a smaller one: what a program lacks, it names",
+        Allow::Devices | Allow::DockerSocket => "remove it",
         Allow::HostIpc | Allow::HostPid => "remove it: each container has one of its own",
         Allow::HostNetwork => "remove it, and publish what must be reachable with `ports`",
         Allow::HostPaths => "mount a smaller folder, or mount it read-only where reading will do",
@@ -314,14 +326,21 @@ pub(super) fn mount(
         return false;
     }
     if let Some(source) = source {
-        let sees_through = sees_processes(fields);
+        let own = wishes.ground.directory;
         // A link of the project may lead anywhere; the letter counts too, for machines to come.
         let real = std::fs::canonicalize(source).unwrap_or_else(|_| source.clone());
-        let found = host_path::endangered(&real, read_only, sees_through)
-            .or_else(|| host_path::endangered(source, read_only, sees_through));
+        let real_own = std::fs::canonicalize(own).unwrap_or_else(|_| own.to_owned());
+        let found = host_path::endangered(&real, read_only, &real_own)
+            .or_else(|| host_path::endangered(source, read_only, own))
+            .or_else(|| host_path::endangered_inside(&real));
+        let settings = real_own.join(settings::FILE_NAME);
+        if !read_only && settings.starts_with(&real) && settings.exists() {
+            rewrites_settings(source, at, fields, wishes, report);
+        }
         if let Some(found) = found {
             let shown = report.shown(source);
-            if found.needs == Allow::DockerSocket && !wishes.is_allowed(found.needs) {
+            let is_socket = found.needs == Allow::DockerSocket && found.holds.is_none();
+            if is_socket && !wishes.is_allowed(found.needs) {
                 wishes.leave_socket_out(&shown, at, report);
                 return false;
             }
@@ -340,13 +359,56 @@ pub(super) fn mount(
     true
 }
 
-/// Whether it may look into any process that it sees.
-fn sees_processes(fields: &Fields<'_>) -> bool {
-    let added = fields.get("cap_add").and_then(|field| field.node.as_list());
-    let mut names = added.into_iter().flatten().filter_map(|item| item.text());
-    names.any(|name| {
-        let name = name.to_ascii_uppercase();
-        let name = name.strip_prefix("CAP_").unwrap_or(&name);
-        matches!(name, "ALL" | "SYS_ADMIN" | "SYS_PTRACE")
-    })
+/// What is mounted holds havre.yaml: whoever breaks into the container writes there what is allowed.
+fn rewrites_settings(
+    source: &Path,
+    at: Span,
+    fields: &Fields<'_>,
+    wishes: &mut Wishes<'_>,
+    report: &mut Report,
+) {
+    let shown = report.shown(source);
+    if !wishes.ground.allowed.is_empty() {
+        let what = format!("the writable mount of {shown}, with havre.yaml and its `allow` in it");
+        wishes.ask(Allow::HostPaths, what, at);
+        return;
+    }
+    let message = format!(
+        "{}: the writable mount of {shown} holds havre.yaml: the container can change what is run \
+         at the next `up`",
+        fields.owner
+    );
+    report
+        .warn("havre/writable-settings", at, message)
+        .hint("mount a folder below it, or mount it read-only");
+}
+
+/// Capabilities with which a program becomes root of the machine, whatever else confines it.
+const HAND_OVER: [&str; 9] = [
+    "ALL",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "DAC_READ_SEARCH",
+    "MAC_ADMIN",
+    "PERFMON",
+    "SYS_ADMIN",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+];
+
+/// `cap_add`, as it was read.
+pub(super) fn capabilities(added: &[String], fields: &Fields<'_>, wishes: &mut Wishes<'_>) {
+    let Some(field) = fields.get("cap_add") else {
+        return;
+    };
+    for name in added
+        .iter()
+        .filter(|name| HAND_OVER.contains(&name.as_str()))
+    {
+        wishes.ask(
+            Allow::Capabilities,
+            format!("capability {name}"),
+            field.span(),
+        );
+    }
 }

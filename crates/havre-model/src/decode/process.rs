@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{Surroundings, service};
+use crate::bounds::{MAX_LOG_FILES, MIN_LOG_FILE};
 use crate::dotenv::{self, Around, Format};
 use crate::keys;
 use crate::project::{Healthcheck, Hook, Liveness, Logging, Probe, ProbeTiming, Shares};
@@ -539,8 +540,30 @@ pub(super) fn logging(service: &Fields<'_>, report: &mut Report) -> Logging {
         match name {
             // No value, or how docker says "without a limit": the default.
             "max-size" | "max-file" if matches!(node.text(), None | Some("" | "-1")) => {}
-            "max-size" => logging.max_size_bytes = option.bytes(report),
-            "max-file" => logging.max_files = option.number(report),
+            "max-size" => {
+                logging.max_size_bytes = option.bytes(report);
+                if logging
+                    .max_size_bytes
+                    .is_some_and(|size| size < MIN_LOG_FILE)
+                {
+                    let message = format!("{}: `max-size` is less than 4 KiB", fields.owner);
+                    report
+                        .error("compose/value", option.span(), message)
+                        .hint("write e.g. `max-size: 10m`");
+                }
+            }
+            "max-file" => {
+                logging.max_files = option.number(report);
+                if logging.max_files.is_some_and(|files| files > MAX_LOG_FILES) {
+                    let message = format!(
+                        "{}: `max-file` is more than {MAX_LOG_FILES} files",
+                        fields.owner
+                    );
+                    report
+                        .error("compose/value", option.span(), message)
+                        .hint("keep fewer, and make them larger with `max-size`");
+                }
+            }
             _ => {
                 let message = format!("{}: option `{name}` has no effect", fields.owner);
                 report.warn("compose/ignored", place, message);

@@ -29,11 +29,15 @@ pub(super) fn service(
     let owner = format!("service `{name}`");
     let fields = &Fields::open(owner, node, &keys::SERVICE, around.report)?;
     namespaces(fields, around.report);
-    let mut wishes = machine::Wishes::new(name, around.allowed);
+    let mut wishes = machine::Wishes::new(name, around.ground);
     let (privileged, shares) = machine::shares(fields, &mut wishes, around.report);
     let devices = machine::devices(fields, &mut wishes, around.report);
     let device_rules = machine::device_rules(fields, &mut wishes, around.report);
     let mounts = mounts::mounts(fields, names, &mut wishes, around.report);
+    let cap_add = capabilities(fields, "cap_add", around.report);
+    if !privileged {
+        machine::capabilities(&cap_add, fields, &mut wishes);
+    }
     wishes.settle(around.report);
     let built = fields
         .get("build")
@@ -100,7 +104,7 @@ pub(super) fn service(
         group_add: fields.strings("group_add", around.report),
         working_dir: process::working_dir(fields, around.report),
         hostname: hostname(fields, around.report),
-        cap_add: capabilities(fields, "cap_add", around.report),
+        cap_add,
         cap_drop: capabilities(fields, "cap_drop", around.report),
         no_new_privileges: security.no_new_privileges,
         seccomp_unconfined: security.seccomp_unconfined,

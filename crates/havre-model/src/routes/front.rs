@@ -1,11 +1,10 @@
 //! Front ends by their framework, as far as the files of a build and a mount tell.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use crate::image_name::ImageName;
 use crate::project::{Mount, Service};
+use crate::regular;
 use crate::rules;
 
 /// Packages that make what a browser shows.
@@ -52,17 +51,10 @@ fn is_nginx(image: &str) -> bool {
 
 /// Whether package.json names a framework. What is wrong with the file is npm's to say.
 fn uses_framework(context: &Path) -> bool {
-    let Ok(file) = File::open(context.join("package.json")) else {
+    let Ok(text) = regular::read(&context.join("package.json"), MAX_FILE) else {
         return false;
     };
-    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return false;
-    }
-    let mut text = String::new();
-    if file.take(MAX_FILE).read_to_string(&mut text).is_err() {
-        return false;
-    }
-    let Ok(package) = serde_json::from_str::<serde_json::Value>(&text) else {
+    let Ok(package) = serde_json::from_slice::<serde_json::Value>(&text) else {
         return false;
     };
     ["dependencies", "devDependencies"].iter().any(|section| {

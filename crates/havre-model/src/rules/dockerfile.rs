@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::interpolate;
 use crate::project::Build;
+use crate::regular;
 use crate::words;
 
 /// Bytes of a file that is looked through.
@@ -113,11 +114,7 @@ pub(super) fn read(build: &Build) -> Option<Recipe> {
 
 /// The text of a file that is small and regular.
 pub(super) fn small_file(path: &Path) -> Option<String> {
-    let metadata = std::fs::metadata(path).ok()?;
-    let readable = metadata.is_file() && metadata.len() <= MAX_FILE;
-    readable
-        .then(|| std::fs::read_to_string(path).ok())
-        .flatten()
+    String::from_utf8(regular::read(path, MAX_FILE).ok()?).ok()
 }
 
 impl Recipe {

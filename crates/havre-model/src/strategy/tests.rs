@@ -17,6 +17,8 @@ fn service(image: &str, mount: &str) -> Service {
         "services:\n  db:\n    image: {image}\n    volumes: [\"{mount}\"]\n    expose: [\"1\"]\n"
     );
     std::fs::write(&file, text).expect("a file");
+    let allowed = "services: {db: {allow: host-paths}}";
+    std::fs::write(dir.path().join("havre.yaml"), allowed).expect("a file");
     let options = crate::LoadOptions {
         directory: dir.path().to_owned(),
         ..crate::LoadOptions::default()

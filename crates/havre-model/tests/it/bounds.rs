@@ -203,7 +203,7 @@ fn a_project_from_elsewhere_has_the_bounds_of_files() {
     let text = "services: {web: {image: x, healthcheck: {test: a, interval: 1000000h}}}\n";
     let sound = timed(text).unwrap().project;
     assert_eq!(sound.in_bounds(), Ok(()));
-    let changes: [(&str, Change); 7] = [
+    let changes: [(&str, Change); 9] = [
         ("volumes.data", |project| {
             let volume = Volume {
                 name: Some("../../etc".to_owned()),
@@ -225,6 +225,12 @@ fn a_project_from_elsewhere_has_the_bounds_of_files() {
                 panic!("a probe");
             };
             timing.interval = Some(Duration::MAX);
+        }),
+        ("services.web.logging.options.max-file", |project| {
+            web(project).logging.max_files = Some(101);
+        }),
+        ("services.web.logging.options.max-size", |project| {
+            web(project).logging.max_size_bytes = Some(4095);
         }),
         ("rollout.drain_timeout", |project| {
             project.rollout.drain_timeout = Duration::from_secs(24 * 3600 + 1);

@@ -60,6 +60,10 @@ fn a_link_of_the_project_counts_as_what_it_leads_to() {
 fn each_needs_its_own_word() {
     let folder = tempfile::tempdir().unwrap();
     let asks = [
+        (
+            Allow::Capabilities,
+            "cap_add: [NET_ADMIN, SYS_PTRACE, cap_sys_admin]",
+        ),
         (Allow::Devices, "devices: [/dev/null]"),
         (Allow::DockerSocket, "volumes: ['/run/docker.sock:/s']"),
         (Allow::HostIpc, "ipc: host"),
@@ -115,5 +119,98 @@ fn settings_of_a_namespace_that_is_the_machines_are_refused() {
             expected,
             "{mode} {setting}"
         );
+    }
+}
+
+#[test]
+fn capabilities_that_hand_the_machine_over_need_their_word() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, expected) in [
+        ("ALL", true),
+        ("BPF", true),
+        ("cap_checkpoint_restore", true),
+        ("DAC_READ_SEARCH", true),
+        ("MAC_ADMIN", true),
+        ("PERFMON", true),
+        ("SYS_ADMIN", true),
+        ("SYS_MODULE", true),
+        ("sys_rawio", true),
+        ("IPC_LOCK", false),
+        ("NET_ADMIN", false),
+        ("SYS_NICE", false),
+        ("SYS_PTRACE", false),
+    ] {
+        let compose = format!("services: {{web: {{image: a, expose: [80], cap_add: [{name}]}}}}");
+        let refused = codes(project(folder.path(), &compose, ""));
+        assert_eq!(refused == ["havre/not-allowed"], expected, "{name}");
+        // Nothing is added to what has everything.
+        let compose = format!(
+            "services: {{web: {{image: a, expose: [80], privileged: true, cap_add: [{name}]}}}}"
+        );
+        let allowed = "services: {web: {allow: privileged}}";
+        assert!(codes(project(folder.path(), &compose, allowed)).is_empty());
+    }
+}
+
+#[test]
+fn a_folder_counts_as_what_lies_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mounted = folder.path().join("data");
+    fs::create_dir(&mounted).unwrap();
+    let compose = "services: {web: {image: a, expose: [80], volumes: ['./data:/data:ro']}}";
+    for name in ["podman.sock", ".ssh"] {
+        assert!(codes(project(folder.path(), compose, "")).is_empty());
+        fs::create_dir(mounted.join(name)).unwrap();
+        let refused = codes(project(folder.path(), compose, ""));
+        assert_eq!(refused, ["havre/not-allowed"], "{name}");
+        fs::remove_dir(mounted.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn a_container_that_can_write_havre_yaml_is_one_that_is_allowed_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |how: &str, havre: &str| {
+        let compose = format!(
+            "services: {{web: {{image: a, expose: [80], volumes: ['.:/app{how}']}}, \
+             vpn: {{image: b, devices: [/dev/null]}}}}"
+        );
+        let compose = match havre.contains("devices") {
+            true => compose,
+            false => compose.replace("devices: [/dev/null]", "init: true"),
+        };
+        match project(folder.path(), &compose, havre) {
+            Ok(loaded) => loaded.warnings,
+            Err(failure) => failure.errors,
+        }
+        .iter()
+        .map(|found| found.code)
+        .filter(|code| code.starts_with("havre/"))
+        .collect::<Vec<_>>()
+    };
+    let routes = "routes: [{service: web}]";
+    let allows = "{services: {vpn: {allow: devices}}, routes: [{service: web}]}";
+    assert_eq!(said("", routes), ["havre/writable-settings"]);
+    assert_eq!(said(":ro", routes), [""; 0]);
+    assert_eq!(said("", allows), ["havre/not-allowed"]);
+    assert_eq!(said(":ro", allows), ["havre/allowed"]);
+}
+
+#[test]
+fn a_pipe_in_a_files_place_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("Dockerfile"), "FROM a\n").unwrap();
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    fs::write(folder.path().join("app.env"), "").unwrap();
+    for name in ["package.json", ".env", "app.env"] {
+        let pipe = folder.path().join(name);
+        drop(fs::remove_file(&pipe));
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
+        let compose = "services: {web: {build: ., ports: ['80'], env_file: app.env}, \
+                       api: {build: ., ports: ['3000'], env_file: app.env}}";
+        let refused = codes(project(folder.path(), compose, ""));
+        assert_eq!(refused.is_empty(), name != "app.env", "{name}: {refused:?}");
+        fs::remove_file(&pipe).unwrap();
     }
 }
