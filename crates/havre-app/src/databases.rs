@@ -1,9 +1,10 @@
 //! Looks for databases where services write, so that two never use one at once.
 
 use std::collections::VecDeque;
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use havre_api::EnvironmentId;
@@ -17,10 +18,34 @@ use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, 
 use crate::platform::Platform;
 use crate::volumes::volume_name;
 
-/// Folders below what is mounted in which is looked.
-const DEPTH: usize = 4;
-/// Names looked at in what one mount mounts; a folder of logs may have any number.
-const NAMES: usize = 5000;
+/// How far one mount is looked through: a folder of uploads may have any number of names.
+#[derive(Clone, Copy)]
+struct Limits {
+    names: usize,
+    /// Files of which the beginning is read.
+    heads: usize,
+}
+
+const LIMITS: Limits = Limits {
+    names: 200_000,
+    heads: 20_000,
+};
+
+/// What is seen in what one mount mounts.
+#[derive(Debug, PartialEq)]
+enum Sight {
+    Database(PathBuf),
+    Nothing,
+    /// It is more than is looked at.
+    TooMuch,
+}
+
+/// Ends of files that are what they are called, and of which an application may keep very many.
+const CONTENT: [&str; 32] = [
+    "avif", "br", "bz2", "css", "csv", "docx", "gif", "gz", "html", "ico", "jpeg", "jpg", "js",
+    "json", "log", "md", "mp3", "mp4", "pdf", "php", "png", "py", "svg", "ts", "txt", "webm",
+    "webp", "xlsx", "xml", "yaml", "yml", "zip",
+];
 
 /// Looks where services of these releases write. Blocks.
 pub(crate) fn find(
@@ -35,14 +60,20 @@ pub(crate) fn find(
                 let Some(place) = place(platform, id, release, mount) else {
                     continue;
                 };
-                match database_in(&place) {
-                    Ok(Some(file)) => found.note(mount, file),
-                    Ok(None) => {}
+                match database_in(&place, LIMITS) {
+                    Ok(Sight::Database(file)) => found.note(mount, file),
+                    Ok(Sight::Nothing) => {}
+                    Ok(Sight::TooMuch) => {
+                        let why = "there is too much in it to look through";
+                        found.note_unclear(mount, why.to_owned());
+                    }
                     // What is not there yet has none in it.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => {
                         let place = place.display();
                         tracing::warn!(%place, %error, "not looked through for databases");
+                        let why = format!("it could not be looked through: {error}");
+                        found.note_unclear(mount, why);
                     }
                 }
             }
@@ -82,25 +113,37 @@ fn place(
 
 /// A database's file in a folder, or the file itself if it is one. Containers write there: no link
 /// is followed, and nothing but folders and the heads of regular files is opened.
-fn database_in(place: &Path) -> io::Result<Option<PathBuf>> {
-    let top = openat(
-        CWD,
-        place,
-        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    if FileType::from_raw_mode(fstat(&top)?.st_mode) == FileType::RegularFile {
-        let name = PathBuf::from(place.file_name().unwrap_or_default());
-        let named = is_database_name(&name.to_string_lossy());
-        return Ok((named || begins_as_database(&top)?).then_some(name));
+fn database_in(place: &Path, limits: Limits) -> io::Result<Sight> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let top = match openat(CWD, place, flags, Mode::empty()) {
+        Ok(top) => top,
+        // A socket.
+        Err(rustix::io::Errno::NXIO) => return Ok(Sight::Nothing),
+        Err(error) => return Err(error.into()),
+    };
+    match FileType::from_raw_mode(fstat(&top)?.st_mode) {
+        FileType::Directory => database_below(top.as_fd(), limits),
+        FileType::RegularFile => {
+            let name = PathBuf::from(place.file_name().unwrap_or_default());
+            let named = is_database_name(&name.to_string_lossy());
+            Ok(match named || begins_as_database(&top)? {
+                true => Sight::Database(name),
+                false => Sight::Nothing,
+            })
+        }
+        // Pipes and devices hold nothing.
+        _ => Ok(Sight::Nothing),
     }
+}
+
+fn database_below(top: BorrowedFd<'_>, limits: Limits) -> io::Result<Sight> {
     // By breadth: what a database keeps stands at the top.
-    let mut folders = VecDeque::from([(PathBuf::new(), 0)]);
-    let mut left = NAMES;
-    while let Some((folder, depth)) = folders.pop_front() {
+    let mut folders = VecDeque::from([PathBuf::new()]);
+    let (mut names, mut heads) = (limits.names, limits.heads);
+    while let Some(folder) = folders.pop_front() {
         let opened = match folder.as_os_str().is_empty() {
-            true => top.try_clone().map(Some),
-            false => beneath(top.as_fd(), &folder, OFlags::DIRECTORY),
+            true => top.try_clone_to_owned().map(Some),
+            false => beneath(top, &folder, OFlags::DIRECTORY),
         };
         let Some(opened) = opened? else { continue };
         for entry in Dir::new(opened)? {
@@ -108,42 +151,56 @@ fn database_in(place: &Path) -> io::Result<Option<PathBuf>> {
             let Some(name) = plain(entry.file_name()) else {
                 continue;
             };
-            left = match left.checked_sub(1) {
-                Some(left) => left,
-                None => return Ok(None),
-            };
-            let path = folder.join(name);
-            let kind = entry.file_type();
-            let known = matches!(kind, FileType::RegularFile | FileType::Directory);
-            if known && is_database_name(name) || is_database(top.as_fd(), &path, kind)? {
-                return Ok(Some(path));
+            if names == 0 {
+                return Ok(Sight::TooMuch);
             }
-            if kind == FileType::Directory && depth < DEPTH {
-                folders.push_back((path, depth + 1));
+            names -= 1;
+            let path = folder.join(name);
+            let kind = match entry.file_type() {
+                // Not every file system tells.
+                FileType::Unknown => kind_of(top, &path)?,
+                known => known,
+            };
+            let known = matches!(kind, FileType::RegularFile | FileType::Directory);
+            if known && is_database_name(&name.to_string_lossy()) {
+                return Ok(Sight::Database(path));
+            }
+            if kind == FileType::Directory {
+                folders.push_back(path);
+            } else if kind == FileType::RegularFile && !is_content(&path) {
+                if heads == 0 {
+                    return Ok(Sight::TooMuch);
+                }
+                heads -= 1;
+                if is_database(top, &path)? {
+                    return Ok(Sight::Database(path));
+                }
             }
         }
     }
-    Ok(None)
+    Ok(Sight::Nothing)
 }
 
-fn plain(name: &CStr) -> Option<&str> {
-    name.to_str()
-        .ok()
-        .filter(|name| !matches!(*name, "." | ".."))
+fn plain(name: &CStr) -> Option<&OsStr> {
+    let name = OsStr::from_bytes(name.to_bytes());
+    (name != "." && name != "..").then_some(name)
 }
 
-/// Whether it is a file that may be a database by its name, and is by how it begins.
-fn is_database(top: BorrowedFd<'_>, path: &Path, kind: FileType) -> io::Result<bool> {
-    let end = path
-        .extension()
-        .map(|end| end.to_string_lossy().into_owned());
-    let may_be = match end.as_deref() {
-        None => true,
-        Some(end) => matches!(end, "db" | "data" | "dat" | "sdb" | "s3db"),
-    };
-    if kind != FileType::RegularFile || !may_be {
-        return Ok(false);
+/// What kind of file it is; unknown where it is gone.
+fn kind_of(top: BorrowedFd<'_>, path: &Path) -> io::Result<FileType> {
+    match beneath(top, path, OFlags::PATH)? {
+        Some(file) => Ok(FileType::from_raw_mode(fstat(&file)?.st_mode)),
+        None => Ok(FileType::Unknown),
     }
+}
+
+fn is_content(path: &Path) -> bool {
+    let end = path.extension().and_then(OsStr::to_str);
+    end.is_some_and(|end| CONTENT.contains(&end.to_ascii_lowercase().as_str()))
+}
+
+/// Whether it is a database by how it begins.
+fn is_database(top: BorrowedFd<'_>, path: &Path) -> io::Result<bool> {
     match beneath(top, path, OFlags::NONBLOCK)? {
         Some(file) => begins_as_database(&file),
         None => Ok(false),
@@ -186,8 +243,11 @@ mod tests {
     fn found(make: impl FnOnce(&Path)) -> Option<String> {
         let dir = tempfile::tempdir().unwrap();
         make(dir.path());
-        let found = database_in(dir.path()).unwrap();
-        found.map(|path| path.display().to_string())
+        match database_in(dir.path(), LIMITS).unwrap() {
+            Sight::Database(path) => Some(path.display().to_string()),
+            Sight::Nothing => None,
+            Sight::TooMuch => panic!("few names are not too many"),
+        }
     }
 
     #[test]
@@ -208,6 +268,10 @@ mod tests {
             write(dir, "data/app.db", b"SQLite format 3\0....");
         };
         assert_eq!(found(sqlite).as_deref(), Some("data/app.db"));
+        let other_end = |dir: &Path| write(dir, "a/b/c/d/e/f/shop.sl3", b"SQLite format 3\0....");
+        assert_eq!(found(other_end).as_deref(), Some("a/b/c/d/e/f/shop.sl3"));
+        let level = |dir: &Path| write(dir, "chain/MANIFEST-000012", b"");
+        assert_eq!(found(level).as_deref(), Some("chain/MANIFEST-000012"));
         let postgres = |dir: &Path| write(dir, "pgdata/PG_VERSION", b"17\n");
         assert_eq!(found(postgres).as_deref(), Some("pgdata/PG_VERSION"));
     }
@@ -229,14 +293,29 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_many_files_is_given_up() {
-        let many = |dir: &Path| {
-            for number in 0..=NAMES {
-                fs::write(dir.join(format!("{number}.log")), "").unwrap();
-            }
-            fs::create_dir(dir.join("below")).unwrap();
-            fs::write(dir.join("below/PG_VERSION"), "17").unwrap();
-        };
-        assert_eq!(found(many), None);
+    fn what_has_too_many_names_is_not_said_to_hold_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..4 {
+            fs::write(dir.path().join(format!("{number}.jpg")), "").unwrap();
+            fs::write(dir.path().join(number.to_string()), "").unwrap();
+        }
+        for (names, heads, sight) in [
+            (8, 4, Sight::Nothing),
+            (7, 4, Sight::TooMuch),
+            (8, 3, Sight::TooMuch),
+        ] {
+            let seen = database_in(dir.path(), Limits { names, heads }).unwrap();
+            assert_eq!(seen, sight, "{names} {heads}");
+        }
+    }
+
+    #[test]
+    fn a_socket_holds_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.sock");
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert_eq!(database_in(&path, LIMITS).unwrap(), Sight::Nothing);
+        let missing = database_in(&dir.path().join("no"), LIMITS).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
     }
 }

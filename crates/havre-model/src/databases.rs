@@ -87,12 +87,14 @@ pub(crate) const FOLDERS: [(&str, &str); 10] = [
 
 /// Names of files and folders that databases keep.
 const FILES: &[&str] = &[
+    "KEYREGISTRY",
     "PG_VERSION",
     "WiredTiger",
     "WiredTiger.wt",
     "appendonly.aof",
     "appendonlydir",
     "aria_log_control",
+    "chunks_head",
     "data.mdb",
     "dump.rdb",
     "ibdata1",
@@ -100,16 +102,22 @@ const FILES: &[&str] = &[
     "mongod.lock",
     "neostore",
     "pg_wal",
+    "write.lock",
 ];
 
 /// Ends of such names.
 const ENDS: &[&str] = &[
+    ".MYI",
+    ".couch",
     ".db-journal",
     ".db-shm",
     ".db-wal",
     ".db3",
+    ".duckdb",
+    ".fdb",
     ".ibd",
     ".mdb",
+    ".mv.db",
     ".rdb",
     ".sqlite",
     ".sqlite-shm",
@@ -118,10 +126,14 @@ const ENDS: &[&str] = &[
     ".sqlite3-wal",
 ];
 
-/// How an SQLite database begins.
-const SQLITE: &[u8] = b"SQLite format 3\0";
-/// What stands 16 bytes into a bbolt database, on machines whose low bytes come first.
-const BOLT: (usize, [u8; 4]) = (16, [0xed, 0xda, 0x0c, 0xed]);
+/// What stands so many bytes into a database: of SQLite, of H2, of DuckDB, and of bbolt on machines
+/// whose low bytes come first.
+const HEADS: [(usize, &[u8]); 4] = [
+    (0, b"SQLite format 3\0"),
+    (0, b"H:2,block:"),
+    (8, b"DUCK"),
+    (16, &[0xed, 0xda, 0x0c, 0xed]),
+];
 
 /// So many bytes of a file tell whether it is a database.
 pub const HEAD_BYTES: usize = 20;
@@ -152,6 +164,11 @@ pub enum DatabaseSign {
         /// Relative to what is mounted.
         path: PathBuf,
     },
+    /// It could not be looked through: a database may be in it.
+    Unclear {
+        /// Why.
+        why: String,
+    },
 }
 
 impl fmt::Display for DatabaseSign {
@@ -161,20 +178,37 @@ impl fmt::Display for DatabaseSign {
             Self::Folder { target, server } => write!(f, "{server} keeps its data in {target}"),
             Self::Variable { name } => write!(f, "{name} names an SQLite database in it"),
             Self::File { path } => write!(f, "a database: {} is in it", path.display()),
+            Self::Unclear { why } => write!(f, "it may hold a database: {why}"),
         }
     }
 }
 
-/// Files of databases that were found on the machine, by what is mounted.
+/// Files of databases that were found on the machine, and what could not be looked through, by what
+/// is mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct FoundDatabases(BTreeMap<String, PathBuf>);
+pub struct FoundDatabases(BTreeMap<String, Evidence>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Evidence {
+    File(PathBuf),
+    Unclear { unclear: String },
+}
 
 impl FoundDatabases {
     /// Notes a file in what `mount` mounts.
     pub fn note(&mut self, mount: &Mount, file: PathBuf) {
         if let Some(key) = key(mount) {
-            self.0.insert(key, file);
+            self.0.insert(key, Evidence::File(file));
+        }
+    }
+
+    /// Notes why what `mount` mounts could not be looked through.
+    pub fn note_unclear(&mut self, mount: &Mount, why: String) {
+        if let Some(key) = key(mount) {
+            let unclear = Evidence::Unclear { unclear: why };
+            self.0.entry(key).or_insert(unclear);
         }
     }
 
@@ -183,7 +217,7 @@ impl FoundDatabases {
         self.0.is_empty()
     }
 
-    fn file(&self, mount: &Mount) -> Option<&PathBuf> {
+    fn evidence(&self, mount: &Mount) -> Option<&Evidence> {
         self.0.get(&key(mount)?)
     }
 }
@@ -202,13 +236,18 @@ fn key(mount: &Mount) -> Option<String> {
 
 /// Whether a file or folder of this name is a database's.
 pub fn is_database_name(name: &str) -> bool {
-    FILES.contains(&name) || ENDS.iter().any(|end| name.ends_with(end))
+    // LevelDB's and RocksDB's.
+    let manifest = name.strip_prefix("MANIFEST-").is_some_and(|number| {
+        number.len() >= 6 && number.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    manifest || FILES.contains(&name) || ENDS.iter().any(|end| name.ends_with(end))
 }
 
 /// Whether a file that begins so is a database.
 pub fn is_database_head(head: &[u8]) -> bool {
-    let (at, magic) = BOLT;
-    head.starts_with(SQLITE) || head.get(at..at + magic.len()) == Some(&magic[..])
+    HEADS
+        .iter()
+        .any(|(at, magic)| head.get(*at..at + magic.len()) == Some(magic))
 }
 
 /// What shows that a service keeps a database in what it mounts.
@@ -220,7 +259,8 @@ pub(crate) fn sign(
     let (Mount::Volume { target, .. } | Mount::Bind { target, .. }) = mount else {
         return None;
     };
-    if let Some(path) = found.file(mount) {
+    let evidence = found.evidence(mount);
+    if let Some(Evidence::File(path)) = evidence {
         return Some(DatabaseSign::File { path: path.clone() });
     }
     if let Some(image) = service.image.as_deref().filter(|image| is_database(image)) {
@@ -243,7 +283,13 @@ pub(crate) fn sign(
         let file = sqlite_file(value).map(|file| crate::canonical::clean(&folder.join(file)));
         file.is_some_and(|file| file.starts_with(target))
     });
-    named.map(|(name, _)| DatabaseSign::Variable { name: name.clone() })
+    let variable = named.map(|(name, _)| DatabaseSign::Variable { name: name.clone() });
+    variable.or_else(|| match evidence {
+        Some(Evidence::Unclear { unclear }) => Some(DatabaseSign::Unclear {
+            why: unclear.clone(),
+        }),
+        Some(Evidence::File(_)) | None => None,
+    })
 }
 
 /// Whether the image is a database server, by its name.
@@ -300,13 +346,31 @@ mod tests {
 
     #[test]
     fn databases_are_known_by_their_files() {
-        for name in ["PG_VERSION", "app.sqlite3", "cms.db-wal", "dump.rdb"] {
+        for name in [
+            "PG_VERSION",
+            "app.sqlite3",
+            "cms.db-wal",
+            "dump.rdb",
+            "h2.mv.db",
+            "MANIFEST-000004",
+        ] {
             assert!(is_database_name(name), "{name}");
         }
-        for name in ["app.log", "app.db", "photo.jpg", "PG_VERSION.txt"] {
+        for name in [
+            "app.log",
+            "app.db",
+            "photo.jpg",
+            "PG_VERSION.txt",
+            "MANIFEST-a",
+            "MANIFEST.MF",
+        ] {
             assert!(!is_database_name(name), "{name}");
         }
         assert!(is_database_head(b"SQLite format 3\0\x10\0\x01\x01"));
+        assert!(is_database_head(b"H:2,block:5,blockSize:1000"));
+        assert!(is_database_head(
+            b"\0\x01\x02\x03\x04\x05\x06\x07DUCK\x40\0\0\0"
+        ));
         let mut bolt = [0; HEAD_BYTES];
         bolt[16..].copy_from_slice(&0xED0C_DAED_u32.to_le_bytes());
         assert!(is_database_head(&bolt));
@@ -329,5 +393,15 @@ mod tests {
         ] {
             assert_eq!(sqlite_file(value), file.map(PathBuf::from), "{value}");
         }
+    }
+
+    #[test]
+    fn what_was_found_is_read_as_earlier_versions_wrote_it() {
+        let stored = r#"{"data":"pgdata/PG_VERSION","/srv/up":{"unclear":"too many"}}"#;
+        let found: FoundDatabases = serde_json::from_str(stored).unwrap();
+        let data = Evidence::File("pgdata/PG_VERSION".into());
+        assert_eq!(found.0.get("data"), Some(&data));
+        let unclear = "too many".to_owned();
+        assert_eq!(found.0.get("/srv/up"), Some(&Evidence::Unclear { unclear }));
     }
 }

@@ -180,7 +180,10 @@ fn written(mount: &Mount, database: Option<DatabaseSign>) -> Option<StrategyReas
 fn holds_data(source: &Path, target: &Path, database: Option<&DatabaseSign>) -> bool {
     let of_this_mount = match database {
         Some(
-            DatabaseSign::Folder { .. } | DatabaseSign::Variable { .. } | DatabaseSign::File { .. },
+            DatabaseSign::Folder { .. }
+            | DatabaseSign::Variable { .. }
+            | DatabaseSign::File { .. }
+            | DatabaseSign::Unclear { .. },
         ) => true,
         Some(DatabaseSign::Image { .. }) | None => false,
     };
