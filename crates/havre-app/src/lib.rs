@@ -52,6 +52,7 @@ mod pulls;
 mod releases;
 mod report;
 mod root;
+mod scaling;
 mod status;
 mod steps;
 mod tls;

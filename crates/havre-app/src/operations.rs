@@ -25,7 +25,7 @@ use crate::leases::lease;
 use crate::plans::plan;
 use crate::progress::{Teller, elapsed_ms};
 use crate::volumes::named_volumes;
-use crate::{builds, databases, ports, status};
+use crate::{builds, databases, ports, scaling, status};
 
 /// Brings an environment to what the project says.
 pub(crate) async fn up(
@@ -224,6 +224,8 @@ pub(crate) async fn scale(
         let message = format!("service `{job}` is a job: it runs once per release");
         return Err(ApiError::new(ErrorCode::Invalid, message));
     }
+    let databases = found_databases(daemon, &environment.id, None, release).await?;
+    scaling::check(release, &databases, &request.replicas)?;
     let mut watch = environment.watch();
     let mut teller = Teller::default();
     let mut last = snapshot;

@@ -8,7 +8,7 @@ use havre_model::{
     FoundDatabases, Mount, ServiceName, UpdateOrder, Volume, VolumeName, written_mounts,
 };
 
-use crate::{Release, Strategy};
+use crate::{Release, Strategy, StrategyReason};
 
 /// A folder that outlives replicas, as this machine knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +103,30 @@ impl Release {
             Some(UpdateOrder::StopFirst) | None => {
                 self.strategy(name, found).0 == Strategy::StopFirst
             }
+        }
+    }
+
+    /// The database on which a second replica of `name` would be a second server. `None` also where
+    /// the file itself asks for several: they share it on purpose.
+    pub fn sole_database(
+        &self,
+        name: &ServiceName,
+        found: &FoundDatabases,
+    ) -> Option<StrategyReason> {
+        let mut service = self.services.get(name)?.service.clone();
+        service.update.order = None;
+        let others = self.services.values().map(|other| &other.service);
+        let (_, reason) = havre_model::strategy(name, &service, &self.routes, others, found);
+        match &reason {
+            StrategyReason::ExclusiveVolume { database, .. }
+            | StrategyReason::ExclusiveFolder { database, .. } => {
+                database.is_some().then_some(reason)
+            }
+            StrategyReason::Asked
+            | StrategyReason::Answers
+            | StrategyReason::HostNetwork
+            | StrategyReason::Worker
+            | StrategyReason::Default => None,
         }
     }
 
