@@ -32,6 +32,7 @@ mod resolvers;
 mod restarts;
 mod rollouts;
 mod taking_down;
+mod unreadable;
 mod up;
 mod watching;
 mod writers;

@@ -1,0 +1,77 @@
+//! An environment of which the database holds nothing readable, beside others, on a real machine.
+
+use std::process::Command;
+
+use havre_testing::wait_until;
+use rusqlite::Connection;
+
+use crate::machine::{Machine, SOON, kill, on_machine};
+
+const OTHER: &str = "name: other\nservices: {web: {build: ., init: true, expose: [8080]}}\n";
+
+/// What the other environment answers over HTTPS.
+fn other() -> String {
+    let curl = Command::new("curl")
+        .args(["--silent", "--insecure", "--fail", "--max-time", "20"])
+        .args(["--noproxy", "*"])
+        .args(["--resolve", "other.localhost:443:127.0.0.1"])
+        .arg("https://other.localhost/")
+        .output()
+        .expect("curl");
+    String::from_utf8(curl.stdout).unwrap()
+}
+
+fn restart_daemon(machine: &Machine) {
+    kill(machine.info()["pid"].as_u64().unwrap());
+    machine.start_daemon();
+}
+
+#[test]
+fn it_goes_on_and_the_others_are_rolled_out_beside_it() {
+    on_machine(|machine| {
+        machine.shop("one");
+        let shop = ["compose.yaml", "havre.yaml"]
+            .map(|name| std::fs::read_to_string(machine.project().join(name)).unwrap());
+        let to_other = || {
+            machine.write("compose.yaml", OTHER);
+            machine.write("havre.yaml", "domain: other.localhost\n");
+        };
+        to_other();
+        machine.ok(&["up"]);
+        machine.write("compose.yaml", &shop[0]);
+        machine.write("havre.yaml", &shop[1]);
+        machine.ok(&["up"]);
+        machine.until_answers("one");
+        assert_eq!(other(), "one");
+
+        let database = Connection::open(machine.root().join("lib/state.db")).unwrap();
+        let of_other = "project = 'other'";
+        let desired: String = database
+            .query_row(
+                &format!("SELECT desired FROM environments WHERE {of_other}"),
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        let put = |desired: &str| {
+            let update = format!("UPDATE environments SET desired = ?1 WHERE {of_other}");
+            assert_eq!(database.execute(&update, [desired]).unwrap(), 1);
+        };
+        put("{\"intent\":");
+        restart_daemon(machine);
+        machine.page("two");
+        machine.ok(&["up"]);
+        machine.until_answers("two");
+        assert_eq!(other(), "one", "it is served as before");
+
+        put(&desired);
+        restart_daemon(machine);
+        to_other();
+        machine.ok(&["up"]);
+        wait_until("it is rolled out", SOON, || other() == "two");
+        machine.ok(&["down"]);
+        machine.write("compose.yaml", &shop[0]);
+        machine.write("havre.yaml", &shop[1]);
+        assert_eq!(machine.get().as_deref(), Ok("two"));
+    });
+}
