@@ -32,7 +32,7 @@ pub(crate) async fn images(
             Some(build) => {
                 let checkout = git::context(build, events).await?;
                 let mut request = request(&wanted, build, options, &digests)?;
-                request.secrets = secrets(project, build)?;
+                request.secrets = secrets(project, &wanted, build)?;
                 if let Some(checkout) = &checkout {
                     let given = checkout.give(&mut request);
                     given.map_err(|error| git::refusal(&error))?;
@@ -384,14 +384,21 @@ async fn warn_of_local_addresses(
 }
 
 /// The secrets of a build, read.
-fn secrets(project: &Project, build: &Build) -> Result<BTreeMap<String, Secret>, ApiError> {
+fn secrets(
+    project: &Project,
+    wanted: &Wanted<'_>,
+    build: &Build,
+) -> Result<BTreeMap<String, Secret>, ApiError> {
+    let services = wanted.services.iter();
+    let services = services.filter_map(|name| project.services.get(name));
+    let reach = files::Reach::new(project, services);
     let mut secrets = BTreeMap::new();
     for (id, name) in &build.secrets {
         let Some(source) = project.secrets.get(name) else {
             let message = format!("the secret `{name}`, which a build needs, has no source");
             return Err(ApiError::new(ErrorCode::Invalid, message));
         };
-        let (content, _) = files::content("secret", name, source)
+        let (content, _) = files::content("secret", name, source, reach)
             .map_err(|error| ApiError::from_error(ErrorCode::Invalid, &error))?;
         secrets.insert(id.clone(), Secret::new(content));
     }

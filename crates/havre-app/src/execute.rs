@@ -18,7 +18,7 @@ use havre_release::{Action, JobId, Release, ReplicaId, Role, ServiceRelease};
 use crate::attach;
 use crate::certificates::Reading;
 use crate::container::{Prepared, Purpose, SpecError, container_spec, hostname};
-use crate::files::{self, FileError};
+use crate::files::{self, FileError, Reach};
 use crate::hooks::{self, HookError};
 use crate::host_mounts::{self, NotAllowed};
 use crate::labels::{Place, environment_key};
@@ -612,15 +612,15 @@ pub(crate) fn lease_name(id: &EnvironmentId) -> String {
 
 /// Keeps the secrets and configs of a project and returns their digests by service and target.
 pub(crate) fn keep_files(platform: &Platform, project: &Project) -> Result<FileDigests, FileError> {
-    files_of(project, |kind, name, source| {
-        platform.vault.keep(kind, name, source)
+    files_of(project, |kind, name, source, reach| {
+        platform.vault.keep(kind, name, source, reach)
     })
 }
 
 /// As [`keep_files`], keeping nothing.
 pub(crate) fn file_digests(project: &Project) -> Result<FileDigests, FileError> {
-    files_of(project, |kind, name, source| {
-        Ok(files::content(kind, name, source)?.1)
+    files_of(project, |kind, name, source, reach| {
+        Ok(files::content(kind, name, source, reach)?.1)
     })
 }
 
@@ -629,18 +629,22 @@ type FileDigests = BTreeMap<ServiceName, BTreeMap<String, String>>;
 
 fn files_of(
     project: &Project,
-    digest: impl Fn(&'static str, &str, &FileSource) -> Result<String, FileError>,
+    digest: impl Fn(&'static str, &str, &FileSource, Reach<'_>) -> Result<String, FileError>,
 ) -> Result<FileDigests, FileError> {
     let mut digests = FileDigests::new();
     for (name, service) in &project.services {
         let own = digests.entry(name.clone()).or_default();
+        let reach = Reach::new(project, [service]);
         for (kind, grants, sources) in [
             ("secret", &service.secrets, &project.secrets),
             ("config", &service.configs, &project.configs),
         ] {
             for grant in grants {
                 if let Some(source) = sources.get(&grant.source) {
-                    own.insert(grant.target.clone(), digest(kind, &grant.source, source)?);
+                    own.insert(
+                        grant.target.clone(),
+                        digest(kind, &grant.source, source, reach)?,
+                    );
                 }
             }
         }

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use havre_model::FileSource;
+use havre_model::{Allow, FileSource, Project, Service, host_path};
 use sha2::{Digest as _, Sha256};
 
 /// Most bytes of a secret or config, as in Docker Swarm.
@@ -24,6 +25,15 @@ pub(crate) enum FileError {
         path: PathBuf,
         source: io::Error,
     },
+    #[error(
+        "{kind} `{name}` leads to {real}, which is read only with `allow: [host-paths]` in havre.yaml",
+        real = real.display()
+    )]
+    NotAllowed {
+        kind: &'static str,
+        name: String,
+        real: PathBuf,
+    },
     #[error("{kind} `{name}` is larger than {MAX_BYTES} bytes")]
     TooLarge { kind: &'static str, name: String },
     #[error("cannot keep {kind} `{name}` in {path}", path = path.display())]
@@ -33,6 +43,36 @@ pub(crate) enum FileError {
         path: PathBuf,
         source: io::Error,
     },
+}
+
+/// Which files a service may have read for it: the reader is root.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach<'a> {
+    /// The project's folder.
+    own: &'a Path,
+    /// havre.yaml lets it have the machine's.
+    host_paths: bool,
+}
+
+impl<'a> Reach<'a> {
+    /// What is read for several services at once must be allowed to each.
+    pub(crate) fn new(
+        project: &'a Project,
+        services: impl IntoIterator<Item = &'a Service>,
+    ) -> Self {
+        let mut services = services.into_iter().peekable();
+        let any = services.peek().is_some();
+        Self {
+            own: &project.directory,
+            host_paths: any && services.all(|service| service.allow.contains(&Allow::HostPaths)),
+        }
+    }
+
+    fn covers(self, real: &Path) -> bool {
+        // A link of the project's folder itself leads to where its files are.
+        let own = fs::canonicalize(self.own).unwrap_or_else(|_| self.own.to_owned());
+        self.host_paths || host_path::endangered_by_reading(real, &own).is_none()
+    }
 }
 
 /// Contents by digest, each in a file that only root can read.
@@ -94,8 +134,9 @@ impl FileVault {
         kind: &'static str,
         name: &str,
         source: &FileSource,
+        reach: Reach<'_>,
     ) -> Result<String, FileError> {
-        let (content, digest) = content(kind, name, source)?;
+        let (content, digest) = content(kind, name, source, reach)?;
         let path = self.path(&digest);
         let error = |source| FileError::Keep {
             kind,
@@ -146,9 +187,10 @@ pub(crate) fn content(
     kind: &'static str,
     name: &str,
     source: &FileSource,
+    reach: Reach<'_>,
 ) -> Result<(Vec<u8>, String), FileError> {
     let content = match source {
-        FileSource::File { path } => read_small(kind, name, path)?,
+        FileSource::File { path } => read_small(kind, name, path, reach)?,
         FileSource::Environment { value, .. } => value.clone().into_bytes(),
         FileSource::Content { content } => content.clone().into_bytes(),
     };
@@ -159,19 +201,39 @@ pub(crate) fn content(
     Ok((content, digest))
 }
 
-fn read_small(kind: &'static str, name: &str, path: &Path) -> Result<Vec<u8>, FileError> {
-    havre_image::regular::read(path, MAX_BYTES).map_err(|source| match source.kind() {
-        io::ErrorKind::FileTooLarge => FileError::TooLarge {
+fn read_small(
+    kind: &'static str,
+    name: &str,
+    path: &Path,
+    reach: Reach<'_>,
+) -> Result<Vec<u8>, FileError> {
+    let error = |source| FileError::Read {
+        kind,
+        name: name.to_owned(),
+        path: path.to_owned(),
+        source,
+    };
+    let file = havre_image::regular::open(path).map_err(error)?;
+    // Where it is now: a link may have taken the place of what was looked at with the files.
+    let real = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(error)?;
+    if !reach.covers(&real) {
+        return Err(FileError::NotAllowed {
             kind,
             name: name.to_owned(),
-        },
-        _ => FileError::Read {
+            real,
+        });
+    }
+    let mut content = Vec::new();
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut content)
+        .map_err(error)?;
+    if content.len() as u64 > MAX_BYTES {
+        return Err(FileError::TooLarge {
             kind,
             name: name.to_owned(),
-            path: path.to_owned(),
-            source,
-        },
-    })
+        });
+    }
+    Ok(content)
 }
 
 /// Writes `path` so that after a crash it has the old content or the new, never a part.
@@ -204,8 +266,12 @@ mod tests {
         let content = FileSource::Content {
             content: "a secret".to_owned(),
         };
+        let reach = Reach {
+            own: folder.path(),
+            host_paths: false,
+        };
         let first = vault.hold();
-        let digest = vault.keep("secret", "password", &content).unwrap();
+        let digest = vault.keep("secret", "password", &content, reach).unwrap();
         let second = vault.hold();
         drop(first);
         assert!(vault.sweep().is_none());
@@ -215,5 +281,22 @@ mod tests {
         assert!(vault.path(&digest).exists());
         vault.sweep().unwrap().prune(&BTreeSet::new()).unwrap();
         assert!(!vault.path(&digest).exists());
+    }
+
+    #[test]
+    fn a_link_that_takes_the_place_of_a_secret_gives_nothing_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        let source = FileSource::File { path: path.clone() };
+        let read = |host_paths| {
+            let own = folder.path();
+            content("secret", "password", &source, Reach { own, host_paths }).map(|read| read.0)
+        };
+        fs::write(&path, "mine").unwrap();
+        assert_eq!(read(false).unwrap(), b"mine");
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/etc/shadow", &path).unwrap();
+        assert!(matches!(read(false), Err(FileError::NotAllowed { .. })));
+        assert!(read(true).is_ok());
     }
 }

@@ -8,6 +8,7 @@ mod machine;
 mod mounts;
 mod network;
 mod process;
+mod reads;
 mod resolver;
 mod service;
 mod volume;
@@ -78,6 +79,9 @@ pub(crate) struct Names {
     pub users: BTreeMap<String, BTreeSet<String>>,
     pub secrets: BTreeSet<String>,
     pub configs: BTreeSet<String>,
+    /// Of those, what is read from the machine.
+    pub secret_files: reads::Sources,
+    pub config_files: reads::Sources,
     /// What is mounted must be there.
     pub to_run: bool,
 }
@@ -120,6 +124,8 @@ pub(crate) fn decode(root: &Node, around: &mut Surroundings<'_>) -> Option<Decod
         volumes: keys_of(root, "volumes"),
         secrets: keys_of(root, "secrets"),
         configs: keys_of(root, "configs"),
+        secret_files: files_of(&secrets),
+        config_files: files_of(&configs),
         to_run: around.to_run,
     };
 
@@ -155,6 +161,16 @@ pub(crate) fn decode(root: &Node, around: &mut Surroundings<'_>) -> Option<Decod
     addresses::look(root, &decoded.places, around.report);
     keep_used(&mut decoded, networks, volumes, secrets, configs, around);
     Some(decoded)
+}
+
+fn files_of(sources: &BTreeMap<String, (Span, FileSource)>) -> reads::Sources {
+    let files = sources
+        .iter()
+        .filter_map(|(name, (_, source))| match source {
+            FileSource::File { path } => Some((name.clone(), path.clone())),
+            FileSource::Environment { .. } | FileSource::Content { .. } => None,
+        });
+    files.collect()
 }
 
 /// `[A-Za-z0-9][A-Za-z0-9._-]*`, short enough to be a host name's label.

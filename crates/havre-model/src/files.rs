@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::host_path;
 use crate::regular;
 use crate::report::Report;
 use crate::source::{SourceId, Span};
@@ -95,10 +96,20 @@ fn is_named_as_file(path: &Path) -> bool {
 /// Files already read in this load.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
+    /// The project's folder, links resolved.
+    own: PathBuf,
     read: HashMap<PathBuf, SourceId>,
 }
 
 impl Files {
+    /// None yet of the project in this folder.
+    pub fn of(directory: &Path) -> Self {
+        Self {
+            own: std::fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned()),
+            read: HashMap::new(),
+        }
+    }
+
     /// Reads `path`; an error names `what` and points at `at`, the place that asked for it.
     pub fn read(
         &mut self,
@@ -110,7 +121,7 @@ impl Files {
         if let Some(id) = self.read.get(path) {
             return Some(*id);
         }
-        match read_text(path) {
+        match read_text(path, &self.own) {
             Ok(text) => {
                 let id = report.add_source(path, text);
                 self.read.insert(path.to_owned(), id);
@@ -129,8 +140,16 @@ impl Files {
     }
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
-    let bytes = regular::read(path, MAX_FILE_BYTES)?;
+fn read_text(path: &Path, own: &Path) -> io::Result<String> {
+    let may = |real: &Path| match host_path::endangered_by_reading(real, own) {
+        // What is in it would be shown with the errors in it.
+        Some(_) => Err(io::Error::other(format!(
+            "it is {}, which is the machine's secret, not the project's",
+            real.display()
+        ))),
+        None => Ok(()),
+    };
+    let bytes = regular::read_if(path, MAX_FILE_BYTES, may)?;
     String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
 }
 

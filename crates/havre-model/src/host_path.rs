@@ -132,6 +132,20 @@ pub fn endangered(source: &Path, read_only: bool, own: &Path) -> Option<Endanger
     SYSTEM.iter().find(touches).and_then(|path| found(path))
 }
 
+/// What reading `source`, a file or a folder with all below it, gives away. Sockets cannot be read: of
+/// the machine's run folder only Havre's counts.
+pub fn endangered_by_reading(source: &Path, own: &Path) -> Option<Endangered> {
+    let source = plain(source);
+    if is_own(&source, own) {
+        return None;
+    }
+    let of_havre = Path::new("/run/havre");
+    let other_run = source.starts_with("/run")
+        && !source.starts_with(of_havre)
+        && !of_havre.starts_with(&source);
+    endangered(&source, true, own).filter(|_| !other_run)
+}
+
 /// Whether `source` lies in the project's folder. A folder that holds others' makes nothing its
 /// project's own; root's home is one where people work.
 fn is_own(source: &Path, own: &Path) -> bool {
@@ -344,6 +358,29 @@ mod tests {
         ] {
             let found = endangered(Path::new(source), false, Path::new(own));
             assert_eq!(found.is_some(), expected, "{source} of {own}");
+        }
+    }
+
+    #[test]
+    fn what_is_only_read_is_judged_by_its_content() {
+        for (source, expected) in [
+            ("/etc/shadow", true),
+            ("/etc/ssh/ssh_host_ed25519_key", true),
+            ("/home/me/.ssh/id_ed25519", true),
+            ("/proc/self/environ", true),
+            ("/", true),
+            ("/run", true),
+            ("/run/havre", true),
+            ("/var/lib/havre/state.db", true),
+            ("/etc/ssl/certs", false),
+            ("/home/me/src", false),
+            ("/run/secrets/token", false),
+            ("/srv/keys/token", false),
+            ("/root/shop/.ssh/key", false),
+            ("/root/other/.ssh/key", true),
+        ] {
+            let found = endangered_by_reading(Path::new(source), Path::new("/root/shop"));
+            assert_eq!(found.is_some(), expected, "{source}");
         }
     }
 

@@ -213,12 +213,13 @@ impl<'o> Loader<'o> {
     fn new(options: &'o LoadOptions, report: &'o mut Report) -> Self {
         let (directory, single) = project_folder(&options.directory);
         *report = Report::new(directory.clone());
+        let files = Files::of(&directory);
         Self {
             options,
             directory,
             single,
             report,
-            files: Files::default(),
+            files,
         }
     }
 

@@ -10,8 +10,17 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 
 /// The whole of a regular file that holds at most `limit` bytes, links followed.
 pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    read_if(path, limit, |_| Ok(()))
+}
+
+/// As [`read`], where `may` says so of the path that is read, links resolved.
+pub(crate) fn read_if(
+    path: &Path,
+    limit: u64,
+    may: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    open(path, may)?.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         let limit = limit >> 20;
         return Err(io::Error::other(format!("it is larger than {limit} MiB")));
@@ -20,7 +29,7 @@ pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Held first, then looked at, then opened: what is opened is what was looked at.
-fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path, may: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<File> {
     let held = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     match FileType::from_raw_mode(fstat(&held)?.st_mode) {
         FileType::RegularFile => {}
@@ -32,7 +41,9 @@ fn open(path: &Path) -> io::Result<File> {
         | FileType::BlockDevice
         | FileType::Unknown => return Err(io::Error::other("it is not a regular file")),
     }
-    File::open(format!("/proc/self/fd/{}", held.as_raw_fd()))
+    let held_path = format!("/proc/self/fd/{}", held.as_raw_fd());
+    may(&std::fs::read_link(&held_path)?)?;
+    File::open(held_path)
 }
 
 #[cfg(test)]

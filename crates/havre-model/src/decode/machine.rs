@@ -49,6 +49,12 @@ impl<'a> Wishes<'a> {
         }
     }
 
+    /// The project's folder, links resolved.
+    pub fn real_directory(&self) -> PathBuf {
+        let own = self.ground.directory;
+        std::fs::canonicalize(own).unwrap_or_else(|_| own.to_owned())
+    }
+
     pub fn ask(&mut self, needs: Allow, what: impl Into<String>, at: Span) {
         let what = what.into();
         self.asked.push(Asked { what, needs, at });
@@ -129,7 +135,9 @@ fn instead(needs: Allow) -> &'static str {
         Allow::Devices | Allow::DockerSocket => "remove it",
         Allow::HostIpc | Allow::HostPid => "remove it: each container has one of its own",
         Allow::HostNetwork => "remove it, and publish what must be reachable with `ports`",
-        Allow::HostPaths => "mount a smaller folder, or mount it read-only where reading will do",
+        Allow::HostPaths => {
+            "use a smaller folder, read-only where reading will do, or a copy in the project's folder"
+        }
         Allow::Privileged => "add what it needs with `cap_add`",
     }
 }
@@ -329,7 +337,7 @@ pub(super) fn mount(
         let own = wishes.ground.directory;
         // A link of the project may lead anywhere; the letter counts too, for machines to come.
         let real = std::fs::canonicalize(source).unwrap_or_else(|_| source.clone());
-        let real_own = std::fs::canonicalize(own).unwrap_or_else(|_| own.to_owned());
+        let real_own = wishes.real_directory();
         let found = host_path::endangered(&real, read_only, &real_own)
             .or_else(|| host_path::endangered(source, read_only, own))
             .or_else(|| host_path::endangered_inside(&real));

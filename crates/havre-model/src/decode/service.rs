@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{
-    Names, Surroundings, build, deploy, grants, machine, mounts, network, process, resolver,
+    Names, Surroundings, build, deploy, grants, machine, mounts, network, process, reads, resolver,
     undefined,
 };
 use crate::keys;
@@ -38,10 +38,27 @@ pub(super) fn service(
     if !privileged {
         machine::capabilities(&cap_add, fields, &mut wishes);
     }
-    wishes.settle(around.report);
     let built = fields
         .get("build")
         .and_then(|field| build::build(name, field, names, around));
+    let secrets = grants::grants(fields, "secrets", &names.secrets, around.report);
+    let configs = grants::grants(fields, "configs", &names.configs, around.report);
+    if let Some(built) = &built {
+        reads::build(
+            built,
+            &names.secret_files,
+            fields,
+            &mut wishes,
+            around.report,
+        );
+    }
+    for (key, granted, files) in [
+        ("secrets", &secrets, &names.secret_files),
+        ("configs", &configs, &names.config_files),
+    ] {
+        reads::grants(key, granted, files, fields, &mut wishes, around.report);
+    }
+    wishes.settle(around.report);
     let image = fields.string("image", around.report);
     // An `extends` that is still there has failed, and would have brought one.
     let expected = !fields.has("build") && !fields.has("extends");
@@ -92,8 +109,8 @@ pub(super) fn service(
             .get("healthcheck")
             .and_then(|f| process::healthcheck(f, around.report)),
         restart: restart.unwrap_or(RestartPolicy::Unset),
-        secrets: grants::grants(fields, "secrets", &names.secrets, around.report),
-        configs: grants::grants(fields, "configs", &names.configs, around.report),
+        secrets,
+        configs,
         replicas: deploy.replicas,
         resources: deploy.resources,
         update: deploy.update,

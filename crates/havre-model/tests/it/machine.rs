@@ -214,3 +214,74 @@ fn a_pipe_in_a_files_place_is_not_waited_for() {
         fs::remove_file(&pipe).unwrap();
     }
 }
+
+#[test]
+fn what_is_read_of_the_machine_is_the_projects_or_nobodys_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let (shadow, own) = ("/etc/shadow", "./own");
+    fs::write(folder.path().join("Dockerfile"), "FROM a\n").unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(shadow, &link).unwrap();
+    fs::create_dir(folder.path().join(".ssh")).unwrap();
+    let kept = folder.path().join(".ssh/key");
+    for path in [folder.path().join(own), kept] {
+        fs::write(path, "A=b").unwrap();
+    }
+    let secret = |path: &str| {
+        format!(
+            "services: {{web: {{image: a, expose: [80], secrets: [s]}}}}\n\
+             secrets: {{s: {{file: {path}}}}}"
+        )
+    };
+    let config = |path: &str| secret(path).replace("secrets", "configs");
+    let build = |what: &str| format!("services: {{web: {{expose: [80], build: {{{what}}}}}}}");
+    let of_build = |path: &str| {
+        format!(
+            "services: {{web: {{expose: [80], build: {{context: ., secrets: [s]}}}}}}\n\
+             secrets: {{s: {{file: {path}}}}}"
+        )
+    };
+    for (compose, expected) in [
+        (secret(own), false),
+        (secret(".ssh/key"), false),
+        (secret(shadow), true),
+        (secret("link"), true),
+        (secret("/proc/self/environ"), true),
+        (config(shadow), true),
+        (config("/etc/hostname"), false),
+        (of_build(own), false),
+        (of_build(shadow), true),
+        (build("context: ."), false),
+        (build("context: /etc, dockerfile_inline: FROM a"), true),
+        (
+            build("context: /etc/pam.d, dockerfile_inline: FROM a"),
+            false,
+        ),
+        (
+            build("context: ., additional_contexts: {host: /etc/ssh}"),
+            true,
+        ),
+    ] {
+        let refused = codes(project(folder.path(), &compose, ""));
+        assert_eq!(
+            refused == ["havre/not-allowed"],
+            expected,
+            "{compose}: {refused:?}"
+        );
+        let allowed = "services: {web: {allow: host-paths}}";
+        assert!(codes(project(folder.path(), &compose, allowed)).is_empty());
+    }
+    // What is read as text would be shown, and nobody's word opens it.
+    for compose in [
+        "services: {web: {image: a, expose: [80], env_file: link}}",
+        "services: {web: {image: a, expose: [80], extends: {file: link, service: web}}}",
+        "include: [link]\nservices: {web: {image: a, expose: [80]}}",
+    ] {
+        let Err(refused) = project(folder.path(), compose, "") else {
+            panic!("{compose}");
+        };
+        let error = &refused.errors[0];
+        assert_eq!(error.code, "compose/missing-file", "{compose}");
+        assert!(error.message.contains("/etc/shadow"), "{}", error.message);
+    }
+}
