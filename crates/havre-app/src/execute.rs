@@ -20,7 +20,7 @@ use crate::certificates::Reading;
 use crate::container::{Prepared, Purpose, SpecError, container_spec, hostname};
 use crate::files::{self, FileError, Reach};
 use crate::hooks::{self, HookError};
-use crate::host_mounts::{self, NotAllowed};
+use crate::host_mounts::{self, MountRefused};
 use crate::labels::{Place, environment_key};
 use crate::platform::Platform;
 use crate::tls::{CertificateFiles, TlsError};
@@ -63,9 +63,9 @@ pub(crate) enum ActionError {
         source: havre_net::NetError,
     },
     #[error("service `{service}` cannot be given its mounts")]
-    NotAllowed {
+    MountRefused {
         service: ServiceName,
-        source: NotAllowed,
+        source: MountRefused,
     },
     #[error("mounts of service `{service}` cannot be prepared")]
     Volumes {
@@ -237,9 +237,13 @@ async fn start(
         return Ok(());
     };
     let own = [platform.root.state_dir(), platform.root.run_dir()];
-    host_mounts::check(&config.service, &own).map_err(|source| ActionError::NotAllowed {
-        service: service.clone(),
-        source,
+    let neighbours = job.releases.values().flat_map(|r| r.services.values());
+    let neighbours = neighbours.map(|config| &config.service);
+    let settled = host_mounts::settle(&config.service, &own, neighbours).map_err(|source| {
+        ActionError::MountRefused {
+            service: service.clone(),
+            source,
+        }
     })?;
     let scratch = platform.container_dir(id);
     let upper = {
@@ -253,7 +257,7 @@ async fn start(
             job.id.clone(),
             release.volumes.clone(),
             filling,
-            config.service.clone(),
+            settled,
         );
         blocking(move || {
             let volumes = Volumes {

@@ -1,56 +1,288 @@
 //! Mounts of the machine's own files, looked at once more when a container starts: whoever can write to
-//! a project's folder may have put a link in a mount's place since the files were read.
+//! a project's folder, and each container that has a part of it, may have put a link in a mount's place
+//! since the files were read. What is looked at here is what is mounted: the engine follows no link.
 
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::io;
+use std::path::{Component, Path, PathBuf};
 
 use havre_model::{Allow, Mount, Service, host_path};
 
-/// A mount that havre.yaml does not allow.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{path} leads to {real}, which is mounted only with `allow: [{needs}]` in havre.yaml",
-    path = path.display(), real = real.display()
-)]
-pub(crate) struct NotAllowed {
-    path: PathBuf,
-    real: PathBuf,
-    needs: Allow,
+/// Most links on the way to a mount's source, as the kernel has it.
+const MAX_LINKS: usize = 40;
+
+/// A mount that is not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MountRefused {
+    /// havre.yaml does not allow it.
+    #[error(
+        "{path} leads to {real}, which is mounted only with `allow: [{needs}]` in havre.yaml",
+        path = path.display(), real = real.display()
+    )]
+    NotAllowed {
+        path: PathBuf,
+        real: PathBuf,
+        needs: Allow,
+    },
+    /// A container may have chosen where it leads.
+    #[error(
+        "{path} leads to {real} by the link {link}, which containers can write: mount {real} itself, or \
+         set `allow: [host-paths]` in havre.yaml",
+        path = path.display(), real = real.display(), link = link.display()
+    )]
+    Planted {
+        path: PathBuf,
+        real: PathBuf,
+        link: PathBuf,
+    },
+    /// It cannot be said where it leads.
+    #[error("cannot find out where {path} leads", path = path.display())]
+    Unknown { path: PathBuf, source: io::Error },
 }
 
-/// Refuses what gives the machine away, and Havre's own folders, which `own` names.
-pub(crate) fn check(service: &Service, own: &[&Path]) -> Result<(), NotAllowed> {
-    for mount in &service.mounts {
-        let (path, read_only) = match mount {
-            Mount::Bind {
-                source, read_only, ..
-            } => (source, *read_only),
-            Mount::Volume {
-                backing: Some(backing),
-                read_only,
-                ..
-            } => (backing, *read_only),
-            Mount::Volume { .. } | Mount::Anonymous { .. } | Mount::Tmpfs { .. } => continue,
+/// The service with its mounts' sources free of links. Refused is what gives the machine away, Havre's
+/// own folders, which `own` names, and what leads out of a folder that one of the `neighbours` can write.
+pub(crate) fn settle<'a>(
+    service: &Service,
+    own: &[&Path],
+    neighbours: impl Iterator<Item = &'a Service>,
+) -> Result<Service, MountRefused> {
+    let rules = Rules {
+        allow: &service.allow,
+        own: own.iter().map(|own| real_or_itself(own)).collect(),
+        writable: writable(neighbours.flat_map(|service| &service.mounts)),
+    };
+    let mut settled = service.clone();
+    for mount in &mut settled.mounts {
+        rules.settle(mount)?;
+    }
+    Ok(settled)
+}
+
+/// What the mounts of one service may show.
+struct Rules<'a> {
+    allow: &'a BTreeSet<Allow>,
+    /// Havre's folders.
+    own: Vec<PathBuf>,
+    /// Folders that containers can write.
+    writable: Vec<PathBuf>,
+}
+
+impl Rules<'_> {
+    /// Puts where it really leads in the place of its source.
+    fn settle(&self, mount: &mut Mount) -> Result<(), MountRefused> {
+        let Some((path, read_only)) = of_host(mount) else {
+            return Ok(());
         };
-        // What is not there is refused, or made, where it is mounted.
-        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-        let of_havre = own
+        let path = path.to_owned();
+        let Way { real, links } = resolve(&path).map_err(|source| MountRefused::Unknown {
+            path: path.clone(),
+            source,
+        })?;
+        let of_havre = self
+            .own
             .iter()
             .any(|own| real.starts_with(own) || own.starts_with(&real));
         // What was written was looked at where the files were read: here counts where it leads now.
-        let found = host_path::endangered(&real, read_only, path)
+        let found = host_path::endangered(&real, read_only, &path)
             .or_else(|| host_path::endangered_inside(&real));
         let needs = match found {
-            Some(found) => found.needs,
-            None if of_havre => Allow::HostPaths,
-            None => continue,
+            Some(found) => Some(found.needs),
+            None => of_havre.then_some(Allow::HostPaths),
         };
-        if !service.allow.contains(&needs) {
-            return Err(NotAllowed {
-                path: path.clone(),
-                real,
-                needs,
-            });
+        if let Some(needs) = needs.filter(|needs| !self.allow.contains(needs)) {
+            return Err(MountRefused::NotAllowed { path, real, needs });
+        }
+        if !self.allow.contains(&Allow::HostPaths)
+            && let Some(link) = planted(&links, &real, &self.writable)
+        {
+            let link = link.to_owned();
+            return Err(MountRefused::Planted { path, real, link });
+        }
+        match mount {
+            Mount::Bind { source, .. } => *source = real,
+            Mount::Volume { backing, .. } => *backing = Some(real),
+            Mount::Anonymous { .. } | Mount::Tmpfs { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+/// The folders of the machine that these mounts can write.
+fn writable<'a>(mounts: impl Iterator<Item = &'a Mount>) -> Vec<PathBuf> {
+    mounts
+        .filter_map(of_host)
+        .filter(|(_, read_only)| !read_only)
+        .map(|(path, _)| real_or_itself(path))
+        .collect()
+}
+
+/// What it mounts of the machine, and whether only to be read.
+fn of_host(mount: &Mount) -> Option<(&Path, bool)> {
+    match mount {
+        Mount::Bind {
+            source, read_only, ..
+        } => Some((source, *read_only)),
+        Mount::Volume {
+            backing: Some(backing),
+            read_only,
+            ..
+        } => Some((backing, *read_only)),
+        Mount::Volume { .. } | Mount::Anonymous { .. } | Mount::Tmpfs { .. } => None,
+    }
+}
+
+fn real_or_itself(path: &Path) -> PathBuf {
+    resolve(path).map_or_else(|_| path.to_owned(), |way| way.real)
+}
+
+/// The link in a folder that a container can write and that leads out of that folder.
+fn planted<'a>(links: &'a [PathBuf], real: &Path, writable: &[PathBuf]) -> Option<&'a PathBuf> {
+    links.iter().find(|link| {
+        let above = |folder: &&PathBuf| link.starts_with(folder) && *link != *folder;
+        writable
+            .iter()
+            .filter(above)
+            .any(|folder| !real.starts_with(folder))
+    })
+}
+
+/// Where a path leads.
+struct Way {
+    /// Without links; what is missing stands as it was written.
+    real: PathBuf,
+    /// The links that were followed, each where it really is.
+    links: Vec<PathBuf>,
+}
+
+/// Follows an absolute path part by part, so that each link it goes through is known.
+fn resolve(path: &Path) -> io::Result<Way> {
+    let mut way = Way {
+        real: PathBuf::from("/"),
+        links: Vec::new(),
+    };
+    let mut ahead: VecDeque<OsString> = parts(path).collect();
+    while let Some(part) = ahead.pop_front() {
+        if part == ".." {
+            way.real.pop();
+            continue;
+        }
+        let next = way.real.join(&part);
+        let is_link = match std::fs::symlink_metadata(&next) {
+            Ok(meta) => meta.is_symlink(),
+            // What is not there is refused, or made, where it is mounted.
+            Err(error) if is_missing(&error) => false,
+            Err(error) => return Err(error),
+        };
+        if !is_link {
+            way.real = next;
+            continue;
+        }
+        let to = std::fs::read_link(&next)?;
+        way.links.push(next);
+        if way.links.len() > MAX_LINKS {
+            return Err(rustix::io::Errno::LOOP.into());
+        }
+        if to.is_absolute() {
+            way.real = PathBuf::from("/");
+        }
+        for part in parts(&to).collect::<Vec<_>>().into_iter().rev() {
+            ahead.push_front(part);
         }
     }
-    Ok(())
+    Ok(way)
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+fn parts(path: &Path) -> impl Iterator<Item = OsString> {
+    path.components().filter_map(|part| match part {
+        Component::Normal(part) => Some(part.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn bind(source: &Path, read_only: bool) -> Mount {
+        Mount::Bind {
+            source: source.to_owned(),
+            target: "/x".to_owned(),
+            read_only,
+            create_host_path: true,
+        }
+    }
+
+    /// Where a mount of `path` leads while another container has `data`.
+    fn settled(path: &Path, data: &Path, read_only: bool) -> Result<PathBuf, MountRefused> {
+        let mut mount = bind(path, true);
+        let rules = Rules {
+            allow: &BTreeSet::new(),
+            own: Vec::new(),
+            writable: writable([bind(data, read_only)].iter()),
+        };
+        rules.settle(&mut mount)?;
+        let (real, _) = of_host(&mount).expect("of the host");
+        Ok(real.to_owned())
+    }
+
+    #[test]
+    fn links_of_the_host_are_resolved_and_those_of_containers_lead_nowhere() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let dir = fs::canonicalize(dir.path()).expect("there");
+        let (data, host) = (dir.join("data"), dir.join("host"));
+        fs::create_dir_all(data.join("v1/deep")).expect("a folder");
+        fs::create_dir_all(&host).expect("a folder");
+        symlink(&data, dir.join("link")).expect("a link");
+        symlink("v1", data.join("current")).expect("a link");
+        symlink("current/..", data.join("round")).expect("a link");
+        symlink(&host, data.join("trap")).expect("a link");
+        symlink("../host", data.join("climb")).expect("a link");
+        symlink("/etc/shadow", data.join("shadow")).expect("a link");
+        symlink("loop", data.join("loop")).expect("a link");
+        for (path, expected) in [
+            ("link", "data"),
+            ("link/current/deep", "data/v1/deep"),
+            ("data/round/v1", "data/v1"),
+            ("data/new/deep", "data/new/deep"),
+            ("link/new", "data/new"),
+            ("host/../data", "data"),
+        ] {
+            let real = settled(&dir.join(path), &data, false).expect("allowed");
+            assert_eq!(real, dir.join(expected), "{path}");
+        }
+        for path in ["data/trap", "data/climb/new", "link/trap/new"] {
+            let refused = settled(&dir.join(path), &dir.join("link"), false);
+            assert!(
+                matches!(refused, Err(MountRefused::Planted { .. })),
+                "{path}"
+            );
+            // Nobody but the host's own people can have made it.
+            let real = settled(&dir.join(path), &data, true).expect("allowed");
+            assert!(real.starts_with(&host), "{path}");
+        }
+        let refused = settled(&data.join("shadow"), &data, true);
+        assert!(matches!(refused, Err(MountRefused::NotAllowed { .. })));
+        let refused = settled(&data.join("loop"), &data, true);
+        assert!(matches!(refused, Err(MountRefused::Unknown { .. })));
+        let rules = Rules {
+            allow: &BTreeSet::new(),
+            own: vec![data.join("v1")],
+            writable: Vec::new(),
+        };
+        let refused = rules.settle(&mut bind(&data.join("current/deep"), true));
+        assert!(matches!(refused, Err(MountRefused::NotAllowed { .. })));
+    }
 }

@@ -1,8 +1,9 @@
 //! RUN steps of builds, run as containers with caps that keep live services alive.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -108,7 +109,7 @@ impl Steps {
         std::fs::create_dir_all(&dir).map_err(failed("make a folder for the step"))?;
         let (netns, mut files) = self.network(id, step, &dir).await?;
         files.extend(self.secret_files(id, step)?);
-        let spec = self.spec(id, step, netns, files, dir.join("log"));
+        let spec = self.spec(id, step, netns, files, dir.join("log"))?;
         let log_dir = spec.log.dir.clone();
         self.engine
             .create(&spec)
@@ -234,8 +235,13 @@ impl Steps {
         netns: Option<PathBuf>,
         files: Vec<FileSpec>,
         log_dir: PathBuf,
-    ) -> ContainerSpec {
-        ContainerSpec {
+    ) -> Result<ContainerSpec, StepError> {
+        let mounts: io::Result<_> = step
+            .mounts
+            .iter()
+            .filter_map(|it| mount(it).transpose())
+            .collect();
+        Ok(ContainerSpec {
             id: id.clone(),
             labels: Default::default(),
             rootfs: step.rootfs.clone(),
@@ -246,7 +252,7 @@ impl Steps {
             user: step.user.clone(),
             groups: Vec::new(),
             hostname: "build".to_owned(),
-            mounts: step.mounts.iter().filter_map(mount).collect(),
+            mounts: mounts.map_err(failed("find what the step mounts"))?,
             files,
             netns,
             limits: Limits {
@@ -279,7 +285,7 @@ impl Steps {
                 max_size_bytes: LOG_BYTES,
                 max_files: 2,
             },
-        }
+        })
     }
 
     async fn clean_up(&self, id: &ContainerId) -> Result<(), StepError> {
@@ -357,15 +363,15 @@ fn network_file(
 }
 
 /// As the engine mounts it; secrets are files.
-fn mount(mount: &StepMount) -> Option<MountSpec> {
-    Some(match mount {
-        StepMount::Secret { .. } => return None,
+fn mount(mount: &StepMount) -> io::Result<Option<MountSpec>> {
+    Ok(Some(match mount {
+        StepMount::Secret { .. } => return Ok(None),
         StepMount::Bind {
             source,
             target,
             read_only,
         } => MountSpec::Bind {
-            source: source.clone(),
+            source: below_real_folder(source)?,
             target: target.clone(),
             read_only: *read_only,
             subpath: None,
@@ -378,7 +384,15 @@ fn mount(mount: &StepMount) -> Option<MountSpec> {
             // As with BuildKit: builds compile and run there.
             exec: true,
         },
-    })
+    }))
+}
+
+/// The path by way of Havre's own folders, to which links may lead; at its end there must be none.
+fn below_real_folder(path: &Path) -> io::Result<PathBuf> {
+    match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) => Ok(std::fs::canonicalize(folder)?.join(name)),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
 }
 
 fn failed<E>(what: &'static str) -> impl FnOnce(E) -> StepError

@@ -33,6 +33,8 @@ pub(crate) enum VolumeError {
     },
     #[error("{path}, which is to be mounted, does not exist", path = path.display())]
     NoSource { path: PathBuf },
+    #[error("cannot find {path}, which is to be mounted", path = path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
     #[error("cannot make bind mount source {path}", path = path.display())]
     MakeSource { path: PathBuf, source: io::Error },
 }
@@ -70,7 +72,8 @@ pub(crate) struct Volumes<'a> {
 }
 
 impl Volumes<'_> {
-    /// Makes what is missing and returns the mounts. Blocks; safe to run twice.
+    /// Makes what is missing and returns the mounts of a service whose sources have no links. Blocks;
+    /// safe to run twice.
     pub(crate) fn prepare(&self, service: &Service) -> Result<Vec<MountSpec>, VolumeError> {
         service
             .mounts
@@ -98,7 +101,10 @@ impl Volumes<'_> {
                             path: folder.clone(),
                         });
                     }
-                    None => self.named(name, target, *nocopy || filled_later)?,
+                    None => {
+                        let source = self.named(name, target, *nocopy || filled_later)?;
+                        without_links(source)?
+                    }
                 };
                 let (target, read_only) = (target.clone(), *read_only);
                 let subpath = subpath.clone();
@@ -124,6 +130,7 @@ impl Volumes<'_> {
             } => {
                 let name = target.trim_matches('/').replace('/', "-");
                 let source = self.fill(&name, &self.own.join(&name), target, *nocopy)?;
+                let source = without_links(source)?;
                 Ok(MountSpec::Bind {
                     source,
                     target: target.clone(),
@@ -144,7 +151,7 @@ impl Volumes<'_> {
                             path: source.clone(),
                         });
                     }
-                    fs::create_dir_all(source).map_err(|error| VolumeError::MakeSource {
+                    havre_engine::make_folder(source).map_err(|error| VolumeError::MakeSource {
                         path: source.clone(),
                         source: error,
                     })?;
@@ -240,6 +247,14 @@ fn lock(dir: &Path) -> io::Result<fs::File> {
     let folder = fs::File::open(dir)?;
     folder.lock()?;
     Ok(folder)
+}
+
+/// A folder of Havre's, to which its owner may have led by a link; no container can write above it.
+fn without_links(folder: PathBuf) -> Result<PathBuf, VolumeError> {
+    fs::canonicalize(&folder).map_err(|source| VolumeError::Unreadable {
+        path: folder,
+        source,
+    })
 }
 
 /// Copies `target` of the image with all attributes, its own owner and mode too; nothing where the

@@ -23,6 +23,7 @@ mod process;
 mod reaper;
 mod rootfs;
 pub mod seccomp;
+pub mod source;
 mod subpath;
 pub mod user;
 pub mod volume;

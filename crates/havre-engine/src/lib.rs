@@ -35,6 +35,7 @@ pub use engine::{
     ControlError, CreateError, Engine, EngineConfig, EngineError, Event, TeardownError, WaitError,
 };
 pub use exec::{ExecError, ExecSession, ExecSpec, Terminal, WindowSize};
+pub use init::source::make_folder;
 pub use init::volume::copy_folder;
 pub use logs::{LogLine, LogQuery, LogReader, LogStream, read_logs};
 pub use probe::{Requirement, probe};

@@ -92,7 +92,7 @@ pub struct ContainerSpec {
 pub enum MountSpec {
     /// A path of the host (volumes too: the caller resolves them).
     Bind {
-        /// Absolute, exists.
+        /// Absolute, exists, without links: none is followed, at whatever start it appears.
         source: PathBuf,
         /// Absolute inside.
         target: String,
@@ -105,7 +105,7 @@ pub enum MountSpec {
     /// A folder that outlives the container. While it is empty it first receives what the image
     /// has at `target`, with owners and modes, as Docker does for named volumes.
     Volume {
-        /// Absolute, exists.
+        /// Absolute, exists, without links, as for [`MountSpec::Bind`].
         source: PathBuf,
         /// Absolute inside.
         target: String,

@@ -322,7 +322,8 @@ pub fn host_ca_bundle() -> Option<PathBuf> {
     known
         .into_iter()
         .map(PathBuf::from)
-        .find(|path| path.is_file())
+        .filter(|path| path.is_file())
+        .find_map(|path| std::fs::canonicalize(path).ok())
 }
 
 fn milliseconds(since: Instant) -> u64 {

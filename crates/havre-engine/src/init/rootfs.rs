@@ -19,7 +19,7 @@ use rustix::mount::{
 use super::host::OfHost;
 use super::kernel::{self, Kernel};
 use super::mounts::{self, NODEV, NOEXEC, NOSUID};
-use super::{SetupError, step, subpath, volume};
+use super::{SetupError, source, step, subpath, volume};
 use crate::cgroup::Cgroup;
 use crate::spec::{ContainerSpec, FileSpec, MountSpec};
 use crate::{sys, validate};
@@ -81,32 +81,26 @@ fn open_binds(spec: &ContainerSpec) -> Result<Vec<Option<OwnedFd>>, SetupError> 
         .map(|mount| match mount {
             MountSpec::Tmpfs { .. } => Ok(None),
             MountSpec::Bind {
-                source,
+                source: path,
                 target,
                 read_only,
                 subpath,
             }
             | MountSpec::Volume {
-                source,
+                source: path,
                 target,
                 read_only,
                 subpath,
             } => {
                 let what = || match subpath {
-                    None => format!("mount {} at {target}", source.display()),
-                    Some(below) => format!("mount {below} of {} at {target}", source.display()),
+                    None => format!("mount {} at {target}", path.display()),
+                    Some(below) => format!("mount {below} of {} at {target}", path.display()),
                 };
-                let flags = OpenTreeFlags::OPEN_TREE_CLONE
-                    | OpenTreeFlags::OPEN_TREE_CLOEXEC
-                    | OpenTreeFlags::AT_RECURSIVE;
-                let tree = match subpath {
-                    None => step(open_tree(CWD, source.as_path(), flags), what)?,
-                    Some(below) => {
-                        let inside = step(subpath::open(source, below), what)?;
-                        let flags = flags | OpenTreeFlags::AT_EMPTY_PATH;
-                        step(open_tree(inside, "", flags), what)?
-                    }
+                let opened = match subpath {
+                    None => source::open(path),
+                    Some(below) => subpath::open(path, below),
                 };
+                let tree = step(mounts::copy(step(opened, what)?, "", true), what)?;
                 // A volume may have to receive the image's contents first.
                 if *read_only && matches!(mount, MountSpec::Bind { .. }) {
                     step(sys::mount_read_only(tree.as_fd(), true), what)?;

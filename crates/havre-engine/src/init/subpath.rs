@@ -3,31 +3,37 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+
+use super::source;
 
 /// Opens `below` in the folder `volume`, as a place to mount from; folders that are missing on the
 /// way are made.
 pub fn open(volume: &Path, below: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let root = rustix::fs::open(volume, flags | OFlags::DIRECTORY, Mode::empty())?;
+    let root = source::open(volume)?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     match rustix::fs::openat2(&root, below, flags, Mode::empty(), resolve) {
-        Err(Errno::NOENT) => make(root, below),
+        Err(Errno::NOENT) => make(root, Path::new(below)),
         opened => Ok(opened?),
     }
 }
 
 /// Makes the folders that are missing; where one is made there is no link yet.
-fn make(root: OwnedFd, below: &str) -> io::Result<OwnedFd> {
+pub fn make(root: OwnedFd, below: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut at = root;
-    for part in below.split('/').filter(|part| !matches!(*part, "" | ".")) {
-        if part == ".." {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
+    for part in below.components() {
+        let part = match part {
+            Component::Normal(part) => part,
+            Component::RootDir | Component::CurDir => continue,
+            Component::ParentDir | Component::Prefix(_) => {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+        };
         let open = || rustix::fs::openat(&at, part, flags, Mode::empty());
         at = match open() {
             Err(Errno::NOENT) => {

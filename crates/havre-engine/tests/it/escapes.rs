@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use havre_engine::{
-    ContainerSpec, ExecSpec, FileSpec, HealthProbe, MountSpec, State, WindowSize, copy_folder,
+    ContainerSpec, ExecSpec, FileSpec, HealthProbe, MountSpec, RestartRule, State, WindowSize,
+    copy_folder,
 };
 
 use crate::harness::{Place, Test, command, logged, logs, wait_until};
@@ -38,6 +39,9 @@ pub const TESTS: &[(&str, Test)] = &[
     ("escape_by_unmasked_paths", |p| Box::pin(unmasked_paths(p))),
     ("escape_by_link_in_a_volume", |p| {
         Box::pin(link_in_a_volume(p))
+    }),
+    ("escape_by_link_in_place_of_a_mounts_source", |p| {
+        Box::pin(link_in_place_of_a_source(p))
     }),
     ("escape_by_root_of_an_exec", |p| {
         Box::pin(root_of_an_exec(p))
@@ -441,6 +445,56 @@ async fn link_in_a_volume(place: &Place) {
             subpath: None,
         }];
         assert_eq!(try_container(place, &spec).await, "");
+    }
+}
+
+/// A container's mounts lie in one another, and it swaps one for a link before it is started again.
+async fn link_in_place_of_a_source(place: &Place) {
+    let host = place.dir.path().join("host");
+    fs::create_dir_all(host.join("in")).expect("a folder");
+    fs::write(host.join("secret"), SECRET).expect("a file");
+    fs::write(host.join("in/secret"), SECRET).expect("a file");
+    let bind = |source: PathBuf, target: &str, subpath: Option<&str>| MountSpec::Bind {
+        source,
+        target: target.to_owned(),
+        read_only: false,
+        subpath: subpath.map(str::to_owned),
+    };
+    let volume = |source: PathBuf, subpath: Option<&str>| MountSpec::Volume {
+        source,
+        target: "/x".to_owned(),
+        read_only: true,
+        subpath: subpath.map(str::to_owned),
+    };
+    type Make<'a> = &'a dyn Fn(PathBuf) -> MountSpec;
+    let kinds: [(&str, Make<'_>); 6] = [
+        ("bind", &|sub| bind(sub, "/x", None)),
+        ("below", &|sub| bind(sub.join("in"), "/x", None)),
+        ("file", &|sub| bind(sub.join("in/secret"), "/x", None)),
+        ("part", &|sub| bind(sub, "/x", Some("in"))),
+        ("volume", &|sub| volume(sub, None)),
+        ("subpath", &|sub| volume(sub, Some("in"))),
+    ];
+    for (name, mount) in kinds {
+        let data = place.dir.path().join(format!("data-{name}"));
+        fs::create_dir_all(data.join("sub/in")).expect("a folder");
+        fs::write(data.join("sub/in/secret"), "its own").expect("a file");
+        let script = "cat /x /x/secret /x/in/secret 2>/dev/null; \
+            rm -rf /data/sub; busybox ln -s $HOST /data/sub; exit 1";
+        let mut spec = place.spec(name, script);
+        spec.env
+            .insert("HOST".to_owned(), host.to_string_lossy().into_owned());
+        spec.restart = RestartRule::OnFailure {
+            max_retries: Some(1),
+        };
+        spec.mounts = vec![bind(data.clone(), "/data", None), mount(data.join("sub"))];
+        place.start(&spec).await;
+        let ended = place.engine().wait(&spec.id).await;
+        let output = logs(&spec).await;
+        assert_refused(name, &output);
+        assert!(output.contains("its own"), "{name}: {output}");
+        let reason = ended.expect_err("not started again").to_string();
+        assert!(reason.contains("a link is in its way"), "{name}: {reason}");
     }
 }
 
