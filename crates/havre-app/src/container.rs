@@ -258,6 +258,9 @@ fn probe_command(test: &Probe) -> Vec<String> {
     }
 }
 
+/// Shortest time between probes that an image can ask for: it does not decide how busy the machine is.
+const SHORTEST_OF_IMAGE: Duration = Duration::from_millis(100);
+
 /// With all its times: its own, then those of the image, then the defaults.
 fn health_probe(
     argv: Vec<String>,
@@ -269,7 +272,7 @@ fn health_probe(
         u64::try_from(nanos)
             .ok()
             .filter(|nanos| *nanos > 0)
-            .map(Duration::from_nanos)
+            .map(|nanos| Duration::from_nanos(nanos).max(SHORTEST_OF_IMAGE))
     };
     let interval = own
         .interval

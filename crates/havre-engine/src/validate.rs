@@ -1,6 +1,7 @@
 //! What a spec must satisfy before anything is touched. Pure.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::devices::{self, Rule};
 use crate::init::{caps::CapSet, is_ulimit};
@@ -24,6 +25,7 @@ pub fn validate(spec: &ContainerSpec) -> Result<(), InvalidSpec> {
     process(spec)?;
     environment(spec)?;
     for mount in &spec.mounts {
+        source(mount)?;
         target("mounts", mount_target(mount))?;
     }
     for file in &spec.files {
@@ -118,6 +120,18 @@ fn mount_target(mount: &MountSpec) -> &str {
         MountSpec::Bind { target, .. }
         | MountSpec::Volume { target, .. }
         | MountSpec::Tmpfs { target, .. } => target,
+    }
+}
+
+fn source(mount: &MountSpec) -> Result<(), InvalidSpec> {
+    match mount {
+        MountSpec::Bind { source, .. } | MountSpec::Volume { source, .. }
+            if !source.is_absolute() =>
+        {
+            let text = format!("the source {} is not an absolute path", source.display());
+            invalid("mounts", text)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -232,23 +246,34 @@ fn kernel(spec: &ContainerSpec) -> Result<(), InvalidSpec> {
     Ok(())
 }
 
+/// Most files of one container's output: each rotation renames them all.
+const MAX_LOG_FILES: u32 = 100;
+/// Smallest of them: a smaller one would be rotated with each line.
+const MIN_LOG_BYTES: u64 = 4 << 10;
+
+/// Shortest time between probes: each is a process of its own.
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
+
 fn timing(spec: &ContainerSpec) -> Result<(), InvalidSpec> {
-    if let Some(probe) = &spec.health {
+    for probe in [&spec.health, &spec.liveness].into_iter().flatten() {
         if probe.argv.first().is_none_or(String::is_empty) {
             return invalid("health", "no command given");
         }
         if [probe.interval, probe.timeout, probe.start_interval]
             .iter()
-            .any(|d| d.is_zero())
+            .any(|d| *d < MIN_INTERVAL)
         {
             return invalid(
                 "health",
-                "interval, timeout and start interval must be above zero",
+                "interval, timeout and start interval must be at least a millisecond",
             );
         }
     }
-    if spec.log.max_files == 0 || spec.log.max_size_bytes == 0 {
-        return invalid("log", "at least one file of at least one byte must be kept");
+    if !(1..=MAX_LOG_FILES).contains(&spec.log.max_files) {
+        return invalid("log", format!("1 to {MAX_LOG_FILES} files can be kept"));
+    }
+    if spec.log.max_size_bytes < MIN_LOG_BYTES {
+        return invalid("log", format!("a file has at least {MIN_LOG_BYTES} bytes"));
     }
     Ok(())
 }

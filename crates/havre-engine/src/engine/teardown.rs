@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::time::{Instant, sleep};
 
 use super::Inner;
@@ -13,10 +15,13 @@ use crate::cgroup::{self, Cgroup, CgroupError};
 use crate::protocol::Request;
 use crate::rundir::RunDir;
 use crate::spec::ContainerId;
-use crate::validate;
+use crate::{sys, validate};
 
 /// Longest wait for a shim that was told to end.
 const SHIM_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Longest wait for one that was killed.
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Something of a container could not be removed.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,14 @@ pub enum TeardownError {
     Shim {
         /// Which.
         id: String,
+    },
+    /// It does not answer, and cannot be killed.
+    #[error("cannot kill the shim of container {id}")]
+    KillShim {
+        /// Which.
+        id: String,
+        /// Why.
+        source: io::Error,
     },
     /// The folder.
     #[error("cannot remove {path}")]
@@ -137,13 +150,22 @@ pub async fn remove(inner: &Arc<Inner>, id: &ContainerId) -> Vec<TeardownError> 
 
 /// Waits until no shim holds the container's lock.
 async fn end_shim(inner: &Inner, id: &ContainerId, dir: &RunDir) -> Result<(), TeardownError> {
-    let deadline = Instant::now() + SHIM_DEADLINE;
+    let begin = Instant::now();
     let mut asked = false;
+    let mut killed = false;
     while dir.path().exists() {
         match dir.try_lock() {
             Ok(Some(_)) => return Ok(()),
-            Ok(None) if Instant::now() > deadline => {
+            Ok(None) if begin.elapsed() > SHIM_DEADLINE + KILL_DEADLINE => {
                 return Err(TeardownError::Shim { id: id.0.clone() });
+            }
+            Ok(None) if begin.elapsed() > SHIM_DEADLINE && !killed => {
+                killed = true;
+                tracing::warn!(container = %id.0, "ending a shim that does not answer");
+                kill_shim(inner, dir).map_err(|source| TeardownError::KillShim {
+                    id: id.0.clone(),
+                    source,
+                })?;
             }
             Ok(None) => {}
             // Cut short while it was made: no shim was started.
@@ -161,6 +183,34 @@ async fn end_shim(inner: &Inner, id: &ContainerId, dir: &RunDir) -> Result<(), T
         sleep(Duration::from_millis(1)).await;
     }
     Ok(())
+}
+
+/// Kills the process that holds the container's lock. It is looked for among the instance's shims, and
+/// held by a descriptor while its command line is read: a number may come to mean another process.
+fn kill_shim(inner: &Inner, dir: &RunDir) -> io::Result<()> {
+    let shims = Cgroup::of_shims(&inner.hierarchies, &inner.config.instance);
+    for pid in shims.processes().map_err(io::Error::other)? {
+        let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            continue;
+        };
+        let process = match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => continue,
+            opened => opened?,
+        };
+        if is_shim_of(pid, dir) {
+            sys::kill_pidfd(&process, libc::SIGKILL)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the container's folder is what it was started with.
+fn is_shim_of(pid: Pid, dir: &RunDir) -> bool {
+    let path = format!("/proc/{}/cmdline", pid.as_raw_pid());
+    // One that cannot be read has ended.
+    let line = std::fs::read(path).unwrap_or_default();
+    let wanted = dir.path().as_os_str().as_encoded_bytes();
+    line.split(|byte| *byte == 0).any(|word| word == wanted)
 }
 
 fn remove_all(inner: &Inner, id: &ContainerId, dir: &RunDir) -> Vec<TeardownError> {

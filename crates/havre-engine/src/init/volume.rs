@@ -9,15 +9,22 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use havre_image::root::Root;
 use rustix::fs::{
     AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec,
     Timestamps, Uid, XattrFlags,
 };
+use rustix::io::Errno;
 
 /// On a volume whose first filling has begun and not ended.
 const UNFINISHED: &str = "trusted.havre.filling";
+
+/// Longest wait for another container that is filling the volume; what sets a container up has a
+/// minute.
+const LOCK_DEADLINE: Duration = Duration::from_secs(40);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Deepest folder that is copied.
 const MAX_DEPTH: usize = 128;
@@ -48,13 +55,19 @@ pub fn copy_folder(image: &Path, target: &str, into: &Path) -> io::Result<()> {
 
 /// Fills a volume from the folder that it is about to cover, if it is empty. Two containers
 /// starting at once take turns; a filling cut short is done again.
+///
+/// Whoever uses the volume can hold its lock: nobody waits for it who has nothing to fill, and nobody
+/// for long.
 pub fn populate(image: &OwnedFd, volume: &OwnedFd) -> io::Result<()> {
     let (image, volume) = (open_dir(image, ".")?, open_dir(volume, ".")?);
-    rustix::fs::flock(&volume, FlockOperation::LockExclusive)?;
-    let unfinished = rustix::fs::fgetxattr(&volume, UNFINISHED, &mut [0u8; 1][..]).is_ok();
-    if !unfinished && !is_empty(&volume)? {
+    if is_filled(&volume)? {
         return Ok(());
     }
+    lock(&volume, LOCK_DEADLINE)?;
+    if is_filled(&volume)? {
+        return Ok(());
+    }
+    let unfinished = is_unfinished(&volume);
     // Not every file system keeps such a mark; then an interruption shows as a partial copy.
     let marked = rustix::fs::fsetxattr(&volume, UNFINISHED, b"1", XattrFlags::empty()).is_ok();
     Copy::to(&volume).folder(&image, &volume, MAX_DEPTH)?;
@@ -62,6 +75,30 @@ pub fn populate(image: &OwnedFd, volume: &OwnedFd) -> io::Result<()> {
         rustix::fs::fremovexattr(&volume, UNFINISHED)?;
     }
     Ok(())
+}
+
+fn is_filled(volume: &OwnedFd) -> io::Result<bool> {
+    Ok(!is_unfinished(volume) && !is_empty(volume)?)
+}
+
+fn is_unfinished(volume: &OwnedFd) -> bool {
+    rustix::fs::fgetxattr(volume, UNFINISHED, &mut [0u8; 1][..]).is_ok()
+}
+
+/// The kernel wakes nobody at a deadline, so it is asked again and again.
+fn lock(volume: &OwnedFd, longest: Duration) -> io::Result<()> {
+    let end = Instant::now() + longest;
+    loop {
+        match rustix::fs::flock(volume, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() >= end => {
+                return Err(io::Error::other(
+                    "another container holds the volume's lock",
+                ));
+            }
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            locked => return Ok(locked?),
+        }
+    }
 }
 
 fn open_dir(at: impl AsFd, name: impl rustix::path::Arg) -> io::Result<OwnedFd> {
@@ -146,10 +183,15 @@ impl<'a> Copy<'a> {
         if let Some(first) = self.linked.get(&identity) {
             return self.link(first, to, name);
         }
-        let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // A pipe that has taken the file's place meanwhile holds nobody up.
+        let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let write =
             OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let source = rustix::fs::openat(from, name, read, Mode::empty())?;
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&source)?.st_mode);
+        if kind != FileType::RegularFile {
+            return Err(io::Error::other("a file was replaced while it was copied"));
+        }
         let copy = rustix::fs::openat(to, name, write, Mode::RUSR | Mode::WUSR)?;
         let (mut source, mut copy) = (std::fs::File::from(source), std::fs::File::from(copy));
         io::copy(&mut source, &mut copy)?;
@@ -231,5 +273,33 @@ fn ignore_existing(result: rustix::io::Result<()>) -> io::Result<()> {
     match result {
         Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Opened anew, so that locks are told apart.
+    fn held(folder: &Path) -> OwnedFd {
+        let folder = open_dir(rustix::fs::CWD, folder).expect("a folder");
+        rustix::fs::flock(&folder, FlockOperation::LockExclusive).expect("locked");
+        folder
+    }
+
+    #[test]
+    fn who_holds_a_volumes_lock_keeps_nobody_from_it_for_long() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (image, full) = (dir.path().join("image"), dir.path().join("full"));
+        for folder in [&image, &full] {
+            std::fs::create_dir(folder).expect("a folder");
+        }
+        std::fs::write(full.join("kept"), "").expect("a file");
+        let lock_of_full = held(&full);
+        let open = |path: &Path| open_dir(rustix::fs::CWD, path).expect("a folder");
+        populate(&open(&image), &open(&full)).expect("nothing to do");
+        assert!(lock(&open(&full), Duration::from_millis(20)).is_err());
+        drop(lock_of_full);
+        lock(&open(&full), Duration::ZERO).expect("free");
     }
 }

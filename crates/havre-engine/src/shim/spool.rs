@@ -182,7 +182,9 @@ impl Spool {
         if oldest == 0 {
             ignore_missing(fs::remove_file(path(0)))?;
         }
-        for n in (0..oldest).rev() {
+        // Only what is there moves: those up to the first number that is free, or the oldest.
+        let there = (0..oldest).take_while(|n| path(*n).exists()).count();
+        for n in (0..oldest).take(there).rev() {
             ignore_missing(fs::rename(path(n), path(n + 1)))?;
         }
         self.size = 0;
@@ -321,6 +323,20 @@ mod tests {
             ["stdout F line 4", "stdout F line 5"]
         );
         assert!(!dir.path().join("3.log").exists());
+    }
+
+    #[test]
+    fn many_files_cost_nothing_before_they_are_there() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut spool = spool(dir.path(), 100, u32::MAX);
+        for n in 0..10 {
+            spool.feed(Stream::Stdout, format!("line {n}\n").as_bytes());
+        }
+        assert_eq!(
+            entries(&dir.path().join("4.log")),
+            ["stdout F line 0", "stdout F line 1"]
+        );
+        assert!(!dir.path().join("5.log").exists());
     }
 
     #[test]

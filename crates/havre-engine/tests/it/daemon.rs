@@ -21,6 +21,9 @@ pub const TESTS: &[(&str, Test)] = &[
     ("a_killed_shim_takes_its_container_along", |p| {
         Box::pin(a_killed_shim(p))
     }),
+    ("a_shim_that_does_not_answer_is_ended", |p| {
+        Box::pin(a_shim_that_does_not_answer(p))
+    }),
     ("hostile_bytes", |p| Box::pin(hostile_bytes(p))),
     ("the_run_directory_is_cleared", |p| {
         Box::pin(the_run_directory_is_cleared(p))
@@ -150,6 +153,21 @@ fn shim_of(spec: &ContainerSpec, place: &Place) -> Pid {
         }
     }
     panic!("no shim of {dir}");
+}
+
+async fn a_shim_that_does_not_answer(place: &Place) {
+    let (stuck, other) = (
+        place.spec("c1", "exec sleep 1000"),
+        place.spec("c11", "exec sleep 1000"),
+    );
+    place.start(&stuck).await;
+    place.start(&other).await;
+    kill_process(shim_of(&stuck, place), Signal::STOP).expect("stopped");
+    let errors = place.engine().remove(&stuck.id).await;
+    assert!(errors.is_empty(), "{errors:?}");
+    assert!(!place.run_dir(&stuck).exists());
+    let observed = place.engine().get(&other.id).await.expect("known");
+    assert!(matches!(observed.state, State::Running { .. }));
 }
 
 async fn a_killed_shim(place: &Place) {
