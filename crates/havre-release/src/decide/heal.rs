@@ -64,6 +64,9 @@ impl Pass<'_> {
     fn give_up(&mut self, release: &Release, replica: &Replica) {
         let id = &replica.id;
         self.leaving.insert(id.clone());
+        if self.has_a_step(id) {
+            return;
+        }
         let unrouted = self.observed.unrouted_since.get(id);
         let out_long_enough =
             unrouted.is_none_or(|since| elapsed(*since, self.now) >= self.policy.min_drain);

@@ -6,8 +6,8 @@ use havre_model::ServiceName;
 
 use super::{Action, Jobs, Pass, elapsed};
 use crate::{
-    Desired, Failure, Phase, Release, Replica, ReplicaState, Role, Rollout, ServiceDigest,
-    Strategy, dependency_order,
+    Desired, Failure, Phase, Release, Replica, ReplicaId, ReplicaState, Role, Rollout,
+    ServiceDigest, Strategy, dependency_order,
 };
 
 impl Pass<'_> {
@@ -246,7 +246,7 @@ impl Pass<'_> {
     /// The next step towards a replica's end, unless one is decided already.
     pub(super) fn retire(&mut self, replica: &Replica) {
         let id = &replica.id;
-        if self.actions.iter().any(|action| action.id() == id) {
+        if self.has_a_step(id) {
             return;
         }
         if !replica.state.is_live() {
@@ -260,6 +260,11 @@ impl Pass<'_> {
                 within: None,
             });
         }
+    }
+
+    /// Whether this decision takes a step with the replica already.
+    pub(super) fn has_a_step(&self, id: &ReplicaId) -> bool {
+        self.actions.iter().any(|action| action.id() == id)
     }
 
     /// Whether nobody can be hurt by this replica's end. While nothing is known of the edge it may
