@@ -170,12 +170,7 @@ impl Spot {
 
 /// Opens a regular file for reading; anything else is an error.
 pub fn open_file(dir: &OwnedFd, name: &OsStr) -> io::Result<std::fs::File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let fd = openat(dir, name, flags, Mode::empty())?;
-    if kind(&rustix::fs::fstat(&fd)?) != FileType::RegularFile {
-        return Err(io::Error::other("it is no longer a regular file"));
-    }
-    Ok(fd.into())
+    crate::regular::open_at(dir, name, OFlags::NOFOLLOW)
 }
 
 /// Opens a folder for reading; a link is an error.

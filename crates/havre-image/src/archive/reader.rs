@@ -1,11 +1,17 @@
 //! Streaming tar reader.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use super::{BLOCK, Entry, EntryKind, MAX_PATH};
 
-/// The most an extension header (long name, PAX records) may hold: xattrs are at most 64 KiB each.
+/// The most that the extension headers (long name, PAX records) of one entry may hold together:
+/// xattrs are at most 64 KiB each.
 const MAX_EXTENSION: u64 = 1 << 20;
+/// Extension headers of one entry; those that write archives need three.
+const MAX_EXTENSIONS: u32 = 64;
+/// Extended attributes of one entry.
+const MAX_XATTRS: usize = 256;
 
 /// What is wrong with an archive.
 #[derive(Debug, thiserror::Error)]
@@ -50,13 +56,16 @@ pub struct TarReader<R> {
 /// What extension headers say about the entry that follows them.
 #[derive(Default)]
 struct Extension {
+    headers: u32,
+    /// Held by all of them.
+    bytes: u64,
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
     uid: Option<u32>,
     gid: Option<u32>,
     mtime: Option<(i64, u32)>,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl<R: Read> TarReader<R> {
@@ -81,13 +90,19 @@ impl<R: Read> TarReader<R> {
             };
             let size = self.number(&header[124..136])?;
             match header[156] {
-                b'L' => extension.path = Some(until_nul(&self.extension_body(size)?).to_vec()),
-                b'K' => extension.link = Some(until_nul(&self.extension_body(size)?).to_vec()),
+                b'L' => {
+                    let body = self.extension_body(size, &mut extension)?;
+                    extension.path = Some(until_nul(&body).to_vec());
+                }
+                b'K' => {
+                    let body = self.extension_body(size, &mut extension)?;
+                    extension.link = Some(until_nul(&body).to_vec());
+                }
                 b'x' => {
-                    let body = self.extension_body(size)?;
+                    let body = self.extension_body(size, &mut extension)?;
                     self.pax(&body, &mut extension)?;
                 }
-                b'g' => drop(self.extension_body(size)?),
+                b'g' => drop(self.extension_body(size, &mut extension)?),
                 kind => return self.entry(&header, kind, size, extension).map(Some),
             }
         }
@@ -149,7 +164,7 @@ impl<R: Read> TarReader<R> {
                 .map_or_else(|| self.small(&header[116..124]), Ok)?,
             mtime,
             mtime_nanos,
-            xattrs: extension.xattrs,
+            xattrs: extension.xattrs.into_iter().collect(),
         })
     }
 
@@ -212,9 +227,14 @@ impl<R: Read> TarReader<R> {
         Ok(Some(header))
     }
 
-    fn extension_body(&mut self, size: u64) -> Result<Vec<u8>, TarError> {
-        if size > MAX_EXTENSION {
-            return Err(self.damaged("an extension header is larger than 1 MiB"));
+    fn extension_body(&mut self, size: u64, of: &mut Extension) -> Result<Vec<u8>, TarError> {
+        of.headers += 1;
+        if of.headers > MAX_EXTENSIONS {
+            return Err(self.damaged("an entry has more than 64 extension headers"));
+        }
+        of.bytes = of.bytes.saturating_add(size);
+        if of.bytes > MAX_EXTENSION {
+            return Err(self.damaged("the extension headers of an entry are larger than 1 MiB"));
         }
         let whole = size + padding(size);
         let mut body = vec![0; usize::try_from(whole).unwrap_or(usize::MAX)];
@@ -252,8 +272,10 @@ impl<R: Read> TarReader<R> {
             }
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    into.xattrs.retain(|(known, _)| known != name);
-                    into.xattrs.push((name.to_vec(), value.to_vec()));
+                    into.xattrs.insert(name.to_vec(), value.to_vec());
+                    if into.xattrs.len() > MAX_XATTRS {
+                        return Err(self.damaged("an entry has more than 256 attributes"));
+                    }
                 }
             }
         }
@@ -481,6 +503,67 @@ mod tests {
             .next_entry()
             .unwrap_err();
         assert!(error.to_string().contains("1 MiB"), "{error}");
+    }
+
+    /// An extension header with its body.
+    fn extension(kind: u8, body: &[u8]) -> Vec<u8> {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::new(kind));
+        header.set_size(body.len() as u64);
+        header.set_cksum();
+        let mut bytes = [header.as_bytes().as_slice(), body].concat();
+        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+        bytes
+    }
+
+    fn xattr(name: &str, value: &str) -> Vec<u8> {
+        let rest = format!(" SCHILY.xattr.{name}={value}\n");
+        let length = (1..).find(|length: &usize| length.to_string().len() + rest.len() == *length);
+        format!("{}{rest}", length.unwrap()).into_bytes()
+    }
+
+    fn error_of(bytes: &[u8]) -> String {
+        TarReader::new(bytes).next_entry().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_stands_before_one_entry_is_bounded_over_all_its_headers() {
+        let half = vec![0; 600 << 10];
+        for kinds in [b"xg", b"gg", b"LK"] {
+            let body = match kinds[0] {
+                b'x' => xattr("user.a", &"v".repeat(600 << 10)),
+                _ => half.clone(),
+            };
+            let both = [extension(kinds[0], &body), extension(kinds[1], &half)].concat();
+            assert!(error_of(&both).contains("1 MiB"), "{kinds:?}");
+        }
+        for kind in *b"xgLK" {
+            let many = extension(kind, b"").repeat(65);
+            assert!(error_of(&many).contains("64 extension headers"), "{kind}");
+        }
+        let names = |count: usize| -> Vec<u8> {
+            let records = (0..count).flat_map(|n| xattr(&format!("user.{n}"), "v"));
+            extension(b'x', &records.collect::<Vec<_>>())
+        };
+        assert!(error_of(&names(257)).contains("256 attributes"));
+    }
+
+    #[test]
+    fn an_attribute_that_is_given_twice_has_its_last_value() {
+        let mut records = xattr("user.b", "1");
+        records.extend(xattr("user.a", "2"));
+        records.extend(xattr("user.b", "3"));
+        let mut file = tar::Header::new_ustar();
+        file.set_entry_type(tar::EntryType::Regular);
+        file.set_size(0);
+        file.set_cksum();
+        let bytes = [extension(b'x', &records), file.as_bytes().to_vec()].concat();
+        let entry = TarReader::new(bytes.as_slice()).next_entry().unwrap();
+        let pair = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        assert_eq!(
+            entry.unwrap().xattrs,
+            [pair("user.a", "2"), pair("user.b", "3")]
+        );
     }
 
     #[test]

@@ -70,13 +70,13 @@ pub(super) fn unpack(
     owner: Option<Owner>,
     file: &mut File,
     path: &Path,
+    limits: Limits,
     cancel: &CancellationToken,
 ) -> Result<(), CopyError> {
     let error = || CopyError::io("read", path);
     let size = file.metadata().map_err(error())?.len();
     let (compression, source) = Compression::sniff(&mut *file).map_err(error())?;
     let source = decoder(compression, source).map_err(error())?;
-    let limits = Limits::default();
     let source = Cancellable::new(limits.for_stream(size).cap(source), cancel);
     let mut reader = TarReader::new(source);
     let mut unpacking = Unpacking {
@@ -84,6 +84,8 @@ pub(super) fn unpack(
         folder,
         owner,
         archive: path,
+        limits,
+        deferred: 0,
         times: Vec::new(),
     };
     let mut entries = 0;
@@ -108,6 +110,9 @@ struct Unpacking<'a> {
     folder: &'a Path,
     owner: Option<Owner>,
     archive: &'a Path,
+    limits: Limits,
+    /// Bytes of the names in `times`.
+    deferred: usize,
     /// Times of folders, set last.
     times: Vec<(PathBuf, Timestamps)>,
 }
@@ -153,9 +158,8 @@ impl Unpacking<'_> {
             spot.stat = None;
         }
         if is_folder {
-            return self
-                .directory(entry, &target, &spot, (uid, gid))
-                .map_err(error());
+            directory(entry, &spot, (uid, gid)).map_err(error())?;
+            return self.defer(entry, target);
         }
         let link = match entry.kind {
             EntryKind::HardLink => Some(self.inside(entry, &entry.link)?),
@@ -183,20 +187,13 @@ impl Unpacking<'_> {
         })
     }
 
-    fn directory(
-        &mut self,
-        entry: &Entry,
-        target: &Path,
-        spot: &Spot,
-        owner: Owner,
-    ) -> io::Result<()> {
-        if spot.stat.is_none() {
-            mkdirat(&*spot.dir, &spot.name, Mode::from_raw_mode(0o700))?;
+    /// Keeps the times of a folder until nothing changes in it any more.
+    fn defer(&mut self, entry: &Entry, target: PathBuf) -> Result<(), CopyError> {
+        self.deferred += target.as_os_str().len();
+        if self.deferred > self.limits.folder_names {
+            return Err(self.refused(entry, "the archive has too many folders with long names"));
         }
-        chown_at(&spot.dir, &spot.name, owner.0, owner.1)?;
-        let mode = Mode::from_raw_mode(entry.mode);
-        rustix::fs::chmodat(&*spot.dir, &spot.name, mode, AtFlags::empty())?;
-        self.times.push((target.to_owned(), times(entry)));
+        self.times.push((target, times(entry)));
         Ok(())
     }
 
@@ -270,6 +267,17 @@ impl Unpacking<'_> {
     }
 }
 
+/// Makes a folder, or makes one that is there as the entry says.
+fn directory(entry: &Entry, spot: &Spot, owner: Owner) -> io::Result<()> {
+    if spot.stat.is_none() {
+        mkdirat(&*spot.dir, &spot.name, Mode::from_raw_mode(0o700))?;
+    }
+    chown_at(&spot.dir, &spot.name, owner.0, owner.1)?;
+    let mode = Mode::from_raw_mode(entry.mode);
+    rustix::fs::chmodat(&*spot.dir, &spot.name, mode, AtFlags::empty())?;
+    Ok(())
+}
+
 /// Removes what is at a spot, a folder with all that is in it.
 fn remove_below(spot: &Spot) -> io::Result<()> {
     if !spot.is(FileType::Directory) {
@@ -304,5 +312,46 @@ fn times(entry: &Entry) -> Timestamps {
     Timestamps {
         last_access: time,
         last_modification: time,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_without_end_are_stopped() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = Root::open(folder.path()).expect("the root opens");
+        let mut archive = tar::Builder::new(tempfile::tempfile().expect("a file"));
+        for n in 0..40 {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_size(0);
+            header.set_mode(0o755);
+            // The same one again and again costs as much memory as many.
+            let name = format!("{}/{}", "d".repeat(90), n % 2);
+            archive
+                .append_data(&mut header, name, io::empty())
+                .expect("an entry");
+        }
+        let mut file = archive.into_inner().expect("an archive");
+        let mut unpack_within = |folder_names| {
+            rewind(&mut file, Path::new("a.tar"))?;
+            let limits = Limits {
+                folder_names,
+                ..Limits::default()
+            };
+            let owner = Some((
+                rustix::process::geteuid().as_raw(),
+                rustix::process::getegid().as_raw(),
+            ));
+            let (into, path) = (Path::new("/"), Path::new("a.tar"));
+            let cancel = CancellationToken::new();
+            unpack(&root, into, owner, &mut file, path, limits, &cancel)
+        };
+        unpack_within(10_000).expect("so many are fine");
+        let error = unpack_within(1000).expect_err("too many");
+        assert!(error.to_string().contains("too many folders"), "{error}");
     }
 }

@@ -17,6 +17,7 @@ use super::super::owner::{self, Owner};
 use super::super::root::{Root, kind};
 use super::super::select::{Rules, Selected, select};
 use crate::Digest;
+use crate::limits::Limits;
 use crate::overlay::Writable;
 
 /// What can go wrong here.
@@ -137,7 +138,16 @@ fn write(
     }
     let (folder, owner) = (writer.archive_folder()?, writer.owner());
     let (source, cancel) = (selected.source, rules.cancel);
-    add::unpack(writer.root, folder, owner, &mut archive, source, cancel)?;
+    let limits = Limits::default();
+    add::unpack(
+        writer.root,
+        folder,
+        owner,
+        &mut archive,
+        source,
+        limits,
+        cancel,
+    )?;
     content(selected, cancel).map(Some)
 }
 
