@@ -30,7 +30,7 @@ pub(crate) async fn images(
     for wanted in wanted(project)? {
         let image = match wanted.build {
             Some(build) => {
-                let checkout = git::context(build, events).await?;
+                let checkout = git::context(build, &daemon.platform.root.git_dir(), events).await?;
                 let mut request = request(&wanted, build, options, &digests)?;
                 request.secrets = secrets(project, &wanted, build)?;
                 if let Some(checkout) = &checkout {

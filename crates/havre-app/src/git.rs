@@ -2,30 +2,33 @@
 //! be of what a repository's owner could use against the machine.
 //!
 //! ```text
-//! up ─► a folder of its own ─► git fetch, git checkout, as a user without rights, bounded ─► subfolder
+//! up ─► the host looked up ─► a folder of its own ─► git fetch, git checkout, confined ─► subfolder
 //! ```
+
+mod address;
+mod confine;
 
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use havre_api::{ApiError, ErrorCode, Event, EventSink};
+use havre_confine::GIT_USER;
 use havre_image::builder::{BuildRequest, DockerfileSource};
 use havre_model::{Build, GitContext};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use rustix::process::{Pid, Resource, Rlimit, Signal};
+use rustix::process::{Pid, Signal};
 use tokio_util::sync::CancellationToken;
 
-/// The user, and group, of git: a number without a name, as those of Havre's other helpers.
-const USER: u32 = 60_963;
-/// Where what is fetched lies, until the build is over.
-const PARENT: &str = "/var/tmp";
+use crate::pressure;
+use address::{AddressError, Place};
+
 /// Longest fetch.
 const DEADLINE: Duration = Duration::from_secs(600);
 /// Most bytes on disk, with what git keeps beside the files.
@@ -43,7 +46,7 @@ const LARGEST_DOCKERFILE: u64 = 1 << 20;
 
 /// What git is told, whatever is configured: no other transport, no hook, no program of the
 /// repository's choice, no question.
-const SETTINGS: [&str; 12] = [
+const SETTINGS: [&str; 17] = [
     "protocol.allow=never",
     "protocol.https.allow=always",
     "protocol.http.allow=always",
@@ -56,19 +59,27 @@ const SETTINGS: [&str; 12] = [
     "submodule.recurse=false",
     "gc.auto=0",
     "advice.detachedHead=false",
+    // Elsewhere than the host that was looked up.
+    "http.followRedirects=false",
+    // Little memory.
+    "core.packedGitWindowSize=32m",
+    "core.packedGitLimit=256m",
+    "core.bigFileThreshold=64m",
+    "pack.threads=2",
 ];
 
-/// Variables of the daemon that say how the network is reached.
-const OF_THE_NETWORK: [&str; 8] = [
+/// Variables of the daemon that name a proxy …
+const PROXIES: [&str; 5] = [
     "http_proxy",
     "https_proxy",
-    "no_proxy",
     "all_proxy",
     "HTTPS_PROXY",
-    "NO_PROXY",
     "ALL_PROXY",
-    "GIT_SSL_CAINFO",
 ];
+/// … and those that say what else there is to know of the network.
+const OF_THE_NETWORK: [&str; 3] = ["no_proxy", "NO_PROXY", "GIT_SSL_CAINFO"];
+/// In what git says of an answer that leads elsewhere.
+const REDIRECTED: &str = "returned error: 30";
 
 /// Why a context cannot be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +88,8 @@ pub(crate) enum GitError {
     NoGit { url: String },
     #[error("cannot fetch {url}: {said}")]
     Git { url: String, said: String },
+    #[error("cannot fetch {url}")]
+    Address { url: String, source: AddressError },
     #[error("{url} is more than a build context may be: {what}")]
     TooLarge { url: String, what: String },
     #[error("{url} was not fetched within {} s", DEADLINE.as_secs())]
@@ -98,7 +111,7 @@ pub(crate) enum GitError {
 /// A context that is on disk until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Checkout {
-    _folder: tempfile::TempDir,
+    folder: Option<tempfile::TempDir>,
     url: String,
     /// The context itself, below `folder`.
     context: PathBuf,
@@ -107,14 +120,25 @@ pub(crate) struct Checkout {
 }
 
 impl Checkout {
-    /// Fetches it. Blocks.
-    pub(crate) fn fetch(git: &GitContext, cancel: &CancellationToken) -> Result<Self, GitError> {
+    /// Fetches it, into a folder below `parent`. Blocks.
+    pub(crate) fn fetch(
+        git: &GitContext,
+        parent: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<Self, GitError> {
         let url = git.url.clone();
-        let folder = private_folder()?;
+        let proxied = variables(&PROXIES).next().is_some();
+        let place = address::find(&url, proxied, address::look_up).map_err(|source| {
+            let url = url.clone();
+            GitError::Address { url, source }
+        })?;
+        let folder = private_folder(parent)?;
         let tree = folder.path().join("context");
         make(&tree)?;
         let run = Run {
             git,
+            place,
+            folder: folder.path(),
             tree: &tree,
             cancel,
             until: Instant::now() + DEADLINE,
@@ -139,7 +163,7 @@ impl Checkout {
             has_submodules: tree.join(".gitmodules").symlink_metadata().is_ok(),
             url,
             context,
-            _folder: folder,
+            folder: Some(folder),
         })
     }
 
@@ -168,16 +192,48 @@ impl Checkout {
     }
 }
 
-/// The context of a build that is fetched, if it is.
+impl Drop for Checkout {
+    /// Many files take their time, which whoever drops this may not have.
+    fn drop(&mut self) {
+        let Some(folder) = self.folder.take() else {
+            return;
+        };
+        let remove = move || {
+            if let Err(error) = folder.close() {
+                tracing::warn!(%error, "what was fetched by git stays until the next start");
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
+        }
+    }
+}
+
+/// The context of a build that is fetched, if it is, into a folder below `parent`.
 pub(crate) async fn context(
     build: &Build,
+    parent: &Path,
     events: &EventSink,
 ) -> Result<Option<Checkout>, ApiError> {
     let Some(git) = build.git.clone() else {
         return Ok(None);
     };
-    let cancel = events.cancellation().clone();
-    let fetched = tokio::task::spawn_blocking(move || Checkout::fetch(&git, &cancel)).await;
+    let cancel = events.cancellation().child_token();
+    let ended = cancel.clone();
+    let into = parent.to_owned();
+    let mut fetch = tokio::task::spawn_blocking(move || Checkout::fetch(&git, &into, &ended));
+    let fetched = tokio::select! {
+        fetched = &mut fetch => fetched,
+        // The folder itself is made by the first fetch.
+        refusal = pressure::short(parent.parent().unwrap_or(parent), "fetching a repository") => {
+            cancel.cancel();
+            if let Ok(Err(error)) = fetch.await {
+                tracing::debug!(%error, "a fetch was given up");
+            }
+            return Err(refusal);
+        }
+    };
     let fetched = fetched.map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
     let checkout = fetched.map_err(|error| refusal(&error))?;
     if checkout.has_submodules {
@@ -197,7 +253,12 @@ pub(crate) fn refusal(error: &GitError) -> ApiError {
         GitError::Git { .. } => told.with_hint(
             "only public repositories are fetched; others are cloned first, and built from the folder",
         ),
-        GitError::TooLarge { .. }
+        GitError::Address {
+            source: AddressError::Own { .. },
+            ..
+        } => told.with_hint("clone it, and build from the folder"),
+        GitError::Address { .. }
+        | GitError::TooLarge { .. }
         | GitError::TooLate { .. }
         | GitError::Cancelled
         | GitError::Files { .. }
@@ -209,6 +270,9 @@ pub(crate) fn refusal(error: &GitError) -> ApiError {
 /// One fetch.
 struct Run<'a> {
     git: &'a GitContext,
+    place: Place,
+    /// Holds the tree.
+    folder: &'a Path,
     tree: &'a Path,
     cancel: &'a CancellationToken,
     until: Instant,
@@ -216,11 +280,29 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn fetch(&self) -> Result<(), GitError> {
+        match self.fetch_from(&self.place.url) {
+            Err(GitError::Git { said, .. }) if said.contains(REDIRECTED) => {
+                let url = self.place.url.trim_end_matches('/');
+                // As some servers do for a repository that is named without its ending.
+                let fetched = match url.ends_with(".git") {
+                    true => Err(()),
+                    false => self.fetch_from(&format!("{url}.git")).map_err(drop),
+                };
+                fetched.map_err(|()| GitError::Git {
+                    url: self.git.url.clone(),
+                    said: format!("{said}; write the address that it leads to, no other is asked"),
+                })
+            }
+            fetched => fetched,
+        }
+    }
+
+    fn fetch_from(&self, url: &str) -> Result<(), GitError> {
         let reference = self.git.reference.as_deref().unwrap_or("HEAD");
         let fetch = |more: &[&str]| {
             let mut args = vec!["fetch", "--quiet", "--no-tags"];
             args.extend(more);
-            args.extend(["--end-of-options", self.git.url.as_str(), reference]);
+            args.extend(["--end-of-options", url, reference]);
             self.git(&args)
         };
         match fetch(&["--depth=1"]) {
@@ -232,7 +314,7 @@ impl Run<'_> {
 
     /// Runs git in the tree; what it prints.
     fn git(&self, args: &[&str]) -> Result<String, GitError> {
-        let beside = |name| self.tree.with_file_name(name);
+        let beside = |name| self.folder.join(name);
         let (printed, said) = (beside("printed"), beside("said"));
         let mut child = self.spawn(args, &printed, &said)?;
         let ended = self.wait(&mut child);
@@ -251,16 +333,18 @@ impl Run<'_> {
     fn spawn(&self, args: &[&str], printed: &Path, said: &Path) -> Result<Child, GitError> {
         let output = |path: &Path| fs::File::create(path).map_err(failed("create", path));
         let mut command = Command::new("git");
-        for setting in SETTINGS {
+        for setting in SETTINGS.into_iter().chain(self.place.setting.as_deref()) {
             command.args(["-c", setting]);
         }
+        let host = self.place.host.iter();
         command
             .args(args)
-            .current_dir(self.tree)
             .env_clear()
-            .envs(of_the_network())
+            .envs(variables(&PROXIES))
+            .envs(variables(&OF_THE_NETWORK))
+            .envs(host.map(|host| ("GIT_OVERRIDE_VIRTUAL_HOST", host)))
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.tree)
+            .env("HOME", confine::TREE)
             .env("LC_ALL", "C")
             .env("GIT_ALLOW_PROTOCOL", "https:http:git")
             .env("GIT_ASKPASS", "/bin/false")
@@ -270,11 +354,9 @@ impl Run<'_> {
             .stdin(Stdio::null())
             .stdout(output(printed)?)
             .stderr(output(said)?)
-            .uid(USER)
-            .gid(USER)
             .process_group(0);
-        // SAFETY: system calls alone between fork and exec, no memory is allocated.
-        unsafe { command.pre_exec(give_up) };
+        confine::confine(&mut command, self.folder, MOST_BYTES)
+            .map_err(failed("show git", self.folder))?;
         command.spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => GitError::NoGit {
                 url: self.git.url.clone(),
@@ -285,42 +367,31 @@ impl Run<'_> {
 
     /// Whether it succeeded.
     fn wait(&self, child: &mut Child) -> Result<bool, GitError> {
-        let url = || self.git.url.clone();
+        let check = || check_size(self.tree, &self.git.url);
         let mut look = Instant::now() + LOOK;
         loop {
             if let Some(status) = child
                 .try_wait()
                 .map_err(failed("wait for git in", self.tree))?
             {
-                check_size(self.tree).map_err(|what| GitError::TooLarge { url: url(), what })?;
+                check()?;
                 return Ok(status.success());
             }
             if self.cancel.is_cancelled() {
                 return Err(GitError::Cancelled);
             }
             if Instant::now() >= self.until {
-                return Err(GitError::TooLate { url: url() });
+                return Err(GitError::TooLate {
+                    url: self.git.url.clone(),
+                });
             }
             if Instant::now() >= look {
-                check_size(self.tree).map_err(|what| GitError::TooLarge { url: url(), what })?;
+                check()?;
                 look = Instant::now() + LOOK;
             }
             std::thread::sleep(POLL);
         }
     }
-}
-
-/// Runs in the child, as its user.
-fn give_up() -> io::Result<()> {
-    rustix::thread::set_no_new_privs(true)?;
-    let limit = |most: u64| Rlimit {
-        current: Some(most),
-        maximum: Some(most),
-    };
-    rustix::process::setrlimit(Resource::Fsize, limit(MOST_BYTES))?;
-    rustix::process::setrlimit(Resource::Core, limit(0))?;
-    rustix::process::umask(Mode::from_raw_mode(0o022));
-    Ok(())
 }
 
 /// Ends git and what it has started.
@@ -335,17 +406,20 @@ fn end(child: &mut Child) {
     }
 }
 
-fn of_the_network() -> impl Iterator<Item = (&'static str, OsString)> {
-    OF_THE_NETWORK
-        .into_iter()
-        .filter_map(|name| Some((name, std::env::var_os(name)?)))
+fn variables(names: &[&'static str]) -> impl Iterator<Item = (&'static str, OsString)> {
+    let value = |name: &&'static str| Some((*name, std::env::var_os(name)?));
+    names.iter().filter_map(value)
 }
 
 /// A folder that root alone may change, and through which git's user gets to its own.
-fn private_folder() -> Result<tempfile::TempDir, GitError> {
-    let parent = Path::new(PARENT);
+fn private_folder(parent: &Path) -> Result<tempfile::TempDir, GitError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(parent)
+        .map_err(failed("make", parent))?;
     let folder = tempfile::Builder::new()
-        .prefix("havre-git-")
+        .prefix("fetch-")
         .tempdir_in(parent)
         .map_err(failed("make a folder in", parent))?;
     let open = fs::Permissions::from_mode(0o711);
@@ -356,7 +430,8 @@ fn private_folder() -> Result<tempfile::TempDir, GitError> {
 fn make(tree: &Path) -> Result<(), GitError> {
     fs::create_dir(tree).map_err(failed("make", tree))?;
     fs::set_permissions(tree, fs::Permissions::from_mode(0o700)).map_err(failed("close", tree))?;
-    std::os::unix::fs::chown(tree, Some(USER), Some(USER)).map_err(failed("hand over", tree))
+    std::os::unix::fs::chown(tree, Some(GIT_USER), Some(GIT_USER))
+        .map_err(failed("hand over", tree))
 }
 
 /// Opens what is below a folder, by way of no link.
@@ -375,31 +450,51 @@ fn open_inside(folder: &Path, below: impl rustix::path::Arg, flags: OFlags) -> i
     )?)
 }
 
-/// What is too much of what is below, if anything.
-fn check_size(folder: &Path) -> Result<(), String> {
-    let (mut bytes, mut files) = (0, 0);
+/// An error where what is below is more than may be. What git has moved or removed meanwhile is not
+/// there any more; what cannot be counted otherwise might be any number.
+fn check_size(folder: &Path, url: &str) -> Result<(), GitError> {
+    let too_large = |what: String| GitError::TooLarge {
+        url: url.to_owned(),
+        what,
+    };
+    let (mut bytes, mut files) = (0_u64, 0);
     let mut open = vec![folder.to_owned()];
     while let Some(folder) = open.pop() {
-        // What git has moved or removed meanwhile is not there any more.
-        let Ok(entries) = fs::read_dir(&folder) else {
+        let count = |error| failed("count what is in", &folder)(error);
+        let Some(entries) = still_there(fs::read_dir(&folder)).map_err(count)? else {
             continue;
         };
-        for entry in entries.flatten() {
-            let Ok(meta) = entry.metadata() else { continue };
+        for entry in entries {
+            let Some(entry) = still_there(entry).map_err(count)? else {
+                continue;
+            };
+            let Some(meta) = still_there(entry.metadata()).map_err(count)? else {
+                continue;
+            };
             files += 1;
-            bytes += meta.len();
+            bytes = bytes.saturating_add(meta.len());
             if meta.is_dir() {
                 open.push(entry.path());
             }
             if files > MOST_FILES {
-                return Err(format!("more than {MOST_FILES} files"));
+                return Err(too_large(format!("more than {MOST_FILES} files")));
             }
             if bytes > MOST_BYTES {
-                return Err(format!("more than {} GiB", MOST_BYTES >> 30));
+                return Err(too_large(format!("more than {} GiB", MOST_BYTES >> 30)));
             }
         }
     }
     Ok(())
+}
+
+fn still_there<T>(looked: io::Result<T>) -> io::Result<Option<T>> {
+    match looked {
+        Ok(found) => Ok(Some(found)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
+            _ => Err(error),
+        },
+    }
 }
 
 fn tail(path: &Path) -> Result<String, GitError> {
@@ -469,13 +564,23 @@ mod tests {
                 reference: None,
                 subdir: None,
             };
-            let fetched = Checkout::fetch(&context, &CancellationToken::new());
+            let fetched = Checkout::fetch(&context, folder.path(), &CancellationToken::new());
             assert!(
                 matches!(fetched, Err(GitError::Git { .. })),
                 "{url}: {fetched:?}"
             );
             assert!(!mark.exists(), "{url}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_an_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let gone = folder.path().join("gone");
+        check_size(&gone, "url").expect("git has removed it");
+        std::os::unix::fs::symlink("loop", folder.path().join("loop")).expect("a link");
+        let error = check_size(&folder.path().join("loop"), "url").expect_err("an error");
+        assert!(matches!(error, GitError::Files { .. }), "{error}");
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) struct Leftovers {
 
 impl Leftovers {
     /// Takes the folders of containers out of the way that the engine knows nothing of, and those
-    /// of steps of builds, of which none runs.
+    /// of steps of builds and of repositories, of which none is in use.
     pub(crate) fn set_aside(root: &Root, images: &Images) -> Self {
         let containers = root.run_dir().join("c");
         // One that cannot be looked for is there.
@@ -29,6 +29,7 @@ impl Leftovers {
         let aside = vec![
             move_all(&state.join("containers"), known),
             move_all(&state.join("build"), |_| false),
+            move_all(&root.git_dir(), |_| false),
         ];
         let images = images.clone();
         Self { aside, images }

@@ -16,7 +16,7 @@ const FILE_MODE: u32 = 0o600;
 
 /// Folders that are closed once more below the two that are closed anyway, so that a mode that
 /// somebody gives to one of those opens nothing. The edge's files are the edge's to open and close.
-const STATE_FOLDERS: [&str; 8] = [
+const STATE_FOLDERS: [&str; 9] = [
     "images",
     "containers",
     "volumes",
@@ -25,6 +25,7 @@ const STATE_FOLDERS: [&str; 8] = [
     "tls",
     "net",
     "build",
+    "git",
 ];
 const RUN_FOLDERS: [&str; 3] = ["c", "net", "build"];
 const STATE_FILES: [&str; 4] = ["state.db", "state.db-wal", "state.db-shm", "daemon.log"];
@@ -90,6 +91,11 @@ impl Root {
     /// The edge's own part of the run folder: its control sockets.
     pub fn edge_run_dir(&self) -> PathBuf {
         self.run.join("edge")
+    }
+
+    /// Repositories that are build contexts, until their build is over.
+    pub fn git_dir(&self) -> PathBuf {
+        self.state.join("git")
     }
 
     /// The daemon's socket.

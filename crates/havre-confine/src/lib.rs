@@ -33,6 +33,8 @@ pub use seccomp::{Filter, Rule};
 pub const EDGE_USER: u32 = 60_943;
 /// The user, and group, of name servers.
 pub const DNS_USER: u32 = 60_953;
+/// The user, and group, of git, which fetches build contexts.
+pub const GIT_USER: u32 = 60_963;
 
 /// What a process keeps.
 #[derive(Debug)]

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::machine::{Machine, on_machine};
+use havre_testing::wait_until;
+
+use crate::machine::{Machine, SOON, on_machine};
 
 const COMPOSE: &str = r#"
 name: shop
@@ -144,7 +146,10 @@ fn a_build_gets_secrets_contexts_and_settings_and_keeps_no_secret() {
     });
 }
 
-/// A repository that `git daemon` serves on the loopback interface, and its daemon.
+/// An address of the test's machine that is not for itself alone.
+const SERVED_AT: &str = "192.0.2.7";
+
+/// A repository that `git daemon` serves, and its daemon.
 fn serve_repository(machine: &Machine) -> std::process::Child {
     let repository = machine.project().join("repository");
     std::fs::create_dir_all(repository.join("web")).unwrap();
@@ -157,6 +162,12 @@ fn serve_repository(machine: &Machine) -> std::process::Child {
         std::os::unix::fs::symlink(to, repository.join(link)).unwrap();
     }
     git(machine, &["init", "--quiet", "-b", "main"]);
+    let address = format!("{SERVED_AT}/32");
+    let added = Command::new("ip")
+        .args(["address", "add", &address, "dev", "lo"])
+        .status()
+        .unwrap();
+    assert!(added.success());
     let port = "--port=9418";
     let base = format!("--base-path={}", machine.project().display());
     // Not by way of `git daemon`, which would leave it behind.
@@ -164,7 +175,7 @@ fn serve_repository(machine: &Machine) -> std::process::Child {
     let programs = String::from_utf8(programs.stdout).unwrap();
     let mut daemon = Command::new(Path::new(programs.trim()).join("git-daemon"));
     daemon
-        .args(["--export-all", "--listen=127.0.0.1", port])
+        .args(["--export-all", port])
         .arg(base)
         .spawn()
         .unwrap()
@@ -192,14 +203,15 @@ fn a_context_is_fetched_from_a_repository_and_no_link_leads_out_of_it() {
         machine.shop("zero");
         let mut daemon = serve_repository(machine);
         commit(machine, "one");
-        let up = |fragment: &str, more: &str| {
+        let up_from = |host: &str, fragment: &str, more: &str| {
             let compose = format!(
-                "name: shop\nservices:\n  web: {{build: {{context: \"git://127.0.0.1/repository#{fragment}\"{more}}}, \
+                "name: shop\nservices:\n  web: {{build: {{context: \"git://{host}/repository#{fragment}\"{more}}}, \
                  init: true, expose: [8080]}}\n"
             );
             machine.write("compose.yaml", &compose);
             machine.run(&["up"])
         };
+        let up = |fragment: &str, more: &str| up_from(SERVED_AT, fragment, more);
         let ran = up("main:web", "");
         assert_eq!(ran.code, 0, "{}", ran.err);
         machine.until_answers("one");
@@ -220,14 +232,13 @@ fn a_context_is_fetched_from_a_repository_and_no_link_leads_out_of_it() {
             assert!(ran.err.contains(says), "{fragment}: {}", ran.err);
         }
         machine.until_answers("two");
-        let left = std::fs::read_dir("/var/tmp").unwrap().flatten();
-        let left = left.filter(|entry| {
-            entry
-                .file_name()
-                .to_string_lossy()
-                .starts_with("havre-git-")
+        let ran = up_from("127.0.0.1", "main:web", "");
+        assert_eq!(ran.code, 1, "{}", ran.err);
+        assert!(ran.err.contains("only this machine itself"), "{}", ran.err);
+        let fetched = machine.root().join("lib/git");
+        wait_until("nothing is left", SOON, || {
+            std::fs::read_dir(&fetched).unwrap().next().is_none()
         });
-        assert_eq!(left.count(), 0, "nothing is left");
         daemon.kill().unwrap();
         daemon.wait().unwrap();
     });

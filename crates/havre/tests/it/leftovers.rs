@@ -29,6 +29,9 @@ fn folders_of_killed_containers_and_builds_go_while_the_next_daemon_serves() {
         }
         fs::create_dir_all(&deep).unwrap();
 
+        // Of a repository that was being fetched.
+        fs::create_dir_all(state.join("git/fetch-x/context/.git")).unwrap();
+
         machine.start_daemon();
         assert_eq!(scratch(), 0);
         let names = |folder: &str| {
@@ -43,11 +46,13 @@ fn folders_of_killed_containers_and_builds_go_while_the_next_daemon_serves() {
         let replicas: Vec<String> = machine.replicas().into_iter().map(|(id, _)| id).collect();
         assert_eq!(names("containers"), replicas, "and no others");
         assert_eq!(names("build"), [""; 0]);
+        assert_eq!(names("git"), [""; 0]);
         wait_until("nothing of them is left", SOON, || {
             [
                 "images/leftovers",
                 "containers/.leftovers",
                 "build/.leftovers",
+                "git/.leftovers",
             ]
             .iter()
             .all(|folder| fs::read_dir(state.join(folder)).map_or(0, Iterator::count) == 0)
