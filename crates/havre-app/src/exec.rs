@@ -1,6 +1,7 @@
 //! Commands in running replicas.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use havre_api::{
@@ -12,9 +13,16 @@ use havre_release::{ReplicaState, Role};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Daemon;
 use crate::environment::Snapshot;
+
+/// What a command has left running may hold its output open, and go on printing. Of that no more is
+/// waited for once it was silent for so long …
+const SILENCE: Duration = Duration::from_secs(1);
+/// … or has printed so much: what the command itself printed last is less, as no pipe holds more.
+const LAST_WORDS: usize = 1 << 20;
 
 /// Runs a command; returns its exit code. It ends with the client.
 pub(crate) async fn run(
@@ -49,15 +57,26 @@ pub(crate) async fn run(
     };
     let ExecSession { input, output } = session;
     let mut copies = JoinSet::new();
+    let ended = CancellationToken::new();
     let terminal = process.terminal.clone();
     if let Some(terminal) = terminal.clone() {
-        copies.spawn(copy(terminal, output.clone(), ExecOutput::Stdout));
+        copies.spawn(copy(
+            terminal,
+            output.clone(),
+            ExecOutput::Stdout,
+            ended.clone(),
+        ));
     }
     if let Some(stdout) = process.stdout.take() {
-        copies.spawn(copy(stdout, output.clone(), ExecOutput::Stdout));
+        copies.spawn(copy(
+            stdout,
+            output.clone(),
+            ExecOutput::Stdout,
+            ended.clone(),
+        ));
     }
     if let Some(stderr) = process.stderr.take() {
-        copies.spawn(copy(stderr, output, ExecOutput::Stderr));
+        copies.spawn(copy(stderr, output, ExecOutput::Stderr, ended.clone()));
     }
     let fed = match (process.stdin.take(), terminal) {
         (Some(stdin), terminal) => tokio::spawn(feed(input, Some(stdin), terminal)),
@@ -72,9 +91,15 @@ pub(crate) async fn run(
         // The client is gone: dropping the process ends it.
         _ = &mut fed => return Ok(128 + 1),
     };
-    fed.abort();
+    ended.cancel();
     // What it printed last is still on its way.
-    while copies.join_next().await.is_some() {}
+    loop {
+        tokio::select! {
+            copied = copies.join_next() => if copied.is_none() { break },
+            _ = &mut fed => break,
+        }
+    }
+    fed.abort();
     code
 }
 
@@ -118,18 +143,32 @@ async fn copy(
     mut from: impl AsyncRead + Unpin,
     to: mpsc::Sender<ExecOutput>,
     wrap: fn(Bytes) -> ExecOutput,
+    ended: CancellationToken,
 ) {
     let mut buffer = vec![0; EXEC_CHUNK_BYTES];
-    // A read error is the end of the output, as it is for a shell.
-    while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        if to
-            .send(wrap(Bytes::copy_from_slice(&buffer[..count])))
-            .await
-            .is_err()
-        {
+    let mut left = LAST_WORDS;
+    while left > 0 {
+        let read = tokio::select! {
+            biased;
+            read = from.read(&mut buffer) => read,
+            () = silence(&ended) => return,
+        };
+        // A read error is the end of the output, as it is for a shell.
+        let Ok(count @ 1..) = read else { return };
+        if ended.is_cancelled() {
+            left = left.saturating_sub(count);
+        }
+        let piece = wrap(Bytes::copy_from_slice(&buffer[..count]));
+        if to.send(piece).await.is_err() {
             return;
         }
     }
+}
+
+/// Over when the command has ended, and for a while.
+async fn silence(ended: &CancellationToken) {
+    ended.cancelled().await;
+    tokio::time::sleep(SILENCE).await;
 }
 
 /// Passes on what the client sends; returns when the client is gone.
@@ -164,5 +203,34 @@ fn window(size: TerminalSize) -> WindowSize {
     WindowSize {
         rows: size.rows,
         columns: size.columns,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn copied(from: impl AsyncRead + Unpin) -> usize {
+        let ended = CancellationToken::new();
+        ended.cancel();
+        let (to, mut pieces) = mpsc::channel(1);
+        let count = async {
+            let mut bytes = 0;
+            while let Some(ExecOutput::Stdout(piece)) = pieces.recv().await {
+                bytes += piece.len();
+            }
+            bytes
+        };
+        tokio::join!(copy(from, to, ExecOutput::Stdout, ended), count).1
+    }
+
+    #[tokio::test]
+    async fn what_a_command_has_left_running_holds_nobody_up() {
+        let (mut silent, output) = tokio::io::duplex(64);
+        silent.write_all(b"last").await.expect("room");
+        assert_eq!(copied(output).await, 4);
+        drop(silent);
+        let printed = copied(tokio::io::repeat(b'x')).await;
+        assert!((LAST_WORDS..2 * LAST_WORDS).contains(&printed), "{printed}");
     }
 }
