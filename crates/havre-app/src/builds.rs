@@ -33,6 +33,7 @@ pub(crate) async fn images(
                 let checkout = git::context(build, &daemon.platform.root.git_dir(), events).await?;
                 let mut request = request(&wanted, build, options, &digests)?;
                 request.secrets = secrets(project, &wanted, build)?;
+                request.steps.mounts_of = project.name.to_string();
                 if let Some(checkout) = &checkout {
                     let given = checkout.give(&mut request);
                     given.map_err(|error| git::refusal(&error))?;
@@ -426,6 +427,7 @@ fn request(
         secrets: BTreeMap::new(),
         contexts,
         steps: StepSettings {
+            mounts_of: String::new(),
             offline: build.offline,
             hosts: build.extra_hosts.clone(),
             shm_size_bytes: build.shm_size_bytes,

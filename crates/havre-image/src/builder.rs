@@ -128,6 +128,8 @@ pub enum NamedContext {
 /// What RUN steps get beside the usual.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepSettings {
+    /// Whose cache mounts they get: those of one id are others for another owner.
+    pub mounts_of: String,
     /// No network, whatever a step asks for.
     pub offline: bool,
     /// Lines of `/etc/hosts`, as in [`StepSpec`].

@@ -35,10 +35,12 @@ pub(crate) struct CacheMount {
     pub used: SystemTime,
 }
 
-/// The folder of a cache mount, made where it is not there, and marked as just used. Those of other
-/// modes or owners are others, as a program may not be able to use what was made for somebody else.
+/// The folder of a cache mount, made where it is not there, and marked as just used. Those `of`
+/// others are others, as a step runs what it finds there; and those of other modes or owners, as a
+/// program may not be able to use what was made for somebody else.
 pub(super) fn folder(
     images: &Images,
+    of: &str,
     id: &str,
     mode: u32,
     owner: (u32, u32),
@@ -47,8 +49,8 @@ pub(super) fn folder(
     fs::create_dir_all(&all)?;
     let usual = mode == CACHE_MODE && owner == (0, 0);
     let name = match usual {
-        true => id.to_owned(),
-        false => format!("{id}\0{mode:o} {}:{}", owner.0, owner.1),
+        true => format!("{of}\0{id}"),
+        false => format!("{of}\0{id}\0{mode:o} {}:{}", owner.0, owner.1),
     };
     let name = Digest::of(name.as_bytes()).hex();
     let folder = all.join(&name);

@@ -407,6 +407,22 @@ fn cache_mounts_differ_by_owner_and_mode() {
 }
 
 #[test]
+fn cache_mounts_are_their_projects_own() {
+    let bench = Bench::with_base();
+    let seen = |of: &str, name: &str| {
+        let mut request = bench.request(&format!(
+            "FROM base:1\nRUN --mount=type=cache,target=/c ls -A /c; touch /c/{name}"
+        ));
+        request.steps.mounts_of = of.to_owned();
+        bench.try_request(&request).expect("it builds");
+        bench.output()
+    };
+    assert_eq!(seen("shop", "one"), [""; 0]);
+    assert_eq!(seen("blog", "two"), [""; 0]);
+    assert_eq!(seen("shop", "three"), ["one"]);
+}
+
+#[test]
 fn a_named_pipe_is_carried_and_a_device_is_named() {
     let bench = Bench::new();
     bench.file("f", "f");
