@@ -205,7 +205,7 @@ impl Drop for Place {
 }
 
 /// An IPv4 address, or an IPv6 /64: what one customer gets.
-fn network(address: IpAddr) -> u128 {
+pub fn network(address: IpAddr) -> u128 {
     match address.to_canonical() {
         IpAddr::V4(v4) => u128::from(u32::from(v4)),
         IpAddr::V6(v6) => u128::from(v6) >> 64 << 64,

@@ -155,7 +155,8 @@ pub const STOP_IDLE: Duration = Duration::from_secs(5);
 
 /// Clients that send datagrams, each with a socket towards its replica: of all ports …
 pub const FLOWS: usize = 16 * 1024;
-/// … and of one port on one thread, so that a flood at one port leaves the others theirs.
+/// … and of one port on one thread, so that a flood at one port leaves the others theirs. One address may
+/// have as many as connections.
 pub const FLOWS_PER_SOCKET: usize = 4 * 1024;
 
 /// Silence, both ways, after which a client that speaks datagrams is forgotten.

@@ -30,6 +30,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::clients;
 use crate::complain::complain;
 use crate::datagram::{self, Local, Received};
 use crate::limits;
@@ -48,7 +49,17 @@ thread_local! {
 #[derive(Debug, Default)]
 pub struct Flows {
     open: AtomicUsize,
+    /// Those of each network, as connections are counted.
+    by_network: Mutex<HashMap<u128, u32>>,
     refused: AtomicU64,
+}
+
+/// Why a datagram of a new client is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Full {
+    /// Its address has as many flows as one may have.
+    Address,
+    All,
 }
 
 impl Flows {
@@ -57,25 +68,46 @@ impl Flows {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Whether there is a place for one more; it is given up by [`Flows::close`].
-    fn open(&self) -> bool {
-        let before = self.open.fetch_add(1, Ordering::Relaxed);
-        if before >= limits::FLOWS {
-            self.close();
+    /// Takes a place for one more of a network that may have `most`; it is given up by
+    /// [`Flows::close`].
+    fn open(&self, network: u128, most: u32) -> Result<(), Full> {
+        let mut by_network = lock(&self.by_network);
+        let of_network = by_network.get(&network).copied().unwrap_or_default();
+        if of_network >= most {
+            return Err(Full::Address);
         }
-        before < limits::FLOWS
+        if self.open.load(Ordering::Relaxed) >= limits::FLOWS {
+            return Err(Full::All);
+        }
+        // Both change under the lock alone.
+        self.open.fetch_add(1, Ordering::Relaxed);
+        by_network.insert(network, of_network + 1);
+        Ok(())
     }
 
-    fn close(&self) {
+    fn close(&self, network: u128) {
+        let mut by_network = lock(&self.by_network);
         self.open.fetch_sub(1, Ordering::Relaxed);
+        match by_network.get_mut(&network) {
+            Some(open) if *open > 1 => *open -= 1,
+            Some(_) | None => drop(by_network.remove(&network)),
+        }
     }
 
-    fn refuse(&self, listen: SocketAddr) {
-        if self.refused.fetch_add(1, Ordering::Relaxed) == 0 {
-            complain!(
+    fn refuse(&self, full: Full, client: SocketAddr, listen: SocketAddr) {
+        if self.refused.fetch_add(1, Ordering::Relaxed) > 0 {
+            return;
+        }
+        match full {
+            Full::Address => complain!(
+                "edge: {} sends datagrams to {listen} from as many ports as one address may; those \
+                 of more are dropped until others fall silent (told once)",
+                client.ip()
+            ),
+            Full::All => complain!(
                 "edge: too many clients send datagrams to {listen}; those that are new are dropped \
                  until others fall silent (told once)"
-            );
+            ),
         }
     }
 }
@@ -85,6 +117,12 @@ impl Flows {
 struct Peer {
     client: SocketAddr,
     local: Option<Local>,
+}
+
+impl Peer {
+    fn network(&self) -> u128 {
+        clients::network(self.client.ip())
+    }
 }
 
 /// One thread's socket of a port.
@@ -212,9 +250,8 @@ impl Port {
         let shared = &self.worker.shared;
         let now = shared.clock.now_ms();
         let upstream = choose(&pool.serving, peer.client, now)?;
-        let crowded = lock(&self.flows).len() >= limits::FLOWS_PER_SOCKET;
-        if crowded || !shared.flows.open() {
-            shared.flows.refuse(self.listen);
+        if let Err(full) = self.take_place(peer) {
+            shared.flows.refuse(full, peer.client, self.listen);
             return None;
         }
         let in_flight = InFlight::new(Arc::clone(upstream), &pool.counters);
@@ -222,7 +259,7 @@ impl Port {
             Ok(socket) => socket,
             Err(_) => {
                 in_flight.finish(Outcome::Failed);
-                shared.flows.close();
+                shared.flows.close(peer.network());
                 return None;
             }
         };
@@ -239,6 +276,20 @@ impl Port {
         let tasks = &self.worker.tasks;
         tasks.spawn(answer(Arc::clone(self), peer, Arc::clone(&flow), in_flight));
         Some(flow)
+    }
+
+    /// Trusted proxies speak for many clients, and have no bound of their own.
+    fn take_place(&self, peer: Peer) -> Result<(), Full> {
+        if lock(&self.flows).len() >= limits::FLOWS_PER_SOCKET {
+            return Err(Full::All);
+        }
+        let shared = &self.worker.shared;
+        let snapshot = shared.snapshot.load();
+        let most = match snapshot.trusted.contains(peer.client.ip()) {
+            true => u32::MAX,
+            false => snapshot.connections_per_address,
+        };
+        shared.flows.open(peer.network(), most)
     }
 
     /// Passes back what has arrived. An error when nobody listens at the replica.
@@ -287,7 +338,7 @@ impl Port {
             flows.remove(&peer);
         }
         drop(flows);
-        self.worker.shared.flows.close();
+        self.worker.shared.flows.close(peer.network());
     }
 }
 
@@ -435,12 +486,35 @@ mod tests {
     #[test]
     fn places_are_bounded_and_given_back() {
         let flows = Flows::default();
-        for _ in 0..limits::FLOWS {
-            assert!(flows.open());
+        for network in 0..limits::FLOWS {
+            assert_eq!(flows.open(network as u128, 2), Ok(()));
         }
-        assert!(!flows.open());
-        flows.close();
-        assert!(flows.open());
-        assert!(!flows.open());
+        assert_eq!(flows.open(0, 2), Err(Full::All));
+        flows.close(7);
+        assert_eq!(flows.open(0, 2), Ok(()));
+        assert_eq!(flows.open(1, 2), Err(Full::All));
+        assert_eq!(flows.open(0, 2), Err(Full::Address));
+    }
+
+    #[test]
+    fn one_address_leaves_places_to_others() {
+        let flows = Flows::default();
+        let of = |client: &str| Peer {
+            client: client.parse().expect("an address"),
+            local: None,
+        };
+        // An IPv6 /64 is one customer.
+        for client in ["[2001:db8::1]:1", "[2001:db8::1]:2", "[2001:db8::2]:1"] {
+            assert_eq!(flows.open(of(client).network(), 3), Ok(()));
+        }
+        let crowd = of("[2001:db8::3]:1").network();
+        assert_eq!(flows.open(crowd, 3), Err(Full::Address));
+        assert_eq!(flows.open(of("192.0.2.1:1").network(), 3), Ok(()));
+        flows.close(crowd);
+        assert_eq!(flows.open(crowd, 3), Ok(()));
+        for _ in 0..3 {
+            flows.close(crowd);
+        }
+        assert_eq!(lock(&flows.by_network).len(), 1, "nothing is kept of it");
     }
 }

@@ -323,6 +323,9 @@ pub fn a_flood_of_clients_leaves_those_that_are_there() {
     let echo = Echo::start("a");
     let listen = ([127, 0, 0, 1], free_port()).into();
     let mut edge = edge(listen, &[("a", echo.address)]);
+    // They are taken for many.
+    edge.state.connections_per_address = Some(1 << 20);
+    edge.push();
     edge.kill();
     edge.launch(&["--threads", "1"]);
     let client = Client::of(listen);
@@ -338,6 +341,28 @@ pub fn a_flood_of_clients_leaves_those_that_are_there() {
     assert!(refused > 0);
     let told = std::fs::read_to_string(edge.path("stderr")).expect("its talk");
     assert_eq!(told.matches("too many clients").count(), 1, "{told}");
+}
+
+pub fn an_address_that_floods_leaves_room_for_new_clients_of_others() {
+    let echo = Echo::start("a");
+    let listen = ([127, 0, 0, 1], free_port()).into();
+    let mut edge = edge(listen, &[("a", echo.address)]);
+    edge.state.connections_per_address = Some(20);
+    edge.push();
+    let clients: Vec<Client> = (0..20).map(|_| Client::of(listen)).collect();
+    for client in &clients {
+        assert_eq!(client.ask("1"), "a");
+    }
+    let one_more = Client::of(listen);
+    wait_for("a datagram to be refused", SOON, || {
+        one_more.send(b"quiet");
+        (edge.try_status().expect("a status").flows_refused > 0).then_some(())
+    });
+    assert_eq!(clients[7].ask("2"), "a", "who is there stays");
+    let other = UdpSocket::bind("127.0.0.2:0").expect("a port");
+    other.connect(listen).expect("a destination");
+    other.set_read_timeout(Some(SOON)).expect("the option");
+    assert_eq!(Client { socket: other }.ask("1"), "a");
 }
 
 pub fn a_port_that_is_no_longer_wanted_is_free() {

@@ -77,6 +77,7 @@ fn main() -> ExitCode {
             nothing_is_lost_while_a_new_edge_takes_over,
             a_replica_where_nobody_listens_is_left,
             a_flood_of_clients_leaves_those_that_are_there,
+            an_address_that_floods_leaves_room_for_new_clients_of_others,
             a_port_that_is_no_longer_wanted_is_free,
         }
         desync::{
