@@ -543,7 +543,9 @@ fn attack(place: &Place, way: &str) -> ContainerSpec {
     };
     spec.mounts = vec![bind(this, "/attacker")];
     for libraries in ["/lib", "/lib64", "/usr/lib"] {
-        spec.mounts.push(bind(libraries.into(), libraries));
+        // A link on machines of today, and sources have none.
+        let real = fs::canonicalize(libraries).expect("libraries");
+        spec.mounts.push(bind(real, libraries));
     }
     spec
 }
