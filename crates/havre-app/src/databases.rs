@@ -6,8 +6,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use havre_api::EnvironmentId;
+use havre_api::{ApiError, EnvironmentId, ErrorCode};
 use havre_model::{
     FoundDatabases, HEAD_BYTES, Mount, is_database_head, is_database_name, is_volume_name,
     writable_mounts,
@@ -15,6 +16,7 @@ use havre_model::{
 use havre_release::Release;
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 
+use crate::daemon::Daemon;
 use crate::platform::Platform;
 use crate::volumes::volume_name;
 
@@ -47,12 +49,26 @@ const CONTENT: [&str; 32] = [
     "webp", "xlsx", "xml", "yaml", "yml", "zip",
 ];
 
-/// Looks where services of these releases write. Blocks.
-pub(crate) fn find(
-    platform: &Platform,
+/// What is found where services of these two releases write.
+pub(crate) async fn found(
+    daemon: &Arc<Daemon>,
     id: &EnvironmentId,
-    releases: &[&Release],
-) -> FoundDatabases {
+    serving: Option<&Release>,
+    next: &Release,
+) -> Result<FoundDatabases, ApiError> {
+    let releases: Vec<Release> = serving.into_iter().chain([next]).cloned().collect();
+    let (platform, id) = (Arc::clone(&daemon.platform), id.clone());
+    let found = tokio::task::spawn_blocking(move || {
+        let releases: Vec<&Release> = releases.iter().collect();
+        find(&platform, &id, &releases)
+    });
+    found
+        .await
+        .map_err(|error| ApiError::from_error(ErrorCode::Internal, &error))
+}
+
+/// Looks where services of these releases write. Blocks.
+fn find(platform: &Platform, id: &EnvironmentId, releases: &[&Release]) -> FoundDatabases {
     let mut found = FoundDatabases::default();
     for release in releases {
         for service in release.services.values() {

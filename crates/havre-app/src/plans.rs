@@ -15,11 +15,10 @@ use havre_release::{
 };
 use serde_json::Value;
 
-use crate::builds;
 use crate::daemon::Daemon;
 use crate::execute::{self, file_digests};
 use crate::labels::environment_key;
-use crate::operations::{found_databases, keep_restarts};
+use crate::{builds, databases};
 
 /// Fields of a service that have another name in compose files.
 const COMPOSE_NAMES: [(&str, &str); 5] = [
@@ -64,9 +63,9 @@ pub(crate) async fn foresee(
     let files =
         file_digests(&project).map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
     let mut release = Release::new(&project, &images, &files);
-    keep_restarts(&mut release, serving);
+    release.keep_restarts(serving);
     let situation = Desired {
-        databases: found_databases(daemon, &id, serving, &release).await?,
+        databases: databases::found(daemon, &id, serving, &release).await?,
         ..snapshot
             .as_ref()
             .map_or_else(Desired::default, |snapshot| snapshot.desired.clone())

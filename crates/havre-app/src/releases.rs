@@ -13,11 +13,11 @@ use havre_store::{ReleaseRow, Store};
 use crate::daemon::Daemon;
 use crate::environment::{EnvironmentError, Jobs, Scale};
 use crate::leases::stored_image;
-use crate::operations::{Change, found_databases, hold, roll_out, serving};
+use crate::operations::{Change, hold, roll_out, serving};
 use crate::plans::plan;
 use crate::platform::Platform;
 use crate::progress::elapsed_ms;
-use crate::{report, status};
+use crate::{databases, report, status};
 
 /// Releases that served before whose images and files are kept for a rollback.
 const KEPT: usize = 5;
@@ -191,7 +191,7 @@ pub(crate) async fn rollback(
             hint: None,
         });
     }
-    let databases = found_databases(daemon, &id, Some(now), &target.release).await?;
+    let databases = databases::found(daemon, &id, Some(now), &target.release).await?;
     let situation = Desired {
         databases: databases.clone(),
         ..snapshot.desired.clone()

@@ -96,6 +96,17 @@ impl Release {
         release
     }
 
+    /// Takes over how often services of the release that serves were restarted by hand, which is no
+    /// part of the files: without this, the next `up` would undo it by replacing the replicas once
+    /// more.
+    pub fn keep_restarts(&mut self, serving: Option<&Self>) {
+        for (name, service) in &mut self.services {
+            let before = serving.and_then(|serving| serving.services.get(name));
+            service.set_restarts(before.map_or(0, ServiceRelease::restarts));
+        }
+        self.follow();
+    }
+
     /// Gives services that are to be replaced with others (`depends_on.*.restart`) a digest that
     /// changes with theirs. Those that share a network (`network_mode: service:`) are replaced
     /// together, whichever changes: two in one network cannot listen on one port.

@@ -1,0 +1,85 @@
+//! One operation at a time changes an environment; the others wait and are told for which.
+
+use std::sync::{Arc, PoisonError};
+use std::time::SystemTime;
+
+use havre_api::{ApiError, Event, EventSink, Phase};
+
+use super::refusals::cancelled;
+use crate::environment::EnvironmentHandle;
+use crate::progress::elapsed_ms;
+
+/// The right to change an environment, while it lasts.
+pub(crate) struct Held {
+    _guard: tokio::sync::OwnedMutexGuard<()>,
+    holder: Arc<std::sync::Mutex<Option<Holder>>>,
+}
+
+/// Who changes an environment.
+#[derive(Clone, Debug)]
+pub(crate) struct Holder {
+    what: &'static str,
+    by: Option<String>,
+    since: SystemTime,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        *self.holder.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Waits until no other operation changes the environment; tells for which.
+pub(crate) async fn hold(
+    environment: &EnvironmentHandle,
+    what: &'static str,
+    by: Option<&str>,
+    events: &EventSink,
+) -> Result<Held, ApiError> {
+    let lock = Arc::clone(&environment.operation);
+    let holder = Arc::clone(&environment.holder);
+    let guard = match Arc::clone(&lock).try_lock_owned() {
+        Ok(guard) => guard,
+        Err(_) => {
+            events.emit(Event::Phase {
+                phase: Phase::Queue,
+            });
+            let other = holder
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            if let Some(other) = other {
+                events.emit(Event::Warning {
+                    message: other.sentence(),
+                    hint: None,
+                });
+            }
+            tokio::select! {
+                guard = lock.lock_owned() => guard,
+                () = events.cancellation().cancelled() => {
+                    return Err(cancelled("nothing was changed"));
+                }
+            }
+        }
+    };
+    *holder.lock().unwrap_or_else(PoisonError::into_inner) = Some(Holder {
+        what,
+        by: by.map(str::to_owned),
+        since: SystemTime::now(),
+    });
+    Ok(Held {
+        _guard: guard,
+        holder,
+    })
+}
+
+impl Holder {
+    fn sentence(&self) -> String {
+        let by = self.by.as_deref().unwrap_or("somebody");
+        let seconds = elapsed_ms(self.since) / 1000;
+        format!(
+            "waiting for `{}` of {by}, under way for {seconds} s",
+            self.what
+        )
+    }
+}

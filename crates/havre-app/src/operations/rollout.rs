@@ -1,0 +1,195 @@
+//! Makes a release, has the environment move to it and tells what happens until it serves.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use havre_api::{ApiError, Event, EventSink};
+use havre_model::FoundDatabases;
+use havre_release::{Cause, Desired, Failure, JobId, Record, Release};
+use tokio::task::block_in_place;
+
+use super::follow::{changed, tell};
+use super::refusals::{daemon_ends, ended, ended_early, gone, not_done, stands_still};
+use crate::daemon::Daemon;
+use crate::environment::{
+    Command, EnvironmentHandle, Jobs, Move, NotDone, Scale, Snapshot, Watch, Written,
+};
+use crate::leases::lease;
+use crate::progress::Teller;
+
+/// A release to move to.
+pub(crate) struct Change {
+    pub(crate) release: Release,
+    pub(crate) scale: Scale,
+    pub(crate) jobs: Jobs,
+    pub(crate) cause: Cause,
+    pub(crate) by: Option<String>,
+    /// What was found where its services and those before write.
+    pub(crate) databases: FoundDatabases,
+}
+
+/// Makes a release, moves to it and tells what happens; returns its number.
+pub(crate) async fn roll_out(
+    daemon: &Arc<Daemon>,
+    environment: &EnvironmentHandle,
+    change: Change,
+    events: &EventSink,
+) -> Result<u64, ApiError> {
+    match begin(daemon, environment, change).await {
+        Ok(begun) => begun.follow(environment, events).await,
+        Err(NotBegun::Refused(error)) => Err(error),
+        Err(NotBegun::Ended) => Err(ended(environment).await),
+    }
+}
+
+/// Why a rollout did not begin. Nothing was changed.
+pub(super) enum NotBegun {
+    Refused(ApiError),
+    /// The environment's task has ended meanwhile.
+    Ended,
+}
+
+/// A rollout that is on disk.
+pub(super) struct Begun {
+    number: u64,
+    jobs: Jobs,
+    revision: u64,
+    /// What was seen before it.
+    last: Arc<Snapshot>,
+}
+
+/// Makes a release and has the environment move to it.
+pub(super) async fn begin(
+    daemon: &Arc<Daemon>,
+    environment: &EnvironmentHandle,
+    change: Change,
+) -> Result<Begun, NotBegun> {
+    // Reads and writes the database, which may be locked for seconds.
+    block_in_place(|| lease(daemon, environment, &change.release)).map_err(NotBegun::Refused)?;
+    let Change {
+        release,
+        scale,
+        jobs,
+        cause,
+        by,
+        databases,
+    } = change;
+    let watch = match cause {
+        Cause::Up => Watch::Yes,
+        Cause::Restart { .. } | Cause::Rollback { .. } => Watch::No,
+    };
+    let record = Record {
+        cause,
+        by,
+        started_at: Some(SystemTime::now()),
+        ..Record::default()
+    };
+    let last = environment.snapshot();
+    let wish = Move {
+        release,
+        record,
+        scale,
+        jobs,
+        watch,
+        databases,
+    };
+    match environment.command(Command::RollOut(Box::new(wish))).await {
+        Ok(Written { revision, release }) => Ok(Begun {
+            number: release.unwrap_or_default(),
+            jobs,
+            revision,
+            last,
+        }),
+        Err(NotDone::Ended) => Err(NotBegun::Ended),
+        Err(error) => Err(NotBegun::Refused(not_done(&environment.id, error))),
+    }
+}
+
+impl Begun {
+    /// Tells what happens until the release serves, and returns its number.
+    pub(super) async fn follow(
+        self,
+        environment: &EnvironmentHandle,
+        events: &EventSink,
+    ) -> Result<u64, ApiError> {
+        let Self {
+            number,
+            jobs,
+            revision,
+            mut last,
+        } = self;
+        let id = &environment.id;
+        let mut watch = environment.watch();
+        let mut teller = Teller::default();
+        let mut aborted = false;
+        let mut done = BTreeSet::new();
+        loop {
+            let next = watch.borrow_and_update().clone();
+            tell(&mut teller, &last, &next, events);
+            last = next;
+            let rollout = last.desired.rollout.as_ref();
+            let rollout = rollout.filter(|rollout| rollout.to == number);
+            if let (Some(rollout), Jobs::Run) = (rollout, jobs) {
+                done.clone_from(&rollout.jobs_done);
+            }
+            if last.gone.is_some() {
+                return Err(gone(id));
+            }
+            let serves = last.desired.current == Some(number);
+            if serves && last.desired.rollout.is_none() {
+                return Ok(number);
+            }
+            if let Some(failure) = stopped(&last.desired, number) {
+                return Err(stands_still(failure, id));
+            }
+            if last.revision >= revision && !serves && rollout.is_none() {
+                tell_what_stays(&done, events);
+                return Err(ended_early(&last, id));
+            }
+            if events.cancellation().is_cancelled() && !aborted {
+                aborted = true;
+                match environment.command(Command::Abort).await {
+                    // Too late, or gone: the loop finds out what it came to.
+                    Ok(_) | Err(NotDone::Refused(_) | NotDone::Ended) => {}
+                    Err(error @ NotDone::NotWritten(_)) => {
+                        return Err(not_done(id, error).with_hint("the rollout goes on"));
+                    }
+                }
+            }
+            if !changed(&mut watch, if aborted { None } else { Some(events) }).await {
+                return Err(daemon_ends(id));
+            }
+        }
+    }
+}
+
+/// A release that goes back leaves what its jobs have done: the one before must run with it.
+fn tell_what_stays(done: &BTreeSet<JobId>, events: &EventSink) {
+    if done.is_empty() {
+        return;
+    }
+    let jobs: Vec<String> = done
+        .iter()
+        .map(|job| match job.hook {
+            Some(_) => format!("pre_start of {}", job.service),
+            None => job.service.to_string(),
+        })
+        .collect();
+    events.emit(Event::Warning {
+        message: format!(
+            "jobs of the release that failed have run and cannot be undone: {}",
+            jobs.join(", ")
+        ),
+        hint: Some("the release before runs with what they changed (migrations)".to_owned()),
+    });
+}
+
+/// Why the rollout to this release waits for a person.
+fn stopped(desired: &Desired, number: u64) -> Option<&Failure> {
+    let rollout = desired
+        .rollout
+        .as_ref()
+        .filter(|rollout| rollout.to == number)?;
+    rollout.pause.as_ref()?.failure.as_ref()
+}
