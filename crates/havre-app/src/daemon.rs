@@ -41,6 +41,7 @@ use crate::pressure;
 use crate::releases::{self, Past};
 use crate::root::{FolderError, Root};
 use crate::tls::LocalCa;
+use crate::volumes::owner;
 
 /// Threads that run tasks; what blocks has threads of its own.
 const WORKERS: usize = 2;
@@ -395,6 +396,11 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         end: CancellationToken::new(),
         called_off: AtomicBool::new(false),
     });
+    // Before any of them begins to use or remove what is another's.
+    if let Err(error) = block_in_place(|| owner::adopt(&platform.volumes_dir(), &platform.store)) {
+        let error = crate::report::one_line(&error);
+        tracing::warn!(error, "volumes of an earlier version stay without an owner");
+    }
     // One that is gone at once must not take for unused what the next ones need.
     let not_all_known = platform.vault.hold();
     for (id, desired) in known {

@@ -24,7 +24,7 @@ use crate::host_mounts::{self, MountRefused};
 use crate::labels::{Place, environment_key};
 use crate::platform::Platform;
 use crate::tls::{CertificateFiles, TlsError};
-use crate::volumes::{VolumeError, Volumes};
+use crate::volumes::{VolumeError, Volumes, owner};
 
 /// Folders of output kept per environment after their containers are gone.
 const KEPT_LOGS: usize = 50;
@@ -574,8 +574,8 @@ pub(crate) fn certificate(
     Ok(platform.certificates.read(&files, &hosts, now))
 }
 
-/// Removes an environment's networks and output, and these volumes. Returns what could not be
-/// removed.
+/// Removes an environment's networks and output, and those of these volumes that are its own.
+/// Returns what could not be removed.
 pub(crate) async fn dismantle(
     platform: &Platform,
     id: &EnvironmentId,
@@ -592,14 +592,20 @@ pub(crate) async fn dismantle(
         Ok(failed) => errors.extend(failed.iter().map(|error| crate::report::one_line(error))),
         Err(error) => errors.push(crate::report::one_line(&error)),
     }
-    let mut trees = vec![platform.log_dir(&key)];
+    let output = platform.log_dir(&key);
     let sound = volumes.iter().filter(|name| is_volume_name(name));
-    trees.extend(sound.map(|name| platform.volumes_dir().join(name)));
+    let folders: Vec<PathBuf> = sound
+        .map(|name| platform.volumes_dir().join(name))
+        .collect();
+    let owner = id.clone();
     let removed = blocking(move || {
-        let failed = trees.iter().filter_map(|tree| remove_tree(tree).err());
-        failed
-            .map(|error| crate::report::one_line(&error))
-            .collect::<Vec<_>>()
+        let output = remove_tree(&output).map_err(|error| crate::report::one_line(&error));
+        let volumes = folders.iter().map(|folder| {
+            let removed = owner::remove(folder, &owner);
+            removed.map_or_else(|error| Err(crate::report::one_line(&error)), |_| Ok(()))
+        });
+        let all = std::iter::once(output).chain(volumes);
+        all.filter_map(Result::err).collect::<Vec<_>>()
     })
     .await;
     match removed {

@@ -17,13 +17,14 @@ use havre_api::{
 };
 use havre_model::ServiceName;
 use havre_release::{Cause, Desired, Intent, Release};
+use tokio::task::block_in_place;
 
 use crate::daemon::Daemon;
 use crate::environment::{Command, EnvironmentHandle, Jobs, NotDone, Scale, Snapshot, Written};
 use crate::execute::keep_files;
 use crate::plans::plan;
 use crate::progress::{Teller, elapsed_ms};
-use crate::volumes::named_volumes;
+use crate::volumes::{self, named_volumes};
 use crate::{builds, databases, ports, scaling, status};
 
 pub(crate) use queue::{Held, Holder, hold};
@@ -50,6 +51,7 @@ pub(crate) async fn up(
         environment: project.environment.clone(),
     };
     ports::check(daemon, &id, &project).await?;
+    volumes::check(daemon, &id, &project.services, &project.volumes).await?;
     let (mut environment, mut held) = take(daemon, &id, by.as_deref(), events).await?;
     // A `down` from before is taken over, one from now on is the later wish.
     let was_going = is_going(&environment.snapshot());
@@ -313,6 +315,15 @@ pub(crate) async fn down(
     let mut last = environment.snapshot();
     let replicas = u32::try_from(last.seen.len()).unwrap_or(u32::MAX);
     let volumes = named_volumes(&id, &last.releases);
+    let not_its_own = block_in_place(|| volumes::remains(&daemon.platform, &id, &volumes));
+    if request.options.volumes {
+        for why in not_its_own.values() {
+            events.emit(Event::Warning {
+                message: why.clone(),
+                hint: None,
+            });
+        }
+    }
     let take_down = Command::TakeDown {
         volumes: request.options.volumes,
     };
@@ -339,7 +350,9 @@ pub(crate) async fn down(
     };
     let dir = daemon.platform.volumes_dir();
     let is_there = |name: &str| dir.join(name).try_exists().unwrap_or(true);
-    let (removed_volumes, kept_volumes) = fate_of_volumes(volumes, &last.desired.intent, is_there);
+    let (removed_volumes, mut kept_volumes) =
+        fate_of_volumes(volumes, &last.desired.intent, is_there);
+    kept_volumes.retain(|name| !not_its_own.contains_key(name));
     Ok(DownOutcome {
         environment: id,
         replicas,

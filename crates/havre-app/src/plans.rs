@@ -14,11 +14,12 @@ use havre_release::{
     Desired, Ground, Release, ServiceRelease, Strategy, StrategyReason, dependency_order,
 };
 use serde_json::Value;
+use tokio::task::block_in_place;
 
 use crate::daemon::Daemon;
 use crate::execute::{self, file_digests};
 use crate::labels::environment_key;
-use crate::{builds, databases};
+use crate::{builds, databases, volumes};
 
 /// Fields of a service that have another name in compose files.
 const COMPOSE_NAMES: [(&str, &str); 5] = [
@@ -87,6 +88,10 @@ pub(crate) async fn foresee(
             .iter()
             .any(|planned| planned.action != PlannedAction::Keep);
     others.extend(certificate_findings(daemon, &release));
+    let platform = &daemon.platform;
+    others.extend(block_in_place(|| {
+        volumes::findings(platform, &id, &project.services, &project.volumes)
+    }));
     Ok(PlanOutcome {
         environment: id,
         release: current.map(|(number, _)| ReleaseId(number)),

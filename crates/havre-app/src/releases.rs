@@ -20,9 +20,9 @@ use crate::progress::elapsed_ms;
 use crate::{databases, report, status};
 
 /// Releases that served before whose images and files are kept for a rollback.
-const KEPT: usize = 5;
+pub(crate) const KEPT: usize = 5;
 /// Releases among which they are looked for.
-const LOOKED_THROUGH: u32 = 100;
+pub(crate) const LOOKED_THROUGH: u32 = 100;
 
 /// A release of the history.
 pub(crate) struct Past {

@@ -1,5 +1,8 @@
 //! Volumes and bind mounts of a container on this machine.
 
+mod admission;
+pub(crate) mod owner;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -12,6 +15,10 @@ use havre_image::overlay::Overlay;
 use havre_model::{Mount, Service, Volume, VolumeName, is_volume_name};
 use havre_release::Release;
 
+use owner::{OwnerError, Owners, Title};
+
+pub(crate) use admission::{check, findings, remains};
+
 /// Why a mount cannot be prepared.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum VolumeError {
@@ -19,6 +26,10 @@ pub(crate) enum VolumeError {
     Name { name: String },
     #[error("volume `{name}` is external and does not exist")]
     NoExternal { name: String },
+    #[error("volume `{name}` belongs to {owners}")]
+    Foreign { name: String, owners: Owners },
+    #[error("it is not known whose volume `{name}` is")]
+    Owner { name: String, source: OwnerError },
     #[error("cannot make volume `{name}` in {path}", path = path.display())]
     Make {
         name: String,
@@ -51,12 +62,21 @@ pub(crate) fn named_volumes(
 ) -> BTreeSet<String> {
     releases
         .values()
-        .flat_map(|release| &release.volumes)
+        .flat_map(|release| names_on_machine(id, &release.volumes))
+        .collect()
+}
+
+/// Names of those that are an environment's own as its files say.
+fn names_on_machine(
+    id: &EnvironmentId,
+    volumes: &BTreeMap<VolumeName, Volume>,
+) -> impl Iterator<Item = String> {
+    volumes
+        .iter()
         .filter(|(_, volume)| !volume.external && volume.backing.is_none())
         .map(|(key, volume)| volume_name(id, key, volume))
         // One that an earlier version let in is a path that leads elsewhere.
         .filter(|name| is_volume_name(name))
-        .collect()
 }
 
 /// A container's surroundings, needed to prepare its mounts.
@@ -129,7 +149,7 @@ impl Volumes<'_> {
                 nocopy,
             } => {
                 let name = target.trim_matches('/').replace('/', "-");
-                let source = self.fill(&name, &self.own.join(&name), target, *nocopy)?;
+                let source = self.fill(&name, &self.own.join(&name), target, *nocopy, None)?;
                 let source = without_links(source)?;
                 Ok(MountSpec::Bind {
                     source,
@@ -191,20 +211,23 @@ impl Volumes<'_> {
         if volume.external && !path.is_dir() {
             return Err(VolumeError::NoExternal { name });
         }
-        self.fill(&name, &path, target, nocopy)
+        let owner = (!volume.external).then_some(self.environment);
+        self.fill(&name, &path, target, nocopy, owner)
     }
 
     /// `<dir>/data`, made with the image's content at `target` the first time. The folder gets
-    /// its name only once it is complete, so a crash on the way leaves nothing half-filled.
+    /// its name only once it is complete and its owner stands beside it, so a crash on the way leaves
+    /// nothing half-filled and nothing that is nobody's.
     fn fill(
         &self,
         name: &str,
         dir: &Path,
         target: &str,
         nocopy: bool,
+        owner: Option<&EnvironmentId>,
     ) -> Result<PathBuf, VolumeError> {
         let data = dir.join("data");
-        if data.is_dir() {
+        if is_filled(name, dir, owner)? {
             return Ok(data);
         }
         let make = |source| VolumeError::Make {
@@ -220,7 +243,7 @@ impl Volumes<'_> {
             .map_err(make)?;
         // Two replicas may start at once, and each would remove what the other is filling.
         let _filling = lock(dir).map_err(make)?;
-        if data.is_dir() {
+        if is_filled(name, dir, owner)? {
             return Ok(data);
         }
         if staging.exists() {
@@ -237,8 +260,33 @@ impl Volumes<'_> {
                 source,
             })?;
         }
+        if let Some(id) = owner {
+            owner::write(dir, &Owners::one(id)).map_err(unknown(name))?;
+        }
         fs::rename(&staging, &data).map_err(make)?;
         Ok(data)
+    }
+}
+
+/// Whether there is something in a volume already; fails where that is another's.
+fn is_filled(name: &str, dir: &Path, owner: Option<&EnvironmentId>) -> Result<bool, VolumeError> {
+    let Some(id) = owner else {
+        return Ok(dir.join("data").is_dir());
+    };
+    match owner::title(dir, id).map_err(unknown(name))? {
+        Title::Free => Ok(false),
+        Title::Own | Title::Shared(_) | Title::Unclaimed => Ok(true),
+        Title::Foreign(owners) => Err(VolumeError::Foreign {
+            name: name.to_owned(),
+            owners,
+        }),
+    }
+}
+
+fn unknown(name: &str) -> impl Fn(OwnerError) -> VolumeError {
+    move |source| VolumeError::Owner {
+        name: name.to_owned(),
+        source,
     }
 }
 
@@ -330,7 +378,7 @@ mod tests {
         for round in 0..5 {
             let volume = dir.path().join(format!("volume-{round}"));
             std::thread::scope(|scope| {
-                let fill = || volumes.fill("uploads", &volume, "/data", false);
+                let fill = || volumes.fill("uploads", &volume, "/data", false, Some(&environment));
                 let uses: Vec<_> = (0..4).map(|_| scope.spawn(fill)).collect();
                 for used in uses {
                     let data = used.join().expect("no panic").expect("filled");
@@ -339,7 +387,7 @@ mod tests {
                 }
             });
             let left = fs::read_dir(&volume).expect("a folder").count();
-            assert_eq!(left, 1, "nothing but the data");
+            assert_eq!(left, 2, "nothing but the data and its owner");
         }
     }
 

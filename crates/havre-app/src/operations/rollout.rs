@@ -17,6 +17,7 @@ use crate::environment::{
 };
 use crate::leases::lease;
 use crate::progress::Teller;
+use crate::volumes;
 
 /// A release to move to.
 pub(crate) struct Change {
@@ -65,6 +66,10 @@ pub(super) async fn begin(
     environment: &EnvironmentHandle,
     change: Change,
 ) -> Result<Begun, NotBegun> {
+    let services = change.release.services.iter();
+    let services = services.map(|(name, config)| (name, &config.service));
+    let allowed = volumes::check(daemon, &environment.id, services, &change.release.volumes).await;
+    allowed.map_err(NotBegun::Refused)?;
     // Reads and writes the database, which may be locked for seconds.
     block_in_place(|| lease(daemon, environment, &change.release)).map_err(NotBegun::Refused)?;
     let Change {

@@ -34,5 +34,6 @@ mod rollouts;
 mod taking_down;
 mod unreadable;
 mod up;
+mod volumes;
 mod watching;
 mod writers;

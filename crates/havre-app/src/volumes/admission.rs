@@ -1,0 +1,169 @@
+//! Before anything is begun: whether an environment may have the volumes that its files name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use havre_api::{ApiError, EnvironmentId, ErrorCode};
+use havre_model::{Mount, Service, ServiceName, Volume, VolumeName, is_volume_name};
+use tokio::task::block_in_place;
+
+use super::owner::{self, OwnerError, Owners, Title};
+use super::volume_name;
+use crate::daemon::Daemon;
+use crate::platform::Platform;
+
+/// A volume that another environment has.
+struct Taken {
+    service: ServiceName,
+    key: VolumeName,
+    name: String,
+    owners: Owners,
+}
+
+/// Fails where a service mounts what is another environment's, unless the files say that it is. A
+/// volume of an earlier version finds its owner.
+pub(crate) async fn check<'a>(
+    daemon: &Arc<Daemon>,
+    id: &EnvironmentId,
+    services: impl IntoIterator<Item = (&'a ServiceName, &'a Service)>,
+    volumes: &BTreeMap<VolumeName, Volume>,
+) -> Result<(), ApiError> {
+    let platform = &daemon.platform;
+    let taken = block_in_place(|| taken(platform, id, services, volumes, Unclaimed::Settle));
+    let Some(first) = taken.map_err(|error| unknown(&error))?.into_iter().next() else {
+        return Ok(());
+    };
+    let here = daemon.environments().await;
+    let is_here = |owner: &EnvironmentId| here.iter().any(|handle| &handle.id == owner);
+    let mut hint = first.hint();
+    if !first.owners.iter().any(is_here) {
+        hint.push_str(
+            "; nothing runs there: `havre up` and `havre down --volumes` there remove it",
+        );
+    }
+    Err(ApiError::new(ErrorCode::Conflict, first.sentence()).with_hint(hint))
+}
+
+/// The same for a person who wants to know before. Blocks.
+pub(crate) fn findings<'a>(
+    platform: &Platform,
+    id: &EnvironmentId,
+    services: impl IntoIterator<Item = (&'a ServiceName, &'a Service)>,
+    volumes: &BTreeMap<VolumeName, Volume>,
+) -> Vec<String> {
+    match taken(platform, id, services, volumes, Unclaimed::Leave) {
+        Ok(taken) => taken
+            .iter()
+            .map(|one| format!("`up` will be refused: {}; {}", one.sentence(), one.hint()))
+            .collect(),
+        Err(error) => vec![crate::report::one_line(&error)],
+    }
+}
+
+/// Which of these volumes stay when the environment is removed with its volumes, and why. Blocks.
+pub(crate) fn remains(
+    platform: &Platform,
+    id: &EnvironmentId,
+    names: &BTreeSet<String>,
+) -> BTreeMap<String, String> {
+    let why = |name: &String| {
+        let folder = platform.volumes_dir().join(name);
+        let why = match owner::title(&folder, id) {
+            Ok(Title::Free | Title::Own) => return None,
+            Ok(Title::Foreign(owners)) => format!("volume `{name}` stays: it belongs to {owners}"),
+            Ok(Title::Shared(others)) => {
+                format!(
+                    "volume `{name}` stays: it belongs to {others} too, since an earlier version"
+                )
+            }
+            Ok(Title::Unclaimed) => format!(
+                "volume `{name}` stays: nothing says whose it is; remove {} by hand if nobody \
+                 needs it",
+                folder.display()
+            ),
+            Err(error) => format!("volume `{name}` stays: {}", crate::report::one_line(&error)),
+        };
+        Some((name.clone(), why))
+    };
+    names.iter().filter_map(why).collect()
+}
+
+/// What to do with a volume that nothing says the owner of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unclaimed {
+    Settle,
+    Leave,
+}
+
+fn taken<'a>(
+    platform: &Platform,
+    id: &EnvironmentId,
+    services: impl IntoIterator<Item = (&'a ServiceName, &'a Service)>,
+    volumes: &BTreeMap<VolumeName, Volume>,
+    unclaimed: Unclaimed,
+) -> Result<Vec<Taken>, OwnerError> {
+    let unnamed = Volume::default();
+    let mut taken = Vec::new();
+    let mounts = services
+        .into_iter()
+        .flat_map(|(service, config)| config.mounts.iter().map(move |mount| (service, mount)));
+    for (service, mount) in mounts {
+        let Mount::Volume {
+            name: key,
+            backing: None,
+            ..
+        } = mount
+        else {
+            continue;
+        };
+        let volume = volumes.get(key).unwrap_or(&unnamed);
+        let name = volume_name(id, key, volume);
+        // What is not a name is refused where it is mounted.
+        if volume.external || !is_volume_name(&name) {
+            continue;
+        }
+        let folder = platform.volumes_dir().join(&name);
+        let mut title = owner::title(&folder, id)?;
+        if title == Title::Unclaimed && unclaimed == Unclaimed::Settle {
+            owner::settle(&folder, &name, id, &platform.store)?;
+            title = owner::title(&folder, id)?;
+        }
+        match title {
+            Title::Free | Title::Unclaimed | Title::Own | Title::Shared(_) => {}
+            Title::Foreign(owners) => taken.push(Taken {
+                service: service.clone(),
+                key: key.clone(),
+                name,
+                owners,
+            }),
+        }
+    }
+    Ok(taken)
+}
+
+impl Taken {
+    fn sentence(&self) -> String {
+        let Self {
+            service,
+            name,
+            owners,
+            ..
+        } = self;
+        format!("volume `{name}`, which `{service}` mounts, belongs to {owners}")
+    }
+
+    fn hint(&self) -> String {
+        let Self { key, name, .. } = self;
+        format!(
+            "give `{key}` another `name` under `volumes`, or share it on purpose: \
+             `{key}: {{name: {name}, external: true}}`"
+        )
+    }
+}
+
+fn unknown(error: &OwnerError) -> ApiError {
+    ApiError::from_error(ErrorCode::Failed, error).with_hint(
+        "without that file the volume goes to the environment whose releases use it, or else to the \
+         next that wants it",
+    )
+}

@@ -1,0 +1,261 @@
+//! Whose a named volume is. Its name does not tell: those of project, environment and key are
+//! flattened into it, and a file may name any. So it is written down beside the data.
+//!
+//! ```text
+//! volumes/<name>/data    what is mounted
+//!                owner   {"owners":[{"project":"shop","environment":"production"}]}
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use havre_api::EnvironmentId;
+use havre_model::{EnvironmentName, ProjectName, Volume, VolumeName};
+use havre_release::{Outcome, Record};
+use havre_store::{EnvironmentRow, ReleaseRow, Store, StoreError};
+use serde::{Deserialize, Serialize};
+
+use super::{lock, names_on_machine};
+use crate::files::write_whole;
+use crate::releases::{KEPT, LOOKED_THROUGH};
+
+/// Name of the file, and its mode: no container sees it.
+const FILE: &str = "owner";
+const MODE: u32 = 0o600;
+
+/// The environments that a volume belongs to: one, or several where an earlier version, which wrote
+/// nothing down, let them use one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owners {
+    owners: BTreeSet<EnvironmentId>,
+}
+
+impl Owners {
+    pub(super) fn one(id: &EnvironmentId) -> Self {
+        Self {
+            owners: BTreeSet::from([id.clone()]),
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &EnvironmentId> {
+        self.owners.iter()
+    }
+}
+
+impl fmt::Display for Owners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.owners.iter().map(ToString::to_string).collect();
+        f.write_str(&names.join(" and "))
+    }
+}
+
+/// Why it is not known, or not written down, whose a volume is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OwnerError {
+    #[error("cannot read whose volume this is from {path}", path = path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{path} does not say whose volume this is", path = path.display())]
+    Format {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+    #[error("cannot write whose volume this is to {path}", path = path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot remove {path}", path = path.display())]
+    Remove { path: PathBuf, source: io::Error },
+    #[error("the releases that use volumes cannot be listed")]
+    Store(#[from] StoreError),
+    #[error("the volumes of release {number} of {id} are not readable by this version")]
+    Release {
+        id: EnvironmentId,
+        number: u64,
+        source: serde_json::Error,
+    },
+}
+
+/// What a volume is to an environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Title {
+    /// There is nothing in it yet.
+    Free,
+    /// It has something in it, and nothing says whose: an earlier version or a person made it.
+    Unclaimed,
+    /// Its own.
+    Own,
+    /// Its own and others'.
+    Shared(Owners),
+    /// Others'.
+    Foreign(Owners),
+}
+
+/// What the volume in this folder is to an environment.
+pub(crate) fn title(folder: &Path, id: &EnvironmentId) -> Result<Title, OwnerError> {
+    if !has_data(folder) {
+        return Ok(Title::Free);
+    }
+    let Some(mut owners) = read(folder)? else {
+        return Ok(Title::Unclaimed);
+    };
+    let own = owners.owners.remove(id);
+    Ok(match (own, owners.owners.is_empty()) {
+        (true, true) => Title::Own,
+        (true, false) => Title::Shared(owners),
+        (false, _) => Title::Foreign(owners),
+    })
+}
+
+/// Who has it; `None` where nothing says so.
+pub(super) fn read(folder: &Path) -> Result<Option<Owners>, OwnerError> {
+    let path = folder.join(FILE);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(OwnerError::Read { path, source }),
+    };
+    let owners = serde_json::from_slice(&text);
+    Ok(Some(
+        owners.map_err(|source| OwnerError::Format { path, source })?,
+    ))
+}
+
+/// To be called with the folder locked.
+pub(super) fn write(folder: &Path, owners: &Owners) -> Result<(), OwnerError> {
+    let path = folder.join(FILE);
+    let written = serde_json::to_vec(owners)
+        .map_err(io::Error::other)
+        .and_then(|text| write_whole(&path, &text, MODE));
+    written.map_err(|source| OwnerError::Write { path, source })
+}
+
+fn has_data(folder: &Path) -> bool {
+    folder.join("data").is_dir()
+}
+
+/// Finds an owner for each volume of an earlier version: the environments whose releases use it. With
+/// one environment that cannot be read all stay as they are, since it may be that one's.
+pub(crate) fn adopt(volumes: &Path, store: &Store) -> Result<(), OwnerError> {
+    let unread = |source| OwnerError::Read {
+        path: volumes.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(volumes) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(unread)?,
+    };
+    let mut unclaimed = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(unread)?;
+        if has_data(&entry.path()) && read(&entry.path())?.is_none() {
+            unclaimed.extend(entry.file_name().into_string());
+        }
+    }
+    if unclaimed.is_empty() {
+        return Ok(());
+    }
+    let claims = claims(store)?;
+    for name in unclaimed {
+        if let Some(owners) = claims.get(&name) {
+            give(&volumes.join(&name), owners)?;
+            tracing::info!(volume = name, %owners, "a volume of an earlier version has an owner now");
+        }
+    }
+    Ok(())
+}
+
+/// Finds an owner for a volume that has none: those whose releases use it, else who wants it now.
+pub(super) fn settle(
+    folder: &Path,
+    name: &str,
+    id: &EnvironmentId,
+    store: &Store,
+) -> Result<(), OwnerError> {
+    let claims = claims(store)?;
+    let owners = claims.get(name).cloned();
+    give(folder, &owners.unwrap_or_else(|| Owners::one(id)))
+}
+
+/// Writes down whose it is, unless somebody was faster.
+fn give(folder: &Path, owners: &Owners) -> Result<(), OwnerError> {
+    let _held = lock(folder).map_err(|source| OwnerError::Read {
+        path: folder.to_owned(),
+        source,
+    })?;
+    match read(folder)? {
+        Some(_) => Ok(()),
+        None => write(folder, owners),
+    }
+}
+
+/// Removes a volume that is the environment's own; of one that is others' too it gives its part up.
+/// Returns what it was. Safe to run twice.
+pub(crate) fn remove(folder: &Path, id: &EnvironmentId) -> Result<Title, OwnerError> {
+    let gone = |source| OwnerError::Remove {
+        path: folder.to_owned(),
+        source,
+    };
+    let _held = match lock(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Title::Free),
+        held => held.map_err(gone)?,
+    };
+    let title = title(folder, id)?;
+    match &title {
+        Title::Free | Title::Own => havre_image::remove_tree(folder).map_err(gone)?,
+        Title::Shared(others) => write(folder, others)?,
+        Title::Unclaimed | Title::Foreign(_) => {}
+    }
+    Ok(title)
+}
+
+/// Of each volume, by its name on the machine, the environments whose releases use it.
+fn claims(store: &Store) -> Result<BTreeMap<String, Owners>, OwnerError> {
+    let mut claims = BTreeMap::<String, Owners>::new();
+    for row in store.environments()? {
+        let EnvironmentRow {
+            project,
+            environment,
+            ..
+        } = row;
+        let rows = store.releases(&project, &environment, LOOKED_THROUGH)?;
+        let id = EnvironmentId {
+            project: ProjectName::new(project),
+            environment: EnvironmentName::new(environment),
+        };
+        // One more than are kept serves.
+        for row in rows.iter().filter(|row| may_run(row)).take(KEPT + 2) {
+            for name in names(&id, row)? {
+                let owners = claims.entry(name).or_insert_with(|| Owners::one(&id));
+                owners.owners.insert(id.clone());
+            }
+        }
+    }
+    Ok(claims)
+}
+
+/// It has served or is to; also where that cannot be read.
+fn may_run(row: &ReleaseRow) -> bool {
+    let record: Result<Record, _> = serde_json::from_str(&row.record);
+    record.map_or(true, |record| {
+        record.has_served() || record.outcome == Outcome::UnderWay
+    })
+}
+
+/// Volumes of a release, whatever else is in it.
+fn names(id: &EnvironmentId, row: &ReleaseRow) -> Result<BTreeSet<String>, OwnerError> {
+    #[derive(Deserialize)]
+    struct Volumes {
+        volumes: BTreeMap<VolumeName, Volume>,
+    }
+    let read: Result<Volumes, _> = serde_json::from_str(&row.content);
+    let release = read.map_err(|source| OwnerError::Release {
+        id: id.clone(),
+        number: row.number,
+        source,
+    })?;
+    Ok(names_on_machine(id, &release.volumes).collect())
+}
+
+#[cfg(test)]
+mod tests;

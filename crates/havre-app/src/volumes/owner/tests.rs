@@ -1,0 +1,117 @@
+//! Who gets a volume, and who may remove it.
+
+use super::*;
+
+fn id(project: &str, environment: &str) -> EnvironmentId {
+    EnvironmentId {
+        project: ProjectName::new(project),
+        environment: EnvironmentName::new(environment),
+    }
+}
+
+/// A volume with something in it, as earlier versions made them.
+fn old(volumes: &Path, name: &str) -> PathBuf {
+    let folder = volumes.join(name);
+    fs::create_dir_all(folder.join("data")).unwrap();
+    fs::write(folder.join("data/kept"), "kept").unwrap();
+    folder
+}
+
+/// An environment with one release that served, whose files say this of its volumes.
+fn stored(store: &Store, id: &EnvironmentId, volumes: &str) {
+    let release = havre_store::NewRelease {
+        number: 1,
+        content: format!(r#"{{"volumes":{volumes}}}"#),
+        record: r#"{"outcome":{"outcome":"served"}}"#.to_owned(),
+    };
+    let (project, environment) = (id.project.as_str(), id.environment.as_str());
+    store
+        .environment_put(project, environment, "{}", Some(&release), &[])
+        .unwrap();
+}
+
+const DATA: &str = r#"{"data":{"name":null,"external":false,"labels":{}}}"#;
+
+#[test]
+fn volumes_of_an_earlier_version_go_to_those_that_use_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("state.db")).unwrap();
+    let volumes = dir.path().join("volumes");
+    let (shop, other) = (id("shop", "production"), id("other", "production"));
+    let (staging, namesake) = (id("shop", "staging"), id("shop-staging", "production"));
+    for id in [&shop, &staging, &namesake] {
+        stored(&store, id, DATA);
+    }
+    let folders = ["shop_data", "shop-staging_data", "by-hand"].map(|name| old(&volumes, name));
+    adopt(&volumes, &store).unwrap();
+    let titles = |id: &EnvironmentId| folders.each_ref().map(|folder| title(folder, id).unwrap());
+    let shared = Title::Shared(Owners::one(&namesake));
+    let both = Owners {
+        owners: BTreeSet::from([staging.clone(), namesake.clone()]),
+    };
+    let foreign = || Title::Foreign(both.clone());
+    assert_eq!(titles(&shop), [Title::Own, foreign(), Title::Unclaimed]);
+    assert_eq!(titles(&staging)[1], shared);
+    let of_shop = Title::Foreign(Owners::one(&shop));
+    assert_eq!(titles(&other), [of_shop, foreign(), Title::Unclaimed]);
+
+    // What nobody's releases use is taken by who wants it first, and by nobody after that.
+    settle(&folders[2], "by-hand", &other, &store).unwrap();
+    settle(&folders[2], "by-hand", &shop, &store).unwrap();
+    assert_eq!(titles(&other)[2], Title::Own);
+    // Who has it already keeps it.
+    settle(&folders[0], "shop_data", &other, &store).unwrap();
+    assert_eq!(titles(&shop)[0], Title::Own);
+}
+
+#[test]
+fn a_volume_is_not_adopted_while_it_may_be_somebody_elses() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("state.db")).unwrap();
+    let volumes = dir.path().join("volumes");
+    let folder = old(&volumes, "shop_data");
+    let shop = id("shop", "production");
+    stored(&store, &shop, DATA);
+    stored(&store, &id("later", "production"), "[]");
+    let error = adopt(&volumes, &store).unwrap_err();
+    assert!(error.to_string().contains("later/production"), "{error}");
+    assert_eq!(title(&folder, &shop).unwrap(), Title::Unclaimed);
+    // It is not removed either.
+    assert_eq!(remove(&folder, &shop).unwrap(), Title::Unclaimed);
+    assert!(folder.join("data/kept").exists());
+}
+
+#[test]
+fn only_the_last_owner_removes_a_volume() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = old(dir.path(), "shop-staging_data");
+    let (staging, namesake) = (id("shop", "staging"), id("shop-staging", "production"));
+    let owners = BTreeSet::from([staging.clone(), namesake.clone()]);
+    write(&folder, &Owners { owners }).unwrap();
+    let kept = || folder.join("data/kept").exists();
+    // A daemon that dies on the way does it twice.
+    for _ in 0..2 {
+        remove(&folder, &staging).unwrap();
+        assert!(kept());
+        let others = Title::Foreign(Owners::one(&namesake));
+        assert_eq!(title(&folder, &staging).unwrap(), others);
+    }
+    for _ in 0..2 {
+        remove(&folder, &namesake).unwrap();
+        assert!(!folder.exists());
+    }
+}
+
+#[test]
+fn an_owner_that_cannot_be_read_is_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = old(dir.path(), "data");
+    fs::write(folder.join(FILE), "{}").unwrap();
+    let shop = id("shop", "production");
+    assert!(title(&folder, &shop).is_err());
+    assert!(remove(&folder, &shop).is_err());
+    assert!(folder.join("data/kept").exists());
+    // Nothing in it is nothing to lose.
+    fs::remove_dir_all(folder.join("data")).unwrap();
+    assert_eq!(title(&folder, &shop).unwrap(), Title::Free);
+}

@@ -1,0 +1,123 @@
+//! Whose a volume is: names of volumes are flattened, and files may name any.
+
+use std::fs;
+use std::path::PathBuf;
+
+use havre_testing::wait_until;
+
+use serde_json::Value;
+
+use crate::machine::{Machine, SOON, kill, on_machine};
+
+/// A project with a volume `data`, as its file says it.
+fn project(machine: &Machine, name: &str, volume: &str) {
+    let compose = format!(
+        "\
+name: {name}
+services:
+  web:
+    build: .
+    init: true
+    expose: [8080]
+    volumes: [data:/data]
+volumes:
+  data: {volume}
+"
+    );
+    machine.write("compose.yaml", &compose);
+    machine.write("havre.yaml", &format!("domain: {name}.localhost\n"));
+}
+
+fn volume(machine: &Machine, name: &str) -> PathBuf {
+    machine.root().join("lib/volumes").join(name)
+}
+
+#[track_caller]
+fn is_refused(machine: &Machine, args: &[&str], sentence: &str, hint: &str) {
+    let ran = machine.run(&[&["up"], args].concat());
+    assert_eq!(ran.code, 7, "{}", ran.err);
+    assert!(ran.err.contains(sentence), "{}", ran.err);
+    assert!(ran.err.contains(hint), "{}", ran.err);
+    let plan = machine.ok(&[&["plan"], args].concat());
+    assert!(plan.out.contains(sentence), "{}", plan.out);
+}
+
+#[test]
+fn a_volume_is_used_and_removed_by_its_owner_alone() {
+    on_machine(|machine| {
+        machine.shop("one");
+        project(machine, "shop", "{}");
+        machine.ok(&["up"]);
+        machine.ok(&["exec", "web", "touch", "/data/kept"]);
+        let kept = volume(machine, "shop_data").join("data/kept");
+        assert!(kept.exists());
+
+        project(machine, "other", "{name: shop_data}");
+        let sentence = "volume `shop_data`, which `web` mounts, belongs to shop/production";
+        let hint = "`data: {name: shop_data, external: true}`";
+        is_refused(machine, &[], sentence, hint);
+        let status = machine.json(&["status"]);
+        assert_eq!(status, Value::Array(Vec::new()), "nothing was begun");
+
+        // On purpose it may, and what it may use is not its own to remove.
+        project(machine, "other", "{name: shop_data, external: true}");
+        machine.ok(&["up"]);
+        machine.ok(&["exec", "web", "ls", "/data/kept"]);
+        machine.ok(&["down", "--volumes"]);
+        assert!(kept.exists());
+
+        // Two whose names are flattened into one.
+        project(machine, "shop-staging", "{}");
+        machine.ok(&["up"]);
+        project(machine, "shop", "{}");
+        let sentence =
+            "volume `shop-staging_data`, which `web` mounts, belongs to shop-staging/production";
+        let staging = ["-e", "staging"];
+        is_refused(machine, &staging, sentence, "another `name`");
+
+        // It stays its owner's while that is down.
+        project(machine, "shop-staging", "{}");
+        machine.ok(&["down"]);
+        project(machine, "shop", "{}");
+        is_refused(machine, &staging, sentence, "nothing runs there");
+        project(machine, "shop-staging", "{}");
+        machine.ok(&["up"]);
+        let down = machine.ok(&["down", "--volumes"]);
+        let removed = "removed the volumes shop-staging_data";
+        assert!(down.err.contains(removed), "{}", down.err);
+        assert!(!volume(machine, "shop-staging_data").exists());
+
+        project(machine, "shop", "{}");
+        machine.ok(&["down", "--volumes"]);
+        assert!(!kept.exists());
+    });
+}
+
+#[test]
+fn a_volume_of_an_earlier_version_is_its_users() {
+    on_machine(|machine| {
+        machine.shop("one");
+        project(machine, "shop", "{}");
+        machine.ok(&["up"]);
+        let folder = volume(machine, "shop_data");
+        let owner = folder.join("owner");
+        let written = fs::read_to_string(&owner).unwrap();
+        kill(machine.info()["pid"].as_u64().unwrap());
+        fs::remove_file(&owner).unwrap();
+        machine.start_daemon();
+        wait_until("it has an owner", SOON, || owner.exists());
+        assert_eq!(fs::read_to_string(&owner).unwrap(), written);
+
+        // Two had it: the first that goes leaves it to the other.
+        let both = written.replace("[{", r#"[{"project":"old","environment":"production"},{"#);
+        fs::write(&owner, both).unwrap();
+        machine.ok(&["restart"]);
+        let down = machine.ok(&["down", "--volumes"]);
+        let why = "volume `shop_data` stays: it belongs to old/production too";
+        assert!(down.err.contains(why), "{}", down.err);
+        assert!(!down.err.contains("kept the volumes"), "{}", down.err);
+        assert!(folder.join("data").exists());
+        let sentence = "volume `shop_data`, which `web` mounts, belongs to old/production";
+        is_refused(machine, &[], sentence, "nothing runs there");
+    });
+}
