@@ -166,7 +166,7 @@ pub(crate) fn plan(
             let replaced = action == PlannedAction::Replace && !jobs.contains(name);
             let usual = replaced.then(|| {
                 let told = strategy(&new.strategy(name, &situation.databases));
-                told + &waiting(name, new, situation)
+                told + &waiting(name, old, new, ground, situation)
             });
             PlannedService {
                 service: name.clone(),
@@ -229,18 +229,34 @@ fn shown_by(database: &Option<DatabaseSign>) -> String {
 }
 
 /// How long requests wait while nobody can answer them, and what becomes of them then.
-fn waiting(name: &ServiceName, release: &Release, situation: &Desired) -> String {
-    let (strategy, _) = release.strategy(name, &situation.databases);
-    if strategy == Strategy::StartFirst || release.edge_ports(name).is_empty() {
+fn waiting(
+    name: &ServiceName,
+    old: Option<&Release>,
+    release: &Release,
+    ground: Ground<'_>,
+    situation: &Desired,
+) -> String {
+    if release.edge_ports(name).is_empty() {
         return String::new();
     }
-    let start = situation.starts.get(name).copied();
-    let at_most = release.rollout.hold_for(start).as_secs();
-    let usual = match start.map(|start| start.as_secs_f64().ceil()) {
-        Some(seconds) => format!("about {seconds} s, as long as its last start took"),
-        None => "until it is ready, and no start of it was measured yet".to_owned(),
+    let end = old.and_then(|old| release.longest_end(ground, old, name));
+    let Some(grace) = end else {
+        return String::new();
     };
-    format!("; requests wait {usual}, and are answered with 503 after {at_most} s")
+    let drain = release.rollout.drain_timeout;
+    let start = situation.starts.get(name).copied();
+    let at_most = release.rollout.hold_for(start, grace.saturating_add(drain));
+    let ready = match start.map(|start| start.as_secs_f64().ceil()) {
+        Some(seconds) => format!("about {seconds} s, as long as its last start took"),
+        None => "no start of it was measured yet".to_owned(),
+    };
+    format!(
+        "; requests wait until the old one has answered those it has (at most {} s) and ended (at most \
+         {} s) and the new one is ready ({ready}), and are answered with 503 after {} s",
+        drain.as_secs(),
+        grace.as_secs(),
+        at_most.as_secs(),
+    )
 }
 
 /// How two configurations of a service differ, where that takes new replicas.

@@ -790,11 +790,12 @@ impl RolloutSettings {
     pub const USUAL_HOLD: Duration = Duration::from_secs(30);
 
     /// How long requests wait for a service without a replica that took `start` to be ready when
-    /// it was last seen to start.
-    pub fn hold_for(&self, start: Option<Duration>) -> Duration {
-        // Half as long again, and time for the one before to end.
+    /// it was last seen to start. `end`: all the time of one that has to end before.
+    pub fn hold_for(&self, start: Option<Duration>, end: Duration) -> Duration {
+        // Half as long again, and a margin.
         let measured = start.map(|start| start.saturating_mul(3) / 2 + Duration::from_secs(15));
         let usual = measured.unwrap_or_default().max(Self::USUAL_HOLD);
+        let usual = usual.saturating_add(end);
         self.hold.unwrap_or(usual).min(Self::LONGEST_HOLD)
     }
 

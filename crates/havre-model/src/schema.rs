@@ -197,8 +197,8 @@ const ROLLOUT_KEYS: [Described; 10] = [
         name: "hold",
         shape: DURATION,
         text: "How long requests wait for a service whose replica had to end before the next one starts; then they are \
-               answered with 503. At most 10m. Default: one and a half times as long as its last start, and 15s; \
-               30s at least.",
+               answered with 503. At most 10m. Default: drain_timeout and stop_grace_period of the one that ends, one \
+               and a half times as long as the last start, and 15s; 30s at least.",
         example: r#""2m""#,
     },
     Described {

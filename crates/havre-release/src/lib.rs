@@ -20,6 +20,7 @@
 mod analysis;
 mod decide;
 mod desired;
+mod hold;
 mod ids;
 mod observed;
 mod order;
@@ -35,6 +36,7 @@ pub use desired::{
     Refusal, Rollout,
 };
 pub use havre_model::{Strategy, StrategyReason};
+pub use hold::hold;
 pub use observed::{
     EdgeView, ExitInfo, FailedProbe, Joined, Observed, Replica, ReplicaId, ReplicaState, Role,
 };

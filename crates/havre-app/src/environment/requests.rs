@@ -112,12 +112,7 @@ impl Environment {
                 .push(one.id());
         }
         let desired = self.wanted.desired();
-        // The newest release says how long requests wait.
-        let newest = desired.rollout.as_ref().map(|rollout| rollout.to);
-        let settings = newest
-            .and_then(|number| releases.get(&number))
-            .map_or(&release.rollout, |newest| &newest.rollout);
-        let hold = |name: &ServiceName| settings.hold_for(desired.starts.get(name).copied());
+        let hold = |name: &ServiceName| havre_release::hold(&self.key, desired, releases, name);
         let address = |id: &ReplicaId| addresses.get(id).copied();
         let (id, draining) = (&self.id, &draining);
         let part = environment_edge(id, release, pair, routing, draining, hold, address);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use havre_model::{FoundDatabases, OnFailure, RolloutSettings, ServiceName, UpdateOrder};
 use havre_release::{
-    Desired, ExitInfo, FailedProbe, FailureKind, Ground, Intent, Phase, Refusal, Release, Replica,
-    ReplicaId, ReplicaState, Strategy, StrategyReason,
+    Desired, ExitInfo, FailedProbe, FailureKind, Ground, Heal, Intent, Phase, Refusal, Release,
+    Replica, ReplicaId, ReplicaState, Strategy, StrategyReason, hold,
 };
 
 use crate::application::{
@@ -726,6 +726,52 @@ fn a_start_is_measured_until_the_next_one() {
     world.releases.remove(&1);
     world.round();
     assert!(world.desired.starts.is_empty());
+}
+
+#[test]
+fn requests_wait_as_long_as_the_old_one_may_take_to_end() {
+    let shape = |image| Shape {
+        image,
+        routed: true,
+        order: Some(UpdateOrder::StopFirst),
+        ..Shape::new("web")
+    };
+    let with_grace = |image, seconds| {
+        let mut release = release(&[shape(image)]);
+        let web = release.services.values_mut().next().expect("the service");
+        web.service.stop_grace_period = Duration::from_secs(seconds);
+        release
+    };
+    let name = ServiceName::new("web");
+    let seconds =
+        |world: &World| hold(ENVIRONMENT, &world.desired, &world.releases, &name).as_secs();
+    let mut world = World::new();
+    world.roll_out(1, with_grace(1, 120));
+    assert_eq!(seconds(&world), 30, "nothing has to end first");
+    world.settle(ROUNDS, |_| {});
+    world
+        .desired
+        .starts
+        .insert(name.clone(), Duration::from_secs(20));
+    assert_eq!(seconds(&world), 45);
+    let drain = 30;
+    world.roll_out(2, with_grace(2, 40));
+    assert_eq!(seconds(&world), 45 + drain + 120, "the old one's grace");
+    let mut healed = running(&[shape(1)]);
+    let heal = Heal {
+        count: 1,
+        last: healed.now,
+        replica: None,
+    };
+    healed.desired.heals.insert(name.clone(), heal);
+    assert_eq!(seconds(&healed), 30 + drain + 10);
+    // The way back ends the new one.
+    world.releases.insert(2, with_grace(2, 300));
+    assert_eq!(seconds(&world), 45 + drain + 300);
+    world.releases.insert(2, with_grace(2, 900));
+    assert_eq!(seconds(&world), 600);
+    world.releases.get_mut(&2).expect("it").rollout.hold = Some(Duration::from_secs(7));
+    assert_eq!(seconds(&world), 7);
 }
 
 #[test]

@@ -78,8 +78,9 @@ fn what_answers_is_replaced_beside_the_old_one_unless_it_keeps_a_database() {
         for part in [
             "stop-first",
             "a database: app.db is in it",
-            "requests wait about",
-            "answered with 503 after 30 s",
+            "requests wait until the old one has answered those it has (at most 30 s) and ended (at most 10 s)",
+            "the new one is ready (about",
+            "answered with 503 after 70 s",
         ] {
             assert!(plan.contains(part), "{part} is not in\n{plan}");
         }
