@@ -340,4 +340,10 @@ mod tests {
         let memory = format!("| `/dev/shm` | 64 MiB | {} MiB |", SHM_BYTES >> 20);
         assert!(page.contains(&memory), "{memory}");
     }
+
+    /// `check` refuses what the engine refuses.
+    #[test]
+    fn users_of_our_own_are_known_to_both() {
+        assert_eq!(havre_model::OWN_USERS, havre_confine::OWN_USERS);
+    }
 }

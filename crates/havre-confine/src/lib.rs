@@ -35,6 +35,9 @@ pub const EDGE_USER: u32 = 60_943;
 pub const DNS_USER: u32 = 60_953;
 /// The user, and group, of git, which fetches build contexts.
 pub const GIT_USER: u32 = 60_963;
+/// Users, and groups, of processes of Havre's own. No container runs as one of them: processes of one
+/// user share what the kernel grants each user.
+pub const OWN_USERS: [u32; 3] = [EDGE_USER, DNS_USER, GIT_USER];
 
 /// What a process keeps.
 #[derive(Debug)]

@@ -17,6 +17,9 @@ pub(crate) const MAX_WATCH: Duration = Duration::from_secs(24 * 3600);
 pub(crate) const MAX_LOG_FILES: u32 = 100;
 /// Bytes of one of them; smaller ones would be renamed at every line.
 pub(crate) const MIN_LOG_FILE: u64 = 4096;
+/// Users, and groups, that processes of Havre's own run as, and containers never: they would share
+/// what the kernel grants each user.
+pub const OWN_USERS: [u32; 3] = [60_943, 60_953, 60_963];
 /// The longest that a file can say: times are added to it.
 const MAX_DURATION: Duration = Duration::from_nanos(u64::MAX);
 

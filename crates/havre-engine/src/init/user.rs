@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use havre_confine::OWN_USERS;
 use havre_image::root::Root;
 
 /// Largest account file that is read.
@@ -30,6 +31,14 @@ pub enum UserError {
     /// No such group.
     #[error("group {0:?} is not in the image's /etc/group")]
     NoGroup(String),
+    /// A number of Havre's own processes.
+    #[error("{kind} {id} belongs to Havre's own processes: no container runs as it")]
+    Own {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// Its number.
+        id: u32,
+    },
     /// An account file.
     #[error("cannot read {0} of the image")]
     Read(&'static str, #[source] io::Error),
@@ -94,7 +103,16 @@ fn decide(user: &str, extra: &[String], passwd: &str, group: &str) -> Result<Ide
     if identity.home.is_empty() {
         "/".clone_into(&mut identity.home);
     }
+    refuse_own("user", &[identity.uid])?;
+    refuse_own("group", &identity.groups)?;
     Ok(identity)
+}
+
+fn refuse_own(kind: &'static str, ids: &[u32]) -> Result<(), UserError> {
+    match ids.iter().find(|id| OWN_USERS.contains(id)) {
+        Some(&id) => Err(UserError::Own { kind, id }),
+        None => Ok(()),
+    }
 }
 
 struct Account<'a> {
@@ -185,5 +203,34 @@ mod tests {
             check("0:no", &[]),
             Err("group \"no\" is not in the image's /etc/group".into())
         );
+    }
+
+    #[test]
+    fn users_and_groups_of_havre_are_nobodys() {
+        let own = havre_confine::EDGE_USER;
+        let passwd = format!("proxy:x:{own}:1:::\nmate:x:1000:1:::\nkin:x:1001:{own}:::\n");
+        let group = format!("edge:x:{own}:mate\n");
+        let refused = |user: &str, extra: &[&str]| {
+            let extra: Vec<_> = extra.iter().map(|s| (*s).to_owned()).collect();
+            decide(user, &extra, &passwd, &group).map_err(|e| e.to_string())
+        };
+        let said = |kind| {
+            let text =
+                format!("{kind} {own} belongs to Havre's own processes: no container runs as it");
+            Err(text)
+        };
+        for user in ["60943", "060943", "+60943", "proxy", "proxy:0"] {
+            assert_eq!(refused(user, &[]), said("user"), "{user}");
+        }
+        for user in ["0:60943", "0:edge", "mate", "kin", "1000"] {
+            assert_eq!(refused(user, &[]), said("group"), "{user}");
+        }
+        for group in ["60943", "edge"] {
+            assert_eq!(refused("0", &[group]), said("group"), "{group}");
+        }
+        for other in havre_confine::OWN_USERS {
+            assert!(refused(&format!("{other}:0"), &[]).is_err());
+        }
+        assert!(refused("mate:0", &[]).is_ok());
     }
 }

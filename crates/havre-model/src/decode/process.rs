@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{Surroundings, service};
-use crate::bounds::{MAX_LOG_FILES, MIN_LOG_FILE};
+use crate::bounds::{MAX_LOG_FILES, MIN_LOG_FILE, OWN_USERS};
 use crate::dotenv::{self, Around, Format};
 use crate::keys;
 use crate::project::{Healthcheck, Hook, Liveness, Logging, Probe, ProbeTiming, Shares};
@@ -223,7 +223,7 @@ fn hook(
     Hook {
         image,
         command,
-        user: fields.string("user", around.report),
+        user: user(fields, around.report),
         working_dir: working_dir(fields, around.report),
         environment: from_caller(fields, "environment", pairs, around),
     }
@@ -345,6 +345,41 @@ fn several_words(words: Vec<String>, field: Field<'_>, report: &mut Report) -> P
         ));
     let shell = ["/bin/sh", "-c"].map(str::to_owned);
     Probe::Exec(shell.into_iter().chain(words).collect())
+}
+
+/// `user[:group]`, each a name or a number.
+pub(super) fn user(fields: &Fields<'_>, report: &mut Report) -> Option<String> {
+    let field = fields.get("user")?;
+    let user = field.string(report)?;
+    for id in user.splitn(2, ':') {
+        refuse_own(id, field, report);
+    }
+    Some(user)
+}
+
+pub(super) fn group_add(fields: &Fields<'_>, report: &mut Report) -> Vec<String> {
+    let Some(field) = fields.get("group_add") else {
+        return Vec::new();
+    };
+    let groups = field.items(report).into_iter().filter_map(|item| {
+        let group = item.string(report)?;
+        refuse_own(&group, item, report);
+        Some(group)
+    });
+    groups.collect()
+}
+
+/// A number of a process of Havre's own. Names are known when a container starts.
+fn refuse_own(id: &str, field: Field<'_>, report: &mut Report) {
+    if id.parse().is_ok_and(|id| OWN_USERS.contains(&id)) {
+        let message = format!(
+            "{}: `{}` {id} belongs to Havre's own processes",
+            field.owner, field.key
+        );
+        report
+            .error("compose/value", field.span(), message)
+            .hint("any other number will do");
+    }
 }
 
 /// Always with its name: `15` and `term` become `SIGTERM`.
