@@ -257,7 +257,7 @@ async fn start(
             job.id.clone(),
             release.volumes.clone(),
             filling,
-            settled,
+            settled.clone(),
         );
         blocking(move || {
             let volumes = Volumes {
@@ -293,12 +293,13 @@ async fn start(
         cgroup_parent: key.clone(),
         log_dir: platform.log_dir(&key).join(&id.0),
     };
-    let spec = container_spec(&config.service, &image.config.run, purpose, prepared).map_err(
-        |source| ActionError::Spec {
-            service: service.clone(),
-            source,
-        },
-    )?;
+    let spec =
+        container_spec(&settled, &image.config.run, purpose, prepared).map_err(|source| {
+            ActionError::Spec {
+                service: service.clone(),
+                source,
+            }
+        })?;
     let created = platform.engine.create(&spec).await;
     created.map_err(|source| ActionError::Create {
         id: id.clone(),

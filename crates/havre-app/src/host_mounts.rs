@@ -1,4 +1,4 @@
-//! Mounts of the machine's own files, looked at once more when a container starts: whoever can write to
+//! Mounts of the machine's own files, and its devices, looked at once more when a container starts: whoever can write to
 //! a project's folder, and each container that has a part of it, may have put a link in a mount's place
 //! since the files were read. What is looked at here is what is mounted: the engine follows no link.
 
@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use havre_model::{Allow, Mount, Service, host_path};
+use havre_model::{Allow, Device, Mount, Service, host_path};
 
 /// Most links on the way to a mount's source, as the kernel has it.
 const MAX_LINKS: usize = 40;
@@ -27,7 +27,7 @@ pub(crate) enum MountRefused {
     },
     /// A container may have chosen where it leads.
     #[error(
-        "{path} leads to {real} by the link {link}, which containers can write: mount {real} itself, or \
+        "{path} leads to {real} by the link {link}, which containers can write: name {real} itself, or \
          set `allow: [host-paths]` in havre.yaml",
         path = path.display(), real = real.display(), link = link.display()
     )]
@@ -36,12 +36,19 @@ pub(crate) enum MountRefused {
         real: PathBuf,
         link: PathBuf,
     },
+    /// A container may have chosen which device it is.
+    #[error(
+        "device {path} and {folder}, which containers can write, share a folder: it may be of their making: name one \
+         of /dev, or set `allow: [host-paths]` in havre.yaml",
+        path = path.display(), folder = folder.display()
+    )]
+    Made { path: PathBuf, folder: PathBuf },
     /// It cannot be said where it leads.
     #[error("cannot find out where {path} leads", path = path.display())]
     Unknown { path: PathBuf, source: io::Error },
 }
 
-/// The service with its mounts' sources free of links. Refused is what gives the machine away, Havre's
+/// The service with the sources of its mounts and devices free of links. Refused is what gives the machine away, Havre's
 /// own folders, which `own` names, and what leads out of a folder that one of the `neighbours` can write.
 pub(crate) fn settle<'a>(
     service: &Service,
@@ -56,6 +63,9 @@ pub(crate) fn settle<'a>(
     let mut settled = service.clone();
     for mount in &mut settled.mounts {
         rules.settle(mount)?;
+    }
+    for device in &mut settled.devices {
+        rules.settle_device(device)?;
     }
     Ok(settled)
 }
@@ -94,18 +104,55 @@ impl Rules<'_> {
         if let Some(needs) = needs.filter(|needs| !self.allow.contains(needs)) {
             return Err(MountRefused::NotAllowed { path, real, needs });
         }
-        if !self.allow.contains(&Allow::HostPaths)
-            && let Some(link) = planted(&links, &real, &self.writable)
-        {
-            let link = link.to_owned();
-            return Err(MountRefused::Planted { path, real, link });
-        }
+        self.refuse_planted(&path, &real, &links)?;
         match mount {
             Mount::Bind { source, .. } => *source = real,
             Mount::Volume { backing, .. } => *backing = Some(real),
             Mount::Anonymous { .. } | Mount::Tmpfs { .. } => {}
         }
         Ok(())
+    }
+
+    /// Links of `/dev` that stay in it are the engine's to follow, at each start: what is plugged in
+    /// may have another name by then.
+    fn settle_device(&self, device: &mut Device) -> Result<(), MountRefused> {
+        let path = device.source.clone();
+        let Way { real, links } = resolve(&path).map_err(|source| MountRefused::Unknown {
+            path: path.clone(),
+            source,
+        })?;
+        self.refuse_planted(&path, &real, &links)?;
+        let own = |path: &PathBuf| path.starts_with("/dev");
+        // Who can write to the machine's `/dev` has the machine already.
+        let mut folders = self.writable.iter().filter(|folder| !own(folder));
+        let made = folders.find(|folder| real.starts_with(folder) || folder.starts_with(&real));
+        if let Some(folder) = made.filter(|_| !self.allow.contains(&Allow::HostPaths)) {
+            let folder = folder.clone();
+            return Err(MountRefused::Made { path, folder });
+        }
+        if !(own(&path) && own(&real) && links.iter().all(own)) {
+            device.source = real;
+        }
+        Ok(())
+    }
+
+    fn refuse_planted(
+        &self,
+        path: &Path,
+        real: &Path,
+        links: &[PathBuf],
+    ) -> Result<(), MountRefused> {
+        if self.allow.contains(&Allow::HostPaths) {
+            return Ok(());
+        }
+        match planted(links, real, &self.writable) {
+            Some(link) => Err(MountRefused::Planted {
+                path: path.to_owned(),
+                real: real.to_owned(),
+                link: link.to_owned(),
+            }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -273,6 +320,38 @@ mod tests {
             let real = settled(&dir.join(path), &data, true).expect("allowed");
             assert!(real.starts_with(&host), "{path}");
         }
+        symlink("/dev/null", data.join("null")).expect("a link");
+        let device = |path: PathBuf, writable: &Path| {
+            let mut device = Device {
+                source: path,
+                target: "/dev/given".to_owned(),
+                permissions: "rwm".to_owned(),
+            };
+            let rules = Rules {
+                allow: &BTreeSet::from([Allow::Devices]),
+                own: Vec::new(),
+                writable: vec![writable.to_owned()],
+            };
+            rules.settle_device(&mut device).map(|()| device.source)
+        };
+        for path in ["data/null", "link/null", "data/trap"] {
+            let refused = device(dir.join(path), &data);
+            assert!(
+                matches!(refused, Err(MountRefused::Planted { .. })),
+                "{path}"
+            );
+        }
+        for path in [data.join("v1"), dir.clone()] {
+            let refused = device(path.clone(), &data);
+            assert!(
+                matches!(refused, Err(MountRefused::Made { .. })),
+                "{path:?}"
+            );
+        }
+        let real = device(dir.join("link/null"), &host).expect("the host's own link");
+        assert_eq!(real, Path::new("/dev/null"));
+        let real = device("/dev/null".into(), &host).expect("the device");
+        assert_eq!(real, Path::new("/dev/null"));
         let refused = settled(&data.join("shadow"), &data, true);
         assert!(matches!(refused, Err(MountRefused::NotAllowed { .. })));
         let refused = settled(&data.join("loop"), &data, true);

@@ -1,14 +1,19 @@
 //! Devices of the host that a container is given: which they are, and what may be done with them.
 
-use std::fs;
+use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
+use rustix::io::Errno;
 
+use crate::init::source;
 use crate::spec::{ContainerSpec, DeviceSpec};
+
+/// Where the host has its devices.
+const DEV: &str = "/dev";
 
 /// Most devices of one container.
 const MAX_NODES: usize = 8192;
@@ -123,7 +128,8 @@ pub fn nodes(spec: &ContainerSpec) -> io::Result<Vec<Node>> {
     let mut nodes = Vec::new();
     if spec.security.privileged {
         let own = |path: &Path| OWN.iter().any(|own| path == Path::new(own));
-        collect(Path::new("/dev"), Path::new(""), 0, &own, &mut nodes)?;
+        let dev = source::open(Path::new(DEV))?;
+        collect(dev.as_fd(), Path::new(""), 0, &own, &mut nodes)?;
     }
     for device in &spec.devices.given {
         nodes.extend(given(device)?);
@@ -134,17 +140,18 @@ pub fn nodes(spec: &ContainerSpec) -> io::Result<Vec<Node>> {
 /// A device, or all in a folder.
 fn given(device: &DeviceSpec) -> io::Result<Vec<Node>> {
     let below = Path::new(&device.target)
-        .strip_prefix("/dev")
+        .strip_prefix(DEV)
         .map_err(io::Error::other)?;
     let failed = |error: io::Error| {
         let source = device.source.display();
         io::Error::new(error.kind(), format!("{source}: {error}"))
     };
-    let meta = fs::metadata(&device.source).map_err(failed)?;
+    let found = open(&device.source).map_err(failed)?;
+    let stat = rustix::fs::fstat(&found)?;
     let mut nodes = Vec::new();
-    match meta.is_dir() {
-        true => collect(&device.source, below, 0, &|_| false, &mut nodes)?,
-        false => nodes.extend(node(below, &meta)),
+    match is_folder(&stat) {
+        true => collect(found.as_fd(), below, 0, &|_| false, &mut nodes).map_err(failed)?,
+        false => nodes.extend(node(below, &stat)),
     }
     match nodes.is_empty() {
         true => Err(failed(io::Error::other("it is no device"))),
@@ -152,29 +159,52 @@ fn given(device: &DeviceSpec) -> io::Result<Vec<Node>> {
     }
 }
 
+/// Opens a device's source through no link but those that stay in the host's `/dev`, such as
+/// `/dev/serial/by-id/…`: they change when something is plugged in, and no container makes them.
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    let Ok(below) = path.strip_prefix(DEV) else {
+        return source::open(path);
+    };
+    if below.as_os_str().is_empty() {
+        return source::open(path);
+    }
+    let dev = source::open(Path::new(DEV))?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    match rustix::fs::openat2(dev, below, flags, Mode::empty(), resolve) {
+        // Another file system, such as /dev/pts.
+        Err(Errno::XDEV) => source::open(path),
+        opened => Ok(opened?),
+    }
+}
+
 /// Devices below a folder, but for paths that `skip` names. Links are not followed.
 fn collect(
-    folder: &Path,
+    folder: BorrowedFd<'_>,
     below: &Path,
     depth: usize,
     skip: &dyn Fn(&Path) -> bool,
     nodes: &mut Vec<Node>,
 ) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let readable = rustix::fs::openat(folder, c".", flags, Mode::empty())?;
+    for entry in Dir::new(readable)? {
         let entry = entry?;
-        let path = below.join(entry.file_name());
-        let meta = match entry.metadata() {
-            // Unplugged meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            meta => meta?,
-        };
-        if skip(&path) {
+        let name = entry.file_name();
+        let path = below.join(OsStr::from_bytes(name.to_bytes()));
+        if matches!(name.to_bytes(), b"." | b"..") || skip(&path) {
             continue;
         }
-        if meta.is_dir() && depth < MAX_DEPTH {
-            collect(&entry.path(), &path, depth + 1, skip, nodes)?;
+        let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            // Unplugged meanwhile.
+            Err(Errno::NOENT) => continue,
+            stat => stat?,
+        };
+        if is_folder(&stat) && depth < MAX_DEPTH {
+            let inner = rustix::fs::openat(folder, name, flags | OFlags::PATH, Mode::empty())?;
+            collect(inner.as_fd(), &path, depth + 1, skip, nodes)?;
         }
-        nodes.extend(node(&path, &meta));
+        nodes.extend(node(&path, &stat));
         if nodes.len() > MAX_NODES {
             return Err(io::Error::other(format!("more than {MAX_NODES} devices")));
         }
@@ -182,19 +212,23 @@ fn collect(
     Ok(())
 }
 
-fn node(path: &Path, meta: &fs::Metadata) -> Option<Node> {
-    let kind = match meta.file_type() {
-        kind if kind.is_char_device() => Kind::Char,
-        kind if kind.is_block_device() => Kind::Block,
+fn is_folder(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+fn node(path: &Path, stat: &Stat) -> Option<Node> {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::CharacterDevice => Kind::Char,
+        FileType::BlockDevice => Kind::Block,
         _ => return None,
     };
     Some(Node {
         path: path.to_owned(),
         kind,
-        major: rustix::fs::major(meta.rdev()),
-        minor: rustix::fs::minor(meta.rdev()),
-        mode: meta.mode() & 0o777,
-        owner: (meta.uid(), meta.gid()),
+        major: rustix::fs::major(stat.st_rdev),
+        minor: rustix::fs::minor(stat.st_rdev),
+        mode: stat.st_mode & 0o777,
+        owner: (stat.st_uid, stat.st_gid),
     })
 }
 
@@ -262,6 +296,8 @@ impl std::fmt::Display for Node {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -307,5 +343,37 @@ mod tests {
             };
             assert_eq!(is_valid(&device), expected, "{target}");
         }
+    }
+
+    /// A container may have made any link outside of `/dev`.
+    #[test]
+    fn only_links_of_dev_itself_are_followed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let dir = std::fs::canonicalize(dir.path()).expect("there");
+        symlink("/dev/null", dir.join("link")).expect("a link");
+        symlink("/dev", dir.join("folder")).expect("a link");
+        let device = |source: PathBuf| DeviceSpec {
+            source,
+            target: "/dev/given".to_owned(),
+            permissions: "r".to_owned(),
+        };
+        for source in ["link", "folder", "folder/null"] {
+            let refused = given(&device(dir.join(source))).expect_err(source);
+            assert!(
+                refused.to_string().contains("a link is in its way"),
+                "{refused}"
+            );
+        }
+        let null = given(&device("/dev/null".into())).expect("it is there");
+        assert_eq!((null[0].major, null[0].minor), (1, 3));
+        // To /proc.
+        for source in ["/dev/fd/0", "/dev/stdin"] {
+            assert!(given(&device(source.into())).is_err(), "{source}");
+        }
+        let refused = given(&device(dir)).expect_err("nothing in it");
+        assert!(
+            refused.to_string().ends_with("it is no device"),
+            "{refused}"
+        );
     }
 }
