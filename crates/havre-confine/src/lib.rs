@@ -15,6 +15,7 @@
 //! given no more users than that.
 
 mod seccomp;
+mod serving;
 mod view;
 
 use std::io;
@@ -28,6 +29,7 @@ use rustix::thread::{
 };
 
 pub use seccomp::{Filter, Rule};
+pub use serving::{allow, serving};
 
 /// The user, and group, of the edge.
 pub const EDGE_USER: u32 = 60_943;

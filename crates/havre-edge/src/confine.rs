@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use havre_confine::{ConfineError, Confinement, EDGE_USER, Filter, Folder, Rule};
+use havre_confine::{ConfineError, Confinement, EDGE_USER, Filter, Folder, Rule, allow, serving};
 use rustix::fs::{Mode, OFlags, fchmod};
 use rustix::thread::CapabilitySet;
 
@@ -79,7 +79,7 @@ const FAMILIES: &[u32] = &[
 const PRCTL: &[u32] = &[libc::PR_SET_NAME as u32, libc::PR_SET_VMA as u32];
 
 fn filter() -> Filter {
-    let plain = PLAIN.iter().chain(OLD).map(|nr| (*nr, Rule::Allow));
+    let plain = serving().chain(allow(PLAIN)).chain(allow(OLD));
     let ruled = [
         (libc::SYS_socket, Rule::Only(FAMILIES)),
         (libc::SYS_socketpair, Rule::Only(&FAMILIES[..1])),
@@ -91,86 +91,34 @@ fn filter() -> Filter {
     Filter::new(plain.chain(ruled))
 }
 
-/// Whatever the arguments.
+/// Beyond serving, whatever the arguments.
 const PLAIN: &[i64] = &[
-    // Sockets.
-    libc::SYS_accept,
-    libc::SYS_accept4,
-    libc::SYS_bind,
-    libc::SYS_connect,
-    libc::SYS_getpeername,
-    libc::SYS_getsockname,
-    libc::SYS_getsockopt,
-    libc::SYS_listen,
-    libc::SYS_recvfrom,
+    // Several datagrams at once.
     libc::SYS_recvmmsg,
-    libc::SYS_recvmsg,
     libc::SYS_sendmmsg,
-    libc::SYS_sendmsg,
-    libc::SYS_sendto,
-    libc::SYS_setsockopt,
-    libc::SYS_shutdown,
     // Descriptors.
-    libc::SYS_close,
     libc::SYS_dup,
     libc::SYS_dup3,
-    libc::SYS_epoll_create1,
-    libc::SYS_epoll_ctl,
-    libc::SYS_epoll_pwait,
-    libc::SYS_epoll_pwait2,
     libc::SYS_eventfd2,
-    libc::SYS_fcntl,
-    libc::SYS_ioctl,
     libc::SYS_ppoll,
-    libc::SYS_read,
-    libc::SYS_readv,
-    libc::SYS_write,
-    libc::SYS_writev,
-    // Files in its folders.
+    // Files in its folders, which it writes.
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
     libc::SYS_fdatasync,
     libc::SYS_flock,
-    libc::SYS_fstat,
     libc::SYS_fsync,
-    libc::SYS_ftruncate,
-    libc::SYS_lseek,
-    libc::SYS_newfstatat,
-    libc::SYS_openat,
     libc::SYS_renameat,
     libc::SYS_renameat2,
-    libc::SYS_statx,
     libc::SYS_unlinkat,
-    // Memory.
-    libc::SYS_brk,
-    libc::SYS_madvise,
-    libc::SYS_mmap,
-    libc::SYS_mprotect,
-    libc::SYS_mremap,
-    libc::SYS_munmap,
-    // Threads, signals, time.
+    // Threads and time.
     libc::SYS_clock_getres,
-    libc::SYS_clock_gettime,
     libc::SYS_clock_nanosleep,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
-    libc::SYS_futex,
-    libc::SYS_getpid,
-    libc::SYS_getrandom,
-    libc::SYS_gettid,
-    libc::SYS_gettimeofday,
     libc::SYS_membarrier,
     libc::SYS_nanosleep,
-    libc::SYS_restart_syscall,
     libc::SYS_rseq,
-    libc::SYS_rt_sigaction,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigreturn,
     libc::SYS_sched_getaffinity,
     libc::SYS_sched_yield,
     libc::SYS_set_robust_list,
-    libc::SYS_sigaltstack,
-    libc::SYS_tgkill,
 ];
 
 /// Older names of the same, which C libraries use where they exist.
@@ -178,12 +126,10 @@ const PLAIN: &[i64] = &[
 const OLD: &[i64] = &[
     libc::SYS_chmod,
     libc::SYS_dup2,
-    libc::SYS_epoll_wait,
     libc::SYS_open,
     libc::SYS_poll,
     libc::SYS_rename,
     libc::SYS_stat,
-    libc::SYS_time,
     libc::SYS_unlink,
 ];
 #[cfg(not(target_arch = "x86_64"))]

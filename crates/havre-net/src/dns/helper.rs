@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use havre_confine::{Confinement, DNS_USER, Filter, Rule};
+use havre_confine::{Confinement, DNS_USER, Filter, Rule, allow};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -207,6 +207,5 @@ fn filter() -> Filter {
         libc::SYS_write,
     ];
     const FAMILIES: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
-    let plain = CALLS.iter().map(|nr| (*nr, Rule::Allow));
-    Filter::new(plain.chain([(libc::SYS_socket, Rule::Only(FAMILIES))]))
+    Filter::new(allow(CALLS).chain([(libc::SYS_socket, Rule::Only(FAMILIES))]))
 }
