@@ -143,29 +143,24 @@ pub fn start_container(
     cgroup: &Cgroup,
     stdio: Option<Stdio>,
 ) -> Result<Starting, SetupError> {
-    let (ours, theirs) = step(socket_pair(), || "create a socket".to_owned())?;
-    let v2 = cgroup
-        .open_v2()
-        .map_err(|e| SetupError::Refused(e.to_string()))?;
-    let flags = own_namespaces(spec);
-    // SAFETY: the shim is single-threaded.
-    let forked = unsafe { sys::fork(flags, v2.as_ref().map(AsFd::as_fd)) };
-    match step(forked, || "create the container's namespaces".to_owned())? {
-        None => {
-            drop(ours);
-            let failure = process::container(spec, rootfs, cgroup, stdio, theirs.as_fd());
-            report_and_exit(theirs.as_fd(), &failure)
-        }
-        Some(child) => {
-            let starting = Starting {
-                pid: child.pid,
-                pidfd: child.pidfd,
-                socket: ours,
-            };
-            release(&starting, cgroup).inspect_err(|_| abandon(&starting))?;
-            Ok(starting)
-        }
-    }
+    let what = "create the container's namespaces";
+    start(own_namespaces(spec), cgroup, what, |socket| {
+        process::container(spec, rootfs, cgroup, stdio, socket)
+    })
+}
+
+/// Starts one more process in a running container. `init` is the pidfd of the container's first
+/// process.
+pub fn start_exec(
+    spec: &ContainerSpec,
+    request: &ExecRequest,
+    cgroup: &Cgroup,
+    init: BorrowedFd,
+    stdio: Option<Stdio>,
+) -> Result<Starting, SetupError> {
+    start(0, cgroup, "start a process in the container", |socket| {
+        process::exec(spec, request, init, stdio, socket)
+    })
 }
 
 /// What a new container does not have in common with the host.
@@ -183,26 +178,23 @@ fn own_namespaces(spec: &ContainerSpec) -> i32 {
     flags
 }
 
-/// Starts one more process in a running container. `init` is the pidfd of the container's first
-/// process.
-pub fn start_exec(
-    spec: &ContainerSpec,
-    request: &ExecRequest,
+/// Forks a process that sets itself up as `set_up` says, which returns only with why it could not.
+fn start(
+    namespaces: i32,
     cgroup: &Cgroup,
-    init: BorrowedFd,
-    stdio: Option<Stdio>,
+    what: &str,
+    set_up: impl FnOnce(BorrowedFd) -> SetupError,
 ) -> Result<Starting, SetupError> {
     let (ours, theirs) = step(socket_pair(), || "create a socket".to_owned())?;
     let v2 = cgroup
         .open_v2()
         .map_err(|e| SetupError::Refused(e.to_string()))?;
     // SAFETY: the shim is single-threaded.
-    let forked = unsafe { sys::fork(0, v2.as_ref().map(AsFd::as_fd)) };
-    let what = || "start a process in the container".to_owned();
-    match step(forked, what)? {
+    let forked = unsafe { sys::fork(namespaces, v2.as_ref().map(AsFd::as_fd)) };
+    match step(forked, || what.to_owned())? {
         None => {
             drop(ours);
-            let failure = process::exec(spec, request, init, stdio, theirs.as_fd());
+            let failure = set_up(theirs.as_fd());
             report_and_exit(theirs.as_fd(), &failure)
         }
         Some(child) => {

@@ -62,18 +62,8 @@ pub unsafe fn fork(flags: libc::c_int, cgroup: Option<BorrowedFd>) -> io::Result
     // SAFETY: args and pidfd live through the call; without CLONE_VM the child has its own copy
     // of everything, and the caller promised that no other thread holds a lock.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
-    match pid {
-        -1 => Err(io::Error::last_os_error()),
-        0 => Ok(None),
-        pid => {
-            // SAFETY: the kernel stored a new descriptor that nothing else owns.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Some(Forked {
-                pid: pid as u32,
-                pidfd,
-            }))
-        }
-    }
+    // SAFETY: both are what the kernel answered.
+    unsafe { forked(pid, pidfd) }
 }
 
 /// Forks a sibling: a child of this process's own parent, in the process namespace that this process
@@ -89,6 +79,15 @@ pub unsafe fn fork_sibling() -> io::Result<Option<Forked>> {
     // SAFETY: pidfd lives through the call; without CLONE_VM the sibling has its own copy of
     // everything, the stack too, and the caller promised that no other thread holds a lock.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, at, none, none) };
+    // SAFETY: both are what the kernel answered.
+    unsafe { forked(pid, pidfd) }
+}
+
+/// What a system call that forks has come to; `None` in the new process.
+///
+/// # Safety
+/// Where it succeeded, `pidfd` is what it stored.
+unsafe fn forked(pid: libc::c_long, pidfd: libc::c_int) -> io::Result<Option<Forked>> {
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(None),

@@ -20,11 +20,11 @@ where
     T: Deserialize<'de>,
     D: Deserializer<'de>,
 {
-    deserializer.deserialize_seq(Bounded {
-        what: "layers, more than the kernel mounts",
-        limit: MAX_LAYERS,
-        item: PhantomData,
-    })
+    at_most(
+        MAX_LAYERS,
+        "layers, more than the kernel mounts",
+        deserializer,
+    )
 }
 
 /// The same for the images of an archive.
@@ -33,9 +33,17 @@ where
     T: Deserialize<'de>,
     D: Deserializer<'de>,
 {
-    deserializer.deserialize_seq(Bounded {
-        what: "images",
-        limit: MAX_IMAGES,
+    at_most(MAX_IMAGES, "images", deserializer)
+}
+
+fn at_most<'de, T, D>(limit: usize, what: &'static str, from: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    from.deserialize_seq(Bounded {
+        what,
+        limit,
         item: PhantomData,
     })
 }

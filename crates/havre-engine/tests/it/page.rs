@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use rustix::thread::CapabilitySet;
+
 use crate::harness::{Place, Test, logged, pid};
 
 pub const TESTS: &[(&str, Test)] = &[("the_page_is_right", |p| Box::pin(the_page_is_right(p)))];
@@ -30,51 +32,6 @@ fn cell(row: &str) -> &'static str {
         .expect("a cell")
 }
 
-/// By the kernel's number.
-const CAPABILITIES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
-
 async fn the_page_is_right(place: &Place) {
     let spec = place.spec("c1", "echo up; exec sleep 1000");
     place.start(&spec).await;
@@ -94,10 +51,9 @@ fn privileges(status: &str, uid_map: &str) {
     };
     let set = |name: &str| {
         let bits = u64::from_str_radix(&field(name), 16).expect("a number");
-        let names = CAPABILITIES.iter().enumerate();
+        let names = CapabilitySet::from_bits_retain(bits).iter_names();
         names
-            .filter(|(bit, _)| bits & (1 << bit) != 0)
-            .map(|(_, name)| (*name).to_owned())
+            .map(|(name, _)| name.to_owned())
             .collect::<BTreeSet<_>>()
     };
     assert_eq!(listed("capabilities"), set("CapEff:"));
