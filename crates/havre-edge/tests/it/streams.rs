@@ -1,6 +1,6 @@
 //! Bodies of any length and tunnels: passed on at once, in bounded memory.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::edge::{Edge, wait_for};
 use crate::http1::Connection;
@@ -14,7 +14,7 @@ pub fn events_arrive_one_by_one() {
     let origin = Origin::start(|peer, _| {
         peer.raw("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n")?;
         peer.raw("Transfer-Encoding: chunked\r\n\r\n8\r\ndata: 1\n\r\n")?;
-        // The second event waits for the client to have seen the first.
+        // The answer ends when the client leaves, and not before.
         peer.read(&mut [0; 1])?;
         Ok(false)
     });
@@ -22,12 +22,11 @@ pub fn events_arrive_one_by_one() {
     let mut client = secure(&edge);
     client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
     client.head().expect("a head");
-    let begin = Instant::now();
+    // The replica sends no more until the client has left: it is not waited for.
     assert_eq!(
         client.chunk().expect("a chunk").expect("an event"),
         b"data: 1\n"
     );
-    assert!(begin.elapsed() < Duration::from_secs(1));
     // The client leaves: so must the edge, at the replica.
     drop(client);
     wait_for(

@@ -292,6 +292,7 @@ fn crash_child() {
 #[test]
 fn killed_at_any_instant() {
     let dir = tempfile::tempdir().unwrap();
+    let (mut blobs, mut layers, mut images_left) = (0, 0, 0);
     for round in 0..12_u64 {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "store::crash_child", "--nocapture"])
@@ -312,8 +313,10 @@ fn killed_at_any_instant() {
             let path = path.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
             assert_eq!(Digest::of(&fs::read(&path).unwrap()).hex(), name);
+            blobs += 1;
         }
         for path in fs::read_dir(dir.path().join("images/layers")).unwrap() {
+            layers += 1;
             let tree = path.unwrap().path().join("fs");
             assert_eq!(
                 fs::read_dir(&tree).unwrap().count(),
@@ -326,7 +329,13 @@ fn killed_at_any_instant() {
             let image = named.image.unwrap();
             images.ensure_unpacked(&image).unwrap();
             images.open_layer(&image.layers[0]).unwrap();
+            images_left += 1;
         }
         images.prune(&NOW).unwrap();
     }
+    let seen = [blobs, layers, images_left];
+    assert!(
+        seen.iter().all(|count| *count > 0),
+        "nothing to look at: {seen:?}"
+    );
 }

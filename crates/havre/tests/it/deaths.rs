@@ -14,9 +14,7 @@ use crate::machine::{
 #[test]
 fn whatever_dies_is_replaced_and_a_restart_of_the_machine_brings_all_back() {
     on_machine(|machine| {
-        machine.shop("one");
-        machine.ok(&["up"]);
-        machine.until_answers("one");
+        machine.shop_up();
 
         let edge = machine.info()["edge"]["pid"].as_u64().unwrap();
         begin_to_kill(edge);
@@ -70,9 +68,7 @@ fn whatever_dies_is_replaced_and_a_restart_of_the_machine_brings_all_back() {
 #[test]
 fn what_another_program_takes_from_the_network_comes_back() {
     on_machine(|machine| {
-        machine.shop("one");
-        machine.ok(&["up"]);
-        machine.until_answers("one");
+        machine.shop_up();
         let device = devices().pop().unwrap();
         let gone = Command::new("ip")
             .args(["link", "delete", &device])
@@ -88,13 +84,7 @@ fn what_another_program_takes_from_the_network_comes_back() {
 }
 
 /// Two replicas, each healthy as long as it has a file that it makes when it starts.
-const WARM: &str = "\
-name: shop
-services:
-  web:
-    build: .
-    init: true
-    expose: [8080]
+const WARM: &str = "
     command: [sh, -c, 'touch /tmp/warm; exec httpd -f -p 8080 -h /www']
     deploy: {replicas: 2}
     healthcheck: {test: test -f /tmp/warm, interval: 200ms, retries: 2}
@@ -116,9 +106,7 @@ fn until_replaced(machine: &Machine, what: &str, before: &BTreeSet<(String, u64)
 #[test]
 fn a_replica_that_falls_ill_is_replaced_without_a_failed_request() {
     on_machine_under_load(|machine| {
-        machine.shop("one");
-        machine.write("compose.yaml", WARM);
-        machine.ok(&["up"]);
+        machine.web_up(WARM);
         machine.until_answers("one");
         let load = machine.load(50.0);
         let before = machine.replicas();
@@ -141,7 +129,7 @@ fn a_liveness_probe_decides_who_is_replaced_and_the_health_check_who_is_asked() 
     on_machine_under_load(|machine| {
         machine.shop("one");
         let compose = WARM.replace("touch /tmp/warm", "touch /tmp/warm /tmp/alive");
-        machine.write("compose.yaml", &compose);
+        machine.web(&compose);
         machine.write("havre.yaml", ALIVE);
         machine.ok(&["up"]);
         machine.until_answers("one");
@@ -156,8 +144,12 @@ fn a_liveness_probe_decides_who_is_replaced_and_the_health_check_who_is_asked() 
         wait_until("the replica gets no requests", SOON, || {
             seen().contains("it takes none")
         });
-        // Longer than it takes to replace one.
-        std::thread::sleep(Duration::from_secs(4));
+        wait_until("its probe fails far more often than it may", SOON, || {
+            let why = machine.json(&["why", "web"]);
+            let replicas = why["replicas"].as_array().unwrap().iter();
+            let mut streaks = replicas.map(|one| one["probe"]["failing_streak"].as_u64());
+            streaks.any(|streak| streak.is_some_and(|failures| failures >= 20))
+        });
         assert_eq!(machine.replicas(), before, "a new process would not help");
         change("touch /tmp/warm");
         wait_until("it gets requests again", SOON, || {

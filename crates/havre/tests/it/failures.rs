@@ -8,36 +8,18 @@ use havre_testing::wait_until;
 use crate::machine::{Machine, SOON, on_machine, program_file};
 use crate::program::Ran;
 
-const UNHEALTHY: &str = "\
-name: shop
-services:
-  web:
-    build: .
-    init: true
-    expose: [8080]
+const UNHEALTHY: &str = "
     command: [sh, -c, 'echo the oven is cold; exec sleep 600']
     healthcheck: {test: 'echo no bread yet; exit 3', interval: 200ms, retries: 2}
 ";
 
-const NEVER_READY: &str = "\
-name: shop
-services:
-  web:
-    build: .
-    init: true
-    expose: [8080]
+const NEVER_READY: &str = "
     command: [sleep, '600']
     healthcheck: {test: [CMD, 'false'], interval: 200ms, start_period: 10m}
 ";
 
 /// Its image brings a health check, for a port that its command does not serve.
-const INHERITS: &str = "\
-name: shop
-services:
-  web:
-    build: .
-    init: true
-    expose: [8080]
+const INHERITS: &str = "
     command: [httpd, -f, -p, '8080', -h, /www]
 ";
 const WITH_HEALTHCHECK: &str = "\
@@ -52,13 +34,7 @@ services: {web: {liveness: {test: 'echo it hangs; exit 4', interval: 200ms, retr
 ";
 
 /// Healthy as long as there is a file.
-const OVEN: &str = "\
-name: shop
-services:
-  web:
-    build: .
-    init: true
-    expose: [8080]
+const OVEN: &str = "
     command:
       - sh
       - -c
@@ -85,7 +61,7 @@ fn a_failed_up_says_why_and_the_release_before_serves_on() {
         };
 
         let good = std::fs::read_to_string(machine.project().join("compose.yaml")).unwrap();
-        machine.write("compose.yaml", UNHEALTHY);
+        machine.web(UNHEALTHY);
         let ran = machine.run(&["up"]);
         assert_eq!(ran.code, 5, "{}", ran.err);
         says(
@@ -94,7 +70,7 @@ fn a_failed_up_says_why_and_the_release_before_serves_on() {
         );
         serves_on("unhealthy");
 
-        machine.write("compose.yaml", NEVER_READY);
+        machine.web(NEVER_READY);
         let settings = std::fs::read_to_string(machine.project().join("havre.yaml")).unwrap();
         machine.write("havre.yaml", &format!("{settings}{HANGS}"));
         let ran = machine.run(&["up"]);
@@ -108,7 +84,7 @@ fn a_failed_up_says_why_and_the_release_before_serves_on() {
         interrupted(machine);
         serves_on("interrupted");
         machine.write("Dockerfile", WITH_HEALTHCHECK);
-        machine.write("compose.yaml", INHERITS);
+        machine.web(INHERITS);
         let ran = machine.run(&["up"]);
         assert_eq!(ran.code, 5, "{}", ran.err);
         let asked = "wget -q http://localhost:5000/";
@@ -138,9 +114,7 @@ fn a_failed_up_says_why_and_the_release_before_serves_on() {
 #[test]
 fn why_tells_what_ails_a_service_and_what_to_do() {
     on_machine(|machine| {
-        machine.shop("one");
-        machine.write("compose.yaml", OVEN);
-        machine.ok(&["up"]);
+        machine.web_up(OVEN);
         let well = machine.ok(&["why", "web"]);
         assert!(
             well.out.contains("✓ service web: 1 of 1 ready"),
@@ -184,7 +158,7 @@ fn a_first_release_that_fails_or_is_interrupted_leaves_nothing_running() {
         interrupted(machine);
         nothing("interrupted");
 
-        machine.write("compose.yaml", UNHEALTHY);
+        machine.web(UNHEALTHY);
         let ran = machine.run(&["up"]);
         assert_eq!(ran.code, 5, "{}", ran.err);
         says(&ran, &["no bread yet", "nothing serves"]);
@@ -195,7 +169,7 @@ fn a_first_release_that_fails_or_is_interrupted_leaves_nothing_running() {
 /// An `up` that would never end is ended by Ctrl-C.
 fn interrupted(machine: &Machine) {
     let before = machine.run(&["ps", "--json"]).json();
-    machine.write("compose.yaml", NEVER_READY);
+    machine.web(NEVER_READY);
     let mut up = machine.start(&["up"]);
     wait_until("a new replica starts", SOON, || {
         machine.run(&["ps", "--json"]).json() != before && up.talk().contains("starting")
@@ -282,9 +256,7 @@ fn a_build_that_fills_the_disk_ends_and_what_serves_goes_on() {
             .arg(&root)
             .status();
         assert!(mounted.unwrap().success());
-        machine.shop("one");
-        machine.ok(&["up"]);
-        machine.until_answers("one");
+        machine.shop_up();
         let greedy = "FROM base:1\nRUN dd if=/dev/zero of=/big bs=1M count=230; sleep 600\n";
         machine.write("Dockerfile", greedy);
         let up = machine.run(&["up"]);

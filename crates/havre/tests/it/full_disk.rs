@@ -10,13 +10,7 @@ use rusqlite::Connection;
 
 use crate::machine::{Machine, SOON, on_machine};
 
-const SHOP: &str = "\
-name: shop
-services:
-  web:
-    build: .
-    init: true
-    expose: [8080]
+const SHOP: &str = "
     volumes: [data:/data]
     healthcheck: {test: test -d /data, interval: 1s, start_interval: 100ms, start_period: 30s}
 volumes: {data: {}}
@@ -73,9 +67,7 @@ impl Disk {
 fn a_full_disk_lets_no_command_through_by_half() {
     on_machine(|machine| {
         let disk = Disk::mount(machine);
-        machine.shop("one");
-        machine.write("compose.yaml", SHOP);
-        machine.ok(&["up"]);
+        machine.web_up(SHOP);
         machine.page("two");
         machine.ok(&["up"]);
         machine.until_answers("two");
@@ -97,7 +89,6 @@ fn a_full_disk_lets_no_command_through_by_half() {
         ] {
             let ran = machine.run(args);
             assert_ne!(ran.code, 0, "{args:?}: {}", ran.err);
-            println!("{args:?}: {} {}", ran.code, ran.err);
             let status = machine.status();
             assert_eq!(status["state"], "running", "{args:?}: {status}");
             assert_eq!(status["services"][0]["wanted"], 1, "{args:?}: {status}");
@@ -124,29 +115,21 @@ fn a_full_disk_lets_no_command_through_by_half() {
 #[test]
 fn a_locked_database_refuses_a_command_and_the_daemon_answers_meanwhile() {
     on_machine(|machine| {
-        machine.shop("one");
-        machine.ok(&["up"]);
-        machine.until_answers("one");
+        machine.shop_up();
         let before = machine.replicas();
         let database = Connection::open(machine.root().join("lib/state.db")).unwrap();
         database.execute_batch("BEGIN IMMEDIATE").unwrap();
         let mut down = machine.start(&["down", "--volumes"]);
-        let mut looks = 0;
-        let code = loop {
-            assert_eq!(machine.status()["state"], "running");
-            looks += 1;
-            if let Some(code) = down.ended() {
-                break code;
-            }
-        };
-        assert_ne!(code, 0, "{}", down.talk());
+        wait_until("it is under way", SOON, || down.talk().contains("stopping"));
+        assert_eq!(machine.status()["state"], "running");
+        assert_eq!(down.ended(), None, "it waits for the lock for seconds");
+        assert_ne!(down.ends(), 0, "{}", down.talk());
         assert!(
             down.talk().contains("nothing was changed"),
             "{}",
             down.talk()
         );
-        // The daemon waits five seconds for the lock.
-        assert!(looks > 2, "{looks} answers");
+        assert_eq!(machine.status()["state"], "running");
         assert_eq!(machine.replicas(), before);
         database.execute_batch("ROLLBACK").unwrap();
         machine.ok(&["down", "--volumes"]);
@@ -165,12 +148,8 @@ fn a_daemon_whose_log_has_no_room_goes_on() {
             .stderr(full)
             .spawn()
             .unwrap();
-        wait_until("the daemon answers", SOON, || {
-            machine.run(&["version", "--json"]).json()["daemon"].is_object()
-        });
-        machine.shop("one");
-        machine.ok(&["up"]);
-        machine.until_answers("one");
+        machine.until_daemon_answers();
+        machine.shop_up();
         assert_eq!(machine.info()["pid"], daemon.id());
         machine.ok(&["down"]);
         machine.ok(&["daemon", "stop"]);

@@ -124,9 +124,7 @@ fn a_unit_takes_the_daemon_over_and_keeps_it_running() {
         let Some(systemd) = Systemd::new(machine) else {
             return;
         };
-        machine.shop("one");
-        machine.ok(&["up"]);
-        machine.until_answers("one");
+        machine.shop_up();
         let (by_hand, edge, replicas) = (systemd.daemon(), systemd.edge(), machine.replicas());
         let goes_on = |_: ()| {
             assert_eq!(machine.get().as_deref(), Ok("one"));

@@ -179,11 +179,31 @@ impl Machine {
 
     /// The base image, and a project whose two web servers answer with `page`.
     pub fn shop(&self, page: &str) {
-        self.write("compose.yaml", SHOP);
+        self.web(SHOP);
         self.write("havre.yaml", &format!("domain: {HOST}\n"));
         self.write("Dockerfile", DOCKERFILE);
         self.page(page);
         self.ok(&["image", "import", &self.base_image(), "--tag", "base:1"]);
+    }
+
+    /// The shop, up: it answers `one`.
+    pub fn shop_up(&self) {
+        self.shop("one");
+        self.ok(&["up"]);
+        self.until_answers("one");
+    }
+
+    /// Makes the shop one web server with `more` in its compose file, as a key of the server's or
+    /// after it.
+    pub fn web(&self, more: &str) {
+        self.write("compose.yaml", &format!("{WEB}{more}"));
+    }
+
+    /// That shop, up; its pages say `one`.
+    pub fn web_up(&self, more: &str) {
+        self.shop("one");
+        self.web(more);
+        self.ok(&["up"]);
     }
 
     /// Changes what the next release of the shop answers with.
@@ -305,10 +325,15 @@ impl Machine {
     /// Starts a daemon where none runs, as an init system does, and waits until it answers.
     pub fn start_daemon(&self) {
         let daemon = self.start(&["daemon"]);
+        self.until_daemon_answers();
+        daemon.leave();
+    }
+
+    /// Waits until a daemon answers.
+    pub fn until_daemon_answers(&self) {
         wait_until("the daemon answers", SOON, || {
             self.run(&["version", "--json"]).json()["daemon"].is_object()
         });
-        daemon.leave();
     }
 
     /// What the daemon says of itself.
@@ -570,13 +595,16 @@ pub fn program_file() -> File {
     File::open(program()).unwrap()
 }
 
-const SHOP: &str = "\
+const WEB: &str = "\
 name: shop
 services:
   web:
     build: .
     init: true
     expose: [8080]
+";
+
+const SHOP: &str = "
     deploy: {replicas: 2}
     healthcheck:
       test: [CMD, wget, -q, -O, /dev/null, 'http://127.0.0.1:8080/']

@@ -65,13 +65,7 @@ fn what_is_never_started_again_is_not() {
 }
 
 /// Warm after longer than three probes a second take.
-const SLOW: &str = "\
-name: shop
-services:
-  web:
-    build: .
-    init: true
-    expose: [8080]
+const SLOW: &str = "
     command: [sh, -c, 'sleep 6; exec httpd -f -p 8080 -h /www']
     healthcheck:
       test: 'wget -q -O /dev/null localhost:8080'
@@ -83,9 +77,7 @@ services:
 #[test]
 fn a_slow_start_has_the_time_that_docker_gives_it() {
     on_machine(|machine| {
-        machine.shop("one");
-        machine.write("compose.yaml", SLOW);
-        machine.ok(&["up"]);
+        machine.web_up(SLOW);
         let started = machine.json(&["ps"]);
         assert_eq!(started[0]["health"], "healthy", "{started}");
         assert_eq!(started[0]["restarts"], 0, "{started}");

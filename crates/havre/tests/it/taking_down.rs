@@ -6,13 +6,7 @@ use serde_json::Value;
 use crate::machine::{Background, Machine, SOON, kill, on_machine};
 
 /// A server that takes some seconds to end, and a volume.
-const SLOW: &str = "\
-name: shop
-services:
-  web:
-    build: .
-    init: true
-    expose: [8080]
+const SLOW: &str = "
     command:
       - sh
       - -c
@@ -23,9 +17,7 @@ volumes: {data: {}}
 ";
 
 fn shop(machine: &Machine) {
-    machine.shop("one");
-    machine.write("compose.yaml", SLOW);
-    machine.ok(&["up"]);
+    machine.web_up(SLOW);
     machine.ok(&["exec", "web", "touch", "/data/kept"]);
     assert!(is_kept(machine));
 }

@@ -44,13 +44,7 @@ fn a_service_under_another_name_begins_when_the_one_before_has_ended() {
 }
 
 /// Starts slowly and writes to a volume.
-const SLOW: &str = "\
-name: shop
-services:
-  web:
-    build: .
-    init: true
-    expose: [8080]
+const SLOW: &str = "
     command: [sh, -c, 'echo begins >> /kept/log; sleep 3; exec httpd -f -p 8080 -h /www']
     volumes: ['kept:/kept']
 volumes: {kept: {}}
@@ -59,9 +53,7 @@ volumes: {kept: {}}
 #[test]
 fn what_answers_is_replaced_beside_the_old_one_unless_it_keeps_a_database() {
     on_machine_under_load(|machine| {
-        machine.shop("one");
-        machine.write("compose.yaml", SLOW);
-        machine.ok(&["up"]);
+        machine.web_up(SLOW);
         machine.until_answers("one");
         machine.page("two");
         let plan = machine.ok(&["plan"]).out;
