@@ -4,6 +4,7 @@
 //! before they are read into memory, checksums are checked, and every size is read once by one
 //! rule. Formats: ustar, GNU long names, PAX (POSIX.1-2001).
 
+mod fields;
 mod reader;
 mod writer;
 

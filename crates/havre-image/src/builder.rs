@@ -23,6 +23,7 @@
 //! Refused with file and line, where a needed stage asks for it: SSH mounts, writable bind mounts, cache mounts with a source, the host's network, extra privileges, ADD of anything
 //! remote and of bzip2 or xz archives, other platforms than this machine's.
 
+mod action;
 mod add;
 mod cache;
 mod chmod;

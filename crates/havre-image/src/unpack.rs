@@ -8,29 +8,29 @@
 //! The last entry of a name wins. Ownership is set before permissions (it clears set-id bits) and
 //! before attributes (it clears capabilities); times of folders are set last.
 
+mod node;
+mod parents;
+mod rules;
+
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 use crate::archive::{Entry, EntryKind, TarError, TarReader};
 use crate::limits::Limits;
 
-/// Starts the name of a marker for a removed file.
-pub(crate) const WHITEOUT_PREFIX: &[u8] = b".wh.";
-/// Marks a folder that hides what lies below it.
-pub(crate) const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
-/// Starts the names of other notes that AUFS left in layers; they mean nothing here.
-const AUFS_PREFIX: &[u8] = b".wh..wh.";
-/// Longer or deeper paths could not be named, or not be removed, below the store's own folders.
-const MAX_LENGTH: usize = 3072;
-const MAX_DEPTH: usize = 512;
+pub(crate) use rules::{OPAQUE_MARKER, WHITEOUT_PREFIX, device_allowed, xattr_travels};
+
+use node::{
+    At, folder_flags, is_whiteout, kind_of, open_folder, os, set_opaque, set_owner_and_mode,
+    set_owner_at, stat, through_proc, times,
+};
+use rules::{AUFS_PREFIX, MAX_DEPTH, MAX_LENGTH, check_attributes, normalise, travelling};
 
 /// Why a layer was not unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -402,306 +402,4 @@ impl Unpacker {
             rustix::fs::unlinkat(parent, name, AtFlags::empty()),
         )
     }
-
-    /// The folder that an entry lies in, made where the layer takes it for granted.
-    fn parent(&mut self, folders: &[&[u8]], at: &At<'_>) -> Result<Rc<OwnedFd>, UnpackError> {
-        if folders.is_empty() {
-            return Ok(self.root.clone());
-        }
-        let path = folders.join(&b'/');
-        if let Some((known, folder)) = &self.last_parent
-            && *known == path
-        {
-            return Ok(folder.clone());
-        }
-        let folder = match open_folder(&self.root, &path, ResolveFlags::IN_ROOT) {
-            Ok(folder) => folder,
-            Err(Errno::NOENT | Errno::NOTDIR) => self.make_parents(folders, at)?,
-            Err(errno) => return Err(at.error("open the folder of", errno.into())),
-        };
-        let folder = Rc::new(folder);
-        self.last_parent = Some((path, folder.clone()));
-        Ok(folder)
-    }
-
-    fn make_parents(&mut self, folders: &[&[u8]], at: &At<'_>) -> Result<OwnedFd, UnpackError> {
-        let mut current = at.io(
-            "open the folder of",
-            open_folder(&self.root, b".", ResolveFlags::IN_ROOT),
-        )?;
-        for depth in 1..=folders.len() {
-            let name = folders[depth - 1];
-            let path = || folders[..depth].join(&b'/');
-            current = match open_folder(&current, name, ResolveFlags::NO_SYMLINKS) {
-                Ok(folder) => folder,
-                Err(Errno::NOENT) => self.make_parent(&current, name, &path(), at)?,
-                Err(Errno::LOOP) => self.through_link(&path(), at)?,
-                Err(Errno::NOTDIR) => {
-                    let found = at.io("look at", stat(&current, name))?;
-                    if !found.as_ref().is_some_and(is_whiteout) {
-                        return Err(at.refused("it lies below a file that is no folder"));
-                    }
-                    self.remove(&current, name, at)?;
-                    let folder = self.make_parent(&current, name, &path(), at)?;
-                    set_opaque(&folder, at)?;
-                    folder
-                }
-                Err(errno) => return Err(at.error("open the folder of", errno.into())),
-            };
-        }
-        Ok(current)
-    }
-
-    /// The folder that a link on the way leads to, inside the layer.
-    fn through_link(&self, path: &[u8], at: &At<'_>) -> Result<OwnedFd, UnpackError> {
-        match open_folder(&self.root, path, ResolveFlags::IN_ROOT) {
-            Err(Errno::NOENT) => Err(at.refused("it lies below a link that leads to nothing")),
-            Err(Errno::NOTDIR) => Err(at.refused("it lies below a file that is no folder")),
-            other => at.io("open the folder of", other),
-        }
-    }
-
-    fn make_parent(
-        &mut self,
-        parent: &OwnedFd,
-        name: &[u8],
-        path: &[u8],
-        at: &At<'_>,
-    ) -> Result<OwnedFd, UnpackError> {
-        at.io(
-            "make the folder of",
-            rustix::fs::mkdirat(parent, name, Mode::from(0o755)),
-        )?;
-        let folder = at.io(
-            "open the folder of",
-            open_folder(parent, name, ResolveFlags::NO_SYMLINKS),
-        )?;
-        self.inherit(&folder, path, at)?;
-        Ok(folder)
-    }
-
-    /// Gives a folder that the archive does not describe the owner, permissions and times of the
-    /// same folder in the layers below; root's 0755 at the epoch where there is none.
-    fn inherit(&mut self, folder: &OwnedFd, path: &[u8], at: &At<'_>) -> Result<(), UnpackError> {
-        let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-        let found = self
-            .below
-            .iter()
-            .find_map(|layer| open_folder(layer, path, flags).ok());
-        let mut time = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        if let Some(found) = found {
-            let stat = at.io("look below for the folder of", rustix::fs::fstat(&found))?;
-            let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-            let owned = rustix::fs::fchown(folder, Some(uid), Some(gid));
-            at.io("set the owner of the folder of", owned)?;
-            let moded = rustix::fs::fchmod(folder, Mode::from(stat.st_mode & 0o7777));
-            at.io("set the permissions of the folder of", moded)?;
-            time.tv_sec = stat.st_mtime;
-        }
-        let times = Timestamps {
-            last_access: time,
-            last_modification: time,
-        };
-        self.defer(path.to_vec(), times, at)
-    }
-
-    fn set_folder_times(&self) -> Result<(), UnpackError> {
-        for (path, times) in &self.times {
-            let flags = folder_flags() | OFlags::NOFOLLOW;
-            let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-            let result = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve)
-                .and_then(|folder| rustix::fs::futimens(&folder, times));
-            match result {
-                // Replaced by a later entry.
-                Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                Err(errno) => {
-                    return Err(UnpackError::Io {
-                        operation: "set the times of",
-                        path: String::from_utf8_lossy(path).into_owned(),
-                        source: errno.into(),
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Devices that Docker lets every container use; a node of any other is of no honest use in an
-/// image. 0/0 is how overlay marks removed files and is made from markers only.
-pub(crate) fn device_allowed(kind: EntryKind) -> bool {
-    match kind {
-        EntryKind::CharDevice { major, minor } => {
-            matches!((major, minor), (1, 3 | 5 | 7 | 8 | 9) | (5, 0..=2))
-        }
-        EntryKind::BlockDevice { .. } => false,
-        EntryKind::File
-        | EntryKind::HardLink
-        | EntryKind::Symlink
-        | EntryKind::Directory
-        | EntryKind::Fifo => true,
-    }
-}
-
-/// The attributes that are part of a layer; those of the host (SELinux, IMA) are not.
-pub(crate) fn xattr_travels(name: &[u8]) -> bool {
-    name == b"security.capability"
-        || name.starts_with(b"user.")
-        || matches!(
-            name,
-            b"system.posix_acl_access" | b"system.posix_acl_default"
-        )
-}
-
-/// The parts of a path without `.` and `..`; `None` when it leads above its root.
-fn normalise(path: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut parts = Vec::new();
-    for part in path.split(|byte| *byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                parts.pop()?;
-            }
-            _ => parts.push(part),
-        }
-    }
-    Some(parts)
-}
-
-fn check_attributes(entry: &Entry) -> Result<(), UnpackError> {
-    let trusted = |(name, _): &(Vec<u8>, Vec<u8>)| name.starts_with(b"trusted.");
-    if entry.xattrs.iter().any(trusted) {
-        return Err(At(entry).refused("it sets attributes of the overlay itself"));
-    }
-    Ok(())
-}
-
-fn travelling(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
-    entry
-        .xattrs
-        .iter()
-        .filter(|(name, _)| xattr_travels(name))
-        .map(|(name, value)| (name.as_slice(), value.as_slice()))
-}
-
-/// The entry that an operation serves.
-struct At<'a>(&'a Entry);
-
-impl At<'_> {
-    fn refused(&self, reason: &'static str) -> UnpackError {
-        UnpackError::Refused {
-            path: self.0.display_path(),
-            reason,
-        }
-    }
-
-    fn error(&self, operation: &'static str, source: io::Error) -> UnpackError {
-        UnpackError::Io {
-            operation,
-            path: self.0.display_path(),
-            source,
-        }
-    }
-
-    fn io<T>(
-        &self,
-        operation: &'static str,
-        result: rustix::io::Result<T>,
-    ) -> Result<T, UnpackError> {
-        result.map_err(|errno| self.error(operation, errno.into()))
-    }
-
-    /// Links, and file systems without them, go without attributes; a program must not go
-    /// without its capabilities.
-    fn attribute(&self, name: &[u8], result: rustix::io::Result<()>) -> Result<(), UnpackError> {
-        match result {
-            Err(Errno::OPNOTSUPP | Errno::PERM) if name != b"security.capability" => Ok(()),
-            other => self.io("set an attribute of", other),
-        }
-    }
-}
-
-fn folder_flags() -> OFlags {
-    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC
-}
-
-/// Opens a folder below `root`; `resolve` says whether links on the way are followed inside it.
-fn open_folder(root: &OwnedFd, path: &[u8], resolve: ResolveFlags) -> rustix::io::Result<OwnedFd> {
-    let path = if path.is_empty() {
-        b".".as_slice()
-    } else {
-        path
-    };
-    let resolve = resolve | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(root, path, folder_flags(), Mode::empty(), resolve)
-}
-
-fn stat(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<Option<Stat>> {
-    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(stat)),
-        Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(errno),
-    }
-}
-
-fn kind_of(stat: &Stat) -> FileType {
-    FileType::from_raw_mode(stat.st_mode)
-}
-
-fn is_whiteout(stat: &Stat) -> bool {
-    kind_of(stat) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
-fn set_opaque(folder: &OwnedFd, at: &At<'_>) -> Result<(), UnpackError> {
-    let set = rustix::fs::fsetxattr(folder, "trusted.overlay.opaque", b"y", XattrFlags::empty());
-    at.io("mark the folder as opaque for", set)
-}
-
-fn set_owner_and_mode(file: &OwnedFd, at: &At<'_>) -> Result<(), UnpackError> {
-    let (uid, gid) = owner(at.0);
-    at.io("set the owner of", rustix::fs::fchown(file, uid, gid))?;
-    let mode = Mode::from(at.0.mode);
-    at.io("set the permissions of", rustix::fs::fchmod(file, mode))
-}
-
-fn set_owner_at(parent: &OwnedFd, name: &[u8], at: &At<'_>) -> Result<(), UnpackError> {
-    let (uid, gid) = owner(at.0);
-    let flags = AtFlags::SYMLINK_NOFOLLOW;
-    at.io(
-        "set the owner of",
-        rustix::fs::chownat(parent, name, uid, gid, flags),
-    )
-}
-
-fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
-    // u32::MAX means "leave as it is" to the kernel and is nobody's id.
-    let uid = (entry.uid != u32::MAX).then(|| Uid::from_raw(entry.uid));
-    let gid = (entry.gid != u32::MAX).then(|| Gid::from_raw(entry.gid));
-    (uid, gid)
-}
-
-fn times(entry: &Entry) -> Timestamps {
-    let time = Timespec {
-        tv_sec: entry.mtime,
-        tv_nsec: entry.mtime_nanos.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
-}
-
-/// A path to `name` in the folder behind a descriptor.
-fn through_proc(parent: &OwnedFd, name: &[u8]) -> Vec<u8> {
-    let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
-    path.extend_from_slice(name);
-    path
-}
-
-fn os(bytes: Vec<u8>) -> std::ffi::OsString {
-    use std::os::unix::ffi::OsStringExt;
-    std::ffi::OsString::from_vec(bytes)
 }

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, Images, Layer};
 
+use super::action::{CopyAction, MakeDir, RunAction};
 use super::error::BuildError;
-use super::interpret::{CopyAction, MakeDir, RunAction};
 
 /// Changes when the meaning of keys or rows does.
 const VERSION: u32 = 2;

@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use crate::dockerfile::Ignore;
 use crate::{Digest, Hashing, regular};
 
+use super::action::CopyAction;
 use super::content::Source;
 use super::copy::CopyError;
 use super::error::BuildError;
-use super::interpret::CopyAction;
 use super::root::{Root, kind, open_file};
 use super::select::{Rules, Selected, select};
 

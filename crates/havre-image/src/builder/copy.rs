@@ -21,9 +21,9 @@ use crate::Digest;
 use crate::archive::TarError;
 use crate::dockerfile::excerpt;
 
+use super::action::CopyAction;
 use super::content::Source;
 use super::context::open_file_of;
-use super::interpret::CopyAction;
 use super::owner::Owner;
 use super::root::{Root, Spot, kind, lstat};
 use super::select::Selected;

@@ -19,9 +19,10 @@ use crate::dockerfile::{self, Dockerfile, Problem, Step};
 use crate::limits::MAX_LAYERS;
 use crate::{Digest, Image, ImageConfig, ImageRef, Images, Layer};
 
+use super::action::Action;
 use super::context::{self, Context};
 use super::error::{BuildError, Place};
-use super::interpret::{Action, State, Variables};
+use super::interpret::{State, Variables};
 use super::plan::{self, Files, Origin, Plan, Planned};
 use super::run::StepRunner;
 use super::scope::{Globals, SOURCE_DATE_EPOCH};

@@ -1,25 +1,22 @@
 //! What an instruction does to the stage: a change of the configuration, work on the file
 //! system, or both. Pure.
 
+mod mount;
+
 use std::collections::BTreeMap;
 
 use crate::config::{Empty, Healthcheck, ImageConfig, RunConfig};
 use crate::dockerfile::{
-    CommandLine, Copy, Health, HealthTimes, Instruction, MountKind, Problem, Run, RunNetwork, Step,
+    CommandLine, Copy, Health, HealthTimes, Instruction, Problem, Run, RunNetwork, Step,
     expand_heredoc, expand_words,
 };
 
+use super::action::{Action, CopyAction, MakeDir, RunAction, SCRIPT_DIR};
 use super::chmod::Chmod;
 use super::scope::{Globals, Growth};
 
 /// PATH of a stage whose image sets none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Permission bits of a cache mount that says nothing else.
-pub(super) const CACHE_MODE: u32 = 0o755;
-
-/// Where a single heredoc with `#!` is mounted for the step that runs it.
-pub(super) const SCRIPT_DIR: &str = "/dev/pipes";
 
 /// What a stage inherits from the one it starts from, beside the image's configuration.
 #[derive(Clone, Debug, Default)]
@@ -48,138 +45,6 @@ pub(super) struct State<'a> {
     cmd_given: bool,
     escape: char,
     globals: &'a Globals,
-}
-
-/// Work on the file system.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    /// None.
-    Configure,
-    /// Run a command.
-    Run(RunAction),
-    /// Copy files.
-    Copy(CopyAction),
-    /// Make a folder where there is none.
-    MakeDir(MakeDir),
-}
-
-/// A folder that is made, with those above it, where there is none.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub(super) struct MakeDir {
-    /// Absolute.
-    pub path: String,
-    /// Whose it is, as in the configuration; empty: root.
-    pub user: String,
-}
-
-/// A command to run.
-#[derive(Debug, PartialEq, Eq, serde::Serialize)]
-pub(super) struct RunAction {
-    /// Program and arguments.
-    pub argv: Vec<String>,
-    /// Everything but proxies.
-    pub env: BTreeMap<String, String>,
-    /// Proxies the caller gave; no part of the step's identity.
-    #[serde(skip)]
-    pub proxies: BTreeMap<String, String>,
-    /// As in the configuration.
-    pub user: String,
-    /// Absolute.
-    pub cwd: String,
-    /// Whether the step has a network.
-    pub network: bool,
-    /// Mounts beside the standard ones.
-    pub mounts: Vec<MountAction>,
-    /// File in [`SCRIPT_DIR`]: name and content.
-    pub script: Option<(String, String)>,
-}
-
-/// A mount of a RUN step.
-#[derive(Debug, PartialEq, Eq, serde::Serialize)]
-pub(super) enum MountAction {
-    /// Files of the context or of `from`, read-only.
-    Bind {
-        /// Stage or image; `None`: the context.
-        from: Option<String>,
-        /// Path there.
-        source: String,
-        /// Absolute.
-        target: String,
-    },
-    /// A folder kept between builds.
-    Cache {
-        /// Its name.
-        id: String,
-        /// Absolute.
-        target: String,
-        /// One step at a time.
-        exclusive: bool,
-        /// Read-only.
-        read_only: bool,
-        /// Permission bits and owner of a new one.
-        mode: u32,
-        /// Owner.
-        uid: u32,
-        /// Group.
-        gid: u32,
-    },
-    /// Memory.
-    Tmpfs {
-        /// Absolute.
-        target: String,
-        /// Limit.
-        size_bytes: Option<u64>,
-    },
-    /// A secret of the build, as a file, a variable or both.
-    Secret {
-        /// Its name.
-        id: String,
-        /// Absolute.
-        target: Option<String>,
-        /// Variable.
-        env: Option<String>,
-        /// The step cannot do without.
-        required: bool,
-        /// Permission bits and owner of the file.
-        mode: u32,
-        /// Owner.
-        uid: u32,
-        /// Group.
-        gid: u32,
-    },
-}
-
-/// Files to copy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CopyAction {
-    /// The keyword, for messages.
-    pub keyword: &'static str,
-    /// Stage or image; `None`: the context.
-    pub from: Option<String>,
-    /// Paths and patterns.
-    pub sources: Vec<String>,
-    /// Name and content.
-    pub documents: Vec<(String, String)>,
-    /// Absolute, cleaned, without a slash at the end.
-    pub destination: String,
-    /// The destination is a folder whether it exists or not.
-    pub into_folder: bool,
-    /// There are several sources, so that the destination must be a folder.
-    pub several: bool,
-    /// The destination becomes what the source is, mode and owner of the folder itself included.
-    pub mirror: bool,
-    /// `user[:group]`.
-    pub chown: Option<String>,
-    /// New permission bits.
-    pub chmod: Option<Chmod>,
-    /// Do not look at what lies at the destination.
-    pub link: bool,
-    /// Keep the folders of the source path.
-    pub parents: bool,
-    /// Patterns of what is left out.
-    pub exclude: Vec<String>,
-    /// Unpack local archives.
-    pub unpack: bool,
 }
 
 impl<'a> State<'a> {
@@ -386,101 +251,6 @@ impl<'a> State<'a> {
         })
     }
 
-    fn mount(&self, mount: &crate::dockerfile::RunMount) -> Result<MountAction, Problem> {
-        let wrong = |reason: &str| {
-            Err(Problem::Flag {
-                instruction: "RUN".to_owned(),
-                flag: "mount".to_owned(),
-                reason: reason.to_owned(),
-            })
-        };
-        let value = |names: &[&str]| -> Result<Option<String>, Problem> {
-            mount
-                .option(names)
-                .map(|text| self.expand(text))
-                .transpose()
-        };
-        let target = value(&["target", "dst", "destination"])?.unwrap_or_default();
-        let number = |name: &str, radix: u32| -> Result<Option<u32>, Problem> {
-            let Some(text) = value(&[name])? else {
-                return Ok(None);
-            };
-            match u32::from_str_radix(&text, radix) {
-                Ok(number) => Ok(Some(number)),
-                Err(_) => {
-                    wrong(&format!("{name}={text} is not a number"))?;
-                    Ok(None)
-                }
-            }
-        };
-        if mount.kind == MountKind::Secret {
-            let base = target.rsplit('/').next().unwrap_or_default().to_owned();
-            let id = value(&["id"])?.filter(|id| !id.is_empty()).unwrap_or(base);
-            if id.is_empty() {
-                return wrong("a secret needs id= or target=");
-            }
-            let env = value(&["env"])?.filter(|name| !name.is_empty());
-            let target = match (target.as_str(), &env) {
-                ("", Some(_)) => None,
-                ("", None) => Some(format!("/run/secrets/{id}")),
-                (target, _) => Some(absolute(self.cwd(), target)),
-            };
-            return Ok(MountAction::Secret {
-                id,
-                target,
-                env,
-                required: mount.switch(&["required"]) == Some(true),
-                mode: number("mode", 8)?.unwrap_or(0o400) & 0o7777,
-                uid: number("uid", 10)?.unwrap_or(0),
-                gid: number("gid", 10)?.unwrap_or(0),
-            });
-        }
-        if target.is_empty() {
-            return wrong("target= is empty");
-        }
-        let target = absolute(self.cwd(), &target);
-        if target == "/" {
-            return wrong("target= cannot be /");
-        }
-        match mount.kind {
-            MountKind::Cache => {
-                let exclusive = match value(&["sharing"])?.as_deref() {
-                    None | Some("shared") => false,
-                    // A private cache must not be seen by two steps at a time; waiting for the
-                    // other step gives that without a second copy.
-                    Some("locked" | "private") => true,
-                    Some(_) => return wrong("sharing must be shared, private or locked"),
-                };
-                Ok(MountAction::Cache {
-                    id: value(&["id"])?
-                        .filter(|id| !id.is_empty())
-                        .unwrap_or(target.clone()),
-                    target,
-                    exclusive,
-                    read_only: mount.switch(&["ro", "readonly"]) == Some(true),
-                    mode: number("mode", 8)?.unwrap_or(CACHE_MODE) & 0o7777,
-                    uid: number("uid", 10)?.unwrap_or(0),
-                    gid: number("gid", 10)?.unwrap_or(0),
-                })
-            }
-            MountKind::Tmpfs => {
-                let size_bytes = match value(&["size"])? {
-                    None => None,
-                    Some(text) => match byte_size(&text) {
-                        Some(bytes) => Some(bytes),
-                        None => return wrong(&format!("size={text} is not a size like 64m")),
-                    },
-                };
-                Ok(MountAction::Tmpfs { target, size_bytes })
-            }
-            MountKind::Bind | MountKind::Secret | MountKind::Ssh => Ok(MountAction::Bind {
-                from: mount.option(&["from"]).map(str::to_owned),
-                source: value(&["source", "src"])?.unwrap_or_else(|| "/".to_owned()),
-                target,
-            }),
-        }
-    }
-
     fn copy(&self, keyword: &'static str, copy: &Copy) -> Result<CopyAction, Problem> {
         let flags = &copy.flags;
         let mut sources = Vec::new();
@@ -677,19 +447,6 @@ fn exposed(text: &str) -> Option<Vec<String>> {
             .map(|port| format!("{port}/{protocol}"))
             .collect()
     })
-}
-
-/// `64m`, `1G`, `4096`.
-fn byte_size(text: &str) -> Option<u64> {
-    let lower = text.to_ascii_lowercase();
-    let lower = lower.strip_suffix('b').unwrap_or(&lower);
-    let (digits, shift) = match lower.char_indices().last()? {
-        (at, 'k') => (&lower[..at], 10),
-        (at, 'm') => (&lower[..at], 20),
-        (at, 'g') => (&lower[..at], 30),
-        _ => (lower, 0),
-    };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 fn variable<'r>(run: &'r RunConfig, name: &str) -> Option<&'r str> {

@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::interpret::CACHE_MODE;
+use super::action::CACHE_MODE;
 use crate::gc::disk_usage;
 use crate::remove::remove_tree;
 use crate::{Digest, Images};

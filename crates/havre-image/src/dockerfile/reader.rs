@@ -1,15 +1,18 @@
 //! From logical lines to typed instructions.
 
-use std::time::Duration;
+mod flags;
+mod mount;
 
 use super::error::{DockerfileError, Problem};
 use super::instruction::{
-    CommandLine, Copy, CopyFlags, Dockerfile, Health, HealthTimes, Heredoc, Instruction, MountKind,
-    Run, RunMount, RunNetwork, Span, Stage, Step, Warning,
+    CommandLine, Copy, CopyFlags, Dockerfile, Health, HealthTimes, Heredoc, Instruction, Run,
+    RunNetwork, Span, Stage, Step, Warning,
 };
 use super::similar::closest;
 use super::source::{self, Logical, Place};
 use super::words::{self, Json};
+use flags::Flags;
+use mount::run_mount;
 
 const INSTRUCTIONS: [&str; 18] = [
     "ADD",
@@ -505,111 +508,6 @@ const ADD_FLAGS: &[&str] = &[
     "unpack",
 ];
 
-struct Flags {
-    instruction: String,
-    items: Vec<(String, Option<String>)>,
-}
-
-impl Flags {
-    fn wrong(&self, flag: &str, reason: &str) -> Problem {
-        Problem::Flag {
-            instruction: self.instruction.clone(),
-            flag: flag.to_owned(),
-            reason: reason.to_owned(),
-        }
-    }
-
-    fn all(&mut self, name: &str) -> Vec<String> {
-        let taken = self.items.extract_if(.., |(n, _)| n == name);
-        taken.filter_map(|(_, value)| value).collect()
-    }
-
-    fn take(&mut self, name: &str) -> Result<Option<Option<String>>, Problem> {
-        let mut taken: Vec<_> = self.items.extract_if(.., |(n, _)| n == name).collect();
-        if taken.len() > 1 {
-            return Err(self.wrong(name, "given twice"));
-        }
-        Ok(taken.pop().map(|(_, value)| value))
-    }
-
-    fn one(&mut self, name: &str) -> Result<Option<String>, Problem> {
-        match self.take(name)? {
-            None => Ok(None),
-            // An empty value, perhaps of a variable, is none.
-            Some(Some(value)) => Ok(Some(value).filter(|value| !value.is_empty())),
-            Some(None) => Err(self.wrong(name, "needs a value")),
-        }
-    }
-
-    fn switch(&mut self, name: &str) -> Result<Option<bool>, Problem> {
-        match self.take(name)? {
-            None => Ok(None),
-            Some(None) => Ok(Some(true)),
-            Some(Some(value)) => match value.to_ascii_lowercase().as_str() {
-                "true" => Ok(Some(true)),
-                "false" => Ok(Some(false)),
-                _ => Err(self.wrong(name, "must be true or false")),
-            },
-        }
-    }
-
-    fn duration(&mut self, name: &str) -> Result<Option<Duration>, Problem> {
-        let Some(value) = self.one(name)? else {
-            return Ok(None);
-        };
-        match go_duration(&value) {
-            Some(Duration::ZERO) => Ok(None),
-            Some(duration) if duration < Duration::from_millis(1) => {
-                Err(self.wrong(name, "cannot be below 1ms"))
-            }
-            Some(duration) => Ok(Some(duration)),
-            None => Err(self.wrong(name, "must be a duration like 30s or 1m30s")),
-        }
-    }
-
-    fn count(&mut self, name: &str) -> Result<Option<u32>, Problem> {
-        let Some(value) = self.one(name)? else {
-            return Ok(None);
-        };
-        match value.parse() {
-            Ok(0) => Ok(None),
-            Ok(count) => Ok(Some(count)),
-            Err(_) => Err(self.wrong(name, "must be a whole number")),
-        }
-    }
-}
-
-/// Reads `1h2m3.5s`, `300ms` and the like; `0` needs no unit.
-fn go_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut total = 0.0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit_end = rest
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(rest.len());
-        total += number
-            * match &rest[..unit_end] {
-                "h" => 3600.0,
-                "m" => 60.0,
-                "s" => 1.0,
-                "ms" => 1e-3,
-                "us" | "µs" | "μs" => 1e-6,
-                "ns" => 1e-9,
-                _ => return None,
-            };
-        rest = &rest[unit_end..];
-    }
-    (!text.is_empty())
-        .then(|| Duration::try_from_secs_f64(total).ok())
-        .flatten()
-}
-
 fn stage_name(name: &str) -> Result<String, Problem> {
     let lower = name.to_ascii_lowercase();
     let valid = lower.starts_with(|c: char| c.is_ascii_lowercase())
@@ -630,112 +528,4 @@ fn stage_name(name: &str) -> Result<String, Problem> {
         });
     }
     Ok(lower)
-}
-
-fn run_mount(value: &str) -> Result<RunMount, Problem> {
-    let wrong = |reason: String| Problem::Flag {
-        instruction: "RUN".to_owned(),
-        flag: "mount".to_owned(),
-        reason,
-    };
-    let mut kind = MountKind::Bind;
-    let mut options = Vec::new();
-    for field in value.split(',') {
-        let (key, value) = match field.split_once('=') {
-            Some((key, value)) => (key.trim().to_ascii_lowercase(), Some(value.to_owned())),
-            None => (field.trim().to_ascii_lowercase(), None),
-        };
-        if key == "type" {
-            kind = match value.as_deref() {
-                Some("bind") => MountKind::Bind,
-                Some("cache") => MountKind::Cache,
-                Some("tmpfs") => MountKind::Tmpfs,
-                Some("secret") => MountKind::Secret,
-                Some("ssh") => MountKind::Ssh,
-                _ => {
-                    return Err(wrong(
-                        "type must be bind, cache, tmpfs, secret or ssh".into(),
-                    ));
-                }
-            };
-            continue;
-        }
-        options.push((key, value));
-    }
-    let known = mount_options(kind);
-    if let Some((key, _)) = options
-        .iter()
-        .find(|(key, _)| !known.contains(&key.as_str()))
-    {
-        return Err(wrong(format!(
-            "option {key:?} does not exist for this type; it has {}",
-            known.join(", ")
-        )));
-    }
-    let mount = RunMount { kind, options };
-    let target = mount.option(&["target", "dst", "destination"]).is_some();
-    if !target && matches!(kind, MountKind::Bind | MountKind::Cache | MountKind::Tmpfs) {
-        return Err(wrong("needs target=".to_owned()));
-    }
-    if mount
-        .option(&["from"])
-        .is_some_and(|from| from.contains('$'))
-    {
-        return Err(wrong("from= takes no variables".to_owned()));
-    }
-    Ok(mount)
-}
-
-fn mount_options(kind: MountKind) -> &'static [&'static str] {
-    match kind {
-        MountKind::Bind => &[
-            "target",
-            "dst",
-            "destination",
-            "source",
-            "src",
-            "from",
-            "ro",
-            "readonly",
-            "rw",
-            "readwrite",
-        ],
-        MountKind::Cache => &[
-            "target",
-            "dst",
-            "destination",
-            "id",
-            "ro",
-            "readonly",
-            "sharing",
-            "from",
-            "source",
-            "src",
-            "mode",
-            "uid",
-            "gid",
-        ],
-        MountKind::Tmpfs => &["target", "dst", "destination", "size"],
-        MountKind::Secret => &[
-            "id",
-            "target",
-            "dst",
-            "destination",
-            "required",
-            "mode",
-            "uid",
-            "gid",
-            "env",
-        ],
-        MountKind::Ssh => &[
-            "id",
-            "target",
-            "dst",
-            "destination",
-            "required",
-            "mode",
-            "uid",
-            "gid",
-        ],
-    }
 }

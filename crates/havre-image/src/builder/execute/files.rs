@@ -8,10 +8,10 @@ use std::sync::Arc;
 use rustix::fs::FileType;
 use tokio_util::sync::CancellationToken;
 
+use super::super::action::{CopyAction, MakeDir};
 use super::super::add;
 use super::super::context::{Census, Context, content, open_file_of};
 use super::super::copy::{self, CopyError, Writer};
-use super::super::interpret::{CopyAction, MakeDir};
 use super::super::mounted::Mounts;
 use super::super::owner::{self, Owner};
 use super::super::root::{Root, kind};

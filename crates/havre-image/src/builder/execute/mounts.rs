@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::super::action::{MountAction, RunAction, SCRIPT_DIR};
 use super::super::error::{BuildError, Place};
-use super::super::interpret::{MountAction, RunAction, SCRIPT_DIR};
 use super::super::run::StepMount;
 use super::super::{Secret, kept};
 use super::Build;

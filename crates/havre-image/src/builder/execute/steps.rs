@@ -12,11 +12,11 @@ use tempfile::TempDir;
 use crate::overlay::{Overlay, Writable};
 use crate::{Digest, LayerError};
 
+use super::super::action::{CopyAction, MakeDir, MountAction, RunAction};
 use super::super::cache::{self, Key, Outcome};
 use super::super::context::Context;
 use super::super::copy::CopyError;
 use super::super::error::{BuildError, Place};
-use super::super::interpret::{CopyAction, MakeDir, MountAction, RunAction};
 use super::super::mounted::with_mounts;
 use super::super::plan::{self, Files, Origin};
 use super::super::root::Root;
