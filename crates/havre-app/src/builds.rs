@@ -1,23 +1,25 @@
 //! Images of a project: each service's is built, fetched or already there.
 
+mod request;
+mod told;
+mod wanted;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use havre_api::{
-    ApiError, BuildFailure, BuildProgress, ErrorCode, Event, EventSink, FailureReport, LogStream,
-    Place, UpOptions,
-};
-use havre_image::builder::{
-    self, BaseImages, BuildError, BuildEvent, BuildRequest, DockerfileSource, FetchFuture,
-    Foreseen, NamedContext, Secret, StepSettings, Stream, host_ca_bundle,
-};
+use havre_api::{ApiError, ErrorCode, Event, EventSink, UpOptions};
+use havre_image::builder::{self, BaseImages, BuildRequest, FetchFuture, Foreseen, Secret};
 use havre_image::{Image, ImageRef, Images};
-use havre_model::{Build, BuildContext, Project, PullPolicy, ServiceName};
+use havre_model::{Build, Project, PullPolicy, ServiceName};
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Daemon;
 use crate::steps::{self, BuildLimits, Steps};
-use crate::{files, git, pages, pressure, pulls};
+use crate::{git, pages, pressure, pulls};
+
+use request::{request, secrets};
+use told::{build_error, told};
+use wanted::{Wanted, each_once, reference, wanted};
 
 /// Manifest digest of each service's image.
 pub(crate) async fn images(
@@ -106,13 +108,6 @@ fn references(project: &Project) -> Result<BTreeMap<String, ServiceName>, ApiErr
     Ok(all)
 }
 
-fn reference(text: &str, service: &ServiceName) -> Result<ImageRef, ApiError> {
-    text.parse().map_err(|error: havre_image::RefError| {
-        ApiError::from_error(ErrorCode::Invalid, &error)
-            .with_hint(format!("see `image` of service `{service}`"))
-    })
-}
-
 /// What would have to be done for each service's image; nothing of it is done.
 pub(crate) async fn foresee(
     daemon: &Arc<Daemon>,
@@ -167,101 +162,6 @@ pub(crate) async fn foresee(
                 digests.insert(service.clone(), digest.to_string());
             }
             all.insert(service, foreseen.clone());
-        }
-    }
-    Ok(all)
-}
-
-/// One image that services need.
-struct Wanted<'a> {
-    reference: ImageRef,
-    build: Option<&'a Build>,
-    policy: PullPolicy,
-    services: Vec<ServiceName>,
-}
-
-impl Wanted<'_> {
-    /// Services whose images it is made from.
-    fn needs(&self) -> impl Iterator<Item = &ServiceName> {
-        let contexts = self
-            .build
-            .into_iter()
-            .flat_map(|build| build.contexts.values());
-        contexts.filter_map(|context| match context {
-            BuildContext::Service { name } => Some(name),
-            BuildContext::Folder { .. } | BuildContext::Image { .. } => None,
-        })
-    }
-}
-
-/// The images of a project, each once, and after those that it is made from.
-fn wanted(project: &Project) -> Result<Vec<Wanted<'_>>, ApiError> {
-    let mut waiting = each_once(project)?;
-    let mut ordered = Vec::with_capacity(waiting.len());
-    while !waiting.is_empty() {
-        let is_ready = |one: &Wanted<'_>| {
-            let awaited =
-                |name: &ServiceName| waiting.iter().any(|other| other.services.contains(name));
-            !one.needs().any(awaited)
-        };
-        let Some(index) = waiting.iter().position(is_ready) else {
-            // The reader refuses services that are made from each other; one image of several
-            // services can still be.
-            let message = "images of this project are made from each other";
-            return Err(
-                ApiError::new(ErrorCode::Invalid, message).with_hint("see `additional_contexts`")
-            );
-        };
-        ordered.push(waiting.remove(index));
-    }
-    Ok(ordered)
-}
-
-fn each_once(project: &Project) -> Result<Vec<Wanted<'_>>, ApiError> {
-    let mut all: Vec<Wanted<'_>> = Vec::new();
-    // First those that are built: what only names an image may mean one of them.
-    let (built, named): (Vec<_>, Vec<_>) = project
-        .services
-        .iter()
-        .partition(|(_, service)| service.build.is_some());
-    for (name, service) in built.into_iter().chain(named) {
-        let text = match (&service.image, &service.build) {
-            (Some(image), _) => image.clone(),
-            (None, Some(_)) => format!("{}-{name}", project.name),
-            (None, None) => {
-                let message = format!("service `{name}` has neither image nor build");
-                return Err(ApiError::new(ErrorCode::Invalid, message));
-            }
-        };
-        let reference = reference(&text, name)?;
-        let build = service.build.as_ref();
-        let same = all.iter_mut().find(|other| {
-            other.reference == reference && (other.build == build || build.is_none())
-        });
-        match same {
-            Some(other) => other.services.push(name.clone()),
-            None => {
-                if let Some(other) = all.iter().find(|other| other.reference == reference) {
-                    let message = format!(
-                        "services `{}` and `{name}` give different images the name {reference}",
-                        other
-                            .services
-                            .iter()
-                            .map(ServiceName::as_str)
-                            .collect::<Vec<_>>()
-                            .join("`, `")
-                    );
-                    return Err(ApiError::new(ErrorCode::Invalid, message)
-                        .with_hint("give one of them another `image`, or the same `build`"));
-                }
-                let services = vec![name.clone()];
-                all.push(Wanted {
-                    reference,
-                    build,
-                    policy: service.pull_policy,
-                    services,
-                });
-            }
         }
     }
     Ok(all)
@@ -384,91 +284,6 @@ async fn warn_of_local_addresses(
     }
 }
 
-/// The secrets of a build, read.
-fn secrets(
-    project: &Project,
-    wanted: &Wanted<'_>,
-    build: &Build,
-) -> Result<BTreeMap<String, Secret>, ApiError> {
-    let services = wanted.services.iter();
-    let services = services.filter_map(|name| project.services.get(name));
-    let reach = files::Reach::new(project, services);
-    let mut secrets = BTreeMap::new();
-    for (id, name) in &build.secrets {
-        let Some(source) = project.secrets.get(name) else {
-            let message = format!("the secret `{name}`, which a build needs, has no source");
-            return Err(ApiError::new(ErrorCode::Invalid, message));
-        };
-        let (content, _) = files::content("secret", name, source, reach)
-            .map_err(|error| ApiError::from_error(ErrorCode::Invalid, &error))?;
-        secrets.insert(id.clone(), Secret::new(content));
-    }
-    Ok(secrets)
-}
-
-/// Without its secrets. `digests`: the images that are there already.
-fn request(
-    wanted: &Wanted<'_>,
-    build: &Build,
-    options: &UpOptions,
-    digests: &BTreeMap<ServiceName, String>,
-) -> Result<BuildRequest, ApiError> {
-    let mut tags = vec![wanted.reference.clone()];
-    for tag in &build.tags {
-        tags.push(tag.parse().map_err(|error: havre_image::RefError| {
-            ApiError::from_error(ErrorCode::Invalid, &error)
-        })?);
-    }
-    let mut contexts = BTreeMap::new();
-    for (name, context) in &build.contexts {
-        contexts.insert(name.clone(), named_context(context, digests)?);
-    }
-    Ok(BuildRequest {
-        secrets: BTreeMap::new(),
-        contexts,
-        steps: StepSettings {
-            mounts_of: String::new(),
-            offline: build.offline,
-            hosts: build.extra_hosts.clone(),
-            shm_size_bytes: build.shm_size_bytes,
-            ulimits: build.ulimits.clone(),
-        },
-        context: build.context.clone(),
-        dockerfile: match &build.dockerfile_inline {
-            Some(text) => DockerfileSource::Inline(text.clone()),
-            None => DockerfileSource::Path(build.dockerfile.clone()),
-        },
-        target: build.target.clone(),
-        args: build.args.clone(),
-        labels: build.labels.clone(),
-        tags,
-        no_cache: build.no_cache || options.no_cache,
-        pull: options.pull || wanted.policy == PullPolicy::Always,
-        host_ca: if build.host_ca {
-            host_ca_bundle()
-        } else {
-            None
-        },
-    })
-}
-
-fn named_context(
-    context: &BuildContext,
-    digests: &BTreeMap<ServiceName, String>,
-) -> Result<NamedContext, ApiError> {
-    match context {
-        BuildContext::Folder { path } => Ok(NamedContext::Folder(path.clone())),
-        BuildContext::Image { reference } => Ok(NamedContext::Image(reference.clone())),
-        BuildContext::Service { name } => {
-            let digest = digests.get(name).and_then(|digest| digest.parse().ok());
-            digest.map(NamedContext::Stored).ok_or_else(|| {
-                let message = format!("a build needs the image of `{name}`, which is not there");
-                ApiError::new(ErrorCode::Invalid, message)
-            })
-        }
-    }
-}
-
 /// Fetches base images during a build.
 struct Bases {
     images: Images,
@@ -528,130 +343,5 @@ async fn fetch_one(
                 ))
             })
         }
-    }
-}
-
-/// The builder's news in the API's words.
-fn told(image: &str, services: &[ServiceName], event: BuildEvent) -> Option<Event> {
-    let progress = match event {
-        BuildEvent::Started { steps } => BuildProgress::Started {
-            services: services.to_vec(),
-            steps,
-        },
-        BuildEvent::Warning { line, message } => {
-            let message = match line {
-                Some(line) => format!("{image}: Dockerfile line {line}: {message}"),
-                None => format!("{image}: {message}"),
-            };
-            return Some(Event::Warning {
-                message,
-                hint: None,
-            });
-        }
-        BuildEvent::StepStarted {
-            index,
-            stage,
-            instruction,
-            ..
-        } => BuildProgress::StepStarted {
-            index,
-            stage,
-            instruction,
-        },
-        BuildEvent::StepOutput {
-            index,
-            stream,
-            text,
-        } => {
-            let stream = match stream {
-                Stream::Stdout => LogStream::Stdout,
-                Stream::Stderr => LogStream::Stderr,
-            };
-            BuildProgress::StepOutput {
-                index,
-                stream,
-                text,
-            }
-        }
-        BuildEvent::StepDone {
-            index,
-            cached,
-            elapsed_ms,
-        } => BuildProgress::StepDone {
-            index,
-            cached,
-            elapsed_ms,
-        },
-        BuildEvent::Done { digest, elapsed_ms } => BuildProgress::Done { digest, elapsed_ms },
-    };
-    Some(Event::Build {
-        image: image.to_owned(),
-        progress,
-    })
-}
-
-fn build_error(
-    image: &str,
-    wanted: &Wanted<'_>,
-    error: &BuildError,
-    events: &EventSink,
-) -> ApiError {
-    if matches!(error, BuildError::Cancelled) {
-        return ApiError::new(
-            ErrorCode::Cancelled,
-            "the build was cancelled; nothing was changed",
-        );
-    }
-    let exit_code = match error {
-        BuildError::Failed { code, .. } => Some(*code),
-        _ => None,
-    };
-    events.emit(Event::Failure {
-        report: Box::new(FailureReport::Build(BuildFailure {
-            image: image.to_owned(),
-            services: wanted.services.clone(),
-            reason: crate::report::one_line(error),
-            place: error.place().map(|(file, line)| Place {
-                file: file.to_owned(),
-                line,
-                column: None,
-            }),
-            instruction: error.instruction().map(str::to_owned),
-            exit_code,
-            log: error.log().to_vec(),
-            hint: error.hint(),
-        })),
-    });
-    ApiError::new(
-        ErrorCode::Failed,
-        format!("image {image} cannot be built; nothing was changed"),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_that_another_service_builds_is_not_fetched() {
-        let folder = tempfile::tempdir().unwrap();
-        let text = "services:\n  api: {image: \"shop/app:latest\"}\n  \
-                    web: {image: shop/app, build: {context: ., dockerfile_inline: FROM scratch}}\n  \
-                    db: {image: \"postgres:16\"}\n";
-        std::fs::write(folder.path().join("compose.yaml"), text).unwrap();
-        let options = havre_model::LoadOptions {
-            directory: folder.path().to_owned(),
-            ..havre_model::LoadOptions::default()
-        };
-        let project = havre_model::load(&options).unwrap().project;
-        let wanted = wanted(&project).unwrap();
-        let shown: Vec<(bool, Vec<&str>)> = wanted
-            .iter()
-            .map(|wanted| {
-                let services = wanted.services.iter().map(ServiceName::as_str).collect();
-                (wanted.build.is_some(), services)
-            })
-            .collect();
-        assert_eq!(shown, [(true, vec!["web", "api"]), (false, vec!["db"])]);
     }
 }

@@ -1,0 +1,97 @@
+//! What a project says of a build, in the builder's words.
+
+use std::collections::BTreeMap;
+
+use havre_api::{ApiError, ErrorCode, UpOptions};
+use havre_image::builder::{
+    BuildRequest, DockerfileSource, NamedContext, Secret, StepSettings, host_ca_bundle,
+};
+use havre_model::{Build, BuildContext, Project, PullPolicy, ServiceName};
+
+use super::wanted::Wanted;
+use crate::files;
+
+/// The secrets of a build, read.
+pub(super) fn secrets(
+    project: &Project,
+    wanted: &Wanted<'_>,
+    build: &Build,
+) -> Result<BTreeMap<String, Secret>, ApiError> {
+    let services = wanted.services.iter();
+    let services = services.filter_map(|name| project.services.get(name));
+    let reach = files::Reach::new(project, services);
+    let mut secrets = BTreeMap::new();
+    for (id, name) in &build.secrets {
+        let Some(source) = project.secrets.get(name) else {
+            let message = format!("the secret `{name}`, which a build needs, has no source");
+            return Err(ApiError::new(ErrorCode::Invalid, message));
+        };
+        let (content, _) = files::content("secret", name, source, reach)
+            .map_err(|error| ApiError::from_error(ErrorCode::Invalid, &error))?;
+        secrets.insert(id.clone(), Secret::new(content));
+    }
+    Ok(secrets)
+}
+
+/// Without its secrets. `digests`: the images that are there already.
+pub(super) fn request(
+    wanted: &Wanted<'_>,
+    build: &Build,
+    options: &UpOptions,
+    digests: &BTreeMap<ServiceName, String>,
+) -> Result<BuildRequest, ApiError> {
+    let mut tags = vec![wanted.reference.clone()];
+    for tag in &build.tags {
+        tags.push(tag.parse().map_err(|error: havre_image::RefError| {
+            ApiError::from_error(ErrorCode::Invalid, &error)
+        })?);
+    }
+    let mut contexts = BTreeMap::new();
+    for (name, context) in &build.contexts {
+        contexts.insert(name.clone(), named_context(context, digests)?);
+    }
+    Ok(BuildRequest {
+        secrets: BTreeMap::new(),
+        contexts,
+        steps: StepSettings {
+            mounts_of: String::new(),
+            offline: build.offline,
+            hosts: build.extra_hosts.clone(),
+            shm_size_bytes: build.shm_size_bytes,
+            ulimits: build.ulimits.clone(),
+        },
+        context: build.context.clone(),
+        dockerfile: match &build.dockerfile_inline {
+            Some(text) => DockerfileSource::Inline(text.clone()),
+            None => DockerfileSource::Path(build.dockerfile.clone()),
+        },
+        target: build.target.clone(),
+        args: build.args.clone(),
+        labels: build.labels.clone(),
+        tags,
+        no_cache: build.no_cache || options.no_cache,
+        pull: options.pull || wanted.policy == PullPolicy::Always,
+        host_ca: if build.host_ca {
+            host_ca_bundle()
+        } else {
+            None
+        },
+    })
+}
+
+fn named_context(
+    context: &BuildContext,
+    digests: &BTreeMap<ServiceName, String>,
+) -> Result<NamedContext, ApiError> {
+    match context {
+        BuildContext::Folder { path } => Ok(NamedContext::Folder(path.clone())),
+        BuildContext::Image { reference } => Ok(NamedContext::Image(reference.clone())),
+        BuildContext::Service { name } => {
+            let digest = digests.get(name).and_then(|digest| digest.parse().ok());
+            digest.map(NamedContext::Stored).ok_or_else(|| {
+                let message = format!("a build needs the image of `{name}`, which is not there");
+                ApiError::new(ErrorCode::Invalid, message)
+            })
+        }
+    }
+}
