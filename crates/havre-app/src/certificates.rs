@@ -32,8 +32,8 @@ pub(crate) struct Pair {
 /// What is served, and what a person should know of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reading {
-    /// Empty where the files have not been usable so far: the edge goes on with what it has.
-    pub(crate) pair: Pair,
+    /// `None` where the files have not been usable since the daemon started.
+    pub(crate) pair: Option<Pair>,
     pub(crate) findings: Vec<String>,
 }
 
@@ -101,7 +101,7 @@ impl Certificates {
         let about = |finding: String| format!("certificate {}: {finding}", files.chain.display());
         let findings = known.facts.iter().flat_map(|it| judge(it, hosts, now));
         Reading {
-            pair: known.pair.clone(),
+            pair: known.facts.as_ref().map(|_| known.pair.clone()),
             findings: known
                 .unusable
                 .iter()
@@ -109,6 +109,18 @@ impl Certificates {
                 .chain(findings.map(about))
                 .collect(),
         }
+    }
+}
+
+impl Pair {
+    /// Whether it can be served and has not expired.
+    pub(crate) fn is_usable(&self, now: SystemTime) -> bool {
+        let certificate = Certificate {
+            hosts: Vec::new(),
+            chain: self.chain.clone(),
+            key: self.key.clone(),
+        };
+        certificate.check().is_ok() && facts(&self.chain).is_ok_and(|facts| now <= facts.until)
     }
 }
 
@@ -134,7 +146,10 @@ impl Known {
                 let what = crate::report::one_line(&error);
                 let fate = match self.facts {
                     Some(_) => "the certificate before it stays in use",
-                    None => "its hosts are not served over HTTPS",
+                    None => {
+                        "until then the certificate served before is, or one that this machine signs \
+                         itself and browsers do not trust"
+                    }
                 };
                 self.marks = marks;
                 self.unusable = Some(format!("{what}; {fate}"));
@@ -338,20 +353,20 @@ mod tests {
         let (certificates, files) = (Certificates::default(), folder.files());
         let read = || certificates.read(&files, &hosts(&["a.test"]), SystemTime::now());
         let first = read();
-        assert_eq!(first.pair, Pair::default());
-        assert!(
-            first.findings[0].contains("not served over HTTPS"),
-            "{first:?}"
-        );
+        assert_eq!(first.pair, None);
+        let told = "until then the certificate served before is";
+        assert!(first.findings[0].contains(told), "{first:?}");
 
         let (chain, key) = made(&["a.test"], -1..90);
         folder.put("a.pem", &chain);
         folder.put("a.key", &key);
         let good = read();
-        assert_eq!(
-            (good.pair.chain.as_str(), good.pair.key.0.as_str()),
-            (&*chain, &*key)
-        );
+        let pair = |chain: &str, key: &str| Pair {
+            chain: chain.to_owned(),
+            key: PrivateKey(key.to_owned()),
+        };
+        assert_eq!(good.pair, Some(pair(&chain, &key)));
+        assert!(pair(&chain, &key).is_usable(SystemTime::now()));
         assert_eq!(good.findings, [""; 0]);
 
         let (newer, newer_key) = made(&["a.test"], -1..90);
@@ -361,7 +376,10 @@ mod tests {
         assert!(half.findings[0].contains("stays in use"), "{half:?}");
         folder.put("a.key", &newer_key);
         let whole = read();
-        assert_eq!((whole.pair.chain, whole.pair.key.0), (newer, newer_key));
+        assert_eq!(whole.pair, Some(pair(&newer, &newer_key)));
+        assert!(!pair(&newer, &key).is_usable(SystemTime::now()));
+        let (old, old_key) = made(&["a.test"], -9..-1);
+        assert!(!pair(&old, &old_key).is_usable(SystemTime::now()));
         assert_eq!(whole.findings, [""; 0]);
 
         folder.put("a.pem", "garbage");
@@ -372,7 +390,7 @@ mod tests {
         );
         fs::remove_file(&files.chain).unwrap();
         assert!(read().findings[0].contains("cannot read"), "{:?}", read());
-        assert_ne!(read().pair, Pair::default(), "it still serves");
+        assert!(read().pair.is_some(), "it still serves");
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(crate) struct EnvironmentEdge {
 pub(crate) fn environment_edge(
     id: &EnvironmentId,
     release: &Release,
-    certificate: Pair,
+    certificate: Option<Pair>,
     routing: &Routing,
     draining: &BTreeMap<ServiceName, Vec<ReplicaId>>,
     hold: impl Fn(&ServiceName) -> Duration,
@@ -105,11 +105,11 @@ pub(crate) fn environment_edge(
         };
         edge.pools.entry(name.clone()).or_insert_with(ready);
     }
-    if !hosts.is_empty() {
+    if let Some(Pair { chain, key }) = certificate.filter(|_| !hosts.is_empty()) {
         edge.certificates.push(Certificate {
             hosts: hosts.into_iter().collect(),
-            chain: certificate.chain,
-            key: certificate.key,
+            chain,
+            key,
         });
     }
     edge
@@ -313,6 +313,28 @@ impl EdgeHub {
         let mut state = self.state.lock().await;
         state.awaited.remove(&key);
         state.environments.insert(key, part);
+    }
+
+    /// The certificate that an environment is served with; after a start of the daemon, as the edge's
+    /// folder has it.
+    pub(crate) async fn certificate(&self, id: &EnvironmentId) -> Option<Pair> {
+        let known = {
+            let state = self.state.lock().await;
+            state.environments.get(&environment_key(id)).cloned()
+        };
+        let part = match known {
+            Some(part) => part,
+            None => {
+                let launch = self.launch.clone();
+                let kept = tokio::task::spawn_blocking(move || launch.kept_state()).await;
+                part_of(&kept.ok()?.ok()?, id)
+            }
+        };
+        let certificate = part.certificates.into_iter().next()?;
+        Some(Pair {
+            chain: certificate.chain,
+            key: certificate.key,
+        })
     }
 
     /// The newest report.

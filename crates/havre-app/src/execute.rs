@@ -553,26 +553,38 @@ pub(crate) fn certificate(
     release: &Release,
     now: SystemTime,
 ) -> Result<Reading, TlsError> {
-    let hosts: BTreeSet<String> = release
-        .hosts
-        .iter()
-        .chain(
-            release
-                .routes
-                .iter()
-                .filter_map(|route| route.host.as_ref()),
-        )
-        .map(|host| host.to_ascii_lowercase())
-        .collect();
-    let hosts: Vec<String> = hosts.into_iter().collect();
-    let files = match &release.tls {
-        Tls::Files { certificate, key } => CertificateFiles {
-            chain: certificate.clone(),
-            key: key.clone(),
-        },
-        Tls::LocalCa => platform.ca.certificate_for(&hosts, now)?,
-    };
+    match &release.tls {
+        Tls::Files { certificate, key } => {
+            let files = CertificateFiles {
+                chain: certificate.clone(),
+                key: key.clone(),
+            };
+            Ok(platform.certificates.read(&files, &hosts(release), now))
+        }
+        Tls::LocalCa => own_certificate(platform, release, now),
+    }
+}
+
+/// One that this machine's own authority signs.
+pub(crate) fn own_certificate(
+    platform: &Platform,
+    release: &Release,
+    now: SystemTime,
+) -> Result<Reading, TlsError> {
+    let hosts = hosts(release);
+    let files = platform.ca.certificate_for(&hosts, now)?;
     Ok(platform.certificates.read(&files, &hosts, now))
+}
+
+/// All that it is served under, in lower case.
+fn hosts(release: &Release) -> Vec<String> {
+    let routes = release
+        .routes
+        .iter()
+        .filter_map(|route| route.host.as_ref());
+    let all = release.hosts.iter().chain(routes);
+    let hosts: BTreeSet<String> = all.map(|host| host.to_ascii_lowercase()).collect();
+    hosts.into_iter().collect()
 }
 
 /// Removes an environment's networks and output, and those of these volumes that are its own.

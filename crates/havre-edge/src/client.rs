@@ -201,8 +201,9 @@ async fn is_over(phase: &Phase, stalls: &mut Watch) {
     }
 }
 
-/// Ends when an HTTP/2 connection has had no request, or a client that takes nothing of any of its
-/// answers, for [`limits::CLIENT_IDLE`]. Ends single streams meanwhile of which nothing is taken.
+/// Ends when an HTTP/2 connection has had no request for [`limits::CLIENT_IDLE`], or a client that takes
+/// nothing of any of its answers for [`limits::CLIENT_PAUSE`]. Ends single streams meanwhile of which
+/// nothing is taken.
 async fn watch(phase: &Phase, stalls: &mut Watch) -> Verdict {
     let (mut before, mut since) = (phase.glance(), Instant::now());
     loop {
@@ -211,8 +212,15 @@ async fn watch(phase: &Phase, stalls: &mut Watch) -> Verdict {
         let now = phase.glance();
         match now.since(before) {
             Verdict::Alive => (before, since) = (now, Instant::now()),
-            verdict if since.elapsed() >= limits::CLIENT_IDLE => return verdict,
-            Verdict::Idle | Verdict::Stalled => {}
+            verdict => {
+                let most = match verdict {
+                    Verdict::Stalled => limits::CLIENT_PAUSE,
+                    Verdict::Idle | Verdict::Alive => limits::CLIENT_IDLE,
+                };
+                if since.elapsed() >= most {
+                    return verdict;
+                }
+            }
         }
     }
 }

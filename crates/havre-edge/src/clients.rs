@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -79,6 +80,14 @@ impl Usage {
     pub fn recount_stalled(&self, before: u32, now: u32) {
         self.stalled
             .fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// How long an answer may be left: less where there are many.
+    pub fn patience(&self) -> Duration {
+        match self.stalled.load(Ordering::Relaxed) > limits::PAUSED_PER_ADDRESS {
+            true => limits::CLIENT_STALL,
+            false => limits::CLIENT_PAUSE,
+        }
     }
 
     /// Stalled answers beyond what one address may have.

@@ -25,8 +25,16 @@ pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
 /// No byte of a request body for this long while we wait for one.
 pub const UPLOAD_STALL: Duration = Duration::from_secs(60);
 
-/// Bytes sent to a client and not acknowledged, or a closed window, for this long.
+/// Bytes sent to a client and not acknowledged, or a closed window, for this long: somebody may have
+/// paused a download.
+pub const CLIENT_PAUSE: Duration = Duration::from_secs(300);
+
+/// The same of an HTTP/2 stream whose address has more than [`PAUSED_PER_ADDRESS`] of them.
 pub const CLIENT_STALL: Duration = Duration::from_secs(60);
+
+/// Answers that one address may leave for [`CLIENT_PAUSE`]: half a megabyte here, and as many
+/// connections to replicas. Pausing is what people do with a few downloads.
+pub const PAUSED_PER_ADDRESS: u32 = 16;
 
 /// A connection to a replica: it is on this machine.
 pub const CONNECT: Duration = Duration::from_secs(3);

@@ -75,6 +75,11 @@ pub enum Cause {
         /// Which.
         replica: String,
     },
+    /// A WebSocket was asked for where the replica is spoken to over HTTP/2.
+    NoWebSocket {
+        /// Route.
+        route: String,
+    },
     /// The client stopped in the middle of its request body.
     UploadStalled,
     /// Too many requests of one address are under way, or it does not take their answers.
@@ -96,6 +101,7 @@ impl Cause {
             }
             Self::Unreachable { .. } | Self::Broken { .. } => StatusCode::BAD_GATEWAY,
             Self::Slow { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::NoWebSocket { .. } => StatusCode::NOT_IMPLEMENTED,
             Self::UploadStalled | Self::SlowHead => StatusCode::REQUEST_TIMEOUT,
             Self::Crowd => StatusCode::TOO_MANY_REQUESTS,
         }
@@ -137,6 +143,7 @@ impl Cause {
             | Self::NoRoute
             | Self::Crowd
             | Self::UploadStalled => Some(self.sentence()),
+            Self::NoWebSocket { .. } => Some("no WebSocket is served at this address".to_owned()),
             Self::NoReplica { .. }
             | Self::HoldFull { .. }
             | Self::Unreachable { .. }
@@ -184,6 +191,10 @@ impl Cause {
             Self::Leaving { route, replica } => {
                 format!("closed as replica {replica} of {route} drains")
             }
+            Self::NoWebSocket { route } => format!(
+                "{route} has `protocol: h2c`, over which no WebSocket is passed on: give its path a route \
+                 of its own without it"
+            ),
             Self::UploadStalled => "the request body stopped arriving".to_owned(),
             Self::Crowd => "too many requests of this address are under way".to_owned(),
         }

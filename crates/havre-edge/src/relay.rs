@@ -236,6 +236,10 @@ impl Exchange {
                     head.headers.insert(header::TRANSFER_ENCODING, chunked);
                 }
             }
+            UpstreamProtocol::H2c if target.websocket => {
+                let route = route.id.clone();
+                return Err(Cause::NoWebSocket { route });
+            }
             UpstreamProtocol::H2c => {
                 head.version = Version::HTTP_2;
                 headers::to_http2(&mut head.headers);

@@ -114,20 +114,20 @@ impl Watch {
         }
     }
 
-    /// Ends streams that have stalled for [`limits::CLIENT_STALL`], and those that are too many for
-    /// their address, the longest first. To be called every now and then.
+    /// Ends streams that have stalled for longer than their address may leave them, and those that are
+    /// too many for it, the longest first. To be called every now and then.
     pub fn look(&mut self) {
         let stalled = self.streams.stalled(Instant::now());
         self.count(stalled.len());
         let excess = self.usage.excess() as usize;
         let mut left = stalled.len();
         for (number, (time, stream)) in stalled.into_iter().enumerate() {
-            if time >= limits::CLIENT_STALL || number < excess {
+            if time >= self.usage.patience() || number < excess {
                 stream.cut_off();
                 left -= 1;
+                self.count(left);
             }
         }
-        self.count(left);
     }
 
     fn count(&mut self, now: usize) {
@@ -169,13 +169,43 @@ mod tests {
         let (stalled, mut tell) = blocked(&streams).await;
         let (moving, other) = blocked(&streams).await;
         for _ in 0..12 {
-            tokio::time::sleep(limits::CLIENT_STALL / 12).await;
+            assert!(!stalled.is_cut_off());
+            tokio::time::sleep(limits::CLIENT_PAUSE / 12).await;
             moving.set_blocked(true);
             watch.look();
         }
         tell.closed().await;
         assert!(stalled.is_cut_off());
         assert!(!moving.is_cut_off() && !other.is_closed());
+    }
+
+    /// Who opens no window on many streams holds memory; who pauses a download does not hold much.
+    #[tokio::test(start_paused = true)]
+    async fn an_address_may_pause_a_few_for_long() {
+        let usage = Arc::new(Usage::default());
+        let mut held = Vec::new();
+        let mut watches = Vec::new();
+        let most = limits::PAUSED_PER_ADDRESS as usize;
+        for _ in 0..2 {
+            let streams = Streams::default();
+            for _ in 0..most {
+                held.push(blocked(&streams).await);
+            }
+            watches.push(Watch::new(streams, Arc::clone(&usage)));
+        }
+        let left = |held: &[(Arc<Stream>, _)]| {
+            let left = held.iter().filter(|(stream, _)| !stream.is_cut_off());
+            left.count()
+        };
+        tokio::time::sleep(limits::STALLED).await;
+        watches.iter_mut().for_each(Watch::look);
+        assert_eq!(left(&held), 2 * most);
+        tokio::time::sleep(limits::CLIENT_STALL).await;
+        watches.iter_mut().for_each(Watch::look);
+        assert_eq!(left(&held), most);
+        tokio::time::sleep(limits::CLIENT_PAUSE).await;
+        watches.iter_mut().for_each(Watch::look);
+        assert_eq!(left(&held), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -221,7 +221,7 @@ fn admit(worker: &Arc<Worker>, stream: TcpStream, peer: SocketAddr, (address, ki
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    socket.set_tcp_user_timeout(Some(limits::CLIENT_STALL))?;
+    socket.set_tcp_user_timeout(Some(limits::CLIENT_PAUSE))?;
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(limits::CLIENT_IDLE)
         .with_interval(Duration::from_secs(15))

@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime};
 use havre_api::EnvironmentId;
 use havre_edge::EdgeStatus;
 use havre_model::ServiceName;
-use havre_release::{EdgeView, Observed, ReplicaId, Routing, Traffic};
+use havre_release::{EdgeView, Observed, Release, ReplicaId, Routing, Traffic};
 
 use super::problems::Concern;
 use super::{Environment, serving_release};
-use crate::certificates::Reading;
+use crate::certificates::{Pair, Reading};
 use crate::edge::{environment_edge, is_pool_of};
 use crate::observe::Seen;
 use crate::{execute, names};
@@ -95,9 +95,10 @@ impl Environment {
         let certificate = execute::certificate(&self.platform, release, SystemTime::now());
         self.problems
             .note(&self.id, Concern::Certificate, &certificate);
-        // Without one the edge goes on with what it has, but learns who answers: what it is not told
-        // must not be reported as served.
-        let Reading { pair, findings } = certificate.unwrap_or_default();
+        let Reading { mut pair, findings } = certificate.unwrap_or_default();
+        if pair.is_none() {
+            pair = self.stand_in(release).await;
+        }
         if !findings.is_empty() && findings != self.certificate_findings {
             tracing::warn!(environment = %self.id, ?findings, "certificate");
         }
@@ -117,6 +118,25 @@ impl Environment {
         let (id, draining) = (&self.id, &draining);
         let part = environment_edge(id, release, pair, routing, draining, hold, address);
         self.platform.hub.set(&self.id, Some(part)).await
+    }
+
+    /// While the certificate that is wanted cannot be used: the one that is served, or one of this
+    /// machine's own.
+    async fn stand_in(&self, release: &Release) -> Option<Pair> {
+        let now = SystemTime::now();
+        let served = self.platform.hub.certificate(&self.id).await;
+        match served.filter(|pair| pair.is_usable(now)) {
+            Some(pair) => Some(pair),
+            None => {
+                let own = execute::own_certificate(&self.platform, release, now);
+                own.inspect_err(|error| {
+                    let error: &dyn std::error::Error = error;
+                    tracing::error!(environment = %self.id, error, "no certificate at all");
+                })
+                .ok()?
+                .pair
+            }
+        }
     }
 
     /// Once the requests of a replica that leaves have ended, its streams are told to.

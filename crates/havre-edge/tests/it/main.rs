@@ -177,6 +177,7 @@ fn main() -> ExitCode {
         streams::{
             events_arrive_one_by_one,
             websockets_pass_both_ways,
+            a_websocket_over_h2c_is_refused_with_the_reason,
             a_large_upload_is_streamed_in_bounded_memory,
             a_large_download_waits_for_a_slow_client,
             an_early_answer_to_an_upload_can_be_read,

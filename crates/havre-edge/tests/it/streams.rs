@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use havre_edge::UpstreamProtocol;
+
 use crate::edge::{Edge, wait_for};
 use crate::http1::Connection;
 use crate::origin::Origin;
@@ -34,6 +36,30 @@ pub fn events_arrive_one_by_one() {
         Duration::from_secs(5),
         || (origin.closed() == 1).then_some(()),
     );
+}
+
+/// RFC 8441 is not expected of replicas.
+pub fn a_websocket_over_h2c_is_refused_with_the_reason() {
+    let origin = Origin::usual("a");
+    let mut edge = Edge::with_replicas(&[("r1", origin.address)]);
+    edge.state.routes[0].protocol = UpstreamProtocol::H2c;
+    edge.push();
+    let mut client = secure(&edge);
+    client.send(
+        "GET /ws HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    let answer = client.try_answer(true).expect("an answer");
+    assert_eq!(answer.status, 501);
+    let said = String::from_utf8_lossy(&answer.body);
+    assert!(
+        said.contains("no WebSocket is served at this address"),
+        "{said}"
+    );
+    let line = edge.log_line("the refusal", |line| line["status"] == 501);
+    let cause = line["cause"].to_string();
+    assert!(cause.contains("has `protocol: h2c`"), "{cause}");
+    assert_eq!(origin.accepted(), 0);
 }
 
 pub fn websockets_pass_both_ways() {

@@ -70,3 +70,36 @@ fn a_renewed_certificate_is_served_and_a_wrong_one_is_told_of() {
         assert!(plan.out.contains(wrong), "{}", plan.out);
     });
 }
+
+/// An empty certificate would be served to nobody.
+#[test]
+fn files_that_cannot_be_used_leave_the_last_good_one_or_one_of_this_machines_own() {
+    on_machine(|machine| {
+        machine.shop("one");
+        let tls = "tls: {certificate: ./chain.pem, key: ./key.pem}\n";
+        machine.write("havre.yaml", &format!("domain: shop.localhost\n{tls}"));
+        machine.write("chain.pem", "garbage");
+        machine.write("key.pem", "garbage");
+        let plan = machine.ok(&["plan"]).out;
+        assert!(
+            plan.contains("one that this machine signs itself"),
+            "{plan}"
+        );
+        machine.ok(&["up"]);
+        machine.until_answers("one");
+
+        let good = Made::for_host("shop.localhost");
+        good.put(machine);
+        wait_until("the certificate is served", SOON, || good.serves(machine));
+
+        machine.write("key.pem", "garbage");
+        machine.lose_power();
+        machine.start_daemon();
+        wait_until("the last good one is", SOON, || good.serves(machine));
+        let status = machine.json(&["status"]).to_string();
+        assert!(
+            status.contains("until then the certificate served before is"),
+            "{status}"
+        );
+    });
+}
