@@ -1,5 +1,6 @@
 //! The daemon itself.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -22,6 +23,10 @@ pub struct DaemonInfo {
     pub http: Vec<SocketAddr>,
     /// Addresses for HTTPS.
     pub https: Vec<SocketAddr>,
+    /// What it was started with beside its root, by the environment variables that say the same; `None`
+    /// from one that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<BTreeMap<String, String>>,
     /// The edge, when it runs.
     pub edge: Option<EdgeInfo>,
     /// What a person should look at (a port that is taken, …).

@@ -64,6 +64,7 @@ impl Backend for Service {
             since: daemon.since.into(),
             http: daemon.options.http.clone(),
             https: daemon.options.https.clone(),
+            given: Some(daemon.options.given.clone()),
             edge: edge.map(|edge| EdgeInfo {
                 pid: edge.pid,
                 version: edge.version.clone(),

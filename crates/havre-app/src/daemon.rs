@@ -68,6 +68,8 @@ pub struct DaemonOptions {
     pub connections_per_address: Option<u32>,
     /// What the build cache may take.
     pub build_cache: CacheLimits,
+    /// What of this was given, by the environment variables that say the same: for who asks.
+    pub given: BTreeMap<String, String>,
 }
 
 /// Why a daemon that ran does so no longer.

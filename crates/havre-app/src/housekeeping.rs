@@ -1,5 +1,6 @@
 //! Keeps the build cache, which only grows by itself, within a budget: after builds and now and then.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::str::FromStr;
@@ -68,6 +69,15 @@ impl FromStr for Share {
     }
 }
 
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "{bytes}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
 impl Share {
     fn of(self, total: u64) -> u64 {
         match self {
@@ -84,6 +94,15 @@ pub struct CacheLimits {
     pub floor: Share,
     /// It is not larger.
     pub ceiling: Share,
+}
+
+impl Default for CacheLimits {
+    fn default() -> Self {
+        Self {
+            floor: Share::Percent(2),
+            ceiling: Share::Percent(15),
+        }
+    }
 }
 
 impl CacheLimits {

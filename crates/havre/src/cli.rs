@@ -487,24 +487,29 @@ pub enum CaCommand {
 pub struct DaemonArgs {
     #[command(subcommand)]
     pub command: Option<DaemonCommand>,
-    /// Listen here for plain HTTP; may be repeated
+    #[command(flatten)]
+    pub settings: DaemonSettings,
+}
+
+/// What a daemon is run with; `install` takes the same.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct DaemonSettings {
+    /// Listen here for plain HTTP; may be repeated (0.0.0.0:80 and [::]:80)
     #[arg(
         long,
         env = "HAVRE_HTTP",
         hide_env_values = true,
         value_name = "ADDR",
-        value_delimiter = ',',
-        default_value = "0.0.0.0:80,[::]:80"
+        value_delimiter = ','
     )]
     pub http: Vec<SocketAddr>,
-    /// Listen here for HTTPS; may be repeated
+    /// Listen here for HTTPS; may be repeated (0.0.0.0:443 and [::]:443)
     #[arg(
         long,
         env = "HAVRE_HTTPS",
         hide_env_values = true,
         value_name = "ADDR",
-        value_delimiter = ',',
-        default_value = "0.0.0.0:443,[::]:443"
+        value_delimiter = ','
     )]
     pub https: Vec<SocketAddr>,
     /// A proxy or CDN in front of this machine: its X-Forwarded-* are believed, and it may have any number
@@ -527,24 +532,22 @@ pub struct DaemonArgs {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub connections_per_address: Option<u32>,
-    /// What of the build cache stays however short the disk is: 5GB, or a share of the disk
+    /// What of the build cache stays however short the disk is: 5GB, or a share of the disk (2%)
     #[arg(
         long,
         env = "HAVRE_BUILD_CACHE_FLOOR",
         hide_env_values = true,
-        value_name = "SIZE",
-        default_value = "2%"
+        value_name = "SIZE"
     )]
-    pub build_cache_floor: Share,
-    /// The most that the build cache takes
+    pub build_cache_floor: Option<Share>,
+    /// The most that the build cache takes (15%)
     #[arg(
         long,
         env = "HAVRE_BUILD_CACHE_CEILING",
         hide_env_values = true,
-        value_name = "SIZE",
-        default_value = "15%"
+        value_name = "SIZE"
     )]
-    pub build_cache_ceiling: Share,
+    pub build_cache_ceiling: Option<Share>,
 }
 
 fn network(text: &str) -> Result<String, String> {
@@ -563,7 +566,8 @@ pub enum DaemonCommand {
         #[arg(long)]
         force: bool,
     },
-    /// Have systemd run the daemon: at boot, and again whenever it ends
+    /// Have systemd run the daemon: at boot, and again whenever it ends; what is not given stays as the
+    /// running daemon, or the unit, has it
     Install(InstallArgs),
     /// Stop the daemon and the edge, and remove the unit of systemd
     Uninstall {
@@ -573,25 +577,9 @@ pub enum DaemonCommand {
     },
 }
 
-/// `havre daemon install`.
+/// `havre daemon install`: what is not given stays as it is.
 #[derive(Args, Debug)]
 pub struct InstallArgs {
-    /// Listen here for plain HTTP instead of where the daemon does now; may be repeated
-    #[arg(
-        long,
-        env = "HAVRE_HTTP",
-        hide_env_values = true,
-        value_name = "ADDR",
-        value_delimiter = ','
-    )]
-    pub http: Vec<SocketAddr>,
-    /// Listen here for HTTPS instead of where the daemon does now; may be repeated
-    #[arg(
-        long,
-        env = "HAVRE_HTTPS",
-        hide_env_values = true,
-        value_name = "ADDR",
-        value_delimiter = ','
-    )]
-    pub https: Vec<SocketAddr>,
+    #[command(flatten)]
+    pub settings: DaemonSettings,
 }

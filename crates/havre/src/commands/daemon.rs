@@ -1,14 +1,17 @@
 //! `havre daemon`.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use havre_api::{Client, ClientError, DaemonInfo, Empty, Info, Shutdown, ShutdownRequest};
 use havre_app::{CacheLimits, DaemonEnd, DaemonError, DaemonOptions};
 
 use super::{Context, block_on};
-use crate::cli::{DaemonArgs, DaemonCommand};
+use crate::cli::{DaemonArgs, DaemonCommand, DaemonSettings};
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 
 mod install;
+mod settings;
 mod stop;
 
 pub fn run(context: &Context, args: DaemonArgs) -> Outcome {
@@ -17,23 +20,37 @@ pub fn run(context: &Context, args: DaemonArgs) -> Outcome {
         Some(DaemonCommand::Install(args)) => block_on(install::install(context, args)),
         Some(DaemonCommand::Uninstall { force }) => block_on(install::uninstall(context, force)),
         None => {
-            let options = DaemonOptions {
-                root: context.root.clone(),
-                http: args.http,
-                https: args.https,
-                trusted_proxies: args.trusted_proxies,
-                connections_per_address: args.connections_per_address,
-                build_cache: CacheLimits {
-                    floor: args.build_cache_floor,
-                    ceiling: args.build_cache_ceiling,
-                },
-            };
+            let options = options(context, args.settings);
             match havre_app::run(options).map_err(|error| failure(&error))? {
                 DaemonEnd::Signal => Ok(Exit::Ok),
                 // By this an init system knows that it is not to start another.
                 DaemonEnd::Call => Ok(Exit::Interrupted),
             }
         }
+    }
+}
+
+fn options(context: &Context, settings: DaemonSettings) -> DaemonOptions {
+    let given = settings.variables();
+    let or_port = |addresses: Vec<SocketAddr>, port| match addresses.as_slice() {
+        [] => vec![
+            (Ipv4Addr::UNSPECIFIED, port).into(),
+            (Ipv6Addr::UNSPECIFIED, port).into(),
+        ],
+        _ => addresses,
+    };
+    let cache = CacheLimits::default();
+    DaemonOptions {
+        root: context.root.clone(),
+        http: or_port(settings.http, 80),
+        https: or_port(settings.https, 443),
+        trusted_proxies: settings.trusted_proxies,
+        connections_per_address: settings.connections_per_address,
+        build_cache: CacheLimits {
+            floor: settings.build_cache_floor.unwrap_or(cache.floor),
+            ceiling: settings.build_cache_ceiling.unwrap_or(cache.ceiling),
+        },
+        given,
     }
 }
 

@@ -1,10 +1,10 @@
 //! The text of a unit, and the command line for other init systems. Pure.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use havre_app::Root;
 
+use crate::cli::DaemonSettings;
 use crate::error::Failure;
 use crate::exit::Exit;
 
@@ -15,10 +15,8 @@ pub struct Start {
     pub exe: PathBuf,
     /// Its folders.
     pub root: Root,
-    /// Addresses for plain HTTP; none: the default.
-    pub http: Vec<SocketAddr>,
-    /// Addresses for HTTPS; none: the default.
-    pub https: Vec<SocketAddr>,
+    /// What it is told.
+    pub settings: DaemonSettings,
 }
 
 /// The unit.
@@ -34,11 +32,8 @@ pub fn text(start: &Start) -> Result<String, Failure> {
     if let Some(base) = start.root.base() {
         environment += &variable("HAVRE_ROOT", writable(base)?);
     }
-    for (name, addresses) in [("HAVRE_HTTP", &start.http), ("HAVRE_HTTPS", &start.https)] {
-        if !addresses.is_empty() {
-            let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
-            environment += &variable(name, &addresses.join(","));
-        }
+    for (name, value) in start.settings.variables() {
+        environment += &variable(&name, &value);
     }
     let stopped = Exit::Interrupted.code();
     Ok(format!(
@@ -76,15 +71,14 @@ WantedBy=multi-user.target
     ))
 }
 
-/// The addresses that [`text`] wrote behind `HAVRE_HTTP` or `HAVRE_HTTPS`; none: the default.
-pub fn addresses(text: &str, name: &str) -> Vec<SocketAddr> {
-    let start = format!("Environment=\"{name}=");
-    let values = text.lines().find_map(|line| line.strip_prefix(&start));
-    let values = values.unwrap_or_default().trim_end_matches('"');
-    values
-        .split(',')
-        .filter_map(|address| address.parse().ok())
-        .collect()
+/// The settings that [`text`] wrote down.
+pub fn settings(text: &str) -> DaemonSettings {
+    let variables = text.lines().filter_map(|line| {
+        let inner = line.strip_prefix("Environment=\"")?.strip_suffix('"')?;
+        let (name, value) = inner.split_once('=')?;
+        Some((name.to_owned(), value.replace("%%", "%")))
+    });
+    DaemonSettings::of_variables(&variables.collect())
 }
 
 /// The same for a shell, and so for other init systems.
@@ -94,11 +88,7 @@ pub fn command_line(start: &Start) -> String {
         words.extend(["--root".to_owned(), base.display().to_string()]);
     }
     words.push("daemon".to_owned());
-    for (name, addresses) in [("--http", &start.http), ("--https", &start.https)] {
-        for address in addresses {
-            words.extend([name.to_owned(), address.to_string()]);
-        }
-    }
+    words.extend(start.settings.flags());
     let words: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
     words.join(" ")
 }
@@ -149,8 +139,11 @@ mod tests {
         Start {
             exe: exe.into(),
             root: Root::new(base.map(PathBuf::from)),
-            http: addresses(http),
-            https: addresses(https),
+            settings: DaemonSettings {
+                http: addresses(http),
+                https: addresses(https),
+                ..DaemonSettings::default()
+            },
         }
     }
 
@@ -164,18 +157,22 @@ mod tests {
 
     #[test]
     fn a_root_and_addresses_go_into_the_environment() {
-        let start = start(
+        let mut start = start(
             "/opt/havre",
             Some("/srv/h 1"),
             &["0.0.0.0:8080", "[::]:8080"],
             &["127.0.0.1:8443"],
         );
+        start.settings.trusted_proxies = vec!["203.0.113.0/24".to_owned()];
+        start.settings.build_cache_ceiling = Some("12%".parse().unwrap());
         let text = text(&start).unwrap();
         let wanted = "\
 RequiresMountsFor=\"/srv/h 1/lib\"
 Environment=\"HAVRE_ROOT=/srv/h 1\"
+Environment=\"HAVRE_BUILD_CACHE_CEILING=12%%\"
 Environment=\"HAVRE_HTTP=0.0.0.0:8080,[::]:8080\"
 Environment=\"HAVRE_HTTPS=127.0.0.1:8443\"
+Environment=\"HAVRE_TRUSTED_PROXIES=203.0.113.0/24\"
 ExecStart=\":/opt/havre\" daemon
 ";
         let found: Vec<&str> = text
@@ -183,13 +180,12 @@ ExecStart=\":/opt/havre\" daemon
             .filter(|line| wanted.contains(line) && !line.is_empty())
             .collect();
         assert_eq!(found.join("\n"), wanted.trim_end(), "{text}");
-        assert_eq!(addresses(&text, "HAVRE_HTTP"), start.http);
-        assert_eq!(addresses(&text, "HAVRE_HTTPS"), start.https);
-        assert_eq!(addresses("", "HAVRE_HTTP"), []);
+        assert_eq!(settings(&text), start.settings);
+        assert_eq!(settings(""), DaemonSettings::default());
         assert_eq!(
             command_line(&start),
             "/opt/havre --root '/srv/h 1' daemon --http 0.0.0.0:8080 --http [::]:8080 \
-             --https 127.0.0.1:8443"
+             --https 127.0.0.1:8443 --trusted-proxy 203.0.113.0/24 --build-cache-ceiling '12%'"
         );
     }
 

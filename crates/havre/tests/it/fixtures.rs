@@ -29,6 +29,7 @@ pub fn info() -> DaemonInfo {
         since: "2024-05-01T10:00:00Z".parse().unwrap(),
         http: Vec::new(),
         https: Vec::new(),
+        given: None,
         edge: None,
         problems: Vec::new(),
     }

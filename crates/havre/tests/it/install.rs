@@ -169,8 +169,14 @@ fn a_unit_takes_the_daemon_over_and_keeps_it_running() {
         assert!(systemd.unit_file().exists());
         assert_eq!(systemd.told(), [""; 0]);
 
-        // Once more, with other addresses; those that are not given stay.
+        // Once more, with other addresses; what is not given stays.
+        let proxy = ["--trusted-proxy", "203.0.113.0/24"];
+        systemd.ok(&[&["daemon", "install"][..], &proxy].concat());
+        assert_eq!(systemd.told(), steps);
+        let given = |name: &str| machine.info()["given"][name].clone();
+        assert_eq!(given("HAVRE_TRUSTED_PROXIES"), "203.0.113.0/24");
         systemd.ok(&["daemon", "install", "--http", "127.0.0.1:8080"]);
+        assert_eq!(given("HAVRE_TRUSTED_PROXIES"), "203.0.113.0/24");
         assert_eq!(systemd.told(), steps);
         let info = machine.info();
         assert_eq!(info["http"], serde_json::json!(["127.0.0.1:8080"]));
@@ -245,7 +251,7 @@ fn an_installation_that_fails_leaves_the_daemon_as_it_was() {
         fs::rename("/run/systemd", "/run/no-systemd").unwrap();
         let root = machine.root();
         let line = format!(
-            "{} --root {} daemon --http 127.0.0.1:8080 --https 0.0.0.0:443",
+            "{} --root {} daemon --http 127.0.0.1:8080\n",
             program().display(),
             root.display()
         );

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::super::Context;
 use super::stop::has_ended;
 use super::{answering, shut_down};
-use crate::cli::InstallArgs;
+use crate::cli::{DaemonSettings, InstallArgs};
 use crate::connect::{self, require_root};
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
@@ -85,7 +85,7 @@ pub async fn uninstall(context: &Context, force: bool) -> Outcome {
     Ok(Exit::Ok)
 }
 
-/// Addresses that were not given stay as they are: those of the running daemon, else of the unit.
+/// What was not given stays as it is: as the running daemon has it, else as the unit has.
 fn start(
     context: &Context,
     args: InstallArgs,
@@ -95,20 +95,23 @@ fn start(
     let exe = std::env::current_exe().map_err(|error| {
         Failure::new(Exit::Failed, "cannot find this program's own file").caused_by(&error)
     })?;
-    let (http, https) = match (running, before) {
-        (Some(info), _) => (info.http.clone(), info.https.clone()),
-        (None, Some(unit)) => (
-            unit::addresses(unit, "HAVRE_HTTP"),
-            unit::addresses(unit, "HAVRE_HTTPS"),
-        ),
-        (None, None) => Default::default(),
+    let unit = before.map(unit::settings).unwrap_or_default();
+    let known = match running {
+        Some(info) => match &info.given {
+            Some(given) => DaemonSettings::of_variables(given),
+            // Of an earlier version, which tells of its addresses only.
+            None => DaemonSettings {
+                http: info.http.clone(),
+                https: info.https.clone(),
+                ..unit
+            },
+        },
+        None => unit,
     };
-    let or = |given: Vec<_>, before| if given.is_empty() { before } else { given };
     Ok(Start {
         exe,
         root: context.root.clone(),
-        http: or(args.http, http),
-        https: or(args.https, https),
+        settings: args.settings.or(known),
     })
 }
 
