@@ -30,6 +30,7 @@ use crate::environment::{Environment, EnvironmentError, EnvironmentHandle};
 use crate::files::FileVault;
 use crate::housekeeping::{self, CacheLimits};
 use crate::labels::environment_key;
+use crate::leases;
 use crate::leftovers::Leftovers;
 use crate::lock;
 use crate::log;
@@ -220,8 +221,9 @@ impl Daemon {
             tracing::info!("secrets stay, since a release that is to come may need them");
             return;
         };
-        let kept =
-            |environment: &EnvironmentHandle| releases::kept(&self.platform.store, &environment.id);
+        let kept = |environment: &EnvironmentHandle| {
+            releases::all_kept(&self.platform.store, &environment.id)
+        };
         block_in_place(|| match used_files(&environments, kept) {
             Ok(used) => {
                 if let Err(error) = sweep.prune(&used) {
@@ -402,6 +404,10 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     if let Err(error) = block_in_place(|| owner::adopt(&platform.volumes_dir(), &platform.store)) {
         let error = crate::report::one_line(&error);
         tracing::warn!(error, "volumes of an earlier version stay without an owner");
+    }
+    let ids = known.iter().map(|(id, _)| id.clone());
+    if let Err(error) = block_in_place(|| leases::release_unknown(&platform.store, ids)) {
+        tracing::warn!(%error, "images stay that only environments need which are gone");
     }
     // One that is gone at once must not take for unused what the next ones need.
     let not_all_known = platform.vault.hold();

@@ -33,6 +33,7 @@ use crate::clock::Clock;
 use crate::execute::{self, ActionError};
 use crate::hooks;
 use crate::labels::{Place, environment_key};
+use crate::leases;
 use crate::network::NetworkKeeper;
 use crate::observe::{Judge, Seen, probe_ports, release_of, tick};
 use crate::platform::Platform;
@@ -288,8 +289,8 @@ impl Environment {
         for one in seen {
             let ports = probe_ports(&one.place, self.wanted.releases());
             let mut replica = self.judge.judge(one, &ports, now).await;
-            if let Some(state) = self.hooks_pending(one) {
-                replica.state = state;
+            if replica.state != ReplicaState::Stopping {
+                replica.state = self.hooks_pending(one).unwrap_or(replica.state);
             }
             observed.replicas.push(replica);
         }
@@ -356,8 +357,11 @@ impl Environment {
         let service = &self
             .config_of(seen.iter().find(|one| &one.id() == id)?)?
             .service;
-        let running = !service.pre_stop.is_empty();
-        running.then(|| {
+        // Those are of one that was made ready.
+        let was_ready =
+            service.post_start.is_empty() || hooks::are_done(&self.platform.container_dir(id));
+        let has_hooks = was_ready && !service.pre_stop.is_empty();
+        has_hooks.then(|| {
             let grace = within.unwrap_or(service.stop_grace_period);
             (service.pre_stop.clone(), grace)
         })
@@ -390,7 +394,7 @@ impl Environment {
             true => ReplicaState::Starting {
                 since: self.judge.runs_since(&id)?,
             },
-            false => ReplicaState::Lost,
+            false => ReplicaState::Interrupted,
         })
     }
 
@@ -479,14 +483,15 @@ impl Environment {
         };
         let platform = Arc::clone(&self.platform);
         platform.hub.set(&self.id, None).await;
-        let errors = execute::dismantle(&platform, &self.id, remove_volumes).await;
-        let lease = execute::lease_name(&self.id);
-        let let_go = block_in_place(|| platform.store.lease_release(&lease));
-        self.problems.note(&self.id, Concern::State, &let_go);
-        let_go.ok()?;
+        let mut errors = execute::dismantle(&platform, &self.id, remove_volumes).await;
         let forgotten = block_in_place(|| self.wanted.forget());
         self.problems.note(&self.id, Concern::State, &forgotten);
         forgotten.ok()?;
+        // Not before: while it is known, its images are what an `up` comes back to. What stays of
+        // this lease the next daemon lets go of.
+        let lease = leases::lease_name(&self.id);
+        let let_go = block_in_place(|| platform.store.lease_release(&lease));
+        errors.extend(let_go.err().map(|error| report::one_line(&error)));
         Some(errors)
     }
 

@@ -628,11 +628,6 @@ pub(crate) async fn dismantle(
     errors
 }
 
-/// Who holds the images of an environment's releases.
-pub(crate) fn lease_name(id: &EnvironmentId) -> String {
-    format!("environment:{id}")
-}
-
 /// Keeps the secrets and configs of a project and returns their digests by service and target.
 pub(crate) fn keep_files(platform: &Platform, project: &Project) -> Result<FileDigests, FileError> {
     files_of(project, |kind, name, source, reach| {

@@ -1,18 +1,27 @@
 //! Images that an environment holds: nobody else may prune them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use havre_api::{ApiError, ErrorCode};
+use havre_api::{ApiError, EnvironmentId, ErrorCode};
 use havre_image::{BlobError, Image, ImageError, Images};
 use havre_release::Release;
+use havre_store::{Store, StoreError};
 
 use crate::daemon::Daemon;
 use crate::environment::EnvironmentHandle;
-use crate::execute::lease_name;
 use crate::platform::Platform;
 use crate::releases;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How the names of environments' leases begin.
+const LEASE: &str = "environment:";
+
+/// Who holds the images of an environment's releases.
+pub(crate) fn lease_name(id: &EnvironmentId) -> String {
+    format!("{LEASE}{id}")
+}
 
 /// Holds the images of all releases that are or may be needed. Before the release is made: an image
 /// that is in use must not be pruned, one that is not costs disk. Blocks.
@@ -25,7 +34,8 @@ pub(crate) fn lease(
     let id = &environment.id;
     let Platform { store, images, .. } = &*daemon.platform;
     let snapshot = environment.snapshot();
-    let kept = releases::kept(store, id).map_err(|error| internal(&error))?;
+    let serving = snapshot.desired.current;
+    let kept = releases::kept(store, id, serving).map_err(|error| internal(&error))?;
     let mut held =
         needed(images, release, snapshot.releases.values()).map_err(|error| internal(&*error))?;
     // Those of earlier releases are kept for a rollback; what somebody has removed is gone.
@@ -36,6 +46,22 @@ pub(crate) fn lease(
     images
         .lease(&lease_name(id), &held)
         .map_err(|error| internal(&error))
+}
+
+/// Lets go of what environments hold that are not known: a daemon died between two steps of their
+/// end, or of their beginning.
+pub(crate) fn release_unknown(
+    store: &Store,
+    known: impl Iterator<Item = EnvironmentId>,
+) -> Result<(), StoreError> {
+    let known: BTreeSet<String> = known.map(|id| lease_name(&id)).collect();
+    let holders: BTreeSet<String> = store.leases()?.into_iter().map(|(who, _)| who).collect();
+    for holder in holders {
+        if holder.starts_with(LEASE) && !known.contains(&holder) {
+            store.lease_release(&holder)?;
+        }
+    }
+    Ok(())
 }
 
 /// The images of a release that is to come, all of them, and those of the releases before it. Of the
@@ -82,6 +108,28 @@ mod tests {
     use havre_store::Store;
 
     use super::*;
+
+    #[test]
+    fn what_an_environment_held_that_is_gone_is_let_go_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("state.db")).unwrap();
+        let id = |project| EnvironmentId {
+            project: havre_model::ProjectName::new(project),
+            environment: havre_model::EnvironmentName::new("production"),
+        };
+        let held = |holder: &str| store.lease_put(holder, &["sha256:1".to_owned()]).unwrap();
+        for holder in [&lease_name(&id("shop")), &lease_name(&id("gone")), "build"] {
+            held(holder);
+        }
+        release_unknown(&store, [id("shop")].into_iter()).unwrap();
+        let holders: Vec<String> = store
+            .leases()
+            .unwrap()
+            .into_iter()
+            .map(|(who, _)| who)
+            .collect();
+        assert_eq!(holders, ["build".to_owned(), lease_name(&id("shop"))]);
+    }
 
     #[test]
     fn an_image_that_is_gone_is_asked_of_the_release_to_come_alone() {

@@ -148,6 +148,7 @@ impl Judge {
             | ReplicaState::CannotStart { .. }
             | ReplicaState::Stopping
             | ReplicaState::Ended { .. }
+            | ReplicaState::Interrupted
             | ReplicaState::Lost => {
                 self.starting.remove(id);
             }

@@ -148,7 +148,8 @@ fn replica_events(
         | ReplicaState::Starting { .. }
         | ReplicaState::CannotStart { .. }
         | ReplicaState::Ended { .. }
-        | ReplicaState::Lost => {}
+        | ReplicaState::Interrupted
+            | ReplicaState::Lost => {}
     }
 }
 

@@ -1,5 +1,6 @@
 //! The history of an environment, and the way back in it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -32,17 +33,55 @@ pub(crate) struct Past {
     created_at: SystemTime,
 }
 
-/// The newest releases that served: a rollback finds them complete.
-pub(crate) fn kept(store: &Store, id: &EnvironmentId) -> Result<Vec<Past>, EnvironmentError> {
-    let mut past = past(store, id, LOOKED_THROUGH)?;
+/// What is stored of an environment's releases, the newest first.
+struct History {
+    past: Vec<Past>,
+    /// Those that this version cannot read, of which nothing more is known.
+    unreadable: BTreeMap<u64, serde_json::Error>,
+}
+
+/// The newest releases that served: a rollback finds them complete. One that cannot be read is left
+/// out, unless it is the one that serves.
+pub(crate) fn kept(
+    store: &Store,
+    id: &EnvironmentId,
+    serving: Option<u64>,
+) -> Result<Vec<Past>, EnvironmentError> {
+    let mut history = history(store, id, LOOKED_THROUGH)?;
+    let now = serving.and_then(|number| history.unreadable.remove(&number));
+    if let Some(source) = now {
+        return Err(unreadable(id, source));
+    }
+    for (release, error) in &history.unreadable {
+        tracing::warn!(environment = %id, release, %error, "not kept: this version cannot read it");
+    }
+    Ok(served(history.past))
+}
+
+/// As [`kept`]; fails where any cannot be read.
+pub(crate) fn all_kept(store: &Store, id: &EnvironmentId) -> Result<Vec<Past>, EnvironmentError> {
+    let mut history = history(store, id, LOOKED_THROUGH)?;
+    match history.unreadable.pop_last() {
+        Some((_, source)) => Err(unreadable(id, source)),
+        None => Ok(served(history.past)),
+    }
+}
+
+fn served(mut past: Vec<Past>) -> Vec<Past> {
     past.retain(|past| past.record.has_served());
     // The one that serves is among them.
     past.truncate(KEPT + 1);
-    Ok(past)
+    past
 }
 
-/// The newest releases, the newest first.
-fn past(store: &Store, id: &EnvironmentId, most: u32) -> Result<Vec<Past>, EnvironmentError> {
+fn unreadable(id: &EnvironmentId, source: serde_json::Error) -> EnvironmentError {
+    EnvironmentError::Format {
+        id: id.clone(),
+        source,
+    }
+}
+
+fn history(store: &Store, id: &EnvironmentId, most: u32) -> Result<History, EnvironmentError> {
     let (project, environment) = (id.project.as_str(), id.environment.as_str());
     let rows = store
         .releases(project, environment, most)
@@ -50,8 +89,8 @@ fn past(store: &Store, id: &EnvironmentId, most: u32) -> Result<Vec<Past>, Envir
             id: id.clone(),
             source,
         })?;
-    let read = |row: ReleaseRow| {
-        Ok(Past {
+    let read = |row: &ReleaseRow| {
+        Ok::<_, serde_json::Error>(Past {
             number: row.number,
             release: serde_json::from_str(&row.content)?,
             record: serde_json::from_str(&row.record)?,
@@ -59,13 +98,17 @@ fn past(store: &Store, id: &EnvironmentId, most: u32) -> Result<Vec<Past>, Envir
                 + Duration::from_secs(u64::try_from(row.created_at).unwrap_or(0)),
         })
     };
-    rows.into_iter()
-        .map(read)
-        .collect::<Result<_, _>>()
-        .map_err(|source| EnvironmentError::Format {
-            id: id.clone(),
-            source,
-        })
+    let mut history = History {
+        past: Vec::new(),
+        unreadable: BTreeMap::new(),
+    };
+    for row in &rows {
+        match read(row) {
+            Ok(past) => history.past.push(past),
+            Err(error) => drop(history.unreadable.insert(row.number, error)),
+        }
+    }
+    Ok(history)
 }
 
 /// The releases of an environment, the newest first.
@@ -79,8 +122,9 @@ pub(crate) async fn list(
     let current = desired.current;
     let most = query.most.min(LOOKED_THROUGH);
     // One more: the release before the last one shown.
-    let past = past(&daemon.platform.store, id, most.saturating_add(1)).map_err(internal)?;
-    let kept: Vec<u64> = kept(&daemon.platform.store, id)
+    let history = history(&daemon.platform.store, id, most.saturating_add(1));
+    let past = history.map_err(internal)?.past;
+    let kept: Vec<u64> = kept(&daemon.platform.store, id, None)
         .map_err(internal)?
         .iter()
         .map(|kept| kept.number)
@@ -172,9 +216,9 @@ pub(crate) async fn rollback(
     let snapshot = environment.snapshot();
     let now = serving(&snapshot, &id)?;
     let current = snapshot.desired.current.unwrap_or_default();
-    let past = past(&daemon.platform.store, &id, LOOKED_THROUGH).map_err(internal)?;
+    let history = history(&daemon.platform.store, &id, LOOKED_THROUGH).map_err(internal)?;
     let target = target(
-        &past,
+        &history,
         current,
         request.release.map(|release| release.0),
         &id,
@@ -220,7 +264,7 @@ pub(crate) async fn rollback(
 
 /// The release that is meant: by its number, else the one that served before the one that serves.
 fn target<'a>(
-    past: &'a [Past],
+    History { past, unreadable }: &'a History,
     current: u64,
     wanted: Option<u64>,
     id: &EnvironmentId,
@@ -240,6 +284,10 @@ fn target<'a>(
     if wanted == current {
         let message = format!("release {current} of {id} serves already");
         return Err(ApiError::new(ErrorCode::Invalid, message));
+    }
+    if let Some(error) = unreadable.get(&wanted) {
+        let message = format!("release {wanted} of {id} is not readable by this version");
+        return Err(ApiError::new(ErrorCode::Failed, message).caused_by(Some(error)));
     }
     past.iter()
         .find(|one| one.number == wanted)

@@ -141,6 +141,7 @@ fn hint(
             | ReplicaState::Ready
             | ReplicaState::CannotStart { .. }
             | ReplicaState::Stopping
+            | ReplicaState::Interrupted
             | ReplicaState::Lost => None,
         })
 }

@@ -156,6 +156,7 @@ fn settles(state: &ReplicaState) -> bool {
         | ReplicaState::Restarting { .. }
         | ReplicaState::CannotStart { .. }
         | ReplicaState::Stopping
+        | ReplicaState::Interrupted
         | ReplicaState::Lost => false,
     }
 }
@@ -302,7 +303,7 @@ impl<'a> Pass<'a> {
         for slot in 0..slots {
             match self.in_slot(name, digest, slot) {
                 Some(replica) if self.is_cut_off(release, service, replica, slot) => {
-                    self.end_cut_off(replica);
+                    self.end_unrouted(replica);
                 }
                 Some(replica) => self.mend(replica, service),
                 None if self.has_begun(name, digest, slot) => {}
@@ -331,6 +332,10 @@ impl<'a> Pass<'a> {
 
     fn mend(&mut self, replica: &Replica, service: &ServiceRelease) {
         let dead = match &replica.state {
+            ReplicaState::Interrupted => {
+                self.end_unrouted(replica);
+                false
+            }
             ReplicaState::Lost => true,
             ReplicaState::Ended { .. } => {
                 !has_completed(replica, service) && !has_given_up(replica, service)

@@ -155,6 +155,9 @@ pub enum ReplicaState {
         /// How.
         exit: ExitInfo,
     },
+    /// Running, and what belongs to its start was broken off: nobody knows how far that came, so that
+    /// it has to end.
+    Interrupted,
     /// Vanished with its supervisor.
     Lost,
 }
@@ -194,6 +197,7 @@ impl ReplicaState {
             | Self::Ready
             | Self::Unhealthy { .. }
             | Self::Restarting { .. }
+            | Self::Interrupted
             | Self::Stopping => true,
             Self::CannotStart { .. } | Self::Ended { .. } | Self::Lost => false,
         }
@@ -205,7 +209,8 @@ impl ReplicaState {
             Self::Starting { .. }
             | Self::Ready
             | Self::Unhealthy { .. }
-            | Self::Restarting { .. } => true,
+            | Self::Restarting { .. }
+            | Self::Interrupted => true,
             Self::Creating
             | Self::CannotStart { .. }
             | Self::Stopping

@@ -294,6 +294,9 @@ fn explain(replica: &Replica) -> String {
                 exit.code
             )
         }
+        ReplicaState::Interrupted => {
+            format!("the hooks after the start of {id} were broken off, and it is being replaced")
+        }
         ReplicaState::Lost => format!("{id} was lost and is being replaced"),
     }
 }

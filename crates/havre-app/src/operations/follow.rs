@@ -40,13 +40,10 @@ pub(super) fn tell(teller: &mut Teller, last: &Snapshot, next: &Snapshot, events
 /// Waits for the next snapshot, or a wish to cancel; `false` when the task has ended.
 pub(super) async fn changed(
     watch: &mut tokio::sync::watch::Receiver<Arc<Snapshot>>,
-    events: impl Into<Option<&EventSink>>,
+    events: &EventSink,
 ) -> bool {
-    match events.into() {
-        Some(events) => tokio::select! {
-            changed = watch.changed() => changed.is_ok(),
-            () = events.cancellation().cancelled() => true,
-        },
-        None => watch.changed().await.is_ok(),
+    tokio::select! {
+        changed = watch.changed() => changed.is_ok(),
+        () = events.cancellation().cancelled() => true,
     }
 }

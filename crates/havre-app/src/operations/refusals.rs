@@ -1,7 +1,7 @@
 //! What an operation answers that does not do what was asked: the words, the code and the hint.
 
 use havre_api::{ApiError, EnvironmentId, ErrorCode};
-use havre_release::{Failure, FailureKind, Intent, Refusal};
+use havre_release::{Failure, FailureKind, Intent, Phase, Refusal};
 
 use crate::environment::{EnvironmentHandle, NotDone, Snapshot};
 
@@ -35,6 +35,27 @@ pub(super) fn ended_early(last: &Snapshot, id: &EnvironmentId) -> ApiError {
         }
         None => superseded(id),
     }
+}
+
+/// The end of a rollout that was given up takes longer than anybody waits for it.
+pub(super) fn not_undone(last: &Snapshot, id: &EnvironmentId) -> ApiError {
+    let rollout = last.desired.rollout.as_ref();
+    let state = match rollout.map(|rollout| (&rollout.phase, rollout.from)) {
+        Some((Phase::GoingBack { .. }, Some(from))) => {
+            format!("{id} goes on going back to release {from}")
+        }
+        Some((Phase::GoingBack { .. }, None)) | None => {
+            format!("{id} goes on removing what it began")
+        }
+        Some((
+            Phase::Preparing
+            | Phase::Canary { .. }
+            | Phase::Baking { .. }
+            | Phase::Finishing { .. },
+            _,
+        )) => format!("the rollout of {id} had come too far and goes on"),
+    };
+    cancelled(&state).with_hint("`havre status` tells how far it is")
 }
 
 pub(super) fn not_done(id: &EnvironmentId, error: NotDone) -> ApiError {

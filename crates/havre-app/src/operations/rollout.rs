@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use havre_api::{ApiError, Event, EventSink};
+use havre_api::{ApiError, ErrorCode, Event, EventSink};
 use havre_model::FoundDatabases;
 use havre_release::{Cause, Desired, Failure, JobId, Record, Release};
 use tokio::task::block_in_place;
+use tokio::time::{Instant, timeout_at};
 
 use super::follow::{changed, tell};
-use super::refusals::{daemon_ends, ended, ended_early, gone, not_done, stands_still};
+use super::refusals::{daemon_ends, ended, ended_early, gone, not_done, not_undone, stands_still};
 use crate::daemon::Daemon;
 use crate::environment::{
     Command, EnvironmentHandle, Jobs, Move, NotDone, Scale, Snapshot, Watch, Written,
@@ -18,6 +19,10 @@ use crate::environment::{
 use crate::leases::lease;
 use crate::progress::Teller;
 use crate::volumes;
+
+/// How long the end of a rollout that the user gave up is waited for: replicas may take any time to
+/// stop.
+const UNDONE_WITHIN: Duration = Duration::from_secs(30);
 
 /// A release to move to.
 pub(crate) struct Change {
@@ -100,12 +105,21 @@ pub(super) async fn begin(
         databases,
     };
     match environment.command(Command::RollOut(Box::new(wish))).await {
-        Ok(Written { revision, release }) => Ok(Begun {
-            number: release.unwrap_or_default(),
+        Ok(Written {
+            revision,
+            release: Some(number),
+        }) => Ok(Begun {
+            number,
             jobs,
             revision,
             last,
         }),
+        // A move always makes one.
+        Ok(Written { release: None, .. }) => {
+            let message = format!("no release of {} came of the move to it", environment.id);
+            let error = ApiError::new(ErrorCode::Internal, message);
+            Err(NotBegun::Refused(error))
+        }
         Err(NotDone::Ended) => Err(NotBegun::Ended),
         Err(error) => Err(NotBegun::Refused(not_done(&environment.id, error))),
     }
@@ -127,7 +141,8 @@ impl Begun {
         let id = &environment.id;
         let mut watch = environment.watch();
         let mut teller = Teller::default();
-        let mut aborted = false;
+        // Until when its end is waited for, once it was given up.
+        let mut aborted = None;
         let mut done = BTreeSet::new();
         loop {
             let next = watch.borrow_and_update().clone();
@@ -152,8 +167,8 @@ impl Begun {
                 tell_what_stays(&done, events);
                 return Err(ended_early(&last, id));
             }
-            if events.cancellation().is_cancelled() && !aborted {
-                aborted = true;
+            if events.cancellation().is_cancelled() && aborted.is_none() {
+                aborted = Some(Instant::now() + UNDONE_WITHIN);
                 match environment.command(Command::Abort).await {
                     // Too late, or gone: the loop finds out what it came to.
                     Ok(_) | Err(NotDone::Refused(_) | NotDone::Ended) => {}
@@ -162,7 +177,14 @@ impl Begun {
                     }
                 }
             }
-            if !changed(&mut watch, if aborted { None } else { Some(events) }).await {
+            let goes_on = match aborted {
+                None => changed(&mut watch, events).await,
+                Some(deadline) => match timeout_at(deadline, watch.changed()).await {
+                    Ok(changed) => changed.is_ok(),
+                    Err(_) => return Err(not_undone(&last, id)),
+                },
+            };
+            if !goes_on {
                 return Err(daemon_ends(id));
             }
         }

@@ -112,7 +112,10 @@ impl Pass<'_> {
                     restarts: replica.restarts,
                 })
             }
-            ReplicaState::Creating | ReplicaState::Stopping | ReplicaState::Lost => None,
+            ReplicaState::Creating
+            | ReplicaState::Stopping
+            | ReplicaState::Interrupted
+            | ReplicaState::Lost => None,
         }
     }
 
@@ -126,6 +129,7 @@ impl Pass<'_> {
             ReplicaState::Creating
             | ReplicaState::Ready
             | ReplicaState::Stopping
+            | ReplicaState::Interrupted
             | ReplicaState::Lost => None,
             ReplicaState::Starting { since } => {
                 let after = release.rollout.ready_within(&service.service);
@@ -167,6 +171,7 @@ fn job_failure(state: &ReplicaState) -> Option<FailureKind> {
         | ReplicaState::Unhealthy { .. }
         | ReplicaState::Restarting { .. }
         | ReplicaState::Stopping
+        | ReplicaState::Interrupted
         | ReplicaState::Lost => None,
     }
 }

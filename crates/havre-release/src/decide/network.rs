@@ -61,7 +61,7 @@ impl Pass<'_> {
     }
 
     /// Ends it as soon as no new requests are sent to it: what it has begun is lost anyway.
-    pub(super) fn end_cut_off(&mut self, replica: &Replica) {
+    pub(super) fn end_unrouted(&mut self, replica: &Replica) {
         let id = &replica.id;
         self.leaving.insert(id.clone());
         let edge = self.observed.edge.as_ref();

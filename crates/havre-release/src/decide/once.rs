@@ -38,7 +38,7 @@ impl Pass<'_> {
             };
             match &replica.state {
                 _ if !once => {}
-                ReplicaState::Stopping => {
+                ReplicaState::Stopping | ReplicaState::Interrupted => {
                     begun.remove(&one);
                 }
                 ReplicaState::Ended { exit } if exit.requested => {

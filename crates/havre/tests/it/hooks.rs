@@ -119,3 +119,25 @@ volumes: {{marks: {{}}}}
         assert_eq!(log(machine), "try\ntry\ntry\n");
     });
 }
+
+#[test]
+fn one_whose_hooks_were_broken_off_is_told_to_stop() {
+    on_machine(|machine| {
+        machine.shop("one");
+        let serve = "command: [sh, -c, 'httpd -p 8080 -h /www; trap \"echo ended >> /marks/log; exit 0\" \
+                     TERM; while :; do sleep 0.1; done']";
+        let compose = shop("touch begun; sleep 3; echo started >> log");
+        let compose = compose.replace("command: [httpd, -f, -p, '8080', -h, /www]", serve);
+        machine.write("compose.yaml", &compose);
+        let up = machine.start(&["up"]);
+        wait_until("the hook runs", SOON, || {
+            let ran = machine.run(&["exec", "web", "ls", "/marks"]);
+            ran.out.contains("begun")
+        });
+        kill(machine.info()["pid"].as_u64().unwrap());
+        up.leave();
+        machine.start_daemon();
+        machine.until_settled();
+        assert_eq!(log(machine), "ended\nstarted\n");
+    });
+}

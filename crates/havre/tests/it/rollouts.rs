@@ -228,3 +228,39 @@ fn next(mut seed: u64) -> u64 {
     seed ^= seed >> 7;
     seed ^ seed << 17
 }
+
+#[test]
+fn an_interrupted_up_waits_no_longer_than_it_says() {
+    on_machine(|machine| {
+        machine.shop("one");
+        machine.ok(&["up"]);
+        let old = machine.replicas();
+        let stubborn = "\
+name: shop
+services:
+  web:
+    build: .
+    init: true
+    expose: [8080]
+    command: [sh, -c, 'trap \"\" TERM; while :; do sleep 1; done']
+    stop_grace_period: 10m
+    healthcheck: {test: [CMD, 'false'], interval: 1s, start_period: 5m}
+";
+        machine.write("compose.yaml", stubborn);
+        let mut up = machine.start(&["up"]);
+        let mut new = Vec::new();
+        wait_until("the new one runs", SOON, || {
+            new = machine.replicas().difference(&old).cloned().collect();
+            !new.is_empty()
+        });
+        up.interrupt();
+        assert_eq!(up.ends(), 130, "{}", up.talk());
+        let talk = up.talk();
+        assert!(talk.contains("goes on going back to release 1"), "{talk}");
+        machine.until_answers("one");
+        for (_, pid) in new {
+            kill(pid);
+        }
+        machine.until_settled();
+    });
+}

@@ -75,3 +75,25 @@ fn it_goes_on_and_the_others_are_rolled_out_beside_it() {
         assert_eq!(machine.get().as_deref(), Ok("two"));
     });
 }
+
+#[test]
+fn an_old_release_that_cannot_be_read_keeps_nobody_from_the_next() {
+    on_machine(|machine| {
+        machine.shop("one");
+        machine.ok(&["up"]);
+        machine.page("two");
+        machine.ok(&["up"]);
+        let database = Connection::open(machine.root().join("lib/state.db")).unwrap();
+        let spoilt = "UPDATE releases SET content = '{' WHERE number = 1";
+        assert_eq!(database.execute(spoilt, []).unwrap(), 1);
+        machine.page("three");
+        machine.ok(&["up"]);
+        machine.until_answers("three");
+        let ran = machine.run(&["rollback", "1"]);
+        assert_ne!(ran.code, 0);
+        let why = "release 1 of shop/production is not readable by this version";
+        assert!(ran.err.contains(why), "{}", ran.err);
+        machine.ok(&["rollback"]);
+        machine.until_answers("two");
+    });
+}
