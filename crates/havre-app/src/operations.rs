@@ -25,7 +25,7 @@ use crate::execute::keep_files;
 use crate::plans::plan;
 use crate::progress::{Teller, elapsed_ms};
 use crate::volumes::{self, named_volumes};
-use crate::{builds, databases, ports, scaling, status};
+use crate::{builds, databases, domains, ports, scaling, status};
 
 pub(crate) use queue::{Held, Holder, hold};
 pub(crate) use rollout::{Change, roll_out};
@@ -51,6 +51,7 @@ pub(crate) async fn up(
         environment: project.environment.clone(),
     };
     ports::check(daemon, &id, &project).await?;
+    domains::check(daemon, &id, &project).await?;
     volumes::check(daemon, &id, &project.services, &project.volumes).await?;
     let (mut environment, mut held) = take(daemon, &id, by.as_deref(), events).await?;
     // A `down` from before is taken over, one from now on is the later wish.

@@ -19,7 +19,7 @@ use tokio::task::block_in_place;
 use crate::daemon::Daemon;
 use crate::execute::{self, file_digests};
 use crate::labels::environment_key;
-use crate::{builds, databases, volumes};
+use crate::{builds, databases, domains, rivals, volumes};
 
 /// Fields of a service that have another name in compose files.
 const COMPOSE_NAMES: [(&str, &str); 5] = [
@@ -92,6 +92,8 @@ pub(crate) async fn foresee(
     others.extend(block_in_place(|| {
         volumes::findings(platform, &id, &project.services, &project.volumes)
     }));
+    others.extend(domains::finding(daemon, &id, &project).await);
+    others.extend(rivals::finding(daemon, &id, &release, &situation.databases).await);
     Ok(PlanOutcome {
         environment: id,
         release: current.map(|(number, _)| ReleaseId(number)),

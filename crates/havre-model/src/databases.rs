@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::project::{Mount, Service};
+use crate::strategy::writable_mounts;
 
 /// Images, by the last part of their names, of servers that keep data in files.
 const IMAGES: &[&str] = &[
@@ -268,13 +269,10 @@ pub(crate) fn sign(
         return Some(DatabaseSign::Image { image });
     }
     let target = Path::new(target);
-    if let Some((_, server)) = FOLDERS
-        .iter()
-        .find(|(folder, _)| target.starts_with(folder))
-    {
+    if let Some(server) = server_of(target) {
         return Some(DatabaseSign::Folder {
             target: target.display().to_string(),
-            server: (*server).to_owned(),
+            server: server.to_owned(),
         });
     }
     let folder = Path::new(service.working_dir.as_deref().unwrap_or("/"));
@@ -289,6 +287,29 @@ pub(crate) fn sign(
             why: unclear.clone(),
         }),
         Some(Evidence::File(_)) | None => None,
+    })
+}
+
+/// The database server that keeps its data there.
+fn server_of(target: &Path) -> Option<&'static str> {
+    let mut folders = FOLDERS.iter();
+    let known = folders.find(|(folder, _)| target.starts_with(folder));
+    known.map(|(_, server)| *server)
+}
+
+/// Mounts of a service in which a database server keeps its data: where servers do, or what a server's
+/// image mounts with a database in it.
+pub fn served_mounts<'a>(
+    service: &'a Service,
+    found: &'a FoundDatabases,
+) -> impl Iterator<Item = &'a Mount> {
+    let image = service.image.as_deref().is_some_and(is_database);
+    writable_mounts(service).filter(move |mount| match mount {
+        Mount::Volume { target, .. } | Mount::Bind { target, .. } => {
+            let holds_one = matches!(found.evidence(mount), Some(Evidence::File(_)));
+            server_of(Path::new(target)).is_some() || (image && holds_one)
+        }
+        Mount::Anonymous { .. } | Mount::Tmpfs { .. } => false,
     })
 }
 

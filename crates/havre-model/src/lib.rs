@@ -54,12 +54,14 @@ mod yaml;
 pub use allow::Allow;
 pub use bounds::{MAX_REPLICAS, OWN_USERS, OutOfBounds, is_volume_name};
 pub use config::{Config, ConfigView, images};
-pub use databases::{DatabaseSign, FoundDatabases, HEAD_BYTES, is_database_head, is_database_name};
+pub use databases::{
+    DatabaseSign, FoundDatabases, HEAD_BYTES, is_database_head, is_database_name, served_mounts,
+};
 pub use diagnostic::{Diagnostic, Location, Severity};
 pub use files::means_file;
 pub use load::{LoadFailure, LoadOptions, Loaded, advise, config, identify, load};
 pub use probes::local_port;
 pub use project::*;
 pub use strategy::{
-    Strategy, StrategyReason, is_worker, strategy, writable_mounts, written_mounts,
+    Strategy, StrategyReason, is_same_program, is_worker, strategy, writable_mounts, written_mounts,
 };

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::databases::{self, DatabaseSign, FoundDatabases, is_database_name};
 use crate::files::means_file;
+use crate::image_name::ImageName;
 use crate::project::{Mount, Route, Service, ServiceName, UpdateOrder, VolumeName};
 
 /// Folders of the host with nothing in them that outlives it: devices, views of the kernel, sockets.
@@ -111,6 +112,24 @@ pub fn is_worker<'a>(
             .into_iter()
             .any(|other| other.depends_on.contains_key(name));
     !called && worker::looks_like_one(name, service)
+}
+
+/// Whether two services run the same program, in whatever version: one of a name may have become
+/// something else.
+pub fn is_same_program(one: &Service, other: &Service) -> bool {
+    let program = |service: &Service| {
+        let build = service.build.clone();
+        let build = build.map(|build| (build.context, build.dockerfile, build.target));
+        let image = service.image.as_deref();
+        let image = image.map(|image| ImageName::new(image).path.to_owned());
+        (
+            image,
+            build,
+            service.entrypoint.clone(),
+            service.command.clone(),
+        )
+    };
+    program(one) == program(other)
 }
 
 /// Mounts of a service that it keeps data in which outlive its replicas, as far as names and what

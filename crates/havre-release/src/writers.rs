@@ -5,7 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use havre_model::{
-    FoundDatabases, Mount, ServiceName, UpdateOrder, Volume, VolumeName, written_mounts,
+    FoundDatabases, Mount, ServiceName, UpdateOrder, Volume, VolumeName, is_same_program,
+    served_mounts, written_mounts,
 };
 
 use crate::{Release, Strategy, StrategyReason};
@@ -61,15 +62,43 @@ impl Release {
         }
         let ours = self.written(ground, name);
         let shared = theirs.written(ground, other);
+        let is_the_same = |name| {
+            let (ours, theirs) = (self.services.get(name), theirs.services.get(name));
+            ours.zip(theirs)
+                .is_some_and(|(ours, theirs)| is_same_program(&ours.service, &theirs.service))
+        };
         ours.into_iter().find(|kept| {
             let writes = |release: &Self, name| {
                 let all = release.written(ground, name);
                 all.iter().any(|one| one.overlaps(kept))
             };
-            // What runs side by side in one of the two releases shares it on purpose.
+            // What runs side by side in one of the two releases shares it on purpose, unless another
+            // program has its name by now.
             shared.iter().any(|one| one.overlaps(kept))
-                && !writes(self, other)
-                && !writes(theirs, name)
+                && !(writes(self, other) && is_the_same(other))
+                && !(writes(theirs, name) && is_the_same(name))
+        })
+    }
+
+    /// What a database server of this release and one of another environment's both keep their data
+    /// in: its name, the other's, where.
+    pub fn served_twice<'a>(
+        &'a self,
+        ground: Ground<'a>,
+        theirs: &'a Self,
+        their_ground: Ground<'a>,
+    ) -> Option<(&'a ServiceName, &'a ServiceName, Kept)> {
+        let served = |release: &'a Self, ground: Ground<'a>| {
+            release.lasting().flat_map(move |(name, service)| {
+                let mounts = served_mounts(&service.service, ground.databases);
+                let kept = mounts.filter_map(move |mount| release.kept(ground, mount));
+                kept.map(move |kept| (name, kept))
+            })
+        };
+        served(self, ground).find_map(|(name, kept)| {
+            let mut rivals = served(theirs, their_ground);
+            let (other, _) = rivals.find(|(_, one)| one.overlaps(&kept))?;
+            Some((name, other, kept))
         })
     }
 
@@ -135,33 +164,37 @@ impl Release {
         let Some(service) = self.services.get(name) else {
             return Vec::new();
         };
-        let mounts = written_mounts(&service.service, ground.databases);
-        mounts
-            .filter_map(|mount| match mount {
-                Mount::Volume {
-                    name,
-                    subpath,
-                    backing,
-                    ..
-                } => {
-                    let below = Path::new(subpath.as_deref().unwrap_or_default());
-                    Some(Kept {
-                        volume: match backing {
-                            Some(_) => None,
-                            None => Some(self.volume_name(ground.environment, name)),
-                        },
-                        path: backing.as_deref().unwrap_or(Path::new("")).join(below),
-                        shown: format!("volume {name}"),
-                    })
-                }
-                Mount::Bind { source, .. } => Some(Kept {
-                    volume: None,
-                    path: source.clone(),
-                    shown: source.display().to_string(),
-                }),
-                Mount::Anonymous { .. } | Mount::Tmpfs { .. } => None,
-            })
+        written_mounts(&service.service, ground.databases)
+            .filter_map(|mount| self.kept(ground, mount))
             .collect()
+    }
+
+    /// What a mount mounts that outlives replicas.
+    fn kept(&self, ground: Ground<'_>, mount: &Mount) -> Option<Kept> {
+        match mount {
+            Mount::Volume {
+                name,
+                subpath,
+                backing,
+                ..
+            } => {
+                let below = Path::new(subpath.as_deref().unwrap_or_default());
+                Some(Kept {
+                    volume: match backing {
+                        Some(_) => None,
+                        None => Some(self.volume_name(ground.environment, name)),
+                    },
+                    path: backing.as_deref().unwrap_or(Path::new("")).join(below),
+                    shown: format!("volume {name}"),
+                })
+            }
+            Mount::Bind { source, .. } => Some(Kept {
+                volume: None,
+                path: source.clone(),
+                shown: source.display().to_string(),
+            }),
+            Mount::Anonymous { .. } | Mount::Tmpfs { .. } => None,
+        }
     }
 
     fn volume_name(&self, environment: &str, key: &VolumeName) -> String {

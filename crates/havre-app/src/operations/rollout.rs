@@ -18,7 +18,7 @@ use crate::environment::{
 };
 use crate::leases::lease;
 use crate::progress::Teller;
-use crate::volumes;
+use crate::{rivals, volumes};
 
 /// How long the end of a rollout that the user gave up is waited for: replicas may take any time to
 /// stop.
@@ -75,6 +75,8 @@ pub(super) async fn begin(
     let services = services.map(|(name, config)| (name, &config.service));
     let allowed = volumes::check(daemon, &environment.id, services, &change.release.volumes).await;
     allowed.map_err(NotBegun::Refused)?;
+    let alone = rivals::check(daemon, &environment.id, &change.release, &change.databases).await;
+    alone.map_err(NotBegun::Refused)?;
     // Reads and writes the database, which may be locked for seconds.
     block_in_place(|| lease(daemon, environment, &change.release)).map_err(NotBegun::Refused)?;
     let Change {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use havre_model::{FoundDatabases, OnFailure, RolloutSettings, ServiceName, UpdateOrder};
 use havre_release::{
     Desired, ExitInfo, FailedProbe, FailureKind, Ground, Heal, Intent, Phase, Refusal, Release,
-    Replica, ReplicaId, ReplicaState, Strategy, StrategyReason, hold,
+    Replica, ReplicaId, ReplicaState, Role, Strategy, StrategyReason, hold,
 };
 
 use crate::application::{
@@ -674,6 +674,44 @@ fn what_shares_a_volume_in_one_release_goes_on_sharing_it() {
     world.roll_out(2, next);
     world.settle(ROUNDS, |_| {});
     assert!(world.runs_exactly(2), "{}", world.history.join("\n"));
+}
+
+#[test]
+fn a_database_waits_for_one_whose_name_now_stands_for_something_else() {
+    let shape = |name, program| Shape {
+        volume: Some("data"),
+        program: Some(program),
+        image: if program == "backup" { 2 } else { 1 },
+        ..Shape::new(name)
+    };
+    let before = [shape("db", "postgres")];
+    let after = [shape("database", "postgres"), shape("db", "backup")];
+    let beside = [shape("database", "backup"), shape("db", "postgres")];
+    let alone = [shape("database", "postgres")];
+    // The old name goes on in another role, and the new one had another role before.
+    for (old, new) in [(&before[..], &after[..]), (&beside[..], &alone[..])] {
+        let servers = |world: &World| {
+            let live = world.replicas.values().filter(|one| one.state.is_live());
+            let serves = |one: &&Replica| {
+                let Role::Replica { digest, .. } = &one.role else {
+                    return false;
+                };
+                let mut services = world.releases.values().flat_map(|all| &all.services);
+                services.any(|(name, service)| {
+                    *name == one.service
+                        && service.digest() == digest
+                        && service.service.image.as_deref() == Some("postgres")
+                })
+            };
+            live.filter(serves).count()
+        };
+        let mut world = running(old);
+        world.roll_out(2, release(new));
+        world.settle(ROUNDS, |world| {
+            assert!(servers(world) <= 1, "{}", world.history.join("\n"));
+        });
+        assert!(world.runs_exactly(2), "{}", world.history.join("\n"));
+    }
 }
 
 #[test]

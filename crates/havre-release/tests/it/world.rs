@@ -34,6 +34,8 @@ pub struct Shape {
     pub tries: Option<u32>,
     /// It is started once.
     pub once: bool,
+    /// What it runs, where that is not told by its name.
+    pub program: Option<&'static str>,
     /// The service whose network it is in.
     pub network_of: Option<&'static str>,
 }
@@ -52,6 +54,7 @@ impl Shape {
             order: None,
             tries: None,
             once: false,
+            program: None,
             network_of: None,
         }
     }
@@ -73,7 +76,7 @@ impl Shape {
             environment: BTreeMap::new(),
         };
         Service {
-            image: Some(self.name.into()),
+            image: Some(self.program.unwrap_or(self.name).into()),
             build: None,
             pull_policy: PullPolicy::Missing,
             entrypoint: None,

@@ -1,4 +1,5 @@
-//! Whose a volume is: names of volumes are flattened, and files may name any.
+//! What belongs to one environment: volumes, whose names are flattened and which files may name at
+//! will, data of database servers, addresses.
 
 use std::fs;
 use std::path::PathBuf;
@@ -119,5 +120,53 @@ fn a_volume_of_an_earlier_version_is_its_users() {
         assert!(folder.join("data").exists());
         let sentence = "volume `shop_data`, which `web` mounts, belongs to old/production";
         is_refused(machine, &[], sentence, "nothing runs there");
+    });
+}
+
+#[test]
+fn two_database_servers_do_not_get_one_folder() {
+    on_machine(|machine| {
+        machine.shop("one");
+        let database = "\
+name: shop
+services:
+  db:
+    image: base:1
+    command: [sleep, '1000000']
+    init: true
+    volumes: ['./pgdata:/var/lib/postgresql/data', './backups:/backups']
+";
+        machine.write("compose.yaml", database);
+        machine.ok(&["up"]);
+        let sentence = "`db` and `db` of shop/production would be two database servers on /";
+        is_refused(machine, &["-e", "staging"], sentence, "pgdata");
+        // What is no server's may be shared.
+        let elsewhere = database.replace("pgdata", "other");
+        machine.write("compose.yaml", &elsewhere);
+        machine.ok(&["up", "-e", "staging"]);
+        machine.ok(&["down", "-e", "staging"]);
+    });
+}
+
+#[test]
+fn an_address_is_answered_by_one_environment() {
+    on_machine(|machine| {
+        machine.shop("one");
+        machine.ok(&["up"]);
+        let shop = std::fs::read_to_string(machine.project().join("compose.yaml")).unwrap();
+        machine.write("compose.yaml", &shop.replace("name: shop", "name: a"));
+        let sentence = "shop/production answers at shop.localhost/ already";
+        is_refused(machine, &[], sentence, "give a/production a `domain`");
+        let path = "domain: shop.localhost\nroutes: [{path: /a, service: web, port: 8080}]\n";
+        machine.write("havre.yaml", path);
+        machine.ok(&["up"]);
+        machine.until_answers("one");
+        machine.ok(&["down"]);
+        // Its own it may keep.
+        machine.write("compose.yaml", &shop);
+        machine.write("havre.yaml", "domain: shop.localhost\n");
+        machine.page("two");
+        machine.ok(&["up"]);
+        machine.until_answers("two");
     });
 }

@@ -1,0 +1,79 @@
+//! Hosts and paths that a project wants to answer at: whether another environment does already.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use havre_api::{ApiError, EnvironmentId, ErrorCode};
+use havre_model::{Project, Route};
+
+use crate::daemon::Daemon;
+
+/// A host and a path below it, without its last slash.
+type Address = (String, String);
+
+/// Fails where another environment answers already: the proxy would find out when the release is to
+/// serve, and send requests to one of the two. What the environment itself answers at it may keep.
+pub(crate) async fn check(
+    daemon: &Arc<Daemon>,
+    id: &EnvironmentId,
+    project: &Project,
+) -> Result<(), ApiError> {
+    match taken(daemon, id, project).await {
+        Some((sentence, hint)) => Err(ApiError::new(ErrorCode::Conflict, sentence).with_hint(hint)),
+        None => Ok(()),
+    }
+}
+
+/// The same for a person who wants to know before.
+pub(crate) async fn finding(
+    daemon: &Arc<Daemon>,
+    id: &EnvironmentId,
+    project: &Project,
+) -> Option<String> {
+    let (sentence, hint) = taken(daemon, id, project).await?;
+    Some(format!("`up` will be refused: {sentence}; {hint}"))
+}
+
+/// What is wrong, and what helps.
+async fn taken(
+    daemon: &Arc<Daemon>,
+    id: &EnvironmentId,
+    project: &Project,
+) -> Option<(String, String)> {
+    let mut wanted = addresses(&project.hosts, &project.routes);
+    let environments = daemon.environments().await;
+    let of = |handle: &crate::environment::EnvironmentHandle| {
+        let snapshot = handle.snapshot();
+        let releases = snapshot.releases.values();
+        releases
+            .flat_map(|release| addresses(&release.hosts, &release.routes))
+            .collect::<BTreeSet<Address>>()
+    };
+    for own in environments.iter().filter(|handle| &handle.id == id) {
+        let own = of(own);
+        wanted.retain(|address| !own.contains(address));
+    }
+    let mut others = environments.iter().filter(|handle| &handle.id != id);
+    others.find_map(|handle| {
+        let theirs = of(handle);
+        let (host, path) = wanted.intersection(&theirs).next()?;
+        let other = &handle.id;
+        let sentence = format!("{other} answers at {host}{path}/ already");
+        let hint = format!(
+            "give {id} a `domain` or a path of its own in havre.yaml, or take {other} down before"
+        );
+        Some((sentence, hint))
+    })
+}
+
+fn addresses(hosts: &[String], routes: &[Route]) -> BTreeSet<Address> {
+    let of_route = |route: &Route| {
+        let hosts = match &route.host {
+            Some(host) => vec![host.to_ascii_lowercase()],
+            None => hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        };
+        let path = route.path.trim_end_matches('/').to_owned();
+        hosts.into_iter().map(move |host| (host, path.clone()))
+    };
+    routes.iter().flat_map(of_route).collect()
+}

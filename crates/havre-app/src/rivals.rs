@@ -1,0 +1,78 @@
+//! Two environments whose database servers would keep their data in one place. Each has namespaces of
+//! its own, so that the locks by which servers find each other say nothing.
+
+use std::sync::Arc;
+
+use havre_api::{ApiError, EnvironmentId, ErrorCode};
+use havre_model::FoundDatabases;
+use havre_release::{Ground, Release};
+
+use crate::daemon::Daemon;
+use crate::labels::environment_key;
+
+/// What is wrong, and what helps.
+struct Rival {
+    sentence: String,
+    hint: String,
+}
+
+/// Fails where a release would bring a second server to the data of another environment's.
+pub(crate) async fn check(
+    daemon: &Arc<Daemon>,
+    id: &EnvironmentId,
+    release: &Release,
+    databases: &FoundDatabases,
+) -> Result<(), ApiError> {
+    match rival(daemon, id, release, databases).await {
+        Some(rival) => {
+            Err(ApiError::new(ErrorCode::Conflict, rival.sentence).with_hint(rival.hint))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The same for a person who wants to know before.
+pub(crate) async fn finding(
+    daemon: &Arc<Daemon>,
+    id: &EnvironmentId,
+    release: &Release,
+    databases: &FoundDatabases,
+) -> Option<String> {
+    let Rival { sentence, hint } = rival(daemon, id, release, databases).await?;
+    Some(format!("`up` will be refused: {sentence}; {hint}"))
+}
+
+async fn rival(
+    daemon: &Arc<Daemon>,
+    id: &EnvironmentId,
+    release: &Release,
+    databases: &FoundDatabases,
+) -> Option<Rival> {
+    let key = environment_key(id);
+    let ground = Ground {
+        environment: &key,
+        databases,
+    };
+    let environments = daemon.environments().await;
+    environments
+        .iter()
+        .filter(|other| &other.id != id)
+        .find_map(|other| {
+            let snapshot = other.snapshot();
+            let their_key = environment_key(&other.id);
+            let theirs = Ground {
+                environment: &their_key,
+                databases: &snapshot.desired.databases,
+            };
+            snapshot.releases.values().find_map(|running| {
+                let (name, rival, kept) = release.served_twice(ground, running, theirs)?;
+                let other = &other.id;
+                Some(Rival {
+                    sentence: format!(
+                        "`{name}` and `{rival}` of {other} would be two database servers on {kept}"
+                    ),
+                    hint: format!("give `{name}` a place of its own, or take {other} down before"),
+                })
+            })
+        })
+}
