@@ -16,6 +16,7 @@ mod exec;
 mod failures;
 mod fixtures;
 mod full_disk;
+mod grpc;
 mod hooks;
 mod images;
 mod install;
