@@ -56,6 +56,9 @@ pub fn havre(mut config: Value) -> Value {
             network.insert("external".to_owned(), json!("true"));
             network.extend(name.map(|name| ("name".to_owned(), name)));
         }
+        network.retain(|key, value| {
+            key != "external" || *value != json!(false) && *value != json!("false")
+        });
     });
     common(config)
 }
@@ -128,6 +131,11 @@ fn common(config: Value) -> Value {
     let mut config = value("", unnamed(config));
     let mut used = BTreeSet::new();
     each(&mut config, "services", |service| {
+        for mount in items(service, "volumes") {
+            if let Some(Value::String(source)) = mount.get_mut("source") {
+                source.truncate(source.trim_end_matches('/').len().max(1));
+            }
+        }
         // Profiles have done their work; the rest is only for development.
         service.retain(|key, _| key != "profiles" && key != "develop");
         imply(service);

@@ -5,7 +5,8 @@
 //! What a corpus of compose files alone lacks (an env file, a build's folder, the value of a
 //! variable) is no fault of the reader: a project that is refused for nothing else is counted apart,
 //! and the share is told both ways. So is one that only its owner's word in havre.yaml lets in
-//! (`allow:`), which nobody but the owner can give.
+//! (`allow:`), which nobody but the owner can give: a copy of the project is looked at again with the
+//! lines that the refusal says to write, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,7 +19,7 @@ use havre_testing::compose;
 use serde_json::{Value, json};
 
 use crate::peers;
-use crate::shell::say;
+use crate::shell::{say, succeed};
 
 /// Names that docker compose looks for in a folder.
 const COMPOSE_FILES: [&str; 4] = [
@@ -67,6 +68,8 @@ enum Outcome {
     Refused {
         reasons: BTreeSet<String>,
         lacks: Lacks,
+        /// What is left after the lines of the refusal were pasted; `None`: it has none.
+        pasted: Option<BTreeSet<String>>,
     },
 }
 
@@ -189,17 +192,21 @@ fn look(binary: &Path, peer: &Path, project: &Project) -> Result<Outcome> {
     if !theirs.status.success() {
         return Ok(Outcome::PeerRefuses);
     }
-    let ours = |arguments: &[&str]| {
-        let mut command = program(binary, project);
-        command.args(arguments).args(["--project", "corpus"]);
-        if let Some(file) = &project.file {
-            command.arg("--file").arg(file);
-        }
-        output(command.arg(&project.folder))
-    };
+    let ours = |arguments: &[&str]| ours(binary, project, arguments);
     let checked = ours(&["check", "--json"])?;
     if !checked.status.success() {
-        return refused(&checked);
+        let findings = findings(&checked)?;
+        let (reasons, lacks) = refused(&findings);
+        ensure!(!reasons.is_empty(), "check fails without an error");
+        let pasted = match to_paste(&findings) {
+            Some(lines) => Some(with_settings(binary, project, lines)?),
+            None => None,
+        };
+        return Ok(Outcome::Refused {
+            reasons,
+            lacks,
+            pasted,
+        });
     }
     let shown = ours(&["config", "--json", "--reveal"])?;
     ensure!(
@@ -222,6 +229,44 @@ fn look(binary: &Path, peer: &Path, project: &Project) -> Result<Outcome> {
             })
             .collect(),
     })
+}
+
+fn ours(binary: &Path, project: &Project, arguments: &[&str]) -> Result<Output> {
+    let mut command = program(binary, project);
+    command.args(arguments).args(["--project", "corpus"]);
+    if let Some(file) = &project.file {
+        command.arg("--file").arg(file);
+    }
+    output(command.arg(&project.folder))
+}
+
+/// The lines for havre.yaml in the one refusal that has them.
+fn to_paste(findings: &[Value]) -> Option<&str> {
+    let of_refusals = findings.iter().filter(|one| one["code"] == NOT_ALLOWED);
+    let mut hints = of_refusals.filter_map(|one| one["hint"].as_str());
+    hints.find_map(|hint| Some(hint.split_once("in havre.yaml:\n")?.1))
+}
+
+/// Why a copy of the project that has this havre.yaml is refused still.
+fn with_settings(binary: &Path, project: &Project, lines: &str) -> Result<BTreeSet<String>> {
+    let copy = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let folder = copy.path().join("project");
+    succeed(
+        Command::new("cp")
+            .arg("-a")
+            .arg(&project.folder)
+            .arg(&folder),
+    )?;
+    let settings = folder.join("havre.yaml");
+    fs::write(&settings, lines).with_context(|| format!("cannot write {}", settings.display()))?;
+    let file = project.file.as_ref().and_then(|file| file.file_name());
+    let pasted = Project {
+        name: project.name.clone(),
+        file: file.map(|name| folder.join(name)),
+        folder,
+    };
+    let checked = ours(binary, &pasted, &["check", "--json"])?;
+    Ok(refused(&findings(&checked)?).0)
 }
 
 fn cut(text: &str) -> String {
@@ -253,10 +298,11 @@ fn output(command: &mut Command) -> Result<Output> {
     Ok(output)
 }
 
-fn refused(checked: &Output) -> Result<Outcome> {
-    let findings: Value =
-        serde_json::from_slice(&checked.stdout).context("the findings are no JSON")?;
-    let findings = findings.as_array().context("the findings are no list")?;
+fn findings(checked: &Output) -> Result<Vec<Value>> {
+    serde_json::from_slice(&checked.stdout).context("the findings are no list in JSON")
+}
+
+fn refused(findings: &[Value]) -> (BTreeSet<String>, Lacks) {
     let (mut reasons, mut lacks) = (BTreeSet::new(), Lacks::Surroundings);
     for finding in findings.iter().filter(|one| one["severity"] == "error") {
         let code = finding["code"].as_str().unwrap_or_default();
@@ -272,8 +318,7 @@ fn refused(checked: &Output) -> Result<Outcome> {
             false => format!("{code}: {}", kind(message)),
         });
     }
-    ensure!(!reasons.is_empty(), "check fails without an error");
-    Ok(Outcome::Refused { reasons, lacks })
+    (reasons, lacks)
 }
 
 /// A message without the name of the service it is about, for counting.
@@ -288,7 +333,7 @@ fn kind(message: &str) -> String {
 
 fn tell(outcomes: &BTreeMap<String, Outcome>) -> Value {
     let (mut peer_accepts, mut accepted, mut unequal) = (0, 0, 0);
-    let (mut incomplete, mut not_allowed) = (0, 0);
+    let (mut incomplete, mut not_allowed, mut with_allow) = (0, 0, 0);
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut apart: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, outcome) in outcomes {
@@ -308,8 +353,14 @@ fn tell(outcomes: &BTreeMap<String, Outcome>) -> Value {
             Outcome::Refused {
                 reasons: own,
                 lacks,
+                pasted,
             } => {
                 peer_accepts += 1;
+                match pasted {
+                    Some(left) if left.is_empty() => with_allow += 1,
+                    Some(left) => eprintln!("refused with the lines to paste: {name}: {left:?}"),
+                    None => {}
+                }
                 let counted = match lacks {
                     Lacks::Surroundings => {
                         incomplete += 1;
@@ -332,11 +383,9 @@ fn tell(outcomes: &BTreeMap<String, Outcome>) -> Value {
         "refused until something is beside the files or allowed",
         &apart,
     );
-    let of = |all: i32| match all {
-        0 => 0.0,
-        all => f64::from(accepted) * 100.0 / f64::from(all),
-    };
+    let of = |all: i32| percent(accepted, all);
     let (share, standalone) = (of(peer_accepts), of(peer_accepts - incomplete));
+    let pasted = percent(accepted + with_allow, peer_accepts - incomplete);
     let supported = of(peer_accepts - incomplete - not_allowed);
     let verdict = match supported >= BAR_PERCENT {
         true => "held",
@@ -352,6 +401,7 @@ fn tell(outcomes: &BTreeMap<String, Outcome>) -> Value {
         "without {not_allowed} more that wait for their owner's word: {supported:.1} %   bar ≥ \
          {BAR_PERCENT} %: {verdict}"
     );
+    eprintln!("with the lines that the refusals say to paste: {pasted:.1} %");
     let counted: BTreeMap<_, _> = reasons
         .iter()
         .map(|(why, names)| (why, names.len()))
@@ -363,11 +413,20 @@ fn tell(outcomes: &BTreeMap<String, Outcome>) -> Value {
         "unequal": unequal,
         "incomplete": incomplete,
         "not_allowed": not_allowed,
+        "accepted_with_allow": with_allow,
         "accepted_percent": super::figures::rounded(share),
         "standalone_percent": super::figures::rounded(standalone),
         "supported_percent": super::figures::rounded(supported),
+        "pasted_percent": super::figures::rounded(pasted),
         "refused": counted,
     })
+}
+
+fn percent(some: i32, all: i32) -> f64 {
+    match all {
+        0 => 0.0,
+        all => f64::from(some) * 100.0 / f64::from(all),
+    }
 }
 
 /// Reasons, the most frequent first, with some of the projects.
@@ -430,6 +489,7 @@ mod tests {
         let refused = |why: &str, lacks| Outcome::Refused {
             reasons: BTreeSet::from([why.to_owned()]),
             lacks,
+            pasted: (why == NOT_ALLOWED).then(BTreeSet::new),
         };
         let accepted = |differing: &[&str]| Outcome::Accepted {
             differing: differing.iter().map(|one| (*one).to_owned()).collect(),
@@ -452,12 +512,14 @@ mod tests {
             ("unequal", 1),
             ("incomplete", 1),
             ("not_allowed", 1),
+            ("accepted_with_allow", 1),
         ];
         for (key, value) in expected {
             assert_eq!(told[key], value, "{key}");
         }
         assert_eq!(told["standalone_percent"], 50.0);
         assert_eq!(told["supported_percent"], 66.667);
+        assert_eq!(told["pasted_percent"], 75.0);
         assert_eq!(told["refused"], json!({"y": 1}));
     }
 }
