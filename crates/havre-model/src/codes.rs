@@ -144,6 +144,14 @@ pub const CODES: &[(&str, &str)] = &[
         "Something that endangers the machine, and that havre.yaml does not allow",
     ),
     (
+        "havre/only-read",
+        "A writable mount of what containers only read, which is made read-only",
+    ),
+    (
+        "havre/own-instead",
+        "A mount of what a container has of its own, which is left out",
+    ),
+    (
         "havre/proxy-port",
         "A published port that the proxy listens on",
     ),

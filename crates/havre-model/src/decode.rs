@@ -46,6 +46,8 @@ pub(crate) struct Surroundings<'a> {
     /// Absolute.
     pub directory: &'a Path,
     pub ground: Ground<'a>,
+    /// Lines of havre.yaml that allow what was refused, by service.
+    pub to_allow: Vec<String>,
 }
 
 /// The compose part of a project.
@@ -140,8 +142,10 @@ pub(crate) fn decode(root: &Node, around: &mut Surroundings<'_>) -> Option<Decod
         }
         let enabled = !decoded.disabled.contains_key(name);
         let mark = around.report.mark();
+        let to_allow = around.to_allow.len();
         let service = service::service(name, node, &names, around);
         if !enabled {
+            around.to_allow.truncate(to_allow);
             // Slips are reported everywhere; what only running would meet is not.
             around.report.retain_since(mark, |finding| {
                 matches!(
@@ -157,6 +161,7 @@ pub(crate) fn decode(root: &Node, around: &mut Surroundings<'_>) -> Option<Decod
             decoded.services.insert(name, service);
         }
     }
+    machine::tell_lines(&around.to_allow, around.report);
     volumes_from::resolve(root, &mut decoded, around.report);
     addresses::look(root, &decoded.places, around.report);
     keep_used(&mut decoded, networks, volumes, secrets, configs, around);

@@ -77,6 +77,32 @@ const STARTED: [&str; 6] = [
     ".zshrc",
 ];
 
+/// What containers are shown of the system in order to read it, and hardly to change it: names of the
+/// machine and its users, certificates, modules, programs.
+const FOR_READING: [&str; 21] = [
+    "/bin",
+    "/dev/disk",
+    "/dev/serial",
+    "/etc/ca-certificates",
+    "/etc/group",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/machine-id",
+    "/etc/os-release",
+    "/etc/passwd",
+    "/etc/pki",
+    "/etc/resolv.conf",
+    "/etc/ssl/certs",
+    "/lib/modules",
+    "/sbin",
+    "/sys",
+    "/usr/bin",
+    "/usr/lib/modules",
+    "/usr/sbin",
+    "/usr/src",
+    "/var/lib/docker/containers",
+];
+
 /// A mount that needs its owner's word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endangered {
@@ -185,6 +211,17 @@ pub fn endangered_inside(real: &Path) -> Option<Endangered> {
         needs: Allow::HostPaths,
         holds: Some(KEYS),
     })
+}
+
+/// Whether this is mounted for reading, whatever its options say.
+pub fn is_for_reading(source: &Path) -> bool {
+    let source = plain(source);
+    FOR_READING.iter().any(|path| source.starts_with(path))
+}
+
+/// Whether a mount shows a container the place that it is at.
+pub fn is_same(source: &Path, target: &Path) -> bool {
+    plain(source) == plain(target)
 }
 
 /// Whether this is, by its name, the socket of a container engine.
@@ -332,6 +369,37 @@ mod tests {
         ] {
             assert_eq!(needs(source, false), Some(Allow::HostPaths), "{source}");
         }
+    }
+
+    #[test]
+    fn what_is_mounted_for_reading_alone_is_harmless_to_read_and_not_to_write() {
+        for source in FOR_READING {
+            assert!(is_for_reading(Path::new(source)), "{source}");
+            assert_eq!(needs(source, true), None, "{source}");
+            assert_eq!(needs(source, false), Some(Allow::HostPaths), "{source}");
+        }
+        let page = include_str!("../../../docs/isolation.md");
+        let (_, listed) = page.split_once("<!-- for-reading -->").unwrap();
+        let (listed, _) = listed.split_once("<!-- /for-reading -->").unwrap();
+        let listed: Vec<&str> = listed
+            .split_whitespace()
+            .map(|path| path.trim_matches('`'))
+            .collect();
+        assert_eq!(listed, FOR_READING, "docs/isolation.md");
+        for source in [
+            "/",
+            "/etc",
+            "/etc/shadow",
+            "/etc/cron.d",
+            "/usr",
+            "/usr/share",
+            "/var/lib",
+        ] {
+            assert!(!is_for_reading(Path::new(source)), "{source}");
+        }
+        assert!(is_for_reading(Path::new("/lib/../sys/class")));
+        assert!(is_same(Path::new("/sys/"), Path::new("/sys")));
+        assert!(!is_same(Path::new("/sys"), Path::new("/host/sys")));
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! The reader refuses, warns and accepts from this table and from nothing else; the documentation
 //! and the test against the specification's schema read the same table.
 
+/// Why what asks for a GPU has no effect.
+pub(crate) const NO_GPU: &str =
+    "no GPU is given to containers: a program that can do without one uses the processor";
+
 /// What becomes of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
@@ -214,7 +218,7 @@ pub const SERVICE: Section = Section {
             "reach the other project by its domain",
         ),
         yes("extra_hosts"),
-        refused("gpus", "GPUs are not given to containers", "remove it"),
+        ignored("gpus", NO_GPU),
         yes("group_add"),
         yes("healthcheck"),
         yes("hostname"),
@@ -286,7 +290,10 @@ pub const SERVICE: Section = Section {
             "restart",
             "`no` starts a replica once, whatever becomes of it; without the key one that fails is started again",
         ),
-        partly("runtime", "`runc`: Havre runs containers by itself"),
+        partly(
+            "runtime",
+            "`runc`: Havre runs containers by itself; `nvidia` has no effect",
+        ),
         yes("scale"),
         yes("secrets"),
         partly(
@@ -426,11 +433,7 @@ pub const RESERVATIONS: Section = Section {
     path: "services.*.deploy.resources.reservations",
     keys: &[
         ignored("cpus", "CPU is shared evenly; only limits are set"),
-        refused(
-            "devices",
-            "devices of the host are not given to containers",
-            "remove it",
-        ),
+        ignored("devices", NO_GPU),
         refused(
             "generic_resources",
             "there is no cluster to choose a node in",
@@ -543,7 +546,10 @@ pub const BIND_OPTIONS: Section = Section {
     path: "services.*.volumes[].bind",
     keys: &[
         yes("create_host_path"),
-        partly("propagation", "`rprivate` and `private`"),
+        partly(
+            "propagation",
+            "`rprivate` and `private`; `rslave` and `slave` have no effect",
+        ),
         partly("recursive", "`enabled`"),
         quiet("selinux", "files are not relabelled"),
     ],

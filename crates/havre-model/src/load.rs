@@ -297,6 +297,7 @@ impl<'o> Loader<'o> {
                     directory: &self.directory,
                     allowed: &settings.allowed(),
                 },
+                to_allow: Vec::new(),
             },
         )?;
         self.report.drop_about("compose/unset-variable", |name| {

@@ -108,6 +108,22 @@ impl Report {
         self.sources.shown(path).display().to_string()
     }
 
+    /// Adds to the hint of the last error of this code, in the order in which errors are shown; `text` is
+    /// told how many others there are.
+    pub fn hint_at_last(&mut self, code: &str, text: impl FnOnce(usize) -> String) {
+        let place = |finding: &Finding| {
+            let at = finding.diagnostic.location.as_ref();
+            at.map_or((u32::MAX, 0), |at| (at.line, at.column))
+        };
+        let of_code = |finding: &&mut Finding| finding.diagnostic.code == code;
+        let count = self.errors.iter_mut().filter(of_code).count();
+        let last = self.errors.iter_mut().filter(of_code);
+        if let Some(last) = last.max_by_key(|finding| place(finding)) {
+            let hint = last.diagnostic.hint.take().unwrap_or_default();
+            last.diagnostic.hint(format!("{hint}{}", text(count - 1)));
+        }
+    }
+
     /// Whether a further finding would only be counted: then its place need not be sought.
     pub fn is_full(&self, severity: Severity) -> bool {
         match severity {

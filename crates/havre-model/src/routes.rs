@@ -155,11 +155,14 @@ pub fn infer(candidates: &[Candidate]) -> Inference {
     let gateways = candidates
         .iter()
         .filter(|candidate| named(candidate, GATEWAY));
-    if let [gateway] = &gateways.collect::<Vec<_>>()[..] {
+    let by_web_port = by_web_port(candidates);
+    if let [gateway] = &gateways.collect::<Vec<_>>()[..]
+        && (is_at_web_port(gateway) || by_web_port.is_none())
+    {
         return Inference::Routes(vec![to("/", gateway)]);
     }
     by_role(candidates)
-        .or_else(|| by_web_port(candidates))
+        .or(by_web_port)
         .unwrap_or_else(|| Inference::Ambiguous(candidates.to_vec()))
 }
 
@@ -167,11 +170,15 @@ pub fn infer(candidates: &[Candidate]) -> Inference {
 fn by_web_port(candidates: &[Candidate]) -> Option<Inference> {
     let web = candidates
         .iter()
-        .filter(|candidate| candidate.at.is_some_and(|at| WEB_PORTS.contains(&at)));
+        .filter(|candidate| is_at_web_port(candidate));
     match &web.collect::<Vec<_>>()[..] {
         [web] => Some(Inference::Routes(vec![to("/", web)])),
         _ => None,
     }
+}
+
+fn is_at_web_port(candidate: &Candidate) -> bool {
+    candidate.at.is_some_and(|at| WEB_PORTS.contains(&at))
 }
 
 /// The one that is a front end beside others, where it is clear which.
@@ -337,17 +344,18 @@ fn words(name: &str) -> impl Iterator<Item = String> + '_ {
 mod tests {
     use super::*;
 
-    /// `name:port` for each candidate → `path=name:port` for each route, or `?`.
+    /// `name:port`, or `name:port@published`, for each candidate → `path=name:port` for each route, or `?`.
     fn check(candidates: &str, expected: &str) {
         let candidates: Vec<Candidate> = candidates
             .split_whitespace()
             .map(|text| {
                 let (service, port) = text.split_once(':').unwrap();
+                let (port, at) = port.split_once('@').unwrap_or((port, ""));
                 Candidate {
                     service: ServiceName::new(service),
                     port: port.parse().unwrap(),
                     published: true,
-                    at: None,
+                    at: at.parse().ok(),
                     front_end: false,
                 }
             })
@@ -394,6 +402,10 @@ mod tests {
         );
         check("api-gateway:8000 web:3000", "/=api-gateway:8000");
         check("nginx:80 traefik:80", "?");
+        check("nginx:80@80 blog:8080@8080", "/=nginx:80");
+        check("nginx:80@8081 blog:8080@8080", "/=nginx:80");
+        // Here is asked who is asked without a port elsewhere.
+        check("nginx:80@8081 blog:8080@80", "/=blog:8080");
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::report::Report;
 use crate::settings;
 use crate::source::Span;
 
+/// What endangers the machine and is not allowed.
+const NOT_ALLOWED: &str = "havre/not-allowed";
 /// Most devices, and rules for them, of one service.
 const MOST_DEVICES: usize = 256;
 
@@ -89,11 +91,12 @@ impl<'a> Wishes<'a> {
         self.allowed.is_some_and(|allowed| allowed.contains(&needs))
     }
 
-    /// Refuses what is not allowed, and tells what is.
-    pub fn settle(self, report: &mut Report) {
+    /// Refuses what is not allowed, and tells what is. Returns the line of havre.yaml that allows what
+    /// was refused.
+    pub fn settle(self, report: &mut Report) -> Option<String> {
         let service = self.service;
-        let line = self.line(self.asked.iter().map(|asked| asked.needs));
         let mut told = BTreeSet::new();
+        let mut is_refused = false;
         for Asked { what, needs, at } in &self.asked {
             let gives_away = needs.gives_away();
             if self.is_allowed(*needs) {
@@ -105,11 +108,9 @@ impl<'a> Wishes<'a> {
             }
             let message = format!("service `{service}`: {what} is not allowed: it {gives_away}");
             report
-                .error("havre/not-allowed", *at, message)
-                .hint(format!(
-                    "{}; if that is meant, write in havre.yaml:\nservices:\n{line}",
-                    instead(*needs)
-                ));
+                .error(NOT_ALLOWED, *at, message)
+                .hint(instead(*needs));
+            is_refused = true;
         }
         let unused = self.allowed.into_iter().flatten();
         let unused: Vec<&str> = unused
@@ -125,7 +126,24 @@ impl<'a> Wishes<'a> {
                 .warn("havre/allow-unused", None, message)
                 .hint("remove it there");
         }
+        is_refused.then(|| self.line(self.asked.iter().map(|asked| asked.needs)))
     }
+}
+
+/// Says, where the last of what is refused stands, what allows all of it: nobody pastes twice.
+pub(super) fn tell_lines(lines: &[String], report: &mut Report) {
+    if lines.is_empty() {
+        return;
+    }
+    let lines = lines.join("\n");
+    report.hint_at_last(NOT_ALLOWED, |others| {
+        let meant = match others {
+            0 => "that is meant".to_owned(),
+            1 => "that and the other above that is not allowed are meant".to_owned(),
+            others => format!("that and the {others} others above that are not allowed are meant"),
+        };
+        format!("; if {meant}, write in havre.yaml:\nservices:\n{lines}")
+    });
 }
 
 /// What to do where it is not meant.
@@ -300,30 +318,42 @@ fn check_number(count: usize, field: Field<'_>, report: &mut Report) {
 }
 
 /// Looks at one mount: what it gives of the machine, and what it covers in the container. Returns
-/// whether it is made.
+/// whether it is made; one that is meant for reading alone is made for that.
 pub(super) fn mount(
-    mount: &Mount,
+    mount: &mut Mount,
     at: Span,
     fields: &Fields<'_>,
     wishes: &mut Wishes<'_>,
     report: &mut Report,
 ) -> bool {
+    let mut always = true;
     let (source, target, read_only) = match mount {
         Mount::Bind {
             source,
             target,
             read_only,
             ..
-        } => (Some(source), target, *read_only),
+        } => (Some(&*source), target, read_only),
         Mount::Volume {
             backing,
             target,
             read_only,
             ..
-        } => (backing.as_ref(), target, *read_only),
-        Mount::Anonymous { target, .. } | Mount::Tmpfs { target, .. } => (None, target, true),
+        } => (backing.as_ref(), target, read_only),
+        Mount::Anonymous { target, .. } | Mount::Tmpfs { target, .. } => {
+            (None, target, &mut always)
+        }
     };
     if let Some(why) = host_path::taken(Path::new(target)) {
+        if source.is_some_and(|source| host_path::is_same(source, Path::new(target))) {
+            let message = format!(
+                "{}: the mount of {target} is left out: the container has its own there",
+                fields.owner
+            );
+            let hint = format!("{why}; the machine's own is mounted elsewhere, e.g. below /host");
+            report.warn("havre/own-instead", at, message).hint(hint);
+            return false;
+        }
         let message = format!(
             "{}: nothing can be mounted at {target}: {why}",
             fields.owner
@@ -338,9 +368,26 @@ pub(super) fn mount(
         // A link of the project may lead anywhere; the letter counts too, for machines to come.
         let real = std::fs::canonicalize(source).unwrap_or_else(|_| source.clone());
         let real_own = wishes.real_directory();
-        let found = host_path::endangered(&real, read_only, &real_own)
-            .or_else(|| host_path::endangered(source, read_only, own))
-            .or_else(|| host_path::endangered_inside(&real));
+        let look = |read_only| {
+            host_path::endangered(&real, read_only, &real_own)
+                .or_else(|| host_path::endangered(source, read_only, own))
+                .or_else(|| host_path::endangered_inside(&real))
+        };
+        let mut found = look(*read_only);
+        let for_reading = host_path::is_for_reading(source) || host_path::is_for_reading(&real);
+        if found
+            .as_ref()
+            .is_some_and(|found| !wishes.is_allowed(found.needs))
+            && for_reading
+            && !*read_only
+            && look(true).is_none()
+        {
+            *read_only = true;
+            found = None;
+            let shown = report.shown(source);
+            only_read(&shown, at, wishes, report);
+        }
+        let read_only = *read_only;
         let settings = real_own.join(settings::FILE_NAME);
         if !read_only && settings.starts_with(&real) && settings.exists() {
             rewrites_settings(source, at, fields, wishes, report);
@@ -365,6 +412,16 @@ pub(super) fn mount(
         }
     }
     true
+}
+
+/// Whoever writes there can take the machine over, and hardly a container means to.
+fn only_read(shown: &str, at: Span, wishes: &Wishes<'_>, report: &mut Report) {
+    let (service, line) = (wishes.service, wishes.line([Allow::HostPaths]));
+    let message = format!("service `{service}`: {shown} is mounted to be read only");
+    report.warn("havre/only-read", at, message).hint(format!(
+        "write `:ro` behind it; by writing there the machine can be taken over: if that is meant, \
+             write in havre.yaml:\nservices:\n{line}"
+    ));
 }
 
 /// What is mounted holds havre.yaml: whoever breaks into the container writes there what is allowed.

@@ -23,7 +23,7 @@ pub(super) fn mounts(
 ) -> Vec<Mount> {
     let mut mounts = Vec::new();
     let mut targets = BTreeSet::new();
-    let mut add = |mount: Mount, at: Span, report: &mut Report| {
+    let mut add = |mut mount: Mount, at: Span, report: &mut Report| {
         let target = target_of(&mount).trim_end_matches('/').to_owned();
         if !target_of(&mount).starts_with('/') {
             let message = format!(
@@ -37,7 +37,7 @@ pub(super) fn mounts(
             report
                 .error("compose/duplicate-target", at, message)
                 .hint("keep one of them");
-        } else if machine::mount(&mount, at, service, wishes, report) {
+        } else if machine::mount(&mut mount, at, service, wishes, report) {
             mounts.push(mount);
         }
     };
@@ -267,17 +267,27 @@ fn bind_options(fields: &Fields<'_>, report: &mut Report) -> bool {
         .get("bind")
         .and_then(|f| f.fields(&keys::BIND_OPTIONS, report));
     let Some(options) = options else { return true };
-    let rules: [(&str, &[&str]); 2] = [
-        ("propagation", &["rprivate", "private"]),
-        ("recursive", &["enabled"]),
-    ];
-    for (key, allowed) in rules {
-        if let Some(field) = options.get(key)
-            && let Some(value) = field.string(report)
-            && !allowed.contains(&value.as_str())
-        {
-            refuse(field, "mounts inside stay inside", "remove it", report);
+    if let Some(field) = options.get("propagation")
+        && let Some(value) = field.string(report)
+    {
+        match value.as_str() {
+            "rprivate" | "private" => {}
+            "rslave" | "slave" => {
+                let message = format!(
+                    "{}: `propagation: {value}` has no effect: what the machine mounts there later is \
+                     seen from the next start on",
+                    fields.owner
+                );
+                report.warn("compose/ignored", field.span(), message);
+            }
+            _ => refuse(field, "mounts inside stay inside", "remove it", report),
         }
+    }
+    if let Some(field) = options.get("recursive")
+        && let Some(value) = field.string(report)
+        && value != "enabled"
+    {
+        refuse(field, "mounts inside stay inside", "remove it", report);
     }
     options.truth("create_host_path", report).unwrap_or(true)
 }

@@ -58,7 +58,7 @@ pub(super) fn service(
     ] {
         reads::grants(key, granted, files, fields, &mut wishes, around.report);
     }
-    wishes.settle(around.report);
+    around.to_allow.extend(wishes.settle(around.report));
     let image = fields.string("image", around.report);
     // An `extends` that is still there has failed, and would have brought one.
     let expected = !fields.has("build") && !fields.has("extends");
@@ -175,7 +175,14 @@ fn namespaces(fields: &Fields<'_>, report: &mut Report) {
         let Some(value) = field.string(report) else {
             continue;
         };
-        if !value.is_empty() && !allowed.contains(&value.as_str()) {
+        if key == "runtime" && value == "nvidia" {
+            let message = format!(
+                "{}: `runtime: nvidia` has no effect: {}",
+                field.owner,
+                keys::NO_GPU
+            );
+            report.warn("compose/ignored", field.span(), message);
+        } else if !value.is_empty() && !allowed.contains(&value.as_str()) {
             refuse(field, why, hint, report);
         }
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use havre_model::{Allow, LoadFailure, LoadOptions, Loaded, ServiceName, load};
+use havre_model::{Allow, LoadFailure, LoadOptions, Loaded, Mount, ServiceName, load};
 
 /// Loads a project of these two files; an empty havre.yaml is none.
 fn project(folder: &Path, compose: &str, havre: &str) -> Result<Loaded, LoadFailure> {
@@ -98,6 +98,159 @@ fn each_needs_its_own_word() {
             assert_eq!(refused, ["havre/not-allowed"], "{ask}");
         }
     }
+}
+
+/// The lines that a refusal says to write.
+fn to_paste(loaded: Result<Loaded, LoadFailure>) -> String {
+    let errors = loaded.err().map(|failure| failure.errors);
+    let hints: Vec<String> = errors
+        .into_iter()
+        .flatten()
+        .filter_map(|error| error.hint)
+        .filter(|hint| hint.contains("services:"))
+        .collect();
+    assert_eq!(hints.len(), 1, "{hints:?}");
+    let (_, lines) = hints[0].split_once("write in havre.yaml:\n").unwrap();
+    lines.to_owned()
+}
+
+#[test]
+fn one_paste_allows_all_that_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (asks, expected) in [
+        (
+            "a: {image: x, privileged: true, expose: [80]}",
+            "services:\n  a: {allow: [privileged]}",
+        ),
+        (
+            "tunnel: {image: x, expose: [80], devices: [/dev/null], cap_add: [SYS_MODULE]}\n  \
+             probe: {image: x, pid: host, volumes: ['/:/rootfs:ro', '/proc:/host/proc:ro']}\n  \
+             plain: {image: x}\n  \
+             other: {image: x, privileged: true, profiles: [later]}\n  \
+             bus: {image: x, network_mode: host}",
+            "services:\n  tunnel: {allow: [capabilities, devices]}\n  \
+             probe: {allow: [host-paths, host-pid]}\n  bus: {allow: [host-network]}",
+        ),
+    ] {
+        let compose = format!("services:\n  {asks}\n");
+        let lines = to_paste(project(folder.path(), &compose, ""));
+        assert_eq!(lines, expected);
+        assert!(codes(project(folder.path(), &compose, &lines)).is_empty());
+        // What is allowed already stays so.
+        if lines.contains("probe") {
+            let some = "services: {tunnel: {allow: devices}, bus: {allow: host-network}}";
+            let lines = to_paste(project(folder.path(), &compose, some));
+            let expected = "services:\n  tunnel: {allow: [capabilities, devices]}\n  \
+                            probe: {allow: [host-paths, host-pid]}";
+            assert_eq!(lines, expected);
+        }
+    }
+}
+
+/// The mounts of the one service, each `target` or `target:ro`, and the codes of the warnings.
+fn mounts(loaded: Result<Loaded, LoadFailure>) -> (Vec<String>, Vec<&'static str>) {
+    let loaded = loaded.unwrap();
+    let service = &loaded.project.services[&ServiceName::new("web")];
+    let shown = service.mounts.iter().map(|mount| match mount {
+        Mount::Bind {
+            target, read_only, ..
+        } => format!("{target}{}", if *read_only { ":ro" } else { "" }),
+        other => panic!("{other:?}"),
+    });
+    let warnings = loaded.warnings.iter().map(|warning| warning.code);
+    (shown.collect(), warnings.collect())
+}
+
+#[test]
+fn what_containers_only_read_is_mounted_for_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let compose = |source: &str, target: &str| {
+        format!("services: {{web: {{image: a, expose: [80], volumes: ['{source}:{target}']}}}}")
+    };
+    std::os::unix::fs::symlink("/etc/passwd", folder.path().join("users")).unwrap();
+    std::os::unix::fs::symlink("/etc/shadow", folder.path().join("hashes")).unwrap();
+    for source in [
+        "/etc/machine-id",
+        "/etc/hostname",
+        "/etc/passwd",
+        "./users",
+        "/lib/modules",
+        "/sys/class/thermal",
+        "/dev/disk",
+        "/var/lib/docker/containers",
+    ] {
+        let compose = compose(source, "/x");
+        let made = mounts(project(folder.path(), &compose, ""));
+        assert_eq!(
+            made,
+            (vec!["/x:ro".to_owned()], vec!["havre/only-read"]),
+            "{source}"
+        );
+        let allowed = "services: {web: {allow: host-paths}}";
+        let made = mounts(project(folder.path(), &compose, allowed));
+        assert_eq!(
+            made,
+            (vec!["/x".to_owned()], vec!["havre/allowed"]),
+            "{source}"
+        );
+    }
+    for source in [
+        "/etc/shadow",
+        "./hashes",
+        "/etc/cron.d",
+        "/proc",
+        "/usr/local/bin",
+        "/run",
+    ] {
+        let refused = codes(project(folder.path(), &compose(source, "/x"), ""));
+        assert_eq!(refused, ["havre/not-allowed"], "{source}");
+    }
+}
+
+#[test]
+fn what_the_container_has_of_its_own_is_not_mounted_over_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let compose = |mount: &str| {
+        format!("services: {{web: {{image: a, expose: [80], volumes: ['{mount}']}}}}")
+    };
+    for mount in [
+        "/sys:/sys:ro",
+        "/sys/:/sys",
+        "/sys/fs/cgroup:/sys/fs/cgroup:ro",
+        "/proc:/proc",
+        "/dev:/dev",
+    ] {
+        let made = mounts(project(folder.path(), &compose(mount), ""));
+        assert_eq!(made, (vec![], vec!["havre/own-instead"]), "{mount}");
+    }
+    for mount in ["./data:/sys", "/dev:/proc", "/srv/proc:/proc", "named:/dev"] {
+        let compose = compose(mount) + "\nvolumes: {named: }";
+        let refused = codes(project(folder.path(), &compose, ""));
+        assert!(refused.contains(&"compose/volume"), "{mount}: {refused:?}");
+    }
+}
+
+#[test]
+fn what_asks_for_more_than_there_is_runs_without() {
+    let folder = tempfile::tempdir().unwrap();
+    for asks in [
+        "runtime: nvidia",
+        "gpus: all",
+        "deploy: {resources: {reservations: {devices: [{driver: nvidia, capabilities: [gpu]}]}}}",
+        "volumes: [{type: bind, source: /srv, target: /x, bind: {propagation: rslave}}]",
+        "volumes: ['/srv:/x:ro,slave']",
+    ] {
+        let compose = format!("services: {{web: {{image: a, expose: [80], {asks}}}}}");
+        let loaded = project(folder.path(), &compose, "").unwrap();
+        let warnings: Vec<_> = loaded.warnings.iter().map(|one| one.code).collect();
+        assert_eq!(warnings, ["compose/ignored"], "{asks}");
+    }
+    // What others are to see of it would be missing.
+    let shared = "services: {web: {image: a, expose: [80], volumes: ['/srv:/x:rshared']}}";
+    assert_eq!(
+        codes(project(folder.path(), shared, "")),
+        ["compose/unsupported"]
+    );
 }
 
 #[test]
