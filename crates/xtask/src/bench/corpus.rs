@@ -273,7 +273,7 @@ fn cut(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
-/// The program in the project's folder, without the caller's own variables.
+/// The program in the project's folder, without the caller's own variables: with those of a shell there.
 fn program(program: &Path, project: &Project) -> Command {
     let mut command = Command::new("timeout");
     command
@@ -283,6 +283,8 @@ fn program(program: &Path, project: &Project) -> Command {
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .env("HOME", "/nonexistent")
+        .env("PWD", &project.folder)
+        .env("USER", "nobody")
         .stdin(Stdio::null());
     command
 }
