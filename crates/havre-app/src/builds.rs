@@ -33,7 +33,7 @@ pub(crate) async fn images(
         let image = match wanted.build {
             Some(build) => {
                 let checkout = git::context(build, &daemon.platform.root.git_dir(), events).await?;
-                let mut request = request(&wanted, build, options, &digests)?;
+                let mut request = request(project, &wanted, build, options, &digests)?;
                 request.secrets = secrets(project, &wanted, build)?;
                 request.steps.mounts_of = project.name.to_string();
                 if let Some(checkout) = &checkout {
@@ -135,7 +135,7 @@ pub(crate) async fn foresee(
                 reference: git.url.clone(),
             },
             Some(build) => {
-                let mut request = request(&wanted, build, &options, &digests)?;
+                let mut request = request(project, &wanted, build, &options, &digests)?;
                 // Nothing depends on what they are.
                 let unread = build.secrets.keys().map(|id| (id.clone(), Secret::new([])));
                 request.secrets = unread.collect();

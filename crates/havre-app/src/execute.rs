@@ -647,7 +647,7 @@ type FileDigests = BTreeMap<ServiceName, BTreeMap<String, String>>;
 
 fn files_of(
     project: &Project,
-    digest: impl Fn(&'static str, &str, &FileSource, Reach<'_>) -> Result<String, FileError>,
+    digest: impl Fn(&'static str, &str, &FileSource, &Reach) -> Result<String, FileError>,
 ) -> Result<FileDigests, FileError> {
     let mut digests = FileDigests::new();
     for (name, service) in &project.services {
@@ -661,7 +661,7 @@ fn files_of(
                 if let Some(source) = sources.get(&grant.source) {
                     own.insert(
                         grant.target.clone(),
-                        digest(kind, &grant.source, source, reach)?,
+                        digest(kind, &grant.source, source, &reach)?,
                     );
                 }
             }

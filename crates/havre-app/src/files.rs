@@ -46,32 +46,33 @@ pub(crate) enum FileError {
 }
 
 /// Which files a service may have read for it: the reader is root.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Reach<'a> {
-    /// The project's folder.
-    own: &'a Path,
+#[derive(Clone, Debug)]
+pub(crate) struct Reach {
+    /// The project's folder, without links.
+    own: PathBuf,
     /// havre.yaml lets it have the machine's.
     host_paths: bool,
 }
 
-impl<'a> Reach<'a> {
+impl Reach {
     /// What is read for several services at once must be allowed to each.
-    pub(crate) fn new(
-        project: &'a Project,
+    pub(crate) fn new<'a>(
+        project: &Project,
         services: impl IntoIterator<Item = &'a Service>,
     ) -> Self {
         let mut services = services.into_iter().peekable();
         let any = services.peek().is_some();
+        let own = &project.directory;
         Self {
-            own: &project.directory,
+            // A link of the project's folder itself leads to where its files are.
+            own: fs::canonicalize(own).unwrap_or_else(|_| own.clone()),
             host_paths: any && services.all(|service| service.allow.contains(&Allow::HostPaths)),
         }
     }
 
-    fn covers(self, real: &Path) -> bool {
-        // A link of the project's folder itself leads to where its files are.
-        let own = fs::canonicalize(self.own).unwrap_or_else(|_| self.own.to_owned());
-        self.host_paths || host_path::endangered_by_reading(real, &own).is_none()
+    /// Whether what is open at this path, without links, may be read.
+    pub(crate) fn covers(&self, real: &Path) -> bool {
+        self.host_paths || host_path::endangered_by_reading(real, &self.own).is_none()
     }
 }
 
@@ -134,7 +135,7 @@ impl FileVault {
         kind: &'static str,
         name: &str,
         source: &FileSource,
-        reach: Reach<'_>,
+        reach: &Reach,
     ) -> Result<String, FileError> {
         let (content, digest) = content(kind, name, source, reach)?;
         let path = self.path(&digest);
@@ -187,7 +188,7 @@ pub(crate) fn content(
     kind: &'static str,
     name: &str,
     source: &FileSource,
-    reach: Reach<'_>,
+    reach: &Reach,
 ) -> Result<(Vec<u8>, String), FileError> {
     let content = match source {
         FileSource::File { path } => read_small(kind, name, path, reach)?,
@@ -205,7 +206,7 @@ fn read_small(
     kind: &'static str,
     name: &str,
     path: &Path,
-    reach: Reach<'_>,
+    reach: &Reach,
 ) -> Result<Vec<u8>, FileError> {
     let error = |source| FileError::Read {
         kind,
@@ -267,11 +268,11 @@ mod tests {
             content: "a secret".to_owned(),
         };
         let reach = Reach {
-            own: folder.path(),
+            own: folder.path().to_owned(),
             host_paths: false,
         };
         let first = vault.hold();
-        let digest = vault.keep("secret", "password", &content, reach).unwrap();
+        let digest = vault.keep("secret", "password", &content, &reach).unwrap();
         let second = vault.hold();
         drop(first);
         assert!(vault.sweep().is_none());
@@ -289,8 +290,8 @@ mod tests {
         let path = folder.path().join("password");
         let source = FileSource::File { path: path.clone() };
         let read = |host_paths| {
-            let own = folder.path();
-            content("secret", "password", &source, Reach { own, host_paths }).map(|read| read.0)
+            let own = folder.path().to_owned();
+            content("secret", "password", &source, &Reach { own, host_paths }).map(|read| read.0)
         };
         fs::write(&path, "mine").unwrap();
         assert_eq!(read(false).unwrap(), b"mine");

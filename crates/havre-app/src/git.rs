@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use havre_api::{ApiError, ErrorCode, Event, EventSink};
 use havre_confine::GIT_USER;
-use havre_image::builder::{BuildRequest, DockerfileSource};
+use havre_image::builder::{BuildRequest, DockerfileSource, Reach};
 use havre_model::{Build, GitContext};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::process::{Pid, Signal};
@@ -173,6 +173,13 @@ impl Checkout {
             request.dockerfile = DockerfileSource::Inline(self.dockerfile(path)?);
         }
         request.context.clone_from(&self.context);
+        // It lies among Havre's own files.
+        let real = fs::canonicalize(&self.context).map_err(failed("find", &self.context))?;
+        let others = request.reach.clone();
+        request.reach = Reach::new(move |path| match path.starts_with(&real) {
+            true => Ok(()),
+            false => others.judge(path),
+        });
         Ok(())
     }
 

@@ -37,6 +37,7 @@ pub(crate) mod kept;
 mod mounted;
 mod owner;
 mod plan;
+mod reach;
 mod run;
 mod scope;
 mod select;
@@ -59,10 +60,11 @@ use execute::Helpers;
 pub(crate) use cache::StepRecord;
 pub use copy::CopyError;
 pub use error::{BuildError, Place};
+pub use reach::Reach;
 pub use run::{StepError, StepExit, StepFuture, StepLine, StepMount, StepRunner, StepSpec, Stream};
 
 /// What to build.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct BuildRequest {
     /// Folder whose files COPY and ADD see.
     pub context: PathBuf,
@@ -91,6 +93,8 @@ pub struct BuildRequest {
     pub contexts: BTreeMap<String, NamedContext>,
     /// What RUN steps get beside the usual.
     pub steps: StepSettings,
+    /// What of the machine may be read as context or Dockerfile.
+    pub reach: Reach,
 }
 
 /// Bytes that are shown to nobody.

@@ -62,8 +62,13 @@ fn regular(file: &OwnedFd) -> io::Result<(u64, u64)> {
 
 /// The whole of a regular file that holds at most `limit` bytes.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    content(open(path)?, limit)
+}
+
+/// The same of one that is open.
+pub fn content(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,

@@ -1,10 +1,11 @@
 //! What a project says of a build, in the builder's words.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use havre_api::{ApiError, ErrorCode, UpOptions};
 use havre_image::builder::{
-    BuildRequest, DockerfileSource, NamedContext, Secret, StepSettings, host_ca_bundle,
+    BuildRequest, DockerfileSource, NamedContext, Reach, Secret, StepSettings, host_ca_bundle,
 };
 use havre_model::{Build, BuildContext, Project, PullPolicy, ServiceName};
 
@@ -26,7 +27,7 @@ pub(super) fn secrets(
             let message = format!("the secret `{name}`, which a build needs, has no source");
             return Err(ApiError::new(ErrorCode::Invalid, message));
         };
-        let (content, _) = files::content("secret", name, source, reach)
+        let (content, _) = files::content("secret", name, source, &reach)
             .map_err(|error| ApiError::from_error(ErrorCode::Invalid, &error))?;
         secrets.insert(id.clone(), Secret::new(content));
     }
@@ -35,6 +36,7 @@ pub(super) fn secrets(
 
 /// Without its secrets. `digests`: the images that are there already.
 pub(super) fn request(
+    project: &Project,
     wanted: &Wanted<'_>,
     build: &Build,
     options: &UpOptions,
@@ -76,6 +78,22 @@ pub(super) fn request(
         } else {
             None
         },
+        reach: reach(project, wanted),
+    })
+}
+
+/// What may be context or Dockerfile of a build: what each service that asks for the build may have
+/// read for it.
+fn reach(project: &Project, wanted: &Wanted<'_>) -> Reach {
+    let services = wanted.services.iter();
+    let services = services.filter_map(|name| project.services.get(name));
+    let reach = files::Reach::new(project, services.filter(|service| service.build.is_some()));
+    Reach::new(move |real| match reach.covers(real) {
+        true => Ok(()),
+        false => Err(io::Error::other(format!(
+            "it is {}, which is read only with `allow: [host-paths]` in havre.yaml",
+            real.display()
+        ))),
     })
 }
 
@@ -93,5 +111,46 @@ fn named_context(
                 ApiError::new(ErrorCode::Invalid, message)
             })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::builds::wanted::wanted;
+
+    #[test]
+    fn a_build_reads_what_its_services_may_have_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "services: {web: {build: .}, worker: {image: x-web}}\n";
+        std::fs::write(folder.path().join("compose.yaml"), text).unwrap();
+        std::fs::write(folder.path().join("Dockerfile"), "FROM scratch\n").unwrap();
+        let options = havre_model::LoadOptions {
+            directory: folder.path().to_owned(),
+            ..havre_model::LoadOptions::default()
+        };
+        let mut project = havre_model::load(&options).unwrap().project;
+        for service in project.services.values_mut() {
+            service.image = Some("x-web".to_owned());
+        }
+        let may = |project: &Project, path: &Path| {
+            let all = wanted(project).unwrap();
+            let build = all[0].build.unwrap();
+            let options = UpOptions::default();
+            let request = request(project, &all[0], build, &options, &BTreeMap::new());
+            request.unwrap().reach.judge(path)
+        };
+        let own = std::fs::canonicalize(folder.path()).unwrap();
+        assert!(may(&project, &own).is_ok());
+        let secret = Path::new("/etc/shadow");
+        let refused = may(&project, secret).unwrap_err().to_string();
+        let said = "it is /etc/shadow, which is read only with `allow: [host-paths]`";
+        assert!(refused.starts_with(said), "{refused}");
+        // Who builds it was given it; others use the image.
+        let web = project.services.get_mut(&ServiceName::new("web")).unwrap();
+        web.allow.insert(havre_model::Allow::HostPaths);
+        assert!(may(&project, secret).is_ok());
     }
 }

@@ -15,6 +15,7 @@ use super::action::CopyAction;
 use super::content::Source;
 use super::copy::CopyError;
 use super::error::BuildError;
+use super::reach::Reach;
 use super::root::{Root, kind, open_file};
 use super::select::{Rules, Selected, select};
 
@@ -30,8 +31,9 @@ pub(super) struct Context {
 
 impl Context {
     /// Opens the context of `dockerfile`; `<Dockerfile>.dockerignore` outweighs `.dockerignore`.
-    pub fn open(dir: &Path, dockerfile: Option<&Path>) -> Result<Self, BuildError> {
-        let root = Root::open(dir).map_err(|source| BuildError::Context {
+    pub fn open(dir: &Path, dockerfile: Option<&Path>, reach: &Reach) -> Result<Self, BuildError> {
+        let opened = Root::open(dir).and_then(|root| reach.admits(&root).map(|()| root));
+        let root = opened.map_err(|source| BuildError::Context {
             path: dir.to_owned(),
             source,
         })?;
@@ -42,7 +44,7 @@ impl Context {
         });
         let mut ignore = Ignore::default();
         for path in own.into_iter().chain([dir.join(".dockerignore")]) {
-            if let Some(text) = optional(&path)? {
+            if let Some(text) = optional(&path, reach)? {
                 ignore = Ignore::parse(&text).map_err(|source| BuildError::Ignore {
                     path: path.clone(),
                     source,
@@ -151,8 +153,8 @@ pub(super) fn open_file_of(selected: &Selected<'_>) -> Result<fs::File, CopyErro
 }
 
 /// A file as text; `None` when it is missing.
-pub(super) fn optional(path: &Path) -> Result<Option<String>, BuildError> {
-    match text(path) {
+pub(super) fn optional(path: &Path, reach: &Reach) -> Result<Option<String>, BuildError> {
+    match text(path, reach) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(BuildError::Read {
@@ -163,7 +165,9 @@ pub(super) fn optional(path: &Path) -> Result<Option<String>, BuildError> {
 }
 
 /// A file as text, within bounds.
-pub(super) fn text(path: &Path) -> io::Result<String> {
-    String::from_utf8(regular::read(path, MAX_TEXT)?)
+pub(super) fn text(path: &Path, reach: &Reach) -> io::Result<String> {
+    let file = regular::open(path)?;
+    reach.admits(&file)?;
+    String::from_utf8(regular::content(file, MAX_TEXT)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }

@@ -145,7 +145,11 @@ async fn carry_out<T>(
     let target = request.target.as_deref();
     let globals = Globals::new(&dockerfile, &request.args, target)?;
     let plan = plan::plan(&dockerfile, &globals, &request.contexts, target)?;
-    let context = Arc::new(Context::open(&request.context, path.as_deref())?);
+    let context = Arc::new(Context::open(
+        &request.context,
+        path.as_deref(),
+        &request.reach,
+    )?);
     let steps = u32::try_from(plan.steps).unwrap_or(u32::MAX);
     let Helpers {
         bases,
@@ -189,7 +193,7 @@ fn read(request: &BuildRequest) -> Result<(String, Option<PathBuf>, String), Bui
         DockerfileSource::Inline(text) => Ok(("inline Dockerfile".to_owned(), None, text.clone())),
         DockerfileSource::Path(path) => {
             let full = request.context.join(path);
-            let text = context::text(&full).map_err(|source| BuildError::Read {
+            let text = context::text(&full, &request.reach).map_err(|source| BuildError::Read {
                 path: full.clone(),
                 source,
             })?;

@@ -259,7 +259,7 @@ impl Build<'_> {
             // Where no folder is, opening it says so.
             Some(NamedContext::Image(_) | NamedContext::Stored(_)) | None => Path::new(&name),
         };
-        let opened = Arc::new(Context::open(path, None)?);
+        let opened = Arc::new(Context::open(path, None, &self.request.reach)?);
         self.folders.insert(name, opened.clone());
         Ok(opened)
     }

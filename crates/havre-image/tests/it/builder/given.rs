@@ -1,9 +1,13 @@
 //! What a build is given beside its context: secrets, further contexts, settings of its steps.
 
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
-use havre_image::builder::{BuildError, BuildRequest, NamedContext, Secret};
+use havre_image::builder::{
+    BuildError, BuildRequest, DockerfileSource, NamedContext, Reach, Secret,
+};
 
 use super::support::{Bench, report};
 
@@ -167,7 +171,7 @@ RUN ls /docs
         folder.is_err(),
         "without the context it is an image nobody has"
     );
-    request.dockerfile = havre_image::builder::DockerfileSource::Inline("FROM extra\n".to_owned());
+    request.dockerfile = DockerfileSource::Inline("FROM extra\n".to_owned());
     let error = bench
         .try_request(&request)
         .expect_err("a folder is no image");
@@ -210,4 +214,52 @@ fn steps_get_what_the_build_says() {
     request.steps.hosts.clear();
     bench.try_request(&request).expect("it builds");
     assert_eq!(bench.ran(), 4);
+}
+
+#[test]
+fn what_a_link_has_put_in_the_place_of_what_may_be_read_is_not() {
+    let bench = Bench::with_base();
+    bench.file("a", "mine");
+    let (own, outside) = (
+        fs::canonicalize(&bench.context).expect("a context"),
+        bench.dir.path().join("outside"),
+    );
+    fs::create_dir(&outside).expect("a folder");
+    let secret = outside.join("secret");
+    fs::write(&secret, "FROM base:1\n").expect("a file");
+    let mut request = bench.request("FROM base:1\nCOPY . /all\nCOPY --from=extra . /extra\n");
+    request.reach = Reach::new(move |real| match real.starts_with(&own) {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("it is {}", real.display()))),
+    });
+    let place = |name: &str| bench.context.join(name);
+    let with_extra = |path: PathBuf| {
+        let mut request = request.clone();
+        let extra = NamedContext::Folder(path);
+        request.contexts.insert("extra".to_owned(), extra);
+        request
+    };
+    bench
+        .try_request(&with_extra(bench.context.clone()))
+        .unwrap_or_else(|error| panic!("{}", report(&error)));
+    let refused = |request: &BuildRequest, real: &Path| {
+        let error = bench.try_request(request).expect_err("a refusal");
+        let said = report(&error);
+        assert!(
+            said.contains(&format!("it is {}", real.display())),
+            "{said}"
+        );
+    };
+
+    symlink(&outside, place("extra")).expect("a link");
+    refused(&with_extra(place("extra")), &outside);
+    symlink(&secret, place("Dockerfile")).expect("a link");
+    let mut by_file = with_extra(bench.context.clone());
+    by_file.dockerfile = DockerfileSource::Path("Dockerfile".into());
+    refused(&by_file, &secret);
+    symlink(&secret, place(".dockerignore")).expect("a link");
+    refused(&with_extra(bench.context.clone()), &secret);
+    fs::remove_dir_all(&bench.context).expect("removed");
+    symlink(&outside, &bench.context).expect("a link");
+    refused(&with_extra(bench.context.clone()), &outside);
 }

@@ -146,6 +146,7 @@ impl Bench {
             secrets: BTreeMap::new(),
             contexts: BTreeMap::new(),
             steps: builder::StepSettings::default(),
+            reach: builder::Reach::everything(),
         }
     }
 
