@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use havre_image::manifest::media;
 use havre_image::{Entry, EntryKind, Image, ImageConfig, ImageRef, Images, Layer, TarWriter};
@@ -147,4 +148,12 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = current.source();
     }
     text
+}
+
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} took too long");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -5,8 +5,8 @@ use std::fs;
 use havre_image::builder::{BuildError, DockerfileSource};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use super::faults::wait_until;
 use super::support::{Bench, report};
+use crate::support::wait_until;
 
 fn refused(dockerfile: &str) -> String {
     report(&Bench::with_base().try_build(dockerfile).unwrap_err())

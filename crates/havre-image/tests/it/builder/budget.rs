@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use havre_image::{Budget, Judged, Kind, PrunePolicy};
 
-use super::faults::wait_until;
 use super::support::Bench;
+use crate::support::wait_until;
 
 fn policy(ceiling: u64) -> PrunePolicy {
     PrunePolicy {

@@ -3,19 +3,11 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use havre_image::builder::{BuildError, BuildEvent, DockerfileSource, StepExit};
 
 use super::support::{Bench, report};
-
-pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} took too long");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
+use crate::support::wait_until;
 
 fn scratch_folders(images: &Path) -> Vec<String> {
     let entries = fs::read_dir(images.join("tmp")).expect("a folder");
