@@ -1,25 +1,25 @@
 //! Carries decisions out: thin, and safe to run twice.
 
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use havre_api::EnvironmentId;
-use havre_engine::{ContainerId, FileSpec};
+use havre_engine::ContainerId;
 use havre_image::overlay::{Overlay, Writable};
 use havre_image::{Digest, Image};
-use havre_model::{FileSource, Hook, Project, Service, ServiceName, Tls, is_volume_name};
+use havre_model::{Hook, ServiceName, Tls, is_volume_name};
 use havre_release::{Action, JobId, Release, ReplicaId, Role, ServiceRelease};
 use havre_store::Store;
 
 use crate::attach;
 use crate::certificates::Reading;
 use crate::container::{Prepared, Purpose, SpecError, container_spec, hostname};
-use crate::files::{self, FileError, Reach};
 use crate::hooks::{self, HookError};
 use crate::host_mounts::{self, MountRefused};
 use crate::labels::{Place, environment_key};
@@ -27,6 +27,10 @@ use crate::platform::Platform;
 use crate::tls::{CertificateFiles, TlsError};
 use crate::volumes::owner::{self, Uses};
 use crate::volumes::{VolumeError, Volumes};
+
+pub(crate) use files::extra_hosts;
+
+use files::{HostNames, files};
 
 /// Folders of output kept per environment after their containers are gone.
 const KEPT_LOGS: usize = 50;
@@ -380,107 +384,6 @@ fn remove_tree(path: &Path) -> Result<(), ActionError> {
     })
 }
 
-/// Names that stand in a container's own files.
-struct HostNames {
-    /// The container's.
-    own: String,
-    /// The machine's address as the container reaches it, if it does.
-    host: Option<Ipv4Addr>,
-}
-
-/// Secrets, configs, and what tells a container of its network.
-fn files(
-    platform: &Platform,
-    key: &str,
-    scratch: &Path,
-    place: &Place,
-    config: &ServiceRelease,
-    names: &HostNames,
-) -> Result<Vec<FileSpec>, ActionError> {
-    let service = &config.service;
-    let mut files: Vec<FileSpec> = service
-        .secrets
-        .iter()
-        .chain(&service.configs)
-        .filter_map(|grant| {
-            let digest = config.files.get(&grant.target)?;
-            Some(FileSpec {
-                target: grant.target.clone(),
-                source: platform.vault.path(digest),
-                uid: grant.uid,
-                gid: grant.gid,
-                mode: grant.mode,
-            })
-        })
-        .collect();
-    let extra = extra_hosts(&service.extra_hosts, names.host);
-    let (resolv, hosts) = match service.shares.network {
-        true => attach::files_of_the_machine(&names.own, &extra)?,
-        false => {
-            let hosts = havre_net::hosts_file(&names.own, &place.addresses, &extra);
-            (resolv_conf(platform, key, place, service)?, hosts)
-        }
-    };
-    for (target, name, content) in [
-        ("/etc/resolv.conf", "resolv.conf", resolv),
-        ("/etc/hosts", "hosts", hosts),
-        ("/etc/hostname", "hostname", format!("{}\n", names.own)),
-    ] {
-        let path = scratch.join(name);
-        crate::files::write_whole(&path, content.as_bytes(), 0o644).map_err(|source| {
-            ActionError::Files {
-                attempt: "write",
-                path: path.clone(),
-                source,
-            }
-        })?;
-        files.push(FileSpec {
-            target: target.to_owned(),
-            source: path,
-            uid: 0,
-            gid: 0,
-            mode: 0o644,
-        });
-    }
-    Ok(files)
-}
-
-fn resolv_conf(
-    platform: &Platform,
-    key: &str,
-    place: &Place,
-    service: &Service,
-) -> Result<String, ActionError> {
-    let networks: Vec<&str> = place.addresses.keys().map(String::as_str).collect();
-    let resolver = &service.resolver;
-    platform
-        .net
-        .resolv_conf(key, &networks, &resolver.search, &resolver.options)
-        .map_err(|source| ActionError::Network {
-            id: ReplicaId(key.to_owned()),
-            source,
-        })
-}
-
-/// `extra_hosts` with its one word that is no address; without a network that stands for nothing.
-pub(crate) fn extra_hosts(
-    wanted: &BTreeMap<String, Vec<String>>,
-    host: Option<Ipv4Addr>,
-) -> Vec<(String, IpAddr)> {
-    let mut hosts = Vec::new();
-    for (name, addresses) in wanted {
-        for address in addresses {
-            let address = match address.as_str() {
-                "host-gateway" => host.map(IpAddr::from),
-                // The reader has refused what is no address.
-                other => other.parse().ok(),
-            };
-            hosts.extend(address.map(|address| (name.clone(), address)));
-        }
-    }
-    hosts
-}
-
 async fn remove(job: &Job, id: &ReplicaId) -> Result<(), ActionError> {
     let platform = &job.platform;
     let mut errors: Vec<String> = platform
@@ -642,48 +545,6 @@ pub(crate) async fn dismantle(
         Err(error) => errors.push(crate::report::one_line(&error)),
     }
     errors
-}
-
-/// Keeps the secrets and configs of a project and returns their digests by service and target.
-pub(crate) fn keep_files(platform: &Platform, project: &Project) -> Result<FileDigests, FileError> {
-    files_of(project, |kind, name, source, reach| {
-        platform.vault.keep(kind, name, source, reach)
-    })
-}
-
-/// As [`keep_files`], keeping nothing.
-pub(crate) fn file_digests(project: &Project) -> Result<FileDigests, FileError> {
-    files_of(project, |kind, name, source, reach| {
-        Ok(files::content(kind, name, source, reach)?.1)
-    })
-}
-
-/// Content digests by service and target.
-type FileDigests = BTreeMap<ServiceName, BTreeMap<String, String>>;
-
-fn files_of(
-    project: &Project,
-    digest: impl Fn(&'static str, &str, &FileSource, &Reach) -> Result<String, FileError>,
-) -> Result<FileDigests, FileError> {
-    let mut digests = FileDigests::new();
-    for (name, service) in &project.services {
-        let own = digests.entry(name.clone()).or_default();
-        let reach = Reach::new(project, [service]);
-        for (kind, grants, sources) in [
-            ("secret", &service.secrets, &project.secrets),
-            ("config", &service.configs, &project.configs),
-        ] {
-            for grant in grants {
-                if let Some(source) = sources.get(&grant.source) {
-                    own.insert(
-                        grant.target.clone(),
-                        digest(kind, &grant.source, source, &reach)?,
-                    );
-                }
-            }
-        }
-    }
-    Ok(digests)
 }
 
 pub(crate) async fn blocking<T: Send + 'static>(

@@ -1,7 +1,7 @@
 //! Small files that containers get: secrets and configs, kept by content so that a replica can be
 //! started again from desired state alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
@@ -9,8 +9,10 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use havre_model::{Allow, FileSource, Project, Service, host_path};
+use havre_model::{Allow, FileSource, Project, Service, ServiceName, host_path};
 use sha2::{Digest as _, Sha256};
+
+use crate::platform::Platform;
 
 /// Most bytes of a secret or config, as in Docker Swarm.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -181,6 +183,48 @@ impl Sweep<'_> {
         }
         Ok(())
     }
+}
+
+/// Keeps the secrets and configs of a project and returns their digests by service and target.
+pub(crate) fn keep_files(platform: &Platform, project: &Project) -> Result<FileDigests, FileError> {
+    files_of(project, |kind, name, source, reach| {
+        platform.vault.keep(kind, name, source, reach)
+    })
+}
+
+/// As [`keep_files`], keeping nothing.
+pub(crate) fn file_digests(project: &Project) -> Result<FileDigests, FileError> {
+    files_of(project, |kind, name, source, reach| {
+        Ok(content(kind, name, source, reach)?.1)
+    })
+}
+
+/// Content digests by service and target.
+type FileDigests = BTreeMap<ServiceName, BTreeMap<String, String>>;
+
+fn files_of(
+    project: &Project,
+    digest: impl Fn(&'static str, &str, &FileSource, &Reach) -> Result<String, FileError>,
+) -> Result<FileDigests, FileError> {
+    let mut digests = FileDigests::new();
+    for (name, service) in &project.services {
+        let own = digests.entry(name.clone()).or_default();
+        let reach = Reach::new(project, [service]);
+        for (kind, grants, sources) in [
+            ("secret", &service.secrets, &project.secrets),
+            ("config", &service.configs, &project.configs),
+        ] {
+            for grant in grants {
+                if let Some(source) = sources.get(&grant.source) {
+                    own.insert(
+                        grant.target.clone(),
+                        digest(kind, &grant.source, source, &reach)?,
+                    );
+                }
+            }
+        }
+    }
+    Ok(digests)
 }
 
 /// The content of `source` and its digest, the name in the vault.

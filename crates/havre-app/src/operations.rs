@@ -21,7 +21,7 @@ use tokio::task::block_in_place;
 
 use crate::daemon::Daemon;
 use crate::environment::{Command, EnvironmentHandle, Jobs, NotDone, Scale, Snapshot, Written};
-use crate::execute::keep_files;
+use crate::files::keep_files;
 use crate::plans::plan;
 use crate::progress::{Teller, elapsed_ms};
 use crate::volumes::{self, named_volumes};

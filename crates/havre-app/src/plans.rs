@@ -17,7 +17,8 @@ use serde_json::Value;
 use tokio::task::block_in_place;
 
 use crate::daemon::Daemon;
-use crate::execute::{self, file_digests};
+use crate::execute;
+use crate::files::file_digests;
 use crate::labels::environment_key;
 use crate::{builds, databases, domains, rivals, volumes};
 

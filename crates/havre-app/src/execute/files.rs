@@ -1,0 +1,114 @@
+//! Files that a container gets: secrets, configs, and what tells it of its network.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use havre_engine::FileSpec;
+use havre_model::Service;
+use havre_release::{ReplicaId, ServiceRelease};
+
+use super::ActionError;
+use crate::attach;
+use crate::files::write_whole;
+use crate::labels::Place;
+use crate::platform::Platform;
+
+/// Names that stand in a container's own files.
+pub(super) struct HostNames {
+    /// The container's.
+    pub own: String,
+    /// The machine's address as the container reaches it, if it does.
+    pub host: Option<Ipv4Addr>,
+}
+
+/// Secrets, configs, and what tells a container of its network.
+pub(super) fn files(
+    platform: &Platform,
+    key: &str,
+    scratch: &Path,
+    place: &Place,
+    config: &ServiceRelease,
+    names: &HostNames,
+) -> Result<Vec<FileSpec>, ActionError> {
+    let service = &config.service;
+    let mut files: Vec<FileSpec> = service
+        .secrets
+        .iter()
+        .chain(&service.configs)
+        .filter_map(|grant| {
+            let digest = config.files.get(&grant.target)?;
+            Some(FileSpec {
+                target: grant.target.clone(),
+                source: platform.vault.path(digest),
+                uid: grant.uid,
+                gid: grant.gid,
+                mode: grant.mode,
+            })
+        })
+        .collect();
+    let extra = extra_hosts(&service.extra_hosts, names.host);
+    let (resolv, hosts) = match service.shares.network {
+        true => attach::files_of_the_machine(&names.own, &extra)?,
+        false => {
+            let hosts = havre_net::hosts_file(&names.own, &place.addresses, &extra);
+            (resolv_conf(platform, key, place, service)?, hosts)
+        }
+    };
+    for (target, name, content) in [
+        ("/etc/resolv.conf", "resolv.conf", resolv),
+        ("/etc/hosts", "hosts", hosts),
+        ("/etc/hostname", "hostname", format!("{}\n", names.own)),
+    ] {
+        let path = scratch.join(name);
+        write_whole(&path, content.as_bytes(), 0o644).map_err(|source| ActionError::Files {
+            attempt: "write",
+            path: path.clone(),
+            source,
+        })?;
+        files.push(FileSpec {
+            target: target.to_owned(),
+            source: path,
+            uid: 0,
+            gid: 0,
+            mode: 0o644,
+        });
+    }
+    Ok(files)
+}
+
+fn resolv_conf(
+    platform: &Platform,
+    key: &str,
+    place: &Place,
+    service: &Service,
+) -> Result<String, ActionError> {
+    let networks: Vec<&str> = place.addresses.keys().map(String::as_str).collect();
+    let resolver = &service.resolver;
+    platform
+        .net
+        .resolv_conf(key, &networks, &resolver.search, &resolver.options)
+        .map_err(|source| ActionError::Network {
+            id: ReplicaId(key.to_owned()),
+            source,
+        })
+}
+
+/// `extra_hosts` with its one word that is no address; without a network that stands for nothing.
+pub(crate) fn extra_hosts(
+    wanted: &BTreeMap<String, Vec<String>>,
+    host: Option<Ipv4Addr>,
+) -> Vec<(String, IpAddr)> {
+    let mut hosts = Vec::new();
+    for (name, addresses) in wanted {
+        for address in addresses {
+            let address = match address.as_str() {
+                "host-gateway" => host.map(IpAddr::from),
+                // The reader has refused what is no address.
+                other => other.parse().ok(),
+            };
+            hosts.extend(address.map(|address| (name.clone(), address)));
+        }
+    }
+    hosts
+}
