@@ -239,6 +239,13 @@ fn is_repository(name: &str) -> bool {
     name.starts_with(plain) && name.ends_with(plain) && between.into_iter().all(allowed)
 }
 
+/// What to do with a port of the proxy's that leads to TLS.
+const AT_HTTP: &str = "the proxy speaks HTTPS for it: write a route to the port at which it speaks HTTP, \
+                       perhaps this one";
+/// What to do with any other port of the proxy's.
+const OTHERWISE: &str = "remove the port, and give the service that should answer a route, with the port \
+                         at which it speaks HTTP";
+
 /// Ports that are passed on as they are: the machine's web ports are the proxy's, and one that is
 /// not chosen cannot be opened again on the same number.
 pub(crate) fn forwarded_ports(
@@ -259,12 +266,15 @@ pub(crate) fn forwarded_ports(
                     "`{name}` publishes port {published}, which Havre's own proxy listens on, and \
                      no route leads to its port {target}"
                 );
+                let (advice, speaks) = match target {
+                    443 => (AT_HTTP, 80),
+                    8443 => (AT_HTTP, 8080),
+                    other => (OTHERWISE, other),
+                };
                 report
                     .error("havre/proxy-port", place, message)
                     .hint(format!(
-                        "remove the port, and give the service that should answer a route, with the \
-                         port at which it speaks HTTP:\nroutes:\n  - {{host: {}, service: {name}, \
-                         port: {target}}}",
+                        "{advice}:\nroutes:\n  - {{host: {}, service: {name}, port: {speaks}}}",
                         hosts.of_service(name.as_str())
                     ));
             }
