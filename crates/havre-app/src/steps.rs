@@ -175,6 +175,7 @@ impl Steps {
             let network = NetworkSpec {
                 name: NETWORK.to_owned(),
                 internal: false,
+                shared: false,
             };
             let host = net.ensure_environment(BUILD_ENVIRONMENT, &[network])?.host;
             net.ensure_dns(BUILD_ENVIRONMENT, &exe)?;

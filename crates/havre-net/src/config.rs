@@ -123,6 +123,11 @@ impl Places {
         self.dir.join("names.json")
     }
 
+    /// [`crate::dns::view::Foreign`].
+    pub fn foreign(&self) -> PathBuf {
+        self.dir.join("foreign.json")
+    }
+
     /// Last words of the resolver.
     pub fn dns_log(&self) -> PathBuf {
         self.dir.join("dns.log")
@@ -142,6 +147,18 @@ pub(crate) fn check_instance(name: &str) -> Result<(), NetError> {
     })
 }
 
+/// [`check_name`] for a network; one that environments share has an `@` in its name, so that no compose
+/// file can mean it.
+pub(crate) fn check_network_name(name: &str) -> Result<(), NetError> {
+    check_name(&name.replacen('@', "_", 1), "a network").map_err(|_| NetError::Name {
+        name: name.to_owned(),
+        what: "a network",
+        allowed: NAMES,
+    })
+}
+
+const NAMES: &str = "up to 128 of a-z, A-Z, 0-9, '_', '.' and '-', first a letter or digit";
+
 /// Refuses a name that would not be one safe path component.
 pub(crate) fn check_name(name: &str, what: &'static str) -> Result<(), NetError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
@@ -155,7 +172,7 @@ pub(crate) fn check_name(name: &str, what: &'static str) -> Result<(), NetError>
     Err(NetError::Name {
         name: name.to_owned(),
         what,
-        allowed: "up to 128 of a-z, A-Z, 0-9, '_', '.' and '-', first a letter or digit",
+        allowed: NAMES,
     })
 }
 

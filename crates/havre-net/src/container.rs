@@ -100,6 +100,7 @@ impl Net {
         }
         remove_other_links(&mut inside, &plugged).map_err(failed())?;
         set_default_route(&mut inside, &plugged).map_err(failed())?;
+        set_shared_routes(&mut inside, &plugged).map_err(failed())?;
         Ok(Attached {
             netns: pin,
             addresses: wanted
@@ -375,6 +376,25 @@ fn remove_other_links(
         let wanted = plugged.iter().any(|(index, _)| *index == link.index);
         if link.name.starts_with(FAR_PREFIX) && !wanted {
             inside.delete_link(link.index)?;
+        }
+    }
+    Ok(())
+}
+
+/// To the other environments on shared networks, with the address that those know.
+fn set_shared_routes(
+    inside: &mut Socket,
+    plugged: &[(u32, &NetworkAllocation)],
+) -> Result<(), NetlinkError> {
+    for (link, network) in plugged {
+        if let Some(block) = network.block {
+            let route = NewRoute {
+                to: block,
+                link: *link,
+                via: Some(network.subnet.gateway()),
+                source: None,
+            };
+            inside.add_route(&route, IfPresent::Replace)?;
         }
     }
     Ok(())

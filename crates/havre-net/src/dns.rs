@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A name is known to a container when it is recorded on a network the container is on; the
-//! containers are told apart by address. Answers live for [`message::TTL_SECONDS`].
+//! containers are told apart by address. Of a shared network, names of other environments are known
+//! where the environment has no such name itself. Answers live for [`message::TTL_SECONDS`].
 //!
 //! To a container that is only on internal networks, names from outside do not exist: NXDOMAIN.
 //! Nothing they stand for could be reached, and on any other code C libraries wait and retry.
@@ -18,7 +19,7 @@
 //! its folder to read. A helper of the same user opens what is needed of the host (`helper.rs`).
 //!
 //! The process has one thread and keeps no state: killed, it is started again and reads
-//! `networks.json`, `leases.json` and `names.json` of its folder; it reads them again whenever
+//! `networks.json`, `leases.json`, `names.json` and `foreign.json` of its folder; it reads them again whenever
 //! one is replaced, before it answers the next question. It ends when its folder goes.
 
 mod changes;

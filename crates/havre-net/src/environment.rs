@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use crate::config::{NetConfig, Places, check_instance, check_name};
+use crate::config::{NetConfig, Places, check_instance, check_name, check_network_name};
 use crate::container::remove_stray_links;
 use crate::error::NetError;
 use crate::files::{self, Durability, Lock};
@@ -32,6 +32,9 @@ pub struct NetworkSpec {
     pub name: String,
     /// Without a way out.
     pub internal: bool,
+    /// One with the networks of this name that other environments have: what is on them reaches each
+    /// other, and finds each other by name where it has no such name itself.
+    pub shared: bool,
 }
 
 /// An environment whose network is set up.
@@ -80,7 +83,7 @@ impl Net {
     ) -> Result<Environment, NetError> {
         check_name(environment, "an environment")?;
         for network in networks {
-            check_name(&network.name, "a network")?;
+            check_network_name(&network.name)?;
         }
         let _lock = self.lock(environment)?;
         let places = self.config.places(environment);
@@ -93,6 +96,7 @@ impl Net {
             }
             publish_zones(&places, &reserved.allocation)?;
             self.publish()?;
+            self.learn_foreign_names(environment)?;
             return Ok(describe(&places, networks, &reserved.allocation));
         }
         Err(NetError::Contended {
@@ -113,6 +117,10 @@ impl Net {
             Err(error) => return vec![error],
         };
         let places = self.config.places(environment);
+        let neighbours = self.neighbours(environment).unwrap_or_else(|error| {
+            errors.push(error);
+            BTreeSet::new()
+        });
         errors.extend(self.end_dns(environment).err());
         errors.extend(self.remove_uplink(environment).err());
         match names_in(&places.containers()) {
@@ -124,7 +132,10 @@ impl Net {
         }
         errors.extend(netns::unpin(&places.router()).err());
         if errors.is_empty() {
-            errors.extend(remove_dir(&places.dir).err());
+            errors.extend(self.remove_files(&places).err());
+        }
+        for neighbour in neighbours {
+            errors.extend(self.learn_foreign_names(&neighbour).err());
         }
         if errors.is_empty() {
             errors.extend(self.forget(environment).err());
@@ -263,7 +274,7 @@ impl Net {
     fn forget(&self, environment: &str) -> Result<(), NetError> {
         let _lock = Lock::acquire(self.config.ledger_lock())?;
         let mut ledger: Ledger = files::read(&self.config.ledger())?;
-        let known = ledger.environments.remove(environment).is_some();
+        let known = ledger.forget(environment);
         self.publish_locked(&ledger)?;
         if known {
             files::replace(&self.config.ledger(), &ledger, Durability::Durable)?;
@@ -333,13 +344,4 @@ fn names_in(folder: &Path) -> Result<Vec<String>, NetError> {
         }
     }
     Ok(names)
-}
-
-fn remove_dir(path: &Path) -> Result<(), NetError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(NetError::file("remove", path)(error))
-        }
-        _ => Ok(()),
-    }
 }

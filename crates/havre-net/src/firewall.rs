@@ -72,6 +72,26 @@ pub fn router_table(allocation: &Allocation, leases: &Leases) -> Table {
             ACCEPT,
         ]);
     }
+    for network in allocation.networks.values() {
+        let Some(block) = network.block else {
+            continue;
+        };
+        // The host lets nothing else through that has one of the block's addresses.
+        forward.push(vec![
+            Expr::InputIs(uplink()),
+            Expr::OutputIs(network.bridge()),
+            Expr::From(block),
+            Expr::Within(network.subnet),
+            ACCEPT,
+        ]);
+        forward.push(vec![
+            Expr::InputIs(network.bridge()),
+            Expr::OutputIs(uplink()),
+            Expr::From(network.subnet),
+            Expr::Within(block),
+            ACCEPT,
+        ]);
+    }
     forward.push(vec![Expr::Reject(ADMIN_PROHIBITED)]);
 
     Table {
@@ -135,8 +155,8 @@ pub fn host_table_name(instance: &str) -> String {
     format!("havre-{instance}")
 }
 
-/// Rules on the host: egress is masqueraded, and nothing but the host itself opens connections
-/// towards containers (other environments and neighbours of the machine included). The `guarded` links
+/// Rules on the host: egress is masqueraded, and nothing but the host itself and what is on the same
+/// shared network opens connections towards containers (neighbours of the machine included). The `guarded` links
 /// pass nothing on to each other.
 pub fn host_table(
     instance: &str,
@@ -161,11 +181,28 @@ pub fn host_table(
             ]
         })
         .collect();
-    let mut forward = vec![vec![
+    let mut forward = Vec::new();
+    for block in ledger.shared.values() {
+        forward.push(vec![
+            Expr::InputStarts(uplink_prefix.to_owned()),
+            Expr::OutputStarts(uplink_prefix.to_owned()),
+            Expr::From(*block),
+            Expr::Within(*block),
+            ACCEPT,
+        ]);
+        // Of an environment that is not there any more, or not yet.
+        forward.push(vec![
+            Expr::InputStarts(uplink_prefix.to_owned()),
+            Expr::OutputStartsNot(uplink_prefix.to_owned()),
+            Expr::Within(*block),
+            Expr::Reject(ADMIN_PROHIBITED),
+        ]);
+    }
+    forward.push(vec![
         Expr::OutputStarts(uplink_prefix.to_owned()),
         Expr::StateNot(state::ESTABLISHED | state::RELATED),
         DROP,
-    ]];
+    ]);
     let to_guarded = Expr::Verdict(Verdict::Jump(GUARDED));
     forward.extend(
         guarded

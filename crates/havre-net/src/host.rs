@@ -114,7 +114,7 @@ impl Net {
             .environments
             .values()
             .flat_map(|allocation| allocation.networks.values())
-            .any(|network| !network.internal);
+            .any(|network| !network.internal || network.block.is_some());
         let forwarding = match ledger.environments.is_empty() {
             true => self.end_forwarding()?,
             false => self.guard_forwarding(leads_out)?,

@@ -176,6 +176,7 @@ mod tests {
             index: 0,
             subnet: text.parse().expect("a subnet"),
             internal: false,
+            block: None,
         }
     }
 

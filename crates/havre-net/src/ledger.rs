@@ -16,12 +16,20 @@ const UPLINKS: Subnet = Subnet::containing(Ipv4Addr::new(100, 64, 0, 0), 10);
 const SLOTS: u32 = 0x1_0000;
 /// Prefix length of a network: 253 containers.
 const NETWORK_LENGTH: u8 = 24;
+/// Prefix length of all that a shared network takes: room for 64 environments.
+const BLOCK_LENGTH: u8 = 19;
+/// Prefix length of what one environment has of a shared network: 125 containers and services.
+const SHARE_LENGTH: u8 = 25;
 
 /// All that is given away.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// By environment.
     pub environments: BTreeMap<String, Allocation>,
+    /// Blocks of the shared networks that environments are on: each has its subnet in there, so that
+    /// one rule and one route stand for all of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shared: BTreeMap<String, Subnet>,
 }
 
 /// What one environment has.
@@ -42,6 +50,9 @@ pub struct NetworkAllocation {
     pub subnet: Subnet,
     /// Without a way out.
     pub internal: bool,
+    /// Of a shared network: the addresses of all environments on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<Subnet>,
 }
 
 impl Allocation {
@@ -112,9 +123,13 @@ impl Ledger {
         allocation.slot = slot;
         let mut current = allocation.networks.clone();
         for spec in networks {
+            let block = match spec.shared {
+                true => Some(self.block(environment, spec, pools, around, &current)?),
+                false => None,
+            };
             let kept = current
                 .get(&spec.name)
-                .filter(|had| around.is_usable(had.subnet));
+                .filter(|had| around.is_usable(had.subnet) && had.block == block);
             let network = match kept {
                 Some(had) => NetworkAllocation {
                     internal: spec.internal,
@@ -124,14 +139,19 @@ impl Ledger {
                     index: current
                         .get(&spec.name)
                         .map_or_else(|| free_index(&current), |had| had.index),
-                    subnet: self.choose_subnet(pools, around, &current).ok_or_else(|| {
-                        NetError::NoSubnet {
-                            environment: environment.to_owned(),
-                            network: spec.name.clone(),
-                            pools: list(pools),
+                    subnet: match block {
+                        Some(block) => {
+                            self.choose(&[block], SHARE_LENGTH, around, &current, Some(block))
                         }
+                        None => self.choose(pools, NETWORK_LENGTH, around, &current, None),
+                    }
+                    .ok_or_else(|| NetError::NoSubnet {
+                        environment: environment.to_owned(),
+                        network: spec.name.clone(),
+                        pools: block.map_or_else(|| list(pools), |block| block.to_string()),
                     })?,
                     internal: spec.internal,
+                    block,
                 },
             };
             current.insert(spec.name.clone(), network);
@@ -142,7 +162,65 @@ impl Ledger {
         };
         self.environments
             .insert(environment.to_owned(), allocation.clone());
+        self.drop_unused_blocks();
         Ok(allocation)
+    }
+
+    /// Takes back all that the environment has; whether it had anything.
+    pub fn forget(&mut self, environment: &str) -> bool {
+        let known = self.environments.remove(environment).is_some();
+        self.drop_unused_blocks();
+        known
+    }
+
+    /// Environments on a shared network.
+    pub fn members(&self, network: &str) -> impl Iterator<Item = &str> {
+        self.environments.iter().filter_map(move |(name, has)| {
+            let on_it = has.networks.get(network)?.block.is_some();
+            on_it.then_some(name.as_str())
+        })
+    }
+
+    fn drop_unused_blocks(&mut self) {
+        let environments = &self.environments;
+        self.shared.retain(|name, block| {
+            environments
+                .values()
+                .filter_map(|allocation| allocation.networks.get(name))
+                .any(|network| network.block == Some(*block))
+        });
+    }
+
+    /// The block of a shared network, chosen with its first member.
+    fn block(
+        &mut self,
+        environment: &str,
+        spec: &NetworkSpec,
+        pools: &[Subnet],
+        around: &Surroundings,
+        also: &BTreeMap<String, NetworkAllocation>,
+    ) -> Result<Subnet, NetError> {
+        if let Some(block) = self.shared.get(&spec.name) {
+            return Ok(*block);
+        }
+        // From the other end than networks of one environment.
+        let pools: Vec<Subnet> = pools
+            .iter()
+            .flat_map(|pool| {
+                let mut blocks: Vec<Subnet> = pool.split(BLOCK_LENGTH).collect();
+                blocks.reverse();
+                blocks
+            })
+            .collect();
+        let block = self
+            .choose(&pools, BLOCK_LENGTH, around, also, None)
+            .ok_or_else(|| NetError::NoSubnet {
+                environment: environment.to_owned(),
+                network: spec.name.clone(),
+                pools: format!("{} for a shared network (/{BLOCK_LENGTH})", list(&pools)),
+            })?;
+        self.shared.insert(spec.name.clone(), block);
+        Ok(block)
     }
 
     fn choose_slot(&self, environment: &str, around: &Surroundings) -> Result<u32, NetError> {
@@ -171,21 +249,30 @@ impl Ledger {
             })
     }
 
-    fn choose_subnet(
+    /// The first subnet of that length in the pools that nobody has. `inside`: of this block.
+    fn choose(
         &self,
         pools: &[Subnet],
+        length: u8,
         around: &Surroundings,
         also: &BTreeMap<String, NetworkAllocation>,
+        inside: Option<Subnet>,
     ) -> Option<Subnet> {
         let given: Vec<Subnet> = self
             .environments
             .values()
             .flat_map(Allocation::claims)
             .chain(also.values().map(|network| network.subnet))
+            .chain(
+                self.shared
+                    .values()
+                    .copied()
+                    .filter(|block| inside != Some(*block)),
+            )
             .collect();
         pools
             .iter()
-            .flat_map(|pool| pool.split(NETWORK_LENGTH))
+            .flat_map(|pool| pool.split(length))
             .find(|candidate| {
                 around.is_free(*candidate) && !given.iter().any(|given| given.overlaps(*candidate))
             })
@@ -232,6 +319,7 @@ mod tests {
             .map(|name| NetworkSpec {
                 name: (*name).to_owned(),
                 internal: name.starts_with('i'),
+                shared: name.ends_with("@shared"),
             })
             .collect()
     }
@@ -310,5 +398,71 @@ mod tests {
         assert_eq!(reserve(&mut ledger, "a", &["x"], &lost), ["10.89.1.0/24"]);
         assert_eq!(ledger.environments["a"].networks["x"].index, index);
         assert_eq!(ledger.environments["a"].slot, 1);
+    }
+
+    #[test]
+    fn environments_on_a_shared_network_have_subnets_of_one_block() {
+        let pools = [subnet("10.89.0.0/16")];
+        let free = around(&[], &[]);
+        let mut ledger = Ledger::default();
+        let get = |ledger: &mut Ledger, environment: &str, names: &[&str]| {
+            let networks = networks(names);
+            let allocation = ledger.reserve(environment, &networks, &pools, &free);
+            let had = allocation.expect("room").networks;
+            names.iter().map(|name| had[*name]).collect::<Vec<_>>()
+        };
+        let a = get(&mut ledger, "a", &["x", "p@shared"]);
+        let b = get(&mut ledger, "b", &["p@shared", "q@shared"]);
+        let block = ledger.shared["p@shared"];
+        assert_eq!(block.to_string(), "10.89.224.0/19");
+        assert_eq!(a[1].subnet.to_string(), "10.89.224.0/25");
+        assert_eq!(b[0].subnet.to_string(), "10.89.224.128/25");
+        assert_eq!((a[1].block, b[0].block), (Some(block), Some(block)));
+        assert_eq!(a[0].block, None);
+        assert!(!ledger.shared["q@shared"].overlaps(block));
+        assert_eq!(ledger.members("p@shared").collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(
+            get(&mut ledger, "a", &["x", "p@shared"]),
+            a,
+            "twice is once"
+        );
+        // Its own networks keep off the blocks, and a block goes with its last member.
+        let all = vec!["n"; 300].into_iter().enumerate();
+        let names: Vec<String> = all
+            .map(|(number, name)| format!("{name}{number}"))
+            .collect();
+        let many: Vec<NetworkSpec> =
+            networks(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let error = ledger.clone().reserve("c", &many, &pools, &free);
+        assert!(
+            error
+                .expect_err("too many")
+                .to_string()
+                .contains("10.89.0.0/16")
+        );
+        let some = ledger.clone().reserve("c", &many[..180], &pools, &free);
+        assert!(
+            some.expect("room")
+                .networks
+                .values()
+                .all(|n| !n.subnet.overlaps(block))
+        );
+        assert!(ledger.forget("b"));
+        assert_eq!(ledger.shared.keys().collect::<Vec<_>>(), ["p@shared"]);
+        assert!(ledger.forget("a") && !ledger.forget("a"));
+        assert_eq!(ledger, Ledger::default());
+    }
+
+    #[test]
+    fn a_shared_network_has_room_for_64_environments() {
+        let pools = [subnet("10.89.0.0/16")];
+        let mut ledger = Ledger::default();
+        let mut join = |number: u32| {
+            let name = format!("e{number}");
+            ledger.reserve(&name, &networks(&["p@shared"]), &pools, &around(&[], &[]))
+        };
+        assert!((0..64).all(|number| join(number).is_ok()));
+        let error = join(64).expect_err("full").to_string();
+        assert!(error.contains("10.89.224.0/19"), "{error}");
     }
 }

@@ -13,6 +13,16 @@
 //! process to stay alive except the resolver. All calls are synchronous, take a few
 //! milliseconds, may be repeated, and finish what a killed predecessor began.
 //!
+//! A network that environments share is a block of addresses in the ledger. Each environment on it has a
+//! subnet of the block on a bridge of its own; containers on it have a route to the block, and routers and
+//! host pass on what comes from the block and goes to it:
+//!
+//! ```text
+//!   container of a ═ br1 router of a ═ up0 ══ host ══ up0 router of b br1 ═ container of b
+//!   10.89.224.2/25     .1                                    .129           10.89.224.130/25
+//!   10.89.224.0/19 via .1                                    10.89.224.0/19 via .129
+//! ```
+//!
 //! The edge and the daemon reach containers from the host's own namespace by a route to the
 //! environment's subnets; containers see the network's gateway as the peer. Other environments
 //! and other machines do not get in.
@@ -35,6 +45,7 @@ mod host;
 mod leases;
 mod ledger;
 mod links;
+mod neighbours;
 mod netlink;
 mod netns;
 mod probe;
@@ -50,7 +61,7 @@ use std::process::ExitCode;
 
 pub use config::NetConfig;
 pub use container::Attached;
-pub use dns::view::Records;
+pub use dns::view::{DOMAIN, Records};
 pub use environment::{Environment, Net, Network, NetworkSpec};
 pub use error::NetError;
 pub use leases::Lookup;

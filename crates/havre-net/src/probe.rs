@@ -137,6 +137,7 @@ fn firewall_rules() -> Result<(), NetlinkError> {
         index: 0,
         subnet: Subnet::containing(Ipv4Addr::new(10, 89, 0, 0), 24),
         internal: false,
+        block: Some(Subnet::containing(Ipv4Addr::new(10, 89, 0, 0), 19)),
     };
     let allocation = Allocation {
         slot: 0,
@@ -154,6 +155,11 @@ fn firewall_rules() -> Result<(), NetlinkError> {
     socket.put_table(&firewall::router_table(&allocation, &leases))?;
     let ledger = Ledger {
         environments: [("e".to_owned(), allocation)].into(),
+        shared: [(
+            "x".to_owned(),
+            Subnet::containing(Ipv4Addr::new(10, 89, 0, 0), 19),
+        )]
+        .into(),
     };
     let guarded = ["lan0".to_owned()].into();
     socket

@@ -38,10 +38,11 @@ pub struct Resolver {
 }
 
 impl Net {
-    /// Replaces the names of an environment; the resolver answers from them at once.
+    /// Replaces the names of an environment; its resolver answers from them at once, and those of the
+    /// environments that it shares a network with.
     pub fn set_names(&self, environment: &str, records: &Records) -> Result<(), NetError> {
         check_name(environment, "an environment")?;
-        let _lock = self.lock(environment)?;
+        let lock = self.lock(environment)?;
         let places = self.config.places(environment);
         if !places.dir.is_dir() {
             return Err(NetError::NotSetUp {
@@ -51,7 +52,10 @@ impl Net {
         if files::read::<Records>(&places.names())? == *records {
             return Ok(());
         }
-        files::replace(&places.names(), records, Durability::UntilReboot)
+        files::replace(&places.names(), records, Durability::UntilReboot)?;
+        // What others do with it is theirs to wait for.
+        drop(lock);
+        self.tell_neighbours(environment)
     }
 
     /// The environment's resolver, if it is alive.
@@ -200,6 +204,7 @@ pub(crate) fn publish_zones(places: &Places, allocation: &Allocation) -> Result<
             gateway: network.subnet.gateway(),
             subnet: network.subnet,
             internal: network.internal,
+            block: network.block,
         })
         .collect();
     if files::read::<Vec<Zone>>(&places.zones())? == zones {

@@ -77,8 +77,8 @@ fn holder(file: &File) -> io::Result<Option<Pid>> {
     Ok(rustix::process::fcntl_getlk(file, &question)?.and_then(|lock| lock.pid))
 }
 
-/// Changes with what a resolver gives up, so that one that had more is replaced.
-const FORM: u32 = 2;
+/// Changes with what a resolver gives up and what it reads, so that an older one is replaced.
+const FORM: u32 = 3;
 
 /// What the resolver of `dir` would be if it were started now: this version, in this form, in the
 /// namespace that is pinned there.

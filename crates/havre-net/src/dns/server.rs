@@ -380,6 +380,7 @@ impl Server {
         let zones: Vec<Zone> = files::read(&self.places.zones())?;
         let leases = files::read(&self.places.leases())?;
         let records = files::read(&self.places.names())?;
+        let foreign = files::read(&self.places.foreign())?;
         self.listeners.retain(|listener| {
             zones
                 .iter()
@@ -398,7 +399,7 @@ impl Server {
                 self.listeners.push(listener);
             }
         }
-        self.known.view = View::new(zones, leases, records);
+        self.known.view = View::new(zones, leases, records, foreign);
         self.outside.set_own(&self.known.view.resolvers);
         Ok(())
     }

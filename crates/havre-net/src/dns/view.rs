@@ -19,6 +19,13 @@ pub struct Records {
     pub networks: BTreeMap<String, BTreeMap<String, Vec<Ipv4Addr>>>,
 }
 
+/// What the full names of services on shared networks end with: of nobody else, so that one whose
+/// environment is down is not looked for outside.
+pub const DOMAIN: &str = "havre";
+
+/// Names of the other environments on shared networks, as [`Records`] has them.
+pub type Foreign = Records;
+
 /// A network as the resolver sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Zone {
@@ -30,6 +37,9 @@ pub struct Zone {
     pub subnet: Subnet,
     /// Without a way out.
     pub internal: bool,
+    /// Of a shared network: the addresses of all environments on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<Subnet>,
 }
 
 /// All the resolver knows.
@@ -39,6 +49,8 @@ pub struct View {
     pub zones: Vec<Zone>,
     /// network → name in lower case → addresses
     names: BTreeMap<String, BTreeMap<String, Vec<Ipv4Addr>>>,
+    /// The same of other environments: where a name is none of our own.
+    foreign: BTreeMap<String, BTreeMap<String, Vec<Ipv4Addr>>>,
     /// Networks of the container that has an address, in its own order.
     clients: BTreeMap<Ipv4Addr, Vec<String>>,
     /// Resolvers of the container that has an address, where they are not the host's.
@@ -59,8 +71,8 @@ pub enum Decision {
 }
 
 impl View {
-    /// Puts the three files together.
-    pub fn new(zones: Vec<Zone>, leases: Leases, records: Records) -> Self {
+    /// Puts the four files together.
+    pub fn new(zones: Vec<Zone>, leases: Leases, records: Records, foreign: Foreign) -> Self {
         let lower = |names: BTreeMap<String, Vec<Ipv4Addr>>| {
             names
                 .into_iter()
@@ -85,13 +97,14 @@ impl View {
             let networks: Vec<String> = leases.iter().map(|lease| lease.network.clone()).collect();
             clients.extend(leases.iter().map(|lease| (lease.address, networks.clone())));
         }
-        let names = records
-            .networks
-            .into_iter()
-            .map(|(zone, names)| (zone, lower(names)));
+        let by_zone = |records: Records| {
+            let zones = records.networks.into_iter();
+            zones.map(|(zone, names)| (zone, lower(names))).collect()
+        };
         Self {
             zones,
-            names: names.collect(),
+            names: by_zone(records),
+            foreign: by_zone(foreign),
             clients,
             resolvers,
             aliases,
@@ -116,17 +129,17 @@ impl View {
             Some(meant) => (meant.to_ascii_lowercase(), true),
             None => (text, false),
         };
-        let known = visible
-            .iter()
-            .find_map(|network| self.names.get(network)?.get(&text));
-        if let Some(addresses) = known {
+        if let Some(addresses) = self.lookup(visible, &text) {
             return match kind {
                 TYPE_A | TYPE_ANY => Decision::Answer(Answers::Addresses(turned(addresses, turn))),
                 _ => Decision::Empty(Code::NoError),
             };
         }
         if let Some(address) = name.reversed_address()
-            && self.zones.iter().any(|zone| zone.subnet.contains(address))
+            && self
+                .zones
+                .iter()
+                .any(|zone| zone.block.unwrap_or(zone.subnet).contains(address))
         {
             return self.reverse(address, visible, kind);
         }
@@ -135,17 +148,36 @@ impl View {
                 .iter()
                 .any(|zone| zone.name == *network && !zone.internal)
         });
-        if name.is_single_label() || is_alias || !leads_out {
+        let is_ours = text.rsplit('.').next() == Some(DOMAIN);
+        if name.is_single_label() || is_ours || is_alias || !leads_out {
             return Decision::Empty(Code::NameError);
         }
         Decision::Forward
+    }
+
+    /// What a name stands for. One of our own that stands for nobody at the moment is ours all the
+    /// same: a database that restarts is not another environment's.
+    fn lookup(&self, visible: &[String], name: &str) -> Option<&Vec<Ipv4Addr>> {
+        let mut own = visible
+            .iter()
+            .filter_map(|network| self.names.get(network)?.get(name))
+            .peekable();
+        let first = own.peek().copied();
+        let foreign = || {
+            let mut foreign = visible.iter();
+            foreign.find_map(|network| self.foreign.get(network)?.get(name))
+        };
+        own.find(|addresses| !addresses.is_empty())
+            .or(first)
+            .or_else(foreign)
     }
 
     /// Names of an address of the environment; others on the machine's network never hear of it.
     fn reverse(&self, address: Ipv4Addr, visible: &[String], kind: u16) -> Decision {
         let best = visible
             .iter()
-            .filter_map(|network| self.names.get(network))
+            .flat_map(|network| [self.names.get(network), self.foreign.get(network)])
+            .flatten()
             .flatten()
             .filter(|(_, addresses)| addresses.contains(&address))
             // The name that says most: the container's own stands for one address only.
@@ -188,6 +220,7 @@ mod tests {
                 gateway: subnet.gateway(),
                 subnet,
                 internal,
+                block: (name == "front").then(|| "10.0.0.0/12".parse().expect("a subnet")),
             }
         };
         let leases = serde_json::json!({ "next": {}, "containers": {
@@ -199,8 +232,14 @@ mod tests {
                 "database": "DB", "db.example.org": "db", "lost.example.org": "nobody",
             }},
         }});
+        let foreign = serde_json::json!({
+            "front": {
+                "web": ["10.8.0.9"], "DB": ["10.8.0.3"], "cache": ["10.8.0.4", "10.8.1.4"],
+                "later": ["10.8.0.7"],
+            },
+        });
         let records = serde_json::json!({
-            "front": { "web": ["10.0.0.2", "10.0.0.4"], "web.1": ["10.0.0.2"] },
+            "front": { "later": [], "web": ["10.0.0.2", "10.0.0.4"], "web.1": ["10.0.0.2"] },
             "back": { "Db": ["10.0.1.3"], "db.1": ["10.0.1.3"], "idle": [] },
         });
         View::new(
@@ -210,6 +249,7 @@ mod tests {
             ],
             serde_json::from_value(leases).expect("leases"),
             serde_json::from_value(records).expect("records"),
+            serde_json::from_value(foreign).expect("records"),
         )
     }
 
@@ -243,7 +283,7 @@ mod tests {
             "10.0.1.3",
             "by its other network"
         );
-        assert_eq!(ask("10.0.0.4", "front", "db", TYPE_A, 0), "NameError");
+        assert_eq!(ask("10.0.0.4", "front", "idle", TYPE_A, 0), "NameError");
         assert_eq!(ask("10.0.1.3", "back", "DB.1", TYPE_A, 0), "10.0.1.3");
         assert_eq!(
             ask("10.0.0.99", "front", "web.1", TYPE_A, 0),
@@ -272,6 +312,21 @@ mod tests {
             ask("10.0.0.4", "front", "db.example.org", TYPE_A, 0),
             "forward"
         );
+    }
+
+    #[test]
+    fn names_of_other_environments_come_after_all_of_our_own() {
+        let front = |name| ask("10.0.0.4", "front", name, TYPE_A, 0);
+        assert_eq!(front("cache"), "10.8.0.4 10.8.1.4", "all who have the name");
+        assert_eq!(front("db"), "10.8.0.3", "ours is not on this network");
+        assert_eq!(front("web"), "10.0.0.2 10.0.0.4");
+        assert_eq!(front("later"), "", "ours, though nobody answers");
+        let web = |name| ask("10.0.0.2", "front", name, TYPE_A, 0);
+        assert_eq!(web("db"), "10.0.1.3", "ours, on another network");
+        assert_eq!(ask("10.0.1.3", "back", "cache", TYPE_A, 0), "NameError");
+        let reverse = |client, through| ask(client, through, "4.1.8.10.in-addr.arpa", TYPE_PTR, 0);
+        assert_eq!(reverse("10.0.0.4", "front"), "cache");
+        assert_eq!(reverse("10.0.1.3", "back"), "NameError");
     }
 
     #[test]
@@ -305,7 +360,9 @@ mod tests {
             ask("10.0.1.3", "back", "www.example.org", TYPE_A, 0),
             "NameError"
         );
-        assert_eq!(ask("10.0.0.2", "front", "unknown", TYPE_A, 0), "NameError");
+        for name in ["unknown", "db.shop.havre", "Havre"] {
+            assert_eq!(ask("10.0.0.2", "front", name, TYPE_A, 0), "NameError");
+        }
     }
 
     #[test]

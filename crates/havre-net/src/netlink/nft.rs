@@ -125,6 +125,8 @@ impl Verdict {
 pub enum Expr {
     /// Came in by this link.
     InputIs(String),
+    /// Came in by a link whose name starts so.
+    InputStarts(String),
     /// Leaves by this link.
     OutputIs(String),
     /// Leaves by another link than this.
@@ -137,6 +139,8 @@ pub enum Expr {
     From(Subnet),
     /// Destination address.
     To(Ipv4Addr),
+    /// Destination in here.
+    Within(Subnet),
     /// Transport protocol (`IPPROTO_*`).
     Protocol(u8),
     /// Destination port.
@@ -338,6 +342,9 @@ const TO_DESTINATION: u32 = 1;
 fn encode(list: &mut Message, expr: &Expr) {
     match expr {
         Expr::InputIs(name) => interface(list, META_INPUT_NAME, &whole_name(name), Compare::Equal),
+        Expr::InputStarts(prefix) => {
+            interface(list, META_INPUT_NAME, prefix.as_bytes(), Compare::Equal);
+        }
         Expr::OutputIs(name) => {
             interface(list, META_OUTPUT_NAME, &whole_name(name), Compare::Equal);
         }
@@ -350,20 +357,9 @@ fn encode(list: &mut Message, expr: &Expr) {
         Expr::OutputStartsNot(prefix) => {
             interface(list, META_OUTPUT_NAME, prefix.as_bytes(), Compare::NotEqual);
         }
-        Expr::From(subnet) => {
-            payload(list, NETWORK_HEADER, 12, 4);
-            if subnet.length() < 32 {
-                let mask = u32::MAX
-                    .checked_shl(32 - u32::from(subnet.length()))
-                    .unwrap_or(0);
-                bitwise_and(list, mask.to_be_bytes());
-            }
-            compare(list, Compare::Equal, &subnet.base().octets());
-        }
-        Expr::To(address) => {
-            payload(list, NETWORK_HEADER, 16, 4);
-            compare(list, Compare::Equal, &address.octets());
-        }
+        Expr::From(subnet) => address(list, SOURCE, *subnet),
+        Expr::To(to) => address(list, DESTINATION, Subnet::containing(*to, 32)),
+        Expr::Within(subnet) => address(list, DESTINATION, *subnet),
         Expr::Protocol(protocol) => {
             meta(list, META_PROTOCOL);
             compare(list, Compare::Equal, &[*protocol]);
@@ -424,6 +420,9 @@ enum Compare {
 }
 
 const NETWORK_HEADER: u32 = 1;
+/// Places of the addresses in an IPv4 header.
+const SOURCE: u32 = 12;
+const DESTINATION: u32 = 16;
 const TRANSPORT_HEADER: u32 = 2;
 
 fn element(list: &mut Message, name: &str, fill: impl FnOnce(&mut Message)) {
@@ -445,6 +444,17 @@ fn payload(list: &mut Message, base: u32, offset: u32, length: u32) {
             .attr_be32(3, offset)
             .attr_be32(4, length);
     });
+}
+
+fn address(list: &mut Message, place: u32, subnet: Subnet) {
+    payload(list, NETWORK_HEADER, place, 4);
+    if subnet.length() < 32 {
+        let mask = u32::MAX
+            .checked_shl(32 - u32::from(subnet.length()))
+            .unwrap_or(0);
+        bitwise_and(list, mask.to_be_bytes());
+    }
+    compare(list, Compare::Equal, &subnet.base().octets());
 }
 
 fn compare(list: &mut Message, operation: Compare, value: &[u8]) {

@@ -68,15 +68,15 @@ pub fn act(arguments: &[OsString]) -> Option<ExitCode> {
         return None;
     }
     let net = Net::new(config(Path::new(dir))).expect("an instance");
-    if what == "up" {
-        up(&net);
-    } else {
-        down(&net);
+    match what.to_str() {
+        Some("up") => up(&net),
+        Some("join") => drop(crate::shared::join(&net)),
+        _ => down(&net),
     }
     Some(ExitCode::SUCCESS)
 }
 
-fn config(dir: &Path) -> NetConfig {
+pub fn config(dir: &Path) -> NetConfig {
     NetConfig::new(dir.join("run"), dir.join("state"), "t1")
 }
 
@@ -231,7 +231,7 @@ fn a_daemon_may_die_anywhere_on_the_way_down() {
     assert_clean(&machine, &before);
 }
 
-fn this(what: &[&str], dir: &Path) -> Command {
+pub fn this(what: &[&str], dir: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.arg(ACT).args(what).arg(dir);
     command

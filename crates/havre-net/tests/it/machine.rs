@@ -272,6 +272,7 @@ pub fn networks(names: &[&str]) -> Vec<NetworkSpec> {
         .map(|name| NetworkSpec {
             name: (*name).to_owned(),
             internal: name.starts_with("internal"),
+            shared: name.ends_with("@shared"),
         })
         .collect()
 }

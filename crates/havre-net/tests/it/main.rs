@@ -11,6 +11,7 @@ mod machine;
 mod names;
 mod reach;
 mod services;
+mod shared;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,7 @@ fn tests() -> Vec<Test> {
         lifecycle::TESTS,
         firewall::TESTS,
         services::TESTS,
+        shared::TESTS,
     ]
     .concat()
 }

@@ -65,7 +65,7 @@ fn message(name: &str, kind: RecordType, udp: Option<u16>) -> Message {
 }
 
 /// Asks over UDP from a namespace.
-fn ask_udp(from: &Path, server: Ipv4Addr, name: &str, kind: RecordType) -> Message {
+pub fn ask_udp(from: &Path, server: Ipv4Addr, name: &str, kind: RecordType) -> Message {
     let question = message(name, kind, None);
     let bytes = question.to_vec().expect("encoded");
     let answer = inside(from, || {
@@ -115,7 +115,7 @@ fn read_message(stream: &mut TcpStream) -> std::io::Result<Message> {
 }
 
 /// `code: addresses or names`, as short as can be compared.
-fn short(answer: &Message) -> String {
+pub fn short(answer: &Message) -> String {
     let data: Vec<String> = answer
         .answers
         .iter()
@@ -131,7 +131,7 @@ fn short(answer: &Message) -> String {
     }
 }
 
-fn records(of: &[(&str, &str, &[Ipv4Addr])]) -> Records {
+pub fn records(of: &[(&str, &str, &[Ipv4Addr])]) -> Records {
     let mut records = Records::default();
     for (network, name, addresses) in of {
         let names: &mut BTreeMap<_, _> = records.networks.entry((*network).to_owned()).or_default();
@@ -140,7 +140,7 @@ fn records(of: &[(&str, &str, &[Ipv4Addr])]) -> Records {
     records
 }
 
-fn start(net: &Net, environment: &str) {
+pub fn start(net: &Net, environment: &str) {
     let exe = std::env::current_exe().expect("this program");
     net.ensure_dns(environment, &exe).expect("a resolver");
 }

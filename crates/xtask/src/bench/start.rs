@@ -170,6 +170,7 @@ impl Bench {
         let network = NetworkSpec {
             name: NETWORK.to_owned(),
             internal: false,
+            shared: false,
         };
         self.net.ensure_environment(ENVIRONMENT, &[network])?;
         let mut times = Vec::with_capacity(TIMES);
