@@ -121,6 +121,21 @@ pub trait Backend: Send + Sync + 'static {
         request: ImagePruneRequest,
     ) -> impl Future<Output = Result<ImageRemoveOutcome, ApiError>> + Send;
 
+    /// Networks that environments share.
+    fn networks(&self) -> impl Future<Output = Result<Vec<SharedNetwork>, ApiError>> + Send;
+
+    /// Makes one; `Conflict` where there is one of that name.
+    fn network_create(
+        &self,
+        request: NetworkCreateRequest,
+    ) -> impl Future<Output = Result<SharedNetwork, ApiError>> + Send;
+
+    /// Removes one; `Conflict` where environments are on it.
+    fn network_remove(
+        &self,
+        request: NetworkRemoveRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+
     /// The certificate of the machine's CA, made when there is none yet.
     fn ca_certificate(&self) -> impl Future<Output = Result<CaCertificate, ApiError>> + Send;
 

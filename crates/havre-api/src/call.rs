@@ -98,6 +98,12 @@ calls! {
     ImageRemove = "/v1/images/remove" (ImageRemoveRequest) -> ImageRemoveOutcome, within 300;
     /// Removes images that nothing needs.
     ImagePrune = "/v1/images/prune" (ImagePruneRequest) -> ImageRemoveOutcome, within 300;
+    /// Networks that environments share.
+    Networks = "/v1/networks" (Empty) -> Vec<SharedNetwork>;
+    /// Makes one.
+    NetworkCreate = "/v1/networks/create" (NetworkCreateRequest) -> SharedNetwork;
+    /// Removes one that no environment is on.
+    NetworkRemove = "/v1/networks/remove" (NetworkRemoveRequest) -> Empty;
     /// The certificate of the machine's CA.
     Ca = "/v1/ca" (Empty) -> CaCertificate;
     /// Ends the daemon and the edge.

@@ -113,6 +113,12 @@ fn router<B: Backend>(api: Api<B>) -> Router {
     let router =
         call::<ImageRemove, B, _, _>(router, |b, r| async move { b.image_remove(r).await });
     let router = call::<ImagePrune, B, _, _>(router, |b, r| async move { b.image_prune(r).await });
+    let router = call::<Networks, B, _, _>(router, |b, _| async move { b.networks().await });
+    let router =
+        call::<NetworkCreate, B, _, _>(router, |b, r| async move { b.network_create(r).await });
+    let router = call::<NetworkRemove, B, _, _>(router, |b, r| async move {
+        b.network_remove(r).await.map(|()| Empty {})
+    });
     let router = call::<Ca, B, _, _>(router, |b, _| async move { b.ca_certificate().await });
     let router = call::<Shutdown, B, _, _>(router, |b, r| async move {
         b.shutdown(r).await.map(|()| Empty {})

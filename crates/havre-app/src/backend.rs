@@ -7,16 +7,16 @@ use havre_api::{
     ApiError, Backend, CaCertificate, ChangeOutcome, DaemonInfo, DownOutcome, DownRequest,
     EdgeInfo, EnvironmentId, EnvironmentStatus, ErrorCode, EventSink, ExecRequest, ExecSession,
     ImageImportOutcome, ImageImportRequest, ImagePruneRequest, ImageRemoveOutcome,
-    ImageRemoveRequest, ImageSummary, LogQuery, LogSink, PlanOutcome, PlanRequest, ReleaseStatus,
-    ReleasesQuery, ReplicaQuery, ReplicaStatus, RestartRequest, RollbackRequest, ScaleRequest,
-    ShutdownRequest, StatusQuery, SteerOutcome, SteerRequest, UpOutcome, UpRequest, WhyQuery,
-    WhyReport,
+    ImageRemoveRequest, ImageSummary, LogQuery, LogSink, NetworkCreateRequest,
+    NetworkRemoveRequest, PlanOutcome, PlanRequest, ReleaseStatus, ReleasesQuery, ReplicaQuery,
+    ReplicaStatus, RestartRequest, RollbackRequest, ScaleRequest, SharedNetwork, ShutdownRequest,
+    StatusQuery, SteerOutcome, SteerRequest, UpOutcome, UpRequest, WhyQuery, WhyReport,
 };
 use havre_engine::{State, Stats};
 
 use crate::daemon::Daemon;
 use crate::environment::EnvironmentHandle;
-use crate::{exec, images, logs, operations, plans, releases, status, why};
+use crate::{exec, images, logs, operations, plans, releases, shared_networks, status, why};
 
 /// Time between the two looks that give a share of CPU.
 const CPU_SAMPLE: Duration = Duration::from_millis(200);
@@ -196,6 +196,21 @@ impl Backend for Service {
         request: ImagePruneRequest,
     ) -> Result<ImageRemoveOutcome, ApiError> {
         images::prune(&self.daemon, request).await
+    }
+
+    async fn networks(&self) -> Result<Vec<SharedNetwork>, ApiError> {
+        shared_networks::list(&self.daemon).await
+    }
+
+    async fn network_create(
+        &self,
+        request: NetworkCreateRequest,
+    ) -> Result<SharedNetwork, ApiError> {
+        shared_networks::create(&self.daemon, request).await
+    }
+
+    async fn network_remove(&self, request: NetworkRemoveRequest) -> Result<(), ApiError> {
+        shared_networks::remove(&self.daemon, request).await
     }
 
     async fn ca_certificate(&self) -> Result<CaCertificate, ApiError> {

@@ -145,6 +145,8 @@ pub(crate) struct Daemon {
     pub(crate) since: SystemTime,
     /// One build at a time: builds must not starve what serves.
     pub(crate) building: Mutex<()>,
+    /// Held while a shared network is made, joined or removed.
+    pub(crate) networks: Mutex<()>,
     /// A build has ended, or found no room.
     pub(crate) built: Notify,
     environments: Mutex<BTreeMap<EnvironmentId, EnvironmentHandle>>,
@@ -393,6 +395,7 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         options,
         since: SystemTime::now(),
         building: Mutex::default(),
+        networks: Mutex::default(),
         built: Notify::new(),
         environments: Mutex::default(),
         unreadable: StdMutex::default(),

@@ -55,6 +55,7 @@ mod report;
 mod rivals;
 mod root;
 mod scaling;
+mod shared_networks;
 mod status;
 mod steps;
 mod tls;

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use havre_api::EnvironmentId;
 use havre_net::{Backends, Records, ServiceAddresses};
 use havre_release::{Release, ReplicaId, Role, Routing};
 
 use crate::labels::MACHINE;
 use crate::observe::Seen;
+use crate::shared_networks::{full_names, is_reserved, is_shared};
 
 /// Replicas that answer for each service on each of its networks; services of which none does
 /// are there too, so that they keep their addresses.
@@ -34,8 +36,11 @@ pub(crate) fn backends(
 }
 
 /// Names by network: each service and its aliases stand for the service's own address,
-/// `tasks.SERVICE` for the replicas that answer, each replica's id for itself.
+/// `tasks.SERVICE` for the replicas that answer, each replica's id for itself. Where the environment is
+/// on a shared network, services of which nobody answers are named as well: they are not looked for in
+/// other environments then.
 pub(crate) fn records(
+    id: &EnvironmentId,
     releases: &BTreeMap<u64, Release>,
     backends: &Backends,
     addresses: &ServiceAddresses,
@@ -50,17 +55,33 @@ pub(crate) fn records(
             add(&mut records, network, &host, *address);
         }
     }
+    let has_neighbours = backends.keys().any(|network| is_shared(releases, network));
     for (network, services) in backends {
-        for (service, replicas) in services.iter().filter(|(_, all)| !all.is_empty()) {
+        let is_shared = is_shared(releases, network);
+        for (service, replicas) in services {
+            let tasks = format!("tasks.{service}");
+            let mut names = names(releases, network, service);
+            names.retain(|name| !is_reserved(name));
+            if is_shared {
+                names.extend(full_names(id, service));
+            }
+            if replicas.is_empty() {
+                if has_neighbours {
+                    for name in names.iter().chain([&tasks]) {
+                        of_name(&mut records, network, name);
+                    }
+                }
+                continue;
+            }
             for replica in replicas {
-                add(&mut records, network, &format!("tasks.{service}"), *replica);
+                add(&mut records, network, &tasks, *replica);
             }
             // Without an address of its own (the network is full) as well as it goes.
             let own = addresses.get(network).and_then(|all| all.get(service));
             let stands_for = own.map_or(replicas.as_slice(), std::slice::from_ref);
-            for name in names(releases, network, service) {
+            for name in &names {
                 for address in stands_for {
-                    add(&mut records, network, &name, *address);
+                    add(&mut records, network, name, *address);
                 }
             }
         }
@@ -98,13 +119,14 @@ fn answers(routing: &Routing, id: &ReplicaId) -> bool {
 }
 
 fn add(records: &mut Records, network: &str, name: &str, address: Ipv4Addr) {
-    let addresses = records
-        .networks
-        .entry(network.to_owned())
-        .or_default()
-        .entry(name.to_ascii_lowercase())
-        .or_default();
+    let addresses = of_name(records, network, name);
     if !addresses.contains(&address) {
         addresses.push(address);
     }
+}
+
+/// What a name stands for so far.
+fn of_name<'a>(records: &'a mut Records, network: &str, name: &str) -> &'a mut Vec<Ipv4Addr> {
+    let names = records.networks.entry(network.to_owned()).or_default();
+    names.entry(name.to_ascii_lowercase()).or_default()
 }

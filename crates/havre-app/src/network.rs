@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use havre_model::Network;
 use havre_net::{NetError, NetworkSpec};
 use havre_release::Release;
 use tokio::io::unix::AsyncFd;
@@ -95,16 +96,17 @@ impl NetworkKeeper {
 
 /// The networks of all releases in play: during a rollout containers of two are on them.
 pub(crate) fn network_specs(releases: &BTreeMap<u64, Release>) -> Vec<NetworkSpec> {
-    let networks: BTreeMap<&str, bool> = releases
+    let networks: BTreeMap<&str, &Network> = releases
         .values()
         .flat_map(|release| &release.networks)
-        .map(|(name, network)| (name.as_str(), network.internal))
+        .map(|(name, network)| (name.as_str(), network))
         .collect();
     networks
         .into_iter()
-        .map(|(name, internal)| NetworkSpec {
+        .map(|(name, network)| NetworkSpec {
             name: name.to_owned(),
-            internal,
+            internal: network.internal,
+            shared: network.shared.is_some(),
         })
         .collect()
 }

@@ -25,7 +25,7 @@ use crate::files::keep_files;
 use crate::plans::plan;
 use crate::progress::{Teller, elapsed_ms};
 use crate::volumes::{self, named_volumes};
-use crate::{builds, databases, domains, ports, scaling, status};
+use crate::{builds, databases, domains, ports, scaling, shared_networks, status};
 
 pub(crate) use queue::{Held, Holder, hold};
 pub(crate) use rollout::{Change, roll_out};
@@ -71,6 +71,7 @@ pub(crate) async fn up(
     let files_held = daemon.platform.vault.hold();
     let files = keep_files(&daemon.platform, &project)
         .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+    block_in_place(|| shared_networks::resolve(&daemon.platform.store, &mut project))?;
     let mut release = Release::new(&project, &images, &files);
     let outcome = |release: &Release, number, previous: Option<u64>| UpOutcome {
         environment: id.clone(),

@@ -20,7 +20,7 @@ use crate::daemon::Daemon;
 use crate::execute;
 use crate::files::file_digests;
 use crate::labels::environment_key;
-use crate::{builds, databases, domains, rivals, volumes};
+use crate::{builds, databases, domains, rivals, shared_networks, volumes};
 
 /// Fields of a service that have another name in compose files.
 const COMPOSE_NAMES: [(&str, &str); 5] = [
@@ -64,6 +64,7 @@ pub(crate) async fn foresee(
     builds::hook_images(daemon, &mut project, &images, None).await?;
     let files =
         file_digests(&project).map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+    block_in_place(|| shared_networks::resolve(&daemon.platform.store, &mut project))?;
     let mut release = Release::new(&project, &images, &files);
     release.keep_restarts(serving);
     let situation = Desired {
@@ -88,6 +89,7 @@ pub(crate) async fn foresee(
         || services
             .iter()
             .any(|planned| planned.action != PlannedAction::Keep);
+    others.extend(shared_networks::foresee(daemon, &id, &release).await?);
     others.extend(certificate_findings(daemon, &release));
     let platform = &daemon.platform;
     others.extend(block_in_place(|| {

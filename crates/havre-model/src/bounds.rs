@@ -38,6 +38,12 @@ pub(crate) fn is_volume_key(key: &str) -> bool {
     is_volume_name(&format!("x_{key}"))
 }
 
+/// Whether a network of the machine may have this name. As Docker has it, and short enough to be part
+/// of others.
+pub fn is_network_name(name: &str) -> bool {
+    name.len() <= 63 && is_volume_name(name)
+}
+
 /// What no file could hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutOfBounds {
@@ -56,7 +62,7 @@ impl fmt::Display for OutOfBounds {
 impl Error for OutOfBounds {}
 
 impl Project {
-    /// Whether every number and every volume's name is one that the files could hold.
+    /// Whether every number and every volume's and shared network's name is one that the files could hold.
     pub fn in_bounds(&self) -> Result<(), OutOfBounds> {
         for (name, service) in &self.services {
             service_in_bounds(service).map_err(|inner| OutOfBounds {
@@ -70,6 +76,14 @@ impl Project {
                 let name = own.unwrap_or(key.as_str());
                 let reason = format!("{name:?} is not a name for a volume");
                 return out(&format!("volumes.{key}"), reason);
+            }
+        }
+        for (key, network) in &self.networks {
+            if let Some(name) = &network.shared
+                && !is_network_name(name)
+            {
+                let reason = format!("{name:?} is not a name for a network of the machine");
+                return out(&format!("networks.{key}"), reason);
             }
         }
         rollout_in_bounds(&self.rollout)

@@ -23,7 +23,7 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     (
         "compose/external-network",
-        "A network of other projects, which is the environment's own here",
+        "A network of other projects, which this machine does not have: the environment's own",
     ),
     ("compose/failed", "The project cannot be loaded"),
     ("compose/healthcheck", "A health check in no known form"),
@@ -137,6 +137,10 @@ pub const CODES: &[(&str, &str)] = &[
     (
         "havre/missing-key",
         "A key of havre.yaml that is needed and not there",
+    ),
+    (
+        "havre/network",
+        "Settings of havre.yaml for a network that is not there",
     ),
     ("havre/no-routes", "A project that no request reaches"),
     (

@@ -55,6 +55,8 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) struct Decoded {
     pub services: BTreeMap<ServiceName, Service>,
     pub networks: BTreeMap<NetworkName, Network>,
+    /// Networks that the file has, those that nobody is on too.
+    pub declared_networks: BTreeSet<String>,
     pub volumes: BTreeMap<VolumeName, Volume>,
     pub secrets: BTreeMap<String, FileSource>,
     pub configs: BTreeMap<String, FileSource>,
@@ -131,6 +133,7 @@ pub(crate) fn decode(root: &Node, around: &mut Surroundings<'_>) -> Option<Decod
         to_run: around.to_run,
     };
 
+    decoded.declared_networks.clone_from(&names.networks);
     for (name, place, node) in services {
         if !valid_name(name) {
             let message = format!("`{name}` is not a valid service name");
@@ -298,7 +301,7 @@ fn keep_used(
             }
             let mut network = Network::default();
             if let Some((place, known)) = networks.get(name.as_str()) {
-                network::tell_of_external(name.as_str(), known, *place, around.report);
+                network::tell_of_external(name.as_str(), known, *place, around);
                 network.clone_from(known);
             }
             decoded.networks.insert(name.clone(), network);

@@ -699,12 +699,12 @@ pub const NETWORK: Section = Section {
         ignored("enable_ipv6", "networks inside the machine have IPv4 only"),
         partly(
             "external",
-            "the environment's own, with a warning: services of other projects are not on it",
+            "the machine's network of that name, which `havre network create` makes; without one the environment's own, with a warning: services of other projects are not on it",
         ),
         yes("internal"),
         ignored("ipam", "addresses are chosen by Havre"),
         yes("labels"),
-        quiet("name", "networks are named by project and environment"),
+        partly("name", "of an external or shared network"),
     ],
 };
 

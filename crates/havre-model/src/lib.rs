@@ -52,7 +52,7 @@ mod words;
 mod yaml;
 
 pub use allow::Allow;
-pub use bounds::{MAX_REPLICAS, OWN_USERS, OutOfBounds, is_volume_name};
+pub use bounds::{MAX_REPLICAS, OWN_USERS, OutOfBounds, is_network_name, is_volume_name};
 pub use config::{Config, ConfigView, images};
 pub use databases::{
     DatabaseSign, FoundDatabases, HEAD_BYTES, is_database_head, is_database_name, served_mounts,

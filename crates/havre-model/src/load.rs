@@ -60,6 +60,8 @@ pub struct LoadOptions {
     /// The project is about to run on this machine: a file that is mounted must be there. Elsewhere
     /// its lack is a warning, as whoever deploys may bring it.
     pub to_run: bool,
+    /// Networks of this machine that environments share; `None`: nobody told.
+    pub shared_networks: Option<BTreeSet<String>>,
 }
 
 /// A project that can be run.
@@ -296,6 +298,8 @@ impl<'o> Loader<'o> {
                 ground: decode::Ground {
                     directory: &self.directory,
                     allowed: &settings.allowed(),
+                    shared: &settings.shared(),
+                    known: self.options.shared_networks.as_ref(),
                 },
                 to_allow: Vec::new(),
             },
@@ -324,9 +328,11 @@ impl<'o> Loader<'o> {
             mut services,
             places,
             disabled,
+            declared_networks,
             ..
         } = decoded;
         validate::settings_of_services(settings, &mut services, &disabled, report);
+        validate::settings_of_networks(settings, &decoded.networks, &declared_networks, report);
         let mut hosts = Hosts::new(&name, &environment, settings);
         validate::cycles(&services, &places, report);
         validate::build_cycles(&services, &places, report);

@@ -341,6 +341,10 @@ pub struct Network {
     /// `external`: made outside the project, under this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<String>,
+    /// The network of the machine that it is, which environments share: what is on it reaches, and is
+    /// reached by, what other environments have on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
 }

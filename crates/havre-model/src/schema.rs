@@ -103,6 +103,26 @@ const TLS_KEY: Described = Described {
     example: r#"{"certificate": "./tls/chain.pem", "key": "./tls/key.pem"}"#,
 };
 
+const NETWORKS: Described = Described {
+    name: "networks",
+    shape: Shape::Named {
+        pattern: "^(?!x-)[A-Za-z0-9][A-Za-z0-9._-]*$",
+        each: &NETWORK,
+    },
+    text: "What a compose file cannot say of its networks. What an environment says of a network comes before what \
+           the top of the file says.",
+    example: r#"{"proxy": {"shared": true}}"#,
+};
+
+const NETWORK_KEYS: [Described; 1] = [Described {
+    name: "shared",
+    shape: Shape::Truth,
+    text: "Whether it is the machine's network of that name (the compose file's `name`, else its key), on which every \
+           environment that says so, or has it as an `external` one, reaches the others; it is made where there is \
+           none. Default: false, a network of the environment alone.",
+    example: "true",
+}];
+
 const ROLLOUT_KEY: Described = Described {
     name: "rollout",
     shape: Shape::Mapping(&ROLLOUT),
@@ -122,7 +142,7 @@ const SERVICES: Described = Described {
     example: r#"{"backend": {"liveness": {"test": "curl -f localhost:5000/live"}}}"#,
 };
 
-const TOP_KEYS: [Described; 11] = [
+const TOP_KEYS: [Described; 12] = [
     Described {
         name: "build",
         shape: Shape::Mapping(&BUILD),
@@ -151,17 +171,19 @@ const TOP_KEYS: [Described; 11] = [
         text: "The project's name. Default: the compose file's, else the folder's.",
         example: r#""shop""#,
     },
+    NETWORKS,
     ROLLOUT_KEY,
     ROUTES,
     SERVICES,
     TLS_KEY,
 ];
 
-const ENVIRONMENT_KEYS: [Described; 8] = [
+const ENVIRONMENT_KEYS: [Described; 9] = [
     COMPOSE,
     DOMAIN_KEY,
     DOMAINS,
     ENV_FILE,
+    NETWORKS,
     ROLLOUT_KEY,
     ROUTES,
     SERVICES,
@@ -430,6 +452,13 @@ pub(crate) const ROLLOUT: Mapping = Mapping {
 pub(crate) const SERVICE: Mapping = Mapping {
     section: section("havre.yaml: services.*", &names(&SERVICE_KEYS)),
     keys: &SERVICE_KEYS,
+    required: &[],
+    exclusive: &[],
+};
+/// `networks.*`
+pub(crate) const NETWORK: Mapping = Mapping {
+    section: section("havre.yaml: networks.*", &names(&NETWORK_KEYS)),
+    keys: &NETWORK_KEYS,
     required: &[],
     exclusive: &[],
 };

@@ -40,9 +40,24 @@ pub(crate) struct Settings {
     pub host_ca: Option<HostCa>,
     pub rollout: Option<WrittenRollout>,
     pub services: BTreeMap<String, WrittenService>,
+    pub networks: BTreeMap<String, WrittenNetwork>,
+}
+
+/// What is said of one network.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WrittenNetwork {
+    pub place: Span,
+    pub shared: bool,
 }
 
 impl Settings {
+    /// Networks that the environment shares with others.
+    pub fn shared(&self) -> BTreeSet<String> {
+        let networks = self.networks.iter();
+        let shared = networks.filter(|(_, network)| network.shared);
+        shared.map(|(name, _)| name.clone()).collect()
+    }
+
     /// What each service may have of the machine.
     pub fn allowed(&self) -> BTreeMap<String, BTreeSet<Allow>> {
         let said = self.services.iter();
@@ -250,6 +265,17 @@ fn shared(fields: &Fields<'_>, base: &Base, report: &mut Report) -> Settings {
             settings.services.insert(name.to_owned(), service);
         }
     }
+    if let Some(field) = fields.get("networks") {
+        for (name, place, node) in field.entries(report) {
+            let owner = format!("havre.yaml: network `{name}`");
+            let Some(fields) = Fields::open(owner, node, &schema::NETWORK.section, report) else {
+                continue;
+            };
+            let shared = fields.truth("shared", report).unwrap_or(false);
+            let network = WrittenNetwork { place, shared };
+            settings.networks.insert(name.to_owned(), network);
+        }
+    }
     settings
 }
 
@@ -272,6 +298,7 @@ fn lay(settings: &mut Settings, own: Settings) {
         };
         settings.services.insert(name, service);
     }
+    settings.networks.extend(own.networks);
     // Later files win, so what is the same everywhere can stand at the top.
     settings.env_files.extend(own.env_files);
 }

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::hosts::Hosts;
 use crate::image_name::ImageName;
 use crate::project::{
-    Build, BuildContext, Condition, Healthcheck, Port, Project, ProjectName, Protocol,
-    RestartPolicy, Service, ServiceName,
+    Build, BuildContext, Condition, Healthcheck, Network, NetworkName, Port, Project, ProjectName,
+    Protocol, RestartPolicy, Service, ServiceName,
 };
 use crate::report::Report;
 use crate::settings::Settings;
@@ -345,6 +345,40 @@ pub(crate) fn volume_names(project: &Project, report: &mut Report) {
             report
                 .error("compose/conflict", None, message)
                 .hint("one entry can serve both");
+        }
+    }
+}
+
+/// Takes offence at settings for networks that are not there.
+pub(crate) fn settings_of_networks(
+    settings: &Settings,
+    networks: &BTreeMap<NetworkName, Network>,
+    declared: &BTreeSet<String>,
+    report: &mut Report,
+) {
+    for (name, written) in &settings.networks {
+        match networks.get(&NetworkName::new(name.as_str())) {
+            // The compose file says nothing of it: it is `default`, which every project has.
+            Some(network) if written.shared && network.shared.is_none() => {
+                let message = format!("network `{name}` is shared and has no name of its own");
+                let hint =
+                    format!("name it in the compose file: `networks: {{{name}: {{name: NAME}}}}`");
+                report
+                    .error("havre/network", written.place, message)
+                    .hint(hint);
+            }
+            Some(_) => {}
+            // Nobody is on it, or only an inactive profile's services.
+            None if declared.contains(name) => {}
+            None => {
+                let message =
+                    format!("havre.yaml has settings for network `{name}`, which is not there");
+                let near = suggest::nearest(name, declared.iter().map(String::as_str));
+                let error = report.error("havre/network", written.place, message);
+                if let Some(near) = near {
+                    error.hint(format!("did you mean `{near}`?"));
+                }
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! image    ─► images, build_cache, leases ─┐
 //! release  ─► environments, releases      ─┼─► state.db (SQLite, WAL, synchronous=FULL)
-//! app      ─► settings                    ─┘
+//! app      ─► settings, networks          ─┘
 //! ```
 //!
 //! Callers are synchronous; asynchronous code calls from a blocking thread. What is stored as
@@ -13,8 +13,10 @@
 mod database;
 mod environments;
 mod images;
+mod networks;
 mod settings;
 
 pub use database::{Store, StoreError};
 pub use environments::{EnvironmentRow, NewRelease, ReleaseRow};
 pub use images::{CacheRow, ImageRow};
+pub use networks::NetworkRow;

@@ -84,6 +84,9 @@ fake! {
     image_import / on_image_import(request: ImageImportRequest) -> ImageImportOutcome;
     image_remove / on_image_remove(request: ImageRemoveRequest) -> ImageRemoveOutcome;
     image_prune / on_image_prune(request: ImagePruneRequest) -> ImageRemoveOutcome;
+    networks / on_networks() -> Vec<SharedNetwork>;
+    network_create / on_network_create(request: NetworkCreateRequest) -> SharedNetwork;
+    network_remove / on_network_remove(request: NetworkRemoveRequest) -> ();
     ca_certificate / on_ca_certificate() -> CaCertificate;
     shutdown / on_shutdown(request: ShutdownRequest) -> ();
 }

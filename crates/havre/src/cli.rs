@@ -95,6 +95,9 @@ pub enum Command {
     /// List, import and remove images
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Make, list and remove networks that environments share
+    #[command(subcommand)]
+    Network(NetworkCommand),
     /// This machine's own certificate authority
     #[command(subcommand)]
     Ca(CaCommand),
@@ -142,6 +145,10 @@ impl Command {
             | Self::Image(ImageCommand::Import { json, .. })
             | Self::Image(ImageCommand::Rm { json, .. })
             | Self::Image(ImageCommand::Prune { json, .. })
+            | Self::Network(NetworkCommand::Create { json, .. })
+            | Self::Network(NetworkCommand::Ls(json))
+            | Self::Network(NetworkCommand::Inspect { json, .. })
+            | Self::Network(NetworkCommand::Rm { json, .. })
             | Self::Version(json) => *json,
             Self::Exec(_)
             | Self::Ca(_)
@@ -459,6 +466,40 @@ pub enum ImageCommand {
         /// Remove nothing: list all that is stored, what would go, and why
         #[arg(long)]
         dry_run: bool,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+}
+
+/// `havre network`.
+#[derive(Debug, Subcommand)]
+pub enum NetworkCommand {
+    /// Make a network that environments join: by `external: true` in their compose files
+    Create {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Without a way out of the machine
+        #[arg(long)]
+        internal: bool,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+    /// List shared networks and the environments on them
+    Ls(JsonArg),
+    /// Show who is on a network, and by which names others reach it
+    Inspect {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+    /// Remove networks that no environment is on
+    Rm {
+        /// Its name
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
         #[command(flatten)]
         json: JsonArg,
     },

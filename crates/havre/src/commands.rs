@@ -19,6 +19,7 @@ mod findings;
 pub mod image;
 pub mod logs;
 pub mod manual;
+mod network;
 pub mod plan;
 mod project;
 mod ps;
@@ -77,7 +78,7 @@ impl From<Failure> for Ended {
 fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
     let exit = match command {
         Command::Up(args) => block_on(up::run(context, args))?,
-        Command::Check(args) => project::check(context, &args)?,
+        Command::Check(args) => block_on(project::check(context, &args))?,
         Command::Config(args) => project::config(context, &args)?,
         Command::Plan(args) => block_on(plan::run(context, args))?,
         Command::Status(args) => block_on(status::run(context, args))?,
@@ -102,9 +103,10 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
         Command::Scale(args) => block_on(change::scale(context, args))?,
         Command::Down(args) => block_on(change::down(context, args))?,
         Command::Image(command) => block_on(image::run(context, command))?,
+        Command::Network(command) => block_on(network::run(context, command))?,
         Command::Ca(command) => block_on(ca::run(context, command))?,
         Command::Daemon(args) => daemon::run(context, args)?,
-        Command::Doctor(args) => doctor::run(context, &args)?,
+        Command::Doctor(args) => block_on(doctor::run(context, &args))?,
         Command::Schema => schema::print(context)?,
         Command::Version(args) => block_on(version::run(context, args))?,
         Command::Completions { shell } => manual::completions(context, shell)?,

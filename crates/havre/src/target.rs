@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use havre_api::EnvironmentId;
+use havre_api::{Client, Empty, EnvironmentId, Networks};
+use havre_app::Root;
 use havre_model::{EnvironmentName, LoadFailure, LoadOptions, Loaded, Project, ProjectName};
 
+use crate::commands::Context;
 use crate::error::Failure;
 use crate::exit::Exit;
 use crate::human;
@@ -14,6 +16,9 @@ use crate::ui::Ui;
 
 /// The environment where none is named.
 const DEFAULT_ENVIRONMENT: &str = "production";
+
+/// The warning about a network that is none of the project's.
+const EXTERNAL_NETWORK: &str = "compose/external-network";
 
 /// Folders in which an administrator puts further authorities for the machine to trust.
 const LOCAL_AUTHORITIES: [&str; 2] = [
@@ -80,12 +85,13 @@ pub struct TargetArgs {
 
 impl FileArgs {
     /// Reads the project in `path` that is about to run; its warnings are shown.
-    pub fn load(&self, path: &Path, ui: Ui) -> Result<Project, Failure> {
+    pub async fn load(&self, context: &Context, path: &Path) -> Result<Project, Failure> {
         let options = LoadOptions {
             to_run: true,
             ..self.options(path)?
         };
-        self.accept(havre_model::load(&options), ui)
+        let loaded = load_here(&context.root, options, havre_model::load).await;
+        self.accept(loaded, context.ui)
     }
 
     /// What was read, unless there are errors, or warnings that count as such.
@@ -120,7 +126,37 @@ impl FileArgs {
             variables: variables(),
             host_ca_detected: host_has_local_authorities(),
             to_run: false,
+            shared_networks: None,
         })
+    }
+}
+
+/// Loads a project with what the daemon knows of the machine's networks: only where the files name some
+/// that are not theirs, and a daemon runs.
+pub async fn load_here(
+    root: &Root,
+    options: LoadOptions,
+    load: fn(&LoadOptions) -> Result<Loaded, LoadFailure>,
+) -> Result<Loaded, LoadFailure> {
+    let loaded = load(&options);
+    let warnings = match &loaded {
+        Ok(loaded) => &loaded.warnings,
+        Err(failure) => &failure.warnings,
+    };
+    if warnings
+        .iter()
+        .all(|warning| warning.code != EXTERNAL_NETWORK)
+    {
+        return loaded;
+    }
+    let client = Client::new(root.api_socket());
+    match client.call::<Networks>(&Empty {}).await {
+        Ok(networks) => load(&LoadOptions {
+            shared_networks: Some(networks.into_iter().map(|network| network.name).collect()),
+            ..options
+        }),
+        // The warning says that nobody knows.
+        Err(_) => loaded,
     }
 }
 

@@ -107,6 +107,18 @@ impl Check for ImageRemoveRequest {
     }
 }
 
+impl Check for NetworkCreateRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        network(&self.name)
+    }
+}
+
+impl Check for NetworkRemoveRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        network(&self.name)
+    }
+}
+
 impl Check for StatusQuery {
     fn check(&self) -> Result<(), ApiError> {
         filter(self.project.as_ref(), self.environment.as_ref())
@@ -258,6 +270,12 @@ fn environment_name(name: &str) -> Result<(), ApiError> {
 fn service(name: &havre_model::ServiceName) -> Result<(), ApiError> {
     let sound = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '.';
     checked_name("service", name.as_str(), sound)
+}
+
+fn network(name: &str) -> Result<(), ApiError> {
+    refuse_unless(havre_model::is_network_name(name), || {
+        format!("{name:?} is not a name for a network")
+    })
 }
 
 fn services(names: &[havre_model::ServiceName]) -> Result<(), ApiError> {

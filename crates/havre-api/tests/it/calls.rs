@@ -126,6 +126,14 @@ async fn numbers_lists_and_texts_have_bounds() {
     refused::<ImageRemove>(client, &request, "1001 images").await;
     request.images = vec!["a".repeat(513)];
     refused::<ImageRemove>(client, &request, "513 bytes").await;
+    for name in ["", ".", "a/b", "a b", "-a", "a@shared", &"a".repeat(64)] {
+        let name = name.to_owned();
+        let request = NetworkRemoveRequest { name: name.clone() };
+        refused::<NetworkRemove>(client, &request, "not a name for a network").await;
+        let internal = false;
+        let request = NetworkCreateRequest { name, internal };
+        refused::<NetworkCreate>(client, &request, "not a name for a network").await;
+    }
     let mut request = ImageImportRequest {
         path: format!("/{}", "x".repeat(4096)).into(),
         reference: None,
@@ -135,6 +143,14 @@ async fn numbers_lists_and_texts_have_bounds() {
     request.reference = Some("a".repeat(513));
     refused::<ImageImport>(client, &request, "513 bytes").await;
     let mut request = up("shop");
+    let shared = havre_model::Network {
+        shared: Some("../x".to_owned()),
+        ..Default::default()
+    };
+    let key = havre_model::NetworkName::new("x");
+    request.project.networks.insert(key.clone(), shared);
+    refused_to_start::<Up>(client, &request, "networks.x").await;
+    request.project.networks.remove(&key);
     request.project.rollout.ready_timeout = Duration::MAX;
     refused_to_start::<Up>(client, &request, "rollout.ready_timeout").await;
     let project = request.project;

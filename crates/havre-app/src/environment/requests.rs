@@ -75,10 +75,10 @@ impl Environment {
             self.problems.note(&self.id, Concern::Network, &kept.await);
             let backends = names::backends(&releases, routing, seen);
             let (net, key) = (Arc::clone(&self.platform.net), self.key.clone());
-            let seen = seen.to_vec();
+            let (id, seen) = (self.id.clone(), seen.to_vec());
             let named = tokio::task::spawn_blocking(move || {
                 let addresses = net.set_services(&key, &backends)?;
-                let records = names::records(&releases, &backends, &addresses, &seen);
+                let records = names::records(&id, &releases, &backends, &addresses, &seen);
                 net.set_names(&key, &records)
             })
             .await;

@@ -18,11 +18,13 @@ use crate::environment::{
 };
 use crate::leases::lease;
 use crate::progress::Teller;
-use crate::{rivals, volumes};
+use crate::{rivals, shared_networks, volumes};
 
 /// How long the end of a rollout that the user gave up is waited for: replicas may take any time to
 /// stop.
 const UNDONE_WITHIN: Duration = Duration::from_secs(30);
+/// How long a round of an environment's task may take at most.
+const SHOWN: Duration = Duration::from_secs(10);
 
 /// A release to move to.
 pub(crate) struct Change {
@@ -79,6 +81,8 @@ pub(super) async fn begin(
     alone.map_err(NotBegun::Refused)?;
     // Reads and writes the database, which may be locked for seconds.
     block_in_place(|| lease(daemon, environment, &change.release)).map_err(NotBegun::Refused)?;
+    let networks = shared_networks::make(daemon, &change.release);
+    let networks = networks.await.map_err(NotBegun::Refused)?;
     let Change {
         release,
         scale,
@@ -110,12 +114,17 @@ pub(super) async fn begin(
         Ok(Written {
             revision,
             release: Some(number),
-        }) => Ok(Begun {
-            number,
-            jobs,
-            revision,
-            last,
-        }),
+        }) => {
+            if networks.is_some() {
+                shown(environment, revision).await;
+            }
+            Ok(Begun {
+                number,
+                jobs,
+                revision,
+                last,
+            })
+        }
         // A move always makes one.
         Ok(Written { release: None, .. }) => {
             let message = format!("no release of {} came of the move to it", environment.id);
@@ -124,6 +133,17 @@ pub(super) async fn begin(
         }
         Err(NotDone::Ended) => Err(NotBegun::Ended),
         Err(error) => Err(NotBegun::Refused(not_done(&environment.id, error))),
+    }
+}
+
+/// Waits until others see what was written.
+async fn shown(environment: &EnvironmentHandle, revision: u64) {
+    let mut watch = environment.watch();
+    let shown = watch.wait_for(|snapshot| snapshot.revision >= revision);
+    match tokio::time::timeout(SHOWN, shown).await {
+        // One that has ended meanwhile says so to whoever follows it.
+        Ok(Ok(_) | Err(_)) => {}
+        Err(_) => tracing::warn!(environment = %environment.id, "is slow to take a release up"),
     }
 }
 

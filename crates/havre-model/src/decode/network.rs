@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::volume::external;
 use super::{Names, Surroundings, undefined};
+use crate::bounds::is_network_name;
 use crate::keys;
 use crate::project::{Attachment, Network, NetworkName, Port, Protocol, RouteProtocol};
 use crate::read::{Field, Fields, refuse};
@@ -36,25 +37,55 @@ pub(super) fn network(name: &str, node: &Node, around: &mut Surroundings<'_>) ->
     }
     let (is_external, older_name) = external(&fields, report);
     let given_name = fields.string("name", report).or(older_name);
+    // `default` is no name to be known by on a machine.
+    let is_shared = around.ground.shared.contains(name)
+        && (given_name.is_some() || is_external || name != "default");
+    let on_machine = given_name.unwrap_or_else(|| name.to_owned());
+    if is_shared && !is_network_name(&on_machine) {
+        let message = format!("network `{name}`: `{on_machine}` is no name for a shared one");
+        report
+            .error("havre/value", node.span, message)
+            .hint("letters, digits, `.`, `_` and `-`, at most 63, the first a letter or digit");
+    }
     Some(Network {
         internal: fields.truth("internal", report).unwrap_or(false),
-        external: is_external.then(|| given_name.unwrap_or_else(|| name.to_owned())),
+        external: is_external.then(|| on_machine.clone()),
+        shared: is_shared.then_some(on_machine),
         labels: fields.labels("labels", report),
     })
 }
 
 /// Says of a network that services use what it is not, where another tool would have made it.
-pub(super) fn tell_of_external(name: &str, network: &Network, at: Span, report: &mut Report) {
-    if network.external.is_none() {
+pub(super) fn tell_of_external(
+    name: &str,
+    network: &Network,
+    at: Span,
+    around: &mut Surroundings<'_>,
+) {
+    let Some(external) = network.external.as_ref() else {
         return;
-    }
-    let message = format!(
-        "network `{name}` is external: here it is the environment's own, and services of other \
-         projects are not on it"
-    );
-    report
+    };
+    let own = "it is the environment's own, and services of other projects are not on it";
+    let message = match around.ground.known {
+        _ if network.shared.is_some() => return,
+        Some(known) if known.contains(external) => return,
+        Some(_) => format!(
+            "network `{name}` is external, and this machine has none that is called \
+             `{external}`: {own}"
+        ),
+        None => format!(
+            "network `{name}` is external: unless the machine has one that is called \
+             `{external}`, {own}"
+        ),
+    };
+    let make = match is_network_name(external) {
+        true => format!("`havre network create {external}` makes one that projects share; "),
+        false => String::new(),
+    };
+    around
+        .report
         .warn("compose/external-network", at, message)
-        .hint("the proxy needs no network; reach another project by its domain");
+        .hint(format!("{make}the proxy needs none"));
 }
 
 /// The networks a service joins; without a word about them, `default`.

@@ -160,6 +160,7 @@ pub fn options(folder: &Path) -> LoadOptions {
         "variables",
         "host_ca_detected",
         "to_run",
+        "shared_networks",
     ];
     assert!(
         given.keys().all(|key| known.contains(&key.as_str())),
@@ -179,6 +180,9 @@ pub fn options(folder: &Path) -> LoadOptions {
             .collect(),
         host_ca_detected: given.get("host_ca_detected").is_some_and(|v| v == true),
         to_run: given.get("to_run").is_some_and(|v| v == true),
+        shared_networks: given
+            .contains_key("shared_networks")
+            .then(|| list("shared_networks").into_iter().collect()),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::exit::Exit;
 use crate::human;
 use crate::paint::Paint;
 use crate::table::{padded, printable};
+use crate::target::load_here;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, Serialize)]
@@ -26,12 +27,17 @@ struct Check {
     hint: String,
 }
 
-pub fn run(context: &Context, args: &DoctorArgs) -> Outcome {
+pub async fn run(context: &Context, args: &DoctorArgs) -> Outcome {
     if let Some(rule) = &args.explain {
         return explain(context, rule);
     }
     if let Some(path) = &args.path {
-        let advised = havre_model::advise(&args.files.options(path)?);
+        let advised = load_here(
+            &context.root,
+            args.files.options(path)?,
+            havre_model::advise,
+        )
+        .await;
         return findings::tell(context, path, advised, args.files.strict, args.form);
     }
     if args.form.sarif {

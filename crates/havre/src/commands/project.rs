@@ -6,10 +6,12 @@ use super::{Context, findings};
 use crate::cli::{CheckArgs, ConfigArgs};
 use crate::error::Outcome;
 use crate::exit::Exit;
+use crate::target::load_here;
 
 /// Tells everything that is wrong with the files.
-pub fn check(context: &Context, args: &CheckArgs) -> Outcome {
-    let loaded = havre_model::load(&args.files.options(&args.path)?);
+pub async fn check(context: &Context, args: &CheckArgs) -> Outcome {
+    let options = args.files.options(&args.path)?;
+    let loaded = load_here(&context.root, options, havre_model::load).await;
     findings::tell(context, &args.path, loaded, args.files.strict, args.form)
 }
 

@@ -33,6 +33,7 @@ mod queries;
 mod resolvers;
 mod restarts;
 mod rollouts;
+mod shared_networks;
 mod taking_down;
 mod unreadable;
 mod up;
