@@ -15,6 +15,7 @@ use havre_image::overlay::{Overlay, Writable};
 use havre_image::{Digest, Image};
 use havre_model::{Hook, ServiceName, Tls, is_volume_name};
 use havre_release::{Action, JobId, Release, ReplicaId, Role, ServiceRelease};
+use havre_store::Store;
 
 use crate::attach;
 use crate::certificates::Reading;
@@ -24,7 +25,8 @@ use crate::host_mounts::{self, MountRefused};
 use crate::labels::{Place, environment_key};
 use crate::platform::Platform;
 use crate::tls::{CertificateFiles, TlsError};
-use crate::volumes::{VolumeError, Volumes, owner};
+use crate::volumes::owner::{self, Uses};
+use crate::volumes::{VolumeError, Volumes};
 
 pub(crate) use files::extra_hosts;
 
@@ -450,6 +452,22 @@ fn prune_logs(dir: &Path, keep: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes those volumes that are an environment's own; returns why others could not be looked at.
+fn remove_volumes(store: &Store, dir: &Path, id: &EnvironmentId, names: &[String]) -> Vec<String> {
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let uses = match Uses::read(store) {
+        Ok(uses) => uses,
+        Err(error) => return vec![crate::report::one_line(&error)],
+    };
+    let removed = names.iter().map(|name| owner::remove(dir, name, id, &uses));
+    let failed = removed.filter_map(Result::err);
+    failed
+        .map(|error| crate::report::one_line(&error))
+        .collect()
+}
+
 /// The certificate for a release's hosts.
 pub(crate) fn certificate(
     platform: &Platform,
@@ -510,18 +528,16 @@ pub(crate) async fn dismantle(
     }
     let output = platform.log_dir(&key);
     let sound = volumes.iter().filter(|name| is_volume_name(name));
-    let folders: Vec<PathBuf> = sound
-        .map(|name| platform.volumes_dir().join(name))
-        .collect();
-    let owner = id.clone();
+    let names: Vec<String> = sound.cloned().collect();
+    let (store, dir, owner) = (
+        Arc::clone(&platform.store),
+        platform.volumes_dir(),
+        id.clone(),
+    );
     let removed = blocking(move || {
         let output = remove_tree(&output).map_err(|error| crate::report::one_line(&error));
-        let volumes = folders.iter().map(|folder| {
-            let removed = owner::remove(folder, &owner);
-            removed.map_or_else(|error| Err(crate::report::one_line(&error)), |_| Ok(()))
-        });
-        let all = std::iter::once(output).chain(volumes);
-        all.filter_map(Result::err).collect::<Vec<_>>()
+        let volumes = remove_volumes(&store, &dir, &owner, &names);
+        output.err().into_iter().chain(volumes).collect::<Vec<_>>()
     })
     .await;
     match removed {

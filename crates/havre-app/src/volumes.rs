@@ -275,7 +275,7 @@ fn is_filled(name: &str, dir: &Path, owner: Option<&EnvironmentId>) -> Result<bo
     };
     match owner::title(dir, id).map_err(unknown(name))? {
         Title::Free => Ok(false),
-        Title::Own | Title::Shared(_) | Title::Unclaimed => Ok(true),
+        Title::Own | Title::Lent(_) | Title::Shared(_) | Title::Unclaimed => Ok(true),
         Title::Foreign(owners) => Err(VolumeError::Foreign {
             name: name.to_owned(),
             owners,

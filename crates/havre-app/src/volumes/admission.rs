@@ -7,7 +7,7 @@ use havre_api::{ApiError, EnvironmentId, ErrorCode};
 use havre_model::{Mount, Service, ServiceName, Volume, VolumeName, is_volume_name};
 use tokio::task::block_in_place;
 
-use super::owner::{self, OwnerError, Owners, Title};
+use super::owner::{self, OwnerError, Owners, Title, Uses};
 use super::volume_name;
 use crate::daemon::Daemon;
 use crate::platform::Platform;
@@ -66,10 +66,25 @@ pub(crate) fn remains(
     id: &EnvironmentId,
     names: &BTreeSet<String>,
 ) -> BTreeMap<String, String> {
+    let uses = match names.is_empty() {
+        true => Ok(Uses::default()),
+        false => Uses::read(&platform.store),
+    };
+    let uses = match uses {
+        Ok(uses) => uses,
+        Err(error) => {
+            let error = crate::report::one_line(&error);
+            let why = |name: &String| (name.clone(), format!("volume `{name}` stays: {error}"));
+            return names.iter().map(why).collect();
+        }
+    };
     let why = |name: &String| {
         let folder = platform.volumes_dir().join(name);
-        let why = match owner::title(&folder, id) {
+        let why = match owner::fate(&folder, name, id, &uses) {
             Ok(Title::Free | Title::Own) => return None,
+            Ok(Title::Lent(others)) => {
+                format!("volume `{name}` stays: {others} uses it, as `external`")
+            }
             Ok(Title::Foreign(owners)) => format!("volume `{name}` stays: it belongs to {owners}"),
             Ok(Title::Shared(others)) => {
                 format!(
@@ -125,11 +140,10 @@ fn taken<'a>(
         let folder = platform.volumes_dir().join(&name);
         let mut title = owner::title(&folder, id)?;
         if title == Title::Unclaimed && unclaimed == Unclaimed::Settle {
-            owner::settle(&folder, &name, id, &platform.store)?;
-            title = owner::title(&folder, id)?;
+            title = owner::settle(&folder, &name, id, &platform.store)?;
         }
         match title {
-            Title::Free | Title::Unclaimed | Title::Own | Title::Shared(_) => {}
+            Title::Free | Title::Unclaimed | Title::Own | Title::Lent(_) | Title::Shared(_) => {}
             Title::Foreign(owners) => taken.push(Taken {
                 service: service.clone(),
                 key: key.clone(),

@@ -18,7 +18,7 @@ use havre_release::{Outcome, Record};
 use havre_store::{EnvironmentRow, ReleaseRow, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
-use super::{lock, names_on_machine};
+use super::{lock, names_on_machine, volume_name};
 use crate::files::write_whole;
 use crate::releases::{KEPT, LOOKED_THROUGH};
 
@@ -85,6 +85,8 @@ pub(crate) enum Title {
     Unclaimed,
     /// Its own.
     Own,
+    /// Its own, and others use it on purpose.
+    Lent(Owners),
     /// Its own and others'.
     Shared(Owners),
     /// Others'.
@@ -155,9 +157,9 @@ pub(crate) fn adopt(volumes: &Path, store: &Store) -> Result<(), OwnerError> {
     if unclaimed.is_empty() {
         return Ok(());
     }
-    let claims = claims(store)?;
+    let uses = Uses::read(store)?;
     for name in unclaimed {
-        if let Some(owners) = claims.get(&name) {
+        if let Some(owners) = uses.own.get(&name) {
             give(&volumes.join(&name), owners)?;
             tracing::info!(volume = name, %owners, "a volume of an earlier version has an owner now");
         }
@@ -165,16 +167,21 @@ pub(crate) fn adopt(volumes: &Path, store: &Store) -> Result<(), OwnerError> {
     Ok(())
 }
 
-/// Finds an owner for a volume that has none: those whose releases use it, else who wants it now.
+/// Finds an owner for a volume that has none: those whose releases use it, else who wants it now,
+/// unless others use what somebody made for them by hand. Returns what it is then.
 pub(super) fn settle(
     folder: &Path,
     name: &str,
     id: &EnvironmentId,
     store: &Store,
-) -> Result<(), OwnerError> {
-    let claims = claims(store)?;
-    let owners = claims.get(name).cloned();
-    give(folder, &owners.unwrap_or_else(|| Owners::one(id)))
+) -> Result<Title, OwnerError> {
+    let uses = Uses::read(store)?;
+    match (uses.own.get(name), uses.by_others(name, id)) {
+        (Some(owners), _) => give(folder, owners)?,
+        (None, Some(others)) => return Ok(Title::Foreign(others)),
+        (None, None) => give(folder, &Owners::one(id))?,
+    }
+    title(folder, id)
 }
 
 /// Writes down whose it is, unless somebody was faster.
@@ -189,9 +196,29 @@ fn give(folder: &Path, owners: &Owners) -> Result<(), OwnerError> {
     }
 }
 
-/// Removes a volume that is the environment's own; of one that is others' too it gives its part up.
-/// Returns what it was. Safe to run twice.
-pub(crate) fn remove(folder: &Path, id: &EnvironmentId) -> Result<Title, OwnerError> {
+/// What a volume is to an environment that is to be removed with its volumes.
+pub(super) fn fate(
+    folder: &Path,
+    name: &str,
+    id: &EnvironmentId,
+    uses: &Uses,
+) -> Result<Title, OwnerError> {
+    let title = title(folder, id)?;
+    Ok(match (title, uses.by_others(name, id)) {
+        (Title::Own, Some(others)) => Title::Lent(others),
+        (title, _) => title,
+    })
+}
+
+/// Removes a volume that is the environment's own and nobody else's to use; of one that is others'
+/// too it gives its part up. Returns what it was. Safe to run twice.
+pub(crate) fn remove(
+    volumes: &Path,
+    name: &str,
+    id: &EnvironmentId,
+    uses: &Uses,
+) -> Result<Title, OwnerError> {
+    let folder = &volumes.join(name);
     let gone = |source| OwnerError::Remove {
         path: folder.to_owned(),
         source,
@@ -200,38 +227,69 @@ pub(crate) fn remove(folder: &Path, id: &EnvironmentId) -> Result<Title, OwnerEr
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Title::Free),
         held => held.map_err(gone)?,
     };
-    let title = title(folder, id)?;
+    let title = fate(folder, name, id, uses)?;
     match &title {
         Title::Free | Title::Own => havre_image::remove_tree(folder).map_err(gone)?,
         Title::Shared(others) => write(folder, others)?,
-        Title::Unclaimed | Title::Foreign(_) => {}
+        Title::Lent(_) | Title::Unclaimed | Title::Foreign(_) => {}
     }
     Ok(title)
 }
 
-/// Of each volume, by its name on the machine, the environments whose releases use it.
-fn claims(store: &Store) -> Result<BTreeMap<String, Owners>, OwnerError> {
-    let mut claims = BTreeMap::<String, Owners>::new();
-    for row in store.environments()? {
-        let EnvironmentRow {
-            project,
-            environment,
-            ..
-        } = row;
-        let rows = store.releases(&project, &environment, LOOKED_THROUGH)?;
-        let id = EnvironmentId {
-            project: ProjectName::new(project),
-            environment: EnvironmentName::new(environment),
-        };
-        // One more than are kept serves.
-        for row in rows.iter().filter(|row| may_run(row)).take(KEPT + 2) {
-            for name in names(&id, row)? {
-                let owners = claims.entry(name).or_insert_with(|| Owners::one(&id));
-                owners.owners.insert(id.clone());
+/// The environments whose releases use a volume, by its name on the machine.
+#[derive(Debug, Default)]
+pub(crate) struct Uses {
+    /// As a volume of theirs.
+    own: BTreeMap<String, Owners>,
+    /// As `external`.
+    external: BTreeMap<String, Owners>,
+}
+
+impl Uses {
+    /// Of all environments that are stored.
+    pub(crate) fn read(store: &Store) -> Result<Self, OwnerError> {
+        let mut uses = Self::default();
+        for row in store.environments()? {
+            let EnvironmentRow {
+                project,
+                environment,
+                ..
+            } = row;
+            let rows = store.releases(&project, &environment, LOOKED_THROUGH)?;
+            let id = EnvironmentId {
+                project: ProjectName::new(project),
+                environment: EnvironmentName::new(environment),
+            };
+            // One more than are kept serves.
+            for row in rows.iter().filter(|row| may_run(row)).take(KEPT + 2) {
+                let volumes = volumes(&id, row)?;
+                let names = names_on_machine(&id, &volumes);
+                note(&mut uses.own, names, &id);
+                let external = volumes.iter().filter(|(_, volume)| volume.external);
+                let names = external.map(|(key, volume)| volume_name(&id, key, volume));
+                note(&mut uses.external, names, &id);
             }
         }
+        Ok(uses)
     }
-    Ok(claims)
+
+    /// Those but this one that use it as `external`.
+    fn by_others(&self, name: &str, id: &EnvironmentId) -> Option<Owners> {
+        let mut users = self.external.get(name)?.clone();
+        users.owners.remove(id);
+        (!users.owners.is_empty()).then_some(users)
+    }
+}
+
+fn note(
+    uses: &mut BTreeMap<String, Owners>,
+    names: impl Iterator<Item = String>,
+    id: &EnvironmentId,
+) {
+    for name in names {
+        let users = uses.entry(name).or_insert_with(|| Owners::one(id));
+        users.owners.insert(id.clone());
+    }
 }
 
 /// It has served or is to; also where that cannot be read.
@@ -243,7 +301,10 @@ fn may_run(row: &ReleaseRow) -> bool {
 }
 
 /// Volumes of a release, whatever else is in it.
-fn names(id: &EnvironmentId, row: &ReleaseRow) -> Result<BTreeSet<String>, OwnerError> {
+fn volumes(
+    id: &EnvironmentId,
+    row: &ReleaseRow,
+) -> Result<BTreeMap<VolumeName, Volume>, OwnerError> {
     #[derive(Deserialize)]
     struct Volumes {
         volumes: BTreeMap<VolumeName, Volume>,
@@ -254,7 +315,7 @@ fn names(id: &EnvironmentId, row: &ReleaseRow) -> Result<BTreeSet<String>, Owner
         number: row.number,
         source,
     })?;
-    Ok(names_on_machine(id, &release.volumes).collect())
+    Ok(release.volumes)
 }
 
 #[cfg(test)]

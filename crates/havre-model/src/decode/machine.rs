@@ -465,11 +465,35 @@ const HAND_OVER: [&str; 9] = [
     "SYS_RAWIO",
 ];
 
+/// Asked for by what was written before kernels had WireGuard: such programs run without it.
+const LOADS_MODULES: &str = "SYS_MODULE";
+
 /// `cap_add`, as it was read.
-pub(super) fn capabilities(added: &[String], fields: &Fields<'_>, wishes: &mut Wishes<'_>) {
+pub(super) fn capabilities(
+    added: &mut Vec<String>,
+    fields: &Fields<'_>,
+    wishes: &mut Wishes<'_>,
+    report: &mut Report,
+) {
     let Some(field) = fields.get("cap_add") else {
         return;
     };
+    let is_loader = |name: &String| name == LOADS_MODULES;
+    if added.iter().any(is_loader) && !wishes.is_allowed(Allow::Capabilities) {
+        added.retain(|name| !is_loader(name));
+        let message = format!(
+            "{}: `cap_add: {LOADS_MODULES}` has no effect: containers load no modules into the kernel",
+            fields.owner
+        );
+        let line = wishes.line([Allow::Capabilities]);
+        report
+            .warn("compose/ignored", field.span(), message)
+            .hint(format!(
+                "the kernel loads those of network interfaces, WireGuard among them, by itself, and the \
+                 machine others at boot (/etc/modules-load.d); if it is meant all the same, write in \
+                 havre.yaml:\nservices:\n{line}"
+            ));
+    }
     for name in added
         .iter()
         .filter(|name| HAND_OVER.contains(&name.as_str()))

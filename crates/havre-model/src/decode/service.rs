@@ -34,9 +34,9 @@ pub(super) fn service(
     let devices = machine::devices(fields, &mut wishes, around.report);
     let device_rules = machine::device_rules(fields, &mut wishes, around.report);
     let mounts = mounts::mounts(fields, names, &mut wishes, around.report);
-    let cap_add = capabilities(fields, "cap_add", around.report);
+    let mut cap_add = capabilities(fields, "cap_add", around.report);
     if !privileged {
-        machine::capabilities(&cap_add, fields, &mut wishes);
+        machine::capabilities(&mut cap_add, fields, &mut wishes, around.report);
     }
     let built = fields
         .get("build")

@@ -123,7 +123,7 @@ fn one_paste_allows_all_that_is_refused() {
             "services:\n  a: {allow: [privileged]}",
         ),
         (
-            "tunnel: {image: x, expose: [80], devices: [/dev/null], cap_add: [SYS_MODULE]}\n  \
+            "tunnel: {image: x, expose: [80], devices: [/dev/null], cap_add: [SYS_ADMIN]}\n  \
              probe: {image: x, pid: host, volumes: ['/:/rootfs:ro', '/proc:/host/proc:ro']}\n  \
              plain: {image: x}\n  \
              other: {image: x, privileged: true, profiles: [later]}\n  \
@@ -235,6 +235,7 @@ fn what_asks_for_more_than_there_is_runs_without() {
     let folder = tempfile::tempdir().unwrap();
     for asks in [
         "runtime: nvidia",
+        "cap_add: [NET_ADMIN, cap_sys_module]",
         "gpus: all",
         "deploy: {resources: {reservations: {devices: [{driver: nvidia, capabilities: [gpu]}]}}}",
         "volumes: [{type: bind, source: /srv, target: /x, bind: {propagation: rslave}}]",
@@ -244,7 +245,14 @@ fn what_asks_for_more_than_there_is_runs_without() {
         let loaded = project(folder.path(), &compose, "").unwrap();
         let warnings: Vec<_> = loaded.warnings.iter().map(|one| one.code).collect();
         assert_eq!(warnings, ["compose/ignored"], "{asks}");
+        let added = &loaded.project.services[&ServiceName::new("web")].cap_add;
+        assert!(!added.iter().any(|name| name == "SYS_MODULE"), "{asks}");
     }
+    let modules = "services: {web: {image: a, expose: [80], cap_add: [SYS_MODULE]}}";
+    let allowed = "services: {web: {allow: capabilities}}";
+    let loaded = project(folder.path(), modules, allowed).unwrap();
+    let added = &loaded.project.services[&ServiceName::new("web")].cap_add;
+    assert_eq!(added, &["SYS_MODULE"]);
     // What others are to see of it would be missing.
     let shared = "services: {web: {image: a, expose: [80], volumes: ['/srv:/x:rshared']}}";
     assert_eq!(
@@ -286,7 +294,6 @@ fn capabilities_that_hand_the_machine_over_need_their_word() {
         ("MAC_ADMIN", true),
         ("PERFMON", true),
         ("SYS_ADMIN", true),
-        ("SYS_MODULE", true),
         ("sys_rawio", true),
         ("IPC_LOCK", false),
         ("NET_ADMIN", false),

@@ -64,8 +64,14 @@ fn a_volume_is_used_and_removed_by_its_owner_alone() {
         project(machine, "other", "{name: shop_data, external: true}");
         machine.ok(&["up"]);
         machine.ok(&["exec", "web", "ls", "/data/kept"]);
+        let down = machine.ok(&["down", "--volumes", "-p", "shop"]);
+        let why = "volume `shop_data` stays: other/production uses it";
+        assert!(down.err.contains(why), "{}", down.err);
+        machine.ok(&["exec", "web", "ls", "/data/kept"]);
         machine.ok(&["down", "--volumes"]);
         assert!(kept.exists());
+        project(machine, "shop", "{}");
+        machine.ok(&["up"]);
 
         // Two whose names are flattened into one.
         project(machine, "shop-staging", "{}");

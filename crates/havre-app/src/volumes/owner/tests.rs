@@ -56,12 +56,50 @@ fn volumes_of_an_earlier_version_go_to_those_that_use_them() {
     assert_eq!(titles(&other), [of_shop, foreign(), Title::Unclaimed]);
 
     // What nobody's releases use is taken by who wants it first, and by nobody after that.
-    settle(&folders[2], "by-hand", &other, &store).unwrap();
-    settle(&folders[2], "by-hand", &shop, &store).unwrap();
-    assert_eq!(titles(&other)[2], Title::Own);
+    let settle = |folder: usize, name, id| settle(&folders[folder], name, id, &store).unwrap();
+    assert_eq!(settle(2, "by-hand", &other), Title::Own);
+    assert_eq!(
+        settle(2, "by-hand", &shop),
+        Title::Foreign(Owners::one(&other))
+    );
     // Who has it already keeps it.
-    settle(&folders[0], "shop_data", &other, &store).unwrap();
+    assert_eq!(
+        settle(0, "shop_data", &other),
+        Title::Foreign(Owners::one(&shop))
+    );
     assert_eq!(titles(&shop)[0], Title::Own);
+}
+
+#[test]
+fn what_others_use_on_purpose_is_neither_taken_nor_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("state.db")).unwrap();
+    let volumes = dir.path().join("volumes");
+    let (shop, guest) = (id("shop", "production"), id("guest", "production"));
+    stored(&store, &shop, DATA);
+    let external = |name| format!(r#"{{"x":{{"name":"{name}","external":true,"labels":{{}}}}}}"#);
+    stored(&store, &guest, &external("by-hand"));
+    let by_hand = old(&volumes, "by-hand");
+    let of_guest = Title::Foreign(Owners::one(&guest));
+    assert_eq!(
+        settle(&by_hand, "by-hand", &shop, &store).unwrap(),
+        of_guest
+    );
+    assert_eq!(title(&by_hand, &shop).unwrap(), Title::Unclaimed);
+
+    let (other, borrower) = (id("other", "production"), id("borrower", "staging"));
+    stored(&store, &other, DATA);
+    stored(&store, &borrower, &external("other_data"));
+    let lent = old(&volumes, "other_data");
+    adopt(&volumes, &store).unwrap();
+    let uses = Uses::read(&store).unwrap();
+    let removed = remove(&volumes, "other_data", &other, &uses).unwrap();
+    assert_eq!(removed, Title::Lent(Owners::one(&borrower)));
+    assert!(lent.join("data/kept").exists());
+    store.environment_remove("borrower", "staging").unwrap();
+    let uses = Uses::read(&store).unwrap();
+    remove(&volumes, "other_data", &other, &uses).unwrap();
+    assert!(!lent.exists());
 }
 
 #[test]
@@ -77,7 +115,8 @@ fn a_volume_is_not_adopted_while_it_may_be_somebody_elses() {
     assert!(error.to_string().contains("later/production"), "{error}");
     assert_eq!(title(&folder, &shop).unwrap(), Title::Unclaimed);
     // It is not removed either.
-    assert_eq!(remove(&folder, &shop).unwrap(), Title::Unclaimed);
+    let removed = remove(&volumes, "shop_data", &shop, &Uses::default());
+    assert_eq!(removed.unwrap(), Title::Unclaimed);
     assert!(folder.join("data/kept").exists());
 }
 
@@ -91,13 +130,13 @@ fn only_the_last_owner_removes_a_volume() {
     let kept = || folder.join("data/kept").exists();
     // A daemon that dies on the way does it twice.
     for _ in 0..2 {
-        remove(&folder, &staging).unwrap();
+        remove(dir.path(), "shop-staging_data", &staging, &Uses::default()).unwrap();
         assert!(kept());
         let others = Title::Foreign(Owners::one(&namesake));
         assert_eq!(title(&folder, &staging).unwrap(), others);
     }
     for _ in 0..2 {
-        remove(&folder, &namesake).unwrap();
+        remove(dir.path(), "shop-staging_data", &namesake, &Uses::default()).unwrap();
         assert!(!folder.exists());
     }
 }
@@ -109,7 +148,7 @@ fn an_owner_that_cannot_be_read_is_nobody() {
     fs::write(folder.join(FILE), "{}").unwrap();
     let shop = id("shop", "production");
     assert!(title(&folder, &shop).is_err());
-    assert!(remove(&folder, &shop).is_err());
+    assert!(remove(dir.path(), "data", &shop, &Uses::default()).is_err());
     assert!(folder.join("data/kept").exists());
     // Nothing in it is nothing to lose.
     fs::remove_dir_all(folder.join("data")).unwrap();
