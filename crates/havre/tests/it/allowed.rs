@@ -106,3 +106,32 @@ fn a_link_that_takes_the_place_of_a_folder_gives_nothing_away() {
         machine.until_answers("one");
     });
 }
+
+#[test]
+fn what_containers_only_read_of_the_machine_they_cannot_write() {
+    on_machine(|machine| {
+        machine.shop("one");
+        let mounts = "    volumes: ['/etc/machine-id:/host/id', '/sys:/sys', '/sys:/host/sys']";
+        let write_there = [
+            "exec",
+            "web",
+            "sh",
+            "-c",
+            "echo x > /host/id || echo 1 > /host/sys/kernel/profiling",
+        ];
+        let before = fs::read("/etc/machine-id").unwrap();
+        write(machine, mounts, "");
+        machine.ok(&["up"]);
+        machine.until_answers("one");
+        let written = machine.run(&write_there);
+        assert_ne!(written.code, 0, "{}", written.out);
+        assert!(
+            written.err.contains("Read-only file system"),
+            "{}",
+            written.err
+        );
+        assert_eq!(fs::read("/etc/machine-id").unwrap(), before);
+        // The container's own is where it was.
+        machine.ok(&["exec", "web", "test", "-d", "/sys/class/net/lo"]);
+    });
+}
