@@ -32,7 +32,7 @@ pub(crate) async fn images(
     for wanted in wanted(project)? {
         let image = match wanted.build {
             Some(build) => {
-                let checkout = git::context(build, &daemon.platform.root.git_dir(), events).await?;
+                let checkout = git::context(build, daemon, events).await?;
                 let mut request = request(project, &wanted, build, options, &digests)?;
                 request.secrets = secrets(project, &wanted, build)?;
                 request.steps.mounts_of = project.name.to_string();

@@ -20,13 +20,16 @@ use std::time::{Duration, Instant};
 
 use havre_api::{ApiError, ErrorCode, Event, EventSink};
 use havre_confine::GIT_USER;
+use havre_engine::{Engine, Group, Limits};
 use havre_image::builder::{BuildRequest, DockerfileSource, Reach};
 use havre_model::{Build, GitContext};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::process::{Pid, Signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::daemon::Daemon;
 use crate::pressure;
+use crate::steps::BUILD_ENVIRONMENT;
 use address::{AddressError, Place};
 
 /// Longest fetch.
@@ -35,6 +38,8 @@ const DEADLINE: Duration = Duration::from_secs(600);
 const MOST_BYTES: u64 = 4 << 30;
 /// Most files and folders.
 const MOST_FILES: u64 = 400_000;
+/// Most processes and threads at once.
+const MOST_TASKS: u64 = 64;
 /// Between two looks at what has been fetched.
 const LOOK: Duration = Duration::from_millis(500);
 /// Between two looks whether git has ended.
@@ -124,6 +129,7 @@ impl Checkout {
     pub(crate) fn fetch(
         git: &GitContext,
         parent: &Path,
+        engine: Option<&Engine>,
         cancel: &CancellationToken,
     ) -> Result<Self, GitError> {
         let url = git.url.clone();
@@ -135,7 +141,9 @@ impl Checkout {
         let folder = private_folder(parent)?;
         let tree = folder.path().join("context");
         make(&tree)?;
+        let group = engine.and_then(|engine| bounded(engine, folder.path()));
         let run = Run {
+            group,
             git,
             place,
             folder: folder.path(),
@@ -217,23 +225,26 @@ impl Drop for Checkout {
     }
 }
 
-/// The context of a build that is fetched, if it is, into a folder below `parent`.
+/// The context of a build that is fetched, if it is.
 pub(crate) async fn context(
     build: &Build,
-    parent: &Path,
+    daemon: &Daemon,
     events: &EventSink,
 ) -> Result<Option<Checkout>, ApiError> {
+    let parent = daemon.platform.root.git_dir();
+    let engine = daemon.platform.engine.clone();
     let Some(git) = build.git.clone() else {
         return Ok(None);
     };
     let cancel = events.cancellation().child_token();
     let ended = cancel.clone();
-    let into = parent.to_owned();
-    let mut fetch = tokio::task::spawn_blocking(move || Checkout::fetch(&git, &into, &ended));
+    let into = parent.clone();
+    let mut fetch =
+        tokio::task::spawn_blocking(move || Checkout::fetch(&git, &into, Some(&engine), &ended));
     let fetched = tokio::select! {
         fetched = &mut fetch => fetched,
         // The folder itself is made by the first fetch.
-        refusal = pressure::short(parent.parent().unwrap_or(parent), "fetching a repository") => {
+        refusal = pressure::short(parent.parent().unwrap_or(&parent), "fetching a repository") => {
             cancel.cancel();
             if let Ok(Err(error)) = fetch.await {
                 tracing::debug!(%error, "a fetch was given up");
@@ -276,6 +287,8 @@ pub(crate) fn refusal(error: &GitError) -> ApiError {
 
 /// One fetch.
 struct Run<'a> {
+    /// `None` where this machine has none.
+    group: Option<Group>,
     git: &'a GitContext,
     place: Place,
     /// Holds the tree.
@@ -330,6 +343,15 @@ impl Run<'_> {
         }
         match ended? {
             true => tail(&printed),
+            false if self.group.as_ref().is_some_and(Group::ran_out_of_memory) => {
+                Err(GitError::TooLarge {
+                    url: self.git.url.clone(),
+                    what: format!(
+                        "git needs more than {} GiB of memory",
+                        confine::MOST_MEMORY >> 30
+                    ),
+                })
+            }
             false => Err(GitError::Git {
                 url: self.git.url.clone(),
                 said: last_line(&tail(&said)?),
@@ -362,7 +384,7 @@ impl Run<'_> {
             .stdout(output(printed)?)
             .stderr(output(said)?)
             .process_group(0);
-        confine::confine(&mut command, self.folder, MOST_BYTES)
+        confine::confine(&mut command, self.folder, MOST_BYTES, self.group.as_ref())
             .map_err(failed("show git", self.folder))?;
         command.spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => GitError::NoGit {
@@ -399,6 +421,24 @@ impl Run<'_> {
             std::thread::sleep(POLL);
         }
     }
+}
+
+/// The bounds that git and all it starts have together. Without control groups for them each process
+/// has bounds of its own, as it has anyway.
+fn bounded(engine: &Engine, folder: &Path) -> Option<Group> {
+    let limits = Limits {
+        memory_bytes: Some(confine::MOST_MEMORY),
+        pids: Some(MOST_TASKS),
+        ..Limits::default()
+    };
+    // Unlike any other folder's.
+    let name = folder.file_name()?.to_string_lossy();
+    let made = engine.group(BUILD_ENVIRONMENT, &name, &limits);
+    made.inspect_err(|error| {
+        let error: &dyn std::error::Error = error;
+        tracing::warn!(error, "the processes of a git have no bound together");
+    })
+    .ok()
 }
 
 /// Ends git and what it has started.
@@ -571,7 +611,7 @@ mod tests {
                 reference: None,
                 subdir: None,
             };
-            let fetched = Checkout::fetch(&context, folder.path(), &CancellationToken::new());
+            let fetched = Checkout::fetch(&context, folder.path(), None, &CancellationToken::new());
             assert!(
                 matches!(fetched, Err(GitError::Git { .. })),
                 "{url}: {fetched:?}"

@@ -376,6 +376,18 @@ impl Cgroup {
         )
     }
 
+    /// Files by which processes get in.
+    pub fn doors(&self) -> Result<Vec<OwnedFd>, CgroupError> {
+        let folders = self.v2_dir().into_iter().chain(self.v1_dirs());
+        let door = |folder: PathBuf| {
+            let path = folder.join("cgroup.procs");
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::open(&path, flags, Mode::empty())
+                .map_err(|error| file_error("open", &path)(error.into()))
+        };
+        folders.map(door).collect()
+    }
+
     fn all_dirs(&self) -> Vec<PathBuf> {
         let v1 = self
             .hierarchies

@@ -23,8 +23,10 @@ use tokio_util::task::TaskTracker;
 use crate::cgroup::{Cgroup, CgroupError, Hierarchies, Stats};
 use crate::channel::Channel;
 use crate::exec::{ExecError, ExecSession, ExecSpec};
+use crate::group::{Group, Groups};
 use crate::protocol::{Reply, Request};
 use crate::rundir::RunDir;
+use crate::spec::Limits;
 use crate::spec::{ContainerId, ContainerSpec, Exit, Observed, State};
 use crate::validate::InvalidSpec;
 pub use teardown::TeardownError;
@@ -59,6 +61,7 @@ pub struct Engine {
 struct Inner {
     config: EngineConfig,
     hierarchies: Hierarchies,
+    groups: Groups,
     /// The binary through a read-only mount.
     exe: OwnedFd,
     events: broadcast::Sender<Event>,
@@ -236,6 +239,7 @@ impl Engine {
         let cancel = CancellationToken::new();
         let inner = Inner {
             hierarchies: Hierarchies::detect().map_err(EngineError::Cgroup)?,
+            groups: Groups::default(),
             config,
             exe,
             events: broadcast::channel(EVENT_BUFFER).0,
@@ -377,6 +381,14 @@ impl Engine {
             },
             _ => Err(ControlError::Deadline { id: id.0.clone() }),
         }
+    }
+
+    /// Makes a control group for processes of the daemon's own; `parent` and `name` are names as of
+    /// containers. Blocks.
+    pub fn group(&self, parent: &str, name: &str, limits: &Limits) -> Result<Group, CgroupError> {
+        let name = ContainerId(name.to_owned());
+        let cgroup = self.inner.cgroup(parent, &name);
+        Group::make(cgroup, name, self.inner.groups.clone(), limits)
     }
 
     /// Kills what is left of a container and removes its cgroups and its folder; safe to repeat,

@@ -15,6 +15,7 @@ mod channel;
 mod devices;
 mod engine;
 mod exec;
+mod group;
 mod init;
 mod logs;
 mod probe;
@@ -35,6 +36,7 @@ pub use engine::{
     ControlError, CreateError, Engine, EngineConfig, EngineError, Event, TeardownError, WaitError,
 };
 pub use exec::{ExecError, ExecSession, ExecSpec, Terminal, WindowSize};
+pub use group::{Group, enter};
 pub use init::source::make_folder;
 pub use init::volume::copy_folder;
 pub use logs::{LogLine, LogQuery, LogReader, LogStream, read_logs};

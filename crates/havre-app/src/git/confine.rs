@@ -5,12 +5,14 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
 use havre_confine::GIT_USER;
+use havre_engine::Group;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount_bind, mount_change, mount_remount};
 use rustix::process::{Resource, Rlimit, Signal};
@@ -21,17 +23,28 @@ const SEEN: &CStr = c"/var/tmp";
 /// The tree, there.
 pub(super) const TREE: &str = "/var/tmp/context";
 const TREE_C: &CStr = c"/var/tmp/context";
-/// Address space of each process: what its window on packs, threads and one large file take.
-const MOST_MEMORY: u64 = 2 << 30;
+/// Address space of each process, and memory of all together: what windows on packs, threads and one
+/// large file take.
+pub(super) const MOST_MEMORY: u64 = 2 << 30;
 /// Processor time of each process.
 const MOST_SECONDS: u64 = 600;
 /// The first to be ended when memory is short.
 const OOM_SCORE: &[u8] = b"1000";
 
-/// Confines what `command` will run to `folder`, with files of at most `most_bytes`.
-pub(super) fn confine(command: &mut Command, folder: &Path, most_bytes: u64) -> io::Result<()> {
+/// Confines what `command` will run to `folder`, with files of at most `most_bytes`, in a control group
+/// where there is one.
+pub(super) fn confine(
+    command: &mut Command,
+    folder: &Path,
+    most_bytes: u64,
+    group: Option<&Group>,
+) -> io::Result<()> {
     let folder = CString::new(folder.as_os_str().as_bytes())?;
+    let doors = group.map_or_else(|| Ok(Vec::new()), Group::doors)?;
     let confined = move || {
+        doors
+            .iter()
+            .try_for_each(|door| havre_engine::enter(door.as_fd()))?;
         show(&folder)?;
         become_user()?;
         limit(most_bytes)
@@ -117,7 +130,7 @@ mod tests {
                       ls; grep NoNewPrivs /proc/self/status";
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        confine(&mut command, &folder, 1 << 20).expect("confined");
+        confine(&mut command, &folder, 1 << 20, None).expect("confined");
         let ran = command.output().expect("it runs");
         let printed = String::from_utf8_lossy(&ran.stdout);
         let expected = format!(

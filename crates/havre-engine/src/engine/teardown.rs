@@ -103,7 +103,8 @@ fn remove_orphans(inner: &Inner, known: &HashSet<ContainerId>) {
     let mut any = false;
     for (parent, id) in cgroup::containers(&inner.hierarchies, &inner.config.instance) {
         let id = ContainerId(id);
-        if known.contains(&id) || inner.entries().contains_key(&id) {
+        let is_known = known.contains(&id) || inner.entries().contains_key(&id);
+        if is_known || inner.groups.have(&id) {
             continue;
         }
         any = true;

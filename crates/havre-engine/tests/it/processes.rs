@@ -1,8 +1,10 @@
 //! Exec'd processes, terminals, probes, init.
 
+use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
 use std::time::Duration;
 
-use havre_engine::{ExecError, ExecSpec, HealthProbe, HealthStatus, WindowSize};
+use havre_engine::{ExecError, ExecSpec, HealthProbe, HealthStatus, Limits, WindowSize, enter};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::{DEADLINE, Place, Test, command, logged, wait_until};
@@ -23,6 +25,9 @@ pub const TESTS: &[(&str, Test)] = &[
     }),
     ("health", |p| Box::pin(health(p))),
     ("a_probe_that_hangs", |p| Box::pin(a_probe_that_hangs(p))),
+    ("processes_of_our_own_are_bounded_together", |p| {
+        Box::pin(processes_of_our_own_are_bounded_together(p))
+    }),
     ("init_reaps_and_forwards", |p| {
         Box::pin(init_reaps_and_forwards(p))
     }),
@@ -356,4 +361,42 @@ async fn init_reaps_and_forwards(place: &Place) {
 
 fn libc_usr1() -> i32 {
     havre_engine::signal_number("SIGUSR1").expect("known")
+}
+
+/// Each of two processes has room, both together have not; what stays behind ends with the group.
+async fn processes_of_our_own_are_bounded_together(place: &Place) {
+    let limits = Limits {
+        memory_bytes: Some(64 << 20),
+        pids: Some(16),
+        ..Limits::default()
+    };
+    let group = place.engine().group("own", "fetch", &limits);
+    let group = group.expect("a group");
+    let run = |script: &str| {
+        let doors = group.doors().expect("its doors");
+        let mut command = std::process::Command::new("/bin/busybox");
+        command.args(["sh", "-c", script]);
+        let join = move || doors.iter().try_for_each(|door| enter(door.as_fd()));
+        // SAFETY: system calls alone between fork and exec.
+        unsafe { command.pre_exec(join) };
+        command.spawn().expect("it runs")
+    };
+    // Its buffer is full, and nobody takes it.
+    let eat = "busybox dd if=/dev/zero bs=40M count=1 | busybox sleep 2";
+    let alone = run(eat).wait().expect("its end");
+    assert!(alone.success() && !group.ran_out_of_memory());
+    run(&format!("{eat} & {eat} & wait"))
+        .wait()
+        .expect("its end");
+    assert!(group.ran_out_of_memory());
+    let mut stays = run("exec busybox sleep 1000");
+    place.engine().list().await;
+    assert!(
+        stays.try_wait().expect("its state").is_none(),
+        "it is no container"
+    );
+    let begun = std::time::Instant::now();
+    drop(group);
+    stays.wait().expect("its end");
+    assert!(begun.elapsed() < DEADLINE);
 }
