@@ -35,16 +35,8 @@ int main(void) {
 "#;
 
 fn write(machine: &Machine, page: &str, ports: &str) {
-    machine.write(
-        "compose.yaml",
-        &format!(
-            "\
-name: shop
-services:
-  web:
-    build: .
-    init: true
-    expose: [8080]
+    machine.web(&format!(
+        "
   echo:
     build: {{context: ., dockerfile_inline: \"FROM base:1\\nCOPY echo /bin/echo-server\\n\"}}
     init: true
@@ -52,8 +44,7 @@ services:
     environment: {{PAGE: {page}}}
     ports: {ports}
 "
-        ),
-    );
+    ));
     machine.write(
         "havre.yaml",
         "domain: shop.localhost\nroutes: [{path: /, service: web, port: 8080}]\n",

@@ -4,15 +4,10 @@ use havre_testing::wait_until;
 
 use crate::machine::{Machine, SOON, kill, on_machine};
 
-fn shop(post_start: &str) -> String {
+/// What the shop's server has beside the usual.
+fn hooked(post_start: &str) -> String {
     format!(
-        "\
-name: shop
-services:
-  web:
-    build: .
-    init: true
-    expose: [8080]
+        "
     volumes: ['marks:/marks']
     deploy: {{update_config: {{order: stop-first}}}}
     command: [httpd, -f, -p, '8080', -h, /www]
@@ -25,6 +20,19 @@ volumes: {{marks: {{}}}}
     )
 }
 
+/// An `up` whose daemon is killed while a hook runs that has made the file `begun`.
+fn up_with_another_daemon_during_the_hook(machine: &Machine) {
+    let up = machine.start(&["up"]);
+    wait_until("the hook runs", SOON, || {
+        let ran = machine.run(&["exec", "web", "ls", "/marks"]);
+        ran.out.contains("begun")
+    });
+    kill(machine.info()["pid"].as_u64().unwrap());
+    up.leave();
+    machine.start_daemon();
+    machine.until_settled();
+}
+
 fn log(machine: &Machine) -> String {
     machine.ok(&["exec", "web", "cat", "/marks/log"]).out
 }
@@ -33,7 +41,7 @@ fn log(machine: &Machine) -> String {
 fn hooks_run_after_the_start_and_before_the_stop_and_failures_go_back() {
     on_machine(|machine| {
         machine.shop("one");
-        machine.write("compose.yaml", &shop("echo started by $$WHO >> log"));
+        machine.web(&hooked("echo started by $$WHO >> log"));
         machine.ok(&["up"]);
         assert_eq!(log(machine), "started by baker\n");
         machine.ok(&["restart"]);
@@ -44,8 +52,8 @@ fn hooks_run_after_the_start_and_before_the_stop_and_failures_go_back() {
 
         // Of one, too, that later releases have kept as it was.
         let other = "  other: {build: ., init: true}\nvolumes: {marks";
-        let with_other = shop("echo started by $$WHO >> log").replace("volumes: {marks", other);
-        machine.write("compose.yaml", &with_other);
+        let with_other = hooked("echo started by $$WHO >> log").replace("volumes: {marks", other);
+        machine.web(&with_other);
         machine.ok(&["up"]);
         machine.ok(&["restart", "other"]);
         machine.ok(&["restart", "other"]);
@@ -53,7 +61,7 @@ fn hooks_run_after_the_start_and_before_the_stop_and_failures_go_back() {
         let again = "stopping\nstarted by baker\n";
         assert_eq!(log(machine), format!("started by baker\n{again}{again}"));
 
-        machine.write("compose.yaml", &shop("echo no yeast >&2; exit 7"));
+        machine.web(&hooked("echo no yeast >&2; exit 7"));
         let ran = machine.run(&["up"]);
         assert_eq!(ran.code, 5, "{}", ran.err);
         for part in ["post_start", "exit code 7", "no yeast"] {
@@ -67,19 +75,8 @@ fn hooks_run_after_the_start_and_before_the_stop_and_failures_go_back() {
 fn a_daemon_killed_during_a_hook_neither_loses_it_nor_runs_it_twice() {
     on_machine(|machine| {
         machine.shop("one");
-        machine.write(
-            "compose.yaml",
-            &shop("touch begun; sleep 3; echo started >> log"),
-        );
-        let up = machine.start(&["up"]);
-        wait_until("the hook runs", SOON, || {
-            let ran = machine.run(&["exec", "web", "ls", "/marks"]);
-            ran.out.contains("begun")
-        });
-        kill(machine.info()["pid"].as_u64().unwrap());
-        up.leave();
-        machine.start_daemon();
-        machine.until_settled();
+        machine.web(&hooked("touch begun; sleep 3; echo started >> log"));
+        up_with_another_daemon_during_the_hook(machine);
         machine.until_answers("one");
         assert_eq!(log(machine), "started\n");
     });
@@ -126,18 +123,10 @@ fn one_whose_hooks_were_broken_off_is_told_to_stop() {
         machine.shop("one");
         let serve = "command: [sh, -c, 'httpd -p 8080 -h /www; trap \"echo ended >> /marks/log; exit 0\" \
                      TERM; while :; do sleep 0.1; done']";
-        let compose = shop("touch begun; sleep 3; echo started >> log");
+        let compose = hooked("touch begun; sleep 3; echo started >> log");
         let compose = compose.replace("command: [httpd, -f, -p, '8080', -h, /www]", serve);
-        machine.write("compose.yaml", &compose);
-        let up = machine.start(&["up"]);
-        wait_until("the hook runs", SOON, || {
-            let ran = machine.run(&["exec", "web", "ls", "/marks"]);
-            ran.out.contains("begun")
-        });
-        kill(machine.info()["pid"].as_u64().unwrap());
-        up.leave();
-        machine.start_daemon();
-        machine.until_settled();
+        machine.web(&compose);
+        up_with_another_daemon_during_the_hook(machine);
         assert_eq!(log(machine), "ended\nstarted\n");
     });
 }

@@ -8,16 +8,8 @@ use std::time::Duration;
 use crate::machine::{Machine, on_machine};
 
 fn write(machine: &Machine, page: &str, port: u16) {
-    machine.write(
-        "compose.yaml",
-        &format!(
-            "\
-name: shop
-services:
-  web:
-    build: .
-    init: true
-    expose: [8080]
+    machine.web(&format!(
+        "
   echo:
     build: .
     init: true
@@ -25,8 +17,7 @@ services:
     environment: {{PAGE: {page}}}
     ports: ['{port}:7000']
 "
-        ),
-    );
+    ));
     machine.write(
         "havre.yaml",
         "domain: shop.localhost\nroutes: [{path: /, service: web, port: 8080}]\n",

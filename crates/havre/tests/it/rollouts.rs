@@ -235,18 +235,12 @@ fn an_interrupted_up_waits_no_longer_than_it_says() {
         machine.shop("one");
         machine.ok(&["up"]);
         let old = machine.replicas();
-        let stubborn = "\
-name: shop
-services:
-  web:
-    build: .
-    init: true
-    expose: [8080]
+        let stubborn = "
     command: [sh, -c, 'trap \"\" TERM; while :; do sleep 1; done']
     stop_grace_period: 10m
     healthcheck: {test: [CMD, 'false'], interval: 1s, start_period: 5m}
 ";
-        machine.write("compose.yaml", stubborn);
+        machine.web(stubborn);
         let mut up = machine.start(&["up"]);
         let mut new = Vec::new();
         wait_until("the new one runs", SOON, || {
