@@ -165,14 +165,17 @@ fn common(config: Value) -> Value {
     config
 }
 
-/// Whom `links` and `volumes_from` name is depended on; docker compose writes it out.
+/// Whom `links`, `volumes_from` and `network_mode` name is depended on; docker compose writes it out.
 fn imply(service: &mut Map<String, Value>) {
     let names = |service: &mut Map<String, Value>, key: &str| -> Vec<String> {
         let texts = items(service, key).filter_map(|item| item.as_str());
         let names = texts.map(|text| text.split(':').next().unwrap_or(text).to_owned());
         names.filter(|name| name != "container").collect()
     };
-    let links = names(service, "links").into_iter();
+    let host = service.get("network_mode").and_then(Value::as_str);
+    let host = host.and_then(|mode| mode.strip_prefix("service:"));
+    let links: Vec<String> = host.map(str::to_owned).into_iter().collect();
+    let links = links.into_iter().chain(names(service, "links"));
     let linked = links.map(|name| {
         (
             name,
