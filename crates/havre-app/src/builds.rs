@@ -36,6 +36,11 @@ pub(crate) async fn images(
                 let mut request = request(project, &wanted, build, options, &digests)?;
                 request.secrets = secrets(project, &wanted, build)?;
                 request.steps.mounts_of = project.name.to_string();
+                let further = git::further_contexts(build, daemon, events).await?;
+                for (name, checkout) in &further {
+                    let given = checkout.give_as(name, &mut request);
+                    given.map_err(|error| git::refusal(&error))?;
+                }
                 if let Some(checkout) = &checkout {
                     let given = checkout.give(&mut request);
                     given.map_err(|error| git::refusal(&error))?;
@@ -131,7 +136,7 @@ pub(crate) async fn foresee(
                 reference: wanted.reference.to_string(),
             }),
             // It may be another one since the last time.
-            Some(Build { git: Some(git), .. }) => Foreseen::Fetch {
+            Some(build) if let Some(git) = git::contexts(build).next() => Foreseen::Fetch {
                 reference: git.url.clone(),
             },
             Some(build) => {

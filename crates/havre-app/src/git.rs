@@ -8,6 +8,7 @@
 mod address;
 mod confine;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read as _};
@@ -21,8 +22,8 @@ use std::time::{Duration, Instant};
 use havre_api::{ApiError, ErrorCode, Event, EventSink};
 use havre_confine::GIT_USER;
 use havre_engine::{Engine, Group, Limits};
-use havre_image::builder::{BuildRequest, DockerfileSource, Reach};
-use havre_model::{Build, GitContext};
+use havre_image::builder::{BuildRequest, DockerfileSource, NamedContext, Reach};
+use havre_model::{Build, BuildContext, GitContext};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::process::{Pid, Signal};
 use tokio_util::sync::CancellationToken;
@@ -181,6 +182,17 @@ impl Checkout {
             request.dockerfile = DockerfileSource::Inline(self.dockerfile(path)?);
         }
         request.context.clone_from(&self.context);
+        self.admit(request)
+    }
+
+    /// Makes it one of a request's further contexts.
+    pub(crate) fn give_as(&self, name: &str, request: &mut BuildRequest) -> Result<(), GitError> {
+        let folder = NamedContext::Folder(self.context.clone());
+        request.contexts.insert(name.to_owned(), folder);
+        self.admit(request)
+    }
+
+    fn admit(&self, request: &mut BuildRequest) -> Result<(), GitError> {
         // It lies among Havre's own files.
         let real = fs::canonicalize(&self.context).map_err(failed("find", &self.context))?;
         let others = request.reach.clone();
@@ -231,11 +243,46 @@ pub(crate) async fn context(
     daemon: &Daemon,
     events: &EventSink,
 ) -> Result<Option<Checkout>, ApiError> {
+    match &build.git {
+        Some(git) => fetched(git, daemon, events).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The others that a build names, by these names.
+pub(crate) async fn further_contexts(
+    build: &Build,
+    daemon: &Daemon,
+    events: &EventSink,
+) -> Result<BTreeMap<String, Checkout>, ApiError> {
+    let mut all = BTreeMap::new();
+    for (name, context) in &build.contexts {
+        if let BuildContext::Git(git) = context {
+            all.insert(name.clone(), fetched(git, daemon, events).await?);
+        }
+    }
+    Ok(all)
+}
+
+/// All that a build has fetched.
+pub(crate) fn contexts(build: &Build) -> impl Iterator<Item = &GitContext> {
+    let further = build.contexts.values().filter_map(|context| match context {
+        BuildContext::Git(git) => Some(git),
+        BuildContext::Folder { .. } | BuildContext::Image { .. } | BuildContext::Service { .. } => {
+            None
+        }
+    });
+    build.git.iter().chain(further)
+}
+
+async fn fetched(
+    git: &GitContext,
+    daemon: &Daemon,
+    events: &EventSink,
+) -> Result<Checkout, ApiError> {
+    let git = git.clone();
     let parent = daemon.platform.root.git_dir();
     let engine = daemon.platform.engine.clone();
-    let Some(git) = build.git.clone() else {
-        return Ok(None);
-    };
     let cancel = events.cancellation().child_token();
     let ended = cancel.clone();
     let into = parent.clone();
@@ -260,7 +307,7 @@ pub(crate) async fn context(
             hint: None,
         });
     }
-    Ok(Some(checkout))
+    Ok(checkout)
 }
 
 /// As a person is told.

@@ -335,7 +335,7 @@ pub const BUILD: Section = Section {
     keys: &[
         partly(
             "additional_contexts",
-            "folders, `service:NAME`, `docker-image://NAME`",
+            "folders, git repositories, `service:NAME`, `docker-image://NAME`",
         ),
         yes("args"),
         quiet("cache_from", "the layer cache is local"),

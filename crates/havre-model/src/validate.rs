@@ -79,7 +79,7 @@ pub(crate) fn build_cycles(
             .flat_map(|build| build.contexts.values());
         let needs = contexts.filter_map(|context| match context {
             BuildContext::Service { name } => Some(name),
-            BuildContext::Folder { .. } | BuildContext::Image { .. } => None,
+            BuildContext::Folder { .. } | BuildContext::Git(_) | BuildContext::Image { .. } => None,
         });
         waiting.insert(name, needs.collect());
     }

@@ -34,7 +34,7 @@ pub(super) fn secrets(
     Ok(secrets)
 }
 
-/// Without its secrets. `digests`: the images that are there already.
+/// Without its secrets and what is fetched for it. `digests`: the images that are there already.
 pub(super) fn request(
     project: &Project,
     wanted: &Wanted<'_>,
@@ -50,7 +50,8 @@ pub(super) fn request(
     }
     let mut contexts = BTreeMap::new();
     for (name, context) in &build.contexts {
-        contexts.insert(name.clone(), named_context(context, digests)?);
+        let context = named_context(context, digests)?;
+        contexts.extend(context.map(|context| (name.clone(), context)));
     }
     Ok(BuildRequest {
         secrets: BTreeMap::new(),
@@ -100,16 +101,18 @@ fn reach(project: &Project, wanted: &Wanted<'_>) -> Reach {
 fn named_context(
     context: &BuildContext,
     digests: &BTreeMap<ServiceName, String>,
-) -> Result<NamedContext, ApiError> {
+) -> Result<Option<NamedContext>, ApiError> {
     match context {
-        BuildContext::Folder { path } => Ok(NamedContext::Folder(path.clone())),
-        BuildContext::Image { reference } => Ok(NamedContext::Image(reference.clone())),
+        BuildContext::Folder { path } => Ok(Some(NamedContext::Folder(path.clone()))),
+        BuildContext::Git(_) => Ok(None),
+        BuildContext::Image { reference } => Ok(Some(NamedContext::Image(reference.clone()))),
         BuildContext::Service { name } => {
             let digest = digests.get(name).and_then(|digest| digest.parse().ok());
-            digest.map(NamedContext::Stored).ok_or_else(|| {
+            let stored = digest.map(NamedContext::Stored).ok_or_else(|| {
                 let message = format!("a build needs the image of `{name}`, which is not there");
                 ApiError::new(ErrorCode::Invalid, message)
-            })
+            });
+            stored.map(Some)
         }
     }
 }

@@ -21,7 +21,7 @@ impl Wanted<'_> {
             .flat_map(|build| build.contexts.values());
         contexts.filter_map(|context| match context {
             BuildContext::Service { name } => Some(name),
-            BuildContext::Folder { .. } | BuildContext::Image { .. } => None,
+            BuildContext::Folder { .. } | BuildContext::Git(_) | BuildContext::Image { .. } => None,
         })
     }
 }

@@ -72,6 +72,8 @@ pub enum BuildContext {
         /// Absolute.
         path: PathBuf,
     },
+    /// A git repository.
+    Git(GitContext),
     /// An image.
     Image {
         /// Its name.

@@ -232,6 +232,25 @@ fn a_context_is_fetched_from_a_repository_and_no_link_leads_out_of_it() {
             assert!(ran.err.contains(says), "{fragment}: {}", ran.err);
         }
         machine.until_answers("two");
+        // Beside a folder.
+        commit(machine, "three");
+        machine.write(
+            "compose.yaml",
+            &format!(
+                "name: shop\nservices:\n  web:\n    init: true\n    expose: [8080]\n    build:\n      \
+                 context: .\n      dockerfile: Dockerfile.pages\n      additional_contexts:\n        \
+                 pages: \"git://{SERVED_AT}/repository#main:web\"\n"
+            ),
+        );
+        machine.write(
+            "Dockerfile.pages",
+            "FROM base:1\nCOPY --from=pages index.html /www/\n\
+             CMD [\"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]\n",
+        );
+        let plan = machine.ok(&["plan"]).out;
+        assert!(plan.contains("/repository is fetched"), "{plan}");
+        machine.ok(&["up"]);
+        machine.until_answers("three");
         let ran = up_from("127.0.0.1", "main:web", "");
         assert_eq!(ran.code, 1, "{}", ran.err);
         assert!(ran.err.contains("only this machine itself"), "{}", ran.err);

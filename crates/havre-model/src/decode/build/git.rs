@@ -9,6 +9,19 @@ use crate::report::Report;
 /// Longest address, and name in it.
 const LONGEST: usize = 2000;
 
+/// Whether it is meant as one.
+pub(super) fn is_address(text: &str) -> bool {
+    let begins = [
+        "https://",
+        "http://",
+        "git://",
+        "ssh://",
+        "git@",
+        "github.com/",
+    ];
+    begins.iter().any(|begin| text.starts_with(begin))
+}
+
 /// Reads such an address; `None` after an error.
 pub(super) fn context(text: &str, field: Field<'_>, report: &mut Report) -> Option<GitContext> {
     match read(text) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::git;
 use crate::decode::{Names, undefined};
 use crate::keys;
 use crate::project::{BuildContext, ServiceName};
@@ -100,10 +101,13 @@ fn context(
             reference: reference.to_owned(),
         });
     }
+    if git::is_address(text) {
+        return git::context(text, field, report).map(BuildContext::Git);
+    }
     if crate::canonical::is_remote_context(text) {
-        let why = "a further context is a folder, a service or an image";
-        let hint = "write a path, `service:NAME` or `docker-image://NAME:TAG`; clone or import \
-                    what lies elsewhere first";
+        let why = "a further context is a folder, a git repository, a service or an image";
+        let hint = "write a path, the https address of a repository, `service:NAME` or \
+                    `docker-image://NAME:TAG`; import what lies elsewhere first";
         refuse(field, why, hint, report);
         return None;
     }
