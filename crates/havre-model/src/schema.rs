@@ -370,7 +370,7 @@ const ROUTE_KEYS: [Described; 6] = [
         name: "protocol",
         shape: Shape::Either(&[Shape::Word("http"), Shape::Word("h2c")]),
         text: "What the service speaks there: `http`, the default, is HTTP/1.1; `h2c` is HTTP/2 without TLS, as \
-               gRPC servers speak it.",
+               gRPC servers speak it; over it no WebSocket is passed on (501), nor an answer before the answer (103).",
         example: r#""h2c""#,
     },
     Described {
