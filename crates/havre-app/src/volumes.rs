@@ -19,6 +19,11 @@ use owner::{OwnerError, Owners, Title};
 
 pub(crate) use admission::{check, findings, remains};
 
+/// What of a volume's folder is mounted.
+const DATA: &str = "data";
+/// What is not yet, or no more: nobody's.
+const STAGING: &str = "new";
+
 /// Why a mount cannot be prepared.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum VolumeError {
@@ -208,7 +213,7 @@ impl Volumes<'_> {
             return Err(VolumeError::Name { name });
         }
         let path = self.dir.join(&name);
-        if volume.external && !path.is_dir() {
+        if volume.external && !path.join(DATA).is_dir() {
             return Err(VolumeError::NoExternal { name });
         }
         let owner = (!volume.external).then_some(self.environment);
@@ -226,7 +231,7 @@ impl Volumes<'_> {
         nocopy: bool,
         owner: Option<&EnvironmentId>,
     ) -> Result<PathBuf, VolumeError> {
-        let data = dir.join("data");
+        let data = dir.join(DATA);
         if is_filled(name, dir, owner)? {
             return Ok(data);
         }
@@ -235,7 +240,7 @@ impl Volumes<'_> {
             path: dir.to_owned(),
             source,
         };
-        let staging = dir.join("new");
+        let staging = dir.join(STAGING);
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o711)
@@ -271,7 +276,7 @@ impl Volumes<'_> {
 /// Whether there is something in a volume already; fails where that is another's.
 fn is_filled(name: &str, dir: &Path, owner: Option<&EnvironmentId>) -> Result<bool, VolumeError> {
     let Some(id) = owner else {
-        return Ok(dir.join("data").is_dir());
+        return Ok(dir.join(DATA).is_dir());
     };
     match owner::title(dir, id).map_err(unknown(name))? {
         Title::Free => Ok(false),

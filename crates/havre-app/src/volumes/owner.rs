@@ -18,7 +18,7 @@ use havre_release::{Outcome, Record};
 use havre_store::{EnvironmentRow, ReleaseRow, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
-use super::{lock, names_on_machine, volume_name};
+use super::{DATA, STAGING, lock, names_on_machine, volume_name};
 use crate::files::write_whole;
 use crate::releases::{KEPT, LOOKED_THROUGH};
 
@@ -133,7 +133,7 @@ pub(super) fn write(folder: &Path, owners: &Owners) -> Result<(), OwnerError> {
 }
 
 fn has_data(folder: &Path) -> bool {
-    folder.join("data").is_dir()
+    folder.join(DATA).is_dir()
 }
 
 /// Finds an owner for each volume of an earlier version: the environments whose releases use it. With
@@ -229,11 +229,22 @@ pub(crate) fn remove(
     };
     let title = fate(folder, name, id, uses)?;
     match &title {
-        Title::Free | Title::Own => havre_image::remove_tree(folder).map_err(gone)?,
+        Title::Free | Title::Own => remove_whole(folder).map_err(gone)?,
         Title::Shared(others) => write(folder, others)?,
         Title::Lent(_) | Title::Unclaimed | Title::Foreign(_) => {}
     }
     Ok(title)
+}
+
+/// Nobody is to find a part of the data, wherever this ends: it becomes what a first use would throw away.
+fn remove_whole(folder: &Path) -> io::Result<()> {
+    let staging = folder.join(STAGING);
+    havre_image::remove_tree(&staging)?;
+    match fs::rename(folder.join(DATA), &staging) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        renamed => renamed?,
+    }
+    havre_image::remove_tree(folder)
 }
 
 /// The environments whose releases use a volume, by its name on the machine.
@@ -253,15 +264,23 @@ impl Uses {
             let EnvironmentRow {
                 project,
                 environment,
+                desired,
                 ..
             } = row;
             let rows = store.releases(&project, &environment, LOOKED_THROUGH)?;
+            let newer = |number: &u64| rows.iter().any(|row| row.number == *number);
+            let serving = serving(&desired).filter(|number| !newer(number));
+            let serving = match serving {
+                Some(number) => store.release(&project, &environment, number)?,
+                None => None,
+            };
             let id = EnvironmentId {
                 project: ProjectName::new(project),
                 environment: EnvironmentName::new(environment),
             };
             // One more than are kept serves.
-            for row in rows.iter().filter(|row| may_run(row)).take(KEPT + 2) {
+            let may_run = rows.iter().filter(|row| may_run(row)).take(KEPT + 2);
+            for row in may_run.chain(&serving) {
                 let volumes = volumes(&id, row)?;
                 let names = names_on_machine(&id, &volumes);
                 note(&mut uses.own, names, &id);
@@ -290,6 +309,16 @@ fn note(
         let users = uses.entry(name).or_insert_with(|| Owners::one(id));
         users.owners.insert(id.clone());
     }
+}
+
+/// The release that serves, however many after it went back; what is not readable names none.
+fn serving(desired: &str) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Serving {
+        current: Option<u64>,
+    }
+    let desired: Result<Serving, _> = serde_json::from_str(desired);
+    desired.ok()?.current
 }
 
 /// It has served or is to; also where that cannot be read.

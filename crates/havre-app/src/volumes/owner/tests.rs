@@ -121,6 +121,69 @@ fn a_volume_is_not_adopted_while_it_may_be_somebody_elses() {
 }
 
 #[test]
+fn a_release_serves_however_many_after_it_went_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("state.db")).unwrap();
+    let volumes = dir.path().join("volumes");
+    let (other, borrower) = (id("other", "production"), id("borrower", "staging"));
+    stored(&store, &other, DATA);
+    let external = r#"{"x":{"name":"other_data","external":true,"labels":{}}}"#;
+    stored(&store, &borrower, external);
+    for number in 2..u64::from(LOOKED_THROUGH) + 3 {
+        let release = havre_store::NewRelease {
+            number,
+            content: r#"{"volumes":{}}"#.to_owned(),
+            record: r#"{"outcome":{"outcome":"superseded"}}"#.to_owned(),
+        };
+        let desired = r#"{"current":1}"#;
+        store
+            .environment_put("borrower", "staging", desired, Some(&release), &[])
+            .unwrap();
+    }
+    let lent = old(&volumes, "other_data");
+    write(&lent, &Owners::one(&other)).unwrap();
+    let uses = Uses::read(&store).unwrap();
+    let removed = remove(&volumes, "other_data", &other, &uses).unwrap();
+    assert_eq!(removed, Title::Lent(Owners::one(&borrower)));
+    assert!(lent.join("data/kept").exists());
+}
+
+/// What cannot be removed stands for a process that is killed on the way.
+#[test]
+#[allow(clippy::disallowed_macros, reason = "its output is for a person")]
+fn of_a_removal_that_breaks_off_nobody_finds_a_part() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let shop = id("shop", "production");
+    for number in 0..8 {
+        let name = format!("data-{number}");
+        let folder = old(dir.path(), &name);
+        write(&folder, &Owners::one(&shop)).unwrap();
+        let (busy, volumes, of) = (
+            folder.join("data/busy"),
+            dir.path().to_owned(),
+            shop.clone(),
+        );
+        fs::create_dir(&busy).unwrap();
+        let removed = crate::volumes::in_private_mounts(move || {
+            let flags = rustix::mount::MountFlags::empty();
+            rustix::mount::mount("none", &busy, "tmpfs", flags, None)?;
+            remove(&volumes, &name, &of, &Uses::default()).map_err(io::Error::other)?;
+            Ok(())
+        });
+        assert!(removed.is_err(), "a mount is in its way");
+        assert_eq!(title(&folder, &shop).unwrap(), Title::Free);
+        // Whoever goes on finds what is left to do.
+        let name = format!("data-{number}");
+        remove(dir.path(), &name, &shop, &Uses::default()).unwrap();
+        assert!(!folder.exists());
+    }
+}
+
+#[test]
 fn only_the_last_owner_removes_a_volume() {
     let dir = tempfile::tempdir().unwrap();
     let folder = old(dir.path(), "shop-staging_data");
