@@ -32,9 +32,9 @@ const SYSTEM: [&str; 19] = [
     "/var/spool",
 ];
 
-/// Reading is enough: passwords and keys, other programs' memory, and sockets, which a read-only mount
-/// does not close.
-const SECRETS: [&str; 7] = [
+/// Reading is enough: passwords and keys, other programs' memory, and what a read-only mount does not
+/// close: sockets and terminals.
+const SECRETS: [&str; 9] = [
     "/etc/shadow",
     "/etc/gshadow",
     "/etc/ssh",
@@ -42,14 +42,15 @@ const SECRETS: [&str; 7] = [
     "/root/.ssh",
     "/run",
     "/var/lib/havre",
+    "/dev/pts",
+    "/dev/console",
 ];
 
 /// Harmless though they lie in one of those folders: no program runs what stands there.
-const HARMLESS: [&str; 9] = [
+const HARMLESS: [&str; 8] = [
     "/dev/full",
     "/dev/null",
     "/dev/random",
-    "/dev/shm",
     "/dev/urandom",
     "/dev/zero",
     "/etc/localtime",
@@ -64,6 +65,11 @@ const HARMLESS_TO_READ: [&str; 4] = [
     "/run/systemd/resolve",
     "/run/udev",
 ];
+
+/// Where programs keep what they share in memory; folders in it are made for one purpose.
+const MEMORY: &str = "/dev/shm";
+/// Folders of all users, with keys in the one, and sockets of root's programs in the other (tmux, agents of SSH).
+const OF_ALL_USERS: [&str; 2] = ["/home", "/tmp"];
 
 /// Folders of keys, wherever they are.
 const KEYS: &str = ".ssh";
@@ -131,10 +137,17 @@ pub fn endangered(source: &Path, read_only: bool, own: &Path) -> Option<Endanger
     let below = |paths: &[&str]| paths.iter().any(|path| source.starts_with(path));
     let touches =
         |path: &&&'static str| source.starts_with(path) || Path::new(path).starts_with(&source);
-    if below(&HARMLESS) || read_only && below(&HARMLESS_TO_READ) {
+    if source == Path::new(MEMORY) {
+        return Some(Endangered {
+            needs: Allow::HostIpc,
+            holds: None,
+        });
+    }
+    if below(&HARMLESS) || source.starts_with(MEMORY) || read_only && below(&HARMLESS_TO_READ) {
         return None;
     }
-    if source.iter().any(|part| part == KEYS) || source == Path::new("/home") {
+    let of_all = |path: &&str| source == Path::new(path);
+    if source.iter().any(|part| part == KEYS) || OF_ALL_USERS.iter().any(of_all) {
         return Some(Endangered {
             needs: Allow::HostPaths,
             holds: None,
@@ -213,6 +226,11 @@ pub fn endangered_inside(real: &Path) -> Option<Endangered> {
     })
 }
 
+/// Whether this is where programs of the machine keep what they share in memory.
+pub fn is_shared_memory(source: &Path) -> bool {
+    plain(source) == Path::new(MEMORY)
+}
+
 /// Whether this is mounted for reading, whatever its options say.
 pub fn is_for_reading(source: &Path) -> bool {
     let source = plain(source);
@@ -281,7 +299,7 @@ mod tests {
     fn ordinary_mounts_need_nobodys_word() {
         for source in [
             "/data",
-            "/dev/shm",
+            "/dev/shm/frames",
             "/etc/localtime",
             "/etc/timezone",
             "/home/me/.config/app",
@@ -290,7 +308,7 @@ mod tests {
             "/opt/app",
             "/srv",
             "/srv/app",
-            "/tmp",
+            "/tmp/cache",
             "/usr/share/zoneinfo/Europe/Paris",
             "/var/log",
             "/var/www",
@@ -320,6 +338,9 @@ mod tests {
         for source in [
             "/",
             "//",
+            "/dev",
+            "/dev/console",
+            "/dev/pts/0",
             "/etc",
             "/etc/../etc/",
             "/etc/shadow",
@@ -335,6 +356,7 @@ mod tests {
             "/run/podman",
             "/run/user/1000",
             "/srv/shop/.ssh",
+            "/tmp",
             "/var",
             "/var/lib",
             "/var/lib/havre/secrets",
@@ -346,6 +368,7 @@ mod tests {
         for source in ["/var/run/docker.sock", "/run/containerd/containerd.sock"] {
             assert_eq!(needs(source, true), Some(Allow::DockerSocket), "{source}");
         }
+        assert_eq!(needs("/dev/shm", true), Some(Allow::HostIpc));
         for source in [
             "/boot",
             "/dev/sda",

@@ -15,6 +15,8 @@ use crate::source::Span;
 
 /// What endangers the machine and is not allowed.
 const NOT_ALLOWED: &str = "havre/not-allowed";
+/// Of shared memory, instead of the machine's: browsers, which have it mounted, need more than the usual.
+const ROOMY_MEMORY: u64 = 1 << 30;
 /// Most devices, and rules for them, of one service.
 const MOST_DEVICES: usize = 256;
 
@@ -24,6 +26,8 @@ pub(super) struct Wishes<'a> {
     ground: Ground<'a>,
     allowed: Option<&'a BTreeSet<Allow>>,
     asked: Vec<Asked>,
+    /// It was to share the machine's memory for programs, and has its own.
+    own_memory: bool,
 }
 
 /// What the owner of the machine gave.
@@ -52,7 +56,13 @@ impl<'a> Wishes<'a> {
             ground,
             allowed: ground.allowed.get(service),
             asked: Vec::new(),
+            own_memory: false,
         }
+    }
+
+    /// Size of the container's own shared memory, where the file names none.
+    pub fn shared_memory(&self) -> Option<u64> {
+        self.own_memory.then_some(ROOMY_MEMORY)
     }
 
     /// The project's folder, links resolved.
@@ -81,6 +91,19 @@ impl<'a> Wishes<'a> {
                  and `havre status` that of viewers, and releases that of updaters; if the socket of \
                  another engine is meant, write in havre.yaml:\nservices:\n{line}"
             ));
+    }
+
+    /// Browsers and what streams video have it mounted for its size alone.
+    fn leave_memory_out(&mut self, at: Span, report: &mut Report) {
+        let (service, line) = (self.service, self.line([Allow::HostIpc]));
+        let message = format!(
+            "service `{service}`: the mount of /dev/shm is left out: the container has its own there"
+        );
+        report.warn("havre/own-instead", at, message).hint(format!(
+            "1 GiB, or as much as `shm_size` says; if that of the machine's programs is meant, write in \
+             havre.yaml:\nservices:\n{line}"
+        ));
+        self.own_memory = true;
     }
 
     /// The line of havre.yaml that allows these as well.
@@ -368,6 +391,13 @@ pub(super) fn mount(
         return false;
     }
     if let Some(source) = source {
+        if host_path::is_shared_memory(source)
+            && host_path::is_same(source, Path::new(target))
+            && !wishes.is_allowed(Allow::HostIpc)
+        {
+            wishes.leave_memory_out(at, report);
+            return false;
+        }
         let own = wishes.ground.directory;
         // A link of the project may lead anywhere; the letter counts too, for machines to come.
         let real = std::fs::canonicalize(source).unwrap_or_else(|_| source.clone());

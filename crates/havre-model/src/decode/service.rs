@@ -58,6 +58,8 @@ pub(super) fn service(
     ] {
         reads::grants(key, granted, files, fields, &mut wishes, around.report);
     }
+    let shm_size = fields.get("shm_size").and_then(|f| f.bytes(around.report));
+    let shm_size_bytes = shm_size.or(wishes.shared_memory());
     around.to_allow.extend(wishes.settle(around.report));
     let image = fields.string("image", around.report);
     // An `extends` that is still there has failed, and would have brought one.
@@ -132,7 +134,7 @@ pub(super) fn service(
         device_rules,
         ulimits: process::ulimits(fields, around.report),
         sysctls: process::sysctls(fields, shares, around.report),
-        shm_size_bytes: fields.get("shm_size").and_then(|f| f.bytes(around.report)),
+        shm_size_bytes,
         read_only: fields.truth("read_only", around.report).unwrap_or(false),
         extra_hosts: network::extra_hosts(fields, around.report),
         links,

@@ -231,6 +231,26 @@ fn what_the_container_has_of_its_own_is_not_mounted_over_it() {
 }
 
 #[test]
+fn shared_memory_is_the_containers_own_and_large() {
+    let folder = tempfile::tempdir().unwrap();
+    for (more, havre, expected) in [
+        ("", "", (0, Some(1 << 30))),
+        (", shm_size: 2g", "", (0, Some(2 << 30))),
+        ("", "services: {web: {allow: host-ipc}}", (1, None)),
+    ] {
+        let compose = format!(
+            "services: {{web: {{image: a, expose: [80], volumes: ['/dev/shm:/dev/shm']{more}}}}}"
+        );
+        let loaded = project(folder.path(), &compose, havre).unwrap();
+        let web = &loaded.project.services[&ServiceName::new("web")];
+        assert_eq!((web.mounts.len(), web.shm_size_bytes), expected, "{more}");
+    }
+    let elsewhere = "services: {web: {image: a, expose: [80], volumes: ['/dev/shm:/host/shm:ro']}}";
+    let refused = codes(project(folder.path(), elsewhere, ""));
+    assert_eq!(refused, ["havre/not-allowed"]);
+}
+
+#[test]
 fn what_asks_for_more_than_there_is_runs_without() {
     let folder = tempfile::tempdir().unwrap();
     for asks in [

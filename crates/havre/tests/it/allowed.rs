@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use crate::machine::{Machine, on_machine};
+use crate::pty::Terminal;
+use std::process::Command;
 
 const ROUTES: &str = "domain: shop.localhost\nroutes: [{path: /, service: web, port: 8090}]\n";
 
@@ -133,5 +135,27 @@ fn what_containers_only_read_of_the_machine_they_cannot_write() {
         assert_eq!(fs::read("/etc/machine-id").unwrap(), before);
         // The container's own is where it was.
         machine.ok(&["exec", "web", "test", "-d", "/sys/class/net/lo"]);
+    });
+}
+
+/// A terminal's device obeys who has it open, not whether its folder is mounted read-only.
+#[test]
+fn no_container_is_shown_the_machines_terminals() {
+    on_machine(|machine| {
+        machine.shop("one");
+        let terminal = Terminal::start(Command::new("cat"), 80, 24);
+        write(machine, "    volumes: ['/dev:/host/dev:ro']", "");
+        let refused = machine.run(&["up"]);
+        assert_eq!(refused.code, 3, "{}", refused.err);
+        assert!(
+            refused.err.contains("with /dev/pts in it"),
+            "{}",
+            refused.err
+        );
+        write(machine, "    volumes: ['/dev:/host/dev:ro']", "host-paths");
+        machine.ok(&["up"]);
+        let write_there = format!("echo of a container > /host{}", terminal.name());
+        machine.ok(&["exec", "web", "sh", "-c", &write_there]);
+        terminal.wait_for("of a container");
     });
 }

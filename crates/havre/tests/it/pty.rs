@@ -77,6 +77,12 @@ impl Terminal {
         tcgetattr(self.user.as_fd()).unwrap()
     }
 
+    /// Its device.
+    pub fn name(&self) -> String {
+        let name = ptsname(&self.controller, Vec::new()).unwrap();
+        name.into_string().unwrap()
+    }
+
     pub fn seen(&self) -> String {
         String::from_utf8_lossy(&self.seen.lock().unwrap()).into_owned()
     }
