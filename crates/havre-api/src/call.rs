@@ -1,4 +1,6 @@
-//! The table of calls: path, request, answer, and how long a client waits.
+//! The table of calls. One line here declares a call: its marker, its path, request and answer, and
+//! how long a client waits. The client speaks any of them ([`crate::Client::call`]), a subsystem
+//! answers them ([`crate::Routes`]), and the fake daemon of the tests scripts them.
 
 use std::time::Duration;
 
@@ -7,6 +9,13 @@ use serde::de::DeserializeOwned;
 
 use crate::*;
 
+/// A request that can say whether its names are sound and all else is within bounds. Nobody sees
+/// one that is not.
+pub trait Check {
+    /// Why it is refused.
+    fn check(&self) -> Result<(), ApiError>;
+}
+
 /// A call that answers with one document.
 pub trait Call {
     /// `/v1/<name>`.
@@ -14,7 +23,7 @@ pub trait Call {
     /// How long a client waits for the answer.
     const DEADLINE: Duration = Duration::from_secs(30);
     /// Body of the request.
-    type Request: Serialize + DeserializeOwned + Send + 'static;
+    type Request: Check + Serialize + DeserializeOwned + Send + 'static;
     /// Body of the answer.
     type Answer: Serialize + DeserializeOwned + Send + 'static;
 }
@@ -25,13 +34,31 @@ pub trait Operation {
     /// `/v1/<name>`.
     const PATH: &'static str;
     /// Body of the request.
-    type Request: Serialize + DeserializeOwned + Send + 'static;
+    type Request: Check + Serialize + DeserializeOwned + Send + 'static;
     /// What the last item carries.
     type Outcome: Serialize + DeserializeOwned + Send + 'static;
 }
 
-/// Path of the call that streams [`LogLine`]s for a [`LogQuery`].
-pub const LOGS_PATH: &str = "/v1/logs";
+/// A query that answers with [`StreamItem`]s, one after the other, until it ends or the client
+/// leaves.
+pub trait Feed {
+    /// `/v1/<name>`.
+    const PATH: &'static str;
+    /// Body of the request.
+    type Request: Check + Serialize + DeserializeOwned + Send + 'static;
+    /// What is sent.
+    type Item: Serialize + DeserializeOwned + Send + 'static;
+}
+
+/// Sees each call that [`declared`] tells of.
+pub trait Declared {
+    /// A call that answers with one document.
+    fn call<C: Call>(&mut self);
+    /// One that changes an environment.
+    fn operation<O: Operation>(&mut self);
+    /// One that answers item by item.
+    fn feed<F: Feed>(&mut self);
+}
 
 /// Path of the call that upgrades to [`ExecFrame`]s for an [`ExecRequest`].
 pub const EXEC_PATH: &str = "/v1/exec";
@@ -43,82 +70,119 @@ pub const OPERATION_HEADER: &str = "havre-operation";
 /// is the largest of them.
 pub const MAX_DOCUMENT_BYTES: usize = 32 * 1024 * 1024;
 
-macro_rules! calls {
-    ($($(#[$doc:meta])* $name:ident = $path:literal ($request:ty) -> $answer:ty
-        $(, within $seconds:literal)?;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug)]
-        pub struct $name;
+macro_rules! api {
+    (
+        calls { $($(#[$call_doc:meta])* $call:ident = $call_path:literal
+            ($call_request:ty) -> $answer:ty $(, within $seconds:literal)?;)* }
+        operations { $($(#[$operation_doc:meta])* $operation:ident = $operation_path:literal
+            ($operation_request:ty) -> $outcome:ty;)* }
+        feeds { $($(#[$feed_doc:meta])* $feed:ident = $feed_path:literal
+            ($feed_request:ty) -> $item:ty;)* }
+    ) => {
+        $(
+            $(#[$call_doc])*
+            #[derive(Clone, Copy, Debug)]
+            pub struct $call;
 
-        impl Call for $name {
-            const PATH: &'static str = $path;
-            $(const DEADLINE: Duration = Duration::from_secs($seconds);)?
-            type Request = $request;
-            type Answer = $answer;
+            impl Call for $call {
+                const PATH: &'static str = $call_path;
+                $(const DEADLINE: Duration = Duration::from_secs($seconds);)?
+                type Request = $call_request;
+                type Answer = $answer;
+            }
+        )*
+        $(
+            $(#[$operation_doc])*
+            #[derive(Clone, Copy, Debug)]
+            pub struct $operation;
+
+            impl Operation for $operation {
+                const PATH: &'static str = $operation_path;
+                type Request = $operation_request;
+                type Outcome = $outcome;
+            }
+        )*
+        $(
+            $(#[$feed_doc])*
+            #[derive(Clone, Copy, Debug)]
+            pub struct $feed;
+
+            impl Feed for $feed {
+                const PATH: &'static str = $feed_path;
+                type Request = $feed_request;
+                type Item = $item;
+            }
+        )*
+
+        /// Tells of every call that a subsystem has to answer: all but [`Cancel`], which
+        /// the server answers itself, and [`EXEC_PATH`].
+        pub fn declared(seen: &mut impl Declared) {
+            $(seen.call::<$call>();)*
+            $(seen.operation::<$operation>();)*
+            $(seen.feed::<$feed>();)*
         }
-    )*};
+    };
 }
 
-macro_rules! operations {
-    ($($(#[$doc:meta])* $name:ident = $path:literal ($request:ty) -> $outcome:ty;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug)]
-        pub struct $name;
-
-        impl Operation for $name {
-            const PATH: &'static str = $path;
-            type Request = $request;
-            type Outcome = $outcome;
-        }
-    )*};
+api! {
+    calls {
+        /// Who answers.
+        Info = "/v1/info" (Empty) -> DaemonInfo, within 5;
+        /// Environments and their services.
+        Status = "/v1/status" (StatusQuery) -> Vec<EnvironmentStatus>;
+        /// Replicas.
+        Replicas = "/v1/replicas" (ReplicaQuery) -> Vec<ReplicaStatus>;
+        /// What `up` would do; it waits for a build that is under way.
+        Plan = "/v1/plan" (PlanRequest) -> PlanOutcome, within 1800;
+        /// The releases of an environment, the newest first.
+        Releases = "/v1/releases" (ReleasesQuery) -> Vec<ReleaseStatus>;
+        /// Why a service is as it is.
+        Why = "/v1/why" (WhyQuery) -> WhyReport;
+        /// Pauses, resumes or gives up the rollout under way.
+        Steer = "/v1/steer" (SteerRequest) -> SteerOutcome;
+        /// Stored images.
+        Images = "/v1/images" (Empty) -> Vec<ImageSummary>;
+        /// Reads images from an archive.
+        ImageImport = "/v1/images/import" (ImageImportRequest) -> ImageImportOutcome, within 1800;
+        /// Removes images by name.
+        ImageRemove = "/v1/images/remove" (ImageRemoveRequest) -> ImageRemoveOutcome, within 300;
+        /// Removes images that nothing needs.
+        ImagePrune = "/v1/images/prune" (ImagePruneRequest) -> ImageRemoveOutcome, within 300;
+        /// Networks that environments share.
+        Networks = "/v1/networks" (Empty) -> Vec<SharedNetwork>;
+        /// Makes one.
+        NetworkCreate = "/v1/networks/create" (NetworkCreateRequest) -> SharedNetwork;
+        /// Removes one that no environment is on.
+        NetworkRemove = "/v1/networks/remove" (NetworkRemoveRequest) -> Empty;
+        /// The certificate of the machine's CA.
+        Ca = "/v1/ca" (Empty) -> CaCertificate;
+        /// Ends the daemon and the edge.
+        Shutdown = "/v1/shutdown" (ShutdownRequest) -> Empty, within 60;
+    }
+    operations {
+        /// Brings an environment to what its project says.
+        Up = "/v1/up" (UpRequest) -> UpOutcome;
+        /// Takes an environment down.
+        Down = "/v1/down" (DownRequest) -> DownOutcome;
+        /// Replaces replicas by new ones of the same release.
+        Restart = "/v1/restart" (RestartRequest) -> ChangeOutcome;
+        /// Goes back to an earlier release.
+        Rollback = "/v1/rollback" (RollbackRequest) -> UpOutcome;
+        /// Changes the number of replicas.
+        Scale = "/v1/scale" (ScaleRequest) -> ChangeOutcome;
+    }
+    feeds {
+        /// Output of replicas, the oldest first.
+        Logs = "/v1/logs" (LogQuery) -> LogLine;
+    }
 }
 
-calls! {
-    /// Who answers.
-    Info = "/v1/info" (Empty) -> DaemonInfo, within 5;
-    /// Environments and their services.
-    Status = "/v1/status" (StatusQuery) -> Vec<EnvironmentStatus>;
-    /// Replicas.
-    Replicas = "/v1/replicas" (ReplicaQuery) -> Vec<ReplicaStatus>;
-    /// What `up` would do; it waits for a build that is under way.
-    Plan = "/v1/plan" (PlanRequest) -> PlanOutcome, within 1800;
-    /// The releases of an environment, the newest first.
-    Releases = "/v1/releases" (ReleasesQuery) -> Vec<ReleaseStatus>;
-    /// Why a service is as it is.
-    Why = "/v1/why" (WhyQuery) -> WhyReport;
-    /// Pauses, resumes or gives up the rollout under way.
-    Steer = "/v1/steer" (SteerRequest) -> SteerOutcome;
-    /// Stops a running operation.
-    Cancel = "/v1/cancel" (CancelRequest) -> Empty;
-    /// Stored images.
-    Images = "/v1/images" (Empty) -> Vec<ImageSummary>;
-    /// Reads images from an archive.
-    ImageImport = "/v1/images/import" (ImageImportRequest) -> ImageImportOutcome, within 1800;
-    /// Removes images by name.
-    ImageRemove = "/v1/images/remove" (ImageRemoveRequest) -> ImageRemoveOutcome, within 300;
-    /// Removes images that nothing needs.
-    ImagePrune = "/v1/images/prune" (ImagePruneRequest) -> ImageRemoveOutcome, within 300;
-    /// Networks that environments share.
-    Networks = "/v1/networks" (Empty) -> Vec<SharedNetwork>;
-    /// Makes one.
-    NetworkCreate = "/v1/networks/create" (NetworkCreateRequest) -> SharedNetwork;
-    /// Removes one that no environment is on.
-    NetworkRemove = "/v1/networks/remove" (NetworkRemoveRequest) -> Empty;
-    /// The certificate of the machine's CA.
-    Ca = "/v1/ca" (Empty) -> CaCertificate;
-    /// Ends the daemon and the edge.
-    Shutdown = "/v1/shutdown" (ShutdownRequest) -> Empty, within 60;
-}
+/// Stops a running operation.
+#[derive(Clone, Copy, Debug)]
+pub struct Cancel;
 
-operations! {
-    /// Brings an environment to what its project says.
-    Up = "/v1/up" (UpRequest) -> UpOutcome;
-    /// Takes an environment down.
-    Down = "/v1/down" (DownRequest) -> DownOutcome;
-    /// Replaces replicas by new ones of the same release.
-    Restart = "/v1/restart" (RestartRequest) -> ChangeOutcome;
-    /// Goes back to an earlier release.
-    Rollback = "/v1/rollback" (RollbackRequest) -> UpOutcome;
-    /// Changes the number of replicas.
-    Scale = "/v1/scale" (ScaleRequest) -> ChangeOutcome;
+impl Call for Cancel {
+    const PATH: &'static str = "/v1/cancel";
+    type Request = CancelRequest;
+    type Answer = Empty;
 }

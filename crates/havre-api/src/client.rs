@@ -116,10 +116,13 @@ impl Client {
         })
     }
 
-    /// Reads the output of replicas.
-    pub async fn logs(&self, query: &LogQuery) -> Result<LogLines, ClientError> {
-        let reply = self.stream(LOGS_PATH, query).await?;
-        Ok(LogLines(Lines::new(LOGS_PATH, reply)))
+    /// Asks for items and reads them as they come.
+    pub async fn feed<F: Feed>(&self, query: &F::Request) -> Result<Items<F>, ClientError> {
+        let reply = self.stream(F::PATH, query).await?;
+        Ok(Items {
+            lines: Lines::new(F::PATH, reply),
+            kind: PhantomData,
+        })
     }
 
     /// Runs a command in a replica.
@@ -250,14 +253,17 @@ pub enum Progress<T> {
     Done(T),
 }
 
-/// Lines of output as they come.
-pub struct LogLines(Lines);
+/// Items of a [`Feed`] as they come.
+pub struct Items<F: Feed> {
+    lines: Lines,
+    kind: PhantomData<fn() -> F>,
+}
 
-impl LogLines {
-    /// The next line; `None` at the end. Cancel-safe.
-    pub async fn next(&mut self) -> Result<Option<LogLine>, ClientError> {
-        match self.0.next().await? {
-            Some(StreamItem::Event(line)) => Ok(Some(line)),
+impl<F: Feed> Items<F> {
+    /// The next item; `None` at the end. Cancel-safe.
+    pub async fn next(&mut self) -> Result<Option<F::Item>, ClientError> {
+        match self.lines.next().await? {
+            Some(StreamItem::Event(item)) => Ok(Some(item)),
             Some(StreamItem::Done(Empty {})) => Ok(None),
             Some(StreamItem::Error(error)) => Err(error.into()),
             None => Err(ClientError::CutShort),

@@ -1,13 +1,17 @@
 //! The daemon's interface: wire types, server routes and client.
 //!
 //! ```text
-//! havre up ──► Client ──► POST /v1/up (JSON) ─── <run>/api.sock ───► serve ──► impl Backend
+//! havre up ──► Client ──► POST /v1/up (JSON) ─── <run>/api.sock ───► serve ──► Routes
 //!          ◄── Stream ◄── one JSON document per line ◄────────────── EventSink ◄──┘
 //! ```
 //!
 //! Every call is `POST /v1/<name>` with a JSON body, over HTTP/1 on a Unix socket that only root
 //! may open ([`Call`] is the table of them). Short calls answer with one document, long ones with
 //! a document per line ([`StreamItem`]), `exec` with an upgraded connection of frames.
+//!
+//! A new call is a line in `call.rs`, its two types with their [`Check`], and a handler in the
+//! [`Routes`] of the subsystem that answers it. Who asks is a [`Principal`], which the server finds
+//! out by itself and hands to every handler.
 //!
 //! A long operation belongs to the daemon, not to the connection: when the client goes away the
 //! operation goes on. It ends early only when it is cancelled by its number ([`OperationId`]).
@@ -19,7 +23,6 @@
 //! Units: times are [`Timestamp`] (RFC 3339, UTC), durations milliseconds (`_ms`), sizes bytes
 //! (`_bytes`).
 
-mod backend;
 mod call;
 mod client;
 mod daemon;
@@ -32,12 +35,13 @@ mod image;
 mod log;
 mod network;
 mod operation;
+mod principal;
 mod progress;
 mod server;
+mod sinks;
 mod time;
 mod why;
 
-pub use backend::*;
 pub use call::*;
 pub use client::*;
 pub use daemon::*;
@@ -50,7 +54,9 @@ pub use image::*;
 pub use log::*;
 pub use network::*;
 pub use operation::*;
+pub use principal::*;
 pub use progress::*;
-pub use server::{bind, serve};
+pub use server::{Routes, bind, serve};
+pub use sinks::*;
 pub use time::*;
 pub use why::*;

@@ -35,9 +35,6 @@ pub struct UpRequest {
     pub project: Project,
     /// How.
     pub options: UpOptions,
-    /// Who asks, for the history.
-    #[serde(default)]
-    pub by: Option<String>,
 }
 
 /// How `up` goes about it.
@@ -128,9 +125,6 @@ pub struct RestartRequest {
     pub environment: EnvironmentId,
     /// Empty: all services.
     pub services: Vec<ServiceName>,
-    /// Who asks, for the history.
-    #[serde(default)]
-    pub by: Option<String>,
 }
 
 /// Go back to an earlier release.
@@ -140,9 +134,6 @@ pub struct RollbackRequest {
     pub environment: EnvironmentId,
     /// `None`: the one that served before the one that serves.
     pub release: Option<ReleaseId>,
-    /// Who asks, for the history.
-    #[serde(default)]
-    pub by: Option<String>,
 }
 
 /// Change the course of the rollout under way.

@@ -23,7 +23,7 @@ use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::backend::Service;
+use crate::backend;
 use crate::certificates::Certificates;
 use crate::edge::{EdgeHub, Launch};
 use crate::environment::{Environment, EnvironmentError, EnvironmentHandle};
@@ -104,6 +104,12 @@ pub enum DaemonError {
         what: &'static str,
         /// The reason.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A call is declared that no subsystem answers: a fault of this program.
+    #[error("nobody answers {}", calls.join(", "))]
+    Unanswered {
+        /// Their paths.
+        calls: Vec<&'static str>,
     },
     /// The socket cannot be served.
     #[error("cannot serve {path}", path = path.display())]
@@ -431,15 +437,19 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         .tasks
         .spawn(async move { end_on_signal(signals).await });
 
+    let routes = backend::routes(&daemon);
+    let missing = routes.missing();
+    if !missing.is_empty() {
+        return Err(DaemonError::Unanswered { calls: missing });
+    }
     let socket = root.api_socket();
     tracing::info!(socket = %socket.display(), pid = std::process::id(), "daemon runs");
     let served = async {
-        let backend = Arc::new(Service::new(Arc::clone(&daemon)));
         let listener = havre_api::bind(&socket)?;
         // Whoever connects from now on is answered.
         notify::ready();
         leftovers.remove();
-        havre_api::serve(listener, backend, daemon.end.clone()).await
+        havre_api::serve(listener, routes, daemon.end.clone()).await
     }
     .await;
     daemon.end.cancel();

@@ -12,8 +12,8 @@ use std::time::SystemTime;
 
 use havre_api::{
     ApiError, ChangeOutcome, Course, DownOutcome, DownRequest, EnvironmentId, ErrorCode, Event,
-    EventSink, Phase, ReleaseId, RestartRequest, ScaleRequest, SteerOutcome, SteerRequest,
-    UpOutcome, UpRequest,
+    EventSink, Phase, Principal, ReleaseId, RestartRequest, ScaleRequest, SteerOutcome,
+    SteerRequest, UpOutcome, UpRequest,
 };
 use havre_model::ServiceName;
 use havre_release::{Cause, Desired, Intent, Release};
@@ -37,6 +37,7 @@ use rollout::{NotBegun, begin};
 /// Brings an environment to what the project says.
 pub(crate) async fn up(
     daemon: &Arc<Daemon>,
+    by: &Principal,
     request: UpRequest,
     events: &EventSink,
 ) -> Result<UpOutcome, ApiError> {
@@ -44,7 +45,6 @@ pub(crate) async fn up(
     let UpRequest {
         mut project,
         options,
-        by,
     } = request;
     let id = EnvironmentId {
         project: project.name.clone(),
@@ -53,7 +53,7 @@ pub(crate) async fn up(
     ports::check(daemon, &id, &project).await?;
     domains::check(daemon, &id, &project).await?;
     volumes::check(daemon, &id, &project.services, &project.volumes).await?;
-    let (mut environment, mut held) = take(daemon, &id, by.as_deref(), events).await?;
+    let (mut environment, mut held) = take(daemon, &id, by, events).await?;
     // A `down` from before is taken over, one from now on is the later wish.
     let was_going = is_going(&environment.snapshot());
     events.emit(Event::Phase {
@@ -109,7 +109,7 @@ pub(crate) async fn up(
             scale: Scale::FromFile,
             jobs: Jobs::Run,
             cause: Cause::Up,
-            by: by.clone(),
+            by: by.to_string(),
         };
         match begin(daemon, &environment, change).await {
             Ok(begun) => {
@@ -122,7 +122,7 @@ pub(crate) async fn up(
             Err(NotBegun::Ended) => {
                 // That `down` has ended it while images were built: it is made anew.
                 drop(held);
-                (environment, held) = take(daemon, &id, by.as_deref(), events).await?;
+                (environment, held) = take(daemon, &id, by, events).await?;
             }
         }
     }
@@ -156,7 +156,7 @@ fn tell_of_scale(before: &Snapshot, events: &EventSink) {
 async fn take(
     daemon: &Arc<Daemon>,
     id: &EnvironmentId,
-    by: Option<&str>,
+    by: &Principal,
     events: &EventSink,
 ) -> Result<(EnvironmentHandle, Held), ApiError> {
     loop {
@@ -174,12 +174,13 @@ async fn take(
 /// Replaces replicas by new ones of the same configuration.
 pub(crate) async fn restart(
     daemon: &Arc<Daemon>,
+    by: &Principal,
     request: RestartRequest,
     events: &EventSink,
 ) -> Result<ChangeOutcome, ApiError> {
     let started = SystemTime::now();
     let environment = daemon.environment(&request.environment).await?;
-    let _held = hold(&environment, "restart", request.by.as_deref(), events).await?;
+    let _held = hold(&environment, "restart", by, events).await?;
     let snapshot = environment.snapshot();
     let mut release = serving(&snapshot, &request.environment)?.clone();
     let services = chosen(&release, &request.services)?;
@@ -206,7 +207,7 @@ pub(crate) async fn restart(
         cause: Cause::Restart {
             services: services.clone(),
         },
-        by: request.by,
+        by: by.to_string(),
     };
     roll_out(daemon, &environment, change, events).await?;
     Ok(ChangeOutcome {
@@ -219,12 +220,13 @@ pub(crate) async fn restart(
 /// Changes numbers of replicas until the next `up`.
 pub(crate) async fn scale(
     daemon: &Arc<Daemon>,
+    by: &Principal,
     request: ScaleRequest,
     events: &EventSink,
 ) -> Result<ChangeOutcome, ApiError> {
     let started = SystemTime::now();
     let environment = daemon.environment(&request.environment).await?;
-    let _held = hold(&environment, "scale", None, events).await?;
+    let _held = hold(&environment, "scale", by, events).await?;
     let snapshot = environment.snapshot();
     let release = serving(&snapshot, &request.environment)?;
     let names: Vec<ServiceName> = request.replicas.keys().cloned().collect();

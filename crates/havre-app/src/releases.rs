@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use havre_api::{
-    ApiError, EnvironmentId, ErrorCode, Event, EventSink, PlannedAction, ReleaseId, ReleaseState,
-    ReleaseStatus, ReleasesQuery, RequestCount, RollbackRequest, UpOutcome,
+    ApiError, EnvironmentId, ErrorCode, Event, EventSink, PlannedAction, Principal, ReleaseId,
+    ReleaseState, ReleaseStatus, ReleasesQuery, RequestCount, RollbackRequest, UpOutcome,
 };
 use havre_release::{Cause, Desired, Outcome, Record, Release};
 use havre_store::{ReleaseRow, Store};
@@ -206,13 +206,14 @@ fn cause(cause: &Cause) -> String {
 /// cannot be undone.
 pub(crate) async fn rollback(
     daemon: &Arc<Daemon>,
+    by: &Principal,
     request: RollbackRequest,
     events: &EventSink,
 ) -> Result<UpOutcome, ApiError> {
     let started = SystemTime::now();
     let id = request.environment;
     let environment = daemon.environment(&id).await?;
-    let _held = hold(&environment, "rollback", request.by.as_deref(), events).await?;
+    let _held = hold(&environment, "rollback", by, events).await?;
     let snapshot = environment.snapshot();
     let now = serving(&snapshot, &id)?;
     let current = snapshot.desired.current.unwrap_or_default();
@@ -248,7 +249,7 @@ pub(crate) async fn rollback(
         scale: Scale::Kept,
         jobs: Jobs::Skip,
         cause: Cause::Rollback { to: target.number },
-        by: request.by,
+        by: by.to_string(),
         databases,
     };
     let number = roll_out(daemon, &environment, change, events).await?;

@@ -2,7 +2,8 @@
 //!
 //! It is strict: a call that the test did not script fails, and a script that ran out fails.
 
-use std::collections::VecDeque;
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -14,81 +15,141 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 type Reply<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>> + Send>>;
+type Answer<A, T> = Box<dyn FnOnce(A) -> Reply<T> + Send>;
 
-macro_rules! fake {
-    ($($(#[$doc:meta])* $method:ident / $on:ident
-        ($($argument:ident: $kind:ty),*) -> $answer:ty;)*) => {
-        /// The answers, by call, in order. FAKE.
-        #[derive(Default)]
-        pub struct FakeBackend {
-            calls: Mutex<Vec<String>>,
-            $($method: Mutex<VecDeque<
-                Box<dyn FnOnce($($kind),*) -> Reply<$answer> + Send>
-            >>,)*
-        }
-
-        impl FakeBackend {
-            $(
-                /// Scripts the answer to the next call of that name.
-                #[must_use]
-                pub fn $on<R>(
-                    self,
-                    answer: impl FnOnce($($kind),*) -> R + Send + 'static,
-                ) -> Self
-                where
-                    R: Future<Output = Result<$answer, ApiError>> + Send + 'static,
-                {
-                    let answer = move |$($argument),*| -> Reply<$answer> {
-                        Box::pin(answer($($argument),*))
-                    };
-                    lock(&self.$method).push_back(Box::new(answer));
-                    self
-                }
-            )*
-        }
-
-        impl Backend for FakeBackend {
-            $(
-                async fn $method(&self, $($argument: $kind),*) -> Result<$answer, ApiError> {
-                    lock(&self.calls).push(stringify!($method).to_owned());
-                    let answer = lock(&self.$method).pop_front();
-                    match answer {
-                        Some(answer) => answer($($argument),*).await,
-                        None => Err(ApiError::new(
-                            ErrorCode::Internal,
-                            concat!("FAKE: ", stringify!($method), " was not scripted"),
-                        )),
-                    }
-                }
-            )*
-        }
-    };
+/// The answers, by call, in order. FAKE.
+#[derive(Default)]
+pub struct Script {
+    calls: Mutex<Vec<&'static str>>,
+    /// By path: boxed [`Answer`]s of the call's own types.
+    answers: Mutex<BTreeMap<&'static str, VecDeque<Box<dyn Any + Send>>>>,
 }
 
-fake! {
-    info / on_info() -> DaemonInfo;
-    status / on_status(query: StatusQuery) -> Vec<EnvironmentStatus>;
-    replicas / on_replicas(query: ReplicaQuery) -> Vec<ReplicaStatus>;
-    plan / on_plan(request: PlanRequest) -> PlanOutcome;
-    up / on_up(request: UpRequest, events: EventSink) -> UpOutcome;
-    why / on_why(query: WhyQuery) -> WhyReport;
-    releases / on_releases(query: ReleasesQuery) -> Vec<ReleaseStatus>;
-    rollback / on_rollback(request: RollbackRequest, events: EventSink) -> UpOutcome;
-    steer / on_steer(request: SteerRequest) -> SteerOutcome;
-    down / on_down(request: DownRequest, events: EventSink) -> DownOutcome;
-    restart / on_restart(request: RestartRequest, events: EventSink) -> ChangeOutcome;
-    scale / on_scale(request: ScaleRequest, events: EventSink) -> ChangeOutcome;
-    logs / on_logs(query: LogQuery, lines: LogSink) -> ();
-    exec / on_exec(request: ExecRequest, session: ExecSession) -> i32;
-    images / on_images() -> Vec<ImageSummary>;
-    image_import / on_image_import(request: ImageImportRequest) -> ImageImportOutcome;
-    image_remove / on_image_remove(request: ImageRemoveRequest) -> ImageRemoveOutcome;
-    image_prune / on_image_prune(request: ImagePruneRequest) -> ImageRemoveOutcome;
-    networks / on_networks() -> Vec<SharedNetwork>;
-    network_create / on_network_create(request: NetworkCreateRequest) -> SharedNetwork;
-    network_remove / on_network_remove(request: NetworkRemoveRequest) -> ();
-    ca_certificate / on_ca_certificate() -> CaCertificate;
-    shutdown / on_shutdown(request: ShutdownRequest) -> ();
+impl Script {
+    /// Scripts the answer to the next call of this kind.
+    #[must_use]
+    pub fn call<C: Call, R>(self, answer: impl FnOnce(C::Request) -> R + Send + 'static) -> Self
+    where
+        R: Future<Output = Result<C::Answer, ApiError>> + Send + 'static,
+    {
+        self.push(C::PATH, answer)
+    }
+
+    /// Scripts what the next operation of this kind does.
+    #[must_use]
+    pub fn operation<O: Operation, R>(
+        self,
+        run: impl FnOnce(O::Request, EventSink) -> R + Send + 'static,
+    ) -> Self
+    where
+        R: Future<Output = Result<O::Outcome, ApiError>> + Send + 'static,
+    {
+        self.push(O::PATH, |(request, events)| run(request, events))
+    }
+
+    /// Scripts what the next query of this kind is sent.
+    #[must_use]
+    pub fn feed<F: Feed, R>(
+        self,
+        send: impl FnOnce(F::Request, ItemSink<F::Item>) -> R + Send + 'static,
+    ) -> Self
+    where
+        R: Future<Output = Result<(), ApiError>> + Send + 'static,
+    {
+        self.push(F::PATH, |(query, items)| send(query, items))
+    }
+
+    /// Scripts what the next command does.
+    #[must_use]
+    pub fn exec<R>(self, run: impl FnOnce(ExecRequest, ExecSession) -> R + Send + 'static) -> Self
+    where
+        R: Future<Output = Result<i32, ApiError>> + Send + 'static,
+    {
+        self.push(EXEC_PATH, |(request, session)| run(request, session))
+    }
+
+    fn push<A: 'static, T: 'static, R>(
+        self,
+        path: &'static str,
+        answer: impl FnOnce(A) -> R + Send + 'static,
+    ) -> Self
+    where
+        R: Future<Output = Result<T, ApiError>> + Send + 'static,
+    {
+        let answer: Answer<A, T> = Box::new(move |asked| Box::pin(answer(asked)));
+        lock(&self.answers)
+            .entry(path)
+            .or_default()
+            .push_back(Box::new(answer));
+        self
+    }
+
+    /// What the test has written for this call.
+    async fn play<A: 'static, T: 'static>(
+        self: Arc<Self>,
+        path: &'static str,
+        asked: A,
+    ) -> Result<T, ApiError> {
+        let name = path.trim_start_matches("/v1/");
+        lock(&self.calls).push(name);
+        let answer = lock(&self.answers)
+            .get_mut(path)
+            .and_then(VecDeque::pop_front);
+        let answer = answer.and_then(|answer| answer.downcast::<Answer<A, T>>().ok());
+        match answer {
+            Some(answer) => answer(asked).await,
+            None => {
+                let message = format!("FAKE: {name} was not scripted");
+                Err(ApiError::new(ErrorCode::Internal, message))
+            }
+        }
+    }
+}
+
+/// Answers every declared call from a script.
+struct Played(Option<Routes<Arc<Script>>>);
+
+impl Played {
+    fn routes(script: &Arc<Script>) -> Routes<Arc<Script>> {
+        let exec = Routes::new(Arc::clone(script)).exec(
+            async |script: Arc<Script>, _, request, session| {
+                script.play(EXEC_PATH, (request, session)).await
+            },
+        );
+        let mut played = Self(Some(exec));
+        declared(&mut played);
+        played.0.expect("put back by each")
+    }
+
+    fn add(&mut self, add: impl FnOnce(Routes<Arc<Script>>) -> Routes<Arc<Script>>) {
+        self.0 = self.0.take().map(add);
+    }
+}
+
+impl Declared for Played {
+    fn call<C: Call>(&mut self) {
+        self.add(|routes| {
+            routes.call::<C, _>(async |script: Arc<Script>, _, request| {
+                script.play(C::PATH, request).await
+            })
+        });
+    }
+
+    fn operation<O: Operation>(&mut self) {
+        self.add(|routes| {
+            routes.operation::<O, _>(async |script: Arc<Script>, _, request, events| {
+                script.play(O::PATH, (request, events)).await
+            })
+        });
+    }
+
+    fn feed<F: Feed>(&mut self) {
+        self.add(|routes| {
+            routes.feed::<F, _>(async |script: Arc<Script>, _, query, items| {
+                script.play(F::PATH, (query, items)).await
+            })
+        });
+    }
 }
 
 fn lock<T>(value: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -97,7 +158,7 @@ fn lock<T>(value: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// A FAKE daemon that runs until it is dropped: then it ends at once, as by SIGKILL.
 pub struct FakeDaemon {
-    backend: Arc<FakeBackend>,
+    script: Arc<Script>,
     root: TempDir,
     stop: CancellationToken,
     kill: CancellationToken,
@@ -105,15 +166,15 @@ pub struct FakeDaemon {
 }
 
 impl FakeDaemon {
-    /// Serves `backend` at `<root>/run/api.sock` of a temporary root.
+    /// Plays `script` at `<root>/run/api.sock` of a temporary root.
     ///
     /// # Panics
     /// When the machine has no temporary folder or refuses a thread.
-    pub fn start(backend: FakeBackend) -> Self {
+    pub fn start(script: Script) -> Self {
         let root = TempDir::new().expect("a temporary folder");
         let run = root.path().join("run");
         std::fs::create_dir(&run).expect("a folder for the socket");
-        let backend = Arc::new(backend);
+        let script = Arc::new(script);
         let stop = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -123,7 +184,7 @@ impl FakeDaemon {
             let _inside = runtime.enter();
             bind(&run.join("api.sock")).expect("the socket")
         };
-        let serving = serve(listener, Arc::clone(&backend), stop.clone());
+        let serving = serve(listener, Played::routes(&script), stop.clone());
         let kill = CancellationToken::new();
         let killed = kill.clone().cancelled_owned();
         let thread = std::thread::spawn(move || {
@@ -136,7 +197,7 @@ impl FakeDaemon {
             runtime.shutdown_timeout(Duration::from_secs(1));
         });
         Self {
-            backend,
+            script,
             root,
             stop,
             kill,
@@ -155,8 +216,8 @@ impl FakeDaemon {
     }
 
     /// Names of the calls so far, in order.
-    pub fn calls(&self) -> Vec<String> {
-        lock(&self.backend.calls).clone()
+    pub fn calls(&self) -> Vec<&'static str> {
+        lock(&self.script.calls).clone()
     }
 
     /// Tells the server to stop, as the daemon does on SIGTERM.

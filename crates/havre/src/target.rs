@@ -308,10 +308,3 @@ fn plain(name: &str) -> bool {
     let sound = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     !name.is_empty() && name.chars().all(sound)
 }
-
-/// Who runs this command, for the history: behind sudo the person, not root.
-pub fn asker() -> Option<String> {
-    ["SUDO_USER", "LOGNAME", "USER"]
-        .into_iter()
-        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
-}

@@ -55,11 +55,6 @@ pub(super) async fn read<T: DeserializeOwned + Check>(body: Body) -> Result<T, A
     Ok(value)
 }
 
-/// A request that can say whether its names are sound and all else is within bounds.
-pub(super) trait Check {
-    fn check(&self) -> Result<(), ApiError>;
-}
-
 impl Check for Empty {
     fn check(&self) -> Result<(), ApiError> {
         Ok(())
@@ -168,7 +163,6 @@ impl Check for ExecRequest {
 
 impl Check for UpRequest {
     fn check(&self) -> Result<(), ApiError> {
-        asker(self.by.as_deref())?;
         project(&self.project)
     }
 }
@@ -197,14 +191,12 @@ impl Check for DownRequest {
 impl Check for RestartRequest {
     fn check(&self) -> Result<(), ApiError> {
         environment(&self.environment)?;
-        asker(self.by.as_deref())?;
         services(&self.services)
     }
 }
 
 impl Check for RollbackRequest {
     fn check(&self) -> Result<(), ApiError> {
-        asker(self.by.as_deref())?;
         environment(&self.environment)
     }
 }
@@ -281,11 +273,6 @@ fn network(name: &str) -> Result<(), ApiError> {
 fn services(names: &[havre_model::ServiceName]) -> Result<(), ApiError> {
     list("services", names.len(), MAX_NAMED)?;
     names.iter().try_for_each(service)
-}
-
-/// Who asks is kept in the history.
-fn asker(by: Option<&str>) -> Result<(), ApiError> {
-    text("name of who asks", by.unwrap_or_default(), MAX_WORD_BYTES)
 }
 
 /// What becomes a path, an argument or a line ends where C says it does.

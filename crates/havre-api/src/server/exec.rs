@@ -1,10 +1,8 @@
 //! The call that upgrades its connection: frames in both directions until the command ends.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::response::Response;
 use http::{Request, StatusCode, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -26,10 +24,12 @@ const PEER_DEADLINE: Duration = Duration::from_secs(10);
 /// How often a silent connection is probed.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
-pub(super) async fn handle<B: Backend>(
-    State(api): State<Api<B>>,
-    mut request: Request<Body>,
-) -> Response {
+/// Answers with `101 Switching Protocols` and runs the command over what the connection becomes.
+pub(super) async fn handle<F, R>(api: Api, mut request: Request<Body>, run: F) -> Response
+where
+    F: FnOnce(ExecRequest, ExecSession) -> R + Send + 'static,
+    R: Future<Output = Result<i32, ApiError>> + Send + 'static,
+{
     let wished = request
         .headers()
         .get(header::UPGRADE)
@@ -43,9 +43,8 @@ pub(super) async fn handle<B: Backend>(
         Ok(request) => request,
         Err(error) => return refusal(&error),
     };
-    let backend = Arc::clone(&api.backend);
-    api.tasks
-        .spawn(session(backend, request, upgrade, api.stop));
+    let run = |session| run(request, session);
+    api.tasks.spawn(session(run, upgrade, api.stop));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -60,12 +59,11 @@ pub(super) async fn handle<B: Backend>(
     response
 }
 
-async fn session<B: Backend>(
-    backend: Arc<B>,
-    request: ExecRequest,
-    upgrade: OnUpgrade,
-    stop: CancellationToken,
-) {
+async fn session<F, R>(run: F, upgrade: OnUpgrade, stop: CancellationToken)
+where
+    F: FnOnce(ExecSession) -> R,
+    R: Future<Output = Result<i32, ApiError>>,
+{
     let connection = match tokio::time::timeout(PEER_DEADLINE, upgrade).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(%error, "client left before exec began"),
@@ -74,7 +72,7 @@ async fn session<B: Backend>(
     let (reader, mut writer) = split(TokioIo::<Upgraded>::new(connection));
     let (input_sender, input) = mpsc::channel(FRAMES_AHEAD);
     let (output, outputs) = mpsc::channel(FRAMES_AHEAD);
-    let running = backend.exec(request, ExecSession { input, output });
+    let running = run(ExecSession { input, output });
     // Closing its outputs is no end of the command: only its result is.
     let (over, gone) = (CancellationToken::new(), CancellationToken::new());
     let running = async {

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::*;
 
-/// Lines of output that may wait for a slow reader.
-pub(super) const LOG_LINES_AHEAD: usize = 256;
+/// Items that may wait for a slow reader.
+pub(super) const ITEMS_AHEAD: usize = 256;
 
 /// The answer whose body is `chunks`, each one or more whole lines.
 pub(super) fn lines(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Response {
@@ -63,44 +63,44 @@ pub(super) fn operation<O: Serialize + Send + 'static>(
     })
 }
 
-/// Lines of output until `reading` ends or `stop`; dropping the stream ends `reading`.
-pub(super) fn logs(
-    reading: impl Future<Output = Result<(), ApiError>> + Send + 'static,
-    lines: mpsc::Receiver<LogLine>,
+/// Items until `sending` ends or `stop`; dropping the stream ends `sending`.
+pub(super) fn feed<T: Serialize + Send + 'static>(
+    sending: impl Future<Output = Result<(), ApiError>> + Send + 'static,
+    items: mpsc::Receiver<T>,
     stop: CancellationToken,
 ) -> impl Stream<Item = Bytes> + Send {
-    type Reading = Pin<Box<dyn Future<Output = Result<(), ApiError>> + Send>>;
-    enum State {
-        Running(Reading, mpsc::Receiver<LogLine>, CancellationToken),
-        Ending(mpsc::Receiver<LogLine>, Result<(), ApiError>),
+    type Sending = Pin<Box<dyn Future<Output = Result<(), ApiError>> + Send>>;
+    enum State<T> {
+        Running(Sending, mpsc::Receiver<T>, CancellationToken),
+        Ending(mpsc::Receiver<T>, Result<(), ApiError>),
         Over,
     }
-    let start = State::Running(Box::pin(reading), lines, stop);
+    let start = State::Running(Box::pin(sending), items, stop);
     stream::unfold(start, |mut state| async move {
         let mut batch = Vec::new();
         loop {
             state = match state {
-                State::Running(mut reading, mut lines, stop) => tokio::select! {
-                    count = lines.recv_many(&mut batch, LOG_LINES_AHEAD) => match count {
-                        // The sink is gone, so the backend is about to answer.
-                        0 => State::Ending(lines, reading.await),
-                        _ => return Some((many(batch), State::Running(reading, lines, stop))),
+                State::Running(mut sending, mut items, stop) => tokio::select! {
+                    count = items.recv_many(&mut batch, ITEMS_AHEAD) => match count {
+                        // The sink is gone, so the handler is about to end.
+                        0 => State::Ending(items, sending.await),
+                        _ => return Some((many(batch), State::Running(sending, items, stop))),
                     },
-                    result = &mut reading => State::Ending(lines, result),
-                    () = stop.cancelled() => State::Ending(lines, Err(ApiError::new(
+                    result = &mut sending => State::Ending(items, result),
+                    () = stop.cancelled() => State::Ending(items, Err(ApiError::new(
                         ErrorCode::Unavailable,
                         "the daemon is shutting down",
                     ))),
                 },
-                State::Ending(mut lines, result) => {
-                    while let Ok(line) = lines.try_recv() {
-                        batch.push(line);
+                State::Ending(mut items, result) => {
+                    while let Ok(item) = items.try_recv() {
+                        batch.push(item);
                     }
                     if batch.is_empty() {
-                        let end = last_item::<LogLine, Empty>(result.map(|()| Empty {}));
+                        let end = last_item::<T, Empty>(result.map(|()| Empty {}));
                         return Some((line(&end), State::Over));
                     }
-                    return Some((many(batch), State::Ending(lines, result)));
+                    return Some((many(batch), State::Ending(items, result)));
                 }
                 State::Over => return None,
             }
@@ -115,7 +115,7 @@ fn last_item<E, O>(result: Result<O, ApiError>) -> StreamItem<E, O> {
     }
 }
 
-fn many(batch: Vec<LogLine>) -> Bytes {
+fn many<T: Serialize>(batch: Vec<T>) -> Bytes {
     let mut out = BytesMut::new();
     for item in batch {
         out.extend_from_slice(&line(&StreamItem::<_, Empty>::Event(item)));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use havre_api::*;
-use havre_testing::api::FakeBackend;
+use havre_testing::api::Script;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -33,7 +33,7 @@ fn request() -> ExecRequest {
 
 #[tokio::test]
 async fn input_output_size_and_exit_code_travel() {
-    let backend = FakeBackend::default().on_exec(async |asked, mut session| {
+    let backend = Script::default().exec(async |asked, mut session| {
         assert_eq!(asked, request());
         let size = TerminalSize {
             columns: 132,
@@ -90,7 +90,7 @@ async fn input_output_size_and_exit_code_travel() {
 
 #[tokio::test]
 async fn a_command_that_cannot_run_says_why() {
-    let backend = FakeBackend::default().on_exec(async |_, _session| {
+    let backend = Script::default().exec(async |_, _session| {
         Err(ApiError::new(
             ErrorCode::NotFound,
             "shop/production has no service web",
@@ -105,7 +105,7 @@ async fn a_command_that_cannot_run_says_why() {
 #[tokio::test]
 async fn a_silent_command_learns_that_its_client_left_though_it_reads_nothing() {
     let (told, tell) = oneshot::channel::<()>();
-    let backend = FakeBackend::default().on_exec(async |_, session| {
+    let backend = Script::default().exec(async |_, session| {
         session.output.closed().await;
         told.send(()).unwrap();
         Ok(0)
@@ -127,7 +127,7 @@ async fn a_silent_command_learns_that_its_client_left_though_it_reads_nothing() 
 #[tokio::test]
 async fn stopping_the_server_ends_a_command() {
     let (arrived, arrival) = oneshot::channel::<()>();
-    let backend = FakeBackend::default().on_exec(async |_, mut session| {
+    let backend = Script::default().exec(async |_, mut session| {
         arrived.send(()).unwrap();
         session.output.closed().await;
         assert_eq!(session.input.recv().await, None);
@@ -146,7 +146,7 @@ async fn stopping_the_server_ends_a_command() {
 
 #[tokio::test]
 async fn closing_its_outputs_does_not_end_a_command() {
-    let backend = FakeBackend::default().on_exec(async |_, mut session| {
+    let backend = Script::default().exec(async |_, mut session| {
         drop(session.output);
         let piece = session.input.recv().await;
         assert_eq!(piece, Some(ExecInput::Stdin(Bytes::from_static(b"late"))));
@@ -204,7 +204,7 @@ async fn frames_that_make_no_sense_end_the_session() {
         &[2, 0, 0, 0, 1, 7],
         &[18, 0, 0, 0, 4, 0, 0, 0, 0],
     ] {
-        let backend = FakeBackend::default().on_exec(async |_, mut session| {
+        let backend = Script::default().exec(async |_, mut session| {
             assert_eq!(session.input.recv().await, None);
             session.output.closed().await;
             Ok(0)
@@ -223,7 +223,7 @@ async fn frames_that_make_no_sense_end_the_session() {
 
 #[tokio::test]
 async fn exec_without_an_upgrade_is_refused() {
-    let (daemon, _client) = daemon(FakeBackend::default());
+    let (daemon, _client) = daemon(Script::default());
     let mut stream = UnixStream::connect(daemon.socket()).await.unwrap();
     let head = format!(
         "POST {EXEC_PATH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}"

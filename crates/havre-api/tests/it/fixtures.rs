@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use havre_api::*;
 use havre_model::*;
-use havre_testing::api::{FakeBackend, FakeDaemon};
+use havre_testing::api::{FakeDaemon, Script};
 
-pub fn daemon(backend: FakeBackend) -> (FakeDaemon, Client) {
+pub fn daemon(backend: Script) -> (FakeDaemon, Client) {
     let daemon = FakeDaemon::start(backend);
     let client = Client::new(daemon.socket());
     (daemon, client)
@@ -40,7 +40,6 @@ pub fn up(name: &str) -> UpRequest {
     UpRequest {
         project: project(name),
         options: UpOptions::default(),
-        by: None,
     }
 }
 

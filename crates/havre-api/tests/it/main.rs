@@ -4,3 +4,4 @@ mod calls;
 mod exec;
 mod fixtures;
 mod operations;
+mod principal;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use havre_api::*;
-use havre_testing::api::FakeBackend;
+use havre_testing::api::Script;
 use havre_testing::wait_until;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -14,13 +14,15 @@ const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn events_come_in_order_and_before_the_outcome() {
-    let (_daemon, client) = daemon(FakeBackend::default().on_up(async |request, events| {
-        assert_eq!(request.project, project("shop"));
-        for n in 0..100 {
-            events.emit(warning(&n.to_string()));
-        }
-        Ok(up_outcome())
-    }));
+    let (_daemon, client) = daemon(Script::default().operation::<Up, _>(
+        async |request, events| {
+            assert_eq!(request.project, project("shop"));
+            for n in 0..100 {
+                events.emit(warning(&n.to_string()));
+            }
+            Ok(up_outcome())
+        },
+    ));
     let mut running = client.start::<Up>(&up("shop")).await.unwrap();
     for n in 0..100 {
         let Progress::Event(event) = running.next().await.unwrap() else {
@@ -34,7 +36,7 @@ async fn events_come_in_order_and_before_the_outcome() {
 #[tokio::test]
 async fn an_event_is_seen_while_the_operation_runs() {
     let (go, wait) = oneshot::channel::<()>();
-    let (_daemon, client) = daemon(FakeBackend::default().on_up(async |_, events| {
+    let (_daemon, client) = daemon(Script::default().operation::<Up, _>(async |_, events| {
         events.emit(warning("first"));
         wait.await.unwrap();
         Ok(up_outcome())
@@ -50,7 +52,7 @@ async fn an_event_is_seen_while_the_operation_runs() {
 async fn an_operation_outlives_its_client() {
     let (go, wait) = oneshot::channel::<()>();
     let (ended, end) = oneshot::channel::<bool>();
-    let (_daemon, client) = daemon(FakeBackend::default().on_up(async |_, events| {
+    let (_daemon, client) = daemon(Script::default().operation::<Up, _>(async |_, events| {
         wait.await.unwrap();
         events.emit(warning("nobody hears this"));
         ended.send(events.cancellation().is_cancelled()).unwrap();
@@ -65,7 +67,7 @@ async fn an_operation_outlives_its_client() {
 
 #[tokio::test]
 async fn cancelling_reaches_the_operation_and_its_last_words_reach_the_client() {
-    let (_daemon, client) = daemon(FakeBackend::default().on_up(async |_, events| {
+    let (_daemon, client) = daemon(Script::default().operation::<Up, _>(async |_, events| {
         events.cancellation().cancelled().await;
         events.emit(Event::Phase {
             phase: Phase::RollBack,
@@ -97,7 +99,7 @@ async fn cancelling_reaches_the_operation_and_its_last_words_reach_the_client() 
 async fn a_reader_that_sleeps_never_holds_the_operation_up() {
     const EVENTS: u64 = 200_000;
     let (ended, end) = oneshot::channel::<()>();
-    let (_daemon, client) = daemon(FakeBackend::default().on_up(async |_, events| {
+    let (_daemon, client) = daemon(Script::default().operation::<Up, _>(async |_, events| {
         for n in 0..EVENTS {
             events.emit(warning(&n.to_string()));
             if n % 1000 == 0 {
@@ -123,8 +125,9 @@ async fn a_reader_that_sleeps_never_holds_the_operation_up() {
 
 #[tokio::test]
 async fn a_panic_in_an_operation_is_told() {
-    let (_daemon, client) =
-        daemon(FakeBackend::default().on_up(async |_, _| panic!("on purpose, by the test")));
+    let (_daemon, client) = daemon(
+        Script::default().operation::<Up, _>(async |_, _| panic!("on purpose, by the test")),
+    );
     let mut running = client.start::<Up>(&up("shop")).await.unwrap();
     let error = refusal(running.next().await.unwrap_err());
     assert_eq!(error.code, ErrorCode::Internal);
@@ -154,13 +157,13 @@ fn line(n: usize) -> LogLine {
 #[tokio::test]
 async fn every_line_of_output_arrives() {
     const LINES: usize = 20_000;
-    let (_daemon, client) = daemon(FakeBackend::default().on_logs(async |_, lines| {
+    let (_daemon, client) = daemon(Script::default().feed::<Logs, _>(async |_, lines| {
         for n in 0..LINES {
             lines.send(line(n)).await.unwrap();
         }
         Ok(())
     }));
-    let mut lines = client.logs(&query(false)).await.unwrap();
+    let mut lines = client.feed::<Logs>(&query(false)).await.unwrap();
     for n in 0..LINES {
         assert_eq!(lines.next().await.unwrap().unwrap(), line(n));
     }
@@ -177,13 +180,13 @@ async fn following_ends_when_the_reader_goes_away() {
         }
     }
     let told = Told(Some(gone));
-    let (_daemon, client) = daemon(FakeBackend::default().on_logs(async move |_, lines| {
+    let (_daemon, client) = daemon(Script::default().feed::<Logs, _>(async move |_, lines| {
         let _told = told;
         lines.send(line(1)).await.unwrap();
         lines.closed().await;
         Ok(())
     }));
-    let mut lines = client.logs(&query(true)).await.unwrap();
+    let mut lines = client.feed::<Logs>(&query(true)).await.unwrap();
     assert_eq!(lines.next().await.unwrap(), Some(line(1)));
     drop(lines);
     timeout(SOON, left).await.unwrap().unwrap();
@@ -192,17 +195,17 @@ async fn following_ends_when_the_reader_goes_away() {
 #[tokio::test]
 async fn stopping_the_server_ends_followers_and_waits_for_operations() {
     let (go, mut wait) = mpsc::channel::<()>(1);
-    let backend = FakeBackend::default()
-        .on_logs(async |_, lines| {
+    let backend = Script::default()
+        .feed::<Logs, _>(async |_, lines| {
             lines.closed().await;
             Ok(())
         })
-        .on_up(async move |_, _| {
+        .operation::<Up, _>(async move |_, _| {
             wait.recv().await.unwrap();
             Ok(up_outcome())
         });
     let (daemon, client) = daemon(backend);
-    let mut lines = client.logs(&query(true)).await.unwrap();
+    let mut lines = client.feed::<Logs>(&query(true)).await.unwrap();
     let mut running = client.start::<Up>(&up("shop")).await.unwrap();
     wait_until("both calls arrived", SOON, || daemon.calls().len() == 2);
     daemon.stop();

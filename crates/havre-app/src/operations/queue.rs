@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
-use havre_api::{ApiError, Event, EventSink, Phase};
+use havre_api::{ApiError, Event, EventSink, Phase, Principal};
 
 use super::refusals::cancelled;
 use crate::environment::EnvironmentHandle;
@@ -19,7 +19,7 @@ pub(crate) struct Held {
 #[derive(Clone, Debug)]
 pub(crate) struct Holder {
     what: &'static str,
-    by: Option<String>,
+    by: Principal,
     since: SystemTime,
 }
 
@@ -33,7 +33,7 @@ impl Drop for Held {
 pub(crate) async fn hold(
     environment: &EnvironmentHandle,
     what: &'static str,
-    by: Option<&str>,
+    by: &Principal,
     events: &EventSink,
 ) -> Result<Held, ApiError> {
     let lock = Arc::clone(&environment.operation);
@@ -64,7 +64,7 @@ pub(crate) async fn hold(
     };
     *holder.lock().unwrap_or_else(PoisonError::into_inner) = Some(Holder {
         what,
-        by: by.map(str::to_owned),
+        by: by.clone(),
         since: SystemTime::now(),
     });
     Ok(Held {
@@ -75,11 +75,10 @@ pub(crate) async fn hold(
 
 impl Holder {
     fn sentence(&self) -> String {
-        let by = self.by.as_deref().unwrap_or("somebody");
         let seconds = elapsed_ms(self.since) / 1000;
         format!(
-            "waiting for `{}` of {by}, under way for {seconds} s",
-            self.what
+            "waiting for `{}` of {}, under way for {seconds} s",
+            self.what, self.by
         )
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Change {
     pub(crate) scale: Scale,
     pub(crate) jobs: Jobs,
     pub(crate) cause: Cause,
-    pub(crate) by: Option<String>,
+    pub(crate) by: String,
     /// What was found where its services and those before write.
     pub(crate) databases: FoundDatabases,
 }
@@ -97,7 +97,7 @@ pub(super) async fn begin(
     };
     let record = Record {
         cause,
-        by,
+        by: Some(by),
         started_at: Some(SystemTime::now()),
         ..Record::default()
     };

@@ -10,7 +10,6 @@ use super::Context;
 use crate::cli::{DownArgs, RestartArgs, ScaleArgs};
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
-use crate::target::asker;
 use crate::ui::Ui;
 use crate::{connect, human, progress};
 
@@ -30,7 +29,6 @@ pub async fn restart(context: &Context, args: RestartArgs) -> Outcome {
     let request = RestartRequest {
         environment: args.target.environment()?,
         services: args.services.iter().map(ServiceName::new).collect(),
-        by: asker(),
     };
     let client = connect::started(&context.root, context.ui).await?;
     let outcome =

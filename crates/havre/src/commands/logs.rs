@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::str::FromStr;
 
-use havre_api::{EnvironmentId, LogLine, LogQuery, Timestamp};
+use havre_api::{EnvironmentId, LogLine, LogQuery, Logs, Timestamp};
 use havre_model::ServiceName;
 
 use super::Context;
@@ -50,7 +50,7 @@ pub async fn run(context: &Context, args: LogsArgs) -> Outcome {
         since: args.since,
         follow: args.follow,
     };
-    let mut lines = client.logs(&query).await?;
+    let mut lines = client.feed::<Logs>(&query).await?;
     let mut writer = Writer {
         environment,
         json: args.json.json,

@@ -12,7 +12,6 @@ use crate::exit::Exit;
 use crate::paint::Paint;
 use crate::progress::verb;
 use crate::table::Table;
-use crate::target::asker;
 use crate::{connect, human, progress};
 
 pub async fn list(context: &Context, args: ReleasesArgs) -> Outcome {
@@ -35,7 +34,6 @@ pub async fn rollback(context: &Context, args: RollbackArgs) -> Outcome {
     let request = RollbackRequest {
         environment: args.target.environment()?,
         release: args.release.map(ReleaseId),
-        by: asker(),
     };
     let client = connect::started(&context.root, context.ui).await?;
     let outcome =

@@ -6,7 +6,6 @@ use super::Context;
 use crate::cli::UpArgs;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
-use crate::target::asker;
 use crate::ui::Ui;
 use crate::{connect, human, progress};
 
@@ -26,7 +25,6 @@ pub async fn run(context: &Context, args: UpArgs) -> Outcome {
             no_cache: args.no_cache,
             pull: args.pull,
         },
-        by: asker(),
     };
     if args.detach {
         let running = client.start::<Up>(&request).await.map_err(Failure::from)?;

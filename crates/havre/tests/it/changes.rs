@@ -1,6 +1,7 @@
 //! `restart`, `scale` and `down`.
 
 use havre_api::*;
+use havre_api::{Down, Restart, Scale};
 
 use crate::fixtures::*;
 use crate::program::World;
@@ -15,7 +16,7 @@ fn changed(names: &[&str]) -> ChangeOutcome {
 
 #[test]
 fn restart_names_services() {
-    let world = World::new(backend(1).on_restart(async |request, _| {
+    let world = World::new(backend(1).operation::<Restart, _>(async |request, _| {
         assert_eq!(request.environment, environment("shop"));
         assert_eq!(request.services, [service("web")]);
         Ok(changed(&["web"]))
@@ -29,7 +30,7 @@ fn restart_names_services() {
 
 #[test]
 fn scale_takes_several_and_refuses_contradictions() {
-    let world = World::new(backend(1).on_scale(async |request, _| {
+    let world = World::new(backend(1).operation::<Scale, _>(async |request, _| {
         assert_eq!(request.replicas[&service("web")], 3);
         assert_eq!(request.replicas[&service("db")], 0);
         Ok(changed(&["web", "db"]))
@@ -56,7 +57,7 @@ fn down_says_what_it_kept_and_what_it_could_not_remove() {
         elapsed_ms: 800,
     };
     let sent = outcome.clone();
-    let world = World::new(backend(1).on_down(async |request, _| {
+    let world = World::new(backend(1).operation::<Down, _>(async |request, _| {
         assert!(!request.options.volumes);
         Ok(sent)
     }));
@@ -67,7 +68,7 @@ fn down_says_what_it_kept_and_what_it_could_not_remove() {
         errors: Vec::new(),
         ..outcome
     };
-    let world = World::new(backend(1).on_down(async |request, _| {
+    let world = World::new(backend(1).operation::<Down, _>(async |request, _| {
         assert!(request.options.volumes);
         Ok(well)
     }));
@@ -76,7 +77,7 @@ fn down_says_what_it_kept_and_what_it_could_not_remove() {
 
 #[test]
 fn what_is_busy_has_an_exit_code_of_its_own() {
-    let world = World::new(backend(1).on_restart(async |_, _| {
+    let world = World::new(backend(1).operation::<Restart, _>(async |_, _| {
         Err(ApiError::new(
             ErrorCode::Conflict,
             "shop/production is held by `up` since 10:04",

@@ -2,6 +2,7 @@
 
 use crate::fixtures::*;
 use crate::program::{Ran, World, command};
+use havre_api::{Info, Status, Up};
 
 fn run(args: &[&str]) -> Ran {
     let folder = tempfile::tempdir().unwrap();
@@ -59,7 +60,8 @@ fn completions_and_manual_are_made() {
 
 #[test]
 fn colours_follow_the_users_wish() {
-    let world = |_: ()| World::new(backend(1).on_status(async |_| Ok(vec![running_environment()])));
+    let world =
+        |_: ()| World::new(backend(1).call::<Status, _>(async |_| Ok(vec![running_environment()])));
     let ran = world(()).run(&["status", "--color", "always"]);
     assert!(ran.out.contains("\x1b["), "{}", ran.out);
     let ran = world(()).run(&["status"]);
@@ -72,9 +74,9 @@ fn a_daemon_of_another_version_is_told() {
         version: "0.0.1".into(),
         ..info()
     };
-    let backend = havre_testing::api::FakeBackend::default()
-        .on_info(async || Ok(old))
-        .on_up(async |_, _| Ok(up_outcome(true)));
+    let backend = havre_testing::api::Script::default()
+        .call::<Info, _>(async |_| Ok(old))
+        .operation::<Up, _>(async |_, _| Ok(up_outcome(true)));
     let ran = World::new(backend).run(&["up"]);
     assert!(
         ran.err.contains("the daemon is of version 0.0.1"),

@@ -1,5 +1,6 @@
 //! `exec`, with and without a terminal.
 
+use havre_api::Up;
 use std::io::Write;
 use std::process::Stdio;
 
@@ -13,7 +14,7 @@ use crate::pty::Terminal;
 
 #[test]
 fn streams_and_exit_code_pass_through() {
-    let world = World::new(backend(1).on_exec(async |request, mut session| {
+    let world = World::new(backend(1).exec(async |request, mut session| {
         assert_eq!(request.environment, environment("shop"));
         assert_eq!(request.service, service("web"));
         assert_eq!(request.argv, ["sh", "-c", "cat"]);
@@ -81,7 +82,7 @@ fn streams_and_exit_code_pass_through() {
 
 #[test]
 fn failures_of_exec_itself_are_told_apart_from_the_commands() {
-    let world = World::new(backend(1).on_exec(async |_, _session| {
+    let world = World::new(backend(1).exec(async |_, _session| {
         Err(ApiError::new(
             ErrorCode::NotFound,
             "shop/production has no service web",
@@ -120,7 +121,7 @@ async fn shell(request: ExecRequest, mut session: ExecSession) -> Result<i32, Ap
 
 #[test]
 fn a_terminal_is_handed_over_and_given_back() {
-    let world = World::new(backend(1).on_exec(shell));
+    let world = World::new(backend(1).exec(shell));
     let mut terminal = Terminal::start(world.command(&["exec", "-it", "web", "sh"]), 100, 30);
     let before = terminal.settings();
     assert!(
@@ -147,7 +148,7 @@ fn a_terminal_is_handed_over_and_given_back() {
 
 #[test]
 fn a_terminal_is_given_back_when_the_program_is_told_to_end() {
-    let world = World::new(backend(1).on_exec(shell));
+    let world = World::new(backend(1).exec(shell));
     let mut terminal = Terminal::start(world.command(&["exec", "-it", "web", "sh"]), 100, 30);
     let before = terminal.settings();
     terminal.wait_for("<100x30>");
@@ -159,7 +160,7 @@ fn a_terminal_is_given_back_when_the_program_is_told_to_end() {
 
 #[test]
 fn a_terminal_is_given_back_when_the_daemon_dies() {
-    let world = World::new(backend(1).on_exec(shell));
+    let world = World::new(backend(1).exec(shell));
     let mut terminal = Terminal::start(world.command(&["exec", "-it", "web", "sh"]), 100, 30);
     let before = terminal.settings();
     terminal.wait_for("<100x30>");
@@ -172,7 +173,7 @@ fn a_terminal_is_given_back_when_the_daemon_dies() {
 
 #[test]
 fn progress_on_a_terminal_is_redrawn_in_place() {
-    let world = World::new(backend(1).on_up(async |_, events| {
+    let world = World::new(backend(1).operation::<Up, _>(async |_, events| {
         for event in crate::fixtures::events() {
             events.emit(event);
         }

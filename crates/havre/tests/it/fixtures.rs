@@ -1,10 +1,11 @@
 //! Answers that tests share.
 
+use havre_api::Info;
 use std::time::Duration;
 
 use havre_api::*;
 use havre_model::{EnvironmentName, ProjectName, ServiceName};
-use havre_testing::api::FakeBackend;
+use havre_testing::api::Script;
 
 pub fn ago(seconds: u64) -> Timestamp {
     Timestamp::ago(Duration::from_secs(seconds))
@@ -36,9 +37,9 @@ pub fn info() -> DaemonInfo {
 }
 
 /// A backend that answers who it is, as often as it is asked `times`.
-pub fn backend(times: usize) -> FakeBackend {
-    (0..times).fold(FakeBackend::default(), |backend, _| {
-        backend.on_info(async || Ok(info()))
+pub fn backend(times: usize) -> Script {
+    (0..times).fold(Script::default(), |backend, _| {
+        backend.call::<Info, _>(async |_| Ok(info()))
     })
 }
 

@@ -1,6 +1,7 @@
 //! `image` and `ca`.
 
 use havre_api::*;
+use havre_api::{Ca, ImageImport, ImagePrune, ImageRemove, Images};
 
 use crate::fixtures::*;
 use crate::program::World;
@@ -22,13 +23,13 @@ fn ls_has_a_row_per_name() {
         used_by: Vec::new(),
         ..image()
     };
-    let world = World::new(backend(1).on_images(async || Ok(vec![image(), nameless])));
+    let world = World::new(backend(1).call::<Images, _>(async |_| Ok(vec![image(), nameless])));
     insta::assert_snapshot!("image-ls", world.run(&["image", "ls"]).out);
 }
 
 #[test]
 fn import_gives_the_daemon_an_absolute_path() {
-    let world = World::new(backend(1).on_image_import(async |request| {
+    let world = World::new(backend(1).call::<ImageImport, _>(async |request| {
         assert!(request.path.is_absolute());
         assert_eq!(request.reference.as_deref(), Some("base:1"));
         Ok(ImageImportOutcome {
@@ -48,7 +49,7 @@ fn import_gives_the_daemon_an_absolute_path() {
 fn removing_tells_what_stayed() {
     let world = World::new(
         backend(2)
-            .on_image_remove(async |request| {
+            .call::<ImageRemove, _>(async |request| {
                 assert_eq!(request.images, ["a", "b"]);
                 Ok(ImageRemoveOutcome {
                     removed: vec!["a".into()],
@@ -57,7 +58,7 @@ fn removing_tells_what_stayed() {
                     errors: vec!["b is used by shop/production".into()],
                 })
             })
-            .on_image_prune(async |request| {
+            .call::<ImagePrune, _>(async |request| {
                 assert!(!request.all);
                 Ok(ImageRemoveOutcome::default())
             }),
@@ -82,8 +83,8 @@ fn the_certificate_is_data() {
     };
     let world = World::new(
         backend(2)
-            .on_ca_certificate(async move || pem())
-            .on_ca_certificate(async move || pem()),
+            .call::<Ca, _>(async move |_| pem())
+            .call::<Ca, _>(async move |_| pem()),
     );
     assert_eq!(
         world.run(&["ca", "export"]).out,
@@ -119,11 +120,11 @@ fn a_dry_run_explains_each_item_and_removes_nothing() {
     };
     let world = World::new(
         backend(2)
-            .on_image_prune(async move |request| {
+            .call::<ImagePrune, _>(async move |request| {
                 assert!(request.dry_run && !request.all);
                 Ok(outcome())
             })
-            .on_image_prune(async move |request| {
+            .call::<ImagePrune, _>(async move |request| {
                 assert!(request.dry_run && request.all);
                 Ok(outcome())
             }),

@@ -1,5 +1,6 @@
 //! `logs`.
 
+use havre_api::Logs;
 use std::io::Read;
 use std::process::Stdio;
 
@@ -29,7 +30,7 @@ fn lines() -> [LogLine; 3] {
 }
 
 fn world() -> World {
-    World::new(backend(1).on_logs(async |_, sink| {
+    World::new(backend(1).feed::<Logs, _>(async |_, sink| {
         for line in lines() {
             sink.send(line).await.unwrap();
         }
@@ -72,7 +73,7 @@ fn json_is_a_document_per_line() {
 fn a_terminal_gets_no_escapes_and_a_pipe_all_of_them() {
     let text = "\x1b]0;title\x07\x1b[2Jred \x1b[31malert\x1b[0m\x1b[6n";
     let world = || {
-        World::new(backend(1).on_logs(async move |_, sink| {
+        World::new(backend(1).feed::<Logs, _>(async move |_, sink| {
             let cut = LogLine {
                 partial: true,
                 ..line("web-7-1", LogStream::Stdout, text)
@@ -95,7 +96,7 @@ fn a_terminal_gets_no_escapes_and_a_pipe_all_of_them() {
 
 #[test]
 fn the_query_is_passed_on() {
-    let world = World::new(backend(1).on_logs(async |query, _| {
+    let world = World::new(backend(1).feed::<Logs, _>(async |query, _| {
         assert_eq!(query.environment, environment("shop"));
         assert_eq!(query.services, [service("web"), service("db")]);
         assert_eq!(query.tail, Some(20));
@@ -110,7 +111,7 @@ fn the_query_is_passed_on() {
 
 #[test]
 fn a_reader_that_leaves_is_no_error() {
-    let world = World::new(backend(1).on_logs(async |_, sink| {
+    let world = World::new(backend(1).feed::<Logs, _>(async |_, sink| {
         while sink
             .send(line("web-7-1", LogStream::Stdout, "again"))
             .await

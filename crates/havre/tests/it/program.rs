@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use havre_testing::api::{FakeBackend, FakeDaemon};
+use havre_testing::api::{FakeDaemon, Script};
 
 /// What the program did.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ services:
 ";
 
 impl World {
-    pub fn new(backend: FakeBackend) -> Self {
+    pub fn new(backend: Script) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("compose.yaml"), COMPOSE).unwrap();
         Self {

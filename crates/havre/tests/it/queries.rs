@@ -1,13 +1,14 @@
 //! `status`, `ps` and `version`.
 
 use havre_api::*;
+use havre_api::{Info, Plan, Replicas, Status};
 
 use crate::fixtures::*;
 use crate::program::World;
 
 #[test]
 fn status_shows_an_environment_on_one_screen() {
-    let world = World::new(backend(1).on_status(async |query| {
+    let world = World::new(backend(1).call::<Status, _>(async |query| {
         assert_eq!(query.project.unwrap().as_str(), "shop");
         Ok(vec![running_environment()])
     }));
@@ -25,7 +26,7 @@ fn plan_shows_what_would_change_and_why() {
         strategy: strategy.map(str::to_owned),
         changes: changes.iter().map(|change| (*change).to_owned()).collect(),
     };
-    let world = World::new(backend(1).on_plan(async move |request| {
+    let world = World::new(backend(1).call::<Plan, _>(async move |request| {
         Ok(PlanOutcome {
             environment: environment(request.project.name.as_str()),
             release: Some(ReleaseId(4)),
@@ -54,14 +55,14 @@ fn plan_shows_what_would_change_and_why() {
 fn status_as_json_is_what_the_daemon_said() {
     let said = running_environment();
     let sent = said.clone();
-    let world = World::new(backend(1).on_status(async |_| Ok(vec![sent])));
+    let world = World::new(backend(1).call::<Status, _>(async |_| Ok(vec![sent])));
     let ran = world.run(&["status", "--json"]);
     assert_eq!(ran.json(), serde_json::to_value([said]).unwrap());
 }
 
 #[test]
 fn status_outside_a_project_shows_all() {
-    let world = World::new(backend(1).on_status(async |query| {
+    let world = World::new(backend(1).call::<Status, _>(async |query| {
         assert_eq!(query, StatusQuery::default());
         Ok(Vec::new())
     }));
@@ -77,9 +78,9 @@ fn status_tells_what_ails_the_daemon() {
         problems: vec!["port 443 is taken".into()],
         ..info()
     };
-    let backend = havre_testing::api::FakeBackend::default()
-        .on_info(async || Ok(ill))
-        .on_status(async |_| Ok(Vec::new()));
+    let backend = havre_testing::api::Script::default()
+        .call::<Info, _>(async |_| Ok(ill))
+        .call::<Status, _>(async |_| Ok(Vec::new()));
     let ran = World::new(backend).run(&["status", "-p", "shop"]);
     assert!(
         ran.err.contains("warning: port 443 is taken"),
@@ -90,7 +91,7 @@ fn status_tells_what_ails_the_daemon() {
 
 #[test]
 fn ps_lists_replicas() {
-    let world = World::new(backend(1).on_replicas(async |query| {
+    let world = World::new(backend(1).call::<Replicas, _>(async |query| {
         assert_eq!(query.services, [service("web")]);
         assert!(query.all);
         let crashed = ReplicaStatus {
@@ -112,7 +113,7 @@ fn ps_lists_replicas() {
 
 #[test]
 fn ps_names_the_environment_where_there_are_several() {
-    let world = World::new(backend(1).on_replicas(async |_| {
+    let world = World::new(backend(1).call::<Replicas, _>(async |_| {
         let other = ReplicaStatus {
             environment: environment("blog"),
             ..replica("blog.production.web.77.0")

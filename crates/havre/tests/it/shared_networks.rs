@@ -1,6 +1,9 @@
 //! Networks that environments share: the commands, and two projects on one on a real machine.
 
-use havre_api::{ApiError, EnvironmentId, ErrorCode, NetworkMember, NetworkService, SharedNetwork};
+use havre_api::{
+    ApiError, EnvironmentId, ErrorCode, NetworkCreate, NetworkMember, NetworkRemove,
+    NetworkService, Networks, SharedNetwork,
+};
 use havre_model::{EnvironmentName, ProjectName, ServiceName};
 use havre_testing::wait_until;
 use serde_json::{Value, json};
@@ -250,7 +253,7 @@ fn networks_are_listed_shown_and_removed() {
         ])
     };
     let refuse = |name: String| match name.as_str() {
-        "spare" => Ok(()),
+        "spare" => Ok(havre_api::Empty {}),
         _ => Err(ApiError::new(
             ErrorCode::Conflict,
             format!("network {name} is in use"),
@@ -258,13 +261,13 @@ fn networks_are_listed_shown_and_removed() {
     };
     let world = World::new(
         backend(7)
-            .on_networks(async move || all())
-            .on_networks(async move || all())
-            .on_networks(async move || all())
-            .on_network_remove(async move |request| refuse(request.name))
-            .on_network_remove(async move |request| refuse(request.name))
-            .on_network_remove(async move |request| refuse(request.name))
-            .on_network_create(async |request| {
+            .call::<Networks, _>(async move |_| all())
+            .call::<Networks, _>(async move |_| all())
+            .call::<Networks, _>(async move |_| all())
+            .call::<NetworkRemove, _>(async move |request| refuse(request.name))
+            .call::<NetworkRemove, _>(async move |request| refuse(request.name))
+            .call::<NetworkRemove, _>(async move |request| refuse(request.name))
+            .call::<NetworkCreate, _>(async |request| {
                 assert!(request.internal);
                 Ok(network(&request.name, true, &[]))
             }),
@@ -296,7 +299,7 @@ fn networks_are_listed_shown_and_removed() {
 #[test]
 fn check_knows_the_networks_of_the_machine() {
     let all = || Ok(vec![network("proxy", false, &[])]);
-    let world = World::new(backend(0).on_networks(async move || all()));
+    let world = World::new(backend(0).call::<Networks, _>(async move |_| all()));
     let compose = "services: {web: {image: 'i:1', networks: [proxy, other]}}\n\
                    networks: {proxy: {external: true}, other: {external: true}}\n";
     std::fs::write(world.folder.path().join("compose.yaml"), compose).unwrap();

@@ -1,5 +1,6 @@
 //! `up`: progress, outcome, failure, interruption.
 
+use havre_api::Up;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,7 +15,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn without_a_terminal_every_event_is_a_line_and_the_data_are_the_urls() {
-    let world = World::new(backend(1).on_up(async |request, events| {
+    let world = World::new(backend(1).operation::<Up, _>(async |request, events| {
         assert_eq!(request.project.name.as_str(), "shop");
         assert_eq!(request.options, UpOptions::default());
         events_of(&events);
@@ -37,7 +38,7 @@ fn events_of(sink: &EventSink) {
 
 #[test]
 fn quiet_leaves_only_warnings_and_data() {
-    let world = World::new(backend(1).on_up(async |_, events| {
+    let world = World::new(backend(1).operation::<Up, _>(async |_, events| {
         events_of(&events);
         Ok(up_outcome(true))
     }));
@@ -51,7 +52,7 @@ fn quiet_leaves_only_warnings_and_data() {
 
 #[test]
 fn json_is_the_outcome() {
-    let world = World::new(backend(1).on_up(async |_, _| Ok(up_outcome(false))));
+    let world = World::new(backend(1).operation::<Up, _>(async |_, _| Ok(up_outcome(false))));
     let ran = world.run(&["up", "--json"]);
     assert_eq!(ran.json(), serde_json::to_value(up_outcome(false)).unwrap());
     assert!(ran.err.contains("nothing changed"), "{}", ran.err);
@@ -59,7 +60,7 @@ fn json_is_the_outcome() {
 
 #[test]
 fn flags_reach_the_daemon() {
-    let world = World::new(backend(1).on_up(async |request, _| {
+    let world = World::new(backend(1).operation::<Up, _>(async |request, _| {
         let all = UpOptions {
             no_cache: true,
             pull: true,
@@ -82,7 +83,7 @@ fn a_failed_rollout_says_why_on_one_screen() {
         )
         .with_hint("repair it and run `havre up` again")
     };
-    let world = World::new(backend(1).on_up(async move |_, events| {
+    let world = World::new(backend(1).operation::<Up, _>(async move |_, events| {
         events.emit(Event::Failure {
             report: Box::new(failure()),
         });
@@ -95,7 +96,7 @@ fn a_failed_rollout_says_why_on_one_screen() {
     assert_eq!((ran.code, ran.out.as_str()), (5, ""));
     insta::assert_snapshot!("up-failed", ran.err);
 
-    let world = World::new(backend(1).on_up(async move |_, events| {
+    let world = World::new(backend(1).operation::<Up, _>(async move |_, events| {
         events.emit(Event::Failure {
             report: Box::new(failure()),
         });
@@ -140,7 +141,7 @@ fn a_mistake_in_the_files_is_shown_in_its_line_and_reaches_no_daemon() {
 
 #[test]
 fn detach_does_not_wait() {
-    let world = World::new(backend(1).on_up(async |_, events| {
+    let world = World::new(backend(1).operation::<Up, _>(async |_, events| {
         // Ends when the fake daemon does: nobody cancels.
         tokio_forever(events).await
     }));
@@ -156,7 +157,7 @@ async fn tokio_forever(events: EventSink) -> Result<UpOutcome, ApiError> {
 
 #[test]
 fn the_first_interrupt_undoes_and_the_second_leaves() {
-    let world = World::new(backend(1).on_up(async |_, events| {
+    let world = World::new(backend(1).operation::<Up, _>(async |_, events| {
         events.emit(Event::Phase {
             phase: Phase::Rollout,
         });
@@ -191,14 +192,15 @@ fn the_first_interrupt_undoes_and_the_second_leaves() {
 
 #[test]
 fn a_cancelled_rollout_ends_as_interrupted() {
-    let world = World::new(backend(1).on_up(async |_, events| tokio_forever(events).await));
+    let world =
+        World::new(backend(1).operation::<Up, _>(async |_, events| tokio_forever(events).await));
     let mut child = world
         .command(&["up"])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     wait_until("the operation runs", SOON, || {
-        world.daemon.calls().contains(&"up".into())
+        world.daemon.calls().contains(&"up")
     });
     // The answer's head may still be on its way: signals wait in the program until it is there.
     signal(&child, rustix::process::Signal::TERM);
@@ -212,7 +214,7 @@ fn signal(child: &std::process::Child, signal: rustix::process::Signal) {
 
 #[test]
 fn a_daemon_that_dies_meanwhile_is_told() {
-    let world = World::new(backend(1).on_up(async |_, events| {
+    let world = World::new(backend(1).operation::<Up, _>(async |_, events| {
         events.emit(Event::Phase {
             phase: Phase::Rollout,
         });

@@ -1,0 +1,100 @@
+//! Who asks.
+
+use std::fmt;
+use std::fs;
+
+use tokio::net::unix::UCred;
+
+/// Most of the user table that is looked through for a name.
+const MAX_USERS_BYTES: u64 = 4 << 20;
+/// What the kernel says of a process whom no login has started.
+const NO_LOGIN: u32 = u32::MAX;
+
+/// Who makes a call. The server finds it out from the connection; nothing that a client sends can
+/// claim it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Principal {
+    /// A process of this machine, by what its kernel says.
+    Local {
+        /// The user it runs as.
+        uid: u32,
+        /// That user's name, or, of a process of root, the name of the person who logged in and
+        /// became root (`sudo`, `su`).
+        name: Option<String>,
+    },
+}
+
+impl Principal {
+    /// Of the peer of a Unix socket. Reads files; quick.
+    pub(crate) fn of_peer(peer: &UCred) -> Self {
+        let uid = peer.uid();
+        // Only root is asked who it was before: another's process could end, and its number be
+        // given away, between two looks.
+        let person = match uid {
+            0 => peer.pid().and_then(login_of).unwrap_or(uid),
+            _ => uid,
+        };
+        Self::Local {
+            uid,
+            name: name_of(person),
+        }
+    }
+}
+
+/// The name that history shows.
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local {
+                name: Some(name), ..
+            } => f.write_str(name),
+            Self::Local { uid, name: None } => write!(f, "uid {uid}"),
+        }
+    }
+}
+
+/// The user who logged in to start what became this process.
+fn login_of(pid: i32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?;
+    let login = text.trim().parse().ok()?;
+    (login != NO_LOGIN).then_some(login)
+}
+
+fn name_of(uid: u32) -> Option<String> {
+    use std::io::Read as _;
+    let mut users = String::new();
+    let file = fs::File::open("/etc/passwd").ok()?;
+    file.take(MAX_USERS_BYTES).read_to_string(&mut users).ok()?;
+    name_in(&users, uid)
+}
+
+/// The name of a user in a table as in passwd(5).
+fn name_in(users: &str, uid: u32) -> Option<String> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let matches = fields.nth(1)?.parse() == Ok(uid);
+        (matches && !name.is_empty()).then(|| name.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_called_by_name_where_there_is_one() {
+        let users =
+            "root:x:0:0:root:/root:/bin/bash\nbroken\n:x:7:7::/:\nanna:x:1000:1000::/home/anna:";
+        assert_eq!(name_in(users, 0).as_deref(), Some("root"));
+        assert_eq!(name_in(users, 1000).as_deref(), Some("anna"));
+        assert_eq!(name_in(users, 7), None);
+        assert_eq!(name_in(users, 33), None);
+        let nameless = Principal::Local {
+            uid: 33,
+            name: None,
+        };
+        assert_eq!(nameless.to_string(), "uid 33");
+    }
+}

@@ -1,0 +1,195 @@
+//! Which handler answers which call.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::post;
+use http::{Request, StatusCode};
+use tokio::sync::oneshot;
+
+use super::accept::Checked;
+use super::{Api, Operations, document, exec, refusal, stream};
+use crate::*;
+
+/// The calls that somebody answers. Each handler is told who asks, and sees only requests that are
+/// sound ([`Check`]). Its answer is complete when its future ends; that of a query is dropped when
+/// the client goes away, that of an operation never.
+pub struct Routes<S> {
+    state: S,
+    router: Router<Api>,
+    paths: BTreeSet<&'static str>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Routes<S> {
+    /// None yet. `state` is handed to every handler.
+    pub fn new(state: S) -> Self {
+        Self {
+            state,
+            router: Router::new(),
+            paths: BTreeSet::new(),
+        }
+    }
+
+    /// Answers a call with one document.
+    #[must_use]
+    pub fn call<C, R>(
+        self,
+        answer: impl Fn(S, Principal, C::Request) -> R + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        C: Call,
+        R: Future<Output = Result<C::Answer, ApiError>> + Send + 'static,
+    {
+        let state = self.state.clone();
+        let handler =
+            async move |principal: Principal, Checked(request): Checked<C::Request>| match answer(
+                state, principal, request,
+            )
+            .await
+            {
+                Ok(answer) => document(StatusCode::OK, &answer),
+                Err(error) => refusal(&error),
+            };
+        self.route(C::PATH, post(handler))
+    }
+
+    /// Answers an operation. It runs in a task of its own, so that it outlives the connection; the
+    /// answer only listens to it.
+    #[must_use]
+    pub fn operation<O, R>(
+        self,
+        run: impl Fn(S, Principal, O::Request, EventSink) -> R + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        O: Operation,
+        R: Future<Output = Result<O::Outcome, ApiError>> + Send + 'static,
+    {
+        let state = self.state.clone();
+        let handler = async move |State(api): State<Api>,
+                                  principal: Principal,
+                                  Checked(request): Checked<O::Request>| {
+            let registered = Operations::register(&api.operations);
+            let id = registered.id;
+            let (sink, source) = EventSink::new(registered.cancel.clone());
+            let (ended, outcome) = oneshot::channel();
+            let running = run(state, principal, request, sink);
+            api.tasks.spawn(async move {
+                let result = running.await;
+                drop(registered);
+                if ended.send(result).is_err() {
+                    tracing::debug!(operation = %id, "operation ended after its client had gone");
+                }
+            });
+            let mut response = stream::lines(stream::operation(source, outcome));
+            response.headers_mut().insert(OPERATION_HEADER, id.0.into());
+            response
+        };
+        self.route(O::PATH, post(handler))
+    }
+
+    /// Answers item by item, until the future ends or `items.closed()`.
+    #[must_use]
+    pub fn feed<F, R>(
+        self,
+        send: impl Fn(S, Principal, F::Request, ItemSink<F::Item>) -> R + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Feed,
+        R: Future<Output = Result<(), ApiError>> + Send + 'static,
+    {
+        let state = self.state.clone();
+        let handler = async move |State(api): State<Api>,
+                                  principal: Principal,
+                                  Checked(query): Checked<F::Request>| {
+            let (sink, items) = ItemSink::new(stream::ITEMS_AHEAD);
+            let sending = send(state, principal, query, sink);
+            stream::lines(stream::feed(sending, items, api.stop))
+        };
+        self.route(F::PATH, post(handler))
+    }
+
+    /// Runs commands in replicas: answers with the exit code (128 + signal where a signal ended
+    /// it). Once the client is gone the command must be ended.
+    #[must_use]
+    pub fn exec<R>(
+        self,
+        run: impl Fn(S, Principal, ExecRequest, ExecSession) -> R + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        R: Future<Output = Result<i32, ApiError>> + Send + 'static,
+    {
+        let state = self.state.clone();
+        let handler =
+            async move |State(api): State<Api>, principal: Principal, request: Request<Body>| {
+                let run = move |request, session| run(state, principal, request, session);
+                exec::handle(api, request, run).await
+            };
+        self.route(EXEC_PATH, post(handler))
+    }
+
+    /// With the calls that another answers.
+    #[must_use]
+    pub fn merge<T>(mut self, other: Routes<T>) -> Self {
+        self.paths.extend(other.paths);
+        self.router = self.router.merge(other.router);
+        self
+    }
+
+    /// Paths of declared calls that nobody answers.
+    pub fn missing(&self) -> Vec<&'static str> {
+        struct Paths(Vec<&'static str>);
+        impl Declared for Paths {
+            fn call<C: Call>(&mut self) {
+                self.0.push(C::PATH);
+            }
+            fn operation<O: Operation>(&mut self) {
+                self.0.push(O::PATH);
+            }
+            fn feed<F: Feed>(&mut self) {
+                self.0.push(F::PATH);
+            }
+        }
+        let mut paths = Paths(vec![EXEC_PATH]);
+        declared(&mut paths);
+        paths.0.retain(|path| !self.paths.contains(path));
+        paths.0
+    }
+
+    fn route(mut self, path: &'static str, handler: axum::routing::MethodRouter<Api>) -> Self {
+        self.paths.insert(path);
+        self.router = self.router.route(path, handler);
+        self
+    }
+
+    pub(super) fn into_router(self, api: Api) -> Router {
+        self.router
+            .route(Cancel::PATH, post(cancel))
+            .fallback(unknown_path)
+            .with_state(api)
+    }
+}
+
+async fn cancel(State(api): State<Api>, Checked(request): Checked<CancelRequest>) -> Response {
+    match api.operations.cancel(request.operation) {
+        true => document(StatusCode::OK, &Empty {}),
+        false => refusal(&ApiError::new(
+            ErrorCode::NotFound,
+            format!("operation {} is not running", request.operation),
+        )),
+    }
+}
+
+async fn unknown_path(request: Request<Body>) -> Response {
+    let message = format!(
+        "there is no call {} {}",
+        request.method(),
+        request.uri().path()
+    );
+    let error = ApiError::new(ErrorCode::NotFound, message)
+        .with_hint("the daemon may be older than this command: restart it with the new version");
+    refusal(&error)
+}
