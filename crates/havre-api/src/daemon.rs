@@ -29,8 +29,35 @@ pub struct DaemonInfo {
     pub given: Option<BTreeMap<String, String>>,
     /// The edge, when it runs.
     pub edge: Option<EdgeInfo>,
+    /// Its long-lived tasks, by name.
+    #[serde(default)]
+    pub tasks: Vec<TaskReport>,
     /// What a person should look at (a port that is taken, …).
     pub problems: Vec<String>,
+}
+
+/// A long-lived task of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskReport {
+    /// Which.
+    pub name: String,
+    /// Since when it runs.
+    pub since: Timestamp,
+    /// How often it ended before its time and was started again.
+    pub restarts: u32,
+    /// What came of its last round; `None` before one has ended, and of one that has no rounds.
+    pub last: Option<TaskResult>,
+}
+
+/// What came of a round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskResult {
+    /// When it ended.
+    pub at: Timestamp,
+    /// Whether it came to nothing.
+    pub failed: bool,
+    /// In a sentence.
+    pub text: String,
 }
 
 /// The proxy.

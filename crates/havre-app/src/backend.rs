@@ -102,6 +102,7 @@ async fn info(daemon: &Daemon) -> DaemonInfo {
             pid: edge.pid,
             version: edge.version.clone(),
         }),
+        tasks: daemon.supervisor.reports(),
         problems: daemon.problems().await,
     }
 }

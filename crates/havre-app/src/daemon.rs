@@ -16,16 +16,16 @@ use havre_image::Images;
 use havre_model::{EnvironmentName, ProjectName};
 use havre_net::{Net, NetConfig};
 use havre_release::{Policy, Release};
-use havre_store::Store;
+use havre_store::{Schema, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::backend;
 use crate::certificates::Certificates;
 use crate::edge::{EdgeHub, Launch};
+use crate::environment::tables::{self, Tables};
 use crate::environment::{Environment, EnvironmentError, EnvironmentHandle};
 use crate::files::FileVault;
 use crate::housekeeping::{self, CacheLimits};
@@ -41,9 +41,17 @@ use crate::port_owner;
 use crate::pressure;
 use crate::releases::{self, Past};
 use crate::root::{FolderError, Root};
+use crate::shared_networks;
+use crate::supervisor::Supervisor;
 use crate::tls::LocalCa;
 use crate::volumes::owner;
 
+/// Tables of the subsystems.
+const SCHEMAS: &[Schema] = &[
+    havre_image::SCHEMA,
+    tables::SCHEMA,
+    shared_networks::tables::SCHEMA,
+];
 /// Threads that run tasks; what blocks has threads of its own.
 const WORKERS: usize = 2;
 const BLOCKING_THREADS: usize = 32;
@@ -157,7 +165,7 @@ pub(crate) struct Daemon {
     pub(crate) built: Notify,
     environments: Mutex<BTreeMap<EnvironmentId, EnvironmentHandle>>,
     unreadable: StdMutex<Vec<String>>,
-    tasks: TaskTracker,
+    pub(crate) supervisor: Supervisor,
     end: CancellationToken,
     /// Whether a call has ended it.
     called_off: AtomicBool,
@@ -208,7 +216,7 @@ impl Daemon {
     /// this one began to take down.
     fn keep(self: &Arc<Self>, task: Environment) {
         let daemon = Arc::clone(self);
-        self.tasks.spawn(async move {
+        self.supervisor.spawn(async move {
             if let Some(gone) = task.run(daemon.end.clone()).await {
                 daemon.forget(&gone.id).await;
                 gone.tell();
@@ -230,7 +238,7 @@ impl Daemon {
             return;
         };
         let kept = |environment: &EnvironmentHandle| {
-            releases::all_kept(&self.platform.store, &environment.id)
+            releases::all_kept(&self.platform.tables, &environment.id)
         };
         block_in_place(|| match used_files(&environments, kept) {
             Ok(used) => {
@@ -330,7 +338,7 @@ fn file_digests(release: &Release) -> Vec<String> {
 async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     let root = options.root.clone();
     let state = root.state_dir();
-    let store = Store::open(&state.join("state.db")).map_err(subsystem("the database"))?;
+    let store = Store::open(&state.join("state.db"), SCHEMAS).map_err(subsystem("the database"))?;
     let store = Arc::new(store);
     let exe = std::env::current_exe().map_err(subsystem("its own binary"))?;
     let instance = root.instance();
@@ -347,7 +355,8 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         instance,
     ))
     .map_err(subsystem("the network"))?;
-    let rows = store.environments().map_err(subsystem("the database"))?;
+    let tables = Tables::new(Arc::clone(&store));
+    let rows = tables.environments().map_err(subsystem("the database"))?;
     let known: Vec<(EnvironmentId, String)> = rows
         .into_iter()
         .map(|row| {
@@ -391,11 +400,13 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         net,
         root: root.clone(),
         exe,
-        store,
+        tables,
+        networks: shared_networks::tables::Tables::new(store),
         images,
         engine,
         hub,
     });
+    let end = CancellationToken::new();
     let daemon = Arc::new(Daemon {
         platform: Arc::clone(&platform),
         options,
@@ -405,17 +416,17 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         built: Notify::new(),
         environments: Mutex::default(),
         unreadable: StdMutex::default(),
-        tasks: TaskTracker::new(),
-        end: CancellationToken::new(),
+        supervisor: Supervisor::new(end.clone()),
+        end,
         called_off: AtomicBool::new(false),
     });
     // Before any of them begins to use or remove what is another's.
-    if let Err(error) = block_in_place(|| owner::adopt(&platform.volumes_dir(), &platform.store)) {
+    if let Err(error) = block_in_place(|| owner::adopt(&platform.volumes_dir(), &platform.tables)) {
         let error = crate::report::one_line(&error);
         tracing::warn!(error, "volumes of an earlier version stay without an owner");
     }
     let ids = known.iter().map(|(id, _)| id.clone());
-    if let Err(error) = block_in_place(|| leases::release_unknown(&platform.store, ids)) {
+    if let Err(error) = block_in_place(|| leases::release_unknown(&platform.images, ids)) {
         tracing::warn!(%error, "images stay that only environments need which are gone");
     }
     // One that is gone at once must not take for unused what the next ones need.
@@ -424,19 +435,7 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         daemon.adopt(id, &desired).await;
     }
     drop(not_all_known);
-    let supervisor = Arc::clone(&platform);
-    let end = daemon.end.clone();
-    daemon
-        .tasks
-        .spawn(async move { supervisor.hub.supervise(end).await });
-    daemon
-        .tasks
-        .spawn(housekeeping::keep(Arc::clone(&daemon), daemon.end.clone()));
-    let signals = daemon.end.clone();
-    daemon
-        .tasks
-        .spawn(async move { end_on_signal(signals).await });
-
+    daemon.keep_tasks();
     let routes = backend::routes(&daemon);
     let missing = routes.missing();
     if !missing.is_empty() {
@@ -453,11 +452,7 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     }
     .await;
     daemon.end.cancel();
-    daemon.tasks.close();
-    if tokio::time::timeout(END_DEADLINE, daemon.tasks.wait())
-        .await
-        .is_err()
-    {
+    if !daemon.supervisor.drain(END_DEADLINE).await {
         tracing::warn!("tasks had not ended in time");
     }
     tracing::info!("daemon ended");
@@ -472,6 +467,21 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
 }
 
 impl Daemon {
+    /// Starts the tasks that run until the daemon ends.
+    fn keep_tasks(self: &Arc<Self>) {
+        let platform = Arc::clone(&self.platform);
+        self.supervisor.keep("edge", move |task| {
+            let platform = Arc::clone(&platform);
+            async move { platform.hub.supervise(&task).await }
+        });
+        let daemon = Arc::clone(self);
+        self.supervisor.keep("build cache", move |task| {
+            housekeeping::keep(Arc::clone(&daemon), task)
+        });
+        self.supervisor
+            .keep("signals", async |task| end_on_signal(task.end).await);
+    }
+
     /// Takes an environment of the database in hand. One that cannot be read is left as it is and
     /// reported: its containers go on.
     async fn adopt(self: &Arc<Self>, id: EnvironmentId, desired: &str) {

@@ -16,10 +16,10 @@ use havre_edge::{
 use havre_model::{Port, Protocol, RouteProtocol, ServiceName};
 use havre_release::{Release, ReplicaId, Routing};
 use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
 
 use crate::certificates::Pair;
 use crate::labels::environment_key;
+use crate::supervisor::Supervised;
 
 mod former;
 mod launch;
@@ -416,10 +416,12 @@ impl EdgeHub {
 
     /// Keeps one edge running until cancelled. The edge outlives the daemon: one that runs is
     /// adopted.
-    pub(crate) async fn supervise(&self, cancel: CancellationToken) {
+    pub(crate) async fn supervise(&self, task: &Supervised) {
+        let cancel = &task.end;
         while !cancel.is_cancelled() {
             match self.ensure_running().await {
                 Ok(pid) => {
+                    task.report(Ok(format!("process {pid} serves")));
                     self.sync(&mut *self.state.lock().await).await;
                     tokio::select! {
                         () = cancel.cancelled() => return,
@@ -427,6 +429,7 @@ impl EdgeHub {
                     }
                 }
                 Err(error) => {
+                    task.report(Err(crate::report::one_line(&error)));
                     tracing::error!(error = &error as &dyn std::error::Error, "no edge");
                     tokio::select! {
                         () = cancel.cancelled() => return,

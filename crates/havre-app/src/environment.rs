@@ -8,6 +8,7 @@
 
 mod problems;
 mod requests;
+pub(crate) mod tables;
 mod unseen;
 mod wanted;
 mod wishes;
@@ -123,7 +124,7 @@ impl Environment {
         platform: Arc<Platform>,
         desired: Option<&str>,
     ) -> Result<(Self, EnvironmentHandle), EnvironmentError> {
-        let wanted = Wanted::load(id.clone(), Arc::clone(&platform.store), desired)?;
+        let wanted = Wanted::load(id.clone(), platform.tables.clone(), desired)?;
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let first = Snapshot {
             desired: wanted.desired().clone(),
@@ -490,7 +491,7 @@ impl Environment {
         // Not before: while it is known, its images are what an `up` comes back to. What stays of
         // this lease the next daemon lets go of.
         let lease = leases::lease_name(&self.id);
-        let let_go = block_in_place(|| platform.store.lease_release(&lease));
+        let let_go = block_in_place(|| platform.images.release(&lease));
         errors.extend(let_go.err().map(|error| report::one_line(&error)));
         Some(errors)
     }

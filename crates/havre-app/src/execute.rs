@@ -15,11 +15,11 @@ use havre_image::overlay::{Overlay, Writable};
 use havre_image::{Digest, Image};
 use havre_model::{Hook, ServiceName, Tls, is_volume_name};
 use havre_release::{Action, JobId, Release, ReplicaId, Role, ServiceRelease};
-use havre_store::Store;
 
 use crate::attach;
 use crate::certificates::Reading;
 use crate::container::{Prepared, Purpose, SpecError, container_spec, hostname};
+use crate::environment::tables::Tables;
 use crate::hooks::{self, HookError};
 use crate::host_mounts::{self, MountRefused};
 use crate::labels::{Place, environment_key};
@@ -453,11 +453,16 @@ fn prune_logs(dir: &Path, keep: usize) -> io::Result<()> {
 }
 
 /// Removes those volumes that are an environment's own; returns why others could not be looked at.
-fn remove_volumes(store: &Store, dir: &Path, id: &EnvironmentId, names: &[String]) -> Vec<String> {
+fn remove_volumes(
+    tables: &Tables,
+    dir: &Path,
+    id: &EnvironmentId,
+    names: &[String],
+) -> Vec<String> {
     if names.is_empty() {
         return Vec::new();
     }
-    let uses = match Uses::read(store) {
+    let uses = match Uses::read(tables) {
         Ok(uses) => uses,
         Err(error) => return vec![crate::report::one_line(&error)],
     };
@@ -529,14 +534,10 @@ pub(crate) async fn dismantle(
     let output = platform.log_dir(&key);
     let sound = volumes.iter().filter(|name| is_volume_name(name));
     let names: Vec<String> = sound.cloned().collect();
-    let (store, dir, owner) = (
-        Arc::clone(&platform.store),
-        platform.volumes_dir(),
-        id.clone(),
-    );
+    let (tables, dir, owner) = (platform.tables.clone(), platform.volumes_dir(), id.clone());
     let removed = blocking(move || {
         let output = remove_tree(&output).map_err(|error| crate::report::one_line(&error));
-        let volumes = remove_volumes(&store, &dir, &owner, &names);
+        let volumes = remove_volumes(&tables, &dir, &owner, &names);
         output.err().into_iter().chain(volumes).collect::<Vec<_>>()
     })
     .await;

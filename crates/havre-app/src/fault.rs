@@ -4,13 +4,12 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 5] = [
     "environments",
     "releases",
     "leases",
     "images",
     "build_cache",
-    "settings",
 ];
 const CHANGES: [&str; 3] = ["INSERT", "UPDATE", "DELETE"];
 

@@ -7,10 +7,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use havre_image::{Budget, PrunePolicy};
-use tokio_util::sync::CancellationToken;
+use havre_image::{Budget, Freed, PrunePolicy};
 
 use crate::daemon::Daemon;
+use crate::supervisor::Supervised;
 
 /// How often the cache is looked at when nothing is built: the disk may be short of room for other
 /// reasons.
@@ -122,8 +122,8 @@ impl CacheLimits {
     }
 }
 
-/// Prunes within the budget, until `end`.
-pub(crate) async fn keep(daemon: Arc<Daemon>, end: CancellationToken) {
+/// Prunes within the budget, until the daemon ends.
+pub(crate) async fn keep(daemon: Arc<Daemon>, task: Supervised) {
     loop {
         let pause = async {
             tokio::select! {
@@ -132,22 +132,28 @@ pub(crate) async fn keep(daemon: Arc<Daemon>, end: CancellationToken) {
             }
         };
         tokio::select! {
-            () = end.cancelled() => return,
+            () = task.end.cancelled() => return,
             () = pause => {}
         }
-        once(&daemon).await;
+        let pruned = once(&daemon).await;
+        match &pruned {
+            Ok(done) if done.bytes == 0 => {}
+            Ok(done) => tracing::info!(
+                bytes = done.bytes,
+                layers = done.layers,
+                steps = done.cache_entries,
+                "the build cache was pruned"
+            ),
+            Err(error) => tracing::warn!(error, "the build cache cannot be pruned"),
+        }
+        task.report(pruned.map(|done| format!("{} bytes freed", done.bytes)));
     }
 }
 
-async fn once(daemon: &Daemon) {
+async fn once(daemon: &Daemon) -> Result<Freed, String> {
     let state = daemon.platform.root.state_dir();
-    let budget = match daemon.options.build_cache.budget(state) {
-        Ok(budget) => budget,
-        Err(error) => {
-            tracing::warn!(%error, "the build cache is left as it is, since its disk cannot be looked at");
-            return;
-        }
-    };
+    let budget = daemon.options.build_cache.budget(state);
+    let budget = budget.map_err(|error| format!("its disk cannot be looked at: {error}"))?;
     let images = daemon.platform.images.clone();
     let pruned = tokio::task::spawn_blocking(move || {
         images.prune(&PrunePolicy {
@@ -156,18 +162,8 @@ async fn once(daemon: &Daemon) {
         })
     });
     match pruned.await {
-        Ok(Ok(freed)) if freed.bytes > 0 => tracing::info!(
-            bytes = freed.bytes,
-            layers = freed.layers,
-            steps = freed.cache_entries,
-            "the build cache was pruned"
-        ),
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => {
-            let error = crate::report::one_line(&error);
-            tracing::warn!(error, "the build cache cannot be pruned");
-        }
-        Err(error) => tracing::warn!(%error, "pruning the build cache was given up"),
+        Ok(pruned) => pruned.map_err(|error| crate::report::one_line(&error)),
+        Err(error) => Err(error.to_string()),
     }
 }
 

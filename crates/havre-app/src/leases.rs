@@ -6,7 +6,6 @@ use std::sync::Arc;
 use havre_api::{ApiError, EnvironmentId, ErrorCode};
 use havre_image::{BlobError, Image, ImageError, Images};
 use havre_release::Release;
-use havre_store::{Store, StoreError};
 
 use crate::daemon::Daemon;
 use crate::environment::EnvironmentHandle;
@@ -32,10 +31,10 @@ pub(crate) fn lease(
 ) -> Result<(), ApiError> {
     let internal = |error: &dyn std::error::Error| ApiError::from_error(ErrorCode::Internal, error);
     let id = &environment.id;
-    let Platform { store, images, .. } = &*daemon.platform;
+    let Platform { tables, images, .. } = &*daemon.platform;
     let snapshot = environment.snapshot();
     let serving = snapshot.desired.current;
-    let kept = releases::kept(store, id, serving).map_err(|error| internal(&error))?;
+    let kept = releases::kept(tables, id, serving).map_err(|error| internal(&error))?;
     let mut held =
         needed(images, release, snapshot.releases.values()).map_err(|error| internal(&*error))?;
     // Those of earlier releases are kept for a rollback; what somebody has removed is gone.
@@ -51,14 +50,13 @@ pub(crate) fn lease(
 /// Lets go of what environments hold that are not known: a daemon died between two steps of their
 /// end, or of their beginning.
 pub(crate) fn release_unknown(
-    store: &Store,
+    images: &Images,
     known: impl Iterator<Item = EnvironmentId>,
-) -> Result<(), StoreError> {
+) -> Result<(), ImageError> {
     let known: BTreeSet<String> = known.map(|id| lease_name(&id)).collect();
-    let holders: BTreeSet<String> = store.leases()?.into_iter().map(|(who, _)| who).collect();
-    for holder in holders {
+    for holder in images.all_holders()? {
         if holder.starts_with(LEASE) && !known.contains(&holder) {
-            store.lease_release(&holder)?;
+            images.release(&holder)?;
         }
     }
     Ok(())
@@ -112,29 +110,29 @@ mod tests {
     #[test]
     fn what_an_environment_held_that_is_gone_is_let_go_of() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("state.db")).unwrap();
+        let store = Store::open(&folder.path().join("state.db"), &[havre_image::SCHEMA]).unwrap();
+        let store = Arc::new(store);
+        let images = Images::open(&folder.path().join("images"), Arc::clone(&store)).unwrap();
         let id = |project| EnvironmentId {
             project: havre_model::ProjectName::new(project),
             environment: havre_model::EnvironmentName::new("production"),
         };
-        let held = |holder: &str| store.lease_put(holder, &["sha256:1".to_owned()]).unwrap();
         for holder in [&lease_name(&id("shop")), &lease_name(&id("gone")), "build"] {
-            held(holder);
+            let holder = holder.to_owned();
+            let held = store.run("take a lease", move |db| {
+                db.execute("INSERT INTO leases VALUES (?1, 'sha256:1')", [holder])
+            });
+            assert_eq!(held.unwrap(), 1);
         }
-        release_unknown(&store, [id("shop")].into_iter()).unwrap();
-        let holders: Vec<String> = store
-            .leases()
-            .unwrap()
-            .into_iter()
-            .map(|(who, _)| who)
-            .collect();
+        release_unknown(&images, [id("shop")].into_iter()).unwrap();
+        let holders = Vec::from_iter(images.all_holders().unwrap());
         assert_eq!(holders, ["build".to_owned(), lease_name(&id("shop"))]);
     }
 
     #[test]
     fn an_image_that_is_gone_is_asked_of_the_release_to_come_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("state.db")).unwrap();
+        let store = Store::open(&folder.path().join("state.db"), &[havre_image::SCHEMA]).unwrap();
         let images = Images::open(&folder.path().join("images"), Arc::new(store)).unwrap();
         let digest = format!("sha256:{}", "5".repeat(64));
         let compose = "name: shop\nservices: {web: {image: x}}\n";

@@ -58,6 +58,7 @@ mod scaling;
 mod shared_networks;
 mod status;
 mod steps;
+mod supervisor;
 mod tls;
 mod volumes;
 mod why;

@@ -71,7 +71,7 @@ pub(crate) async fn up(
     let files_held = daemon.platform.vault.hold();
     let files = keep_files(&daemon.platform, &project)
         .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
-    block_in_place(|| shared_networks::resolve(&daemon.platform.store, &mut project))?;
+    block_in_place(|| shared_networks::resolve(&daemon.platform.networks, &mut project))?;
     let mut release = Release::new(&project, &images, &files);
     let outcome = |release: &Release, number, previous: Option<u64>| UpOutcome {
         environment: id.clone(),

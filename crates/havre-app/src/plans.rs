@@ -64,7 +64,7 @@ pub(crate) async fn foresee(
     builds::hook_images(daemon, &mut project, &images, None).await?;
     let files =
         file_digests(&project).map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
-    block_in_place(|| shared_networks::resolve(&daemon.platform.store, &mut project))?;
+    block_in_place(|| shared_networks::resolve(&daemon.platform.networks, &mut project))?;
     let mut release = Release::new(&project, &images, &files);
     release.keep_restarts(serving);
     let situation = Desired {

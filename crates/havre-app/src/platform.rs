@@ -7,12 +7,13 @@ use havre_engine::Engine;
 use havre_image::Images;
 use havre_net::Net;
 use havre_release::{Policy, ReplicaId};
-use havre_store::Store;
 
 use crate::certificates::Certificates;
 use crate::edge::EdgeHub;
+use crate::environment::tables::Tables;
 use crate::files::FileVault;
 use crate::root::Root;
+use crate::shared_networks;
 use crate::tls::LocalCa;
 
 /// Handles on the subsystems of one installation.
@@ -20,7 +21,8 @@ pub(crate) struct Platform {
     pub(crate) root: Root,
     /// The binary, for the processes it starts.
     pub(crate) exe: PathBuf,
-    pub(crate) store: Arc<Store>,
+    pub(crate) tables: Tables,
+    pub(crate) networks: shared_networks::tables::Tables,
     pub(crate) images: Images,
     pub(crate) engine: Engine,
     pub(crate) net: Arc<Net>,

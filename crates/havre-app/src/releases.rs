@@ -9,9 +9,9 @@ use havre_api::{
     ReleaseState, ReleaseStatus, ReleasesQuery, RequestCount, RollbackRequest, UpOutcome,
 };
 use havre_release::{Cause, Desired, Outcome, Record, Release};
-use havre_store::{ReleaseRow, Store};
 
 use crate::daemon::Daemon;
+use crate::environment::tables::{ReleaseRow, Tables};
 use crate::environment::{EnvironmentError, Jobs, Scale};
 use crate::leases::stored_image;
 use crate::operations::{Change, hold, roll_out, serving};
@@ -43,11 +43,11 @@ struct History {
 /// The newest releases that served: a rollback finds them complete. One that cannot be read is left
 /// out, unless it is the one that serves.
 pub(crate) fn kept(
-    store: &Store,
+    tables: &Tables,
     id: &EnvironmentId,
     serving: Option<u64>,
 ) -> Result<Vec<Past>, EnvironmentError> {
-    let mut history = history(store, id, LOOKED_THROUGH)?;
+    let mut history = history(tables, id, LOOKED_THROUGH)?;
     let now = serving.and_then(|number| history.unreadable.remove(&number));
     if let Some(source) = now {
         return Err(unreadable(id, source));
@@ -59,8 +59,8 @@ pub(crate) fn kept(
 }
 
 /// As [`kept`]; fails where any cannot be read.
-pub(crate) fn all_kept(store: &Store, id: &EnvironmentId) -> Result<Vec<Past>, EnvironmentError> {
-    let mut history = history(store, id, LOOKED_THROUGH)?;
+pub(crate) fn all_kept(tables: &Tables, id: &EnvironmentId) -> Result<Vec<Past>, EnvironmentError> {
+    let mut history = history(tables, id, LOOKED_THROUGH)?;
     match history.unreadable.pop_last() {
         Some((_, source)) => Err(unreadable(id, source)),
         None => Ok(served(history.past)),
@@ -81,9 +81,9 @@ fn unreadable(id: &EnvironmentId, source: serde_json::Error) -> EnvironmentError
     }
 }
 
-fn history(store: &Store, id: &EnvironmentId, most: u32) -> Result<History, EnvironmentError> {
+fn history(tables: &Tables, id: &EnvironmentId, most: u32) -> Result<History, EnvironmentError> {
     let (project, environment) = (id.project.as_str(), id.environment.as_str());
-    let rows = store
+    let rows = tables
         .releases(project, environment, most)
         .map_err(|source| EnvironmentError::Store {
             id: id.clone(),
@@ -122,9 +122,9 @@ pub(crate) async fn list(
     let current = desired.current;
     let most = query.most.min(LOOKED_THROUGH);
     // One more: the release before the last one shown.
-    let history = history(&daemon.platform.store, id, most.saturating_add(1));
+    let history = history(&daemon.platform.tables, id, most.saturating_add(1));
     let past = history.map_err(internal)?.past;
-    let kept: Vec<u64> = kept(&daemon.platform.store, id, None)
+    let kept: Vec<u64> = kept(&daemon.platform.tables, id, None)
         .map_err(internal)?
         .iter()
         .map(|kept| kept.number)
@@ -217,7 +217,7 @@ pub(crate) async fn rollback(
     let snapshot = environment.snapshot();
     let now = serving(&snapshot, &id)?;
     let current = snapshot.desired.current.unwrap_or_default();
-    let history = history(&daemon.platform.store, &id, LOOKED_THROUGH).map_err(internal)?;
+    let history = history(&daemon.platform.tables, &id, LOOKED_THROUGH).map_err(internal)?;
     let target = target(
         &history,
         current,

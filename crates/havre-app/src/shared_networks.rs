@@ -4,6 +4,8 @@
 //! its releases. In those it has a name that no compose file can give, so that a network that was the
 //! environment's own before is another one, and replicas are replaced by such that are on it.
 
+pub(crate) mod tables;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,12 +17,13 @@ use havre_api::{
 use havre_model::{Attachment, NetworkName, Project, ServiceName};
 use havre_net::DOMAIN;
 use havre_release::Release;
-use havre_store::{NetworkRow, Store, StoreError};
+use havre_store::StoreError;
 use tokio::sync::MutexGuard;
 use tokio::task::block_in_place;
 
 use crate::daemon::Daemon;
 use crate::labels::environment_key;
+use tables::{NetworkRow, Tables};
 
 /// As many as anybody could keep apart; far fewer can be in use at a time.
 const MOST: usize = 1000;
@@ -59,11 +62,11 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 
 /// Finds which networks of the project are the machine's: those that havre.yaml shares, and external ones
 /// that there are.
-pub(crate) fn resolve(store: &Store, project: &mut Project) -> Result<(), ApiError> {
+pub(crate) fn resolve(tables: &Tables, project: &mut Project) -> Result<(), ApiError> {
     let mut shared = BTreeMap::new();
     for (own, network) in &project.networks {
         let known = match network.shared.as_ref().or(network.external.as_ref()) {
-            Some(name) => store.network(name).map_err(cannot_read)?,
+            Some(name) => tables.network(name).map_err(cannot_read)?,
             None => None,
         };
         let name = match (&network.shared, &known) {
@@ -114,22 +117,22 @@ pub(crate) async fn make<'a>(
         return Ok(None);
     }
     let guard = daemon.networks.lock().await;
-    let store = &daemon.platform.store;
+    let tables = &daemon.platform.networks;
     for (_, name, internal) in of(release) {
-        block_in_place(|| put(store, name, internal))?;
+        block_in_place(|| put(tables, name, internal))?;
     }
     Ok(Some(guard))
 }
 
 /// Whether there was none.
-fn put(store: &Store, name: &str, internal: bool) -> Result<bool, ApiError> {
-    let networks = store.networks().map_err(cannot_read)?;
+fn put(tables: &Tables, name: &str, internal: bool) -> Result<bool, ApiError> {
+    let networks = tables.networks().map_err(cannot_read)?;
     if networks.len() >= MOST && networks.iter().all(|network| network.name != name) {
         let message = format!("there are {MOST} networks already");
         return Err(ApiError::new(ErrorCode::Conflict, message)
             .with_hint("`havre network rm` removes those that nobody is on"));
     }
-    let made = store.network_put(name, internal);
+    let made = tables.network_put(name, internal);
     made.map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))
 }
 
@@ -141,7 +144,11 @@ pub(crate) async fn foresee(
 ) -> Result<Vec<String>, ApiError> {
     let mut told = Vec::new();
     for (_, name, _) in of(release) {
-        let known = daemon.platform.store.network(name).map_err(cannot_read)?;
+        let known = daemon
+            .platform
+            .networks
+            .network(name)
+            .map_err(cannot_read)?;
         let mut others = members(daemon, name).await?;
         others.retain(|member| &member.environment != id);
         let others: Vec<String> = others
@@ -159,7 +166,7 @@ pub(crate) async fn foresee(
 
 /// Lists them.
 pub(crate) async fn list(daemon: &Arc<Daemon>) -> Result<Vec<SharedNetwork>, ApiError> {
-    let rows = daemon.platform.store.networks().map_err(cannot_read)?;
+    let rows = daemon.platform.networks.networks().map_err(cannot_read)?;
     let mut networks = Vec::with_capacity(rows.len());
     for row in rows {
         let members = members(daemon, &row.name).await?;
@@ -175,13 +182,13 @@ pub(crate) async fn create(
 ) -> Result<SharedNetwork, ApiError> {
     let NetworkCreateRequest { name, internal } = request;
     let _guard = daemon.networks.lock().await;
-    let store = &daemon.platform.store;
-    if !block_in_place(|| put(store, &name, internal))? {
+    let tables = &daemon.platform.networks;
+    if !block_in_place(|| put(tables, &name, internal))? {
         let message = format!("there is a network {name} already");
         return Err(ApiError::new(ErrorCode::Conflict, message)
             .with_hint("`havre network ls` shows who is on it"));
     }
-    let row = store.network(&name).map_err(cannot_read)?;
+    let row = tables.network(&name).map_err(cannot_read)?;
     let row = row.ok_or_else(|| not_there(&name))?;
     Ok(summary(row, Vec::new()))
 }
@@ -193,8 +200,8 @@ pub(crate) async fn remove(
 ) -> Result<(), ApiError> {
     let NetworkRemoveRequest { name } = request;
     let _guard = daemon.networks.lock().await;
-    let store = &daemon.platform.store;
-    if store.network(&name).map_err(cannot_read)?.is_none() {
+    let tables = &daemon.platform.networks;
+    if tables.network(&name).map_err(cannot_read)?.is_none() {
         return Err(not_there(&name));
     }
     let members = members(daemon, &name).await?;
@@ -215,7 +222,7 @@ pub(crate) async fn remove(
         return Err(ApiError::new(ErrorCode::Conflict, message)
             .with_hint("take them down, or bring them up without it, and remove it then"));
     }
-    let removed = block_in_place(|| store.network_remove(&name));
+    let removed = block_in_place(|| tables.network_remove(&name));
     removed
         .map(drop)
         .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))
@@ -281,6 +288,8 @@ fn cannot_read(error: StoreError) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use havre_store::Store;
+
     use super::*;
 
     /// The networks of the project and of its service, once those of the machine are known.
@@ -297,11 +306,13 @@ mod tests {
             ..Default::default()
         };
         let mut project = havre_model::load(&options).expect("a project").project;
-        let store = Store::open(&folder.path().join("state.db")).expect("a database");
+        let store =
+            Store::open(&folder.path().join("state.db"), &[tables::SCHEMA]).expect("a database");
+        let tables = Tables::new(Arc::new(store));
         for name in of_machine {
-            store.network_put(name, true).expect("made");
+            tables.network_put(name, true).expect("made");
         }
-        resolve(&store, &mut project).expect("resolved");
+        resolve(&tables, &mut project).expect("resolved");
         let networks = project.networks.iter().map(|(key, network)| {
             let shared = network.shared.as_deref().unwrap_or("own");
             format!("{key}: {shared}, internal: {}", network.internal)

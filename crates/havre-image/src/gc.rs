@@ -158,13 +158,13 @@ impl Images {
             .iter()
             .map(|image| image.manifest_digest.to_string())
             .collect();
-        self.inner.store.lease_put(holder, &objects)?;
+        self.inner.tables.lease_put(holder, &objects)?;
         Ok(())
     }
 
     /// Lets go of all that `holder` holds; holding nothing is fine.
     pub fn release(&self, holder: &str) -> Result<(), ImageError> {
-        Ok(self.inner.store.lease_release(holder)?)
+        Ok(self.inner.tables.lease_release(holder)?)
     }
 
     /// Keeps what `image` was built from for as long as somebody else holds `image`.
@@ -178,7 +178,7 @@ impl Images {
 
     /// Leases that count: those of bases only as long as what was built from them is held.
     fn effective_leases(&self) -> Result<Vec<(String, String)>, StoreError> {
-        let mut leases = self.inner.store.leases()?;
+        let mut leases = self.inner.tables.leases()?;
         let held: BTreeSet<String> = leases
             .iter()
             .filter(|(holder, _)| !holder.starts_with(BUILT))
@@ -195,7 +195,7 @@ impl Images {
     fn forget_built(&self) -> Result<(), PruneError> {
         let holders: BTreeSet<String> = self
             .inner
-            .store
+            .tables
             .leases()?
             .into_iter()
             .map(|(holder, _)| holder)
@@ -205,16 +205,22 @@ impl Images {
             if let Some(Ok(digest)) = built
                 && self.inner.blobs.is_gone(&digest)
             {
-                self.inner.store.lease_release(&holder)?;
+                self.inner.tables.lease_release(&holder)?;
             }
         }
         Ok(())
     }
 
+    /// Everyone who holds images.
+    pub fn all_holders(&self) -> Result<BTreeSet<String>, ImageError> {
+        let leases = self.inner.tables.leases()?;
+        Ok(leases.into_iter().map(|(holder, _)| holder).collect())
+    }
+
     /// Holders of leases on the image.
     pub fn holders(&self, manifest_digest: &Digest) -> Result<Vec<String>, ImageError> {
         let object = manifest_digest.to_string();
-        let leases = self.inner.store.leases()?;
+        let leases = self.inner.tables.leases()?;
         Ok(leases
             .into_iter()
             .filter(|(holder, held)| *held == object && !holder.starts_with(BUILT))
@@ -226,7 +232,7 @@ impl Images {
     /// only.
     pub fn remove(&self, reference: &ImageRef) -> Result<Freed, PruneError> {
         let key = reference.canonical();
-        let Some(row) = self.inner.store.image(&key)? else {
+        let Some(row) = self.inner.tables.image(&key)? else {
             return Err(PruneError::NoSuchName {
                 reference: reference.clone(),
             });
@@ -238,7 +244,7 @@ impl Images {
                 tracing::warn!(reference = key, error = %error, "removing a damaged image");
             }
         }
-        self.inner.store.image_remove(&key)?;
+        self.inner.tables.image_remove(&key)?;
         let mut freed = self.sweep(self.cutoff(Duration::ZERO), Some(&candidates))?;
         freed.names.push(reference.clone());
         Ok(freed)
@@ -250,14 +256,14 @@ impl Images {
         let cutoff = self.cutoff(policy.older_than);
         let survey = self.survey(policy, cutoff)?;
         for name in &survey.names {
-            self.inner.store.image_remove(&name.canonical())?;
+            self.inner.tables.image_remove(&name.canonical())?;
         }
         let mut rows = 0;
         for row in &survey.rows {
             // One that was used meanwhile stays.
             let removed = self
                 .inner
-                .store
+                .tables
                 .build_cache_remove_unused(&row.key, row.used_at)?;
             rows += u64::from(removed);
         }
@@ -323,7 +329,7 @@ impl Images {
     fn mark(&self) -> Result<Marked, PruneError> {
         let mut marked = self.mark_held(&[])?;
         // The builder's values are JSON in which every layer appears by its digests.
-        let cache = self.inner.store.build_cache_rows()?;
+        let cache = self.inner.tables.build_cache_rows()?;
         let cached = cache.iter().flat_map(|row| digests_in(&row.value));
         for digest in cached.collect::<BTreeSet<Digest>>() {
             self.mark_object(&digest, &mut marked)?;
@@ -335,7 +341,7 @@ impl Images {
     fn mark_held(&self, names: &[ImageRef]) -> Result<Marked, PruneError> {
         let names: BTreeSet<String> = names.iter().map(ImageRef::canonical).collect();
         let mut marked = Marked::default();
-        for row in self.inner.store.images()? {
+        for row in self.inner.tables.images()? {
             if names.contains(&row.reference) {
                 continue;
             }

@@ -28,6 +28,7 @@ use crate::blobs::{BlobError, Blobs};
 use crate::layers::{Layers, chain_id};
 use crate::manifest::{Descriptor, Manifest, media};
 use crate::remove::set_aside;
+use crate::tables::Tables;
 use crate::{Digest, ImageConfig, ImageRef};
 
 /// Below the store's folder.
@@ -46,7 +47,7 @@ pub(crate) struct Inner {
     pub(crate) root: PathBuf,
     pub(crate) blobs: Blobs,
     pub(crate) layers: Layers,
-    pub(crate) store: Arc<Store>,
+    pub(crate) tables: Tables,
     /// Read by who relies on an object that is already there (check, then touch), written by who
     /// removes one (check its age, then remove).
     pub(crate) sweep: RwLock<()>,
@@ -191,7 +192,7 @@ impl Images {
                 root: dir.to_owned(),
                 blobs: Blobs::new(blobs, tmp.clone()),
                 layers: Layers::new(dir.join("layers"), tmp, dir.join("empty")),
-                store,
+                tables: Tables::new(store),
                 sweep: RwLock::new(()),
                 holds: Mutex::default(),
                 downloads: Mutex::default(),
@@ -250,7 +251,7 @@ impl Images {
     /// The image of that name, `None` when there is none.
     pub fn resolve(&self, reference: &ImageRef) -> Result<Option<Image>, ImageError> {
         let key = reference.canonical();
-        match self.inner.store.image(&key)? {
+        match self.inner.tables.image(&key)? {
             Some(row) => self
                 .image(row_digest(&key, &row.manifest_digest)?)
                 .map(Some),
@@ -288,7 +289,7 @@ impl Images {
         let image = self.image(manifest_digest)?;
         self.touch_image(&image)?;
         self.inner
-            .store
+            .tables
             .image_put(&reference.canonical(), &manifest_digest.to_string())?;
         Ok(image)
     }
@@ -296,7 +297,7 @@ impl Images {
     /// All names, in order.
     pub fn list(&self) -> Result<Vec<Named>, ImageError> {
         let mut names = Vec::new();
-        for row in self.inner.store.images()? {
+        for row in self.inner.tables.images()? {
             let Ok(reference) = row.reference.parse() else {
                 tracing::warn!(
                     reference = row.reference,

@@ -503,7 +503,8 @@ mod tests {
     #[test]
     fn making_a_layer_ends_when_it_is_cancelled() {
         let dir = tempfile::tempdir().unwrap();
-        let store = havre_store::Store::open(&dir.path().join("state.db")).unwrap();
+        let store =
+            havre_store::Store::open(&dir.path().join("state.db"), &[crate::SCHEMA]).unwrap();
         let images = Images::open(&dir.path().join("images"), Arc::new(store)).unwrap();
         let scratch = images.scratch().unwrap();
         let upper = scratch.path().join("upper");

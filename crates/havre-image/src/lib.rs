@@ -34,6 +34,7 @@ mod registry;
 pub mod regular;
 mod remove;
 pub mod root;
+mod tables;
 mod unpack;
 
 pub use archive::{Entry, EntryKind, TarError, TarReader, TarWriter};
@@ -53,4 +54,5 @@ pub use reference::{ImageRef, RefError};
 pub use registry::auth::{Credentials, CredentialsError, Login};
 pub use registry::{LoginState, RequestError, TransportError};
 pub use remove::{remove_all_in, remove_tree, set_aside};
+pub use tables::SCHEMA;
 pub use unpack::{UnpackError, Unpacked, Unpacker};

@@ -1,18 +1,14 @@
-//! Opening, migrating and locking the database.
+//! Opening the database, and having it do something.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 
-/// One script per schema version; version N is reached by running scripts 1..=N. A script that
-/// was released is never edited.
-const MIGRATIONS: &[&str] = &[
-    include_str!("schema/001.sql"),
-    include_str!("schema/002.sql"),
-    include_str!("schema/003.sql"),
-];
+use crate::Schema;
+use crate::schema;
+use crate::thread::StoreThread;
 
 /// How long a statement waits for another process that holds the database.
 const BUSY: Duration = Duration::from_secs(5);
@@ -28,22 +24,27 @@ pub enum StoreError {
         /// SQLite's reason.
         source: rusqlite::Error,
     },
-    /// The file was written by a later version of Havre.
-    #[error(
-        "the database {path} has schema {found}, this version of havre knows up to {known}",
-        path = path.display()
-    )]
+    /// The thread that is to speak to it cannot be started.
+    #[error("cannot start the database's thread")]
+    Thread {
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// It was written by a later version of Havre.
+    #[error("the database's {what} has schema {found}, this version of havre knows up to {known}")]
     TooNew {
-        /// The file.
-        path: PathBuf,
-        /// Its schema version.
+        /// The subsystem, or the file as a whole.
+        what: &'static str,
+        /// The schema's version.
         found: usize,
         /// The newest this binary knows.
         known: usize,
     },
-    /// A migration failed; the database is as it was before.
-    #[error("cannot migrate the database to schema {version}")]
+    /// A migration failed; the tables are as they were before it.
+    #[error("cannot migrate {what} in the database to schema {version}")]
     Migrate {
+        /// The subsystem, or the file as a whole.
+        what: &'static str,
         /// The version that was not reached.
         version: usize,
         /// SQLite's reason.
@@ -57,17 +58,23 @@ pub enum StoreError {
         /// SQLite's reason.
         source: rusqlite::Error,
     },
+    /// The database's thread has ended: a fault of this program.
+    #[error("cannot {operation}: the database's thread has ended")]
+    Ended {
+        /// What was attempted.
+        operation: &'static str,
+    },
 }
 
 /// The open database.
 #[derive(Debug)]
 pub struct Store {
-    connection: Mutex<Connection>,
+    thread: StoreThread,
 }
 
 impl Store {
-    /// Opens `path`, makes it when missing and migrates it to this version's schema.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    /// Opens `path`, makes it when missing and brings the tables to this version's schemas.
+    pub fn open(path: &Path, schemas: &[Schema]) -> Result<Self, StoreError> {
         let open_error = |source| StoreError::Open {
             path: path.to_owned(),
             source,
@@ -80,45 +87,29 @@ impl Store {
                  PRAGMA cache_size = -512;",
             )
             .map_err(open_error)?;
-        let found: usize = connection
-            .pragma_query_value(None, "user_version", |row| row.get(0))
-            .map_err(open_error)?;
-        if found > MIGRATIONS.len() {
-            let known = MIGRATIONS.len();
-            return Err(StoreError::TooNew {
-                path: path.to_owned(),
-                found,
-                known,
-            });
-        }
-        for (index, script) in MIGRATIONS.iter().enumerate().skip(found) {
-            migrate(&mut connection, index + 1, script).map_err(|source| StoreError::Migrate {
-                version: index + 1,
-                source,
-            })?;
-        }
-        Ok(Self {
-            connection: Mutex::new(connection),
-        })
+        schema::migrate(&mut connection, schemas)?;
+        let thread =
+            StoreThread::start(connection).map_err(|source| StoreError::Thread { source })?;
+        Ok(Self { thread })
     }
 
-    /// Runs `work` with the connection. A panic of another thread inside a statement leaves no
-    /// half-written row (SQLite rolls back), so a poisoned lock is used on.
-    pub(crate) fn run<T>(
+    /// Has the database's thread do `work`, and waits for it: for seconds where another process
+    /// holds the database, so a task says that it blocks. What `work` did not commit when it fails
+    /// is undone. `operation` says what is attempted, as in "cannot … in the database".
+    pub fn run<T: Send + 'static>(
         &self,
         operation: &'static str,
-        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let mut guard: MutexGuard<'_, Connection> = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        work(&mut guard).map_err(|source| StoreError::Statement { operation, source })
+        self.thread
+            .run(work)
+            .ok_or(StoreError::Ended { operation })?
+            .map_err(|source| StoreError::Statement { operation, source })
     }
 }
 
 /// Seconds since the epoch; 0 on a machine whose clock stands before it.
-pub(crate) fn now() -> i64 {
+pub fn now() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |elapsed| {
@@ -126,37 +117,132 @@ pub(crate) fn now() -> i64 {
         })
 }
 
-fn migrate(connection: &mut Connection, version: usize, script: &str) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
-    transaction.execute_batch(script)?;
-    transaction.pragma_update(None, "user_version", version)?;
-    transaction.commit()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
-    #[test]
-    fn reopening_keeps_what_was_written() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.db");
-        Store::open(&path).unwrap().setting_put("k", "v").unwrap();
-        assert_eq!(
-            Store::open(&path).unwrap().setting("k").unwrap().as_deref(),
-            Some("v")
-        );
+    const ONE: Schema = Schema {
+        name: "one",
+        migrations: &["CREATE TABLE one (value TEXT NOT NULL) STRICT"],
+    };
+    const TWO: Schema = Schema {
+        name: "two",
+        migrations: &[
+            "CREATE TABLE two (value TEXT NOT NULL) STRICT",
+            "ALTER TABLE two ADD COLUMN more TEXT NOT NULL DEFAULT 'x'",
+        ],
+    };
+
+    fn path(dir: &tempfile::TempDir) -> PathBuf {
+        dir.path().join("state.db")
+    }
+
+    fn put(store: &Store, value: &'static str) -> Result<(), StoreError> {
+        store.run("put", move |db| {
+            db.execute("INSERT INTO one VALUES (?1)", [value]).map(drop)
+        })
+    }
+
+    fn all(store: &Store) -> Vec<String> {
+        let found = store.run("list", |db| {
+            db.prepare("SELECT value FROM one ORDER BY value")?
+                .query_map([], |row| row.get(0))?
+                .collect()
+        });
+        found.unwrap()
     }
 
     #[test]
-    fn a_database_of_a_later_version_is_refused_and_left_alone() {
+    fn each_subsystem_comes_with_its_tables_and_migrates_them_by_itself() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.db");
-        Connection::open(&path)
-            .unwrap()
-            .pragma_update(None, "user_version", 999)
-            .unwrap();
-        let error = Store::open(&path).unwrap_err();
+        put(&Store::open(&path(&dir), &[ONE]).unwrap(), "kept").unwrap();
+        let old = Schema {
+            migrations: &TWO.migrations[..1],
+            ..TWO
+        };
+        drop(Store::open(&path(&dir), &[ONE, old]).unwrap());
+        let store = Store::open(&path(&dir), &[TWO, ONE]).unwrap();
+        assert_eq!(all(&store), ["kept"]);
+        let more = store.run("use what is new", |db| {
+            db.execute("INSERT INTO two (value) VALUES ('a')", [])?;
+            db.query_row("SELECT more FROM two", [], |row| row.get::<_, String>(0))
+        });
+        assert_eq!(more.unwrap(), "x");
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_tables_as_they_were() {
+        let dir = tempfile::tempdir().unwrap();
+        put(&Store::open(&path(&dir), &[ONE]).unwrap(), "kept").unwrap();
+        const BROKEN: Schema = Schema {
+            migrations: &[
+                ONE.migrations[0],
+                "CREATE TABLE half (a TEXT); DROP TABLE none",
+            ],
+            ..ONE
+        };
+        let error = Store::open(&path(&dir), &[BROKEN]).unwrap_err();
+        let is_named = matches!(
+            error,
+            StoreError::Migrate {
+                what: "one",
+                version: 2,
+                ..
+            }
+        );
+        assert!(is_named, "{error}");
+        let store = Store::open(&path(&dir), &[ONE]).unwrap();
+        assert_eq!(all(&store), ["kept"]);
+        let half = store.run("look", |db| {
+            db.query_row("SELECT count(*) FROM half", [], |row| row.get::<_, u32>(0))
+        });
+        half.expect_err("nothing of it is there");
+    }
+
+    #[test]
+    fn what_came_before_each_subsystem_had_its_own_version_is_taken_over() {
+        for version in [1, 2] {
+            let dir = tempfile::tempdir().unwrap();
+            let before = Connection::open(path(&dir)).unwrap();
+            let tables =
+                "CREATE TABLE images (reference TEXT); CREATE TABLE environments (a TEXT);";
+            before.execute_batch(tables).unwrap();
+            before.pragma_update(None, "user_version", version).unwrap();
+            drop(before);
+            let known = |name, versions: usize| Schema {
+                name,
+                migrations: &["CREATE TABLE once (a TEXT)"; 2][..versions],
+            };
+            // What is there is not made again; what is new is.
+            let schemas = [known("images", 1), known("environments", 2)];
+            let store = Store::open(&path(&dir), &schemas).unwrap();
+            let made = store.run("look", |db| {
+                let query = "SELECT count(*) FROM sqlite_schema WHERE name = 'once'";
+                db.query_row(query, [], |row| row.get::<_, usize>(0))
+            });
+            assert_eq!(made.unwrap(), 2 - version);
+        }
+    }
+
+    #[test]
+    fn a_later_version_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Store::open(&path(&dir), &[ONE, TWO]).unwrap());
+        let old = Schema {
+            migrations: &TWO.migrations[..1],
+            ..TWO
+        };
+        let error = Store::open(&path(&dir), &[ONE, old]).unwrap_err();
+        assert!(
+            matches!(error, StoreError::TooNew { what: "two", .. }),
+            "{error}"
+        );
+        drop(Store::open(&path(&dir), &[ONE, TWO]).unwrap());
+        let later = Connection::open(path(&dir)).unwrap();
+        later.pragma_update(None, "user_version", 999).unwrap();
+        let error = Store::open(&path(&dir), &[ONE]).unwrap_err();
         assert!(
             matches!(error, StoreError::TooNew { found: 999, .. }),
             "{error}"
@@ -166,11 +252,43 @@ mod tests {
     #[test]
     fn a_file_that_is_no_database_is_an_error_not_a_panic() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.db");
-        std::fs::write(&path, vec![0x42; 8192]).unwrap();
+        std::fs::write(path(&dir), vec![0x42; 8192]).unwrap();
         assert!(matches!(
-            Store::open(&path).unwrap_err(),
+            Store::open(&path(&dir), &[ONE]).unwrap_err(),
             StoreError::Open { .. }
         ));
+    }
+
+    #[test]
+    fn statements_of_many_threads_are_done_one_after_the_other_on_one_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&path(&dir), &[ONE]).unwrap());
+        std::thread::scope(|scope| {
+            for _ in 0..200 {
+                scope.spawn(|| {
+                    let count = store.run("count", |db| {
+                        assert_eq!(std::thread::current().name(), Some("store"));
+                        let read = "SELECT count(*) FROM one";
+                        let before: u32 = db.query_row(read, [], |row| row.get(0))?;
+                        db.execute("INSERT INTO one VALUES ('a')", [])?;
+                        let after: u32 = db.query_row(read, [], |row| row.get(0))?;
+                        Ok(after - before)
+                    });
+                    assert_eq!(count.unwrap(), 1);
+                });
+            }
+        });
+        assert_eq!(all(&store).len(), 200);
+    }
+
+    #[test]
+    fn work_that_panics_is_an_error_for_who_asked_and_for_who_asks_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&path(&dir), &[ONE]).unwrap();
+        let panics = store.run("panic", |_| -> rusqlite::Result<()> {
+            panic!("on purpose")
+        });
+        assert!(matches!(panics, Err(StoreError::Ended { .. })));
+        assert!(matches!(put(&store, "a"), Err(StoreError::Ended { .. })));
     }
 }

@@ -1,22 +1,19 @@
-//! Havre's one database: desired state, releases, image names, build cache, leases.
+//! Havre's one database, and the thread that alone speaks to it.
 //!
 //! ```text
-//! image    ─► images, build_cache, leases ─┐
-//! release  ─► environments, releases      ─┼─► state.db (SQLite, WAL, synchronous=FULL)
-//! app      ─► settings, networks          ─┘
+//! environments (app)  ─┐ Schema, statements
+//! images (image)      ─┼──────────► Store ─► thread `store` ─► state.db
+//! a further subsystem ─┘ ◄── answer ──┘      (SQLite, WAL, synchronous=FULL)
 //! ```
 //!
-//! Callers are synchronous; asynchronous code calls from a blocking thread. What is stored as
-//! JSON belongs to the crate that writes it: the store neither reads nor checks it. Times are
-//! seconds since the Unix epoch.
+//! A subsystem owns its tables: it brings their [`Schema`], versioned by itself, and the statements
+//! that read and write them. Nobody else names them. What is stored as JSON belongs to the crate that
+//! writes it. Times are seconds since the Unix epoch ([`now`]).
 
 mod database;
-mod environments;
-mod images;
-mod networks;
-mod settings;
+mod schema;
+mod thread;
 
-pub use database::{Store, StoreError};
-pub use environments::{EnvironmentRow, NewRelease, ReleaseRow};
-pub use images::{CacheRow, ImageRow};
-pub use networks::NetworkRow;
+pub use database::{Store, StoreError, now};
+pub use rusqlite;
+pub use schema::Schema;

@@ -601,6 +601,8 @@ fn network(text: &str) -> Result<String, String> {
 /// What to do with the daemon other than to run it.
 #[derive(Debug, Subcommand)]
 pub enum DaemonCommand {
+    /// Show what runs, since when, and what its tasks did last
+    Status(JsonArg),
     /// Stop the daemon and the edge
     Stop {
         /// Even while environments are up: nobody reaches them until a daemon starts again

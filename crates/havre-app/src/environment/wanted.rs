@@ -11,9 +11,10 @@ use std::time::SystemTime;
 
 use havre_api::EnvironmentId;
 use havre_release::{Desired, Intent, Record, Refusal, Release, Step, Traffic, told_by};
-use havre_store::{NewRelease, Store, StoreError};
+use havre_store::StoreError;
 
 use super::EnvironmentError;
+use super::tables::{NewRelease, Tables};
 use super::wishes::{Command, Jobs, Move, NotDone, Scale, Watch, Written};
 use crate::volumes::named_volumes;
 
@@ -22,7 +23,7 @@ use crate::volumes::named_volumes;
 #[derive(Debug)]
 pub(crate) struct Wanted {
     id: EnvironmentId,
-    store: Arc<Store>,
+    tables: Tables,
     desired: Desired,
     releases: Arc<BTreeMap<u64, Release>>,
     /// Releases of replicas still there that are stored no more.
@@ -35,7 +36,7 @@ impl Wanted {
     /// What is stored; nothing yet where that is `None`.
     pub(super) fn load(
         id: EnvironmentId,
-        store: Arc<Store>,
+        tables: Tables,
         desired: Option<&str>,
     ) -> Result<Self, EnvironmentError> {
         let desired: Desired = match desired {
@@ -49,7 +50,7 @@ impl Wanted {
         };
         let mut wanted = Self {
             id,
-            store,
+            tables,
             desired,
             releases: Arc::default(),
             forgotten: BTreeSet::new(),
@@ -82,7 +83,7 @@ impl Wanted {
             if self.releases.contains_key(number) || self.forgotten.contains(number) {
                 continue;
             }
-            match load_release(&self.store, &self.id, *number)? {
+            match load_release(&self.tables, &self.id, *number)? {
                 Some(release) => drop(Arc::make_mut(&mut self.releases).insert(*number, release)),
                 None => drop(self.forgotten.insert(*number)),
             }
@@ -144,7 +145,7 @@ impl Wanted {
     /// left.
     pub(super) fn forget(&self) -> Result<(), EnvironmentError> {
         let (project, environment) = self.names();
-        self.store
+        self.tables
             .environment_remove(project, environment)
             .map_err(store_error(&self.id))
     }
@@ -158,7 +159,7 @@ impl Wanted {
     ) -> Result<(u64, Move), EnvironmentError> {
         let (project, environment) = self.names();
         let number = self
-            .store
+            .tables
             .next_release(project, environment)
             .map_err(store_error(&self.id))?;
         next.databases.clone_from(&wish.databases);
@@ -197,7 +198,7 @@ impl Wanted {
             .into_iter()
             .collect();
         let (project, environment) = self.names();
-        self.store
+        self.tables
             .environment_put(project, environment, &json, new_release.as_ref(), &records)
             .map_err(store_error(&self.id))?;
         // It is on disk: from here on nothing may fail.
@@ -218,7 +219,7 @@ impl Wanted {
     ) -> Result<(u64, String), EnvironmentError> {
         let (project, environment) = self.names();
         let row = self
-            .store
+            .tables
             .release(project, environment, number)
             .map_err(store_error(&self.id))?;
         let format = format_error(&self.id);
@@ -275,11 +276,11 @@ fn named(desired: &Desired) -> impl Iterator<Item = u64> + use<> {
 
 /// A stored release; `None` where there is none of this number.
 fn load_release(
-    store: &Store,
+    tables: &Tables,
     id: &EnvironmentId,
     number: u64,
 ) -> Result<Option<Release>, EnvironmentError> {
-    let row = store
+    let row = tables
         .release(id.project.as_str(), id.environment.as_str(), number)
         .map_err(store_error(id))?;
     row.map(|row| serde_json::from_str(&row.content).map_err(format_error(id)))

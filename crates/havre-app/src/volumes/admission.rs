@@ -68,7 +68,7 @@ pub(crate) fn remains(
 ) -> BTreeMap<String, String> {
     let uses = match names.is_empty() {
         true => Ok(Uses::default()),
-        false => Uses::read(&platform.store),
+        false => Uses::read(&platform.tables),
     };
     let uses = match uses {
         Ok(uses) => uses,
@@ -140,7 +140,7 @@ fn taken<'a>(
         let folder = platform.volumes_dir().join(&name);
         let mut title = owner::title(&folder, id)?;
         if title == Title::Unclaimed && unclaimed == Unclaimed::Settle {
-            title = owner::settle(&folder, &name, id, &platform.store)?;
+            title = owner::settle(&folder, &name, id, &platform.tables)?;
         }
         match title {
             Title::Free | Title::Unclaimed | Title::Own | Title::Lent(_) | Title::Shared(_) => {}

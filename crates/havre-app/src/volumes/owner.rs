@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf};
 use havre_api::EnvironmentId;
 use havre_model::{EnvironmentName, ProjectName, Volume, VolumeName};
 use havre_release::{Outcome, Record};
-use havre_store::{EnvironmentRow, ReleaseRow, Store, StoreError};
+use havre_store::StoreError;
 use serde::{Deserialize, Serialize};
 
 use super::{DATA, STAGING, lock, names_on_machine, volume_name};
+use crate::environment::tables::{EnvironmentRow, ReleaseRow, Tables};
 use crate::files::write_whole;
 use crate::releases::{KEPT, LOOKED_THROUGH};
 
@@ -138,7 +139,7 @@ fn has_data(folder: &Path) -> bool {
 
 /// Finds an owner for each volume of an earlier version: the environments whose releases use it. With
 /// one environment that cannot be read all stay as they are, since it may be that one's.
-pub(crate) fn adopt(volumes: &Path, store: &Store) -> Result<(), OwnerError> {
+pub(crate) fn adopt(volumes: &Path, tables: &Tables) -> Result<(), OwnerError> {
     let unread = |source| OwnerError::Read {
         path: volumes.to_owned(),
         source,
@@ -157,7 +158,7 @@ pub(crate) fn adopt(volumes: &Path, store: &Store) -> Result<(), OwnerError> {
     if unclaimed.is_empty() {
         return Ok(());
     }
-    let uses = Uses::read(store)?;
+    let uses = Uses::read(tables)?;
     for name in unclaimed {
         if let Some(owners) = uses.own.get(&name) {
             give(&volumes.join(&name), owners)?;
@@ -173,9 +174,9 @@ pub(super) fn settle(
     folder: &Path,
     name: &str,
     id: &EnvironmentId,
-    store: &Store,
+    tables: &Tables,
 ) -> Result<Title, OwnerError> {
-    let uses = Uses::read(store)?;
+    let uses = Uses::read(tables)?;
     match (uses.own.get(name), uses.by_others(name, id)) {
         (Some(owners), _) => give(folder, owners)?,
         (None, Some(others)) => return Ok(Title::Foreign(others)),
@@ -258,20 +259,20 @@ pub(crate) struct Uses {
 
 impl Uses {
     /// Of all environments that are stored.
-    pub(crate) fn read(store: &Store) -> Result<Self, OwnerError> {
+    pub(crate) fn read(tables: &Tables) -> Result<Self, OwnerError> {
         let mut uses = Self::default();
-        for row in store.environments()? {
+        for row in tables.environments()? {
             let EnvironmentRow {
                 project,
                 environment,
                 desired,
                 ..
             } = row;
-            let rows = store.releases(&project, &environment, LOOKED_THROUGH)?;
+            let rows = tables.releases(&project, &environment, LOOKED_THROUGH)?;
             let newer = |number: &u64| rows.iter().any(|row| row.number == *number);
             let serving = serving(&desired).filter(|number| !newer(number));
             let serving = match serving {
-                Some(number) => store.release(&project, &environment, number)?,
+                Some(number) => tables.release(&project, &environment, number)?,
                 None => None,
             };
             let id = EnvironmentId {

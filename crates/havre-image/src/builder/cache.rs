@@ -114,7 +114,7 @@ impl StepRecord {
 
 /// The outcome kept for `key`, if its layer is still there.
 pub(super) fn get(images: &Images, key: &str) -> Result<Option<Outcome>, BuildError> {
-    let Some(text) = images.inner.store.build_cache(key)? else {
+    let Some(text) = images.inner.tables.build_cache(key)? else {
         return Ok(None);
     };
     let Ok(outcome) = serde_json::from_str::<Outcome>(&text) else {
@@ -134,6 +134,6 @@ pub(super) fn get(images: &Images, key: &str) -> Result<Option<Outcome>, BuildEr
 pub(super) fn put(images: &Images, key: &str, outcome: &Outcome) -> Result<(), BuildError> {
     let text = serde_json::to_string(outcome)
         .map_err(|error| BuildError::io("form a cache entry")(error.into()))?;
-    images.inner.store.build_cache_put(key, &text)?;
+    images.inner.tables.build_cache_put(key, &text)?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use havre_store::CacheRow;
+use crate::tables::CacheRow;
 
 use super::budget::{Item, Judged, Kind, judge};
 use super::{Marked, PruneError, PrunePolicy, objects};
@@ -48,7 +48,7 @@ impl Images {
         policy: &PrunePolicy,
         cutoff: SystemTime,
     ) -> Result<Survey, PruneError> {
-        let rows = self.inner.store.build_cache_rows()?;
+        let rows = self.inner.tables.build_cache_rows()?;
         let (mut judged, names) = self.judge_names(policy, cutoff)?;
         let held = self.mark_held(&names)?;
         let (steps, lost) = self.cached_layers(&rows, &held)?;
@@ -111,7 +111,7 @@ impl Images {
     ) -> Result<(Vec<Judged>, Vec<ImageRef>), PruneError> {
         let leases = self.effective_leases()?;
         let (mut judged, mut names) = (Vec::new(), Vec::new());
-        for row in self.inner.store.images()? {
+        for row in self.inner.tables.images()? {
             let Ok(reference) = row.reference.parse::<ImageRef>() else {
                 continue;
             };
@@ -153,7 +153,7 @@ impl Images {
 
     /// A name of the image with that manifest, or its digest.
     fn shown(&self, digest: &str) -> String {
-        let rows = self.inner.store.images().unwrap_or_default();
+        let rows = self.inner.tables.images().unwrap_or_default();
         let named = rows.iter().find(|row| row.manifest_digest == digest);
         let name = named.and_then(|row| row.reference.parse::<ImageRef>().ok());
         name.map_or_else(

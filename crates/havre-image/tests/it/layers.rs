@@ -326,8 +326,10 @@ fn a_full_disk_is_named_and_leaves_nothing() {
         .unwrap();
     assert!(status.success());
     let result = std::panic::catch_unwind(|| {
-        let store =
-            std::sync::Arc::new(havre_store::Store::open(&mount.path().join("state.db")).unwrap());
+        let store = std::sync::Arc::new(
+            havre_store::Store::open(&mount.path().join("state.db"), &[havre_image::SCHEMA])
+                .unwrap(),
+        );
         let images = Images::open(mount.path(), store).unwrap();
         let mut big = std::io::Read::take(std::io::repeat(7), 16 << 20);
         let error = images.write_blob(&mut big, None).unwrap_err();

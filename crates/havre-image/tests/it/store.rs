@@ -139,10 +139,7 @@ fn a_held_image_that_cannot_be_read_keeps_its_layers() {
 fn pruning_keeps_the_young_and_what_work_under_way_relies_on() {
     let fixture = Fixture::new();
     let image = unpacked(&fixture, "app", &[a()]);
-    fixture
-        .store
-        .image_remove("docker.io/library/app:latest")
-        .unwrap();
+    fixture.forget_names();
     let patient = PrunePolicy {
         older_than: Duration::from_secs(600),
         ..NOW
@@ -162,11 +159,11 @@ fn the_build_cache_holds_its_layers_until_it_is_dropped() {
     let fixture = Fixture::new();
     let image = unpacked(&fixture, "app", &[a(), b()]);
     let value = serde_json::to_string(&image.layers[1]).unwrap();
-    fixture.store.build_cache_put("step", &value).unwrap();
-    fixture
-        .store
-        .image_remove("docker.io/library/app:latest")
-        .unwrap();
+    let cached = fixture.store.run("cache a step", move |db| {
+        db.execute("INSERT INTO build_cache VALUES ('step', ?1, 0, 0)", [value])
+    });
+    assert_eq!(cached.unwrap(), 1);
+    fixture.forget_names();
     fixture.images.prune(&NOW).unwrap();
     assert_eq!(
         fixture.listing("layers").len(),
@@ -258,7 +255,8 @@ fn crash_child() {
         return;
     };
     let dir = std::path::PathBuf::from(dir);
-    let store = Arc::new(havre_store::Store::open(&dir.join("state.db")).unwrap());
+    let store =
+        Arc::new(havre_store::Store::open(&dir.join("state.db"), &[havre_image::SCHEMA]).unwrap());
     let images = Images::open(&dir.join("images"), store).unwrap();
     println!("ready");
     for round in 0_u32.. {
@@ -310,7 +308,9 @@ fn killed_at_any_instant() {
         child.kill().unwrap();
         child.wait().unwrap();
 
-        let store = Arc::new(havre_store::Store::open(&dir.path().join("state.db")).unwrap());
+        let store = Arc::new(
+            havre_store::Store::open(&dir.path().join("state.db"), &[havre_image::SCHEMA]).unwrap(),
+        );
         let images = Images::open(&dir.path().join("images"), store).unwrap();
         for path in fs::read_dir(dir.path().join("images/blobs/sha256")).unwrap() {
             let path = path.unwrap().path();

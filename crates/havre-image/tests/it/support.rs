@@ -17,9 +17,18 @@ pub struct Fixture {
 }
 
 impl Fixture {
+    /// Images are still there, but no name stands for one.
+    pub fn forget_names(&self) {
+        let forgotten = self
+            .store
+            .run("forget names", |db| db.execute("DELETE FROM images", []));
+        assert!(forgotten.unwrap() > 0);
+    }
+
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(Store::open(&dir.path().join("state.db")).unwrap());
+        let store =
+            Arc::new(Store::open(&dir.path().join("state.db"), &[havre_image::SCHEMA]).unwrap());
         let images = Images::open(&dir.path().join("images"), store.clone()).unwrap();
         Self { dir, images, store }
     }

@@ -12,10 +12,12 @@ use crate::exit::Exit;
 
 mod install;
 mod settings;
+mod status;
 mod stop;
 
 pub fn run(context: &Context, args: DaemonArgs) -> Outcome {
     match args.command {
+        Some(DaemonCommand::Status(args)) => block_on(status::status(context, args.json)),
         Some(DaemonCommand::Stop { force }) => block_on(stop::stop(context, force)),
         Some(DaemonCommand::Install(args)) => block_on(install::install(context, args)),
         Some(DaemonCommand::Uninstall { force }) => block_on(install::uninstall(context, force)),

@@ -32,6 +32,7 @@ pub fn info() -> DaemonInfo {
         https: Vec::new(),
         given: None,
         edge: None,
+        tasks: Vec::new(),
         problems: Vec::new(),
     }
 }

@@ -7,24 +7,30 @@ use std::time::UNIX_EPOCH;
 use havre_model::{EnvironmentName, FoundDatabases, LoadOptions, ProjectName, ServiceName, load};
 use havre_release::{Cause, Phase};
 
+use std::sync::Arc;
+
+use havre_store::Store;
+
 use super::*;
+use crate::environment::tables::SCHEMA;
 use crate::fault::Fault;
 
 /// A database in a folder of its own, and the environment in it.
 struct World {
     folder: tempfile::TempDir,
-    store: Arc<Store>,
+    tables: Tables,
     wanted: Wanted,
 }
 
 impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Arc::new(Store::open(&database(folder.path())).unwrap());
-        let wanted = Wanted::load(id(), Arc::clone(&store), None).unwrap();
+        let store = Store::open(&database(folder.path()), &[havre_image::SCHEMA, SCHEMA]).unwrap();
+        let tables = Tables::new(Arc::new(store));
+        let wanted = Wanted::load(id(), tables.clone(), None).unwrap();
         Self {
             folder,
-            store,
+            tables,
             wanted,
         }
     }
@@ -64,8 +70,8 @@ impl World {
 
     /// What the next daemon would find; `None`: nothing.
     fn stored(&self) -> Option<Wanted> {
-        let row = self.store.environments().unwrap().pop()?;
-        Some(Wanted::load(id(), Arc::clone(&self.store), Some(&row.desired)).unwrap())
+        let row = self.tables.environments().unwrap().pop()?;
+        Some(Wanted::load(id(), self.tables.clone(), Some(&row.desired)).unwrap())
     }
 
     #[track_caller]
@@ -171,7 +177,7 @@ fn what_cannot_be_written_down_changes_nothing() {
         assert_eq!(world.wanted.releases(), &releases, "{name}");
         fault.heal();
         world.is_as_on_disk(name);
-        let rows = world.store.releases("shop", "production", 10).unwrap();
+        let rows = world.tables.releases("shop", "production", 10).unwrap();
         assert!(rows.len() <= 2, "{name}: no release without a wish for it");
 
         let obeyed = world.obey(command);
@@ -212,7 +218,7 @@ fn a_release_comes_with_the_wish_for_it_and_its_record() {
     let mut world = World::new();
     let written = world.obey(roll_out("one")).unwrap();
     assert_eq!(written.release, Some(1));
-    let row = world.store.release("shop", "production", 1).unwrap();
+    let row = world.tables.release("shop", "production", 1).unwrap();
     let record: Record = serde_json::from_str(&row.unwrap().record).unwrap();
     assert_eq!(record.by.as_deref(), Some("anna"));
     assert_eq!(world.obey(roll_out("two")).unwrap().release, Some(2));
@@ -286,6 +292,6 @@ fn an_environment_that_cannot_be_forgotten_is_still_there() {
     world.is_as_on_disk("going");
     world.wanted.forget().unwrap();
     assert!(world.stored().is_none());
-    let rows = world.store.releases("shop", "production", 10).unwrap();
+    let rows = world.tables.releases("shop", "production", 10).unwrap();
     assert_eq!(rows, []);
 }

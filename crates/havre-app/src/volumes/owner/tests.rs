@@ -1,6 +1,11 @@
 //! Who gets a volume, and who may remove it.
 
+use std::sync::Arc;
+
+use havre_store::Store;
+
 use super::*;
+use crate::environment::tables::{NewRelease, SCHEMA};
 
 fn id(project: &str, environment: &str) -> EnvironmentId {
     EnvironmentId {
@@ -18,14 +23,14 @@ fn old(volumes: &Path, name: &str) -> PathBuf {
 }
 
 /// An environment with one release that served, whose files say this of its volumes.
-fn stored(store: &Store, id: &EnvironmentId, volumes: &str) {
-    let release = havre_store::NewRelease {
+fn stored(tables: &Tables, id: &EnvironmentId, volumes: &str) {
+    let release = NewRelease {
         number: 1,
         content: format!(r#"{{"volumes":{volumes}}}"#),
         record: r#"{"outcome":{"outcome":"served"}}"#.to_owned(),
     };
     let (project, environment) = (id.project.as_str(), id.environment.as_str());
-    store
+    tables
         .environment_put(project, environment, "{}", Some(&release), &[])
         .unwrap();
 }
@@ -35,15 +40,16 @@ const DATA: &str = r#"{"data":{"name":null,"external":false,"labels":{}}}"#;
 #[test]
 fn volumes_of_an_earlier_version_go_to_those_that_use_them() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("state.db")).unwrap();
+    let store = Store::open(&dir.path().join("state.db"), &[SCHEMA]).unwrap();
+    let tables = Tables::new(Arc::new(store));
     let volumes = dir.path().join("volumes");
     let (shop, other) = (id("shop", "production"), id("other", "production"));
     let (staging, namesake) = (id("shop", "staging"), id("shop-staging", "production"));
     for id in [&shop, &staging, &namesake] {
-        stored(&store, id, DATA);
+        stored(&tables, id, DATA);
     }
     let folders = ["shop_data", "shop-staging_data", "by-hand"].map(|name| old(&volumes, name));
-    adopt(&volumes, &store).unwrap();
+    adopt(&volumes, &tables).unwrap();
     let titles = |id: &EnvironmentId| folders.each_ref().map(|folder| title(folder, id).unwrap());
     let shared = Title::Shared(Owners::one(&namesake));
     let both = Owners {
@@ -56,7 +62,7 @@ fn volumes_of_an_earlier_version_go_to_those_that_use_them() {
     assert_eq!(titles(&other), [of_shop, foreign(), Title::Unclaimed]);
 
     // What nobody's releases use is taken by who wants it first, and by nobody after that.
-    let settle = |folder: usize, name, id| settle(&folders[folder], name, id, &store).unwrap();
+    let settle = |folder: usize, name, id| settle(&folders[folder], name, id, &tables).unwrap();
     assert_eq!(settle(2, "by-hand", &other), Title::Own);
     assert_eq!(
         settle(2, "by-hand", &shop),
@@ -73,31 +79,32 @@ fn volumes_of_an_earlier_version_go_to_those_that_use_them() {
 #[test]
 fn what_others_use_on_purpose_is_neither_taken_nor_removed() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("state.db")).unwrap();
+    let store = Store::open(&dir.path().join("state.db"), &[SCHEMA]).unwrap();
+    let tables = Tables::new(Arc::new(store));
     let volumes = dir.path().join("volumes");
     let (shop, guest) = (id("shop", "production"), id("guest", "production"));
-    stored(&store, &shop, DATA);
+    stored(&tables, &shop, DATA);
     let external = |name| format!(r#"{{"x":{{"name":"{name}","external":true,"labels":{{}}}}}}"#);
-    stored(&store, &guest, &external("by-hand"));
+    stored(&tables, &guest, &external("by-hand"));
     let by_hand = old(&volumes, "by-hand");
     let of_guest = Title::Foreign(Owners::one(&guest));
     assert_eq!(
-        settle(&by_hand, "by-hand", &shop, &store).unwrap(),
+        settle(&by_hand, "by-hand", &shop, &tables).unwrap(),
         of_guest
     );
     assert_eq!(title(&by_hand, &shop).unwrap(), Title::Unclaimed);
 
     let (other, borrower) = (id("other", "production"), id("borrower", "staging"));
-    stored(&store, &other, DATA);
-    stored(&store, &borrower, &external("other_data"));
+    stored(&tables, &other, DATA);
+    stored(&tables, &borrower, &external("other_data"));
     let lent = old(&volumes, "other_data");
-    adopt(&volumes, &store).unwrap();
-    let uses = Uses::read(&store).unwrap();
+    adopt(&volumes, &tables).unwrap();
+    let uses = Uses::read(&tables).unwrap();
     let removed = remove(&volumes, "other_data", &other, &uses).unwrap();
     assert_eq!(removed, Title::Lent(Owners::one(&borrower)));
     assert!(lent.join("data/kept").exists());
-    store.environment_remove("borrower", "staging").unwrap();
-    let uses = Uses::read(&store).unwrap();
+    tables.environment_remove("borrower", "staging").unwrap();
+    let uses = Uses::read(&tables).unwrap();
     remove(&volumes, "other_data", &other, &uses).unwrap();
     assert!(!lent.exists());
 }
@@ -105,13 +112,14 @@ fn what_others_use_on_purpose_is_neither_taken_nor_removed() {
 #[test]
 fn a_volume_is_not_adopted_while_it_may_be_somebody_elses() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("state.db")).unwrap();
+    let store = Store::open(&dir.path().join("state.db"), &[SCHEMA]).unwrap();
+    let tables = Tables::new(Arc::new(store));
     let volumes = dir.path().join("volumes");
     let folder = old(&volumes, "shop_data");
     let shop = id("shop", "production");
-    stored(&store, &shop, DATA);
-    stored(&store, &id("later", "production"), "[]");
-    let error = adopt(&volumes, &store).unwrap_err();
+    stored(&tables, &shop, DATA);
+    stored(&tables, &id("later", "production"), "[]");
+    let error = adopt(&volumes, &tables).unwrap_err();
     assert!(error.to_string().contains("later/production"), "{error}");
     assert_eq!(title(&folder, &shop).unwrap(), Title::Unclaimed);
     // It is not removed either.
@@ -123,26 +131,27 @@ fn a_volume_is_not_adopted_while_it_may_be_somebody_elses() {
 #[test]
 fn a_release_serves_however_many_after_it_went_back() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("state.db")).unwrap();
+    let store = Store::open(&dir.path().join("state.db"), &[SCHEMA]).unwrap();
+    let tables = Tables::new(Arc::new(store));
     let volumes = dir.path().join("volumes");
     let (other, borrower) = (id("other", "production"), id("borrower", "staging"));
-    stored(&store, &other, DATA);
+    stored(&tables, &other, DATA);
     let external = r#"{"x":{"name":"other_data","external":true,"labels":{}}}"#;
-    stored(&store, &borrower, external);
+    stored(&tables, &borrower, external);
     for number in 2..u64::from(LOOKED_THROUGH) + 3 {
-        let release = havre_store::NewRelease {
+        let release = NewRelease {
             number,
             content: r#"{"volumes":{}}"#.to_owned(),
             record: r#"{"outcome":{"outcome":"superseded"}}"#.to_owned(),
         };
         let desired = r#"{"current":1}"#;
-        store
+        tables
             .environment_put("borrower", "staging", desired, Some(&release), &[])
             .unwrap();
     }
     let lent = old(&volumes, "other_data");
     write(&lent, &Owners::one(&other)).unwrap();
-    let uses = Uses::read(&store).unwrap();
+    let uses = Uses::read(&tables).unwrap();
     let removed = remove(&volumes, "other_data", &other, &uses).unwrap();
     assert_eq!(removed, Title::Lent(Owners::one(&borrower)));
     assert!(lent.join("data/kept").exists());

@@ -231,7 +231,8 @@ fn a_killed_build_poisons_nothing() {
     let adopted = tempfile::tempdir().expect("a folder");
     let place = adopted.path().join("again");
     fs::rename(&inner, &place).expect("it is moved");
-    let store = havre_store::Store::open(&place.join("state.db")).expect("a database");
+    let store = havre_store::Store::open(&place.join("state.db"), &[havre_image::SCHEMA])
+        .expect("a database");
     let images = havre_image::Images::open(&place.join("images"), std::sync::Arc::new(store))
         .expect("a store");
     assert!(

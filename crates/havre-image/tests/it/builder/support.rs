@@ -49,7 +49,8 @@ impl Bench {
     }
 
     pub fn in_dir(dir: tempfile::TempDir) -> Self {
-        let store = Store::open(&dir.path().join("state.db")).expect("a database");
+        let store =
+            Store::open(&dir.path().join("state.db"), &[havre_image::SCHEMA]).expect("a database");
         let images = Images::open(&dir.path().join("images"), Arc::new(store)).expect("a store");
         let context = dir.path().join("context");
         fs::create_dir_all(&context).expect("a folder");

@@ -1,51 +1,68 @@
-//! Environments, their desired state and their releases.
+//! Environments, their desired state and their releases: the tables of what is wanted.
 
-use rusqlite::{OptionalExtension, params};
+use std::sync::Arc;
 
-use crate::database::now;
-use crate::{Store, StoreError};
+use havre_store::rusqlite::{self, OptionalExtension as _, params};
+use havre_store::{Schema, Store, StoreError, now};
+
+/// Their versions.
+pub(crate) const SCHEMA: Schema = Schema {
+    name: "environments",
+    migrations: &[
+        include_str!("schema/001.sql"),
+        include_str!("schema/002.sql"),
+    ],
+};
 
 /// An environment and what it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EnvironmentRow {
+pub(crate) struct EnvironmentRow {
     /// Project.
-    pub project: String,
+    pub(crate) project: String,
     /// Environment.
-    pub environment: String,
+    pub(crate) environment: String,
     /// JSON of the release crate.
-    pub desired: String,
+    pub(crate) desired: String,
     /// When it was last written.
-    pub updated_at: i64,
+    pub(crate) updated_at: i64,
 }
 
 /// A release that is made with the desired state that wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewRelease {
-    /// As [`Store::next_release`] says.
-    pub number: u64,
+pub(crate) struct NewRelease {
+    /// As [`Tables::next_release`] says.
+    pub(crate) number: u64,
     /// JSON of the release crate.
-    pub content: String,
+    pub(crate) content: String,
     /// Why it is made: JSON of the release crate.
-    pub record: String,
+    pub(crate) record: String,
 }
 
 /// A release of an environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReleaseRow {
+pub(crate) struct ReleaseRow {
     /// Counts from 1 within its environment.
-    pub number: u64,
+    pub(crate) number: u64,
     /// JSON of the release crate.
-    pub content: String,
+    pub(crate) content: String,
     /// When it was made.
-    pub created_at: i64,
+    pub(crate) created_at: i64,
     /// What became of it: JSON of the release crate.
-    pub record: String,
+    pub(crate) record: String,
 }
 
-impl Store {
+/// The tables of environments and releases.
+#[derive(Clone, Debug)]
+pub(crate) struct Tables(Arc<Store>);
+
+impl Tables {
+    pub(crate) fn new(store: Arc<Store>) -> Self {
+        Self(store)
+    }
+
     /// Writes an environment's desired state, and with it the release that it wants, where that is
     /// new, and the records of the releases it tells of (by number): all of it or nothing.
-    pub fn environment_put(
+    pub(crate) fn environment_put(
         &self,
         project: &str,
         environment: &str,
@@ -53,7 +70,14 @@ impl Store {
         made: Option<&NewRelease>,
         records: &[(u64, String)],
     ) -> Result<(), StoreError> {
-        self.run("write an environment", |db| {
+        let (project, environment, desired, made, records) = (
+            project.to_owned(),
+            environment.to_owned(),
+            desired.to_owned(),
+            made.cloned(),
+            records.to_vec(),
+        );
+        self.0.run("write an environment", move |db| {
             let transaction = db.transaction()?;
             transaction.execute(
                 "INSERT INTO environments VALUES (?1, ?2, ?3, ?4) \
@@ -86,8 +110,8 @@ impl Store {
     }
 
     /// All environments, in order.
-    pub fn environments(&self) -> Result<Vec<EnvironmentRow>, StoreError> {
-        self.run("list environments", |db| {
+    pub(crate) fn environments(&self) -> Result<Vec<EnvironmentRow>, StoreError> {
+        self.0.run("list environments", move |db| {
             db.prepare(
                 "SELECT project, environment, desired, updated_at FROM environments \
                  ORDER BY project, environment",
@@ -105,13 +129,18 @@ impl Store {
     }
 
     /// Forgets an environment and its releases.
-    pub fn environment_remove(&self, project: &str, environment: &str) -> Result<(), StoreError> {
-        self.run("remove an environment", |db| {
+    pub(crate) fn environment_remove(
+        &self,
+        project: &str,
+        environment: &str,
+    ) -> Result<(), StoreError> {
+        let (project, environment) = (project.to_owned(), environment.to_owned());
+        self.0.run("remove an environment", move |db| {
             let transaction = db.transaction()?;
             for table in ["releases", "environments"] {
                 transaction.execute(
                     &format!("DELETE FROM {table} WHERE project = ?1 AND environment = ?2"),
-                    [project, environment],
+                    [&project, &environment],
                 )?;
             }
             transaction.commit()
@@ -120,8 +149,9 @@ impl Store {
 
     /// The number of the next release. It is taken once a release with it is written; each
     /// environment has one writer.
-    pub fn next_release(&self, project: &str, environment: &str) -> Result<u64, StoreError> {
-        self.run("number a release", |db| {
+    pub(crate) fn next_release(&self, project: &str, environment: &str) -> Result<u64, StoreError> {
+        let (project, environment) = (project.to_owned(), environment.to_owned());
+        self.0.run("number a release", move |db| {
             db.query_row(
                 "SELECT coalesce(max(number), 0) + 1 FROM releases \
                  WHERE project = ?1 AND environment = ?2",
@@ -132,13 +162,14 @@ impl Store {
     }
 
     /// One release.
-    pub fn release(
+    pub(crate) fn release(
         &self,
         project: &str,
         environment: &str,
         number: u64,
     ) -> Result<Option<ReleaseRow>, StoreError> {
-        self.run("read a release", |db| {
+        let (project, environment) = (project.to_owned(), environment.to_owned());
+        self.0.run("read a release", move |db| {
             db.query_row(
                 "SELECT number, content, created_at, record FROM releases \
                  WHERE project = ?1 AND environment = ?2 AND number = ?3",
@@ -150,13 +181,14 @@ impl Store {
     }
 
     /// The newest releases, newest first.
-    pub fn releases(
+    pub(crate) fn releases(
         &self,
         project: &str,
         environment: &str,
         most: u32,
     ) -> Result<Vec<ReleaseRow>, StoreError> {
-        self.run("list releases", |db| {
+        let (project, environment) = (project.to_owned(), environment.to_owned());
+        self.0.run("list releases", move |db| {
             db.prepare(
                 "SELECT number, content, created_at, record FROM releases \
                  WHERE project = ?1 AND environment = ?2 ORDER BY number DESC LIMIT ?3",
@@ -183,14 +215,15 @@ mod tests {
     #[test]
     fn releases_count_within_their_environment() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("state.db")).unwrap();
+        let store = Store::open(&dir.path().join("state.db"), &[SCHEMA]).unwrap();
+        let tables = Tables::new(Arc::new(store));
         let add = |environment| {
             let release = NewRelease {
-                number: store.next_release("p", environment).unwrap(),
+                number: tables.next_release("p", environment).unwrap(),
                 content: "{}".to_owned(),
                 record: "first".to_owned(),
             };
-            let made = store.environment_put("p", environment, "{}", Some(&release), &[]);
+            let made = tables.environment_put("p", environment, "{}", Some(&release), &[]);
             made.map(|()| release.number).unwrap()
         };
         assert_eq!(
@@ -198,16 +231,16 @@ mod tests {
             [1, 2, 1]
         );
         let records = [(2, "second".to_owned())];
-        store
+        tables
             .environment_put("p", "production", "{}", None, &records)
             .unwrap();
-        let listed = store.releases("p", "production", 10).unwrap();
+        let listed = tables.releases("p", "production", 10).unwrap();
         let listed: Vec<_> = listed.iter().map(|r| (r.number, &*r.record)).collect();
         assert_eq!(listed, [(2, "second"), (1, "first")]);
-        store.environment_remove("p", "production").unwrap();
-        assert_eq!(store.release("p", "production", 2).unwrap(), None);
+        tables.environment_remove("p", "production").unwrap();
+        assert_eq!(tables.release("p", "production", 2).unwrap(), None);
         assert_eq!(
-            store.release("p", "staging", 1).unwrap().unwrap().content,
+            tables.release("p", "staging", 1).unwrap().unwrap().content,
             "{}"
         );
     }

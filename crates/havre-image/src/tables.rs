@@ -1,36 +1,55 @@
-//! Names of images, the build cache and leases on stored objects.
+//! Names of images, the build cache and leases on stored objects: the image store's tables.
 
-use rusqlite::{OptionalExtension, params};
+use std::sync::Arc;
 
-use crate::database::now;
-use crate::{Store, StoreError};
+use havre_store::rusqlite::{self, OptionalExtension as _, params};
+use havre_store::{Schema, Store, StoreError, now};
+
+/// Their versions.
+pub const SCHEMA: Schema = Schema {
+    name: "images",
+    migrations: &[include_str!("schema/001.sql")],
+};
 
 /// A name and the manifest it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageRow {
+pub(crate) struct ImageRow {
     /// Canonical reference.
-    pub reference: String,
+    pub(crate) reference: String,
     /// Digest of the manifest.
-    pub manifest_digest: String,
+    pub(crate) manifest_digest: String,
     /// When the name was last given.
-    pub created_at: i64,
+    pub(crate) created_at: i64,
 }
 
 /// One entry of the build cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CacheRow {
+pub(crate) struct CacheRow {
     /// Digest of all the step depends on.
-    pub key: String,
+    pub(crate) key: String,
     /// JSON of the builder.
-    pub value: String,
+    pub(crate) value: String,
     /// When the entry last saved a step.
-    pub used_at: i64,
+    pub(crate) used_at: i64,
 }
 
-impl Store {
+/// The tables of images, build cache and leases.
+#[derive(Clone, Debug)]
+pub(crate) struct Tables(Arc<Store>);
+
+impl Tables {
+    pub(crate) fn new(store: Arc<Store>) -> Self {
+        Self(store)
+    }
+
     /// Lets `reference` stand for `manifest_digest`.
-    pub fn image_put(&self, reference: &str, manifest_digest: &str) -> Result<(), StoreError> {
-        self.run("name an image", |db| {
+    pub(crate) fn image_put(
+        &self,
+        reference: &str,
+        manifest_digest: &str,
+    ) -> Result<(), StoreError> {
+        let (reference, manifest_digest) = (reference.to_owned(), manifest_digest.to_owned());
+        self.0.run("name an image", move |db| {
             db.execute(
                 "INSERT INTO images VALUES (?1, ?2, ?3) ON CONFLICT (reference) DO UPDATE SET \
                  manifest_digest = excluded.manifest_digest, created_at = excluded.created_at",
@@ -41,8 +60,9 @@ impl Store {
     }
 
     /// What `reference` stands for.
-    pub fn image(&self, reference: &str) -> Result<Option<ImageRow>, StoreError> {
-        self.run("look an image up", |db| {
+    pub(crate) fn image(&self, reference: &str) -> Result<Option<ImageRow>, StoreError> {
+        let reference = reference.to_owned();
+        self.0.run("look an image up", move |db| {
             db.query_row(
                 "SELECT reference, manifest_digest, created_at FROM images WHERE reference = ?1",
                 [reference],
@@ -53,8 +73,8 @@ impl Store {
     }
 
     /// All names, in order.
-    pub fn images(&self) -> Result<Vec<ImageRow>, StoreError> {
-        self.run("list images", |db| {
+    pub(crate) fn images(&self) -> Result<Vec<ImageRow>, StoreError> {
+        self.0.run("list images", move |db| {
             db.prepare(
                 "SELECT reference, manifest_digest, created_at FROM images ORDER BY reference",
             )?
@@ -64,16 +84,18 @@ impl Store {
     }
 
     /// Forgets a name; `false` when there was none.
-    pub fn image_remove(&self, reference: &str) -> Result<bool, StoreError> {
-        self.run("remove an image's name", |db| {
+    pub(crate) fn image_remove(&self, reference: &str) -> Result<bool, StoreError> {
+        let reference = reference.to_owned();
+        self.0.run("remove an image's name", move |db| {
             db.execute("DELETE FROM images WHERE reference = ?1", [reference])
                 .map(|rows| rows > 0)
         })
     }
 
     /// The cached result for `key`; marks it as used.
-    pub fn build_cache(&self, key: &str) -> Result<Option<String>, StoreError> {
-        self.run("read the build cache", |db| {
+    pub(crate) fn build_cache(&self, key: &str) -> Result<Option<String>, StoreError> {
+        let key = key.to_owned();
+        self.0.run("read the build cache", move |db| {
             db.query_row(
                 "UPDATE build_cache SET used_at = ?2 WHERE key = ?1 RETURNING value",
                 params![key, now()],
@@ -84,8 +106,9 @@ impl Store {
     }
 
     /// Keeps `value` for `key`; call it only once what the value names is durable.
-    pub fn build_cache_put(&self, key: &str, value: &str) -> Result<(), StoreError> {
-        self.run("write the build cache", |db| {
+    pub(crate) fn build_cache_put(&self, key: &str, value: &str) -> Result<(), StoreError> {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        self.0.run("write the build cache", move |db| {
             db.execute(
                 "INSERT INTO build_cache VALUES (?1, ?2, ?3, ?3) ON CONFLICT (key) DO UPDATE SET \
                  value = excluded.value, used_at = excluded.used_at",
@@ -96,8 +119,8 @@ impl Store {
     }
 
     /// All entries, the one unused for longest first.
-    pub fn build_cache_rows(&self) -> Result<Vec<CacheRow>, StoreError> {
-        self.run("list the build cache", |db| {
+    pub(crate) fn build_cache_rows(&self) -> Result<Vec<CacheRow>, StoreError> {
+        self.0.run("list the build cache", move |db| {
             db.prepare("SELECT key, value, used_at FROM build_cache ORDER BY used_at, key")?
                 .query_map([], |row| {
                     Ok(CacheRow {
@@ -111,8 +134,13 @@ impl Store {
     }
 
     /// Forgets one entry, unless it was used after `used_at`; whether it is forgotten.
-    pub fn build_cache_remove_unused(&self, key: &str, used_at: i64) -> Result<bool, StoreError> {
-        self.run("remove a build cache entry", |db| {
+    pub(crate) fn build_cache_remove_unused(
+        &self,
+        key: &str,
+        used_at: i64,
+    ) -> Result<bool, StoreError> {
+        let key = key.to_owned();
+        self.0.run("remove a build cache entry", move |db| {
             db.execute(
                 "DELETE FROM build_cache WHERE key = ?1 AND used_at <= ?2",
                 params![key, used_at],
@@ -122,14 +150,15 @@ impl Store {
     }
 
     /// Makes `holder` hold exactly `objects`.
-    pub fn lease_put(&self, holder: &str, objects: &[String]) -> Result<(), StoreError> {
-        self.run("take a lease", |db| {
+    pub(crate) fn lease_put(&self, holder: &str, objects: &[String]) -> Result<(), StoreError> {
+        let (holder, objects) = (holder.to_owned(), objects.to_vec());
+        self.0.run("take a lease", move |db| {
             let transaction = db.transaction()?;
-            transaction.execute("DELETE FROM leases WHERE holder = ?1", [holder])?;
+            transaction.execute("DELETE FROM leases WHERE holder = ?1", [&holder])?;
             for object in objects {
                 transaction.execute(
                     "INSERT OR IGNORE INTO leases VALUES (?1, ?2)",
-                    [holder, object],
+                    [&holder, &object],
                 )?;
             }
             transaction.commit()
@@ -137,16 +166,17 @@ impl Store {
     }
 
     /// Lets go of all that `holder` holds.
-    pub fn lease_release(&self, holder: &str) -> Result<(), StoreError> {
-        self.run("release a lease", |db| {
+    pub(crate) fn lease_release(&self, holder: &str) -> Result<(), StoreError> {
+        let holder = holder.to_owned();
+        self.0.run("release a lease", move |db| {
             db.execute("DELETE FROM leases WHERE holder = ?1", [holder])
                 .map(drop)
         })
     }
 
     /// All leases as (holder, object).
-    pub fn leases(&self) -> Result<Vec<(String, String)>, StoreError> {
-        self.run("list leases", |db| {
+    pub(crate) fn leases(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.0.run("list leases", move |db| {
             db.prepare("SELECT holder, object FROM leases ORDER BY holder, object")?
                 .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect()
@@ -166,38 +196,38 @@ fn image_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ImageRow> {
 mod tests {
     use super::*;
 
-    fn store() -> (tempfile::TempDir, Store) {
+    fn tables() -> (tempfile::TempDir, Tables) {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("state.db")).unwrap();
-        (dir, store)
+        let store = Store::open(&dir.path().join("state.db"), &[SCHEMA]).unwrap();
+        (dir, Tables::new(Arc::new(store)))
     }
 
     #[test]
     fn a_name_moves_to_the_newest_manifest() {
-        let (_dir, store) = store();
-        store
+        let (_dir, tables) = tables();
+        tables
             .image_put("docker.io/library/a:1", "sha256:1")
             .unwrap();
-        store
+        tables
             .image_put("docker.io/library/a:1", "sha256:2")
             .unwrap();
-        let row = store.image("docker.io/library/a:1").unwrap().unwrap();
+        let row = tables.image("docker.io/library/a:1").unwrap().unwrap();
         assert_eq!(row.manifest_digest, "sha256:2");
-        assert!(store.image_remove("docker.io/library/a:1").unwrap());
-        assert!(!store.image_remove("docker.io/library/a:1").unwrap());
+        assert!(tables.image_remove("docker.io/library/a:1").unwrap());
+        assert!(!tables.image_remove("docker.io/library/a:1").unwrap());
     }
 
     #[test]
     fn a_lease_holds_exactly_what_was_given_last() {
-        let (_dir, store) = store();
-        store.lease_put("c1", &["a".into(), "b".into()]).unwrap();
-        store.lease_put("c1", &["b".into(), "c".into()]).unwrap();
+        let (_dir, tables) = tables();
+        tables.lease_put("c1", &["a".into(), "b".into()]).unwrap();
+        tables.lease_put("c1", &["b".into(), "c".into()]).unwrap();
         let held = [
             ("c1".to_owned(), "b".to_owned()),
             ("c1".to_owned(), "c".to_owned()),
         ];
-        assert_eq!(store.leases().unwrap(), held);
-        store.lease_release("c1").unwrap();
-        assert!(store.leases().unwrap().is_empty());
+        assert_eq!(tables.leases().unwrap(), held);
+        tables.lease_release("c1").unwrap();
+        assert!(tables.leases().unwrap().is_empty());
     }
 }
