@@ -57,6 +57,8 @@ const WORKERS: usize = 2;
 const BLOCKING_THREADS: usize = 32;
 /// How long tasks may take to end after they were told to.
 const END_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a call waits until environments were looked at for the first time.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
 /// How long nobody is told that the edge does not answer: it starts after the daemon.
 const EDGE_START: Duration = Duration::from_secs(3);
 /// How long the edge may take for its last requests.
@@ -177,10 +179,13 @@ impl Daemon {
         &self,
         id: &EnvironmentId,
     ) -> Result<EnvironmentHandle, ApiError> {
-        self.present().await.get(id).cloned().ok_or_else(|| {
+        let found = self.present().await.get(id).cloned();
+        let environment = found.ok_or_else(|| {
             ApiError::new(ErrorCode::NotFound, format!("no environment {id}"))
                 .with_hint("`havre status` lists what is here; `havre up` makes one")
-        })
+        })?;
+        environment.was_looked_at(first_look()).await;
+        Ok(environment)
     }
 
     /// An environment, made when it does not exist.
@@ -201,7 +206,12 @@ impl Daemon {
 
     /// All environments.
     pub(crate) async fn environments(&self) -> Vec<EnvironmentHandle> {
-        self.present().await.values().cloned().collect()
+        let environments: Vec<_> = self.present().await.values().cloned().collect();
+        let deadline = first_look();
+        for environment in &environments {
+            environment.was_looked_at(deadline).await;
+        }
+        environments
     }
 
     /// The environments, without those of which nothing came: no operation makes them, and none of
@@ -296,6 +306,10 @@ impl Daemon {
             );
         }
     }
+}
+
+fn first_look() -> tokio::time::Instant {
+    tokio::time::Instant::now() + FIRST_LOOK
 }
 
 /// Somebody who has as many connections as one address may have, in a sentence.

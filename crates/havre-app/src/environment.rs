@@ -53,6 +53,8 @@ const COMMANDS: usize = 16;
 /// What the task knows, for everyone else.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
+    /// Whether its containers were looked at since the daemon began.
+    pub(crate) looked_at: bool,
     /// Grows with each change of what is desired.
     pub(crate) revision: u64,
     pub(crate) desired: Desired,
@@ -508,6 +510,7 @@ impl Environment {
             )
             .collect();
         self.snapshot.send_replace(Arc::new(Snapshot {
+            looked_at: true,
             revision: self.wanted.revision(),
             desired: self.wanted.desired().clone(),
             releases: Arc::clone(self.wanted.releases()),
@@ -524,6 +527,7 @@ impl Environment {
 
     fn gone(self, errors: Vec<String>) -> Gone {
         let last = Snapshot {
+            looked_at: true,
             revision: self.wanted.revision(),
             desired: self.wanted.desired().clone(),
             releases: Arc::clone(self.wanted.releases()),

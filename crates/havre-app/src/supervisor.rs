@@ -132,7 +132,11 @@ impl Supervised {
             Ok(text) => (false, text),
             Err(text) => (true, text),
         };
-        text.truncate(text.floor_char_boundary(MAX_RESULT_BYTES));
+        let mut end = text.len().min(MAX_RESULT_BYTES);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
         self.note(|report| report.last = Some(TaskResult { at, failed, text }));
     }
 

@@ -7,6 +7,7 @@ use havre_api::EnvironmentId;
 use havre_model::{FoundDatabases, ServiceName};
 use havre_release::{Desired, Record, Refusal, Release};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::{EnvironmentError, Snapshot};
 use crate::operations::Holder;
@@ -151,6 +152,15 @@ impl EnvironmentHandle {
     /// This is the only handle on it: nobody has it in hand, or is about to.
     pub(crate) fn is_idle(&self) -> bool {
         Arc::strong_count(&self.operation) == 1
+    }
+
+    /// Waits until its containers were looked at once, or until then: before that nothing is known of
+    /// what a daemon finds when it begins.
+    pub(crate) async fn was_looked_at(&self, deadline: Instant) {
+        let mut watch = self.watch();
+        let looked = watch.wait_for(|snapshot| snapshot.looked_at);
+        // Its task ended early, or its machine is very slow: what is known is told.
+        drop(tokio::time::timeout_at(deadline, looked).await);
     }
 
     /// The newest snapshot.
