@@ -163,6 +163,9 @@ pub(crate) struct Daemon {
     pub(crate) building: Mutex<()>,
     /// Held while a shared network is made, joined or removed.
     pub(crate) networks: Mutex<()>,
+    /// Held from the look at what others have until they can see what a release takes: of two that begin
+    /// at once the later one finds the first.
+    pub(crate) beginning: Mutex<()>,
     /// A build has ended, or found no room.
     pub(crate) built: Notify,
     environments: Mutex<BTreeMap<EnvironmentId, EnvironmentHandle>>,
@@ -427,6 +430,7 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         since: SystemTime::now(),
         building: Mutex::default(),
         networks: Mutex::default(),
+        beginning: Mutex::default(),
         built: Notify::new(),
         environments: Mutex::default(),
         unreadable: StdMutex::default(),

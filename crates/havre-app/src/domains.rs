@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use havre_api::{ApiError, EnvironmentId, ErrorCode};
 use havre_model::{Project, Route};
+use havre_release::Release;
 
 use crate::daemon::Daemon;
 
@@ -18,7 +19,24 @@ pub(crate) async fn check(
     id: &EnvironmentId,
     project: &Project,
 ) -> Result<(), ApiError> {
-    match taken(daemon, id, project).await {
+    free(daemon, id, addresses(&project.hosts, &project.routes)).await
+}
+
+/// The same for a release that is about to begin.
+pub(crate) async fn check_release(
+    daemon: &Arc<Daemon>,
+    id: &EnvironmentId,
+    release: &Release,
+) -> Result<(), ApiError> {
+    free(daemon, id, addresses(&release.hosts, &release.routes)).await
+}
+
+async fn free(
+    daemon: &Arc<Daemon>,
+    id: &EnvironmentId,
+    wanted: BTreeSet<Address>,
+) -> Result<(), ApiError> {
+    match taken(daemon, id, wanted).await {
         Some((sentence, hint)) => Err(ApiError::new(ErrorCode::Conflict, sentence).with_hint(hint)),
         None => Ok(()),
     }
@@ -30,7 +48,8 @@ pub(crate) async fn finding(
     id: &EnvironmentId,
     project: &Project,
 ) -> Option<String> {
-    let (sentence, hint) = taken(daemon, id, project).await?;
+    let wanted = addresses(&project.hosts, &project.routes);
+    let (sentence, hint) = taken(daemon, id, wanted).await?;
     Some(format!("`up` will be refused: {sentence}; {hint}"))
 }
 
@@ -38,9 +57,8 @@ pub(crate) async fn finding(
 async fn taken(
     daemon: &Arc<Daemon>,
     id: &EnvironmentId,
-    project: &Project,
+    mut wanted: BTreeSet<Address>,
 ) -> Option<(String, String)> {
-    let mut wanted = addresses(&project.hosts, &project.routes);
     let environments = daemon.environments().await;
     let of = |handle: &crate::environment::EnvironmentHandle| {
         let snapshot = handle.snapshot();

@@ -18,7 +18,7 @@ use crate::environment::{
 };
 use crate::leases::lease;
 use crate::progress::Teller;
-use crate::{rivals, shared_networks, volumes};
+use crate::{domains, rivals, shared_networks, volumes};
 
 /// How long the end of a rollout that the user gave up is waited for: replicas may take any time to
 /// stop.
@@ -73,16 +73,19 @@ pub(super) async fn begin(
     environment: &EnvironmentHandle,
     change: Change,
 ) -> Result<Begun, NotBegun> {
+    let _alone = daemon.beginning.lock().await;
     let services = change.release.services.iter();
     let services = services.map(|(name, config)| (name, &config.service));
     let allowed = volumes::check(daemon, &environment.id, services, &change.release.volumes).await;
     allowed.map_err(NotBegun::Refused)?;
     let alone = rivals::check(daemon, &environment.id, &change.release, &change.databases).await;
     alone.map_err(NotBegun::Refused)?;
+    let heard = domains::check_release(daemon, &environment.id, &change.release).await;
+    heard.map_err(NotBegun::Refused)?;
     // Reads and writes the database, which may be locked for seconds.
     block_in_place(|| lease(daemon, environment, &change.release)).map_err(NotBegun::Refused)?;
     let networks = shared_networks::make(daemon, &change.release);
-    let networks = networks.await.map_err(NotBegun::Refused)?;
+    let _networks = networks.await.map_err(NotBegun::Refused)?;
     let Change {
         release,
         scale,
@@ -115,9 +118,7 @@ pub(super) async fn begin(
             revision,
             release: Some(number),
         }) => {
-            if networks.is_some() {
-                shown(environment, revision).await;
-            }
+            shown(environment, revision).await;
             Ok(Begun {
                 number,
                 jobs,

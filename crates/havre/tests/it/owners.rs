@@ -9,6 +9,7 @@ use havre_testing::wait_until;
 use serde_json::Value;
 
 use crate::machine::{Machine, SOON, kill, on_machine};
+use crate::program::Ran;
 
 /// A project with a volume `data`, as its file says it.
 fn project(machine: &Machine, name: &str, volume: &str) {
@@ -152,6 +153,62 @@ services:
         machine.ok(&["up", "-e", "staging"]);
         machine.ok(&["down", "-e", "staging"]);
     });
+}
+
+/// One checkout brought up by several at once, as by jobs of one push.
+#[test]
+fn of_many_that_begin_at_once_one_gets_a_folder_or_an_address() {
+    on_machine(|machine| {
+        machine.shop("one");
+        let database = "\
+name: shop
+services:
+  db:
+    image: base:1
+    command: [sleep, '1000000']
+    init: true
+    volumes: ['./pgdata:/var/lib/postgresql/data']
+";
+        machine.write("compose.yaml", database);
+        let sentence = "would be two database servers on /";
+        assert_eq!(begun_at_once(machine, "-e", sentence), 1);
+        let web = "\
+name: shop
+services:
+  web:
+    build: .
+    init: true
+    expose: [8080]
+";
+        machine.write("compose.yaml", web);
+        machine.write(
+            "havre.yaml",
+            "routes: [{path: /, service: web, port: 8080}]\ndomain: one.localhost\n",
+        );
+        let sentence = "answers at one.localhost/";
+        assert_eq!(begun_at_once(machine, "-p", sentence), 1);
+    });
+}
+
+/// How many of several environments or projects come up, started together; all others are refused so.
+fn begun_at_once(machine: &Machine, option: &str, sentence: &str) -> usize {
+    let environments: Vec<String> = (0..6).map(|number| format!("e{number}")).collect();
+    let ran: Vec<Ran> = std::thread::scope(|scope| {
+        let begun = environments
+            .iter()
+            .map(|environment| scope.spawn(|| machine.run(&["up", option, environment])));
+        let begun: Vec<_> = begun.collect();
+        begun.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    for refused in ran.iter().filter(|ran| ran.code != 0) {
+        assert_eq!(refused.code, 7, "{}", refused.err);
+        assert!(refused.err.contains(sentence), "{}", refused.err);
+    }
+    let up: Vec<usize> = (0..ran.len()).filter(|one| ran[*one].code == 0).collect();
+    for one in &up {
+        machine.ok(&["down", option, &environments[*one]]);
+    }
+    up.len()
 }
 
 #[test]
