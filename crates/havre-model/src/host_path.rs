@@ -34,14 +34,26 @@ const SYSTEM: [&str; 19] = [
 
 /// Reading is enough: passwords and keys, other programs' memory, and what a read-only mount does not
 /// close: sockets and terminals.
-const SECRETS: [&str; 9] = [
+const SECRETS: [&str; 21] = [
     "/etc/shadow",
+    "/etc/shadow-",
     "/etc/gshadow",
+    "/etc/gshadow-",
+    "/etc/kubernetes",
+    "/etc/rancher",
+    "/etc/security/opasswd",
     "/etc/ssh",
     "/proc",
     "/root/.ssh",
     "/run",
+    "/var/backups/gshadow.bak",
+    "/var/backups/shadow.bak",
     "/var/lib/havre",
+    "/var/lib/incus",
+    "/var/lib/kubelet",
+    "/var/lib/lxd",
+    "/var/lib/rancher",
+    "/var/snap/lxd",
     "/dev/pts",
     "/dev/console",
 ];
@@ -309,6 +321,7 @@ mod tests {
             "/srv",
             "/srv/app",
             "/tmp/cache",
+            "/var/backups/shop",
             "/usr/share/zoneinfo/Europe/Paris",
             "/var/log",
             "/var/www",
@@ -343,7 +356,10 @@ mod tests {
             "/dev/pts/0",
             "/etc",
             "/etc/../etc/",
+            "/etc/kubernetes/admin.conf",
+            "/etc/security",
             "/etc/shadow",
+            "/etc/shadow-",
             "/home",
             "/home/me/.ssh",
             "/home/me/.ssh/id_ed25519",
@@ -358,9 +374,12 @@ mod tests {
             "/srv/shop/.ssh",
             "/tmp",
             "/var",
+            "/var/backups",
             "/var/lib",
             "/var/lib/havre/secrets",
+            "/var/lib/rancher/k3s/server/token",
             "/var/run",
+            "/var/snap/lxd/common/lxd/unix.socket",
             "/srv/../var/./run/dbus",
         ] {
             assert_eq!(needs(source, true), Some(Allow::HostPaths), "{source}");
@@ -456,6 +475,7 @@ mod tests {
     fn what_is_only_read_is_judged_by_its_content() {
         for (source, expected) in [
             ("/etc/shadow", true),
+            ("/etc/shadow-", true),
             ("/etc/ssh/ssh_host_ed25519_key", true),
             ("/home/me/.ssh/id_ed25519", true),
             ("/proc/self/environ", true),
