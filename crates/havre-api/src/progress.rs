@@ -126,6 +126,8 @@ pub enum PlannedAction {
     Create,
     /// Its replicas are replaced.
     Replace,
+    /// It is a job, and runs once for this release.
+    Run,
     /// Only the number of replicas changes.
     Scale,
     /// Nothing changes.

@@ -14,7 +14,7 @@ use havre_engine::{State, Stats};
 use havre_model::{EnvironmentName, ProjectName};
 
 use crate::daemon::Daemon;
-use crate::environment::EnvironmentHandle;
+use crate::environment::{EnvironmentHandle, Snapshot};
 use crate::{
     exec, images, logs, operations, plans, releases, shared_networks, status, why as explanation,
 };

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Daemon;
 use crate::environment::Snapshot;
+use crate::status;
 
 /// What a command has left running may hold its output open, and go on printing. Of that no more is
 /// waited for once it was silent for so long …
@@ -105,6 +106,7 @@ pub(crate) async fn run(
 
 /// The replica meant: the named one, else one that is ready.
 fn choose(snapshot: &Snapshot, request: &ExecRequest) -> Result<ContainerId, ApiError> {
+    status::expect_services(std::slice::from_ref(&request.service), &[snapshot])?;
     let of_service = || {
         snapshot.seen.iter().filter(|one| {
             one.place.service == request.service

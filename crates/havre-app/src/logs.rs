@@ -7,13 +7,16 @@ use std::sync::Arc;
 use havre_api::{ApiError, EnvironmentId, ErrorCode, LogLine, LogQuery, LogSink, LogStream};
 use havre_engine::LogQuery as SpoolQuery;
 use havre_model::ServiceName;
-use havre_release::ReplicaId;
+use havre_release::{Release, ReplicaId, job_id};
 use tokio::task::JoinSet;
 
 use crate::daemon::Daemon;
 use crate::environment::Snapshot;
 use crate::labels::environment_key;
 use crate::status;
+
+/// So many releases back a job's output is looked for: `restart` and `rollback` run none.
+const RELEASES_BACK: u64 = 64;
 
 /// One container's spool.
 struct Spool {
@@ -41,18 +44,7 @@ pub(crate) async fn send(
         follow: false,
     };
     let snapshot = environment.snapshot();
-    for name in &query.services {
-        let known = snapshot
-            .releases
-            .values()
-            .any(|release| release.services.contains_key(name));
-        if !known && !snapshot.seen.iter().any(|one| &one.place.service == name) {
-            return Err(
-                ApiError::new(ErrorCode::NotFound, format!("no service `{name}`"))
-                    .with_hint("see `havre status`"),
-            );
-        }
-    }
+    status::expect_services(&query.services, &[&snapshot])?;
     let first = spools(&query.environment, &snapshot, &query.services, &logs);
     if !query.follow {
         return send_past(first, &past, &lines).await;
@@ -86,7 +78,8 @@ pub(crate) async fn send(
     }
 }
 
-/// Spools of all containers; of a first release that failed those that its containers have left.
+/// Spools of all containers, and what those have left that are gone: the newest run of each job,
+/// and all of a first release that failed.
 fn spools(
     id: &EnvironmentId,
     snapshot: &Snapshot,
@@ -101,6 +94,7 @@ fn spools(
         let left = release.ids(&environment_key(id), number);
         all.extend(left.into_iter().filter(|(_, id)| logs.join(&id.0).is_dir()));
     }
+    all.extend(newest_runs(id, snapshot, logs));
     let mut told = BTreeSet::new();
     all.into_iter()
         .filter(|(service, _)| services.is_empty() || services.contains(service))
@@ -109,6 +103,35 @@ fn spools(
             dir: logs.join(&replica.0),
             service,
             replica,
+        })
+        .collect()
+}
+
+/// The newest run of each job whose output is still there.
+fn newest_runs(
+    id: &EnvironmentId,
+    snapshot: &Snapshot,
+    logs: &Path,
+) -> Vec<(ServiceName, ReplicaId)> {
+    let jobs: BTreeSet<_> = snapshot
+        .releases
+        .values()
+        .flat_map(Release::all_jobs)
+        .collect();
+    let last_made = snapshot.releases.keys().next_back();
+    let newest = last_made.copied().max(snapshot.desired.last_failed);
+    let numbers = newest.map_or(0..=0, |newest| {
+        newest.saturating_sub(RELEASES_BACK)..=newest
+    });
+    let key = environment_key(id);
+    jobs.into_iter()
+        .filter_map(|job| {
+            let runs = numbers
+                .clone()
+                .rev()
+                .map(|number| job_id(&key, &job, number));
+            let run = { runs }.find(|run| logs.join(&run.0).is_dir())?;
+            Some((job.service, run))
         })
         .collect()
 }

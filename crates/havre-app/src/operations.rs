@@ -101,7 +101,7 @@ pub(crate) async fn up(
             ..before.desired.clone()
         };
         events.emit(Event::Plan {
-            services: plan(&id, &situation, serving, &release),
+            services: plan(&id, &situation, serving, &release, Jobs::Run),
         });
         let change = Change {
             databases,
@@ -136,7 +136,7 @@ fn is_going(snapshot: &Snapshot) -> bool {
 }
 
 /// Nothing moves, and no wish stands against the files.
-fn is_as_wanted(snapshot: &Snapshot) -> bool {
+pub(crate) fn is_as_wanted(snapshot: &Snapshot) -> bool {
     let desired = &snapshot.desired;
     !is_going(snapshot) && desired.rollout.is_none() && desired.scale.is_empty() && snapshot.settled
 }
@@ -418,11 +418,7 @@ fn chosen(release: &Release, names: &[ServiceName]) -> Result<BTreeSet<ServiceNa
     }
     for name in names {
         if !release.services.contains_key(name) {
-            let known: Vec<&str> = release.services.keys().map(ServiceName::as_str).collect();
-            return Err(
-                ApiError::new(ErrorCode::NotFound, format!("no service `{name}`"))
-                    .with_hint(format!("services: {}", known.join(", "))),
-            );
+            return Err(status::no_service(name, release.services.keys()));
         }
     }
     Ok(names.iter().cloned().collect())

@@ -17,9 +17,11 @@ use serde_json::Value;
 use tokio::task::block_in_place;
 
 use crate::daemon::Daemon;
+use crate::environment::Jobs;
 use crate::execute;
 use crate::files::file_digests;
 use crate::labels::environment_key;
+use crate::operations::is_as_wanted;
 use crate::{builds, databases, domains, rivals, shared_networks, volumes};
 
 /// Fields of a service that have another name in compose files.
@@ -73,7 +75,9 @@ pub(crate) async fn foresee(
             .as_ref()
             .map_or_else(Desired::default, |snapshot| snapshot.desired.clone())
     };
-    let mut services = plan(&id, &situation, serving, &release);
+    let nothing_to_do = serving == Some(&release) && snapshot.as_deref().is_some_and(is_as_wanted);
+    let jobs = if nothing_to_do { Jobs::Skip } else { Jobs::Run };
+    let mut services = plan(&id, &situation, serving, &release, jobs);
     for planned in &mut services {
         if let Some(work) = foreseen.get(&planned.service).and_then(work) {
             planned.changes.retain(|change| !change.starts_with(IMAGE));
@@ -139,6 +143,7 @@ pub(crate) fn plan(
     situation: &Desired,
     old: Option<&Release>,
     new: &Release,
+    fate_of_jobs: Jobs,
 ) -> Vec<PlannedService> {
     let key = environment_key(id);
     let ground = Ground {
@@ -160,16 +165,18 @@ pub(crate) fn plan(
             let service = &new.services[name];
             let before = old.and_then(|old| old.services.get(name));
             let action = match before {
+                _ if jobs.contains(name) => match fate_of_jobs {
+                    Jobs::Run => PlannedAction::Run,
+                    Jobs::Skip => PlannedAction::Keep,
+                },
                 None => PlannedAction::Create,
-                Some(_) if jobs.contains(name) => PlannedAction::Replace,
                 Some(before) if before.digest() != service.digest() => PlannedAction::Replace,
                 Some(before) if before.service.replicas != service.service.replicas => {
                     PlannedAction::Scale
                 }
                 Some(_) => PlannedAction::Keep,
             };
-            let replaced = action == PlannedAction::Replace && !jobs.contains(name);
-            let usual = replaced.then(|| {
+            let usual = (action == PlannedAction::Replace).then(|| {
                 let told = strategy(&new.strategy(name, &situation.databases));
                 told + &waiting(name, old, new, ground, situation)
             });
@@ -179,7 +186,11 @@ pub(crate) fn plan(
                 replicas: service.service.replicas,
                 strategy: taken_over(name).or(usual),
                 changes: match before {
-                    Some(before) if action == PlannedAction::Replace => changes(before, service),
+                    Some(before)
+                        if matches!(action, PlannedAction::Replace | PlannedAction::Run) =>
+                    {
+                        changes(before, service)
+                    }
                     _ => Vec::new(),
                 },
             }

@@ -164,11 +164,16 @@ fn tell(id: &EnvironmentId, desired: &Desired, one: &Past, before: Option<&Past>
         let elapsed = at?.duration_since(record.started_at?).ok()?;
         u64::try_from(elapsed.as_millis()).ok()
     };
+    let jobs = match &record.cause {
+        Cause::Up => Jobs::Run,
+        Cause::Restart { .. } | Cause::Rollback { .. } => Jobs::Skip,
+    };
     let mut changes = plan(
         id,
         desired,
         before.map(|before| &before.release),
         &one.release,
+        jobs,
     );
     changes.retain(|planned| planned.action != PlannedAction::Keep);
     ReleaseStatus {
@@ -242,7 +247,7 @@ pub(crate) async fn rollback(
         ..snapshot.desired.clone()
     };
     events.emit(Event::Plan {
-        services: plan(&id, &situation, Some(now), &target.release),
+        services: plan(&id, &situation, Some(now), &target.release, Jobs::Skip),
     });
     let change = Change {
         release: target.release.clone(),

@@ -1,9 +1,11 @@
 //! Snapshots in the API's words. Pure, but for the time of day.
 
+use std::collections::BTreeSet;
+
 use havre_api::{
-    EnvironmentId, EnvironmentState, EnvironmentStatus, HealthState, ReleaseId,
-    ReplicaState as ApiReplicaState, ReplicaStatus, RouteStatus, RunningOperation, ServiceState,
-    ServiceStatus,
+    ApiError, EnvironmentId, EnvironmentState, EnvironmentStatus, ErrorCode, HealthState,
+    ReleaseId, ReplicaState as ApiReplicaState, ReplicaStatus, RouteStatus, RunningOperation,
+    ServiceState, ServiceStatus,
 };
 use havre_engine::{Health, HealthStatus, Observed as Container, State};
 use havre_model::{Port, Route, ServiceName};
@@ -91,6 +93,38 @@ pub(crate) fn shown(snapshot: &Snapshot) -> Option<&Release> {
         .and_then(|number| snapshot.releases.get(&number))
         .or_else(|| crate::progress::target(snapshot))
         .or_else(|| failed_first(snapshot).map(|(_, release)| release))
+}
+
+/// Refuses the name of a service that none of these environments has, and tells those they have.
+pub(crate) fn expect_services(
+    names: &[ServiceName],
+    snapshots: &[&Snapshot],
+) -> Result<(), ApiError> {
+    let released = snapshots
+        .iter()
+        .flat_map(|snapshot| snapshot.releases.values());
+    let seen = snapshots.iter().flat_map(|snapshot| &snapshot.seen);
+    let known: BTreeSet<&ServiceName> = released
+        .flat_map(|release| release.services.keys())
+        .chain(seen.map(|one| &one.place.service))
+        .collect();
+    match names.iter().find(|name| !known.contains(name)) {
+        Some(name) => Err(no_service(name, known)),
+        None => Ok(()),
+    }
+}
+
+/// A service that is not there, and those that are.
+pub(crate) fn no_service<'a>(
+    name: &ServiceName,
+    known: impl IntoIterator<Item = &'a ServiceName>,
+) -> ApiError {
+    let known: Vec<&str> = known.into_iter().map(ServiceName::as_str).collect();
+    let hint = match known.as_slice() {
+        [] => "nothing was brought up here yet: `havre up`".to_owned(),
+        known => format!("services: {}", known.join(", ")),
+    };
+    ApiError::new(ErrorCode::NotFound, format!("no service `{name}`")).with_hint(hint)
 }
 
 /// The release that failed, where none has served before it and nothing moves.

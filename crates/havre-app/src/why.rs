@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use havre_api::{
-    ApiError, EdgeReport, ErrorCode, FailedRequestReport, FailureReport, ReplicaReport, Timestamp,
-    WhyQuery, WhyReport,
+    ApiError, EdgeReport, FailedRequestReport, FailureReport, ReplicaReport, Timestamp, WhyQuery,
+    WhyReport,
 };
 use havre_edge::EdgeStatus;
 use havre_image::Images;
@@ -18,6 +18,9 @@ use crate::labels::environment_key;
 use crate::observe::Seen;
 use crate::{report, status};
 
+/// One that starts is asked nothing before this time.
+const SLOW_START: Duration = Duration::from_secs(3);
+
 /// Looks at a service from all sides.
 pub(crate) async fn explain(daemon: &Arc<Daemon>, query: &WhyQuery) -> Result<WhyReport, ApiError> {
     let WhyQuery {
@@ -27,9 +30,9 @@ pub(crate) async fn explain(daemon: &Arc<Daemon>, query: &WhyQuery) -> Result<Wh
     let snapshot = daemon.environment(id).await?.snapshot();
     let release = status::shown(&snapshot).filter(|release| release.services.contains_key(name));
     let Some(release) = release else {
-        let message = format!("{id} has no service `{name}`");
-        return Err(ApiError::new(ErrorCode::NotFound, message)
-            .with_hint("`havre status` lists its services"));
+        let known = status::shown(&snapshot).into_iter();
+        let known = known.flat_map(|release| release.services.keys());
+        return Err(status::no_service(name, known));
     };
     let edge = daemon.platform.hub.status().await;
     let logs = daemon.platform.log_dir(&environment_key(id));
@@ -54,7 +57,7 @@ pub(crate) async fn explain(daemon: &Arc<Daemon>, query: &WhyQuery) -> Result<Wh
     let waits_for = snapshot.waiting.get(name).cloned();
     Ok(WhyReport {
         service: status::service(name, release, &snapshot),
-        hint: hint(name, waits_for.as_ref(), &snapshot),
+        hint: hint(name, waits_for.as_ref(), release, &snapshot),
         waits_for,
         replicas,
         failure: failure.cloned(),
@@ -121,6 +124,7 @@ fn blames(failure: &FailureReport, name: &ServiceName) -> bool {
 fn hint(
     name: &ServiceName,
     waits_for: Option<&ServiceName>,
+    release: &Release,
     snapshot: &Snapshot,
 ) -> Option<String> {
     if let Some(needed) = waits_for {
@@ -136,8 +140,12 @@ fn hint(
             ReplicaState::Restarting { exit, .. } | ReplicaState::Ended { exit } => {
                 report::crash_hint(exit)
             }
+            ReplicaState::Starting { since } => {
+                let one = snapshot.seen.iter().find(|one| one.id() == replica.id)?;
+                let slow = since.elapsed().is_ok_and(|elapsed| elapsed >= SLOW_START);
+                slow.then(|| report::not_ready_hint(one, release))?
+            }
             ReplicaState::Creating
-            | ReplicaState::Starting { .. }
             | ReplicaState::Ready
             | ReplicaState::CannotStart { .. }
             | ReplicaState::Stopping

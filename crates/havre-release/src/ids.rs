@@ -23,7 +23,7 @@ pub(crate) fn replica_id(
 }
 
 /// Id of a job of `release`.
-pub(crate) fn job_id(environment: &str, job: &JobId, release: u64) -> ReplicaId {
+pub fn job_id(environment: &str, job: &JobId, release: u64) -> ReplicaId {
     let suffix = match job.hook {
         Some(index) => format!("r{release}.pre{index}"),
         None => format!("r{release}.job"),

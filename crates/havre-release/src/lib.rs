@@ -37,6 +37,7 @@ pub use desired::{
 };
 pub use havre_model::{Strategy, StrategyReason};
 pub use hold::hold;
+pub use ids::job_id;
 pub use observed::{
     EdgeView, ExitInfo, FailedProbe, Joined, Observed, Replica, ReplicaId, ReplicaState, Role,
 };

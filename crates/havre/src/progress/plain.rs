@@ -164,6 +164,7 @@ pub fn verb(action: PlannedAction) -> &'static str {
     match action {
         PlannedAction::Create => "create",
         PlannedAction::Replace => "replace",
+        PlannedAction::Run => "run",
         PlannedAction::Scale => "scale",
         PlannedAction::Remove => "remove",
         PlannedAction::Keep => "keep",
@@ -173,6 +174,7 @@ pub fn verb(action: PlannedAction) -> &'static str {
 fn planned(planned: &PlannedService) -> String {
     let verb = verb(planned.action);
     let replicas = match planned.action {
+        PlannedAction::Run => " once".to_owned(),
         PlannedAction::Remove => String::new(),
         _ => format!(", {}", human::count(u64::from(planned.replicas), "replica")),
     };

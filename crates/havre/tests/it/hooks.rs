@@ -130,3 +130,42 @@ fn one_whose_hooks_were_broken_off_is_told_to_stop() {
         assert_eq!(log(machine), "ended\nstarted\n");
     });
 }
+
+#[test]
+fn what_a_job_printed_can_be_read_after_it_ended_and_it_is_no_replica_to_replace() {
+    on_machine(|machine| {
+        machine.shop("one");
+        machine.write(
+            "compose.yaml",
+            "\
+name: shop
+services:
+  init:
+    build: .
+    command: [echo, the oven is lit]
+  web:
+    build: .
+    init: true
+    expose: [8080]
+    depends_on: {init: {condition: service_completed_successfully}}
+",
+        );
+        let planned = machine.ok(&["plan"]).out;
+        assert!(planned.contains("init      run"), "{planned}");
+        let ran = machine.ok(&["up"]);
+        assert!(ran.err.contains("plan: run init once"), "{}", ran.err);
+        let told = || machine.ok(&["logs", "init"]).out;
+        assert_eq!(told(), "init.r1.job | the oven is lit\n");
+        assert!(machine.ok(&["logs"]).out.contains("the oven is lit"));
+        let unchanged = machine.ok(&["plan", "--json"]).json();
+        assert_eq!(unchanged["changed"], false, "{unchanged}");
+
+        // No job runs again, and none is said to.
+        machine.ok(&["restart", "web"]);
+        let releases = machine.ok(&["releases"]).out;
+        let newest = releases.split("\n1 ").next().unwrap();
+        assert!(newest.contains("replace web"), "{releases}");
+        assert!(!newest.contains("init"), "{releases}");
+        assert_eq!(told(), "init.r1.job | the oven is lit\n");
+    });
+}
