@@ -33,6 +33,7 @@ mod images;
 mod labels;
 mod leases;
 mod leftovers;
+mod listening;
 mod lock;
 mod log;
 mod logs;

@@ -7,6 +7,7 @@ use havre_api::{Event, HealthState, JobProgress, Phase as ApiPhase, ServiceProgr
 use havre_release::{Desired, Phase, Release, Replica, ReplicaId, ReplicaState, Role};
 
 use crate::environment::Snapshot;
+use crate::output;
 
 /// Tells an operation's watcher what happens.
 #[derive(Debug, Default)]
@@ -122,7 +123,8 @@ fn replica_events(
         ReplicaState::Unhealthy { probe, .. }
             if !was.is_some_and(|was| matches!(was.state, ReplicaState::Unhealthy { .. })) =>
         {
-            let detail = probe.lines().next().map(str::to_owned);
+            let said = output::without_progress(probe);
+            let detail = said.lines().find(|line| !line.trim().is_empty()).map(str::to_owned);
             say(ServiceProgress::Health { replica: id, health: HealthState::Unhealthy, detail });
         }
         ReplicaState::Stopping

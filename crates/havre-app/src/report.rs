@@ -9,11 +9,11 @@ use havre_api::{
 };
 use havre_engine::{Exit, Health, HealthStatus, LogQuery, State};
 use havre_image::Images;
-use havre_model::{Healthcheck, Probe, ServiceName, local_port};
+use havre_model::{Healthcheck, OnFailure, Probe, Protocol, ServiceName, local_port};
 use havre_release::{ExitInfo, FailedProbe, Failure, FailureKind, Release, Role, ServiceRelease};
 
 use crate::observe::Seen;
-use crate::{container, output};
+use crate::{container, listening, output};
 
 /// Lines of output in a report.
 const LINES: usize = 20;
@@ -87,6 +87,15 @@ pub(crate) async fn failure(
     {
         hint = Some(inherited_hint(&inherited, &failure.service));
     }
+    let stays = release.is_some_and(|release| release.rollout.on_failure == OnFailure::Pause);
+    if let (FailureKind::Unhealthy { failed, .. }, true) = (&failure.kind, stays) {
+        hint = Some(probe_hint(*failed, &failure.service));
+    }
+    if let (FailureKind::NotReady { .. }, Some(one), Some(release)) =
+        (&failure.kind, blamed, release)
+    {
+        hint = not_ready_hint(one, release).or(hint);
+    }
     FailureReport::Service(ServiceFailure {
         service: failure.service.clone(),
         replica: failure.replica.as_ref().map(ToString::to_string),
@@ -110,14 +119,13 @@ pub(crate) fn explain(kind: &FailureKind, service: &ServiceName) -> (String, Opt
         ),
         FailureKind::Unhealthy { failed, .. } => (
             format!("its {} fails", failed.name()),
-            Some(probe_hint(*failed, service)),
+            Some(gone_probe_hint(*failed, service)),
         ),
         FailureKind::NotReady { after } => (
             format!("not ready after {} s", after.as_secs()),
-            Some(
-                "a service without a health check is ready when its port accepts connections"
-                    .to_owned(),
-            ),
+            Some(format!(
+                "what it printed: havre logs {service}; more time: rollout.ready_timeout in havre.yaml"
+            )),
         ),
         FailureKind::JobFailed { exit } => (format!("its job {}", ended(exit)), crash_hint(exit)),
         FailureKind::Errors {
@@ -148,14 +156,44 @@ pub(crate) fn explain(kind: &FailureKind, service: &ServiceName) -> (String, Opt
 
 /// What to do about a probe that fails.
 pub(crate) fn probe_hint(failed: FailedProbe, service: &ServiceName) -> String {
-    let key = match failed {
-        FailedProbe::Health | FailedProbe::HealthOnly => "healthcheck",
-        FailedProbe::Liveness => "liveness",
-    };
     format!(
         "run the probe yourself: havre exec {service} <probe>; give a slow start more time with \
-         {key}.start_period"
+         {}.start_period",
+        probe_key(failed)
     )
+}
+
+fn probe_key(failed: FailedProbe) -> &'static str {
+    match failed {
+        FailedProbe::Health | FailedProbe::HealthOnly => "healthcheck",
+        FailedProbe::Liveness => "liveness",
+    }
+}
+
+/// The same where its replica is about to go.
+fn gone_probe_hint(failed: FailedProbe, service: &ServiceName) -> String {
+    format!(
+        "to run the probe yourself, keep the replica: `rollout: {{on_failure: pause}}` in havre.yaml, \
+         then havre exec {service} <probe>; give a slow start more time with {}.start_period",
+        probe_key(failed)
+    )
+}
+
+/// What to do about a replica that runs and is not ready: what it would have to listen on, and what
+/// it listens on instead.
+pub(crate) fn not_ready_hint(one: &Seen, release: &Release) -> Option<String> {
+    let State::Running { pid, .. } = one.container.state else {
+        return None;
+    };
+    let service = &one.place.service;
+    if one.container.health.is_some() {
+        return Some(probe_hint(FailedProbe::Health, service));
+    }
+    let wanted = release.probe_ports(service);
+    let wanted = wanted
+        .into_iter()
+        .filter_map(|(protocol, port)| (protocol == Protocol::Tcp).then_some(port));
+    listening::hint(service, wanted, &listening::of(pid))
 }
 
 /// What to do about a probe that comes with the image and fails.

@@ -438,6 +438,14 @@ impl<'o> Loader<'o> {
         Some(())
     }
 
+    /// The nearest compose file in a folder that holds this one.
+    fn compose_file_above(&self) -> Option<PathBuf> {
+        self.directory.ancestors().skip(1).find_map(|folder| {
+            let mut files = COMPOSE_FILES.iter().map(|name| folder.join(name));
+            files.find(|file| file.is_file())
+        })
+    }
+
     fn compose_files(
         &mut self,
         settings: &Settings,
@@ -480,10 +488,26 @@ impl<'o> Loader<'o> {
         let found = find(&COMPOSE_FILES);
         let Some(first) = found.first() else {
             let shown = self.directory.display();
-            let message = format!("{shown} has no compose file");
+            let (message, hint) = match (self.directory.is_dir(), self.compose_file_above()) {
+                (false, _) => (
+                    format!("there is no folder {shown}"),
+                    "name the folder of the compose file; single files go with -f".to_owned(),
+                ),
+                (true, Some(file)) => (
+                    format!("{shown} has no compose file"),
+                    format!(
+                        "there is {} above it: go to its folder, or name that",
+                        file.display()
+                    ),
+                ),
+                (true, None) => (
+                    format!("{shown} has no compose file"),
+                    format!("it would be named {}", COMPOSE_FILES.join(", ")),
+                ),
+            };
             self.report
                 .error("compose/no-file", None, message)
-                .hint(format!("it would be named {}", COMPOSE_FILES.join(", ")));
+                .hint(hint);
             return None;
         };
         if found.len() > 1 {

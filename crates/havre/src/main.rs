@@ -19,6 +19,7 @@ mod exit;
 mod human;
 mod paint;
 mod progress;
+mod slips;
 mod systemd;
 mod table;
 mod target;
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version are answers; the rest is a usage error. Unprintable is unreadable.
             error.print().ok();
+            if let Some(hint) = slips::hint(&error, &args) {
+                eprintln!("\n  hint: {hint}");
+            }
             let exit = if error.use_stderr() {
                 exit::Exit::Usage
             } else {

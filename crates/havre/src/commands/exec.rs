@@ -32,7 +32,7 @@ pub async fn run(context: &Context, args: ExecArgs) -> Result<u8, Failure> {
     if args.tty && args.interactive && !io::stdin().is_terminal() {
         return Err(Failure::new(
             Exit::Exec,
-            "-t needs a terminal, but standard input is none",
+            "-t needs a terminal, but standard input is not one",
         )
         .hint("use -i alone"));
     }

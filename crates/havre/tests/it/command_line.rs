@@ -43,6 +43,23 @@ fn the_usual_slips_get_a_hint() {
     let ran = run(&["logs", "-p", "./folder"]);
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("-C"), "{}", ran.err);
+    for (args, said) in [
+        (&["-p", "shop", "ps"][..], "`havre COMMAND -p …`"),
+        (
+            &["--project-name=shop", "up"],
+            "`havre COMMAND --project …`",
+        ),
+        (&["stop"], "`havre down`"),
+        (&["compose", "up"], "leave that word out"),
+        (&["daemon", "status"], "`havre version`"),
+        (&["network", "connect", "a", "b"], "`external: true`"),
+    ] {
+        let ran = run(args);
+        assert_eq!(ran.code, 2, "{args:?}");
+        assert!(ran.err.contains(said), "{args:?}: {}", ran.err);
+    }
+    let ran = run(&["up", "-p", "shop", "--no-such-flag"]);
+    assert!(!ran.err.contains("belongs behind"), "{}", ran.err);
 }
 
 #[test]
@@ -82,5 +99,25 @@ fn a_daemon_of_another_version_is_told() {
         ran.err.contains("the daemon is of version 0.0.1"),
         "{}",
         ran.err
+    );
+}
+
+#[test]
+fn a_folder_that_is_not_there_and_one_below_the_compose_file_are_told() {
+    let ran = run(&["up", "shopp"]);
+    assert_eq!(ran.code, 3);
+    assert!(ran.err.contains("there is no folder "), "{}", ran.err);
+    let folder = tempfile::tempdir().unwrap();
+    let below = folder.path().join("api/src");
+    std::fs::create_dir_all(&below).unwrap();
+    let file = folder.path().join("docker-compose.yml");
+    std::fs::write(&file, "services: {}").unwrap();
+    let mut check = command(folder.path(), &["check"]);
+    let ran: Ran = check.current_dir(&below).output().unwrap().into();
+    assert_eq!(ran.code, 3);
+    let said = format!("there is {} above it", file.display());
+    assert!(
+        ran.err.contains(&said) || ran.out.contains(&said),
+        "{ran:?}"
     );
 }

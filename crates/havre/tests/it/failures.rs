@@ -112,6 +112,37 @@ fn a_failed_up_says_why_and_the_release_before_serves_on() {
 }
 
 #[test]
+fn a_port_that_nobody_opens_is_told_with_the_one_that_is_open() {
+    on_machine(|machine| {
+        machine.shop("one");
+        let settings = std::fs::read_to_string(machine.project().join("havre.yaml")).unwrap();
+        let impatient = format!("{settings}rollout: {{ready_timeout: 6s}}\n");
+        machine.write("havre.yaml", &impatient);
+        let web = |command: &str| machine.web(&format!("    command: {command}\n"));
+
+        web("[httpd, -f, -p, '3000', -h, /www]");
+        let up = machine.start(&["up"]);
+        let other = "nothing in `web` listens on port 8080, but on 3000: correct the port";
+        wait_until("why tells the port during the start", SOON, || {
+            machine.run(&["why", "web"]).out.contains(other)
+        });
+        let mut up = up;
+        assert_eq!(up.ends(), 5, "{}", up.talk());
+        assert!(up.talk().contains(other), "{}", up.talk());
+        // What it was is still there to read.
+        assert!(machine.ok(&["why", "web"]).out.contains(other));
+
+        web("[httpd, -f, -p, '127.0.0.1:8080', -h, /www]");
+        says(&machine.run(&["up"]), &["let it listen on 0.0.0.0"]);
+        web("[sleep, '600']");
+        says(
+            &machine.run(&["up"]),
+            &["nothing in `web` listens on port 8080 yet"],
+        );
+    });
+}
+
+#[test]
 fn why_tells_what_ails_a_service_and_what_to_do() {
     on_machine(|machine| {
         machine.web_up(OVEN);
@@ -124,6 +155,16 @@ fn why_tells_what_ails_a_service_and_what_to_do() {
         assert!(well.out.contains("it takes new ones"), "{}", well.out);
 
         machine.ok(&["exec", "web", "rm", "/oven/warm"]);
+        for args in [
+            &["why", "bred"][..],
+            &["logs", "bred"],
+            &["ps", "bred"],
+            &["exec", "bred", "ls"],
+        ] {
+            let ran = machine.run(args);
+            assert_ne!(ran.code, 0, "{args:?}");
+            says(&ran, &["no service `bred`", "services: web"]);
+        }
         let parts = [
             "✗ service web: 0 of 1 ready",
             "unhealthy for",
@@ -161,7 +202,16 @@ fn a_first_release_that_fails_or_is_interrupted_leaves_nothing_running() {
         machine.web(UNHEALTHY);
         let ran = machine.run(&["up"]);
         assert_eq!(ran.code, 5, "{}", ran.err);
-        says(&ran, &["no bread yet", "nothing serves"]);
+        // No replica is left to run the probe in.
+        says(
+            &ran,
+            &[
+                "no bread yet",
+                "nothing serves",
+                "on_failure: pause",
+                "start_period",
+            ],
+        );
         nothing("unhealthy");
     });
 }
