@@ -126,14 +126,16 @@ async fn status_of(
 
 async fn replicas(daemon: &Daemon, query: ReplicaQuery) -> Result<Vec<ReplicaStatus>, ApiError> {
     let handles = chosen(daemon, query.project.as_ref(), query.environment.as_ref()).await?;
+    let snapshots: Vec<_> = handles.iter().map(EnvironmentHandle::snapshot).collect();
+    let all: Vec<&Snapshot> = snapshots.iter().map(|snapshot| &**snapshot).collect();
+    status::expect_services(&query.services, &all)?;
     let mut replicas = Vec::new();
-    for handle in handles {
-        let snapshot = handle.snapshot();
+    for snapshot in all {
         for one in &snapshot.seen {
             let running = matches!(one.container.state, State::Running { .. });
             let wanted = query.services.is_empty() || query.services.contains(&one.place.service);
             if wanted && (running || query.all) {
-                replicas.push(status::replica(one, &snapshot));
+                replicas.push(status::replica(one, snapshot));
             }
         }
     }
