@@ -6,6 +6,7 @@
 //! havre up, status, …              ─► commands/ ─► havre_api::Client ─► the daemon
 //! ```
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
             // Help and version are answers; the rest is a usage error. Unprintable is unreadable.
             error.print().ok();
             if let Some(hint) = slips::hint(&error, &args) {
-                eprintln!("\n  hint: {hint}");
+                writeln!(std::io::stderr(), "\n  hint: {hint}").ok();
             }
             let exit = if error.use_stderr() {
                 exit::Exit::Usage

@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::cli::Cli;
 
 /// Docker's word, and what does that here.
-const DOCKER: [(&str, &str); 24] = [
+const DOCKER: [(&str, &str); 23] = [
     ("attach", "`havre logs -f SERVICE`"),
     (
         "build",
@@ -33,7 +33,6 @@ const DOCKER: [(&str, &str); 24] = [
     ),
     ("start", "`havre up`, or `havre scale SERVICE=1`"),
     ("stats", "`havre ps`"),
-    ("status", "`havre version` tells whether a daemon answers"),
     ("stop", STOP),
     ("top", "`havre ps`"),
     ("validate", "`havre check`"),

@@ -51,7 +51,6 @@ fn the_usual_slips_get_a_hint() {
         ),
         (&["stop"], "`havre down`"),
         (&["compose", "up"], "leave that word out"),
-        (&["daemon", "status"], "`havre version`"),
         (&["network", "connect", "a", "b"], "`external: true`"),
     ] {
         let ran = run(args);
