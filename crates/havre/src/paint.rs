@@ -1,6 +1,7 @@
 //! Colours, where the terminal has them and the user wants them.
 
 use std::io::IsTerminal;
+use std::os::fd::AsFd;
 
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -14,25 +15,52 @@ pub enum ColorChoice {
     Never,
 }
 
-/// Colours text, or leaves it as it is.
+/// Colours text, or leaves it as it is, and knows how much of it fits into a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Paint(bool);
+pub struct Paint {
+    colours: bool,
+    columns: Option<usize>,
+}
 
 impl Paint {
     /// For output to `stream`.
-    pub fn for_stream(choice: ColorChoice, stream: &impl IsTerminal) -> Self {
+    pub fn for_stream(choice: ColorChoice, stream: &(impl IsTerminal + AsFd)) -> Self {
         let unwanted = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        Self(match choice {
+        let colours = match choice {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
             ColorChoice::Auto => stream.is_terminal() && !unwanted("NO_COLOR") && !is_dumb(),
-        })
+        };
+        // Fails where the stream is no terminal; some terminals do not know.
+        let size = rustix::termios::tcgetwinsize(stream).ok();
+        let columns = size.map(|size| usize::from(size.ws_col));
+        Self {
+            colours,
+            columns: columns.filter(|columns| *columns > 0),
+        }
+    }
+
+    /// Columns of the terminal, where there is one.
+    pub fn columns(self) -> Option<usize> {
+        self.columns
     }
 
     /// No colours.
     #[cfg(test)]
     pub const fn plain() -> Self {
-        Self(false)
+        Self {
+            colours: false,
+            columns: None,
+        }
+    }
+
+    /// No colours, on a terminal so wide.
+    #[cfg(test)]
+    pub const fn plain_within(columns: usize) -> Self {
+        Self {
+            colours: false,
+            columns: Some(columns),
+        }
     }
 
     /// `error:`, what failed.
@@ -72,7 +100,7 @@ impl Paint {
     }
 
     fn wrap(self, code: &str, text: &str) -> String {
-        if self.0 && !text.is_empty() {
+        if self.colours && !text.is_empty() {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {
             text.into()

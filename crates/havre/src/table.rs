@@ -4,7 +4,13 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::paint::Paint;
 
-/// Rows under a header; each column as wide as its widest cell.
+/// Between two columns, and where the terminal is narrow.
+const GAP: usize = 3;
+const NARROW_GAP: usize = 2;
+/// Columns are made no narrower than this to fit a terminal.
+const NARROWEST: usize = 20;
+
+/// Rows under a header; each column as wide as its widest cell, or as the terminal lets it be.
 #[derive(Debug)]
 pub struct Table {
     header: Vec<&'static str>,
@@ -47,13 +53,17 @@ impl Table {
             let widest = cells.map(|cell| cell.width()).max().unwrap_or(0);
             widest.max(self.header[column].len())
         };
-        let widths: Vec<usize> = (0..self.header.len()).map(width).collect();
+        let mut widths: Vec<usize> = (0..self.header.len()).map(width).collect();
+        let gap = match paint.columns() {
+            Some(columns) => fit(&mut widths, columns.saturating_sub(indent.len())),
+            None => GAP,
+        };
         let line = |cells: &[&str]| {
             let mut line = String::from(indent);
             for (column, cell) in cells.iter().enumerate() {
                 line.push_str(cell);
                 if column + 1 < cells.len() {
-                    let gap = widths[column].saturating_sub(cell.width()) + 3;
+                    let gap = widths[column].saturating_sub(cell.width()) + gap;
                     line.extend(std::iter::repeat_n(' ', gap));
                 }
             }
@@ -62,12 +72,87 @@ impl Table {
         let mut text = paint.dim(&line(&self.header));
         text.push('\n');
         for row in &self.rows {
-            let cells: Vec<&str> = row.iter().map(String::as_str).collect();
-            text.push_str(&line(&cells));
-            text.push('\n');
+            let cells: Vec<Vec<String>> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| wrapped(cell, *width))
+                .collect();
+            for below in 0..cells.iter().map(Vec::len).max().unwrap_or(0) {
+                let cells = cells.iter().map(|lines| lines.get(below));
+                let cells: Vec<&str> = cells.map(|cell| cell.map_or("", |cell| cell)).collect();
+                text.push_str(line(&cells).trim_end());
+                text.push('\n');
+            }
         }
         text
     }
+}
+
+/// Makes columns narrower, widest first, until they fit; answers with the gap between them. What
+/// cannot fit stays as it is, for the terminal to break.
+fn fit(widths: &mut [usize], columns: usize) -> usize {
+    let gaps = widths.len().saturating_sub(1);
+    let taken = |widths: &[usize], gap: usize| widths.iter().sum::<usize>() + gaps * gap;
+    if taken(widths, GAP) <= columns {
+        return GAP;
+    }
+    while let Some(excess) = taken(widths, NARROW_GAP)
+        .checked_sub(columns)
+        .filter(|excess| *excess > 0)
+    {
+        let Some(widest) = widths
+            .iter_mut()
+            .max()
+            .filter(|widest| **widest > NARROWEST)
+        else {
+            break;
+        };
+        // One at a time, so that columns of like width share what is missing.
+        *widest -= excess.min(1);
+    }
+    NARROW_GAP
+}
+
+/// Lines of at most so many columns, broken at spaces where that can be.
+fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    if text.width() <= columns {
+        return vec![text.to_owned()];
+    }
+    let mut lines = vec![String::new()];
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let mut rest = word;
+        while let Some(line) = lines.last_mut() {
+            let gap = usize::from(!line.is_empty());
+            if line.width() + gap + rest.width() <= columns {
+                line.extend(std::iter::repeat_n(' ', gap));
+                line.push_str(rest);
+                break;
+            }
+            if !line.is_empty() {
+                lines.push(String::new());
+                continue;
+            }
+            let at = break_at(rest, columns);
+            line.push_str(&rest[..at]);
+            rest = &rest[at..];
+            lines.push(String::new());
+        }
+    }
+    lines
+}
+
+/// Where a word that is too long is broken: after at least one character.
+fn break_at(word: &str, columns: usize) -> usize {
+    let mut used = 0;
+    let mut end = 0;
+    for (at, c) in word.char_indices() {
+        used += unicode_width::UnicodeWidthChar::width(c).unwrap_or(0);
+        if used > columns && at > 0 {
+            break;
+        }
+        end = at + c.len_utf8();
+    }
+    end
 }
 
 /// Text from elsewhere without what would move the cursor or change colours.
@@ -146,6 +231,28 @@ mod tests {
           数据库          running
           a-longer-name   -
         ");
+    }
+
+    #[test]
+    fn long_cells_are_broken_where_the_terminal_is_narrow() {
+        let mut table = Table::new(["NAME", "AGE", "USED BY"]);
+        let users = "shop/production, shop/staging, site/production";
+        table.row(["shop-api:latest".into(), "8 s".into(), users.into()]);
+        table.row(["site".into(), "8 s".into(), "x".repeat(45)]);
+        insta::assert_snapshot!(table.render(Paint::plain_within(50), "  "), @r"
+          NAME             AGE  USED BY
+          shop-api:latest  8 s  shop/production,
+                                shop/staging,
+                                site/production
+          site             8 s  xxxxxxxxxxxxxxxxxxxxxxxxxx
+                                xxxxxxxxxxxxxxxxxxx
+        ");
+        let wide = table.render(Paint::plain(), "  ");
+        assert_eq!(table.render(Paint::plain_within(90), "  "), wide);
+        // Too narrow for any table.
+        for columns in 1..40 {
+            table.render(Paint::plain_within(columns), "  ");
+        }
     }
 
     #[test]
