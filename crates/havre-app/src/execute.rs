@@ -459,14 +459,8 @@ fn remove_volumes(
     id: &EnvironmentId,
     names: &[String],
 ) -> Vec<String> {
-    if names.is_empty() {
-        return Vec::new();
-    }
-    let uses = match Uses::read(tables) {
-        Ok(uses) => uses,
-        Err(error) => return vec![crate::report::one_line(&error)],
-    };
-    let removed = names.iter().map(|name| owner::remove(dir, name, id, &uses));
+    let uses = || Uses::read(tables);
+    let removed = names.iter().map(|name| owner::remove(dir, name, id, uses));
     let failed = removed.filter_map(Result::err);
     failed
         .map(|error| crate::report::one_line(&error))

@@ -212,12 +212,13 @@ pub(super) fn fate(
 }
 
 /// Removes a volume that is the environment's own and nobody else's to use; of one that is others'
-/// too it gives its part up. Returns what it was. Safe to run twice.
+/// too it gives its part up. `uses` is asked at the last moment: before this one others took long, and
+/// somebody may have begun to use it meanwhile. Returns what it was. Safe to run twice.
 pub(crate) fn remove(
     volumes: &Path,
     name: &str,
     id: &EnvironmentId,
-    uses: &Uses,
+    uses: impl FnOnce() -> Result<Uses, OwnerError>,
 ) -> Result<Title, OwnerError> {
     let folder = &volumes.join(name);
     let gone = |source| OwnerError::Remove {
@@ -228,7 +229,7 @@ pub(crate) fn remove(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Title::Free),
         held => held.map_err(gone)?,
     };
-    let title = fate(folder, name, id, uses)?;
+    let title = fate(folder, name, id, &uses()?)?;
     match &title {
         Title::Free | Title::Own => remove_whole(folder).map_err(gone)?,
         Title::Shared(others) => write(folder, others)?,

@@ -155,6 +155,47 @@ services:
     });
 }
 
+#[test]
+fn a_volume_that_another_takes_up_while_its_owner_goes_stays() {
+    on_machine(|machine| {
+        machine.shop("one");
+        let compose = |name: &str, volumes: &str| {
+            let compose = format!(
+                "\
+name: {name}
+services:
+  web:
+    build: .
+    init: true
+    expose: [8080]
+    volumes: ['many:/many', 'lent:/lent']
+volumes:
+  {volumes}
+"
+            );
+            machine.write("compose.yaml", &compose);
+            machine.write("havre.yaml", &format!("domain: {name}.localhost\n"));
+        };
+        compose("shop", "{lent: {name: shop_z}, many: {}}");
+        machine.ok(&["up"]);
+        let (many, lent) = (volume(machine, "shop_many"), volume(machine, "shop_z"));
+        fs::write(lent.join("data/kept"), "kept").unwrap();
+        // The first takes as long as somebody has it in hand.
+        let in_hand = fs::File::open(&many).unwrap();
+        in_hand.lock().unwrap();
+        let network = machine.root().join("run/net/shop.production");
+        assert!(network.exists());
+        let mut down = machine.command(&["down", "--volumes"]).spawn().unwrap();
+        wait_until("only volumes are left", SOON, || !network.exists());
+        compose("guest", "{lent: {name: shop_z, external: true}, many: {}}");
+        machine.ok(&["up"]);
+        drop(in_hand);
+        assert!(down.wait().unwrap().success());
+        machine.ok(&["exec", "web", "test", "-e", "/lent/kept"]);
+        assert!(lent.join("data/kept").exists());
+    });
+}
+
 /// One checkout brought up by several at once, as by jobs of one push.
 #[test]
 fn of_many_that_begin_at_once_one_gets_a_folder_or_an_address() {

@@ -99,13 +99,13 @@ fn what_others_use_on_purpose_is_neither_taken_nor_removed() {
     stored(&tables, &borrower, &external("other_data"));
     let lent = old(&volumes, "other_data");
     adopt(&volumes, &tables).unwrap();
-    let uses = Uses::read(&tables).unwrap();
-    let removed = remove(&volumes, "other_data", &other, &uses).unwrap();
+    let uses = || Uses::read(&tables);
+    let removed = remove(&volumes, "other_data", &other, uses).unwrap();
     assert_eq!(removed, Title::Lent(Owners::one(&borrower)));
     assert!(lent.join("data/kept").exists());
     tables.environment_remove("borrower", "staging").unwrap();
-    let uses = Uses::read(&tables).unwrap();
-    remove(&volumes, "other_data", &other, &uses).unwrap();
+    let uses = || Uses::read(&tables);
+    remove(&volumes, "other_data", &other, uses).unwrap();
     assert!(!lent.exists());
 }
 
@@ -123,7 +123,7 @@ fn a_volume_is_not_adopted_while_it_may_be_somebody_elses() {
     assert!(error.to_string().contains("later/production"), "{error}");
     assert_eq!(title(&folder, &shop).unwrap(), Title::Unclaimed);
     // It is not removed either.
-    let removed = remove(&volumes, "shop_data", &shop, &Uses::default());
+    let removed = remove(&volumes, "shop_data", &shop, || Ok(Uses::default()));
     assert_eq!(removed.unwrap(), Title::Unclaimed);
     assert!(folder.join("data/kept").exists());
 }
@@ -151,8 +151,8 @@ fn a_release_serves_however_many_after_it_went_back() {
     }
     let lent = old(&volumes, "other_data");
     write(&lent, &Owners::one(&other)).unwrap();
-    let uses = Uses::read(&tables).unwrap();
-    let removed = remove(&volumes, "other_data", &other, &uses).unwrap();
+    let uses = || Uses::read(&tables);
+    let removed = remove(&volumes, "other_data", &other, uses).unwrap();
     assert_eq!(removed, Title::Lent(Owners::one(&borrower)));
     assert!(lent.join("data/kept").exists());
 }
@@ -180,14 +180,14 @@ fn of_a_removal_that_breaks_off_nobody_finds_a_part() {
         let removed = crate::volumes::in_private_mounts(move || {
             let flags = rustix::mount::MountFlags::empty();
             rustix::mount::mount("none", &busy, "tmpfs", flags, None)?;
-            remove(&volumes, &name, &of, &Uses::default()).map_err(io::Error::other)?;
+            remove(&volumes, &name, &of, || Ok(Uses::default())).map_err(io::Error::other)?;
             Ok(())
         });
         assert!(removed.is_err(), "a mount is in its way");
         assert_eq!(title(&folder, &shop).unwrap(), Title::Free);
         // Whoever goes on finds what is left to do.
         let name = format!("data-{number}");
-        remove(dir.path(), &name, &shop, &Uses::default()).unwrap();
+        remove(dir.path(), &name, &shop, || Ok(Uses::default())).unwrap();
         assert!(!folder.exists());
     }
 }
@@ -202,13 +202,19 @@ fn only_the_last_owner_removes_a_volume() {
     let kept = || folder.join("data/kept").exists();
     // A daemon that dies on the way does it twice.
     for _ in 0..2 {
-        remove(dir.path(), "shop-staging_data", &staging, &Uses::default()).unwrap();
+        remove(dir.path(), "shop-staging_data", &staging, || {
+            Ok(Uses::default())
+        })
+        .unwrap();
         assert!(kept());
         let others = Title::Foreign(Owners::one(&namesake));
         assert_eq!(title(&folder, &staging).unwrap(), others);
     }
     for _ in 0..2 {
-        remove(dir.path(), "shop-staging_data", &namesake, &Uses::default()).unwrap();
+        remove(dir.path(), "shop-staging_data", &namesake, || {
+            Ok(Uses::default())
+        })
+        .unwrap();
         assert!(!folder.exists());
     }
 }
@@ -220,7 +226,7 @@ fn an_owner_that_cannot_be_read_is_nobody() {
     fs::write(folder.join(FILE), "{}").unwrap();
     let shop = id("shop", "production");
     assert!(title(&folder, &shop).is_err());
-    assert!(remove(dir.path(), "data", &shop, &Uses::default()).is_err());
+    assert!(remove(dir.path(), "data", &shop, || Ok(Uses::default())).is_err());
     assert!(folder.join("data/kept").exists());
     // Nothing in it is nothing to lose.
     fs::remove_dir_all(folder.join("data")).unwrap();
