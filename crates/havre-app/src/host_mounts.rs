@@ -180,7 +180,8 @@ fn of_host(mount: &Mount) -> Option<(&Path, bool)> {
     }
 }
 
-fn real_or_itself(path: &Path) -> PathBuf {
+/// Where a path leads.
+pub(crate) fn real_or_itself(path: &Path) -> PathBuf {
     resolve(path).map_or_else(|_| path.to_owned(), |way| way.real)
 }
 

@@ -8,6 +8,7 @@ use havre_model::FoundDatabases;
 use havre_release::{Ground, Release};
 
 use crate::daemon::Daemon;
+use crate::host_mounts::real_or_itself;
 use crate::labels::environment_key;
 
 /// What is wrong, and what helps.
@@ -65,7 +66,8 @@ async fn rival(
                 databases: &snapshot.desired.databases,
             };
             snapshot.releases.values().find_map(|running| {
-                let (name, rival, kept) = release.served_twice(ground, running, theirs)?;
+                let (name, rival, kept) =
+                    release.served_twice(ground, running, theirs, &real_or_itself)?;
                 let other = &other.id;
                 Some(Rival {
                     sentence: format!(

@@ -29,6 +29,16 @@ impl fmt::Display for Kept {
 }
 
 impl Kept {
+    fn really(self, real: &dyn Fn(&Path) -> PathBuf) -> Self {
+        match &self.volume {
+            Some(_) => self,
+            None => Self {
+                path: real(&self.path),
+                ..self
+            },
+        }
+    }
+
     fn overlaps(&self, other: &Self) -> bool {
         let (a, b) = (&self.path, &other.path);
         self.volume == other.volume && (a.starts_with(b) || b.starts_with(a))
@@ -81,18 +91,20 @@ impl Release {
     }
 
     /// What a database server of this release and one of another environment's both keep their data
-    /// in: its name, the other's, where.
+    /// in: its name, the other's, where. `real`: a folder of the machine without links, by which each may
+    /// come to the same.
     pub fn served_twice<'a>(
         &'a self,
         ground: Ground<'a>,
         theirs: &'a Self,
         their_ground: Ground<'a>,
+        real: &dyn Fn(&Path) -> PathBuf,
     ) -> Option<(&'a ServiceName, &'a ServiceName, Kept)> {
         let served = |release: &'a Self, ground: Ground<'a>| {
             release.lasting().flat_map(move |(name, service)| {
                 let mounts = served_mounts(&service.service, ground.databases);
                 let kept = mounts.filter_map(move |mount| release.kept(ground, mount));
-                kept.map(move |kept| (name, kept))
+                kept.map(move |kept| (name, kept.really(real)))
             })
         };
         served(self, ground).find_map(|(name, kept)| {

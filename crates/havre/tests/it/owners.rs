@@ -2,6 +2,7 @@
 //! will, data of database servers, addresses.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use havre_testing::wait_until;
@@ -147,6 +148,14 @@ services:
         machine.ok(&["up"]);
         let sentence = "`db` and `db` of shop/production would be two database servers on /";
         is_refused(machine, &["-e", "staging"], sentence, "pgdata");
+        // Whatever it is called: one disk is linked into many folders.
+        symlink(
+            machine.project().join("pgdata"),
+            machine.project().join("link"),
+        )
+        .unwrap();
+        machine.write("compose.yaml", &database.replace("pgdata", "link"));
+        is_refused(machine, &["-e", "staging"], sentence, "link");
         // What is no server's may be shared.
         let elsewhere = database.replace("pgdata", "other");
         machine.write("compose.yaml", &elsewhere);
