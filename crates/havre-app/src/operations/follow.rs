@@ -1,12 +1,21 @@
 //! Follows an environment's snapshots for those who watch an operation.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use havre_api::{Event, EventSink};
-use havre_release::FailureKind;
+use havre_model::ServiceName;
+use havre_release::{FailureKind, ReplicaState};
 
 use crate::environment::Snapshot;
+use crate::observe::release_of;
 use crate::progress::Teller;
+use crate::report::not_ready_hint;
+
+/// A port that opens later than this is worth a word, or than half of the time it has.
+const SLOW_START: Duration = Duration::from_secs(15);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Sends what happened between two snapshots, the report of a failure first.
 pub(super) fn tell(teller: &mut Teller, last: &Snapshot, next: &Snapshot, events: &EventSink) {
@@ -37,13 +46,56 @@ pub(super) fn tell(teller: &mut Teller, last: &Snapshot, next: &Snapshot, events
     }
 }
 
-/// Waits for the next snapshot, or a wish to cancel; `false` when the task has ended.
+/// Services that are slow to open their ports, each told once.
+#[derive(Debug, Default)]
+pub(super) struct SlowStarts {
+    told: BTreeSet<ServiceName>,
+}
+
+impl SlowStarts {
+    /// Tells what those wait for that might wait until the rollout's end.
+    pub(super) fn tell(&mut self, snapshot: &Snapshot, events: &EventSink) {
+        for replica in &snapshot.observed.replicas {
+            let ReplicaState::Starting { since } = replica.state else {
+                continue;
+            };
+            let one = snapshot.seen.iter().find(|one| one.id() == replica.id);
+            // A health check has deadlines of its own.
+            let Some(one) = one.filter(|one| one.container.health.is_none()) else {
+                continue;
+            };
+            let Some(release) = release_of(&one.place, &snapshot.releases) else {
+                continue;
+            };
+            let slow = SLOW_START.min(release.rollout.ready_timeout / 2);
+            let elapsed = since.elapsed().unwrap_or_default();
+            if elapsed < slow || self.told.contains(&replica.service) {
+                continue;
+            }
+            if let Some(hint) = not_ready_hint(one, release) {
+                self.told.insert(replica.service.clone());
+                events.emit(Event::Warning {
+                    message: format!(
+                        "{} is not ready after {} s",
+                        replica.service,
+                        elapsed.as_secs()
+                    ),
+                    hint: Some(hint),
+                });
+            }
+        }
+    }
+}
+
+/// Waits for the next snapshot, a wish to cancel, or so long that something may have become slow;
+/// `false` when the task has ended.
 pub(super) async fn changed(
     watch: &mut tokio::sync::watch::Receiver<Arc<Snapshot>>,
     events: &EventSink,
 ) -> bool {
     tokio::select! {
         changed = watch.changed() => changed.is_ok(),
+        () = tokio::time::sleep(LOOK_EVERY) => true,
         () = events.cancellation().cancelled() => true,
     }
 }

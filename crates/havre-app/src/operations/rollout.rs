@@ -10,7 +10,7 @@ use havre_release::{Cause, Desired, Failure, JobId, Record, Release};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, timeout_at};
 
-use super::follow::{changed, tell};
+use super::follow::{SlowStarts, changed, tell};
 use super::refusals::{daemon_ends, ended, ended_early, gone, not_done, not_undone, stands_still};
 use crate::daemon::Daemon;
 use crate::environment::{
@@ -164,12 +164,14 @@ impl Begun {
         let id = &environment.id;
         let mut watch = environment.watch();
         let mut teller = Teller::default();
+        let mut slow = SlowStarts::default();
         // Until when its end is waited for, once it was given up.
         let mut aborted = None;
         let mut done = BTreeSet::new();
         loop {
             let next = watch.borrow_and_update().clone();
             tell(&mut teller, &last, &next, events);
+            slow.tell(&next, events);
             last = next;
             let rollout = last.desired.rollout.as_ref();
             let rollout = rollout.filter(|rollout| rollout.to == number);

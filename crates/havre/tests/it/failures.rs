@@ -129,6 +129,11 @@ fn a_port_that_nobody_opens_is_told_with_the_one_that_is_open() {
         let mut up = up;
         assert_eq!(up.ends(), 5, "{}", up.talk());
         assert!(up.talk().contains(other), "{}", up.talk());
+        assert!(
+            up.talk().contains("is not ready after 3 s"),
+            "{}",
+            up.talk()
+        );
         // What it was is still there to read.
         assert!(machine.ok(&["why", "web"]).out.contains(other));
 
