@@ -59,7 +59,7 @@ pub(crate) fn records(
     for (network, services) in backends {
         let is_shared = is_shared(releases, network);
         for (service, replicas) in services {
-            let tasks = format!("tasks.{service}");
+            let tasks = Some(format!("tasks.{service}")).filter(|name| !is_reserved(name));
             let mut names = names(releases, network, service);
             names.retain(|name| !is_reserved(name));
             if is_shared {
@@ -67,14 +67,16 @@ pub(crate) fn records(
             }
             if replicas.is_empty() {
                 if has_neighbours {
-                    for name in names.iter().chain([&tasks]) {
+                    for name in names.iter().chain(&tasks) {
                         of_name(&mut records, network, name);
                     }
                 }
                 continue;
             }
-            for replica in replicas {
-                add(&mut records, network, &tasks, *replica);
+            if let Some(name) = &tasks {
+                for replica in replicas {
+                    add(&mut records, network, name, *replica);
+                }
             }
             // Without an address of its own (the network is full) as well as it goes.
             let own = addresses.get(network).and_then(|all| all.get(service));

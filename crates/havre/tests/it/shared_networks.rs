@@ -22,13 +22,14 @@ fn server(page: &str, networks: &str) -> String {
 
 fn shop(machine: &Machine, db: &str) {
     let compose = format!(
-        "name: shop\nservices:\n  db: {}\n  cache: {}\n  hidden: {}\nnetworks: {{backbone: {{external: true}}}}\n",
+        "name: shop\nservices:\n  db: {}\n  cache: {}\n  hidden: {}\n  x.blog.havre: {}\nnetworks: {{backbone: {{external: true}}}}\n",
         server(
             db,
             "{default: {}, backbone: {aliases: [database, cache.blog.havre]}}"
         ),
         server("shop-cache", "[backbone]"),
         server("shop-hidden", "[default]"),
+        server("shop-spoof", "[backbone]"),
     );
     machine.write("compose.yaml", &compose);
 }
@@ -145,6 +146,8 @@ fn projects_on_one_network_find_each_other_and_nobody_else_finds_them() {
                 (DB, "cache", "shop-cache"),
                 (FRONT, "cache.shop.havre", "shop-cache"),
                 (DB, "cache.blog.havre", "blog-cache"),
+                // A service `tasks` of the environment `x` of blog, of which there is none.
+                (FRONT, "tasks.x.blog.havre", ""),
                 // What is not on it.
                 (FRONT, "hidden", ""),
                 (DB, "outside", ""),
