@@ -22,6 +22,7 @@ use tokio::task::block_in_place;
 use crate::daemon::Daemon;
 use crate::environment::{Command, EnvironmentHandle, Jobs, NotDone, Scale, Snapshot, Written};
 use crate::files::keep_files;
+use crate::observe::Seen;
 use crate::plans::plan;
 use crate::progress::{Teller, elapsed_ms};
 use crate::volumes::{self, named_volumes};
@@ -317,7 +318,8 @@ pub(crate) async fn down(
     let mut watch = environment.watch();
     let mut teller = Teller::default();
     let mut last = environment.snapshot();
-    let replicas = u32::try_from(last.seen.len()).unwrap_or(u32::MAX);
+    // One may be made yet by what is under way, or not be seen yet by a daemon that has just begun.
+    let mut stopped: BTreeSet<_> = last.seen.iter().map(Seen::id).collect();
     let volumes = named_volumes(&id, &last.releases);
     let not_its_own = block_in_place(|| volumes::remains(&daemon.platform, &id, &volumes));
     if request.options.volumes {
@@ -341,6 +343,7 @@ pub(crate) async fn down(
         }
         tell(&mut teller, &last, &next, events);
         last = next;
+        stopped.extend(last.seen.iter().map(Seen::id));
         if last.revision >= written.revision && last.desired.intent == Intent::Run {
             return Err(superseded(&id).with_hint("an `up` took it over: it runs on"));
         }
@@ -359,7 +362,7 @@ pub(crate) async fn down(
     kept_volumes.retain(|name| !not_its_own.contains_key(name));
     Ok(DownOutcome {
         environment: id,
-        replicas,
+        replicas: u32::try_from(stopped.len()).unwrap_or(u32::MAX),
         removed_volumes,
         kept_volumes,
         errors,

@@ -439,7 +439,7 @@ pub struct DownArgs {
 pub enum ImageCommand {
     /// List stored images
     Ls(JsonArg),
-    /// Read images from an OCI layout or a docker-archive
+    /// Read images from an OCI layout, a docker-archive or the files of a root file system
     Import {
         /// Folder or tar file, plain or compressed
         #[arg(value_name = "PATH")]

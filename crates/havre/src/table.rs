@@ -4,9 +4,10 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::paint::Paint;
 
-/// Between two columns, and where the terminal is narrow.
+/// Between two columns, where the terminal is narrow, and where it is narrower still.
 const GAP: usize = 3;
 const NARROW_GAP: usize = 2;
+const TIGHT_GAP: usize = 1;
 /// Columns are made no narrower than this to fit a terminal.
 const NARROWEST: usize = 20;
 
@@ -54,10 +55,10 @@ impl Table {
             widest.max(self.header[column].len())
         };
         let mut widths: Vec<usize> = (0..self.header.len()).map(width).collect();
-        let gap = match paint.columns() {
-            Some(columns) => fit(&mut widths, columns.saturating_sub(indent.len())),
-            None => GAP,
-        };
+        let columns = paint.columns();
+        let columns = columns.map(|columns| columns.saturating_sub(indent.len()));
+        let gap = columns.map_or(Some(GAP), |columns| fit(&mut widths, columns));
+        let gap = gap.unwrap_or(TIGHT_GAP);
         let line = |cells: &[&str]| {
             let mut line = String::from(indent);
             for (column, cell) in cells.iter().enumerate() {
@@ -90,27 +91,28 @@ impl Table {
 
 /// Makes columns narrower, widest first, until they fit; answers with the gap between them. What
 /// cannot fit stays as it is, for the terminal to break.
-fn fit(widths: &mut [usize], columns: usize) -> usize {
+fn fit(widths: &mut [usize], columns: usize) -> Option<usize> {
     let gaps = widths.len().saturating_sub(1);
-    let taken = |widths: &[usize], gap: usize| widths.iter().sum::<usize>() + gaps * gap;
-    if taken(widths, GAP) <= columns {
-        return GAP;
+    let fits = |widths: &[usize], gap: usize| widths.iter().sum::<usize>() + gaps * gap <= columns;
+    if fits(widths, GAP) {
+        return Some(GAP);
     }
-    while let Some(excess) = taken(widths, NARROW_GAP)
-        .checked_sub(columns)
-        .filter(|excess| *excess > 0)
-    {
-        let Some(widest) = widths
-            .iter_mut()
-            .max()
-            .filter(|widest| **widest > NARROWEST)
-        else {
-            break;
-        };
-        // One at a time, so that columns of like width share what is missing.
-        *widest -= excess.min(1);
+    let natural = widths.to_vec();
+    for gap in [NARROW_GAP, TIGHT_GAP] {
+        widths.copy_from_slice(&natural);
+        while !fits(widths, gap) {
+            // One at a time, so that columns of like width share what is missing.
+            match widths.iter_mut().max() {
+                Some(widest) if *widest > NARROWEST => *widest -= 1,
+                Some(_) | None => break,
+            }
+        }
+        if fits(widths, gap) {
+            return Some(gap);
+        }
     }
-    NARROW_GAP
+    widths.copy_from_slice(&natural);
+    None
 }
 
 /// Lines of at most so many columns, broken at spaces where that can be.
@@ -249,7 +251,11 @@ mod tests {
         ");
         let wide = table.render(Paint::plain(), "  ");
         assert_eq!(table.render(Paint::plain_within(90), "  "), wide);
-        // Too narrow for any table.
+        let tight = table.render(Paint::plain_within(40), "");
+        assert!(tight.contains("site            8 s xxxx"), "{tight}");
+        // Too narrow for any table: as it is.
+        let too_narrow = table.render(Paint::plain_within(30), "");
+        assert!(too_narrow.contains(users), "{too_narrow}");
         for columns in 1..40 {
             table.render(Paint::plain_within(columns), "  ");
         }

@@ -125,3 +125,13 @@ fn an_up_whose_build_fails_leaves_no_environment() {
         assert_eq!(stopped.code, 0, "{}", stopped.err);
     });
 }
+
+#[test]
+fn a_down_that_starts_the_daemon_counts_what_it_stops() {
+    on_machine(|machine| {
+        machine.shop_up();
+        kill(machine.info()["pid"].as_u64().unwrap());
+        let ran = machine.ok(&["down"]);
+        assert!(ran.err.contains("down, 2 replicas stopped"), "{}", ran.err);
+    });
+}
