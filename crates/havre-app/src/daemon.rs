@@ -169,7 +169,8 @@ pub(crate) struct Daemon {
     /// A build has ended, or found no room.
     pub(crate) built: Notify,
     environments: Mutex<BTreeMap<EnvironmentId, EnvironmentHandle>>,
-    unreadable: StdMutex<Vec<String>>,
+    /// Stored environments that this version cannot read, and why.
+    unreadable: StdMutex<BTreeMap<EnvironmentId, String>>,
     pub(crate) supervisor: Supervisor,
     end: CancellationToken,
     /// Whether a call has ended it.
@@ -183,6 +184,9 @@ impl Daemon {
         id: &EnvironmentId,
     ) -> Result<EnvironmentHandle, ApiError> {
         let found = self.present().await.get(id).cloned();
+        if found.is_none() {
+            self.refuse_unreadable(id)?;
+        }
         let environment = found.ok_or_else(|| {
             ApiError::new(ErrorCode::NotFound, format!("no environment {id}"))
                 .with_hint("`havre status` lists what is here; `havre up` makes one")
@@ -200,6 +204,7 @@ impl Daemon {
         if let Some(handle) = environments.get(id) {
             return Ok(handle.clone());
         }
+        self.refuse_unreadable(id)?;
         let (task, handle) = Environment::load(id.clone(), Arc::clone(&self.platform), None)
             .map_err(|error| ApiError::from_error(ErrorCode::Internal, &error))?;
         self.keep(task);
@@ -265,8 +270,19 @@ impl Daemon {
         });
     }
 
+    /// An environment of which nothing is known would begin by removing all that runs of it.
+    fn refuse_unreadable(&self, id: &EnvironmentId) -> Result<(), ApiError> {
+        let Some(why) = self.unreadable().get(id).cloned() else {
+            return Ok(());
+        };
+        Err(ApiError::new(ErrorCode::Conflict, why).with_hint(
+            "what runs of it goes on. The version of Havre that wrote its state reads it, as does this one \
+             from a copy of state.db in the daemon's state folder; restart the daemon then",
+        ))
+    }
+
     /// What is to be told of environments that cannot be read.
-    fn unreadable(&self) -> StdMutexGuard<'_, Vec<String>> {
+    fn unreadable(&self) -> StdMutexGuard<'_, BTreeMap<EnvironmentId, String>> {
         self.unreadable
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -279,7 +295,7 @@ impl Daemon {
 
     /// What a person should look at.
     pub(crate) async fn problems(&self) -> Vec<String> {
-        let mut problems = self.unreadable().clone();
+        let mut problems: Vec<String> = self.unreadable().values().cloned().collect();
         match self.platform.hub.status().await {
             Some(status) => {
                 problems.extend(status.problems.iter().cloned());
@@ -510,7 +526,8 @@ impl Daemon {
             }
             Err(error) => {
                 tracing::error!(environment = %id, error = &error as &dyn std::error::Error, "environment cannot be adopted");
-                self.unreadable().push(crate::report::one_line(&error));
+                let why = crate::report::one_line(&error);
+                self.unreadable().insert(id.clone(), why);
                 self.platform.hub.carry_over(&id).await;
             }
         }

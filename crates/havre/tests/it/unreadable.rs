@@ -76,6 +76,41 @@ fn it_goes_on_and_the_others_are_rolled_out_beside_it() {
     });
 }
 
+/// What is not known cannot be taken over: neither its replicas nor what is stored of it.
+#[test]
+fn an_up_of_it_changes_nothing() {
+    on_machine(|machine| {
+        machine.shop("one");
+        machine.ok(&["up"]);
+        machine.until_answers("one");
+        let database = Connection::open(machine.root().join("lib/state.db")).unwrap();
+        let text = |sql: &str| -> String { database.query_row(sql, [], |row| row.get(0)).unwrap() };
+        let stored = "SELECT desired FROM environments";
+        let releases = "SELECT group_concat(number) FROM releases";
+        let (desired, before) = (text(stored), text(releases));
+        let broken = "{\"intent\":";
+        let put = |desired: &str| {
+            let updated = database.execute("UPDATE environments SET desired = ?1", [desired]);
+            assert_eq!(updated.unwrap(), 1);
+        };
+        put(broken);
+        restart_daemon(machine);
+        machine.page("two");
+        let refused = machine.run(&["up"]);
+        assert_eq!(refused.code, 7, "{}", refused.err);
+        let told = "error: the stored state of shop/production is not readable by this version";
+        assert!(refused.err.contains(told), "{}", refused.err);
+        let down = machine.run(&["down"]);
+        assert_eq!(down.code, 7, "{}", down.err);
+        machine.until_answers("one");
+        assert_eq!((text(stored).as_str(), text(releases)), (broken, before));
+        put(&desired);
+        restart_daemon(machine);
+        machine.ok(&["up"]);
+        machine.until_answers("two");
+    });
+}
+
 #[test]
 fn an_old_release_that_cannot_be_read_keeps_nobody_from_the_next() {
     on_machine(|machine| {
