@@ -138,7 +138,7 @@ fn replica_events(
             }) =>
         {
             events.push(Event::Warning {
-                message: format!("{id} ended with {} and is started again", exit.code),
+                message: format!("a replica of {} ended with exit code {} and is started again", replica.service, exit.code),
                 hint: None,
             });
         }

@@ -187,7 +187,7 @@ fn report_unset(name: &str, span: Span, policy: Unset, report: &mut Report) {
         Unset::Warning => Severity::Warning,
     };
     let at = place_of(name, span, severity, report);
-    let hint = format!("give it a value, or a default: `${{{name}:-…}}`");
+    let hint = format!("give it a value in .env, or a default: `${{{name}:-…}}`");
     match policy {
         Unset::Error => {
             let message = format!("variable `{name}` is not set");
