@@ -70,7 +70,7 @@ pub struct EnvironmentStatus {
 pub enum EnvironmentState {
     /// Every service has the replicas it should have, all ready.
     Running,
-    /// Fewer ready replicas than wished, or a job that failed.
+    /// Fewer ready replicas than desired, or a job that failed.
     Degraded,
     /// A rollout is under way.
     RollingOut,

@@ -9,7 +9,7 @@ use crate::{EnvironmentId, PlannedService, ReleaseId, Timestamp};
 pub struct ReleasesQuery {
     /// Where.
     pub environment: EnvironmentId,
-    /// The newest so many.
+    /// Number of releases to show, the newest first.
     pub most: u32,
 }
 

@@ -132,7 +132,7 @@ pub enum PlannedAction {
     Scale,
     /// Nothing changes.
     Keep,
-    /// It is no longer wished.
+    /// It is no longer desired.
     Remove,
 }
 
@@ -259,7 +259,7 @@ pub enum ServiceProgress {
         replica: String,
         /// New replicas ready so far.
         ready: u32,
-        /// New replicas wished.
+        /// New replicas desired.
         wanted: u32,
     },
     /// New requests go to the new replicas.

@@ -35,7 +35,7 @@ pub(crate) fn routes(daemon: &Arc<Daemon>) -> Routes<Arc<Daemon>> {
         .call::<Why, _>(async |daemon, _, query| why(&daemon, query).await)
         .feed::<Logs, _>(async |daemon, _, query, lines| logs::send(&daemon, query, lines).await)
         .exec(async |daemon, _, request, session| exec::run(&daemon, request, session).await)
-        .call::<Plan, _>(async |daemon, _, request| plans::foresee(&daemon, request).await)
+        .call::<Plan, _>(async |daemon, _, request| plans::dry_run(&daemon, request).await)
         .call::<Releases, _>(async |daemon, _, query| releases::list(&daemon, &query).await)
         .call::<Steer, _>(async |daemon, _, request| operations::steer(&daemon, &request).await)
         .operation::<Up, _>(async |daemon, by, request, events| {

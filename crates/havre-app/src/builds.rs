@@ -114,7 +114,7 @@ fn references(project: &Project) -> Result<BTreeMap<String, ServiceName>, ApiErr
 }
 
 /// What would have to be done for each service's image; nothing of it is done.
-pub(crate) async fn foresee(
+pub(crate) async fn dry_run(
     daemon: &Arc<Daemon>,
     project: &Project,
 ) -> Result<BTreeMap<ServiceName, Foreseen>, ApiError> {
@@ -144,7 +144,7 @@ pub(crate) async fn foresee(
                 // Nothing depends on what they are.
                 let unread = build.secrets.keys().map(|id| (id.clone(), Secret::new([])));
                 request.secrets = unread.collect();
-                builder::foresee(images, &request, &cancel)
+                builder::dry_run(images, &request, &cancel)
                     .await
                     .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?
             }

@@ -99,7 +99,7 @@ impl Certificates {
         let known = all.entry(files.clone()).or_default();
         known.look(files);
         let about = |finding: String| format!("certificate {}: {finding}", files.chain.display());
-        let findings = known.facts.iter().flat_map(|it| judge(it, hosts, now));
+        let findings = known.facts.iter().flat_map(|it| assess(it, hosts, now));
         Reading {
             pair: known.facts.as_ref().map(|_| known.pair.clone()),
             findings: known
@@ -256,7 +256,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// What browsers will not accept.
-fn judge(facts: &Facts, hosts: &[String], now: SystemTime) -> Vec<String> {
+fn assess(facts: &Facts, hosts: &[String], now: SystemTime) -> Vec<String> {
     let mut findings = Vec::new();
     let uncovered: Vec<&str> = hosts
         .iter()
@@ -425,7 +425,7 @@ mod tests {
             (&["a.test"], 1..9, &["a.test"], Some("it is not valid yet")),
         ] {
             let facts = facts(&made(names, days).0).unwrap();
-            let findings = judge(&facts, &hosts(wanted), SystemTime::now());
+            let findings = assess(&facts, &hosts(wanted), SystemTime::now());
             match expected {
                 None => assert_eq!(findings, [""; 0]),
                 Some(begin) => assert!(findings[0].starts_with(begin), "{findings:?}"),

@@ -35,7 +35,7 @@ use crate::leftovers::Leftovers;
 use crate::lock;
 use crate::log;
 use crate::notify;
-use crate::observe::Seen;
+use crate::observe::ObservedContainer;
 use crate::platform::Platform;
 use crate::port_owner;
 use crate::pressure;
@@ -174,7 +174,7 @@ pub(crate) struct Daemon {
     pub(crate) supervisor: Supervisor,
     end: CancellationToken,
     /// Whether a call has ended it.
-    called_off: AtomicBool,
+    shutdown_requested: AtomicBool,
 }
 
 impl Daemon {
@@ -311,7 +311,7 @@ impl Daemon {
     /// Ends the daemon and the edge; containers and their name servers stay.
     pub(crate) async fn shut_down(&self) {
         let platform = &self.platform;
-        self.called_off.store(true, Ordering::Relaxed);
+        self.shutdown_requested.store(true, Ordering::Relaxed);
         self.end.cancel();
         platform.hub.shut_down(EDGE_GRACE).await;
         let net = Arc::clone(&platform.net);
@@ -452,7 +452,7 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         unreadable: StdMutex::default(),
         supervisor: Supervisor::new(end.clone()),
         end,
-        called_off: AtomicBool::new(false),
+        shutdown_requested: AtomicBool::new(false),
     });
     // Before any of them begins to use or remove what is another's.
     if let Err(error) = block_in_place(|| owner::adopt(&platform.volumes_dir(), &platform.tables)) {
@@ -494,7 +494,7 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         path: socket,
         source,
     })?;
-    Ok(match daemon.called_off.load(Ordering::Relaxed) {
+    Ok(match daemon.shutdown_requested.load(Ordering::Relaxed) {
         true => DaemonEnd::Call,
         false => DaemonEnd::Signal,
     })
@@ -541,7 +541,7 @@ async fn sweep(engine: &Engine, net: &Arc<Net>, known: &[(EnvironmentId, String)
     let mut kept = Vec::new();
     for container in engine.list().await {
         let id = container.id.clone();
-        match Seen::new(container) {
+        match ObservedContainer::new(container) {
             Some(seen) if ids.contains(&seen.place.environment) => kept.push(id.0),
             Some(_) | None => {
                 for error in engine.remove(&id).await {

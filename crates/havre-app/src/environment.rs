@@ -6,12 +6,12 @@
 //!      └──────────────────── an event, a command or a tick ◄──────────────────────┘
 //! ```
 
+mod commands;
 mod problems;
 mod requests;
 pub(crate) mod tables;
 mod unseen;
 mod wanted;
-mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,16 +36,18 @@ use crate::hooks;
 use crate::labels::{Place, environment_key};
 use crate::leases;
 use crate::network::NetworkKeeper;
-use crate::observe::{Judge, Seen, probe_ports, release_of, tick};
+use crate::observe::{ObservedContainer, ReadinessTracker, probe_ports, release_of, tick};
 use crate::platform::Platform;
 use crate::report;
 
-pub(crate) use wishes::{Command, EnvironmentHandle, Jobs, Move, NotDone, Scale, Watch, Written};
+pub(crate) use commands::{
+    Analysis, Command, CommandError, EnvironmentHandle, Jobs, Move, Scale, Written,
+};
 
+use commands::PendingCommand;
 use problems::{Concern, Problems};
 use requests::edge_view;
 use wanted::Wanted;
-use wishes::Wish;
 
 /// Commands that may wait for the task.
 const COMMANDS: usize = 16;
@@ -60,7 +62,7 @@ pub(crate) struct Snapshot {
     pub(crate) desired: Desired,
     /// The releases that `desired` names.
     pub(crate) releases: Arc<BTreeMap<u64, Release>>,
-    pub(crate) seen: Vec<Seen>,
+    pub(crate) seen: Vec<ObservedContainer>,
     pub(crate) observed: Observed,
     pub(crate) waiting: BTreeMap<ServiceName, ServiceName>,
     pub(crate) routing: Routing,
@@ -99,7 +101,7 @@ pub(crate) struct Environment {
     platform: Arc<Platform>,
     wanted: Wanted,
     clock: Clock,
-    judge: Judge,
+    readiness: ReadinessTracker,
     network: NetworkKeeper,
     /// Replicas that were named at the last pass, and when others ceased to be.
     named: BTreeSet<ReplicaId>,
@@ -115,7 +117,7 @@ pub(crate) struct Environment {
     problems: Problems,
     /// What a person should know of its certificate, since the last look.
     certificate_findings: Vec<String>,
-    commands: mpsc::Receiver<Wish>,
+    commands: mpsc::Receiver<PendingCommand>,
     snapshot: watch::Sender<Arc<Snapshot>>,
 }
 
@@ -147,7 +149,7 @@ impl Environment {
             platform,
             wanted,
             clock: Clock::start(),
-            judge: Judge::default(),
+            readiness: ReadinessTracker::default(),
             network: NetworkKeeper::default(),
             named: BTreeSet::new(),
             unrouted_since: BTreeMap::new(),
@@ -179,7 +181,7 @@ impl Environment {
                 () = cancel.cancelled() => return None,
                 command = self.commands.recv() => match command {
                     // The one who asked may have gone away meanwhile.
-                    Some((command, done)) => drop(done.send(self.obey(command))),
+                    Some((command, done)) => drop(done.send(self.apply_command(command))),
                     None => return None,
                 },
                 Some(result) = self.acting.join_next_with_id() => self.note_result(result),
@@ -209,7 +211,7 @@ impl Environment {
             self.problems.settle(Concern::State);
         }
         let (desired, releases) = (self.wanted.desired(), self.wanted.releases());
-        let routing = routing(desired, releases, &observed, &decision.leaving);
+        let routing = routing(desired, releases, &observed, &decision.draining);
         self.note_unrouted(&routing, &decision.reserve, &observed, now);
         let edge = self.route(&routing, &decision.reserve, &seen).await;
         if let Some(status) = edge.as_deref() {
@@ -244,7 +246,7 @@ impl Environment {
         &mut self,
         next: Desired,
         observed: &Observed,
-        seen: &[Seen],
+        seen: &[ObservedContainer],
         now: SystemTime,
     ) {
         let before = self.wanted.desired().clone();
@@ -269,29 +271,29 @@ impl Environment {
         )
     }
 
-    async fn see(&self) -> Vec<Seen> {
+    async fn see(&self) -> Vec<ObservedContainer> {
         let containers = self.platform.engine.list().await;
         containers
             .into_iter()
-            .filter_map(Seen::new)
+            .filter_map(ObservedContainer::new)
             .filter(|s| s.place.environment == self.id)
             .collect()
     }
 
     async fn observe(
         &mut self,
-        seen: &[Seen],
+        seen: &[ObservedContainer],
         edge: Option<&EdgeStatus>,
         now: SystemTime,
     ) -> Observed {
-        self.judge.begin_round(seen);
+        self.readiness.begin_round(seen);
         let mut observed = Observed {
             unrouted_since: self.unrouted_since.clone(),
             ..Observed::default()
         };
         for one in seen {
             let ports = probe_ports(&one.place, self.wanted.releases());
-            let mut replica = self.judge.judge(one, &ports, now).await;
+            let mut replica = self.readiness.assess(one, &ports, now).await;
             if replica.state != ReplicaState::Stopping {
                 replica.state = self.hooks_pending(one).unwrap_or(replica.state);
             }
@@ -314,7 +316,7 @@ impl Environment {
     }
 
     /// Starts what was decided and is not yet under way.
-    fn act(&mut self, actions: &[Action], seen: &[Seen]) {
+    fn act(&mut self, actions: &[Action], seen: &[ObservedContainer]) {
         for action in actions {
             if self
                 .acting_on
@@ -330,7 +332,7 @@ impl Environment {
                         continue;
                     }
                 }
-                Action::Stop { id, .. } => self.judge.note_stop(id),
+                Action::Stop { id, .. } => self.readiness.note_stop(id),
                 Action::Start { .. } | Action::RunJob { .. } => {}
             }
             let job = execute::Job {
@@ -338,7 +340,7 @@ impl Environment {
                 id: self.id.clone(),
                 releases: Arc::clone(self.wanted.releases()),
                 action: action.clone(),
-                farewell: self.farewell(action, seen),
+                pre_stop: self.pre_stop(action, seen),
             };
             let handle = self.acting.spawn(async move {
                 let result = execute::carry_out(&job).await;
@@ -353,7 +355,11 @@ impl Environment {
     }
 
     /// What a replica that is to stop does first.
-    fn farewell(&self, action: &Action, seen: &[Seen]) -> Option<(Vec<Hook>, Duration)> {
+    fn pre_stop(
+        &self,
+        action: &Action,
+        seen: &[ObservedContainer],
+    ) -> Option<(Vec<Hook>, Duration)> {
         let Action::Stop { id, within } = action else {
             return None;
         };
@@ -371,7 +377,7 @@ impl Environment {
     }
 
     /// The configuration a container was made with.
-    fn config_of(&self, one: &Seen) -> Option<&ServiceRelease> {
+    fn config_of(&self, one: &ObservedContainer) -> Option<&ServiceRelease> {
         release_of(&one.place, self.wanted.releases())?
             .services
             .get(&one.place.service)
@@ -379,7 +385,7 @@ impl Environment {
 
     /// A replica whose `post_start` hooks have not ended well: under way, or broken off by the end
     /// of the daemon. The latter cannot go on, since nobody knows how far they came.
-    fn hooks_pending(&self, one: &Seen) -> Option<ReplicaState> {
+    fn hooks_pending(&self, one: &ObservedContainer) -> Option<ReplicaState> {
         let replica = matches!(one.place.role, Role::Replica { .. });
         if !matches!(one.container.state, State::Running { .. }) {
             return None;
@@ -395,7 +401,7 @@ impl Environment {
             .any(|action| action.id() == &id && matches!(action, Action::Start { .. }));
         Some(match under_way {
             true => ReplicaState::Starting {
-                since: self.judge.runs_since(&id)?,
+                since: self.readiness.runs_since(&id)?,
             },
             false => ReplicaState::Interrupted,
         })
@@ -426,13 +432,13 @@ impl Environment {
 
     /// Does what a command says, once that is on disk. Where the database is locked that takes
     /// seconds, in which others are served.
-    fn obey(&mut self, command: Command) -> Result<Written, NotDone> {
+    fn apply_command(&mut self, command: Command) -> Result<Written, CommandError> {
         let moves = matches!(command, Command::RollOut(_));
         let goes_on = moves || matches!(command, Command::Resume);
         let snapshot = self.snapshot.borrow().clone();
         let counted = snapshot.observed.edge.as_ref().map(|edge| &edge.total);
         let now = self.clock.now();
-        let written = block_in_place(|| self.wanted.obey(command, counted, now))?;
+        let written = block_in_place(|| self.wanted.apply_command(command, counted, now))?;
         if goes_on {
             self.failure = None;
         }
@@ -444,7 +450,7 @@ impl Environment {
 
     /// When a rollout goes back or stops: keeps what a person needs to know, before the evidence is
     /// removed.
-    async fn capture_failure(&mut self, before: &Desired, seen: &[Seen]) {
+    async fn capture_failure(&mut self, before: &Desired, seen: &[ObservedContainer]) {
         let rollout = self.wanted.desired().rollout.as_ref();
         let Some((failure, to)) = rollout.and_then(|r| Some((r.failure()?, &r.to))) else {
             return;
@@ -498,7 +504,13 @@ impl Environment {
         Some(errors)
     }
 
-    fn publish(&self, decision: &Decision, seen: Vec<Seen>, observed: Observed, routing: Routing) {
+    fn publish(
+        &self,
+        decision: &Decision,
+        seen: Vec<ObservedContainer>,
+        observed: Observed,
+        routing: Routing,
+    ) {
         let problems = self
             .problems
             .all()
@@ -557,7 +569,7 @@ impl Gone {
 }
 
 /// The releases that replicas belong to.
-fn releases_of(seen: &[Seen]) -> BTreeSet<u64> {
+fn releases_of(seen: &[ObservedContainer]) -> BTreeSet<u64> {
     seen.iter()
         .filter(|one| matches!(one.place.role, Role::Replica { .. }))
         .map(|one| one.place.release)
@@ -572,7 +584,7 @@ pub(crate) fn serving_release(desired: &Desired) -> Option<u64> {
         (Intent::Run, Some(rollout)) => match rollout.phase {
             // A first release is routed as soon as it has something to show: there is nothing to
             // keep apart from it.
-            Phase::Preparing | Phase::Canary { .. } | Phase::GoingBack { .. } => {
+            Phase::Preparing | Phase::Canary { .. } | Phase::RollingBack { .. } => {
                 rollout.from.or(Some(rollout.to))
             }
             Phase::Baking { .. } | Phase::Finishing { .. } => Some(rollout.to),

@@ -42,7 +42,7 @@ pub(crate) struct Job {
     pub(crate) releases: Arc<BTreeMap<u64, Release>>,
     pub(crate) action: Action,
     /// Of the replica that is to stop: its `pre_stop` hooks and all the time it has.
-    pub(crate) farewell: Option<(Vec<Hook>, Duration)>,
+    pub(crate) pre_stop: Option<(Vec<Hook>, Duration)>,
 }
 
 /// Why an action failed.
@@ -143,7 +143,7 @@ pub(crate) async fn carry_out(job: &Job) -> Result<(), ActionError> {
         Action::Stop { id, within } => {
             let container = ContainerId(id.0.clone());
             let engine = &job.platform.engine;
-            let grace = match &job.farewell {
+            let grace = match &job.pre_stop {
                 Some((hooks, grace)) => {
                     Some(hooks::before_stop(engine, &container, hooks, *grace).await)
                 }

@@ -8,7 +8,7 @@ use havre_net::{Backends, Records, ServiceAddresses};
 use havre_release::{Release, ReplicaId, Role, Routing};
 
 use crate::labels::MACHINE;
-use crate::observe::Seen;
+use crate::observe::ObservedContainer;
 use crate::shared_networks::{full_names, is_reserved, is_shared};
 
 /// Replicas that answer for each service on each of its networks; services of which none does
@@ -16,7 +16,7 @@ use crate::shared_networks::{full_names, is_reserved, is_shared};
 pub(crate) fn backends(
     releases: &BTreeMap<u64, Release>,
     routing: &Routing,
-    seen: &[Seen],
+    seen: &[ObservedContainer],
 ) -> Backends {
     let mut backends = Backends::new();
     for (name, service) in releases.values().flat_map(|release| &release.services) {
@@ -44,7 +44,7 @@ pub(crate) fn records(
     releases: &BTreeMap<u64, Release>,
     backends: &Backends,
     addresses: &ServiceAddresses,
-    seen: &[Seen],
+    seen: &[ObservedContainer],
 ) -> Records {
     let mut records = Records::default();
     for one in replicas(seen) {
@@ -102,13 +102,13 @@ fn names(releases: &BTreeMap<u64, Release>, network: &str, service: &str) -> Vec
     std::iter::once(service.to_owned()).chain(aliases).collect()
 }
 
-fn replicas(seen: &[Seen]) -> impl Iterator<Item = &Seen> {
+fn replicas(seen: &[ObservedContainer]) -> impl Iterator<Item = &ObservedContainer> {
     seen.iter()
         .filter(|one| matches!(one.place.role, Role::Replica { .. }))
 }
 
 /// Its addresses on networks of the environment.
-fn on_networks(one: &Seen) -> impl Iterator<Item = (&String, &Ipv4Addr)> {
+fn on_networks(one: &ObservedContainer) -> impl Iterator<Item = (&String, &Ipv4Addr)> {
     let addresses = one.place.addresses.iter();
     addresses.filter(|(network, _)| *network != MACHINE)
 }

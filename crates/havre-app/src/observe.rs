@@ -19,12 +19,12 @@ const REFUSAL_DEADLINE: Duration = Duration::from_millis(50);
 
 /// A container and its place.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Seen {
+pub(crate) struct ObservedContainer {
     pub(crate) place: Place,
     pub(crate) container: Container,
 }
 
-impl Seen {
+impl ObservedContainer {
     /// Reads a container of the engine's list; `None` when it is no replica or job.
     pub(crate) fn new(container: Container) -> Option<Self> {
         Some(Self {
@@ -40,7 +40,7 @@ impl Seen {
 
 /// Judges replicas; remembers only what may be forgotten with the daemon.
 #[derive(Debug, Default)]
-pub(crate) struct Judge {
+pub(crate) struct ReadinessTracker {
     /// Replicas without a health check that have shown that they answer.
     proven: BTreeSet<ReplicaId>,
     /// When a replica was first seen unable to start.
@@ -58,16 +58,16 @@ pub(crate) struct Judge {
     rounds: u64,
 }
 
-impl Judge {
+impl ReadinessTracker {
     /// Notes that a replica was told to stop.
     pub(crate) fn note_stop(&mut self, id: &ReplicaId) {
         self.stopping.insert(id.clone());
     }
 
     /// Begins a round: forgets replicas that are gone.
-    pub(crate) fn begin_round(&mut self, seen: &[Seen]) {
+    pub(crate) fn begin_round(&mut self, seen: &[ObservedContainer]) {
         self.rounds += 1;
-        let ids: BTreeSet<ReplicaId> = seen.iter().map(Seen::id).collect();
+        let ids: BTreeSet<ReplicaId> = seen.iter().map(ObservedContainer::id).collect();
         self.proven.retain(|id| ids.contains(id));
         self.stuck.retain(|id, _| ids.contains(id));
         self.stopping.retain(|id| ids.contains(id));
@@ -77,9 +77,9 @@ impl Judge {
     }
 
     /// The planner's view of one container. `ports`: what routes lead to.
-    pub(crate) async fn judge(
+    pub(crate) async fn assess(
         &mut self,
-        seen: &Seen,
+        seen: &ObservedContainer,
         ports: &BTreeSet<(Protocol, u16)>,
         now: SystemTime,
     ) -> Replica {
@@ -96,7 +96,7 @@ impl Judge {
             State::Running { .. } if self.stopping.contains(&id) => ReplicaState::Stopping,
             State::Running { started_at, .. } => {
                 let since = self.since(&id, *started_at, now);
-                self.judge_running(&id, seen, ports, since, now).await
+                self.assess_running(&id, seen, ports, since, now).await
             }
             State::BackOff { .. } => ReplicaState::Restarting {
                 exit: exit_info(seen.container.last_exit.as_ref()),
@@ -172,10 +172,10 @@ impl Judge {
         }
     }
 
-    async fn judge_running(
+    async fn assess_running(
         &mut self,
         id: &ReplicaId,
-        seen: &Seen,
+        seen: &ObservedContainer,
         ports: &BTreeSet<(Protocol, u16)>,
         since: SystemTime,
         now: SystemTime,
@@ -323,36 +323,37 @@ mod tests {
     fn a_jump_of_the_wall_clock_makes_no_process_older_or_younger() {
         let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let id = |name: &str| ReplicaId(name.to_owned());
-        let mut judge = Judge::default();
-        judge.begin_round(&[]);
-        assert_eq!(judge.since(&id("adopted"), at(500), at(1000)), at(500));
-        assert_eq!(judge.since(&id("ahead"), at(9000), at(1000)), at(1000));
-        judge.rounds += 1;
+        let mut readiness = ReadinessTracker::default();
+        readiness.begin_round(&[]);
+        assert_eq!(readiness.since(&id("adopted"), at(500), at(1000)), at(500));
+        assert_eq!(readiness.since(&id("ahead"), at(9000), at(1000)), at(1000));
+        readiness.rounds += 1;
         // The wall clock was set back, or forth, after the daemon began.
-        assert_eq!(judge.since(&id("back"), at(10), at(1001)), at(1001));
-        assert_eq!(judge.since(&id("forth"), at(9000), at(1002)), at(1002));
-        assert_eq!(judge.since(&id("back"), at(10), at(1005)), at(1001));
+        assert_eq!(readiness.since(&id("back"), at(10), at(1001)), at(1001));
+        assert_eq!(readiness.since(&id("forth"), at(9000), at(1002)), at(1002));
+        assert_eq!(readiness.since(&id("back"), at(10), at(1005)), at(1001));
         // Another process of the same replica.
-        assert_eq!(judge.since(&id("back"), at(12), at(1006)), at(1006));
-        assert_eq!(judge.runs_since(&id("back")), Some(at(1006)));
+        assert_eq!(readiness.since(&id("back"), at(12), at(1006)), at(1006));
+        assert_eq!(readiness.runs_since(&id("back")), Some(at(1006)));
     }
 
     #[test]
     fn a_start_is_measured_when_it_was_seen_from_its_beginning() {
         let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let id = ReplicaId("web".to_owned());
-        let took = |judge: &Judge| judge.ready_after.get(&id).map(Duration::as_secs);
-        let mut judge = Judge {
+        let took =
+            |readiness: &ReadinessTracker| readiness.ready_after.get(&id).map(Duration::as_secs);
+        let mut readiness = ReadinessTracker {
             rounds: 2,
-            ..Judge::default()
+            ..ReadinessTracker::default()
         };
         // One that an earlier daemon has started.
-        judge.measure(&id, &ReplicaState::Ready, at(90));
-        assert_eq!(took(&judge), None);
-        let since = judge.since(&id, at(100), at(100));
-        judge.measure(&id, &ReplicaState::Starting { since }, at(100));
-        judge.measure(&id, &ReplicaState::Ready, at(131));
-        judge.measure(&id, &ReplicaState::Ready, at(150));
-        assert_eq!(took(&judge), Some(31));
+        readiness.measure(&id, &ReplicaState::Ready, at(90));
+        assert_eq!(took(&readiness), None);
+        let since = readiness.since(&id, at(100), at(100));
+        readiness.measure(&id, &ReplicaState::Starting { since }, at(100));
+        readiness.measure(&id, &ReplicaState::Ready, at(131));
+        readiness.measure(&id, &ReplicaState::Ready, at(150));
+        assert_eq!(took(&readiness), Some(31));
     }
 }

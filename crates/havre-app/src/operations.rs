@@ -20,11 +20,13 @@ use havre_release::{Cause, Desired, Intent, Release};
 use tokio::task::block_in_place;
 
 use crate::daemon::Daemon;
-use crate::environment::{Command, EnvironmentHandle, Jobs, NotDone, Scale, Snapshot, Written};
+use crate::environment::{
+    Command, CommandError, EnvironmentHandle, Jobs, Scale, Snapshot, Written,
+};
 use crate::files::keep_files;
-use crate::observe::Seen;
+use crate::observe::ObservedContainer;
 use crate::plans::plan;
-use crate::progress::{Teller, elapsed_ms};
+use crate::progress::{EventDiff, elapsed_ms};
 use crate::volumes::{self, named_volumes};
 use crate::{builds, databases, domains, ports, scaling, shared_networks, status};
 
@@ -55,7 +57,7 @@ pub(crate) async fn up(
     domains::check(daemon, &id, &project).await?;
     volumes::check(daemon, &id, &project.services, &project.volumes).await?;
     let (mut environment, mut held) = take(daemon, &id, by, events).await?;
-    // A `down` from before is taken over, one from now on is the later wish.
+    // A `down` from before is taken over, one from now on is the later command.
     let was_going = is_going(&environment.snapshot());
     events.emit(Event::Phase {
         phase: Phase::Images,
@@ -136,7 +138,7 @@ fn is_going(snapshot: &Snapshot) -> bool {
     }
 }
 
-/// Nothing moves, and no wish stands against the files.
+/// Nothing moves, and nothing set by hand stands against the files.
 pub(crate) fn is_as_wanted(snapshot: &Snapshot) -> bool {
     let desired = &snapshot.desired;
     !is_going(snapshot) && desired.rollout.is_none() && desired.scale.is_empty() && snapshot.settled
@@ -240,7 +242,7 @@ pub(crate) async fn scale(
     let databases = databases::found(daemon, &environment.id, None, release).await?;
     scaling::check(release, &databases, &request.replicas)?;
     let mut watch = environment.watch();
-    let mut teller = Teller::default();
+    let mut diff = EventDiff::default();
     let mut last = snapshot;
     let scale = Command::Scale(request.replicas.clone());
     let written = command(&environment, scale).await?;
@@ -252,7 +254,7 @@ pub(crate) async fn scale(
     };
     loop {
         let next = watch.borrow_and_update().clone();
-        tell(&mut teller, &last, &next, events);
+        tell(&mut diff, &last, &next, events);
         last = next;
         if last.gone.is_some() {
             return Err(gone(&request.environment));
@@ -316,10 +318,10 @@ pub(crate) async fn down(
     // Not after the operation under way: `down` is how one that hangs is ended.
     events.emit(Event::Phase { phase: Phase::Stop });
     let mut watch = environment.watch();
-    let mut teller = Teller::default();
+    let mut diff = EventDiff::default();
     let mut last = environment.snapshot();
     // One may be made yet by what is under way, or not be seen yet by a daemon that has just begun.
-    let mut stopped: BTreeSet<_> = last.seen.iter().map(Seen::id).collect();
+    let mut stopped: BTreeSet<_> = last.seen.iter().map(ObservedContainer::id).collect();
     let volumes = named_volumes(&id, &last.releases);
     let not_its_own = block_in_place(|| volumes::remains(&daemon.platform, &id, &volumes));
     if request.options.volumes {
@@ -341,9 +343,9 @@ pub(crate) async fn down(
             last = next;
             break errors;
         }
-        tell(&mut teller, &last, &next, events);
+        tell(&mut diff, &last, &next, events);
         last = next;
-        stopped.extend(last.seen.iter().map(Seen::id));
+        stopped.extend(last.seen.iter().map(ObservedContainer::id));
         if last.revision >= written.revision && last.desired.intent == Intent::Run {
             return Err(superseded(&id).with_hint("an `up` took it over: it runs on"));
         }
@@ -395,7 +397,7 @@ pub(crate) async fn command(
 ) -> Result<Written, ApiError> {
     match environment.command(command).await {
         Ok(written) => Ok(written),
-        Err(NotDone::Ended) => Err(ended(environment).await),
+        Err(CommandError::Ended) => Err(ended(environment).await),
         Err(error) => Err(not_done(&environment.id, error)),
     }
 }

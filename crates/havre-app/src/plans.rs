@@ -36,7 +36,7 @@ const COMPOSE_NAMES: [(&str, &str); 5] = [
 const NOT_TOLD: [&str; 5] = ["build", "depends_on", "image", "replicas", "update"];
 
 /// Looks what `up` would do.
-pub(crate) async fn foresee(
+pub(crate) async fn dry_run(
     daemon: &Arc<Daemon>,
     request: PlanRequest,
 ) -> Result<PlanOutcome, ApiError> {
@@ -55,7 +55,7 @@ pub(crate) async fn foresee(
         Some((number, snapshot.releases.get(&number)?))
     });
     let serving = current.map(|(_, release)| release);
-    let foreseen = builds::foresee(daemon, &project).await?;
+    let foreseen = builds::dry_run(daemon, &project).await?;
     let images: BTreeMap<ServiceName, String> = foreseen
         .iter()
         .filter_map(|(service, foreseen)| match foreseen {
@@ -93,7 +93,7 @@ pub(crate) async fn foresee(
         || services
             .iter()
             .any(|planned| planned.action != PlannedAction::Keep);
-    others.extend(shared_networks::foresee(daemon, &id, &release).await?);
+    others.extend(shared_networks::dry_run(daemon, &id, &release).await?);
     others.extend(certificate_findings(daemon, &release));
     let platform = &daemon.platform;
     others.extend(block_in_place(|| {

@@ -11,12 +11,12 @@ use crate::output;
 
 /// Tells an operation's watcher what happens.
 #[derive(Debug, Default)]
-pub(crate) struct Teller {
+pub(crate) struct EventDiff {
     /// When jobs were first seen.
     jobs: BTreeMap<ReplicaId, SystemTime>,
 }
 
-impl Teller {
+impl EventDiff {
     /// Events that tell how `next` differs from `before`.
     pub(crate) fn events(&mut self, before: &Snapshot, next: &Snapshot) -> Vec<Event> {
         for replica in &next.observed.replicas {
@@ -89,7 +89,7 @@ fn entered(before: &Desired, next: &Desired) -> Option<ApiPhase> {
             Phase::Canary { .. } => ApiPhase::Canary,
             Phase::Baking { .. } => ApiPhase::Bake,
             Phase::Finishing { .. } => ApiPhase::CleanUp,
-            Phase::GoingBack { .. } => ApiPhase::RollBack,
+            Phase::RollingBack { .. } => ApiPhase::RollBack,
         })
     };
     let next = name(next)?;

@@ -12,7 +12,7 @@ use havre_image::Images;
 use havre_model::{Healthcheck, OnFailure, Probe, Protocol, ServiceName, local_port};
 use havre_release::{ExitInfo, FailedProbe, Failure, FailureKind, Release, Role, ServiceRelease};
 
-use crate::observe::Seen;
+use crate::observe::ObservedContainer;
 use crate::{container, listening, output};
 
 /// Lines of output in a report.
@@ -36,7 +36,7 @@ pub(crate) fn one_line(error: &dyn Error) -> String {
 pub(crate) async fn failure(
     failure: &Failure,
     release: Option<&Release>,
-    seen: &[Seen],
+    seen: &[ObservedContainer],
     logs: &Path,
     images: &Images,
 ) -> FailureReport {
@@ -181,7 +181,7 @@ fn gone_probe_hint(failed: FailedProbe, service: &ServiceName) -> String {
 
 /// What to do about a replica that runs and is not ready: what it would have to listen on, and what
 /// it listens on instead.
-pub(crate) fn not_ready_hint(one: &Seen, release: &Release) -> Option<String> {
+pub(crate) fn not_ready_hint(one: &ObservedContainer, release: &Release) -> Option<String> {
     let State::Running { pid, .. } = one.container.state else {
         return None;
     };
@@ -285,7 +285,7 @@ fn shortened(mut line: String) -> String {
 
 /// What a replica's probe said last: the one that fails, and of two the one that ends the replica.
 pub(crate) fn probe_report(
-    one: &Seen,
+    one: &ObservedContainer,
     release: Option<&Release>,
     images: &Images,
 ) -> Option<ProbeReport> {
@@ -333,7 +333,7 @@ pub(crate) fn exit_report(exit: &Exit, memory_limit_bytes: Option<u64>) -> ExitR
 }
 
 /// Since when a container is in its state.
-fn since(one: &Seen) -> Option<Timestamp> {
+fn since(one: &ObservedContainer) -> Option<Timestamp> {
     let ended = || one.container.last_exit.as_ref().map(|exit| exit.at);
     match &one.container.state {
         State::Running { started_at, .. } => Some((*started_at).into()),

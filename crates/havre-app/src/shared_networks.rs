@@ -137,7 +137,7 @@ fn put(tables: &Tables, name: &str, internal: bool) -> Result<bool, ApiError> {
 }
 
 /// What `plan` says of the networks that the release is on.
-pub(crate) async fn foresee(
+pub(crate) async fn dry_run(
     daemon: &Arc<Daemon>,
     id: &EnvironmentId,
     release: &Release,

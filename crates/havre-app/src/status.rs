@@ -15,7 +15,7 @@ use havre_release::{
 };
 
 use crate::environment::{Snapshot, serving_release};
-use crate::observe::Seen;
+use crate::observe::ObservedContainer;
 use crate::report::{self, api_state, exit_report};
 
 /// An environment as `havre status` shows it. `https_port`: of the edge, for its URLs.
@@ -145,7 +145,7 @@ fn state(snapshot: &Snapshot, services: &[ServiceStatus]) -> EnvironmentState {
             | Phase::Canary { .. }
             | Phase::Baking { .. }
             | Phase::Finishing { .. } => EnvironmentState::RollingOut,
-            Phase::GoingBack { .. } => EnvironmentState::RollingBack,
+            Phase::RollingBack { .. } => EnvironmentState::RollingBack,
         },
         (Intent::Run, None) if desired.current.is_none() => EnvironmentState::Down,
         (Intent::Run, None) => {
@@ -176,7 +176,7 @@ fn operation(snapshot: &Snapshot) -> Option<RunningOperation> {
         },
         Phase::Baking { .. } => "serving, watched".to_owned(),
         Phase::Finishing { .. } => "draining old replicas".to_owned(),
-        Phase::GoingBack { .. } => "going back".to_owned(),
+        Phase::RollingBack { .. } => "rolling back".to_owned(),
     };
     let phase = match &rollout.pause {
         None => phase,
@@ -352,7 +352,7 @@ fn url(host: &str, port: u16, path: &str) -> String {
 }
 
 /// A container as `havre ps` shows it; its use of CPU and memory is added by the caller.
-pub(crate) fn replica(one: &Seen, snapshot: &Snapshot) -> ReplicaStatus {
+pub(crate) fn replica(one: &ObservedContainer, snapshot: &Snapshot) -> ReplicaStatus {
     let id = one.id();
     let container = &one.container;
     let draining = snapshot.observed.unrouted_since.contains_key(&id);

@@ -15,7 +15,7 @@ use havre_release::{Release, ReplicaState};
 use crate::daemon::Daemon;
 use crate::environment::Snapshot;
 use crate::labels::environment_key;
-use crate::observe::Seen;
+use crate::observe::ObservedContainer;
 use crate::{report, status};
 
 /// One that starts is asked nothing before this time.
@@ -65,7 +65,7 @@ pub(crate) async fn explain(daemon: &Arc<Daemon>, query: &WhyQuery) -> Result<Wh
 }
 
 fn replica(
-    one: &Seen,
+    one: &ObservedContainer,
     snapshot: &Snapshot,
     release: &Release,
     edge: Option<&EdgeStatus>,

@@ -31,7 +31,7 @@ pub struct Clients {
     /// Most open since memory was last given back.
     peak: AtomicUsize,
     /// Told when far fewer are open than there were.
-    ebb: Notify,
+    idle_signal: Notify,
 }
 
 /// What one address has.
@@ -102,8 +102,8 @@ impl Usage {
 
 impl Clients {
     /// Waits until far fewer are open than there were: then much memory is free, in pieces.
-    pub async fn ebb(&self) {
-        self.ebb.notified().await;
+    pub async fn idle(&self) {
+        self.idle_signal.notified().await;
     }
 
     fn opened(&self) {
@@ -116,7 +116,7 @@ impl Clients {
         let peak = self.peak.load(Ordering::Relaxed);
         if peak >= CROWD && open <= peak / 4 {
             self.peak.store(open, Ordering::Relaxed);
-            self.ebb.notify_one();
+            self.idle_signal.notify_one();
         }
     }
 

@@ -83,19 +83,19 @@ pub async fn handle(
     let answer = match admitted {
         Ok(Admitted::Redirect(location)) => {
             exchange.leave_unread(&body);
-            Err(Own::Redirect(location))
+            Err(LocalResponse::Redirect(location))
         }
         Ok(Admitted::Options) => {
             exchange.leave_unread(&body);
-            Err(Own::Options)
+            Err(LocalResponse::Options)
         }
         Ok(Admitted::Request(target)) => exchange
             .relay(head, body, on_upgrade, target, &mut record)
             .await
-            .map_err(Own::Page),
+            .map_err(LocalResponse::Page),
         Err(cause) => {
             exchange.leave_unread(&body);
-            Err(Own::Page(cause))
+            Err(LocalResponse::Page(cause))
         }
     };
     let mut response = match answer {
@@ -168,7 +168,7 @@ pub struct Target {
 }
 
 /// An answer that does not come from a replica.
-enum Own {
+enum LocalResponse {
     Redirect(String),
     Options,
     Page(Cause),
@@ -301,7 +301,7 @@ impl Exchange {
 
     fn own_answer(
         self,
-        own: Own,
+        own: LocalResponse,
         accept: Option<HeaderValue>,
         mut record: Box<Record>,
         under_way: InRequest,
@@ -311,12 +311,12 @@ impl Exchange {
             request.insert(header::ACCEPT, accept);
         }
         let cause = match own {
-            Own::Redirect(location) => match page::redirect(&location) {
+            LocalResponse::Redirect(location) => match page::redirect(&location) {
                 Some(response) => return self.finish_own(response, record, under_way),
                 None => Cause::BadRequest("the target is not a path"),
             },
-            Own::Options => return self.finish_own(page::options(), record, under_way),
-            Own::Page(cause) => cause,
+            LocalResponse::Options => return self.finish_own(page::options(), record, under_way),
+            LocalResponse::Page(cause) => cause,
         };
         record.cause = cause.sentence();
         record.failed = cause.is_of_replica();

@@ -313,7 +313,7 @@ fn lock_directory(options: &Options) -> Result<File, StartError> {
 async fn give_back_memory(shared: Arc<Shared>) {
     const SETTLE: Duration = Duration::from_secs(2);
     loop {
-        shared.clients.ebb().await;
+        shared.clients.idle().await;
         tokio::time::sleep(SETTLE).await;
         // SAFETY: malloc_trim has no preconditions and may be called from any thread.
         unsafe {

@@ -55,7 +55,7 @@ struct Outgoing {
 }
 
 /// Why a pool gave no answer.
-enum Miss {
+enum NoUpstream {
     /// No replica, or none that accepts connections: waiting may help.
     Nobody(Cause, Box<Outgoing>),
     /// It is over.
@@ -170,8 +170,8 @@ impl Exchange {
                     answer.cookie = visitor.and_then(|new| new.cookie(self.client.https));
                     return Ok(answer);
                 }
-                Err(Miss::Final(cause)) => return Err(cause),
-                Err(Miss::Nobody(cause, unsent)) => {
+                Err(NoUpstream::Final(cause)) => return Err(cause),
+                Err(NoUpstream::Nobody(cause, unsent)) => {
                     outgoing = unsent;
                     hold.wait(&route, cause, &self.worker.shared.pushed, record)
                         .await
@@ -259,7 +259,7 @@ impl Exchange {
         route: &LiveRoute,
         mut outgoing: Box<Outgoing>,
         record: &mut Record,
-    ) -> Result<Answer, Miss> {
+    ) -> Result<Answer, NoUpstream> {
         let pool = &route.pool;
         let mut tried: Vec<Arc<Upstream>> = Vec::new();
         let mut last = no_replica(route, pool);
@@ -271,8 +271,8 @@ impl Exchange {
             record.replica = Some(Arc::clone(&upstream));
             match self.send(in_flight, route, outgoing, record).await {
                 Ok(answer) => return Ok(answer),
-                Err(Miss::Final(cause)) => return Err(Miss::Final(cause)),
-                Err(Miss::Nobody(cause, unsent)) => {
+                Err(NoUpstream::Final(cause)) => return Err(NoUpstream::Final(cause)),
+                Err(NoUpstream::Nobody(cause, unsent)) => {
                     upstream.refused(self.worker.shared.clock.now_ms());
                     tried.push(upstream);
                     record.retries += 1;
@@ -281,7 +281,7 @@ impl Exchange {
                 }
             }
         }
-        Err(Miss::Nobody(last, outgoing))
+        Err(NoUpstream::Nobody(last, outgoing))
     }
 
     /// Chooses a replica and counts the request there, without a pause in between. A visitor of
@@ -335,7 +335,7 @@ impl Exchange {
         route: &LiveRoute,
         mut outgoing: Box<Outgoing>,
         record: &mut Record,
-    ) -> Result<Answer, Miss> {
+    ) -> Result<Answer, NoUpstream> {
         let upstream = Arc::clone(in_flight.upstream());
         let repeatable = outgoing.is_repeatable();
         let max_idle = if repeatable {
@@ -355,7 +355,7 @@ impl Exchange {
                         replica: upstream.id.clone(),
                         reason: crate::error_chain(&error),
                     };
-                    return Err(Miss::Nobody(cause, outgoing));
+                    return Err(NoUpstream::Nobody(cause, outgoing));
                 }
             };
             upstream.connected();
@@ -388,7 +388,7 @@ impl Exchange {
                     ..
                 }) if !lease.reused => {
                     in_flight.finish(Outcome::Abandoned);
-                    return Err(Miss::Nobody(cause, Box::new(unsent)));
+                    return Err(NoUpstream::Nobody(cause, Box::new(unsent)));
                 }
                 Err(Unanswered {
                     cause,
@@ -404,7 +404,7 @@ impl Exchange {
                 }
                 _ => {
                     in_flight.finish(Outcome::Failed);
-                    return Err(Miss::Final(cause));
+                    return Err(NoUpstream::Final(cause));
                 }
             }
         }

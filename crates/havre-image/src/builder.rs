@@ -275,7 +275,7 @@ pub enum Foreseen {
 
 /// Looks what [`build`] would do, and does nothing of it: no step runs, nothing is fetched or
 /// named.
-pub async fn foresee(
+pub async fn dry_run(
     images: &Images,
     request: &BuildRequest,
     cancel: &CancellationToken,
@@ -286,7 +286,7 @@ pub async fn foresee(
         progress: &|_| {},
         cancel,
     };
-    match execute::foresee(images, request, helpers).await {
+    match execute::dry_run(images, request, helpers).await {
         Ok(digest) => Ok(Foreseen::Image(digest)),
         Err(BuildError::NotCached { place }) => Ok(Foreseen::Steps {
             file: place.file,
@@ -303,7 +303,7 @@ struct Nobody;
 
 impl BaseImages for Nobody {
     fn fetch<'a>(&'a self, _: &'a ImageRef, _: &'a CancellationToken) -> FetchFuture<'a> {
-        Box::pin(async { Err("nothing is fetched to foresee a build".into()) })
+        Box::pin(async { Err("nothing is fetched to dry_run a build".into()) })
     }
 }
 

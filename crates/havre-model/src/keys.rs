@@ -475,7 +475,7 @@ pub const UPDATE_CONFIG: Section = Section {
         yes("order"),
         partly(
             "parallelism",
-            "so many replicas of the service are replaced at a time; without it all together, \
+            "that many replicas of the service are replaced at a time; without it all together, \
              beside the old ones",
         ),
     ],

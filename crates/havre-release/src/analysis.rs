@@ -105,9 +105,9 @@ mod tests {
 
     #[test]
     fn an_application_that_failed_before_may_go_on_as_it_was() {
-        let ill = traffic(1000, 300, 8);
-        assert!(!is_worse(&ill, &traffic(1000, 310, 8)));
-        assert!(is_worse(&ill, &traffic(1000, 400, 8)));
+        let unhealthy = traffic(1000, 300, 8);
+        assert!(!is_worse(&unhealthy, &traffic(1000, 310, 8)));
+        assert!(is_worse(&unhealthy, &traffic(1000, 400, 8)));
     }
 
     #[test]

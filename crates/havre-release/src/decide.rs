@@ -73,7 +73,7 @@ pub struct Decision {
     /// Services that wait for others.
     pub waiting: BTreeMap<ServiceName, ServiceName>,
     /// Replicas that are to be named no more though they could answer.
-    pub leaving: BTreeSet<ReplicaId>,
+    pub draining: BTreeSet<ReplicaId>,
     /// Old replicas that serve nobody and wait to take requests back: what they have begun goes
     /// on.
     pub reserve: BTreeSet<ReplicaId>,
@@ -100,7 +100,7 @@ pub fn decide(
         now,
         actions: Vec::new(),
         waiting: BTreeMap::new(),
-        leaving: BTreeSet::new(),
+        draining: BTreeSet::new(),
         reserve: BTreeSet::new(),
     };
     let next = match (&desired.intent, &desired.rollout) {
@@ -115,7 +115,7 @@ pub fn decide(
             Phase::Canary { step, since } => pass.try_on_some(rollout, *step, *since),
             Phase::Baking { since } => pass.bake(rollout, *since),
             Phase::Finishing { .. } => pass.finish(rollout),
-            Phase::GoingBack { failure, since } => pass.go_back(rollout, failure, *since),
+            Phase::RollingBack { failure, since } => pass.go_back(rollout, failure, *since),
         },
     };
     let next = match &desired.intent {
@@ -133,7 +133,7 @@ pub fn decide(
     let Pass {
         actions,
         waiting,
-        leaving,
+        draining,
         reserve,
         ..
     } = pass;
@@ -141,7 +141,7 @@ pub fn decide(
         desired: next,
         actions,
         waiting,
-        leaving,
+        draining,
         reserve,
         settled,
     }
@@ -180,7 +180,7 @@ struct Pass<'a> {
     now: SystemTime,
     actions: Vec<Action>,
     waiting: BTreeMap<ServiceName, ServiceName>,
-    leaving: BTreeSet<ReplicaId>,
+    draining: BTreeSet<ReplicaId>,
     reserve: BTreeSet<ReplicaId>,
 }
 
@@ -224,12 +224,12 @@ impl<'a> Pass<'a> {
                     self.retire_unrouted(rollout, release);
                 }
                 // Nobody can pause these.
-                Phase::Finishing { .. } | Phase::GoingBack { .. } => {}
+                Phase::Finishing { .. } | Phase::RollingBack { .. } => {}
             }
         }
         let serving = match rollout.phase {
             Phase::Preparing | Phase::Canary { .. } => rollout.from,
-            Phase::Baking { .. } | Phase::Finishing { .. } | Phase::GoingBack { .. } => {
+            Phase::Baking { .. } | Phase::Finishing { .. } | Phase::RollingBack { .. } => {
                 Some(rollout.to)
             }
         };
@@ -305,7 +305,7 @@ impl<'a> Pass<'a> {
                 Some(replica) if self.is_cut_off(release, service, replica, slot) => {
                     self.end_unrouted(replica);
                 }
-                Some(replica) => self.mend(replica, service),
+                Some(replica) => self.remove_dead(replica, service),
                 None if self.has_begun(name, digest, slot) => {}
                 None => {
                     let may = *may_start
@@ -330,7 +330,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn mend(&mut self, replica: &Replica, service: &ServiceRelease) {
+    fn remove_dead(&mut self, replica: &Replica, service: &ServiceRelease) {
         let dead = match &replica.state {
             ReplicaState::Interrupted => {
                 self.end_unrouted(replica);

@@ -95,8 +95,8 @@ pub struct Rollout {
     #[serde(default)]
     pub jobs_done: BTreeSet<JobId>,
     /// `to` is known to be good: it is neither tried on a share of the requests nor watched.
-    #[serde(default)]
-    pub trusted: bool,
+    #[serde(default, alias = "trusted")]
+    pub skip_analysis: bool,
     /// When the first request could go to `to`.
     #[serde(default)]
     pub shifted_at: Option<SystemTime>,
@@ -145,7 +145,8 @@ pub enum Phase {
         since: SystemTime,
     },
     /// New replicas end; those of the old release that had ended start again.
-    GoingBack {
+    #[serde(alias = "going_back")]
+    RollingBack {
         /// What forced it.
         failure: Failure,
         /// Since when.
@@ -263,7 +264,7 @@ pub struct Policy {
     pub rollout_deadline: Duration,
     /// Ends of a new replica's process, in a row, that count as a crash loop.
     pub crash_limit: u32,
-    /// Ends of a replica's process while its release is watched that are borne: anybody may kill
+    /// Tolerated exits of a replica's process while its release is watched: anybody may kill
     /// a process once.
     pub bake_crash_limit: u32,
     /// Old replicas keep running at least this long after the shift: what was asked of them inside
@@ -276,7 +277,7 @@ pub struct Policy {
     /// After so much time in peace a service counts as never replaced.
     pub heal_memory: Duration,
     /// Time that a replica that is not well gets to end, where others may run beside it.
-    pub ill_grace: Duration,
+    pub unhealthy_grace: Duration,
     /// Pause before a replica that could not be started is tried again outside a rollout.
     pub retry: Duration,
 }
@@ -291,7 +292,7 @@ impl Default for Policy {
             heal_pause: Duration::from_secs(10),
             longest_heal_pause: Duration::from_secs(300),
             heal_memory: Duration::from_secs(900),
-            ill_grace: Duration::from_secs(1),
+            unhealthy_grace: Duration::from_secs(1),
             retry: Duration::from_secs(10),
         }
     }
@@ -307,7 +308,7 @@ impl Policy {
     }
 }
 
-/// Why a wish about a rollout cannot be granted.
+/// Why a command about a rollout is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// No rollout is under way.
@@ -316,7 +317,7 @@ pub enum Refusal {
     TooLate,
     /// It stands still already.
     PausedAlready,
-    /// It does not stand still.
+    /// It is not paused.
     NotPaused,
 }
 
@@ -342,14 +343,20 @@ impl Desired {
 
     /// Begins the move to release `to`. One that was under way is given up: what serves then is
     /// what the new one comes from.
-    pub fn begin(&mut self, to: u64, jobs_done: BTreeSet<JobId>, trusted: bool, now: SystemTime) {
+    pub fn begin(
+        &mut self,
+        to: u64,
+        jobs_done: BTreeSet<JobId>,
+        skip_analysis: bool,
+        now: SystemTime,
+    ) {
         if let Some(rollout) = &self.rollout {
             match rollout.phase {
                 Phase::Baking { since } | Phase::Finishing { since } => {
                     self.current = Some(rollout.to);
                     self.current_since = Some(since);
                 }
-                Phase::Preparing | Phase::Canary { .. } | Phase::GoingBack { .. } => {}
+                Phase::Preparing | Phase::Canary { .. } | Phase::RollingBack { .. } => {}
             }
         }
         let from = self.current;
@@ -360,7 +367,7 @@ impl Desired {
             started_at: now,
             phase: Phase::Preparing,
             jobs_done,
-            trusted,
+            skip_analysis,
             shifted_at: None,
             pause: None,
             groups: BTreeMap::new(),
@@ -387,7 +394,7 @@ impl Desired {
             .take()
             .and_then(|pause| pause.failure)
             .unwrap_or(failure);
-        rollout.phase = Phase::GoingBack {
+        rollout.phase = Phase::RollingBack {
             failure,
             since: now,
         };
@@ -421,7 +428,7 @@ impl Desired {
                 rollout.marks = None;
                 rollout.warm = None;
             }
-            Phase::Finishing { .. } | Phase::GoingBack { .. } => {}
+            Phase::Finishing { .. } | Phase::RollingBack { .. } => {}
         }
         Ok(())
     }
@@ -432,14 +439,14 @@ impl Rollout {
     fn is_open(&self) -> Result<(), Refusal> {
         match self.phase {
             Phase::Preparing | Phase::Canary { .. } | Phase::Baking { .. } => Ok(()),
-            Phase::Finishing { .. } | Phase::GoingBack { .. } => Err(Refusal::TooLate),
+            Phase::Finishing { .. } | Phase::RollingBack { .. } => Err(Refusal::TooLate),
         }
     }
 
     /// Why it goes back or stands still.
     pub fn failure(&self) -> Option<&Failure> {
         match &self.phase {
-            Phase::GoingBack { failure, .. } => Some(failure),
+            Phase::RollingBack { failure, .. } => Some(failure),
             Phase::Preparing
             | Phase::Canary { .. }
             | Phase::Baking { .. }

@@ -14,7 +14,7 @@
 //!
 //! ```text
 //! Preparing ─► Canary (shares) ─► Baking (watched) ─► Finishing (old ones drain) ─► serves
-//!     └──────────────┴──────────────────┴─► GoingBack ─► the release before serves
+//!     └──────────────┴──────────────────┴─► RollingBack ─► the release before serves
 //! ```
 
 mod analysis;

@@ -72,7 +72,7 @@ pub fn told_by(before: &Desired, after: &Desired, now: SystemTime) -> Option<(u6
     let is = after.rollout.as_ref().filter(|is| is.to == was.to);
     let Some(is) = is else {
         return match &was.phase {
-            Phase::GoingBack { .. } => None,
+            Phase::RollingBack { .. } => None,
             Phase::Finishing { .. } => Some((was.to, Step::Ended(Outcome::Served, now))),
             Phase::Preparing | Phase::Canary { .. } | Phase::Baking { .. } => {
                 Some((was.to, Step::Ended(Outcome::Superseded, now)))
@@ -80,12 +80,12 @@ pub fn told_by(before: &Desired, after: &Desired, now: SystemTime) -> Option<(u6
         };
     };
     let step = match (&is.phase, &was.phase) {
-        (Phase::GoingBack { .. }, Phase::GoingBack { .. })
+        (Phase::RollingBack { .. }, Phase::RollingBack { .. })
         | (Phase::Finishing { .. }, Phase::Finishing { .. })
         | (Phase::Baking { .. }, Phase::Baking { .. })
         | (Phase::Canary { .. }, Phase::Canary { .. })
         | (Phase::Preparing, _) => return None,
-        (Phase::GoingBack { failure, .. }, _) => {
+        (Phase::RollingBack { failure, .. }, _) => {
             let failure = failure.clone();
             Step::Ended(Outcome::WentBack { failure }, now)
         }
@@ -164,7 +164,7 @@ mod tests {
             replica: None,
             kind: FailureKind::Aborted,
         };
-        let back = Phase::GoingBack {
+        let back = Phase::RollingBack {
             failure: failure.clone(),
             since: now,
         };

@@ -44,12 +44,12 @@ pub struct Canary {
     pub permille: u32,
 }
 
-/// Decides who answers for each service; never one that is `leaving`.
+/// Decides who answers for each service; never one that is `draining`.
 pub fn routing(
     desired: &Desired,
     releases: &BTreeMap<u64, Release>,
     observed: &Observed,
-    leaving: &BTreeSet<ReplicaId>,
+    draining: &BTreeSet<ReplicaId>,
 ) -> Routing {
     let mut services = BTreeMap::new();
     // The release in force, then the other one: a service that only the second has, or whose
@@ -60,10 +60,10 @@ pub fn routing(
         None => (desired.current, None),
         Some(rollout) => match rollout.phase {
             Phase::Preparing | Phase::Canary { .. } => (rollout.from, Some(rollout.to)),
-            Phase::GoingBack { .. } if rollout.shifted_at.is_some() => {
+            Phase::RollingBack { .. } if rollout.shifted_at.is_some() => {
                 (rollout.from, Some(rollout.to))
             }
-            Phase::GoingBack { .. } => (rollout.from, None),
+            Phase::RollingBack { .. } => (rollout.from, None),
             Phase::Baking { .. } | Phase::Finishing { .. } => (Some(rollout.to), rollout.from),
         },
     };
@@ -79,7 +79,7 @@ pub fn routing(
             let wanted = desired.replicas(name, service.service.replicas);
             let mut found = answer(&candidates(
                 observed,
-                leaving,
+                draining,
                 name,
                 service.digest(),
                 wanted,
@@ -111,7 +111,7 @@ pub fn routing(
                 return Vec::new();
             };
             let wanted = desired.replicas(name, service.service.replicas);
-            candidates(observed, leaving, name, service.digest(), wanted)
+            candidates(observed, draining, name, service.digest(), wanted)
         };
         for name in rollout.groups.keys() {
             join_groups(
@@ -126,14 +126,14 @@ pub fn routing(
             }
         }
     }
-    stand_in(desired, observed, leaving, &mut services);
+    stand_in(desired, observed, draining, &mut services);
     Routing { services }
 }
 
 /// Replicas of a service with this configuration that may answer.
 fn candidates<'a>(
     observed: &'a Observed,
-    leaving: &BTreeSet<ReplicaId>,
+    draining: &BTreeSet<ReplicaId>,
     name: &ServiceName,
     digest: &ServiceDigest,
     wanted: u32,
@@ -141,7 +141,7 @@ fn candidates<'a>(
     observed
         .replicas
         .iter()
-        .filter(|replica| &replica.service == name && !leaving.contains(&replica.id))
+        .filter(|replica| &replica.service == name && !draining.contains(&replica.id))
         .filter(|replica| {
             matches!(&replica.role, Role::Replica { digest: d, slot } if d == digest && *slot < wanted)
         })
@@ -155,7 +155,7 @@ fn join_groups(rollout: &Rollout, entry: &mut ServiceRouting, new_ones: &[&Repli
         Phase::Canary { .. }
         | Phase::Baking { .. }
         | Phase::Finishing { .. }
-        | Phase::GoingBack { .. } => return,
+        | Phase::RollingBack { .. } => return,
     }
     for replica in new_ones {
         let ready = matches!(replica.state, ReplicaState::Ready);
@@ -201,7 +201,7 @@ fn canary(
 fn stand_in(
     desired: &Desired,
     observed: &Observed,
-    leaving: &BTreeSet<ReplicaId>,
+    draining: &BTreeSet<ReplicaId>,
     services: &mut BTreeMap<ServiceName, ServiceRouting>,
 ) {
     if desired.intent != Intent::Run || desired.rollout.is_none() {
@@ -216,7 +216,7 @@ fn stand_in(
             .iter()
             .filter(|replica| {
                 &replica.service == name
-                    && !leaving.contains(&replica.id)
+                    && !draining.contains(&replica.id)
                     && matches!(replica.role, Role::Replica { .. })
                     && matches!(replica.state, ReplicaState::Ready)
             })

@@ -82,12 +82,9 @@ pub enum Command {
     Releases(ReleasesArgs),
     /// Go back to an earlier release
     Rollback(RollbackArgs),
-    /// Let the rollout under way stand still
-    Pause(SteerArgs),
-    /// Let a paused rollout go on
-    Resume(SteerArgs),
-    /// Give the rollout under way up: the release before serves again
-    Abort(SteerArgs),
+    /// Pause, resume or abort the rollout under way; show the history, or undo the last one
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
     /// Change the number of replicas
     Scale(ScaleArgs),
     /// Take an environment down
@@ -138,7 +135,13 @@ impl Command {
             Self::Restart(args) => args.json,
             Self::Releases(args) => args.json,
             Self::Rollback(args) => args.json,
-            Self::Pause(args) | Self::Resume(args) | Self::Abort(args) => args.json,
+            Self::Rollout(command) => match command {
+                RolloutCommand::Pause(args)
+                | RolloutCommand::Resume(args)
+                | RolloutCommand::Abort(args) => args.json,
+                RolloutCommand::History(args) => args.json,
+                RolloutCommand::Undo(args) => args.json,
+            },
             Self::Scale(args) => args.json,
             Self::Down(args) => args.json,
             Self::Image(ImageCommand::Ls(json))
@@ -269,8 +272,8 @@ pub struct PlanArgs {
 /// `havre releases`.
 #[derive(Args, Debug)]
 pub struct ReleasesArgs {
-    /// The newest so many
-    #[arg(short = 'n', long = "last", value_name = "N", default_value_t = 10)]
+    /// Number of releases to show, the newest first
+    #[arg(long = "last", value_name = "N", default_value_t = 10)]
     pub last: u32,
     #[command(flatten)]
     pub target: TargetArgs,
@@ -290,7 +293,22 @@ pub struct RollbackArgs {
     pub json: JsonArg,
 }
 
-/// `havre pause`, `resume` and `abort`.
+/// `havre rollout`.
+#[derive(Debug, Subcommand)]
+pub enum RolloutCommand {
+    /// Pause the current rollout
+    Pause(SteerArgs),
+    /// Go on with a paused rollout
+    Resume(SteerArgs),
+    /// Abort the current rollout: the release before serves again
+    Abort(SteerArgs),
+    /// List releases, as `havre releases` does
+    History(ReleasesArgs),
+    /// Go back to an earlier release, as `havre rollback` does
+    Undo(RollbackArgs),
+}
+
+/// `havre rollout pause`, `resume` and `abort`.
 #[derive(Args, Debug)]
 pub struct SteerArgs {
     #[command(flatten)]
@@ -341,7 +359,7 @@ pub struct LogsArgs {
     /// Only of these services
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// Go on with what comes
+    /// Follow log output
     #[arg(short, long)]
     pub follow: bool,
     /// Only the last N lines of each replica
@@ -413,7 +431,7 @@ pub struct RestartArgs {
 /// `havre scale`.
 #[derive(Args, Debug)]
 pub struct ScaleArgs {
-    /// Service and wished number of replicas
+    /// Service and desired number of replicas
     #[arg(value_name = "SERVICE=N", required = true, value_parser = crate::commands::change::parse_scale)]
     pub replicas: Vec<(String, u32)>,
     #[command(flatten)]
@@ -426,7 +444,7 @@ pub struct ScaleArgs {
 #[derive(Args, Debug)]
 pub struct DownArgs {
     /// Remove named volumes too: what is in them is lost
-    #[arg(long)]
+    #[arg(short, long)]
     pub volumes: bool,
     #[command(flatten)]
     pub target: TargetArgs,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use havre_api::Course;
 use havre_app::Root;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, RolloutCommand};
 use crate::error::Failure;
 use crate::exit::Exit;
 use crate::ui::Ui;
@@ -97,9 +97,15 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
         Command::Restart(args) => block_on(change::restart(context, args))?,
         Command::Releases(args) => block_on(releases::list(context, args))?,
         Command::Rollback(args) => block_on(releases::rollback(context, args))?,
-        Command::Pause(args) => block_on(releases::steer(context, args, Course::Pause))?,
-        Command::Resume(args) => block_on(releases::steer(context, args, Course::Resume))?,
-        Command::Abort(args) => block_on(releases::steer(context, args, Course::Abort))?,
+        Command::Rollout(command) => match command {
+            RolloutCommand::Pause(args) => block_on(releases::steer(context, args, Course::Pause))?,
+            RolloutCommand::Resume(args) => {
+                block_on(releases::steer(context, args, Course::Resume))?
+            }
+            RolloutCommand::Abort(args) => block_on(releases::steer(context, args, Course::Abort))?,
+            RolloutCommand::History(args) => block_on(releases::list(context, args))?,
+            RolloutCommand::Undo(args) => block_on(releases::rollback(context, args))?,
+        },
         Command::Scale(args) => block_on(change::scale(context, args))?,
         Command::Down(args) => block_on(change::down(context, args))?,
         Command::Image(command) => block_on(image::run(context, command))?,

@@ -30,11 +30,11 @@ where
     F: FnOnce(ExecRequest, ExecSession) -> R + Send + 'static,
     R: Future<Output = Result<i32, ApiError>> + Send + 'static,
 {
-    let wished = request
+    let upgrade_to = request
         .headers()
         .get(header::UPGRADE)
         .map(|value| value.as_bytes());
-    if wished != Some(EXEC_PROTOCOL.as_bytes()) {
+    if upgrade_to != Some(EXEC_PROTOCOL.as_bytes()) {
         let message = format!("exec needs `Upgrade: {EXEC_PROTOCOL}`");
         return refusal(&ApiError::new(ErrorCode::Invalid, message));
     }

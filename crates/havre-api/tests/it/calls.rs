@@ -41,7 +41,7 @@ async fn an_error_keeps_its_code_causes_and_hint() {
         ErrorCode::Conflict,
         &std::io::Error::other("staging holds the lock since 10:04"),
     )
-    .with_hint("wait, or `havre abort`");
+    .with_hint("wait, or `havre rollout abort`");
     let expected = sent.clone();
     let (_daemon, client) = daemon(Script::default().call::<Images, _>(async |_| Err(sent)));
     let error = client.call::<Images>(&Empty {}).await.unwrap_err();

@@ -14,7 +14,7 @@ use super::problems::Concern;
 use super::{Environment, serving_release};
 use crate::certificates::{Pair, Reading};
 use crate::edge::{environment_edge, is_pool_of};
-use crate::observe::Seen;
+use crate::observe::ObservedContainer;
 use crate::{execute, names};
 
 /// WebSockets and event streams of a replica that leaves end within this time, so that their
@@ -60,7 +60,7 @@ impl Environment {
         &mut self,
         routing: &Routing,
         reserve: &BTreeSet<ReplicaId>,
-        seen: &[Seen],
+        seen: &[ObservedContainer],
     ) -> Option<Arc<EdgeStatus>> {
         let addresses: BTreeMap<ReplicaId, IpAddr> = seen
             .iter()

@@ -6,14 +6,14 @@ use havre_release::{Action, Joined, Replica, ReplicaId, ReplicaState};
 
 use crate::execute;
 use crate::labels::Place;
-use crate::observe::Seen;
+use crate::observe::ObservedContainer;
 
 /// Those whose start is under way and has not come to a container yet. Without them another
 /// release would be started beside them: nobody would stand in its way.
 pub(super) fn creating<'a>(
     environment: &EnvironmentId,
     under_way: impl Iterator<Item = &'a Action>,
-    seen: &[Seen],
+    seen: &[ObservedContainer],
 ) -> Vec<Replica> {
     under_way
         .filter(|action| !seen.iter().any(|one| &one.id() == action.id()))
@@ -26,7 +26,7 @@ pub(super) fn creating<'a>(
 }
 
 /// Whose network a start joins, as far as that one is there.
-fn joined(action: &Action, seen: &[Seen]) -> Option<Joined> {
+fn joined(action: &Action, seen: &[ObservedContainer]) -> Option<Joined> {
     let provider = match action {
         Action::Start { joins, .. } | Action::RunJob { joins, .. } => joins.as_ref()?,
         Action::Stop { .. } | Action::Remove { .. } => return None,
@@ -78,9 +78,9 @@ mod tests {
         }
     }
 
-    fn seen(environment: &EnvironmentId, action: &Action) -> Seen {
+    fn seen(environment: &EnvironmentId, action: &Action) -> ObservedContainer {
         let place = execute::place(environment, action).expect("a start has a place");
-        Seen {
+        ObservedContainer {
             container: Observed {
                 id: ContainerId(action.id().0.clone()),
                 labels: BTreeMap::new(),

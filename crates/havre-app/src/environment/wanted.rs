@@ -14,8 +14,8 @@ use havre_release::{Desired, Intent, Record, Refusal, Release, Step, Traffic, to
 use havre_store::StoreError;
 
 use super::EnvironmentError;
+use super::commands::{Analysis, Command, CommandError, Jobs, Move, Scale, Written};
 use super::tables::{NewRelease, Tables};
-use super::wishes::{Command, Jobs, Move, NotDone, Scale, Watch, Written};
 use crate::volumes::named_volumes;
 
 /// Desired state and the releases in play. Whoever reads them here reads what is on disk:
@@ -95,16 +95,16 @@ impl Wanted {
     }
 
     /// Writes down what a command means. `counted`: what the edge has counted of the environment.
-    pub(super) fn obey(
+    pub(super) fn apply_command(
         &mut self,
         command: Command,
         counted: Option<&Traffic>,
         now: SystemTime,
-    ) -> Result<Written, NotDone> {
+    ) -> Result<Written, CommandError> {
         let mut next = self.desired.clone();
         let mut made = None;
         match command {
-            Command::RollOut(wish) => made = Some(self.begin(&mut next, *wish, now)?),
+            Command::RollOut(moved) => made = Some(self.begin(&mut next, *moved, now)?),
             Command::Abort => {
                 let to = next.rollout.as_ref().map(|rollout| rollout.to);
                 let release = to.and_then(|to| self.releases.get(&to));
@@ -154,7 +154,7 @@ impl Wanted {
     fn begin(
         &self,
         next: &mut Desired,
-        wish: Move,
+        moved: Move,
         now: SystemTime,
     ) -> Result<(u64, Move), EnvironmentError> {
         let (project, environment) = self.names();
@@ -162,16 +162,16 @@ impl Wanted {
             .tables
             .next_release(project, environment)
             .map_err(store_error(&self.id))?;
-        next.databases.clone_from(&wish.databases);
-        if wish.scale == Scale::FromFile {
+        next.databases.clone_from(&moved.databases);
+        if moved.scale == Scale::FromFile {
             next.scale.clear();
         }
-        let jobs_done = match wish.jobs {
+        let jobs_done = match moved.jobs {
             Jobs::Run => BTreeSet::new(),
-            Jobs::Skip => wish.release.all_jobs(),
+            Jobs::Skip => moved.release.all_jobs(),
         };
-        next.begin(number, jobs_done, wish.watch == Watch::No, now);
-        Ok((number, wish))
+        next.begin(number, jobs_done, moved.analysis == Analysis::Skipped, now);
+        Ok((number, moved))
     }
 
     /// The one place where anything here changes.
@@ -185,10 +185,10 @@ impl Wanted {
         let format = format_error(&self.id);
         let json = serde_json::to_string(&next).map_err(&format)?;
         let new_release = match &made {
-            Some((number, wish)) => Some(NewRelease {
+            Some((number, moved)) => Some(NewRelease {
                 number: *number,
-                content: serde_json::to_string(&wish.release).map_err(&format)?,
-                record: serde_json::to_string(&wish.record).map_err(&format)?,
+                content: serde_json::to_string(&moved.release).map_err(&format)?,
+                record: serde_json::to_string(&moved.record).map_err(&format)?,
             }),
             None => None,
         };
@@ -204,8 +204,8 @@ impl Wanted {
         // It is on disk: from here on nothing may fail.
         self.desired = next;
         self.revision += 1;
-        if let Some((number, wish)) = made {
-            Arc::make_mut(&mut self.releases).insert(number, wish.release);
+        if let Some((number, moved)) = made {
+            Arc::make_mut(&mut self.releases).insert(number, moved.release);
         }
         Ok(())
     }

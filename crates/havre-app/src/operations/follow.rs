@@ -10,7 +10,7 @@ use havre_release::{FailureKind, ReplicaState};
 
 use crate::environment::Snapshot;
 use crate::observe::release_of;
-use crate::progress::Teller;
+use crate::progress::EventDiff;
 use crate::report::not_ready_hint;
 
 /// A port that opens later than this is worth a word, or than half of the time it has.
@@ -18,7 +18,7 @@ const SLOW_START: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Sends what happened between two snapshots, the report of a failure first.
-pub(super) fn tell(teller: &mut Teller, last: &Snapshot, next: &Snapshot, events: &EventSink) {
+pub(super) fn tell(diff: &mut EventDiff, last: &Snapshot, next: &Snapshot, events: &EventSink) {
     if let Some(report) = &next.failure
         && last.failure.as_ref() != Some(report)
         && !next.desired.rollout.as_ref().is_some_and(|rollout| {
@@ -41,7 +41,7 @@ pub(super) fn tell(teller: &mut Teller, last: &Snapshot, next: &Snapshot, events
             hint: None,
         });
     }
-    for event in teller.events(last, next) {
+    for event in diff.events(last, next) {
         events.emit(event);
     }
 }

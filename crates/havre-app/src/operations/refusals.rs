@@ -3,7 +3,7 @@
 use havre_api::{ApiError, EnvironmentId, ErrorCode};
 use havre_release::{Failure, FailureKind, Intent, Phase, Refusal};
 
-use crate::environment::{EnvironmentHandle, NotDone, Snapshot};
+use crate::environment::{CommandError, EnvironmentHandle, Snapshot};
 
 pub(super) fn stands_still(failure: &Failure, id: &EnvironmentId) -> ApiError {
     let message = format!(
@@ -11,7 +11,7 @@ pub(super) fn stands_still(failure: &Failure, id: &EnvironmentId) -> ApiError {
         failure.service
     );
     ApiError::new(ErrorCode::RolledBack, message).with_hint(
-        "`havre abort` goes back to the release before; `havre resume` goes on, come what may",
+        "`havre rollout abort` goes back to the release before; `havre rollout resume` goes on, come what may",
     )
 }
 
@@ -41,10 +41,10 @@ pub(super) fn ended_early(last: &Snapshot, id: &EnvironmentId) -> ApiError {
 pub(super) fn not_undone(last: &Snapshot, id: &EnvironmentId) -> ApiError {
     let rollout = last.desired.rollout.as_ref();
     let state = match rollout.map(|rollout| (&rollout.phase, rollout.from)) {
-        Some((Phase::GoingBack { .. }, Some(from))) => {
-            format!("{id} goes on going back to release {from}")
+        Some((Phase::RollingBack { .. }, Some(from))) => {
+            format!("{id} goes on rolling back to release {from}")
         }
-        Some((Phase::GoingBack { .. }, None)) | None => {
+        Some((Phase::RollingBack { .. }, None)) | None => {
             format!("{id} goes on removing what it began")
         }
         Some((
@@ -58,29 +58,29 @@ pub(super) fn not_undone(last: &Snapshot, id: &EnvironmentId) -> ApiError {
     cancelled(&state).with_hint("`havre status` tells how far it is")
 }
 
-pub(super) fn not_done(id: &EnvironmentId, error: NotDone) -> ApiError {
+pub(super) fn not_done(id: &EnvironmentId, error: CommandError) -> ApiError {
     let conflict = |message: String| ApiError::new(ErrorCode::Conflict, message);
     match error {
-        NotDone::NotWritten(error) => {
+        CommandError::Persist(error) => {
             let message = format!("the state of {id} cannot be written: nothing was changed");
             ApiError::new(ErrorCode::Failed, message)
                 .caused_by(Some(&error))
                 .with_hint("`df -h` shows whether the disk is full")
         }
-        NotDone::Refused(Refusal::NothingMoves) => {
+        CommandError::Refused(Refusal::NothingMoves) => {
             conflict(format!("no rollout of {id} is under way"))
         }
-        NotDone::Refused(Refusal::TooLate) => conflict(format!(
+        CommandError::Refused(Refusal::TooLate) => conflict(format!(
             "the rollout of {id} has come too far: it is decided which release serves"
         ))
         .with_hint("`havre status` tells which; `havre rollback` goes back from there"),
-        NotDone::Refused(Refusal::PausedAlready) => {
+        CommandError::Refused(Refusal::PausedAlready) => {
             conflict(format!("the rollout of {id} is paused already"))
         }
-        NotDone::Refused(Refusal::NotPaused) => {
+        CommandError::Refused(Refusal::NotPaused) => {
             conflict(format!("the rollout of {id} is not paused"))
         }
-        NotDone::Ended => daemon_ends(id),
+        CommandError::Ended => daemon_ends(id),
     }
 }
 

@@ -14,10 +14,10 @@ use super::follow::{SlowStarts, changed, tell};
 use super::refusals::{daemon_ends, ended, ended_early, gone, not_done, not_undone, stands_still};
 use crate::daemon::Daemon;
 use crate::environment::{
-    Command, EnvironmentHandle, Jobs, Move, NotDone, Scale, Snapshot, Watch, Written,
+    Analysis, Command, CommandError, EnvironmentHandle, Jobs, Move, Scale, Snapshot, Written,
 };
 use crate::leases::lease;
-use crate::progress::Teller;
+use crate::progress::EventDiff;
 use crate::{domains, rivals, shared_networks, volumes};
 
 /// How long the end of a rollout that the user gave up is waited for: replicas may take any time to
@@ -94,9 +94,9 @@ pub(super) async fn begin(
         by,
         databases,
     } = change;
-    let watch = match cause {
-        Cause::Up => Watch::Yes,
-        Cause::Restart { .. } | Cause::Rollback { .. } => Watch::No,
+    let analysis = match cause {
+        Cause::Up => Analysis::Enabled,
+        Cause::Restart { .. } | Cause::Rollback { .. } => Analysis::Skipped,
     };
     let record = Record {
         cause,
@@ -105,15 +105,15 @@ pub(super) async fn begin(
         ..Record::default()
     };
     let last = environment.snapshot();
-    let wish = Move {
+    let moved = Move {
         release,
         record,
         scale,
         jobs,
-        watch,
+        analysis,
         databases,
     };
-    match environment.command(Command::RollOut(Box::new(wish))).await {
+    match environment.command(Command::RollOut(Box::new(moved))).await {
         Ok(Written {
             revision,
             release: Some(number),
@@ -132,7 +132,7 @@ pub(super) async fn begin(
             let error = ApiError::new(ErrorCode::Internal, message);
             Err(NotBegun::Refused(error))
         }
-        Err(NotDone::Ended) => Err(NotBegun::Ended),
+        Err(CommandError::Ended) => Err(NotBegun::Ended),
         Err(error) => Err(NotBegun::Refused(not_done(&environment.id, error))),
     }
 }
@@ -163,14 +163,14 @@ impl Begun {
         } = self;
         let id = &environment.id;
         let mut watch = environment.watch();
-        let mut teller = Teller::default();
+        let mut diff = EventDiff::default();
         let mut slow = SlowStarts::default();
         // Until when its end is waited for, once it was given up.
         let mut aborted = None;
         let mut done = BTreeSet::new();
         loop {
             let next = watch.borrow_and_update().clone();
-            tell(&mut teller, &last, &next, events);
+            tell(&mut diff, &last, &next, events);
             slow.tell(&next, events);
             last = next;
             let rollout = last.desired.rollout.as_ref();
@@ -196,8 +196,8 @@ impl Begun {
                 aborted = Some(Instant::now() + UNDONE_WITHIN);
                 match environment.command(Command::Abort).await {
                     // Too late, or gone: the loop finds out what it came to.
-                    Ok(_) | Err(NotDone::Refused(_) | NotDone::Ended) => {}
-                    Err(error @ NotDone::NotWritten(_)) => {
+                    Ok(_) | Err(CommandError::Refused(_) | CommandError::Ended) => {}
+                    Err(error @ CommandError::Persist(_)) => {
                         return Err(not_done(id, error).with_hint("the rollout goes on"));
                     }
                 }

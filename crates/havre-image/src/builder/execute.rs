@@ -123,7 +123,7 @@ pub(super) async fn build(
 
 /// The digest of the image that a build would make; [`BuildError::NotCached`] where a step would
 /// have to be carried out.
-pub(super) async fn foresee(
+pub(super) async fn dry_run(
     images: &Images,
     request: &BuildRequest,
     helpers: Helpers<'_>,

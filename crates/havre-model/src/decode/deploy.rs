@@ -28,9 +28,9 @@ pub(super) fn deploy(service: &Fields<'_>, report: &mut Report) -> Deploy {
         .get("deploy")
         .and_then(|field| field.fields(&keys::DEPLOY, report));
     let global = fields.as_ref().is_some_and(|fields| mode(fields, report));
-    let wished = fields.as_ref().and_then(|fields| fields.get("replicas"));
+    let desired = fields.as_ref().and_then(|fields| fields.get("replicas"));
     let scale = service.get("scale");
-    let counts = [wished, scale].map(|f| f.and_then(|f| f.number::<u32>(report)));
+    let counts = [desired, scale].map(|f| f.and_then(|f| f.number::<u32>(report)));
     if let [Some(replicas), Some(scale)] = counts
         && replicas != scale
     {
@@ -40,7 +40,7 @@ pub(super) fn deploy(service: &Fields<'_>, report: &mut Report) -> Deploy {
     if let Some(count) = counts[0].or(counts[1]) {
         if count > MAX_REPLICAS {
             let message = format!("{}: more than {MAX_REPLICAS} replicas", service.owner);
-            let at = wished.or(scale).map(|field| field.span());
+            let at = desired.or(scale).map(|field| field.span());
             report.error("compose/value", at, message);
         }
         deploy.replicas = if global { 1 } else { count };

@@ -20,7 +20,7 @@ impl Pass<'_> {
         });
         let mended = release.lasting();
         for (name, service) in mended.filter(|(_, service)| !starts_once(service)) {
-            let ill = (0..self.desired.replicas(name, service.service.replicas))
+            let unhealthy = (0..self.desired.replicas(name, service.service.replicas))
                 .filter_map(|slot| self.in_slot(name, service.digest(), slot))
                 .filter(|replica| {
                     matches!(
@@ -28,10 +28,10 @@ impl Pass<'_> {
                         ReplicaState::Unhealthy { failed, .. } if failed.asks_for_another()
                     )
                 });
-            let ill: Vec<&Replica> = ill.collect();
+            let unhealthy: Vec<&Replica> = unhealthy.collect();
             match heals.get_mut(name) {
                 Some(heal) if heal.replica.is_some() => {
-                    match ill
+                    match unhealthy
                         .iter()
                         .find(|one| heal.replica.as_ref() == Some(&one.id))
                     {
@@ -40,7 +40,9 @@ impl Pass<'_> {
                     }
                 }
                 known => {
-                    let Some(first) = ill.first() else { continue };
+                    let Some(first) = unhealthy.first() else {
+                        continue;
+                    };
                     let count = known.as_ref().map_or(0, |heal| heal.count);
                     let rested = known.is_none_or(|heal| {
                         elapsed(heal.last, self.now) >= self.policy.pause_after(heal.count)
@@ -63,7 +65,7 @@ impl Pass<'_> {
     /// for ever.
     fn give_up(&mut self, release: &Release, replica: &Replica) {
         let id = &replica.id;
-        self.leaving.insert(id.clone());
+        self.draining.insert(id.clone());
         if self.has_a_step(id) {
             return;
         }
@@ -81,7 +83,7 @@ impl Pass<'_> {
                 !keeps_data && release.strategy(&replica.service, found).0 == Strategy::StartFirst;
             self.actions.push(Action::Stop {
                 id: id.clone(),
-                within: beside.then_some(self.policy.ill_grace),
+                within: beside.then_some(self.policy.unhealthy_grace),
             });
         }
     }

@@ -1,4 +1,4 @@
-//! What has had its day drains, ends and is removed.
+//! Drains and removes retired replicas.
 
 use std::time::SystemTime;
 
@@ -22,7 +22,7 @@ impl Pass<'_> {
         let observed = self.observed;
         let dropped = observed.replicas.iter();
         let dropped = dropped.filter(|one| !release.services.contains_key(&one.service));
-        self.leaving.extend(dropped.map(|one| one.id.clone()));
+        self.draining.extend(dropped.map(|one| one.id.clone()));
         if self.retire_others(Some(release)) == 0 {
             next.current = Some(rollout.to);
             next.current_since = Some(self.now);
@@ -67,7 +67,7 @@ impl Pass<'_> {
             left += 1;
             let stands_in = patient && old.is_some_and(|old| self.is_stand_in(old, replica));
             if !stands_in {
-                self.leaving.insert(replica.id.clone());
+                self.draining.insert(replica.id.clone());
                 self.retire(replica);
             }
         }
@@ -140,7 +140,7 @@ impl Pass<'_> {
         for replica in &observed.replicas {
             if self.is_rival(release, name, replica) {
                 any = true;
-                self.leaving.insert(replica.id.clone());
+                self.draining.insert(replica.id.clone());
                 self.retire(replica);
             }
         }
@@ -184,7 +184,7 @@ impl Pass<'_> {
             .desired
             .rollout
             .as_ref()
-            .is_some_and(|rollout| matches!(rollout.phase, Phase::GoingBack { .. }));
+            .is_some_and(|rollout| matches!(rollout.phase, Phase::RollingBack { .. }));
         let found = &self.desired.databases;
         let strategy = match going_back {
             true => release.strategy_back(name, found),
@@ -223,7 +223,7 @@ impl Pass<'_> {
                 continue;
             }
             any = true;
-            self.leaving.insert(replica.id.clone());
+            self.draining.insert(replica.id.clone());
             self.retire(replica);
         }
         any

@@ -39,7 +39,7 @@ impl Pass<'_> {
 
     /// Whether others may still join a replica's network.
     fn takes_in(&self, replica: &Replica) -> bool {
-        replica.state.can_be_stopped() && !self.leaving.contains(&replica.id)
+        replica.state.can_be_stopped() && !self.draining.contains(&replica.id)
     }
 
     /// Whether a replica lives in a network that leads nowhere any more, or is not its own to be in.
@@ -63,7 +63,7 @@ impl Pass<'_> {
     /// Ends it as soon as no new requests are sent to it: what it has begun is lost anyway.
     pub(super) fn end_unrouted(&mut self, replica: &Replica) {
         let id = &replica.id;
-        self.leaving.insert(id.clone());
+        self.draining.insert(id.clone());
         let edge = self.observed.edge.as_ref();
         let serves = edge.is_some_and(|edge| edge.serving.contains(id));
         if !serves && replica.state.can_be_stopped() {
@@ -82,7 +82,7 @@ impl Pass<'_> {
         for other in &observed.replicas {
             if other.joined.as_ref() == Some(&network) && other.state.is_live() {
                 any = true;
-                self.leaving.insert(other.id.clone());
+                self.draining.insert(other.id.clone());
                 self.retire(other);
             }
         }

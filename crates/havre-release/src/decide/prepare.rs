@@ -54,7 +54,7 @@ impl Pass<'_> {
     fn shift(&self, rollout: &mut Rollout, release: &Release) {
         let settings = &release.rollout;
         let since = self.now;
-        let watched = rollout.from.is_some() && !rollout.trusted;
+        let watched = rollout.from.is_some() && !rollout.skip_analysis;
         let routed = !release.routes.is_empty();
         rollout.before = self.counted_before(rollout);
         rollout.marks = None;
@@ -90,7 +90,7 @@ impl Pass<'_> {
                 });
             }
             OnFailure::Pause | OnFailure::Rollback => {
-                rollout.phase = Phase::GoingBack { failure, since };
+                rollout.phase = Phase::RollingBack { failure, since };
             }
         }
         rollout
@@ -204,12 +204,12 @@ impl Pass<'_> {
         };
         // Replicas beyond those wanted now have no successor to wait for.
         let gone = if gone >= wanted { u32::MAX } else { gone };
-        let leaving = self.end_slots(name, service.digest(), gone);
+        let draining = self.end_slots(name, service.digest(), gone);
         let delay = service.service.update.delay.unwrap_or_default();
         let rested = group
             .ready_at
             .is_some_and(|at| elapsed(at, self.now) >= delay);
-        if rested && !leaving && group.slots < wanted {
+        if rested && !draining && group.slots < wanted {
             group = Group {
                 slots: group.slots.saturating_add(at_a_time).min(wanted),
                 ready_at: None,
@@ -217,7 +217,7 @@ impl Pass<'_> {
             rollout.groups.insert(name.clone(), group);
             return false;
         }
-        if !(stop_first && leaving) {
+        if !(stop_first && draining) {
             self.keep_slots_up(number, release, name, Jobs::Now(rollout), group.slots);
         }
         let up = (0..group.slots).all(|slot| self.slot_is_up(name, service, slot));
@@ -225,7 +225,7 @@ impl Pass<'_> {
             group.ready_at = Some(self.now);
             rollout.shifted_at.get_or_insert(self.now);
         }
-        let done = up && group.slots >= wanted && group.ready_at.is_some() && !leaving;
+        let done = up && group.slots >= wanted && group.ready_at.is_some() && !draining;
         rollout.groups.insert(name.clone(), group);
         done
     }
@@ -245,7 +245,7 @@ impl Pass<'_> {
                 Role::Job { release, .. } => *release == rollout.to,
             };
             if !kept {
-                self.leaving.insert(replica.id.clone());
+                self.draining.insert(replica.id.clone());
                 self.retire(replica);
             }
         }

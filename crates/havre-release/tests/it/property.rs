@@ -53,7 +53,7 @@ enum Disturbance {
     Pause,
     /// A replica vanishes with its supervisor.
     Lost(usize),
-    /// A replica falls ill.
+    /// A replica becomes unhealthy.
     Ill(usize),
 }
 

@@ -14,30 +14,30 @@ use crate::application::{
 };
 use crate::world::{ENVIRONMENT, Fate, Manner, Shape, World, release, with_rollout};
 
-/// Makes a replica ill; its name.
-fn fall_ill(world: &mut World, service: &str) -> ReplicaId {
-    let ill = world
+/// Makes a replica unhealthy; its name.
+fn become_unhealthy(world: &mut World, service: &str) -> ReplicaId {
+    let unhealthy = world
         .replicas
         .values_mut()
         .find(|one| one.service.as_str() == service && one.state == ReplicaState::Ready)
         .expect("one that is well");
-    ill.state = ReplicaState::Unhealthy {
+    unhealthy.state = ReplicaState::Unhealthy {
         failed: FailedProbe::Health,
         probe: "no".into(),
     };
-    ill.id.clone()
+    unhealthy.id.clone()
 }
 
 #[test]
 fn a_replica_that_falls_ill_is_replaced_and_the_others_are_left_alone() {
     let mut world = running(&application());
     for service in ["backend", "db"] {
-        let ill = fall_ill(&mut world, service);
+        let unhealthy = become_unhealthy(&mut world, service);
         let mut replaced = false;
         world.settle(ROUNDS, |world| {
-            let now = world.replicas.get(&ill);
+            let now = world.replicas.get(&unhealthy);
             replaced |= now.is_none_or(|one| !one.state.is_live());
-            let others = world.replicas.values().filter(|one| one.id != ill);
+            let others = world.replicas.values().filter(|one| one.id != unhealthy);
             let well = others
                 .filter(|one| one.state == ReplicaState::Ready)
                 .count();
@@ -139,7 +139,7 @@ fn what_does_not_help_is_done_less_and_less_often() {
             .values()
             .any(|one| one.service.as_str() == "frontend" && one.state == ReplicaState::Ready)
         {
-            fall_ill(&mut world, "frontend");
+            become_unhealthy(&mut world, "frontend");
         }
         world.round();
         let heal = &world.desired.heals.get(&ServiceName::new("frontend"));
@@ -884,11 +884,11 @@ fn what_is_started_once_is_not_healed() {
         once: true,
         ..Shape::new("import")
     }]);
-    let ill = fall_ill(&mut world, "import");
+    let unhealthy = become_unhealthy(&mut world, "import");
     for _ in 0..100 {
         world.round();
         assert!(matches!(
-            world.replicas[&ill].state,
+            world.replicas[&unhealthy].state,
             ReplicaState::Unhealthy { .. }
         ));
     }

@@ -319,7 +319,7 @@ impl World {
             self.desired = decision.desired;
             decision = self.decide(&observed);
         }
-        let routing = routing(&self.desired, &self.releases, &observed, &decision.leaving);
+        let routing = routing(&self.desired, &self.releases, &observed, &decision.draining);
         self.apply_routing(&routing, &decision.reserve);
         let observed = self.observe();
         let decision = self.decide(&observed);
@@ -544,7 +544,7 @@ impl World {
         }
     }
 
-    /// One of the replicas falls ill.
+    /// One of the replicas becomes unhealthy.
     pub fn make_ill(&mut self, index: usize) {
         if let Some(replica) = self.one_that_runs(index) {
             replica.state = ReplicaState::Unhealthy {

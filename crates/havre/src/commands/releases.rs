@@ -56,8 +56,8 @@ pub async fn steer(context: &Context, args: SteerArgs, course: Course) -> Outcom
     let (environment, release) = (&request.environment, outcome.release);
     ui.tell(&match (course, outcome.previous) {
         (Course::Pause, _) => format!(
-            "the rollout of {environment} to release {release} stands still; `havre resume` goes \
-             on, `havre abort` goes back"
+            "the rollout of {environment} to release {release} stands still; `havre rollout resume` goes \
+             on, `havre rollout abort` goes back"
         ),
         (Course::Resume, _) => format!("the rollout of {environment} to release {release} goes on"),
         (Course::Abort, Some(previous)) => {

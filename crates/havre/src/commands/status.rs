@@ -93,7 +93,7 @@ fn headline(status: &EnvironmentStatus, paint: Paint, now: Timestamp) -> String 
         EnvironmentState::Running => ("running", true),
         EnvironmentState::Degraded => ("degraded", false),
         EnvironmentState::RollingOut => ("rolling out", true),
-        EnvironmentState::RollingBack => ("going back", false),
+        EnvironmentState::RollingBack => ("rolling back", false),
         EnvironmentState::Down => ("down", false),
         EnvironmentState::Removing => ("being removed", false),
     };

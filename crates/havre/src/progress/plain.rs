@@ -97,8 +97,8 @@ pub fn phase_name(phase: Phase) -> &'static str {
         Phase::Rollout => "rollout",
         Phase::Canary => "watching the new release on a share of the visitors",
         Phase::Bake => "watching the new release",
-        Phase::Pause => "paused: `havre resume` goes on, `havre abort` goes back",
-        Phase::RollBack => "going back to the release before",
+        Phase::Pause => "paused: `havre rollout resume` goes on, `havre rollout abort` goes back",
+        Phase::RollBack => "rolling back to the release before",
         Phase::Stop => "stopping",
         Phase::CleanUp => "cleaning up",
     }
@@ -139,7 +139,7 @@ pub fn step(progress: &ServiceProgress) -> String {
         }
         ServiceProgress::Stopping { replica } => format!("stopping {replica}"),
         ServiceProgress::Stopped { replica } => format!("stopped {replica}"),
-        ServiceProgress::RollingBack => "going back".to_owned(),
+        ServiceProgress::RollingBack => "rolling back".to_owned(),
         ServiceProgress::Done { elapsed_ms } => format!("done in {}", human::millis(*elapsed_ms)),
     }
 }

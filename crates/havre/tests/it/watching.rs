@@ -53,7 +53,7 @@ fn shop(machine: &Machine, rollout: &str) {
 }
 
 fn newest(machine: &Machine) -> Value {
-    machine.json(&["releases", "-n", "1"])[0].clone()
+    machine.json(&["releases", "--last", "1"])[0].clone()
 }
 
 #[test]
@@ -98,12 +98,12 @@ fn a_canary_is_paused_resumed_given_up_and_never_drops_a_request() {
             });
         };
         shares("on 20% of the visitors");
-        machine.ok(&["pause"]);
-        let again = machine.run(&["pause"]);
+        machine.ok(&["rollout", "pause"]);
+        let again = machine.run(&["rollout", "pause"]);
         assert_eq!(again.code, 7, "{}", again.err);
         shares("paused: on 20% of the visitors");
-        machine.ok(&["resume"]);
-        let outcome = machine.json(&["abort"]);
+        machine.ok(&["rollout", "resume"]);
+        let outcome = machine.json(&["rollout", "abort"]);
         assert_eq!(
             (&outcome["release"], &outcome["previous"]),
             (&2.into(), &1.into())
@@ -111,7 +111,7 @@ fn a_canary_is_paused_resumed_given_up_and_never_drops_a_request() {
         assert_ne!(up.ends(), 0, "{}", up.talk());
         machine.until_settled();
         assert_eq!(newest(machine)["state"], "went_back");
-        let nothing = machine.run(&["abort"]);
+        let nothing = machine.run(&["rollout", "abort"]);
         assert_eq!(nothing.code, 7, "{}", nothing.err);
         assert!(nothing.err.contains("no rollout"), "{}", nothing.err);
 
@@ -140,13 +140,13 @@ fn a_release_that_fails_can_wait_for_a_person() {
         machine.write("compose.yaml", &server("500 No", ":"));
         let up = machine.run(&["up"]);
         assert_eq!(up.code, 5, "{}", up.err);
-        assert!(up.err.contains("havre abort"), "{}", up.err);
+        assert!(up.err.contains("havre rollout abort"), "{}", up.err);
         let operation = machine.status()["operation"]["phase"].clone();
         assert!(
             operation.as_str().unwrap().starts_with("paused, "),
             "{operation}"
         );
-        machine.ok(&["abort"]);
+        machine.ok(&["rollout", "abort"]);
         machine.until_settled();
         machine.until_answers("page");
         assert_eq!(newest(machine)["state"], "went_back");

@@ -103,7 +103,7 @@ fn went_back(place: &Installation, kind: &str, number: u32) -> Result<Option<Str
         return Ok(None);
     }
     place.wait_until_calm(Duration::from_secs(60))?;
-    let releases = place.json(&["releases", "-n", "1"])?;
+    let releases = place.json(&["releases", "--last", "1"])?;
     ensure!(
         releases[0]["state"] == "went_back",
         "the newest release did not go back: {releases}"

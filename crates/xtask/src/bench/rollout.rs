@@ -95,7 +95,7 @@ fn roll(place: &Installation, load: &Load, count: u32) -> Result<Vec<Took>> {
 
 /// Seconds of the newest release's rollout, from the history.
 pub fn newest_rollout(place: &Installation) -> Result<f64> {
-    let releases = place.json(&["releases", "-n", "1"])?;
+    let releases = place.json(&["releases", "--last", "1"])?;
     let elapsed = releases[0]["elapsed_ms"].as_f64();
     Ok(elapsed.context("the newest release has no end")? / 1000.0)
 }

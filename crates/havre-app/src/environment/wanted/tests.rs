@@ -38,7 +38,7 @@ impl World {
     /// Release 1 serves and nothing moves.
     fn resting() -> Self {
         let mut world = Self::new();
-        world.obey(roll_out("one")).unwrap();
+        world.apply_command(roll_out("one")).unwrap();
         let next = Desired {
             current: Some(1),
             rollout: None,
@@ -50,18 +50,18 @@ impl World {
 
     fn moving() -> Self {
         let mut world = Self::resting();
-        world.obey(roll_out("two")).unwrap();
+        world.apply_command(roll_out("two")).unwrap();
         world
     }
 
     fn paused() -> Self {
         let mut world = Self::moving();
-        world.obey(Command::Pause).unwrap();
+        world.apply_command(Command::Pause).unwrap();
         world
     }
 
-    fn obey(&mut self, command: Command) -> Result<Written, NotDone> {
-        self.wanted.obey(command, None, UNIX_EPOCH)
+    fn apply_command(&mut self, command: Command) -> Result<Written, CommandError> {
+        self.wanted.apply_command(command, None, UNIX_EPOCH)
     }
 
     fn fault(&self) -> Fault {
@@ -122,7 +122,7 @@ fn roll_out(command: &str) -> Command {
         scale: Scale::FromFile,
         databases: FoundDatabases::default(),
         jobs: Jobs::Run,
-        watch: Watch::Yes,
+        analysis: Analysis::Enabled,
     }))
 }
 
@@ -167,9 +167,9 @@ fn what_cannot_be_written_down_changes_nothing() {
         let before = world.wanted.desired().clone();
         let (revision, releases) = (world.wanted.revision(), world.wanted.releases().clone());
         let fault = world.fault();
-        let refused = world.obey(command.clone());
+        let refused = world.apply_command(command.clone());
         assert!(
-            matches!(&refused, Err(NotDone::NotWritten(_))),
+            matches!(&refused, Err(CommandError::Persist(_))),
             "{name}: {refused:?}"
         );
         assert_eq!(world.wanted.desired(), &before, "{name}");
@@ -178,9 +178,12 @@ fn what_cannot_be_written_down_changes_nothing() {
         fault.heal();
         world.is_as_on_disk(name);
         let rows = world.tables.releases("shop", "production", 10).unwrap();
-        assert!(rows.len() <= 2, "{name}: no release without a wish for it");
+        assert!(
+            rows.len() <= 2,
+            "{name}: no release without a command for it"
+        );
 
-        let obeyed = world.obey(command);
+        let obeyed = world.apply_command(command);
         assert!(obeyed.is_ok(), "{name}: {obeyed:?}");
         assert_ne!(world.wanted.desired(), &before, "{name}");
         assert_eq!(world.wanted.revision(), revision + 1, "{name}");
@@ -216,19 +219,22 @@ fn a_step_of_a_rollout_that_cannot_be_written_down_is_not_taken() {
 #[test]
 fn a_release_comes_with_the_wish_for_it_and_its_record() {
     let mut world = World::new();
-    let written = world.obey(roll_out("one")).unwrap();
+    let written = world.apply_command(roll_out("one")).unwrap();
     assert_eq!(written.release, Some(1));
     let row = world.tables.release("shop", "production", 1).unwrap();
     let record: Record = serde_json::from_str(&row.unwrap().record).unwrap();
     assert_eq!(record.by.as_deref(), Some("anna"));
-    assert_eq!(world.obey(roll_out("two")).unwrap().release, Some(2));
+    assert_eq!(
+        world.apply_command(roll_out("two")).unwrap().release,
+        Some(2)
+    );
     world.is_as_on_disk("two rollouts");
 }
 
 #[test]
 fn a_release_is_known_as_long_as_something_of_it_is_there() {
     let mut world = World::moving();
-    world.obey(roll_out("three")).unwrap();
+    world.apply_command(roll_out("three")).unwrap();
     let known = |wanted: &Wanted| wanted.releases().keys().copied().collect::<Vec<_>>();
     assert_eq!(known(&world.wanted), [1, 2, 3]);
     world.wanted.know([2].into()).unwrap();
@@ -245,8 +251,8 @@ fn a_release_is_known_as_long_as_something_of_it_is_there() {
 fn what_is_refused_is_not_written() {
     let mut world = World::resting();
     for command in [Command::Abort, Command::Pause, Command::Resume] {
-        let refused = world.obey(command);
-        let nothing_moves = matches!(refused, Err(NotDone::Refused(Refusal::NothingMoves)));
+        let refused = world.apply_command(command);
+        let nothing_moves = matches!(refused, Err(CommandError::Refused(Refusal::NothingMoves)));
         assert!(nothing_moves, "{refused:?}");
     }
     assert_eq!(world.wanted.revision(), 2);
@@ -257,8 +263,8 @@ fn what_is_refused_is_not_written() {
 fn the_volumes_that_are_to_go_are_written_down() {
     for (volumes, names) in [(true, vec!["shop_data"]), (false, vec![])] {
         let mut world = World::new();
-        world.obey(roll_out("one")).unwrap();
-        world.obey(Command::TakeDown { volumes }).unwrap();
+        world.apply_command(roll_out("one")).unwrap();
+        world.apply_command(Command::TakeDown { volumes }).unwrap();
         let stored = world.stored().unwrap();
         assert!(stored.releases().is_empty());
         let Intent::Down { remove_volumes } = &stored.desired().intent else {
@@ -285,7 +291,9 @@ fn a_wish_to_take_down_that_names_no_volumes_removes_none() {
 #[test]
 fn an_environment_that_cannot_be_forgotten_is_still_there() {
     let mut world = World::resting();
-    world.obey(Command::TakeDown { volumes: true }).unwrap();
+    world
+        .apply_command(Command::TakeDown { volumes: true })
+        .unwrap();
     let fault = world.fault();
     assert!(world.wanted.forget().is_err());
     fault.heal();

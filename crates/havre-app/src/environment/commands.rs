@@ -1,4 +1,4 @@
-//! What is wished of an environment, and how its task is told.
+//! Commands that change what is desired of an environment, and the handle that takes them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,31 +32,31 @@ pub(crate) enum Jobs {
 
 /// Whether a release has to prove itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Watch {
+pub(crate) enum Analysis {
     /// It is new: its answers are compared with those of the one before.
-    Yes,
+    Enabled,
     /// It has served before.
-    No,
+    Skipped,
 }
 
 /// Why nothing came of a command. Nothing was changed, on disk or in memory.
 #[derive(Debug)]
-pub(crate) enum NotDone {
+pub(crate) enum CommandError {
     /// It cannot be written down.
-    NotWritten(EnvironmentError),
+    Persist(EnvironmentError),
     /// The state of the rollout does not allow it.
     Refused(Refusal),
     /// The task has ended: the environment is gone, or the daemon ends.
     Ended,
 }
 
-impl From<EnvironmentError> for NotDone {
+impl From<EnvironmentError> for CommandError {
     fn from(error: EnvironmentError) -> Self {
-        Self::NotWritten(error)
+        Self::Persist(error)
     }
 }
 
-impl From<Refusal> for NotDone {
+impl From<Refusal> for CommandError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
@@ -72,7 +72,7 @@ pub(crate) struct Written {
 }
 
 /// A command, and where to tell what came of it.
-pub(super) type Wish = (Command, oneshot::Sender<Result<Written, NotDone>>);
+pub(super) type PendingCommand = (Command, oneshot::Sender<Result<Written, CommandError>>);
 
 /// A move to a new release.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ pub(crate) struct Move {
     pub(crate) record: Record,
     pub(crate) scale: Scale,
     pub(crate) jobs: Jobs,
-    pub(crate) watch: Watch,
+    pub(crate) analysis: Analysis,
     /// What was found where its services and those before write.
     pub(crate) databases: FoundDatabases,
 }
@@ -94,11 +94,11 @@ pub(crate) enum Command {
     RollOut(Box<Move>),
     /// Give the rollout under way up.
     Abort,
-    /// Let it stand still.
+    /// Pause it.
     Pause,
     /// Let it go on.
     Resume,
-    /// Wish for other numbers of replicas.
+    /// PendingCommand for other numbers of replicas.
     Scale(BTreeMap<ServiceName, u32>),
     /// Stop everything and forget the environment.
     TakeDown { volumes: bool },
@@ -108,7 +108,7 @@ pub(crate) enum Command {
 #[derive(Clone, Debug)]
 pub(crate) struct EnvironmentHandle {
     pub(crate) id: EnvironmentId,
-    pub(super) commands: mpsc::Sender<Wish>,
+    pub(super) commands: mpsc::Sender<PendingCommand>,
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     /// Held by the operation that changes the environment.
     pub(crate) operation: Arc<tokio::sync::Mutex<()>>,
@@ -118,11 +118,11 @@ pub(crate) struct EnvironmentHandle {
 
 impl EnvironmentHandle {
     /// Hands a command over; it is on disk when this returns.
-    pub(crate) async fn command(&self, command: Command) -> Result<Written, NotDone> {
+    pub(crate) async fn command(&self, command: Command) -> Result<Written, CommandError> {
         let (done, wait) = oneshot::channel();
         let sent = self.commands.send((command, done)).await;
-        sent.map_err(|_| NotDone::Ended)?;
-        wait.await.map_err(|_| NotDone::Ended)?
+        sent.map_err(|_| CommandError::Ended)?;
+        wait.await.map_err(|_| CommandError::Ended)?
     }
 
     /// Whether the task takes no commands any more.
