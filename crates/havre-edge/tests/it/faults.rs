@@ -137,7 +137,10 @@ pub fn requests_are_held_while_a_replica_restarts() {
     wait_for("a first attempt", Duration::from_secs(2), || {
         (edge.try_status().expect("a status").replicas["r1"].in_flight == 0).then_some(())
     });
-    let listener = TcpListener::bind(address).expect("the same port");
+    // Somebody's connection may have it for a moment.
+    let listener = wait_for("the same port", Duration::from_secs(5), || {
+        TcpListener::bind(address).ok()
+    });
     let origin = Origin::on(listener, |peer, _| {
         peer.reply("200 OK", "", b"back").map(|()| true)
     });
