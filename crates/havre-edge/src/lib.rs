@@ -30,6 +30,7 @@ mod frames;
 mod gate;
 mod grpc;
 mod handover;
+mod handshake;
 mod headers;
 mod hold;
 mod http2;

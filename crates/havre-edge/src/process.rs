@@ -29,7 +29,7 @@ use crate::shared::Shared;
 use crate::store::Store;
 use crate::udp::Flows;
 use crate::worker::{self, WorkerHandle};
-use crate::{control_server, kept, limits, tls};
+use crate::{control_server, handshake, kept, limits};
 
 /// Runs the edge if `name` is `edge`. Called by the binary before anything else reads arguments.
 ///
@@ -115,7 +115,7 @@ fn run(options: &Options) -> Result<(), StartError> {
     let (log, writer) = opened.map_err(|source| StartError::Log { path, source })?;
     let snapshot = Arc::new(ArcSwap::default());
     let shared = Arc::new(Shared {
-        tls: tls::server_config(Arc::clone(&snapshot)).map_err(StartError::Tls)?,
+        tls: handshake::server_config(Arc::clone(&snapshot)).map_err(StartError::Tls)?,
         snapshot,
         pushed: watch::channel(0).0,
         registry: Registry::default(),

@@ -4,14 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use rustls::crypto;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, crypto};
 
-use crate::snapshot::Snapshot;
 use crate::{Certificate, Problem, route};
 
 /// A certificate that could not be used.
@@ -45,7 +42,8 @@ pub struct LoadedCertificate {
     pub source: Certificate,
     /// The hosts of `source`, for connections to keep.
     pub hosts: Arc<[String]>,
-    key: Arc<CertifiedKey>,
+    /// What signs its handshakes.
+    pub key: Arc<CertifiedKey>,
 }
 
 impl fmt::Debug for LoadedCertificate {
@@ -157,38 +155,4 @@ fn load_pair(certificate: &Certificate) -> Result<CertifiedKey, CertificateError
         .map_err(CertificateError::Key)?;
     CertifiedKey::from_der(chain, key, &crypto::ring::default_provider())
         .map_err(CertificateError::Unusable)
-}
-
-/// Asks the current snapshot at every handshake.
-struct Resolver {
-    snapshot: Arc<ArcSwap<Snapshot>>,
-}
-
-impl fmt::Debug for Resolver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Resolver")
-    }
-}
-
-impl ResolvesServerCert for Resolver {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let snapshot = self.snapshot.load();
-        let name = hello.server_name().map(str::to_ascii_lowercase);
-        snapshot
-            .certificates
-            .choose(name.as_deref())
-            .map(|chosen| Arc::clone(&chosen.key))
-    }
-}
-
-/// The configuration of all HTTPS listeners, for the life of the process: tickets outlive pushes.
-pub fn server_config(snapshot: Arc<ArcSwap<Snapshot>>) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let provider = Arc::new(crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(Resolver { snapshot }));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer = crypto::ring::Ticketer::new()?;
-    Ok(Arc::new(config))
 }

@@ -11,7 +11,6 @@ mod survey;
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -20,6 +19,7 @@ use havre_store::StoreError;
 
 use crate::blobs::BlobError;
 use crate::builder::kept;
+use crate::disk_usage::disk_usage;
 use crate::images::{Image, ImageError, Images, Inner, locked};
 use crate::layers::LayerError;
 use crate::manifest::Manifest;
@@ -462,33 +462,4 @@ fn objects(dir: &Path) -> Result<Vec<(Digest, PathBuf)>, PruneError> {
     }
     found.sort();
     Ok(found)
-}
-
-/// Bytes of disk that the files below `path` take; each file counts once, whatever its names, and
-/// what goes meanwhile does not.
-pub(crate) fn disk_usage(path: &Path) -> io::Result<u64> {
-    let mut seen = BTreeSet::new();
-    let mut bytes = 0;
-    let mut queue = vec![path.to_owned()];
-    while let Some(path) = queue.pop() {
-        let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        let meta = match fs::symlink_metadata(&path) {
-            Err(error) if gone(&error) => continue,
-            meta => meta?,
-        };
-        if meta.is_dir() {
-            match fs::read_dir(&path) {
-                Err(error) if gone(&error) => continue,
-                entries => {
-                    for entry in entries? {
-                        queue.push(entry?.path());
-                    }
-                }
-            }
-        } else if meta.nlink() > 1 && !seen.insert((meta.dev(), meta.ino())) {
-            continue;
-        }
-        bytes += meta.blocks() * 512;
-    }
-    Ok(bytes)
 }

@@ -1,5 +1,7 @@
 //! `cargo xtask tidy`: rules of the house that no other tool checks.
 
+mod circles;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -12,8 +14,17 @@ use crate::shell::{command, read, say, workspace};
 pub fn run() -> Result<()> {
     let mut faults = Vec::new();
     edges(&mut faults)?;
+    let mut crates: BTreeMap<String, circles::Files> = BTreeMap::new();
     for path in tracked(".rs")? {
-        file(&path, &mut faults)?;
+        let Some(text) = file(&path, &mut faults)? else {
+            continue;
+        };
+        if let Some((name, module)) = module(&path) {
+            crates.entry(name).or_default().insert(module, text);
+        }
+    }
+    for (name, files) in &crates {
+        circles::check(name, files, &mut faults);
     }
     if !faults.is_empty() {
         bail!("not tidy:\n  {}", faults.join("\n  "));
@@ -97,10 +108,19 @@ fn tracked(ending: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-fn file(path: &str, faults: &mut Vec<String>) -> Result<()> {
+/// The crate and the module path of a file below `crates/*/src` that is no crate root.
+fn module(path: &str) -> Option<(String, String)> {
+    let (name, rest) = path.strip_prefix("crates/")?.split_once("/src/")?;
+    let module = rest.strip_suffix(".rs")?.replace('/', "::");
+    let is_root = matches!(module.as_str(), "lib" | "main");
+    (!is_root).then(|| (name.to_owned(), module))
+}
+
+/// Checks one file; its text, where it is still there.
+fn file(path: &str, faults: &mut Vec<String>) -> Result<Option<String>> {
     let full = workspace().join(path);
     if !full.exists() {
-        return Ok(());
+        return Ok(None);
     }
     if Path::new(path)
         .file_name()
@@ -116,5 +136,5 @@ fn file(path: &str, faults: &mut Vec<String>) -> Result<()> {
     if !first.starts_with("//!") {
         faults.push(format!("{path}: the first line is no module documentation"));
     }
-    Ok(())
+    Ok(Some(text))
 }

@@ -22,7 +22,8 @@ use crate::limits::{Cancellable, Limits};
 use crate::remove::remove_tree;
 use crate::unpack::{device_allowed, xattr_travels};
 
-use super::copy::{CopyError, chown_at, new_folder, own, settle_folder};
+use super::copy::{chown_at, new_folder, own, settle_folder};
+use super::copy_error::CopyError;
 use super::owner::Owner;
 use super::root::{Root, Spot};
 

@@ -9,7 +9,7 @@ use rustix::fs::{SeekFrom, copy_file_range, seek};
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
-use super::copy::CopyError;
+use super::copy_error::CopyError;
 use crate::{Digest, Hashing};
 
 /// Bytes that are read, or zeros that are hashed, at once.

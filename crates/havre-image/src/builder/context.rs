@@ -13,7 +13,7 @@ use crate::{Digest, Hashing, regular};
 
 use super::action::CopyAction;
 use super::content::Source;
-use super::copy::CopyError;
+use super::copy_error::CopyError;
 use super::error::BuildError;
 use super::reach::Reach;
 use super::root::{Root, kind, open_file};

@@ -9,7 +9,7 @@ use crate::dockerfile::{DockerfileError, IgnoreError, Span, excerpt};
 use crate::limits::MAX_LAYERS;
 use crate::{CommitError, ImageError, LayerError, RefError};
 
-use super::copy::CopyError;
+use super::copy_error::CopyError;
 use super::run::StepError;
 
 /// Where a build failed.

@@ -24,6 +24,7 @@ use super::context::{self, Context};
 use super::error::{BuildError, Place};
 use super::interpret::{State, Variables};
 use super::plan::{self, Files, Origin, Plan, Planned};
+use super::problem::problem_at;
 use super::run::StepRunner;
 use super::scope::{Globals, SOURCE_DATE_EPOCH};
 use super::{BaseImages, BuildEvent, BuildRequest, DockerfileSource, Progress, milliseconds, time};
@@ -236,7 +237,7 @@ impl Build<'_> {
                 let problem = Problem::Described {
                     limit_mib: MAX_DESCRIBED >> 20,
                 };
-                let error = plan::problem_at(self.dockerfile, stage.span, &stage.text, problem);
+                let error = problem_at(self.dockerfile, stage.span, &stage.text, problem);
                 return Err(error.into());
             }
             self.built.insert(planned.index, built);
@@ -249,7 +250,7 @@ impl Build<'_> {
     async fn needs_of(&mut self, index: usize, step: &Step) -> Result<(), BuildError> {
         for from in plan::froms(step) {
             let contexts = &self.request.contexts;
-            let at = |problem| plan::problem_at(self.dockerfile, step.span, &step.text, problem);
+            let at = |problem| problem_at(self.dockerfile, step.span, &step.text, problem);
             let files = plan::files(self.dockerfile, contexts, index, from).map_err(at)?;
             let Files::Of(Origin::Stage(needed)) = files else {
                 continue;
@@ -285,9 +286,8 @@ impl Build<'_> {
         };
         for trigger in triggers {
             let step = dockerfile::parse_trigger(&self.dockerfile.file, &trigger, stage.span)?;
-            plan::refuse(&step).map_err(|problem| {
-                plan::problem_at(self.dockerfile, step.span, &step.text, problem)
-            })?;
+            plan::refuse(&step)
+                .map_err(|problem| problem_at(self.dockerfile, step.span, &step.text, problem))?;
             self.needs_of(planned.index, &step).await?;
             let place = Place::new(&self.dockerfile.file, step.span, &step.text);
             cached &= self
@@ -405,7 +405,7 @@ impl Build<'_> {
         if self.cancel.is_cancelled() {
             return Err(BuildError::Cancelled);
         }
-        let at = |problem| plan::problem_at(self.dockerfile, step.span, &step.text, problem);
+        let at = |problem| problem_at(self.dockerfile, step.span, &step.text, problem);
         let action = state.apply(step).map_err(at)?;
         if !matches!(action, Action::Configure) && built.layers.len() >= MAX_LAYERS {
             let place = Box::new(place.clone());

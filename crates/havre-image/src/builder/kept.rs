@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::action::CACHE_MODE;
-use crate::gc::disk_usage;
+use crate::disk_usage::disk_usage;
 use crate::remove::remove_tree;
 use crate::{Digest, Images};
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::copy::CopyError;
+use super::copy_error::CopyError;
 use super::root::Root;
 
 /// Owner and group by number.

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dockerfile::{
-    Dockerfile, DockerfileError, Instruction, MountKind, Problem, RunNetwork, Span, Stage, Step,
-    closest, excerpt, expand,
+    Dockerfile, DockerfileError, Instruction, MountKind, Problem, RunNetwork, Stage, Step, closest,
+    expand,
 };
 use crate::{Digest, Platform};
 
 use super::NamedContext;
+use super::problem::problem_at;
 use super::scope::Globals;
 
 /// What is to be built.
@@ -114,21 +115,6 @@ pub(super) fn plan_stage(
         target,
         steps,
     })
-}
-
-/// An error at a place of the Dockerfile.
-pub(super) fn problem_at(
-    dockerfile: &Dockerfile,
-    span: Span,
-    text: &str,
-    problem: Problem,
-) -> DockerfileError {
-    DockerfileError {
-        file: dockerfile.file.clone(),
-        line: span.line,
-        text: excerpt(text),
-        problem: Box::new(problem),
-    }
 }
 
 /// What `from` means in the stage `index`: a context of that name, an earlier stage by name or

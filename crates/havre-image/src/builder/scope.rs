@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::Platform;
 use crate::dockerfile::{Dockerfile, DockerfileError, Instruction, Lookup, Problem, expand};
 
-use super::plan::problem_at;
+use super::problem::problem_at;
 
 /// Arguments every build may be given without an ARG, in any case; they reach RUN steps, in upper and
 /// in lower case, but neither the cache key nor the image.

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::dockerfile::{Ignore, ParentMatches, has_wildcard, matches_name};
 
 use super::action::CopyAction;
-use super::copy::CopyError;
+use super::copy_error::CopyError;
 use super::root::{Root, kind, lstat, names, open_folder};
 
 /// How deep folders may lie in each other. Whoever wrote the files chose the depth, and each level

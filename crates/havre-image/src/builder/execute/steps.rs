@@ -15,10 +15,11 @@ use crate::{Digest, LayerError};
 use super::super::action::{CopyAction, MakeDir, MountAction, RunAction};
 use super::super::cache::{self, Key, Outcome};
 use super::super::context::Context;
-use super::super::copy::CopyError;
+use super::super::copy_error::CopyError;
 use super::super::error::{BuildError, Place};
 use super::super::mounted::with_mounts;
 use super::super::plan::{self, Files, Origin};
+use super::super::problem::problem_at;
 use super::super::root::Root;
 use super::super::run::{StepError, StepLine, StepMount, StepSpec};
 use super::super::{BuildEvent, NamedContext, time};
@@ -238,7 +239,7 @@ impl Build<'_> {
                 line: place.line,
                 end: place.line,
             };
-            plan::problem_at(self.dockerfile, span, &place.instruction, problem)
+            problem_at(self.dockerfile, span, &place.instruction, problem)
         })?;
         match files {
             Files::Of(origin) => {
