@@ -8,7 +8,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::cli::Cli;
 
 /// Docker's word, and what does that here.
-const DOCKER: [(&str, &str); 23] = [
+const DOCKER: [(&str, &str); 27] = [
+    ("abort", "`havre rollout abort`"),
     ("attach", "`havre logs -f SERVICE`"),
     (
         "build",
@@ -24,8 +25,10 @@ const DOCKER: [(&str, &str); 23] = [
     ("inspect", "`havre why SERVICE`"),
     ("kill", STOP),
     ("ls", "`havre status`"),
+    ("pause", "`havre rollout pause`"),
     ("port", "`havre status`"),
     ("pull", "`havre up --pull`"),
+    ("resume", "`havre rollout resume`"),
     ("rm", STOP),
     (
         "run",
@@ -35,6 +38,7 @@ const DOCKER: [(&str, &str); 23] = [
     ("stats", "`havre ps`"),
     ("stop", STOP),
     ("top", "`havre ps`"),
+    ("unpause", "`havre rollout resume`"),
     ("validate", "`havre check`"),
     ("volume", VOLUMES),
     ("volumes", VOLUMES),

@@ -572,8 +572,8 @@ mod tests {
             phase: Phase::RollBack,
         };
         let (board, kept) = board(&[(0, plan), (1, back)]);
-        assert_eq!(kept, ["↩ rolling back to the release before"]);
-        insta::assert_snapshot!(board.live(20, 60, at(1)).join("\n"), @"⠋ rolling back to the release before");
+        assert_eq!(kept, ["↩ rolling back"]);
+        insta::assert_snapshot!(board.live(20, 60, at(1)).join("\n"), @"⠋ rolling back");
     }
 
     #[test]

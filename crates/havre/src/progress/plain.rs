@@ -98,7 +98,7 @@ pub fn phase_name(phase: Phase) -> &'static str {
         Phase::Canary => "watching the new release on a share of the visitors",
         Phase::Bake => "watching the new release",
         Phase::Pause => "paused: `havre rollout resume` goes on, `havre rollout abort` goes back",
-        Phase::RollBack => "rolling back to the release before",
+        Phase::RollBack => "rolling back",
         Phase::Stop => "stopping",
         Phase::CleanUp => "cleaning up",
     }

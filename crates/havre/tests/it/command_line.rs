@@ -50,6 +50,7 @@ fn the_usual_slips_get_a_hint() {
             "`havre COMMAND --project …`",
         ),
         (&["stop"], "`havre down`"),
+        (&["pause"], "`havre rollout pause`"),
         (&["compose", "up"], "leave that word out"),
         (&["network", "connect", "a", "b"], "`external: true`"),
     ] {

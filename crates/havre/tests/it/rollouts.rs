@@ -137,6 +137,8 @@ fn a_rollback_brings_an_earlier_release_back_without_a_failed_request() {
         assert!(reason.starts_with("web: "), "{reason}");
         let change = releases[1]["changes"][0]["changes"][0].as_str().unwrap();
         assert!(change.starts_with("image: "), "{change}");
+        let never = machine.run(&["rollback", "5"]);
+        assert!(never.err.contains("has never served"), "{}", never.err);
         machine.ok(&["rollback"]);
         assert_eq!(machine.get().as_deref(), Ok("one"));
         print!("{}", machine.ok(&["releases"]).out);
@@ -250,7 +252,7 @@ fn an_interrupted_up_waits_no_longer_than_it_says() {
         up.interrupt();
         assert_eq!(up.ends(), 130, "{}", up.talk());
         let talk = up.talk();
-        assert!(talk.contains("goes on going back to release 1"), "{talk}");
+        assert!(talk.contains("goes on rolling back to release 1"), "{talk}");
         machine.until_answers("one");
         for (_, pid) in new {
             kill(pid);

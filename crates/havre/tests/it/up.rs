@@ -184,7 +184,7 @@ fn the_first_interrupt_undoes_and_the_second_leaves() {
     wait_for("== rollout");
     signal(&child, rustix::process::Signal::INT);
     wait_for("stopping and undoing");
-    wait_for("== going back");
+    wait_for("== rolling back");
     signal(&child, rustix::process::Signal::INT);
     wait_for("error: stopped watching");
     assert_eq!(child.wait().unwrap().code(), Some(130));
