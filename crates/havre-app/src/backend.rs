@@ -164,7 +164,9 @@ fn ca_certificate(daemon: &Daemon) -> Result<CaCertificate, ApiError> {
 }
 
 async fn shutdown(daemon: &Daemon, request: ShutdownRequest) -> Result<(), ApiError> {
-    let environments = daemon.environments().await;
+    let mut environments = daemon.environments().await;
+    // Of a first release that failed nothing runs.
+    environments.retain(|one| one.is_blank() || one.has_something_up());
     if !environments.is_empty() && !request.force {
         let (new, up): (Vec<_>, Vec<_>) = environments.iter().partition(|e| e.is_blank());
         let names = |of: &[&EnvironmentHandle]| {

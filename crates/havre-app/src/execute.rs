@@ -3,6 +3,7 @@
 mod files;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -409,7 +410,9 @@ async fn remove(job: &Job, id: &ReplicaId) -> Result<(), ActionError> {
     if let Err(error) = blocking(move || remove_tree(&scratch)).await? {
         errors.push(crate::report::one_line(&error));
     }
-    if let Err(error) = prune_logs(&platform.log_dir(&environment_key(&job.id)), KEPT_LOGS) {
+    let logs = platform.log_dir(&environment_key(&job.id));
+    let in_use = |name: &OsStr| platform.containers_dir().join(name).exists();
+    if let Err(error) = prune_logs(&logs, KEPT_LOGS, in_use) {
         errors.push(format!("old output: {error}"));
     }
     if errors.is_empty() {
@@ -422,15 +425,20 @@ async fn remove(job: &Job, id: &ReplicaId) -> Result<(), ActionError> {
     }
 }
 
-/// Removes the oldest folders of output beyond `keep`; what is written to is never old.
-fn prune_logs(dir: &Path, keep: usize) -> io::Result<()> {
+/// Removes the oldest folders of output beyond `keep`, but none of a container that is there: one
+/// that has long said nothing may run.
+fn prune_logs(dir: &Path, keep: usize, in_use: impl Fn(&OsStr) -> bool) -> io::Result<()> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
     let mut folders = Vec::new();
     for entry in entries {
-        let path = entry?.path();
+        let entry = entry?;
+        if in_use(&entry.file_name()) {
+            continue;
+        }
+        let path = entry.path();
         // Another replica's removal may be at it as well.
         let files = match fs::read_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -548,4 +556,31 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|source| ActionError::Thread { source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn old_output_goes_but_not_that_of_a_container_that_is_there() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for number in 0..10 {
+            let folder = dir.path().join(format!("web-{number}"));
+            fs::create_dir(&folder).expect("a folder");
+            let file = fs::File::create(folder.join("0")).expect("a file");
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(number);
+            file.set_modified(at).expect("its time");
+        }
+        let silent = OsStr::new("web-0");
+        prune_logs(dir.path(), 3, |name| name == silent).expect("pruned");
+        let mut left: Vec<_> = fs::read_dir(dir.path())
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["web-0", "web-7", "web-8", "web-9"]);
+    }
 }

@@ -36,7 +36,12 @@ pub(crate) struct Platform {
 impl Platform {
     /// Scratch space of a container: the writable layer and small files.
     pub(crate) fn container_dir(&self, id: &ReplicaId) -> PathBuf {
-        self.root.state_dir().join("containers").join(&id.0)
+        self.containers_dir().join(&id.0)
+    }
+
+    /// The containers' scratch space: a folder of each that is there.
+    pub(crate) fn containers_dir(&self) -> PathBuf {
+        self.root.state_dir().join("containers")
     }
 
     /// Output of an environment, one folder per container.

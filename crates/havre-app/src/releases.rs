@@ -295,9 +295,16 @@ fn target<'a>(
         let message = format!("release {wanted} of {id} is not readable by this version");
         return Err(ApiError::new(ErrorCode::Failed, message).caused_by(Some(error)));
     }
-    past.iter()
-        .find(|one| one.number == wanted)
-        .ok_or_else(|| not_found(format!("{id} has no release {wanted}")))
+    let found = past.iter().find(|one| one.number == wanted);
+    let found = found.ok_or_else(|| not_found(format!("{id} has no release {wanted}")))?;
+    match found.record.has_served() {
+        true => Ok(found),
+        false => {
+            let message = format!("release {wanted} of {id} has never served");
+            Err(ApiError::new(ErrorCode::Invalid, message)
+                .with_hint("`havre releases` lists where a rollback can go, and why others failed"))
+        }
+    }
 }
 
 /// The number under which the content of a release was made first.

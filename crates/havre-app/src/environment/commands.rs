@@ -149,6 +149,14 @@ impl EnvironmentHandle {
             && snapshot.seen.is_empty()
     }
 
+    /// Something of it serves, runs or is about to.
+    pub(crate) fn has_something_up(&self) -> bool {
+        let snapshot = self.snapshot.borrow();
+        snapshot.desired.current.is_some()
+            || snapshot.desired.rollout.is_some()
+            || !snapshot.seen.is_empty()
+    }
+
     /// This is the only handle on it: nobody has it in hand, or is about to.
     pub(crate) fn is_idle(&self) -> bool {
         Arc::strong_count(&self.operation) == 1
