@@ -9,7 +9,7 @@ use std::io::{self, Seek as _, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,6 +22,8 @@ use crate::lock::lock;
 const BATCH: usize = 32 * 1024;
 /// Age of the oldest line at a hand-over.
 const FLUSH: Duration = Duration::from_millis(500);
+/// How often a log that cannot be written is tried without lines.
+const RETRY: Duration = Duration::from_secs(1);
 /// Batches on their way to the disk.
 const QUEUE: usize = 64;
 /// The file is renamed to `NAME.1` beyond this, and `NAME.1` to `NAME.2`.
@@ -238,15 +240,29 @@ impl Writer {
     }
 
     fn run(&mut self, lines: &Receiver<Message>) {
-        while let Ok(Message::Lines(batch)) = lines.recv() {
+        loop {
+            let failing = self.trouble.failing.load(Ordering::Relaxed);
+            let message = match failing {
+                true => lines.recv_timeout(RETRY),
+                false => lines.recv().map_err(RecvTimeoutError::from),
+            };
+            let batch = match message {
+                Ok(Message::Lines(batch)) => batch,
+                // Nobody may ask for a page for days.
+                Err(RecvTimeoutError::Timeout) => Vec::new(),
+                Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return,
+            };
             self.follow_renames();
-            let kept = match self.tell_of_lost() {
+            let told = self.tell_of_lost();
+            let kept = match told {
                 true => self.append(&batch),
                 false => 0,
             };
             let lost = count(batch.get(kept..).unwrap_or_default());
             self.trouble.lost.fetch_add(lost, Ordering::Relaxed);
-            self.trouble.failing.store(lost > 0, Ordering::Relaxed);
+            self.trouble
+                .failing
+                .store(!told || lost > 0, Ordering::Relaxed);
             if self.written > ROTATE_BYTES {
                 self.rotate();
             }
@@ -439,6 +455,24 @@ mod tests {
         assert!(told > 0);
         assert_eq!(kept + told, 770, "each is there or told of");
         assert!(!trouble.failing.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn it_is_well_again_when_there_is_room_though_nobody_asks_for_anything() {
+        let (_disk, folder) = small_disk(16 * 1024);
+        let ballast = folder.join("ballast");
+        let (log, thread) = AccessLog::open(&folder.join("access.log")).expect("a log");
+        std::fs::write(&ballast, vec![0; 8 * 1024]).expect("ballast");
+        let wait = |what: &str, failing: bool| {
+            let reached = || log.problem().is_some() == failing;
+            havre_testing::wait_until(what, Duration::from_secs(30), reached);
+        };
+        log.hand_over(b"{\"a\":1}\n".repeat(4 * 1024));
+        wait("it fails", true);
+        std::fs::remove_file(&ballast).expect("room again");
+        wait("it is well again", false);
+        log.finish();
+        thread.join().expect("no panic");
     }
 
     #[test]

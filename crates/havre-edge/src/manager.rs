@@ -137,13 +137,17 @@ impl Manager {
             return Err(Refused::Different(current));
         }
         // A full disk must not stop a release: the state is in force, and the problem is told.
-        let saved = self.store.save(&state);
+        self.save(&state);
+        self.put_in_force(state).await
+    }
+
+    fn save(&mut self, state: &EdgeState) {
+        let saved = self.store.save(state);
         self.problems.store = saved
             .err()
             .iter()
             .map(|error| crate::error_chain(error))
             .collect();
-        self.put_in_force(state).await
     }
 
     async fn put_in_force(&mut self, state: EdgeState) -> Result<(), Refused> {
@@ -248,8 +252,13 @@ impl Manager {
             .map_err(|_| Refused::Threads)?
     }
 
-    /// How things are.
-    pub fn status(&self) -> EdgeStatus {
+    /// How things are. A state that could not be saved is tried again: no push may come for days.
+    pub fn status(&mut self) -> EdgeStatus {
+        if !self.problems.store.is_empty() && self.state.generation > 0 {
+            let state = std::mem::take(&mut self.state);
+            self.save(&state);
+            self.state = state;
+        }
         let Problems {
             state,
             listeners,

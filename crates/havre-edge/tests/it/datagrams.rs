@@ -128,6 +128,11 @@ pub fn edge(listen: SocketAddr, replicas: &[(&str, SocketAddr)]) -> Edge {
     edge.state.pools.insert("names".to_owned(), Pool::default());
     push(&mut edge, replicas, &[]);
     assert_eq!(edge.status.problems, [""; 0]);
+    // Somebody may have taken the port since it was free; the edge tries again.
+    wait_for("the port to be had", SOON, || {
+        let taken = edge.try_status().expect("a status").taken;
+        taken.is_empty().then_some(())
+    });
     edge
 }
 

@@ -378,6 +378,22 @@ pub fn a_log_that_cannot_be_written_ends_nothing() {
     assert_eq!(secure(&edge).get("app.test", "/").text(), "a");
 }
 
+pub fn a_state_that_could_not_be_saved_is_saved_without_a_push() {
+    let origin = Origin::usual("a");
+    let mut edge = Edge::with_replicas(&[("r1", origin.address)]);
+    let in_the_way = edge.path(STATE).join("edge.json.new");
+    std::fs::create_dir(&in_the_way).expect("a folder");
+    edge.push();
+    let problems = &edge.status.problems;
+    assert!(problems[0].contains("edge.json"), "{problems:?}");
+    std::fs::remove_dir(&in_the_way).expect("removed");
+    assert!(edge.try_status().expect("a status").problems.is_empty());
+    let generation = edge.state.generation;
+    edge.kill();
+    edge.launch(&[]);
+    assert_eq!(edge.status.generation, generation, "it was saved");
+}
+
 pub fn slow_heads_are_cut_off() {
     let origin = Origin::usual("a");
     let edge = Edge::with_replicas(&[("r1", origin.address)]);

@@ -116,6 +116,7 @@ fn main() -> ExitCode {
             a_second_edge_in_the_same_directory_refuses,
             it_comes_back_after_sigkill,
             a_log_that_cannot_be_written_ends_nothing,
+            a_state_that_could_not_be_saved_is_saved_without_a_push,
             slow_heads_are_cut_off,
             a_connection_flood_from_one_address_is_capped,
             what_one_address_may_have_is_configured_and_told_once,
