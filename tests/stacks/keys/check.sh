@@ -24,7 +24,7 @@ done
 [ "$wrong" = 0 ] || exit 1
 # The file in use has two replicas of one service, and one of each other.
 same "replicas" 2 sh -c '"$0" ps limits-deploy --json | grep -c "\"id\""' "$HAVRE"
-same "a profile that is not asked for" 0 sh -c '"$0" ps absent --json | grep -c "\"id\""' "$HAVRE"
+same "a profile that is not asked for" 0 sh -c '"$0" ps --json | grep -c "\"absent\""' "$HAVRE"
 
 # Names: a service by its own, its container's and its aliases; only on networks that are shared.
 for name in front front-desk desk reception; do
