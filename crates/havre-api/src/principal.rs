@@ -63,10 +63,10 @@ fn login_of(pid: i32) -> Option<u32> {
 
 fn name_of(uid: u32) -> Option<String> {
     use std::io::Read as _;
-    let mut users = String::new();
+    let mut users = Vec::new();
     let file = fs::File::open("/etc/passwd").ok()?;
-    file.take(MAX_USERS_BYTES).read_to_string(&mut users).ok()?;
-    name_in(&users, uid)
+    file.take(MAX_USERS_BYTES).read_to_end(&mut users).ok()?;
+    name_in(&String::from_utf8_lossy(&users), uid)
 }
 
 /// The name of a user in a table as in passwd(5).

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use havre_api::{ApiError, EnvironmentId, ErrorCode};
+use havre_api::{ApiError, EnvironmentId};
 use havre_model::{Project, Route};
 use havre_release::Release;
 
+use crate::conflict::Conflict;
 use crate::daemon::Daemon;
 
 /// A host and a path below it, without its last slash.
@@ -37,7 +38,7 @@ async fn free(
     wanted: BTreeSet<Address>,
 ) -> Result<(), ApiError> {
     match taken(daemon, id, wanted).await {
-        Some((sentence, hint)) => Err(ApiError::new(ErrorCode::Conflict, sentence).with_hint(hint)),
+        Some(conflict) => Err(conflict.into_error()),
         None => Ok(()),
     }
 }
@@ -49,16 +50,15 @@ pub(crate) async fn finding(
     project: &Project,
 ) -> Option<String> {
     let wanted = addresses(&project.hosts, &project.routes);
-    let (sentence, hint) = taken(daemon, id, wanted).await?;
-    Some(format!("`up` will be refused: {sentence}; {hint}"))
+    let conflict = taken(daemon, id, wanted).await?;
+    Some(conflict.finding())
 }
 
-/// What is wrong, and what helps.
 async fn taken(
     daemon: &Arc<Daemon>,
     id: &EnvironmentId,
     mut wanted: BTreeSet<Address>,
-) -> Option<(String, String)> {
+) -> Option<Conflict> {
     let environments = daemon.environments().await;
     let of = |handle: &crate::environment::EnvironmentHandle| {
         let snapshot = handle.snapshot();
@@ -80,7 +80,7 @@ async fn taken(
         let hint = format!(
             "give {id} a `domain` or a path of its own in havre.yaml, or take {other} down before"
         );
-        Some((sentence, hint))
+        Some(Conflict { sentence, hint })
     })
 }
 

@@ -327,7 +327,11 @@ impl EdgeHub {
             None => {
                 let launch = self.launch.clone();
                 let kept = tokio::task::spawn_blocking(move || launch.kept_state()).await;
-                part_of(&kept.ok()?.ok()?, id)
+                let kept = kept.map_err(io::Error::other).flatten();
+                let failed = |error: &io::Error| {
+                    tracing::warn!(environment = %id, %error, "the certificate it had cannot be read");
+                };
+                part_of(&kept.inspect_err(failed).ok()?, id)
             }
         };
         let certificate = part.certificates.into_iter().next()?;

@@ -14,6 +14,7 @@ mod backend;
 mod builds;
 mod certificates;
 mod clock;
+mod conflict;
 mod container;
 mod daemon;
 mod databases;

@@ -8,7 +8,7 @@ use havre_api::{
     ApiError, EnvironmentId, ErrorCode, Event, EventSink, PlannedAction, Principal, ReleaseId,
     ReleaseState, ReleaseStatus, ReleasesQuery, RequestCount, RollbackRequest, UpOutcome,
 };
-use havre_release::{Cause, Desired, Outcome, Record, Release};
+use havre_release::{Cause, Desired, FailureKind, Outcome, Record, Release};
 
 use crate::daemon::Daemon;
 use crate::environment::tables::{ReleaseRow, Tables};
@@ -297,12 +297,15 @@ fn target<'a>(
     }
     let found = past.iter().find(|one| one.number == wanted);
     let found = found.ok_or_else(|| not_found(format!("{id} has no release {wanted}")))?;
-    match found.record.has_served() {
-        true => Ok(found),
-        false => {
-            let message = format!("release {wanted} of {id} has never served");
+    match &found.record.outcome {
+        // One that was given up by hand, or by a later `up`, may be good.
+        Outcome::WentBack { failure } if failure.kind != FailureKind::Aborted => {
+            let message = format!("release {wanted} of {id} failed and went back, and would again");
             Err(ApiError::new(ErrorCode::Invalid, message)
-                .with_hint("`havre releases` lists where a rollback can go, and why others failed"))
+                .with_hint("`havre releases` lists where a rollback can go, and why it failed"))
+        }
+        Outcome::WentBack { .. } | Outcome::Served | Outcome::Superseded | Outcome::UnderWay => {
+            Ok(found)
         }
     }
 }

@@ -3,19 +3,14 @@
 
 use std::sync::Arc;
 
-use havre_api::{ApiError, EnvironmentId, ErrorCode};
+use havre_api::{ApiError, EnvironmentId};
 use havre_model::FoundDatabases;
 use havre_release::{Ground, Release};
 
+use crate::conflict::Conflict;
 use crate::daemon::Daemon;
 use crate::host_mounts::real_or_itself;
 use crate::labels::environment_key;
-
-/// What is wrong, and what helps.
-struct Rival {
-    sentence: String,
-    hint: String,
-}
 
 /// Fails where a release would bring a second server to the data of another environment's.
 pub(crate) async fn check(
@@ -25,9 +20,7 @@ pub(crate) async fn check(
     databases: &FoundDatabases,
 ) -> Result<(), ApiError> {
     match rival(daemon, id, release, databases).await {
-        Some(rival) => {
-            Err(ApiError::new(ErrorCode::Conflict, rival.sentence).with_hint(rival.hint))
-        }
+        Some(conflict) => Err(conflict.into_error()),
         None => Ok(()),
     }
 }
@@ -39,8 +32,8 @@ pub(crate) async fn finding(
     release: &Release,
     databases: &FoundDatabases,
 ) -> Option<String> {
-    let Rival { sentence, hint } = rival(daemon, id, release, databases).await?;
-    Some(format!("`up` will be refused: {sentence}; {hint}"))
+    let conflict = rival(daemon, id, release, databases).await?;
+    Some(conflict.finding())
 }
 
 async fn rival(
@@ -48,7 +41,7 @@ async fn rival(
     id: &EnvironmentId,
     release: &Release,
     databases: &FoundDatabases,
-) -> Option<Rival> {
+) -> Option<Conflict> {
     let key = environment_key(id);
     let ground = Ground {
         environment: &key,
@@ -69,7 +62,7 @@ async fn rival(
                 let (name, rival, kept) =
                     release.served_twice(ground, running, theirs, &real_or_itself)?;
                 let other = &other.id;
-                Some(Rival {
+                Some(Conflict {
                     sentence: format!(
                         "`{name}` and `{rival}` of {other} would be two database servers on {kept}"
                     ),

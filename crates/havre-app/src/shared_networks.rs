@@ -144,11 +144,8 @@ pub(crate) async fn dry_run(
 ) -> Result<Vec<String>, ApiError> {
     let mut told = Vec::new();
     for (_, name, _) in of(release) {
-        let known = daemon
-            .platform
-            .networks
-            .network(name)
-            .map_err(cannot_read)?;
+        let tables = &daemon.platform.networks;
+        let known = block_in_place(|| tables.network(name)).map_err(cannot_read)?;
         let mut others = members(daemon, name).await?;
         others.retain(|member| &member.environment != id);
         let others: Vec<String> = others
@@ -166,7 +163,8 @@ pub(crate) async fn dry_run(
 
 /// Lists them.
 pub(crate) async fn list(daemon: &Arc<Daemon>) -> Result<Vec<SharedNetwork>, ApiError> {
-    let rows = daemon.platform.networks.networks().map_err(cannot_read)?;
+    let tables = &daemon.platform.networks;
+    let rows = block_in_place(|| tables.networks()).map_err(cannot_read)?;
     let mut networks = Vec::with_capacity(rows.len());
     for row in rows {
         let members = members(daemon, &row.name).await?;
@@ -188,7 +186,7 @@ pub(crate) async fn create(
         return Err(ApiError::new(ErrorCode::Conflict, message)
             .with_hint("`havre network ls` shows who is on it"));
     }
-    let row = tables.network(&name).map_err(cannot_read)?;
+    let row = block_in_place(|| tables.network(&name)).map_err(cannot_read)?;
     let row = row.ok_or_else(|| not_there(&name))?;
     Ok(summary(row, Vec::new()))
 }
@@ -201,7 +199,8 @@ pub(crate) async fn remove(
     let NetworkRemoveRequest { name } = request;
     let _guard = daemon.networks.lock().await;
     let tables = &daemon.platform.networks;
-    if tables.network(&name).map_err(cannot_read)?.is_none() {
+    let known = block_in_place(|| tables.network(&name)).map_err(cannot_read)?;
+    if known.is_none() {
         return Err(not_there(&name));
     }
     let members = members(daemon, &name).await?;

@@ -31,7 +31,7 @@ pub struct Manager {
     taken: Vec<TakenPort>,
     /// Process id of an edge that this one took over from, 0 when it has ended.
     predecessor: Arc<AtomicU32>,
-    /// Told when a port could not be had.
+    /// Told when a port could not be had, or the state not be saved.
     lacking: Arc<Notify>,
 }
 
@@ -143,6 +143,9 @@ impl Manager {
 
     fn save(&mut self, state: &EdgeState) {
         let saved = self.store.save(state);
+        if saved.is_err() {
+            self.lacking.notify_one();
+        }
         self.problems.store = saved
             .err()
             .iter()
@@ -204,7 +207,13 @@ impl Manager {
     }
 
     /// Tries again to open what could not be opened.
-    pub async fn retry_listeners(&mut self) -> Result<(), Refused> {
+    pub async fn retry(&mut self) -> Result<(), Refused> {
+        // Of a state on disk that cannot be read there is none in force: it is left as it is.
+        if !self.problems.store.is_empty() && self.state.generation > 0 {
+            let state = std::mem::take(&mut self.state);
+            self.save(&state);
+            self.state = state;
+        }
         let lacks = !self.problems.listeners.is_empty() || !self.taken.is_empty();
         if !lacks || self.shared.stopping.is_cancelled() {
             return Ok(());
@@ -252,13 +261,8 @@ impl Manager {
             .map_err(|_| Refused::Threads)?
     }
 
-    /// How things are. A state that could not be saved is tried again: no push may come for days.
-    pub fn status(&mut self) -> EdgeStatus {
-        if !self.problems.store.is_empty() && self.state.generation > 0 {
-            let state = std::mem::take(&mut self.state);
-            self.save(&state);
-            self.state = state;
-        }
+    /// How things are.
+    pub fn status(&self) -> EdgeStatus {
         let Problems {
             state,
             listeners,

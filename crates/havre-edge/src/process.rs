@@ -231,7 +231,7 @@ async fn control(
     let manager = Arc::new(Mutex::new(manager));
     offer_handover(options, &manager, begin.lock)?;
     let serving = tokio::spawn(control_server::serve(socket, Arc::clone(&manager)));
-    let retrying = tokio::spawn(retry_listeners(Arc::clone(&manager)));
+    let retrying = tokio::spawn(retry(Arc::clone(&manager)));
     let trimming = tokio::spawn(give_back_memory(Arc::clone(shared)));
     loop {
         tokio::select! {
@@ -276,14 +276,14 @@ fn bind_control(options: &Options) -> Result<UnixListener, StartError> {
     })
 }
 
-/// A port that is taken may become free.
-async fn retry_listeners(manager: Arc<Mutex<Manager>>) {
+/// A port that is taken may become free, a full disk have room again.
+async fn retry(manager: Arc<Mutex<Manager>>) {
     const PAUSE: Duration = Duration::from_secs(1);
     let lacking = Arc::clone(manager.lock().await.lacking());
     loop {
         lacking.notified().await;
         tokio::time::sleep(PAUSE).await;
-        if let Err(refused) = manager.lock().await.retry_listeners().await {
+        if let Err(refused) = manager.lock().await.retry().await {
             complain!("edge: {refused}");
         }
     }

@@ -8,6 +8,8 @@ mod fields;
 mod reader;
 mod writer;
 
+use rustix::fs::{Timespec, Timestamps};
+
 pub use reader::{TarError, TarReader};
 pub use writer::TarWriter;
 
@@ -72,6 +74,18 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Both times of what it makes.
+    pub(crate) fn times(&self) -> Timestamps {
+        let time = Timespec {
+            tv_sec: self.mtime,
+            tv_nsec: self.mtime_nanos.into(),
+        };
+        Timestamps {
+            last_access: time,
+            last_modification: time,
+        }
+    }
+
     /// An entry owned by root at the epoch, without content.
     pub fn new(path: impl Into<Vec<u8>>, kind: EntryKind, mode: u32) -> Self {
         Self {

@@ -28,7 +28,7 @@ pub(crate) use rules::{OPAQUE_MARKER, WHITEOUT_PREFIX, device_allowed, xattr_tra
 
 use node::{
     At, folder_flags, is_whiteout, kind_of, open_folder, os, set_opaque, set_owner_and_mode,
-    set_owner_at, stat, through_proc, times,
+    set_owner_at, stat, through_proc,
 };
 use rules::{AUFS_PREFIX, MAX_DEPTH, MAX_LENGTH, check_attributes, normalise, travelling};
 
@@ -229,7 +229,7 @@ impl Unpacker {
             let set = rustix::fs::fsetxattr(folder, name, value, XattrFlags::empty());
             at.attribute(name, set)?;
         }
-        self.defer(path, times(at.0), at)
+        self.defer(path, at.0.times(), at)
     }
 
     /// Keeps the times of a folder until nothing changes in it any more.
@@ -274,7 +274,7 @@ impl Unpacker {
         }
         at.io(
             "set the times of",
-            rustix::fs::futimens(&file, &times(at.0)),
+            rustix::fs::futimens(&file, &at.0.times()),
         )
     }
 
@@ -354,7 +354,7 @@ impl Unpacker {
         }
         at.io(
             "set the times of",
-            rustix::fs::utimensat(parent, name, &times(at.0), AtFlags::SYMLINK_NOFOLLOW),
+            rustix::fs::utimensat(parent, name, &at.0.times(), AtFlags::SYMLINK_NOFOLLOW),
         )
     }
 

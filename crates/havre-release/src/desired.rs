@@ -454,3 +454,32 @@ impl Rollout {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_stored_with_other_words_is_read() {
+        let mut desired = Desired::default();
+        desired.begin(2, BTreeSet::new(), true, SystemTime::UNIX_EPOCH);
+        let rollout = desired.rollout.as_mut().expect("a rollout");
+        rollout.phase = Phase::RollingBack {
+            failure: Failure {
+                service: ServiceName::new("web"),
+                replica: None,
+                kind: FailureKind::Aborted,
+            },
+            since: SystemTime::UNIX_EPOCH,
+        };
+        let now = serde_json::to_string(&desired).expect("JSON");
+        let before = now
+            .replace("rolling_back", "going_back")
+            .replace("skip_analysis", "trusted");
+        assert_ne!(now, before);
+        for stored in [now, before] {
+            let read: Desired = serde_json::from_str(&stored).expect(&stored);
+            assert_eq!(read, desired);
+        }
+    }
+}

@@ -9,6 +9,7 @@ use tokio::task::block_in_place;
 
 use super::owner::{self, OwnerError, Owners, Title, Uses};
 use super::volume_name;
+use crate::conflict::Conflict;
 use crate::daemon::Daemon;
 use crate::platform::Platform;
 
@@ -35,13 +36,13 @@ pub(crate) async fn check<'a>(
     };
     let here = daemon.environments().await;
     let is_here = |owner: &EnvironmentId| here.iter().any(|handle| &handle.id == owner);
-    let mut hint = first.hint();
+    let mut conflict = first.conflict();
     if !first.owners.iter().any(is_here) {
-        hint.push_str(
+        conflict.hint.push_str(
             "; nothing runs there: `havre up` and `havre down --volumes` there remove it",
         );
     }
-    Err(ApiError::new(ErrorCode::Conflict, first.sentence()).with_hint(hint))
+    Err(conflict.into_error())
 }
 
 /// The same for a person who wants to know before. Blocks.
@@ -52,10 +53,7 @@ pub(crate) fn findings<'a>(
     volumes: &BTreeMap<VolumeName, Volume>,
 ) -> Vec<String> {
     match taken(platform, id, services, volumes, Unclaimed::Leave) {
-        Ok(taken) => taken
-            .iter()
-            .map(|one| format!("`up` will be refused: {}; {}", one.sentence(), one.hint()))
-            .collect(),
+        Ok(taken) => taken.iter().map(|one| one.conflict().finding()).collect(),
         Err(error) => vec![crate::report::one_line(&error)],
     }
 }
@@ -156,22 +154,20 @@ fn taken<'a>(
 }
 
 impl Taken {
-    fn sentence(&self) -> String {
+    fn conflict(&self) -> Conflict {
         let Self {
             service,
+            key,
             name,
             owners,
-            ..
         } = self;
-        format!("volume `{name}`, which `{service}` mounts, belongs to {owners}")
-    }
-
-    fn hint(&self) -> String {
-        let Self { key, name, .. } = self;
-        format!(
-            "give `{key}` another `name` under `volumes`, or share it on purpose: \
-             `{key}: {{name: {name}, external: true}}`"
-        )
+        Conflict {
+            sentence: format!("volume `{name}`, which `{service}` mounts, belongs to {owners}"),
+            hint: format!(
+                "give `{key}` another `name` under `volumes`, or share it on purpose: \
+                 `{key}: {{name: {name}, external: true}}`"
+            ),
+        }
     }
 }
 

@@ -69,6 +69,11 @@ pub(crate) enum OwnerError {
     Remove { path: PathBuf, source: io::Error },
     #[error("the releases that use volumes cannot be listed")]
     Store(#[from] StoreError),
+    #[error("which release of {id} serves is not readable by this version")]
+    Desired {
+        id: EnvironmentId,
+        source: serde_json::Error,
+    },
     #[error("the volumes of release {number} of {id} are not readable by this version")]
     Release {
         id: EnvironmentId,
@@ -271,14 +276,14 @@ impl Uses {
             } = row;
             let rows = tables.releases(&project, &environment, LOOKED_THROUGH)?;
             let newer = |number: &u64| rows.iter().any(|row| row.number == *number);
-            let serving = serving(&desired).filter(|number| !newer(number));
+            let id = EnvironmentId {
+                project: ProjectName::new(&project),
+                environment: EnvironmentName::new(&environment),
+            };
+            let serving = serving(&id, &desired)?.filter(|number| !newer(number));
             let serving = match serving {
                 Some(number) => tables.release(&project, &environment, number)?,
                 None => None,
-            };
-            let id = EnvironmentId {
-                project: ProjectName::new(project),
-                environment: EnvironmentName::new(environment),
             };
             // One more than are kept serves.
             let may_run = rows.iter().filter(|row| may_run(row)).take(KEPT + 2);
@@ -313,14 +318,19 @@ fn note(
     }
 }
 
-/// The release that serves, however many after it went back; what is not readable names none.
-fn serving(desired: &str) -> Option<u64> {
+/// The release that serves, however many after it went back.
+fn serving(id: &EnvironmentId, desired: &str) -> Result<Option<u64>, OwnerError> {
     #[derive(Deserialize)]
     struct Serving {
+        #[serde(default)]
         current: Option<u64>,
     }
-    let desired: Result<Serving, _> = serde_json::from_str(desired);
-    desired.ok()?.current
+    let read: Result<Serving, _> = serde_json::from_str(desired);
+    let desired = read.map_err(|source| OwnerError::Desired {
+        id: id.clone(),
+        source,
+    })?;
+    Ok(desired.current)
 }
 
 /// It has served or is to; also where that cannot be read.

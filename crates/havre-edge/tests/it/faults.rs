@@ -387,7 +387,10 @@ pub fn a_state_that_could_not_be_saved_is_saved_without_a_push() {
     let problems = &edge.status.problems;
     assert!(problems[0].contains("edge.json"), "{problems:?}");
     std::fs::remove_dir(&in_the_way).expect("removed");
-    assert!(edge.try_status().expect("a status").problems.is_empty());
+    wait_for("it to be saved", Duration::from_secs(10), || {
+        let problems = edge.try_status().expect("a status").problems;
+        problems.is_empty().then_some(())
+    });
     let generation = edge.state.generation;
     edge.kill();
     edge.launch(&[]);

@@ -11,8 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, linkat, mkdirat, mknodat, openat,
-    symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Mode, OFlags, Timestamps, linkat, mkdirat, mknodat, openat, symlinkat,
+    unlinkat, utimensat,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -194,7 +194,7 @@ impl Unpacking<'_> {
         if self.deferred > self.limits.folder_names {
             return Err(self.refused(entry, "the archive has too many folders with long names"));
         }
-        self.times.push((target, times(entry)));
+        self.times.push((target, entry.times()));
         Ok(())
     }
 
@@ -245,7 +245,7 @@ impl Unpacking<'_> {
         utimensat(
             &*spot.dir,
             &spot.name,
-            &times(entry),
+            &entry.times(),
             AtFlags::SYMLINK_NOFOLLOW,
         )?;
         Ok(())
@@ -302,17 +302,6 @@ fn node(kind: EntryKind) -> (FileType, u64) {
         | EntryKind::Symlink
         | EntryKind::Directory
         | EntryKind::Fifo => (FileType::Fifo, 0),
-    }
-}
-
-fn times(entry: &Entry) -> Timestamps {
-    let time = Timespec {
-        tv_sec: entry.mtime,
-        tv_nsec: entry.mtime_nanos.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
     }
 }
 

@@ -3,9 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::UnpackError;
@@ -113,17 +111,6 @@ pub(super) fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
     let uid = (entry.uid != u32::MAX).then(|| Uid::from_raw(entry.uid));
     let gid = (entry.gid != u32::MAX).then(|| Gid::from_raw(entry.gid));
     (uid, gid)
-}
-
-pub(super) fn times(entry: &Entry) -> Timestamps {
-    let time = Timespec {
-        tv_sec: entry.mtime,
-        tv_nsec: entry.mtime_nanos.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
 }
 
 /// A path to `name` in the folder behind a descriptor.

@@ -45,6 +45,22 @@ fn is_refused(machine: &Machine, args: &[&str], sentence: &str, hint: &str) {
     assert!(plan.out.contains(sentence), "{}", plan.out);
 }
 
+/// A database server, to Havre, that keeps its data in that folder of the project.
+fn database(machine: &Machine, folder: &str) {
+    let compose = format!(
+        "\
+name: shop
+services:
+  db:
+    image: base:1
+    command: [sleep, '1000000']
+    init: true
+    volumes: ['./{folder}:/var/lib/postgresql/data', './backups:/backups']
+"
+    );
+    machine.write("compose.yaml", &compose);
+}
+
 #[test]
 fn a_volume_is_used_and_removed_by_its_owner_alone() {
     on_machine(|machine| {
@@ -135,16 +151,7 @@ fn a_volume_of_an_earlier_version_is_its_users() {
 fn two_database_servers_do_not_get_one_folder() {
     on_machine(|machine| {
         machine.shop("one");
-        let database = "\
-name: shop
-services:
-  db:
-    image: base:1
-    command: [sleep, '1000000']
-    init: true
-    volumes: ['./pgdata:/var/lib/postgresql/data', './backups:/backups']
-";
-        machine.write("compose.yaml", database);
+        database(machine, "pgdata");
         machine.ok(&["up"]);
         let sentence = "`db` and `db` of shop/production would be two database servers on /";
         is_refused(machine, &["-e", "staging"], sentence, "pgdata");
@@ -154,11 +161,10 @@ services:
             machine.project().join("link"),
         )
         .unwrap();
-        machine.write("compose.yaml", &database.replace("pgdata", "link"));
+        database(machine, "link");
         is_refused(machine, &["-e", "staging"], sentence, "link");
         // What is no server's may be shared.
-        let elsewhere = database.replace("pgdata", "other");
-        machine.write("compose.yaml", &elsewhere);
+        database(machine, "other");
         machine.ok(&["up", "-e", "staging"]);
         machine.ok(&["down", "-e", "staging"]);
     });
@@ -210,27 +216,10 @@ volumes:
 fn of_many_that_begin_at_once_one_gets_a_folder_or_an_address() {
     on_machine(|machine| {
         machine.shop("one");
-        let database = "\
-name: shop
-services:
-  db:
-    image: base:1
-    command: [sleep, '1000000']
-    init: true
-    volumes: ['./pgdata:/var/lib/postgresql/data']
-";
-        machine.write("compose.yaml", database);
+        database(machine, "pgdata");
         let sentence = "would be two database servers on /";
         assert_eq!(begun_at_once(machine, "-e", sentence), 1);
-        let web = "\
-name: shop
-services:
-  web:
-    build: .
-    init: true
-    expose: [8080]
-";
-        machine.write("compose.yaml", web);
+        machine.web("");
         machine.write(
             "havre.yaml",
             "routes: [{path: /, service: web, port: 8080}]\ndomain: one.localhost\n",

@@ -12,11 +12,8 @@ use crate::table::Table;
 pub async fn status(context: &Context, json: bool) -> Outcome {
     let client = Client::new(context.root.api_socket());
     let Some(info) = answering(&client).await? else {
-        return Err(Failure::new(
-            Exit::Unreachable,
-            "no daemon runs, or it answers only to root",
-        )
-        .hint("`havre up` starts one; `havre daemon install` has systemd start it at boot"));
+        return Err(Failure::new(Exit::Unreachable, "no daemon runs")
+            .hint("`havre up` starts one; `havre daemon install` has systemd start it at boot"));
     };
     if json {
         context.ui.json(&info)?;
