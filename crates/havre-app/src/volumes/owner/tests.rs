@@ -232,3 +232,15 @@ fn an_owner_that_cannot_be_read_is_nobody() {
     fs::remove_dir_all(folder.join("data")).unwrap();
     assert_eq!(title(&folder, &shop).unwrap(), Title::Free);
 }
+
+#[test]
+fn whoever_cannot_be_read_may_use_any_volume() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("state.db"), &[SCHEMA]).unwrap();
+    let tables = Tables::new(Arc::new(store));
+    tables
+        .environment_put("shop", "production", "{\"current\":", None, &[])
+        .unwrap();
+    let error = Uses::read(&tables).unwrap_err().to_string();
+    assert!(error.contains("shop/production serves"), "{error}");
+}
