@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use crate::Crowd;
 use crate::complain::complain;
 use crate::limits;
 use crate::lock::lock;
-use crate::shared::Shared;
+use crate::snapshot::Snapshot;
+use crate::state::Crowd;
 
 /// Connections whose memory is worth giving back.
 const CROWD: usize = 100;
@@ -23,8 +24,10 @@ const CROWD: usize = 100;
 const TOLD: usize = 16;
 
 /// Open client connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Clients {
+    /// What they may have.
+    snapshot: Arc<ArcSwap<Snapshot>>,
     by_network: Mutex<HashMap<u128, Arc<Usage>>>,
     turned_away: AtomicU64,
     open: AtomicUsize,
@@ -52,7 +55,7 @@ pub struct Usage {
 /// One connection's place; given up when dropped.
 #[derive(Debug)]
 pub struct Place {
-    shared: Arc<Shared>,
+    clients: Arc<Clients>,
     network: u128,
     usage: Arc<Usage>,
 }
@@ -101,6 +104,59 @@ impl Usage {
 }
 
 impl Clients {
+    /// None yet; `snapshot` says what they may have.
+    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>) -> Self {
+        Self {
+            snapshot,
+            by_network: Mutex::default(),
+            turned_away: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            idle_signal: Notify::new(),
+        }
+    }
+
+    /// A place for one more connection from `address`, unless it has its share. Trusted proxies
+    /// speak for many clients and are not counted together.
+    pub fn place(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let network = network(address);
+        let snapshot = self.snapshot.load();
+        let exempt = snapshot.trusted.contains(address);
+        let most = snapshot.connections_per_address;
+        let usage = {
+            let mut by_network = lock(&self.by_network);
+            let usage = by_network.entry(network).or_default();
+            usage.exempt.store(exempt, Ordering::Relaxed);
+            if exempt || usage.open.load(Ordering::Relaxed) < most {
+                usage.open.fetch_add(1, Ordering::Relaxed);
+                Ok(Arc::clone(usage))
+            } else {
+                Err(usage.refused.fetch_add(1, Ordering::Relaxed))
+            }
+        };
+        match usage {
+            Ok(usage) => {
+                self.opened();
+                Some(Place {
+                    clients: Arc::clone(self),
+                    network,
+                    usage,
+                })
+            }
+            Err(refused_before) => {
+                self.turned_away.fetch_add(1, Ordering::Relaxed);
+                if refused_before == 0 {
+                    complain!(
+                        "edge: {} has {most} connections, as many as one address may have: more \
+                         are refused",
+                        name_of(network)
+                    );
+                }
+                None
+            }
+        }
+    }
+
     /// Waits until far fewer are open than there were: then much memory is free, in pieces.
     pub async fn idle(&self) {
         self.idle_signal.notified().await;
@@ -141,49 +197,6 @@ impl Clients {
     }
 }
 
-impl Shared {
-    /// A place for one more connection from `address`, unless it has its share. Trusted proxies
-    /// speak for many clients and are not counted together.
-    pub fn place(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let network = network(address);
-        let snapshot = self.snapshot.load();
-        let exempt = snapshot.trusted.contains(address);
-        let most = snapshot.connections_per_address;
-        let usage = {
-            let mut by_network = lock(&self.clients.by_network);
-            let usage = by_network.entry(network).or_default();
-            usage.exempt.store(exempt, Ordering::Relaxed);
-            if exempt || usage.open.load(Ordering::Relaxed) < most {
-                usage.open.fetch_add(1, Ordering::Relaxed);
-                Ok(Arc::clone(usage))
-            } else {
-                Err(usage.refused.fetch_add(1, Ordering::Relaxed))
-            }
-        };
-        match usage {
-            Ok(usage) => {
-                self.clients.opened();
-                Some(Place {
-                    shared: Arc::clone(self),
-                    network,
-                    usage,
-                })
-            }
-            Err(refused_before) => {
-                self.clients.turned_away.fetch_add(1, Ordering::Relaxed);
-                if refused_before == 0 {
-                    complain!(
-                        "edge: {} has {most} connections, as many as one address may have: more \
-                         are refused",
-                        name_of(network)
-                    );
-                }
-                None
-            }
-        }
-    }
-}
-
 impl Place {
     /// What its address has.
     pub fn usage(&self) -> &Arc<Usage> {
@@ -193,9 +206,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.shared.clients.closed();
-        let most = self.shared.snapshot.load().connections_per_address;
-        let mut by_network = lock(&self.shared.clients.by_network);
+        self.clients.closed();
+        let most = self.clients.snapshot.load().connections_per_address;
+        let mut by_network = lock(&self.clients.by_network);
         let left = self.usage.open.fetch_sub(1, Ordering::Relaxed) - 1;
         // Well below, so that one who stays at the bound is told of once.
         let refused = match u64::from(left) * 4 <= u64::from(most) * 3 {

@@ -10,7 +10,8 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
-use crate::{EdgeState, EdgeStatus, limits};
+use crate::limits;
+use crate::state::{EdgeState, EdgeStatus};
 
 /// Name of the socket in the run directory.
 pub const SOCKET: &str = "edge.sock";

@@ -109,7 +109,10 @@ async fn answer(manager: &Mutex<Manager>, request: Request<Incoming>) -> Respons
     }
 }
 
-async fn put_state(manager: &Mutex<Manager>, state: crate::EdgeState) -> Response<Full<Bytes>> {
+async fn put_state(
+    manager: &Mutex<Manager>,
+    state: crate::state::EdgeState,
+) -> Response<Full<Bytes>> {
     let mut manager = manager.lock().await;
     match manager.push(state).await {
         Ok(()) => json(StatusCode::OK, &manager.status()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::PoolStatus;
+use crate::state::PoolStatus;
 
 /// Upper bounds of the classes of latency, in milliseconds: each about 1.4 times the one before.
 const BOUNDS_MS: [u32; 30] = [

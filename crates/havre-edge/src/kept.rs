@@ -7,9 +7,9 @@ use std::path::Path;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::EdgeState;
 use crate::handover::{self, HandoverError, Heritage};
 use crate::listen::{Wanted, wanted};
+use crate::state::EdgeState;
 
 /// Duplicates of an edge's listening sockets. Nobody accepts from them: whoever holds them drops
 /// them with the edge that he does not replace, or clients wait in vain.

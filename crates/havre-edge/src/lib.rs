@@ -7,6 +7,16 @@
 //!                             └──status, close-streams       ► relay (balance, hold, retry) ► replica
 //! ```
 //!
+//! No file imports from a layer above its own:
+//!
+//! | layer | files |
+//! |---|---|
+//! | process | `process`, `manager`, `control_server`, `handover` |
+//! | what is accepted | `thread`, `connection`, `tcp`, `udp` |
+//! | stages of a request | `forward`: `admit`, `relay`, `answer`, `upgrade`, with an `exchange` in common |
+//! | what requests share | `worker` (one thread), `shared` (all), `client`, `phase`, `clients`, `upstream` |
+//! | what is known | `snapshot`, `replica`, `state` |
+//!
 //! The process has a user of its own, two folders, and no privilege but that of low ports
 //! (`confine.rs`): certificates, their keys and all else it needs come with the state.
 //!
@@ -15,16 +25,21 @@
 //! [`entrypoint`] is the process, [`Control`] what the daemon steers it with.
 
 mod access;
+mod admit;
+mod answer;
 mod asides;
 mod balance;
 mod client;
 mod clients;
 mod complain;
 mod confine;
+mod connection;
 mod control;
 mod control_server;
 mod counters;
 mod datagram;
+mod exchange;
+mod flows;
 mod forward;
 mod frames;
 mod gate;
@@ -45,11 +60,13 @@ mod options;
 mod page;
 mod patience;
 mod phase;
+mod problem;
 mod process;
 mod record;
 mod relay;
 mod replica;
 mod reply;
+mod request_id;
 mod route;
 mod shared;
 mod snapshot;
@@ -59,10 +76,12 @@ mod store;
 mod stream;
 mod target;
 mod tcp;
+mod thread;
 mod tls;
 mod trust;
 mod tunnel;
 mod udp;
+mod upgrade;
 mod upload;
 mod upstream;
 mod upstream_http2;
@@ -73,7 +92,6 @@ mod worker;
 
 pub use control::{CloseStreams, Closing, Control, ControlError, SOCKET, Shutdown};
 pub use kept::{KeepError, KeptSockets};
-pub use listen::Transport;
 pub use process::entrypoint;
 pub use state::*;
 pub use tls::CertificateError;
@@ -81,18 +99,3 @@ pub use trust::is_network;
 
 /// The user, and group, that the edge runs as.
 pub const USER: u32 = havre_confine::EDGE_USER;
-
-/// Something that does not work, in a sentence for people.
-type Problem = String;
-
-/// An error with its causes, in one line.
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        line.push_str(": ");
-        line.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    line
-}

@@ -12,13 +12,15 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{EdgeState, TakenPort, datagram};
+use crate::datagram;
+use crate::state::{EdgeState, TakenPort, Transport};
 
 /// What is spoken on a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -41,16 +43,6 @@ impl Kind {
             Self::Udp => Transport::Udp,
         }
     }
-}
-
-/// TCP and UDP have ports of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Transport {
-    /// Connections.
-    Tcp,
-    /// Datagrams.
-    Udp,
 }
 
 /// A listening address as the state names it.
@@ -284,6 +276,20 @@ fn open(socket: &Socket, address: SocketAddr, transport: Transport) -> io::Resul
             socket.set_recv_buffer_size(QUEUE)?;
             datagram::tell_local(socket.as_fd(), address.is_ipv6())
         }
+    }
+}
+
+/// After a listening socket, or one for datagrams, gave an error: out of file descriptors or memory, a
+/// short pause lets some be freed.
+pub async fn pause_after(error: &io::Error) {
+    let passing = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    );
+    if !passing {
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -9,12 +9,14 @@ use socket2::Socket;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::limits;
 use crate::listen::{Kind, ListenError, Listeners, Share, Wanted, wanted};
+use crate::problem::Problem;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
+use crate::state::{EdgeState, EdgeStatus, TakenPort};
 use crate::store::Store;
-use crate::worker::Command;
-use crate::{EdgeState, EdgeStatus, Problem, TakenPort, limits};
+use crate::thread::Command;
 
 /// For all threads to acknowledge.
 const ACKNOWLEDGE: Duration = Duration::from_secs(10);
@@ -118,7 +120,7 @@ impl Manager {
             Ok(Some(state)) => self.put_in_force(state).await,
             Ok(None) => Ok(()),
             Err(error) => {
-                self.problems.store = vec![crate::error_chain(&error)];
+                self.problems.store = vec![crate::problem::error_chain(&error)];
                 Ok(())
             }
         }
@@ -149,7 +151,7 @@ impl Manager {
         self.problems.store = saved
             .err()
             .iter()
-            .map(|error| crate::error_chain(error))
+            .map(|error| crate::problem::error_chain(error))
             .collect();
     }
 
@@ -191,7 +193,9 @@ impl Manager {
             match error {
                 ListenError::Taken(port) => self.taken.push(port),
                 ListenError::Bind { .. } => {
-                    self.problems.listeners.push(crate::error_chain(&error));
+                    self.problems
+                        .listeners
+                        .push(crate::problem::error_chain(&error));
                 }
             }
         }

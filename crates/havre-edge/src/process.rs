@@ -20,6 +20,7 @@ use crate::access::AccessLog;
 use crate::clients::Clients;
 use crate::complain::complain;
 use crate::confine::{self, OwnError};
+use crate::flows::Flows;
 use crate::handover::{self, HandoverError, Heritage, Predecessor};
 use crate::listen::Wanted;
 use crate::manager::{Manager, Refused};
@@ -27,8 +28,7 @@ use crate::options::{Options, Sockets, USAGE};
 use crate::replica::{Clock, Registry};
 use crate::shared::Shared;
 use crate::store::Store;
-use crate::udp::Flows;
-use crate::worker::{self, WorkerHandle};
+use crate::thread::{self, ThreadHandle};
 use crate::{control_server, handshake, kept, limits};
 
 /// Runs the edge if `name` is `edge`. Called by the binary before anything else reads arguments.
@@ -55,7 +55,7 @@ fn main(args: &[OsString]) -> ExitCode {
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain!("error: {}", crate::error_chain(&error));
+            complain!("error: {}", crate::problem::error_chain(&error));
             ExitCode::FAILURE
         }
     }
@@ -116,6 +116,7 @@ fn run(options: &Options) -> Result<(), StartError> {
     let snapshot = Arc::new(ArcSwap::default());
     let shared = Arc::new(Shared {
         tls: handshake::server_config(Arc::clone(&snapshot)).map_err(StartError::Tls)?,
+        clients: Arc::new(Clients::new(Arc::clone(&snapshot))),
         snapshot,
         pushed: watch::channel(0).0,
         registry: Registry::default(),
@@ -124,11 +125,10 @@ fn run(options: &Options) -> Result<(), StartError> {
         stopping: CancellationToken::new(),
         idle_grace: OnceLock::new(),
         stopped: CancellationToken::new(),
-        clients: Clients::default(),
         flows: Flows::default(),
     });
-    let workers = (0..options.threads)
-        .map(|number| worker::start(number, &shared))
+    let threads = (0..options.threads)
+        .map(|number| thread::start(number, &shared))
         .collect::<io::Result<Vec<_>>>()
         .map_err(StartError::Thread)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -140,11 +140,11 @@ fn run(options: &Options) -> Result<(), StartError> {
         listeners: heritage.listeners,
         predecessor,
     };
-    runtime.block_on(control(options, &shared, &workers, begin))?;
+    runtime.block_on(control(options, &shared, &threads, begin))?;
     runtime.shutdown_timeout(Duration::from_millis(100));
-    for worker in workers {
-        drop(worker.commands);
-        if worker.thread.join().is_err() {
+    for thread in threads {
+        drop(thread.commands);
+        if thread.thread.join().is_err() {
             complain!("edge: a thread panicked");
         }
     }
@@ -199,12 +199,12 @@ struct Begin {
 async fn control(
     options: &Options,
     shared: &Arc<Shared>,
-    workers: &[WorkerHandle],
+    threads: &[ThreadHandle],
     begin: Begin,
 ) -> Result<(), StartError> {
-    let commands = workers
+    let commands = threads
         .iter()
-        .map(|worker| worker.commands.clone())
+        .map(|thread| thread.commands.clone())
         .collect();
     let mut manager = Manager::new(Arc::clone(shared), commands, Store::new(&options.state));
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;

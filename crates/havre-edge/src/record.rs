@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{Version, request};
 
-use crate::FailedRequest;
 use crate::access::{Entry, Lines, rfc3339};
 use crate::gate::FirstLine;
 use crate::replica::Upstream;
+use crate::state::FailedRequest;
 use crate::upload::UploadProgress;
 
 /// Status logged when the client left before there was one.

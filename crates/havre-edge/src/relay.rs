@@ -11,7 +11,7 @@ use http::{Method, Request, Response, StatusCode, Uri, Version, request};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 
-use crate::forward::{Exchange, Target};
+use crate::exchange::{Exchange, Target};
 use crate::grpc;
 use crate::headers::{self, Origin};
 use crate::hold::Hold;
@@ -21,10 +21,11 @@ use crate::patience::{OutOfPatience, Patience};
 use crate::record::Record;
 use crate::replica::{InFlight, Outcome, Upstream};
 use crate::snapshot::{LivePool, LiveRoute, Lookup};
+use crate::state::UpstreamProtocol;
 use crate::upload::{Upload, UploadError, UploadProgress};
 use crate::upstream::Lease;
 use crate::visitor::Visitor;
-use crate::{UpstreamProtocol, balance, limits, route};
+use crate::{balance, limits, route};
 
 /// What came back from a replica.
 pub struct Answer {
@@ -353,7 +354,7 @@ impl Exchange {
                     let cause = Cause::Unreachable {
                         route: route.id.clone(),
                         replica: upstream.id.clone(),
-                        reason: crate::error_chain(&error),
+                        reason: crate::problem::error_chain(&error),
                     };
                     return Err(NoUpstream::Nobody(cause, outgoing));
                 }
@@ -532,8 +533,11 @@ fn reason(error: &hyper::Error) -> String {
     if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         "it closed the connection before it answered".to_owned()
     } else if error.is_parse() {
-        format!("its answer is not HTTP: {}", crate::error_chain(error))
+        format!(
+            "its answer is not HTTP: {}",
+            crate::problem::error_chain(error)
+        )
     } else {
-        crate::error_chain(error)
+        crate::problem::error_chain(error)
     }
 }

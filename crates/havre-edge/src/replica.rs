@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::balance;
 use crate::counters::{Counters, Latency};
 use crate::lock::lock;
-use crate::{FailedRequest, Replica, ReplicaStatus, balance};
+use crate::state::{FailedRequest, Replica, ReplicaStatus};
 
 /// One replica at one address.
 #[derive(Debug)]

@@ -190,7 +190,7 @@ impl Reply {
 
     fn fail(&mut self, error: &ReplyError) {
         if let Some(record) = &mut self.record {
-            record.cause = crate::error_chain(error);
+            record.cause = crate::problem::error_chain(error);
             record.failed = true;
         }
         if let Source::Relay(relay) = &mut self.source {

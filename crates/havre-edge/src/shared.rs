@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessLog;
 use crate::clients::Clients;
+use crate::flows::Flows;
 use crate::replica::{Clock, Registry};
 use crate::snapshot::Snapshot;
-use crate::udp::Flows;
 
 /// See the module.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct Shared {
     /// Everything ends now.
     pub stopped: CancellationToken,
     /// Open client connections.
-    pub clients: Clients,
+    pub clients: Arc<Clients>,
     /// Clients that send datagrams.
     pub flows: Flows,
     /// TLS of all HTTPS listeners.

@@ -8,10 +8,12 @@ use std::time::Duration;
 use crate::counters::Counters;
 use crate::limits;
 use crate::listen::{Kind, Wanted};
+use crate::problem::Problem;
 use crate::replica::{Registry, Upstream};
+use crate::route;
+use crate::state::{EdgeState, PoolStatus, Route, UpstreamProtocol};
 use crate::tls::CertificateSet;
 use crate::trust::TrustedProxies;
-use crate::{EdgeState, PoolStatus, Problem, Route, UpstreamProtocol, route};
 
 /// An [`EdgeState`] compiled. Immutable; replaced as a whole.
 #[derive(Debug, Default)]
@@ -250,7 +252,7 @@ fn compile_pools(
     before: &Snapshot,
     registry: &Registry,
 ) -> HashMap<String, Arc<LivePool>> {
-    let compile = |(name, pool): (&String, &crate::Pool)| {
+    let compile = |(name, pool): (&String, &crate::state::Pool)| {
         let serving = pool.replicas.iter().filter(|replica| !replica.draining);
         let old = before.pools.get(name);
         let live = LivePool {
@@ -297,7 +299,7 @@ mod tests {
     fn compile(routes: Vec<Route>) -> (Snapshot, Vec<Problem>) {
         let state = EdgeState {
             routes,
-            pools: [("p".to_owned(), crate::Pool::default())].into(),
+            pools: [("p".to_owned(), crate::state::Pool::default())].into(),
             ..EdgeState::default()
         };
         let mut problems = Vec::new();

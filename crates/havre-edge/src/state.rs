@@ -7,8 +7,6 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Transport;
-
 /// All the edge has to do. Pushing the same state twice changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeState {
@@ -203,6 +201,16 @@ pub struct TakenPort {
     pub address: SocketAddr,
     /// TCP or UDP.
     pub transport: Transport,
+}
+
+/// TCP and UDP have ports of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
 }
 
 /// Counters of one replica since the edge started.

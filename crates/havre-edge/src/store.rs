@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::EdgeState;
+use crate::state::EdgeState;
 
 /// Where the state is kept.
 #[derive(Clone, Debug)]

@@ -9,7 +9,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use crate::{Certificate, Problem, route};
+use crate::problem::Problem;
+use crate::route;
+use crate::state::Certificate;
 
 /// A certificate that could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +89,7 @@ impl CertificateSet {
                     problems.push(format!(
                         "certificate for {}: {}; {fate}",
                         certificate.hosts.join(", "),
-                        crate::error_chain(&error)
+                        crate::problem::error_chain(&error)
                     ));
                     certificates.extend(old.cloned());
                 }

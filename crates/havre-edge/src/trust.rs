@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::Problem;
+use crate::problem::Problem;
 
 /// Networks of trusted proxies.
 #[derive(Clone, Debug, Default)]

@@ -20,7 +20,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,83 +33,17 @@ use tokio_util::sync::CancellationToken;
 use crate::clients;
 use crate::complain::complain;
 use crate::datagram::{self, Local, Received};
+use crate::flows::Full;
 use crate::limits;
-use crate::listen::{Kind, Share};
+use crate::listen::{self, Kind, Share};
 use crate::lock::lock;
 use crate::replica::{InFlight, Outcome, Upstream};
 use crate::snapshot::LivePool;
-use crate::worker::{self, Worker};
+use crate::worker::Worker;
 
 thread_local! {
     /// One datagram at a time passes through a thread, and none waits in it.
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; datagram::LONGEST]);
-}
-
-/// The places for flows of the whole edge.
-#[derive(Debug, Default)]
-pub struct Flows {
-    open: AtomicUsize,
-    /// Those of each network, as connections are counted.
-    by_network: Mutex<HashMap<u128, u32>>,
-    refused: AtomicU64,
-}
-
-/// Why a datagram of a new client is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Full {
-    /// Its address has as many flows as one may have.
-    Address,
-    All,
-}
-
-impl Flows {
-    /// Datagrams dropped so far for want of a place.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    /// Takes a place for one more of a network that may have `most`; it is given up by
-    /// [`Flows::close`].
-    fn open(&self, network: u128, most: u32) -> Result<(), Full> {
-        let mut by_network = lock(&self.by_network);
-        let of_network = by_network.get(&network).copied().unwrap_or_default();
-        if of_network >= most {
-            return Err(Full::Address);
-        }
-        if self.open.load(Ordering::Relaxed) >= limits::FLOWS {
-            return Err(Full::All);
-        }
-        // Both change under the lock alone.
-        self.open.fetch_add(1, Ordering::Relaxed);
-        by_network.insert(network, of_network + 1);
-        Ok(())
-    }
-
-    fn close(&self, network: u128) {
-        let mut by_network = lock(&self.by_network);
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        match by_network.get_mut(&network) {
-            Some(open) if *open > 1 => *open -= 1,
-            Some(_) | None => drop(by_network.remove(&network)),
-        }
-    }
-
-    fn refuse(&self, full: Full, client: SocketAddr, listen: SocketAddr) {
-        if self.refused.fetch_add(1, Ordering::Relaxed) > 0 {
-            return;
-        }
-        match full {
-            Full::Address => complain!(
-                "edge: {} sends datagrams to {listen} from as many ports as one address may; those \
-                 of more are dropped until others fall silent (told once)",
-                client.ip()
-            ),
-            Full::All => complain!(
-                "edge: too many clients send datagrams to {listen}; those that are new are dropped \
-                 until others fall silent (told once)"
-            ),
-        }
-    }
 }
 
 /// A client as one of the machine's addresses sees it.
@@ -171,7 +105,7 @@ pub async fn serve(worker: Arc<Worker>, share: Share) {
             ready = port.socket.readable() => match ready {
                 Ok(()) => {
                     if let Err(error) = port.take_batch() {
-                        worker::pause_after(&error).await;
+                        listen::pause_after(&error).await;
                     }
                 }
                 Err(error) => return complain!("edge: no more datagrams at {}: {error}", port.listen),
@@ -436,8 +370,8 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::Replica;
     use crate::replica::Registry;
+    use crate::state::Replica;
 
     fn upstreams(ids: &[&str]) -> Vec<Arc<Upstream>> {
         let registry = Registry::default();
@@ -481,40 +415,5 @@ mod tests {
         assert_ne!(chosen(&both, 7, 1000), first);
         assert_eq!(chosen(&both[index..=index], 7, 1000), first, "none but it");
         assert_eq!(chosen(&both, 7, 5000), first, "its time is up");
-    }
-
-    #[test]
-    fn places_are_bounded_and_given_back() {
-        let flows = Flows::default();
-        for network in 0..limits::FLOWS {
-            assert_eq!(flows.open(network as u128, 2), Ok(()));
-        }
-        assert_eq!(flows.open(0, 2), Err(Full::All));
-        flows.close(7);
-        assert_eq!(flows.open(0, 2), Ok(()));
-        assert_eq!(flows.open(1, 2), Err(Full::All));
-        assert_eq!(flows.open(0, 2), Err(Full::Address));
-    }
-
-    #[test]
-    fn one_address_leaves_places_to_others() {
-        let flows = Flows::default();
-        let of = |client: &str| Peer {
-            client: client.parse().expect("an address"),
-            local: None,
-        };
-        // An IPv6 /64 is one customer.
-        for client in ["[2001:db8::1]:1", "[2001:db8::1]:2", "[2001:db8::2]:1"] {
-            assert_eq!(flows.open(of(client).network(), 3), Ok(()));
-        }
-        let crowd = of("[2001:db8::3]:1").network();
-        assert_eq!(flows.open(crowd, 3), Err(Full::Address));
-        assert_eq!(flows.open(of("192.0.2.1:1").network(), 3), Ok(()));
-        flows.close(crowd);
-        assert_eq!(flows.open(crowd, 3), Ok(()));
-        for _ in 0..3 {
-            flows.close(crowd);
-        }
-        assert_eq!(lock(&flows.by_network).len(), 1, "nothing is kept of it");
     }
 }

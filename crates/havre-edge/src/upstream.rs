@@ -18,10 +18,10 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use crate::UpstreamProtocol;
 use crate::limits;
 use crate::lock::lock;
 use crate::replica::Upstream;
+use crate::state::UpstreamProtocol;
 use crate::upload::Upload;
 use crate::upstream_http2::{Place, SharedConnections};
 use crate::upstream_io::UpstreamIo;

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 const LEFT: &[(&str, usize)] = &[
     ("havre", 6),
     ("havre-app", 33),
-    ("havre-edge", 20),
     ("havre-engine", 4),
     ("havre-model", 5),
     ("havre-net", 14),
