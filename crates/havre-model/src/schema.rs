@@ -159,7 +159,7 @@ const TOP_KEYS: [Described; 12] = [
             pattern: "^(?!x-)[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$",
             each: &ENVIRONMENT,
         },
-        text: "Environments beside production, for `-e NAME`; each with containers, a network and volumes of its own.",
+        text: "Environments beside production, for `-E NAME`; each with containers, a network and volumes of its own.",
         example: r#"{"staging": {"domain": "staging.example.org"}}"#,
     },
     Described {

@@ -8,7 +8,7 @@ use havre_app::Share;
 
 use crate::exit::Exit;
 use crate::paint::ColorChoice;
-use crate::target::{FileArgs, TargetArgs};
+use crate::target::{FolderArgs, LeadingArgs, LoadArgs, Meant, ProjectArgs};
 
 /// All of production for a compose application, in one binary.
 #[derive(Debug, Parser)]
@@ -23,6 +23,8 @@ use crate::target::{FileArgs, TargetArgs};
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
+    #[command(flatten)]
+    pub leading: LeadingArgs,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -162,6 +164,42 @@ impl Command {
         };
         json.json
     }
+
+    /// What the command line says of the project, where the command reads one.
+    pub fn project(&mut self) -> Option<Meant<'_>> {
+        Some(match self {
+            Self::Up(args) => args.load.meant(),
+            Self::Check(args) => args.load.meant(),
+            Self::Config(args) => args.load.meant(),
+            Self::Plan(args) => args.load.meant(),
+            Self::Doctor(args) => args.load.meant(),
+            Self::Status(args) => args.folder.meant(),
+            Self::Why(args) => args.project.meant(),
+            Self::Ps(args) => args.project.meant(),
+            Self::Logs(args) => args.project.meant(),
+            Self::Exec(args) => args.project.meant(),
+            Self::Restart(args) => args.project.meant(),
+            Self::Releases(args) => args.folder.meant(),
+            Self::Rollback(args) => args.project.meant(),
+            Self::Rollout(command) => match command {
+                RolloutCommand::Pause(args)
+                | RolloutCommand::Resume(args)
+                | RolloutCommand::Abort(args) => args.folder.meant(),
+                RolloutCommand::History(args) => args.folder.meant(),
+                RolloutCommand::Undo(args) => args.project.meant(),
+            },
+            Self::Scale(args) => args.project.meant(),
+            Self::Down(args) => args.folder.meant(),
+            Self::Image(_)
+            | Self::Network(_)
+            | Self::Ca(_)
+            | Self::Daemon(_)
+            | Self::Schema
+            | Self::Version(_)
+            | Self::Completions { .. }
+            | Self::Man { .. } => return None,
+        })
+    }
 }
 
 /// `--json`.
@@ -185,11 +223,8 @@ pub struct FindingsForm {
 /// `havre up`.
 #[derive(Args, Debug)]
 pub struct UpArgs {
-    /// Folder of the project
-    #[arg(value_name = "PATH", default_value = ".")]
-    pub path: PathBuf,
     #[command(flatten)]
-    pub files: FileArgs,
+    pub load: LoadArgs,
     /// Build without the layer cache
     #[arg(long)]
     pub no_cache: bool,
@@ -206,11 +241,8 @@ pub struct UpArgs {
 /// `havre check`.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
-    /// Folder of the project
-    #[arg(value_name = "PATH", default_value = ".")]
-    pub path: PathBuf,
     #[command(flatten)]
-    pub files: FileArgs,
+    pub load: LoadArgs,
     #[command(flatten)]
     pub form: FindingsForm,
 }
@@ -218,9 +250,8 @@ pub struct CheckArgs {
 /// `havre config`.
 #[derive(Args, Debug)]
 pub struct ConfigArgs {
-    /// Folder of the project
-    #[arg(value_name = "PATH", default_value = ".")]
-    pub path: PathBuf,
+    #[command(flatten)]
+    pub load: LoadArgs,
     /// Show secrets as they are
     #[arg(long)]
     pub reveal: bool,
@@ -237,22 +268,20 @@ pub struct ConfigArgs {
     #[arg(long, conflicts_with_all = ["json", "source"])]
     pub volumes: bool,
     #[command(flatten)]
-    pub files: FileArgs,
-    #[command(flatten)]
     pub json: JsonArg,
 }
 
 /// `havre doctor`.
 #[derive(Args, Debug)]
+#[command(mut_arg("path", |path| {
+    path.help("Look for traps in the project of this folder instead of at the machine")
+}))]
 pub struct DoctorArgs {
-    /// Look for traps in the project of this folder instead of at the machine
-    #[arg(value_name = "PATH")]
-    pub path: Option<PathBuf>,
     /// Say why a rule matters and what to do
-    #[arg(long, value_name = "RULE", conflicts_with = "path")]
+    #[arg(long, value_name = "RULE")]
     pub explain: Option<String>,
     #[command(flatten)]
-    pub files: FileArgs,
+    pub load: LoadArgs,
     #[command(flatten)]
     pub form: FindingsForm,
 }
@@ -260,11 +289,8 @@ pub struct DoctorArgs {
 /// `havre plan`.
 #[derive(Args, Debug)]
 pub struct PlanArgs {
-    /// Folder of the project
-    #[arg(value_name = "PATH", default_value = ".")]
-    pub path: PathBuf,
     #[command(flatten)]
-    pub files: FileArgs,
+    pub load: LoadArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -276,7 +302,7 @@ pub struct ReleasesArgs {
     #[arg(long = "last", value_name = "N", default_value_t = 10)]
     pub last: u32,
     #[command(flatten)]
-    pub target: TargetArgs,
+    pub folder: FolderArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -288,7 +314,7 @@ pub struct RollbackArgs {
     #[arg(value_name = "RELEASE")]
     pub release: Option<u64>,
     #[command(flatten)]
-    pub target: TargetArgs,
+    pub project: ProjectArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -312,7 +338,7 @@ pub enum RolloutCommand {
 #[derive(Args, Debug)]
 pub struct SteerArgs {
     #[command(flatten)]
-    pub target: TargetArgs,
+    pub folder: FolderArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -321,7 +347,7 @@ pub struct SteerArgs {
 #[derive(Args, Debug)]
 pub struct StatusArgs {
     #[command(flatten)]
-    pub target: TargetArgs,
+    pub folder: FolderArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -333,7 +359,7 @@ pub struct WhyArgs {
     #[arg(value_name = "SERVICE")]
     pub service: String,
     #[command(flatten)]
-    pub target: TargetArgs,
+    pub project: ProjectArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -348,13 +374,14 @@ pub struct PsArgs {
     #[arg(short, long)]
     pub all: bool,
     #[command(flatten)]
-    pub target: TargetArgs,
+    pub project: ProjectArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
 
-/// `havre logs`.
+/// `havre logs`. The one command where `-f` is no file: whoever comes from docker or kubectl follows with it.
 #[derive(Args, Debug)]
+#[command(mut_arg("files", |file| file.short(None)))]
 pub struct LogsArgs {
     /// Only of these services
     #[arg(value_name = "SERVICE")]
@@ -369,13 +396,13 @@ pub struct LogsArgs {
     #[arg(long, value_name = "WHEN", value_parser = crate::commands::logs::parse_since)]
     pub since: Option<havre_api::Timestamp>,
     /// Show when each line was printed
-    #[arg(short, long)]
+    #[arg(long)]
     pub timestamps: bool,
     /// Do not show which replica printed a line
     #[arg(long)]
     pub no_prefix: bool,
     #[command(flatten)]
-    pub target: TargetArgs,
+    pub project: ProjectArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -407,13 +434,13 @@ pub struct ExecArgs {
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
     /// Set a variable, or pass on one of the caller's
-    #[arg(long, value_name = "NAME[=VALUE]")]
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
     /// In this replica instead of any that is ready
     #[arg(long, value_name = "ID")]
     pub replica: Option<String>,
     #[command(flatten)]
-    pub target: TargetArgs,
+    pub project: ProjectArgs,
 }
 
 /// `havre restart`.
@@ -423,7 +450,7 @@ pub struct RestartArgs {
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
     #[command(flatten)]
-    pub target: TargetArgs,
+    pub project: ProjectArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -435,7 +462,7 @@ pub struct ScaleArgs {
     #[arg(value_name = "SERVICE=N", required = true, value_parser = crate::commands::change::parse_scale)]
     pub replicas: Vec<(String, u32)>,
     #[command(flatten)]
-    pub target: TargetArgs,
+    pub project: ProjectArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -447,7 +474,7 @@ pub struct DownArgs {
     #[arg(short, long)]
     pub volumes: bool,
     #[command(flatten)]
-    pub target: TargetArgs,
+    pub folder: FolderArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -463,7 +490,7 @@ pub enum ImageCommand {
         #[arg(value_name = "PATH")]
         path: PathBuf,
         /// Name for the image instead of the names in the archive
-        #[arg(short, long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME")]
         tag: Option<String>,
         #[command(flatten)]
         json: JsonArg,
@@ -644,3 +671,6 @@ pub struct InstallArgs {
     #[command(flatten)]
     pub settings: DaemonSettings,
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,14 +40,18 @@ pub struct Context {
 }
 
 /// Runs a command and tells how it ended.
-pub fn run(cli: Cli) -> ExitCode {
+pub fn run(mut cli: Cli) -> ExitCode {
     let ui = Ui::new(cli.global.color, cli.global.quiet);
     let json = cli.command.wants_json();
     let context = Context {
         root: Root::new(cli.global.root),
         ui,
     };
-    match dispatch(&context, cli.command) {
+    let ended = match cli.leading.add_to(cli.command.project()) {
+        Ok(()) => dispatch(&context, cli.command),
+        Err(failure) => Err(Ended::Failure(failure)),
+    };
+    match ended {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(Ended::Code(code)) => ExitCode::from(code),
         Err(Ended::Failure(failure)) if failure.is_broken_pipe() => ExitCode::from(Exit::Ok.code()),

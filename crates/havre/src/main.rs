@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version are answers; the rest is a usage error. Unprintable is unreadable.
             error.print().ok();
-            if let Some(hint) = slips::hint(&error, &args) {
+            if let Some(hint) = slips::hint(&error) {
                 writeln!(std::io::stderr(), "\n  hint: {hint}").ok();
             }
             let exit = if error.use_stderr() {

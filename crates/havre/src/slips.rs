@@ -1,11 +1,6 @@
 //! What those who come from Docker type first, and what it is called here.
 
-use std::ffi::OsString;
-
-use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-
-use crate::cli::Cli;
 
 /// Docker's word, and what does that here.
 const DOCKER: [(&str, &str); 27] = [
@@ -49,23 +44,20 @@ const NETWORKS: &str =
 const VOLUMES: &str =
     "`havre config --volumes` lists them, `havre down --volumes` removes those of an environment";
 
-/// What docker compose takes before the command and these commands behind it.
-const BEHIND: [&str; 11] = [
-    "-p",
-    "--project",
-    "--project-name",
-    "-e",
-    "--environment",
-    "-f",
-    "--file",
-    "--env-file",
-    "--profile",
-    "-C",
-    "--project-directory",
+/// A flag that means something else at another command, and what is meant here.
+const FLAGS: [(&str, &str); 2] = [
+    (
+        "-e",
+        "`-E NAME` names the environment; `-e NAME=VALUE` sets a variable for `havre exec`",
+    ),
+    (
+        "-t",
+        "`--timestamps` of `logs` and `--tag` of `image import` have no short form; `-t` is the terminal of `exec`",
+    ),
 ];
 
 /// What to write instead, where that is known.
-pub fn hint(error: &clap::Error, args: &[OsString]) -> Option<String> {
+pub fn hint(error: &clap::Error) -> Option<String> {
     let named = |kind| match error.get(kind)? {
         ContextValue::String(word) => Some(word.as_str()),
         _ => None,
@@ -78,21 +70,8 @@ pub fn hint(error: &clap::Error, args: &[OsString]) -> Option<String> {
         }
         ErrorKind::UnknownArgument => {
             let word = named(ContextKind::InvalidArg)?;
-            let at = args.iter().position(|arg| {
-                arg.to_str()
-                    .is_some_and(|arg| arg.split('=').next() == Some(word))
-            })?;
-            let commands = Cli::command();
-            let is_command =
-                |arg: &OsString| commands.get_subcommands().any(|one| one.get_name() == arg);
-            (BEHIND.contains(&word) && !args[..at].iter().any(is_command)).then(|| {
-                let known = match word {
-                    "--project-name" => "--project",
-                    "--project-directory" => "-C",
-                    word => word,
-                };
-                format!("it belongs behind the command: `havre COMMAND {known} …`")
-            })
+            let (_, here) = FLAGS.iter().find(|(flag, _)| *flag == word)?;
+            Some((*here).to_owned())
         }
         _ => None,
     }

@@ -17,6 +17,9 @@ use crate::ui::Ui;
 /// The environment where none is named.
 const DEFAULT_ENVIRONMENT: &str = "production";
 
+/// Names the environment where the command line does not.
+const ENVIRONMENT_VARIABLE: &str = "HAVRE_ENVIRONMENT";
+
 /// The warning about a network that is none of the project's.
 const EXTERNAL_NETWORK: &str = "compose/external-network";
 
@@ -26,69 +29,164 @@ const LOCAL_AUTHORITIES: [&str; 2] = [
     "/etc/pki/ca-trust/source/anchors",
 ];
 
-/// Which files make the project, and for which environment.
+/// Which project, and which of its environments. Said before the command's name, as to docker compose, or
+/// behind it; all commands about a project take the same.
 #[derive(Args, Clone, Debug, Default)]
-pub struct FileArgs {
+pub struct ProjectArgs {
     /// A compose file; may be repeated, later ones override
     #[arg(short, long = "file", value_name = "FILE", help_heading = "Project")]
     pub files: Vec<PathBuf>,
     /// A file of variables for the compose file instead of .env; may be repeated
     #[arg(long = "env-file", value_name = "FILE", help_heading = "Project")]
     pub env_files: Vec<PathBuf>,
-    /// Enable services of this profile; may be repeated
-    #[arg(long = "profile", value_name = "NAME", help_heading = "Project")]
-    pub profiles: Vec<String>,
+    /// Folder of the project instead of the current one
+    #[arg(
+        short = 'C',
+        long,
+        alias = "project-directory",
+        value_name = "DIR",
+        help_heading = "Project"
+    )]
+    pub directory: Option<PathBuf>,
     /// Name of the project instead of the one in the files
-    #[arg(short, long, value_name = "NAME", help_heading = "Project")]
-    pub project: Option<String>,
-    /// The environment [default: production]
     #[arg(
         short,
         long,
-        env = "HAVRE_ENVIRONMENT",
-        hide_env_values = true,
+        alias = "project-name",
         value_name = "NAME",
         help_heading = "Project"
     )]
+    pub project: Option<String>,
+    /// The environment [env: HAVRE_ENVIRONMENT] [default: production]
+    #[arg(short = 'E', long, value_name = "NAME", help_heading = "Project")]
     pub environment: Option<String>,
+}
+
+/// What may stand before the command's name.
+#[derive(Args, Clone, Debug, Default)]
+pub struct LeadingArgs {
+    #[command(flatten)]
+    project: ProjectArgs,
+    #[command(flatten)]
+    profiles: ProfileArgs,
+}
+
+/// `--profile`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ProfileArgs {
+    /// Enable services of this profile; may be repeated
+    #[arg(long = "profile", value_name = "NAME", help_heading = "Project")]
+    profiles: Vec<String>,
+}
+
+/// A project whose folder may be named alone, as the command takes no other names.
+#[derive(Args, Clone, Debug, Default)]
+pub struct FolderArgs {
+    /// Folder of the project instead of the current one
+    #[arg(value_name = "PATH")]
+    path: Option<PathBuf>,
+    #[command(flatten)]
+    pub project: ProjectArgs,
+}
+
+/// A project whose files are read to be run or looked through.
+#[derive(Args, Clone, Debug, Default)]
+pub struct LoadArgs {
+    #[command(flatten)]
+    pub folder: FolderArgs,
+    #[command(flatten)]
+    profiles: ProfileArgs,
     /// Take warnings for errors
     #[arg(long, help_heading = "Project")]
     pub strict: bool,
 }
 
-/// Which environment, found by the project in the current folder or named.
-#[derive(Args, Clone, Debug, Default)]
-pub struct TargetArgs {
-    /// Name of the project instead of the one in this folder
-    #[arg(short, long, value_name = "NAME", help_heading = "Project")]
-    pub project: Option<String>,
-    /// The environment [default: production]
-    #[arg(
-        short,
-        long,
-        env = "HAVRE_ENVIRONMENT",
-        hide_env_values = true,
-        value_name = "NAME",
-        help_heading = "Project"
-    )]
-    pub environment: Option<String>,
-    /// Folder of the project instead of the current one
-    #[arg(
-        short = 'C',
-        long,
-        value_name = "DIR",
-        conflicts_with = "project",
-        help_heading = "Project"
-    )]
-    pub directory: Option<PathBuf>,
+/// What a command was told of its project: where what stood before its name is added.
+#[derive(Debug)]
+pub struct Meant<'a> {
+    project: &'a mut ProjectArgs,
+    path: Option<&'a mut Option<PathBuf>>,
+    profiles: Option<&'a mut ProfileArgs>,
 }
 
-impl FileArgs {
-    /// Reads the project in `path` that is about to run; its warnings are shown.
-    pub async fn load(&self, context: &Context, path: &Path) -> Result<Project, Failure> {
+impl ProjectArgs {
+    pub fn meant(&mut self) -> Meant<'_> {
+        Meant {
+            project: self,
+            path: None,
+            profiles: None,
+        }
+    }
+}
+
+impl FolderArgs {
+    pub fn meant(&mut self) -> Meant<'_> {
+        Meant {
+            project: &mut self.project,
+            path: Some(&mut self.path),
+            profiles: None,
+        }
+    }
+}
+
+impl LoadArgs {
+    pub fn meant(&mut self) -> Meant<'_> {
+        Meant {
+            profiles: Some(&mut self.profiles),
+            ..self.folder.meant()
+        }
+    }
+}
+
+impl LeadingArgs {
+    /// Adds what stood before a command's name to what stands behind it, which is the later word.
+    pub fn add_to(self, meant: Option<Meant<'_>>) -> Result<(), Failure> {
+        let Some(meant) = meant else {
+            return match self.project.is_given() || !self.profiles.profiles.is_empty() {
+                true => Err(Failure::new(Exit::Usage, "this command reads no project")
+                    .hint("leave out what stands before the command's name")),
+                false => Ok(()),
+            };
+        };
+        let ProjectArgs {
+            files,
+            env_files,
+            directory,
+            project,
+            environment,
+        } = self.project;
+        let later = meant.project;
+        later.files.splice(..0, files);
+        later.env_files.splice(..0, env_files);
+        later.directory = later.directory.take().or(directory);
+        later.project = later.project.take().or(project);
+        later.environment = later.environment.take().or(environment);
+        if let Some(path) = meant.path.and_then(Option::take)
+            && let Some(directory) = later.directory.replace(path)
+        {
+            let message = format!("the folder is named twice: by -C {}", directory.display());
+            return Err(Failure::new(Exit::Usage, message).hint("leave out -C or PATH"));
+        }
+        match meant.profiles {
+            Some(later) => {
+                later.profiles.splice(..0, self.profiles.profiles);
+                Ok(())
+            }
+            None if self.profiles.profiles.is_empty() => Ok(()),
+            None => Err(
+                Failure::new(Exit::Usage, "--profile has no meaning for this command")
+                    .hint("it is about what `havre up` brought up; profiles are for `up` itself"),
+            ),
+        }
+    }
+}
+
+impl LoadArgs {
+    /// Reads the project that is about to run; its warnings are shown.
+    pub async fn load(&self, context: &Context) -> Result<Project, Failure> {
         let options = LoadOptions {
             to_run: true,
-            ..self.options(path)?
+            ..self.options()?
         };
         let loaded = load_here(&context.root, options, havre_model::load).await;
         self.accept(loaded, context.ui)
@@ -115,19 +213,22 @@ impl FileArgs {
     }
 
     /// What to load.
-    pub fn options(&self, path: &Path) -> Result<LoadOptions, Failure> {
+    pub fn options(&self) -> Result<LoadOptions, Failure> {
         Ok(LoadOptions {
-            directory: path.to_owned(),
-            files: absolute(&self.files)?,
-            project_name: self.project.clone(),
-            environment: environment_name(self.environment.as_deref())?,
-            env_files: absolute(&self.env_files)?,
-            profiles: self.profiles.clone(),
-            variables: variables(),
+            profiles: self.profiles.profiles.clone(),
             host_ca_detected: host_has_local_authorities(),
-            to_run: false,
-            shared_networks: None,
+            ..self.folder.project.options()?
         })
+    }
+
+    /// The project's folder.
+    pub fn path(&self) -> &Path {
+        self.folder.project.path()
+    }
+
+    /// Whether the command line names a project in any way.
+    pub fn is_given(&self) -> bool {
+        self.folder.project.is_given() || !self.profiles.profiles.is_empty() || self.strict
     }
 }
 
@@ -160,19 +261,19 @@ pub async fn load_here(
     }
 }
 
-impl TargetArgs {
+impl ProjectArgs {
     /// The one environment meant.
     pub fn environment(&self) -> Result<EnvironmentId, Failure> {
-        let environment = environment_name(self.environment.as_deref())?;
-        let environment = environment.unwrap_or_else(|| EnvironmentName::new(DEFAULT_ENVIRONMENT));
-        if let Some(name) = &self.project {
+        if let Some(project) = self.name_alone()? {
+            let environment = self.environment_name()?;
             return Ok(EnvironmentId {
-                project: project_name(name)?,
-                environment,
+                project,
+                environment: environment
+                    .unwrap_or_else(|| EnvironmentName::new(DEFAULT_ENVIRONMENT)),
             });
         }
-        let (project, environment) = havre_model::identify(&self.options(Some(environment)))
-            .map_err(|failure| {
+        let (project, environment) =
+            havre_model::identify(&self.options()?).map_err(|failure| {
                 project_failure(&failure)
                     .hint("run it in the project's folder, or name the project with -p")
             })?;
@@ -185,13 +286,13 @@ impl TargetArgs {
     /// The environments meant by a command that shows all where none is named: those of the
     /// project in this folder, if there is one.
     pub fn filter(&self) -> Result<(Option<ProjectName>, Option<EnvironmentName>), Failure> {
-        let environment = environment_name(self.environment.as_deref())?;
-        if let Some(name) = &self.project {
-            return Ok((Some(project_name(name)?), environment));
+        let environment = self.environment_name()?;
+        if let Some(project) = self.name_alone()? {
+            return Ok((Some(project), environment));
         }
-        match havre_model::identify(&self.options(environment.clone())) {
+        match havre_model::identify(&self.options()?) {
             Ok((project, _)) => Ok((Some(project), environment)),
-            Err(failure) if self.directory.is_none() && has_no_project(&failure) => {
+            Err(failure) if !self.names_files() && has_no_project(&failure) => {
                 Ok((None, environment))
             }
             Err(failure) => {
@@ -201,12 +302,55 @@ impl TargetArgs {
         }
     }
 
-    fn options(&self, environment: Option<EnvironmentName>) -> LoadOptions {
-        LoadOptions {
-            directory: self.directory.clone().unwrap_or_else(|| PathBuf::from(".")),
-            environment,
+    /// The project, where it is named and none of its files is: then none is needed.
+    fn name_alone(&self) -> Result<Option<ProjectName>, Failure> {
+        match &self.project {
+            Some(name) if !self.names_files() => project_name(name).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn names_files(&self) -> bool {
+        self.directory.is_some() || !self.files.is_empty() || !self.env_files.is_empty()
+    }
+
+    fn is_given(&self) -> bool {
+        self.names_files() || self.project.is_some() || self.environment.is_some()
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.as_deref().unwrap_or(Path::new("."))
+    }
+
+    fn options(&self) -> Result<LoadOptions, Failure> {
+        if let Some(name) = &self.project {
+            project_name(name)?;
+        }
+        Ok(LoadOptions {
+            directory: self.path().to_owned(),
+            files: absolute(&self.files)?,
+            project_name: self.project.clone(),
+            environment: self.environment_name()?,
+            env_files: absolute(&self.env_files)?,
             variables: variables(),
             ..LoadOptions::default()
+        })
+    }
+
+    /// `None`: the default.
+    fn environment_name(&self) -> Result<Option<EnvironmentName>, Failure> {
+        let variable = std::env::var_os(ENVIRONMENT_VARIABLE)
+            .filter(|value| !value.is_empty())
+            .map(|value| value.to_string_lossy().into_owned());
+        let Some(name) = self.environment.clone().or(variable) else {
+            return Ok(None);
+        };
+        match plain(&name) {
+            true => Ok(Some(EnvironmentName::new(name))),
+            false => Err(Failure::new(
+                Exit::Usage,
+                format!("{name:?} is not a name for an environment"),
+            )),
         }
     }
 }
@@ -276,21 +420,6 @@ fn host_has_local_authorities() -> bool {
         .iter()
         .filter_map(|folder| std::fs::read_dir(folder).ok())
         .any(|entries| entries.flatten().any(is_foreign))
-}
-
-fn environment_name(name: Option<&str>) -> Result<Option<EnvironmentName>, Failure> {
-    let Some(name) = name else { return Ok(None) };
-    if !plain(name) {
-        let failure = Failure::new(
-            Exit::Usage,
-            format!("{name:?} is not a name for an environment"),
-        );
-        return Err(match name.contains('=') {
-            true => failure.hint("-e names the environment; a variable is set by --env"),
-            false => failure,
-        });
-    }
-    Ok(Some(EnvironmentName::new(name)))
 }
 
 fn project_name(name: &str) -> Result<ProjectName, Failure> {

@@ -147,6 +147,11 @@ impl Check for ExecRequest {
         optional("user", &self.user, MAX_WORD_BYTES)?;
         optional("working directory", &self.working_dir, MAX_PATH_BYTES)?;
         refuse_unless(!self.argv.is_empty(), || "no command was given".to_owned())?;
+        for name in self.env.keys() {
+            refuse_unless(!name.is_empty() && !name.contains('='), || {
+                format!("{name:?} is not a name for a variable")
+            })?;
+        }
         let variables = self.env.iter().flat_map(|(name, value)| [name, value]);
         let words: Vec<&String> = self.argv.iter().chain(variables).collect();
         list("arguments and variables", words.len(), MAX_ARGUMENTS)?;

@@ -169,7 +169,7 @@ async fn what_a_command_is_given_has_bounds() {
         stdin: false,
         tty: None,
     };
-    let changes: [(&str, Change); 8] = [
+    let changes: [(&str, Change); 10] = [
         ("no command", |request| request.argv.clear()),
         ("100001 arguments", |request| {
             request.argv = vec![String::new(); 100_001]
@@ -182,6 +182,12 @@ async fn what_a_command_is_given_has_bounds() {
         }),
         ("NUL", |request| {
             request.env.insert("A".to_owned(), "a\0b".to_owned());
+        }),
+        ("a name for a variable", |request| {
+            request.env.insert("A=B".to_owned(), String::new());
+        }),
+        ("a name for a variable", |request| {
+            request.env.insert(String::new(), "B".to_owned());
         }),
         ("user", |request| request.user = Some("x".repeat(257))),
         ("replica", |request| request.replica = Some("x".repeat(257))),

@@ -27,7 +27,7 @@ pub fn parse_scale(text: &str) -> Result<(String, u32), String> {
 
 pub async fn restart(context: &Context, args: RestartArgs) -> Outcome {
     let request = RestartRequest {
-        environment: args.target.environment()?,
+        environment: args.project.environment()?,
         services: args.services.iter().map(ServiceName::new).collect(),
     };
     let client = connect::started(&context.root, context.ui).await?;
@@ -38,7 +38,7 @@ pub async fn restart(context: &Context, args: RestartArgs) -> Outcome {
 
 pub async fn scale(context: &Context, args: ScaleArgs) -> Outcome {
     let mut request = ScaleRequest {
-        environment: args.target.environment()?,
+        environment: args.project.environment()?,
         replicas: Default::default(),
     };
     for (service, number) in &args.replicas {
@@ -77,7 +77,7 @@ fn changed(ui: Ui, json: bool, verb: &str, outcome: &ChangeOutcome) -> Outcome {
 pub async fn down(context: &Context, args: DownArgs) -> Outcome {
     let ui = context.ui;
     let request = DownRequest {
-        environment: args.target.environment()?,
+        environment: args.folder.project.environment()?,
         options: DownOptions {
             volumes: args.volumes,
         },

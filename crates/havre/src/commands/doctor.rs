@@ -29,16 +29,19 @@ struct Check {
 
 pub async fn run(context: &Context, args: &DoctorArgs) -> Outcome {
     if let Some(rule) = &args.explain {
+        if args.load.is_given() {
+            return Err(Failure::new(
+                Exit::Usage,
+                "--explain is about a rule, not about a project",
+            ));
+        }
         return explain(context, rule);
     }
-    if let Some(path) = &args.path {
-        let advised = load_here(
-            &context.root,
-            args.files.options(path)?,
-            havre_model::advise,
-        )
-        .await;
-        return findings::tell(context, path, advised, args.files.strict, args.form);
+    if args.load.is_given() {
+        let options = args.load.options()?;
+        let advised = load_here(&context.root, options, havre_model::advise).await;
+        let strict = args.load.strict;
+        return findings::tell(context, args.load.path(), advised, strict, args.form);
     }
     if args.form.sarif {
         return Err(

@@ -63,7 +63,7 @@ fn request(args: &ExecArgs) -> Result<ExecRequest, Failure> {
         let term = std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned());
         env.insert("TERM".to_owned(), term);
     }
-    let environment = args.target.environment()?;
+    let environment = args.project.environment()?;
     let replica = args
         .replica
         .as_ref()
@@ -88,7 +88,9 @@ fn request(args: &ExecArgs) -> Result<ExecRequest, Failure> {
 
 fn inherited(name: &str) -> Result<String, Failure> {
     std::env::var(name).map_err(|error| {
-        Failure::new(Exit::Usage, format!("cannot pass on the variable {name}")).caused_by(&error)
+        Failure::new(Exit::Usage, format!("cannot pass on the variable {name}"))
+            .caused_by(&error)
+            .hint("`-e NAME=VALUE` sets one; the environment is named by `-E NAME`")
     })
 }
 

@@ -41,7 +41,7 @@ pub fn parse_since(text: &str) -> Result<Timestamp, String> {
 }
 
 pub async fn run(context: &Context, args: LogsArgs) -> Outcome {
-    let environment = args.target.environment()?;
+    let environment = args.project.environment()?;
     let (client, _) = connect::running(&context.root).await?;
     let query = LogQuery {
         environment: environment.clone(),

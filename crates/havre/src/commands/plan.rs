@@ -13,7 +13,7 @@ use crate::table::Table;
 
 pub async fn run(context: &Context, args: PlanArgs) -> Outcome {
     let ui = context.ui;
-    let project = args.files.load(context, &args.path).await?;
+    let project = args.load.load(context).await?;
     let (client, _) = connect::running(&context.root).await?;
     let outcome = client.call::<Plan>(&PlanRequest { project }).await?;
     ui.say(&summary(&outcome));

@@ -10,9 +10,15 @@ use crate::target::load_here;
 
 /// Tells everything that is wrong with the files.
 pub async fn check(context: &Context, args: &CheckArgs) -> Outcome {
-    let options = args.files.options(&args.path)?;
+    let options = args.load.options()?;
     let loaded = load_here(&context.root, options, havre_model::load).await;
-    findings::tell(context, &args.path, loaded, args.files.strict, args.form)
+    findings::tell(
+        context,
+        args.load.path(),
+        loaded,
+        args.load.strict,
+        args.form,
+    )
 }
 
 /// Shows the project as one compose file.
@@ -22,12 +28,12 @@ pub fn config(context: &Context, args: &ConfigArgs) -> Outcome {
         reveal: args.reveal,
         sources: args.source,
     };
-    let options = args.files.options(&args.path)?;
+    let options = args.load.options()?;
     let (loaded, shown) = match havre_model::config(&options, view) {
         Ok((loaded, shown)) => (Ok(loaded), Some(shown)),
         Err(failure) => (Err(failure), None),
     };
-    let project = args.files.accept(loaded, ui)?;
+    let project = args.load.accept(loaded, ui)?;
     let lines = |names: Vec<String>| names.iter().map(|name| format!("{name}\n")).collect();
     let text: String = match () {
         () if args.services => lines(project.services.keys().map(ToString::to_string).collect()),

@@ -17,7 +17,7 @@ use crate::{connect, human, progress};
 pub async fn list(context: &Context, args: ReleasesArgs) -> Outcome {
     let ui = context.ui;
     let query = ReleasesQuery {
-        environment: args.target.environment()?,
+        environment: args.folder.project.environment()?,
         most: args.last,
     };
     let (client, _) = connect::running(&context.root).await?;
@@ -32,7 +32,7 @@ pub async fn list(context: &Context, args: ReleasesArgs) -> Outcome {
 
 pub async fn rollback(context: &Context, args: RollbackArgs) -> Outcome {
     let request = RollbackRequest {
-        environment: args.target.environment()?,
+        environment: args.project.environment()?,
         release: args.release.map(ReleaseId),
     };
     let client = connect::started(&context.root, context.ui).await?;
@@ -44,7 +44,7 @@ pub async fn rollback(context: &Context, args: RollbackArgs) -> Outcome {
 pub async fn steer(context: &Context, args: SteerArgs, course: Course) -> Outcome {
     let ui = context.ui;
     let request = SteerRequest {
-        environment: args.target.environment()?,
+        environment: args.folder.project.environment()?,
         course,
     };
     let client = connect::started(&context.root, ui).await?;

@@ -16,7 +16,7 @@ use crate::{connect, human};
 
 pub async fn run(context: &Context, args: StatusArgs) -> Outcome {
     let ui = context.ui;
-    let (project, environment) = args.target.filter()?;
+    let (project, environment) = args.folder.project.filter()?;
     let (client, info) = connect::running(&context.root).await?;
     let query = StatusQuery {
         project,

@@ -12,7 +12,7 @@ use crate::{connect, human, progress};
 pub async fn run(context: &Context, args: UpArgs) -> Outcome {
     let ui = context.ui;
     // Before anything is started: a mistake in the files must not leave a daemon behind.
-    let project = args.files.load(context, &args.path).await?;
+    let project = args.load.load(context).await?;
     let client = connect::started(&context.root, ui).await?;
     let environment = EnvironmentId {
         project: project.name.clone(),

@@ -17,7 +17,7 @@ use crate::{connect, human};
 pub async fn run(context: &Context, args: WhyArgs) -> Outcome {
     let ui = context.ui;
     let query = WhyQuery {
-        environment: args.target.environment()?,
+        environment: args.project.environment()?,
         service: ServiceName::new(&args.service),
     };
     let (client, _) = connect::running(&context.root).await?;

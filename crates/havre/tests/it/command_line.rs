@@ -2,7 +2,7 @@
 
 use crate::fixtures::*;
 use crate::program::{Ran, World, command};
-use havre_api::{Info, Status, Up};
+use havre_api::{Down, Info, Replicas, Status, Up};
 
 fn run(args: &[&str]) -> Ran {
     let folder = tempfile::tempdir().unwrap();
@@ -34,20 +34,23 @@ fn usage_errors_have_their_own_code() {
 
 #[test]
 fn the_usual_slips_get_a_hint() {
-    let ran = run(&["exec", "-e", "A=1", "web", "sh"]);
-    assert!(
-        ran.err.contains("a variable is set by --env"),
-        "{}",
-        ran.err
-    );
+    let ran = run(&["exec", "-e", "staging", "web", "sh"]);
+    assert!(ran.err.contains("`-E NAME`"), "{}", ran.err);
     let ran = run(&["logs", "-p", "./folder"]);
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("-C"), "{}", ran.err);
     for (args, said) in [
-        (&["-p", "shop", "ps"][..], "`havre COMMAND -p …`"),
         (
-            &["--project-name=shop", "up"],
-            "`havre COMMAND --project …`",
+            &["up", "-e", "staging"][..],
+            "`-E NAME` names the environment",
+        ),
+        (&["logs", "-t"], "`--timestamps`"),
+        (&["-p", "shop", "image", "ls"], "reads no project"),
+        (&["--profile", "x", "ps"], "--profile has no meaning"),
+        (&["-C", "here", "plan", "there"], "named twice"),
+        (
+            &["doctor", "--explain", "x", "there"],
+            "not about a project",
         ),
         (&["stop"], "`havre down`"),
         (&["pause"], "`havre rollout pause`"),
@@ -58,8 +61,77 @@ fn the_usual_slips_get_a_hint() {
         assert_eq!(ran.code, 2, "{args:?}");
         assert!(ran.err.contains(said), "{args:?}: {}", ran.err);
     }
-    let ran = run(&["up", "-p", "shop", "--no-such-flag"]);
-    assert!(!ran.err.contains("belongs behind"), "{}", ran.err);
+}
+
+#[test]
+fn a_project_is_named_alike_by_every_command() {
+    let world = || {
+        let ps = async |query: havre_api::ReplicaQuery| {
+            assert_eq!(query.project.unwrap().as_str(), "bakery");
+            assert_eq!(query.environment.unwrap().as_str(), "staging");
+            Ok(Vec::new())
+        };
+        let down = async |request: havre_api::DownRequest, _| {
+            assert_eq!(request.environment.to_string(), "bakery/staging");
+            Err(havre_api::ApiError::new(
+                havre_api::ErrorCode::NotFound,
+                "asked",
+            ))
+        };
+        let up = async |request: havre_api::UpRequest, _| {
+            assert_eq!(request.project.name.as_str(), "bakery");
+            assert_eq!(request.project.environment.as_str(), "staging");
+            assert!(request.project.services.contains_key(&service("oven")));
+            Ok(up_outcome(true))
+        };
+        let backend = backend(1)
+            .call::<Replicas, _>(ps)
+            .operation::<Down, _>(down)
+            .operation::<Up, _>(up);
+        let world = World::new(backend);
+        let folder = world.folder.path().join("other");
+        std::fs::create_dir(&folder).unwrap();
+        let compose = "name: bakery\nservices:\n  oven: {image: 'oven:1', profiles: [hot]}\n  \
+                       web: {image: 'web:1'}\n";
+        std::fs::write(folder.join("compose.yaml"), compose).unwrap();
+        world
+    };
+    for (args, code) in [
+        (&["-C", "other", "-E", "staging", "ps"][..], 0),
+        (&["ps", "-f", "other/compose.yaml", "-E", "staging"], 0),
+        (&["--project-name=bakery", "-E", "staging", "ps"], 0),
+        (
+            &["-E", "production", "ps", "-C", "other", "-E", "staging"],
+            0,
+        ),
+        (&["down", "other", "-E", "staging"], 6),
+        (&["-p", "bakery", "-E", "staging", "down", "-v"], 6),
+        (&["-f", "other/compose.yaml", "down", "-E", "staging"], 6),
+        (
+            &[
+                "--profile",
+                "hot",
+                "-f",
+                "other/compose.yaml",
+                "up",
+                "-E",
+                "staging",
+            ],
+            0,
+        ),
+        (&["up", "other", "--profile", "hot", "-E", "staging"], 0),
+    ] {
+        let ran = world().run(args);
+        assert_eq!(ran.code, code, "{args:?}: {ran:?}");
+    }
+    let world = world();
+    let mut by_variable = world.command(&["ps", "-C", "other"]);
+    let ran: Ran = by_variable
+        .env("HAVRE_ENVIRONMENT", "staging")
+        .output()
+        .unwrap()
+        .into();
+    assert_eq!(ran.code, 0, "{ran:?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use havre_api::*;
 use rustix::termios::LocalModes;
 
 use crate::fixtures::*;
+use crate::machine::on_machine;
 use crate::program::{Ran, World};
 use crate::pty::Terminal;
 
@@ -22,7 +23,7 @@ fn streams_and_exit_code_pass_through() {
             request.replica.as_deref(),
             Some("shop.production.web.0a1b.0")
         );
-        assert_eq!(request.env["A"], "1");
+        assert_eq!((&*request.env["A"], &*request.env["B"]), ("1", "2=3"));
         assert_eq!(request.user.as_deref(), Some("app"));
         assert_eq!(request.working_dir.as_deref(), Some("/srv"));
         assert_eq!((request.stdin, request.tty), (true, None));
@@ -55,8 +56,10 @@ fn streams_and_exit_code_pass_through() {
         "app",
         "-w",
         "/srv",
-        "--env",
+        "-e",
         "A=1",
+        "--env",
+        "B=2=3",
         "web",
         "sh",
         "-c",
@@ -186,4 +189,18 @@ fn progress_on_a_terminal_is_redrawn_in_place() {
     assert!(seen.contains("✓"), "{seen}");
     assert!(seen.contains("\x1b[J"), "{seen}");
     assert!(!seen.contains("== rollout"), "{seen}");
+}
+
+#[test]
+fn a_variable_is_set_for_the_command_alone_in_a_real_replica() {
+    on_machine(|machine| {
+        machine.shop("one");
+        machine.ok(&["up"]);
+        let args = ["exec", "-e", "PAGE=a=b", "-e", "EMPTY=", "web", "env"];
+        let env = machine.ok(&args).out;
+        let has = |line: &str| env.lines().any(|one| one == line);
+        assert!(has("PAGE=a=b") && has("EMPTY="), "{env}");
+        let env = machine.ok(&["exec", "web", "env"]).out;
+        assert!(!env.contains("a=b") && !env.contains("EMPTY"), "{env}");
+    });
 }

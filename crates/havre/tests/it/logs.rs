@@ -50,7 +50,7 @@ fn lines_name_their_replica() {
 
 #[test]
 fn lines_can_be_dated_and_bare() {
-    let ran = world().run(&["logs", "-t", "--no-prefix"]);
+    let ran = world().run(&["logs", "--timestamps", "--no-prefix"]);
     assert!(
         ran.out.starts_with("2024-05-01T10:04:05.678Z hello\n"),
         "{}",

@@ -97,7 +97,7 @@ fn a_volume_is_used_and_removed_by_its_owner_alone() {
         project(machine, "shop", "{}");
         let sentence =
             "volume `shop-staging_data`, which `web` mounts, belongs to shop-staging/production";
-        let staging = ["-e", "staging"];
+        let staging = ["-E", "staging"];
         is_refused(machine, &staging, sentence, "another `name`");
 
         // It stays its owner's while that is down.
@@ -154,7 +154,7 @@ fn two_database_servers_do_not_get_one_folder() {
         database(machine, "pgdata");
         machine.ok(&["up"]);
         let sentence = "`db` and `db` of shop/production would be two database servers on /";
-        is_refused(machine, &["-e", "staging"], sentence, "pgdata");
+        is_refused(machine, &["-E", "staging"], sentence, "pgdata");
         // Whatever it is called: one disk is linked into many folders.
         symlink(
             machine.project().join("pgdata"),
@@ -162,11 +162,11 @@ fn two_database_servers_do_not_get_one_folder() {
         )
         .unwrap();
         database(machine, "link");
-        is_refused(machine, &["-e", "staging"], sentence, "link");
+        is_refused(machine, &["-E", "staging"], sentence, "link");
         // What is no server's may be shared.
         database(machine, "other");
-        machine.ok(&["up", "-e", "staging"]);
-        machine.ok(&["down", "-e", "staging"]);
+        machine.ok(&["up", "-E", "staging"]);
+        machine.ok(&["down", "-E", "staging"]);
     });
 }
 
@@ -218,7 +218,7 @@ fn of_many_that_begin_at_once_one_gets_a_folder_or_an_address() {
         machine.shop("one");
         database(machine, "pgdata");
         let sentence = "would be two database servers on /";
-        assert_eq!(begun_at_once(machine, "-e", sentence), 1);
+        assert_eq!(begun_at_once(machine, "-E", sentence), 1);
         machine.web("");
         machine.write(
             "havre.yaml",

@@ -70,7 +70,7 @@ fn flags_reach_the_daemon() {
         assert_eq!(request.project.name.as_str(), "other");
         Ok(up_outcome(true))
     }));
-    let ran = world.run(&["up", "--no-cache", "--pull", "-e", "staging", "-p", "other"]);
+    let ran = world.run(&["up", "--no-cache", "--pull", "-E", "staging", "-p", "other"]);
     assert_eq!(ran.code, 0, "{ran:?}");
 }
 

@@ -1,0 +1,67 @@
+//! What holds for all commands.
+
+use std::collections::BTreeMap;
+
+use clap::CommandFactory;
+
+use super::*;
+
+/// Each short flag with the long ones it stands for, and the commands that have it.
+fn short_flags(
+    command: &clap::Command,
+    path: &str,
+    found: &mut BTreeMap<char, BTreeMap<String, Vec<String>>>,
+) {
+    for argument in command.get_arguments() {
+        if let (Some(short), Some(long)) = (argument.get_short(), argument.get_long()) {
+            let meanings = found.entry(short).or_default();
+            meanings
+                .entry(long.to_owned())
+                .or_default()
+                .push(path.to_owned());
+        }
+    }
+    for below in command.get_subcommands() {
+        short_flags(below, &format!("{path} {}", below.get_name()), found);
+    }
+}
+
+#[test]
+fn a_short_flag_means_one_thing() {
+    let mut command = Cli::command();
+    command.build();
+    let mut found = BTreeMap::new();
+    short_flags(&command, "havre", &mut found);
+    assert_eq!(found[&'E'].len(), 1);
+    // docker, kubectl and tail follow with it, and docker compose takes its files before the command.
+    let follow = found
+        .get_mut(&'f')
+        .and_then(|meanings| meanings.remove("follow"));
+    assert_eq!(follow, Some(vec!["havre logs".to_owned()]));
+    for (short, meanings) in found {
+        assert_eq!(meanings.len(), 1, "-{short}: {meanings:?}");
+    }
+}
+
+#[test]
+fn every_command_about_an_environment_takes_the_same() {
+    let mut command = Cli::command();
+    command.build();
+    let mut about = Vec::new();
+    let mut pending = vec![&command];
+    while let Some(command) = pending.pop() {
+        let longs: Vec<&str> = command
+            .get_arguments()
+            .filter_map(|argument| argument.get_long())
+            .collect();
+        if longs.contains(&"environment") {
+            for long in ["file", "env-file", "directory", "project"] {
+                assert!(longs.contains(&long), "{} --{long}", command.get_name());
+            }
+            about.push(command.get_name());
+        }
+        pending.extend(command.get_subcommands());
+    }
+    // The command itself, 15 commands and 5 of `rollout`.
+    assert_eq!(about.len(), 21, "{about:?}");
+}
