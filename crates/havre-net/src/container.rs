@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use crate::NetlinkError;
 use crate::config::check_name;
-use crate::environment::Net;
 use crate::error::NetError;
 use crate::files::{self, Durability};
 use crate::leases::{Lease, Leases, Lookup};
 use crate::ledger::NetworkAllocation;
 use crate::links::{bring_up, gone, loopback_up, mac, set_address};
+use crate::net::Net;
 use crate::netlink::Socket;
 use crate::netlink::link::{Change, Link, VethEnd};
 use crate::netlink::route::{IfPresent, NewRoute};

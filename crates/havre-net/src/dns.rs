@@ -23,9 +23,14 @@
 //! one is replaced, before it answers the next question. It ends when its folder goes.
 
 mod changes;
+mod complaint;
 mod confine;
 mod helper;
+mod known;
+mod listeners;
 pub mod message;
+mod outside;
+mod poll;
 pub mod process;
 mod server;
 mod tcp;

@@ -7,14 +7,15 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use crate::config::{NetConfig, Places, check_instance, check_name, check_network_name};
+use crate::config::{Places, check_name, check_network_name};
 use crate::container::remove_stray_links;
 use crate::error::NetError;
 use crate::files::{self, Durability, Lock};
 use crate::firewall;
 use crate::host::{Claim, Reserved, claim_routes, default_mtu, surroundings};
 use crate::leases::Leases;
-use crate::ledger::{Allocation, Ledger};
+use crate::ledger::{Allocation, Ledger, NetworkSpec};
+use crate::net::Net;
 use crate::netlink::Socket;
 use crate::netns;
 use crate::resolver::publish_zones;
@@ -24,18 +25,6 @@ use crate::sysctl;
 
 /// How often a subnet is chosen anew because another program took it first.
 const ATTEMPTS: u32 = 8;
-
-/// A network an environment shall have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetworkSpec {
-    /// Name, as in compose.
-    pub name: String,
-    /// Without a way out.
-    pub internal: bool,
-    /// One with the networks of this name that other environments have: what is on them reaches each
-    /// other, and finds each other by name where it has no such name itself.
-    pub shared: bool,
-}
 
 /// An environment whose network is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,21 +48,7 @@ pub struct Network {
     pub internal: bool,
 }
 
-/// The networks of one instance.
-#[derive(Debug)]
-pub struct Net {
-    pub(crate) config: NetConfig,
-}
-
 impl Net {
-    /// Prepares the folders; touches nothing else.
-    pub fn new(config: NetConfig) -> Result<Self, NetError> {
-        check_instance(&config.instance)?;
-        files::make_dir(&config.state_dir)?;
-        files::make_dir(&config.locks())?;
-        Ok(Self { config })
-    }
-
     /// Makes the environment's network as `networks` says, or completes or changes it. Networks
     /// not named any more are removed once no container is on them.
     pub fn ensure_environment(
@@ -173,20 +148,6 @@ impl Net {
         errors.extend(self.remove_stray_uplinks().err());
         errors.extend(self.publish().err());
         errors
-    }
-
-    pub(crate) fn lock(&self, environment: &str) -> Result<Lock, NetError> {
-        Lock::acquire(self.config.locks().join(environment))
-    }
-
-    /// The environment's allocation, if it has one.
-    pub(crate) fn allocation(&self, environment: &str) -> Result<Allocation, NetError> {
-        files::read::<Ledger>(&self.config.ledger())?
-            .environments
-            .remove(environment)
-            .ok_or_else(|| NetError::NotSetUp {
-                environment: environment.to_owned(),
-            })
     }
 
     /// Chooses and writes down what the environment gets.

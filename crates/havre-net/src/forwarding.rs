@@ -11,9 +11,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::config::UPLINKS;
-use crate::environment::Net;
 use crate::error::NetError;
 use crate::files::{self, Durability};
+use crate::net::Net;
 use crate::netlink::Socket;
 use crate::sysctl;
 

@@ -5,12 +5,12 @@ use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 
-use crate::environment::Net;
 use crate::error::NetError;
 use crate::files::{self, Lock};
 use crate::firewall::{self, ROUTER_UPLINK, accept};
 use crate::ledger::{Allocation, Ledger, Surroundings};
 use crate::links::{bring_up, gone, mac};
+use crate::net::Net;
 use crate::netlink::Socket;
 use crate::netlink::link::{Link, VethEnd};
 use crate::netlink::route::{IfPresent, NewRoute, Route};

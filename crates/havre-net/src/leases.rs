@@ -7,8 +7,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::NetworkAllocation;
-use crate::services::Backends;
 use crate::subnet::Subnet;
+
+/// Replicas that answer, by network and service; a service of which none does is named as well.
+pub type Backends = BTreeMap<String, BTreeMap<String, Vec<Ipv4Addr>>>;
 
 /// The addresses of an environment's containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

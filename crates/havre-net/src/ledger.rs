@@ -6,7 +6,6 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::NetworkSpec;
 use crate::error::NetError;
 use crate::subnet::Subnet;
 
@@ -20,6 +19,18 @@ const NETWORK_LENGTH: u8 = 24;
 const BLOCK_LENGTH: u8 = 19;
 /// Prefix length of what one environment has of a shared network: 125 containers and services.
 const SHARE_LENGTH: u8 = 25;
+
+/// A network an environment shall have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkSpec {
+    /// Name, as in compose.
+    pub name: String,
+    /// Without a way out.
+    pub internal: bool,
+    /// One with the networks of this name that other environments have: what is on them reaches each
+    /// other, and finds each other by name where it has no such name itself.
+    pub shared: bool,
+}
 
 /// All that is given away.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -46,6 +46,7 @@ mod leases;
 mod ledger;
 mod links;
 mod neighbours;
+mod net;
 mod netlink;
 mod netns;
 mod probe;
@@ -62,13 +63,15 @@ use std::process::ExitCode;
 pub use config::NetConfig;
 pub use container::Attached;
 pub use dns::view::{DOMAIN, Records};
-pub use environment::{Environment, Net, Network, NetworkSpec};
+pub use environment::{Environment, Network};
 pub use error::NetError;
-pub use leases::Lookup;
+pub use leases::{Backends, Lookup};
+pub use ledger::NetworkSpec;
+pub use net::Net;
 pub use netlink::NetlinkError;
 pub use probe::{Requirement, probe};
 pub use resolver::{Resolver, hosts_file};
-pub use services::{Backends, ServiceAddresses};
+pub use services::ServiceAddresses;
 pub use subnet::{ParseSubnetError, Subnet};
 
 /// Runs the process of this crate that `name` stands for (`dns`), if it is one; to be asked by

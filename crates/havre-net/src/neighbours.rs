@@ -16,10 +16,10 @@ use std::io;
 
 use crate::config::Places;
 use crate::dns::view::{Foreign, Records};
-use crate::environment::Net;
 use crate::error::NetError;
 use crate::files::{self, Durability, Lock};
 use crate::ledger::Ledger;
+use crate::net::Net;
 
 impl Net {
     /// Environments that have a network of that name which they share.

@@ -15,10 +15,10 @@ use rustix::process::Signal;
 use crate::config::{Places, check_name};
 use crate::dns::process::{self, Alive};
 use crate::dns::view::{Records, Zone};
-use crate::environment::Net;
 use crate::error::NetError;
 use crate::files::{self, Durability};
 use crate::ledger::Allocation;
+use crate::net::Net;
 use crate::program;
 
 /// Longest start of the resolver.

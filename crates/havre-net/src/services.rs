@@ -10,16 +10,13 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
 use crate::config::check_name;
-use crate::environment::Net;
 use crate::error::NetError;
 use crate::files::{self, Durability};
 use crate::firewall;
-use crate::leases::Leases;
+use crate::leases::{Backends, Leases};
+use crate::net::Net;
 use crate::netns;
 use crate::router::{configure_bridges, router_sockets};
-
-/// Replicas that answer, by network and service; a service of which none does is named as well.
-pub type Backends = BTreeMap<String, BTreeMap<String, Vec<Ipv4Addr>>>;
 
 /// Addresses of services, by network and service.
 pub type ServiceAddresses = BTreeMap<String, BTreeMap<String, Ipv4Addr>>;

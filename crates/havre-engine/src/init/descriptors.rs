@@ -10,7 +10,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use havre_image::root::Root;
 use rustix::fs::{FileType, Mode, OFlags, Uid};
 
-use super::kernel::Kernel;
 use super::{SetupError, Stdio, step};
 use crate::sys;
 
@@ -100,10 +99,10 @@ pub fn open_device(root: &Root, path: &'static str) -> Result<OwnedFd, SetupErro
 }
 
 /// A terminal of the container's own: becomes standard input, output and error. Its master goes to
-/// the shim.
+/// the shim. `show` shows it in the container, before anyone can use it.
 pub fn install_terminal(
     master: &OwnedFd,
-    kernel: Option<&Kernel>,
+    show: impl FnOnce(&OwnedFd) -> Result<(), SetupError>,
     socket: BorrowedFd,
 ) -> Result<(), SetupError> {
     const DEVPTS: i64 = 0x1cd1;
@@ -116,9 +115,7 @@ pub fn install_terminal(
     step(rustix::pty::unlockpt(master), what)?;
     let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
     let terminal = step(rustix::pty::ioctl_tiocgptpeer(master, flags), what)?;
-    if let Some(kernel) = kernel {
-        kernel.bind_console(&terminal)?;
-    }
+    show(&terminal)?;
     install(&Stdio {
         stdin: step(terminal.try_clone(), what)?,
         stdout: step(terminal.try_clone(), what)?,

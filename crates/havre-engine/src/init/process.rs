@@ -102,7 +102,11 @@ fn try_container(
     rootfs::finish(&inside, spec, cgroup)?;
     if tty {
         let master = inside.kernel.open_terminal()?;
-        descriptors::install_terminal(&master, Some(&inside.kernel), socket)?;
+        descriptors::install_terminal(
+            &master,
+            |terminal| inside.kernel.bind_console(terminal),
+            socket,
+        )?;
         take_terminal()?;
     } else {
         descriptors::replace_null(|| inside.kernel.null())?;
@@ -166,7 +170,7 @@ fn try_exec(
     })?;
     if tty {
         let master = descriptors::open_device(&root, "/dev/pts/ptmx")?;
-        descriptors::install_terminal(&master, None, socket)?;
+        descriptors::install_terminal(&master, |_| Ok(()), socket)?;
     } else {
         descriptors::replace_null(|| descriptors::open_device(&root, "/dev/null"))?;
     }

@@ -4,12 +4,10 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-
-use super::subpath;
 
 /// Opens what is at `path`, as a place to mount from: through no link.
 pub fn open(path: &Path) -> io::Result<OwnedFd> {
@@ -27,7 +25,35 @@ pub fn open(path: &Path) -> io::Result<OwnedFd> {
 pub fn make_folder(path: &Path) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let top = rustix::fs::open("/", flags, Mode::empty())?;
-    subpath::make(top, path).map(drop)
+    make_below(top, path).map(drop)
+}
+
+/// Opens `below` in `root`, and makes those of its folders that are missing: through no link. Where
+/// one is made there is no link yet.
+pub fn make_below(root: OwnedFd, below: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut at = root;
+    for part in below.components() {
+        let part = match part {
+            Component::Normal(part) => part,
+            Component::RootDir | Component::CurDir => continue,
+            Component::ParentDir | Component::Prefix(_) => {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+        };
+        let open = || rustix::fs::openat(&at, part, flags, Mode::empty());
+        at = match open() {
+            Err(Errno::NOENT) => {
+                match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
+                    // Another container has made it just now.
+                    Ok(()) | Err(Errno::EXIST) => open()?,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            opened => opened?,
+        };
+    }
+    Ok(at)
 }
 
 #[cfg(test)]

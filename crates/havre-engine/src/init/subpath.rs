@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -17,36 +17,9 @@ pub fn open(volume: &Path, below: &str) -> io::Result<OwnedFd> {
     let root = source::open(volume)?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     match rustix::fs::openat2(&root, below, flags, Mode::empty(), resolve) {
-        Err(Errno::NOENT) => make(root, Path::new(below)),
+        Err(Errno::NOENT) => source::make_below(root, Path::new(below)),
         opened => Ok(opened?),
     }
-}
-
-/// Makes the folders that are missing; where one is made there is no link yet.
-pub fn make(root: OwnedFd, below: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut at = root;
-    for part in below.components() {
-        let part = match part {
-            Component::Normal(part) => part,
-            Component::RootDir | Component::CurDir => continue,
-            Component::ParentDir | Component::Prefix(_) => {
-                return Err(io::ErrorKind::InvalidInput.into());
-            }
-        };
-        let open = || rustix::fs::openat(&at, part, flags, Mode::empty());
-        at = match open() {
-            Err(Errno::NOENT) => {
-                match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
-                    // Another container has made it just now.
-                    Ok(()) | Err(Errno::EXIST) => open()?,
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            opened => opened?,
-        };
-    }
-    Ok(at)
 }
 
 #[cfg(test)]

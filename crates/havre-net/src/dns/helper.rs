@@ -27,7 +27,7 @@ use rustix::net::{
 };
 use rustix::thread::CapabilitySet;
 
-use super::process;
+use super::complaint::{chain, complain};
 
 /// What is asked for: a family and a kind, or the file.
 type Request = [u8; 2];
@@ -88,7 +88,7 @@ impl Helper {
             Ok(Answer::Error(error)) => Err(error.into()),
             Err(error) => {
                 // Without a helper there is no outside; the daemon starts another resolver.
-                process::complain(&format!("the helper has gone: {error}"));
+                complain(&format!("the helper has gone: {error}"));
                 std::process::exit(1);
             }
         }
@@ -134,7 +134,7 @@ fn help(connection: &OwnedFd, resolv_conf: &Path) {
         filter: filter(),
     };
     if let Err(error) = confinement.enter() {
-        return process::complain(&process::chain(&error));
+        return complain(&chain(&error));
     }
     let mut request: Request = [0; 2];
     loop {

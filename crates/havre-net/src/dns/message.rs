@@ -16,6 +16,9 @@ pub const TYPE_ANY: u16 = 255;
 const TYPE_OPT: u16 = 41;
 const CLASS_IN: u16 = 1;
 
+/// Largest question that is read.
+pub const LARGEST_QUESTION: usize = 4096;
+
 const HEADER: usize = 12;
 /// Longest name on the wire.
 const NAME: usize = 255;

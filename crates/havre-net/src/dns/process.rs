@@ -18,6 +18,7 @@ use rustix::process::{Flock, FlockType, Pid, PidfdFlags};
 use rustix::thread::LinkNameSpaceType;
 
 use super::changes::Changes;
+use super::complaint::{chain, complain};
 use super::confine;
 use super::helper::Helper;
 use super::server::Server;
@@ -169,21 +170,4 @@ fn serve(dir: &Path, tell: OwnedFd) -> io::Result<()> {
     let result = server.run();
     drop(lock);
     result
-}
-
-/// Writes a line to the log. Unlike with `eprintln!`, a full disk does not end the resolver.
-pub fn complain(line: &str) {
-    writeln!(io::stderr(), "{line}").unwrap_or_default();
-}
-
-/// An error with its causes, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        line.push_str(": ");
-        line.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    line
 }

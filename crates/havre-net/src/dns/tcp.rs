@@ -9,9 +9,10 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::SocketType;
 
-use super::message::{self, Transport, Verdict};
-use super::server::{Known, LARGEST_QUESTION, Outside, Poll, Reply, Token};
-use super::udp::random_id;
+use super::known::{Known, Reply};
+use super::message::{self, LARGEST_QUESTION, Transport, Verdict};
+use super::outside::{Outside, random_id};
+use super::poll::{Poll, Token};
 use super::upstream::Upstream;
 
 /// Most connections of clients.

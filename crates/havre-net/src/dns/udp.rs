@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::EventFlags;
 use rustix::net::SocketType;
 
+use super::listeners::Listeners;
 use super::message::{self, Verdict};
-use super::server::{Listeners, Outside, Poll, Token};
+use super::outside::{Outside, random_id};
+use super::poll::{Poll, Token};
 
 /// Most questions on their way.
 const MOST: usize = 256;
@@ -62,7 +64,7 @@ impl Forwards {
         gateway: Ipv4Addr,
         poll: &Poll,
         outside: &mut Outside,
-        listeners: &Listeners<'_>,
+        listeners: &Listeners,
     ) {
         let of_client = |forward: &&Forward| forward.client.ip() == client.ip();
         let on_their_way = self.slots.iter().flatten();
@@ -108,7 +110,7 @@ impl Forwards {
         buffer: &mut [u8],
         poll: &Poll,
         outside: &mut Outside,
-        listeners: &Listeners<'_>,
+        listeners: &Listeners,
     ) {
         let slot = slot as usize;
         let Some(Some(forward)) = self.slots.get(slot) else {
@@ -149,7 +151,7 @@ impl Forwards {
         now: Instant,
         poll: &Poll,
         outside: &mut Outside,
-        listeners: &Listeners<'_>,
+        listeners: &Listeners,
     ) {
         for slot in 0..self.slots.len() {
             if self.slots[slot]
@@ -168,7 +170,7 @@ impl Forwards {
         last_word: Option<Vec<u8>>,
         poll: &Poll,
         outside: &mut Outside,
-        listeners: &Listeners<'_>,
+        listeners: &Listeners,
     ) {
         let Some(mut forward) = self.slots[slot].take() else {
             return;
@@ -243,15 +245,8 @@ fn send(
     None
 }
 
-fn fail(query: &[u8], client: SocketAddrV4, gateway: Ipv4Addr, listeners: &Listeners<'_>) {
+fn fail(query: &[u8], client: SocketAddrV4, gateway: Ipv4Addr, listeners: &Listeners) {
     if let Ok(query) = message::parse(query) {
         listeners.send(gateway, &query.failure(), client.into());
     }
-}
-
-/// A number an outsider cannot guess.
-pub fn random_id() -> io::Result<u16> {
-    let mut bytes = [0; 2];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    Ok(u16::from_ne_bytes(bytes))
 }
