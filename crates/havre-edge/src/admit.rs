@@ -1,15 +1,16 @@
 //! The first stage of a request: whether it is sound, may be made on its connection, and is for a host
-//! that is served here.
+//! that is served here. It goes by one snapshot.
 
+use http::header;
 use http::uri::PathAndQuery;
-use http::{Method, request};
+use http::{Method, Version, request};
 
 use crate::exchange::{Exchange, Target};
-use crate::headers::{self, BadRequest};
+use crate::headers::{self, BadRequest, Origin};
 use crate::page::Cause;
 use crate::record::Record;
 use crate::route::{self, BadPath};
-use crate::snapshot::Lookup;
+use crate::snapshot::{Lookup, Snapshot};
 
 /// What becomes of a sound request.
 pub enum Admitted {
@@ -22,24 +23,26 @@ pub enum Admitted {
 }
 
 impl Exchange {
-    /// Checks a request that the parser has let through.
-    pub fn admit(&self, head: &request::Parts, record: &mut Record) -> Result<Admitted, Cause> {
+    /// Checks a request that the parser has let through, and makes its head ready for a replica.
+    pub fn admit(
+        &self,
+        snapshot: &Snapshot,
+        head: &mut request::Parts,
+        record: &mut Record,
+    ) -> Result<Admitted, Cause> {
         let authority = headers::check(head).map_err(|bad| match bad {
             BadRequest::Framing(what) | BadRequest::Host(what) => Cause::BadRequest(what),
             BadRequest::TooManyFields => Cause::TooManyFields,
             BadRequest::Method => Cause::Method,
         })?;
-        let most = self.worker.shared.snapshot.load().connections_per_address;
+        let most = snapshot.connections_per_address;
         if self.client.phase.usage.has_too_many_requests(most) {
             return Err(Cause::Crowd);
         }
         let host = route::canonical_host(&authority)
             .ok_or(Cause::BadRequest("Host is not a host name"))?;
         record.host.clone_from(&host);
-        if !self
-            .client
-            .may_ask_for(&host, &self.worker.shared.snapshot.load())
-        {
+        if !self.client.may_ask_for(&host, snapshot) {
             return Err(Cause::Misdirected);
         }
         if head.method == Method::OPTIONS && head.uri.path() == "*" {
@@ -52,8 +55,8 @@ impl Exchange {
         })?;
         let websocket = headers::is_websocket(head)
             .map_err(|_| Cause::BadRequest("a WebSocket begins with a GET without a body"))?;
-        let snapshot = self.worker.shared.snapshot.load();
-        if matches!(snapshot.lookup(&host, &path), Lookup::UnknownHost) {
+        let found = snapshot.lookup(&host, &path);
+        if matches!(found, Lookup::UnknownHost) {
             return Err(Cause::UnknownHost);
         }
         if let Some(port) = snapshot.https_port
@@ -69,14 +72,35 @@ impl Exchange {
             let target = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
             return Ok(Admitted::Redirect(format!("https://{host}{port}{target}")));
         }
-        let query = head.uri.query().map(ToOwned::to_owned);
-        let path = path.into_owned();
-        Ok(Admitted::Request(Target {
+        let target = Target {
             authority,
             host,
-            path,
-            query,
+            path: path.into_owned(),
+            query: head.uri.query().map(ToOwned::to_owned),
             websocket,
-        }))
+            waits: head.headers.contains_key(header::EXPECT),
+            found,
+        };
+        self.prepare(snapshot, head, &target);
+        Ok(Admitted::Request(target))
+    }
+
+    /// Everything about the head that does not depend on the route.
+    fn prepare(&self, snapshot: &Snapshot, head: &mut request::Parts, target: &Target) {
+        let origin = Origin {
+            peer: self.client.peer.ip(),
+            https: self.client.https,
+            port: self.client.port,
+            authority: &target.authority,
+        };
+        head.version = Version::HTTP_11;
+        head.extensions.clear();
+        headers::to_replica(
+            &mut head.headers,
+            &origin,
+            &snapshot.trusted,
+            target.websocket,
+            &self.request_id,
+        );
     }
 }

@@ -7,6 +7,8 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::client::Client;
 use crate::interim::Form;
+use crate::page::Cause;
+use crate::snapshot::{LiveRoute, Lookup};
 use crate::worker::Worker;
 
 /// See the module.
@@ -35,9 +37,31 @@ pub struct Target {
     pub query: Option<String>,
     /// It is a WebSocket handshake.
     pub websocket: bool,
+    /// Its client waits for `100 Continue` before it sends a body.
+    pub waits: bool,
+    /// The way there.
+    pub found: Lookup,
+}
+
+impl Target {
+    /// The route that leads there.
+    pub fn route(&self) -> Result<&Arc<LiveRoute>, Cause> {
+        match &self.found {
+            Lookup::Route(route) => Ok(route),
+            Lookup::UnknownHost => Err(Cause::UnknownHost),
+            Lookup::NoRoute => Err(Cause::NoRoute),
+        }
+    }
 }
 
 impl Exchange {
+    /// Looks for the way again, for a request that has waited: once a push is acknowledged no request
+    /// goes to a replica that it has taken away.
+    pub fn look_again(&self, target: &mut Target) {
+        let snapshot = self.worker.shared.snapshot.load();
+        target.found = snapshot.lookup(&target.host, &target.path);
+    }
+
     /// An answer is given without a look at the request's body.
     pub fn leave_unread(&self, body: &Incoming) {
         if !body.is_end_stream() {

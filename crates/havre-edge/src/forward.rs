@@ -28,47 +28,11 @@ pub async fn handle(
     let number = client.phase.asides.begin();
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
-    let interim = interim_form(&client, &mut head);
-    let snapshot = worker.shared.snapshot.load_full();
-    let peer = client.peer.ip();
-    let believed = snapshot.trusted.contains(peer);
-    let client_ip = headers::client_address(&head.headers, peer, &snapshot.trusted);
-    let refusal = client.phase.asides.refused(number);
-    let mut record = Box::new(match &refusal {
-        None => Record::new(&worker.lines, &head, client.https, client_ip),
-        Some(refusal) => {
-            let line = refusal.line.clone();
-            Record::of_line(&worker.lines, line, head.version, client.https, client_ip)
-        }
-    });
-    let request_id = believed
-        .then(|| headers::usable_request_id(&head.headers))
-        .flatten()
-        .unwrap_or_else(|| worker.ids.next());
-    record.request_id = request_id.to_str().unwrap_or_default().to_owned();
-    drop(snapshot);
-
     let stopping = worker.shared.stopping.clone();
-    let http1 = record.is_http1();
     let phase = Arc::clone(&client.phase);
-    let trailers = !http1 || headers::takes_trailers(&head.headers);
-    let exchange = Exchange {
-        worker,
-        client,
-        request_id,
-        interim,
-        trailers,
-    };
-    let wanted = head.headers.get(header::ACCEPT).cloned();
-    let admitted = match refusal {
-        None => exchange.admit(&head, &mut record),
-        Some(refusal) => {
-            if refusal.cause != Cause::SlowHead {
-                phase.leaves_body_unread();
-            }
-            Err(refusal.cause)
-        }
-    };
+    let accept = head.headers.get(header::ACCEPT).cloned();
+    let (exchange, mut record, admitted) = begin(worker, client, &mut head, number);
+    let http1 = record.is_http1();
     let answer = match admitted {
         Ok(Admitted::Redirect(location)) => {
             exchange.leave_unread(&body);
@@ -89,7 +53,7 @@ pub async fn handle(
     };
     let mut response = match answer {
         Ok(answer) => exchange.pass_on(answer, record, under_way),
-        Err(own) => exchange.own_answer(own, wanted, record, under_way),
+        Err(own) => exchange.own_answer(own, accept, record, under_way),
     };
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     phase.asides.answered(number, switches);
@@ -99,6 +63,51 @@ pub async fn handle(
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// All that is decided by the snapshot of the moment: who asks, for what, and by which route. Nothing is
+/// waited for, so that log, headers and route of a request are of one state.
+fn begin(
+    worker: Arc<Worker>,
+    client: Arc<Client>,
+    head: &mut request::Parts,
+    number: u64,
+) -> (Exchange, Box<Record>, Result<Admitted, Cause>) {
+    let interim = interim_form(&client, head);
+    let snapshot = worker.shared.snapshot.load();
+    let peer = client.peer.ip();
+    let believed = snapshot.trusted.contains(peer);
+    let client_ip = headers::client_address(&head.headers, peer, &snapshot.trusted);
+    let refusal = client.phase.asides.refused(number);
+    let mut record = Box::new(match &refusal {
+        None => Record::new(&worker.lines, head, client.https, client_ip),
+        Some(refusal) => {
+            let line = refusal.line.clone();
+            Record::of_line(&worker.lines, line, head.version, client.https, client_ip)
+        }
+    });
+    let request_id = believed
+        .then(|| headers::usable_request_id(&head.headers))
+        .flatten()
+        .unwrap_or_else(|| worker.ids.next());
+    record.request_id = request_id.to_str().unwrap_or_default().to_owned();
+    let exchange = Exchange {
+        worker,
+        client,
+        request_id,
+        interim,
+        trailers: !record.is_http1() || headers::takes_trailers(&head.headers),
+    };
+    let admitted = match refusal {
+        None => exchange.admit(&snapshot, head, &mut record),
+        Some(refusal) => {
+            if refusal.cause != Cause::SlowHead {
+                exchange.client.phase.leaves_body_unread();
+            }
+            Err(refusal.cause)
+        }
+    };
+    (exchange, record, admitted)
 }
 
 /// How interim answers to a request are written. One of HTTP/2 brings its stream's number from the

@@ -13,14 +13,14 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::exchange::{Exchange, Target};
 use crate::grpc;
-use crate::headers::{self, Origin};
+use crate::headers;
 use crate::hold::Hold;
 use crate::interim::InterimAnswers;
 use crate::page::Cause;
 use crate::patience::{OutOfPatience, Patience};
 use crate::record::Record;
 use crate::replica::{InFlight, Outcome, Upstream};
-use crate::snapshot::{LivePool, LiveRoute, Lookup};
+use crate::snapshot::{LivePool, LiveRoute};
 use crate::state::UpstreamProtocol;
 use crate::upload::{Upload, UploadError, UploadProgress};
 use crate::upstream::Lease;
@@ -112,25 +112,26 @@ impl Exchange {
     /// Sends the request to a replica of its route, waiting for one as long as the pool allows.
     pub async fn relay(
         &self,
-        mut head: request::Parts,
+        head: request::Parts,
         body: Incoming,
         on_upgrade: OnUpgrade,
-        target: Target,
+        mut target: Target,
         record: &mut Record,
     ) -> Result<Answer, Cause> {
-        let waits = head.headers.contains_key(header::EXPECT);
-        self.prepare(&mut head, &target);
         let phase = Arc::clone(&self.client.phase);
-        let mut upload = Upload::new(body, waits, phase, self.worker.shared.clock);
+        let mut upload = Upload::new(body, target.waits, phase, self.worker.shared.clock);
         let progress = upload.progress();
         record.upload = Some(Arc::clone(&progress));
         let broken_off = |error| match error {
             UploadError::Stalled => Cause::UploadStalled,
             UploadError::Client => Cause::BadRequest(BROKEN_OFF),
         };
-        upload.gather().await.map_err(broken_off)?;
+        let mut waited = upload.gather().await.map_err(broken_off)?;
         if [Method::GET, Method::HEAD].contains(&head.method) {
-            upload.peek().await.map_err(broken_off)?;
+            waited |= upload.peek().await.map_err(broken_off)?;
+        }
+        if waited {
+            self.look_again(&mut target);
         }
         let is_call = grpc::is_grpc(&head.headers);
         if is_call {
@@ -148,21 +149,15 @@ impl Exchange {
         let mut on_upgrade = Some(on_upgrade);
         let mut hold = Hold::default();
         loop {
-            let snapshot = self.worker.shared.snapshot.load_full();
-            let route = match snapshot.lookup(&target.host, &target.path) {
-                Lookup::Route(route) => route,
-                Lookup::UnknownHost => return Err(Cause::UnknownHost),
-                Lookup::NoRoute => return Err(Cause::NoRoute),
-            };
-            drop(snapshot);
+            let route = target.route()?;
             record.route.clone_from(&route.id);
-            self.aim(&mut outgoing, &target, &route)?;
+            self.aim(&mut outgoing, &target, route)?;
             if route.pool.canary.is_some() && outgoing.visitor.is_none() {
                 let turn = self.worker.visitor_turn();
                 outgoing.visitor = Some(Visitor::of(&outgoing.head.headers, turn));
             }
             let visitor = outgoing.visitor;
-            match self.try_pool(&route, outgoing, record).await {
+            match self.try_pool(route, outgoing, record).await {
                 Ok(mut answer) => {
                     if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
                         answer.tunnel = on_upgrade.take();
@@ -174,35 +169,16 @@ impl Exchange {
                 Err(NoUpstream::Final(cause)) => return Err(cause),
                 Err(NoUpstream::Nobody(cause, unsent)) => {
                     outgoing = unsent;
-                    hold.wait(&route, cause, &self.worker.shared.pushed, record)
+                    hold.wait(route, cause, &self.worker.shared.pushed, record)
                         .await
                         .inspect_err(|cause| {
                             route.pool.counters.failed();
                             count_failure(cause, record);
                         })?;
+                    self.look_again(&mut target);
                 }
             }
         }
-    }
-
-    /// Everything about the head that does not depend on the route.
-    fn prepare(&self, head: &mut request::Parts, target: &Target) {
-        let snapshot = self.worker.shared.snapshot.load();
-        let origin = Origin {
-            peer: self.client.peer.ip(),
-            https: self.client.https,
-            port: self.client.port,
-            authority: &target.authority,
-        };
-        head.version = Version::HTTP_11;
-        head.extensions.clear();
-        headers::to_replica(
-            &mut head.headers,
-            &origin,
-            &snapshot.trusted,
-            target.websocket,
-            &self.request_id,
-        );
     }
 
     /// Target and prefix for a route, in its protocol.

@@ -113,14 +113,14 @@ impl<B: Remainder> Upload<B> {
     }
 
     /// Reads the first bytes of a body of unknown length, to see whether there are any: a request that
-    /// usually has none is then sent as usual.
-    pub async fn peek(&mut self) -> Result<(), UploadError> {
+    /// usually has none is then sent as usual. Tells whether there was anything to wait for.
+    pub async fn peek(&mut self) -> Result<bool, UploadError> {
         let measured = match &self.source {
             Source::Streaming(body) => body.size_hint().exact().is_some(),
             Source::Begun(..) | Source::Whole(_) | Source::Done => true,
         };
         if measured {
-            return Ok(());
+            return Ok(false);
         }
         while let Some(frame) = self.frame().await {
             if let Ok(data) = frame?.into_data()
@@ -130,22 +130,22 @@ impl<B: Remainder> Upload<B> {
                     Source::Streaming(body) => Source::Begun(data, body),
                     Source::Begun(..) | Source::Whole(_) | Source::Done => Source::Whole(data),
                 };
-                return Ok(());
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Reads the whole body now if it is small and its length is known.
-    pub async fn gather(&mut self) -> Result<(), UploadError> {
+    /// Reads the whole body now if it is small and its length is known. Tells whether it did.
+    pub async fn gather(&mut self) -> Result<bool, UploadError> {
         let Source::Streaming(body) = &self.source else {
-            return Ok(());
+            return Ok(false);
         };
         let Some(length) = body.size_hint().exact() else {
-            return Ok(());
+            return Ok(false);
         };
         if length > limits::GATHER_BYTES {
-            return Ok(());
+            return Ok(false);
         }
         let mut gathered = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
         while let Some(frame) = self.frame().await {
@@ -154,7 +154,7 @@ impl<B: Remainder> Upload<B> {
             }
         }
         self.source = Source::Whole(gathered.freeze());
-        Ok(())
+        Ok(true)
     }
 
     /// The same body for sending the request a second time; None if it is not here as a whole.

@@ -19,6 +19,7 @@ mod http1;
 mod http2;
 mod kept;
 mod origin;
+mod pushes;
 mod streams;
 
 use std::ffi::OsString;
@@ -174,6 +175,11 @@ fn main() -> ExitCode {
             an_edge_goes_on_and_hands_over_while_its_sockets_are_kept,
             what_a_state_gives_up_is_not_kept,
             sockets_that_do_not_arrive_are_an_error,
+        }
+        pushes::{
+            a_request_that_was_waited_for_goes_where_the_new_state_says,
+            a_request_whose_route_goes_away_is_told_so,
+            a_websocket_waits_for_the_replica_that_a_push_brings,
         }
         streams::{
             events_arrive_one_by_one,
