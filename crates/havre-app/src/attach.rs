@@ -12,7 +12,7 @@ use havre_model::Service;
 use havre_net::{Attached, Lookup, NetError};
 use havre_release::{Action, Joined, ReplicaId};
 
-use crate::execute::{ActionError, Job, blocking};
+use crate::action::{ActionError, Job, blocking};
 use crate::labels::{MACHINE, Place, environment_key};
 use crate::network::network_specs;
 
@@ -36,7 +36,7 @@ pub(crate) async fn connect(
     service: &Service,
     place: &mut Place,
 ) -> Result<Option<Connection>, ActionError> {
-    let joins = match &job.action {
+    let joins = match &job.work.action {
         Action::Start { joins, .. } | Action::RunJob { joins, .. } => joins.as_ref(),
         Action::Stop { .. } | Action::Remove { .. } => None,
     };
@@ -119,7 +119,7 @@ async fn on_networks(
         environment_key(&job.id),
         id.0.clone(),
     );
-    let (specs, exe) = (network_specs(&job.releases), platform.exe.clone());
+    let (specs, exe) = (network_specs(&job.work.releases), platform.exe.clone());
     let links = service.links.iter();
     let lookup = Lookup {
         resolvers: service.resolver.servers.clone(),

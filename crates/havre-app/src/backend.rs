@@ -15,9 +15,8 @@ use havre_model::{EnvironmentName, ProjectName};
 
 use crate::daemon::Daemon;
 use crate::environment::{EnvironmentHandle, Snapshot};
-use crate::{
-    exec, images, logs, operations, plans, releases, shared_networks, status, why as explanation,
-};
+use crate::shared_networks::calls as networks;
+use crate::{exec, images, logs, operations, plans, releases, status, why as explanation};
 
 /// Time between the two looks that give a share of CPU.
 const CPU_SAMPLE: Duration = Duration::from_millis(200);
@@ -57,12 +56,12 @@ pub(crate) fn routes(daemon: &Arc<Daemon>) -> Routes<Arc<Daemon>> {
         .call::<ImageImport, _>(async |daemon, _, request| images::import(&daemon, request).await)
         .call::<ImageRemove, _>(async |daemon, _, request| images::remove(&daemon, request).await)
         .call::<ImagePrune, _>(async |daemon, _, request| images::prune(&daemon, request).await)
-        .call::<Networks, _>(async |daemon, _, _| shared_networks::list(&daemon).await)
+        .call::<Networks, _>(async |daemon, _, _| networks::list(&daemon).await)
         .call::<NetworkCreate, _>(async |daemon, _, request| {
-            shared_networks::create(&daemon, request).await
+            networks::create(&daemon, request).await
         })
         .call::<NetworkRemove, _>(async |daemon, _, request| {
-            let removed = shared_networks::remove(&daemon, request).await;
+            let removed = networks::remove(&daemon, request).await;
             removed.map(|()| Empty {})
         })
 }

@@ -15,38 +15,37 @@ mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use havre_api::{EnvironmentId, FailureReport};
 use havre_edge::EdgeStatus;
 use havre_engine::State;
 use havre_model::{Hook, ServiceName};
 use havre_release::{
-    Action, Decision, Desired, Intent, Observed, Phase, Release, ReplicaId, ReplicaState, Role,
-    Rollout, Routing, ServiceRelease, decide, routing,
+    Action, Decision, Desired, Intent, Observed, Phase, Policy, Release, ReplicaId, ReplicaState,
+    Role, Rollout, Routing, ServiceRelease, decide, routing,
 };
 use havre_store::StoreError;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{Id, JoinError, JoinSet, block_in_place};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::execute::{self, ActionError};
-use crate::hooks;
+use crate::in_place::in_place;
 use crate::labels::{Place, environment_key};
-use crate::leases;
-use crate::network::NetworkKeeper;
-use crate::observe::{ObservedContainer, ReadinessTracker, probe_ports, release_of, tick};
-use crate::platform::Platform;
-use crate::report;
+use crate::machine::{Machine, Work};
+use crate::observe::{ObservedContainer, probe_ports, release_of, tick};
+use crate::readiness::ReadinessTracker;
 
 pub(crate) use commands::{
-    Analysis, Command, CommandError, EnvironmentHandle, Jobs, Move, Scale, Written,
+    Analysis, Command, CommandError, EnvironmentHandle, Holder, Jobs, Move, Scale, Written,
 };
 
 use commands::PendingCommand;
 use problems::{Concern, Problems};
 use requests::edge_view;
+use tables::Tables;
 use wanted::Wanted;
 
 /// Commands that may wait for the task.
@@ -76,6 +75,22 @@ pub(crate) struct Snapshot {
     pub(crate) gone: Option<Arc<Vec<String>>>,
 }
 
+impl Snapshot {
+    /// Nothing moves, and nothing set by hand stands against the files.
+    pub(crate) fn is_as_wanted(&self) -> bool {
+        let desired = &self.desired;
+        !self.is_going() && desired.rollout.is_none() && desired.scale.is_empty() && self.settled
+    }
+
+    /// The environment is being taken down.
+    pub(crate) fn is_going(&self) -> bool {
+        match self.desired.intent {
+            Intent::Run => false,
+            Intent::Down { .. } => true,
+        }
+    }
+}
+
 /// Why an environment's state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EnvironmentError {
@@ -92,17 +107,17 @@ pub(crate) enum EnvironmentError {
 }
 
 /// An action and what came of it.
-type Acted = (Action, Result<(), ActionError>);
+type Acted = (Action, Result<(), String>);
 
 /// The task of one environment.
-pub(crate) struct Environment {
+pub(crate) struct Environment<M> {
     id: EnvironmentId,
     key: String,
-    platform: Arc<Platform>,
+    machine: M,
+    policy: Policy,
     wanted: Wanted,
     clock: Clock,
     readiness: ReadinessTracker,
-    network: NetworkKeeper,
     /// Replicas that were named at the last pass, and when others ceased to be.
     named: BTreeSet<ReplicaId>,
     unrouted_since: BTreeMap<ReplicaId, SystemTime>,
@@ -121,14 +136,15 @@ pub(crate) struct Environment {
     snapshot: watch::Sender<Arc<Snapshot>>,
 }
 
-impl Environment {
-    /// The task for `id` with its desired state as stored (or none yet).
+impl<M: Machine> Environment<M> {
+    /// The task for `id` on this machine, with its desired state as stored (or none yet).
     pub(crate) fn load(
         id: EnvironmentId,
-        platform: Arc<Platform>,
+        machine: M,
+        tables: Tables,
         desired: Option<&str>,
     ) -> Result<(Self, EnvironmentHandle), EnvironmentError> {
-        let wanted = Wanted::load(id.clone(), platform.tables.clone(), desired)?;
+        let wanted = Wanted::load(id.clone(), tables, desired)?;
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let first = Snapshot {
             desired: wanted.desired().clone(),
@@ -146,11 +162,11 @@ impl Environment {
         let task = Self {
             key: environment_key(&id),
             id,
-            platform,
+            machine,
+            policy: Policy::default(),
             wanted,
             clock: Clock::start(),
             readiness: ReadinessTracker::default(),
-            network: NetworkKeeper::default(),
             named: BTreeSet::new(),
             unrouted_since: BTreeMap::new(),
             closing: BTreeSet::new(),
@@ -170,7 +186,6 @@ impl Environment {
     /// Runs until the environment is gone (`Some`), nobody wants anything of it, or the daemon ends.
     /// Actions under way when the daemon ends are abandoned: the next daemon sees what came of them.
     pub(crate) async fn run(mut self, cancel: CancellationToken) -> Option<Gone> {
-        let mut events = self.platform.engine.watch();
         loop {
             if let Some(errors) = self.pass().await {
                 return Some(self.gone(errors));
@@ -185,9 +200,7 @@ impl Environment {
                     None => return None,
                 },
                 Some(result) = self.acting.join_next_with_id() => self.note_result(result),
-                () = self.network.wait() => {}
-                // Which event, or that some were missed, does not matter: all is looked at again.
-                _ = events.recv() => {}
+                () = self.machine.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -196,10 +209,10 @@ impl Environment {
     /// One round. `Some` when the environment is gone, with what could not be removed.
     async fn pass(&mut self) -> Option<Vec<String>> {
         let now = self.clock.now();
-        let seen = self.see().await;
+        let seen = self.machine.observe().await;
         let known = self.wanted.know(releases_of(&seen));
         self.problems.note(&self.id, Concern::History, &known);
-        let edge = self.platform.hub.status().await;
+        let edge = self.machine.edge().await;
         let mut observed = self.observe(&seen, edge.as_deref(), now).await;
         let mut decision = self.decide(&observed, now);
         if decision.desired != *self.wanted.desired() {
@@ -251,7 +264,7 @@ impl Environment {
     ) {
         let before = self.wanted.desired().clone();
         let counted = observed.edge.as_ref().map(|edge| &edge.total);
-        let written = block_in_place(|| self.wanted.advance(next, counted, now));
+        let written = in_place(|| self.wanted.advance(next, counted, now));
         self.problems.note(&self.id, Concern::State, &written);
         if written.is_ok() {
             self.capture_failure(&before, seen).await;
@@ -260,24 +273,14 @@ impl Environment {
     }
 
     fn decide(&self, observed: &Observed, now: SystemTime) -> Decision {
-        let policy = &self.platform.policy;
         decide(
             &self.key,
             self.wanted.desired(),
             self.wanted.releases(),
             observed,
-            policy,
+            &self.policy,
             now,
         )
-    }
-
-    async fn see(&self) -> Vec<ObservedContainer> {
-        let containers = self.platform.engine.list().await;
-        containers
-            .into_iter()
-            .filter_map(ObservedContainer::new)
-            .filter(|s| s.place.environment == self.id)
-            .collect()
     }
 
     async fn observe(
@@ -293,7 +296,7 @@ impl Environment {
         };
         for one in seen {
             let ports = probe_ports(&one.place, self.wanted.releases());
-            let mut replica = self.readiness.assess(one, &ports, now).await;
+            let mut replica = self.readiness.assess(one, &ports, &self.machine, now).await;
             if replica.state != ReplicaState::Stopping {
                 replica.state = self.hooks_pending(one).unwrap_or(replica.state);
             }
@@ -335,16 +338,14 @@ impl Environment {
                 Action::Stop { id, .. } => self.readiness.note_stop(id),
                 Action::Start { .. } | Action::RunJob { .. } => {}
             }
-            let job = execute::Job {
-                platform: Arc::clone(&self.platform),
-                id: self.id.clone(),
-                releases: Arc::clone(self.wanted.releases()),
+            let done = self.machine.carry_out(Work {
                 action: action.clone(),
+                releases: Arc::clone(self.wanted.releases()),
                 pre_stop: self.pre_stop(action, seen),
-            };
-            let handle = self.acting.spawn(async move {
-                let result = execute::carry_out(&job).await;
-                (job.action, result)
+            });
+            let handle = self.acting.spawn({
+                let action = action.clone();
+                async move { (action, done.await) }
             });
             self.acting_on.insert(handle.id(), action.clone());
         }
@@ -367,8 +368,7 @@ impl Environment {
             .config_of(seen.iter().find(|one| &one.id() == id)?)?
             .service;
         // Those are of one that was made ready.
-        let was_ready =
-            service.post_start.is_empty() || hooks::are_done(&self.platform.container_dir(id));
+        let was_ready = service.post_start.is_empty() || self.machine.is_prepared(id);
         let has_hooks = was_ready && !service.pre_stop.is_empty();
         has_hooks.then(|| {
             let grace = within.unwrap_or(service.stop_grace_period);
@@ -392,7 +392,7 @@ impl Environment {
         }
         let has_hooks = !self.config_of(one)?.service.post_start.is_empty();
         let id = one.id();
-        if !replica || !has_hooks || hooks::are_done(&self.platform.container_dir(&id)) {
+        if !replica || !has_hooks || self.machine.is_prepared(&id) {
             return None;
         }
         let under_way = self
@@ -410,7 +410,7 @@ impl Environment {
     fn note_result(&mut self, result: Result<(Id, Acted), JoinError>) {
         let (task, error) = match result {
             Ok((task, (_, Ok(())))) => (task, None),
-            Ok((task, (_, Err(error)))) => (task, Some(report::one_line(&error))),
+            Ok((task, (_, Err(reason)))) => (task, Some(reason)),
             Err(error) => (error.id(), Some(error.to_string())),
         };
         let Some(action) = self.acting_on.remove(&task) else {
@@ -421,7 +421,7 @@ impl Environment {
             return;
         };
         tracing::warn!(environment = %self.id, ?action, reason, "action failed");
-        match execute::place(&self.id, &action) {
+        match Place::of(&self.id, &action) {
             Some(place) => {
                 let entry = (place, reason, self.clock.now());
                 self.failed_starts.insert(action.id().clone(), entry);
@@ -438,7 +438,7 @@ impl Environment {
         let snapshot = self.snapshot.borrow().clone();
         let counted = snapshot.observed.edge.as_ref().map(|edge| &edge.total);
         let now = self.clock.now();
-        let written = block_in_place(|| self.wanted.apply_command(command, counted, now))?;
+        let written = in_place(|| self.wanted.apply_command(command, counted, now))?;
         if goes_on {
             self.failure = None;
         }
@@ -460,10 +460,8 @@ impl Environment {
             return;
         }
         let release = self.wanted.releases().get(to);
-        let logs = self.platform.log_dir(&self.key);
-        self.failure = Some(Arc::new(
-            report::failure(failure, release, seen, &logs, &self.platform.images).await,
-        ));
+        let report = self.machine.explain(failure, release, seen).await;
+        self.failure = Some(Arc::new(report));
     }
 
     fn note_heals(&self, before: &Desired) {
@@ -490,17 +488,13 @@ impl Environment {
         let Intent::Down { remove_volumes } = &self.wanted.desired().intent else {
             return None;
         };
-        let platform = Arc::clone(&self.platform);
-        platform.hub.set(&self.id, None).await;
-        let mut errors = execute::dismantle(&platform, &self.id, remove_volumes).await;
-        let forgotten = block_in_place(|| self.wanted.forget());
+        let mut errors = self.machine.dismantle(remove_volumes).await;
+        let forgotten = in_place(|| self.wanted.forget());
         self.problems.note(&self.id, Concern::State, &forgotten);
         forgotten.ok()?;
         // Not before: while it is known, its images are what an `up` comes back to. What stays of
         // this lease the next daemon lets go of.
-        let lease = leases::lease_name(&self.id);
-        let let_go = block_in_place(|| platform.images.release(&lease));
-        errors.extend(let_go.err().map(|error| report::one_line(&error)));
+        errors.extend(self.machine.release_images());
         Some(errors)
     }
 

@@ -2,32 +2,30 @@
 
 mod files;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use havre_api::EnvironmentId;
 use havre_engine::ContainerId;
 use havre_image::overlay::{Overlay, Writable};
 use havre_image::{Digest, Image};
-use havre_model::{Hook, ServiceName, Tls, is_volume_name};
-use havre_release::{Action, JobId, Release, ReplicaId, Role, ServiceRelease};
+use havre_model::{Hook, ServiceName, is_volume_name};
+use havre_release::{Action, JobId, Release, ReplicaId, ServiceRelease};
 
+use crate::action::{ActionError, Job, blocking};
 use crate::attach;
-use crate::certificates::Reading;
-use crate::container::{Prepared, Purpose, SpecError, container_spec, hostname};
+use crate::container::{Prepared, Purpose, container_spec, hostname};
 use crate::environment::tables::Tables;
-use crate::hooks::{self, HookError};
-use crate::host_mounts::{self, MountRefused};
+use crate::hooks;
+use crate::host_mounts;
 use crate::labels::{Place, environment_key};
 use crate::platform::Platform;
-use crate::tls::{CertificateFiles, TlsError};
+use crate::volumes::Volumes;
 use crate::volumes::owner::{self, Uses};
-use crate::volumes::{VolumeError, Volumes};
 
 pub(crate) use files::extra_hosts;
 
@@ -36,84 +34,9 @@ use files::{HostNames, files};
 /// Folders of output kept per environment after their containers are gone.
 const KEPT_LOGS: usize = 50;
 
-/// One action and all it needs.
-pub(crate) struct Job {
-    pub(crate) platform: Arc<Platform>,
-    pub(crate) id: EnvironmentId,
-    pub(crate) releases: Arc<BTreeMap<u64, Release>>,
-    pub(crate) action: Action,
-    /// Of the replica that is to stop: its `pre_stop` hooks and all the time it has.
-    pub(crate) pre_stop: Option<(Vec<Hook>, Duration)>,
-}
-
-/// Why an action failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ActionError {
-    #[error("release {number} or its service `{service}` is not known")]
-    NoService { number: u64, service: ServiceName },
-    #[error("image {digest} of service `{service}` cannot be used")]
-    Image {
-        service: ServiceName,
-        digest: String,
-        source: havre_image::ImageError,
-    },
-    #[error("image {digest} is not a digest")]
-    Digest { digest: String },
-    #[error("layers of the image of service `{service}` cannot be unpacked")]
-    Layers {
-        service: ServiceName,
-        source: havre_image::LayerError,
-    },
-    #[error("container {id} cannot join its networks")]
-    Network {
-        id: ReplicaId,
-        source: havre_net::NetError,
-    },
-    #[error("service `{service}` cannot be given its mounts")]
-    MountRefused {
-        service: ServiceName,
-        source: MountRefused,
-    },
-    #[error("mounts of service `{service}` cannot be prepared")]
-    Volumes {
-        service: ServiceName,
-        source: VolumeError,
-    },
-    #[error("cannot {attempt} {path}", path = path.display())]
-    Files {
-        attempt: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
-    #[error("service `{service}` cannot run")]
-    Spec {
-        service: ServiceName,
-        source: SpecError,
-    },
-    #[error("container {id} cannot be created")]
-    Create {
-        id: ReplicaId,
-        source: havre_engine::CreateError,
-    },
-    #[error("container {id} cannot be stopped")]
-    Stop {
-        id: ReplicaId,
-        source: havre_engine::ControlError,
-    },
-    #[error("container {id} cannot be removed completely: {}", errors.join("; "))]
-    Remove { id: ReplicaId, errors: Vec<String> },
-    #[error("`post_start` of service `{service}`")]
-    PostStart {
-        service: ServiceName,
-        source: HookError,
-    },
-    #[error("a worker thread ended early")]
-    Thread { source: tokio::task::JoinError },
-}
-
 /// Carries one action out.
 pub(crate) async fn carry_out(job: &Job) -> Result<(), ActionError> {
-    match &job.action {
+    match &job.work.action {
         Action::Start {
             id,
             service,
@@ -144,7 +67,7 @@ pub(crate) async fn carry_out(job: &Job) -> Result<(), ActionError> {
         Action::Stop { id, within } => {
             let container = ContainerId(id.0.clone());
             let engine = &job.platform.engine;
-            let grace = match &job.pre_stop {
+            let grace = match &job.work.pre_stop {
                 Some((hooks, grace)) => {
                     Some(hooks::before_stop(engine, &container, hooks, *grace).await)
                 }
@@ -160,55 +83,13 @@ pub(crate) async fn carry_out(job: &Job) -> Result<(), ActionError> {
     }
 }
 
-/// The place a start is for; `None` for other actions.
-pub(crate) fn place(environment: &EnvironmentId, action: &Action) -> Option<Place> {
-    let (service, release, role) = match action {
-        Action::Start {
-            service,
-            release,
-            digest,
-            slot,
-            ..
-        } => {
-            let role = Role::Replica {
-                digest: digest.clone(),
-                slot: *slot,
-            };
-            (service.clone(), *release, role)
-        }
-        Action::RunJob { job, release, .. } => {
-            let role = Role::Job {
-                job: job.clone(),
-                release: *release,
-            };
-            (job.service.clone(), *release, role)
-        }
-        Action::Stop { .. } | Action::Remove { .. } => return None,
-    };
-    let environment = environment.clone();
-    Some(Place {
-        environment,
-        service,
-        release,
-        role,
-        addresses: BTreeMap::new(),
-        start: start_mark(),
-        joined: None,
-    })
-}
-
-/// No two starts of one replica have the same.
-fn start_mark() -> String {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    format!("{:x}", since.unwrap_or_default().as_nanos())
-}
-
 fn find<'a>(
     job: &'a Job,
     service: &ServiceName,
     number: u64,
 ) -> Result<(&'a Release, &'a ServiceRelease), ActionError> {
-    job.releases
+    job.work
+        .releases
         .get(&number)
         .and_then(|release| Some((release, release.services.get(service)?)))
         .ok_or_else(|| ActionError::NoService {
@@ -228,7 +109,7 @@ async fn start(
     let platform = &job.platform;
     let is_replica = matches!(purpose, Purpose::Replica);
     let key = environment_key(&job.id);
-    let Some(mut place) = place(&job.id, &job.action) else {
+    let Some(mut place) = Place::of(&job.id, &job.work.action) else {
         return Ok(());
     };
     // New volumes are filled from the service's image, whatever a step runs in.
@@ -244,7 +125,7 @@ async fn start(
         return Ok(());
     };
     let own = [platform.root.state_dir(), platform.root.run_dir()];
-    let neighbours = job.releases.values().flat_map(|r| r.services.values());
+    let neighbours = job.work.releases.values().flat_map(|r| r.services.values());
     let neighbours = neighbours.map(|config| &config.service);
     let settled = host_mounts::settle(&config.service, &own, neighbours).map_err(|source| {
         ActionError::MountRefused {
@@ -475,46 +356,6 @@ fn remove_volumes(
         .collect()
 }
 
-/// The certificate for a release's hosts.
-pub(crate) fn certificate(
-    platform: &Platform,
-    release: &Release,
-    now: SystemTime,
-) -> Result<Reading, TlsError> {
-    match &release.tls {
-        Tls::Files { certificate, key } => {
-            let files = CertificateFiles {
-                chain: certificate.clone(),
-                key: key.clone(),
-            };
-            Ok(platform.certificates.read(&files, &hosts(release), now))
-        }
-        Tls::LocalCa => own_certificate(platform, release, now),
-    }
-}
-
-/// One that this machine's own authority signs.
-pub(crate) fn own_certificate(
-    platform: &Platform,
-    release: &Release,
-    now: SystemTime,
-) -> Result<Reading, TlsError> {
-    let hosts = hosts(release);
-    let files = platform.ca.certificate_for(&hosts, now)?;
-    Ok(platform.certificates.read(&files, &hosts, now))
-}
-
-/// All that it is served under, in lower case.
-fn hosts(release: &Release) -> Vec<String> {
-    let routes = release
-        .routes
-        .iter()
-        .filter_map(|route| route.host.as_ref());
-    let all = release.hosts.iter().chain(routes);
-    let hosts: BTreeSet<String> = all.map(|host| host.to_ascii_lowercase()).collect();
-    hosts.into_iter().collect()
-}
-
 /// Removes an environment's networks and output, and those of these volumes that are its own.
 /// Returns what could not be removed.
 pub(crate) async fn dismantle(
@@ -550,17 +391,9 @@ pub(crate) async fn dismantle(
     errors
 }
 
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ActionError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|source| ActionError::Thread { source })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
 

@@ -12,8 +12,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use havre_model::{Allow, FileSource, Project, Service, ServiceName, host_path};
 use sha2::{Digest as _, Sha256};
 
-use crate::platform::Platform;
-
 /// Most bytes of a secret or config, as in Docker Swarm.
 const MAX_BYTES: u64 = 1024 * 1024;
 
@@ -186,9 +184,9 @@ impl Sweep<'_> {
 }
 
 /// Keeps the secrets and configs of a project and returns their digests by service and target.
-pub(crate) fn keep_files(platform: &Platform, project: &Project) -> Result<FileDigests, FileError> {
+pub(crate) fn keep_files(vault: &FileVault, project: &Project) -> Result<FileDigests, FileError> {
     files_of(project, |kind, name, source, reach| {
-        platform.vault.keep(kind, name, source, reach)
+        vault.keep(kind, name, source, reach)
     })
 }
 

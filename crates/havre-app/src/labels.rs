@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::SystemTime;
 
 use havre_api::EnvironmentId;
 use havre_model::{EnvironmentName, ProjectName, ServiceName};
-use havre_release::{JobId, Joined, ReplicaId, Role, ServiceDigest};
+use havre_release::{Action, JobId, Joined, ReplicaId, Role, ServiceDigest};
 
 const PROJECT: &str = "havre.project";
 const ENVIRONMENT: &str = "havre.environment";
@@ -126,10 +127,53 @@ impl Place {
         })
     }
 
+    /// That of what an action starts; `None` for other actions.
+    pub(crate) fn of(environment: &EnvironmentId, action: &Action) -> Option<Self> {
+        let (service, release, role) = match action {
+            Action::Start {
+                service,
+                release,
+                digest,
+                slot,
+                ..
+            } => {
+                let role = Role::Replica {
+                    digest: digest.clone(),
+                    slot: *slot,
+                };
+                (service.clone(), *release, role)
+            }
+            Action::RunJob { job, release, .. } => {
+                let role = Role::Job {
+                    job: job.clone(),
+                    release: *release,
+                };
+                (job.service.clone(), *release, role)
+            }
+            Action::Stop { .. } | Action::Remove { .. } => return None,
+        };
+        let environment = environment.clone();
+        Some(Self {
+            environment,
+            service,
+            release,
+            role,
+            addresses: BTreeMap::new(),
+            start: start_mark(),
+            joined: None,
+        })
+    }
+
     /// The address the edge uses.
     pub(crate) fn address(&self) -> Option<Ipv4Addr> {
         self.addresses.values().next().copied()
     }
+}
+
+/// No two starts of one replica have the same.
+fn start_mark() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    format!("{:x}", since.unwrap_or_default().as_nanos())
 }
 
 /// `project.environment`: unambiguous, since neither has a dot.

@@ -1,16 +1,14 @@
 //! Images that an environment holds: nobody else may prune them.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use havre_api::{ApiError, EnvironmentId, ErrorCode};
 use havre_image::{BlobError, Image, ImageError, Images};
 use havre_release::Release;
 
-use crate::daemon::Daemon;
 use crate::environment::EnvironmentHandle;
+use crate::history;
 use crate::platform::Platform;
-use crate::releases;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -25,16 +23,16 @@ pub(crate) fn lease_name(id: &EnvironmentId) -> String {
 /// Holds the images of all releases that are or may be needed. Before the release is made: an image
 /// that is in use must not be pruned, one that is not costs disk. Blocks.
 pub(crate) fn lease(
-    daemon: &Arc<Daemon>,
+    platform: &Platform,
     environment: &EnvironmentHandle,
     release: &Release,
 ) -> Result<(), ApiError> {
     let internal = |error: &dyn std::error::Error| ApiError::from_error(ErrorCode::Internal, error);
     let id = &environment.id;
-    let Platform { tables, images, .. } = &*daemon.platform;
+    let Platform { tables, images, .. } = platform;
     let snapshot = environment.snapshot();
     let serving = snapshot.desired.current;
-    let kept = releases::kept(tables, id, serving).map_err(|error| internal(&error))?;
+    let kept = history::kept(tables, id, serving).map_err(|error| internal(&error))?;
     let mut held =
         needed(images, release, snapshot.releases.values()).map_err(|error| internal(&*error))?;
     // Those of earlier releases are kept for a rollback; what somebody has removed is gone.
@@ -101,6 +99,7 @@ pub(crate) fn stored_image(images: &Images, digest: &str) -> Result<Image, BoxEr
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use havre_model::{LoadOptions, ServiceName, load};
     use havre_store::Store;

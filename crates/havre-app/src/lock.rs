@@ -3,27 +3,38 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
 
-use crate::daemon::DaemonError;
 use crate::root::{FolderError, Root};
 
 const NAME: &str = "daemon.lock";
 
+/// Why the lock was not taken.
+#[derive(Debug)]
+pub(crate) enum LockError {
+    /// Its file cannot be made or locked.
+    Folder(FolderError),
+    /// Another daemon has it.
+    Held { path: PathBuf },
+}
+
 /// Held for as long as the daemon lives. A lock of the process: a child between its fork and its
 /// exec has a copy of the descriptor, and must not keep the next daemon out when this one is killed.
-pub(crate) fn acquire(root: &Root) -> Result<File, DaemonError> {
+pub(crate) fn acquire(root: &Root) -> Result<File, LockError> {
     use rustix::fs::{FlockOperation, fcntl_lock};
     use rustix::io::Errno;
     let path = root.run_dir().join(NAME);
-    let failed = |source| FolderError {
-        path: path.clone(),
-        source,
+    let failed = |source| {
+        LockError::Folder(FolderError {
+            path: path.clone(),
+            source,
+        })
     };
     let file = File::create(&path).map_err(failed)?;
     match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(Errno::AGAIN | Errno::ACCESS) => Err(DaemonError::Running { path }),
-        Err(error) => Err(failed(error.into()).into()),
+        Err(Errno::AGAIN | Errno::ACCESS) => Err(LockError::Held { path }),
+        Err(error) => Err(failed(error.into())),
     }
 }
 

@@ -17,20 +17,21 @@ use havre_api::{
 };
 use havre_model::ServiceName;
 use havre_release::{Cause, Desired, Intent, Release};
-use tokio::task::block_in_place;
 
+use crate::clock::elapsed_ms;
 use crate::daemon::Daemon;
 use crate::environment::{
     Command, CommandError, EnvironmentHandle, Jobs, Scale, Snapshot, Written,
 };
 use crate::files::keep_files;
+use crate::in_place::in_place;
 use crate::observe::ObservedContainer;
 use crate::plans::plan;
-use crate::progress::{EventDiff, elapsed_ms};
-use crate::volumes::{self, named_volumes};
-use crate::{builds, databases, domains, ports, scaling, shared_networks, status};
+use crate::progress::EventDiff;
+use crate::volumes::named_volumes;
+use crate::{admission, builds, databases, domains, ports, scaling, shared_networks, status};
 
-pub(crate) use queue::{Held, Holder, hold};
+pub(crate) use queue::{Held, hold};
 pub(crate) use rollout::{Change, roll_out};
 
 use follow::{changed, tell};
@@ -55,10 +56,10 @@ pub(crate) async fn up(
     };
     ports::check(daemon, &id, &project).await?;
     domains::check(daemon, &id, &project).await?;
-    volumes::check(daemon, &id, &project.services, &project.volumes).await?;
+    admission::check(daemon, &id, &project.services, &project.volumes).await?;
     let (mut environment, mut held) = take(daemon, &id, by, events).await?;
     // A `down` from before is taken over, one from now on is the later command.
-    let was_going = is_going(&environment.snapshot());
+    let was_going = environment.snapshot().is_going();
     events.emit(Event::Phase {
         phase: Phase::Images,
     });
@@ -72,9 +73,9 @@ pub(crate) async fn up(
         phase: Phase::Prepare,
     });
     let files_held = daemon.platform.vault.hold();
-    let files = keep_files(&daemon.platform, &project)
+    let files = keep_files(&daemon.platform.vault, &project)
         .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
-    block_in_place(|| shared_networks::resolve(&daemon.platform.networks, &mut project))?;
+    in_place(|| shared_networks::resolve(&daemon.platform.networks, &mut project))?;
     let mut release = Release::new(&project, &images, &files);
     let outcome = |release: &Release, number, previous: Option<u64>| UpOutcome {
         environment: id.clone(),
@@ -86,14 +87,14 @@ pub(crate) async fn up(
     };
     loop {
         let before = environment.snapshot();
-        if is_going(&before) && !was_going {
+        if before.is_going() && !was_going {
             return Err(gone(&id));
         }
         let current = before.desired.current;
         let serving = current.and_then(|number| before.releases.get(&number));
         release.keep_restarts(serving);
         if let (Some(current), true) = (current, serving == Some(&release))
-            && is_as_wanted(&before)
+            && before.is_as_wanted()
         {
             return Ok(outcome(&release, current, Some(current)));
         }
@@ -129,19 +130,6 @@ pub(crate) async fn up(
             }
         }
     }
-}
-
-fn is_going(snapshot: &Snapshot) -> bool {
-    match snapshot.desired.intent {
-        Intent::Run => false,
-        Intent::Down { .. } => true,
-    }
-}
-
-/// Nothing moves, and nothing set by hand stands against the files.
-pub(crate) fn is_as_wanted(snapshot: &Snapshot) -> bool {
-    let desired = &snapshot.desired;
-    !is_going(snapshot) && desired.rollout.is_none() && desired.scale.is_empty() && snapshot.settled
 }
 
 fn tell_of_scale(before: &Snapshot, events: &EventSink) {
@@ -323,7 +311,7 @@ pub(crate) async fn down(
     // One may be made yet by what is under way, or not be seen yet by a daemon that has just begun.
     let mut stopped: BTreeSet<_> = last.seen.iter().map(ObservedContainer::id).collect();
     let volumes = named_volumes(&id, &last.releases);
-    let not_its_own = block_in_place(|| volumes::remains(&daemon.platform, &id, &volumes));
+    let not_its_own = in_place(|| admission::remains(&daemon.platform, &id, &volumes));
     if request.options.volumes {
         for why in not_its_own.values() {
             events.emit(Event::Warning {

@@ -14,15 +14,13 @@ use havre_release::{
     Desired, Ground, Release, ServiceRelease, Strategy, StrategyReason, dependency_order,
 };
 use serde_json::Value;
-use tokio::task::block_in_place;
 
 use crate::daemon::Daemon;
-use crate::environment::Jobs;
-use crate::execute;
+use crate::environment::{Jobs, Snapshot};
 use crate::files::file_digests;
+use crate::in_place::in_place;
 use crate::labels::environment_key;
-use crate::operations::is_as_wanted;
-use crate::{builds, databases, domains, rivals, shared_networks, volumes};
+use crate::{admission, builds, databases, domains, rivals, shared_networks};
 
 /// Fields of a service that have another name in compose files.
 const COMPOSE_NAMES: [(&str, &str); 5] = [
@@ -66,7 +64,7 @@ pub(crate) async fn dry_run(
     builds::hook_images(daemon, &mut project, &images, None).await?;
     let files =
         file_digests(&project).map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
-    block_in_place(|| shared_networks::resolve(&daemon.platform.networks, &mut project))?;
+    in_place(|| shared_networks::resolve(&daemon.platform.networks, &mut project))?;
     let mut release = Release::new(&project, &images, &files);
     release.keep_restarts(serving);
     let situation = Desired {
@@ -75,7 +73,8 @@ pub(crate) async fn dry_run(
             .as_ref()
             .map_or_else(Desired::default, |snapshot| snapshot.desired.clone())
     };
-    let nothing_to_do = serving == Some(&release) && snapshot.as_deref().is_some_and(is_as_wanted);
+    let nothing_to_do =
+        serving == Some(&release) && snapshot.as_deref().is_some_and(Snapshot::is_as_wanted);
     let jobs = if nothing_to_do { Jobs::Skip } else { Jobs::Run };
     let mut services = plan(&id, &situation, serving, &release, jobs);
     for planned in &mut services {
@@ -93,11 +92,11 @@ pub(crate) async fn dry_run(
         || services
             .iter()
             .any(|planned| planned.action != PlannedAction::Keep);
-    others.extend(shared_networks::dry_run(daemon, &id, &release).await?);
+    others.extend(shared_networks::calls::dry_run(daemon, &id, &release).await?);
     others.extend(certificate_findings(daemon, &release));
     let platform = &daemon.platform;
-    others.extend(block_in_place(|| {
-        volumes::findings(platform, &id, &project.services, &project.volumes)
+    others.extend(in_place(|| {
+        admission::findings(platform, &id, &project.services, &project.volumes)
     }));
     others.extend(domains::finding(daemon, &id, &project).await);
     others.extend(rivals::finding(daemon, &id, &release, &situation.databases).await);
@@ -115,7 +114,7 @@ fn certificate_findings(daemon: &Daemon, release: &Release) -> Vec<String> {
     if matches!(release.tls, Tls::LocalCa) {
         return Vec::new();
     }
-    match execute::certificate(&daemon.platform, release, SystemTime::now()) {
+    match daemon.platform.certificate(release, SystemTime::now()) {
         Ok(reading) => reading.findings,
         Err(error) => vec![crate::report::one_line(&error)],
     }

@@ -1,20 +1,23 @@
 //! What the tasks of the daemon share: one handle on each subsystem.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use havre_engine::Engine;
 use havre_image::Images;
+use havre_model::Tls;
 use havre_net::Net;
-use havre_release::{Policy, ReplicaId};
+use havre_release::{Release, ReplicaId};
 
-use crate::certificates::Certificates;
+use crate::certificates::{Certificates, Reading};
 use crate::edge::EdgeHub;
 use crate::environment::tables::Tables;
 use crate::files::FileVault;
 use crate::root::Root;
-use crate::shared_networks;
-use crate::tls::LocalCa;
+use crate::shared_networks::tables::Tables as NetworkTables;
+use crate::tls::{CertificateFiles, LocalCa, TlsError};
 
 /// Handles on the subsystems of one installation.
 pub(crate) struct Platform {
@@ -22,7 +25,7 @@ pub(crate) struct Platform {
     /// The binary, for the processes it starts.
     pub(crate) exe: PathBuf,
     pub(crate) tables: Tables,
-    pub(crate) networks: shared_networks::tables::Tables,
+    pub(crate) networks: NetworkTables,
     pub(crate) images: Images,
     pub(crate) engine: Engine,
     pub(crate) net: Arc<Net>,
@@ -30,7 +33,6 @@ pub(crate) struct Platform {
     pub(crate) vault: FileVault,
     pub(crate) ca: LocalCa,
     pub(crate) certificates: Certificates,
-    pub(crate) policy: Policy,
 }
 
 impl Platform {
@@ -53,4 +55,44 @@ impl Platform {
     pub(crate) fn volumes_dir(&self) -> PathBuf {
         self.root.state_dir().join("volumes")
     }
+
+    /// The certificate for a release's hosts.
+    pub(crate) fn certificate(
+        &self,
+        release: &Release,
+        now: SystemTime,
+    ) -> Result<Reading, TlsError> {
+        match &release.tls {
+            Tls::Files { certificate, key } => {
+                let files = CertificateFiles {
+                    chain: certificate.clone(),
+                    key: key.clone(),
+                };
+                Ok(self.certificates.read(&files, &hosts(release), now))
+            }
+            Tls::LocalCa => self.own_certificate(release, now),
+        }
+    }
+
+    /// One that this machine's own authority signs.
+    pub(crate) fn own_certificate(
+        &self,
+        release: &Release,
+        now: SystemTime,
+    ) -> Result<Reading, TlsError> {
+        let hosts = hosts(release);
+        let files = self.ca.certificate_for(&hosts, now)?;
+        Ok(self.certificates.read(&files, &hosts, now))
+    }
+}
+
+/// All that it is served under, in lower case.
+fn hosts(release: &Release) -> Vec<String> {
+    let routes = release
+        .routes
+        .iter()
+        .filter_map(|route| route.host.as_ref());
+    let all = release.hosts.iter().chain(routes);
+    let hosts: BTreeSet<String> = all.map(|host| host.to_ascii_lowercase()).collect();
+    hosts.into_iter().collect()
 }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use havre_api::{Event, HealthState, JobProgress, Phase as ApiPhase, ServiceProgress};
 use havre_release::{Desired, Phase, Release, Replica, ReplicaId, ReplicaState, Role};
 
+use crate::clock::elapsed_ms;
 use crate::environment::Snapshot;
 use crate::output;
 
@@ -260,10 +261,4 @@ pub(crate) fn target(snapshot: &Snapshot) -> Option<&Release> {
         .map(|rollout| rollout.to)
         .or(desired.current)?;
     snapshot.releases.get(&number)
-}
-
-/// Milliseconds since `start`.
-pub(crate) fn elapsed_ms(start: SystemTime) -> u64 {
-    let elapsed = SystemTime::now().duration_since(start).unwrap_or_default();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }

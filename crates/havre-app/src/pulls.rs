@@ -10,7 +10,7 @@ use havre_image::progress::Progress;
 use havre_image::{Credentials, Digest, Image, ImageRef, Images, PullError, PullOptions};
 use tokio_util::sync::CancellationToken;
 
-use crate::progress::elapsed_ms;
+use crate::clock::elapsed_ms;
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]

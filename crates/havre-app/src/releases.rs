@@ -1,115 +1,24 @@
 //! The history of an environment, and the way back in it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use havre_api::{
     ApiError, EnvironmentId, ErrorCode, Event, EventSink, PlannedAction, Principal, ReleaseId,
     ReleaseState, ReleaseStatus, ReleasesQuery, RequestCount, RollbackRequest, UpOutcome,
 };
-use havre_release::{Cause, Desired, FailureKind, Outcome, Record, Release};
+use havre_release::{Cause, Desired, FailureKind, Outcome};
 
+use crate::clock::elapsed_ms;
 use crate::daemon::Daemon;
-use crate::environment::tables::{ReleaseRow, Tables};
+use crate::environment::tables::LOOKED_THROUGH;
 use crate::environment::{EnvironmentError, Jobs, Scale};
+use crate::history::{History, Past, history, kept};
 use crate::leases::stored_image;
 use crate::operations::{Change, hold, roll_out, serving};
 use crate::plans::plan;
 use crate::platform::Platform;
-use crate::progress::elapsed_ms;
 use crate::{databases, report, status};
-
-/// Releases that served before whose images and files are kept for a rollback.
-pub(crate) const KEPT: usize = 5;
-/// Releases among which they are looked for.
-pub(crate) const LOOKED_THROUGH: u32 = 100;
-
-/// A release of the history.
-pub(crate) struct Past {
-    pub(crate) number: u64,
-    pub(crate) release: Release,
-    record: Record,
-    created_at: SystemTime,
-}
-
-/// What is stored of an environment's releases, the newest first.
-struct History {
-    past: Vec<Past>,
-    /// Those that this version cannot read, of which nothing more is known.
-    unreadable: BTreeMap<u64, serde_json::Error>,
-}
-
-/// The newest releases that served: a rollback finds them complete. One that cannot be read is left
-/// out, unless it is the one that serves.
-pub(crate) fn kept(
-    tables: &Tables,
-    id: &EnvironmentId,
-    serving: Option<u64>,
-) -> Result<Vec<Past>, EnvironmentError> {
-    let mut history = history(tables, id, LOOKED_THROUGH)?;
-    let now = serving.and_then(|number| history.unreadable.remove(&number));
-    if let Some(source) = now {
-        return Err(unreadable(id, source));
-    }
-    for (release, error) in &history.unreadable {
-        tracing::warn!(environment = %id, release, %error, "not kept: this version cannot read it");
-    }
-    Ok(served(history.past))
-}
-
-/// As [`kept`]; fails where any cannot be read.
-pub(crate) fn all_kept(tables: &Tables, id: &EnvironmentId) -> Result<Vec<Past>, EnvironmentError> {
-    let mut history = history(tables, id, LOOKED_THROUGH)?;
-    match history.unreadable.pop_last() {
-        Some((_, source)) => Err(unreadable(id, source)),
-        None => Ok(served(history.past)),
-    }
-}
-
-fn served(mut past: Vec<Past>) -> Vec<Past> {
-    past.retain(|past| past.record.has_served());
-    // The one that serves is among them.
-    past.truncate(KEPT + 1);
-    past
-}
-
-fn unreadable(id: &EnvironmentId, source: serde_json::Error) -> EnvironmentError {
-    EnvironmentError::Format {
-        id: id.clone(),
-        source,
-    }
-}
-
-fn history(tables: &Tables, id: &EnvironmentId, most: u32) -> Result<History, EnvironmentError> {
-    let (project, environment) = (id.project.as_str(), id.environment.as_str());
-    let rows = tables
-        .releases(project, environment, most)
-        .map_err(|source| EnvironmentError::Store {
-            id: id.clone(),
-            source,
-        })?;
-    let read = |row: &ReleaseRow| {
-        Ok::<_, serde_json::Error>(Past {
-            number: row.number,
-            release: serde_json::from_str(&row.content)?,
-            record: serde_json::from_str(&row.record)?,
-            created_at: UNIX_EPOCH
-                + Duration::from_secs(u64::try_from(row.created_at).unwrap_or(0)),
-        })
-    };
-    let mut history = History {
-        past: Vec::new(),
-        unreadable: BTreeMap::new(),
-    };
-    for row in &rows {
-        match read(row) {
-            Ok(past) => history.past.push(past),
-            Err(error) => drop(history.unreadable.insert(row.number, error)),
-        }
-    }
-    Ok(history)
-}
 
 /// The releases of an environment, the newest first.
 pub(crate) async fn list(

@@ -1,6 +1,5 @@
 //! Volumes and bind mounts of a container on this machine.
 
-mod admission;
 pub(crate) mod owner;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +15,6 @@ use havre_model::{Mount, Service, Volume, VolumeName, is_volume_name};
 use havre_release::Release;
 
 use owner::{OwnerError, Owners, Title};
-
-pub(crate) use admission::{check, findings, remains};
 
 /// What of a volume's folder is mounted.
 const DATA: &str = "data";

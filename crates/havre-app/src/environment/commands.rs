@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use havre_api::EnvironmentId;
+use havre_api::{EnvironmentId, Principal};
 use havre_model::{FoundDatabases, ServiceName};
 use havre_release::{Desired, Record, Refusal, Release};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::{EnvironmentError, Snapshot};
-use crate::operations::Holder;
+use crate::clock::elapsed_ms;
 
 /// What becomes of numbers of replicas that were set by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +103,25 @@ pub(crate) enum Command {
     Scale(BTreeMap<ServiceName, u32>),
     /// Stop everything and forget the environment.
     TakeDown { volumes: bool },
+}
+
+/// Who changes an environment.
+#[derive(Clone, Debug)]
+pub(crate) struct Holder {
+    pub(crate) what: &'static str,
+    pub(crate) by: Principal,
+    pub(crate) since: SystemTime,
+}
+
+impl Holder {
+    /// For those who wait.
+    pub(crate) fn sentence(&self) -> String {
+        let seconds = elapsed_ms(self.since) / 1000;
+        format!(
+            "waiting for `{}` of {}, under way for {seconds} s",
+            self.what, self.by
+        )
+    }
 }
 
 /// Talks to an environment's task.

@@ -42,6 +42,14 @@ impl Problems {
         }
     }
 
+    /// It is so for this reason, or well.
+    pub(super) fn set(&mut self, id: &EnvironmentId, concern: Concern, problem: Option<String>) {
+        match problem {
+            Some(problem) => self.tell(id, concern, problem),
+            None => self.settle(concern),
+        }
+    }
+
     /// It is so for this reason.
     pub(super) fn tell(&mut self, id: &EnvironmentId, concern: Concern, problem: String) {
         if self.0.get(&concern) != Some(&problem) {

@@ -1,27 +1,25 @@
 //! Who answers for an environment, and what the edge says of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use havre_api::EnvironmentId;
 use havre_edge::EdgeStatus;
 use havre_model::ServiceName;
-use havre_release::{EdgeView, Observed, Release, ReplicaId, Routing, Traffic};
+use havre_release::{EdgeView, Observed, ReplicaId, Routing, Traffic};
 
 use super::problems::Concern;
 use super::{Environment, serving_release};
-use crate::certificates::{Pair, Reading};
-use crate::edge::{environment_edge, is_pool_of};
+use crate::edge::is_pool_of;
+use crate::machine::{Answers, Machine};
 use crate::observe::ObservedContainer;
-use crate::{execute, names};
 
 /// WebSockets and event streams of a replica that leaves end within this time, so that their
 /// clients do not all come back at once.
 const CLOSE_STREAMS_OVER: Duration = Duration::from_secs(4);
 
-impl Environment {
+impl<M: Machine> Environment<M> {
     /// Remembers since when replicas are named no more; one that waits in reserve counts as named.
     /// One that still has requests in flight though nobody here has named it was let go by the
     /// daemon before this one.
@@ -62,81 +60,37 @@ impl Environment {
         reserve: &BTreeSet<ReplicaId>,
         seen: &[ObservedContainer],
     ) -> Option<Arc<EdgeStatus>> {
-        let addresses: BTreeMap<ReplicaId, IpAddr> = seen
-            .iter()
-            .filter_map(|one| Some((one.id(), IpAddr::V4(one.place.address()?))))
-            .collect();
-        // Before the first container there is no network to have names in.
-        if addresses.is_empty() {
-            self.network.rest();
-        } else {
-            let releases = Arc::clone(self.wanted.releases());
-            let kept = self.network.keep(&self.platform, &self.key, &releases);
-            self.problems.note(&self.id, Concern::Network, &kept.await);
-            let backends = names::backends(&releases, routing, seen);
-            let (net, key) = (Arc::clone(&self.platform.net), self.key.clone());
-            let (id, seen) = (self.id.clone(), seen.to_vec());
-            let named = tokio::task::spawn_blocking(move || {
-                let addresses = net.set_services(&key, &backends)?;
-                let records = names::records(&id, &releases, &backends, &addresses, &seen);
-                net.set_names(&key, &records)
-            })
-            .await;
-            if let Ok(named) = named {
-                self.problems.note(&self.id, Concern::Names, &named);
-            }
-        }
-        let releases = self.wanted.releases();
-        let serving = serving_release(self.wanted.desired());
-        let Some(release) = serving.and_then(|number| releases.get(&number)) else {
-            return self.platform.hub.set(&self.id, None).await;
-        };
-        // What is valid when is the wall clock's.
-        let certificate = execute::certificate(&self.platform, release, SystemTime::now());
-        self.problems
-            .note(&self.id, Concern::Certificate, &certificate);
-        let Reading { mut pair, findings } = certificate.unwrap_or_default();
-        if pair.is_none() {
-            pair = self.stand_in(release).await;
-        }
-        if !findings.is_empty() && findings != self.certificate_findings {
-            tracing::warn!(environment = %self.id, ?findings, "certificate");
-        }
-        self.certificate_findings = findings;
         let mut draining: BTreeMap<ServiceName, Vec<ReplicaId>> = BTreeMap::new();
         let takes_none =
             |id: &ReplicaId| self.unrouted_since.contains_key(id) || reserve.contains(id);
         for one in seen.iter().filter(|one| takes_none(&one.id())) {
-            draining
-                .entry(one.place.service.clone())
-                .or_default()
-                .push(one.id());
+            let service = one.place.service.clone();
+            draining.entry(service).or_default().push(one.id());
         }
-        let desired = self.wanted.desired();
-        let hold = |name: &ServiceName| havre_release::hold(&self.key, desired, releases, name);
-        let address = |id: &ReplicaId| addresses.get(id).copied();
-        let (id, draining) = (&self.id, &draining);
-        let part = environment_edge(id, release, pair, routing, draining, hold, address);
-        self.platform.hub.set(&self.id, Some(part)).await
-    }
-
-    /// While the certificate that is wanted cannot be used: the one that is served, or one of this
-    /// machine's own.
-    async fn stand_in(&self, release: &Release) -> Option<Pair> {
-        let now = SystemTime::now();
-        let served = self.platform.hub.certificate(&self.id).await;
-        match served.filter(|pair| pair.is_usable(now)) {
-            Some(pair) => Some(pair),
-            None => {
-                let own = execute::own_certificate(&self.platform, release, now);
-                own.inspect_err(|error| {
-                    let error: &dyn std::error::Error = error;
-                    tracing::error!(environment = %self.id, error, "no certificate at all");
-                })
-                .ok()?
-                .pair
-            }
+        let (desired, releases) = (self.wanted.desired(), self.wanted.releases());
+        let serving = serving_release(desired).and_then(|number| releases.get(&number));
+        let answers = Answers {
+            desired,
+            releases,
+            serving,
+            routing,
+            draining: &draining,
+            seen,
+        };
+        let routed = self.machine.route(answers).await;
+        for (concern, problem) in [
+            (Concern::Network, routed.network),
+            (Concern::Names, routed.names),
+            (Concern::Certificate, routed.certificate),
+        ] {
+            self.problems.set(&self.id, concern, problem);
         }
+        let findings = routed.findings;
+        if !findings.is_empty() && findings != self.certificate_findings {
+            tracing::warn!(environment = %self.id, ?findings, "certificate");
+        }
+        self.certificate_findings = findings;
+        routed.edge
     }
 
     /// Once the requests of a replica that leaves have ended, its streams are told to.
@@ -149,10 +103,7 @@ impl Environment {
                 .get(&id.0)
                 .is_some_and(|counters| counters.in_flight == 0 && counters.streams > 0);
             if open && self.closing.insert(id.clone()) {
-                self.platform
-                    .hub
-                    .close_streams(id, CLOSE_STREAMS_OVER)
-                    .await;
+                self.machine.close_streams(id, CLOSE_STREAMS_OVER).await;
             }
         }
     }

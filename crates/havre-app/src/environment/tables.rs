@@ -5,6 +5,11 @@ use std::sync::Arc;
 use havre_store::rusqlite::{self, OptionalExtension as _, params};
 use havre_store::{Schema, Store, StoreError, now};
 
+/// Releases that served before whose images and files are kept for a rollback.
+pub(crate) const KEPT: usize = 5;
+/// Releases among which they are looked for.
+pub(crate) const LOOKED_THROUGH: u32 = 100;
+
 /// Their versions.
 pub(crate) const SCHEMA: Schema = Schema {
     name: "environments",

@@ -4,7 +4,6 @@
 use havre_api::EnvironmentId;
 use havre_release::{Action, Joined, Replica, ReplicaId, ReplicaState};
 
-use crate::execute;
 use crate::labels::Place;
 use crate::observe::ObservedContainer;
 
@@ -18,7 +17,7 @@ pub(super) fn creating<'a>(
     under_way
         .filter(|action| !seen.iter().any(|one| &one.id() == action.id()))
         .filter_map(|action| {
-            let mut place = execute::place(environment, action)?;
+            let mut place = Place::of(environment, action)?;
             place.joined = joined(action, seen);
             Some(replica(action.id(), &place, ReplicaState::Creating))
         })
@@ -79,7 +78,7 @@ mod tests {
     }
 
     fn seen(environment: &EnvironmentId, action: &Action) -> ObservedContainer {
-        let place = execute::place(environment, action).expect("a start has a place");
+        let place = Place::of(environment, action).expect("a start has a place");
         ObservedContainer {
             container: Observed {
                 id: ContainerId(action.id().0.clone()),

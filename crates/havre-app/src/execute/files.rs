@@ -8,7 +8,7 @@ use havre_engine::FileSpec;
 use havre_model::Service;
 use havre_release::{ReplicaId, ServiceRelease};
 
-use super::ActionError;
+use crate::action::ActionError;
 use crate::attach;
 use crate::files::write_whole;
 use crate::labels::Place;

@@ -6,21 +6,12 @@ use std::time::SystemTime;
 use havre_api::{ApiError, Event, EventSink, Phase, Principal};
 
 use super::refusals::cancelled;
-use crate::environment::EnvironmentHandle;
-use crate::progress::elapsed_ms;
+use crate::environment::{EnvironmentHandle, Holder};
 
 /// The right to change an environment, while it lasts.
 pub(crate) struct Held {
     _guard: tokio::sync::OwnedMutexGuard<()>,
     holder: Arc<std::sync::Mutex<Option<Holder>>>,
-}
-
-/// Who changes an environment.
-#[derive(Clone, Debug)]
-pub(crate) struct Holder {
-    what: &'static str,
-    by: Principal,
-    since: SystemTime,
 }
 
 impl Drop for Held {
@@ -71,14 +62,4 @@ pub(crate) async fn hold(
         _guard: guard,
         holder,
     })
-}
-
-impl Holder {
-    fn sentence(&self) -> String {
-        let seconds = elapsed_ms(self.since) / 1000;
-        format!(
-            "waiting for `{}` of {}, under way for {seconds} s",
-            self.what, self.by
-        )
-    }
 }

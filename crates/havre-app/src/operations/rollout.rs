@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use havre_api::{ApiError, ErrorCode, Event, EventSink};
 use havre_model::FoundDatabases;
 use havre_release::{Cause, Desired, Failure, JobId, Record, Release};
-use tokio::task::block_in_place;
 use tokio::time::{Instant, timeout_at};
 
 use super::follow::{SlowStarts, changed, tell};
@@ -16,9 +15,10 @@ use crate::daemon::Daemon;
 use crate::environment::{
     Analysis, Command, CommandError, EnvironmentHandle, Jobs, Move, Scale, Snapshot, Written,
 };
+use crate::in_place::in_place;
 use crate::leases::lease;
 use crate::progress::EventDiff;
-use crate::{domains, rivals, shared_networks, volumes};
+use crate::{admission, domains, rivals, shared_networks};
 
 /// How long the end of a rollout that the user gave up is waited for: replicas may take any time to
 /// stop.
@@ -76,15 +76,17 @@ pub(super) async fn begin(
     let _alone = daemon.beginning.lock().await;
     let services = change.release.services.iter();
     let services = services.map(|(name, config)| (name, &config.service));
-    let allowed = volumes::check(daemon, &environment.id, services, &change.release.volumes).await;
+    let allowed =
+        admission::check(daemon, &environment.id, services, &change.release.volumes).await;
     allowed.map_err(NotBegun::Refused)?;
     let alone = rivals::check(daemon, &environment.id, &change.release, &change.databases).await;
     alone.map_err(NotBegun::Refused)?;
     let heard = domains::check_release(daemon, &environment.id, &change.release).await;
     heard.map_err(NotBegun::Refused)?;
     // Reads and writes the database, which may be locked for seconds.
-    block_in_place(|| lease(daemon, environment, &change.release)).map_err(NotBegun::Refused)?;
-    let networks = shared_networks::make(daemon, &change.release);
+    in_place(|| lease(&daemon.platform, environment, &change.release))
+        .map_err(NotBegun::Refused)?;
+    let networks = shared_networks::calls::make(daemon, &change.release);
     let _networks = networks.await.map_err(NotBegun::Refused)?;
     let Change {
         release,

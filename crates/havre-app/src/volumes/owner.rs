@@ -19,9 +19,8 @@ use havre_store::StoreError;
 use serde::{Deserialize, Serialize};
 
 use super::{DATA, STAGING, lock, names_on_machine, volume_name};
-use crate::environment::tables::{EnvironmentRow, ReleaseRow, Tables};
+use crate::environment::tables::{EnvironmentRow, KEPT, LOOKED_THROUGH, ReleaseRow, Tables};
 use crate::files::write_whole;
-use crate::releases::{KEPT, LOOKED_THROUGH};
 
 /// Name of the file, and its mode: no container sees it.
 const FILE: &str = "owner";
@@ -41,7 +40,7 @@ impl Owners {
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &EnvironmentId> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &EnvironmentId> {
         self.owners.iter()
     }
 }
@@ -175,7 +174,7 @@ pub(crate) fn adopt(volumes: &Path, tables: &Tables) -> Result<(), OwnerError> {
 
 /// Finds an owner for a volume that has none: those whose releases use it, else who wants it now,
 /// unless others use what somebody made for them by hand. Returns what it is then.
-pub(super) fn settle(
+pub(crate) fn settle(
     folder: &Path,
     name: &str,
     id: &EnvironmentId,
@@ -203,7 +202,7 @@ fn give(folder: &Path, owners: &Owners) -> Result<(), OwnerError> {
 }
 
 /// What a volume is to an environment that is to be removed with its volumes.
-pub(super) fn fate(
+pub(crate) fn fate(
     folder: &Path,
     name: &str,
     id: &EnvironmentId,

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use havre_api::{ApiError, EnvironmentId, ErrorCode};
 use havre_model::{Mount, Service, ServiceName, Volume, VolumeName, is_volume_name};
-use tokio::task::block_in_place;
 
-use super::owner::{self, OwnerError, Owners, Title, Uses};
-use super::volume_name;
 use crate::conflict::Conflict;
 use crate::daemon::Daemon;
+use crate::in_place::in_place;
 use crate::platform::Platform;
+use crate::volumes::owner::{self, OwnerError, Owners, Title, Uses};
+use crate::volumes::volume_name;
 
 /// A volume that another environment has.
 struct Taken {
@@ -30,7 +30,7 @@ pub(crate) async fn check<'a>(
     volumes: &BTreeMap<VolumeName, Volume>,
 ) -> Result<(), ApiError> {
     let platform = &daemon.platform;
-    let taken = block_in_place(|| taken(platform, id, services, volumes, Unclaimed::Settle));
+    let taken = in_place(|| taken(platform, id, services, volumes, Unclaimed::Settle));
     let Some(first) = taken.map_err(|error| unknown(&error))?.into_iter().next() else {
         return Ok(());
     };

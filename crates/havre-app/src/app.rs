@@ -1,0 +1,355 @@
+//! The daemon from its start to its end: [`DaemonOptions`] → [`build`] → [`serve`] → drain.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use havre_api::EnvironmentId;
+use havre_edge::{Control, EdgeState};
+use havre_engine::{Engine, EngineConfig};
+use havre_image::Images;
+use havre_model::{EnvironmentName, ProjectName};
+use havre_net::{Net, NetConfig};
+use havre_store::{Schema, Store};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::backend;
+use crate::certificates::Certificates;
+use crate::daemon::Daemon;
+use crate::edge::{EdgeHub, Launch};
+use crate::environment::tables::{self, Tables};
+use crate::files::FileVault;
+use crate::housekeeping;
+use crate::in_place::in_place;
+use crate::labels::environment_key;
+use crate::leases;
+use crate::leftovers::Leftovers;
+use crate::lock::{self, LockError};
+use crate::log;
+use crate::notify;
+use crate::observe::ObservedContainer;
+use crate::options::DaemonOptions;
+use crate::platform::Platform;
+use crate::pressure;
+use crate::root::FolderError;
+use crate::shared_networks;
+use crate::tls::LocalCa;
+use crate::volumes::owner;
+
+/// Tables of the subsystems.
+const SCHEMAS: &[Schema] = &[
+    havre_image::SCHEMA,
+    tables::SCHEMA,
+    shared_networks::tables::SCHEMA,
+];
+/// Threads that run tasks; what blocks has threads of its own.
+const WORKERS: usize = 2;
+const BLOCKING_THREADS: usize = 32;
+/// How long tasks may take to end after they were told to.
+const END_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Why a daemon that ran does so no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DaemonEnd {
+    /// A signal: the edge and the applications go on, and another daemon is to take them over.
+    Signal,
+    /// A call: the edge has ended too, and nobody is to start another daemon.
+    Call,
+}
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Containers, namespaces and low ports need root.
+    #[error("the daemon needs root")]
+    NotRoot,
+    /// A folder or file cannot be made, or made our own.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// One daemon per root.
+    #[error("another daemon runs with {path}", path = path.display())]
+    Running {
+        /// The lock it holds.
+        path: PathBuf,
+    },
+    /// A subsystem cannot start.
+    #[error("cannot start {what}")]
+    Subsystem {
+        /// Which.
+        what: &'static str,
+        /// The reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A call is declared that no subsystem answers: a fault of this program.
+    #[error("nobody answers {}", calls.join(", "))]
+    Unanswered {
+        /// Their paths.
+        calls: Vec<&'static str>,
+    },
+    /// The socket cannot be served.
+    #[error("cannot serve {path}", path = path.display())]
+    Serve {
+        /// The socket.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+impl From<LockError> for DaemonError {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Folder(error) => Self::Folder(error),
+            LockError::Held { path } => Self::Running { path },
+        }
+    }
+}
+
+/// Runs the daemon until it is told to end by a signal or a call.
+pub fn run(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(DaemonError::NotRoot);
+    }
+    let root = &options.root;
+    root.create()?;
+    log::start();
+    let _lock = lock::acquire(root)?;
+    raise_file_limit();
+    pressure::protect_this_process();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("havre")
+        .enable_all()
+        .build()
+        .map_err(subsystem("the runtime"))?;
+    let ended = runtime.block_on(serve(options));
+    runtime.shutdown_timeout(END_DEADLINE);
+    ended
+}
+
+/// Builds the daemon, serves until it is told to end, and lets its tasks end.
+async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
+    let Built { daemon, leftovers } = build(options).await?;
+    let routes = backend::routes(&daemon);
+    let missing = routes.missing();
+    if !missing.is_empty() {
+        return Err(DaemonError::Unanswered { calls: missing });
+    }
+    keep_tasks(&daemon);
+    let socket = daemon.platform.root.api_socket();
+    tracing::info!(socket = %socket.display(), pid = std::process::id(), "daemon runs");
+    let served = async {
+        let listener = havre_api::bind(&socket)?;
+        // Whoever connects from now on is answered.
+        notify::ready();
+        leftovers.remove();
+        havre_api::serve(listener, routes, daemon.end.clone()).await
+    }
+    .await;
+    daemon.end.cancel();
+    if !daemon.supervisor.drain(END_DEADLINE).await {
+        tracing::warn!("tasks had not ended in time");
+    }
+    tracing::info!("daemon ended");
+    served.map_err(|source| DaemonError::Serve {
+        path: socket,
+        source,
+    })?;
+    Ok(match daemon.shutdown_requested.load(Ordering::Relaxed) {
+        true => DaemonEnd::Call,
+        false => DaemonEnd::Signal,
+    })
+}
+
+/// The daemon with the environments that the one before it had.
+struct Built {
+    daemon: Arc<Daemon>,
+    /// To be removed once it serves.
+    leftovers: Leftovers,
+}
+
+/// Opens the subsystems, cleans up after the daemon before, and takes its environments over.
+async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
+    let root = options.root.clone();
+    let state = root.state_dir();
+    let store = Store::open(&state.join("state.db"), SCHEMAS).map_err(subsystem("the database"))?;
+    let store = Arc::new(store);
+    let exe = std::env::current_exe().map_err(subsystem("its own binary"))?;
+    let engine = Engine::new(EngineConfig {
+        run_dir: root.run_dir().to_owned(),
+        exe: exe.clone(),
+        exe_args: Vec::new(),
+        instance: root.instance(),
+    })
+    .map_err(subsystem("the engine"))?;
+    let (run, kept) = (root.run_dir().join("net"), state.join("net"));
+    let net = Net::new(NetConfig::new(run, kept, root.instance()));
+    let net = Arc::new(net.map_err(subsystem("the network"))?);
+    let tables = Tables::new(Arc::clone(&store));
+    let known = known(&tables)?;
+    // Before the image store empties its scratch folders, in which running build steps write.
+    sweep(&engine, &net, &known).await;
+    if let Err(error) = crate::steps::forget_secrets(&root) {
+        tracing::warn!(%error, "secrets of build steps stay");
+    }
+    let images = Images::open(&state.join("images"), Arc::clone(&store))
+        .map_err(subsystem("the image store"))?;
+    let leftovers = Leftovers::set_aside(&root, &images);
+    let platform = Arc::new(Platform {
+        vault: FileVault::new(state.join("secrets")),
+        ca: LocalCa::new(state.join("tls")),
+        certificates: Certificates::default(),
+        hub: hub(&options, &exe, &known),
+        networks: shared_networks::tables::Tables::new(store),
+        root,
+        exe,
+        tables,
+        images,
+        engine,
+        net,
+    });
+    let daemon = Daemon::new(platform, options);
+    adopt(&daemon, known).await;
+    Ok(Built { daemon, leftovers })
+}
+
+/// The environments of the database, each with its desired state as stored.
+fn known(tables: &Tables) -> Result<Vec<(EnvironmentId, String)>, DaemonError> {
+    let rows = tables.environments().map_err(subsystem("the database"))?;
+    let known = rows.into_iter().map(|row| {
+        let id = EnvironmentId {
+            project: ProjectName::new(row.project),
+            environment: EnvironmentName::new(row.environment),
+        };
+        (id, row.desired)
+    });
+    Ok(known.collect())
+}
+
+fn hub(options: &DaemonOptions, exe: &Path, known: &[(EnvironmentId, String)]) -> EdgeHub {
+    let root = &options.root;
+    let launch = Launch {
+        exe: exe.to_owned(),
+        root: root.clone(),
+    };
+    let machine = EdgeState {
+        http: options.http.clone(),
+        https: options.https.clone(),
+        trusted_proxies: options.trusted_proxies.clone(),
+        connections_per_address: options.connections_per_address,
+        ..EdgeState::default()
+    };
+    let awaited = known.iter().map(|(id, _)| id.clone());
+    EdgeHub::new(Control::new(&root.edge_run_dir()), launch, machine, awaited)
+}
+
+/// Takes the environments of the daemon before in hand.
+async fn adopt(daemon: &Arc<Daemon>, known: Vec<(EnvironmentId, String)>) {
+    let platform = &daemon.platform;
+    // Before any of them begins to use or remove what is another's.
+    if let Err(error) = in_place(|| owner::adopt(&platform.volumes_dir(), &platform.tables)) {
+        let error = crate::report::one_line(&error);
+        tracing::warn!(error, "volumes of an earlier version stay without an owner");
+    }
+    let ids = known.iter().map(|(id, _)| id.clone());
+    if let Err(error) = in_place(|| leases::release_unknown(&platform.images, ids)) {
+        tracing::warn!(%error, "images stay that only environments need which are gone");
+    }
+    // One that is gone at once must not take for unused what the next ones need.
+    let _not_all_known = platform.vault.hold();
+    for (id, desired) in known {
+        daemon.adopt(id, &desired).await;
+    }
+}
+
+/// Starts the tasks that run until the daemon ends.
+fn keep_tasks(daemon: &Arc<Daemon>) {
+    let supervisor = &daemon.supervisor;
+    let platform = Arc::clone(&daemon.platform);
+    supervisor.keep("edge", move |task| {
+        let platform = Arc::clone(&platform);
+        async move { platform.hub.supervise(&task).await }
+    });
+    let owned = Arc::clone(daemon);
+    supervisor.keep("build cache", move |task| {
+        housekeeping::keep(Arc::clone(&owned), task)
+    });
+    supervisor.keep("signals", async |task| end_on_signal(task.end).await);
+}
+
+/// Removes what belongs to nobody: build steps of a daemon that died, networks of environments
+/// that are gone.
+async fn sweep(engine: &Engine, net: &Arc<Net>, known: &[(EnvironmentId, String)]) {
+    let ids: BTreeSet<&EnvironmentId> = known.iter().map(|(id, _)| id).collect();
+    let mut kept = Vec::new();
+    for container in engine.list().await {
+        let id = container.id.clone();
+        match ObservedContainer::new(container) {
+            Some(seen) if ids.contains(&seen.place.environment) => kept.push(id.0),
+            Some(_) | None => {
+                for error in engine.remove(&id).await {
+                    tracing::warn!(
+                        container = id.0,
+                        error = &error as &dyn std::error::Error,
+                        "orphan stays"
+                    );
+                }
+            }
+        }
+    }
+    let keys: Vec<String> = known.iter().map(|(id, _)| environment_key(id)).collect();
+    let net = Arc::clone(net);
+    let swept = tokio::task::spawn_blocking(move || {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let kept: Vec<&str> = kept.iter().map(String::as_str).collect();
+        net.sweep(&keys, &kept)
+    })
+    .await;
+    for error in swept.unwrap_or_default() {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "network orphan stays"
+        );
+    }
+}
+
+async fn end_on_signal(end: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        tracing::error!("signals cannot be received: end the daemon by `havre daemon stop`");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = end.cancelled() => {}
+    }
+    end.cancel();
+}
+
+fn subsystem<E>(what: &'static str) -> impl FnOnce(E) -> DaemonError
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    move |source| DaemonError::Subsystem {
+        what,
+        source: Box::new(source),
+    }
+}
+
+/// The daemon holds a few descriptors per container and per client.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}

@@ -1,0 +1,242 @@
+//! This machine, as one environment has it: the engine's containers, the network with its name server,
+//! and the edge.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use havre_api::{EnvironmentId, FailureReport};
+use havre_edge::EdgeStatus;
+use havre_engine::Event;
+use havre_model::{Protocol, ServiceName};
+use havre_release::{Failure, Release, ReplicaId};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::broadcast;
+use tokio::task::JoinError;
+
+use crate::action::Job;
+use crate::certificates::{Pair, Reading};
+use crate::edge::environment_edge;
+use crate::in_place::in_place;
+use crate::labels::{Place, environment_key};
+use crate::machine::{Answers, Machine, Routed, Work};
+use crate::network::NetworkKeeper;
+use crate::observe::ObservedContainer;
+use crate::platform::Platform;
+use crate::report::one_line;
+use crate::{execute, hooks, leases, names, report};
+
+const CONNECT_DEADLINE: Duration = Duration::from_millis(200);
+/// A port for datagrams where nobody listens says so sooner.
+const REFUSAL_DEADLINE: Duration = Duration::from_millis(50);
+
+/// What an environment has of this machine.
+pub(crate) struct Local {
+    id: EnvironmentId,
+    key: String,
+    platform: Arc<Platform>,
+    network: NetworkKeeper,
+    events: broadcast::Receiver<Event>,
+}
+
+impl Local {
+    pub(crate) fn new(id: EnvironmentId, platform: Arc<Platform>) -> Self {
+        Self {
+            key: environment_key(&id),
+            events: platform.engine.watch(),
+            network: NetworkKeeper::default(),
+            id,
+            platform,
+        }
+    }
+
+    /// Tells the name server who answers.
+    async fn name(
+        &self,
+        answers: &Answers<'_>,
+    ) -> Result<Result<(), havre_net::NetError>, JoinError> {
+        let releases = Arc::clone(answers.releases);
+        let backends = names::backends(&releases, answers.routing, answers.seen);
+        let (net, key) = (Arc::clone(&self.platform.net), self.key.clone());
+        let (id, seen) = (self.id.clone(), answers.seen.to_vec());
+        tokio::task::spawn_blocking(move || {
+            let addresses = net.set_services(&key, &backends)?;
+            let records = names::records(&id, &releases, &backends, &addresses, &seen);
+            net.set_names(&key, &records)
+        })
+        .await
+    }
+
+    /// While the certificate that is wanted cannot be used: the one that is served, or one of this
+    /// machine's own.
+    async fn stand_in(&self, release: &Release) -> Option<Pair> {
+        let now = SystemTime::now();
+        let served = self.platform.hub.certificate(&self.id).await;
+        match served.filter(|pair| pair.is_usable(now)) {
+            Some(pair) => Some(pair),
+            None => {
+                let own = self.platform.own_certificate(release, now);
+                own.inspect_err(|error| {
+                    let error: &dyn std::error::Error = error;
+                    tracing::error!(environment = %self.id, error, "no certificate at all");
+                })
+                .ok()?
+                .pair
+            }
+        }
+    }
+}
+
+impl Machine for Local {
+    async fn changed(&mut self) {
+        let own = async {
+            loop {
+                match self.events.recv().await {
+                    Ok(event) if !is_of(&event, &self.id) => {}
+                    // Also that some were missed.
+                    Ok(_) | Err(_) => return,
+                }
+            }
+        };
+        tokio::select! {
+            () = own => {}
+            () = self.network.wait() => {}
+        }
+    }
+
+    async fn observe(&self) -> Vec<ObservedContainer> {
+        let containers = self.platform.engine.list().await;
+        containers
+            .into_iter()
+            .filter_map(ObservedContainer::new)
+            .filter(|one| one.place.environment == self.id)
+            .collect()
+    }
+
+    async fn edge(&self) -> Option<Arc<EdgeStatus>> {
+        self.platform.hub.status().await
+    }
+
+    async fn accepts(&self, address: Option<Ipv4Addr>, ports: &BTreeSet<(Protocol, u16)>) -> bool {
+        let Some(address) = address else { return true };
+        for (protocol, port) in ports {
+            let target = SocketAddr::from((address, *port));
+            let open = match protocol {
+                Protocol::Tcp => {
+                    let attempt = TcpStream::connect(target);
+                    let attempt = tokio::time::timeout(CONNECT_DEADLINE, attempt);
+                    matches!(attempt.await, Ok(Ok(_)))
+                }
+                Protocol::Udp => !refuses_datagrams(target).await,
+            };
+            if !open {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn is_prepared(&self, id: &ReplicaId) -> bool {
+        hooks::are_done(&self.platform.container_dir(id))
+    }
+
+    fn carry_out(&self, work: Work) -> impl Future<Output = Result<(), String>> + Send + use<> {
+        let job = Job {
+            platform: Arc::clone(&self.platform),
+            id: self.id.clone(),
+            work,
+        };
+        async move {
+            let done = execute::carry_out(&job).await;
+            done.map_err(|error| one_line(&error))
+        }
+    }
+
+    async fn route(&mut self, answers: Answers<'_>) -> Routed {
+        let mut routed = Routed::default();
+        let addresses: BTreeMap<ReplicaId, IpAddr> = answers
+            .seen
+            .iter()
+            .filter_map(|one| Some((one.id(), IpAddr::V4(one.place.address()?))))
+            .collect();
+        // Before the first container there is no network to have names in.
+        if addresses.is_empty() {
+            self.network.rest();
+        } else {
+            let kept = self
+                .network
+                .keep(&self.platform, &self.key, answers.releases);
+            routed.network = kept.await.err().map(|error| one_line(&error));
+            // The thread broke off: the daemon ends.
+            let named = self.name(&answers).await.unwrap_or(Ok(()));
+            routed.names = named.err().map(|error| one_line(&error));
+        }
+        let hub = &self.platform.hub;
+        let Some(release) = answers.serving else {
+            routed.edge = hub.set(&self.id, None).await;
+            return routed;
+        };
+        // What is valid when is the wall clock's.
+        let certificate = self.platform.certificate(release, SystemTime::now());
+        let Reading { mut pair, findings } = certificate.unwrap_or_else(|error| {
+            routed.certificate = Some(one_line(&error));
+            Reading::default()
+        });
+        if pair.is_none() {
+            pair = self.stand_in(release).await;
+        }
+        routed.findings = findings;
+        let Answers {
+            desired, releases, ..
+        } = answers;
+        let hold = |name: &ServiceName| havre_release::hold(&self.key, desired, releases, name);
+        let address = |id: &ReplicaId| addresses.get(id).copied();
+        let (routing, draining) = (answers.routing, answers.draining);
+        let part = environment_edge(&self.id, release, pair, routing, draining, hold, address);
+        routed.edge = hub.set(&self.id, Some(part)).await;
+        routed
+    }
+
+    async fn close_streams(&self, id: &ReplicaId, over: Duration) {
+        self.platform.hub.close_streams(id, over).await;
+    }
+
+    async fn explain(
+        &self,
+        failure: &Failure,
+        release: Option<&Release>,
+        seen: &[ObservedContainer],
+    ) -> FailureReport {
+        let logs = self.platform.log_dir(&self.key);
+        report::failure(failure, release, seen, &logs, &self.platform.images).await
+    }
+
+    async fn dismantle(&mut self, volumes: &BTreeSet<String>) -> Vec<String> {
+        self.platform.hub.set(&self.id, None).await;
+        execute::dismantle(&self.platform, &self.id, volumes).await
+    }
+
+    fn release_images(&self) -> Option<String> {
+        let lease = leases::lease_name(&self.id);
+        let released = in_place(|| self.platform.images.release(&lease));
+        released.err().map(|error| one_line(&error))
+    }
+}
+
+/// Whether the container is one of the environment's.
+fn is_of(event: &Event, id: &EnvironmentId) -> bool {
+    Place::read(&event.observed.labels).is_some_and(|place| &place.environment == id)
+}
+
+/// Whether an empty datagram is answered by the kernel: nobody listens there.
+async fn refuses_datagrams(target: SocketAddr) -> bool {
+    let attempt = async {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+        socket.connect(target).await?;
+        socket.send(&[]).await?;
+        socket.recv(&mut [0]).await
+    };
+    let attempt = tokio::time::timeout(REFUSAL_DEADLINE, attempt);
+    matches!(attempt.await, Ok(Err(_)))
+}
