@@ -27,7 +27,7 @@ pub struct BuildFailure {
     /// What went wrong, in one sentence.
     pub reason: String,
     /// The Dockerfile and the line of the step.
-    pub place: Option<Place>,
+    pub place: Option<SourceLocation>,
     /// The instruction as written.
     pub instruction: Option<String>,
     /// Exit code of a RUN step.
@@ -107,7 +107,7 @@ pub enum ProbeKind {
 
 /// A place in a user's file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct SourceLocation {
     /// The file, as the user would name it.
     pub file: String,
     /// Counted from 1.

@@ -18,7 +18,7 @@ pub enum Event {
     /// The operation entered a phase.
     Phase {
         /// Which.
-        phase: Phase,
+        phase: OperationPhase,
     },
     /// An image is being fetched.
     Pull {
@@ -75,7 +75,7 @@ pub enum Event {
 /// Phases of an operation, in the order in which they come; not every operation has all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Phase {
+pub enum OperationPhase {
     /// Waiting for another operation on the environment to end.
     Queue,
     /// Fetching and building images.

@@ -13,7 +13,7 @@ use havre_net::{Attached, Lookup, NetError};
 use havre_release::{Action, Joined, ReplicaId};
 
 use crate::action::{ActionError, Job, blocking};
-use crate::labels::{MACHINE, Place, environment_key};
+use crate::labels::{ContainerLabels, MACHINE, environment_key};
 use crate::network::network_specs;
 
 /// Largest file of the machine that is shown to a container on its network.
@@ -34,7 +34,7 @@ pub(crate) async fn connect(
     job: &Job,
     id: &ReplicaId,
     service: &Service,
-    place: &mut Place,
+    place: &mut ContainerLabels,
 ) -> Result<Option<Connection>, ActionError> {
     let joins = match &job.work.action {
         Action::Start { joins, .. } | Action::RunJob { joins, .. } => joins.as_ref(),
@@ -68,7 +68,7 @@ async fn join(
     job: &Job,
     id: &ReplicaId,
     provider: &ReplicaId,
-    place: &mut Place,
+    place: &mut ContainerLabels,
 ) -> Result<Option<Connection>, ActionError> {
     let containers = job.platform.engine.list().await;
     let container = ContainerId(provider.0.clone());
@@ -78,7 +78,7 @@ async fn join(
         State::Failed { .. } | State::Exited | State::Lost => false,
     });
     let Some(start) = running
-        .and_then(|one| Place::read(&one.labels))
+        .and_then(|one| ContainerLabels::read(&one.labels))
         .map(|theirs| theirs.start)
     else {
         return Ok(None);

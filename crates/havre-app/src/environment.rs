@@ -22,8 +22,8 @@ use havre_edge::EdgeStatus;
 use havre_engine::State;
 use havre_model::{Hook, ServiceName};
 use havre_release::{
-    Action, Decision, Desired, Intent, Observed, Phase, Policy, Release, ReplicaId, ReplicaState,
-    Role, Rollout, Routing, ServiceRelease, decide, routing,
+    Action, Decision, Desired, Intent, Observed, Policy, Release, ReplicaId, ReplicaState, Role,
+    Rollout, RolloutPhase, Routing, ServiceRelease, decide, routing,
 };
 use havre_store::StoreError;
 use tokio::sync::{mpsc, watch};
@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::in_place::in_place;
-use crate::labels::{Place, environment_key};
+use crate::labels::{ContainerLabels, environment_key};
 use crate::machine::{Machine, Work};
 use crate::observe::{ObservedContainer, probe_ports, release_of, tick};
 use crate::readiness::ReadinessTracker;
@@ -124,7 +124,7 @@ pub(crate) struct Environment<M> {
     /// Replicas whose streams the edge was told to close.
     closing: BTreeSet<ReplicaId>,
     /// Starts that failed before there was a container.
-    failed_starts: BTreeMap<ReplicaId, (Place, String, SystemTime)>,
+    failed_starts: BTreeMap<ReplicaId, (ContainerLabels, String, SystemTime)>,
     acting: JoinSet<Acted>,
     acting_on: BTreeMap<Id, Action>,
     busy_since: Option<Instant>,
@@ -421,7 +421,7 @@ impl<M: Machine> Environment<M> {
             return;
         };
         tracing::warn!(environment = %self.id, ?action, reason, "action failed");
-        match Place::of(&self.id, &action) {
+        match ContainerLabels::of(&self.id, &action) {
             Some(place) => {
                 let entry = (place, reason, self.clock.now());
                 self.failed_starts.insert(action.id().clone(), entry);
@@ -578,10 +578,10 @@ pub(crate) fn serving_release(desired: &Desired) -> Option<u64> {
         (Intent::Run, Some(rollout)) => match rollout.phase {
             // A first release is routed as soon as it has something to show: there is nothing to
             // keep apart from it.
-            Phase::Preparing | Phase::Canary { .. } | Phase::RollingBack { .. } => {
-                rollout.from.or(Some(rollout.to))
-            }
-            Phase::Baking { .. } | Phase::Finishing { .. } => Some(rollout.to),
+            RolloutPhase::Preparing
+            | RolloutPhase::Canary { .. }
+            | RolloutPhase::RollingBack { .. } => rollout.from.or(Some(rollout.to)),
+            RolloutPhase::Baking { .. } | RolloutPhase::Finishing { .. } => Some(rollout.to),
         },
     }
 }

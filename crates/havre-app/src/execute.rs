@@ -22,7 +22,7 @@ use crate::container::{Prepared, Purpose, container_spec, hostname};
 use crate::environment::tables::Tables;
 use crate::hooks;
 use crate::host_mounts;
-use crate::labels::{Place, environment_key};
+use crate::labels::{ContainerLabels, environment_key};
 use crate::platform::Platform;
 use crate::volumes::Volumes;
 use crate::volumes::owner::{self, Uses};
@@ -109,7 +109,7 @@ async fn start(
     let platform = &job.platform;
     let is_replica = matches!(purpose, Purpose::Replica);
     let key = environment_key(&job.id);
-    let Some(mut place) = Place::of(&job.id, &job.work.action) else {
+    let Some(mut place) = ContainerLabels::of(&job.id, &job.work.action) else {
         return Ok(());
     };
     // New volumes are filled from the service's image, whatever a step runs in.

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::daemon::Daemon;
 use crate::pressure;
 use crate::steps::BUILD_ENVIRONMENT;
-use address::{AddressError, Place};
+use address::{AddressError, ResolvedRemote};
 
 /// Longest fetch.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -337,7 +337,7 @@ struct Run<'a> {
     /// `None` where this machine has none.
     group: Option<Group>,
     git: &'a GitContext,
-    place: Place,
+    place: ResolvedRemote,
     /// Holds the tree.
     folder: &'a Path,
     tree: &'a Path,

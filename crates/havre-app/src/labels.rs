@@ -24,9 +24,9 @@ const JOINED: &str = "havre.joined";
 /// Followed by the network's name.
 const ADDRESS: &str = "havre.address.";
 
-/// A container's place.
+/// What a container's labels say of it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Place {
+pub(crate) struct ContainerLabels {
     pub(crate) environment: EnvironmentId,
     pub(crate) service: ServiceName,
     /// The release that made it.
@@ -43,7 +43,7 @@ pub(crate) struct Place {
 /// Stands in place of a network's name for the address of what is on the machine's own network.
 pub(crate) const MACHINE: &str = "";
 
-impl Place {
+impl ContainerLabels {
     /// The labels that say so.
     pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         let mut labels = BTreeMap::from([
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn labels_read_back_as_written() {
-        let place = |role| Place {
+        let place = |role| ContainerLabels {
             environment: EnvironmentId {
                 project: ProjectName::new("shop"),
                 environment: EnvironmentName::new("production"),
@@ -221,7 +221,7 @@ mod tests {
             },
         ] {
             let place = place(role);
-            assert_eq!(Place::read(&place.labels()), Some(place));
+            assert_eq!(ContainerLabels::read(&place.labels()), Some(place));
         }
     }
 }

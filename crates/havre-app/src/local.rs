@@ -19,7 +19,7 @@ use crate::action::Job;
 use crate::certificates::{Pair, Reading};
 use crate::edge::environment_edge;
 use crate::in_place::in_place;
-use crate::labels::{Place, environment_key};
+use crate::labels::{ContainerLabels, environment_key};
 use crate::machine::{Answers, Machine, Routed, Work};
 use crate::network::NetworkKeeper;
 use crate::observe::ObservedContainer;
@@ -226,7 +226,7 @@ impl Machine for Local {
 
 /// Whether the container is one of the environment's.
 fn is_of(event: &Event, id: &EnvironmentId) -> bool {
-    Place::read(&event.observed.labels).is_some_and(|place| &place.environment == id)
+    ContainerLabels::read(&event.observed.labels).is_some_and(|place| &place.environment == id)
 }
 
 /// Whether an empty datagram is answered by the kernel: nobody listens there.

@@ -8,12 +8,12 @@ use havre_model::Protocol;
 use havre_release::{ExitInfo, Release, ReplicaId, Role};
 use tokio::time::Instant;
 
-use crate::labels::Place;
+use crate::labels::ContainerLabels;
 
 /// A container and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ObservedContainer {
-    pub(crate) place: Place,
+    pub(crate) place: ContainerLabels,
     pub(crate) container: Container,
 }
 
@@ -21,7 +21,7 @@ impl ObservedContainer {
     /// Reads a container of the engine's list; `None` when it is no replica or job.
     pub(crate) fn new(container: Container) -> Option<Self> {
         Some(Self {
-            place: Place::read(&container.labels)?,
+            place: ContainerLabels::read(&container.labels)?,
             container,
         })
     }
@@ -33,7 +33,7 @@ impl ObservedContainer {
 
 /// Ports whose acceptance makes a replica of this place ready.
 pub(crate) fn probe_ports(
-    place: &Place,
+    place: &ContainerLabels,
     releases: &BTreeMap<u64, Release>,
 ) -> BTreeSet<(Protocol, u16)> {
     release_of(place, releases)
@@ -44,7 +44,7 @@ pub(crate) fn probe_ports(
 /// The release in play that a replica or job of this place belongs to: the one that made it, or,
 /// where that is history, a newer one that has kept it.
 pub(crate) fn release_of<'a>(
-    place: &Place,
+    place: &ContainerLabels,
     releases: &'a BTreeMap<u64, Release>,
 ) -> Option<&'a Release> {
     let keeps = |release: &&Release| match &place.role {

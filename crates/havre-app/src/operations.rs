@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use havre_api::{
     ApiError, ChangeOutcome, Course, DownOutcome, DownRequest, EnvironmentId, ErrorCode, Event,
-    EventSink, Phase, Principal, ReleaseId, RestartRequest, ScaleRequest, SteerOutcome,
+    EventSink, OperationPhase, Principal, ReleaseId, RestartRequest, ScaleRequest, SteerOutcome,
     SteerRequest, UpOutcome, UpRequest,
 };
 use havre_model::ServiceName;
@@ -61,7 +61,7 @@ pub(crate) async fn up(
     // A `down` from before is taken over, one from now on is the later command.
     let was_going = environment.snapshot().is_going();
     events.emit(Event::Phase {
-        phase: Phase::Images,
+        phase: OperationPhase::Images,
     });
     let images = builds::images(daemon, &project, &options, events).await?;
     if events.cancellation().is_cancelled() {
@@ -70,7 +70,7 @@ pub(crate) async fn up(
     let fetch = Some((&options, events));
     builds::hook_images(daemon, &mut project, &images, fetch).await?;
     events.emit(Event::Phase {
-        phase: Phase::Prepare,
+        phase: OperationPhase::Prepare,
     });
     let files_held = daemon.platform.vault.hold();
     let files = keep_files(&daemon.platform.vault, &project)
@@ -304,7 +304,9 @@ pub(crate) async fn down(
     let id = request.environment;
     let environment = daemon.environment(&id).await?;
     // Not after the operation under way: `down` is how one that hangs is ended.
-    events.emit(Event::Phase { phase: Phase::Stop });
+    events.emit(Event::Phase {
+        phase: OperationPhase::Stop,
+    });
     let mut watch = environment.watch();
     let mut diff = EventDiff::default();
     let mut last = environment.snapshot();

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use havre_api::{Event, HealthState, JobProgress, Phase as ApiPhase, ServiceProgress};
-use havre_release::{Desired, Phase, Release, Replica, ReplicaId, ReplicaState, Role};
+use havre_api::{Event, HealthState, JobProgress, OperationPhase, ServiceProgress};
+use havre_release::{Desired, Release, Replica, ReplicaId, ReplicaState, Role, RolloutPhase};
 
 use crate::clock::elapsed_ms;
 use crate::environment::Snapshot;
@@ -82,15 +82,15 @@ fn events(
     events
 }
 
-fn entered(before: &Desired, next: &Desired) -> Option<ApiPhase> {
+fn entered(before: &Desired, next: &Desired) -> Option<OperationPhase> {
     let name = |desired: &Desired| {
         desired.rollout.as_ref().map(|rollout| match rollout.phase {
-            _ if rollout.pause.is_some() => ApiPhase::Pause,
-            Phase::Preparing => ApiPhase::Rollout,
-            Phase::Canary { .. } => ApiPhase::Canary,
-            Phase::Baking { .. } => ApiPhase::Bake,
-            Phase::Finishing { .. } => ApiPhase::CleanUp,
-            Phase::RollingBack { .. } => ApiPhase::RollBack,
+            _ if rollout.pause.is_some() => OperationPhase::Pause,
+            RolloutPhase::Preparing => OperationPhase::Rollout,
+            RolloutPhase::Canary { .. } => OperationPhase::Canary,
+            RolloutPhase::Baking { .. } => OperationPhase::Bake,
+            RolloutPhase::Finishing { .. } => OperationPhase::CleanUp,
+            RolloutPhase::RollingBack { .. } => OperationPhase::RollBack,
         })
     };
     let next = name(next)?;

@@ -10,8 +10,8 @@ use havre_api::{
 use havre_engine::{Health, HealthStatus, Observed as Container, State};
 use havre_model::{Port, Route, ServiceName};
 use havre_release::{
-    Failure, FailureKind, Intent, Phase, Release, Replica, ReplicaState, Role, ServiceRelease,
-    dependency_order,
+    Failure, FailureKind, Intent, Release, Replica, ReplicaState, Role, RolloutPhase,
+    ServiceRelease, dependency_order,
 };
 
 use crate::environment::{Snapshot, serving_release};
@@ -141,11 +141,11 @@ fn state(snapshot: &Snapshot, services: &[ServiceStatus]) -> EnvironmentState {
     match (&desired.intent, &desired.rollout) {
         (Intent::Down { .. }, _) => EnvironmentState::Removing,
         (Intent::Run, Some(rollout)) => match rollout.phase {
-            Phase::Preparing
-            | Phase::Canary { .. }
-            | Phase::Baking { .. }
-            | Phase::Finishing { .. } => EnvironmentState::RollingOut,
-            Phase::RollingBack { .. } => EnvironmentState::RollingBack,
+            RolloutPhase::Preparing
+            | RolloutPhase::Canary { .. }
+            | RolloutPhase::Baking { .. }
+            | RolloutPhase::Finishing { .. } => EnvironmentState::RollingOut,
+            RolloutPhase::RollingBack { .. } => EnvironmentState::RollingBack,
         },
         (Intent::Run, None) if desired.current.is_none() => EnvironmentState::Down,
         (Intent::Run, None) => {
@@ -169,14 +169,14 @@ fn operation(snapshot: &Snapshot) -> Option<RunningOperation> {
         canaries.find_map(|service| Some(service.canary.as_ref()?.permille))
     };
     let phase = match &rollout.phase {
-        Phase::Preparing => "starting new replicas".to_owned(),
-        Phase::Canary { .. } => match share() {
+        RolloutPhase::Preparing => "starting new replicas".to_owned(),
+        RolloutPhase::Canary { .. } => match share() {
             Some(permille) => format!("on {} of the visitors", percent(permille)),
             None => "on a share of the visitors".to_owned(),
         },
-        Phase::Baking { .. } => "serving, watched".to_owned(),
-        Phase::Finishing { .. } => "draining old replicas".to_owned(),
-        Phase::RollingBack { .. } => "rolling back".to_owned(),
+        RolloutPhase::Baking { .. } => "serving, watched".to_owned(),
+        RolloutPhase::Finishing { .. } => "draining old replicas".to_owned(),
+        RolloutPhase::RollingBack { .. } => "rolling back".to_owned(),
     };
     let phase = match &rollout.pause {
         None => phase,

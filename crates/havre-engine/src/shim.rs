@@ -39,7 +39,7 @@ use connections::Connection;
 use container::Container;
 use health::{Probes, Purpose};
 use leaving::Leaving;
-use life::{Effect, Event, Life, Phase};
+use life::{Effect, Event, Life, ProcessPhase};
 use poller::{Poller, Token};
 use processes::Process;
 use spool::{Spool, Stream};
@@ -252,7 +252,7 @@ impl Shim {
             Some(Effect::SignalStop) => self.signal_stop(),
             Some(Effect::SignalLate) => self.signal_late(),
             Some(Effect::Kill) => {
-                if matches!(before, Phase::Starting { .. }) {
+                if matches!(before, ProcessPhase::Starting { .. }) {
                     self.container.give_up();
                 }
                 self.kill();

@@ -61,7 +61,7 @@ use execute::Helpers;
 
 pub(crate) use cache::StepRecord;
 pub use copy_error::CopyError;
-pub use error::{BuildError, Place};
+pub use error::{BuildError, BuildLocation};
 pub use reach::Reach;
 pub use run::{StepError, StepExit, StepFuture, StepLine, StepMount, StepRunner, StepSpec, Stream};
 

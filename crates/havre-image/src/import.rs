@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use source::Source;
+use source::ImportSource;
 
 use crate::archive::TarError;
 use crate::blobs::{BlobError, MAX_DOCUMENT};
@@ -21,7 +21,7 @@ use crate::images::{CommitError, Image, ImageError, Images, Layer};
 use crate::layers::{Content, LayerError, chain_id};
 use crate::limits::{self, Cancellable, Limits};
 use crate::manifest::{Descriptor, Index, Manifest, media};
-use crate::progress::{OnProgress, Phase, Progress};
+use crate::progress::{OnProgress, Progress, TransferPhase};
 use crate::{Digest, ImageConfig, ImageRef, Platform, RefError, regular};
 
 /// Where programs are looked for in a root file system that says nothing about it.
@@ -181,19 +181,19 @@ struct Import<'a> {
 impl Import<'_> {
     fn run(&self) -> Result<Vec<Imported>, ImportFault> {
         let tmp = self.images.inner.root.join("tmp");
-        let source = Source::open(self.path, &tmp, self.cancel)?;
+        let source = ImportSource::open(self.path, &tmp, self.cancel)?;
         if source.has("oci-layout") && source.has("index.json") {
             self.oci(&source)
         } else if source.has("manifest.json") {
             self.docker(&source)
-        } else if matches!(source, Source::Folder(_)) {
+        } else if matches!(source, ImportSource::Folder(_)) {
             Err(ImportFault::NoLayout)
         } else {
             self.root_file_system().map(|imported| vec![imported])
         }
     }
 
-    fn oci(&self, source: &Source) -> Result<Vec<Imported>, ImportFault> {
+    fn oci(&self, source: &ImportSource) -> Result<Vec<Imported>, ImportFault> {
         let index: Index = self.document(source, "index.json")?;
         let mut found = Vec::new();
         for descriptor in &index.manifests {
@@ -226,7 +226,7 @@ impl Import<'_> {
     /// The manifest that a top-level entry stands for, through an index of platforms.
     fn for_this_machine(
         &self,
-        source: &Source,
+        source: &ImportSource,
         descriptor: &Descriptor,
     ) -> Result<Option<Descriptor>, ImportFault> {
         if media::is_manifest(&descriptor.media_type) {
@@ -239,7 +239,7 @@ impl Import<'_> {
         Ok(index.choose(&Platform::of_this_machine()).cloned())
     }
 
-    fn docker(&self, source: &Source) -> Result<Vec<Imported>, ImportFault> {
+    fn docker(&self, source: &ImportSource) -> Result<Vec<Imported>, ImportFault> {
         let DockerManifests(entries) = self.document(source, "manifest.json")?;
         let mut named = Vec::new();
         for entry in &entries {
@@ -266,7 +266,7 @@ impl Import<'_> {
 
     fn docker_image(
         &self,
-        source: &Source,
+        source: &ImportSource,
         entry: &DockerManifest,
         reference: ImageRef,
     ) -> Result<Imported, ImportFault> {
@@ -280,7 +280,7 @@ impl Import<'_> {
                 let (compression, mut content) =
                     Compression::sniff(&mut content).map_err(inside(name))?;
                 let (digest, size) = self.images.write_blob(&mut content, None)?;
-                self.tell(digest, Phase::Done, size);
+                self.tell(digest, TransferPhase::Done, size);
                 Ok(Descriptor::new(layer_media_type(compression), digest, size))
             })
             .collect::<Result<Vec<_>, ImportFault>>()?;
@@ -304,7 +304,7 @@ impl Import<'_> {
             Ok(Cancellable::new(file, self.cancel))
         };
         let (digest, size) = self.images.write_blob(&mut open()?, None)?;
-        self.tell(digest, Phase::Transferring, size);
+        self.tell(digest, TransferPhase::Transferring, size);
         let limit = Limits::default().for_stream(size);
         let content = Content::read(open()?, limit, |_| Ok(()))
             .map_err(|source| LayerError::Unpack { digest, source })?;
@@ -330,27 +330,27 @@ impl Import<'_> {
     fn complete(&self, digest: Digest, reference: ImageRef) -> Result<Imported, ImportFault> {
         let image = self.images.image(digest)?;
         for layer in &image.layers {
-            self.tell(layer.digest, Phase::Unpacking, layer.size);
+            self.tell(layer.digest, TransferPhase::Unpacking, layer.size);
         }
         let limits = Limits::default();
         self.images
             .ensure_unpacked_until(&image, limits, self.cancel)?;
         let image = self.images.tag(&reference, digest)?;
         for layer in &image.layers {
-            self.tell(layer.digest, Phase::Done, layer.size);
+            self.tell(layer.digest, TransferPhase::Done, layer.size);
         }
         Ok(Imported { reference, image })
     }
 
     /// Copies a blob of an OCI layout unless it is there.
-    fn blob(&self, source: &Source, descriptor: &Descriptor) -> Result<(), ImportFault> {
+    fn blob(&self, source: &ImportSource, descriptor: &Descriptor) -> Result<(), ImportFault> {
         let digest = descriptor.digest;
         if self.images.inner.blobs.touch(&digest)? {
-            self.tell(digest, Phase::Present, descriptor.size);
+            self.tell(digest, TransferPhase::Present, descriptor.size);
             return Ok(());
         }
         let mut content = self.open_inside(source, &blob_name(&digest))?;
-        self.tell(digest, Phase::Transferring, descriptor.size);
+        self.tell(digest, TransferPhase::Transferring, descriptor.size);
         self.images.write_blob(&mut content, Some(&digest))?;
         Ok(())
     }
@@ -374,7 +374,11 @@ impl Import<'_> {
         }
     }
 
-    fn document<T: DeserializeOwned>(&self, source: &Source, name: &str) -> Result<T, ImportFault> {
+    fn document<T: DeserializeOwned>(
+        &self,
+        source: &ImportSource,
+        name: &str,
+    ) -> Result<T, ImportFault> {
         let bytes = self.bytes(source, name)?;
         serde_json::from_slice(&bytes).map_err(|source| ImportFault::Document {
             name: name.to_owned(),
@@ -382,7 +386,7 @@ impl Import<'_> {
         })
     }
 
-    fn bytes(&self, source: &Source, name: &str) -> Result<Vec<u8>, ImportFault> {
+    fn bytes(&self, source: &ImportSource, name: &str) -> Result<Vec<u8>, ImportFault> {
         let mut bytes = Vec::new();
         self.open_inside(source, name)?
             .take(MAX_DOCUMENT + 1)
@@ -396,16 +400,16 @@ impl Import<'_> {
         Ok(bytes)
     }
 
-    fn open_inside(&self, source: &Source, name: &str) -> Result<Box<dyn Read>, ImportFault> {
+    fn open_inside(&self, source: &ImportSource, name: &str) -> Result<Box<dyn Read>, ImportFault> {
         let content = source.read(name).map_err(inside(name))?;
         Ok(Box::new(Cancellable::new(content, self.cancel)))
     }
 
-    fn tell(&self, digest: Digest, phase: Phase, size: u64) {
+    fn tell(&self, digest: Digest, phase: TransferPhase, size: u64) {
         (self.progress)(Progress {
             digest,
             phase,
-            done: if phase == Phase::Transferring {
+            done: if phase == TransferPhase::Transferring {
                 0
             } else {
                 size

@@ -8,7 +8,7 @@ pub struct Progress {
     /// The blob or layer it is about.
     pub digest: Digest,
     /// What happens to it.
-    pub phase: Phase,
+    pub phase: TransferPhase,
     /// How far it got.
     pub done: u64,
     /// How far it has to go, where known.
@@ -18,7 +18,7 @@ pub struct Progress {
 /// What happens to a blob or layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Phase {
+pub enum TransferPhase {
     /// It was there already.
     Present,
     /// It is being fetched or copied.

@@ -21,7 +21,7 @@ use crate::blobs::{BlobError, MAX_DOCUMENT};
 use crate::images::{Image, ImageError, Images};
 use crate::layers::LayerError;
 use crate::manifest::{Descriptor, Index, Manifest, media};
-use crate::progress::{Phase, Progress};
+use crate::progress::{Progress, TransferPhase};
 use crate::registry::auth::{Credentials, CredentialsError};
 use crate::registry::{self, LoginState, Registry, RequestError, Transport, TransportError};
 use crate::{Digest, ImageRef, Platform};
@@ -257,9 +257,9 @@ impl Images {
                     });
                 }
             };
-            tell(Phase::Unpacking);
+            tell(TransferPhase::Unpacking);
             images.ensure_unpacked(&image)?;
-            tell(Phase::Done);
+            tell(TransferPhase::Done);
             Ok(images.tag(&reference, digest)?)
         })
         .await?
@@ -363,7 +363,7 @@ impl Pull<'_> {
         tokio::try_join!(worker(), worker()).map(drop)
     }
 
-    fn tell(&self, descriptor: &Descriptor, phase: Phase, done: u64) {
+    fn tell(&self, descriptor: &Descriptor, phase: TransferPhase, done: u64) {
         (self.options.progress)(Progress {
             digest: descriptor.digest,
             phase,

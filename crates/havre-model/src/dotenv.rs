@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::interpolate::{self, Seen, TemplateError};
 use crate::report::Report;
-use crate::source::{Place, SourceId, Span};
+use crate::source::{LineColumn, SourceId, Span};
 
 /// How a file is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,13 +252,13 @@ fn bad_line(name: &str, span: Span, report: &mut Report) {
 }
 
 fn line_span(source: SourceId, line: u32, text: &str) -> Span {
-    let end = Place {
+    let end = LineColumn {
         line,
         column: text.chars().count() as u32 + 1,
     };
     Span {
         source,
-        start: Place { line, column: 1 },
+        start: LineColumn { line, column: 1 },
         end,
     }
 }

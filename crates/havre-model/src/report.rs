@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, Severity, plain};
-use crate::source::{Place, SourceId, Sources, Span};
+use crate::source::{LineColumn, SourceId, Sources, Span};
 
 /// What [`Report::mark_broken`] is used for; no consequence of itself.
 const VARIABLES: [&str; 3] = [
@@ -28,7 +28,7 @@ pub(crate) struct Report {
     /// The service that is being read, if any.
     pub subject: Option<String>,
     /// Values that an error has been recorded for: what follows from it is not worth saying.
-    broken: HashSet<(SourceId, Place)>,
+    broken: HashSet<(SourceId, LineColumn)>,
     /// Takes what is said after a list is full.
     overflow: Option<Diagnostic>,
     suppressed: usize,

@@ -13,7 +13,7 @@ pub(crate) struct SourceId(u32);
 
 /// Line and column, both from 1; the column counts characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Place {
+pub(crate) struct LineColumn {
     pub line: u32,
     pub column: u32,
 }
@@ -22,12 +22,12 @@ pub(crate) struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     pub source: SourceId,
-    pub start: Place,
-    pub end: Place,
+    pub start: LineColumn,
+    pub end: LineColumn,
 }
 
 #[derive(Debug)]
-struct Source {
+struct SourceFile {
     path: PathBuf,
     text: String,
     /// Byte offset of each line's first character.
@@ -37,7 +37,7 @@ struct Source {
 /// Every file read during one load.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
-    files: Vec<Source>,
+    files: Vec<SourceFile>,
     /// Paths inside are shown relative to it.
     root: PathBuf,
 }
@@ -57,7 +57,7 @@ impl Sources {
             .filter(|(_, b)| *b == b'\n')
             .map(|(i, _)| i + 1);
         let lines = std::iter::once(0).chain(breaks).collect();
-        self.files.push(Source {
+        self.files.push(SourceFile {
             path: path.to_owned(),
             text,
             lines,
@@ -127,7 +127,7 @@ impl Sources {
     }
 }
 
-impl Source {
+impl SourceFile {
     fn line(&self, number: u32) -> &str {
         let index = number.saturating_sub(1) as usize;
         let Some(&from) = self.lines.get(index) else {
@@ -144,7 +144,7 @@ impl Source {
             .trim_end_matches(['\n', '\r'])
     }
 
-    fn offset(&self, place: Place) -> Option<usize> {
+    fn offset(&self, place: LineColumn) -> Option<usize> {
         let from = *self.lines.get(place.line.checked_sub(1)? as usize)?;
         let rest = self.text.get(from..)?;
         let characters = place.column.checked_sub(1)? as usize;
@@ -155,11 +155,11 @@ impl Source {
         Some(from + within)
     }
 
-    fn place(&self, offset: usize) -> Place {
+    fn place(&self, offset: usize) -> LineColumn {
         let line = self.lines.partition_point(|&start| start <= offset);
         let from = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
         let column = self.text.get(from..offset).map_or(0, |s| s.chars().count());
-        Place {
+        LineColumn {
             line: line as u32,
             column: column as u32 + 1,
         }

@@ -12,7 +12,7 @@ use indexmap::IndexMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span as YamlSpan, Tag};
 
 use crate::report::Report;
-use crate::source::{Place, SourceId, Span};
+use crate::source::{LineColumn, SourceId, Span};
 use relaxed::Relaxed;
 
 /// Largest file read, in bytes.
@@ -200,7 +200,7 @@ pub(crate) fn parse(source: SourceId, report: &mut Report) -> Option<Vec<Node>> 
             Built::Stopped | Built::Syntax(_) => report.retain_since(findings, |_| false),
         }
     }
-    let at = Place {
+    let at = LineColumn {
         line: error.marker().line() as u32,
         column: error.marker().col() as u32 + 1,
     };
@@ -294,7 +294,7 @@ impl<'r> Builder<'r> {
         let place = |marker: saphyr_parser::Marker| {
             let (line, column) = (marker.line() as u32, marker.col() as u32 + 1);
             let added = self.relaxed.map_or(0, |text| text.added(line));
-            Place {
+            LineColumn {
                 line,
                 column: column.saturating_sub(added).max(1),
             }

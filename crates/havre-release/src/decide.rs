@@ -16,8 +16,8 @@ use havre_model::{Condition, RestartPolicy, ServiceName};
 
 use crate::ids::replica_id;
 use crate::{
-    Desired, Ground, Intent, JobId, Observed, Phase, Policy, Release, Replica, ReplicaId,
-    ReplicaState, Role, Rollout, ServiceDigest, ServiceRelease, Strategy, dependency_order,
+    Desired, Ground, Intent, JobId, Observed, Policy, Release, Replica, ReplicaId, ReplicaState,
+    Role, Rollout, RolloutPhase, ServiceDigest, ServiceRelease, Strategy, dependency_order,
 };
 
 /// Something to do. Carrying one out twice does no harm.
@@ -111,11 +111,11 @@ pub fn decide(
         (Intent::Run, None) => pass.hold_steady(),
         (Intent::Run, Some(rollout)) if rollout.pause.is_some() => pass.stand_still(rollout),
         (Intent::Run, Some(rollout)) => match &rollout.phase {
-            Phase::Preparing => pass.prepare(rollout),
-            Phase::Canary { step, since } => pass.try_on_some(rollout, *step, *since),
-            Phase::Baking { since } => pass.bake(rollout, *since),
-            Phase::Finishing { .. } => pass.finish(rollout),
-            Phase::RollingBack { failure, since } => pass.go_back(rollout, failure, *since),
+            RolloutPhase::Preparing => pass.prepare(rollout),
+            RolloutPhase::Canary { step, since } => pass.try_on_some(rollout, *step, *since),
+            RolloutPhase::Baking { since } => pass.bake(rollout, *since),
+            RolloutPhase::Finishing { .. } => pass.finish(rollout),
+            RolloutPhase::RollingBack { failure, since } => pass.go_back(rollout, failure, *since),
         },
     };
     let next = match &desired.intent {
@@ -214,24 +214,24 @@ impl<'a> Pass<'a> {
     fn stand_still(&mut self, rollout: &Rollout) -> Desired {
         if let Some((number, release)) = self.release(Some(rollout.to)) {
             match rollout.phase {
-                Phase::Preparing => self.keep_old_up(rollout),
-                Phase::Canary { .. } => {
+                RolloutPhase::Preparing => self.keep_old_up(rollout),
+                RolloutPhase::Canary { .. } => {
                     self.keep_all_up(number, release);
                     self.keep_old_up(rollout);
                 }
-                Phase::Baking { .. } => {
+                RolloutPhase::Baking { .. } => {
                     self.keep_all_up(number, release);
                     self.retire_unrouted(rollout, release);
                 }
                 // Nobody can pause these.
-                Phase::Finishing { .. } | Phase::RollingBack { .. } => {}
+                RolloutPhase::Finishing { .. } | RolloutPhase::RollingBack { .. } => {}
             }
         }
         let serving = match rollout.phase {
-            Phase::Preparing | Phase::Canary { .. } => rollout.from,
-            Phase::Baking { .. } | Phase::Finishing { .. } | Phase::RollingBack { .. } => {
-                Some(rollout.to)
-            }
+            RolloutPhase::Preparing | RolloutPhase::Canary { .. } => rollout.from,
+            RolloutPhase::Baking { .. }
+            | RolloutPhase::Finishing { .. }
+            | RolloutPhase::RollingBack { .. } => Some(rollout.to),
         };
         let serving = self.release(serving);
         let heals = serving.map_or_else(BTreeMap::new, |(_, release)| self.heal(release));

@@ -90,7 +90,7 @@ pub struct Rollout {
     /// When it began.
     pub started_at: SystemTime,
     /// How far it is.
-    pub phase: Phase,
+    pub phase: RolloutPhase,
     /// Jobs of `to` that have ended with 0.
     #[serde(default)]
     pub jobs_done: BTreeSet<JobId>,
@@ -124,7 +124,7 @@ pub struct Rollout {
 /// How far a rollout is. What is finer than this is seen from the replicas.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
-pub enum Phase {
+pub enum RolloutPhase {
     /// Jobs run and new replicas come up; traffic goes to the old ones.
     Preparing,
     /// A share of the visitors is served by the new replicas.
@@ -352,11 +352,13 @@ impl Desired {
     ) {
         if let Some(rollout) = &self.rollout {
             match rollout.phase {
-                Phase::Baking { since } | Phase::Finishing { since } => {
+                RolloutPhase::Baking { since } | RolloutPhase::Finishing { since } => {
                     self.current = Some(rollout.to);
                     self.current_since = Some(since);
                 }
-                Phase::Preparing | Phase::Canary { .. } | Phase::RollingBack { .. } => {}
+                RolloutPhase::Preparing
+                | RolloutPhase::Canary { .. }
+                | RolloutPhase::RollingBack { .. } => {}
             }
         }
         let from = self.current;
@@ -365,7 +367,7 @@ impl Desired {
             from,
             to,
             started_at: now,
-            phase: Phase::Preparing,
+            phase: RolloutPhase::Preparing,
             jobs_done,
             skip_analysis,
             shifted_at: None,
@@ -394,7 +396,7 @@ impl Desired {
             .take()
             .and_then(|pause| pause.failure)
             .unwrap_or(failure);
-        rollout.phase = Phase::RollingBack {
+        rollout.phase = RolloutPhase::RollingBack {
             failure,
             since: now,
         };
@@ -422,13 +424,13 @@ impl Desired {
         let rested = now.duration_since(pause.since).unwrap_or_default();
         rollout.started_at += rested;
         match &mut rollout.phase {
-            Phase::Preparing => {}
-            Phase::Canary { since, .. } | Phase::Baking { since } => {
+            RolloutPhase::Preparing => {}
+            RolloutPhase::Canary { since, .. } | RolloutPhase::Baking { since } => {
                 *since += rested;
                 rollout.marks = None;
                 rollout.warm = None;
             }
-            Phase::Finishing { .. } | Phase::RollingBack { .. } => {}
+            RolloutPhase::Finishing { .. } | RolloutPhase::RollingBack { .. } => {}
         }
         Ok(())
     }
@@ -438,19 +440,23 @@ impl Rollout {
     /// Whether it can still go either way.
     fn is_open(&self) -> Result<(), Refusal> {
         match self.phase {
-            Phase::Preparing | Phase::Canary { .. } | Phase::Baking { .. } => Ok(()),
-            Phase::Finishing { .. } | Phase::RollingBack { .. } => Err(Refusal::TooLate),
+            RolloutPhase::Preparing | RolloutPhase::Canary { .. } | RolloutPhase::Baking { .. } => {
+                Ok(())
+            }
+            RolloutPhase::Finishing { .. } | RolloutPhase::RollingBack { .. } => {
+                Err(Refusal::TooLate)
+            }
         }
     }
 
     /// Why it goes back or stands still.
     pub fn failure(&self) -> Option<&Failure> {
         match &self.phase {
-            Phase::RollingBack { failure, .. } => Some(failure),
-            Phase::Preparing
-            | Phase::Canary { .. }
-            | Phase::Baking { .. }
-            | Phase::Finishing { .. } => self.pause.as_ref()?.failure.as_ref(),
+            RolloutPhase::RollingBack { failure, .. } => Some(failure),
+            RolloutPhase::Preparing
+            | RolloutPhase::Canary { .. }
+            | RolloutPhase::Baking { .. }
+            | RolloutPhase::Finishing { .. } => self.pause.as_ref()?.failure.as_ref(),
         }
     }
 }
@@ -464,7 +470,7 @@ mod tests {
         let mut desired = Desired::default();
         desired.begin(2, BTreeSet::new(), true, SystemTime::UNIX_EPOCH);
         let rollout = desired.rollout.as_mut().expect("a rollout");
-        rollout.phase = Phase::RollingBack {
+        rollout.phase = RolloutPhase::RollingBack {
             failure: Failure {
                 service: ServiceName::new("web"),
                 replica: None,

@@ -32,8 +32,8 @@ mod writers;
 
 pub use decide::{Action, Decision, decide};
 pub use desired::{
-    Begun, Desired, Failure, FailureKind, Group, Heal, Intent, JobId, Mark, Pause, Phase, Policy,
-    Refusal, Rollout,
+    Begun, Desired, Failure, FailureKind, Group, Heal, Intent, JobId, Mark, Pause, Policy, Refusal,
+    Rollout, RolloutPhase,
 };
 pub use havre_model::{Strategy, StrategyReason};
 pub use hold::hold;

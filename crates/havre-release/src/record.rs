@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use havre_model::ServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{Desired, Failure, Phase, Traffic};
+use crate::{Desired, Failure, RolloutPhase, Traffic};
 
 /// Written with the desired state that brought it about.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -72,29 +72,33 @@ pub fn told_by(before: &Desired, after: &Desired, now: SystemTime) -> Option<(u6
     let is = after.rollout.as_ref().filter(|is| is.to == was.to);
     let Some(is) = is else {
         return match &was.phase {
-            Phase::RollingBack { .. } => None,
-            Phase::Finishing { .. } => Some((was.to, Step::Ended(Outcome::Served, now))),
-            Phase::Preparing | Phase::Canary { .. } | Phase::Baking { .. } => {
+            RolloutPhase::RollingBack { .. } => None,
+            RolloutPhase::Finishing { .. } => Some((was.to, Step::Ended(Outcome::Served, now))),
+            RolloutPhase::Preparing | RolloutPhase::Canary { .. } | RolloutPhase::Baking { .. } => {
                 Some((was.to, Step::Ended(Outcome::Superseded, now)))
             }
         };
     };
     let step = match (&is.phase, &was.phase) {
-        (Phase::RollingBack { .. }, Phase::RollingBack { .. })
-        | (Phase::Finishing { .. }, Phase::Finishing { .. })
-        | (Phase::Baking { .. }, Phase::Baking { .. })
-        | (Phase::Canary { .. }, Phase::Canary { .. })
-        | (Phase::Preparing, _) => return None,
-        (Phase::RollingBack { failure, .. }, _) => {
+        (RolloutPhase::RollingBack { .. }, RolloutPhase::RollingBack { .. })
+        | (RolloutPhase::Finishing { .. }, RolloutPhase::Finishing { .. })
+        | (RolloutPhase::Baking { .. }, RolloutPhase::Baking { .. })
+        | (RolloutPhase::Canary { .. }, RolloutPhase::Canary { .. })
+        | (RolloutPhase::Preparing, _) => return None,
+        (RolloutPhase::RollingBack { failure, .. }, _) => {
             let failure = failure.clone();
             Step::Ended(Outcome::WentBack { failure }, now)
         }
-        (Phase::Finishing { since }, Phase::Baking { .. } | Phase::Canary { .. }) => {
-            Step::Accepted(*since)
-        }
-        (Phase::Canary { since, .. } | Phase::Baking { since } | Phase::Finishing { since }, _) => {
-            Step::Shifted(*since)
-        }
+        (
+            RolloutPhase::Finishing { since },
+            RolloutPhase::Baking { .. } | RolloutPhase::Canary { .. },
+        ) => Step::Accepted(*since),
+        (
+            RolloutPhase::Canary { since, .. }
+            | RolloutPhase::Baking { since }
+            | RolloutPhase::Finishing { since },
+            _,
+        ) => Step::Shifted(*since),
     };
     Some((was.to, step))
 }
@@ -140,7 +144,7 @@ mod tests {
     use super::*;
     use crate::FailureKind;
 
-    fn moving(to: u64, phase: Phase) -> Desired {
+    fn moving(to: u64, phase: RolloutPhase) -> Desired {
         let mut desired = resting(1);
         desired.begin(to, BTreeSet::new(), false, UNIX_EPOCH);
         if let Some(rollout) = &mut desired.rollout {
@@ -164,14 +168,14 @@ mod tests {
             replica: None,
             kind: FailureKind::Aborted,
         };
-        let back = Phase::RollingBack {
+        let back = RolloutPhase::RollingBack {
             failure: failure.clone(),
             since: now,
         };
-        let baking = Phase::Baking { since: now };
-        let finishing = Phase::Finishing { since: now };
-        let canary = |step| Phase::Canary { step, since: now };
-        let prepare = || moving(2, Phase::Preparing);
+        let baking = RolloutPhase::Baking { since: now };
+        let finishing = RolloutPhase::Finishing { since: now };
+        let canary = |step| RolloutPhase::Canary { step, since: now };
+        let prepare = || moving(2, RolloutPhase::Preparing);
         let told = |before: &Desired, after: &Desired| told_by(before, after, now);
 
         assert_eq!(told(&resting(1), &prepare()), None);
@@ -201,6 +205,9 @@ mod tests {
         );
         assert_eq!(told(&moving(2, back), &resting(1)), None);
         let superseded = Some((2, Step::Ended(Outcome::Superseded, now)));
-        assert_eq!(told(&prepare(), &moving(3, Phase::Preparing)), superseded);
+        assert_eq!(
+            told(&prepare(), &moving(3, RolloutPhase::Preparing)),
+            superseded
+        );
     }
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use havre_model::{RolloutStrategy, ServiceName};
 
 use crate::{
-    Desired, Intent, Observed, Phase, Release, Replica, ReplicaId, ReplicaState, Role, Rollout,
-    ServiceDigest,
+    Desired, Intent, Observed, Release, Replica, ReplicaId, ReplicaState, Role, Rollout,
+    RolloutPhase, ServiceDigest,
 };
 
 /// Restarts after which a replica that ends again will hardly stay.
@@ -59,12 +59,16 @@ pub fn routing(
     let (first, second) = match rollout {
         None => (desired.current, None),
         Some(rollout) => match rollout.phase {
-            Phase::Preparing | Phase::Canary { .. } => (rollout.from, Some(rollout.to)),
-            Phase::RollingBack { .. } if rollout.shifted_at.is_some() => {
+            RolloutPhase::Preparing | RolloutPhase::Canary { .. } => {
                 (rollout.from, Some(rollout.to))
             }
-            Phase::RollingBack { .. } => (rollout.from, None),
-            Phase::Baking { .. } | Phase::Finishing { .. } => (Some(rollout.to), rollout.from),
+            RolloutPhase::RollingBack { .. } if rollout.shifted_at.is_some() => {
+                (rollout.from, Some(rollout.to))
+            }
+            RolloutPhase::RollingBack { .. } => (rollout.from, None),
+            RolloutPhase::Baking { .. } | RolloutPhase::Finishing { .. } => {
+                (Some(rollout.to), rollout.from)
+            }
         },
     };
     for number in [first, second].into_iter().flatten() {
@@ -120,7 +124,7 @@ pub fn routing(
                 &new_ones(name),
             );
         }
-        if let Phase::Canary { step, .. } = rollout.phase {
+        if let RolloutPhase::Canary { step, .. } = rollout.phase {
             for (name, entry) in &mut services {
                 entry.canary = canary(release, rollout.to, step, entry, &new_ones(name));
             }
@@ -151,11 +155,11 @@ fn candidates<'a>(
 /// While a service's replicas are replaced group by group, those of both releases answer.
 fn join_groups(rollout: &Rollout, entry: &mut ServiceRouting, new_ones: &[&Replica]) {
     match rollout.phase {
-        Phase::Preparing => {}
-        Phase::Canary { .. }
-        | Phase::Baking { .. }
-        | Phase::Finishing { .. }
-        | Phase::RollingBack { .. } => return,
+        RolloutPhase::Preparing => {}
+        RolloutPhase::Canary { .. }
+        | RolloutPhase::Baking { .. }
+        | RolloutPhase::Finishing { .. }
+        | RolloutPhase::RollingBack { .. } => return,
     }
     for replica in new_ones {
         let ready = matches!(replica.state, ReplicaState::Ready);

@@ -70,7 +70,7 @@ async fn cancelling_reaches_the_operation_and_its_last_words_reach_the_client() 
     let (_daemon, client) = daemon(Script::default().operation::<Up, _>(async |_, events| {
         events.cancellation().cancelled().await;
         events.emit(Event::Phase {
-            phase: Phase::RollBack,
+            phase: OperationPhase::RollBack,
         });
         Err(ApiError::new(
             ErrorCode::Cancelled,
@@ -86,7 +86,7 @@ async fn cancelling_reaches_the_operation_and_its_last_words_reach_the_client() 
     assert_eq!(
         event,
         Progress::Event(Event::Phase {
-            phase: Phase::RollBack
+            phase: OperationPhase::RollBack
         })
     );
     let error = refusal(running.next().await.unwrap_err());

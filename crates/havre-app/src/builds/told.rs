@@ -2,7 +2,7 @@
 
 use havre_api::{
     ApiError, BuildFailure, BuildProgress, ErrorCode, Event, EventSink, FailureReport, LogStream,
-    Place,
+    SourceLocation,
 };
 use havre_image::builder::{BuildError, BuildEvent, Stream};
 use havre_model::ServiceName;
@@ -89,7 +89,7 @@ pub(super) fn build_error(
             image: image.to_owned(),
             services: wanted.services.clone(),
             reason: crate::report::one_line(error),
-            place: error.place().map(|(file, line)| Place {
+            place: error.place().map(|(file, line)| SourceLocation {
                 file: file.to_owned(),
                 line,
                 column: None,

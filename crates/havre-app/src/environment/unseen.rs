@@ -4,7 +4,7 @@
 use havre_api::EnvironmentId;
 use havre_release::{Action, Joined, Replica, ReplicaId, ReplicaState};
 
-use crate::labels::Place;
+use crate::labels::ContainerLabels;
 use crate::observe::ObservedContainer;
 
 /// Those whose start is under way and has not come to a container yet. Without them another
@@ -17,7 +17,7 @@ pub(super) fn creating<'a>(
     under_way
         .filter(|action| !seen.iter().any(|one| &one.id() == action.id()))
         .filter_map(|action| {
-            let mut place = Place::of(environment, action)?;
+            let mut place = ContainerLabels::of(environment, action)?;
             place.joined = joined(action, seen);
             Some(replica(action.id(), &place, ReplicaState::Creating))
         })
@@ -38,7 +38,7 @@ fn joined(action: &Action, seen: &[ObservedContainer]) -> Option<Joined> {
 }
 
 /// A replica that has its place and no container.
-pub(super) fn replica(id: &ReplicaId, place: &Place, state: ReplicaState) -> Replica {
+pub(super) fn replica(id: &ReplicaId, place: &ContainerLabels, state: ReplicaState) -> Replica {
     Replica {
         id: id.clone(),
         service: place.service.clone(),
@@ -78,7 +78,7 @@ mod tests {
     }
 
     fn seen(environment: &EnvironmentId, action: &Action) -> ObservedContainer {
-        let place = Place::of(environment, action).expect("a start has a place");
+        let place = ContainerLabels::of(environment, action).expect("a start has a place");
         ObservedContainer {
             container: Observed {
                 id: ContainerId(action.id().0.clone()),

@@ -11,7 +11,7 @@ use havre_release::{ReplicaId, ServiceRelease};
 use crate::action::ActionError;
 use crate::attach;
 use crate::files::write_whole;
-use crate::labels::Place;
+use crate::labels::ContainerLabels;
 use crate::platform::Platform;
 
 /// Names that stand in a container's own files.
@@ -27,7 +27,7 @@ pub(super) fn files(
     platform: &Platform,
     key: &str,
     scratch: &Path,
-    place: &Place,
+    place: &ContainerLabels,
     config: &ServiceRelease,
     names: &HostNames,
 ) -> Result<Vec<FileSpec>, ActionError> {
@@ -80,7 +80,7 @@ pub(super) fn files(
 fn resolv_conf(
     platform: &Platform,
     key: &str,
-    place: &Place,
+    place: &ContainerLabels,
     service: &Service,
 ) -> Result<String, ActionError> {
     let networks: Vec<&str> = place.addresses.keys().map(String::as_str).collect();

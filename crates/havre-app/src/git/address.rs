@@ -17,7 +17,7 @@ pub(crate) enum AddressError {
 
 /// What git is told of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct ResolvedRemote {
     pub url: String,
     /// `NAME=VALUE`.
     pub setting: Option<String>,
@@ -36,8 +36,8 @@ pub(super) fn find(
     url: &str,
     proxied: bool,
     look_up: impl FnOnce(&str, u16) -> io::Result<Vec<IpAddr>>,
-) -> Result<Place, AddressError> {
-    let unchanged = || Place {
+) -> Result<ResolvedRemote, AddressError> {
+    let unchanged = || ResolvedRemote {
         url: url.to_owned(),
         setting: None,
         host: None,
@@ -75,7 +75,7 @@ pub(super) fn find(
         });
     };
     if is_git {
-        return Ok(Place {
+        return Ok(ResolvedRemote {
             url: format!("git://{}{path}", SocketAddr::new(*first, port)),
             setting: None,
             host: Some(authority.to_owned()),
@@ -84,7 +84,7 @@ pub(super) fn find(
     let all: Vec<String> = addresses.iter().map(in_brackets).collect();
     // A host that is an address already needs no name.
     let named = host.parse::<IpAddr>().is_err();
-    Ok(Place {
+    Ok(ResolvedRemote {
         setting: named.then(|| format!("http.curloptResolve={host}:{port}:{}", all.join(","))),
         ..unchanged()
     })
@@ -136,7 +136,7 @@ fn in_brackets(address: &IpAddr) -> String {
 mod tests {
     use super::*;
 
-    fn found(url: &str, addresses: &[&str]) -> Result<Place, AddressError> {
+    fn found(url: &str, addresses: &[&str]) -> Result<ResolvedRemote, AddressError> {
         find(url, false, |_, _| {
             Ok(addresses.iter().map(|one| one.parse().unwrap()).collect())
         })

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
-use havre_api::{ApiError, Event, EventSink, Phase, Principal};
+use havre_api::{ApiError, Event, EventSink, OperationPhase, Principal};
 
 use super::refusals::cancelled;
 use crate::environment::{EnvironmentHandle, Holder};
@@ -33,7 +33,7 @@ pub(crate) async fn hold(
         Ok(guard) => guard,
         Err(_) => {
             events.emit(Event::Phase {
-                phase: Phase::Queue,
+                phase: OperationPhase::Queue,
             });
             let other = holder
                 .lock()

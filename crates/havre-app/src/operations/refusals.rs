@@ -1,7 +1,7 @@
 //! What an operation answers that does not do what was asked: the words, the code and the hint.
 
 use havre_api::{ApiError, EnvironmentId, ErrorCode};
-use havre_release::{Failure, FailureKind, Intent, Phase, Refusal};
+use havre_release::{Failure, FailureKind, Intent, Refusal, RolloutPhase};
 
 use crate::environment::{CommandError, EnvironmentHandle, Snapshot};
 
@@ -41,17 +41,17 @@ pub(super) fn ended_early(last: &Snapshot, id: &EnvironmentId) -> ApiError {
 pub(super) fn not_undone(last: &Snapshot, id: &EnvironmentId) -> ApiError {
     let rollout = last.desired.rollout.as_ref();
     let state = match rollout.map(|rollout| (&rollout.phase, rollout.from)) {
-        Some((Phase::RollingBack { .. }, Some(from))) => {
+        Some((RolloutPhase::RollingBack { .. }, Some(from))) => {
             format!("{id} goes on rolling back to release {from}")
         }
-        Some((Phase::RollingBack { .. }, None)) | None => {
+        Some((RolloutPhase::RollingBack { .. }, None)) | None => {
             format!("{id} goes on removing what it began")
         }
         Some((
-            Phase::Preparing
-            | Phase::Canary { .. }
-            | Phase::Baking { .. }
-            | Phase::Finishing { .. },
+            RolloutPhase::Preparing
+            | RolloutPhase::Canary { .. }
+            | RolloutPhase::Baking { .. }
+            | RolloutPhase::Finishing { .. },
             _,
         )) => format!("the rollout of {id} had come too far and goes on"),
     };

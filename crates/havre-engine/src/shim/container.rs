@@ -8,7 +8,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::Shim;
 use super::health::Purpose;
-use super::life::{Event, Phase};
+use super::life::{Event, ProcessPhase};
 use super::poller::Token;
 use super::spool::Stream;
 use crate::init::{self, Progress, SetupError, Starting, Stdio};
@@ -299,7 +299,7 @@ impl Shim {
 
     /// Whether the program runs.
     pub(super) fn is_running(&self) -> bool {
-        matches!(self.life.phase, Phase::Running { .. }) && self.container.process.is_some()
+        matches!(self.life.phase, ProcessPhase::Running { .. }) && self.container.process.is_some()
     }
 
     /// A signal for the first process.
@@ -350,18 +350,18 @@ impl Shim {
         self.observed.health = self.probes.health(Purpose::Health);
         self.observed.liveness = self.probes.health(Purpose::Liveness);
         self.observed.state = match (self.life.phase, &self.container.failure) {
-            (Phase::Ended, Some(reason)) => State::Failed {
+            (ProcessPhase::Ended, Some(reason)) => State::Failed {
                 reason: reason.clone(),
             },
-            (Phase::Ended, None) => State::Exited,
-            (Phase::Starting { .. }, _) => State::Creating,
-            (Phase::BackOff { until }, _) => {
+            (ProcessPhase::Ended, None) => State::Exited,
+            (ProcessPhase::Starting { .. }, _) => State::Creating,
+            (ProcessPhase::BackOff { until }, _) => {
                 let wait = until.saturating_sub(sys::since_boot());
                 State::BackOff {
                     until: SystemTime::now() + wait,
                 }
             }
-            (Phase::Running { .. }, _) => State::Running {
+            (ProcessPhase::Running { .. }, _) => State::Running {
                 pid: self.container.process.as_ref().map_or(0, |p| p.pid),
                 started_at: self.container.started_at.unwrap_or_else(SystemTime::now),
             },

@@ -17,7 +17,7 @@ const SETUP_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Where the process stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum ProcessPhase {
     /// Being set up.
     Starting {
         /// Given up then.
@@ -74,7 +74,7 @@ pub enum Effect {
 pub struct Life {
     rule: RestartRule,
     /// Where it stands.
-    pub phase: Phase,
+    pub phase: ProcessPhase,
     /// Starts after the first.
     pub restarts: u32,
     delay: Duration,
@@ -95,7 +95,7 @@ struct Stop {
 impl Life {
     /// Begins by starting.
     pub fn new(rule: RestartRule, now: Duration) -> Self {
-        let phase = Phase::Starting {
+        let phase = ProcessPhase::Starting {
             deadline: now + SETUP_DEADLINE,
         };
         Self {
@@ -115,9 +115,9 @@ impl Life {
     /// When `Tick` is due.
     pub fn deadline(&self) -> Option<Duration> {
         let phase = match self.phase {
-            Phase::Starting { deadline } => Some(deadline),
-            Phase::BackOff { until } => Some(until),
-            Phase::Running { .. } | Phase::Ended => None,
+            ProcessPhase::Starting { deadline } => Some(deadline),
+            ProcessPhase::BackOff { until } => Some(until),
+            ProcessPhase::Running { .. } | ProcessPhase::Ended => None,
         };
         let (kill, signal) = self.stop.map_or((None, None), |s| (s.kill_at, s.signal_at));
         phase.into_iter().chain(kill).chain(signal).min()
@@ -143,7 +143,7 @@ impl Life {
     }
 
     fn started(&mut self, now: Duration) -> Option<Effect> {
-        self.phase = Phase::Running { since: now };
+        self.phase = ProcessPhase::Running { since: now };
         // A request that came during set-up takes effect now.
         let stop = self.stop.as_mut()?;
         stop.kill_at = Some(now + stop.grace);
@@ -152,9 +152,9 @@ impl Life {
 
     fn exited(&mut self, code: i32, now: Duration) -> Option<Effect> {
         let ran = match self.phase {
-            Phase::Running { since } => now.saturating_sub(since),
-            Phase::Starting { .. } | Phase::BackOff { .. } => Duration::ZERO,
-            Phase::Ended => return None,
+            ProcessPhase::Running { since } => now.saturating_sub(since),
+            ProcessPhase::Starting { .. } | ProcessPhase::BackOff { .. } => Duration::ZERO,
+            ProcessPhase::Ended => return None,
         };
         if let Some(stop) = self.stop.take() {
             return if stop.again {
@@ -176,7 +176,7 @@ impl Life {
         if ran >= STABLE {
             self.delay = FIRST_DELAY;
         }
-        self.phase = Phase::BackOff {
+        self.phase = ProcessPhase::BackOff {
             until: now + self.delay,
         };
         self.delay = (self.delay * 2).min(LONGEST_DELAY);
@@ -185,10 +185,10 @@ impl Life {
 
     fn stop(&mut self, grace: Duration, again: bool, now: Duration) -> Option<Effect> {
         match self.phase {
-            Phase::Ended => None,
-            Phase::BackOff { .. } if again => self.start(now),
-            Phase::BackOff { .. } => self.finish(),
-            Phase::Starting { .. } => {
+            ProcessPhase::Ended => None,
+            ProcessPhase::BackOff { .. } if again => self.start(now),
+            ProcessPhase::BackOff { .. } => self.finish(),
+            ProcessPhase::Starting { .. } => {
                 let grace = self.stop.map_or(grace, |s| s.grace.min(grace));
                 self.stop = Some(Stop {
                     grace,
@@ -198,7 +198,7 @@ impl Life {
                 });
                 None
             }
-            Phase::Running { .. } => {
+            ProcessPhase::Running { .. } => {
                 // Asked twice, the earlier deadline holds.
                 let kill_at = now + grace;
                 let kill_at = self
@@ -231,9 +231,9 @@ impl Life {
             return Some(Effect::SignalLate);
         }
         match self.phase {
-            Phase::BackOff { until } if now >= until => self.start(now),
-            Phase::Starting { deadline } if now >= deadline => {
-                self.phase = Phase::Starting {
+            ProcessPhase::BackOff { until } if now >= until => self.start(now),
+            ProcessPhase::Starting { deadline } if now >= deadline => {
+                self.phase = ProcessPhase::Starting {
                     deadline: now + SETUP_DEADLINE,
                 };
                 Some(Effect::Kill)
@@ -244,14 +244,14 @@ impl Life {
 
     fn start(&mut self, now: Duration) -> Option<Effect> {
         self.restarts = self.restarts.saturating_add(1);
-        self.phase = Phase::Starting {
+        self.phase = ProcessPhase::Starting {
             deadline: now + SETUP_DEADLINE,
         };
         Some(Effect::Start)
     }
 
     fn finish(&mut self) -> Option<Effect> {
-        self.phase = Phase::Ended;
+        self.phase = ProcessPhase::Ended;
         Some(Effect::Finish)
     }
 }
@@ -274,7 +274,7 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..times {
             life.step(Event::Exited(1), now);
-            let Phase::BackOff { until } = life.phase else {
+            let ProcessPhase::BackOff { until } = life.phase else {
                 break;
             };
             waits.push((until - now).as_millis());
@@ -299,11 +299,11 @@ mod tests {
     fn a_stable_run_starts_the_waits_anew() {
         let mut life = running(RestartRule::Always);
         waits(&mut life, 5);
-        life.phase = Phase::Running { since: S(100) };
+        life.phase = ProcessPhase::Running { since: S(100) };
         life.step(Event::Exited(0), S(110));
         assert_eq!(
             life.phase,
-            Phase::BackOff {
+            ProcessPhase::BackOff {
                 until: S(110) + FIRST_DELAY
             }
         );
@@ -315,7 +315,7 @@ mod tests {
             max_retries: Some(2),
         });
         assert_eq!(waits(&mut life, 5), [100, 200]);
-        assert_eq!(life.phase, Phase::Ended);
+        assert_eq!(life.phase, ProcessPhase::Ended);
         let mut life = running(RestartRule::OnFailure { max_retries: None });
         assert_eq!(life.step(Event::Exited(0), S(1)), Some(Effect::Finish));
     }

@@ -9,7 +9,7 @@ use havre_engine::{ContainerSpec, Engine, EngineConfig, RestartRule, State};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{DEADLINE, Place, Test, command, logged, pid, until_in, wait_until};
+use crate::harness::{DEADLINE, Sandbox, Test, command, logged, pid, until_in, wait_until};
 
 pub const TESTS: &[(&str, Test)] = &[
     ("another_daemon_takes_over", |p| {
@@ -76,7 +76,7 @@ pub fn create_and_wait(args: &[std::ffi::OsString]) -> ExitCode {
 }
 
 /// Lets another process create the container, and kills it.
-async fn created_by_another(place: &Place, spec: &ContainerSpec, until: &str) {
+async fn created_by_another(place: &Sandbox, spec: &ContainerSpec, until: &str) {
     let file = place.dir.path().join("spec.json");
     fs::write(&file, serde_json::to_vec(spec).expect("a spec")).expect("written");
     let mut daemon = Command::new(std::env::current_exe().expect("this binary"))
@@ -97,7 +97,7 @@ async fn created_by_another(place: &Place, spec: &ContainerSpec, until: &str) {
     daemon.wait().expect("reaped");
 }
 
-async fn another_daemon_takes_over(place: &Place) {
+async fn another_daemon_takes_over(place: &Sandbox) {
     let script =
         "trap 'echo bye; exit 3' TERM; n=0; while :; do n=$((n+1)); echo $n; sleep 0.05; done";
     let mut spec = place.spec("c1", script);
@@ -126,7 +126,7 @@ async fn another_daemon_takes_over(place: &Place) {
     assert_eq!(list[0].state, State::Exited);
 }
 
-async fn a_stop_outlives_the_daemon(place: &Place) {
+async fn a_stop_outlives_the_daemon(place: &Sandbox) {
     let mut spec = place.spec("c1", "trap 'echo asked' TERM; while :; do sleep 0.05; done");
     spec.labels.insert("stop".to_owned(), String::new());
     spec.stop_grace = Duration::from_millis(700);
@@ -140,7 +140,7 @@ async fn a_stop_outlives_the_daemon(place: &Place) {
     assert_eq!((exit.signal, exit.requested), (Some(9), true));
 }
 
-fn shim_of(spec: &ContainerSpec, place: &Place) -> Pid {
+fn shim_of(spec: &ContainerSpec, place: &Sandbox) -> Pid {
     let dir = place.run_dir(spec).display().to_string();
     for entry in fs::read_dir("/proc").expect("processes").flatten() {
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
@@ -155,7 +155,7 @@ fn shim_of(spec: &ContainerSpec, place: &Place) -> Pid {
     panic!("no shim of {dir}");
 }
 
-async fn a_shim_that_does_not_answer(place: &Place) {
+async fn a_shim_that_does_not_answer(place: &Sandbox) {
     let (stuck, other) = (
         place.spec("c1", "exec sleep 1000"),
         place.spec("c11", "exec sleep 1000"),
@@ -170,7 +170,7 @@ async fn a_shim_that_does_not_answer(place: &Place) {
     assert!(matches!(observed.state, State::Running { .. }));
 }
 
-async fn a_killed_shim(place: &Place) {
+async fn a_killed_shim(place: &Sandbox) {
     let plain = "sleep 1000 & exec sleep 1000";
     // Whoever changes its user loses the signal that would end it with its shim.
     let changing = "exec su app -c 'exec sleep 1000'";
@@ -197,7 +197,7 @@ async fn a_killed_shim(place: &Place) {
     }
 }
 
-async fn hostile_bytes(place: &Place) {
+async fn hostile_bytes(place: &Sandbox) {
     let spec = place.spec("c1", "exec sleep 1000");
     place.start(&spec).await;
     let address = SocketAddrUnix::new(place.run_dir(&spec).join("sock")).expect("short enough");
@@ -262,7 +262,7 @@ async fn hostile_bytes(place: &Place) {
     fs::remove_dir_all(odd.join("UPPER")).expect("removed");
 }
 
-async fn the_run_directory_is_cleared(place: &Place) {
+async fn the_run_directory_is_cleared(place: &Sandbox) {
     let mut spec = place.spec("c1", "exec sleep 1000");
     spec.restart = RestartRule::Always;
     created_by_another(place, &place_with_up(&spec), "up").await;
@@ -282,7 +282,7 @@ fn place_with_up(spec: &ContainerSpec) -> ContainerSpec {
     spec
 }
 
-async fn events_in_order(place: &Place) {
+async fn events_in_order(place: &Sandbox) {
     let mut events = place.engine().watch();
     let mut spec = place.spec("c1", "sleep 0.1; exit 1");
     spec.restart = RestartRule::OnFailure {
@@ -316,7 +316,7 @@ async fn events_in_order(place: &Place) {
     );
 }
 
-async fn restart_and_start_again(place: &Place) {
+async fn restart_and_start_again(place: &Sandbox) {
     let mut spec = place.spec(
         "c1",
         "echo run; trap 'exit 0' TERM; while :; do sleep 0.02; done",
@@ -351,7 +351,7 @@ async fn restart_and_start_again(place: &Place) {
 
 /// A daemon that dies while it creates a container leaves one that runs, one that is lost, or
 /// none; whatever it is can be removed.
-async fn killed_at_any_instruction(place: &Place) {
+async fn killed_at_any_instruction(place: &Sandbox) {
     let binary = std::env::current_exe().expect("this binary");
     for step in 0..25_u64 {
         let spec = place.spec(&format!("c{step}"), "exec sleep 1000");
@@ -383,7 +383,7 @@ async fn killed_at_any_instruction(place: &Place) {
     }
 }
 
-async fn terminating_the_shim(place: &Place) {
+async fn terminating_the_shim(place: &Sandbox) {
     let mut spec = place.spec(
         "c1",
         "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.02; done",
@@ -398,7 +398,7 @@ async fn terminating_the_shim(place: &Place) {
 
 /// What a process of a container could do with a descriptor of `/proc/<pid>/exe` of a shim or of
 /// something that runs our code inside.
-async fn the_binary_cannot_be_overwritten(place: &Place) {
+async fn the_binary_cannot_be_overwritten(place: &Sandbox) {
     let binary = place.dir.path().join("havre");
     fs::copy(std::env::current_exe().expect("this binary"), &binary).expect("copied");
     let engine = Engine::new(EngineConfig {
@@ -428,7 +428,7 @@ async fn the_binary_cannot_be_overwritten(place: &Place) {
         .expect("writable");
 }
 
-async fn ids_are_unique(place: &Place) {
+async fn ids_are_unique(place: &Sandbox) {
     let spec = place.spec("c1", "exec sleep 1000");
     place.start(&spec).await;
     let again = place
@@ -452,7 +452,7 @@ async fn ids_are_unique(place: &Place) {
     );
 }
 
-async fn many_at_once(place: &Place) {
+async fn many_at_once(place: &Sandbox) {
     let specs: Vec<_> = (0..12)
         .map(|n| place.spec(&format!("c{n}"), &format!("exit {n}")))
         .collect();
@@ -473,7 +473,7 @@ async fn many_at_once(place: &Place) {
 }
 
 /// Not a bar here (that is the bench's job), but printed, and far beyond means broken.
-async fn figures(place: &Place) {
+async fn figures(place: &Sandbox) {
     let mut times = Vec::new();
     for number in 0..10 {
         let spec = place.spec(&format!("c{number}"), "exit 0");

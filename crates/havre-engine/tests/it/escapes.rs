@@ -12,7 +12,7 @@ use havre_engine::{
     copy_folder,
 };
 
-use crate::harness::{Place, Test, command, logged, logs};
+use crate::harness::{Sandbox, Test, command, logged, logs};
 
 pub const TESTS: &[(&str, Test)] = &[
     ("escape_by_descriptor_as_working_directory", |p| {
@@ -70,7 +70,7 @@ const DESCRIPTORS: std::ops::Range<u32> = 3..48;
 const SECRET: &str = "the host's secret";
 
 /// Puts the secret on the host and tells the container where.
-fn hide_secret(place: &Place, spec: &mut ContainerSpec) -> PathBuf {
+fn hide_secret(place: &Sandbox, spec: &mut ContainerSpec) -> PathBuf {
     let path = place.dir.path().join("secret");
     fs::write(&path, SECRET).expect("a file");
     let name = path.to_string_lossy().into_owned();
@@ -91,7 +91,7 @@ fn assert_refused(class: &str, output: &str) {
 }
 
 /// Starts a container that must not come up, or see nothing; what it put out, or why not.
-async fn try_container(place: &Place, spec: &ContainerSpec) -> String {
+async fn try_container(place: &Sandbox, spec: &ContainerSpec) -> String {
     let outcome = match place.engine().create(spec).await {
         Ok(()) => {
             place.engine().wait(&spec.id).await.expect("an end");
@@ -109,7 +109,7 @@ fn upper(spec: &ContainerSpec) -> PathBuf {
     writable.upper.clone()
 }
 
-async fn descriptor_as_working_directory(place: &Place) {
+async fn descriptor_as_working_directory(place: &Sandbox) {
     for number in DESCRIPTORS {
         let mut spec = place.spec(&format!("c{number}"), CLIMB);
         hide_secret(place, &mut spec);
@@ -124,7 +124,7 @@ async fn descriptor_as_working_directory(place: &Place) {
     }
 }
 
-async fn descriptor_as_directory_of_an_exec(place: &Place) {
+async fn descriptor_as_directory_of_an_exec(place: &Sandbox) {
     let mut spec = place.spec("c1", "exec sleep 1000");
     hide_secret(place, &mut spec);
     place.start(&spec).await;
@@ -145,7 +145,7 @@ async fn descriptor_as_directory_of_an_exec(place: &Place) {
     assert_refused("/proc/1/cwd", &try_exec(place, &spec, exec).await);
 }
 
-async fn try_exec(place: &Place, spec: &ContainerSpec, exec: ExecSpec) -> String {
+async fn try_exec(place: &Sandbox, spec: &ContainerSpec, exec: ExecSpec) -> String {
     use tokio::io::AsyncReadExt as _;
     match place.engine().exec(&spec.id, exec).await {
         Ok(mut session) => {
@@ -158,7 +158,7 @@ async fn try_exec(place: &Place, spec: &ContainerSpec, exec: ExecSpec) -> String
     }
 }
 
-async fn working_directory_swapped(place: &Place) {
+async fn working_directory_swapped(place: &Sandbox) {
     let mut spec = place.spec("c1", "exec sleep 1000");
     hide_secret(place, &mut spec);
     spec.cwd = "/work".to_owned();
@@ -175,7 +175,7 @@ async fn working_directory_swapped(place: &Place) {
     }
 }
 
-async fn working_directory_swapped_before_a_probe(place: &Place) {
+async fn working_directory_swapped_before_a_probe(place: &Sandbox) {
     let script = "for n in $(seq 3 47); do rm -rf /work; \
         busybox ln -sfn /proc/self/fd/$n /work; usleep 20000; done; echo swapped; exec sleep 1000";
     let mut spec = place.spec("c1", script);
@@ -216,7 +216,7 @@ fn tmpfs(target: &str) -> MountSpec {
 }
 
 /// A mount of each kind at `target`.
-fn mounts_at(place: &Place, target: &str) -> Vec<(&'static str, MountSpec)> {
+fn mounts_at(place: &Sandbox, target: &str) -> Vec<(&'static str, MountSpec)> {
     let folder = |name: &str| {
         let path = place.dir.path().join(name);
         fs::create_dir_all(&path).expect("a folder");
@@ -248,7 +248,7 @@ fn mounts_at(place: &Place, target: &str) -> Vec<(&'static str, MountSpec)> {
     ]
 }
 
-async fn mount_target_behind_a_descriptor(place: &Place) {
+async fn mount_target_behind_a_descriptor(place: &Sandbox) {
     for number in DESCRIPTORS {
         for (kind, mount) in mounts_at(place, "/trap/made") {
             let mut spec = place.spec(&format!("{kind}{number}"), "echo ran");
@@ -275,7 +275,7 @@ async fn mount_target_behind_a_descriptor(place: &Place) {
     assert!(kept.is_empty(), "{kept:?}");
 }
 
-async fn mount_target_behind_a_link_to_the_kernel(place: &Place) {
+async fn mount_target_behind_a_link_to_the_kernel(place: &Sandbox) {
     let places = [
         "/",
         "/proc",
@@ -335,7 +335,7 @@ async fn mount_target_behind_a_link_to_the_kernel(place: &Place) {
     assert_eq!(output, "3\n");
 }
 
-async fn link_in_place_of_the_kernel(place: &Place) {
+async fn link_in_place_of_the_kernel(place: &Sandbox) {
     for name in ["proc", "sys", "dev"] {
         let mut spec = place.spec(name, "echo ran");
         let image = place.dir.path().join(format!("image-{name}"));
@@ -352,7 +352,7 @@ async fn link_in_place_of_the_kernel(place: &Place) {
     }
 }
 
-async fn unmasked_paths(place: &Place) {
+async fn unmasked_paths(place: &Sandbox) {
     // A volume that would stand for /dev, with a link for the null device, and one for /proc.
     let trap = place.dir.path().join("bind");
     fs::create_dir_all(&trap).expect("a folder");
@@ -379,7 +379,7 @@ async fn unmasked_paths(place: &Place) {
     assert_eq!(output, expected);
 }
 
-async fn link_in_a_volume(place: &Place) {
+async fn link_in_a_volume(place: &Sandbox) {
     let host = place.dir.path().join("host");
     fs::create_dir_all(&host).expect("a folder");
     fs::write(host.join("secret"), SECRET).expect("a file");
@@ -449,7 +449,7 @@ async fn link_in_a_volume(place: &Place) {
 }
 
 /// A container's mounts lie in one another, and it swaps one for a link before it is started again.
-async fn link_in_place_of_a_source(place: &Place) {
+async fn link_in_place_of_a_source(place: &Sandbox) {
     let host = place.dir.path().join("host");
     fs::create_dir_all(host.join("in")).expect("a folder");
     fs::write(host.join("secret"), SECRET).expect("a file");
@@ -498,7 +498,7 @@ async fn link_in_place_of_a_source(place: &Place) {
     }
 }
 
-async fn root_of_an_exec(place: &Place) {
+async fn root_of_an_exec(place: &Sandbox) {
     // Looks at every process for as long as it can be seen, with the right to look into it.
     let script = "echo ready; while :; do for p in /proc/[0-9]*; do \
         [ -e $p/root$SECRET ] && echo root of $p; \
@@ -531,7 +531,7 @@ async fn root_of_an_exec(place: &Place) {
 }
 
 /// A container that runs this program as its attacker.
-fn attack(place: &Place, way: &str) -> ContainerSpec {
+fn attack(place: &Sandbox, way: &str) -> ContainerSpec {
     let mut spec = place.spec("c1", "");
     spec.argv = ["/attacker", "attack", way].map(str::to_owned).to_vec();
     let this = std::env::current_exe().expect("this binary");
@@ -550,7 +550,7 @@ fn attack(place: &Place, way: &str) -> ContainerSpec {
     spec
 }
 
-async fn system_calls(place: &Place) {
+async fn system_calls(place: &Sandbox) {
     let (_, output) = place.run(&attack(place, "calls")).await;
     assert!(output.lines().count() > 20, "{output}");
     for line in output.lines() {
@@ -558,7 +558,7 @@ async fn system_calls(place: &Place) {
     }
 }
 
-async fn change_of_root(place: &Place) {
+async fn change_of_root(place: &Sandbox) {
     let mut spec = attack(place, "root");
     hide_secret(place, &mut spec);
     let (_, output) = place.run(&spec).await;
@@ -567,7 +567,7 @@ async fn change_of_root(place: &Place) {
 
 /// A container that holds on to the end of further processes neither keeps its shim busy nor itself
 /// from being ended.
-async fn tracing_an_exec(place: &Place) {
+async fn tracing_an_exec(place: &Sandbox) {
     let mut spec = attack(place, "trace");
     spec.security.cap_add = vec!["SYS_PTRACE".to_owned()];
     place.start(&spec).await;
@@ -624,7 +624,7 @@ fn compute_for(time: Duration) {
     while used() < end {}
 }
 
-async fn devices_of_a_running_container(place: &Place) {
+async fn devices_of_a_running_container(place: &Sandbox) {
     let script = "rm /dev/null; busybox ln -s /proc/sys/kernel/core_pattern /dev/null; \
         echo ready; exec sleep 1000";
     let spec = place.spec("c1", script);
@@ -643,7 +643,7 @@ async fn devices_of_a_running_container(place: &Place) {
     assert!(output.contains("is not the null device"), "{output}");
 }
 
-async fn standard_input(place: &Place) {
+async fn standard_input(place: &Sandbox) {
     let mode = || fs::metadata("/dev/null").expect("there").mode() & 0o7777;
     let before = mode();
     let script = "chmod 0667 /dev/stdin; chown 0:12 /dev/stdin; echo ready; exec sleep 1000";
@@ -661,7 +661,7 @@ async fn standard_input(place: &Place) {
     assert_eq!(output, "667 12\n");
 }
 
-async fn account_files(place: &Place) {
+async fn account_files(place: &Sandbox) {
     let mut spec = place.spec("c1", "exec sleep 1000");
     let secret = hide_secret(place, &mut spec);
     fs::write(&secret, "host:x:4321:4321::/:/bin/sh\n").expect("a file");
@@ -689,7 +689,7 @@ async fn account_files(place: &Place) {
     }
 }
 
-async fn device_nodes(place: &Place) {
+async fn device_nodes(place: &Sandbox) {
     let script = "for d in 'b 8 0' 'b 254 0' 'b 259 0' 'b 7 0' 'c 1 1' 'c 1 2' 'c 1 4' 'c 1 11' \
           'c 10 200' 'c 10 229' 'c 10 232' 'c 10 237' 'c 108 0' 'c 4 1' 'c 29 0'; do \
         rm -f /n; mknod /n $d || continue; \
@@ -710,7 +710,7 @@ async fn device_nodes(place: &Place) {
     assert_eq!(output, "done\n");
 }
 
-async fn set_user_id(place: &Place) {
+async fn set_user_id(place: &Sandbox) {
     let mut spec = place.spec("c1", "/busybox id -u; id -u");
     let program = upper(&spec).join("busybox");
     fs::copy("/bin/busybox", &program).expect("busybox");
@@ -732,7 +732,7 @@ async fn set_user_id(place: &Place) {
     );
 }
 
-async fn kernel_settings(place: &Place) {
+async fn kernel_settings(place: &Sandbox) {
     let script = "for f in /proc/sys/kernel/core_pattern /proc/sys/kernel/modprobe \
           /proc/sysrq-trigger /proc/sys/vm/drop_caches /sys/kernel/uevent_helper \
           /sys/kernel/mm/ksm/run /sys/fs/cgroup/release_agent /sys/fs/cgroup/*/release_agent \
@@ -745,7 +745,7 @@ async fn kernel_settings(place: &Place) {
     assert_eq!(output, "done\n");
 }
 
-async fn own_program(place: &Place) {
+async fn own_program(place: &Sandbox) {
     let before = fs::metadata(std::env::current_exe().expect("this binary")).expect("there");
     for (index, argv) in [
         vec!["/proc/self/exe", "--list"],

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use havre_engine::{FileSpec, MountSpec};
 
-use crate::harness::{Place, Test};
+use crate::harness::{Sandbox, Test};
 
 pub const TESTS: &[(&str, Test)] = &[
     ("writes_go_to_the_upper_layer", |p| {
@@ -24,7 +24,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("forbidden_targets", |p| Box::pin(forbidden_targets(p))),
 ];
 
-async fn writes_go_to_the_upper_layer(place: &Place) {
+async fn writes_go_to_the_upper_layer(place: &Sandbox) {
     let spec = place.spec(
         "c1",
         "echo new > /data/new; rm /data/sub/file; grep ' / ' /proc/mounts",
@@ -47,7 +47,7 @@ async fn writes_go_to_the_upper_layer(place: &Place) {
     assert!(!mounts.contains(&*place.dir.path().to_string_lossy()));
 }
 
-async fn read_only_root(place: &Place) {
+async fn read_only_root(place: &Sandbox) {
     let mut spec = place.spec(
         "c1",
         "touch /x; touch /dev/shm/y && echo shm; touch /scratch/z && echo tmp",
@@ -68,7 +68,7 @@ async fn read_only_root(place: &Place) {
     assert!(output.contains("Read-only"), "{output}");
 }
 
-async fn a_single_layer(place: &Place) {
+async fn a_single_layer(place: &Sandbox) {
     let image = place.dir.path().join("image");
     for dir in ["bin", "proc", "sys", "dev"] {
         fs::create_dir_all(image.join(dir)).expect("a folder");
@@ -84,7 +84,7 @@ async fn a_single_layer(place: &Place) {
     );
 }
 
-async fn binds_and_tmpfs(place: &Place) {
+async fn binds_and_tmpfs(place: &Sandbox) {
     let host = place.dir.path().join("host");
     fs::create_dir_all(&host).expect("a folder");
     fs::write(host.join("file"), "of the host\n").expect("a file");
@@ -136,7 +136,7 @@ async fn binds_and_tmpfs(place: &Place) {
     );
 }
 
-async fn links_of_the_image_lead_nowhere(place: &Place) {
+async fn links_of_the_image_lead_nowhere(place: &Sandbox) {
     let host = place.dir.path().join("host");
     fs::create_dir_all(&host).expect("a folder");
     let mut spec = place.spec("c1", "touch /var/run/app/mark; ls /run/app");
@@ -168,7 +168,7 @@ async fn links_of_the_image_lead_nowhere(place: &Place) {
     }
 }
 
-async fn files_in_memory(place: &Place) {
+async fn files_in_memory(place: &Sandbox) {
     let source = place.dir.path().join("secret");
     fs::write(&source, "hunter2\n").expect("a file");
     let file = |target: &str, mode| FileSpec {
@@ -206,7 +206,7 @@ async fn files_in_memory(place: &Place) {
     }
 }
 
-async fn new_volumes_are_filled(place: &Place) {
+async fn new_volumes_are_filled(place: &Sandbox) {
     let volume = place.dir.path().join("volume");
     fs::create_dir_all(&volume).expect("a folder");
     let mut spec = place.spec(
@@ -246,7 +246,7 @@ async fn new_volumes_are_filled(place: &Place) {
     assert_eq!(written.expect("there"), "mine\n");
 }
 
-async fn forbidden_targets(place: &Place) {
+async fn forbidden_targets(place: &Sandbox) {
     for target in [
         "/",
         "/proc/sys",

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use havre_engine::{CreateError, DeviceSpec, Devices, Shares};
 
-use crate::harness::{Place, Test, command, logged};
+use crate::harness::{Sandbox, Test, command, logged};
 
 pub const TESTS: &[(&str, Test)] = &[
     ("given_devices", |p| Box::pin(given_devices(p))),
@@ -47,7 +47,7 @@ fn given(source: &str, target: &str, permissions: &str) -> Devices {
     }
 }
 
-async fn given_devices(place: &Place) {
+async fn given_devices(place: &Sandbox) {
     if !has_device() {
         return;
     }
@@ -70,7 +70,7 @@ async fn given_devices(place: &Place) {
     assert_eq!(place.run(&without).await.1, "");
 }
 
-async fn given_device_rules(place: &Place) {
+async fn given_device_rules(place: &Sandbox) {
     if !has_device() {
         return;
     }
@@ -89,7 +89,7 @@ async fn given_device_rules(place: &Place) {
     }
 }
 
-async fn given_folder_of_devices(place: &Place) {
+async fn given_folder_of_devices(place: &Sandbox) {
     let folder = place.dir.path().join("devices");
     fs::create_dir_all(folder.join("deep")).expect("a folder");
     let made = std::process::Command::new("mknod")
@@ -106,7 +106,7 @@ async fn given_folder_of_devices(place: &Place) {
     assert_eq!(output, " 00 00 00\n/dev/x:\ndeep\n\n/dev/x/deep:\nzero\n");
 }
 
-async fn missing_device(place: &Place) {
+async fn missing_device(place: &Sandbox) {
     for (name, source) in [("gone", "/dev/no-such-device"), ("file", "/etc/passwd")] {
         let mut spec = place.spec(name, "true");
         spec.devices = given(source, "/dev/x", "rwm");
@@ -115,7 +115,7 @@ async fn missing_device(place: &Place) {
     }
 }
 
-async fn privileged(place: &Place) {
+async fn privileged(place: &Sandbox) {
     let script = "grep -E '^(CapEff|Seccomp:)' /proc/self/status; \
         for at in /proc /proc/sys /proc/sysrq-trigger /sys /sys/fs/cgroup; do \
             grep -c \" $at .*ro[, ]\" /proc/self/mounts; done; \
@@ -158,7 +158,7 @@ fn own(kind: &str) -> String {
     format!("{}\n", link.display())
 }
 
-async fn host_network(place: &Place) {
+async fn host_network(place: &Sandbox) {
     let script = "readlink /proc/self/ns/net; echo up; exec sleep 1000";
     let mut spec = place.spec("c1", script);
     spec.shares = shares("network");
@@ -173,7 +173,7 @@ async fn host_network(place: &Place) {
     assert!(!output.ends_with("\n0\n"), "{output}");
 }
 
-async fn host_processes(place: &Place) {
+async fn host_processes(place: &Sandbox) {
     let script =
         "readlink /proc/self/ns/pid; (sleep 1000 & sleep 1000 &) ; echo up; exec sleep 1000";
     let mut spec = place.spec("c1", script);
@@ -199,7 +199,7 @@ async fn host_processes(place: &Place) {
     }
 }
 
-async fn host_memory(place: &Place) {
+async fn host_memory(place: &Sandbox) {
     let name = place.run.path().file_name().expect("its name");
     let script = format!(
         "readlink /proc/self/ns/ipc; ls -d /dev/shm/{}",
@@ -211,7 +211,7 @@ async fn host_memory(place: &Place) {
     assert_eq!(place.run(&spec).await.1, expected);
 }
 
-async fn given_things_must_be_valid(place: &Place) {
+async fn given_things_must_be_valid(place: &Sandbox) {
     let plain = place.spec("c1", "true");
     let mut wrong = Vec::new();
     for target in ["/etc/x", "/dev/../x", "/dev/pts/9", "/dev/shm"] {

@@ -18,7 +18,7 @@ use libtest_mimic::Failed;
 use tempfile::TempDir;
 
 /// A test in its place.
-pub type Test = for<'a> fn(&'a Place) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
+pub type Test = for<'a> fn(&'a Sandbox) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// Longest wait for anything.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -36,7 +36,7 @@ pub fn missing() -> Option<&'static str> {
 
 /// Runs a test on a runtime of its own and looks for leftovers.
 pub fn run(test: Test) -> Result<(), Failed> {
-    let place = Place::new();
+    let place = Sandbox::new();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -61,7 +61,7 @@ pub fn run(test: Test) -> Result<(), Failed> {
 }
 
 /// Where one test works.
-pub struct Place {
+pub struct Sandbox {
     /// All of its files.
     pub dir: TempDir,
     /// The run directory, in memory as in production.
@@ -71,7 +71,7 @@ pub struct Place {
     engine: OnceLock<Engine>,
 }
 
-impl Place {
+impl Sandbox {
     fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use havre_engine::{ExecSpec, Limits};
 
-use crate::harness::{Place, Test, command, logged};
+use crate::harness::{Sandbox, Test, command, logged};
 
 pub const TESTS: &[(&str, Test)] = &[
     ("exec_equals_init", |p| Box::pin(exec_equals_init(p))),
@@ -25,7 +25,7 @@ const ABOUT: &str = "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Sig[BI])' 
     cat /proc/self/cgroup; ls -l /proc/self/ns | grep -o '[a-z_]*:.*'; \
     cat /proc/self/limits; cat /proc/self/oom_score_adj; umask; pwd; env | grep -v -E '^(SHLVL|_)='";
 
-async fn exec_equals_init(place: &Place) {
+async fn exec_equals_init(place: &Sandbox) {
     for (name, user, no_new_privileges) in [("root", "", false), ("app", "app", true)] {
         let mut spec = place.spec(name, &format!("{{ {ABOUT}; }}; echo up; exec sleep 1000"));
         spec.user = user.to_owned();
@@ -60,7 +60,7 @@ async fn exec_equals_init(place: &Place) {
     }
 }
 
-async fn default_privileges(place: &Place) {
+async fn default_privileges(place: &Sandbox) {
     let spec = place.spec("c1", "grep -E '^(Cap|NoNew)' /proc/self/status");
     let (_, output) = place.run(&spec).await;
     let expected = "CapInh:\t0000000000000000\nCapPrm:\t00000000a80425fb\n\
@@ -75,7 +75,7 @@ async fn default_privileges(place: &Place) {
     assert_eq!(output, expected);
 }
 
-async fn changed_privileges(place: &Place) {
+async fn changed_privileges(place: &Sandbox) {
     let mut spec = place.spec("c1", "grep -E '^(CapEff|Seccomp:)' /proc/self/status");
     spec.security.cap_drop = vec!["ALL".to_owned()];
     spec.security.cap_add = vec!["NET_BIND_SERVICE".to_owned()];
@@ -84,7 +84,7 @@ async fn changed_privileges(place: &Place) {
     assert_eq!(output, "CapEff:\t0000000000000400\nSeccomp:\t0\n");
 }
 
-async fn privileged_exec(place: &Place) {
+async fn privileged_exec(place: &Sandbox) {
     let spec = place.spec("c1", "exec sleep 1000");
     place.start(&spec).await;
     let script = "mount -t tmpfs none /data && grep Seccomp: /proc/self/status";
@@ -103,7 +103,7 @@ async fn privileged_exec(place: &Place) {
     assert_eq!((code, output.as_str()), (0, "Seccomp:\t0\n"));
 }
 
-async fn seccomp_refuses(place: &Place) {
+async fn seccomp_refuses(place: &Sandbox) {
     let script = "exec 2>&1; unshare -m true; echo $?; mount -t tmpfs none /data; echo $?; \
         chmod 4755 /bin/busybox; echo $?";
     let mut spec = place.spec("c1", script);
@@ -123,7 +123,7 @@ async fn seccomp_refuses(place: &Place) {
     assert!(output.ends_with("Operation not permitted\n1\n"), "{output}");
 }
 
-async fn devices(place: &Place) {
+async fn devices(place: &Sandbox) {
     let script = "exec 2>&1; ls /dev | tr '\\n' ' '; echo; echo x > /dev/null && echo null; \
         head -c 4 /dev/zero | od -An -tx1; head -c 1 /dev/urandom | wc -c; \
         mknod /data/disk b 254 0 && echo made; cat /data/disk; \
@@ -146,7 +146,7 @@ async fn devices(place: &Place) {
     assert!(output.contains("works\n"), "{output}");
 }
 
-async fn the_host_is_hidden(place: &Place) {
+async fn the_host_is_hidden(place: &Sandbox) {
     let script = "exec 2>&1; hostname; cat /proc/keys /proc/timer_list 2>/dev/null | wc -c; \
         ls /sys/firmware | wc -l; echo x > /proc/sys/kernel/hostname; \
         touch /sys/x; touch /sys/fs/cgroup/x; \
@@ -171,7 +171,7 @@ async fn the_host_is_hidden(place: &Place) {
     assert!(cgroups > 0, "{output}");
 }
 
-async fn users_and_groups(place: &Place) {
+async fn users_and_groups(place: &Sandbox) {
     let cases = [
         (
             "",
@@ -223,7 +223,7 @@ async fn users_and_groups(place: &Place) {
     );
 }
 
-async fn limits_are_applied(place: &Place) {
+async fn limits_are_applied(place: &Sandbox) {
     let script = "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes memory.max pids/pids.max \
         pids.max cpu/cpu.cfs_quota_us cpu.max cpu/cpu.shares cpu.weight 2>/dev/null; echo ready; exec sleep 1000";
     let mut spec = place.spec("c1", script);
@@ -263,7 +263,7 @@ async fn limits_are_applied(place: &Place) {
     );
 }
 
-async fn out_of_memory(place: &Place) {
+async fn out_of_memory(place: &Sandbox) {
     // Memory that cannot be given back: a string that doubles.
     let script = "x=0123456789abcdef; while :; do x=$x$x; done";
     let mut spec = place.spec("c1", script);
@@ -295,7 +295,7 @@ async fn out_of_memory(place: &Place) {
     );
 }
 
-async fn network_namespace(place: &Place) {
+async fn network_namespace(place: &Sandbox) {
     let script = "ip addr show lo; ls /sys/class/net; nc -l -p 8080 -e true & sleep 0.1; \
         echo hi | nc 127.0.0.1 8080; echo $?";
     let (_, output) = place.run(&place.spec("own", script)).await;
@@ -329,7 +329,7 @@ async fn network_namespace(place: &Place) {
     );
 }
 
-async fn ulimits_and_sysctls(place: &Place) {
+async fn ulimits_and_sysctls(place: &Sandbox) {
     let mut spec = place.spec(
         "c1",
         "ulimit -n; ulimit -Hn; cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/msgmax",

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use havre_engine::{CreateError, RestartRule, State};
 
-use crate::harness::{Place, Test, logged};
+use crate::harness::{Sandbox, Test, logged};
 
 pub const TESTS: &[(&str, Test)] = &[
     ("exit_code_and_output", |p| {
@@ -23,7 +23,7 @@ pub const TESTS: &[(&str, Test)] = &[
     }),
 ];
 
-async fn exit_code_and_output(place: &Place) {
+async fn exit_code_and_output(place: &Sandbox) {
     let spec = place.spec("c1", "echo out; echo err >&2; exit 7");
     let (exit, output) = place.run(&spec).await;
     assert_eq!(
@@ -46,7 +46,7 @@ async fn exit_code_and_output(place: &Place) {
     assert!(place.engine().list().await.is_empty());
 }
 
-async fn killed_by_a_signal(place: &Place) {
+async fn killed_by_a_signal(place: &Sandbox) {
     let spec = place.spec("c1", "kill -9 $$; sleep 1000");
     // Process 1 cannot kill itself, so the signal comes from outside.
     place.start(&spec).await;
@@ -55,7 +55,7 @@ async fn killed_by_a_signal(place: &Place) {
     assert_eq!((exit.code, exit.signal), (137, Some(9)));
 }
 
-async fn command_not_found(place: &Place) {
+async fn command_not_found(place: &Sandbox) {
     let cases = [
         (vec!["nope"], "command \"nope\" not found in PATH"),
         (vec!["/nope"], "command \"/nope\" not found"),
@@ -88,7 +88,7 @@ async fn command_not_found(place: &Place) {
     }
 }
 
-async fn stop_signals_then_kills(place: &Place) {
+async fn stop_signals_then_kills(place: &Sandbox) {
     // With `init`, process 1 waits for signals and passes them on.
     for (id, init) in [("polite", false), ("passed-on", true)] {
         let mut polite = place.spec(
@@ -132,7 +132,7 @@ async fn stop_signals_then_kills(place: &Place) {
 }
 
 /// The first process of a namespace does not hear a signal before it has a handler for it.
-async fn stop_reaches_who_listens_later(place: &Place) {
+async fn stop_reaches_who_listens_later(place: &Sandbox) {
     let late = place.spec(
         "late",
         "echo up; sleep 1; trap 'exit 3' TERM; while :; do sleep 0.05; done",
@@ -146,7 +146,7 @@ async fn stop_reaches_who_listens_later(place: &Place) {
     assert_eq!((exit.code, exit.requested), (3, true));
 }
 
-async fn restarts_with_back_off(place: &Place) {
+async fn restarts_with_back_off(place: &Sandbox) {
     let mut spec = place.spec("c1", "echo run; exit 1");
     spec.restart = RestartRule::OnFailure {
         max_retries: Some(3),

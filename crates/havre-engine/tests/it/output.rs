@@ -6,7 +6,7 @@ use std::time::Duration;
 use havre_engine::{LogQuery, LogStream, read_logs};
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use crate::harness::{DEADLINE, Place, Test, command, logged, logs, wait_until};
+use crate::harness::{DEADLINE, Sandbox, Test, command, logged, logs, wait_until};
 
 pub const TESTS: &[(&str, Test)] = &[
     ("long_lines", |p| Box::pin(long_lines(p))),
@@ -18,7 +18,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("input_stays_open", |p| Box::pin(input_stays_open(p))),
 ];
 
-async fn long_lines(place: &Place) {
+async fn long_lines(place: &Sandbox) {
     let spec = place.spec(
         "c1",
         "head -c 100000 /dev/zero | tr '\\0' x; echo; printf end",
@@ -31,7 +31,7 @@ async fn long_lines(place: &Place) {
     assert_eq!(logs(&spec).await, output);
 }
 
-async fn following_a_container(place: &Place) {
+async fn following_a_container(place: &Sandbox) {
     let script = "echo err >&2; for i in $(seq 2000); do echo line $i; done";
     let mut spec = place.spec("c1", script);
     spec.log.max_size_bytes = 4096;
@@ -65,7 +65,7 @@ async fn following_a_container(place: &Place) {
     place.engine().wait(&spec.id).await.expect("an exit");
 }
 
-async fn flood(place: &Place) {
+async fn flood(place: &Sandbox) {
     let mut spec = place.spec("c1", "yes 'the quick brown fox' & exec yes >&2");
     spec.log.max_size_bytes = 1 << 20;
     spec.log.max_files = 2;
@@ -102,7 +102,7 @@ impl Drop for Disk {
     }
 }
 
-async fn full_disk(place: &Place) {
+async fn full_disk(place: &Sandbox) {
     let disk = Disk::new(place.dir.path().join("disk"));
     let ballast = disk.0.join("ballast");
     fs::write(&ballast, vec![0; 200 << 10]).expect("written");
@@ -134,7 +134,7 @@ async fn full_disk(place: &Place) {
     drop(disk);
 }
 
-async fn input_stays_open(place: &Place) {
+async fn input_stays_open(place: &Sandbox) {
     let mut spec = place.spec("c1", "while read line; do echo got $line; done; echo end");
     spec.stdin_open = true;
     place.start(&spec).await;

@@ -5,7 +5,7 @@ use std::fs;
 
 use rustix::thread::CapabilitySet;
 
-use crate::harness::{Place, Test, logged, pid};
+use crate::harness::{Sandbox, Test, logged, pid};
 
 pub const TESTS: &[(&str, Test)] = &[("the_page_is_right", |p| Box::pin(the_page_is_right(p)))];
 
@@ -32,7 +32,7 @@ fn cell(row: &str) -> &'static str {
         .expect("a cell")
 }
 
-async fn the_page_is_right(place: &Place) {
+async fn the_page_is_right(place: &Sandbox) {
     let spec = place.spec("c1", "echo up; exec sleep 1000");
     place.start(&spec).await;
     logged(&spec, "up").await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use havre_engine::{ExecError, ExecSpec, HealthProbe, HealthStatus, Limits, WindowSize, enter};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{DEADLINE, Place, Test, command, logged, wait_until};
+use crate::harness::{DEADLINE, Sandbox, Test, command, logged, wait_until};
 
 pub const TESTS: &[(&str, Test)] = &[
     ("exec_pipes_and_codes", |p| {
@@ -33,7 +33,7 @@ pub const TESTS: &[(&str, Test)] = &[
     }),
 ];
 
-async fn exec_pipes_and_codes(place: &Place) {
+async fn exec_pipes_and_codes(place: &Sandbox) {
     let mut spec = place.spec("c1", "exec sleep 1000");
     spec.env.insert("FROM".to_owned(), "container".to_owned());
     place.start(&spec).await;
@@ -100,7 +100,7 @@ async fn futures<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T
     done.into_iter().flatten().collect()
 }
 
-async fn exec_fails_clearly(place: &Place) {
+async fn exec_fails_clearly(place: &Sandbox) {
     let spec = place.spec("c1", "exec sleep 1000");
     place.start(&spec).await;
     for (argv, expected_code, expected) in [
@@ -149,7 +149,7 @@ async fn read_until(terminal: &mut (impl AsyncReadExt + Unpin), text: &str) -> S
     all
 }
 
-async fn exec_with_a_terminal(place: &Place) {
+async fn exec_with_a_terminal(place: &Sandbox) {
     let spec = place.spec("c1", "exec sleep 1000");
     place.start(&spec).await;
     let size = WindowSize {
@@ -192,7 +192,7 @@ async fn exec_with_a_terminal(place: &Place) {
         .expect("an end, not an error");
 }
 
-async fn dropping_a_session_kills(place: &Place) {
+async fn dropping_a_session_kills(place: &Sandbox) {
     let spec = place.spec("c1", "exec sleep 1000");
     place.start(&spec).await;
     let script = "echo $$ > /data/pid; sleep 2000 & wait";
@@ -206,7 +206,7 @@ async fn dropping_a_session_kills(place: &Place) {
     assert!(!output.contains("sleep 2000"), "{output}");
 }
 
-async fn a_container_with_a_terminal(place: &Place) {
+async fn a_container_with_a_terminal(place: &Sandbox) {
     let mut spec = place.spec(
         "c1",
         "tty; printf 'prompt> '; stat -c %t /dev/console; sleep 1000",
@@ -234,7 +234,7 @@ fn probe(script: &str) -> HealthProbe {
     }
 }
 
-async fn health(place: &Place) {
+async fn health(place: &Sandbox) {
     let mut spec = place.spec("c1", "sleep 1000");
     spec.health = Some(probe("echo checking; cat /data/ok"));
     place.start(&spec).await;
@@ -291,7 +291,7 @@ async fn health(place: &Place) {
     );
 }
 
-async fn a_probe_that_hangs(place: &Place) {
+async fn a_probe_that_hangs(place: &Sandbox) {
     let mut spec = place.spec("c1", "sleep 1000");
     let mut hanging = probe("echo waiting; sleep 3000 & sleep 3000");
     hanging.timeout = Duration::from_millis(150);
@@ -311,7 +311,7 @@ async fn a_probe_that_hangs(place: &Place) {
     assert!(output.matches("sleep 3000").count() <= 3, "{output}");
 }
 
-async fn init_reaps_and_forwards(place: &Place) {
+async fn init_reaps_and_forwards(place: &Sandbox) {
     let script = "trap 'echo got it; exit 9' USR1; (setsid sh -c 'sleep 0.05' &); echo up; \
         while :; do sleep 0.05; done";
     let mut spec = place.spec("c1", script);
@@ -364,7 +364,7 @@ fn libc_usr1() -> i32 {
 }
 
 /// Each of two processes has room, both together have not; what stays behind ends with the group.
-async fn processes_of_our_own_are_bounded_together(place: &Place) {
+async fn processes_of_our_own_are_bounded_together(place: &Sandbox) {
     let limits = Limits {
         memory_bytes: Some(64 << 20),
         pids: Some(16),

@@ -19,7 +19,7 @@ static ZEROS: [u8; CHUNK] = [0; CHUNK];
 const KERNEL_CHUNK: u64 = 64 << 20;
 
 /// A file that is read.
-pub(super) struct Source<'a> {
+pub(super) struct SourceFile<'a> {
     pub file: &'a File,
     /// For messages.
     pub path: &'a Path,
@@ -35,7 +35,7 @@ enum Piece<'a> {
 /// Takes bytes and where they lie.
 type Take<'t> = &'t mut dyn FnMut(u64, &[u8]) -> Result<(), CopyError>;
 
-impl Source<'_> {
+impl SourceFile<'_> {
     /// Digest of all bytes.
     pub fn digest(&self) -> Result<Digest, CopyError> {
         let mut hashing = Hashing::new(io::sink());
@@ -199,7 +199,7 @@ mod tests {
         let path = folder.path().join("sparse");
         let bytes = std::fs::read(&path).unwrap();
         let (file, cancel) = (File::open(&path).unwrap(), CancellationToken::new());
-        let source = Source {
+        let source = SourceFile {
             file: &file,
             path: &path,
             cancel: &cancel,
@@ -225,7 +225,7 @@ mod tests {
         // An hour of zeros.
         File::create_new(&path).unwrap().set_len(1 << 41).unwrap();
         let (file, cancel) = (File::open(&path).unwrap(), CancellationToken::new());
-        let source = Source {
+        let source = SourceFile {
             file: &file,
             path: &path,
             cancel: &cancel,

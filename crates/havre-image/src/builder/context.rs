@@ -12,7 +12,7 @@ use crate::dockerfile::Ignore;
 use crate::{Digest, Hashing, regular};
 
 use super::action::CopyAction;
-use super::content::Source;
+use super::content::SourceFile;
 use super::copy_error::CopyError;
 use super::error::BuildError;
 use super::reach::Reach;
@@ -140,7 +140,7 @@ pub(super) fn content(
     cancel: &CancellationToken,
 ) -> Result<Digest, CopyError> {
     let file = open_file_of(selected)?;
-    let source = Source {
+    let source = SourceFile {
         file: &file,
         path: selected.source,
         cancel,

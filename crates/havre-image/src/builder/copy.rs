@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Digest;
 
 use super::action::CopyAction;
-use super::content::Source;
+use super::content::SourceFile;
 use super::context::open_file_of;
 use super::copy_error::CopyError;
 use super::owner::Owner;
@@ -287,7 +287,7 @@ impl<'a> Writer<'a> {
             return self.link(&first, target).map(|()| None);
         }
         let opened = open_file_of(selected)?;
-        let source = Source {
+        let source = SourceFile {
             file: &opened,
             path: selected.source,
             cancel: self.cancel,

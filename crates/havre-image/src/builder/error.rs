@@ -14,7 +14,7 @@ use super::run::StepError;
 
 /// Where a build failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct BuildLocation {
     /// The Dockerfile as the user names it.
     pub file: String,
     /// Line, counted from 1.
@@ -23,7 +23,7 @@ pub struct Place {
     pub instruction: String,
 }
 
-impl Place {
+impl BuildLocation {
     pub(super) fn new(file: &str, span: Span, text: &str) -> Self {
         Self {
             file: file.to_owned(),
@@ -71,13 +71,13 @@ pub enum BuildError {
     #[error("{file}:{line}: {} has not been carried out yet", .place.instruction, file = place.file, line = place.line)]
     NotCached {
         /// Where.
-        place: Box<Place>,
+        place: Box<BuildLocation>,
     },
     /// A base image has an impossible name.
     #[error("{file}:{line}: {} names no image", .place.instruction, file = place.file, line = place.line)]
     Reference {
         /// Where.
-        place: Box<Place>,
+        place: Box<BuildLocation>,
         /// What is wrong.
         source: RefError,
     },
@@ -89,7 +89,7 @@ pub enum BuildError {
     )]
     Base {
         /// Where.
-        place: Box<Place>,
+        place: Box<BuildLocation>,
         /// The image.
         reference: String,
         /// The registry that was asked.
@@ -103,7 +103,7 @@ pub enum BuildError {
     #[error("{file}:{line}: cannot use image {reference}", file = place.file, line = place.line)]
     Image {
         /// Where.
-        place: Box<Place>,
+        place: Box<BuildLocation>,
         /// The image.
         reference: String,
         /// The reason.
@@ -114,7 +114,7 @@ pub enum BuildError {
         file = place.file, line = place.line)]
     Failed {
         /// Where.
-        place: Box<Place>,
+        place: Box<BuildLocation>,
         /// Its exit code.
         code: i32,
         /// The kernel killed it for memory.
@@ -126,7 +126,7 @@ pub enum BuildError {
     #[error("{file}:{line}: cannot run {}", .place.instruction, file = place.file, line = place.line)]
     Run {
         /// Where.
-        place: Box<Place>,
+        place: Box<BuildLocation>,
         /// Its last lines.
         log: Vec<String>,
         /// The reason.
@@ -136,7 +136,7 @@ pub enum BuildError {
     #[error("{file}:{line}: secret `{id}` {reason}", file = place.file, line = place.line)]
     Secret {
         /// Where.
-        place: Box<Place>,
+        place: Box<BuildLocation>,
         /// Its id.
         id: String,
         /// What is wrong with it.
@@ -146,7 +146,7 @@ pub enum BuildError {
     #[error("{file}:{line}: cannot carry out {}", .place.instruction, file = place.file, line = place.line)]
     Copy {
         /// Where.
-        place: Box<Place>,
+        place: Box<BuildLocation>,
         /// The reason.
         source: Box<CopyError>,
     },
@@ -154,7 +154,7 @@ pub enum BuildError {
     #[error("{file}:{line}: cannot keep the result of {}", .place.instruction, file = place.file, line = place.line)]
     Layer {
         /// Where.
-        place: Box<Place>,
+        place: Box<BuildLocation>,
         /// The reason.
         source: Box<LayerError>,
     },
@@ -163,7 +163,7 @@ pub enum BuildError {
          {MAX_LAYERS}", .place.instruction, MAX_LAYERS + 1, file = place.file, line = place.line)]
     Layers {
         /// Where.
-        place: Box<Place>,
+        place: Box<BuildLocation>,
     },
     /// Scratch folders or mounts failed.
     #[error("cannot {operation}")]
@@ -217,7 +217,7 @@ impl BuildError {
         }
     }
 
-    fn step(&self) -> Option<&Place> {
+    fn step(&self) -> Option<&BuildLocation> {
         match self {
             Self::NotCached { place }
             | Self::Reference { place, .. }

@@ -21,7 +21,7 @@ use crate::{Digest, Image, ImageConfig, ImageRef, Images, Layer};
 
 use super::action::Action;
 use super::context::{self, Context};
-use super::error::{BuildError, Place};
+use super::error::{BuildError, BuildLocation};
 use super::interpret::{State, Variables};
 use super::plan::{self, Files, Origin, Plan, Planned};
 use super::problem::problem_at;
@@ -271,7 +271,7 @@ impl Build<'_> {
 
     async fn stage(&mut self, planned: &Planned) -> Result<Built, BuildError> {
         let stage = &self.dockerfile.stages[planned.index];
-        let place = Place::new(&self.dockerfile.file, stage.span, &stage.text);
+        let place = BuildLocation::new(&self.dockerfile.file, stage.span, &stage.text);
         let started = self.begin(planned.index, &place);
         let fetched = self.fetched;
         let base = self.origin(&planned.base, &place).await?;
@@ -289,14 +289,14 @@ impl Build<'_> {
             plan::refuse(&step)
                 .map_err(|problem| problem_at(self.dockerfile, step.span, &step.text, problem))?;
             self.needs_of(planned.index, &step).await?;
-            let place = Place::new(&self.dockerfile.file, step.span, &step.text);
+            let place = BuildLocation::new(&self.dockerfile.file, step.span, &step.text);
             cached &= self
                 .step(planned.index, &mut state, &mut built, &step, &place)
                 .await?;
         }
         self.end(started, cached);
         for step in &stage.steps {
-            let place = Place::new(&self.dockerfile.file, step.span, &step.text);
+            let place = BuildLocation::new(&self.dockerfile.file, step.span, &step.text);
             let started = self.begin(planned.index, &place);
             let cached = self
                 .step(planned.index, &mut state, &mut built, step, &place)
@@ -309,7 +309,11 @@ impl Build<'_> {
     }
 
     /// Where files come from: an earlier stage, an image, or nothing.
-    async fn origin(&mut self, origin: &Origin, place: &Place) -> Result<Built, BuildError> {
+    async fn origin(
+        &mut self,
+        origin: &Origin,
+        place: &BuildLocation,
+    ) -> Result<Built, BuildError> {
         match origin {
             Origin::Scratch => {
                 let config = ImageConfig::for_this_machine();
@@ -338,7 +342,7 @@ impl Build<'_> {
         }
     }
 
-    async fn image(&mut self, name: &str, place: &Place) -> Result<Arc<Image>, BuildError> {
+    async fn image(&mut self, name: &str, place: &BuildLocation) -> Result<Arc<Image>, BuildError> {
         if let Some(image) = self.found.get(name) {
             return Ok(image.clone());
         }
@@ -400,7 +404,7 @@ impl Build<'_> {
         state: &mut State<'_>,
         built: &mut Built,
         step: &Step,
-        place: &Place,
+        place: &BuildLocation,
     ) -> Result<bool, BuildError> {
         if self.cancel.is_cancelled() {
             return Err(BuildError::Cancelled);
@@ -446,7 +450,7 @@ impl Build<'_> {
         Ok(cached)
     }
 
-    fn begin(&mut self, stage: usize, place: &Place) -> Begun {
+    fn begin(&mut self, stage: usize, place: &BuildLocation) -> Begun {
         self.index += 1;
         let stages = &self.dockerfile.stages;
         let number = || (stages.len() > 1).then(|| stage.to_string());

@@ -9,7 +9,7 @@ use super::instruction::{
     RunNetwork, Span, Stage, Step, Warning,
 };
 use super::similar::closest;
-use super::source::{self, Logical, Place};
+use super::source::{self, LineRef, Logical};
 use super::words::{self, Json};
 use flags::Flags;
 use mount::run_mount;
@@ -50,7 +50,7 @@ pub fn parse(file: &str, text: &str) -> Result<Dockerfile, DockerfileError> {
         warnings: source.warnings,
     };
     for (index, line) in source.lines.iter().enumerate() {
-        let place = Place {
+        let place = LineRef {
             file,
             line: line.span.line,
             text: &line.first_line,
@@ -82,7 +82,7 @@ pub fn parse(file: &str, text: &str) -> Result<Dockerfile, DockerfileError> {
     }
     if dockerfile.stages.is_empty() {
         let text = text.lines().next().unwrap_or_default();
-        return Err(Place {
+        return Err(LineRef {
             file,
             line: 1,
             text,
@@ -95,7 +95,7 @@ pub fn parse(file: &str, text: &str) -> Result<Dockerfile, DockerfileError> {
 /// Reads the trigger of an ONBUILD found in a base image; `span` is the FROM that pulled it in.
 pub fn parse_trigger(file: &str, trigger: &str, span: Span) -> Result<Step, DockerfileError> {
     let source = source::read(file, trigger)?;
-    let place = Place {
+    let place = LineRef {
         file,
         line: span.line,
         text: trigger,

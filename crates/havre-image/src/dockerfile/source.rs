@@ -5,7 +5,7 @@ use super::instruction::{Heredoc, Span, Warning};
 use super::words::{self, HeredocWord};
 
 /// The file, cut into instructions.
-pub(super) struct Source {
+pub(super) struct LogicalLines {
     /// `\` or `` ` ``.
     pub escape: char,
     /// One entry per instruction.
@@ -30,14 +30,14 @@ pub(super) struct Logical {
     pub first_line: String,
 }
 
-/// Names a place and makes errors of it.
-pub(super) struct Place<'a> {
+/// A line of the file, for errors about it.
+pub(super) struct LineRef<'a> {
     pub file: &'a str,
     pub line: u32,
     pub text: &'a str,
 }
 
-impl Place<'_> {
+impl LineRef<'_> {
     pub fn error(&self, problem: Problem) -> DockerfileError {
         DockerfileError {
             file: self.file.to_owned(),
@@ -49,7 +49,7 @@ impl Place<'_> {
 }
 
 /// Cuts `text` into instructions.
-pub(super) fn read(file: &str, text: &str) -> Result<Source, DockerfileError> {
+pub(super) fn read(file: &str, text: &str) -> Result<LogicalLines, DockerfileError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let physical: Vec<&str> = text.split_inclusive('\n').collect();
     let (escape, mut warnings) = directives(file, &physical)?;
@@ -62,7 +62,7 @@ pub(super) fn read(file: &str, text: &str) -> Result<Source, DockerfileError> {
         }
         let first = next;
         let joined = join(&physical, &mut next, escape, &mut warnings);
-        let place = Place {
+        let place = LineRef {
             file,
             line: number(first),
             text: physical[first].trim_end(),
@@ -71,7 +71,7 @@ pub(super) fn read(file: &str, text: &str) -> Result<Source, DockerfileError> {
             lines.push(line);
         }
     }
-    Ok(Source {
+    Ok(LogicalLines {
         escape,
         lines,
         warnings,
@@ -95,7 +95,7 @@ fn directives(file: &str, physical: &[&str]) -> Result<(char, Vec<Warning>), Doc
         let Some((name, value)) = directive(line) else {
             break;
         };
-        let place = Place {
+        let place = LineRef {
             file,
             line: number(index),
             text: line,
@@ -174,7 +174,7 @@ fn join(physical: &[&str], next: &mut usize, escape: char, warnings: &mut Vec<Wa
 }
 
 fn logical(
-    place: &Place<'_>,
+    place: &LineRef<'_>,
     joined: String,
     physical: &[&str],
     first: usize,
@@ -230,7 +230,7 @@ fn heredoc_host<'a>(keyword: &str, rest: &'a str) -> Option<&'a str> {
 }
 
 fn heredoc_body(
-    place: &Place<'_>,
+    place: &LineRef<'_>,
     found: HeredocWord,
     physical: &[&str],
     next: &mut usize,

@@ -19,15 +19,16 @@ use crate::regular;
 const MAX_INDEXED: usize = 20_000;
 
 /// Named files, in a folder or a tar.
-pub(super) enum Source {
+pub(super) enum ImportSource {
     Folder(PathBuf),
     Tar {
         file: File,
-        index: HashMap<String, Place>,
+        index: HashMap<String, IndexEntry>,
     },
 }
 
-pub(super) enum Place {
+/// Where a file of a tar lies.
+pub(super) enum IndexEntry {
     At {
         offset: u64,
         size: u64,
@@ -36,7 +37,7 @@ pub(super) enum Place {
     Link(String),
 }
 
-impl Source {
+impl ImportSource {
     /// Opens a folder, or a tar however it is packed; `tmp` has room to unpack it.
     pub(super) fn open(
         path: &Path,
@@ -73,10 +74,10 @@ impl Source {
             }
             Self::Tar { file, index } => {
                 let place = match index.get(name).ok_or_else(missing)? {
-                    Place::Link(target) => index.get(target).ok_or_else(missing)?,
-                    place @ Place::At { .. } => place,
+                    IndexEntry::Link(target) => index.get(target).ok_or_else(missing)?,
+                    place @ IndexEntry::At { .. } => place,
                 };
-                let Place::At { offset, size } = place else {
+                let IndexEntry::At { offset, size } = place else {
                     return Err(missing());
                 };
                 let part = Part {
@@ -129,7 +130,7 @@ fn plain(mut file: File, tmp: &Path, cancel: &CancellationToken) -> Result<File,
 }
 
 /// Where the files of a tar lie; empty for one with too many to be an image.
-fn index(file: &File) -> Result<HashMap<String, Place>, ImportFault> {
+fn index(file: &File) -> Result<HashMap<String, IndexEntry>, ImportFault> {
     let mut file = file.try_clone().map_err(file_error("read"))?;
     file.seek(SeekFrom::Start(0)).map_err(file_error("read"))?;
     let mut reader = TarReader::new(file);
@@ -139,7 +140,7 @@ fn index(file: &File) -> Result<HashMap<String, Place>, ImportFault> {
         empty = false;
         let name = relative(&entry.display_path());
         let place = match entry.kind {
-            EntryKind::File => Place::At {
+            EntryKind::File => IndexEntry::At {
                 offset: reader.offset(),
                 size: entry.size,
             },
@@ -149,7 +150,7 @@ fn index(file: &File) -> Result<HashMap<String, Place>, ImportFault> {
                     EntryKind::Symlink => name.rsplit_once('/').map_or("", |(dir, _)| dir),
                     _ => "",
                 };
-                Place::Link(relative(&format!("{base}/{target}")))
+                IndexEntry::Link(relative(&format!("{base}/{target}")))
             }
             _ => continue,
         };

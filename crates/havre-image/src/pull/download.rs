@@ -19,7 +19,7 @@ use crate::Digest;
 use crate::digest::Hashing;
 use crate::images::{Images, locked};
 use crate::manifest::Descriptor;
-use crate::progress::Phase;
+use crate::progress::TransferPhase;
 use crate::registry::{self, IDLE_TIMEOUT, RequestError};
 
 /// Chunks between the network and the disk.
@@ -40,7 +40,7 @@ impl Pull<'_> {
         let _guard = lock.lock().await;
         let images = self.images.clone();
         if blocking(move || images.inner.blobs.touch(&digest)).await?? {
-            self.tell(descriptor, Phase::Present, descriptor.size);
+            self.tell(descriptor, TransferPhase::Present, descriptor.size);
             return Ok(());
         }
         let path = self.images.inner.root.join("partial").join(digest.hex());
@@ -55,7 +55,7 @@ impl Pull<'_> {
                 Err(PullFault::Digest { .. }) if !fresh => fresh = true,
                 other => {
                     other?;
-                    self.tell(descriptor, Phase::Done, descriptor.size);
+                    self.tell(descriptor, TransferPhase::Done, descriptor.size);
                     return Ok(());
                 }
             }
@@ -98,7 +98,7 @@ impl Pull<'_> {
                     }
                 }
             };
-            self.tell(descriptor, Phase::Retrying, partial.at);
+            self.tell(descriptor, TransferPhase::Retrying, partial.at);
             tries.pause(error, partial.at > before).await?;
         }
         Ok(partial)
@@ -142,7 +142,7 @@ impl Pull<'_> {
                     if chunks.send(data).await.is_err() {
                         break Ok(());
                     }
-                    self.tell(descriptor, Phase::Transferring, at);
+                    self.tell(descriptor, TransferPhase::Transferring, at);
                 }
             }
         };

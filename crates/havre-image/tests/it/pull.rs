@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use havre_image::manifest::{Descriptor, Manifest, media};
-use havre_image::progress::Phase;
+use havre_image::progress::TransferPhase;
 use havre_image::{
     Credentials, Digest, ExportFormat, Image, ImageConfig, Layer, Login, PullError, PullFault,
     PullOptions, RequestError,
@@ -375,7 +375,7 @@ async fn a_cut_download_goes_on_where_it_stopped() {
         .await
         .unwrap();
     assert_eq!(ranges(&fake, &served), [0, 100_000]);
-    assert!(phases.lock().unwrap().contains(&Phase::Retrying));
+    assert!(phases.lock().unwrap().contains(&TransferPhase::Retrying));
 }
 
 #[tokio::test]

@@ -9,11 +9,11 @@ use havre_image::{Entry, EntryKind, Limits, UnpackError, Unpacker};
 use crate::support::{file, folder, hard_link, link, node, tar};
 
 /// A place to unpack to, in the midst of things that must not be touched.
-struct Place {
+struct Scratch {
     dir: tempfile::TempDir,
 }
 
-impl Place {
+impl Scratch {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("outside"), "untouched").unwrap();
@@ -62,7 +62,7 @@ fn is_whiteout(path: &Path) -> bool {
 
 /// The layer is refused, with the reason, and nothing outside was touched.
 fn refused(entries: &[(Entry, &str)], reason: &str) {
-    let place = Place::new();
+    let place = Scratch::new();
     let error = place.unpack(&tar(entries)).unwrap_err();
     assert!(
         matches!(&error, UnpackError::Refused { reason: found, .. } if found.contains(reason)),
@@ -73,7 +73,7 @@ fn refused(entries: &[(Entry, &str)], reason: &str) {
 
 /// The layer is taken, but stays inside.
 fn contained(entries: &[(Entry, &str)], expected: &[(&str, &str)]) {
-    let place = Place::new();
+    let place = Scratch::new();
     place.unpack(&tar(entries)).unwrap();
     for (path, content) in expected {
         assert_eq!(place.read(path), *content, "{path}");
@@ -101,7 +101,7 @@ fn metadata_survives() {
     let mut symlink = link("bin/l", "su");
     symlink.0.uid = 5;
     symlink.0.mtime = 1_400_000_000;
-    let place = Place::new();
+    let place = Scratch::new();
     place
         .unpack(&tar(&[(bin, ""), (program, "x"), (capable, "y"), symlink]))
         .unwrap();
@@ -152,7 +152,7 @@ fn absolute_paths_are_relative_to_the_layer() {
 
 #[test]
 fn links_do_not_lead_out() {
-    let place = Place::new();
+    let place = Scratch::new();
     let absolute = place.dir.path().to_string_lossy().into_owned();
     // Inside the layer the absolute link leads to a folder that is not there.
     let error = place
@@ -230,7 +230,7 @@ fn devices_are_refused_but_those_of_every_container() {
         &[node("w", EntryKind::CharDevice { major: 0, minor: 0 })],
         "device",
     );
-    let place = Place::new();
+    let place = Scratch::new();
     let null = EntryKind::CharDevice { major: 1, minor: 3 };
     place
         .unpack(&tar(&[
@@ -265,7 +265,7 @@ fn attributes_of_the_overlay_are_refused() {
 
 #[test]
 fn markers_become_what_overlay_understands() {
-    let place = Place::new();
+    let place = Scratch::new();
     place
         .unpack(&tar(&[
             folder("d"),
@@ -292,7 +292,7 @@ fn a_marker_beside_the_new_thing_hides_the_old_only() {
         [folder("d"), file("d/f", "new"), file(".wh.d", "")],
         [file(".wh.d", ""), file("d/f", "new"), folder("d")],
     ] {
-        let place = Place::new();
+        let place = Scratch::new();
         place.unpack(&tar(&entries)).unwrap();
         assert_eq!(place.read("d/f"), "new");
         let opaque = attribute(&place.root().join("d"), "trusted.overlay.opaque");
@@ -348,7 +348,7 @@ fn folders_taken_for_granted_are_those_of_the_layer_below() {
         .unwrap()
         .layer(&bytes[..])
         .unwrap();
-    let place = Place::new();
+    let place = Scratch::new();
     let bytes = tar(&[file("tmp/f", "x"), file("fresh/f", "x")]);
     Unpacker::new(&place.root(), &[below.path().to_owned()], Limits::default())
         .unwrap()
@@ -376,7 +376,7 @@ fn bombs_are_stopped_at_the_limit() {
         ..Limits::default()
     };
     let entries: Vec<_> = (0..11).map(|n| folder(&format!("d{n}"))).collect();
-    let error = Place::new()
+    let error = Scratch::new()
         .unpack_within(&tar(&entries), limits)
         .unwrap_err();
     assert!(
@@ -399,7 +399,7 @@ fn bombs_are_stopped_at_the_limit() {
 fn a_cut_archive_is_an_error() {
     let whole = tar(&[file("a", "0123456789"), file("b", "x")]);
     for length in [100, 512, 515, 1024 + 100] {
-        let error = Place::new().unpack(&whole[..length]).unwrap_err();
+        let error = Scratch::new().unpack(&whole[..length]).unwrap_err();
         let text = format!("{error} {:?}", std::error::Error::source(&error));
         assert!(
             text.contains("ends inside") || text.contains("write"),
@@ -408,7 +408,7 @@ fn a_cut_archive_is_an_error() {
     }
     let mut damaged = whole;
     damaged[3] ^= 1;
-    let error = Place::new().unpack(&damaged).unwrap_err();
+    let error = Scratch::new().unpack(&damaged).unwrap_err();
     assert!(matches!(error, UnpackError::Archive(_)), "{error}");
 }
 
@@ -420,10 +420,12 @@ fn folders_without_end_are_stopped() {
     };
     // Each level counts with its whole path, also where the archive takes it for granted.
     let deep = tar(&[file(&format!("{}f", "d/".repeat(200)), "")]);
-    let error = Place::new().unpack_within(&deep, limits).unwrap_err();
+    let error = Scratch::new().unpack_within(&deep, limits).unwrap_err();
     assert!(error.to_string().contains("too many folders"), "{error}");
     let wide: Vec<_> = (0..3000).map(|n| folder(&format!("{n:04}"))).collect();
-    let error = Place::new().unpack_within(&tar(&wide), limits).unwrap_err();
+    let error = Scratch::new()
+        .unpack_within(&tar(&wide), limits)
+        .unwrap_err();
     assert!(error.to_string().contains("too many folders"), "{error}");
     refused(&[file(&format!("{}f", "d/".repeat(600)), "")], "too deep");
     refused(
@@ -481,7 +483,7 @@ fn damaged_archives_neither_panic_nor_leak() {
             bytes[at] = u8::try_from(noise.below(256)).unwrap();
         }
         bytes.truncate(bytes.len() - noise.below(2) * noise.below(bytes.len()));
-        let place = Place::new();
+        let place = Scratch::new();
         // Most are refused; none may do harm.
         drop(place.unpack(&bytes));
         place.assert_outside_untouched();

@@ -12,7 +12,7 @@ use crate::databases::FoundDatabases;
 use crate::interpolate::Variables;
 use crate::project::{Condition, FileSource, Mount, Project, Service, ServiceName, VolumeName};
 use crate::report::Report;
-use crate::source::{Place, Span};
+use crate::source::{LineColumn, Span};
 use crate::strategy::{Strategy, StrategyReason, strategy};
 use crate::yaml::{Map, Node};
 
@@ -209,7 +209,7 @@ impl<'a> Look<'a> {
             return self.found(id, subject, &["build", "dockerfile_inline"], message);
         };
         let source = self.report.add_source(path, text.clone());
-        let at = |column| Place { line, column };
+        let at = |column| LineColumn { line, column };
         let place = Span {
             source,
             start: at(1),

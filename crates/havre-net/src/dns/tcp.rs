@@ -30,11 +30,11 @@ struct Connection {
     gateway: Ipv4Addr,
     /// Bytes of questions not yet taken.
     input: Vec<u8>,
-    phase: Phase,
+    phase: ConnectionPhase,
     deadline: Instant,
 }
 
-enum Phase {
+enum ConnectionPhase {
     Reading,
     Asking(Asking),
     Writing(Outgoing),
@@ -141,7 +141,7 @@ impl Connections {
                     client,
                     gateway,
                     input: Vec::new(),
-                    phase: Phase::Reading,
+                    phase: ConnectionPhase::Reading,
                     deadline: Instant::now() + PATIENCE,
                 });
             }
@@ -208,19 +208,19 @@ impl Connection {
         outside: &mut Outside,
     ) -> io::Result<Step> {
         match &mut self.phase {
-            Phase::Reading => {
+            ConnectionPhase::Reading => {
                 if self.read()? == 0 {
                     return Ok(Step::Close);
                 }
                 self.next_question(slot, poll, known, outside)
             }
             // Only an error or a hang-up is reported while a resolver is asked.
-            Phase::Asking(_) => Ok(Step::Close),
-            Phase::Writing(outgoing) => {
+            ConnectionPhase::Asking(_) => Ok(Step::Close),
+            ConnectionPhase::Writing(outgoing) => {
                 if !outgoing.write(&mut self.stream)? {
                     return Ok(Step::Stay);
                 }
-                self.phase = Phase::Reading;
+                self.phase = ConnectionPhase::Reading;
                 self.deadline = Instant::now() + PATIENCE;
                 self.next_question(slot, poll, known, outside)
             }
@@ -272,7 +272,7 @@ impl Connection {
 
     /// Sends an answer; the next event goes on with it.
     fn write(&mut self, slot: u32, poll: &Poll, answer: &[u8]) -> io::Result<Step> {
-        self.phase = Phase::Writing(Outgoing::message(answer));
+        self.phase = ConnectionPhase::Writing(Outgoing::message(answer));
         self.deadline = Instant::now() + PATIENCE;
         poll.change(&self.stream, Token::Client(slot), EventFlags::OUT)?;
         Ok(Step::Stay)
@@ -300,7 +300,7 @@ impl Connection {
                     let mut message = query.clone();
                     message::set_id(&mut message, id);
                     self.deadline = Instant::now() + TRY;
-                    self.phase = Phase::Asking(Asking {
+                    self.phase = ConnectionPhase::Asking(Asking {
                         outgoing: Outgoing::message(&message),
                         incoming: Vec::new(),
                         query,
@@ -328,7 +328,7 @@ impl Connection {
         known: &mut Known,
         outside: &mut Outside,
     ) -> io::Result<Step> {
-        let Phase::Asking(asking) = &mut self.phase else {
+        let ConnectionPhase::Asking(asking) = &mut self.phase else {
             return Ok(Step::Stay);
         };
         match asking.go_on(slot, poll) {
@@ -347,16 +347,18 @@ impl Connection {
 
     fn on_deadline(&mut self, slot: u32, poll: &Poll, outside: &Outside) -> io::Result<Step> {
         match self.phase {
-            Phase::Asking(_) => self.give_up(slot, poll, outside),
-            Phase::Reading | Phase::Writing(_) => Ok(Step::Close),
+            ConnectionPhase::Asking(_) => self.give_up(slot, poll, outside),
+            ConnectionPhase::Reading | ConnectionPhase::Writing(_) => Ok(Step::Close),
         }
     }
 
     /// Leaves a resolver for the next one.
     fn give_up(&mut self, slot: u32, poll: &Poll, outside: &Outside) -> io::Result<Step> {
-        match std::mem::replace(&mut self.phase, Phase::Reading) {
-            Phase::Asking(asking) => self.ask(slot, asking.query, asking.tries, poll, outside),
-            Phase::Reading | Phase::Writing(_) => Ok(Step::Close),
+        match std::mem::replace(&mut self.phase, ConnectionPhase::Reading) {
+            ConnectionPhase::Asking(asking) => {
+                self.ask(slot, asking.query, asking.tries, poll, outside)
+            }
+            ConnectionPhase::Reading | ConnectionPhase::Writing(_) => Ok(Step::Close),
         }
     }
 }

@@ -6,7 +6,7 @@ use havre_model::ServiceName;
 
 use super::{Action, Jobs, Pass, elapsed};
 use crate::{
-    Desired, Failure, Phase, Release, Replica, ReplicaId, ReplicaState, Role, Rollout,
+    Desired, Failure, Release, Replica, ReplicaId, ReplicaState, Role, Rollout, RolloutPhase,
     ServiceDigest, Strategy, dependency_order,
 };
 
@@ -184,7 +184,7 @@ impl Pass<'_> {
             .desired
             .rollout
             .as_ref()
-            .is_some_and(|rollout| matches!(rollout.phase, Phase::RollingBack { .. }));
+            .is_some_and(|rollout| matches!(rollout.phase, RolloutPhase::RollingBack { .. }));
         let found = &self.desired.databases;
         let strategy = match going_back {
             true => release.strategy_back(name, found),

@@ -8,8 +8,8 @@ use havre_model::{OnFailure, RolloutStrategy, ServiceName};
 use super::{Action, Jobs, Pass, elapsed};
 use crate::ids::job_id;
 use crate::{
-    Desired, Failure, Group, JobId, Pause, Phase, Release, ReplicaState, Role, Rollout, Strategy,
-    dependency_order,
+    Desired, Failure, Group, JobId, Pause, Release, ReplicaState, Role, Rollout, RolloutPhase,
+    Strategy, dependency_order,
 };
 
 impl Pass<'_> {
@@ -61,14 +61,16 @@ impl Pass<'_> {
         rollout.warm = None;
         rollout.shifted_at.get_or_insert(since);
         rollout.phase = match settings.strategy {
-            RolloutStrategy::Canary { .. } if watched && routed => Phase::Canary { step: 0, since },
+            RolloutStrategy::Canary { .. } if watched && routed => {
+                RolloutPhase::Canary { step: 0, since }
+            }
             RolloutStrategy::Canary { .. } | RolloutStrategy::BlueGreen
                 if watched && !settings.bake.is_zero() =>
             {
-                Phase::Baking { since }
+                RolloutPhase::Baking { since }
             }
             RolloutStrategy::Canary { .. } | RolloutStrategy::BlueGreen => {
-                Phase::Finishing { since }
+                RolloutPhase::Finishing { since }
             }
         };
     }
@@ -90,7 +92,7 @@ impl Pass<'_> {
                 });
             }
             OnFailure::Pause | OnFailure::Rollback => {
-                rollout.phase = Phase::RollingBack { failure, since };
+                rollout.phase = RolloutPhase::RollingBack { failure, since };
             }
         }
         rollout

@@ -8,7 +8,8 @@ use havre_model::{RolloutSettings, RolloutStrategy, ServiceName};
 use super::{Pass, elapsed};
 use crate::analysis;
 use crate::{
-    Desired, Failure, FailureKind, Mark, Phase, Release, Replica, ReplicaId, Role, Rollout, Traffic,
+    Desired, Failure, FailureKind, Mark, Release, Replica, ReplicaId, Role, Rollout, RolloutPhase,
+    Traffic,
 };
 
 /// Compares what was with what is.
@@ -42,12 +43,12 @@ impl<'a> Pass<'a> {
             let since = self.now;
             let last = (step as usize).saturating_add(1) >= steps;
             rollout.phase = match last {
-                false => Phase::Canary {
+                false => RolloutPhase::Canary {
                     step: step + 1,
                     since,
                 },
-                true if release.rollout.bake.is_zero() => Phase::Finishing { since },
-                true => Phase::Baking { since },
+                true if release.rollout.bake.is_zero() => RolloutPhase::Finishing { since },
+                true => RolloutPhase::Baking { since },
             };
             if last {
                 rollout.marks = None;
@@ -66,7 +67,7 @@ impl<'a> Pass<'a> {
         };
         self.retire_unrouted(&rollout, release);
         if elapsed(since, self.now) >= time {
-            rollout.phase = Phase::Finishing { since: self.now };
+            rollout.phase = RolloutPhase::Finishing { since: self.now };
             rollout.marks = None;
             rollout.warm = None;
         }

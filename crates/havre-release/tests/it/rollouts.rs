@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use havre_model::{FoundDatabases, OnFailure, RolloutSettings, ServiceName, UpdateOrder};
 use havre_release::{
-    Desired, ExitInfo, FailedProbe, FailureKind, Ground, Heal, Intent, Phase, Refusal, Release,
-    Replica, ReplicaId, ReplicaState, Role, Strategy, StrategyReason, hold,
+    Desired, ExitInfo, FailedProbe, FailureKind, Ground, Heal, Intent, Refusal, Release, Replica,
+    ReplicaId, ReplicaState, Role, RolloutPhase, Strategy, StrategyReason, hold,
 };
 
 use crate::application::{
@@ -558,7 +558,7 @@ fn ids_of(world: &World, service: &str) -> Vec<ReplicaId> {
 
 fn is_baking(world: &World) -> bool {
     let rollout = world.desired.rollout.as_ref();
-    rollout.is_some_and(|rollout| matches!(rollout.phase, Phase::Baking { .. }))
+    rollout.is_some_and(|rollout| matches!(rollout.phase, RolloutPhase::Baking { .. }))
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use havre_api::{
-    BuildProgress, Event, FailureReport, JobProgress, Phase, PlannedAction, PullProgress,
+    BuildProgress, Event, FailureReport, JobProgress, OperationPhase, PlannedAction, PullProgress,
     ServiceProgress,
 };
 
@@ -30,7 +30,7 @@ const NAME_COLUMNS: (usize, usize) = (22, 36);
 #[derive(Debug)]
 pub struct Board {
     tasks: Vec<Task>,
-    phase: Option<Phase>,
+    phase: Option<OperationPhase>,
     paint: Paint,
 }
 
@@ -173,25 +173,27 @@ impl Board {
         shortened(lines, rows)
     }
 
-    fn enter(&mut self, phase: Phase) -> Vec<String> {
+    fn enter(&mut self, phase: OperationPhase) -> Vec<String> {
         self.phase = Some(phase);
-        if phase == Phase::RollBack {
+        if phase == OperationPhase::RollBack {
             self.tasks.retain(|task| task.state != State::Planned);
         }
         let text = plain::phase_name(phase);
         match phase {
-            Phase::RollBack | Phase::Queue => {
+            OperationPhase::RollBack | OperationPhase::Queue => {
                 vec![format!("{} {}", self.paint.warning("↩"), text)]
             }
-            Phase::Pause => vec![format!("{} {}", self.paint.warning("‖"), text)],
+            OperationPhase::Pause => vec![format!("{} {}", self.paint.warning("‖"), text)],
             // Nothing moves meanwhile: without a word it would look stuck.
-            Phase::Canary | Phase::Bake => vec![self.paint.dim(&format!("· {text}"))],
-            Phase::Images
-            | Phase::Prepare
-            | Phase::Jobs
-            | Phase::Rollout
-            | Phase::Stop
-            | Phase::CleanUp => Vec::new(),
+            OperationPhase::Canary | OperationPhase::Bake => {
+                vec![self.paint.dim(&format!("· {text}"))]
+            }
+            OperationPhase::Images
+            | OperationPhase::Prepare
+            | OperationPhase::Jobs
+            | OperationPhase::Rollout
+            | OperationPhase::Stop
+            | OperationPhase::CleanUp => Vec::new(),
         }
     }
 
@@ -569,7 +571,7 @@ mod tests {
     fn going_back_forgets_what_was_planned() {
         let plan = plan(&[("web", PlannedAction::Create)]);
         let back = Event::Phase {
-            phase: Phase::RollBack,
+            phase: OperationPhase::RollBack,
         };
         let (board, kept) = board(&[(0, plan), (1, back)]);
         assert_eq!(kept, ["↩ rolling back"]);

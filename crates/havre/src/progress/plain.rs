@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use havre_api::{
-    BuildProgress, Event, HealthState, JobProgress, Phase, PlannedAction, PlannedService,
+    BuildProgress, Event, HealthState, JobProgress, OperationPhase, PlannedAction, PlannedService,
     PullProgress, ServiceProgress,
 };
 
@@ -88,19 +88,21 @@ impl Plain {
 }
 
 /// The heading of a phase.
-pub fn phase_name(phase: Phase) -> &'static str {
+pub fn phase_name(phase: OperationPhase) -> &'static str {
     match phase {
-        Phase::Queue => "waiting for another operation to end",
-        Phase::Images => "images",
-        Phase::Prepare => "networks, volumes and secrets",
-        Phase::Jobs => "jobs before the start",
-        Phase::Rollout => "rollout",
-        Phase::Canary => "watching the new release on a share of the visitors",
-        Phase::Bake => "watching the new release",
-        Phase::Pause => "paused: `havre rollout resume` goes on, `havre rollout abort` goes back",
-        Phase::RollBack => "rolling back",
-        Phase::Stop => "stopping",
-        Phase::CleanUp => "cleaning up",
+        OperationPhase::Queue => "waiting for another operation to end",
+        OperationPhase::Images => "images",
+        OperationPhase::Prepare => "networks, volumes and secrets",
+        OperationPhase::Jobs => "jobs before the start",
+        OperationPhase::Rollout => "rollout",
+        OperationPhase::Canary => "watching the new release on a share of the visitors",
+        OperationPhase::Bake => "watching the new release",
+        OperationPhase::Pause => {
+            "paused: `havre rollout resume` goes on, `havre rollout abort` goes back"
+        }
+        OperationPhase::RollBack => "rolling back",
+        OperationPhase::Stop => "stopping",
+        OperationPhase::CleanUp => "cleaning up",
     }
 }
 

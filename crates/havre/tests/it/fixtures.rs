@@ -157,7 +157,7 @@ pub fn events() -> Vec<Event> {
     let replica = || "shop.production.backend.0a1b.1".to_owned();
     vec![
         Event::Phase {
-            phase: Phase::Images,
+            phase: OperationPhase::Images,
         },
         Event::Pull {
             reference: "debian:bookworm-slim".into(),
@@ -247,7 +247,9 @@ pub fn events() -> Vec<Event> {
             message: "web has no health check".into(),
             hint: Some("add `healthcheck:`".into()),
         },
-        Event::Phase { phase: Phase::Jobs },
+        Event::Phase {
+            phase: OperationPhase::Jobs,
+        },
         Event::Job {
             service: service("backend"),
             progress: JobProgress::Started {
@@ -266,7 +268,7 @@ pub fn events() -> Vec<Event> {
             progress: JobProgress::Done { elapsed_ms: 900 },
         },
         Event::Phase {
-            phase: Phase::Rollout,
+            phase: OperationPhase::Rollout,
         },
         change(
             "backend",
@@ -341,7 +343,7 @@ pub fn build_failure() -> FailureReport {
         image: "shop-backend".into(),
         services: vec![service("backend")],
         reason: "the step ended with exit code 1".into(),
-        place: Some(Place {
+        place: Some(SourceLocation {
             file: "backend/Dockerfile".into(),
             line: 12,
             column: Some(1),

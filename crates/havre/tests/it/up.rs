@@ -159,11 +159,11 @@ async fn tokio_forever(events: EventSink) -> Result<UpOutcome, ApiError> {
 fn the_first_interrupt_undoes_and_the_second_leaves() {
     let world = World::new(backend(1).operation::<Up, _>(async |_, events| {
         events.emit(Event::Phase {
-            phase: Phase::Rollout,
+            phase: OperationPhase::Rollout,
         });
         events.cancellation().cancelled().await;
         events.emit(Event::Phase {
-            phase: Phase::RollBack,
+            phase: OperationPhase::RollBack,
         });
         std::future::pending().await
     }));
@@ -216,7 +216,7 @@ fn signal(child: &std::process::Child, signal: rustix::process::Signal) {
 fn a_daemon_that_dies_meanwhile_is_told() {
     let world = World::new(backend(1).operation::<Up, _>(async |_, events| {
         events.emit(Event::Phase {
-            phase: Phase::Rollout,
+            phase: OperationPhase::Rollout,
         });
         std::future::pending().await
     }));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use havre_model::{EnvironmentName, FoundDatabases, LoadOptions, ProjectName, ServiceName, load};
-use havre_release::{Cause, Phase};
+use havre_release::{Cause, RolloutPhase};
 
 use std::sync::Arc;
 
@@ -197,7 +197,7 @@ fn a_step_of_a_rollout_that_cannot_be_written_down_is_not_taken() {
     let before = world.wanted.desired().clone();
     let mut next = before.clone();
     if let Some(rollout) = &mut next.rollout {
-        rollout.phase = Phase::Finishing { since: UNIX_EPOCH };
+        rollout.phase = RolloutPhase::Finishing { since: UNIX_EPOCH };
     }
     let fault = world.fault();
     assert!(

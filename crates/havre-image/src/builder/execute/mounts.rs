@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use super::super::action::{MountAction, RunAction, SCRIPT_DIR};
-use super::super::error::{BuildError, Place};
+use super::super::error::{BuildError, BuildLocation};
 use super::super::run::StepMount;
 use super::super::{Secret, kept};
 use super::Build;
@@ -26,7 +26,7 @@ impl Build<'_> {
     pub(super) fn secrets<'s>(
         &'s self,
         run: &'s RunAction,
-        place: &Place,
+        place: &BuildLocation,
     ) -> Result<Vec<(&'s MountAction, &'s Secret)>, BuildError> {
         let mut given = Vec::new();
         for mount in &run.mounts {
@@ -211,7 +211,7 @@ fn secret_file(mount: &MountAction, content: &Secret) -> Option<StepMount> {
 /// The variables of secrets; beside the step's own, which a key is made of.
 pub(super) fn secret_variables(
     secrets: &[(&MountAction, &Secret)],
-    place: &Place,
+    place: &BuildLocation,
 ) -> Result<Vec<(String, String)>, BuildError> {
     let mut variables = Vec::new();
     for (mount, content) in secrets {

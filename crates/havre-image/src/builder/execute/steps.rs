@@ -16,7 +16,7 @@ use super::super::action::{CopyAction, MakeDir, MountAction, RunAction};
 use super::super::cache::{self, Key, Outcome};
 use super::super::context::Context;
 use super::super::copy_error::CopyError;
-use super::super::error::{BuildError, Place};
+use super::super::error::{BuildError, BuildLocation};
 use super::super::mounted::with_mounts;
 use super::super::plan::{self, Files, Origin};
 use super::super::problem::problem_at;
@@ -55,7 +55,7 @@ const STANDARD_MOUNTS: [&str; 6] = [
 ];
 
 /// Where an instruction takes files from.
-enum Source {
+enum FilesFrom {
     /// A stage or image.
     Layers(Box<Built>),
     /// The build context, or a folder beside it.
@@ -92,7 +92,7 @@ impl Build<'_> {
         stage: usize,
         built: &Built,
         action: &CopyAction,
-        place: &Place,
+        place: &BuildLocation,
     ) -> Result<(Outcome, bool), BuildError> {
         let from = self.from(stage, action.from.as_deref(), place).await?;
         let mut attempts = 0;
@@ -132,8 +132,8 @@ impl Build<'_> {
         &self,
         built: &Built,
         action: &CopyAction,
-        from: &Source,
-        place: &Place,
+        from: &FilesFrom,
+        place: &BuildLocation,
     ) -> Result<(Outcome, bool), BuildError> {
         let taken = self.taken(action, from, place).await?;
         let key = Key::copy(action, taken.identity()).digest(built.top())?;
@@ -158,7 +158,7 @@ impl Build<'_> {
         &mut self,
         built: &Built,
         folder: &MakeDir,
-        place: &Place,
+        place: &BuildLocation,
     ) -> Result<(Outcome, bool), BuildError> {
         let key = Key::MakeDir(folder).digest(built.top())?;
         if let Some(outcome) = self.cached(&key, place)? {
@@ -180,7 +180,7 @@ impl Build<'_> {
         stage: usize,
         built: &Built,
         run: &RunAction,
-        place: &Place,
+        place: &BuildLocation,
     ) -> Result<(Outcome, bool), BuildError> {
         let mut binds = Vec::new();
         let mut identities = Vec::new();
@@ -228,10 +228,10 @@ impl Build<'_> {
         &mut self,
         stage: usize,
         from: Option<&str>,
-        place: &Place,
-    ) -> Result<Source, BuildError> {
+        place: &BuildLocation,
+    ) -> Result<FilesFrom, BuildError> {
         let Some(from) = from else {
-            return Ok(Source::Context(self.context.clone()));
+            return Ok(FilesFrom::Context(self.context.clone()));
         };
         let contexts = &self.request.contexts;
         let files = plan::files(self.dockerfile, contexts, stage, from).map_err(|problem| {
@@ -244,9 +244,9 @@ impl Build<'_> {
         match files {
             Files::Of(origin) => {
                 let built = self.origin(&origin, place).await?;
-                Ok(Source::Layers(Box::new(built)))
+                Ok(FilesFrom::Layers(Box::new(built)))
             }
-            Files::Folder(name) => self.folder(name).map(Source::Context),
+            Files::Folder(name) => self.folder(name).map(FilesFrom::Context),
         }
     }
 
@@ -269,12 +269,12 @@ impl Build<'_> {
     async fn taken(
         &self,
         action: &CopyAction,
-        from: &Source,
-        place: &Place,
+        from: &FilesFrom,
+        place: &BuildLocation,
     ) -> Result<Taken, BuildError> {
         let context = match from {
-            Source::Layers(built) => return Ok(Taken::Layers(built.clone())),
-            Source::Context(context) => context.clone(),
+            FilesFrom::Layers(built) => return Ok(Taken::Layers(built.clone())),
+            FilesFrom::Context(context) => context.clone(),
         };
         let whose = match &action.from {
             None => "the build context",
@@ -292,14 +292,18 @@ impl Build<'_> {
         Ok(Taken::Context(context, digest))
     }
 
-    async fn copy_source(&self, taken: &Taken, place: &Place) -> Result<CopySource, BuildError> {
+    async fn copy_source(
+        &self,
+        taken: &Taken,
+        place: &BuildLocation,
+    ) -> Result<CopySource, BuildError> {
         Ok(match taken {
             Taken::Layers(origin) => CopySource::Layers(self.lower(origin, place).await?),
             Taken::Context(context, digest) => CopySource::Context(context.clone(), *digest),
         })
     }
 
-    fn cached(&self, key: &str, place: &Place) -> Result<Option<Outcome>, BuildError> {
+    fn cached(&self, key: &str, place: &BuildLocation) -> Result<Option<Outcome>, BuildError> {
         let found = match self.request.no_cache {
             true => None,
             false => cache::get(self.images, key)?,
@@ -313,7 +317,11 @@ impl Build<'_> {
     }
 
     /// The folders below, the topmost first; unpacks the base image when that is still to do.
-    async fn lower(&self, built: &Built, place: &Place) -> Result<Vec<PathBuf>, BuildError> {
+    async fn lower(
+        &self,
+        built: &Built,
+        place: &BuildLocation,
+    ) -> Result<Vec<PathBuf>, BuildError> {
         let (images, layers, base) = (
             self.images.clone(),
             built.layers.clone(),
@@ -365,7 +373,7 @@ impl Build<'_> {
         key: &str,
         scratch: Scratch,
         built: &Built,
-        place: &Place,
+        place: &BuildLocation,
     ) -> Result<(Outcome, bool), BuildError> {
         let (images, parent) = (self.images.clone(), built.top().copied());
         let cancel = self.cancel.clone();
@@ -408,7 +416,7 @@ impl Build<'_> {
         scratch: &Scratch,
         jobs: Vec<(CopyAction, CopySource)>,
         targets: Vec<String>,
-        place: &Place,
+        place: &BuildLocation,
     ) -> Result<Vec<PathBuf>, BuildError> {
         let (lower, cancel) = (lower.to_vec(), self.cancel.clone());
         let dir = scratch.dir.path().to_owned();
@@ -459,7 +467,7 @@ impl Build<'_> {
         }
     }
 
-    async fn run_step(&self, step: &StepSpec, place: &Place) -> Result<(), BuildError> {
+    async fn run_step(&self, step: &StepSpec, place: &BuildLocation) -> Result<(), BuildError> {
         let mut log: VecDeque<String> = VecDeque::with_capacity(LOG_LINES);
         let (index, progress) = (self.index, self.progress);
         let mut output = |line: StepLine| {
@@ -530,7 +538,7 @@ fn clamp(mut text: String) -> String {
     text
 }
 
-fn copy_error(error: CopyError, place: &Place) -> BuildError {
+fn copy_error(error: CopyError, place: &BuildLocation) -> BuildError {
     match error {
         CopyError::Cancelled => BuildError::Cancelled,
         source => BuildError::Copy {
@@ -540,7 +548,7 @@ fn copy_error(error: CopyError, place: &Place) -> BuildError {
     }
 }
 
-fn work_error(error: WorkError, place: &Place) -> BuildError {
+fn work_error(error: WorkError, place: &BuildLocation) -> BuildError {
     match error {
         WorkError::Copy(error) => copy_error(error, place),
         WorkError::Io(source) => BuildError::Io {
