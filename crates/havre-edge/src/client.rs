@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::clients::Place;
-use crate::phase::Phase;
+use crate::clients::ConnectionPermit;
+use crate::phase::ConnectionActivity;
 use crate::route;
 use crate::snapshot::Snapshot;
 
@@ -21,7 +21,7 @@ pub struct Client {
     /// Port that it connected to.
     pub port: u16,
     /// What it is doing.
-    pub phase: Arc<Phase>,
+    pub phase: Arc<ConnectionActivity>,
     /// By SNI, lower case.
     server_name: Option<String>,
     /// The hosts of the certificate that it was given.
@@ -29,29 +29,29 @@ pub struct Client {
 }
 
 impl Client {
-    fn new(stream: &TcpStream, peer: SocketAddr, https: bool, place: &Place) -> Self {
+    fn new(stream: &TcpStream, peer: SocketAddr, https: bool, permit: &ConnectionPermit) -> Self {
         // A connection that is gone already shows it at the first read.
         let port = stream.local_addr().map_or(0, |address| address.port());
         Self {
             peer,
             https,
             port,
-            phase: Arc::new(Phase::of(Arc::clone(place.usage()))),
+            phase: Arc::new(ConnectionActivity::of(Arc::clone(permit.usage()))),
             server_name: None,
             covered: Arc::default(),
         }
     }
 
     /// Over TCP.
-    pub fn plain(stream: &TcpStream, peer: SocketAddr, place: &Place) -> Self {
-        Self::new(stream, peer, false, place)
+    pub fn plain(stream: &TcpStream, peer: SocketAddr, permit: &ConnectionPermit) -> Self {
+        Self::new(stream, peer, false, permit)
     }
 
     /// Over TLS, with the certificate that `snapshot` has for it.
     pub fn tls(
         stream: &TlsStream<TcpStream>,
         peer: SocketAddr,
-        place: &Place,
+        permit: &ConnectionPermit,
         snapshot: &Snapshot,
     ) -> Self {
         let (tcp, session) = stream.get_ref();
@@ -61,7 +61,7 @@ impl Client {
         Self {
             server_name,
             covered: covered.unwrap_or_default(),
-            ..Self::new(tcp, peer, true, place)
+            ..Self::new(tcp, peer, true, permit)
         }
     }
 

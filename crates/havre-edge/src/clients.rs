@@ -52,9 +52,9 @@ pub struct Usage {
     exempt: AtomicBool,
 }
 
-/// One connection's place; given up when dropped.
+/// One connection's permit; given up when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionPermit {
     clients: Arc<Clients>,
     network: u128,
     usage: Arc<Usage>,
@@ -116,9 +116,9 @@ impl Clients {
         }
     }
 
-    /// A place for one more connection from `address`, unless it has its share. Trusted proxies
+    /// A permit for one more connection from `address`, unless it has its share. Trusted proxies
     /// speak for many clients and are not counted together.
-    pub fn place(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    pub fn permit(self: &Arc<Self>, address: IpAddr) -> Option<ConnectionPermit> {
         let network = network(address);
         let snapshot = self.snapshot.load();
         let exempt = snapshot.trusted.contains(address);
@@ -137,7 +137,7 @@ impl Clients {
         match usage {
             Ok(usage) => {
                 self.opened();
-                Some(Place {
+                Some(ConnectionPermit {
                     clients: Arc::clone(self),
                     network,
                     usage,
@@ -197,14 +197,14 @@ impl Clients {
     }
 }
 
-impl Place {
+impl ConnectionPermit {
     /// What its address has.
     pub fn usage(&self) -> &Arc<Usage> {
         &self.usage
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.clients.closed();
         let most = self.clients.snapshot.load().connections_per_address;

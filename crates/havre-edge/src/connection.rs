@@ -15,25 +15,35 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use crate::client::Client;
-use crate::clients::Place;
+use crate::clients::ConnectionPermit;
 use crate::forward;
 use crate::io::ClientIo;
 use crate::limits;
-use crate::phase::{Phase, Verdict};
+use crate::phase::{ConnectionActivity, Verdict};
 use crate::stall::{Streams, Watch};
 use crate::witness::Witness;
 use crate::worker::Worker;
 
 /// Serves plain HTTP.
-pub async fn serve_http(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place) {
-    let client = Arc::new(Client::plain(&stream, peer, &place));
+pub async fn serve_http(
+    worker: Arc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: ConnectionPermit,
+) {
+    let client = Arc::new(Client::plain(&stream, peer, &permit));
     let io = ClientIo::plain(stream, Arc::clone(&client.phase));
     serve_http1(worker, client, io).await;
-    drop(place);
+    drop(permit);
 }
 
 /// Serves HTTPS.
-pub async fn serve_https(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place) {
+pub async fn serve_https(
+    worker: Arc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: ConnectionPermit,
+) {
     let acceptor = TlsAcceptor::from(Arc::clone(&worker.shared.tls));
     let handshake = tokio::time::timeout(limits::TLS_HANDSHAKE, acceptor.accept(stream));
     let handshake = tokio::select! {
@@ -44,7 +54,7 @@ pub async fn serve_https(worker: Arc<Worker>, stream: TcpStream, peer: SocketAdd
     let Ok(Ok(stream)) = handshake else { return };
     let client = {
         let snapshot = worker.shared.snapshot.load();
-        Arc::new(Client::tls(&stream, peer, &place, &snapshot))
+        Arc::new(Client::tls(&stream, peer, &permit, &snapshot))
     };
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let witness = Witness::new(&worker, &client);
@@ -54,7 +64,7 @@ pub async fn serve_https(worker: Arc<Worker>, stream: TcpStream, peer: SocketAdd
         let io = ClientIo::tls(stream, Arc::clone(&client.phase));
         serve_http1(worker, client, io).await;
     }
-    drop(place);
+    drop(permit);
 }
 
 async fn serve_http1(worker: Arc<Worker>, client: Arc<Client>, io: ClientIo) {
@@ -125,7 +135,7 @@ async fn serve_http2(worker: Arc<Worker>, client: Arc<Client>, io: ClientIo) {
 
 /// Ends when a connection that was told to end has had no request for [`limits::GOODBYE`]: its client
 /// may not read, or never have spoken HTTP/2 at all.
-async fn is_over(phase: &Phase, stalls: &mut Watch) {
+async fn is_over(phase: &ConnectionActivity, stalls: &mut Watch) {
     loop {
         let before = phase.glance();
         tokio::time::sleep(limits::GOODBYE).await;
@@ -139,7 +149,7 @@ async fn is_over(phase: &Phase, stalls: &mut Watch) {
 /// Ends when an HTTP/2 connection has had no request for [`limits::CLIENT_IDLE`], or a client that takes
 /// nothing of any of its answers for [`limits::CLIENT_PAUSE`]. Ends single streams meanwhile of which
 /// nothing is taken.
-async fn watch(phase: &Phase, stalls: &mut Watch) -> Verdict {
+async fn watch(phase: &ConnectionActivity, stalls: &mut Watch) -> Verdict {
     let (mut before, mut since) = (phase.glance(), Instant::now());
     loop {
         tokio::time::sleep(limits::STALL_LOOK).await;

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::headers;
-use crate::phase::Phase;
+use crate::phase::ConnectionActivity;
 use crate::{http2, limits};
 
 /// Interim answers of one request that wait for the client's connection.
@@ -31,14 +31,18 @@ pub enum Form {
 /// Takes the interim answers to one request.
 #[derive(Debug)]
 pub struct InterimAnswers {
-    phase: Arc<Phase>,
+    phase: Arc<ConnectionActivity>,
     queue: mpsc::Receiver<Vec<u8>>,
     passed: bool,
 }
 
 impl InterimAnswers {
     /// Those that come back to `request`, for the client of `phase`.
-    pub fn of<B>(request: &mut http::Request<B>, form: Form, phase: &Arc<Phase>) -> Self {
+    pub fn of<B>(
+        request: &mut http::Request<B>,
+        form: Form,
+        phase: &Arc<ConnectionActivity>,
+    ) -> Self {
         let (sender, queue) = mpsc::channel(QUEUE);
         hyper::ext::on_informational(request, move |answer| {
             if let Some(bytes) = message(form, answer.status(), answer.headers()) {

@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 use crate::gate::{Gate, Step};
 use crate::http2::{Inbound, Outbound};
 use crate::limits;
-use crate::phase::Phase;
+use crate::phase::ConnectionActivity;
 use crate::witness::Witness;
 
 /// The transport under a client's connection.
@@ -30,7 +30,7 @@ enum Transport {
 #[derive(Debug)]
 pub struct ClientIo {
     transport: Transport,
-    phase: Arc<Phase>,
+    phase: Arc<ConnectionActivity>,
     protocol: Protocol,
     /// Bytes that were read and wait for the gate.
     held: Vec<u8>,
@@ -60,19 +60,23 @@ struct Http2 {
 
 impl ClientIo {
     /// HTTP/1 over TCP.
-    pub fn plain(stream: TcpStream, phase: Arc<Phase>) -> Self {
+    pub fn plain(stream: TcpStream, phase: Arc<ConnectionActivity>) -> Self {
         let protocol = Protocol::Http1(Gate::default());
         Self::new(Transport::Plain(stream), protocol, phase)
     }
 
     /// HTTP/1 over TLS.
-    pub fn tls(stream: TlsStream<TcpStream>, phase: Arc<Phase>) -> Self {
+    pub fn tls(stream: TlsStream<TcpStream>, phase: Arc<ConnectionActivity>) -> Self {
         let protocol = Protocol::Http1(Gate::default());
         Self::new(Transport::Tls(Box::new(stream)), protocol, phase)
     }
 
     /// HTTP/2 over TLS.
-    pub fn http2(stream: TlsStream<TcpStream>, phase: Arc<Phase>, witness: Witness) -> Self {
+    pub fn http2(
+        stream: TlsStream<TcpStream>,
+        phase: Arc<ConnectionActivity>,
+        witness: Witness,
+    ) -> Self {
         let protocol = Protocol::Http2(Box::new(Http2 {
             inbound: Inbound::new(Arc::clone(&phase.asides)),
             outbound: Outbound::default(),
@@ -81,7 +85,7 @@ impl ClientIo {
         Self::new(Transport::Tls(Box::new(stream)), protocol, phase)
     }
 
-    fn new(transport: Transport, protocol: Protocol, phase: Arc<Phase>) -> Self {
+    fn new(transport: Transport, protocol: Protocol, phase: Arc<ConnectionActivity>) -> Self {
         Self {
             transport,
             phase,

@@ -9,7 +9,7 @@ use crate::stall::Stream;
 
 /// What a connection is doing, shared by its transport and its requests.
 #[derive(Debug, Default)]
-pub struct Phase {
+pub struct ConnectionActivity {
     /// What transport and requests tell each other.
     pub asides: Arc<Asides>,
     requests: AtomicU32,
@@ -24,7 +24,7 @@ pub struct Phase {
 /// A request under way on a connection, until dropped.
 #[derive(Debug)]
 pub struct InRequest {
-    phase: Arc<Phase>,
+    phase: Arc<ConnectionActivity>,
     blocked: bool,
     /// Of HTTP/2.
     stream: Option<Arc<Stream>>,
@@ -94,7 +94,7 @@ impl Glance {
     }
 }
 
-impl Phase {
+impl ConnectionActivity {
     /// Of a connection of an address that has so much.
     pub fn of(usage: Arc<Usage>) -> Self {
         Self {
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn idle_and_stalled_connections_are_told_from_busy_ones() {
-        let phase = Arc::new(Phase::default());
+        let phase = Arc::new(ConnectionActivity::default());
         let verdict = |change: &mut dyn FnMut()| {
             let before = phase.glance();
             change();

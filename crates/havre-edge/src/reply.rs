@@ -29,13 +29,13 @@ pub enum ReplyError {
 /// The body given to the client's connection.
 #[derive(Debug)]
 pub struct Reply {
-    source: Source,
+    source: ReplyBody,
     record: Option<Box<Record>>,
     under_way: Option<InRequest>,
 }
 
 #[derive(Debug)]
-enum Source {
+enum ReplyBody {
     Page(Bytes),
     Relay(Box<Relay>),
     /// Of a 101: what follows is a tunnel.
@@ -158,7 +158,7 @@ impl Reply {
     /// A page of ours.
     pub fn page(bytes: Bytes, record: Box<Record>, under_way: InRequest) -> Self {
         Self {
-            source: Source::Page(bytes),
+            source: ReplyBody::Page(bytes),
             record: Some(record),
             under_way: Some(waiting(under_way)),
         }
@@ -167,7 +167,7 @@ impl Reply {
     /// A replica's answer.
     pub fn relay(relay: Relay, record: Box<Record>, under_way: InRequest) -> Self {
         Self {
-            source: Source::Relay(Box::new(relay)),
+            source: ReplyBody::Relay(Box::new(relay)),
             record: Some(record),
             under_way: Some(waiting(under_way)),
         }
@@ -176,7 +176,7 @@ impl Reply {
     /// No body; the request goes on as a tunnel.
     pub fn nothing() -> Self {
         Self {
-            source: Source::Nothing,
+            source: ReplyBody::Nothing,
             record: None,
             under_way: None,
         }
@@ -193,7 +193,7 @@ impl Reply {
             record.cause = crate::problem::error_chain(error);
             record.failed = true;
         }
-        if let Source::Relay(relay) = &mut self.source {
+        if let ReplyBody::Relay(relay) = &mut self.source {
             relay.finish(Outcome::Failed);
         }
     }
@@ -208,7 +208,7 @@ impl Reply {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
-        if let Source::Page(bytes) = &mut self.source {
+        if let ReplyBody::Page(bytes) = &mut self.source {
             let bytes = std::mem::take(bytes);
             self.count(bytes.len());
             return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
@@ -220,7 +220,7 @@ impl Reply {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
-        let Source::Relay(relay) = &mut self.source else {
+        let ReplyBody::Relay(relay) = &mut self.source else {
             return Poll::Ready(None);
         };
         if relay.poll_stream(cx).is_ready() {
@@ -233,7 +233,7 @@ impl Reply {
             }
             let passes = relay.trailers;
             let goodbye = relay.stream.as_ref().and_then(OpenStream::goodbye);
-            self.source = Source::Nothing;
+            self.source = ReplyBody::Nothing;
             let goodbye = goodbye.filter(|_| passes).map(Frame::trailers);
             return Poll::Ready(goodbye.map(Ok));
         }
@@ -295,17 +295,17 @@ impl Body for Reply {
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Page(bytes) => bytes.is_empty(),
-            Source::Relay(relay) => relay.body.is_end_stream(),
-            Source::Nothing => true,
+            ReplyBody::Page(bytes) => bytes.is_empty(),
+            ReplyBody::Relay(relay) => relay.body.is_end_stream(),
+            ReplyBody::Nothing => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Page(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(0)),
-            Source::Relay(relay) => relay.body.size_hint(),
-            Source::Nothing => SizeHint::with_exact(0),
+            ReplyBody::Page(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(0)),
+            ReplyBody::Relay(relay) => relay.body.size_hint(),
+            ReplyBody::Nothing => SizeHint::with_exact(0),
         }
     }
 }
@@ -314,7 +314,7 @@ impl Drop for Reply {
     fn drop(&mut self) {
         let cut_off = self.under_way.as_ref().is_some_and(InRequest::is_cut_off);
         let mut cause = cut_off.then_some("the client took nothing of the answer for too long");
-        if let Source::Relay(relay) = &mut self.source
+        if let ReplyBody::Relay(relay) = &mut self.source
             && relay.held.is_some()
         {
             let outcome = match relay.body.is_end_stream() {

@@ -10,7 +10,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::clients::Place;
+use crate::clients::ConnectionPermit;
 use crate::listen::Kind;
 use crate::replica::{InFlight, Outcome, Upstream};
 use crate::snapshot::LivePool;
@@ -19,7 +19,12 @@ use crate::{balance, limits};
 
 /// Serves one connection that was made to `listen`. Without a replica it waits for one, as
 /// requests do.
-pub async fn serve(worker: Arc<Worker>, mut client: TcpStream, listen: SocketAddr, place: Place) {
+pub async fn serve(
+    worker: Arc<Worker>,
+    mut client: TcpStream,
+    listen: SocketAddr,
+    permit: ConnectionPermit,
+) {
     if let Some((mut replica, mut in_flight)) = connect(&worker, listen).await {
         let end = in_flight.become_stream();
         tokio::select! {
@@ -31,7 +36,7 @@ pub async fn serve(worker: Arc<Worker>, mut client: TcpStream, listen: SocketAdd
             server_error: false,
         });
     }
-    drop(place);
+    drop(permit);
 }
 
 /// A connection to a replica, counted there; `None` where none could be had in time.

@@ -146,7 +146,7 @@ fn drain(worker: &Arc<Worker>, listener: TcpListener, wanted: Wanted) {
 }
 
 fn admit(worker: &Arc<Worker>, stream: TcpStream, peer: SocketAddr, (address, kind): Wanted) {
-    let Some(place) = worker.shared.clients.place(peer.ip()) else {
+    let Some(permit) = worker.shared.clients.permit(peer.ip()) else {
         return;
     };
     // A connection that is gone already shows it at the first read.
@@ -155,11 +155,13 @@ fn admit(worker: &Arc<Worker>, stream: TcpStream, peer: SocketAddr, (address, ki
     match kind {
         Kind::Http => worker
             .tasks
-            .spawn(connection::serve_http(this, stream, peer, place)),
+            .spawn(connection::serve_http(this, stream, peer, permit)),
         Kind::Https => worker
             .tasks
-            .spawn(connection::serve_https(this, stream, peer, place)),
-        Kind::Tcp => worker.tasks.spawn(tcp::serve(this, stream, address, place)),
+            .spawn(connection::serve_https(this, stream, peer, permit)),
+        Kind::Tcp => worker
+            .tasks
+            .spawn(tcp::serve(this, stream, address, permit)),
         // A datagram socket accepts nothing.
         Kind::Udp => return,
     };

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::headers;
 use crate::limits;
-use crate::phase::Phase;
+use crate::phase::ConnectionActivity;
 use crate::replica::Clock;
 
 /// What others see of an upload.
@@ -64,9 +64,9 @@ pub enum UploadError {
 /// fields of the head ([`headers::safe_trailers`]).
 #[derive(Debug)]
 pub struct Upload<B: Remainder = Incoming> {
-    source: Source<B>,
+    source: UploadBody<B>,
     progress: Arc<UploadProgress>,
-    phase: Arc<Phase>,
+    phase: Arc<ConnectionActivity>,
     clock: Clock,
     deadline: Option<Pin<Box<Sleep>>>,
     /// The client waits for `100 Continue` before it sends.
@@ -76,7 +76,7 @@ pub struct Upload<B: Remainder = Incoming> {
 }
 
 #[derive(Debug)]
-enum Source<B> {
+enum UploadBody<B> {
     Streaming(B),
     /// Its first bytes were read to see whether there are any.
     Begun(Bytes, B),
@@ -90,11 +90,11 @@ impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Remainder for B {}
 
 impl<B: Remainder> Upload<B> {
     /// Wraps a request's body.
-    pub fn new(body: B, waits: bool, phase: Arc<Phase>, clock: Clock) -> Self {
+    pub fn new(body: B, waits: bool, phase: Arc<ConnectionActivity>, clock: Clock) -> Self {
         let source = if body.is_end_stream() {
-            Source::Done
+            UploadBody::Done
         } else {
-            Source::Streaming(body)
+            UploadBody::Streaming(body)
         };
         Self {
             source,
@@ -116,8 +116,8 @@ impl<B: Remainder> Upload<B> {
     /// usually has none is then sent as usual. Tells whether there was anything to wait for.
     pub async fn peek(&mut self) -> Result<bool, UploadError> {
         let measured = match &self.source {
-            Source::Streaming(body) => body.size_hint().exact().is_some(),
-            Source::Begun(..) | Source::Whole(_) | Source::Done => true,
+            UploadBody::Streaming(body) => body.size_hint().exact().is_some(),
+            UploadBody::Begun(..) | UploadBody::Whole(_) | UploadBody::Done => true,
         };
         if measured {
             return Ok(false);
@@ -126,9 +126,11 @@ impl<B: Remainder> Upload<B> {
             if let Ok(data) = frame?.into_data()
                 && !data.is_empty()
             {
-                self.source = match std::mem::replace(&mut self.source, Source::Done) {
-                    Source::Streaming(body) => Source::Begun(data, body),
-                    Source::Begun(..) | Source::Whole(_) | Source::Done => Source::Whole(data),
+                self.source = match std::mem::replace(&mut self.source, UploadBody::Done) {
+                    UploadBody::Streaming(body) => UploadBody::Begun(data, body),
+                    UploadBody::Begun(..) | UploadBody::Whole(_) | UploadBody::Done => {
+                        UploadBody::Whole(data)
+                    }
                 };
                 return Ok(true);
             }
@@ -138,7 +140,7 @@ impl<B: Remainder> Upload<B> {
 
     /// Reads the whole body now if it is small and its length is known. Tells whether it did.
     pub async fn gather(&mut self) -> Result<bool, UploadError> {
-        let Source::Streaming(body) = &self.source else {
+        let UploadBody::Streaming(body) = &self.source else {
             return Ok(false);
         };
         let Some(length) = body.size_hint().exact() else {
@@ -153,16 +155,16 @@ impl<B: Remainder> Upload<B> {
                 gathered.extend_from_slice(&data);
             }
         }
-        self.source = Source::Whole(gathered.freeze());
+        self.source = UploadBody::Whole(gathered.freeze());
         Ok(true)
     }
 
     /// The same body for sending the request a second time; None if it is not here as a whole.
     pub fn spare(&self) -> Option<Self> {
         let source = match &self.source {
-            Source::Streaming(_) | Source::Begun(..) => return None,
-            Source::Whole(bytes) => Source::Whole(bytes.clone()),
-            Source::Done => Source::Done,
+            UploadBody::Streaming(_) | UploadBody::Begun(..) => return None,
+            UploadBody::Whole(bytes) => UploadBody::Whole(bytes.clone()),
+            UploadBody::Done => UploadBody::Done,
         };
         Some(Self {
             source,
@@ -177,7 +179,10 @@ impl<B: Remainder> Upload<B> {
 
     /// Whether [`Upload::spare`] gives something.
     pub fn is_here(&self) -> bool {
-        !matches!(self.source, Source::Streaming(_) | Source::Begun(..))
+        !matches!(
+            self.source,
+            UploadBody::Streaming(_) | UploadBody::Begun(..)
+        )
     }
 
     /// For the log and the deadlines.
@@ -218,30 +223,30 @@ impl<B: Remainder> Body for Upload<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         self.waits = false;
         loop {
-            if let Source::Begun(..) = &self.source
-                && let Source::Begun(first, body) =
-                    std::mem::replace(&mut self.source, Source::Done)
+            if let UploadBody::Begun(..) = &self.source
+                && let UploadBody::Begun(first, body) =
+                    std::mem::replace(&mut self.source, UploadBody::Done)
             {
-                self.source = Source::Streaming(body);
+                self.source = UploadBody::Streaming(body);
                 return Poll::Ready(Some(Ok(Frame::data(first))));
             }
             let body = match &mut self.source {
-                Source::Done | Source::Begun(..) => return Poll::Ready(None),
-                Source::Whole(bytes) => {
+                UploadBody::Done | UploadBody::Begun(..) => return Poll::Ready(None),
+                UploadBody::Whole(bytes) => {
                     let bytes = std::mem::take(bytes);
-                    self.source = Source::Done;
+                    self.source = UploadBody::Done;
                     return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
                 }
-                Source::Streaming(body) => body,
+                UploadBody::Streaming(body) => body,
             };
             match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => return self.poll_stall(cx).map(|error| Some(Err(error))),
                 Poll::Ready(None) => {
-                    self.source = Source::Done;
+                    self.source = UploadBody::Done;
                     return Poll::Ready(None);
                 }
                 Poll::Ready(Some(Err(_))) => {
-                    self.source = Source::Done;
+                    self.source = UploadBody::Done;
                     self.progress.broken.store(true, Ordering::Relaxed);
                     return Poll::Ready(Some(Err(UploadError::Client)));
                 }
@@ -263,19 +268,21 @@ impl<B: Remainder> Body for Upload<B> {
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Streaming(body) => body.is_end_stream(),
-            Source::Begun(..) => false,
-            Source::Whole(bytes) => bytes.is_empty(),
-            Source::Done => true,
+            UploadBody::Streaming(body) => body.is_end_stream(),
+            UploadBody::Begun(..) => false,
+            UploadBody::Whole(bytes) => bytes.is_empty(),
+            UploadBody::Done => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Streaming(body) => body.size_hint(),
-            Source::Begun(..) => SizeHint::default(),
-            Source::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(0)),
-            Source::Done => SizeHint::with_exact(0),
+            UploadBody::Streaming(body) => body.size_hint(),
+            UploadBody::Begun(..) => SizeHint::default(),
+            UploadBody::Whole(bytes) => {
+                SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(0))
+            }
+            UploadBody::Done => SizeHint::with_exact(0),
         }
     }
 }
@@ -284,9 +291,9 @@ impl<B: Remainder> Drop for Upload<B> {
     /// A replica may answer before it has read everything. What is left is read to its end if that
     /// is near, so that the connection can be used again and the client reads the answer.
     fn drop(&mut self) {
-        let body = match std::mem::replace(&mut self.source, Source::Done) {
-            Source::Streaming(body) | Source::Begun(_, body) => body,
-            Source::Whole(_) | Source::Done => return,
+        let body = match std::mem::replace(&mut self.source, UploadBody::Done) {
+            UploadBody::Streaming(body) | UploadBody::Begun(_, body) => body,
+            UploadBody::Whole(_) | UploadBody::Done => return,
         };
         if body.is_end_stream() {
             return;

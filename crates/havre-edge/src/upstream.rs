@@ -23,7 +23,7 @@ use crate::lock::lock;
 use crate::replica::Upstream;
 use crate::state::UpstreamProtocol;
 use crate::upload::Upload;
-use crate::upstream_http2::{Place, SharedConnections};
+use crate::upstream_http2::{SharedConnections, StreamPermit};
 use crate::upstream_io::UpstreamIo;
 
 /// A connection could not be made; nothing of the request was sent.
@@ -68,7 +68,7 @@ pub struct Lease {
 #[derive(Debug)]
 enum Sender {
     Http1(SendRequest<Upload>),
-    Http2(Place),
+    Http2(StreamPermit),
 }
 
 impl Lease {
@@ -79,7 +79,7 @@ impl Lease {
     ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
         match &mut self.sender {
             Sender::Http1(sender) => sender.try_send_request(request).await,
-            Sender::Http2(place) => place.sender().try_send_request(request).await,
+            Sender::Http2(permit) => permit.sender().try_send_request(request).await,
         }
     }
 }
@@ -243,9 +243,9 @@ impl ConnectionPool {
         let sender = match protocol {
             UpstreamProtocol::Http => self.greet(stream).await.map(Sender::Http1),
             UpstreamProtocol::H2c => {
-                let place = self.shared.add(upstream, stream, &self.tasks).await;
+                let permit = self.shared.add(upstream, stream, &self.tasks).await;
                 self.filled.notify_one();
-                place.map(Sender::Http2)
+                permit.map(Sender::Http2)
             }
         };
         Ok(Lease {
@@ -277,7 +277,7 @@ impl ConnectionPool {
             in_use,
             ..
         } = lease;
-        // A place on a shared connection is given up by being dropped.
+        // A permit on a shared connection is given up by being dropped.
         let Sender::Http1(mut sender) = sender else {
             return;
         };

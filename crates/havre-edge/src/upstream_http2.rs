@@ -38,13 +38,13 @@ struct Connection {
     used: Mutex<Instant>,
 }
 
-/// A place for one request on a connection, given up when dropped.
+/// A permit for one request on a connection, given up when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct StreamPermit {
     connection: Arc<Connection>,
 }
 
-impl Place {
+impl StreamPermit {
     fn on(connection: &Arc<Connection>) -> Self {
         connection.streams.fetch_add(1, Ordering::Relaxed);
         Self {
@@ -58,7 +58,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         self.connection.streams.fetch_sub(1, Ordering::Relaxed);
         *lock(&self.connection.used) = Instant::now();
@@ -79,21 +79,21 @@ impl Connection {
 }
 
 impl SharedConnections {
-    /// A place on a connection that is open and has room.
-    pub fn take(&self, upstream: &Arc<Upstream>) -> Option<Place> {
+    /// A permit on a connection that is open and has room.
+    pub fn take(&self, upstream: &Arc<Upstream>) -> Option<StreamPermit> {
         let open = lock(&self.open);
         let shelf = open.get(&Arc::as_ptr(upstream).addr())?;
         let free = shelf.connections.iter().find(|one| one.has_room());
-        free.map(Place::on)
+        free.map(StreamPermit::on)
     }
 
-    /// Makes a connection of a stream, and takes the first place on it.
+    /// Makes a connection of a stream, and takes the first permit on it.
     pub async fn add(
         &self,
         upstream: &Arc<Upstream>,
         stream: TcpStream,
         tasks: &TaskTracker,
-    ) -> Result<Place, hyper::Error> {
+    ) -> Result<StreamPermit, hyper::Error> {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(limits::UPSTREAM_H2_STREAM_WINDOW)
             .initial_connection_window_size(limits::UPSTREAM_H2_CONNECTION_WINDOW)
@@ -120,7 +120,7 @@ impl SharedConnections {
             most,
             used: Mutex::new(Instant::now()),
         });
-        let place = Place::on(&connection);
+        let permit = StreamPermit::on(&connection);
         let mut open = lock(&self.open);
         // Read under the lock: `purge` runs after the mark is changed and waits for this lock.
         if upstream.is_serving() {
@@ -131,7 +131,7 @@ impl SharedConnections {
             });
             shelf.connections.push(connection);
         }
-        Ok(place)
+        Ok(permit)
     }
 
     /// Lets go of connections that are closed or idle for long, and of all to replicas that take no
