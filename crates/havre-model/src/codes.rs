@@ -171,6 +171,10 @@ pub const CODES: &[(&str, &str)] = &[
         "havre/writable-settings",
         "A mount by which a container can change havre.yaml",
     ),
+    (
+        "target/unsupported",
+        "A key or value that the environment's target, where it runs, cannot honour",
+    ),
     ("yaml/alias", "An alias without its anchor"),
     ("yaml/duplicate-key", "A key that is written twice"),
     ("yaml/key", "A key that is no text"),
@@ -221,7 +225,7 @@ mod tests {
             for word in text.split('"') {
                 let code = word.split_once('/').is_some_and(|(area, name)| {
                     let plain = |c: char| c.is_ascii_lowercase() || c == '-';
-                    matches!(area, "compose" | "havre" | "yaml")
+                    matches!(area, "compose" | "havre" | "target" | "yaml")
                         && !name.is_empty()
                         && name.chars().all(plain)
                 });

@@ -16,6 +16,7 @@
 mod allow;
 mod bounds;
 mod canonical;
+mod capabilities;
 pub mod codes;
 mod config;
 mod databases;
@@ -53,6 +54,7 @@ mod yaml;
 
 pub use allow::Allow;
 pub use bounds::{MAX_REPLICAS, OWN_USERS, OutOfBounds, is_network_name, is_volume_name};
+pub use capabilities::{Capabilities, Lack, LackError, Unsupported, target_keys};
 pub use config::{Config, ConfigView, images};
 pub use databases::{
     DatabaseSign, FoundDatabases, HEAD_BYTES, is_database_head, is_database_name, served_mounts,

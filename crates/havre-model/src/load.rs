@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::canonical::clean;
+use crate::capabilities::{self, Capabilities, Written};
 use crate::config::{self, Config, ConfigView};
 use crate::decode::{self, Decoded, Surroundings};
 use crate::diagnostic::Diagnostic;
@@ -62,6 +63,8 @@ pub struct LoadOptions {
     pub to_run: bool,
     /// Networks of this machine that environments share; `None`: nobody told.
     pub shared_networks: Option<BTreeSet<String>>,
+    /// What the environment's target can do; by default this machine.
+    pub target: Capabilities,
 }
 
 /// A project that can be run.
@@ -308,6 +311,11 @@ impl<'o> Loader<'o> {
             decoded.disabled.contains_key(name)
         });
         let project = self.assemble(name, environment, folder, decoded, &settings);
+        let written = Written {
+            compose: tree.as_map(),
+            settings: settings.written.as_ref(),
+        };
+        capabilities::report(&self.options.target, &project, written, self.report);
         Some(Read {
             project,
             tree,
@@ -316,14 +324,14 @@ impl<'o> Loader<'o> {
     }
 
     fn assemble(
-        self,
+        &mut self,
         name: ProjectName,
         environment: EnvironmentName,
         directory: PathBuf,
         decoded: Decoded,
         settings: &Settings,
     ) -> Project {
-        let report = self.report;
+        let report = &mut *self.report;
         let Decoded {
             mut services,
             places,

@@ -11,6 +11,9 @@ use crate::source::Span;
 use crate::suggest;
 use crate::yaml::{Map, Node, Value};
 
+/// Keys whose empty value has a meaning of its own.
+pub(crate) const MEANINGFUL: [&str; 5] = ["command", "content", "entrypoint", "image", "test"];
+
 /// The keys of one mapping, already checked against its section.
 #[derive(Clone, Debug)]
 pub(crate) struct Fields<'n> {
@@ -59,7 +62,6 @@ impl<'n> Fields<'n> {
     pub fn get<'s>(&'s self, key: &'s str) -> Option<Field<'s>> {
         #[cfg(test)]
         trace::note(self.section.path, key);
-        const MEANINGFUL: [&str; 5] = ["command", "content", "entrypoint", "image", "test"];
         let empty =
             |node: &Node| node.is_null() || node.text() == Some("") && !MEANINGFUL.contains(&key);
         let node = self.map.get(key).filter(|node| !empty(node))?;
@@ -388,7 +390,7 @@ fn check_keys(owner: &str, map: &Map, section: &Section, report: &mut Report) {
 }
 
 /// A value that asks for nothing: empty, or `false`.
-fn says_nothing(node: &Node) -> bool {
+pub(crate) fn says_nothing(node: &Node) -> bool {
     match &node.value {
         Value::Null => true,
         Value::Scalar(scalar) => {

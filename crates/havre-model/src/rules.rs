@@ -45,12 +45,13 @@ pub struct Rule {
     pub of_all: Option<&'static str>,
 }
 
-/// Errors that leave the meaning of the files known: something beside them is not there. Traps are
-/// looked for all the same.
+/// Errors that leave the meaning of the files known: something beside them is not there, or the target
+/// cannot do it. Traps are looked for all the same.
 pub(crate) const SURROUNDINGS: &[&str] = &[
     "compose/missing-file",
     "compose/required-variable",
     "compose/unset-variable",
+    "target/unsupported",
 ];
 
 /// Every rule, in the order of their ids.

@@ -477,6 +477,18 @@ pub(crate) const BUILD: Mapping = Mapping {
     exclusive: &[],
 };
 
+/// Every section; what stands in `environments.*` is as at the top.
+pub(crate) const SECTIONS: [Section; 8] = [
+    TOP.section,
+    ROUTE.section,
+    TLS.section,
+    ROLLOUT.section,
+    SERVICE.section,
+    NETWORK.section,
+    LIVENESS.section,
+    BUILD.section,
+];
+
 const fn section(path: &'static str, keys: &'static [Key]) -> Section {
     Section { path, keys }
 }
@@ -605,6 +617,7 @@ routes: [{service: web}]
 tls: {certificate: havre.yaml, key: havre.yaml}
 rollout: {strategy: canary}
 services: {web: {liveness: {test: \"true\"}, allow: devices}}
+networks: {default: {shared: true}}
 environments: {staging: {routes: [{service: web}]}}
 ";
 
@@ -623,22 +636,13 @@ environments: {staging: {routes: [{service: web}]}}
         );
         assert!(read.is_some() && !report.has_errors());
         let asked_for = read::trace::stop();
-        let described: BTreeSet<(&str, String)> = [
-            TOP,
-            ENVIRONMENT,
-            ROLLOUT,
-            ROUTE,
-            SERVICE,
-            LIVENESS,
-            TLS,
-            BUILD,
-        ]
-        .iter()
-        .flat_map(|mapping| {
-            let keys = mapping.section.keys.iter();
-            keys.map(|key| (mapping.section.path, key.name.to_owned()))
-        })
-        .collect();
+        let all = SECTIONS.iter().chain([&ENVIRONMENT.section]);
+        let described: BTreeSet<(&str, String)> = all
+            .flat_map(|section| {
+                let keys = section.keys.iter();
+                keys.map(|key| (section.path, key.name.to_owned()))
+            })
+            .collect();
         assert_eq!(asked_for, described);
     }
 

@@ -1,6 +1,7 @@
 //! `havre.yaml`: what a compose file cannot say. Every key is optional; so is the file.
 
 mod rollout;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,9 +16,9 @@ use crate::report::Report;
 use crate::schema;
 use crate::source::Span;
 use crate::suggest;
-use crate::yaml::{self, Node, Value};
+use crate::yaml::{self, Map, Node, Value};
 
-pub(crate) use rollout::WrittenRollout;
+pub(crate) use rollout::{USUAL_STEP, USUAL_STEPS, WrittenRollout};
 
 /// The file's name.
 pub(crate) const FILE_NAME: &str = "havre.yaml";
@@ -41,6 +42,8 @@ pub(crate) struct Settings {
     pub rollout: Option<WrittenRollout>,
     pub services: BTreeMap<String, WrittenService>,
     pub networks: BTreeMap<String, WrittenNetwork>,
+    /// The same as it stands in the file.
+    pub written: Option<Map>,
 }
 
 /// What is said of one network.
@@ -182,6 +185,7 @@ fn top(
         .and_then(|field| field.fields(&schema::BUILD.section, report));
     settings.host_ca = build.and_then(|build| host_ca(build.get("host_ca")?, report));
     let mut names = Vec::new();
+    let mut laid = None;
     if let Some(field) = fields.get("environments") {
         for (name, place, node) in field.entries(report) {
             names.push(name.to_owned());
@@ -202,6 +206,7 @@ fn top(
             let own = shared(&fields, base, report);
             if name == environment.as_str() {
                 lay(&mut settings, own);
+                laid = node.as_map();
             }
         }
     }
@@ -222,6 +227,7 @@ fn top(
             .hint(hint);
         return None;
     }
+    settings.written = node.as_map().map(|top| written::lay(top, laid));
     Some(settings)
 }
 

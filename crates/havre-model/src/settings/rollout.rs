@@ -10,9 +10,9 @@ use crate::report::Report;
 use crate::schema;
 
 /// Shares in a thousand of a canary whose steps nobody named.
-const USUAL_STEPS: [u32; 3] = [50, 250, 500];
+pub(crate) const USUAL_STEPS: [u32; 3] = [50, 250, 500];
 /// How long each of them is watched.
-const USUAL_STEP: Duration = Duration::from_secs(30);
+pub(crate) const USUAL_STEP: Duration = Duration::from_secs(30);
 
 /// What a person wrote; what they did not write is decided later.
 #[derive(Clone, Debug, Default)]

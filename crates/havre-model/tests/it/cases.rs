@@ -183,6 +183,7 @@ pub fn options(folder: &Path) -> LoadOptions {
         shared_networks: given
             .contains_key("shared_networks")
             .then(|| list("shared_networks").into_iter().collect()),
+        target: Default::default(),
     }
 }
 

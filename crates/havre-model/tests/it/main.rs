@@ -12,3 +12,4 @@ mod peer;
 mod rules;
 mod schema;
 mod settings;
+mod target;
