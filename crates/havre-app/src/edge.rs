@@ -176,6 +176,7 @@ fn pool_of(
         replicas: serving
             .chain(leaving.filter_map(|id| reached(id, true)))
             .collect(),
+        local: Vec::new(),
         hold_ms: 0,
         unavailable_reason: answer.reason,
         canary: answer.canary.map(|canary| Canary {

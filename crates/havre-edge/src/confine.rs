@@ -2,7 +2,8 @@
 //!
 //! It parses what strangers send, so it runs as a user of its own without a name
 //! ([`havre_confine::EDGE_USER`]), and sees two folders that belong to that user and nothing else: one
-//! for its control sockets, one for its last state and the access log. It keeps the right to open
+//! for its control sockets and those of local servers (`local.rs`), one for its last state and the access
+//! log. It keeps the right to open
 //! ports below 1024, since ports come and go with what is deployed, and the system calls that serving
 //! needs.
 

@@ -4,7 +4,8 @@
 //!  daemon ──PUT /v1/state──► control thread ──snapshot──► worker threads (one runtime each)
 //!                             │  edge.json                 accept ► TLS ► gate ► HTTP/1.1 or HTTP/2
 //!                             │  listeners                   ► admit (headers, route)
-//!                             └──status, close-streams       ► relay (balance, hold, retry) ► replica
+//!                             └──status, close-streams       ► relay (balance, hold, retry) ► replica,
+//!                                                                                         local server
 //! ```
 //!
 //! No file imports from a layer above its own:
@@ -54,6 +55,7 @@ mod io;
 mod kept;
 mod limits;
 mod listen;
+mod local;
 mod lock;
 mod manager;
 mod options;
@@ -86,12 +88,14 @@ mod upload;
 mod upstream;
 mod upstream_http2;
 mod upstream_io;
+mod upstream_stream;
 mod visitor;
 mod witness;
 mod worker;
 
 pub use control::{CloseStreams, Closing, Control, ControlError, SOCKET, Shutdown};
 pub use kept::{KeepError, KeptSockets};
+pub use local::{ListenForEdgeError, listen_for_edge};
 pub use process::entrypoint;
 pub use state::*;
 pub use tls::CertificateError;

@@ -162,14 +162,14 @@ impl Manager {
         let registry = &self.shared.registry;
         let mut snapshot = Snapshot::compile(&state, &before, registry, &mut problems);
         snapshot.https_port = self.https_port(&state);
-        let named: Vec<_> = state
-            .pools
-            .values()
-            .flat_map(|pool| {
-                let canary = pool.canary.iter().flat_map(|canary| &canary.replicas);
-                pool.replicas.iter().chain(canary)
-            })
+        let replicas = state.pools.values().flat_map(|pool| {
+            let canary = pool.canary.iter().flat_map(|canary| &canary.replicas);
+            pool.replicas.iter().chain(canary)
+        });
+        let local = state.pools.values().flat_map(|pool| &pool.local);
+        let named: Vec<_> = replicas
             .map(|replica| registry.upstream(replica))
+            .chain(local.map(|server| registry.local(server)))
             .collect();
         let serving = snapshot.serving();
         self.shared.snapshot.store(Arc::new(snapshot));

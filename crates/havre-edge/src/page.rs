@@ -176,20 +176,20 @@ impl Cause {
                 replica,
                 reason,
             } => {
-                format!("replica {replica} of {route} cannot be reached: {reason}")
+                format!("{replica} of {route} cannot be reached: {reason}")
             }
             Self::Broken {
                 route,
                 replica,
                 reason,
             } => {
-                format!("replica {replica} of {route} gave no answer: {reason}")
+                format!("{replica} of {route} gave no answer: {reason}")
             }
             Self::Slow { route, replica } => {
-                format!("replica {replica} of {route} did not answer in time")
+                format!("{replica} of {route} did not answer in time")
             }
             Self::Leaving { route, replica } => {
-                format!("closed as replica {replica} of {route} drains")
+                format!("closed as {replica} of {route} drains")
             }
             Self::NoWebSocket { route } => format!(
                 "{route} has `protocol: h2c`, over which no WebSocket is passed on: give its path a route \

@@ -119,7 +119,7 @@ fn run(options: &Options) -> Result<(), StartError> {
         clients: Arc::new(Clients::new(Arc::clone(&snapshot))),
         snapshot,
         pushed: watch::channel(0).0,
-        registry: Registry::default(),
+        registry: Registry::new(&options.run),
         clock: Clock::start(),
         log: Arc::new(log),
         stopping: CancellationToken::new(),

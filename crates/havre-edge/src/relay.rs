@@ -329,7 +329,7 @@ impl Exchange {
                     in_flight.finish(Outcome::Abandoned);
                     let cause = Cause::Unreachable {
                         route: route.id.clone(),
-                        replica: upstream.id.clone(),
+                        replica: upstream.to_string(),
                         reason: crate::problem::error_chain(&error),
                     };
                     return Err(NoUpstream::Nobody(cause, outgoing));
@@ -416,7 +416,7 @@ impl Exchange {
                 outcome = &mut sending => break outcome,
                 () = pass_one(&mut interim) => {}
                 end = patience.wait(&progress, in_flight) => {
-                    let (route, replica) = (route.id.clone(), upstream.id.clone());
+                    let (route, replica) = (route.id.clone(), upstream.to_string());
                     return Err(Unanswered::over(match end {
                         OutOfPatience::Slow => Cause::Slow { route, replica },
                         OutOfPatience::Leaving => Cause::Leaving { route, replica },
@@ -429,7 +429,7 @@ impl Exchange {
         }
         let broken = |reason: String| Cause::Broken {
             route: route.id.clone(),
-            replica: upstream.id.clone(),
+            replica: upstream.to_string(),
             reason,
         };
         match outcome {

@@ -1,7 +1,9 @@
 //! What the edge knows of each replica, shared by all threads and outliving the state that named it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,16 +12,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::balance;
 use crate::counters::{Counters, Latency};
+use crate::local;
 use crate::lock::lock;
-use crate::state::{FailedRequest, Replica, ReplicaStatus};
+use crate::state::{FailedRequest, LocalServer, Replica, ReplicaStatus};
 
-/// One replica at one address.
+/// Where a member of a pool listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A replica.
+    Network(SocketAddr),
+    /// A server of this machine.
+    Socket(Arc<Path>),
+}
+
+/// One replica at one address, or one server of this machine.
 #[derive(Debug)]
 pub struct Upstream {
-    /// The container's id.
+    /// The container's id, or the server's.
     pub id: String,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: Address,
     /// The state names it.
     named: AtomicBool,
     serving: AtomicBool,
@@ -35,10 +47,10 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    fn new(replica: &Replica) -> Self {
+    fn new(id: &str, address: Address) -> Self {
         Self {
-            id: replica.id.clone(),
-            address: replica.address,
+            id: id.to_owned(),
+            address,
             named: AtomicBool::new(false),
             serving: AtomicBool::new(false),
             in_flight: AtomicU64::new(0),
@@ -56,6 +68,14 @@ impl Upstream {
     /// Whether new requests may go to it; idle connections are kept only while they may.
     pub fn is_serving(&self) -> bool {
         self.serving.load(Ordering::Acquire)
+    }
+
+    /// Its path, where it is a server of this machine.
+    pub fn socket(&self) -> Option<&Path> {
+        match &self.address {
+            Address::Network(_) => None,
+            Address::Socket(path) => Some(path),
+        }
     }
 
     /// As seen by the balancer. Streams count as load for streams only: thousands of idle WebSockets
@@ -123,6 +143,16 @@ impl Upstream {
     /// The streams open now, to be closed.
     pub fn open_streams(&self) -> Vec<CancellationToken> {
         lock(&self.open_streams).values().cloned().collect()
+    }
+}
+
+/// As messages name it.
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Address::Network(_) => write!(f, "replica {}", self.id),
+            Address::Socket(_) => write!(f, "local server {}", self.id),
+        }
     }
 }
 
@@ -224,20 +254,40 @@ impl Drop for InFlight {
 /// All replicas that are in the state or have something in flight.
 #[derive(Debug, Default)]
 pub struct Registry {
+    /// Of the edge: where sockets lie.
+    run: PathBuf,
     upstreams: Mutex<Vec<Arc<Upstream>>>,
 }
 
 impl Registry {
+    /// Of an edge with this run folder.
+    pub fn new(run: &Path) -> Self {
+        Self {
+            run: run.to_owned(),
+            upstreams: Mutex::default(),
+        }
+    }
+
     /// The replica under its id and address, with its counters if it is known.
     pub fn upstream(&self, replica: &Replica) -> Arc<Upstream> {
+        self.known(&replica.id, Address::Network(replica.address))
+    }
+
+    /// The same of a server of this machine.
+    pub fn local(&self, server: &LocalServer) -> Arc<Upstream> {
+        let path = local::path_of(&self.run, &server.socket);
+        self.known(&server.id, Address::Socket(path.into()))
+    }
+
+    fn known(&self, id: &str, address: Address) -> Arc<Upstream> {
         let mut upstreams = lock(&self.upstreams);
         let known = upstreams
             .iter()
-            .find(|known| known.id == replica.id && known.address == replica.address);
+            .find(|known| known.id == id && known.address == address);
         if let Some(known) = known {
             return Arc::clone(known);
         }
-        let new = Arc::new(Upstream::new(replica));
+        let new = Arc::new(Upstream::new(id, address));
         upstreams.push(Arc::clone(&new));
         new
     }
@@ -357,7 +407,7 @@ mod tests {
 
     #[test]
     fn refused_connections_eject_for_longer_and_a_made_one_forgives() {
-        let upstream = Upstream::new(&replica("a", 1));
+        let upstream = Registry::default().upstream(&replica("a", 1));
         upstream.refused(1000);
         assert_eq!(upstream.candidate(false, false).ejected_until, 1500);
         upstream.refused(1000);

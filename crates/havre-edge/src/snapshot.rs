@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::counters::Counters;
 use crate::limits;
 use crate::listen::{Kind, Wanted};
+use crate::local;
 use crate::problem::Problem;
 use crate::replica::{Registry, Upstream};
 use crate::route;
@@ -98,6 +99,7 @@ impl Snapshot {
         problems: &mut Vec<Problem>,
     ) -> Self {
         let pools = compile_pools(state, before, registry);
+        report_long_paths(&pools, problems);
         let mut snapshot = Self {
             certificates: CertificateSet::load(&state.certificates, &before.certificates, problems),
             trusted: TrustedProxies::parse(&state.trusted_proxies, problems),
@@ -114,6 +116,12 @@ impl Snapshot {
         let datagrams = state.datagram_forwards.iter().map(|it| (it, Kind::Udp));
         for (forward, kind) in streams.chain(datagrams) {
             let pool = snapshot.pool(&forward.id, &forward.pool, problems);
+            if kind == Kind::Udp && pool.serving.iter().any(|it| it.socket().is_some()) {
+                let id = &forward.id;
+                problems.push(format!(
+                    "{id}: no datagrams reach a server behind a Unix socket"
+                ));
+            }
             let wanted = (forward.listen, kind);
             if snapshot.forwards.insert(wanted, pool).is_some() {
                 let (id, listen) = (&forward.id, forward.listen);
@@ -256,7 +264,10 @@ fn compile_pools(
         let serving = pool.replicas.iter().filter(|replica| !replica.draining);
         let old = before.pools.get(name);
         let live = LivePool {
-            serving: serving.map(|replica| registry.upstream(replica)).collect(),
+            serving: serving
+                .map(|replica| registry.upstream(replica))
+                .chain(pool.local.iter().map(|server| registry.local(server)))
+                .collect(),
             draining: pool
                 .replicas
                 .iter()
@@ -279,6 +290,20 @@ fn compile_pools(
         (name.clone(), Arc::new(live))
     };
     state.pools.iter().map(compile).collect()
+}
+
+/// The run folder may lie deep.
+fn report_long_paths(pools: &HashMap<String, Arc<LivePool>>, problems: &mut Vec<Problem>) {
+    for (name, pool) in pools {
+        let paths = pool.serving.iter().filter_map(|it| it.socket());
+        for path in paths.filter(|path| path.as_os_str().len() > local::PATH_BYTES) {
+            problems.push(format!(
+                "pool {name}: the path {} is longer than the {} bytes that one of a socket may have",
+                path.display(),
+                local::PATH_BYTES
+            ));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -358,5 +383,38 @@ mod tests {
         ]);
         assert_eq!(problems.len(), 3, "{problems:?}");
         assert_eq!(found(&snapshot, "a.test", "/"), "lost");
+    }
+
+    #[test]
+    fn local_servers_serve_beside_replicas() {
+        let pool = crate::state::Pool {
+            local: vec![crate::state::LocalServer {
+                id: "platform".to_owned(),
+                socket: "gateway".parse().expect("a name"),
+            }],
+            ..Default::default()
+        };
+        let state = EdgeState {
+            pools: [("p".to_owned(), pool)].into(),
+            ..EdgeState::default()
+        };
+        for (run, fits) in [
+            ("/run/havre/edge".to_owned(), true),
+            ("/r".repeat(50), false),
+        ] {
+            let registry = Registry::new(std::path::Path::new(&run));
+            let mut problems = Vec::new();
+            let before = Snapshot::default();
+            let snapshot = Snapshot::compile(&state, &before, &registry, &mut problems);
+            let socket = format!("{run}/up-gateway.sock");
+            let serving = snapshot.serving();
+            assert_eq!(serving[0].to_string(), "local server platform");
+            assert_eq!(serving[0].socket(), Some(socket.as_ref()));
+            let too_long = format!("pool p: the path {socket} is longer than the 107 bytes");
+            let told = problems
+                .iter()
+                .any(|problem| problem.starts_with(&too_long));
+            assert_eq!((told, problems.len()), (!fits, usize::from(!fits)));
+        }
     }
 }

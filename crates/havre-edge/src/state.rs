@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +104,10 @@ pub struct Forward {
 pub struct Pool {
     /// Replicas.
     pub replicas: Vec<Replica>,
+    /// Further members, reached by sockets. An edge, or a daemon, from before there were any passes them
+    /// over: the rest of the state is in force, and requests for them find no replica.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub local: Vec<LocalServer>,
     /// With no serving replica, hold new requests this long before answering 503
     /// (0: answer at once).
     pub hold_ms: u64,
@@ -134,6 +139,62 @@ pub struct Replica {
     pub address: SocketAddr,
     /// A draining replica gets no new requests; those in flight end in peace.
     pub draining: bool,
+}
+
+/// A server of this machine that is no container, on a Unix socket ([`crate::listen_for_edge`]). It takes
+/// what a replica takes but datagrams.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalServer {
+    /// Name for logs, counters and [`crate::Control::close_streams`], among those of replicas.
+    pub id: String,
+    /// Where it listens.
+    pub socket: SocketName,
+}
+
+/// Name of a socket in the edge's run folder: the edge sees no others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SocketName(String);
+
+/// A text that names no socket.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the name of a socket: up to {SOCKET_NAME} of a-z, 0-9 and -")]
+pub struct SocketNameError(String);
+
+/// Bytes of a socket's name: with the folder it has to fit into a short path.
+const SOCKET_NAME: usize = 16;
+
+impl SocketName {
+    /// As written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SocketName {
+    type Error = SocketNameError;
+
+    fn try_from(name: String) -> Result<Self, SocketNameError> {
+        let is_legal = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        match (1..=SOCKET_NAME).contains(&name.len()) && name.bytes().all(is_legal) {
+            true => Ok(Self(name)),
+            false => Err(SocketNameError(name)),
+        }
+    }
+}
+
+impl FromStr for SocketName {
+    type Err = SocketNameError;
+
+    fn from_str(name: &str) -> Result<Self, SocketNameError> {
+        name.to_owned().try_into()
+    }
+}
+
+impl From<SocketName> for String {
+    fn from(name: SocketName) -> Self {
+        name.0
+    }
 }
 
 /// What the edge reports.
@@ -255,4 +316,42 @@ pub struct PoolStatus {
     pub failed: u64,
     /// Answers with 5xx.
     pub server_errors: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_has_a_short_plain_name() {
+        for name in ["gateway", "a", "up-2", "0123456789abcdef"] {
+            assert_eq!(name.parse::<SocketName>().expect("a name").as_str(), name);
+        }
+        for name in ["", "0123456789abcdefg", "../edge", "a/b", "A", "a.b", "a\0"] {
+            let error = name.parse::<SocketName>().expect_err("no name");
+            assert!(error.to_string().contains("up to 16 of a-z"), "{error}");
+            let json = serde_json::json!({"id": "x", "socket": name});
+            assert!(serde_json::from_value::<LocalServer>(json).is_err());
+        }
+    }
+
+    /// As the edge and the daemon of other versions read and write it.
+    #[test]
+    fn pools_without_local_servers_are_as_they_were() {
+        let before = serde_json::json!({
+            "replicas": [{"id": "a", "address": "127.0.0.1:80", "draining": false}],
+            "hold_ms": 7, "unavailable_reason": null,
+        });
+        let mut pool: Pool = serde_json::from_value(before.clone()).expect("a pool");
+        assert_eq!(serde_json::to_value(&pool).expect("JSON"), before);
+        pool.local.push(LocalServer {
+            id: "gateway".to_owned(),
+            socket: "gateway".parse().expect("a name"),
+        });
+        let json = serde_json::to_value(&pool).expect("JSON");
+        let local = serde_json::json!([{"id": "gateway", "socket": "gateway"}]);
+        assert_eq!(json["local"], local);
+        assert_eq!(json["replicas"], before["replicas"]);
+        assert_eq!(serde_json::from_value::<Pool>(json).expect("a pool"), pool);
+    }
 }

@@ -14,6 +14,7 @@ use crate::clients::ConnectionPermit;
 use crate::listen::Kind;
 use crate::replica::{InFlight, Outcome, Upstream};
 use crate::snapshot::LivePool;
+use crate::upstream_stream::UpstreamStream;
 use crate::worker::Worker;
 use crate::{balance, limits};
 
@@ -40,7 +41,7 @@ pub async fn serve(
 }
 
 /// A connection to a replica, counted there; `None` where none could be had in time.
-async fn connect(worker: &Worker, listen: SocketAddr) -> Option<(TcpStream, InFlight)> {
+async fn connect(worker: &Worker, listen: SocketAddr) -> Option<(UpstreamStream, InFlight)> {
     let begun = Instant::now();
     // Before the first look: a push in between must not be missed.
     let mut pushed = worker.shared.pushed.subscribe();
@@ -71,7 +72,7 @@ async fn wait(pushed: &mut watch::Receiver<u64>, pause: std::time::Duration) {
     drop(tokio::time::timeout(pause, pushed.changed()).await);
 }
 
-async fn try_pool(worker: &Worker, pool: &LivePool) -> Option<(TcpStream, InFlight)> {
+async fn try_pool(worker: &Worker, pool: &LivePool) -> Option<(UpstreamStream, InFlight)> {
     let mut tried: Vec<Arc<Upstream>> = Vec::new();
     while tried.len() < limits::CONNECT_ATTEMPTS {
         let candidates: Vec<balance::Candidate> = pool
@@ -86,13 +87,12 @@ async fn try_pool(worker: &Worker, pool: &LivePool) -> Option<(TcpStream, InFlig
         let chosen = balance::choose(&candidates, now, worker.turn())?;
         let upstream = Arc::clone(&pool.serving[chosen]);
         let in_flight = InFlight::new(Arc::clone(&upstream), &pool.counters);
-        let connecting = TcpStream::connect(upstream.address);
-        match tokio::time::timeout(limits::CONNECT, connecting).await {
-            Ok(Ok(stream)) if stream.set_nodelay(true).is_ok() => {
+        match UpstreamStream::connect(&upstream.address).await {
+            Ok(stream) => {
                 upstream.connected();
                 return Some((stream, in_flight));
             }
-            _ => {
+            Err(_) => {
                 in_flight.finish(Outcome::Failed);
                 upstream.refused(worker.shared.clock.now_ms());
                 tried.push(upstream);

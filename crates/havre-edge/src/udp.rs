@@ -37,7 +37,7 @@ use crate::flows::Full;
 use crate::limits;
 use crate::listen::{self, Kind, Share};
 use crate::lock::lock;
-use crate::replica::{InFlight, Outcome, Upstream};
+use crate::replica::{Address, InFlight, Outcome, Upstream};
 use crate::snapshot::LivePool;
 use crate::worker::Worker;
 
@@ -189,7 +189,7 @@ impl Port {
             return None;
         }
         let in_flight = InFlight::new(Arc::clone(upstream), &pool.counters);
-        let socket = match connect(upstream.address) {
+        let socket = match connect(&upstream.address) {
             Ok(socket) => socket,
             Err(_) => {
                 in_flight.finish(Outcome::Failed);
@@ -338,7 +338,12 @@ fn choose(serving: &[Arc<Upstream>], client: SocketAddr, now: u64) -> Option<&Ar
     })
 }
 
-fn connect(replica: SocketAddr) -> io::Result<UdpSocket> {
+fn connect(replica: &Address) -> io::Result<UdpSocket> {
+    let replica = match replica {
+        Address::Network(address) => *address,
+        // The snapshot reports it.
+        Address::Socket(_) => return Err(io::ErrorKind::Unsupported.into()),
+    };
     let any: SocketAddr = match replica {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),

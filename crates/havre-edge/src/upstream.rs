@@ -4,7 +4,6 @@
 //! ([`crate::upstream_http2`]).
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,7 +13,6 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
@@ -25,31 +23,7 @@ use crate::state::UpstreamProtocol;
 use crate::upload::Upload;
 use crate::upstream_http2::{SharedConnections, StreamPermit};
 use crate::upstream_io::UpstreamIo;
-
-/// A connection could not be made; nothing of the request was sent.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// By the operating system.
-    #[error("{}", plain(.0))]
-    Io(io::Error),
-    /// [`limits::CONNECT`].
-    #[error("no answer within {} s", limits::CONNECT.as_secs())]
-    Timeout,
-    /// By hyper.
-    #[error("the connection closed at once")]
-    Handshake(#[source] hyper::Error),
-}
-
-/// Without `(os error 111)`.
-fn plain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        io::ErrorKind::HostUnreachable => "host unreachable".to_owned(),
-        io::ErrorKind::NetworkUnreachable => "network unreachable".to_owned(),
-        io::ErrorKind::TimedOut => "timed out".to_owned(),
-        _ => error.to_string(),
-    }
-}
+use crate::upstream_stream::{ConnectError, UpstreamStream};
 
 /// A connection in use by one request.
 #[derive(Debug)]
@@ -233,13 +207,7 @@ impl ConnectionPool {
         let begin = Instant::now();
         // From now on: who connects at the same time is in use at the same time.
         let in_use = self.note_use(upstream, protocol);
-        let connecting =
-            tokio::time::timeout(limits::CONNECT, TcpStream::connect(upstream.address));
-        let stream = connecting
-            .await
-            .map_err(|_| ConnectError::Timeout)?
-            .map_err(ConnectError::Io)?;
-        stream.set_nodelay(true).map_err(ConnectError::Io)?;
+        let stream = UpstreamStream::connect(&upstream.address).await?;
         let sender = match protocol {
             UpstreamProtocol::Http => self.greet(stream).await.map(Sender::Http1),
             UpstreamProtocol::H2c => {
@@ -257,7 +225,7 @@ impl ConnectionPool {
         })
     }
 
-    async fn greet(&self, stream: TcpStream) -> Result<SendRequest<Upload>, hyper::Error> {
+    async fn greet(&self, stream: UpstreamStream) -> Result<SendRequest<Upload>, hyper::Error> {
         let (sender, connection) = http1::Builder::new()
             .max_headers(limits::HEADER_FIELDS)
             .max_buf_size(limits::HEAD_BYTES)

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
 use crate::limits;
 use crate::lock::lock;
 use crate::replica::Upstream;
 use crate::upload::Upload;
+use crate::upstream_stream::UpstreamStream;
 
 /// Connections of one thread, by replica.
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ impl SharedConnections {
     pub async fn add(
         &self,
         upstream: &Arc<Upstream>,
-        stream: TcpStream,
+        stream: UpstreamStream,
         tasks: &TaskTracker,
     ) -> Result<StreamPermit, hyper::Error> {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())

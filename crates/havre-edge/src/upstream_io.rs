@@ -9,15 +9,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use crate::limits;
+use crate::upstream_stream::UpstreamStream;
 
 /// See the module.
 #[derive(Debug)]
 pub struct UpstreamIo {
-    stream: TcpStream,
+    stream: UpstreamStream,
     failed: Option<Failed>,
 }
 
@@ -32,8 +32,8 @@ struct Failed {
 }
 
 impl UpstreamIo {
-    /// Over TCP.
-    pub fn new(stream: TcpStream) -> Self {
+    /// Over what is connected.
+    pub fn new(stream: UpstreamStream) -> Self {
         Self {
             stream,
             failed: None,
@@ -142,7 +142,7 @@ impl AsyncWrite for UpstreamIo {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream, UnixStream};
 
     use super::*;
 
@@ -150,13 +150,28 @@ mod tests {
     async fn a_failed_write_waits_until_the_answer_was_read() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap());
-        let mut io = UpstreamIo::new(stream.await.unwrap());
+        let stream = UpstreamStream::Tcp(stream.await.unwrap());
         let (mut replica, _) = listener.accept().await.unwrap();
+        let mut io = UpstreamIo::new(stream);
         io.write_all(b"an upload").await.unwrap();
         replica.readable().await.unwrap();
         replica.write_all(b"too large").await.unwrap();
         // With the upload unread: a reset.
         drop(replica);
+        answer_is_read(io).await;
+    }
+
+    #[tokio::test]
+    async fn so_it_does_with_a_socket() {
+        let (stream, mut server) = UnixStream::pair().unwrap();
+        let mut io = UpstreamIo::new(UpstreamStream::Unix(stream));
+        io.write_all(b"an upload").await.unwrap();
+        server.write_all(b"too large").await.unwrap();
+        drop(server);
+        answer_is_read(io).await;
+    }
+
+    async fn answer_is_read(mut io: UpstreamIo) {
         let chunk = [7; 8192];
         let write = loop {
             let mut write = Box::pin(io.write(&chunk));

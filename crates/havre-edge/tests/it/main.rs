@@ -18,6 +18,7 @@ mod headers;
 mod http1;
 mod http2;
 mod kept;
+mod local;
 mod origin;
 mod pushes;
 mod streams;
@@ -175,6 +176,15 @@ fn main() -> ExitCode {
             an_edge_goes_on_and_hands_over_while_its_sockets_are_kept,
             what_a_state_gives_up_is_not_kept,
             sockets_that_do_not_arrive_are_an_error,
+        }
+        local::{
+            requests_go_to_a_socket_over_connections_that_are_kept,
+            a_websocket_goes_to_a_socket_and_is_closed_when_told,
+            a_connection_to_a_port_is_passed_on_to_a_socket,
+            a_dead_socket_is_named_in_the_log_only,
+            who_replaces_a_socket_gets_what_comes,
+            requests_wait_while_who_listens_restarts,
+            a_socket_that_cannot_be_reached_is_a_problem,
         }
         pushes::{
             a_request_that_was_waited_for_goes_where_the_new_state_says,

@@ -1,20 +1,51 @@
 //! Origins: small strict HTTP/1 servers, a thread per connection.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A server that ends with the test.
 pub struct Origin {
-    /// Where it listens.
+    /// Where it listens; of no meaning where it is a socket.
     pub address: SocketAddr,
+    socket: Option<PathBuf>,
     connections: Arc<AtomicUsize>,
     ended: Arc<AtomicUsize>,
     heads: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
-    open: Arc<Mutex<Vec<TcpStream>>>,
+    open: Arc<Mutex<Vec<Box<dyn Stream>>>>,
+}
+
+/// A connection, by TCP or a Unix socket.
+pub trait Stream: Read + Write + Send {
+    /// The same once more.
+    fn again(&self) -> io::Result<Box<dyn Stream>>;
+    /// Ends it both ways.
+    fn end(&self) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn again(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(self.try_clone()?))
+    }
+
+    fn end(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Both)
+    }
+}
+
+impl Stream for UnixStream {
+    fn again(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(self.try_clone()?))
+    }
+
+    fn end(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Both)
+    }
 }
 
 /// A request as it arrived.
@@ -39,9 +70,9 @@ impl Request {
 
 /// The server's side of a connection.
 pub struct Peer {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Box<dyn Stream>>,
     /// For raw answers.
-    pub writer: TcpStream,
+    pub writer: Box<dyn Stream>,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
@@ -137,8 +168,34 @@ impl Origin {
         H: Fn(&mut Peer, Request) -> io::Result<bool> + Send + Sync + 'static,
     {
         let address = listener.local_addr().expect("an address");
+        let accept = move || {
+            let (stream, _) = listener.accept()?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        };
+        Self::accepting(address, None, accept, handler)
+    }
+
+    /// The usual one on a Unix socket, which is reached by `path`.
+    pub fn on_socket(listener: UnixListener, path: PathBuf, name: &'static str) -> Self {
+        let accept = move || {
+            let (stream, _) = listener.accept()?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        };
+        let nowhere = ([127, 0, 0, 1], 0).into();
+        Self::accepting(nowhere, Some(path), accept, move |peer, request| {
+            usual(name, peer, &request)
+        })
+    }
+
+    fn accepting<A, H>(address: SocketAddr, socket: Option<PathBuf>, accept: A, handler: H) -> Self
+    where
+        A: Fn() -> io::Result<Box<dyn Stream>> + Send + 'static,
+        H: Fn(&mut Peer, Request) -> io::Result<bool> + Send + Sync + 'static,
+    {
         let origin = Self {
             address,
+            socket,
             connections: Arc::default(),
             ended: Arc::default(),
             heads: Arc::default(),
@@ -150,15 +207,16 @@ impl Origin {
         let (stop, open) = (Arc::clone(&origin.stop), Arc::clone(&origin.open));
         let handler = Arc::new(handler);
         std::thread::spawn(move || {
-            for stream in listener.incoming() {
+            loop {
+                let accepted = accept();
                 if stop.load(Ordering::SeqCst) {
                     break;
                 }
-                let Ok(stream) = stream else { continue };
+                let Ok(stream) = accepted else { continue };
                 connections.fetch_add(1, Ordering::SeqCst);
                 open.lock()
                     .expect("open")
-                    .push(stream.try_clone().expect("a clone"));
+                    .push(stream.again().expect("a clone"));
                 let (handler, heads) = (Arc::clone(&handler), Arc::clone(&heads));
                 let ended = Arc::clone(&ended);
                 std::thread::spawn(move || {
@@ -190,19 +248,31 @@ impl Origin {
         self.ended.load(Ordering::SeqCst)
     }
 
+    /// Ends the connections that are open; new ones are accepted still.
+    pub fn end_connections(&self) {
+        for stream in self.open.lock().expect("open").drain(..) {
+            drop(stream.end());
+        }
+    }
+
     /// As SIGKILL does: nothing listens, open connections break.
     pub fn kill(&self) {
         if self.stop.swap(true, Ordering::SeqCst) {
             return;
         }
         // Wakes the accepting thread, which then drops the listener.
-        drop(TcpStream::connect(self.address));
-        for stream in self.open.lock().expect("open").drain(..) {
-            drop(stream.shutdown(std::net::Shutdown::Both));
-        }
+        self.is_reached();
+        self.end_connections();
         crate::edge::wait_for("the port to be free", Duration::from_secs(5), || {
-            TcpStream::connect(self.address).is_err().then_some(())
+            (!self.is_reached()).then_some(())
         });
+    }
+
+    fn is_reached(&self) -> bool {
+        match &self.socket {
+            Some(path) => UnixStream::connect(path).is_ok(),
+            None => TcpStream::connect(self.address).is_ok(),
+        }
     }
 }
 
@@ -212,12 +282,11 @@ impl Drop for Origin {
     }
 }
 
-fn serve<H>(stream: TcpStream, heads: Arc<Mutex<Vec<String>>>, handler: &H)
+fn serve<H>(stream: Box<dyn Stream>, heads: Arc<Mutex<Vec<String>>>, handler: &H)
 where
     H: Fn(&mut Peer, Request) -> io::Result<bool>,
 {
-    stream.set_nodelay(true).expect("no delay");
-    let reader = BufReader::new(stream.try_clone().expect("a clone"));
+    let reader = BufReader::new(stream.again().expect("a clone"));
     let mut peer = Peer {
         reader,
         writer: stream,
@@ -228,7 +297,7 @@ where
             break;
         }
     }
-    drop(peer.writer.shutdown(std::net::Shutdown::Both));
+    drop(peer.writer.end());
 }
 
 fn usual(name: &str, peer: &mut Peer, request: &Request) -> io::Result<bool> {
