@@ -111,7 +111,7 @@ pub struct ServiceStatus {
     pub name: ServiceName,
     /// Overall state.
     pub state: ServiceState,
-    /// Wished number of replicas.
+    /// Desired number of replicas.
     pub wanted: u32,
     /// Replicas that run and pass their probe.
     pub ready: u32,

@@ -171,7 +171,7 @@ pub struct SteerOutcome {
 pub struct ScaleRequest {
     /// Where.
     pub environment: EnvironmentId,
-    /// Wished number by service; never empty.
+    /// Desired number by service; never empty.
     pub replicas: BTreeMap<ServiceName, u32>,
 }
 

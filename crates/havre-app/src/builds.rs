@@ -1,14 +1,14 @@
 //! Images of a project: each service's is built, fetched or already there.
 
+mod events;
+mod needed;
 mod request;
-mod told;
-mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use havre_api::{ApiError, ErrorCode, Event, EventSink, UpOptions};
-use havre_image::builder::{self, BaseImages, BuildRequest, FetchFuture, Foreseen, Secret};
+use havre_image::builder::{self, BaseImages, BuildRequest, DryRun, FetchFuture, Secret};
 use havre_image::{Image, ImageRef, Images};
 use havre_model::{Build, Project, PullPolicy, ServiceName};
 use tokio_util::sync::CancellationToken;
@@ -17,9 +17,9 @@ use crate::daemon::Daemon;
 use crate::steps::{self, BuildLimits, Steps};
 use crate::{git, pages, pressure, pulls};
 
+use events::{build_error, event_of};
+use needed::{NeededImage, each_once, needed_images, reference};
 use request::{request, secrets};
-use told::{build_error, told};
-use wanted::{Wanted, each_once, reference, wanted};
 
 /// Manifest digest of each service's image.
 pub(crate) async fn images(
@@ -29,12 +29,12 @@ pub(crate) async fn images(
     events: &EventSink,
 ) -> Result<BTreeMap<ServiceName, String>, ApiError> {
     let mut digests = BTreeMap::new();
-    for wanted in wanted(project)? {
-        let image = match wanted.build {
+    for needed in needed_images(project)? {
+        let image = match needed.build {
             Some(build) => {
                 let checkout = git::context(build, daemon, events).await?;
-                let mut request = request(project, &wanted, build, options, &digests)?;
-                request.secrets = secrets(project, &wanted, build)?;
+                let mut request = request(project, &needed, build, options, &digests)?;
+                request.secrets = secrets(project, &needed, build)?;
                 request.steps.mounts_of = project.name.to_string();
                 let further = git::further_contexts(build, daemon, events).await?;
                 for (name, checkout) in &further {
@@ -45,13 +45,13 @@ pub(crate) async fn images(
                     let given = checkout.give(&mut request);
                     given.map_err(|error| git::refusal(&error))?;
                 }
-                let image = build_one(daemon, &wanted, build, request, events).await?;
-                warn_of_local_addresses(daemon, project, &wanted, &image, events).await;
+                let image = build_one(daemon, &needed, build, request, events).await?;
+                warn_of_local_addresses(daemon, project, &needed, &image, events).await;
                 image
             }
-            None => fetch_one(daemon, &wanted, options, events).await?,
+            None => fetch_one(daemon, &needed, options, events).await?,
         };
-        for service in wanted.services {
+        for service in needed.services {
             digests.insert(service, image.manifest_digest.to_string());
         }
         if events.cancellation().is_cancelled() {
@@ -73,22 +73,22 @@ pub(crate) async fn hook_images(
     for (name, service) in &mut project.services {
         for hook in &mut service.pre_start {
             let Some(text) = &hook.image else { continue };
-            let wanted = Wanted {
+            let needed = NeededImage {
                 reference: reference(text, name)?,
                 build: None,
                 policy: service.pull_policy,
                 services: Vec::new(),
             };
-            let known = built.get(&wanted.reference.to_string());
+            let known = built.get(&needed.reference.to_string());
             let known = known.and_then(|service| images.get(service));
             let digest = match (known, fetch) {
                 (Some(digest), _) => Some(digest.clone()),
                 (None, Some((options, events))) => {
-                    let image = fetch_one(daemon, &wanted, options, events).await?;
+                    let image = fetch_one(daemon, &needed, options, events).await?;
                     Some(image.manifest_digest.to_string())
                 }
                 (None, None) => {
-                    let stored = daemon.platform.images.resolve(&wanted.reference);
+                    let stored = daemon.platform.images.resolve(&needed.reference);
                     let stored =
                         stored.map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
                     stored.map(|image| image.manifest_digest.to_string())
@@ -105,9 +105,9 @@ pub(crate) async fn hook_images(
 /// A service by the name of the image that it runs.
 fn references(project: &Project) -> Result<BTreeMap<String, ServiceName>, ApiError> {
     let mut all = BTreeMap::new();
-    for wanted in each_once(project)? {
-        if let Some(service) = wanted.services.first() {
-            all.insert(wanted.reference.to_string(), service.clone());
+    for needed in each_once(project)? {
+        if let Some(service) = needed.services.first() {
+            all.insert(needed.reference.to_string(), service.clone());
         }
     }
     Ok(all)
@@ -117,30 +117,30 @@ fn references(project: &Project) -> Result<BTreeMap<String, ServiceName>, ApiErr
 pub(crate) async fn dry_run(
     daemon: &Arc<Daemon>,
     project: &Project,
-) -> Result<BTreeMap<ServiceName, Foreseen>, ApiError> {
+) -> Result<BTreeMap<ServiceName, DryRun>, ApiError> {
     let images = &daemon.platform.images;
     let options = UpOptions::default();
-    let mut all: BTreeMap<ServiceName, Foreseen> = BTreeMap::new();
+    let mut all: BTreeMap<ServiceName, DryRun> = BTreeMap::new();
     // When nobody waits any more, this future is dropped, and reading contexts ends.
     let cancel = CancellationToken::new();
     let _left = cancel.clone().drop_guard();
     let mut digests = BTreeMap::new();
-    for wanted in wanted(project)? {
-        let unready = wanted.needs().find_map(|other| match all.get(other) {
-            Some(Foreseen::Image(_)) | None => None,
+    for needed in needed_images(project)? {
+        let unready = needed.needs().find_map(|other| match all.get(other) {
+            Some(DryRun::Image(_)) | None => None,
             Some(unready) => Some(unready.clone()),
         });
-        let foreseen = match wanted.build {
+        let outcome = match needed.build {
             // What it is made from comes first.
-            Some(_) if unready.is_some() => unready.unwrap_or_else(|| Foreseen::Fetch {
-                reference: wanted.reference.to_string(),
+            Some(_) if unready.is_some() => unready.unwrap_or_else(|| DryRun::Fetch {
+                reference: needed.reference.to_string(),
             }),
             // It may be another one since the last time.
-            Some(build) if let Some(git) = git::contexts(build).next() => Foreseen::Fetch {
+            Some(build) if let Some(git) = git::contexts(build).next() => DryRun::Fetch {
                 reference: git.url.clone(),
             },
             Some(build) => {
-                let mut request = request(project, &wanted, build, &options, &digests)?;
+                let mut request = request(project, &needed, build, &options, &digests)?;
                 // Nothing depends on what they are.
                 let unread = build.secrets.keys().map(|id| (id.clone(), Secret::new([])));
                 request.secrets = unread.collect();
@@ -150,23 +150,23 @@ pub(crate) async fn dry_run(
             }
             None => {
                 let stored = images
-                    .resolve(&wanted.reference)
+                    .resolve(&needed.reference)
                     .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
                 match stored {
-                    Some(image) if wanted.policy != PullPolicy::Always => {
-                        Foreseen::Image(image.manifest_digest)
+                    Some(image) if needed.policy != PullPolicy::Always => {
+                        DryRun::Image(image.manifest_digest)
                     }
-                    _ => Foreseen::Fetch {
-                        reference: wanted.reference.to_string(),
+                    _ => DryRun::Fetch {
+                        reference: needed.reference.to_string(),
                     },
                 }
             }
         };
-        for service in wanted.services {
-            if let Foreseen::Image(digest) = &foreseen {
+        for service in needed.services {
+            if let DryRun::Image(digest) = &outcome {
                 digests.insert(service.clone(), digest.to_string());
             }
-            all.insert(service, foreseen.clone());
+            all.insert(service, outcome.clone());
         }
     }
     Ok(all)
@@ -174,7 +174,7 @@ pub(crate) async fn dry_run(
 
 async fn build_one(
     daemon: &Arc<Daemon>,
-    wanted: &Wanted<'_>,
+    needed: &NeededImage<'_>,
     build: &Build,
     request: BuildRequest,
     events: &EventSink,
@@ -182,7 +182,7 @@ async fn build_one(
     let _one_at_a_time = daemon.building.lock().await;
     let state_dir = daemon.platform.root.state_dir();
     let platform = &daemon.platform;
-    let name = wanted.reference.to_string();
+    let name = needed.reference.to_string();
     if build.host_ca && request.host_ca.is_none() {
         events.emit(Event::Warning {
             message: format!("{name}: this machine has no bundle of CA certificates for its build"),
@@ -201,9 +201,9 @@ async fn build_one(
         images: platform.images.clone(),
         events: events.clone(),
     };
-    let services = wanted.services.clone();
+    let services = needed.services.clone();
     let progress = |event| {
-        if let Some(event) = told(&name, &services, event) {
+        if let Some(event) = event_of(&name, &services, event) {
             events.emit(event);
         }
     };
@@ -231,7 +231,7 @@ async fn build_one(
         }
     };
     daemon.built.notify_one();
-    built.map_err(|error| build_error(&name, wanted, &error, events))
+    built.map_err(|error| build_error(&name, needed, &error, events))
 }
 
 /// Says which scripts of a new image send visitors to their own machine. A trial on addresses that
@@ -239,7 +239,7 @@ async fn build_one(
 async fn warn_of_local_addresses(
     daemon: &Arc<Daemon>,
     project: &Project,
-    wanted: &Wanted<'_>,
+    needed: &NeededImage<'_>,
     image: &Image,
     events: &EventSink,
 ) {
@@ -258,7 +258,7 @@ async fn warn_of_local_addresses(
     let routed = project.routes.iter().map(|route| route.port);
     let ports: BTreeSet<u16> = ports.chain(routed).collect();
     let (images, image) = (daemon.platform.images.clone(), image.clone());
-    let name = wanted.reference.to_string();
+    let name = needed.reference.to_string();
     let looking = tokio::task::spawn_blocking(move || {
         let layers = images
             .ensure_unpacked(&image)
@@ -311,17 +311,17 @@ impl BaseImages for Bases {
 
 async fn fetch_one(
     daemon: &Arc<Daemon>,
-    wanted: &Wanted<'_>,
+    needed: &NeededImage<'_>,
     options: &UpOptions,
     events: &EventSink,
 ) -> Result<Image, ApiError> {
     let images = &daemon.platform.images;
-    let reference = &wanted.reference;
+    let reference = &needed.reference;
     let stored = images
         .resolve(reference)
         .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
-    let fresh = options.pull || wanted.policy == PullPolicy::Always;
-    match (stored, wanted.policy) {
+    let fresh = options.pull || needed.policy == PullPolicy::Always;
+    match (stored, needed.policy) {
         (Some(image), _) if !fresh => Ok(image),
         (None, PullPolicy::Never) => Err(ApiError::new(
             ErrorCode::Failed,

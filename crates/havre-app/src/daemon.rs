@@ -143,7 +143,7 @@ impl Daemon {
         self.supervisor.spawn(async move {
             if let Some(gone) = task.run(daemon.end.clone()).await {
                 daemon.forget(&gone.id).await;
-                gone.tell();
+                gone.announce();
             }
         });
     }
@@ -205,7 +205,7 @@ impl Daemon {
         match self.platform.hub.status().await {
             Some(status) => {
                 problems.extend(status.problems.iter().cloned());
-                problems.extend(status.taken.iter().map(port_owner::tell));
+                problems.extend(status.taken.iter().map(port_owner::describe));
                 problems.extend(status.crowds.iter().map(crowd));
             }
             None if self.since.elapsed().unwrap_or_default() < EDGE_START => {}

@@ -21,8 +21,8 @@ use crate::certificates::Pair;
 use crate::labels::environment_key;
 use crate::supervisor::Supervised;
 
-mod former;
 mod launch;
+mod migration;
 
 pub(crate) use launch::Launch;
 use launch::{Sockets, exit_of};

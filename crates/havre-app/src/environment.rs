@@ -7,11 +7,11 @@
 //! ```
 
 mod commands;
+mod persisted;
 mod problems;
 mod requests;
 pub(crate) mod tables;
-mod unseen;
-mod wanted;
+mod unobserved;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -43,10 +43,10 @@ pub(crate) use commands::{
 };
 
 use commands::PendingCommand;
+use persisted::Persisted;
 use problems::{Concern, Problems};
 use requests::edge_view;
 use tables::Tables;
-use wanted::Wanted;
 
 /// Commands that may wait for the task.
 const COMMANDS: usize = 16;
@@ -115,7 +115,7 @@ pub(crate) struct Environment<M> {
     key: String,
     machine: M,
     policy: Policy,
-    wanted: Wanted,
+    persisted: Persisted,
     clock: Clock,
     readiness: ReadinessTracker,
     /// Replicas that were named at the last pass, and when others ceased to be.
@@ -144,11 +144,11 @@ impl<M: Machine> Environment<M> {
         tables: Tables,
         desired: Option<&str>,
     ) -> Result<(Self, EnvironmentHandle), EnvironmentError> {
-        let wanted = Wanted::load(id.clone(), tables, desired)?;
+        let persisted = Persisted::load(id.clone(), tables, desired)?;
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let first = Snapshot {
-            desired: wanted.desired().clone(),
-            releases: Arc::clone(wanted.releases()),
+            desired: persisted.desired().clone(),
+            releases: Arc::clone(persisted.releases()),
             ..Snapshot::default()
         };
         let (sender, snapshot) = watch::channel(Arc::new(first));
@@ -164,7 +164,7 @@ impl<M: Machine> Environment<M> {
             id,
             machine,
             policy: Policy::default(),
-            wanted,
+            persisted,
             clock: Clock::start(),
             readiness: ReadinessTracker::default(),
             named: BTreeSet::new(),
@@ -210,12 +210,12 @@ impl<M: Machine> Environment<M> {
     async fn pass(&mut self) -> Option<Vec<String>> {
         let now = self.clock.now();
         let seen = self.machine.observe().await;
-        let known = self.wanted.know(releases_of(&seen));
+        let known = self.persisted.know(releases_of(&seen));
         self.problems.note(&self.id, Concern::History, &known);
         let edge = self.machine.edge().await;
         let mut observed = self.observe(&seen, edge.as_deref(), now).await;
         let mut decision = self.decide(&observed, now);
-        if decision.desired != *self.wanted.desired() {
+        if decision.desired != *self.persisted.desired() {
             let next = std::mem::take(&mut decision.desired);
             self.advance(next, &observed, &seen, now).await;
             // Who makes place and who waits follows from what is desired now.
@@ -223,7 +223,7 @@ impl<M: Machine> Environment<M> {
         } else {
             self.problems.settle(Concern::State);
         }
-        let (desired, releases) = (self.wanted.desired(), self.wanted.releases());
+        let (desired, releases) = (self.persisted.desired(), self.persisted.releases());
         let routing = routing(desired, releases, &observed, &decision.draining);
         self.note_unrouted(&routing, &decision.reserve, &observed, now);
         let edge = self.route(&routing, &decision.reserve, &seen).await;
@@ -245,8 +245,8 @@ impl<M: Machine> Environment<M> {
         }
         // What was decided beside a step that could not be written down is not done, nor is what was
         // decided without knowing what replicas write to, unless all of them are to end.
-        let going = matches!(self.wanted.desired().intent, Intent::Down { .. });
-        let is_written = decision.desired.is_the_same_step(self.wanted.desired());
+        let going = matches!(self.persisted.desired().intent, Intent::Down { .. });
+        let is_written = decision.desired.is_the_same_step(self.persisted.desired());
         if is_written && (known.is_ok() || going) {
             self.act(&decision.actions, &seen);
         }
@@ -262,9 +262,9 @@ impl<M: Machine> Environment<M> {
         seen: &[ObservedContainer],
         now: SystemTime,
     ) {
-        let before = self.wanted.desired().clone();
+        let before = self.persisted.desired().clone();
         let counted = observed.edge.as_ref().map(|edge| &edge.total);
-        let written = in_place(|| self.wanted.advance(next, counted, now));
+        let written = in_place(|| self.persisted.advance(next, counted, now));
         self.problems.note(&self.id, Concern::State, &written);
         if written.is_ok() {
             self.capture_failure(&before, seen).await;
@@ -275,8 +275,8 @@ impl<M: Machine> Environment<M> {
     fn decide(&self, observed: &Observed, now: SystemTime) -> Decision {
         decide(
             &self.key,
-            self.wanted.desired(),
-            self.wanted.releases(),
+            self.persisted.desired(),
+            self.persisted.releases(),
             observed,
             &self.policy,
             now,
@@ -295,14 +295,14 @@ impl<M: Machine> Environment<M> {
             ..Observed::default()
         };
         for one in seen {
-            let ports = probe_ports(&one.place, self.wanted.releases());
+            let ports = probe_ports(&one.place, self.persisted.releases());
             let mut replica = self.readiness.assess(one, &ports, &self.machine, now).await;
             if replica.state != ReplicaState::Stopping {
                 replica.state = self.hooks_pending(one).unwrap_or(replica.state);
             }
             observed.replicas.push(replica);
         }
-        let creating = unseen::creating(&self.id, self.acting_on.values(), seen);
+        let creating = unobserved::creating(&self.id, self.acting_on.values(), seen);
         observed.replicas.extend(creating);
         for (id, (place, reason, since)) in &self.failed_starts {
             if !observed.replicas.iter().any(|replica| &replica.id == id) {
@@ -310,7 +310,9 @@ impl<M: Machine> Environment<M> {
                     reason: reason.clone(),
                     since: Some(*since),
                 };
-                observed.replicas.push(unseen::replica(id, place, state));
+                observed
+                    .replicas
+                    .push(unobserved::replica(id, place, state));
             }
         }
         observed.edge =
@@ -340,7 +342,7 @@ impl<M: Machine> Environment<M> {
             }
             let done = self.machine.carry_out(Work {
                 action: action.clone(),
-                releases: Arc::clone(self.wanted.releases()),
+                releases: Arc::clone(self.persisted.releases()),
                 pre_stop: self.pre_stop(action, seen),
             });
             let handle = self.acting.spawn({
@@ -378,7 +380,7 @@ impl<M: Machine> Environment<M> {
 
     /// The configuration a container was made with.
     fn config_of(&self, one: &ObservedContainer) -> Option<&ServiceRelease> {
-        release_of(&one.place, self.wanted.releases())?
+        release_of(&one.place, self.persisted.releases())?
             .services
             .get(&one.place.service)
     }
@@ -426,7 +428,7 @@ impl<M: Machine> Environment<M> {
                 let entry = (place, reason, self.clock.now());
                 self.failed_starts.insert(action.id().clone(), entry);
             }
-            None => self.problems.tell(&self.id, Concern::Action, reason),
+            None => self.problems.report(&self.id, Concern::Action, reason),
         }
     }
 
@@ -438,7 +440,7 @@ impl<M: Machine> Environment<M> {
         let snapshot = self.snapshot.borrow().clone();
         let counted = snapshot.observed.edge.as_ref().map(|edge| &edge.total);
         let now = self.clock.now();
-        let written = in_place(|| self.wanted.apply_command(command, counted, now))?;
+        let written = in_place(|| self.persisted.apply_command(command, counted, now))?;
         if goes_on {
             self.failure = None;
         }
@@ -451,7 +453,7 @@ impl<M: Machine> Environment<M> {
     /// When a rollout goes back or stops: keeps what a person needs to know, before the evidence is
     /// removed.
     async fn capture_failure(&mut self, before: &Desired, seen: &[ObservedContainer]) {
-        let rollout = self.wanted.desired().rollout.as_ref();
+        let rollout = self.persisted.desired().rollout.as_ref();
         let Some((failure, to)) = rollout.and_then(|r| Some((r.failure()?, &r.to))) else {
             return;
         };
@@ -459,13 +461,13 @@ impl<M: Machine> Environment<M> {
         if known.is_some() {
             return;
         }
-        let release = self.wanted.releases().get(to);
+        let release = self.persisted.releases().get(to);
         let report = self.machine.explain(failure, release, seen).await;
         self.failure = Some(Arc::new(report));
     }
 
     fn note_heals(&self, before: &Desired) {
-        for (service, heal) in &self.wanted.desired().heals {
+        for (service, heal) in &self.persisted.desired().heals {
             if let (Some(replica), true) = (&heal.replica, before.heals.get(service) != Some(heal))
             {
                 let (environment, times) = (&self.id, heal.count);
@@ -475,7 +477,7 @@ impl<M: Machine> Environment<M> {
     }
 
     fn is_gone(&self, decision: &Decision, observed: &Observed) -> bool {
-        matches!(self.wanted.desired().intent, Intent::Down { .. })
+        matches!(self.persisted.desired().intent, Intent::Down { .. })
             && decision.actions.is_empty()
             && observed.replicas.is_empty()
             && self.acting.is_empty()
@@ -485,11 +487,11 @@ impl<M: Machine> Environment<M> {
     /// returns what could not be removed. `None` while the latter cannot be: whatever else comes
     /// back then belongs to something, and the next round does all of it again.
     async fn dismantle(&mut self) -> Option<Vec<String>> {
-        let Intent::Down { remove_volumes } = &self.wanted.desired().intent else {
+        let Intent::Down { remove_volumes } = &self.persisted.desired().intent else {
             return None;
         };
         let mut errors = self.machine.dismantle(remove_volumes).await;
-        let forgotten = in_place(|| self.wanted.forget());
+        let forgotten = in_place(|| self.persisted.forget());
         self.problems.note(&self.id, Concern::State, &forgotten);
         forgotten.ok()?;
         // Not before: while it is known, its images are what an `up` comes back to. What stays of
@@ -517,9 +519,9 @@ impl<M: Machine> Environment<M> {
             .collect();
         self.snapshot.send_replace(Arc::new(Snapshot {
             looked_at: true,
-            revision: self.wanted.revision(),
-            desired: self.wanted.desired().clone(),
-            releases: Arc::clone(self.wanted.releases()),
+            revision: self.persisted.revision(),
+            desired: self.persisted.desired().clone(),
+            releases: Arc::clone(self.persisted.releases()),
             seen,
             observed,
             waiting: decision.waiting.clone(),
@@ -534,9 +536,9 @@ impl<M: Machine> Environment<M> {
     fn gone(self, errors: Vec<String>) -> Gone {
         let last = Snapshot {
             looked_at: true,
-            revision: self.wanted.revision(),
-            desired: self.wanted.desired().clone(),
-            releases: Arc::clone(self.wanted.releases()),
+            revision: self.persisted.revision(),
+            desired: self.persisted.desired().clone(),
+            releases: Arc::clone(self.persisted.releases()),
             gone: Some(Arc::new(errors)),
             ..Snapshot::default()
         };
@@ -557,7 +559,7 @@ pub(crate) struct Gone {
 
 impl Gone {
     /// Tells those who wait for it. To be called when nobody finds it any more.
-    pub(crate) fn tell(self) {
+    pub(crate) fn announce(self) {
         self.snapshot.send_replace(Arc::new(self.last));
     }
 }

@@ -198,7 +198,7 @@ impl Checkout {
         let others = request.reach.clone();
         request.reach = Reach::new(move |path| match path.starts_with(&real) {
             true => Ok(()),
-            false => others.judge(path),
+            false => others.check(path),
         });
         Ok(())
     }

@@ -152,7 +152,7 @@ async fn send_past(
     }
     while let Some(index) = (0..readers.len()).min_by_key(|index| readers[*index].0.at) {
         let (line, reader, spool) = &mut readers[index];
-        let sent = lines.send(told(spool, line)).await;
+        let sent = lines.send(log_line(spool, line)).await;
         match reader.next().await.map_err(failed)? {
             Some(next) => *line = next,
             None => drop(readers.swap_remove(index)),
@@ -169,7 +169,7 @@ async fn follow(spool: Spool, query: SpoolQuery, lines: LogSink) {
     loop {
         match reader.next().await {
             Ok(Some(line)) => {
-                if lines.send(told(&spool, &line)).await.is_err() {
+                if lines.send(log_line(&spool, &line)).await.is_err() {
                     return;
                 }
             }
@@ -182,7 +182,7 @@ async fn follow(spool: Spool, query: SpoolQuery, lines: LogSink) {
     }
 }
 
-fn told(spool: &Spool, line: &havre_engine::LogLine) -> LogLine {
+fn log_line(spool: &Spool, line: &havre_engine::LogLine) -> LogLine {
     LogLine {
         at: line.at.into(),
         service: spool.service.clone(),

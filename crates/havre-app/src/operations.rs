@@ -34,7 +34,7 @@ use crate::{admission, builds, databases, domains, ports, scaling, shared_networ
 pub(crate) use queue::{Held, hold};
 pub(crate) use rollout::{Change, roll_out};
 
-use follow::{changed, tell};
+use follow::{changed, emit_changes};
 use refusals::{cancelled, daemon_ends, ended, gone, not_done, superseded};
 use rollout::{NotBegun, begin};
 
@@ -98,7 +98,7 @@ pub(crate) async fn up(
         {
             return Ok(outcome(&release, current, Some(current)));
         }
-        tell_of_scale(&before, events);
+        warn_of_scale(&before, events);
         let databases = databases::found(daemon, &id, serving, &release).await?;
         let situation = Desired {
             databases: databases.clone(),
@@ -132,7 +132,7 @@ pub(crate) async fn up(
     }
 }
 
-fn tell_of_scale(before: &Snapshot, events: &EventSink) {
+fn warn_of_scale(before: &Snapshot, events: &EventSink) {
     for service in before.desired.scale.keys() {
         events.emit(Event::Warning {
             message: format!(
@@ -242,7 +242,7 @@ pub(crate) async fn scale(
     };
     loop {
         let next = watch.borrow_and_update().clone();
-        tell(&mut diff, &last, &next, events);
+        emit_changes(&mut diff, &last, &next, events);
         last = next;
         if last.gone.is_some() {
             return Err(gone(&request.environment));
@@ -333,7 +333,7 @@ pub(crate) async fn down(
             last = next;
             break errors;
         }
-        tell(&mut diff, &last, &next, events);
+        emit_changes(&mut diff, &last, &next, events);
         last = next;
         stopped.extend(last.seen.iter().map(ObservedContainer::id));
         if last.revision >= written.revision && last.desired.intent == Intent::Run {

@@ -8,10 +8,10 @@ use havre_api::{
     ApiError, EnvironmentId, ErrorCode, PlanOutcome, PlanRequest, PlannedAction, PlannedService,
     ReleaseId,
 };
-use havre_image::builder::Foreseen;
+use havre_image::builder::DryRun;
 use havre_model::{DatabaseSign, ServiceName, Tls};
 use havre_release::{
-    Desired, Ground, Release, ServiceRelease, Strategy, StrategyReason, dependency_order,
+    Desired, Release, ServiceRelease, Strategy, StrategyReason, WriteContext, dependency_order,
 };
 use serde_json::Value;
 
@@ -53,12 +53,12 @@ pub(crate) async fn dry_run(
         Some((number, snapshot.releases.get(&number)?))
     });
     let serving = current.map(|(_, release)| release);
-    let foreseen = builds::dry_run(daemon, &project).await?;
-    let images: BTreeMap<ServiceName, String> = foreseen
+    let dry_runs = builds::dry_run(daemon, &project).await?;
+    let images: BTreeMap<ServiceName, String> = dry_runs
         .iter()
-        .filter_map(|(service, foreseen)| match foreseen {
-            Foreseen::Image(digest) => Some((service.clone(), digest.to_string())),
-            Foreseen::Steps { .. } | Foreseen::Fetch { .. } => None,
+        .filter_map(|(service, outcome)| match outcome {
+            DryRun::Image(digest) => Some((service.clone(), digest.to_string())),
+            DryRun::Steps { .. } | DryRun::Fetch { .. } => None,
         })
         .collect();
     builds::hook_images(daemon, &mut project, &images, None).await?;
@@ -78,7 +78,7 @@ pub(crate) async fn dry_run(
     let jobs = if nothing_to_do { Jobs::Skip } else { Jobs::Run };
     let mut services = plan(&id, &situation, serving, &release, jobs);
     for planned in &mut services {
-        if let Some(work) = foreseen.get(&planned.service).and_then(work) {
+        if let Some(work) = dry_runs.get(&planned.service).and_then(work) {
             planned.changes.retain(|change| !change.starts_with(IMAGE));
             planned.changes.insert(0, work);
         }
@@ -123,15 +123,15 @@ fn certificate_findings(daemon: &Daemon, release: &Release) -> Vec<String> {
 const IMAGE: &str = "image: ";
 
 /// What has to be done for an image that is not there.
-fn work(foreseen: &Foreseen) -> Option<String> {
-    match foreseen {
-        Foreseen::Image(_) => None,
-        Foreseen::Steps {
+fn work(outcome: &DryRun) -> Option<String> {
+    match outcome {
+        DryRun::Image(_) => None,
+        DryRun::Steps {
             file,
             line,
             instruction,
         } => Some(format!("{IMAGE}built from {file}:{line} on: {instruction}")),
-        Foreseen::Fetch { reference } => Some(format!("{IMAGE}{reference} is fetched")),
+        DryRun::Fetch { reference } => Some(format!("{IMAGE}{reference} is fetched")),
     }
 }
 
@@ -145,7 +145,7 @@ pub(crate) fn plan(
     fate_of_jobs: Jobs,
 ) -> Vec<PlannedService> {
     let key = environment_key(id);
-    let ground = Ground {
+    let ground = WriteContext {
         environment: &key,
         databases: &situation.databases,
     };
@@ -248,7 +248,7 @@ fn waiting(
     name: &ServiceName,
     old: Option<&Release>,
     release: &Release,
-    ground: Ground<'_>,
+    ground: WriteContext<'_>,
     situation: &Desired,
 ) -> String {
     if release.edge_ports(name).is_empty() {

@@ -6,7 +6,7 @@ use std::path::Path;
 use havre_edge::{TakenPort, Transport};
 
 /// A port that the edge cannot have, in a sentence.
-pub(crate) fn tell(taken: &TakenPort) -> String {
+pub(crate) fn describe(taken: &TakenPort) -> String {
     let port = taken.address.port();
     let owner = owner_of(port, taken.transport).unwrap_or_else(|| "another process".to_owned());
     format!("port {port} is taken by {owner} (wanted {})", taken.address)
@@ -78,7 +78,7 @@ mod tests {
             (stream.local_addr().unwrap(), Transport::Tcp),
             (datagrams.local_addr().unwrap(), Transport::Udp),
         ] {
-            let told = tell(&TakenPort { address, transport });
+            let told = describe(&TakenPort { address, transport });
             let begin = format!("port {} is taken by ", address.port());
             assert!(told.starts_with(&begin) && told.contains(&me), "{told}");
         }

@@ -119,7 +119,7 @@ impl ReadinessTracker {
                 self.ready_after.extend(took.map(|took| (id.clone(), took)));
             }
             ReplicaState::Creating | ReplicaState::Ready => {}
-            // What ended, or fell ill, is not what a start is.
+            // What ended, or became unhealthy, is not what a start is.
             ReplicaState::Unhealthy { .. }
             | ReplicaState::Restarting { .. }
             | ReplicaState::CannotStart { .. }

@@ -49,13 +49,18 @@ pub(crate) async fn list(
                 .find(|before| before.record.has_served());
             ReleaseStatus {
                 kept: kept.contains(&one.number) && current != Some(one.number),
-                ..tell(id, &desired, one, before)
+                ..release_status(id, &desired, one, before)
             }
         })
         .collect())
 }
 
-fn tell(id: &EnvironmentId, desired: &Desired, one: &Past, before: Option<&Past>) -> ReleaseStatus {
+fn release_status(
+    id: &EnvironmentId,
+    desired: &Desired,
+    one: &Past,
+    before: Option<&Past>,
+) -> ReleaseStatus {
     let current = desired.current;
     let record = &one.record;
     let (state, reason) = match &record.outcome {

@@ -139,7 +139,7 @@ pub(crate) fn explain(kind: &FailureKind, service: &ServiceName) -> (String, Opt
                  {requests_before} did"
             ),
             Some(format!(
-                "what it printed: havre logs {service}; what is borne: rollout.max_errors in \
+                "what it printed: havre logs {service}; the limit: rollout.max_errors in \
                  havre.yaml"
             )),
         ),
@@ -148,7 +148,7 @@ pub(crate) fn explain(kind: &FailureKind, service: &ServiceName) -> (String, Opt
                 "it answers in {p95_ms} ms (95th percentile), the release before did in \
                  {before_ms} ms"
             ),
-            Some("what is borne: rollout.max_slowdown in havre.yaml".to_owned()),
+            Some("the limit: rollout.max_slowdown in havre.yaml".to_owned()),
         ),
         FailureKind::Aborted => ("the rollout was given up by hand".to_owned(), None),
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use havre_api::{ApiError, EnvironmentId};
 use havre_model::FoundDatabases;
-use havre_release::{Ground, Release};
+use havre_release::{Release, WriteContext};
 
 use crate::conflict::Conflict;
 use crate::daemon::Daemon;
@@ -43,7 +43,7 @@ async fn rival(
     databases: &FoundDatabases,
 ) -> Option<Conflict> {
     let key = environment_key(id);
-    let ground = Ground {
+    let ground = WriteContext {
         environment: &key,
         databases,
     };
@@ -54,7 +54,7 @@ async fn rival(
         .find_map(|other| {
             let snapshot = other.snapshot();
             let their_key = environment_key(&other.id);
-            let theirs = Ground {
+            let theirs = WriteContext {
                 environment: &their_key,
                 databases: &snapshot.desired.databases,
             };

@@ -253,7 +253,7 @@ impl Writer {
                 Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return,
             };
             self.follow_renames();
-            let told = self.tell_of_lost();
+            let told = self.record_lost();
             let kept = match told {
                 true => self.append(&batch),
                 false => 0,
@@ -270,7 +270,7 @@ impl Writer {
     }
 
     /// Says how many lines are missing here. Returns whether nothing is left to tell.
-    fn tell_of_lost(&mut self) -> bool {
+    fn record_lost(&mut self) -> bool {
         let lost = self.trouble.lost.load(Ordering::Relaxed);
         if lost == 0 {
             return true;

@@ -39,7 +39,7 @@ union Control {
 }
 
 /// Lets [`receive`] say whom a datagram was sent to.
-pub fn tell_local(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
+pub fn report_local_address(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
     let (level, name) = match ipv6 {
         true => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
         false => (libc::IPPROTO_IP, libc::IP_PKTINFO),
@@ -235,7 +235,7 @@ mod tests {
     fn answered_from(bound: &str, spoken_to: &str) -> IpAddr {
         let server = UdpSocket::bind((bound, 0)).expect("a port");
         let port = server.local_addr().expect("an address").port();
-        tell_local(server.as_fd(), bound.contains(':')).expect("the option");
+        report_local_address(server.as_fd(), bound.contains(':')).expect("the option");
         let client = UdpSocket::bind((bound, 0)).expect("a port");
         client.send_to(b"ping", (spoken_to, port)).expect("to send");
         let mut buffer = [0; 16];

@@ -28,7 +28,7 @@ pub fn is_failure(fields: &HeaderMap) -> bool {
 }
 
 /// The end of a call whose replica leaves.
-pub fn leaving() -> HeaderMap {
+pub fn draining_trailers() -> HeaderMap {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", UNAVAILABLE);
     let message = HeaderValue::from_static("the replica drains");

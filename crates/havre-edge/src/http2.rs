@@ -11,7 +11,7 @@ mod outbound;
 
 pub use hpack::push_field;
 pub use inbound::{Inbound, STREAM};
-pub use outbound::{Outbound, Seen, reason};
+pub use outbound::{FrameEvent, Outbound, reason};
 
 /// Bytes of a frame's head.
 const FRAME_HEAD: usize = 9;

@@ -274,7 +274,7 @@ fn open(socket: &Socket, address: SocketAddr, transport: Transport) -> io::Resul
         Transport::Tcp => socket.listen(BACKLOG),
         Transport::Udp => {
             socket.set_recv_buffer_size(QUEUE)?;
-            datagram::tell_local(socket.as_fd(), address.is_ipv6())
+            datagram::report_local_address(socket.as_fd(), address.is_ipv6())
         }
     }
 }

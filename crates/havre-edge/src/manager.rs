@@ -177,7 +177,7 @@ impl Manager {
         self.shared.pushed.send_replace(state.generation);
         self.problems.state = problems;
         self.state = state;
-        self.tell_all(Command::Changed).await?;
+        self.send_all(Command::Changed).await?;
         self.hand_out(shares).await
     }
 
@@ -230,24 +230,24 @@ impl Manager {
     async fn hand_out(&self, shares: Vec<Vec<Share>>) -> Result<(), Refused> {
         for (worker, shares) in self.workers.iter().zip(shares) {
             if !shares.is_empty() {
-                self.tell(worker, |done| Command::Listen(shares, done))
+                self.send(worker, |done| Command::Listen(shares, done))
                     .await?;
             }
         }
         Ok(())
     }
 
-    async fn tell_all(
+    async fn send_all(
         &self,
         command: impl Fn(oneshot::Sender<()>) -> Command,
     ) -> Result<(), Refused> {
         for worker in &self.workers {
-            self.tell(worker, &command).await?;
+            self.send(worker, &command).await?;
         }
         Ok(())
     }
 
-    async fn tell(
+    async fn send(
         &self,
         worker: &mpsc::Sender<Command>,
         command: impl FnOnce(oneshot::Sender<()>) -> Command,

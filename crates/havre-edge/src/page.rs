@@ -130,7 +130,7 @@ impl Cause {
     }
 
     /// What the client is told beside the status: what it did itself, nothing of what lies behind us.
-    fn told(&self) -> Option<String> {
+    fn message(&self) -> Option<String> {
         match self {
             Self::BadRequest(_)
             | Self::Method
@@ -205,27 +205,29 @@ impl Cause {
 pub fn render(cause: &Cause, request: &HeaderMap, request_id: &str) -> Response<Bytes> {
     let status = cause.status();
     let title = status.canonical_reason().unwrap_or("Error");
-    let told = cause.told();
+    let message = cause.message();
     let (kind, body) = match wanted(request) {
         Form::Html => (
             "text/html; charset=utf-8",
-            html(status.as_u16(), title, told.as_deref(), request_id),
+            html(status.as_u16(), title, message.as_deref(), request_id),
         ),
         Form::Json => {
             let mut json = serde_json::json!({
                 "error": title, "status": status.as_u16(), "request_id": request_id,
             });
-            if let Some(told) = told {
-                json["cause"] = told.into();
+            if let Some(message) = message {
+                json["cause"] = message.into();
             }
             ("application/json", format!("{json}\n"))
         }
         Form::Plain => {
-            let told = told.map(|told| format!(": {told}")).unwrap_or_default();
+            let message = message
+                .map(|message| format!(": {message}"))
+                .unwrap_or_default();
             let status = status.as_u16();
             (
                 "text/plain; charset=utf-8",
-                format!("{status} {title}{told}\nrequest id: {request_id}\n"),
+                format!("{status} {title}{message}\nrequest id: {request_id}\n"),
             )
         }
     };
@@ -288,15 +290,15 @@ fn wanted(request: &HeaderMap) -> Form {
     }
 }
 
-fn html(status: u16, title: &str, told: Option<&str>, request_id: &str) -> String {
-    let told = told.map(|told| format!("<p>{}</p>", escape(told)));
+fn html(status: u16, title: &str, message: Option<&str>, request_id: &str) -> String {
+    let message = message.map(|message| format!("<p>{}</p>", escape(message)));
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{status} {title}</title>\
          <style>body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:15vh auto;\
          padding:0 1rem;color-scheme:light dark}}small{{opacity:.6}}</style>\
          <h1>{status} {title}</h1>{}<p><small>request id {}</small></p></html>\n",
-        told.unwrap_or_default(),
+        message.unwrap_or_default(),
         escape(request_id)
     )
 }

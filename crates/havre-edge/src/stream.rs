@@ -107,7 +107,7 @@ impl OpenStream {
     pub fn goodbye(&self) -> Option<HeaderMap> {
         match self.parts {
             Parts::Events { .. } => None,
-            Parts::Messages(_) => Some(grpc::leaving()),
+            Parts::Messages(_) => Some(grpc::draining_trailers()),
         }
     }
 }

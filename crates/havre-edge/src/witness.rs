@@ -6,7 +6,7 @@ use http::{StatusCode, Version};
 
 use crate::client::Client;
 use crate::gate::FirstLine;
-use crate::http2::{Seen, reason};
+use crate::http2::{FrameEvent, reason};
 use crate::page::Cause;
 use crate::record::Record;
 use crate::worker::Worker;
@@ -28,24 +28,24 @@ impl Witness {
     }
 
     /// The parser has written a frame.
-    pub fn saw(&self, frame: Seen) {
+    pub fn saw(&self, frame: FrameEvent) {
         let asides = &self.client.phase.asides;
         match frame {
             // The one answer that it gives by itself.
-            Seen::Answer(stream) => {
+            FrameEvent::Answer(stream) => {
                 if let Some(line) = asides.take_line(stream) {
                     let cause = Cause::HeadTooLong;
                     self.refused(line, cause.status(), cause.sentence());
                 }
             }
-            Seen::Reset(stream, code) => {
+            FrameEvent::Reset(stream, code) => {
                 if let Some(line) = asides.take_line(stream) {
                     let cause = format!("bad request: HTTP/2 {}", reason(code));
                     self.refused(line, StatusCode::BAD_REQUEST, cause);
                 }
             }
-            Seen::End(0) => {}
-            Seen::End(code) => {
+            FrameEvent::End(0) => {}
+            FrameEvent::End(code) => {
                 let line = asides.take_last_line().unwrap_or_default();
                 let cause = format!("the connection was ended: HTTP/2 {}", reason(code));
                 self.refused(line, StatusCode::BAD_REQUEST, cause);

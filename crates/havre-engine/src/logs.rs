@@ -210,7 +210,7 @@ struct Entry {
 }
 
 impl Entry {
-    fn told(self) -> LogLine {
+    fn into_line(self) -> LogLine {
         LogLine {
             at: self.at,
             stream: self.stream,
@@ -268,7 +268,7 @@ impl Cursor {
         let mut begun: Vec<LogLine> = self
             .begun
             .iter_mut()
-            .filter_map(|begun| Some(begun.take()?.told()))
+            .filter_map(|begun| Some(begun.take()?.into_line()))
             .collect();
         begun.sort_by_key(|line| line.at);
         begun
@@ -289,7 +289,7 @@ impl Cursor {
             *begun = Some(whole);
             return None;
         }
-        Some(whole.told())
+        Some(whole.into_line())
     }
 
     fn read_chunk(&mut self) -> io::Result<bool> {

@@ -273,7 +273,7 @@ impl Shim {
     }
 
     /// The first result, for the caller of `create`.
-    fn tell_creator(&mut self) {
+    fn notify_creator(&mut self) {
         let Some(mut ready) = self.ready.take() else {
             return;
         };

@@ -256,7 +256,7 @@ pub async fn build(
 
 /// What a build would come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Foreseen {
+pub enum DryRun {
     /// Every step is in the layer cache: this image (manifest digest).
     Image(Digest),
     /// This step and those after it would be carried out.
@@ -281,7 +281,7 @@ pub async fn dry_run(
     images: &Images,
     request: &BuildRequest,
     cancel: &CancellationToken,
-) -> Result<Foreseen, BuildError> {
+) -> Result<DryRun, BuildError> {
     let helpers = Helpers {
         bases: &Nobody,
         runner: &Nobody,
@@ -289,13 +289,13 @@ pub async fn dry_run(
         cancel,
     };
     match execute::dry_run(images, request, helpers).await {
-        Ok(digest) => Ok(Foreseen::Image(digest)),
-        Err(BuildError::NotCached { place }) => Ok(Foreseen::Steps {
+        Ok(digest) => Ok(DryRun::Image(digest)),
+        Err(BuildError::NotCached { place }) => Ok(DryRun::Steps {
             file: place.file,
             line: place.line,
             instruction: place.instruction,
         }),
-        Err(BuildError::Base { reference, .. }) => Ok(Foreseen::Fetch { reference }),
+        Err(BuildError::Base { reference, .. }) => Ok(DryRun::Fetch { reference }),
         Err(error) => Err(error),
     }
 }

@@ -280,7 +280,7 @@ impl Import<'_> {
                 let (compression, mut content) =
                     Compression::sniff(&mut content).map_err(inside(name))?;
                 let (digest, size) = self.images.write_blob(&mut content, None)?;
-                self.tell(digest, TransferPhase::Done, size);
+                self.emit(digest, TransferPhase::Done, size);
                 Ok(Descriptor::new(layer_media_type(compression), digest, size))
             })
             .collect::<Result<Vec<_>, ImportFault>>()?;
@@ -304,7 +304,7 @@ impl Import<'_> {
             Ok(Cancellable::new(file, self.cancel))
         };
         let (digest, size) = self.images.write_blob(&mut open()?, None)?;
-        self.tell(digest, TransferPhase::Transferring, size);
+        self.emit(digest, TransferPhase::Transferring, size);
         let limit = Limits::default().for_stream(size);
         let content = Content::read(open()?, limit, |_| Ok(()))
             .map_err(|source| LayerError::Unpack { digest, source })?;
@@ -330,14 +330,14 @@ impl Import<'_> {
     fn complete(&self, digest: Digest, reference: ImageRef) -> Result<Imported, ImportFault> {
         let image = self.images.image(digest)?;
         for layer in &image.layers {
-            self.tell(layer.digest, TransferPhase::Unpacking, layer.size);
+            self.emit(layer.digest, TransferPhase::Unpacking, layer.size);
         }
         let limits = Limits::default();
         self.images
             .ensure_unpacked_until(&image, limits, self.cancel)?;
         let image = self.images.tag(&reference, digest)?;
         for layer in &image.layers {
-            self.tell(layer.digest, TransferPhase::Done, layer.size);
+            self.emit(layer.digest, TransferPhase::Done, layer.size);
         }
         Ok(Imported { reference, image })
     }
@@ -346,11 +346,11 @@ impl Import<'_> {
     fn blob(&self, source: &ImportSource, descriptor: &Descriptor) -> Result<(), ImportFault> {
         let digest = descriptor.digest;
         if self.images.inner.blobs.touch(&digest)? {
-            self.tell(digest, TransferPhase::Present, descriptor.size);
+            self.emit(digest, TransferPhase::Present, descriptor.size);
             return Ok(());
         }
         let mut content = self.open_inside(source, &blob_name(&digest))?;
-        self.tell(digest, TransferPhase::Transferring, descriptor.size);
+        self.emit(digest, TransferPhase::Transferring, descriptor.size);
         self.images.write_blob(&mut content, Some(&digest))?;
         Ok(())
     }
@@ -405,7 +405,7 @@ impl Import<'_> {
         Ok(Box::new(Cancellable::new(content, self.cancel)))
     }
 
-    fn tell(&self, digest: Digest, phase: TransferPhase, size: u64) {
+    fn emit(&self, digest: Digest, phase: TransferPhase, size: u64) {
         (self.progress)(Progress {
             digest,
             phase,

@@ -247,7 +247,7 @@ impl Images {
         blocking(move || -> Result<Image, PullFault> {
             images.write_blob(&mut manifest.as_ref(), Some(&digest))?;
             let image = images.image(digest)?;
-            let tell = |phase| {
+            let emit = |phase| {
                 for layer in &image.layers {
                     progress(Progress {
                         digest: layer.digest,
@@ -257,9 +257,9 @@ impl Images {
                     });
                 }
             };
-            tell(TransferPhase::Unpacking);
+            emit(TransferPhase::Unpacking);
             images.ensure_unpacked(&image)?;
-            tell(TransferPhase::Done);
+            emit(TransferPhase::Done);
             Ok(images.tag(&reference, digest)?)
         })
         .await?
@@ -363,7 +363,7 @@ impl Pull<'_> {
         tokio::try_join!(worker(), worker()).map(drop)
     }
 
-    fn tell(&self, descriptor: &Descriptor, phase: TransferPhase, done: u64) {
+    fn emit(&self, descriptor: &Descriptor, phase: TransferPhase, done: u64) {
         (self.options.progress)(Progress {
             digest: descriptor.digest,
             phase,

@@ -30,7 +30,7 @@ use crate::report::Report;
 use crate::source::Span;
 use crate::suggest;
 use crate::yaml::{Map, Node};
-pub(crate) use machine::Ground;
+pub(crate) use machine::HostContext;
 use volume::Backing;
 
 /// What decoding needs to know beside the tree.
@@ -45,7 +45,7 @@ pub(crate) struct Surroundings<'a> {
     pub to_run: bool,
     /// Absolute.
     pub directory: &'a Path,
-    pub ground: Ground<'a>,
+    pub ground: HostContext<'a>,
     /// Lines of havre.yaml that allow what was refused, by service.
     pub to_allow: Vec<String>,
 }
@@ -164,7 +164,7 @@ pub(crate) fn decode(root: &Node, around: &mut Surroundings<'_>) -> Option<Decod
             decoded.services.insert(name, service);
         }
     }
-    machine::tell_lines(&around.to_allow, around.report);
+    machine::suggest_lines(&around.to_allow, around.report);
     volumes_from::resolve(root, &mut decoded, around.report);
     addresses::look(root, &decoded.places, around.report);
     keep_used(&mut decoded, networks, volumes, secrets, configs, around);
@@ -301,7 +301,7 @@ fn keep_used(
             }
             let mut network = Network::default();
             if let Some((place, known)) = networks.get(name.as_str()) {
-                network::tell_of_external(name.as_str(), known, *place, around);
+                network::warn_of_external(name.as_str(), known, *place, around);
                 network.clone_from(known);
             }
             decoded.networks.insert(name.clone(), network);

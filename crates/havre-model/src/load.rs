@@ -298,7 +298,7 @@ impl<'o> Loader<'o> {
                 },
                 to_run: self.options.to_run,
                 directory: &folder,
-                ground: decode::Ground {
+                ground: decode::HostContext {
                     directory: &self.directory,
                     allowed: &settings.allowed(),
                     shared: &settings.shared(),

@@ -178,7 +178,7 @@ pub struct Service {
     pub secrets: Vec<FileGrant>,
     /// Configs as files.
     pub configs: Vec<FileGrant>,
-    /// Wished number of replicas.
+    /// Desired number of replicas.
     pub replicas: u32,
     /// Limits of one replica.
     pub resources: Resources,

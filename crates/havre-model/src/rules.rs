@@ -322,5 +322,5 @@ pub(crate) fn look(project: &Project, tree: &Node, variables: &Variables, report
         rollouts::look(&mut look, subject);
         secrets::look(&mut look, subject);
     }
-    look.tell_held();
+    look.report_held();
 }

@@ -40,7 +40,7 @@ impl Net {
     }
 
     /// Passes the environment's names on.
-    pub(crate) fn tell_neighbours(&self, environment: &str) -> Result<(), NetError> {
+    pub(crate) fn notify_neighbours(&self, environment: &str) -> Result<(), NetError> {
         for neighbour in self.neighbours(environment)? {
             self.learn_foreign_names(&neighbour)?;
         }

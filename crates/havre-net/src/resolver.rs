@@ -55,7 +55,7 @@ impl Net {
         files::replace(&places.names(), records, Durability::UntilReboot)?;
         // What others do with it is theirs to wait for.
         drop(lock);
-        self.tell_neighbours(environment)
+        self.notify_neighbours(environment)
     }
 
     /// The environment's resolver, if it is alive.

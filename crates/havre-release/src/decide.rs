@@ -16,8 +16,8 @@ use havre_model::{Condition, RestartPolicy, ServiceName};
 
 use crate::ids::replica_id;
 use crate::{
-    Desired, Ground, Intent, JobId, Observed, Policy, Release, Replica, ReplicaId, ReplicaState,
-    Role, Rollout, RolloutPhase, ServiceDigest, ServiceRelease, Strategy, dependency_order,
+    Desired, Intent, JobId, Observed, Policy, Release, Replica, ReplicaId, ReplicaState, Role,
+    Rollout, RolloutPhase, ServiceDigest, ServiceRelease, Strategy, WriteContext, dependency_order,
 };
 
 /// Something to do. Carrying one out twice does no harm.
@@ -447,8 +447,8 @@ impl<'a> Pass<'a> {
             })
     }
 
-    fn ground(&self) -> Ground<'a> {
-        Ground {
+    fn ground(&self) -> WriteContext<'a> {
+        WriteContext {
             environment: self.environment,
             databases: &self.desired.databases,
         }

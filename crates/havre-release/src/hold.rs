@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use havre_model::{RolloutSettings, ServiceName};
 
-use crate::{Desired, Ground, Release, Strategy};
+use crate::{Desired, Release, Strategy, WriteContext};
 
 /// How long requests wait now for a service without a replica. While one may have to end first, the
 /// time that its file grants it counts: how long it took last time says little of the work it has
@@ -23,7 +23,7 @@ pub fn hold(
         Some(rollout) => release(rollout.from),
         None => newest.filter(|_| desired.heals.contains_key(name)),
     };
-    let ground = Ground {
+    let ground = WriteContext {
         environment,
         databases: &desired.databases,
     };
@@ -43,7 +43,7 @@ impl Release {
     /// `name` starts; `None`: it starts beside them.
     pub fn longest_end(
         &self,
-        ground: Ground<'_>,
+        ground: WriteContext<'_>,
         old: &Self,
         name: &ServiceName,
     ) -> Option<Duration> {

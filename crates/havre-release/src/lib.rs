@@ -46,4 +46,4 @@ pub use record::{Cause, Outcome, Record, Step, told_by};
 pub use release::{Release, ServiceDigest, ServiceRelease};
 pub use routing::{Canary, Routing, ServiceRouting, routing};
 pub use traffic::Traffic;
-pub use writers::{Ground, Kept};
+pub use writers::{Kept, WriteContext};

@@ -47,7 +47,7 @@ impl Kept {
 
 /// What decides about writers beside the releases themselves.
 #[derive(Clone, Copy, Debug)]
-pub struct Ground<'a> {
+pub struct WriteContext<'a> {
     /// Id of the environment, which its volumes are named after.
     pub environment: &'a str,
     /// What was found where services write.
@@ -59,7 +59,7 @@ impl Release {
     /// once: each of them is the only one that writes there as far as its own release tells.
     pub fn contested(
         &self,
-        ground: Ground<'_>,
+        ground: WriteContext<'_>,
         name: &ServiceName,
         theirs: &Self,
         other: &ServiceName,
@@ -95,12 +95,12 @@ impl Release {
     /// come to the same.
     pub fn served_twice<'a>(
         &'a self,
-        ground: Ground<'a>,
+        ground: WriteContext<'a>,
         theirs: &'a Self,
-        their_ground: Ground<'a>,
+        their_ground: WriteContext<'a>,
         real: &dyn Fn(&Path) -> PathBuf,
     ) -> Option<(&'a ServiceName, &'a ServiceName, Kept)> {
-        let served = |release: &'a Self, ground: Ground<'a>| {
+        let served = |release: &'a Self, ground: WriteContext<'a>| {
             release.lasting().flat_map(move |(name, service)| {
                 let mounts = served_mounts(&service.service, ground.databases);
                 let kept = mounts.filter_map(move |mount| release.kept(ground, mount));
@@ -118,7 +118,7 @@ impl Release {
     /// to over under another name: the new one, the old one, what both write to.
     pub fn taken_over<'a>(
         &'a self,
-        ground: Ground<'a>,
+        ground: WriteContext<'a>,
         old: &'a Self,
     ) -> impl Iterator<Item = (&'a ServiceName, &'a ServiceName, Kept)> {
         self.lasting().flat_map(move |(name, _)| {
@@ -172,7 +172,7 @@ impl Release {
     }
 
     /// What a service writes to that outlives its replicas.
-    fn written(&self, ground: Ground<'_>, name: &ServiceName) -> Vec<Kept> {
+    fn written(&self, ground: WriteContext<'_>, name: &ServiceName) -> Vec<Kept> {
         let Some(service) = self.services.get(name) else {
             return Vec::new();
         };
@@ -182,7 +182,7 @@ impl Release {
     }
 
     /// What a mount mounts that outlives replicas.
-    fn kept(&self, ground: Ground<'_>, mount: &Mount) -> Option<Kept> {
+    fn kept(&self, ground: WriteContext<'_>, mount: &Mount) -> Option<Kept> {
         match mount {
             Mount::Volume {
                 name,

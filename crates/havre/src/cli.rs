@@ -8,7 +8,7 @@ use havre_app::Share;
 
 use crate::exit::Exit;
 use crate::paint::ColorChoice;
-use crate::target::{FolderArgs, LeadingArgs, LoadArgs, Meant, ProjectArgs};
+use crate::target::{FolderArgs, LeadingArgs, LoadArgs, Named, ProjectArgs};
 
 /// All of production for a compose application, in one binary.
 #[derive(Debug, Parser)]
@@ -62,7 +62,7 @@ pub struct Global {
 pub enum Command {
     /// Bring an environment to what the project's files say
     Up(UpArgs),
-    /// Read the project's files and tell everything that is wrong with them
+    /// Check the project's files and report every problem
     Check(CheckArgs),
     /// Show the project as one compose file: merged, interpolated, secrets masked
     Config(ConfigArgs),
@@ -166,30 +166,30 @@ impl Command {
     }
 
     /// What the command line says of the project, where the command reads one.
-    pub fn project(&mut self) -> Option<Meant<'_>> {
+    pub fn project(&mut self) -> Option<Named<'_>> {
         Some(match self {
-            Self::Up(args) => args.load.meant(),
-            Self::Check(args) => args.load.meant(),
-            Self::Config(args) => args.load.meant(),
-            Self::Plan(args) => args.load.meant(),
-            Self::Doctor(args) => args.load.meant(),
-            Self::Status(args) => args.folder.meant(),
-            Self::Why(args) => args.project.meant(),
-            Self::Ps(args) => args.project.meant(),
-            Self::Logs(args) => args.project.meant(),
-            Self::Exec(args) => args.project.meant(),
-            Self::Restart(args) => args.project.meant(),
-            Self::Releases(args) => args.folder.meant(),
-            Self::Rollback(args) => args.project.meant(),
+            Self::Up(args) => args.load.named(),
+            Self::Check(args) => args.load.named(),
+            Self::Config(args) => args.load.named(),
+            Self::Plan(args) => args.load.named(),
+            Self::Doctor(args) => args.load.named(),
+            Self::Status(args) => args.folder.named(),
+            Self::Why(args) => args.project.named(),
+            Self::Ps(args) => args.project.named(),
+            Self::Logs(args) => args.project.named(),
+            Self::Exec(args) => args.project.named(),
+            Self::Restart(args) => args.project.named(),
+            Self::Releases(args) => args.folder.named(),
+            Self::Rollback(args) => args.project.named(),
             Self::Rollout(command) => match command {
                 RolloutCommand::Pause(args)
                 | RolloutCommand::Resume(args)
-                | RolloutCommand::Abort(args) => args.folder.meant(),
-                RolloutCommand::History(args) => args.folder.meant(),
-                RolloutCommand::Undo(args) => args.project.meant(),
+                | RolloutCommand::Abort(args) => args.folder.named(),
+                RolloutCommand::History(args) => args.folder.named(),
+                RolloutCommand::Undo(args) => args.project.named(),
             },
-            Self::Scale(args) => args.project.meant(),
-            Self::Down(args) => args.folder.meant(),
+            Self::Scale(args) => args.project.named(),
+            Self::Down(args) => args.folder.named(),
             Self::Image(_)
             | Self::Network(_)
             | Self::Ca(_)

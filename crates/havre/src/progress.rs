@@ -72,7 +72,7 @@ pub async fn follow<O: Operation>(
     };
     view.finish(result.is_ok());
     for report in &reports {
-        ui.tell(&format!("{}\n", failure::render(report, ui.err)));
+        ui.note(&format!("{}\n", failure::render(report, ui.err)));
     }
     result.map_err(|failure| Failure { reports, ..failure })
 }
@@ -184,7 +184,7 @@ impl View {
     fn note(&mut self, text: &str) {
         match self {
             Self::Live(live) => live.note(text, Instant::now()),
-            Self::Plain(_, ui) => ui.tell(text),
+            Self::Plain(_, ui) => ui.note(text),
         }
     }
 

@@ -103,15 +103,15 @@ pub struct LoadArgs {
 
 /// What a command was told of its project: where what stood before its name is added.
 #[derive(Debug)]
-pub struct Meant<'a> {
+pub struct Named<'a> {
     project: &'a mut ProjectArgs,
     path: Option<&'a mut Option<PathBuf>>,
     profiles: Option<&'a mut ProfileArgs>,
 }
 
 impl ProjectArgs {
-    pub fn meant(&mut self) -> Meant<'_> {
-        Meant {
+    pub fn named(&mut self) -> Named<'_> {
+        Named {
             project: self,
             path: None,
             profiles: None,
@@ -120,8 +120,8 @@ impl ProjectArgs {
 }
 
 impl FolderArgs {
-    pub fn meant(&mut self) -> Meant<'_> {
-        Meant {
+    pub fn named(&mut self) -> Named<'_> {
+        Named {
             project: &mut self.project,
             path: Some(&mut self.path),
             profiles: None,
@@ -130,18 +130,18 @@ impl FolderArgs {
 }
 
 impl LoadArgs {
-    pub fn meant(&mut self) -> Meant<'_> {
-        Meant {
+    pub fn named(&mut self) -> Named<'_> {
+        Named {
             profiles: Some(&mut self.profiles),
-            ..self.folder.meant()
+            ..self.folder.named()
         }
     }
 }
 
 impl LeadingArgs {
     /// Adds what stood before a command's name to what stands behind it, which is the later word.
-    pub fn add_to(self, meant: Option<Meant<'_>>) -> Result<(), Failure> {
-        let Some(meant) = meant else {
+    pub fn add_to(self, named: Option<Named<'_>>) -> Result<(), Failure> {
+        let Some(named) = named else {
             return match self.project.is_given() || !self.profiles.profiles.is_empty() {
                 true => Err(Failure::new(Exit::Usage, "this command reads no project")
                     .hint("leave out what stands before the command's name")),
@@ -155,19 +155,19 @@ impl LeadingArgs {
             project,
             environment,
         } = self.project;
-        let later = meant.project;
+        let later = named.project;
         later.files.splice(..0, files);
         later.env_files.splice(..0, env_files);
         later.directory = later.directory.take().or(directory);
         later.project = later.project.take().or(project);
         later.environment = later.environment.take().or(environment);
-        if let Some(path) = meant.path.and_then(Option::take)
+        if let Some(path) = named.path.and_then(Option::take)
             && let Some(directory) = later.directory.replace(path)
         {
             let message = format!("the folder is named twice: by -C {}", directory.display());
             return Err(Failure::new(Exit::Usage, message).hint("leave out -C or PATH"));
         }
-        match meant.profiles {
+        match named.profiles {
             Some(later) => {
                 later.profiles.splice(..0, self.profiles.profiles);
                 Ok(())

@@ -49,20 +49,20 @@ impl Ui {
     /// Says something, unless quiet. What cannot be said is lost: there is nobody to tell.
     pub fn say(&self, text: &str) {
         if !self.quiet {
-            self.tell(text);
+            self.note(text);
         }
     }
 
     /// Warns, also when quiet.
     pub fn warn(&self, message: &str, hint: Option<&str>) {
-        self.tell(&format!("{} {message}", self.err.warning("warning:")));
+        self.note(&format!("{} {message}", self.err.warning("warning:")));
         if let Some(hint) = hint {
-            self.tell(&format!("  {} {hint}", self.err.hint("hint:")));
+            self.note(&format!("  {} {hint}", self.err.hint("hint:")));
         }
     }
 
     /// Says something in any case.
-    pub fn tell(&self, text: &str) {
+    pub fn note(&self, text: &str) {
         let mut err = io::stderr().lock();
         err.write_all(format!("{text}\n").as_bytes()).ok();
     }

@@ -96,7 +96,7 @@ fn run_all(binary: PathBuf, root: &Path, names: &[String]) -> Result<()> {
         let result = stack.live();
         if let Err(error) = &result {
             say(&format!("{name} failed: {error:#}"));
-            stack.tell_state();
+            stack.print_state();
             failed.push(name.as_str());
         }
         let gone = stack.havre(&["down", "--volumes"]);
@@ -174,7 +174,7 @@ impl Stack<'_> {
         succeed(&mut script).with_context(|| format!("its {name} failed"))
     }
 
-    fn tell_state(&self) {
+    fn print_state(&self) {
         for arguments in [
             ["status"].as_slice(),
             &["ps", "--all"],

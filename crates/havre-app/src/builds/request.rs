@@ -9,16 +9,16 @@ use havre_image::builder::{
 };
 use havre_model::{Build, BuildContext, Project, PullPolicy, ServiceName};
 
-use super::wanted::Wanted;
+use super::needed::NeededImage;
 use crate::files;
 
 /// The secrets of a build, read.
 pub(super) fn secrets(
     project: &Project,
-    wanted: &Wanted<'_>,
+    needed: &NeededImage<'_>,
     build: &Build,
 ) -> Result<BTreeMap<String, Secret>, ApiError> {
-    let services = wanted.services.iter();
+    let services = needed.services.iter();
     let services = services.filter_map(|name| project.services.get(name));
     let reach = files::Reach::new(project, services);
     let mut secrets = BTreeMap::new();
@@ -37,12 +37,12 @@ pub(super) fn secrets(
 /// Without its secrets and what is fetched for it. `digests`: the images that are there already.
 pub(super) fn request(
     project: &Project,
-    wanted: &Wanted<'_>,
+    needed: &NeededImage<'_>,
     build: &Build,
     options: &UpOptions,
     digests: &BTreeMap<ServiceName, String>,
 ) -> Result<BuildRequest, ApiError> {
-    let mut tags = vec![wanted.reference.clone()];
+    let mut tags = vec![needed.reference.clone()];
     for tag in &build.tags {
         tags.push(tag.parse().map_err(|error: havre_image::RefError| {
             ApiError::from_error(ErrorCode::Invalid, &error)
@@ -73,20 +73,20 @@ pub(super) fn request(
         labels: build.labels.clone(),
         tags,
         no_cache: build.no_cache || options.no_cache,
-        pull: options.pull || wanted.policy == PullPolicy::Always,
+        pull: options.pull || needed.policy == PullPolicy::Always,
         host_ca: if build.host_ca {
             host_ca_bundle()
         } else {
             None
         },
-        reach: reach(project, wanted),
+        reach: reach(project, needed),
     })
 }
 
 /// What may be context or Dockerfile of a build: what each service that asks for the build may have
 /// read for it.
-fn reach(project: &Project, wanted: &Wanted<'_>) -> Reach {
-    let services = wanted.services.iter();
+fn reach(project: &Project, needed: &NeededImage<'_>) -> Reach {
+    let services = needed.services.iter();
     let services = services.filter_map(|name| project.services.get(name));
     let reach = files::Reach::new(project, services.filter(|service| service.build.is_some()));
     Reach::new(move |real| match reach.covers(real) {
@@ -122,7 +122,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::builds::wanted::wanted;
+    use crate::builds::needed::needed_images;
 
     #[test]
     fn a_build_reads_what_its_services_may_have_read() {
@@ -139,11 +139,11 @@ mod tests {
             service.image = Some("x-web".to_owned());
         }
         let may = |project: &Project, path: &Path| {
-            let all = wanted(project).unwrap();
+            let all = needed_images(project).unwrap();
             let build = all[0].build.unwrap();
             let options = UpOptions::default();
             let request = request(project, &all[0], build, &options, &BTreeMap::new());
-            request.unwrap().reach.judge(path)
+            request.unwrap().reach.check(path)
         };
         let own = std::fs::canonicalize(folder.path()).unwrap();
         assert!(may(&project, &own).is_ok());

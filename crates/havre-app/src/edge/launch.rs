@@ -10,7 +10,7 @@ use std::time::Duration;
 use havre_edge::{EdgeState, KeptSockets};
 use tokio::io::unix::AsyncFd;
 
-use super::former::{self, STATE};
+use super::migration::{self, STATE};
 use crate::root::Root;
 
 /// What an edge of another version has for the requests under way when it is replaced.
@@ -59,7 +59,7 @@ impl Launch {
 
     /// Starts an edge that is in no way tied to this process.
     pub(super) fn spawn(&self, sockets: Sockets) -> io::Result<()> {
-        former::move_state(&self.root)?;
+        migration::move_state(&self.root)?;
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -99,8 +99,8 @@ impl Launch {
 
     /// Removes what an edge from before an upgrade has left.
     pub(super) fn forget_former(&self) {
-        if let Err(error) = former::forget(&self.root) {
-            tracing::warn!(%error, "sockets of a former edge stay");
+        if let Err(error) = migration::forget(&self.root) {
+            tracing::warn!(%error, "sockets of a migration edge stay");
         }
     }
 }

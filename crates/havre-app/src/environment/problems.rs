@@ -38,20 +38,20 @@ impl Problems {
     ) {
         match attempt {
             Ok(_) => self.settle(concern),
-            Err(error) => self.tell(id, concern, report::one_line(error)),
+            Err(error) => self.report(id, concern, report::one_line(error)),
         }
     }
 
     /// It is so for this reason, or well.
     pub(super) fn set(&mut self, id: &EnvironmentId, concern: Concern, problem: Option<String>) {
         match problem {
-            Some(problem) => self.tell(id, concern, problem),
+            Some(problem) => self.report(id, concern, problem),
             None => self.settle(concern),
         }
     }
 
     /// It is so for this reason.
-    pub(super) fn tell(&mut self, id: &EnvironmentId, concern: Concern, problem: String) {
+    pub(super) fn report(&mut self, id: &EnvironmentId, concern: Concern, problem: String) {
         if self.0.get(&concern) != Some(&problem) {
             tracing::warn!(environment = %id, problem, "environment has a problem");
             self.0.insert(concern, problem);

@@ -67,7 +67,7 @@ impl<M: Machine> Environment<M> {
             let service = one.place.service.clone();
             draining.entry(service).or_default().push(one.id());
         }
-        let (desired, releases) = (self.wanted.desired(), self.wanted.releases());
+        let (desired, releases) = (self.persisted.desired(), self.persisted.releases());
         let serving = serving_release(desired).and_then(|number| releases.get(&number));
         let answers = Answers {
             desired,

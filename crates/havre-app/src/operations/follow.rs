@@ -18,7 +18,12 @@ const SLOW_START: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Sends what happened between two snapshots, the report of a failure first.
-pub(super) fn tell(diff: &mut EventDiff, last: &Snapshot, next: &Snapshot, events: &EventSink) {
+pub(super) fn emit_changes(
+    diff: &mut EventDiff,
+    last: &Snapshot,
+    next: &Snapshot,
+    events: &EventSink,
+) {
     if let Some(report) = &next.failure
         && last.failure.as_ref() != Some(report)
         && !next.desired.rollout.as_ref().is_some_and(|rollout| {
@@ -46,15 +51,15 @@ pub(super) fn tell(diff: &mut EventDiff, last: &Snapshot, next: &Snapshot, event
     }
 }
 
-/// Services that are slow to open their ports, each told once.
+/// Services that are slow to open their ports, each reported once.
 #[derive(Debug, Default)]
 pub(super) struct SlowStarts {
-    told: BTreeSet<ServiceName>,
+    reported: BTreeSet<ServiceName>,
 }
 
 impl SlowStarts {
-    /// Tells what those wait for that might wait until the rollout's end.
-    pub(super) fn tell(&mut self, snapshot: &Snapshot, events: &EventSink) {
+    /// Reports what those wait for that might wait until the rollout's end.
+    pub(super) fn emit(&mut self, snapshot: &Snapshot, events: &EventSink) {
         for replica in &snapshot.observed.replicas {
             let ReplicaState::Starting { since } = replica.state else {
                 continue;
@@ -69,11 +74,11 @@ impl SlowStarts {
             };
             let slow = SLOW_START.min(release.rollout.ready_timeout / 2);
             let elapsed = since.elapsed().unwrap_or_default();
-            if elapsed < slow || self.told.contains(&replica.service) {
+            if elapsed < slow || self.reported.contains(&replica.service) {
                 continue;
             }
             if let Some(hint) = not_ready_hint(one, release) {
-                self.told.insert(replica.service.clone());
+                self.reported.insert(replica.service.clone());
                 events.emit(Event::Warning {
                     message: format!(
                         "{} is not ready after {} s",
@@ -87,7 +92,7 @@ impl SlowStarts {
     }
 }
 
-/// Waits for the next snapshot, a wish to cancel, or so long that something may have become slow;
+/// Waits for the next snapshot, a cancellation, or so long that something may have become slow;
 /// `false` when the task has ended.
 pub(super) async fn changed(
     watch: &mut tokio::sync::watch::Receiver<Arc<Snapshot>>,

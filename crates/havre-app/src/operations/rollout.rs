@@ -9,7 +9,7 @@ use havre_model::FoundDatabases;
 use havre_release::{Cause, Desired, Failure, JobId, Record, Release};
 use tokio::time::{Instant, timeout_at};
 
-use super::follow::{SlowStarts, changed, tell};
+use super::follow::{SlowStarts, changed, emit_changes};
 use super::refusals::{daemon_ends, ended, ended_early, gone, not_done, not_undone, stands_still};
 use crate::daemon::Daemon;
 use crate::environment::{
@@ -172,8 +172,8 @@ impl Begun {
         let mut done = BTreeSet::new();
         loop {
             let next = watch.borrow_and_update().clone();
-            tell(&mut diff, &last, &next, events);
-            slow.tell(&next, events);
+            emit_changes(&mut diff, &last, &next, events);
+            slow.emit(&next, events);
             last = next;
             let rollout = last.desired.rollout.as_ref();
             let rollout = rollout.filter(|rollout| rollout.to == number);
@@ -191,7 +191,7 @@ impl Begun {
                 return Err(stands_still(failure, id));
             }
             if last.revision >= revision && !serves && rollout.is_none() {
-                tell_what_stays(&done, events);
+                warn_of_finished_jobs(&done, events);
                 return Err(ended_early(&last, id));
             }
             if events.cancellation().is_cancelled() && aborted.is_none() {
@@ -219,7 +219,7 @@ impl Begun {
 }
 
 /// A release that goes back leaves what its jobs have done: the one before must run with it.
-fn tell_what_stays(done: &BTreeSet<JobId>, events: &EventSink) {
+fn warn_of_finished_jobs(done: &BTreeSet<JobId>, events: &EventSink) {
     if done.is_empty() {
         return;
     }

@@ -14,7 +14,7 @@ pub struct Outbound {
 
 /// What a frame tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum FrameEvent {
     /// The head of an answer.
     Answer(u32),
     /// A stream is reset, with this code.
@@ -25,7 +25,7 @@ pub enum Seen {
 
 impl Outbound {
     /// Looks at bytes that were written.
-    pub fn note(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Seen)) {
+    pub fn note(&mut self, mut bytes: &[u8], mut seen: impl FnMut(FrameEvent)) {
         while !bytes.is_empty() {
             if self.left > 0 && self.begun.is_empty() {
                 let count = self.left.min(bytes.len());
@@ -41,11 +41,11 @@ impl Outbound {
             } else if self.begun.len() < FRAME_HEAD {
                 continue;
             }
-            self.tell(&mut seen);
+            self.report(&mut seen);
         }
     }
 
-    fn tell(&mut self, seen: &mut impl FnMut(Seen)) {
+    fn report(&mut self, seen: &mut impl FnMut(FrameEvent)) {
         let Some(head) = FrameHead::read(&self.begun) else {
             return;
         };
@@ -59,15 +59,15 @@ impl Outbound {
             let bytes = self.begun.get(at..at + 4)?;
             Some(u32::from_be_bytes(bytes.try_into().ok()?))
         };
-        let told = match head.kind {
-            kind::HEADERS => Some(Seen::Answer(head.stream)),
-            kind::RST_STREAM => code(FRAME_HEAD).map(|code| Seen::Reset(head.stream, code)),
-            kind::GOAWAY => code(FRAME_HEAD + 4).map(Seen::End),
+        let event = match head.kind {
+            kind::HEADERS => Some(FrameEvent::Answer(head.stream)),
+            kind::RST_STREAM => code(FRAME_HEAD).map(|code| FrameEvent::Reset(head.stream, code)),
+            kind::GOAWAY => code(FRAME_HEAD + 4).map(FrameEvent::End),
             _ => None,
         };
         self.begun.clear();
-        if let Some(told) = told {
-            seen(told);
+        if let Some(event) = event {
+            seen(event);
         }
     }
 }
@@ -132,10 +132,10 @@ mod tests {
                 outbound.note(piece, |what| seen.push(what));
             }
             let expected = [
-                Seen::Answer(1),
-                Seen::Reset(3, 1),
-                Seen::End(11),
-                Seen::Answer(5),
+                FrameEvent::Answer(1),
+                FrameEvent::Reset(3, 1),
+                FrameEvent::End(11),
+                FrameEvent::Answer(5),
             ];
             assert_eq!(seen, expected, "{size}");
         }

@@ -85,7 +85,7 @@ impl CapSet {
         let mut set = match (every, all(&security.cap_drop)) {
             (true, _) => Self::every(),
             (false, true) => Self::default(),
-            (false, false) => Self::named(&DEFAULT.map(str::to_owned))?,
+            (false, false) => Self::parse(&DEFAULT.map(str::to_owned))?,
         };
         let specific = |names: &[String]| {
             let names: Vec<_> = names
@@ -93,7 +93,7 @@ impl CapSet {
                 .filter(|n| plain(n) != "ALL")
                 .cloned()
                 .collect();
-            Self::named(&names)
+            Self::parse(&names)
         };
         set.0 &= !specific(&security.cap_drop)?.0;
         set.0 |= specific(&security.cap_add)?.0;
@@ -104,7 +104,7 @@ impl CapSet {
         Self((1 << NAMES.len()) - 1)
     }
 
-    fn named(names: &[String]) -> Result<Self, UnknownCapability> {
+    fn parse(names: &[String]) -> Result<Self, UnknownCapability> {
         let mut set = 0;
         for name in names {
             let number = NAMES.iter().position(|n| *n == plain(name));

@@ -150,7 +150,7 @@ impl Shim {
         self.container.started_at = Some(SystemTime::now());
         self.probes.started(sys::since_boot());
         self.happened(Event::Started);
-        self.tell_creator();
+        self.notify_creator();
     }
 
     /// The first process has ended, and with it all others of the container.
@@ -334,7 +334,7 @@ impl Shim {
             complain!("cannot record the end: {error}");
         }
         self.broadcast();
-        self.tell_creator();
+        self.notify_creator();
         self.finished = true;
     }
 

@@ -148,10 +148,10 @@ fn origin(dockerfile: &Dockerfile, index: usize, from: &str) -> Result<Origin, P
             None => wrong(format!("there is no stage {number}; the first is 0")),
         };
     }
-    if let Some(stage) = named(&dockerfile.stages[..index], from) {
+    if let Some(stage) = stage_named(&dockerfile.stages[..index], from) {
         return Ok(Origin::Stage(stage));
     }
-    if let Some(later) = named(&dockerfile.stages[index..], from) {
+    if let Some(later) = stage_named(&dockerfile.stages[index..], from) {
         let line = dockerfile.stages[index + later].span.line;
         return wrong(match later {
             0 => format!("stage {from} cannot take files from itself"),
@@ -169,7 +169,7 @@ pub(super) fn similar_stage(dockerfile: &Dockerfile, name: &str) -> Option<Strin
 }
 
 /// The last stage of that name, as later twins hide earlier ones.
-fn named(stages: &[Stage], name: &str) -> Option<usize> {
+fn stage_named(stages: &[Stage], name: &str) -> Option<usize> {
     let same = |stage: &Stage| {
         stage
             .name
@@ -188,7 +188,7 @@ fn target_stage(dockerfile: &Dockerfile, target: Option<&str>) -> Result<usize, 
         .parse::<usize>()
         .ok()
         .filter(|number| *number < stages.len());
-    if let Some(index) = named(stages, target).or(number) {
+    if let Some(index) = stage_named(stages, target).or(number) {
         return Ok(index);
     }
     let names: Vec<&str> = stages
@@ -245,7 +245,7 @@ fn base(
         Some((_, NamedContext::Stored(digest))) => return Ok(Origin::Stored(*digest)),
         None => {}
     }
-    let earlier = named(&dockerfile.stages[..stage.index], &base);
+    let earlier = stage_named(&dockerfile.stages[..stage.index], &base);
     Ok(earlier.map_or(Origin::Image(base), Origin::Stage))
 }
 

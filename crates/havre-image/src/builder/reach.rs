@@ -6,17 +6,17 @@ use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::Path;
 use std::sync::Arc;
 
-type Judge = dyn Fn(&Path) -> io::Result<()> + Send + Sync;
+type PathCheck = dyn Fn(&Path) -> io::Result<()> + Send + Sync;
 
-/// Judges contexts and Dockerfiles by where they are once they are open: a link may have taken the
+/// Checks contexts and Dockerfiles by where they are once they are open: a link may have taken the
 /// place of what was looked at before.
 #[derive(Clone)]
-pub struct Reach(Arc<Judge>);
+pub struct Reach(Arc<PathCheck>);
 
 impl Reach {
-    /// `judge` gets a path without links; its error is shown.
-    pub fn new(judge: impl Fn(&Path) -> io::Result<()> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(judge))
+    /// `check` gets a path without links; its error is shown.
+    pub fn new(check: impl Fn(&Path) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(check))
     }
 
     /// Whatever is named.
@@ -25,14 +25,14 @@ impl Reach {
     }
 
     /// Whether what is at this path, without links, may be read.
-    pub fn judge(&self, real: &Path) -> io::Result<()> {
+    pub fn check(&self, real: &Path) -> io::Result<()> {
         (self.0)(real)
     }
 
     /// Whether what is open may be read.
     pub(super) fn admits(&self, open: impl AsFd) -> io::Result<()> {
         let link = format!("/proc/self/fd/{}", open.as_fd().as_raw_fd());
-        self.judge(&std::fs::read_link(link)?)
+        self.check(&std::fs::read_link(link)?)
     }
 }
 

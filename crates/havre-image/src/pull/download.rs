@@ -40,7 +40,7 @@ impl Pull<'_> {
         let _guard = lock.lock().await;
         let images = self.images.clone();
         if blocking(move || images.inner.blobs.touch(&digest)).await?? {
-            self.tell(descriptor, TransferPhase::Present, descriptor.size);
+            self.emit(descriptor, TransferPhase::Present, descriptor.size);
             return Ok(());
         }
         let path = self.images.inner.root.join("partial").join(digest.hex());
@@ -55,7 +55,7 @@ impl Pull<'_> {
                 Err(PullFault::Digest { .. }) if !fresh => fresh = true,
                 other => {
                     other?;
-                    self.tell(descriptor, TransferPhase::Done, descriptor.size);
+                    self.emit(descriptor, TransferPhase::Done, descriptor.size);
                     return Ok(());
                 }
             }
@@ -98,7 +98,7 @@ impl Pull<'_> {
                     }
                 }
             };
-            self.tell(descriptor, TransferPhase::Retrying, partial.at);
+            self.emit(descriptor, TransferPhase::Retrying, partial.at);
             tries.pause(error, partial.at > before).await?;
         }
         Ok(partial)
@@ -142,7 +142,7 @@ impl Pull<'_> {
                     if chunks.send(data).await.is_err() {
                         break Ok(());
                     }
-                    self.tell(descriptor, TransferPhase::Transferring, at);
+                    self.emit(descriptor, TransferPhase::Transferring, at);
                 }
             }
         };

@@ -21,9 +21,9 @@ const ROOMY_MEMORY: u64 = 1 << 30;
 const MOST_DEVICES: usize = 256;
 
 /// Collects what one service asks for, so that the line which would allow it names all of it.
-pub(super) struct Wishes<'a> {
+pub(super) struct AllowRequests<'a> {
     service: &'a str,
-    ground: Ground<'a>,
+    ground: HostContext<'a>,
     allowed: Option<&'a BTreeSet<Allow>>,
     asked: Vec<Asked>,
     /// It was to share the machine's memory for programs, and has its own.
@@ -32,7 +32,7 @@ pub(super) struct Wishes<'a> {
 
 /// What the owner of the machine gave.
 #[derive(Clone, Copy)]
-pub(crate) struct Ground<'a> {
+pub(crate) struct HostContext<'a> {
     /// The project's own folder, absolute.
     pub directory: &'a Path,
     /// What havre.yaml lets each service have of the machine.
@@ -49,8 +49,8 @@ struct Asked {
     at: Span,
 }
 
-impl<'a> Wishes<'a> {
-    pub fn new(service: &'a str, ground: Ground<'a>) -> Self {
+impl<'a> AllowRequests<'a> {
+    pub fn new(service: &'a str, ground: HostContext<'a>) -> Self {
         Self {
             service,
             ground,
@@ -158,7 +158,7 @@ impl<'a> Wishes<'a> {
 }
 
 /// Says, where the last of what is refused stands, what allows all of it: nobody pastes twice.
-pub(super) fn tell_lines(lines: &[String], report: &mut Report) {
+pub(super) fn suggest_lines(lines: &[String], report: &mut Report) {
     if lines.is_empty() {
         return;
     }
@@ -190,14 +190,14 @@ fn instead(needs: Allow) -> &'static str {
 /// `privileged`, and namespaces that are the machine's.
 pub(super) fn shares(
     fields: &Fields<'_>,
-    wishes: &mut Wishes<'_>,
+    requests: &mut AllowRequests<'_>,
     report: &mut Report,
 ) -> (bool, Shares) {
     let mut shares = Shares::default();
     let privileged = fields.get("privileged");
     let privileged = privileged.filter(|field| field.truth(report) == Some(true));
     if let Some(field) = privileged {
-        wishes.ask(Allow::Privileged, "`privileged: true`", field.span());
+        requests.ask(Allow::Privileged, "`privileged: true`", field.span());
     }
     let kinds = [
         ("network_mode", Allow::HostNetwork, &mut shares.network),
@@ -208,7 +208,7 @@ pub(super) fn shares(
         if let Some(field) = fields.get(key)
             && field.node.text() == Some("host")
         {
-            wishes.ask(needs, format!("`{key}: host`"), field.span());
+            requests.ask(needs, format!("`{key}: host`"), field.span());
             *shared = true;
         }
     }
@@ -218,7 +218,7 @@ pub(super) fn shares(
 /// `devices`.
 pub(super) fn devices(
     fields: &Fields<'_>,
-    wishes: &mut Wishes<'_>,
+    requests: &mut AllowRequests<'_>,
     report: &mut Report,
 ) -> Vec<Device> {
     let Some(field) = fields.get("devices") else {
@@ -230,7 +230,7 @@ pub(super) fn devices(
             continue;
         };
         let what = format!("device {}", device.source.display());
-        wishes.ask(Allow::Devices, what, item.span());
+        requests.ask(Allow::Devices, what, item.span());
         devices.push(device);
     }
     check_number(devices.len(), field, report);
@@ -295,7 +295,7 @@ fn are_permissions(text: &str) -> bool {
 /// `device_cgroup_rules`.
 pub(super) fn device_rules(
     fields: &Fields<'_>,
-    wishes: &mut Wishes<'_>,
+    requests: &mut AllowRequests<'_>,
     report: &mut Report,
 ) -> Vec<String> {
     let Some(field) = fields.get("device_cgroup_rules") else {
@@ -314,7 +314,7 @@ pub(super) fn device_rules(
             continue;
         }
         let what = format!("the rule for devices `{rule}`");
-        wishes.ask(Allow::Devices, what, item.span());
+        requests.ask(Allow::Devices, what, item.span());
         rules.push(rule);
     }
     check_number(rules.len(), field, report);
@@ -350,7 +350,7 @@ pub(super) fn mount(
     mount: &mut Mount,
     at: Span,
     fields: &Fields<'_>,
-    wishes: &mut Wishes<'_>,
+    requests: &mut AllowRequests<'_>,
     report: &mut Report,
 ) -> bool {
     let mut always = true;
@@ -393,15 +393,15 @@ pub(super) fn mount(
     if let Some(source) = source {
         if host_path::is_shared_memory(source)
             && host_path::is_same(source, Path::new(target))
-            && !wishes.is_allowed(Allow::HostIpc)
+            && !requests.is_allowed(Allow::HostIpc)
         {
-            wishes.leave_memory_out(at, report);
+            requests.leave_memory_out(at, report);
             return false;
         }
-        let own = wishes.ground.directory;
+        let own = requests.ground.directory;
         // A link of the project may lead anywhere; the letter counts too, for machines to come.
         let real = std::fs::canonicalize(source).unwrap_or_else(|_| source.clone());
-        let real_own = wishes.real_directory();
+        let real_own = requests.real_directory();
         let look = |read_only| {
             host_path::endangered(&real, read_only, &real_own)
                 .or_else(|| host_path::endangered(source, read_only, own))
@@ -411,7 +411,7 @@ pub(super) fn mount(
         let for_reading = host_path::is_for_reading(source) || host_path::is_for_reading(&real);
         if found
             .as_ref()
-            .is_some_and(|found| !wishes.is_allowed(found.needs))
+            .is_some_and(|found| !requests.is_allowed(found.needs))
             && for_reading
             && !*read_only
             && look(true).is_none()
@@ -419,18 +419,18 @@ pub(super) fn mount(
             *read_only = true;
             found = None;
             let shown = report.shown(source);
-            only_read(&shown, at, wishes, report);
+            only_read(&shown, at, requests, report);
         }
         let read_only = *read_only;
         let settings = real_own.join(settings::FILE_NAME);
         if !read_only && settings.starts_with(&real) && settings.exists() {
-            rewrites_settings(source, at, fields, wishes, report);
+            rewrites_settings(source, at, fields, requests, report);
         }
         if let Some(found) = found {
             let shown = report.shown(source);
             let is_socket = found.needs == Allow::DockerSocket && found.holds.is_none();
-            if is_socket && !wishes.is_allowed(found.needs) {
-                wishes.leave_socket_out(&shown, at, report);
+            if is_socket && !requests.is_allowed(found.needs) {
+                requests.leave_socket_out(&shown, at, report);
                 return false;
             }
             let how = if read_only {
@@ -442,15 +442,15 @@ pub(super) fn mount(
                 None => format!("{how} of {shown}"),
                 Some(path) => format!("{how} of {shown}, with {path} in it"),
             };
-            wishes.ask(found.needs, what, at);
+            requests.ask(found.needs, what, at);
         }
     }
     true
 }
 
 /// Whoever writes there can take the machine over, and hardly a container means to.
-fn only_read(shown: &str, at: Span, wishes: &Wishes<'_>, report: &mut Report) {
-    let (service, line) = (wishes.service, wishes.line([Allow::HostPaths]));
+fn only_read(shown: &str, at: Span, requests: &AllowRequests<'_>, report: &mut Report) {
+    let (service, line) = (requests.service, requests.line([Allow::HostPaths]));
     let message = format!("service `{service}`: {shown} is mounted to be read only");
     report.warn("havre/only-read", at, message).hint(format!(
         "write `:ro` behind it; by writing there the machine can be taken over: if that is meant, \
@@ -463,13 +463,13 @@ fn rewrites_settings(
     source: &Path,
     at: Span,
     fields: &Fields<'_>,
-    wishes: &mut Wishes<'_>,
+    requests: &mut AllowRequests<'_>,
     report: &mut Report,
 ) {
     let shown = report.shown(source);
-    if !wishes.ground.allowed.is_empty() {
+    if !requests.ground.allowed.is_empty() {
         let what = format!("the writable mount of {shown}, with havre.yaml and its `allow` in it");
-        wishes.ask(Allow::HostPaths, what, at);
+        requests.ask(Allow::HostPaths, what, at);
         return;
     }
     let message = format!(
@@ -502,20 +502,20 @@ const LOADS_MODULES: &str = "SYS_MODULE";
 pub(super) fn capabilities(
     added: &mut Vec<String>,
     fields: &Fields<'_>,
-    wishes: &mut Wishes<'_>,
+    requests: &mut AllowRequests<'_>,
     report: &mut Report,
 ) {
     let Some(field) = fields.get("cap_add") else {
         return;
     };
     let is_loader = |name: &String| name == LOADS_MODULES;
-    if added.iter().any(is_loader) && !wishes.is_allowed(Allow::Capabilities) {
+    if added.iter().any(is_loader) && !requests.is_allowed(Allow::Capabilities) {
         added.retain(|name| !is_loader(name));
         let message = format!(
             "{}: `cap_add: {LOADS_MODULES}` has no effect: containers load no modules into the kernel",
             fields.owner
         );
-        let line = wishes.line([Allow::Capabilities]);
+        let line = requests.line([Allow::Capabilities]);
         report
             .warn("compose/ignored", field.span(), message)
             .hint(format!(
@@ -528,7 +528,7 @@ pub(super) fn capabilities(
         .iter()
         .filter(|name| HAND_OVER.contains(&name.as_str()))
     {
-        wishes.ask(
+        requests.ask(
             Allow::Capabilities,
             format!("capability {name}"),
             field.span(),

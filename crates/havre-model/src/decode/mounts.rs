@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::machine::{self, Wishes};
+use super::machine::{self, AllowRequests};
 use super::volume::{Backing, Memory, memory_option};
 use super::{Names, undefined};
 use crate::diagnostic::Severity;
@@ -18,7 +18,7 @@ use crate::source::Span;
 pub(super) fn mounts(
     service: &Fields<'_>,
     names: &Names,
-    wishes: &mut Wishes<'_>,
+    requests: &mut AllowRequests<'_>,
     report: &mut Report,
 ) -> Vec<Mount> {
     let mut mounts = Vec::new();
@@ -37,7 +37,7 @@ pub(super) fn mounts(
             report
                 .error("compose/duplicate-target", at, message)
                 .hint("keep one of them");
-        } else if machine::mount(&mut mount, at, service, wishes, report) {
+        } else if machine::mount(&mut mount, at, service, requests, report) {
             mounts.push(mount);
         }
     };

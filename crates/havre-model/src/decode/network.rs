@@ -56,7 +56,7 @@ pub(super) fn network(name: &str, node: &Node, around: &mut Surroundings<'_>) ->
 }
 
 /// Says of a network that services use what it is not, where another tool would have made it.
-pub(super) fn tell_of_external(
+pub(super) fn warn_of_external(
     name: &str,
     network: &Network,
     at: Span,

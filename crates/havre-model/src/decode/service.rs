@@ -29,14 +29,14 @@ pub(super) fn service(
     let owner = format!("service `{name}`");
     let fields = &Fields::open(owner, node, &keys::SERVICE, around.report)?;
     namespaces(fields, around.report);
-    let mut wishes = machine::Wishes::new(name, around.ground);
-    let (privileged, shares) = machine::shares(fields, &mut wishes, around.report);
-    let devices = machine::devices(fields, &mut wishes, around.report);
-    let device_rules = machine::device_rules(fields, &mut wishes, around.report);
-    let mounts = mounts::mounts(fields, names, &mut wishes, around.report);
+    let mut requests = machine::AllowRequests::new(name, around.ground);
+    let (privileged, shares) = machine::shares(fields, &mut requests, around.report);
+    let devices = machine::devices(fields, &mut requests, around.report);
+    let device_rules = machine::device_rules(fields, &mut requests, around.report);
+    let mounts = mounts::mounts(fields, names, &mut requests, around.report);
     let mut cap_add = capabilities(fields, "cap_add", around.report);
     if !privileged {
-        machine::capabilities(&mut cap_add, fields, &mut wishes, around.report);
+        machine::capabilities(&mut cap_add, fields, &mut requests, around.report);
     }
     let built = fields
         .get("build")
@@ -48,7 +48,7 @@ pub(super) fn service(
             built,
             &names.secret_files,
             fields,
-            &mut wishes,
+            &mut requests,
             around.report,
         );
     }
@@ -56,11 +56,11 @@ pub(super) fn service(
         ("secrets", &secrets, &names.secret_files),
         ("configs", &configs, &names.config_files),
     ] {
-        reads::grants(key, granted, files, fields, &mut wishes, around.report);
+        reads::grants(key, granted, files, fields, &mut requests, around.report);
     }
     let shm_size = fields.get("shm_size").and_then(|f| f.bytes(around.report));
-    let shm_size_bytes = shm_size.or(wishes.shared_memory());
-    around.to_allow.extend(wishes.settle(around.report));
+    let shm_size_bytes = shm_size.or(requests.shared_memory());
+    around.to_allow.extend(requests.settle(around.report));
     let image = fields.string("image", around.report);
     // An `extends` that is still there has failed, and would have brought one.
     let expected = !fields.has("build") && !fields.has("extends");

@@ -149,7 +149,7 @@ pub(super) struct Held {
 }
 
 impl<'a> Look<'a> {
-    /// Tells of a trap at `path` below the service, or as near as there is something.
+    /// Reports a trap at `path` below the service, or as near as there is something.
     pub fn found(
         &mut self,
         id: &'static str,
@@ -158,7 +158,7 @@ impl<'a> Look<'a> {
         message: String,
     ) {
         let place = self.place(subject.name, path);
-        self.tell(id, subject, place, message, None);
+        self.report_finding(id, subject, place, message, None);
     }
 
     /// As [`Self::found`], with what to do in this case.
@@ -171,10 +171,10 @@ impl<'a> Look<'a> {
         fix: &str,
     ) {
         let place = self.place(subject.name, path);
-        self.tell(id, subject, place, message, Some(fix));
+        self.report_finding(id, subject, place, message, Some(fix));
     }
 
-    /// Tells of a trap in the command, wherever that is written.
+    /// Reports a trap in the command, wherever that is written.
     pub fn found_in_line(&mut self, id: &'static str, subject: &Subject<'_>, message: String) {
         match subject.line_of_image {
             Some(line) => self.found_in_dockerfile(id, subject, line, message),
@@ -193,7 +193,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Tells of a trap in a line of the service's Dockerfile.
+    /// Reports a trap in a line of the service's Dockerfile.
     pub fn found_in_dockerfile(
         &mut self,
         id: &'static str,
@@ -215,10 +215,10 @@ impl<'a> Look<'a> {
             start: at(1),
             end: at(length as u32 + 1),
         };
-        self.tell(id, subject, Some(place), message, None);
+        self.report_finding(id, subject, Some(place), message, None);
     }
 
-    fn tell(
+    fn report_finding(
         &mut self,
         id: &'static str,
         subject: &Subject<'_>,
@@ -244,8 +244,8 @@ impl<'a> Look<'a> {
             .hint(fix.unwrap_or(rule.fix));
     }
 
-    /// Tells what was held: once, where it is true of every service of several.
-    pub fn tell_held(&mut self) {
+    /// Reports what was held: once, where it is true of every service of several.
+    pub fn report_held(&mut self) {
         let held = std::mem::take(&mut self.held);
         let services = self.tree.as_map().and_then(|top| top.key_span("services"));
         let mut told: Vec<&str> = Vec::new();
@@ -290,7 +290,7 @@ impl<'a> Look<'a> {
         place
     }
 
-    /// Tells of a trap in the mount at `target`.
+    /// Reports a trap in the mount at `target`.
     pub fn found_in_mount(
         &mut self,
         id: &'static str,
@@ -308,7 +308,7 @@ impl<'a> Look<'a> {
         let item = volumes.and_then(|items| items.iter().find(is_it));
         let place = item.map(|item| item.span);
         let place = place.or_else(|| self.place(subject.name, &["volumes"]));
-        self.tell(id, subject, place, message, None);
+        self.report_finding(id, subject, place, message, None);
     }
 
     /// `x-havre-ignore` of the service or of the file names the rule.

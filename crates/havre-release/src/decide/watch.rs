@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Compares what was with what is.
-type Judge = fn(&Traffic, &Traffic, &RolloutSettings) -> Option<FailureKind>;
+type Comparison = fn(&Traffic, &Traffic, &RolloutSettings) -> Option<FailureKind>;
 
 /// Fewer requests than this while the new replicas came up are no measure of what was before;
 /// then all that their replicas have answered is.
@@ -129,7 +129,7 @@ impl<'a> Pass<'a> {
         over: bool,
     ) -> Option<Failure> {
         let settings = &release.rollout;
-        let blame = |marks: &BTreeMap<ReplicaId, Mark>, judge: Judge| {
+        let blame = |marks: &BTreeMap<ReplicaId, Mark>, judge: Comparison| {
             let counted = self.counted(marks, |replica| self.has_place(release, replica));
             counted.iter().find_map(|(service, now)| {
                 let before = rollout.before.get(service).cloned().unwrap_or_default();

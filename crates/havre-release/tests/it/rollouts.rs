@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use havre_model::{FoundDatabases, OnFailure, RolloutSettings, ServiceName, UpdateOrder};
 use havre_release::{
-    Desired, ExitInfo, FailedProbe, FailureKind, Ground, Heal, Intent, Refusal, Release, Replica,
-    ReplicaId, ReplicaState, Role, RolloutPhase, Strategy, StrategyReason, hold,
+    Desired, ExitInfo, FailedProbe, FailureKind, Heal, Intent, Refusal, Release, Replica,
+    ReplicaId, ReplicaState, Role, RolloutPhase, Strategy, StrategyReason, WriteContext, hold,
 };
 
 use crate::application::{
@@ -665,7 +665,7 @@ fn what_shares_a_volume_in_one_release_goes_on_sharing_it() {
     let mut world = running(&shapes(1));
     let next = release(&shapes(2));
     let found = FoundDatabases::default();
-    let ground = Ground {
+    let ground = WriteContext {
         environment: ENVIRONMENT,
         databases: &found,
     };

@@ -41,7 +41,7 @@ pub async fn run(context: &Context, args: &DoctorArgs) -> Outcome {
         let options = args.load.options()?;
         let advised = load_here(&context.root, options, havre_model::advise).await;
         let strict = args.load.strict;
-        return findings::tell(context, args.load.path(), advised, strict, args.form);
+        return findings::print(context, args.load.path(), advised, strict, args.form);
     }
     if args.form.sarif {
         return Err(

@@ -15,7 +15,7 @@ use crate::human;
 
 /// A finding as programs get it.
 #[derive(Serialize)]
-struct Told<'a> {
+struct Finding<'a> {
     #[serde(flatten)]
     finding: &'a Diagnostic,
     /// Of its rule, if it has one.
@@ -25,8 +25,8 @@ struct Told<'a> {
     fix: Option<&'static str>,
 }
 
-/// Tells all findings about the project at `path`; `strict`: warnings are errors, notes stay notes.
-pub fn tell(
+/// Prints all findings about the project at `path`; `strict`: warnings are errors, notes stay notes.
+pub fn print(
     context: &Context,
     path: &Path,
     loaded: Result<Loaded, LoadFailure>,
@@ -48,7 +48,7 @@ pub fn tell(
         (true, _) => {
             let told = found.iter().map(|finding| {
                 let rule = rules::rule(finding.code);
-                Told {
+                Finding {
                     finding,
                     why: rule.map(|rule| rule.why),
                     fix: rule.map(|rule| rule.fix),

@@ -12,7 +12,7 @@ use crate::target::load_here;
 pub async fn check(context: &Context, args: &CheckArgs) -> Outcome {
     let options = args.load.options()?;
     let loaded = load_here(&context.root, options, havre_model::load).await;
-    findings::tell(
+    findings::print(
         context,
         args.load.path(),
         loaded,

@@ -38,7 +38,7 @@ pub async fn rollback(context: &Context, args: RollbackArgs) -> Outcome {
     let client = connect::started(&context.root, context.ui).await?;
     let outcome =
         progress::follow::<Rollback>(&client, context.ui, &request.environment, &request).await?;
-    up::tell(context.ui, args.json.json, &outcome)
+    up::print_outcome(context.ui, args.json.json, &outcome)
 }
 
 pub async fn steer(context: &Context, args: SteerArgs, course: Course) -> Outcome {
@@ -54,7 +54,7 @@ pub async fn steer(context: &Context, args: SteerArgs, course: Course) -> Outcom
         return Ok(Exit::Ok);
     }
     let (environment, release) = (&request.environment, outcome.release);
-    ui.tell(&match (course, outcome.previous) {
+    ui.note(&match (course, outcome.previous) {
         (Course::Pause, _) => format!(
             "the rollout of {environment} to release {release} stands still; `havre rollout resume` goes \
              on, `havre rollout abort` goes back"

@@ -37,11 +37,11 @@ pub async fn run(context: &Context, args: UpArgs) -> Outcome {
         return Ok(Exit::Ok);
     }
     let outcome = progress::follow::<Up>(&client, ui, &environment, &request).await?;
-    tell(ui, args.json.json, &outcome)
+    print_outcome(ui, args.json.json, &outcome)
 }
 
 /// Shows where the release answers now.
-pub fn tell(ui: Ui, json: bool, outcome: &UpOutcome) -> Outcome {
+pub fn print_outcome(ui: Ui, json: bool, outcome: &UpOutcome) -> Outcome {
     ui.say(&summary(&outcome.environment.to_string(), outcome));
     if json {
         ui.json(outcome)?;

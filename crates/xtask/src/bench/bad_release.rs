@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::figures::{mention, rounded, tell};
+use super::figures::{mention, print_figure, rounded};
 use super::installation::Installation;
-use super::load::{Load, tell_report};
+use super::load::{Load, print_report};
 use crate::shell::say;
 
 /// The share of the visitors of `live` that a release is tried on, in percent.
@@ -42,15 +42,15 @@ pub fn measure(place: &Installation, each: u32) -> Result<Value> {
         }
         let rolled = begun.elapsed().as_secs_f64();
         let report = load.finish()?;
-        tell_report(&report);
+        print_report(&report);
         let share = report.failed as f64 / report.requests as f64 * 100.0;
         match hidden {
             true => {
-                tell("requests that failed", report.failed as f64, "", 0.0);
+                print_figure("requests that failed", report.failed as f64, "", 0.0);
                 failed += report.failed;
             }
             false => {
-                tell("share of requests that failed", share, "%", SHARE);
+                print_figure("share of requests that failed", share, "%", SHARE);
                 too_many += u64::from(share > SHARE);
             }
         }
@@ -76,7 +76,7 @@ pub fn measure(place: &Installation, each: u32) -> Result<Value> {
             }),
         );
     }
-    tell(
+    print_figure(
         "releases that did not go back",
         f64::from(not_back),
         "",

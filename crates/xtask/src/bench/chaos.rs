@@ -6,10 +6,10 @@ use anyhow::{Result, ensure};
 use havre_testing::load::LoadReport;
 use serde_json::{Value, json};
 
-use super::figures::{mention, rounded, tell};
+use super::figures::{mention, print_figure, rounded};
 use super::installation::Installation;
 use super::kill::{Dice, Victim, kill, orphans};
-use super::load::{Load, tell_report};
+use super::load::{Load, print_report};
 use crate::shell::say;
 
 /// A release takes about so long: kills fall anywhere in it, and shortly after it.
@@ -51,7 +51,7 @@ pub fn measure(place: &Installation, rounds: &[Round]) -> Result<Value> {
         let name = round.victim.name();
         say(&format!("{} × SIGKILL of {name}", round.kills));
         let outcome = kill_and_roll(place, round, &mut dice, &mut release)?;
-        tell_report(&outcome.report);
+        print_report(&outcome.report);
         let excused = match round.victim {
             // Nothing that serves users may notice.
             Victim::Daemon => 0,
@@ -61,19 +61,19 @@ pub fn measure(place: &Installation, rounds: &[Round]) -> Result<Value> {
             }
         };
         let faults = outcome.report.failed - excused;
-        tell(
+        print_figure(
             "failures that a kill does not excuse",
             faults as f64,
             "",
             0.0,
         );
-        tell(
+        print_figure(
             "converged after the last kill",
             outcome.converge_s,
             "s",
             CONVERGED_S,
         );
-        tell("orphans", outcome.orphans as f64, "", 0.0);
+        print_figure("orphans", outcome.orphans as f64, "", 0.0);
         mention("failures after one kill, at most", outcome.worst as f64, "");
         failed += faults;
         orphans += outcome.orphans;

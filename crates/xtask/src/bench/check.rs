@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Map, Value, json};
 
-use super::figures::{median, mention, millis, rounded, tell};
+use super::figures::{median, mention, millis, print_figure, rounded};
 use crate::peers;
 use crate::shell::say;
 
@@ -64,7 +64,7 @@ pub fn measure(binary: &Path) -> Result<Value> {
     let folder = tempfile::tempdir().context("cannot make a folder")?;
     let mut failed = 0;
     let mut bar = |what: &str, value: f64, unit: &str, bar: f64| {
-        tell(what, value, unit, bar);
+        print_figure(what, value, unit, bar);
         failed += u32::from(value > bar);
     };
     let mut projects = Map::new();

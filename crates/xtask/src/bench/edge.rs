@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::figures::{mention, rounded, tell};
+use super::figures::{mention, print_figure, rounded};
 use crate::packages;
 use crate::shell::{command, has, read, say, succeed, wait_until};
 
@@ -44,7 +44,7 @@ pub fn measure(binary: &Path) -> Result<Value> {
     mention("requests through Havre's edge", ours.per_second, "/s");
     mention("requests through nginx", theirs.per_second, "/s");
     mention("of nginx", ours.per_second / theirs.per_second, "×");
-    tell(
+    print_figure(
         "share that opens a connection to the origin",
         ours.new_share,
         "",

@@ -24,7 +24,7 @@ pub fn millis(duration: Duration) -> f64 {
 }
 
 /// One figure and whether it holds its bar.
-pub fn tell(what: &str, value: f64, unit: &str, bar: f64) {
+pub fn print_figure(what: &str, value: f64, unit: &str, bar: f64) {
     eprintln!("{}", line(what, value, unit, bar));
 }
 

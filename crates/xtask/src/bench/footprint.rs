@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::figures::{mention, tell};
+use super::figures::{mention, print_figure};
 use super::installation::{Installation, processes_of};
 use crate::shell::say;
 
@@ -55,8 +55,8 @@ pub fn measure(place: &Installation) -> Result<Value> {
             "kB",
         );
     }
-    tell("PSS of all", total as f64, "kB", TOTAL_BAR_KB);
-    tell(
+    print_figure("PSS of all", total as f64, "kB", TOTAL_BAR_KB);
+    print_figure(
         "private dirty of a shim (largest)",
         dirty as f64,
         "kB",

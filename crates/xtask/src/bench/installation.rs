@@ -52,7 +52,7 @@ impl Installation {
         let result = bench(&self);
         if let Err(error) = &result {
             say(&format!("the bench failed: {error:#}"));
-            self.tell_state();
+            self.print_state();
         }
         let removed = self.remove();
         let found = result?;
@@ -190,7 +190,7 @@ impl Installation {
         Ok(())
     }
 
-    fn tell_state(&self) {
+    fn print_state(&self) {
         if !self.project.exists() {
             return;
         }

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::figures::{mention, tell};
+use super::figures::{mention, print_figure};
 use super::installation::Installation;
 use crate::shell::{command, read, succeed};
 
@@ -133,9 +133,9 @@ fn upload(place: &Installation) -> Result<Shot> {
     Ok(Shot::post("/api/v1/jobs", &kind, body))
 }
 
-pub fn tell_report(report: &LoadReport) {
-    tell("requests that failed", report.failed as f64, "", 0.0);
-    tell("streams that were cut", report.streams_cut as f64, "", 0.0);
+pub fn print_report(report: &LoadReport) {
+    print_figure("requests that failed", report.failed as f64, "", 0.0);
+    print_figure("streams that were cut", report.streams_cut as f64, "", 0.0);
     mention("requests", report.requests as f64, "");
     mention(
         "streams closed in good order",

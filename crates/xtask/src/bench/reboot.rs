@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use super::figures::{median, mention, rounded, tell};
+use super::figures::{median, mention, print_figure, rounded};
 use super::installation::{Installation, mounts_of, processes_of};
 use super::kill::{is_entry, kill};
 use crate::shell::{read, say, succeed, wait_until};
@@ -39,7 +39,7 @@ pub fn measure(place: &Installation) -> Result<Value> {
     mention("its own start (median)", own_s, "s");
     mention("serving again after (median)", after_s, "s");
     let added_s = after_s - own_s;
-    tell("beyond its own start", added_s, "s", ADDED_S);
+    print_figure("beyond its own start", added_s, "s", ADDED_S);
     Ok(json!({
         "bench": "reboot",
         "failed": u32::from(added_s > ADDED_S),

@@ -9,7 +9,7 @@ use havre_testing::load::Visitor;
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 
-use super::figures::{median, mention, rounded, tell};
+use super::figures::{median, mention, print_figure, rounded};
 use super::installation::Installation;
 use crate::shell::say;
 
@@ -46,14 +46,14 @@ pub fn measure(place: &Installation) -> Result<Value> {
         unchanged.push(nothing);
     }
     let (changed_s, unchanged_s) = (median(&answered), median(&unchanged));
-    tell(
+    print_figure(
         "a changed line answers (median)",
         changed_s,
         "s",
         CHANGED_BAR_S,
     );
     mention("its rollout is over (median)", median(&done), "s");
-    tell(
+    print_figure(
         "up with nothing changed (median)",
         unchanged_s,
         "s",

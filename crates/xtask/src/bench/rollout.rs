@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::figures::{median, mention, rounded, tell};
+use super::figures::{median, mention, print_figure, rounded};
 use super::installation::Installation;
-use super::load::{Load, tell_report};
+use super::load::{Load, print_report};
 use crate::shell::say;
 
 /// Load before the first and after the last rollout.
@@ -30,13 +30,13 @@ pub fn measure(place: &Installation, rollouts: u32) -> Result<Value> {
     let rolled = roll(place, &load, rollouts);
     std::thread::sleep(CALM);
     let report = load.finish()?;
-    tell_report(&report);
+    print_report(&report);
     let times = rolled?;
     let whole: Vec<f64> = times.iter().map(|time| time.up_s).collect();
     let rollout: Vec<f64> = times.iter().map(|time| time.rollout_s).collect();
     let (median_up_s, median_s) = (median(&whole), median(&rollout));
     mention("`up` with its builds (median)", median_up_s, "s");
-    tell("rollout (median)", median_s, "s", LONGEST_ROLLOUT);
+    print_figure("rollout (median)", median_s, "s", LONGEST_ROLLOUT);
     Ok(json!({
         "bench": "rollout",
         "rollouts": times.len(),

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::figures::{median, mention, rounded, tell};
+use super::figures::{median, mention, print_figure, rounded};
 use super::installation::Installation;
 use super::kill::kill;
-use super::load::{Load, tell_report};
+use super::load::{Load, print_report};
 use crate::shell::{command, say, succeed, wait_until};
 
 const REPLICAS: usize = 3;
@@ -50,9 +50,9 @@ pub fn measure(place: &Installation, each: u32) -> Result<Value> {
             std::thread::sleep(Duration::from_secs(1));
         }
         let report = load.finish()?;
-        tell_report(&report);
+        print_report(&report);
         let median_s = median(&times);
-        tell(
+        print_figure(
             "replaced after detection (median)",
             median_s,
             "s",

@@ -16,7 +16,7 @@ use havre_net::{Net, NetConfig, NetworkSpec};
 use serde_json::{Value, json};
 
 use super::docker::Docker;
-use super::figures::{median, mention, millis, rounded, tell};
+use super::figures::{median, mention, millis, print_figure, rounded};
 use super::installation::Installation;
 use crate::packages;
 use crate::shell::{command, say, succeed};
@@ -49,7 +49,7 @@ pub fn measure(place: &Installation) -> Result<Value> {
     fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
 
     let havre_ms = median(&ours);
-    tell(
+    print_figure(
         "create, start, exit, delete (median)",
         havre_ms,
         "ms",
@@ -63,7 +63,7 @@ pub fn measure(place: &Installation) -> Result<Value> {
     let docker_ms = theirs.as_deref().map(median);
     if let Some(docker_ms) = docker_ms {
         mention("docker run --rm (median)", docker_ms, "ms");
-        tell("of docker's time", havre_ms / docker_ms, "×", BAR_SHARE);
+        print_figure("of docker's time", havre_ms / docker_ms, "×", BAR_SHARE);
     }
     Ok(json!({
         "bench": "start",

@@ -1,4 +1,4 @@
-//! What holds for every change of what is wanted, also where it cannot be written down.
+//! What holds for every change of what is persisted, also where it cannot be written down.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::fault::Fault;
 struct World {
     folder: tempfile::TempDir,
     tables: Tables,
-    wanted: Wanted,
+    persisted: Persisted,
 }
 
 impl World {
@@ -27,11 +27,11 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&database(folder.path()), &[havre_image::SCHEMA, SCHEMA]).unwrap();
         let tables = Tables::new(Arc::new(store));
-        let wanted = Wanted::load(id(), tables.clone(), None).unwrap();
+        let persisted = Persisted::load(id(), tables.clone(), None).unwrap();
         Self {
             folder,
             tables,
-            wanted,
+            persisted,
         }
     }
 
@@ -42,9 +42,9 @@ impl World {
         let next = Desired {
             current: Some(1),
             rollout: None,
-            ..world.wanted.desired().clone()
+            ..world.persisted.desired().clone()
         };
-        world.wanted.advance(next, None, UNIX_EPOCH).unwrap();
+        world.persisted.advance(next, None, UNIX_EPOCH).unwrap();
         world
     }
 
@@ -61,7 +61,7 @@ impl World {
     }
 
     fn apply_command(&mut self, command: Command) -> Result<Written, CommandError> {
-        self.wanted.apply_command(command, None, UNIX_EPOCH)
+        self.persisted.apply_command(command, None, UNIX_EPOCH)
     }
 
     fn fault(&self) -> Fault {
@@ -69,17 +69,17 @@ impl World {
     }
 
     /// What the next daemon would find; `None`: nothing.
-    fn stored(&self) -> Option<Wanted> {
+    fn stored(&self) -> Option<Persisted> {
         let row = self.tables.environments().unwrap().pop()?;
-        Some(Wanted::load(id(), self.tables.clone(), Some(&row.desired)).unwrap())
+        Some(Persisted::load(id(), self.tables.clone(), Some(&row.desired)).unwrap())
     }
 
     #[track_caller]
     fn is_as_on_disk(&self, what: &str) {
         let stored = self.stored().expect(what);
-        assert_eq!(stored.desired, self.wanted.desired, "{what}");
+        assert_eq!(stored.desired, self.persisted.desired, "{what}");
         for (number, release) in &*stored.releases {
-            assert_eq!(self.wanted.releases.get(number), Some(release), "{what}");
+            assert_eq!(self.persisted.releases.get(number), Some(release), "{what}");
         }
     }
 }
@@ -128,7 +128,7 @@ fn roll_out(command: &str) -> Command {
 
 type Make = fn() -> World;
 
-/// Every command with a state in which it is obeyed. A new command does not compile until it is
+/// Every command with a state in which it is applied. A new command does not compile until it is
 /// here.
 fn every_command() -> Vec<(&'static str, Make, Command)> {
     let name = |command: &Command| match command {
@@ -164,17 +164,20 @@ fn every_command() -> Vec<(&'static str, Make, Command)> {
 fn what_cannot_be_written_down_changes_nothing() {
     for (name, world, command) in every_command() {
         let mut world = world();
-        let before = world.wanted.desired().clone();
-        let (revision, releases) = (world.wanted.revision(), world.wanted.releases().clone());
+        let before = world.persisted.desired().clone();
+        let (revision, releases) = (
+            world.persisted.revision(),
+            world.persisted.releases().clone(),
+        );
         let fault = world.fault();
         let refused = world.apply_command(command.clone());
         assert!(
             matches!(&refused, Err(CommandError::Persist(_))),
             "{name}: {refused:?}"
         );
-        assert_eq!(world.wanted.desired(), &before, "{name}");
-        assert_eq!(world.wanted.revision(), revision, "{name}");
-        assert_eq!(world.wanted.releases(), &releases, "{name}");
+        assert_eq!(world.persisted.desired(), &before, "{name}");
+        assert_eq!(world.persisted.revision(), revision, "{name}");
+        assert_eq!(world.persisted.releases(), &releases, "{name}");
         fault.heal();
         world.is_as_on_disk(name);
         let rows = world.tables.releases("shop", "production", 10).unwrap();
@@ -183,10 +186,10 @@ fn what_cannot_be_written_down_changes_nothing() {
             "{name}: no release without a command for it"
         );
 
-        let obeyed = world.apply_command(command);
-        assert!(obeyed.is_ok(), "{name}: {obeyed:?}");
-        assert_ne!(world.wanted.desired(), &before, "{name}");
-        assert_eq!(world.wanted.revision(), revision + 1, "{name}");
+        let applied = world.apply_command(command);
+        assert!(applied.is_ok(), "{name}: {applied:?}");
+        assert_ne!(world.persisted.desired(), &before, "{name}");
+        assert_eq!(world.persisted.revision(), revision + 1, "{name}");
         world.is_as_on_disk(name);
     }
 }
@@ -194,7 +197,7 @@ fn what_cannot_be_written_down_changes_nothing() {
 #[test]
 fn a_step_of_a_rollout_that_cannot_be_written_down_is_not_taken() {
     let mut world = World::moving();
-    let before = world.wanted.desired().clone();
+    let before = world.persisted.desired().clone();
     let mut next = before.clone();
     if let Some(rollout) = &mut next.rollout {
         rollout.phase = RolloutPhase::Finishing { since: UNIX_EPOCH };
@@ -202,17 +205,17 @@ fn a_step_of_a_rollout_that_cannot_be_written_down_is_not_taken() {
     let fault = world.fault();
     assert!(
         world
-            .wanted
+            .persisted
             .advance(next.clone(), None, UNIX_EPOCH)
             .is_err()
     );
-    assert_eq!(world.wanted.desired(), &before);
+    assert_eq!(world.persisted.desired(), &before);
     fault.heal();
     world
-        .wanted
+        .persisted
         .advance(next.clone(), None, UNIX_EPOCH)
         .unwrap();
-    assert_eq!(world.wanted.desired(), &next);
+    assert_eq!(world.persisted.desired(), &next);
     world.is_as_on_disk("finishing");
 }
 
@@ -235,12 +238,12 @@ fn a_release_comes_with_the_wish_for_it_and_its_record() {
 fn a_release_is_known_as_long_as_something_of_it_is_there() {
     let mut world = World::moving();
     world.apply_command(roll_out("three")).unwrap();
-    let known = |wanted: &Wanted| wanted.releases().keys().copied().collect::<Vec<_>>();
-    assert_eq!(known(&world.wanted), [1, 2, 3]);
-    world.wanted.know([2].into()).unwrap();
-    assert_eq!(known(&world.wanted), [1, 2, 3]);
-    world.wanted.know(BTreeSet::new()).unwrap();
-    assert_eq!(known(&world.wanted), [1, 3]);
+    let known = |persisted: &Persisted| persisted.releases().keys().copied().collect::<Vec<_>>();
+    assert_eq!(known(&world.persisted), [1, 2, 3]);
+    world.persisted.know([2].into()).unwrap();
+    assert_eq!(known(&world.persisted), [1, 2, 3]);
+    world.persisted.know(BTreeSet::new()).unwrap();
+    assert_eq!(known(&world.persisted), [1, 3]);
     // A daemon that finds a replica of it reads it again; what history has forgotten is no error.
     let mut next = world.stored().unwrap();
     next.know([2, 77].into()).unwrap();
@@ -255,7 +258,7 @@ fn what_is_refused_is_not_written() {
         let nothing_moves = matches!(refused, Err(CommandError::Refused(Refusal::NothingMoves)));
         assert!(nothing_moves, "{refused:?}");
     }
-    assert_eq!(world.wanted.revision(), 2);
+    assert_eq!(world.persisted.revision(), 2);
 }
 
 /// The next daemon may have to go on with it, and the first release is in nobody's memory then.
@@ -295,10 +298,10 @@ fn an_environment_that_cannot_be_forgotten_is_still_there() {
         .apply_command(Command::TakeDown { volumes: true })
         .unwrap();
     let fault = world.fault();
-    assert!(world.wanted.forget().is_err());
+    assert!(world.persisted.forget().is_err());
     fault.heal();
     world.is_as_on_disk("going");
-    world.wanted.forget().unwrap();
+    world.persisted.forget().unwrap();
     assert!(world.stored().is_none());
     let rows = world.tables.releases("shop", "production", 10).unwrap();
     assert_eq!(rows, []);

@@ -21,7 +21,7 @@ use crate::volumes::named_volumes;
 /// Desired state and the releases in play. Whoever reads them here reads what is on disk:
 /// both are only replaced by what has been written.
 #[derive(Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct Persisted {
     id: EnvironmentId,
     tables: Tables,
     desired: Desired,
@@ -32,7 +32,7 @@ pub(crate) struct Wanted {
     revision: u64,
 }
 
-impl Wanted {
+impl Persisted {
     /// What is stored; nothing yet where that is `None`.
     pub(super) fn load(
         id: EnvironmentId,
@@ -48,7 +48,7 @@ impl Wanted {
             }
             None => Desired::default(),
         };
-        let mut wanted = Self {
+        let mut persisted = Self {
             id,
             tables,
             desired,
@@ -56,8 +56,8 @@ impl Wanted {
             forgotten: BTreeSet::new(),
             revision: 0,
         };
-        wanted.know(BTreeSet::new())?;
-        Ok(wanted)
+        persisted.know(BTreeSet::new())?;
+        Ok(persisted)
     }
 
     pub(super) fn desired(&self) -> &Desired {
@@ -78,7 +78,7 @@ impl Wanted {
     /// counts until they are gone. Those that history has forgotten are looked for once.
     pub(super) fn know(&mut self, of_replicas: BTreeSet<u64>) -> Result<(), EnvironmentError> {
         let mut needed = of_replicas;
-        needed.extend(named(&self.desired));
+        needed.extend(referenced_releases(&self.desired));
         for number in &needed {
             if self.releases.contains_key(number) || self.forgotten.contains(number) {
                 continue;
@@ -112,7 +112,7 @@ impl Wanted {
             }
             Command::Pause => next.pause(now)?,
             Command::Resume => next.resume(now)?,
-            Command::Scale(wanted) => next.scale.extend(wanted),
+            Command::Scale(replicas) => next.scale.extend(replicas),
             Command::TakeDown { volumes } => {
                 next.intent = Intent::Down {
                     remove_volumes: match volumes {
@@ -259,7 +259,7 @@ fn format_error(id: &EnvironmentId) -> impl Fn(serde_json::Error) -> Environment
 }
 
 /// The releases that desired state names.
-fn named(desired: &Desired) -> impl Iterator<Item = u64> + use<> {
+fn referenced_releases(desired: &Desired) -> impl Iterator<Item = u64> + use<> {
     let rollout = desired.rollout.as_ref();
     [
         desired.current,

@@ -5,14 +5,14 @@ use havre_image::ImageRef;
 use havre_model::{Build, BuildContext, Project, PullPolicy, ServiceName};
 
 /// One image that services need.
-pub(super) struct Wanted<'a> {
+pub(super) struct NeededImage<'a> {
     pub reference: ImageRef,
     pub build: Option<&'a Build>,
     pub policy: PullPolicy,
     pub services: Vec<ServiceName>,
 }
 
-impl Wanted<'_> {
+impl NeededImage<'_> {
     /// Services whose images it is made from.
     pub fn needs(&self) -> impl Iterator<Item = &ServiceName> {
         let contexts = self
@@ -27,11 +27,11 @@ impl Wanted<'_> {
 }
 
 /// The images of a project, each once, and after those that it is made from.
-pub(super) fn wanted(project: &Project) -> Result<Vec<Wanted<'_>>, ApiError> {
+pub(super) fn needed_images(project: &Project) -> Result<Vec<NeededImage<'_>>, ApiError> {
     let mut waiting = each_once(project)?;
     let mut ordered = Vec::with_capacity(waiting.len());
     while !waiting.is_empty() {
-        let is_ready = |one: &Wanted<'_>| {
+        let is_ready = |one: &NeededImage<'_>| {
             let awaited =
                 |name: &ServiceName| waiting.iter().any(|other| other.services.contains(name));
             !one.needs().any(awaited)
@@ -49,8 +49,8 @@ pub(super) fn wanted(project: &Project) -> Result<Vec<Wanted<'_>>, ApiError> {
     Ok(ordered)
 }
 
-pub(super) fn each_once(project: &Project) -> Result<Vec<Wanted<'_>>, ApiError> {
-    let mut all: Vec<Wanted<'_>> = Vec::new();
+pub(super) fn each_once(project: &Project) -> Result<Vec<NeededImage<'_>>, ApiError> {
+    let mut all: Vec<NeededImage<'_>> = Vec::new();
     // First those that are built: what only names an image may mean one of them.
     let (built, named): (Vec<_>, Vec<_>) = project
         .services
@@ -87,7 +87,7 @@ pub(super) fn each_once(project: &Project) -> Result<Vec<Wanted<'_>>, ApiError> 
                         .with_hint("give one of them another `image`, or the same `build`"));
                 }
                 let services = vec![name.clone()];
-                all.push(Wanted {
+                all.push(NeededImage {
                     reference,
                     build,
                     policy: service.pull_policy,
@@ -122,12 +122,12 @@ mod tests {
             ..havre_model::LoadOptions::default()
         };
         let project = havre_model::load(&options).unwrap().project;
-        let wanted = wanted(&project).unwrap();
-        let shown: Vec<(bool, Vec<&str>)> = wanted
+        let needed = needed_images(&project).unwrap();
+        let shown: Vec<(bool, Vec<&str>)> = needed
             .iter()
-            .map(|wanted| {
-                let services = wanted.services.iter().map(ServiceName::as_str).collect();
-                (wanted.build.is_some(), services)
+            .map(|needed| {
+                let services = needed.services.iter().map(ServiceName::as_str).collect();
+                (needed.build.is_some(), services)
             })
             .collect();
         assert_eq!(shown, [(true, vec!["web", "api"]), (false, vec!["db"])]);

@@ -7,10 +7,10 @@ use havre_api::{
 use havre_image::builder::{BuildError, BuildEvent, Stream};
 use havre_model::ServiceName;
 
-use super::wanted::Wanted;
+use super::needed::NeededImage;
 
 /// The builder's news in the API's words.
-pub(super) fn told(image: &str, services: &[ServiceName], event: BuildEvent) -> Option<Event> {
+pub(super) fn event_of(image: &str, services: &[ServiceName], event: BuildEvent) -> Option<Event> {
     let progress = match event {
         BuildEvent::Started { steps } => BuildProgress::Started {
             services: services.to_vec(),
@@ -70,7 +70,7 @@ pub(super) fn told(image: &str, services: &[ServiceName], event: BuildEvent) -> 
 
 pub(super) fn build_error(
     image: &str,
-    wanted: &Wanted<'_>,
+    needed: &NeededImage<'_>,
     error: &BuildError,
     events: &EventSink,
 ) -> ApiError {
@@ -87,7 +87,7 @@ pub(super) fn build_error(
     events.emit(Event::Failure {
         report: Box::new(FailureReport::Build(BuildFailure {
             image: image.to_owned(),
-            services: wanted.services.clone(),
+            services: needed.services.clone(),
             reason: crate::report::one_line(error),
             place: error.place().map(|(file, line)| SourceLocation {
                 file: file.to_owned(),
