@@ -2,13 +2,21 @@
 //!
 //! What is known about a container comes from its shim's messages alone. One task per container
 //! listens; when the shim is gone, `exit.json` says how the container ended, and without that
-//! file it is lost and what may be left of it is killed.
+//! file it is lost and what may be left of it is killed. All of it is in one inventory, which is asked
+//! without touching the disk.
+//!
+//! ```text
+//!  create, remove ───────────────────────►┌───────────┐──► get, containers: as it is now
+//!  a task per shim ───────────────────────► inventory │──► watch_containers: one cgroup_parent's, and
+//!  reconcile (run directory, cgroups) ────►└───────────┘    a wake-up with each change of these
+//! ```
 
+mod inventory;
 mod launch;
+mod reconcile;
 mod teardown;
 mod watcher;
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -29,6 +37,8 @@ use crate::rundir::RunDir;
 use crate::spec::Limits;
 use crate::spec::{ContainerId, ContainerSpec, Exit, Observed, State};
 use crate::validate::InvalidSpec;
+use inventory::Inventory;
+pub use reconcile::{ReconcileError, Reconciled};
 pub use teardown::TeardownError;
 
 /// Events kept for a receiver that is slow; it then learns that it missed some.
@@ -65,17 +75,9 @@ struct Inner {
     /// The binary through a read-only mount.
     exe: OwnedFd,
     events: broadcast::Sender<Event>,
-    entries: Mutex<HashMap<ContainerId, Entry>>,
+    inventory: Mutex<Inventory>,
     tasks: TaskTracker,
     cancel: CancellationToken,
-}
-
-/// What is known about one container.
-#[derive(Clone, Debug)]
-struct Entry {
-    state: Arc<watch::Sender<Observed>>,
-    /// A task listens to its shim.
-    watched: bool,
 }
 
 /// Something about a container changed.
@@ -220,7 +222,7 @@ pub enum WaitError {
 }
 
 impl Engine {
-    /// Prepares; no container is looked at before [`Engine::list`]. Needs a tokio runtime.
+    /// Prepares; no container is looked at before [`Engine::reconcile`]. Needs a tokio runtime.
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
         let exe = launch::read_only_exe(&config.exe).map_err(|source| EngineError::Exe {
             path: config.exe.clone(),
@@ -243,7 +245,7 @@ impl Engine {
             config,
             exe,
             events: broadcast::channel(EVENT_BUFFER).0,
-            entries: Mutex::default(),
+            inventory: Mutex::default(),
             tasks: TaskTracker::new(),
             cancel: cancel.clone(),
         };
@@ -278,28 +280,45 @@ impl Engine {
         }
     }
 
-    /// Every container of the run directory, after adopting those whose shims live and cleaning
-    /// up after those whose shims do not.
+    /// Every container of the run directory, after [`Engine::reconcile`].
     pub async fn list(&self) -> Vec<Observed> {
-        let inner = Arc::clone(&self.inner);
-        let scanned = tokio::task::spawn_blocking(move || teardown::scan(&inner)).await;
-        match scanned {
-            Ok(found) => watcher::adopt(&self.inner, found).await,
-            Err(error) => tracing::error!(%error, "cannot scan the run directory"),
+        if let Err(error) = self.reconcile().await {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, "containers may be missing");
         }
-        let entries = self.inner.entries();
-        let mut all: Vec<_> = entries.values().map(|e| e.state.borrow().clone()).collect();
-        all.sort_by(|a, b| a.id.cmp(&b.id));
-        all
+        self.containers()
+    }
+
+    /// Looks at the run directory and the control groups, and brings what is known up to them: adopts
+    /// containers whose shims live, finds out how those ended whose shims do not, kills what is out of
+    /// everybody's reach, forgets what has gone. Returns when each container that was adopted has said its
+    /// state.
+    ///
+    /// Due once before anything else is asked, since a daemon that was killed has left containers, folders
+    /// half made and control groups. All that happens afterwards is known without it, but for what others
+    /// do by hand to the run directory: for that it is to be called now and then, in one place.
+    pub async fn reconcile(&self) -> Result<Reconciled, ReconcileError> {
+        reconcile::reconcile(&self.inner).await
+    }
+
+    /// Every container, as last heard of, by id. Touches no file. Those of an earlier daemon are known
+    /// after [`Engine::reconcile`].
+    pub fn containers(&self) -> Vec<Observed> {
+        self.inner.inventory().all()
+    }
+
+    /// The containers of one [`ContainerSpec::cgroup_parent`], as last heard of, by id; they change with
+    /// each event of one of these, and of these only, so that who looks after one environment among many
+    /// is not woken by the others. Only the newest state is kept for a receiver that is slow. It closes
+    /// with the last [`Engine`].
+    pub fn watch_containers(&self, cgroup_parent: &str) -> watch::Receiver<Arc<Vec<Observed>>> {
+        self.inner.inventory().watch(cgroup_parent)
     }
 
     /// One container, as last heard of. Containers of an earlier daemon are known after
-    /// [`Engine::list`].
+    /// [`Engine::reconcile`].
     pub async fn get(&self, id: &ContainerId) -> Option<Observed> {
-        self.inner
-            .entries()
-            .get(id)
-            .map(|e| e.state.borrow().clone())
+        self.inner.inventory().get(id)
     }
 
     /// The changes from now on. A receiver that lags learns how many it missed and should list.
@@ -435,8 +454,9 @@ impl Engine {
     /// What the container uses now.
     pub async fn stats(&self, id: &ContainerId) -> Result<Stats, ControlError> {
         let not_found = || ControlError::NotFound { id: id.0.clone() };
-        let meta = self.inner.dir(id).meta().map_err(|_| not_found())?;
-        Ok(self.inner.cgroup(&meta.spec.cgroup_parent, id).stats())
+        let parent = self.inner.inventory().cgroup_parent(id);
+        let parent = parent.ok_or_else(not_found)?;
+        Ok(self.inner.cgroup(&parent, id).stats())
     }
 
     /// The spec a container was created with.
@@ -461,9 +481,11 @@ fn ended(observed: &Observed) -> bool {
 }
 
 impl Inner {
-    fn entries(&self) -> MutexGuard<'_, HashMap<ContainerId, Entry>> {
-        // Every change is a single insert or removal: a panic elsewhere leaves nothing half done.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inventory(&self) -> MutexGuard<'_, Inventory> {
+        // Each change is a state that was sent whole: a panic elsewhere leaves nothing half done.
+        self.inventory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn dir(&self, id: &ContainerId) -> RunDir {
@@ -475,21 +497,14 @@ impl Inner {
     }
 
     fn state(&self, id: &ContainerId) -> Result<watch::Receiver<Observed>, ControlError> {
-        match self.entries().get(id) {
-            Some(entry) => Ok(entry.state.subscribe()),
-            None => Err(ControlError::NotFound { id: id.0.clone() }),
-        }
+        let state = self.inventory().state(id);
+        state.ok_or_else(|| ControlError::NotFound { id: id.0.clone() })
     }
 
     /// Takes a new state in and tells everyone. A container that was removed stays removed.
     fn observe(&self, observed: Observed) {
         let id = observed.id.clone();
-        let state = self
-            .entries()
-            .get(&id)
-            .map(|entry| Arc::clone(&entry.state));
-        if let Some(state) = state {
-            state.send_replace(observed.clone());
+        if self.inventory().observe(observed.clone()) {
             // Nobody listening is fine.
             drop(self.events.send(Event { id, observed }));
         }

@@ -7,7 +7,7 @@
 //!    └───── run/c/<id>/   container ──► pipes ──► shim ──► spool on disk ──► LogReader
 //! ```
 //! The daemon may die at any instruction: shims and containers go on, and the next daemon adopts
-//! them by [`Engine::list`]. A shim that is killed takes its container along. Times are
+//! them by [`Engine::reconcile`]. A shim that is killed takes its container along. Times are
 //! `Duration` and `SystemTime`, sizes are bytes.
 
 mod cgroup;
@@ -33,7 +33,8 @@ use std::process::ExitCode;
 
 pub use cgroup::{CgroupError, Stats};
 pub use engine::{
-    ControlError, CreateError, Engine, EngineConfig, EngineError, Event, TeardownError, WaitError,
+    ControlError, CreateError, Engine, EngineConfig, EngineError, Event, ReconcileError,
+    Reconciled, TeardownError, WaitError,
 };
 pub use exec::{ExecError, ExecSession, ExecSpec, Terminal, WindowSize};
 pub use group::{Group, enter};

@@ -166,6 +166,14 @@ impl RunDir {
     }
 }
 
+/// Whether a file of such a folder is missing or half written, rather than unreadable for now.
+pub fn is_incomplete(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::InvalidData | ErrorKind::UnexpectedEof
+    )
+}
+
 fn seqpacket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     Ok(rustix::net::socket_with(

@@ -1,6 +1,5 @@
 //! Starting shims.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -16,6 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::time::{sleep, timeout};
 
+use super::inventory::blank;
 use super::{CreateError, Inner, watcher};
 use crate::rundir::{Meta, RunDir, boot_id};
 use crate::spec::{ContainerId, ContainerSpec, Observed, State};
@@ -47,17 +47,10 @@ pub async fn create(inner: &Arc<Inner>, spec: &ContainerSpec) -> Result<(), Crea
         source,
     };
     let exists = || CreateError::Exists { id: id.0.clone() };
-    let creating = Observed {
-        id: id.clone(),
-        labels: spec.labels.clone(),
-        state: State::Creating,
-        restarts: 0,
-        health: None,
-        liveness: None,
-        last_exit: None,
-    };
-    // Known before the folder is there, so that a scan in between does not take it for lost.
-    if !watcher::reserve(inner, creating) {
+    let creating = blank(id, spec.labels.clone(), State::Creating);
+    let parent = Some(spec.cgroup_parent.clone());
+    // Known before the folder is there, so that it is not taken for one that was found.
+    if inner.inventory().reserve(creating, parent).is_none() {
         return Err(exists());
     }
     let dir = inner.dir(id);
@@ -65,7 +58,7 @@ pub async fn create(inner: &Arc<Inner>, spec: &ContainerSpec) -> Result<(), Crea
     let lock = match prepared {
         Ok(lock) => lock,
         Err(error) => {
-            inner.entries().remove(id);
+            inner.inventory().forget(id);
             return Err(match error.kind() {
                 ErrorKind::AlreadyExists => exists(),
                 _ => shim_error(error),
@@ -92,16 +85,7 @@ pub async fn again(inner: &Arc<Inner>, id: &ContainerId) -> Result<(), CreateErr
         io::Result::Ok(meta.spec)
     };
     let spec = renew().map_err(shim_error)?;
-    let labels: BTreeMap<_, _> = spec.labels;
-    inner.observe(Observed {
-        id: id.clone(),
-        labels,
-        state: State::Creating,
-        restarts: 0,
-        health: None,
-        liveness: None,
-        last_exit: None,
-    });
+    inner.observe(blank(id, spec.labels, State::Creating));
     launch(inner, id, &dir, lock).await
 }
 

@@ -1,7 +1,7 @@
-//! Finding what is there, and removing it.
+//! Removing a container, and all that belongs to it.
 
-use std::collections::{BTreeMap, HashSet};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,66 +58,6 @@ pub enum TeardownError {
     },
 }
 
-/// A container's folder.
-pub struct Found {
-    /// Its name.
-    pub id: ContainerId,
-    /// Of its spec, where that can be read.
-    pub labels: BTreeMap<String, String>,
-}
-
-/// The folders of the run directory. Groups without a folder are killed: their containers were
-/// left behind when the run directory was cleared. Entries without a folder are forgotten.
-pub fn scan(inner: &Inner) -> Vec<Found> {
-    let mut found = Vec::new();
-    let top = inner.config.run_dir.join("c");
-    match std::fs::read_dir(&top) {
-        Ok(entries) => {
-            for entry in entries.flatten() {
-                let id = ContainerId(entry.file_name().to_string_lossy().into_owned());
-                if validate::id(&id).is_ok() {
-                    let labels = inner
-                        .dir(&id)
-                        .meta()
-                        .map(|m| m.spec.labels)
-                        .unwrap_or_default();
-                    found.push(Found { id, labels });
-                }
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => {
-            tracing::error!(path = %top.display(), %error, "cannot read the run directory");
-            return found;
-        }
-    }
-    let known: HashSet<_> = found.iter().map(|f| f.id.clone()).collect();
-    remove_orphans(inner, &known);
-    inner
-        .entries()
-        .retain(|id, entry| known.contains(id) || entry.watched);
-    found
-}
-
-fn remove_orphans(inner: &Inner, known: &HashSet<ContainerId>) {
-    let mut any = false;
-    for (parent, id) in cgroup::containers(&inner.hierarchies, &inner.config.instance) {
-        let id = ContainerId(id);
-        let is_known = known.contains(&id) || inner.entries().contains_key(&id);
-        if is_known || inner.groups.have(&id) {
-            continue;
-        }
-        any = true;
-        tracing::warn!(container = %id.0, "removing a container without a folder");
-        for error in inner.cgroup(&parent, &id).destroy() {
-            tracing::error!(container = %id.0, %error, "cannot remove a container without a folder");
-        }
-    }
-    if any {
-        Cgroup::of_shims(&inner.hierarchies, &inner.config.instance).remove_shims();
-    }
-}
-
 /// Ends the shim, then removes all there is.
 pub async fn remove(inner: &Arc<Inner>, id: &ContainerId) -> Vec<TeardownError> {
     if validate::id(id).is_err() {
@@ -138,7 +78,7 @@ pub async fn remove(inner: &Arc<Inner>, id: &ContainerId) -> Vec<TeardownError> 
     match tokio::task::spawn_blocking(blocking).await {
         Ok(errors) => {
             if errors.is_empty() {
-                inner.entries().remove(id);
+                inner.inventory().forget(id);
             }
             errors
         }
@@ -154,6 +94,10 @@ async fn end_shim(inner: &Inner, id: &ContainerId, dir: &RunDir) -> Result<(), T
     let begin = Instant::now();
     let mut asked = false;
     let mut killed = false;
+    if !dir.path().exists() && inner.inventory().is_attended(id) {
+        // Nobody can ask it any more.
+        kill_shims(inner, id, dir)?;
+    }
     while dir.path().exists() {
         match dir.try_lock() {
             Ok(Some(_)) => return Ok(()),
@@ -163,10 +107,7 @@ async fn end_shim(inner: &Inner, id: &ContainerId, dir: &RunDir) -> Result<(), T
             Ok(None) if begin.elapsed() > SHIM_DEADLINE && !killed => {
                 killed = true;
                 tracing::warn!(container = %id.0, "ending a shim that does not answer");
-                kill_shim(inner, dir).map_err(|source| TeardownError::KillShim {
-                    id: id.0.clone(),
-                    source,
-                })?;
+                kill_shims(inner, id, dir)?;
             }
             Ok(None) => {}
             // Cut short while it was made: no shim was started.
@@ -186,10 +127,19 @@ async fn end_shim(inner: &Inner, id: &ContainerId, dir: &RunDir) -> Result<(), T
     Ok(())
 }
 
-/// Kills the process that holds the container's lock. It is looked for among the instance's shims, and
-/// held by a descriptor while its command line is read: a number may come to mean another process.
-fn kill_shim(inner: &Inner, dir: &RunDir) -> io::Result<()> {
+fn kill_shims(inner: &Inner, id: &ContainerId, dir: &RunDir) -> Result<(), TeardownError> {
+    let killed = shims_of(inner, dir).and_then(|shims| kill_all(&shims));
+    killed.map(drop).map_err(|source| TeardownError::KillShim {
+        id: id.0.clone(),
+        source,
+    })
+}
+
+/// The processes that were started as a container's shim. They are looked for among the instance's shims,
+/// and held by a descriptor while the command line is read: a number may come to mean another process.
+pub fn shims_of(inner: &Inner, dir: &RunDir) -> io::Result<Vec<OwnedFd>> {
     let shims = Cgroup::of_shims(&inner.hierarchies, &inner.config.instance);
+    let mut found = Vec::new();
     for pid in shims.processes().map_err(io::Error::other)? {
         let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
             continue;
@@ -199,10 +149,18 @@ fn kill_shim(inner: &Inner, dir: &RunDir) -> io::Result<()> {
             opened => opened?,
         };
         if is_shim_of(pid, dir) {
-            sys::kill_pidfd(&process, libc::SIGKILL)?;
+            found.push(process);
         }
     }
-    Ok(())
+    Ok(found)
+}
+
+/// Kills processes; how many.
+pub fn kill_all(processes: &[OwnedFd]) -> io::Result<usize> {
+    for process in processes {
+        sys::kill_pidfd(process, libc::SIGKILL)?;
+    }
+    Ok(processes.len())
 }
 
 /// Whether the container's folder is what it was started with.
@@ -215,10 +173,12 @@ fn is_shim_of(pid: Pid, dir: &RunDir) -> bool {
 }
 
 fn remove_all(inner: &Inner, id: &ContainerId, dir: &RunDir) -> Vec<TeardownError> {
-    let cgroups: Vec<Cgroup> = match dir.meta() {
-        Ok(meta) => vec![inner.cgroup(&meta.spec.cgroup_parent, id)],
+    let of_spec = || dir.meta().ok().map(|meta| meta.spec.cgroup_parent);
+    let parent = inner.inventory().cgroup_parent(id).or_else(of_spec);
+    let cgroups: Vec<Cgroup> = match parent {
+        Some(parent) => vec![inner.cgroup(&parent, id)],
         // Without the file the tree itself tells where it was.
-        Err(_) => cgroup::containers(&inner.hierarchies, &inner.config.instance)
+        None => cgroup::containers(&inner.hierarchies, &inner.config.instance)
             .into_iter()
             .filter(|(_, name)| *name == id.0)
             .map(|(parent, _)| inner.cgroup(&parent, id))

@@ -9,7 +9,9 @@ use havre_engine::{ContainerSpec, Engine, EngineConfig, RestartRule, State};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{DEADLINE, Sandbox, Test, command, logged, pid, until_in, wait_until};
+use crate::harness::{
+    DEADLINE, Sandbox, Test, command, logged, pid, reconciled, until_in, wait_until,
+};
 
 pub const TESTS: &[(&str, Test)] = &[
     ("another_daemon_takes_over", |p| {
@@ -104,7 +106,7 @@ async fn another_daemon_takes_over(place: &Sandbox) {
     spec.restart = RestartRule::Always;
     created_by_another(place, &spec, "1\n").await;
     let engine = place.engine();
-    let list = engine.list().await;
+    let list = reconciled(engine).await;
     assert_eq!(list.len(), 1);
     assert_eq!(list[0].labels, spec.labels);
     assert!(matches!(list[0].state, State::Running { .. }), "{list:?}");
@@ -121,7 +123,7 @@ async fn another_daemon_takes_over(place: &Sandbox) {
     assert_eq!((exit.code, exit.requested, exit.signal), (3, true, None));
     // A third one learns from disk how it ended.
     let third = place.another_engine();
-    let list = third.list().await;
+    let list = reconciled(&third).await;
     assert_eq!(list[0].last_exit.as_ref(), Some(&exit));
     assert_eq!(list[0].state, State::Exited);
 }
@@ -134,13 +136,13 @@ async fn a_stop_outlives_the_daemon(place: &Sandbox) {
     spec.argv[2] = "trap 'echo asked' TERM; echo up; while :; do sleep 0.05; done".to_owned();
     created_by_another(place, &spec, "asked").await;
     let engine = place.engine();
-    engine.list().await;
+    reconciled(engine).await;
     let exit = tokio::time::timeout(DEADLINE, engine.wait(&spec.id)).await;
     let exit = exit.expect("in time").expect("an exit");
     assert_eq!((exit.signal, exit.requested), (Some(9), true));
 }
 
-fn shim_of(spec: &ContainerSpec, place: &Sandbox) -> Pid {
+pub fn shim_of(spec: &ContainerSpec, place: &Sandbox) -> Pid {
     let dir = place.run_dir(spec).display().to_string();
     for entry in fs::read_dir("/proc").expect("processes").flatten() {
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
@@ -192,7 +194,8 @@ async fn a_killed_shim(place: &Sandbox) {
         wait_until("dead", || !std::path::Path::new(&process).exists()).await;
         assert!(place.engine().wait(&spec.id).await.is_err());
         // Seen by an engine that was not there.
-        assert_eq!(place.another_engine().list().await[0].state, State::Lost);
+        let list = reconciled(&place.another_engine()).await;
+        assert_eq!(list[0].state, State::Lost);
         assert!(place.engine().remove(&spec.id).await.is_empty());
     }
 }
@@ -255,7 +258,7 @@ async fn hostile_bytes(place: &Sandbox) {
     fs::create_dir_all(odd.join("UPPER")).expect("a folder");
     fs::create_dir_all(odd.join("half")).expect("a folder");
     fs::write(odd.join("half/meta.json"), "{\"version\":").expect("a file");
-    let list = place.another_engine().list().await;
+    let list = reconciled(&place.another_engine()).await;
     let states: Vec<_> = list.iter().map(|o| (o.id.0.as_str(), &o.state)).collect();
     assert_eq!(states.len(), 2, "{states:?}");
     assert_eq!(states[1], ("half", &State::Lost));
@@ -267,12 +270,13 @@ async fn the_run_directory_is_cleared(place: &Sandbox) {
     spec.restart = RestartRule::Always;
     created_by_another(place, &place_with_up(&spec), "up").await;
     let running = place.another_engine();
-    let list = running.list().await;
+    let list = reconciled(&running).await;
     let process = format!("/proc/{}", pid(&list[0]));
     running.shutdown().await;
     drop(running);
     fs::remove_dir_all(place.run.path().join("c")).expect("cleared");
-    assert!(place.engine().list().await.is_empty());
+    let found = place.engine().reconcile().await.expect("a look");
+    assert_eq!((found.containers, found.orphans), (0, 1));
     wait_until("dead", || !std::path::Path::new(&process).exists()).await;
 }
 
@@ -371,7 +375,7 @@ async fn killed_at_any_instruction(place: &Sandbox) {
         daemon.kill().expect("killed");
         daemon.wait().expect("reaped");
         let engine = place.another_engine();
-        engine.list().await;
+        reconciled(&engine).await;
         if engine.get(&spec.id).await.is_some() {
             let settled = until_in(&engine, &spec, "settled", |o| o.state != State::Creating).await;
             let fine = matches!(settled.state, State::Running { .. } | State::Lost);
@@ -379,7 +383,7 @@ async fn killed_at_any_instruction(place: &Sandbox) {
         }
         let left = engine.remove(&spec.id).await;
         assert!(left.is_empty(), "killed after {delay:?}: {left:?}");
-        assert!(engine.list().await.is_empty());
+        assert!(reconciled(&engine).await.is_empty());
     }
 }
 

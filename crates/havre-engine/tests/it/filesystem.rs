@@ -266,5 +266,5 @@ async fn forbidden_targets(place: &Sandbox) {
         let error = place.engine().create(&spec).await.expect_err(target);
         assert_eq!(error.to_string(), "invalid container c1");
     }
-    assert!(place.engine().list().await.is_empty());
+    assert!(place.engine().containers().is_empty());
 }

@@ -204,11 +204,11 @@ impl Sandbox {
     async fn clean(&self) -> Vec<String> {
         let engine = self.another_engine();
         let mut left = Vec::new();
-        for observed in engine.list().await {
+        for observed in reconciled(&engine).await {
             let errors = engine.remove(&observed.id).await;
             left.extend(errors.iter().map(ToString::to_string));
         }
-        engine.list().await;
+        reconciled(&engine).await;
         engine.shutdown().await;
         left.extend(self.leftovers());
         left
@@ -255,6 +255,12 @@ fn processes_naming(texts: &[String]) -> Vec<String> {
         }
     }
     found
+}
+
+/// What an engine knows after a look at the machine.
+pub async fn reconciled(engine: &Engine) -> Vec<Observed> {
+    engine.reconcile().await.expect("a look at the machine");
+    engine.containers()
 }
 
 /// Waits until an engine has seen a state.

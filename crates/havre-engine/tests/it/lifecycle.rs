@@ -34,7 +34,7 @@ async fn exit_code_and_output(place: &Sandbox) {
         output.lines().collect::<std::collections::BTreeSet<_>>(),
         ["err", "out"].into()
     );
-    let list = place.engine().list().await;
+    let list = place.engine().containers();
     assert_eq!(list.len(), 1);
     assert_eq!(list[0].state, State::Exited);
     assert_eq!(list[0].labels, spec.labels);
@@ -43,7 +43,7 @@ async fn exit_code_and_output(place: &Sandbox) {
         place.engine().remove(&spec.id).await.is_empty(),
         "safe to repeat"
     );
-    assert!(place.engine().list().await.is_empty());
+    assert!(place.engine().containers().is_empty());
 }
 
 async fn killed_by_a_signal(place: &Sandbox) {

@@ -8,6 +8,7 @@ mod escapes;
 mod filesystem;
 mod given;
 mod harness;
+mod inventory;
 mod isolation;
 mod lifecycle;
 mod output;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         given::TESTS,
         processes::TESTS,
         daemon::TESTS,
+        inventory::TESTS,
         escapes::TESTS,
         page::TESTS,
     ] {

@@ -390,7 +390,8 @@ async fn processes_of_our_own_are_bounded_together(place: &Sandbox) {
         .expect("its end");
     assert!(group.ran_out_of_memory());
     let mut stays = run("exec busybox sleep 1000");
-    place.engine().list().await;
+    let found = place.engine().reconcile().await.expect("a look");
+    assert_eq!(found.orphans, 0);
     assert!(
         stays.try_wait().expect("its state").is_none(),
         "it is no container"
