@@ -2,25 +2,10 @@
 
 use std::fmt;
 
-use havre_model::{EnvironmentName, ProjectName, ServiceName};
+use havre_model::{EnvironmentId, EnvironmentName, ProjectName, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
-
-/// Names one environment of one project; `project/environment` to a person.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct EnvironmentId {
-    /// The project.
-    pub project: ProjectName,
-    /// The environment in it.
-    pub environment: EnvironmentName,
-}
-
-impl fmt::Display for EnvironmentId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.project, self.environment)
-    }
-}
 
 /// Number of a release, counted from 1 in each environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

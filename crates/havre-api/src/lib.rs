@@ -49,6 +49,7 @@ pub use environment::*;
 pub use error::*;
 pub use exec::*;
 pub use failure::*;
+pub use havre_model::EnvironmentId;
 pub use history::*;
 pub use image::*;
 pub use log::*;

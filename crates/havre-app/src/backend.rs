@@ -10,11 +10,13 @@ use havre_api::{
     Restart, Rollback, Routes, Scale, Shutdown, ShutdownRequest, Status, StatusQuery, Steer, Up,
     Why, WhyQuery, WhyReport,
 };
-use havre_engine::{State, Stats};
+use havre_engine::Stats;
 use havre_model::{EnvironmentName, ProjectName};
 
 use crate::daemon::Daemon;
-use crate::environment::{EnvironmentHandle, Snapshot};
+use havre_release::{InstanceState, TargetStatus};
+
+use crate::environment::EnvironmentHandle;
 use crate::shared_networks::calls as networks;
 use crate::{exec, images, logs, operations, plans, releases, status, why as explanation};
 
@@ -126,15 +128,15 @@ async fn status_of(
 async fn replicas(daemon: &Daemon, query: ReplicaQuery) -> Result<Vec<ReplicaStatus>, ApiError> {
     let handles = chosen(daemon, query.project.as_ref(), query.environment.as_ref()).await?;
     let snapshots: Vec<_> = handles.iter().map(EnvironmentHandle::snapshot).collect();
-    let all: Vec<&Snapshot> = snapshots.iter().map(|snapshot| &**snapshot).collect();
+    let all: Vec<&TargetStatus> = snapshots.iter().map(|snapshot| &**snapshot).collect();
     status::expect_services(&query.services, &all)?;
     let mut replicas = Vec::new();
-    for snapshot in all {
-        for one in &snapshot.seen {
-            let running = matches!(one.container.state, State::Running { .. });
-            let wanted = query.services.is_empty() || query.services.contains(&one.place.service);
+    for (handle, snapshot) in handles.iter().zip(all) {
+        for one in &snapshot.instances {
+            let running = matches!(one.state, InstanceState::Running { .. });
+            let wanted = query.services.is_empty() || query.services.contains(&one.service);
             if wanted && (running || query.all) {
-                replicas.push(status::replica(one, snapshot));
+                replicas.push(status::replica(&handle.id, one, snapshot));
             }
         }
     }

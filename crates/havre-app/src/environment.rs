@@ -17,13 +17,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use havre_api::{EnvironmentId, FailureReport};
+use havre_api::EnvironmentId;
 use havre_edge::EdgeStatus;
 use havre_engine::State;
-use havre_model::{Hook, ServiceName};
+use havre_model::Hook;
 use havre_release::{
-    Action, Decision, Desired, Intent, Observed, Policy, Release, ReplicaId, ReplicaState, Role,
-    Rollout, RolloutPhase, Routing, ServiceRelease, decide, routing,
+    Action, Applied, ApplyError, Change, Decision, Desired, Evidence, Intent, Observed, Policy,
+    ReplicaId, ReplicaState, Role, Rollout, RolloutPhase, Routing, ServiceRelease, TargetStatus,
+    decide, release_of, routing,
 };
 use havre_store::StoreError;
 use tokio::sync::{mpsc, watch};
@@ -35,12 +36,10 @@ use crate::clock::Clock;
 use crate::in_place::in_place;
 use crate::labels::{ContainerLabels, environment_key};
 use crate::machine::{Machine, Work};
-use crate::observe::{ObservedContainer, probe_ports, release_of, tick};
+use crate::observe::{ObservedContainer, probe_ports, tick};
 use crate::readiness::ReadinessTracker;
 
-pub(crate) use commands::{
-    Analysis, Command, CommandError, EnvironmentHandle, Holder, Jobs, Move, Scale, Written,
-};
+pub(crate) use commands::{EnvironmentHandle, Holder};
 
 use commands::PendingCommand;
 use persisted::Persisted;
@@ -50,46 +49,6 @@ use tables::Tables;
 
 /// Commands that may wait for the task.
 const COMMANDS: usize = 16;
-
-/// What the task knows, for everyone else.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Snapshot {
-    /// Whether its containers were looked at since the daemon began.
-    pub(crate) looked_at: bool,
-    /// Grows with each change of what is desired.
-    pub(crate) revision: u64,
-    pub(crate) desired: Desired,
-    /// The releases that `desired` names.
-    pub(crate) releases: Arc<BTreeMap<u64, Release>>,
-    pub(crate) seen: Vec<ObservedContainer>,
-    pub(crate) observed: Observed,
-    pub(crate) waiting: BTreeMap<ServiceName, ServiceName>,
-    pub(crate) routing: Routing,
-    /// What stands in the way, for a person.
-    pub(crate) problems: Vec<String>,
-    /// All that is wanted runs, nothing else is there.
-    pub(crate) settled: bool,
-    /// What ended the newest rollout.
-    pub(crate) failure: Option<Arc<FailureReport>>,
-    /// The environment is gone; `Some` holds what could not be removed.
-    pub(crate) gone: Option<Arc<Vec<String>>>,
-}
-
-impl Snapshot {
-    /// Nothing moves, and nothing set by hand stands against the files.
-    pub(crate) fn is_as_wanted(&self) -> bool {
-        let desired = &self.desired;
-        !self.is_going() && desired.rollout.is_none() && desired.scale.is_empty() && self.settled
-    }
-
-    /// The environment is being taken down.
-    pub(crate) fn is_going(&self) -> bool {
-        match self.desired.intent {
-            Intent::Run => false,
-            Intent::Down { .. } => true,
-        }
-    }
-}
 
 /// Why an environment's state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +63,12 @@ pub(crate) enum EnvironmentError {
         id: EnvironmentId,
         source: serde_json::Error,
     },
+}
+
+impl From<EnvironmentError> for ApplyError {
+    fn from(error: EnvironmentError) -> Self {
+        Self::Persist(Box::new(error))
+    }
 }
 
 /// An action and what came of it.
@@ -128,12 +93,12 @@ pub(crate) struct Environment<M> {
     acting: JoinSet<Acted>,
     acting_on: BTreeMap<Id, Action>,
     busy_since: Option<Instant>,
-    failure: Option<Arc<FailureReport>>,
+    failure: Option<Arc<Evidence>>,
     problems: Problems,
     /// What a person should know of its certificate, since the last look.
     certificate_findings: Vec<String>,
     commands: mpsc::Receiver<PendingCommand>,
-    snapshot: watch::Sender<Arc<Snapshot>>,
+    snapshot: watch::Sender<Arc<TargetStatus>>,
 }
 
 impl<M: Machine> Environment<M> {
@@ -146,10 +111,10 @@ impl<M: Machine> Environment<M> {
     ) -> Result<(Self, EnvironmentHandle), EnvironmentError> {
         let persisted = Persisted::load(id.clone(), tables, desired)?;
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        let first = Snapshot {
+        let first = TargetStatus {
             desired: persisted.desired().clone(),
             releases: Arc::clone(persisted.releases()),
-            ..Snapshot::default()
+            ..TargetStatus::default()
         };
         let (sender, snapshot) = watch::channel(Arc::new(first));
         let handle = EnvironmentHandle {
@@ -196,7 +161,7 @@ impl<M: Machine> Environment<M> {
                 () = cancel.cancelled() => return None,
                 command = self.commands.recv() => match command {
                     // The one who asked may have gone away meanwhile.
-                    Some((command, done)) => drop(done.send(self.apply_command(command))),
+                    Some((change, done)) => drop(done.send(self.apply(change))),
                     None => return None,
                 },
                 Some(result) = self.acting.join_next_with_id() => self.note_result(result),
@@ -380,9 +345,15 @@ impl<M: Machine> Environment<M> {
 
     /// The configuration a container was made with.
     fn config_of(&self, one: &ObservedContainer) -> Option<&ServiceRelease> {
-        release_of(&one.place, self.persisted.releases())?
-            .services
-            .get(&one.place.service)
+        let place = &one.place;
+        release_of(
+            &place.service,
+            &place.role,
+            place.release,
+            self.persisted.releases(),
+        )?
+        .services
+        .get(&place.service)
     }
 
     /// A replica whose `post_start` hooks have not ended well: under way, or broken off by the end
@@ -434,13 +405,13 @@ impl<M: Machine> Environment<M> {
 
     /// Does what a command says, once that is on disk. Where the database is locked that takes
     /// seconds, in which others are served.
-    fn apply_command(&mut self, command: Command) -> Result<Written, CommandError> {
-        let moves = matches!(command, Command::RollOut(_));
-        let goes_on = moves || matches!(command, Command::Resume);
+    fn apply(&mut self, change: Change) -> Result<Applied, ApplyError> {
+        let moves = matches!(change, Change::RollOut(_));
+        let goes_on = moves || matches!(change, Change::Resume);
         let snapshot = self.snapshot.borrow().clone();
         let counted = snapshot.observed.edge.as_ref().map(|edge| &edge.total);
         let now = self.clock.now();
-        let written = in_place(|| self.persisted.apply_command(command, counted, now))?;
+        let written = in_place(|| self.persisted.apply(change, counted, now))?;
         if goes_on {
             self.failure = None;
         }
@@ -462,8 +433,8 @@ impl<M: Machine> Environment<M> {
             return;
         }
         let release = self.persisted.releases().get(to);
-        let report = self.machine.explain(failure, release, seen).await;
-        self.failure = Some(Arc::new(report));
+        let evidence = self.machine.explain(failure, release, seen).await;
+        self.failure = Some(Arc::new(evidence));
     }
 
     fn note_heals(&self, before: &Desired) {
@@ -517,12 +488,12 @@ impl<M: Machine> Environment<M> {
                     .map(|(id, (_, reason, _))| format!("{id}: {reason}")),
             )
             .collect();
-        self.snapshot.send_replace(Arc::new(Snapshot {
+        self.snapshot.send_replace(Arc::new(TargetStatus {
             looked_at: true,
             revision: self.persisted.revision(),
             desired: self.persisted.desired().clone(),
             releases: Arc::clone(self.persisted.releases()),
-            seen,
+            instances: seen.iter().map(ObservedContainer::instance).collect(),
             observed,
             waiting: decision.waiting.clone(),
             routing,
@@ -534,13 +505,13 @@ impl<M: Machine> Environment<M> {
     }
 
     fn gone(self, errors: Vec<String>) -> Gone {
-        let last = Snapshot {
+        let last = TargetStatus {
             looked_at: true,
             revision: self.persisted.revision(),
             desired: self.persisted.desired().clone(),
             releases: Arc::clone(self.persisted.releases()),
             gone: Some(Arc::new(errors)),
-            ..Snapshot::default()
+            ..TargetStatus::default()
         };
         Gone {
             id: self.id,
@@ -553,8 +524,8 @@ impl<M: Machine> Environment<M> {
 /// An environment that is no more.
 pub(crate) struct Gone {
     pub(crate) id: EnvironmentId,
-    snapshot: watch::Sender<Arc<Snapshot>>,
-    last: Snapshot,
+    snapshot: watch::Sender<Arc<TargetStatus>>,
+    last: TargetStatus,
 }
 
 impl Gone {

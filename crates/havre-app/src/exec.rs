@@ -8,15 +8,14 @@ use havre_api::{
     ApiError, EXEC_CHUNK_BYTES, ErrorCode, ExecInput, ExecOutput, ExecRequest, ExecSession,
     TerminalSize,
 };
-use havre_engine::{ContainerId, ExecError, ExecSpec, State, Terminal, WindowSize};
-use havre_release::{ReplicaState, Role};
+use havre_engine::{ContainerId, ExecError, ExecSpec, Terminal, WindowSize};
+use havre_release::{InstanceState, ReplicaState, Role, TargetStatus};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Daemon;
-use crate::environment::Snapshot;
 use crate::status;
 
 /// What a command has left running may hold its output open, and go on printing. Of that no more is
@@ -105,17 +104,17 @@ pub(crate) async fn run(
 }
 
 /// The replica meant: the named one, else one that is ready.
-fn choose(snapshot: &Snapshot, request: &ExecRequest) -> Result<ContainerId, ApiError> {
+fn choose(snapshot: &TargetStatus, request: &ExecRequest) -> Result<ContainerId, ApiError> {
     status::expect_services(std::slice::from_ref(&request.service), &[snapshot])?;
     let of_service = || {
-        snapshot.seen.iter().filter(|one| {
-            one.place.service == request.service
-                && matches!(one.place.role, Role::Replica { .. })
-                && matches!(one.container.state, State::Running { .. })
+        snapshot.instances.iter().filter(|one| {
+            one.service == request.service
+                && matches!(one.role, Role::Replica { .. })
+                && matches!(one.state, InstanceState::Running { .. })
         })
     };
     let found = match &request.replica {
-        Some(name) => of_service().find(|one| one.container.id.0 == *name),
+        Some(name) => of_service().find(|one| one.id.0 == *name),
         None => {
             let ready = |id: &str| {
                 snapshot
@@ -125,20 +124,22 @@ fn choose(snapshot: &Snapshot, request: &ExecRequest) -> Result<ContainerId, Api
                     .any(|r| r.id.0 == id && matches!(r.state, ReplicaState::Ready))
             };
             of_service()
-                .find(|one| ready(&one.container.id.0))
+                .find(|one| ready(&one.id.0))
                 .or_else(|| of_service().next())
         }
     };
-    found.map(|one| one.container.id.clone()).ok_or_else(|| {
-        let message = match &request.replica {
-            Some(replica) => format!(
-                "service `{}` has no running replica {replica}",
-                request.service
-            ),
-            None => format!("service `{}` has no running replica", request.service),
-        };
-        ApiError::new(ErrorCode::NotFound, message).with_hint("see `havre ps --all`")
-    })
+    found
+        .map(|one| ContainerId(one.id.0.clone()))
+        .ok_or_else(|| {
+            let message = match &request.replica {
+                Some(replica) => format!(
+                    "service `{}` has no running replica {replica}",
+                    request.service
+                ),
+                None => format!("service `{}` has no running replica", request.service),
+            };
+            ApiError::new(ErrorCode::NotFound, message).with_hint("see `havre ps --all`")
+        })
 }
 
 async fn copy(

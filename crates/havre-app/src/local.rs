@@ -6,11 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use havre_api::{EnvironmentId, FailureReport};
+use havre_api::EnvironmentId;
 use havre_edge::EdgeStatus;
 use havre_engine::Event;
 use havre_model::{Protocol, ServiceName};
-use havre_release::{Failure, Release, ReplicaId};
+use havre_release::{Evidence, Failure, Release, ReplicaId};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::broadcast;
 use tokio::task::JoinError;
@@ -207,9 +207,10 @@ impl Machine for Local {
         failure: &Failure,
         release: Option<&Release>,
         seen: &[ObservedContainer],
-    ) -> FailureReport {
+    ) -> Evidence {
         let logs = self.platform.log_dir(&self.key);
-        report::failure(failure, release, seen, &logs, &self.platform.images).await
+        let instances: Vec<_> = seen.iter().map(ObservedContainer::instance).collect();
+        report::evidence(failure, release, &instances, &logs, &self.platform.images).await
     }
 
     async fn dismantle(&mut self, volumes: &BTreeSet<String>) -> Vec<String> {

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use havre_api::{ApiError, EnvironmentId, ErrorCode, LogLine, LogQuery, LogSink, LogStream};
 use havre_engine::LogQuery as SpoolQuery;
 use havre_model::ServiceName;
-use havre_release::{Release, ReplicaId, job_id};
+use havre_release::{Release, ReplicaId, TargetStatus, job_id};
 use tokio::task::JoinSet;
 
 use crate::daemon::Daemon;
-use crate::environment::Snapshot;
 use crate::labels::environment_key;
 use crate::status;
 
@@ -82,15 +81,15 @@ pub(crate) async fn send(
 /// and all of a first release that failed.
 fn spools(
     id: &EnvironmentId,
-    snapshot: &Snapshot,
+    snapshot: &TargetStatus,
     services: &[ServiceName],
     logs: &Path,
 ) -> Vec<Spool> {
-    let seen = snapshot.seen.iter();
+    let seen = snapshot.instances.iter();
     let mut all: Vec<(ServiceName, ReplicaId)> = seen
-        .map(|one| (one.place.service.clone(), one.id()))
+        .map(|one| (one.service.clone(), one.id.clone()))
         .collect();
-    if let Some((number, release)) = status::failed_first(snapshot) {
+    if let Some((number, release)) = snapshot.failed_first() {
         let left = release.ids(&environment_key(id), number);
         all.extend(left.into_iter().filter(|(_, id)| logs.join(&id.0).is_dir()));
     }
@@ -110,7 +109,7 @@ fn spools(
 /// The newest run of each job whose output is still there.
 fn newest_runs(
     id: &EnvironmentId,
-    snapshot: &Snapshot,
+    snapshot: &TargetStatus,
     logs: &Path,
 ) -> Vec<(ServiceName, ReplicaId)> {
     let jobs: BTreeSet<_> = snapshot

@@ -7,10 +7,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use havre_api::FailureReport;
 use havre_edge::EdgeStatus;
 use havre_model::{Hook, Protocol, ServiceName};
-use havre_release::{Action, Desired, Failure, Release, ReplicaId, Routing};
+use havre_release::{Action, Desired, Evidence, Failure, Release, ReplicaId, Routing};
 
 use crate::observe::ObservedContainer;
 
@@ -46,13 +45,13 @@ pub(crate) trait Machine: Send + Sync + 'static {
     /// Has the streams of a replica closed, spread over this time.
     fn close_streams(&self, id: &ReplicaId, over: Duration) -> impl Future<Output = ()> + Send;
 
-    /// What a person needs to know of a failure, as long as the evidence is there.
+    /// What shows a failure, as long as it is there.
     fn explain(
         &self,
         failure: &Failure,
         release: Option<&Release>,
         seen: &[ObservedContainer],
-    ) -> impl Future<Output = FailureReport> + Send;
+    ) -> impl Future<Output = Evidence> + Send;
 
     /// Removes what is left of the environment beside its containers, and those of these volumes that
     /// are its own. Returns what could not be removed.

@@ -1,11 +1,14 @@
 //! From what the engine sees to what the planner needs to know.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use havre_engine::{Exit, Observed as Container};
+use havre_engine::{Exit, HealthStatus, Observed as Container, State};
 use havre_model::Protocol;
-use havre_release::{ExitInfo, Release, ReplicaId, Role};
+use havre_release::{
+    ExitInfo, Health, Instance, InstanceState, Release, ReplicaId, Verdict, release_of,
+};
 use tokio::time::Instant;
 
 use crate::labels::ContainerLabels;
@@ -26,8 +29,59 @@ impl ObservedContainer {
         })
     }
 
+    /// As it is shown.
+    pub(crate) fn instance(&self) -> Instance {
+        let Self { place, container } = self;
+        Instance {
+            id: self.id(),
+            service: place.service.clone(),
+            release: place.release,
+            role: place.role.clone(),
+            state: match &container.state {
+                State::Creating => InstanceState::Creating,
+                State::Failed { reason } => InstanceState::Failed {
+                    reason: reason.clone(),
+                },
+                State::Running { pid, started_at } => InstanceState::Running {
+                    pid: Some(*pid),
+                    since: *started_at,
+                },
+                State::BackOff { .. } => InstanceState::BackOff,
+                State::Exited => InstanceState::Exited,
+                State::Lost => InstanceState::Lost,
+            },
+            restarts: container.restarts,
+            last_exit: container
+                .last_exit
+                .as_ref()
+                .map(|exit| havre_release::Exit {
+                    at: exit.at,
+                    info: exit_info(Some(exit)),
+                    memory_peak_bytes: exit.memory_peak_bytes,
+                }),
+            health: container.health.as_ref().map(health),
+            liveness: container.liveness.as_ref().map(health),
+            address: place.address().map(IpAddr::V4),
+        }
+    }
+
     pub(crate) fn id(&self) -> ReplicaId {
         ReplicaId(self.container.id.0.clone())
+    }
+}
+
+fn health(health: &havre_engine::Health) -> Health {
+    Health {
+        verdict: match health.status {
+            HealthStatus::Starting => Verdict::Starting,
+            HealthStatus::Healthy => Verdict::Healthy,
+            HealthStatus::Unhealthy => Verdict::Unhealthy,
+        },
+        failing_streak: health.failing_streak,
+        last: health
+            .last
+            .as_ref()
+            .map(|last| (last.exit_code, last.output.clone())),
     }
 }
 
@@ -36,26 +90,9 @@ pub(crate) fn probe_ports(
     place: &ContainerLabels,
     releases: &BTreeMap<u64, Release>,
 ) -> BTreeSet<(Protocol, u16)> {
-    release_of(place, releases)
+    release_of(&place.service, &place.role, place.release, releases)
         .map(|release| release.probe_ports(&place.service))
         .unwrap_or_default()
-}
-
-/// The release in play that a replica or job of this place belongs to: the one that made it, or,
-/// where that is history, a newer one that has kept it.
-pub(crate) fn release_of<'a>(
-    place: &ContainerLabels,
-    releases: &'a BTreeMap<u64, Release>,
-) -> Option<&'a Release> {
-    let keeps = |release: &&Release| match &place.role {
-        Role::Replica { digest, .. } => release
-            .services
-            .get(&place.service)
-            .is_some_and(|service| service.digest() == digest),
-        Role::Job { .. } => false,
-    };
-    let made = releases.get(&place.release);
-    made.or_else(|| releases.values().rev().find(keeps))
 }
 
 /// The planner's form of an exit; one that was not recorded counts as a kill.

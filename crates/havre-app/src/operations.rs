@@ -16,23 +16,22 @@ use havre_api::{
     SteerRequest, UpOutcome, UpRequest,
 };
 use havre_model::ServiceName;
-use havre_release::{Cause, Desired, Intent, Release};
+use havre_release::{
+    Applied, ApplyError, Cause, Change, Desired, Intent, Jobs, Release, Scale, TargetStatus,
+};
 
 use crate::clock::elapsed_ms;
 use crate::daemon::Daemon;
-use crate::environment::{
-    Command, CommandError, EnvironmentHandle, Jobs, Scale, Snapshot, Written,
-};
+use crate::environment::EnvironmentHandle;
 use crate::files::keep_files;
 use crate::in_place::in_place;
-use crate::observe::ObservedContainer;
 use crate::plans::plan;
 use crate::progress::EventDiff;
 use crate::volumes::named_volumes;
 use crate::{admission, builds, databases, domains, ports, scaling, shared_networks, status};
 
 pub(crate) use queue::{Held, hold};
-pub(crate) use rollout::{Change, roll_out};
+pub(crate) use rollout::{NewRelease, roll_out};
 
 use follow::{changed, emit_changes};
 use refusals::{cancelled, daemon_ends, ended, gone, not_done, superseded};
@@ -107,7 +106,7 @@ pub(crate) async fn up(
         events.emit(Event::Plan {
             services: plan(&id, &situation, serving, &release, Jobs::Run),
         });
-        let change = Change {
+        let new = NewRelease {
             databases,
             release: release.clone(),
             scale: Scale::FromFile,
@@ -115,7 +114,7 @@ pub(crate) async fn up(
             cause: Cause::Up,
             by: by.to_string(),
         };
-        match begin(daemon, &environment, change).await {
+        match begin(daemon, &environment, new).await {
             Ok(begun) => {
                 drop(files_held);
                 let number = begun.follow(&environment, events).await?;
@@ -132,7 +131,7 @@ pub(crate) async fn up(
     }
 }
 
-fn warn_of_scale(before: &Snapshot, events: &EventSink) {
+fn warn_of_scale(before: &TargetStatus, events: &EventSink) {
     for service in before.desired.scale.keys() {
         events.emit(Event::Warning {
             message: format!(
@@ -189,7 +188,7 @@ pub(crate) async fn restart(
     };
     let services: Vec<ServiceName> = release.services.keys().filter(replaced).cloned().collect();
     let databases = databases::found(daemon, &environment.id, Some(before), &release).await?;
-    let change = Change {
+    let new = NewRelease {
         databases,
         release,
         scale: Scale::Kept,
@@ -200,7 +199,7 @@ pub(crate) async fn restart(
         },
         by: by.to_string(),
     };
-    roll_out(daemon, &environment, change, events).await?;
+    roll_out(daemon, &environment, new, events).await?;
     Ok(ChangeOutcome {
         environment: request.environment,
         services,
@@ -232,8 +231,8 @@ pub(crate) async fn scale(
     let mut watch = environment.watch();
     let mut diff = EventDiff::default();
     let mut last = snapshot;
-    let scale = Command::Scale(request.replicas.clone());
-    let written = command(&environment, scale).await?;
+    let scale = Change::Scale(request.replicas.clone());
+    let written = apply(&environment, scale).await?;
     let wanted = |desired: &Desired| {
         request
             .replicas
@@ -278,12 +277,12 @@ pub(crate) async fn steer(
 ) -> Result<SteerOutcome, ApiError> {
     let environment = daemon.environment(&request.environment).await?;
     let rollout = environment.snapshot().desired.rollout.clone();
-    command(
+    apply(
         &environment,
         match request.course {
-            Course::Pause => Command::Pause,
-            Course::Resume => Command::Resume,
-            Course::Abort => Command::Abort,
+            Course::Pause => Change::Pause,
+            Course::Resume => Change::Resume,
+            Course::Abort => Change::Abort,
         },
     )
     .await?;
@@ -311,7 +310,7 @@ pub(crate) async fn down(
     let mut diff = EventDiff::default();
     let mut last = environment.snapshot();
     // One may be made yet by what is under way, or not be seen yet by a daemon that has just begun.
-    let mut stopped: BTreeSet<_> = last.seen.iter().map(ObservedContainer::id).collect();
+    let mut stopped: BTreeSet<_> = last.instances.iter().map(|one| one.id.clone()).collect();
     let volumes = named_volumes(&id, &last.releases);
     let not_its_own = in_place(|| admission::remains(&daemon.platform, &id, &volumes));
     if request.options.volumes {
@@ -322,10 +321,10 @@ pub(crate) async fn down(
             });
         }
     }
-    let take_down = Command::TakeDown {
+    let take_down = Change::TakeDown {
         volumes: request.options.volumes,
     };
-    let written = command(&environment, take_down).await?;
+    let written = apply(&environment, take_down).await?;
     let errors = loop {
         let next = watch.borrow_and_update().clone();
         if let Some(errors) = &next.gone {
@@ -335,7 +334,7 @@ pub(crate) async fn down(
         }
         emit_changes(&mut diff, &last, &next, events);
         last = next;
-        stopped.extend(last.seen.iter().map(ObservedContainer::id));
+        stopped.extend(last.instances.iter().map(|one| one.id.clone()));
         if last.revision >= written.revision && last.desired.intent == Intent::Run {
             return Err(superseded(&id).with_hint("an `up` took it over: it runs on"));
         }
@@ -381,19 +380,19 @@ fn fate_of_volumes(
 
 /// Hands a command to the environment's task; it is on disk when this returns, or nothing has
 /// changed.
-pub(crate) async fn command(
+pub(crate) async fn apply(
     environment: &EnvironmentHandle,
-    command: Command,
-) -> Result<Written, ApiError> {
-    match environment.command(command).await {
+    change: Change,
+) -> Result<Applied, ApiError> {
+    match environment.apply(change).await {
         Ok(written) => Ok(written),
-        Err(CommandError::Ended) => Err(ended(environment).await),
+        Err(ApplyError::Ended) => Err(ended(environment).await),
         Err(error) => Err(not_done(&environment.id, error)),
     }
 }
 
 pub(crate) fn serving<'a>(
-    snapshot: &'a Snapshot,
+    snapshot: &'a TargetStatus,
     id: &EnvironmentId,
 ) -> Result<&'a Release, ApiError> {
     snapshot

@@ -11,12 +11,12 @@ use havre_api::{
 use havre_image::builder::DryRun;
 use havre_model::{DatabaseSign, ServiceName, Tls};
 use havre_release::{
-    Desired, Release, ServiceRelease, Strategy, StrategyReason, WriteContext, dependency_order,
+    Desired, Jobs, Release, ServiceRelease, Strategy, StrategyReason, TargetStatus, WriteContext,
+    dependency_order,
 };
 use serde_json::Value;
 
 use crate::daemon::Daemon;
-use crate::environment::{Jobs, Snapshot};
 use crate::files::file_digests;
 use crate::in_place::in_place;
 use crate::labels::environment_key;
@@ -74,7 +74,7 @@ pub(crate) async fn dry_run(
             .map_or_else(Desired::default, |snapshot| snapshot.desired.clone())
     };
     let nothing_to_do =
-        serving == Some(&release) && snapshot.as_deref().is_some_and(Snapshot::is_as_wanted);
+        serving == Some(&release) && snapshot.as_deref().is_some_and(TargetStatus::is_as_wanted);
     let jobs = if nothing_to_do { Jobs::Skip } else { Jobs::Run };
     let mut services = plan(&id, &situation, serving, &release, jobs);
     for planned in &mut services {

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use havre_api::{Event, HealthState, JobProgress, OperationPhase, ServiceProgress};
-use havre_release::{Desired, Release, Replica, ReplicaId, ReplicaState, Role, RolloutPhase};
+use havre_release::{Desired, Replica, ReplicaId, ReplicaState, Role, RolloutPhase, TargetStatus};
 
 use crate::clock::elapsed_ms;
-use crate::environment::Snapshot;
 use crate::output;
 
 /// Tells an operation's watcher what happens.
@@ -19,7 +18,7 @@ pub(crate) struct EventDiff {
 
 impl EventDiff {
     /// Events that tell how `next` differs from `before`.
-    pub(crate) fn events(&mut self, before: &Snapshot, next: &Snapshot) -> Vec<Event> {
+    pub(crate) fn events(&mut self, before: &TargetStatus, next: &TargetStatus) -> Vec<Event> {
         for replica in &next.observed.replicas {
             if matches!(replica.role, Role::Job { .. }) {
                 self.jobs
@@ -32,8 +31,8 @@ impl EventDiff {
 }
 
 fn events(
-    before: &Snapshot,
-    next: &Snapshot,
+    before: &TargetStatus,
+    next: &TargetStatus,
     jobs: &BTreeMap<ReplicaId, SystemTime>,
 ) -> Vec<Event> {
     let mut events = Vec::new();
@@ -100,7 +99,7 @@ fn entered(before: &Desired, next: &Desired) -> Option<OperationPhase> {
 fn replica_events(
     was: Option<&Replica>,
     replica: &Replica,
-    next: &Snapshot,
+    next: &TargetStatus,
     events: &mut Vec<Event>,
 ) {
     let id = replica.id.to_string();
@@ -157,7 +156,7 @@ fn replica_events(
 }
 
 /// Ready and wanted replicas of this one's configuration.
-fn count(replica: &Replica, snapshot: &Snapshot) -> (u32, u32) {
+fn count(replica: &Replica, snapshot: &TargetStatus) -> (u32, u32) {
     let same = |other: &&Replica| match (&other.role, &replica.role) {
         (Role::Replica { digest: a, .. }, Role::Replica { digest: b, .. }) => {
             other.service == replica.service && a == b
@@ -171,7 +170,8 @@ fn count(replica: &Replica, snapshot: &Snapshot) -> (u32, u32) {
         .filter(same)
         .filter(|other| matches!(other.state, ReplicaState::Ready))
         .count();
-    let wanted = target(snapshot)
+    let wanted = snapshot
+        .target()
         .and_then(|release| release.services.get(&replica.service))
         .map_or(0, |service| {
             snapshot
@@ -184,7 +184,7 @@ fn count(replica: &Replica, snapshot: &Snapshot) -> (u32, u32) {
 fn job_events(
     was: Option<&Replica>,
     job: &Replica,
-    next: &Snapshot,
+    next: &TargetStatus,
     jobs: &BTreeMap<ReplicaId, SystemTime>,
     events: &mut Vec<Event>,
 ) {
@@ -198,7 +198,8 @@ fn job_events(
         })
     };
     if was.is_none() {
-        let command = target(next)
+        let command = next
+            .target()
             .and_then(|release| release.services.get(&job.service))
             .and_then(|service| match id.hook {
                 Some(index) => service
@@ -220,8 +221,8 @@ fn job_events(
 }
 
 /// Replicas that ceased to be named but still answer what they had begun.
-fn drained_events(before: &Snapshot, next: &Snapshot, events: &mut Vec<Event>) {
-    let known = |snapshot: &Snapshot| -> BTreeSet<ReplicaId> {
+fn drained_events(before: &TargetStatus, next: &TargetStatus, events: &mut Vec<Event>) {
+    let known = |snapshot: &TargetStatus| -> BTreeSet<ReplicaId> {
         snapshot.observed.unrouted_since.keys().cloned().collect()
     };
     for id in known(next).difference(&known(before)) {
@@ -250,15 +251,4 @@ fn drained_events(before: &Snapshot, next: &Snapshot, events: &mut Vec<Event>) {
             progress,
         });
     }
-}
-
-/// The release that is being reached, else the one that serves.
-pub(crate) fn target(snapshot: &Snapshot) -> Option<&Release> {
-    let desired = &snapshot.desired;
-    let number = desired
-        .rollout
-        .as_ref()
-        .map(|rollout| rollout.to)
-        .or(desired.current)?;
-    snapshot.releases.get(&number)
 }

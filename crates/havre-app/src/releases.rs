@@ -7,15 +7,15 @@ use havre_api::{
     ApiError, EnvironmentId, ErrorCode, Event, EventSink, PlannedAction, Principal, ReleaseId,
     ReleaseState, ReleaseStatus, ReleasesQuery, RequestCount, RollbackRequest, UpOutcome,
 };
-use havre_release::{Cause, Desired, FailureKind, Outcome};
+use havre_release::{Cause, Desired, FailureKind, Jobs, Outcome, Scale};
 
 use crate::clock::elapsed_ms;
 use crate::daemon::Daemon;
+use crate::environment::EnvironmentError;
 use crate::environment::tables::LOOKED_THROUGH;
-use crate::environment::{EnvironmentError, Jobs, Scale};
 use crate::history::{History, Past, history, kept};
 use crate::leases::stored_image;
-use crate::operations::{Change, hold, roll_out, serving};
+use crate::operations::{NewRelease, hold, roll_out, serving};
 use crate::plans::plan;
 use crate::platform::Platform;
 use crate::{databases, report, status};
@@ -163,7 +163,7 @@ pub(crate) async fn rollback(
     events.emit(Event::Plan {
         services: plan(&id, &situation, Some(now), &target.release, Jobs::Skip),
     });
-    let change = Change {
+    let new = NewRelease {
         release: target.release.clone(),
         scale: Scale::Kept,
         jobs: Jobs::Skip,
@@ -171,7 +171,7 @@ pub(crate) async fn rollback(
         by: by.to_string(),
         databases,
     };
-    let number = roll_out(daemon, &environment, change, events).await?;
+    let number = roll_out(daemon, &environment, new, events).await?;
     Ok(UpOutcome {
         environment: id,
         release: ReleaseId(number),

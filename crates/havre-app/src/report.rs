@@ -7,12 +7,14 @@ use havre_api::{
     ExitReport, FailureReport, JobFailure, ProbeKind, ProbeReport, ReplicaState as ApiState,
     ServiceFailure, Timestamp,
 };
-use havre_engine::{Exit, Health, HealthStatus, LogQuery, State};
+use havre_engine::LogQuery;
 use havre_image::Images;
 use havre_model::{Healthcheck, OnFailure, Probe, Protocol, ServiceName, local_port};
-use havre_release::{ExitInfo, FailedProbe, Failure, FailureKind, Release, Role, ServiceRelease};
+use havre_release::{
+    Evidence, Exit, ExitInfo, FailedProbe, Failure, FailureKind, Health, Instance, InstanceState,
+    Release, Role, ServiceRelease, Verdict,
+};
 
-use crate::observe::ObservedContainer;
 use crate::{container, listening, output};
 
 /// Lines of output in a report.
@@ -32,82 +34,96 @@ pub(crate) fn one_line(error: &dyn Error) -> String {
     text
 }
 
-/// The report of a failed rollout. `logs`: folder with a folder of output per container.
-pub(crate) async fn failure(
+/// What shows a failure, as long as it is there. `logs`: folder with a folder of output per container.
+pub(crate) async fn evidence(
     failure: &Failure,
     release: Option<&Release>,
-    seen: &[ObservedContainer],
+    instances: &[Instance],
     logs: &Path,
     images: &Images,
-) -> FailureReport {
-    let blamed = failure
-        .replica
-        .as_ref()
-        .and_then(|id| seen.iter().find(|one| &one.id() == id));
-    let log = match &failure.replica {
-        Some(id) => last_lines(&logs.join(&id.0)).await,
-        None => Vec::new(),
+) -> Evidence {
+    let id = failure.replica.as_ref();
+    let instance = id.and_then(|id| instances.iter().find(|one| &one.id == id));
+    let service = release.and_then(|release| release.services.get(&failure.service));
+    let hint = match (&failure.kind, instance, release) {
+        (FailureKind::NotReady { .. }, Some(one), Some(release)) => not_ready_hint(one, release),
+        _ => None,
     };
-    let limit = release
-        .and_then(|release| release.services.get(&failure.service))
-        .and_then(|service| service.service.resources.memory_bytes);
-    let exit = blamed
-        .and_then(|one| one.container.last_exit.as_ref())
-        .map(|exit| exit_report(exit, limit));
-    let (reason, mut hint) = explain(&failure.kind, &failure.service);
-    if let Some(job) = blamed.and_then(|one| match &one.place.role {
-        Role::Job { job, .. } => Some(job),
-        Role::Replica { .. } => None,
-    }) {
-        let command = release
-            .and_then(|release| release.services.get(&job.service))
-            .map(|service| match job.hook {
-                Some(index) => service
-                    .service
-                    .pre_start
-                    .get(index as usize)
-                    .map(|hook| hook.command.clone())
-                    .unwrap_or_default(),
-                None => service.service.command.clone().unwrap_or_default(),
-            })
-            .unwrap_or_default();
-        let service = failure.service.clone();
+    Evidence {
+        failure: failure.clone(),
+        instance: instance.cloned(),
+        stays: release.is_some_and(|release| release.rollout.on_failure == OnFailure::Pause),
+        log: match id {
+            Some(id) => last_lines(&logs.join(&id.0)).await,
+            None => Vec::new(),
+        },
+        inherited_probe: service.and_then(|service| inherited_probe(service, images)),
+        service: service.cloned(),
+        hint,
+    }
+}
+
+/// The report of a failed rollout.
+pub(crate) fn failure(evidence: &Evidence) -> FailureReport {
+    let Evidence {
+        failure,
+        instance,
+        service,
+        ..
+    } = evidence;
+    let instance = instance.as_ref();
+    let config = service.as_ref().map(|service| &service.service);
+    let limit = config.and_then(|config| config.resources.memory_bytes);
+    let exit = instance.and_then(|one| one.last_exit.as_ref());
+    let exit = exit.map(|exit| exit_report(exit, limit));
+    let (reason, hint) = explain(&failure.kind, &failure.service);
+    let log = evidence.log.clone();
+    if let Some(Role::Job { job, .. }) = instance.map(|one| &one.role) {
+        let command = config.and_then(|config| match job.hook {
+            Some(index) => {
+                let hook = config.pre_start.get(index as usize)?;
+                Some(hook.command.clone())
+            }
+            None => config.command.clone(),
+        });
         return FailureReport::Job(JobFailure {
-            service,
+            service: failure.service.clone(),
             reason,
-            command,
+            command: command.unwrap_or_default(),
             exit,
             log,
             hint,
         });
     }
-    let service = release.and_then(|release| release.services.get(&failure.service));
-    if let (FailureKind::Unhealthy { failed, .. }, Some(service)) = (&failure.kind, service)
-        && let Some(inherited) = inherited_probe(*failed, service, images)
-    {
-        hint = Some(inherited_hint(&inherited, &failure.service));
-    }
-    let stays = release.is_some_and(|release| release.rollout.on_failure == OnFailure::Pause);
-    if let (FailureKind::Unhealthy { failed, .. }, true) = (&failure.kind, stays) {
-        hint = Some(probe_hint(*failed, &failure.service));
-    }
-    if let (FailureKind::NotReady { .. }, Some(one), Some(release)) =
-        (&failure.kind, blamed, release)
-    {
-        hint = not_ready_hint(one, release).or(hint);
-    }
     FailureReport::Service(ServiceFailure {
         service: failure.service.clone(),
         replica: failure.replica.as_ref().map(ToString::to_string),
         reason,
-        state: blamed.map(|one| api_state(&one.container.state)),
-        since: blamed.and_then(since),
-        restarts: blamed.map_or(0, |one| one.container.restarts),
-        probe: blamed.and_then(|one| probe_report(one, release, images)),
+        state: instance.map(|one| api_state(&one.state)),
+        since: instance.and_then(since),
+        restarts: instance.map_or(0, |one| one.restarts),
+        probe: instance.zip(service.as_ref()).and_then(|(one, service)| {
+            probe_report(one, service, evidence.inherited_probe.clone())
+        }),
         exit,
         log,
-        hint,
+        hint: better_hint(evidence).or(hint),
     })
+}
+
+/// What to do about a failure, where more than its kind is known.
+fn better_hint(evidence: &Evidence) -> Option<String> {
+    let service = &evidence.failure.service;
+    let FailureKind::Unhealthy { failed, .. } = &evidence.failure.kind else {
+        return evidence.hint.clone();
+    };
+    match (&evidence.inherited_probe, failed) {
+        _ if evidence.stays => Some(probe_hint(*failed, service)),
+        (Some(probe), FailedProbe::Health | FailedProbe::HealthOnly) => {
+            Some(inherited_hint(probe, service))
+        }
+        _ => None,
+    }
 }
 
 pub(crate) fn explain(kind: &FailureKind, service: &ServiceName) -> (String, Option<String>) {
@@ -181,19 +197,19 @@ fn gone_probe_hint(failed: FailedProbe, service: &ServiceName) -> String {
 
 /// What to do about a replica that runs and is not ready: what it would have to listen on, and what
 /// it listens on instead.
-pub(crate) fn not_ready_hint(one: &ObservedContainer, release: &Release) -> Option<String> {
-    let State::Running { pid, .. } = one.container.state else {
+pub(crate) fn not_ready_hint(one: &Instance, release: &Release) -> Option<String> {
+    let InstanceState::Running { pid, .. } = one.state else {
         return None;
     };
-    let service = &one.place.service;
-    if one.container.health.is_some() {
+    let service = &one.service;
+    if one.health.is_some() {
         return Some(probe_hint(FailedProbe::Health, service));
     }
     let wanted = release.probe_ports(service);
     let wanted = wanted
         .into_iter()
         .filter_map(|(protocol, port)| (protocol == Protocol::Tcp).then_some(port));
-    listening::hint(service, wanted, &listening::of(pid))
+    listening::hint(service, wanted, &listening::of(pid?))
 }
 
 /// What to do about a probe that comes with the image and fails.
@@ -206,20 +222,10 @@ fn inherited_hint(probe: &str, service: &ServiceName) -> String {
 }
 
 /// What the health check runs, where it comes with the image.
-fn inherited_probe(
-    failed: FailedProbe,
-    service: &ServiceRelease,
-    images: &Images,
-) -> Option<String> {
-    let own = match (failed, &service.service.healthcheck) {
-        (FailedProbe::Liveness, _) | (_, Some(Healthcheck::Disabled)) => true,
-        (FailedProbe::Health | FailedProbe::HealthOnly, Some(Healthcheck::Probe { test, .. })) => {
-            test.is_some()
-        }
-        (FailedProbe::Health | FailedProbe::HealthOnly, None) => false,
-    };
-    if own {
-        return None;
+pub(crate) fn inherited_probe(service: &ServiceRelease, images: &Images) -> Option<String> {
+    match &service.service.healthcheck {
+        Some(Healthcheck::Disabled | Healthcheck::Probe { test: Some(_), .. }) => return None,
+        Some(Healthcheck::Probe { test: None, .. }) | None => {}
     }
     let digest = service.image.parse();
     let image = digest.ok().map(|digest| images.image(digest))?;
@@ -284,18 +290,17 @@ fn shortened(mut line: String) -> String {
 }
 
 /// What a replica's probe said last: the one that fails, and of two the one that ends the replica.
+/// `inherited`: what its image's own health check runs.
 pub(crate) fn probe_report(
-    one: &ObservedContainer,
-    release: Option<&Release>,
-    images: &Images,
+    one: &Instance,
+    service: &ServiceRelease,
+    inherited: Option<String>,
 ) -> Option<ProbeReport> {
-    let pinned = release?.services.get(&one.place.service)?;
-    let service = &pinned.service;
-    let container = &one.container;
-    let dead = |health: &&Health| health.status == HealthStatus::Unhealthy;
-    let (kind, health) = match container.liveness.as_ref().filter(dead) {
+    let service = &service.service;
+    let dead = |health: &&Health| health.verdict == Verdict::Unhealthy;
+    let (kind, health) = match one.liveness.as_ref().filter(dead) {
         Some(liveness) => (ProbeKind::Liveness, liveness),
-        None => (ProbeKind::Health, container.health.as_ref()?),
+        None => (ProbeKind::Health, one.health.as_ref()?),
     };
     let test = match (kind, &service.healthcheck) {
         (ProbeKind::Liveness, _) => service.liveness.as_ref().map(|liveness| &liveness.test),
@@ -305,17 +310,17 @@ pub(crate) fn probe_report(
     let probe = match test {
         Some(Probe::Shell(line)) => line.clone(),
         Some(Probe::Exec(argv)) => argv.join(" "),
-        None => match inherited_probe(FailedProbe::Health, pinned, images) {
+        None => match inherited {
             Some(line) => format!("{line} (HEALTHCHECK of the image)"),
             None => "HEALTHCHECK of the image".to_owned(),
         },
     };
-    let last = health.last.as_ref()?;
+    let (exit_code, output) = health.last.as_ref()?;
     Some(ProbeReport {
         kind,
         probe,
-        exit_code: last.exit_code,
-        output: output::without_progress(&last.output),
+        exit_code: *exit_code,
+        output: output::without_progress(output),
         failing_streak: health.failing_streak,
     })
 }
@@ -324,32 +329,34 @@ pub(crate) fn probe_report(
 pub(crate) fn exit_report(exit: &Exit, memory_limit_bytes: Option<u64>) -> ExitReport {
     ExitReport {
         at: exit.at.into(),
-        code: exit.code,
-        signal: exit.signal,
-        oom_killed: exit.oom_killed,
+        code: exit.info.code,
+        signal: exit.info.signal,
+        oom_killed: exit.info.oom_killed,
         memory_peak_bytes: exit.memory_peak_bytes,
         memory_limit_bytes,
     }
 }
 
-/// Since when a container is in its state.
-fn since(one: &ObservedContainer) -> Option<Timestamp> {
-    let ended = || one.container.last_exit.as_ref().map(|exit| exit.at);
-    match &one.container.state {
-        State::Running { started_at, .. } => Some((*started_at).into()),
-        State::Exited | State::BackOff { .. } | State::Lost => ended().map(Into::into),
-        State::Creating | State::Failed { .. } => None,
+/// Since when an instance is in its state.
+fn since(one: &Instance) -> Option<Timestamp> {
+    let ended = || one.last_exit.as_ref().map(|exit| exit.at);
+    match &one.state {
+        InstanceState::Running { since, .. } => Some((*since).into()),
+        InstanceState::Exited | InstanceState::BackOff | InstanceState::Lost => {
+            ended().map(Into::into)
+        }
+        InstanceState::Creating | InstanceState::Failed { .. } => None,
     }
 }
 
-/// A container's state as the API tells it.
-pub(crate) fn api_state(state: &State) -> ApiState {
+/// An instance's state as the API tells it.
+pub(crate) fn api_state(state: &InstanceState) -> ApiState {
     match state {
-        State::Creating => ApiState::Creating,
-        State::Failed { .. } => ApiState::Failed,
-        State::Running { .. } => ApiState::Running,
-        State::BackOff { .. } => ApiState::BackOff,
-        State::Exited => ApiState::Exited,
-        State::Lost => ApiState::Lost,
+        InstanceState::Creating => ApiState::Creating,
+        InstanceState::Failed { .. } => ApiState::Failed,
+        InstanceState::Running { .. } => ApiState::Running,
+        InstanceState::BackOff => ApiState::BackOff,
+        InstanceState::Exited => ApiState::Exited,
+        InstanceState::Lost => ApiState::Lost,
     }
 }

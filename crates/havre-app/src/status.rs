@@ -7,21 +7,19 @@ use havre_api::{
     ReleaseId, ReplicaState as ApiReplicaState, ReplicaStatus, RouteStatus, RunningOperation,
     ServiceState, ServiceStatus,
 };
-use havre_engine::{Health, HealthStatus, Observed as Container, State};
 use havre_model::{Port, Route, ServiceName};
 use havre_release::{
-    Failure, FailureKind, Intent, Release, Replica, ReplicaState, Role, RolloutPhase,
-    ServiceRelease, dependency_order,
+    Failure, FailureKind, Health, Instance, InstanceState, Intent, Release, Replica, ReplicaState,
+    Role, RolloutPhase, ServiceRelease, TargetStatus, Verdict, dependency_order,
 };
 
-use crate::environment::{Snapshot, serving_release};
-use crate::observe::ObservedContainer;
+use crate::environment::serving_release;
 use crate::report::{self, api_state, exit_report};
 
 /// An environment as `havre status` shows it. `https_port`: of the edge, for its URLs.
 pub(crate) fn environment(
     id: &EnvironmentId,
-    snapshot: &Snapshot,
+    snapshot: &TargetStatus,
     https_port: u16,
 ) -> EnvironmentStatus {
     let desired = &snapshot.desired;
@@ -87,26 +85,26 @@ fn failure_word(kind: &FailureKind) -> String {
 
 /// The release a person thinks of: the one that serves, else the one on its way, else the one
 /// that failed.
-pub(crate) fn shown(snapshot: &Snapshot) -> Option<&Release> {
+pub(crate) fn shown(snapshot: &TargetStatus) -> Option<&Release> {
     serving_release(&snapshot.desired)
         .or(snapshot.desired.current)
         .and_then(|number| snapshot.releases.get(&number))
-        .or_else(|| crate::progress::target(snapshot))
-        .or_else(|| failed_first(snapshot).map(|(_, release)| release))
+        .or_else(|| snapshot.target())
+        .or_else(|| snapshot.failed_first().map(|(_, release)| release))
 }
 
 /// Refuses the name of a service that none of these environments has, and tells those they have.
 pub(crate) fn expect_services(
     names: &[ServiceName],
-    snapshots: &[&Snapshot],
+    snapshots: &[&TargetStatus],
 ) -> Result<(), ApiError> {
     let released = snapshots
         .iter()
         .flat_map(|snapshot| snapshot.releases.values());
-    let seen = snapshots.iter().flat_map(|snapshot| &snapshot.seen);
+    let seen = snapshots.iter().flat_map(|snapshot| &snapshot.instances);
     let known: BTreeSet<&ServiceName> = released
         .flat_map(|release| release.services.keys())
-        .chain(seen.map(|one| &one.place.service))
+        .chain(seen.map(|one| &one.service))
         .collect();
     match names.iter().find(|name| !known.contains(name)) {
         Some(name) => Err(no_service(name, known)),
@@ -127,16 +125,7 @@ pub(crate) fn no_service<'a>(
     ApiError::new(ErrorCode::NotFound, format!("no service `{name}`")).with_hint(hint)
 }
 
-/// The release that failed, where none has served before it and nothing moves.
-pub(crate) fn failed_first(snapshot: &Snapshot) -> Option<(u64, &Release)> {
-    let desired = &snapshot.desired;
-    let number = desired.last_failed?;
-    let nothing_else = desired.current.is_none() && desired.rollout.is_none();
-    let release = snapshot.releases.get(&number)?;
-    nothing_else.then_some((number, release))
-}
-
-fn state(snapshot: &Snapshot, services: &[ServiceStatus]) -> EnvironmentState {
+fn state(snapshot: &TargetStatus, services: &[ServiceStatus]) -> EnvironmentState {
     let desired = &snapshot.desired;
     match (&desired.intent, &desired.rollout) {
         (Intent::Down { .. }, _) => EnvironmentState::Removing,
@@ -162,7 +151,7 @@ fn state(snapshot: &Snapshot, services: &[ServiceStatus]) -> EnvironmentState {
     }
 }
 
-fn operation(snapshot: &Snapshot) -> Option<RunningOperation> {
+fn operation(snapshot: &TargetStatus) -> Option<RunningOperation> {
     let rollout = snapshot.desired.rollout.as_ref()?;
     let share = || {
         let mut canaries = snapshot.routing.services.values();
@@ -204,7 +193,11 @@ pub(crate) fn percent(permille: u32) -> String {
 }
 
 /// A service as `havre status` shows it.
-pub(crate) fn service(name: &ServiceName, release: &Release, snapshot: &Snapshot) -> ServiceStatus {
+pub(crate) fn service(
+    name: &ServiceName,
+    release: &Release,
+    snapshot: &TargetStatus,
+) -> ServiceStatus {
     let config = &release.services[name];
     let is_job = release.jobs().contains(name);
     let wanted = if is_job {
@@ -236,7 +229,7 @@ pub(crate) fn service(name: &ServiceName, release: &Release, snapshot: &Snapshot
         )
     }) || replicas.len() + begun < wanted as usize;
     let failure = snapshot.desired.last_failure.as_ref();
-    let failure = failure.filter(|_| failed_first(snapshot).is_some());
+    let failure = failure.filter(|_| snapshot.failed_first().is_some());
     let at_fault = failure.filter(|failure| &failure.service == name);
     let state = match () {
         () if at_fault.is_some() => ServiceState::Failed,
@@ -249,12 +242,7 @@ pub(crate) fn service(name: &ServiceName, release: &Release, snapshot: &Snapshot
         () if ready == 0 => ServiceState::Failed,
         () => ServiceState::Degraded,
     };
-    let containers = || {
-        snapshot
-            .seen
-            .iter()
-            .filter(|one| &one.place.service == name)
-    };
+    let containers = || snapshot.instances.iter().filter(|one| &one.service == name);
     let reason = snapshot
         .routing
         .services
@@ -269,9 +257,9 @@ pub(crate) fn service(name: &ServiceName, release: &Release, snapshot: &Snapshot
         ready,
         image: config.service.image.clone(),
         digest: Some(config.image.clone()),
-        restarts: containers().map(|one| one.container.restarts).sum(),
+        restarts: containers().map(|one| one.restarts).sum(),
         last_exit: containers()
-            .filter_map(|one| one.container.last_exit.as_ref())
+            .filter_map(|one| one.last_exit.as_ref())
             .max_by_key(|exit| exit.at)
             .map(|exit| exit_report(exit, config.service.resources.memory_bytes)),
         reason: reason.filter(|_| ready < wanted),
@@ -285,7 +273,7 @@ fn in_slot(replica: &Replica, wanted: u32) -> bool {
 fn replicas_of<'a>(
     name: &'a ServiceName,
     config: &ServiceRelease,
-    snapshot: &'a Snapshot,
+    snapshot: &'a TargetStatus,
 ) -> impl Iterator<Item = &'a Replica> {
     let digest = config.digest();
     snapshot.observed.replicas.iter().filter(move |replica| {
@@ -294,7 +282,12 @@ fn replicas_of<'a>(
     })
 }
 
-fn route(route: &Route, release: &Release, snapshot: &Snapshot, https_port: u16) -> RouteStatus {
+fn route(
+    route: &Route,
+    release: &Release,
+    snapshot: &TargetStatus,
+    https_port: u16,
+) -> RouteStatus {
     let host = route.host.as_ref().or(release.hosts.first());
     RouteStatus {
         url: url(
@@ -308,7 +301,7 @@ fn route(route: &Route, release: &Release, snapshot: &Snapshot, https_port: u16)
 }
 
 /// A port that is passed on as it is.
-fn forward(service: &ServiceName, port: &Port, snapshot: &Snapshot) -> RouteStatus {
+fn forward(service: &ServiceName, port: &Port, snapshot: &TargetStatus) -> RouteStatus {
     let host = port.host_ip.as_deref().unwrap_or("0.0.0.0");
     let published = port.published.unwrap_or_default();
     RouteStatus {
@@ -318,7 +311,7 @@ fn forward(service: &ServiceName, port: &Port, snapshot: &Snapshot) -> RouteStat
     }
 }
 
-fn is_served(service: &ServiceName, snapshot: &Snapshot) -> bool {
+fn is_served(service: &ServiceName, snapshot: &TargetStatus) -> bool {
     let routing = snapshot.routing.services.get(service);
     routing.is_some_and(|routing| !routing.serving.is_empty())
 }
@@ -352,15 +345,18 @@ fn url(host: &str, port: u16, path: &str) -> String {
 }
 
 /// A container as `havre ps` shows it; its use of CPU and memory is added by the caller.
-pub(crate) fn replica(one: &ObservedContainer, snapshot: &Snapshot) -> ReplicaStatus {
-    let id = one.id();
-    let container = &one.container;
-    let draining = snapshot.observed.unrouted_since.contains_key(&id);
+pub(crate) fn replica(
+    of: &EnvironmentId,
+    one: &Instance,
+    snapshot: &TargetStatus,
+) -> ReplicaStatus {
+    let id = &one.id;
+    let draining = snapshot.observed.unrouted_since.contains_key(id);
     let state = match snapshot
         .observed
         .replicas
         .iter()
-        .find(|r| r.id == id)
+        .find(|r| &r.id == id)
         .map(|r| &r.state)
     {
         Some(ReplicaState::Stopping) => ApiReplicaState::Stopping,
@@ -373,35 +369,34 @@ pub(crate) fn replica(one: &ObservedContainer, snapshot: &Snapshot) -> ReplicaSt
         Some(ReplicaState::Ready | ReplicaState::Unhealthy { .. }) if draining => {
             ApiReplicaState::Draining
         }
-        _ => api_state(&container.state),
+        _ => api_state(&one.state),
     };
-    let (pid, since) = match &container.state {
-        State::Running { pid, started_at } => (Some(*pid), Some(*started_at)),
-        State::Exited | State::BackOff { .. } => {
-            (None, container.last_exit.as_ref().map(|exit| exit.at))
+    let (pid, since) = match &one.state {
+        InstanceState::Running { pid, since } => (*pid, Some(*since)),
+        InstanceState::Exited | InstanceState::BackOff => {
+            (None, one.last_exit.as_ref().map(|exit| exit.at))
         }
-        State::Creating | State::Failed { .. } | State::Lost => (None, None),
+        InstanceState::Creating | InstanceState::Failed { .. } | InstanceState::Lost => {
+            (None, None)
+        }
     };
     let limit = snapshot
         .releases
-        .get(&one.place.release)
-        .and_then(|release| release.services.get(&one.place.service))
+        .get(&one.release)
+        .and_then(|release| release.services.get(&one.service))
         .and_then(|service| service.service.resources.memory_bytes);
     ReplicaStatus {
         id: id.to_string(),
-        environment: one.place.environment.clone(),
-        service: one.place.service.clone(),
-        release: ReleaseId(one.place.release),
+        environment: of.clone(),
+        service: one.service.clone(),
+        release: ReleaseId(one.release),
         state,
-        health: health(container),
+        health: health(one),
         since: since.map(Into::into),
-        restarts: container.restarts,
-        address: one.place.address().map(|address| address.to_string()),
+        restarts: one.restarts,
+        address: one.address.map(|address| address.to_string()),
         pid,
-        last_exit: container
-            .last_exit
-            .as_ref()
-            .map(|exit| exit_report(exit, limit)),
+        last_exit: one.last_exit.as_ref().map(|exit| exit_report(exit, limit)),
         cpu_percent: None,
         memory_bytes: None,
         memory_limit_bytes: limit,
@@ -409,14 +404,14 @@ pub(crate) fn replica(one: &ObservedContainer, snapshot: &Snapshot) -> ReplicaSt
 }
 
 /// What the probes say together: the worse of the two.
-fn health(container: &Container) -> Option<HealthState> {
-    let verdict = |health: &Option<Health>| health.as_ref().map(|health| health.status);
-    match (verdict(&container.health), verdict(&container.liveness)) {
-        (_, Some(HealthStatus::Unhealthy)) | (Some(HealthStatus::Unhealthy), _) => {
+fn health(one: &Instance) -> Option<HealthState> {
+    let verdict = |health: &Option<Health>| health.as_ref().map(|health| health.verdict);
+    match (verdict(&one.health), verdict(&one.liveness)) {
+        (_, Some(Verdict::Unhealthy)) | (Some(Verdict::Unhealthy), _) => {
             Some(HealthState::Unhealthy)
         }
-        (Some(HealthStatus::Starting), _) => Some(HealthState::Starting),
-        (Some(HealthStatus::Healthy), _) => Some(HealthState::Healthy),
+        (Some(Verdict::Starting), _) => Some(HealthState::Starting),
+        (Some(Verdict::Healthy), _) => Some(HealthState::Healthy),
         (None, _) => None,
     }
 }

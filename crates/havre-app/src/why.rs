@@ -4,18 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use havre_api::{
-    ApiError, EdgeReport, FailedRequestReport, FailureReport, ReplicaReport, Timestamp, WhyQuery,
+    ApiError, EdgeReport, EnvironmentId, FailedRequestReport, ReplicaReport, Timestamp, WhyQuery,
     WhyReport,
 };
 use havre_edge::EdgeStatus;
 use havre_image::Images;
 use havre_model::ServiceName;
-use havre_release::{Release, ReplicaState};
+use havre_release::{Instance, Release, ReplicaState, TargetStatus};
 
 use crate::daemon::Daemon;
-use crate::environment::Snapshot;
 use crate::labels::environment_key;
-use crate::observe::ObservedContainer;
 use crate::{report, status};
 
 /// One that starts is asked nothing before this time.
@@ -37,54 +35,49 @@ pub(crate) async fn explain(daemon: &Arc<Daemon>, query: &WhyQuery) -> Result<Wh
     let edge = daemon.platform.hub.status().await;
     let logs = daemon.platform.log_dir(&environment_key(id));
     let mut replicas = Vec::new();
-    for one in snapshot
-        .seen
-        .iter()
-        .filter(|one| &one.place.service == name)
-    {
+    for one in snapshot.instances.iter().filter(|one| &one.service == name) {
         let images = &daemon.platform.images;
-        let mut report = replica(one, &snapshot, release, edge.as_deref(), images);
+        let mut report = replica(id, one, &snapshot, release, edge.as_deref(), images);
         if !report.ready {
-            report.log = report::last_lines(&logs.join(&one.id().0)).await;
+            report.log = report::last_lines(&logs.join(&one.id.0)).await;
         }
         replicas.push(report);
     }
     replicas.sort_by(|a, b| (a.ready, &a.status.id).cmp(&(b.ready, &b.status.id)));
-    let failure = snapshot
-        .failure
-        .as_deref()
-        .filter(|failure| blames(failure, name));
+    let failure = snapshot.failure.as_deref();
+    let failure = failure.filter(|evidence| &evidence.failure.service == name);
     let waits_for = snapshot.waiting.get(name).cloned();
     Ok(WhyReport {
         service: status::service(name, release, &snapshot),
         hint: hint(name, waits_for.as_ref(), release, &snapshot),
         waits_for,
         replicas,
-        failure: failure.cloned(),
+        failure: failure.map(report::failure),
     })
 }
 
 fn replica(
-    one: &ObservedContainer,
-    snapshot: &Snapshot,
+    environment: &EnvironmentId,
+    one: &Instance,
+    snapshot: &TargetStatus,
     release: &Release,
     edge: Option<&EdgeStatus>,
     images: &Images,
 ) -> ReplicaReport {
-    let id = one.id();
-    let observed = snapshot.observed.replicas.iter().find(|r| r.id == id);
+    let id = &one.id;
+    let observed = snapshot.observed.replicas.iter().find(|r| &r.id == id);
     let routed = release
         .routes
         .iter()
-        .any(|route| route.service == one.place.service);
+        .any(|route| route.service == one.service);
     let serving = snapshot
         .routing
         .services
-        .get(&one.place.service)
-        .is_some_and(|service| service.serving.contains(&id));
+        .get(&one.service)
+        .is_some_and(|service| service.serving.contains(id));
     let counters = edge.and_then(|edge| edge.replicas.get(&id.0));
     ReplicaReport {
-        status: status::replica(one, snapshot),
+        status: status::replica(environment, one, snapshot),
         ready: observed.is_some_and(|r| matches!(r.state, ReplicaState::Ready)),
         edge: routed.then(|| {
             let counters = counters.cloned().unwrap_or_default();
@@ -101,7 +94,9 @@ fn replica(
                 }),
             }
         }),
-        probe: report::probe_report(one, Some(release), images),
+        probe: release.services.get(&one.service).and_then(|service| {
+            report::probe_report(one, service, report::inherited_probe(service, images))
+        }),
         log: Vec::new(),
     }
 }
@@ -112,20 +107,12 @@ fn since_1970(millis: u64) -> Timestamp {
     time.unwrap_or(SystemTime::UNIX_EPOCH).into()
 }
 
-fn blames(failure: &FailureReport, name: &ServiceName) -> bool {
-    match failure {
-        FailureReport::Build(failure) => failure.services.contains(name),
-        FailureReport::Job(failure) => &failure.service == name,
-        FailureReport::Service(failure) => &failure.service == name,
-    }
-}
-
 /// What to do next about the replica that is worst off.
 fn hint(
     name: &ServiceName,
     waits_for: Option<&ServiceName>,
     release: &Release,
-    snapshot: &Snapshot,
+    snapshot: &TargetStatus,
 ) -> Option<String> {
     if let Some(needed) = waits_for {
         return Some(format!(
@@ -141,7 +128,7 @@ fn hint(
                 report::crash_hint(exit)
             }
             ReplicaState::Starting { since } => {
-                let one = snapshot.seen.iter().find(|one| one.id() == replica.id)?;
+                let one = snapshot.instances.iter().find(|one| one.id == replica.id)?;
                 let slow = since.elapsed().is_ok_and(|elapsed| elapsed >= SLOW_START);
                 slow.then(|| report::not_ready_hint(one, release))?
             }

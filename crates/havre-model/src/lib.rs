@@ -23,6 +23,7 @@ mod databases;
 mod decode;
 mod diagnostic;
 mod dotenv;
+mod environment_id;
 mod files;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -60,6 +61,7 @@ pub use databases::{
     DatabaseSign, FoundDatabases, HEAD_BYTES, is_database_head, is_database_name, served_mounts,
 };
 pub use diagnostic::{Diagnostic, Location, Severity};
+pub use environment_id::EnvironmentId;
 pub use files::means_file;
 pub use load::{LoadFailure, LoadOptions, Loaded, advise, config, identify, load};
 pub use probes::local_port;

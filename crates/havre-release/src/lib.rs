@@ -6,7 +6,7 @@
 //! Observed (replicas, edge) ──────────┘   routing() ─► who answers for each service
 //! ```
 //!
-//! Everything here is a function of values: no clock, no I/O. The caller observes, calls
+//! Everything but the [`Target`] is a function of values: no clock, no I/O. The caller observes, calls
 //! [`decide`], persists what changed, applies [`routing`], carries the actions out and starts
 //! over; it may die between any two of these. A rollout is one transaction over all services: new
 //! replicas come up beside the old ones, traffic moves when every service is ready, and the new
@@ -27,6 +27,8 @@ mod order;
 mod record;
 mod release;
 mod routing;
+mod status;
+mod target;
 mod traffic;
 mod writers;
 
@@ -45,5 +47,12 @@ pub use order::dependency_order;
 pub use record::{Cause, Outcome, Record, Step, told_by};
 pub use release::{Release, ServiceDigest, ServiceRelease};
 pub use routing::{Canary, Routing, ServiceRouting, routing};
+pub use status::{
+    Evidence, Exit, Health, Instance, InstanceState, TargetStatus, Verdict, release_of,
+};
+pub use target::{
+    Analysis, Answer, Applied, ApplyError, Change, Exec, ExecError, Jobs, Line, Move, Output,
+    OutputQuery, Scale, Session, Stream, Target, Terminal, Usage,
+};
 pub use traffic::Traffic;
 pub use writers::{Kept, WriteContext};

@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use havre_api::EnvironmentId;
-use havre_release::{Desired, Intent, Record, Refusal, Release, Step, Traffic, told_by};
+use havre_release::{
+    Analysis, Applied, ApplyError, Change, Desired, Intent, Jobs, Move, Record, Refusal, Release,
+    Scale, Step, Traffic, told_by,
+};
 use havre_store::StoreError;
 
 use super::EnvironmentError;
-use super::commands::{Analysis, Command, CommandError, Jobs, Move, Scale, Written};
 use super::tables::{NewRelease, Tables};
 use crate::volumes::named_volumes;
 
@@ -95,25 +97,25 @@ impl Persisted {
     }
 
     /// Writes down what a command means. `counted`: what the edge has counted of the environment.
-    pub(super) fn apply_command(
+    pub(super) fn apply(
         &mut self,
-        command: Command,
+        change: Change,
         counted: Option<&Traffic>,
         now: SystemTime,
-    ) -> Result<Written, CommandError> {
+    ) -> Result<Applied, ApplyError> {
         let mut next = self.desired.clone();
         let mut made = None;
-        match command {
-            Command::RollOut(moved) => made = Some(self.begin(&mut next, *moved, now)?),
-            Command::Abort => {
+        match change {
+            Change::RollOut(moved) => made = Some(self.begin(&mut next, *moved, now)?),
+            Change::Abort => {
                 let to = next.rollout.as_ref().map(|rollout| rollout.to);
                 let release = to.and_then(|to| self.releases.get(&to));
                 next.abort(release.ok_or(Refusal::NothingMoves)?, now)?;
             }
-            Command::Pause => next.pause(now)?,
-            Command::Resume => next.resume(now)?,
-            Command::Scale(replicas) => next.scale.extend(replicas),
-            Command::TakeDown { volumes } => {
+            Change::Pause => next.pause(now)?,
+            Change::Resume => next.resume(now)?,
+            Change::Scale(replicas) => next.scale.extend(replicas),
+            Change::TakeDown { volumes } => {
                 next.intent = Intent::Down {
                     remove_volumes: match volumes {
                         true => named_volumes(&self.id, &self.releases),
@@ -125,7 +127,7 @@ impl Persisted {
         }
         let release = made.as_ref().map(|(number, _)| *number);
         self.write(next, made, counted, now)?;
-        Ok(Written {
+        Ok(Applied {
             revision: self.revision,
             release,
         })

@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use havre_api::{Event, EventSink};
 use havre_model::ServiceName;
-use havre_release::{FailureKind, ReplicaState};
+use havre_release::{FailureKind, ReplicaState, TargetStatus};
 
-use crate::environment::Snapshot;
-use crate::observe::release_of;
 use crate::progress::EventDiff;
-use crate::report::not_ready_hint;
+use crate::report::{self, not_ready_hint};
 
 /// A port that opens later than this is worth a word, or than half of the time it has.
 const SLOW_START: Duration = Duration::from_secs(15);
@@ -20,12 +18,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Sends what happened between two snapshots, the report of a failure first.
 pub(super) fn emit_changes(
     diff: &mut EventDiff,
-    last: &Snapshot,
-    next: &Snapshot,
+    last: &TargetStatus,
+    next: &TargetStatus,
     events: &EventSink,
 ) {
-    if let Some(report) = &next.failure
-        && last.failure.as_ref() != Some(report)
+    if let Some(evidence) = &next.failure
+        && last.failure.as_ref() != Some(evidence)
         && !next.desired.rollout.as_ref().is_some_and(|rollout| {
             rollout
                 .failure()
@@ -33,7 +31,7 @@ pub(super) fn emit_changes(
         })
     {
         events.emit(Event::Failure {
-            report: Box::new(report.as_ref().clone()),
+            report: Box::new(report::failure(evidence)),
         });
     }
     for problem in next
@@ -59,17 +57,17 @@ pub(super) struct SlowStarts {
 
 impl SlowStarts {
     /// Reports what those wait for that might wait until the rollout's end.
-    pub(super) fn emit(&mut self, snapshot: &Snapshot, events: &EventSink) {
+    pub(super) fn emit(&mut self, snapshot: &TargetStatus, events: &EventSink) {
         for replica in &snapshot.observed.replicas {
             let ReplicaState::Starting { since } = replica.state else {
                 continue;
             };
-            let one = snapshot.seen.iter().find(|one| one.id() == replica.id);
+            let one = snapshot.instances.iter().find(|one| one.id == replica.id);
             // A health check has deadlines of its own.
-            let Some(one) = one.filter(|one| one.container.health.is_none()) else {
+            let Some(one) = one.filter(|one| one.health.is_none()) else {
                 continue;
             };
-            let Some(release) = release_of(&one.place, &snapshot.releases) else {
+            let Some(release) = snapshot.release_of(one) else {
                 continue;
             };
             let slow = SLOW_START.min(release.rollout.ready_timeout / 2);
@@ -95,7 +93,7 @@ impl SlowStarts {
 /// Waits for the next snapshot, a cancellation, or so long that something may have become slow;
 /// `false` when the task has ended.
 pub(super) async fn changed(
-    watch: &mut tokio::sync::watch::Receiver<Arc<Snapshot>>,
+    watch: &mut tokio::sync::watch::Receiver<Arc<TargetStatus>>,
     events: &EventSink,
 ) -> bool {
     tokio::select! {

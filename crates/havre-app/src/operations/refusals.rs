@@ -1,9 +1,11 @@
 //! What an operation answers that does not do what was asked: the words, the code and the hint.
 
 use havre_api::{ApiError, EnvironmentId, ErrorCode};
-use havre_release::{Failure, FailureKind, Intent, Refusal, RolloutPhase};
+use havre_release::{
+    ApplyError, Failure, FailureKind, Intent, Refusal, RolloutPhase, TargetStatus,
+};
 
-use crate::environment::{CommandError, EnvironmentHandle, Snapshot};
+use crate::environment::EnvironmentHandle;
 
 pub(super) fn stands_still(failure: &Failure, id: &EnvironmentId) -> ApiError {
     let message = format!(
@@ -16,7 +18,7 @@ pub(super) fn stands_still(failure: &Failure, id: &EnvironmentId) -> ApiError {
 }
 
 /// Why a rollout is no longer there though its release does not serve.
-pub(super) fn ended_early(last: &Snapshot, id: &EnvironmentId) -> ApiError {
+pub(super) fn ended_early(last: &TargetStatus, id: &EnvironmentId) -> ApiError {
     let desired = &last.desired;
     let served = match desired.current {
         Some(number) => format!("release {number} serves on"),
@@ -38,7 +40,7 @@ pub(super) fn ended_early(last: &Snapshot, id: &EnvironmentId) -> ApiError {
 }
 
 /// The end of a rollout that was given up takes longer than anybody waits for it.
-pub(super) fn not_undone(last: &Snapshot, id: &EnvironmentId) -> ApiError {
+pub(super) fn not_undone(last: &TargetStatus, id: &EnvironmentId) -> ApiError {
     let rollout = last.desired.rollout.as_ref();
     let state = match rollout.map(|rollout| (&rollout.phase, rollout.from)) {
         Some((RolloutPhase::RollingBack { .. }, Some(from))) => {
@@ -58,29 +60,29 @@ pub(super) fn not_undone(last: &Snapshot, id: &EnvironmentId) -> ApiError {
     cancelled(&state).with_hint("`havre status` tells how far it is")
 }
 
-pub(super) fn not_done(id: &EnvironmentId, error: CommandError) -> ApiError {
+pub(super) fn not_done(id: &EnvironmentId, error: ApplyError) -> ApiError {
     let conflict = |message: String| ApiError::new(ErrorCode::Conflict, message);
     match error {
-        CommandError::Persist(error) => {
+        ApplyError::Persist(error) => {
             let message = format!("the state of {id} cannot be written: nothing was changed");
             ApiError::new(ErrorCode::Failed, message)
-                .caused_by(Some(&error))
+                .caused_by(Some(&*error))
                 .with_hint("`df -h` shows whether the disk is full")
         }
-        CommandError::Refused(Refusal::NothingMoves) => {
+        ApplyError::Refused(Refusal::NothingMoves) => {
             conflict(format!("no rollout of {id} is under way"))
         }
-        CommandError::Refused(Refusal::TooLate) => conflict(format!(
+        ApplyError::Refused(Refusal::TooLate) => conflict(format!(
             "the rollout of {id} has come too far: it is decided which release serves"
         ))
         .with_hint("`havre status` tells which; `havre rollback` goes back from there"),
-        CommandError::Refused(Refusal::PausedAlready) => {
+        ApplyError::Refused(Refusal::PausedAlready) => {
             conflict(format!("the rollout of {id} is paused already"))
         }
-        CommandError::Refused(Refusal::NotPaused) => {
+        ApplyError::Refused(Refusal::NotPaused) => {
             conflict(format!("the rollout of {id} is not paused"))
         }
-        CommandError::Ended => daemon_ends(id),
+        ApplyError::Ended => daemon_ends(id),
     }
 }
 

@@ -6,15 +6,16 @@ use std::time::{Duration, SystemTime};
 
 use havre_api::{ApiError, ErrorCode, Event, EventSink};
 use havre_model::FoundDatabases;
-use havre_release::{Cause, Desired, Failure, JobId, Record, Release};
+use havre_release::{
+    Analysis, Applied, ApplyError, Cause, Change, Desired, Failure, JobId, Jobs, Move, Record,
+    Release, Scale, TargetStatus,
+};
 use tokio::time::{Instant, timeout_at};
 
 use super::follow::{SlowStarts, changed, emit_changes};
 use super::refusals::{daemon_ends, ended, ended_early, gone, not_done, not_undone, stands_still};
 use crate::daemon::Daemon;
-use crate::environment::{
-    Analysis, Command, CommandError, EnvironmentHandle, Jobs, Move, Scale, Snapshot, Written,
-};
+use crate::environment::EnvironmentHandle;
 use crate::in_place::in_place;
 use crate::leases::lease;
 use crate::progress::EventDiff;
@@ -27,7 +28,7 @@ const UNDONE_WITHIN: Duration = Duration::from_secs(30);
 const SHOWN: Duration = Duration::from_secs(10);
 
 /// A release to move to.
-pub(crate) struct Change {
+pub(crate) struct NewRelease {
     pub(crate) release: Release,
     pub(crate) scale: Scale,
     pub(crate) jobs: Jobs,
@@ -41,10 +42,10 @@ pub(crate) struct Change {
 pub(crate) async fn roll_out(
     daemon: &Arc<Daemon>,
     environment: &EnvironmentHandle,
-    change: Change,
+    new: NewRelease,
     events: &EventSink,
 ) -> Result<u64, ApiError> {
-    match begin(daemon, environment, change).await {
+    match begin(daemon, environment, new).await {
         Ok(begun) => begun.follow(environment, events).await,
         Err(NotBegun::Refused(error)) => Err(error),
         Err(NotBegun::Ended) => Err(ended(environment).await),
@@ -64,38 +65,36 @@ pub(super) struct Begun {
     jobs: Jobs,
     revision: u64,
     /// What was seen before it.
-    last: Arc<Snapshot>,
+    last: Arc<TargetStatus>,
 }
 
 /// Makes a release and has the environment move to it.
 pub(super) async fn begin(
     daemon: &Arc<Daemon>,
     environment: &EnvironmentHandle,
-    change: Change,
+    new: NewRelease,
 ) -> Result<Begun, NotBegun> {
     let _alone = daemon.beginning.lock().await;
-    let services = change.release.services.iter();
+    let services = new.release.services.iter();
     let services = services.map(|(name, config)| (name, &config.service));
-    let allowed =
-        admission::check(daemon, &environment.id, services, &change.release.volumes).await;
+    let allowed = admission::check(daemon, &environment.id, services, &new.release.volumes).await;
     allowed.map_err(NotBegun::Refused)?;
-    let alone = rivals::check(daemon, &environment.id, &change.release, &change.databases).await;
+    let alone = rivals::check(daemon, &environment.id, &new.release, &new.databases).await;
     alone.map_err(NotBegun::Refused)?;
-    let heard = domains::check_release(daemon, &environment.id, &change.release).await;
+    let heard = domains::check_release(daemon, &environment.id, &new.release).await;
     heard.map_err(NotBegun::Refused)?;
     // Reads and writes the database, which may be locked for seconds.
-    in_place(|| lease(&daemon.platform, environment, &change.release))
-        .map_err(NotBegun::Refused)?;
-    let networks = shared_networks::calls::make(daemon, &change.release);
+    in_place(|| lease(&daemon.platform, environment, &new.release)).map_err(NotBegun::Refused)?;
+    let networks = shared_networks::calls::make(daemon, &new.release);
     let _networks = networks.await.map_err(NotBegun::Refused)?;
-    let Change {
+    let NewRelease {
         release,
         scale,
         jobs,
         cause,
         by,
         databases,
-    } = change;
+    } = new;
     let analysis = match cause {
         Cause::Up => Analysis::Enabled,
         Cause::Restart { .. } | Cause::Rollback { .. } => Analysis::Skipped,
@@ -115,8 +114,8 @@ pub(super) async fn begin(
         analysis,
         databases,
     };
-    match environment.command(Command::RollOut(Box::new(moved))).await {
-        Ok(Written {
+    match environment.apply(Change::RollOut(Box::new(moved))).await {
+        Ok(Applied {
             revision,
             release: Some(number),
         }) => {
@@ -129,12 +128,12 @@ pub(super) async fn begin(
             })
         }
         // A move always makes one.
-        Ok(Written { release: None, .. }) => {
+        Ok(Applied { release: None, .. }) => {
             let message = format!("no release of {} came of the move to it", environment.id);
             let error = ApiError::new(ErrorCode::Internal, message);
             Err(NotBegun::Refused(error))
         }
-        Err(CommandError::Ended) => Err(NotBegun::Ended),
+        Err(ApplyError::Ended) => Err(NotBegun::Ended),
         Err(error) => Err(NotBegun::Refused(not_done(&environment.id, error))),
     }
 }
@@ -196,10 +195,10 @@ impl Begun {
             }
             if events.cancellation().is_cancelled() && aborted.is_none() {
                 aborted = Some(Instant::now() + UNDONE_WITHIN);
-                match environment.command(Command::Abort).await {
+                match environment.apply(Change::Abort).await {
                     // Too late, or gone: the loop finds out what it came to.
-                    Ok(_) | Err(CommandError::Refused(_) | CommandError::Ended) => {}
-                    Err(error @ CommandError::Persist(_)) => {
+                    Ok(_) | Err(ApplyError::Refused(_) | ApplyError::Ended) => {}
+                    Err(error @ ApplyError::Persist(_)) => {
                         return Err(not_done(id, error).with_hint("the rollout goes on"));
                     }
                 }

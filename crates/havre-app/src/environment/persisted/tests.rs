@@ -38,7 +38,7 @@ impl World {
     /// Release 1 serves and nothing moves.
     fn resting() -> Self {
         let mut world = Self::new();
-        world.apply_command(roll_out("one")).unwrap();
+        world.apply(roll_out("one")).unwrap();
         let next = Desired {
             current: Some(1),
             rollout: None,
@@ -50,18 +50,18 @@ impl World {
 
     fn moving() -> Self {
         let mut world = Self::resting();
-        world.apply_command(roll_out("two")).unwrap();
+        world.apply(roll_out("two")).unwrap();
         world
     }
 
     fn paused() -> Self {
         let mut world = Self::moving();
-        world.apply_command(Command::Pause).unwrap();
+        world.apply(Change::Pause).unwrap();
         world
     }
 
-    fn apply_command(&mut self, command: Command) -> Result<Written, CommandError> {
-        self.persisted.apply_command(command, None, UNIX_EPOCH)
+    fn apply(&mut self, command: Change) -> Result<Applied, ApplyError> {
+        self.persisted.apply(command, None, UNIX_EPOCH)
     }
 
     fn fault(&self) -> Fault {
@@ -111,8 +111,8 @@ fn release(command: &str) -> Release {
     Release::new(&project, &BTreeMap::new(), &BTreeMap::new())
 }
 
-fn roll_out(command: &str) -> Command {
-    Command::RollOut(Box::new(Move {
+fn roll_out(command: &str) -> Change {
+    Change::RollOut(Box::new(Move {
         release: release(command),
         record: Record {
             cause: Cause::Up,
@@ -130,29 +130,29 @@ type Make = fn() -> World;
 
 /// Every command with a state in which it is applied. A new command does not compile until it is
 /// here.
-fn every_command() -> Vec<(&'static str, Make, Command)> {
-    let name = |command: &Command| match command {
-        Command::RollOut(_) => "roll out",
-        Command::Abort => "abort",
-        Command::Pause => "pause",
-        Command::Resume => "resume",
-        Command::Scale(_) => "scale",
-        Command::TakeDown { volumes: true } => "take down with volumes",
-        Command::TakeDown { volumes: false } => "take down",
+fn every_command() -> Vec<(&'static str, Make, Change)> {
+    let name = |command: &Change| match command {
+        Change::RollOut(_) => "roll out",
+        Change::Abort => "abort",
+        Change::Pause => "pause",
+        Change::Resume => "resume",
+        Change::Scale(_) => "scale",
+        Change::TakeDown { volumes: true } => "take down with volumes",
+        Change::TakeDown { volumes: false } => "take down",
     };
-    let scale = || Command::Scale([(ServiceName::new("web"), 3)].into());
-    let cases: Vec<(Make, Command)> = vec![
+    let scale = || Change::Scale([(ServiceName::new("web"), 3)].into());
+    let cases: Vec<(Make, Change)> = vec![
         (World::resting, roll_out("two")),
         (World::moving, roll_out("three")),
-        (World::moving, Command::Abort),
-        (World::moving, Command::Pause),
-        (World::paused, Command::Resume),
-        (World::paused, Command::Abort),
+        (World::moving, Change::Abort),
+        (World::moving, Change::Pause),
+        (World::paused, Change::Resume),
+        (World::paused, Change::Abort),
         (World::resting, scale()),
         (World::moving, scale()),
-        (World::resting, Command::TakeDown { volumes: false }),
-        (World::resting, Command::TakeDown { volumes: true }),
-        (World::moving, Command::TakeDown { volumes: true }),
+        (World::resting, Change::TakeDown { volumes: false }),
+        (World::resting, Change::TakeDown { volumes: true }),
+        (World::moving, Change::TakeDown { volumes: true }),
     ];
     let named = cases.into_iter();
     named
@@ -170,9 +170,9 @@ fn what_cannot_be_written_down_changes_nothing() {
             world.persisted.releases().clone(),
         );
         let fault = world.fault();
-        let refused = world.apply_command(command.clone());
+        let refused = world.apply(command.clone());
         assert!(
-            matches!(&refused, Err(CommandError::Persist(_))),
+            matches!(&refused, Err(ApplyError::Persist(_))),
             "{name}: {refused:?}"
         );
         assert_eq!(world.persisted.desired(), &before, "{name}");
@@ -186,7 +186,7 @@ fn what_cannot_be_written_down_changes_nothing() {
             "{name}: no release without a command for it"
         );
 
-        let applied = world.apply_command(command);
+        let applied = world.apply(command);
         assert!(applied.is_ok(), "{name}: {applied:?}");
         assert_ne!(world.persisted.desired(), &before, "{name}");
         assert_eq!(world.persisted.revision(), revision + 1, "{name}");
@@ -222,22 +222,19 @@ fn a_step_of_a_rollout_that_cannot_be_written_down_is_not_taken() {
 #[test]
 fn a_release_comes_with_the_wish_for_it_and_its_record() {
     let mut world = World::new();
-    let written = world.apply_command(roll_out("one")).unwrap();
+    let written = world.apply(roll_out("one")).unwrap();
     assert_eq!(written.release, Some(1));
     let row = world.tables.release("shop", "production", 1).unwrap();
     let record: Record = serde_json::from_str(&row.unwrap().record).unwrap();
     assert_eq!(record.by.as_deref(), Some("anna"));
-    assert_eq!(
-        world.apply_command(roll_out("two")).unwrap().release,
-        Some(2)
-    );
+    assert_eq!(world.apply(roll_out("two")).unwrap().release, Some(2));
     world.is_as_on_disk("two rollouts");
 }
 
 #[test]
 fn a_release_is_known_as_long_as_something_of_it_is_there() {
     let mut world = World::moving();
-    world.apply_command(roll_out("three")).unwrap();
+    world.apply(roll_out("three")).unwrap();
     let known = |persisted: &Persisted| persisted.releases().keys().copied().collect::<Vec<_>>();
     assert_eq!(known(&world.persisted), [1, 2, 3]);
     world.persisted.know([2].into()).unwrap();
@@ -253,9 +250,9 @@ fn a_release_is_known_as_long_as_something_of_it_is_there() {
 #[test]
 fn what_is_refused_is_not_written() {
     let mut world = World::resting();
-    for command in [Command::Abort, Command::Pause, Command::Resume] {
-        let refused = world.apply_command(command);
-        let nothing_moves = matches!(refused, Err(CommandError::Refused(Refusal::NothingMoves)));
+    for command in [Change::Abort, Change::Pause, Change::Resume] {
+        let refused = world.apply(command);
+        let nothing_moves = matches!(refused, Err(ApplyError::Refused(Refusal::NothingMoves)));
         assert!(nothing_moves, "{refused:?}");
     }
     assert_eq!(world.persisted.revision(), 2);
@@ -266,8 +263,8 @@ fn what_is_refused_is_not_written() {
 fn the_volumes_that_are_to_go_are_written_down() {
     for (volumes, names) in [(true, vec!["shop_data"]), (false, vec![])] {
         let mut world = World::new();
-        world.apply_command(roll_out("one")).unwrap();
-        world.apply_command(Command::TakeDown { volumes }).unwrap();
+        world.apply(roll_out("one")).unwrap();
+        world.apply(Change::TakeDown { volumes }).unwrap();
         let stored = world.stored().unwrap();
         assert!(stored.releases().is_empty());
         let Intent::Down { remove_volumes } = &stored.desired().intent else {
@@ -294,9 +291,7 @@ fn a_wish_to_take_down_that_names_no_volumes_removes_none() {
 #[test]
 fn an_environment_that_cannot_be_forgotten_is_still_there() {
     let mut world = World::resting();
-    world
-        .apply_command(Command::TakeDown { volumes: true })
-        .unwrap();
+    world.apply(Change::TakeDown { volumes: true }).unwrap();
     let fault = world.fault();
     assert!(world.persisted.forget().is_err());
     fault.heal();
