@@ -393,6 +393,41 @@ pub fn a_get_with_data_keeps_it() {
     );
 }
 
+/// See `pushes.rs`, where HTTP/1 does.
+pub fn a_request_that_was_waited_for_goes_where_the_new_state_says() {
+    let (old, new) = (Origin::usual("old"), Origin::usual("new"));
+    let mut edge = Edge::with_replicas(&[("r1", old.address)]);
+    edge.state.trusted_proxies = vec!["127.0.0.0/8".to_owned()];
+    edge.push();
+    let mut raw = Raw::connect(&edge);
+    let mut fields = get("/head", &[]);
+    fields[0].1 = b"POST";
+    fields.extend([
+        ("content-length", b"4".as_slice()),
+        ("x-forwarded-for", b"9.9.9.9".as_slice()),
+    ]);
+    raw.connection
+        .send(frame(HEADERS, END_HEADERS, 1, &block(&fields)));
+    // Once this is answered the request has been read.
+    raw.connection.send(frame(PING, 0, 0, &[7; 8]));
+    while !matches!(raw.read().expect("a frame"), (PING, 1, ..)) {}
+    edge.state.trusted_proxies.clear();
+    edge.state.routes.clear();
+    edge.route("next", "app.test", "/", &[("r2", new.address)]);
+    edge.push();
+    raw.connection.send(frame(DATA, END_STREAM, 1, b"body"));
+    assert_eq!(raw.outcome(1), Outcome::Ok);
+    assert_eq!(old.heads(), Vec::<String>::new());
+    let head = new.heads().pop().expect("a head");
+    assert!(head.contains("\nx-real-ip: 9.9.9.9\n"), "{head}");
+    let line = edge.log_line("the request", |line| line["path"] == "/head");
+    assert_eq!(line["client_ip"], "9.9.9.9");
+    assert_eq!(
+        (line["route"].as_str(), line["replica"].as_str()),
+        (Some("next"), Some("r2"))
+    );
+}
+
 /// On which HTTP/2 was agreed, and of which nothing, or half of a greeting, comes.
 pub fn a_connection_without_a_preface_is_closed() {
     let origin = Origin::usual("a");

@@ -190,6 +190,16 @@ pub fn requests_wait_while_who_listens_restarts() {
     assert_eq!(client.get(HOST, "/").text(), "second");
 }
 
+pub fn who_listens_before_the_edge_starts_is_reached() {
+    let mut edge = edge();
+    edge.kill();
+    // As after a reboot: the folder is not there yet.
+    std::fs::remove_dir_all(edge.path(RUN)).expect("to remove its run folder");
+    let _gateway = listen(&edge, "gateway");
+    edge.launch(&[]);
+    assert_eq!(secure(&edge).get(HOST, "/").text(), "gateway");
+}
+
 pub fn a_socket_that_cannot_be_reached_is_a_problem() {
     let mut edge = edge();
     edge.state.datagram_forwards = vec![Forward {

@@ -164,6 +164,7 @@ fn main() -> ExitCode {
             a_flood_of_empty_data_ends_the_connection,
             answers_that_nobody_takes_are_few_for_one_address,
             a_get_with_data_keeps_it,
+            a_request_that_was_waited_for_goes_where_the_new_state_says,
             a_connection_without_a_preface_is_closed,
             targets_that_are_no_uri_are_passed_on,
             a_connection_serves_what_its_certificate_covers,
@@ -184,6 +185,7 @@ fn main() -> ExitCode {
             a_dead_socket_is_named_in_the_log_only,
             who_replaces_a_socket_gets_what_comes,
             requests_wait_while_who_listens_restarts,
+            who_listens_before_the_edge_starts_is_reached,
             a_socket_that_cannot_be_reached_is_a_problem,
         }
         pushes::{
