@@ -49,18 +49,23 @@ pub fn havre(mut config: Value) -> Value {
             service.insert("pull_policy".to_owned(), json!("missing"));
         }
     });
-    each(&mut config, "networks", |network| {
-        // The older form.
-        if let Some(Value::Object(external)) = network.get("external") {
-            let name = external.get("name").cloned();
-            network.insert("external".to_owned(), json!("true"));
-            network.extend(name.map(|name| ("name".to_owned(), name)));
-        }
-        network.retain(|key, value| {
-            key != "external" || *value != json!(false) && *value != json!("false")
-        });
-    });
+    for section in ["networks", "volumes", "secrets", "configs"] {
+        each(&mut config, section, external);
+    }
     common(config)
+}
+
+/// `external` as docker compose shows it: only where it is true, with the name beside it.
+fn external(resource: &mut Map<String, Value>) {
+    // The older form.
+    if let Some(Value::Object(external)) = resource.get("external") {
+        let name = external.get("name").cloned();
+        resource.insert("external".to_owned(), json!("true"));
+        resource.extend(name.map(|name| ("name".to_owned(), name)));
+    }
+    resource.retain(|key, value| {
+        key != "external" || *value != json!(false) && *value != json!("false")
+    });
 }
 
 fn split(command: Option<&mut Value>) {
@@ -251,7 +256,9 @@ fn scalar(key: &str, value: &Value) -> Value {
     let read = if DURATIONS.contains(&key) {
         seconds(&text).map(|value| value.to_string())
     } else if SIZES.contains(&key) {
-        bytes(&text).map(|value| value.to_string())
+        bytes(&text).map(|value| value.trunc().to_string())
+    } else if key == "count" && text == "all" {
+        Some("-1".to_owned())
     } else if key == "cpus" {
         text.parse::<f64>().ok().map(|value| value.to_string())
     } else if key == "mode" {
