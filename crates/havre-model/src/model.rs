@@ -116,6 +116,9 @@ impl<'a> ModelReader<'a> {
                 }
             }
         }
+        if let Some(model) = merged.as_mut().and_then(Node::as_map_mut) {
+            name_contexts(model, directory);
+        }
         if complete { merged } else { None }
     }
 
@@ -511,6 +514,31 @@ impl<'a> ModelReader<'a> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// A build that names no context has the folder of its own model, which is another one for an
+/// included model. Only when all files are merged is it known that none of them names one.
+fn name_contexts(model: &mut Map, directory: &Path) {
+    let services = model.get_mut("services").and_then(Node::as_map_mut);
+    for service in services
+        .into_iter()
+        .flat_map(|map| map.entries.values_mut())
+    {
+        let Some(node) = service
+            .value
+            .as_map_mut()
+            .and_then(|map| map.get_mut("build"))
+        else {
+            continue;
+        };
+        let span = node.span;
+        if let Some(build) = node.as_map_mut()
+            && build.get("context").is_none()
+        {
+            let folder = directory.to_string_lossy();
+            build.insert("context", span, Node::scalar(span, folder));
         }
     }
 }

@@ -101,21 +101,13 @@ fn check_target(build: &Build, fields: &Fields<'_>, report: &mut Report) {
         .hint(hint);
 }
 
-/// The folder, or the address of what is fetched.
+/// The folder, the project's own where none is named, or the address of what is fetched.
 fn context(
     fields: &Fields<'_>,
     around: &mut Surroundings<'_>,
 ) -> Option<(PathBuf, Option<GitContext>)> {
     let Some(field) = fields.get("context") else {
-        if fields.has("dockerfile_inline") {
-            return Some((around.directory.to_owned(), None));
-        }
-        let message = format!("{} has no `context`", fields.owner);
-        around
-            .report
-            .error("compose/missing-key", fields.span, message)
-            .hint("write `context: .` for the compose file's own folder");
-        return None;
+        return Some((around.directory.to_owned(), None));
     };
     let text = field.string(around.report)?;
     if is_remote_context(&text) {
