@@ -128,6 +128,8 @@ api! {
     calls {
         /// Who answers.
         Info = "/v1/info" (Empty) -> DaemonInfo, within 5;
+        /// What environments run on, and what it cannot do.
+        TargetCapabilities = "/v1/target" (Empty) -> TargetInfo, within 5;
         /// Environments and their services.
         Status = "/v1/status" (StatusQuery) -> Vec<EnvironmentStatus>;
         /// Replicas.

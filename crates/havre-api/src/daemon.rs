@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use havre_model::Capabilities;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
@@ -58,6 +59,13 @@ pub struct TaskResult {
     pub failed: bool,
     /// In a sentence.
     pub text: String,
+}
+
+/// What environments run on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetInfo {
+    /// Its name, and what it cannot do.
+    pub capabilities: Capabilities,
 }
 
 /// The proxy.

@@ -16,8 +16,8 @@
 //! A long operation belongs to the daemon, not to the connection: when the client goes away the
 //! operation goes on. It ends early only when it is cancelled by its number ([`OperationId`]).
 //!
-//! The types here are the wire's own; of the domain only the validated
-//! [`havre_model::Project`] and the names in it travel. Fields may be added (readers ignore what
+//! The types here are the wire's own; of the domain only the validated [`havre_model::Project`], the names
+//! in it and what a target cannot do of it ([`havre_model::Capabilities`]) travel. Fields may be added (readers ignore what
 //! they do not know), never renamed.
 //!
 //! Units: times are [`Timestamp`] (RFC 3339, UTC), durations milliseconds (`_ms`), sizes bytes

@@ -7,8 +7,8 @@ use havre_api::{
     ApiError, Ca, CaCertificate, DaemonInfo, Down, EdgeInfo, Empty, EnvironmentId,
     EnvironmentStatus, ErrorCode, ImageImport, ImagePrune, ImageRemove, Images, Info, Logs,
     NetworkCreate, NetworkRemove, Networks, Plan, Releases, ReplicaQuery, ReplicaStatus, Replicas,
-    Restart, Rollback, Routes, Scale, Shutdown, ShutdownRequest, Status, StatusQuery, Steer, Up,
-    Why, WhyQuery, WhyReport,
+    Restart, Rollback, Routes, Scale, Shutdown, ShutdownRequest, Status, StatusQuery, Steer,
+    TargetCapabilities, TargetInfo, Up, Why, WhyQuery, WhyReport,
 };
 use havre_engine::Stats;
 use havre_model::{EnvironmentName, ProjectName};
@@ -18,7 +18,9 @@ use havre_release::{InstanceState, TargetStatus};
 
 use crate::environment::EnvironmentHandle;
 use crate::shared_networks::calls as networks;
-use crate::{exec, images, logs, operations, plans, releases, status, why as explanation};
+use crate::{
+    capabilities, exec, images, logs, operations, plans, releases, status, why as explanation,
+};
 
 /// Time between the two looks that give a share of CPU.
 const CPU_SAMPLE: Duration = Duration::from_millis(200);
@@ -27,6 +29,11 @@ const CPU_SAMPLE: Duration = Duration::from_millis(200);
 pub(crate) fn routes(daemon: &Arc<Daemon>) -> Routes<Arc<Daemon>> {
     Routes::new(Arc::clone(daemon))
         .call::<Info, _>(async |daemon, _, _| Ok(info(&daemon).await))
+        .call::<TargetCapabilities, _>(async |_, _, _| {
+            Ok(TargetInfo {
+                capabilities: capabilities::of_target(),
+            })
+        })
         .call::<Shutdown, _>(async |daemon, _, request| {
             shutdown(&daemon, request).await.map(|()| Empty {})
         })

@@ -16,6 +16,7 @@ mod attach;
 mod backend;
 mod builds;
 mod cache_limits;
+mod capabilities;
 mod certificates;
 mod clock;
 mod conflict;

@@ -28,7 +28,9 @@ use crate::in_place::in_place;
 use crate::plans::plan;
 use crate::progress::EventDiff;
 use crate::volumes::named_volumes;
-use crate::{admission, builds, databases, domains, ports, scaling, shared_networks, status};
+use crate::{
+    admission, builds, capabilities, databases, domains, ports, scaling, shared_networks, status,
+};
 
 pub(crate) use queue::{Held, hold};
 pub(crate) use rollout::{NewRelease, roll_out};
@@ -53,6 +55,7 @@ pub(crate) async fn up(
         project: project.name.clone(),
         environment: project.environment.clone(),
     };
+    capabilities::check(&capabilities::of_target(), &id, &project)?;
     ports::check(daemon, &id, &project).await?;
     domains::check(daemon, &id, &project).await?;
     admission::check(daemon, &id, &project.services, &project.volumes).await?;

@@ -20,7 +20,7 @@ use crate::daemon::Daemon;
 use crate::files::file_digests;
 use crate::in_place::in_place;
 use crate::labels::environment_key;
-use crate::{admission, builds, databases, domains, rivals, shared_networks};
+use crate::{admission, builds, capabilities, databases, domains, rivals, shared_networks};
 
 /// Fields of a service that have another name in compose files.
 const COMPOSE_NAMES: [(&str, &str); 5] = [
@@ -43,6 +43,7 @@ pub(crate) async fn dry_run(
         project: project.name.clone(),
         environment: project.environment.clone(),
     };
+    capabilities::check(&capabilities::of_target(), &id, &project)?;
     let snapshot = match daemon.environment(&id).await {
         Ok(environment) => Some(environment.snapshot()),
         Err(error) if error.code == ErrorCode::NotFound => None,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use havre_api::{Client, Empty, EnvironmentId, Networks};
+use havre_api::{Client, Empty, EnvironmentId, Networks, TargetCapabilities};
 use havre_app::Root;
 use havre_model::{EnvironmentName, LoadFailure, LoadOptions, Loaded, Project, ProjectName};
 
@@ -232,13 +232,23 @@ impl LoadArgs {
     }
 }
 
-/// Loads a project with what the daemon knows of the machine's networks: only where the files name some
-/// that are not theirs, and a daemon runs.
+/// Loads a project with what a running daemon knows: what environments run on and cannot do there, and,
+/// where the files name networks that are not theirs, those of the machine.
 pub async fn load_here(
     root: &Root,
     options: LoadOptions,
     load: fn(&LoadOptions) -> Result<Loaded, LoadFailure>,
 ) -> Result<Loaded, LoadFailure> {
+    let client = Client::new(root.api_socket());
+    let options = match client.call::<TargetCapabilities>(&Empty {}).await {
+        Ok(target) => LoadOptions {
+            target: target.capabilities,
+            ..options
+        },
+        // Nobody can tell without a daemon, and an older one has only this machine. A command that needs
+        // the daemon says what is wrong with it, and the daemon refuses again.
+        Err(_) => options,
+    };
     let loaded = load(&options);
     let warnings = match &loaded {
         Ok(loaded) => &loaded.warnings,
@@ -250,7 +260,6 @@ pub async fn load_here(
     {
         return loaded;
     }
-    let client = Client::new(root.api_socket());
     match client.call::<Networks>(&Empty {}).await {
         Ok(networks) => load(&LoadOptions {
             shared_networks: Some(networks.into_iter().map(|network| network.name).collect()),

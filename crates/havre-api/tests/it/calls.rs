@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use havre_api::*;
-use havre_model::{EnvironmentName, ProjectName, ServiceName};
+use havre_model::{Capabilities, EnvironmentName, Lack, ProjectName, ServiceName};
 use havre_testing::api::Script;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -33,6 +33,29 @@ async fn a_query_and_its_answer_arrive_whole() {
     assert_eq!(answer[0].id.to_string(), "shop/production");
     assert_eq!(answer[0].since.unwrap().to_string(), "2024-05-01T10:00:00Z");
     assert_eq!(daemon.calls(), ["status"]);
+}
+
+#[tokio::test]
+async fn what_a_target_cannot_do_arrives_whole() {
+    let lack = |key: &str, values: &[&str]| Lack {
+        key: key.to_owned(),
+        values: values.iter().map(ToString::to_string).collect(),
+        reason: "replicas are on many machines".into(),
+        hint: "remove it".into(),
+    };
+    let lacks = vec![
+        lack("services.*.network_mode", &["service:*", "host"]),
+        lack("havre.yaml: rollout.hold", &[]),
+    ];
+    let sent = TargetInfo {
+        capabilities: Capabilities::new("Docker Swarm", lacks).unwrap(),
+    };
+    let expected = sent.clone();
+    let script = Script::default().call::<TargetCapabilities, _>(async |_| Ok(sent));
+    let (daemon, client) = daemon(script);
+    let answer = client.call::<TargetCapabilities>(&Empty {}).await.unwrap();
+    assert_eq!(answer, expected);
+    assert_eq!(daemon.calls(), ["target"]);
 }
 
 #[tokio::test]

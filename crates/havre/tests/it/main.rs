@@ -35,6 +35,7 @@ mod restarts;
 mod rollouts;
 mod shared_networks;
 mod taking_down;
+mod target;
 mod unreadable;
 mod up;
 mod watching;
