@@ -10,14 +10,14 @@ use havre_release::ReplicaId;
 
 use crate::container::SpecError;
 use crate::hooks::HookError;
+use crate::host::Host;
 use crate::host_mounts::MountRefused;
 use crate::machine::Work;
-use crate::platform::Platform;
 use crate::volumes::VolumeError;
 
 /// One action, for whom and with what.
 pub(crate) struct Job {
-    pub(crate) platform: Arc<Platform>,
+    pub(crate) host: Arc<Host>,
     pub(crate) id: EnvironmentId,
     pub(crate) work: Work,
 }

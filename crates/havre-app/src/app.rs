@@ -15,19 +15,23 @@ use havre_model::{EnvironmentName, ProjectName};
 use havre_net::{Net, NetConfig};
 use havre_store::{Schema, Store};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend;
+use crate::builds::LocalBuilder;
 use crate::certificates::Certificates;
 use crate::daemon::Daemon;
 use crate::edge::{EdgeHub, Launch};
 use crate::environment::tables::{self, Tables};
 use crate::files::FileVault;
+use crate::host::Host;
 use crate::housekeeping;
 use crate::in_place::in_place;
 use crate::labels::environment_key;
 use crate::leases;
 use crate::leftovers::Leftovers;
+use crate::local::ThisMachine;
 use crate::lock::{self, LockError};
 use crate::log;
 use crate::notify;
@@ -204,16 +208,26 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         vault: FileVault::new(state.join("secrets")),
         ca: LocalCa::new(state.join("tls")),
         certificates: Certificates::default(),
+        built: Notify::new(),
         hub: hub(&options, &exe, &known),
         networks: shared_networks::tables::Tables::new(store),
         root,
         exe,
         tables,
         images,
+    });
+    let host = Arc::new(Host {
+        platform: Arc::clone(&platform),
         engine,
         net,
     });
-    let daemon = Daemon::new(platform, options);
+    let builder = LocalBuilder::new(Arc::clone(&host));
+    let daemon = Daemon::new(
+        platform,
+        Arc::new(ThisMachine(host)),
+        Arc::new(builder),
+        options,
+    );
     adopt(&daemon, known).await;
     Ok(Built { daemon, leftovers })
 }

@@ -70,7 +70,7 @@ async fn join(
     provider: &ReplicaId,
     place: &mut ContainerLabels,
 ) -> Result<Option<Connection>, ActionError> {
-    let containers = job.platform.engine.list().await;
+    let containers = job.host.engine.list().await;
     let container = ContainerId(provider.0.clone());
     let running = containers.into_iter().find(|one| one.id == container);
     let running = running.filter(|one| match one.state {
@@ -84,7 +84,7 @@ async fn join(
         return Ok(None);
     };
     let (net, key, name) = (
-        Arc::clone(&job.platform.net),
+        Arc::clone(&job.host.net),
         environment_key(&job.id),
         provider.0.clone(),
     );
@@ -113,13 +113,13 @@ async fn on_networks(
         .keys()
         .map(|name| name.as_str().to_owned())
         .collect();
-    let platform = &job.platform;
+    let host = &job.host;
     let (net, key, container) = (
-        Arc::clone(&platform.net),
+        Arc::clone(&host.net),
         environment_key(&job.id),
         id.0.clone(),
     );
-    let (specs, exe) = (network_specs(&job.work.releases), platform.exe.clone());
+    let (specs, exe) = (network_specs(&job.work.releases), host.platform.exe.clone());
     let links = service.links.iter();
     let lookup = Lookup {
         resolvers: service.resolver.servers.clone(),

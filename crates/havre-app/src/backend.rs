@@ -10,17 +10,14 @@ use havre_api::{
     Restart, Rollback, Routes, Scale, Shutdown, ShutdownRequest, Status, StatusQuery, Steer,
     TargetCapabilities, TargetInfo, Up, Why, WhyQuery, WhyReport,
 };
-use havre_engine::Stats;
 use havre_model::{EnvironmentName, ProjectName};
 
 use crate::daemon::Daemon;
-use havre_release::{InstanceState, TargetStatus};
+use havre_release::{InstanceState, ReplicaId, Target, TargetStatus, Usage};
 
-use crate::environment::EnvironmentHandle;
+use crate::handle::EnvironmentHandle;
 use crate::shared_networks::calls as networks;
-use crate::{
-    capabilities, exec, images, logs, operations, plans, releases, status, why as explanation,
-};
+use crate::{exec, images, logs, operations, plans, releases, status, why as explanation};
 
 /// Time between the two looks that give a share of CPU.
 const CPU_SAMPLE: Duration = Duration::from_millis(200);
@@ -29,9 +26,9 @@ const CPU_SAMPLE: Duration = Duration::from_millis(200);
 pub(crate) fn routes(daemon: &Arc<Daemon>) -> Routes<Arc<Daemon>> {
     Routes::new(Arc::clone(daemon))
         .call::<Info, _>(async |daemon, _, _| Ok(info(&daemon).await))
-        .call::<TargetCapabilities, _>(async |_, _, _| {
+        .call::<TargetCapabilities, _>(async |daemon, _, _| {
             Ok(TargetInfo {
-                capabilities: capabilities::of_target(),
+                capabilities: daemon.targets.capabilities(),
             })
         })
         .call::<Shutdown, _>(async |daemon, _, request| {
@@ -125,7 +122,7 @@ async fn status_of(
     Ok(handles
         .iter()
         .map(|handle| {
-            let mut status = status::environment(&handle.id, &handle.snapshot(), port);
+            let mut status = status::environment(&handle.id, &handle.status(), port);
             status.problems.extend(edge_problems.iter().cloned());
             status
         })
@@ -134,7 +131,7 @@ async fn status_of(
 
 async fn replicas(daemon: &Daemon, query: ReplicaQuery) -> Result<Vec<ReplicaStatus>, ApiError> {
     let handles = chosen(daemon, query.project.as_ref(), query.environment.as_ref()).await?;
-    let snapshots: Vec<_> = handles.iter().map(EnvironmentHandle::snapshot).collect();
+    let snapshots: Vec<_> = handles.iter().map(EnvironmentHandle::status).collect();
     let all: Vec<&TargetStatus> = snapshots.iter().map(|snapshot| &**snapshot).collect();
     status::expect_services(&query.services, &all)?;
     let mut replicas = Vec::new();
@@ -143,11 +140,14 @@ async fn replicas(daemon: &Daemon, query: ReplicaQuery) -> Result<Vec<ReplicaSta
             let running = matches!(one.state, InstanceState::Running { .. });
             let wanted = query.services.is_empty() || query.services.contains(&one.service);
             if wanted && (running || query.all) {
-                replicas.push(status::replica(&handle.id, one, snapshot));
+                let status = status::replica(&handle.id, one, snapshot);
+                replicas.push((&*handle.target, status));
             }
         }
     }
-    measure(daemon, &mut replicas).await;
+    let measured = replicas.iter_mut();
+    measure(measured.map(|(target, status)| (*target, status)).collect()).await;
+    let mut replicas: Vec<_> = replicas.into_iter().map(|(_, status)| status).collect();
     replicas.sort_by(|a, b| {
         (&a.environment, &a.service, &a.id).cmp(&(&b.environment, &b.service, &b.id))
     });
@@ -156,9 +156,10 @@ async fn replicas(daemon: &Daemon, query: ReplicaQuery) -> Result<Vec<ReplicaSta
 
 async fn why(daemon: &Arc<Daemon>, query: WhyQuery) -> Result<WhyReport, ApiError> {
     let mut report = explanation::explain(daemon, &query).await?;
-    for replica in &mut report.replicas {
-        measure(daemon, std::slice::from_mut(&mut replica.status)).await;
-    }
+    let environment = daemon.environment(&query.environment).await?;
+    let replicas = report.replicas.iter_mut();
+    let measured = replicas.map(|replica| (&*environment.target, &mut replica.status));
+    measure(measured.collect()).await;
     Ok(report)
 }
 
@@ -195,28 +196,27 @@ async fn shutdown(daemon: &Daemon, request: ShutdownRequest) -> Result<(), ApiEr
 }
 
 /// Adds use of CPU and memory.
-async fn measure(daemon: &Daemon, replicas: &mut [ReplicaStatus]) {
-    let before = stats(daemon, replicas).await;
+async fn measure(replicas: Vec<(&dyn Target, &mut ReplicaStatus)>) {
+    let before = usage(&replicas).await;
     let since = SystemTime::now();
     tokio::time::sleep(CPU_SAMPLE).await;
-    let after = stats(daemon, replicas).await;
+    let after = usage(&replicas).await;
     let elapsed = since.elapsed().unwrap_or(CPU_SAMPLE).as_secs_f64();
-    for ((replica, before), after) in replicas.iter_mut().zip(before).zip(after) {
+    for (((_, replica), before), after) in replicas.into_iter().zip(before).zip(after) {
         let (Some(before), Some(after)) = (before, after) else {
             continue;
         };
-        replica.memory_bytes = Some(after.memory_current);
+        replica.memory_bytes = Some(after.memory_bytes);
         let used = after.cpu_usec.saturating_sub(before.cpu_usec);
         // Microseconds of CPU fit into the 52 bits of a double for 140 years.
         replica.cpu_percent = Some(used as f64 / 1e6 / elapsed * 100.0);
     }
 }
 
-async fn stats(daemon: &Daemon, replicas: &[ReplicaStatus]) -> Vec<Option<Stats>> {
+async fn usage(replicas: &[(&dyn Target, &mut ReplicaStatus)]) -> Vec<Option<Usage>> {
     let mut all = Vec::with_capacity(replicas.len());
-    for replica in replicas {
-        let id = havre_engine::ContainerId(replica.id.clone());
-        all.push(daemon.platform.engine.stats(&id).await.ok());
+    for (target, replica) in replicas {
+        all.push(target.usage(&ReplicaId(replica.id.clone())).await);
     }
     all
 }

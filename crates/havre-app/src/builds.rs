@@ -11,9 +11,12 @@ use havre_api::{ApiError, ErrorCode, Event, EventSink, UpOptions};
 use havre_image::builder::{self, BaseImages, BuildRequest, DryRun, FetchFuture, Secret};
 use havre_image::{Image, ImageRef, Images};
 use havre_model::{Build, Project, PullPolicy, ServiceName};
+use havre_release::Answer;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::daemon::Daemon;
+use crate::builder::Builder;
+use crate::host::Host;
 use crate::steps::{self, BuildLimits, Steps};
 use crate::{git, pages, pressure, pulls};
 
@@ -21,9 +24,52 @@ use events::{build_error, event_of};
 use needed::{NeededImage, each_once, needed_images, reference};
 use request::{request, secrets};
 
+/// Builds on this machine, in containers that leave room for what serves.
+pub(crate) struct LocalBuilder {
+    host: Arc<Host>,
+    /// One build at a time: builds must not starve what serves.
+    one_at_a_time: Mutex<()>,
+}
+
+impl LocalBuilder {
+    pub(crate) fn new(host: Arc<Host>) -> Self {
+        Self {
+            host,
+            one_at_a_time: Mutex::default(),
+        }
+    }
+}
+
+impl Builder for LocalBuilder {
+    fn images<'a>(
+        &'a self,
+        project: &'a Project,
+        options: &'a UpOptions,
+        events: &'a EventSink,
+    ) -> Answer<'a, Result<BTreeMap<ServiceName, String>, ApiError>> {
+        Box::pin(images(self, project, options, events))
+    }
+
+    fn hook_images<'a>(
+        &'a self,
+        project: &'a mut Project,
+        images: &'a BTreeMap<ServiceName, String>,
+        fetch: Option<(&'a UpOptions, &'a EventSink)>,
+    ) -> Answer<'a, Result<(), ApiError>> {
+        Box::pin(hook_images(self, project, images, fetch))
+    }
+
+    fn dry_run<'a>(
+        &'a self,
+        project: &'a Project,
+    ) -> Answer<'a, Result<BTreeMap<ServiceName, DryRun>, ApiError>> {
+        Box::pin(dry_run(self, project))
+    }
+}
+
 /// Manifest digest of each service's image.
-pub(crate) async fn images(
-    daemon: &Arc<Daemon>,
+async fn images(
+    builder: &LocalBuilder,
     project: &Project,
     options: &UpOptions,
     events: &EventSink,
@@ -32,11 +78,12 @@ pub(crate) async fn images(
     for needed in needed_images(project)? {
         let image = match needed.build {
             Some(build) => {
-                let checkout = git::context(build, daemon, events).await?;
+                let host = &builder.host;
+                let checkout = git::context(build, host, events).await?;
                 let mut request = request(project, &needed, build, options, &digests)?;
                 request.secrets = secrets(project, &needed, build)?;
                 request.steps.mounts_of = project.name.to_string();
-                let further = git::further_contexts(build, daemon, events).await?;
+                let further = git::further_contexts(build, host, events).await?;
                 for (name, checkout) in &further {
                     let given = checkout.give_as(name, &mut request);
                     given.map_err(|error| git::refusal(&error))?;
@@ -45,11 +92,11 @@ pub(crate) async fn images(
                     let given = checkout.give(&mut request);
                     given.map_err(|error| git::refusal(&error))?;
                 }
-                let image = build_one(daemon, &needed, build, request, events).await?;
-                warn_of_local_addresses(daemon, project, &needed, &image, events).await;
+                let image = build_one(builder, &needed, build, request, events).await?;
+                warn_of_local_addresses(builder, project, &needed, &image, events).await;
                 image
             }
-            None => fetch_one(daemon, &needed, options, events).await?,
+            None => fetch_one(builder, &needed, options, events).await?,
         };
         for service in needed.services {
             digests.insert(service, image.manifest_digest.to_string());
@@ -63,8 +110,8 @@ pub(crate) async fn images(
 
 /// Puts digests where steps before a start name images of their own; `images`: those of services.
 /// An image that is not stored is fetched, or left as it is named where nothing is to be fetched.
-pub(crate) async fn hook_images(
-    daemon: &Arc<Daemon>,
+async fn hook_images(
+    builder: &LocalBuilder,
     project: &mut Project,
     images: &BTreeMap<ServiceName, String>,
     fetch: Option<(&UpOptions, &EventSink)>,
@@ -84,11 +131,11 @@ pub(crate) async fn hook_images(
             let digest = match (known, fetch) {
                 (Some(digest), _) => Some(digest.clone()),
                 (None, Some((options, events))) => {
-                    let image = fetch_one(daemon, &needed, options, events).await?;
+                    let image = fetch_one(builder, &needed, options, events).await?;
                     Some(image.manifest_digest.to_string())
                 }
                 (None, None) => {
-                    let stored = daemon.platform.images.resolve(&needed.reference);
+                    let stored = builder.host.platform.images.resolve(&needed.reference);
                     let stored =
                         stored.map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
                     stored.map(|image| image.manifest_digest.to_string())
@@ -114,11 +161,11 @@ fn references(project: &Project) -> Result<BTreeMap<String, ServiceName>, ApiErr
 }
 
 /// What would have to be done for each service's image; nothing of it is done.
-pub(crate) async fn dry_run(
-    daemon: &Arc<Daemon>,
+async fn dry_run(
+    builder: &LocalBuilder,
     project: &Project,
 ) -> Result<BTreeMap<ServiceName, DryRun>, ApiError> {
-    let images = &daemon.platform.images;
+    let images = &builder.host.platform.images;
     let options = UpOptions::default();
     let mut all: BTreeMap<ServiceName, DryRun> = BTreeMap::new();
     // When nobody waits any more, this future is dropped, and reading contexts ends.
@@ -173,15 +220,16 @@ pub(crate) async fn dry_run(
 }
 
 async fn build_one(
-    daemon: &Arc<Daemon>,
+    builder: &LocalBuilder,
     needed: &NeededImage<'_>,
     build: &Build,
     request: BuildRequest,
     events: &EventSink,
 ) -> Result<Image, ApiError> {
-    let _one_at_a_time = daemon.building.lock().await;
-    let state_dir = daemon.platform.root.state_dir();
-    let platform = &daemon.platform;
+    let _one_at_a_time = builder.one_at_a_time.lock().await;
+    let state_dir = builder.host.platform.root.state_dir();
+    let host = &builder.host;
+    let platform = &host.platform;
     let name = needed.reference.to_string();
     if build.host_ca && request.host_ca.is_none() {
         events.emit(Event::Warning {
@@ -190,8 +238,8 @@ async fn build_one(
         });
     }
     let steps = Steps {
-        engine: platform.engine.clone(),
-        net: Arc::clone(&platform.net),
+        engine: host.engine.clone(),
+        net: Arc::clone(&host.net),
         exe: platform.exe.clone(),
         dir: platform.root.state_dir().join("build"),
         secrets: steps::secrets_dir(&platform.root),
@@ -226,18 +274,18 @@ async fn build_one(
             // It takes its steps down and lets go of what it holds.
             drop(building.await);
             // What can go makes room.
-            daemon.built.notify_one();
+            builder.host.platform.built.notify_one();
             return Err(refusal);
         }
     };
-    daemon.built.notify_one();
+    builder.host.platform.built.notify_one();
     built.map_err(|error| build_error(&name, needed, &error, events))
 }
 
 /// Says which scripts of a new image send visitors to their own machine. A trial on addresses that
 /// only this machine has is spared.
 async fn warn_of_local_addresses(
-    daemon: &Arc<Daemon>,
+    builder: &LocalBuilder,
     project: &Project,
     needed: &NeededImage<'_>,
     image: &Image,
@@ -257,7 +305,7 @@ async fn warn_of_local_addresses(
     });
     let routed = project.routes.iter().map(|route| route.port);
     let ports: BTreeSet<u16> = ports.chain(routed).collect();
-    let (images, image) = (daemon.platform.images.clone(), image.clone());
+    let (images, image) = (builder.host.platform.images.clone(), image.clone());
     let name = needed.reference.to_string();
     let looking = tokio::task::spawn_blocking(move || {
         let layers = images
@@ -310,12 +358,12 @@ impl BaseImages for Bases {
 }
 
 async fn fetch_one(
-    daemon: &Arc<Daemon>,
+    builder: &LocalBuilder,
     needed: &NeededImage<'_>,
     options: &UpOptions,
     events: &EventSink,
 ) -> Result<Image, ApiError> {
-    let images = &daemon.platform.images;
+    let images = &builder.host.platform.images;
     let reference = &needed.reference;
     let stored = images
         .resolve(reference)
@@ -332,12 +380,12 @@ async fn fetch_one(
         ))),
         (_, _) => {
             let pulling = pulls::pull(images, reference, events, events.cancellation());
-            let state_dir = daemon.platform.root.state_dir();
+            let state_dir = builder.host.platform.root.state_dir();
             let what = format!("image {reference} is not fetched");
             let pulled = tokio::select! {
                 pulled = pulling => pulled,
                 refusal = pressure::short(state_dir, &what) => {
-                    daemon.built.notify_one();
+                    builder.host.platform.built.notify_one();
                     return Err(refusal);
                 }
             };

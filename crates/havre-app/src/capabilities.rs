@@ -6,11 +6,6 @@ use havre_model::{Capabilities, Project};
 /// Most refusals that are told.
 const MAX_TOLD: usize = 20;
 
-/// Those of the target that every environment has: this machine.
-pub(crate) fn of_target() -> Capabilities {
-    Capabilities::default()
-}
-
 /// Fails where the project asks for what the target cannot do. The command line has refused it before, with
 /// the place in the files, unless it is an older one or no daemon ran when it read them.
 pub(crate) fn check(
@@ -107,7 +102,7 @@ mod tests {
 
     #[test]
     fn this_machine_lacks_nothing() {
-        let capabilities = of_target();
+        let capabilities = Capabilities::default();
         assert_eq!(capabilities.target(), "this machine");
         assert_eq!(capabilities.lacks(), []);
     }

@@ -9,14 +9,15 @@ use std::time::{Duration, SystemTime};
 
 use havre_api::{ApiError, EnvironmentId, ErrorCode};
 use havre_edge::Crowd;
-use havre_release::Release;
-use tokio::sync::{Mutex, MutexGuard, Notify};
+use havre_release::{BoxError, Opened, Release, Targets};
+use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
-use crate::environment::{Environment, EnvironmentError, EnvironmentHandle};
+use crate::builder::Builder;
+use crate::environment::EnvironmentError;
+use crate::handle::EnvironmentHandle;
 use crate::history::{self, Past};
 use crate::in_place::in_place;
-use crate::local::Local;
 use crate::options::DaemonOptions;
 use crate::platform::Platform;
 use crate::port_owner;
@@ -32,17 +33,16 @@ const EDGE_GRACE: Duration = Duration::from_secs(5);
 /// The running daemon.
 pub(crate) struct Daemon {
     pub(crate) platform: Arc<Platform>,
+    /// Where environments run.
+    pub(crate) targets: Arc<dyn Targets>,
+    pub(crate) builder: Arc<dyn Builder>,
     pub(crate) options: DaemonOptions,
     pub(crate) since: SystemTime,
-    /// One build at a time: builds must not starve what serves.
-    pub(crate) building: Mutex<()>,
     /// Held while a shared network is made, joined or removed.
     pub(crate) networks: Mutex<()>,
     /// Held from the look at what others have until they can see what a release takes: of two that begin
     /// at once the later one finds the first.
     pub(crate) beginning: Mutex<()>,
-    /// A build has ended, or found no room.
-    pub(crate) built: Notify,
     environments: Mutex<BTreeMap<EnvironmentId, EnvironmentHandle>>,
     /// Stored environments that this version cannot read, and why.
     unreadable: StdMutex<BTreeMap<EnvironmentId, String>>,
@@ -54,16 +54,21 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// One without environments.
-    pub(crate) fn new(platform: Arc<Platform>, options: DaemonOptions) -> Arc<Self> {
+    pub(crate) fn new(
+        platform: Arc<Platform>,
+        targets: Arc<dyn Targets>,
+        builder: Arc<dyn Builder>,
+        options: DaemonOptions,
+    ) -> Arc<Self> {
         let end = CancellationToken::new();
         Arc::new(Self {
             platform,
+            targets,
+            builder,
             options,
             since: SystemTime::now(),
-            building: Mutex::default(),
             networks: Mutex::default(),
             beginning: Mutex::default(),
-            built: Notify::new(),
             environments: Mutex::default(),
             unreadable: StdMutex::default(),
             supervisor: Supervisor::new(end.clone()),
@@ -99,10 +104,9 @@ impl Daemon {
             return Ok(handle.clone());
         }
         self.refuse_unreadable(id)?;
-        let (task, handle) = self
-            .load(id, None)
-            .map_err(|error| ApiError::from_error(ErrorCode::Internal, &error))?;
-        self.keep(task);
+        let handle = self
+            .open(id, None)
+            .map_err(|error| ApiError::from_error(ErrorCode::Internal, &*error))?;
         environments.insert(id.clone(), handle.clone());
         Ok(handle)
     }
@@ -125,27 +129,23 @@ impl Daemon {
         environments
     }
 
-    /// An environment's task, with its desired state as stored (or none yet).
-    fn load(
-        &self,
+    /// Opens an environment's target and keeps it going, to be forgotten when the environment is gone:
+    /// also one that a daemon before this one began to take down.
+    fn open(
+        self: &Arc<Self>,
         id: &EnvironmentId,
         desired: Option<&str>,
-    ) -> Result<(Environment<Local>, EnvironmentHandle), EnvironmentError> {
-        let platform = &self.platform;
-        let machine = Local::new(id.clone(), Arc::clone(platform));
-        Environment::load(id.clone(), machine, platform.tables.clone(), desired)
-    }
-
-    /// Runs an environment's task, to be forgotten when it is gone: also one that a daemon before
-    /// this one began to take down.
-    fn keep(self: &Arc<Self>, task: Environment<Local>) {
-        let daemon = Arc::clone(self);
+    ) -> Result<EnvironmentHandle, BoxError> {
+        let end = self.end.clone().cancelled_owned();
+        let Opened { target, run } = self.targets.open(id, desired, Box::pin(end))?;
+        let (daemon, owned) = (Arc::clone(self), id.clone());
         self.supervisor.spawn(async move {
-            if let Some(gone) = task.run(daemon.end.clone()).await {
-                daemon.forget(&gone.id).await;
-                gone.announce();
+            if let Some(announce) = run.await {
+                daemon.forget(&owned).await;
+                announce();
             }
         });
+        Ok(EnvironmentHandle::new(id.clone(), target))
     }
 
     /// Drops an environment that is gone, and what only it needed.
@@ -220,29 +220,17 @@ impl Daemon {
         self.shutdown_requested.store(true, Ordering::Relaxed);
         self.end.cancel();
         platform.hub.shut_down(EDGE_GRACE).await;
-        let net = Arc::clone(&platform.net);
-        let removed = tokio::task::spawn_blocking(move || {
-            net.remove_environment(crate::steps::BUILD_ENVIRONMENT)
-        });
-        for error in removed.await.unwrap_or_default() {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "network of builds stays"
-            );
-        }
+        self.targets.close().await;
     }
 
     /// Takes an environment of the database in hand. One that cannot be read is left as it is and
     /// reported: its containers go on.
     pub(crate) async fn adopt(self: &Arc<Self>, id: EnvironmentId, desired: &str) {
-        match self.load(&id, Some(desired)) {
-            Ok((task, handle)) => {
-                self.keep(task);
-                self.environments.lock().await.insert(id, handle);
-            }
+        match self.open(&id, Some(desired)) {
+            Ok(handle) => drop(self.environments.lock().await.insert(id, handle)),
             Err(error) => {
-                tracing::error!(environment = %id, error = &error as &dyn std::error::Error, "environment cannot be adopted");
-                let why = crate::report::one_line(&error);
+                tracing::error!(environment = %id, error = &*error as &dyn std::error::Error, "environment cannot be adopted");
+                let why = crate::report::one_line(&*error);
                 self.unreadable().insert(id.clone(), why);
                 self.platform.hub.carry_over(&id).await;
             }
@@ -275,7 +263,7 @@ fn used_files(
 ) -> Result<BTreeSet<String>, EnvironmentError> {
     let mut used = BTreeSet::new();
     for environment in environments.values() {
-        let snapshot = environment.snapshot();
+        let snapshot = environment.status();
         used.extend(snapshot.releases.values().flat_map(file_digests));
         let kept = kept(environment)?;
         used.extend(kept.iter().flat_map(|kept| file_digests(&kept.release)));

@@ -60,8 +60,8 @@ async fn taken(
     mut wanted: BTreeSet<Address>,
 ) -> Option<Conflict> {
     let environments = daemon.environments().await;
-    let of = |handle: &crate::environment::EnvironmentHandle| {
-        let snapshot = handle.snapshot();
+    let of = |handle: &crate::handle::EnvironmentHandle| {
+        let snapshot = handle.status();
         let releases = snapshot.releases.values();
         releases
             .flat_map(|release| addresses(&release.hosts, &release.routes))

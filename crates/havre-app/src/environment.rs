@@ -22,15 +22,14 @@ use havre_edge::EdgeStatus;
 use havre_engine::State;
 use havre_model::Hook;
 use havre_release::{
-    Action, Applied, ApplyError, Change, Decision, Desired, Evidence, Intent, Observed, Policy,
-    ReplicaId, ReplicaState, Role, Rollout, RolloutPhase, Routing, ServiceRelease, TargetStatus,
-    decide, release_of, routing,
+    Action, Answer, Applied, ApplyError, Change, Decision, Desired, Evidence, Intent, Observed,
+    Policy, ReplicaId, ReplicaState, Role, Rollout, RolloutPhase, Routing, ServiceRelease,
+    TargetStatus, decide, release_of, routing,
 };
 use havre_store::StoreError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::in_place::in_place;
@@ -39,7 +38,7 @@ use crate::machine::{Machine, Work};
 use crate::observe::{ObservedContainer, probe_ports, tick};
 use crate::readiness::ReadinessTracker;
 
-pub(crate) use commands::{EnvironmentHandle, Holder};
+pub(crate) use commands::Commands;
 
 use commands::PendingCommand;
 use persisted::Persisted;
@@ -98,7 +97,7 @@ pub(crate) struct Environment<M> {
     /// What a person should know of its certificate, since the last look.
     certificate_findings: Vec<String>,
     commands: mpsc::Receiver<PendingCommand>,
-    snapshot: watch::Sender<Arc<TargetStatus>>,
+    status: watch::Sender<Arc<TargetStatus>>,
 }
 
 impl<M: Machine> Environment<M> {
@@ -108,7 +107,7 @@ impl<M: Machine> Environment<M> {
         machine: M,
         tables: Tables,
         desired: Option<&str>,
-    ) -> Result<(Self, EnvironmentHandle), EnvironmentError> {
+    ) -> Result<(Self, Commands), EnvironmentError> {
         let persisted = Persisted::load(id.clone(), tables, desired)?;
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let first = TargetStatus {
@@ -116,14 +115,7 @@ impl<M: Machine> Environment<M> {
             releases: Arc::clone(persisted.releases()),
             ..TargetStatus::default()
         };
-        let (sender, snapshot) = watch::channel(Arc::new(first));
-        let handle = EnvironmentHandle {
-            id: id.clone(),
-            commands,
-            snapshot,
-            operation: Arc::default(),
-            holder: Arc::default(),
-        };
+        let (sender, status) = watch::channel(Arc::new(first));
         let task = Self {
             key: environment_key(&id),
             id,
@@ -143,22 +135,23 @@ impl<M: Machine> Environment<M> {
             problems: Problems::default(),
             certificate_findings: Vec::new(),
             commands: receiver,
-            snapshot: sender,
+            status: sender,
         };
-        Ok((task, handle))
+        let commands = Commands { commands, status };
+        Ok((task, commands))
     }
 
     /// Runs until the environment is gone (`Some`), nobody wants anything of it, or the daemon ends.
     /// Actions under way when the daemon ends are abandoned: the next daemon sees what came of them.
-    pub(crate) async fn run(mut self, cancel: CancellationToken) -> Option<Gone> {
+    pub(crate) async fn run(mut self, mut end: Answer<'static, ()>) -> Option<Gone> {
         loop {
             if let Some(errors) = self.pass().await {
                 return Some(self.gone(errors));
             }
-            let settled = self.snapshot.borrow().settled;
+            let settled = self.status.borrow().settled;
             let pause = tick(settled && self.acting.is_empty(), self.busy_since);
             tokio::select! {
-                () = cancel.cancelled() => return None,
+                () = &mut end => return None,
                 command = self.commands.recv() => match command {
                     // The one who asked may have gone away meanwhile.
                     Some((change, done)) => drop(done.send(self.apply(change))),
@@ -408,8 +401,8 @@ impl<M: Machine> Environment<M> {
     fn apply(&mut self, change: Change) -> Result<Applied, ApplyError> {
         let moves = matches!(change, Change::RollOut(_));
         let goes_on = moves || matches!(change, Change::Resume);
-        let snapshot = self.snapshot.borrow().clone();
-        let counted = snapshot.observed.edge.as_ref().map(|edge| &edge.total);
+        let status = self.status.borrow().clone();
+        let counted = status.observed.edge.as_ref().map(|edge| &edge.total);
         let now = self.clock.now();
         let written = in_place(|| self.persisted.apply(change, counted, now))?;
         if goes_on {
@@ -488,7 +481,7 @@ impl<M: Machine> Environment<M> {
                     .map(|(id, (_, reason, _))| format!("{id}: {reason}")),
             )
             .collect();
-        self.snapshot.send_replace(Arc::new(TargetStatus {
+        self.status.send_replace(Arc::new(TargetStatus {
             looked_at: true,
             revision: self.persisted.revision(),
             desired: self.persisted.desired().clone(),
@@ -514,8 +507,7 @@ impl<M: Machine> Environment<M> {
             ..TargetStatus::default()
         };
         Gone {
-            id: self.id,
-            snapshot: self.snapshot,
+            status: self.status,
             last,
         }
     }
@@ -523,15 +515,14 @@ impl<M: Machine> Environment<M> {
 
 /// An environment that is no more.
 pub(crate) struct Gone {
-    pub(crate) id: EnvironmentId,
-    snapshot: watch::Sender<Arc<TargetStatus>>,
+    status: watch::Sender<Arc<TargetStatus>>,
     last: TargetStatus,
 }
 
 impl Gone {
     /// Tells those who wait for it. To be called when nobody finds it any more.
     pub(crate) fn announce(self) {
-        self.snapshot.send_replace(Arc::new(self.last));
+        self.status.send_replace(Arc::new(self.last));
     }
 }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use havre_api::{
     ApiError, EXEC_CHUNK_BYTES, ErrorCode, ExecInput, ExecOutput, ExecRequest, ExecSession,
-    TerminalSize,
 };
-use havre_engine::{ContainerId, ExecError, ExecSpec, Terminal, WindowSize};
-use havre_release::{InstanceState, ReplicaState, Role, TargetStatus};
+use havre_release::{
+    Exec, ExecError, InstanceState, ReplicaId, ReplicaState, Role, TargetStatus, Terminal,
+};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -31,42 +31,31 @@ pub(crate) async fn run(
     session: ExecSession,
 ) -> Result<i32, ApiError> {
     let environment = daemon.environment(&request.environment).await?;
-    let id = choose(&environment.snapshot(), &request)?;
-    let spec = ExecSpec {
+    let id = choose(&environment.status(), &request)?;
+    let command = Exec {
         argv: request.argv,
         env: request.env,
         user: request.user,
         cwd: request.working_dir,
-        privileged: false,
-        tty: request.tty.map(window),
+        tty: request.tty.map(|size| (size.rows, size.columns)),
         stdin: request.stdin,
     };
-    let started = daemon.platform.engine.exec(&id, spec).await;
-    let mut process = match started {
+    let mut process = match environment.target.exec(&id, command).await {
         Ok(process) => process,
         // As a shell would: said on standard error, and told by the code.
-        Err(ExecError::Failed {
-            exit_code, reason, ..
-        }) => {
+        Err(ExecError::Command { exit_code, reason }) => {
             let text = Bytes::from(format!("{reason}\n"));
             // Nobody is left to be told when the client is gone.
             session.output.send(ExecOutput::Stderr(text)).await.ok();
             return Ok(exit_code);
         }
-        Err(error) => return Err(ApiError::from_error(ErrorCode::Failed, &error)),
+        Err(ExecError::Target(error)) => {
+            return Err(ApiError::from_error(ErrorCode::Failed, &*error));
+        }
     };
     let ExecSession { input, output } = session;
     let mut copies = JoinSet::new();
     let ended = CancellationToken::new();
-    let terminal = process.terminal.clone();
-    if let Some(terminal) = terminal.clone() {
-        copies.spawn(copy(
-            terminal,
-            output.clone(),
-            ExecOutput::Stdout,
-            ended.clone(),
-        ));
-    }
     if let Some(stdout) = process.stdout.take() {
         copies.spawn(copy(
             stdout,
@@ -78,16 +67,13 @@ pub(crate) async fn run(
     if let Some(stderr) = process.stderr.take() {
         copies.spawn(copy(stderr, output, ExecOutput::Stderr, ended.clone()));
     }
-    let fed = match (process.stdin.take(), terminal) {
-        (Some(stdin), terminal) => tokio::spawn(feed(input, Some(stdin), terminal)),
-        (None, Some(terminal)) => tokio::spawn(feed(input, Some(terminal.clone()), Some(terminal))),
-        (None, None) => tokio::spawn(feed(input, None::<Terminal>, None)),
-    };
-    let mut fed = fed;
+    let (stdin, terminal) = (process.stdin.take(), process.terminal.take());
+    let mut fed = tokio::spawn(feed(input, stdin, terminal));
     let code = tokio::select! {
-        code = process.wait() => {
-            code.map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))
-        }
+        code = &mut process.exit => code.map_err(|error| match error {
+            ExecError::Command { reason, .. } => ApiError::new(ErrorCode::Failed, reason),
+            ExecError::Target(error) => ApiError::from_error(ErrorCode::Failed, &*error),
+        }),
         // The client is gone: dropping the process ends it.
         _ = &mut fed => return Ok(128 + 1),
     };
@@ -104,7 +90,7 @@ pub(crate) async fn run(
 }
 
 /// The replica meant: the named one, else one that is ready.
-fn choose(snapshot: &TargetStatus, request: &ExecRequest) -> Result<ContainerId, ApiError> {
+fn choose(snapshot: &TargetStatus, request: &ExecRequest) -> Result<ReplicaId, ApiError> {
     status::expect_services(std::slice::from_ref(&request.service), &[snapshot])?;
     let of_service = || {
         snapshot.instances.iter().filter(|one| {
@@ -128,18 +114,16 @@ fn choose(snapshot: &TargetStatus, request: &ExecRequest) -> Result<ContainerId,
                 .or_else(|| of_service().next())
         }
     };
-    found
-        .map(|one| ContainerId(one.id.0.clone()))
-        .ok_or_else(|| {
-            let message = match &request.replica {
-                Some(replica) => format!(
-                    "service `{}` has no running replica {replica}",
-                    request.service
-                ),
-                None => format!("service `{}` has no running replica", request.service),
-            };
-            ApiError::new(ErrorCode::NotFound, message).with_hint("see `havre ps --all`")
-        })
+    found.map(|one| one.id.clone()).ok_or_else(|| {
+        let message = match &request.replica {
+            Some(replica) => format!(
+                "service `{}` has no running replica {replica}",
+                request.service
+            ),
+            None => format!("service `{}` has no running replica", request.service),
+        };
+        ApiError::new(ErrorCode::NotFound, message).with_hint("see `havre ps --all`")
+    })
 }
 
 async fn copy(
@@ -178,7 +162,7 @@ async fn silence(ended: &CancellationToken) {
 async fn feed(
     mut from: mpsc::Receiver<ExecInput>,
     mut to: Option<impl AsyncWrite + Unpin>,
-    terminal: Option<Terminal>,
+    terminal: Option<Box<dyn Terminal>>,
 ) {
     while let Some(input) = from.recv().await {
         match input {
@@ -193,19 +177,12 @@ async fn feed(
             ExecInput::StdinClosed => to = None,
             ExecInput::Resize(size) => {
                 if let Some(terminal) = &terminal
-                    && let Err(error) = terminal.resize(window(size))
+                    && let Err(error) = terminal.resize(size.rows, size.columns)
                 {
                     tracing::debug!(%error, "terminal was not resized");
                 }
             }
         }
-    }
-}
-
-fn window(size: TerminalSize) -> WindowSize {
-    WindowSize {
-        rows: size.rows,
-        columns: size.columns,
     }
 }
 

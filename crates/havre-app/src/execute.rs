@@ -21,6 +21,7 @@ use crate::attach;
 use crate::container::{Prepared, Purpose, container_spec, hostname};
 use crate::environment::tables::Tables;
 use crate::hooks;
+use crate::host::Host;
 use crate::host_mounts;
 use crate::labels::{ContainerLabels, environment_key};
 use crate::platform::Platform;
@@ -66,7 +67,7 @@ pub(crate) async fn carry_out(job: &Job) -> Result<(), ActionError> {
         }
         Action::Stop { id, within } => {
             let container = ContainerId(id.0.clone());
-            let engine = &job.platform.engine;
+            let engine = &job.host.engine;
             let grace = match &job.work.pre_stop {
                 Some((hooks, grace)) => {
                     Some(hooks::before_stop(engine, &container, hooks, *grace).await)
@@ -106,7 +107,7 @@ async fn start(
     purpose: Purpose<'_>,
 ) -> Result<(), ActionError> {
     let (release, config) = find(job, service, number)?;
-    let platform = &job.platform;
+    let platform = &job.host.platform;
     let is_replica = matches!(purpose, Purpose::Replica);
     let key = environment_key(&job.id);
     let Some(mut place) = ContainerLabels::of(&job.id, &job.work.action) else {
@@ -176,7 +177,7 @@ async fn start(
             upper: Some(upper),
         },
         mounts,
-        files: files(platform, &key, &scratch, &place, config, &names)?,
+        files: files(&job.host, &key, &scratch, &place, config, &names)?,
         netns: connection.netns,
         cgroup_parent: key.clone(),
         log_dir: platform.log_dir(&key).join(&id.0),
@@ -188,7 +189,7 @@ async fn start(
                 source,
             }
         })?;
-    let created = platform.engine.create(&spec).await;
+    let created = job.host.engine.create(&spec).await;
     created.map_err(|source| ActionError::Create {
         id: id.clone(),
         source,
@@ -197,10 +198,10 @@ async fn start(
     if hooks.is_empty() || !is_replica {
         return Ok(());
     }
-    let done = hooks::after_start(&platform.engine, &spec.id, hooks, &scratch).await;
+    let done = hooks::after_start(&job.host.engine, &spec.id, hooks, &scratch).await;
     if let Err(source) = done {
         // A replica that was not made ready must not be taken for one.
-        let stopped = platform.engine.stop(&spec.id, None).await;
+        let stopped = job.host.engine.stop(&spec.id, None).await;
         stopped.map_err(|source| ActionError::Stop {
             id: id.clone(),
             source,
@@ -267,8 +268,9 @@ fn remove_tree(path: &Path) -> Result<(), ActionError> {
 }
 
 async fn remove(job: &Job, id: &ReplicaId) -> Result<(), ActionError> {
-    let platform = &job.platform;
-    let mut errors: Vec<String> = platform
+    let platform = &job.host.platform;
+    let mut errors: Vec<String> = job
+        .host
         .engine
         .remove(&ContainerId(id.0.clone()))
         .await
@@ -276,7 +278,7 @@ async fn remove(job: &Job, id: &ReplicaId) -> Result<(), ActionError> {
         .map(|error| crate::report::one_line(error))
         .collect();
     let (net, key, name) = (
-        Arc::clone(&platform.net),
+        Arc::clone(&job.host.net),
         environment_key(&job.id),
         id.0.clone(),
     );
@@ -359,13 +361,14 @@ fn remove_volumes(
 /// Removes an environment's networks and output, and those of these volumes that are its own.
 /// Returns what could not be removed.
 pub(crate) async fn dismantle(
-    platform: &Platform,
+    host: &Host,
     id: &EnvironmentId,
     volumes: &BTreeSet<String>,
 ) -> Vec<String> {
     let key = environment_key(id);
     let mut errors = Vec::new();
-    let net = Arc::clone(&platform.net);
+    let platform = &host.platform;
+    let net = Arc::clone(&host.net);
     let removed = {
         let key = key.clone();
         blocking(move || net.remove_environment(&key)).await

@@ -28,7 +28,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::process::{Pid, Signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::daemon::Daemon;
+use crate::host::Host;
 use crate::pressure;
 use crate::steps::BUILD_ENVIRONMENT;
 use address::{AddressError, ResolvedRemote};
@@ -240,11 +240,11 @@ impl Drop for Checkout {
 /// The context of a build that is fetched, if it is.
 pub(crate) async fn context(
     build: &Build,
-    daemon: &Daemon,
+    host: &Host,
     events: &EventSink,
 ) -> Result<Option<Checkout>, ApiError> {
     match &build.git {
-        Some(git) => fetched(git, daemon, events).await.map(Some),
+        Some(git) => fetched(git, host, events).await.map(Some),
         None => Ok(None),
     }
 }
@@ -252,13 +252,13 @@ pub(crate) async fn context(
 /// The others that a build names, by these names.
 pub(crate) async fn further_contexts(
     build: &Build,
-    daemon: &Daemon,
+    host: &Host,
     events: &EventSink,
 ) -> Result<BTreeMap<String, Checkout>, ApiError> {
     let mut all = BTreeMap::new();
     for (name, context) in &build.contexts {
         if let BuildContext::Git(git) = context {
-            all.insert(name.clone(), fetched(git, daemon, events).await?);
+            all.insert(name.clone(), fetched(git, host, events).await?);
         }
     }
     Ok(all)
@@ -275,14 +275,10 @@ pub(crate) fn contexts(build: &Build) -> impl Iterator<Item = &GitContext> {
     build.git.iter().chain(further)
 }
 
-async fn fetched(
-    git: &GitContext,
-    daemon: &Daemon,
-    events: &EventSink,
-) -> Result<Checkout, ApiError> {
+async fn fetched(git: &GitContext, host: &Host, events: &EventSink) -> Result<Checkout, ApiError> {
     let git = git.clone();
-    let parent = daemon.platform.root.git_dir();
-    let engine = daemon.platform.engine.clone();
+    let parent = host.platform.root.git_dir();
+    let engine = host.engine.clone();
     let cancel = events.cancellation().child_token();
     let ended = cancel.clone();
     let into = parent.clone();

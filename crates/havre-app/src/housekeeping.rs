@@ -18,7 +18,7 @@ pub(crate) async fn keep(daemon: Arc<Daemon>, task: Supervised) {
     loop {
         let pause = async {
             tokio::select! {
-                () = daemon.built.notified() => tokio::time::sleep(REST).await,
+                () = daemon.platform.built.notified() => tokio::time::sleep(REST).await,
                 () = tokio::time::sleep(EVERY) => {}
             }
         };

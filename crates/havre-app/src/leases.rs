@@ -6,7 +6,7 @@ use havre_api::{ApiError, EnvironmentId, ErrorCode};
 use havre_image::{BlobError, Image, ImageError, Images};
 use havre_release::Release;
 
-use crate::environment::EnvironmentHandle;
+use crate::handle::EnvironmentHandle;
 use crate::history;
 use crate::platform::Platform;
 
@@ -30,7 +30,7 @@ pub(crate) fn lease(
     let internal = |error: &dyn std::error::Error| ApiError::from_error(ErrorCode::Internal, error);
     let id = &environment.id;
     let Platform { tables, images, .. } = platform;
-    let snapshot = environment.snapshot();
+    let snapshot = environment.status();
     let serving = snapshot.desired.current;
     let kept = history::kept(tables, id, serving).map_err(|error| internal(&error))?;
     let mut held =

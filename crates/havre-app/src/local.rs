@@ -1,6 +1,11 @@
 //! This machine, as one environment has it: the engine's containers, the network with its name server,
 //! and the edge.
 
+mod target;
+mod targets;
+
+pub(crate) use targets::ThisMachine;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -18,12 +23,12 @@ use tokio::task::JoinError;
 use crate::action::Job;
 use crate::certificates::{Pair, Reading};
 use crate::edge::environment_edge;
+use crate::host::Host;
 use crate::in_place::in_place;
 use crate::labels::{ContainerLabels, environment_key};
 use crate::machine::{Answers, Machine, Routed, Work};
 use crate::network::NetworkKeeper;
 use crate::observe::ObservedContainer;
-use crate::platform::Platform;
 use crate::report::one_line;
 use crate::{execute, hooks, leases, names, report};
 
@@ -35,19 +40,19 @@ const REFUSAL_DEADLINE: Duration = Duration::from_millis(50);
 pub(crate) struct Local {
     id: EnvironmentId,
     key: String,
-    platform: Arc<Platform>,
+    host: Arc<Host>,
     network: NetworkKeeper,
     events: broadcast::Receiver<Event>,
 }
 
 impl Local {
-    pub(crate) fn new(id: EnvironmentId, platform: Arc<Platform>) -> Self {
+    pub(crate) fn new(id: EnvironmentId, host: Arc<Host>) -> Self {
         Self {
             key: environment_key(&id),
-            events: platform.engine.watch(),
+            events: host.engine.watch(),
             network: NetworkKeeper::default(),
             id,
-            platform,
+            host,
         }
     }
 
@@ -58,7 +63,7 @@ impl Local {
     ) -> Result<Result<(), havre_net::NetError>, JoinError> {
         let releases = Arc::clone(answers.releases);
         let backends = names::backends(&releases, answers.routing, answers.seen);
-        let (net, key) = (Arc::clone(&self.platform.net), self.key.clone());
+        let (net, key) = (Arc::clone(&self.host.net), self.key.clone());
         let (id, seen) = (self.id.clone(), answers.seen.to_vec());
         tokio::task::spawn_blocking(move || {
             let addresses = net.set_services(&key, &backends)?;
@@ -72,11 +77,11 @@ impl Local {
     /// machine's own.
     async fn stand_in(&self, release: &Release) -> Option<Pair> {
         let now = SystemTime::now();
-        let served = self.platform.hub.certificate(&self.id).await;
+        let served = self.host.platform.hub.certificate(&self.id).await;
         match served.filter(|pair| pair.is_usable(now)) {
             Some(pair) => Some(pair),
             None => {
-                let own = self.platform.own_certificate(release, now);
+                let own = self.host.platform.own_certificate(release, now);
                 own.inspect_err(|error| {
                     let error: &dyn std::error::Error = error;
                     tracing::error!(environment = %self.id, error, "no certificate at all");
@@ -106,7 +111,7 @@ impl Machine for Local {
     }
 
     async fn observe(&self) -> Vec<ObservedContainer> {
-        let containers = self.platform.engine.list().await;
+        let containers = self.host.engine.list().await;
         containers
             .into_iter()
             .filter_map(ObservedContainer::new)
@@ -115,7 +120,7 @@ impl Machine for Local {
     }
 
     async fn edge(&self) -> Option<Arc<EdgeStatus>> {
-        self.platform.hub.status().await
+        self.host.platform.hub.status().await
     }
 
     async fn accepts(&self, address: Option<Ipv4Addr>, ports: &BTreeSet<(Protocol, u16)>) -> bool {
@@ -138,12 +143,12 @@ impl Machine for Local {
     }
 
     fn is_prepared(&self, id: &ReplicaId) -> bool {
-        hooks::are_done(&self.platform.container_dir(id))
+        hooks::are_done(&self.host.platform.container_dir(id))
     }
 
     fn carry_out(&self, work: Work) -> impl Future<Output = Result<(), String>> + Send + use<> {
         let job = Job {
-            platform: Arc::clone(&self.platform),
+            host: Arc::clone(&self.host),
             id: self.id.clone(),
             work,
         };
@@ -164,21 +169,19 @@ impl Machine for Local {
         if addresses.is_empty() {
             self.network.rest();
         } else {
-            let kept = self
-                .network
-                .keep(&self.platform, &self.key, answers.releases);
+            let kept = self.network.keep(&self.host, &self.key, answers.releases);
             routed.network = kept.await.err().map(|error| one_line(&error));
             // The thread broke off: the daemon ends.
             let named = self.name(&answers).await.unwrap_or(Ok(()));
             routed.names = named.err().map(|error| one_line(&error));
         }
-        let hub = &self.platform.hub;
+        let hub = &self.host.platform.hub;
         let Some(release) = answers.serving else {
             routed.edge = hub.set(&self.id, None).await;
             return routed;
         };
         // What is valid when is the wall clock's.
-        let certificate = self.platform.certificate(release, SystemTime::now());
+        let certificate = self.host.platform.certificate(release, SystemTime::now());
         let Reading { mut pair, findings } = certificate.unwrap_or_else(|error| {
             routed.certificate = Some(one_line(&error));
             Reading::default()
@@ -199,7 +202,7 @@ impl Machine for Local {
     }
 
     async fn close_streams(&self, id: &ReplicaId, over: Duration) {
-        self.platform.hub.close_streams(id, over).await;
+        self.host.platform.hub.close_streams(id, over).await;
     }
 
     async fn explain(
@@ -208,19 +211,26 @@ impl Machine for Local {
         release: Option<&Release>,
         seen: &[ObservedContainer],
     ) -> Evidence {
-        let logs = self.platform.log_dir(&self.key);
+        let logs = self.host.platform.log_dir(&self.key);
         let instances: Vec<_> = seen.iter().map(ObservedContainer::instance).collect();
-        report::evidence(failure, release, &instances, &logs, &self.platform.images).await
+        report::evidence(
+            failure,
+            release,
+            &instances,
+            &logs,
+            &self.host.platform.images,
+        )
+        .await
     }
 
     async fn dismantle(&mut self, volumes: &BTreeSet<String>) -> Vec<String> {
-        self.platform.hub.set(&self.id, None).await;
-        execute::dismantle(&self.platform, &self.id, volumes).await
+        self.host.platform.hub.set(&self.id, None).await;
+        execute::dismantle(&self.host, &self.id, volumes).await
     }
 
     fn release_images(&self) -> Option<String> {
         let lease = leases::lease_name(&self.id);
-        let released = in_place(|| self.platform.images.release(&lease));
+        let released = in_place(|| self.host.platform.images.release(&lease));
         released.err().map(|error| one_line(&error))
     }
 }

@@ -1,13 +1,11 @@
 //! Output of replicas, merged.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use havre_api::{ApiError, EnvironmentId, ErrorCode, LogLine, LogQuery, LogSink, LogStream};
-use havre_engine::LogQuery as SpoolQuery;
 use havre_model::ServiceName;
-use havre_release::{Release, ReplicaId, TargetStatus, job_id};
+use havre_release::{Line, OutputQuery, Release, ReplicaId, Stream, Target, TargetStatus, job_id};
 use tokio::task::JoinSet;
 
 use crate::daemon::Daemon;
@@ -17,9 +15,8 @@ use crate::status;
 /// So many releases back a job's output is looked for: `restart` and `rollback` run none.
 const RELEASES_BACK: u64 = 64;
 
-/// One container's spool.
-struct Spool {
-    dir: PathBuf,
+/// A replica whose output is asked for.
+struct Source {
     service: ServiceName,
     replica: ReplicaId,
 }
@@ -31,22 +28,20 @@ pub(crate) async fn send(
     lines: LogSink,
 ) -> Result<(), ApiError> {
     let environment = daemon.environment(&query.environment).await?;
-    let logs = daemon
-        .platform
-        .log_dir(&environment_key(&query.environment));
+    let target = &*environment.target;
     let tail = query
         .tail
         .map(|tail| usize::try_from(tail).unwrap_or(usize::MAX));
-    let past = SpoolQuery {
+    let past = OutputQuery {
         tail,
         since: query.since.map(Into::into),
         follow: false,
     };
-    let snapshot = environment.snapshot();
+    let snapshot = environment.status();
     status::expect_services(&query.services, &[&snapshot])?;
-    let first = spools(&query.environment, &snapshot, &query.services, &logs);
+    let first = sources(&query.environment, &snapshot, &query.services, target);
     if !query.follow {
-        return send_past(first, &past, &lines).await;
+        return send_past(target, first, &past, &lines).await;
     }
     let mut watch = environment.watch();
     let mut known = BTreeSet::new();
@@ -54,19 +49,24 @@ pub(crate) async fn send(
     let mut is_first = true;
     loop {
         let snapshot = watch.borrow_and_update().clone();
-        for spool in spools(&query.environment, &snapshot, &query.services, &logs) {
-            if known.insert(spool.replica.clone()) {
+        for source in sources(&query.environment, &snapshot, &query.services, target) {
+            if known.insert(source.replica.clone()) {
                 // A replica that came later is read from its start.
                 let query = if is_first {
                     past.clone()
                 } else {
-                    SpoolQuery::default()
+                    OutputQuery::default()
                 };
-                let query = SpoolQuery {
+                let query = OutputQuery {
                     follow: true,
                     ..query
                 };
-                readers.spawn(follow(spool, query, lines.clone()));
+                readers.spawn(follow(
+                    Arc::clone(&environment.target),
+                    source,
+                    query,
+                    lines.clone(),
+                ));
             }
         }
         is_first = false;
@@ -79,30 +79,26 @@ pub(crate) async fn send(
 
 /// Spools of all containers, and what those have left that are gone: the newest run of each job,
 /// and all of a first release that failed.
-fn spools(
+fn sources(
     id: &EnvironmentId,
     snapshot: &TargetStatus,
     services: &[ServiceName],
-    logs: &Path,
-) -> Vec<Spool> {
+    target: &dyn Target,
+) -> Vec<Source> {
     let seen = snapshot.instances.iter();
     let mut all: Vec<(ServiceName, ReplicaId)> = seen
         .map(|one| (one.service.clone(), one.id.clone()))
         .collect();
     if let Some((number, release)) = snapshot.failed_first() {
         let left = release.ids(&environment_key(id), number);
-        all.extend(left.into_iter().filter(|(_, id)| logs.join(&id.0).is_dir()));
+        all.extend(left.into_iter().filter(|(_, id)| target.has_output(id)));
     }
-    all.extend(newest_runs(id, snapshot, logs));
+    all.extend(newest_runs(id, snapshot, target));
     let mut told = BTreeSet::new();
     all.into_iter()
         .filter(|(service, _)| services.is_empty() || services.contains(service))
         .filter(|(_, replica)| told.insert(replica.clone()))
-        .map(|(service, replica)| Spool {
-            dir: logs.join(&replica.0),
-            service,
-            replica,
-        })
+        .map(|(service, replica)| Source { service, replica })
         .collect()
 }
 
@@ -110,7 +106,7 @@ fn spools(
 fn newest_runs(
     id: &EnvironmentId,
     snapshot: &TargetStatus,
-    logs: &Path,
+    target: &dyn Target,
 ) -> Vec<(ServiceName, ReplicaId)> {
     let jobs: BTreeSet<_> = snapshot
         .releases
@@ -129,7 +125,7 @@ fn newest_runs(
                 .clone()
                 .rev()
                 .map(|number| job_id(&key, &job, number));
-            let run = { runs }.find(|run| logs.join(&run.0).is_dir())?;
+            let run = { runs }.find(|run| target.has_output(run))?;
             Some((job.service, run))
         })
         .collect()
@@ -137,21 +133,22 @@ fn newest_runs(
 
 /// Merges by time, reading one line ahead in each spool.
 async fn send_past(
-    spools: Vec<Spool>,
-    query: &SpoolQuery,
+    target: &dyn Target,
+    sources: Vec<Source>,
+    query: &OutputQuery,
     lines: &LogSink,
 ) -> Result<(), ApiError> {
     let failed = |error: std::io::Error| ApiError::from_error(ErrorCode::Failed, &error);
     let mut readers = Vec::new();
-    for spool in spools {
-        let mut reader = havre_engine::read_logs(&spool.dir, query.clone());
+    for source in sources {
+        let mut reader = target.output(&source.replica, query);
         if let Some(line) = reader.next().await.map_err(failed)? {
-            readers.push((line, reader, spool));
+            readers.push((line, reader, source));
         }
     }
     while let Some(index) = (0..readers.len()).min_by_key(|index| readers[*index].0.at) {
-        let (line, reader, spool) = &mut readers[index];
-        let sent = lines.send(log_line(spool, line)).await;
+        let (line, reader, source) = &mut readers[index];
+        let sent = lines.send(log_line(source, line)).await;
         match reader.next().await.map_err(failed)? {
             Some(next) => *line = next,
             None => drop(readers.swap_remove(index)),
@@ -163,32 +160,32 @@ async fn send_past(
     Ok(())
 }
 
-async fn follow(spool: Spool, query: SpoolQuery, lines: LogSink) {
-    let mut reader = havre_engine::read_logs(&spool.dir, query);
+async fn follow(target: Arc<dyn Target>, source: Source, query: OutputQuery, lines: LogSink) {
+    let mut reader = target.output(&source.replica, &query);
     loop {
         match reader.next().await {
             Ok(Some(line)) => {
-                if lines.send(log_line(&spool, &line)).await.is_err() {
+                if lines.send(log_line(&source, &line)).await.is_err() {
                     return;
                 }
             }
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(replica = %spool.replica, %error, "output cannot be read");
+                tracing::warn!(replica = %source.replica, %error, "output cannot be read");
                 return;
             }
         }
     }
 }
 
-fn log_line(spool: &Spool, line: &havre_engine::LogLine) -> LogLine {
+fn log_line(source: &Source, line: &Line) -> LogLine {
     LogLine {
         at: line.at.into(),
-        service: spool.service.clone(),
-        replica: spool.replica.to_string(),
+        service: source.service.clone(),
+        replica: source.replica.to_string(),
         stream: match line.stream {
-            havre_engine::LogStream::Stdout => LogStream::Stdout,
-            havre_engine::LogStream::Stderr => LogStream::Stderr,
+            Stream::Stdout => LogStream::Stdout,
+            Stream::Stderr => LogStream::Stderr,
         },
         text: line.text.clone(),
         partial: line.partial,

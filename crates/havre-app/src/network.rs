@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
-use crate::platform::Platform;
+use crate::host::Host;
 
 /// Pause between two looks at what nobody tells us about.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -71,7 +71,7 @@ impl NetworkKeeper {
     /// Brings back what is missing, if it is time. The environment has a network already.
     pub(crate) async fn keep(
         &mut self,
-        platform: &Platform,
+        host: &Host,
         key: &str,
         releases: &BTreeMap<u64, Release>,
     ) -> Result<(), KeepError> {
@@ -79,7 +79,7 @@ impl NetworkKeeper {
             return Ok(());
         }
         self.due = Some(Instant::now() + AGAIN);
-        let (net, exe) = (Arc::clone(&platform.net), platform.exe.clone());
+        let (net, exe) = (Arc::clone(&host.net), host.platform.exe.clone());
         let (key, specs) = (key.to_owned(), network_specs(releases));
         let ensured = tokio::task::spawn_blocking(move || {
             net.ensure_environment(&key, &specs)?;

@@ -22,15 +22,13 @@ use havre_release::{
 
 use crate::clock::elapsed_ms;
 use crate::daemon::Daemon;
-use crate::environment::EnvironmentHandle;
 use crate::files::keep_files;
+use crate::handle::EnvironmentHandle;
 use crate::in_place::in_place;
 use crate::plans::plan;
 use crate::progress::EventDiff;
 use crate::volumes::named_volumes;
-use crate::{
-    admission, builds, capabilities, databases, domains, ports, scaling, shared_networks, status,
-};
+use crate::{admission, capabilities, databases, domains, ports, scaling, shared_networks, status};
 
 pub(crate) use queue::{Held, hold};
 pub(crate) use rollout::{NewRelease, roll_out};
@@ -55,22 +53,25 @@ pub(crate) async fn up(
         project: project.name.clone(),
         environment: project.environment.clone(),
     };
-    capabilities::check(&capabilities::of_target(), &id, &project)?;
+    capabilities::check(&daemon.targets.capabilities(), &id, &project)?;
     ports::check(daemon, &id, &project).await?;
     domains::check(daemon, &id, &project).await?;
     admission::check(daemon, &id, &project.services, &project.volumes).await?;
     let (mut environment, mut held) = take(daemon, &id, by, events).await?;
     // A `down` from before is taken over, one from now on is the later command.
-    let was_going = environment.snapshot().is_going();
+    let was_going = environment.status().is_going();
     events.emit(Event::Phase {
         phase: OperationPhase::Images,
     });
-    let images = builds::images(daemon, &project, &options, events).await?;
+    let images = daemon.builder.images(&project, &options, events).await?;
     if events.cancellation().is_cancelled() {
         return Err(cancelled("nothing was changed"));
     }
     let fetch = Some((&options, events));
-    builds::hook_images(daemon, &mut project, &images, fetch).await?;
+    daemon
+        .builder
+        .hook_images(&mut project, &images, fetch)
+        .await?;
     events.emit(Event::Phase {
         phase: OperationPhase::Prepare,
     });
@@ -88,7 +89,7 @@ pub(crate) async fn up(
         elapsed_ms: elapsed_ms(started),
     };
     loop {
-        let before = environment.snapshot();
+        let before = environment.status();
         if before.is_going() && !was_going {
             return Err(gone(&id));
         }
@@ -174,7 +175,7 @@ pub(crate) async fn restart(
     let started = SystemTime::now();
     let environment = daemon.environment(&request.environment).await?;
     let _held = hold(&environment, "restart", by, events).await?;
-    let snapshot = environment.snapshot();
+    let snapshot = environment.status();
     let mut release = serving(&snapshot, &request.environment)?.clone();
     let services = chosen(&release, &request.services)?;
     for name in &services {
@@ -220,7 +221,7 @@ pub(crate) async fn scale(
     let started = SystemTime::now();
     let environment = daemon.environment(&request.environment).await?;
     let _held = hold(&environment, "scale", by, events).await?;
-    let snapshot = environment.snapshot();
+    let snapshot = environment.status();
     let release = serving(&snapshot, &request.environment)?;
     let names: Vec<ServiceName> = request.replicas.keys().cloned().collect();
     chosen(release, &names)?;
@@ -279,7 +280,7 @@ pub(crate) async fn steer(
     request: &SteerRequest,
 ) -> Result<SteerOutcome, ApiError> {
     let environment = daemon.environment(&request.environment).await?;
-    let rollout = environment.snapshot().desired.rollout.clone();
+    let rollout = environment.status().desired.rollout.clone();
     apply(
         &environment,
         match request.course {
@@ -311,7 +312,7 @@ pub(crate) async fn down(
     });
     let mut watch = environment.watch();
     let mut diff = EventDiff::default();
-    let mut last = environment.snapshot();
+    let mut last = environment.status();
     // One may be made yet by what is under way, or not be seen yet by a daemon that has just begun.
     let mut stopped: BTreeSet<_> = last.instances.iter().map(|one| one.id.clone()).collect();
     let volumes = named_volumes(&id, &last.releases);

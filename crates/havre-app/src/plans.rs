@@ -20,7 +20,7 @@ use crate::daemon::Daemon;
 use crate::files::file_digests;
 use crate::in_place::in_place;
 use crate::labels::environment_key;
-use crate::{admission, builds, capabilities, databases, domains, rivals, shared_networks};
+use crate::{admission, capabilities, databases, domains, rivals, shared_networks};
 
 /// Fields of a service that have another name in compose files.
 const COMPOSE_NAMES: [(&str, &str); 5] = [
@@ -43,9 +43,9 @@ pub(crate) async fn dry_run(
         project: project.name.clone(),
         environment: project.environment.clone(),
     };
-    capabilities::check(&capabilities::of_target(), &id, &project)?;
+    capabilities::check(&daemon.targets.capabilities(), &id, &project)?;
     let snapshot = match daemon.environment(&id).await {
-        Ok(environment) => Some(environment.snapshot()),
+        Ok(environment) => Some(environment.status()),
         Err(error) if error.code == ErrorCode::NotFound => None,
         Err(error) => return Err(error),
     };
@@ -54,7 +54,7 @@ pub(crate) async fn dry_run(
         Some((number, snapshot.releases.get(&number)?))
     });
     let serving = current.map(|(_, release)| release);
-    let dry_runs = builds::dry_run(daemon, &project).await?;
+    let dry_runs = daemon.builder.dry_run(&project).await?;
     let images: BTreeMap<ServiceName, String> = dry_runs
         .iter()
         .filter_map(|(service, outcome)| match outcome {
@@ -62,7 +62,10 @@ pub(crate) async fn dry_run(
             DryRun::Steps { .. } | DryRun::Fetch { .. } => None,
         })
         .collect();
-    builds::hook_images(daemon, &mut project, &images, None).await?;
+    daemon
+        .builder
+        .hook_images(&mut project, &images, None)
+        .await?;
     let files =
         file_digests(&project).map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
     in_place(|| shared_networks::resolve(&daemon.platform.networks, &mut project))?;

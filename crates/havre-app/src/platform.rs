@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use havre_engine::Engine;
 use havre_image::Images;
 use havre_model::Tls;
-use havre_net::Net;
 use havre_release::{Release, ReplicaId};
+
+use tokio::sync::Notify;
 
 use crate::certificates::{Certificates, Reading};
 use crate::edge::EdgeHub;
@@ -27,12 +26,12 @@ pub(crate) struct Platform {
     pub(crate) tables: Tables,
     pub(crate) networks: NetworkTables,
     pub(crate) images: Images,
-    pub(crate) engine: Engine,
-    pub(crate) net: Arc<Net>,
     pub(crate) hub: EdgeHub,
     pub(crate) vault: FileVault,
     pub(crate) ca: LocalCa,
     pub(crate) certificates: Certificates,
+    /// A build has ended, or found no room.
+    pub(crate) built: Notify,
 }
 
 impl Platform {

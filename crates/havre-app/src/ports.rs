@@ -65,7 +65,7 @@ async fn forwards_of(
         if !of(&handle.id) {
             continue;
         }
-        let snapshot = handle.snapshot();
+        let snapshot = handle.status();
         let ports = snapshot
             .releases
             .values()

@@ -27,7 +27,7 @@ pub(crate) async fn list(
 ) -> Result<Vec<ReleaseStatus>, ApiError> {
     let id = &query.environment;
     let environment = daemon.environment(id).await?;
-    let desired = environment.snapshot().desired.clone();
+    let desired = environment.status().desired.clone();
     let current = desired.current;
     let most = query.most.min(LOOKED_THROUGH);
     // One more: the release before the last one shown.
@@ -133,7 +133,7 @@ pub(crate) async fn rollback(
     let id = request.environment;
     let environment = daemon.environment(&id).await?;
     let _held = hold(&environment, "rollback", by, events).await?;
-    let snapshot = environment.snapshot();
+    let snapshot = environment.status();
     let now = serving(&snapshot, &id)?;
     let current = snapshot.desired.current.unwrap_or_default();
     let history = history(&daemon.platform.tables, &id, LOOKED_THROUGH).map_err(internal)?;

@@ -52,7 +52,7 @@ async fn rival(
         .iter()
         .filter(|other| &other.id != id)
         .find_map(|other| {
-            let snapshot = other.snapshot();
+            let snapshot = other.status();
             let their_key = environment_key(&other.id);
             let theirs = WriteContext {
                 environment: &their_key,

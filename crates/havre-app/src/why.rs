@@ -25,7 +25,7 @@ pub(crate) async fn explain(daemon: &Arc<Daemon>, query: &WhyQuery) -> Result<Wh
         environment: id,
         service: name,
     } = query;
-    let snapshot = daemon.environment(id).await?.snapshot();
+    let snapshot = daemon.environment(id).await?.status();
     let release = status::shown(&snapshot).filter(|release| release.services.contains_key(name));
     let Some(release) = release else {
         let known = status::shown(&snapshot).into_iter();

@@ -51,8 +51,8 @@ pub use status::{
     Evidence, Exit, Health, Instance, InstanceState, TargetStatus, Verdict, release_of,
 };
 pub use target::{
-    Analysis, Answer, Applied, ApplyError, Change, Exec, ExecError, Jobs, Line, Move, Output,
-    OutputQuery, Scale, Session, Stream, Target, Terminal, Usage,
+    Analysis, Announce, Answer, Applied, ApplyError, BoxError, Change, Exec, ExecError, Jobs, Line,
+    Move, Opened, Output, OutputQuery, Scale, Session, Stream, Target, Targets, Terminal, Usage,
 };
 pub use traffic::Traffic;
 pub use writers::{Kept, WriteContext};

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use havre_model::{FoundDatabases, ServiceName};
+use havre_model::{Capabilities, EnvironmentId, FoundDatabases, ServiceName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
@@ -20,6 +20,40 @@ use crate::{Record, Refusal, Release, ReplicaId, TargetStatus};
 
 /// An answer that takes its time.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A kind of place where environments run: this machine, a swarm, a cluster.
+pub trait Targets: Send + Sync {
+    /// What it can do: what it lacks is refused where files ask for it.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The target of an environment, with its desired state as stored (or none yet), until `end`.
+    fn open(
+        &self,
+        id: &EnvironmentId,
+        desired: Option<&str>,
+        end: Answer<'static, ()>,
+    ) -> Result<Opened, BoxError>;
+
+    /// Environments that are attached to a shared network, whatever is known of them otherwise.
+    fn attached(&self, network: &str) -> Result<Vec<String>, BoxError>;
+
+    /// Removes what nobody needs when no daemon runs; environments go on.
+    fn close(&self) -> Answer<'_, ()>;
+}
+
+/// A target, and what keeps it going.
+pub struct Opened {
+    /// It ends when nobody has it in hand any more.
+    pub target: Arc<dyn Target>,
+    /// Runs until the target ends; `Some` when the environment is gone.
+    pub run: Answer<'static, Option<Announce>>,
+}
+
+/// Says to those who watch an environment that it is gone. To be called when nobody finds it any more.
+pub type Announce = Box<dyn FnOnce() + Send>;
+
+/// What went wrong, for a person.
+pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Where one environment runs.
 pub trait Target: Send + Sync {
@@ -123,7 +157,7 @@ pub struct Applied {
 #[derive(Debug)]
 pub enum ApplyError {
     /// It cannot be put on record.
-    Persist(Box<dyn Error + Send + Sync>),
+    Persist(BoxError),
     /// The state of the rollout does not allow it.
     Refused(Refusal),
     /// The target has ended: the environment is gone, or the daemon ends.
@@ -223,7 +257,7 @@ pub enum ExecError {
         reason: String,
     },
     /// The replica is not running, or cannot be reached.
-    Target(Box<dyn Error + Send + Sync>),
+    Target(BoxError),
 }
 
 /// What a replica uses.

@@ -11,8 +11,8 @@ use havre_release::{ReplicaId, ServiceRelease};
 use crate::action::ActionError;
 use crate::attach;
 use crate::files::write_whole;
+use crate::host::Host;
 use crate::labels::ContainerLabels;
-use crate::platform::Platform;
 
 /// Names that stand in a container's own files.
 pub(super) struct HostNames {
@@ -24,7 +24,7 @@ pub(super) struct HostNames {
 
 /// Secrets, configs, and what tells a container of its network.
 pub(super) fn files(
-    platform: &Platform,
+    host: &Host,
     key: &str,
     scratch: &Path,
     place: &ContainerLabels,
@@ -40,7 +40,7 @@ pub(super) fn files(
             let digest = config.files.get(&grant.target)?;
             Some(FileSpec {
                 target: grant.target.clone(),
-                source: platform.vault.path(digest),
+                source: host.platform.vault.path(digest),
                 uid: grant.uid,
                 gid: grant.gid,
                 mode: grant.mode,
@@ -52,7 +52,7 @@ pub(super) fn files(
         true => attach::files_of_the_machine(&names.own, &extra)?,
         false => {
             let hosts = havre_net::hosts_file(&names.own, &place.addresses, &extra);
-            (resolv_conf(platform, key, place, service)?, hosts)
+            (resolv_conf(host, key, place, service)?, hosts)
         }
     };
     for (target, name, content) in [
@@ -78,15 +78,14 @@ pub(super) fn files(
 }
 
 fn resolv_conf(
-    platform: &Platform,
+    host: &Host,
     key: &str,
     place: &ContainerLabels,
     service: &Service,
 ) -> Result<String, ActionError> {
     let networks: Vec<&str> = place.addresses.keys().map(String::as_str).collect();
     let resolver = &service.resolver;
-    platform
-        .net
+    host.net
         .resolv_conf(key, &networks, &resolver.search, &resolver.options)
         .map_err(|source| ActionError::Network {
             id: ReplicaId(key.to_owned()),

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use havre_api::{ApiError, Event, EventSink, OperationPhase, Principal};
 
 use super::refusals::cancelled;
-use crate::environment::{EnvironmentHandle, Holder};
+use crate::handle::{EnvironmentHandle, Holder};
 
 /// The right to change an environment, while it lasts.
 pub(crate) struct Held {

@@ -5,7 +5,7 @@ use havre_release::{
     ApplyError, Failure, FailureKind, Intent, Refusal, RolloutPhase, TargetStatus,
 };
 
-use crate::environment::EnvironmentHandle;
+use crate::handle::EnvironmentHandle;
 
 pub(super) fn stands_still(failure: &Failure, id: &EnvironmentId) -> ApiError {
     let message = format!(

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::follow::{SlowStarts, changed, emit_changes};
 use super::refusals::{daemon_ends, ended, ended_early, gone, not_done, not_undone, stands_still};
 use crate::daemon::Daemon;
-use crate::environment::EnvironmentHandle;
+use crate::handle::EnvironmentHandle;
 use crate::in_place::in_place;
 use crate::leases::lease;
 use crate::progress::EventDiff;
@@ -105,7 +105,7 @@ pub(super) async fn begin(
         started_at: Some(SystemTime::now()),
         ..Record::default()
     };
-    let last = environment.snapshot();
+    let last = environment.status();
     let moved = Move {
         release,
         record,

@@ -127,8 +127,8 @@ pub(crate) async fn remove(
         .iter()
         .map(|member| environment_key(&member.environment))
         .collect();
-    let attached = daemon.platform.net.members(key(&name).as_str());
-    let attached = attached.map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+    let attached = daemon.targets.attached(key(&name).as_str());
+    let attached = attached.map_err(|error| ApiError::from_error(ErrorCode::Failed, &*error))?;
     users.extend(attached.into_iter().filter(|key| !known.contains(key)));
     if !users.is_empty() {
         let message = format!("network {name} is in use by {}", users.join(", "));
@@ -146,7 +146,7 @@ async fn members(daemon: &Arc<Daemon>, name: &str) -> Result<Vec<NetworkMember>,
     let key = key(name);
     let mut members = Vec::new();
     for handle in daemon.environments().await {
-        let snapshot = handle.snapshot();
+        let snapshot = handle.status();
         let mut services: BTreeMap<&ServiceName, Vec<String>> = BTreeMap::new();
         let mut is_member = false;
         for release in snapshot.releases.values() {
