@@ -46,8 +46,8 @@ pub(crate) struct Surroundings<'a> {
     /// Absolute.
     pub directory: &'a Path,
     pub ground: HostContext<'a>,
-    /// Lines of havre.yaml that allow what was refused, by service.
-    pub to_allow: Vec<String>,
+    /// What havre.yaml would have to say, by service.
+    pub to_allow: Vec<machine::ToAllow>,
 }
 
 /// The compose part of a project.
@@ -164,7 +164,7 @@ pub(crate) fn decode(root: &Node, around: &mut Surroundings<'_>) -> Option<Decod
             decoded.services.insert(name, service);
         }
     }
-    machine::suggest_lines(&around.to_allow, around.report);
+    machine::suggest_lines(std::mem::take(&mut around.to_allow), around.report);
     volumes_from::resolve(root, &mut decoded, around.report);
     addresses::look(root, &decoded.places, around.report);
     keep_used(&mut decoded, networks, volumes, secrets, configs, around);

@@ -28,6 +28,8 @@ pub(super) struct AllowRequests<'a> {
     asked: Vec<Asked>,
     /// It was to share the machine's memory for programs, and has its own.
     own_memory: bool,
+    /// It has a writable mount of the folder in which havre.yaml is, or would be.
+    writes_settings: bool,
 }
 
 /// What the owner of the machine gave.
@@ -41,6 +43,15 @@ pub(crate) struct HostContext<'a> {
     pub shared: &'a BTreeSet<String>,
     /// Shared networks that the machine has; `None`: not known.
     pub known: Option<&'a BTreeSet<String>>,
+}
+
+/// What havre.yaml would have to say for one service.
+pub(crate) struct ToAllow {
+    service: String,
+    /// What it has already, and what it asks for.
+    all: BTreeSet<Allow>,
+    is_refused: bool,
+    writes_settings: bool,
 }
 
 struct Asked {
@@ -57,6 +68,7 @@ impl<'a> AllowRequests<'a> {
             allowed: ground.allowed.get(service),
             asked: Vec::new(),
             own_memory: false,
+            writes_settings: false,
         }
     }
 
@@ -108,19 +120,20 @@ impl<'a> AllowRequests<'a> {
 
     /// The line of havre.yaml that allows these as well.
     fn line(&self, more: impl IntoIterator<Item = Allow>) -> String {
+        line(self.service, &self.all(more))
+    }
+
+    fn all(&self, more: impl IntoIterator<Item = Allow>) -> BTreeSet<Allow> {
         let allowed = self.allowed.into_iter().flatten().copied();
-        let all: BTreeSet<Allow> = allowed.chain(more).collect();
-        let words: Vec<&str> = all.into_iter().map(Allow::word).collect();
-        format!("  {}: {{allow: [{}]}}", self.service, words.join(", "))
+        allowed.chain(more).collect()
     }
 
     fn is_allowed(&self, needs: Allow) -> bool {
         self.allowed.is_some_and(|allowed| allowed.contains(&needs))
     }
 
-    /// Refuses what is not allowed, and tells what is. Returns the line of havre.yaml that allows what
-    /// was refused.
-    pub fn settle(self, report: &mut Report) -> Option<String> {
+    /// Refuses what is not allowed, and tells what is.
+    pub fn settle(self, report: &mut Report) -> ToAllow {
         let service = self.service;
         let mut told = BTreeSet::new();
         let mut is_refused = false;
@@ -153,15 +166,43 @@ impl<'a> AllowRequests<'a> {
                 .warn("havre/allow-unused", None, message)
                 .hint("remove it there");
         }
-        is_refused.then(|| self.line(self.asked.iter().map(|asked| asked.needs)))
+        ToAllow {
+            service: service.to_owned(),
+            all: self.all(self.asked.iter().map(|asked| asked.needs)),
+            is_refused,
+            writes_settings: self.writes_settings,
+        }
     }
 }
 
-/// Says, where the last of what is refused stands, what allows all of it: nobody pastes twice.
-pub(super) fn suggest_lines(lines: &[String], report: &mut Report) {
-    if lines.is_empty() {
+fn line(service: &str, all: &BTreeSet<Allow>) -> String {
+    let words: Vec<&str> = all.iter().map(|one| one.word()).collect();
+    format!("  {service}: {{allow: [{}]}}", words.join(", "))
+}
+
+/// Says, where the last of what is refused stands, what allows all of it: nobody pastes twice. With
+/// the pasted lines there is an `allow`, which no container may change without a word of its own.
+pub(super) fn suggest_lines(to_allow: Vec<ToAllow>, report: &mut Report) {
+    if !to_allow.iter().any(|one| one.is_refused) {
         return;
     }
+    let (mut lines, mut writers) = (Vec::new(), Vec::new());
+    for mut one in to_allow {
+        let is_new = one.writes_settings && one.all.insert(Allow::HostPaths);
+        if is_new || one.is_refused {
+            lines.push(line(&one.service, &one.all));
+        }
+        if is_new {
+            writers.push(format!("`{}`", one.service));
+        }
+    }
+    let writers = match &writers[..] {
+        [] => String::new(),
+        names => format!(
+            ", and that {} can change these lines by a writable mount of the project's folder",
+            names.join(", ")
+        ),
+    };
     let lines = lines.join("\n");
     report.hint_at_last(NOT_ALLOWED, |others| {
         let meant = match others {
@@ -169,7 +210,7 @@ pub(super) fn suggest_lines(lines: &[String], report: &mut Report) {
             1 => "that and the other above that is not allowed are meant".to_owned(),
             others => format!("that and the {others} others above that are not allowed are meant"),
         };
-        format!("; if {meant}, write in havre.yaml:\nservices:\n{lines}")
+        format!("; if {meant}{writers}, write in havre.yaml:\nservices:\n{lines}")
     });
 }
 
@@ -423,7 +464,9 @@ pub(super) fn mount(
         }
         let read_only = *read_only;
         let settings = real_own.join(settings::FILE_NAME);
-        if !read_only && settings.starts_with(&real) && settings.exists() {
+        let writes_settings = !read_only && settings.starts_with(&real);
+        requests.writes_settings |= writes_settings;
+        if writes_settings && settings.exists() {
             rewrites_settings(source, at, fields, requests, report);
         }
         if let Some(found) = found {

@@ -60,7 +60,7 @@ pub(super) fn service(
     }
     let shm_size = fields.get("shm_size").and_then(|f| f.bytes(around.report));
     let shm_size_bytes = shm_size.or(requests.shared_memory());
-    around.to_allow.extend(requests.settle(around.report));
+    around.to_allow.push(requests.settle(around.report));
     let image = fields.string("image", around.report);
     // An `extends` that is still there has failed, and would have brought one.
     let expected = !fields.has("build") && !fields.has("extends");

@@ -131,6 +131,14 @@ fn one_paste_allows_all_that_is_refused() {
             "services:\n  tunnel: {allow: [capabilities, devices]}\n  \
              probe: {allow: [host-paths, host-pid]}\n  bus: {allow: [host-network]}",
         ),
+        // What may change havre.yaml, which then has an `allow`, is refused without its word.
+        (
+            "app: {image: x, expose: [80], volumes: ['.:/app', './data:/data']}\n  \
+             reader: {image: x, volumes: ['.:/app:ro']}\n  \
+             below: {image: x, volumes: ['./data:/data']}\n  \
+             tunnel: {image: x, volumes: ['.:/app'], devices: [/dev/null]}",
+            "services:\n  app: {allow: [host-paths]}\n  tunnel: {allow: [devices, host-paths]}",
+        ),
     ] {
         let compose = format!("services:\n  {asks}\n");
         let lines = to_paste(project(folder.path(), &compose, ""));
