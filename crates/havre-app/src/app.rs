@@ -28,6 +28,7 @@ use crate::files::FileVault;
 use crate::host::Host;
 use crate::housekeeping;
 use crate::in_place::in_place;
+use crate::inventory;
 use crate::labels::environment_key;
 use crate::leases;
 use crate::leftovers::Leftovers;
@@ -138,13 +139,17 @@ pub fn run(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
 
 /// Builds the daemon, serves until it is told to end, and lets its tasks end.
 async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
-    let Built { daemon, leftovers } = build(options).await?;
+    let Built {
+        daemon,
+        engine,
+        leftovers,
+    } = build(options).await?;
     let routes = backend::routes(&daemon);
     let missing = routes.missing();
     if !missing.is_empty() {
         return Err(DaemonError::Unanswered { calls: missing });
     }
-    keep_tasks(&daemon);
+    keep_tasks(&daemon, engine);
     let socket = daemon.platform.root.api_socket();
     tracing::info!(socket = %socket.display(), pid = std::process::id(), "daemon runs");
     let served = async {
@@ -173,6 +178,8 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
 /// The daemon with the environments that the one before it had.
 struct Built {
     daemon: Arc<Daemon>,
+    /// Looked after beside the daemon, which knows targets and not what they are made of.
+    engine: Engine,
     /// To be removed once it serves.
     leftovers: Leftovers,
 }
@@ -196,6 +203,8 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let net = Arc::new(net.map_err(subsystem("the network"))?);
     let tables = Tables::new(Arc::clone(&store));
     let known = known(&tables)?;
+    let found = engine.reconcile().await;
+    found.map_err(subsystem("the engine"))?;
     // Before the image store empties its scratch folders, in which running build steps write.
     sweep(&engine, &net, &known).await;
     if let Err(error) = crate::steps::forget_secrets(&root) {
@@ -218,7 +227,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     });
     let host = Arc::new(Host {
         platform: Arc::clone(&platform),
-        engine,
+        engine: engine.clone(),
         net,
     });
     let builder = LocalBuilder::new(Arc::clone(&host));
@@ -229,7 +238,11 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         options,
     );
     adopt(&daemon, known).await;
-    Ok(Built { daemon, leftovers })
+    Ok(Built {
+        daemon,
+        engine,
+        leftovers,
+    })
 }
 
 /// The environments of the database, each with its desired state as stored.
@@ -282,12 +295,15 @@ async fn adopt(daemon: &Arc<Daemon>, known: Vec<(EnvironmentId, String)>) {
 }
 
 /// Starts the tasks that run until the daemon ends.
-fn keep_tasks(daemon: &Arc<Daemon>) {
+fn keep_tasks(daemon: &Arc<Daemon>, engine: Engine) {
     let supervisor = &daemon.supervisor;
     let platform = Arc::clone(&daemon.platform);
     supervisor.keep("edge", move |task| {
         let platform = Arc::clone(&platform);
         async move { platform.hub.supervise(&task).await }
+    });
+    supervisor.keep("containers", move |task| {
+        inventory::keep(engine.clone(), task)
     });
     let owned = Arc::clone(daemon);
     supervisor.keep("build cache", move |task| {
@@ -301,7 +317,7 @@ fn keep_tasks(daemon: &Arc<Daemon>) {
 async fn sweep(engine: &Engine, net: &Arc<Net>, known: &[(EnvironmentId, String)]) {
     let ids: BTreeSet<&EnvironmentId> = known.iter().map(|(id, _)| id).collect();
     let mut kept = Vec::new();
-    for container in engine.list().await {
+    for container in engine.containers() {
         let id = container.id.clone();
         match ObservedContainer::new(container) {
             Some(seen) if ids.contains(&seen.place.environment) => kept.push(id.0),

@@ -70,9 +70,8 @@ async fn join(
     provider: &ReplicaId,
     place: &mut ContainerLabels,
 ) -> Result<Option<Connection>, ActionError> {
-    let containers = job.host.engine.list().await;
     let container = ContainerId(provider.0.clone());
-    let running = containers.into_iter().find(|one| one.id == container);
+    let running = job.host.engine.get(&container).await;
     let running = running.filter(|one| match one.state {
         State::Creating | State::Running { .. } | State::BackOff { .. } => true,
         State::Failed { .. } | State::Exited | State::Lost => false,

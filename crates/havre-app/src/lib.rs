@@ -41,6 +41,7 @@ mod host_mounts;
 mod housekeeping;
 mod images;
 mod in_place;
+mod inventory;
 mod labels;
 mod leases;
 mod leftovers;

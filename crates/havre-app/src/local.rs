@@ -13,11 +13,11 @@ use std::time::{Duration, SystemTime};
 
 use havre_api::EnvironmentId;
 use havre_edge::EdgeStatus;
-use havre_engine::Event;
+use havre_engine::Observed as Container;
 use havre_model::{Protocol, ServiceName};
 use havre_release::{Evidence, Failure, Release, ReplicaId};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::sync::broadcast;
+use tokio::sync::watch;
 use tokio::task::JoinError;
 
 use crate::action::Job;
@@ -25,7 +25,7 @@ use crate::certificates::{Pair, Reading};
 use crate::edge::environment_edge;
 use crate::host::Host;
 use crate::in_place::in_place;
-use crate::labels::{ContainerLabels, environment_key};
+use crate::labels::environment_key;
 use crate::machine::{Answers, Machine, Routed, Work};
 use crate::network::NetworkKeeper;
 use crate::observe::ObservedContainer;
@@ -42,14 +42,15 @@ pub(crate) struct Local {
     key: String,
     host: Arc<Host>,
     network: NetworkKeeper,
-    events: broadcast::Receiver<Event>,
+    containers: watch::Receiver<Arc<Vec<Container>>>,
 }
 
 impl Local {
     pub(crate) fn new(id: EnvironmentId, host: Arc<Host>) -> Self {
+        let key = environment_key(&id);
         Self {
-            key: environment_key(&id),
-            events: host.engine.watch(),
+            containers: host.engine.watch_containers(&key),
+            key,
             network: NetworkKeeper::default(),
             id,
             host,
@@ -96,12 +97,9 @@ impl Local {
 impl Machine for Local {
     async fn changed(&mut self) {
         let own = async {
-            loop {
-                match self.events.recv().await {
-                    Ok(event) if !is_of(&event, &self.id) => {}
-                    // Also that some were missed.
-                    Ok(_) | Err(_) => return,
-                }
+            if self.containers.changed().await.is_err() {
+                // There is no engine any more: the daemon ends.
+                std::future::pending().await
             }
         };
         tokio::select! {
@@ -111,12 +109,9 @@ impl Machine for Local {
     }
 
     async fn observe(&self) -> Vec<ObservedContainer> {
-        let containers = self.host.engine.list().await;
-        containers
-            .into_iter()
-            .filter_map(ObservedContainer::new)
-            .filter(|one| one.place.environment == self.id)
-            .collect()
+        let containers = Arc::clone(&self.containers.borrow());
+        let containers = containers.iter().cloned();
+        containers.filter_map(ObservedContainer::new).collect()
     }
 
     async fn edge(&self) -> Option<Arc<EdgeStatus>> {
@@ -233,11 +228,6 @@ impl Machine for Local {
         let released = in_place(|| self.host.platform.images.release(&lease));
         released.err().map(|error| one_line(&error))
     }
-}
-
-/// Whether the container is one of the environment's.
-fn is_of(event: &Event, id: &EnvironmentId) -> bool {
-    ContainerLabels::read(&event.observed.labels).is_some_and(|place| &place.environment == id)
 }
 
 /// Whether an empty datagram is answered by the kernel: nobody listens there.

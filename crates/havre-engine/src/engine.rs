@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -40,9 +40,6 @@ use crate::validate::InvalidSpec;
 use inventory::Inventory;
 pub use reconcile::{ReconcileError, Reconciled};
 pub use teardown::TeardownError;
-
-/// Events kept for a receiver that is slow; it then learns that it missed some.
-const EVENT_BUFFER: usize = 1024;
 
 /// Beyond the grace of a stop, until its container is killed from here.
 const STOP_SLACK: Duration = Duration::from_secs(10);
@@ -74,19 +71,9 @@ struct Inner {
     groups: Groups,
     /// The binary through a read-only mount.
     exe: OwnedFd,
-    events: broadcast::Sender<Event>,
     inventory: Mutex<Inventory>,
     tasks: TaskTracker,
     cancel: CancellationToken,
-}
-
-/// Something about a container changed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Event {
-    /// Which.
-    pub id: ContainerId,
-    /// As it is now.
-    pub observed: Observed,
 }
 
 /// The engine cannot work here.
@@ -244,7 +231,6 @@ impl Engine {
             groups: Groups::default(),
             config,
             exe,
-            events: broadcast::channel(EVENT_BUFFER).0,
             inventory: Mutex::default(),
             tasks: TaskTracker::new(),
             cancel: cancel.clone(),
@@ -280,15 +266,6 @@ impl Engine {
         }
     }
 
-    /// Every container of the run directory, after [`Engine::reconcile`].
-    pub async fn list(&self) -> Vec<Observed> {
-        if let Err(error) = self.reconcile().await {
-            let error: &dyn std::error::Error = &error;
-            tracing::error!(error, "containers may be missing");
-        }
-        self.containers()
-    }
-
     /// Looks at the run directory and the control groups, and brings what is known up to them: adopts
     /// containers whose shims live, finds out how those ended whose shims do not, kills what is out of
     /// everybody's reach, forgets what has gone. Returns when each container that was adopted has said its
@@ -319,11 +296,6 @@ impl Engine {
     /// [`Engine::reconcile`].
     pub async fn get(&self, id: &ContainerId) -> Option<Observed> {
         self.inner.inventory().get(id)
-    }
-
-    /// The changes from now on. A receiver that lags learns how many it missed and should list.
-    pub fn watch(&self) -> broadcast::Receiver<Event> {
-        self.inner.events.subscribe()
     }
 
     /// Stops a container and waits until it has ended; one that has is fine. `grace`: the
@@ -503,11 +475,7 @@ impl Inner {
 
     /// Takes a new state in and tells everyone. A container that was removed stays removed.
     fn observe(&self, observed: Observed) {
-        let id = observed.id.clone();
-        if self.inventory().observe(observed.clone()) {
-            // Nobody listening is fine.
-            drop(self.events.send(Event { id, observed }));
-        }
+        self.inventory().observe(observed);
     }
 
     /// One request to a shim, carried out or begun when this returns.

@@ -33,8 +33,8 @@ use std::process::ExitCode;
 
 pub use cgroup::{CgroupError, Stats};
 pub use engine::{
-    ControlError, CreateError, Engine, EngineConfig, EngineError, Event, ReconcileError,
-    Reconciled, TeardownError, WaitError,
+    ControlError, CreateError, Engine, EngineConfig, EngineError, ReconcileError, Reconciled,
+    TeardownError, WaitError,
 };
 pub use exec::{ExecError, ExecSession, ExecSpec, Terminal, WindowSize};
 pub use group::{Group, enter};

@@ -49,15 +49,14 @@ impl Inventory {
         Some(receiver)
     }
 
-    /// Takes a new state in and tells everyone; false for a container that was removed, which it stays.
-    pub fn observe(&self, observed: Observed) -> bool {
+    /// Takes a new state in and tells everyone. A container that was removed stays removed.
+    pub fn observe(&self, observed: Observed) {
         let Some(entry) = self.entries.get(&observed.id) else {
-            return false;
+            return;
         };
         // First: who waits for the container alone finds the others told.
         self.tell(&observed.id, Some(observed.clone()));
         entry.state.send_replace(observed);
-        true
     }
 
     /// Whether somebody sees to it that its state is known.
@@ -224,12 +223,10 @@ mod tests {
         add(&mut inventory, "shop", "a");
         let mut shop = inventory.watch("shop");
         // As from a shim that is asked again.
-        assert!(inventory.observe(container("a", State::Creating)));
+        inventory.observe(container("a", State::Creating));
         assert!(!news(&mut shop));
-        assert!(
-            !inventory.observe(container("b", State::Exited)),
-            "never was"
-        );
+        // And of one that never was.
+        inventory.observe(container("b", State::Exited));
         inventory.forget(&ContainerId("b".to_owned()));
         assert!(!news(&mut shop));
         // Of one whose spec cannot be read nobody knows whose it is.

@@ -257,7 +257,7 @@ impl Bench {
 
     async fn clean(&self) -> Result<()> {
         let mut failures = Vec::new();
-        for left in self.engine.list().await {
+        for left in self.engine.containers() {
             let errors = self.engine.remove(&left.id).await;
             failures.extend(errors.iter().map(ToString::to_string));
         }
