@@ -144,6 +144,8 @@ impl ReadinessTracker {
                     now
                 };
                 self.running.insert(id.clone(), (seen, started_at));
+                // The process before this one has shown it, not this one.
+                self.proven.remove(id);
                 seen
             }
         }

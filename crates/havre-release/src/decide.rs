@@ -102,6 +102,7 @@ pub fn decide(
         waiting: BTreeMap::new(),
         draining: BTreeSet::new(),
         reserve: BTreeSet::new(),
+        is_retiring: false,
     };
     let next = match (&desired.intent, &desired.rollout) {
         (Intent::Down { .. }, _) => {
@@ -127,6 +128,7 @@ pub fn decide(
         },
     };
     let settled = pass.actions.is_empty()
+        && !pass.is_retiring
         && next == *desired
         && next.rollout.is_none()
         && observed.replicas.iter().all(|r| settles(&r.state));
@@ -182,6 +184,8 @@ struct Pass<'a> {
     waiting: BTreeMap<ServiceName, ServiceName>,
     draining: BTreeSet<ReplicaId>,
     reserve: BTreeSet<ReplicaId>,
+    /// Somebody is to end, and may have to wait for it.
+    is_retiring: bool,
 }
 
 /// Where the jobs of a release stand.

@@ -61,8 +61,16 @@ impl<M: Machine> Environment<M> {
         seen: &[ObservedContainer],
     ) -> Option<Arc<EdgeStatus>> {
         let mut draining: BTreeMap<ServiceName, Vec<ReplicaId>> = BTreeMap::new();
-        let takes_none =
-            |id: &ReplicaId| self.unrouted_since.contains_key(id) || reserve.contains(id);
+        // One in reserve serves where nobody else does.
+        let serves = |id: &ReplicaId| {
+            routing
+                .services
+                .values()
+                .any(|one| one.serving.contains(id))
+        };
+        let takes_none = |id: &ReplicaId| {
+            !serves(id) && (self.unrouted_since.contains_key(id) || reserve.contains(id))
+        };
         for one in seen.iter().filter(|one| takes_none(&one.id())) {
             let service = one.place.service.clone();
             draining.entry(service).or_default().push(one.id());
@@ -90,6 +98,13 @@ impl<M: Machine> Environment<M> {
             tracing::warn!(environment = %self.id, ?findings, "certificate");
         }
         self.certificate_findings = findings;
+        if routed.edge.is_none() {
+            // It goes on with what it was told before: whoever got requests then still does.
+            let now = self.clock.now();
+            for since in self.unrouted_since.values_mut() {
+                *since = now;
+            }
+        }
         routed.edge
     }
 

@@ -246,6 +246,7 @@ impl Pass<'_> {
     /// The next step towards a replica's end, unless one is decided already.
     pub(super) fn retire(&mut self, replica: &Replica) {
         let id = &replica.id;
+        self.is_retiring = true;
         if self.has_a_step(id) {
             return;
         }

@@ -63,6 +63,7 @@ impl Pass<'_> {
     /// Ends it as soon as no new requests are sent to it: what it has begun is lost anyway.
     pub(super) fn end_unrouted(&mut self, replica: &Replica) {
         let id = &replica.id;
+        self.is_retiring = true;
         self.draining.insert(id.clone());
         let edge = self.observed.edge.as_ref();
         let serves = edge.is_some_and(|edge| edge.serving.contains(id));
