@@ -215,7 +215,7 @@ fn environment(config: &RunConfig, service: &Service) -> BTreeMap<String, String
 
 /// A service whose file says nothing still heals after a crash; one that ends with 0 has done its
 /// work. A job is tried again only where its file says so.
-fn restart(purpose: &Purpose<'_>, policy: &RestartPolicy) -> RestartRule {
+pub(crate) fn restart(purpose: &Purpose<'_>, policy: &RestartPolicy) -> RestartRule {
     match (purpose, policy) {
         (Purpose::Replica | Purpose::Job, RestartPolicy::OnFailure { max_retries }) => {
             RestartRule::OnFailure {

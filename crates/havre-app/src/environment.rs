@@ -549,3 +549,6 @@ pub(crate) fn serving_release(desired: &Desired) -> Option<u64> {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
 //! The seam between an environment's task and the machine it runs on: all that the task sees, and all
 //! that it does.
 
+#[cfg(test)]
+pub(crate) mod fake;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::Ipv4Addr;
