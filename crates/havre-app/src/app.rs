@@ -7,28 +7,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use havre_api::EnvironmentId;
+use havre_api::{EnvironmentId, Routes};
 use havre_edge::{Control, EdgeState};
 use havre_engine::{Engine, EngineConfig};
 use havre_image::Images;
 use havre_model::{EnvironmentName, ProjectName};
 use havre_net::{Net, NetConfig};
 use havre_store::{Schema, Store};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 
-use crate::backend;
 use crate::builds::LocalBuilder;
 use crate::certificates::Certificates;
 use crate::daemon::Daemon;
 use crate::edge::{EdgeHub, Launch};
-use crate::environment::tables::{self, Tables};
+use crate::environment::tables::Tables;
 use crate::files::FileVault;
+use crate::gateway::Gateway;
 use crate::host::Host;
-use crate::housekeeping;
 use crate::in_place::in_place;
-use crate::inventory;
 use crate::labels::environment_key;
 use crate::leases;
 use crate::leftovers::Leftovers;
@@ -42,20 +39,26 @@ use crate::platform::Platform;
 use crate::pressure;
 use crate::root::FolderError;
 use crate::shared_networks;
+use crate::subsystem::{Part, Subsystem};
+use crate::subsystems::{self, containers::Containers};
 use crate::tls::LocalCa;
 use crate::volumes::owner;
 
-/// Tables of the subsystems.
-const SCHEMAS: &[Schema] = &[
-    havre_image::SCHEMA,
-    tables::SCHEMA,
-    shared_networks::tables::SCHEMA,
+/// Every subsystem. A new one is a line here, and a file in `subsystems/`.
+const PARTS: &[Part] = &[
+    subsystems::images::PART,
+    subsystems::environments::PART,
+    subsystems::networks::PART,
+    subsystems::edge::PART,
+    subsystems::control::PART,
 ];
 /// Threads that run tasks; what blocks has threads of its own.
 const WORKERS: usize = 2;
 const BLOCKING_THREADS: usize = 32;
 /// How long tasks may take to end after they were told to.
 const END_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a subsystem may take for its end.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why a daemon that ran does so no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,19 +140,15 @@ pub fn run(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     ended
 }
 
-/// Builds the daemon, serves until it is told to end, and lets its tasks end.
+/// Builds the daemon, serves until it is told to end, and lets its parts end.
 async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     let Built {
         daemon,
-        engine,
+        subsystems,
         leftovers,
     } = build(options).await?;
-    let routes = backend::routes(&daemon);
-    let missing = routes.missing();
-    if !missing.is_empty() {
-        return Err(DaemonError::Unanswered { calls: missing });
-    }
-    keep_tasks(&daemon, engine);
+    let routes = calls(&daemon, &subsystems)?;
+    keep_tasks(&daemon, &subsystems);
     let socket = daemon.platform.root.api_socket();
     tracing::info!(socket = %socket.display(), pid = std::process::id(), "daemon runs");
     let served = async {
@@ -161,9 +160,7 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     }
     .await;
     daemon.end.cancel();
-    if !daemon.supervisor.drain(END_DEADLINE).await {
-        tracing::warn!("tasks had not ended in time");
-    }
+    drain(&daemon, &subsystems).await;
     tracing::info!("daemon ended");
     served.map_err(|source| DaemonError::Serve {
         path: socket,
@@ -175,11 +172,54 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     })
 }
 
+/// The calls of all subsystems; fails where a declared one has no answer.
+fn calls(
+    daemon: &Arc<Daemon>,
+    subsystems: &[Box<dyn Subsystem>],
+) -> Result<Routes<Arc<Daemon>>, DaemonError> {
+    let routes = subsystems
+        .iter()
+        .filter_map(|subsystem| subsystem.calls())
+        .fold(Routes::new(Arc::clone(daemon)), Routes::merge);
+    match routes.missing() {
+        missing if missing.is_empty() => Ok(routes),
+        calls => Err(DaemonError::Unanswered { calls }),
+    }
+}
+
+/// Starts the tasks that run until the daemon ends, and what is served by other protocols.
+fn keep_tasks(daemon: &Arc<Daemon>, subsystems: &[Box<dyn Subsystem>]) {
+    for task in subsystems.iter().flat_map(|subsystem| subsystem.tasks()) {
+        daemon.supervisor.keep(task.name, task.run);
+    }
+    let mounts = subsystems.iter().filter_map(|subsystem| subsystem.mount());
+    if let Some(gateway) = Gateway::new(mounts.collect()) {
+        let platform = Arc::clone(&daemon.platform);
+        daemon.supervisor.keep("gateway", move |task| {
+            gateway.clone().run(Arc::clone(&platform), task)
+        });
+    }
+}
+
+/// Lets tasks and subsystems end. Where no other daemon is to come, nothing stays that only one needs.
+async fn drain(daemon: &Daemon, subsystems: &[Box<dyn Subsystem>]) {
+    if !daemon.supervisor.drain(END_DEADLINE).await {
+        tracing::warn!("tasks had not ended in time");
+    }
+    for subsystem in subsystems {
+        if timeout(DRAIN_DEADLINE, subsystem.drain()).await.is_err() {
+            tracing::warn!("a subsystem had not ended in time");
+        }
+    }
+    if daemon.shutdown_requested.load(Ordering::Relaxed) {
+        daemon.targets.close().await;
+    }
+}
+
 /// The daemon with the environments that the one before it had.
 struct Built {
     daemon: Arc<Daemon>,
-    /// Looked after beside the daemon, which knows targets and not what they are made of.
-    engine: Engine,
+    subsystems: Vec<Box<dyn Subsystem>>,
     /// To be removed once it serves.
     leftovers: Leftovers,
 }
@@ -188,7 +228,9 @@ struct Built {
 async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let root = options.root.clone();
     let state = root.state_dir();
-    let store = Store::open(&state.join("state.db"), SCHEMAS).map_err(subsystem("the database"))?;
+    let schemas: Vec<Schema> = PARTS.iter().filter_map(|part| part.schema).collect();
+    let store =
+        Store::open(&state.join("state.db"), &schemas).map_err(subsystem("the database"))?;
     let store = Arc::new(store);
     let exe = std::env::current_exe().map_err(subsystem("its own binary"))?;
     let engine = Engine::new(EngineConfig {
@@ -219,7 +261,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         certificates: Certificates::default(),
         built: Notify::new(),
         hub: hub(&options, &exe, &known),
-        networks: shared_networks::tables::Tables::new(store),
+        networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
         root,
         exe,
         tables,
@@ -238,9 +280,12 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         options,
     );
     adopt(&daemon, known).await;
+    let parts = PARTS.iter().map(|part| (part.build)(&daemon, &store));
+    // The daemon knows targets, and not what they are made of.
+    let of_this_machine: Box<dyn Subsystem> = Box::new(Containers(engine));
     Ok(Built {
+        subsystems: parts.chain([of_this_machine]).collect(),
         daemon,
-        engine,
         leftovers,
     })
 }
@@ -294,24 +339,6 @@ async fn adopt(daemon: &Arc<Daemon>, known: Vec<(EnvironmentId, String)>) {
     }
 }
 
-/// Starts the tasks that run until the daemon ends.
-fn keep_tasks(daemon: &Arc<Daemon>, engine: Engine) {
-    let supervisor = &daemon.supervisor;
-    let platform = Arc::clone(&daemon.platform);
-    supervisor.keep("edge", move |task| {
-        let platform = Arc::clone(&platform);
-        async move { platform.hub.supervise(&task).await }
-    });
-    supervisor.keep("containers", move |task| {
-        inventory::keep(engine.clone(), task)
-    });
-    let owned = Arc::clone(daemon);
-    supervisor.keep("build cache", move |task| {
-        housekeeping::keep(Arc::clone(&owned), task)
-    });
-    supervisor.keep("signals", async |task| end_on_signal(task.end).await);
-}
-
 /// Removes what belongs to nobody: build steps of a daemon that died, networks of environments
 /// that are gone.
 async fn sweep(engine: &Engine, net: &Arc<Net>, known: &[(EnvironmentId, String)]) {
@@ -346,22 +373,6 @@ async fn sweep(engine: &Engine, net: &Arc<Net>, known: &[(EnvironmentId, String)
             "network orphan stays"
         );
     }
-}
-
-async fn end_on_signal(end: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        tracing::error!("signals cannot be received: end the daemon by `havre daemon stop`");
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = end.cancelled() => {}
-    }
-    end.cancel();
 }
 
 fn subsystem<E>(what: &'static str) -> impl FnOnce(E) -> DaemonError

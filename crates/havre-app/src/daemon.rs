@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex as StdMutex, MutexGuard as StdMutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -27,8 +27,6 @@ use crate::supervisor::Supervisor;
 const FIRST_LOOK: Duration = Duration::from_secs(10);
 /// How long nobody is told that the edge does not answer: it starts after the daemon.
 const EDGE_START: Duration = Duration::from_secs(3);
-/// How long the edge may take for its last requests.
-const EDGE_GRACE: Duration = Duration::from_secs(5);
 
 /// The running daemon.
 pub(crate) struct Daemon {
@@ -212,15 +210,6 @@ impl Daemon {
             None => problems.push("the edge does not answer".to_owned()),
         }
         problems
-    }
-
-    /// Ends the daemon and the edge; containers and their name servers stay.
-    pub(crate) async fn shut_down(&self) {
-        let platform = &self.platform;
-        self.shutdown_requested.store(true, Ordering::Relaxed);
-        self.end.cancel();
-        platform.hub.shut_down(EDGE_GRACE).await;
-        self.targets.close().await;
     }
 
     /// Takes an environment of the database in hand. One that cannot be read is left as it is and

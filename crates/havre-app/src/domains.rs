@@ -71,6 +71,13 @@ async fn taken(
         let own = of(own);
         wanted.retain(|address| !own.contains(address));
     }
+    let own = daemon.platform.hub.own_hosts().await;
+    if let Some((host, path)) = wanted.iter().find(|(host, _)| own.contains(host)) {
+        return Some(Conflict {
+            sentence: format!("Havre itself answers at {host}{path}/"),
+            hint: format!("give {id} another `domain` in havre.yaml"),
+        });
+    }
     let mut others = environments.iter().filter(|handle| &handle.id != id);
     others.find_map(|handle| {
         let theirs = of(handle);

@@ -228,6 +228,8 @@ struct HubState {
     /// have, the edge goes on with what it has.
     awaited: BTreeSet<String>,
     environments: BTreeMap<String, EnvironmentEdge>,
+    /// What the daemon itself serves.
+    gateway: EnvironmentEdge,
     generation: u64,
     pushed: Option<EdgeState>,
     status: Option<Arc<EdgeStatus>>,
@@ -265,6 +267,7 @@ impl EdgeHub {
             machine,
             awaited: awaited.into_iter().map(|id| environment_key(&id)).collect(),
             environments: BTreeMap::new(),
+            gateway: EnvironmentEdge::default(),
             generation: 0,
             pushed: None,
             status: None,
@@ -294,6 +297,20 @@ impl EdgeHub {
         };
         self.sync(&mut state).await;
         state.status.clone()
+    }
+
+    /// Replaces what the daemon itself serves.
+    pub(crate) async fn set_gateway(&self, part: EnvironmentEdge) {
+        let mut state = self.state.lock().await;
+        state.gateway = part;
+        self.sync(&mut state).await;
+    }
+
+    /// Hosts that the daemon itself serves.
+    pub(crate) async fn own_hosts(&self) -> BTreeSet<String> {
+        let state = self.state.lock().await;
+        let routes = state.gateway.routes.iter();
+        routes.flat_map(|route| route.hosts.clone()).collect()
     }
 
     /// An environment that cannot say what it needs keeps what the edge has of it: it goes on, and
@@ -510,7 +527,7 @@ impl EdgeHub {
 impl HubState {
     fn wanted(&self) -> EdgeState {
         let mut state = self.machine.clone();
-        for part in self.environments.values() {
+        for part in self.environments.values().chain([&self.gateway]) {
             state.certificates.extend(part.certificates.iter().cloned());
             state.routes.extend(part.routes.iter().cloned());
             state.forwards.extend(part.forwards.iter().cloned());

@@ -1,9 +1,9 @@
 //! The daemon: wires the subsystems and owns every task.
 //!
 //! ```text
-//! api.sock ─► backend ─► operations ─► environment task ─► execute ─► engine, net, images
-//!                │            └► builds (RUN steps in containers)
-//!                └► status, logs, exec                     edge hub ─► edge process
+//! api.sock ─► subsystems ─► operations ─► Target: environment task ─► Machine: engine, net, edge hub
+//!                 │             └► Builder: builds (RUN steps in containers)
+//!                 └► status, why, logs, exec: of a TargetStatus
 //! ```
 //!
 //! Shutdown: accept no calls, end the environment tasks between two rounds, leave. Containers, the
@@ -13,7 +13,6 @@ mod action;
 mod admission;
 mod app;
 mod attach;
-mod backend;
 mod builder;
 mod builds;
 mod cache_limits;
@@ -32,6 +31,7 @@ mod execute;
 #[cfg(test)]
 mod fault;
 mod files;
+mod gateway;
 mod git;
 mod handle;
 mod history;
@@ -75,6 +75,8 @@ mod scaling;
 mod shared_networks;
 mod status;
 mod steps;
+mod subsystem;
+mod subsystems;
 mod supervisor;
 mod tls;
 mod volumes;

@@ -50,6 +50,7 @@ fn the_part_of_an_environment_that_cannot_be_read_is_found_in_the_edges_state() 
         .map(|(port, (id, host))| part(id, host, port))
         .collect();
     let state = HubState {
+        gateway: EnvironmentEdge::default(),
         machine: EdgeState::default(),
         awaited: BTreeSet::new(),
         environments: (all.iter().zip(&parts))

@@ -1,0 +1,8 @@
+//! The subsystems' adapters, a file each.
+
+pub(crate) mod containers;
+pub(crate) mod control;
+pub(crate) mod edge;
+pub(crate) mod environments;
+pub(crate) mod images;
+pub(crate) mod networks;

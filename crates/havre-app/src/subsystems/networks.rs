@@ -1,0 +1,30 @@
+//! Networks that environments share: their calls of the API.
+
+use std::sync::Arc;
+
+use havre_api::{Empty, NetworkCreate, NetworkRemove, Networks, Routes};
+
+use crate::daemon::Daemon;
+use crate::shared_networks::{calls, tables};
+use crate::subsystem::{Part, Subsystem};
+
+pub(crate) const PART: Part = Part {
+    schema: Some(tables::SCHEMA),
+    build: |daemon, _| Box::new(SharedNetworks(Arc::clone(daemon))),
+};
+
+struct SharedNetworks(Arc<Daemon>);
+
+impl Subsystem for SharedNetworks {
+    fn calls(&self) -> Option<Routes<Arc<Daemon>>> {
+        let routes = Routes::new(Arc::clone(&self.0))
+            .call::<Networks, _>(async |daemon, _, _| calls::list(&daemon).await)
+            .call::<NetworkCreate, _>(async |daemon, _, request| {
+                calls::create(&daemon, request).await
+            })
+            .call::<NetworkRemove, _>(async |daemon, _, request| {
+                calls::remove(&daemon, request).await.map(|()| Empty {})
+            });
+        Some(routes)
+    }
+}
