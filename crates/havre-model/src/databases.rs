@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::project::{Mount, Service};
-use crate::strategy::writable_mounts;
 
 /// Images, by the last part of their names, of servers that keep data in files.
 const IMAGES: &[&str] = &[
@@ -71,6 +70,9 @@ const IMAGES: &[&str] = &[
     "weaviate",
     "zookeeper",
 ];
+
+/// Folders of the host with nothing in them that outlives it: devices, views of the kernel, sockets.
+const NOT_ON_DISK: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/var/run"];
 
 /// Folders that a database server takes for its own.
 pub(crate) const FOLDERS: [(&str, &str); 10] = [
@@ -297,6 +299,17 @@ fn server_of(target: &Path) -> Option<&'static str> {
     known.map(|(_, server)| *server)
 }
 
+/// Mounts of a service that a database could be in, whatever they are called.
+pub fn writable_mounts(service: &Service) -> impl Iterator<Item = &Mount> {
+    service.mounts.iter().filter(|mount| match mount {
+        Mount::Volume { read_only, .. } => !read_only,
+        Mount::Bind {
+            source, read_only, ..
+        } => !read_only && is_on_disk(source),
+        Mount::Anonymous { .. } | Mount::Tmpfs { .. } => false,
+    })
+}
+
 /// Mounts of a service in which a database server keeps its data: where servers do, or what a server's
 /// image mounts with a database in it.
 pub fn served_mounts<'a>(
@@ -341,6 +354,11 @@ pub(crate) fn sqlite_file(value: &str) -> Option<PathBuf> {
     };
     let path = path.split('?').next().unwrap_or(path);
     (!path.is_empty() && path != ":memory:").then(|| PathBuf::from(path))
+}
+
+/// Whether what is in a folder of the host outlives the machine's run.
+pub(crate) fn is_on_disk(source: &Path) -> bool {
+    !NOT_ON_DISK.iter().any(|folder| source.starts_with(folder))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod addresses;
 mod build;
 mod deploy;
 mod grants;
+mod image;
 mod machine;
 mod mounts;
 mod network;

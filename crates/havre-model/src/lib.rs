@@ -59,6 +59,7 @@ pub use capabilities::{Capabilities, Lack, LackError, Unsupported, target_keys};
 pub use config::{Config, ConfigView, images};
 pub use databases::{
     DatabaseSign, FoundDatabases, HEAD_BYTES, is_database_head, is_database_name, served_mounts,
+    writable_mounts,
 };
 pub use diagnostic::{Diagnostic, Location, Severity};
 pub use environment_id::EnvironmentId;
@@ -67,5 +68,5 @@ pub use load::{LoadFailure, LoadOptions, Loaded, advise, config, identify, load}
 pub use probes::local_port;
 pub use project::*;
 pub use strategy::{
-    Strategy, StrategyReason, is_same_program, is_worker, strategy, writable_mounts, written_mounts,
+    Strategy, StrategyReason, is_same_program, is_worker, strategy, written_mounts,
 };

@@ -6,13 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::databases::{self, DatabaseSign, FoundDatabases, is_database_name};
+use crate::databases::{self, DatabaseSign, FoundDatabases, is_database_name, is_on_disk};
 use crate::files::means_file;
 use crate::image_name::ImageName;
 use crate::project::{Mount, Route, Service, ServiceName, UpdateOrder, VolumeName};
 
-/// Folders of the host with nothing in them that outlives it: devices, views of the kernel, sockets.
-const NOT_ON_DISK: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/var/run"];
 /// Folders of the host in which an application keeps data only where something shows it.
 const OF_THE_HOST: [&str; 2] = ["/etc", "/lib"];
 
@@ -142,17 +140,6 @@ pub fn written_mounts<'a>(
     mounts.filter(|mount| written(mount, databases::sign(service, mount, found)).is_some())
 }
 
-/// Mounts of a service that a database could be in, whatever they are called.
-pub fn writable_mounts(service: &Service) -> impl Iterator<Item = &Mount> {
-    service.mounts.iter().filter(|mount| match mount {
-        Mount::Volume { read_only, .. } => !read_only,
-        Mount::Bind {
-            source, read_only, ..
-        } => !read_only && is_on_disk(source),
-        Mount::Anonymous { .. } | Mount::Tmpfs { .. } => false,
-    })
-}
-
 fn holds_database(reason: &StrategyReason) -> bool {
     match reason {
         StrategyReason::ExclusiveVolume { database, .. }
@@ -209,10 +196,6 @@ fn holds_data(source: &Path, target: &Path, database: Option<&DatabaseSign>) -> 
     source.is_absolute()
         && is_on_disk(source)
         && (of_this_mount || is_named_as_data(source, target))
-}
-
-fn is_on_disk(source: &Path) -> bool {
-    !NOT_ON_DISK.iter().any(|folder| source.starts_with(folder))
 }
 
 /// A dot says nothing: folders are called `mysql5.7` and `example.com` too.

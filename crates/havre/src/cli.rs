@@ -10,6 +10,8 @@ use crate::exit::Exit;
 use crate::paint::ColorChoice;
 use crate::target::{FolderArgs, LeadingArgs, LoadArgs, Named, ProjectArgs};
 
+pub mod values;
+
 /// All of production for a compose application, in one binary.
 #[derive(Debug, Parser)]
 #[command(
@@ -390,10 +392,10 @@ pub struct LogsArgs {
     #[arg(short, long)]
     pub follow: bool,
     /// Only the last N lines of each replica
-    #[arg(short = 'n', long, value_name = "N", value_parser = crate::commands::logs::parse_tail, default_value = "all")]
-    pub tail: crate::commands::logs::Tail,
+    #[arg(short = 'n', long, value_name = "N", value_parser = values::parse_tail, default_value = "all")]
+    pub tail: values::Tail,
     /// Only lines since then: a time (2024-05-01T10:00:00Z) or an age (15m, 2h)
-    #[arg(long, value_name = "WHEN", value_parser = crate::commands::logs::parse_since)]
+    #[arg(long, value_name = "WHEN", value_parser = values::parse_since)]
     pub since: Option<havre_api::Timestamp>,
     /// Show when each line was printed
     #[arg(long)]
@@ -459,7 +461,7 @@ pub struct RestartArgs {
 #[derive(Args, Debug)]
 pub struct ScaleArgs {
     /// Service and desired number of replicas
-    #[arg(value_name = "SERVICE=N", required = true, value_parser = crate::commands::change::parse_scale)]
+    #[arg(value_name = "SERVICE=N", required = true, value_parser = values::parse_scale)]
     pub replicas: Vec<(String, u32)>,
     #[command(flatten)]
     pub project: ProjectArgs,

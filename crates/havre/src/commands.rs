@@ -6,6 +6,7 @@ use havre_api::Course;
 use havre_app::Root;
 
 use crate::cli::{Cli, Command, RolloutCommand};
+use crate::context::Context;
 use crate::error::Failure;
 use crate::exit::Exit;
 use crate::ui::Ui;
@@ -29,15 +30,6 @@ pub mod status;
 pub mod up;
 pub mod version;
 mod why;
-
-/// What every command gets.
-#[derive(Clone, Debug)]
-pub struct Context {
-    /// Where this installation keeps its files.
-    pub root: Root,
-    /// Whom it talks to.
-    pub ui: Ui,
-}
 
 /// Runs a command and tells how it ended.
 pub fn run(mut cli: Cli) -> ExitCode {

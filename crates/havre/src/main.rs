@@ -14,6 +14,7 @@ use clap::Parser;
 mod cli;
 mod commands;
 mod connect;
+mod context;
 mod entrypoints;
 mod error;
 mod exit;

@@ -8,7 +8,7 @@ use havre_api::{Client, Empty, EnvironmentId, Networks, TargetCapabilities};
 use havre_app::Root;
 use havre_model::{EnvironmentName, LoadFailure, LoadOptions, Loaded, Project, ProjectName};
 
-use crate::commands::Context;
+use crate::context::Context;
 use crate::error::Failure;
 use crate::exit::Exit;
 use crate::human;

@@ -6,7 +6,7 @@ mod given;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Names, Surroundings, network, process, service};
+use super::{Names, Surroundings, image, network, process};
 use crate::canonical::{clean, is_remote_context};
 use crate::keys;
 use crate::project::{Build, GitContext};
@@ -180,7 +180,7 @@ fn platforms(fields: &Fields<'_>, report: &mut Report) {
     if let Some(field) = fields.get("platforms") {
         for item in field.items(report) {
             if let Some(platform) = item.string(report) {
-                service::check_platform(&platform, item, report);
+                image::check_platform(&platform, item, report);
             }
         }
     }

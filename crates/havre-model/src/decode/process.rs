@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{Surroundings, service};
+use super::{Surroundings, image};
 use crate::bounds::{MAX_LOG_FILES, MIN_LOG_FILE, OWN_USERS};
 use crate::dotenv::{self, Around, Format};
 use crate::keys;
@@ -210,7 +210,7 @@ fn hook(
     around: &mut Surroundings<'_>,
 ) -> Hook {
     if let (Some(image), Some(field)) = (&image, fields.get("image")) {
-        service::check_image(image, field, around.report);
+        image::check_image(image, field, around.report);
     }
     if let Some(field) = fields.get("per_replica")
         && field.truth(around.report) == Some(true)

@@ -72,7 +72,7 @@ fn a_database_that_was_found_counts_whatever_its_folder_is_called() {
         let mut found = FoundDatabases::default();
         let (before, _) = chosen("acme/dns", mount, &found);
         assert_eq!(before, Strategy::StartFirst, "{mount}");
-        let looked_in: Vec<&Mount> = writable_mounts(&service).collect();
+        let looked_in: Vec<&Mount> = databases::writable_mounts(&service).collect();
         assert_eq!(looked_in.len(), 1, "{mount}");
         match number {
             0 => found.note(looked_in[0], "gravity.sqlite".into()),

@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 
 use havre_api::{Ca, Empty};
 
-use super::Context;
 use crate::cli::CaCommand;
 use crate::connect::{self, require_root};
+use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 

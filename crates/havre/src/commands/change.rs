@@ -6,24 +6,12 @@ use havre_api::{
 };
 use havre_model::ServiceName;
 
-use super::Context;
 use crate::cli::{DownArgs, RestartArgs, ScaleArgs};
+use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::ui::Ui;
 use crate::{connect, human, progress};
-
-/// Reads `SERVICE=N`.
-pub fn parse_scale(text: &str) -> Result<(String, u32), String> {
-    let (service, number) = text.split_once('=').ok_or("SERVICE=N, as in web=3")?;
-    let number = number
-        .parse()
-        .map_err(|_| format!("{number:?} is not a number of replicas"))?;
-    if service.is_empty() {
-        return Err("the service's name is missing".to_owned());
-    }
-    Ok((service.to_owned(), number))
-}
 
 pub async fn restart(context: &Context, args: RestartArgs) -> Outcome {
     let request = RestartRequest {

@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use havre_api::{Client, ClientError, DaemonInfo, Empty, Info, Shutdown, ShutdownRequest};
 use havre_app::{CacheLimits, DaemonEnd, DaemonError, DaemonOptions};
 
-use super::{Context, block_on};
+use super::block_on;
 use crate::cli::{DaemonArgs, DaemonCommand, DaemonSettings};
+use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 

@@ -3,8 +3,9 @@
 use havre_model::{codes, rules};
 use serde::Serialize;
 
-use super::{Context, findings};
+use super::findings;
 use crate::cli::DoctorArgs;
+use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::human;

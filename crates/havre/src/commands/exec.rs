@@ -12,9 +12,9 @@ use havre_model::ServiceName;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::Context;
 use crate::cli::ExecArgs;
 use crate::connect;
+use crate::context::Context;
 use crate::error::Failure;
 use crate::exit::Exit;
 use crate::target::full_replica;

@@ -7,8 +7,8 @@ use std::path::Path;
 use havre_model::{Diagnostic, LoadFailure, Loaded, Severity, rules};
 use serde::Serialize;
 
-use super::Context;
 use crate::cli::FindingsForm;
+use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::human;

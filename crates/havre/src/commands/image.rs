@@ -6,8 +6,8 @@ use havre_api::{
     Timestamp,
 };
 
-use super::Context;
 use crate::cli::ImageCommand;
+use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::paint::Paint;

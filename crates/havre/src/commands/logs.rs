@@ -2,43 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
-use std::str::FromStr;
 
-use havre_api::{EnvironmentId, LogLine, LogQuery, Logs, Timestamp};
+use havre_api::{EnvironmentId, LogLine, LogQuery, Logs};
 use havre_model::ServiceName;
 
-use super::Context;
 use crate::cli::LogsArgs;
+use crate::connect;
+use crate::context::Context;
 use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::paint::Paint;
 use crate::table::{padded, printable};
 use crate::target::short_replica;
-use crate::{connect, human};
-
-/// `--tail`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tail(Option<u64>);
-
-/// Reads `all` or a number.
-pub fn parse_tail(text: &str) -> Result<Tail, String> {
-    match text {
-        "all" => Ok(Tail(None)),
-        _ => text
-            .parse()
-            .map(|lines| Tail(Some(lines)))
-            .map_err(|_| "a number or all".to_owned()),
-    }
-}
-
-/// Reads a time or an age.
-pub fn parse_since(text: &str) -> Result<Timestamp, String> {
-    if let Some(age) = human::parse_duration(text) {
-        return Ok(Timestamp::ago(age));
-    }
-    Timestamp::from_str(text)
-        .map_err(|_| "a time as 2024-05-01T10:00:00Z or an age as 90s, 15m, 2h, 3d".to_owned())
-}
 
 pub async fn run(context: &Context, args: LogsArgs) -> Outcome {
     let environment = args.project.environment()?;
@@ -46,7 +21,7 @@ pub async fn run(context: &Context, args: LogsArgs) -> Outcome {
     let query = LogQuery {
         environment: environment.clone(),
         services: args.services.iter().map(ServiceName::new).collect(),
-        tail: args.tail.0,
+        tail: args.tail.lines(),
         since: args.since,
         follow: args.follow,
     };
@@ -110,31 +85,5 @@ impl Writer {
             text.push('\n');
         }
         Ok(text)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn since_is_a_time_or_an_age() {
-        let time = parse_since("2024-05-01T10:00:00+02:00").unwrap();
-        assert_eq!(time.to_string(), "2024-05-01T08:00:00Z");
-        let age = parse_since("15m").unwrap().age_at(Timestamp::now());
-        assert!(
-            (Duration::from_secs(899)..Duration::from_secs(960)).contains(&age),
-            "{age:?}"
-        );
-        assert!(parse_since("yesterday").is_err());
-    }
-
-    #[test]
-    fn tail_is_a_number_or_all() {
-        assert_eq!(parse_tail("all"), Ok(Tail(None)));
-        assert_eq!(parse_tail("20"), Ok(Tail(Some(20))));
-        assert!(parse_tail("-1").is_err());
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::Context;
 use crate::cli::Cli;
+use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 

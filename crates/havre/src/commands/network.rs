@@ -5,8 +5,8 @@ use havre_api::{
     Networks, SharedNetwork, Timestamp,
 };
 
-use super::Context;
 use crate::cli::NetworkCommand;
+use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::paint::Paint;

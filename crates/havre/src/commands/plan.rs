@@ -2,9 +2,9 @@
 
 use havre_api::{Plan, PlanOutcome, PlanRequest, PlannedAction, PlannedService};
 
-use super::Context;
 use crate::cli::PlanArgs;
 use crate::connect;
+use crate::context::Context;
 use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::paint::Paint;

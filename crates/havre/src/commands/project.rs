@@ -2,8 +2,9 @@
 
 use havre_model::ConfigView;
 
-use super::{Context, findings};
+use super::findings;
 use crate::cli::{CheckArgs, ConfigArgs};
+use crate::context::Context;
 use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::target::load_here;

@@ -3,8 +3,8 @@
 use havre_api::{HealthState, ReplicaQuery, ReplicaState, ReplicaStatus, Replicas, Timestamp};
 use havre_model::ServiceName;
 
-use super::Context;
 use crate::cli::PsArgs;
+use crate::context::Context;
 use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::paint::Paint;

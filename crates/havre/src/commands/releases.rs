@@ -5,8 +5,9 @@ use havre_api::{
     RequestCount, Rollback, RollbackRequest, Steer, SteerRequest, Timestamp,
 };
 
-use super::{Context, up};
+use super::up;
 use crate::cli::{ReleasesArgs, RollbackArgs, SteerArgs};
+use crate::context::Context;
 use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::paint::Paint;

@@ -1,6 +1,6 @@
 //! `havre schema`: what havre.yaml may hold, for editors.
 
-use super::Context;
+use crate::context::Context;
 use crate::error::Outcome;
 use crate::exit::Exit;
 

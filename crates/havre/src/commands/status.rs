@@ -5,8 +5,8 @@ use havre_api::{
     Timestamp,
 };
 
-use super::Context;
 use crate::cli::StatusArgs;
+use crate::context::Context;
 use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::paint::Paint;

@@ -2,8 +2,8 @@
 
 use havre_api::{EnvironmentId, Up, UpOptions, UpOutcome, UpRequest};
 
-use super::Context;
 use crate::cli::UpArgs;
+use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::ui::Ui;

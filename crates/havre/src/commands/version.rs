@@ -3,8 +3,8 @@
 use havre_api::{Client, ClientError, Empty, Info};
 use serde_json::json;
 
-use super::Context;
 use crate::cli::JsonArg;
+use crate::context::Context;
 use crate::error::Outcome;
 use crate::exit::Exit;
 

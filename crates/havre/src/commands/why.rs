@@ -6,8 +6,8 @@ use havre_api::{
 };
 use havre_model::ServiceName;
 
-use super::Context;
 use crate::cli::WhyArgs;
+use crate::context::Context;
 use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::paint::Paint;

@@ -8,11 +8,11 @@ use std::path::Path;
 use havre_api::{Client, DaemonInfo, Empty, Info};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::super::Context;
 use super::stop::has_ended;
 use super::{answering, shut_down};
 use crate::cli::{DaemonSettings, InstallArgs};
 use crate::connect::{self, require_root};
+use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::systemd::unit::{self, Start};

@@ -2,7 +2,8 @@
 
 use havre_api::{Client, DaemonInfo, TaskReport, Timestamp};
 
-use super::{Context, answering};
+use super::answering;
+use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::human::age;

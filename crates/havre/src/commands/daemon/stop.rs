@@ -6,8 +6,9 @@ use std::time::Duration;
 use havre_api::Client;
 use havre_edge::Control;
 
-use super::{Context, answering, shut_down};
+use super::{answering, shut_down};
 use crate::connect::{require_root, starting};
+use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::systemd::{self, systemctl};

@@ -1,0 +1,76 @@
+//! Values of arguments, read from text.
+
+use std::str::FromStr;
+
+use havre_api::Timestamp;
+
+use crate::human;
+
+/// `--tail`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tail(Option<u64>);
+
+impl Tail {
+    /// How many; `None`: all.
+    pub fn lines(self) -> Option<u64> {
+        self.0
+    }
+}
+
+/// Reads `all` or a number.
+pub fn parse_tail(text: &str) -> Result<Tail, String> {
+    match text {
+        "all" => Ok(Tail(None)),
+        _ => text
+            .parse()
+            .map(|lines| Tail(Some(lines)))
+            .map_err(|_| "a number or all".to_owned()),
+    }
+}
+
+/// Reads a time or an age.
+pub fn parse_since(text: &str) -> Result<Timestamp, String> {
+    if let Some(age) = human::parse_duration(text) {
+        return Ok(Timestamp::ago(age));
+    }
+    Timestamp::from_str(text)
+        .map_err(|_| "a time as 2024-05-01T10:00:00Z or an age as 90s, 15m, 2h, 3d".to_owned())
+}
+
+/// Reads `SERVICE=N`.
+pub fn parse_scale(text: &str) -> Result<(String, u32), String> {
+    let (service, number) = text.split_once('=').ok_or("SERVICE=N, as in web=3")?;
+    let number = number
+        .parse()
+        .map_err(|_| format!("{number:?} is not a number of replicas"))?;
+    if service.is_empty() {
+        return Err("the service's name is missing".to_owned());
+    }
+    Ok((service.to_owned(), number))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn since_is_a_time_or_an_age() {
+        let time = parse_since("2024-05-01T10:00:00+02:00").unwrap();
+        assert_eq!(time.to_string(), "2024-05-01T08:00:00Z");
+        let age = parse_since("15m").unwrap().age_at(Timestamp::now());
+        assert!(
+            (Duration::from_secs(899)..Duration::from_secs(960)).contains(&age),
+            "{age:?}"
+        );
+        assert!(parse_since("yesterday").is_err());
+    }
+
+    #[test]
+    fn tail_is_a_number_or_all() {
+        assert_eq!(parse_tail("all"), Ok(Tail(None)));
+        assert_eq!(parse_tail("20"), Ok(Tail(Some(20))));
+        assert!(parse_tail("-1").is_err());
+    }
+}
