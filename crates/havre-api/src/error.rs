@@ -60,10 +60,11 @@ impl ApiError {
 
     /// Adds `cause` and what caused it in turn.
     #[must_use]
-    pub fn caused_by(mut self, mut cause: Option<&dyn Error>) -> Self {
-        while let Some(error) = cause {
-            self.causes.push(error.to_string());
-            cause = error.source();
+    pub fn caused_by(mut self, cause: Option<&dyn Error>) -> Self {
+        if let Some(cause) = cause {
+            self.causes.push(cause.to_string());
+            self.causes
+                .extend(havre_base::causes(cause).map(ToString::to_string));
         }
         self
     }

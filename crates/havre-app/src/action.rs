@@ -84,14 +84,8 @@ pub(crate) enum ActionError {
         source: HookError,
     },
     #[error("a worker thread ended early")]
-    Thread { source: tokio::task::JoinError },
-}
-
-/// Work that blocks, on a thread of its own.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ActionError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|source| ActionError::Thread { source })
+    Thread {
+        #[from]
+        source: tokio::task::JoinError,
+    },
 }

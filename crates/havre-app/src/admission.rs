@@ -54,7 +54,7 @@ pub(crate) fn findings<'a>(
 ) -> Vec<String> {
     match taken(platform, id, services, volumes, Unclaimed::Leave) {
         Ok(taken) => taken.iter().map(|one| one.conflict().finding()).collect(),
-        Err(error) => vec![crate::report::one_line(&error)],
+        Err(error) => vec![havre_base::one_line(&error)],
     }
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn remains(
     let uses = match uses {
         Ok(uses) => uses,
         Err(error) => {
-            let error = crate::report::one_line(&error);
+            let error = havre_base::one_line(&error);
             let why = |name: &String| (name.clone(), format!("volume `{name}` stays: {error}"));
             return names.iter().map(why).collect();
         }
@@ -94,7 +94,7 @@ pub(crate) fn remains(
                  needs it",
                 folder.display()
             ),
-            Err(error) => format!("volume `{name}` stays: {}", crate::report::one_line(&error)),
+            Err(error) => format!("volume `{name}` stays: {}", havre_base::one_line(&error)),
         };
         Some((name.clone(), why))
     };

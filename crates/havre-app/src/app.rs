@@ -325,7 +325,7 @@ async fn adopt(daemon: &Arc<Daemon>, known: Vec<(EnvironmentId, String)>) {
     let platform = &daemon.platform;
     // Before any of them begins to use or remove what is another's.
     if let Err(error) = in_place(|| owner::adopt(&platform.volumes_dir(), &platform.tables)) {
-        let error = crate::report::one_line(&error);
+        let error = havre_base::one_line(&error);
         tracing::warn!(error, "volumes of an earlier version stay without an owner");
     }
     let ids = known.iter().map(|(id, _)| id.clone());

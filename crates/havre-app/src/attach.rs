@@ -7,12 +7,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use havre_base::blocking;
 use havre_engine::{ContainerId, State};
 use havre_model::Service;
 use havre_net::{Attached, Lookup, NetError};
 use havre_release::{Action, Joined, ReplicaId};
 
-use crate::action::{ActionError, Job, blocking};
+use crate::action::{ActionError, Job};
 use crate::labels::{ContainerLabels, MACHINE, environment_key};
 use crate::network::network_specs;
 

@@ -143,7 +143,7 @@ impl Known {
                 };
             }
             Err(error) => {
-                let what = crate::report::one_line(&error);
+                let what = havre_base::one_line(&error);
                 let fate = match self.facts {
                     Some(_) => "the certificate before it stays in use",
                     None => {

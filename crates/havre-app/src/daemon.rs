@@ -219,7 +219,7 @@ impl Daemon {
             Ok(handle) => drop(self.environments.lock().await.insert(id, handle)),
             Err(error) => {
                 tracing::error!(environment = %id, error = &*error as &dyn std::error::Error, "environment cannot be adopted");
-                let why = crate::report::one_line(&*error);
+                let why = havre_base::one_line(&*error);
                 self.unreadable().insert(id.clone(), why);
                 self.platform.hub.carry_over(&id).await;
             }

@@ -451,7 +451,7 @@ impl EdgeHub {
                     }
                 }
                 Err(error) => {
-                    task.report(Err(crate::report::one_line(&error)));
+                    task.report(Err(havre_base::one_line(&error)));
                     tracing::error!(error = &error as &dyn std::error::Error, "no edge");
                     tokio::select! {
                         () = cancel.cancelled() => return,

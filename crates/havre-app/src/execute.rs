@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use havre_api::EnvironmentId;
+use havre_base::blocking;
 use havre_engine::ContainerId;
 use havre_image::overlay::{Overlay, Writable};
 use havre_image::{Digest, Image};
 use havre_model::{Hook, ServiceName, is_volume_name};
 use havre_release::{Action, JobId, Release, ReplicaId, ServiceRelease};
 
-use crate::action::{ActionError, Job, blocking};
+use crate::action::{ActionError, Job};
 use crate::attach;
 use crate::container::{Prepared, Purpose, container_spec, hostname};
 use crate::environment::tables::Tables;
@@ -275,7 +276,7 @@ async fn remove(job: &Job, id: &ReplicaId) -> Result<(), ActionError> {
         .remove(&ContainerId(id.0.clone()))
         .await
         .iter()
-        .map(|error| crate::report::one_line(error))
+        .map(|error| havre_base::one_line(error))
         .collect();
     let (net, key, name) = (
         Arc::clone(&job.host.net),
@@ -287,11 +288,11 @@ async fn remove(job: &Job, id: &ReplicaId) -> Result<(), ActionError> {
         detached
             .err()
             .iter()
-            .map(|error| crate::report::one_line(error)),
+            .map(|error| havre_base::one_line(error)),
     );
     let scratch = platform.container_dir(id);
     if let Err(error) = blocking(move || remove_tree(&scratch)).await? {
-        errors.push(crate::report::one_line(&error));
+        errors.push(havre_base::one_line(&error));
     }
     let logs = platform.log_dir(&environment_key(&job.id));
     let in_use = |name: &OsStr| platform.containers_dir().join(name).exists();
@@ -353,9 +354,7 @@ fn remove_volumes(
     let uses = || Uses::read(tables);
     let removed = names.iter().map(|name| owner::remove(dir, name, id, uses));
     let failed = removed.filter_map(Result::err);
-    failed
-        .map(|error| crate::report::one_line(&error))
-        .collect()
+    failed.map(|error| havre_base::one_line(&error)).collect()
 }
 
 /// Removes an environment's networks and output, and those of these volumes that are its own.
@@ -374,22 +373,22 @@ pub(crate) async fn dismantle(
         blocking(move || net.remove_environment(&key)).await
     };
     match removed {
-        Ok(failed) => errors.extend(failed.iter().map(|error| crate::report::one_line(error))),
-        Err(error) => errors.push(crate::report::one_line(&error)),
+        Ok(failed) => errors.extend(failed.iter().map(|error| havre_base::one_line(error))),
+        Err(error) => errors.push(havre_base::one_line(&error)),
     }
     let output = platform.log_dir(&key);
     let sound = volumes.iter().filter(|name| is_volume_name(name));
     let names: Vec<String> = sound.cloned().collect();
     let (tables, dir, owner) = (platform.tables.clone(), platform.volumes_dir(), id.clone());
     let removed = blocking(move || {
-        let output = remove_tree(&output).map_err(|error| crate::report::one_line(&error));
+        let output = remove_tree(&output).map_err(|error| havre_base::one_line(&error));
         let volumes = remove_volumes(&tables, &dir, &owner, &names);
         output.err().into_iter().chain(volumes).collect::<Vec<_>>()
     })
     .await;
     match removed {
         Ok(failed) => errors.extend(failed),
-        Err(error) => errors.push(crate::report::one_line(&error)),
+        Err(error) => errors.push(havre_base::one_line(&error)),
     }
     errors
 }

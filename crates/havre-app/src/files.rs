@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use havre_base::{Durability, replace};
 use havre_model::{Allow, FileSource, Project, Service, ServiceName, host_path};
 use sha2::{Digest as _, Sha256};
 
@@ -151,7 +152,7 @@ impl FileVault {
                 .mode(0o700)
                 .create(&self.dir)
                 .map_err(error)?;
-            write_whole(&path, &content, 0o400).map_err(error)?;
+            replace(&path, &content, 0o400, Durability::Durable).map_err(error)?;
         }
         Ok(digest)
     }
@@ -277,25 +278,6 @@ fn read_small(
         });
     }
     Ok(content)
-}
-
-/// Writes `path` so that after a crash it has the old content or the new, never a part.
-pub(crate) fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    let temporary = PathBuf::from(name);
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
 }
 
 #[cfg(test)]

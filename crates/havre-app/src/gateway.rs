@@ -16,6 +16,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
+use havre_base::one_line;
 use havre_edge::{Certificate, LocalServer, Pool, Route, SocketName, UpstreamProtocol};
 use http::{StatusCode, header};
 use tokio::net::UnixListener;
@@ -24,7 +25,6 @@ use tower_service::Service as _;
 use crate::edge::EnvironmentEdge;
 use crate::in_place::in_place;
 use crate::platform::Platform;
-use crate::report::one_line;
 use crate::supervisor::Supervised;
 
 /// Its pool and its socket.

@@ -53,7 +53,7 @@ async fn once(daemon: &Daemon) -> Result<Freed, String> {
         })
     });
     match pruned.await {
-        Ok(pruned) => pruned.map_err(|error| crate::report::one_line(&error)),
+        Ok(pruned) => pruned.map_err(|error| havre_base::one_line(&error)),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -101,7 +101,7 @@ pub(crate) async fn remove(
 }
 
 fn remove_one(images: &Images, name: &str) -> Result<Freed, String> {
-    let text = |error: &dyn std::error::Error| crate::report::one_line(error);
+    let text = |error: &dyn std::error::Error| havre_base::one_line(error);
     let known = images.list().map_err(|error| text(&error))?;
     let by_digest: Vec<ImageRef> = known
         .iter()

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use havre_base::one_line;
 use havre_engine::Engine;
 
-use crate::report::one_line;
 use crate::supervisor::Supervised;
 
 /// How often the machine is looked at. All that containers do by themselves is known at once without that.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use havre_api::EnvironmentId;
+use havre_base::one_line;
 use havre_edge::EdgeStatus;
 use havre_engine::Observed as Container;
 use havre_model::{Protocol, ServiceName};
@@ -29,7 +30,6 @@ use crate::labels::environment_key;
 use crate::machine::{Answers, Machine, Routed, Work};
 use crate::network::NetworkKeeper;
 use crate::observe::ObservedContainer;
-use crate::report::one_line;
 use crate::{execute, hooks, leases, names, report};
 
 const CONNECT_DEADLINE: Duration = Duration::from_millis(200);

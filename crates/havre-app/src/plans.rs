@@ -120,7 +120,7 @@ fn certificate_findings(daemon: &Daemon, release: &Release) -> Vec<String> {
     }
     match daemon.platform.certificate(release, SystemTime::now()) {
         Ok(reading) => reading.findings,
-        Err(error) => vec![crate::report::one_line(&error)],
+        Err(error) => vec![havre_base::one_line(&error)],
     }
 }
 

@@ -1,6 +1,5 @@
 //! What a person is told about a failure: written down while the evidence is still there.
 
-use std::error::Error;
 use std::path::Path;
 
 use havre_api::{
@@ -21,18 +20,6 @@ use crate::{container, listening, output};
 const LINES: usize = 20;
 /// Bytes of such a line.
 const LINE_BYTES: usize = 4096;
-
-/// An error and what caused it, on one line.
-pub(crate) fn one_line(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
 
 /// What shows a failure, as long as it is there. `logs`: folder with a folder of output per container.
 pub(crate) async fn evidence(

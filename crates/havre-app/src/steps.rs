@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use havre_base::{Durability, replace};
 use havre_engine::{
     ContainerId, ContainerSpec, Engine, FileSpec, Limits, LogLine, LogQuery, LogSpec, LogStream,
     MountSpec, RestartRule, Security,
@@ -215,7 +216,7 @@ impl Steps {
                     .recursive(true)
                     .mode(0o700)
                     .create(&dir)?;
-                crate::files::write_whole(&source, content.expose(), 0o400)
+                replace(&source, content.expose(), 0o400, Durability::UntilReboot)
             };
             write().map_err(failed("hand a secret to the step"))?;
             files.push(FileSpec {
@@ -295,14 +296,14 @@ impl Steps {
             .remove(id)
             .await
             .iter()
-            .map(|error| crate::report::one_line(error))
+            .map(|error| havre_base::one_line(error))
             .collect();
         let (net, name) = (Arc::clone(&self.net), id.0.clone());
         let detached =
             tokio::task::spawn_blocking(move || net.detach(BUILD_ENVIRONMENT, &name)).await;
         match detached {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => errors.push(crate::report::one_line(&error)),
+            Ok(Err(error)) => errors.push(havre_base::one_line(&error)),
             Err(error) => errors.push(error.to_string()),
         }
         if let Err(error) = std::fs::remove_dir_all(self.dir.join(&id.0)) {

@@ -239,7 +239,13 @@ fn write(path: &Path, content: &str) -> Result<(), TlsError> {
         path: path.to_owned(),
         source,
     };
-    crate::files::write_whole(path, content.as_bytes(), 0o600).map_err(error)
+    havre_base::replace(
+        path,
+        content.as_bytes(),
+        0o600,
+        havre_base::Durability::Durable,
+    )
+    .map_err(error)
 }
 
 #[cfg(test)]

@@ -120,7 +120,7 @@ impl Manager {
             Ok(Some(state)) => self.put_in_force(state).await,
             Ok(None) => Ok(()),
             Err(error) => {
-                self.problems.store = vec![crate::problem::error_chain(&error)];
+                self.problems.store = vec![havre_base::one_line(&error)];
                 Ok(())
             }
         }
@@ -151,7 +151,7 @@ impl Manager {
         self.problems.store = saved
             .err()
             .iter()
-            .map(|error| crate::problem::error_chain(error))
+            .map(|error| havre_base::one_line(error))
             .collect();
     }
 
@@ -193,9 +193,7 @@ impl Manager {
             match error {
                 ListenError::Taken(port) => self.taken.push(port),
                 ListenError::Bind { .. } => {
-                    self.problems
-                        .listeners
-                        .push(crate::problem::error_chain(&error));
+                    self.problems.listeners.push(havre_base::one_line(&error));
                 }
             }
         }

@@ -55,7 +55,7 @@ fn main(args: &[OsString]) -> ExitCode {
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain!("error: {}", crate::problem::error_chain(&error));
+            complain!("error: {}", havre_base::one_line(&error));
             ExitCode::FAILURE
         }
     }

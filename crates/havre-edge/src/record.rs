@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use havre_base::time::rfc3339;
 use http::{Version, request};
 
-use crate::access::{Entry, Lines, rfc3339};
+use crate::access::{Entry, Lines};
 use crate::gate::FirstLine;
 use crate::replica::Upstream;
 use crate::state::FailedRequest;
@@ -140,7 +141,7 @@ impl Drop for Record {
         }
         let uploaded = self.upload.as_ref().map_or(0, |upload| upload.bytes());
         self.lines.add(&Entry {
-            ts: rfc3339(self.arrived),
+            ts: rfc3339(self.arrived, 3),
             request_id: &self.request_id,
             method: &self.method,
             scheme: self.scheme,

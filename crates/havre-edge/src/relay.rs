@@ -330,7 +330,7 @@ impl Exchange {
                     let cause = Cause::Unreachable {
                         route: route.id.clone(),
                         replica: upstream.to_string(),
-                        reason: crate::problem::error_chain(&error),
+                        reason: havre_base::one_line(&error),
                     };
                     return Err(NoUpstream::Nobody(cause, outgoing));
                 }
@@ -509,11 +509,8 @@ fn reason(error: &hyper::Error) -> String {
     if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         "it closed the connection before it answered".to_owned()
     } else if error.is_parse() {
-        format!(
-            "its answer is not HTTP: {}",
-            crate::problem::error_chain(error)
-        )
+        format!("its answer is not HTTP: {}", havre_base::one_line(error))
     } else {
-        crate::problem::error_chain(error)
+        havre_base::one_line(error)
     }
 }

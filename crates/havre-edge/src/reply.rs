@@ -190,7 +190,7 @@ impl Reply {
 
     fn fail(&mut self, error: &ReplyError) {
         if let Some(record) = &mut self.record {
-            record.cause = crate::problem::error_chain(error);
+            record.cause = havre_base::one_line(error);
             record.failed = true;
         }
         if let ReplyBody::Relay(relay) = &mut self.source {

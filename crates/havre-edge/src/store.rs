@@ -1,8 +1,7 @@
 //! The last state on disk: what an edge serves that starts without a daemon.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::state::EdgeState;
@@ -76,18 +75,8 @@ impl Store {
 
     fn write(&self, path: &Path, state: &EdgeState) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(state)?;
-        let new = self.directory.join("edge.json.new");
         // It holds the keys of certificates.
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        File::open(&self.directory)?.sync_all()
+        havre_base::replace(path, &text, 0o600, havre_base::Durability::Durable)
     }
 }
 

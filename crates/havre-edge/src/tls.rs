@@ -89,7 +89,7 @@ impl CertificateSet {
                     problems.push(format!(
                         "certificate for {}: {}; {fate}",
                         certificate.hosts.join(", "),
-                        crate::problem::error_chain(&error)
+                        havre_base::one_line(&error)
                     ));
                     certificates.extend(old.cloned());
                 }

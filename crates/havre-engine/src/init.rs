@@ -78,14 +78,7 @@ impl SetupError {
 
     /// The error and its causes on one line.
     fn line(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        havre_base::one_line(self)
     }
 }
 

@@ -25,7 +25,6 @@ mod shim;
 mod signal;
 mod spec;
 mod sys;
-mod timestamp;
 mod validate;
 
 use std::ffi::OsString;

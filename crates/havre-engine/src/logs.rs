@@ -16,7 +16,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::timestamp;
+use havre_base::time;
 
 /// Read at once.
 const CHUNK: usize = 64 * 1024;
@@ -454,7 +454,7 @@ fn tail_offset(file: &File, wanted: &mut usize) -> io::Result<(u64, bool)> {
 /// `time stdout|stderr F|P text`.
 fn parse_entry(entry: &[u8]) -> Option<Entry> {
     let mut fields = entry.splitn(4, |b| *b == b' ');
-    let at = timestamp::parse(std::str::from_utf8(fields.next()?).ok()?)?;
+    let at = time::parse(std::str::from_utf8(fields.next()?).ok()?)?;
     let stream = match fields.next()? {
         b"stdout" => LogStream::Stdout,
         b"stderr" => LogStream::Stderr,

@@ -10,11 +10,12 @@
 //! ```
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use havre_base::{Durability, replace};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
@@ -91,7 +92,12 @@ impl RunDir {
     /// Writes `meta.json`.
     pub fn write_meta(&self, meta: &Meta) -> io::Result<()> {
         // Worth nothing after a crash of the machine, so it need not reach the disk.
-        self.write("meta.json", &serde_json::to_vec(meta)?, false)
+        replace(
+            &self.0.join("meta.json"),
+            &serde_json::to_vec(meta)?,
+            0o600,
+            Durability::UntilReboot,
+        )
     }
 
     /// How the container ended, if it has.
@@ -105,7 +111,12 @@ impl RunDir {
 
     /// Records how the container ended.
     pub fn write_exit(&self, observed: &Observed) -> io::Result<()> {
-        self.write("exit.json", &serde_json::to_vec(observed)?, true)
+        replace(
+            &self.0.join("exit.json"),
+            &serde_json::to_vec(observed)?,
+            0o600,
+            Durability::Durable,
+        )
     }
 
     /// Before another shim.
@@ -114,17 +125,6 @@ impl RunDir {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
-    }
-
-    /// Whole or not at all, whenever the process stops; with `sync`, whenever the machine does.
-    fn write(&self, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
-        let temporary = self.0.join(format!("{name}.tmp"));
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        if sync {
-            file.sync_all()?;
-        }
-        fs::rename(&temporary, self.0.join(name))
     }
 
     /// A listening socket.

@@ -11,9 +11,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use havre_base::blocking;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use tokio::sync::Mutex;
+use tokio::task::JoinError;
 
 use tries::Tries;
 
@@ -266,13 +268,11 @@ impl Images {
     }
 }
 
-/// Runs `work` where blocking is allowed.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, PullFault> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| PullFault::ShuttingDown)
+impl From<JoinError> for PullFault {
+    /// Work that does not panic is only cut off when the program ends.
+    fn from(_: JoinError) -> Self {
+        Self::ShuttingDown
+    }
 }
 
 struct Pull<'a> {

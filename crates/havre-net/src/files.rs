@@ -1,11 +1,11 @@
 //! Small JSON files that are replaced as a whole, and locks.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+pub use havre_base::Durability;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use serde::Serialize;
@@ -17,15 +17,6 @@ use crate::error::NetError;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks at a lock that is taken.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-
-/// Whether a file must survive a loss of power.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Synced before the old content is replaced.
-    Durable,
-    /// Describes kernel state that does not survive either.
-    UntilReboot,
-}
 
 /// Reads a file; one that is not there, or empty after a crash, is the default.
 pub fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, NetError> {
@@ -50,27 +41,8 @@ pub fn replace<T: Serialize>(
         path: path.to_owned(),
         source,
     })?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let temporary = path.with_file_name(name);
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        // The resolver reads some of them, as a user of its own, whatever the umask; the folders that
-        // lead here are root's alone.
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        file.write_all(&bytes)?;
-        if durability == Durability::Durable {
-            file.sync_all()?;
-        }
-        fs::rename(&temporary, path)?;
-        if durability == Durability::Durable
-            && let Some(parent) = path.parent()
-        {
-            File::open(parent)?.sync_all()?;
-        }
-        Ok(())
-    };
-    write().map_err(NetError::file("write", path))
+    // The resolver reads some of them, as a user of its own; the folders that lead here are root's alone.
+    havre_base::replace(path, &bytes, 0o644, durability).map_err(NetError::file("write", path))
 }
 
 /// Makes a folder and its parents.

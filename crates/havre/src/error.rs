@@ -46,11 +46,9 @@ impl Failure {
     /// Adds `cause` and what caused it in turn.
     #[must_use]
     pub fn caused_by(mut self, cause: &dyn Error) -> Self {
-        let mut cause = Some(cause);
-        while let Some(error) = cause {
-            self.causes.push(error.to_string());
-            cause = error.source();
-        }
+        self.causes.push(cause.to_string());
+        self.causes
+            .extend(havre_base::causes(cause).map(ToString::to_string));
         self
     }
 

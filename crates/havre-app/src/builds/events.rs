@@ -88,7 +88,7 @@ pub(super) fn build_error(
         report: Box::new(FailureReport::Build(BuildFailure {
             image: image.to_owned(),
             services: needed.services.clone(),
-            reason: crate::report::one_line(error),
+            reason: havre_base::one_line(error),
             place: error.place().map(|(file, line)| SourceLocation {
                 file: file.to_owned(),
                 line,

@@ -7,9 +7,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, chown, symlink};
 use std::path::Path;
 
+use havre_base::{Durability, replace};
 use serde_json::Value;
 
-use crate::files::write_whole;
 use crate::root::Root;
 
 /// The file with its state, in its folder.
@@ -31,7 +31,12 @@ pub(super) fn move_state(root: &Root) -> io::Result<()> {
     }
     if let Some(state) = read_state(&from.join(STATE))? {
         let ready = from.join("edge.json.moving");
-        write_whole(&ready, &serde_json::to_vec_pretty(&state)?, 0o600)?;
+        replace(
+            &ready,
+            &serde_json::to_vec_pretty(&state)?,
+            0o600,
+            Durability::Durable,
+        )?;
         give(&ready, &to.join(STATE))?;
         fs::remove_file(from.join(STATE))?;
     }

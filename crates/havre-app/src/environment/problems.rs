@@ -5,8 +5,6 @@ use std::error::Error;
 
 use havre_api::EnvironmentId;
 
-use crate::report;
-
 /// What can go wrong beside each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Concern {
@@ -38,7 +36,7 @@ impl Problems {
     ) {
         match attempt {
             Ok(_) => self.settle(concern),
-            Err(error) => self.report(id, concern, report::one_line(error)),
+            Err(error) => self.report(id, concern, havre_base::one_line(error)),
         }
     }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use havre_base::{Durability, replace};
 use havre_engine::FileSpec;
 use havre_model::Service;
 use havre_release::{ReplicaId, ServiceRelease};
 
 use crate::action::ActionError;
 use crate::attach;
-use crate::files::write_whole;
 use crate::host::Host;
 use crate::labels::ContainerLabels;
 
@@ -61,10 +61,12 @@ pub(super) fn files(
         ("/etc/hostname", "hostname", format!("{}\n", names.own)),
     ] {
         let path = scratch.join(name);
-        write_whole(&path, content.as_bytes(), 0o644).map_err(|source| ActionError::Files {
-            attempt: "write",
-            path: path.clone(),
-            source,
+        replace(&path, content.as_bytes(), 0o644, Durability::UntilReboot).map_err(|source| {
+            ActionError::Files {
+                attempt: "write",
+                path: path.clone(),
+                source,
+            }
         })?;
         files.push(FileSpec {
             target: target.to_owned(),

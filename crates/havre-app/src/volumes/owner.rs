@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use havre_api::EnvironmentId;
+use havre_base::{Durability, replace};
 use havre_model::{EnvironmentName, ProjectName, Volume, VolumeName};
 use havre_release::{Outcome, Record};
 use havre_store::StoreError;
@@ -20,7 +21,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{DATA, STAGING, lock, names_on_machine, volume_name};
 use crate::environment::tables::{EnvironmentRow, KEPT, LOOKED_THROUGH, ReleaseRow, Tables};
-use crate::files::write_whole;
 
 /// Name of the file, and its mode: no container sees it.
 const FILE: &str = "owner";
@@ -133,7 +133,7 @@ pub(super) fn write(folder: &Path, owners: &Owners) -> Result<(), OwnerError> {
     let path = folder.join(FILE);
     let written = serde_json::to_vec(owners)
         .map_err(io::Error::other)
-        .and_then(|text| write_whole(&path, &text, MODE));
+        .and_then(|text| replace(&path, &text, MODE, Durability::Durable));
     written.map_err(|source| OwnerError::Write { path, source })
 }
 

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::time::SystemTime;
 
 use crate::spec::LogSpec;
-use crate::timestamp;
+use havre_base::time;
 
 /// Longest text of one entry.
 pub const MAX_TEXT: usize = 16 * 1024;
@@ -56,7 +56,7 @@ impl Spool {
 
     /// Takes output in; complete lines are on disk when this returns.
     pub fn feed(&mut self, stream: Stream, mut bytes: &[u8]) {
-        let time = timestamp::format(SystemTime::now());
+        let time = time::rfc3339(SystemTime::now(), 9);
         while !bytes.is_empty() {
             let pending = self.partial[stream as usize].len();
             let room = &bytes[..bytes.len().min(MAX_TEXT - pending)];
@@ -82,7 +82,7 @@ impl Spool {
     /// Writes unfinished lines as pieces, for terminals where a prompt is no line.
     pub fn flush_partial(&mut self, stream: Stream) {
         if !self.partial[stream as usize].is_empty() {
-            let time = timestamp::format(SystemTime::now());
+            let time = time::rfc3339(SystemTime::now(), 9);
             self.entry(&time, stream, b'P', &[]);
             self.flush();
         }
@@ -91,7 +91,7 @@ impl Spool {
     /// The stream has ended: what is left is a line.
     pub fn end(&mut self, stream: Stream) {
         if !self.partial[stream as usize].is_empty() {
-            let time = timestamp::format(SystemTime::now());
+            let time = time::rfc3339(SystemTime::now(), 9);
             self.entry(&time, stream, b'F', &[]);
             self.flush();
         }
@@ -128,7 +128,7 @@ impl Spool {
         let Some((bytes, error)) = &self.dropped else {
             return Ok(());
         };
-        let time = timestamp::format(SystemTime::now());
+        let time = time::rfc3339(SystemTime::now(), 9);
         let line = format!("{time} stderr F havre: {bytes} bytes dropped: {error}\n");
         self.write(line.as_bytes())?;
         self.dropped = None;

@@ -307,3 +307,9 @@ impl BuildError {
         }
     }
 }
+
+impl From<tokio::task::JoinError> for BuildError {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::io("wait for a thread")(io::Error::other(error))
+    }
+}

@@ -175,7 +175,7 @@ async fn carry_out<T>(
             .args
             .get(SOURCE_DATE_EPOCH)
             .and_then(|text| text.trim().parse().ok())
-            .map(time::rfc3339),
+            .map(time::of_epoch),
         steps,
         index: 0,
         fetched: 0,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use havre_base::blocking;
 use http::header::CONTENT_RANGE;
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
@@ -14,7 +15,7 @@ use tempfile::TempPath;
 use tokio::sync::{Mutex, mpsc};
 
 use super::tries::Tries;
-use super::{Pull, PullFault, blocking};
+use super::{Pull, PullFault};
 use crate::Digest;
 use crate::digest::Hashing;
 use crate::images::{Images, locked};

@@ -105,15 +105,8 @@ pub(super) fn classify(host: &str, error: Error) -> RequestError {
             source: error.into(),
         };
     }
-    let certificate = {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-        let mut found = false;
-        while let Some(current) = cause {
-            found |= is_certificate_error(current);
-            cause = current.source();
-        }
-        found
-    };
+    let certificate =
+        is_certificate_error(&error) || havre_base::causes(&error).any(is_certificate_error);
     if certificate {
         RequestError::Certificate {
             host,

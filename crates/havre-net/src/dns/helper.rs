@@ -27,7 +27,7 @@ use rustix::net::{
 };
 use rustix::thread::CapabilitySet;
 
-use super::complaint::{chain, complain};
+use super::complaint::complain;
 
 /// What is asked for: a family and a kind, or the file.
 type Request = [u8; 2];
@@ -134,7 +134,7 @@ fn help(connection: &OwnedFd, resolv_conf: &Path) {
         filter: filter(),
     };
     if let Err(error) = confinement.enter() {
-        return complain(&chain(&error));
+        return complain(&havre_base::one_line(&error));
     }
     let mut request: Request = [0; 2];
     loop {

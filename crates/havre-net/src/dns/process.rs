@@ -18,7 +18,7 @@ use rustix::process::{Flock, FlockType, Pid, PidfdFlags};
 use rustix::thread::LinkNameSpaceType;
 
 use super::changes::Changes;
-use super::complaint::{chain, complain};
+use super::complaint::complain;
 use super::confine;
 use super::helper::Helper;
 use super::server::Server;
@@ -102,7 +102,7 @@ pub fn main(dir: &OsStr) -> ExitCode {
             complain(&format!(
                 "cannot start the resolver of {}: {}",
                 dir.display(),
-                chain(&error)
+                havre_base::one_line(&error)
             ));
             ExitCode::FAILURE
         }

@@ -115,12 +115,5 @@ fn config(ca: &str, protocol: &[u8]) -> Result<Arc<ClientConfig>, PlanError> {
 
 /// An error and its causes in one line, without what differs from case to case.
 pub fn reason(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        line.push_str(": ");
-        line.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    line
+    havre_base::one_line(error)
 }

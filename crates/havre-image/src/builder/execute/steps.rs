@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use havre_base::blocking;
 use tempfile::TempDir;
 
 use crate::overlay::{Overlay, Writable};
@@ -556,12 +557,4 @@ fn work_error(error: WorkError, place: &BuildLocation) -> BuildError {
             source,
         },
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, BuildError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| BuildError::io("wait for a thread")(io::Error::other(error)))
 }

@@ -1,0 +1,13 @@
+//! What processes and crates that share nothing else do alike: replace a file as a whole, say what
+//! caused an error, write a time. It knows nothing of Havre, and depends on no other crate of it.
+
+#[cfg(feature = "tokio")]
+mod blocking;
+mod causes;
+mod files;
+pub mod time;
+
+#[cfg(feature = "tokio")]
+pub use blocking::blocking;
+pub use causes::{causes, one_line};
+pub use files::{Durability, replace};
