@@ -38,7 +38,7 @@ impl<'a> Pass<'a> {
             Err(decided) => return *decided,
         };
         self.keep_old_up(&rollout);
-        if elapsed(since, self.now) >= time {
+        if elapsed(since, self.now) >= time && self.is_watched() {
             rollout.warm = None;
             let since = self.now;
             let last = (step as usize).saturating_add(1) >= steps;
@@ -66,12 +66,19 @@ impl<'a> Pass<'a> {
             Err(decided) => return *decided,
         };
         self.retire_unrouted(&rollout, release);
-        if elapsed(since, self.now) >= time {
+        if elapsed(since, self.now) >= time && self.is_watched() {
             rollout.phase = RolloutPhase::Finishing { since: self.now };
             rollout.marks = None;
             rollout.warm = None;
         }
         self.with(rollout)
+    }
+
+    /// Whether somebody tells what becomes of its requests: without that no time makes it good, and the
+    /// way back stays open.
+    fn is_watched(&self) -> bool {
+        let begun = self.desired.rollout.as_ref();
+        self.observed.edge.is_some() && begun.is_some_and(|rollout| rollout.marks.is_some())
     }
 
     /// Looks at a release that has requests for `time` and keeps it up; an error is what follows

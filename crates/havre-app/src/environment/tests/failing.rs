@@ -114,6 +114,26 @@ async fn the_replicas_before_answer_while_all_new_ones_start_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_nobody_could_watch_has_not_proven_itself() {
+    let world = World::running(shop(1)).await;
+    world.machine.set("web", 2, Behaviour::errors(20));
+    world.machine.set_requests_come(false);
+    world.up(shop(2)).await;
+    world.until_phase("baking").await;
+    seconds(1).await;
+    world.machine.set_edge(false);
+    world.machine.set_requests_come(true);
+    seconds(60).await;
+    assert_eq!(world.status().phase, "baking");
+    world.machine.set_edge(true);
+    world.settle().await;
+    let status = world.status();
+    assert_eq!(status.current, Some(1), "{}", world.machine.report());
+    assert!(matches!(status.failure, Some(FailureKind::Errors { .. })));
+    world.runs(&["db/1", "web/1", "web/1"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_database_that_fails_gives_its_volume_back() {
     let services = |db| release(&shop_services(1, db), QUICK);
     let world = World::running(services(1)).await;

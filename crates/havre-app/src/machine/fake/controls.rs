@@ -35,6 +35,11 @@ impl FakeMachine {
         self.now().edge.predecessor = is_there.then_some(7);
     }
 
+    /// Whether anybody asks for anything.
+    pub(crate) fn set_requests_come(&self, come: bool) {
+        self.now().edge.rate = if come { 100 } else { 0 };
+    }
+
     /// How long requests take that are under way.
     pub(crate) fn set_requests_take(&self, time: Duration) {
         self.now().edge.takes = time;
