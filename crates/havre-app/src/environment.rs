@@ -551,4 +551,4 @@ pub(crate) fn serving_release(desired: &Desired) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

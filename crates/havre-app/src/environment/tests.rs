@@ -9,4 +9,4 @@ mod going;
 mod healing;
 mod restarts;
 mod rollouts;
-mod world;
+pub(crate) mod world;

@@ -598,3 +598,5 @@ fn written_by(id: &EnvironmentId, release: &Release, service: &ServiceName) -> B
     alone.services.retain(|name, _| name == service);
     named_volumes(id, &BTreeMap::from([(1, alone)]))
 }
+
+mod tests;

@@ -302,7 +302,7 @@ pub(super) async fn seconds(seconds: u64) {
     sleep(Duration::from_secs(seconds)).await;
 }
 
-pub(super) fn id() -> EnvironmentId {
+pub(crate) fn id() -> EnvironmentId {
     EnvironmentId {
         project: ProjectName::new("shop"),
         environment: EnvironmentName::new("production"),
@@ -321,15 +321,15 @@ pub(super) fn roll_out(release: Release) -> Change {
 }
 
 /// How releases of tests come in where they do not say.
-pub(super) const QUICK: &str = "bake: 2s, drain_timeout: 5s, ready_timeout: 20s";
+pub(crate) const QUICK: &str = "bake: 2s, drain_timeout: 5s, ready_timeout: 20s";
 
 /// A database with a volume, a migration that needs it, and two replicas of a web service that need
 /// both. What differs between versions is the command of `migrate` and `web`.
-pub(super) fn shop(version: u32) -> Release {
+pub(crate) fn shop(version: u32) -> Release {
     release(&shop_services(version, 1), QUICK)
 }
 
-pub(super) fn shop_services(web: u32, db: u32) -> String {
+pub(crate) fn shop_services(web: u32, db: u32) -> String {
     format!(
         "db: {{image: d, command: v{db}, volumes: [\"data:/data\"], healthcheck: {{test: [CMD, ok]}}}}\n  \
          migrate: {{image: w, command: migrate v{web}, depends_on: {{db: {{condition: service_healthy}}}}}}\n  \
@@ -344,7 +344,7 @@ pub(super) fn web(keys: &str, rollout: &str) -> Release {
 }
 
 /// A release with these services, of which `web` is routed.
-pub(super) fn release(services: &str, rollout: &str) -> Release {
+pub(crate) fn release(services: &str, rollout: &str) -> Release {
     let folder = folder();
     let compose = format!("name: shop\nservices:\n  {services}\nvolumes: {{data: }}\n");
     let havre = format!(
@@ -362,7 +362,7 @@ pub(super) fn release(services: &str, rollout: &str) -> Release {
 }
 
 /// In memory where there is a place for that: these tests write a lot.
-fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     let memory = tempfile::tempdir_in("/dev/shm");
     memory.or_else(|_| tempfile::tempdir()).unwrap()
 }

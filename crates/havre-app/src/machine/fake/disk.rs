@@ -21,13 +21,9 @@ pub(super) struct Disk {
 impl Disk {
     pub(super) fn read(tables: &Tables, id: &EnvironmentId) -> Self {
         let (project, environment) = (id.project.as_str(), id.environment.as_str());
-        let rows = tables.environments().unwrap();
-        let row = rows
-            .into_iter()
-            .find(|row| row.project == project && row.environment == environment);
         let releases = tables.releases(project, environment, 100).unwrap();
         Self {
-            desired: row.map(|row| serde_json::from_str(&row.desired).unwrap()),
+            desired: desired(tables, id),
             releases: releases
                 .into_iter()
                 .map(|row| (row.number, serde_json::from_str(&row.content).unwrap()))
@@ -220,4 +216,14 @@ impl Disk {
             });
         (ready.cloned().collect(), jobs.collect())
     }
+}
+
+/// What is desired of the environment; `None`: nothing is known of it.
+pub(super) fn desired(tables: &Tables, id: &EnvironmentId) -> Option<Desired> {
+    let rows = tables.environments().unwrap();
+    let row = rows.into_iter().find(|row| {
+        (row.project.as_str(), row.environment.as_str())
+            == (id.project.as_str(), id.environment.as_str())
+    });
+    row.map(|row| serde_json::from_str(&row.desired).unwrap())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use havre_release::{Action, Desired, Failure, Intent, Release, ReplicaId, Role};
 
-use super::Machinery;
+use super::{Machinery, disk};
 use crate::labels::ContainerLabels;
 use crate::machine::Answers;
 
@@ -35,7 +35,7 @@ impl Machinery {
 
     /// Nothing is done for an environment that is gone.
     fn check_is_known(&mut self, what: &str) {
-        if self.is_dismantled && self.disk().desired.is_none() {
+        if self.is_dismantled && disk::desired(&self.tables, &self.id).is_none() {
             self.violate(format!("{what} after the end of the environment"));
         }
     }
@@ -135,8 +135,8 @@ impl Machinery {
 
     /// Those who answer run, and are fit to.
     pub(super) fn check_route(&mut self, answers: &Answers<'_>) {
-        let disk = self.disk();
-        if disk.desired.clone().unwrap_or_default() != *answers.desired {
+        let stored = disk::desired(&self.tables, &self.id);
+        if stored.unwrap_or_default() != *answers.desired {
             self.violate("what is desired in memory is not what is on disk".to_owned());
         }
         if answers.serving.is_some() {
