@@ -1,6 +1,9 @@
 //! A database that cannot be written, at any point: what is not on disk is not done.
 
-use super::world::{World, roll_out, seconds, shop};
+use std::time::Duration;
+
+use super::world::{QUICK, World, roll_out, seconds, shop, web};
+use crate::machine::fake::Behaviour;
 use havre_release::{ApplyError, Change};
 
 #[tokio::test(start_paused = true)]
@@ -84,4 +87,35 @@ async fn a_step_that_cannot_be_written_is_told_and_taken_later() {
     world.settle().await;
     assert_eq!(world.status().problems, [""; 0]);
     world.runs(&["db/1", "web/2", "web/2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_success_cannot_be_written_stays_and_nothing_follows_from_it() {
+    let world = World::running(shop(1)).await;
+    let slow = Behaviour::ends(Duration::from_secs(5), 0);
+    world.machine.set("migrate", 2, slow);
+    world.up(shop(2)).await;
+    seconds(2).await;
+    let full = world.fill_disk();
+    seconds(30).await;
+    world.runs(&["db/1", "migrate/2 Exited", "web/1", "web/1"]);
+    full.heal();
+    world.settle().await;
+    world.runs(&["db/1", "web/2", "web/2"]);
+    assert_eq!(world.count("run migrate/2"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unhealthy_replica_stays_until_it_is_written_down_that_it_goes() {
+    let checked = "healthcheck: {test: [CMD, ok]}, deploy: {replicas: 2}";
+    let world = World::running(web(checked, QUICK)).await;
+    world.machine.must_answer("web");
+    let full = world.fill_disk();
+    let sick = world.machine.of("web").remove(0);
+    world.machine.change(&sick, Behaviour::sickens_after(0));
+    seconds(30).await;
+    assert_eq!(world.count("stop web/1"), 0);
+    full.heal();
+    world.settle().await;
+    assert_eq!(world.count("stop web/1"), 1);
 }

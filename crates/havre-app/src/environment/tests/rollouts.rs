@@ -111,6 +111,18 @@ async fn nothing_that_serves_ends_while_the_edge_cannot_be_reached() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn replicas_that_leave_have_their_time_from_when_the_edge_knows() {
+    let world = World::running(web("deploy: {replicas: 3}", QUICK)).await;
+    world.machine.set_edge(false);
+    world.scale("web", 1).await;
+    seconds(60).await;
+    world.runs(&["web/1", "web/1", "web/1"]);
+    world.machine.set_edge(true);
+    world.settle().await;
+    world.runs(&["web/1"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn replicas_are_replaced_group_by_group_where_that_is_asked_for() {
     let keys = |version| {
         format!(
@@ -139,6 +151,22 @@ async fn a_newer_release_takes_over_from_one_that_is_under_way() {
     world.settle().await;
     assert_eq!(world.status().current, Some(3));
     world.runs(&["db/1", "web/3", "web/3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_shows_no_container_yet_stands_in_the_way_of_the_next_release() {
+    let services = |db| release(&shop_services(1, db), QUICK);
+    let world = World::running(services(1)).await;
+    let slow = Behaviour::created_within(Duration::from_secs(10));
+    world.machine.set("db", 2, slow);
+    world.up(services(2)).await;
+    while world.count("start db/2") == 0 {
+        seconds(1).await;
+    }
+    world.up(services(3)).await;
+    world.settle().await;
+    world.happened(&["start db/2", "stop db/2", "remove db/2", "start db/3"]);
+    world.runs(&["db/3", "web/1", "web/1"]);
 }
 
 #[tokio::test(start_paused = true)]

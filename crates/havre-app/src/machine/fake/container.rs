@@ -87,6 +87,14 @@ impl Behaviour {
         }
     }
 
+    /// Its program runs after this time; half of it there is no container.
+    pub(crate) fn created_within(create: Duration) -> Self {
+        Self {
+            create,
+            ..Self::default()
+        }
+    }
+
     /// Of a job, or of a process that crashes.
     pub(crate) fn ends(after: Duration, code: i32) -> Self {
         Self {

@@ -176,6 +176,21 @@ impl Disk {
             && (release.services.get(name)).is_some_and(|one| writes(&one.service))
     }
 
+    /// Whether this release is on its way in, and its jobs are part of that.
+    pub(super) fn prepares(&self, number: u64) -> bool {
+        let desired = self.desired.as_ref();
+        let rollout = desired.and_then(|desired| desired.rollout.as_ref());
+        rollout
+            .is_some_and(|rollout| rollout.to == number && rollout.phase == RolloutPhase::Preparing)
+    }
+
+    /// Whether it is written down that a job of a release on its way in has succeeded.
+    pub(super) fn is_done(&self, number: u64, job: &JobId) -> bool {
+        let desired = self.desired.as_ref();
+        let rollout = desired.and_then(|desired| desired.rollout.as_ref());
+        rollout.is_some_and(|rollout| rollout.to == number && rollout.jobs_done.contains(job))
+    }
+
     /// What a service or a job of a release waits for that has to be ready, and the jobs.
     pub(super) fn needs(&self, labels: &ContainerLabels) -> (Vec<ServiceName>, Vec<JobId>) {
         use havre_model::Condition;
@@ -201,13 +216,7 @@ impl Disk {
         };
         let ready = on(Condition::ServiceHealthy).filter(|name| lasts(name));
         // Outside its rollout a release's jobs are behind it.
-        let rollout = self
-            .desired
-            .as_ref()
-            .and_then(|desired| desired.rollout.as_ref());
-        let prepares = rollout.is_some_and(|rollout| {
-            rollout.to == labels.release && rollout.phase == RolloutPhase::Preparing
-        });
+        let prepares = self.prepares(labels.release);
         let jobs = on(Condition::ServiceCompletedSuccessfully)
             .filter(|_| prepares)
             .map(|service| JobId {

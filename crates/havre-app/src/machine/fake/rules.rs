@@ -28,8 +28,23 @@ impl Machinery {
                     let process = one.process.clone();
                     self.violate(format!("{id} is removed while {process:?}"));
                 }
-                Some(_) => {}
+                Some(_) => self.check_job_is_noted(id),
             },
+        }
+    }
+
+    /// What shows that a job has succeeded stays until that is written down: it would run again.
+    fn check_job_is_noted(&mut self, id: &ReplicaId) {
+        let labels = self.containers.get(id).map(|one| &one.labels);
+        let Some(Role::Job { job, release }) = labels.map(|one| one.role.clone()) else {
+            return;
+        };
+        let disk = self.disk();
+        let prepares = disk.prepares(release);
+        if prepares && self.succeeded.contains(id) && !disk.is_done(release, &job) {
+            self.violate(format!(
+                "{id} is removed before its success is written down"
+            ));
         }
     }
 
@@ -68,11 +83,7 @@ impl Machinery {
             }
         }
         for needed in jobs {
-            let key = crate::labels::environment_key(&self.id);
-            if !self
-                .succeeded
-                .contains(&havre_release::job_id(&key, &needed, labels.release))
-            {
+            if !disk.is_done(labels.release, &needed) {
                 self.violate(format!("{id} is started before {needed:?} is done"));
             }
         }
