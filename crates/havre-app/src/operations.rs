@@ -139,7 +139,7 @@ fn warn_of_scale(before: &TargetStatus, events: &EventSink) {
     for service in before.desired.scale.keys() {
         events.emit(Event::Warning {
             message: format!(
-                "the number of replicas of {service} set by `havre scale` gives way to the file's"
+                "the number of replicas of {service} set by `havre scale` is replaced by the file's"
             ),
             hint: Some("write it as deploy.replicas to keep it".to_owned()),
         });
@@ -343,7 +343,7 @@ pub(crate) async fn down(
             return Err(superseded(&id).with_hint("an `up` took it over: it runs on"));
         }
         if events.cancellation().is_cancelled() {
-            let state = format!("{id} goes on being taken down; `havre up` brings it back");
+            let state = format!("{id} is still being taken down; `havre up` brings it back");
             return Err(cancelled(&state));
         }
         if !changed(&mut watch, events).await {

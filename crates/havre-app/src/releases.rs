@@ -214,7 +214,8 @@ fn target<'a>(
     match &found.record.outcome {
         // One that was given up by hand, or by a later `up`, may be good.
         Outcome::WentBack { failure } if failure.kind != FailureKind::Aborted => {
-            let message = format!("release {wanted} of {id} failed and went back, and would again");
+            let message =
+                format!("release {wanted} of {id} failed and was rolled back, and would be again");
             Err(ApiError::new(ErrorCode::Invalid, message)
                 .with_hint("`havre releases` lists where a rollback can go, and why it failed"))
         }

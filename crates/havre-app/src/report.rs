@@ -153,7 +153,7 @@ pub(crate) fn explain(kind: &FailureKind, service: &ServiceName) -> (String, Opt
             ),
             Some("the limit: rollout.max_slowdown in havre.yaml".to_owned()),
         ),
-        FailureKind::Aborted => ("the rollout was given up by hand".to_owned(), None),
+        FailureKind::Aborted => ("the rollout was aborted".to_owned(), None),
     }
 }
 

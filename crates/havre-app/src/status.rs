@@ -79,7 +79,7 @@ fn failure_word(kind: &FailureKind) -> String {
             errors, requests, ..
         } => format!("{errors} of {requests} requests failed"),
         FailureKind::Slow { p95_ms, .. } => format!("slow ({p95_ms} ms)"),
-        FailureKind::Aborted => "given up by hand".to_owned(),
+        FailureKind::Aborted => "aborted".to_owned(),
     }
 }
 

@@ -238,7 +238,7 @@ const ROLLOUT_KEYS: [Described; 10] = [
     Described {
         name: "on_failure",
         shape: Shape::Either(&[Shape::Word("rollback"), Shape::Word("pause")]),
-        text: "What becomes of a rollout that fails: the release before serves again, or it stands still until \
+        text: "What becomes of a rollout that fails: the release before serves again, or it is paused until \
                `havre rollout abort` or `havre rollout resume`. Default: rollback, or what deploy.update_config.failure_action says.",
         example: r#""pause""#,
     },

@@ -54,7 +54,7 @@ pub struct Global {
         help_heading = "Global options"
     )]
     pub color: ColorChoice,
-    /// Say only what failed
+    /// Print errors only
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub quiet: bool,
 }
@@ -76,7 +76,7 @@ pub enum Command {
     Why(WhyArgs),
     /// List replicas
     Ps(PsArgs),
-    /// Show what replicas print
+    /// Show the output of replicas
     Logs(LogsArgs),
     /// Run a command in a running replica
     Exec(ExecArgs),
@@ -86,7 +86,7 @@ pub enum Command {
     Releases(ReleasesArgs),
     /// Go back to an earlier release
     Rollback(RollbackArgs),
-    /// Pause, resume or abort the rollout under way; show the history, or undo the last one
+    /// Pause, resume or abort the current rollout; list releases, or roll back
     #[command(subcommand)]
     Rollout(RolloutCommand),
     /// Change the number of replicas
@@ -96,7 +96,7 @@ pub enum Command {
     /// List, import and remove images
     #[command(subcommand)]
     Image(ImageCommand),
-    /// Make, list and remove networks that environments share
+    /// Create, list and remove networks that environments share
     #[command(subcommand)]
     Network(NetworkCommand),
     /// This machine's own certificate authority
@@ -326,7 +326,7 @@ pub struct RollbackArgs {
 pub enum RolloutCommand {
     /// Pause the current rollout
     Pause(SteerArgs),
-    /// Go on with a paused rollout
+    /// Resume a paused rollout
     Resume(SteerArgs),
     /// Abort the current rollout: the release before serves again
     Abort(SteerArgs),
@@ -372,7 +372,7 @@ pub struct PsArgs {
     /// Only of these services
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// Ended replicas too
+    /// Show replicas that ended, too
     #[arg(short, long)]
     pub all: bool,
     #[command(flatten)]
@@ -521,7 +521,7 @@ pub enum ImageCommand {
 /// `havre network`.
 #[derive(Debug, Subcommand)]
 pub enum NetworkCommand {
-    /// Make a network that environments join: by `external: true` in their compose files
+    /// Create a network that environments join: by `external: true` in their compose files
     Create {
         /// Its name
         #[arg(value_name = "NAME")]

@@ -30,7 +30,7 @@ exits! {
     /// No daemon answers.
     Unreachable = 4, "no daemon answers, or it went away";
     /// The old release serves on.
-    RolledBack = 5, "the rollout failed and the release before it serves on";
+    RolledBack = 5, "the rollout failed; the previous release still serves";
     /// What was named does not exist.
     NotFound = 6, "what was named does not exist";
     /// Something else holds it.

@@ -120,7 +120,7 @@ async fn cancel(client: &Client, operation: OperationId) -> Result<(), Failure> 
 fn detached() -> Failure {
     Failure::new(
         Exit::Interrupted,
-        "stopped watching; the daemon goes on undoing the operation",
+        "stopped watching; the daemon is still undoing the operation",
     )
     .hint("`havre status` shows how far it is")
 }

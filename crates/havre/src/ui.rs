@@ -13,7 +13,7 @@ pub struct Ui {
     pub out: Paint,
     /// Colours of standard error.
     pub err: Paint,
-    /// Say only what failed.
+    /// Print errors only.
     pub quiet: bool,
 }
 

@@ -9,11 +9,11 @@ use crate::handle::EnvironmentHandle;
 
 pub(super) fn stands_still(failure: &Failure, id: &EnvironmentId) -> ApiError {
     let message = format!(
-        "the rollout of {id} failed at service `{}` and stands still, as `on_failure: pause` asks",
+        "the rollout of {id} failed at service `{}` and is paused, as `on_failure: pause` asks",
         failure.service
     );
     ApiError::new(ErrorCode::RolledBack, message).with_hint(
-        "`havre rollout abort` goes back to the release before; `havre rollout resume` goes on, come what may",
+        "`havre rollout abort` rolls back; `havre rollout resume` continues in spite of it",
     )
 }
 
@@ -21,7 +21,7 @@ pub(super) fn stands_still(failure: &Failure, id: &EnvironmentId) -> ApiError {
 pub(super) fn ended_early(last: &TargetStatus, id: &EnvironmentId) -> ApiError {
     let desired = &last.desired;
     let served = match desired.current {
-        Some(number) => format!("release {number} serves on"),
+        Some(number) => format!("release {number} still serves"),
         None => "nothing serves: it was the first release".to_owned(),
     };
     // The failure of an earlier rollout is there until one succeeds.
@@ -44,10 +44,10 @@ pub(super) fn not_undone(last: &TargetStatus, id: &EnvironmentId) -> ApiError {
     let rollout = last.desired.rollout.as_ref();
     let state = match rollout.map(|rollout| (&rollout.phase, rollout.from)) {
         Some((RolloutPhase::RollingBack { .. }, Some(from))) => {
-            format!("{id} goes on rolling back to release {from}")
+            format!("{id} is still rolling back to release {from}")
         }
         Some((RolloutPhase::RollingBack { .. }, None)) | None => {
-            format!("{id} goes on removing what it began")
+            format!("{id} is still removing what it began")
         }
         Some((
             RolloutPhase::Preparing
@@ -55,7 +55,7 @@ pub(super) fn not_undone(last: &TargetStatus, id: &EnvironmentId) -> ApiError {
             | RolloutPhase::Baking { .. }
             | RolloutPhase::Finishing { .. },
             _,
-        )) => format!("the rollout of {id} had come too far and goes on"),
+        )) => format!("the rollout of {id} had come too far and continues"),
     };
     cancelled(&state).with_hint("`havre status` tells how far it is")
 }
@@ -75,7 +75,7 @@ pub(super) fn not_done(id: &EnvironmentId, error: ApplyError) -> ApiError {
         ApplyError::Refused(Refusal::TooLate) => conflict(format!(
             "the rollout of {id} has come too far: it is decided which release serves"
         ))
-        .with_hint("`havre status` tells which; `havre rollback` goes back from there"),
+        .with_hint("`havre status` tells which; `havre rollback` rolls back from there"),
         ApplyError::Refused(Refusal::PausedAlready) => {
             conflict(format!("the rollout of {id} is paused already"))
         }

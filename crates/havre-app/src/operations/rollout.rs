@@ -199,7 +199,7 @@ impl Begun {
                     // Too late, or gone: the loop finds out what it came to.
                     Ok(_) | Err(ApplyError::Refused(_) | ApplyError::Ended) => {}
                     Err(error @ ApplyError::Persist(_)) => {
-                        return Err(not_done(id, error).with_hint("the rollout goes on"));
+                        return Err(not_done(id, error).with_hint("the rollout continues"));
                     }
                 }
             }

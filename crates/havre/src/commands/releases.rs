@@ -57,12 +57,14 @@ pub async fn steer(context: &Context, args: SteerArgs, course: Course) -> Outcom
     let (environment, release) = (&request.environment, outcome.release);
     ui.note(&match (course, outcome.previous) {
         (Course::Pause, _) => format!(
-            "the rollout of {environment} to release {release} stands still; `havre rollout resume` goes \
-             on, `havre rollout abort` goes back"
+            "the rollout of {environment} to release {release} is paused; `havre rollout resume` \
+             continues it, `havre rollout abort` rolls it back"
         ),
-        (Course::Resume, _) => format!("the rollout of {environment} to release {release} goes on"),
+        (Course::Resume, _) => {
+            format!("the rollout of {environment} to release {release} continues")
+        }
         (Course::Abort, Some(previous)) => {
-            format!("{environment} goes back to release {previous}; `havre status` shows how far")
+            format!("{environment} rolls back to release {previous}; `havre status` shows how far")
         }
         (Course::Abort, None) => {
             format!("the first release of {environment} is given up; nothing will serve")
@@ -95,7 +97,7 @@ fn cells(release: &ReleaseStatus, now: Timestamp, change: String) -> [String; 9]
         ReleaseState::UnderWay => "under way",
         ReleaseState::Served if release.kept => "served, kept",
         ReleaseState::Served => "served",
-        ReleaseState::WentBack => "went back",
+        ReleaseState::WentBack => "rolled back",
         ReleaseState::Superseded => "superseded",
     };
     let took = |ms: Option<u64>| ms.map(human::millis).unwrap_or_default();

@@ -29,7 +29,7 @@ pub async fn run(context: &Context, args: UpArgs) -> Outcome {
     if args.detach {
         let running = client.start::<Up>(&request).await.map_err(Failure::from)?;
         ui.say(&format!(
-            "{name}: the rollout goes on; `havre status` shows how far it is"
+            "{name}: the rollout continues; `havre status` shows its progress"
         ));
         if args.json.json {
             ui.json(&serde_json::json!({ "operation": running.id() }))?;

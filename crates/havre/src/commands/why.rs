@@ -55,7 +55,7 @@ fn render(report: &WhyReport, paint: Paint, now: Timestamp) -> String {
     let mut out = text.finish();
     out.push('\n');
     if let Some(report) = &report.failure {
-        out.push_str("\nThe newest rollout went back:\n");
+        out.push_str("\nThe last rollout was rolled back:\n");
         out.push_str(&failure::render(report, paint));
         out.push('\n');
     }

@@ -98,7 +98,7 @@ pub fn phase_name(phase: OperationPhase) -> &'static str {
         OperationPhase::Canary => "watching the new release on a share of the visitors",
         OperationPhase::Bake => "watching the new release",
         OperationPhase::Pause => {
-            "paused: `havre rollout resume` goes on, `havre rollout abort` goes back"
+            "paused: `havre rollout resume` continues, `havre rollout abort` rolls back"
         }
         OperationPhase::RollBack => "rolling back",
         OperationPhase::Stop => "stopping",

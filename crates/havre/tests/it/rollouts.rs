@@ -138,7 +138,11 @@ fn a_rollback_brings_an_earlier_release_back_without_a_failed_request() {
         let change = releases[1]["changes"][0]["changes"][0].as_str().unwrap();
         assert!(change.starts_with("image: "), "{change}");
         let never = machine.run(&["rollback", "5"]);
-        assert!(never.err.contains("failed and went back"), "{}", never.err);
+        assert!(
+            never.err.contains("failed and was rolled back"),
+            "{}",
+            never.err
+        );
         machine.ok(&["rollback"]);
         assert_eq!(machine.get().as_deref(), Ok("one"));
         print!("{}", machine.ok(&["releases"]).out);
@@ -252,7 +256,10 @@ fn an_interrupted_up_waits_no_longer_than_it_says() {
         up.interrupt();
         assert_eq!(up.ends(), 130, "{}", up.talk());
         let talk = up.talk();
-        assert!(talk.contains("goes on rolling back to release 1"), "{talk}");
+        assert!(
+            talk.contains("is still rolling back to release 1"),
+            "{talk}"
+        );
         machine.until_answers("one");
         for (_, pid) in new {
             kill(pid);

@@ -89,7 +89,7 @@ fn a_down_that_is_interrupted_ends_and_the_daemon_goes_on_with_it() {
         down.interrupt();
         assert_eq!(down.ends(), 130, "{}", down.talk());
         let talk = down.talk();
-        assert!(talk.contains("goes on being taken down"), "{talk}");
+        assert!(talk.contains("is still being taken down"), "{talk}");
         until_gone(machine);
         assert!(is_kept(machine));
     });

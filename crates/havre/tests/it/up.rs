@@ -79,7 +79,7 @@ fn a_failed_rollout_says_why_on_one_screen() {
     let rolled_back = || {
         ApiError::new(
             ErrorCode::RolledBack,
-            "release 7 of shop/production failed; release 6 serves on",
+            "release 7 of shop/production failed; release 6 still serves",
         )
         .with_hint("repair it and run `havre up` again")
     };

@@ -69,7 +69,7 @@ pub async fn uninstall(context: &Context, force: bool) -> Outcome {
         Ok(client) => shut_down(context, &client, force).await?,
         Err(failure) if force => context.ui.warn(
             &format!("the daemon does not start: {}", failure.message),
-            Some("what is up goes on without it"),
+            Some("what is up continues without it"),
         ),
         Err(failure) => {
             return Err(failure.hint(
