@@ -16,15 +16,21 @@ pub struct Inventory {
     entries: BTreeMap<ContainerId, Entry>,
     /// By `cgroup_parent`: those that somebody watches.
     watched: HashMap<String, watch::Sender<Siblings>>,
+    /// How many attendants there were.
+    attendants: u64,
 }
+
+/// Who makes a container, or listens to its shim, and no other after that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attendant(u64);
 
 #[derive(Debug)]
 struct Entry {
     state: watch::Sender<Observed>,
     /// `None` where its spec cannot be read: it is nobody's sibling.
     cgroup_parent: Option<String>,
-    /// Somebody makes it, or listens to its shim.
-    attended: bool,
+    /// `None`: it has ended, and will not change by itself.
+    attendant: Option<Attendant>,
 }
 
 impl Inventory {
@@ -42,7 +48,7 @@ impl Inventory {
         let entry = Entry {
             state,
             cgroup_parent,
-            attended: true,
+            attendant: Some(self.next_attendant()),
         };
         self.entries.insert(id.clone(), entry);
         self.tell(&id, Some(observed));
@@ -59,10 +65,29 @@ impl Inventory {
         entry.state.send_replace(observed);
     }
 
-    /// Whether somebody sees to it that its state is known.
-    pub fn set_attended(&mut self, id: &ContainerId, attended: bool) {
-        if let Some(entry) = self.entries.get_mut(id) {
-            entry.attended = attended;
+    /// Somebody else sees to it from now on. `None`: it was removed.
+    pub fn attend(&mut self, id: &ContainerId) -> Option<Attendant> {
+        let attendant = self.next_attendant();
+        self.entries.get_mut(id)?.attendant = Some(attendant);
+        Some(attendant)
+    }
+
+    /// What an attendant has heard: nothing new once another has taken its place, also at another
+    /// container with the same id.
+    pub fn report(&self, attendant: Attendant, observed: Observed) {
+        if self.attendant(&observed.id) == Some(attendant) {
+            self.observe(observed);
+        }
+    }
+
+    /// The same, and the last that it has to say.
+    pub fn leave(&mut self, attendant: Attendant, last: Observed) {
+        if let Some(entry) = self.entries.get_mut(&last.id)
+            && entry.attendant == Some(attendant)
+        {
+            // At once: who learns that it has ended may start it again.
+            entry.attendant = None;
+            self.observe(last);
         }
     }
 
@@ -83,7 +108,7 @@ impl Inventory {
 
     /// Whether somebody sees to it.
     pub fn is_attended(&self, id: &ContainerId) -> bool {
-        self.entries.get(id).is_some_and(|entry| entry.attended)
+        self.attendant(id).is_some()
     }
 
     /// Whether it is known.
@@ -131,6 +156,15 @@ impl Inventory {
         let (sender, receiver) = watch::channel(Arc::new(all));
         self.watched.insert(cgroup_parent.to_owned(), sender);
         receiver
+    }
+
+    fn attendant(&self, id: &ContainerId) -> Option<Attendant> {
+        self.entries.get(id)?.attendant
+    }
+
+    fn next_attendant(&mut self) -> Attendant {
+        self.attendants += 1;
+        Attendant(self.attendants)
     }
 
     /// Tells those who watch it and its siblings, if anything is new to them. `None`: it is gone.
@@ -244,10 +278,33 @@ mod tests {
         let again = container("a", State::Creating);
         assert!(inventory.reserve(again.clone(), None).is_none());
         assert!(!inventory.forget_unattended(&id));
-        inventory.set_attended(&id, false);
+        let listener = inventory.attend(&id).expect("known");
+        inventory.leave(listener, container("a", State::Exited));
         assert!(inventory.forget_unattended(&id));
         assert!(!inventory.forget_unattended(&id));
         assert!(inventory.reserve(again, None).is_some());
+    }
+
+    #[test]
+    fn who_listened_to_an_earlier_container_of_an_id_is_not_heard() {
+        let mut inventory = Inventory::default();
+        let id = ContainerId("a".to_owned());
+        add(&mut inventory, "shop", "a");
+        let late = inventory.attend(&id).expect("known");
+        inventory.forget(&id);
+        assert!(inventory.attend(&id).is_none());
+        add(&mut inventory, "shop", "a");
+        inventory.report(late, container("a", State::Exited));
+        inventory.leave(late, container("a", State::Lost));
+        assert!(inventory.is_attended(&id));
+        assert_eq!(
+            inventory.get(&id).map(|one| one.state),
+            Some(State::Creating)
+        );
+        let listener = inventory.attend(&id).expect("known");
+        inventory.leave(listener, container("a", State::Lost));
+        assert!(!inventory.is_attended(&id));
+        assert_eq!(inventory.get(&id).map(|one| one.state), Some(State::Lost));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::inventory::Attendant;
 use super::{Inner, ended};
 use crate::channel::Channel;
 use crate::protocol::{Reply, Request};
@@ -15,20 +16,20 @@ use crate::spec::{ContainerId, Observed, State};
 /// Longest wait for a shim that has closed its connection to end.
 const END_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Listens to a container that was just launched, or found.
+/// Listens to a container that was just launched, or found, in place of whoever saw to it before.
 pub fn spawn(inner: &Arc<Inner>, id: &ContainerId) {
-    inner.inventory().set_attended(id, true);
+    let Some(attendant) = inner.inventory().attend(id) else {
+        return;
+    };
     let (inner, id) = (Arc::clone(inner), id.clone());
     let tracker = inner.tasks.clone();
     tracker.spawn(async move {
         let cancel = inner.cancel.clone();
         tokio::select! {
             () = cancel.cancelled() => {}
-            last = listen(&inner, &id) => {
-                // First: who learns that it has ended may start it again at once.
-                inner.inventory().set_attended(&id, false);
+            last = listen(&inner, &id, attendant) => {
                 if let Some(last) = last {
-                    inner.observe(last);
+                    inner.inventory().leave(attendant, last);
                 }
             }
         }
@@ -36,11 +37,11 @@ pub fn spawn(inner: &Arc<Inner>, id: &ContainerId) {
 }
 
 /// Until the container has ended or is lost: its last state, if it is known still.
-async fn listen(inner: &Arc<Inner>, id: &ContainerId) -> Option<Observed> {
+async fn listen(inner: &Arc<Inner>, id: &ContainerId, attendant: Attendant) -> Option<Observed> {
     let dir = inner.dir(id);
     let mut deadline = Instant::now() + END_DEADLINE;
     loop {
-        match follow(inner, id, &dir).await {
+        match follow(inner, id, attendant, &dir).await {
             Ok(Some(last)) => return Some(last),
             Ok(None) => deadline = Instant::now() + END_DEADLINE,
             Err(error) => match error.kind() {
@@ -66,7 +67,12 @@ async fn listen(inner: &Arc<Inner>, id: &ContainerId) -> Option<Observed> {
 }
 
 /// Takes states in until the connection ends, or the container has: how.
-async fn follow(inner: &Inner, id: &ContainerId, dir: &RunDir) -> io::Result<Option<Observed>> {
+async fn follow(
+    inner: &Inner,
+    id: &ContainerId,
+    attendant: Attendant,
+    dir: &RunDir,
+) -> io::Result<Option<Observed>> {
     let channel = Channel::connect(dir).await?;
     channel.send(&Request::Subscribe, &[]).await?;
     while let Some((reply, _)) = channel.receive().await? {
@@ -74,7 +80,7 @@ async fn follow(inner: &Inner, id: &ContainerId, dir: &RunDir) -> io::Result<Opt
             Reply::State { observed } if observed.id == *id => match ended(&observed) {
                 // Its shim has nothing more to say.
                 true => return Ok(Some(*observed)),
-                false => inner.observe(*observed),
+                false => inner.inventory().report(attendant, *observed),
             },
             _ => {}
         }

@@ -196,10 +196,15 @@ fn a_replica_that_is_killed_hangs_or_runs_out_of_memory_is_replaced() {
             match fault {
                 "hangs" => inside("killall -STOP httpd"),
                 "out of memory" => inside("touch /tmp/eat"),
+                // Its shim cannot be asked anything any more.
+                "out of reach" => {
+                    let folder = machine.root().join("run/c").join(id);
+                    std::fs::remove_dir_all(folder).unwrap();
+                }
                 _ => kill(process),
             }
         };
-        for fault in ["killed", "hangs", "out of memory"] {
+        for fault in ["out of reach", "killed", "hangs", "out of memory"] {
             let before = machine.replicas();
             assert_eq!(before.len(), 3, "{before:?}");
             let (ill, process) = before.first().cloned().unwrap();
