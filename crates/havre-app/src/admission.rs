@@ -8,10 +8,10 @@ use havre_model::{Mount, Service, ServiceName, Volume, VolumeName, is_volume_nam
 
 use crate::conflict::Conflict;
 use crate::daemon::Daemon;
-use crate::in_place::in_place;
 use crate::platform::Platform;
 use crate::volumes::owner::{self, OwnerError, Owners, Title, Uses};
 use crate::volumes::volume_name;
+use havre_base::in_place;
 
 /// A volume that another environment has.
 struct Taken {

@@ -25,7 +25,6 @@ use crate::environment::tables::Tables;
 use crate::files::FileVault;
 use crate::gateway::Gateway;
 use crate::host::Host;
-use crate::in_place::in_place;
 use crate::labels::environment_key;
 use crate::leases;
 use crate::leftovers::Leftovers;
@@ -43,6 +42,7 @@ use crate::subsystem::{Part, Subsystem};
 use crate::subsystems::{self, containers::Containers};
 use crate::tls::LocalCa;
 use crate::volumes::owner;
+use havre_base::in_place;
 
 /// Every subsystem. A new one is a line here, and a file in `subsystems/`.
 const PARTS: &[Part] = &[
@@ -329,7 +329,7 @@ async fn adopt(daemon: &Arc<Daemon>, known: Vec<(EnvironmentId, String)>) {
         tracing::warn!(error, "volumes of an earlier version stay without an owner");
     }
     let ids = known.iter().map(|(id, _)| id.clone());
-    if let Err(error) = in_place(|| leases::release_unknown(&platform.images, ids)) {
+    if let Err(error) = leases::release_unknown(&platform.images, ids) {
         tracing::warn!(%error, "images stay that only environments need which are gone");
     }
     // One that is gone at once must not take for unused what the next ones need.

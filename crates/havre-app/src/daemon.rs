@@ -17,11 +17,11 @@ use crate::builder::Builder;
 use crate::environment::EnvironmentError;
 use crate::handle::EnvironmentHandle;
 use crate::history::{self, Past};
-use crate::in_place::in_place;
 use crate::options::DaemonOptions;
 use crate::platform::Platform;
 use crate::port_owner;
 use crate::supervisor::Supervisor;
+use havre_base::in_place;
 
 /// How long a call waits until environments were looked at for the first time.
 const FIRST_LOOK: Duration = Duration::from_secs(10);

@@ -32,7 +32,6 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::in_place::in_place;
 use crate::labels::{ContainerLabels, environment_key};
 use crate::machine::{Machine, Work};
 use crate::observe::{ObservedContainer, probe_ports, tick};
@@ -222,7 +221,7 @@ impl<M: Machine> Environment<M> {
     ) {
         let before = self.persisted.desired().clone();
         let counted = observed.edge.as_ref().map(|edge| &edge.total);
-        let written = in_place(|| self.persisted.advance(next, counted, now));
+        let written = self.persisted.advance(next, counted, now);
         self.problems.note(&self.id, Concern::State, &written);
         if written.is_ok() {
             self.capture_failure(&before, seen).await;
@@ -404,7 +403,7 @@ impl<M: Machine> Environment<M> {
         let status = self.status.borrow().clone();
         let counted = status.observed.edge.as_ref().map(|edge| &edge.total);
         let now = self.clock.now();
-        let written = in_place(|| self.persisted.apply(change, counted, now))?;
+        let written = self.persisted.apply(change, counted, now)?;
         if goes_on {
             self.failure = None;
         }
@@ -455,7 +454,7 @@ impl<M: Machine> Environment<M> {
             return None;
         };
         let mut errors = self.machine.dismantle(remove_volumes).await;
-        let forgotten = in_place(|| self.persisted.forget());
+        let forgotten = self.persisted.forget();
         self.problems.note(&self.id, Concern::State, &forgotten);
         forgotten.ok()?;
         // Not before: while it is known, its images are what an `up` comes back to. What stays of

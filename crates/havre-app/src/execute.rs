@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use havre_api::EnvironmentId;
-use havre_base::blocking;
+use havre_base::{blocking, in_place};
 use havre_engine::ContainerId;
 use havre_image::overlay::{Overlay, Writable};
 use havre_image::{Digest, Image};
@@ -129,12 +129,13 @@ async fn start(
     let own = [platform.root.state_dir(), platform.root.run_dir()];
     let neighbours = job.work.releases.values().flat_map(|r| r.services.values());
     let neighbours = neighbours.map(|config| &config.service);
-    let settled = host_mounts::settle(&config.service, &own, neighbours).map_err(|source| {
-        ActionError::MountRefused {
-            service: service.clone(),
-            source,
-        }
-    })?;
+    let settled =
+        in_place(|| host_mounts::settle(&config.service, &own, neighbours)).map_err(|source| {
+            ActionError::MountRefused {
+                service: service.clone(),
+                source,
+            }
+        })?;
     let scratch = platform.container_dir(id);
     let upper = {
         let scratch = scratch.clone();
@@ -178,7 +179,7 @@ async fn start(
             upper: Some(upper),
         },
         mounts,
-        files: files(&job.host, &key, &scratch, &place, config, &names)?,
+        files: in_place(|| files(&job.host, &key, &scratch, &place, config, &names))?,
         netns: connection.netns,
         cgroup_parent: key.clone(),
         log_dir: platform.log_dir(&key).join(&id.0),
@@ -296,7 +297,7 @@ async fn remove(job: &Job, id: &ReplicaId) -> Result<(), ActionError> {
     }
     let logs = platform.log_dir(&environment_key(&job.id));
     let in_use = |name: &OsStr| platform.containers_dir().join(name).exists();
-    if let Err(error) = prune_logs(&logs, KEPT_LOGS, in_use) {
+    if let Err(error) = in_place(|| prune_logs(&logs, KEPT_LOGS, in_use)) {
         errors.push(format!("old output: {error}"));
     }
     if errors.is_empty() {

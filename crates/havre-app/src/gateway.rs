@@ -23,9 +23,9 @@ use tokio::net::UnixListener;
 use tower_service::Service as _;
 
 use crate::edge::EnvironmentEdge;
-use crate::in_place::in_place;
 use crate::platform::Platform;
 use crate::supervisor::Supervised;
+use havre_base::in_place;
 
 /// Its pool and its socket.
 const POOL: &str = "havre/gateway";

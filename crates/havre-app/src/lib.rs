@@ -40,7 +40,6 @@ mod host;
 mod host_mounts;
 mod housekeeping;
 mod images;
-mod in_place;
 mod inventory;
 mod labels;
 mod leases;

@@ -25,12 +25,12 @@ use crate::action::Job;
 use crate::certificates::{Pair, Reading};
 use crate::edge::environment_edge;
 use crate::host::Host;
-use crate::in_place::in_place;
 use crate::labels::environment_key;
 use crate::machine::{Answers, Machine, Routed, Work};
 use crate::network::NetworkKeeper;
 use crate::observe::ObservedContainer;
 use crate::{execute, hooks, leases, names, report};
+use havre_base::in_place;
 
 const CONNECT_DEADLINE: Duration = Duration::from_millis(200);
 /// A port for datagrams where nobody listens says so sooner.

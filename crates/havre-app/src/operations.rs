@@ -24,11 +24,11 @@ use crate::clock::elapsed_ms;
 use crate::daemon::Daemon;
 use crate::files::keep_files;
 use crate::handle::EnvironmentHandle;
-use crate::in_place::in_place;
 use crate::plans::plan;
 use crate::progress::EventDiff;
 use crate::volumes::named_volumes;
 use crate::{admission, capabilities, databases, domains, ports, scaling, shared_networks, status};
+use havre_base::in_place;
 
 pub(crate) use queue::{Held, hold};
 pub(crate) use rollout::{NewRelease, roll_out};
@@ -76,9 +76,9 @@ pub(crate) async fn up(
         phase: OperationPhase::Prepare,
     });
     let files_held = daemon.platform.vault.hold();
-    let files = keep_files(&daemon.platform.vault, &project)
+    let files = in_place(|| keep_files(&daemon.platform.vault, &project))
         .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
-    in_place(|| shared_networks::resolve(&daemon.platform.networks, &mut project))?;
+    shared_networks::resolve(&daemon.platform.networks, &mut project)?;
     let mut release = Release::new(&project, &images, &files);
     let outcome = |release: &Release, number, previous: Option<u64>| UpOutcome {
         environment: id.clone(),

@@ -18,9 +18,9 @@ use serde_json::Value;
 
 use crate::daemon::Daemon;
 use crate::files::file_digests;
-use crate::in_place::in_place;
 use crate::labels::environment_key;
 use crate::{admission, capabilities, databases, domains, rivals, shared_networks};
+use havre_base::in_place;
 
 /// Fields of a service that have another name in compose files.
 const COMPOSE_NAMES: [(&str, &str); 5] = [
@@ -66,9 +66,9 @@ pub(crate) async fn dry_run(
         .builder
         .hook_images(&mut project, &images, None)
         .await?;
-    let files =
-        file_digests(&project).map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
-    in_place(|| shared_networks::resolve(&daemon.platform.networks, &mut project))?;
+    let files = in_place(|| file_digests(&project))
+        .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+    shared_networks::resolve(&daemon.platform.networks, &mut project)?;
     let mut release = Release::new(&project, &images, &files);
     release.keep_restarts(serving);
     let situation = Desired {

@@ -7,6 +7,7 @@ use havre_api::{
     ApiError, EnvironmentId, ErrorCode, Event, EventSink, PlannedAction, Principal, ReleaseId,
     ReleaseState, ReleaseStatus, ReleasesQuery, RequestCount, RollbackRequest, UpOutcome,
 };
+use havre_base::in_place;
 use havre_release::{Cause, Desired, FailureKind, Jobs, Outcome, Scale};
 
 use crate::clock::elapsed_ms;
@@ -144,7 +145,7 @@ pub(crate) async fn rollback(
         &id,
     )?;
     let _files_held = daemon.platform.vault.hold();
-    complete(&daemon.platform, target)?;
+    in_place(|| complete(&daemon.platform, target))?;
     if !now.all_jobs().is_empty() {
         events.emit(Event::Warning {
             message: format!(

@@ -8,6 +8,6 @@ mod files;
 pub mod time;
 
 #[cfg(feature = "tokio")]
-pub use blocking::blocking;
+pub use blocking::{blocking, in_place};
 pub use causes::{causes, one_line};
 pub use files::{Durability, replace};

@@ -93,8 +93,8 @@ impl Store {
         Ok(Self { thread })
     }
 
-    /// Has the database's thread do `work`, and waits for it: for seconds where another process
-    /// holds the database, so a task says that it blocks. What `work` did not commit when it fails
+    /// Has the database's thread do `work`, and waits for it, for seconds where another process holds
+    /// the database: a thread that runs tasks leaves them to another one meanwhile. What `work` did not commit when it fails
     /// is undone. `operation` says what is attempted, as in "cannot … in the database".
     pub fn run<T: Send + 'static>(
         &self,

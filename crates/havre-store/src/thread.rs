@@ -4,6 +4,7 @@ use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use havre_base::in_place;
 use rusqlite::Connection;
 
 /// Statements that may wait.
@@ -46,7 +47,7 @@ impl StoreThread {
             drop(done.send(work(connection)));
         });
         self.work.as_ref()?.send(work).ok()?;
-        wait.recv().ok()
+        in_place(|| wait.recv()).ok()
     }
 }
 

@@ -16,10 +16,10 @@ use super::follow::{SlowStarts, changed, emit_changes};
 use super::refusals::{daemon_ends, ended, ended_early, gone, not_done, not_undone, stands_still};
 use crate::daemon::Daemon;
 use crate::handle::EnvironmentHandle;
-use crate::in_place::in_place;
 use crate::leases::lease;
 use crate::progress::EventDiff;
 use crate::{admission, domains, rivals, shared_networks};
+use havre_base::in_place;
 
 /// How long the end of a rollout that the user gave up is waited for: replicas may take any time to
 /// stop.

@@ -15,7 +15,6 @@ use tokio::sync::MutexGuard;
 use super::tables::{NetworkRow, Tables};
 use super::{cannot_read, full_name, is_reserved, key, of};
 use crate::daemon::Daemon;
-use crate::in_place::in_place;
 use crate::labels::environment_key;
 
 /// As many as anybody could keep apart; far fewer can be in use at a time.
@@ -33,7 +32,7 @@ pub(crate) async fn make<'a>(
     let guard = daemon.networks.lock().await;
     let tables = &daemon.platform.networks;
     for (_, name, internal) in of(release) {
-        in_place(|| put(tables, name, internal))?;
+        put(tables, name, internal)?;
     }
     Ok(Some(guard))
 }
@@ -59,7 +58,7 @@ pub(crate) async fn dry_run(
     let mut told = Vec::new();
     for (_, name, _) in of(release) {
         let tables = &daemon.platform.networks;
-        let known = in_place(|| tables.network(name)).map_err(cannot_read)?;
+        let known = tables.network(name).map_err(cannot_read)?;
         let mut others = members(daemon, name).await?;
         others.retain(|member| &member.environment != id);
         let others: Vec<String> = others
@@ -78,7 +77,7 @@ pub(crate) async fn dry_run(
 /// Lists them.
 pub(crate) async fn list(daemon: &Arc<Daemon>) -> Result<Vec<SharedNetwork>, ApiError> {
     let tables = &daemon.platform.networks;
-    let rows = in_place(|| tables.networks()).map_err(cannot_read)?;
+    let rows = tables.networks().map_err(cannot_read)?;
     let mut networks = Vec::with_capacity(rows.len());
     for row in rows {
         let members = members(daemon, &row.name).await?;
@@ -95,12 +94,12 @@ pub(crate) async fn create(
     let NetworkCreateRequest { name, internal } = request;
     let _guard = daemon.networks.lock().await;
     let tables = &daemon.platform.networks;
-    if !in_place(|| put(tables, &name, internal))? {
+    if !put(tables, &name, internal)? {
         let message = format!("there is a network {name} already");
         return Err(ApiError::new(ErrorCode::Conflict, message)
             .with_hint("`havre network ls` shows who is on it"));
     }
-    let row = in_place(|| tables.network(&name)).map_err(cannot_read)?;
+    let row = tables.network(&name).map_err(cannot_read)?;
     let row = row.ok_or_else(|| not_there(&name))?;
     Ok(summary(row, Vec::new()))
 }
@@ -113,7 +112,7 @@ pub(crate) async fn remove(
     let NetworkRemoveRequest { name } = request;
     let _guard = daemon.networks.lock().await;
     let tables = &daemon.platform.networks;
-    let known = in_place(|| tables.network(&name)).map_err(cannot_read)?;
+    let known = tables.network(&name).map_err(cannot_read)?;
     if known.is_none() {
         return Err(not_there(&name));
     }
@@ -135,7 +134,7 @@ pub(crate) async fn remove(
         return Err(ApiError::new(ErrorCode::Conflict, message)
             .with_hint("take them down, or bring them up without it, and remove it then"));
     }
-    let removed = in_place(|| tables.network_remove(&name));
+    let removed = tables.network_remove(&name);
     removed
         .map(drop)
         .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))
