@@ -228,9 +228,8 @@ struct Built {
 async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let root = options.root.clone();
     let state = root.state_dir();
-    let schemas: Vec<Schema> = PARTS.iter().filter_map(|part| part.schema).collect();
     let store =
-        Store::open(&state.join("state.db"), &schemas).map_err(subsystem("the database"))?;
+        Store::open(&state.join("state.db"), &schemas()).map_err(subsystem("the database"))?;
     let store = Arc::new(store);
     let exe = std::env::current_exe().map_err(subsystem("its own binary"))?;
     let engine = Engine::new(EngineConfig {
@@ -288,6 +287,11 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         daemon,
         leftovers,
     })
+}
+
+/// Tables of the subsystems.
+pub(crate) fn schemas() -> Vec<Schema> {
+    PARTS.iter().filter_map(|part| part.schema).collect()
 }
 
 /// The environments of the database, each with its desired state as stored.

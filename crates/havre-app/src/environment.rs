@@ -40,7 +40,7 @@ use crate::readiness::ReadinessTracker;
 pub(crate) use commands::Commands;
 
 use commands::PendingCommand;
-use persisted::Persisted;
+pub(crate) use persisted::Persisted;
 use problems::{Concern, Problems};
 use requests::edge_view;
 use tables::Tables;

@@ -29,6 +29,8 @@ mod environment;
 mod exec;
 mod execute;
 #[cfg(test)]
+mod fake;
+#[cfg(test)]
 mod fault;
 mod files;
 mod gateway;

@@ -36,7 +36,7 @@ pub(crate) struct Persisted {
 
 impl Persisted {
     /// What is stored; nothing yet where that is `None`.
-    pub(super) fn load(
+    pub(crate) fn load(
         id: EnvironmentId,
         tables: Tables,
         desired: Option<&str>,
@@ -62,23 +62,23 @@ impl Persisted {
         Ok(persisted)
     }
 
-    pub(super) fn desired(&self) -> &Desired {
+    pub(crate) fn desired(&self) -> &Desired {
         &self.desired
     }
 
     /// The releases that the desired state names, and those of replicas that are still there.
-    pub(super) fn releases(&self) -> &Arc<BTreeMap<u64, Release>> {
+    pub(crate) fn releases(&self) -> &Arc<BTreeMap<u64, Release>> {
         &self.releases
     }
 
     /// Grows with each change.
-    pub(super) fn revision(&self) -> u64 {
+    pub(crate) fn revision(&self) -> u64 {
         self.revision
     }
 
     /// Reads the releases that replicas belong to which nobody wants any more: what they write to
     /// counts until they are gone. Those that history has forgotten are looked for once.
-    pub(super) fn know(&mut self, of_replicas: BTreeSet<u64>) -> Result<(), EnvironmentError> {
+    pub(crate) fn know(&mut self, of_replicas: BTreeSet<u64>) -> Result<(), EnvironmentError> {
         let mut needed = of_replicas;
         needed.extend(referenced_releases(&self.desired));
         for number in &needed {
@@ -97,7 +97,7 @@ impl Persisted {
     }
 
     /// Writes down what a command means. `counted`: what the edge has counted of the environment.
-    pub(super) fn apply(
+    pub(crate) fn apply(
         &mut self,
         change: Change,
         counted: Option<&Traffic>,
@@ -134,7 +134,7 @@ impl Persisted {
     }
 
     /// Writes down what follows from what was seen.
-    pub(super) fn advance(
+    pub(crate) fn advance(
         &mut self,
         next: Desired,
         counted: Option<&Traffic>,
@@ -145,7 +145,7 @@ impl Persisted {
 
     /// Removes what is stored of an environment that is not wanted and of which nothing else is
     /// left.
-    pub(super) fn forget(&self) -> Result<(), EnvironmentError> {
+    pub(crate) fn forget(&self) -> Result<(), EnvironmentError> {
         let (project, environment) = self.names();
         self.tables
             .environment_remove(project, environment)

@@ -1,0 +1,148 @@
+//! A FAKE builder: its images are in the store like any others, and hold nothing that could run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use havre_api::{ApiError, ErrorCode, EventSink, UpOptions};
+use havre_image::builder::DryRun;
+use havre_image::manifest::media;
+use havre_image::{Image, ImageConfig, Images, Layer};
+use havre_model::{Project, Service, ServiceName};
+use havre_release::Answer;
+
+use crate::builder::Builder;
+
+/// STRICT FAKE of [`Builder`].
+pub(crate) struct FakeBuilder {
+    images: Images,
+    script: Mutex<Script>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    /// Images that no registry has.
+    pub(super) missing: BTreeSet<String>,
+    /// How long each image takes.
+    pub(super) delay: Duration,
+    /// Images made so far; those that were there are not made again.
+    pub(super) made: u32,
+}
+
+impl FakeBuilder {
+    pub(super) fn new(images: Images) -> Self {
+        Self {
+            images,
+            script: Mutex::default(),
+        }
+    }
+
+    pub(super) fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+
+    fn stored(&self, name: &str) -> Option<Image> {
+        self.images.resolve(&name.parse().unwrap()).unwrap()
+    }
+
+    /// The image of this name, made where it is not there.
+    async fn image(&self, name: &str, events: &EventSink) -> Result<Option<Image>, ApiError> {
+        let delay = self.script().delay;
+        if !delay.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = events.cancellation().cancelled() => return Ok(None),
+            }
+        }
+        if self.script().missing.contains(name) {
+            let message = format!("image {name} not found");
+            return Err(ApiError::new(ErrorCode::NotFound, message));
+        }
+        if let Some(stored) = self.stored(name) {
+            return Ok(Some(stored));
+        }
+        self.script().made += 1;
+        // Its one layer is no archive: whoever unpacks it fails.
+        let written = self.images.write_blob(&mut name.as_bytes(), None);
+        let (digest, size) = written.unwrap();
+        let layer = Layer {
+            digest,
+            media_type: media::LAYER_TAR.to_owned(),
+            size,
+            diff_id: digest,
+            chain_id: havre_image::chain_id(None, &digest),
+        };
+        let config = ImageConfig::for_this_machine();
+        let name = name.parse().unwrap();
+        let made = self.images.commit_image(config, &[layer], &name);
+        Ok(Some(made.unwrap()))
+    }
+}
+
+/// The name of a service's image.
+fn name_of(project: &Project, name: &ServiceName, service: &Service) -> String {
+    let built = || format!("{}-{name}", project.name);
+    service.image.clone().unwrap_or_else(built)
+}
+
+impl Builder for FakeBuilder {
+    fn images<'a>(
+        &'a self,
+        project: &'a Project,
+        _: &'a UpOptions,
+        events: &'a EventSink,
+    ) -> Answer<'a, Result<BTreeMap<ServiceName, String>, ApiError>> {
+        Box::pin(async move {
+            let mut digests = BTreeMap::new();
+            for (name, service) in &project.services {
+                let image = name_of(project, name, service);
+                // Who has cancelled gets what there is, and must not go on with it.
+                let Some(image) = self.image(&image, events).await? else {
+                    break;
+                };
+                digests.insert(name.clone(), image.manifest_digest.to_string());
+            }
+            Ok(digests)
+        })
+    }
+
+    fn hook_images<'a>(
+        &'a self,
+        project: &'a mut Project,
+        _: &'a BTreeMap<ServiceName, String>,
+        fetch: Option<(&'a UpOptions, &'a EventSink)>,
+    ) -> Answer<'a, Result<(), ApiError>> {
+        Box::pin(async move {
+            let services = project.services.values_mut();
+            for hook in services.flat_map(|service| &mut service.pre_start) {
+                let Some(name) = hook.image.clone() else {
+                    continue;
+                };
+                let image = match fetch {
+                    Some((_, events)) => self.image(&name, events).await?,
+                    None => self.stored(&name),
+                };
+                hook.image = image
+                    .map(|one| one.manifest_digest.to_string())
+                    .or(Some(name));
+            }
+            Ok(())
+        })
+    }
+
+    fn dry_run<'a>(
+        &'a self,
+        project: &'a Project,
+    ) -> Answer<'a, Result<BTreeMap<ServiceName, DryRun>, ApiError>> {
+        let looked = |(name, service): (&ServiceName, &Service)| {
+            let image = name_of(project, name, service);
+            let outcome = match self.stored(&image) {
+                Some(stored) => DryRun::Image(stored.manifest_digest),
+                None => DryRun::Fetch { reference: image },
+            };
+            (name.clone(), outcome)
+        };
+        let all = project.services.iter().map(looked).collect();
+        Box::pin(async { Ok(all) })
+    }
+}
