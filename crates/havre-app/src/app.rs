@@ -145,10 +145,11 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     let Built {
         daemon,
         subsystems,
+        gateway,
         leftovers,
     } = build(options).await?;
     let routes = calls(&daemon, &subsystems)?;
-    keep_tasks(&daemon, &subsystems);
+    keep_tasks(&daemon, &subsystems, gateway);
     let socket = daemon.platform.root.api_socket();
     tracing::info!(socket = %socket.display(), pid = std::process::id(), "daemon runs");
     let served = async {
@@ -188,12 +189,11 @@ fn calls(
 }
 
 /// Starts the tasks that run until the daemon ends, and what is served by other protocols.
-fn keep_tasks(daemon: &Arc<Daemon>, subsystems: &[Box<dyn Subsystem>]) {
+fn keep_tasks(daemon: &Arc<Daemon>, subsystems: &[Box<dyn Subsystem>], gateway: Option<Gateway>) {
     for task in subsystems.iter().flat_map(|subsystem| subsystem.tasks()) {
         daemon.supervisor.keep(task.name, task.run);
     }
-    let mounts = subsystems.iter().filter_map(|subsystem| subsystem.mount());
-    if let Some(gateway) = Gateway::new(mounts.collect()) {
+    if let Some(gateway) = gateway {
         let platform = Arc::clone(&daemon.platform);
         daemon.supervisor.keep("gateway", move |task| {
             gateway.clone().run(Arc::clone(&platform), task)
@@ -220,6 +220,8 @@ async fn drain(daemon: &Daemon, subsystems: &[Box<dyn Subsystem>]) {
 struct Built {
     daemon: Arc<Daemon>,
     subsystems: Vec<Box<dyn Subsystem>>,
+    /// What they serve by other protocols.
+    gateway: Option<Gateway>,
     /// To be removed once it serves.
     leftovers: Leftovers,
 }
@@ -278,13 +280,20 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         Arc::new(builder),
         options,
     );
-    adopt(&daemon, known).await;
     let parts = PARTS.iter().map(|part| (part.build)(&daemon, &store));
     // The daemon knows targets, and not what they are made of.
     let of_this_machine: Box<dyn Subsystem> = Box::new(Containers(engine));
+    let subsystems: Vec<_> = parts.chain([of_this_machine]).collect();
+    let mounts = subsystems.iter().filter_map(|subsystem| subsystem.mount());
+    let gateway = Gateway::new(mounts.collect());
+    // Before an environment has the edge told, which would have it forget the gateway.
+    let hosts = gateway.as_ref().map(Gateway::hosts).unwrap_or_default();
+    daemon.platform.hub.reserve(hosts).await;
+    adopt(&daemon, known).await;
     Ok(Built {
-        subsystems: parts.chain([of_this_machine]).collect(),
         daemon,
+        subsystems,
+        gateway,
         leftovers,
     })
 }

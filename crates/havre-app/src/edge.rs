@@ -115,22 +115,23 @@ pub(crate) fn environment_edge(
     edge
 }
 
-/// What a state of the edge holds of one environment. Pure.
+/// What a state of the edge holds of one environment, whose names all begin alike. Pure.
 fn part_of(state: &EdgeState, id: &EnvironmentId) -> EnvironmentEdge {
-    // Names of all of it begin alike.
+    part_by(state, |name| is_pool_of(name, id))
+}
+
+/// What a state of the edge holds under names that are somebody's own. Pure.
+fn part_by(state: &EdgeState, is_own: impl Fn(&str) -> bool) -> EnvironmentEdge {
     let forwards = |all: &[Forward]| -> Vec<Forward> {
-        let own = all.iter().filter(|forward| is_pool_of(&forward.id, id));
+        let own = all.iter().filter(|forward| is_own(&forward.id));
         own.cloned().collect()
     };
-    let routes = state
-        .routes
-        .iter()
-        .filter(|route| is_pool_of(&route.id, id));
+    let routes = state.routes.iter().filter(|route| is_own(&route.id));
     let routes: Vec<Route> = routes.cloned().collect();
     let serves = |host: &String| routes.iter().any(|route| route.hosts.contains(host));
     let certificates = state.certificates.iter();
     let certificates = certificates.filter(|certificate| certificate.hosts.iter().any(serves));
-    let pools = state.pools.iter().filter(|(name, _)| is_pool_of(name, id));
+    let pools = state.pools.iter().filter(|(name, _)| is_own(name));
     EnvironmentEdge {
         certificates: certificates.cloned().collect(),
         forwards: forwards(&state.forwards),
@@ -228,8 +229,10 @@ struct HubState {
     /// have, the edge goes on with what it has.
     awaited: BTreeSet<String>,
     environments: BTreeMap<String, EnvironmentEdge>,
-    /// What the daemon itself serves.
-    gateway: EnvironmentEdge,
+    /// Hosts that the daemon itself serves.
+    own_hosts: BTreeSet<String>,
+    /// How it serves them; `None`: it has not yet said so, and is awaited as environments are.
+    gateway: Option<EnvironmentEdge>,
     generation: u64,
     pushed: Option<EdgeState>,
     status: Option<Arc<EdgeStatus>>,
@@ -267,7 +270,8 @@ impl EdgeHub {
             machine,
             awaited: awaited.into_iter().map(|id| environment_key(&id)).collect(),
             environments: BTreeMap::new(),
-            gateway: EnvironmentEdge::default(),
+            own_hosts: BTreeSet::new(),
+            gateway: Some(EnvironmentEdge::default()),
             generation: 0,
             pushed: None,
             status: None,
@@ -299,18 +303,39 @@ impl EdgeHub {
         state.status.clone()
     }
 
+    /// Says which hosts the daemon itself will serve, before any environment says what it needs.
+    pub(crate) async fn reserve(&self, hosts: BTreeSet<String>) {
+        self.state.lock().await.reserve(hosts);
+    }
+
     /// Replaces what the daemon itself serves.
     pub(crate) async fn set_gateway(&self, part: EnvironmentEdge) {
         let mut state = self.state.lock().await;
-        state.gateway = part;
+        state.gateway = Some(part);
         self.sync(&mut state).await;
+    }
+
+    /// A gateway that cannot be served keeps what the edge has of it: the environments do not wait
+    /// for it.
+    pub(crate) async fn carry_over_gateway(&self, pool: &'static str) {
+        if self.state.lock().await.gateway.is_some() {
+            return;
+        }
+        let launch = self.launch.clone();
+        let kept = tokio::task::spawn_blocking(move || launch.kept_state()).await;
+        let part = match kept.map_err(io::Error::other).flatten() {
+            Ok(state) => part_by(&state, |name| name == pool),
+            Err(error) => {
+                tracing::error!(%error, "what the edge has of the gateway is not known: it is not served");
+                EnvironmentEdge::default()
+            }
+        };
+        self.set_gateway(part).await;
     }
 
     /// Hosts that the daemon itself serves.
     pub(crate) async fn own_hosts(&self) -> BTreeSet<String> {
-        let state = self.state.lock().await;
-        let routes = state.gateway.routes.iter();
-        routes.flat_map(|route| route.hosts.clone()).collect()
+        self.state.lock().await.own_hosts.clone()
     }
 
     /// An environment that cannot say what it needs keeps what the edge has of it: it goes on, and
@@ -375,15 +400,19 @@ impl EdgeHub {
             }
         };
         state.generation = state.generation.max(status.generation);
-        let wanted = state.wanted();
+        let Some(wanted) = state.wanted() else {
+            // The edge serves what it has, which may differ from what its environments think: no
+            // report, so that nobody acts on one.
+            self.keep_sockets(state, &status).await;
+            state.status = None;
+            return;
+        };
         let has = state.pushed.as_ref().is_some_and(|pushed| {
             pushed.generation == status.generation && same_but_generation(pushed, &wanted)
         });
-        if has || !state.awaited.is_empty() {
-            // While an environment is awaited the edge serves what it has, which may differ from
-            // what its environments think: no report, so that nobody acts on one.
+        if has {
             self.keep_sockets(state, &status).await;
-            state.status = has.then(|| Arc::new(status));
+            state.status = Some(Arc::new(status));
             return;
         }
         // The number is the edge's word.
@@ -525,9 +554,20 @@ impl EdgeHub {
 }
 
 impl HubState {
-    fn wanted(&self) -> EdgeState {
+    /// Nobody else is to have them, and the edge waits for what is served there.
+    fn reserve(&mut self, hosts: BTreeSet<String>) {
+        self.gateway = hosts.is_empty().then(EnvironmentEdge::default);
+        self.own_hosts = hosts;
+    }
+
+    /// `None` as long as somebody is awaited.
+    fn wanted(&self) -> Option<EdgeState> {
+        let gateway = self.gateway.as_ref()?;
+        if !self.awaited.is_empty() {
+            return None;
+        }
         let mut state = self.machine.clone();
-        for part in self.environments.values().chain([&self.gateway]) {
+        for part in self.environments.values().chain([gateway]) {
             state.certificates.extend(part.certificates.iter().cloned());
             state.routes.extend(part.routes.iter().cloned());
             state.forwards.extend(part.forwards.iter().cloned());
@@ -537,7 +577,7 @@ impl HubState {
                 .pools
                 .extend(part.pools.iter().map(|(k, v)| (k.clone(), v.clone())));
         }
-        state
+        Some(state)
     }
 }
 

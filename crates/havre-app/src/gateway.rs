@@ -32,8 +32,9 @@ const POOL: &str = "havre/gateway";
 const SOCKET: &str = "gateway";
 /// How long requests wait while the daemon is replaced.
 const HOLD_MS: u64 = 5000;
-/// How often its certificate is looked at.
+/// How often its certificate is looked at, and how soon again where there is none.
 const EVERY: Duration = Duration::from_secs(3600);
+const RETRY: Duration = Duration::from_secs(30);
 
 /// What a subsystem serves.
 #[derive(Clone)]
@@ -69,6 +70,7 @@ impl Gateway {
             Ok(listener) => listener,
             Err(error) => {
                 task.report(Err(one_line(&*error)));
+                platform.hub.carry_over_gateway(POOL).await;
                 return;
             }
         };
@@ -78,8 +80,13 @@ impl Gateway {
         let routing = async {
             loop {
                 let routed = self.route(&platform).await;
-                task.report(routed.map(|()| format!("{} hosts", self.hosts().len())));
-                tokio::time::sleep(EVERY).await;
+                let pause = if routed.is_ok() { EVERY } else { RETRY };
+                if let Err(error) = &routed {
+                    tracing::warn!(error, "the gateway has no certificate");
+                    platform.hub.carry_over_gateway(POOL).await;
+                }
+                task.report(routed);
+                tokio::time::sleep(pause).await;
             }
         };
         tokio::select! {
@@ -90,9 +97,10 @@ impl Gateway {
         }
     }
 
-    /// Has the edge pass the hosts' requests on.
-    async fn route(&self, platform: &Platform) -> Result<(), String> {
+    /// Has the edge pass the hosts' requests on; says of which.
+    async fn route(&self, platform: &Platform) -> Result<String, String> {
         let hosts: Vec<String> = self.hosts().into_iter().collect();
+        let told = format!("serves {}", hosts.join(", "));
         let now = SystemTime::now();
         let pair = in_place(|| {
             let files = platform.ca.certificate_for(&hosts, now);
@@ -129,7 +137,7 @@ impl Gateway {
             },
         );
         platform.hub.set_gateway(part).await;
-        Ok(())
+        Ok(told)
     }
 
     /// Serves until `end`; what is under way then ends with the daemon.

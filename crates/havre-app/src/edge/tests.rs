@@ -38,6 +38,20 @@ fn part(id: &EnvironmentId, host: &str, published: u16) -> EnvironmentEdge {
     }
 }
 
+fn hub_state(environments: BTreeMap<String, EnvironmentEdge>) -> HubState {
+    HubState {
+        own_hosts: BTreeSet::new(),
+        gateway: Some(EnvironmentEdge::default()),
+        machine: EdgeState::default(),
+        awaited: BTreeSet::new(),
+        environments,
+        generation: 0,
+        pushed: None,
+        status: None,
+        kept: None,
+    }
+}
+
 #[test]
 fn the_part_of_an_environment_that_cannot_be_read_is_found_in_the_edges_state() {
     let all = [
@@ -49,22 +63,44 @@ fn the_part_of_an_environment_that_cannot_be_read_is_found_in_the_edges_state() 
         .zip(&all)
         .map(|(port, (id, host))| part(id, host, port))
         .collect();
-    let state = HubState {
-        gateway: EnvironmentEdge::default(),
-        machine: EdgeState::default(),
-        awaited: BTreeSet::new(),
-        environments: (all.iter().zip(&parts))
-            .map(|((id, _), part)| (environment_key(id), part.clone()))
-            .collect(),
-        generation: 0,
-        pushed: None,
-        status: None,
-        kept: None,
-    };
-    let pushed = state.wanted();
+    let environments = all.iter().zip(&parts);
+    let environments = environments.map(|((id, _), part)| (environment_key(id), part.clone()));
+    let state = hub_state(environments.collect());
+    let pushed = state.wanted().expect("nobody is awaited");
     for ((id, _), part) in all.iter().zip(&parts) {
         assert_eq!(part_of(&pushed, id), *part, "{id}");
     }
     let stranger = part_of(&pushed, &id("shop", "staging"));
     assert_eq!(stranger, EnvironmentEdge::default());
+}
+
+#[test]
+fn a_new_daemon_takes_nothing_from_the_edge_before_its_gateway_serves_again() {
+    let shop = id("shop", "production");
+    let mut state = hub_state(BTreeMap::new());
+    state.awaited.insert(environment_key(&shop));
+    state.reserve(BTreeSet::from(["registry.test".to_owned()]));
+    state.awaited.clear();
+    let served = part(&shop, "shop.test", 9000);
+    state.environments.insert(environment_key(&shop), served);
+    assert!(state.wanted().is_none(), "the gateway is awaited");
+    // An environment may be called as the gateway's pool is.
+    let havre = id("havre", "gateway");
+    let theirs = part(&havre, "gateway.test", 9001);
+    state.environments.insert(environment_key(&havre), theirs);
+    let mut gateway = part(&havre, "registry.test", 9002);
+    gateway.routes[0].id = "havre/gateway".to_owned();
+    gateway.forwards.clear();
+    gateway.datagram_forwards.clear();
+    gateway.pools = BTreeMap::from([("havre/gateway".to_owned(), Pool::default())]);
+    state.gateway = Some(gateway.clone());
+    let pushed = state.wanted().expect("nobody is awaited");
+    assert_eq!(pushed.routes.len(), 3);
+    // One that cannot be served goes on with that.
+    assert_eq!(part_by(&pushed, |name| name == "havre/gateway"), gateway);
+    state.reserve(BTreeSet::new());
+    assert!(
+        state.wanted().is_some(),
+        "nothing is served, so nothing is awaited"
+    );
 }
