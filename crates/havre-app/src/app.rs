@@ -407,3 +407,6 @@ fn raise_file_limit() {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
+
+#[cfg(test)]
+mod tests;

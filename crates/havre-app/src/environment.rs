@@ -425,8 +425,9 @@ impl<M: Machine> Environment<M> {
             return;
         }
         let release = self.persisted.releases().get(to);
-        let evidence = self.machine.explain(failure, release, seen).await;
-        self.failure = Some(Arc::new(evidence));
+        let stays = rollout.is_some_and(|rollout| rollout.pause.is_some());
+        let explained = self.machine.explain(failure, release, seen).await;
+        self.failure = Some(Arc::new(Evidence { stays, ..explained }));
     }
 
     fn note_heals(&self, before: &Desired) {

@@ -6,6 +6,8 @@ mod targets;
 
 pub(crate) use targets::ThisMachine;
 
+use target::spool;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -206,16 +208,14 @@ impl Machine for Local {
         release: Option<&Release>,
         seen: &[ObservedContainer],
     ) -> Evidence {
-        let logs = self.host.platform.log_dir(&self.key);
+        let platform = &self.host.platform;
+        let logs = platform.log_dir(&self.key);
+        let log = match &failure.replica {
+            Some(id) => report::lines_of(spool(&logs.join(&id.0), &report::newest_lines())).await,
+            None => Vec::new(),
+        };
         let instances: Vec<_> = seen.iter().map(ObservedContainer::instance).collect();
-        report::evidence(
-            failure,
-            release,
-            &instances,
-            &logs,
-            &self.host.platform.images,
-        )
-        .await
+        report::evidence(failure, release, &instances, log, &platform.images)
     }
 
     async fn dismantle(&mut self, volumes: &BTreeSet<String>) -> Vec<String> {

@@ -1,17 +1,14 @@
 //! What a person is told about a failure: written down while the evidence is still there.
 
-use std::path::Path;
-
 use havre_api::{
     ExitReport, FailureReport, JobFailure, ProbeKind, ProbeReport, ReplicaState as ApiState,
     ServiceFailure, Timestamp,
 };
-use havre_engine::LogQuery;
 use havre_image::Images;
-use havre_model::{Healthcheck, OnFailure, Probe, Protocol, ServiceName, local_port};
+use havre_model::{Healthcheck, Probe, Protocol, ServiceName, local_port};
 use havre_release::{
     Evidence, Exit, ExitInfo, FailedProbe, Failure, FailureKind, Health, Instance, InstanceState,
-    Release, Role, ServiceRelease, Verdict,
+    Output, OutputQuery, Release, Role, ServiceRelease, Verdict,
 };
 
 use crate::{container, listening, output};
@@ -21,12 +18,12 @@ const LINES: usize = 20;
 /// Bytes of such a line.
 const LINE_BYTES: usize = 4096;
 
-/// What shows a failure, as long as it is there. `logs`: folder with a folder of output per container.
-pub(crate) async fn evidence(
+/// What shows a failure, as long as it is there. `log`: the newest lines of the one that failed.
+pub(crate) fn evidence(
     failure: &Failure,
     release: Option<&Release>,
     instances: &[Instance],
-    logs: &Path,
+    log: Vec<String>,
     images: &Images,
 ) -> Evidence {
     let id = failure.replica.as_ref();
@@ -39,11 +36,9 @@ pub(crate) async fn evidence(
     Evidence {
         failure: failure.clone(),
         instance: instance.cloned(),
-        stays: release.is_some_and(|release| release.rollout.on_failure == OnFailure::Pause),
-        log: match id {
-            Some(id) => last_lines(&logs.join(&id.0)).await,
-            None => Vec::new(),
-        },
+        // Whoever knows the rollout says so.
+        stays: false,
+        log,
         inherited_probe: service.and_then(|service| inherited_probe(service, images)),
         service: service.cloned(),
         hint,
@@ -246,16 +241,19 @@ pub(crate) fn crash_hint(exit: &ExitInfo) -> Option<String> {
     Some(hint.to_owned())
 }
 
-/// The newest lines of a container's output; why not, where it cannot be read.
-pub(crate) async fn last_lines(dir: &Path) -> Vec<String> {
-    let query = LogQuery {
+/// Asks for as many lines of output as a report shows.
+pub(crate) fn newest_lines() -> OutputQuery {
+    OutputQuery {
         tail: Some(LINES),
-        ..LogQuery::default()
-    };
-    let mut reader = havre_engine::read_logs(dir, query);
+        ..OutputQuery::default()
+    }
+}
+
+/// The lines of a replica's output; why not, where it cannot be read.
+pub(crate) async fn lines_of(mut output: Box<dyn Output>) -> Vec<String> {
     let mut lines = Vec::with_capacity(LINES);
     loop {
-        match reader.next().await {
+        match output.next().await {
             Ok(Some(line)) => lines.push(shortened(line.text)),
             Ok(None) => return lines,
             Err(error) => {

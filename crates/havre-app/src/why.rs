@@ -13,7 +13,6 @@ use havre_model::ServiceName;
 use havre_release::{Instance, Release, ReplicaState, TargetStatus};
 
 use crate::daemon::Daemon;
-use crate::labels::environment_key;
 use crate::{report, status};
 
 /// One that starts is asked nothing before this time.
@@ -25,7 +24,8 @@ pub(crate) async fn explain(daemon: &Arc<Daemon>, query: &WhyQuery) -> Result<Wh
         environment: id,
         service: name,
     } = query;
-    let snapshot = daemon.environment(id).await?.status();
+    let environment = daemon.environment(id).await?;
+    let snapshot = environment.status();
     let release = status::shown(&snapshot).filter(|release| release.services.contains_key(name));
     let Some(release) = release else {
         let known = status::shown(&snapshot).into_iter();
@@ -33,13 +33,13 @@ pub(crate) async fn explain(daemon: &Arc<Daemon>, query: &WhyQuery) -> Result<Wh
         return Err(status::no_service(name, known));
     };
     let edge = daemon.platform.hub.status().await;
-    let logs = daemon.platform.log_dir(&environment_key(id));
     let mut replicas = Vec::new();
     for one in snapshot.instances.iter().filter(|one| &one.service == name) {
         let images = &daemon.platform.images;
         let mut report = replica(id, one, &snapshot, release, edge.as_deref(), images);
         if !report.ready {
-            report.log = report::last_lines(&logs.join(&one.id.0)).await;
+            let output = environment.target.output(&one.id, &report::newest_lines());
+            report.log = report::lines_of(output).await;
         }
         replicas.push(report);
     }

@@ -14,7 +14,7 @@ use super::rules::Violations;
 
 /// Requests that each replica that serves answers in one round.
 const REQUESTS: u64 = 30;
-/// Restarts come by rounds.
+/// In so many milliseconds each.
 const SERVED_MS: u32 = 8;
 
 /// What becomes of processes that are started.

@@ -44,6 +44,7 @@ use crate::{operations, plans, releases, shared_networks};
 pub(crate) struct Stage {
     folder: tempfile::TempDir,
     pub(crate) daemon: Arc<Daemon>,
+    pub(crate) store: Arc<Store>,
     targets: Arc<FakeTargets>,
     builder: Arc<FakeBuilder>,
 }
@@ -79,7 +80,7 @@ impl Stage {
         let control = Control::new(&root.edge_run_dir());
         let platform = Arc::new(Platform {
             tables: Tables::new(Arc::clone(&store)),
-            networks: shared_networks::tables::Tables::new(store),
+            networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
             vault: FileVault::new(state.join("secrets")),
             ca: LocalCa::new(state.join("tls")),
             certificates: Certificates::default(),
@@ -106,6 +107,7 @@ impl Stage {
         Self {
             folder,
             daemon,
+            store,
             targets,
             builder,
         }

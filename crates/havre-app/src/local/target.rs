@@ -1,7 +1,7 @@
 //! This machine as the target of one environment.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use havre_api::EnvironmentId;
@@ -55,12 +55,7 @@ impl Target for LocalTarget {
     }
 
     fn output(&self, id: &ReplicaId, query: &OutputQuery) -> Box<dyn Output> {
-        let query = LogQuery {
-            tail: query.tail,
-            since: query.since,
-            follow: query.follow,
-        };
-        Box::new(Spool(havre_engine::read_logs(&self.log_dir(id), query)))
+        spool(&self.log_dir(id), query)
     }
 
     fn exec(&self, id: &ReplicaId, command: Exec) -> Answer<'_, Result<Session, ExecError>> {
@@ -96,6 +91,16 @@ impl Target for LocalTarget {
 
 fn container(id: &ReplicaId) -> ContainerId {
     ContainerId(id.0.clone())
+}
+
+/// The output of a container, whose folder this is.
+pub(super) fn spool(folder: &Path, query: &OutputQuery) -> Box<dyn Output> {
+    let query = LogQuery {
+        tail: query.tail,
+        since: query.since,
+        follow: query.follow,
+    };
+    Box::new(Spool(havre_engine::read_logs(folder, query)))
 }
 
 /// Output as the shims have written it.

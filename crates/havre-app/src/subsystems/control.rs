@@ -95,3 +95,6 @@ async fn end_on_signal(end: CancellationToken) {
     }
     end.cancel();
 }
+
+#[cfg(test)]
+mod tests;

@@ -164,3 +164,6 @@ async fn usage(replicas: &[(&dyn Target, &mut ReplicaStatus)]) -> Vec<Option<Usa
     }
     all
 }
+
+#[cfg(test)]
+mod tests;

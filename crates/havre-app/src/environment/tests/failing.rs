@@ -173,3 +173,21 @@ async fn one_that_is_to_stand_still_when_it_fails_waits_for_a_person() {
     assert_eq!(world.explained(), None);
     world.runs(&["web/2"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_is_there_still_only_where_its_rollout_stands_still() {
+    let pausing = "on_failure: pause, bake: 2s, drain_timeout: 5s, ready_timeout: 20s";
+    // Behind the first release there is none to stand still beside.
+    let world = World::new();
+    world.machine.set("web", 1, Behaviour::never_ready());
+    world.up(web("command: v1", pausing)).await;
+    world.settle().await;
+    assert!(world.explained().is_some());
+    assert!(!world.failed_one_stays());
+    let world = World::running(web("command: v1", pausing)).await;
+    world.machine.set("web", 2, Behaviour::never_ready());
+    world.up(web("command: v2", pausing)).await;
+    world.until(|status| status.is_paused).await;
+    assert!(world.failed_one_stays());
+    world.runs(&["web/1", "web/2"]);
+}

@@ -124,6 +124,15 @@ impl World {
         Some(snapshot.failure.as_ref()?.failure.kind.clone())
     }
 
+    /// Whether what failed is said to be there still.
+    pub(super) fn failed_one_stays(&self) -> bool {
+        let snapshot = self.commands.status().borrow().clone();
+        snapshot
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.stays)
+    }
+
     /// Asks for a move to a release; returns its number.
     pub(super) async fn up(&self, release: Release) -> u64 {
         let written = self.command(roll_out(release)).await;

@@ -91,7 +91,7 @@ async fn a_down_goes_on_when_nobody_waits_for_it() {
     let told = down.end().await;
     told.refused(
         ErrorCode::Cancelled,
-        "cancelled; shop/production goes on being taken down; `havre up` brings it back",
+        "cancelled; shop/production is still being taken down; `havre up` brings it back",
     );
     tokio::time::sleep(Duration::from_secs(70)).await;
     assert_eq!(stage.stored(), [""; 0]);

@@ -67,7 +67,7 @@ async fn a_restart_that_fails_goes_back() {
     let told = stage.begin_restart(&["web"]).end().await;
     told.refused(
         ErrorCode::RolledBack,
-        "failed at service `web`; release 1 serves on",
+        "failed at service `web`; release 1 still serves",
     );
 }
 

@@ -85,7 +85,7 @@ async fn a_rollback_to_a_release_that_failed_is_refused_and_one_passes_it_over()
         .refused(ErrorCode::RolledBack, "web");
     stage.fate("web", Fate::Serves);
     stage.up(&web(3)).await.done();
-    let failed = "release 2 of shop/production failed and went back, and would again";
+    let failed = "release 2 of shop/production failed and was rolled back, and would be again";
     stage
         .rollback(Some(2))
         .await
@@ -159,13 +159,13 @@ async fn the_history_tells_what_became_of_each_release() {
     hanging
         .end()
         .await
-        .refused(ErrorCode::Cancelled, "release 1 serves on");
+        .refused(ErrorCode::Cancelled, "release 1 still serves");
     stage.fate("web", Fate::Serves);
     stage.up(&web(4)).await.done();
     let releases = stage.releases().await;
     assert_eq!(states(&releases), [Serving, WentBack, WentBack, Served]);
     let reasons = Vec::from_iter(releases.iter().map(|one| one.reason.as_deref()));
-    assert_eq!(reasons[1], Some("web: the rollout was given up by hand"));
+    assert_eq!(reasons[1], Some("web: the rollout was aborted"));
     assert!(
         reasons[2]
             .unwrap()

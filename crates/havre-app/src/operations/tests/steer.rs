@@ -73,11 +73,11 @@ async fn a_rollout_is_aborted_by_somebody_else() {
     refused(stage.steer(Course::Abort).await, why);
     refused(stage.steer(Course::Pause).await, why);
     let told = up.end().await;
-    told.refused(ErrorCode::Cancelled, "cancelled; release 1 serves on");
+    told.refused(ErrorCode::Cancelled, "cancelled; release 1 still serves");
     let releases = stage.releases().await;
     assert_eq!(
         releases[0].reason.as_deref(),
-        Some("web: the rollout was given up by hand")
+        Some("web: the rollout was aborted")
     );
 }
 
@@ -102,7 +102,7 @@ async fn who_resumes_what_has_failed_goes_on_come_what_may() {
     stage
         .up(&text)
         .await
-        .refused(ErrorCode::RolledBack, "stands still");
+        .refused(ErrorCode::RolledBack, "is paused");
     // It fails once more, and then somebody has had enough of it.
     stage.steer(Course::Resume).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;

@@ -66,7 +66,7 @@ async fn a_failed_rollout_tells_why_and_the_release_before_serves_on() {
     stage.fate("web", Fate::Crashes(3));
     stage.prints("web", &["no DATABASE_URL"]);
     let up = stage.up(&shop(WEB_2)).await;
-    let message = "the rollout of shop/production failed at service `web`; release 1 serves on";
+    let message = "the rollout of shop/production failed at service `web`; release 1 still serves";
     up.refused(ErrorCode::RolledBack, message);
     assert!(up.says("failure of web: "), "{:#?}", up.events);
     assert!(up.says("; no DATABASE_URL"), "{:#?}", up.events);
@@ -118,7 +118,7 @@ async fn a_rollout_that_is_to_pause_stands_still_where_it_failed() {
     let up = stage.up(&text).await;
     let error = up.refused(
         ErrorCode::RolledBack,
-        "stands still, as `on_failure: pause` asks",
+        "is paused, as `on_failure: pause` asks",
     );
     assert!(error.hint.as_deref().unwrap().contains("rollout abort"));
     // Both are there: the one that serves, and the one to look at.
@@ -196,7 +196,7 @@ async fn who_gives_a_rollout_up_aborts_it_and_is_told_what_serves() {
     up.until("web starting").await;
     up.cancel();
     let told = up.end().await;
-    told.refused(ErrorCode::Cancelled, "cancelled; release 1 serves on");
+    told.refused(ErrorCode::Cancelled, "cancelled; release 1 still serves");
     assert!(!told.says("failure"), "{:#?}", told.events);
     assert_eq!(stage.changes()[2..], ["shop/production: abort"]);
 }
@@ -227,7 +227,7 @@ async fn an_end_that_takes_long_is_not_waited_for() {
     let told = up.end().await;
     told.refused(
         ErrorCode::Cancelled,
-        "shop/production goes on rolling back to release 1",
+        "shop/production is still rolling back to release 1",
     );
 }
 
@@ -240,7 +240,7 @@ async fn who_gives_up_too_late_is_told_that_it_goes_on() {
     up.until("phase CleanUp").await;
     up.cancel();
     let told = up.end().await;
-    told.refused(ErrorCode::Cancelled, "had come too far and goes on");
+    told.refused(ErrorCode::Cancelled, "had come too far and continues");
     assert_eq!(stage.changes()[2..], ["shop/production: abort refused"]);
 }
 
@@ -251,7 +251,7 @@ async fn numbers_set_by_hand_give_way_with_a_warning() {
     stage.scale("web", 3).await.done();
     let up = stage.up(&shop(WEB)).await;
     assert!(up.says(
-        "warning: the number of replicas of web set by `havre scale` gives way to the file's"
+        "warning: the number of replicas of web set by `havre scale` is replaced by the file's"
     ));
     // The numbers of the release are what changes: it is one of its own.
     assert_eq!(up.done().release, ReleaseId(2));
