@@ -36,8 +36,9 @@ pub(crate) fn lease(
     let mut held =
         needed(images, release, snapshot.releases.values()).map_err(|error| internal(&*error))?;
     // Those of earlier releases are kept for a rollback; what somebody has removed is gone.
-    for service in kept.iter().flat_map(|kept| kept.release.services.values()) {
-        held.extend(stored_image(images, &service.image).ok());
+    let services = kept.iter().flat_map(|kept| kept.release.services.values());
+    for digest in services.flat_map(|service| service.images()) {
+        held.extend(stored_image(images, digest).ok());
     }
     let held: Vec<&Image> = held.iter().collect();
     images

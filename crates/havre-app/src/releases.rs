@@ -243,9 +243,10 @@ fn origin(past: &[Past], mut number: u64) -> u64 {
 fn complete(platform: &Platform, target: &Past) -> Result<(), ApiError> {
     let number = target.number;
     for (name, service) in &target.release.services {
-        let lacking = match stored_image(&platform.images, &service.image) {
-            Err(_) => Some("image"),
-            Ok(_) => service
+        let is_gone = |digest| stored_image(&platform.images, digest).is_err();
+        let lacking = match service.images().any(is_gone) {
+            true => Some("image"),
+            false => service
                 .files
                 .values()
                 .any(|digest| !platform.vault.path(digest).exists())

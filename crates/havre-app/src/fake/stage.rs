@@ -217,6 +217,13 @@ impl Stage {
         Vec::from_iter(holders.unwrap())
     }
 
+    /// Who holds an image.
+    pub(crate) fn holders(&self, name: &str) -> Vec<String> {
+        let images = &self.daemon.platform.images;
+        let image = images.resolve(&name.parse().unwrap()).unwrap().unwrap();
+        images.holders(&image.manifest_digest).unwrap()
+    }
+
     /// What is stored of environments.
     pub(crate) fn stored(&self) -> Vec<String> {
         let rows = self.daemon.platform.tables.environments().unwrap();

@@ -1,5 +1,7 @@
 //! `rollback` and the history that it goes by.
 
+use std::time::Duration;
+
 use havre_api::{ErrorCode, ReleaseId, ReleaseState};
 
 use crate::fake::{Fate, Stage, shop};
@@ -173,4 +175,30 @@ async fn the_history_tells_what_became_of_each_release() {
         "{reasons:?}"
     );
     assert!(releases[3].kept);
+}
+
+#[tokio::test(start_paused = true)]
+async fn images_of_steps_before_a_start_are_kept_with_their_release() {
+    let stage = Stage::new();
+    let with_step = |tag: u32| {
+        shop(&format!(
+            "{{web: {{image: 'web:{tag}', pre_start: [{{image: 'tool:{tag}', command: [migrate]}}]}}}}"
+        ))
+    };
+    for tag in 1..=3 {
+        stage.up(&with_step(tag)).await.done();
+        // Nothing of the release before is in play any more.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    for tag in 1..=3 {
+        let held = stage.holders(&format!("tool:{tag}"));
+        assert_eq!(held, ["environment:shop/production"], "{tag}");
+    }
+    stage.rollback(Some(1)).await.done();
+    stage.lose_image("tool:2");
+    let told = stage.rollback(Some(2)).await;
+    told.refused(
+        ErrorCode::Failed,
+        "release 2 cannot come back: the image of `web` are gone",
+    );
 }
