@@ -148,7 +148,7 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         gateway,
         leftovers,
     } = build(options).await?;
-    let routes = calls(&daemon, &subsystems)?;
+    let routes = calls(&subsystems)?;
     keep_tasks(&daemon, &subsystems, gateway);
     let socket = daemon.platform.root.api_socket();
     tracing::info!(socket = %socket.display(), pid = std::process::id(), "daemon runs");
@@ -174,14 +174,11 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
 }
 
 /// The calls of all subsystems; fails where a declared one has no answer.
-fn calls(
-    daemon: &Arc<Daemon>,
-    subsystems: &[Box<dyn Subsystem>],
-) -> Result<Routes<Arc<Daemon>>, DaemonError> {
+fn calls(subsystems: &[Box<dyn Subsystem>]) -> Result<Routes<()>, DaemonError> {
     let routes = subsystems
         .iter()
         .filter_map(|subsystem| subsystem.calls())
-        .fold(Routes::new(Arc::clone(daemon)), Routes::merge);
+        .fold(Routes::new(()), Routes::merge);
     match routes.missing() {
         missing if missing.is_empty() => Ok(routes),
         calls => Err(DaemonError::Unanswered { calls }),
@@ -284,11 +281,8 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     // The daemon knows targets, and not what they are made of.
     let of_this_machine: Box<dyn Subsystem> = Box::new(Containers(engine));
     let subsystems: Vec<_> = parts.chain([of_this_machine]).collect();
-    let mounts = subsystems.iter().filter_map(|subsystem| subsystem.mount());
-    let gateway = Gateway::new(mounts.collect());
     // Before an environment has the edge told, which would have it forget the gateway.
-    let hosts = gateway.as_ref().map(Gateway::hosts).unwrap_or_default();
-    daemon.platform.hub.reserve(hosts).await;
+    let gateway = gateway(&daemon, &subsystems).await;
     adopt(&daemon, known).await;
     Ok(Built {
         daemon,
@@ -301,6 +295,15 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
 /// Tables of the subsystems.
 pub(crate) fn schemas() -> Vec<Schema> {
     PARTS.iter().filter_map(|part| part.schema).collect()
+}
+
+/// What the subsystems serve by other protocols; their hosts are taken from now on.
+async fn gateway(daemon: &Daemon, subsystems: &[Box<dyn Subsystem>]) -> Option<Gateway> {
+    let mounts = subsystems.iter().filter_map(|subsystem| subsystem.mount());
+    let gateway = Gateway::new(mounts.collect());
+    let hosts = gateway.as_ref().map(Gateway::hosts).unwrap_or_default();
+    daemon.platform.hub.reserve(hosts).await;
+    gateway
 }
 
 /// The environments of the database, each with its desired state as stored.

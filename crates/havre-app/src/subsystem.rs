@@ -24,8 +24,8 @@ pub(crate) struct Part {
 
 /// A subsystem of a daemon. What it does not say it does not have.
 pub(crate) trait Subsystem: Send + Sync {
-    /// The calls of the API that it answers. Each is told who asks.
-    fn calls(&self) -> Option<Routes<Arc<Daemon>>> {
+    /// The calls of the API that it answers, each with a state of its choice. Each is told who asks.
+    fn calls(&self) -> Option<Routes<()>> {
         None
     }
 

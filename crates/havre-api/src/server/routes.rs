@@ -131,9 +131,19 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self.route(EXEC_PATH, post(handler))
     }
 
+    /// The same, whatever each handler is given.
+    #[must_use]
+    pub fn erased(self) -> Routes<()> {
+        Routes {
+            state: (),
+            router: self.router,
+            paths: self.paths,
+        }
+    }
+
     /// With the calls that another answers.
     #[must_use]
-    pub fn merge<T>(mut self, other: Routes<T>) -> Self {
+    pub fn merge(mut self, other: Routes<()>) -> Self {
         self.paths.extend(other.paths);
         self.router = self.router.merge(other.router);
         self

@@ -1,7 +1,54 @@
-//! That the subsystems answer for all that is declared.
+//! That the subsystems answer for all that is declared, and that one has all that it brings, from its
+//! table to its end, on a FAKE daemon.
+
+use havre_release::Answer;
 
 use super::*;
 use crate::fake::Stage;
+use crate::gateway::Mount;
+use crate::subsystem::Task;
+
+const TABLE: Schema = Schema {
+    name: "notes",
+    migrations: &["CREATE TABLE notes (text TEXT) STRICT"],
+};
+
+/// Notes in its table how it ends.
+#[derive(Clone)]
+struct Notes(Arc<Store>);
+
+impl Notes {
+    fn note(&self, text: &'static str) {
+        let insert = "INSERT INTO notes VALUES (?1)";
+        let noted = self.0.run("note", move |db| db.execute(insert, [text]));
+        noted.unwrap();
+    }
+}
+
+impl Subsystem for Notes {
+    fn tasks(&self) -> Vec<Task> {
+        let notes = self.clone();
+        vec![Task::new("notes", move |task| {
+            let notes = notes.clone();
+            async move {
+                task.end.cancelled().await;
+                notes.note("task");
+            }
+        })]
+    }
+
+    fn mount(&self) -> Option<Mount> {
+        Some(Mount {
+            name: "notes",
+            hosts: BTreeSet::from(["notes.test".to_owned()]),
+            router: axum::Router::new(),
+        })
+    }
+
+    fn drain(&self) -> Answer<'_, ()> {
+        Box::pin(async { self.note("end") })
+    }
+}
 
 /// Calls that nobody answers among these.
 fn unanswered(stage: &Stage, parts: &[Part]) -> Vec<&'static str> {
@@ -9,7 +56,7 @@ fn unanswered(stage: &Stage, parts: &[Part]) -> Vec<&'static str> {
     let built: Vec<_> = parts
         .map(|part| (part.build)(&stage.daemon, &stage.store))
         .collect();
-    match calls(&stage.daemon, &built) {
+    match calls(&built) {
         Ok(_) => Vec::new(),
         Err(DaemonError::Unanswered { calls }) => calls,
         Err(error) => panic!("{error}"),
@@ -30,4 +77,26 @@ async fn every_declared_call_is_answered() {
         4
     );
     assert_eq!(without_images.len(), 4, "{without_images:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_subsystem_brings_is_there_from_its_table_to_its_end() {
+    let stage = Stage::new();
+    let daemon = &stage.daemon;
+    let database = daemon.platform.root.state_dir().join("state.db");
+    let store = Store::open(&database, &[schemas(), vec![TABLE]].concat());
+    let notes = Notes(Arc::new(store.unwrap()));
+    let all: [Box<dyn Subsystem>; 1] = [Box::new(notes.clone())];
+    let gateway = gateway(daemon, &all).await;
+    let own = daemon.platform.hub.own_hosts().await;
+    assert!(own.contains("notes.test"), "{own:?}");
+    keep_tasks(daemon, &all, gateway);
+    let tasks = daemon.supervisor.reports().into_iter();
+    assert!(tasks.map(|task| task.name).eq(["gateway", "notes"]));
+    stage.end();
+    drain(daemon, &all).await;
+    let select = "SELECT group_concat(text) FROM notes";
+    let read = move |db: &mut rusqlite::Connection| db.query_row(select, [], |row| row.get(0));
+    let noted: Result<String, _> = notes.0.run("read", read);
+    assert_eq!(noted.unwrap(), "task,end");
 }

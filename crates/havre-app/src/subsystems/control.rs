@@ -21,13 +21,13 @@ pub(crate) const PART: Part = Part {
 struct Control(Arc<Daemon>);
 
 impl Subsystem for Control {
-    fn calls(&self) -> Option<Routes<Arc<Daemon>>> {
+    fn calls(&self) -> Option<Routes<()>> {
         let routes = Routes::new(Arc::clone(&self.0))
             .call::<Info, _>(async |daemon, _, _| Ok(info(&daemon).await))
             .call::<Shutdown, _>(async |daemon, _, request| {
                 shutdown(&daemon, request).await.map(|()| Empty {})
             });
-        Some(routes)
+        Some(routes.erased())
     }
 
     fn tasks(&self) -> Vec<Task> {

@@ -21,9 +21,10 @@ pub(crate) const PART: Part = Part {
 struct Edge(Arc<Daemon>);
 
 impl Subsystem for Edge {
-    fn calls(&self) -> Option<Routes<Arc<Daemon>>> {
-        let routes = Routes::new(Arc::clone(&self.0));
-        Some(routes.call::<Ca, _>(async |daemon, _, _| ca_certificate(&daemon)))
+    fn calls(&self) -> Option<Routes<()>> {
+        let routes = Routes::new(Arc::clone(&self.0))
+            .call::<Ca, _>(async |daemon, _, _| ca_certificate(&daemon));
+        Some(routes.erased())
     }
 
     fn tasks(&self) -> Vec<Task> {

@@ -31,7 +31,7 @@ pub(crate) const PART: Part = Part {
 struct Environments(Arc<Daemon>);
 
 impl Subsystem for Environments {
-    fn calls(&self) -> Option<Routes<Arc<Daemon>>> {
+    fn calls(&self) -> Option<Routes<()>> {
         let routes = Routes::new(Arc::clone(&self.0))
             .call::<TargetCapabilities, _>(async |daemon, _, _| {
                 Ok(TargetInfo {
@@ -63,7 +63,7 @@ impl Subsystem for Environments {
             .operation::<Scale, _>(async |daemon, by, request, events| {
                 operations::scale(&daemon, &by, request, &events).await
             });
-        Some(routes)
+        Some(routes.erased())
     }
 }
 

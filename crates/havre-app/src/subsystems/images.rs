@@ -16,7 +16,7 @@ pub(crate) const PART: Part = Part {
 struct ImageStore(Arc<Daemon>);
 
 impl Subsystem for ImageStore {
-    fn calls(&self) -> Option<Routes<Arc<Daemon>>> {
+    fn calls(&self) -> Option<Routes<()>> {
         let routes = Routes::new(Arc::clone(&self.0))
             .call::<Images, _>(async |daemon, _, _| images::list(&daemon).await)
             .call::<ImageImport, _>(async |daemon, _, request| {
@@ -28,7 +28,7 @@ impl Subsystem for ImageStore {
             .call::<ImagePrune, _>(async |daemon, _, request| {
                 images::prune(&daemon, request).await
             });
-        Some(routes)
+        Some(routes.erased())
     }
 
     fn tasks(&self) -> Vec<Task> {

@@ -16,7 +16,7 @@ pub(crate) const PART: Part = Part {
 struct SharedNetworks(Arc<Daemon>);
 
 impl Subsystem for SharedNetworks {
-    fn calls(&self) -> Option<Routes<Arc<Daemon>>> {
+    fn calls(&self) -> Option<Routes<()>> {
         let routes = Routes::new(Arc::clone(&self.0))
             .call::<Networks, _>(async |daemon, _, _| calls::list(&daemon).await)
             .call::<NetworkCreate, _>(async |daemon, _, request| {
@@ -25,6 +25,6 @@ impl Subsystem for SharedNetworks {
             .call::<NetworkRemove, _>(async |daemon, _, request| {
                 calls::remove(&daemon, request).await.map(|()| Empty {})
             });
-        Some(routes)
+        Some(routes.erased())
     }
 }
