@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use havre_api::{ApiError, EnvironmentId, ErrorCode};
+use havre_base::in_place;
 use havre_model::{Mount, Service, ServiceName, Volume, VolumeName, is_volume_name};
 
 use crate::conflict::Conflict;
@@ -11,7 +12,6 @@ use crate::daemon::Daemon;
 use crate::platform::Platform;
 use crate::volumes::owner::{self, OwnerError, Owners, Title, Uses};
 use crate::volumes::volume_name;
-use havre_base::in_place;
 
 /// A volume that another environment has.
 struct Taken {

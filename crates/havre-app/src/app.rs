@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use havre_api::{EnvironmentId, Routes};
+use havre_base::in_place;
 use havre_edge::{Control, EdgeState};
 use havre_engine::{Engine, EngineConfig};
 use havre_image::Images;
@@ -42,7 +43,6 @@ use crate::subsystem::{Part, Subsystem};
 use crate::subsystems::{self, containers::Containers};
 use crate::tls::LocalCa;
 use crate::volumes::owner;
-use havre_base::in_place;
 
 /// Every subsystem. A new one is a line here, and a file in `subsystems/`.
 const PARTS: &[Part] = &[
@@ -282,7 +282,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let of_this_machine: Box<dyn Subsystem> = Box::new(Containers(engine));
     let subsystems: Vec<_> = parts.chain([of_this_machine]).collect();
     // Before an environment has the edge told, which would have it forget the gateway.
-    let gateway = gateway(&daemon, &subsystems).await;
+    let gateway = gateway(&daemon, &subsystems).await?;
     adopt(&daemon, known).await;
     Ok(Built {
         daemon,
@@ -298,12 +298,15 @@ pub(crate) fn schemas() -> Vec<Schema> {
 }
 
 /// What the subsystems serve by other protocols; their hosts are taken from now on.
-async fn gateway(daemon: &Daemon, subsystems: &[Box<dyn Subsystem>]) -> Option<Gateway> {
+async fn gateway(
+    daemon: &Daemon,
+    subsystems: &[Box<dyn Subsystem>],
+) -> Result<Option<Gateway>, DaemonError> {
     let mounts = subsystems.iter().filter_map(|subsystem| subsystem.mount());
-    let gateway = Gateway::new(mounts.collect());
+    let gateway = Gateway::new(mounts.collect()).map_err(subsystem("the gateway"))?;
     let hosts = gateway.as_ref().map(Gateway::hosts).unwrap_or_default();
     daemon.platform.hub.reserve(hosts).await;
-    gateway
+    Ok(gateway)
 }
 
 /// The environments of the database, each with its desired state as stored.

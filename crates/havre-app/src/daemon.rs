@@ -8,6 +8,7 @@ use std::sync::{Mutex as StdMutex, MutexGuard as StdMutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use havre_api::{ApiError, EnvironmentId, ErrorCode};
+use havre_base::in_place;
 use havre_edge::Crowd;
 use havre_release::{BoxError, Opened, Release, Targets};
 use tokio::sync::{Mutex, MutexGuard};
@@ -21,7 +22,6 @@ use crate::options::DaemonOptions;
 use crate::platform::Platform;
 use crate::port_owner;
 use crate::supervisor::Supervisor;
-use havre_base::in_place;
 
 /// How long a call waits until environments were looked at for the first time.
 const FIRST_LOOK: Duration = Duration::from_secs(10);

@@ -16,7 +16,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
-use havre_base::one_line;
+use havre_base::{in_place, one_line};
 use havre_edge::{Certificate, LocalServer, Pool, Route, SocketName, UpstreamProtocol};
 use http::{StatusCode, header};
 use tokio::net::UnixListener;
@@ -25,7 +25,6 @@ use tower_service::Service as _;
 use crate::edge::EnvironmentEdge;
 use crate::platform::Platform;
 use crate::supervisor::Supervised;
-use havre_base::in_place;
 
 /// Its pool and its socket.
 const POOL: &str = "havre/gateway";
@@ -46,14 +45,26 @@ pub(crate) struct Mount {
     pub(crate) router: Router,
 }
 
+/// Two subsystems want one host: a fault of this program, or of its configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("two subsystems would answer at {host}")]
+pub(crate) struct SharedHost {
+    host: String,
+}
+
 /// Answers for all mounts.
 #[derive(Clone)]
 pub(crate) struct Gateway(Arc<Vec<Mount>>);
 
 impl Gateway {
-    /// `None` where there is nothing to serve.
-    pub(crate) fn new(mounts: Vec<Mount>) -> Option<Self> {
-        (!mounts.is_empty()).then(|| Self(Arc::new(mounts)))
+    /// `None` where there is nothing to serve. A host is one mount's alone.
+    pub(crate) fn new(mounts: Vec<Mount>) -> Result<Option<Self>, SharedHost> {
+        let mut taken = BTreeSet::new();
+        let mut hosts = mounts.iter().flat_map(|mount| &mount.hosts);
+        if let Some(host) = hosts.find(|host| !taken.insert(*host)) {
+            return Err(SharedHost { host: host.clone() });
+        }
+        Ok((!mounts.is_empty()).then(|| Self(Arc::new(mounts))))
     }
 
     /// The hosts that no environment can have.
@@ -206,7 +217,8 @@ mod tests {
             mount("registry", "registry.example.org"),
             mount("vault", "vault.example.org"),
         ];
-        let gateway = Gateway::new(mounts).expect("there are some");
+        let gateway = Gateway::new(mounts).expect("each has its own");
+        let gateway = gateway.expect("there are some");
         assert_eq!(gateway.hosts().len(), 2);
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("gateway.sock");
@@ -221,6 +233,12 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
         end.cancel();
         serving.await.expect("joined").expect("ended in peace");
-        assert!(Gateway::new(Vec::new()).is_none());
+        assert!(Gateway::new(Vec::new()).expect("none").is_none());
+        let twice = vec![
+            mount("registry", "example.org"),
+            mount("vault", "example.org"),
+        ];
+        let refused = Gateway::new(twice).err().expect("refused").to_string();
+        assert_eq!(refused, "two subsystems would answer at example.org");
     }
 }

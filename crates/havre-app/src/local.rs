@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use havre_api::EnvironmentId;
-use havre_base::one_line;
+use havre_base::{in_place, one_line};
 use havre_edge::EdgeStatus;
 use havre_engine::Observed as Container;
 use havre_model::{Protocol, ServiceName};
@@ -32,7 +32,6 @@ use crate::machine::{Answers, Machine, Routed, Work};
 use crate::network::NetworkKeeper;
 use crate::observe::ObservedContainer;
 use crate::{execute, hooks, leases, names, report};
-use havre_base::in_place;
 
 const CONNECT_DEADLINE: Duration = Duration::from_millis(200);
 /// A port for datagrams where nobody listens says so sooner.
@@ -167,7 +166,7 @@ impl Machine for Local {
             self.network.rest();
         } else {
             let kept = self.network.keep(&self.host, &self.key, answers.releases);
-            routed.network = kept.await.err().map(|error| one_line(&error));
+            routed.network = kept.await;
             // The thread broke off: the daemon ends.
             let named = self.name(&answers).await.unwrap_or(Ok(()));
             routed.names = named.err().map(|error| one_line(&error));

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use havre_base::one_line;
 use havre_model::Network;
 use havre_net::{NetError, NetworkSpec};
 use havre_release::Release;
@@ -27,11 +28,13 @@ pub(crate) struct NetworkKeeper {
     /// `None`: now.
     due: Option<Instant>,
     resolver: Option<AsyncFd<OwnedFd>>,
+    /// Why the newest look brought nothing back.
+    failed: Option<String>,
 }
 
 /// Why a network could not be brought back.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum KeepError {
+enum KeepError {
     #[error("cannot keep the network up")]
     Net(#[from] NetError),
     #[error("a thread broke off")]
@@ -60,7 +63,8 @@ impl NetworkKeeper {
             () = died => {}
             () = due => {}
         }
-        self.rest();
+        self.due = None;
+        self.resolver = None;
     }
 
     /// There is no network to keep.
@@ -68,16 +72,28 @@ impl NetworkKeeper {
         *self = Self::default();
     }
 
-    /// Brings back what is missing, if it is time. The environment has a network already.
+    /// Brings back what is missing, if it is time, and returns why it is not back. The environment has a
+    /// network already.
     pub(crate) async fn keep(
         &mut self,
         host: &Host,
         key: &str,
         releases: &BTreeMap<u64, Release>,
-    ) -> Result<(), KeepError> {
-        if self.due.is_some() {
-            return Ok(());
+    ) -> Option<String> {
+        if self.due.is_none() {
+            let tried = self.bring_back(host, key, releases).await;
+            self.failed = tried.err().map(|error| one_line(&error));
         }
+        // Between two looks nothing has become better.
+        self.failed.clone()
+    }
+
+    async fn bring_back(
+        &mut self,
+        host: &Host,
+        key: &str,
+        releases: &BTreeMap<u64, Release>,
+    ) -> Result<(), KeepError> {
         self.due = Some(Instant::now() + AGAIN);
         let (net, exe) = (Arc::clone(&host.net), host.platform.exe.clone());
         let (key, specs) = (key.to_owned(), network_specs(releases));
@@ -109,4 +125,23 @@ pub(crate) fn network_specs(releases: &BTreeMap<u64, Release>) -> Vec<NetworkSpe
             shared: network.shared.is_some(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_network_that_is_not_back_is_not_well_between_two_looks() {
+        let mut keeper = NetworkKeeper {
+            due: Some(Instant::now() + AGAIN),
+            resolver: None,
+            failed: Some("no route".to_owned()),
+        };
+        keeper.wait().await;
+        assert!(keeper.due.is_none(), "it is looked at again");
+        assert_eq!(keeper.failed.as_deref(), Some("no route"));
+        keeper.rest();
+        assert!(keeper.failed.is_none());
+    }
 }

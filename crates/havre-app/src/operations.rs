@@ -15,6 +15,7 @@ use havre_api::{
     EventSink, OperationPhase, Principal, ReleaseId, RestartRequest, ScaleRequest, SteerOutcome,
     SteerRequest, UpOutcome, UpRequest,
 };
+use havre_base::in_place;
 use havre_model::ServiceName;
 use havre_release::{
     Applied, ApplyError, Cause, Change, Desired, Intent, Jobs, Release, Scale, TargetStatus,
@@ -28,7 +29,6 @@ use crate::plans::plan;
 use crate::progress::EventDiff;
 use crate::volumes::named_volumes;
 use crate::{admission, capabilities, databases, domains, ports, scaling, shared_networks, status};
-use havre_base::in_place;
 
 pub(crate) use queue::{Held, hold};
 pub(crate) use rollout::{NewRelease, roll_out};

@@ -8,6 +8,7 @@ use havre_api::{
     ApiError, EnvironmentId, ErrorCode, PlanOutcome, PlanRequest, PlannedAction, PlannedService,
     ReleaseId,
 };
+use havre_base::in_place;
 use havre_image::builder::DryRun;
 use havre_model::{DatabaseSign, ServiceName, Tls};
 use havre_release::{
@@ -20,7 +21,6 @@ use crate::daemon::Daemon;
 use crate::files::file_digests;
 use crate::labels::environment_key;
 use crate::{admission, capabilities, databases, domains, rivals, shared_networks};
-use havre_base::in_place;
 
 /// Fields of a service that have another name in compose files.
 const COMPOSE_NAMES: [(&str, &str); 5] = [

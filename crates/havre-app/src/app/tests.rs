@@ -87,7 +87,7 @@ async fn what_a_subsystem_brings_is_there_from_its_table_to_its_end() {
     let store = Store::open(&database, &[schemas(), vec![TABLE]].concat());
     let notes = Notes(Arc::new(store.unwrap()));
     let all: [Box<dyn Subsystem>; 1] = [Box::new(notes.clone())];
-    let gateway = gateway(daemon, &all).await;
+    let gateway = gateway(daemon, &all).await.expect("hosts of its own");
     let own = daemon.platform.hub.own_hosts().await;
     assert!(own.contains("notes.test"), "{own:?}");
     keep_tasks(daemon, &all, gateway);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use havre_api::{ApiError, ErrorCode, Event, EventSink};
+use havre_base::in_place;
 use havre_model::FoundDatabases;
 use havre_release::{
     Analysis, Applied, ApplyError, Cause, Change, Desired, Failure, JobId, Jobs, Move, Record,
@@ -19,7 +20,6 @@ use crate::handle::EnvironmentHandle;
 use crate::leases::lease;
 use crate::progress::EventDiff;
 use crate::{admission, domains, rivals, shared_networks};
-use havre_base::in_place;
 
 /// How long the end of a rollout that the user gave up is waited for: replicas may take any time to
 /// stop.

@@ -206,13 +206,13 @@ pub(super) fn asks<'p>(service: &'p Service, asks: &mut Asks<'_, 'p>) {
         labels.keys(),
     );
     for hook in pre_start {
-        before_start(hook, asks);
+        a_hook(hook, &PRE_START, asks);
     }
     for hook in post_start {
-        after_start(hook, asks);
+        a_hook(hook, &POST_START, asks);
     }
     for hook in pre_stop {
-        before_stop(hook, asks);
+        a_hook(hook, &PRE_STOP, asks);
     }
 }
 
@@ -606,7 +606,34 @@ fn updates(update: &UpdateConfig, asks: &mut Asks<'_, '_>) {
     );
 }
 
-fn before_start<'p>(hook: &'p Hook, asks: &mut Asks<'_, 'p>) {
+/// The keys of hooks of one kind.
+struct HookKeys {
+    command: &'static [&'static str],
+    user: &'static [&'static str],
+    working_dir: &'static [&'static str],
+    environment: &'static [&'static str],
+}
+
+const PRE_START: HookKeys = HookKeys {
+    command: &["services.*.pre_start[].command"],
+    user: &["services.*.pre_start[].user"],
+    working_dir: &["services.*.pre_start[].working_dir"],
+    environment: &["services.*.pre_start[].environment"],
+};
+const POST_START: HookKeys = HookKeys {
+    command: &["services.*.post_start[].command"],
+    user: &["services.*.post_start[].user"],
+    working_dir: &["services.*.post_start[].working_dir"],
+    environment: &["services.*.post_start[].environment"],
+};
+const PRE_STOP: HookKeys = HookKeys {
+    command: &["services.*.pre_stop[].command"],
+    user: &["services.*.pre_stop[].user"],
+    working_dir: &["services.*.pre_stop[].working_dir"],
+    environment: &["services.*.pre_stop[].environment"],
+};
+
+fn a_hook<'p>(hook: &'p Hook, keys: &HookKeys, asks: &mut Asks<'_, 'p>) {
     let Hook {
         image,
         command: _,
@@ -614,48 +641,10 @@ fn before_start<'p>(hook: &'p Hook, asks: &mut Asks<'_, 'p>) {
         working_dir,
         environment,
     } = hook;
-    asks.key(&["services.*.pre_start[].command"]);
+    asks.key(keys.command);
+    // Only hooks before the start have one.
     asks.key_if(image.is_some(), &["services.*.pre_start[].image"]);
-    asks.key_if(user.is_some(), &["services.*.pre_start[].user"]);
-    asks.key_if(
-        working_dir.is_some(),
-        &["services.*.pre_start[].working_dir"],
-    );
-    asks.each(&["services.*.pre_start[].environment"], environment.keys());
-}
-
-fn after_start<'p>(hook: &'p Hook, asks: &mut Asks<'_, 'p>) {
-    let Hook {
-        // Only before the start.
-        image: _,
-        command: _,
-        user,
-        working_dir,
-        environment,
-    } = hook;
-    asks.key(&["services.*.post_start[].command"]);
-    asks.key_if(user.is_some(), &["services.*.post_start[].user"]);
-    asks.key_if(
-        working_dir.is_some(),
-        &["services.*.post_start[].working_dir"],
-    );
-    asks.each(&["services.*.post_start[].environment"], environment.keys());
-}
-
-fn before_stop<'p>(hook: &'p Hook, asks: &mut Asks<'_, 'p>) {
-    let Hook {
-        // Only before the start.
-        image: _,
-        command: _,
-        user,
-        working_dir,
-        environment,
-    } = hook;
-    asks.key(&["services.*.pre_stop[].command"]);
-    asks.key_if(user.is_some(), &["services.*.pre_stop[].user"]);
-    asks.key_if(
-        working_dir.is_some(),
-        &["services.*.pre_stop[].working_dir"],
-    );
-    asks.each(&["services.*.pre_stop[].environment"], environment.keys());
+    asks.key_if(user.is_some(), keys.user);
+    asks.key_if(working_dir.is_some(), keys.working_dir);
+    asks.each(keys.environment, environment.keys());
 }
