@@ -18,6 +18,8 @@ pub enum Admitted {
     Redirect(String),
     /// `OPTIONS *`.
     Options,
+    /// An authority looks for this answer.
+    Challenge(String),
     /// It is for a replica.
     Request(Target),
 }
@@ -42,6 +44,11 @@ impl Exchange {
         let host = route::canonical_host(&authority)
             .ok_or(Cause::BadRequest("Host is not a host name"))?;
         record.host.clone_from(&host);
+        if matches!(head.method, Method::GET | Method::HEAD)
+            && let Some(answer) = snapshot.challenge_answer(head.uri.path())
+        {
+            return Ok(Admitted::Challenge(answer.to_owned()));
+        }
         if !self.client.may_ask_for(&host, snapshot) {
             return Err(Cause::Misdirected);
         }

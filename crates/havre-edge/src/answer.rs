@@ -20,6 +20,8 @@ pub enum LocalResponse {
     Redirect(String),
     /// To `OPTIONS *`.
     Options,
+    /// What an authority looks for.
+    Challenge(String),
     /// Says what is wrong.
     Page(Cause),
 }
@@ -104,6 +106,9 @@ impl Exchange {
                 None => Cause::BadRequest("the target is not a path"),
             },
             LocalResponse::Options => return self.finish_own(page::options(), record, under_way),
+            LocalResponse::Challenge(answer) => {
+                return self.finish_own(page::challenge(answer), record, under_way);
+            }
             LocalResponse::Page(cause) => cause,
         };
         record.cause = cause.sentence();

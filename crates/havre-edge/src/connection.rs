@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::client::Client;
 use crate::clients::ConnectionPermit;
 use crate::forward;
+use crate::handshake;
 use crate::io::ClientIo;
 use crate::limits;
 use crate::phase::{ConnectionActivity, Verdict};
@@ -45,13 +46,16 @@ pub async fn serve_https(
     permit: ConnectionPermit,
 ) {
     let acceptor = TlsAcceptor::from(Arc::clone(&worker.shared.tls));
-    let handshake = tokio::time::timeout(limits::TLS_HANDSHAKE, acceptor.accept(stream));
-    let handshake = tokio::select! {
-        handshake = handshake => handshake,
+    let accepted = tokio::time::timeout(limits::TLS_HANDSHAKE, acceptor.accept(stream));
+    let accepted = tokio::select! {
+        accepted = accepted => accepted,
         () = worker.shared.stopped.cancelled() => return,
     };
     // Scanners and clients that do not trust us end here; the alert has told them.
-    let Ok(Ok(stream)) = handshake else { return };
+    let Ok(Ok(stream)) = accepted else { return };
+    if stream.get_ref().1.alpn_protocol() == Some(handshake::ACME) {
+        return;
+    }
     let client = {
         let snapshot = worker.shared.snapshot.load();
         Arc::new(Client::tls(&stream, peer, &permit, &snapshot))

@@ -42,6 +42,10 @@ pub async fn handle(
             exchange.leave_unread(&body);
             Err(LocalResponse::Options)
         }
+        Ok(Admitted::Challenge(answer)) => {
+            exchange.leave_unread(&body);
+            Err(LocalResponse::Challenge(answer))
+        }
         Ok(Admitted::Request(target)) => exchange
             .relay(head, body, on_upgrade, target, &mut record)
             .await

@@ -10,6 +10,10 @@ use rustls::{ServerConfig, crypto};
 
 use crate::snapshot::Snapshot;
 
+/// What is spoken by an authority that looks for a certificate of [`crate::Challenges`] (RFC 8737). Nothing
+/// follows the handshake.
+pub const ACME: &[u8] = b"acme-tls/1";
+
 /// Asks the current snapshot at every handshake.
 struct Resolver {
     snapshot: Arc<ArcSwap<Snapshot>>,
@@ -25,11 +29,18 @@ impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let snapshot = self.snapshot.load();
         let name = hello.server_name().map(str::to_ascii_lowercase);
-        snapshot
-            .certificates
-            .choose(name.as_deref())
-            .map(|chosen| Arc::clone(&chosen.key))
+        let chosen = match is_of_an_authority(&hello) {
+            true => snapshot.challenge_certificates.exact(&name?),
+            false => snapshot.certificates.choose(name.as_deref()),
+        };
+        chosen.map(|chosen| Arc::clone(&chosen.key))
     }
+}
+
+/// An authority that checks whether a name is ours offers its protocol and no other.
+fn is_of_an_authority(hello: &ClientHello<'_>) -> bool {
+    let mut offered = hello.alpn().into_iter().flatten();
+    offered.next() == Some(ACME) && offered.next().is_none()
 }
 
 /// The configuration of all HTTPS listeners, for the life of the process: tickets outlive pushes.
@@ -39,7 +50,7 @@ pub fn server_config(snapshot: Arc<ArcSwap<Snapshot>>) -> Result<Arc<ServerConfi
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(Resolver { snapshot }));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ACME.to_vec()];
     config.ticketer = crypto::ring::Ticketer::new()?;
     Ok(Arc::new(config))
 }

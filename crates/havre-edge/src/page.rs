@@ -258,6 +258,17 @@ pub fn options() -> Response<Bytes> {
     response
 }
 
+/// What an authority looks for.
+pub fn challenge(answer: String) -> Response<Bytes> {
+    let mut response = Response::new(answer.into());
+    let headers = response.headers_mut();
+    let kind = HeaderValue::from_static("application/octet-stream");
+    headers.insert(header::CONTENT_TYPE, kind);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::SERVER, HeaderValue::from_static("havre"));
+    response
+}
+
 /// A redirect to HTTPS.
 pub fn redirect(location: &str) -> Option<Response<Bytes>> {
     let mut response = Response::new(Bytes::new());

@@ -16,11 +16,18 @@ use crate::state::{EdgeState, PoolStatus, Route, UpstreamProtocol};
 use crate::tls::CertificateSet;
 use crate::trust::TrustedProxies;
 
+/// Where authorities look for answers (RFC 8555 §8.3).
+const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
+
 /// An [`EdgeState`] compiled. Immutable; replaced as a whole.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// Loaded certificates.
     pub certificates: CertificateSet,
+    /// Those that are shown to authorities only.
+    pub challenge_certificates: CertificateSet,
+    /// Answers to authorities, by token.
+    challenge_answers: BTreeMap<String, String>,
     /// Whose forwarding headers are believed.
     pub trusted: TrustedProxies,
     /// Client connections that one address may have.
@@ -102,6 +109,12 @@ impl Snapshot {
         report_long_paths(&pools, problems);
         let mut snapshot = Self {
             certificates: CertificateSet::load(&state.certificates, &before.certificates, problems),
+            challenge_certificates: CertificateSet::load(
+                &state.challenges.tls,
+                &before.challenge_certificates,
+                problems,
+            ),
+            challenge_answers: state.challenges.http.clone(),
             trusted: TrustedProxies::parse(&state.trusted_proxies, problems),
             connections_per_address: state
                 .connections_per_address
@@ -205,6 +218,12 @@ impl Snapshot {
     /// The replicas behind a port that is passed on.
     pub fn forward(&self, wanted: Wanted) -> Option<Arc<LivePool>> {
         self.forwards.get(&wanted).cloned()
+    }
+
+    /// What an authority that asks for `path` is looking for.
+    pub fn challenge_answer(&self, path: &str) -> Option<&str> {
+        let token = path.strip_prefix(CHALLENGE_PATH)?;
+        self.challenge_answers.get(token).map(String::as_str)
     }
 
     /// The route for a canonical host and path.

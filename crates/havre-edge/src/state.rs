@@ -19,6 +19,9 @@ pub struct EdgeState {
     pub https: Vec<SocketAddr>,
     /// Certificates by the hosts they serve.
     pub certificates: Vec<Certificate>,
+    /// What an authority looks for before it issues a certificate.
+    #[serde(default, skip_serializing_if = "Challenges::is_empty")]
+    pub challenges: Challenges,
     /// Routes of all environments.
     pub routes: Vec<Route>,
     /// Ports whose connections are passed on as they are.
@@ -46,6 +49,25 @@ pub struct Certificate {
     pub chain: String,
     /// Key.
     pub key: PrivateKey,
+}
+
+/// Proofs that a name is ours, as long as an authority looks for them (RFC 8555 §8.3, RFC 8737). They are
+/// given to whoever asks, before redirects and routes: the host need not be served yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenges {
+    /// What is answered at `/.well-known/acme-challenge/<token>`, by token.
+    #[serde(default)]
+    pub http: BTreeMap<String, String>,
+    /// What is shown to a client that speaks `acme-tls/1` alone; no other client sees them.
+    #[serde(default)]
+    pub tls: Vec<Certificate>,
+}
+
+impl Challenges {
+    /// Whether nobody looks for anything.
+    pub fn is_empty(&self) -> bool {
+        self.http.is_empty() && self.tls.is_empty()
+    }
 }
 
 /// A private key as PEM, which no message shows.

@@ -108,6 +108,12 @@ impl CertificateSet {
         hosts.any(|pattern| pattern == name || route::host_matches(pattern, name))
     }
 
+    /// The first one that has this very name.
+    pub fn exact(&self, name: &str) -> Option<&LoadedCertificate> {
+        let mut all = self.certificates.iter();
+        all.find(|certificate| certificate.source.hosts.iter().any(|host| host == name))
+    }
+
     /// The certificate for a server name; exact names before wildcards. A client that names none
     /// (it was given an address) gets the one that covers an address, or the only one there is.
     pub fn choose(&self, server_name: Option<&str>) -> Option<&LoadedCertificate> {
@@ -119,11 +125,7 @@ impl CertificateSet {
                     .find(|certificate| certificate.covers_an_address()),
             };
         };
-        let exact = self
-            .certificates
-            .iter()
-            .find(|certificate| certificate.source.hosts.iter().any(|host| host == name));
-        exact.or_else(|| {
+        self.exact(name).or_else(|| {
             self.certificates
                 .iter()
                 .find(|certificate| certificate.covers(name))

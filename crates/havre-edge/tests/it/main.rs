@@ -6,6 +6,7 @@
 
 mod basics;
 mod canary;
+mod challenges;
 mod confined;
 mod datagrams;
 mod desync;
@@ -64,6 +65,11 @@ fn main() -> ExitCode {
             a_browser_stays_on_its_side,
             without_a_canary_nobody_gets_a_number,
             a_dead_canary_costs_no_request,
+        }
+        challenges::{
+            an_authority_finds_its_answer_before_redirects_and_routes,
+            an_authority_is_shown_its_certificate_and_nobody_else_is,
+            renewed_certificates_cost_no_connection,
         }
         confined::{
             every_thread_has_given_up_what_it_does_not_need,
