@@ -1,5 +1,5 @@
-//! The table of calls. One line here declares a call: its marker, its path, request and answer, and
-//! how long a client waits. The client speaks any of them ([`crate::Client::call`]), a subsystem
+//! The table of calls. One line here declares a call: its marker, its path, the role it needs, request
+//! and answer, and how long a client waits. The client speaks any of them ([`crate::Client::call`]), a subsystem
 //! answers them ([`crate::Routes`]), and the fake daemon of the tests scripts them.
 
 use std::time::Duration;
@@ -20,10 +20,12 @@ pub trait Check {
 pub trait Call {
     /// `/v1/<name>`.
     const PATH: &'static str;
+    /// What who asks must be where the request is about; `None`: the request itself proves who asks.
+    const ROLE: Option<Role>;
     /// How long a client waits for the answer.
     const DEADLINE: Duration = Duration::from_secs(30);
     /// Body of the request.
-    type Request: Check + Serialize + DeserializeOwned + Send + 'static;
+    type Request: Check + Concern + Serialize + DeserializeOwned + Send + 'static;
     /// Body of the answer.
     type Answer: Serialize + DeserializeOwned + Send + 'static;
 }
@@ -33,8 +35,10 @@ pub trait Call {
 pub trait Operation {
     /// `/v1/<name>`.
     const PATH: &'static str;
+    /// What who asks must be where the request is about.
+    const ROLE: Role;
     /// Body of the request.
-    type Request: Check + Serialize + DeserializeOwned + Send + 'static;
+    type Request: Check + Concern + Serialize + DeserializeOwned + Send + 'static;
     /// What the last item carries.
     type Outcome: Serialize + DeserializeOwned + Send + 'static;
 }
@@ -44,8 +48,10 @@ pub trait Operation {
 pub trait Feed {
     /// `/v1/<name>`.
     const PATH: &'static str;
+    /// What who asks must be where the request is about.
+    const ROLE: Role;
     /// Body of the request.
-    type Request: Check + Serialize + DeserializeOwned + Send + 'static;
+    type Request: Check + Concern + Serialize + DeserializeOwned + Send + 'static;
     /// What is sent.
     type Item: Serialize + DeserializeOwned + Send + 'static;
 }
@@ -63,6 +69,9 @@ pub trait Declared {
 /// Path of the call that upgrades to [`ExecFrame`]s for an [`ExecRequest`].
 pub const EXEC_PATH: &str = "/v1/exec";
 
+/// The role that it needs. What runs in a container sees all that the container sees, secrets too.
+pub const EXEC_ROLE: Role = Role::Admin;
+
 /// Header of the answer to an [`Operation`] that carries its [`OperationId`].
 pub const OPERATION_HEADER: &str = "havre-operation";
 
@@ -72,11 +81,11 @@ pub const MAX_DOCUMENT_BYTES: usize = 32 * 1024 * 1024;
 
 macro_rules! api {
     (
-        calls { $($(#[$call_doc:meta])* $call:ident = $call_path:literal
+        calls { $($(#[$call_doc:meta])* $call:ident = $call_path:literal by $call_role:ident
             ($call_request:ty) -> $answer:ty $(, within $seconds:literal)?;)* }
-        operations { $($(#[$operation_doc:meta])* $operation:ident = $operation_path:literal
+        operations { $($(#[$operation_doc:meta])* $operation:ident = $operation_path:literal by $operation_role:ident
             ($operation_request:ty) -> $outcome:ty;)* }
-        feeds { $($(#[$feed_doc:meta])* $feed:ident = $feed_path:literal
+        feeds { $($(#[$feed_doc:meta])* $feed:ident = $feed_path:literal by $feed_role:ident
             ($feed_request:ty) -> $item:ty;)* }
     ) => {
         $(
@@ -86,6 +95,7 @@ macro_rules! api {
 
             impl Call for $call {
                 const PATH: &'static str = $call_path;
+                const ROLE: Option<Role> = Some(Role::$call_role);
                 $(const DEADLINE: Duration = Duration::from_secs($seconds);)?
                 type Request = $call_request;
                 type Answer = $answer;
@@ -98,6 +108,7 @@ macro_rules! api {
 
             impl Operation for $operation {
                 const PATH: &'static str = $operation_path;
+                const ROLE: Role = Role::$operation_role;
                 type Request = $operation_request;
                 type Outcome = $outcome;
             }
@@ -109,6 +120,7 @@ macro_rules! api {
 
             impl Feed for $feed {
                 const PATH: &'static str = $feed_path;
+                const ROLE: Role = Role::$feed_role;
                 type Request = $feed_request;
                 type Item = $item;
             }
@@ -127,55 +139,55 @@ macro_rules! api {
 api! {
     calls {
         /// Who answers.
-        Info = "/v1/info" (Empty) -> DaemonInfo, within 5;
+        Info = "/v1/info" by Viewer (Empty) -> DaemonInfo, within 5;
         /// What environments run on, and what it cannot do.
-        TargetCapabilities = "/v1/target" (Empty) -> TargetInfo, within 5;
+        TargetCapabilities = "/v1/target" by Viewer (Empty) -> TargetInfo, within 5;
         /// Environments and their services.
-        Status = "/v1/status" (StatusQuery) -> Vec<EnvironmentStatus>;
+        Status = "/v1/status" by Viewer (StatusQuery) -> Vec<EnvironmentStatus>;
         /// Replicas.
-        Replicas = "/v1/replicas" (ReplicaQuery) -> Vec<ReplicaStatus>;
+        Replicas = "/v1/replicas" by Viewer (ReplicaQuery) -> Vec<ReplicaStatus>;
         /// What `up` would do; it waits for a build that is under way.
-        Plan = "/v1/plan" (PlanRequest) -> PlanOutcome, within 1800;
+        Plan = "/v1/plan" by Deployer (PlanRequest) -> PlanOutcome, within 1800;
         /// The releases of an environment, the newest first.
-        Releases = "/v1/releases" (ReleasesQuery) -> Vec<ReleaseStatus>;
+        Releases = "/v1/releases" by Viewer (ReleasesQuery) -> Vec<ReleaseStatus>;
         /// Why a service is as it is.
-        Why = "/v1/why" (WhyQuery) -> WhyReport;
+        Why = "/v1/why" by Viewer (WhyQuery) -> WhyReport;
         /// Pauses, resumes or gives up the rollout under way.
-        Steer = "/v1/steer" (SteerRequest) -> SteerOutcome;
+        Steer = "/v1/steer" by Deployer (SteerRequest) -> SteerOutcome;
         /// Stored images.
-        Images = "/v1/images" (Empty) -> Vec<ImageSummary>;
+        Images = "/v1/images" by Viewer (MachineQuery) -> Vec<ImageSummary>;
         /// Reads images from an archive.
-        ImageImport = "/v1/images/import" (ImageImportRequest) -> ImageImportOutcome, within 1800;
+        ImageImport = "/v1/images/import" by Admin (ImageImportRequest) -> ImageImportOutcome, within 1800;
         /// Removes images by name.
-        ImageRemove = "/v1/images/remove" (ImageRemoveRequest) -> ImageRemoveOutcome, within 300;
+        ImageRemove = "/v1/images/remove" by Admin (ImageRemoveRequest) -> ImageRemoveOutcome, within 300;
         /// Removes images that nothing needs.
-        ImagePrune = "/v1/images/prune" (ImagePruneRequest) -> ImageRemoveOutcome, within 300;
+        ImagePrune = "/v1/images/prune" by Admin (ImagePruneRequest) -> ImageRemoveOutcome, within 300;
         /// Networks that environments share.
-        Networks = "/v1/networks" (Empty) -> Vec<SharedNetwork>;
+        Networks = "/v1/networks" by Viewer (Empty) -> Vec<SharedNetwork>;
         /// Makes one.
-        NetworkCreate = "/v1/networks/create" (NetworkCreateRequest) -> SharedNetwork;
+        NetworkCreate = "/v1/networks/create" by Admin (NetworkCreateRequest) -> SharedNetwork;
         /// Removes one that no environment is on.
-        NetworkRemove = "/v1/networks/remove" (NetworkRemoveRequest) -> Empty;
+        NetworkRemove = "/v1/networks/remove" by Admin (NetworkRemoveRequest) -> Empty;
         /// The certificate of the machine's CA.
-        Ca = "/v1/ca" (Empty) -> CaCertificate;
+        Ca = "/v1/ca" by Viewer (Empty) -> CaCertificate;
         /// Ends the daemon and the edge.
-        Shutdown = "/v1/shutdown" (ShutdownRequest) -> Empty, within 60;
+        Shutdown = "/v1/shutdown" by Admin (ShutdownRequest) -> Empty, within 60;
     }
     operations {
         /// Brings an environment to what its project says.
-        Up = "/v1/up" (UpRequest) -> UpOutcome;
+        Up = "/v1/up" by Deployer (UpRequest) -> UpOutcome;
         /// Takes an environment down.
-        Down = "/v1/down" (DownRequest) -> DownOutcome;
+        Down = "/v1/down" by Deployer (DownRequest) -> DownOutcome;
         /// Replaces replicas by new ones of the same release.
-        Restart = "/v1/restart" (RestartRequest) -> ChangeOutcome;
+        Restart = "/v1/restart" by Deployer (RestartRequest) -> ChangeOutcome;
         /// Goes back to an earlier release.
-        Rollback = "/v1/rollback" (RollbackRequest) -> UpOutcome;
+        Rollback = "/v1/rollback" by Deployer (RollbackRequest) -> UpOutcome;
         /// Changes the number of replicas.
-        Scale = "/v1/scale" (ScaleRequest) -> ChangeOutcome;
+        Scale = "/v1/scale" by Deployer (ScaleRequest) -> ChangeOutcome;
     }
     feeds {
         /// Output of replicas, the oldest first.
-        Logs = "/v1/logs" (LogQuery) -> LogLine;
+        Logs = "/v1/logs" by Viewer (LogQuery) -> LogLine;
     }
 }
 
@@ -185,6 +197,7 @@ pub struct Cancel;
 
 impl Call for Cancel {
     const PATH: &'static str = "/v1/cancel";
+    const ROLE: Option<Role> = Some(Role::Deployer);
     type Request = CancelRequest;
     type Answer = Empty;
 }

@@ -36,6 +36,12 @@ pub enum ErrorCode {
     RolledBack,
     /// A user cancelled it.
     Cancelled,
+    /// It is not known who asks: no token, or one that is wrong, revoked or expired.
+    Unauthenticated,
+    /// Who asks may not do that.
+    Forbidden,
+    /// Too much was asked in a short time.
+    TooMany,
     /// The daemon is starting or shutting down.
     Unavailable,
     /// A fault of Havre itself.
@@ -94,6 +100,9 @@ impl ErrorCode {
             Self::NotFound => S::NOT_FOUND,
             Self::Conflict => S::CONFLICT,
             Self::Failed | Self::RolledBack | Self::Cancelled => S::UNPROCESSABLE_ENTITY,
+            Self::Unauthenticated => S::UNAUTHORIZED,
+            Self::Forbidden => S::FORBIDDEN,
+            Self::TooMany => S::TOO_MANY_REQUESTS,
             Self::Unavailable => S::SERVICE_UNAVAILABLE,
             Self::Internal => S::INTERNAL_SERVER_ERROR,
         }

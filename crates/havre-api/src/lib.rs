@@ -25,11 +25,14 @@
 
 mod call;
 mod client;
+mod concern;
 mod daemon;
 mod environment;
 mod error;
 mod exec;
 mod failure;
+mod grant;
+mod guard;
 mod history;
 mod image;
 mod log;
@@ -44,11 +47,14 @@ mod why;
 
 pub use call::*;
 pub use client::*;
+pub use concern::Concern;
 pub use daemon::*;
 pub use environment::*;
 pub use error::*;
 pub use exec::*;
 pub use failure::*;
+pub use grant::*;
+pub use guard::*;
 pub use havre_model::EnvironmentId;
 pub use history::*;
 pub use image::*;
@@ -57,7 +63,7 @@ pub use network::*;
 pub use operation::*;
 pub use principal::*;
 pub use progress::*;
-pub use server::{Routes, bind, serve};
+pub use server::{Routes, Server, bind};
 pub use sinks::*;
 pub use time::*;
 pub use why::*;

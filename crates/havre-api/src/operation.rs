@@ -208,3 +208,7 @@ pub enum StreamItem<E, O> {
 /// The answer of a call that has nothing to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Empty {}
+
+/// A query of the machine as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineQuery {}

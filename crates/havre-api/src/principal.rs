@@ -5,29 +5,64 @@ use std::fs;
 
 use tokio::net::unix::UCred;
 
+use crate::Grant;
+
 /// Most of the user table that is looked through for a name.
 const MAX_USERS_BYTES: u64 = 4 << 20;
 /// What the kernel says of a process whom no login has started.
 const NO_LOGIN: u32 = u32::MAX;
 
-/// Who makes a call. The server finds it out from the connection; nothing that a client sends can
-/// claim it.
+/// Who makes a call, and what they may do. The server finds it out from the connection; nothing that a
+/// client sends can claim it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Principal {
-    /// A process of this machine, by what its kernel says.
-    Local {
-        /// The user it runs as.
-        uid: u32,
-        /// That user's name, or, of a process of root, the name of the person who logged in and
-        /// became root (`sudo`, `su`).
-        name: Option<String>,
-    },
+pub struct Principal {
+    /// Who.
+    pub who: Who,
+    /// What they may do, and where.
+    pub grant: Grant,
 }
 
-impl Principal {
+/// Who makes a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Who {
+    /// A process of this machine, by what its kernel says.
+    Local(LocalPeer),
+    /// Whoever holds a token that somebody made.
+    Token {
+        /// Of the token; no secret.
+        id: String,
+        /// As it was named when it was made.
+        name: String,
+    },
+    /// Whoever an issuer of identities has vouched for (OpenID Connect).
+    Login {
+        /// Of the short-lived token; no secret.
+        id: String,
+        /// The issuer, as this machine's configuration calls it.
+        issuer: String,
+        /// What the issuer calls them.
+        subject: String,
+    },
+    /// Nobody yet: the request itself is to prove who asks.
+    Nobody,
+}
+
+/// A process at the other end of the Unix socket, by what the kernel says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalPeer {
+    /// The user it runs as.
+    pub uid: u32,
+    /// The group it ran as when it connected.
+    pub gid: u32,
+    /// That user's name, or, of a process of root, the name of the person who logged in and
+    /// became root (`sudo`, `su`).
+    pub name: Option<String>,
+}
+
+impl LocalPeer {
     /// Of the peer of a Unix socket. Reads files; quick.
-    pub(crate) fn of_peer(peer: &UCred) -> Self {
+    pub(crate) fn of(peer: &UCred) -> Self {
         let uid = peer.uid();
         // Only root is asked who it was before: another's process could end, and its number be
         // given away, between two looks.
@@ -35,8 +70,9 @@ impl Principal {
             0 => peer.pid().and_then(login_of).unwrap_or(uid),
             _ => uid,
         };
-        Self::Local {
+        Self {
             uid,
+            gid: peer.gid(),
             name: name_of(person),
         }
     }
@@ -45,11 +81,18 @@ impl Principal {
 /// The name that history shows.
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Local {
+        match &self.who {
+            Who::Local(LocalPeer {
                 name: Some(name), ..
-            } => f.write_str(name),
-            Self::Local { uid, name: None } => write!(f, "uid {uid}"),
+            }) => f.write_str(name),
+            Who::Local(LocalPeer {
+                uid, name: None, ..
+            }) => write!(f, "uid {uid}"),
+            Who::Token { name, .. } => write!(f, "token {name}"),
+            Who::Login {
+                issuer, subject, ..
+            } => write!(f, "{issuer}:{subject}"),
+            Who::Nobody => f.write_str("nobody"),
         }
     }
 }
@@ -91,9 +134,13 @@ mod tests {
         assert_eq!(name_in(users, 1000).as_deref(), Some("anna"));
         assert_eq!(name_in(users, 7), None);
         assert_eq!(name_in(users, 33), None);
-        let nameless = Principal::Local {
-            uid: 33,
-            name: None,
+        let nameless = Principal {
+            who: Who::Local(LocalPeer {
+                uid: 33,
+                gid: 33,
+                name: None,
+            }),
+            grant: Grant::nothing(),
         };
         assert_eq!(nameless.to_string(), "uid 33");
     }

@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::extract::FromRequestParts;
-use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::Router;
+use axum::extract::connect_info::Connected;
 use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
-use http::request::Parts;
 use http::{StatusCode, header};
 use serde::Serialize;
 use tokio::net::UnixListener;
@@ -22,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::*;
 
 mod accept;
+mod admission;
 mod exec;
 mod routes;
 mod stream;
@@ -50,33 +50,54 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves until `stop` is cancelled and what was under way has ended, or had its time.
-pub async fn serve<S: Clone + Send + Sync + 'static>(
-    listener: UnixListener,
-    routes: Routes<S>,
+/// Answers calls, each once its guard has let it in.
+pub struct Server {
+    router: Router,
+    tasks: TaskTracker,
     stop: CancellationToken,
-) -> io::Result<()> {
-    let api = Api {
-        operations: Arc::default(),
-        tasks: TaskTracker::new(),
-        stop: stop.clone(),
-    };
-    let tasks = api.tasks.clone();
-    let service = routes
-        .into_router(api)
-        .into_make_service_with_connect_info::<Peer>();
-    let serving =
-        axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let deadline = async {
-        stop.cancelled().await;
-        tasks.close();
-        tokio::time::sleep(STOP_GRACE).await;
-    };
-    tokio::select! {
-        result = async { serving.await?; tasks.wait().await; Ok(()) } => result,
-        () = deadline => {
-            tracing::warn!(left = tasks.len(), "stopped serving before every operation had ended");
-            Ok(())
+}
+
+impl Server {
+    /// One that answers until `stop`.
+    pub fn new<S: Clone + Send + Sync + 'static>(
+        routes: Routes<S>,
+        guard: Arc<dyn Guard>,
+        stop: CancellationToken,
+    ) -> Self {
+        let api = Api {
+            operations: Arc::default(),
+            tasks: TaskTracker::new(),
+            stop: stop.clone(),
+            guard,
+        };
+        Self {
+            tasks: api.tasks.clone(),
+            router: routes.into_router(api),
+            stop,
+        }
+    }
+
+    /// Serves until it is told to stop and what was under way has ended, or had its time.
+    pub async fn serve(self, listener: UnixListener) -> io::Result<()> {
+        let Self {
+            router,
+            tasks,
+            stop,
+        } = self;
+        let service = router.into_make_service_with_connect_info::<Peer>();
+        let serving =
+            axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let deadline = async {
+            stop.cancelled().await;
+            tasks.close();
+            tokio::time::sleep(STOP_GRACE).await;
+        };
+        tokio::select! {
+            result = async { serving.await?; tasks.wait().await; Ok(()) } => result,
+            () = deadline => {
+                tracing::warn!(left = tasks.len(), "stopped serving before every operation had ended");
+                Ok(())
+            }
         }
     }
 }
@@ -87,34 +108,22 @@ struct Api {
     operations: Arc<Operations>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    guard: Arc<dyn Guard>,
 }
 
 /// The other end of a connection, as the kernel told when it was made.
 #[derive(Clone, Debug)]
-struct Peer(Option<Principal>);
+struct Peer(Option<LocalPeer>);
 
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
         match stream.io().peer_cred() {
-            Ok(peer) => Self(Some(Principal::of_peer(&peer))),
+            Ok(peer) => Self(Some(LocalPeer::of(&peer))),
             Err(error) => {
                 tracing::warn!(%error, "the kernel does not say who asks");
                 Self(None)
             }
         }
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Principal {
-    type Rejection = Response;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
-        let peer = parts.extensions.get::<ConnectInfo<Peer>>();
-        peer.and_then(|ConnectInfo(Peer(principal))| principal.clone())
-            .ok_or_else(|| {
-                let message = "the daemon cannot find out who asks";
-                refusal(&ApiError::new(ErrorCode::Internal, message))
-            })
     }
 }
 
@@ -136,7 +145,15 @@ fn refusal(error: &ApiError) -> Response {
 #[derive(Default)]
 struct Operations {
     last: AtomicU64,
-    running: Mutex<HashMap<OperationId, CancellationToken>>,
+    running: Mutex<HashMap<OperationId, Started>>,
+}
+
+/// What is known of a running operation.
+#[derive(Clone)]
+struct Started {
+    cancel: CancellationToken,
+    /// What it is about: whoever may begin it may stop it.
+    scope: Scope,
 }
 
 /// A running operation; leaves the table when dropped, also by a panic.
@@ -147,10 +164,14 @@ struct Registered {
 }
 
 impl Operations {
-    fn register(table: &Arc<Self>) -> Registered {
+    fn register(table: &Arc<Self>, scope: Scope) -> Registered {
         let id = OperationId(table.last.fetch_add(1, Ordering::Relaxed) + 1);
         let cancel = CancellationToken::new();
-        table.lock().insert(id, cancel.clone());
+        let started = Started {
+            cancel: cancel.clone(),
+            scope,
+        };
+        table.lock().insert(id, started);
         Registered {
             id,
             cancel,
@@ -158,15 +179,11 @@ impl Operations {
         }
     }
 
-    /// Whether there was such an operation.
-    fn cancel(&self, id: OperationId) -> bool {
-        self.lock()
-            .get(&id)
-            .map(CancellationToken::cancel)
-            .is_some()
+    fn find(&self, id: OperationId) -> Option<Started> {
+        self.lock().get(&id).cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<OperationId, CancellationToken>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<OperationId, Started>> {
         // The map is whole after every statement, so a panic elsewhere does not spoil it.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }

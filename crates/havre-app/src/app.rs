@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use havre_api::{EnvironmentId, Routes};
+use havre_api::{EnvironmentId, Routes, Server};
 use havre_base::in_place;
 use havre_edge::{Control, EdgeState};
 use havre_engine::{Engine, EngineConfig};
@@ -25,6 +25,7 @@ use crate::edge::{EdgeHub, Launch};
 use crate::environment::tables::Tables;
 use crate::files::FileVault;
 use crate::gateway::Gateway;
+use crate::guard::SocketGuard;
 use crate::host::Host;
 use crate::labels::environment_key;
 use crate::leases;
@@ -157,7 +158,8 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         // Whoever connects from now on is answered.
         notify::ready();
         leftovers.remove();
-        havre_api::serve(listener, routes, daemon.end.clone()).await
+        let server = Server::new(routes, Arc::new(SocketGuard), daemon.end.clone());
+        server.serve(listener).await
     }
     .await;
     daemon.end.cancel();

@@ -22,5 +22,5 @@ mod task;
 mod told;
 
 pub(crate) use replicas::Fate;
-pub(crate) use stage::{Stage, id, shop};
+pub(crate) use stage::{Stage, id, principal, shop};
 pub(crate) use told::Told;

@@ -35,6 +35,7 @@ mod fault;
 mod files;
 mod gateway;
 mod git;
+mod guard;
 mod handle;
 mod history;
 mod hooks;

@@ -37,6 +37,8 @@ exits! {
     Busy = 7, "something else holds it: another operation, or it is in use";
     /// The user may not do that.
     NotRoot = 8, "needs root";
+    /// The daemon does not know the user, or does not let them.
+    Denied = 9, "not allowed: no token, a wrong one, or a role that does not do";
     /// `exec` could not run the command; other codes are the command's own.
     Exec = 125, "exec: the command could not be run (other codes are the command's own)";
     /// A user stopped it.
@@ -57,7 +59,8 @@ impl Exit {
             ErrorCode::Conflict => Self::Busy,
             ErrorCode::RolledBack => Self::RolledBack,
             ErrorCode::Cancelled => Self::Interrupted,
-            ErrorCode::Unavailable => Self::Unreachable,
+            ErrorCode::Unauthenticated | ErrorCode::Forbidden => Self::Denied,
+            ErrorCode::TooMany | ErrorCode::Unavailable => Self::Unreachable,
         }
     }
 

@@ -1,14 +1,10 @@
 //! Reading requests: size, JSON, names that later become paths, and every number, list and text.
 
 use axum::body::Body;
-use axum::extract::FromRequest;
-use axum::response::Response;
 use havre_model::MAX_REPLICAS;
-use http::Request;
 use http_body_util::{BodyExt, Limited};
 use serde::de::DeserializeOwned;
 
-use super::refusal;
 use crate::*;
 
 mod measure;
@@ -26,27 +22,17 @@ const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
 const MAX_ARGUMENTS_BYTES: usize = 2 * 1024 * 1024;
 const MAX_ARGUMENTS: usize = 100_000;
 
-/// A request body that was decoded and whose names are sound.
-pub(super) struct Checked<T>(pub(super) T);
-
-impl<T: DeserializeOwned + Check, S: Send + Sync> FromRequest<S> for Checked<T> {
-    type Rejection = Response;
-
-    async fn from_request(request: Request<Body>, _: &S) -> Result<Self, Response> {
-        read(request.into_body())
-            .await
-            .map(Self)
-            .map_err(|error| refusal(&error))
-    }
-}
-
-pub(super) async fn read<T: DeserializeOwned + Check>(body: Body) -> Result<T, ApiError> {
+/// Reads a request body of at most so many bytes and finds that its names are sound.
+pub(super) async fn read<T: DeserializeOwned + Check>(
+    body: Body,
+    most_bytes: usize,
+) -> Result<T, ApiError> {
     let invalid = |why: String| {
         let mut error = ApiError::new(ErrorCode::Invalid, "cannot read the request");
         error.causes.push(why);
         error
     };
-    let body = Limited::new(body, MAX_DOCUMENT_BYTES).collect().await;
+    let body = Limited::new(body, most_bytes).collect().await;
     let bytes = body.map_err(|error| invalid(error.to_string()))?.to_bytes();
     // Before anything is made of it.
     measure::document(&bytes).map_err(|error| invalid(error.to_string()))?;
@@ -56,6 +42,12 @@ pub(super) async fn read<T: DeserializeOwned + Check>(body: Body) -> Result<T, A
 }
 
 impl Check for Empty {
+    fn check(&self) -> Result<(), ApiError> {
+        Ok(())
+    }
+}
+
+impl Check for MachineQuery {
     fn check(&self) -> Result<(), ApiError> {
         Ok(())
     }

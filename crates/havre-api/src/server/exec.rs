@@ -11,7 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, split};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Api, accept, refusal};
+use super::admission::{self, Underway, rights_lost};
+use super::{Api, refusal};
 use crate::*;
 
 /// Pieces of input or output that may wait for the other side.
@@ -27,7 +28,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// Answers with `101 Switching Protocols` and runs the command over what the connection becomes.
 pub(super) async fn handle<F, R>(api: Api, mut request: Request<Body>, run: F) -> Response
 where
-    F: FnOnce(ExecRequest, ExecSession) -> R + Send + 'static,
+    F: FnOnce(Principal, ExecRequest, ExecSession) -> R + Send + 'static,
     R: Future<Output = Result<i32, ApiError>> + Send + 'static,
 {
     let upgrade_to = request
@@ -39,12 +40,14 @@ where
         return refusal(&ApiError::new(ErrorCode::Invalid, message));
     }
     let upgrade = hyper::upgrade::on(&mut request);
-    let request: ExecRequest = match accept::read(request.into_body()).await {
-        Ok(request) => request,
+    let admitted = admission::admit(&api, request, EXEC_PATH, Some(EXEC_ROLE)).await;
+    let (request, underway) = match admitted {
+        Ok(admitted) => admitted,
         Err(error) => return refusal(&error),
     };
-    let run = |session| run(request, session);
-    api.tasks.spawn(session(run, upgrade, api.stop));
+    let principal = underway.principal();
+    let run = |session| run(principal, request, session);
+    api.tasks.spawn(session(run, upgrade, api.stop, underway));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -59,7 +62,7 @@ where
     response
 }
 
-async fn session<F, R>(run: F, upgrade: OnUpgrade, stop: CancellationToken)
+async fn session<F, R>(run: F, upgrade: OnUpgrade, stop: CancellationToken, underway: Underway)
 where
     F: FnOnce(ExecSession) -> R,
     R: Future<Output = Result<i32, ApiError>>,
@@ -79,9 +82,24 @@ where
         let _over = over.clone().drop_guard();
         running.await
     };
-    let receiving = receive(reader, input_sender, over.clone(), gone.clone());
-    let sending = send(&mut writer, outputs, over.clone(), gone, stop);
-    let (result, (), ()) = tokio::join!(running, receiving, sending);
+    let (left, lost) = (gone.clone(), underway.lost());
+    let receiving = receive(
+        reader,
+        input_sender,
+        over.clone(),
+        gone.clone(),
+        lost.clone(),
+    );
+    let sending = send(&mut writer, outputs, over.clone(), gone, stop, lost.clone());
+    let (mut result, (), ()) = tokio::join!(running, receiving, sending);
+    if lost.is_cancelled() {
+        result = Err(rights_lost());
+    }
+    underway.end(match &result {
+        Ok(_) if left.is_cancelled() => Outcome::Left,
+        Ok(code) => Outcome::Exit(*code),
+        Err(error) => Outcome::Failed(error.code),
+    });
     let last = result.map_or_else(ExecFrame::Error, ExecFrame::Exit);
     match tokio::time::timeout(PEER_DEADLINE, write_frame(&mut writer, &last)).await {
         Ok(Ok(())) => {}
@@ -89,12 +107,14 @@ where
     }
 }
 
-/// Hands frames to the command until it is over or the client is gone, and says the latter.
+/// Hands frames to the command until it is over or the client is gone or has `lost` its rights, and says
+/// the latter by `gone`.
 async fn receive(
     mut reader: impl AsyncRead + Unpin,
     input: mpsc::Sender<ExecInput>,
     over: CancellationToken,
     gone: CancellationToken,
+    lost: CancellationToken,
 ) {
     let frames = async {
         loop {
@@ -114,14 +134,16 @@ async fn receive(
         }
     };
     tokio::select! {
+        biased;
+        () = lost.cancelled() => gone.cancel(),
         () = frames => gone.cancel(),
         () = over.cancelled() => {}
         () = gone.cancelled() => {}
     }
 }
 
-/// Hands output to the client until the command is over, or the client is gone or `stop`: that it
-/// says by `gone`. While the command is silent an empty piece probes whether the client is still
+/// Hands output to the client until the command is over, or the client is gone, has `lost` its rights, or
+/// `stop`: that it says by `gone`. While the command is silent an empty piece probes whether the client is still
 /// there: input that nobody takes would hide its leaving.
 async fn send(
     writer: &mut (impl AsyncWrite + Unpin),
@@ -129,11 +151,13 @@ async fn send(
     over: CancellationToken,
     gone: CancellationToken,
     stop: CancellationToken,
+    lost: CancellationToken,
 ) {
     let mut open = true;
     loop {
         let piece = tokio::select! {
             biased;
+            () = lost.cancelled() => return gone.cancel(),
             piece = outputs.recv(), if open => match piece {
                 Some(piece) => piece,
                 None => {

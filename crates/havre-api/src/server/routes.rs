@@ -11,12 +11,12 @@ use axum::routing::post;
 use http::{Request, StatusCode};
 use tokio::sync::oneshot;
 
-use super::accept::Checked;
-use super::{Api, Operations, document, exec, refusal, stream};
+use super::admission::{self, Caller};
+use super::{Api, Operations, accept, document, exec, refusal, stream};
 use crate::*;
 
 /// The calls that somebody answers. Each handler is told who asks, and sees only requests that are
-/// sound ([`Check`]). Its answer is complete when its future ends; that of a query is dropped when
+/// sound ([`Check`]) and that the [`Guard`] has let in. Its answer is complete when its future ends; that of a query is dropped when
 /// the client goes away, that of an operation never.
 pub struct Routes<S> {
     state: S,
@@ -45,15 +45,23 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         R: Future<Output = Result<C::Answer, ApiError>> + Send + 'static,
     {
         let state = self.state.clone();
-        let handler =
-            async move |principal: Principal, Checked(request): Checked<C::Request>| match answer(
-                state, principal, request,
-            )
-            .await
-            {
+        let handler = async move |State(api): State<Api>, request: Request<Body>| {
+            let admitted = admission::admit(&api, request, C::PATH, C::ROLE).await;
+            let (request, underway) = match admitted {
+                Ok(admitted) => admitted,
+                Err(error) => return refusal(&error),
+            };
+            let lost = underway.lost();
+            let answered = tokio::select! {
+                answered = answer(state, underway.principal(), request) => answered,
+                () = lost.cancelled() => Err(admission::rights_lost()),
+            };
+            underway.end(Outcome::of(&answered));
+            match answered {
                 Ok(answer) => document(StatusCode::OK, &answer),
                 Err(error) => refusal(&error),
-            };
+            }
+        };
         self.route(C::PATH, post(handler))
     }
 
@@ -69,17 +77,22 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         R: Future<Output = Result<O::Outcome, ApiError>> + Send + 'static,
     {
         let state = self.state.clone();
-        let handler = async move |State(api): State<Api>,
-                                  principal: Principal,
-                                  Checked(request): Checked<O::Request>| {
-            let registered = Operations::register(&api.operations);
+        let handler = async move |State(api): State<Api>, request: Request<Body>| {
+            let admitted = admission::admit(&api, request, O::PATH, Some(O::ROLE)).await;
+            let (request, mut underway) = match admitted {
+                Ok(admitted) => admitted,
+                Err(error) => return refusal(&error),
+            };
+            let registered = Operations::register(&api.operations, underway.scope().clone());
             let id = registered.id;
+            underway.number(id);
             let (sink, source) = EventSink::new(registered.cancel.clone());
             let (ended, outcome) = oneshot::channel();
-            let running = run(state, principal, request, sink);
+            let running = run(state, underway.principal(), request, sink);
             api.tasks.spawn(async move {
                 let result = running.await;
                 drop(registered);
+                underway.end(Outcome::of(&result));
                 if ended.send(result).is_err() {
                     tracing::debug!(operation = %id, "operation ended after its client had gone");
                 }
@@ -102,12 +115,15 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         R: Future<Output = Result<(), ApiError>> + Send + 'static,
     {
         let state = self.state.clone();
-        let handler = async move |State(api): State<Api>,
-                                  principal: Principal,
-                                  Checked(query): Checked<F::Request>| {
+        let handler = async move |State(api): State<Api>, request: Request<Body>| {
+            let admitted = admission::admit(&api, request, F::PATH, Some(F::ROLE)).await;
+            let (query, underway) = match admitted {
+                Ok(admitted) => admitted,
+                Err(error) => return refusal(&error),
+            };
             let (sink, items) = ItemSink::new(stream::ITEMS_AHEAD);
-            let sending = send(state, principal, query, sink);
-            stream::lines(stream::feed(sending, items, api.stop))
+            let sending = send(state, underway.principal(), query, sink);
+            stream::lines(stream::feed(sending, items, api.stop, underway))
         };
         self.route(F::PATH, post(handler))
     }
@@ -123,11 +139,10 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         R: Future<Output = Result<i32, ApiError>> + Send + 'static,
     {
         let state = self.state.clone();
-        let handler =
-            async move |State(api): State<Api>, principal: Principal, request: Request<Body>| {
-                let run = move |request, session| run(state, principal, request, session);
-                exec::handle(api, request, run).await
-            };
+        let handler = async move |State(api): State<Api>, request: Request<Body>| {
+            let run = move |principal, request, session| run(state, principal, request, session);
+            exec::handle(api, request, run).await
+        };
         self.route(EXEC_PATH, post(handler))
     }
 
@@ -183,14 +198,35 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     }
 }
 
-async fn cancel(State(api): State<Api>, Checked(request): Checked<CancelRequest>) -> Response {
-    match api.operations.cancel(request.operation) {
-        true => document(StatusCode::OK, &Empty {}),
-        false => refusal(&ApiError::new(
+/// Stops an operation, for those who might have begun it.
+async fn cancel(State(api): State<Api>, request: Request<Body>) -> Response {
+    match try_cancel(&api, request).await {
+        Ok(()) => document(StatusCode::OK, &Empty {}),
+        Err(error) => refusal(&error),
+    }
+}
+
+async fn try_cancel(api: &Api, request: Request<Body>) -> Result<(), ApiError> {
+    let caller = Caller::of(api, request.extensions(), Cancel::ROLE)?;
+    let request: CancelRequest = accept::read(request.into_body(), MAX_DOCUMENT_BYTES).await?;
+    let found = api.operations.find(request.operation);
+    let scope = found
+        .as_ref()
+        .map_or(Scope::Visible, |one| one.scope.clone());
+    let subject = request.subject();
+    let underway = caller.begin(api, Cancel::PATH, Cancel::ROLE, scope, subject)?;
+    let result = match found {
+        Some(started) => {
+            started.cancel.cancel();
+            Ok(())
+        }
+        None => Err(ApiError::new(
             ErrorCode::NotFound,
             format!("operation {} is not running", request.operation),
         )),
-    }
+    };
+    underway.end(Outcome::of(&result));
+    result
 }
 
 async fn unknown_path(request: Request<Body>) -> Response {

@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::admission::{Underway, rights_lost};
 use crate::*;
 
 /// Items that may wait for a slow reader.
@@ -63,44 +64,57 @@ pub(super) fn operation<O: Serialize + Send + 'static>(
     })
 }
 
-/// Items until `sending` ends or `stop`; dropping the stream ends `sending`.
+/// Items until `sending` ends, `stop`, or who asks has lost the right to them; dropping the stream ends
+/// `sending`.
 pub(super) fn feed<T: Serialize + Send + 'static>(
     sending: impl Future<Output = Result<(), ApiError>> + Send + 'static,
     items: mpsc::Receiver<T>,
     stop: CancellationToken,
+    underway: Underway,
 ) -> impl Stream<Item = Bytes> + Send {
     type Sending = Pin<Box<dyn Future<Output = Result<(), ApiError>> + Send>>;
     enum State<T> {
-        Running(Sending, mpsc::Receiver<T>, CancellationToken),
-        Ending(mpsc::Receiver<T>, Result<(), ApiError>),
+        Running(Sending, mpsc::Receiver<T>, CancellationToken, Underway),
+        Ending(mpsc::Receiver<T>, Result<(), ApiError>, Underway),
         Over,
     }
-    let start = State::Running(Box::pin(sending), items, stop);
+    let start = State::Running(Box::pin(sending), items, stop, underway);
     stream::unfold(start, |mut state| async move {
         let mut batch = Vec::new();
         loop {
             state = match state {
-                State::Running(mut sending, mut items, stop) => tokio::select! {
-                    count = items.recv_many(&mut batch, ITEMS_AHEAD) => match count {
-                        // The sink is gone, so the handler is about to end.
-                        0 => State::Ending(items, sending.await),
-                        _ => return Some((many(batch), State::Running(sending, items, stop))),
-                    },
-                    result = &mut sending => State::Ending(items, result),
-                    () = stop.cancelled() => State::Ending(items, Err(ApiError::new(
-                        ErrorCode::Unavailable,
-                        "the daemon is shutting down",
-                    ))),
-                },
-                State::Ending(mut items, result) => {
-                    while let Ok(item) = items.try_recv() {
+                State::Running(mut sending, mut items, stop, underway) => {
+                    let lost = underway.lost();
+                    tokio::select! {
+                        () = lost.cancelled() => State::Ending(items, Err(rights_lost()), underway),
+                        count = items.recv_many(&mut batch, ITEMS_AHEAD) => match count {
+                            // The sink is gone, so the handler is about to end.
+                            0 => State::Ending(items, sending.await, underway),
+                            _ => return Some((
+                                many(batch),
+                                State::Running(sending, items, stop, underway),
+                            )),
+                        },
+                        result = &mut sending => State::Ending(items, result, underway),
+                        () = stop.cancelled() => State::Ending(items, Err(ApiError::new(
+                            ErrorCode::Unavailable,
+                            "the daemon is shutting down",
+                        )), underway),
+                    }
+                }
+                State::Ending(mut items, result, underway) => {
+                    // Nothing more is for one who has lost the right to it.
+                    while !underway.lost().is_cancelled()
+                        && let Ok(item) = items.try_recv()
+                    {
                         batch.push(item);
                     }
                     if batch.is_empty() {
+                        underway.end(Outcome::of(&result));
                         let end = last_item::<T, Empty>(result.map(|()| Empty {}));
                         return Some((line(&end), State::Over));
                     }
-                    return Some((many(batch), State::Ending(items, result)));
+                    return Some((many(batch), State::Ending(items, result, underway)));
                 }
                 State::Over => return None,
             }

@@ -67,7 +67,7 @@ async fn an_error_keeps_its_code_causes_and_hint() {
     .with_hint("wait, or `havre rollout abort`");
     let expected = sent.clone();
     let (_daemon, client) = daemon(Script::default().call::<Images, _>(async |_| Err(sent)));
-    let error = client.call::<Images>(&Empty {}).await.unwrap_err();
+    let error = client.call::<Images>(&MachineQuery {}).await.unwrap_err();
     assert_eq!(refusal(error), expected);
 }
 
@@ -233,6 +233,7 @@ async fn a_path_of_another_version_is_explained() {
     struct Future;
     impl Call for Future {
         const PATH: &'static str = "/v1/not-yet";
+        const ROLE: Option<Role> = Some(Role::Viewer);
         type Request = Empty;
         type Answer = Empty;
     }

@@ -3,5 +3,6 @@
 mod calls;
 mod exec;
 mod fixtures;
+mod guard;
 mod operations;
 mod principal;

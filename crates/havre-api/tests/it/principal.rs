@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex};
 
 use havre_api::*;
+use havre_testing::api::LetsAllIn;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
@@ -41,11 +42,15 @@ async fn every_handler_is_told_who_asks_and_no_client_can_say_otherwise() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("api.sock");
     let (askers, stop) = (Askers::default(), CancellationToken::new());
-    let serving = serve(bind(&socket).expect("bound"), routes(&askers), stop.clone());
+    let server = Server::new(routes(&askers), Arc::new(LetsAllIn), stop.clone());
+    let serving = server.serve(bind(&socket).expect("bound"));
     let serving = tokio::spawn(serving);
     let client = Client::new(&socket);
 
-    client.call::<Images>(&Empty {}).await.expect("answered");
+    client
+        .call::<Images>(&MachineQuery {})
+        .await
+        .expect("answered");
     let mut running = client.start::<Up>(&up("shop")).await.expect("started");
     running.next().await.expect("done");
     let query = LogQuery {
@@ -100,7 +105,7 @@ async fn every_handler_is_told_who_asks_and_no_client_can_say_otherwise() {
     let askers = askers.lock().expect("no panic");
     assert_eq!(askers.len(), 5);
     for asker in askers.iter() {
-        let Principal::Local { uid, name } = asker else {
+        let Who::Local(LocalPeer { uid, name, .. }) = &asker.who else {
             panic!("{asker:?} came from elsewhere");
         };
         assert_eq!(*uid, own);

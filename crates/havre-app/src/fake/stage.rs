@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use havre_api::{
     ApiError, ChangeOutcome, Course, DownOptions, DownOutcome, DownRequest, EnvironmentId,
-    EventSink, PlanOutcome, PlanRequest, Principal, ReleaseId, ReleaseStatus, ReleasesQuery,
-    RestartRequest, RollbackRequest, ScaleRequest, SteerOutcome, SteerRequest, UpOptions,
-    UpOutcome, UpRequest,
+    EventSink, Grant, LocalPeer, PlanOutcome, PlanRequest, Principal, ReleaseId, ReleaseStatus,
+    ReleasesQuery, RestartRequest, Role, RollbackRequest, ScaleRequest, SteerOutcome, SteerRequest,
+    UpOptions, UpOutcome, UpRequest, Who,
 };
 use havre_edge::{Control, EdgeState};
 use havre_image::Images;
@@ -273,10 +273,7 @@ impl Stage {
         T: Send + 'static,
         F: Future<Output = Result<T, ApiError>> + Send + 'static,
     {
-        let by = Principal::Local {
-            uid: 1000,
-            name: Some(who.to_owned()),
-        };
+        let by = principal(who, Grant::everywhere(Role::Admin));
         let cancel = CancellationToken::new();
         let (events, source) = EventSink::new(cancel.clone());
         let task = tokio::spawn(operation(Arc::clone(&self.daemon), by, events));
@@ -382,5 +379,17 @@ pub(crate) fn id(project: &str) -> EnvironmentId {
     EnvironmentId {
         project: ProjectName::new(project),
         environment: EnvironmentName::new("production"),
+    }
+}
+
+/// Somebody of this machine.
+pub(crate) fn principal(name: &str, grant: Grant) -> Principal {
+    Principal {
+        who: Who::Local(LocalPeer {
+            uid: 1000,
+            gid: 1000,
+            name: Some(name.to_owned()),
+        }),
+        grant,
     }
 }

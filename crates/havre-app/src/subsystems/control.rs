@@ -23,7 +23,13 @@ struct Control(Arc<Daemon>);
 impl Subsystem for Control {
     fn calls(&self) -> Option<Routes<()>> {
         let routes = Routes::new(Arc::clone(&self.0))
-            .call::<Info, _>(async |daemon, _, _| Ok(info(&daemon).await))
+            .call::<Info, _>(async |daemon, by, _| {
+                let info = info(&daemon).await;
+                Ok(match by.grant.sees_all() {
+                    true => info,
+                    false => for_a_part(info),
+                })
+            })
             .call::<Shutdown, _>(async |daemon, _, request| {
                 shutdown(&daemon, request).await.map(|()| Empty {})
             });
@@ -53,6 +59,16 @@ async fn info(daemon: &Daemon) -> DaemonInfo {
         }),
         tasks: daemon.supervisor.reports(),
         problems: daemon.problems().await,
+    }
+}
+
+/// What is for everybody who may see some environment: problems and tasks may tell of others.
+fn for_a_part(info: DaemonInfo) -> DaemonInfo {
+    DaemonInfo {
+        given: None,
+        tasks: Vec::new(),
+        problems: Vec::new(),
+        ..info
     }
 }
 

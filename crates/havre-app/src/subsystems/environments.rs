@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use havre_api::{
-    ApiError, Down, EnvironmentId, EnvironmentStatus, Logs, Plan, Releases, ReplicaQuery,
-    ReplicaStatus, Replicas, Restart, Rollback, Routes, Scale, Status, StatusQuery, Steer,
-    TargetCapabilities, TargetInfo, Up, Why, WhyQuery, WhyReport,
+    ApiError, Down, EnvironmentId, EnvironmentStatus, Logs, Plan, Principal, Releases,
+    ReplicaQuery, ReplicaStatus, Replicas, Restart, Rollback, Routes, Scale, Status, StatusQuery,
+    Steer, TargetCapabilities, TargetInfo, Up, Why, WhyQuery, WhyReport,
 };
 use havre_model::{EnvironmentName, ProjectName};
 
@@ -38,8 +38,8 @@ impl Subsystem for Environments {
                     capabilities: daemon.targets.capabilities(),
                 })
             })
-            .call::<Status, _>(async |daemon, _, query| status_of(&daemon, query).await)
-            .call::<Replicas, _>(async |daemon, _, query| replicas(&daemon, query).await)
+            .call::<Status, _>(async |daemon, by, query| status_of(&daemon, &by, query).await)
+            .call::<Replicas, _>(async |daemon, by, query| replicas(&daemon, &by, query).await)
             .call::<Why, _>(async |daemon, _, query| why(&daemon, query).await)
             .feed::<Logs, _>(async |daemon, _, query, lines| {
                 logs::send(&daemon, query, lines).await
@@ -67,9 +67,10 @@ impl Subsystem for Environments {
     }
 }
 
-/// Environments that a query names; `NotFound` for one that is named and not there.
+/// Environments that a query names and who asks may see; `NotFound` for one that is named and not there.
 async fn chosen(
     daemon: &Daemon,
+    by: &Principal,
     project: Option<&ProjectName>,
     environment: Option<&EnvironmentName>,
 ) -> Result<Vec<EnvironmentHandle>, ApiError> {
@@ -82,7 +83,8 @@ async fn chosen(
     }
     let mut all = daemon.environments().await;
     all.retain(|handle| {
-        project.is_none_or(|project| &handle.id.project == project)
+        by.grant.sees(&handle.id)
+            && project.is_none_or(|project| &handle.id.project == project)
             && environment.is_none_or(|environment| &handle.id.environment == environment)
     });
     Ok(all)
@@ -90,11 +92,22 @@ async fn chosen(
 
 async fn status_of(
     daemon: &Daemon,
+    by: &Principal,
     query: StatusQuery,
 ) -> Result<Vec<EnvironmentStatus>, ApiError> {
     let port = daemon.https_port();
-    let handles = chosen(daemon, query.project.as_ref(), query.environment.as_ref()).await?;
-    let edge_problems = daemon.problems().await;
+    let handles = chosen(
+        daemon,
+        by,
+        query.project.as_ref(),
+        query.environment.as_ref(),
+    )
+    .await?;
+    // They may tell of other environments.
+    let edge_problems = match by.grant.sees_all() {
+        true => daemon.problems().await,
+        false => Vec::new(),
+    };
     Ok(handles
         .iter()
         .map(|handle| {
@@ -105,8 +118,18 @@ async fn status_of(
         .collect())
 }
 
-async fn replicas(daemon: &Daemon, query: ReplicaQuery) -> Result<Vec<ReplicaStatus>, ApiError> {
-    let handles = chosen(daemon, query.project.as_ref(), query.environment.as_ref()).await?;
+async fn replicas(
+    daemon: &Daemon,
+    by: &Principal,
+    query: ReplicaQuery,
+) -> Result<Vec<ReplicaStatus>, ApiError> {
+    let handles = chosen(
+        daemon,
+        by,
+        query.project.as_ref(),
+        query.environment.as_ref(),
+    )
+    .await?;
     let snapshots: Vec<_> = handles.iter().map(EnvironmentHandle::status).collect();
     let all: Vec<&TargetStatus> = snapshots.iter().map(|snapshot| &**snapshot).collect();
     status::expect_services(&query.services, &all)?;

@@ -18,7 +18,14 @@ struct SharedNetworks(Arc<Daemon>);
 impl Subsystem for SharedNetworks {
     fn calls(&self) -> Option<Routes<()>> {
         let routes = Routes::new(Arc::clone(&self.0))
-            .call::<Networks, _>(async |daemon, _, _| calls::list(&daemon).await)
+            .call::<Networks, _>(async |daemon, by, _| {
+                let mut networks = calls::list(&daemon).await?;
+                for network in &mut networks {
+                    let members = &mut network.members;
+                    members.retain(|member| by.grant.sees(&member.environment));
+                }
+                Ok(networks)
+            })
             .call::<NetworkCreate, _>(async |daemon, _, request| {
                 calls::create(&daemon, request).await
             })

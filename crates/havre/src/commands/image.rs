@@ -1,9 +1,9 @@
 //! `havre image`.
 
 use havre_api::{
-    Empty, ImageImport, ImageImportRequest, ImagePrune, ImagePruneRequest, ImageRemove,
-    ImageRemoveOutcome, ImageRemoveRequest, ImageSummary, Images, StoredItem, StoredKind,
-    Timestamp,
+    ImageImport, ImageImportRequest, ImagePrune, ImagePruneRequest, ImageRemove,
+    ImageRemoveOutcome, ImageRemoveRequest, ImageSummary, Images, MachineQuery, StoredItem,
+    StoredKind, Timestamp,
 };
 
 use crate::cli::ImageCommand;
@@ -20,7 +20,7 @@ pub async fn run(context: &Context, command: ImageCommand) -> Outcome {
     match command {
         ImageCommand::Ls(json) => {
             let (client, _) = connect::running(&context.root).await?;
-            let images = client.call::<Images>(&Empty {}).await?;
+            let images = client.call::<Images>(&MachineQuery {}).await?;
             if json.json {
                 ui.json(&images)?;
             } else {

@@ -2,18 +2,22 @@
 
 use bytes::Bytes;
 use havre_api::{
-    EnvironmentState, ErrorCode, ExecOutput, ExecRequest, ExecSession, LogQuery, LogSink,
-    ReplicaState, ServiceState,
+    EnvironmentState, ErrorCode, ExecOutput, ExecRequest, ExecSession, Grant, LogQuery, LogSink,
+    ReplicaState, Role, ServiceState,
 };
 use havre_model::ServiceName;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::fake::{Fate, Stage, id, shop};
+use crate::fake::{Fate, Stage, id, principal, shop};
 
 const SHOP: &str = "{web: {image: 'web:1', ports: ['8080']}, db: {image: 'db:1'}, \
                     migrate: {image: 'm:1'}, worker: {image: 'w:1', depends_on: {migrate: \
                     {condition: service_completed_successfully}}}}";
+
+fn admin() -> Principal {
+    principal("anna", Grant::everywhere(Role::Admin))
+}
 
 async fn running() -> Stage {
     let stage = Stage::new();
@@ -25,7 +29,7 @@ async fn running() -> Stage {
 
 async fn shown(stage: &Stage) -> EnvironmentStatus {
     let query = StatusQuery::default();
-    let mut all = status_of(&stage.daemon, query).await.unwrap();
+    let mut all = status_of(&stage.daemon, &admin(), query).await.unwrap();
     assert_eq!(all.len(), 1);
     all.remove(0)
 }
@@ -35,7 +39,7 @@ async fn listed(stage: &Stage, all: bool) -> Vec<ReplicaStatus> {
         all,
         ..ReplicaQuery::default()
     };
-    replicas(&stage.daemon, query).await.unwrap()
+    replicas(&stage.daemon, &admin(), query).await.unwrap()
 }
 
 async fn explained(stage: &Stage, service: &str) -> Result<WhyReport, ApiError> {
@@ -150,7 +154,7 @@ async fn a_service_that_is_not_there_is_refused_by_all() {
         services: vec![ServiceName::new("wbe")],
         ..ReplicaQuery::default()
     };
-    let error = replicas(&stage.daemon, query).await.unwrap_err();
+    let error = replicas(&stage.daemon, &admin(), query).await.unwrap_err();
     assert!(error.message.starts_with(message), "{error:?}");
 }
 
@@ -318,9 +322,29 @@ async fn an_environment_that_is_named_and_not_there_is_not_found() {
         project: Some(other.project),
         environment: Some(other.environment),
     };
-    let error = status_of(&stage.daemon, query).await.unwrap_err();
+    let error = status_of(&stage.daemon, &admin(), query).await.unwrap_err();
     assert_eq!(
         (error.code, error.message.as_str()),
         (ErrorCode::NotFound, "no environment other/production")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_see_a_part_is_shown_no_other() {
+    let stage = running().await;
+    let own = stage.id();
+    let of = |pattern: String| {
+        let environments = vec![pattern.parse().expect("sound")];
+        let role = Role::Viewer;
+        principal("anna", Grant { role, environments })
+    };
+    let seen = async |by: &Principal| {
+        let query = StatusQuery::default();
+        let environments = status_of(&stage.daemon, by, query).await.unwrap();
+        let query = ReplicaQuery::default();
+        let replicas = replicas(&stage.daemon, by, query).await.unwrap();
+        (environments.len(), replicas.is_empty())
+    };
+    assert_eq!(seen(&of(own.to_string())).await, (1, false));
+    assert_eq!(seen(&of("other/*".to_owned())).await, (0, true));
 }

@@ -1,0 +1,368 @@
+//! What each request is about: the environment, and what of it, without any value.
+
+use havre_model::{EnvironmentName, ProjectName};
+
+use crate::*;
+
+/// Most bytes that are told of what is asked.
+const MAX_SUBJECT_BYTES: usize = 200;
+
+/// A request that can say what it is about, for whoever decides on it and for the record.
+pub trait Concern {
+    /// The environment, or what else.
+    fn scope(&self) -> Scope;
+
+    /// What exactly is asked, in a few words: names and numbers, never a value that may be secret.
+    fn subject(&self) -> String;
+}
+
+/// What is told of a request: on one line, and short.
+pub(crate) fn subject(request: &impl Concern) -> String {
+    let subject = request.subject();
+    let mut end = subject.len().min(MAX_SUBJECT_BYTES);
+    while !subject.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut plain: String = subject[..end]
+        .chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect();
+    if end < subject.len() {
+        plain.push('…');
+    }
+    plain
+}
+
+impl Concern for Empty {
+    fn scope(&self) -> Scope {
+        Scope::Visible
+    }
+
+    fn subject(&self) -> String {
+        String::new()
+    }
+}
+
+impl Concern for MachineQuery {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        String::new()
+    }
+}
+
+/// The server knows the operation, and so its environment.
+impl Concern for CancelRequest {
+    fn scope(&self) -> Scope {
+        Scope::Visible
+    }
+
+    fn subject(&self) -> String {
+        format!("operation {}", self.operation)
+    }
+}
+
+impl Concern for ShutdownRequest {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        flags(&[("force", self.force)])
+    }
+}
+
+impl Concern for ImagePruneRequest {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        flags(&[("all", self.all), ("dry run", self.dry_run)])
+    }
+}
+
+impl Concern for ImageImportRequest {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+impl Concern for ImageRemoveRequest {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        listed(&self.images)
+    }
+}
+
+impl Concern for NetworkCreateRequest {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl Concern for NetworkRemoveRequest {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl Concern for StatusQuery {
+    fn scope(&self) -> Scope {
+        named(self.project.as_ref(), self.environment.as_ref())
+    }
+
+    fn subject(&self) -> String {
+        filter(self.project.as_ref(), self.environment.as_ref())
+    }
+}
+
+impl Concern for ReplicaQuery {
+    fn scope(&self) -> Scope {
+        named(self.project.as_ref(), self.environment.as_ref())
+    }
+
+    fn subject(&self) -> String {
+        match self.services.is_empty() {
+            true => filter(self.project.as_ref(), self.environment.as_ref()),
+            false => listed(&self.services),
+        }
+    }
+}
+
+impl Concern for LogQuery {
+    fn scope(&self) -> Scope {
+        Scope::Environment(self.environment.clone())
+    }
+
+    fn subject(&self) -> String {
+        listed(&self.services)
+    }
+}
+
+/// Of the command its program alone: arguments and variables may be secret.
+impl Concern for ExecRequest {
+    fn scope(&self) -> Scope {
+        Scope::Environment(self.environment.clone())
+    }
+
+    fn subject(&self) -> String {
+        let program = self.argv.first().map(String::as_str).unwrap_or_default();
+        match self.argv.len() {
+            0 | 1 => format!("{}: {program}", self.service),
+            count => format!("{}: {program} and {} arguments", self.service, count - 1),
+        }
+    }
+}
+
+impl Concern for UpRequest {
+    fn scope(&self) -> Scope {
+        of_project(&self.project)
+    }
+
+    fn subject(&self) -> String {
+        listed(self.project.services.keys())
+    }
+}
+
+impl Concern for PlanRequest {
+    fn scope(&self) -> Scope {
+        of_project(&self.project)
+    }
+
+    fn subject(&self) -> String {
+        listed(self.project.services.keys())
+    }
+}
+
+impl Concern for DownRequest {
+    fn scope(&self) -> Scope {
+        Scope::Environment(self.environment.clone())
+    }
+
+    fn subject(&self) -> String {
+        flags(&[("with volumes", self.options.volumes)])
+    }
+}
+
+impl Concern for RestartRequest {
+    fn scope(&self) -> Scope {
+        Scope::Environment(self.environment.clone())
+    }
+
+    fn subject(&self) -> String {
+        listed(&self.services)
+    }
+}
+
+impl Concern for RollbackRequest {
+    fn scope(&self) -> Scope {
+        Scope::Environment(self.environment.clone())
+    }
+
+    fn subject(&self) -> String {
+        match self.release {
+            Some(release) => format!("release {release}"),
+            None => "the release before".to_owned(),
+        }
+    }
+}
+
+impl Concern for SteerRequest {
+    fn scope(&self) -> Scope {
+        Scope::Environment(self.environment.clone())
+    }
+
+    fn subject(&self) -> String {
+        match self.course {
+            Course::Pause => "pause",
+            Course::Resume => "resume",
+            Course::Abort => "abort",
+        }
+        .to_owned()
+    }
+}
+
+impl Concern for ReleasesQuery {
+    fn scope(&self) -> Scope {
+        Scope::Environment(self.environment.clone())
+    }
+
+    fn subject(&self) -> String {
+        String::new()
+    }
+}
+
+impl Concern for WhyQuery {
+    fn scope(&self) -> Scope {
+        Scope::Environment(self.environment.clone())
+    }
+
+    fn subject(&self) -> String {
+        self.service.to_string()
+    }
+}
+
+impl Concern for ScaleRequest {
+    fn scope(&self) -> Scope {
+        Scope::Environment(self.environment.clone())
+    }
+
+    fn subject(&self) -> String {
+        let each = self.replicas.iter();
+        listed(each.map(|(service, count)| format!("{service}={count}")))
+    }
+}
+
+fn of_project(project: &havre_model::Project) -> Scope {
+    Scope::Environment(EnvironmentId {
+        project: project.name.clone(),
+        environment: project.environment.clone(),
+    })
+}
+
+/// A query of one environment, or of those that can be seen.
+fn named(project: Option<&ProjectName>, environment: Option<&EnvironmentName>) -> Scope {
+    match (project, environment) {
+        (Some(project), Some(environment)) => Scope::Environment(EnvironmentId {
+            project: project.clone(),
+            environment: environment.clone(),
+        }),
+        _ => Scope::Visible,
+    }
+}
+
+fn filter(project: Option<&ProjectName>, environment: Option<&EnvironmentName>) -> String {
+    match (project, environment) {
+        // The scope says it.
+        (Some(_), Some(_)) | (None, None) => String::new(),
+        (Some(project), None) => format!("{project}/*"),
+        (None, Some(environment)) => format!("*/{environment}"),
+    }
+}
+
+fn flags(flags: &[(&str, bool)]) -> String {
+    listed(flags.iter().filter(|(_, set)| *set).map(|(name, _)| name))
+}
+
+/// As many as have room.
+fn listed<T: std::fmt::Display>(names: impl IntoIterator<Item = T>) -> String {
+    let mut text = String::new();
+    for name in names {
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(&name.to_string());
+        if text.len() > MAX_SUBJECT_BYTES {
+            break;
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exec(argv: &[&str]) -> ExecRequest {
+        ExecRequest {
+            environment: EnvironmentId {
+                project: ProjectName::new("shop"),
+                environment: EnvironmentName::new("production"),
+            },
+            service: havre_model::ServiceName::new("db"),
+            replica: None,
+            argv: argv.iter().map(ToString::to_string).collect(),
+            env: [("PGPASSWORD".to_owned(), "hunter2".to_owned())].into(),
+            user: None,
+            working_dir: None,
+            stdin: false,
+            tty: None,
+        }
+    }
+
+    #[test]
+    fn arguments_of_a_command_are_not_told() {
+        let told = subject(&exec(&["psql", "-c", "ALTER USER app PASSWORD 'hunter2'"]));
+        assert_eq!(told, "db: psql and 2 arguments");
+    }
+
+    #[test]
+    fn what_is_told_is_one_short_line() {
+        let told = subject(&exec(&["a\nb\u{1b}[2J"]));
+        assert_eq!(told, "db: a?b?[2J");
+        let images = vec!["é".repeat(80); 9];
+        let told = subject(&ImageRemoveRequest { images });
+        assert!(told.len() <= MAX_SUBJECT_BYTES + '…'.len_utf8(), "{told}");
+        assert!(told.ends_with('…'), "{told}");
+    }
+
+    #[test]
+    fn a_query_of_all_is_about_what_can_be_seen() {
+        let mut query = StatusQuery {
+            project: Some(ProjectName::new("shop")),
+            environment: None,
+        };
+        assert_eq!(query.scope(), Scope::Visible);
+        assert_eq!(query.subject(), "shop/*");
+        query.environment = Some(EnvironmentName::new("production"));
+        assert!(matches!(query.scope(), Scope::Environment(_)));
+    }
+}

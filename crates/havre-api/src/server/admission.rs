@@ -1,0 +1,169 @@
+//! Before and after a handler: who asks, whether they may, and what came of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::connect_info::ConnectInfo;
+use http::{Extensions, Request};
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use super::{Api, Peer, accept};
+use crate::*;
+
+/// Most bytes of a request of whom nobody knows yet.
+const MAX_STRANGERS_BYTES: usize = 64 * 1024;
+
+/// A call that was let in. Its end is told once, whatever becomes of it: dropped without
+/// [`Underway::end`], that its client left.
+pub(super) struct Underway {
+    guard: Arc<dyn Guard>,
+    asked: Asked,
+    begun: Instant,
+    lost: CancellationToken,
+    is_told: bool,
+}
+
+impl Underway {
+    /// Who asks.
+    pub(super) fn principal(&self) -> Principal {
+        self.asked.principal.clone()
+    }
+
+    /// Cancelled when who asks has lost the right to be answered.
+    pub(super) fn lost(&self) -> CancellationToken {
+        self.lost.clone()
+    }
+
+    /// It is the operation of that number.
+    pub(super) fn number(&mut self, operation: OperationId) {
+        self.asked.operation = Some(operation);
+    }
+
+    /// What it is about.
+    pub(super) fn scope(&self) -> &Scope {
+        &self.asked.scope
+    }
+
+    /// It has ended.
+    pub(super) fn end(mut self, outcome: Outcome) {
+        self.tell(outcome);
+    }
+
+    fn tell(&mut self, outcome: Outcome) {
+        if !std::mem::replace(&mut self.is_told, true) {
+            let elapsed = self.begun.elapsed();
+            self.guard.ended(&self.asked, Ended { outcome, elapsed });
+        }
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.tell(Outcome::Left);
+    }
+}
+
+/// What who asks is told whose token was revoked, or has expired, meanwhile.
+pub(super) fn rights_lost() -> ApiError {
+    ApiError::new(
+        ErrorCode::Unauthenticated,
+        "the token was revoked or has expired",
+    )
+    .with_hint("log in again, or have an admin create another token")
+}
+
+/// Finds out who asks, reads the request, and lets it begin if the guard does.
+pub(super) async fn admit<T: DeserializeOwned + Check + Concern>(
+    api: &Api,
+    request: Request<Body>,
+    path: &'static str,
+    role: Option<Role>,
+) -> Result<(T, Underway), ApiError> {
+    let caller = Caller::of(api, request.extensions(), role)?;
+    let most = match role {
+        Some(_) => MAX_DOCUMENT_BYTES,
+        None => MAX_STRANGERS_BYTES,
+    };
+    let request: T = accept::read(request.into_body(), most).await?;
+    let subject = concern::subject(&request);
+    let underway = caller.begin(api, path, role, request.scope(), subject)?;
+    Ok((request, underway))
+}
+
+/// Who asks, before it is known what.
+pub(super) struct Caller {
+    principal: Principal,
+    credential: Credential,
+}
+
+impl Caller {
+    pub(super) fn of(
+        api: &Api,
+        connection: &Extensions,
+        role: Option<Role>,
+    ) -> Result<Self, ApiError> {
+        let credential = credential(connection)?;
+        let principal = match role {
+            Some(_) => api.guard.authenticate(&credential)?,
+            None => Principal {
+                who: Who::Nobody,
+                grant: Grant::nothing(),
+            },
+        };
+        Ok(Self {
+            principal,
+            credential,
+        })
+    }
+
+    /// Lets the call begin, or tells the guard at once that it does not.
+    pub(super) fn begin(
+        self,
+        api: &Api,
+        path: &'static str,
+        role: Option<Role>,
+        scope: Scope,
+        subject: String,
+    ) -> Result<Underway, ApiError> {
+        let mut underway = Underway {
+            guard: Arc::clone(&api.guard),
+            asked: Asked {
+                address: self.credential.address(),
+                principal: self.principal,
+                path,
+                role,
+                scope,
+                subject,
+                operation: None,
+            },
+            begun: Instant::now(),
+            lost: CancellationToken::new(),
+            is_told: false,
+        };
+        match api.guard.admit(&underway.asked) {
+            Ok(admission) => {
+                underway.lost = admission.lost;
+                Ok(underway)
+            }
+            Err(error) => {
+                underway.end(Outcome::Failed(error.code));
+                Err(error)
+            }
+        }
+    }
+}
+
+/// By what the connection tells, and whoever made it.
+fn credential(connection: &Extensions) -> Result<Credential, ApiError> {
+    if let Some(peer) = connection.get::<RemotePeer>() {
+        return Ok(Credential::Remote(peer.clone()));
+    }
+    let peer = connection.get::<ConnectInfo<Peer>>();
+    let peer = peer.and_then(|ConnectInfo(Peer(peer))| peer.clone());
+    peer.map(Credential::Local).ok_or_else(|| {
+        let message = "the daemon cannot find out who asks";
+        ApiError::new(ErrorCode::Internal, message)
+    })
+}
