@@ -1,0 +1,433 @@
+//! The trail: the one place where records are written, read and verified.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use havre_store::rusqlite::{self, Connection, Transaction};
+use havre_store::{Store, StoreError};
+
+use crate::anchor::{Anchor, Line};
+use crate::chain::{Hash, Key, Purpose};
+use crate::flood::Flood;
+use crate::head::Head;
+use crate::record::{Entry, Outcome, Principal};
+use crate::retention::{Retention, cut_after};
+use crate::tables::{self, Query, Shown, Signed, StoredRow};
+use crate::verify::{CUT_ACTION, GAP_ACTION, KEY_ACTION, Verdict, Verifier};
+
+/// Rows that are read at once: the database's thread has others to serve.
+const PAGE: u32 = 1000;
+/// Records that are cut off at once.
+const MAX_CUT: u32 = 50_000;
+
+/// Why a record was not written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to the audit trail")]
+pub struct AppendError {
+    #[from]
+    source: StoreError,
+}
+
+/// A record with its place in the chain, as it is exported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chained {
+    /// Its number.
+    pub sequence: u64,
+    /// Its canonical text.
+    pub record: String,
+    /// The hash of the record before it.
+    pub previous: Hash,
+    /// Its own.
+    pub hash: Hash,
+}
+
+/// Records were removed for their age, or their number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The newest of them.
+    pub sequence: u64,
+}
+
+/// The audit trail of a machine. Its clones are the same trail.
+#[derive(Clone, Debug)]
+pub struct Trail(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<Store>,
+    anchor: Anchor,
+    key: Mutex<Option<Key>>,
+    flood: Mutex<Flood>,
+    /// The newest record, as far as this process knows: what the database has to go back to.
+    last: Mutex<Option<Head>>,
+    /// Held by who reads the trail from one end to the other, and by who cuts it.
+    whole: Mutex<()>,
+}
+
+impl Trail {
+    /// The trail in that database, with a copy of its head in the file `anchor`.
+    pub fn new(store: Arc<Store>, anchor: PathBuf) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            anchor: Anchor::new(anchor),
+            key: Mutex::new(None),
+            flood: Mutex::new(Flood::new(Instant::now())),
+            last: Mutex::new(None),
+            whole: Mutex::new(()),
+        }))
+    }
+
+    /// The key of its word, as it was sealed.
+    pub fn sealed_key(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0
+            .store
+            .run("read the audit trail's key", |db| tables::sealed_key(db))
+    }
+
+    /// Signs from now on with a new key, whose sealed form is kept. A record says so.
+    pub fn adopt_key(&self, key: Key, sealed: Vec<u8>) -> Result<(), AppendError> {
+        let entry = Entry {
+            subject: Some(key.id()),
+            ..Entry::new(Principal::havre(), KEY_ACTION, Outcome::Ok)
+        };
+        let before = lock(&self.0.key).replace(key);
+        let kept = self.write("keep the audit trail's key", entry, move |change| {
+            tables::put_sealed_key(change, &sealed)
+        });
+        if kept.is_err() {
+            *lock(&self.0.key) = before;
+        }
+        kept.map(drop)
+    }
+
+    /// Signs from now on with the key that it had before. Where records were written without it meanwhile, one
+    /// says so.
+    pub fn use_key(&self, key: Key) -> Result<(), AppendError> {
+        let id = key.id();
+        *lock(&self.0.key) = Some(key);
+        let head = self
+            .0
+            .store
+            .run("read the audit trail", |db| tables::head(db))?;
+        let Some(Signed { head, mac: None }) = head else {
+            return Ok(());
+        };
+        let last = head.sequence;
+        let entry = Entry {
+            subject: Some(id),
+            detail: Some(format!(
+                "the newest records up to {last} were written without the key"
+            )),
+            ..Entry::new(Principal::havre(), KEY_ACTION, Outcome::Ok)
+        };
+        self.write("write to the audit trail", entry, |_| Ok(()))
+            .map(drop)
+    }
+
+    /// Takes over what the file of heads says, before the first record is written: where the database does not go back to
+    /// it, that record follows one that says so. Records are gone then, or an older database was put back.
+    pub fn resume(&self) {
+        let lines = match self.0.anchor.read() {
+            Ok(lines) => lines.lines,
+            Err(error) => {
+                let path = self.0.anchor.path().display();
+                return tracing::warn!(%error, %path, "the copy of the audit trail's head is not read");
+            }
+        };
+        let key = lock(&self.0.key).clone();
+        let is_ours = |line: &&Line| match (&key, line.mac) {
+            (Some(key), Some(mac)) => {
+                key.vouches(Purpose::Head, line.head.sequence, &line.head.hash, &mac)
+            }
+            (None, None) => true,
+            // Not signed, which says nothing, or not to be verified now.
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        let Some(noted) = lines.iter().rev().find(is_ours).map(|line| line.head) else {
+            return;
+        };
+        let goes_back = self.0.store.run("read the audit trail", move |db| {
+            // Behind, as a crash leaves it, is no other trail.
+            let is_behind = noted.sequence < tables::newest(db)?.sequence;
+            let hash = tables::row_hash(db, noted.sequence)?;
+            let is_cut = tables::cut(db)?.is_some_and(|cut| cut.head.sequence >= noted.sequence);
+            Ok(is_behind && (is_cut || hash == Some(noted.hash)))
+        });
+        match goes_back {
+            Ok(true) => {}
+            Ok(false) => *lock(&self.0.last) = Some(noted),
+            Err(error) => {
+                tracing::warn!(%error, "the copy of the audit trail's head is not compared")
+            }
+        }
+    }
+
+    /// Writes a record down; it is on disk when this returns, with its number. A flood of refusals is
+    /// counted and not written one by one: then there is no number.
+    pub fn append(&self, mut entry: Entry) -> Result<Option<u64>, AppendError> {
+        if entry.outcome == Outcome::Refused {
+            match lock(&self.0.flood).admit(Instant::now()) {
+                Some(0) => {}
+                Some(dropped) => entry.detail = Some(with_dropped(entry.detail, dropped)),
+                None => return Ok(None),
+            }
+        }
+        let head = self.write("write to the audit trail", entry, |_| Ok(()))?;
+        Ok(Some(head.sequence))
+    }
+
+    /// What is due now and then: says how many refusals were not written one by one, and removes what is older than is
+    /// kept.
+    pub fn tidy(&self, retention: Retention) -> Result<Option<Cut>, AppendError> {
+        let dropped = lock(&self.0.flood).settle(Instant::now());
+        if let Some(dropped) = dropped {
+            // Not a refusal itself: the flood has made room for it.
+            let entry = Entry {
+                detail: Some(with_dropped(None, dropped)),
+                ..Entry::new(Principal::havre(), "audit/flood", Outcome::Ok)
+            };
+            self.append(entry)?;
+        }
+        self.cut(retention, SystemTime::now())
+    }
+
+    /// Removes what is older than is kept, or too much.
+    fn cut(&self, retention: Retention, now: SystemTime) -> Result<Option<Cut>, AppendError> {
+        let _whole = lock(&self.0.whole);
+        let key = lock(&self.0.key).clone();
+        let is_sealed = key.is_none() && self.sealed_key()?.is_some();
+        if is_sealed {
+            // What cannot be signed now is cut another time.
+            return Ok(None);
+        }
+        let cut = self.0.store.run("read the audit trail", move |db| {
+            let (oldest, bytes) = tables::oldest(db, MAX_CUT)?;
+            let Some(sequence) = cut_after(retention, &oldest, bytes, now) else {
+                return Ok(None);
+            };
+            let hash = tables::row_hash(db, sequence)?;
+            Ok(hash.map(|hash| Head { sequence, hash }))
+        })?;
+        let Some(cut) = cut else {
+            return Ok(None);
+        };
+        let Head { sequence, .. } = cut;
+        let entry = Entry {
+            subject: Some(cut.to_string()),
+            detail: Some(format!(
+                "records up to {sequence} were removed: too old, or too many"
+            )),
+            ..Entry::new(Principal::havre(), CUT_ACTION, Outcome::Ok)
+        };
+        self.write("shorten the audit trail", entry, move |change| {
+            tables::put_cut(change, cut, key.as_ref())
+        })?;
+        Ok(Some(Cut { sequence }))
+    }
+
+    /// Writes a record, and does something else in the same transaction.
+    fn write(
+        &self,
+        operation: &'static str,
+        entry: Entry,
+        also: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send + 'static,
+    ) -> Result<Head, AppendError> {
+        let inner = Arc::clone(&self.0);
+        let written = self
+            .0
+            .store
+            .run(operation, move |db| inner.write(db, entry, also))?;
+        Ok(written)
+    }
+
+    /// The newest records that a query asks for, the oldest of them first.
+    pub fn shown(&self, query: Query) -> Result<Vec<Shown>, StoreError> {
+        self.0
+            .store
+            .run("read the audit trail", move |db| tables::shown(db, &query))
+    }
+
+    /// Hands on every record from `from` on, in order, until `take` says no.
+    pub fn export(
+        &self,
+        from: u64,
+        mut take: impl FnMut(Chained) -> bool,
+    ) -> Result<(), StoreError> {
+        let _whole = lock(&self.0.whole);
+        let (cut, newest) = self.0.store.run("read the audit trail", |db| {
+            Ok((tables::cut(db)?, tables::newest(db)?))
+        })?;
+        let mut before = cut.map_or(Head::START, |cut| cut.head);
+        if let Some(sequence) = from.checked_sub(1).filter(|&at| at > before.sequence) {
+            let hash = self.0.store.run("read the audit trail", move |db| {
+                tables::row_hash(db, sequence)
+            })?;
+            before = Head {
+                sequence,
+                hash: hash.unwrap_or(Hash::START),
+            };
+        }
+        self.each(before.sequence, newest.sequence, |row| {
+            let previous = before.hash;
+            before = Head {
+                sequence: row.sequence,
+                hash: row.hash,
+            };
+            take(Chained {
+                sequence: row.sequence,
+                record: row.record,
+                previous,
+                hash: row.hash,
+            })
+        })
+    }
+
+    /// Whether it is whole: every record, the heads in database and file, and that it still goes back to the `expected`
+    /// ones. What is written meanwhile is left out.
+    pub fn verify(&self, expected: &[Head]) -> Result<Verdict, VerifyError> {
+        let _whole = lock(&self.0.whole);
+        // In this order: what is written in between must not look as if it were missing.
+        let lines = self.0.anchor.read().map_err(|source| VerifyError::Anchor {
+            path: self.0.anchor.path().to_owned(),
+            source,
+        })?;
+        let (cut, head, newest) = self.0.store.run("read the audit trail", |db| {
+            Ok((tables::cut(db)?, tables::head(db)?, tables::newest(db)?))
+        })?;
+        let key = lock(&self.0.key).clone();
+        let mut verifier = Verifier::new(cut, &lines, expected, key.as_ref());
+        let after = cut.map_or(0, |cut| cut.head.sequence);
+        self.each(after, newest.sequence, |row| {
+            verifier.row(&row);
+            true
+        })?;
+        Ok(verifier.finish(head, lines.is_there))
+    }
+
+    fn each(
+        &self,
+        mut after: u64,
+        until: u64,
+        mut take: impl FnMut(StoredRow) -> bool,
+    ) -> Result<(), StoreError> {
+        loop {
+            let rows = self.0.store.run("read the audit trail", move |db| {
+                tables::rows(db, after, until, PAGE)
+            })?;
+            let Some(last) = rows.last() else {
+                return Ok(());
+            };
+            after = last.sequence;
+            for row in rows {
+                if !take(row) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// On the database's thread, which orders all records.
+    fn write(
+        &self,
+        db: &mut Connection,
+        entry: Entry,
+        also: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<Head> {
+        let key = lock(&self.key).clone();
+        let last = *lock(&self.last);
+        let now = SystemTime::now();
+        let change = db.transaction()?;
+        let mut before = tables::newest(&change)?;
+        if let Some(why) = broken(&change, before, last, key.as_ref())? {
+            tracing::error!(
+                why,
+                "the audit trail is not as the daemon left it: see `havre audit verify`"
+            );
+            let gap = Entry {
+                detail: Some(why),
+                ..Entry::new(Principal::havre(), GAP_ACTION, Outcome::Failed)
+            };
+            // What is gone leaves a hole, and is not written anew under its numbers.
+            if let Some(last) = last.filter(|last| last.sequence > before.sequence) {
+                before = last;
+            }
+            before = tables::append(&change, before, gap, now, key.as_ref())?;
+        }
+        let head = tables::append(&change, before, entry, now, key.as_ref())?;
+        also(&change)?;
+        change.commit()?;
+        *lock(&self.last) = Some(head);
+        // The record is on disk: where this fails the copy is behind, which `verify` tells, until the next record.
+        if let Err(error) = self.anchor.add(&head, key.as_ref()) {
+            let path = self.anchor.path().display();
+            tracing::error!(%error, %path, "the copy of the audit trail's head is behind");
+        }
+        Ok(head)
+    }
+}
+
+/// Why the newest record is not the one that was written last; as far as that can be told without reading all.
+fn broken(
+    db: &Connection,
+    newest: Head,
+    last: Option<Head>,
+    key: Option<&Key>,
+) -> rusqlite::Result<Option<String>> {
+    if let Some(last) = last.filter(|&last| last != newest) {
+        let (is, was) = (newest.sequence, last.sequence);
+        return Ok(Some(match is == was {
+            true => format!("record {is}, the newest, is another than was written"),
+            false => format!("the newest record is {is}, and was {was}"),
+        }));
+    }
+    let Some(head) = tables::head(db)? else {
+        let is_empty = newest == Head::START;
+        return Ok((!is_empty).then(|| "nothing says which record is the newest".to_owned()));
+    };
+    if head.head != newest || tables::row_hash(db, newest.sequence)? != Some(newest.hash) {
+        return Ok(Some(format!(
+            "record {} was the newest, and is not",
+            head.head.sequence
+        )));
+    }
+    let is_forged = head
+        .mac
+        .zip(key)
+        .is_some_and(|(mac, key)| !key.vouches(Purpose::Head, newest.sequence, &newest.hash, &mac));
+    Ok(is_forged.then(|| "this machine has not signed the newest record".to_owned()))
+}
+
+/// Why a trail could not be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The database cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file of heads cannot be read.
+    #[error("cannot read {path}", path = path.display())]
+    Anchor {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+fn with_dropped(detail: Option<String>, dropped: u64) -> String {
+    let before = detail
+        .map(|detail| format!("{detail}; "))
+        .unwrap_or_default();
+    format!("{before}{dropped} refusals before this were too many to record one by one")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What they hold is whole after every statement.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,515 @@
+//! The trail in a real database, whole and tampered with.
+
+use std::process::Command;
+use std::time::Duration;
+
+use havre_store::rusqlite::params;
+use tempfile::TempDir;
+
+use super::*;
+use crate::chain::link;
+use crate::verify::Fault;
+use crate::{Kind, SCHEMA};
+
+struct Scene {
+    folder: TempDir,
+    key: Option<Key>,
+}
+
+impl Scene {
+    fn new(key: Option<[u8; 32]>) -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            key: key.map(|bytes| Key::new(&bytes)),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// As a daemon does at its start.
+    fn open(&self) -> Trail {
+        let store = Arc::new(Store::open(&self.path("state.db"), &[SCHEMA]).unwrap());
+        let trail = Trail::new(store, self.path("audit.head"));
+        if let Some(key) = self.key.clone() {
+            match trail.sealed_key().unwrap() {
+                None => trail.adopt_key(key, b"sealed".to_vec()).unwrap(),
+                Some(sealed) => {
+                    assert_eq!(sealed, b"sealed");
+                    trail.use_key(key).unwrap();
+                }
+            }
+        }
+        trail.resume();
+        trail
+    }
+
+    fn tamper(&self, sql: &str) {
+        let db = Connection::open(self.path("state.db")).unwrap();
+        db.execute_batch(sql).unwrap();
+    }
+
+    /// Makes every hash from a record on fit again, as who has the database alone can.
+    fn rehash(&self, from: u64) {
+        let db = Connection::open(self.path("state.db")).unwrap();
+        let rows = tables::rows(&db, 0, u64::MAX >> 1, u32::MAX).unwrap();
+        let mut before = Hash::START;
+        for row in rows {
+            let hash = match row.sequence >= from {
+                true => link(&before, &row.record),
+                false => row.hash,
+            };
+            let update = "UPDATE audit SET hash = ?2 WHERE sequence = ?1";
+            db.execute(update, params![row.sequence, hash.0]).unwrap();
+            let update = "UPDATE audit_head SET hash = ?2 WHERE sequence = ?1";
+            db.execute(update, params![row.sequence, hash.0]).unwrap();
+            before = hash;
+        }
+    }
+}
+
+fn entry(action: &str) -> Entry {
+    let principal = Principal {
+        id: Some("0".into()),
+        kind: Kind::Local,
+        name: "anna".into(),
+    };
+    Entry {
+        project: Some("shop".into()),
+        environment: Some("production".into()),
+        ..Entry::new(principal, action, Outcome::Ok)
+    }
+}
+
+/// A trail of ten records, the first of which may be about the key.
+fn ten(scene: &Scene) -> Trail {
+    let trail = scene.open();
+    while trail.append(entry("up")).unwrap().unwrap() < 10 {}
+    trail
+}
+
+fn faults(trail: &Trail) -> Vec<Fault> {
+    trail.verify(&[]).unwrap().faults
+}
+
+#[test]
+fn a_trail_that_nobody_touched_is_whole_also_after_restarts() {
+    for key in [None, Some([1; 32])] {
+        let scene = Scene::new(key);
+        assert_eq!(faults(&scene.open()), []);
+        let head = ten(&scene).verify(&[]).unwrap().head;
+        let trail = scene.open();
+        trail.append(entry("down")).unwrap();
+        let verdict = trail.verify(&[head]).unwrap();
+        assert_eq!((verdict.faults, verdict.records), (vec![], 11));
+        assert_eq!(verdict.notes.is_empty(), key.is_some());
+    }
+}
+
+#[test]
+fn an_edit_is_found_where_it_was_made() {
+    let scene = Scene::new(Some([1; 32]));
+    let trail = ten(&scene);
+    scene.tamper("UPDATE audit SET record = replace(record, 'anna', 'otto') WHERE sequence = 4");
+    assert_eq!(faults(&trail), [Fault::Altered { sequence: 4 }]);
+    // Its hash alone is made to fit: the next one does not follow, and the file has another.
+    let db = Connection::open(scene.path("state.db")).unwrap();
+    let rows = tables::rows(&db, 2, 4, 2).unwrap();
+    let hash = link(&rows[0].hash, &rows[1].record);
+    db.execute("UPDATE audit SET hash = ?1 WHERE sequence = 4", [hash.0])
+        .unwrap();
+    let found = faults(&trail);
+    assert!(
+        matches!(found[0], Fault::Rewritten { sequence: 4, .. }),
+        "{found:?}"
+    );
+    assert_eq!(found[1..], [Fault::Altered { sequence: 5 }]);
+}
+
+#[test]
+fn a_chain_that_was_written_anew_is_not_signed() {
+    let scene = Scene::new(Some([1; 32]));
+    let trail = ten(&scene);
+    scene.tamper("UPDATE audit SET record = replace(record, 'anna', 'otto') WHERE sequence = 4");
+    scene.rehash(4);
+    // The file as well, but without the key.
+    std::fs::remove_file(scene.path("audit.head")).unwrap();
+    let forged = Key::new(&[9; 32]);
+    let newest = trail.verify(&[]).unwrap().head;
+    Anchor::new(scene.path("audit.head"))
+        .add(&newest, Some(&forged))
+        .unwrap();
+    assert_eq!(
+        faults(&trail),
+        [Fault::ForgedLine { line: 1 }, Fault::ForgedHead]
+    );
+    // What is written next does not make it right: by who knew the last record, and by who starts anew.
+    trail.append(entry("up")).unwrap();
+    drop(trail);
+    let found = faults(&scene.open());
+    assert!(
+        matches!(found[1], Fault::Gap { sequence: 11, .. }),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_forged_chain_is_told_by_the_next_daemon() {
+    let scene = Scene::new(Some([1; 32]));
+    drop(ten(&scene));
+    scene.tamper("UPDATE audit SET record = replace(record, 'anna', 'otto') WHERE sequence = 10");
+    scene.rehash(10);
+    std::fs::remove_file(scene.path("audit.head")).unwrap();
+    let trail = scene.open();
+    trail.append(entry("daemon/start")).unwrap();
+    let found = faults(&trail);
+    let signed = "this machine has not signed the newest record";
+    assert!(
+        matches!(&found[..], [Fault::Gap { sequence: 11, detail }] if detail == signed),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn what_is_removed_in_the_middle_or_moved_is_found() {
+    let scene = Scene::new(Some([1; 32]));
+    let trail = ten(&scene);
+    scene.tamper("DELETE FROM audit WHERE sequence IN (5, 6)");
+    assert_eq!(faults(&trail), [Fault::Missing { from: 5, to: 6 }]);
+    // The others are given their numbers.
+    scene.tamper(
+        "UPDATE audit SET sequence = sequence + 100 WHERE sequence > 6; \
+         UPDATE audit SET sequence = sequence - 102 WHERE sequence > 100",
+    );
+    let found = faults(&trail);
+    let misplaced = Fault::Misplaced {
+        sequence: 5,
+        says: Some(7),
+    };
+    assert!(found.contains(&misplaced) && found.contains(&Fault::Altered { sequence: 5 }));
+    let truncated = Fault::Truncated { from: 9, to: 10 };
+    assert!(found.contains(&truncated), "{found:?}");
+
+    let scene = Scene::new(None);
+    let trail = ten(&scene);
+    scene.tamper(
+        "UPDATE audit SET sequence = 99 WHERE sequence = 3; \
+         UPDATE audit SET sequence = 3 WHERE sequence = 4; \
+         UPDATE audit SET sequence = 4 WHERE sequence = 99",
+    );
+    let found = faults(&trail);
+    for (sequence, says) in [(3, Some(4)), (4, Some(3))] {
+        assert!(
+            found.contains(&Fault::Misplaced { sequence, says }),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn an_end_that_is_cut_off_is_found_by_the_head_and_by_its_copy() {
+    let scene = Scene::new(Some([1; 32]));
+    let trail = ten(&scene);
+    let whole = trail.verify(&[]).unwrap().head;
+    let truncated = Fault::Truncated { from: 8, to: 10 };
+    scene.tamper("DELETE FROM audit WHERE sequence > 7");
+    assert_eq!(faults(&trail), std::slice::from_ref(&truncated));
+    // The head in the database says the same, and was once signed so.
+    let lines = Anchor::new(scene.path("audit.head")).read().unwrap().lines;
+    let seventh = lines[6];
+    assert_eq!(seventh.head.sequence, 7);
+    let db = Connection::open(scene.path("state.db")).unwrap();
+    db.execute(
+        "UPDATE audit_head SET sequence = ?1, hash = ?2, mac = ?3",
+        params![7, seventh.head.hash.0, seventh.mac.unwrap().0],
+    )
+    .unwrap();
+    assert_eq!(faults(&trail), [truncated]);
+    // So is the file, by root: only what was noted elsewhere tells.
+    let text = std::fs::read_to_string(scene.path("audit.head")).unwrap();
+    let kept: String = text.split_inclusive('\n').take(7).collect();
+    std::fs::write(scene.path("audit.head"), kept).unwrap();
+    assert_eq!(faults(&trail), []);
+    let truncated = Fault::Truncated { from: 8, to: 10 };
+    assert_eq!(trail.verify(&[whole]).unwrap().faults, [truncated]);
+}
+
+#[test]
+fn an_older_database_that_is_put_back_is_told_and_its_numbers_are_not_given_twice() {
+    let scene = Scene::new(Some([1; 32]));
+    drop(ten(&scene));
+    std::fs::copy(scene.path("state.db"), scene.path("backup")).unwrap();
+    let trail = scene.open();
+    while trail.append(entry("secret/get")).unwrap().unwrap() < 15 {}
+    drop(trail);
+    for more in ["state.db-wal", "state.db-shm"] {
+        std::fs::remove_file(scene.path(more)).unwrap_or_default();
+    }
+    std::fs::rename(scene.path("backup"), scene.path("state.db")).unwrap();
+    let trail = scene.open();
+    assert_eq!(trail.append(entry("daemon/start")).unwrap(), Some(17));
+    let found = faults(&trail);
+    assert_eq!(found[0], Fault::Missing { from: 11, to: 15 });
+    assert!(
+        matches!(found[1], Fault::Gap { sequence: 16, .. }),
+        "{found:?}"
+    );
+    assert_eq!(found.len(), 2);
+}
+
+#[test]
+fn a_crash_between_database_and_copy_is_no_fault() {
+    let scene = Scene::new(Some([1; 32]));
+    drop(ten(&scene));
+    let text = std::fs::read_to_string(scene.path("audit.head")).unwrap();
+    for cut in [1, 100, text.len() / 10, text.len() / 10 + 30] {
+        std::fs::write(scene.path("audit.head"), &text[..text.len() - cut]).unwrap();
+        let trail = scene.open();
+        let verdict = trail.verify(&[]).unwrap();
+        assert_eq!(verdict.faults, [], "{cut}");
+        assert!(!verdict.notes.is_empty());
+    }
+    let trail = scene.open();
+    trail.append(entry("daemon/start")).unwrap();
+    let verdict = trail.verify(&[]).unwrap();
+    assert_eq!(verdict.faults, []);
+    std::fs::remove_file(scene.path("audit.head")).unwrap();
+    assert_eq!(faults(&trail), [Fault::NoAnchor]);
+}
+
+#[test]
+fn what_is_written_while_the_key_is_sealed_is_told_from_a_forgery() {
+    let mut scene = Scene::new(Some([1; 32]));
+    drop(ten(&scene));
+    let key = scene.key.take();
+    let trail = scene.open();
+    trail.append(entry("up")).unwrap();
+    let verdict = trail.verify(&[]).unwrap();
+    assert_eq!(verdict.faults, []);
+    assert_eq!(
+        verdict.notes,
+        ["the newest records are not signed: the key is sealed"]
+    );
+    drop(trail);
+    scene.key = key;
+    let trail = scene.open();
+    assert_eq!(faults(&trail), []);
+    let shown = trail
+        .shown(Query {
+            limit: 1,
+            ..Query::default()
+        })
+        .unwrap();
+    assert_eq!(shown[0].record.action, KEY_ACTION);
+}
+
+#[test]
+fn old_records_are_cut_by_a_signed_word_and_the_chain_goes_on() {
+    for key in [None, Some([1; 32])] {
+        let scene = Scene::new(key);
+        let trail = ten(&scene);
+        let noted = trail.verify(&[]).unwrap().head;
+        let age = Duration::from_secs(86_400);
+        let retention = Retention {
+            age,
+            bytes: 1 << 20,
+        };
+        let now = SystemTime::now();
+        assert_eq!(trail.cut(retention, now).unwrap(), None);
+        let cut = trail.cut(retention, now + age * 2).unwrap();
+        assert_eq!(cut, Some(Cut { sequence: 10 }));
+        trail.append(entry("up")).unwrap();
+        let verdict = trail.verify(&[noted]).unwrap();
+        assert_eq!(
+            (verdict.faults, verdict.cut, verdict.records),
+            (vec![], Some(10), 2)
+        );
+        // By size, and once more.
+        while trail.append(entry("up")).unwrap().unwrap() < 30 {}
+        let few = Retention {
+            age: age * 400,
+            bytes: 2000,
+        };
+        trail.tidy(few).unwrap().unwrap();
+        let verdict = trail.verify(&[]).unwrap();
+        assert_eq!(verdict.faults, []);
+        assert!(verdict.records < 20);
+        // A cut by somebody else.
+        let db = Connection::open(scene.path("state.db")).unwrap();
+        let hash = tables::row_hash(&db, 29).unwrap().unwrap();
+        tables::put_cut(&db, Head { sequence: 29, hash }, Some(&Key::new(&[5; 32]))).unwrap();
+        let found = trail.verify(&[]).unwrap().faults;
+        assert!(found.contains(&Fault::UnrecordedCut), "{found:?}");
+        assert_eq!(
+            found.contains(&Fault::ForgedCut),
+            key.is_some(),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_the_record_and_leaves_the_trail_whole() {
+    let scene = Scene::new(Some([1; 32]));
+    let trail = ten(&scene);
+    scene.tamper(
+        "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END",
+    );
+    trail.append(entry("up")).unwrap_err();
+    assert_eq!(faults(&trail), []);
+    scene.tamper("DROP TRIGGER full");
+    assert_eq!(trail.append(entry("up")).unwrap(), Some(11));
+    assert_eq!(faults(&trail), []);
+}
+
+#[test]
+fn a_flood_of_refusals_takes_little_and_is_counted() {
+    let scene = Scene::new(None);
+    let trail = scene.open();
+    let refused = Entry {
+        outcome: Outcome::Refused,
+        ..entry("login")
+    };
+    for _ in 0..500 {
+        trail.append(refused.clone()).unwrap();
+    }
+    let records = trail.verify(&[]).unwrap().records;
+    assert!((100..120).contains(&records), "{records}");
+    // Others are written all the same.
+    assert!(trail.append(entry("up")).unwrap().is_some());
+}
+
+#[test]
+fn the_log_shows_an_event_with_what_came_of_it() {
+    let scene = Scene::new(None);
+    let trail = scene.open();
+    let begun = |action| Entry {
+        outcome: Outcome::Begun,
+        ..entry(action)
+    };
+    let first = trail.append(begun("up")).unwrap();
+    trail.append(begun("secret/get")).unwrap();
+    let ended = Entry {
+        of: first,
+        outcome: Outcome::Failed,
+        ..entry("up")
+    };
+    trail.append(ended).unwrap();
+    trail
+        .append(Entry::new(Principal::havre(), "heal", Outcome::Ok))
+        .unwrap();
+    let shown = |query: Query| -> Vec<(String, Option<Outcome>)> {
+        let query = Query { limit: 10, ..query };
+        let shown = trail.shown(query).unwrap().into_iter();
+        shown
+            .map(|one| (one.record.action, one.ended.map(|ended| ended.outcome)))
+            .collect()
+    };
+    let (up, get, heal) = (
+        ("up".to_owned(), Some(Outcome::Failed)),
+        ("secret/get".to_owned(), None),
+        ("heal".to_owned(), None),
+    );
+    assert_eq!(
+        shown(Query::default()),
+        [up.clone(), get.clone(), heal.clone()]
+    );
+    let by = |principal: &str| Query {
+        principal: Some(principal.into()),
+        ..Query::default()
+    };
+    assert_eq!(shown(by("local:anna")), [up.clone(), get.clone()]);
+    assert_eq!(shown(by("havre")), std::slice::from_ref(&heal));
+    assert_eq!(shown(by("otto")), []);
+    let action = |action: &str| Query {
+        action: Some(action.into()),
+        ..Query::default()
+    };
+    assert_eq!(shown(action("secret")), std::slice::from_ref(&get));
+    assert_eq!(shown(action("secret/get")), std::slice::from_ref(&get));
+    assert_eq!(shown(action("sec")), []);
+    let day = Duration::from_secs(86_400);
+    let since = Query {
+        since: Some(SystemTime::now() + day),
+        ..Query::default()
+    };
+    assert_eq!(shown(since), []);
+    let of_shop = Query {
+        project: Some("shop".into()),
+        environment: Some("production".into()),
+        until: Some(SystemTime::now() + day),
+        ..Query::default()
+    };
+    assert_eq!(shown(of_shop), [up, get]);
+    let one = trail
+        .shown(Query {
+            limit: 1,
+            ..Query::default()
+        })
+        .unwrap();
+    assert_eq!(one[0].record.action, "heal");
+}
+
+#[test]
+#[allow(clippy::disallowed_macros, reason = "its output is for a person")]
+fn an_export_is_verified_by_another_program() {
+    let scene = Scene::new(None);
+    let trail = scene.open();
+    for detail in ["plain", "paß\u{7f}\u{1}\"\\/\u{2028}", "\n\t𝄞"] {
+        let entry = Entry {
+            detail: Some(detail.into()),
+            ..entry("secret/get")
+        };
+        trail.append(entry).unwrap();
+    }
+    let export = |from| {
+        let mut lines = String::new();
+        trail
+            .export(from, |one| {
+                let Chained {
+                    record,
+                    previous,
+                    hash,
+                    ..
+                } = one;
+                lines += &format!(
+                    "{{\"hash\":\"{hash}\",\"previous\":\"{previous}\",\"record\":{record}}}\n"
+                );
+                true
+            })
+            .unwrap();
+        lines
+    };
+    let (lines, path) = (export(0), scene.path("trail.jsonl"));
+    assert_eq!(lines.lines().count(), 3);
+    assert_eq!(
+        lines.lines().skip(1).collect::<Vec<_>>(),
+        export(2).lines().collect::<Vec<_>>()
+    );
+    let documented = include_str!("../../../../docs/audit.md");
+    let program = documented
+        .split("```python\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let judge = |lines: &str| {
+        std::fs::write(&path, lines).unwrap();
+        Command::new("python3")
+            .args(["-c", program])
+            .arg(&path)
+            .output()
+    };
+    let output = match judge(&lines) {
+        Ok(output) => output,
+        Err(error) => return println!("skipped: needs python3 ({error})"),
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let newest = trail.verify(&[]).unwrap().head;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(said.trim(), format!("3 records, the newest is {newest}"));
+    let edited = judge(&lines.replacen("plain", "plane", 1)).unwrap();
+    assert!(!edited.status.success());
+}
