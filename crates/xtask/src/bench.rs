@@ -26,6 +26,8 @@ mod load;
 #[cfg(feature = "bench")]
 mod reboot;
 #[cfg(feature = "bench")]
+mod redact;
+#[cfg(feature = "bench")]
 mod redeploy;
 #[cfg(feature = "bench")]
 mod rollout;
@@ -70,6 +72,8 @@ enum Bench {
     Start,
     /// Memory of Havre's own processes while the example is idle.
     Footprint,
+    /// Masking the forms of 500 secrets in a log, beside sed and a plain replacement of the values.
+    Redact,
     /// From a changed line to its answer, and `up` with nothing changed.
     Redeploy,
     /// Releases under load: what fails.
@@ -133,18 +137,20 @@ fn measure(_: &Options) -> Result<()> {
 #[cfg(feature = "bench")]
 fn measure(options: &Options) -> Result<()> {
     use anyhow::Context as _;
-    let binary = match &options.binary {
+    // Not every bench needs it.
+    let binary = || match &options.binary {
         Some(binary) => std::fs::canonicalize(binary)
-            .with_context(|| format!("cannot find {}", binary.display()))?,
-        None => crate::demo::build()?,
+            .with_context(|| format!("cannot find {}", binary.display())),
+        None => crate::demo::build(),
     };
-    let installation = || installation::Installation::new(binary.clone(), options.root.clone());
+    let installation = || installation::Installation::new(binary()?, options.root.clone());
     let found = match &options.bench {
-        Bench::Check => check::measure(&binary),
-        Bench::Edge => edge::measure(&binary),
-        Bench::Corpus { folder } => corpus::measure(&binary, folder),
+        Bench::Check => check::measure(&binary()?),
+        Bench::Edge => edge::measure(&binary()?),
+        Bench::Corpus { folder } => corpus::measure(&binary()?, folder),
         Bench::Start => installation()?.use_and_remove(start::measure),
         Bench::Footprint => installation()?.use_and_remove(footprint::measure),
+        Bench::Redact => redact::measure(),
         Bench::Redeploy => installation()?.use_and_remove(redeploy::measure),
         Bench::Rollout { rollouts } => {
             installation()?.use_and_remove(|place| rollout::measure(place, *rollouts))

@@ -1,0 +1,78 @@
+//! One output, in whatever chunks it comes.
+
+use zeroize::Zeroizing;
+
+use crate::MASK;
+use crate::filter::{Filter, Found};
+
+/// What is left over between two chunks: the last bytes, where they may be the beginning of a form.
+#[derive(Debug, Default)]
+pub struct Stream {
+    held: Zeroizing<Vec<u8>>,
+    /// How many of the held bytes belong to the mask that was written last.
+    masked: usize,
+    /// Nothing but that mask was written last: what is masked next belongs to it.
+    in_mask: bool,
+}
+
+impl Stream {
+    /// Takes a chunk in and appends to `out` what is known to be no secret, and masks.
+    pub fn feed(&mut self, filter: &Filter, chunk: &[u8], out: &mut Vec<u8>) {
+        if chunk.is_empty() {
+            return;
+        }
+        let mut found = Vec::new();
+        if self.held.is_empty() {
+            filter.find(chunk, &mut found);
+            let end = filter.open_end(chunk);
+            self.pass(chunk, end, found, out);
+            self.held.extend_from_slice(&chunk[end..]);
+        } else {
+            let mut text = std::mem::take(&mut self.held);
+            text.extend_from_slice(chunk);
+            filter.find(&text, &mut found);
+            let end = filter.open_end(&text);
+            self.pass(&text, end, found, out);
+            self.held = Zeroizing::new(text[end..].to_vec());
+        }
+    }
+
+    /// Lets go of what is held: nothing follows, or nothing that could belong to it.
+    pub fn flush(&mut self, filter: &Filter, out: &mut Vec<u8>) {
+        let text = std::mem::take(&mut self.held);
+        let mut found = Vec::new();
+        filter.find(&text, &mut found);
+        self.pass(&text, text.len(), found, out);
+    }
+
+    /// Whether something is held back.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Writes `text` up to `end`, beyond which nothing is decided but what is `found`.
+    fn pass(&mut self, text: &[u8], end: usize, mut found: Vec<Found>, out: &mut Vec<u8>) {
+        found.sort_unstable();
+        // Up to where the text is written or masked.
+        let mut at = self.masked;
+        for Found { start, end: until } in found {
+            if start >= end || until <= at {
+                continue;
+            }
+            if start > at {
+                out.extend_from_slice(&text[at..start]);
+                self.in_mask = false;
+            }
+            if !self.in_mask {
+                out.extend_from_slice(MASK.as_bytes());
+                self.in_mask = true;
+            }
+            at = until;
+        }
+        if at < end {
+            out.extend_from_slice(&text[at..end]);
+            self.in_mask = false;
+        }
+        self.masked = at.saturating_sub(end);
+    }
+}

@@ -1,0 +1,254 @@
+//! What holds for every value and every text.
+
+use havre_redact::{Filter, MASK, MAX_HELD, Stream};
+use proptest::prelude::*;
+
+fn filter(values: &[&[u8]]) -> Filter {
+    Filter::new(values.iter().map(|value| ("name", *value))).0
+}
+
+fn redact(values: &[&[u8]], text: &str) -> String {
+    filter(values)
+        .redact(text)
+        .unwrap_or_else(|| text.to_owned())
+}
+
+#[test]
+fn a_value_is_masked_wherever_it_stands() {
+    let password = "hunter2-and-more";
+    let check =
+        |text: &str, expected: &str| assert_eq!(redact(&[password.as_bytes()], text), expected);
+    check("", "");
+    check("hunter2-and-more", "***");
+    check("a=hunter2-and-more b=hunter2-and-more\n", "a=*** b=***\n");
+    check("hunter2-and-morehunter2-and-more", "***");
+    check("hunter2-and-mor", "hunter2-and-mor");
+    check("hunter2-and-mor\nhunter2-and-more", "hunter2-and-mor\n***");
+}
+
+#[test]
+fn what_overlaps_is_one_mask() {
+    let values: [&[u8]; 3] = [b"abcdefgh", b"efghijkl", b"cdefgh"];
+    assert_eq!(redact(&values, "<abcdefghijkl>"), "<***>");
+    assert_eq!(redact(&values, "<abefghijkl>"), "<ab***>");
+    assert_eq!(redact(&values, "<cdefgh>"), "<***>");
+}
+
+#[test]
+fn each_encoding_is_masked() {
+    let value = "it's a <\"pass\\word\"> & 100% $ecret/\u{fc}";
+    let json = serde_json::json!({ "a": value }).to_string();
+    let twice = serde_json::json!({ "a": json }).to_string();
+    let cases = [
+        json.as_str(),
+        twice.as_str(),
+        r#""it's a <\"pass\\word\"> & 100% $ecret\/\u00fc""#,
+        r#""it's a \u003c\"pass\\word\"\u003e \u0026 100% $ecret/ü""#,
+        "it%27s%20a%20%3C%22pass%5Cword%22%3E%20%26%20100%25%20%24ecret%2F%C3%BC",
+        "it's%20a%20%3C%22pass%5Cword%22%3E%20%26%20100%25%20%24ecret%2F%C3%BC",
+        "it%27s+a+%3c%22pass%5cword%22%3e+%26+100%25+%24ecret%2f%c3%bc",
+        "it's a &lt;&quot;pass\\word&quot;&gt; &amp; 100% $ecret/ü",
+        "it&#39;s a &lt;&#34;pass\\word&#34;&gt; &amp; 100% $ecret/ü",
+        r#"'it'\''s a <"pass\word"> & 100% $ecret/ü'"#,
+        r#""it's a <\"pass\\word\"> & 100% \$ecret/ü""#,
+        r#"it\'s\ a\ \<\"pass\\word\"\>\ \&\ 100%\ \$ecret/ü"#,
+        r#"'it\'s a <"pass\\word"> & 100% $ecret/ü'"#,
+    ];
+    for case in cases {
+        let masked = redact(&[value.as_bytes()], case);
+        assert!(masked.contains(MASK), "{case}");
+        assert!(
+            !masked.contains("pass") && !masked.contains("cret"),
+            "{case}: {masked}"
+        );
+    }
+}
+
+#[test]
+fn a_key_is_masked_as_a_file_and_line_by_line() {
+    let line = |n: u32| {
+        (0..64)
+            .map(|at| char::from(b'A' + ((at * 7 + n * 3) % 26) as u8))
+            .collect::<String>()
+    };
+    let lines: Vec<_> = (0..20).map(line).collect();
+    let key = format!(
+        "-----BEGIN KEY-----\n{}\nshort==\n-----END KEY-----\n",
+        lines.join("\n")
+    );
+    let values = [key.as_bytes()];
+    assert_eq!(redact(&values, &key), "***\n");
+    for line in &lines {
+        assert_eq!(redact(&values, line), "***");
+    }
+    let json = serde_json::json!({ "key": key.as_str() }).to_string();
+    assert_eq!(redact(&values, &json), "{\"key\":\"***\\n\"}");
+}
+
+#[test]
+fn wrapped_base64_is_masked() {
+    let value: Vec<u8> = (0..400u32).map(|n| (n * 37 % 251) as u8).collect();
+    let encoded = data_encoding::BASE64.encode(&value);
+    for columns in [64, 76] {
+        for line in encoded
+            .as_bytes()
+            .chunks(columns)
+            .filter(|line| line.len() == columns)
+        {
+            let line = String::from_utf8_lossy(line).into_owned();
+            assert_eq!(redact(&[&value], &line), "***");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_held_that_cannot_become_a_secret() {
+    let filter = filter(&[b"correct horse", b"first\nsecond"]);
+    let mut stream = Stream::default();
+    let mut out = Vec::new();
+    stream.feed(&filter, b"a line\n", &mut out);
+    assert_eq!(out, b"a line\n");
+    stream.feed(&filter, b"and corre", &mut out);
+    assert!(stream.holds());
+    stream.feed(&filter, b"ctly\n", &mut out);
+    assert_eq!(out, b"a line\nand correctly\n");
+    assert!(!stream.holds());
+    stream.feed(&filter, b"first\n", &mut out);
+    assert!(stream.holds());
+    stream.flush(&filter, &mut out);
+    assert_eq!(out, b"a line\nand correctly\nfirst\n");
+}
+
+#[test]
+fn a_change_of_values_applies_to_what_is_held() {
+    let before = filter(&[b"correct horse"]);
+    let after = filter(&[b"correct horse", b"correct answer"]);
+    let mut stream = Stream::default();
+    let mut out = Vec::new();
+    stream.feed(&before, b"the correct", &mut out);
+    stream.feed(&after, b" answer", &mut out);
+    stream.flush(&after, &mut out);
+    assert_eq!(out, b"the ***");
+}
+
+#[test]
+fn an_output_full_of_what_is_nearly_secret_takes_no_long() {
+    let filter = filter(&[&[b'a'; 60_000], b"aaaaaaab"]);
+    let text = vec![b'a'; 1 << 20];
+    let begun = std::time::Instant::now();
+    assert_eq!(filter.redact_bytes(&text), MASK.as_bytes());
+    assert!(begun.elapsed().as_secs() < 20);
+}
+
+/// Values of few different bytes, which overlap with each other and themselves.
+fn values() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let byte = prop_oneof![Just(b'a'), Just(b'b'), Just(b'\n'), Just(b' ')];
+    let letter = prop_oneof![Just(b'a'), Just(b'b')];
+    let value = (letter.clone(), prop::collection::vec(byte, 4..300), letter);
+    let value = value.prop_map(|(first, middle, last)| [&[first][..], &middle, &[last]].concat());
+    prop::collection::vec(value, 1..4)
+}
+
+/// A text with values, halves of them and others.
+fn text(values: &[Vec<u8>]) -> impl Strategy<Value = Vec<u8>> + use<> {
+    let values = values.to_vec();
+    let piece = (
+        0..values.len(),
+        0..4u8,
+        prop::collection::vec(
+            prop_oneof![Just(b'a'), Just(b'b'), Just(b'\n'), any::<u8>()],
+            0..20,
+        ),
+    );
+    let piece = piece.prop_map(move |(which, kind, other)| {
+        let value = &values[which];
+        match kind {
+            0 => value.clone(),
+            1 => value[..value.len() / 2].to_vec(),
+            2 => value[value.len() / 2..].to_vec(),
+            _ => other,
+        }
+    });
+    prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn chunks_do_not_matter(
+        (values, text) in values().prop_flat_map(|values| { let text = text(&values); (Just(values), text) }),
+        cuts in prop::collection::vec(1..300usize, 0..40),
+    ) {
+        let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+        let filter = filter(&values);
+        let whole = filter.redact_bytes(&text);
+        let mut stream = Stream::default();
+        let mut out = Vec::new();
+        let (mut rest, mut read) = (text.as_slice(), 0);
+        for cut in cuts {
+            let (chunk, after) = rest.split_at(cut.min(rest.len()));
+            stream.feed(&filter, chunk, &mut out);
+            read += chunk.len();
+            rest = after;
+            prop_assert!(whole.starts_with(&out), "something was written too early");
+            prop_assert!(!out.is_empty() || read <= MAX_HELD, "too much is held");
+        }
+        stream.feed(&filter, rest, &mut out);
+        stream.flush(&filter, &mut out);
+        prop_assert_eq!(out, whole);
+    }
+
+    #[test]
+    fn exactly_what_is_a_form_is_masked(
+        (values, text) in values().prop_flat_map(|values| { let text = text(&values); (Just(values), text) }),
+    ) {
+        // Lines of eight bytes or more are forms too; these have neither.
+        let values: Vec<Vec<u8>> = values.into_iter().map(|value| {
+            let kept = value.iter().copied().filter(|b| *b != b'\n' && *b != b' ');
+            kept.chain(*b"ababbb").take(200).collect()
+        }).collect();
+        let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+        let mut masked = vec![false; text.len()];
+        for value in &values {
+            for at in 0..text.len() {
+                if text[at..].starts_with(value) {
+                    masked[at..at + value.len()].fill(true);
+                }
+            }
+        }
+        let mut expected = Vec::new();
+        for (at, byte) in text.iter().enumerate() {
+            match masked[at] {
+                false => expected.push(*byte),
+                true if at > 0 && masked[at - 1] => {}
+                true => expected.extend_from_slice(MASK.as_bytes()),
+            }
+        }
+        prop_assert_eq!(filter(&values).redact_bytes(&text), expected);
+    }
+
+    #[test]
+    fn no_encoding_leaks(
+        value in "[a-zA-Z0-9/+&<>'\"\\\\ $%ü-]{12,80}",
+        ahead in "[a-z:]{0,5}",
+        behind in "[a-z]{0,5}",
+    ) {
+        let value = value.trim();
+        prop_assume!(value.len() >= 6);
+        let around = format!("{ahead}{value}{behind}");
+        let filter = filter(&[value.as_bytes()]);
+        for encoded in [
+            around.clone(),
+            data_encoding::BASE64.encode(around.as_bytes()),
+            data_encoding::BASE64URL.encode(around.as_bytes()),
+            data_encoding::HEXLOWER.encode(around.as_bytes()),
+            data_encoding::HEXUPPER.encode(around.as_bytes()),
+            serde_json::to_string(&around).unwrap_or_default(),
+        ] {
+            let masked = filter.redact(&encoded);
+            prop_assert!(masked.is_some(), "{encoded}");
+            // Around base64, up to eleven characters tell of what is around and a part of one of the value.
+            let rest = masked.unwrap_or_default().replace(MASK, "");
+            prop_assert!(rest.len() <= 28, "{encoded}: {rest}");
+        }
+    }
+}
