@@ -25,6 +25,9 @@ const MAX_ALL_FORMS: usize = 8 * 1024;
 /// A longer form is cut into pieces, each masked by itself, which bounds what a stream holds back.
 pub const MAX_FORM: usize = 256;
 
+/// Most bytes that a [`Stream`](crate::Stream) holds back.
+pub const MAX_HELD: usize = MAX_FORM - 1;
+
 /// Length of such a piece.
 const PIECE: usize = 128;
 
@@ -67,11 +70,6 @@ impl Forms {
     /// All, in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(Vec::as_slice)
-    }
-
-    /// How many.
-    pub fn len(&self) -> usize {
-        self.0.len()
     }
 
     /// Cuts what is too long.

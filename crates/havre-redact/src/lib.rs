@@ -13,12 +13,15 @@
 //! What is not masked: values shorter than [`MIN_BYTES`] and the rest of those beyond [`MAX_VALUE`], both
 //! of which [`Filter::new`] names; a value that was cut, hashed, compressed, or encoded twice.
 
+mod build;
 mod filter;
 mod forms;
+mod layout;
 mod stream;
 
-pub use filter::{Filter, MAX_HELD};
-pub use forms::{MAX_VALUE, MIN_BYTES, Unmasked, Why};
+pub use filter::Filter;
+pub use forms::{MAX_HELD, MAX_VALUE, MIN_BYTES, Unmasked, Why};
+pub use layout::Unreadable;
 pub use stream::Stream;
 
 /// What stands for a secret.

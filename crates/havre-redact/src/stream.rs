@@ -17,7 +17,7 @@ pub struct Stream {
 
 impl Stream {
     /// Takes a chunk in and appends to `out` what is known to be no secret, and masks.
-    pub fn feed(&mut self, filter: &Filter, chunk: &[u8], out: &mut Vec<u8>) {
+    pub fn feed<B: AsRef<[u8]>>(&mut self, filter: &Filter<B>, chunk: &[u8], out: &mut Vec<u8>) {
         if chunk.is_empty() {
             return;
         }
@@ -38,16 +38,16 @@ impl Stream {
     }
 
     /// Lets go of what is held: nothing follows, or nothing that could belong to it.
-    pub fn flush(&mut self, filter: &Filter, out: &mut Vec<u8>) {
+    pub fn flush<B: AsRef<[u8]>>(&mut self, filter: &Filter<B>, out: &mut Vec<u8>) {
         let text = std::mem::take(&mut self.held);
         let mut found = Vec::new();
         filter.find(&text, &mut found);
         self.pass(&text, text.len(), found, out);
     }
 
-    /// Whether something is held back.
-    pub fn holds(&self) -> bool {
-        !self.held.is_empty()
+    /// What is held back; a mask has been written for some of it, where a secret goes on.
+    pub fn held(&self) -> &[u8] {
+        &self.held
     }
 
     /// Writes `text` up to `end`, beyond which nothing is decided but what is `found`.
@@ -74,5 +74,29 @@ impl Stream {
             self.in_mask = false;
         }
         self.masked = at.saturating_sub(end);
+    }
+}
+
+impl<B: AsRef<[u8]>> Filter<B> {
+    /// A whole text, masked; `None` where there is nothing to mask in it.
+    pub fn redact(&self, text: &str) -> Option<String> {
+        let mut found = Vec::new();
+        self.find(text.as_bytes(), &mut found);
+        if found.is_empty() {
+            return None;
+        }
+        let masked = self.redact_bytes(text.as_bytes());
+        // A binary secret could cut a character.
+        let text = String::from_utf8(masked);
+        Some(text.unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+    }
+
+    /// A whole output, masked.
+    pub fn redact_bytes(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = Stream::default();
+        let mut out = Vec::with_capacity(bytes.len());
+        stream.feed(self, bytes, &mut out);
+        stream.flush(self, &mut out);
+        out
     }
 }
