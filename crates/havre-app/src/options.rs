@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use havre_model::machine::Settings;
+
 use crate::cache_limits::CacheLimits;
 use crate::root::Root;
 
@@ -21,6 +23,8 @@ pub struct DaemonOptions {
     pub connections_per_address: Option<u32>,
     /// What the build cache may take.
     pub build_cache: CacheLimits,
+    /// What `machine.yaml` says.
+    pub machine: Settings,
     /// What of this was given, by the environment variables that say the same: for who asks.
     pub given: BTreeMap<String, String>,
 }

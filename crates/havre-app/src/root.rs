@@ -46,6 +46,7 @@ pub struct Root {
     base: Option<PathBuf>,
     state: PathBuf,
     run: PathBuf,
+    etc: PathBuf,
 }
 
 impl Root {
@@ -57,6 +58,7 @@ impl Root {
                 Self {
                     state: base.join("lib"),
                     run: base.join("run"),
+                    etc: base.join("etc"),
                     base: Some(base),
                 }
             }
@@ -64,6 +66,7 @@ impl Root {
                 base: None,
                 state: PathBuf::from("/var/lib/havre"),
                 run: PathBuf::from("/run/havre"),
+                etc: PathBuf::from("/etc/havre"),
             },
         }
     }
@@ -81,6 +84,16 @@ impl Root {
     /// What may vanish at a reboot: sockets, shims, pinned namespaces.
     pub fn run_dir(&self) -> &Path {
         &self.run
+    }
+
+    /// What people configure: it is theirs to make.
+    pub fn etc_dir(&self) -> &Path {
+        &self.etc
+    }
+
+    /// What the machine is configured by, where there is such a file.
+    pub fn machine_file(&self) -> PathBuf {
+        self.etc.join("machine.yaml")
     }
 
     /// The edge's own part of the state folder: its last state, the access log.

@@ -33,6 +33,7 @@ mod image_name;
 mod interpolate;
 pub mod keys;
 mod load;
+pub mod machine;
 pub mod mask;
 mod merge;
 mod model;

@@ -86,7 +86,7 @@ pub struct LoadFailure {
 }
 
 impl LoadFailure {
-    fn new(mut errors: Vec<Diagnostic>, warnings: Vec<Diagnostic>) -> Self {
+    pub(crate) fn new(mut errors: Vec<Diagnostic>, warnings: Vec<Diagnostic>) -> Self {
         if errors.is_empty() {
             // Every stage that gives up says why; this is the net under that rule.
             let mut report = Report::new(PathBuf::new());

@@ -5,8 +5,10 @@ use serde_json::{Map, Value, json};
 
 use crate::keys::{Key, Section, Support};
 
-/// Where the document can be fetched from.
-const ID: &str = "https://github.com/havre/havre/raw/main/docs/havre.schema.json";
+pub mod machine;
+
+/// Where the documents can be fetched from.
+const FOLDER: &str = "https://github.com/havre/havre/raw/main/docs";
 
 /// One key.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +48,8 @@ enum Shape {
         each: &'static Mapping,
     },
     Either(&'static [Shape]),
+    /// Names of one's own, each with a text.
+    Pairs,
 }
 
 /// The keys of one kind of mapping.
@@ -510,17 +514,23 @@ const fn names<const N: usize>(described: &[Described; N]) -> [Key; N] {
 /// The JSON Schema (2020-12) of `havre.yaml`. A key that is there without a value is for the reader
 /// as if it were not; the schema takes it for unfinished.
 pub fn document() -> Value {
-    let mut schema = mapping(&TOP);
+    of_file(
+        &TOP,
+        "havre",
+        "havre.yaml",
+        "What a compose file cannot say. Every key is optional, and so is the file.",
+    )
+}
+
+fn of_file(top: &Mapping, name: &str, title: &str, description: &str) -> Value {
+    let mut schema = mapping(top);
     // An empty file says as much as none.
     schema["type"] = json!(["object", "null"]);
     for (key, value) in [
         ("$schema", "https://json-schema.org/draft/2020-12/schema"),
-        ("$id", ID),
-        ("title", "havre.yaml"),
-        (
-            "description",
-            "What a compose file cannot say. Every key is optional, and so is the file.",
-        ),
+        ("$id", &format!("{FOLDER}/{name}.schema.json")),
+        ("title", title),
+        ("description", description),
     ] {
         schema[key] = json!(value);
     }
@@ -582,6 +592,11 @@ fn shape(of: &Shape) -> Value {
                 "additionalProperties": false,
             })
         }
+        Shape::Pairs => json!({
+            "type": "object",
+            "additionalProperties": { "type": ["string", "number", "boolean"] },
+            "minProperties": 1,
+        }),
         Shape::Either(shapes) => json!({ "anyOf": shapes.iter().map(shape).collect::<Vec<_>>() }),
     }
 }

@@ -155,7 +155,7 @@ pub(crate) fn read(
 }
 
 /// The readers are shared with compose files; the codes are not.
-fn own_code(code: &'static str) -> &'static str {
+pub(crate) fn own_code(code: &'static str) -> &'static str {
     match code {
         "compose/unknown-key" => "havre/unknown-key",
         "compose/type" => "havre/type",

@@ -107,7 +107,11 @@ pub enum Command {
     /// Check whether this machine has what Havre needs, or a project for traps
     Doctor(DoctorArgs),
     /// Print the JSON Schema of havre.yaml, for editors
-    Schema,
+    Schema {
+        /// That of the machine's own file, machine.yaml
+        #[arg(long)]
+        machine: bool,
+    },
     /// Show the versions of this command and of the daemon
     Version(JsonArg),
     /// Print a script that completes commands
@@ -160,7 +164,7 @@ impl Command {
             Self::Exec(_)
             | Self::Ca(_)
             | Self::Daemon(_)
-            | Self::Schema
+            | Self::Schema { .. }
             | Self::Completions { .. }
             | Self::Man { .. } => return false,
         };
@@ -196,7 +200,7 @@ impl Command {
             | Self::Network(_)
             | Self::Ca(_)
             | Self::Daemon(_)
-            | Self::Schema
+            | Self::Schema { .. }
             | Self::Version(_)
             | Self::Completions { .. }
             | Self::Man { .. } => return None,
@@ -245,6 +249,9 @@ pub struct UpArgs {
 pub struct CheckArgs {
     #[command(flatten)]
     pub load: LoadArgs,
+    /// Check the machine's own file, machine.yaml, and no project
+    #[arg(long)]
+    pub machine: bool,
     #[command(flatten)]
     pub form: FindingsForm,
 }

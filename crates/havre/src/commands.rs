@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use havre_api::Course;
-use havre_app::Root;
+use havre_app::{MachineFileError, Root};
 
 use crate::cli::{Cli, Command, RolloutCommand};
 use crate::context::Context;
@@ -109,12 +109,30 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
         Command::Ca(command) => block_on(ca::run(context, command))?,
         Command::Daemon(args) => daemon::run(context, args)?,
         Command::Doctor(args) => block_on(doctor::run(context, &args))?,
-        Command::Schema => schema::print(context)?,
+        Command::Schema { machine } => schema::print(context, machine)?,
         Command::Version(args) => block_on(version::run(context, args))?,
         Command::Completions { shell } => manual::completions(context, shell)?,
         Command::Man { dir } => manual::man(context, dir.as_deref())?,
     };
     Ok(exit)
+}
+
+/// Why the machine's own file cannot be used.
+fn machine_file_failure(error: MachineFileError) -> Failure {
+    match error {
+        MachineFileError::Content { ref failure, .. } => {
+            let mut failed = Failure::new(Exit::Project, error.to_string());
+            failed.findings = failure.errors.iter().map(ToString::to_string).collect();
+            failed.hint("`havre check --machine` looks at it and starts nothing")
+        }
+        MachineFileError::Open { ref path } => {
+            let hint = format!("chown root {0} && chmod go-w {0}", path.display());
+            Failure::new(Exit::Failed, error.to_string()).hint(hint)
+        }
+        MachineFileError::Unreadable { ref source, .. } => {
+            Failure::new(Exit::Failed, error.to_string()).caused_by(source)
+        }
+    }
 }
 
 /// Runs a command's future; what it left behind (a read of standard input) does not hold the

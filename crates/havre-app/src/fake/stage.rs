@@ -14,6 +14,7 @@ use havre_api::{
 };
 use havre_edge::{Control, EdgeState};
 use havre_image::Images;
+use havre_model::machine::Settings;
 use havre_model::{
     Capabilities, EnvironmentName, LoadOptions, Project, ProjectName, ServiceName, load,
 };
@@ -97,6 +98,7 @@ impl Stage {
             trusted_proxies: Vec::new(),
             connections_per_address: None,
             build_cache: CacheLimits::default(),
+            machine: Settings::default(),
             given: BTreeMap::new(),
         };
         let targets = Arc::new(FakeTargets::new(Arc::clone(&platform)));

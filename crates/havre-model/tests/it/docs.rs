@@ -1,5 +1,5 @@
 //! Pages that are written from the tables that the code goes by: `docs/compose.md`,
-//! `docs/doctor.md`, `docs/havre.schema.json`. `HAVRE_BLESS=1` writes them anew.
+//! `docs/doctor.md`, `docs/havre.schema.json`, `docs/machine.schema.json`. `HAVRE_BLESS=1` writes them anew.
 
 use std::fs;
 use std::path::Path;
@@ -69,9 +69,14 @@ fn the_page_about_doctor_is_current() {
 }
 
 #[test]
-fn the_schema_of_havre_yaml_is_current() {
-    let text = serde_json::to_string_pretty(&schema::document()).unwrap();
-    check("havre.schema.json", &format!("{text}\n"));
+fn the_schemas_are_current() {
+    for (name, document) in [
+        ("havre.schema.json", schema::document()),
+        ("machine.schema.json", schema::machine::document()),
+    ] {
+        let text = serde_json::to_string_pretty(&document).unwrap();
+        check(name, &format!("{text}\n"));
+    }
 }
 
 /// `docs/NAME` is what it should be.

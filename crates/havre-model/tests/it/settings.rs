@@ -210,9 +210,11 @@ fn every_key_has_a_description_and_an_example() {
             _ => {}
         }
     }
-    let mut count = 0;
-    look(&schema::document(), &mut count);
-    assert!(count > 20, "{count}");
+    for document in [schema::document(), schema::machine::document()] {
+        let mut count = 0;
+        look(&document, &mut count);
+        assert!(count > 20, "{count}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use havre_api::{Client, ClientError, DaemonInfo, Empty, Info, Shutdown, ShutdownRequest};
 use havre_app::{CacheLimits, DaemonEnd, DaemonError, DaemonOptions};
+use havre_model::machine::Settings;
 
 use super::block_on;
 use crate::cli::{DaemonArgs, DaemonCommand, DaemonSettings};
@@ -23,7 +24,7 @@ pub fn run(context: &Context, args: DaemonArgs) -> Outcome {
         Some(DaemonCommand::Install(args)) => block_on(install::install(context, args)),
         Some(DaemonCommand::Uninstall { force }) => block_on(install::uninstall(context, force)),
         None => {
-            let options = options(context, args.settings);
+            let options = options(context, args.settings)?;
             match havre_app::run(options).map_err(|error| failure(&error))? {
                 DaemonEnd::Signal => Ok(Exit::Ok),
                 // By this an init system knows that it is not to start another.
@@ -33,7 +34,8 @@ pub fn run(context: &Context, args: DaemonArgs) -> Outcome {
     }
 }
 
-fn options(context: &Context, settings: DaemonSettings) -> DaemonOptions {
+fn options(context: &Context, settings: DaemonSettings) -> Result<DaemonOptions, Failure> {
+    let machine = machine_settings(context)?;
     let given = settings.variables();
     let or_port = |addresses: Vec<SocketAddr>, port| match addresses.as_slice() {
         [] => vec![
@@ -43,7 +45,7 @@ fn options(context: &Context, settings: DaemonSettings) -> DaemonOptions {
         _ => addresses,
     };
     let cache = CacheLimits::default();
-    DaemonOptions {
+    Ok(DaemonOptions {
         root: context.root.clone(),
         http: or_port(settings.http, 80),
         https: or_port(settings.https, 443),
@@ -53,8 +55,19 @@ fn options(context: &Context, settings: DaemonSettings) -> DaemonOptions {
             floor: settings.build_cache_floor.unwrap_or(cache.floor),
             ceiling: settings.build_cache_ceiling.unwrap_or(cache.ceiling),
         },
+        machine,
         given,
+    })
+}
+
+/// What `machine.yaml` says.
+fn machine_settings(context: &Context) -> Result<Settings, Failure> {
+    let read = havre_app::machine_settings(&context.root);
+    let (settings, warnings) = read.map_err(super::machine_file_failure)?;
+    for warning in warnings {
+        context.ui.warn(&warning.to_string(), None);
     }
+    Ok(settings)
 }
 
 fn failure(error: &DaemonError) -> Failure {

@@ -3,7 +3,7 @@
 use havre_model::{codes, rules};
 use serde::Serialize;
 
-use super::findings;
+use super::findings::{self, Checked};
 use crate::cli::DoctorArgs;
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
@@ -42,7 +42,9 @@ pub async fn run(context: &Context, args: &DoctorArgs) -> Outcome {
         let options = args.load.options()?;
         let advised = load_here(&context.root, options, havre_model::advise).await;
         let strict = args.load.strict;
-        return findings::print(context, args.load.path(), advised, strict, args.form);
+        let found = advised.map(|loaded| loaded.warnings);
+        let checked = Checked::Project(args.load.path());
+        return findings::print(context, checked, found, strict, args.form);
     }
     if args.form.sarif {
         return Err(

@@ -4,7 +4,7 @@ mod sarif;
 
 use std::path::Path;
 
-use havre_model::{Diagnostic, LoadFailure, Loaded, Severity, rules};
+use havre_model::{Diagnostic, LoadFailure, Severity, rules};
 use serde::Serialize;
 
 use crate::cli::FindingsForm;
@@ -25,17 +25,31 @@ struct Finding<'a> {
     fix: Option<&'static str>,
 }
 
-/// Prints all findings about the project at `path`; `strict`: warnings are errors, notes stay notes.
+/// What was looked at.
+#[derive(Clone, Copy)]
+pub enum Checked<'a> {
+    /// A project: its folder, or its compose file.
+    Project(&'a Path),
+    /// The machine's own file.
+    Machine(&'a Path),
+}
+
+/// Prints all findings about a file: those that keep it from being used, or else the others. `strict`:
+/// warnings are errors, notes stay notes.
 pub fn print(
     context: &Context,
-    path: &Path,
-    loaded: Result<Loaded, LoadFailure>,
+    checked: Checked<'_>,
+    found: Result<Vec<Diagnostic>, LoadFailure>,
     strict: bool,
     form: FindingsForm,
 ) -> Outcome {
     let ui = context.ui;
-    let (errors, warnings) = match loaded {
-        Ok(Loaded { warnings, .. }) => (Vec::new(), warnings),
+    let (path, what) = match checked {
+        Checked::Project(path) => (path, "the project"),
+        Checked::Machine(path) => (path, "machine.yaml"),
+    };
+    let (errors, warnings) = match found {
+        Ok(warnings) => (Vec::new(), warnings),
         Err(LoadFailure { errors, warnings }) => (errors, warnings),
     };
     let mut found: Vec<Diagnostic> = errors.into_iter().chain(warnings).collect();
@@ -64,20 +78,20 @@ pub fn print(
         }
         (false, false) => ui.data(&render(&found))?,
     }
-    ui.say(&summary(&found));
+    ui.say(&summary(what, &found));
     Ok(match found.iter().any(|f| f.severity == Severity::Error) {
         false => Exit::Ok,
         true => Exit::Project,
     })
 }
 
-fn summary(found: &[Diagnostic]) -> String {
+fn summary(what: &str, found: &[Diagnostic]) -> String {
     let count = |severity: Severity| {
         let of_it = found.iter().filter(|f| f.severity == severity).count();
         human::count(of_it as u64, &severity.to_string())
     };
     if found.is_empty() {
-        return "the project is fine".to_owned();
+        return format!("{what} is fine");
     }
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let counts = match found.iter().any(|f| f.severity == Severity::Note) {
@@ -88,7 +102,7 @@ fn summary(found: &[Diagnostic]) -> String {
         true => "; `havre doctor --explain RULE` says why one matters",
         false => "",
     };
-    format!("the project has {counts}{explained}")
+    format!("{what} has {counts}{explained}")
 }
 
 /// The worst first; where a rule has several findings, they stand together.
@@ -205,9 +219,9 @@ mod tests {
            = help: set deploy.resources.limits.memory, or mem_limit
         ");
         insta::assert_snapshot!(
-            summary(&found),
+            summary("the project", &found),
             @"the project has 2 errors, 1 warning and 2 notes; `havre doctor --explain RULE` says why one matters"
         );
-        assert_eq!(summary(&[]), "the project is fine");
+        assert_eq!(summary("the project", &[]), "the project is fine");
     }
 }

@@ -1,8 +1,9 @@
 //! `havre check` and `config`: what the project's files say, without a daemon.
 
+use havre_app::MachineFileError;
 use havre_model::ConfigView;
 
-use super::findings;
+use super::findings::{self, Checked};
 use crate::cli::{CheckArgs, ConfigArgs};
 use crate::context::Context;
 use crate::error::Outcome;
@@ -11,15 +12,21 @@ use crate::target::load_here;
 
 /// Tells everything that is wrong with the files.
 pub async fn check(context: &Context, args: &CheckArgs) -> Outcome {
+    let (strict, form) = (args.load.strict, args.form);
+    if args.machine {
+        let path = context.root.machine_file();
+        let found = match havre_app::machine_settings(&context.root) {
+            Ok((_, warnings)) => Ok(warnings),
+            Err(MachineFileError::Content { failure, .. }) => Err(failure),
+            Err(error) => return Err(super::machine_file_failure(error)),
+        };
+        return findings::print(context, Checked::Machine(&path), found, strict, form);
+    }
     let options = args.load.options()?;
     let loaded = load_here(&context.root, options, havre_model::load).await;
-    findings::print(
-        context,
-        args.load.path(),
-        loaded,
-        args.load.strict,
-        args.form,
-    )
+    let found = loaded.map(|loaded| loaded.warnings);
+    let checked = Checked::Project(args.load.path());
+    findings::print(context, checked, found, strict, form)
 }
 
 /// Shows the project as one compose file.

@@ -1,0 +1,267 @@
+//! Every key of `machine.yaml`.
+
+use serde_json::Value;
+
+use super::{DOMAIN, Described, Mapping, Shape, names, section};
+
+const ANY_TEXT: Shape = Shape::Text {
+    pattern: "",
+    longest: 4096,
+};
+const URL: Shape = Shape::Text {
+    pattern: "^https?://[^ ]+$",
+    longest: 2048,
+};
+const NAME: Shape = Shape::Text {
+    pattern: "^[a-z0-9][a-z0-9-]{0,39}$",
+    longest: 40,
+};
+const ROLE: Shape = Shape::Either(&[
+    Shape::Word("viewer"),
+    Shape::Word("deployer"),
+    Shape::Word("admin"),
+]);
+
+const API_KEYS: [Described; 1] = [Described {
+    name: "host",
+    shape: DOMAIN,
+    text: "The host under which this machine's API is served over HTTPS. No application can have it.",
+    example: r#""havre.example.org""#,
+}];
+
+const EXTERNAL_ACCOUNT_KEYS: [Described; 2] = [
+    Described {
+        name: "key_file",
+        shape: Shape::File,
+        text: "A file with the key, as the authority shows it (base64url), for root only.",
+        example: r#""./zerossl.key""#,
+    },
+    Described {
+        name: "key_id",
+        shape: ANY_TEXT,
+        text: "The account's number with the authority.",
+        example: r#""Xk3pQ""#,
+    },
+];
+
+const AUTHORITY_KEYS: [Described; 5] = [
+    Described {
+        name: "ca_file",
+        shape: Shape::File,
+        text: "Certificates, in PEM, by which the authority's own server is known. Default: those that the machine trusts.",
+        example: r#""./own-ca.pem""#,
+    },
+    Described {
+        name: "directory",
+        shape: URL,
+        text: "The address of its ACME directory. Default: that of `letsencrypt`, `letsencrypt-staging` or `zerossl` \
+               where it is called so.",
+        example: r#""https://ca.example.org/acme/directory""#,
+    },
+    Described {
+        name: "external_account",
+        shape: Shape::Mapping(&EXTERNAL_ACCOUNT),
+        text: "An account that the authority gave out by other ways (EAB); ZeroSSL wants one.",
+        example: r#"{"key_id": "Xk3pQ", "key_file": "./zerossl.key"}"#,
+    },
+    Described {
+        name: "name",
+        shape: NAME,
+        text: "How it is called in commands.",
+        example: r#""letsencrypt""#,
+    },
+    Described {
+        name: "profile",
+        shape: Shape::Text {
+            pattern: "^[A-Za-z0-9][A-Za-z0-9._-]*$",
+            longest: 64,
+        },
+        text: "The kind of certificate that is asked for, by the authority's own name. Default: its default.",
+        example: r#""shortlived""#,
+    },
+];
+
+const ACME_KEYS: [Described; 3] = [
+    Described {
+        name: "authorities",
+        shape: Shape::List(&AUTHORITY),
+        text: "Who is asked for certificates, in this order: the next where one fails. An empty list: nobody. Default: \
+               Let's Encrypt.",
+        example: r#"[{"name": "letsencrypt"}]"#,
+    },
+    Described {
+        name: "dns_hook",
+        shape: Shape::File,
+        text: "A program that sets and removes TXT records (`set NAME VALUE`, `remove NAME VALUE`), for wildcards and \
+               machines that nobody reaches from outside.",
+        example: r#""./dns-hook""#,
+    },
+    Described {
+        name: "email",
+        shape: Shape::Text {
+            pattern: "^[^@ ]+@[^@ ]+$",
+            longest: 254,
+        },
+        text: "Where the authority may write to.",
+        example: r#""ops@example.org""#,
+    },
+];
+
+const RULE_KEYS: [Described; 3] = [
+    Described {
+        name: "claims",
+        shape: Shape::Pairs,
+        text: "What the token must say, each claim exactly; a `*` at the end of a value stands for any rest.",
+        example: r#"{"repository_id": "123456", "ref": "refs/heads/main"}"#,
+    },
+    Described {
+        name: "environments",
+        shape: Shape::Many(&Shape::Text {
+            pattern: "^[a-z0-9*][a-z0-9_*-]*/[a-z0-9*][a-z0-9*-]*$",
+            longest: 128,
+        }),
+        text: "What the role is for: project/environment, either of which may be `*`.",
+        example: r#"["shop/production"]"#,
+    },
+    Described {
+        name: "role",
+        shape: ROLE,
+        text: "What its bearer may do there.",
+        example: r#""deployer""#,
+    },
+];
+
+const OIDC_KEYS: [Described; 6] = [
+    Described {
+        name: "audience",
+        shape: ANY_TEXT,
+        text: "Whom tokens must be meant for. Default: https:// and the host of `api`.",
+        example: r#""https://havre.example.org""#,
+    },
+    Described {
+        name: "ca_file",
+        shape: Shape::File,
+        text: "Certificates, in PEM, by which the issuer's server is known. Default: those that the machine trusts.",
+        example: r#""./own-ca.pem""#,
+    },
+    Described {
+        name: "client_id",
+        shape: ANY_TEXT,
+        text: "What `havre login --oidc` calls itself there, for people.",
+        example: r#""havre-cli""#,
+    },
+    Described {
+        name: "issuer",
+        shape: URL,
+        text: "The issuer, as its tokens name it.",
+        example: r#""https://token.actions.githubusercontent.com""#,
+    },
+    Described {
+        name: "name",
+        shape: NAME,
+        text: "How it is called in commands and in the audit trail.",
+        example: r#""github""#,
+    },
+    Described {
+        name: "rules",
+        shape: Shape::List(&RULE),
+        text: "Who gets which role; the first that fits counts. Nobody else gets in.",
+        example: r#"[{"claims": {"repository_id": "123456"}, "role": "deployer", "environments": ["shop/*"]}]"#,
+    },
+];
+
+const TOP_KEYS: [Described; 3] = [
+    Described {
+        name: "acme",
+        shape: Shape::Mapping(&ACME),
+        text: "Where certificates for public names come from.",
+        example: r#"{"email": "ops@example.org"}"#,
+    },
+    Described {
+        name: "api",
+        shape: Shape::Mapping(&API),
+        text: "Access from elsewhere, over HTTPS. Without it: by the socket and by ssh alone.",
+        example: r#"{"host": "havre.example.org"}"#,
+    },
+    Described {
+        name: "oidc",
+        shape: Shape::List(&OIDC),
+        text: "Issuers whose tokens are exchanged for a short-lived one of this machine.",
+        example: r#"[{"name": "github", "issuer": "https://token.actions.githubusercontent.com", "rules": []}]"#,
+    },
+];
+
+/// The file itself.
+pub(crate) const TOP: Mapping = Mapping {
+    section: section("machine.yaml", &names(&TOP_KEYS)),
+    keys: &TOP_KEYS,
+    required: &[],
+    exclusive: &[],
+};
+/// `acme`
+pub(crate) const ACME: Mapping = Mapping {
+    section: section("machine.yaml: acme", &names(&ACME_KEYS)),
+    keys: &ACME_KEYS,
+    required: &[],
+    exclusive: &[],
+};
+/// `acme.authorities[]`
+pub(crate) const AUTHORITY: Mapping = Mapping {
+    section: section("machine.yaml: acme.authorities[]", &names(&AUTHORITY_KEYS)),
+    keys: &AUTHORITY_KEYS,
+    required: &["name"],
+    exclusive: &[],
+};
+/// `acme.authorities[].external_account`
+pub(crate) const EXTERNAL_ACCOUNT: Mapping = Mapping {
+    section: section(
+        "machine.yaml: acme.authorities[].external_account",
+        &names(&EXTERNAL_ACCOUNT_KEYS),
+    ),
+    keys: &EXTERNAL_ACCOUNT_KEYS,
+    required: &["key_file", "key_id"],
+    exclusive: &[],
+};
+/// `api`
+pub(crate) const API: Mapping = Mapping {
+    section: section("machine.yaml: api", &names(&API_KEYS)),
+    keys: &API_KEYS,
+    required: &["host"],
+    exclusive: &[],
+};
+/// `oidc[]`
+pub(crate) const OIDC: Mapping = Mapping {
+    section: section("machine.yaml: oidc[]", &names(&OIDC_KEYS)),
+    keys: &OIDC_KEYS,
+    required: &["name", "issuer"],
+    exclusive: &[],
+};
+/// `oidc[].rules[]`
+pub(crate) const RULE: Mapping = Mapping {
+    section: section("machine.yaml: oidc[].rules[]", &names(&RULE_KEYS)),
+    keys: &RULE_KEYS,
+    required: &["claims", "role", "environments"],
+    exclusive: &[],
+};
+
+/// Every section.
+#[cfg(test)]
+pub(crate) const SECTIONS: [crate::keys::Section; 7] = [
+    TOP.section,
+    ACME.section,
+    AUTHORITY.section,
+    EXTERNAL_ACCOUNT.section,
+    API.section,
+    OIDC.section,
+    RULE.section,
+];
+
+/// The JSON Schema (2020-12) of `machine.yaml`.
+pub fn document() -> Value {
+    super::of_file(
+        &TOP,
+        "machine",
+        "machine.yaml",
+        "What a machine is configured by. Every key is optional, and so is the file.",
+    )
+}
