@@ -39,6 +39,7 @@ use crate::options::DaemonOptions;
 use crate::platform::Platform;
 use crate::pressure;
 use crate::root::FolderError;
+use crate::secrets;
 use crate::shared_networks;
 use crate::subsystem::{Part, Subsystem};
 use crate::subsystems::{self, containers::Containers};
@@ -51,6 +52,7 @@ const PARTS: &[Part] = &[
     subsystems::environments::PART,
     subsystems::networks::PART,
     subsystems::edge::PART,
+    subsystems::secrets::PART,
     subsystems::control::PART,
 ];
 /// Threads that run tasks; what blocks has threads of its own.
@@ -232,6 +234,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let store =
         Store::open(&state.join("state.db"), &schemas()).map_err(subsystem("the database"))?;
     let store = Arc::new(store);
+    let seal = secrets::open(&root, &store).map_err(subsystem("the seal"))?;
     let exe = std::env::current_exe().map_err(subsystem("its own binary"))?;
     let engine = Engine::new(EngineConfig {
         run_dir: root.run_dir().to_owned(),
@@ -256,6 +259,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         .map_err(subsystem("the image store"))?;
     let leftovers = Leftovers::set_aside(&root, &images);
     let platform = Arc::new(Platform {
+        seal,
         vault: FileVault::new(state.join("secrets")),
         ca: LocalCa::new(state.join("tls")),
         certificates: Certificates::default(),

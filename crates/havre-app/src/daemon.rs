@@ -200,6 +200,12 @@ impl Daemon {
     /// What a person should look at.
     pub(crate) async fn problems(&self) -> Vec<String> {
         let mut problems: Vec<String> = self.unreadable().values().cloned().collect();
+        if let Some(reason) = self.platform.seal.locked() {
+            problems.push(format!(
+                "secrets are locked, so that nothing that needs one starts: {}",
+                havre_base::one_line(&*reason)
+            ));
+        }
         match self.platform.hub.status().await {
             Some(status) => {
                 problems.extend(status.problems.iter().cloned());

@@ -75,6 +75,7 @@ mod report;
 mod rivals;
 mod root;
 mod scaling;
+mod secrets;
 mod shared_networks;
 mod status;
 mod steps;

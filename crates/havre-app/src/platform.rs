@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use havre_image::Images;
 use havre_model::Tls;
 use havre_release::{Release, ReplicaId};
+use havre_secrets::Seal;
 
 use tokio::sync::Notify;
 
@@ -28,6 +29,8 @@ pub(crate) struct Platform {
     pub(crate) images: Images,
     pub(crate) hub: EdgeHub,
     pub(crate) vault: FileVault,
+    /// What must not lie in clear is sealed by it.
+    pub(crate) seal: Seal,
     pub(crate) ca: LocalCa,
     pub(crate) certificates: Certificates,
     /// A build has ended, or found no room.

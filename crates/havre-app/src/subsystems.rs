@@ -6,3 +6,4 @@ pub(crate) mod edge;
 pub(crate) mod environments;
 pub(crate) mod images;
 pub(crate) mod networks;
+pub(crate) mod secrets;

@@ -14,6 +14,7 @@ use crate::shell::{command, has, read, say, succeed, workspace};
 
 /// Real peers of the tests, and what drives them.
 const PEERS: &[&str] = &[
+    "age",
     "apache2-utils",
     "busybox-static",
     "docker-registry",

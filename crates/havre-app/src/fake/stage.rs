@@ -82,6 +82,7 @@ impl Stage {
         let platform = Arc::new(Platform {
             tables: Tables::new(Arc::clone(&store)),
             networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
+            seal: crate::secrets::open(&root, &store).unwrap(),
             vault: FileVault::new(state.join("secrets")),
             ca: LocalCa::new(state.join("tls")),
             certificates: Certificates::default(),

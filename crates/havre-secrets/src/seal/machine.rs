@@ -1,0 +1,263 @@
+//! What this machine alone has: an identity in a file for root only, or in a credential of systemd's.
+
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use havre_base::{Durability, replace};
+use zeroize::Zeroizing;
+
+use super::record::Opener;
+use crate::age::{Identity, KeyTextError};
+use crate::key::CryptoError;
+use crate::wipe::wipe;
+
+/// Name of the credential: one that was made for something else does not open it.
+const CREDENTIAL: &str = "havre-seal";
+/// A key file is shorter.
+const FILE_BYTES: u64 = 4096;
+const SYSTEMD_CREDS: &str = "systemd-creds";
+/// How long it may take: a TPM answers within seconds.
+const CREDS_DEADLINE: Duration = Duration::from_secs(30);
+const CREDS_POLL: Duration = Duration::from_millis(5);
+
+/// How the machine keeps its part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MachineKind {
+    /// A file that only root can read.
+    #[default]
+    File,
+    /// A credential of systemd's, by the host's key.
+    Host,
+    /// The same, and the machine's TPM has to agree (bound to no PCR).
+    HostAndTpm,
+}
+
+/// Why the machine's part cannot be had or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// Its file cannot be read or written.
+    #[error("cannot {attempt} {path}", path = path.display())]
+    File {
+        /// What.
+        attempt: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The file is not what it has to be.
+    #[error("{path} is no key of this machine", path = path.display())]
+    NoKey {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: KeyTextError,
+    },
+    /// The program cannot be run.
+    #[error("cannot run {SYSTEMD_CREDS}")]
+    Run {
+        /// The reason.
+        source: io::Error,
+    },
+    /// It says no.
+    #[error("{SYSTEMD_CREDS} failed: {said}")]
+    Refused {
+        /// Its words.
+        said: String,
+    },
+    /// There are no random bytes.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+}
+
+/// Makes the machine's part for slot `number`. A file that an attempt before this one made is used.
+pub(crate) fn make(
+    kind: MachineKind,
+    dir: &Path,
+    number: u32,
+) -> Result<(Identity, Opener), MachineError> {
+    match kind {
+        MachineKind::File => {
+            let path = dir.join(format!("seal-{number}.key"));
+            let identity = match read(&path) {
+                Err(MachineError::File { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound =>
+                {
+                    write_new(&path)?
+                }
+                there => there?,
+            };
+            Ok((identity, Opener::MachineFile { path }))
+        }
+        MachineKind::Host | MachineKind::HostAndTpm => {
+            let tpm = kind == MachineKind::HostAndTpm;
+            let identity = Identity::generate()?;
+            let credential = encrypt(&identity, tpm)?;
+            Ok((identity, Opener::MachineCredential { tpm, credential }))
+        }
+    }
+}
+
+/// The identity of a machine's slot; `None` where the slot is no machine's.
+pub(crate) fn identity(opener: &Opener) -> Option<Result<Identity, MachineError>> {
+    match opener {
+        Opener::MachineFile { path } => Some(read(path)),
+        Opener::MachineCredential { credential, .. } => Some(decrypt(credential)),
+        Opener::Passphrase { .. } | Opener::Age => None,
+    }
+}
+
+/// Wipes what a slot that is gone had outside of the record.
+pub(crate) fn forget(opener: &Opener) -> Result<(), MachineError> {
+    let Opener::MachineFile { path } = opener else {
+        return Ok(());
+    };
+    wipe(path).map_err(|source| MachineError::File {
+        attempt: "wipe",
+        path: path.clone(),
+        source,
+    })
+}
+
+/// Key files in `dir` that none of these slots has: of attempts that were killed, or of other states.
+pub(crate) fn strays<'a>(dir: &Path, slots: impl Iterator<Item = &'a Opener>) -> Vec<PathBuf> {
+    let known: Vec<&Path> = slots
+        .filter_map(|opener| match opener {
+            Opener::MachineFile { path } => Some(path.as_path()),
+            Opener::MachineCredential { .. } | Opener::Passphrase { .. } | Opener::Age => None,
+        })
+        .collect();
+    // Where the folder cannot be listed, its own slot says so.
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut strays: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with("seal-") && name.ends_with(".key"))
+        })
+        .filter(|path| !known.contains(&path.as_path()))
+        .collect();
+    strays.sort();
+    strays
+}
+
+fn write_new(path: &Path) -> Result<Identity, MachineError> {
+    let error = |source| MachineError::File {
+        attempt: "write",
+        path: path.to_owned(),
+        source,
+    };
+    if let Some(dir) = path.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(dir)
+            .map_err(error)?;
+    }
+    let identity = Identity::generate()?;
+    let text = Zeroizing::new(format!(
+        "# The key with which this machine opens the secrets of Havre by itself (an age identity).\n\
+         # Who has this file and Havre's state folder has all secrets: keep the two apart in backups.\n\
+         {}\n",
+        *identity.secret_text()
+    ));
+    replace(path, text.as_bytes(), 0o400, Durability::Durable).map_err(error)?;
+    Ok(identity)
+}
+
+fn read(path: &Path) -> Result<Identity, MachineError> {
+    let error = |source| MachineError::File {
+        attempt: "read",
+        path: path.to_owned(),
+        source,
+    };
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+        .map_err(error)?;
+    let about = file.metadata().map_err(error)?;
+    if !about.is_file() || about.len() > FILE_BYTES {
+        return Err(error(io::Error::other("it is no small file")));
+    }
+    // Who copied it here, or an administrator's `chmod -R`, may have opened it to others.
+    if about.uid() == rustix::process::geteuid().as_raw() && about.mode() & 0o377 != 0 {
+        file.set_permissions(Permissions::from_mode(0o400))
+            .map_err(error)?;
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(FILE_BYTES)
+        .read_to_string(&mut text)
+        .map_err(error)?;
+    text.parse().map_err(|source| MachineError::NoKey {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn encrypt(identity: &Identity, tpm: bool) -> Result<Vec<u8>, MachineError> {
+    let name = format!("--name={CREDENTIAL}");
+    let mut arguments = vec!["encrypt", &name];
+    match tpm {
+        // Bound to no PCR: a new firmware or boot loader locks nobody out.
+        true => arguments.extend(["--with-key=host+tpm2", "--tpm2-pcrs="]),
+        false => arguments.push("--with-key=host"),
+    }
+    arguments.extend(["-", "-"]);
+    let credential = run(&arguments, identity.secret_text().as_bytes())?;
+    Ok(credential.to_vec())
+}
+
+fn decrypt(credential: &[u8]) -> Result<Identity, MachineError> {
+    let name = format!("--name={CREDENTIAL}");
+    let text = run(&["decrypt", &name, "-", "-"], credential)?;
+    let text = std::str::from_utf8(&text).unwrap_or_default();
+    text.parse().map_err(|source| MachineError::NoKey {
+        path: PathBuf::from(SYSTEMD_CREDS),
+        source,
+    })
+}
+
+fn run(arguments: &[&str], input: &[u8]) -> Result<Zeroizing<Vec<u8>>, MachineError> {
+    let run = |source| MachineError::Run { source };
+    let mut child = Command::new(SYSTEMD_CREDS)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(run)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It is smaller than a pipe; who does not read it says why on its standard error.
+        match stdin.write_all(input) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(run(error)),
+            _ => {}
+        }
+    }
+    // What it says fits into the pipes: it can end before anybody reads.
+    let deadline = Instant::now() + CREDS_DEADLINE;
+    while child.try_wait().map_err(run)?.is_none() {
+        if Instant::now() >= deadline {
+            child.kill().map_err(run)?;
+            child.wait().map_err(run)?;
+            return Err(run(io::ErrorKind::TimedOut.into()));
+        }
+        std::thread::sleep(CREDS_POLL);
+    }
+    let output = child.wait_with_output().map_err(run)?;
+    let answer = Zeroizing::new(output.stdout);
+    if output.status.success() {
+        return Ok(answer);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(MachineError::Refused {
+        said: said.trim().chars().take(500).collect(),
+    })
+}
