@@ -125,6 +125,7 @@ impl FromStr for Identity {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_macros, reason = "a test that is skipped says so")]
 mod oracle;
 #[cfg(test)]
 mod tests {

@@ -25,5 +25,8 @@ pub use seal::machine::{MachineError, MachineKind};
 pub use seal::passphrase::PassphraseError;
 pub use seal::status::{SealStatus, SlotKind, SlotStatus};
 pub use seal::{ChangeError, LockReason, Place, Seal, SealedError, Unlocked};
-pub use store::{SCHEMA, is_anything_sealed, note_seal};
+pub use store::{
+    Listed, MOST_VALUE_BYTES, NameError, SCHEMA, Scope, SecretError, SecretName, Secrets, Set,
+    Value, Version, is_anything_sealed, note_seal,
+};
 pub use wipe::wipe;

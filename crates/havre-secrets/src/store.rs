@@ -1,5 +1,575 @@
-//! The store of secrets: its tables, and what is done with them.
+//! The store of secrets: values with versions, each encrypted by a key of its own.
+//!
+//! Every row is bound to its place: one that was edited, put in another's place or cut off is named and not
+//! used. What cannot be seen is a row that is gone with all that names it, or a whole database that is older.
 
+mod error;
+mod keys;
+mod name;
+mod rows;
 mod tables;
 
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use havre_store::rusqlite::{self, Connection};
+use havre_store::{Store, now};
+use zeroize::Zeroizing;
+
+use crate::seal::Seal;
+use keys::ScopeKeys;
+use rows::{SecretRow, VersionRow};
+
+pub use error::{MOST_SECRETS, MOST_VALUE_BYTES, SecretError};
+pub use name::{NameError, Scope, SecretName};
 pub use tables::{SCHEMA, is_anything_sealed, note_seal};
+
+/// Versions of a secret that are kept beside the one in use.
+const MOST_VERSIONS: u32 = 100;
+
+/// The store; a clone is the same.
+#[derive(Clone)]
+pub struct Secrets {
+    store: Arc<Store>,
+    seal: Seal,
+    /// Held from reading what a change is made of until it is written.
+    changing: Arc<Mutex<()>>,
+}
+
+/// A version of a secret, without its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Counted from 1.
+    pub version: u32,
+    /// Whether it is the one in use.
+    pub current: bool,
+    /// Bytes of its value.
+    pub size: u32,
+    /// When it was set.
+    pub set_at: i64,
+    /// By whom.
+    pub set_by: String,
+    /// How it came about: `set`, `generated`, …
+    pub origin: String,
+}
+
+/// A secret, without its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Whose.
+    pub scope: Scope,
+    /// Its name.
+    pub name: String,
+    /// The version in use, or why nothing is known of it.
+    pub current: Result<Version, String>,
+}
+
+/// A value.
+#[derive(Clone)]
+pub struct Value {
+    /// Whose it is.
+    pub scope: Scope,
+    /// Which of its versions.
+    pub version: u32,
+    /// It.
+    pub plain: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Value(version {} of {}: …)", self.version, self.scope)
+    }
+}
+
+/// What became of a value that was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// The version in use.
+    pub version: u32,
+    /// It was in use already: there is no new version.
+    pub unchanged: bool,
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secrets(…)")
+    }
+}
+
+impl Secrets {
+    /// Of this database, under this seal.
+    pub fn new(store: Arc<Store>, seal: Seal) -> Self {
+        Self {
+            store,
+            seal,
+            changing: Arc::default(),
+        }
+    }
+
+    /// Makes `value` the one in use, as a new version unless it is so already.
+    pub fn set(
+        &self,
+        scope: &Scope,
+        name: &SecretName,
+        value: &[u8],
+        by: &str,
+        origin: &str,
+    ) -> Result<Set, SecretError> {
+        if value.is_empty() {
+            return Err(SecretError::Empty);
+        }
+        let size = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        if value.len() > MOST_VALUE_BYTES {
+            let bytes = value.len();
+            return Err(SecretError::TooLarge { bytes });
+        }
+        let _changing = self.changing();
+        let keys = self.keys_or_new(scope)?;
+        let before = self.secret(scope, name, &keys)?;
+        if let Some(before) = &before {
+            let version = before.current;
+            // One that cannot be read is replaced.
+            let same = self.version(scope, name, version, &keys);
+            if same.is_ok_and(|current| **current.plain == *value) {
+                return Ok(Set {
+                    version,
+                    unchanged: true,
+                });
+            }
+        } else if self.count(scope)? >= MOST_SECRETS {
+            let scope = scope.clone();
+            return Err(SecretError::TooMany { scope });
+        }
+        let version = before.map_or(0, |before| before.newest) + 1;
+        let mut secret = SecretRow {
+            scope: scope.key(),
+            name: name.to_string(),
+            current: version,
+            newest: version,
+            mac: Vec::new(),
+        };
+        keys.sign(&mut secret);
+        let row = VersionRow {
+            scope: scope.key(),
+            name: name.to_string(),
+            version,
+            data_key: Vec::new(),
+            content: Vec::new(),
+            size,
+            set_at: now(),
+            set_by: by.to_owned(),
+            origin: origin.to_owned(),
+        };
+        let row = keys.encrypt(row, value)?;
+        self.write("set a secret", move |db| {
+            rows::put_secret(db, &secret)?;
+            rows::put_version(db, &row)?;
+            rows::prune(db, &secret, MOST_VERSIONS)
+        })?;
+        Ok(Set {
+            version,
+            unchanged: false,
+        })
+    }
+
+    /// The value in use, or that of a version.
+    pub fn get(
+        &self,
+        scope: &Scope,
+        name: &SecretName,
+        version: Option<u32>,
+    ) -> Result<Value, SecretError> {
+        let missing = || not_found(scope, name);
+        let keys = self.keys(scope)?.ok_or_else(missing)?;
+        let secret = self.secret(scope, name, &keys)?.ok_or_else(missing)?;
+        self.version(scope, name, version.unwrap_or(secret.current), &keys)
+    }
+
+    /// The value that an environment has: its own, or the machine's.
+    pub fn resolve(&self, scope: &Scope, name: &SecretName) -> Result<Value, SecretError> {
+        match self.get(scope, name, None) {
+            Err(SecretError::NotFound { .. }) if *scope != Scope::Machine => {
+                let found = self.get(&Scope::Machine, name, None);
+                found.map_err(|error| match error {
+                    SecretError::NotFound { .. } => not_found(scope, name),
+                    other => other,
+                })
+            }
+            found => found,
+        }
+    }
+
+    /// The secrets of one scope, or of all, by name. It needs no seal that is open, but then nothing is
+    /// known but names.
+    pub fn list(&self, scope: Option<&Scope>) -> Result<Vec<Listed>, SecretError> {
+        let mut listed = Vec::new();
+        for (scope, sealed) in self.scopes(scope)? {
+            let keys = ScopeKeys::open(&self.seal, &scope, &sealed);
+            let key = scope.key();
+            let (secrets, versions) = self.store.run("list secrets", move |db| {
+                Ok((rows::secrets(db, &key)?, rows::current_versions(db, &key)?))
+            })?;
+            for secret in secrets {
+                let version = versions.iter().find(|row| row.name == secret.name);
+                let current = match &keys {
+                    Ok(keys) => sound(keys, &scope, &secret, version)
+                        .map(|row| told(row, secret.current))
+                        .map_err(|error| error.to_string()),
+                    Err(error) => Err(error.to_string()),
+                };
+                listed.push(Listed {
+                    scope: scope.clone(),
+                    name: secret.name,
+                    current,
+                });
+            }
+        }
+        Ok(listed)
+    }
+
+    /// The versions of a secret, the oldest first.
+    pub fn history(&self, scope: &Scope, name: &SecretName) -> Result<Vec<Version>, SecretError> {
+        let missing = || not_found(scope, name);
+        let keys = self.keys(scope)?.ok_or_else(missing)?;
+        let secret = self.secret(scope, name, &keys)?.ok_or_else(missing)?;
+        let (key, owned) = (scope.key(), name.to_string());
+        let rows = self.store.run("list versions of a secret", move |db| {
+            rows::versions(db, &key, Some(&owned))
+        })?;
+        let versions = rows.iter().map(|row| match keys.decrypt(row) {
+            Some(_) => Ok(told(row, secret.current)),
+            None => Err(damaged(scope, &row.name, version_of(row))),
+        });
+        versions.collect()
+    }
+
+    /// Puts an earlier version into use: the one before, or the one that is named.
+    pub fn rollback(
+        &self,
+        scope: &Scope,
+        name: &SecretName,
+        to: Option<u32>,
+    ) -> Result<u32, SecretError> {
+        let _changing = self.changing();
+        let missing = || not_found(scope, name);
+        let keys = self.keys(scope)?.ok_or_else(missing)?;
+        let mut secret = self.secret(scope, name, &keys)?.ok_or_else(missing)?;
+        let version = match to {
+            Some(version) => version,
+            None => {
+                self.before(scope, name, secret.current)?
+                    .ok_or_else(|| SecretError::NoVersion {
+                        scope: scope.clone(),
+                        name: name.clone(),
+                        version: secret.current.saturating_sub(1),
+                    })?
+            }
+        };
+        // It has to be there, and readable.
+        self.version(scope, name, version, &keys)?;
+        secret.current = version;
+        keys.sign(&mut secret);
+        self.write("put a version of a secret into use", move |db| {
+            rows::put_secret(db, &secret)
+        })?;
+        Ok(version)
+    }
+
+    /// Removes a secret with all its versions. It needs no seal that is open.
+    pub fn remove(&self, scope: &Scope, name: &SecretName) -> Result<(), SecretError> {
+        let _changing = self.changing();
+        let (key, owned) = (scope.key(), name.to_string());
+        let was_there = self.write("remove a secret", move |db| {
+            let there = rows::secret(db, &key, &owned)?.is_some();
+            rows::remove(db, &key, &owned)?;
+            Ok(there)
+        })?;
+        match was_there {
+            true => Ok(()),
+            false => Err(not_found(scope, name)),
+        }
+    }
+
+    /// Every value in use, of all scopes: for whoever masks them. What cannot be read is left out.
+    pub fn values(&self) -> Result<Vec<(Scope, String, Value)>, SecretError> {
+        let mut values = Vec::new();
+        for (scope, sealed) in self.scopes(None)? {
+            let keys = ScopeKeys::open(&self.seal, &scope, &sealed)?;
+            let key = scope.key();
+            let rows = self
+                .store
+                .run("read secrets", move |db| rows::current_versions(db, &key))?;
+            for row in rows {
+                if let Some(plain) = keys.decrypt(&row) {
+                    let (scope, version) = (scope.clone(), row.version);
+                    let value = Value {
+                        scope: scope.clone(),
+                        version,
+                        plain,
+                    };
+                    values.push((scope, row.name, value));
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    /// What stands for a content in an environment's records: equal for equal contents of the same
+    /// environment, and no help in guessing one without the environment's key.
+    pub fn fingerprint(&self, scope: &Scope, content: &[u8]) -> Result<String, SecretError> {
+        if let Some(keys) = self.keys(scope)? {
+            return Ok(keys.fingerprint(content));
+        }
+        let _changing = self.changing();
+        Ok(self.keys_or_new(scope)?.fingerprint(content))
+    }
+
+    /// Gives every scope another key, sealed by the newest key of the seal, and encrypts the keys of its
+    /// versions anew: all of them or, if it is killed, none. Rows that are damaged stay so, and are
+    /// returned by name.
+    pub fn renew(&self) -> Result<Vec<String>, SecretError> {
+        let _changing = self.changing();
+        let mut broken = Vec::new();
+        let mut changes: Vec<Change> = Vec::new();
+        for (scope, sealed) in self.scopes(None)? {
+            let old = ScopeKeys::open(&self.seal, &scope, &sealed)?;
+            let new = old.renewed()?;
+            let key = scope.key();
+            let (secrets, versions) = self.store.run("read secrets", move |db| {
+                Ok((rows::secrets(db, &key)?, rows::versions(db, &key, None)?))
+            })?;
+            let mut change = Change {
+                scope: scope.key(),
+                keys: new.seal(&self.seal, &scope)?,
+                secrets: Vec::new(),
+                data_keys: Vec::new(),
+            };
+            for mut secret in secrets {
+                match old.is_signed(&secret) {
+                    true => {
+                        new.sign(&mut secret);
+                        change.secrets.push(secret);
+                    }
+                    false => broken.push(format!("`{}` of {scope}", secret.name)),
+                }
+            }
+            for mut row in versions {
+                match old.rewrap(&row, &new)? {
+                    Some(data_key) => {
+                        row.content.clear();
+                        change.data_keys.push((row, data_key));
+                    }
+                    None => {
+                        broken.push(format!("{} of `{}` of {scope}", version_of(&row), row.name))
+                    }
+                }
+            }
+            changes.push(change);
+        }
+        self.write("encrypt the keys of secrets anew", move |db| {
+            for change in &changes {
+                rows::put_scope(db, &change.scope, &change.keys)?;
+                for secret in &change.secrets {
+                    rows::put_secret(db, secret)?;
+                }
+                for (row, data_key) in &change.data_keys {
+                    rows::put_data_key(db, row, data_key)?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(broken)
+    }
+
+    /// Whether a scope's keys are under a key of the seal that is no longer the newest: a rekeying that
+    /// was killed before [`Secrets::renew`].
+    pub fn is_outdated(&self) -> Result<bool, SecretError> {
+        for (_, sealed) in self.scopes(None)? {
+            if self.seal.is_outdated(&sealed)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn keys(&self, scope: &Scope) -> Result<Option<ScopeKeys>, SecretError> {
+        let key = scope.key();
+        let sealed = self.store.run("read the keys of secrets", move |db| {
+            rows::scope_keys(db, &key)
+        })?;
+        let keys = sealed.map(|sealed| ScopeKeys::open(&self.seal, scope, &sealed));
+        Ok(keys.transpose()?)
+    }
+
+    /// To be called by who changes.
+    fn keys_or_new(&self, scope: &Scope) -> Result<ScopeKeys, SecretError> {
+        if let Some(keys) = self.keys(scope)? {
+            return Ok(keys);
+        }
+        let keys = ScopeKeys::new()?;
+        let sealed = keys.seal(&self.seal, scope)?;
+        let key = scope.key();
+        self.write("keep the keys of secrets", move |db| {
+            rows::put_scope(db, &key, &sealed)
+        })?;
+        Ok(keys)
+    }
+
+    fn scopes(&self, only: Option<&Scope>) -> Result<Vec<(Scope, Vec<u8>)>, SecretError> {
+        let all = self
+            .store
+            .run("list the keys of secrets", |db| rows::all_scopes(db))?;
+        let all = all
+            .into_iter()
+            .map(|(key, sealed)| (Scope::from_key(&key), sealed));
+        Ok(all
+            .filter(|(scope, _)| only.is_none_or(|only| only == scope))
+            .collect())
+    }
+
+    fn count(&self, scope: &Scope) -> Result<usize, SecretError> {
+        let key = scope.key();
+        let rows = self
+            .store
+            .run("list secrets", move |db| rows::secrets(db, &key))?;
+        Ok(rows.len())
+    }
+
+    fn secret(
+        &self,
+        scope: &Scope,
+        name: &SecretName,
+        keys: &ScopeKeys,
+    ) -> Result<Option<SecretRow>, SecretError> {
+        let (key, owned) = (scope.key(), name.to_string());
+        let found = self
+            .store
+            .run("read a secret", move |db| rows::secret(db, &key, &owned))?;
+        match found {
+            Some(row) if !keys.is_signed(&row) => {
+                Err(damaged(scope, name.as_str(), WHICH_VERSION.to_owned()))
+            }
+            found => Ok(found),
+        }
+    }
+
+    fn version(
+        &self,
+        scope: &Scope,
+        name: &SecretName,
+        version: u32,
+        keys: &ScopeKeys,
+    ) -> Result<Value, SecretError> {
+        let (key, owned) = (scope.key(), name.to_string());
+        let row = self.store.run("read a version of a secret", move |db| {
+            rows::version(db, &key, &owned, version)
+        })?;
+        let row = row.ok_or_else(|| SecretError::NoVersion {
+            scope: scope.clone(),
+            name: name.clone(),
+            version,
+        })?;
+        let plain = keys
+            .decrypt(&row)
+            .ok_or_else(|| damaged(scope, name.as_str(), version_of(&row)))?;
+        Ok(Value {
+            scope: scope.clone(),
+            version,
+            plain,
+        })
+    }
+
+    /// The version before one.
+    fn before(
+        &self,
+        scope: &Scope,
+        name: &SecretName,
+        version: u32,
+    ) -> Result<Option<u32>, SecretError> {
+        let (key, owned) = (scope.key(), name.to_string());
+        let rows = self.store.run("list versions of a secret", move |db| {
+            rows::versions(db, &key, Some(&owned))
+        })?;
+        let versions = rows.iter().map(|row| row.version);
+        Ok(versions.filter(|other| *other < version).max())
+    }
+
+    /// Does `work` as a whole or not at all.
+    fn write<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, SecretError> {
+        let done = self.store.run(operation, move |db| {
+            let transaction = db.transaction()?;
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        })?;
+        Ok(done)
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What becomes of one scope with a new key.
+struct Change {
+    scope: String,
+    keys: Vec<u8>,
+    secrets: Vec<SecretRow>,
+    data_keys: Vec<(VersionRow, Vec<u8>)>,
+}
+
+/// What of a secret says which version is in use.
+const WHICH_VERSION: &str = "the version in use";
+
+/// The version in use, where nothing of it was edited.
+fn sound<'a>(
+    keys: &ScopeKeys,
+    scope: &Scope,
+    secret: &SecretRow,
+    version: Option<&'a VersionRow>,
+) -> Result<&'a VersionRow, SecretError> {
+    let what = match version {
+        _ if !keys.is_signed(secret) => WHICH_VERSION.to_owned(),
+        None => format!("version {}", secret.current),
+        Some(row) if keys.decrypt(row).is_none() => version_of(row),
+        Some(row) => return Ok(row),
+    };
+    Err(damaged(scope, &secret.name, what))
+}
+
+fn told(row: &VersionRow, current: u32) -> Version {
+    Version {
+        version: row.version,
+        current: row.version == current,
+        size: row.size,
+        set_at: row.set_at,
+        set_by: row.set_by.clone(),
+        origin: row.origin.clone(),
+    }
+}
+
+fn version_of(row: &VersionRow) -> String {
+    format!("version {}", row.version)
+}
+
+fn damaged(scope: &Scope, name: &str, what: String) -> SecretError {
+    SecretError::Damaged {
+        scope: scope.clone(),
+        name: name.to_owned(),
+        what,
+    }
+}
+
+fn not_found(scope: &Scope, name: &SecretName) -> SecretError {
+    SecretError::NotFound {
+        scope: scope.clone(),
+        name: name.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,5 @@
+//! The seal, through what users of it see.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 

@@ -1,0 +1,69 @@
+//! What can be wrong with a secret.
+
+use havre_store::StoreError;
+
+use super::{Scope, SecretName};
+use crate::key::CryptoError;
+use crate::seal::SealedError;
+
+/// Why a secret cannot be had, kept or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// There is none.
+    #[error("{scope} has no secret `{name}`")]
+    NotFound {
+        /// Where.
+        scope: Scope,
+        /// Which.
+        name: SecretName,
+    },
+    /// There is no such version.
+    #[error("`{name}` of {scope} has no version {version}")]
+    NoVersion {
+        /// Where.
+        scope: Scope,
+        /// Which.
+        name: SecretName,
+        /// Its version.
+        version: u32,
+    },
+    /// A row is not what was written.
+    #[error("{what} of secret `{name}` of {scope} was edited, swapped or cut off in the database")]
+    Damaged {
+        /// Where.
+        scope: Scope,
+        /// Which.
+        name: String,
+        /// What of it.
+        what: String,
+    },
+    /// Nothing is no secret.
+    #[error("the value is empty")]
+    Empty,
+    /// More than a secret may have.
+    #[error("the value has {bytes} bytes; a secret has {MOST_VALUE_BYTES} at most")]
+    TooLarge {
+        /// How many.
+        bytes: usize,
+    },
+    /// More than anybody could keep apart.
+    #[error("{scope} has {MOST_SECRETS} secrets, which is the most")]
+    TooMany {
+        /// Where.
+        scope: Scope,
+    },
+    /// Its scope's keys, or the seal.
+    #[error(transparent)]
+    Sealed(#[from] SealedError),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] StoreError),
+    /// There are no random bytes.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+}
+
+/// Most bytes of a value, as for files that services get.
+pub const MOST_VALUE_BYTES: usize = 1024 * 1024;
+/// Most names of one scope.
+pub const MOST_SECRETS: usize = 10_000;

@@ -1,0 +1,232 @@
+//! Rows of secrets and versions, and the statements that read and write them.
+
+use havre_store::rusqlite::{self, Connection, OptionalExtension as _, Row, params};
+
+/// A secret: which of its versions is in use.
+#[derive(Clone, Debug)]
+pub(super) struct SecretRow {
+    pub(super) scope: String,
+    pub(super) name: String,
+    pub(super) current: u32,
+    pub(super) newest: u32,
+    pub(super) mac: Vec<u8>,
+}
+
+/// One version.
+#[derive(Clone, Debug)]
+pub(super) struct VersionRow {
+    pub(super) scope: String,
+    pub(super) name: String,
+    pub(super) version: u32,
+    pub(super) data_key: Vec<u8>,
+    pub(super) content: Vec<u8>,
+    pub(super) size: u32,
+    pub(super) set_at: i64,
+    pub(super) set_by: String,
+    pub(super) origin: String,
+}
+
+const SECRET: &str = "scope, name, current, newest, mac";
+const VERSION: &str = "scope, name, version, data_key, content, size, set_at, set_by, origin";
+
+impl SecretRow {
+    /// All that its MAC is of.
+    pub(super) fn told(&self) -> [Vec<u8>; 5] {
+        [
+            b"havre secret 1".to_vec(),
+            self.scope.clone().into_bytes(),
+            self.name.clone().into_bytes(),
+            self.current.to_be_bytes().to_vec(),
+            self.newest.to_be_bytes().to_vec(),
+        ]
+    }
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            scope: row.get(0)?,
+            name: row.get(1)?,
+            current: row.get(2)?,
+            newest: row.get(3)?,
+            mac: row.get(4)?,
+        })
+    }
+}
+
+impl VersionRow {
+    /// Where it is: what its key is bound to.
+    pub(super) fn place(&self) -> [Vec<u8>; 4] {
+        [
+            b"havre secret version 1".to_vec(),
+            self.scope.clone().into_bytes(),
+            self.name.clone().into_bytes(),
+            self.version.to_be_bytes().to_vec(),
+        ]
+    }
+
+    /// All that is authenticated with its value.
+    pub(super) fn told(&self) -> [Vec<u8>; 8] {
+        let [what, scope, name, version] = self.place();
+        [
+            what,
+            scope,
+            name,
+            version,
+            self.size.to_be_bytes().to_vec(),
+            self.set_at.to_be_bytes().to_vec(),
+            self.set_by.clone().into_bytes(),
+            self.origin.clone().into_bytes(),
+        ]
+    }
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            scope: row.get(0)?,
+            name: row.get(1)?,
+            version: row.get(2)?,
+            data_key: row.get(3)?,
+            content: row.get(4)?,
+            size: row.get(5)?,
+            set_at: row.get(6)?,
+            set_by: row.get(7)?,
+            origin: row.get(8)?,
+        })
+    }
+}
+
+pub(super) fn scope_keys(db: &Connection, scope: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    let query = "SELECT keys FROM secret_scopes WHERE scope = ?1";
+    db.prepare_cached(query)?
+        .query_row([scope], |row| row.get(0))
+        .optional()
+}
+
+pub(super) fn all_scopes(db: &Connection) -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
+    db.prepare("SELECT scope, keys FROM secret_scopes ORDER BY scope")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+pub(super) fn put_scope(db: &Connection, scope: &str, keys: &[u8]) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT INTO secret_scopes VALUES (?1, ?2) ON CONFLICT (scope) DO UPDATE SET keys = excluded.keys",
+        params![scope, keys],
+    )
+    .map(drop)
+}
+
+pub(super) fn secret(
+    db: &Connection,
+    scope: &str,
+    name: &str,
+) -> rusqlite::Result<Option<SecretRow>> {
+    let query = format!("SELECT {SECRET} FROM secrets WHERE scope = ?1 AND name = ?2");
+    db.prepare_cached(&query)?
+        .query_row([scope, name], SecretRow::read)
+        .optional()
+}
+
+pub(super) fn secrets(db: &Connection, scope: &str) -> rusqlite::Result<Vec<SecretRow>> {
+    db.prepare_cached(&format!(
+        "SELECT {SECRET} FROM secrets WHERE scope = ?1 ORDER BY name"
+    ))?
+    .query_map([scope], SecretRow::read)?
+    .collect()
+}
+
+pub(super) fn version(
+    db: &Connection,
+    scope: &str,
+    name: &str,
+    version: u32,
+) -> rusqlite::Result<Option<VersionRow>> {
+    let query = format!(
+        "SELECT {VERSION} FROM secret_versions WHERE scope = ?1 AND name = ?2 AND version = ?3"
+    );
+    db.prepare_cached(&query)?
+        .query_row(params![scope, name, version], VersionRow::read)
+        .optional()
+}
+
+/// Of one secret, or of all of a scope, the oldest first.
+pub(super) fn versions(
+    db: &Connection,
+    scope: &str,
+    name: Option<&str>,
+) -> rusqlite::Result<Vec<VersionRow>> {
+    let query = format!(
+        "SELECT {VERSION} FROM secret_versions WHERE scope = ?1 AND (?2 IS NULL OR name = ?2) \
+         ORDER BY name, version"
+    );
+    db.prepare_cached(&query)?
+        .query_map(params![scope, name], VersionRow::read)?
+        .collect()
+}
+
+/// The versions of a scope that are in use.
+pub(super) fn current_versions(db: &Connection, scope: &str) -> rusqlite::Result<Vec<VersionRow>> {
+    let columns = VERSION.split(", ").map(|column| format!("v.{column}"));
+    let columns = columns.collect::<Vec<_>>().join(", ");
+    let query = format!(
+        "SELECT {columns} FROM secrets s JOIN secret_versions v ON v.scope = s.scope AND \
+         v.name = s.name AND v.version = s.current WHERE s.scope = ?1 ORDER BY s.name"
+    );
+    db.prepare_cached(&query)?
+        .query_map([scope], VersionRow::read)?
+        .collect()
+}
+
+pub(super) fn put_secret(db: &Connection, row: &SecretRow) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT INTO secrets VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (scope, name) DO UPDATE SET \
+         current = excluded.current, newest = excluded.newest, mac = excluded.mac",
+        params![row.scope, row.name, row.current, row.newest, row.mac],
+    )
+    .map(drop)
+}
+
+pub(super) fn put_version(db: &Connection, row: &VersionRow) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT INTO secret_versions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        params![
+            row.scope,
+            row.name,
+            row.version,
+            row.data_key,
+            row.content,
+            row.size,
+            row.set_at,
+            row.set_by,
+            row.origin
+        ],
+    )
+    .map(drop)
+}
+
+pub(super) fn put_data_key(
+    db: &Connection,
+    row: &VersionRow,
+    data_key: &[u8],
+) -> rusqlite::Result<()> {
+    db.execute(
+        "UPDATE secret_versions SET data_key = ?4 WHERE scope = ?1 AND name = ?2 AND version = ?3",
+        params![row.scope, row.name, row.version, data_key],
+    )
+    .map(drop)
+}
+
+/// Forgets the oldest versions but the newest `most` and the one in use.
+pub(super) fn prune(db: &Connection, row: &SecretRow, most: u32) -> rusqlite::Result<()> {
+    db.execute(
+        "DELETE FROM secret_versions WHERE scope = ?1 AND name = ?2 AND version <= ?3 AND version <> ?4",
+        params![row.scope, row.name, row.newest.saturating_sub(most), row.current],
+    )
+    .map(drop)
+}
+
+pub(super) fn remove(db: &Connection, scope: &str, name: &str) -> rusqlite::Result<()> {
+    db.execute(
+        "DELETE FROM secrets WHERE scope = ?1 AND name = ?2",
+        [scope, name],
+    )
+    .map(drop)
+}
