@@ -168,6 +168,20 @@ api! {
         NetworkCreate = "/v1/networks/create" by Admin (NetworkCreateRequest) -> SharedNetwork;
         /// Removes one that no environment is on.
         NetworkRemove = "/v1/networks/remove" by Admin (NetworkRemoveRequest) -> Empty;
+        /// Who asks.
+        WhoAmI = "/v1/whoami" by Viewer (Empty) -> Identity, within 10;
+        /// Tokens, the oldest first.
+        Tokens = "/v1/tokens" by Admin (MachineQuery) -> Vec<TokenInfo>;
+        /// Makes one.
+        TokenCreate = "/v1/tokens/create" by Admin (TokenCreateRequest) -> IssuedToken;
+        /// Revokes one: what it has under way that only answers it ends.
+        TokenRevoke = "/v1/tokens/revoke" by Admin (TokenRevokeRequest) -> TokenInfo;
+        /// People with rights of their own, by name.
+        Users = "/v1/users" by Admin (MachineQuery) -> Vec<UserInfo>;
+        /// Enters one, or changes what they may do.
+        UserAdd = "/v1/users/add" by Admin (UserAddRequest) -> UserInfo;
+        /// Takes one's rights away.
+        UserRemove = "/v1/users/remove" by Admin (UserRemoveRequest) -> UserInfo;
         /// The certificate of the machine's CA.
         Ca = "/v1/ca" by Viewer (Empty) -> CaCertificate;
         /// Ends the daemon and the edge.

@@ -7,6 +7,9 @@ use crate::*;
 /// Most bytes that are told of what is asked.
 const MAX_SUBJECT_BYTES: usize = 200;
 
+/// Shorter than any token.
+pub(crate) const MAX_TOKEN_NAME_BYTES: usize = 40;
+
 /// A request that can say what it is about, for whoever decides on it and for the record.
 pub trait Concern {
     /// The environment, or what else.
@@ -115,6 +118,50 @@ impl Concern for NetworkCreateRequest {
 }
 
 impl Concern for NetworkRemoveRequest {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl Concern for TokenCreateRequest {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        format!("{}: {}", self.name, self.grant)
+    }
+}
+
+impl Concern for TokenRevokeRequest {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    /// Somebody may give the token itself for its name.
+    fn subject(&self) -> String {
+        match self.token.len() > MAX_TOKEN_NAME_BYTES {
+            true => String::new(),
+            false => self.token.clone(),
+        }
+    }
+}
+
+impl Concern for UserAddRequest {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        format!("{}: {}", self.name, self.grant)
+    }
+}
+
+impl Concern for UserRemoveRequest {
     fn scope(&self) -> Scope {
         Scope::Machine
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use havre_model::Capabilities;
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{RefusedCalls, Timestamp};
 
 /// Who answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct DaemonInfo {
     /// Its long-lived tasks, by name.
     #[serde(default)]
     pub tasks: Vec<TaskReport>,
+    /// Calls that were refused because of who asked; `None` from one that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusedCalls>,
     /// What a person should look at (a port that is taken, …).
     pub problems: Vec<String>,
 }

@@ -23,6 +23,7 @@
 //! Units: times are [`Timestamp`] (RFC 3339, UTC), durations milliseconds (`_ms`), sizes bytes
 //! (`_bytes`).
 
+mod access;
 mod call;
 mod client;
 mod concern;
@@ -31,7 +32,6 @@ mod environment;
 mod error;
 mod exec;
 mod failure;
-mod grant;
 mod guard;
 mod history;
 mod image;
@@ -45,6 +45,7 @@ mod sinks;
 mod time;
 mod why;
 
+pub use access::*;
 pub use call::*;
 pub use client::*;
 pub use concern::Concern;
@@ -53,9 +54,9 @@ pub use environment::*;
 pub use error::*;
 pub use exec::*;
 pub use failure::*;
-pub use grant::*;
 pub use guard::*;
 pub use havre_model::EnvironmentId;
+pub use havre_model::grant::{EnvironmentPattern, Grant, Role, Scope};
 pub use history::*;
 pub use image::*;
 pub use log::*;

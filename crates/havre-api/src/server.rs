@@ -31,9 +31,10 @@ pub use routes::Routes;
 /// How long operations and connections have to end once the server was told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
-/// Opens the socket for [`serve`] so that only its owner may connect. What a dead daemon left at
-/// that path is replaced; a living one is `AddrInUse`. Needs a tokio runtime.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
+/// Opens the socket for [`Server::serve`] so that only its owner may connect, and the members of a group
+/// where one is given. What a dead daemon left at that path is replaced; a living one is `AddrInUse`. Needs
+/// a tokio runtime.
+pub fn bind(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(io::ErrorKind::AddrInUse.into());
     }
@@ -45,7 +46,15 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     let listener = UnixListener::bind(&fresh)?;
-    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+    let mode = match group {
+        Some(_) => 0o660,
+        None => 0o600,
+    };
+    // The group first: nobody else's is ever let in.
+    if group.is_some() {
+        std::os::unix::fs::chown(&fresh, None, group)?;
+    }
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(mode))?;
     std::fs::rename(&fresh, path)?;
     Ok(listener)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use havre_access::{Group, Register};
 use havre_api::{EnvironmentId, Routes, Server};
 use havre_base::in_place;
 use havre_edge::{Control, EdgeState};
@@ -25,7 +26,7 @@ use crate::edge::{EdgeHub, Launch};
 use crate::environment::tables::Tables;
 use crate::files::FileVault;
 use crate::gateway::Gateway;
-use crate::guard::SocketGuard;
+use crate::guard::Doorkeeper;
 use crate::host::Host;
 use crate::labels::environment_key;
 use crate::leases;
@@ -54,6 +55,7 @@ const PARTS: &[Part] = &[
     subsystems::edge::PART,
     subsystems::secrets::PART,
     subsystems::control::PART,
+    subsystems::access::PART,
 ];
 /// Threads that run tasks; what blocks has threads of its own.
 const WORKERS: usize = 2;
@@ -154,13 +156,19 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     let routes = calls(&subsystems)?;
     keep_tasks(&daemon, &subsystems, gateway);
     let socket = daemon.platform.root.api_socket();
+    let group = Group::read().map_err(subsystem("the group havre"))?;
+    let group = group.map(|group| group.gid);
+    if let Some(group) = group {
+        daemon.platform.root.let_through(group)?;
+    }
     tracing::info!(socket = %socket.display(), pid = std::process::id(), "daemon runs");
     let served = async {
-        let listener = havre_api::bind(&socket)?;
+        let listener = havre_api::bind(&socket, group)?;
         // Whoever connects from now on is answered.
         notify::ready();
         leftovers.remove();
-        let server = Server::new(routes, Arc::new(SocketGuard), daemon.end.clone());
+        let guard = Arc::clone(&daemon.platform.door);
+        let server = Server::new(routes, guard, daemon.end.clone());
         server.serve(listener).await
     }
     .await;
@@ -258,8 +266,11 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let images = Images::open(&state.join("images"), Arc::clone(&store))
         .map_err(subsystem("the image store"))?;
     let leftovers = Leftovers::set_aside(&root, &images);
+    let register =
+        Register::open(Arc::clone(&store)).map_err(subsystem("the register of tokens"))?;
     let platform = Arc::new(Platform {
         seal,
+        door: Arc::new(Doorkeeper::new(Arc::new(register))),
         vault: FileVault::new(state.join("secrets")),
         ca: LocalCa::new(state.join("tls")),
         certificates: Certificates::default(),

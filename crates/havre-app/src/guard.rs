@@ -1,29 +1,136 @@
-//! Who is let in by the API.
+//! Who is let in by the API: by the socket root and the group `havre`, by a token whoever holds it.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use havre_access::{Attempts, Failures, Group, Holder, Register, TooMany, is_member};
 use havre_api::{
     Admission, ApiError, Asked, Credential, Ended, ErrorCode, Grant, Guard, LocalPeer, Outcome,
-    Principal, Role, Who, permit,
+    Principal, RemotePeer, Role, Who, permit,
 };
 
-/// Trusts root and the user that the daemon runs as, who can reach the socket, and nobody else.
-pub(crate) struct SocketGuard;
+/// Asks the register of tokens and users, and counts who is wrong.
+pub(crate) struct Doorkeeper {
+    pub(crate) register: Arc<Register>,
+    attempts: Mutex<Attempts>,
+}
 
-impl Guard for SocketGuard {
+impl Doorkeeper {
+    pub(crate) fn new(register: Arc<Register>) -> Self {
+        Self {
+            register,
+            attempts: Mutex::default(),
+        }
+    }
+
+    /// Calls that came to nothing because of who asked.
+    pub(crate) fn failures(&self) -> Failures {
+        self.attempts().failures()
+    }
+
+    /// Root and the daemon's own user may do everything. So may a member of the group `havre`, unless
+    /// they are entered as a user: then what that says.
+    fn local(&self, peer: &LocalPeer) -> Result<Principal, ApiError> {
+        let grant = match is_owner(peer) {
+            true => Some(Grant::everywhere(Role::Admin)),
+            false => self.of_group(peer)?,
+        };
+        let who = Who::Local(peer.clone());
+        let known = grant.map(|grant| Principal { who, grant });
+        known.ok_or_else(|| {
+            self.attempts().failed(None, Instant::now());
+            tracing::warn!(
+                uid = peer.uid,
+                "a user was refused who is not in the group havre"
+            );
+            let message = "the daemon answers only to root and members of the group havre";
+            ApiError::new(ErrorCode::Unauthenticated, message)
+                .with_hint("use sudo, or have root run: usermod -aG havre USER")
+        })
+    }
+
+    fn of_group(&self, peer: &LocalPeer) -> Result<Option<Grant>, ApiError> {
+        let unknown = |error| ApiError::from_error(ErrorCode::Internal, &error);
+        let group = Group::read().map_err(unknown)?;
+        let Some(group) = group else {
+            return Ok(None);
+        };
+        if !is_member(peer.uid, &group).map_err(unknown)? {
+            return Ok(None);
+        }
+        let entered = peer.name.as_ref();
+        let entered = entered.and_then(|name| self.register.local_user(name));
+        let grant = entered.map(|user| user.grant);
+        Ok(Some(
+            grant.unwrap_or_else(|| Grant::everywhere(Role::Admin)),
+        ))
+    }
+
+    fn remote(&self, peer: &RemotePeer) -> Result<Principal, ApiError> {
+        let mut attempts = self.attempts();
+        attempts
+            .may_try(peer.address, Instant::now())
+            .map_err(|wait| too_many("too many wrong tokens came from this address", wait))?;
+        drop(attempts);
+        let refused = |why: String| {
+            self.attempts().failed(Some(peer.address), Instant::now());
+            tracing::warn!(address = %peer.address, why, "a call was refused");
+            ApiError::new(ErrorCode::Unauthenticated, why).with_hint(
+                "log in (havre -c NAME login), or have an admin make a token (havre token create)",
+            )
+        };
+        let Some(bearer) = &peer.bearer else {
+            return Err(refused("the call has no token".to_owned()));
+        };
+        let known = self.register.look_up(bearer, SystemTime::now());
+        let record = known.map_err(|why| refused(why.to_string()))?.record;
+        let id = record.id;
+        let who = match record.holder {
+            Holder::Token => Who::Token {
+                id,
+                name: record.name,
+            },
+            Holder::Login { issuer, .. } => Who::Login {
+                id,
+                issuer,
+                subject: record.name,
+            },
+        };
+        Ok(Principal {
+            who,
+            grant: record.grant,
+        })
+    }
+
+    fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        // Counters, whole after every statement.
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Guard for Doorkeeper {
     fn authenticate(&self, credential: &Credential) -> Result<Principal, ApiError> {
         match credential {
-            Credential::Local(peer) if is_trusted(peer) => Ok(Principal {
-                who: Who::Local(peer.clone()),
-                grant: Grant::everywhere(Role::Admin),
-            }),
-            Credential::Local(_) | Credential::Remote(_) => {
-                let message = "the daemon answers only to root";
-                Err(ApiError::new(ErrorCode::Unauthenticated, message).with_hint("use sudo"))
-            }
+            Credential::Local(peer) => self.local(peer),
+            Credential::Remote(peer) => self.remote(peer),
         }
     }
 
     fn admit(&self, asked: &Asked) -> Result<Admission, ApiError> {
-        permit(asked).map(|()| Admission::default())
+        if let Some(key) = bucket(asked) {
+            let called = self.attempts().calls(&key, Instant::now());
+            called.map_err(|wait| too_many("too much was asked in a short time", wait))?;
+        }
+        permit(asked)?;
+        match &asked.principal.who {
+            Who::Token { id, .. } | Who::Login { id, .. } => {
+                // Revoked since it was looked up.
+                let gone = || ApiError::new(ErrorCode::Unauthenticated, "the token was revoked");
+                let lost = self.register.lost(id).ok_or_else(gone)?;
+                Ok(Admission { lost })
+            }
+            _ => Ok(Admission::default()),
+        }
     }
 
     fn ended(&self, asked: &Asked, ended: Ended) {
@@ -44,6 +151,25 @@ impl Guard for SocketGuard {
     }
 }
 
-fn is_trusted(peer: &LocalPeer) -> bool {
+/// Whose calls are counted together; root's are not.
+fn bucket(asked: &Asked) -> Option<String> {
+    match &asked.principal.who {
+        Who::Local(peer) if is_owner(peer) => None,
+        Who::Local(peer) => Some(format!("uid {}", peer.uid)),
+        Who::Token { id, .. } | Who::Login { id, .. } => Some(format!("token {id}")),
+        _ => Some(format!("at {:?}", asked.address)),
+    }
+}
+
+fn is_owner(peer: &LocalPeer) -> bool {
     peer.uid == 0 || peer.uid == rustix::process::geteuid().as_raw()
 }
+
+fn too_many(what: &str, wait: TooMany) -> ApiError {
+    let seconds = wait.retry_after.as_secs() + 1;
+    let message = format!("{what}: try again in {seconds} s");
+    ApiError::new(ErrorCode::TooMany, message)
+}
+
+#[cfg(test)]
+mod tests;

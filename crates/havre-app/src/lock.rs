@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
 use crate::root::{FolderError, Root};
@@ -30,7 +31,12 @@ pub(crate) fn acquire(root: &Root) -> Result<File, LockError> {
             source,
         })
     };
-    let file = File::create(&path).map_err(failed)?;
+    // Whoever can open it can hold a lock of it.
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let file = options.open(&path).map_err(failed)?;
+    let private = fs::Permissions::from_mode(0o600);
+    file.set_permissions(private).map_err(failed)?;
     match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(Errno::AGAIN | Errno::ACCESS) => Err(LockError::Held { path }),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use havre_image::Images;
@@ -15,6 +16,7 @@ use crate::certificates::{Certificates, Reading};
 use crate::edge::EdgeHub;
 use crate::environment::tables::Tables;
 use crate::files::FileVault;
+use crate::guard::Doorkeeper;
 use crate::root::Root;
 use crate::shared_networks::tables::Tables as NetworkTables;
 use crate::tls::{CertificateFiles, LocalCa, TlsError};
@@ -25,6 +27,8 @@ pub(crate) struct Platform {
     /// The binary, for the processes it starts.
     pub(crate) exe: PathBuf,
     pub(crate) tables: Tables,
+    /// Who is let in.
+    pub(crate) door: Arc<Doorkeeper>,
     pub(crate) networks: NetworkTables,
     pub(crate) images: Images,
     pub(crate) hub: EdgeHub,

@@ -159,6 +159,14 @@ impl Root {
         }
         Ok(())
     }
+
+    /// Lets the members of a group reach the daemon's socket, and nothing else of the run folder.
+    pub(crate) fn let_through(&self, group: u32) -> Result<(), FolderError> {
+        access::let_through(&self.run, group).map_err(|source| FolderError {
+            path: self.run.clone(),
+            source,
+        })
+    }
 }
 
 #[cfg(test)]

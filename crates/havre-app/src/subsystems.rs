@@ -1,5 +1,6 @@
 //! The subsystems' adapters, a file each.
 
+pub(crate) mod access;
 pub(crate) mod containers;
 pub(crate) mod control;
 pub(crate) mod edge;

@@ -27,6 +27,7 @@ mod environment_id;
 mod files;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+pub mod grant;
 pub mod host_path;
 mod hosts;
 mod image_name;

@@ -8,14 +8,12 @@
 //! Paths are relative to the file's folder. Errors carry the place that caused them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
 
 use crate::canonical::Base;
 use crate::diagnostic::Diagnostic;
 use crate::files::Files;
+use crate::grant::{EnvironmentPattern, Role};
 use crate::load::LoadFailure;
 use crate::read::{Field, Fields};
 use crate::report::Report;
@@ -140,45 +138,8 @@ pub struct Rule {
     pub claims: BTreeMap<String, String>,
     /// What its bearer may do.
     pub role: Role,
-    /// Where: `project/environment`, either of which may be `*`.
-    pub environments: Vec<String>,
-}
-
-/// What somebody may do. Each may do what those before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Look.
-    Viewer,
-    /// Change what runs.
-    Deployer,
-    /// Everything.
-    Admin,
-}
-
-impl Role {
-    /// Every one, the least first.
-    pub const ALL: [Self; 3] = [Self::Viewer, Self::Deployer, Self::Admin];
-
-    /// As it is written.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Deployer => "deployer",
-            Self::Admin => "admin",
-        }
-    }
-
-    /// The one that is written so.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.word() == word)
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
+    /// Where.
+    pub environments: Vec<EnvironmentPattern>,
 }
 
 /// Reads the file at `path`, with the findings that do not keep it from being used. No file says
@@ -379,29 +340,19 @@ fn rule(item: Field<'_>, report: &mut Report) -> Option<Rule> {
     let environments = needed(&fields, "environments", report)?;
     let environments = items(environments, report).into_iter().filter_map(|item| {
         let text = item.string(report)?;
-        if is_environment_pattern(&text) {
-            return Some(text);
+        if let Ok(pattern) = text.parse() {
+            return Some(pattern);
         }
         let message = format!("`{text}` is not a project and an environment");
         value(item, report, message).hint("write `shop/production`, `shop/*` or `*/*`");
         None
     });
-    let environments: Vec<String> = environments.collect();
+    let environments: Vec<EnvironmentPattern> = environments.collect();
     Some(Rule {
         claims: claims??,
         role: role?,
         environments,
     })
-}
-
-/// Whether it is `project/environment`, either of which may be `*`.
-pub fn is_environment_pattern(text: &str) -> bool {
-    let part = |part: &str| {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-        part == "*" || (1..=63).contains(&part.len()) && part.bytes().all(plain)
-    };
-    text.split_once('/')
-        .is_some_and(|(project, environment)| part(project) && part(environment))
 }
 
 /// A rule without a claim would let in everybody whom the issuer knows.
@@ -429,7 +380,7 @@ fn claims(field: Field<'_>, report: &mut Report) -> Option<BTreeMap<String, Stri
 
 fn role(field: Field<'_>, report: &mut Report) -> Option<Role> {
     let word = field.string(report)?;
-    let role = Role::from_word(&word);
+    let role = word.parse().ok();
     if role.is_none() {
         let words = Role::ALL.map(Role::word);
         let error = value(field, report, format!("`{word}` is no role"));

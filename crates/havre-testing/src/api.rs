@@ -206,7 +206,7 @@ impl FakeDaemon {
             .expect("a tokio runtime");
         let listener = {
             let _inside = runtime.enter();
-            bind(&run.join("api.sock")).expect("the socket")
+            bind(&run.join("api.sock"), None).expect("the socket")
         };
         let server = Server::new(Played::routes(&script), Arc::new(LetsAllIn), stop.clone());
         let serving = server.serve(listener);

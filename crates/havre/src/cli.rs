@@ -99,6 +99,12 @@ pub enum Command {
     /// Create, list and remove networks that environments share
     #[command(subcommand)]
     Network(NetworkCommand),
+    /// Create, list and revoke tokens: access from elsewhere, for programs and people
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Say what people may do: members of the group `havre`, and those whom an issuer vouches for
+    #[command(subcommand)]
+    User(UserCommand),
     /// This machine's own certificate authority
     #[command(subcommand)]
     Ca(CaCommand),
@@ -160,6 +166,12 @@ impl Command {
             | Self::Network(NetworkCommand::Ls(json))
             | Self::Network(NetworkCommand::Inspect { json, .. })
             | Self::Network(NetworkCommand::Rm { json, .. })
+            | Self::Token(TokenCommand::Create { json, .. })
+            | Self::Token(TokenCommand::Ls(json))
+            | Self::Token(TokenCommand::Revoke { json, .. })
+            | Self::User(UserCommand::Add { json, .. })
+            | Self::User(UserCommand::Ls(json))
+            | Self::User(UserCommand::Rm { json, .. })
             | Self::Version(json) => *json,
             Self::Exec(_)
             | Self::Ca(_)
@@ -198,6 +210,8 @@ impl Command {
             Self::Down(args) => args.folder.named(),
             Self::Image(_)
             | Self::Network(_)
+            | Self::Token(_)
+            | Self::User(_)
             | Self::Ca(_)
             | Self::Daemon(_)
             | Self::Schema { .. }
@@ -552,6 +566,80 @@ pub enum NetworkCommand {
     /// Remove networks that no environment is on
     Rm {
         /// Its name
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+}
+
+/// A role, and where.
+#[derive(Args, Clone, Debug)]
+pub struct GrantArgs {
+    /// viewer looks, deployer changes what runs, admin does all else
+    #[arg(long, value_name = "ROLE", value_parser = values::parse_role)]
+    pub role: havre_api::Role,
+    /// Where: production (of the project here), shop/production, shop/*, or * for the whole machine; may
+    /// be repeated
+    #[arg(long = "env", value_name = "ENVIRONMENT", required = true)]
+    pub environments: Vec<String>,
+    /// The project of environments that are named alone, instead of the one in this folder
+    #[arg(short, long, value_name = "NAME")]
+    pub project: Option<String>,
+}
+
+/// `havre token`.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Create a token and show it once
+    Create {
+        /// What it is called; without it, by what it may do
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+        #[command(flatten)]
+        grant: GrantArgs,
+        /// How long it holds: 12h, 90d, or never
+        #[arg(long, value_name = "AGE", value_parser = values::parse_lifetime, default_value = "90d")]
+        expires: values::Lifetime,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+    /// List tokens and logins: what they may do, until when, and when they were used last
+    Ls(JsonArg),
+    /// Revoke tokens: commands and logs that they have under way end too, rollouts go on
+    Revoke {
+        /// Its number or its name
+        #[arg(value_name = "TOKEN", required = true)]
+        tokens: Vec<String>,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+}
+
+/// `havre user`.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Enter a person, or change what they may do
+    Add {
+        /// The name of a user of this machine, or any name for one whom an issuer vouches for
+        #[arg(value_name = "NAME")]
+        name: String,
+        #[command(flatten)]
+        grant: GrantArgs,
+        /// The issuer that vouches for them, as machine.yaml calls it
+        #[arg(long, value_name = "ISSUER", requires = "subject")]
+        issuer: Option<String>,
+        /// What the issuer calls them (`sub`)
+        #[arg(long, value_name = "SUBJECT", requires = "issuer")]
+        subject: Option<String>,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+    /// List people with rights of their own
+    Ls(JsonArg),
+    /// Take people's rights away, and log them out
+    Rm {
+        /// Their names
         #[arg(value_name = "NAME", required = true)]
         names: Vec<String>,
         #[command(flatten)]

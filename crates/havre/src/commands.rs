@@ -11,6 +11,7 @@ use crate::error::Failure;
 use crate::exit::Exit;
 use crate::ui::Ui;
 
+pub mod access;
 pub mod ca;
 pub mod change;
 pub mod daemon;
@@ -106,6 +107,8 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
         Command::Down(args) => block_on(change::down(context, args))?,
         Command::Image(command) => block_on(image::run(context, command))?,
         Command::Network(command) => block_on(network::run(context, command))?,
+        Command::Token(command) => block_on(access::token(context, command))?,
+        Command::User(command) => block_on(access::user(context, command))?,
         Command::Ca(command) => block_on(ca::run(context, command))?,
         Command::Daemon(args) => daemon::run(context, args)?,
         Command::Doctor(args) => block_on(doctor::run(context, &args))?,

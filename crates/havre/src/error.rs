@@ -135,9 +135,12 @@ impl From<ClientError> for Failure {
             ClientError::Unreachable { source, .. }
                 if source.kind() == io::ErrorKind::PermissionDenied =>
             {
-                return Self::new(Exit::NotRoot, "the daemon answers only to root")
-                    .caused_by(&error)
-                    .hint("run the command again with sudo");
+                return Self::new(
+                    Exit::NotRoot,
+                    "the daemon answers only to root and the group havre",
+                )
+                .caused_by(&error)
+                .hint("run the command again with sudo");
             }
             ClientError::Unreachable { .. } => Some(
                 "`havre daemon` starts it, and so does `havre up`; \

@@ -106,6 +106,43 @@ impl Check for NetworkRemoveRequest {
     }
 }
 
+impl Check for TokenCreateRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        called("token", &self.name)?;
+        granted(&self.grant)?;
+        refuse_unless(self.lifetime_s.is_none_or(|seconds| seconds > 0), || {
+            "a token that holds for no time is of no use".to_owned()
+        })
+    }
+}
+
+impl Check for TokenRevokeRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        called("token", &self.token)
+    }
+}
+
+impl Check for UserAddRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        called("user", &self.name)?;
+        granted(&self.grant)?;
+        match &self.known_by {
+            KnownBy::Local => Ok(()),
+            KnownBy::Oidc { issuer, subject } => {
+                called("issuer", issuer)?;
+                text("subject", subject, MAX_WORD_BYTES)?;
+                refuse_unless(!subject.is_empty(), || "the subject is empty".to_owned())
+            }
+        }
+    }
+}
+
+impl Check for UserRemoveRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        called("user", &self.name)
+    }
+}
+
 impl Check for StatusQuery {
     fn check(&self) -> Result<(), ApiError> {
         filter(self.project.as_ref(), self.environment.as_ref())
@@ -231,6 +268,25 @@ impl Check for ScaleRequest {
             })
         })
     }
+}
+
+/// What a token, a user or an issuer is called.
+fn called(kind: &str, name: &str) -> Result<(), ApiError> {
+    let sound = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
+    let plain = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && name.len() <= concern::MAX_TOKEN_NAME_BYTES
+        && name.chars().all(sound);
+    // Neither is it repeated: it may be the token itself.
+    refuse_unless(plain, || {
+        format!("that is not a name for a {kind}: at most 40 letters, digits and . _ - @")
+    })
+}
+
+fn granted(grant: &Grant) -> Result<(), ApiError> {
+    refuse_unless(!grant.environments.is_empty(), || {
+        "no environment is named: PROJECT/ENVIRONMENT, or `*` for the whole machine".to_owned()
+    })?;
+    list("environments", grant.environments.len(), MAX_NAMED)
 }
 
 fn filter(

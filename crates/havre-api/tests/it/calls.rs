@@ -273,12 +273,12 @@ async fn nobody_listening_is_its_own_error() {
 async fn the_socket_is_for_its_owner_and_replaces_only_a_dead_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("api.sock");
-    let first = bind(&path).unwrap();
+    let first = bind(&path, None).unwrap();
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let error = bind(&path).unwrap_err();
+    let error = bind(&path, None).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     drop(first);
-    bind(&path).unwrap();
+    bind(&path, None).unwrap();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }

@@ -108,7 +108,7 @@ impl World {
             });
         let stop = CancellationToken::new();
         let server = Server::new(routes, Arc::clone(&guard) as Arc<dyn Guard>, stop.clone());
-        let serving = tokio::spawn(server.serve(bind(&socket).expect("bound")));
+        let serving = tokio::spawn(server.serve(bind(&socket, None).expect("bound")));
         Self {
             client: Client::new(&socket),
             guard,

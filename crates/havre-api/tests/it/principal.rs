@@ -43,7 +43,7 @@ async fn every_handler_is_told_who_asks_and_no_client_can_say_otherwise() {
     let socket = folder.path().join("api.sock");
     let (askers, stop) = (Askers::default(), CancellationToken::new());
     let server = Server::new(routes(&askers), Arc::new(LetsAllIn), stop.clone());
-    let serving = server.serve(bind(&socket).expect("bound"));
+    let serving = server.serve(bind(&socket, None).expect("bound"));
     let serving = tokio::spawn(serving);
     let client = Client::new(&socket);
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use havre_access::Register;
 use havre_api::{
     ApiError, ChangeOutcome, Course, DownOptions, DownOutcome, DownRequest, EnvironmentId,
     EventSink, Grant, LocalPeer, PlanOutcome, PlanRequest, Principal, ReleaseId, ReleaseStatus,
@@ -35,6 +36,7 @@ use crate::edge::{EdgeHub, Launch};
 use crate::environment::tables::Tables;
 use crate::fault::Fault;
 use crate::files::FileVault;
+use crate::guard::Doorkeeper;
 use crate::options::DaemonOptions;
 use crate::platform::Platform;
 use crate::root::Root;
@@ -79,7 +81,9 @@ impl Stage {
             root: root.clone(),
         };
         let control = Control::new(&root.edge_run_dir());
+        let register = Register::open(Arc::clone(&store)).unwrap();
         let platform = Arc::new(Platform {
+            door: Arc::new(Doorkeeper::new(Arc::new(register))),
             tables: Tables::new(Arc::clone(&store)),
             networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
             seal: crate::secrets::open(&root, &store).unwrap(),

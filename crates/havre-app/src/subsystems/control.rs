@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use havre_api::{
-    ApiError, DaemonInfo, EdgeInfo, Empty, ErrorCode, Info, Routes, Shutdown, ShutdownRequest,
+    ApiError, DaemonInfo, EdgeInfo, Empty, ErrorCode, Info, RefusedCalls, Routes, Shutdown,
+    ShutdownRequest,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -43,6 +44,16 @@ impl Subsystem for Control {
     }
 }
 
+fn refused(daemon: &Daemon) -> RefusedCalls {
+    let failures = daemon.platform.door.failures();
+    RefusedCalls {
+        unauthenticated: failures.refused,
+        limited: failures.limited,
+        last: failures.last.map(|(at, _)| at.into()),
+        last_address: failures.last.and_then(|(_, address)| address),
+    }
+}
+
 async fn info(daemon: &Daemon) -> DaemonInfo {
     let edge = daemon.platform.hub.status().await;
     DaemonInfo {
@@ -58,6 +69,7 @@ async fn info(daemon: &Daemon) -> DaemonInfo {
             version: edge.version.clone(),
         }),
         tasks: daemon.supervisor.reports(),
+        refused: Some(refused(daemon)),
         problems: daemon.problems().await,
     }
 }
@@ -67,6 +79,7 @@ fn for_a_part(info: DaemonInfo) -> DaemonInfo {
     DaemonInfo {
         given: None,
         tasks: Vec::new(),
+        refused: None,
         problems: Vec::new(),
         ..info
     }

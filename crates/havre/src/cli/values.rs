@@ -1,8 +1,9 @@
 //! Values of arguments, read from text.
 
 use std::str::FromStr;
+use std::time::Duration;
 
-use havre_api::Timestamp;
+use havre_api::{Role, Timestamp};
 
 use crate::human;
 
@@ -49,10 +50,27 @@ pub fn parse_scale(text: &str) -> Result<(String, u32), String> {
     Ok((service.to_owned(), number))
 }
 
+/// Reads `90d` or `never`.
+pub fn parse_lifetime(text: &str) -> Result<Lifetime, String> {
+    match (text, human::parse_duration(text)) {
+        ("never", _) => Ok(Lifetime(None)),
+        (_, Some(lifetime)) if !lifetime.is_zero() => Ok(Lifetime(Some(lifetime))),
+        _ => Err("an age as 12h or 90d, or never".to_owned()),
+    }
+}
+
+/// How long a token holds; `None`: until it is revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime(pub Option<Duration>);
+
+/// Reads a role, for the command line.
+pub fn parse_role(text: &str) -> Result<Role, String> {
+    text.parse()
+        .map_err(|error: havre_model::grant::NoRole| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -72,5 +90,15 @@ mod tests {
         assert_eq!(parse_tail("all"), Ok(Tail(None)));
         assert_eq!(parse_tail("20"), Ok(Tail(Some(20))));
         assert!(parse_tail("-1").is_err());
+    }
+
+    #[test]
+    fn a_lifetime_is_a_time_or_never() {
+        assert_eq!(parse_lifetime("never"), Ok(Lifetime(None)));
+        let day = Duration::from_secs(86_400);
+        assert_eq!(parse_lifetime("90d"), Ok(Lifetime(Some(90 * day))));
+        for wrong in ["", "0s", "soon", "-1d"] {
+            assert!(parse_lifetime(wrong).is_err(), "{wrong}");
+        }
     }
 }

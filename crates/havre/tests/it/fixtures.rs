@@ -33,6 +33,7 @@ pub fn info() -> DaemonInfo {
         given: None,
         edge: None,
         tasks: Vec::new(),
+        refused: None,
         problems: Vec::new(),
     }
 }

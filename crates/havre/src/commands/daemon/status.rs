@@ -1,6 +1,6 @@
 //! `havre daemon status`: what runs, since when, and what its tasks did last.
 
-use havre_api::{Client, DaemonInfo, TaskReport, Timestamp};
+use havre_api::{Client, DaemonInfo, RefusedCalls, TaskReport, Timestamp};
 
 use super::answering;
 use crate::context::Context;
@@ -51,6 +51,11 @@ fn render(info: &DaemonInfo, paint: Paint, now: Timestamp) -> String {
     if let Some(root) = &info.root {
         text.push_str(&format!("root    {}\n", root.display()));
     }
+    if let Some(refused) = &info.refused
+        && refused.unauthenticated + refused.limited > 0
+    {
+        text.push_str(&format!("refused {}\n", refused_calls(refused, now)));
+    }
     let mut tasks = Table::new(["TASK", "RUNS FOR", "RESTARTS", "LAST RESULT"]);
     for task in &info.tasks {
         tasks.row([
@@ -64,6 +69,21 @@ fn render(info: &DaemonInfo, paint: Paint, now: Timestamp) -> String {
     text.push_str(&tasks.render(paint, ""));
     for problem in &info.problems {
         text.push_str(&format!("\n! {}\n", crate::table::printable(problem)));
+    }
+    text
+}
+
+fn refused_calls(refused: &RefusedCalls, now: Timestamp) -> String {
+    let calls = crate::human::count(refused.unauthenticated, "call");
+    let mut text = format!("{calls} without a token that holds");
+    if refused.limited > 0 {
+        text.push_str(&format!(", {} that were too many", refused.limited));
+    }
+    if let Some(at) = refused.last {
+        text.push_str(&format!(", the last {} ago", age(at.age_at(now))));
+    }
+    if let Some(address) = refused.last_address {
+        text.push_str(&format!(" from {address}"));
     }
     text
 }
@@ -109,6 +129,12 @@ mod tests {
                     text: "its disk cannot be looked at".to_owned(),
                 }),
             }],
+            refused: Some(RefusedCalls {
+                unauthenticated: 12,
+                limited: 3,
+                last: Some(at("2026-05-01T11:58:00Z")),
+                last_address: "203.0.113.7".parse().ok(),
+            }),
             problems: vec!["port 80 is taken".to_owned()],
         };
         let shown = render(&info, Paint::plain(), at("2026-05-01T12:00:00Z"));
@@ -116,6 +142,8 @@ mod tests {
             "daemon  0.1.0 (pid 7), for 2 h",
             "edge    0.1.0 (pid 8)",
             "listens http://0.0.0.0:80, https://0.0.0.0:443",
+            "refused 12 calls without a token that holds, 3 that were too many, the last 2 min ago \
+             from 203.0.113.7",
             "build cache",
             "failed: its disk cannot be looked at (2 min ago)",
             "! port 80 is taken",

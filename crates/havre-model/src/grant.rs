@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use havre_model::EnvironmentId;
+use crate::EnvironmentId;
 use serde::{Deserialize, Serialize};
 
 /// What a person or program may do; each role may do all that those before it may.
@@ -19,6 +19,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// Every one, the least first.
+    pub const ALL: [Self; 3] = [Self::Viewer, Self::Deployer, Self::Admin];
+
     /// Its word, as it is written in commands and files.
     pub fn word(self) -> &'static str {
         match self {
@@ -36,16 +39,22 @@ impl fmt::Display for Role {
 }
 
 /// A word that is no role.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no role: viewer, deployer or admin")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoRole(String);
+
+impl fmt::Display for NoRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is no role: viewer, deployer or admin", self.0)
+    }
+}
+
+impl std::error::Error for NoRole {}
 
 impl FromStr for Role {
     type Err = NoRole;
 
     fn from_str(text: &str) -> Result<Self, NoRole> {
-        let roles = [Self::Viewer, Self::Deployer, Self::Admin];
-        let found = roles.into_iter().find(|role| role.word() == text);
+        let found = Self::ALL.into_iter().find(|role| role.word() == text);
         found.ok_or_else(|| NoRole(text.to_owned()))
     }
 }
@@ -107,9 +116,20 @@ impl From<EnvironmentPattern> for String {
 }
 
 /// A text that names no environments.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} names no environments: PROJECT/ENVIRONMENT, with `*` at the end of either, or `*`")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoPattern(String);
+
+impl fmt::Display for NoPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} names no environments: PROJECT/ENVIRONMENT, with `*` at the end of either, or `*`",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for NoPattern {}
 
 impl FromStr for EnvironmentPattern {
     type Err = NoPattern;
@@ -245,7 +265,7 @@ impl fmt::Display for Grant {
 
 #[cfg(test)]
 mod tests {
-    use havre_model::{EnvironmentName, ProjectName};
+    use crate::{EnvironmentName, ProjectName};
 
     use super::*;
 

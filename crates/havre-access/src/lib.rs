@@ -1,0 +1,24 @@
+//! Who may do what: tokens, users, and how often somebody may be wrong.
+//!
+//! ```text
+//! token text ─► SHA-256 ─► Register (memory, over state.db) ─► Known { holder, grant, lost }
+//! uid, group havre ──────► Register ───────────────────────► Grant
+//! ```
+//!
+//! A token's text is shown once and kept nowhere; the database has its hash. All tokens are in memory as
+//! well, so that finding out who asks waits for nothing. A change is written down before it counts.
+//!
+//! Times are [`std::time::SystemTime`]; in the database milliseconds since 1970.
+
+mod attempts;
+mod group;
+mod records;
+mod register;
+mod tables;
+mod token;
+
+pub use attempts::{Attempts, Failures, TooMany};
+pub use group::{Group, GroupError, HAVRE_GROUP, is_member};
+pub use records::{Holder, TokenRecord, User, UserKind};
+pub use register::{AccessError, Issued, Known, NewToken, Refused, Register};
+pub use tables::SCHEMA;

@@ -1,0 +1,149 @@
+//! Who has access: tokens and users, their calls of the API, and the end of what expires.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use havre_access::{AccessError, Holder, NewToken, Register, TokenRecord, User, UserKind};
+use havre_api::{
+    ApiError, ErrorCode, Identity, IssuedToken, KnownBy, Principal, Routes, TokenCreate,
+    TokenCreateRequest, TokenInfo, TokenRevoke, TokenText, Tokens, UserAdd, UserAddRequest,
+    UserInfo, UserRemove, Users, WhoAmI,
+};
+
+use crate::daemon::Daemon;
+use crate::subsystem::{Part, Subsystem, Task};
+
+pub(crate) const PART: Part = Part {
+    schema: Some(havre_access::SCHEMA),
+    build: |daemon, _| Box::new(Access(daemon_register(daemon))),
+};
+
+struct Access(Arc<Register>);
+
+fn daemon_register(daemon: &Daemon) -> Arc<Register> {
+    Arc::clone(&daemon.platform.door.register)
+}
+
+impl Subsystem for Access {
+    fn calls(&self) -> Option<Routes<()>> {
+        let routes = Routes::new(Arc::clone(&self.0))
+            .call::<WhoAmI, _>(async |_, by, _| Ok(identity(by)))
+            .call::<Tokens, _>(async |register, _, _| {
+                Ok(register.tokens().into_iter().map(token_info).collect())
+            })
+            .call::<TokenCreate, _>(async |register, by, request| create(&register, &by, request))
+            .call::<TokenRevoke, _>(async |register, _, request| {
+                let revoked = register.revoke(&request.token).map_err(failed)?;
+                Ok(token_info(revoked))
+            })
+            .call::<Users, _>(async |register, _, _| {
+                Ok(register.users().into_iter().map(user_info).collect())
+            })
+            .call::<UserAdd, _>(async |register, by, request| add(&register, &by, request))
+            .call::<UserRemove, _>(async |register, _, request| {
+                let removed = register.remove_user(&request.name).map_err(failed)?;
+                Ok(user_info(removed))
+            });
+        Some(routes.erased())
+    }
+
+    fn tasks(&self) -> Vec<Task> {
+        let register = Arc::clone(&self.0);
+        vec![Task::new("tokens", move |_| {
+            let register = Arc::clone(&register);
+            async move { register.expire().await }
+        })]
+    }
+}
+
+fn identity(by: Principal) -> Identity {
+    Identity {
+        name: by.to_string(),
+        grant: by.grant,
+    }
+}
+
+fn create(
+    register: &Register,
+    by: &Principal,
+    request: TokenCreateRequest,
+) -> Result<IssuedToken, ApiError> {
+    let new = NewToken {
+        name: request.name,
+        holder: Holder::Token,
+        grant: request.grant,
+        created_by: by.to_string(),
+        lifetime: request.lifetime_s.map(Duration::from_secs),
+    };
+    let issued = register.create(new, SystemTime::now()).map_err(failed)?;
+    Ok(IssuedToken {
+        token: TokenText::new(issued.text),
+        info: token_info(issued.record),
+    })
+}
+
+fn add(register: &Register, by: &Principal, request: UserAddRequest) -> Result<UserInfo, ApiError> {
+    let user = User {
+        name: request.name,
+        kind: match request.known_by {
+            KnownBy::Local => UserKind::Local,
+            KnownBy::Oidc { issuer, subject } => UserKind::Oidc { issuer, subject },
+        },
+        grant: request.grant,
+        created_at: SystemTime::now(),
+        created_by: by.to_string(),
+    };
+    register.put_user(user.clone()).map_err(failed)?;
+    Ok(user_info(user))
+}
+
+pub(crate) fn token_info(record: TokenRecord) -> TokenInfo {
+    TokenInfo {
+        id: record.id,
+        name: record.name,
+        issuer: match record.holder {
+            Holder::Token => None,
+            Holder::Login { issuer, .. } => Some(issuer),
+        },
+        grant: record.grant,
+        created: record.created_at.into(),
+        created_by: record.created_by,
+        expires: record.expires_at.map(Into::into),
+        last_used: record.last_used_at.map(Into::into),
+    }
+}
+
+fn user_info(user: User) -> UserInfo {
+    UserInfo {
+        name: user.name,
+        known_by: match user.kind {
+            UserKind::Local => KnownBy::Local,
+            UserKind::Oidc { issuer, subject } => KnownBy::Oidc { issuer, subject },
+        },
+        grant: user.grant,
+        created: user.created_at.into(),
+        created_by: user.created_by,
+    }
+}
+
+fn failed(error: AccessError) -> ApiError {
+    let code = match &error {
+        AccessError::Random(_) | AccessError::Store(_) => ErrorCode::Failed,
+        AccessError::TokenExists(_) | AccessError::UserExists(_) | AccessError::Full(_) => {
+            ErrorCode::Conflict
+        }
+        AccessError::NoToken(_) | AccessError::NoUser(_) => ErrorCode::NotFound,
+    };
+    let hint = match &error {
+        AccessError::Random(_) | AccessError::Store(_) => None,
+        AccessError::TokenExists(_) => Some("choose another name, or revoke it first"),
+        AccessError::UserExists(_) | AccessError::NoUser(_) => Some("see `havre user ls`"),
+        AccessError::NoToken(_) => Some("see `havre token ls`"),
+        AccessError::Full(_) => Some("remove what nobody uses: see `havre token ls`"),
+    };
+    let error = ApiError::from_error(code, &error);
+    match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
