@@ -1,12 +1,14 @@
-//! The client of the API: one connection per call, over the daemon's socket.
+//! The client of the API: one connection per call, over the daemon's socket, through `ssh` to the socket
+//! of another machine, or over HTTPS.
 
 use std::io;
 use std::marker::PhantomData;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -15,28 +17,39 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{ReadHalf, WriteHalf, split};
-use tokio::net::UnixStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::*;
 
+mod address;
+mod connect;
+mod endpoint;
 mod lines;
+mod ssh;
+mod tls;
 
+pub use address::{Address, AddressError, HttpsAddress, SshAddress};
+pub use connect::ConnectError;
+pub use endpoint::{Endpoint, Token};
+pub use ssh::{GREETING, SshError, SshFailure, SshOptions};
+pub use tls::TlsError;
+
+use connect::Stream;
 use lines::Lines;
 
-/// How long connecting, and the head of a streamed answer, may take.
+/// How long the head of a streamed answer may take.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why a call came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens on the socket.
-    #[error("no daemon answers at {}", socket.display())]
+    /// Nobody listens there, or the way there is barred.
+    #[error("no daemon answers at {endpoint}")]
     Unreachable {
-        /// The path.
-        socket: PathBuf,
+        /// Where.
+        endpoint: Endpoint,
         /// Why.
-        source: io::Error,
+        source: ConnectError,
     },
     /// The daemon did not answer in time.
     #[error("the daemon did not answer {path} within {} s", deadline.as_secs())]
@@ -71,26 +84,32 @@ pub enum ClientError {
 /// Speaks to one daemon. Cheap to clone; connects anew for each call.
 #[derive(Clone, Debug)]
 pub struct Client {
-    socket: PathBuf,
+    endpoint: Arc<Endpoint>,
 }
 
 impl Client {
     /// A client of the daemon that listens at `socket`.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self::of(Endpoint::new(Address::Socket(socket.into())))
+    }
+
+    /// A client of the daemon that is there.
+    pub fn of(endpoint: Endpoint) -> Self {
         Self {
-            socket: socket.into(),
+            endpoint: Arc::new(endpoint),
         }
     }
 
     /// Where it connects to.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// Makes a call that answers with one document.
     pub async fn call<C: Call>(&self, request: &C::Request) -> Result<C::Answer, ClientError> {
+        let stream = self.connect().await?;
         within(C::PATH, C::DEADLINE, async {
-            let reply = self.post(C::PATH, request, None).await?;
+            let reply = self.post(stream, C::PATH, request, None).await?;
             let (status, bytes) = reply.collect(C::PATH).await?;
             match status.is_success() {
                 true => decode(C::PATH, &bytes),
@@ -127,8 +146,10 @@ impl Client {
 
     /// Runs a command in a replica.
     pub async fn exec(&self, request: &ExecRequest) -> Result<ExecConnection, ClientError> {
+        let stream = self.connect().await?;
         within(EXEC_PATH, HEAD_DEADLINE, async {
-            let reply = self.post(EXEC_PATH, request, Some(EXEC_PROTOCOL)).await?;
+            let upgrade = Some(EXEC_PROTOCOL);
+            let reply = self.post(stream, EXEC_PATH, request, upgrade).await?;
             if reply.response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 let (status, bytes) = reply.collect(EXEC_PATH).await?;
                 return Err(refused(EXEC_PATH, status, &bytes));
@@ -150,8 +171,9 @@ impl Client {
         path: &'static str,
         request: &impl Serialize,
     ) -> Result<Reply, ClientError> {
+        let stream = self.connect().await?;
         within(path, HEAD_DEADLINE, async {
-            let reply = self.post(path, request, None).await?;
+            let reply = self.post(stream, path, request, None).await?;
             if reply.response.status().is_success() {
                 return Ok(reply);
             }
@@ -161,16 +183,33 @@ impl Client {
         .await
     }
 
+    /// A connection; the way there has deadlines of its own.
+    async fn connect(&self) -> Result<Stream, ClientError> {
+        let connected = connect::connect(&self.endpoint).await;
+        connected.map_err(|source| ClientError::Unreachable {
+            endpoint: (*self.endpoint).clone(),
+            source,
+        })
+    }
+
     async fn post(
         &self,
+        stream: Stream,
         path: &'static str,
         body: &impl Serialize,
         upgrade: Option<&'static str>,
     ) -> Result<Reply, ClientError> {
         let body = serde_json::to_vec(body).map_err(|error| garbled(path, error))?;
+        let (host, token) = connect::heads(&self.endpoint);
         let mut request = Request::post(path)
-            .header(header::HOST, "havre")
+            .header(header::HOST, host)
             .header(header::CONTENT_TYPE, "application/json");
+        if let Some(token) = token {
+            let bearer = HeaderValue::from_str(&format!("Bearer {}", token.reveal()));
+            let mut bearer = bearer.map_err(|error| garbled(path, error))?;
+            bearer.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, bearer);
+        }
         if let Some(protocol) = upgrade {
             request = request
                 .header(header::CONNECTION, "upgrade")
@@ -179,13 +218,6 @@ impl Client {
         let request = request
             .body(Full::<Bytes>::from(body))
             .map_err(|e| garbled(path, e))?;
-        let stream =
-            UnixStream::connect(&self.socket)
-                .await
-                .map_err(|source| ClientError::Unreachable {
-                    socket: self.socket.clone(),
-                    source,
-                })?;
         let lost = |source| ClientError::Lost { source };
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;

@@ -44,6 +44,17 @@ pub struct Global {
         help_heading = "Global options"
     )]
     pub root: Option<PathBuf>,
+    /// Where to go: a context (`havre context`), or the address of a daemon
+    #[arg(
+        short = 'c',
+        long,
+        env = "HAVRE_CONTEXT",
+        hide_env_values = true,
+        value_name = "NAME",
+        global = true,
+        help_heading = "Global options"
+    )]
+    pub context: Option<String>,
     /// When to use colours
     #[arg(
         long,
@@ -108,6 +119,14 @@ pub enum Command {
     /// This machine's own certificate authority
     #[command(subcommand)]
     Ca(CaCommand),
+    /// Add, list and choose the daemons that commands go to
+    #[command(subcommand)]
+    Context(ContextCommand),
+    /// Keep a token for a context that is reached over HTTPS
+    Login(LoginArgs),
+    /// Pass standard input and output on to the daemon's socket
+    #[command(hide = true)]
+    DialStdio,
     /// Run the control plane in the foreground, stop it, or have systemd run it
     Daemon(DaemonArgs),
     /// Check whether this machine has what Havre needs, or a project for traps
@@ -172,15 +191,31 @@ impl Command {
             | Self::User(UserCommand::Add { json, .. })
             | Self::User(UserCommand::Ls(json))
             | Self::User(UserCommand::Rm { json, .. })
+            | Self::Context(ContextCommand::Ls(json) | ContextCommand::Show { json, .. })
             | Self::Version(json) => *json,
             Self::Exec(_)
             | Self::Ca(_)
+            | Self::Context(_)
+            | Self::Login(_)
+            | Self::DialStdio
             | Self::Daemon(_)
             | Self::Schema { .. }
             | Self::Completions { .. }
             | Self::Man { .. } => return false,
         };
         json.json
+    }
+
+    /// Whether it is about a daemon, which may be elsewhere.
+    pub fn goes_somewhere(&self) -> bool {
+        !matches!(
+            self,
+            Self::Context(_)
+                | Self::DialStdio
+                | Self::Schema { .. }
+                | Self::Completions { .. }
+                | Self::Man { .. }
+        )
     }
 
     /// What the command line says of the project, where the command reads one.
@@ -213,6 +248,9 @@ impl Command {
             | Self::Token(_)
             | Self::User(_)
             | Self::Ca(_)
+            | Self::Context(_)
+            | Self::Login(_)
+            | Self::DialStdio
             | Self::Daemon(_)
             | Self::Schema { .. }
             | Self::Version(_)
@@ -662,6 +700,63 @@ pub enum CaCommand {
         #[arg(long)]
         remove: bool,
     },
+}
+
+/// `havre context`.
+#[derive(Debug, Subcommand)]
+pub enum ContextCommand {
+    /// Add a daemon that commands can go to
+    Add(ContextAdd),
+    /// List contexts
+    Ls(JsonArg),
+    /// Choose where commands go that name no context
+    Use {
+        /// Its name; `local` is this machine
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Remove contexts, and the tokens kept for them
+    Rm {
+        /// Its name
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+    },
+    /// Show one context: the one in use where none is named
+    Show {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+}
+
+/// `havre context add`.
+#[derive(Args, Debug)]
+pub struct ContextAdd {
+    /// The name to call it by
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Where it is: https://HOST[:PORT] or ssh://[USER@]HOST[:PORT]
+    #[arg(value_name = "ADDRESS")]
+    pub address: String,
+    /// Believe these authorities too when it says who it is
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Have commands go there that name no context
+    #[arg(long = "use")]
+    pub r#use: bool,
+    /// Replace the context of this name
+    #[arg(long)]
+    pub replace: bool,
+}
+
+/// `havre login`.
+#[derive(Args, Debug)]
+pub struct LoginArgs {
+    /// Read the token from standard input instead of asking for it
+    #[arg(long)]
+    pub token_stdin: bool,
 }
 
 /// `havre daemon`.

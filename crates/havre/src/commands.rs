@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use havre_api::Course;
 use havre_app::{MachineFileError, Root};
 
-use crate::cli::{Cli, Command, RolloutCommand};
-use crate::context::Context;
+use crate::cli::{Cli, Command, Global, RolloutCommand};
+use crate::context::{Context, Destination, destination};
 use crate::error::Failure;
 use crate::exit::Exit;
 use crate::ui::Ui;
@@ -14,11 +14,14 @@ use crate::ui::Ui;
 pub mod access;
 pub mod ca;
 pub mod change;
+mod context;
 pub mod daemon;
+mod dial_stdio;
 pub mod doctor;
 pub mod exec;
 mod findings;
 pub mod image;
+mod login;
 pub mod logs;
 pub mod manual;
 mod network;
@@ -36,14 +39,16 @@ mod why;
 pub fn run(mut cli: Cli) -> ExitCode {
     let ui = Ui::new(cli.global.color, cli.global.quiet);
     let json = cli.command.wants_json();
-    let context = Context {
-        root: Root::new(cli.global.root),
-        ui,
+    let Global { root, context, .. } = cli.global;
+    let to = match cli.command.goes_somewhere() {
+        true => destination(context.as_deref(), root.is_some()),
+        false => Ok(Destination::Here),
     };
-    let ended = match cli.leading.add_to(cli.command.project()) {
-        Ok(()) => dispatch(&context, cli.command),
-        Err(failure) => Err(Ended::Failure(failure)),
-    };
+    let root = Root::new(root);
+    let ended = cli.leading.add_to(cli.command.project()).and(to);
+    let ended = ended
+        .map_err(Ended::Failure)
+        .and_then(|to| dispatch(&Context { root, ui, to }, cli.command));
     match ended {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(Ended::Code(code)) => ExitCode::from(code),
@@ -110,6 +115,9 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
         Command::Token(command) => block_on(access::token(context, command))?,
         Command::User(command) => block_on(access::user(context, command))?,
         Command::Ca(command) => block_on(ca::run(context, command))?,
+        Command::Context(command) => context::run(context, command)?,
+        Command::Login(args) => block_on(login::run(context, args))?,
+        Command::DialStdio => dial_stdio::run(context)?,
         Command::Daemon(args) => daemon::run(context, args)?,
         Command::Doctor(args) => block_on(doctor::run(context, &args))?,
         Command::Schema { machine } => schema::print(context, machine)?,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use havre_api::{Client, ClientError, DaemonInfo, Empty, Info};
 use havre_app::Root;
 
+use crate::context::Context;
 use crate::error::Failure;
 use crate::exit::Exit;
 use crate::systemd::{self, systemctl};
@@ -32,18 +33,21 @@ const RETRY: Duration = Duration::from_millis(250);
 const LOG_TAIL_BYTES: u64 = 4096;
 
 /// A client of the running daemon.
-pub async fn running(root: &Root) -> Result<(Client, DaemonInfo), Failure> {
-    let client = Client::new(root.api_socket());
+pub async fn running(context: &Context) -> Result<(Client, DaemonInfo), Failure> {
+    let client = context.client();
     let info = client.call::<Info>(&Empty {}).await?;
     Ok((client, info))
 }
 
-/// A client of the daemon, which is started in the background where none runs.
-pub async fn started(root: &Root, ui: Ui) -> Result<Client, Failure> {
-    let client = Client::new(root.api_socket());
+/// A client of the daemon, which is started in the background where none runs on this machine.
+pub async fn started(context: &Context) -> Result<Client, Failure> {
+    let (root, ui) = (&context.root, context.ui);
+    let client = context.client();
     let info = match client.call::<Info>(&Empty {}).await {
         Ok(info) => info,
-        Err(ClientError::Unreachable { source, .. }) if means_nobody(&source) => {
+        Err(ClientError::Unreachable { source, .. })
+            if context.is_here() && source.means_nobody() =>
+        {
             start(root, &client, ui).await?
         }
         Err(error) => return Err(error.into()),
@@ -63,13 +67,6 @@ pub async fn started(root: &Root, ui: Ui) -> Result<Client, Failure> {
         );
     }
     Ok(client)
-}
-
-fn means_nobody(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-    )
 }
 
 async fn start(root: &Root, client: &Client, ui: Ui) -> Result<DaemonInfo, Failure> {

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
 
-use havre_api::{ApiError, ClientError, FailureReport};
+use havre_api::{Address, ApiError, ClientError, FailureReport};
 use serde_json::json;
 
 use crate::exit::Exit;
@@ -132,9 +132,7 @@ impl From<ClientError> for Failure {
         let exit = Exit::of_client(&error);
         let hint = match &error {
             ClientError::Refused(_) => None,
-            ClientError::Unreachable { source, .. }
-                if source.kind() == io::ErrorKind::PermissionDenied =>
-            {
+            ClientError::Unreachable { source, .. } if source.means_forbidden() => {
                 return Self::new(
                     Exit::NotRoot,
                     "the daemon answers only to root and the group havre",
@@ -142,17 +140,23 @@ impl From<ClientError> for Failure {
                 .caused_by(&error)
                 .hint("run the command again with sudo");
             }
-            ClientError::Unreachable { .. } => Some(
-                "`havre daemon` starts it, and so does `havre up`; \
-                 applications go on without it",
+            ClientError::Unreachable { endpoint, source } => match &endpoint.address {
+                Address::Socket(_) => Some(
+                    "`havre daemon` starts it, and so does `havre up`; \
+                     applications go on without it"
+                        .to_owned(),
+                ),
+                Address::Ssh(_) | Address::Https(_) => source.hint(),
+            },
+            ClientError::TimedOut { .. } => Some("see the daemon's log".to_owned()),
+            ClientError::Lost { .. } | ClientError::CutShort => Some(
+                "what was begun goes on without this command, and is taken up again when the daemon \
+                 starts: see `havre status`"
+                    .to_owned(),
             ),
-            ClientError::TimedOut { .. } => Some("see the daemon's log"),
-            ClientError::Lost { .. } | ClientError::CutShort => {
-                Some("the daemon takes the work up again when it starts: see `havre status`")
-            }
-            ClientError::Garbled { .. } => {
-                Some("daemon and command are of different versions: see `havre version`")
-            }
+            ClientError::Garbled { .. } => Some(
+                "daemon and command are of different versions: see `havre version`".to_owned(),
+            ),
         };
         if let ClientError::Refused(error) = error {
             return error.into();
@@ -161,10 +165,7 @@ impl From<ClientError> for Failure {
         if let Some(source) = error.source() {
             failure = failure.caused_by(source);
         }
-        Self {
-            hint: hint.map(str::to_owned),
-            ..failure
-        }
+        Self { hint, ..failure }
     }
 }
 

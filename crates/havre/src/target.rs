@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use havre_api::{Client, Empty, EnvironmentId, Networks, TargetCapabilities};
-use havre_app::Root;
+use havre_api::{Empty, EnvironmentId, Networks, TargetCapabilities};
 use havre_model::{EnvironmentName, LoadFailure, LoadOptions, Loaded, Project, ProjectName};
 
 use crate::context::Context;
@@ -188,7 +187,7 @@ impl LoadArgs {
             to_run: true,
             ..self.options()?
         };
-        let loaded = load_here(&context.root, options, havre_model::load).await;
+        let loaded = load_here(context, options, havre_model::load).await;
         self.accept(loaded, context.ui)
     }
 
@@ -235,11 +234,19 @@ impl LoadArgs {
 /// Loads a project with what a running daemon knows: what environments run on and cannot do there, and,
 /// where the files name networks that are not theirs, those of the machine.
 pub async fn load_here(
-    root: &Root,
+    context: &Context,
     options: LoadOptions,
     load: fn(&LoadOptions) -> Result<Loaded, LoadFailure>,
 ) -> Result<Loaded, LoadFailure> {
-    let client = Client::new(root.api_socket());
+    let client = context.client();
+    let options = match context.is_here() {
+        true => options,
+        // What this machine has says nothing of the one that the project is for.
+        false => LoadOptions {
+            host_ca_detected: false,
+            ..options
+        },
+    };
     let options = match client.call::<TargetCapabilities>(&Empty {}).await {
         Ok(target) => LoadOptions {
             target: target.capabilities,

@@ -23,6 +23,8 @@ const PEERS: &[&str] = &[
     "iptables",
     "nftables",
     "nghttp2-client",
+    "openssh-client",
+    "openssh-server",
     "openssl",
     "procps",
     "python3-jsonschema",

@@ -26,7 +26,7 @@ pub async fn token(context: &Context, command: TokenCommand) -> Outcome {
             json,
         } => {
             let grant = read_grant(grant)?;
-            let (client, _) = connect::running(&context.root).await?;
+            let (client, _) = connect::running(context).await?;
             let request = TokenCreateRequest {
                 name: name.unwrap_or_else(|| own_name(&grant)),
                 grant,
@@ -47,7 +47,7 @@ pub async fn token(context: &Context, command: TokenCommand) -> Outcome {
             }
         }
         TokenCommand::Ls(json) => {
-            let (client, _) = connect::running(&context.root).await?;
+            let (client, _) = connect::running(context).await?;
             let tokens = client.call::<Tokens>(&MachineQuery {}).await?;
             if json.json {
                 ui.json(&tokens)?;
@@ -56,7 +56,7 @@ pub async fn token(context: &Context, command: TokenCommand) -> Outcome {
             }
         }
         TokenCommand::Revoke { tokens, json } => {
-            let (client, _) = connect::running(&context.root).await?;
+            let (client, _) = connect::running(context).await?;
             let revoke = async |token: String| {
                 let request = TokenRevokeRequest { token };
                 let revoked = client.call::<TokenRevoke>(&request).await?;
@@ -85,7 +85,7 @@ pub async fn user(context: &Context, command: UserCommand) -> Outcome {
             json,
         } => {
             let grant = read_grant(grant)?;
-            let (client, _) = connect::running(&context.root).await?;
+            let (client, _) = connect::running(context).await?;
             let known_by = match issuer.zip(subject) {
                 Some((issuer, subject)) => KnownBy::Oidc { issuer, subject },
                 None => KnownBy::Local,
@@ -110,7 +110,7 @@ pub async fn user(context: &Context, command: UserCommand) -> Outcome {
             }
         }
         UserCommand::Ls(json) => {
-            let (client, _) = connect::running(&context.root).await?;
+            let (client, _) = connect::running(context).await?;
             let users = client.call::<Users>(&MachineQuery {}).await?;
             if json.json {
                 ui.json(&users)?;
@@ -119,7 +119,7 @@ pub async fn user(context: &Context, command: UserCommand) -> Outcome {
             }
         }
         UserCommand::Rm { names, json } => {
-            let (client, _) = connect::running(&context.root).await?;
+            let (client, _) = connect::running(context).await?;
             let remove = async |name: String| remove_user(&client, name).await;
             let (removed, failed) = each(names, remove).await;
             if json.json {

@@ -38,6 +38,11 @@ const STORES: [Store; 2] = [
 pub async fn run(context: &Context, command: CaCommand) -> Outcome {
     match command {
         CaCommand::Export { output } => export(context, output.as_deref()).await,
+        CaCommand::Trust { .. } if !context.is_here() => {
+            let why = "this machine would believe all that the other one signs";
+            context.only_here("`havre ca trust`", why)?;
+            Ok(Exit::Ok)
+        }
         CaCommand::Trust { remove: false } => trust(context).await,
         CaCommand::Trust { remove: true } => distrust(context),
     }
@@ -95,7 +100,7 @@ fn distrust(context: &Context) -> Outcome {
 }
 
 async fn certificate(context: &Context) -> Result<String, Failure> {
-    let client = connect::started(&context.root, context.ui).await?;
+    let client = connect::started(context).await?;
     Ok(client.call::<Ca>(&Empty {}).await?.pem)
 }
 

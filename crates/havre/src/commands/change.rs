@@ -18,7 +18,7 @@ pub async fn restart(context: &Context, args: RestartArgs) -> Outcome {
         environment: args.project.environment()?,
         services: args.services.iter().map(ServiceName::new).collect(),
     };
-    let client = connect::started(&context.root, context.ui).await?;
+    let client = connect::started(context).await?;
     let outcome =
         progress::follow::<Restart>(&client, context.ui, &request.environment, &request).await?;
     changed(context.ui, args.json.json, "restarted", &outcome)
@@ -39,7 +39,7 @@ pub async fn scale(context: &Context, args: ScaleArgs) -> Outcome {
             return Err(Failure::new(Exit::Usage, message));
         }
     }
-    let client = connect::started(&context.root, context.ui).await?;
+    let client = connect::started(context).await?;
     let outcome =
         progress::follow::<Scale>(&client, context.ui, &request.environment, &request).await?;
     changed(context.ui, args.json.json, "scaled", &outcome)
@@ -70,7 +70,7 @@ pub async fn down(context: &Context, args: DownArgs) -> Outcome {
             volumes: args.volumes,
         },
     };
-    let client = connect::started(&context.root, ui).await?;
+    let client = connect::started(context).await?;
     let outcome = progress::follow::<Down>(&client, ui, &request.environment, &request).await?;
     say_down(ui, &outcome);
     if args.json.json {

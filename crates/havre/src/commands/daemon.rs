@@ -18,6 +18,10 @@ mod status;
 mod stop;
 
 pub fn run(context: &Context, args: DaemonArgs) -> Outcome {
+    if !matches!(args.command, Some(DaemonCommand::Status(_))) {
+        let why = "who reaches a machine by its daemon alone could not start that again";
+        context.only_here("starting and stopping a daemon", why)?;
+    }
     match args.command {
         Some(DaemonCommand::Status(args)) => block_on(status::status(context, args.json)),
         Some(DaemonCommand::Stop { force }) => block_on(stop::stop(context, force)),
@@ -90,11 +94,7 @@ fn failure(error: &DaemonError) -> Failure {
 async fn answering(client: &Client) -> Result<Option<DaemonInfo>, Failure> {
     match client.call::<Info>(&Empty {}).await {
         Ok(info) => Ok(Some(info)),
-        Err(ClientError::Unreachable { source, .. })
-            if source.kind() != std::io::ErrorKind::PermissionDenied =>
-        {
-            Ok(None)
-        }
+        Err(ClientError::Unreachable { source, .. }) if source.means_nobody() => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -40,7 +40,7 @@ pub async fn run(context: &Context, args: &DoctorArgs) -> Outcome {
     }
     if args.load.is_given() {
         let options = args.load.options()?;
-        let advised = load_here(&context.root, options, havre_model::advise).await;
+        let advised = load_here(context, options, havre_model::advise).await;
         let strict = args.load.strict;
         let found = advised.map(|loaded| loaded.warnings);
         let checked = Checked::Project(args.load.path());
@@ -52,6 +52,8 @@ pub async fn run(context: &Context, args: &DoctorArgs) -> Outcome {
                 .hint("name the project's folder: havre doctor . --sarif"),
         );
     }
+    let why = "it looks at this machine's kernel and programs";
+    context.only_here("`havre doctor` of a machine", why)?;
     let args = args.form.json;
     let checks = checks();
     if args.json {

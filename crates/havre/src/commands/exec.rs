@@ -36,7 +36,7 @@ pub async fn run(context: &Context, args: ExecArgs) -> Result<u8, Failure> {
         )
         .hint("use -i alone"));
     }
-    let (client, _) = connect::running(&context.root).await?;
+    let (client, _) = connect::running(context).await?;
     let ExecConnection { reader, writer } = client.exec(&request).await?;
     // Restored when dropped, on every way out.
     let raw = match args.tty && args.interactive {

@@ -19,7 +19,7 @@ pub async fn run(context: &Context, command: ImageCommand) -> Outcome {
     let ui = context.ui;
     match command {
         ImageCommand::Ls(json) => {
-            let (client, _) = connect::running(&context.root).await?;
+            let (client, _) = connect::running(context).await?;
             let images = client.call::<Images>(&MachineQuery {}).await?;
             if json.json {
                 ui.json(&images)?;
@@ -28,11 +28,13 @@ pub async fn run(context: &Context, command: ImageCommand) -> Outcome {
             }
         }
         ImageCommand::Import { path, tag, json } => {
+            let why = "the daemon reads the archive from its own disk";
+            context.only_here("`havre image import`", why)?;
             let path = std::fs::canonicalize(&path).map_err(|error| {
                 let message = format!("cannot find {}", path.display());
                 Failure::new(Exit::NotFound, message).caused_by(&error)
             })?;
-            let client = connect::started(&context.root, ui).await?;
+            let client = connect::started(context).await?;
             let request = ImageImportRequest {
                 path,
                 reference: tag,
@@ -48,14 +50,14 @@ pub async fn run(context: &Context, command: ImageCommand) -> Outcome {
             }
         }
         ImageCommand::Rm { images, json } => {
-            let (client, _) = connect::running(&context.root).await?;
+            let (client, _) = connect::running(context).await?;
             let outcome = client
                 .call::<ImageRemove>(&ImageRemoveRequest { images })
                 .await?;
             return removed(ui, json.json, outcome);
         }
         ImageCommand::Prune { all, dry_run, json } => {
-            let (client, _) = connect::running(&context.root).await?;
+            let (client, _) = connect::running(context).await?;
             let request = ImagePruneRequest { all, dry_run };
             let outcome = client.call::<ImagePrune>(&request).await?;
             if dry_run {

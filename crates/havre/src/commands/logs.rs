@@ -17,7 +17,7 @@ use crate::target::short_replica;
 
 pub async fn run(context: &Context, args: LogsArgs) -> Outcome {
     let environment = args.project.environment()?;
-    let (client, _) = connect::running(&context.root).await?;
+    let (client, _) = connect::running(context).await?;
     let query = LogQuery {
         environment: environment.clone(),
         services: args.services.iter().map(ServiceName::new).collect(),

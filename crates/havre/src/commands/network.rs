@@ -21,7 +21,7 @@ pub async fn run(context: &Context, command: NetworkCommand) -> Outcome {
             internal,
             json,
         } => {
-            let client = connect::started(&context.root, ui).await?;
+            let client = connect::started(context).await?;
             let request = NetworkCreateRequest { name, internal };
             let network = client.call::<NetworkCreate>(&request).await?;
             let name = &network.name;
@@ -36,7 +36,7 @@ pub async fn run(context: &Context, command: NetworkCommand) -> Outcome {
             }
         }
         NetworkCommand::Ls(json) => {
-            let (client, _) = connect::running(&context.root).await?;
+            let (client, _) = connect::running(context).await?;
             let networks = client.call::<Networks>(&Empty {}).await?;
             if json.json {
                 ui.json(&networks)?;
@@ -45,7 +45,7 @@ pub async fn run(context: &Context, command: NetworkCommand) -> Outcome {
             }
         }
         NetworkCommand::Inspect { name, json } => {
-            let (client, _) = connect::running(&context.root).await?;
+            let (client, _) = connect::running(context).await?;
             let networks = client.call::<Networks>(&Empty {}).await?;
             let Some(network) = networks.iter().find(|network| network.name == name) else {
                 let message = format!("no network {name}");
@@ -59,7 +59,7 @@ pub async fn run(context: &Context, command: NetworkCommand) -> Outcome {
             }
         }
         NetworkCommand::Rm { names, json } => {
-            let (client, _) = connect::running(&context.root).await?;
+            let (client, _) = connect::running(context).await?;
             let (removed, failed) = remove(&client, names).await;
             if json.json {
                 ui.json(&serde_json::json!({ "removed": removed }))?;

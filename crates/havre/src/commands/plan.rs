@@ -14,7 +14,7 @@ use crate::table::Table;
 pub async fn run(context: &Context, args: PlanArgs) -> Outcome {
     let ui = context.ui;
     let project = args.load.load(context).await?;
-    let (client, _) = connect::running(&context.root).await?;
+    let (client, _) = connect::running(context).await?;
     let outcome = client.call::<Plan>(&PlanRequest { project }).await?;
     ui.say(&summary(&outcome));
     if args.json.json {

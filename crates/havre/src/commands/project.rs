@@ -14,6 +14,8 @@ use crate::target::load_here;
 pub async fn check(context: &Context, args: &CheckArgs) -> Outcome {
     let (strict, form) = (args.load.strict, args.form);
     if args.machine {
+        let why = "it reads a file of this machine";
+        context.only_here("`havre check --machine`", why)?;
         let path = context.root.machine_file();
         let found = match havre_app::machine_settings(&context.root) {
             Ok((_, warnings)) => Ok(warnings),
@@ -23,7 +25,7 @@ pub async fn check(context: &Context, args: &CheckArgs) -> Outcome {
         return findings::print(context, Checked::Machine(&path), found, strict, form);
     }
     let options = args.load.options()?;
-    let loaded = load_here(&context.root, options, havre_model::load).await;
+    let loaded = load_here(context, options, havre_model::load).await;
     let found = loaded.map(|loaded| loaded.warnings);
     let checked = Checked::Project(args.load.path());
     findings::print(context, checked, found, strict, form)

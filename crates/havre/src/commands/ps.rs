@@ -16,7 +16,7 @@ use crate::{connect, human};
 pub async fn run(context: &Context, args: PsArgs) -> Outcome {
     let ui = context.ui;
     let (project, environment) = args.project.filter()?;
-    let (client, _) = connect::running(&context.root).await?;
+    let (client, _) = connect::running(context).await?;
     let query = ReplicaQuery {
         project,
         environment,

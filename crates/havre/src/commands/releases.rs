@@ -21,7 +21,7 @@ pub async fn list(context: &Context, args: ReleasesArgs) -> Outcome {
         environment: args.folder.project.environment()?,
         most: args.last,
     };
-    let (client, _) = connect::running(&context.root).await?;
+    let (client, _) = connect::running(context).await?;
     let releases = client.call::<Releases>(&query).await?;
     if args.json.json {
         ui.json(&releases)?;
@@ -36,7 +36,7 @@ pub async fn rollback(context: &Context, args: RollbackArgs) -> Outcome {
         environment: args.project.environment()?,
         release: args.release.map(ReleaseId),
     };
-    let client = connect::started(&context.root, context.ui).await?;
+    let client = connect::started(context).await?;
     let outcome =
         progress::follow::<Rollback>(&client, context.ui, &request.environment, &request).await?;
     up::print_outcome(context.ui, args.json.json, &outcome)
@@ -48,7 +48,7 @@ pub async fn steer(context: &Context, args: SteerArgs, course: Course) -> Outcom
         environment: args.folder.project.environment()?,
         course,
     };
-    let client = connect::started(&context.root, ui).await?;
+    let client = connect::started(context).await?;
     let outcome = client.call::<Steer>(&request).await?;
     if args.json.json {
         ui.json(&outcome)?;

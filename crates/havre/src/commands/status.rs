@@ -17,7 +17,7 @@ use crate::{connect, human};
 pub async fn run(context: &Context, args: StatusArgs) -> Outcome {
     let ui = context.ui;
     let (project, environment) = args.folder.project.filter()?;
-    let (client, info) = connect::running(&context.root).await?;
+    let (client, info) = connect::running(context).await?;
     let query = StatusQuery {
         project,
         environment,

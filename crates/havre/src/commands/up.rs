@@ -13,7 +13,7 @@ pub async fn run(context: &Context, args: UpArgs) -> Outcome {
     let ui = context.ui;
     // Before anything is started: a mistake in the files must not leave a daemon behind.
     let project = args.load.load(context).await?;
-    let client = connect::started(&context.root, ui).await?;
+    let client = connect::started(context).await?;
     let environment = EnvironmentId {
         project: project.name.clone(),
         environment: project.environment.clone(),

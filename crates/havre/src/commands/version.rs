@@ -1,6 +1,6 @@
 //! `havre version`.
 
-use havre_api::{Client, ClientError, Empty, Info};
+use havre_api::{ClientError, Empty, Info};
 use serde_json::json;
 
 use crate::cli::JsonArg;
@@ -10,10 +10,10 @@ use crate::exit::Exit;
 
 pub async fn run(context: &Context, args: JsonArg) -> Outcome {
     let version = env!("CARGO_PKG_VERSION");
-    let client = Client::new(context.root.api_socket());
+    let client = context.client();
     let daemon = match client.call::<Info>(&Empty {}).await {
         Ok(info) => Some(info),
-        Err(ClientError::Unreachable { .. }) => None,
+        Err(ClientError::Unreachable { .. }) if context.is_here() => None,
         Err(error) => return Err(error.into()),
     };
     if args.json {

@@ -20,7 +20,7 @@ pub async fn run(context: &Context, args: WhyArgs) -> Outcome {
         environment: args.project.environment()?,
         service: ServiceName::new(&args.service),
     };
-    let (client, _) = connect::running(&context.root).await?;
+    let (client, _) = connect::running(context).await?;
     let report = client.call::<Why>(&query).await?;
     if args.json.json {
         ui.json(&report)?;

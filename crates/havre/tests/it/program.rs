@@ -76,6 +76,8 @@ pub fn command(root: &Path, args: &[&str]) -> Command {
     for name in [
         "HAVRE_ROOT",
         "HAVRE_ENVIRONMENT",
+        "HAVRE_CONTEXT",
+        "HAVRE_TOKEN",
         "NO_COLOR",
         "COMPOSE_PROJECT_NAME",
     ] {

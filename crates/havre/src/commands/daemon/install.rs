@@ -65,7 +65,7 @@ pub async fn uninstall(context: &Context, force: bool) -> Outcome {
             .hint(format!("the unit is the file {}", path.display())));
     };
     // Only the daemon knows what is up, and only it takes edge and networks down in order.
-    match connect::started(root, context.ui).await {
+    match connect::started(context).await {
         Ok(client) => shut_down(context, &client, force).await?,
         Err(failure) if force => context.ui.warn(
             &format!("the daemon does not start: {}", failure.message),

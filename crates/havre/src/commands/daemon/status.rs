@@ -1,6 +1,6 @@
 //! `havre daemon status`: what runs, since when, and what its tasks did last.
 
-use havre_api::{Client, DaemonInfo, RefusedCalls, TaskReport, Timestamp};
+use havre_api::{DaemonInfo, RefusedCalls, TaskReport, Timestamp};
 
 use super::answering;
 use crate::context::Context;
@@ -11,7 +11,7 @@ use crate::paint::Paint;
 use crate::table::Table;
 
 pub async fn status(context: &Context, json: bool) -> Outcome {
-    let client = Client::new(context.root.api_socket());
+    let client = context.client();
     let Some(info) = answering(&client).await? else {
         return Err(Failure::new(Exit::Unreachable, "no daemon runs")
             .hint("`havre up` starts one; `havre daemon install` has systemd start it at boot"));
