@@ -184,6 +184,10 @@ api! {
         UserRemove = "/v1/users/remove" by Admin (UserRemoveRequest) -> UserInfo;
         /// The certificate of the machine's CA.
         Ca = "/v1/ca" by Viewer (Empty) -> CaCertificate;
+        /// What was done, the oldest first.
+        AuditLog = "/v1/audit/log" by Admin (AuditQuery) -> Vec<AuditRecord>;
+        /// Whether the record of it is whole.
+        AuditVerify = "/v1/audit/verify" by Admin (AuditVerifyRequest) -> AuditVerdict, within 300;
         /// Ends the daemon and the edge.
         Shutdown = "/v1/shutdown" by Admin (ShutdownRequest) -> Empty, within 60;
     }
@@ -202,6 +206,8 @@ api! {
     feeds {
         /// Output of replicas, the oldest first.
         Logs = "/v1/logs" by Viewer (LogQuery) -> LogLine;
+        /// The audit trail with its chain, the oldest first.
+        AuditExport = "/v1/audit/export" by Admin (AuditExportQuery) -> AuditLine;
     }
 }
 

@@ -318,6 +318,36 @@ impl Concern for ScaleRequest {
     }
 }
 
+impl Concern for AuditQuery {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        String::new()
+    }
+}
+
+impl Concern for AuditVerifyRequest {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        String::new()
+    }
+}
+
+impl Concern for AuditExportQuery {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        format!("from record {}", self.from)
+    }
+}
+
 fn of_project(project: &havre_model::Project) -> Scope {
     Scope::Environment(EnvironmentId {
         project: project.name.clone(),

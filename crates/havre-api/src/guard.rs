@@ -84,6 +84,8 @@ pub struct Admission {
     /// Cancelled when the principal has lost its rights (a token was revoked or has expired): what only
     /// answers them ends then. An operation is the daemon's and goes on.
     pub lost: CancellationToken,
+    /// The guard's own number for the call, which it is told when the call ends.
+    pub record: Option<u64>,
 }
 
 /// How a call ended.
@@ -93,6 +95,8 @@ pub struct Ended {
     pub outcome: Outcome,
     /// How long it took from its admission.
     pub elapsed: Duration,
+    /// [`Admission::record`].
+    pub record: Option<u64>,
 }
 
 /// How a call ended.

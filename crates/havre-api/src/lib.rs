@@ -24,6 +24,7 @@
 //! (`_bytes`).
 
 mod access;
+mod audit;
 mod call;
 mod client;
 mod concern;
@@ -46,6 +47,7 @@ mod time;
 mod why;
 
 pub use access::*;
+pub use audit::*;
 pub use call::*;
 pub use client::*;
 pub use concern::Concern;

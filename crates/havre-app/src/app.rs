@@ -19,6 +19,7 @@ use havre_store::{Schema, Store};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::audit;
 use crate::builds::LocalBuilder;
 use crate::certificates::Certificates;
 use crate::daemon::Daemon;
@@ -52,6 +53,7 @@ const PARTS: &[Part] = &[
     subsystems::images::PART,
     subsystems::environments::PART,
     subsystems::networks::PART,
+    subsystems::audit::PART,
     subsystems::edge::PART,
     subsystems::secrets::PART,
     subsystems::control::PART,
@@ -167,13 +169,13 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         // Whoever connects from now on is answered.
         notify::ready();
         leftovers.remove();
-        let guard = Arc::clone(&daemon.platform.door);
-        let server = Server::new(routes, guard, daemon.end.clone());
+        let server = Server::new(routes, daemon.platform.guard(), daemon.end.clone());
         server.serve(listener).await
     }
     .await;
     daemon.end.cancel();
     drain(&daemon, &subsystems).await;
+    audit::note_daemon(&daemon.platform.trail, "daemon/end");
     tracing::info!("daemon ended");
     served.map_err(|source| DaemonError::Serve {
         path: socket,
@@ -274,6 +276,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         vault: FileVault::new(state.join("secrets")),
         ca: LocalCa::new(state.join("tls")),
         certificates: Certificates::default(),
+        trail: audit::trail(&root, &store),
         built: Notify::new(),
         hub: hub(&options, &exe, &known),
         networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
@@ -282,6 +285,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         tables,
         images,
     });
+    in_place(|| audit::start(&platform.trail, &platform.seal));
     let host = Arc::new(Host {
         platform: Arc::clone(&platform),
         engine: engine.clone(),

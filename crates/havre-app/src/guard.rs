@@ -127,7 +127,10 @@ impl Guard for Doorkeeper {
                 // Revoked since it was looked up.
                 let gone = || ApiError::new(ErrorCode::Unauthenticated, "the token was revoked");
                 let lost = self.register.lost(id).ok_or_else(gone)?;
-                Ok(Admission { lost })
+                Ok(Admission {
+                    lost,
+                    ..Admission::default()
+                })
             }
             _ => Ok(Admission::default()),
         }

@@ -13,6 +13,7 @@ mod action;
 mod admission;
 mod app;
 mod attach;
+mod audit;
 mod builder;
 mod builds;
 mod cache_limits;

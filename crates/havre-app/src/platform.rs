@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use havre_api::Guard;
+use havre_audit::Trail;
 use havre_image::Images;
 use havre_model::Tls;
 use havre_release::{Release, ReplicaId};
@@ -12,6 +14,7 @@ use havre_secrets::Seal;
 
 use tokio::sync::Notify;
 
+use crate::audit::Recording;
 use crate::certificates::{Certificates, Reading};
 use crate::edge::EdgeHub;
 use crate::environment::tables::Tables;
@@ -37,11 +40,18 @@ pub(crate) struct Platform {
     pub(crate) seal: Seal,
     pub(crate) ca: LocalCa,
     pub(crate) certificates: Certificates,
+    pub(crate) trail: Trail,
     /// A build has ended, or found no room.
     pub(crate) built: Notify,
 }
 
 impl Platform {
+    /// Who decides on each call, and has each written down: whatever serves the API goes by it.
+    pub(crate) fn guard(&self) -> Arc<dyn Guard> {
+        let door: Arc<dyn Guard> = Arc::clone(&self.door) as _;
+        Arc::new(Recording::new(self.trail.clone(), door))
+    }
+
     /// Scratch space of a container: the writable layer and small files.
     pub(crate) fn container_dir(&self, id: &ReplicaId) -> PathBuf {
         self.containers_dir().join(&id.0)

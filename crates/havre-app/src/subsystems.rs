@@ -1,6 +1,7 @@
 //! The subsystems' adapters, a file each.
 
 pub(crate) mod access;
+pub(crate) mod audit;
 pub(crate) mod containers;
 pub(crate) mod control;
 pub(crate) mod edge;

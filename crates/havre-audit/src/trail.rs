@@ -79,6 +79,11 @@ impl Trail {
         }))
     }
 
+    /// Whether it signs.
+    pub fn has_key(&self) -> bool {
+        lock(&self.0.key).is_some()
+    }
+
     /// The key of its word, as it was sealed.
     pub fn sealed_key(&self) -> Result<Option<Vec<u8>>, StoreError> {
         self.0
@@ -249,13 +254,12 @@ impl Trail {
             .run("read the audit trail", move |db| tables::shown(db, &query))
     }
 
-    /// Hands on every record from `from` on, in order, until `take` says no.
+    /// Hands on every record from `from` on, in order, until `take` says no, which may take its time.
     pub fn export(
         &self,
         from: u64,
         mut take: impl FnMut(Chained) -> bool,
     ) -> Result<(), StoreError> {
-        let _whole = lock(&self.0.whole);
         let (cut, newest) = self.0.store.run("read the audit trail", |db| {
             Ok((tables::cut(db)?, tables::newest(db)?))
         })?;

@@ -104,6 +104,9 @@ pub enum Command {
     Scale(ScaleArgs),
     /// Take an environment down
     Down(DownArgs),
+    /// Show who did what, and verify that the record of it is whole
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// List, import and remove images
     #[command(subcommand)]
     Image(ImageCommand),
@@ -177,6 +180,8 @@ impl Command {
             },
             Self::Scale(args) => args.json,
             Self::Down(args) => args.json,
+            Self::Audit(AuditCommand::Log(args)) => args.json,
+            Self::Audit(AuditCommand::Verify { json, .. }) => *json,
             Self::Image(ImageCommand::Ls(json))
             | Self::Image(ImageCommand::Import { json, .. })
             | Self::Image(ImageCommand::Rm { json, .. })
@@ -194,6 +199,7 @@ impl Command {
             | Self::Context(ContextCommand::Ls(json) | ContextCommand::Show { json, .. })
             | Self::Version(json) => *json,
             Self::Exec(_)
+            | Self::Audit(AuditCommand::Export { .. })
             | Self::Ca(_)
             | Self::Context(_)
             | Self::Login(_)
@@ -243,7 +249,8 @@ impl Command {
             },
             Self::Scale(args) => args.project.named(),
             Self::Down(args) => args.folder.named(),
-            Self::Image(_)
+            Self::Audit(_)
+            | Self::Image(_)
             | Self::Network(_)
             | Self::Token(_)
             | Self::User(_)
@@ -536,6 +543,55 @@ pub struct DownArgs {
     pub volumes: bool,
     #[command(flatten)]
     pub folder: FolderArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre audit`.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Show who did what, when and from where, the newest last
+    Log(AuditLogArgs),
+    /// Check that no record was edited, removed or put in
+    Verify {
+        /// A record that was noted elsewhere, as this command prints it: check that the trail still goes back to it
+        #[arg(long = "head", value_name = "NUMBER:HASH")]
+        heads: Vec<String>,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+    /// Print all records as JSON lines, with the hashes that chain them
+    Export {
+        /// Only from this record on
+        #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+        from: u64,
+    },
+}
+
+/// `havre audit log`.
+#[derive(Args, Debug)]
+pub struct AuditLogArgs {
+    /// Only since then: a time (2024-05-01T10:00:00Z) or an age (15m, 2h, 30d)
+    #[arg(long, value_name = "WHEN", value_parser = values::parse_since)]
+    pub since: Option<havre_api::Timestamp>,
+    /// Only before then
+    #[arg(long, value_name = "WHEN", value_parser = values::parse_since)]
+    pub until: Option<havre_api::Timestamp>,
+    /// Only by this one: a name, KIND:NAME (token:ci), or an id
+    #[arg(long, value_name = "WHO")]
+    pub principal: Option<String>,
+    /// Only this: up, exec, secret/get, or all that begins so (secret)
+    #[arg(long, value_name = "WHAT")]
+    pub action: Option<String>,
+    /// Only of this project
+    #[arg(short, long, value_name = "NAME")]
+    pub project: Option<String>,
+    /// Only of environments of this name
+    #[arg(short = 'E', long, value_name = "NAME")]
+    pub environment: Option<String>,
+    /// Only the newest N
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
     #[command(flatten)]
     pub json: JsonArg,
 }

@@ -12,6 +12,7 @@ use crate::exit::Exit;
 use crate::ui::Ui;
 
 pub mod access;
+mod audit;
 pub mod ca;
 pub mod change;
 mod context;
@@ -110,6 +111,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
         },
         Command::Scale(args) => block_on(change::scale(context, args))?,
         Command::Down(args) => block_on(change::down(context, args))?,
+        Command::Audit(command) => block_on(audit::run(context, command))?,
         Command::Image(command) => block_on(image::run(context, command))?,
         Command::Network(command) => block_on(network::run(context, command))?,
         Command::Token(command) => block_on(access::token(context, command))?,

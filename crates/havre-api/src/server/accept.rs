@@ -11,6 +11,8 @@ mod measure;
 
 /// Things named in one request; nobody types more.
 const MAX_NAMED: usize = 1000;
+/// Records of the audit trail in one answer: some 4 MB.
+const MAX_RECORDS: usize = 10_000;
 /// A user, a replica, who asks.
 const MAX_WORD_BYTES: usize = 256;
 /// Linux: PATH_MAX.
@@ -287,6 +289,32 @@ fn granted(grant: &Grant) -> Result<(), ApiError> {
         "no environment is named: PROJECT/ENVIRONMENT, or `*` for the whole machine".to_owned()
     })?;
     list("environments", grant.environments.len(), MAX_NAMED)
+}
+
+impl Check for AuditQuery {
+    fn check(&self) -> Result<(), ApiError> {
+        filter(self.project.as_ref(), self.environment.as_ref())?;
+        let word = |what, value: &Option<String>| {
+            text(what, value.as_deref().unwrap_or_default(), MAX_WORD_BYTES)
+        };
+        word("principal", &self.principal)?;
+        word("action", &self.action)?;
+        list("records", self.limit as usize, MAX_RECORDS)
+    }
+}
+
+impl Check for AuditVerifyRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        list("heads", self.heads.len(), MAX_NAMED)?;
+        let mut heads = self.heads.iter();
+        heads.try_for_each(|head| text("head", head, MAX_WORD_BYTES))
+    }
+}
+
+impl Check for AuditExportQuery {
+    fn check(&self) -> Result<(), ApiError> {
+        Ok(())
+    }
 }
 
 fn filter(

@@ -22,6 +22,7 @@ pub(super) struct Underway {
     asked: Asked,
     begun: Instant,
     lost: CancellationToken,
+    record: Option<u64>,
     is_told: bool,
 }
 
@@ -54,7 +55,13 @@ impl Underway {
     fn tell(&mut self, outcome: Outcome) {
         if !std::mem::replace(&mut self.is_told, true) {
             let elapsed = self.begun.elapsed();
-            self.guard.ended(&self.asked, Ended { outcome, elapsed });
+            let record = self.record;
+            let ended = Ended {
+                outcome,
+                elapsed,
+                record,
+            };
+            self.guard.ended(&self.asked, ended);
         }
     }
 }
@@ -140,11 +147,13 @@ impl Caller {
             },
             begun: Instant::now(),
             lost: CancellationToken::new(),
+            record: None,
             is_told: false,
         };
         match api.guard.admit(&underway.asked) {
             Ok(admission) => {
                 underway.lost = admission.lost;
+                underway.record = admission.record;
                 Ok(underway)
             }
             Err(error) => {

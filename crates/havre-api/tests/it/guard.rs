@@ -47,6 +47,7 @@ impl Guard for Watching {
         permit(asked)?;
         Ok(Admission {
             lost: self.lost.clone(),
+            ..Admission::default()
         })
     }
 

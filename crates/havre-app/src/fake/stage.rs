@@ -29,6 +29,7 @@ use super::replicas::Fate;
 use super::targets::FakeTargets;
 use super::told::{Running, Told};
 use crate::app::schemas;
+use crate::audit;
 use crate::cache_limits::CacheLimits;
 use crate::certificates::Certificates;
 use crate::daemon::Daemon;
@@ -90,6 +91,7 @@ impl Stage {
             vault: FileVault::new(state.join("secrets")),
             ca: LocalCa::new(state.join("tls")),
             certificates: Certificates::default(),
+            trail: audit::trail(&root, &store),
             hub: EdgeHub::new(control, launch, EdgeState::default(), []),
             built: Notify::new(),
             images: images.clone(),

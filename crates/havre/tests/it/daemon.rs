@@ -22,12 +22,12 @@ fn with_ports(root: &Path, args: &[&str]) -> Command {
     command
 }
 
-fn run(root: &Path, args: &[&str]) -> Ran {
+pub fn run(root: &Path, args: &[&str]) -> Ran {
     with_ports(root, args).output().unwrap().into()
 }
 
 /// Ends what a test started, also where it failed in between.
-struct Root(tempfile::TempDir);
+pub struct Root(pub tempfile::TempDir);
 
 impl Drop for Root {
     fn drop(&mut self) {

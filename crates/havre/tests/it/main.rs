@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_macros, reason = "its output is for a person")]
 
 mod allowed;
+mod audit;
 mod builds;
 mod certificates;
 mod changes;

@@ -1,0 +1,56 @@
+//! The audit trail in the daemon: where it is kept, which calls are written down, and what is answered of it.
+//!
+//! ```text
+//! call ─► Recording ─► the guard that decides ─► handler
+//!            │ begun, before anything is done; ended, before the caller is answered
+//!            ▼
+//!          Trail ◄─ what the daemon does by itself
+//! ```
+
+mod answers;
+mod guard;
+mod key;
+mod rules;
+
+use std::sync::Arc;
+
+use havre_audit::{Entry, Outcome, Principal, Trail};
+use havre_secrets::Seal;
+use havre_store::Store;
+
+use crate::root::Root;
+
+pub(crate) use answers::{export, log, verify};
+pub(crate) use guard::Recording;
+pub(crate) use key::give as give_key;
+
+/// The trail of an installation.
+pub(crate) fn trail(root: &Root, store: &Arc<Store>) -> Trail {
+    Trail::new(Arc::clone(store), root.state_dir().join("audit.head"))
+}
+
+/// Takes the trail up: signs with its key, if the seal is open, and compares it with what is noted outside the database.
+pub(crate) fn start(trail: &Trail, seal: &Seal) {
+    key::give(trail, seal);
+    trail.resume();
+    note_daemon(trail, "daemon/start");
+}
+
+/// Writes down what the daemon does by itself. Where that cannot be written it is done all the same: what keeps
+/// applications running does not wait for room on a disk.
+pub(crate) fn note(trail: &Trail, entry: Entry) {
+    let action = entry.action.clone();
+    if let Err(error) = trail.append(entry) {
+        let error = havre_base::one_line(&error);
+        tracing::error!(action, error, "not in the audit trail");
+    }
+}
+
+/// That the daemon has started, or ends: a trail without the end of one tells that it was killed.
+pub(crate) fn note_daemon(trail: &Trail, action: &str) {
+    let entry = Entry {
+        subject: Some(concat!("havre ", env!("CARGO_PKG_VERSION")).to_owned()),
+        ..Entry::new(Principal::havre(), action, Outcome::Ok)
+    };
+    note(trail, entry);
+}

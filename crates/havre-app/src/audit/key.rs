@@ -1,0 +1,59 @@
+//! The key by which the trail is signed: random, and kept under the seal.
+
+use havre_audit::{AppendError, Key, Trail};
+use havre_base::one_line;
+use havre_secrets::{Seal, SealedError};
+use havre_store::StoreError;
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+
+/// As what it is sealed.
+const CONTEXT: &str = "audit/key";
+
+/// Why the trail has no key.
+#[derive(Debug, thiserror::Error)]
+enum KeyError {
+    #[error("the key cannot be opened")]
+    Sealed(#[from] SealedError),
+    #[error("what was sealed is no key")]
+    Length,
+    #[error("there are no random bytes")]
+    Random(#[from] Errno),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// Gives the trail its key, where it has none and the seal is open. Without one records are written and not signed, and
+/// say so.
+pub(crate) fn give(trail: &Trail, seal: &Seal) {
+    if trail.has_key() || seal.locked().is_some() {
+        return;
+    }
+    if let Err(error) = opened(trail, seal) {
+        let error = one_line(&error);
+        tracing::error!(error, "the audit trail is not signed");
+    }
+}
+
+fn opened(trail: &Trail, seal: &Seal) -> Result<(), KeyError> {
+    match trail.sealed_key()? {
+        Some(sealed) => {
+            let bytes = seal.open(CONTEXT, &sealed)?;
+            let bytes: &[u8; Key::BYTES] =
+                bytes.as_slice().try_into().map_err(|_| KeyError::Length)?;
+            trail.use_key(Key::new(bytes))?;
+        }
+        None => {
+            let mut bytes = zeroize::Zeroizing::new([0; Key::BYTES]);
+            let mut filled = 0;
+            while filled < bytes.len() {
+                filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty())?;
+            }
+            let sealed = seal.seal(CONTEXT, &bytes[..])?;
+            trail.adopt_key(Key::new(&bytes), sealed)?;
+        }
+    }
+    Ok(())
+}
