@@ -262,9 +262,6 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     found.map_err(subsystem("the engine"))?;
     // Before the image store empties its scratch folders, in which running build steps write.
     sweep(&engine, &net, &known).await;
-    if let Err(error) = crate::steps::forget_secrets(&root) {
-        tracing::warn!(%error, "secrets of build steps stay");
-    }
     let images = Images::open(&state.join("images"), Arc::clone(&store))
         .map_err(subsystem("the image store"))?;
     let leftovers = Leftovers::set_aside(&root, &images);
@@ -274,6 +271,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         seal,
         door: Arc::new(Doorkeeper::new(Arc::new(register))),
         vault: FileVault::new(state.join("secrets")),
+        masks: crate::masks::Masks::default(),
         ca: LocalCa::new(state.join("tls")),
         certificates: Certificates::default(),
         trail: audit::trail(&root, &store),

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::builder::Builder;
 use crate::host::Host;
-use crate::steps::{self, BuildLimits, Steps};
+use crate::steps::{BuildLimits, Steps};
 use crate::{git, pages, pressure, pulls};
 
 use events::{build_error, event_of};
@@ -242,7 +242,6 @@ async fn build_one(
         net: Arc::clone(&host.net),
         exe: platform.exe.clone(),
         dir: platform.root.state_dir().join("build"),
-        secrets: steps::secrets_dir(&platform.root),
         limits: BuildLimits::of_this_machine(),
     };
     let bases = Bases {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use havre_engine::{
     ContainerId, ContainerSpec, DeviceSpec, Devices, FileSpec, HealthProbe, Limits, LogSpec,
-    MountSpec, RestartRule, Security, Shares,
+    MountSpec, RestartRule, SecretSpec, Security, Shares,
 };
 use havre_image::config::{Healthcheck as ImageHealthcheck, RunConfig};
 use havre_image::overlay::Overlay;
@@ -27,6 +27,7 @@ pub(crate) struct Prepared {
     pub(crate) rootfs: Overlay,
     pub(crate) mounts: Vec<MountSpec>,
     pub(crate) files: Vec<FileSpec>,
+    pub(crate) secrets: Vec<SecretSpec>,
     pub(crate) netns: Option<PathBuf>,
     pub(crate) cgroup_parent: String,
     pub(crate) log_dir: PathBuf,
@@ -101,6 +102,7 @@ pub(crate) fn container_spec(
         groups: service.group_add.clone(),
         mounts: prepared.mounts,
         files: prepared.files,
+        secrets: prepared.secrets,
         netns: prepared.netns,
         limits: Limits {
             nano_cpus: service.resources.nano_cpus,

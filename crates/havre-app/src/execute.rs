@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use havre_api::EnvironmentId;
 use havre_base::{blocking, in_place};
-use havre_engine::ContainerId;
+use havre_engine::{Confidential, ContainerId};
 use havre_image::overlay::{Overlay, Writable};
 use havre_image::{Digest, Image};
 use havre_model::{Hook, ServiceName, is_volume_name};
@@ -25,6 +25,7 @@ use crate::hooks;
 use crate::host::Host;
 use crate::host_mounts;
 use crate::labels::{ContainerLabels, environment_key};
+use crate::masks::Mask;
 use crate::platform::Platform;
 use crate::volumes::Volumes;
 use crate::volumes::owner::{self, Uses};
@@ -71,7 +72,13 @@ pub(crate) async fn carry_out(job: &Job) -> Result<(), ActionError> {
             let engine = &job.host.engine;
             let grace = match &job.work.pre_stop {
                 Some((hooks, grace)) => {
-                    Some(hooks::before_stop(engine, &container, hooks, *grace).await)
+                    let mask = mask(job).await;
+                    // It ends all the same.
+                    let shown = |line| match &mask {
+                        Ok(mask) => mask.text(line),
+                        Err(error) => format!("not shown: {error}"),
+                    };
+                    Some(hooks::before_stop(engine, &container, hooks, &shown, *grace).await)
                 }
                 None => *within,
             };
@@ -166,6 +173,8 @@ async fn start(
             source,
         })?
     };
+    let mask = mask(job).await?;
+    let (secrets, contents) = in_place(|| files::secrets(&platform.vault, config))?;
     let container = ContainerId(id.0.clone());
     let names = HostNames {
         own: hostname(&config.service, &container),
@@ -180,6 +189,7 @@ async fn start(
         },
         mounts,
         files: in_place(|| files(&job.host, &key, &scratch, &place, config, &names))?,
+        secrets,
         netns: connection.netns,
         cgroup_parent: key.clone(),
         log_dir: platform.log_dir(&key).join(&id.0),
@@ -191,16 +201,22 @@ async fn start(
                 source,
             }
         })?;
-    let created = job.host.engine.create(&spec).await;
+    let confidential = Confidential {
+        filter: Some(mask.shared.clone()),
+        files: contents,
+        env: Default::default(),
+    };
+    let created = job.host.engine.create_with(&spec, confidential).await;
     created.map_err(|source| ActionError::Create {
         id: id.clone(),
         source,
     })?;
     let hooks = &config.service.post_start;
+    let shown = |line| mask.text(line);
     if hooks.is_empty() || !is_replica {
         return Ok(());
     }
-    let done = hooks::after_start(&job.host.engine, &spec.id, hooks, &scratch).await;
+    let done = hooks::after_start(&job.host.engine, &spec.id, hooks, &shown, &scratch).await;
     if let Err(source) = done {
         // A replica that was not made ready must not be taken for one.
         let stopped = job.host.engine.stop(&spec.id, None).await;
@@ -215,6 +231,29 @@ async fn start(
         });
     }
     Ok(())
+}
+
+/// What is masked in the environment's output. Where that changes, those that run learn of it.
+async fn mask(job: &Job) -> Result<Arc<Mask>, ActionError> {
+    let platform = &job.host.platform;
+    let releases = job.work.releases.values();
+    let made = in_place(|| platform.masks.of(&platform.vault, &job.id, releases));
+    let (mask, changed) = made.map_err(|source| ActionError::Mask { source })?;
+    if changed {
+        let confidential = Confidential {
+            filter: Some(mask.shared.clone()),
+            ..Confidential::default()
+        };
+        let running = job.host.engine.watch_containers(&environment_key(&job.id));
+        let running = Arc::clone(&running.borrow());
+        for observed in running.iter() {
+            // One that has ended prints nothing any more.
+            if let Err(error) = job.host.engine.entrust(&observed.id, &confidential).await {
+                tracing::debug!(container = observed.id.0, %error, "does not learn what to mask");
+            }
+        }
+    }
+    Ok(mask)
 }
 
 /// The image with this manifest digest, and its layers, the topmost first.
@@ -368,6 +407,7 @@ pub(crate) async fn dismantle(
     let key = environment_key(id);
     let mut errors = Vec::new();
     let platform = &host.platform;
+    platform.masks.forget(id);
     let net = Arc::clone(&host.net);
     let removed = {
         let key = key.clone();

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use havre_base::{Durability, replace};
 use havre_model::{Allow, FileSource, Project, Service, ServiceName, host_path};
 use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 /// Most bytes of a secret or config, as in Docker Swarm.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -155,6 +156,11 @@ impl FileVault {
             replace(&path, &content, 0o400, Durability::Durable).map_err(error)?;
         }
         Ok(digest)
+    }
+
+    /// The content with `digest`.
+    pub(crate) fn read(&self, digest: &str) -> io::Result<Zeroizing<Vec<u8>>> {
+        fs::read(self.path(digest)).map(Zeroizing::new)
     }
 
     /// Where the content with `digest` is.

@@ -20,6 +20,9 @@ const MAX_LINE: u64 = 2048;
 /// In a container's folder: its `post_start` hooks have ended well.
 const DONE: &str = "post-start-done";
 
+/// Makes of a hook's output what may be shown.
+pub(crate) type Shown<'a> = &'a (dyn Fn(String) -> String + Sync);
+
 /// Why a hook did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HookError {
@@ -54,9 +57,10 @@ pub(crate) async fn after_start(
     engine: &Engine,
     id: &ContainerId,
     hooks: &[Hook],
+    shown: Shown<'_>,
     folder: &Path,
 ) -> Result<(), HookError> {
-    run(engine, id, hooks, AFTER_START).await?;
+    run(engine, id, hooks, shown, AFTER_START).await?;
     let path = folder.join(DONE);
     fs::write(&path, "").map_err(|source| HookError::Note { path, source })
 }
@@ -67,10 +71,11 @@ pub(crate) async fn before_stop(
     engine: &Engine,
     id: &ContainerId,
     hooks: &[Hook],
+    shown: Shown<'_>,
     grace: Duration,
 ) -> Duration {
     let begun = Instant::now();
-    if let Err(error) = run(engine, id, hooks, grace).await {
+    if let Err(error) = run(engine, id, hooks, shown, grace).await {
         let error: &dyn std::error::Error = &error;
         tracing::warn!(container = id.0, error, "pre_stop");
     }
@@ -81,12 +86,13 @@ async fn run(
     engine: &Engine,
     id: &ContainerId,
     hooks: &[Hook],
+    shown: Shown<'_>,
     within: Duration,
 ) -> Result<(), HookError> {
     let deadline = Instant::now() + within;
     for hook in hooks {
         let command = hook.command.join(" ");
-        match timeout_at(deadline, run_one(engine, id, hook, &command)).await {
+        match timeout_at(deadline, run_one(engine, id, hook, shown, &command)).await {
             Ok(result) => result?,
             Err(_) => return Err(HookError::Late { command, within }),
         }
@@ -98,6 +104,7 @@ async fn run_one(
     engine: &Engine,
     id: &ContainerId,
     hook: &Hook,
+    shown: Shown<'_>,
     command: &str,
 ) -> Result<(), HookError> {
     let failed = |source| HookError::Start {
@@ -118,11 +125,14 @@ async fn run_one(
     let (code, out, err) = tokio::join!(process.wait(), last_lines(stdout), last_lines(stderr));
     match code.map_err(failed)? {
         0 => Ok(()),
-        code => Err(HookError::Failed {
-            command: command.to_owned(),
-            code,
-            output: if err.is_empty() { out } else { err },
-        }),
+        code => {
+            let output = if err.is_empty() { out } else { err };
+            Err(HookError::Failed {
+                command: command.to_owned(),
+                code,
+                output: output.into_iter().map(shown).collect(),
+            })
+        }
     }
 }
 

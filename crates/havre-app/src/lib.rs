@@ -55,6 +55,7 @@ mod log;
 mod logs;
 mod machine;
 mod machine_file;
+mod masks;
 mod names;
 mod network;
 mod notify;

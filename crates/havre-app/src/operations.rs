@@ -25,6 +25,7 @@ use crate::clock::elapsed_ms;
 use crate::daemon::Daemon;
 use crate::files::keep_files;
 use crate::handle::EnvironmentHandle;
+use crate::masks;
 use crate::plans::plan;
 use crate::progress::EventDiff;
 use crate::volumes::named_volumes;
@@ -80,6 +81,7 @@ pub(crate) async fn up(
         .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
     shared_networks::resolve(&daemon.platform.networks, &mut project)?;
     let mut release = Release::new(&project, &images, &files);
+    warn_of_unmasked(daemon, &release, events)?;
     let outcome = |release: &Release, number, previous: Option<u64>| UpOutcome {
         environment: id.clone(),
         release: ReleaseId(number),
@@ -133,6 +135,26 @@ pub(crate) async fn up(
             }
         }
     }
+}
+
+/// Names the secrets that show in output: nobody is to find that out from a log.
+fn warn_of_unmasked(
+    daemon: &Daemon,
+    release: &Release,
+    events: &EventSink,
+) -> Result<(), ApiError> {
+    let found = in_place(|| masks::unmasked(&daemon.platform.vault, release));
+    let found = found.map_err(|error| {
+        let message = format!("the contents of secrets cannot be read: {error}");
+        ApiError::new(ErrorCode::Failed, message)
+    })?;
+    for (name, why) in found {
+        events.emit(Event::Warning {
+            message: format!("secret `{name}`: {why}"),
+            hint: None,
+        });
+    }
+    Ok(())
 }
 
 fn warn_of_scale(before: &TargetStatus, events: &EventSink) {

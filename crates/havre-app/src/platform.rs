@@ -20,6 +20,7 @@ use crate::edge::EdgeHub;
 use crate::environment::tables::Tables;
 use crate::files::FileVault;
 use crate::guard::Doorkeeper;
+use crate::masks::Masks;
 use crate::root::Root;
 use crate::shared_networks::tables::Tables as NetworkTables;
 use crate::tls::{CertificateFiles, LocalCa, TlsError};
@@ -38,6 +39,7 @@ pub(crate) struct Platform {
     pub(crate) vault: FileVault,
     /// What must not lie in clear is sealed by it.
     pub(crate) seal: Seal,
+    pub(crate) masks: Masks,
     pub(crate) ca: LocalCa,
     pub(crate) certificates: Certificates,
     pub(crate) trail: Trail,

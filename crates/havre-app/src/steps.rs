@@ -2,27 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use havre_base::{Durability, replace};
 use havre_engine::{
-    ContainerId, ContainerSpec, Engine, FileSpec, Limits, LogLine, LogQuery, LogSpec, LogStream,
-    MountSpec, RestartRule, Security,
+    Confidential, ContainerId, ContainerSpec, Engine, FileSpec, Limits, LogLine, LogQuery, LogSpec,
+    LogStream, MountSpec, RestartRule, SecretSpec, Security, SharedFilter,
 };
 use havre_image::builder::{
     StepError, StepExit, StepFuture, StepLine, StepMount, StepRunner, StepSpec, Stream,
 };
 use havre_net::{Net, NetworkSpec};
+use havre_redact::Filter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::execute::extra_hosts;
 use crate::pressure::BUILD_OOM_SCORE;
-use crate::root::Root;
 
 /// The environment that gives steps their network.
 pub(crate) const BUILD_ENVIRONMENT: &str = "build";
@@ -41,22 +39,7 @@ pub(crate) struct Steps {
     pub(crate) exe: PathBuf,
     /// Scratch space.
     pub(crate) dir: PathBuf,
-    /// Where secrets are for as long as a step runs; see [`secrets_dir`].
-    pub(crate) secrets: PathBuf,
     pub(crate) limits: BuildLimits,
-}
-
-/// Below the run folder, which is memory where it is the usual one: nothing of it stays.
-pub(crate) fn secrets_dir(root: &Root) -> PathBuf {
-    root.run_dir().join("build")
-}
-
-/// Removes the secrets of steps whose daemon was killed.
-pub(crate) fn forget_secrets(root: &Root) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(secrets_dir(root)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
 }
 
 /// What a step may use at most.
@@ -108,12 +91,12 @@ impl Steps {
     ) -> Result<StepExit, StepError> {
         let dir = self.dir.join(&id.0);
         std::fs::create_dir_all(&dir).map_err(failed("make a folder for the step"))?;
-        let (netns, mut files) = self.network(id, step, &dir).await?;
-        files.extend(self.secret_files(id, step)?);
-        let spec = self.spec(id, step, netns, files, dir.join("log"))?;
+        let (netns, files) = self.network(id, step, &dir).await?;
+        let (secrets, confidential) = secrets(step)?;
+        let spec = self.spec(id, step, netns, (files, secrets), dir.join("log"))?;
         let log_dir = spec.log.dir.clone();
         self.engine
-            .create(&spec)
+            .create_with(&spec, confidential)
             .await
             .map_err(failed("start the step"))?;
         let mut tell = |line: LogLine| {
@@ -195,47 +178,12 @@ impl Steps {
         Ok((Some(attached.netns), files))
     }
 
-    /// The step's secrets, where the engine takes them from.
-    fn secret_files(&self, id: &ContainerId, step: &StepSpec) -> Result<Vec<FileSpec>, StepError> {
-        let dir = self.secrets.join(&id.0);
-        let mut files = Vec::new();
-        for (number, mount) in step.mounts.iter().enumerate() {
-            let StepMount::Secret {
-                content,
-                target,
-                uid,
-                gid,
-                mode,
-            } = mount
-            else {
-                continue;
-            };
-            let source = dir.join(number.to_string());
-            let write = || {
-                std::fs::DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(&dir)?;
-                replace(&source, content.expose(), 0o400, Durability::UntilReboot)
-            };
-            write().map_err(failed("hand a secret to the step"))?;
-            files.push(FileSpec {
-                target: target.clone(),
-                source,
-                uid: *uid,
-                gid: *gid,
-                mode: *mode,
-            });
-        }
-        Ok(files)
-    }
-
     fn spec(
         &self,
         id: &ContainerId,
         step: &StepSpec,
         netns: Option<PathBuf>,
-        files: Vec<FileSpec>,
+        (files, secrets): (Vec<FileSpec>, Vec<SecretSpec>),
         log_dir: PathBuf,
     ) -> Result<ContainerSpec, StepError> {
         let mounts: io::Result<_> = step
@@ -256,6 +204,7 @@ impl Steps {
             hostname: "build".to_owned(),
             mounts: mounts.map_err(failed("find what the step mounts"))?,
             files,
+            secrets,
             netns,
             limits: Limits {
                 nano_cpus: None,
@@ -309,18 +258,55 @@ impl Steps {
         if let Err(error) = std::fs::remove_dir_all(self.dir.join(&id.0)) {
             errors.push(format!("its folder: {error}"));
         }
-        match std::fs::remove_dir_all(self.secrets.join(&id.0)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                errors.push(format!("its secrets: {error}"));
-            }
-            Ok(()) | Err(_) => {}
-        }
         if errors.is_empty() {
             return Ok(());
         }
         let what = format!("clean up after the step: {}", errors.join("; "));
         Err(StepError::Failed { what, source: None })
     }
+}
+
+/// The step's secrets: where they go, what they hold, and what masks them in its output.
+fn secrets(step: &StepSpec) -> Result<(Vec<SecretSpec>, Confidential), StepError> {
+    let mut specs = Vec::new();
+    let mut confidential = Confidential::default();
+    let mut values = Vec::new();
+    for mount in &step.mounts {
+        let StepMount::Secret {
+            content,
+            target,
+            uid,
+            gid,
+            mode,
+        } = mount
+        else {
+            continue;
+        };
+        let bytes = content.expose().to_vec();
+        confidential.files.insert(target.clone(), bytes.into());
+        values.push((target.as_str(), content.expose()));
+        specs.push(SecretSpec {
+            name: target.clone(),
+            target: target.clone(),
+            user: uid.to_string(),
+            group: gid.to_string(),
+            mode: *mode,
+        });
+    }
+    for (name, value) in &step.secret_env {
+        values.push((name.as_str(), value.expose()));
+        let value =
+            std::str::from_utf8(value.expose()).map_err(failed("read a variable of the step"))?;
+        confidential
+            .env
+            .insert(name.clone(), value.to_owned().into());
+    }
+    if !values.is_empty() {
+        let (filter, _) = Filter::new(values);
+        let shared = SharedFilter::new(&filter).map_err(failed("mask the step's output"))?;
+        confidential.filter = Some(shared);
+    }
+    Ok((specs, confidential))
 }
 
 /// Lines as they come, until the receiver is dropped.

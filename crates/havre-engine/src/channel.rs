@@ -68,9 +68,13 @@ impl Channel {
         }
     }
 
-    /// Asks and awaits the one answer.
-    pub async fn call(&self, request: &Request) -> io::Result<(Reply, Vec<OwnedFd>)> {
-        self.send(request, &[]).await?;
+    /// Asks, with descriptors, and awaits the one answer.
+    pub async fn call(
+        &self,
+        request: &Request,
+        fds: &[OwnedFd],
+    ) -> io::Result<(Reply, Vec<OwnedFd>)> {
+        self.send(request, fds).await?;
         let answer = timeout(ANSWER_DEADLINE, self.receive()).await??;
         answer.ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))
     }

@@ -30,6 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cgroup::{Cgroup, CgroupError, Hierarchies, Stats};
 use crate::channel::Channel;
+use crate::confidential::Confidential;
 use crate::exec::{ExecError, ExecSession, ExecSpec};
 use crate::group::{Group, Groups};
 use crate::protocol::{Reply, Request};
@@ -244,10 +245,20 @@ impl Engine {
     /// Creates and starts a container; returns when its program runs, or did not start. Goes on
     /// when the future is dropped.
     pub async fn create(&self, spec: &ContainerSpec) -> Result<(), CreateError> {
+        self.create_with(spec, Confidential::default()).await
+    }
+
+    /// As [`Engine::create`], with what is not in the spec. It is in no file: who starts the container
+    /// anew gives it anew.
+    pub async fn create_with(
+        &self,
+        spec: &ContainerSpec,
+        confidential: Confidential,
+    ) -> Result<(), CreateError> {
         let id = spec.id.0.clone();
         crate::validate::validate(spec).map_err(|source| CreateError::Invalid { id, source })?;
         let (inner, owned) = (Arc::clone(&self.inner), spec.clone());
-        let work = async move { launch::create(&inner, &owned).await };
+        let work = async move { launch::create(&inner, &owned, &confidential).await };
         self.carry_out(&spec.id, work).await
     }
 
@@ -340,12 +351,18 @@ impl Engine {
 
     /// Stops the container and starts it again, or starts one that has ended; returns when its
     /// program runs.
-    pub async fn restart(&self, id: &ContainerId) -> Result<(), ControlError> {
+    ///
+    /// `confidential` is for one that has ended, whose shim has gone with what it knew.
+    pub async fn restart(
+        &self,
+        id: &ContainerId,
+        confidential: Confidential,
+    ) -> Result<(), ControlError> {
         let mut state = self.inner.state(id)?;
         let before = state.borrow().clone();
         if ended(&before) {
             let (inner, owned) = (Arc::clone(&self.inner), id.clone());
-            let work = async move { launch::again(&inner, &owned).await };
+            let work = async move { launch::again(&inner, &owned, &confidential).await };
             let started = self.carry_out(id, work).await;
             return started.map_err(|error| ControlError::Start(Box::new(error)));
         }
@@ -372,6 +389,23 @@ impl Engine {
             },
             _ => Err(ControlError::Deadline { id: id.0.clone() }),
         }
+    }
+
+    /// Gives a container's shim other values to mask, and other contents of secrets: those below
+    /// [`crate::SECRETS_DIR`] are in place when this returns, variables are for processes that are yet to
+    /// start. What is not there stays as it was.
+    pub async fn entrust(
+        &self,
+        id: &ContainerId,
+        confidential: &Confidential,
+    ) -> Result<(), ControlError> {
+        self.inner.state(id)?;
+        let memory = |source| ControlError::Connection {
+            id: id.0.clone(),
+            source,
+        };
+        let (request, fds) = launch::entrust(confidential).map_err(memory)?;
+        self.inner.ask_with(id, &request, &fds).await.map(drop)
     }
 
     /// Makes a control group for processes of the daemon's own; `parent` and `name` are names as of
@@ -489,6 +523,16 @@ impl Inner {
         id: &ContainerId,
         request: &Request,
     ) -> Result<(Reply, Vec<OwnedFd>), ControlError> {
+        self.ask_with(id, request, &[]).await
+    }
+
+    /// The same with descriptors.
+    async fn ask_with(
+        &self,
+        id: &ContainerId,
+        request: &Request,
+        fds: &[OwnedFd],
+    ) -> Result<(Reply, Vec<OwnedFd>), ControlError> {
         let name = || id.0.clone();
         let lost = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound
@@ -499,7 +543,7 @@ impl Inner {
             _ => ControlError::Connection { id: name(), source },
         };
         let channel = Channel::connect(&self.dir(id)).await.map_err(lost)?;
-        match channel.call(request).await.map_err(lost)? {
+        match channel.call(request, fds).await.map_err(lost)? {
             (Reply::NotRunning, _) => Err(ControlError::NotRunning { id: name() }),
             (Reply::Error { reason }, _) => Err(ControlError::Refused { id: name(), reason }),
             answer => Ok(answer),

@@ -3,6 +3,7 @@
 //! ```text
 //! shim ── clone3 ──► child: namespaces, mounts, pivot_root, devices, user, seccomp, execve
 //!   │  ◄── socket ──   'T' + descriptor: terminal   'R': about to run   'E' text: failed
+//!   │                  'S' + descriptor: folder of secrets
 //!   │                then the end of the connection: running
 //!   └──── 'G' ────►    the cgroups of version 1 are joined
 //! ```
@@ -23,6 +24,7 @@ mod process;
 mod reaper;
 mod rootfs;
 pub mod seccomp;
+mod secrets;
 pub mod source;
 mod subpath;
 pub mod user;
@@ -117,6 +119,8 @@ pub struct Starting {
 pub enum Progress {
     /// The master side of its terminal.
     Terminal(OwnedFd),
+    /// The folder of its secrets, to write to.
+    Secrets(OwnedFd),
     /// What is being set up is another process from now on. A container may have forged this.
     Moved(OwnedFd),
     /// It failed, with what a shell would return.
@@ -129,16 +133,18 @@ pub enum Progress {
     Pending,
 }
 
-/// Starts a container's first process. `stdio` is `None` for a terminal.
+/// Starts a container's first process. `stdio` is `None` for a terminal; `parcel` has the contents of
+/// its secrets.
 pub fn start_container(
     spec: &ContainerSpec,
     rootfs: &Path,
     cgroup: &Cgroup,
     stdio: Option<Stdio>,
+    parcel: Option<BorrowedFd>,
 ) -> Result<Starting, SetupError> {
     let what = "create the container's namespaces";
     start(own_namespaces(spec), cgroup, what, |socket| {
-        process::container(spec, rootfs, cgroup, stdio, socket)
+        process::container(spec, rootfs, cgroup, stdio, parcel, socket)
     })
 }
 
@@ -150,9 +156,10 @@ pub fn start_exec(
     cgroup: &Cgroup,
     init: BorrowedFd,
     stdio: Option<Stdio>,
+    parcel: Option<BorrowedFd>,
 ) -> Result<Starting, SetupError> {
     start(0, cgroup, "start a process in the container", |socket| {
-        process::exec(spec, request, init, stdio, socket)
+        process::exec(spec, request, init, stdio, parcel, socket)
     })
 }
 
@@ -264,6 +271,7 @@ pub fn progress(socket: BorrowedFd) -> io::Result<Progress> {
         Ok(None) => Ok(Progress::Done),
         Ok(Some((len, mut fds))) => match (&buffer[..len], fds.pop()) {
             ([b'T'], Some(master)) => Ok(Progress::Terminal(master)),
+            ([b'S'], Some(folder)) => Ok(Progress::Secrets(folder)),
             ([b'P'], Some(pidfd)) => Ok(Progress::Moved(pidfd)),
             ([b'R'], None) => Ok(Progress::Executing),
             ([b'E', code, text @ ..], _) => Ok(Progress::Failed {

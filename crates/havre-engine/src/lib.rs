@@ -12,15 +12,18 @@
 
 mod cgroup;
 mod channel;
+mod confidential;
 mod devices;
 mod engine;
 mod exec;
 mod group;
 mod init;
 mod logs;
+mod memory;
 mod probe;
 mod protocol;
 mod rundir;
+mod secrets;
 mod shim;
 mod signal;
 mod spec;
@@ -31,6 +34,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use cgroup::{CgroupError, Stats};
+pub use confidential::{Confidential, SharedFilter};
 pub use engine::{
     ControlError, CreateError, Engine, EngineConfig, EngineError, ReconcileError, Reconciled,
     TeardownError, WaitError,

@@ -46,6 +46,13 @@ pub enum Request {
     Exec(Exec),
     /// Answered by `Input` with the write end of the container's standard input.
     Attach,
+    /// Comes with descriptors, each where it is said so and in this order: replaces what was given before.
+    Entrust {
+        /// What masks output.
+        filter: bool,
+        /// Secrets of the container, for its running processes and those that follow.
+        parcel: bool,
+    },
     /// Kill everything and end the shim.
     Shutdown,
 }

@@ -17,6 +17,7 @@ mod container;
 mod health;
 mod leaving;
 mod life;
+mod output;
 mod poller;
 mod processes;
 pub mod spool;
@@ -25,13 +26,15 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::cgroup::{Cgroup, Hierarchies};
+use crate::confidential::Contents;
 use crate::devices;
+use crate::protocol::Request;
 use crate::rundir::{Meta, RunDir};
 use crate::spec::{Observed, State};
 use crate::sys;
@@ -40,6 +43,7 @@ use container::Container;
 use health::{Probes, Purpose};
 use leaving::Leaving;
 use life::{Effect, Event, Life, ProcessPhase};
+use output::Output;
 use poller::{Poller, Token};
 use processes::Process;
 use spool::{Spool, Stream};
@@ -48,7 +52,7 @@ use spool::{Spool, Stream};
 const OOM_SCORE: &str = "-998";
 
 /// Runs a shim for the container whose folder is the only argument. Standard input is the held
-/// lock, standard output receives the first result as JSON.
+/// lock, standard output a socket on which its secrets are, and which receives the first result as JSON.
 pub fn main(args: &[OsString]) -> ExitCode {
     let [dir] = args else {
         complain!("expected the folder of one container");
@@ -73,7 +77,9 @@ struct Shim {
     signals: OwnedFd,
     life: Life,
     container: Container,
-    spool: Spool,
+    output: Output,
+    /// Contents of its secrets.
+    parcel: Option<OwnedFd>,
     probes: Probes,
     observed: Observed,
     connections: BTreeMap<u32, Connection>,
@@ -97,6 +103,7 @@ fn run(dir: RunDir) -> io::Result<()> {
         return Ok(());
     }
     let mut shim = Shim::new(dir, meta, &hierarchies, lock, ready)?;
+    shim.take_first_secrets()?;
     shim.prepare();
     // Costs milliseconds on version 1, during which the container is set up already.
     if let Err(error) = own_group.attach_v1(std::process::id()) {
@@ -158,7 +165,8 @@ impl Shim {
             signals,
             life: Life::new(spec.restart.clone(), sys::since_boot()),
             container: Container::default(),
-            spool: Spool::new(spec.log.clone()),
+            output: Output::new(Spool::new(spec.log.clone())),
+            parcel: None,
             observed: Observed {
                 id: spec.id.clone(),
                 labels: spec.labels.clone(),
@@ -179,6 +187,42 @@ impl Shim {
             dir,
             meta,
         })
+    }
+
+    /// What was sent before this process began.
+    fn take_first_secrets(&mut self) -> io::Result<()> {
+        let Some(ready) = &self.ready else {
+            return Ok(());
+        };
+        let mut buffer = [0; 256];
+        let (length, fds) = match sys::receive(ready, &mut buffer, false) {
+            Ok(Some(received)) => received,
+            Ok(None) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        match serde_json::from_slice(&buffer[..length])? {
+            Request::Entrust { filter, parcel } => self.entrust(filter, parcel, fds),
+            _ => Err(io::Error::from(io::ErrorKind::InvalidData)),
+        }
+    }
+
+    /// Masks by another filter, and has other contents of secrets, each where it is there.
+    fn entrust(&mut self, filter: bool, parcel: bool, fds: Vec<OwnedFd>) -> io::Result<()> {
+        if fds.len() != usize::from(filter) + usize::from(parcel) {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        let mut fds = fds.into_iter();
+        if filter && let Some(fd) = fds.next() {
+            self.output.mask(&fd)?;
+        }
+        if parcel && let Some(fd) = fds.next() {
+            // Read before it is kept: the next start would fail by one that cannot be.
+            let contents = Contents::read(fd.as_fd())?;
+            self.container.renew_secrets(&self.meta.spec, &contents)?;
+            self.parcel = Some(fd);
+        }
+        Ok(())
     }
 
     /// Makes the cgroup and begins the first start.
@@ -222,6 +266,7 @@ impl Shim {
         self.look_again();
         self.happened(Event::Tick);
         self.probe_deadlines();
+        self.output.tick(sys::since_boot());
         Ok(())
     }
 
@@ -230,6 +275,7 @@ impl Shim {
         let probes = self.probes.deadline();
         let running = self.processes.values().filter_map(Process::deadline).min();
         let again = self.leaving.wait().map(|wait| now + wait);
+        let output = self.output.deadline();
         let next = self
             .life
             .deadline()
@@ -237,6 +283,7 @@ impl Shim {
             .chain(probes)
             .chain(running)
             .chain(again)
+            .chain(output)
             .min()?;
         // A millisecond late rather than early, or the loop would spin.
         Some(next.saturating_sub(now) + Duration::from_millis(1))

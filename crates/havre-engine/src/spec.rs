@@ -41,6 +41,9 @@ pub struct ContainerSpec {
     /// Files that exist in memory only, bind-mounted read-only (secrets, configs,
     /// resolv.conf, hosts).
     pub files: Vec<FileSpec>,
+    /// Secrets, whose contents are not in the spec: see [`crate::Confidential`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretSpec>,
     /// Path of a pinned network namespace; `None`: a fresh one with only loopback.
     pub netns: Option<PathBuf>,
     /// Namespaces of the host that it is in, instead of its own.
@@ -148,6 +151,25 @@ pub struct FileSpec {
     /// Permission bits.
     pub mode: u32,
 }
+
+/// A secret as a file in memory. Those below [`SECRETS_DIR`] change while the container runs, when its
+/// shim gets a new version; others are what they were at its start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretSpec {
+    /// Its contents' name.
+    pub name: String,
+    /// Absolute inside.
+    pub target: String,
+    /// Owner: a number, or a name of the image.
+    pub user: String,
+    /// Group: the same.
+    pub group: String,
+    /// Permission bits; that nobody may write is seen to.
+    pub mode: u32,
+}
+
+/// Where secrets are that do not say otherwise.
+pub const SECRETS_DIR: &str = "/run/secrets";
 
 /// cgroup limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

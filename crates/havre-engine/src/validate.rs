@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::devices::{self, Rule};
 use crate::init::{caps::CapSet, is_ulimit};
+use crate::secrets;
 use crate::signal;
 use crate::spec::{ContainerId, ContainerSpec, MountSpec};
 
@@ -30,6 +31,12 @@ pub fn validate(spec: &ContainerSpec) -> Result<(), InvalidSpec> {
     }
     for file in &spec.files {
         target("files", &file.target)?;
+    }
+    for secret in &spec.secrets {
+        target("secrets", &secret.target)?;
+        if secrets::below(&secret.target).is_some_and(|path| !secrets::is_plain(path)) {
+            return invalid("secrets", format!("{:?} cannot be a secret", secret.target));
+        }
     }
     shared(spec)?;
     kernel(spec)?;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::allow::Allow;
 
 pub use build::{Build, BuildContext, GitContext, PullPolicy};
-pub use mount::{FileGrant, FileSource, Mount, Volume};
+pub use mount::{Account, FileGrant, FileSource, Mount, Volume};
 pub use probe::{Healthcheck, Liveness, Probe, ProbeTiming};
 pub use rollout::{OnFailure, RolloutSettings, RolloutStrategy, UpdateConfig, UpdateOrder};
 pub use route::{Route, RouteProtocol, Tls};

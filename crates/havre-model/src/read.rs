@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::keys::{Section, Support};
+use crate::project::Account;
 use crate::report::Report;
 use crate::scalar;
 use crate::source::Span;
 use crate::suggest;
 use crate::yaml::{Map, Node, Value};
+
+/// Longest name of an account.
+const MAX_ACCOUNT: usize = 64;
 
 /// Keys whose empty value has a meaning of its own.
 pub(crate) const MEANINGFUL: [&str; 5] = ["command", "content", "entrypoint", "image", "test"];
@@ -207,6 +211,22 @@ impl<'n> Field<'n> {
         self.parse(report, "a whole number in range", |text| {
             let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
             if digits { text.parse().ok() } else { None }
+        })
+    }
+
+    /// A number, or a name that the image is asked for when the container starts.
+    pub fn account(&self, report: &mut Report) -> Option<Account> {
+        let expected = "a number, or the name of an account of the image";
+        self.parse(report, expected, |text| {
+            let first = |c: char| c.is_ascii_alphabetic() || c == '_';
+            let rest = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+            match text.parse() {
+                Ok(number) => Some(Account::Number(number)),
+                Err(_) => {
+                    (text.len() <= MAX_ACCOUNT && text.starts_with(first) && text.chars().all(rest))
+                        .then(|| Account::Name(text.to_owned()))
+                }
+            }
         })
     }
 

@@ -20,7 +20,7 @@ mod layout;
 mod stream;
 
 pub use filter::Filter;
-pub use forms::{MAX_HELD, MAX_VALUE, MIN_BYTES, Unmasked, Why};
+pub use forms::{MAX_HELD, MAX_VALUE, MIN_BYTES, Unmasked, Why, judge};
 pub use layout::Unreadable;
 pub use stream::Stream;
 

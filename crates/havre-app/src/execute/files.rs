@@ -5,14 +5,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use havre_base::{Durability, replace};
-use havre_engine::FileSpec;
+use havre_engine::{FileSpec, SecretSpec};
 use havre_model::Service;
 use havre_release::{ReplicaId, ServiceRelease};
 
 use crate::action::ActionError;
 use crate::attach;
+use crate::files::FileVault;
 use crate::host::Host;
 use crate::labels::ContainerLabels;
+use zeroize::Zeroizing;
 
 /// Names that stand in a container's own files.
 pub(super) struct HostNames {
@@ -22,7 +24,44 @@ pub(super) struct HostNames {
     pub host: Option<Ipv4Addr>,
 }
 
-/// Secrets, configs, and what tells a container of its network.
+/// Secrets and configs: where they go, and what they hold, which is in no file but the vault's.
+pub(super) fn secrets(
+    vault: &FileVault,
+    config: &ServiceRelease,
+) -> Result<(Vec<SecretSpec>, Contents), ActionError> {
+    let service = &config.service;
+    let mut secrets = Vec::new();
+    let mut contents = Contents::new();
+    for (kind, grants) in [("secret", &service.secrets), ("config", &service.configs)] {
+        for grant in grants {
+            let Some(digest) = config.files.get(&grant.target) else {
+                continue;
+            };
+            let name = format!("{kind} {}", grant.source);
+            if !contents.contains_key(&name) {
+                let content = vault.read(digest).map_err(|source| ActionError::Files {
+                    attempt: "read",
+                    path: vault.path(digest),
+                    source,
+                })?;
+                contents.insert(name.clone(), content);
+            }
+            secrets.push(SecretSpec {
+                name,
+                target: grant.target.clone(),
+                user: grant.uid.to_string(),
+                group: grant.gid.to_string(),
+                mode: grant.mode,
+            });
+        }
+    }
+    Ok((secrets, contents))
+}
+
+/// By name.
+type Contents = BTreeMap<String, Zeroizing<Vec<u8>>>;
+
+/// What tells a container of its network.
 pub(super) fn files(
     host: &Host,
     key: &str,
@@ -32,21 +71,7 @@ pub(super) fn files(
     names: &HostNames,
 ) -> Result<Vec<FileSpec>, ActionError> {
     let service = &config.service;
-    let mut files: Vec<FileSpec> = service
-        .secrets
-        .iter()
-        .chain(&service.configs)
-        .filter_map(|grant| {
-            let digest = config.files.get(&grant.target)?;
-            Some(FileSpec {
-                target: grant.target.clone(),
-                source: host.platform.vault.path(digest),
-                uid: grant.uid,
-                gid: grant.gid,
-                mode: grant.mode,
-            })
-        })
-        .collect();
+    let mut files = Vec::new();
     let extra = extra_hosts(&service.extra_hosts, names.host);
     let (resolv, hosts) = match service.shares.network {
         true => attach::files_of_the_machine(&names.own, &extra)?,

@@ -89,6 +89,7 @@ impl Stage {
             networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
             seal: crate::secrets::open(&root, &store).unwrap(),
             vault: FileVault::new(state.join("secrets")),
+            masks: Default::default(),
             ca: LocalCa::new(state.join("tls")),
             certificates: Certificates::default(),
             trail: audit::trail(&root, &store),

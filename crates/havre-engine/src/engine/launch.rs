@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::mount::{OpenTreeFlags, open_tree};
-use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
+use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
 use super::inventory::blank;
 use super::{CreateError, Inner, watcher};
+use crate::confidential::Confidential;
+use crate::protocol::Request;
 use crate::rundir::{Meta, RunDir, boot_id};
 use crate::spec::{ContainerId, ContainerSpec, Observed, State};
 use crate::sys;
@@ -40,7 +41,11 @@ pub fn read_only_exe(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Makes the container's folder, starts its shim and awaits the first result.
-pub async fn create(inner: &Arc<Inner>, spec: &ContainerSpec) -> Result<(), CreateError> {
+pub async fn create(
+    inner: &Arc<Inner>,
+    spec: &ContainerSpec,
+    confidential: &Confidential,
+) -> Result<(), CreateError> {
     let id = &spec.id;
     let shim_error = |source| CreateError::Shim {
         id: id.0.clone(),
@@ -65,11 +70,15 @@ pub async fn create(inner: &Arc<Inner>, spec: &ContainerSpec) -> Result<(), Crea
             });
         }
     };
-    launch(inner, id, &dir, lock).await
+    launch(inner, id, &dir, lock, confidential).await
 }
 
 /// Another shim for a container that has ended.
-pub async fn again(inner: &Arc<Inner>, id: &ContainerId) -> Result<(), CreateError> {
+pub async fn again(
+    inner: &Arc<Inner>,
+    id: &ContainerId,
+    confidential: &Confidential,
+) -> Result<(), CreateError> {
     let shim_error = |source| CreateError::Shim {
         id: id.0.clone(),
         source,
@@ -86,7 +95,19 @@ pub async fn again(inner: &Arc<Inner>, id: &ContainerId) -> Result<(), CreateErr
     };
     let spec = renew().map_err(shim_error)?;
     inner.observe(blank(id, spec.labels, State::Creating));
-    launch(inner, id, &dir, lock).await
+    launch(inner, id, &dir, lock, confidential).await
+}
+
+/// What tells a shim of its secrets, and what goes with it.
+pub fn entrust(confidential: &Confidential) -> io::Result<(Request, Vec<OwnedFd>)> {
+    let filter = confidential.filter.as_ref();
+    let filter = filter.map(|filter| filter.as_fd().try_clone_to_owned());
+    let (filter, parcel) = (filter.transpose()?, confidential.parcel()?);
+    let request = Request::Entrust {
+        filter: filter.is_some(),
+        parcel: parcel.is_some(),
+    };
+    Ok((request, filter.into_iter().chain(parcel).collect()))
 }
 
 /// The lock of a container that has ended; its shim may still be on its way out.
@@ -124,8 +145,10 @@ async fn launch(
     id: &ContainerId,
     dir: &RunDir,
     lock: OwnedFd,
+    confidential: &Confidential,
 ) -> Result<(), CreateError> {
-    let result = match timeout(START_DEADLINE, first_result(inner, dir, lock)).await {
+    let result = first_result(inner, dir, lock, confidential);
+    let result = match timeout(START_DEADLINE, result).await {
         Ok(result) => result,
         Err(_) => Err(io::Error::new(
             ErrorKind::TimedOut,
@@ -159,15 +182,26 @@ async fn launch(
     }
 }
 
-async fn first_result(inner: &Arc<Inner>, dir: &RunDir, lock: OwnedFd) -> io::Result<Observed> {
-    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+async fn first_result(
+    inner: &Arc<Inner>,
+    dir: &RunDir,
+    lock: OwnedFd,
+    confidential: &Confidential,
+) -> io::Result<Observed> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    // It waits there for the shim.
+    let (request, fds) = entrust(confidential)?;
+    let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+    sys::send(&ours, &serde_json::to_vec(&request)?, &borrowed)?;
+    drop(fds);
+    ours.set_nonblocking(true)?;
     let log = dir.path().join("shim.log");
     let start = {
         let (inner, dir, log) = (Arc::clone(inner), dir.clone(), log.clone());
-        move || start_shim(&inner, &dir, lock, write, &log)
+        move || start_shim(&inner, &dir, lock, theirs.into(), &log)
     };
     let mut bytes = Vec::new();
-    let mut result = pipe::Receiver::from_owned_fd(read)?;
+    let mut result = UnixStream::from_std(ours)?;
     // Both at once: the parent of the shim ends as soon as the shim has left it.
     let (started, read) = tokio::join!(
         tokio::task::spawn_blocking(start),
@@ -187,7 +221,7 @@ async fn first_result(inner: &Arc<Inner>, dir: &RunDir, lock: OwnedFd) -> io::Re
     Ok(serde_json::from_slice(&bytes)?)
 }
 
-/// The lock is the shim's standard input and the pipe its output: descriptors reach it without
+/// The lock is the shim's standard input and the socket its output: descriptors reach it without
 /// any code between fork and exec, which in a threaded process is the safe way.
 fn start_shim(
     inner: &Inner,

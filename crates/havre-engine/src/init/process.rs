@@ -16,6 +16,7 @@ use super::seccomp;
 use super::user::{self, Identity};
 use super::{SetupError, Stdio, descriptors, reaper, rootfs, step};
 use crate::cgroup::Cgroup;
+use crate::confidential::Contents;
 use crate::spec::ContainerSpec;
 use crate::sys;
 
@@ -64,9 +65,10 @@ pub fn container(
     root: &Path,
     cgroup: &Cgroup,
     stdio: Option<Stdio>,
+    parcel: Option<BorrowedFd>,
     socket: BorrowedFd,
 ) -> SetupError {
-    let Err(error) = try_container(spec, root, cgroup, stdio, socket);
+    let Err(error) = try_container(spec, root, cgroup, stdio, parcel, socket);
     error
 }
 
@@ -75,10 +77,12 @@ fn try_container(
     root: &Path,
     cgroup: &Cgroup,
     stdio: Option<Stdio>,
+    parcel: Option<BorrowedFd>,
     socket: BorrowedFd,
 ) -> Result<Infallible, SetupError> {
     let tty = stdio.is_none();
-    descriptors::shed(stdio, &[socket])?;
+    let contents = unpack(stdio, parcel, &[socket])?;
+    descriptors::close_all_but(&[socket])?;
     detach_from_shim(spec.oom_score_adj)?;
     if let Some(path) = &spec.netns {
         let what = || format!("join the network namespace {}", path.display());
@@ -94,7 +98,7 @@ fn try_container(
         rustix::system::sethostname(spec.hostname.as_bytes()),
         || format!("set the host name {:?}", spec.hostname),
     )?;
-    let inside = rootfs::enter(spec, root)?;
+    let inside = rootfs::enter(spec, root, &contents, socket)?;
     wait_for_shim(socket)?;
     step(sys::unshare(libc::CLONE_NEWCGROUP), || {
         "create a cgroup namespace".to_owned()
@@ -113,7 +117,7 @@ fn try_container(
     }
     let program = Program {
         argv: &spec.argv,
-        env: spec.env.clone(),
+        env: environment(spec, contents),
         user: &spec.user,
         cwd: &spec.cwd,
         privileged: false,
@@ -139,9 +143,10 @@ pub fn exec(
     request: &ExecRequest,
     init: BorrowedFd,
     stdio: Option<Stdio>,
+    parcel: Option<BorrowedFd>,
     socket: BorrowedFd,
 ) -> SetupError {
-    let Err(error) = try_exec(spec, request, init, stdio, socket);
+    let Err(error) = try_exec(spec, request, init, stdio, parcel, socket);
     error
 }
 
@@ -150,10 +155,12 @@ fn try_exec(
     request: &ExecRequest,
     init: BorrowedFd,
     stdio: Option<Stdio>,
+    parcel: Option<BorrowedFd>,
     socket: BorrowedFd,
 ) -> Result<Infallible, SetupError> {
     let tty = stdio.is_none();
-    descriptors::shed(stdio, &[init, socket])?;
+    // Outside, where nobody in the container can look at it.
+    let contents = unpack(stdio, parcel, &[init, socket])?;
     detach_from_shim(spec.oom_score_adj)?;
     wait_for_shim(socket)?;
     // The process namespace is for children only.
@@ -174,7 +181,7 @@ fn try_exec(
     } else {
         descriptors::replace_null(|| descriptors::open_device(&root, "/dev/null"))?;
     }
-    let mut env = spec.env.clone();
+    let mut env = environment(spec, contents);
     env.extend(request.env.clone());
     let program = Program {
         argv: &request.argv,
@@ -186,6 +193,31 @@ fn try_exec(
         kind: Kind::Further,
     };
     become_and_exec(spec, program, root, socket)
+}
+
+/// Installs standard input, output and error, and reads the container's secrets; what is open
+/// afterwards is `kept` and what they were read from.
+fn unpack(
+    stdio: Option<Stdio>,
+    parcel: Option<BorrowedFd>,
+    kept: &[BorrowedFd],
+) -> Result<Contents, SetupError> {
+    let Some(parcel) = parcel else {
+        descriptors::shed(stdio, kept)?;
+        return Ok(Contents::default());
+    };
+    descriptors::shed(stdio, &[kept, &[parcel]].concat())?;
+    step(Contents::read(parcel), || {
+        "read the container's secrets".to_owned()
+    })
+}
+
+/// What the spec says, and what it must not say.
+fn environment(spec: &ContainerSpec, contents: Contents) -> BTreeMap<String, String> {
+    let mut env = spec.env.clone();
+    let secret = contents.env.iter();
+    env.extend(secret.map(|(name, value)| (name.clone(), value.as_str().to_owned())));
+    env
 }
 
 /// A clean start: default signals, own session, dies with the shim, not readable by others.

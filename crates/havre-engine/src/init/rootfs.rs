@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -19,9 +19,11 @@ use rustix::mount::{
 use super::host::OfHost;
 use super::kernel::{self, Kernel};
 use super::mounts::{self, NODEV, NOEXEC, NOSUID};
+use super::secrets::{self, Prepared};
 use super::{SetupError, source, step, subpath, volume};
 use crate::cgroup::Cgroup;
-use crate::spec::{ContainerSpec, FileSpec, MountSpec};
+use crate::confidential::Contents;
+use crate::spec::{ContainerSpec, FileSpec, MountSpec, SECRETS_DIR};
 use crate::{sys, validate};
 
 /// Files that programs of the container expect to be able to change.
@@ -36,13 +38,19 @@ pub struct Inside {
 }
 
 /// Mounts the root file system, enters it and sets everything up that needs no cgroup.
-pub fn enter(spec: &ContainerSpec, root: &Path) -> Result<Inside, SetupError> {
+pub fn enter(
+    spec: &ContainerSpec,
+    root: &Path,
+    contents: &Contents,
+    socket: BorrowedFd,
+) -> Result<Inside, SetupError> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     step(mount_change("/", private), || {
         "separate the mounts from the host's".to_owned()
     })?;
     let binds = open_binds(spec)?;
     let files = copy_files(spec, root)?;
+    let secrets = secrets::prepare(spec, root, contents, socket)?;
     let of_host = OfHost::find(spec)?;
     mount_root(spec, root)?;
     switch_root(root)?;
@@ -53,6 +61,7 @@ pub fn enter(spec: &ContainerSpec, root: &Path) -> Result<Inside, SetupError> {
     for (mount, source) in spec.mounts.iter().zip(binds) {
         inside.place(mount, source)?;
     }
+    inside.attach_secrets(spec, secrets)?;
     for (file, source) in spec.files.iter().zip(files) {
         inside.attach_file(source, &file.target)?;
     }
@@ -239,6 +248,19 @@ impl Inside {
                 Err(SetupError::Refused(format!("nothing to mount at {target}")))
             }
         }
+    }
+
+    fn attach_secrets(&self, spec: &ContainerSpec, secrets: Prepared) -> Result<(), SetupError> {
+        secrets.give_away(spec, &self.root)?;
+        if let Some(folder) = secrets.folder {
+            let at = self.folder_for(SECRETS_DIR)?;
+            let what = || format!("mount at {SECRETS_DIR}");
+            step(mounts::attach(folder, at), what)?;
+        }
+        for (mount, target) in secrets.elsewhere {
+            self.attach_file(mount, &target)?;
+        }
+        Ok(())
     }
 
     /// Attaches a detached mount of a file.

@@ -50,6 +50,24 @@ pub fn resolve(root: &Root, user: &str, groups: &[String]) -> Result<Identity, U
     decide(user, groups, &passwd, &group)
 }
 
+/// Who owns a file: numbers, or names of the account files below `root`.
+pub fn owner(root: &Root, user: &str, group: &str) -> Result<(u32, u32), UserError> {
+    let numbers = (user.parse(), group.parse());
+    if let (Ok(uid), Ok(gid)) = numbers {
+        return Ok((uid, gid));
+    }
+    let (passwd, groups) = (read(root, "/etc/passwd")?, read(root, "/etc/group")?);
+    let mut accounts = passwd.lines().filter_map(Account::parse);
+    let uid = match user.parse() {
+        Ok(uid) => uid,
+        Err(_) => accounts
+            .find(|account| account.name == user)
+            .map(|account| account.uid)
+            .ok_or_else(|| UserError::NoUser(user.to_owned()))?,
+    };
+    Ok((uid, find_group(group, &groups)?))
+}
+
 /// Links lead nowhere but below `root`; what is no file, or not there, names nobody.
 fn read(root: &Root, path: &'static str) -> Result<String, UserError> {
     let text = root.read_text(Path::new(path), MAX_FILE);

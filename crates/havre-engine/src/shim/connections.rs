@@ -119,6 +119,10 @@ impl Shim {
             }
             Request::Exec(exec) => self.client_exec(number, exec, fds).map(|r| (r, None)),
             Request::Attach => self.attach(),
+            Request::Entrust { filter, parcel } => match self.entrust(filter, parcel, fds) {
+                Ok(()) => Some((Reply::Done, None)),
+                Err(error) => refuse(format!("cannot take new secrets: {error}")),
+            },
             Request::Shutdown => {
                 self.reply(number, &Reply::Done, None);
                 self.happened(Event::Stop(Duration::ZERO));

@@ -11,8 +11,10 @@ use super::health::Purpose;
 use super::life::{Event, ProcessPhase};
 use super::poller::Token;
 use super::spool::Stream;
+use crate::confidential::Contents;
 use crate::init::{self, Progress, SetupError, Starting, Stdio};
-use crate::spec::{Exit, State};
+use crate::secrets::Delivered;
+use crate::spec::{ContainerSpec, Exit, State};
 use crate::{signal, sys};
 
 /// Read at most this much from one output before looking at the others.
@@ -32,6 +34,8 @@ pub struct Container {
     /// Where its input comes from, while it is to be kept open.
     pub input: Option<OwnedFd>,
     terminal: bool,
+    /// Where new versions of its secrets go.
+    secrets: Option<Delivered>,
     /// The group's count when it started.
     oom_kills: u64,
     started_at: Option<SystemTime>,
@@ -43,6 +47,14 @@ impl Container {
         self.process.as_ref()
     }
 
+    /// Puts other contents of its secrets in place, where there are any.
+    pub fn renew_secrets(&mut self, spec: &ContainerSpec, contents: &Contents) -> io::Result<()> {
+        match &mut self.secrets {
+            Some(delivered) => delivered.renew(spec, contents),
+            None => Ok(()),
+        }
+    }
+
     /// The set-up is about to be killed for taking too long.
     pub fn give_up(&mut self) {
         self.failure = Some("its set-up did not end in time".to_owned());
@@ -52,6 +64,7 @@ impl Container {
 impl Shim {
     /// Begins a start; the set-up reports through its socket.
     pub(super) fn start(&mut self) {
+        self.output.set_terminal(self.meta.spec.tty);
         self.container = Container {
             oom_kills: self.cgroup.oom_kills(),
             ..Container::default()
@@ -76,7 +89,8 @@ impl Shim {
             Some(stdio)
         };
         let rootfs = self.dir.rootfs();
-        let starting = init::start_container(spec, &rootfs, &self.cgroup, stdio)?;
+        let parcel = self.parcel.as_ref().map(AsFd::as_fd);
+        let starting = init::start_container(spec, &rootfs, &self.cgroup, stdio, parcel)?;
         let watch = || {
             if let Some(fd) = &self.container.stdout {
                 self.poller.add(fd, Token::Stdout)?;
@@ -105,6 +119,9 @@ impl Shim {
                 Ok(Progress::Pending) => return,
                 Ok(Progress::Terminal(master)) => self.take_terminal(master),
                 Ok(Progress::Executing) => self.container.executing = true,
+                Ok(Progress::Secrets(folder)) => {
+                    self.container.secrets = Some(Delivered::first(folder));
+                }
                 // Only further processes do that.
                 Ok(Progress::Moved(_)) => {}
                 Ok(Progress::Failed { reason, .. }) => self.container.failure = Some(reason),
@@ -227,23 +244,23 @@ impl Shim {
                 Ok(0) => {
                     self.poller.remove(&*fd);
                     *source = None;
-                    return self.spool.end(stream);
+                    return self.output.end(stream);
                 }
                 Ok(len) => {
                     total += len;
-                    self.spool.feed(stream, &buffer[..len]);
+                    self.output.feed(stream, &buffer[..len], sys::since_boot());
                 }
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => break,
                 // A terminal whose last user is gone.
                 Err(_) => {
                     self.poller.remove(&*fd);
                     *source = None;
-                    return self.spool.end(stream);
+                    return self.output.end(stream);
                 }
             }
         }
         if self.container.terminal {
-            self.spool.flush_partial(stream);
+            self.output.flush_partial(stream);
         }
     }
 
@@ -254,7 +271,7 @@ impl Shim {
             for _ in 0..64 {
                 self.read_output(stream);
             }
-            self.spool.end(stream);
+            self.output.end(stream);
         }
     }
 

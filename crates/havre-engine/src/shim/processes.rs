@@ -129,6 +129,7 @@ impl Shim {
             &self.cgroup,
             container.pidfd.as_fd(),
             stdio,
+            self.parcel.as_ref().map(AsFd::as_fd),
         )
         .map_err(|error| super::container::describe(&error))?;
         let number = self.number();
@@ -169,6 +170,8 @@ impl Shim {
                 Ok(Progress::Pending) => return,
                 Ok(Progress::Terminal(master)) => self.hand_terminal_over(number, master),
                 Ok(Progress::Executing) => process.executing = true,
+                // Only a container's first process has one, and this may be a container speaking.
+                Ok(Progress::Secrets(_)) => {}
                 Ok(Progress::Moved(pidfd)) => self.process_moved(number, pidfd),
                 Ok(Progress::Failed { exit_code, reason }) => {
                     process.failure = Some((exit_code, reason));
@@ -439,7 +442,7 @@ impl Shim {
         let result = ProbeResult {
             at: SystemTime::now(),
             exit_code,
-            output: String::from_utf8_lossy(output).into_owned(),
+            output: self.output.redact(output),
         };
         let now = sys::since_boot();
         if self.probes.record(purpose, result, now) {

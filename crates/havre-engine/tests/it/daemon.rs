@@ -335,7 +335,11 @@ async fn restart_and_start_again(place: &Sandbox) {
     place.start(&spec).await;
     let first = place.engine().get(&spec.id).await.expect("known");
     logged(&spec, "run").await;
-    place.engine().restart(&spec.id).await.expect("restarted");
+    place
+        .engine()
+        .restart(&spec.id, Default::default())
+        .await
+        .expect("restarted");
     let second = place.engine().get(&spec.id).await.expect("known");
     assert_ne!(pid(&first), pid(&second));
     assert_eq!(second.restarts, 1);
@@ -348,7 +352,7 @@ async fn restart_and_start_again(place: &Sandbox) {
     // The shim is gone; another one starts the same container.
     place
         .engine()
-        .restart(&spec.id)
+        .restart(&spec.id, Default::default())
         .await
         .expect("started again");
     logged(&spec, "run\nrun\nrun").await;

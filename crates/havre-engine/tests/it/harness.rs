@@ -136,6 +136,7 @@ impl Sandbox {
             hostname: name.to_owned(),
             mounts: Vec::new(),
             files: Vec::new(),
+            secrets: Vec::new(),
             netns: None,
             limits: havre_engine::Limits::default(),
             oom_score_adj: 0,

@@ -14,6 +14,7 @@ mod lifecycle;
 mod output;
 mod page;
 mod processes;
+mod secrets;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         inventory::TESTS,
         escapes::TESTS,
         page::TESTS,
+        secrets::TESTS,
     ] {
         trials.extend(tests.iter().map(|(name, run)| {
             let run = *run;

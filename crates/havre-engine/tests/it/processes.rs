@@ -271,7 +271,11 @@ async fn health(place: &Sandbox) {
         output,
         "checking\ncat: can't open '/data/ok': No such file or directory\n"
     );
-    place.engine().restart(&spec.id).await.expect("restarted");
+    place
+        .engine()
+        .restart(&spec.id, Default::default())
+        .await
+        .expect("restarted");
     place
         .until(&spec, "starting again", status(HealthStatus::Starting))
         .await;

@@ -26,6 +26,8 @@ pub struct StepSpec {
     pub argv: Vec<String>,
     /// Complete environment.
     pub env: BTreeMap<String, String>,
+    /// Added to it; must reach no disk.
+    pub secret_env: BTreeMap<String, Secret>,
     /// Working directory; exists, unless the step runs in an image without its own.
     pub cwd: String,
     /// `user[:group]`, names resolved inside `rootfs`; empty: 0:0.

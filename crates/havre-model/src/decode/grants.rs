@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{Surroundings, undefined};
 use crate::keys::{self, Section};
-use crate::project::{FileGrant, FileSource};
+use crate::project::{Account, FileGrant, FileSource};
 use crate::read::{Field, Fields};
 use crate::report::Report;
 use crate::source::Span;
@@ -151,12 +151,12 @@ fn grant(item: Field<'_>, kind: &str, report: &mut Report) -> Option<FileGrant> 
     Some(FileGrant {
         uid: fields
             .get("uid")
-            .and_then(|f| f.number(report))
-            .unwrap_or(0),
+            .and_then(|f| f.account(report))
+            .unwrap_or(Account::ROOT),
         gid: fields
             .get("gid")
-            .and_then(|f| f.number(report))
-            .unwrap_or(0),
+            .and_then(|f| f.account(report))
+            .unwrap_or(Account::ROOT),
         mode: fields
             .get("mode")
             .and_then(|f| f.mode(report))

@@ -130,9 +130,33 @@ pub struct FileGrant {
     /// Absolute path inside (secrets default to `/run/secrets/<source>`, configs to `/<source>`).
     pub target: String,
     /// Owner.
-    pub uid: u32,
+    pub uid: Account,
     /// Group.
-    pub gid: u32,
+    pub gid: Account,
     /// Permission bits (default 0444).
     pub mode: u32,
+}
+
+/// Who owns a file in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Account {
+    /// Whatever the image calls it.
+    Number(u32),
+    /// Of the image's `/etc/passwd`, or `/etc/group` for a group.
+    Name(String),
+}
+
+impl Account {
+    /// The owner of what says nothing.
+    pub const ROOT: Self = Self::Number(0);
+}
+
+impl std::fmt::Display for Account {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => write!(out, "{number}"),
+            Self::Name(name) => out.write_str(name),
+        }
+    }
 }

@@ -229,6 +229,7 @@ impl Bench {
                 gid: 0,
                 mode: 0o644,
             }],
+            secrets: Vec::new(),
             netns: Some(netns),
             limits: Limits::default(),
             oom_score_adj: 0,

@@ -212,7 +212,7 @@ fn secret_file(mount: &MountAction, content: &Secret) -> Option<StepMount> {
 pub(super) fn secret_variables(
     secrets: &[(&MountAction, &Secret)],
     place: &BuildLocation,
-) -> Result<Vec<(String, String)>, BuildError> {
+) -> Result<Vec<(String, Secret)>, BuildError> {
     let mut variables = Vec::new();
     for (mount, content) in secrets {
         let MountAction::Secret {
@@ -225,12 +225,14 @@ pub(super) fn secret_variables(
         };
         let text = std::str::from_utf8(content.expose());
         let text = text.ok().filter(|text| !text.contains('\0'));
-        let text = text.ok_or_else(|| BuildError::Secret {
-            place: Box::new(place.clone()),
-            id: id.clone(),
-            reason: "is no text, and cannot be in a variable",
-        })?;
-        variables.push((name.clone(), text.to_owned()));
+        if text.is_none() {
+            return Err(BuildError::Secret {
+                place: Box::new(place.clone()),
+                id: id.clone(),
+                reason: "is no text, and cannot be in a variable",
+            });
+        }
+        variables.push((name.clone(), (*content).clone()));
     }
     Ok(variables)
 }

@@ -1,6 +1,6 @@
 //! The instructions that change files: look the result up, or make it and keep it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -216,7 +216,7 @@ impl Build<'_> {
         targets.extend(mounts.iter().map(|mount| mount.target().to_owned()));
         let missing = self.prepare(&lower, &scratch, jobs, targets, place).await?;
         let mut step = self.step_spec(run, lower, &scratch, mounts);
-        step.env.extend(secret_variables(&secrets, place)?);
+        step.secret_env.extend(secret_variables(&secrets, place)?);
         self.run_step(&step, place).await?;
         drop(locks);
         files::remove_stubs(&scratch.writable.upper, &missing)
@@ -452,6 +452,7 @@ impl Build<'_> {
                 .or_insert_with(|| CA_APT.to_owned());
         }
         StepSpec {
+            secret_env: BTreeMap::new(),
             rootfs: Overlay {
                 lower,
                 upper: Some(scratch.writable.clone()),

@@ -215,6 +215,11 @@ fn execute(step: &StepSpec, root: &Path, news: &mpsc::Sender<News>) -> io::Resul
         .args(&step.argv[1..])
         .env_clear()
         .envs(&step.env)
+        .envs(
+            step.secret_env
+                .iter()
+                .map(|(name, value)| (name, std::str::from_utf8(value.expose()).expect("text"))),
+        )
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::project::{
-    Build, BuildContext, Condition, Dependency, Device, FileGrant, Healthcheck, Hook, Liveness,
-    Mount, Port, ProbeTiming, Protocol, PullPolicy, Resolver, Resources, RestartPolicy, Service,
-    UpdateConfig, UpdateOrder,
+    Account, Build, BuildContext, Condition, Dependency, Device, FileGrant, Healthcheck, Hook,
+    Liveness, Mount, Port, ProbeTiming, Protocol, PullPolicy, Resolver, Resources, RestartPolicy,
+    Service, UpdateConfig, UpdateOrder,
 };
 
 use super::Asks;
@@ -515,8 +515,8 @@ fn secret<'p>(grant: &'p FileGrant, asks: &mut Asks<'_, 'p>) {
     if *target != format!("/run/secrets/{source}") {
         asks.value(&["services.*.secrets[].target"], target);
     }
-    asks.key_if(*uid != 0, &["services.*.secrets[].uid"]);
-    asks.key_if(*gid != 0, &["services.*.secrets[].gid"]);
+    asks.key_if(*uid != Account::ROOT, &["services.*.secrets[].uid"]);
+    asks.key_if(*gid != Account::ROOT, &["services.*.secrets[].gid"]);
     asks.key_if(*mode != 0o444, &["services.*.secrets[].mode"]);
 }
 
@@ -532,8 +532,8 @@ fn config<'p>(grant: &'p FileGrant, asks: &mut Asks<'_, 'p>) {
     if *target != format!("/{source}") {
         asks.value(&["services.*.configs[].target"], target);
     }
-    asks.key_if(*uid != 0, &["services.*.configs[].uid"]);
-    asks.key_if(*gid != 0, &["services.*.configs[].gid"]);
+    asks.key_if(*uid != Account::ROOT, &["services.*.configs[].uid"]);
+    asks.key_if(*gid != Account::ROOT, &["services.*.configs[].gid"]);
     asks.key_if(*mode != 0o444, &["services.*.configs[].mode"]);
 }
 

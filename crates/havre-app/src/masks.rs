@@ -1,0 +1,109 @@
+//! What is masked in the output of each environment: the values of its secrets.
+//!
+//! One filter for all containers of an environment, since any may print what another knows (a refused
+//! connection names its password). It is made when what its releases have changes, and shared with
+//! their shims as memory. Configs are no secrets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use havre_api::EnvironmentId;
+use havre_engine::SharedFilter;
+use havre_redact::{Filter, Why};
+use havre_release::Release;
+
+use crate::files::FileVault;
+
+/// Of every environment that has started something.
+#[derive(Debug, Default)]
+pub(crate) struct Masks(Mutex<BTreeMap<EnvironmentId, Arc<Mask>>>);
+
+/// Of one environment.
+#[derive(Debug)]
+pub(crate) struct Mask {
+    /// Whose contents are masked.
+    digests: BTreeSet<String>,
+    filter: Filter,
+    /// The same for shims.
+    pub(crate) shared: SharedFilter,
+}
+
+impl Mask {
+    fn new(vault: &FileVault, digests: BTreeSet<String>) -> io::Result<Self> {
+        let mut values = Vec::new();
+        for digest in &digests {
+            match vault.read(digest) {
+                Ok(value) => values.push((digest.as_str(), value)),
+                // Of a release that nobody can go back to any more.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let values = values.iter().map(|(name, value)| (*name, value.as_slice()));
+        let (filter, _) = Filter::new(values);
+        Ok(Self {
+            shared: SharedFilter::new(&filter)?,
+            digests,
+            filter,
+        })
+    }
+
+    /// A text without secrets.
+    pub(crate) fn text(&self, text: String) -> String {
+        self.filter.redact(&text).unwrap_or(text)
+    }
+}
+
+impl Masks {
+    /// For an environment with these releases, and whether it is another one than before.
+    pub(crate) fn of<'a>(
+        &self,
+        vault: &FileVault,
+        id: &EnvironmentId,
+        releases: impl IntoIterator<Item = &'a Release>,
+    ) -> io::Result<(Arc<Mask>, bool)> {
+        let digests = digests(releases);
+        let mut masks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mask) = masks.get(id).filter(|mask| mask.digests == digests) {
+            return Ok((Arc::clone(mask), false));
+        }
+        let mask = Arc::new(Mask::new(vault, digests)?);
+        masks.insert(id.clone(), Arc::clone(&mask));
+        Ok((mask, true))
+    }
+
+    /// The environment has gone.
+    pub(crate) fn forget(&self, id: &EnvironmentId) {
+        let mut masks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        masks.remove(id);
+    }
+}
+
+/// Contents of the secrets of all services.
+fn digests<'a>(releases: impl IntoIterator<Item = &'a Release>) -> BTreeSet<String> {
+    let services = releases
+        .into_iter()
+        .flat_map(|release| release.services.values());
+    let secrets = services.flat_map(|config| {
+        let targets = config.service.secrets.iter().map(|grant| &grant.target);
+        targets.filter_map(|target| config.files.get(target))
+    });
+    secrets.cloned().collect()
+}
+
+/// Secrets of a release, by name, that are not masked or not wholly.
+pub(crate) fn unmasked(vault: &FileVault, release: &Release) -> io::Result<BTreeMap<String, Why>> {
+    let mut found = BTreeMap::new();
+    for config in release.services.values() {
+        for grant in &config.service.secrets {
+            let Some(digest) = config.files.get(&grant.target) else {
+                continue;
+            };
+            if let Some(why) = havre_redact::judge(&vault.read(digest)?) {
+                found.insert(grant.source.clone(), why);
+            }
+        }
+    }
+    Ok(found)
+}
