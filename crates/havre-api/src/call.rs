@@ -182,6 +182,30 @@ api! {
         UserAdd = "/v1/users/add" by Admin (UserAddRequest) -> UserInfo;
         /// Takes one's rights away.
         UserRemove = "/v1/users/remove" by Admin (UserRemoveRequest) -> UserInfo;
+        /// Makes a value the one in use.
+        SecretSet = "/v1/secret/set" by Deployer (SecretSetRequest) -> SecretSetOutcome;
+        /// The value of a secret.
+        SecretGet = "/v1/secret/get" by Admin (SecretGetRequest) -> SecretValue;
+        /// Secrets, without their values.
+        SecretList = "/v1/secret/list" by Viewer (SecretListQuery) -> Vec<SecretSummary>;
+        /// The versions of a secret, without their values, the oldest first.
+        SecretHistory = "/v1/secret/history" by Viewer (SecretQuery) -> Vec<SecretVersion>;
+        /// Puts an earlier version into use.
+        SecretRollback = "/v1/secret/rollback" by Deployer (SecretRollbackRequest) -> SecretSetOutcome;
+        /// Removes a secret with all its versions.
+        SecretRemove = "/v1/secret/remove" by Deployer (SecretRemoveRequest) -> Empty;
+        /// The releases that use a secret.
+        SecretUses = "/v1/secret/uses" by Viewer (SecretQuery) -> Vec<SecretUse>;
+        /// The seal under which secrets are kept.
+        Seal = "/v1/seal" by Viewer (MachineQuery) -> SealReport;
+        /// Adds a way to open it.
+        SealAdd = "/v1/seal/add" by Admin (SealAddRequest) -> SealOutcome, within 120;
+        /// Removes one.
+        SealRemove = "/v1/seal/remove" by Admin (SealRemoveRequest) -> SealOutcome, within 120;
+        /// Opens it, or sees whether a slot opens.
+        SealUnlock = "/v1/seal/unlock" by Admin (SealUnlockRequest) -> SealOutcome, within 120;
+        /// Makes another root key, and other keys under it.
+        SealRekey = "/v1/seal/rekey" by Admin (MachineQuery) -> SealOutcome, within 120;
         /// The certificate of the machine's CA.
         Ca = "/v1/ca" by Viewer (Empty) -> CaCertificate;
         /// What was done, the oldest first.

@@ -171,6 +171,115 @@ impl Concern for UserRemoveRequest {
     }
 }
 
+impl Concern for SecretSetRequest {
+    fn scope(&self) -> Scope {
+        of_secret(self.environment.as_ref())
+    }
+
+    fn subject(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl Concern for SecretGetRequest {
+    fn scope(&self) -> Scope {
+        of_secret(self.environment.as_ref())
+    }
+
+    fn subject(&self) -> String {
+        let version = self.version.map(|version| format!(" version {version}"));
+        format!(
+            "{}{}: {}",
+            self.name,
+            version.unwrap_or_default(),
+            self.reason
+        )
+    }
+}
+
+impl Concern for SecretListQuery {
+    fn scope(&self) -> Scope {
+        match &self.environment {
+            Some(id) => Scope::Environment(id.clone()),
+            None => Scope::Visible,
+        }
+    }
+
+    fn subject(&self) -> String {
+        String::new()
+    }
+}
+
+impl Concern for SecretQuery {
+    fn scope(&self) -> Scope {
+        match &self.environment {
+            Some(id) => Scope::Environment(id.clone()),
+            None => Scope::Visible,
+        }
+    }
+
+    fn subject(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl Concern for SecretRollbackRequest {
+    fn scope(&self) -> Scope {
+        of_secret(self.environment.as_ref())
+    }
+
+    fn subject(&self) -> String {
+        match self.version {
+            Some(version) => format!("{} to version {version}", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
+impl Concern for SecretRemoveRequest {
+    fn scope(&self) -> Scope {
+        of_secret(self.environment.as_ref())
+    }
+
+    fn subject(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl Concern for SealAddRequest {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        match self {
+            Self::Passphrase { .. } => "passphrase".to_owned(),
+            Self::Age { recipient } => format!("age {recipient}"),
+            Self::Machine { with } => format!("machine {with:?}").to_lowercase(),
+        }
+    }
+}
+
+impl Concern for SealRemoveRequest {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        format!("slot {}", self.slot)
+    }
+}
+
+impl Concern for SealUnlockRequest {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        String::new()
+    }
+}
+
 impl Concern for StatusQuery {
     fn scope(&self) -> Scope {
         named(self.project.as_ref(), self.environment.as_ref())
@@ -345,6 +454,14 @@ impl Concern for AuditExportQuery {
 
     fn subject(&self) -> String {
         format!("from record {}", self.from)
+    }
+}
+
+/// An environment's, or the machine's, which every environment has.
+fn of_secret(environment: Option<&EnvironmentId>) -> Scope {
+    match environment {
+        Some(id) => Scope::Environment(id.clone()),
+        None => Scope::Machine,
     }
 }
 

@@ -244,7 +244,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let store =
         Store::open(&state.join("state.db"), &schemas()).map_err(subsystem("the database"))?;
     let store = Arc::new(store);
-    let seal = secrets::open(&root, &store).map_err(subsystem("the seal"))?;
+    let (seal, secrets) = secrets::open(&root, &store).map_err(subsystem("the seal"))?;
     let exe = std::env::current_exe().map_err(subsystem("its own binary"))?;
     let engine = Engine::new(EngineConfig {
         run_dir: root.run_dir().to_owned(),
@@ -270,6 +270,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let platform = Arc::new(Platform {
         seal,
         door: Arc::new(Doorkeeper::new(Arc::new(register))),
+        secrets,
         vault: FileVault::new(state.join("secrets")),
         masks: crate::masks::Masks::default(),
         ca: LocalCa::new(state.join("tls")),

@@ -81,7 +81,7 @@ async fn images(
                 let host = &builder.host;
                 let checkout = git::context(build, host, events).await?;
                 let mut request = request(project, &needed, build, options, &digests)?;
-                request.secrets = secrets(project, &needed, build)?;
+                request.secrets = secrets(project, &needed, build, &host.platform)?;
                 request.steps.mounts_of = project.name.to_string();
                 let further = git::further_contexts(build, host, events).await?;
                 for (name, checkout) in &further {

@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use havre_base::{Durability, replace};
 use havre_model::{Allow, FileSource, Project, Service, ServiceName, host_path};
+use havre_secrets::{Scope, SecretError, Secrets};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
@@ -36,6 +37,14 @@ pub(crate) enum FileError {
         name: String,
         real: PathBuf,
     },
+    #[error("{kind} `{name}` cannot be had from the machine's store")]
+    Stored {
+        kind: &'static str,
+        name: String,
+        source: SecretError,
+    },
+    #[error(transparent)]
+    Name { source: havre_secrets::NameError },
     #[error("{kind} `{name}` is larger than {MAX_BYTES} bytes")]
     TooLarge { kind: &'static str, name: String },
     #[error("cannot keep {kind} `{name}` in {path}", path = path.display())]
@@ -45,6 +54,25 @@ pub(crate) enum FileError {
         path: PathBuf,
         source: io::Error,
     },
+}
+
+/// What the machine's store has for an environment.
+pub(crate) struct Stored<'a> {
+    pub(crate) secrets: &'a Secrets,
+    pub(crate) scope: Scope,
+}
+
+impl Stored<'_> {
+    fn read(&self, kind: &'static str, name: &str) -> Result<Vec<u8>, FileError> {
+        let error = |source| FileError::Stored {
+            kind,
+            name: name.to_owned(),
+            source,
+        };
+        let parsed = name.parse().map_err(|source| FileError::Name { source })?;
+        let value = self.secrets.resolve(&self.scope, &parsed).map_err(error)?;
+        Ok(value.plain.to_vec())
+    }
 }
 
 /// Which files a service may have read for it: the reader is root.
@@ -138,8 +166,9 @@ impl FileVault {
         name: &str,
         source: &FileSource,
         reach: &Reach,
+        stored: &Stored<'_>,
     ) -> Result<String, FileError> {
-        let (content, digest) = content(kind, name, source, reach)?;
+        let (content, digest) = content(kind, name, source, reach, stored)?;
         let path = self.path(&digest);
         let error = |source| FileError::Keep {
             kind,
@@ -191,16 +220,23 @@ impl Sweep<'_> {
 }
 
 /// Keeps the secrets and configs of a project and returns their digests by service and target.
-pub(crate) fn keep_files(vault: &FileVault, project: &Project) -> Result<FileDigests, FileError> {
+pub(crate) fn keep_files(
+    vault: &FileVault,
+    project: &Project,
+    stored: &Stored<'_>,
+) -> Result<FileDigests, FileError> {
     files_of(project, |kind, name, source, reach| {
-        vault.keep(kind, name, source, reach)
+        vault.keep(kind, name, source, reach, stored)
     })
 }
 
 /// As [`keep_files`], keeping nothing.
-pub(crate) fn file_digests(project: &Project) -> Result<FileDigests, FileError> {
+pub(crate) fn file_digests(
+    project: &Project,
+    stored: &Stored<'_>,
+) -> Result<FileDigests, FileError> {
     files_of(project, |kind, name, source, reach| {
-        Ok(content(kind, name, source, reach)?.1)
+        Ok(content(kind, name, source, reach, stored)?.1)
     })
 }
 
@@ -238,11 +274,13 @@ pub(crate) fn content(
     name: &str,
     source: &FileSource,
     reach: &Reach,
+    stored: &Stored<'_>,
 ) -> Result<(Vec<u8>, String), FileError> {
     let content = match source {
         FileSource::File { path } => read_small(kind, name, path, reach)?,
         FileSource::Environment { value, .. } => value.clone().into_bytes(),
         FileSource::Content { content } => content.clone().into_bytes(),
+        FileSource::Store { name: secret } => stored.read(kind, secret)?,
     };
     let digest = Sha256::digest(&content)
         .iter()
@@ -301,8 +339,12 @@ mod tests {
             own: folder.path().to_owned(),
             host_paths: false,
         };
+        let world = crate::fake::Stage::new();
+        let stored = world.stored_secrets("production");
         let first = vault.hold();
-        let digest = vault.keep("secret", "password", &content, &reach).unwrap();
+        let digest = vault
+            .keep("secret", "password", &content, &reach, &stored)
+            .unwrap();
         let second = vault.hold();
         drop(first);
         assert!(vault.sweep().is_none());
@@ -319,9 +361,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
         let source = FileSource::File { path: path.clone() };
+        let world = crate::fake::Stage::new();
+        let stored = world.stored_secrets("production");
         let read = |host_paths| {
             let own = folder.path().to_owned();
-            content("secret", "password", &source, &Reach { own, host_paths }).map(|read| read.0)
+            let reach = Reach { own, host_paths };
+            content("secret", "password", &source, &reach, &stored).map(|read| read.0)
         };
         fs::write(&path, "mine").unwrap();
         assert_eq!(read(false).unwrap(), b"mine");

@@ -28,6 +28,7 @@ use crate::handle::EnvironmentHandle;
 use crate::masks;
 use crate::plans::plan;
 use crate::progress::EventDiff;
+use crate::secrets::needed;
 use crate::volumes::named_volumes;
 use crate::{admission, capabilities, databases, domains, ports, scaling, shared_networks, status};
 
@@ -55,6 +56,8 @@ pub(crate) async fn up(
         environment: project.environment.clone(),
     };
     capabilities::check(&daemon.targets.capabilities(), &id, &project)?;
+    // Before images are built that need them.
+    in_place(|| needed::of(&daemon.platform.secrets, &id, &project))?;
     ports::check(daemon, &id, &project).await?;
     domains::check(daemon, &id, &project).await?;
     admission::check(daemon, &id, &project.services, &project.volumes).await?;
@@ -77,10 +80,13 @@ pub(crate) async fn up(
         phase: OperationPhase::Prepare,
     });
     let files_held = daemon.platform.vault.hold();
-    let files = in_place(|| keep_files(&daemon.platform.vault, &project))
+    let platform = &daemon.platform;
+    let secrets = in_place(|| needed::of(&platform.secrets, &id, &project))?;
+    let files = in_place(|| keep_files(&platform.vault, &project, &platform.stored(&id)))
         .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
     shared_networks::resolve(&daemon.platform.networks, &mut project)?;
     let mut release = Release::new(&project, &images, &files);
+    release.secrets = secrets;
     warn_of_unmasked(daemon, &release, events)?;
     let outcome = |release: &Release, number, previous: Option<u64>| UpOutcome {
         environment: id.clone(),

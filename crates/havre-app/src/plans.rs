@@ -20,6 +20,7 @@ use serde_json::Value;
 use crate::daemon::Daemon;
 use crate::files::file_digests;
 use crate::labels::environment_key;
+use crate::secrets::needed;
 use crate::{admission, capabilities, databases, domains, rivals, shared_networks};
 
 /// Fields of a service that have another name in compose files.
@@ -66,10 +67,13 @@ pub(crate) async fn dry_run(
         .builder
         .hook_images(&mut project, &images, None)
         .await?;
-    let files = in_place(|| file_digests(&project))
+    let platform = &daemon.platform;
+    let secrets = in_place(|| needed::of(&platform.secrets, &id, &project))?;
+    let files = in_place(|| file_digests(&project, &platform.stored(&id)))
         .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
     shared_networks::resolve(&daemon.platform.networks, &mut project)?;
     let mut release = Release::new(&project, &images, &files);
+    release.secrets = secrets;
     release.keep_restarts(serving);
     let situation = Desired {
         databases: databases::found(daemon, &id, serving, &release).await?,

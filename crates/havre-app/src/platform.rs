@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use havre_api::Guard;
+use havre_api::{EnvironmentId, Guard};
 use havre_audit::Trail;
 use havre_image::Images;
 use havre_model::Tls;
 use havre_release::{Release, ReplicaId};
-use havre_secrets::Seal;
+use havre_secrets::{Seal, Secrets};
 
 use tokio::sync::Notify;
 
@@ -18,10 +18,11 @@ use crate::audit::Recording;
 use crate::certificates::{Certificates, Reading};
 use crate::edge::EdgeHub;
 use crate::environment::tables::Tables;
-use crate::files::FileVault;
+use crate::files::{FileVault, Stored};
 use crate::guard::Doorkeeper;
 use crate::masks::Masks;
 use crate::root::Root;
+use crate::secrets::scope::scope_of;
 use crate::shared_networks::tables::Tables as NetworkTables;
 use crate::tls::{CertificateFiles, LocalCa, TlsError};
 
@@ -40,6 +41,7 @@ pub(crate) struct Platform {
     /// What must not lie in clear is sealed by it.
     pub(crate) seal: Seal,
     pub(crate) masks: Masks,
+    pub(crate) secrets: Secrets,
     pub(crate) ca: LocalCa,
     pub(crate) certificates: Certificates,
     pub(crate) trail: Trail,
@@ -62,6 +64,14 @@ impl Platform {
     /// The containers' scratch space: a folder of each that is there.
     pub(crate) fn containers_dir(&self) -> PathBuf {
         self.root.state_dir().join("containers")
+    }
+
+    /// What the machine's store has for an environment.
+    pub(crate) fn stored(&self, id: &EnvironmentId) -> Stored<'_> {
+        Stored {
+            secrets: &self.secrets,
+            scope: scope_of(Some(id)),
+        }
     }
 
     /// Output of an environment, one folder per container.

@@ -1,12 +1,21 @@
 //! The seal of this installation and what is kept under it.
 
-use havre_secrets::{Place, Seal};
+pub(crate) mod calls;
+pub(crate) mod needed;
+pub(crate) mod scope;
+pub(crate) mod slots;
+mod uses;
+
+use std::sync::Arc;
+
+use havre_secrets::{Place, Seal, Secrets};
 use havre_store::{Store, StoreError, now};
 
+use crate::platform::Platform;
 use crate::root::Root;
 
 /// Opens the seal, or makes it. One that stays locked says so, and all else goes on.
-pub(crate) fn open(root: &Root, store: &Store) -> Result<Seal, StoreError> {
+pub(crate) fn open(root: &Root, store: &Arc<Store>) -> Result<(Seal, Secrets), StoreError> {
     let place = Place {
         state: root.state_dir().join("seal"),
         machine: root.etc_dir().to_owned(),
@@ -22,5 +31,26 @@ pub(crate) fn open(root: &Root, store: &Store) -> Result<Seal, StoreError> {
     if let Some(id) = seal.id() {
         havre_secrets::note_seal(store, &id)?;
     }
-    Ok(seal)
+    let secrets = Secrets::new(Arc::clone(store), seal.clone());
+    for finding in finish_rekey(&secrets) {
+        tracing::warn!(finding, "secrets");
+    }
+    Ok((seal, secrets))
+}
+
+/// Does what waits for an open seal; what could not be done is told.
+pub(crate) fn resume(platform: &Platform) -> Vec<String> {
+    finish_rekey(&platform.secrets)
+}
+
+/// Goes on with a rekeying that was killed after the root key was written.
+fn finish_rekey(secrets: &Secrets) -> Vec<String> {
+    match secrets.is_outdated() {
+        Ok(true) => match secrets.renew() {
+            Ok(_) => Vec::new(),
+            Err(error) => vec![havre_base::one_line(&error)],
+        },
+        // Locked, or of another machine: whoever needs one is told.
+        Ok(false) | Err(_) => Vec::new(),
+    }
 }

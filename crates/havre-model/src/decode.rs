@@ -177,7 +177,9 @@ fn files_of(sources: &BTreeMap<String, (Span, FileSource)>) -> reads::Sources {
         .iter()
         .filter_map(|(name, (_, source))| match source {
             FileSource::File { path } => Some((name.clone(), path.clone())),
-            FileSource::Environment { .. } | FileSource::Content { .. } => None,
+            FileSource::Environment { .. }
+            | FileSource::Store { .. }
+            | FileSource::Content { .. } => None,
         });
     files.collect()
 }

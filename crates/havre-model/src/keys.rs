@@ -738,14 +738,13 @@ pub const SECRET: Section = Section {
             "use `file` or `environment`",
         ),
         yes("environment"),
-        refused(
+        partly(
             "external",
-            "there is no Swarm to ask",
-            "use `file` or `environment`",
+            "from the machine's store, which `havre secret set` fills",
         ),
         yes("file"),
         quiet("labels", "for people"),
-        quiet("name", "for people"),
+        partly("name", "of an external one"),
         refused("template_driver", "secrets are not templates", "remove it"),
     ],
 };

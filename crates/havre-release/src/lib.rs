@@ -45,7 +45,7 @@ pub use observed::{
 };
 pub use order::dependency_order;
 pub use record::{Cause, Outcome, Record, Step, told_by};
-pub use release::{Release, ServiceDigest, ServiceRelease};
+pub use release::{Release, ServiceDigest, ServiceRelease, StoreSecret};
 pub use routing::{Canary, Routing, ServiceRouting, routing};
 pub use status::{
     Evidence, Exit, Health, Instance, InstanceState, TargetStatus, Verdict, release_of,

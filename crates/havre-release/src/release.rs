@@ -31,6 +31,20 @@ pub struct Release {
     /// How an environment moves to it.
     #[serde(default)]
     pub rollout: RolloutSettings,
+    /// Secrets of the machine's store that it has, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, StoreSecret>,
+}
+
+/// A secret of the machine's store, as a release has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreSecret {
+    /// Which of its versions.
+    pub version: u32,
+    /// The environment's own, and not the machine's for all.
+    pub own: bool,
+    /// The services that get it; none: builds alone do.
+    pub services: BTreeSet<ServiceName>,
 }
 
 /// A service in a release.
@@ -91,6 +105,7 @@ impl Release {
             tls: project.tls.clone(),
             routes: project.routes.clone(),
             rollout: project.rollout.clone(),
+            secrets: BTreeMap::new(),
         };
         release.follow();
         release
@@ -432,6 +447,7 @@ mod tests {
             tls: Tls::LocalCa,
             routes: Vec::new(),
             rollout: RolloutSettings::default(),
+            secrets: BTreeMap::new(),
         };
         release.follow();
         release

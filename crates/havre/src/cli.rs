@@ -10,6 +10,7 @@ use crate::exit::Exit;
 use crate::paint::ColorChoice;
 use crate::target::{FolderArgs, LeadingArgs, LoadArgs, Named, ProjectArgs};
 
+pub mod secret;
 pub mod values;
 
 /// All of production for a compose application, in one binary.
@@ -119,6 +120,9 @@ pub enum Command {
     /// Say what people may do: members of the group `havre`, and those whom an issuer vouches for
     #[command(subcommand)]
     User(UserCommand),
+    /// Set, read and list secrets, and the keys they are kept under
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
     /// This machine's own certificate authority
     #[command(subcommand)]
     Ca(CaCommand),
@@ -198,6 +202,7 @@ impl Command {
             | Self::User(UserCommand::Rm { json, .. })
             | Self::Context(ContextCommand::Ls(json) | ContextCommand::Show { json, .. })
             | Self::Version(json) => *json,
+            Self::Secret(command) => return command.wants_json(),
             Self::Exec(_)
             | Self::Audit(AuditCommand::Export { .. })
             | Self::Ca(_)
@@ -233,6 +238,7 @@ impl Command {
             Self::Plan(args) => args.load.named(),
             Self::Doctor(args) => args.load.named(),
             Self::Status(args) => args.folder.named(),
+            Self::Secret(command) => return command.project(),
             Self::Why(args) => args.project.named(),
             Self::Ps(args) => args.project.named(),
             Self::Logs(args) => args.project.named(),

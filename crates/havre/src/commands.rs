@@ -31,6 +31,7 @@ mod project;
 mod ps;
 mod releases;
 mod schema;
+mod secret;
 pub mod status;
 pub mod up;
 pub mod version;
@@ -116,6 +117,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
         Command::Network(command) => block_on(network::run(context, command))?,
         Command::Token(command) => block_on(access::token(context, command))?,
         Command::User(command) => block_on(access::user(context, command))?,
+        Command::Secret(command) => block_on(secret::run(context, command))?,
         Command::Ca(command) => block_on(ca::run(context, command))?,
         Command::Context(command) => context::run(context, command)?,
         Command::Login(args) => block_on(login::run(context, args))?,

@@ -23,6 +23,7 @@ mod human;
 mod paint;
 mod progress;
 mod prompt;
+mod secret_input;
 mod slips;
 mod systemd;
 mod table;

@@ -299,6 +299,21 @@ impl ProjectArgs {
         })
     }
 
+    /// The environment that is named; none: none is. A project alone is half a name.
+    pub fn one_environment(&self) -> Result<Option<EnvironmentId>, Failure> {
+        if self.environment_name()?.is_some() {
+            return self.environment().map(Some);
+        }
+        match self.is_given() {
+            true => Err(
+                Failure::new(Exit::Usage, "which environment of the project?").hint(
+                    "name it with -E; without a project it is the machine's, for all environments",
+                ),
+            ),
+            false => Ok(None),
+        }
+    }
+
     /// The environments meant by a command that shows all where none is named: those of the
     /// project in this folder, if there is one.
     pub fn filter(&self) -> Result<(Option<ProjectName>, Option<EnvironmentName>), Failure> {

@@ -23,6 +23,12 @@ const MAX_REFERENCE_BYTES: usize = 512;
 const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
 const MAX_ARGUMENTS_BYTES: usize = 2 * 1024 * 1024;
 const MAX_ARGUMENTS: usize = 100_000;
+/// A little more than a secret may have, so that who keeps them says what is too much.
+const MAX_SECRET_BYTES: usize = 2 * 1024 * 1024;
+const MAX_SECRET_NAME_BYTES: usize = 1024;
+const MAX_REASON_BYTES: usize = 1000;
+/// Also an age identity with the comments around it.
+const MAX_PASSPHRASE_BYTES: usize = 4096;
 
 /// Reads a request body of at most so many bytes and finds that its names are sound.
 pub(super) async fn read<T: DeserializeOwned + Check>(
@@ -142,6 +148,72 @@ impl Check for UserAddRequest {
 impl Check for UserRemoveRequest {
     fn check(&self) -> Result<(), ApiError> {
         called("user", &self.name)
+    }
+}
+
+impl Check for SecretSetRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        secret(self.environment.as_ref(), &self.name)?;
+        list("bytes", self.value.bytes().len(), MAX_SECRET_BYTES)
+    }
+}
+
+impl Check for SecretGetRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        secret(self.environment.as_ref(), &self.name)?;
+        refuse_unless(!self.reason.trim().is_empty(), || {
+            "a secret is told only for a reason".to_owned()
+        })?;
+        text("reason", &self.reason, MAX_REASON_BYTES)
+    }
+}
+
+impl Check for SecretListQuery {
+    fn check(&self) -> Result<(), ApiError> {
+        self.environment.as_ref().map_or(Ok(()), environment)
+    }
+}
+
+impl Check for SecretQuery {
+    fn check(&self) -> Result<(), ApiError> {
+        secret(self.environment.as_ref(), &self.name)
+    }
+}
+
+impl Check for SecretRollbackRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        secret(self.environment.as_ref(), &self.name)
+    }
+}
+
+impl Check for SecretRemoveRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        secret(self.environment.as_ref(), &self.name)
+    }
+}
+
+impl Check for SealAddRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        match self {
+            Self::Passphrase { passphrase, again } => {
+                text("passphrase", passphrase.text(), MAX_PASSPHRASE_BYTES)?;
+                text("passphrase", again.text(), MAX_PASSPHRASE_BYTES)
+            }
+            Self::Age { recipient } => text("recipient", recipient, MAX_PASSPHRASE_BYTES),
+            Self::Machine { with: _ } => Ok(()),
+        }
+    }
+}
+
+impl Check for SealRemoveRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        Ok(())
+    }
+}
+
+impl Check for SealUnlockRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        text("secret", self.secret.text(), MAX_PASSPHRASE_BYTES)
     }
 }
 
@@ -328,6 +400,12 @@ fn filter(
 fn environment(id: &EnvironmentId) -> Result<(), ApiError> {
     project_name(id.project.as_str())?;
     environment_name(id.environment.as_str())
+}
+
+/// The store says which names are sound.
+fn secret(of: Option<&EnvironmentId>, name: &str) -> Result<(), ApiError> {
+    of.map_or(Ok(()), environment)?;
+    text("name of the secret", name, MAX_SECRET_NAME_BYTES)
 }
 
 fn project_name(name: &str) -> Result<(), ApiError> {

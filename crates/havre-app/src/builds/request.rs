@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use havre_api::{ApiError, ErrorCode, UpOptions};
+use havre_api::{ApiError, EnvironmentId, ErrorCode, UpOptions};
 use havre_image::builder::{
     BuildRequest, DockerfileSource, NamedContext, Reach, Secret, StepSettings, host_ca_bundle,
 };
@@ -11,13 +11,20 @@ use havre_model::{Build, BuildContext, Project, PullPolicy, ServiceName};
 
 use super::needed::NeededImage;
 use crate::files;
+use crate::platform::Platform;
 
 /// The secrets of a build, read.
 pub(super) fn secrets(
     project: &Project,
     needed: &NeededImage<'_>,
     build: &Build,
+    platform: &Platform,
 ) -> Result<BTreeMap<String, Secret>, ApiError> {
+    let id = EnvironmentId {
+        project: project.name.clone(),
+        environment: project.environment.clone(),
+    };
+    let stored = platform.stored(&id);
     let services = needed.services.iter();
     let services = services.filter_map(|name| project.services.get(name));
     let reach = files::Reach::new(project, services);
@@ -27,7 +34,7 @@ pub(super) fn secrets(
             let message = format!("the secret `{name}`, which a build needs, has no source");
             return Err(ApiError::new(ErrorCode::Invalid, message));
         };
-        let (content, _) = files::content("secret", name, source, &reach)
+        let (content, _) = files::content("secret", name, source, &reach, &stored)
             .map_err(|error| ApiError::from_error(ErrorCode::Invalid, &error))?;
         secrets.insert(id.clone(), Secret::new(content));
     }

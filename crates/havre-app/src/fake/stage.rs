@@ -68,6 +68,14 @@ pub(crate) fn shop(services: &str) -> String {
 }
 
 impl Stage {
+    /// What the store of secrets has for an environment of `shop`.
+    pub(crate) fn stored_secrets(&self, environment: &str) -> crate::files::Stored<'_> {
+        self.daemon.platform.stored(&havre_api::EnvironmentId {
+            project: ProjectName::new("shop"),
+            environment: EnvironmentName::new(environment),
+        })
+    }
+
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(Some(folder.path().to_owned()));
@@ -83,11 +91,13 @@ impl Stage {
         };
         let control = Control::new(&root.edge_run_dir());
         let register = Register::open(Arc::clone(&store)).unwrap();
+        let (seal, secrets) = crate::secrets::open(&root, &store).unwrap();
         let platform = Arc::new(Platform {
             door: Arc::new(Doorkeeper::new(Arc::new(register))),
             tables: Tables::new(Arc::clone(&store)),
             networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
-            seal: crate::secrets::open(&root, &store).unwrap(),
+            seal,
+            secrets,
             vault: FileVault::new(state.join("secrets")),
             masks: Default::default(),
             ca: LocalCa::new(state.join("tls")),

@@ -210,6 +210,10 @@ fn secret<'p>(source: &'p FileSource, asks: &mut Asks<'_, 'p>) {
             asks.value(&["secrets.*.environment"], variable);
         }
         // Only configs have it.
+        FileSource::Store { name } => {
+            asks.truth_if(true, &["secrets.*.external"]);
+            asks.value(&["secrets.*.name", "secrets.*.external"], name);
+        }
         FileSource::Content { content: _ } => {}
     }
 }
@@ -220,6 +224,8 @@ fn config<'p>(source: &'p FileSource, asks: &mut Asks<'_, 'p>) {
         FileSource::Environment { variable, value: _ } => {
             asks.value(&["configs.*.environment"], variable);
         }
+        // Configs are never external.
+        FileSource::Store { name: _ } => {}
         FileSource::Content { content: _ } => asks.key(&["configs.*.content"]),
     }
 }

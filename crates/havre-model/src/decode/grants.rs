@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::volume::external;
 use super::{Surroundings, undefined};
 use crate::keys::{self, Section};
 use crate::project::{Account, FileGrant, FileSource};
@@ -12,7 +13,12 @@ use crate::source::Span;
 use crate::yaml::Node;
 
 pub(super) fn secret(name: &str, node: &Node, around: &mut Surroundings<'_>) -> Option<FileSource> {
-    source(&format!("secret `{name}`"), node, &keys::SECRET, around)
+    let owner = format!("secret `{name}`");
+    let fields = Fields::open(&owner, node, &keys::SECRET, around.report)?;
+    match external(&fields, around.report) {
+        (true, older_name) => stored(name, older_name, &fields, around.report),
+        (false, _) => source(&owner, node, &keys::SECRET, around),
+    }
 }
 
 pub(super) fn config(name: &str, node: &Node, around: &mut Surroundings<'_>) -> Option<FileSource> {
@@ -40,8 +46,35 @@ pub(super) fn check_exists(
                 .error("compose/unset-variable", at, message)
                 .hint("set it in the environment");
         }
-        FileSource::File { .. } | FileSource::Environment { .. } | FileSource::Content { .. } => {}
+        FileSource::File { .. }
+        | FileSource::Environment { .. }
+        | FileSource::Store { .. }
+        | FileSource::Content { .. } => {}
     }
+}
+
+/// One that the machine's store has: under the name that is given, or its own.
+fn stored(
+    name: &str,
+    older_name: Option<String>,
+    fields: &Fields<'_>,
+    report: &mut Report,
+) -> Option<FileSource> {
+    for key in ["file", "environment"] {
+        if let Some(field) = fields.get(key) {
+            let message = format!("{}: `{key}` of an external secret", fields.owner);
+            report
+                .error("compose/conflict", field.span(), message)
+                .hint(
+                    "it comes from the machine's store (`havre secret set`); remove one of the two",
+                );
+            return None;
+        }
+    }
+    let given = fields.string("name", report).or(older_name);
+    Some(FileSource::Store {
+        name: given.unwrap_or_else(|| name.to_owned()),
+    })
 }
 
 fn source(
@@ -73,7 +106,7 @@ fn source(
         ["content"] => Some(FileSource::Content {
             content: fields.string("content", report)?,
         }),
-        // An external one has been refused by the table already.
+        // An external config has been refused by the table already.
         [] if fields.has("external") => None,
         [] => {
             let message = format!("{owner} has no source");

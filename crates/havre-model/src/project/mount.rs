@@ -114,6 +114,11 @@ pub enum FileSource {
         /// Its value.
         value: String,
     },
+    /// A secret of the machine's store (secrets only).
+    Store {
+        /// Its name there.
+        name: String,
+    },
     /// Inline content (configs only).
     Content {
         /// The text.

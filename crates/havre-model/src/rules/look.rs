@@ -343,6 +343,7 @@ impl<'a> Look<'a> {
                 FileSource::File { path } => dockerfile::small_file(path),
                 FileSource::Content { content } => Some(content.clone()),
                 FileSource::Environment { value, .. } => Some(value.clone()),
+                FileSource::Store { .. } => None,
             }
         };
         granted(&self.project.configs, &service.configs).or_else(|| {

@@ -1,0 +1,244 @@
+//! What users do with secrets.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use havre_api::{
+    ApiError, ErrorCode, Principal, ReleaseId, SecretGetRequest, SecretListQuery, SecretOrigin,
+    SecretQuery, SecretRemoveRequest, SecretRollbackRequest, SecretSetOutcome, SecretSetRequest,
+    SecretSummary, SecretUse, SecretValue, SecretVersion, Timestamp,
+};
+use havre_base::in_place;
+use havre_redact::MIN_BYTES;
+use havre_secrets::{Listed, Scope, SecretError, SecretName, Version};
+
+use super::scope::{environment_of, scope_of};
+use super::uses;
+use crate::daemon::Daemon;
+
+/// What to do where there is no second way to open the seal.
+pub(super) const SET_UP: &str = "only this machine opens the secrets: `havre secret seal add-slot passphrase` \
+     (or age) adds a way that survives it";
+
+pub(crate) fn set(
+    daemon: &Arc<Daemon>,
+    by: &Principal,
+    request: &SecretSetRequest,
+) -> Result<SecretSetOutcome, ApiError> {
+    let (scope, name) = (
+        scope_of(request.environment.as_ref()),
+        named(&request.name)?,
+    );
+    let origin = match request.origin {
+        SecretOrigin::Set => "set",
+        SecretOrigin::Generated => "generated",
+        SecretOrigin::Imported => "imported",
+    };
+    let value = request.value.bytes();
+    let platform = &daemon.platform;
+    let set = platform
+        .secrets
+        .set(&scope, &name, value, &by.to_string(), origin)
+        .map_err(refusal)?;
+    let mut warnings = Vec::new();
+    if value.trim_ascii().len() < MIN_BYTES {
+        warnings.push(format!(
+            "`{name}` is shorter than {MIN_BYTES} bytes: it cannot be masked in logs and output"
+        ));
+    }
+    if !platform.seal.status().is_set_up() {
+        warnings.push(SET_UP.to_owned());
+    }
+    Ok(SecretSetOutcome {
+        version: set.version,
+        unchanged: set.unchanged,
+        warnings,
+    })
+}
+
+pub(crate) fn get(
+    daemon: &Arc<Daemon>,
+    by: &Principal,
+    request: &SecretGetRequest,
+) -> Result<SecretValue, ApiError> {
+    let (scope, name) = (
+        scope_of(request.environment.as_ref()),
+        named(&request.name)?,
+    );
+    let secrets = &daemon.platform.secrets;
+    let value = match request.version {
+        Some(_) => secrets.get(&scope, &name, request.version),
+        None => secrets.resolve(&scope, &name),
+    }
+    .map_err(refusal)?;
+    tracing::info!(secret = %name, of = %value.scope, version = value.version, %by, reason = request.reason, "a secret was read");
+    Ok(SecretValue {
+        environment: environment_of(&value.scope),
+        version: value.version,
+        value: value.plain.into(),
+    })
+}
+
+pub(crate) fn list(
+    daemon: &Arc<Daemon>,
+    by: &Principal,
+    query: &SecretListQuery,
+) -> Result<Vec<SecretSummary>, ApiError> {
+    let secrets = &daemon.platform.secrets;
+    let mut listed = match &query.environment {
+        None => secrets.list(None).map_err(refusal)?,
+        Some(id) => {
+            let own = secrets.list(Some(&scope_of(Some(id)))).map_err(refusal)?;
+            let mut all = secrets.list(Some(&Scope::Machine)).map_err(refusal)?;
+            all.retain(|one| own.iter().all(|own| own.name != one.name));
+            all.extend(own);
+            all
+        }
+    };
+    listed.retain(|one| environment_of(&one.scope).is_none_or(|id| by.grant.sees(&id)));
+    listed.sort_by(|a, b| (&a.scope, &a.name).cmp(&(&b.scope, &b.name)));
+    Ok(listed.into_iter().map(summary).collect())
+}
+
+pub(crate) fn history(
+    daemon: &Arc<Daemon>,
+    query: &SecretQuery,
+) -> Result<Vec<SecretVersion>, ApiError> {
+    let (scope, name) = (scope_of(query.environment.as_ref()), named(&query.name)?);
+    let versions = daemon.platform.secrets.history(&scope, &name);
+    Ok(versions
+        .map_err(refusal)?
+        .into_iter()
+        .map(version)
+        .collect())
+}
+
+pub(crate) fn rollback(
+    daemon: &Arc<Daemon>,
+    request: &SecretRollbackRequest,
+) -> Result<SecretSetOutcome, ApiError> {
+    let (scope, name) = (
+        scope_of(request.environment.as_ref()),
+        named(&request.name)?,
+    );
+    let secrets = &daemon.platform.secrets;
+    let before = secrets.get(&scope, &name, None).map(|value| value.version);
+    let version = secrets
+        .rollback(&scope, &name, request.version)
+        .map_err(refusal)?;
+    Ok(SecretSetOutcome {
+        version,
+        unchanged: before.is_ok_and(|before| before == version),
+        warnings: Vec::new(),
+    })
+}
+
+pub(crate) async fn remove(
+    daemon: &Arc<Daemon>,
+    request: &SecretRemoveRequest,
+) -> Result<(), ApiError> {
+    let (scope, name) = (
+        scope_of(request.environment.as_ref()),
+        named(&request.name)?,
+    );
+    let using = uses::of(daemon, request.environment.as_ref(), &name).await;
+    if let (Some(first), false) = (using.first(), request.force) {
+        let message = format!("`{name}` is in use by {}", first.environment);
+        return Err(ApiError::new(ErrorCode::Conflict, message).with_hint(
+            "what runs keeps its value, but the next `havre up` needs it; --force removes it all the same",
+        ));
+    }
+    in_place(|| daemon.platform.secrets.remove(&scope, &name)).map_err(refusal)
+}
+
+pub(crate) async fn uses(
+    daemon: &Arc<Daemon>,
+    by: &Principal,
+    query: &SecretQuery,
+) -> Result<Vec<SecretUse>, ApiError> {
+    let name = named(&query.name)?;
+    let mut using = uses::of(daemon, query.environment.as_ref(), &name).await;
+    using.retain(|one| by.grant.sees(&one.environment));
+    let secrets = &daemon.platform.secrets;
+    Ok(using
+        .into_iter()
+        .map(|one| {
+            let next = secrets.resolve(&scope_of(Some(&one.environment)), &name);
+            SecretUse {
+                environment: one.environment,
+                release: ReleaseId(one.release),
+                services: one.services,
+                version: one.version,
+                next: next.ok().map(|value| value.version),
+            }
+        })
+        .collect())
+}
+
+fn named(name: &str) -> Result<SecretName, ApiError> {
+    let name = name.parse::<SecretName>();
+    name.map_err(|error| ApiError::from_error(ErrorCode::Invalid, &error))
+}
+
+/// How a user is told.
+pub(crate) fn refusal(error: SecretError) -> ApiError {
+    let (code, hint) = match &error {
+        SecretError::NotFound { .. } => (
+            ErrorCode::NotFound,
+            Some("`havre secret ls` lists those that there are"),
+        ),
+        SecretError::NoVersion { .. } => (
+            ErrorCode::NotFound,
+            Some("`havre secret history` lists its versions"),
+        ),
+        SecretError::Damaged { .. } => (
+            ErrorCode::Failed,
+            Some(
+                "restore state.db from a backup, or remove the secret with `havre secret rm` and set it again",
+            ),
+        ),
+        SecretError::Sealed(_) => (
+            ErrorCode::Failed,
+            Some("`havre secret seal status` says what is wrong"),
+        ),
+        SecretError::Empty | SecretError::TooLarge { .. } | SecretError::TooMany { .. } => {
+            (ErrorCode::Invalid, None)
+        }
+        SecretError::Database(_) | SecretError::Crypto(_) => (ErrorCode::Failed, None),
+    };
+    let refused = ApiError::from_error(code, &error);
+    match hint {
+        Some(hint) => refused.with_hint(hint),
+        None => refused,
+    }
+}
+
+fn summary(listed: Listed) -> SecretSummary {
+    let (current, problem) = match listed.current {
+        Ok(current) => (Some(version(current)), None),
+        Err(why) => (None, Some(why)),
+    };
+    SecretSummary {
+        environment: environment_of(&listed.scope),
+        name: listed.name,
+        current,
+        problem,
+    }
+}
+
+fn version(version: Version) -> SecretVersion {
+    SecretVersion {
+        version: version.version,
+        current: version.current,
+        size_bytes: version.size,
+        set_at: time(version.set_at),
+        set_by: version.set_by,
+        origin: version.origin,
+    }
+}
+
+/// From seconds since the epoch.
+pub(super) fn time(seconds: i64) -> Timestamp {
+    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+    Timestamp::from(UNIX_EPOCH + since)
+}

@@ -1,0 +1,86 @@
+//! The secrets of the store that a project needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use havre_api::{ApiError, EnvironmentId, ErrorCode};
+use havre_model::{FileSource, Project, ServiceName};
+use havre_release::StoreSecret;
+use havre_secrets::{SecretError, SecretName, Secrets};
+
+use super::calls::refusal;
+use super::scope::scope_of;
+
+/// Names in the store, and the services that get each: none, where builds alone do.
+fn needed(project: &Project) -> BTreeMap<&str, BTreeSet<ServiceName>> {
+    let mut needed: BTreeMap<&str, BTreeSet<ServiceName>> = BTreeMap::new();
+    let stored = |key: &str| match project.secrets.get(key) {
+        Some(FileSource::Store { name }) => Some(name.as_str()),
+        _ => None,
+    };
+    for (service, config) in &project.services {
+        for name in config
+            .secrets
+            .iter()
+            .filter_map(|grant| stored(&grant.source))
+        {
+            needed.entry(name).or_default().insert(service.clone());
+        }
+        let build = config.build.iter().flat_map(|build| build.secrets.values());
+        for name in build.filter_map(|key| stored(key)) {
+            needed.entry(name).or_default();
+        }
+    }
+    needed
+}
+
+/// The versions that the project gets now. Fails before anything is begun where some are missing: with all
+/// of them, and the commands that set them.
+pub(crate) fn of(
+    secrets: &Secrets,
+    id: &EnvironmentId,
+    project: &Project,
+) -> Result<BTreeMap<String, StoreSecret>, ApiError> {
+    let scope = scope_of(Some(id));
+    let mut found = BTreeMap::new();
+    let mut missing = Vec::new();
+    for (name, services) in needed(project) {
+        let parsed = name.parse::<SecretName>();
+        let parsed = parsed.map_err(|error| ApiError::from_error(ErrorCode::Invalid, &error))?;
+        match secrets.resolve(&scope, &parsed) {
+            Ok(value) => {
+                let secret = StoreSecret {
+                    version: value.version,
+                    own: value.scope == scope,
+                    services,
+                };
+                found.insert(name.to_owned(), secret);
+            }
+            Err(SecretError::NotFound { .. }) => missing.push(name),
+            Err(error) => return Err(refusal(error)),
+        }
+    }
+    match missing[..] {
+        [] => Ok(found),
+        [one] => Err(ApiError::new(
+            ErrorCode::Invalid,
+            format!("{id} needs the secret `{one}`, which is not set: nothing was changed"),
+        )
+        .with_hint(command(id, one))),
+        _ => {
+            let message = format!(
+                "{id} needs {} secrets that are not set: nothing was changed",
+                missing.len()
+            );
+            let mut error = ApiError::new(ErrorCode::Invalid, message);
+            error.causes = missing.iter().map(|name| command(id, name)).collect();
+            Err(error.with_hint("without -p and -E a secret is set for all environments"))
+        }
+    }
+}
+
+fn command(id: &EnvironmentId, name: &str) -> String {
+    format!(
+        "`havre secret set {name} -p {} -E {}` sets it",
+        id.project, id.environment
+    )
+}

@@ -1,0 +1,51 @@
+//! Which environments use a secret of the store.
+
+use std::sync::Arc;
+
+use havre_api::EnvironmentId;
+use havre_model::ServiceName;
+use havre_secrets::SecretName;
+
+use crate::daemon::Daemon;
+
+/// One environment that does.
+pub(crate) struct Using {
+    pub(crate) environment: EnvironmentId,
+    pub(crate) release: u64,
+    /// None: builds alone.
+    pub(crate) services: Vec<ServiceName>,
+    pub(crate) version: u32,
+}
+
+/// The environments whose release has the secret of this name: of one environment the one it is of, of the
+/// machine's all that have no own.
+pub(crate) async fn of(
+    daemon: &Arc<Daemon>,
+    of: Option<&EnvironmentId>,
+    name: &SecretName,
+) -> Vec<Using> {
+    let mut using = Vec::new();
+    for environment in daemon.environments().await {
+        if of.is_some_and(|id| *id != environment.id) {
+            continue;
+        }
+        let status = environment.status();
+        let Some(number) = status.desired.current else {
+            continue;
+        };
+        let release = status.releases.get(&number);
+        let Some(used) = release.and_then(|release| release.secrets.get(name.as_str())) else {
+            continue;
+        };
+        if of.is_none() && used.own {
+            continue;
+        }
+        using.push(Using {
+            environment: environment.id.clone(),
+            release: number,
+            services: used.services.iter().cloned().collect(),
+            version: used.version,
+        });
+    }
+    using
+}

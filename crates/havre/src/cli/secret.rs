@@ -1,0 +1,209 @@
+//! `havre secret`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::JsonArg;
+use crate::target::{Named, ProjectArgs};
+
+/// `havre secret`.
+#[derive(Debug, Subcommand)]
+pub enum SecretCommand {
+    /// Set a secret: asked for, unless it comes from a pipe or a file
+    Set(SetArgs),
+    /// Print the value of a secret
+    Get(GetArgs),
+    /// List secrets, without their values
+    Ls(ListArgs),
+    /// List the versions of a secret, without their values
+    History(NameArgs),
+    /// Put an earlier version of a secret into use
+    Rollback(RollbackArgs),
+    /// Remove a secret with all its versions
+    Rm(RemoveArgs),
+    /// Show which environments and services use a secret
+    Who(NameArgs),
+    /// The keys under which secrets are kept, and the ways to open them
+    #[command(subcommand)]
+    Seal(SealCommand),
+}
+
+/// `havre secret set`.
+#[derive(Args, Debug)]
+pub struct SetArgs {
+    /// Its name; folders are parted by slashes
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Read the value from standard input
+    #[arg(long, group = "source")]
+    pub stdin: bool,
+    /// Read the value from a file, as it is
+    #[arg(long, value_name = "FILE", group = "source")]
+    pub from_file: Option<PathBuf>,
+    /// Make a value of that many letters and digits
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        default_missing_value = "32",
+        value_parser = clap::value_parser!(u16).range(8..=4096),
+        group = "source"
+    )]
+    pub generate: Option<u16>,
+    #[command(flatten)]
+    pub project: ProjectArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre secret get`.
+#[derive(Args, Debug)]
+pub struct GetArgs {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Why you need it: it is kept with your name; asked for where it is not said
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Of this version, instead of the one in use
+    #[arg(long, value_name = "N")]
+    pub version: Option<u32>,
+    #[command(flatten)]
+    pub project: ProjectArgs,
+}
+
+/// `havre secret ls`.
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub project: ProjectArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre secret history` and `who`.
+#[derive(Args, Debug)]
+pub struct NameArgs {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    #[command(flatten)]
+    pub project: ProjectArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre secret rollback`.
+#[derive(Args, Debug)]
+pub struct RollbackArgs {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Which version, instead of the one before
+    #[arg(long, value_name = "N")]
+    pub to: Option<u32>,
+    #[command(flatten)]
+    pub project: ProjectArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre secret rm`.
+#[derive(Args, Debug)]
+pub struct RemoveArgs {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Even while environments use it
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub project: ProjectArgs,
+}
+
+/// `havre secret seal`.
+#[derive(Debug, Subcommand)]
+pub enum SealCommand {
+    /// Show whether secrets are open, and by what they can be opened
+    Status(JsonArg),
+    /// Add a way to open them
+    #[command(subcommand)]
+    AddSlot(SlotCommand),
+    /// Remove a way to open them
+    RemoveSlot {
+        /// Its number
+        #[arg(value_name = "SLOT")]
+        slot: u32,
+    },
+    /// Make another root key, and other keys under it
+    Rekey,
+    /// Open them with a passphrase or an age identity; open ones: see whether it would
+    Unlock {
+        /// Read the passphrase or identity from standard input
+        #[arg(long)]
+        stdin: bool,
+    },
+}
+
+/// `havre secret seal add-slot`.
+#[derive(Debug, Subcommand)]
+pub enum SlotCommand {
+    /// A passphrase, asked for twice
+    Passphrase {
+        /// Read it from standard input instead
+        #[arg(long)]
+        stdin: bool,
+    },
+    /// A recipient of age, whose identity is kept elsewhere
+    Age {
+        /// age1…
+        #[arg(value_name = "RECIPIENT")]
+        recipient: String,
+    },
+    /// This machine, in the place of what it has
+    Machine {
+        /// How it keeps its key
+        #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+        with: MachineWith,
+    },
+}
+
+/// How a machine keeps its key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum MachineWith {
+    /// A file that only root can read
+    #[default]
+    File,
+    /// A credential of systemd's, by the host's key
+    Host,
+    /// The same, and the TPM
+    Tpm,
+}
+
+impl SecretCommand {
+    /// Whether the answer is for a program.
+    pub fn wants_json(&self) -> bool {
+        match self {
+            Self::Set(args) => args.json.json,
+            Self::Ls(args) => args.json.json,
+            Self::History(args) | Self::Who(args) => args.json.json,
+            Self::Rollback(args) => args.json.json,
+            Self::Seal(SealCommand::Status(json)) => json.json,
+            Self::Get(_) | Self::Rm(_) | Self::Seal(_) => false,
+        }
+    }
+
+    /// What the command line says of the project.
+    pub fn project(&mut self) -> Option<Named<'_>> {
+        Some(match self {
+            Self::Set(args) => args.project.named(),
+            Self::Get(args) => args.project.named(),
+            Self::Ls(args) => args.project.named(),
+            Self::History(args) | Self::Who(args) => args.project.named(),
+            Self::Rollback(args) => args.project.named(),
+            Self::Rm(args) => args.project.named(),
+            Self::Seal(_) => return None,
+        })
+    }
+}

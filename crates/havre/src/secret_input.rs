@@ -1,0 +1,102 @@
+//! Values that nobody sees: a hidden prompt, standard input, a file.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::path::Path;
+
+use havre_api::{SecretBytes, SecretText};
+
+use crate::error::Failure;
+use crate::exit::Exit;
+use crate::prompt;
+
+/// More is read of nothing: the daemon says what is too much.
+const MOST_BYTES: u64 = 2 * 1024 * 1024;
+
+/// What is typed behind `question`, which is not shown.
+pub fn hidden(question: &str) -> Result<SecretText, Failure> {
+    prompt::hidden(question)
+        .map(SecretText::new)
+        .map_err(|error| {
+            Failure::new(Exit::Usage, "cannot ask at a terminal")
+                .caused_by(&error)
+                .hint("pass the value by --stdin")
+        })
+}
+
+/// What is typed, seen as it is; none, where there is no terminal.
+pub fn shown(prompt: &str) -> Result<Option<String>, Failure> {
+    if !io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    eprint(prompt);
+    let mut line = String::new();
+    let read = io::stdin().read_line(&mut line);
+    read.map_err(|error| {
+        Failure::new(Exit::Failed, "cannot read what is typed").caused_by(&error)
+    })?;
+    Ok(Some(line.trim().to_owned()))
+}
+
+/// All of standard input, without the line break with which `echo` ends.
+pub fn standard_input() -> Result<SecretBytes, Failure> {
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().take(MOST_BYTES).read_to_end(&mut bytes);
+    read.map_err(|error| {
+        Failure::new(Exit::Failed, "cannot read standard input").caused_by(&error)
+    })?;
+    if bytes.ends_with(b"\n") {
+        bytes.pop();
+    }
+    Ok(SecretBytes::new(bytes))
+}
+
+/// As [`standard_input`], for what is text.
+pub fn standard_text() -> Result<SecretText, Failure> {
+    let bytes = standard_input()?;
+    let text = std::str::from_utf8(bytes.bytes());
+    let text = text.map_err(|_| Failure::new(Exit::Usage, "standard input is no UTF-8"))?;
+    Ok(SecretText::new(text.to_owned()))
+}
+
+/// All of a file, as it is.
+pub fn file(path: &Path) -> Result<SecretBytes, Failure> {
+    let failed = |error: io::Error| {
+        Failure::new(Exit::Usage, format!("cannot read {}", path.display())).caused_by(&error)
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(MOST_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    Ok(SecretBytes::new(bytes))
+}
+
+/// Letters and digits by chance.
+pub fn generated(characters: u16) -> Result<SecretBytes, Failure> {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut value = Vec::with_capacity(usize::from(characters));
+    while value.len() < usize::from(characters) {
+        let mut random = [0; 64];
+        let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random));
+        read.map_err(|error| {
+            Failure::new(Exit::Failed, "cannot read /dev/urandom").caused_by(&error)
+        })?;
+        // Each letter is as likely as any other.
+        let fair = random.iter().filter(|byte| **byte < 248);
+        let left = usize::from(characters) - value.len();
+        value.extend(
+            fair.take(left)
+                .map(|byte| ALPHABET[usize::from(*byte % 62)]),
+        );
+    }
+    Ok(SecretBytes::new(value))
+}
+
+fn eprint(text: &str) {
+    let mut err = io::stderr().lock();
+    // Who cannot be asked can answer still.
+    err.write_all(text.as_bytes())
+        .and_then(|()| err.flush())
+        .ok();
+}
