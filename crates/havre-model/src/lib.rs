@@ -23,6 +23,7 @@ mod databases;
 mod decode;
 mod diagnostic;
 mod dotenv;
+mod env_values;
 mod environment_id;
 mod files;
 #[cfg(fuzzing)]
@@ -64,6 +65,7 @@ pub use databases::{
     writable_mounts,
 };
 pub use diagnostic::{Diagnostic, Location, Severity};
+pub use env_values::{EnvValuesError, env_values};
 pub use environment_id::EnvironmentId;
 pub use files::means_file;
 pub use load::{LoadFailure, LoadOptions, Loaded, advise, config, identify, load};

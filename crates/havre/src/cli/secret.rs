@@ -24,6 +24,12 @@ pub enum SecretCommand {
     Rm(RemoveArgs),
     /// Show which environments and services use a secret
     Who(NameArgs),
+    /// Import the secrets of a .env file, or of a file that sops has encrypted to age
+    Import(ImportArgs),
+    /// Print all secrets as a file that sops decrypts
+    Export(ExportArgs),
+    /// Find secrets that lie in clear in files, or in the history of git
+    Scan(ScanArgs),
     /// The keys under which secrets are kept, and the ways to open them
     #[command(subcommand)]
     Seal(SealCommand),
@@ -122,6 +128,69 @@ pub struct RemoveArgs {
     pub project: ProjectArgs,
 }
 
+/// `havre secret import`.
+#[derive(Args, Debug)]
+pub struct ImportArgs {
+    /// A .env file, or a .yaml, .json or .env file of sops; names in it that lead to a value are parted by slashes
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Identities of age that open a file of sops, instead of those that sops itself would take
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Put this before each name
+    #[arg(long, value_name = "TEXT")]
+    pub prefix: Option<String>,
+    /// Import nothing: print the names
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub project: ProjectArgs,
+}
+
+/// `havre secret export`.
+#[derive(Args, Debug)]
+pub struct ExportArgs {
+    /// As a file of sops
+    #[arg(long, required = true)]
+    pub sops: bool,
+    /// Who is to open it: a recipient of age (age1…); may be repeated
+    #[arg(long, value_name = "RECIPIENT", required = true)]
+    pub age: Vec<String>,
+    /// Its form
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub format: ExportFormat,
+    /// Why you need it: it is kept with your name, for each secret
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    #[command(flatten)]
+    pub project: ProjectArgs,
+}
+
+/// The form of a file of sops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// YAML
+    #[default]
+    Yaml,
+    /// JSON
+    Json,
+    /// Lines of NAME=value
+    Dotenv,
+}
+
+/// `havre secret scan`.
+#[derive(Args, Debug)]
+pub struct ScanArgs {
+    /// A folder or a file instead of the current folder
+    #[arg(value_name = "PATH")]
+    pub path: Option<PathBuf>,
+    /// Every version that git keeps, instead of the files that are there
+    #[arg(long)]
+    pub history: bool,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
 /// `havre secret seal`.
 #[derive(Debug, Subcommand)]
 pub enum SealCommand {
@@ -190,6 +259,8 @@ impl SecretCommand {
             Self::History(args) | Self::Who(args) => args.json.json,
             Self::Rollback(args) => args.json.json,
             Self::Seal(SealCommand::Status(json)) => json.json,
+            Self::Scan(args) => args.json.json,
+            Self::Import(_) | Self::Export(_) => false,
             Self::Get(_) | Self::Rm(_) | Self::Seal(_) => false,
         }
     }
@@ -203,7 +274,9 @@ impl SecretCommand {
             Self::History(args) | Self::Who(args) => args.project.named(),
             Self::Rollback(args) => args.project.named(),
             Self::Rm(args) => args.project.named(),
-            Self::Seal(_) => return None,
+            Self::Import(args) => args.project.named(),
+            Self::Export(args) => args.project.named(),
+            Self::Scan(_) | Self::Seal(_) => return None,
         })
     }
 }

@@ -1,9 +1,12 @@
 //! `havre doctor`: whether this machine has what Havre needs, and traps in a project.
 
-use havre_model::{codes, rules};
+use std::path::Path;
+
+use havre_model::{Diagnostic, Severity, codes, rules};
 use serde::Serialize;
 
 use super::findings::{self, Checked};
+use super::secret;
 use crate::cli::DoctorArgs;
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
@@ -12,6 +15,9 @@ use crate::human;
 use crate::paint::Paint;
 use crate::table::{padded, printable};
 use crate::target::load_here;
+
+/// Places of secrets that are named.
+const MAX_PLACES: usize = 10;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, Serialize)]
@@ -42,7 +48,14 @@ pub async fn run(context: &Context, args: &DoctorArgs) -> Outcome {
         let options = args.load.options()?;
         let advised = load_here(context, options, havre_model::advise).await;
         let strict = args.load.strict;
-        let found = advised.map(|loaded| loaded.warnings);
+        let in_clear = secrets_in_clear(args.load.path());
+        let found = match advised {
+            Ok(loaded) => Ok(loaded.warnings.into_iter().chain(in_clear).collect()),
+            Err(mut failure) => {
+                failure.warnings.extend(in_clear);
+                Err(failure)
+            }
+        };
         let checked = Checked::Project(args.load.path());
         return findings::print(context, checked, found, strict, args.form);
     }
@@ -74,6 +87,38 @@ pub async fn run(context: &Context, args: &DoctorArgs) -> Outcome {
             ))
         }
     }
+}
+
+/// Secrets in the project's files, as one finding: no line of theirs is shown.
+fn secrets_in_clear(folder: &Path) -> Option<Diagnostic> {
+    // A folder that cannot be read is told by who reads the project.
+    let scanned = secret::scan_folder(folder).ok()?;
+    let places = scanned.findings.iter();
+    let mut places: Vec<String> = places
+        .map(|one| format!("{}:{}", one.file, one.line))
+        .collect();
+    let count = places.len() as u64;
+    if count == 0 {
+        return None;
+    }
+    if places.len() > MAX_PLACES {
+        places.truncate(MAX_PLACES);
+        places.push("…".to_owned());
+    }
+    Some(Diagnostic {
+        severity: Severity::Warning,
+        code: "secrets/in-clear",
+        message: format!(
+            "{} in clear: {}",
+            human::count(count, "secret"),
+            places.join(", ")
+        ),
+        location: None,
+        hint: Some(format!(
+            "`havre secret scan {}` says what each is, and the command that moves it into the store",
+            folder.display()
+        )),
+    })
 }
 
 fn explain(context: &Context, id: &str) -> Outcome {

@@ -1,6 +1,11 @@
 //! `havre secret`.
 
+mod export;
+mod import;
+mod scan;
 mod seal;
+
+pub use scan::scan_folder;
 
 use havre_api::{
     Client, EnvironmentId, SecretGet, SecretGetRequest, SecretHistory, SecretList, SecretListQuery,
@@ -70,6 +75,9 @@ pub async fn run(context: &Context, command: SecretCommand) -> Outcome {
             }
             Ok(Exit::Ok)
         }
+        SecretCommand::Import(args) => import::run(context, args).await,
+        SecretCommand::Export(args) => export::run(context, args).await,
+        SecretCommand::Scan(args) => scan::run(context, &args),
         SecretCommand::Seal(command) => seal::run(context, command).await,
     }
 }

@@ -36,6 +36,7 @@ mod queries;
 mod resolvers;
 mod restarts;
 mod rollouts;
+mod secret_files;
 mod shared_networks;
 mod sshd;
 mod taking_down;

@@ -1,0 +1,169 @@
+//! `havre secret scan`: secrets in the files of a folder, and in its git history.
+
+mod folder;
+mod history;
+
+use std::path::Path;
+
+use havre_scan::Found;
+use serde::Serialize;
+
+use crate::cli::secret::ScanArgs;
+use crate::context::Context;
+use crate::error::{Failure, Outcome};
+use crate::exit::Exit;
+use crate::human;
+use crate::paint::Paint;
+use crate::table::printable;
+
+pub use folder::scan as scan_folder;
+
+/// Larger files are made by programs.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// What is told.
+const MAX_FINDINGS: usize = 1000;
+
+/// A secret in a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The kind.
+    rule: &'static str,
+    /// What it is.
+    what: &'static str,
+    /// Relative to the folder.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    column: usize,
+    /// Its first characters.
+    masked: String,
+    /// The name that stands before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// The commit that brought it, in the history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit: Option<String>,
+    /// What moves it into the store.
+    fix: String,
+}
+
+/// What was looked at.
+#[derive(Debug, Default)]
+pub struct Scanned {
+    /// What was found, at most a thousand.
+    pub findings: Vec<Finding>,
+    /// Files, or versions of files.
+    files: u64,
+    /// That could not be read, and why.
+    unread: Vec<String>,
+}
+
+impl Scanned {
+    fn add(&mut self, file: &str, bytes: &[u8], commit: Option<&str>) {
+        self.files += 1;
+        if havre_scan::is_binary(bytes) {
+            return;
+        }
+        let text = String::from_utf8_lossy(bytes);
+        for found in havre_scan::scan(file, &text) {
+            if self.findings.len() == MAX_FINDINGS {
+                return;
+            }
+            self.findings.push(Finding::new(file, found, commit));
+        }
+    }
+}
+
+impl Finding {
+    fn new(file: &str, found: Found, commit: Option<&str>) -> Self {
+        let fix = fix(file, &found);
+        Self {
+            rule: found.rule,
+            what: found.what,
+            file: file.to_owned(),
+            line: found.line,
+            column: found.column,
+            masked: found.masked,
+            name: found.name,
+            commit: commit.map(str::to_owned),
+            fix,
+        }
+    }
+}
+
+/// The command that moves it.
+fn fix(file: &str, found: &Found) -> String {
+    let base = file.rsplit('/').next().unwrap_or(file);
+    if base.starts_with(".env") || base.ends_with(".env") {
+        return format!("havre secret import {file}");
+    }
+    let name = found.name.as_deref().unwrap_or(found.rule);
+    format!("havre secret set {}", name.to_ascii_lowercase())
+}
+
+pub fn run(context: &Context, args: &ScanArgs) -> Outcome {
+    let ui = context.ui;
+    let path = args.path.as_deref().unwrap_or(Path::new("."));
+    let scanned = match args.history {
+        true => history::scan(path)?,
+        false => folder::scan(path)?,
+    };
+    for why in &scanned.unread {
+        ui.warn(why, None);
+    }
+    let findings = &scanned.findings;
+    match args.json.json {
+        true => ui.json(findings)?,
+        false => ui.data(&render(findings, ui.out))?,
+    }
+    let what = if args.history { "version" } else { "file" };
+    let looked = human::count(scanned.files, what);
+    let secrets = human::count(findings.len() as u64, "secret");
+    ui.say(&match (findings.is_empty(), args.history) {
+        (true, true) => format!("no secret in {looked} of files"),
+        (true, false) => format!("no secret in {looked}"),
+        (false, true) => format!(
+            "{secrets} in {looked} of files: whoever has the history has them, so have each replaced where it is from"
+        ),
+        (false, false) => format!("{secrets} in {looked}"),
+    });
+    Ok(match findings.is_empty() {
+        true => Exit::Ok,
+        false => Exit::Project,
+    })
+}
+
+fn render(findings: &[Finding], paint: Paint) -> String {
+    let mut text = String::new();
+    for one in findings {
+        let name = one
+            .name
+            .as_ref()
+            .map(|name| format!("{name} = "))
+            .unwrap_or_default();
+        let commit = one
+            .commit
+            .as_ref()
+            .map(|id| format!(", since commit {id}"))
+            .unwrap_or_default();
+        text.push_str(&format!(
+            "{}: {}\n  --> {}:{}:{}  {name}{}{commit}\n   {} {}\n",
+            paint.warning(&format!("warning[{}]", one.rule)),
+            one.what,
+            printable(&one.file),
+            one.line,
+            one.column,
+            printable(&one.masked),
+            paint.hint("= help:"),
+            printable(&one.fix),
+        ));
+    }
+    text
+}
+
+fn failed(what: &str, path: &Path, error: &dyn std::error::Error) -> Failure {
+    Failure::new(Exit::Usage, format!("cannot {what} {}", path.display())).caused_by(error)
+}
+
+#[cfg(test)]
+mod tests;
