@@ -61,6 +61,8 @@ pub(crate) enum ActionError {
         path: PathBuf,
         source: io::Error,
     },
+    #[error("the secret of variable `{variable}` is no text")]
+    Variable { variable: String },
     #[error("what is to be masked in output cannot be found out")]
     Mask { source: io::Error },
     #[error("service `{service}` cannot run")]

@@ -204,7 +204,7 @@ async fn start(
     let confidential = Confidential {
         filter: Some(mask.shared.clone()),
         files: contents,
-        env: Default::default(),
+        env: in_place(|| files::variables(&platform.vault, config))?,
     };
     let created = job.host.engine.create_with(&spec, confidential).await;
     created.map_err(|source| ActionError::Create {

@@ -240,7 +240,20 @@ pub(crate) fn file_digests(
     })
 }
 
-/// Content digests by service and target.
+/// Where the digest of a variable's value stands among those of files.
+pub(crate) fn variable_key(name: &str) -> String {
+    format!("${name}")
+}
+
+/// A variable's value: a secret's content, without the line end that a file has.
+pub(crate) fn variable_value(content: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(content).ok()?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    (!text.contains('\0')).then_some(text)
+}
+
+/// Content digests by service and target, or variable.
 type FileDigests = BTreeMap<ServiceName, BTreeMap<String, String>>;
 
 fn files_of(
@@ -262,6 +275,14 @@ fn files_of(
                         digest(kind, &grant.source, source, &reach)?,
                     );
                 }
+            }
+        }
+        for (variable, secret) in &service.secret_environment {
+            if let Some(source) = project.secrets.get(secret) {
+                own.insert(
+                    variable_key(variable),
+                    digest("secret", secret, source, &reach)?,
+                );
             }
         }
     }

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use havre_api::EnvironmentId;
 use havre_engine::SharedFilter;
 use havre_redact::{Filter, Why};
-use havre_release::Release;
+use havre_release::{Release, ServiceRelease};
 
-use crate::files::FileVault;
+use crate::files::{FileVault, variable_key};
 
 /// Of every environment that has started something.
 #[derive(Debug, Default)]
@@ -80,28 +80,34 @@ impl Masks {
     }
 }
 
+/// Secrets of a service, as files and as variables: names and digests.
+fn secrets_of(config: &ServiceRelease) -> impl Iterator<Item = (&str, &str)> {
+    let files = config.service.secrets.iter();
+    let files = files.map(|grant| (grant.source.as_str(), grant.target.clone()));
+    let variables = config.service.secret_environment.iter();
+    let variables = variables.map(|(name, secret)| (secret.as_str(), variable_key(name)));
+    files
+        .chain(variables)
+        .filter_map(|(name, key)| Some((name, config.files.get(&key)?.as_str())))
+}
+
 /// Contents of the secrets of all services.
 fn digests<'a>(releases: impl IntoIterator<Item = &'a Release>) -> BTreeSet<String> {
     let services = releases
         .into_iter()
         .flat_map(|release| release.services.values());
-    let secrets = services.flat_map(|config| {
-        let targets = config.service.secrets.iter().map(|grant| &grant.target);
-        targets.filter_map(|target| config.files.get(target))
-    });
-    secrets.cloned().collect()
+    services
+        .flat_map(|config| secrets_of(config).map(|(_, digest)| digest.to_owned()))
+        .collect()
 }
 
 /// Secrets of a release, by name, that are not masked or not wholly.
 pub(crate) fn unmasked(vault: &FileVault, release: &Release) -> io::Result<BTreeMap<String, Why>> {
     let mut found = BTreeMap::new();
     for config in release.services.values() {
-        for grant in &config.service.secrets {
-            let Some(digest) = config.files.get(&grant.target) else {
-                continue;
-            };
+        for (name, digest) in secrets_of(config) {
             if let Some(why) = havre_redact::judge(&vault.read(digest)?) {
-                found.insert(grant.source.clone(), why);
+                found.insert(name.to_owned(), why);
             }
         }
     }

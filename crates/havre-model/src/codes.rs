@@ -161,6 +161,10 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("havre/route", "A route that leads nowhere"),
     (
+        "havre/secret",
+        "A variable is to hold a secret that the compose file does not have.",
+    ),
+    (
         "havre/service",
         "Settings of havre.yaml for a service that is not there",
     ),

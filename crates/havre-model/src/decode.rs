@@ -47,6 +47,8 @@ pub(crate) struct Surroundings<'a> {
     /// Absolute.
     pub directory: &'a Path,
     pub ground: HostContext<'a>,
+    /// Secrets that havre.yaml gives to services as variables.
+    pub secret_variables: &'a BTreeSet<String>,
     /// What havre.yaml would have to say, by service.
     pub to_allow: Vec<machine::ToAllow>,
 }
@@ -319,6 +321,12 @@ fn keep_used(
                 volume::check_exists(name.as_str(), &volume, *place, around.report);
                 decoded.volumes.insert(name.clone(), volume);
             }
+        }
+    }
+    for name in around.secret_variables {
+        if let Some((place, source)) = secrets.get(name) {
+            grants::check_exists("secret", name, source, *place, around.report);
+            decoded.secrets.insert(name.clone(), source.clone());
         }
     }
     let grants = [

@@ -304,6 +304,7 @@ impl<'o> Loader<'o> {
                     shared: &settings.shared(),
                     known: self.options.shared_networks.as_ref(),
                 },
+                secret_variables: &settings.secret_variables(),
                 to_allow: Vec::new(),
             },
         )?;
@@ -339,7 +340,13 @@ impl<'o> Loader<'o> {
             declared_networks,
             ..
         } = decoded;
-        validate::settings_of_services(settings, &mut services, &disabled, report);
+        validate::settings_of_services(
+            settings,
+            &mut services,
+            &disabled,
+            &decoded.secrets,
+            report,
+        );
         validate::settings_of_networks(settings, &decoded.networks, &declared_networks, report);
         let mut hosts = Hosts::new(&name, &environment, settings);
         validate::cycles(&services, &places, report);

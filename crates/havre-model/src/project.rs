@@ -153,6 +153,10 @@ pub struct Service {
     pub command: Option<Vec<String>>,
     /// Added to the image's environment.
     pub environment: BTreeMap<String, String>,
+    /// `services.*.environment` of havre.yaml: variables whose values are secrets, by their keys in
+    /// [`Project::secrets`]. None of these is in `environment`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_environment: BTreeMap<String, String>,
     /// Container ports other services may use (documentation, and input of route inference).
     pub expose: Vec<u16>,
     /// Published ports; [`Project::forwarded_ports`] says which of them the proxy does not serve.

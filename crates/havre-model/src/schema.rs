@@ -286,7 +286,7 @@ const ALLOW: Shape = Shape::Either(&[
     Shape::Word("privileged"),
 ]);
 
-const SERVICE_KEYS: [Described; 2] = [
+const SERVICE_KEYS: [Described; 3] = [
     Described {
         name: "allow",
         shape: Shape::OneOrMany(&ALLOW),
@@ -297,6 +297,17 @@ const SERVICE_KEYS: [Described; 2] = [
         example: r#"["devices"]"#,
     },
     Described {
+        name: "environment",
+        shape: Shape::Named {
+            pattern: "^[A-Za-z_][A-Za-z0-9_]*$",
+            each: &VARIABLE,
+        },
+        text: "Variables whose values are secrets, for programs that read no files. The value is in the environment of \
+           the service's processes alone: no answer of Havre, no log and no record has it. It takes the place of \
+           what the compose file says of the variable.",
+        example: r#"{"DB_PASSWORD": {"secret": "db-password"}}"#,
+    },
+    Described {
         name: "liveness",
         shape: Shape::Mapping(&LIVENESS),
         text: "A second probe, in the form of a compose `healthcheck`: a replica that fails it is replaced. The health \
@@ -304,6 +315,16 @@ const SERVICE_KEYS: [Described; 2] = [
         example: r#"{"test": ["CMD", "curl", "-f", "localhost:5000/live"], "interval": "10s"}"#,
     },
 ];
+
+const VARIABLE_KEYS: [Described; 1] = [Described {
+    name: "secret",
+    shape: Shape::Text {
+        pattern: "^(?!x-)[A-Za-z0-9][A-Za-z0-9._-]*$",
+        longest: 255,
+    },
+    text: "A key of the compose file's `secrets`.",
+    example: r#""db-password""#,
+}];
 
 const LIVENESS_KEYS: [Described; 6] = [
     Described {
@@ -466,6 +487,16 @@ pub(crate) const NETWORK: Mapping = Mapping {
     required: &[],
     exclusive: &[],
 };
+/// `services.*.environment.*`
+pub(crate) const VARIABLE: Mapping = Mapping {
+    section: section(
+        "havre.yaml: services.*.environment.*",
+        &names(&VARIABLE_KEYS),
+    ),
+    keys: &VARIABLE_KEYS,
+    required: &["secret"],
+    exclusive: &[],
+};
 /// `services.*.liveness`
 pub(crate) const LIVENESS: Mapping = Mapping {
     section: section("havre.yaml: services.*.liveness", &names(&LIVENESS_KEYS)),
@@ -482,13 +513,14 @@ pub(crate) const BUILD: Mapping = Mapping {
 };
 
 /// Every section; what stands in `environments.*` is as at the top.
-pub(crate) const SECTIONS: [Section; 8] = [
+pub(crate) const SECTIONS: [Section; 9] = [
     TOP.section,
     ROUTE.section,
     TLS.section,
     ROLLOUT.section,
     SERVICE.section,
     NETWORK.section,
+    VARIABLE.section,
     LIVENESS.section,
     BUILD.section,
 ];
@@ -631,7 +663,7 @@ build: {host_ca: auto}
 routes: [{service: web}]
 tls: {certificate: havre.yaml, key: havre.yaml}
 rollout: {strategy: canary}
-services: {web: {liveness: {test: \"true\"}, allow: devices}}
+services: {web: {liveness: {test: \"true\"}, allow: devices, environment: {A: {secret: b}}}}
 networks: {default: {shared: true}}
 environments: {staging: {routes: [{service: web}]}}
 ";

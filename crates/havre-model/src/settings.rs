@@ -61,6 +61,15 @@ impl Settings {
         shared.map(|(name, _)| name.clone()).collect()
     }
 
+    /// Secrets that services have as variables.
+    pub fn secret_variables(&self) -> BTreeSet<String> {
+        let variables = self
+            .services
+            .values()
+            .flat_map(|service| service.environment.values());
+        variables.map(|(secret, _)| secret.clone()).collect()
+    }
+
     /// What each service may have of the machine.
     pub fn allowed(&self) -> BTreeMap<String, BTreeSet<Allow>> {
         let said = self.services.iter();
@@ -75,6 +84,8 @@ pub(crate) struct WrittenService {
     pub place: Span,
     pub liveness: Option<Liveness>,
     pub allow: Option<BTreeSet<Allow>>,
+    /// Variables and the secrets that they hold.
+    pub environment: BTreeMap<String, (String, Span)>,
 }
 
 impl WrittenService {
@@ -84,6 +95,11 @@ impl WrittenService {
             place: self.place,
             liveness: self.liveness.or(base.liveness),
             allow: self.allow.or(base.allow),
+            environment: base
+                .environment
+                .into_iter()
+                .chain(self.environment)
+                .collect(),
         }
     }
 }
@@ -267,6 +283,7 @@ fn shared(fields: &Fields<'_>, base: &Base, report: &mut Report) -> Settings {
                 place,
                 liveness,
                 allow: fields.get("allow").map(|field| allow(field, report)),
+                environment: variables(&fields, report),
             };
             settings.services.insert(name.to_owned(), service);
         }
@@ -307,6 +324,45 @@ fn lay(settings: &mut Settings, own: Settings) {
     settings.networks.extend(own.networks);
     // Later files win, so what is the same everywhere can stand at the top.
     settings.env_files.extend(own.env_files);
+}
+
+/// Variables that hold secrets.
+fn variables(fields: &Fields<'_>, report: &mut Report) -> BTreeMap<String, (String, Span)> {
+    let mut variables = BTreeMap::new();
+    let Some(field) = fields.get("environment") else {
+        return variables;
+    };
+    for (name, place, node) in field.entries(report) {
+        let first = |c: char| c.is_ascii_alphabetic() || c == '_';
+        if !name.starts_with(first) || !name.chars().all(|c| first(c) || c.is_ascii_digit()) {
+            let message = format!("{}: `{name}` cannot name a variable", fields.owner);
+            report.error("havre/value", place, message);
+            continue;
+        }
+        let owner = format!("{}: variable `{name}`", fields.owner);
+        if node.as_map().is_none() {
+            let message = format!("{owner}: only what is secret stands here");
+            report.error("havre/type", node.span, message).hint(format!(
+                "`{name}: {{secret: NAME}}`; other values belong in the compose file"
+            ));
+            continue;
+        }
+        let Some(fields) = Fields::open(owner, node, &schema::VARIABLE.section, report) else {
+            continue;
+        };
+        match fields.get("secret") {
+            Some(field) => {
+                if let Some(secret) = field.string(report) {
+                    variables.insert(name.to_owned(), (secret, field.span()));
+                }
+            }
+            None => {
+                let message = format!("{}: `secret` is missing", fields.owner);
+                report.error("havre/missing-key", fields.span, message);
+            }
+        }
+    }
+    variables
 }
 
 fn allow(field: Field<'_>, report: &mut Report) -> BTreeSet<Allow> {

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::hosts::Hosts;
 use crate::image_name::ImageName;
 use crate::project::{
-    Build, BuildContext, Condition, Healthcheck, Network, NetworkName, Port, Project, ProjectName,
-    Protocol, RestartPolicy, Service, ServiceName,
+    Build, BuildContext, Condition, FileSource, Healthcheck, Network, NetworkName, Port, Project,
+    ProjectName, Protocol, RestartPolicy, Service, ServiceName,
 };
 use crate::report::Report;
-use crate::settings::Settings;
+use crate::settings::{Settings, WrittenService};
 use crate::source::Span;
 use crate::suggest;
 
@@ -383,11 +383,38 @@ pub(crate) fn settings_of_networks(
     }
 }
 
+/// Variables of a service that hold secrets, in place of what the compose file says of them.
+fn secret_variables(
+    service: &mut Service,
+    written: &WrittenService,
+    secrets: &BTreeMap<String, FileSource>,
+    report: &mut Report,
+) {
+    for (variable, (secret, place)) in &written.environment {
+        if !secrets.contains_key(secret) {
+            let message =
+                format!("the compose file has no secret `{secret}`, which `{variable}` is to hold");
+            let error = report.error("havre/secret", *place, message);
+            let hint = match suggest::nearest(secret, secrets.keys().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("declare it: `secrets: {{{secret}: {{file: …}}}}`"),
+            };
+            error.hint(hint);
+            continue;
+        }
+        service.environment.remove(variable);
+        service
+            .secret_environment
+            .insert(variable.clone(), secret.clone());
+    }
+}
+
 /// Takes in what havre.yaml says of single services.
 pub(crate) fn settings_of_services(
     settings: &Settings,
     services: &mut BTreeMap<ServiceName, Service>,
     disabled: &BTreeMap<String, Vec<String>>,
+    secrets: &BTreeMap<String, FileSource>,
     report: &mut Report,
 ) {
     for (name, written) in &settings.services {
@@ -395,6 +422,7 @@ pub(crate) fn settings_of_services(
             Some(service) => {
                 service.liveness.clone_from(&written.liveness);
                 service.allow = written.allow.clone().unwrap_or_default();
+                secret_variables(service, written, secrets, report);
             }
             // An inactive profile's.
             None if disabled.contains_key(name) => {}

@@ -11,7 +11,7 @@ use havre_release::{ReplicaId, ServiceRelease};
 
 use crate::action::ActionError;
 use crate::attach;
-use crate::files::FileVault;
+use crate::files::{FileVault, variable_key, variable_value};
 use crate::host::Host;
 use crate::labels::ContainerLabels;
 use zeroize::Zeroizing;
@@ -56,6 +56,30 @@ pub(super) fn secrets(
         }
     }
     Ok((secrets, contents))
+}
+
+/// Variables of a service that hold secrets.
+pub(super) fn variables(
+    vault: &FileVault,
+    config: &ServiceRelease,
+) -> Result<BTreeMap<String, Zeroizing<String>>, ActionError> {
+    let mut variables = BTreeMap::new();
+    for name in config.service.secret_environment.keys() {
+        let Some(digest) = config.files.get(&variable_key(name)) else {
+            continue;
+        };
+        let failed = |source| ActionError::Files {
+            attempt: "read",
+            path: vault.path(digest),
+            source,
+        };
+        let content = vault.read(digest).map_err(failed)?;
+        let value = variable_value(&content).ok_or_else(|| ActionError::Variable {
+            variable: name.clone(),
+        })?;
+        variables.insert(name.clone(), Zeroizing::new(value.to_owned()));
+    }
+    Ok(variables)
 }
 
 /// By name.

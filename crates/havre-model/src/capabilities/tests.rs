@@ -18,6 +18,7 @@ const NO_TRACE: &[&str] = &[
     "havre.yaml: rollout",
     "havre.yaml: routes",
     "havre.yaml: tls",
+    "havre.yaml: services.*.environment",
     "havre.yaml: services.*.liveness",
     "services.*.configs",
     "services.*.deploy",

@@ -107,6 +107,7 @@ pub(super) fn service(
         network_of,
         depends_on,
         liveness: None,
+        secret_environment: BTreeMap::new(),
         healthcheck: fields
             .get("healthcheck")
             .and_then(|f| process::healthcheck(f, around.report)),

@@ -151,10 +151,11 @@ fn schema_and_reader_agree() {
 }
 
 /// Cases whose havre.yaml a schema can tell to be wrong.
-const WRONG_CASES: [&str; 5] = [
+const WRONG_CASES: [&str; 6] = [
     "havre-yaml-allow-wrong",
     "havre-yaml-rollout-wrong",
     "havre-yaml-services-wrong",
+    "havre-yaml-variables-wrong",
     "havre-yaml-wrong",
     "routes-wrong",
 ];

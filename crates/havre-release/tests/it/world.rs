@@ -82,6 +82,7 @@ impl Shape {
             entrypoint: None,
             command: None,
             environment: BTreeMap::new(),
+            secret_environment: BTreeMap::new(),
             expose: Vec::new(),
             ports: Vec::new(),
             mounts: self.volume.map(volume).into_iter().collect(),

@@ -23,6 +23,7 @@ pub(super) fn asks<'p>(service: &'p Service, asks: &mut Asks<'_, 'p>) {
         entrypoint,
         command,
         environment,
+        secret_environment,
         expose,
         ports,
         mounts,
@@ -153,6 +154,9 @@ pub(super) fn asks<'p>(service: &'p Service, asks: &mut Asks<'_, 'p>) {
     ];
     for (_, option) in options.into_iter().filter(|(asked, _)| *asked) {
         asks.value(&["services.*.security_opt"], option);
+    }
+    for variable in secret_environment.keys() {
+        asks.value(&["havre.yaml: services.*.environment.*.secret"], variable);
     }
     for allowed in allow {
         asks.value(&["havre.yaml: services.*.allow"], allowed.word());
