@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use havre_api::{ApiError, ErrorCode, Event, EventSink, UpOptions};
+use havre_engine::SharedFilter;
 use havre_image::builder::{self, BaseImages, BuildRequest, DryRun, FetchFuture, Secret};
 use havre_image::{Image, ImageRef, Images};
 use havre_model::{Build, Project, PullPolicy, ServiceName};
+use havre_redact::Filter;
 use havre_release::Answer;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -219,6 +221,23 @@ async fn dry_run(
     Ok(all)
 }
 
+/// What is masked in the output of a build's steps.
+fn mask(request: &BuildRequest, events: &EventSink) -> Result<SharedFilter, ApiError> {
+    let secrets = request.secrets.iter();
+    let (filter, unmasked) =
+        Filter::new(secrets.map(|(id, secret)| (id.as_str(), secret.expose())));
+    for secret in unmasked {
+        events.emit(Event::Warning {
+            message: format!("secret `{}` of a build: {}", secret.name, secret.why),
+            hint: None,
+        });
+    }
+    SharedFilter::new(&filter).map_err(|error| {
+        let message = format!("secrets cannot be masked in the output of builds: {error}");
+        ApiError::new(ErrorCode::Failed, message)
+    })
+}
+
 async fn build_one(
     builder: &LocalBuilder,
     needed: &NeededImage<'_>,
@@ -243,6 +262,7 @@ async fn build_one(
         exe: platform.exe.clone(),
         dir: platform.root.state_dir().join("build"),
         limits: BuildLimits::of_this_machine(),
+        mask: mask(&request, events)?,
     };
     let bases = Bases {
         images: platform.images.clone(),

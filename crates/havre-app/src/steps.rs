@@ -15,7 +15,6 @@ use havre_image::builder::{
     StepError, StepExit, StepFuture, StepLine, StepMount, StepRunner, StepSpec, Stream,
 };
 use havre_net::{Net, NetworkSpec};
-use havre_redact::Filter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +39,8 @@ pub(crate) struct Steps {
     /// Scratch space.
     pub(crate) dir: PathBuf,
     pub(crate) limits: BuildLimits,
+    /// The secrets of the whole build: a step may print what one before it has kept.
+    pub(crate) mask: SharedFilter,
 }
 
 /// What a step may use at most.
@@ -92,7 +93,7 @@ impl Steps {
         let dir = self.dir.join(&id.0);
         std::fs::create_dir_all(&dir).map_err(failed("make a folder for the step"))?;
         let (netns, files) = self.network(id, step, &dir).await?;
-        let (secrets, confidential) = secrets(step)?;
+        let (secrets, confidential) = secrets(step, &self.mask)?;
         let spec = self.spec(id, step, netns, (files, secrets), dir.join("log"))?;
         let log_dir = spec.log.dir.clone();
         self.engine
@@ -266,11 +267,16 @@ impl Steps {
     }
 }
 
-/// The step's secrets: where they go, what they hold, and what masks them in its output.
-fn secrets(step: &StepSpec) -> Result<(Vec<SecretSpec>, Confidential), StepError> {
+/// The step's secrets: where they go, and what they hold.
+fn secrets(
+    step: &StepSpec,
+    mask: &SharedFilter,
+) -> Result<(Vec<SecretSpec>, Confidential), StepError> {
     let mut specs = Vec::new();
-    let mut confidential = Confidential::default();
-    let mut values = Vec::new();
+    let mut confidential = Confidential {
+        filter: Some(mask.clone()),
+        ..Confidential::default()
+    };
     for mount in &step.mounts {
         let StepMount::Secret {
             content,
@@ -284,7 +290,6 @@ fn secrets(step: &StepSpec) -> Result<(Vec<SecretSpec>, Confidential), StepError
         };
         let bytes = content.expose().to_vec();
         confidential.files.insert(target.clone(), bytes.into());
-        values.push((target.as_str(), content.expose()));
         specs.push(SecretSpec {
             name: target.clone(),
             target: target.clone(),
@@ -294,17 +299,10 @@ fn secrets(step: &StepSpec) -> Result<(Vec<SecretSpec>, Confidential), StepError
         });
     }
     for (name, value) in &step.secret_env {
-        values.push((name.as_str(), value.expose()));
-        let value =
-            std::str::from_utf8(value.expose()).map_err(failed("read a variable of the step"))?;
-        confidential
-            .env
-            .insert(name.clone(), value.to_owned().into());
-    }
-    if !values.is_empty() {
-        let (filter, _) = Filter::new(values);
-        let shared = SharedFilter::new(&filter).map_err(failed("mask the step's output"))?;
-        confidential.filter = Some(shared);
+        let value = std::str::from_utf8(value.expose());
+        let value = value.map_err(failed("read a variable of the step"))?;
+        let value = value.to_owned().into();
+        confidential.env.insert(name.clone(), value);
     }
     Ok((specs, confidential))
 }
