@@ -18,11 +18,9 @@ fn needed(project: &Project) -> BTreeMap<&str, BTreeSet<ServiceName>> {
         _ => None,
     };
     for (service, config) in &project.services {
-        for name in config
-            .secrets
-            .iter()
-            .filter_map(|grant| stored(&grant.source))
-        {
+        let files = config.secrets.iter().map(|grant| &grant.source);
+        let keys = files.chain(config.secret_environment.values());
+        for name in keys.filter_map(|key| stored(key)) {
             needed.entry(name).or_default().insert(service.clone());
         }
         let build = config.build.iter().flat_map(|build| build.secrets.values());
