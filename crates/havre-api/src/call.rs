@@ -206,6 +206,14 @@ api! {
         SealUnlock = "/v1/seal/unlock" by Admin (SealUnlockRequest) -> SealOutcome, within 120;
         /// Makes another root key, and other keys under it.
         SealRekey = "/v1/seal/rekey" by Admin (MachineQuery) -> SealOutcome, within 120;
+        /// Certificates by host.
+        Certificates = "/v1/certificates" by Viewer (Empty) -> Vec<CertificateStatus>;
+        /// Why a host's certificate is as it is; looks at the host's addresses from this machine.
+        CertificatesWhy = "/v1/certificates/why" by Viewer (CertificateQuery) -> CertificateReport, within 120;
+        /// Has an authority asked for a new one now.
+        CertificatesRenew = "/v1/certificates/renew" by Deployer (CertificateQuery) -> Empty;
+        /// Serves one that somebody brings.
+        CertificatesImport = "/v1/certificates/import" by Admin (CertificateImport) -> CertificateImported;
         /// The certificate of the machine's CA.
         Ca = "/v1/ca" by Viewer (Empty) -> CaCertificate;
         /// What was done, the oldest first.

@@ -107,6 +107,27 @@ impl Concern for ImageRemoveRequest {
     }
 }
 
+/// The host's environment is known to whoever answers, and decides.
+impl Concern for CertificateQuery {
+    fn scope(&self) -> Scope {
+        Scope::Visible
+    }
+
+    fn subject(&self) -> String {
+        self.host.clone()
+    }
+}
+
+impl Concern for CertificateImport {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        listed(&self.hosts)
+    }
+}
+
 impl Concern for NetworkCreateRequest {
     fn scope(&self) -> Scope {
         Scope::Machine

@@ -26,6 +26,7 @@
 mod access;
 mod audit;
 mod call;
+mod certificate;
 mod client;
 mod concern;
 mod daemon;
@@ -50,6 +51,7 @@ mod why;
 pub use access::*;
 pub use audit::*;
 pub use call::*;
+pub use certificate::*;
 pub use client::*;
 pub use concern::Concern;
 pub use daemon::*;

@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::audit;
+use crate::authority;
 use crate::builds::LocalBuilder;
 use crate::certificates::Certificates;
 use crate::daemon::Daemon;
@@ -55,6 +56,7 @@ const PARTS: &[Part] = &[
     subsystems::networks::PART,
     subsystems::audit::PART,
     subsystems::edge::PART,
+    subsystems::certificates::PART,
     subsystems::secrets::PART,
     subsystems::control::PART,
     subsystems::access::PART,
@@ -267,6 +269,11 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let leftovers = Leftovers::set_aside(&root, &images);
     let register =
         Register::open(Arc::clone(&store)).map_err(subsystem("the register of tokens"))?;
+    let hub = Arc::new(hub(&options, &exe, &known));
+    let asked = authority::settings(&options.machine.acme);
+    // Before anything is pushed to the edge: what serves goes on serving.
+    let authorities = authority::open(asked, &store, seal.clone(), &hub)
+        .map_err(subsystem("the certificates"))?;
     let platform = Arc::new(Platform {
         seal,
         door: Arc::new(Doorkeeper::new(Arc::new(register))),
@@ -277,7 +284,8 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         certificates: Certificates::default(),
         trail: audit::trail(&root, &store),
         built: Notify::new(),
-        hub: hub(&options, &exe, &known),
+        hub,
+        authorities,
         networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
         root,
         exe,

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use havre_acme::Name;
 use havre_api::EnvironmentId;
 use havre_edge::{
     Canary, Certificate, Control, EdgeState, EdgeStatus, Forward, KeptSockets, Pool, Replica,
@@ -15,15 +16,19 @@ use havre_edge::{
 };
 use havre_model::{Port, Protocol, RouteProtocol, ServiceName};
 use havre_release::{Release, ReplicaId, Routing};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::certificates::Pair;
 use crate::labels::environment_key;
+use crate::public_hosts;
 use crate::supervisor::Supervised;
 
+mod issued;
 mod launch;
 mod migration;
 
+use issued::Issued;
+pub(crate) use issued::ServedHost;
 pub(crate) use launch::Launch;
 use launch::{Sockets, exit_of};
 
@@ -41,6 +46,8 @@ pub(crate) struct EnvironmentEdge {
     pub(crate) forwards: Vec<Forward>,
     pub(crate) datagram_forwards: Vec<Forward>,
     pub(crate) pools: BTreeMap<String, Pool>,
+    /// Hosts for which an authority's certificate goes before those above, once there is one.
+    pub(crate) public: BTreeSet<String>,
 }
 
 /// The edge's part of an environment. `hold` says how long requests wait for a
@@ -105,6 +112,8 @@ pub(crate) fn environment_edge(
         };
         edge.pools.entry(name.clone()).or_insert_with(ready);
     }
+    let is_public = |host: &&String| public_hosts::signs_for(&release.tls, host);
+    edge.public = hosts.iter().filter(is_public).cloned().collect();
     if let Some(Pair { chain, key }) = certificate.filter(|_| !hosts.is_empty()) {
         edge.certificates.push(Certificate {
             hosts: hosts.into_iter().collect(),
@@ -138,6 +147,7 @@ fn part_by(state: &EdgeState, is_own: impl Fn(&str) -> bool) -> EnvironmentEdge 
         datagram_forwards: forwards(&state.datagram_forwards),
         pools: pools.map(|(k, v)| (k.clone(), v.clone())).collect(),
         routes,
+        public: BTreeSet::new(),
     }
 }
 
@@ -219,6 +229,9 @@ pub(crate) struct EdgeHub {
     state: Mutex<HubState>,
     /// Whether an edge may be started; held while one is.
     starts: Mutex<bool>,
+    issued: StdMutex<Issued>,
+    /// Names for which certificates of authorities are wanted.
+    public: watch::Sender<BTreeSet<Name>>,
 }
 
 #[derive(Debug)]
@@ -282,6 +295,8 @@ impl EdgeHub {
             launch,
             state: Mutex::new(state),
             starts: Mutex::new(true),
+            issued: StdMutex::default(),
+            public: watch::Sender::default(),
         }
     }
 
@@ -299,8 +314,13 @@ impl EdgeHub {
             Some(part) => state.environments.insert(key, part),
             None => state.environments.remove(&key),
         };
+        self.announce(&state);
         self.sync(&mut state).await;
         state.status.clone()
+    }
+
+    fn issued(&self) -> MutexGuard<'_, Issued> {
+        self.issued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says which hosts the daemon itself will serve, before any environment says what it needs.
@@ -312,6 +332,7 @@ impl EdgeHub {
     pub(crate) async fn set_gateway(&self, part: EnvironmentEdge) {
         let mut state = self.state.lock().await;
         state.gateway = Some(part);
+        self.announce(&state);
         self.sync(&mut state).await;
     }
 
@@ -344,7 +365,11 @@ impl EdgeHub {
         let launch = self.launch.clone();
         let kept = tokio::task::spawn_blocking(move || launch.kept_state()).await;
         let part = match kept {
-            Ok(Ok(state)) => part_of(&state, id),
+            Ok(Ok(state)) => {
+                let mut part = part_of(&state, id);
+                part.public = self.issued().known(&part);
+                part
+            }
             Ok(Err(error)) => {
                 tracing::error!(environment = %id, %error, "what the edge has of it is not known: it is not served");
                 EnvironmentEdge::default()
@@ -356,6 +381,7 @@ impl EdgeHub {
         let mut state = self.state.lock().await;
         state.awaited.remove(&key);
         state.environments.insert(key, part);
+        self.announce(&state);
     }
 
     /// The certificate that an environment is served with; after a start of the daemon, as the edge's
@@ -377,7 +403,9 @@ impl EdgeHub {
                 part_of(&kept.inspect_err(failed).ok()?, id)
             }
         };
-        let certificate = part.certificates.into_iter().next()?;
+        // Those of authorities are for one host each.
+        let certificates = part.certificates.into_iter();
+        let certificate = certificates.max_by_key(|certificate| certificate.hosts.len())?;
         Some(Pair {
             chain: certificate.chain,
             key: certificate.key,
@@ -400,7 +428,7 @@ impl EdgeHub {
             }
         };
         state.generation = state.generation.max(status.generation);
-        let Some(wanted) = state.wanted() else {
+        let Some(wanted) = state.wanted(&self.issued()) else {
             // The edge serves what it has, which may differ from what its environments think: no
             // report, so that nobody acts on one.
             self.keep_sockets(state, &status).await;
@@ -560,14 +588,28 @@ impl HubState {
         self.own_hosts = hosts;
     }
 
+    /// Of the environments, by their keys, and of the daemon itself.
+    fn parts(&self) -> impl Iterator<Item = (Option<&String>, &EnvironmentEdge)> {
+        let environments = self
+            .environments
+            .iter()
+            .map(|(key, part)| (Some(key), part));
+        environments.chain(self.gateway.iter().map(|part| (None, part)))
+    }
+
     /// `None` as long as somebody is awaited.
-    fn wanted(&self) -> Option<EdgeState> {
-        let gateway = self.gateway.as_ref()?;
-        if !self.awaited.is_empty() {
+    fn wanted(&self, issued: &Issued) -> Option<EdgeState> {
+        if self.gateway.is_none() || !self.awaited.is_empty() {
             return None;
         }
-        let mut state = self.machine.clone();
-        for part in self.environments.values().chain([gateway]) {
+        let mut state = EdgeState {
+            challenges: issued.challenges(),
+            ..self.machine.clone()
+        };
+        for (_, part) in self.parts() {
+            state.certificates.extend(issued.certificates(part));
+        }
+        for (_, part) in self.parts() {
             state.certificates.extend(part.certificates.iter().cloned());
             state.routes.extend(part.routes.iter().cloned());
             state.forwards.extend(part.forwards.iter().cloned());

@@ -18,12 +18,14 @@ use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use havre_base::{in_place, one_line};
 use havre_edge::{Certificate, LocalServer, Pool, Route, SocketName, UpstreamProtocol};
+use havre_model::Tls;
 use http::{StatusCode, header};
 use tokio::net::UnixListener;
 use tower_service::Service as _;
 
 use crate::edge::EnvironmentEdge;
 use crate::platform::Platform;
+use crate::public_hosts;
 use crate::supervisor::Supervised;
 
 /// Its pool and its socket.
@@ -134,6 +136,7 @@ impl Gateway {
                 pool: POOL.to_owned(),
                 protocol: UpstreamProtocol::Http,
             }],
+            public: public(&self.hosts()),
             ..EnvironmentEdge::default()
         };
         part.pools.insert(
@@ -180,6 +183,12 @@ impl Gateway {
             Err(never) => match never {},
         }
     }
+}
+
+/// Hosts for which an authority may sign.
+fn public(hosts: &BTreeSet<String>) -> BTreeSet<String> {
+    let is_public = |host: &&String| public_hosts::signs_for(&Tls::Auto, host);
+    hosts.iter().filter(is_public).cloned().collect()
 }
 
 fn listen(platform: &Platform) -> Result<UnixListener, Box<dyn std::error::Error + Send + Sync>> {

@@ -119,7 +119,7 @@ pub(crate) async fn dry_run(
 
 /// What browsers will say of the certificate that the project names.
 fn certificate_findings(daemon: &Daemon, release: &Release) -> Vec<String> {
-    if matches!(release.tls, Tls::LocalCa) {
+    if !matches!(release.tls, Tls::Files { .. }) {
         return Vec::new();
     }
     match daemon.platform.certificate(release, SystemTime::now()) {

@@ -36,7 +36,9 @@ pub(crate) struct Platform {
     pub(crate) door: Arc<Doorkeeper>,
     pub(crate) networks: NetworkTables,
     pub(crate) images: Images,
-    pub(crate) hub: EdgeHub,
+    pub(crate) hub: Arc<EdgeHub>,
+    /// Certificates of authorities.
+    pub(crate) authorities: havre_acme::Service,
     pub(crate) vault: FileVault,
     /// What must not lie in clear is sealed by it.
     pub(crate) seal: Seal,
@@ -98,7 +100,8 @@ impl Platform {
                 };
                 Ok(self.certificates.read(&files, &hosts(release), now))
             }
-            Tls::LocalCa => self.own_certificate(release, now),
+            // Serves until an authority has issued one.
+            Tls::Auto | Tls::Acme | Tls::LocalCa => self.own_certificate(release, now),
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod audit;
+pub(crate) mod certificates;
 pub(crate) mod containers;
 pub(crate) mod control;
 pub(crate) mod edge;

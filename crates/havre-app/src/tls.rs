@@ -18,7 +18,8 @@ use sha2::{Digest as _, Sha256};
 
 /// A leaf is made anew when it is older than this; it is valid for three times as long.
 const RENEW_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
-const CA_NAME: &str = "Havre local CA";
+/// By which its certificates name their signer.
+pub(crate) const CA_NAME: &str = "Havre local CA";
 const LEAF_DAYS: i64 = 90;
 const CA_DAYS: i64 = 3650;
 /// Clocks of clients may be behind.

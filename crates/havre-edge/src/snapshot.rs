@@ -109,7 +109,7 @@ impl Snapshot {
         report_long_paths(&pools, problems);
         let mut snapshot = Self {
             certificates: CertificateSet::load(&state.certificates, &before.certificates, problems),
-            challenge_certificates: CertificateSet::load(
+            challenge_certificates: CertificateSet::load_challenges(
                 &state.challenges.tls,
                 &before.challenge_certificates,
                 problems,

@@ -66,9 +66,28 @@ impl CertificateSet {
     /// Loads all. One that fails is a problem of its own hosts only; was
     /// one loaded for the same hosts, or else for some of them, that one is kept.
     pub fn load(wanted: &[Certificate], before: &Self, problems: &mut Vec<Problem>) -> Self {
+        Self::load_by(load_pair, wanted, before, problems)
+    }
+
+    /// The same for those that are shown to authorities only. What they are made for is an extension that
+    /// no TLS library knows how to check: whether the key is theirs is not looked at.
+    pub fn load_challenges(
+        wanted: &[Certificate],
+        before: &Self,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        Self::load_by(load_unchecked, wanted, before, problems)
+    }
+
+    fn load_by(
+        load: fn(&Certificate) -> Result<CertifiedKey, CertificateError>,
+        wanted: &[Certificate],
+        before: &Self,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
         let mut certificates = Vec::with_capacity(wanted.len());
         for certificate in wanted {
-            match load_pair(certificate) {
+            match load(certificate) {
                 Ok(key) => certificates.push(LoadedCertificate {
                     source: certificate.clone(),
                     hosts: certificate.hosts.clone().into(),
@@ -149,6 +168,18 @@ impl LoadedCertificate {
 }
 
 fn load_pair(certificate: &Certificate) -> Result<CertifiedKey, CertificateError> {
+    let (chain, key) = read_pair(certificate)?;
+    CertifiedKey::from_der(chain, key, &crypto::ring::default_provider())
+        .map_err(CertificateError::Unusable)
+}
+
+fn load_unchecked(certificate: &Certificate) -> Result<CertifiedKey, CertificateError> {
+    let (chain, key) = read_pair(certificate)?;
+    let key = crypto::ring::sign::any_supported_type(&key).map_err(CertificateError::Unusable)?;
+    Ok(CertifiedKey::new(chain, key))
+}
+
+fn read_pair(certificate: &Certificate) -> Result<Read, CertificateError> {
     let chain = CertificateDer::pem_slice_iter(certificate.chain.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(CertificateError::Chain)?;
@@ -157,6 +188,8 @@ fn load_pair(certificate: &Certificate) -> Result<CertifiedKey, CertificateError
     }
     let key = PrivateKeyDer::from_pem_slice(certificate.key.0.as_bytes())
         .map_err(CertificateError::Key)?;
-    CertifiedKey::from_der(chain, key, &crypto::ring::default_provider())
-        .map_err(CertificateError::Unusable)
+    Ok((chain, key))
 }
+
+/// A chain and its key.
+type Read = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);

@@ -378,7 +378,7 @@ impl<'o> Loader<'o> {
             secrets: decoded.secrets,
             configs: decoded.configs,
             hosts: hosts.all(),
-            tls: settings.tls.clone().unwrap_or(Tls::LocalCa),
+            tls: settings.tls.clone().unwrap_or(Tls::Auto),
             routes,
         };
         validate::volume_names(&project, report);

@@ -102,8 +102,14 @@ const ROUTES: Described = Described {
 };
 const TLS_KEY: Described = Described {
     name: "tls",
-    shape: Shape::Either(&[Shape::Word("local"), Shape::Mapping(&TLS)]),
-    text: "The certificate: `local`, the default, from this machine's own authority, or files.",
+    shape: Shape::Either(&[
+        Shape::Word("acme"),
+        Shape::Word("local"),
+        Shape::Mapping(&TLS),
+    ]),
+    text: "The certificate: `acme`, from an authority of the machine's configuration (Let's Encrypt where that names \
+           none), `local`, from this machine's own, or files. Default: `acme` for names of the internet, `local` \
+           for others.",
     example: r#"{"certificate": "./tls/chain.pem", "key": "./tls/key.pem"}"#,
 };
 

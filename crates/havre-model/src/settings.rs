@@ -533,11 +533,13 @@ fn protocol(field: Field<'_>, report: &mut Report) -> Option<RouteProtocol> {
 
 fn tls(field: Field<'_>, base: &Base, report: &mut Report) -> Option<Tls> {
     if matches!(field.node.value, Value::Scalar(_)) {
-        if field.node.text() == Some("local") {
-            return Some(Tls::LocalCa);
+        match field.node.text() {
+            Some("local") => return Some(Tls::LocalCa),
+            Some("acme") => return Some(Tls::Acme),
+            _ => {}
         }
         let message = format!(
-            "{}: `tls` is `local` or has a certificate and a key",
+            "{}: `tls` is `acme`, `local`, or has a certificate and a key",
             field.owner
         );
         report

@@ -8,6 +8,8 @@ pub mod api;
 pub mod compose;
 #[cfg(feature = "load")]
 pub mod load;
+#[cfg(feature = "pebble")]
+pub mod pebble;
 mod wait;
 
 pub use wait::wait_until;

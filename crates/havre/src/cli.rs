@@ -123,6 +123,9 @@ pub enum Command {
     /// Set, read and list secrets, and the keys they are kept under
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Certificates of hosts: list, renew, import, and why one is as it is
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// This machine's own certificate authority
     #[command(subcommand)]
     Ca(CaCommand),
@@ -203,8 +206,10 @@ impl Command {
             | Self::Context(ContextCommand::Ls(json) | ContextCommand::Show { json, .. })
             | Self::Version(json) => *json,
             Self::Secret(command) => return command.wants_json(),
+            Self::Cert(CertCommand::Ls(json) | CertCommand::Why { json, .. }) => *json,
             Self::Exec(_)
             | Self::Audit(AuditCommand::Export { .. })
+            | Self::Cert(CertCommand::Renew { .. } | CertCommand::Import { .. })
             | Self::Ca(_)
             | Self::Context(_)
             | Self::Login(_)
@@ -260,6 +265,7 @@ impl Command {
             | Self::Network(_)
             | Self::Token(_)
             | Self::User(_)
+            | Self::Cert(_)
             | Self::Ca(_)
             | Self::Context(_)
             | Self::Login(_)
@@ -744,6 +750,39 @@ pub enum UserCommand {
         names: Vec<String>,
         #[command(flatten)]
         json: JsonArg,
+    },
+}
+
+/// `havre cert`.
+#[derive(Debug, Subcommand)]
+pub enum CertCommand {
+    /// List hosts: who signed what serves them, until when, and when the next one is due
+    Ls(JsonArg),
+    /// Explain a host's certificate: what was tried, the authority's own words, and what to do
+    Why {
+        /// The host
+        #[arg(value_name = "HOST")]
+        host: String,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+    /// Order a new certificate now; the present one serves until then
+    Renew {
+        /// The host
+        #[arg(value_name = "HOST")]
+        host: String,
+    },
+    /// Serve a certificate that you bring, until its end is near
+    Import {
+        /// The certificate and those above it, in PEM, the site's own first
+        #[arg(value_name = "CERTIFICATE")]
+        certificate: PathBuf,
+        /// Its key, in PEM
+        #[arg(value_name = "KEY")]
+        key: PathBuf,
+        /// For this host only, instead of all that it names
+        #[arg(long = "host", value_name = "HOST")]
+        hosts: Vec<String>,
     },
 }
 

@@ -14,6 +14,7 @@ use crate::ui::Ui;
 pub mod access;
 mod audit;
 pub mod ca;
+mod cert;
 pub mod change;
 mod context;
 pub mod daemon;
@@ -118,6 +119,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
         Command::Token(command) => block_on(access::token(context, command))?,
         Command::User(command) => block_on(access::user(context, command))?,
         Command::Secret(command) => block_on(secret::run(context, command))?,
+        Command::Cert(command) => block_on(cert::run(context, command))?,
         Command::Ca(command) => block_on(ca::run(context, command))?,
         Command::Context(command) => context::run(context, command)?,
         Command::Login(args) => block_on(login::run(context, args))?,

@@ -2,6 +2,8 @@
 //! last line of standard output is one JSON object; everything else goes to standard error.
 
 #[cfg(feature = "bench")]
+mod acme;
+#[cfg(feature = "bench")]
 mod bad_release;
 #[cfg(feature = "bench")]
 mod chaos;
@@ -100,6 +102,8 @@ enum Bench {
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
         each: u32,
     },
+    /// Fifty names get certificates from a real authority and are renewed under load; and a year on paper.
+    Acme,
     /// All is killed and the run folder cleared, as by a power failure.
     Reboot,
 }
@@ -172,6 +176,7 @@ fn measure(options: &Options) -> Result<()> {
         Bench::Selfheal { each } => {
             installation()?.use_and_remove(|place| selfheal::measure(place, *each))
         }
+        Bench::Acme => installation()?.use_and_remove(acme::measure),
         Bench::Reboot => installation()?.use_and_remove(reboot::measure),
     }?;
     println!("{found}");

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -50,6 +50,71 @@ fn of_pypi(name: &str, package: &str) -> Result<()> {
     )?;
     let mark = folder.join("complete");
     fs::write(&mark, "").with_context(|| format!("cannot write {}", mark.display()))
+}
+
+/// The folder with an authority for tests, from Debian sid: the stable ones know neither renewal
+/// information nor profiles. Go needs no library of sid. apt gets folders of its own: nothing of this
+/// machine's changes. `None` where it cannot be had.
+pub fn pebble() -> Result<Option<PathBuf>> {
+    let folder = workspace().join("target/peers/pebble");
+    if folder.join("pebble").is_file() {
+        return Ok(Some(folder));
+    }
+    say("fetching pebble");
+    let scratch = workspace().join("target/peers/pebble.download");
+    let fetched = fetch_pebble(&scratch, &folder);
+    fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
+    match fetched {
+        Ok(()) => Ok(Some(folder)),
+        Err(error) => {
+            say(&format!("pebble cannot be had: {error:#}"));
+            Ok(None)
+        }
+    }
+}
+
+fn fetch_pebble(scratch: &Path, folder: &Path) -> Result<()> {
+    let (state, cache) = (scratch.join("state"), scratch.join("cache"));
+    for made in [state.join("lists/partial"), cache.join("archives/partial")] {
+        fs::create_dir_all(&made).with_context(|| format!("cannot make {}", made.display()))?;
+    }
+    let list = scratch.join("sid.list");
+    fs::write(&list, "deb http://deb.debian.org/debian sid main\n")
+        .with_context(|| format!("cannot write {}", list.display()))?;
+    let options = [
+        format!("Dir::Etc::sourcelist={}", list.display()),
+        "Dir::Etc::sourceparts=-".to_owned(),
+        format!("Dir::State={}", state.display()),
+        format!("Dir::Cache={}", cache.display()),
+        // Its user may not be able to enter this folder.
+        "APT::Sandbox::User=root".to_owned(),
+        "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
+        "Acquire::Retries=3".to_owned(),
+    ];
+    let apt = |arguments: &[&str]| {
+        let mut apt = command("apt-get");
+        apt.arg("-qq").current_dir(scratch);
+        for option in &options {
+            apt.args(["-o", option]);
+        }
+        apt.args(arguments);
+        apt
+    };
+    succeed(&mut apt(&["update"]))?;
+    succeed(&mut apt(&["download", "pebble"]))?;
+    let archive = fs::read_dir(scratch)
+        .context("cannot list what was fetched")?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .context("nothing was fetched")?;
+    let inside = scratch.join("inside");
+    succeed(
+        command("dpkg-deb")
+            .arg("--extract")
+            .args([&archive, &inside]),
+    )?;
+    fs::rename(inside.join("usr/bin"), folder)
+        .with_context(|| format!("cannot put {} in place", folder.display()))
 }
 
 /// docker compose, fetched where it is missing; `None` on machines that it is not built for.

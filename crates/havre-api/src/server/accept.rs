@@ -17,6 +17,8 @@ const MAX_RECORDS: usize = 10_000;
 const MAX_WORD_BYTES: usize = 256;
 /// Linux: PATH_MAX.
 const MAX_PATH_BYTES: usize = 4096;
+/// Far more than any chain.
+const MAX_CERTIFICATE_BYTES: usize = 1024 * 1024;
 /// The longest that image references are taken.
 const MAX_REFERENCE_BYTES: usize = 512;
 /// Linux: MAX_ARG_STRLEN, and all together as much as `execve` takes with the usual stack.
@@ -99,6 +101,22 @@ impl Check for ImageRemoveRequest {
         list("images", self.images.len(), MAX_NAMED)?;
         let mut names = self.images.iter();
         names.try_for_each(|name| text("image name", name, MAX_REFERENCE_BYTES))
+    }
+}
+
+impl Check for CertificateQuery {
+    fn check(&self) -> Result<(), ApiError> {
+        text("host", &self.host, MAX_WORD_BYTES)
+    }
+}
+
+impl Check for CertificateImport {
+    fn check(&self) -> Result<(), ApiError> {
+        list("hosts", self.hosts.len(), MAX_NAMED)?;
+        let mut hosts = self.hosts.iter();
+        hosts.try_for_each(|host| text("host", host, MAX_WORD_BYTES))?;
+        text("certificate", &self.chain, MAX_CERTIFICATE_BYTES)?;
+        text("key", &self.key, MAX_CERTIFICATE_BYTES)
     }
 }
 

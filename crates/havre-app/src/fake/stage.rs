@@ -30,6 +30,7 @@ use super::targets::FakeTargets;
 use super::told::{Running, Told};
 use crate::app::schemas;
 use crate::audit;
+use crate::authority;
 use crate::cache_limits::CacheLimits;
 use crate::certificates::Certificates;
 use crate::daemon::Daemon;
@@ -92,6 +93,10 @@ impl Stage {
         let control = Control::new(&root.edge_run_dir());
         let register = Register::open(Arc::clone(&store)).unwrap();
         let (seal, secrets) = crate::secrets::open(&root, &store).unwrap();
+        let hub = Arc::new(EdgeHub::new(control, launch, EdgeState::default(), []));
+        // Nobody is asked for certificates.
+        let nobody = havre_acme::Settings::default();
+        let authorities = authority::open(nobody, &store, seal.clone(), &hub).unwrap();
         let platform = Arc::new(Platform {
             door: Arc::new(Doorkeeper::new(Arc::new(register))),
             tables: Tables::new(Arc::clone(&store)),
@@ -103,7 +108,8 @@ impl Stage {
             ca: LocalCa::new(state.join("tls")),
             certificates: Certificates::default(),
             trail: audit::trail(&root, &store),
-            hub: EdgeHub::new(control, launch, EdgeState::default(), []),
+            hub,
+            authorities,
             built: Notify::new(),
             images: images.clone(),
             root: root.clone(),

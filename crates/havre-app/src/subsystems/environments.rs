@@ -16,7 +16,9 @@ use crate::daemon::Daemon;
 use crate::environment::tables;
 
 use crate::handle::EnvironmentHandle;
+use crate::labels::environment_key;
 use crate::subsystem::{Part, Subsystem};
+use crate::subsystems::certificates;
 use crate::{exec, logs, operations, plans, releases, status, why as explanation};
 
 /// Time between the two looks that give a share of CPU.
@@ -108,10 +110,16 @@ async fn status_of(
         true => daemon.problems().await,
         false => Vec::new(),
     };
+    let mut certificates = Vec::new();
+    for handle in &handles {
+        certificates.push(certificates::problems(daemon, &environment_key(&handle.id)).await);
+    }
     Ok(handles
         .iter()
-        .map(|handle| {
+        .zip(certificates)
+        .map(|(handle, certificates)| {
             let mut status = status::environment(&handle.id, &handle.status(), port);
+            status.problems.extend(certificates);
             status.problems.extend(edge_problems.iter().cloned());
             status
         })

@@ -10,7 +10,7 @@ use havre_edge::{
     Certificate, Control, ControlError, EdgeState, EdgeStatus, KeptSockets, PrivateKey, Replica,
     Route, UpstreamProtocol,
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
 /// What the certificate of an edge under test covers.
@@ -66,9 +66,21 @@ impl Authority {
 
     /// A certificate for `hosts`.
     pub fn issue(&self, hosts: &[&str]) -> Certificate {
+        self.issue_with(hosts, Vec::new())
+    }
+
+    /// One with the extension that an authority looks for. No TLS library takes it for a certificate of a
+    /// server: who wants to see it looks at its bytes.
+    pub fn challenge(&self, host: &str) -> Certificate {
+        let proof = CustomExtension::new_acme_identifier(&[7; 32]);
+        self.issue_with(&[host], vec![proof])
+    }
+
+    fn issue_with(&self, hosts: &[&str], extensions: Vec<CustomExtension>) -> Certificate {
         let key = KeyPair::generate().expect("a key");
         let names: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-        let params = CertificateParams::new(names.clone()).expect("names");
+        let mut params = CertificateParams::new(names.clone()).expect("names");
+        params.custom_extensions = extensions;
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Certificate {
             hosts: names,

@@ -153,7 +153,7 @@ pub(super) fn of(project: &Project) -> Vec<Asked<'_>> {
         }
     }
     match tls {
-        Tls::LocalCa => {}
+        Tls::Auto | Tls::Acme | Tls::LocalCa => {}
         Tls::Files { certificate, key } => {
             asks.path(&["havre.yaml: tls.certificate"], certificate);
             asks.path(&["havre.yaml: tls.key"], key);

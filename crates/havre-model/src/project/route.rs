@@ -48,6 +48,10 @@ impl RouteProtocol {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "source", rename_all = "snake_case")]
 pub enum Tls {
+    /// From an authority for names that such ones sign for, from this machine's own CA for others.
+    Auto,
+    /// From an authority, for every name but those of this machine alone.
+    Acme,
     /// Signed by this machine's own CA.
     LocalCa,
     /// Given files.

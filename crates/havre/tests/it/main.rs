@@ -5,6 +5,7 @@
 
 mod allowed;
 mod audit;
+mod authorities;
 mod builds;
 mod certificates;
 mod changes;

@@ -1,0 +1,9 @@
+//! Keys are sealed before they come to disk; who does that is told from outside.
+
+/// Seals and opens. `context` says what it is about: what was sealed for another cannot be opened.
+pub trait Sealing: Send + Sync {
+    /// Makes it unreadable to all who lack the root key.
+    fn seal(&self, context: &str, plain: &[u8]) -> Result<Vec<u8>, String>;
+    /// The reverse.
+    fn open(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>, String>;
+}

@@ -1,0 +1,258 @@
+//! Accounts, certificates and attempts on disk. Keys come here sealed.
+
+use std::sync::Arc;
+
+use havre_store::rusqlite::{self, OptionalExtension as _, params};
+use havre_store::{Schema, Store, StoreError, now};
+
+use crate::moment::Moment;
+use crate::name::Name;
+use crate::record::{Attempts, Held, Source};
+
+/// Its versions.
+pub const SCHEMA: Schema = Schema {
+    name: "acme",
+    migrations: &[include_str!("schema/001.sql")],
+};
+
+/// A certificate with its sealed key.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) name: Name,
+    pub(crate) held: Held,
+    pub(crate) chain: String,
+    pub(crate) sealed_key: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Tables(Arc<Store>);
+
+impl Tables {
+    pub(crate) fn new(store: Arc<Store>) -> Self {
+        Self(store)
+    }
+
+    /// The sealed credentials of an account.
+    pub(crate) fn account(&self, directory: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let directory = directory.to_owned();
+        self.0.run("look an ACME account up", move |db| {
+            db.query_row(
+                "SELECT credentials FROM acme_accounts WHERE directory = ?1",
+                [directory],
+                |row| row.get(0),
+            )
+            .optional()
+        })
+    }
+
+    /// Keeps a new account. There is none before: an account is never replaced by the way.
+    pub(crate) fn account_put(
+        &self,
+        directory: &str,
+        url: &str,
+        sealed: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let (directory, url) = (directory.to_owned(), url.to_owned());
+        self.0.run("keep an ACME account", move |db| {
+            db.execute(
+                "INSERT INTO acme_accounts VALUES (?1, ?2, ?3, ?4)",
+                params![directory, url, sealed, now()],
+            )
+            .map(drop)
+        })
+    }
+
+    /// The certificates of all names.
+    pub(crate) fn certificates(&self) -> Result<Vec<Row>, StoreError> {
+        self.0.run("list certificates", |db| {
+            db.prepare(
+                "SELECT name, authority, id, chain, key, valid_from, valid_until, since, renewal, \
+                 next_look FROM acme_certificates ORDER BY name",
+            )?
+            .query_map([], row)?
+            .filter_map(Result::transpose)
+            .collect()
+        })
+    }
+
+    /// Replaces a name's certificate, and forgets what was tried before.
+    pub(crate) fn certificate_put(&self, row: Row) -> Result<(), StoreError> {
+        let renewal = json(row.held.ari.as_ref());
+        self.0.run("keep a certificate", move |db| {
+            let Row {
+                name,
+                held,
+                chain,
+                sealed_key,
+            } = row;
+            let authority = match held.source {
+                Source::Authority(name) => Some(name),
+                Source::Imported => None,
+            };
+            let change = db.transaction()?;
+            change.execute(
+                "INSERT OR REPLACE INTO acme_certificates VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                params![
+                    name.as_str(),
+                    authority,
+                    held.id,
+                    chain,
+                    sealed_key,
+                    held.from.0,
+                    held.until.0,
+                    held.since.0,
+                    renewal,
+                    held.next_look.0
+                ],
+            )?;
+            change.execute("DELETE FROM acme_attempts WHERE name = ?1", [name.as_str()])?;
+            change.commit()
+        })
+    }
+
+    /// Notes what was learned about a certificate; of another one of the same name it is not true.
+    pub(crate) fn renewal_put(&self, name: &Name, held: &Held) -> Result<(), StoreError> {
+        let (name, id) = (name.clone(), held.id.clone());
+        let (renewal, next_look) = (json(held.ari.as_ref()), held.next_look.0);
+        self.0.run("note when a certificate is to be replaced", move |db| {
+            db.execute(
+                "UPDATE acme_certificates SET renewal = ?3, next_look = ?4 WHERE name = ?1 AND id = ?2",
+                params![name.as_str(), id, renewal, next_look],
+            )
+            .map(drop)
+        })
+    }
+
+    /// Removes a name's certificate and all that was tried for it.
+    pub(crate) fn forget(&self, name: &Name) -> Result<(), StoreError> {
+        let name = name.clone();
+        self.0.run("forget a certificate", move |db| {
+            let change = db.transaction()?;
+            for table in ["acme_certificates", "acme_attempts"] {
+                let delete = format!("DELETE FROM {table} WHERE name = ?1");
+                change.execute(&delete, [name.as_str()])?;
+            }
+            change.commit()
+        })
+    }
+
+    /// What was tried, by name. What an other version wrote and this one cannot read is begun anew.
+    pub(crate) fn attempts(&self) -> Result<Vec<(Name, Attempts)>, StoreError> {
+        self.0.run("list attempts for certificates", |db| {
+            let mut all = Vec::new();
+            let mut statement = db.prepare("SELECT name, attempts FROM acme_attempts")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let (name, text): (String, String) = (row.get(0)?, row.get(1)?);
+                let read = serde_json::from_str(&text);
+                if let (Some(name), Ok(attempts)) = (Name::parse(&name), read) {
+                    all.push((name, attempts));
+                }
+            }
+            Ok(all)
+        })
+    }
+
+    /// Notes what was tried for a name.
+    pub(crate) fn attempts_put(&self, name: &Name, attempts: &Attempts) -> Result<(), StoreError> {
+        let (name, text) = (name.clone(), json(Some(attempts)));
+        self.0.run("note an attempt for a certificate", move |db| {
+            db.execute(
+                "INSERT OR REPLACE INTO acme_attempts VALUES (?1, ?2)",
+                params![name.as_str(), text],
+            )
+            .map(drop)
+        })
+    }
+}
+
+/// Our own types, whose keys are texts: they can be written.
+fn json<T: serde::Serialize>(value: Option<&T>) -> Option<String> {
+    value.and_then(|value| serde_json::to_string(value).ok())
+}
+
+/// `None` for a name that this version does not know how to read.
+fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Row>> {
+    let name: String = row.get(0)?;
+    let Some(name) = Name::parse(&name) else {
+        return Ok(None);
+    };
+    let renewal: Option<String> = row.get(8)?;
+    let authority: Option<String> = row.get(1)?;
+    Ok(Some(Row {
+        name,
+        chain: row.get(3)?,
+        sealed_key: row.get(4)?,
+        held: Held {
+            id: row.get(2)?,
+            source: authority.map_or(Source::Imported, Source::Authority),
+            from: Moment(row.get(5)?),
+            until: Moment(row.get(6)?),
+            since: Moment(row.get(7)?),
+            ari: renewal.and_then(|text| serde_json::from_str(&text).ok()),
+            next_look: Moment(row.get(9)?),
+        },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ari::Ari;
+
+    #[test]
+    fn what_is_kept_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let open = || Tables::new(Arc::new(Store::open(&path, &[SCHEMA]).unwrap()));
+        let tables = open();
+        let name = Name::parse("a.dev").unwrap();
+        let mut held = Held {
+            id: "k.1".to_owned(),
+            source: Source::Authority("ca".to_owned()),
+            from: Moment(1),
+            until: Moment(2),
+            since: Moment(3),
+            ari: None,
+            next_look: Moment(4),
+        };
+        let row = Row {
+            name: name.clone(),
+            held: held.clone(),
+            chain: "chain".to_owned(),
+            sealed_key: vec![1, 2],
+        };
+        let mut attempts = Attempts::default();
+        attempts.ask(Moment(9));
+        tables.attempts_put(&name, &attempts).unwrap();
+        assert_eq!(tables.attempts().unwrap(), [(name.clone(), attempts)]);
+        tables.certificate_put(row.clone()).unwrap();
+        assert_eq!(tables.attempts().unwrap(), []);
+
+        held.ari = Some(Ari {
+            start: Moment(5),
+            end: Moment(7),
+            moment: Moment(6),
+            explanation: None,
+        });
+        tables.renewal_put(&name, &held).unwrap();
+        let other = Held {
+            id: "k.2".to_owned(),
+            ari: None,
+            ..held.clone()
+        };
+        tables.renewal_put(&name, &other).unwrap();
+        drop(tables);
+        let tables = open();
+        let expected = Row { held, ..row };
+        assert_eq!(tables.certificates().unwrap(), [expected]);
+
+        tables
+            .account_put("https://ca/dir", "https://ca/1", vec![7])
+            .unwrap();
+        assert_eq!(tables.account("https://ca/dir").unwrap(), Some(vec![7]));
+        assert!(tables.account_put("https://ca/dir", "x", vec![8]).is_err());
+        tables.forget(&name).unwrap();
+        assert_eq!(tables.certificates().unwrap(), []);
+    }
+}
