@@ -436,6 +436,7 @@ impl<M: Machine> Environment<M> {
             {
                 let (environment, times) = (&self.id, heal.count);
                 tracing::warn!(%environment, %replica, times, "unhealthy: it is replaced");
+                self.machine.record_heal(service, replica, times);
             }
         }
     }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use havre_api::EnvironmentId;
+use havre_audit::{Entry, Outcome, Principal};
 use havre_base::{in_place, one_line};
 use havre_edge::EdgeStatus;
 use havre_engine::Observed as Container;
@@ -31,7 +32,7 @@ use crate::labels::environment_key;
 use crate::machine::{Answers, Machine, Routed, Work};
 use crate::network::NetworkKeeper;
 use crate::observe::ObservedContainer;
-use crate::{execute, hooks, leases, names, report};
+use crate::{audit, execute, hooks, leases, names, report};
 
 const CONNECT_DEADLINE: Duration = Duration::from_millis(200);
 /// A port for datagrams where nobody listens says so sooner.
@@ -199,6 +200,17 @@ impl Machine for Local {
 
     async fn close_streams(&self, id: &ReplicaId, over: Duration) {
         self.host.platform.hub.close_streams(id, over).await;
+    }
+
+    fn record_heal(&self, service: &ServiceName, replica: &ReplicaId, times: u32) {
+        let entry = Entry {
+            project: Some(self.id.project.to_string()),
+            environment: Some(self.id.environment.to_string()),
+            subject: Some(format!("{service}: {}", replica.0)),
+            detail: Some(format!("not well, and replaced; {times} in a row")),
+            ..Entry::new(Principal::havre(), "heal", Outcome::Ok)
+        };
+        audit::note(&self.host.platform.trail, entry);
     }
 
     async fn explain(

@@ -56,6 +56,10 @@ pub(crate) trait Machine: Send + Sync + 'static {
         seen: &[ObservedContainer],
     ) -> impl Future<Output = Evidence> + Send;
 
+    /// Writes down that a replica of a service that is not well is replaced, and how often that was done without a longer
+    /// time of peace in between.
+    fn record_heal(&self, service: &ServiceName, replica: &ReplicaId, times: u32);
+
     /// Removes what is left of the environment beside its containers, and those of these volumes that
     /// are its own. Returns what could not be removed.
     fn dismantle(&mut self, volumes: &BTreeSet<String>)

@@ -284,6 +284,11 @@ impl Machine for FakeMachine {
         machine.edge.close_streams(id, by);
     }
 
+    fn record_heal(&self, service: &ServiceName, _replica: &ReplicaId, times: u32) {
+        self.now()
+            .note(format!("on record: {service} healed, {times}"));
+    }
+
     async fn explain(
         &self,
         failure: &Failure,

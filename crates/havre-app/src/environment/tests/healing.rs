@@ -17,6 +17,7 @@ async fn an_unhealthy_replica_is_replaced_and_the_others_serve_on() {
     world.settle().await;
     world.happened(&["stop web/1", "remove web/1", "start web/1"]);
     assert_eq!(world.count("stop web/1"), 1);
+    assert_eq!(world.count("on record: web healed, 1"), 1);
     world.serves(&["web/1", "web/1"]);
 }
 
