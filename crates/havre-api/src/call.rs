@@ -168,6 +168,10 @@ api! {
         NetworkCreate = "/v1/networks/create" by Admin (NetworkCreateRequest) -> SharedNetwork;
         /// Removes one that no environment is on.
         NetworkRemove = "/v1/networks/remove" by Admin (NetworkRemoveRequest) -> Empty;
+        /// Says what is lacking of a project's files; where nothing is, they are there from then on.
+        SourcesOffer = "/v1/sources/offer" by Deployer (SourceOffer) -> SourceLack, within 900;
+        /// Takes parts of files that are lacking.
+        SourcesPut = "/v1/sources/put" by Deployer (SourcePieces) -> Empty, within 120;
         /// Who asks.
         WhoAmI = "/v1/whoami" by Viewer (Empty) -> Identity, within 10;
         /// Tokens, the oldest first.

@@ -369,6 +369,26 @@ impl Concern for PlanRequest {
     }
 }
 
+impl Concern for SourceOffer {
+    fn scope(&self) -> Scope {
+        Scope::Environment(self.environment.clone())
+    }
+
+    fn subject(&self) -> String {
+        format!("{} trees", self.trees.len())
+    }
+}
+
+impl Concern for SourcePieces {
+    fn scope(&self) -> Scope {
+        Scope::Environment(self.environment.clone())
+    }
+
+    fn subject(&self) -> String {
+        format!("{} pieces", self.pieces.len())
+    }
+}
+
 impl Concern for DownRequest {
     fn scope(&self) -> Scope {
         Scope::Environment(self.environment.clone())

@@ -45,6 +45,7 @@ mod progress;
 mod secret;
 mod server;
 mod sinks;
+mod source;
 mod time;
 mod why;
 
@@ -72,5 +73,6 @@ pub use progress::*;
 pub use secret::*;
 pub use server::{Routes, Server, bind};
 pub use sinks::*;
+pub use source::*;
 pub use time::*;
 pub use why::*;

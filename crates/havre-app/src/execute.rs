@@ -134,14 +134,13 @@ async fn start(
         return Ok(());
     };
     let own = [platform.root.state_dir(), platform.root.run_dir()];
+    let sent = platform.sources.of(&key);
     let neighbours = job.work.releases.values().flat_map(|r| r.services.values());
     let neighbours = neighbours.map(|config| &config.service);
-    let settled =
-        in_place(|| host_mounts::settle(&config.service, &own, neighbours)).map_err(|source| {
-            ActionError::MountRefused {
-                service: service.clone(),
-                source,
-            }
+    let settled = in_place(|| host_mounts::settle(&config.service, &own, &sent, neighbours))
+        .map_err(|source| ActionError::MountRefused {
+            service: service.clone(),
+            source,
         })?;
     let scratch = platform.container_dir(id);
     let upper = {

@@ -82,6 +82,8 @@ pub(crate) struct Reach {
     own: PathBuf,
     /// havre.yaml lets it have the machine's.
     host_paths: bool,
+    /// The project was sent: nothing outside of its folder is its own, wherever links in it lead.
+    sent: bool,
 }
 
 impl Reach {
@@ -97,12 +99,16 @@ impl Reach {
             // A link of the project's folder itself leads to where its files are.
             own: fs::canonicalize(own).unwrap_or_else(|_| own.clone()),
             host_paths: any && services.all(|service| service.allow.contains(&Allow::HostPaths)),
+            sent: project.sent,
         }
     }
 
     /// Whether what is open at this path, without links, may be read.
     pub(crate) fn covers(&self, real: &Path) -> bool {
-        self.host_paths || host_path::endangered_by_reading(real, &self.own).is_none()
+        match self.sent {
+            true => real.starts_with(&self.own),
+            false => self.host_paths || host_path::endangered_by_reading(real, &self.own).is_none(),
+        }
     }
 }
 
@@ -299,6 +305,7 @@ pub(crate) fn content(
 ) -> Result<(Vec<u8>, String), FileError> {
     let content = match source {
         FileSource::File { path } => read_small(kind, name, path, reach)?,
+        FileSource::Sent { content, .. } => content.clone(),
         FileSource::Environment { value, .. } => value.clone().into_bytes(),
         FileSource::Content { content } => content.clone().into_bytes(),
         FileSource::Store { name: secret } => stored.read(kind, secret)?,
@@ -359,6 +366,7 @@ mod tests {
         let reach = Reach {
             own: folder.path().to_owned(),
             host_paths: false,
+            sent: false,
         };
         let world = crate::fake::Stage::new();
         let stored = world.stored_secrets("production");
@@ -384,16 +392,22 @@ mod tests {
         let source = FileSource::File { path: path.clone() };
         let world = crate::fake::Stage::new();
         let stored = world.stored_secrets("production");
-        let read = |host_paths| {
-            let own = folder.path().to_owned();
-            let reach = Reach { own, host_paths };
-            content("secret", "password", &source, &reach, &stored).map(|read| read.0)
+        let reach = |host_paths, sent| Reach {
+            own: folder.path().to_owned(),
+            host_paths,
+            sent,
         };
+        let read_as =
+            |reach| content("secret", "password", &source, &reach, &stored).map(|read| read.0);
+        let read = |host_paths| read_as(reach(host_paths, false));
         fs::write(&path, "mine").unwrap();
         assert_eq!(read(false).unwrap(), b"mine");
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/etc/shadow", &path).unwrap();
         assert!(matches!(read(false), Err(FileError::NotAllowed { .. })));
         assert!(read(true).is_ok());
+        // What was sent leads nowhere else, whatever it says of itself.
+        let refused = read_as(reach(true, true));
+        assert!(matches!(refused, Err(FileError::NotAllowed { .. })));
     }
 }

@@ -49,15 +49,17 @@ pub(crate) enum MountRefused {
 }
 
 /// The service with the sources of its mounts and devices free of links. Refused is what gives the machine away, Havre's
-/// own folders, which `own` names, and what leads out of a folder that one of the `neighbours` can write.
+/// own folders, which `own` names (but for what the environment has sent: that is read in `sent`), and what leads out of a folder that one of the `neighbours` can write.
 pub(crate) fn settle<'a>(
     service: &Service,
     own: &[&Path],
+    sent: &Path,
     neighbours: impl Iterator<Item = &'a Service>,
 ) -> Result<Service, MountRefused> {
     let rules = Rules {
         allow: &service.allow,
         own: own.iter().map(|own| real_or_itself(own)).collect(),
+        sent: Some(real_or_itself(sent)),
         writable: writable(neighbours.flat_map(|service| &service.mounts)),
     };
     let mut settled = service.clone();
@@ -70,11 +72,21 @@ pub(crate) fn settle<'a>(
     Ok(settled)
 }
 
+fn set_source(mount: &mut Mount, real: PathBuf) {
+    match mount {
+        Mount::Bind { source, .. } => *source = real,
+        Mount::Volume { backing, .. } => *backing = Some(real),
+        Mount::Anonymous { .. } | Mount::Tmpfs { .. } => {}
+    }
+}
+
 /// What the mounts of one service may show.
 struct Rules<'a> {
     allow: &'a BTreeSet<Allow>,
     /// Havre's folders.
     own: Vec<PathBuf>,
+    /// Where what the environment has sent is.
+    sent: Option<PathBuf>,
     /// Folders that containers can write.
     writable: Vec<PathBuf>,
 }
@@ -90,6 +102,11 @@ impl Rules<'_> {
             path: path.clone(),
             source,
         })?;
+        let sent = self.sent.as_deref();
+        if read_only && sent.is_some_and(|sent| real.starts_with(sent) && real != sent) {
+            set_source(mount, real);
+            return Ok(());
+        }
         let of_havre = self
             .own
             .iter()
@@ -105,11 +122,7 @@ impl Rules<'_> {
             return Err(MountRefused::NotAllowed { path, real, needs });
         }
         self.refuse_planted(&path, &real, &links)?;
-        match mount {
-            Mount::Bind { source, .. } => *source = real,
-            Mount::Volume { backing, .. } => *backing = Some(real),
-            Mount::Anonymous { .. } | Mount::Tmpfs { .. } => {}
-        }
+        set_source(mount, real);
         Ok(())
     }
 
@@ -279,6 +292,7 @@ mod tests {
         let rules = Rules {
             allow: &BTreeSet::new(),
             own: Vec::new(),
+            sent: None,
             writable: writable([bind(data, read_only)].iter()),
         };
         rules.settle(&mut mount)?;
@@ -331,6 +345,7 @@ mod tests {
             let rules = Rules {
                 allow: &BTreeSet::from([Allow::Devices]),
                 own: Vec::new(),
+                sent: None,
                 writable: vec![writable.to_owned()],
             };
             rules.settle_device(&mut device).map(|()| device.source)
@@ -360,6 +375,7 @@ mod tests {
         let rules = Rules {
             allow: &BTreeSet::new(),
             own: vec![data.join("v1")],
+            sent: None,
             writable: Vec::new(),
         };
         let refused = rules.settle(&mut bind(&data.join("current/deep"), true));

@@ -82,6 +82,7 @@ mod root;
 mod scaling;
 mod secrets;
 mod shared_networks;
+mod sources;
 mod status;
 mod steps;
 mod subsystem;

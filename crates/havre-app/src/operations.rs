@@ -30,7 +30,9 @@ use crate::plans::plan;
 use crate::progress::EventDiff;
 use crate::secrets::needed;
 use crate::volumes::named_volumes;
-use crate::{admission, capabilities, databases, domains, ports, scaling, shared_networks, status};
+use crate::{
+    admission, capabilities, databases, domains, ports, scaling, shared_networks, sources, status,
+};
 
 pub(crate) use queue::{Held, hold};
 pub(crate) use rollout::{NewRelease, roll_out};
@@ -55,6 +57,7 @@ pub(crate) async fn up(
         project: project.name.clone(),
         environment: project.environment.clone(),
     };
+    let _sent = in_place(|| sources::settle(&daemon.platform, by, &mut project))?;
     capabilities::check(&daemon.targets.capabilities(), &id, &project)?;
     // Before images are built that need them.
     in_place(|| needed::of(&daemon.platform.secrets, &id, &project))?;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use havre_api::{
     ApiError, EnvironmentId, ErrorCode, PlanOutcome, PlanRequest, PlannedAction, PlannedService,
-    ReleaseId,
+    Principal, ReleaseId,
 };
 use havre_base::in_place;
 use havre_image::builder::DryRun;
@@ -21,7 +21,7 @@ use crate::daemon::Daemon;
 use crate::files::file_digests;
 use crate::labels::environment_key;
 use crate::secrets::needed;
-use crate::{admission, capabilities, databases, domains, rivals, shared_networks};
+use crate::{admission, capabilities, databases, domains, rivals, shared_networks, sources};
 
 /// Fields of a service that have another name in compose files.
 const COMPOSE_NAMES: [(&str, &str); 5] = [
@@ -37,6 +37,7 @@ const NOT_TOLD: [&str; 5] = ["build", "depends_on", "image", "replicas", "update
 /// Looks what `up` would do.
 pub(crate) async fn dry_run(
     daemon: &Arc<Daemon>,
+    by: &Principal,
     request: PlanRequest,
 ) -> Result<PlanOutcome, ApiError> {
     let PlanRequest { mut project } = request;
@@ -44,6 +45,7 @@ pub(crate) async fn dry_run(
         project: project.name.clone(),
         environment: project.environment.clone(),
     };
+    let _sent = in_place(|| sources::settle(&daemon.platform, by, &mut project))?;
     capabilities::check(&daemon.targets.capabilities(), &id, &project)?;
     let snapshot = match daemon.environment(&id).await {
         Ok(environment) => Some(environment.status()),

@@ -40,6 +40,8 @@ pub(crate) struct Platform {
     /// Certificates of authorities.
     pub(crate) authorities: havre_acme::Service,
     pub(crate) vault: FileVault,
+    /// What projects from elsewhere have sent.
+    pub(crate) sources: havre_sources::Store,
     /// What must not lie in clear is sealed by it.
     pub(crate) seal: Seal,
     pub(crate) masks: Masks,

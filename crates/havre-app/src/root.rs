@@ -16,8 +16,9 @@ const FILE_MODE: u32 = 0o600;
 
 /// Folders that are closed once more below the two that are closed anyway, so that a mode that
 /// somebody gives to one of those opens nothing. The edge's files are the edge's to open and close.
-const STATE_FOLDERS: [&str; 10] = [
+const STATE_FOLDERS: [&str; 11] = [
     "images",
+    "sources",
     "containers",
     "volumes",
     "logs",

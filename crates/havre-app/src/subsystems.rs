@@ -10,3 +10,4 @@ pub(crate) mod environments;
 pub(crate) mod images;
 pub(crate) mod networks;
 pub(crate) mod secrets;
+pub(crate) mod sources;

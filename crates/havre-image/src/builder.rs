@@ -60,6 +60,7 @@ use crate::{Digest, Image, ImageRef, Images, root};
 use execute::Helpers;
 
 pub(crate) use cache::StepRecord;
+pub use context::{ContextError, context_paths};
 pub use copy_error::CopyError;
 pub use error::{BuildError, BuildLocation};
 pub use reach::Reach;

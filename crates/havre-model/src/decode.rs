@@ -15,6 +15,8 @@ mod service;
 mod volume;
 mod volumes_from;
 
+pub(crate) use machine::hands_over;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -179,7 +181,8 @@ fn files_of(sources: &BTreeMap<String, (Span, FileSource)>) -> reads::Sources {
         .iter()
         .filter_map(|(name, (_, source))| match source {
             FileSource::File { path } => Some((name.clone(), path.clone())),
-            FileSource::Environment { .. }
+            FileSource::Sent { .. }
+            | FileSource::Environment { .. }
             | FileSource::Store { .. }
             | FileSource::Content { .. } => None,
         });

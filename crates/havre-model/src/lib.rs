@@ -39,6 +39,7 @@ pub mod machine;
 pub mod mask;
 mod merge;
 mod model;
+mod paths;
 mod probes;
 mod project;
 mod read;
@@ -69,6 +70,7 @@ pub use env_values::{EnvValuesError, env_values};
 pub use environment_id::EnvironmentId;
 pub use files::means_file;
 pub use load::{LoadFailure, LoadOptions, Loaded, advise, config, identify, load};
+pub use paths::{PathUse, each_path, rights_over_machine};
 pub use probes::local_port;
 pub use project::*;
 pub use strategy::{

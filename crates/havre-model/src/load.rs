@@ -371,6 +371,7 @@ impl<'o> Loader<'o> {
             name,
             environment,
             directory,
+            sent: false,
             rollout: rollout.settle(&services),
             services,
             networks: decoded.networks,

@@ -82,6 +82,10 @@ pub struct Project {
     pub environment: EnvironmentName,
     /// The folder that relative paths of the first compose file start from.
     pub directory: PathBuf,
+    /// Its files were sent from another machine: nothing outside of `directory` is its own. The daemon
+    /// finds it out; what a request says of it counts for nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub sent: bool,
     /// Services enabled by the active profiles.
     pub services: BTreeMap<ServiceName, Service>,
     /// Networks that a service uses.

@@ -24,6 +24,7 @@ mod paint;
 mod progress;
 mod prompt;
 mod secret_input;
+mod sending;
 mod slips;
 mod systemd;
 mod table;

@@ -184,7 +184,7 @@ impl LoadArgs {
     /// Reads the project that is about to run; its warnings are shown.
     pub async fn load(&self, context: &Context) -> Result<Project, Failure> {
         let options = LoadOptions {
-            to_run: true,
+            to_run: context.is_here(),
             ..self.options()?
         };
         let loaded = load_here(context, options, havre_model::load).await;

@@ -255,6 +255,22 @@ impl Check for LogQuery {
     }
 }
 
+impl Check for SourceOffer {
+    fn check(&self) -> Result<(), ApiError> {
+        environment(&self.environment)?;
+        list("trees", self.trees.len(), MAX_TREES)
+    }
+}
+
+impl Check for SourcePieces {
+    fn check(&self) -> Result<(), ApiError> {
+        environment(&self.environment)?;
+        list("pieces", self.pieces.len(), MAX_PIECES)?;
+        let bytes = self.pieces.iter().map(|piece| piece.bytes.len()).sum();
+        list("bytes of pieces", bytes, MAX_PIECES_BYTES)
+    }
+}
+
 impl Check for ExecRequest {
     fn check(&self) -> Result<(), ApiError> {
         environment(&self.environment)?;

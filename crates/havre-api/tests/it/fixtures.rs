@@ -21,6 +21,7 @@ pub fn environment() -> EnvironmentId {
 
 pub fn project(name: &str) -> Project {
     Project {
+        sent: false,
         name: ProjectName::new(name),
         environment: EnvironmentName::new("production"),
         directory: PathBuf::from("/srv/shop"),

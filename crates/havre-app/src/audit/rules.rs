@@ -16,9 +16,11 @@ pub(crate) enum Rule {
     Proves,
 }
 
-/// Calls that need more than to look, and only look.
+/// Calls that need more than to look, and only look; what is sent changes nothing until an `up` names it.
 const LOOKS: &[&str] = &[
     "/v1/plan",
+    "/v1/sources/offer",
+    "/v1/sources/put",
     "/v1/audit/log",
     "/v1/audit/verify",
     "/v1/tokens",

@@ -105,6 +105,7 @@ impl Stage {
             secrets,
             vault: FileVault::new(state.join("secrets")),
             masks: Default::default(),
+            sources: havre_sources::Store::new(folder.path().join("sources")),
             ca: LocalCa::new(state.join("tls")),
             certificates: Certificates::default(),
             trail: audit::trail(&root, &store),
@@ -327,7 +328,8 @@ impl Stage {
 
     pub(crate) async fn plan(&self, text: &str) -> Result<PlanOutcome, ApiError> {
         let project = self.project(text);
-        plans::dry_run(&self.daemon, PlanRequest { project }).await
+        let by = principal("anna", Grant::everywhere(Role::Admin));
+        plans::dry_run(&self.daemon, &by, PlanRequest { project }).await
     }
 
     pub(crate) fn begin_down(&self, volumes: bool) -> Running<DownOutcome> {

@@ -47,7 +47,9 @@ impl Subsystem for Environments {
                 logs::send(&daemon, query, lines).await
             })
             .exec(async |daemon, _, request, session| exec::run(&daemon, request, session).await)
-            .call::<Plan, _>(async |daemon, _, request| plans::dry_run(&daemon, request).await)
+            .call::<Plan, _>(async |daemon, by, request| {
+                plans::dry_run(&daemon, &by, request).await
+            })
             .call::<Releases, _>(async |daemon, _, query| releases::list(&daemon, &query).await)
             .call::<Steer, _>(async |daemon, _, request| operations::steer(&daemon, &request).await)
             .operation::<Up, _>(async |daemon, by, request, events| {

@@ -141,3 +141,25 @@ pub(super) struct CopyAction {
     /// Unpack local archives.
     pub unpack: bool,
 }
+
+impl CopyAction {
+    /// All of the context.
+    pub fn whole() -> Self {
+        Self {
+            keyword: "COPY",
+            from: None,
+            sources: vec![".".to_owned()],
+            documents: Vec::new(),
+            destination: "/".to_owned(),
+            into_folder: true,
+            several: false,
+            mirror: false,
+            chown: None,
+            chmod: None,
+            link: false,
+            parents: false,
+            exclude: Vec::new(),
+            unpack: false,
+        }
+    }
+}

@@ -80,6 +80,45 @@ impl Context {
     }
 }
 
+/// Why it cannot be told what a context holds.
+#[derive(Debug, thiserror::Error)]
+pub enum ContextError {
+    /// It, or what says what is left out of it, cannot be read.
+    #[error(transparent)]
+    Open(#[from] BuildError),
+    /// Something in it cannot.
+    #[error(transparent)]
+    Walk(#[from] CopyError),
+}
+
+/// Paths of what a build can take from its context, relative to it: all that `.dockerignore` does not leave
+/// out, and the files by which that is known. Whoever has them, and nothing else, builds the same.
+pub fn context_paths(
+    folder: &Path,
+    dockerfile: Option<&Path>,
+) -> Result<Vec<PathBuf>, ContextError> {
+    let context = Context::open(folder, dockerfile, &Reach::everything())?;
+    let cancel = CancellationToken::new();
+    let all = CopyAction::whole();
+    let rules = Rules::new(&all, Some(&context.ignore), &cancel)?;
+    let mut paths = Vec::new();
+    select(&context.root, &all, &rules, &mut |selected| {
+        paths.push(selected.source.to_owned());
+        Ok(())
+    })?;
+    let known_by = dockerfile.into_iter().flat_map(|path| {
+        let mut ignore = path.as_os_str().to_owned();
+        ignore.push(".dockerignore");
+        [path.to_owned(), PathBuf::from(ignore)]
+    });
+    let known_by = known_by.chain([folder.join(".dockerignore")]);
+    let below = |path: PathBuf| Some(path.strip_prefix(folder).ok()?.to_owned());
+    let there = |path: &PathBuf| folder.join(path).symlink_metadata().is_ok();
+    paths.extend(known_by.filter_map(below).filter(there));
+    paths.retain(|path| !path.as_os_str().is_empty());
+    Ok(paths)
+}
+
 /// Adds up what a step takes from the context: paths, kinds, permission bits, link targets and
 /// content; not times, not owners. Counted once for the key and once more by the copy, so that a
 /// file that changes in between cannot end up under the wrong key.

@@ -79,6 +79,7 @@ pub(super) fn of(project: &Project) -> Vec<Asked<'_>> {
         name,
         environment: _,
         directory: _,
+        sent: _,
         services,
         networks,
         volumes,
@@ -205,7 +206,9 @@ fn volume<'p>(volume: &'p Volume, asks: &mut Asks<'_, 'p>) {
 
 fn secret<'p>(source: &'p FileSource, asks: &mut Asks<'_, 'p>) {
     match source {
-        FileSource::File { path } => asks.path(&["secrets.*.file"], path),
+        FileSource::File { path } | FileSource::Sent { path, content: _ } => {
+            asks.path(&["secrets.*.file"], path);
+        }
         FileSource::Environment { variable, value: _ } => {
             asks.value(&["secrets.*.environment"], variable);
         }
@@ -220,7 +223,9 @@ fn secret<'p>(source: &'p FileSource, asks: &mut Asks<'_, 'p>) {
 
 fn config<'p>(source: &'p FileSource, asks: &mut Asks<'_, 'p>) {
     match source {
-        FileSource::File { path } => asks.path(&["configs.*.file"], path),
+        FileSource::File { path } | FileSource::Sent { path, content: _ } => {
+            asks.path(&["configs.*.file"], path);
+        }
         FileSource::Environment { variable, value: _ } => {
             asks.value(&["configs.*.environment"], variable);
         }

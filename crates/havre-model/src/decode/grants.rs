@@ -47,6 +47,7 @@ pub(super) fn check_exists(
                 .hint("set it in the environment");
         }
         FileSource::File { .. }
+        | FileSource::Sent { .. }
         | FileSource::Environment { .. }
         | FileSource::Store { .. }
         | FileSource::Content { .. } => {}

@@ -538,6 +538,11 @@ const HAND_OVER: [&str; 9] = [
     "SYS_RAWIO",
 ];
 
+/// Whether this capability hands the machine over.
+pub(crate) fn hands_over(name: &str) -> bool {
+    HAND_OVER.contains(&name)
+}
+
 /// Asked for by what was written before kernels had WireGuard: such programs run without it.
 const LOADS_MODULES: &str = "SYS_MODULE";
 
@@ -567,10 +572,7 @@ pub(super) fn capabilities(
                  havre.yaml:\nservices:\n{line}"
             ));
     }
-    for name in added
-        .iter()
-        .filter(|name| HAND_OVER.contains(&name.as_str()))
-    {
+    for name in added.iter().filter(|name| hands_over(name)) {
         requests.ask(
             Allow::Capabilities,
             format!("capability {name}"),

@@ -107,6 +107,14 @@ pub enum FileSource {
         /// Absolute path.
         path: PathBuf,
     },
+    /// A file of another machine, sent with the project.
+    Sent {
+        /// Where it was there.
+        path: PathBuf,
+        /// Its bytes, in base64.
+        #[serde(with = "bytes")]
+        content: Vec<u8>,
+    },
     /// The value of a variable, resolved by the reader from the caller's environment.
     Environment {
         /// The variable's name.
@@ -163,5 +171,21 @@ impl std::fmt::Display for Account {
             Self::Number(number) => write!(out, "{number}"),
             Self::Name(name) => out.write_str(name),
         }
+    }
+}
+
+/// Bytes as text.
+mod bytes {
+    use data_encoding::BASE64;
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        BASE64.decode(text.as_bytes()).map_err(D::Error::custom)
     }
 }

@@ -341,6 +341,7 @@ impl<'a> Look<'a> {
             let grant = grants.iter().find(|grant| grant.target == path)?;
             match all.get(&grant.source)? {
                 FileSource::File { path } => dockerfile::small_file(path),
+                FileSource::Sent { content, .. } => String::from_utf8(content.clone()).ok(),
                 FileSource::Content { content } => Some(content.clone()),
                 FileSource::Environment { value, .. } => Some(value.clone()),
                 FileSource::Store { .. } => None,

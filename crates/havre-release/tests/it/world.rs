@@ -165,6 +165,7 @@ pub fn release(shapes: &[Shape]) -> Release {
 /// A release of these services that comes in this way.
 pub fn with_rollout(shapes: &[Shape], rollout: RolloutSettings) -> Release {
     let project = Project {
+        sent: false,
         name: ProjectName::new("shop"),
         environment: EnvironmentName::new("production"),
         directory: "/shop".into(),

@@ -3,18 +3,21 @@
 use havre_api::{Plan, PlanOutcome, PlanRequest, PlannedAction, PlannedService};
 
 use crate::cli::PlanArgs;
-use crate::connect;
 use crate::context::Context;
 use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::paint::Paint;
 use crate::progress::verb;
 use crate::table::Table;
+use crate::{connect, sending};
 
 pub async fn run(context: &Context, args: PlanArgs) -> Outcome {
     let ui = context.ui;
-    let project = args.load.load(context).await?;
+    let mut project = args.load.load(context).await?;
     let (client, _) = connect::running(context).await?;
+    if !context.is_here() {
+        sending::send(context, &client, &mut project).await?;
+    }
     let outcome = client.call::<Plan>(&PlanRequest { project }).await?;
     ui.say(&summary(&outcome));
     if args.json.json {

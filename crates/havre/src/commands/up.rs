@@ -7,13 +7,16 @@ use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::ui::Ui;
-use crate::{connect, human, progress};
+use crate::{connect, human, progress, sending};
 
 pub async fn run(context: &Context, args: UpArgs) -> Outcome {
     let ui = context.ui;
     // Before anything is started: a mistake in the files must not leave a daemon behind.
-    let project = args.load.load(context).await?;
+    let mut project = args.load.load(context).await?;
     let client = connect::started(context).await?;
+    if !context.is_here() {
+        sending::send(context, &client, &mut project).await?;
+    }
     let environment = EnvironmentId {
         project: project.name.clone(),
         environment: project.environment.clone(),

@@ -1,11 +1,15 @@
 //! Commands that go to another machine: through a real sshd, and over HTTPS.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use havre_api::*;
+use havre_testing::wait_until;
 
 use crate::fixtures::*;
+use crate::machine::{Machine, SOON, on_machine};
 use crate::program::{Ran, World};
 use crate::sshd::Sshd;
 
@@ -172,4 +176,157 @@ fn end_children(parent: u32) {
         let pid = rustix::process::Pid::from_raw(child.parse().unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
+}
+
+const SHOP: &str = r#"
+name: shop
+services:
+  web:
+    build: .
+    command: [sleep, "1000000"]
+    init: true
+    secrets: [key]
+    volumes: ["./conf/app.conf:/app.conf:ro", "./pages:/pages:ro"]
+secrets:
+  key: {file: ./key}
+"#;
+
+/// A project with something of all that is sent.
+fn shop(machine: &Machine) {
+    machine.shop("one");
+    machine.write("compose.yaml", SHOP);
+    machine.write("Dockerfile", "FROM base:1\nCOPY . /app\n");
+    machine.write(".dockerignore", "key\nleft-out\n");
+    machine.write("key", "value-of-the-key");
+    machine.write("left-out", "what-is-left-out");
+    for folder in ["conf", "pages", "bin"] {
+        std::fs::create_dir(machine.project().join(folder)).unwrap();
+    }
+    machine.write("conf/app.conf", "verbose = true\n");
+    machine.write("pages/index.html", "<h1>one</h1>\n");
+    machine.write("bin/start", "#!/bin/sh\n");
+    let start = machine.project().join("bin/start");
+    std::fs::set_permissions(&start, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink("bin/start", machine.project().join("start")).unwrap();
+}
+
+/// The same files on a laptop.
+fn laptop_with_files(machine: &Machine, sshd: &Sshd) -> PathBuf {
+    let laptop = sshd.folder().join("work");
+    let copied = Command::new("cp")
+        .arg("-a")
+        .args([&machine.project(), &laptop])
+        .status();
+    assert!(copied.unwrap().success());
+    laptop
+}
+
+#[test]
+fn up_from_elsewhere_gives_the_release_that_up_gives_on_the_machine() {
+    on_machine(|machine| {
+        let Some(sshd) = Sshd::of(&machine.root()) else {
+            return;
+        };
+        shop(machine);
+        let digest = || machine.status()["services"][0]["digest"].clone();
+        machine.ok(&["up"]);
+        let expected = digest();
+        machine.ok(&["down"]);
+        let laptop = laptop_with_files(machine, &sshd);
+        std::fs::remove_dir_all(machine.project()).unwrap();
+        std::fs::create_dir(machine.project()).unwrap();
+        let at = |args: &[&str]| {
+            let mut command = sshd.command(&[&["-c", BOX], args].concat());
+            command.current_dir(&laptop);
+            run(command)
+        };
+        let plan = at(&["plan"]);
+        assert_eq!(plan.code, 0, "{plan:?}");
+        assert!(plan.err.contains("sending"), "{plan:?}");
+        let up = at(&["up"]);
+        assert_eq!(up.code, 0, "{up:?}");
+        // `plan` has sent it.
+        assert!(!up.err.contains("sending"), "{up:?}");
+        let status = at(&["status", "--json"]).json();
+        assert_eq!(status[0]["services"][0]["digest"], expected);
+        let read = |path: &str| at(&["exec", "web", "cat", path]).out;
+        assert_eq!(read("/app.conf"), "verbose = true\n");
+        assert_eq!(read("/pages/index.html"), "<h1>one</h1>\n");
+        assert_eq!(read("/run/secrets/key"), "value-of-the-key");
+        assert_eq!(read("/app/start"), "#!/bin/sh\n");
+        let touched = at(&["exec", "web", "touch", "/pages/new"]);
+        assert_ne!(touched.code, 0, "{touched:?}");
+        // Neither what is left out, nor a secret, was sent to lie there.
+        for text in ["what-is-left-out", "value-of-the-key"] {
+            let grep = Command::new("grep")
+                .args(["-rlas", "-e", text])
+                .arg(machine.root().join("lib/sources"))
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8_lossy(&grep.stdout), "", "{text}");
+        }
+        let again = at(&["up"]);
+        assert!(again.err.contains("nothing changed"), "{again:?}");
+        assert!(!again.err.contains("sending"), "{again:?}");
+        std::fs::write(laptop.join("pages/index.html"), "<h1>two</h1>\n").unwrap();
+        let next = at(&["up"]);
+        assert!(next.err.contains("sending 1 file"), "{next:?}");
+        assert_eq!(read("/pages/index.html"), "<h1>two</h1>\n");
+        // What a release names that a rollback goes to is still there.
+        let back = at(&["rollback"]);
+        assert_eq!(back.code, 0, "{back:?}");
+        assert_eq!(read("/pages/index.html"), "<h1>one</h1>\n");
+        // What the service would write has no place there.
+        let data = SHOP.replace("./pages:/pages:ro", "./data:/data");
+        std::fs::write(laptop.join("compose.yaml"), data).unwrap();
+        let refused = at(&["up"]);
+        assert_eq!(refused.code, 3, "{refused:?}");
+        assert!(refused.err.contains("named volume"), "{refused:?}");
+        machine.ok(&["down", "-p", "shop"]);
+    });
+}
+
+#[test]
+fn an_upload_that_is_killed_goes_on_where_it_stopped() {
+    on_machine(|machine| {
+        let Some(sshd) = Sshd::of(&machine.root()) else {
+            return;
+        };
+        shop(machine);
+        let laptop = laptop_with_files(machine, &sshd);
+        machine.start_daemon();
+        let mut large = vec![0; 48 << 20];
+        std::io::Read::read_exact(
+            &mut std::fs::File::open("/dev/urandom").unwrap(),
+            &mut large,
+        )
+        .unwrap();
+        std::fs::write(laptop.join("large"), &large).unwrap();
+        let up = || {
+            let mut command = sshd.command(&["-c", BOX, "up"]);
+            command.current_dir(&laptop);
+            command
+        };
+        let parts = machine.root().join("lib/sources/shop.production/parts");
+        let longest = || {
+            let parts = std::fs::read_dir(&parts).into_iter().flatten().flatten();
+            let lengths = parts.map(|part| part.metadata().map_or(0, |found| found.len()));
+            lengths.max().unwrap_or(0)
+        };
+        let mut killed = up().stderr(Stdio::null()).spawn().unwrap();
+        wait_until("a part has come", SOON, || longest() > 8 << 20);
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let have = longest();
+        assert!(have < large.len() as u64, "killed in the middle");
+        let again = run(up());
+        assert_eq!(again.code, 0, "{again:?}");
+        let told = again.err.lines().find(|line| line.starts_with("sending"));
+        assert!(told.is_some_and(|line| !line.contains("48")), "{again:?}");
+        let sum = |output: Vec<u8>| String::from_utf8(output).unwrap()[..64].to_owned();
+        let here = Command::new("sha256sum").arg(laptop.join("large")).output();
+        let there = machine.ok(&["exec", "-p", "shop", "web", "sha256sum", "/app/large"]);
+        assert_eq!(sum(there.out.into_bytes()), sum(here.unwrap().stdout));
+        machine.ok(&["down", "-p", "shop"]);
+    });
 }
