@@ -1,7 +1,8 @@
-//! Who may do what: tokens, users, and how often somebody may be wrong.
+//! Who may do what: tokens, users, logins by OpenID Connect, and how often somebody may be wrong.
 //!
 //! ```text
 //! token text ─► SHA-256 ─► Register (memory, over state.db) ─► Known { holder, grant, lost }
+//! JWT of an issuer ─► Exchange ─► short-lived token
 //! uid, group havre ──────► Register ───────────────────────► Grant
 //! ```
 //!
@@ -12,6 +13,7 @@
 
 mod attempts;
 mod group;
+mod oidc;
 mod records;
 mod register;
 mod tables;
@@ -19,6 +21,7 @@ mod token;
 
 pub use attempts::{Attempts, Failures, TooMany};
 pub use group::{Group, GroupError, HAVRE_GROUP, is_member};
+pub use oidc::{Exchange, FetchError, LoginError, NoKey, Unproven};
 pub use records::{Holder, TokenRecord, User, UserKind};
 pub use register::{AccessError, Issued, Known, NewToken, Refused, Register};
 pub use tables::SCHEMA;

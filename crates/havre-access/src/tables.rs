@@ -13,7 +13,10 @@ use crate::token::Hash;
 /// Its versions.
 pub const SCHEMA: Schema = Schema {
     name: "access",
-    migrations: &[include_str!("schema/001.sql")],
+    migrations: &[
+        include_str!("schema/001.sql"),
+        include_str!("schema/002.sql"),
+    ],
 };
 
 /// The tables.

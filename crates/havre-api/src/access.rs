@@ -72,6 +72,22 @@ pub struct IssuedToken {
     pub info: TokenInfo,
 }
 
+impl IssuedToken {
+    /// Whom it lets in, and to what.
+    pub(crate) fn told(&self) -> String {
+        let TokenInfo {
+            issuer,
+            name,
+            grant,
+            ..
+        } = &self.info;
+        match issuer {
+            Some(issuer) => format!("{issuer}:{name}, {grant}"),
+            None => format!("{name}, {grant}"),
+        }
+    }
+}
+
 /// Revoke tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRevokeRequest {
@@ -151,4 +167,38 @@ pub struct RefusedCalls {
     /// Where it came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_address: Option<std::net::IpAddr>,
+}
+
+/// Exchange an identity token for a short-lived one of this machine's.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OidcLoginRequest {
+    /// The signed token (JWT) of an issuer that machine.yaml names.
+    pub token: String,
+}
+
+impl fmt::Debug for OidcLoginRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OidcLoginRequest")
+    }
+}
+
+/// How people and programs can log in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginOffers {
+    /// Issuers whose tokens are exchanged.
+    pub oidc: Vec<OidcOffer>,
+}
+
+/// An issuer whose tokens are exchanged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OidcOffer {
+    /// What it is called here.
+    pub name: String,
+    /// Its address.
+    pub issuer: String,
+    /// Whom a token must be meant for.
+    pub audience: String,
+    /// What the command line calls itself there; `None`: people cannot log in by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
 }

@@ -28,6 +28,11 @@ pub trait Call {
     type Request: Check + Concern + Serialize + DeserializeOwned + Send + 'static;
     /// Body of the answer.
     type Answer: Serialize + DeserializeOwned + Send + 'static;
+
+    /// What of the answer belongs to the record of the call, without any value: of a login who came of it.
+    fn told(_: &Self::Answer) -> Option<String> {
+        None
+    }
 }
 
 /// A call that changes an environment: answers with [`StreamItem`]s of [`Event`] and ends with
@@ -79,10 +84,20 @@ pub const OPERATION_HEADER: &str = "havre-operation";
 /// is the largest of them.
 pub const MAX_DOCUMENT_BYTES: usize = 32 * 1024 * 1024;
 
+/// What who asks must be; of `Nobody` the request itself is to prove who it is, or needs to prove nothing.
+macro_rules! needed {
+    (Nobody) => {
+        None
+    };
+    ($role:ident) => {
+        Some(Role::$role)
+    };
+}
+
 macro_rules! api {
     (
         calls { $($(#[$call_doc:meta])* $call:ident = $call_path:literal by $call_role:ident
-            ($call_request:ty) -> $answer:ty $(, within $seconds:literal)?;)* }
+            ($call_request:ty) -> $answer:ty $(, within $seconds:literal)? $(, tells $told:path)?;)* }
         operations { $($(#[$operation_doc:meta])* $operation:ident = $operation_path:literal by $operation_role:ident
             ($operation_request:ty) -> $outcome:ty;)* }
         feeds { $($(#[$feed_doc:meta])* $feed:ident = $feed_path:literal by $feed_role:ident
@@ -95,10 +110,11 @@ macro_rules! api {
 
             impl Call for $call {
                 const PATH: &'static str = $call_path;
-                const ROLE: Option<Role> = Some(Role::$call_role);
+                const ROLE: Option<Role> = needed!($call_role);
                 $(const DEADLINE: Duration = Duration::from_secs($seconds);)?
                 type Request = $call_request;
                 type Answer = $answer;
+                $(fn told(answer: &$answer) -> Option<String> { Some($told(answer)) })?
             }
         )*
         $(
@@ -174,6 +190,10 @@ api! {
         SourcesPut = "/v1/sources/put" by Deployer (SourcePieces) -> Empty, within 120;
         /// Who asks.
         WhoAmI = "/v1/whoami" by Viewer (Empty) -> Identity, within 10;
+        /// How people and programs can log in.
+        Login = "/v1/login" by Nobody (Empty) -> LoginOffers, within 10;
+        /// Exchanges an identity token for a short-lived one.
+        LoginOidc = "/v1/login/oidc" by Nobody (OidcLoginRequest) -> IssuedToken, tells IssuedToken::told;
         /// Tokens, the oldest first.
         Tokens = "/v1/tokens" by Admin (MachineQuery) -> Vec<TokenInfo>;
         /// Makes one.

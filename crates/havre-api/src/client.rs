@@ -4,11 +4,12 @@
 use std::io;
 use std::marker::PhantomData;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -16,9 +17,11 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{ReadHalf, WriteHalf, split};
+use tokio::io::{AsyncRead, AsyncWrite, split};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::exec::websocket::{self, End, WebSocket};
+use crate::exec::write_request;
 use crate::*;
 
 mod address;
@@ -109,7 +112,7 @@ impl Client {
     pub async fn call<C: Call>(&self, request: &C::Request) -> Result<C::Answer, ClientError> {
         let stream = self.connect().await?;
         within(C::PATH, C::DEADLINE, async {
-            let reply = self.post(stream, C::PATH, request, None).await?;
+            let reply = self.post(stream, C::PATH, request).await?;
             let (status, bytes) = reply.collect(C::PATH).await?;
             match status.is_success() {
                 true => decode(C::PATH, &bytes),
@@ -148,21 +151,52 @@ impl Client {
     pub async fn exec(&self, request: &ExecRequest) -> Result<ExecConnection, ClientError> {
         let stream = self.connect().await?;
         within(EXEC_PATH, HEAD_DEADLINE, async {
-            let upgrade = Some(EXEC_PROTOCOL);
-            let reply = self.post(stream, EXEC_PATH, request, upgrade).await?;
-            if reply.response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                let (status, bytes) = reply.collect(EXEC_PATH).await?;
-                return Err(refused(EXEC_PATH, status, &bytes));
+            match self.endpoint.address {
+                // What is in between knows WebSockets, and no upgrade of ours.
+                Address::Https(_) => self.exec_by_websocket(stream, request).await,
+                Address::Socket(_) | Address::Ssh(_) => self.exec_by_upgrade(stream, request).await,
             }
-            let upgraded = hyper::upgrade::on(reply.response).await;
-            let upgraded = upgraded.map_err(|source| ClientError::Lost { source })?;
-            let (reader, writer) = split(TokioIo::new(upgraded));
-            Ok(ExecConnection {
-                reader: ExecReader(reader),
-                writer: ExecWriter(writer),
-            })
         })
         .await
+    }
+
+    async fn exec_by_upgrade(
+        &self,
+        stream: Stream,
+        request: &ExecRequest,
+    ) -> Result<ExecConnection, ClientError> {
+        let body = encode(EXEC_PATH, request)?;
+        let request = self
+            .head(Method::POST, EXEC_PATH)
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, EXEC_PROTOCOL);
+        let reply = self.send(stream, EXEC_PATH, request, body).await?;
+        let connection = reply.upgraded(EXEC_PATH).await?;
+        Ok(ExecConnection::over(TokioIo::new(connection)))
+    }
+
+    async fn exec_by_websocket(
+        &self,
+        stream: Stream,
+        request: &ExecRequest,
+    ) -> Result<ExecConnection, ClientError> {
+        let document = encode(EXEC_PATH, request)?;
+        let handshake = websocket::handshake().map_err(|error| garbled(EXEC_PATH, error))?;
+        let mut request = self.head(Method::GET, EXEC_PATH);
+        for (name, value) in handshake.fields {
+            request = request.header(name, value);
+        }
+        let reply = self.send(stream, EXEC_PATH, request, Bytes::new()).await?;
+        let accept = reply.response.headers().get(header::SEC_WEBSOCKET_ACCEPT);
+        let is_ours = accept.is_some_and(|accept| accept.as_bytes() == handshake.accept.as_bytes());
+        let connection = reply.upgraded(EXEC_PATH).await?;
+        if !is_ours {
+            return Err(garbled(EXEC_PATH, "what was answered is not our WebSocket"));
+        }
+        let mut connection = WebSocket::new(TokioIo::new(connection), End::Client);
+        let written = write_request(&mut connection, &document).await;
+        written.map_err(|error| garbled(EXEC_PATH, error))?;
+        Ok(ExecConnection::over(connection))
     }
 
     /// The answer of a streaming call once its head is there.
@@ -173,7 +207,7 @@ impl Client {
     ) -> Result<Reply, ClientError> {
         let stream = self.connect().await?;
         within(path, HEAD_DEADLINE, async {
-            let reply = self.post(stream, path, request, None).await?;
+            let reply = self.post(stream, path, request).await?;
             if reply.response.status().is_success() {
                 return Ok(reply);
             }
@@ -197,24 +231,41 @@ impl Client {
         stream: Stream,
         path: &'static str,
         body: &impl Serialize,
-        upgrade: Option<&'static str>,
     ) -> Result<Reply, ClientError> {
-        let body = serde_json::to_vec(body).map_err(|error| garbled(path, error))?;
+        let body = encode(path, body)?;
+        self.send(stream, path, self.head(Method::POST, path), body)
+            .await
+    }
+
+    /// Begins a request.
+    fn head(&self, method: Method, path: &'static str) -> http::request::Builder {
         let (host, token) = connect::heads(&self.endpoint);
-        let mut request = Request::post(path)
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
             .header(header::HOST, host)
             .header(header::CONTENT_TYPE, "application/json");
         if let Some(token) = token {
             let bearer = HeaderValue::from_str(&format!("Bearer {}", token.reveal()));
-            let mut bearer = bearer.map_err(|error| garbled(path, error))?;
-            bearer.set_sensitive(true);
-            request = request.header(header::AUTHORIZATION, bearer);
+            request = match bearer {
+                Ok(mut bearer) => {
+                    bearer.set_sensitive(true);
+                    request.header(header::AUTHORIZATION, bearer)
+                }
+                // Makes the builder say so.
+                Err(_) => request.header(header::AUTHORIZATION, "\n"),
+            };
         }
-        if let Some(protocol) = upgrade {
-            request = request
-                .header(header::CONNECTION, "upgrade")
-                .header(header::UPGRADE, protocol);
-        }
+        request
+    }
+
+    async fn send(
+        &self,
+        stream: Stream,
+        path: &'static str,
+        request: http::request::Builder,
+        body: Bytes,
+    ) -> Result<Reply, ClientError> {
         let request = request
             .body(Full::<Bytes>::from(body))
             .map_err(|e| garbled(path, e))?;
@@ -240,6 +291,16 @@ struct Reply {
 }
 
 impl Reply {
+    /// What the connection has become; what else was answered is why not.
+    async fn upgraded(self, path: &'static str) -> Result<Upgraded, ClientError> {
+        if self.response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let (status, bytes) = self.collect(path).await?;
+            return Err(refused(path, status, &bytes));
+        }
+        let upgraded = hyper::upgrade::on(self.response).await;
+        upgraded.map_err(|source| ClientError::Lost { source })
+    }
+
     async fn collect(self, path: &'static str) -> Result<(StatusCode, Bytes), ClientError> {
         let status = self.response.status();
         let body = Limited::new(self.response.into_body(), MAX_DOCUMENT_BYTES)
@@ -311,8 +372,18 @@ pub struct ExecConnection {
     pub writer: ExecWriter,
 }
 
+impl ExecConnection {
+    fn over(connection: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
+        let (reader, writer) = split(connection);
+        Self {
+            reader: ExecReader(Box::pin(reader)),
+            writer: ExecWriter(Box::pin(writer)),
+        }
+    }
+}
+
 /// The end of an exec that listens.
-pub struct ExecReader(ReadHalf<TokioIo<Upgraded>>);
+pub struct ExecReader(Pin<Box<dyn AsyncRead + Send>>);
 
 /// What a command does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -338,7 +409,7 @@ impl ExecReader {
 }
 
 /// The end of an exec that speaks.
-pub struct ExecWriter(WriteHalf<TokioIo<Upgraded>>);
+pub struct ExecWriter(Pin<Box<dyn AsyncWrite + Send>>);
 
 impl ExecWriter {
     /// Sends a piece of input.
@@ -356,6 +427,11 @@ async fn within<T>(
     tokio::time::timeout(deadline, work)
         .await
         .unwrap_or_else(timed_out)
+}
+
+fn encode(path: &'static str, body: &impl Serialize) -> Result<Bytes, ClientError> {
+    let body = serde_json::to_vec(body).map_err(|error| garbled(path, error))?;
+    Ok(body.into())
 }
 
 fn decode<T: DeserializeOwned>(path: &'static str, bytes: &[u8]) -> Result<T, ClientError> {

@@ -21,7 +21,11 @@ pub trait Concern {
 
 /// What is told of a request: on one line, and short.
 pub(crate) fn subject(request: &impl Concern) -> String {
-    let subject = request.subject();
+    plain(&request.subject())
+}
+
+/// The same of any text.
+pub(crate) fn plain(subject: &str) -> String {
     let mut end = subject.len().min(MAX_SUBJECT_BYTES);
     while !subject.is_char_boundary(end) {
         end -= 1;
@@ -145,6 +149,16 @@ impl Concern for NetworkRemoveRequest {
 
     fn subject(&self) -> String {
         self.name.clone()
+    }
+}
+
+impl Concern for OidcLoginRequest {
+    fn scope(&self) -> Scope {
+        Scope::Visible
+    }
+
+    fn subject(&self) -> String {
+        String::new()
     }
 }
 

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::{ApiError, EnvironmentId};
 
 mod frame;
+pub(crate) mod websocket;
 
 pub use frame::{FrameError, read_frame, write_frame};
+pub(crate) use frame::{read_request, write_request};
 
 /// Run a command in a running replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,9 +5,11 @@
 //!          ◄── Stream ◄── one JSON document per line ◄────────────── EventSink ◄──┘
 //! ```
 //!
-//! Every call is `POST /v1/<name>` with a JSON body, over HTTP/1 on a Unix socket that only root
-//! may open ([`Call`] is the table of them). Short calls answer with one document, long ones with
-//! a document per line ([`StreamItem`]), `exec` with an upgraded connection of frames.
+//! Every call is `POST /v1/<name>` with a JSON body, over HTTP/1 on a Unix socket for root and the group
+//! `havre`, or through the edge with a token ([`Server::remote`]); [`Call`] is the table of them. Short calls
+//! answer with one document, long ones with a document per line ([`StreamItem`]), `exec` with an upgraded
+//! connection of frames, which from elsewhere are inside a WebSocket. Each call says which role it needs, each
+//! request what it is about ([`Concern`]), and the [`Guard`] is asked before a handler sees it.
 //!
 //! A new call is a line in `call.rs`, its two types with their [`Check`], and a handler in the
 //! [`Routes`] of the subsystem that answers it. Who asks is a [`Principal`], which the server finds

@@ -23,6 +23,7 @@ use crate::*;
 mod accept;
 mod admission;
 mod exec;
+mod remote;
 mod routes;
 mod stream;
 
@@ -84,6 +85,12 @@ impl Server {
             router: routes.into_router(api),
             stop,
         }
+    }
+
+    /// The same calls for those who come from elsewhere. Only the edge may be able to reach it: what it says
+    /// of their address is believed.
+    pub fn remote(&self, host: &str) -> Router {
+        remote::router(self.router.clone(), host.to_ascii_lowercase())
     }
 
     /// Serves until it is told to stop and what was under way has ended, or had its time.

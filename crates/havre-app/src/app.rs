@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use havre_access::{Group, Register};
+use havre_access::{Exchange, Group, Register};
 use havre_api::{EnvironmentId, Routes, Server};
 use havre_base::in_place;
 use havre_edge::{Control, EdgeState};
@@ -27,7 +27,7 @@ use crate::daemon::Daemon;
 use crate::edge::{EdgeHub, Launch};
 use crate::environment::tables::Tables;
 use crate::files::FileVault;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Mount};
 use crate::guard::Doorkeeper;
 use crate::host::Host;
 use crate::labels::environment_key;
@@ -155,10 +155,10 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     let Built {
         daemon,
         subsystems,
+        server,
         gateway,
         leftovers,
     } = build(options).await?;
-    let routes = calls(&subsystems)?;
     keep_tasks(&daemon, &subsystems, gateway);
     let socket = daemon.platform.root.api_socket();
     let group = Group::read().map_err(subsystem("the group havre"))?;
@@ -172,7 +172,6 @@ async fn serve(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
         // Whoever connects from now on is answered.
         notify::ready();
         leftovers.remove();
-        let server = Server::new(routes, daemon.platform.guard(), daemon.end.clone());
         server.serve(listener).await
     }
     .await;
@@ -234,6 +233,8 @@ async fn drain(daemon: &Daemon, subsystems: &[Box<dyn Subsystem>]) {
 struct Built {
     daemon: Arc<Daemon>,
     subsystems: Vec<Box<dyn Subsystem>>,
+    /// Answers their calls.
+    server: Server,
     /// What they serve by other protocols.
     gateway: Option<Gateway>,
     /// To be removed once it serves.
@@ -268,16 +269,19 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let images = Images::open(&state.join("images"), Arc::clone(&store))
         .map_err(subsystem("the image store"))?;
     let leftovers = Leftovers::set_aside(&root, &images);
-    let register =
-        Register::open(Arc::clone(&store)).map_err(subsystem("the register of tokens"))?;
+    let register = Register::open(Arc::clone(&store));
+    let register = Arc::new(register.map_err(subsystem("the register of tokens"))?);
+    let issuers = &options.machine.oidc;
+    let exchange = Exchange::new(issuers, Arc::clone(&register), Arc::clone(&store));
     let hub = Arc::new(hub(&options, &exe, &known));
     let asked = authority::settings(&options.machine.acme);
     // Before anything is pushed to the edge: what serves goes on serving.
     let authorities = authority::open(asked, &store, seal.clone(), &hub)
         .map_err(subsystem("the certificates"))?;
     let platform = Arc::new(Platform {
+        exchange: exchange.map_err(subsystem("logins by the issuers of machine.yaml"))?,
         seal,
-        door: Arc::new(Doorkeeper::new(Arc::new(register))),
+        door: Arc::new(Doorkeeper::new(register)),
         secrets,
         vault: FileVault::new(state.join("secrets")),
         masks: crate::masks::Masks::default(),
@@ -312,11 +316,14 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let of_this_machine: Box<dyn Subsystem> = Box::new(Containers(engine));
     let subsystems: Vec<_> = parts.chain([of_this_machine]).collect();
     // Before an environment has the edge told, which would have it forget the gateway.
-    let gateway = gateway(&daemon, &subsystems).await?;
+    let guard = daemon.platform.guard();
+    let server = Server::new(calls(&subsystems)?, guard, daemon.end.clone());
+    let gateway = gateway(&daemon, &subsystems, &server).await?;
     adopt(&daemon, known).await;
     Ok(Built {
         daemon,
         subsystems,
+        server,
         gateway,
         leftovers,
     })
@@ -327,13 +334,20 @@ pub(crate) fn schemas() -> Vec<Schema> {
     PARTS.iter().filter_map(|part| part.schema).collect()
 }
 
-/// What the subsystems serve by other protocols; their hosts are taken from now on.
+/// What the subsystems serve by other protocols, and the API for those who come from elsewhere; their hosts are
+/// taken from now on.
 async fn gateway(
     daemon: &Daemon,
     subsystems: &[Box<dyn Subsystem>],
+    server: &Server,
 ) -> Result<Option<Gateway>, DaemonError> {
     let mounts = subsystems.iter().filter_map(|subsystem| subsystem.mount());
-    let gateway = Gateway::new(mounts.collect()).map_err(subsystem("the gateway"))?;
+    let api = daemon.options.machine.api.as_ref().map(|api| Mount {
+        name: "api",
+        hosts: BTreeSet::from([api.host.clone()]),
+        router: server.remote(&api.host),
+    });
+    let gateway = Gateway::new(mounts.chain(api).collect()).map_err(subsystem("the gateway"))?;
     let hosts = gateway.as_ref().map(Gateway::hosts).unwrap_or_default();
     daemon.platform.hub.reserve(hosts).await;
     Ok(gateway)

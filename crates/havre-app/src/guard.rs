@@ -1,5 +1,6 @@
 //! Who is let in by the API: by the socket root and the group `havre`, by a token whoever holds it.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -67,11 +68,7 @@ impl Doorkeeper {
     }
 
     fn remote(&self, peer: &RemotePeer) -> Result<Principal, ApiError> {
-        let mut attempts = self.attempts();
-        attempts
-            .may_try(peer.address, Instant::now())
-            .map_err(|wait| too_many("too many wrong tokens came from this address", wait))?;
-        drop(attempts);
+        self.may_try(peer.address)?;
         let refused = |why: String| {
             self.attempts().failed(Some(peer.address), Instant::now());
             tracing::warn!(address = %peer.address, why, "a call was refused");
@@ -102,6 +99,11 @@ impl Doorkeeper {
         })
     }
 
+    fn may_try(&self, address: IpAddr) -> Result<(), ApiError> {
+        let tried = self.attempts().may_try(address, Instant::now());
+        tried.map_err(|wait| too_many("too many wrong tokens came from this address", wait))
+    }
+
     fn attempts(&self) -> MutexGuard<'_, Attempts> {
         // Counters, whole after every statement.
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
@@ -117,6 +119,10 @@ impl Guard for Doorkeeper {
     }
 
     fn admit(&self, asked: &Asked) -> Result<Admission, ApiError> {
+        // Of another call it was asked when it was found out who makes it.
+        if let (None, Some(address)) = (asked.role, asked.address) {
+            self.may_try(address)?;
+        }
         if let Some(key) = bucket(asked) {
             let called = self.attempts().calls(&key, Instant::now());
             called.map_err(|wait| too_many("too much was asked in a short time", wait))?;
@@ -137,6 +143,12 @@ impl Guard for Doorkeeper {
     }
 
     fn ended(&self, asked: &Asked, ended: Ended) {
+        if asked.role.is_none()
+            && let Outcome::Failed(ErrorCode::Unauthenticated | ErrorCode::Forbidden) =
+                ended.outcome
+        {
+            self.attempts().failed(asked.address, Instant::now());
+        }
         let outcome = match ended.outcome {
             Outcome::Done => "done".to_owned(),
             Outcome::Exit(code) => format!("exit {code}"),

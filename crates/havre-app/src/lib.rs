@@ -15,6 +15,7 @@ mod app;
 mod attach;
 mod audit;
 mod authority;
+mod beyond;
 mod builder;
 mod builds;
 mod cache_limits;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use havre_access::Exchange;
 use havre_api::{EnvironmentId, Guard};
 use havre_audit::Trail;
 use havre_image::Images;
@@ -34,6 +35,8 @@ pub(crate) struct Platform {
     pub(crate) tables: Tables,
     /// Who is let in.
     pub(crate) door: Arc<Doorkeeper>,
+    /// Logs people and programs in whom an issuer vouches for.
+    pub(crate) exchange: Exchange,
     pub(crate) networks: NetworkTables,
     pub(crate) images: Images,
     pub(crate) hub: Arc<EdgeHub>,

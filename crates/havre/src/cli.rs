@@ -117,7 +117,7 @@ pub enum Command {
     /// Create, list and revoke tokens: access from elsewhere, for programs and people
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Say what people may do: members of the group `havre`, and those whom an issuer vouches for
+    /// Say what people may do: members of the group `havre`, logins of an issuer
     #[command(subcommand)]
     User(UserCommand),
     /// Set, read and list secrets, and the keys they are kept under

@@ -18,6 +18,9 @@ const ERROR: u8 = 19;
 /// Largest payload: a chunk, or an error with its causes.
 const MAX_PAYLOAD_BYTES: usize = 2 * EXEC_CHUNK_BYTES;
 
+/// Arguments of 2 MiB may take six times as much in JSON.
+const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
+
 /// Why a frame could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
@@ -45,6 +48,33 @@ pub async fn write_frame(to: &mut (impl AsyncWrite + Unpin), frame: &ExecFrame) 
     bytes.extend_from_slice(&payload);
     to.write_all(&bytes).await?;
     to.flush().await
+}
+
+/// Writes the document that says what to run, where it goes ahead of the frames: its length (4 bytes,
+/// big-endian), and JSON.
+pub(crate) async fn write_request(
+    to: &mut (impl AsyncWrite + Unpin),
+    document: &[u8],
+) -> io::Result<()> {
+    let length = u32::try_from(document.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    to.write_all(&length.to_be_bytes()).await?;
+    to.write_all(document).await?;
+    to.flush().await
+}
+
+/// Reads it. Not cancel-safe.
+pub(crate) async fn read_request(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let length = from.read_u32().await?;
+    if length as usize > MAX_REQUEST_BYTES {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    // As much as comes, not as much as was announced.
+    let mut document = Vec::new();
+    let mut from = from.take(u64::from(length));
+    match from.read_to_end(&mut document).await? == length as usize {
+        true => Ok(document),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
 }
 
 /// Reads one frame; `None` when the connection ended between two. Not cancel-safe.

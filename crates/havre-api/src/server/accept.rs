@@ -13,6 +13,8 @@ mod measure;
 const MAX_NAMED: usize = 1000;
 /// Records of the audit trail in one answer: some 4 MB.
 const MAX_RECORDS: usize = 10_000;
+/// The longest identity token that is looked at.
+const MAX_IDENTITY_BYTES: usize = 16 * 1024;
 /// A user, a replica, who asks.
 const MAX_WORD_BYTES: usize = 256;
 /// Linux: PATH_MAX.
@@ -37,18 +39,26 @@ pub(super) async fn read<T: DeserializeOwned + Check>(
     body: Body,
     most_bytes: usize,
 ) -> Result<T, ApiError> {
-    let invalid = |why: String| {
-        let mut error = ApiError::new(ErrorCode::Invalid, "cannot read the request");
-        error.causes.push(why);
-        error
-    };
     let body = Limited::new(body, most_bytes).collect().await;
-    let bytes = body.map_err(|error| invalid(error.to_string()))?.to_bytes();
+    let bytes = body
+        .map_err(|error| unreadable(error.to_string()))?
+        .to_bytes();
+    decode(&bytes)
+}
+
+/// The same of what was read.
+pub(super) fn decode<T: DeserializeOwned + Check>(bytes: &[u8]) -> Result<T, ApiError> {
     // Before anything is made of it.
-    measure::document(&bytes).map_err(|error| invalid(error.to_string()))?;
-    let value: T = serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
+    measure::document(bytes).map_err(|error| unreadable(error.to_string()))?;
+    let value: T = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
     value.check()?;
     Ok(value)
+}
+
+fn unreadable(why: String) -> ApiError {
+    let mut error = ApiError::new(ErrorCode::Invalid, "cannot read the request");
+    error.causes.push(why);
+    error
 }
 
 impl Check for Empty {
@@ -129,6 +139,12 @@ impl Check for NetworkCreateRequest {
 impl Check for NetworkRemoveRequest {
     fn check(&self) -> Result<(), ApiError> {
         network(&self.name)
+    }
+}
+
+impl Check for OidcLoginRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        text("identity token", &self.token, MAX_IDENTITY_BYTES)
     }
 }
 

@@ -42,6 +42,11 @@ impl Underway {
         self.asked.operation = Some(operation);
     }
 
+    /// What came of it belongs to the record.
+    pub(super) fn told(&mut self, told: &str) {
+        self.asked.subject = concern::plain(told);
+    }
+
     /// What it is about.
     pub(super) fn scope(&self) -> &Scope {
         &self.asked.scope

@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::{Request, StatusCode, header};
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Request, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, split};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, split};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::admission::{self, Underway, rights_lost};
-use super::{Api, refusal};
+use super::admission::{self, Caller, Underway, rights_lost};
+use super::{Api, accept, refusal};
+use crate::exec::read_request;
+use crate::exec::websocket::{self, End, WebSocket};
 use crate::*;
 
 /// Pieces of input or output that may wait for the other side.
@@ -21,6 +25,12 @@ const FRAMES_AHEAD: usize = 16;
 /// How long the client may take to go on after `101 Switching Protocols`, and to take the last
 /// frame.
 const PEER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a client may take to say what to run.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a client may take to close after the last frame.
+const LINGER: Duration = Duration::from_secs(3);
 
 /// How often a silent connection is probed.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
@@ -47,32 +57,132 @@ where
     };
     let principal = underway.principal();
     let run = |session| run(principal, request, session);
-    api.tasks.spawn(session(run, upgrade, api.stop, underway));
+    api.tasks.spawn(async move {
+        if let Some(connection) = upgraded(upgrade).await {
+            session(run, TokioIo::new(connection), api.stop, underway).await;
+        }
+    });
+    switching([
+        (header::CONNECTION, HeaderValue::from_static("upgrade")),
+        (header::UPGRADE, HeaderValue::from_static(EXEC_PROTOCOL)),
+    ])
+}
+
+/// The same over a WebSocket, which whatever is in between passes on: a `GET`, whose request comes as the
+/// first document on the WebSocket.
+pub(super) async fn handle_websocket<F, R>(api: Api, mut request: Request<Body>, run: F) -> Response
+where
+    F: FnOnce(Principal, ExecRequest, ExecSession) -> R + Send + 'static,
+    R: Future<Output = Result<i32, ApiError>> + Send + 'static,
+{
+    let caller = match Caller::of(&api, request.extensions(), Some(EXEC_ROLE)) {
+        Ok(caller) => caller,
+        Err(error) => return refusal(&error),
+    };
+    let accepted = websocket::accept(request.headers());
+    let accepted = accepted.map(HeaderValue::try_from);
+    let accept = match accepted {
+        Ok(Ok(accept)) => accept,
+        Ok(Err(error)) => return refusal(&ApiError::from_error(ErrorCode::Invalid, &error)),
+        Err(error) => return refusal(&ApiError::from_error(ErrorCode::Invalid, &error)),
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    let tasks = api.tasks.clone();
+    tasks.spawn(async move {
+        let Some(connection) = upgraded(upgrade).await else {
+            return;
+        };
+        let mut stream = WebSocket::new(TokioIo::new(connection), End::Server);
+        let begun = timeout(REQUEST_DEADLINE, begin(&api, caller, &mut stream)).await;
+        match begun {
+            Ok(Ok((request, underway))) => {
+                let principal = underway.principal();
+                let run = |session| run(principal, request, session);
+                session(run, stream, api.stop, underway).await;
+            }
+            Ok(Err(error)) => {
+                finish(&mut stream, &ExecFrame::Error(error)).await;
+                linger(&mut stream).await;
+            }
+            Err(_) => tracing::debug!("client did not say what to run"),
+        }
+    });
+    switching([
+        (header::CONNECTION, HeaderValue::from_static("Upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::SEC_WEBSOCKET_ACCEPT, accept),
+        (
+            header::SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static(websocket::SUBPROTOCOL),
+        ),
+    ])
+}
+
+/// Reads what is to be run, and lets it begin if the guard does.
+async fn begin(
+    api: &Api,
+    caller: Caller,
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<(ExecRequest, Underway), ApiError> {
+    let document = read_request(stream).await.map_err(|error| {
+        let message = "cannot read the request";
+        ApiError::new(ErrorCode::Invalid, message).caused_by(Some(&error))
+    })?;
+    let request: ExecRequest = accept::decode(&document)?;
+    let (scope, subject) = (request.scope(), concern::subject(&request));
+    let underway = caller.begin(api, EXEC_PATH, Some(EXEC_ROLE), scope, subject)?;
+    Ok((request, underway))
+}
+
+fn switching<const N: usize>(fields: [(HeaderName, HeaderValue); N]) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONNECTION,
-        http::HeaderValue::from_static("upgrade"),
-    );
-    headers.insert(
-        header::UPGRADE,
-        http::HeaderValue::from_static(EXEC_PROTOCOL),
-    );
+    response.headers_mut().extend(fields);
     response
 }
 
-async fn session<F, R>(run: F, upgrade: OnUpgrade, stop: CancellationToken, underway: Underway)
-where
+/// What the connection becomes, where the client goes on.
+async fn upgraded(upgrade: OnUpgrade) -> Option<Upgraded> {
+    match timeout(PEER_DEADLINE, upgrade).await {
+        Ok(Ok(connection)) => return Some(connection),
+        Ok(Err(error)) => tracing::debug!(%error, "client left before exec began"),
+        Err(_) => tracing::debug!("client did not go on with exec"),
+    }
+    None
+}
+
+/// Reads what still comes until the client closes too: whoever is in between takes a connection that is
+/// closed while it sends for broken, and may not pass on what was said last.
+async fn linger(reader: &mut (impl AsyncRead + Unpin)) {
+    let mut nowhere = tokio::io::sink();
+    match timeout(LINGER, tokio::io::copy(reader, &mut nowhere)).await {
+        Ok(Ok(_)) => {}
+        _ => tracing::debug!("client did not close after exec"),
+    }
+}
+
+/// Sends the last frame and closes.
+async fn finish(writer: &mut (impl AsyncWrite + Unpin), last: &ExecFrame) {
+    let finishing = async {
+        write_frame(writer, last).await?;
+        writer.shutdown().await
+    };
+    match timeout(PEER_DEADLINE, finishing).await {
+        Ok(Ok(())) => {}
+        _ => tracing::debug!("client left before exec had ended"),
+    }
+}
+
+async fn session<F, R>(
+    run: F,
+    connection: impl AsyncRead + AsyncWrite,
+    stop: CancellationToken,
+    underway: Underway,
+) where
     F: FnOnce(ExecSession) -> R,
     R: Future<Output = Result<i32, ApiError>>,
 {
-    let connection = match tokio::time::timeout(PEER_DEADLINE, upgrade).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(%error, "client left before exec began"),
-        Err(_) => return tracing::debug!("client did not go on with exec"),
-    };
-    let (reader, mut writer) = split(TokioIo::<Upgraded>::new(connection));
+    let (mut reader, mut writer) = split(connection);
     let (input_sender, input) = mpsc::channel(FRAMES_AHEAD);
     let (output, outputs) = mpsc::channel(FRAMES_AHEAD);
     let running = run(ExecSession { input, output });
@@ -84,7 +194,7 @@ where
     };
     let (left, lost) = (gone.clone(), underway.lost());
     let receiving = receive(
-        reader,
+        &mut reader,
         input_sender,
         over.clone(),
         gone.clone(),
@@ -101,10 +211,8 @@ where
         Err(error) => Outcome::Failed(error.code),
     });
     let last = result.map_or_else(ExecFrame::Error, ExecFrame::Exit);
-    match tokio::time::timeout(PEER_DEADLINE, write_frame(&mut writer, &last)).await {
-        Ok(Ok(())) => {}
-        _ => tracing::debug!("client left before exec had ended"),
-    }
+    finish(&mut writer, &last).await;
+    linger(&mut reader).await;
 }
 
 /// Hands frames to the command until it is over or the client is gone or has `lost` its rights, and says

@@ -47,7 +47,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         let state = self.state.clone();
         let handler = async move |State(api): State<Api>, request: Request<Body>| {
             let admitted = admission::admit(&api, request, C::PATH, C::ROLE).await;
-            let (request, underway) = match admitted {
+            let (request, mut underway) = match admitted {
                 Ok(admitted) => admitted,
                 Err(error) => return refusal(&error),
             };
@@ -56,6 +56,9 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
                 answered = answer(state, underway.principal(), request) => answered,
                 () = lost.cancelled() => Err(admission::rights_lost()),
             };
+            if let Some(told) = answered.as_ref().ok().and_then(C::told) {
+                underway.told(&told);
+            }
             underway.end(Outcome::of(&answered));
             match answered {
                 Ok(answer) => document(StatusCode::OK, &answer),
@@ -138,12 +141,17 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     where
         R: Future<Output = Result<i32, ApiError>> + Send + 'static,
     {
-        let state = self.state.clone();
-        let handler = async move |State(api): State<Api>, request: Request<Body>| {
+        let (state, again) = (self.state.clone(), self.state.clone());
+        let runs = run.clone();
+        let upgraded = async move |State(api): State<Api>, request: Request<Body>| {
             let run = move |principal, request, session| run(state, principal, request, session);
             exec::handle(api, request, run).await
         };
-        self.route(EXEC_PATH, post(handler))
+        let websocket = async move |State(api): State<Api>, request: Request<Body>| {
+            let run = move |principal, request, session| runs(again, principal, request, session);
+            exec::handle_websocket(api, request, run).await
+        };
+        self.route(EXEC_PATH, post(upgraded).get(websocket))
     }
 
     /// The same, whatever each handler is given.

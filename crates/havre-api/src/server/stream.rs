@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -16,13 +17,31 @@ use tokio_util::sync::CancellationToken;
 use super::admission::{Underway, rights_lost};
 use crate::*;
 
+/// Proxies take a longer silence for an end: ours after 600 s, others after 60 s.
+const SILENCE: Duration = Duration::from_secs(45);
+
 /// Items that may wait for a slow reader.
 pub(super) const ITEMS_AHEAD: usize = 256;
 
 /// The answer whose body is `chunks`, each one or more whole lines.
 pub(super) fn lines(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    let chunks = kept_alive(Box::pin(chunks), SILENCE);
     let body = Body::from_stream(futures_util::StreamExt::map(chunks, Ok::<_, Infallible>));
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// The same with an empty line where nothing was said for so long.
+fn kept_alive(
+    chunks: impl Stream<Item = Bytes> + Send + Unpin,
+    silence: Duration,
+) -> impl Stream<Item = Bytes> + Send {
+    stream::unfold(chunks, move |mut chunks| async move {
+        let next = futures_util::StreamExt::next(&mut chunks);
+        match tokio::time::timeout(silence, next).await {
+            Ok(chunk) => chunk.map(|chunk| (chunk, chunks)),
+            Err(_) => Some((Bytes::from_static(b"\n"), chunks)),
+        }
+    })
 }
 
 /// Events as they come, then the outcome. What was reported before the outcome is sent before it.
@@ -149,5 +168,21 @@ fn line(item: &impl Serialize) -> Bytes {
             tracing::error!(%error, "cannot encode an event");
             Bytes::new()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_broken_by_an_empty_line() {
+        let late = stream::once(async {
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            Bytes::from_static(b"{}\n")
+        });
+        let chunks = kept_alive(Box::pin(late), SILENCE);
+        let all: Vec<Bytes> = futures_util::StreamExt::collect(chunks).await;
+        assert_eq!(all, [&b"\n"[..], b"\n", b"{}\n"]);
     }
 }

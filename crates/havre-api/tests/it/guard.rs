@@ -92,6 +92,22 @@ impl World {
         let routes = Routes::new(())
             .call::<Status, _>(async |(), _, _| Ok(Vec::new()))
             .call::<Images, _>(async |(), _, _| Ok(Vec::new()))
+            .call::<LoginOidc, _>(async |(), by, _| {
+                assert_eq!(by.who, Who::Nobody);
+                Ok(IssuedToken {
+                    token: TokenText::new("havre_secret".to_owned()),
+                    info: TokenInfo {
+                        id: "1".to_owned(),
+                        name: "acme/shop".to_owned(),
+                        issuer: Some("github".to_owned()),
+                        grant: Grant::everywhere(Role::Viewer),
+                        created: Timestamp::now(),
+                        created_by: String::new(),
+                        expires: None,
+                        last_used: None,
+                    },
+                })
+            })
             .call::<NetworkRemove, _>(async |(), _, _| {
                 Err(ApiError::new(ErrorCode::Conflict, "in use"))
             })
@@ -190,6 +206,29 @@ async fn each_call_is_told_once_with_what_it_was_about_and_how_it_ended() {
         told,
         ["exec shop/production [web: cat and 1 arguments] Left"]
     );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_login_is_told_with_who_came_of_it_and_asks_for_no_role() {
+    let world = World::new();
+    *world.guard.grant.lock().expect("no panic") = Grant::nothing();
+    let token = "an identity token".to_owned();
+    let request = OidcLoginRequest { token };
+    world
+        .client
+        .call::<LoginOidc>(&request)
+        .await
+        .expect("let in");
+    let expected = "login/oidc visible [github:acme/shop, viewer of everything] Done";
+    assert_eq!(world.told().await, [expected]);
+    // Of nobody only so much is read.
+    let token = "x".repeat(16 * 1024 + 1);
+    let refused = world
+        .client
+        .call::<LoginOidc>(&OidcLoginRequest { token })
+        .await;
+    assert_eq!(refusal(refused.unwrap_err()).code, ErrorCode::Invalid);
     world.end().await;
 }
 

@@ -1,11 +1,11 @@
 //! That the subsystems answer for all that is declared, and that one has all that it brings, from its
 //! table to its end, on a FAKE daemon.
 
+use havre_api::Guard;
 use havre_release::Answer;
 
 use super::*;
 use crate::fake::Stage;
-use crate::gateway::Mount;
 use crate::subsystem::Task;
 
 const TABLE: Schema = Schema {
@@ -87,7 +87,14 @@ async fn what_a_subsystem_brings_is_there_from_its_table_to_its_end() {
     let store = Store::open(&database, &[schemas(), vec![TABLE]].concat());
     let notes = Notes(Arc::new(store.unwrap()));
     let all: [Box<dyn Subsystem>; 1] = [Box::new(notes.clone())];
-    let gateway = gateway(daemon, &all).await.expect("hosts of its own");
+    let server = Server::new(
+        Routes::new(()),
+        Arc::clone(&daemon.platform.door) as Arc<dyn Guard>,
+        stage.daemon.end.clone(),
+    );
+    let gateway = gateway(daemon, &all, &server)
+        .await
+        .expect("hosts of its own");
     let own = daemon.platform.hub.own_hosts().await;
     assert!(own.contains("notes.test"), "{own:?}");
     keep_tasks(daemon, &all, gateway);

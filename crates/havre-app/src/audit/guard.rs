@@ -83,7 +83,11 @@ impl Recording {
 impl Guard for Recording {
     fn authenticate(&self, credential: &Credential) -> Result<Principal, ApiError> {
         let found = self.inner.authenticate(credential);
-        if let Err(error) = &found {
+        // Who has failed too often is told so without a look at what they show: whoever floods the door does
+        // not flood the trail.
+        if let Err(error) = &found
+            && error.code != ErrorCode::TooMany
+        {
             let entry = Entry {
                 from: Some(from(credential)),
                 detail: Some(error.message.clone()),
@@ -114,6 +118,8 @@ impl Guard for Recording {
         self.inner.ended(asked, ended);
         let (outcome, mut said) = told(ended.outcome);
         let is_written = match rule(asked.path, asked.role) {
+            // Whoever asks too much does not flood the trail with it.
+            _ if ended.outcome == Outcome::Failed(ErrorCode::TooMany) => ended.record.is_some(),
             Rule::Proves => true,
             Rule::Looks | Rule::Recorded | Rule::Mends => {
                 ended.record.is_some() || outcome == havre_audit::Outcome::Refused

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use havre_access::Register;
+use havre_access::{Exchange, Register};
 use havre_api::{
     ApiError, ChangeOutcome, Course, DownOptions, DownOutcome, DownRequest, EnvironmentId,
     EventSink, Grant, LocalPeer, PlanOutcome, PlanRequest, Principal, ReleaseId, ReleaseStatus,
@@ -91,14 +91,15 @@ impl Stage {
             root: root.clone(),
         };
         let control = Control::new(&root.edge_run_dir());
-        let register = Register::open(Arc::clone(&store)).unwrap();
+        let register = Arc::new(Register::open(Arc::clone(&store)).unwrap());
         let (seal, secrets) = crate::secrets::open(&root, &store).unwrap();
         let hub = Arc::new(EdgeHub::new(control, launch, EdgeState::default(), []));
         // Nobody is asked for certificates.
         let nobody = havre_acme::Settings::default();
         let authorities = authority::open(nobody, &store, seal.clone(), &hub).unwrap();
         let platform = Arc::new(Platform {
-            door: Arc::new(Doorkeeper::new(Arc::new(register))),
+            exchange: Exchange::new(&[], Arc::clone(&register), Arc::clone(&store)).unwrap(),
+            door: Arc::new(Doorkeeper::new(register)),
             tables: Tables::new(Arc::clone(&store)),
             networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
             seal,

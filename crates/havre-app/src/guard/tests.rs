@@ -1,6 +1,5 @@
 //! Who gets in, over a real register.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use havre_access::NewToken;

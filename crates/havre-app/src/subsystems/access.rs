@@ -3,30 +3,42 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use havre_access::{AccessError, Holder, NewToken, Register, TokenRecord, User, UserKind};
+use havre_access::{
+    AccessError, Exchange, Holder, LoginError, NewToken, NoKey, Register, TokenRecord, Unproven,
+    User, UserKind,
+};
 use havre_api::{
-    ApiError, ErrorCode, Identity, IssuedToken, KnownBy, Principal, Routes, TokenCreate,
-    TokenCreateRequest, TokenInfo, TokenRevoke, TokenText, Tokens, UserAdd, UserAddRequest,
-    UserInfo, UserRemove, Users, WhoAmI,
+    ApiError, ErrorCode, Identity, IssuedToken, KnownBy, Login, LoginOffers, LoginOidc, OidcOffer,
+    Principal, Routes, TokenCreate, TokenCreateRequest, TokenInfo, TokenRevoke, TokenText, Tokens,
+    UserAdd, UserAddRequest, UserInfo, UserRemove, Users, WhoAmI,
 };
 
-use crate::daemon::Daemon;
+use crate::platform::Platform;
 use crate::subsystem::{Part, Subsystem, Task};
 
 pub(crate) const PART: Part = Part {
     schema: Some(havre_access::SCHEMA),
-    build: |daemon, _| Box::new(Access(daemon_register(daemon))),
+    build: |daemon, _| {
+        Box::new(Access {
+            register: Arc::clone(&daemon.platform.door.register),
+            platform: Arc::clone(&daemon.platform),
+        })
+    },
 };
 
-struct Access(Arc<Register>);
-
-fn daemon_register(daemon: &Daemon) -> Arc<Register> {
-    Arc::clone(&daemon.platform.door.register)
+struct Access {
+    register: Arc<Register>,
+    platform: Arc<Platform>,
 }
 
 impl Subsystem for Access {
     fn calls(&self) -> Option<Routes<()>> {
-        let routes = Routes::new(Arc::clone(&self.0))
+        let logins = Routes::new(Arc::clone(&self.platform))
+            .call::<Login, _>(async |platform, _, _| Ok(offers(&platform.exchange)))
+            .call::<LoginOidc, _>(async |platform, _, request| {
+                login(&platform.exchange, &request.token).await
+            });
+        let routes = Routes::new(Arc::clone(&self.register))
             .call::<WhoAmI, _>(async |_, by, _| Ok(identity(by)))
             .call::<Tokens, _>(async |register, _, _| {
                 Ok(register.tokens().into_iter().map(token_info).collect())
@@ -44,11 +56,11 @@ impl Subsystem for Access {
                 let removed = register.remove_user(&request.name).map_err(failed)?;
                 Ok(user_info(removed))
             });
-        Some(routes.erased())
+        Some(routes.erased().merge(logins.erased()))
     }
 
     fn tasks(&self) -> Vec<Task> {
-        let register = Arc::clone(&self.0);
+        let register = Arc::clone(&self.register);
         vec![Task::new("tokens", move |_| {
             let register = Arc::clone(&register);
             async move { register.expire().await }
@@ -60,6 +72,70 @@ fn identity(by: Principal) -> Identity {
     Identity {
         name: by.to_string(),
         grant: by.grant,
+    }
+}
+
+fn offers(exchange: &Exchange) -> LoginOffers {
+    let offers = exchange.issuers().map(|issuer| OidcOffer {
+        name: issuer.name.clone(),
+        issuer: issuer.issuer.clone(),
+        audience: issuer.audience.clone(),
+        client_id: issuer.client_id.clone(),
+    });
+    LoginOffers {
+        oidc: offers.collect(),
+    }
+}
+
+async fn login(exchange: &Exchange, token: &str) -> Result<IssuedToken, ApiError> {
+    let issued = exchange.login(token, SystemTime::now()).await;
+    let issued = issued.map_err(|error| {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "a login was refused"
+        );
+        not_logged_in(&error)
+    })?;
+    let info = token_info(issued.record);
+    tracing::info!(id = info.id, issuer = info.issuer, name = info.name, grant = %info.grant, "login");
+    Ok(IssuedToken {
+        token: TokenText::new(issued.text),
+        info,
+    })
+}
+
+fn not_logged_in(error: &LoginError) -> ApiError {
+    let (code, hint) = match error {
+        LoginError::Issuer => (
+            ErrorCode::Unauthenticated,
+            Some("machine.yaml names it under `oidc`, to the letter"),
+        ),
+        LoginError::Unproven(Unproven::Audience(_)) => (
+            ErrorCode::Unauthenticated,
+            Some("ask the issuer for a token with that audience"),
+        ),
+        LoginError::Unproven(_) | LoginError::Key(NoKey::Unknown) | LoginError::Replayed => {
+            (ErrorCode::Unauthenticated, None)
+        }
+        LoginError::NoRule { .. } => (
+            ErrorCode::Forbidden,
+            Some(
+                "add a rule to machine.yaml, or a person by \
+                 `havre user add NAME --issuer ISSUER --subject SUB`",
+            ),
+        ),
+        LoginError::Renamed { .. } => (
+            ErrorCode::Forbidden,
+            Some("where that is right, name the new number in the rule of machine.yaml"),
+        ),
+        LoginError::Key(NoKey::Fetch(_) | NoKey::Later(_)) => (ErrorCode::Unavailable, None),
+        LoginError::Access(_) | LoginError::Store(_) => (ErrorCode::Failed, None),
+    };
+    let message = format!("the identity token lets nobody in: {error}");
+    let refused = ApiError::new(code, message).caused_by(std::error::Error::source(error));
+    match hint {
+        Some(hint) => refused.with_hint(hint),
+        None => refused,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::handle::EnvironmentHandle;
 use crate::labels::environment_key;
 use crate::subsystem::{Part, Subsystem};
 use crate::subsystems::certificates;
-use crate::{exec, logs, operations, plans, releases, status, why as explanation};
+use crate::{beyond, exec, logs, operations, plans, releases, status, why as explanation};
 
 /// Time between the two looks that give a share of CPU.
 const CPU_SAMPLE: Duration = Duration::from_millis(200);
@@ -53,6 +53,7 @@ impl Subsystem for Environments {
             .call::<Releases, _>(async |daemon, _, query| releases::list(&daemon, &query).await)
             .call::<Steer, _>(async |daemon, _, request| operations::steer(&daemon, &request).await)
             .operation::<Up, _>(async |daemon, by, request, events| {
+                let by = beyond::within(by, &request.project)?;
                 operations::up(&daemon, &by, request, &events).await
             })
             .operation::<Down, _>(async |daemon, _, request, events| {

@@ -131,7 +131,17 @@ fn daemon_logs(folder: &Path) -> String {
 impl Machine {
     /// `havre` with these words, in the project's folder.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = command(&self.root(), args);
+        self.prepared(command(&self.root(), args))
+    }
+
+    /// The same of whoever has no daemon here.
+    pub fn command_elsewhere(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.args(args).stdin(Stdio::null());
+        self.prepared(command)
+    }
+
+    fn prepared(&self, mut command: Command) -> Command {
         for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
             command
                 .env_remove(name)
@@ -304,12 +314,16 @@ impl Machine {
 
     /// Starts the program in the background, its talk in a file that [`Background::talk`] reads.
     pub fn start(&self, args: &[&str]) -> Background {
-        let path = self.folder.join(format!("talk-{}", args[0]));
+        self.start_command(args[0], self.command(args))
+    }
+
+    /// The same with a command of its own, whose talk is in a file of that name.
+    pub fn start_command(&self, name: &str, mut command: Command) -> Background {
+        let path = self.folder.join(format!("talk-{name}"));
         let talk = File::options().create(true).append(true).open(&path);
         let talk = talk.unwrap();
         let before = talk.metadata().unwrap().len();
-        let child = self
-            .command(args)
+        let child = command
             .stdout(talk.try_clone().unwrap())
             .stderr(talk)
             .spawn()

@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_macros, reason = "its output is for a person")]
 
+mod access;
 mod allowed;
 mod audit;
 mod authorities;
@@ -45,4 +46,5 @@ mod target;
 mod unreadable;
 mod up;
 mod watching;
+mod workflow;
 mod writers;

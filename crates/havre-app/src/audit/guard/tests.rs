@@ -188,7 +188,7 @@ fn a_login_is_there_when_it_has_ended() {
             who: Who::Nobody,
             grant: Grant::nothing(),
         },
-        ..asked("/v1/login", None)
+        ..asked("/v1/login/oidc", None)
     };
     scene.call(&login, Outcome::Done).unwrap();
     scene
@@ -197,8 +197,8 @@ fn a_login_is_there_when_it_has_ended() {
     assert_eq!(
         scene.lines(),
         [
-            "nobody login web=2: Ok 2.5 s",
-            "nobody login web=2: Refused not recognised, 2.5 s"
+            "nobody login/oidc web=2: Ok 2.5 s",
+            "nobody login/oidc web=2: Refused not recognised, 2.5 s"
         ]
     );
 }

@@ -1,0 +1,154 @@
+//! The same calls for those who come from elsewhere, through the edge.
+//!
+//! Who asks is told by a bearer token alone: there are no cookies, so that a page in a browser can make no call
+//! of its user's. The edge says where somebody comes from, and is the only one who can reach this router.
+
+use std::net::IpAddr;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use tower_service::Service as _;
+
+use super::refusal;
+use crate::*;
+
+/// Set by the edge, whatever a client says.
+const ADDRESS: &str = "x-real-ip";
+/// Longest token that is looked at.
+const MAX_BEARER_BYTES: usize = 4096;
+
+/// Answers what is asked of `host` and of no other.
+pub(super) fn router(calls: Router, host: String) -> Router {
+    let answer = async move |request: Request<Body>| {
+        let mut response = match admitted(request, &host) {
+            Ok(request) => match calls.clone().call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            Err(refused) => refused,
+        };
+        let status = response.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer realm=\"havre\"");
+            headers.insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
+    };
+    Router::new().fallback(answer)
+}
+
+/// The request with who asks, as far as its head tells.
+fn admitted(mut request: Request<Body>, host: &str) -> Result<Request<Body>, Response> {
+    let headers = request.headers();
+    if !is_for(headers, host) {
+        let error = ApiError::new(ErrorCode::Invalid, "this host is not the API's");
+        let mut response = refusal(&error);
+        *response.status_mut() = StatusCode::MISDIRECTED_REQUEST;
+        return Err(response);
+    }
+    // Browsers say which page asks. None of ours does, and no other has any business here.
+    if headers.contains_key(header::ORIGIN) {
+        let error = ApiError::new(
+            ErrorCode::Forbidden,
+            "the API is not for pages in a browser",
+        );
+        return Err(refusal(&error));
+    }
+    let address = headers.get(ADDRESS).and_then(|value| value.to_str().ok());
+    let address = address.and_then(|text| text.parse::<IpAddr>().ok());
+    let Some(address) = address else {
+        let message = "the edge does not say where a call comes from";
+        return Err(refusal(&ApiError::new(ErrorCode::Internal, message)));
+    };
+    let bearer = bearer(headers);
+    // It counts before all else that is known of the connection.
+    let remote = RemotePeer { address, bearer };
+    request.extensions_mut().insert(remote);
+    Ok(request)
+}
+
+/// A name that leads here by somebody else's DNS is not ours (DNS rebinding).
+fn is_for(headers: &HeaderMap, host: &str) -> bool {
+    let mut values = headers.get_all(header::HOST).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return false;
+    };
+    let Ok(value) = value.to_str() else {
+        return false;
+    };
+    let name = match value.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => value,
+    };
+    name.eq_ignore_ascii_case(host)
+}
+
+/// The token of the one `Authorization` field there may be.
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next()?.to_str().ok()?;
+    if values.next().is_some() || value.len() > MAX_BEARER_BYTES {
+        return None;
+    }
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn only_the_api_s_own_host_is_answered() {
+        let is_ours = |fields: &[_]| is_for(&headers(fields), "havre.example.org");
+        assert!(is_ours(&[("host", "havre.example.org")]));
+        assert!(is_ours(&[("host", "Havre.Example.org:8443")]));
+        for host in [
+            "evil.example.org",
+            "havre.example.org.evil",
+            "127.0.0.1",
+            "",
+            "x:havre.example.org",
+        ] {
+            let mut fields = HeaderMap::new();
+            fields.insert("host", HeaderValue::from_static(host));
+            assert!(!is_for(&fields, "havre.example.org"), "{host}");
+        }
+        assert!(!is_ours(&[]));
+        assert!(!is_ours(&[
+            ("host", "havre.example.org"),
+            ("host", "havre.example.org")
+        ]));
+    }
+
+    #[test]
+    fn a_bearer_is_one_token_and_nothing_else() {
+        let of = |fields: &[_]| bearer(&headers(fields));
+        assert_eq!(
+            of(&[("authorization", "Bearer abc")]).as_deref(),
+            Some("abc")
+        );
+        assert_eq!(
+            of(&[("authorization", "bearer  abc ")]).as_deref(),
+            Some("abc")
+        );
+        assert_eq!(of(&[("authorization", "Basic abc")]), None);
+        assert_eq!(of(&[("authorization", "Bearer ")]), None);
+        assert_eq!(of(&[("cookie", "token=abc")]), None);
+        let twice = [("authorization", "Bearer a"), ("authorization", "Bearer b")];
+        assert_eq!(of(&twice), None);
+    }
+}
