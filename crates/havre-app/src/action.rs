@@ -9,6 +9,7 @@ use havre_model::ServiceName;
 use havre_release::ReplicaId;
 
 use crate::container::SpecError;
+use crate::contents::ContentsError;
 use crate::hooks::HookError;
 use crate::host::Host;
 use crate::host_mounts::MountRefused;
@@ -54,6 +55,11 @@ pub(crate) enum ActionError {
     Volumes {
         service: ServiceName,
         source: VolumeError,
+    },
+    #[error("its secret or config {target} is not to be had")]
+    Contents {
+        target: String,
+        source: ContentsError,
     },
     #[error("cannot {attempt} {path}", path = path.display())]
     Files {

@@ -23,10 +23,10 @@ use crate::audit;
 use crate::authority;
 use crate::builds::LocalBuilder;
 use crate::certificates::Certificates;
+use crate::contents::Contents;
 use crate::daemon::Daemon;
 use crate::edge::{EdgeHub, Launch};
 use crate::environment::tables::Tables;
-use crate::files::FileVault;
 use crate::gateway::{Gateway, Mount};
 use crate::guard::Doorkeeper;
 use crate::host::Host;
@@ -280,10 +280,10 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         .map_err(subsystem("the certificates"))?;
     let platform = Arc::new(Platform {
         exchange: exchange.map_err(subsystem("logins by the issuers of machine.yaml"))?,
+        contents: Contents::new(state.join("contents"), seal.clone(), secrets.clone()),
         seal,
         door: Arc::new(Doorkeeper::new(register)),
         secrets,
-        vault: FileVault::new(state.join("secrets")),
         masks: crate::masks::Masks::default(),
         sources: havre_sources::Store::new(state.join("sources")),
         ca: LocalCa::new(state.join("tls")),
@@ -299,6 +299,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         images,
     });
     in_place(|| audit::start(&platform.trail, &platform.seal));
+    crate::secrets::take_over(&platform);
     let host = Arc::new(Host {
         platform: Arc::clone(&platform),
         engine: engine.clone(),
@@ -396,7 +397,7 @@ async fn adopt(daemon: &Arc<Daemon>, known: Vec<(EnvironmentId, String)>) {
         tracing::warn!(%error, "images stay that only environments need which are gone");
     }
     // One that is gone at once must not take for unused what the next ones need.
-    let _not_all_known = platform.vault.hold();
+    let _not_all_known = platform.contents.hold();
     for (id, desired) in known {
         daemon.adopt(id, &desired).await;
     }

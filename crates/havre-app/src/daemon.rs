@@ -155,7 +155,7 @@ impl Daemon {
             tracing::warn!("secrets stay, since not all environments can be read");
             return;
         }
-        let Some(sweep) = self.platform.vault.sweep() else {
+        let Some(sweep) = self.platform.contents.sweep() else {
             tracing::info!("secrets stay, since a release that is to come may need them");
             return;
         };

@@ -173,7 +173,7 @@ async fn start(
         })?
     };
     let mask = mask(job).await?;
-    let (secrets, contents) = in_place(|| files::secrets(&platform.vault, config))?;
+    let (secrets, contents) = in_place(|| files::secrets(&platform.contents, config))?;
     let container = ContainerId(id.0.clone());
     let names = HostNames {
         own: hostname(&config.service, &container),
@@ -203,7 +203,7 @@ async fn start(
     let confidential = Confidential {
         filter: Some(mask.shared.clone()),
         files: contents,
-        env: in_place(|| files::variables(&platform.vault, config))?,
+        env: in_place(|| files::variables(&platform.contents, config))?,
     };
     let created = job.host.engine.create_with(&spec, confidential).await;
     created.map_err(|source| ActionError::Create {
@@ -236,7 +236,7 @@ async fn start(
 async fn mask(job: &Job) -> Result<Arc<Mask>, ActionError> {
     let platform = &job.host.platform;
     let releases = job.work.releases.values();
-    let made = in_place(|| platform.masks.of(&platform.vault, &job.id, releases));
+    let made = in_place(|| platform.masks.of(&platform.contents, &job.id, releases));
     let (mask, changed) = made.map_err(|source| ActionError::Mask { source })?;
     if changed {
         let confidential = Confidential {

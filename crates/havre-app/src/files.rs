@@ -1,19 +1,20 @@
-//! Small files that containers get: secrets and configs, kept by content so that a replica can be
-//! started again from desired state alone.
+//! Small files that containers get: secrets and configs, from where the project says that they come.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use havre_base::{Durability, replace};
+use havre_api::EnvironmentId;
 use havre_model::{Allow, FileSource, Project, Service, ServiceName, host_path};
-use havre_secrets::{Scope, SecretError, Secrets};
-use sha2::{Digest as _, Sha256};
+use havre_secrets::{Scope, SecretError};
 use zeroize::Zeroizing;
+
+use crate::contents::ContentsError;
+use crate::platform::Platform;
+use crate::secrets::scope::Stored;
+use crate::variables::variable_key;
 
 /// Most bytes of a secret or config, as in Docker Swarm.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -47,32 +48,30 @@ pub(crate) enum FileError {
     Name { source: havre_secrets::NameError },
     #[error("{kind} `{name}` is larger than {MAX_BYTES} bytes")]
     TooLarge { kind: &'static str, name: String },
-    #[error("cannot keep {kind} `{name}` in {path}", path = path.display())]
+    #[error("cannot keep {kind} `{name}`")]
     Keep {
         kind: &'static str,
         name: String,
-        path: PathBuf,
-        source: io::Error,
+        source: ContentsError,
     },
 }
 
-/// What the machine's store has for an environment.
-pub(crate) struct Stored<'a> {
-    pub(crate) secrets: &'a Secrets,
-    pub(crate) scope: Scope,
-}
-
-impl Stored<'_> {
-    fn read(&self, kind: &'static str, name: &str) -> Result<Vec<u8>, FileError> {
-        let error = |source| FileError::Stored {
-            kind,
-            name: name.to_owned(),
-            source,
-        };
-        let parsed = name.parse().map_err(|source| FileError::Name { source })?;
-        let value = self.secrets.resolve(&self.scope, &parsed).map_err(error)?;
-        Ok(value.plain.to_vec())
-    }
+fn read_stored(
+    stored: &Stored<'_>,
+    kind: &'static str,
+    name: &str,
+) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let error = |source| FileError::Stored {
+        kind,
+        name: name.to_owned(),
+        source,
+    };
+    let parsed = name.parse().map_err(|source| FileError::Name { source })?;
+    let value = stored
+        .secrets
+        .resolve(&stored.scope, &parsed)
+        .map_err(error)?;
+    Ok(value.plain)
 }
 
 /// Which files a service may have read for it: the reader is root.
@@ -112,163 +111,46 @@ impl Reach {
     }
 }
 
-/// Contents by digest, each in a file that only root can read.
-#[derive(Debug)]
-pub(crate) struct FileVault {
-    dir: PathBuf,
-    /// How many are about to need contents that no release names yet.
-    held: Mutex<usize>,
-}
-
-/// As long as it is there nothing is removed.
-#[derive(Debug)]
-pub(crate) struct Held<'a>(&'a FileVault);
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        *self.0.count() -= 1;
-    }
-}
-
-/// The right to remove contents: nobody is about to need one, and nobody begins meanwhile.
-#[derive(Debug)]
-pub(crate) struct Sweep<'a> {
-    dir: &'a Path,
-    _none_held: MutexGuard<'a, usize>,
-}
-
-impl FileVault {
-    pub(crate) fn new(dir: PathBuf) -> Self {
-        Self {
-            dir,
-            held: Mutex::default(),
-        }
-    }
-
-    fn count(&self) -> MutexGuard<'_, usize> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// To be had before contents are kept or looked for, until a release that is written down names
-    /// them.
-    pub(crate) fn hold(&self) -> Held<'_> {
-        *self.count() += 1;
-        Held(self)
-    }
-
-    /// `None` while somebody is about to need contents. To be had before it is asked which are used.
-    pub(crate) fn sweep(&self) -> Option<Sweep<'_>> {
-        let none_held = self.count();
-        (*none_held == 0).then_some(Sweep {
-            dir: &self.dir,
-            _none_held: none_held,
-        })
-    }
-
-    /// Keeps the content of `source` and returns its digest.
-    pub(crate) fn keep(
-        &self,
-        kind: &'static str,
-        name: &str,
-        source: &FileSource,
-        reach: &Reach,
-        stored: &Stored<'_>,
-    ) -> Result<String, FileError> {
-        let (content, digest) = content(kind, name, source, reach, stored)?;
-        let path = self.path(&digest);
-        let error = |source| FileError::Keep {
-            kind,
-            name: name.to_owned(),
-            path: self.dir.clone(),
-            source,
-        };
-        if !path.exists() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&self.dir)
-                .map_err(error)?;
-            replace(&path, &content, 0o400, Durability::Durable).map_err(error)?;
-        }
-        Ok(digest)
-    }
-
-    /// The content with `digest`.
-    pub(crate) fn read(&self, digest: &str) -> io::Result<Zeroizing<Vec<u8>>> {
-        fs::read(self.path(digest)).map(Zeroizing::new)
-    }
-
-    /// Where the content with `digest` is.
-    pub(crate) fn path(&self, digest: &str) -> PathBuf {
-        self.dir.join(digest)
-    }
-}
-
-impl Sweep<'_> {
-    /// Removes contents that are not in `used`.
-    pub(crate) fn prune(&self, used: &BTreeSet<String>) -> io::Result<()> {
-        let entries = match fs::read_dir(self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            entries => entries?,
-        };
-        for entry in entries {
-            let entry = entry?;
-            if !entry
-                .file_name()
-                .to_str()
-                .is_some_and(|name| used.contains(name))
-            {
-                fs::remove_file(entry.path())?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Keeps the secrets and configs of a project and returns their digests by service and target.
-pub(crate) fn keep_files(
-    vault: &FileVault,
-    project: &Project,
-    stored: &Stored<'_>,
-) -> Result<FileDigests, FileError> {
-    files_of(project, |kind, name, source, reach| {
-        vault.keep(kind, name, source, reach, stored)
+/// Keeps the secrets and configs of a project and returns their fingerprints by service and target.
+pub(crate) fn keep_files(platform: &Platform, project: &Project) -> Result<FileDigests, FileError> {
+    files_of(platform, project, |scope, content| {
+        platform.contents.keep(scope, content)
     })
 }
 
 /// As [`keep_files`], keeping nothing.
-pub(crate) fn file_digests(
+pub(crate) fn fingerprints(
+    platform: &Platform,
     project: &Project,
-    stored: &Stored<'_>,
 ) -> Result<FileDigests, FileError> {
-    files_of(project, |kind, name, source, reach| {
-        Ok(content(kind, name, source, reach, stored)?.1)
+    files_of(platform, project, |scope, content| {
+        platform.contents.fingerprint(scope, content)
     })
 }
 
-/// Where the digest of a variable's value stands among those of files.
-pub(crate) fn variable_key(name: &str) -> String {
-    format!("${name}")
-}
-
-/// A variable's value: a secret's content, without the line end that a file has.
-pub(crate) fn variable_value(content: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(content).ok()?;
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
-    (!text.contains('\0')).then_some(text)
-}
-
-/// Content digests by service and target, or variable.
+/// Fingerprints of contents by service and target, or variable.
 type FileDigests = BTreeMap<ServiceName, BTreeMap<String, String>>;
 
 fn files_of(
+    platform: &Platform,
     project: &Project,
-    digest: impl Fn(&'static str, &str, &FileSource, &Reach) -> Result<String, FileError>,
+    fingerprint: impl Fn(&Scope, &[u8]) -> Result<String, ContentsError>,
 ) -> Result<FileDigests, FileError> {
-    let mut digests = FileDigests::new();
+    let stored = platform.stored(&EnvironmentId {
+        project: project.name.clone(),
+        environment: project.environment.clone(),
+    });
+    let kept = |kind, name: &str, source, reach: &Reach| {
+        let content = content(kind, name, source, reach, &stored)?;
+        fingerprint(&stored.scope, &content).map_err(|source| FileError::Keep {
+            kind,
+            name: name.to_owned(),
+            source,
+        })
+    };
+    let mut fingerprints = FileDigests::new();
     for (name, service) in &project.services {
-        let own = digests.entry(name.clone()).or_default();
+        let own = fingerprints.entry(name.clone()).or_default();
         let reach = Reach::new(project, [service]);
         for (kind, grants, sources) in [
             ("secret", &service.secrets, &project.secrets),
@@ -276,45 +158,36 @@ fn files_of(
         ] {
             for grant in grants {
                 if let Some(source) = sources.get(&grant.source) {
-                    own.insert(
-                        grant.target.clone(),
-                        digest(kind, &grant.source, source, &reach)?,
-                    );
+                    let kept = kept(kind, &grant.source, source, &reach)?;
+                    own.insert(grant.target.clone(), kept);
                 }
             }
         }
         for (variable, secret) in &service.secret_environment {
             if let Some(source) = project.secrets.get(secret) {
-                own.insert(
-                    variable_key(variable),
-                    digest("secret", secret, source, &reach)?,
-                );
+                let kept = kept("secret", secret, source, &reach)?;
+                own.insert(variable_key(variable), kept);
             }
         }
     }
-    Ok(digests)
+    Ok(fingerprints)
 }
 
-/// The content of `source` and its digest, the name in the vault.
+/// The content of `source`.
 pub(crate) fn content(
     kind: &'static str,
     name: &str,
     source: &FileSource,
     reach: &Reach,
     stored: &Stored<'_>,
-) -> Result<(Vec<u8>, String), FileError> {
-    let content = match source {
-        FileSource::File { path } => read_small(kind, name, path, reach)?,
-        FileSource::Sent { content, .. } => content.clone(),
-        FileSource::Environment { value, .. } => value.clone().into_bytes(),
-        FileSource::Content { content } => content.clone().into_bytes(),
-        FileSource::Store { name: secret } => stored.read(kind, secret)?,
-    };
-    let digest = Sha256::digest(&content)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok((content, digest))
+) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    match source {
+        FileSource::File { path } => read_small(kind, name, path, reach).map(Zeroizing::new),
+        FileSource::Sent { content, .. } => Ok(Zeroizing::new(content.clone())),
+        FileSource::Environment { value, .. } => Ok(Zeroizing::new(value.clone().into_bytes())),
+        FileSource::Content { content } => Ok(Zeroizing::new(content.clone().into_bytes())),
+        FileSource::Store { name: secret } => read_stored(stored, kind, secret),
+    }
 }
 
 fn read_small(
@@ -357,57 +230,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_goes_while_somebody_is_about_to_need_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let vault = FileVault::new(folder.path().join("secrets"));
-        let content = FileSource::Content {
-            content: "a secret".to_owned(),
-        };
-        let reach = Reach {
-            own: folder.path().to_owned(),
-            host_paths: false,
-            sent: false,
-        };
-        let world = crate::fake::Stage::new();
-        let stored = world.stored_secrets("production");
-        let first = vault.hold();
-        let digest = vault
-            .keep("secret", "password", &content, &reach, &stored)
-            .unwrap();
-        let second = vault.hold();
-        drop(first);
-        assert!(vault.sweep().is_none());
-        drop(second);
-        let used = BTreeSet::from([digest.clone()]);
-        vault.sweep().unwrap().prune(&used).unwrap();
-        assert!(vault.path(&digest).exists());
-        vault.sweep().unwrap().prune(&BTreeSet::new()).unwrap();
-        assert!(!vault.path(&digest).exists());
-    }
-
-    #[test]
     fn a_link_that_takes_the_place_of_a_secret_gives_nothing_away() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
         let source = FileSource::File { path: path.clone() };
         let world = crate::fake::Stage::new();
         let stored = world.stored_secrets("production");
-        let reach = |host_paths, sent| Reach {
-            own: folder.path().to_owned(),
-            host_paths,
-            sent,
+        let read_as = |host_paths, sent| {
+            let own = folder.path().to_owned();
+            let reach = Reach {
+                own,
+                host_paths,
+                sent,
+            };
+            content("secret", "password", &source, &reach, &stored)
         };
-        let read_as =
-            |reach| content("secret", "password", &source, &reach, &stored).map(|read| read.0);
-        let read = |host_paths| read_as(reach(host_paths, false));
+        let read = |host_paths| read_as(host_paths, false);
         fs::write(&path, "mine").unwrap();
-        assert_eq!(read(false).unwrap(), b"mine");
+        assert_eq!(*read(false).unwrap(), b"mine");
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/etc/shadow", &path).unwrap();
         assert!(matches!(read(false), Err(FileError::NotAllowed { .. })));
         assert!(read(true).is_ok());
         // What was sent leads nowhere else, whatever it says of itself.
-        let refused = read_as(reach(true, true));
+        let refused = read_as(true, true);
         assert!(matches!(refused, Err(FileError::NotAllowed { .. })));
     }
 }

@@ -24,6 +24,7 @@ mod certificates;
 mod clock;
 mod conflict;
 mod container;
+mod contents;
 mod daemon;
 mod databases;
 mod domains;
@@ -90,6 +91,7 @@ mod subsystem;
 mod subsystems;
 mod supervisor;
 mod tls;
+mod variables;
 mod volumes;
 mod why;
 

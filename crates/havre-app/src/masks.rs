@@ -13,7 +13,8 @@ use havre_engine::SharedFilter;
 use havre_redact::{Filter, Why};
 use havre_release::{Release, ServiceRelease};
 
-use crate::files::{FileVault, variable_key};
+use crate::contents::Contents;
+use crate::variables::variable_key;
 
 /// Of every environment that has started something.
 #[derive(Debug, Default)]
@@ -30,14 +31,14 @@ pub(crate) struct Mask {
 }
 
 impl Mask {
-    fn new(vault: &FileVault, digests: BTreeSet<String>) -> io::Result<Self> {
+    fn new(contents: &Contents, digests: BTreeSet<String>) -> io::Result<Self> {
         let mut values = Vec::new();
         for digest in &digests {
-            match vault.read(digest) {
+            match contents.open(digest) {
                 Ok(value) => values.push((digest.as_str(), value)),
                 // Of a release that nobody can go back to any more.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(error) if error.is_missing() => {}
+                Err(error) => return Err(io::Error::other(error)),
             }
         }
         let values = values.iter().map(|(name, value)| (*name, value.as_slice()));
@@ -59,7 +60,7 @@ impl Masks {
     /// For an environment with these releases, and whether it is another one than before.
     pub(crate) fn of<'a>(
         &self,
-        vault: &FileVault,
+        contents: &Contents,
         id: &EnvironmentId,
         releases: impl IntoIterator<Item = &'a Release>,
     ) -> io::Result<(Arc<Mask>, bool)> {
@@ -68,7 +69,7 @@ impl Masks {
         if let Some(mask) = masks.get(id).filter(|mask| mask.digests == digests) {
             return Ok((Arc::clone(mask), false));
         }
-        let mask = Arc::new(Mask::new(vault, digests)?);
+        let mask = Arc::new(Mask::new(contents, digests)?);
         masks.insert(id.clone(), Arc::clone(&mask));
         Ok((mask, true))
     }
@@ -102,11 +103,15 @@ fn digests<'a>(releases: impl IntoIterator<Item = &'a Release>) -> BTreeSet<Stri
 }
 
 /// Secrets of a release, by name, that are not masked or not wholly.
-pub(crate) fn unmasked(vault: &FileVault, release: &Release) -> io::Result<BTreeMap<String, Why>> {
+pub(crate) fn unmasked(
+    contents: &Contents,
+    release: &Release,
+) -> io::Result<BTreeMap<String, Why>> {
     let mut found = BTreeMap::new();
     for config in release.services.values() {
         for (name, digest) in secrets_of(config) {
-            if let Some(why) = havre_redact::judge(&vault.read(digest)?) {
+            let content = contents.open(digest).map_err(io::Error::other)?;
+            if let Some(why) = havre_redact::judge(&content) {
                 found.insert(name.to_owned(), why);
             }
         }

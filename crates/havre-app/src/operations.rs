@@ -82,10 +82,10 @@ pub(crate) async fn up(
     events.emit(Event::Phase {
         phase: OperationPhase::Prepare,
     });
-    let files_held = daemon.platform.vault.hold();
+    let files_held = daemon.platform.contents.hold();
     let platform = &daemon.platform;
     let secrets = in_place(|| needed::of(&platform.secrets, &id, &project))?;
-    let files = in_place(|| keep_files(&platform.vault, &project, &platform.stored(&id)))
+    let files = in_place(|| keep_files(platform, &project))
         .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
     shared_networks::resolve(&daemon.platform.networks, &mut project)?;
     let mut release = Release::new(&project, &images, &files);
@@ -152,7 +152,7 @@ fn warn_of_unmasked(
     release: &Release,
     events: &EventSink,
 ) -> Result<(), ApiError> {
-    let found = in_place(|| masks::unmasked(&daemon.platform.vault, release));
+    let found = in_place(|| masks::unmasked(&daemon.platform.contents, release));
     let found = found.map_err(|error| {
         let message = format!("the contents of secrets cannot be read: {error}");
         ApiError::new(ErrorCode::Failed, message)

@@ -18,7 +18,7 @@ use havre_release::{
 use serde_json::Value;
 
 use crate::daemon::Daemon;
-use crate::files::file_digests;
+use crate::files::fingerprints;
 use crate::labels::environment_key;
 use crate::secrets::needed;
 use crate::{admission, capabilities, databases, domains, rivals, shared_networks, sources};
@@ -71,7 +71,7 @@ pub(crate) async fn dry_run(
         .await?;
     let platform = &daemon.platform;
     let secrets = in_place(|| needed::of(&platform.secrets, &id, &project))?;
-    let files = in_place(|| file_digests(&project, &platform.stored(&id)))
+    let files = in_place(|| fingerprints(platform, &project))
         .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
     shared_networks::resolve(&daemon.platform.networks, &mut project)?;
     let mut release = Release::new(&project, &images, &files);

@@ -17,13 +17,13 @@ use tokio::sync::Notify;
 
 use crate::audit::Recording;
 use crate::certificates::{Certificates, Reading};
+use crate::contents::Contents;
 use crate::edge::EdgeHub;
 use crate::environment::tables::Tables;
-use crate::files::{FileVault, Stored};
 use crate::guard::Doorkeeper;
 use crate::masks::Masks;
 use crate::root::Root;
-use crate::secrets::scope::scope_of;
+use crate::secrets::scope::{Stored, scope_of};
 use crate::shared_networks::tables::Tables as NetworkTables;
 use crate::tls::{CertificateFiles, LocalCa, TlsError};
 
@@ -42,7 +42,8 @@ pub(crate) struct Platform {
     pub(crate) hub: Arc<EdgeHub>,
     /// Certificates of authorities.
     pub(crate) authorities: havre_acme::Service,
-    pub(crate) vault: FileVault,
+    /// Of secrets and configs that releases need.
+    pub(crate) contents: Contents,
     /// What projects from elsewhere have sent.
     pub(crate) sources: havre_sources::Store,
     /// What must not lie in clear is sealed by it.

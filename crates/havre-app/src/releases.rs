@@ -144,7 +144,7 @@ pub(crate) async fn rollback(
         request.release.map(|release| release.0),
         &id,
     )?;
-    let _files_held = daemon.platform.vault.hold();
+    let _files_held = daemon.platform.contents.hold();
     in_place(|| complete(&daemon.platform, target))?;
     if !now.all_jobs().is_empty() {
         events.emit(Event::Warning {
@@ -249,7 +249,7 @@ fn complete(platform: &Platform, target: &Past) -> Result<(), ApiError> {
             false => service
                 .files
                 .values()
-                .any(|digest| !platform.vault.path(digest).exists())
+                .any(|digest| !platform.contents.has(digest))
                 .then_some("secrets or configs"),
         };
         if let Some(what) = lacking {

@@ -16,13 +16,14 @@ const FILE_MODE: u32 = 0o600;
 
 /// Folders that are closed once more below the two that are closed anyway, so that a mode that
 /// somebody gives to one of those opens nothing. The edge's files are the edge's to open and close.
-const STATE_FOLDERS: [&str; 11] = [
+const STATE_FOLDERS: [&str; 12] = [
     "images",
     "sources",
     "containers",
     "volumes",
     "logs",
     "secrets",
+    "contents",
     "seal",
     "tls",
     "net",

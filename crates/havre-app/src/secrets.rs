@@ -11,6 +11,7 @@ use std::sync::Arc;
 use havre_secrets::{Place, Seal, Secrets};
 use havre_store::{Store, StoreError, now};
 
+use crate::contents;
 use crate::platform::Platform;
 use crate::root::Root;
 
@@ -40,7 +41,33 @@ pub(crate) fn open(root: &Root, store: &Arc<Store>) -> Result<(Seal, Secrets), S
 
 /// Does what waits for an open seal; what could not be done is told.
 pub(crate) fn resume(platform: &Platform) -> Vec<String> {
-    finish_rekey(&platform.secrets)
+    let mut undone = finish_rekey(&platform.secrets);
+    undone.extend(renewed(platform));
+    take_over(platform);
+    undone
+}
+
+/// Seals anew what is under an older key.
+fn renewed(platform: &Platform) -> Option<String> {
+    let renewed = platform.contents.renew();
+    renewed.err().map(|error| havre_base::one_line(&error))
+}
+
+/// Seals contents that earlier versions kept in clear, where the seal is open. While it is not they lie as
+/// they lay, and what runs goes on.
+pub(crate) fn take_over(platform: &Platform) {
+    if platform.seal.locked().is_some() {
+        return;
+    }
+    let clear = platform.root.state_dir().join("secrets");
+    let run = platform.root.run_dir();
+    let taken = contents::take_over(&clear, run, &platform.contents, &platform.tables);
+    if let Err(error) = taken {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "secrets of an earlier version lie in clear still"
+        );
+    }
 }
 
 /// Goes on with a rekeying that was killed after the root key was written.

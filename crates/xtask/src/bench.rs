@@ -34,6 +34,8 @@ mod redeploy;
 #[cfg(feature = "bench")]
 mod rollout;
 #[cfg(feature = "bench")]
+mod seal;
+#[cfg(feature = "bench")]
 mod selfheal;
 #[cfg(feature = "bench")]
 mod start;
@@ -76,6 +78,8 @@ enum Bench {
     Footprint,
     /// Masking the forms of 500 secrets in a log, beside sed and a plain replacement of the values.
     Redact,
+    /// A thousand secrets opened after a reboot.
+    Seal,
     /// From a changed line to its answer, and `up` with nothing changed.
     Redeploy,
     /// Releases under load: what fails.
@@ -155,6 +159,7 @@ fn measure(options: &Options) -> Result<()> {
         Bench::Start => installation()?.use_and_remove(start::measure),
         Bench::Footprint => installation()?.use_and_remove(footprint::measure),
         Bench::Redact => redact::measure(),
+        Bench::Seal => seal::measure(),
         Bench::Redeploy => installation()?.use_and_remove(redeploy::measure),
         Bench::Rollout { rollouts } => {
             installation()?.use_and_remove(|place| rollout::measure(place, *rollouts))

@@ -34,9 +34,9 @@ pub(super) fn secrets(
             let message = format!("the secret `{name}`, which a build needs, has no source");
             return Err(ApiError::new(ErrorCode::Invalid, message));
         };
-        let (content, _) = files::content("secret", name, source, &reach, &stored)
+        let content = files::content("secret", name, source, &reach, &stored)
             .map_err(|error| ApiError::from_error(ErrorCode::Invalid, &error))?;
-        secrets.insert(id.clone(), Secret::new(content));
+        secrets.insert(id.clone(), Secret::new(content.to_vec()));
     }
     Ok(secrets)
 }

@@ -56,6 +56,16 @@ pub(crate) struct ReleaseRow {
     pub(crate) record: String,
 }
 
+/// A release with its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PlacedRelease {
+    pub(crate) project: String,
+    pub(crate) environment: String,
+    pub(crate) number: u64,
+    /// JSON of the release crate.
+    pub(crate) content: String,
+}
+
 /// The tables of environments and releases.
 #[derive(Clone, Debug)]
 pub(crate) struct Tables(Arc<Store>);
@@ -130,6 +140,50 @@ impl Tables {
                 })
             })?
             .collect()
+        })
+    }
+
+    /// The releases of all environments.
+    pub(crate) fn all_releases(&self) -> Result<Vec<PlacedRelease>, StoreError> {
+        self.0.run("list all releases", |db| {
+            db.prepare("SELECT project, environment, number, content FROM releases")?
+                .query_map([], |row| {
+                    Ok(PlacedRelease {
+                        project: row.get(0)?,
+                        environment: row.get(1)?,
+                        number: row.get(2)?,
+                        content: row.get(3)?,
+                    })
+                })?
+                .collect()
+        })
+    }
+
+    /// Gives releases other contents, all or none, and leaves nothing of those before in the file.
+    pub(crate) fn replace_contents(
+        &self,
+        changed: Vec<(PlacedRelease, String)>,
+    ) -> Result<(), StoreError> {
+        self.0.run("change releases", move |db| {
+            let transaction = db.transaction()?;
+            for (release, content) in &changed {
+                transaction.execute(
+                    "UPDATE releases SET content = ?4 \
+                     WHERE project = ?1 AND environment = ?2 AND number = ?3",
+                    params![
+                        release.project,
+                        release.environment,
+                        release.number,
+                        content
+                    ],
+                )?;
+            }
+            transaction.commit()?;
+            match changed.is_empty() {
+                true => Ok(()),
+                // Pages that are free would keep what was there.
+                false => db.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);"),
+            }
         })
     }
 

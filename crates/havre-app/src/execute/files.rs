@@ -11,9 +11,10 @@ use havre_release::{ReplicaId, ServiceRelease};
 
 use crate::action::ActionError;
 use crate::attach;
-use crate::files::{FileVault, variable_key, variable_value};
+use crate::contents::Contents as Kept;
 use crate::host::Host;
 use crate::labels::ContainerLabels;
+use crate::variables::{variable_key, variable_value};
 use zeroize::Zeroizing;
 
 /// Names that stand in a container's own files.
@@ -24,9 +25,9 @@ pub(super) struct HostNames {
     pub host: Option<Ipv4Addr>,
 }
 
-/// Secrets and configs: where they go, and what they hold, which is in no file but the vault's.
+/// Secrets and configs: where they go, and what they hold, which is in clear in no file.
 pub(super) fn secrets(
-    vault: &FileVault,
+    kept: &Kept,
     config: &ServiceRelease,
 ) -> Result<(Vec<SecretSpec>, Contents), ActionError> {
     let service = &config.service;
@@ -39,9 +40,8 @@ pub(super) fn secrets(
             };
             let name = format!("{kind} {}", grant.source);
             if !contents.contains_key(&name) {
-                let content = vault.read(digest).map_err(|source| ActionError::Files {
-                    attempt: "read",
-                    path: vault.path(digest),
+                let content = kept.open(digest).map_err(|source| ActionError::Contents {
+                    target: grant.target.clone(),
                     source,
                 })?;
                 contents.insert(name.clone(), content);
@@ -60,7 +60,7 @@ pub(super) fn secrets(
 
 /// Variables of a service that hold secrets.
 pub(super) fn variables(
-    vault: &FileVault,
+    kept: &Kept,
     config: &ServiceRelease,
 ) -> Result<BTreeMap<String, Zeroizing<String>>, ActionError> {
     let mut variables = BTreeMap::new();
@@ -68,12 +68,10 @@ pub(super) fn variables(
         let Some(digest) = config.files.get(&variable_key(name)) else {
             continue;
         };
-        let failed = |source| ActionError::Files {
-            attempt: "read",
-            path: vault.path(digest),
+        let content = kept.open(digest).map_err(|source| ActionError::Contents {
+            target: name.clone(),
             source,
-        };
-        let content = vault.read(digest).map_err(failed)?;
+        })?;
         let value = variable_value(&content).ok_or_else(|| ActionError::Variable {
             variable: name.clone(),
         })?;

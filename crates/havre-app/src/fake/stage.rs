@@ -33,11 +33,11 @@ use crate::audit;
 use crate::authority;
 use crate::cache_limits::CacheLimits;
 use crate::certificates::Certificates;
+use crate::contents::Contents;
 use crate::daemon::Daemon;
 use crate::edge::{EdgeHub, Launch};
 use crate::environment::tables::Tables;
 use crate::fault::Fault;
-use crate::files::FileVault;
 use crate::guard::Doorkeeper;
 use crate::options::DaemonOptions;
 use crate::platform::Platform;
@@ -70,7 +70,7 @@ pub(crate) fn shop(services: &str) -> String {
 
 impl Stage {
     /// What the store of secrets has for an environment of `shop`.
-    pub(crate) fn stored_secrets(&self, environment: &str) -> crate::files::Stored<'_> {
+    pub(crate) fn stored_secrets(&self, environment: &str) -> crate::secrets::scope::Stored<'_> {
         self.daemon.platform.stored(&havre_api::EnvironmentId {
             project: ProjectName::new("shop"),
             environment: EnvironmentName::new(environment),
@@ -102,9 +102,9 @@ impl Stage {
             door: Arc::new(Doorkeeper::new(register)),
             tables: Tables::new(Arc::clone(&store)),
             networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
+            contents: Contents::new(state.join("contents"), seal.clone(), secrets.clone()),
             seal,
             secrets,
-            vault: FileVault::new(state.join("secrets")),
             masks: Default::default(),
             sources: havre_sources::Store::new(folder.path().join("sources")),
             ca: LocalCa::new(state.join("tls")),

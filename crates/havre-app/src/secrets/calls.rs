@@ -10,7 +10,7 @@ use havre_api::{
 };
 use havre_base::in_place;
 use havre_redact::MIN_BYTES;
-use havre_secrets::{Listed, Scope, SecretError, SecretName, Version};
+use havre_secrets::{Listed, Scope, SealedError, SecretError, SecretName, Version};
 
 use super::scope::{environment_of, scope_of};
 use super::uses;
@@ -196,6 +196,10 @@ pub(crate) fn refusal(error: SecretError) -> ApiError {
             Some(
                 "restore state.db from a backup, or remove the secret with `havre secret rm` and set it again",
             ),
+        ),
+        SecretError::Sealed(SealedError::Locked { .. }) => (
+            ErrorCode::Failed,
+            Some("`havre secret seal unlock` opens them with a passphrase or an age identity"),
         ),
         SecretError::Sealed(_) => (
             ErrorCode::Failed,

@@ -169,6 +169,7 @@ pub(crate) fn rekey(daemon: &Arc<Daemon>) -> Result<SealOutcome, ApiError> {
             "the root key is a new one; run `havre secret seal rekey` again for the keys under it";
         error.with_hint(hint)
     })?;
+    warnings.extend(super::renewed(platform));
     warnings.extend(
         broken
             .iter()
