@@ -48,6 +48,7 @@ impl Subsystem for Environments {
             })
             .exec(async |daemon, _, request, session| exec::run(&daemon, request, session).await)
             .call::<Plan, _>(async |daemon, by, request| {
+                let by = beyond::within(by, &request.project)?;
                 plans::dry_run(&daemon, &by, request).await
             })
             .call::<Releases, _>(async |daemon, _, query| releases::list(&daemon, &query).await)

@@ -151,13 +151,11 @@ fn a_token_works_from_elsewhere_and_for_what_it_says() {
 
         // What is under way ends with the token.
         let follower = there.start(&admin, "logs", &["logs", "-f"]);
-        let sleeper = there.start(&admin, "exec", &["exec", "web", "sleep", "1000"]);
-        let asleep = || {
-            machine
-                .run(&["exec", "web", "pgrep", "-f", "sleep 1000"])
-                .code
-                == 0
-        };
+        machine.ok(&["scale", "web=1"]);
+        let sleep = "echo $$ > /tmp/pid; exec sleep 1000";
+        let sleeper = there.start(&admin, "exec", &["exec", "web", "sh", "-c", sleep]);
+        let look = ["exec", "web", "sh", "-c", "kill -0 $(cat /tmp/pid)"];
+        let asleep = || machine.run(&look).code == 0;
         wait_until("the command runs", SOON, asleep);
         machine.ok(&["token", "revoke", "ops"]);
         for mut one in [follower, sleeper] {
