@@ -29,9 +29,11 @@ mod make;
 /// Most files that one owner may be about to send: those of a few offers.
 const MAX_WANTED: usize = 300_000;
 
-/// What of the disk an upload leaves free, as a share of it, and at least.
+/// What of the disk an upload leaves free: the database and the containers' output need some. A twentieth
+/// of it, within these bounds.
 const FREE_SHARE: u64 = 20;
-const FREE_BYTES: u64 = 256 << 20;
+const LEAST_FREE_BYTES: u64 = 256 << 20;
+const MOST_FREE_BYTES: u64 = 1 << 30;
 
 /// How long what nothing needs stays: it may be part of what is still being sent, or of what is sent next.
 const GRACE: Duration = Duration::from_secs(3600);
@@ -567,7 +569,8 @@ impl Place {
 
     fn check_room(&self, needed: u64) -> Result<(), OfferError> {
         let disk = statvfs(&self.0).map_err(|error| self.failed()(error.into()))?;
-        let keep = (disk.f_blocks.saturating_mul(disk.f_frsize) / FREE_SHARE).max(FREE_BYTES);
+        let share = disk.f_blocks.saturating_mul(disk.f_frsize) / FREE_SHARE;
+        let keep = share.clamp(LEAST_FREE_BYTES, MOST_FREE_BYTES);
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         let room = free.saturating_sub(keep);
         match needed <= room {

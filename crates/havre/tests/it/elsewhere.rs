@@ -330,3 +330,33 @@ fn an_upload_that_is_killed_goes_on_where_it_stopped() {
         machine.ok(&["down", "-p", "shop"]);
     });
 }
+
+#[test]
+fn a_server_without_room_says_so_before_anything_is_sent() {
+    on_machine(|machine| {
+        let Some(sshd) = Sshd::of(&machine.root()) else {
+            return;
+        };
+        shop(machine);
+        let laptop = laptop_with_files(machine, &sshd);
+        machine.start_daemon();
+        let sources = machine.root().join("lib/sources");
+        std::fs::create_dir_all(&sources).unwrap();
+        let disk = ["-t", "tmpfs", "-o", "size=64m", "tmpfs"];
+        let mounted = Command::new("mount").args(disk).arg(&sources).status();
+        assert!(mounted.unwrap().success());
+        let up = || {
+            let mut command = sshd.command(&["-c", BOX, "up"]);
+            command.current_dir(&laptop);
+            run(command)
+        };
+        let refused = up();
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.err.contains("has room for 0"), "{refused:?}");
+        let ended = Command::new("umount").arg(&sources).status();
+        assert!(ended.unwrap().success());
+        let again = up();
+        assert_eq!(again.code, 0, "{again:?}");
+        machine.ok(&["down", "-p", "shop"]);
+    });
+}
