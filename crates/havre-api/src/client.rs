@@ -30,12 +30,14 @@ mod endpoint;
 mod lines;
 mod ssh;
 mod tls;
+mod web;
 
 pub use address::{Address, AddressError, HttpsAddress, SshAddress};
 pub use connect::ConnectError;
 pub use endpoint::{Endpoint, Token};
 pub use ssh::{GREETING, SshError, SshFailure, SshOptions};
 pub use tls::TlsError;
+pub use web::{WebError, WebRequest, web};
 
 use connect::Stream;
 use lines::Lines;

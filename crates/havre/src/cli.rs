@@ -858,6 +858,25 @@ pub struct LoginArgs {
     /// Read the token from standard input instead of asking for it
     #[arg(long)]
     pub token_stdin: bool,
+    /// Log in by an issuer of identities instead: as a job of GitHub Actions, or as a person in a browser
+    #[arg(long, conflicts_with = "token_stdin")]
+    pub oidc: bool,
+    /// Which of the server's issuers, by its name there
+    #[arg(long, value_name = "NAME", requires = "oidc")]
+    pub issuer: Option<String>,
+    /// Type a code on any device instead of using a browser on this machine
+    #[arg(long, requires = "oidc")]
+    pub device: bool,
+    /// Log in by this identity token (a JWT), as other CI systems write it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["token_stdin", "device"])]
+    pub id_token_file: Option<PathBuf>,
+}
+
+impl LoginArgs {
+    /// Whether an issuer says who it is.
+    pub fn is_by_identity(&self) -> bool {
+        self.oidc || self.id_token_file.is_some()
+    }
 }
 
 /// `havre daemon`.

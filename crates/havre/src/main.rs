@@ -20,6 +20,7 @@ mod entrypoints;
 mod error;
 mod exit;
 mod human;
+mod identity;
 mod paint;
 mod progress;
 mod prompt;

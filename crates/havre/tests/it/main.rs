@@ -26,6 +26,7 @@ mod hooks;
 mod images;
 mod install;
 mod leftovers;
+mod logins;
 mod logs;
 mod machine;
 mod networks;
