@@ -603,7 +603,7 @@ pub struct AuditLogArgs {
     pub environment: Option<String>,
     /// Only the newest N
     #[arg(short = 'n', long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub limit: u32,
+    pub tail: u32,
     #[command(flatten)]
     pub json: JsonArg,
 }

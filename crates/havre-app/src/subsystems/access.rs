@@ -61,9 +61,14 @@ impl Subsystem for Access {
 
     fn tasks(&self) -> Vec<Task> {
         let register = Arc::clone(&self.register);
-        vec![Task::new("tokens", move |_| {
+        vec![Task::new("tokens", move |task| {
             let register = Arc::clone(&register);
-            async move { register.expire().await }
+            async move {
+                tokio::select! {
+                    () = task.end.cancelled() => {}
+                    () = register.expire() => {}
+                }
+            }
         })]
     }
 }

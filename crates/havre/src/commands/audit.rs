@@ -31,7 +31,7 @@ async fn log(context: &Context, args: AuditLogArgs) -> Outcome {
         action: args.action,
         project: args.project.map(ProjectName::new),
         environment: args.environment.map(EnvironmentName::new),
-        limit: args.limit,
+        limit: args.tail,
     };
     let records = client.call::<AuditLog>(&query).await?;
     let ui = context.ui;

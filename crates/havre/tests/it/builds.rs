@@ -35,7 +35,7 @@ services:
         COPY --from=other file /other
         RUN --mount=type=secret,id=token,env=TOKEN --mount=type=secret,id=key,mode=0440,gid=7 \
             printf %s "$$TOKEN" | sha256sum > /seen && sha256sum < /run/secrets/key >> /seen && \
-            stat -c '%a %u:%g' /run/secrets/key > /facts
+            stat -L -c '%a %u:%g' /run/secrets/key > /facts
         RUN ulimit -n >> /facts && ulimit -Hn >> /facts && df -k /dev/shm | tail -n 1 | awk '{print $$2}' >> /facts && \
             grep -E 'db.example|machine' /etc/hosts >> /facts; ls /run/secrets 2>> /facts; echo "$$TOKEN." >> /facts
         CMD ["httpd", "-f", "-p", "8080", "-h", "/www"]
