@@ -61,7 +61,8 @@ def mounts():
 
 def file(path):
     try:
-        found = os.lstat(path)
+        # Secrets and configs are links that a new version moves; what counts is what they lead to.
+        found = os.stat(path) if path.startswith("/run/secrets/") else os.lstat(path)
     except OSError:
         return "missing"
     kind = "link" if stat.S_ISLNK(found.st_mode) else f"{stat.S_IMODE(found.st_mode):04o}"
