@@ -63,6 +63,21 @@ fn unanswered(stage: &Stage, parts: &[Part]) -> Vec<&'static str> {
     }
 }
 
+/// One that does not hear the end has each stop of the daemon wait for its deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_task_ends_with_the_daemon() {
+    let stage = Stage::new();
+    let parts = PARTS.iter();
+    let built = parts.map(|part| (part.build)(&stage.daemon, &stage.store));
+    for task in built.flat_map(|subsystem| subsystem.tasks()) {
+        let end = tokio_util::sync::CancellationToken::new();
+        let supervisor = crate::supervisor::Supervisor::new(end.clone());
+        supervisor.keep(task.name, task.run);
+        end.cancel();
+        assert!(supervisor.drain(END_DEADLINE).await, "{}", task.name);
+    }
+}
+
 #[tokio::test]
 async fn every_declared_call_is_answered() {
     let stage = Stage::new();
