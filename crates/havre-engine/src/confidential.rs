@@ -23,8 +23,11 @@ use crate::memory;
 const FILE: u8 = 1;
 const VARIABLE: u8 = 2;
 
-/// Largest parcel that is read.
-const MAX_PARCEL: u64 = 64 << 20;
+/// Most bytes of what one container is given, counted by [`Confidential::bytes_of`].
+pub const MAX_CONFIDENTIAL: u64 = 64 << 20;
+
+/// Of a record beside its name and its bytes.
+const HEADERS: usize = 9;
 
 /// What is not in a container's spec, since that is kept and shown.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +58,11 @@ impl AsFd for SharedFilter {
 }
 
 impl Confidential {
+    /// What a file or variable takes of [`MAX_CONFIDENTIAL`].
+    pub fn bytes_of(name: &str, content: &[u8]) -> u64 {
+        (HEADERS + name.len() + content.len()) as u64
+    }
+
     /// Files and variables as a parcel; `None` of none.
     pub(crate) fn parcel(&self) -> io::Result<Option<OwnedFd>> {
         if self.files.is_empty() && self.env.is_empty() {
@@ -69,11 +77,16 @@ impl Confidential {
             .iter()
             .map(|(name, value)| (VARIABLE, name, value.as_bytes()));
         let records: Vec<_> = files.chain(env).collect();
-        let size = records
-            .iter()
-            .map(|(_, name, bytes)| 9 + name.len() + bytes.len());
+        let sizes = records.iter();
+        let size: u64 = sizes
+            .map(|(_, name, bytes)| Self::bytes_of(name, bytes))
+            .sum();
+        if size > MAX_CONFIDENTIAL {
+            let text = format!("its secrets and configs take {size} bytes, of {MAX_CONFIDENTIAL}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         // Never moved, so that no copy is left behind.
-        let mut parcel = Zeroizing::new(Vec::with_capacity(size.sum()));
+        let mut parcel = Zeroizing::new(Vec::with_capacity(size as usize));
         for (kind, name, bytes) in records {
             parcel.push(kind);
             for part in [name.as_bytes(), bytes] {
@@ -101,13 +114,36 @@ impl Contents {
     pub fn read(parcel: BorrowedFd) -> io::Result<Self> {
         let file = File::from(parcel.try_clone_to_owned()?);
         let size = file.metadata()?.len();
-        if size > MAX_PARCEL {
+        if size > MAX_CONFIDENTIAL {
             return Err(broken());
         }
         let mut bytes = Zeroizing::new(vec![0; size as usize]);
         // Others read it at the same time, so the place is not the descriptor's.
         file.read_exact_at(&mut bytes, 0)?;
         Self::parse(&bytes).ok_or_else(broken)
+    }
+
+    /// As [`Contents::read`], but files are passed over unread: for processes that need none.
+    pub fn variables(parcel: BorrowedFd) -> io::Result<Self> {
+        let file = File::from(parcel.try_clone_to_owned()?);
+        let size = file.metadata()?.len();
+        if size > MAX_CONFIDENTIAL {
+            return Err(broken());
+        }
+        let mut contents = Self::default();
+        let mut at = 0;
+        while at < size {
+            let mut kind = [0];
+            file.read_exact_at(&mut kind, at)?;
+            at += 1;
+            let name = Place::read(&file, &mut at, size)?;
+            let value = Place::read(&file, &mut at, size)?;
+            if kind == [VARIABLE] {
+                let (name, value) = (name.text(&file)?, value.text(&file)?);
+                contents.env.insert(name.to_string(), value);
+            }
+        }
+        Ok(contents)
     }
 
     fn parse(mut bytes: &[u8]) -> Option<Self> {
@@ -129,6 +165,36 @@ impl Contents {
             }
         }
         Some(contents)
+    }
+}
+
+/// Where in a parcel a name or value is.
+struct Place {
+    at: u64,
+    length: u32,
+}
+
+impl Place {
+    fn read(parcel: &File, at: &mut u64, size: u64) -> io::Result<Self> {
+        let mut length = [0; 4];
+        parcel.read_exact_at(&mut length, *at)?;
+        let length = u32::from_le_bytes(length);
+        let place = Self {
+            at: *at + 4,
+            length,
+        };
+        *at = place.at + u64::from(length);
+        match *at <= size {
+            true => Ok(place),
+            false => Err(broken()),
+        }
+    }
+
+    fn text(&self, parcel: &File) -> io::Result<Zeroizing<String>> {
+        let mut bytes = vec![0; self.length as usize];
+        parcel.read_exact_at(&mut bytes, self.at)?;
+        let text = String::from_utf8(bytes).map_err(|_| broken())?;
+        Ok(Zeroizing::new(text))
     }
 }
 
@@ -157,6 +223,9 @@ mod tests {
             let contents = Contents::read(parcel.as_fd()).expect("readable");
             assert_eq!(contents.files, given.files);
             assert_eq!(contents.env, given.env);
+            let variables = Contents::variables(parcel.as_fd()).expect("readable");
+            assert!(variables.files.is_empty());
+            assert_eq!(variables.env, given.env);
         }
         assert!(Confidential::default().parcel().expect("memory").is_none());
     }
@@ -167,6 +236,21 @@ mod tests {
         assert!(Contents::parse(&newer).is_some_and(|contents| contents.files.is_empty()));
         for end in 1..newer.len() {
             assert!(Contents::parse(&newer[..end]).is_none(), "{end}");
+            let cut = memory::sealed(c"test", &newer[..end]).expect("memory");
+            assert!(Contents::variables(cut.as_fd()).is_err(), "{end}");
         }
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_not_packed() {
+        let given = |bytes| Confidential {
+            files: BTreeMap::from([("key".to_owned(), Zeroizing::new(vec![0; bytes]))]),
+            ..Confidential::default()
+        };
+        let room = MAX_CONFIDENTIAL as usize - HEADERS - "key".len();
+        let parcel = given(room).parcel().expect("memory").expect("a parcel");
+        Contents::read(parcel.as_fd()).expect("readable");
+        let error = given(room + 1).parcel().expect_err("too much");
+        assert!(error.to_string().contains("67108865"), "{error}");
     }
 }

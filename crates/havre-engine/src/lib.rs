@@ -34,7 +34,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use cgroup::{CgroupError, Stats};
-pub use confidential::{Confidential, SharedFilter};
+pub use confidential::{Confidential, MAX_CONFIDENTIAL, SharedFilter};
 pub use engine::{
     ControlError, CreateError, Engine, EngineConfig, EngineError, ReconcileError, Reconciled,
     TeardownError, WaitError,

@@ -68,6 +68,15 @@ impl Mapping {
         }
         Ok(mapping)
     }
+
+    /// Keeps it out of swap for as long as this lives, for all who have the memory.
+    pub fn lock(&self) -> io::Result<()> {
+        // SAFETY: the range is the mapping's; what it holds stays as it is.
+        match unsafe { libc::mlock(self.start.cast(), self.len) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
 }
 
 impl AsRef<[u8]> for Mapping {
@@ -91,7 +100,9 @@ mod tests {
     #[test]
     fn only_what_cannot_change_is_mapped() {
         let memory = sealed(c"test", b"bytes").expect("memory");
-        assert_eq!(Mapping::new(&memory).expect("a mapping").as_ref(), b"bytes");
+        let mapping = Mapping::new(&memory).expect("a mapping");
+        mapping.lock().expect("locked");
+        assert_eq!(mapping.as_ref(), b"bytes");
         assert!(File::from(memory).write_all(b"others").is_err());
         let open = rustix::fs::memfd_create(c"test", MemfdFlags::CLOEXEC).expect("memory");
         assert!(Mapping::new(&open).is_err());

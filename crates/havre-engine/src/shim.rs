@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -34,6 +34,7 @@ use std::time::Duration;
 use crate::cgroup::{Cgroup, Hierarchies};
 use crate::confidential::Contents;
 use crate::devices;
+use crate::memory::Mapping;
 use crate::protocol::Request;
 use crate::rundir::{Meta, RunDir};
 use crate::spec::{Observed, State};
@@ -79,7 +80,7 @@ struct Shim {
     container: Container,
     output: Output,
     /// Contents of its secrets.
-    parcel: Option<OwnedFd>,
+    parcel: Option<Parcel>,
     probes: Probes,
     observed: Observed,
     connections: BTreeMap<u32, Connection>,
@@ -92,6 +93,33 @@ struct Shim {
     finished: bool,
     /// Held for life: shows that this shim lives.
     _lock: OwnedFd,
+}
+
+/// Sealed memory with contents of secrets.
+struct Parcel {
+    memory: OwnedFd,
+    /// Keeps it out of swap.
+    _locked: Option<Mapping>,
+}
+
+impl Parcel {
+    fn new(memory: OwnedFd) -> Self {
+        let locked = Mapping::new(&memory).and_then(|mapping| {
+            mapping.lock()?;
+            Ok(mapping)
+        });
+        let locked = locked.inspect_err(|error| complain!("secrets may go to swap: {error}"));
+        Self {
+            memory,
+            _locked: locked.ok(),
+        }
+    }
+}
+
+impl AsFd for Parcel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.memory.as_fd()
+    }
 }
 
 fn run(dir: RunDir) -> io::Result<()> {
@@ -220,7 +248,7 @@ impl Shim {
             // Read before it is kept: the next start would fail by one that cannot be.
             let contents = Contents::read(fd.as_fd())?;
             self.container.renew_secrets(&self.meta.spec, &contents)?;
-            self.parcel = Some(fd);
+            self.parcel = Some(Parcel::new(fd));
         }
         Ok(())
     }

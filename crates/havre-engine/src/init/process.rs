@@ -81,7 +81,7 @@ fn try_container(
     socket: BorrowedFd,
 ) -> Result<Infallible, SetupError> {
     let tty = stdio.is_none();
-    let contents = unpack(stdio, parcel, &[socket])?;
+    let contents = unpack(stdio, parcel, &[socket], Contents::read)?;
     descriptors::close_all_but(&[socket])?;
     detach_from_shim(spec.oom_score_adj)?;
     if let Some(path) = &spec.netns {
@@ -160,7 +160,7 @@ fn try_exec(
 ) -> Result<Infallible, SetupError> {
     let tty = stdio.is_none();
     // Outside, where nobody in the container can look at it.
-    let contents = unpack(stdio, parcel, &[init, socket])?;
+    let contents = unpack(stdio, parcel, &[init, socket], Contents::variables)?;
     detach_from_shim(spec.oom_score_adj)?;
     wait_for_shim(socket)?;
     // The process namespace is for children only.
@@ -201,15 +201,14 @@ fn unpack(
     stdio: Option<Stdio>,
     parcel: Option<BorrowedFd>,
     kept: &[BorrowedFd],
+    read: fn(BorrowedFd) -> io::Result<Contents>,
 ) -> Result<Contents, SetupError> {
     let Some(parcel) = parcel else {
         descriptors::shed(stdio, kept)?;
         return Ok(Contents::default());
     };
     descriptors::shed(stdio, &[kept, &[parcel]].concat())?;
-    step(Contents::read(parcel), || {
-        "read the container's secrets".to_owned()
-    })
+    step(read(parcel), || "read the container's secrets".to_owned())
 }
 
 /// What the spec says, and what it must not say.

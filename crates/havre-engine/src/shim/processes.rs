@@ -5,10 +5,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
+use havre_redact::Stream as Masked;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::Shim;
 use super::health::Purpose;
+use super::output::Output;
 use super::poller::Token;
 use crate::init::{self, ExecRequest, Progress, Starting, Stdio};
 use crate::protocol::{Exec, Reply};
@@ -42,11 +44,42 @@ enum Owner {
     Probe {
         purpose: Purpose,
         output: OwnedFd,
-        text: Vec<u8>,
+        said: Said,
         deadline: Option<Duration>,
     },
     /// Nobody waits for it any more; it is only reaped.
     Nobody,
+}
+
+/// The beginning of a probe's output, masked. What is held back where it is cut off stays so: it may be the
+/// beginning of a secret.
+#[derive(Default)]
+struct Said {
+    masked: Masked,
+    text: Vec<u8>,
+}
+
+impl Said {
+    fn take(&mut self, bytes: &[u8], output: &Output) {
+        if self.text.len() < MAX_PROBE_OUTPUT {
+            output.pass(&mut self.masked, bytes, &mut self.text);
+            self.text.truncate(MAX_PROBE_OUTPUT);
+        }
+    }
+
+    /// All that there is, of a probe that has ended.
+    fn whole(mut self, output: &Output) -> String {
+        if self.text.len() < MAX_PROBE_OUTPUT {
+            output.pass_rest(&mut self.masked, &mut self.text);
+            self.text.truncate(MAX_PROBE_OUTPUT);
+        }
+        self.cut()
+    }
+
+    /// What there is so far.
+    fn cut(self) -> String {
+        String::from_utf8_lossy(&self.text).into_owned()
+    }
 }
 
 impl Process {
@@ -301,13 +334,14 @@ impl Shim {
             (
                 Owner::Probe {
                     purpose,
-                    text,
+                    said,
                     deadline: Some(_),
                     ..
                 },
                 None,
             ) => {
-                self.record_probe(purpose, Some(code), &text);
+                let text = said.whole(&self.output);
+                self.record_probe(purpose, Some(code), text);
             }
             (
                 Owner::Probe {
@@ -317,7 +351,8 @@ impl Shim {
                 },
                 Some((exit_code, reason)),
             ) => {
-                self.record_probe(purpose, Some(exit_code), reason.as_bytes());
+                let reason = self.output.redact(reason);
+                self.record_probe(purpose, Some(exit_code), reason);
             }
             // The timeout has been recorded.
             (Owner::Probe { deadline: None, .. } | Owner::Nobody, _) => {}
@@ -354,14 +389,14 @@ impl Shim {
             end(process);
             if let Owner::Probe {
                 purpose,
-                text,
+                said,
                 deadline,
                 ..
             } = &mut process.owner
             {
                 *deadline = None;
-                let (purpose, text) = (*purpose, std::mem::take(text));
-                self.record_probe(purpose, None, &text);
+                let (purpose, said) = (*purpose, std::mem::take(said));
+                self.record_probe(purpose, None, said.cut());
             }
         }
         while let Some(purpose) = self.probes.take_due(now) {
@@ -378,7 +413,8 @@ impl Shim {
             .values()
             .any(|p| matches!(p.owner, Owner::Probe { purpose: of, .. } if of == purpose));
         if stuck {
-            return self.record_probe(purpose, None, b"the probe before cannot be killed");
+            let reason = "the probe before cannot be killed".to_owned();
+            return self.record_probe(purpose, None, reason);
         }
         let request = ExecRequest {
             argv: probe.argv.clone(),
@@ -394,7 +430,7 @@ impl Shim {
                 let owner = Owner::Probe {
                     purpose,
                     output,
-                    text: Vec::new(),
+                    said: Said::default(),
                     deadline: Some(deadline),
                 };
                 let number = self.start_process(&request, Some(stdio), owner)?;
@@ -402,7 +438,8 @@ impl Shim {
                     .map_err(|e| format!("cannot watch the probe: {e}"))
             });
         if let Err(reason) = started {
-            self.record_probe(purpose, Some(126), reason.as_bytes());
+            let reason = self.output.redact(reason);
+            self.record_probe(purpose, Some(126), reason);
         }
     }
 
@@ -420,7 +457,7 @@ impl Shim {
         let Some(process) = self.processes.get_mut(&number) else {
             return;
         };
-        let Owner::Probe { output, text, .. } = &mut process.owner else {
+        let Owner::Probe { output, said, .. } = &mut process.owner else {
             return;
         };
         let mut buffer = [0; MAX_PROBE_OUTPUT];
@@ -428,21 +465,18 @@ impl Shim {
         for _ in 0..32 {
             match rustix::io::read(&*output, &mut buffer) {
                 Ok(0) => return self.poller.remove(&*output),
-                Ok(len) => {
-                    let room = MAX_PROBE_OUTPUT - text.len();
-                    text.extend_from_slice(&buffer[..len.min(room)]);
-                }
+                Ok(len) => said.take(&buffer[..len], &self.output),
                 Err(rustix::io::Errno::AGAIN) => return,
                 Err(_) => return self.poller.remove(&*output),
             }
         }
     }
 
-    fn record_probe(&mut self, purpose: Purpose, exit_code: Option<i32>, output: &[u8]) {
+    fn record_probe(&mut self, purpose: Purpose, exit_code: Option<i32>, output: String) {
         let result = ProbeResult {
             at: SystemTime::now(),
             exit_code,
-            output: self.output.redact(output),
+            output,
         };
         let now = sys::since_boot();
         if self.probes.record(purpose, result, now) {
@@ -491,4 +525,33 @@ fn probe_stdio() -> io::Result<(Stdio, OwnedFd)> {
         },
         read,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::output::tests::masking;
+    use super::*;
+
+    #[test]
+    fn no_piece_of_a_secret_is_left_where_a_probes_output_is_cut() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let output = masking(dir.path(), &["correct horse"]);
+        let said = |pieces: &[&str]| {
+            let mut said = Said::default();
+            for piece in pieces {
+                said.take(piece.as_bytes(), &output);
+            }
+            said
+        };
+        let before = "x".repeat(MAX_PROBE_OUTPUT - 6);
+        let rest = |said: Said| said.whole(&output).split_off(before.len());
+        // On the border, and in two pieces as the pipe gives them.
+        assert_eq!(rest(said(&[&format!("{before}correct horse")])), "***");
+        let pieces = [before.as_str(), "correct", " horse and more"];
+        assert_eq!(rest(said(&pieces)), "*** an");
+        // It may go on, or has ended.
+        assert_eq!(said(&["password corr"]).cut(), "password ");
+        let ended = said(&["password corr"]).whole(&output);
+        assert_eq!(ended, "password corr");
+    }
 }
