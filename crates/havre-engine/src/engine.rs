@@ -393,7 +393,8 @@ impl Engine {
 
     /// Gives a container's shim other values to mask, and other contents of secrets: those below
     /// [`crate::SECRETS_DIR`] are in place when this returns, variables are for processes that are yet to
-    /// start. What is not there stays as it was.
+    /// start. What is not there stays as it was. Contents are refused while the container's program is being
+    /// started: values to mask are taken even then.
     pub async fn entrust(
         &self,
         id: &ContainerId,

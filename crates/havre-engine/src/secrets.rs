@@ -121,17 +121,31 @@ pub fn link<'a>(folder: impl AsFd, paths: impl IntoIterator<Item = &'a str>) -> 
 pub struct Delivered {
     /// Writable, while what the container sees is not.
     folder: OwnedFd,
+    /// The last that was begun.
     version: u32,
+    live: u32,
+    /// To be removed by the next change: the version before, and what could not be.
+    old: Vec<u32>,
 }
 
 impl Delivered {
     /// With the first version in place.
     pub fn first(folder: OwnedFd) -> Self {
-        Self { folder, version: 1 }
+        Self {
+            folder,
+            version: 1,
+            live: 1,
+            old: Vec::new(),
+        }
     }
 
-    /// Puts other contents in place, all or none; owners stay as they are.
-    pub fn renew(&mut self, spec: &ContainerSpec, contents: &Contents) -> io::Result<()> {
+    /// Puts other contents in place, all or none; owners stay as they are. Returns what of older versions
+    /// could not be removed.
+    pub fn renew(
+        &mut self,
+        spec: &ContainerSpec,
+        contents: &Contents,
+    ) -> io::Result<Vec<io::Error>> {
         let mut items = Vec::new();
         let mut owners = Vec::new();
         for secret in &spec.secrets {
@@ -151,9 +165,15 @@ impl Delivered {
             });
             owners.push(self.current(path)?);
         }
-        let next = self.version + 1;
-        let written = write(&self.folder, next, &items).and_then(|files| {
-            for (file, owner) in files.iter().zip(&owners) {
+        self.put(&items, &owners)
+    }
+
+    fn put(&mut self, items: &[Item], owners: &[Stat]) -> io::Result<Vec<io::Error>> {
+        // What is half there would be in the way of the next try.
+        self.version += 1;
+        let next = self.version;
+        let written = write(&self.folder, next, items).and_then(|files| {
+            for (file, owner) in files.iter().zip(owners) {
                 let (uid, gid) = (Uid::from_raw(owner.st_uid), Gid::from_raw(owner.st_gid));
                 rustix::fs::fchown(file, Some(uid), Some(gid))?;
                 // Changing the owner clears bits.
@@ -161,13 +181,22 @@ impl Delivered {
             }
             switch(&self.folder, next)
         });
-        // What is half there would be in the way of the next try.
-        self.version = next;
-        written?;
-        match next.checked_sub(2) {
-            Some(old) if old > 0 => self.remove(old),
-            _ => Ok(()),
+        if let Err(error) = written {
+            self.old.push(next);
+            return Err(error);
         }
+        // It is in place: from here on nothing may fail.
+        let mut failed = Vec::new();
+        let mut left = Vec::new();
+        for old in std::mem::take(&mut self.old) {
+            if let Err(error) = self.remove(old) {
+                failed.push(error);
+                left.push(old);
+            }
+        }
+        self.old = left;
+        self.old.push(std::mem::replace(&mut self.live, next));
+        Ok(failed)
     }
 
     fn current(&self, path: &str) -> io::Result<Stat> {
@@ -189,5 +218,50 @@ impl Delivered {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_failed_renewal_the_version_before_stays_and_nothing_older() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder: OwnedFd = File::open(dir.path()).expect("a folder").into();
+        let item = |bytes| Item {
+            path: "db",
+            bytes,
+            mode: 0o444,
+        };
+        write(&folder, 1, &[item(b"1")]).expect("a version");
+        switch(&folder, 1).expect("a link");
+        let mut delivered = Delivered::first(folder);
+        let mut renew = |value: &'static [u8]| {
+            let owner = delivered.current("db").expect("there");
+            delivered.put(&[item(value)], &[owner])
+        };
+        let there = || {
+            let folder = std::fs::read_dir(dir.path()).expect("a folder");
+            let names = folder.map(|entry| entry.expect("an entry").file_name());
+            let mut names: Vec<_> = names
+                .map(|name| name.into_string().expect("text"))
+                .collect();
+            names.sort();
+            names.join(" ")
+        };
+        let value = || std::fs::read(dir.path().join("..data/db")).expect("there");
+        assert!(renew(b"2").expect("renewed").is_empty());
+        assert_eq!(there(), "..1 ..2 ..data");
+        for blocked in ["..3", "..4"] {
+            std::fs::create_dir(dir.path().join(blocked)).expect("in the way");
+            renew(b"x").expect_err("in the way");
+        }
+        assert_eq!(value(), b"2");
+        assert!(renew(b"5").expect("renewed").is_empty());
+        assert_eq!(there(), "..2 ..5 ..data");
+        assert!(renew(b"6").expect("renewed").is_empty());
+        assert_eq!(there(), "..5 ..6 ..data");
+        assert_eq!(value(), b"6");
     }
 }

@@ -152,8 +152,9 @@ pub struct FileSpec {
     pub mode: u32,
 }
 
-/// A secret as a file in memory. Those below [`SECRETS_DIR`] change while the container runs, when its
-/// shim gets a new version; others are what they were at its start.
+/// A secret as a file in memory. Those below [`SECRETS_DIR`] change while the container runs, when
+/// [`crate::Engine::entrust`] brings others, unless something is mounted at or below that folder. All others are
+/// what they were at its start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretSpec {
     /// Its contents' name.

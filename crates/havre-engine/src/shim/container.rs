@@ -47,12 +47,19 @@ impl Container {
         self.process.as_ref()
     }
 
-    /// Puts other contents of its secrets in place, where there are any.
+    /// Puts other contents of its secrets in place, where there are any. While it is being set up its
+    /// set-up reads those before, and gives them their owners: nobody may come in between.
     pub fn renew_secrets(&mut self, spec: &ContainerSpec, contents: &Contents) -> io::Result<()> {
-        match &mut self.secrets {
-            Some(delivered) => delivered.renew(spec, contents),
-            None => Ok(()),
+        if self.process.is_some() && self.started_at.is_none() {
+            let text = "the container is being started: try again";
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
         }
+        if let Some(delivered) = &mut self.secrets {
+            for error in delivered.renew(spec, contents)? {
+                complain!("an older version of secrets stays: {error}");
+            }
+        }
+        Ok(())
     }
 
     /// The set-up is about to be killed for taking too long.
