@@ -169,6 +169,7 @@ impl<M: Machine> Environment<M> {
         let seen = self.machine.observe().await;
         let known = self.persisted.know(releases_of(&seen));
         self.problems.note(&self.id, Concern::History, &known);
+        self.machine.keep_masked(self.persisted.releases()).await;
         let edge = self.machine.edge().await;
         let mut observed = self.observe(&seen, edge.as_deref(), now).await;
         let mut decision = self.decide(&observed, now);

@@ -2,20 +2,23 @@
 
 mod files;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use havre_api::EnvironmentId;
 use havre_base::{blocking, in_place};
-use havre_engine::{Confidential, ContainerId};
+use havre_engine::{Confidential, ContainerId, State};
 use havre_image::overlay::{Overlay, Writable};
 use havre_image::{Digest, Image};
 use havre_model::{Hook, ServiceName, is_volume_name};
 use havre_release::{Action, JobId, Release, ReplicaId, ServiceRelease};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::action::{ActionError, Job};
 use crate::attach;
@@ -25,7 +28,7 @@ use crate::hooks;
 use crate::host::Host;
 use crate::host_mounts;
 use crate::labels::{ContainerLabels, environment_key};
-use crate::masks::Mask;
+use crate::masks::{Mask, Masked};
 use crate::platform::Platform;
 use crate::volumes::Volumes;
 use crate::volumes::owner::{self, Uses};
@@ -36,6 +39,9 @@ use files::{HostNames, files};
 
 /// Folders of output kept per environment after their containers are gone.
 const KEPT_LOGS: usize = 50;
+
+/// Longest wait for a shim to take what it is to mask: starts of the environment wait for it.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
 
 /// Carries one action out.
 pub(crate) async fn carry_out(job: &Job) -> Result<(), ActionError> {
@@ -74,11 +80,8 @@ pub(crate) async fn carry_out(job: &Job) -> Result<(), ActionError> {
                 Some((hooks, grace)) => {
                     let mask = mask(job).await;
                     // It ends all the same.
-                    let shown = |line| match &mask {
-                        Ok(mask) => mask.text(line),
-                        Err(error) => format!("not shown: {error}"),
-                    };
-                    Some(hooks::before_stop(engine, &container, hooks, &shown, *grace).await)
+                    let filter = mask.as_ref().ok().map(|mask| &mask.filter);
+                    Some(hooks::before_stop(engine, &container, hooks, filter, *grace).await)
                 }
                 None => *within,
             };
@@ -210,12 +213,14 @@ async fn start(
         id: id.clone(),
         source,
     })?;
+    let masked = platform.masks.of(&job.id);
+    masked.given.lock().await.note(&spec.id, &mask);
     let hooks = &config.service.post_start;
-    let shown = |line| mask.text(line);
     if hooks.is_empty() || !is_replica {
         return Ok(());
     }
-    let done = hooks::after_start(&job.host.engine, &spec.id, hooks, &shown, &scratch).await;
+    let filter = Some(&mask.filter);
+    let done = hooks::after_start(&job.host.engine, &spec.id, hooks, filter, &scratch).await;
     if let Err(source) = done {
         // A replica that was not made ready must not be taken for one.
         let stopped = job.host.engine.stop(&spec.id, None).await;
@@ -232,27 +237,75 @@ async fn start(
     Ok(())
 }
 
-/// What is masked in the environment's output. Where that changes, those that run learn of it.
+/// What is masked in the environment's output. Those that run learn of it first.
 async fn mask(job: &Job) -> Result<Arc<Mask>, ActionError> {
     let platform = &job.host.platform;
-    let releases = job.work.releases.values();
-    let made = in_place(|| platform.masks.of(&platform.contents, &job.id, releases));
-    let (mask, changed) = made.map_err(|source| ActionError::Mask { source })?;
-    if changed {
+    let masked = platform.masks.of(&job.id);
+    let in_play = job.work.releases.values();
+    in_place(|| masked.learn(&platform.contents, &platform.tables, &job.id, in_play))
+        .map_err(|source| ActionError::Mask { source })?;
+    give_mask(&job.host, &job.id, &masked).await;
+    // Another start may have learned more meanwhile.
+    masked.mask().ok_or_else(|| ActionError::Mask {
+        source: io::ErrorKind::NotFound.into(),
+    })
+}
+
+/// Has those that run mask what the environment's secrets are now, also where an earlier try failed.
+pub(crate) async fn keep_masked(
+    host: &Host,
+    id: &EnvironmentId,
+    releases: &BTreeMap<u64, Release>,
+) {
+    let platform = &host.platform;
+    let masked = platform.masks.of(id);
+    if masked.is_due(Instant::now()) {
+        let learn = || masked.learn(&platform.contents, &platform.tables, id, releases.values());
+        if let Err(error) = in_place(learn) {
+            tracing::warn!(environment = %id, %error, "what is to be masked in output cannot be found out");
+        }
+    }
+    give_mask(host, id, &masked).await;
+}
+
+/// Gives the mask of now to each container that runs and has another.
+async fn give_mask(host: &Host, id: &EnvironmentId, masked: &Masked) {
+    let mut given = masked.given.lock().await;
+    let Some(mask) = masked.mask() else { return };
+    let there = host.engine.watch_containers(&environment_key(id));
+    let there = Arc::clone(&there.borrow());
+    given.retain(|id| there.iter().any(|one| &one.id == id));
+    // One that has ended prints nothing any more; one that is being made was given its own.
+    let runs = |state: &State| matches!(state, State::Running { .. } | State::BackOff { .. });
+    let running = there.iter().filter(|one| runs(&one.state));
+    let mut telling = JoinSet::new();
+    for one in running.filter(|one| given.lacks(&one.id, &mask, Instant::now())) {
+        let (engine, id) = (host.engine.clone(), one.id.clone());
         let confidential = Confidential {
             filter: Some(mask.shared.clone()),
             ..Confidential::default()
         };
-        let running = job.host.engine.watch_containers(&environment_key(&job.id));
-        let running = Arc::clone(&running.borrow());
-        for observed in running.iter() {
-            // One that has ended prints nothing any more.
-            if let Err(error) = job.host.engine.entrust(&observed.id, &confidential).await {
-                tracing::debug!(container = observed.id.0, %error, "does not learn what to mask");
+        telling.spawn(async move {
+            let told = timeout(TOLD_WITHIN, engine.entrust(&id, &confidential)).await;
+            let failed = match told {
+                Ok(told) => told.err().map(|error| havre_base::one_line(&error)),
+                Err(_) => Some(format!("no answer within {} s", TOLD_WITHIN.as_secs())),
+            };
+            (id, failed)
+        });
+    }
+    while let Some(told) = telling.join_next().await {
+        match told {
+            Ok((id, None)) => given.note(&id, &mask),
+            Ok((id, Some(why))) => {
+                if given.note_failure(&id, &mask, Instant::now()) {
+                    tracing::warn!(container = id.0, why, "does not learn what to mask");
+                }
             }
+            // A panic, which has been told; the next pass tries again.
+            Err(_) => {}
         }
     }
-    Ok(mask)
 }
 
 /// The image with this manifest digest, and its layers, the topmost first.

@@ -8,20 +8,21 @@ use std::time::Duration;
 
 use havre_engine::{ContainerId, Engine, ExecError, ExecSpec};
 use havre_model::Hook;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use havre_redact::{Filter, Stream};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::{Instant, timeout_at};
 
 /// Longest run of all hooks after a start.
 const AFTER_START: Duration = Duration::from_secs(300);
 /// Last lines of a hook's output that an error shows.
 const LINES: usize = 5;
-/// Bytes of a hook's output that are read as one line.
-const MAX_LINE: u64 = 2048;
+/// Bytes of a hook's output that are shown as one line.
+const MAX_LINE: usize = 2048;
 /// In a container's folder: its `post_start` hooks have ended well.
 const DONE: &str = "post-start-done";
 
-/// Makes of a hook's output what may be shown.
-pub(crate) type Shown<'a> = &'a (dyn Fn(String) -> String + Sync);
+/// Masks a hook's output; nothing of it is shown without.
+pub(crate) type Masking<'a> = Option<&'a Filter>;
 
 /// Why a hook did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -57,10 +58,10 @@ pub(crate) async fn after_start(
     engine: &Engine,
     id: &ContainerId,
     hooks: &[Hook],
-    shown: Shown<'_>,
+    masking: Masking<'_>,
     folder: &Path,
 ) -> Result<(), HookError> {
-    run(engine, id, hooks, shown, AFTER_START).await?;
+    run(engine, id, hooks, masking, AFTER_START).await?;
     let path = folder.join(DONE);
     fs::write(&path, "").map_err(|source| HookError::Note { path, source })
 }
@@ -71,11 +72,11 @@ pub(crate) async fn before_stop(
     engine: &Engine,
     id: &ContainerId,
     hooks: &[Hook],
-    shown: Shown<'_>,
+    masking: Masking<'_>,
     grace: Duration,
 ) -> Duration {
     let begun = Instant::now();
-    if let Err(error) = run(engine, id, hooks, shown, grace).await {
+    if let Err(error) = run(engine, id, hooks, masking, grace).await {
         let error: &dyn std::error::Error = &error;
         tracing::warn!(container = id.0, error, "pre_stop");
     }
@@ -86,13 +87,13 @@ async fn run(
     engine: &Engine,
     id: &ContainerId,
     hooks: &[Hook],
-    shown: Shown<'_>,
+    masking: Masking<'_>,
     within: Duration,
 ) -> Result<(), HookError> {
     let deadline = Instant::now() + within;
     for hook in hooks {
         let command = hook.command.join(" ");
-        match timeout_at(deadline, run_one(engine, id, hook, shown, &command)).await {
+        match timeout_at(deadline, run_one(engine, id, hook, masking, &command)).await {
             Ok(result) => result?,
             Err(_) => return Err(HookError::Late { command, within }),
         }
@@ -104,7 +105,7 @@ async fn run_one(
     engine: &Engine,
     id: &ContainerId,
     hook: &Hook,
-    shown: Shown<'_>,
+    masking: Masking<'_>,
     command: &str,
 ) -> Result<(), HookError> {
     let failed = |source| HookError::Start {
@@ -122,7 +123,11 @@ async fn run_one(
     };
     let mut process = engine.exec(id, spec).await.map_err(failed)?;
     let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
-    let (code, out, err) = tokio::join!(process.wait(), last_lines(stdout), last_lines(stderr));
+    let (code, out, err) = tokio::join!(
+        process.wait(),
+        last_lines(stdout, masking),
+        last_lines(stderr, masking)
+    );
     match code.map_err(failed)? {
         0 => Ok(()),
         code => {
@@ -130,31 +135,100 @@ async fn run_one(
             Err(HookError::Failed {
                 command: command.to_owned(),
                 code,
-                output: output.into_iter().map(shown).collect(),
+                output,
             })
         }
     }
 }
 
-/// Reads to the end and keeps the end.
-async fn last_lines(output: Option<impl AsyncRead + Unpin>) -> Vec<String> {
-    let Some(output) = output else {
+/// Reads to the end and keeps the end, masked.
+async fn last_lines(output: Option<impl AsyncRead + Unpin>, masking: Masking<'_>) -> Vec<String> {
+    let Some(mut output) = output else {
         return Vec::new();
     };
-    let mut reader = BufReader::new(output);
-    let mut lines = VecDeque::with_capacity(LINES);
-    let mut line = Vec::new();
+    let mut masked = Stream::default();
+    let mut last = LastLines::default();
+    let mut chunk = vec![0; 8 * 1024];
+    let mut plain = Vec::new();
+    let mut any = false;
     // A read error is the end of the output, as it is for a shell.
-    while let Ok(1..) = (&mut reader)
-        .take(MAX_LINE)
-        .read_until(b'\n', &mut line)
-        .await
-    {
-        if lines.len() == LINES {
-            lines.pop_front();
+    while let Ok(read @ 1..) = output.read(&mut chunk).await {
+        any = true;
+        // Before it is cut into lines: a piece of a secret is not known for one.
+        if let Some(filter) = masking {
+            masked.feed(filter, &chunk[..read], &mut plain);
+            last.take(&plain);
+            plain.clear();
         }
-        lines.push_back(String::from_utf8_lossy(line.trim_ascii()).into_owned());
-        line.clear();
     }
-    lines.into()
+    match masking {
+        Some(filter) => {
+            masked.flush(filter, &mut plain);
+            last.take(&plain);
+            last.end()
+        }
+        None if any => {
+            vec!["its output is not shown, since it is not known what is secret in it".to_owned()]
+        }
+        None => Vec::new(),
+    }
+}
+
+/// The last lines of a text that comes in pieces.
+#[derive(Default)]
+struct LastLines {
+    lines: VecDeque<String>,
+    line: Vec<u8>,
+}
+
+impl LastLines {
+    fn take(&mut self, text: &[u8]) {
+        for byte in text {
+            match byte {
+                b'\n' => self.end_line(),
+                byte => {
+                    self.line.push(*byte);
+                    if self.line.len() == MAX_LINE {
+                        self.end_line();
+                    }
+                }
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        if self.lines.len() == LINES {
+            self.lines.pop_front();
+        }
+        let line = String::from_utf8_lossy(self.line.trim_ascii());
+        self.lines.push_back(line.into_owned());
+        self.line.clear();
+    }
+
+    fn end(mut self) -> Vec<String> {
+        if !self.line.is_empty() {
+            self.end_line();
+        }
+        self.lines.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_secret_on_the_border_of_two_pieces_of_a_line_is_masked() {
+        let (filter, _) = Filter::new([("name", b"correct horse".as_slice())]);
+        let border = "x".repeat(MAX_LINE - 5);
+        let output = format!("1\n2\n3\n4\n{border}correct horse\nlast");
+        let shown = last_lines(Some(output.as_bytes()), Some(&filter)).await;
+        assert_eq!(shown, ["2", "3", "4", &format!("{border}***"), "last"]);
+        let shown = last_lines(Some(output.as_bytes()), None).await.join("");
+        assert!(!shown.contains("horse"), "{shown}");
+        assert_eq!(
+            last_lines(Some(b"".as_slice()), Some(&filter)).await,
+            [""; 0]
+        );
+    }
 }

@@ -155,6 +155,12 @@ impl Machine for Local {
         }
     }
 
+    async fn keep_masked(&self, releases: &Arc<BTreeMap<u64, Release>>) {
+        if !self.containers.borrow().is_empty() {
+            execute::keep_masked(&self.host, &self.id, releases).await;
+        }
+    }
+
     async fn route(&mut self, answers: Answers<'_>) -> Routed {
         let mut routed = Routed::default();
         let addresses: BTreeMap<ReplicaId, IpAddr> = answers

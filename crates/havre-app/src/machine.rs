@@ -42,6 +42,13 @@ pub(crate) trait Machine: Send + Sync + 'static {
     /// Starts, runs, stops or removes, and returns why not. Safe to repeat.
     fn carry_out(&self, work: Work) -> impl Future<Output = Result<(), String>> + Send + use<Self>;
 
+    /// Has every container that runs mask the environment's secrets in its output, also where an earlier try
+    /// failed.
+    fn keep_masked(
+        &self,
+        releases: &Arc<BTreeMap<u64, Release>>,
+    ) -> impl Future<Output = ()> + Send;
+
     /// Tells the edge and the name server who answers.
     fn route(&mut self, answers: Answers<'_>) -> impl Future<Output = Routed> + Send;
 
