@@ -14,6 +14,7 @@ use crate::hooks::HookError;
 use crate::host::Host;
 use crate::host_mounts::MountRefused;
 use crate::machine::Work;
+use crate::variables::NoVariable;
 use crate::volumes::VolumeError;
 
 /// One action, for whom and with what.
@@ -67,8 +68,11 @@ pub(crate) enum ActionError {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("the secret of variable `{variable}` is no text")]
-    Variable { variable: String },
+    #[error("the secret of variable `{variable}` cannot be one")]
+    Variable {
+        variable: String,
+        source: NoVariable,
+    },
     #[error("what is to be masked in output cannot be found out")]
     Mask { source: io::Error },
     #[error("service `{service}` cannot run")]

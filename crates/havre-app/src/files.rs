@@ -1,12 +1,13 @@
 //! Small files that containers get: secrets and configs, from where the project says that they come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use havre_api::EnvironmentId;
+use havre_engine::{Confidential, MAX_CONFIDENTIAL};
 use havre_model::{Allow, FileSource, Project, Service, ServiceName, host_path};
 use havre_secrets::{Scope, SecretError};
 use zeroize::Zeroizing;
@@ -14,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::contents::ContentsError;
 use crate::platform::Platform;
 use crate::secrets::scope::Stored;
-use crate::variables::variable_key;
+use crate::variables::{NoVariable, variable_key, variable_value};
 
 /// Most bytes of a secret or config, as in Docker Swarm.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -48,6 +49,17 @@ pub(crate) enum FileError {
     Name { source: havre_secrets::NameError },
     #[error("{kind} `{name}` is larger than {MAX_BYTES} bytes")]
     TooLarge { kind: &'static str, name: String },
+    #[error("secret `{name}` cannot be variable `{variable}` of service `{service}`")]
+    Variable {
+        name: String,
+        variable: String,
+        service: ServiceName,
+        source: NoVariable,
+    },
+    #[error(
+        "secrets and configs of service `{service}` take {bytes} bytes; a container gets at most {MAX_CONFIDENTIAL}"
+    )]
+    TooMuch { service: ServiceName, bytes: u64 },
     #[error("cannot keep {kind} `{name}`")]
     Keep {
         kind: &'static str,
@@ -140,37 +152,67 @@ fn files_of(
         project: project.name.clone(),
         environment: project.environment.clone(),
     });
-    let kept = |kind, name: &str, source, reach: &Reach| {
-        let content = content(kind, name, source, reach, &stored)?;
-        fingerprint(&stored.scope, &content).map_err(|source| FileError::Keep {
+    let fingerprint = |kind, name: &str, content: &[u8]| {
+        fingerprint(&stored.scope, content).map_err(|source| FileError::Keep {
             kind,
             name: name.to_owned(),
             source,
         })
     };
     let mut fingerprints = FileDigests::new();
-    for (name, service) in &project.services {
-        let own = fingerprints.entry(name.clone()).or_default();
-        let reach = Reach::new(project, [service]);
+    for (service, config) in &project.services {
+        let own = fingerprints.entry(service.clone()).or_default();
+        let reach = Reach::new(project, [config]);
+        // As a container is given them: a file once, wherever it stands, and each variable.
+        let (mut bytes, mut counted) = (0, BTreeSet::new());
         for (kind, grants, sources) in [
-            ("secret", &service.secrets, &project.secrets),
-            ("config", &service.configs, &project.configs),
+            ("secret", &config.secrets, &project.secrets),
+            ("config", &config.configs, &project.configs),
         ] {
             for grant in grants {
-                if let Some(source) = sources.get(&grant.source) {
-                    let kept = kept(kind, &grant.source, source, &reach)?;
-                    own.insert(grant.target.clone(), kept);
+                let name = &grant.source;
+                if let Some(source) = sources.get(name) {
+                    let content = content(kind, name, source, &reach, &stored)?;
+                    if counted.insert((kind, name)) {
+                        bytes += Confidential::bytes_of(&content_name(kind, name), &content);
+                        fits(service, bytes)?;
+                    }
+                    own.insert(grant.target.clone(), fingerprint(kind, name, &content)?);
                 }
             }
         }
-        for (variable, secret) in &service.secret_environment {
-            if let Some(source) = project.secrets.get(secret) {
-                let kept = kept("secret", secret, source, &reach)?;
+        for (variable, name) in &config.secret_environment {
+            if let Some(source) = project.secrets.get(name) {
+                let content = content("secret", name, source, &reach, &stored)?;
+                let value = variable_value(variable, &content);
+                let value = value.map_err(|source| FileError::Variable {
+                    name: name.clone(),
+                    variable: variable.clone(),
+                    service: service.clone(),
+                    source,
+                })?;
+                bytes += Confidential::bytes_of(variable, value.as_bytes());
+                fits(service, bytes)?;
+                let kept = fingerprint("secret", name, &content)?;
                 own.insert(variable_key(variable), kept);
             }
         }
     }
     Ok(fingerprints)
+}
+
+/// Whether a container can be given so many bytes.
+fn fits(service: &ServiceName, bytes: u64) -> Result<(), FileError> {
+    let service = service.clone();
+    match bytes <= MAX_CONFIDENTIAL {
+        true => Ok(()),
+        false => Err(FileError::TooMuch { service, bytes }),
+    }
+}
+
+/// What a container knows the content of a secret or config by.
+pub(crate) fn content_name(kind: &str, source: &str) -> String {
+    format!("{kind} {source}")
 }
 
 /// The content of `source`.
@@ -255,5 +297,51 @@ mod tests {
         // What was sent leads nowhere else, whatever it says of itself.
         let refused = read_as(true, true);
         assert!(matches!(refused, Err(FileError::NotAllowed { .. })));
+    }
+
+    #[test]
+    fn what_a_container_cannot_be_given_is_refused_before_anything_is_kept() {
+        let stage = crate::fake::Stage::new();
+        let platform = &stage.daemon.platform;
+        let mut project = stage.project("services: {web: {image: 'web:1'}}");
+        let service = project.services.values_mut().next().unwrap();
+        let variables = &mut service.secret_environment;
+        variables.insert("TOKEN".to_owned(), "token".to_owned());
+        let mut of = |name: &str, content: Vec<u8>| {
+            let source = FileSource::Sent {
+                content,
+                path: PathBuf::from("token"),
+            };
+            project.secrets.insert(name.to_owned(), source);
+            [
+                keep_files(platform, &project),
+                fingerprints(platform, &project),
+            ]
+        };
+        for content in [b"a\0b".to_vec(), b"\xff".to_vec(), vec![b'x'; 1 << 17]] {
+            for refused in of("token", content) {
+                let error = refused.expect_err("refused");
+                assert!(matches!(error, FileError::Variable { .. }), "{error}");
+            }
+        }
+        for taken in of("token", b"sound\n".to_vec()) {
+            taken.expect("taken");
+        }
+        let kept = fs::read_dir(platform.root.state_dir().join("contents")).unwrap();
+        assert_eq!(kept.count(), 1);
+        let service = project.services.values_mut().next().unwrap();
+        service.secrets = vec![havre_model::FileGrant {
+            source: "large".to_owned(),
+            target: "/run/secrets/large".to_owned(),
+            uid: havre_model::Account::Number(0),
+            gid: havre_model::Account::Number(0),
+            mode: 0o444,
+        }];
+        let content = vec![0; MAX_CONFIDENTIAL as usize];
+        let path = PathBuf::from("large");
+        let large = FileSource::Sent { content, path };
+        project.secrets.insert("large".to_owned(), large);
+        let error = keep_files(platform, &project).expect_err("refused");
+        assert!(matches!(error, FileError::TooMuch { .. }), "{error}");
     }
 }

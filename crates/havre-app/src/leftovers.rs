@@ -31,6 +31,11 @@ impl Leftovers {
             move_all(&state.join("build"), |_| false),
             move_all(&root.git_dir(), |_| false),
         ];
+        // A version before kept the secrets of steps there, in clear.
+        let secrets = root.run_dir().join("build");
+        if let Err(error) = havre_image::remove_tree(&secrets) {
+            tracing::warn!(path = %secrets.display(), %error, "secrets of builds stay");
+        }
         let images = images.clone();
         Self { aside, images }
     }
@@ -68,4 +73,22 @@ fn move_all(dir: &Path, keep: impl Fn(&OsStr) -> bool) -> PathBuf {
 
 fn has_some(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_builds_of_a_version_before_are_removed() {
+        let stage = crate::fake::Stage::new();
+        let platform = &stage.daemon.platform;
+        let folder = platform.root.run_dir().join("build");
+        std::fs::create_dir_all(folder.join("1")).expect("made");
+        std::fs::write(folder.join("1/key"), "secret").expect("written");
+        for _ in 0..2 {
+            Leftovers::set_aside(&platform.root, &platform.images);
+            assert!(!folder.exists());
+        }
+    }
 }

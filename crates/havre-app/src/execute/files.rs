@@ -12,6 +12,7 @@ use havre_release::{ReplicaId, ServiceRelease};
 use crate::action::ActionError;
 use crate::attach;
 use crate::contents::Contents as Kept;
+use crate::files::content_name;
 use crate::host::Host;
 use crate::labels::ContainerLabels;
 use crate::variables::{variable_key, variable_value};
@@ -38,7 +39,7 @@ pub(super) fn secrets(
             let Some(digest) = config.files.get(&grant.target) else {
                 continue;
             };
-            let name = format!("{kind} {}", grant.source);
+            let name = content_name(kind, &grant.source);
             if !contents.contains_key(&name) {
                 let content = kept.open(digest).map_err(|source| ActionError::Contents {
                     target: grant.target.clone(),
@@ -72,8 +73,9 @@ pub(super) fn variables(
             target: name.clone(),
             source,
         })?;
-        let value = variable_value(&content).ok_or_else(|| ActionError::Variable {
+        let value = variable_value(name, &content).map_err(|source| ActionError::Variable {
             variable: name.clone(),
+            source,
         })?;
         variables.insert(name.clone(), Zeroizing::new(value.to_owned()));
     }
