@@ -29,6 +29,7 @@ mod leftovers;
 mod logins;
 mod logs;
 mod machine;
+mod masking;
 mod networks;
 mod owners;
 mod ports;
