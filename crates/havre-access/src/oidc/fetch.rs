@@ -189,7 +189,11 @@ fn roots(file: Option<&Path>) -> Result<rustls::RootCertStore, FetchError> {
         }
         let (taken, left_out) = roots.add_parsable_certificates(found.certs);
         if taken == 0 || left_out > 0 {
-            tracing::warn!(taken, left_out, "certificates of authorities of this machine");
+            tracing::warn!(
+                taken,
+                left_out,
+                "certificates of authorities of this machine"
+            );
         }
         return Ok(roots);
     };
@@ -221,7 +225,11 @@ mod tests {
             ("https://id.example.org", "http://keys.example.org/", false),
             ("https://127.0.0.1", local, false),
             ("http://localhost:5556/dex", local, true),
-            ("http://localhost:5556/dex", "http://keys.example.org/", false),
+            (
+                "http://localhost:5556/dex",
+                "http://keys.example.org/",
+                false,
+            ),
             ("http://localhost:5556/dex", "ftp://localhost/", false),
         ] {
             let fetcher = Fetcher::new(issuer, None).expect("set up");

@@ -234,9 +234,18 @@ fn what_expires_ends_though_it_cannot_be_written_down() {
     let folder = tempfile::tempdir().expect("a folder");
     let register = stuck(folder.path());
     let now = SystemTime::now();
-    let of = |name, lifetime| register.create(new(name, Some(lifetime)), now).expect("made");
+    let of = |name, lifetime| {
+        register
+            .create(new(name, Some(lifetime)), now)
+            .expect("made")
+    };
     let (short, long) = (of("short", HOUR), of("long", 2 * HOUR));
-    let lost = |one: &Issued| register.lost(&one.record.id).expect("listed").is_cancelled();
+    let lost = |one: &Issued| {
+        register
+            .lost(&one.record.id)
+            .expect("listed")
+            .is_cancelled()
+    };
     let (next, forgotten) = register.expire_at(now + HOUR);
     assert!(matches!(forgotten, Err(AccessError::Store(_))));
     assert_eq!(next, Some(now + 2 * HOUR));
