@@ -85,8 +85,8 @@ impl Attempts {
     }
 }
 
-/// Who has one address of IPv6 has all of its /64.
-fn network(address: IpAddr) -> IpAddr {
+/// What is counted as one address: who has one of IPv6 has all of its /64.
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

@@ -19,8 +19,8 @@ mod register;
 mod tables;
 mod token;
 
-pub use attempts::{Attempts, Failures, TooMany};
-pub use group::{Group, GroupError, HAVRE_GROUP, is_member};
+pub use attempts::{Attempts, Failures, TooMany, network};
+pub use group::{Group, GroupError, HAVRE_GROUP, is_member, names_of_member};
 pub use oidc::{Exchange, FetchError, LoginError, NoKey, Unproven};
 pub use records::{Holder, TokenRecord, User, UserKind};
 pub use register::{AccessError, Issued, Known, NewToken, Refused, Register};

@@ -16,11 +16,16 @@ use crate::token::{self, Hash};
 
 /// How exactly it is known when a token was last used.
 const USED_EVERY: Duration = Duration::from_secs(3600);
-/// Tokens and users that there may be. Logins count with tokens.
+/// Tokens, logins and users that there may be; however many log in, tokens can be made.
 const MOST_TOKENS: usize = 10_000;
+const MOST_LOGINS: usize = 10_000;
 const MOST_USERS: usize = 1000;
+/// Logins that one whom an issuer vouches for may have: with one more their oldest ends.
+const MOST_LOGINS_EACH: usize = 20;
 /// The longest that expired tokens are waited for.
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
+/// The same while they cannot be forgotten.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
 
 /// A change of the register failed.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +51,9 @@ pub enum AccessError {
     /// As many as there may be.
     #[error("there are {0} already, as many as there may be")]
     Full(usize),
+    /// It would hold longer than there is a calendar for.
+    #[error("a token cannot hold that long")]
+    Lifetime,
 }
 
 /// Why a token lets nobody in.
@@ -102,10 +110,12 @@ pub struct Register {
     changed: Notify,
 }
 
+/// The first half of a token's hash; the rest is compared in constant time.
+type Key = [u8; 16];
+
 #[derive(Default)]
 struct State {
-    /// By the first half of their hash; the rest is compared in constant time.
-    tokens: HashMap<[u8; 16], Entry>,
+    tokens: HashMap<Key, Entry>,
     users: BTreeMap<String, User>,
 }
 
@@ -171,7 +181,8 @@ impl Register {
         Some(entry.lost.clone())
     }
 
-    /// Makes a token. A name is one token's alone; of logins there may be many.
+    /// Makes a token. A name is one token's alone; of a person's logins there may be some, the oldest of
+    /// which ends for a new one.
     pub fn create(&self, new: NewToken, now: SystemTime) -> Result<Issued, AccessError> {
         let text = token::generate().map_err(AccessError::Random)?;
         // It was made in that form just now.
@@ -183,22 +194,18 @@ impl Register {
             grant: new.grant,
             created_at: now,
             created_by: new.created_by,
-            expires_at: new.lifetime.and_then(|lifetime| now.checked_add(lifetime)),
+            expires_at: match new.lifetime {
+                Some(lifetime) => Some(now.checked_add(lifetime).ok_or(AccessError::Lifetime)?),
+                None => None,
+            },
             last_used_at: None,
         };
         let mut state = self.lock();
-        if state.tokens.len() >= MOST_TOKENS {
-            return Err(AccessError::Full(MOST_TOKENS));
-        }
-        let is_named = |entry: &Entry| {
-            entry.record.holder == Holder::Token && entry.record.name == record.name
-        };
-        if record.holder == Holder::Token && state.tokens.values().any(is_named) {
-            return Err(AccessError::TokenExists(record.name));
-        }
+        let ending = state.room_for(&record)?;
         self.tables
-            .put_token(hash, &record)
+            .put_token(hash, &record, &state.ids(&ending))
             .map_err(AccessError::Store)?;
+        state.forget(&ending);
         state.insert(hash, record.clone());
         drop(state);
         self.changed.notify_one();
@@ -263,13 +270,18 @@ impl Register {
                 return Err(AccessError::UserExists(other.name.clone()));
             }
         }
-        self.tables.put_user(&user).map_err(AccessError::Store)?;
-        let before = state.users.insert(user.name.clone(), user.clone());
-        self.end_logins(&mut state, &user.kind)?;
-        match before {
-            Some(before) if before.kind != user.kind => self.end_logins(&mut state, &before.kind),
-            Some(_) | None => Ok(()),
+        let mut ending = state.logins(&user.kind);
+        if let Some(before) = state.users.get(&user.name)
+            && before.kind != user.kind
+        {
+            ending.extend(state.logins(&before.kind));
         }
+        self.tables
+            .put_user(&user, &state.ids(&ending))
+            .map_err(AccessError::Store)?;
+        state.users.insert(user.name.clone(), user);
+        state.forget(&ending);
+        Ok(())
     }
 
     /// Takes a person's rights away, and ends what they have logged in with.
@@ -277,9 +289,12 @@ impl Register {
         let mut state = self.lock();
         let user = state.users.get(name).cloned();
         let user = user.ok_or_else(|| AccessError::NoUser(name.to_owned()))?;
-        self.tables.remove_user(name).map_err(AccessError::Store)?;
+        let ending = state.logins(&user.kind);
+        self.tables
+            .remove_user(name, &state.ids(&ending))
+            .map_err(AccessError::Store)?;
         state.users.remove(name);
-        self.end_logins(&mut state, &user.kind)?;
+        state.forget(&ending);
         Ok(user)
     }
 
@@ -287,16 +302,20 @@ impl Register {
     pub async fn expire(&self) {
         loop {
             let now = SystemTime::now();
-            let next = self.expire_at(now).unwrap_or_else(|error| {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "expired tokens stay listed"
-                );
-                None
-            });
+            let (next, forgotten) = self.expire_at(now);
+            let longest = match forgotten {
+                Ok(()) => LOOK_EVERY,
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "expired tokens stay listed"
+                    );
+                    TRY_AGAIN
+                }
+            };
             let pause = next.and_then(|at| at.duration_since(now).ok());
             // By the wall clock, which may be set: looked at now and then.
-            let pause = pause.map_or(LOOK_EVERY, |pause| pause.min(LOOK_EVERY));
+            let pause = pause.map_or(longest, |pause| pause.min(longest));
             tokio::select! {
                 () = tokio::time::sleep(pause.max(Duration::from_secs(1))) => {}
                 () = self.changed.notified() => {}
@@ -304,50 +323,31 @@ impl Register {
         }
     }
 
-    /// Removes what has expired; when the next one does.
-    fn expire_at(&self, now: SystemTime) -> Result<Option<SystemTime>, AccessError> {
+    /// Ends what has expired, then removes it; when the next one does, whether that could be written down
+    /// or not.
+    fn expire_at(&self, now: SystemTime) -> (Option<SystemTime>, Result<(), AccessError>) {
         let mut state = self.lock();
-        let expired = state.tokens.iter().filter(|(_, one)| one.has_expired(now));
-        let expired: Vec<[u8; 16]> = expired.map(|(key, _)| *key).collect();
+        let expired = state.keys(|one| one.has_expired(now));
         for key in &expired {
             if let Some(entry) = state.tokens.get(key) {
                 entry.lost.cancel();
             }
         }
-        self.remove(&mut state, &expired)?;
-        let times = state
-            .tokens
-            .values()
-            .filter_map(|one| one.record.expires_at);
-        Ok(times.min())
-    }
-
-    /// Ends the logins of a person.
-    fn end_logins(&self, state: &mut State, kind: &UserKind) -> Result<(), AccessError> {
-        let of_them = |entry: &Entry| match &entry.record.holder {
-            Holder::Login { issuer, subject } => kind.is(issuer, subject),
-            Holder::Token => false,
-        };
-        let tokens = state.tokens.iter().filter(|(_, entry)| of_them(entry));
-        let keys: Vec<[u8; 16]> = tokens.map(|(key, _)| *key).collect();
-        self.remove(state, &keys)
+        let times = state.tokens.values().filter(|one| !one.has_expired(now));
+        let next = times.filter_map(|one| one.record.expires_at).min();
+        let forgotten = self.remove(&mut state, &expired);
+        (next, forgotten)
     }
 
     /// Written down first: what comes back after a restart was never gone.
-    fn remove(&self, state: &mut State, keys: &[[u8; 16]]) -> Result<(), AccessError> {
-        let entries = keys.iter().filter_map(|key| state.tokens.get(key));
-        let ids: Vec<String> = entries.map(|entry| entry.record.id.clone()).collect();
-        if ids.is_empty() {
+    fn remove(&self, state: &mut State, keys: &[Key]) -> Result<(), AccessError> {
+        if keys.is_empty() {
             return Ok(());
         }
         self.tables
-            .remove_tokens(&ids)
+            .remove_tokens(&state.ids(keys))
             .map_err(AccessError::Store)?;
-        for key in keys {
-            if let Some(entry) = state.tokens.remove(key) {
-                entry.lost.cancel();
-            }
-        }
+        state.forget(keys);
         Ok(())
     }
 
@@ -363,6 +363,60 @@ impl State {
         let entry = Entry { hash, record, lost };
         self.tokens.insert(key(&hash), entry);
     }
+
+    /// Whether there may be one more; what ends in its stead.
+    fn room_for(&self, record: &TokenRecord) -> Result<Vec<Key>, AccessError> {
+        let is_made = |one: &&Entry| one.record.holder == Holder::Token;
+        match &record.holder {
+            Holder::Token => {
+                let mut made = self.tokens.values().filter(is_made);
+                if made.any(|one| one.record.name == record.name) {
+                    return Err(AccessError::TokenExists(record.name.clone()));
+                }
+                if self.tokens.values().filter(is_made).count() >= MOST_TOKENS {
+                    return Err(AccessError::Full(MOST_TOKENS));
+                }
+                Ok(Vec::new())
+            }
+            Holder::Login { .. } => {
+                let mut theirs = self.keys(|one| one.record.holder == record.holder);
+                theirs.sort_by_key(|key| self.tokens.get(key).map(|one| one.record.created_at));
+                theirs.truncate((theirs.len() + 1).saturating_sub(MOST_LOGINS_EACH));
+                let made = self.tokens.values().filter(is_made).count();
+                if self.tokens.len() - made - theirs.len() >= MOST_LOGINS {
+                    return Err(AccessError::Full(MOST_LOGINS));
+                }
+                Ok(theirs)
+            }
+        }
+    }
+
+    /// The logins of a person.
+    fn logins(&self, kind: &UserKind) -> Vec<Key> {
+        self.keys(|one| match &one.record.holder {
+            Holder::Login { issuer, subject } => kind.is(issuer, subject),
+            Holder::Token => false,
+        })
+    }
+
+    fn keys(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<Key> {
+        let found = self.tokens.iter().filter(|(_, one)| wanted(one));
+        found.map(|(key, _)| *key).collect()
+    }
+
+    fn ids(&self, keys: &[Key]) -> Vec<String> {
+        let entries = keys.iter().filter_map(|key| self.tokens.get(key));
+        entries.map(|entry| entry.record.id.clone()).collect()
+    }
+
+    /// They let nobody in any more, and what they have under way ends.
+    fn forget(&mut self, keys: &[Key]) {
+        for key in keys {
+            if let Some(entry) = self.tokens.remove(key) {
+                entry.lost.cancel();
+            }
+        }
+    }
 }
 
 impl Entry {
@@ -371,7 +425,7 @@ impl Entry {
     }
 }
 
-fn key(hash: &Hash) -> [u8; 16] {
+fn key(hash: &Hash) -> Key {
     let mut key = [0; 16];
     key.copy_from_slice(&hash[..16]);
     key

@@ -40,14 +40,22 @@ impl Tables {
         })
     }
 
-    pub(crate) fn put_token(&self, hash: Hash, token: &TokenRecord) -> Result<(), StoreError> {
-        let token = token.clone();
+    /// Keeps a token; those of the numbers end in its stead.
+    pub(crate) fn put_token(
+        &self,
+        hash: Hash,
+        token: &TokenRecord,
+        ending: &[String],
+    ) -> Result<(), StoreError> {
+        let (token, ending) = (token.clone(), ending.to_vec());
         self.0.run("keep a token", move |db| {
+            let transaction = db.transaction()?;
+            delete_tokens(&transaction, ending)?;
             let (issuer, subject) = match &token.holder {
                 Holder::Token => (None, None),
                 Holder::Login { issuer, subject } => (Some(issuer), Some(subject)),
             };
-            db.execute(
+            transaction.execute(
                 "INSERT INTO access_tokens (hash, id, name, issuer, subject, role, environments, \
                  created_at, created_by, expires_at, last_used_at) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
@@ -64,8 +72,8 @@ impl Tables {
                     token.expires_at.map(millis),
                     token.last_used_at.map(millis),
                 ],
-            )
-            .map(drop)
+            )?;
+            transaction.commit()
         })
     }
 
@@ -81,9 +89,7 @@ impl Tables {
         let ids = ids.to_vec();
         self.0.run("revoke tokens", move |db| {
             let transaction = db.transaction()?;
-            for id in ids {
-                transaction.execute("DELETE FROM access_tokens WHERE id = ?1", [id])?;
-            }
+            delete_tokens(&transaction, ids)?;
             transaction.commit()
         })
     }
@@ -99,14 +105,17 @@ impl Tables {
         })
     }
 
-    pub(crate) fn put_user(&self, user: &User) -> Result<(), StoreError> {
-        let user = user.clone();
+    /// Enters or changes a user; the tokens of the numbers end with it, or nothing of it is done.
+    pub(crate) fn put_user(&self, user: &User, ending: &[String]) -> Result<(), StoreError> {
+        let (user, ending) = (user.clone(), ending.to_vec());
         self.0.run("keep a user", move |db| {
+            let transaction = db.transaction()?;
+            delete_tokens(&transaction, ending)?;
             let (issuer, subject) = match &user.kind {
                 UserKind::Local => (None, None),
                 UserKind::Oidc { issuer, subject } => (Some(issuer), Some(subject)),
             };
-            db.execute(
+            transaction.execute(
                 "INSERT INTO access_users VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
                  ON CONFLICT (name) DO UPDATE SET issuer = ?2, subject = ?3, role = ?4, \
                  environments = ?5, created_at = ?6, created_by = ?7",
@@ -119,18 +128,29 @@ impl Tables {
                     millis(user.created_at),
                     user.created_by,
                 ],
-            )
-            .map(drop)
+            )?;
+            transaction.commit()
         })
     }
 
-    pub(crate) fn remove_user(&self, name: &str) -> Result<(), StoreError> {
-        let name = name.to_owned();
+    /// Removes a user; the tokens of the numbers end with it, or nothing of it is done.
+    pub(crate) fn remove_user(&self, name: &str, ending: &[String]) -> Result<(), StoreError> {
+        let (name, ending) = (name.to_owned(), ending.to_vec());
         self.0.run("remove a user", move |db| {
-            let delete = "DELETE FROM access_users WHERE name = ?1";
-            db.execute(delete, [name]).map(drop)
+            let transaction = db.transaction()?;
+            delete_tokens(&transaction, ending)?;
+            transaction.execute("DELETE FROM access_users WHERE name = ?1", [name])?;
+            transaction.commit()
         })
     }
+}
+
+fn delete_tokens(db: &rusqlite::Transaction<'_>, ids: Vec<String>) -> rusqlite::Result<()> {
+    let mut delete = db.prepare("DELETE FROM access_tokens WHERE id = ?1")?;
+    for id in ids {
+        delete.execute([id])?;
+    }
+    Ok(())
 }
 
 fn token_row(row: &Row<'_>) -> rusqlite::Result<(Hash, TokenRecord)> {

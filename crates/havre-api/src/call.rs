@@ -24,6 +24,8 @@ pub trait Call {
     const ROLE: Option<Role>;
     /// How long a client waits for the answer.
     const DEADLINE: Duration = Duration::from_secs(30);
+    /// Most bytes of the request.
+    const MAX_REQUEST: usize = MAX_SMALL_BYTES;
     /// Body of the request.
     type Request: Check + Concern + Serialize + DeserializeOwned + Send + 'static;
     /// Body of the answer.
@@ -42,6 +44,8 @@ pub trait Operation {
     const PATH: &'static str;
     /// What who asks must be where the request is about.
     const ROLE: Role;
+    /// Most bytes of the request.
+    const MAX_REQUEST: usize = MAX_SMALL_BYTES;
     /// Body of the request.
     type Request: Check + Concern + Serialize + DeserializeOwned + Send + 'static;
     /// What the last item carries.
@@ -80,9 +84,16 @@ pub const EXEC_ROLE: Role = Role::Admin;
 /// Header of the answer to an [`Operation`] that carries its [`OperationId`].
 pub const OPERATION_HEADER: &str = "havre-operation";
 
-/// Most bytes of a request, an answer, or one line of a stream. A project with inline configs
+/// Most bytes of any request, an answer, or one line of a stream. A project with inline configs
 /// is the largest of them.
 pub const MAX_DOCUMENT_BYTES: usize = 32 * 1024 * 1024;
+
+/// Most bytes of a request, of most calls.
+pub(crate) const MAX_SMALL_BYTES: usize = 1024 * 1024;
+/// Of those with a secret, or a certificate and its key.
+const MAX_VALUE_BYTES: usize = 4 * MAX_SMALL_BYTES;
+/// Of parts of files: as text a third more than [`MAX_PIECES_BYTES`], and what each is.
+const MAX_PARTS_BYTES: usize = 8 * MAX_SMALL_BYTES;
 
 /// What who asks must be; of `Nobody` the request itself is to prove who it is, or needs to prove nothing.
 macro_rules! needed {
@@ -97,9 +108,10 @@ macro_rules! needed {
 macro_rules! api {
     (
         calls { $($(#[$call_doc:meta])* $call:ident = $call_path:literal by $call_role:ident
-            ($call_request:ty) -> $answer:ty $(, within $seconds:literal)? $(, tells $told:path)?;)* }
+            ($call_request:ty) -> $answer:ty $(, within $seconds:literal)? $(, tells $told:path)?
+            $(, takes $call_most:ident)?;)* }
         operations { $($(#[$operation_doc:meta])* $operation:ident = $operation_path:literal by $operation_role:ident
-            ($operation_request:ty) -> $outcome:ty;)* }
+            ($operation_request:ty) -> $outcome:ty $(, takes $operation_most:ident)?;)* }
         feeds { $($(#[$feed_doc:meta])* $feed:ident = $feed_path:literal by $feed_role:ident
             ($feed_request:ty) -> $item:ty;)* }
     ) => {
@@ -112,6 +124,7 @@ macro_rules! api {
                 const PATH: &'static str = $call_path;
                 const ROLE: Option<Role> = needed!($call_role);
                 $(const DEADLINE: Duration = Duration::from_secs($seconds);)?
+                $(const MAX_REQUEST: usize = $call_most;)?
                 type Request = $call_request;
                 type Answer = $answer;
                 $(fn told(answer: &$answer) -> Option<String> { Some($told(answer)) })?
@@ -125,6 +138,7 @@ macro_rules! api {
             impl Operation for $operation {
                 const PATH: &'static str = $operation_path;
                 const ROLE: Role = Role::$operation_role;
+                $(const MAX_REQUEST: usize = $operation_most;)?
                 type Request = $operation_request;
                 type Outcome = $outcome;
             }
@@ -163,7 +177,7 @@ api! {
         /// Replicas.
         Replicas = "/v1/replicas" by Viewer (ReplicaQuery) -> Vec<ReplicaStatus>;
         /// What `up` would do; it waits for a build that is under way.
-        Plan = "/v1/plan" by Deployer (PlanRequest) -> PlanOutcome, within 1800;
+        Plan = "/v1/plan" by Deployer (PlanRequest) -> PlanOutcome, within 1800, takes MAX_DOCUMENT_BYTES;
         /// The releases of an environment, the newest first.
         Releases = "/v1/releases" by Viewer (ReleasesQuery) -> Vec<ReleaseStatus>;
         /// Why a service is as it is.
@@ -185,9 +199,9 @@ api! {
         /// Removes one that no environment is on.
         NetworkRemove = "/v1/networks/remove" by Admin (NetworkRemoveRequest) -> Empty;
         /// Says what is lacking of a project's files; where nothing is, they are there from then on.
-        SourcesOffer = "/v1/sources/offer" by Deployer (SourceOffer) -> SourceLack, within 900;
+        SourcesOffer = "/v1/sources/offer" by Deployer (SourceOffer) -> SourceLack, within 900, takes MAX_DOCUMENT_BYTES;
         /// Takes parts of files that are lacking.
-        SourcesPut = "/v1/sources/put" by Deployer (SourcePieces) -> Empty, within 120;
+        SourcesPut = "/v1/sources/put" by Deployer (SourcePieces) -> Empty, within 120, takes MAX_PARTS_BYTES;
         /// Who asks.
         WhoAmI = "/v1/whoami" by Viewer (Empty) -> Identity, within 10;
         /// How people and programs can log in.
@@ -204,10 +218,10 @@ api! {
         Users = "/v1/users" by Admin (MachineQuery) -> Vec<UserInfo>;
         /// Enters one, or changes what they may do.
         UserAdd = "/v1/users/add" by Admin (UserAddRequest) -> UserInfo;
-        /// Takes one's rights away.
+        /// Takes one's rights away. Refused of a member of the group `havre`, who would have all rights then.
         UserRemove = "/v1/users/remove" by Admin (UserRemoveRequest) -> UserInfo;
         /// Makes a value the one in use.
-        SecretSet = "/v1/secret/set" by Deployer (SecretSetRequest) -> SecretSetOutcome;
+        SecretSet = "/v1/secret/set" by Deployer (SecretSetRequest) -> SecretSetOutcome, takes MAX_VALUE_BYTES;
         /// The value of a secret.
         SecretGet = "/v1/secret/get" by Admin (SecretGetRequest) -> SecretValue;
         /// Secrets, without their values.
@@ -237,7 +251,7 @@ api! {
         /// Has an authority asked for a new one now.
         CertificatesRenew = "/v1/certificates/renew" by Deployer (CertificateQuery) -> Empty;
         /// Serves one that somebody brings.
-        CertificatesImport = "/v1/certificates/import" by Admin (CertificateImport) -> CertificateImported;
+        CertificatesImport = "/v1/certificates/import" by Admin (CertificateImport) -> CertificateImported, takes MAX_VALUE_BYTES;
         /// The certificate of the machine's CA.
         Ca = "/v1/ca" by Viewer (Empty) -> CaCertificate;
         /// What was done, the oldest first.
@@ -249,7 +263,7 @@ api! {
     }
     operations {
         /// Brings an environment to what its project says.
-        Up = "/v1/up" by Deployer (UpRequest) -> UpOutcome;
+        Up = "/v1/up" by Deployer (UpRequest) -> UpOutcome, takes MAX_DOCUMENT_BYTES;
         /// Takes an environment down.
         Down = "/v1/down" by Deployer (DownRequest) -> DownOutcome;
         /// Replaces replicas by new ones of the same release.

@@ -13,11 +13,15 @@ pub trait Guard: Send + Sync + 'static {
     /// Who asks. Called before anything is read of a request but its head.
     fn authenticate(&self, credential: &Credential) -> Result<Principal, ApiError>;
 
+    /// Whether a call is listened to: asked before any of its body is read, while its scope is not known
+    /// (`Visible`) and its subject is empty. So what nobody could be allowed by their role takes up no room.
+    fn hear(&self, asked: &Asked) -> Result<(), ApiError>;
+
     /// Lets a call begin, or says why not.
     fn admit(&self, asked: &Asked) -> Result<Admission, ApiError>;
 
-    /// How a call ended that somebody was found to make: each one that `admit` was asked about, also one
-    /// that it refused. Of an operation when it has ended itself, whoever still listens.
+    /// How a call ended that somebody was found to make: each one that `hear` was asked about, also one
+    /// that it or `admit` refused. Of an operation when it has ended itself, whoever still listens.
     fn ended(&self, asked: &Asked, ended: Ended);
 }
 
@@ -122,6 +126,14 @@ impl Outcome {
     }
 }
 
+/// Refuses what somebody may do nowhere by their role.
+pub fn permit_somewhere(asked: &Asked) -> Result<(), ApiError> {
+    match asked.role {
+        Some(role) if asked.principal.grant.role < role => Err(forbidden(asked, role, "")),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses what somebody may not do by their grant. All that a guard needs to decide on a call.
 pub fn permit(asked: &Asked) -> Result<(), ApiError> {
     let Some(role) = asked.role else {
@@ -132,12 +144,16 @@ pub fn permit(asked: &Asked) -> Result<(), ApiError> {
         return Ok(());
     }
     let place = match &asked.scope {
-        Scope::Environment(id) => format!("of {id}"),
-        Scope::Visible => "of an environment".to_owned(),
-        Scope::Machine => "of the whole machine".to_owned(),
+        Scope::Environment(id) => format!(" of {id}"),
+        Scope::Visible => " of an environment".to_owned(),
+        Scope::Machine => " of the whole machine".to_owned(),
     };
+    Err(forbidden(asked, role, &place))
+}
+
+fn forbidden(asked: &Asked, role: Role, place: &str) -> ApiError {
     let name = asked.path.trim_start_matches("/v1/");
-    let message = format!("{name} needs the role {role} {place}");
-    Err(ApiError::new(ErrorCode::Forbidden, message)
-        .with_hint(format!("{} is {grant}", asked.principal)))
+    let message = format!("{name} needs the role {role}{place}");
+    let hint = format!("{} is {}", asked.principal, asked.principal.grant);
+    ApiError::new(ErrorCode::Forbidden, message).with_hint(hint)
 }

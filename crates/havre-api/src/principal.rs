@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io::{self, Read as _};
 
 use tokio::net::unix::UCred;
 
@@ -55,8 +56,8 @@ pub struct LocalPeer {
     pub uid: u32,
     /// The group it ran as when it connected.
     pub gid: u32,
-    /// That user's name, or, of a process of root, the name of the person who logged in and
-    /// became root (`sudo`, `su`).
+    /// That user's name when it connected, or, of a process of root, the name of the person who logged in and
+    /// became root (`sudo`, `su`). To be shown: it says nothing of what they may do.
     pub name: Option<String>,
 }
 
@@ -105,11 +106,15 @@ fn login_of(pid: i32) -> Option<u32> {
 }
 
 fn name_of(uid: u32) -> Option<String> {
-    use std::io::Read as _;
+    let users = users().inspect_err(|error| tracing::warn!(%error, uid, "a user has no name"));
+    name_in(&users.ok()?, uid)
+}
+
+fn users() -> io::Result<String> {
     let mut users = Vec::new();
-    let file = fs::File::open("/etc/passwd").ok()?;
-    file.take(MAX_USERS_BYTES).read_to_end(&mut users).ok()?;
-    name_in(&String::from_utf8_lossy(&users), uid)
+    let file = fs::File::open("/etc/passwd")?;
+    file.take(MAX_USERS_BYTES).read_to_end(&mut users)?;
+    Ok(String::from_utf8_lossy(&users).into_owned())
 }
 
 /// The name of a user in a table as in passwd(5).

@@ -27,6 +27,8 @@ mod remote;
 mod routes;
 mod stream;
 
+use accept::Room;
+
 pub use routes::Routes;
 
 /// How long operations and connections have to end once the server was told to stop.
@@ -79,6 +81,7 @@ impl Server {
             tasks: TaskTracker::new(),
             stop: stop.clone(),
             guard,
+            room: Arc::new(Room::new()),
         };
         Self {
             tasks: api.tasks.clone(),
@@ -125,6 +128,7 @@ struct Api {
     tasks: TaskTracker,
     stop: CancellationToken,
     guard: Arc<dyn Guard>,
+    room: Arc<Room>,
 }
 
 /// The other end of a connection, as the kernel told when it was made.

@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use havre_access::{Attempts, Failures, Group, Holder, Register, TooMany, is_member};
+use havre_access::{
+    Attempts, Failures, Group, Holder, Register, TooMany, names_of_member, network,
+};
 use havre_api::{
     Admission, ApiError, Asked, Credential, Ended, ErrorCode, Grant, Guard, LocalPeer, Outcome,
-    Principal, RemotePeer, Role, Who, permit,
+    Principal, RemotePeer, Role, Who, permit, permit_somewhere,
 };
 
 /// Asks the register of tokens and users, and counts who is wrong.
@@ -56,15 +58,46 @@ impl Doorkeeper {
         let Some(group) = group else {
             return Ok(None);
         };
-        if !is_member(peer.uid, &group).map_err(unknown)? {
-            return Ok(None);
+        let names = names_of_member(peer.uid, &group).map_err(unknown)?;
+        match names.is_empty() {
+            true => Ok(None),
+            false => self.of_member(peer, &names).map(Some),
         }
-        let entered = peer.name.as_ref();
-        let entered = entered.and_then(|name| self.register.local_user(name));
-        let grant = entered.map(|user| user.grant);
-        Ok(Some(
-            grant.unwrap_or_else(|| Grant::everywhere(Role::Admin)),
-        ))
+    }
+
+    /// What a member may do who has those names now. Whoever cannot be told from one who may do less is refused.
+    fn of_member(&self, peer: &LocalPeer, names: &[String]) -> Result<Grant, ApiError> {
+        let refused = |why: String, hint: &str| {
+            self.attempts().failed(None, Instant::now());
+            tracing::warn!(
+                uid = peer.uid,
+                why,
+                "a member of the group havre was refused"
+            );
+            ApiError::new(ErrorCode::Unauthenticated, why).with_hint(hint)
+        };
+        // The name that history shows is of when they connected.
+        if !peer.name.as_ref().is_some_and(|name| names.contains(name)) {
+            let why = format!(
+                "the user {} is called otherwise than when this began",
+                peer.uid
+            );
+            return Err(refused(why, "try again"));
+        }
+        let entered = names
+            .iter()
+            .filter_map(|name| self.register.local_user(name));
+        let mut grants = entered.map(|user| user.grant);
+        let Some(grant) = grants.next() else {
+            return Ok(Grant::everywhere(Role::Admin));
+        };
+        if grants.any(|other| other != grant) {
+            let names = names.join(", ");
+            let why = format!("the user {} is entered as several: {names}", peer.uid);
+            let hint = "have root give them the same rights: `havre user add`";
+            return Err(refused(why, hint));
+        }
+        Ok(grant)
     }
 
     fn remote(&self, peer: &RemotePeer) -> Result<Principal, ApiError> {
@@ -118,7 +151,7 @@ impl Guard for Doorkeeper {
         }
     }
 
-    fn admit(&self, asked: &Asked) -> Result<Admission, ApiError> {
+    fn hear(&self, asked: &Asked) -> Result<(), ApiError> {
         // Of another call it was asked when it was found out who makes it.
         if let (None, Some(address)) = (asked.role, asked.address) {
             self.may_try(address)?;
@@ -127,6 +160,10 @@ impl Guard for Doorkeeper {
             let called = self.attempts().calls(&key, Instant::now());
             called.map_err(|wait| too_many("too much was asked in a short time", wait))?;
         }
+        permit_somewhere(asked)
+    }
+
+    fn admit(&self, asked: &Asked) -> Result<Admission, ApiError> {
         permit(asked)?;
         match &asked.principal.who {
             Who::Token { id, .. } | Who::Login { id, .. } => {
@@ -143,10 +180,13 @@ impl Guard for Doorkeeper {
     }
 
     fn ended(&self, asked: &Asked, ended: Ended) {
-        if asked.role.is_none()
-            && let Outcome::Failed(ErrorCode::Unauthenticated | ErrorCode::Forbidden) =
-                ended.outcome
-        {
+        let is_in_vain = match ended.outcome {
+            // Counted where it was decided.
+            Outcome::Failed(ErrorCode::TooMany) | Outcome::Done | Outcome::Exit(_) => false,
+            Outcome::Failed(_) | Outcome::Left => true,
+        };
+        // Of strangers, whatever came to nothing: each costs a look, and most a line.
+        if asked.role.is_none() && is_in_vain {
             self.attempts().failed(asked.address, Instant::now());
         }
         let outcome = match ended.outcome {
@@ -172,7 +212,7 @@ fn bucket(asked: &Asked) -> Option<String> {
         Who::Local(peer) if is_owner(peer) => None,
         Who::Local(peer) => Some(format!("uid {}", peer.uid)),
         Who::Token { id, .. } | Who::Login { id, .. } => Some(format!("token {id}")),
-        _ => Some(format!("at {:?}", asked.address)),
+        _ => Some(format!("at {:?}", asked.address.map(network))),
     }
 }
 

@@ -102,7 +102,7 @@ pub(crate) async fn dry_run(
         || services
             .iter()
             .any(|planned| planned.action != PlannedAction::Keep);
-    others.extend(shared_networks::calls::dry_run(daemon, &id, &release).await?);
+    others.extend(shared_networks::calls::dry_run(daemon, &by.grant, &id, &release).await?);
     others.extend(certificate_findings(daemon, &release));
     let platform = &daemon.platform;
     others.extend(in_place(|| {

@@ -31,11 +31,17 @@ pub enum FetchError {
         /// The reason.
         source: rustls::pki_types::pem::Error,
     },
+    /// That file has none.
+    #[error("there is no certificate in {}", path.display())]
+    NoCertificates {
+        /// The file.
+        path: PathBuf,
+    },
     /// TLS cannot be set up.
     #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
     /// An address that is not asked.
-    #[error("{0} is not asked: it is neither https nor of this machine")]
+    #[error("{0} is not asked: it is not https, nor an issuer on this machine")]
     Address(String),
     /// No answer, or one that broke off.
     #[error("cannot reach {address}")]
@@ -66,6 +72,8 @@ pub enum FetchError {
 /// Asks one issuer.
 pub(super) struct Fetcher {
     issuer: String,
+    /// The issuer is of this machine itself, and without TLS: its keys may be.
+    is_here: bool,
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
 }
 
@@ -88,6 +96,7 @@ impl Fetcher {
             .wrap_connector(tcp);
         Ok(Self {
             issuer: issuer.to_owned(),
+            is_here: issuer.parse().is_ok_and(|uri| is_loopback(&uri)),
             client: Client::builder(TokioExecutor::new())
                 .pool_max_idle_per_host(0)
                 .build(connector),
@@ -115,7 +124,7 @@ impl Fetcher {
     async fn get(&self, address: &str) -> Result<Value, FetchError> {
         let refused = || FetchError::Address(address.chars().take(200).collect());
         let uri: Uri = address.parse().map_err(|_| refused())?;
-        if !is_safe(&uri) {
+        if !is_safe(&uri, self.is_here) {
             return Err(refused());
         }
         let request = Request::get(uri)
@@ -153,14 +162,18 @@ impl Fetcher {
     }
 }
 
-/// Without TLS only what does not leave the machine.
-fn is_safe(uri: &Uri) -> bool {
-    let loopback = ["127.0.0.1", "[::1]", "localhost"];
+/// Without TLS only what does not leave the machine, and that only of an issuer who is there: another's document
+/// sends nobody to what listens here.
+fn is_safe(uri: &Uri, of_issuer_here: bool) -> bool {
     match uri.scheme_str() {
         Some("https") => uri.host().is_some(),
-        Some("http") => uri.host().is_some_and(|host| loopback.contains(&host)),
-        _ => false,
+        _ => of_issuer_here && is_loopback(uri),
     }
+}
+
+fn is_loopback(uri: &Uri) -> bool {
+    let loopback = ["127.0.0.1", "[::1]", "localhost"];
+    uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| loopback.contains(&host))
 }
 
 fn roots(file: Option<&Path>) -> Result<rustls::RootCertStore, FetchError> {
@@ -168,7 +181,20 @@ fn roots(file: Option<&Path>) -> Result<rustls::RootCertStore, FetchError> {
     let Some(path) = file else {
         // What cannot be read there is left out, as others do; without any, nobody is believed.
         let found = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(found.certs);
+        for error in &found.errors {
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "certificates of authorities are left out"
+            );
+        }
+        let (taken, left_out) = roots.add_parsable_certificates(found.certs);
+        if taken == 0 || left_out > 0 {
+            tracing::warn!(
+                taken,
+                left_out,
+                "certificates of authorities of this machine"
+            );
+        }
         return Ok(roots);
     };
     let failed = |source| FetchError::Certificates {
@@ -179,5 +205,46 @@ fn roots(file: Option<&Path>) -> Result<rustls::RootCertStore, FetchError> {
         let certificate = certificate.map_err(failed)?;
         roots.add(certificate).map_err(FetchError::Tls)?;
     }
+    if roots.is_empty() {
+        let path = path.to_owned();
+        return Err(FetchError::NoCertificates { path });
+    }
     Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_issuer_of_this_machine_has_keys_there_without_tls() {
+        let local = "http://127.0.0.1:8080/jwks";
+        for (issuer, keys, expected) in [
+            ("https://id.example.org", "https://keys.example.org/", true),
+            ("https://id.example.org", local, false),
+            ("https://id.example.org", "http://keys.example.org/", false),
+            ("https://127.0.0.1", local, false),
+            ("http://localhost:5556/dex", local, true),
+            (
+                "http://localhost:5556/dex",
+                "http://keys.example.org/",
+                false,
+            ),
+            ("http://localhost:5556/dex", "ftp://localhost/", false),
+        ] {
+            let fetcher = Fetcher::new(issuer, None).expect("set up");
+            let uri: Uri = keys.parse().expect("an address");
+            assert_eq!(is_safe(&uri, fetcher.is_here), expected, "{issuer} {keys}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_certificates_has_one() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let refused = Fetcher::new("https://id.example.org", Some(file.path()));
+        assert!(matches!(
+            refused.err(),
+            Some(FetchError::NoCertificates { .. })
+        ));
+    }
 }

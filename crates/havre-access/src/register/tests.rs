@@ -10,8 +10,22 @@ use crate::tables::SCHEMA;
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn opened(folder: &Path) -> Register {
-    let store = Store::open(&folder.join("state.db"), &[SCHEMA]).expect("a database");
-    Register::open(Arc::new(store)).expect("readable")
+    Register::open(store(folder)).expect("readable")
+}
+
+fn store(folder: &Path) -> Arc<Store> {
+    let store = Store::open(&folder.join("state.db"), &[SCHEMA]);
+    Arc::new(store.expect("a database"))
+}
+
+/// A register whose database removes no token, and takes all else.
+fn stuck(folder: &Path) -> Register {
+    let store = store(folder);
+    let trigger = "CREATE TRIGGER stuck BEFORE DELETE ON access_tokens \
+                   BEGIN SELECT RAISE(ABORT, 'stuck'); END";
+    let stuck = store.run("be stuck", move |db| db.execute_batch(trigger));
+    stuck.expect("stuck");
+    Register::open(store).expect("readable")
 }
 
 fn grant() -> Grant {
@@ -109,16 +123,17 @@ fn a_token_expires_to_the_second_and_is_forgotten() {
         .expect("made");
     let before = now + HOUR - Duration::from_secs(1);
     let known = register.look_up(&short.text, before).expect("in time");
-    assert_eq!(
-        register.expire_at(before).expect("looked at"),
-        Some(now + HOUR)
-    );
+    let looked = |at| {
+        let (next, forgotten) = register.expire_at(at);
+        forgotten.expect("written down");
+        next
+    };
+    assert_eq!(looked(before), Some(now + HOUR));
     assert!(!known.lost.is_cancelled());
     let refused = register.look_up(&short.text, now + HOUR).err();
     assert_eq!(refused, Some(Refused::Expired));
     assert!(known.lost.is_cancelled());
-    let next = register.expire_at(now + HOUR).expect("looked at");
-    assert_eq!(next, Some(now + 2 * HOUR));
+    assert_eq!(looked(now + HOUR), Some(now + 2 * HOUR));
     let left: Vec<String> = register.tokens().into_iter().map(|one| one.name).collect();
     assert_eq!(left, ["long"]);
 }
@@ -187,4 +202,108 @@ async fn what_expires_is_ended_without_a_look_up() {
     tokio::time::timeout(HOUR, gone).await.expect("forgotten");
     assert!(register.look_up(&made.text, now).is_err());
     task.abort();
+}
+
+#[test]
+fn a_person_is_removed_with_their_logins_or_not_at_all() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let register = stuck(folder.path());
+    let now = SystemTime::now();
+    register.put_user(person("anna", "1234")).expect("entered");
+    let made = register.create(login("1234"), now).expect("made");
+    let less = User {
+        grant: Grant::nothing(),
+        ..person("anna", "1234")
+    };
+    for failed in [
+        register.remove_user("anna").map(drop),
+        register.put_user(less),
+    ] {
+        assert!(matches!(failed, Err(AccessError::Store(_))), "{failed:?}");
+        let known = register.look_up(&made.text, now).expect("still");
+        assert!(!known.lost.is_cancelled());
+        assert_eq!(register.users(), [person("anna", "1234")]);
+        // What the next daemon reads.
+        let kept = register.tables.users().expect("readable");
+        assert_eq!(kept, [person("anna", "1234")]);
+    }
+}
+
+#[test]
+fn what_expires_ends_though_it_cannot_be_written_down() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let register = stuck(folder.path());
+    let now = SystemTime::now();
+    let of = |name, lifetime| {
+        register
+            .create(new(name, Some(lifetime)), now)
+            .expect("made")
+    };
+    let (short, long) = (of("short", HOUR), of("long", 2 * HOUR));
+    let lost = |one: &Issued| {
+        register
+            .lost(&one.record.id)
+            .expect("listed")
+            .is_cancelled()
+    };
+    let (next, forgotten) = register.expire_at(now + HOUR);
+    assert!(matches!(forgotten, Err(AccessError::Store(_))));
+    assert_eq!(next, Some(now + 2 * HOUR));
+    assert!(lost(&short) && !lost(&long));
+    let (next, _) = register.expire_at(now + 2 * HOUR);
+    assert_eq!(next, None);
+    assert!(lost(&long));
+}
+
+#[test]
+fn who_logs_in_again_and_again_ends_their_own_oldest_login_and_stops_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let register = opened(folder.path());
+    let now = SystemTime::now();
+    let of = |subject: &str, n: u32| {
+        let made = register.create(login(subject), now + Duration::from_secs(n.into()));
+        made.expect("made")
+    };
+    let other = of("5678", 0);
+    let all: Vec<Issued> = (0..22).map(|n| of("1234", n)).collect();
+    let holds = |one: &Issued| register.look_up(&one.text, now).is_ok();
+    let held: Vec<bool> = all.iter().map(holds).collect();
+    assert!(!held[0] && !held[1] && held[2..].iter().all(|held| *held));
+    assert!(holds(&other));
+    drop(register);
+    assert_eq!(opened(folder.path()).tokens().len(), 21);
+}
+
+#[test]
+fn logins_leave_room_for_tokens() {
+    let mut state = State::default();
+    let record = |n: usize, holder| TokenRecord {
+        id: n.to_string(),
+        name: n.to_string(),
+        holder,
+        grant: grant(),
+        created_at: SystemTime::UNIX_EPOCH,
+        created_by: String::new(),
+        expires_at: None,
+        last_used_at: None,
+    };
+    let holder = |n: usize| login(&n.to_string()).holder;
+    for n in 0..MOST_LOGINS {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&n.to_be_bytes());
+        state.insert(hash, record(n, holder(n)));
+    }
+    let refused = state.room_for(&record(MOST_LOGINS, holder(MOST_LOGINS)));
+    assert!(matches!(refused, Err(AccessError::Full(_))));
+    let token = state.room_for(&record(MOST_LOGINS, Holder::Token));
+    assert_eq!(token.expect("room"), Vec::<Key>::new());
+}
+
+#[test]
+fn a_token_that_would_outlive_all_calendars_is_not_one_for_ever() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let register = opened(folder.path());
+    let made = register.create(new("ci", Some(Duration::MAX)), SystemTime::now());
+    assert!(matches!(made.err(), Some(AccessError::Lifetime)));
+    assert_eq!(register.tokens(), []);
 }

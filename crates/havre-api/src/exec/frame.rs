@@ -19,7 +19,7 @@ const ERROR: u8 = 19;
 const MAX_PAYLOAD_BYTES: usize = 2 * EXEC_CHUNK_BYTES;
 
 /// Arguments of 2 MiB may take six times as much in JSON.
-const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 
 /// Why a frame could not be read.
 #[derive(Debug, thiserror::Error)]

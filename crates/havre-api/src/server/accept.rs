@@ -1,9 +1,13 @@
 //! Reading requests: size, JSON, names that later become paths, and every number, list and text.
 
-use axum::body::Body;
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody as _};
 use havre_model::MAX_REPLICAS;
 use http_body_util::{BodyExt, Limited};
 use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use crate::*;
 
@@ -19,6 +23,8 @@ const MAX_IDENTITY_BYTES: usize = 16 * 1024;
 const MAX_WORD_BYTES: usize = 256;
 /// Linux: PATH_MAX.
 const MAX_PATH_BYTES: usize = 4096;
+/// A hundred years: nobody waits longer, and every calendar has the end of it.
+const MAX_LIFETIME_S: u64 = 100 * 366 * 24 * 3600;
 /// Far more than any chain.
 const MAX_CERTIFICATE_BYTES: usize = 1024 * 1024;
 /// The longest that image references are taken.
@@ -34,19 +40,79 @@ const MAX_REASON_BYTES: usize = 1000;
 /// Also an age identity with the comments around it.
 const MAX_PASSPHRASE_BYTES: usize = 4096;
 
+/// How long a client may take to send what it asks, and how long where that may be large.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+const LARGE_DEADLINE: Duration = Duration::from_secs(120);
+/// How long what is refused is taken, and how long while nothing comes.
+const DISCARD_DEADLINE: Duration = Duration::from_secs(10);
+const DISCARD_SILENCE: Duration = Duration::from_secs(1);
+
+/// Room for requests that are read just now, but for small ones: clients wait for some.
+pub(super) struct Room(Semaphore);
+
+impl Room {
+    /// In units of [`MAX_SMALL_BYTES`].
+    const UNITS: u32 = 128;
+
+    pub(super) fn new() -> Self {
+        Self(Semaphore::new(Self::UNITS as usize))
+    }
+
+    /// For so many bytes.
+    async fn take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        if bytes <= MAX_SMALL_BYTES {
+            return None;
+        }
+        let units = u32::try_from(bytes.div_ceil(MAX_SMALL_BYTES)).unwrap_or(u32::MAX);
+        // It is never closed.
+        self.0.acquire_many(units.min(Self::UNITS)).await.ok()
+    }
+}
+
 /// Reads a request body of at most so many bytes and finds that its names are sound.
 pub(super) async fn read<T: DeserializeOwned + Check>(
+    room: &Room,
     body: Body,
     most_bytes: usize,
 ) -> Result<T, ApiError> {
-    let body = Limited::new(body, most_bytes).collect().await;
-    let bytes = body
-        .map_err(|error| unreadable(error.to_string()))?
-        .to_bytes();
+    let deadline = match most_bytes <= MAX_SMALL_BYTES {
+        true => REQUEST_DEADLINE,
+        false => LARGE_DEADLINE,
+    };
+    let announced = body.size_hint().upper();
+    let announced = announced.and_then(|bytes| usize::try_from(bytes).ok());
+    let bytes = announced.map_or(most_bytes, |bytes| bytes.min(most_bytes));
+    let reading = async {
+        let permit = room.take(bytes).await;
+        let body = Limited::new(body, most_bytes).collect().await;
+        let body = body.map_err(|error| unreadable(error.to_string()))?;
+        Ok((body.to_bytes(), permit))
+    };
+    let read = timeout(deadline, reading).await;
+    let late = |_| unreadable(format!("it did not come within {} s", deadline.as_secs()));
+    let (bytes, _permit) = read.map_err(late)??;
     decode(&bytes)
 }
 
-/// The same of what was read.
+/// Takes what a client sends who is refused, and keeps nothing of it: who still sends when the connection ends may not
+/// see the answer.
+pub(super) async fn discard(mut body: Body, most_bytes: usize) {
+    let taking = async {
+        let mut left = most_bytes;
+        while let Ok(Some(Ok(frame))) = timeout(DISCARD_SILENCE, body.frame()).await {
+            let bytes = frame.data_ref().map_or(0, bytes::Bytes::len);
+            left = match left.checked_sub(bytes) {
+                Some(left) => left,
+                None => return,
+            };
+        }
+    };
+    if timeout(DISCARD_DEADLINE, taking).await.is_err() {
+        tracing::debug!("a client that is refused sends on");
+    }
+}
+
+/// Finds the same of what was read.
 pub(super) fn decode<T: DeserializeOwned + Check>(bytes: &[u8]) -> Result<T, ApiError> {
     // Before anything is made of it.
     measure::document(bytes).map_err(|error| unreadable(error.to_string()))?;
@@ -154,6 +220,10 @@ impl Check for TokenCreateRequest {
         granted(&self.grant)?;
         refuse_unless(self.lifetime_s.is_none_or(|seconds| seconds > 0), || {
             "a token that holds for no time is of no use".to_owned()
+        })?;
+        let within = self.lifetime_s.is_none_or(|most| most <= MAX_LIFETIME_S);
+        refuse_unless(within, || {
+            "a token holds for a hundred years at most, or until it is revoked".to_owned()
         })
     }
 }
@@ -513,5 +583,97 @@ fn refuse_unless(holds: bool, why: impl FnOnce() -> String) -> Result<(), ApiErr
         Ok(())
     } else {
         Err(ApiError::new(ErrorCode::Invalid, why()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use futures_util::stream;
+    use havre_model::{EnvironmentName, ProjectName};
+    use havre_sources::Digest;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn silent() -> Body {
+        Body::from_stream(stream::pending::<Result<Bytes, Infallible>>())
+    }
+
+    fn of(bytes: usize) -> Body {
+        let mut text = b"{}".to_vec();
+        text.resize(bytes, b' ');
+        Body::from(text)
+    }
+
+    async fn why(room: &Room, body: Body, most_bytes: usize) -> Option<String> {
+        let read = read::<MachineQuery>(room, body, most_bytes).await;
+        read.err().map(|error| error.causes.join(" "))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_comes_in_time_or_not_at_all() {
+        let room = Room::new();
+        for (most, seconds) in [(MAX_SMALL_BYTES, 30), (MAX_DOCUMENT_BYTES, 120)] {
+            let begun = Instant::now();
+            let why = why(&room, silent(), most).await.expect("refused");
+            assert_eq!(why, format!("it did not come within {seconds} s"));
+            assert_eq!(begun.elapsed().as_secs(), seconds);
+        }
+        let begun = Instant::now();
+        discard(silent(), MAX_SMALL_BYTES).await;
+        assert_eq!(begun.elapsed(), DISCARD_SILENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_so_much_is_read_of_one_and_of_all_at_a_time() {
+        let room = Room::new();
+        assert_eq!(why(&room, of(MAX_SMALL_BYTES), MAX_SMALL_BYTES).await, None);
+        let why_not = why(&room, of(MAX_SMALL_BYTES + 1), MAX_SMALL_BYTES).await;
+        assert!(why_not.expect("refused").contains("limit"));
+        // Small ones wait for no large ones.
+        let all = room.take(usize::MAX).await.expect("all the room");
+        assert_eq!(why(&room, of(10), MAX_DOCUMENT_BYTES).await, None);
+        let large = of(2 * MAX_SMALL_BYTES);
+        let why_not = why(&room, large, MAX_DOCUMENT_BYTES).await;
+        assert!(why_not.expect("refused").contains("did not come"));
+        drop(all);
+        let large = of(2 * MAX_SMALL_BYTES);
+        assert_eq!(why(&room, large, MAX_DOCUMENT_BYTES).await, None);
+    }
+
+    #[test]
+    fn the_largest_that_is_sound_has_room() {
+        let environment = EnvironmentId {
+            project: ProjectName::new("p".repeat(63)),
+            environment: EnvironmentName::new("e".repeat(63)),
+        };
+        let secret = SecretSetRequest {
+            environment: Some(environment.clone()),
+            name: "n".repeat(MAX_SECRET_NAME_BYTES),
+            value: SecretBytes::new(vec![0; MAX_SECRET_BYTES]),
+            origin: SecretOrigin::default(),
+        };
+        let piece = SourcePiece {
+            digest: Digest::of(b"x"),
+            offset: u64::MAX,
+            bytes: vec![0; MAX_PIECES_BYTES / MAX_PIECES],
+        };
+        let pieces = SourcePieces {
+            environment,
+            pieces: vec![piece; MAX_PIECES],
+        };
+        let lines = "0123456789\n".repeat(MAX_CERTIFICATE_BYTES / 11);
+        let certificate = CertificateImport {
+            hosts: vec!["h".repeat(MAX_WORD_BYTES); MAX_NAMED],
+            chain: lines.clone(),
+            key: lines,
+        };
+        let bytes = |request: serde_json::Result<Vec<u8>>| request.expect("JSON").len();
+        assert!(bytes(serde_json::to_vec(&secret)) <= SecretSet::MAX_REQUEST);
+        assert!(bytes(serde_json::to_vec(&pieces)) <= SourcesPut::MAX_REQUEST);
+        assert!(bytes(serde_json::to_vec(&certificate)) <= CertificatesImport::MAX_REQUEST);
     }
 }

@@ -57,6 +57,12 @@ impl Underway {
         self.tell(outcome);
     }
 
+    /// It has not begun.
+    fn refuse(self, error: ApiError) -> ApiError {
+        self.end(Outcome::Failed(error.code));
+        error
+    }
+
     fn tell(&mut self, outcome: Outcome) {
         if !std::mem::replace(&mut self.is_told, true) {
             let elapsed = self.begun.elapsed();
@@ -92,28 +98,34 @@ pub(super) async fn admit<T: DeserializeOwned + Check + Concern>(
     request: Request<Body>,
     path: &'static str,
     role: Option<Role>,
+    most_bytes: usize,
 ) -> Result<(T, Underway), ApiError> {
-    let caller = Caller::of(api, request.extensions(), role)?;
-    let most = match role {
-        Some(_) => MAX_DOCUMENT_BYTES,
-        None => MAX_STRANGERS_BYTES,
+    let most_bytes = match role {
+        Some(_) => most_bytes,
+        None => most_bytes.min(MAX_STRANGERS_BYTES),
     };
-    let request: T = accept::read(request.into_body(), most).await?;
-    let subject = concern::subject(&request);
-    let underway = caller.begin(api, path, role, request.scope(), subject)?;
+    let caller = match Caller::of(api, request.extensions(), path, role) {
+        Ok(caller) => caller,
+        Err(error) => {
+            accept::discard(request.into_body(), most_bytes).await;
+            return Err(error);
+        }
+    };
+    let (request, caller) = caller.read::<T>(api, request, most_bytes).await?;
+    let (scope, subject) = (request.scope(), concern::subject(&request));
+    let underway = caller.begin(scope, subject)?;
     Ok((request, underway))
 }
 
-/// Who asks, before it is known what.
-pub(super) struct Caller {
-    principal: Principal,
-    credential: Credential,
-}
+/// Who asks, and is listened to, before it is known what.
+pub(super) struct Caller(Underway);
 
 impl Caller {
+    /// By the connection, and what the guard says before anything is read.
     pub(super) fn of(
         api: &Api,
         connection: &Extensions,
+        path: &'static str,
         role: Option<Role>,
     ) -> Result<Self, ApiError> {
         let credential = credential(connection)?;
@@ -124,30 +136,15 @@ impl Caller {
                 grant: Grant::nothing(),
             },
         };
-        Ok(Self {
-            principal,
-            credential,
-        })
-    }
-
-    /// Lets the call begin, or tells the guard at once that it does not.
-    pub(super) fn begin(
-        self,
-        api: &Api,
-        path: &'static str,
-        role: Option<Role>,
-        scope: Scope,
-        subject: String,
-    ) -> Result<Underway, ApiError> {
-        let mut underway = Underway {
+        let underway = Underway {
             guard: Arc::clone(&api.guard),
             asked: Asked {
-                address: self.credential.address(),
-                principal: self.principal,
+                address: credential.address(),
+                principal,
                 path,
                 role,
-                scope,
-                subject,
+                scope: Scope::Visible,
+                subject: String::new(),
                 operation: None,
             },
             begun: Instant::now(),
@@ -155,16 +152,48 @@ impl Caller {
             record: None,
             is_told: false,
         };
-        match api.guard.admit(&underway.asked) {
+        match api.guard.hear(&underway.asked) {
+            Ok(()) => Ok(Self(underway)),
+            Err(error) => Err(underway.refuse(error)),
+        }
+    }
+
+    /// What they may do.
+    pub(super) fn grant(&self) -> &Grant {
+        &self.0.asked.principal.grant
+    }
+
+    /// Reads what they ask.
+    pub(super) async fn read<T: DeserializeOwned + Check>(
+        self,
+        api: &Api,
+        request: Request<Body>,
+        most_bytes: usize,
+    ) -> Result<(T, Self), ApiError> {
+        match accept::read(&api.room, request.into_body(), most_bytes).await {
+            Ok(request) => Ok((request, self)),
+            Err(error) => Err(self.refuse(error)),
+        }
+    }
+
+    /// They are not understood.
+    pub(super) fn refuse(self, error: ApiError) -> ApiError {
+        self.0.refuse(error)
+    }
+
+    /// Lets the call begin, or tells the guard at once that it does not.
+    pub(super) fn begin(self, scope: Scope, subject: String) -> Result<Underway, ApiError> {
+        let Self(mut underway) = self;
+        underway.asked.scope = scope;
+        underway.asked.subject = subject;
+        underway.begun = Instant::now();
+        match underway.guard.admit(&underway.asked) {
             Ok(admission) => {
                 underway.lost = admission.lost;
                 underway.record = admission.record;
                 Ok(underway)
             }
-            Err(error) => {
-                underway.end(Outcome::Failed(error.code));
-                Err(error)
-            }
+            Err(error) => Err(underway.refuse(error)),
         }
     }
 }

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::admission::{self, Caller, Underway, rights_lost};
 use super::{Api, accept, refusal};
-use crate::exec::read_request;
 use crate::exec::websocket::{self, End, WebSocket};
+use crate::exec::{MAX_REQUEST_BYTES, read_request};
 use crate::*;
 
 /// Pieces of input or output that may wait for the other side.
@@ -50,7 +50,8 @@ where
         return refusal(&ApiError::new(ErrorCode::Invalid, message));
     }
     let upgrade = hyper::upgrade::on(&mut request);
-    let admitted = admission::admit(&api, request, EXEC_PATH, Some(EXEC_ROLE)).await;
+    let (path, role) = (EXEC_PATH, Some(EXEC_ROLE));
+    let admitted = admission::admit(&api, request, path, role, MAX_REQUEST_BYTES).await;
     let (request, underway) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => return refusal(&error),
@@ -75,7 +76,7 @@ where
     F: FnOnce(Principal, ExecRequest, ExecSession) -> R + Send + 'static,
     R: Future<Output = Result<i32, ApiError>> + Send + 'static,
 {
-    let caller = match Caller::of(&api, request.extensions(), Some(EXEC_ROLE)) {
+    let caller = match Caller::of(&api, request.extensions(), EXEC_PATH, Some(EXEC_ROLE)) {
         Ok(caller) => caller,
         Err(error) => return refusal(&error),
     };
@@ -83,8 +84,8 @@ where
     let accepted = accepted.map(HeaderValue::try_from);
     let accept = match accepted {
         Ok(Ok(accept)) => accept,
-        Ok(Err(error)) => return refusal(&ApiError::from_error(ErrorCode::Invalid, &error)),
-        Err(error) => return refusal(&ApiError::from_error(ErrorCode::Invalid, &error)),
+        Ok(Err(error)) => return refusal(&caller.refuse(invalid(&error))),
+        Err(error) => return refusal(&caller.refuse(invalid(&error))),
     };
     let upgrade = hyper::upgrade::on(&mut request);
     let tasks = api.tasks.clone();
@@ -93,7 +94,7 @@ where
             return;
         };
         let mut stream = WebSocket::new(TokioIo::new(connection), End::Server);
-        let begun = timeout(REQUEST_DEADLINE, begin(&api, caller, &mut stream)).await;
+        let begun = timeout(REQUEST_DEADLINE, begin(caller, &mut stream)).await;
         match begun {
             Ok(Ok((request, underway))) => {
                 let principal = underway.principal();
@@ -118,19 +119,25 @@ where
     ])
 }
 
+fn invalid(error: &dyn std::error::Error) -> ApiError {
+    ApiError::from_error(ErrorCode::Invalid, error)
+}
+
 /// Reads what is to be run, and lets it begin if the guard does.
 async fn begin(
-    api: &Api,
     caller: Caller,
     stream: &mut (impl AsyncRead + Unpin),
 ) -> Result<(ExecRequest, Underway), ApiError> {
-    let document = read_request(stream).await.map_err(|error| {
+    let read = read_request(stream).await.map_err(|error| {
         let message = "cannot read the request";
         ApiError::new(ErrorCode::Invalid, message).caused_by(Some(&error))
-    })?;
-    let request: ExecRequest = accept::decode(&document)?;
+    });
+    let request: ExecRequest = match read.and_then(|document| accept::decode(&document)) {
+        Ok(request) => request,
+        Err(error) => return Err(caller.refuse(error)),
+    };
     let (scope, subject) = (request.scope(), concern::subject(&request));
-    let underway = caller.begin(api, EXEC_PATH, Some(EXEC_ROLE), scope, subject)?;
+    let underway = caller.begin(scope, subject)?;
     Ok((request, underway))
 }
 

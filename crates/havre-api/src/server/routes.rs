@@ -12,7 +12,7 @@ use http::{Request, StatusCode};
 use tokio::sync::oneshot;
 
 use super::admission::{self, Caller};
-use super::{Api, Operations, accept, document, exec, refusal, stream};
+use super::{Api, Operations, document, exec, refusal, stream};
 use crate::*;
 
 /// The calls that somebody answers. Each handler is told who asks, and sees only requests that are
@@ -46,7 +46,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     {
         let state = self.state.clone();
         let handler = async move |State(api): State<Api>, request: Request<Body>| {
-            let admitted = admission::admit(&api, request, C::PATH, C::ROLE).await;
+            let admitted = admission::admit(&api, request, C::PATH, C::ROLE, C::MAX_REQUEST).await;
             let (request, mut underway) = match admitted {
                 Ok(admitted) => admitted,
                 Err(error) => return refusal(&error),
@@ -81,7 +81,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     {
         let state = self.state.clone();
         let handler = async move |State(api): State<Api>, request: Request<Body>| {
-            let admitted = admission::admit(&api, request, O::PATH, Some(O::ROLE)).await;
+            let admitted =
+                admission::admit(&api, request, O::PATH, Some(O::ROLE), O::MAX_REQUEST).await;
             let (request, mut underway) = match admitted {
                 Ok(admitted) => admitted,
                 Err(error) => return refusal(&error),
@@ -92,6 +93,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             let (sink, source) = EventSink::new(registered.cancel.clone());
             let (ended, outcome) = oneshot::channel();
             let running = run(state, underway.principal(), request, sink);
+            let lost = underway.lost();
             api.tasks.spawn(async move {
                 let result = running.await;
                 drop(registered);
@@ -100,7 +102,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
                     tracing::debug!(operation = %id, "operation ended after its client had gone");
                 }
             });
-            let mut response = stream::lines(stream::operation(source, outcome));
+            let mut response = stream::lines(stream::operation(source, outcome, lost));
             response.headers_mut().insert(OPERATION_HEADER, id.0.into());
             response
         };
@@ -119,7 +121,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     {
         let state = self.state.clone();
         let handler = async move |State(api): State<Api>, request: Request<Body>| {
-            let admitted = admission::admit(&api, request, F::PATH, Some(F::ROLE)).await;
+            let admitted =
+                admission::admit(&api, request, F::PATH, Some(F::ROLE), MAX_SMALL_BYTES).await;
             let (query, underway) = match admitted {
                 Ok(admitted) => admitted,
                 Err(error) => return refusal(&error),
@@ -215,14 +218,16 @@ async fn cancel(State(api): State<Api>, request: Request<Body>) -> Response {
 }
 
 async fn try_cancel(api: &Api, request: Request<Body>) -> Result<(), ApiError> {
-    let caller = Caller::of(api, request.extensions(), Cancel::ROLE)?;
-    let request: CancelRequest = accept::read(request.into_body(), MAX_DOCUMENT_BYTES).await?;
+    let caller = Caller::of(api, request.extensions(), Cancel::PATH, Cancel::ROLE)?;
+    let read = caller.read::<CancelRequest>(api, request, Cancel::MAX_REQUEST);
+    let (request, caller) = read.await?;
+    // One of what they do not see is not there for them.
     let found = api.operations.find(request.operation);
+    let found = found.filter(|one| caller.grant().allows(Role::Viewer, &one.scope));
     let scope = found
         .as_ref()
         .map_or(Scope::Visible, |one| one.scope.clone());
-    let subject = request.subject();
-    let underway = caller.begin(api, Cancel::PATH, Cancel::ROLE, scope, subject)?;
+    let underway = caller.begin(scope, request.subject())?;
     let result = match found {
         Some(started) => {
             started.cancel.cancel();

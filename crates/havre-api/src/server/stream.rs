@@ -44,24 +44,32 @@ fn kept_alive(
     })
 }
 
-/// Events as they come, then the outcome. What was reported before the outcome is sent before it.
+/// Events as they come, then the outcome. What was reported before the outcome is sent before it. None of it is for
+/// one who has lost the right to it; the operation goes on.
 pub(super) fn operation<O: Serialize + Send + 'static>(
     source: EventSource,
     outcome: oneshot::Receiver<Result<O, ApiError>>,
+    lost: CancellationToken,
 ) -> impl Stream<Item = Bytes> + Send {
     enum State<O> {
         Running(EventSource, oneshot::Receiver<Result<O, ApiError>>),
         Ending(EventSource, Result<O, ApiError>),
         Over,
     }
-    stream::unfold(State::Running(source, outcome), |mut state| async move {
+    let start = (State::Running(source, outcome), lost);
+    stream::unfold(start, |(mut state, lost)| async move {
         loop {
+            if lost.is_cancelled() && !matches!(state, State::Over) {
+                let end = last_item::<Event, O>(Err(rights_lost()));
+                return Some((line(&end), (State::Over, lost)));
+            }
             state = match state {
                 State::Running(mut source, mut outcome) => tokio::select! {
                     biased;
+                    () = lost.cancelled() => State::Running(source, outcome),
                     Some(event) = source.next() => {
                         let line = line(&StreamItem::<_, O>::Event(event));
-                        return Some((line, State::Running(source, outcome)));
+                        return Some((line, (State::Running(source, outcome), lost)));
                     }
                     result = &mut outcome => State::Ending(source, result.unwrap_or_else(|_| {
                         Err(ApiError::new(ErrorCode::Internal, "the operation broke off")
@@ -72,9 +80,9 @@ pub(super) fn operation<O: Serialize + Send + 'static>(
                     return Some(match source.try_next() {
                         Some(event) => {
                             let line = line(&StreamItem::<_, O>::Event(event));
-                            (line, State::Ending(source, result))
+                            (line, (State::Ending(source, result), lost))
                         }
-                        None => (line(&last_item::<Event, O>(result)), State::Over),
+                        None => (line(&last_item::<Event, O>(result)), (State::Over, lost)),
                     });
                 }
                 State::Over => return None,

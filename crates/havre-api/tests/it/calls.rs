@@ -147,6 +147,14 @@ async fn numbers_lists_and_texts_have_bounds() {
         let request = NetworkCreateRequest { name, internal };
         refused::<NetworkCreate>(client, &request, "not a name for a network").await;
     }
+    for (seconds, word) in [(0, "no time"), (u64::MAX, "a hundred years")] {
+        let request = TokenCreateRequest {
+            name: "ci".to_owned(),
+            grant: Grant::everywhere(Role::Viewer),
+            lifetime_s: Some(seconds),
+        };
+        refused::<TokenCreate>(client, &request, word).await;
+    }
     let mut request = ImageImportRequest {
         path: format!("/{}", "x".repeat(4096)).into(),
         reference: None,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use havre_api::*;
 use havre_model::ServiceName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,10 @@ impl Guard for Watching {
             who: Who::Local(peer.clone()),
             grant: self.grant.lock().expect("no panic").clone(),
         })
+    }
+
+    fn hear(&self, asked: &Asked) -> Result<(), ApiError> {
+        permit_somewhere(asked)
     }
 
     fn admit(&self, asked: &Asked) -> Result<Admission, ApiError> {
@@ -279,13 +284,10 @@ async fn what_needs_more_than_the_role_is_refused_before_its_handler() {
     let refused = world.client.start::<Up>(&up("shop")).await.err().unwrap();
     let refused = refusal(refused);
     assert_eq!(refused.code, ErrorCode::Forbidden);
-    let expected = "up needs the role deployer of shop/production";
-    assert_eq!(refused.message, expected);
+    // Where is not even read.
+    assert_eq!(refused.message, "up needs the role deployer");
     assert!(refused.hint.unwrap().ends_with("is viewer of shop/*"));
-    assert_eq!(
-        world.told().await,
-        ["up shop/production [] Failed(Forbidden)"]
-    );
+    assert_eq!(world.told().await, ["up visible [] Failed(Forbidden)"]);
     let refused = world.client.call::<Images>(&MachineQuery {}).await;
     assert_eq!(code(refused.unwrap_err()), ErrorCode::Forbidden);
     let refused = world.client.call::<Cancel>(&cancel).await;
@@ -295,8 +297,19 @@ async fn what_needs_more_than_the_role_is_refused_before_its_handler() {
 
     // The same role elsewhere is none here, for what exists as for what does not.
     world.guard.set(Role::Admin, "blog/*");
-    let refused = world.client.call::<Cancel>(&cancel).await;
-    assert_eq!(code(refused.unwrap_err()), ErrorCode::Forbidden);
+    let refused = world.client.start::<Up>(&up("shop")).await.err().unwrap();
+    let expected = "up needs the role deployer of shop/production";
+    assert_eq!(refusal(refused).message, expected);
+    let none = CancelRequest {
+        operation: OperationId(4711),
+    };
+    for cancel in [&cancel, &none] {
+        let refused = world.client.call::<Cancel>(cancel).await;
+        let refused = refusal(refused.unwrap_err());
+        assert_eq!(refused.code, ErrorCode::NotFound);
+        let expected = format!("operation {} is not running", cancel.operation);
+        assert_eq!(refused.message, expected);
+    }
     let refused = world.client.feed::<Logs>(&logs()).await.err().unwrap();
     assert_eq!(code(refused), ErrorCode::Forbidden);
 
@@ -314,7 +327,7 @@ async fn what_needs_more_than_the_role_is_refused_before_its_handler() {
 #[tokio::test]
 async fn who_loses_their_rights_is_answered_no_more_but_an_operation_goes_on() {
     let world = World::new();
-    let running = world.client.start::<Up>(&up("shop")).await.expect("begun");
+    let mut running = world.client.start::<Up>(&up("shop")).await.expect("begun");
     let mut lines = world.client.feed::<Logs>(&logs()).await.expect("answered");
     let mut command = world.client.exec(&exec()).await.expect("answered");
     world.guard.lost.cancel();
@@ -331,6 +344,9 @@ async fn who_loses_their_rights_is_answered_no_more_but_an_operation_goes_on() {
     });
     let error = refusal(ended.await.expect("in time").unwrap_err());
     assert_eq!(error.code, ErrorCode::Unauthenticated);
+    let ended = timeout(SOON, running.next()).await.expect("in time");
+    let error = refusal(ended.expect_err("an error"));
+    assert_eq!(error.code, ErrorCode::Unauthenticated);
     let mut told = world.told().await;
     while told.len() < 2 {
         told.extend(world.told().await);
@@ -344,4 +360,34 @@ async fn who_loses_their_rights_is_answered_no_more_but_an_operation_goes_on() {
     drop(running);
     world.stop.cancel();
     world.serving.abort();
+}
+
+#[tokio::test]
+async fn who_may_do_it_nowhere_is_refused_though_they_never_say_what() {
+    let world = World::new();
+    world.guard.set(Role::Viewer, "*");
+    let mut stream = tokio::net::UnixStream::connect(&world.socket)
+        .await
+        .expect("connected");
+    let head = "POST /v1/up HTTP/1.1\r\nhost: x\r\ncontent-length: 33554432\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    let answered = timeout(SOON, stream.read_to_string(&mut answer));
+    answered.await.expect("in time").expect("readable");
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    assert_eq!(world.told().await, ["up visible [] Failed(Forbidden)"]);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_is_refused_while_they_send_much_is_told_why() {
+    let world = World::new();
+    world.guard.set(Role::Viewer, "*");
+    let mut large = up("shop");
+    large.project.hosts = vec!["x".repeat(1 << 20); 2];
+    for _ in 0..20 {
+        let refused = world.client.start::<Up>(&large).await.err().unwrap();
+        assert_eq!(refusal(refused).code, ErrorCode::Forbidden);
+    }
+    world.end().await;
 }

@@ -102,6 +102,10 @@ impl Guard for Recording {
         found
     }
 
+    fn hear(&self, asked: &Asked) -> Result<(), ApiError> {
+        self.inner.hear(asked)
+    }
+
     fn admit(&self, asked: &Asked) -> Result<Admission, ApiError> {
         let admission = self.inner.admit(asked)?;
         let record = match rule(asked.path, asked.role) {

@@ -38,7 +38,6 @@ const MENDS: &[&str] = &[
     "/v1/shutdown",
     "/v1/steer",
     "/v1/tokens/revoke",
-    "/v1/users/remove",
 ];
 
 /// By what a call is, and the role that it needs. One that nobody thought of here is recorded.

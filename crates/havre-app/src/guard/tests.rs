@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use havre_access::NewToken;
+use havre_access::{NewToken, User, UserKind};
 use havre_api::{EnvironmentId, Scope};
 use havre_model::{EnvironmentName, ProjectName};
 use havre_store::Store;
@@ -118,7 +118,7 @@ fn a_principal_is_limited_and_root_is_not() {
     let token = world.token("*");
     let principal = world.comes("192.0.2.1", Some(&token)).expect("known");
     let call = asked(principal, "shop/production");
-    let answers: Vec<_> = (0..300).map(|_| world.door.admit(&call)).collect();
+    let answers: Vec<_> = (0..300).map(|_| world.door.hear(&call)).collect();
     let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
     let refused: Vec<ErrorCode> = refused.map(|error| error.code).collect();
     assert!(refused.len() > 50, "{}", refused.len());
@@ -133,7 +133,94 @@ fn a_principal_is_limited_and_root_is_not() {
         .authenticate(&Credential::Local(peer))
         .expect("known");
     let call = asked(root, "shop/production");
-    assert!((0..1000).all(|_| world.door.admit(&call).is_ok()));
+    assert!((0..1000).all(|_| world.door.hear(&call).is_ok()));
+}
+
+/// A login of somebody at that address.
+fn login(address: &str) -> Asked {
+    Asked {
+        principal: Principal {
+            who: Who::Nobody,
+            grant: Grant::nothing(),
+        },
+        address: Some(address.parse().expect("an address")),
+        path: "/v1/login/oidc",
+        role: None,
+        scope: Scope::Visible,
+        subject: String::new(),
+        operation: None,
+    }
+}
+
+#[test]
+fn strangers_of_one_network_are_limited_together() {
+    let world = World::new();
+    let answers = (0..300).map(|n| world.door.hear(&login(&format!("2001:db8::{n:x}"))));
+    let refused: Vec<_> = answers.filter_map(Result::err).collect();
+    assert!(refused.len() > 50, "{}", refused.len());
+    assert!(refused.iter().all(|error| error.code == ErrorCode::TooMany));
+    world.door.hear(&login("2001:db8:0:1::1")).expect("another");
+}
+
+#[test]
+fn whatever_comes_to_nothing_counts_of_strangers() {
+    for (outcome, expected) in [
+        (Outcome::Failed(ErrorCode::Invalid), false),
+        (Outcome::Failed(ErrorCode::Unauthenticated), false),
+        (Outcome::Failed(ErrorCode::Unavailable), false),
+        (Outcome::Left, false),
+        (Outcome::Done, true),
+    ] {
+        let (world, call) = (World::new(), login("192.0.2.1"));
+        for _ in 0..10 {
+            world.door.hear(&call).expect("heard");
+            let ended = Ended {
+                outcome,
+                elapsed: Duration::ZERO,
+                record: None,
+            };
+            world.door.ended(&call, ended);
+        }
+        assert_eq!(world.door.hear(&call).is_ok(), expected, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_member_has_the_rights_they_are_entered_with_by_whatever_name() {
+    let world = World::new();
+    let enter = |name: &str, role| {
+        let user = User {
+            name: name.to_owned(),
+            kind: UserKind::Local,
+            grant: Grant::everywhere(role),
+            created_at: SystemTime::now(),
+            created_by: "root".to_owned(),
+        };
+        world.door.register.put_user(user).expect("entered");
+    };
+    enter("anna", Role::Viewer);
+    enter("bob", Role::Deployer);
+    enter("bert", Role::Deployer);
+    let of = |shown: Option<&str>, names: &[&str]| {
+        let peer = LocalPeer {
+            uid: 1000,
+            gid: 1000,
+            name: shown.map(ToOwned::to_owned),
+        };
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let grant = world.door.of_member(&peer, &names);
+        grant.map(|grant| grant.role).map_err(|error| error.code)
+    };
+    let refused = Err(ErrorCode::Unauthenticated);
+    assert_eq!(of(Some("carl"), &["carl"]), Ok(Role::Admin));
+    assert_eq!(of(Some("anna"), &["anna"]), Ok(Role::Viewer));
+    assert_eq!(of(Some("ann"), &["ann", "anna"]), Ok(Role::Viewer));
+    assert_eq!(of(Some("bob"), &["bob", "bert"]), Ok(Role::Deployer));
+    assert_eq!(of(Some("anna"), &["anna", "bob"]), refused);
+    // Nobody knows who that is, or it was somebody else when they connected.
+    assert_eq!(of(None, &["anna"]), refused);
+    assert_eq!(of(None, &["carl"]), refused);
+    assert_eq!(of(Some("anna"), &["carl"]), refused);
 }
 
 #[test]

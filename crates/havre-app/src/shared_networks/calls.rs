@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use havre_api::{
-    ApiError, EnvironmentId, ErrorCode, NetworkCreateRequest, NetworkMember, NetworkRemoveRequest,
-    NetworkService, SharedNetwork,
+    ApiError, EnvironmentId, ErrorCode, Grant, NetworkCreateRequest, NetworkMember,
+    NetworkRemoveRequest, NetworkService, SharedNetwork,
 };
 use havre_model::ServiceName;
 use havre_release::Release;
@@ -49,9 +49,10 @@ fn put(tables: &Tables, name: &str, internal: bool) -> Result<bool, ApiError> {
     made.map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))
 }
 
-/// What `plan` says of the networks that the release is on.
+/// What `plan` says of the networks that the release is on, to somebody who may do so much.
 pub(crate) async fn dry_run(
     daemon: &Arc<Daemon>,
+    by: &Grant,
     id: &EnvironmentId,
     release: &Release,
 ) -> Result<Vec<String>, ApiError> {
@@ -61,10 +62,14 @@ pub(crate) async fn dry_run(
         let known = tables.network(name).map_err(cannot_read)?;
         let mut others = members(daemon, name).await?;
         others.retain(|member| &member.environment != id);
-        let others: Vec<String> = others
+        let (seen, unseen): (Vec<_>, Vec<_>) = others
             .iter()
-            .map(|one| one.environment.to_string())
-            .collect();
+            .map(|one| &one.environment)
+            .partition(|id| by.sees(id));
+        let mut others: Vec<String> = seen.iter().map(ToString::to_string).collect();
+        if !unseen.is_empty() {
+            others.push("environments that you do not see".to_owned());
+        }
         told.push(match (known, others.is_empty()) {
             (None, _) => format!("network {name} is made, for other environments to join"),
             (Some(_), true) => format!("network {name} is shared, and nobody else is on it yet"),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use havre_access::{
-    AccessError, Exchange, Holder, LoginError, NewToken, NoKey, Register, TokenRecord, Unproven,
-    User, UserKind,
+    AccessError, Exchange, Group, Holder, LoginError, NewToken, NoKey, Register, TokenRecord,
+    Unproven, User, UserKind, is_member,
 };
 use havre_api::{
     ApiError, ErrorCode, Identity, IssuedToken, KnownBy, Login, LoginOffers, LoginOidc, OidcOffer,
@@ -53,6 +53,7 @@ impl Subsystem for Access {
             })
             .call::<UserAdd, _>(async |register, by, request| add(&register, &by, request))
             .call::<UserRemove, _>(async |register, _, request| {
+                keeps_less(&register, &request.name)?;
                 let removed = register.remove_user(&request.name).map_err(failed)?;
                 Ok(user_info(removed))
             });
@@ -174,8 +175,34 @@ fn add(register: &Register, by: &Principal, request: UserAddRequest) -> Result<U
         created_at: SystemTime::now(),
         created_by: by.to_string(),
     };
+    if user.kind != UserKind::Local {
+        keeps_less(register, &user.name)?;
+    }
     register.put_user(user.clone()).map_err(failed)?;
     Ok(user_info(user))
+}
+
+/// Refuses to forget of a member of the group that they may do less than the others.
+fn keeps_less(register: &Register, name: &str) -> Result<(), ApiError> {
+    if register.local_user(name).is_none() {
+        return Ok(());
+    }
+    let unknown = |error| ApiError::from_error(ErrorCode::Internal, &error);
+    let group = Group::read().map_err(unknown)?;
+    let is_member = match &group {
+        Some(group) => is_member(name, group).map_err(unknown)?,
+        None => false,
+    };
+    if !is_member {
+        return Ok(());
+    }
+    let message = format!("{name} is in the group havre and could do everything then");
+    Err(
+        ApiError::new(ErrorCode::Conflict, message).with_hint(format!(
+            "have root take them out of it first (gpasswd -d {name} havre), or say that they may: \
+         `havre user add {name} --role admin --env '*'`"
+        )),
+    )
 }
 
 pub(crate) fn token_info(record: TokenRecord) -> TokenInfo {
@@ -214,9 +241,10 @@ fn failed(error: AccessError) -> ApiError {
             ErrorCode::Conflict
         }
         AccessError::NoToken(_) | AccessError::NoUser(_) => ErrorCode::NotFound,
+        AccessError::Lifetime => ErrorCode::Invalid,
     };
     let hint = match &error {
-        AccessError::Random(_) | AccessError::Store(_) => None,
+        AccessError::Random(_) | AccessError::Store(_) | AccessError::Lifetime => None,
         AccessError::TokenExists(_) => Some("choose another name, or revoke it first"),
         AccessError::UserExists(_) | AccessError::NoUser(_) => Some("see `havre user ls`"),
         AccessError::NoToken(_) => Some("see `havre token ls`"),

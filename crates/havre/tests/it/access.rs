@@ -366,9 +366,23 @@ fn a_member_of_the_group_needs_no_sudo_and_may_what_it_is_entered_with() {
             "{scaled:?}"
         );
         assert_eq!(machine.json(&["user", "ls"])[0]["name"], "anna");
-        machine.ok(&["user", "rm", "anna"]);
+        // She could do everything then, by the group alone.
+        let kept = machine.run(&["user", "rm", "anna"]);
+        assert_eq!(kept.code, 7, "{kept:?}");
+        assert!(kept.err.contains("gpasswd"), "{kept:?}");
+        let company = ["--issuer", "company", "--subject", "1"];
+        let mut other = vec!["user", "add", "anna", "--role", "viewer", "--env", "shop/*"];
+        other.extend(company);
+        let kept = machine.run(&other);
+        assert_eq!(kept.code, 7, "{kept:?}");
         let scaled = anna(&["scale", "web=2"]);
-        assert_eq!(scaled.code, 0, "{scaled:?}");
+        assert_eq!(scaled.code, 9, "{scaled:?}");
+        let groups = machine.root().join("group");
+        let text = fs::read_to_string(&groups).unwrap();
+        fs::write(&groups, text.replace("havre:x:4244:anna", "havre:x:4244:")).unwrap();
+        machine.ok(&["user", "rm", "anna"]);
+        let status = anna(&["status"]);
+        assert_eq!(status.code, 9, "{status:?}");
         for (path, _) in tables {
             assert!(Command::new("umount").arg(path).status().unwrap().success());
         }

@@ -32,6 +32,10 @@ impl Guard for FakeGuard {
         }
     }
 
+    fn hear(&self, _: &Asked) -> Result<(), ApiError> {
+        Ok(())
+    }
+
     fn admit(&self, asked: &Asked) -> Result<Admission, ApiError> {
         match self.refuses {
             Some(code) => Err(ApiError::new(code, format!("no {}", asked.path))),

@@ -1,9 +1,12 @@
 //! Networks that environments share.
 
-use havre_api::{ErrorCode, NetworkCreateRequest, NetworkRemoveRequest};
+use havre_api::{
+    EnvironmentId, ErrorCode, Grant, NetworkCreateRequest, NetworkRemoveRequest, Role,
+};
+use havre_model::ProjectName;
 
 use crate::fake::Stage;
-use crate::shared_networks::calls::{create, list, remove};
+use crate::shared_networks::calls::{create, dry_run, list, remove};
 
 fn named(name: &str) -> NetworkCreateRequest {
     NetworkCreateRequest {
@@ -51,6 +54,24 @@ async fn a_network_that_environments_are_on_stays() {
     assert_eq!(
         plan.others,
         ["network front is shared with shop/production"]
+    );
+    let shown = async |grant: &str| {
+        let grant = Grant {
+            role: Role::Deployer,
+            environments: vec![grant.parse().unwrap()],
+        };
+        let handle = stage.daemon.environments().await.remove(0);
+        let release = handle.status().releases.values().next().unwrap().clone();
+        let id = EnvironmentId {
+            project: ProjectName::new("other"),
+            ..handle.id.clone()
+        };
+        dry_run(&stage.daemon, &grant, &id, &release).await.unwrap()
+    };
+    assert_eq!(shown("*").await, plan.others);
+    assert_eq!(
+        shown("other/*").await,
+        ["network front is shared with environments that you do not see"]
     );
     stage.up(&on_front("other")).await.done();
     let networks = list(&stage.daemon).await.unwrap();
