@@ -26,15 +26,12 @@ pub(crate) fn subject(request: &impl Concern) -> String {
 
 /// The same of any text.
 pub(crate) fn plain(subject: &str) -> String {
-    let mut end = subject.len().min(MAX_SUBJECT_BYTES);
-    while !subject.is_char_boundary(end) {
-        end -= 1;
-    }
-    let mut plain: String = subject[..end]
+    let start = havre_base::clipped(subject, MAX_SUBJECT_BYTES);
+    let mut plain: String = start
         .chars()
         .map(|c| if c.is_control() { '?' } else { c })
         .collect();
-    if end < subject.len() {
+    if start.len() < subject.len() {
         plain.push('…');
     }
     plain

@@ -267,8 +267,7 @@ pub(crate) async fn lines_of(mut output: Box<dyn Output>) -> Vec<String> {
 /// A line that a person may read at one glance.
 fn shortened(mut line: String) -> String {
     if line.len() > LINE_BYTES {
-        let end = (0..=LINE_BYTES).rev().find(|at| line.is_char_boundary(*at));
-        line.truncate(end.unwrap_or_default());
+        line.truncate(havre_base::clipped(&line, LINE_BYTES).len());
         line.push_str(" […]");
     }
     line

@@ -132,11 +132,7 @@ impl Supervised {
             Ok(text) => (false, text),
             Err(text) => (true, text),
         };
-        let mut end = text.len().min(MAX_RESULT_BYTES);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
+        text.truncate(havre_base::clipped(&text, MAX_RESULT_BYTES).len());
         self.note(|report| report.last = Some(TaskResult { at, failed, text }));
     }
 

@@ -94,12 +94,22 @@ impl Anchor {
         Ok(parse(&bytes))
     }
 
+    /// The newest line that is signed stays: without one, a trail that is not signed cannot be told from a forged one.
     fn halve(&self) -> io::Result<()> {
         let text = std::fs::read(&self.0)?;
         let middle = text.len() / 2;
         let line = text[middle..].iter().position(|&byte| byte == b'\n');
         let from = line.map_or(middle, |at| middle + at + 1);
-        replace(&self.0, &text[from..], 0o600, Durability::Durable)
+        let (older, newer) = text.split_at(from);
+        let newest_signed = |text: &'_ [u8]| -> Option<Vec<u8>> {
+            let mut lines = text.split_inclusive(|&byte| byte == b'\n').rev();
+            lines.find(|line| is_signed(line)).map(<[u8]>::to_vec)
+        };
+        let kept = match newest_signed(newer) {
+            Some(_) => newer.to_vec(),
+            None => [&newest_signed(older).unwrap_or_default(), newer].concat(),
+        };
+        replace(&self.0, &kept, 0o600, Durability::Durable)
     }
 }
 
@@ -108,6 +118,12 @@ fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     let mut last = [0];
     file.read_exact(&mut last)?;
     Ok(last == *b"\n")
+}
+
+fn is_signed(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\n");
+    line.and_then(|line| parse_line(line, 1))
+        .is_some_and(|line| line.mac.is_some())
 }
 
 fn parse(bytes: &[u8]) -> Lines {
@@ -183,12 +199,17 @@ mod tests {
     fn it_does_not_grow_without_end() {
         let folder = tempfile::tempdir().unwrap();
         let anchor = Anchor::new(folder.path().join("audit.head"));
-        let line = format!("{} -\n", head(1));
+        let line = format!("{} -\n", head(2));
         let count = MAX_BYTES as usize / line.len() + 1;
-        std::fs::write(anchor.path(), line.repeat(count)).unwrap();
+        anchor.add(&head(1), Some(&Key::new(&[1; 32]))).unwrap();
+        let signed = std::fs::read_to_string(anchor.path()).unwrap();
+        std::fs::write(anchor.path(), signed + &line.repeat(count)).unwrap();
         anchor.add(&head(9), None).unwrap();
         let lines = anchor.read().unwrap();
-        assert!(lines.lines.len() <= count / 2 + 2 && lines.unreadable.is_empty());
+        assert!(lines.lines.len() <= count / 2 + 3 && lines.unreadable.is_empty());
         assert_eq!(lines.lines.last().unwrap().head, head(9));
+        // The one that is signed is still there, once.
+        let signed = lines.lines.iter().filter(|line| line.mac.is_some());
+        assert_eq!(signed.map(|line| line.head).collect::<Vec<_>>(), [head(1)]);
     }
 }

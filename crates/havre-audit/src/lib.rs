@@ -33,5 +33,5 @@ pub use head::Head;
 pub use record::{Entry, Kind, Outcome, Principal, Record};
 pub use retention::Retention;
 pub use tables::{Query, SCHEMA, Shown};
-pub use trail::{AppendError, Chained, Cut, Trail, VerifyError};
+pub use trail::{AppendError, Chained, Cut, ExportError, Trail, VerifyError};
 pub use verify::{Fault, Verdict};

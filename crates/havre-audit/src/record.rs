@@ -176,11 +176,7 @@ impl Record {
 
 fn clipped(mut text: String, most: usize) -> String {
     if text.len() > most {
-        let mut end = most - '…'.len_utf8();
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
+        text.truncate(havre_base::clipped(&text, most - '…'.len_utf8()).len());
         text.push('…');
     }
     text

@@ -158,10 +158,14 @@ pub(crate) fn rows(
     rows.collect()
 }
 
-/// The oldest rows, and the bytes of all.
-pub(crate) fn oldest(db: &Connection, limit: u32) -> rusqlite::Result<(Vec<Kept>, u64)> {
+/// The bytes of the texts of all rows.
+pub(crate) fn bytes(db: &Connection) -> rusqlite::Result<u64> {
     let all = "SELECT coalesce(sum(octet_length(record)), 0) FROM audit";
-    let all = db.query_row(all, [], |row| row.get(0))?;
+    db.query_row(all, [], |row| row.get(0))
+}
+
+/// The oldest rows.
+pub(crate) fn oldest(db: &Connection, limit: u32) -> rusqlite::Result<Vec<Kept>> {
     let query = "SELECT sequence, coalesce(at, ''), octet_length(record) FROM audit \
                  ORDER BY sequence LIMIT ?1";
     let mut statement = db.prepare(query)?;
@@ -172,7 +176,15 @@ pub(crate) fn oldest(db: &Connection, limit: u32) -> rusqlite::Result<(Vec<Kept>
             bytes: row.get(2)?,
         })
     })?;
-    Ok((rows.collect::<Result<_, _>>()?, all))
+    rows.collect()
+}
+
+/// Whether a key has signed anything that is there, or a record of that action is.
+pub(crate) fn is_signed(db: &Connection, action: &str) -> rusqlite::Result<bool> {
+    let query = "SELECT EXISTS (SELECT 1 FROM audit_head WHERE mac IS NOT NULL) \
+                 OR EXISTS (SELECT 1 FROM audit_cut WHERE mac IS NOT NULL) \
+                 OR EXISTS (SELECT 1 FROM audit WHERE action = ?1)";
+    db.query_row(query, [action], |row| row.get(0))
 }
 
 pub(crate) fn row_hash(db: &Connection, sequence: u64) -> rusqlite::Result<Option<Hash>> {

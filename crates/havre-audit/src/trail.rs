@@ -12,7 +12,7 @@ use crate::anchor::{Anchor, Line};
 use crate::chain::{Hash, Key, Purpose};
 use crate::flood::Flood;
 use crate::head::Head;
-use crate::record::{Entry, Outcome, Principal};
+use crate::record::{Entry, Kind, Outcome, Principal};
 use crate::retention::{Retention, cut_after};
 use crate::tables::{self, Query, Shown, Signed, StoredRow};
 use crate::verify::{CUT_ACTION, GAP_ACTION, KEY_ACTION, Verdict, Verifier};
@@ -91,11 +91,20 @@ impl Trail {
             .run("read the audit trail's key", |db| tables::sealed_key(db))
     }
 
-    /// Signs from now on with a new key, whose sealed form is kept. A record says so.
+    /// Signs from now on with a new key, whose sealed form is kept. A record says so; where a key has signed before,
+    /// it is one of a gap.
     pub fn adopt_key(&self, key: Key, sealed: Vec<u8>) -> Result<(), AppendError> {
-        let entry = Entry {
-            subject: Some(key.id()),
-            ..Entry::new(Principal::havre(), KEY_ACTION, Outcome::Ok)
+        let lines = self.lines();
+        self.compare(&lines);
+        let is_signed = self.0.store.run("read the audit trail", |db| {
+            tables::is_signed(db, KEY_ACTION)
+        })? || lines.iter().any(|line| line.mac.is_some());
+        let entry = match is_signed {
+            false => Entry {
+                subject: Some(key.id()),
+                ..Entry::new(Principal::havre(), KEY_ACTION, Outcome::Ok)
+            },
+            true => gap("it was signed with a key that is gone".to_owned()),
         };
         let before = lock(&self.0.key).replace(key);
         let kept = self.write("keep the audit trail's key", entry, move |change| {
@@ -108,10 +117,12 @@ impl Trail {
     }
 
     /// Signs from now on with the key that it had before. Where records were written without it meanwhile, one
-    /// says so.
+    /// says so; where nothing tells that it was only meanwhile, it is one of a gap.
     pub fn use_key(&self, key: Key) -> Result<(), AppendError> {
         let id = key.id();
         *lock(&self.0.key) = Some(key);
+        // Before the first record that is signed, which would vouch for all before it.
+        let noted = self.compare(&self.lines());
         let head = self
             .0
             .store
@@ -120,12 +131,18 @@ impl Trail {
             return Ok(());
         };
         let last = head.sequence;
-        let entry = Entry {
-            subject: Some(id),
-            detail: Some(format!(
-                "the newest records up to {last} were written without the key"
+        let entry = match noted {
+            Some(noted) => Entry {
+                subject: Some(id),
+                detail: Some(format!(
+                    "what follows record {}, up to {last}, was written without the key",
+                    noted.sequence
+                )),
+                ..Entry::new(Principal::havre(), KEY_ACTION, Outcome::Ok)
+            },
+            None => gap(format!(
+                "the newest record, {last}, was not signed, and no line of audit.head is by the key"
             )),
-            ..Entry::new(Principal::havre(), KEY_ACTION, Outcome::Ok)
         };
         self.write("write to the audit trail", entry, |_| Ok(()))
             .map(drop)
@@ -134,13 +151,24 @@ impl Trail {
     /// Takes over what the file of heads says, before the first record is written: where the database does not go back to
     /// it, that record follows one that says so. Records are gone then, or an older database was put back.
     pub fn resume(&self) {
-        let lines = match self.0.anchor.read() {
+        self.compare(&self.lines());
+    }
+
+    /// The lines of the file of heads; none where it cannot be read.
+    fn lines(&self) -> Vec<Line> {
+        match self.0.anchor.read() {
             Ok(lines) => lines.lines,
             Err(error) => {
                 let path = self.0.anchor.path().display();
-                return tracing::warn!(%error, %path, "the copy of the audit trail's head is not read");
+                tracing::warn!(%error, %path, "the copy of the audit trail's head is not read");
+                Vec::new()
             }
-        };
+        }
+    }
+
+    /// The newest head among them that is by the key, or by none where there is none; what is written next is told of it
+    /// where the database does not go back to it.
+    fn compare(&self, lines: &[Line]) -> Option<Head> {
         let key = lock(&self.0.key).clone();
         let is_ours = |line: &&Line| match (&key, line.mac) {
             (Some(key), Some(mac)) => {
@@ -150,29 +178,36 @@ impl Trail {
             // Not signed, which says nothing, or not to be verified now.
             (Some(_), None) | (None, Some(_)) => false,
         };
-        let Some(noted) = lines.iter().rev().find(is_ours).map(|line| line.head) else {
-            return;
-        };
-        let goes_back = self.0.store.run("read the audit trail", move |db| {
+        let noted = lines.iter().rev().find(is_ours).map(|line| line.head)?;
+        let inner = Arc::clone(&self.0);
+        // On the database's thread: no record comes in between.
+        let compared = self.0.store.run("read the audit trail", move |db| {
             // Behind, as a crash leaves it, is no other trail.
             let is_behind = noted.sequence < tables::newest(db)?.sequence;
             let hash = tables::row_hash(db, noted.sequence)?;
             let is_cut = tables::cut(db)?.is_some_and(|cut| cut.head.sequence >= noted.sequence);
-            Ok(is_behind && (is_cut || hash == Some(noted.hash)))
-        });
-        match goes_back {
-            Ok(true) => {}
-            Ok(false) => *lock(&self.0.last) = Some(noted),
-            Err(error) => {
-                tracing::warn!(%error, "the copy of the audit trail's head is not compared")
+            if !(is_behind && (is_cut || hash == Some(noted.hash))) {
+                *lock(&inner.last) = Some(noted);
             }
+            Ok(())
+        });
+        if let Err(error) = compared {
+            tracing::warn!(%error, "the copy of the audit trail's head is not compared");
         }
+        Some(noted)
     }
 
-    /// Writes a record down; it is on disk when this returns, with its number. A flood of refusals is
-    /// counted and not written one by one: then there is no number.
+    /// Writes a record down; it is on disk when this returns, with its number. A flood of refusals, or of what strangers
+    /// try in vain, is counted and not written one by one: then there is no number.
     pub fn append(&self, mut entry: Entry) -> Result<Option<u64>, AppendError> {
-        if entry.outcome == Outcome::Refused {
+        let is_stranger = entry.principal.kind == Kind::Anonymous;
+        let is_in_vain = match entry.outcome {
+            Outcome::Refused => true,
+            Outcome::Failed | Outcome::Cancelled => is_stranger,
+            Outcome::Begun | Outcome::Ok => false,
+        };
+        // What was begun is told the end of: it has taken its place already.
+        if is_in_vain && entry.of.is_none() {
             match lock(&self.0.flood).admit(Instant::now()) {
                 Some(0) => {}
                 Some(dropped) => entry.detail = Some(with_dropped(entry.detail, dropped)),
@@ -183,7 +218,7 @@ impl Trail {
         Ok(Some(head.sequence))
     }
 
-    /// What is due now and then: says how many refusals were not written one by one, and removes what is older than is
+    /// What is due now and then: says how many attempts were not written one by one, and removes what is older than is
     /// kept.
     pub fn tidy(&self, retention: Retention) -> Result<Option<Cut>, AppendError> {
         let dropped = lock(&self.0.flood).settle(Instant::now());
@@ -208,7 +243,12 @@ impl Trail {
             return Ok(None);
         }
         let cut = self.0.store.run("read the audit trail", move |db| {
-            let (oldest, bytes) = tables::oldest(db, MAX_CUT)?;
+            let bytes = tables::bytes(db)?;
+            // Nothing is due, as nearly always: the others are not asked for.
+            if cut_after(retention, &tables::oldest(db, 1)?, bytes, now).is_none() {
+                return Ok(None);
+            }
+            let oldest = tables::oldest(db, MAX_CUT)?;
             let Some(sequence) = cut_after(retention, &oldest, bytes, now) else {
                 return Ok(None);
             };
@@ -254,38 +294,66 @@ impl Trail {
             .run("read the audit trail", move |db| tables::shown(db, &query))
     }
 
-    /// Hands on every record from `from` on, in order, until `take` says no, which may take its time.
+    /// Hands on every record from `from` on, in order, until `take` says no, which may take its time: what is removed
+    /// for its age meanwhile ends it.
     pub fn export(
         &self,
         from: u64,
         mut take: impl FnMut(Chained) -> bool,
-    ) -> Result<(), StoreError> {
-        let (cut, newest) = self.0.store.run("read the audit trail", |db| {
-            Ok((tables::cut(db)?, tables::newest(db)?))
-        })?;
-        let mut before = cut.map_or(Head::START, |cut| cut.head);
-        if let Some(sequence) = from.checked_sub(1).filter(|&at| at > before.sequence) {
-            let hash = self.0.store.run("read the audit trail", move |db| {
-                tables::row_hash(db, sequence)
-            })?;
-            before = Head {
-                sequence,
-                hash: hash.unwrap_or(Hash::START),
+    ) -> Result<(), ExportError> {
+        let (mut before, newest) = self.0.store.run("read the audit trail", move |db| {
+            let cut = tables::cut(db)?.map_or(Head::START, |cut| cut.head);
+            let asked = from.checked_sub(1).filter(|&at| at > cut.sequence);
+            let before = match asked {
+                Some(sequence) => Head {
+                    sequence,
+                    hash: tables::row_hash(db, sequence)?.unwrap_or(Hash::START),
+                },
+                None => cut,
             };
-        }
+            Ok((before, tables::newest(db)?))
+        })?;
+        let mut gone = Ok(());
+        let mut is_taken = true;
         self.each(before.sequence, newest.sequence, |row| {
+            let next = before.sequence + 1;
+            // A hole is shown as it is; what was cut off meanwhile is none.
+            if row.sequence != next {
+                gone = self.not_cut(next);
+                if gone.is_err() {
+                    return false;
+                }
+            }
             let previous = before.hash;
             before = Head {
                 sequence: row.sequence,
                 hash: row.hash,
             };
-            take(Chained {
+            is_taken = take(Chained {
                 sequence: row.sequence,
                 record: row.record,
                 previous,
                 hash: row.hash,
-            })
-        })
+            });
+            is_taken
+        })?;
+        gone?;
+        // All that was left may be gone.
+        match is_taken && before.sequence < newest.sequence {
+            true => self.not_cut(before.sequence + 1),
+            false => Ok(()),
+        }
+    }
+
+    fn not_cut(&self, sequence: u64) -> Result<(), ExportError> {
+        let cut = self
+            .0
+            .store
+            .run("read the audit trail", |db| tables::cut(db))?;
+        match cut.is_some_and(|cut| cut.head.sequence >= sequence) {
+            true => Err(ExportError::Removed),
+            false => Ok(()),
+        }
     }
 
     /// Whether it is whole: every record, the heads in database and file, and that it still goes back to the `expected`
@@ -351,15 +419,11 @@ impl Inner {
                 why,
                 "the audit trail is not as the daemon left it: see `havre audit verify`"
             );
-            let gap = Entry {
-                detail: Some(why),
-                ..Entry::new(Principal::havre(), GAP_ACTION, Outcome::Failed)
-            };
             // What is gone leaves a hole, and is not written anew under its numbers.
             if let Some(last) = last.filter(|last| last.sequence > before.sequence) {
                 before = last;
             }
-            before = tables::append(&change, before, gap, now, key.as_ref())?;
+            before = tables::append(&change, before, gap(why), now, key.as_ref())?;
         }
         let head = tables::append(&change, before, entry, now, key.as_ref())?;
         also(&change)?;
@@ -405,6 +469,17 @@ fn broken(
     Ok(is_forged.then(|| "this machine has not signed the newest record".to_owned()))
 }
 
+/// Why a trail could not be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The database cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What was to come was removed for its age.
+    #[error("records were removed meanwhile: export again")]
+    Removed,
+}
+
 /// Why a trail could not be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
@@ -421,11 +496,18 @@ pub enum VerifyError {
     },
 }
 
+fn gap(why: String) -> Entry {
+    Entry {
+        detail: Some(why),
+        ..Entry::new(Principal::havre(), GAP_ACTION, Outcome::Failed)
+    }
+}
+
 fn with_dropped(detail: Option<String>, dropped: u64) -> String {
     let before = detail
         .map(|detail| format!("{detail}; "))
         .unwrap_or_default();
-    format!("{before}{dropped} refusals before this were too many to record one by one")
+    format!("{before}{dropped} attempts in vain before this were too many to record one by one")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

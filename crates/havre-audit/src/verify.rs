@@ -17,6 +17,8 @@ pub(crate) const KEY_ACTION: &str = "audit/key";
 pub(crate) const GAP_ACTION: &str = "audit/gap";
 /// Faults that are told one by one.
 const MAX_FAULTS: usize = 100;
+/// Notes about keys that are told.
+const MAX_NOTES: usize = 100;
 
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -354,6 +356,13 @@ impl<'a> Verifier<'a> {
     fn look_at(&mut self, record: &Record) {
         if record.action == KEY_ACTION {
             self.keyed_at.get_or_insert(record.sequence);
+            // No key signed what it tells of.
+            if let Some(detail) = &record.detail
+                && self.notes.len() < MAX_NOTES
+            {
+                let note = format!("record {}: {detail}", record.sequence);
+                self.notes.push(note);
+            }
         }
         if record.action == GAP_ACTION {
             self.fault(Fault::Gap {

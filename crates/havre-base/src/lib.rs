@@ -1,13 +1,15 @@
 //! What processes and crates that share nothing else do alike: replace a file as a whole, say what
-//! caused an error, write a time. It knows nothing of Havre, and depends on no other crate of it.
+//! caused an error, cut a text, write a time. It knows nothing of Havre, and depends on no other crate of it.
 
 #[cfg(feature = "tokio")]
 mod blocking;
 mod causes;
 mod files;
+mod text;
 pub mod time;
 
 #[cfg(feature = "tokio")]
 pub use blocking::{blocking, in_place};
 pub use causes::{causes, one_line};
 pub use files::{Durability, replace};
+pub use text::clipped;

@@ -23,7 +23,7 @@ impl Role {
     pub const ALL: [Self; 3] = [Self::Viewer, Self::Deployer, Self::Admin];
 
     /// Its word, as it is written in commands and files.
-    pub fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
             Self::Deployer => "deployer",

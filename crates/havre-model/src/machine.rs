@@ -340,12 +340,14 @@ fn rule(item: Field<'_>, report: &mut Report) -> Option<Rule> {
     let environments = needed(&fields, "environments", report)?;
     let environments = items(environments, report).into_iter().filter_map(|item| {
         let text = item.string(report)?;
-        if let Ok(pattern) = text.parse() {
-            return Some(pattern);
+        match text.parse::<EnvironmentPattern>() {
+            Ok(pattern) => Some(pattern),
+            Err(error) => {
+                value(item, report, error.to_string())
+                    .hint("write `shop/production`, `shop/pr-*`, `*/staging` or `*`");
+                None
+            }
         }
-        let message = format!("`{text}` is not a project and an environment");
-        value(item, report, message).hint("write `shop/production`, `shop/*` or `*/*`");
-        None
     });
     let environments: Vec<EnvironmentPattern> = environments.collect();
     Some(Rule {
@@ -575,6 +577,12 @@ oidc:
                  environments: [shop]}]}]",
                 "machine.yaml:1:85",
                 "no role",
+            ),
+            (
+                "oidc: [{name: a, issuer: 'https://i', audience: x, rules: [{claims: {sub: a}, role: admin, \
+                 environments: [shop]}]}]",
+                "machine.yaml:1:107",
+                "\"shop\" names no environments: PROJECT/ENVIRONMENT",
             ),
         ] {
             let refused = said(text).expect_err(text);

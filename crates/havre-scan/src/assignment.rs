@@ -1,6 +1,6 @@
 //! Names that say what they hold, and a value that looks it: `API_SECRET=…`.
 
-use crate::{Match, random};
+use crate::{Match, clipped, random};
 
 /// What in a name says that it is a secret. Compared without case, `_`, `-` and `.`.
 const NAMES: &[&str] = &[
@@ -32,6 +32,9 @@ const NOT: &[&str] = &[
 /// Shorter values are words.
 const LEAST: usize = 12;
 const MOST: usize = 512;
+/// How far from its sign a name may begin, and a value end, in bytes.
+const NAME_BYTES: usize = 256;
+const VALUE_BYTES: usize = MOST + 64;
 /// Bits per byte. Twenty random hex digits have about 3.3, an English sentence 3.5, but spaces too.
 const LEAST_ENTROPY: f64 = 3.0;
 
@@ -82,16 +85,20 @@ pub(crate) fn find<'a>(kind: Kind, line: &'a str, matches: &mut Vec<Match<'a>>) 
     while let Some(at) = line[from..].find(['=', ':']) {
         let at = from + at;
         from = at + 1;
-        let Some(name) = name_before(&line[..at]) else {
+        let name = name_before(&line[..at]).filter(|name| is_secret_name(name));
+        let Some(name) = name else {
             continue;
         };
         let Some((start, value)) = value_after(kind, line, at + 1) else {
             continue;
         };
+        if !is_secret_value(value) {
+            continue;
+        }
         let is_told = matches
             .iter()
             .any(|one| one.start < start + value.len() && start < one.start + one.secret.len());
-        if is_secret_name(name) && is_secret_value(value) && !is_told {
+        if !is_told {
             matches.push(Match {
                 rule: "assigned-secret",
                 what: "a value whose name says that it is a secret",
@@ -105,6 +112,11 @@ pub(crate) fn find<'a>(kind: Kind, line: &'a str, matches: &mut Vec<Match<'a>>) 
 
 /// The word that ends there.
 fn name_before(text: &str) -> Option<&str> {
+    let mut from = text.len().saturating_sub(NAME_BYTES);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    let text = &text[from..];
     let text = text.trim_end().trim_end_matches(['"', '\'', ']', ':']);
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     let start = text
@@ -118,7 +130,7 @@ fn name_before(text: &str) -> Option<&str> {
 
 /// The value from there on, and where it begins.
 fn value_after(kind: Kind, line: &str, from: usize) -> Option<(usize, &str)> {
-    let rest = &line[from..];
+    let rest = clipped(&line[from..], VALUE_BYTES);
     let skipped = rest.len() - rest.trim_start_matches([' ', '\t', '=', '>']).len();
     let (start, rest) = (from + skipped, &rest[skipped..]);
     for quote in ['"', '\'', '`'] {

@@ -12,13 +12,17 @@ pub(crate) fn holds(text: &str) -> bool {
     else {
         return false;
     };
+    check.as_bytes() == digits(body)
+}
+
+fn digits(body: &str) -> [u8; LENGTH] {
     let mut number = crc32(body.as_bytes());
     let mut digits = [b'0'; LENGTH];
     for digit in digits.iter_mut().rev() {
         *digit = DIGITS[number as usize % DIGITS.len()];
         number /= 62;
     }
-    check.as_bytes() == digits
+    digits
 }
 
 /// As in zip and PNG (reflected, polynomial 0xEDB88320).
@@ -32,13 +36,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 pub(crate) fn with_checksum(body: &str) -> String {
-    let mut number = crc32(body.as_bytes());
-    let mut digits = [b'0'; LENGTH];
-    for digit in digits.iter_mut().rev() {
-        *digit = DIGITS[number as usize % DIGITS.len()];
-        number /= 62;
-    }
-    format!("{body}{}", String::from_utf8_lossy(&digits))
+    format!("{body}{}", String::from_utf8_lossy(&digits(body)))
 }
 
 #[cfg(test)]

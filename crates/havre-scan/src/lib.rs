@@ -55,7 +55,7 @@ pub fn scan(file: &str, text: &str) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     let mut lines = text.lines().enumerate().peekable();
     while let Some((index, line)) = lines.next() {
-        let line = clipped(line);
+        let line = clipped(line, MAX_LINE_BYTES);
         if ALLOWED.iter().any(|word| line.contains(word)) {
             continue;
         }
@@ -89,12 +89,13 @@ pub fn is_binary(bytes: &[u8]) -> bool {
     bytes.iter().take(8000).any(|&byte| byte == 0)
 }
 
-fn clipped(line: &str) -> &str {
-    let mut end = line.len().min(MAX_LINE_BYTES);
-    while !line.is_char_boundary(end) {
+/// Its start, of so many bytes at most.
+pub(crate) fn clipped(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
         end -= 1;
     }
-    &line[..end]
+    &text[..end]
 }
 
 /// The first characters: four, or a third where there are fewer.

@@ -179,3 +179,36 @@ fn any_text_is_taken() {
     assert_eq!(scan(".env", &many).len(), 200);
     assert!(is_binary(b"\x7fELF\0") && !is_binary("é".as_bytes()));
 }
+
+#[test]
+fn a_line_that_was_made_to_take_long_does_not() {
+    let of = |part: &str| format!("{}\n", part.repeat((16 << 10) / part.len()));
+    let word = "a".repeat(8 << 10);
+    let mut text = [
+        of(":"),
+        of("="),
+        of("pwd="),
+        of("pwd:="),
+        of("SG."),
+        of("pwd='"),
+        of("x://y:z@"),
+    ]
+    .concat();
+    text.push_str(&format!("{word}{}\n", ":".repeat(8 << 10)));
+    let started = std::time::Instant::now();
+    scan("a.env", &text);
+    let took = started.elapsed();
+    assert!(took.as_secs() < 15, "{took:?}");
+}
+
+#[test]
+fn what_stands_far_from_its_sign_is_no_name_and_no_value() {
+    let value = "k3Jx8QwErTyUi";
+    assert_eq!(
+        rules("a.env", &format!("{} API_TOKEN={value}", "ü".repeat(300))),
+        ["assigned-secret"]
+    );
+    let long = value.repeat(45);
+    assert_eq!(rules("a.env", &format!("API_TOKEN={long}")), [""; 0]);
+    assert_eq!(rules("a.py", &format!("api_token = '{long}'")), [""; 0]);
+}

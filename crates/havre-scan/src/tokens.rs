@@ -1,6 +1,6 @@
 //! Tokens that say by their prefix whose they are.
 
-use crate::{Match, checksum, random};
+use crate::{Match, checksum, clipped, random};
 
 /// Characters of a token's body.
 #[derive(Clone, Copy)]
@@ -190,15 +190,18 @@ pub(crate) fn find<'a>(line: &'a str, matches: &mut Vec<Match<'a>>) {
             if before.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
                 continue;
             }
-            let rest = &line[start + form.prefix.len()..];
+            // Not to its end, which may be far: prefixes may stand within it.
+            let rest = clipped(&line[start + form.prefix.len()..], form.most + 1);
             let end = rest.find(|c| !belongs(form.body, c)).unwrap_or(rest.len());
             let body = &rest[..end];
-            let fits = (form.least..=form.most).contains(&body.len());
+            if !(form.least..=form.most).contains(&body.len()) {
+                continue;
+            }
             let is_real = match form.is_checked {
                 true => checksum::holds(body),
                 false => !random::is_placeholder(body) && random::entropy(body) >= 3.0,
             };
-            if fits && is_real {
+            if is_real {
                 matches.push(Match {
                     rule: form.rule,
                     what: form.what,

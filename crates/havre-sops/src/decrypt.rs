@@ -44,9 +44,13 @@ pub struct Opened {
     pub items: Vec<Item>,
 }
 
-/// Whether SOPS has written that file.
-pub fn is_encrypted(text: &str, format: Format) -> bool {
-    parsed(text, format).is_ok_and(|tree| tree.get("sops").is_some())
+/// Whether SOPS has written that file. What cannot be read is not for that in clear: of dotenv, which has more forms than that
+/// of SOPS, the text alone decides.
+pub fn is_encrypted(text: &str, format: Format) -> Result<bool, SopsError> {
+    match format {
+        Format::Dotenv => Ok(dotenv::is_encrypted(text)),
+        Format::Yaml | Format::Json => Ok(parsed(text, format)?.get("sops").is_some()),
+    }
 }
 
 /// The values of a file. `unwrap` opens an age file, which holds the data key, with what identities it has.

@@ -3,10 +3,19 @@
 
 use zeroize::Zeroizing;
 
+use crate::cipher;
 use crate::tree::Node;
 
 /// How names of metadata begin.
 const METADATA: &str = "sops_";
+
+/// Whether a line is one that SOPS writes: of its metadata, or of an encrypted value.
+pub(crate) fn is_encrypted(text: &str) -> bool {
+    let mut lines = text.lines().filter_map(|line| line.split_once('='));
+    lines.any(|(name, value)| {
+        ["sops_mac", "sops_version"].contains(&name.trim()) || cipher::is_encrypted(value.trim())
+    })
+}
 
 pub(crate) fn parse(text: &str) -> Result<Node, String> {
     let mut entries: Vec<(String, Node)> = Vec::new();

@@ -227,7 +227,7 @@ fn what_is_written_sops_decrypts() {
     ];
     for (format, name) in [(Format::Yaml, "out.yaml"), (Format::Json, "out.json")] {
         let text = scene.encrypt(&[&values[..], &[("db/pass: word", "x")]].concat(), format);
-        assert!(is_encrypted(&text, format));
+        assert_eq!(is_encrypted(&text, format), Ok(true));
         fs::write(scene.folder.join(name), &text).unwrap();
         let plain = scene.sops(&["decrypt", "--output-type", "json"], name);
         let plain: serde_json::Value = serde_json::from_str(&plain).unwrap();
@@ -293,6 +293,28 @@ fn what_was_edited_moved_or_left_out_is_refused() {
     assert_eq!(refused(&swapped), SopsError::Mac);
     let other = Scene::new("other").unwrap();
     assert_eq!(other.decrypt(&text, Format::Yaml), Err(SopsError::NoKey));
+}
+
+#[test]
+fn what_sops_wrote_and_cannot_be_read_is_not_taken_for_clear() {
+    let value = "ENC[AES256_GCM,data:AA==,iv:AA==,tag:AA==,type:str]";
+    for text in [
+        format!("A={value}\nsops_mac={value}\n"),
+        // Without what SOPS reads, or all of it.
+        format!("A={value}\nB={value}\nno line of it\n"),
+        format!("A={value}\nA={value}\n"),
+        format!("A=b\nno line of it\nsops_mac={value}\n"),
+        "A=b\nno line of it\r\nsops_version=3.9.0\r\n".to_owned(),
+    ] {
+        assert_eq!(is_encrypted(&text, Format::Dotenv), Ok(true), "{text}");
+    }
+    for text in ["A=b\nC='d\ne'\nexport F=g\n", "sops_home=/opt/sops", ""] {
+        assert_eq!(is_encrypted(text, Format::Dotenv), Ok(false), "{text}");
+    }
+    for (text, format) in [("a: [b", Format::Yaml), ("{", Format::Json)] {
+        assert!(is_encrypted(text, format).is_err(), "{text}");
+    }
+    assert_eq!(is_encrypted("a: b", Format::Yaml), Ok(false));
 }
 
 #[test]

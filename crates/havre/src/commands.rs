@@ -146,6 +146,8 @@ fn machine_file_failure(error: MachineFileError) -> Failure {
             let hint = format!("chown root {0} && chmod go-w {0}", path.display());
             Failure::new(Exit::Failed, error.to_string()).hint(hint)
         }
+        MachineFileError::Readable { ref path } => Failure::new(Exit::Failed, error.to_string())
+            .hint(format!("chmod o-r {}", path.display())),
         MachineFileError::Unreadable { ref source, .. } => {
             Failure::new(Exit::Failed, error.to_string()).caused_by(source)
         }

@@ -5,13 +5,14 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 
 use havre_api::{SecretBytes, SecretText};
+use zeroize::Zeroizing;
 
 use crate::error::Failure;
 use crate::exit::Exit;
 use crate::prompt;
 
-/// More is read of nothing: the daemon says what is too much.
-const MOST_BYTES: u64 = 2 * 1024 * 1024;
+/// What has more is refused: no part of it is what was meant.
+const MOST_BYTES: usize = 2 * 1024 * 1024;
 
 /// What is typed behind `question`, which is not shown.
 pub fn hidden(question: &str) -> Result<SecretText, Failure> {
@@ -40,15 +41,13 @@ pub fn shown(prompt: &str) -> Result<Option<String>, Failure> {
 
 /// All of standard input, without the line break with which `echo` ends.
 pub fn standard_input() -> Result<SecretBytes, Failure> {
-    let mut bytes = Vec::new();
-    let read = io::stdin().lock().take(MOST_BYTES).read_to_end(&mut bytes);
-    read.map_err(|error| {
+    let mut bytes = whole(io::stdin().lock(), "standard input", |error| {
         Failure::new(Exit::Failed, "cannot read standard input").caused_by(&error)
     })?;
     if bytes.ends_with(b"\n") {
         bytes.pop();
     }
-    Ok(SecretBytes::new(bytes))
+    Ok(SecretBytes::new(std::mem::take(&mut *bytes)))
 }
 
 /// As [`standard_input`], for what is text.
@@ -64,12 +63,27 @@ pub fn file(path: &Path) -> Result<SecretBytes, Failure> {
     let failed = |error: io::Error| {
         Failure::new(Exit::Usage, format!("cannot read {}", path.display())).caused_by(&error)
     };
-    let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
-    file.take(MOST_BYTES)
+    let mut bytes = whole(file, &path.display().to_string(), failed)?;
+    Ok(SecretBytes::new(std::mem::take(&mut *bytes)))
+}
+
+/// All that is there, or a refusal where that is too much.
+fn whole(
+    from: impl io::Read,
+    name: &str,
+    failed: impl FnOnce(io::Error) -> Failure,
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    // At once: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MOST_BYTES + 1));
+    from.take(MOST_BYTES as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
-    Ok(SecretBytes::new(bytes))
+    if bytes.len() > MOST_BYTES {
+        let message = format!("{name} has more than {MOST_BYTES} bytes");
+        return Err(Failure::new(Exit::Usage, message).hint("no secret is as large"));
+    }
+    Ok(bytes)
 }
 
 /// Letters and digits by chance.
@@ -99,4 +113,20 @@ fn eprint(text: &str) {
     err.write_all(text.as_bytes())
         .and_then(|()| err.flush())
         .ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_is_refused_and_not_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("value");
+        for (length, is_read) in [(0, true), (MOST_BYTES, true), (MOST_BYTES + 1, false)] {
+            std::fs::write(&path, vec![b'x'; length]).unwrap();
+            let read = file(&path).map(|bytes| bytes.bytes().len());
+            assert_eq!(read.ok(), is_read.then_some(length), "{length}");
+        }
+    }
 }

@@ -54,8 +54,8 @@ impl Recording {
                 Err(ApiError::new(ErrorCode::Failed, message)
                     .caused_by(Some(&error))
                     .with_hint(
-                        "make room on the disk; what makes room or stops something works without a record: `havre down`, \
-                         `havre rollback`, `havre image prune`",
+                        "make room on the disk; these go on without a record: `havre down`, `restart`, `rollback`, \
+                         `rollout`, `image rm`, `image prune`, `token revoke`, `daemon stop`",
                     ))
             }
         }

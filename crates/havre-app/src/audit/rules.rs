@@ -34,7 +34,6 @@ const MENDS: &[&str] = &[
     "/v1/images/remove",
     "/v1/restart",
     "/v1/rollback",
-    "/v1/seal/unlock",
     "/v1/shutdown",
     "/v1/steer",
     "/v1/tokens/revoke",

@@ -171,6 +171,66 @@ fn a_forged_chain_is_told_by_the_next_daemon() {
     );
 }
 
+/// What the next daemon says of a trail that was written anew and made to fit, without the key.
+fn told_by_the_next_daemon(scene: &Scene) -> Vec<String> {
+    let trail = scene.open();
+    trail.append(entry("daemon/start")).unwrap();
+    let faults = faults(&trail).into_iter();
+    faults.map(|fault| fault.to_string()).collect()
+}
+
+#[test]
+fn a_forged_chain_whose_signature_was_taken_away_is_told_by_the_next_daemon() {
+    for has_anchor in [true, false] {
+        let scene = Scene::new(Some([1; 32]));
+        drop(ten(&scene));
+        scene
+            .tamper("UPDATE audit SET record = replace(record, 'anna', 'otto') WHERE sequence > 3");
+        scene.rehash(4);
+        scene.tamper("UPDATE audit_head SET mac = NULL");
+        if !has_anchor {
+            std::fs::remove_file(scene.path("audit.head")).unwrap();
+        }
+        let found = told_by_the_next_daemon(&scene);
+        let gap = match has_anchor {
+            true => {
+                "before record 11 was written, record 10, the newest, is another than was written"
+            }
+            false => {
+                "before record 11 was written, the newest record, 10, was not signed, and no line of audit.head is by \
+                 the key"
+            }
+        };
+        assert!(found.iter().any(|fault| fault == gap), "{found:?}");
+    }
+}
+
+#[test]
+fn a_key_that_was_taken_away_is_told_by_the_next_daemon() {
+    for with in [
+        "",
+        "; UPDATE audit_head SET mac = NULL",
+        "; DELETE FROM audit WHERE action = 'audit/key'",
+    ] {
+        for has_anchor in [true, false] {
+            let mut scene = Scene::new(Some([1; 32]));
+            drop(ten(&scene));
+            scene.tamper(&format!("DELETE FROM audit_key{with}"));
+            if !has_anchor {
+                std::fs::remove_file(scene.path("audit.head")).unwrap();
+            }
+            scene.key = Some(Key::new(&[2; 32]));
+            let found = told_by_the_next_daemon(&scene);
+            assert!(
+                found
+                    .iter()
+                    .any(|fault| fault.ends_with("it was signed with a key that is gone")),
+                "{with} {found:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn what_is_removed_in_the_middle_or_moved_is_found() {
     let scene = Scene::new(Some([1; 32]));
@@ -294,7 +354,12 @@ fn what_is_written_while_the_key_is_sealed_is_told_from_a_forgery() {
     drop(trail);
     scene.key = key;
     let trail = scene.open();
-    assert_eq!(faults(&trail), []);
+    let verdict = trail.verify(&[]).unwrap();
+    assert_eq!(verdict.faults, []);
+    assert_eq!(
+        verdict.notes,
+        ["record 12: what follows record 10, up to 11, was written without the key"]
+    );
     let shown = trail
         .shown(Query {
             limit: 1,
@@ -364,20 +429,95 @@ fn a_full_disk_refuses_the_record_and_leaves_the_trail_whole() {
 }
 
 #[test]
-fn a_flood_of_refusals_takes_little_and_is_counted() {
-    let scene = Scene::new(None);
-    let trail = scene.open();
+fn a_flood_of_what_is_in_vain_takes_little_and_is_counted() {
+    let nobody = Principal {
+        id: None,
+        kind: Kind::Anonymous,
+        name: "nobody".into(),
+    };
     let refused = Entry {
         outcome: Outcome::Refused,
         ..entry("login")
     };
-    for _ in 0..500 {
-        trail.append(refused.clone()).unwrap();
+    let by_strangers = [Outcome::Refused, Outcome::Failed, Outcome::Cancelled]
+        .map(|outcome| Entry::new(nobody.clone(), "login/oidc", outcome));
+    for flood in by_strangers.into_iter().chain([refused]) {
+        let scene = Scene::new(None);
+        let trail = scene.open();
+        let begun = trail.append(Entry {
+            outcome: Outcome::Begun,
+            ..entry("up")
+        });
+        for _ in 0..500 {
+            trail.append(flood.clone()).unwrap();
+        }
+        let records = trail.verify(&[]).unwrap().records;
+        assert!((100..120).contains(&records), "{records}");
+        // Others are written all the same, and so is the end of what was begun.
+        assert!(trail.append(entry("up")).unwrap().is_some());
+        let failed = Entry {
+            outcome: Outcome::Failed,
+            ..entry("up")
+        };
+        assert!(trail.append(failed.clone()).unwrap().is_some());
+        for outcome in [Outcome::Failed, Outcome::Refused] {
+            let ended = Entry {
+                of: begun.as_ref().unwrap().to_owned(),
+                outcome,
+                ..failed.clone()
+            };
+            assert!(trail.append(ended).unwrap().is_some());
+        }
     }
-    let records = trail.verify(&[]).unwrap().records;
-    assert!((100..120).contains(&records), "{records}");
-    // Others are written all the same.
-    assert!(trail.append(entry("up")).unwrap().is_some());
+}
+
+#[test]
+fn an_export_beside_a_cut_says_that_it_is_not_whole() {
+    let now = SystemTime::now();
+    let age = Duration::from_secs(86_400);
+    let retention = Retention {
+        age,
+        bytes: 1 << 30,
+    };
+    let scene = Scene::new(None);
+    let trail = scene.open();
+    // More than are read at once.
+    scene.tamper(&format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) \
+         INSERT INTO audit (sequence, record, hash) \
+         SELECT i, json_object('at', '2020-01-01T00:00:00.000Z', 'sequence', i), zeroblob(32) FROM n",
+        PAGE * 2
+    ));
+    let mut taken = 0;
+    let exported = trail.export(0, |_| {
+        taken += 1;
+        if taken == 1 {
+            trail.cut(retention, now).unwrap().unwrap();
+        }
+        true
+    });
+    assert!(
+        matches!(exported, Err(ExportError::Removed)),
+        "{exported:?}"
+    );
+    assert_eq!(taken, PAGE);
+    // A hole that nobody cut is shown as it is.
+    for _ in 0..5 {
+        trail.append(entry("up")).unwrap();
+    }
+    let hole = u64::from(PAGE) * 2 + 3;
+    scene.tamper(&format!("DELETE FROM audit WHERE sequence = {hole}"));
+    let mut shown = Vec::new();
+    trail
+        .export(0, |one| {
+            shown.push(one.sequence);
+            true
+        })
+        .unwrap();
+    assert!(
+        shown.contains(&(hole + 1)) && !shown.contains(&hole),
+        "{shown:?}"
+    );
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::grant::Role;
+
 use super::{DOMAIN, Described, Mapping, Shape, names, section};
 
 const ANY_TEXT: Shape = Shape::Text {
@@ -17,10 +19,16 @@ const NAME: Shape = Shape::Text {
     longest: 40,
 };
 const ROLE: Shape = Shape::Either(&[
-    Shape::Word("viewer"),
-    Shape::Word("deployer"),
-    Shape::Word("admin"),
+    Shape::Word(Role::Viewer.word()),
+    Shape::Word(Role::Deployer.word()),
+    Shape::Word(Role::Admin.word()),
 ]);
+
+/// As [`crate::grant::EnvironmentPattern`] is read.
+const ENVIRONMENTS: Shape = Shape::Text {
+    pattern: r"^(\*|([a-z0-9_-]{1,63}\*?|\*)/([a-z0-9_-]{1,63}\*?|\*))$",
+    longest: 129,
+};
 
 const API_KEYS: [Described; 1] = [Described {
     name: "host",
@@ -116,11 +124,8 @@ const RULE_KEYS: [Described; 3] = [
     },
     Described {
         name: "environments",
-        shape: Shape::Many(&Shape::Text {
-            pattern: "^[a-z0-9*][a-z0-9_*-]*/[a-z0-9*][a-z0-9*-]*$",
-            longest: 128,
-        }),
-        text: "What the role is for: project/environment, either of which may be `*`.",
+        shape: Shape::Many(&ENVIRONMENTS),
+        text: "What the role is for: project/environment, either of which may end with a `*` for any rest, or `*` for all.",
         example: r#"["shop/production"]"#,
     },
     Described {
@@ -264,4 +269,68 @@ pub fn document() -> Value {
         "machine.yaml",
         "What a machine is configured by. Every key is optional, and so is the file.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::grant::EnvironmentPattern;
+
+    #[test]
+    #[allow(clippy::disallowed_macros, reason = "its output is for a person")]
+    fn environments_are_to_an_editor_what_they_are_to_the_reader() {
+        let Shape::Text { pattern, longest } = ENVIRONMENTS else {
+            panic!("it is a text");
+        };
+        let name = "a".repeat(63);
+        let most = format!("{name}*/{name}*");
+        let too_long = format!("{name}a/b");
+        for text in [
+            "*",
+            "*/*",
+            "shop/*",
+            "*/staging",
+            "shop/pr-*",
+            "shop*/production",
+            "a_b/c_d",
+            "-/_",
+            "shop/production",
+            &most,
+            &too_long,
+            "",
+            "shop",
+            "shop/",
+            "/",
+            "/*",
+            "a/b/c",
+            "*x/y",
+            "sh*p/y",
+            "Shop/y",
+            "a/../b",
+            "**",
+            "*/",
+            "a/**",
+            "a b/c",
+            " a/b",
+            "\u{e4}/b",
+        ] {
+            // The pattern is one of POSIX as well; -z: it is about the whole text.
+            let mut grep = Command::new("grep");
+            grep.args(["-z", "-q", "-E", pattern]).env("LC_ALL", "C");
+            grep.stdin(std::process::Stdio::piped());
+            let mut grep = match grep.spawn() {
+                Ok(grep) => grep,
+                Err(error) => return println!("skipped: needs grep ({error})"),
+            };
+            let mut input = grep.stdin.take().expect("a pipe");
+            std::io::Write::write_all(&mut input, format!("{text}\0").as_bytes()).expect("written");
+            drop(input);
+            let fits = grep.wait().expect("it ends").success();
+            let is_short = text.chars().count() <= longest as usize;
+            let is_read = text.parse::<EnvironmentPattern>().is_ok();
+            assert_eq!(fits && is_short, is_read, "{text:?}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ pub enum SecretCommand {
     Who(NameArgs),
     /// Import the secrets of a .env file, or of a file that sops has encrypted to age
     Import(ImportArgs),
-    /// Print all secrets as a file that sops decrypts
+    /// Print the secrets that an environment gets (-E), or those of the machine, as a file that sops decrypts
     Export(ExportArgs),
     /// Find secrets that lie in clear in files, or in the history of git
     Scan(ScanArgs),

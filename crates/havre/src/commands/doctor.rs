@@ -95,28 +95,36 @@ fn secrets_in_clear(folder: &Path) -> Option<Diagnostic> {
     let scanned = secret::scan_folder(folder).ok()?;
     let places = scanned.findings.iter();
     let mut places: Vec<String> = places
-        .map(|one| format!("{}:{}", one.file, one.line))
+        .map(|one| format!("{}:{}", printable(&one.file), one.line))
         .collect();
     let count = places.len() as u64;
-    if count == 0 {
-        return None;
-    }
     if places.len() > MAX_PLACES {
         places.truncate(MAX_PLACES);
         places.push("…".to_owned());
     }
-    Some(Diagnostic {
-        severity: Severity::Warning,
-        code: "secrets/in-clear",
-        message: format!(
-            "{} in clear: {}",
-            human::count(count, "secret"),
-            places.join(", ")
+    let unread = human::count(scanned.unread, "place");
+    let found = human::count(count, "secret");
+    let places = places.join(", ");
+    let (severity, message) = match (count, scanned.unread) {
+        (0, 0) => return None,
+        (0, _) => (
+            Severity::Note,
+            format!("no secret in clear, but {unread} could not be looked at"),
         ),
+        (_, 0) => (Severity::Warning, format!("{found} in clear: {places}")),
+        (_, _) => (
+            Severity::Warning,
+            format!("{found} in clear: {places}; {unread} could not be looked at"),
+        ),
+    };
+    Some(Diagnostic {
+        severity,
+        code: "secrets/in-clear",
+        message,
         location: None,
         hint: Some(format!(
             "`havre secret scan {}` says what each is, and the command that moves it into the store",
-            folder.display()
+            printable(folder.display().to_string())
         )),
     })
 }
@@ -196,6 +204,24 @@ fn render(checks: &[Check], paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_files_do_nothing_to_a_terminal() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = folder.path().join("a\x1b[2Jb.env");
+        std::fs::write(name, "API_TOKEN=k3Jx8QwErTyUi\n").unwrap();
+        let found = secrets_in_clear(folder.path()).unwrap();
+        assert_eq!(found.message, "1 secret in clear: ab.env:1");
+        assert_eq!(found.severity, Severity::Warning);
+        // Longer than is looked at.
+        let dump = std::fs::File::create(folder.path().join("dump.sql")).unwrap();
+        std::io::Write::write_all(&mut &dump, &vec![b'x'; 9 << 20]).unwrap();
+        let found = secrets_in_clear(folder.path()).unwrap();
+        assert_eq!(
+            found.message,
+            "1 secret in clear: ab.env:1; 1 place could not be looked at"
+        );
+    }
 
     #[test]
     fn what_is_missing_comes_with_what_to_do() {

@@ -530,11 +530,7 @@ fn bind_copy(from: Option<&str>, source: &str) -> CopyAction {
 /// Cuts a line that is longer than anybody reads.
 fn clamp(mut text: String) -> String {
     if text.len() > MAX_LINE {
-        let end = (0..=MAX_LINE)
-            .rev()
-            .find(|at| text.is_char_boundary(*at))
-            .unwrap_or(0);
-        text.truncate(end);
+        text.truncate(havre_base::clipped(&text, MAX_LINE).len());
         text.push('…');
     }
     text

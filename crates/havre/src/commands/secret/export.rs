@@ -25,9 +25,14 @@ pub async fn run(context: &Context, args: ExportArgs) -> Outcome {
     let query = SecretListQuery {
         environment: environment.clone(),
     };
+    let mut listed = client.call::<SecretList>(&query).await?;
+    if environment.is_none() {
+        // Of all environments are listed; those of one are got by its name, and two may have one of a name.
+        listed.retain(|secret| secret.environment.is_none());
+    }
     let mut values = Vec::new();
     let mut binary = Vec::new();
-    for secret in client.call::<SecretList>(&query).await? {
+    for secret in listed {
         let request = SecretGetRequest {
             environment: environment.clone(),
             name: secret.name.clone(),

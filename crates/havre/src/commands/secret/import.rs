@@ -81,7 +81,9 @@ fn read(args: &ImportArgs) -> Result<Vec<Value>, Failure> {
         Failure::new(Exit::Usage, format!("{shown} is of no known form"))
             .hint("files end in .env, .yaml, .yml or .json; a single value: havre secret set NAME --from-file FILE")
     })?;
-    let is_sops = havre_sops::is_encrypted(text, format);
+    let is_sops = havre_sops::is_encrypted(text, format).map_err(|error| {
+        Failure::new(Exit::Project, format!("cannot read {shown}")).caused_by(&error)
+    })?;
     let values = match (is_sops, format) {
         (true, _) => decrypted(args, text, format)?,
         (false, Format::Dotenv) => env(text, file)?,

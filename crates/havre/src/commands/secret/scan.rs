@@ -18,10 +18,12 @@ use crate::table::printable;
 
 pub use folder::scan as scan_folder;
 
-/// Larger files are made by programs.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Larger texts are not looked at, which is told.
+const MAX_FILE_BYTES: u64 = 8 << 20;
 /// What is told.
 const MAX_FINDINGS: usize = 1000;
+/// Reasons that are told.
+const MAX_REASONS: usize = 20;
 
 /// A secret in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -54,8 +56,10 @@ pub struct Scanned {
     pub findings: Vec<Finding>,
     /// Files, or versions of files.
     files: u64,
-    /// That could not be read, and why.
-    unread: Vec<String>,
+    /// How many could not be looked at: files, folders with all that is in them, all beyond a bound.
+    pub unread: u64,
+    /// The first of them, and why.
+    reasons: Vec<String>,
 }
 
 impl Scanned {
@@ -64,12 +68,24 @@ impl Scanned {
         if havre_scan::is_binary(bytes) {
             return;
         }
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            let most = MAX_FILE_BYTES >> 20;
+            return self.unread(file, &format!("it is larger than {most} MiB"));
+        }
         let text = String::from_utf8_lossy(bytes);
         for found in havre_scan::scan(file, &text) {
             if self.findings.len() == MAX_FINDINGS {
                 return;
             }
             self.findings.push(Finding::new(file, found, commit));
+        }
+    }
+
+    fn unread(&mut self, what: &str, why: &dyn std::fmt::Display) {
+        self.unread += 1;
+        if self.reasons.len() < MAX_REASONS {
+            self.reasons
+                .push(printable(format!("not looked at: {what}: {why}")));
         }
     }
 }
@@ -108,7 +124,7 @@ pub fn run(context: &Context, args: &ScanArgs) -> Outcome {
         true => history::scan(path)?,
         false => folder::scan(path)?,
     };
-    for why in &scanned.unread {
+    for why in &scanned.reasons {
         ui.warn(why, None);
     }
     let findings = &scanned.findings;
@@ -118,19 +134,33 @@ pub fn run(context: &Context, args: &ScanArgs) -> Outcome {
     }
     let what = if args.history { "version" } else { "file" };
     let looked = human::count(scanned.files, what);
-    let secrets = human::count(findings.len() as u64, "secret");
-    ui.say(&match (findings.is_empty(), args.history) {
+    let mut secrets = human::count(findings.len() as u64, "secret");
+    if findings.len() == MAX_FINDINGS {
+        secrets.push_str(" or more");
+    }
+    let mut told = match (findings.is_empty(), args.history) {
         (true, true) => format!("no secret in {looked} of files"),
         (true, false) => format!("no secret in {looked}"),
         (false, true) => format!(
             "{secrets} in {looked} of files: whoever has the history has them, so have each replaced where it is from"
         ),
         (false, false) => format!("{secrets} in {looked}"),
-    });
-    Ok(match findings.is_empty() {
-        true => Exit::Ok,
-        false => Exit::Project,
-    })
+    };
+    if scanned.unread > 0 {
+        let unread = human::count(scanned.unread, "place");
+        told.push_str(&format!("; {unread} not looked at"));
+    }
+    ui.say(&told);
+    Ok(exit(&scanned))
+}
+
+/// That nothing was found says something only where all was looked at.
+fn exit(scanned: &Scanned) -> Exit {
+    match (scanned.findings.is_empty(), scanned.unread) {
+        (false, _) => Exit::Project,
+        (true, 0) => Exit::Ok,
+        (true, _) => Exit::Failed,
+    }
 }
 
 fn render(findings: &[Finding], paint: Paint) -> String {

@@ -20,9 +20,7 @@ const SKIPPED: [&str; 8] = [
 ];
 /// Files that are looked at.
 const MAX_FILES: u64 = 200_000;
-const MAX_DEPTH: usize = 64;
-/// Reasons that are told.
-const MAX_UNREAD: usize = 20;
+pub(super) const MAX_DEPTH: usize = 64;
 
 /// All files below a folder, or a single one.
 pub fn scan(path: &Path) -> Result<Scanned, Failure> {
@@ -41,7 +39,7 @@ pub fn scan(path: &Path) -> Result<Scanned, Failure> {
 fn walk(folder: &Path, shown: &str, depth: usize, scanned: &mut Scanned) {
     let entries = match fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
         Ok(entries) => entries,
-        Err(error) => return unread(folder, &error, scanned),
+        Err(error) => return scanned.unread(&folder.display().to_string(), &error),
     };
     let mut entries = entries;
     entries.sort_by_key(fs::DirEntry::file_name);
@@ -53,38 +51,28 @@ fn walk(folder: &Path, shown: &str, depth: usize, scanned: &mut Scanned) {
             false => format!("{shown}/{name}"),
         };
         match entry.file_type() {
-            Ok(kind) if kind.is_dir() && depth < MAX_DEPTH && !SKIPPED.contains(&&*name) => {
-                walk(&entry.path(), &inner, depth + 1, scanned);
+            Ok(kind) if kind.is_dir() && SKIPPED.contains(&&*name) => {}
+            Ok(kind) if kind.is_dir() && depth == MAX_DEPTH => {
+                scanned.unread(&inner, &"it lies too deep");
             }
-            Ok(kind) if kind.is_file() && scanned.files < MAX_FILES => {
-                file(&entry.path(), &inner, scanned);
+            Ok(kind) if kind.is_dir() => walk(&entry.path(), &inner, depth + 1, scanned),
+            Ok(kind) if kind.is_file() && scanned.files >= MAX_FILES => {
+                scanned.unread(&inner, &format!("{MAX_FILES} files were before it"));
             }
+            Ok(kind) if kind.is_file() => file(&entry.path(), &inner, scanned),
+            // Links and what is no file.
             Ok(_) => {}
-            Err(error) => unread(&entry.path(), &error, scanned),
+            Err(error) => scanned.unread(&inner, &error),
         }
     }
 }
 
 fn file(path: &Path, shown: &str, scanned: &mut Scanned) {
-    let read = File::open(path).and_then(|file| {
-        if file.metadata()?.len() > MAX_FILE_BYTES {
-            return Ok(None);
-        }
-        let mut bytes = Vec::new();
-        file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
-    });
+    let mut bytes = Vec::new();
+    let read =
+        File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
     match read {
-        Ok(Some(bytes)) => scanned.add(shown, &bytes, None),
-        Ok(None) => {}
-        Err(error) => unread(path, &error, scanned),
-    }
-}
-
-fn unread(path: &Path, error: &std::io::Error, scanned: &mut Scanned) {
-    if scanned.unread.len() < MAX_UNREAD {
-        scanned
-            .unread
-            .push(format!("not looked at: {}: {error}", path.display()));
+        Ok(_) => scanned.add(shown, &bytes, None),
+        Err(error) => scanned.unread(shown, &error),
     }
 }

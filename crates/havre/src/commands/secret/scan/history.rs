@@ -16,8 +16,18 @@ const MAX_OBJECTS: usize = 500_000;
 const MAX_COMMITS: usize = 50;
 
 pub fn scan(path: &Path) -> Result<Scanned, Failure> {
-    let objects = objects(path)?;
+    let mut objects = objects(path)?;
     let mut scanned = Scanned::default();
+    if is_shallow(path) {
+        let why = "this clone has no more of it: `git fetch --unshallow`";
+        scanned.unread("the older history", &why);
+    }
+    if objects.len() > MAX_OBJECTS {
+        let more = objects.len() - MAX_OBJECTS;
+        let what = format!("{more} versions of files and folders");
+        scanned.unread(&what, &format!("{MAX_OBJECTS} were before them"));
+        objects.truncate(MAX_OBJECTS);
+    }
     let mut told = HashSet::new();
     let mut git = git(path)
         .args(["cat-file", "--batch", "--buffer"])
@@ -33,10 +43,15 @@ pub fn scan(path: &Path) -> Result<Scanned, Failure> {
     let writer = std::thread::spawn(move || input.write_all(ids.as_bytes()));
     let mut output = BufReader::new(output);
     for (id, file) in &objects {
-        let Some(bytes) =
-            next(&mut output).map_err(|error| failed("read what git says of", path, &error))?
-        else {
-            continue;
+        let next =
+            next(&mut output).map_err(|error| failed("read what git says of", path, &error))?;
+        let bytes = match next {
+            Object::File(bytes) => bytes,
+            Object::Folder => continue,
+            Object::Missing => {
+                scanned.unread(file, &format!("its version {id} is not in this clone"));
+                continue;
+            }
         };
         let before = scanned.findings.len();
         scanned.add(file, &bytes, Some(id));
@@ -96,34 +111,49 @@ fn objects(path: &Path) -> Result<Vec<(String, String)>, Failure> {
     let with_path = text.lines().filter_map(|line| line.split_once(' '));
     let named = with_path.filter(|(_, path)| !path.is_empty());
     Ok(named
-        .take(MAX_OBJECTS)
         .map(|(id, path)| (id.to_owned(), path.to_owned()))
         .collect())
 }
 
-/// The next object; none where it is no file, or a large one.
-fn next(output: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
+/// What git says that there is.
+enum Object {
+    /// Its content, of a large one the start.
+    File(Vec<u8>),
+    /// Or what else is no file.
+    Folder,
+    /// A clone need not have all.
+    Missing,
+}
+
+fn next(output: &mut impl BufRead) -> std::io::Result<Object> {
     let mut header = String::new();
     output.read_line(&mut header)?;
     let mut words = header.split_whitespace().skip(1);
     let (Some(kind), Some(size)) = (words.next(), words.next()) else {
         return match header.trim_end().ends_with("missing") {
-            true => Ok(None),
+            true => Ok(Object::Missing),
             false => Err(std::io::ErrorKind::UnexpectedEof.into()),
         };
     };
     let size: u64 = size.parse().map_err(|_| std::io::ErrorKind::InvalidData)?;
-    let is_read = kind == "blob" && size <= MAX_FILE_BYTES;
     let mut bytes = Vec::new();
     let mut body = output.take(size + 1);
-    match is_read {
-        true => {
-            body.read_to_end(&mut bytes)?;
-            bytes.pop();
-            Ok(Some(bytes))
-        }
-        false => std::io::copy(&mut body, &mut std::io::sink()).map(|_| None),
+    if kind == "blob" {
+        let most = size.min(MAX_FILE_BYTES + 1);
+        body.by_ref().take(most).read_to_end(&mut bytes)?;
     }
+    std::io::copy(&mut body, &mut std::io::sink())?;
+    Ok(match kind {
+        "blob" => Object::File(bytes),
+        _ => Object::Folder,
+    })
+}
+
+fn is_shallow(path: &Path) -> bool {
+    let output = git(path)
+        .args(["rev-parse", "--is-shallow-repository"])
+        .output();
+    output.is_ok_and(|output| output.stdout.trim_ascii() == b"true")
 }
 
 /// The commit that brought a version of a file first.
@@ -136,6 +166,8 @@ fn commit(path: &Path, blob: &str) -> Option<String> {
             "--reflog",
             "--format=%h",
             "--no-textconv",
+            "--no-ext-diff",
+            "--no-show-signature",
             &find,
         ])
         .output()
@@ -144,18 +176,30 @@ fn commit(path: &Path, blob: &str) -> Option<String> {
     text.lines().next_back().map(str::to_owned)
 }
 
+/// What of a repository's configuration would make git run a program in what is asked here. Its attributes name drivers of diff,
+/// which are left out there; filters are not asked for.
+const SETTINGS: [&str; 8] = [
+    "core.fsmonitor=false",
+    "core.hooksPath=/dev/null",
+    "diff.external=",
+    "log.showSignature=false",
+    "gpg.program=false",
+    "gpg.openpgp.program=false",
+    "gpg.x509.program=false",
+    "gpg.ssh.program=false",
+];
+
 fn git(path: &Path) -> Command {
     let mut git = Command::new("git");
     git.arg("-C")
         .arg(path)
-        .args(["--no-pager", "--no-replace-objects"])
-        .args([
-            "-c",
-            "core.fsmonitor=false",
-            "-c",
-            "core.hooksPath=/dev/null",
-        ])
-        .args(["-c", "protocol.allow=never", "-c", "diff.external="])
+        .args(["--no-pager", "--no-replace-objects"]);
+    for setting in SETTINGS {
+        git.args(["-c", setting]);
+    }
+    // What is missing is not fetched, by no transport: the repository's own `protocol.*.allow` does not count beside the
+    // variable.
+    git.env("GIT_ALLOW_PROTOCOL", "none")
         .env("GIT_TERMINAL_PROMPT", "0")
         .env("GIT_NO_LAZY_FETCH", "1")
         .stdin(Stdio::null());

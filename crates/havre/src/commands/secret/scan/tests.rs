@@ -84,3 +84,104 @@ fn what_was_removed_from_a_repository_is_in_its_history() {
     let other = tempfile::tempdir().unwrap();
     assert!(history::scan(other.path()).is_err());
 }
+
+#[test]
+fn what_is_not_looked_at_is_told_and_no_success() {
+    let folder = tempfile::tempdir().unwrap();
+    let large = MAX_FILE_BYTES as usize + 1;
+    let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+    write("a.txt", b"A=1\n");
+    write("film", &vec![0; large]);
+    let scanned = folder::scan(folder.path()).unwrap();
+    assert_eq!((scanned.unread, exit(&scanned)), (0, Exit::Ok));
+    write("dump\x1b[2J.sql", &vec![b'x'; large]);
+    let scanned = folder::scan(folder.path()).unwrap();
+    assert_eq!(
+        scanned.reasons,
+        ["not looked at: dump.sql: it is larger than 8 MiB"]
+    );
+    assert_eq!(exit(&scanned), Exit::Failed);
+    let deep = (0..=folder::MAX_DEPTH).fold(folder.path().to_owned(), |path, _| path.join("d"));
+    fs::create_dir_all(deep).unwrap();
+    assert_eq!(folder::scan(folder.path()).unwrap().unread, 2);
+    write("b.env", format!("API_TOKEN={TOKEN}\n").as_bytes());
+    assert_eq!(exit(&folder::scan(folder.path()).unwrap()), Exit::Project);
+}
+
+#[test]
+fn no_program_that_a_repository_names_is_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (repository, ran) = (folder.path().join("r"), folder.path().join("ran"));
+    fs::create_dir(&repository).unwrap();
+    let program = folder.path().join("program");
+    fs::write(
+        &program,
+        format!("#!/bin/sh\necho \"$0 $*\" >> {}\nexit 1\n", ran.display()),
+    )
+    .unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&program, mode).unwrap();
+    let git = |args: &[&str], input: &str| {
+        let mut git = Command::new("git");
+        git.args(args).current_dir(&repository);
+        git.stdin(std::process::Stdio::piped());
+        let mut git = git.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut stdin = git.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, input.as_bytes()).unwrap();
+        drop(stdin);
+        let output = git.wait_with_output().unwrap();
+        assert!(output.status.success(), "{args:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    git(&["init", "-q"], "");
+    fs::write(repository.join("app.env"), format!("API_TOKEN={TOKEN}\n")).unwrap();
+    fs::write(repository.join(".gitattributes"), "* diff=own filter=own\n").unwrap();
+    git(&["add", "."], "");
+    let tree = git(&["write-tree"], "");
+    // A commit that says it is signed.
+    let person = "t <t@example.org> 1700000000 +0000";
+    let commit = format!(
+        "tree {tree}\nauthor {person}\ncommitter {person}\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n          -----END PGP SIGNATURE-----\n\none\n"
+    );
+    let commit = git(&["hash-object", "-t", "commit", "-w", "--stdin"], &commit);
+    git(&["update-ref", "HEAD", &commit], "");
+    let own = program.to_str().unwrap();
+    for (name, value) in [
+        ("log.showSignature", "true"),
+        ("gpg.program", own),
+        ("gpg.openpgp.program", own),
+        ("core.fsmonitor", own),
+        ("core.pager", own),
+        ("core.sshCommand", own),
+        ("diff.external", own),
+        ("diff.own.command", own),
+        ("diff.own.textconv", own),
+        ("filter.own.smudge", own),
+        ("filter.own.clean", own),
+        ("filter.own.process", own),
+        ("core.repositoryFormatVersion", "1"),
+        ("extensions.partialClone", "origin"),
+        ("remote.origin.url", &format!("ext::{own} %S")),
+        ("remote.origin.promisor", "true"),
+        ("protocol.ext.allow", "always"),
+    ] {
+        git(&["config", name, value], "");
+    }
+    let scanned = history::scan(&repository).unwrap();
+    assert_eq!(lines(&scanned).len(), 1);
+    assert!(scanned.findings[0].commit.is_some());
+    // A version that is missing would be fetched.
+    let blob = git(&["rev-parse", "HEAD:app.env"], "");
+    fs::remove_file(
+        repository
+            .join(".git/objects")
+            .join(&blob[..2])
+            .join(&blob[2..]),
+    )
+    .unwrap();
+    if let Ok(scanned) = history::scan(&repository) {
+        assert_eq!(exit(&scanned), Exit::Failed, "{:?}", scanned.reasons);
+    }
+    let ran = fs::read_to_string(&ran).unwrap_or_default();
+    assert_eq!(ran, "");
+}
