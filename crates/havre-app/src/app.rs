@@ -298,8 +298,10 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         tables,
         images,
     });
-    in_place(|| audit::start(&platform.trail, &platform.seal));
-    crate::secrets::take_over(&platform);
+    in_place(|| {
+        audit::start(&platform.trail, &platform.seal);
+        secrets::start(&platform);
+    });
     let host = Arc::new(Host {
         platform: Arc::clone(&platform),
         engine: engine.clone(),

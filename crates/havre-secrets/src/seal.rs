@@ -137,6 +137,19 @@ impl Seal {
         Ok(under.is_some_and(|under| under != keys.newest))
     }
 
+    /// The same, sealed by the newest key. `None`: it is so already, or it does not open, which who needs it is
+    /// told.
+    pub fn renewed(&self, context: &str, sealed: &[u8]) -> Result<Option<Vec<u8>>, SealedError> {
+        if !self.is_outdated(sealed)? {
+            return Ok(None);
+        }
+        match self.open(context, sealed) {
+            Ok(plain) => self.seal(context, &plain).map(Some),
+            Err(SealedError::Damaged { .. } | SealedError::Foreign { .. }) => Ok(None),
+            Err(error @ (SealedError::Locked { .. } | SealedError::Crypto(_))) => Err(error),
+        }
+    }
+
     /// Tells this seal from others; none while there is no record that can be read.
     pub fn id(&self) -> Option<String> {
         match self.state() {

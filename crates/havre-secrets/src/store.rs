@@ -319,15 +319,18 @@ impl Secrets {
         Ok(self.keys_or_new(scope)?.fingerprint(content))
     }
 
-    /// Gives every scope another key, sealed by the newest key of the seal, and encrypts the keys of its
-    /// versions anew: all of a scope or, if it is killed, none; [`Secrets::is_outdated`] tells that some are
-    /// left. What is damaged stays so, and is returned by name.
+    /// Gives every scope whose key is under an older key of the seal another one, under the newest, and encrypts
+    /// the keys of its versions anew: all of a scope or, if it is killed, none, so that the next call goes on.
+    /// What is damaged stays so, and is returned by name.
     pub fn renew(&self) -> Result<Vec<String>, SecretError> {
         let _changing = self.changing();
         let mut broken = Vec::new();
         for (scope, sealed) in self.scopes(None)? {
             match ScopeKeys::open(&self.seal, &scope, &sealed) {
-                Ok(old) => self.renew_scope(&scope, &old, &mut broken)?,
+                Ok(old) if self.seal.is_outdated(&sealed)? => {
+                    self.renew_scope(&scope, &old, &mut broken)?;
+                }
+                Ok(_) => {}
                 // What is lost for one scope is no reason to leave the others.
                 Err(SealedError::Damaged { .. } | SealedError::Foreign { .. }) => {
                     broken.push(format!("the keys of {scope}"));
@@ -383,19 +386,6 @@ impl Secrets {
             }
             Ok(())
         })
-    }
-
-    /// Whether a scope's keys are under a key of the seal that is no longer the newest: a rekeying that
-    /// was killed in [`Secrets::renew`] or before it. Keys that nothing opens are not waited for.
-    pub fn is_outdated(&self) -> Result<bool, SecretError> {
-        for (scope, sealed) in self.scopes(None)? {
-            if self.seal.is_outdated(&sealed)?
-                && ScopeKeys::open(&self.seal, &scope, &sealed).is_ok()
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     fn keys(&self, scope: &Scope) -> Result<Option<ScopeKeys>, SecretError> {

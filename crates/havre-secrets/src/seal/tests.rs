@@ -301,6 +301,11 @@ fn a_new_root_key_is_for_all_slots_and_opens_what_is_older() {
     assert!(seal.is_outdated(&before).unwrap());
     let after = seal.seal("a", b"after").unwrap();
     assert!(!seal.is_outdated(&after).unwrap());
+    let anew = seal.renewed("a", &before).unwrap().unwrap();
+    assert_eq!(*seal.open("a", &anew).unwrap(), b"before");
+    for (context, sealed) in [("a", &anew), ("b", &before), ("a", &b"cut off".to_vec())] {
+        assert_eq!(seal.renewed(context, sealed).unwrap(), None);
+    }
     for unlock in [
         None,
         Some(PASSPHRASE.to_owned()),
