@@ -159,7 +159,7 @@ impl Authority {
     async fn account(&self, talk: &Conversation) -> Result<Account, Problem> {
         let _making = self.making.lock().await;
         let directory = &self.settings.directory;
-        let context = format!("acme/account/{directory}");
+        let context = account_context(directory);
         let stored = in_place(|| self.tables.account(directory));
         let stored = stored.map_err(|error| Problem::own(one_line(&error)))?;
         if let Some(sealed) = stored {
@@ -187,4 +187,9 @@ impl Authority {
         );
         Ok(made.account)
     }
+}
+
+/// As what the credentials of an account are sealed.
+pub(crate) fn account_context(directory: &str) -> String {
+    format!("acme/account/{directory}")
 }

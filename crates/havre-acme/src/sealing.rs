@@ -6,4 +6,6 @@ pub trait Sealing: Send + Sync {
     fn seal(&self, context: &str, plain: &[u8]) -> Result<Vec<u8>, String>;
     /// The reverse.
     fn open(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>, String>;
+    /// The same under the newest key; none: it is so already, or cannot be opened.
+    fn renewed(&self, context: &str, sealed: &[u8]) -> Result<Option<Vec<u8>>, String>;
 }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::ari;
-use crate::authority::{Authority, Told};
+use crate::authority::{Authority, Told, account_context};
 use crate::certificate::{self, CertificateError};
 use crate::moment::Moment;
 use crate::name::Name;
@@ -25,7 +25,7 @@ use crate::record::{Attempts, Failure, Held, Record, Source};
 use crate::sealing::Sealing;
 use crate::settings::Settings;
 use crate::state::{Entry, Pair, State};
-use crate::tables::{Row, Tables};
+use crate::tables::{AllSealed, Row, Tables};
 
 /// Names with which authorities are busy on our behalf at once.
 const AT_ONCE: usize = 6;
@@ -73,6 +73,14 @@ pub enum ServiceError {
     Seal {
         /// Whose.
         name: Name,
+        /// Why.
+        detail: String,
+    },
+    /// What is sealed cannot be sealed by a newer key.
+    #[error("{context} cannot be sealed anew: {detail}")]
+    Anew {
+        /// As what it is sealed.
+        context: String,
         /// Why.
         detail: String,
     },
@@ -209,6 +217,30 @@ impl Service {
                 () = tokio::time::sleep(sleep) => inner.tidy(Moment::now()),
             }
         }
+    }
+
+    /// Seals the keys of certificates and accounts anew that are under an older key of the seal.
+    pub fn seal_anew(&self) -> Result<(), ServiceError> {
+        let Inner {
+            tables, sealing, ..
+        } = &*self.0;
+        let AllSealed { keys, accounts } = tables.sealed()?;
+        let keys = keys
+            .into_iter()
+            .map(|(id, sealed)| (key_context(&id), sealed));
+        let accounts = accounts
+            .into_iter()
+            .map(|(directory, sealed)| (account_context(&directory), sealed));
+        let mut anew = Vec::new();
+        for (context, before) in keys.chain(accounts) {
+            let after = sealing.renewed(&context, &before);
+            let after = after.map_err(|detail| ServiceError::Anew { context, detail })?;
+            anew.extend(after.map(|after| (before, after)));
+        }
+        if !anew.is_empty() {
+            tables.sealed_put(anew)?;
+        }
+        Ok(())
     }
 
     /// Orders a new certificate for a name now, as a person asks for it.

@@ -24,6 +24,15 @@ pub(crate) struct Row {
     pub(crate) sealed_key: Vec<u8>,
 }
 
+/// What is sealed, with what names it.
+#[derive(Debug)]
+pub(crate) struct AllSealed {
+    /// By the id of a certificate.
+    pub(crate) keys: Vec<(String, Vec<u8>)>,
+    /// By the directory of an authority.
+    pub(crate) accounts: Vec<(String, Vec<u8>)>,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Tables(Arc<Store>);
 
@@ -59,6 +68,37 @@ impl Tables {
                 params![directory, url, sealed, now()],
             )
             .map(drop)
+        })
+    }
+
+    /// All that is sealed, with the id of its certificate or the directory of its account.
+    pub(crate) fn sealed(&self) -> Result<AllSealed, StoreError> {
+        self.0.run("list what is sealed for certificates", |db| {
+            let all = |query| -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
+                db.prepare(query)?
+                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect()
+            };
+            Ok(AllSealed {
+                keys: all("SELECT id, key FROM acme_certificates")?,
+                accounts: all("SELECT directory, credentials FROM acme_accounts")?,
+            })
+        })
+    }
+
+    /// Puts what was sealed anew in the place of what it was. Where that is gone meanwhile nothing is changed.
+    pub(crate) fn sealed_put(&self, anew: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), StoreError> {
+        self.0.run("keep what is sealed anew", move |db| {
+            let change = db.transaction()?;
+            for (before, after) in &anew {
+                for update in [
+                    "UPDATE acme_certificates SET key = ?2 WHERE key = ?1",
+                    "UPDATE acme_accounts SET credentials = ?2 WHERE credentials = ?1",
+                ] {
+                    change.execute(update, params![before, after])?;
+                }
+            }
+            change.commit()
         })
     }
 

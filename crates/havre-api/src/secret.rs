@@ -235,8 +235,11 @@ pub struct SecretUse {
     pub services: Vec<ServiceName>,
     /// The version that the release has.
     pub version: u32,
-    /// The version that the next `up` takes; none: there is none any more.
+    /// The version that the next `up` takes; none: there is none any more, or it cannot be had.
     pub next: Option<u32>,
+    /// Why it cannot be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// The seal.

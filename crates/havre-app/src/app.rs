@@ -137,6 +137,7 @@ pub fn run(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     log::start();
     let _lock = lock::acquire(root)?;
     raise_file_limit();
+    write_no_core();
     pressure::protect_this_process();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -300,7 +301,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     });
     in_place(|| {
         audit::start(&platform.trail, &platform.seal);
-        crate::secrets::take_over(&platform);
+        secrets::start(&platform);
     });
     let host = Arc::new(Host {
         platform: Arc::clone(&platform),
@@ -458,6 +459,16 @@ fn raise_file_limit() {
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// In a core dump secrets would lie in clear. What the daemon starts may raise the limit again.
+fn write_no_core() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Core);
+    limit.current = Some(0);
+    if let Err(error) = setrlimit(Resource::Core, limit) {
+        tracing::warn!(%error, "a crash may write secrets to a core dump");
     }
 }
 

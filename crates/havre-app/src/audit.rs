@@ -22,7 +22,7 @@ use crate::root::Root;
 
 pub(crate) use answers::{export, log, verify};
 pub(crate) use guard::Recording;
-pub(crate) use key::give as give_key;
+pub(crate) use key::{give as give_key, renew as renew_key};
 
 /// The trail of an installation.
 pub(crate) fn trail(root: &Root, store: &Arc<Store>) -> Trail {

@@ -77,6 +77,11 @@ impl Sealing for Sealed {
             .map(|plain| plain.to_vec())
             .map_err(|error| one_line(&error))
     }
+
+    fn renewed(&self, context: &str, sealed: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        let renewed = self.0.renewed(context, sealed);
+        renewed.map_err(|error| one_line(&error))
+    }
 }
 
 /// The edge, as whoever orders certificates needs it.

@@ -4,8 +4,8 @@
 mod before;
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -142,36 +142,57 @@ impl Contents {
         self.path(fingerprint).exists()
     }
 
-    /// Seals anew what is under an older key of the seal.
-    pub(crate) fn renew(&self) -> Result<(), ContentsError> {
-        let error = |path: &Path| {
-            let path = path.to_owned();
-            move |source| ContentsError::File {
-                attempt: "seal anew",
-                path,
-                source,
-            }
+    /// Seals anew what is under an older key of the seal; one that cannot be is no reason to leave the others.
+    pub(crate) fn renew(&self) -> Vec<ContentsError> {
+        // What is removed in between would come back.
+        let _held = self.hold();
+        let error = |source| ContentsError::File {
+            attempt: "list",
+            path: self.dir.clone(),
+            source,
         };
         let entries = match fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            entries => entries.map_err(error(&self.dir))?,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(source) => return vec![error(source)],
+            Ok(entries) => entries,
         };
+        let mut left = Vec::new();
         for entry in entries {
-            let path = entry.map_err(error(&self.dir))?.path();
-            let name = path.file_name().and_then(|name| name.to_str());
-            let Some(fingerprint) = name.filter(|name| is_fingerprint(name)) else {
-                continue;
+            let entry = match entry {
+                Ok(entry) => entry.file_name(),
+                Err(source) => {
+                    left.push(error(source));
+                    continue;
+                }
             };
-            let sealed = fs::read(&path).map_err(error(&path))?;
-            if !self.seal.is_outdated(&sealed)? {
-                continue;
+            if let Some(fingerprint) = entry.to_str().filter(|name| is_fingerprint(name))
+                && let Err(error) = self.renew_one(fingerprint)
+            {
+                left.push(error);
             }
-            // What does not open is told to who needs it.
-            let Ok(content) = self.seal.open(&context(fingerprint), &sealed) else {
-                continue;
-            };
-            let sealed = self.seal.seal(&context(fingerprint), &content)?;
-            replace(&path, &sealed, 0o400, Durability::Durable).map_err(error(&path))?;
+        }
+        left
+    }
+
+    fn renew_one(&self, fingerprint: &str) -> Result<(), ContentsError> {
+        let path = self.path(fingerprint);
+        let error = |source| ContentsError::File {
+            attempt: "seal anew",
+            path: path.clone(),
+            source,
+        };
+        let mut file = File::open(&path).map_err(error)?;
+        // Of most its beginning is enough, and there are many MiB of them.
+        let mut sealed = Vec::new();
+        let beginning = Seal::BEGINNING as u64;
+        let read = file.by_ref().take(beginning).read_to_end(&mut sealed);
+        read.map_err(error)?;
+        if !self.seal.is_outdated(&sealed)? {
+            return Ok(());
+        }
+        file.read_to_end(&mut sealed).map_err(error)?;
+        if let Some(anew) = self.seal.renewed(&context(fingerprint), &sealed)? {
+            replace(&path, &anew, 0o400, Durability::Durable).map_err(error)?;
         }
         Ok(())
     }

@@ -8,9 +8,11 @@ mod uses;
 
 use std::sync::Arc;
 
+use havre_base::one_line;
 use havre_secrets::{Place, Seal, Secrets};
 use havre_store::{Store, StoreError, now};
 
+use crate::audit;
 use crate::contents;
 use crate::platform::Platform;
 use crate::root::Root;
@@ -33,51 +35,65 @@ pub(crate) fn open(root: &Root, store: &Arc<Store>) -> Result<(Seal, Secrets), S
         havre_secrets::note_seal(store, &id)?;
     }
     let secrets = Secrets::new(Arc::clone(store), seal.clone());
-    for finding in finish_rekey(&secrets) {
-        tracing::warn!(finding, "secrets");
-    }
     Ok((seal, secrets))
 }
 
-/// Does what waits for an open seal; what could not be done is told.
-pub(crate) fn resume(platform: &Platform) -> Vec<String> {
-    let mut undone = finish_rekey(&platform.secrets);
-    undone.extend(renewed(platform));
-    take_over(platform);
-    undone
+/// What came of what waits for an open seal.
+#[derive(Debug, Default)]
+pub(crate) struct Resumed {
+    /// What is still to be done, and why.
+    pub(crate) undone: Vec<String>,
+    /// Secrets that were edited or cut off before.
+    pub(crate) damaged: Vec<String>,
+    /// Environments that are in memory name contents as they were named before.
+    pub(crate) is_stale: bool,
 }
 
-/// Seals anew what is under an older key.
-fn renewed(platform: &Platform) -> Option<String> {
-    let renewed = platform.contents.renew();
-    renewed.err().map(|error| havre_base::one_line(&error))
+/// Does what waits for an open seal, before environments are known: what could not be done is logged.
+pub(crate) fn start(platform: &Platform) {
+    let resumed = resume(platform);
+    for undone in resumed.undone {
+        tracing::error!(undone, "what is sealed is not as it should be");
+    }
+    for damaged in resumed.damaged {
+        tracing::warn!(damaged, "a secret was edited, swapped or cut off");
+    }
 }
 
-/// Seals contents that earlier versions kept in clear, where the seal is open. While it is not they lie as
-/// they lay, and what runs goes on.
-pub(crate) fn take_over(platform: &Platform) {
+/// Does what waits for an open seal: goes on with a rekeying that was killed after the root key was written, and
+/// seals what lies in clear. Each part is tried, whatever became of the others. While the seal is locked all
+/// lies as it lay, and what runs goes on.
+pub(crate) fn resume(platform: &Platform) -> Resumed {
+    let mut resumed = Resumed::default();
     if platform.seal.locked().is_some() {
-        return;
+        return resumed;
+    }
+    let Resumed {
+        undone, damaged, ..
+    } = &mut resumed;
+    match platform.secrets.renew() {
+        Ok(broken) => damaged.extend(broken),
+        Err(error) => undone.push(one_line(&error)),
+    }
+    let left = platform.contents.renew();
+    undone.extend(left.iter().map(|error| one_line(error)));
+    if let Err(error) = platform.authorities.seal_anew() {
+        undone.push(one_line(&error));
+    }
+    if let Err(error) = audit::renew_key(&platform.trail, &platform.seal) {
+        undone.push(format!("the key of the audit trail: {}", one_line(&error)));
     }
     let clear = platform.root.state_dir().join("secrets");
     let run = platform.root.run_dir();
-    let taken = contents::take_over(&clear, run, &platform.contents, &platform.tables);
-    if let Err(error) = taken {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "secrets of an earlier version lie in clear still"
-        );
+    match contents::take_over(&clear, run, &platform.contents, &platform.tables) {
+        Ok(is_renamed) => resumed.is_stale = is_renamed,
+        Err(error) => undone.push(format!(
+            "secrets of an earlier version lie in clear still: {}",
+            one_line(&error)
+        )),
     }
+    resumed
 }
 
-/// Goes on with a rekeying that was killed after the root key was written.
-fn finish_rekey(secrets: &Secrets) -> Vec<String> {
-    match secrets.is_outdated() {
-        Ok(true) => match secrets.renew() {
-            Ok(_) => Vec::new(),
-            Err(error) => vec![havre_base::one_line(&error)],
-        },
-        // Locked, or of another machine: whoever needs one is told.
-        Ok(false) | Err(_) => Vec::new(),
-    }
-}
+#[cfg(test)]
+mod tests;

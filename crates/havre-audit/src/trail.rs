@@ -116,6 +116,17 @@ impl Trail {
         kept.map(drop)
     }
 
+    /// Keeps the same key sealed anew, unless another one is kept by now.
+    pub fn put_sealed_key(&self, before: Vec<u8>, after: Vec<u8>) -> Result<(), StoreError> {
+        self.0.store.run("keep the audit trail's key", move |db| {
+            let change = db.transaction()?;
+            if tables::sealed_key(&change)? == Some(before) {
+                tables::put_sealed_key(&change, &after)?;
+            }
+            change.commit()
+        })
+    }
+
     /// Signs from now on with the key that it had before. Where records were written without it meanwhile, one
     /// says so; where nothing tells that it was only meanwhile, it is one of a gap.
     pub fn use_key(&self, key: Key) -> Result<(), AppendError> {

@@ -34,7 +34,10 @@ const SYSTEM: [&str; 19] = [
 
 /// Reading is enough: passwords and keys, other programs' memory, and what a read-only mount does not
 /// close: sockets and terminals.
-const SECRETS: [&str; 21] = [
+const SECRETS: [&str; 25] = [
+    "/etc/credstore",
+    "/etc/credstore.encrypted",
+    "/etc/havre",
     "/etc/shadow",
     "/etc/shadow-",
     "/etc/gshadow",
@@ -53,6 +56,8 @@ const SECRETS: [&str; 21] = [
     "/var/lib/kubelet",
     "/var/lib/lxd",
     "/var/lib/rancher",
+    // The key of all credentials, and what programs had in memory when they crashed.
+    "/var/lib/systemd",
     "/var/snap/lxd",
     "/dev/pts",
     "/dev/console",
@@ -83,8 +88,8 @@ const MEMORY: &str = "/dev/shm";
 /// Folders of all users, with keys in the one, and sockets of root's programs in the other (tmux, agents of SSH).
 const OF_ALL_USERS: [&str; 2] = ["/home", "/tmp"];
 
-/// Folders of keys, wherever they are.
-const KEYS: &str = ".ssh";
+/// Folders of keys and of what logs in elsewhere, wherever they are: of SSH, and Havre's of a user.
+const KEYS: [&str; 2] = [".ssh", ".config/havre"];
 /// What shells run of a home folder.
 const STARTED: [&str; 6] = [
     ".bash_login",
@@ -159,7 +164,7 @@ pub fn endangered(source: &Path, read_only: bool, own: &Path) -> Option<Endanger
         return None;
     }
     let of_all = |path: &&str| source == Path::new(path);
-    if source.iter().any(|part| part == KEYS) || OF_ALL_USERS.iter().any(of_all) {
+    if is_of_keys(&source) || OF_ALL_USERS.iter().any(of_all) {
         return Some(Endangered {
             needs: Allow::HostPaths,
             holds: None,
@@ -217,6 +222,12 @@ fn is_of_a_home(source: &Path) -> bool {
     home.is_some_and(|home| home == Path::new("/root") || home.parent() == Some(Path::new("/home")))
 }
 
+/// Whether one of the folders of [`KEYS`] is on the way.
+fn is_of_keys(source: &Path) -> bool {
+    let is_one = |way: &Path| KEYS.iter().any(|keys| way.ends_with(keys));
+    source.ancestors().any(is_one)
+}
+
 fn is_started(source: &Path) -> bool {
     let name = source.file_name().and_then(|name| name.to_str());
     name.is_some_and(|name| STARTED.contains(&name))
@@ -232,9 +243,10 @@ pub fn endangered_inside(real: &Path) -> Option<Endangered> {
             holds: Some(socket),
         });
     }
-    is_there(KEYS).then_some(Endangered {
+    let keys = KEYS.into_iter().find(|name| is_there(name))?;
+    Some(Endangered {
         needs: Allow::HostPaths,
-        holds: Some(KEYS),
+        holds: Some(keys),
     })
 }
 
@@ -356,11 +368,17 @@ mod tests {
             "/dev/pts/0",
             "/etc",
             "/etc/../etc/",
+            "/etc/credstore.encrypted/db",
+            "/etc/havre",
+            "/etc/havre/machine.yaml",
+            "/etc/havre/seal-1.key",
             "/etc/kubernetes/admin.conf",
             "/etc/security",
             "/etc/shadow",
             "/etc/shadow-",
             "/home",
+            "/home/me/.config/havre",
+            "/home/me/.config/havre/tokens/server",
             "/home/me/.ssh",
             "/home/me/.ssh/id_ed25519",
             "/proc",
@@ -378,6 +396,8 @@ mod tests {
             "/var/lib",
             "/var/lib/havre/secrets",
             "/var/lib/rancher/k3s/server/token",
+            "/var/lib/systemd",
+            "/var/lib/systemd/credential.secret",
             "/var/run",
             "/var/snap/lxd/common/lxd/unix.socket",
             "/srv/../var/./run/dbus",
@@ -474,8 +494,13 @@ mod tests {
     #[test]
     fn what_is_only_read_is_judged_by_its_content() {
         for (source, expected) in [
+            ("/etc/havre/seal-1.key", true),
+            ("/etc/havre/machine.yaml", true),
+            ("/etc/credstore/db", true),
             ("/etc/shadow", true),
             ("/etc/shadow-", true),
+            ("/home/me/.config/havre/tokens/server", true),
+            ("/var/lib/systemd/credential.secret", true),
             ("/etc/ssh/ssh_host_ed25519_key", true),
             ("/home/me/.ssh/id_ed25519", true),
             ("/proc/self/environ", true),

@@ -87,6 +87,9 @@ impl fmt::Debug for Seal {
 }
 
 impl Seal {
+    /// Bytes with which whatever is sealed says under which key it is.
+    pub const BEGINNING: usize = HEADER;
+
     fn with(place: Place, state: State) -> Self {
         Self(Arc::new(Inner {
             place,
@@ -126,9 +129,25 @@ impl Seal {
             .ok_or_else(damaged)
     }
 
-    /// Whether `sealed` is to be sealed anew, since there is a newer key than the one it is under.
+    /// Whether `sealed`, of which the first [`Seal::BEGINNING`] bytes are enough, is to be sealed anew, since
+    /// there is a newer key than the one it is under. What is under no key of this seal is not.
     pub fn is_outdated(&self, sealed: &[u8]) -> Result<bool, SealedError> {
-        Ok(generation(sealed) != Some(self.keys()?.newest))
+        let keys = self.keys()?;
+        let under = generation(sealed).filter(|under| keys.keys.contains_key(under));
+        Ok(under.is_some_and(|under| under != keys.newest))
+    }
+
+    /// The same, sealed by the newest key. `None`: it is so already, or it does not open, which who needs it is
+    /// told.
+    pub fn renewed(&self, context: &str, sealed: &[u8]) -> Result<Option<Vec<u8>>, SealedError> {
+        if !self.is_outdated(sealed)? {
+            return Ok(None);
+        }
+        match self.open(context, sealed) {
+            Ok(plain) => self.seal(context, &plain).map(Some),
+            Err(SealedError::Damaged { .. } | SealedError::Foreign { .. }) => Ok(None),
+            Err(error @ (SealedError::Locked { .. } | SealedError::Crypto(_))) => Err(error),
+        }
     }
 
     /// Tells this seal from others; none while there is no record that can be read.

@@ -16,10 +16,11 @@ use havre_store::rusqlite::{self, Connection};
 use havre_store::{Store, now};
 use zeroize::Zeroizing;
 
-use crate::seal::Seal;
+use crate::seal::{Seal, SealedError};
 use keys::ScopeKeys;
-use rows::{SecretRow, VersionRow};
+use rows::{DataKeyRow, SecretRow, VersionRow};
 
+use error::MOST_SCOPE_BYTES;
 pub use error::{MOST_SECRETS, MOST_VALUE_BYTES, SecretError};
 pub use name::{NameError, Scope, SecretName};
 pub use tables::{SCHEMA, is_anything_sealed, note_seal};
@@ -34,6 +35,8 @@ pub struct Secrets {
     seal: Seal,
     /// Held from reading what a change is made of until it is written.
     changing: Arc<Mutex<()>>,
+    /// Bytes of a scope.
+    most_bytes: usize,
 }
 
 /// A version of a secret, without its value.
@@ -103,6 +106,7 @@ impl Secrets {
             store,
             seal,
             changing: Arc::default(),
+            most_bytes: MOST_SCOPE_BYTES,
         }
     }
 
@@ -161,10 +165,15 @@ impl Secrets {
             origin: origin.to_owned(),
         };
         let row = keys.encrypt(row, value)?;
+        let room = self.room(scope, name)?;
+        if row.content.len() > room {
+            let scope = scope.clone();
+            return Err(SecretError::NoRoom { scope });
+        }
         self.write("set a secret", move |db| {
             rows::put_secret(db, &secret)?;
             rows::put_version(db, &row)?;
-            rows::prune(db, &secret, MOST_VERSIONS)
+            rows::prune(db, &secret, MOST_VERSIONS, room)
         })?;
         Ok(Set {
             version,
@@ -206,15 +215,18 @@ impl Secrets {
         for (scope, sealed) in self.scopes(scope)? {
             let keys = ScopeKeys::open(&self.seal, &scope, &sealed);
             let key = scope.key();
-            let (secrets, versions) = self.store.run("list secrets", move |db| {
-                Ok((rows::secrets(db, &key)?, rows::current_versions(db, &key)?))
-            })?;
+            let secrets = self
+                .store
+                .run("list secrets", move |db| rows::secrets(db, &key))?;
             for secret in secrets {
-                let version = versions.iter().find(|row| row.name == secret.name);
                 let current = match &keys {
-                    Ok(keys) => sound(keys, &scope, &secret, version)
-                        .map(|row| told(row, secret.current))
-                        .map_err(|error| error.to_string()),
+                    Ok(keys) => {
+                        // One by one: together they are many MiB.
+                        let version = self.row(&scope, &secret.name, secret.current)?;
+                        sound(keys, &scope, &secret, version.as_ref())
+                            .map(|row| told(row, secret.current))
+                            .map_err(|error| error.to_string())
+                    }
                     Err(error) => Err(error.to_string()),
                 };
                 listed.push(Listed {
@@ -233,14 +245,21 @@ impl Secrets {
         let keys = self.keys(scope)?.ok_or_else(missing)?;
         let secret = self.secret(scope, name, &keys)?.ok_or_else(missing)?;
         let (key, owned) = (scope.key(), name.to_string());
-        let rows = self.store.run("list versions of a secret", move |db| {
-            rows::versions(db, &key, Some(&owned))
+        let numbers = self.store.run("list versions of a secret", move |db| {
+            rows::numbers(db, &key, &owned)
         })?;
-        let versions = rows.iter().map(|row| match keys.decrypt(row) {
-            Some(_) => Ok(told(row, secret.current)),
-            None => Err(damaged(scope, &row.name, version_of(row))),
-        });
-        versions.collect()
+        let mut versions = Vec::new();
+        for number in numbers {
+            // One that has gone meanwhile is none.
+            let Some(row) = self.row(scope, name.as_str(), number)? else {
+                continue;
+            };
+            if keys.decrypt(&row).is_none() {
+                return Err(damaged(scope, &row.name, version_of(row.version)));
+            }
+            versions.push(told(&row, secret.current));
+        }
+        Ok(versions)
     }
 
     /// Puts an earlier version into use: the one before, or the one that is named.
@@ -290,30 +309,6 @@ impl Secrets {
         }
     }
 
-    /// Every value in use, of all scopes: for whoever masks them. What cannot be read is left out.
-    pub fn values(&self) -> Result<Vec<(Scope, String, Value)>, SecretError> {
-        let mut values = Vec::new();
-        for (scope, sealed) in self.scopes(None)? {
-            let keys = ScopeKeys::open(&self.seal, &scope, &sealed)?;
-            let key = scope.key();
-            let rows = self
-                .store
-                .run("read secrets", move |db| rows::current_versions(db, &key))?;
-            for row in rows {
-                if let Some(plain) = keys.decrypt(&row) {
-                    let (scope, version) = (scope.clone(), row.version);
-                    let value = Value {
-                        scope: scope.clone(),
-                        version,
-                        plain,
-                    };
-                    values.push((scope, row.name, value));
-                }
-            }
-        }
-        Ok(values)
-    }
-
     /// What stands for a content in an environment's records: equal for equal contents of the same
     /// environment, and no help in guessing one without the environment's key.
     pub fn fingerprint(&self, scope: &Scope, content: &[u8]) -> Result<String, SecretError> {
@@ -324,72 +319,73 @@ impl Secrets {
         Ok(self.keys_or_new(scope)?.fingerprint(content))
     }
 
-    /// Gives every scope another key, sealed by the newest key of the seal, and encrypts the keys of its
-    /// versions anew: all of them or, if it is killed, none. Rows that are damaged stay so, and are
-    /// returned by name.
+    /// Gives every scope whose key is under an older key of the seal another one, under the newest, and encrypts
+    /// the keys of its versions anew: all of a scope or, if it is killed, none, so that the next call goes on.
+    /// What is damaged stays so, and is returned by name.
     pub fn renew(&self) -> Result<Vec<String>, SecretError> {
         let _changing = self.changing();
         let mut broken = Vec::new();
-        let mut changes: Vec<Change> = Vec::new();
         for (scope, sealed) in self.scopes(None)? {
-            let old = ScopeKeys::open(&self.seal, &scope, &sealed)?;
-            let new = old.renewed()?;
-            let key = scope.key();
-            let (secrets, versions) = self.store.run("read secrets", move |db| {
-                Ok((rows::secrets(db, &key)?, rows::versions(db, &key, None)?))
-            })?;
-            let mut change = Change {
-                scope: scope.key(),
-                keys: new.seal(&self.seal, &scope)?,
-                secrets: Vec::new(),
-                data_keys: Vec::new(),
-            };
-            for mut secret in secrets {
-                match old.is_signed(&secret) {
-                    true => {
-                        new.sign(&mut secret);
-                        change.secrets.push(secret);
-                    }
-                    false => broken.push(format!("`{}` of {scope}", secret.name)),
+            match ScopeKeys::open(&self.seal, &scope, &sealed) {
+                Ok(old) if self.seal.is_outdated(&sealed)? => {
+                    self.renew_scope(&scope, &old, &mut broken)?;
+                }
+                Ok(_) => {}
+                // What is lost for one scope is no reason to leave the others.
+                Err(SealedError::Damaged { .. } | SealedError::Foreign { .. }) => {
+                    broken.push(format!("the keys of {scope}"));
+                }
+                Err(error @ (SealedError::Locked { .. } | SealedError::Crypto(_))) => {
+                    return Err(error.into());
                 }
             }
-            for mut row in versions {
-                match old.rewrap(&row, &new)? {
-                    Some(data_key) => {
-                        row.content.clear();
-                        change.data_keys.push((row, data_key));
-                    }
-                    None => {
-                        broken.push(format!("{} of `{}` of {scope}", version_of(&row), row.name))
-                    }
-                }
-            }
-            changes.push(change);
         }
-        self.write("encrypt the keys of secrets anew", move |db| {
-            for change in &changes {
-                rows::put_scope(db, &change.scope, &change.keys)?;
-                for secret in &change.secrets {
-                    rows::put_secret(db, secret)?;
-                }
-                for (row, data_key) in &change.data_keys {
-                    rows::put_data_key(db, row, data_key)?;
-                }
-            }
-            Ok(())
-        })?;
         Ok(broken)
     }
 
-    /// Whether a scope's keys are under a key of the seal that is no longer the newest: a rekeying that
-    /// was killed before [`Secrets::renew`].
-    pub fn is_outdated(&self) -> Result<bool, SecretError> {
-        for (_, sealed) in self.scopes(None)? {
-            if self.seal.is_outdated(&sealed)? {
-                return Ok(true);
+    fn renew_scope(
+        &self,
+        scope: &Scope,
+        old: &ScopeKeys,
+        broken: &mut Vec<String>,
+    ) -> Result<(), SecretError> {
+        let new = old.renewed()?;
+        let sealed = new.seal(&self.seal, scope)?;
+        let key = scope.key();
+        let (secrets, versions) = self.store.run("read secrets", move |db| {
+            Ok((rows::secrets(db, &key)?, rows::data_keys(db, &key)?))
+        })?;
+        let mut signed = Vec::new();
+        for mut secret in secrets {
+            match old.is_signed(&secret) {
+                true => {
+                    new.sign(&mut secret);
+                    signed.push(secret);
+                }
+                false => broken.push(format!("`{}` of {scope}", secret.name)),
             }
         }
-        Ok(false)
+        let mut wrapped: Vec<DataKeyRow> = Vec::new();
+        for mut row in versions {
+            match old.rewrap(&mut row, &new)? {
+                true => wrapped.push(row),
+                false => {
+                    let version = version_of(row.version);
+                    broken.push(format!("{version} of `{}` of {scope}", row.name));
+                }
+            }
+        }
+        let key = scope.key();
+        self.write("encrypt the keys of secrets anew", move |db| {
+            rows::put_scope(db, &key, &sealed)?;
+            for secret in &signed {
+                rows::put_secret(db, secret)?;
+            }
+            for row in &wrapped {
+                rows::put_data_key(db, row)?;
+            }
+            Ok(())
+        })
     }
 
     fn keys(&self, scope: &Scope) -> Result<Option<ScopeKeys>, SecretError> {
@@ -429,10 +425,32 @@ impl Secrets {
 
     fn count(&self, scope: &Scope) -> Result<usize, SecretError> {
         let key = scope.key();
-        let rows = self
+        let count = self
             .store
-            .run("list secrets", move |db| rows::secrets(db, &key))?;
-        Ok(rows.len())
+            .run("count secrets", move |db| rows::count(db, &key))?;
+        Ok(count)
+    }
+
+    /// Bytes that the other secrets of its scope leave to all versions of one.
+    fn room(&self, scope: &Scope, name: &SecretName) -> Result<usize, SecretError> {
+        let (key, owned) = (scope.key(), name.to_string());
+        let others = self.store.run("measure secrets", move |db| {
+            rows::bytes_of_others(db, &key, &owned)
+        })?;
+        Ok(self.most_bytes.saturating_sub(others))
+    }
+
+    fn row(
+        &self,
+        scope: &Scope,
+        name: &str,
+        version: u32,
+    ) -> Result<Option<VersionRow>, SecretError> {
+        let (key, owned) = (scope.key(), name.to_owned());
+        let row = self.store.run("read a version of a secret", move |db| {
+            rows::version(db, &key, &owned, version)
+        })?;
+        Ok(row)
     }
 
     fn secret(
@@ -460,10 +478,7 @@ impl Secrets {
         version: u32,
         keys: &ScopeKeys,
     ) -> Result<Value, SecretError> {
-        let (key, owned) = (scope.key(), name.to_string());
-        let row = self.store.run("read a version of a secret", move |db| {
-            rows::version(db, &key, &owned, version)
-        })?;
+        let row = self.row(scope, name.as_str(), version)?;
         let row = row.ok_or_else(|| SecretError::NoVersion {
             scope: scope.clone(),
             name: name.clone(),
@@ -471,7 +486,7 @@ impl Secrets {
         })?;
         let plain = keys
             .decrypt(&row)
-            .ok_or_else(|| damaged(scope, name.as_str(), version_of(&row)))?;
+            .ok_or_else(|| damaged(scope, name.as_str(), version_of(row.version)))?;
         Ok(Value {
             scope: scope.clone(),
             version,
@@ -487,11 +502,10 @@ impl Secrets {
         version: u32,
     ) -> Result<Option<u32>, SecretError> {
         let (key, owned) = (scope.key(), name.to_string());
-        let rows = self.store.run("list versions of a secret", move |db| {
-            rows::versions(db, &key, Some(&owned))
+        let before = self.store.run("list versions of a secret", move |db| {
+            rows::before(db, &key, &owned, version)
         })?;
-        let versions = rows.iter().map(|row| row.version);
-        Ok(versions.filter(|other| *other < version).max())
+        Ok(before)
     }
 
     /// Does `work` as a whole or not at all.
@@ -514,14 +528,6 @@ impl Secrets {
     }
 }
 
-/// What becomes of one scope with a new key.
-struct Change {
-    scope: String,
-    keys: Vec<u8>,
-    secrets: Vec<SecretRow>,
-    data_keys: Vec<(VersionRow, Vec<u8>)>,
-}
-
 /// What of a secret says which version is in use.
 const WHICH_VERSION: &str = "the version in use";
 
@@ -534,8 +540,8 @@ fn sound<'a>(
 ) -> Result<&'a VersionRow, SecretError> {
     let what = match version {
         _ if !keys.is_signed(secret) => WHICH_VERSION.to_owned(),
-        None => format!("version {}", secret.current),
-        Some(row) if keys.decrypt(row).is_none() => version_of(row),
+        None => version_of(secret.current),
+        Some(row) if keys.decrypt(row).is_none() => version_of(row.version),
         Some(row) => return Ok(row),
     };
     Err(damaged(scope, &secret.name, what))
@@ -552,8 +558,8 @@ fn told(row: &VersionRow, current: u32) -> Version {
     }
 }
 
-fn version_of(row: &VersionRow) -> String {
-    format!("version {}", row.version)
+fn version_of(version: u32) -> String {
+    format!("version {version}")
 }
 
 fn damaged(scope: &Scope, name: &str, what: String) -> SecretError {

@@ -1,28 +1,61 @@
 //! Asking a person for what nobody else may see.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufReader, Read as _, Write as _};
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::process::{Signal, getpid, kill_process};
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+};
 
 /// Most bytes of what is typed or piped.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Asks on the terminal, and does not show what is typed. The terminal is the process's own, whatever
-/// its standard input is; without one it is an error.
+/// its standard input is; without one it is an error. Ctrl-C ends the process, as it does elsewhere.
 pub fn hidden(question: &str) -> io::Result<String> {
     let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
     terminal.write_all(question.as_bytes())?;
-    let quiet = Quiet::enter(&terminal)?;
-    let mut line = String::new();
-    let read = BufReader::new(&terminal)
-        .take(MAX_BYTES)
-        .read_line(&mut line);
-    drop(quiet);
+    let typed = typed(&terminal);
     // The line end that was typed was not shown either.
     terminal.write_all(b"\n")?;
-    read?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+    match typed? {
+        Some(line) => String::from_utf8(line)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8")),
+        None => {
+            // By the signal that it would have been: who waits for this process is told why it ended.
+            kill_process(getpid(), Signal::INT)?;
+            Err(io::Error::new(
+                io::ErrorKind::Interrupted,
+                "stopped by the user",
+            ))
+        }
+    }
+}
+
+/// A line that is typed, without being shown; none: Ctrl-C. The terminal is as it was when this returns.
+fn typed(terminal: &File) -> io::Result<Option<Vec<u8>>> {
+    let quiet = Quiet::enter(terminal)?;
+    let codes = &quiet.before.special_codes;
+    let mut line = Vec::new();
+    for byte in BufReader::new(terminal).take(MAX_BYTES).bytes() {
+        let byte = byte?;
+        // What a terminal leaves out is zero.
+        let is = |code| byte != 0 && byte == codes[code];
+        if is(SpecialCodeIndex::VINTR) {
+            return Ok(None);
+        } else if matches!(byte, b'\r' | b'\n') || is(SpecialCodeIndex::VEOF) {
+            break;
+        } else if is(SpecialCodeIndex::VERASE) || matches!(byte, 0x08 | 0x7f) {
+            // All bytes of a character.
+            while line.pop().is_some_and(|last: u8| last & 0xc0 == 0x80) {}
+        } else if is(SpecialCodeIndex::VKILL) {
+            line.clear();
+        } else {
+            line.push(byte);
+        }
+    }
+    Ok(Some(line))
 }
 
 /// All of standard input, as text.
@@ -33,7 +66,8 @@ pub fn piped() -> io::Result<String> {
     Ok(text)
 }
 
-/// A terminal that does not show what is typed, until dropped.
+/// A terminal that does not show what is typed, until dropped. Keys that would end or stop the process, which
+/// would leave it so, are read as others are.
 struct Quiet<'t> {
     terminal: &'t File,
     before: Termios,
@@ -43,7 +77,10 @@ impl<'t> Quiet<'t> {
     fn enter(terminal: &'t File) -> io::Result<Self> {
         let before = tcgetattr(terminal)?;
         let mut quiet = before.clone();
-        quiet.local_modes.remove(LocalModes::ECHO);
+        let modes = LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG | LocalModes::IEXTEN;
+        quiet.local_modes.remove(modes);
+        quiet.special_codes[SpecialCodeIndex::VMIN] = 1;
+        quiet.special_codes[SpecialCodeIndex::VTIME] = 0;
         tcsetattr(terminal, OptionalActions::Flush, &quiet)?;
         Ok(Self { terminal, before })
     }
@@ -53,5 +90,69 @@ impl Drop for Quiet<'_> {
     fn drop(&mut self) {
         // A terminal that refuses has gone, and nobody is left to tell.
         tcsetattr(self.terminal, OptionalActions::Flush, &self.before).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    use super::*;
+
+    /// What is read where this is typed, and what was shown meanwhile.
+    fn read(keys: &[u8]) -> (Option<Vec<u8>>, String) {
+        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&person).unwrap();
+        unlockpt(&person).unwrap();
+        let path = ptsname(&person, Vec::new()).unwrap();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        let mut terminal = options.open(path.to_str().unwrap()).unwrap();
+        let modes = |terminal: &File| tcgetattr(terminal).unwrap().local_modes;
+        let before = modes(&terminal);
+        let mut person = File::from(person);
+        let line = thread::scope(|scope| {
+            let reads = scope.spawn(|| typed(&terminal).unwrap());
+            // What is typed before is thrown away.
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while modes(&terminal).contains(LocalModes::ECHO) {
+                assert!(
+                    Instant::now() < deadline,
+                    "the terminal shows what is typed"
+                );
+                thread::yield_now();
+            }
+            person.write_all(keys).unwrap();
+            reads.join().unwrap()
+        });
+        assert_eq!(modes(&terminal), before);
+        terminal.write_all(b"#").unwrap();
+        let mut shown = Vec::new();
+        while !shown.ends_with(b"#") {
+            let mut byte = [0];
+            person.read_exact(&mut byte).unwrap();
+            shown.extend(byte);
+        }
+        (line, String::from_utf8(shown).unwrap())
+    }
+
+    #[test]
+    fn what_is_typed_is_not_shown_and_the_terminal_is_as_before() {
+        let line = |text: &str| (Some(text.as_bytes().to_vec()), "#".to_owned());
+        assert_eq!(read(b"secret\n"), line("secret"));
+        assert_eq!(read(b"secret\r"), line("secret"));
+        // Backspace takes a character, and Ctrl-U all.
+        assert_eq!(read("wrong\x15sé\x7f\x7f\x7fit\n".as_bytes()), line("it"));
+        assert_eq!(read(b"end\x04"), line("end"));
+        let long = "x".repeat(10_000);
+        assert_eq!(read(format!("{long}\n").as_bytes()), line(&long));
+    }
+
+    #[test]
+    fn ctrl_c_leaves_a_terminal_that_shows_what_is_typed() {
+        assert_eq!(read(b"half a sec\x03"), (None, "#".to_owned()));
     }
 }

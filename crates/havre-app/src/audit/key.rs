@@ -12,7 +12,7 @@ const CONTEXT: &str = "audit/key";
 
 /// Why the trail has no key.
 #[derive(Debug, thiserror::Error)]
-enum KeyError {
+pub(crate) enum KeyError {
     #[error("the key cannot be opened")]
     Sealed(#[from] SealedError),
     #[error("what was sealed is no key")]
@@ -35,6 +35,16 @@ pub(crate) fn give(trail: &Trail, seal: &Seal) {
         let error = one_line(&error);
         tracing::error!(error, "the audit trail is not signed");
     }
+}
+
+/// Seals the trail's key anew, where it is under an older key of the seal.
+pub(crate) fn renew(trail: &Trail, seal: &Seal) -> Result<(), KeyError> {
+    if let Some(before) = trail.sealed_key()?
+        && let Some(after) = seal.renewed(CONTEXT, &before)?
+    {
+        trail.put_sealed_key(before, after)?;
+    }
+    Ok(())
 }
 
 fn opened(trail: &Trail, seal: &Seal) -> Result<(), KeyError> {

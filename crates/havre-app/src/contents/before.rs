@@ -36,23 +36,26 @@ pub(crate) enum TakeOverError {
     Database(#[from] StoreError),
 }
 
-/// Seals what lies in `clear`. Containers that run may be started again by their shims, which read it
-/// there: they find it in the run folder, which is in memory, until the next reboot.
+/// Seals what lies in `clear`, and says whether releases name anew what they need. Containers that run may be
+/// started again by their shims, which read it there: they find it in the run folder, which is in memory, until
+/// the next reboot.
 pub(crate) fn take_over(
     clear: &Path,
     run: &Path,
     contents: &Contents,
     tables: &Tables,
-) -> Result<(), TakeOverError> {
+) -> Result<bool, TakeOverError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| TakeOverError::File { path, source }
     };
     let kept = run.join("secrets-before");
     let entries = match fs::read_dir(clear) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         entries => entries.map_err(failed(clear))?,
     };
+    // No release names yet what is kept here.
+    let _held = contents.hold();
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(failed(clear))?.path();
@@ -76,8 +79,8 @@ pub(crate) fn take_over(
     }
     if files.is_empty() {
         return match fs::remove_dir(clear) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
-            removed => removed.map_err(failed(clear)),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+            removed => removed.map(|()| false).map_err(failed(clear)),
         };
     }
     let mut changed = Vec::new();
@@ -109,6 +112,7 @@ pub(crate) fn take_over(
             changed.push((row, release.to_string()));
         }
     }
+    let is_renamed = !changed.is_empty();
     tables.replace_contents(changed)?;
     fs::DirBuilder::new()
         .recursive(true)
@@ -131,7 +135,7 @@ pub(crate) fn take_over(
         "secrets and configs that lay in clear are sealed, and the files overwritten; SSDs, snapshots and \
          backups keep copies of them: replace what must not be read there"
     );
-    Ok(())
+    Ok(is_renamed)
 }
 
 /// The digests of files in a release.

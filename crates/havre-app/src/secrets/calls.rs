@@ -8,11 +8,12 @@ use havre_api::{
     SecretQuery, SecretRemoveRequest, SecretRollbackRequest, SecretSetOutcome, SecretSetRequest,
     SecretSummary, SecretUse, SecretValue, SecretVersion, Timestamp,
 };
-use havre_base::in_place;
+use havre_base::{in_place, one_line};
 use havre_redact::MIN_BYTES;
-use havre_secrets::{Listed, Scope, SealedError, SecretError, SecretName, Version};
+use havre_secrets::{Listed, Scope, SealedError, SecretError, SecretName, Secrets, Version};
 
 use super::scope::{environment_of, scope_of};
+use super::slots::to_open;
 use super::uses;
 use crate::daemon::Daemon;
 
@@ -160,19 +161,29 @@ pub(crate) async fn uses(
     let mut using = uses::of(daemon, query.environment.as_ref(), &name).await;
     using.retain(|one| by.grant.sees(&one.environment));
     let secrets = &daemon.platform.secrets;
-    Ok(using
-        .into_iter()
-        .map(|one| {
-            let next = secrets.resolve(&scope_of(Some(&one.environment)), &name);
-            SecretUse {
-                environment: one.environment,
-                release: ReleaseId(one.release),
-                services: one.services,
-                version: one.version,
-                next: next.ok().map(|value| value.version),
-            }
-        })
-        .collect())
+    in_place(|| {
+        Ok(using
+            .into_iter()
+            .map(|one| used(secrets, &name, one))
+            .collect())
+    })
+}
+
+pub(super) fn used(secrets: &Secrets, name: &SecretName, using: uses::Using) -> SecretUse {
+    let next = secrets.resolve(&scope_of(Some(&using.environment)), name);
+    let (next, problem) = match next {
+        Ok(value) => (Some(value.version), None),
+        Err(SecretError::NotFound { .. }) => (None, None),
+        Err(error) => (None, Some(one_line(&error))),
+    };
+    SecretUse {
+        environment: using.environment,
+        release: ReleaseId(using.release),
+        services: using.services,
+        version: using.version,
+        next,
+        problem,
+    }
 }
 
 fn named(name: &str) -> Result<SecretName, ApiError> {
@@ -197,13 +208,16 @@ pub(crate) fn refusal(error: SecretError) -> ApiError {
                 "restore state.db from a backup, or remove the secret with `havre secret rm` and set it again",
             ),
         ),
-        SecretError::Sealed(SealedError::Locked { .. }) => (
-            ErrorCode::Failed,
-            Some("`havre secret seal unlock` opens them with a passphrase or an age identity"),
-        ),
+        SecretError::Sealed(SealedError::Locked { reason }) => {
+            (ErrorCode::Failed, Some(to_open(reason)))
+        }
         SecretError::Sealed(_) => (
             ErrorCode::Failed,
             Some("`havre secret seal status` says what is wrong"),
+        ),
+        SecretError::NoRoom { .. } => (
+            ErrorCode::Invalid,
+            Some("`havre secret ls` tells their sizes; `havre secret rm` makes room"),
         ),
         SecretError::Empty | SecretError::TooLarge { .. } | SecretError::TooMany { .. } => {
             (ErrorCode::Invalid, None)

@@ -6,10 +6,11 @@ use havre_api::{
     ApiError, ErrorCode, MachineSlot, SealAddRequest, SealOutcome, SealRemoveRequest, SealReport,
     SealSlot, SealUnlockRequest,
 };
-use havre_secrets::{ChangeError, MachineKind, SealStatus, SlotKind, SlotStatus};
+use havre_secrets::{ChangeError, LockReason, MachineKind, SealStatus, SlotKind, SlotStatus};
 use havre_store::now;
 
-use super::calls::{SET_UP, refusal, time};
+use super::Resumed;
+use super::calls::{SET_UP, time};
 use crate::daemon::Daemon;
 use crate::platform::Platform;
 
@@ -148,7 +149,20 @@ pub(crate) fn unlock(
              them by itself"
                 .to_owned(),
         );
-        warnings.extend(super::resume(platform));
+        let Resumed {
+            undone,
+            damaged,
+            is_stale,
+        } = super::resume(platform);
+        warnings.extend(undone);
+        warnings.extend(damaged.iter().map(|what| still_damaged(what)));
+        if is_stale {
+            warnings.push(
+                "contents that an earlier version kept in clear are sealed now: restart the daemon, so that \
+                 environments find them"
+                    .to_owned(),
+            );
+        }
     }
     Ok(SealOutcome {
         slot: Some(unlocked.slot),
@@ -163,34 +177,33 @@ pub(crate) fn rekey(daemon: &Arc<Daemon>) -> Result<SealOutcome, ApiError> {
         .iter()
         .map(|slot| format!("slot {slot} was not made by Havre, and is gone"))
         .collect();
-    let broken = platform.secrets.renew().map_err(|error| {
-        let error = refusal(error);
-        let hint =
-            "the root key is a new one; run `havre secret seal rekey` again for the keys under it";
-        error.with_hint(hint)
-    })?;
-    warnings.extend(super::renewed(platform));
-    warnings.extend(
-        broken
-            .iter()
-            .map(|what| format!("{what} was damaged before, and is so still")),
+    let Resumed {
+        undone, damaged, ..
+    } = super::resume(platform);
+    warnings.extend(damaged.iter().map(|what| still_damaged(what)));
+    if undone.is_empty() {
+        return Ok(SealOutcome {
+            slot: None,
+            warnings,
+        });
+    }
+    let mut error = ApiError::new(
+        ErrorCode::Failed,
+        "the root key is a new one, and not all is under it yet",
     );
-    Ok(SealOutcome {
-        slot: None,
-        warnings,
-    })
+    error.causes = undone.into_iter().chain(warnings).collect();
+    Err(error.with_hint("the daemon goes on with it when it is restarted"))
+}
+
+fn still_damaged(what: &str) -> String {
+    format!("{what} was damaged before, and is so still")
 }
 
 fn not_changed(error: ChangeError) -> ApiError {
     let (code, hint) = match &error {
-        ChangeError::Locked { .. } => (
-            ErrorCode::Conflict,
-            Some("`havre secret seal unlock` opens them with a passphrase or an age identity"),
-        ),
-        ChangeError::Unusable { .. } => (
-            ErrorCode::Conflict,
-            Some("restore the folder `seal` of the state from a backup, and restart the daemon"),
-        ),
+        ChangeError::Locked { reason } | ChangeError::Unusable { reason } => {
+            (ErrorCode::Conflict, Some(to_open(reason)))
+        }
         ChangeError::NoSlot { .. } => (
             ErrorCode::NotFound,
             Some("`havre secret seal status` lists the slots"),
@@ -216,6 +229,21 @@ fn not_changed(error: ChangeError) -> ApiError {
     match hint {
         Some(hint) => refused.with_hint(hint),
         None => refused,
+    }
+}
+
+/// What opens a seal that is locked.
+pub(super) fn to_open(reason: &LockReason) -> &'static str {
+    match reason {
+        LockReason::Machine { .. } | LockReason::OtherMachine | LockReason::NoMachineSlot => {
+            "`havre secret seal unlock` opens them with a passphrase or an age identity"
+        }
+        LockReason::NoRecord { .. } | LockReason::Damaged { .. } => {
+            "restore the folder `seal` of the state from a backup, and restart the daemon"
+        }
+        LockReason::NotMade { .. } => {
+            "nothing is sealed yet: restart the daemon when that is mended, and it makes a seal"
+        }
     }
 }
 

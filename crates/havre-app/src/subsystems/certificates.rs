@@ -157,7 +157,9 @@ fn refused(error: ServiceError) -> ApiError {
                 Some(said.map_or(why.clone(), |said| format!("it said: {said}; {why}"))),
             )
         }
-        ServiceError::Store(_) | ServiceError::Seal { .. } => (ErrorCode::Failed, None),
+        ServiceError::Store(_) | ServiceError::Seal { .. } | ServiceError::Anew { .. } => {
+            (ErrorCode::Failed, None)
+        }
     };
     let refused = ApiError::from_error(code, &error);
     match hint {

@@ -7,7 +7,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::machine::{self, MachineError, MachineKind};
 use super::passphrase::{self, Cost, Kdf, PassphraseError};
-use super::record::{Opened, Opener, Record, RecordError};
+use super::record::{Opened, Opener, Record, RecordError, Slot};
 use super::start::LockReason;
 use super::{Seal, State};
 use crate::age::{Identity, Recipient};
@@ -214,19 +214,19 @@ impl Seal {
             }
             let number = record.add_slot(&keys.root, opener, &identity.recipient(), now)?;
             record.opened(number, now);
-            let gone =
-                |slot: &super::record::Slot| slot.opener.is_machine() && slot.number != number;
+            let gone = |slot: &Slot| slot.opener.is_machine() && slot.number != number;
+            // What a slot that is not ours names is nothing to be wiped.
             before = record
                 .slots
                 .iter()
-                .filter(|slot| gone(slot))
+                .filter(|slot| gone(slot) && record.is_own(&keys.root, slot))
                 .cloned()
                 .collect();
             record.slots.retain(|slot| !gone(slot));
             Ok(number)
         })?;
-        for slot in before {
-            machine::forget(&slot.opener).map_err(|source| ChangeError::NotWiped { source })?;
+        for slot in &before {
+            self.forget(slot)?;
         }
         Ok(number)
     }
@@ -234,18 +234,25 @@ impl Seal {
     /// Removes a slot. Who has an older copy of the record and what opened the slot has the root key
     /// still, until [`Seal::rekey`].
     pub fn remove_slot(&self, number: u32) -> Result<(), ChangeError> {
-        let opener = self.change(|record, keys| {
+        let gone = self.change(|record, keys| {
             let at = record.slots.iter().position(|slot| slot.number == number);
             let at = at.ok_or(ChangeError::NoSlot { number })?;
-            let opens = |slot: &super::record::Slot| {
+            let opens = |slot: &Slot| {
                 slot.number != number && slot.opened_at.is_some() && record.is_own(&keys.root, slot)
             };
             if !record.slots.iter().any(opens) {
                 return Err(ChangeError::LastSlot { number });
             }
-            Ok(record.slots.remove(at).opener)
+            let own = record.is_own(&keys.root, &record.slots[at]);
+            Ok(Some(record.slots.remove(at)).filter(|_| own))
         })?;
-        machine::forget(&opener).map_err(|source| ChangeError::NotWiped { source })
+        gone.map_or(Ok(()), |slot| self.forget(&slot))
+    }
+
+    /// Wipes the key of a slot of ours that is gone.
+    fn forget(&self, slot: &Slot) -> Result<(), ChangeError> {
+        let forgotten = machine::forget(slot, &self.0.place.machine);
+        forgotten.map_err(|source| ChangeError::NotWiped { source })
     }
 
     /// Makes a new root key for the slots that are there, and a key under it that seals from now on; what

@@ -1,6 +1,6 @@
 //! What this machine alone has: an identity in a file for root only, or in a credential of systemd's.
 
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use havre_base::{Durability, replace};
 use zeroize::Zeroizing;
 
-use super::record::Opener;
+use super::record::{Opener, Slot};
 use crate::age::{Identity, KeyTextError};
 use crate::key::CryptoError;
 use crate::wipe::wipe;
@@ -58,6 +58,14 @@ pub enum MachineError {
         path: PathBuf,
         /// Why.
         source: KeyTextError,
+    },
+    /// A key of ours where none is removed.
+    #[error("{path} is not in {dir}: remove it yourself", path = path.display(), dir = dir.display())]
+    Elsewhere {
+        /// Which.
+        path: PathBuf,
+        /// Where the machine's keys are.
+        dir: PathBuf,
     },
     /// The program cannot be run.
     #[error("cannot run {SYSTEMD_CREDS}")]
@@ -113,11 +121,25 @@ pub(crate) fn identity(opener: &Opener) -> Option<Result<Identity, MachineError>
     }
 }
 
-/// Wipes what a slot that is gone had outside of the record.
-pub(crate) fn forget(opener: &Opener) -> Result<(), MachineError> {
-    let Opener::MachineFile { path } = opener else {
+/// Wipes what a slot that is gone had outside of the record: its own key in `dir`, and nothing else that
+/// the record may name, which comes from a backup or from another machine.
+pub(crate) fn forget(slot: &Slot, dir: &Path) -> Result<(), MachineError> {
+    let Opener::MachineFile { path } = &slot.opener else {
         return Ok(());
     };
+    match parsed(path) {
+        Ok((identity, _)) if identity.recipient().to_string() == slot.recipient => {}
+        // Another seal's, or something else.
+        Ok(_) | Err(MachineError::NoKey { .. }) => return Ok(()),
+        Err(MachineError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    }
+    if path.parent() != Some(dir) {
+        let (path, dir) = (path.clone(), dir.to_owned());
+        return Err(MachineError::Elsewhere { path, dir });
+    }
     wipe(path).map_err(|source| MachineError::File {
         attempt: "wipe",
         path: path.clone(),
@@ -171,7 +193,25 @@ fn write_new(path: &Path) -> Result<Identity, MachineError> {
     Ok(identity)
 }
 
+/// The identity in a file, which is closed to others if it holds one.
 fn read(path: &Path) -> Result<Identity, MachineError> {
+    let (identity, file) = parsed(path)?;
+    let error = |source| MachineError::File {
+        attempt: "close to others",
+        path: path.to_owned(),
+        source,
+    };
+    let about = file.metadata().map_err(error)?;
+    // Who copied it here, or an administrator's `chmod -R`, may have opened it to others.
+    if about.uid() == rustix::process::geteuid().as_raw() && about.mode() & 0o377 != 0 {
+        file.set_permissions(Permissions::from_mode(0o400))
+            .map_err(error)?;
+    }
+    Ok(identity)
+}
+
+/// The identity in a file, and the file.
+fn parsed(path: &Path) -> Result<(Identity, File), MachineError> {
     let error = |source| MachineError::File {
         attempt: "read",
         path: path.to_owned(),
@@ -184,22 +224,21 @@ fn read(path: &Path) -> Result<Identity, MachineError> {
         .open(path)
         .map_err(error)?;
     let about = file.metadata().map_err(error)?;
-    if !about.is_file() || about.len() > FILE_BYTES {
-        return Err(error(io::Error::other("it is no small file")));
-    }
-    // Who copied it here, or an administrator's `chmod -R`, may have opened it to others.
-    if about.uid() == rustix::process::geteuid().as_raw() && about.mode() & 0o377 != 0 {
-        file.set_permissions(Permissions::from_mode(0o400))
-            .map_err(error)?;
-    }
-    let mut text = Zeroizing::new(String::new());
-    file.take(FILE_BYTES)
-        .read_to_string(&mut text)
-        .map_err(error)?;
-    text.parse().map_err(|source| MachineError::NoKey {
+    let no_key = || MachineError::NoKey {
         path: path.to_owned(),
-        source,
-    })
+        source: KeyTextError::Identity,
+    };
+    if !about.is_file() || about.len() > FILE_BYTES {
+        return Err(no_key());
+    }
+    let mut text = Zeroizing::new(Vec::new());
+    (&file)
+        .take(FILE_BYTES)
+        .read_to_end(&mut text)
+        .map_err(error)?;
+    let text = std::str::from_utf8(&text).map_err(|_| no_key())?;
+    let identity = text.parse().map_err(|_| no_key())?;
+    Ok((identity, file))
 }
 
 fn encrypt(identity: &Identity, tpm: bool) -> Result<Vec<u8>, MachineError> {

@@ -8,8 +8,8 @@ use super::place::Unread;
 use super::record::{Opener, Record};
 use super::{Place, Seal, State};
 
-/// Why the seal is locked. All but [`LockReason::NoRecord`] and [`LockReason::Damaged`] is cured by
-/// unlocking it.
+/// Why the seal is locked. All but [`LockReason::NoRecord`], [`LockReason::Damaged`] and
+/// [`LockReason::NotMade`] is cured by unlocking it.
 #[derive(Debug, thiserror::Error)]
 pub enum LockReason {
     /// The machine's part is not to be had.

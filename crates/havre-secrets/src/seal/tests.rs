@@ -301,6 +301,11 @@ fn a_new_root_key_is_for_all_slots_and_opens_what_is_older() {
     assert!(seal.is_outdated(&before).unwrap());
     let after = seal.seal("a", b"after").unwrap();
     assert!(!seal.is_outdated(&after).unwrap());
+    let anew = seal.renewed("a", &before).unwrap().unwrap();
+    assert_eq!(*seal.open("a", &anew).unwrap(), b"before");
+    for (context, sealed) in [("a", &anew), ("b", &before), ("a", &b"cut off".to_vec())] {
+        assert_eq!(seal.renewed(context, sealed).unwrap(), None);
+    }
     for unlock in [
         None,
         Some(PASSPHRASE.to_owned()),
@@ -380,4 +385,77 @@ fn a_key_that_others_can_read_is_closed_at_the_start() {
         fs::metadata(&key).unwrap().permissions().mode() & 0o777,
         0o400
     );
+}
+
+/// A seal whose machine slot says that its key is at `path`, and that somebody has unlocked.
+fn whose_key_is_said_to_be(machine: &Machine, path: &std::path::Path) -> Seal {
+    with_passphrase(&machine.start());
+    let path = path.to_str().unwrap().to_owned();
+    machine.edit(|record| record["slots"][0]["opener"]["path"] = path.into());
+    let seal = machine.restart();
+    if seal.locked().is_some() {
+        seal.unlock(PASSPHRASE, 3).unwrap();
+    }
+    seal
+}
+
+#[test]
+fn a_file_that_a_record_names_and_that_is_no_key_is_left_alone() {
+    let machine = Machine::new();
+    let victim = machine.0.path().join("passwd");
+    fs::write(&victim, "root:x:0:0\n").unwrap();
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o644)).unwrap();
+    let seal = whose_key_is_said_to_be(&machine, &victim);
+    seal.add_machine(MachineKind::File, 4).unwrap();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "root:x:0:0\n");
+    let mode = fs::metadata(&victim).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+    let machine = Machine::new();
+    let seal = whose_key_is_said_to_be(&machine, &victim);
+    seal.remove_slot(1).unwrap();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "root:x:0:0\n");
+}
+
+#[test]
+fn a_moved_state_leaves_the_key_of_the_seal_that_was_there() {
+    let (machine, other) = (Machine::new(), Machine::new());
+    other.start();
+    let key = other.place().machine.join("seal-1.key");
+    let before = fs::read(&key).unwrap();
+    with_passphrase(&machine.start());
+    // The record names the same place on both machines.
+    machine.edit(|record| {
+        record["slots"][0]["opener"]["path"] = key.to_str().unwrap().into();
+    });
+    fs::copy(machine.place().record(), other.place().record()).unwrap();
+    let seal = other.restart();
+    seal.unlock(PASSPHRASE, 3).unwrap();
+    seal.add_machine(MachineKind::File, 4).unwrap();
+    assert_eq!(fs::read(&key).unwrap(), before);
+    assert_eq!(seal.status().strays, [key]);
+}
+
+#[test]
+fn a_slot_takes_no_key_with_it_but_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, other) = (folder.path().join("a"), folder.path().join("b"));
+    let (identity, theirs) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    fs::write(&key, identity.secret_text().as_bytes()).unwrap();
+    fs::write(&other, theirs.secret_text().as_bytes()).unwrap();
+    let (mut record, root) = record::Record::new(1).unwrap();
+    let mut forget = |path: &std::path::Path, dir: &std::path::Path| {
+        let opener = record::Opener::MachineFile {
+            path: path.to_owned(),
+        };
+        let number = record.add_slot(&root, opener, &identity.recipient(), 1);
+        number.unwrap();
+        machine::forget(record.slots.last().unwrap(), dir)
+    };
+    forget(&other, folder.path()).unwrap();
+    let error = forget(&key, &folder.path().join("etc")).unwrap_err();
+    assert!(error.to_string().contains("remove it yourself"), "{error}");
+    assert!(key.exists() && other.exists());
+    forget(&key, folder.path()).unwrap();
+    assert!(!key.exists());
+    forget(&key, folder.path()).unwrap();
 }

@@ -52,6 +52,14 @@ pub enum SecretError {
         /// Where.
         scope: Scope,
     },
+    /// More than a database should have.
+    #[error(
+        "{scope} has secrets of {MOST_SCOPE_MIB} MiB with this one, all versions counted, which is the most"
+    )]
+    NoRoom {
+        /// Where.
+        scope: Scope,
+    },
     /// Its scope's keys, or the seal.
     #[error(transparent)]
     Sealed(#[from] SealedError),
@@ -67,3 +75,7 @@ pub enum SecretError {
 pub const MOST_VALUE_BYTES: usize = 1024 * 1024;
 /// Most names of one scope.
 pub const MOST_SECRETS: usize = 10_000;
+/// Most MiB of all values of one scope, with the versions that are kept of each.
+pub(super) const MOST_SCOPE_MIB: usize = 256;
+/// The same in bytes.
+pub(super) const MOST_SCOPE_BYTES: usize = MOST_SCOPE_MIB * 1024 * 1024;

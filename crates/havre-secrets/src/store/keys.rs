@@ -4,7 +4,7 @@ use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
 use super::Scope;
-use super::rows::{SecretRow, VersionRow};
+use super::rows::{DataKeyRow, SecretRow, VersionRow};
 use crate::key::{CryptoError, KEY_BYTES, Key};
 use crate::seal::{Seal, SealedError};
 
@@ -71,17 +71,13 @@ impl ScopeKeys {
         data_key.decrypt(&row.told(), &row.content)
     }
 
-    /// The key of a version under other keys of its scope.
-    pub(super) fn rewrap(
-        &self,
-        row: &VersionRow,
-        for_: &Self,
-    ) -> Result<Option<Vec<u8>>, CryptoError> {
+    /// Puts the key of a version under other keys of its scope; false: it is not what was written.
+    pub(super) fn rewrap(&self, row: &mut DataKeyRow, for_: &Self) -> Result<bool, CryptoError> {
         let Some(data_key) = self.wrapping().decrypt_key(&row.place(), &row.data_key) else {
-            return Ok(None);
+            return Ok(false);
         };
-        let wrapped = for_.wrapping().encrypt(&row.place(), data_key.bytes())?;
-        Ok(Some(wrapped))
+        row.data_key = for_.wrapping().encrypt(&row.place(), data_key.bytes())?;
+        Ok(true)
     }
 
     pub(super) fn sign(&self, row: &mut SecretRow) {

@@ -26,6 +26,15 @@ pub(super) struct VersionRow {
     pub(super) origin: String,
 }
 
+/// Where a version is and its key, without what that key encrypts: a scope has many MiB of those.
+#[derive(Clone, Debug)]
+pub(super) struct DataKeyRow {
+    pub(super) scope: String,
+    pub(super) name: String,
+    pub(super) version: u32,
+    pub(super) data_key: Vec<u8>,
+}
+
 const SECRET: &str = "scope, name, current, newest, mac";
 const VERSION: &str = "scope, name, version, data_key, content, size, set_at, set_by, origin";
 
@@ -55,12 +64,7 @@ impl SecretRow {
 impl VersionRow {
     /// Where it is: what its key is bound to.
     pub(super) fn place(&self) -> [Vec<u8>; 4] {
-        [
-            b"havre secret version 1".to_vec(),
-            self.scope.clone().into_bytes(),
-            self.name.clone().into_bytes(),
-            self.version.to_be_bytes().to_vec(),
-        ]
+        place(&self.scope, &self.name, self.version)
     }
 
     /// All that is authenticated with its value.
@@ -91,6 +95,22 @@ impl VersionRow {
             origin: row.get(8)?,
         })
     }
+}
+
+impl DataKeyRow {
+    /// As [`VersionRow::place`].
+    pub(super) fn place(&self) -> [Vec<u8>; 4] {
+        place(&self.scope, &self.name, self.version)
+    }
+}
+
+fn place(scope: &str, name: &str, version: u32) -> [Vec<u8>; 4] {
+    [
+        b"havre secret version 1".to_vec(),
+        scope.as_bytes().to_vec(),
+        name.as_bytes().to_vec(),
+        version.to_be_bytes().to_vec(),
+    ]
 }
 
 pub(super) fn scope_keys(db: &Connection, scope: &str) -> rusqlite::Result<Option<Vec<u8>>> {
@@ -147,32 +167,58 @@ pub(super) fn version(
         .optional()
 }
 
-/// Of one secret, or of all of a scope, the oldest first.
-pub(super) fn versions(
-    db: &Connection,
-    scope: &str,
-    name: Option<&str>,
-) -> rusqlite::Result<Vec<VersionRow>> {
-    let query = format!(
-        "SELECT {VERSION} FROM secret_versions WHERE scope = ?1 AND (?2 IS NULL OR name = ?2) \
-         ORDER BY name, version"
-    );
-    db.prepare_cached(&query)?
-        .query_map(params![scope, name], VersionRow::read)?
+/// The numbers of a secret's versions, the oldest first.
+pub(super) fn numbers(db: &Connection, scope: &str, name: &str) -> rusqlite::Result<Vec<u32>> {
+    let query =
+        "SELECT version FROM secret_versions WHERE scope = ?1 AND name = ?2 ORDER BY version";
+    db.prepare_cached(query)?
+        .query_map([scope, name], |row| row.get(0))?
         .collect()
 }
 
-/// The versions of a scope that are in use.
-pub(super) fn current_versions(db: &Connection, scope: &str) -> rusqlite::Result<Vec<VersionRow>> {
-    let columns = VERSION.split(", ").map(|column| format!("v.{column}"));
-    let columns = columns.collect::<Vec<_>>().join(", ");
-    let query = format!(
-        "SELECT {columns} FROM secrets s JOIN secret_versions v ON v.scope = s.scope AND \
-         v.name = s.name AND v.version = s.current WHERE s.scope = ?1 ORDER BY s.name"
-    );
-    db.prepare_cached(&query)?
-        .query_map([scope], VersionRow::read)?
+/// The newest version before one.
+pub(super) fn before(
+    db: &Connection,
+    scope: &str,
+    name: &str,
+    version: u32,
+) -> rusqlite::Result<Option<u32>> {
+    let query =
+        "SELECT max(version) FROM secret_versions WHERE scope = ?1 AND name = ?2 AND version < ?3";
+    db.prepare_cached(query)?
+        .query_row(params![scope, name, version], |row| row.get(0))
+}
+
+/// The keys of all versions of a scope.
+pub(super) fn data_keys(db: &Connection, scope: &str) -> rusqlite::Result<Vec<DataKeyRow>> {
+    let query = "SELECT scope, name, version, data_key FROM secret_versions WHERE scope = ?1 \
+                 ORDER BY name, version";
+    let read = |row: &Row<'_>| {
+        Ok(DataKeyRow {
+            scope: row.get(0)?,
+            name: row.get(1)?,
+            version: row.get(2)?,
+            data_key: row.get(3)?,
+        })
+    };
+    db.prepare_cached(query)?
+        .query_map([scope], read)?
         .collect()
+}
+
+/// How many secrets a scope has.
+pub(super) fn count(db: &Connection, scope: &str) -> rusqlite::Result<usize> {
+    let query = "SELECT count(*) FROM secrets WHERE scope = ?1";
+    db.prepare_cached(query)?
+        .query_row([scope], |row| row.get(0))
+}
+
+/// Bytes of all versions of a scope's other secrets. The length of a column is had without reading it.
+pub(super) fn bytes_of_others(db: &Connection, scope: &str, name: &str) -> rusqlite::Result<usize> {
+    let query = "SELECT coalesce(sum(length(content)), 0) FROM secret_versions WHERE scope = ?1 \
+                 AND name <> ?2";
+    db.prepare_cached(query)?
+        .query_row([scope, name], |row| row.get(0))
 }
 
 pub(super) fn put_secret(db: &Connection, row: &SecretRow) -> rusqlite::Result<()> {
@@ -202,23 +248,28 @@ pub(super) fn put_version(db: &Connection, row: &VersionRow) -> rusqlite::Result
     .map(drop)
 }
 
-pub(super) fn put_data_key(
-    db: &Connection,
-    row: &VersionRow,
-    data_key: &[u8],
-) -> rusqlite::Result<()> {
-    db.execute(
+pub(super) fn put_data_key(db: &Connection, row: &DataKeyRow) -> rusqlite::Result<()> {
+    db.prepare_cached(
         "UPDATE secret_versions SET data_key = ?4 WHERE scope = ?1 AND name = ?2 AND version = ?3",
-        params![row.scope, row.name, row.version, data_key],
-    )
+    )?
+    .execute(params![row.scope, row.name, row.version, row.data_key])
     .map(drop)
 }
 
-/// Forgets the oldest versions but the newest `most` and the one in use.
-pub(super) fn prune(db: &Connection, row: &SecretRow, most: u32) -> rusqlite::Result<()> {
+/// Forgets the oldest versions, but for the one in use: all but the newest `most`, and those that with what is
+/// newer have more than `room` bytes.
+pub(super) fn prune(
+    db: &Connection,
+    row: &SecretRow,
+    most: u32,
+    room: usize,
+) -> rusqlite::Result<()> {
+    let oldest = row.newest.saturating_sub(most);
     db.execute(
-        "DELETE FROM secret_versions WHERE scope = ?1 AND name = ?2 AND version <= ?3 AND version <> ?4",
-        params![row.scope, row.name, row.newest.saturating_sub(most), row.current],
+        "DELETE FROM secret_versions WHERE scope = ?1 AND name = ?2 AND version <> ?4 AND (version <= ?3 OR \
+         version IN (SELECT version FROM (SELECT version, sum(length(content)) OVER (ORDER BY version DESC) \
+         AS bytes FROM secret_versions WHERE scope = ?1 AND name = ?2) WHERE bytes > ?5))",
+        params![row.scope, row.name, oldest, row.current, room],
     )
     .map(drop)
 }

@@ -47,6 +47,14 @@ impl World {
             .to_vec()
     }
 
+    /// How many scopes have keys under an older key of the seal.
+    fn outdated(&self) -> usize {
+        let scopes = self.store.run("look", |db| rows::all_scopes(db)).unwrap();
+        let keys = scopes.iter().map(|(_, keys)| keys);
+        keys.filter(|keys| self.secrets.seal.is_outdated(keys).unwrap())
+            .count()
+    }
+
     /// Edits the database as somebody does who has no key.
     fn edit(&self, statement: &'static str) {
         let changed = self
@@ -309,10 +317,14 @@ fn new_keys_are_for_all_versions_and_fingerprints_stay() {
     let fingerprint = world.secrets.fingerprint(&scope, b"content").unwrap();
     let before = world.store.run("look", |db| rows::all_scopes(db)).unwrap();
     world.secrets.seal.rekey(2).unwrap();
-    assert!(world.secrets.is_outdated().unwrap());
+    assert_eq!(world.outdated(), 2);
     assert_eq!(world.secrets.renew().unwrap(), Vec::<String>::new());
-    assert!(!world.secrets.is_outdated().unwrap());
+    assert_eq!(world.outdated(), 0);
     let after = world.store.run("look", |db| rows::all_scopes(db)).unwrap();
+    // What is done is not done again.
+    assert_eq!(world.secrets.renew().unwrap(), Vec::<String>::new());
+    let again = world.store.run("look", |db| rows::all_scopes(db)).unwrap();
+    assert_eq!(again, after);
     assert!(
         before
             .iter()
@@ -346,6 +358,7 @@ fn what_is_damaged_stays_so_with_new_keys() {
     world.set(&Scope::Machine, "bad", b"two");
     world.edit("UPDATE secret_versions SET data_key = x'00' WHERE name = 'bad'");
     world.edit("UPDATE secrets SET current = 5 WHERE name = 'bad'");
+    world.secrets.seal.rekey(2).unwrap();
     let broken = world.secrets.renew().unwrap();
     assert_eq!(
         broken,
@@ -383,16 +396,49 @@ fn fingerprints_are_equal_in_one_scope_only() {
 }
 
 #[test]
-fn all_values_in_use_are_told_to_who_masks_them() {
+fn keys_of_one_scope_that_are_lost_hold_up_no_other() {
     let world = World::new();
-    world.set(&Scope::Machine, "a", b"one");
-    world.set(&shop("production"), "a", b"two");
-    world.set(&shop("production"), "a", b"three");
-    let values = world.secrets.values().unwrap();
-    let plain: Vec<_> = values
-        .iter()
-        .map(|(_, _, value)| value.plain.to_vec())
-        .collect();
-    assert_eq!(plain, [b"one".to_vec(), b"three".to_vec()]);
-    assert!(!format!("{values:?}").contains("one"));
+    for environment in ["cut", "edited", "production"] {
+        world.set(&shop(environment), "key", b"one");
+    }
+    world.edit("UPDATE secret_scopes SET keys = x'00' WHERE scope = 'shop/cut'");
+    world.edit(
+        "UPDATE secret_scopes SET keys = (SELECT keys FROM secret_scopes WHERE scope = 'shop/production') \
+         WHERE scope = 'shop/edited'",
+    );
+    world.secrets.seal.rekey(2).unwrap();
+    let before = world.outdated();
+    assert_eq!(
+        world.secrets.renew().unwrap(),
+        ["the keys of shop/cut", "the keys of shop/edited"]
+    );
+    assert_eq!((before, world.outdated()), (2, 1));
+    assert_eq!(world.get(&shop("production"), "key"), b"one");
+}
+
+#[test]
+fn a_scope_has_so_many_bytes_and_old_versions_make_room() {
+    let mut world = World::new();
+    world.secrets.most_bytes = 10_000;
+    let scope = shop("production");
+    for round in 0..9 {
+        world.set(&scope, "key", &[round; 2000]);
+    }
+    let versions = world.secrets.history(&scope, &name("key")).unwrap();
+    let kept: Vec<_> = versions.iter().map(|one| one.version).collect();
+    assert_eq!(kept, [6, 7, 8, 9]);
+    // What is in use has to fit beside the others, whatever old versions it has.
+    world.set(&scope, "small", b"x");
+    let key = name("other");
+    let set = |value: &[u8]| world.secrets.set(&scope, &key, value, "", "set");
+    assert!(matches!(set(&[0; 2000]), Err(SecretError::NoRoom { .. })));
+    world.set(&scope, "key", &[10; 9000]);
+    assert_eq!(
+        world.secrets.history(&scope, &name("key")).unwrap().len(),
+        1
+    );
+    world.set(&scope, "key", &[11; 9000]);
+    assert_eq!(world.get(&scope, "key"), [11; 9000]);
+    // Another scope has its own room.
+    world.set(&Scope::Machine, "key", &[0; 9000]);
 }

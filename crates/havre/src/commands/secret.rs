@@ -260,10 +260,11 @@ fn who(uses: &[SecretUse], paint: Paint) -> String {
                 false => services,
             },
             one.version.to_string(),
-            match one.next {
-                Some(next) if next == one.version => String::new(),
-                Some(next) => next.to_string(),
-                None => "missing".to_owned(),
+            match (one.next, &one.problem) {
+                (Some(next), _) if next == one.version => String::new(),
+                (Some(next), _) => next.to_string(),
+                (None, Some(problem)) => problem.clone(),
+                (None, None) => "missing".to_owned(),
             },
         ]);
     }
