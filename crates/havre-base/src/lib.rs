@@ -10,4 +10,4 @@ pub mod time;
 #[cfg(feature = "tokio")]
 pub use blocking::{blocking, in_place};
 pub use causes::{causes, one_line};
-pub use files::{Durability, replace};
+pub use files::{Durability, read_small, replace};
