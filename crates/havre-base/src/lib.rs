@@ -1,4 +1,4 @@
-//! What processes and crates that share nothing else do alike: replace a file as a whole, say what
+//! What processes and crates that share nothing else do alike: replace a file as a whole, read a small one, say what
 //! caused an error, write a time. It knows nothing of Havre, and depends on no other crate of it.
 
 #[cfg(feature = "tokio")]
