@@ -2,11 +2,15 @@
 //! since lasting records of DNS and the authority's limits hang on it.
 
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD};
+use havre_base::{in_place, read_small};
 use instant_acme::{Account, AccountCredentials, ExternalAccountKey, NewAccount};
 
 use crate::http::Conversation;
 use crate::problem::Problem;
 use crate::settings::AuthoritySettings;
+
+/// Keys have some hundred bytes.
+const MAX_KEY_FILE: u64 = 64 * 1024;
 
 /// An account with what has to be kept of it.
 pub(crate) struct Made {
@@ -32,7 +36,7 @@ pub(crate) async fn create(
     email: Option<&str>,
 ) -> Result<Made, Problem> {
     let external = settings.external_account.as_ref().map(|external| {
-        let text = std::fs::read_to_string(&external.key_file).map_err(|error| {
+        let text = in_place(|| read_small(&external.key_file, MAX_KEY_FILE)).map_err(|error| {
             let path = external.key_file.display();
             Problem::own(format!(
                 "cannot read the external account's key from {path}: {error}"

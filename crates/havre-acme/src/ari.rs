@@ -54,7 +54,9 @@ pub fn parse(body: &[u8]) -> Option<Window> {
     let answer: Answer = serde_json::from_slice(body).ok()?;
     let start = Moment::parse(&answer.suggested_window.start)?;
     let end = Moment::parse(&answer.suggested_window.end)?;
-    let explanation = answer.explanation.filter(|link| link.len() <= 500);
+    // It is shown on terminals.
+    let is_line = |link: &String| link.len() <= 500 && !link.chars().any(char::is_control);
+    let explanation = answer.explanation.filter(is_line);
     (start <= end).then_some(Window {
         start,
         end,
@@ -127,6 +129,9 @@ mod tests {
             window.explanation.as_deref(),
             Some("https://ca.example/why")
         );
+        let painted = br#"{"suggestedWindow": {"start": "2026-01-02T04:00:00Z",
+            "end": "2026-01-03T04:00:00Z"}, "explanationURL": "https://ca.example/\u001b[2J"}"#;
+        assert_eq!(parse(painted).unwrap().explanation, None);
         let backwards = br#"{"suggestedWindow": {"start": "2026-01-03T04:00:00Z",
             "end": "2026-01-02T04:00:00Z"}}"#;
         for broken in [&backwards[..], b"{}", b"[]", b"503"] {

@@ -74,15 +74,20 @@ pub fn facts(chain: &str) -> Result<Facts, CertificateError> {
     Ok(Facts {
         id,
         names: names.filter_map(text_of).collect(),
-        issuer: leaf.issuer().to_string(),
+        issuer: line(&leaf.issuer().to_string()),
         from: Moment(leaf.validity().not_before.timestamp()),
         until: Moment(leaf.validity().not_after.timestamp()),
     })
 }
 
+/// What others wrote, as it may be shown on a terminal.
+fn line(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), " ")
+}
+
 fn text_of(name: &GeneralName<'_>) -> Option<String> {
     match name {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        GeneralName::DNSName(name) => Some(line(&name.to_ascii_lowercase())),
         GeneralName::IPAddress(bytes) => {
             let v4 = <[u8; 4]>::try_from(*bytes).map(|it| Ipv4Addr::from(it).to_string());
             let v6 = <[u8; 16]>::try_from(*bytes).map(|it| Ipv6Addr::from(it).to_string());

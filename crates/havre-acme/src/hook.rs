@@ -79,6 +79,7 @@ async fn run_within(
             .spawn()
             .map_err(failed)?
     };
+    let mut group = Group(child.id());
     let output = tokio::net::unix::pipe::Receiver::from_owned_fd(reader.into()).map_err(failed)?;
     let mut text = Vec::new();
     let whole = async {
@@ -92,11 +93,8 @@ async fn run_within(
         child.wait().await.map_err(failed)
     };
     let ended = tokio::time::timeout(deadline, whole).await;
-    let Ok(status) = ended else {
-        end_group(child.id());
-        return Err(HookError::Slow { path: path() });
-    };
-    let status = status?;
+    let status = ended.map_err(|_| HookError::Slow { path: path() })??;
+    group.is_over();
     match status.success() {
         true => Ok(()),
         false => Err(HookError::Failed {
@@ -107,14 +105,26 @@ async fn run_within(
     }
 }
 
-/// It and what it started.
-fn end_group(pid: Option<u32>) {
-    let pid = pid.and_then(|pid| i32::try_from(pid).ok());
-    let pid = pid.and_then(rustix::process::Pid::from_raw);
-    if let Some(pid) = pid
-        && let Err(error) = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL)
-    {
-        tracing::debug!(%error, "the DNS hook had ended by itself");
+/// The program and what it started: they end with whoever waits for them.
+struct Group(Option<u32>);
+
+impl Group {
+    /// Its leader has ended and was waited for: its number may be another's by now.
+    fn is_over(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let pid = self.0.and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid
+            && let Err(error) =
+                rustix::process::kill_process_group(pid, rustix::process::Signal::KILL)
+        {
+            tracing::debug!(%error, "the DNS hook had ended by itself");
+        }
     }
 }
 
@@ -157,5 +167,27 @@ mod tests {
         assert!(error.contains("had not ended"), "{error}");
         let gone = run(Path::new("/no/such/hook"), Action::Remove, "a", "b").await;
         assert!(matches!(gone, Err(HookError::Start { .. })));
+    }
+
+    #[tokio::test]
+    async fn it_ends_with_whoever_waits_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let begun = folder.path().join("begun");
+        let script = format!("sleep 60 & echo $! > {}; wait", begun.display());
+        let mut running = Box::pin(outcome(&script));
+        let pid = loop {
+            let tick = tokio::time::timeout(Duration::from_millis(20), &mut running).await;
+            assert!(tick.is_err(), "{tick:?}");
+            let text = fs::read_to_string(&begun).unwrap_or_default();
+            if let Some(pid) = text.strip_suffix('\n') {
+                break pid.to_owned();
+            }
+        };
+        drop(running);
+        let stat = format!("/proc/{pid}/stat");
+        havre_testing::wait_until("what it started ends", Duration::from_secs(10), || {
+            // Nobody may have waited for it yet.
+            fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "))
+        });
     }
 }

@@ -25,6 +25,9 @@ const PATIENCE: RetryPolicy = RetryPolicy::new()
     .backoff(1.5)
     .timeout(Duration::from_secs(120));
 
+/// The DNS hook's time, that of the authority, and some.
+const VALIDATION: Duration = Duration::from_secs(480);
+
 /// What is ordered.
 pub(crate) struct Job<'a> {
     pub(crate) name: &'a Name,
@@ -142,21 +145,33 @@ async fn validate(
     // One name, one authorization; none to do where the authority remembers it.
     let mut used = None;
     let mut shown = Vec::new();
-    let proven = prove(talk, account, order, job, &mut used, &mut shown).await;
-    let decided = match proven {
-        Ok(()) => wait_until_ready(talk, order).await.map_err(|problem| {
+    let proven = async {
+        prove(talk, account, order, job, &mut used, &mut shown).await?;
+        let ready = wait_until_ready(talk, order).await;
+        ready.map_err(at(Stage::Validation, None))
+    };
+    // Ends here at the latest: what is shown is taken back whatever happens.
+    let decided = match tokio::time::timeout(VALIDATION, proven).await {
+        Ok(decided) => decided,
+        Err(_) => {
+            let minutes = VALIDATION.as_secs() / 60;
+            let problem = Problem::own(format!("the proof took longer than {minutes} minutes"));
+            Err(at(Stage::Validation, None)(problem))
+        }
+    };
+    let decided = decided.map_err(|mut broken| {
+        if broken.stage == Stage::Validation {
+            broken.method = used;
             let hint = shown.iter().find_map(|shown| match shown {
-                Shown::Lasting { hint } => Some(hint.as_str()),
+                Shown::Lasting { hint } => Some(hint),
                 Shown::Edge(_) | Shown::Record { .. } => None,
             });
-            let mut broken = at(Stage::Validation, used)(problem);
             if let Some(hint) = hint {
-                broken.problem.detail = format!("{}; {hint}", broken.problem.detail);
+                broken.problem = broken.problem.with(hint);
             }
-            broken
-        }),
-        Err(broken) => Err(broken),
-    };
+        }
+        broken
+    });
     for shown in shown {
         take_back(job, shown).await;
     }
@@ -222,10 +237,12 @@ async fn prove(
                 hint: lasting(job.name, &talk.issuers(), account.id()),
             },
         };
-        let made = show(job, &proof).await;
-        // Also one that is half there has to go.
+        // Before it is: also one that is half there has to go.
         shown.push(proof);
-        made.map_err(|why| failed(Problem::own(why)))?;
+        if let Some(proof) = shown.last() {
+            let made = show(job, proof).await;
+            made.map_err(|why| failed(Problem::own(why)))?;
+        }
         let told = challenge.set_ready().await;
         told.map_err(|error| at(Stage::Validation, Some(method))(talk.problem(error)))?;
     }

@@ -40,6 +40,8 @@ pub enum Stage {
     Validation,
     /// The certificate was signed and fetched.
     Issue,
+    /// It was put on record here.
+    Keep,
 }
 
 /// Whom a failure is about: that decides who waits, and how long.
@@ -63,6 +65,7 @@ impl Stage {
             Self::Proof => "proof",
             Self::Validation => "validation",
             Self::Issue => "issue",
+            Self::Keep => "keep",
         }
     }
 }
@@ -84,6 +87,12 @@ impl Problem {
             status,
             retry_after: None,
         }
+    }
+
+    /// The same, and what a person should know beside.
+    pub fn with(mut self, more: &str) -> Self {
+        self.detail = bounded(format!("{}; {more}", self.detail));
+        self
     }
 
     /// Whether it is of this kind of RFC 8555.
@@ -142,7 +151,8 @@ impl Problem {
                 // The connection broke.
                 None => Blame::Authority,
             },
-            Stage::Proof => Blame::Name,
+            // Ours to mend: the authority has done its part.
+            Stage::Proof | Stage::Keep => Blame::Name,
             Stage::Validation => match self.is("caa") || self.is("rejectedIdentifier") {
                 true => Blame::Pair,
                 false => Blame::Name,
@@ -186,7 +196,7 @@ mod tests {
     #[test]
     fn whom_it_is_about_decides_who_waits() {
         use Blame::{Authority, Name, Pair};
-        use Stage::{Account, Directory, Issue, Order, Proof, Validation};
+        use Stage::{Account, Directory, Issue, Keep, Order, Proof, Validation};
         for (problem, stage, expected) in [
             (Problem::own("connection refused"), Directory, Authority),
             (problem("externalAccountRequired", ""), Account, Authority),
@@ -204,6 +214,7 @@ mod tests {
             (problem("serverInternal", ""), Validation, Authority),
             (Problem::own("the hook failed"), Proof, Name),
             (problem("badCSR", ""), Issue, Pair),
+            (Problem::own("the disk is full"), Keep, Name),
         ] {
             assert_eq!(problem.blame(stage), expected, "{problem} {stage:?}");
         }

@@ -96,6 +96,9 @@ pub struct Attempts {
     /// A person asked for a new certificate at that moment.
     #[serde(default)]
     pub asked: Option<Moment>,
+    /// An order was begun then and has not ended.
+    #[serde(default)]
+    pub begun: Option<Moment>,
 }
 
 /// A pause, and how many before it came to nothing.
@@ -105,6 +108,9 @@ pub struct Wait {
     pub failures: u32,
     /// Its end.
     pub until: Moment,
+    /// The authority itself has said so: nobody shortens it.
+    #[serde(default)]
+    pub told: bool,
 }
 
 /// One attempt that failed.
@@ -128,6 +134,7 @@ impl Attempts {
     /// authority as a whole is only remembered: [`Wait::fail`] is for it.
     pub fn fail(&mut self, failure: Failure, chance: f64) {
         let now = failure.at;
+        self.begun = None;
         match failure.problem.blame(failure.stage) {
             Blame::Name => {
                 self.pause = Some(now.after(pause(&AFTER_NAME, self.failures, None, chance)));
@@ -137,11 +144,21 @@ impl Attempts {
                 let wait = self.refused.entry(failure.authority.clone()).or_default();
                 let told = failure.problem.patience();
                 wait.until = now.after(pause(&AFTER_PAIR, wait.failures, told, chance));
+                wait.told = told.is_some();
                 wait.failures = wait.failures.saturating_add(1);
             }
             Blame::Authority => {}
         }
         self.last = Some(failure);
+    }
+
+    /// An order that was begun and of whose end nothing is on record broke off with its daemon, which may
+    /// happen again and again: the next one waits.
+    pub fn break_off(&mut self) {
+        if let Some(begun) = self.begun.take() {
+            let pause = begun.after(AFTER_NAME[0]);
+            self.pause = self.pause.max(Some(pause));
+        }
     }
 
     /// A person asks for a new certificate: only what an authority has forbidden still holds.
@@ -152,9 +169,19 @@ impl Attempts {
 }
 
 impl Wait {
+    /// Whether the authority itself has said so, and it is not over: nobody ends it before.
+    pub fn holds(&self, now: Moment) -> bool {
+        self.told && self.until > now
+    }
+
     /// Notes that an authority does not answer as it should; `chance` in 0..1.
     pub fn fail(&mut self, now: Moment, told: Option<Duration>, chance: f64) {
-        self.until = now.after(pause(&AFTER_AUTHORITY, self.failures, told, chance));
+        let until = now.after(pause(&AFTER_AUTHORITY, self.failures, told, chance));
+        // What it has said holds until it says something longer.
+        if !self.holds(now) || told.is_some() && until > self.until {
+            self.until = until;
+            self.told = told.is_some();
+        }
         self.failures = self.failures.saturating_add(1);
     }
 }
@@ -220,6 +247,21 @@ mod tests {
     }
 
     #[test]
+    fn an_order_that_broke_off_is_not_tried_at_once() {
+        let mut attempts = Attempts {
+            begun: Some(Moment(100)),
+            ..Attempts::default()
+        };
+        attempts.break_off();
+        assert_eq!((attempts.pause, attempts.begun), (Some(Moment(220)), None));
+        attempts.break_off();
+        assert_eq!(attempts.pause, Some(Moment(220)), "once");
+        attempts.begun = Some(Moment(300));
+        attempts.fail(failure(310, Stage::Order, Some("malformed"), None), 0.0);
+        assert_eq!(attempts.begun, None, "it has ended");
+    }
+
+    #[test]
     fn a_broken_authority_is_nothing_against_the_name() {
         let mut attempts = Attempts::default();
         attempts.fail(failure(0, Stage::Directory, None, None), 0.5);
@@ -232,5 +274,11 @@ mod tests {
             wait.fail(Moment(0), None, 0.0);
         }
         assert_eq!(wait.until, Moment(6 * 3600));
+        assert!(!wait.holds(Moment(0)));
+        wait.fail(Moment(0), Some(minutes(1440)), 0.0);
+        wait.fail(Moment(0), None, 0.0);
+        wait.fail(Moment(0), Some(minutes(5)), 0.0);
+        assert_eq!(wait.until, Moment(86_400), "what was said holds");
+        assert!(wait.holds(Moment(86_399)) && !wait.holds(Moment(86_400)));
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use havre_base::one_line;
+use havre_base::{in_place, one_line};
 use havre_store::{Store, StoreError};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -14,14 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ari;
 use crate::authority::{Authority, Told, account_context};
-use crate::certificate::{self, CertificateError};
+use crate::certificate::{self, CertificateError, Facts};
 use crate::moment::Moment;
 use crate::name::Name;
 use crate::order::{Broken, Issued, Job};
 use crate::plan::{self, Step, World};
 use crate::problem::{Blame, Problem, Stage};
 use crate::proof::{BoxFuture, Proofs};
-use crate::record::{Attempts, Failure, Held, Record, Source};
+use crate::record::{Attempts, Failure, Held, Record, Source, Wait};
 use crate::sealing::Sealing;
 use crate::settings::Settings;
 use crate::state::{Entry, Pair, State};
@@ -31,8 +31,10 @@ use crate::tables::{AllSealed, Row, Tables};
 const AT_ONCE: usize = 6;
 /// The clock of the machine may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
-/// One name's turn, whatever becomes of it.
-const TURN: Duration = Duration::from_secs(900);
+/// One order, whose parts have deadlines of their own …
+const ORDER: Duration = Duration::from_secs(1200);
+/// … and one name's turn, whatever becomes of it.
+const TURN: Duration = Duration::from_secs(1500);
 /// How long a certificate is kept that nobody wants and whose life is over.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -113,6 +115,8 @@ struct Inner {
     sealing: Arc<dyn Sealing>,
     outlet: Arc<dyn Outlet>,
     state: Mutex<State>,
+    /// Held while certificates are put on record, so that who comes later knows of who came before.
+    keeping: tokio::sync::Mutex<()>,
     started: Moment,
     changed: Notify,
 }
@@ -160,9 +164,13 @@ impl Service {
             };
             state.names.insert(row.name, entry);
         }
-        for (name, attempts) in tables.attempts()? {
+        for (name, mut attempts) in tables.attempts()? {
+            attempts.break_off();
             state.names.entry(name).or_default().record.attempts = attempts;
         }
+        let now = Moment::now();
+        state.health = tables.waits()?.into_iter().collect();
+        state.health.retain(|_, wait| wait.until > now);
         let authority = |it| {
             let (tables, sealing) = (tables.clone(), Arc::clone(&sealing));
             Authority::new(it, settings.email.clone(), tables, sealing)
@@ -175,7 +183,8 @@ impl Service {
             sealing,
             outlet,
             state: Mutex::new(state),
-            started: Moment::now(),
+            keeping: tokio::sync::Mutex::default(),
+            started: now,
             changed: Notify::new(),
         }));
         Ok((service, loaded))
@@ -190,7 +199,7 @@ impl Service {
         report: impl Fn(Result<String, String>),
     ) {
         let inner = &self.0;
-        // Ends with this future: whatever is under way is done again by the next daemon.
+        // Ends with this future: whatever is under way is done again by the next daemon, after a while.
         let mut turns = JoinSet::new();
         inner.lock().running.clear();
         loop {
@@ -207,11 +216,11 @@ impl Service {
                 () = inner.changed.notified() => {}
                 Some(turn) = turns.join_next(), if !turns.is_empty() => match turn {
                     Ok(name) => drop(inner.lock().running.remove(&name)),
-                    // Nobody knows whose it was: none is held back by it.
+                    // A panic, where it does not end the daemon. Nobody knows whose it was: all wait.
                     Err(error) => {
                         tracing::error!(%error, "a turn for a certificate broke off");
-                        turns.abort_all();
-                        inner.lock().running.clear();
+                        turns.shutdown().await;
+                        inner.lock().break_off(Moment::now());
                     }
                 },
                 () = tokio::time::sleep(sleep) => inner.tidy(Moment::now()),
@@ -255,47 +264,53 @@ impl Service {
             if !state.wanted.contains(name) {
                 return Err(ServiceError::Unwanted(name.clone()));
             }
-            // A person may know more of the authorities' health than we do.
-            state.health.clear();
-            let entry = state.names.entry(name.clone()).or_default();
-            let refused = &entry.record.attempts.refused;
-            let until = |it: &Authority| refused.get(&it.settings.name).map(|wait| wait.until);
+            // A person may know more of the authorities' health than we do, but for what they have said.
+            state.health.retain(|_, wait| wait.holds(now));
+            let mut attempts = state.record(name).attempts;
+            let until = |it: &Authority| {
+                let waits = [&attempts.refused, &state.health];
+                let waits = waits.map(|waits| waits.get(&it.settings.name));
+                waits.into_iter().flatten().map(|wait| wait.until).max()
+            };
             let soonest = inner.authorities.iter().map(until).min().flatten();
             if let Some(until) = soonest.filter(|until| *until > now) {
-                let said = entry.record.attempts.last.clone().map(Box::new);
+                let said = attempts.last.map(Box::new);
                 return Err(ServiceError::Forbidden {
                     name: name.clone(),
                     until,
                     said,
                 });
             }
-            entry.record.attempts.ask(now);
-            entry.record.attempts.clone()
+            attempts.ask(now);
+            attempts
         };
+        // What cannot be written does not count.
         inner.tables.attempts_put(name, &attempts)?;
+        let mut state = inner.lock();
+        let entry = state.names.entry(name.clone()).or_default();
+        entry.record.attempts.ask(now);
+        drop(state);
         inner.changed.notify_one();
         Ok(())
     }
 
-    /// Serves a certificate that a person brought, for each of the names, until its end is near.
+    /// Serves a certificate that a person brought, for each of the names, until its end is near; for none
+    /// of them where it cannot be put on record.
     pub async fn import(&self, names: &[Name], pair: &Pair) -> Result<Vec<Name>, ServiceError> {
         let now = Moment::now();
-        let mut checked = Vec::new();
+        let mut rows = Vec::new();
         for name in names {
             let checked_for = certificate::check(&pair.chain, &pair.key, name, now);
             let facts = checked_for.map_err(|source| ServiceError::Brought {
                 name: name.clone(),
                 source,
             })?;
-            checked.push((name, facts));
+            rows.push(self.0.row(name, Source::Imported, pair, facts, now)?);
         }
-        for (name, facts) in checked {
-            let issued = Issued {
-                chain: pair.chain.clone(),
-                key: pair.key.clone(),
-                facts,
-            };
-            self.0.keep(name, Source::Imported, issued, now).await?;
+        let _keeping = self.0.keeping.lock().await;
+        in_place(|| self.0.tables.certificates_put(rows.clone()))?;
+        for row in rows {
+            self.0.serve(row, pair.clone()).await;
         }
         self.0.changed.notify_one();
         Ok(names.to_vec())
@@ -375,8 +390,7 @@ impl Inner {
                 authority,
                 replaces,
             } => {
-                let failures = record.attempts.failures;
-                self.order(name, &authority, replaces.as_deref(), failures)
+                self.order(name, &authority, replaces.as_deref(), &record)
                     .await;
             }
             Step::Wait(_) => {}
@@ -389,11 +403,13 @@ impl Inner {
         };
         let told = asked.look(id).await;
         let (now, chances) = (Moment::now(), [chance(), chance()]);
+        let mut rests = None;
         let changed = {
             let mut state = self.lock();
             if let Err(problem) = &told {
                 let wait = state.health.entry(authority.to_owned()).or_default();
                 wait.fail(now, problem.patience(), chances[0]);
+                rests = Some(*wait);
             }
             state.change_held(name, id, |held| match told {
                 Ok(Told::Window(window, patience)) => {
@@ -407,6 +423,7 @@ impl Inner {
             });
             state.record(name).certificate
         };
+        self.note_rest(authority, rests);
         if let Some(held) = changed
             && let Err(error) = self.tables.renewal_put(name, &held)
         {
@@ -414,7 +431,7 @@ impl Inner {
         }
     }
 
-    async fn order(&self, name: &Name, authority: &str, replaces: Option<&str>, failures: u32) {
+    async fn order(&self, name: &Name, authority: &str, replaces: Option<&str>, record: &Record) {
         let Some(asked) = self.authority(authority) else {
             return;
         };
@@ -422,31 +439,57 @@ impl Inner {
             name,
             replaces,
             profile: None,
-            failures,
+            failures: record.attempts.failures,
             hook: self.hook.as_deref(),
             proofs: &*self.outlet,
         };
-        let placed = asked.order(&job).await;
+        let placed = match self.begin(name) {
+            Ok(()) => tokio::time::timeout(ORDER, asked.order(&job)).await,
+            Err(error) => Ok(Err(not_kept(&error))),
+        };
+        let placed = placed.unwrap_or_else(|_| {
+            let minutes = ORDER.as_secs() / 60;
+            Err(Broken {
+                stage: Stage::Order,
+                method: None,
+                problem: Problem::own(format!("the order took longer than {minutes} minutes")),
+            })
+        });
         let now = Moment::now();
         let kept = match placed {
             Ok(issued) => {
-                let until = issued.facts.until;
+                // Of others that it did not sign it may have said so at the same time.
+                let holds = |own: &str, wait: &Wait| own != authority || wait.holds(now);
+                self.lock().health.retain(|own, wait| holds(own, wait));
                 let source = Source::Authority(authority.to_owned());
-                let kept = self.keep(name, source, issued, now).await;
-                if kept.is_ok() {
-                    tracing::info!(%name, authority, %until, "a certificate was issued");
-                    self.lock().health.remove(authority);
-                }
-                kept.map_err(|error| Broken {
-                    stage: Stage::Issue,
-                    method: None,
-                    problem: Problem::own(one_line(&error)),
-                })
+                let before = record.certificate.as_ref().map(|held| held.id.as_str());
+                let kept = self.keep(name, source, issued, before, now).await;
+                kept.map_err(|error| not_kept(&error))
             }
             Err(broken) => Err(broken),
         };
         if let Err(broken) = kept {
             self.fail(name, authority, broken, now);
+        }
+    }
+
+    /// Puts on record that an order is begun: one that ends with the daemon is not begun again at once.
+    fn begin(&self, name: &Name) -> Result<(), ServiceError> {
+        let attempts = {
+            let mut state = self.lock();
+            let attempts = &mut state.names.entry(name.clone()).or_default().record.attempts;
+            attempts.begun = Some(Moment::now());
+            attempts.clone()
+        };
+        in_place(|| self.tables.attempts_put(name, &attempts)).map_err(ServiceError::Store)
+    }
+
+    /// Puts on record until when an authority itself has said that it is not to be asked.
+    fn note_rest(&self, authority: &str, rests: Option<Wait>) {
+        if let Some(wait) = rests.filter(|wait| wait.told)
+            && let Err(error) = self.tables.wait_put(authority, &wait)
+        {
+            tracing::warn!(authority, error = one_line(&error), "a pause is not kept");
         }
     }
 
@@ -458,15 +501,18 @@ impl Inner {
             problem,
         } = broken;
         let blame = problem.blame(stage);
+        let mut rests = None;
         let (attempts, is_news) = {
             let mut state = self.lock();
             let mut is_news = true;
             if blame == Blame::Authority {
                 let wait = state.health.entry(authority.to_owned()).or_default();
-                // Of many names that failed together one counts.
+                // Of many names that failed together one counts, and whatever asks for more patience.
+                let told = problem.patience().map(|told| now.after(told));
                 is_news = wait.until <= now;
-                if is_news {
+                if is_news || told.is_some_and(|told| told > wait.until) {
                     wait.fail(now, problem.patience(), chance());
+                    rests = Some(*wait);
                 }
             }
             let attempts = &mut state.names.entry(name.clone()).or_default().record.attempts;
@@ -480,6 +526,7 @@ impl Inner {
             attempts.fail(failure, chance());
             (attempts.clone(), is_news)
         };
+        self.note_rest(authority, rests);
         if is_news {
             tracing::warn!(%name, authority, ?stage, %problem, "no certificate was issued");
         } else {
@@ -490,46 +537,73 @@ impl Inner {
         }
     }
 
-    /// Writes a certificate down and lets it serve.
+    /// Puts an authority's certificate on record and lets it serve, where the one on record is still the
+    /// one `before` it: what a person brought meanwhile stays.
     async fn keep(
         &self,
         name: &Name,
         source: Source,
         issued: Issued,
+        before: Option<&str>,
         now: Moment,
     ) -> Result<(), ServiceError> {
         let Issued { chain, key, facts } = issued;
-        let sealed = self.sealing.seal(&key_context(&facts.id), key.as_bytes());
+        let (pair, until) = (Pair { chain, key }, facts.until);
+        let row = self.row(name, source, &pair, facts, now)?;
+        let _keeping = self.keeping.lock().await;
+        let on_record = self.lock().record(name).certificate;
+        if on_record.as_ref().map(|held| held.id.as_str()) != before {
+            tracing::info!(%name, "a certificate was issued, and the one that was brought meanwhile stays");
+            return Ok(());
+        }
+        // One that cannot be written serves all the same: another order would not mend that.
+        let written = in_place(|| self.tables.certificates_put(vec![row.clone()]));
+        tracing::info!(%name, source = ?row.held.source, %until, "a certificate was issued");
+        self.serve(row, pair).await;
+        written.map_err(ServiceError::Store)
+    }
+
+    /// A certificate as it is put on record.
+    fn row(
+        &self,
+        name: &Name,
+        source: Source,
+        pair: &Pair,
+        facts: Facts,
+        now: Moment,
+    ) -> Result<Row, ServiceError> {
+        let sealed = (self.sealing).seal(&key_context(&facts.id), pair.key.as_bytes());
         let sealed_key = sealed.map_err(|detail| ServiceError::Seal {
             name: name.clone(),
             detail,
         })?;
-        let held = Held {
-            id: facts.id,
-            source,
-            from: facts.from,
-            until: facts.until,
-            since: now,
-            ari: None,
-            next_look: now,
-        };
-        // One that cannot be written serves all the same: another order would not mend that.
-        let written = self.tables.certificate_put(Row {
+        Ok(Row {
             name: name.clone(),
-            held: held.clone(),
-            chain: chain.clone(),
+            held: Held {
+                id: facts.id,
+                source,
+                from: facts.from,
+                until: facts.until,
+                since: now,
+                ari: None,
+                next_look: now,
+            },
+            chain: pair.chain.clone(),
             sealed_key,
-        });
+        })
+    }
+
+    /// From now on this is the certificate of its name.
+    async fn serve(&self, row: Row, pair: Pair) {
         let entry = Entry {
             record: Record {
-                certificate: Some(held),
+                certificate: Some(row.held),
                 attempts: Attempts::default(),
             },
-            chain: Some(chain.clone()),
+            chain: Some(row.chain),
         };
-        self.lock().names.insert(name.clone(), entry);
-        self.outlet.serve(name, Pair { chain, key }).await;
-        written.map_err(ServiceError::Store)
+        self.lock().names.insert(row.name.clone(), entry);
+        self.outlet.serve(&row.name, pair).await;
     }
 
     /// Forgets what nobody wants any more.
@@ -586,6 +660,15 @@ impl Inner {
                 resting.join(", ")
             )),
         }
+    }
+}
+
+/// A failure of ours, after or before the authority had its part.
+fn not_kept(error: &ServiceError) -> Broken {
+    Broken {
+        stage: Stage::Keep,
+        method: None,
+        problem: Problem::own(one_line(error)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::ari;
 use crate::moment::Moment;
 use crate::name::Name;
 use crate::plan::{Authority, World};
@@ -56,6 +57,18 @@ impl State {
         World {
             authorities: authorities.map(authority).collect(),
             started,
+        }
+    }
+
+    /// What was under way broke off: none of it is begun again at once.
+    pub(crate) fn break_off(&mut self, now: Moment) {
+        for name in std::mem::take(&mut self.running) {
+            let record = &mut self.names.entry(name).or_default().record;
+            record.attempts.begun = Some(now);
+            record.attempts.break_off();
+            if let Some(held) = &mut record.certificate {
+                held.next_look = ari::next_look(now, None, 0.0);
+            }
         }
     }
 

@@ -7,12 +7,15 @@ use havre_store::{Schema, Store, StoreError, now};
 
 use crate::moment::Moment;
 use crate::name::Name;
-use crate::record::{Attempts, Held, Source};
+use crate::record::{Attempts, Held, Source, Wait};
 
 /// Its versions.
 pub const SCHEMA: Schema = Schema {
     name: "acme",
-    migrations: &[include_str!("schema/001.sql")],
+    migrations: &[
+        include_str!("schema/001.sql"),
+        include_str!("schema/002.sql"),
+    ],
 };
 
 /// A certificate with its sealed key.
@@ -115,37 +118,13 @@ impl Tables {
         })
     }
 
-    /// Replaces a name's certificate, and forgets what was tried before.
-    pub(crate) fn certificate_put(&self, row: Row) -> Result<(), StoreError> {
-        let renewal = json(row.held.ari.as_ref());
+    /// Replaces the certificates of these names, and forgets what was tried before: of all or of none.
+    pub(crate) fn certificates_put(&self, rows: Vec<Row>) -> Result<(), StoreError> {
         self.0.run("keep a certificate", move |db| {
-            let Row {
-                name,
-                held,
-                chain,
-                sealed_key,
-            } = row;
-            let authority = match held.source {
-                Source::Authority(name) => Some(name),
-                Source::Imported => None,
-            };
             let change = db.transaction()?;
-            change.execute(
-                "INSERT OR REPLACE INTO acme_certificates VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-                params![
-                    name.as_str(),
-                    authority,
-                    held.id,
-                    chain,
-                    sealed_key,
-                    held.from.0,
-                    held.until.0,
-                    held.since.0,
-                    renewal,
-                    held.next_look.0
-                ],
-            )?;
-            change.execute("DELETE FROM acme_attempts WHERE name = ?1", [name.as_str()])?;
+            for row in rows {
+                put(&change, row)?;
+            }
             change.commit()
         })
     }
@@ -193,6 +172,35 @@ impl Tables {
         })
     }
 
+    /// Authorities that have said until when they are not to be asked. What cannot be read is forgotten.
+    pub(crate) fn waits(&self) -> Result<Vec<(String, Wait)>, StoreError> {
+        self.0
+            .run("list authorities that are not to be asked", |db| {
+                let mut all = Vec::new();
+                let mut statement = db.prepare("SELECT authority, wait FROM acme_waits")?;
+                let mut rows = statement.query([])?;
+                while let Some(row) = rows.next()? {
+                    let (authority, text): (String, String) = (row.get(0)?, row.get(1)?);
+                    if let Ok(wait) = serde_json::from_str(&text) {
+                        all.push((authority, wait));
+                    }
+                }
+                Ok(all)
+            })
+    }
+
+    /// Notes until when an authority is not to be asked.
+    pub(crate) fn wait_put(&self, authority: &str, wait: &Wait) -> Result<(), StoreError> {
+        let (authority, text) = (authority.to_owned(), json(Some(wait)));
+        self.0.run("note that an authority waits", move |db| {
+            db.execute(
+                "INSERT OR REPLACE INTO acme_waits VALUES (?1, ?2)",
+                params![authority, text],
+            )
+            .map(drop)
+        })
+    }
+
     /// Notes what was tried for a name.
     pub(crate) fn attempts_put(&self, name: &Name, attempts: &Attempts) -> Result<(), StoreError> {
         let (name, text) = (name.clone(), json(Some(attempts)));
@@ -204,6 +212,36 @@ impl Tables {
             .map(drop)
         })
     }
+}
+
+fn put(change: &rusqlite::Transaction<'_>, row: Row) -> rusqlite::Result<()> {
+    let Row {
+        name,
+        held,
+        chain,
+        sealed_key,
+    } = row;
+    let authority = match held.source {
+        Source::Authority(name) => Some(name),
+        Source::Imported => None,
+    };
+    change.execute(
+        "INSERT OR REPLACE INTO acme_certificates VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        params![
+            name.as_str(),
+            authority,
+            held.id,
+            chain,
+            sealed_key,
+            held.from.0,
+            held.until.0,
+            held.since.0,
+            json(held.ari.as_ref()),
+            held.next_look.0
+        ],
+    )?;
+    let forget = "DELETE FROM acme_attempts WHERE name = ?1";
+    change.execute(forget, [name.as_str()]).map(drop)
 }
 
 /// Our own types, whose keys are texts: they can be written.
@@ -266,7 +304,7 @@ mod tests {
         attempts.ask(Moment(9));
         tables.attempts_put(&name, &attempts).unwrap();
         assert_eq!(tables.attempts().unwrap(), [(name.clone(), attempts)]);
-        tables.certificate_put(row.clone()).unwrap();
+        tables.certificates_put(vec![row.clone()]).unwrap();
         assert_eq!(tables.attempts().unwrap(), []);
 
         held.ari = Some(Ari {
@@ -282,8 +320,16 @@ mod tests {
             ..held.clone()
         };
         tables.renewal_put(&name, &other).unwrap();
+        let wait = Wait {
+            failures: 1,
+            until: Moment(8),
+            told: true,
+        };
+        tables.wait_put("ca", &Wait::default()).unwrap();
+        tables.wait_put("ca", &wait).unwrap();
         drop(tables);
         let tables = open();
+        assert_eq!(tables.waits().unwrap(), [("ca".to_owned(), wait)]);
         let expected = Row { held, ..row };
         assert_eq!(tables.certificates().unwrap(), [expected]);
 

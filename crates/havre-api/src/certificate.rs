@@ -131,7 +131,7 @@ pub struct OrderFailure {
     pub at: Timestamp,
     /// With which authority.
     pub authority: String,
-    /// How far it came: `directory`, `account`, `order`, `proof`, `validation`, `issue`.
+    /// How far it came: `directory`, `account`, `order`, `proof`, `validation`, `issue`, `keep` (it was not put on record here).
     pub stage: String,
     /// How the host was to be proven.
     pub method: Option<String>,

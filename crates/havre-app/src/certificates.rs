@@ -5,17 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read as _};
-use std::net::IpAddr;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use havre_acme::{Facts, Moment};
+use havre_base::read_small;
 use havre_edge::{Certificate, CertificateError, PrivateKey};
-use x509_parser::extensions::GeneralName;
-use x509_parser::pem::Pem;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::tls::CertificateFiles;
 
@@ -60,31 +58,21 @@ struct Mark {
     changed: (i64, i64),
 }
 
-/// What a certificate says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Facts {
-    /// Lower case.
-    names: Vec<String>,
-    from: SystemTime,
-    until: SystemTime,
-    /// The end, as text.
-    end: String,
-}
-
 #[derive(Debug, thiserror::Error)]
 enum ReadError {
     #[error("cannot read {}", .path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("{} is no small file", .path.display())]
-    Kind { path: PathBuf },
     #[error("{} and {} cannot be used", .chain.display(), .key.display())]
     Pair {
         chain: PathBuf,
         key: PathBuf,
         source: CertificateError,
     },
-    #[error("{} is no certificate: {detail}", .path.display())]
-    Certificate { path: PathBuf, detail: String },
+    #[error("cannot read the certificate in {}", .path.display())]
+    Certificate {
+        path: PathBuf,
+        source: havre_acme::CertificateError,
+    },
 }
 
 impl Certificates {
@@ -120,7 +108,8 @@ impl Pair {
             chain: self.chain.clone(),
             key: self.key.clone(),
         };
-        certificate.check().is_ok() && facts(&self.chain).is_ok_and(|facts| now <= facts.until)
+        let facts = || havre_acme::facts(&self.chain);
+        certificate.check().is_ok() && facts().is_ok_and(|facts| Moment::from(now) <= facts.until)
     }
 }
 
@@ -183,76 +172,18 @@ fn load(files: &CertificateFiles) -> Result<(Pair, Facts), ReadError> {
         key: pair.key.clone(),
     };
     certificate.check().map_err(unusable)?;
-    let facts = facts(&pair.chain).map_err(|detail| ReadError::Certificate {
+    let facts = havre_acme::facts(&pair.chain).map_err(|source| ReadError::Certificate {
         path: files.chain.clone(),
-        detail,
+        source,
     })?;
     Ok((pair, facts))
 }
 
 fn read(path: &Path) -> Result<String, ReadError> {
-    let error = |source| ReadError::File {
+    read_small(path, MAX_BYTES).map_err(|source| ReadError::File {
         path: path.to_owned(),
         source,
-    };
-    let kind = || ReadError::Kind {
-        path: path.to_owned(),
-    };
-    // A pipe is not waited for.
-    if !fs::metadata(path).map_err(error)?.is_file() {
-        return Err(kind());
-    }
-    let mut text = String::new();
-    let file = fs::File::open(path).map_err(error)?;
-    let length = file
-        .take(MAX_BYTES + 1)
-        .read_to_string(&mut text)
-        .map_err(error)?;
-    match u64::try_from(length) {
-        Ok(length) if length <= MAX_BYTES => Ok(text),
-        Ok(_) | Err(_) => Err(kind()),
-    }
-}
-
-/// Of the first certificate of a chain.
-fn facts(chain: &str) -> Result<Facts, String> {
-    let pem = Pem::iter_from_buffer(chain.as_bytes())
-        .next()
-        .ok_or("there is none")?
-        .map_err(|error| error.to_string())?;
-    let (_, leaf) = X509Certificate::from_der(&pem.contents).map_err(|error| error.to_string())?;
-    let alternative = leaf
-        .subject_alternative_name()
-        .map_err(|error| error.to_string())?;
-    let names = alternative
-        .iter()
-        .flat_map(|extension| &extension.value.general_names)
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-            GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
-            // Not what browsers look for.
-            _ => None,
-        })
-        .collect();
-    let validity = leaf.validity();
-    let time = |seconds: i64| {
-        let seconds = u64::try_from(seconds).unwrap_or_default();
-        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
-    };
-    Ok(Facts {
-        names,
-        from: time(validity.not_before.timestamp()),
-        until: time(validity.not_after.timestamp()),
-        end: validity.not_after.to_string(),
     })
-}
-
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
-        16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
-        _ => None,
-    }
 }
 
 /// What browsers will not accept.
@@ -277,8 +208,9 @@ fn assess(facts: &Facts, hosts: &[String], now: SystemTime) -> Vec<String> {
             uncovered.join(", ")
         ));
     }
+    let now = Moment::from(now);
     if now > facts.until {
-        findings.push(format!("it expired on {}", facts.end));
+        findings.push(format!("it expired on {}", facts.until));
     } else if now < facts.from {
         findings.push("it is not valid yet".to_owned());
     }
@@ -298,6 +230,8 @@ fn covers(name: &str, host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
@@ -424,7 +358,7 @@ mod tests {
             (&["a.test"], -9..-1, &["a.test"], Some("it expired on ")),
             (&["a.test"], 1..9, &["a.test"], Some("it is not valid yet")),
         ] {
-            let facts = facts(&made(names, days).0).unwrap();
+            let facts = havre_acme::facts(&made(names, days).0).unwrap();
             let findings = assess(&facts, &hosts(wanted), SystemTime::now());
             match expected {
                 None => assert_eq!(findings, [""; 0]),
@@ -441,7 +375,7 @@ mod tests {
         folder.put("a.key", &key);
         let flood = format!("{chain}{}", " ".repeat(1024 * 1024));
         folder.put("a.pem", &flood);
-        assert!(matches!(load(&files), Err(ReadError::Kind { .. })));
+        assert!(matches!(load(&files), Err(ReadError::File { .. })));
         fs::remove_file(&files.chain).unwrap();
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(
@@ -452,6 +386,6 @@ mod tests {
             0,
         )
         .unwrap();
-        assert!(matches!(load(&files), Err(ReadError::Kind { .. })));
+        assert!(matches!(load(&files), Err(ReadError::File { .. })));
     }
 }

@@ -1,11 +1,13 @@
 //! What an authority would find that looks for a proof, as far as this machine can tell, and what a person
 //! can do about it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use havre_acme::{Name, Proof};
 use havre_api::{CertificateCheck, CertificateState, CertificateStatus};
+use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -28,13 +30,28 @@ pub(crate) async fn look(hub: &EdgeHub, name: &Name) -> Vec<CertificateCheck> {
     if name.is_wildcard() {
         return checks;
     }
-    let token = format!("havre-look-{}", std::process::id());
+    let token = match new_token() {
+        Ok(token) => token,
+        Err(error) => {
+            tracing::error!(%error, "no look at who answers at {name}");
+            return checks;
+        }
+    };
     let proof = Proof::Http {
         answer: format!("{token}.this machine"),
         token: token.clone(),
     };
-    let shown = hub.show(&proof).await;
+    let looking = Looking { hub, proof };
+    let shown = hub.show(&looking.proof).await;
     for address in addresses.into_iter().take(ADDRESSES) {
+        if !may_look_at(address) {
+            checks.push(CertificateCheck {
+                what: format!("ports of {address}"),
+                good: None,
+                found: "not looked at: it is no public address and none of this machine".to_owned(),
+            });
+            continue;
+        }
         let found = match &shown {
             Ok(()) => answer_at(SocketAddr::new(address, HTTP), name, &token).await,
             Err(why) => Err(why.clone()),
@@ -44,8 +61,55 @@ pub(crate) async fn look(hub: &EdgeHub, name: &Name) -> Vec<CertificateCheck> {
         let found = connected.map(|_| "somebody listens".to_owned());
         checks.push(at(address, HTTPS, found));
     }
-    hub.withdraw(&proof).await;
+    hub.withdraw(&looking.proof).await;
     checks
+}
+
+/// Nobody looks any more who has gone away meanwhile.
+struct Looking<'a> {
+    hub: &'a EdgeHub,
+    proof: Proof,
+}
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        self.hub.forget(&self.proof);
+    }
+}
+
+/// Of one look: there may be several at once.
+fn new_token() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    // So few come at once.
+    getrandom(&mut bytes, GetRandomFlags::empty())?;
+    Ok(format!("havre-look-{:032x}", u128::from_ne_bytes(bytes)))
+}
+
+/// A name may lead anywhere: whoever may have one looked at does not learn thereby what this machine
+/// reaches and others do not.
+fn may_look_at(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    is_public(address)
+        || !address.is_loopback()
+            && is_own(address).unwrap_or_else(|error| {
+                tracing::debug!(%address, %error, "no way leads there");
+                false
+            })
+}
+
+/// Whether it is this machine's: from there alone the way to it begins. Nothing is sent.
+fn is_own(address: IpAddr) -> io::Result<bool> {
+    let any = match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect((address, HTTP))?;
+    Ok(socket.local_addr()?.ip() == address)
+}
+
+fn is_public(address: IpAddr) -> bool {
+    Name::parse(&address.to_string()).is_some_and(|it| it.is_public())
 }
 
 fn at(address: IpAddr, port: u16, found: Result<String, String>) -> CertificateCheck {
@@ -79,9 +143,7 @@ async fn addresses(name: &Name) -> (Vec<IpAddr>, CertificateCheck) {
     addresses.sort_unstable();
     addresses.dedup();
     let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    let public =
-        |address: &IpAddr| Name::parse(&address.to_string()).is_some_and(|it| it.is_public());
-    let check = match addresses.iter().all(public) {
+    let check = match addresses.iter().copied().all(is_public) {
         true => check(true, texts.join(", ")),
         false => check(
             false,
@@ -130,8 +192,12 @@ fn judge(answer: &str, token: &str) -> Result<String, String> {
         let (name, value) = line.split_once(": ")?;
         name.eq_ignore_ascii_case("server").then_some(value)
     });
-    let line: String = line.chars().filter(|c| !c.is_control()).take(80).collect();
-    let server: String = server.unwrap_or("somebody").chars().take(40).collect();
+    let shown = |text: &str, most| -> String {
+        let plain = text.chars().filter(|c| !c.is_control());
+        plain.take(most).collect()
+    };
+    let line = shown(line, 80);
+    let server = shown(server.unwrap_or("somebody"), 40);
     Err(match line.is_empty() {
         true => "somebody else listens: the connection was closed without an answer".to_owned(),
         false => format!("somebody else answers: `{line}` by {server}"),
@@ -262,7 +328,32 @@ mod tests {
             said,
             "somebody else answers: `HTTP/1.1 404 Not Found` by nginx"
         );
+        let painted = "HTTP/1.1 404 \u{1b}[2J\r\nServer: \u{1b}]0;root\u{7}nginx\r\n\r\n";
+        let said = judge(painted, "t").unwrap_err();
+        assert!(!said.contains(char::is_control), "{said:?}");
         assert!(judge("", "t").unwrap_err().contains("without an answer"));
+    }
+
+    #[test]
+    fn nobody_learns_from_a_look_what_else_this_machine_reaches() {
+        for (address, expected) in [
+            ("1.1.1.1", true),
+            ("2606:4700::1", true),
+            ("127.0.0.1", false),
+            ("::1", false),
+            ("0.0.0.0", false),
+            ("::", false),
+            ("::ffff:127.0.0.1", false),
+            ("169.254.169.254", false),
+            ("::ffff:169.254.169.254", false),
+            ("224.0.0.1", false),
+            ("10.255.254.253", false),
+            ("fe80::1", false),
+        ] {
+            assert_eq!(may_look_at(address.parse().unwrap()), expected, "{address}");
+        }
+        assert!(is_own(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap());
+        assert_ne!(new_token().unwrap(), new_token().unwrap());
     }
 
     #[test]

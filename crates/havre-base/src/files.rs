@@ -1,8 +1,8 @@
-//! Files that are replaced as a whole.
+//! Files that are replaced, or read, as a whole.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -38,6 +38,22 @@ pub fn replace(path: &Path, content: &[u8], mode: u32, durability: Durability) -
         Durability::Durable if folder.as_os_str().is_empty() => File::open(".")?.sync_all(),
         Durability::Durable => File::open(folder)?.sync_all(),
         Durability::UntilReboot => Ok(()),
+    }
+}
+
+/// The text of a regular file of at most so many bytes: no pipe is waited for, and no device read without
+/// end.
+pub fn read_small(path: &Path, most: u64) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut text = String::new();
+    let length = File::open(path)?
+        .take(most.saturating_add(1))
+        .read_to_string(&mut text)?;
+    match u64::try_from(length) {
+        Ok(length) if length <= most => Ok(text),
+        Ok(_) | Err(_) => Err(io::Error::other(format!("it is longer than {most} bytes"))),
     }
 }
 
@@ -82,6 +98,17 @@ mod tests {
             assert_eq!(permissions.mode() & 0o7777, mode);
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_read_is_small_and_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        fs::write(&path, "YQ==").unwrap();
+        assert_eq!(read_small(&path, 4).unwrap(), "YQ==");
+        read_small(&path, 3).unwrap_err();
+        read_small(Path::new("/dev/zero"), 3).unwrap_err();
+        read_small(folder.path(), 3).unwrap_err();
     }
 
     #[test]

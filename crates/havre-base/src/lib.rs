@@ -1,4 +1,4 @@
-//! What processes and crates that share nothing else do alike: replace a file as a whole, say what
+//! What processes and crates that share nothing else do alike: replace a file as a whole, read a small one, say what
 //! caused an error, cut a text, write a time. It knows nothing of Havre, and depends on no other crate of it.
 
 #[cfg(feature = "tokio")]
@@ -11,5 +11,5 @@ pub mod time;
 #[cfg(feature = "tokio")]
 pub use blocking::{blocking, in_place};
 pub use causes::{causes, one_line};
-pub use files::{Durability, replace};
+pub use files::{Durability, read_small, replace};
 pub use text::clipped;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 
 use crate::client::Client;
 use crate::interim::Form;
 use crate::page::Cause;
 use crate::snapshot::{LiveRoute, Lookup};
+use crate::upload::Upload;
 use crate::worker::Worker;
 
 /// See the module.
@@ -62,10 +63,10 @@ impl Exchange {
         target.found = snapshot.lookup(&target.host, &target.path);
     }
 
-    /// An answer is given without a look at the request's body.
-    pub fn leave_unread(&self, body: &Incoming) {
-        if !body.is_end_stream() {
-            self.client.phase.leaves_body_unread();
-        }
+    /// An answer is given without a look at the request's body. Its client may be sending it (unless it
+    /// `waits`), and some take an answer for none when their stream ends before they have.
+    pub fn leave_unread(&self, body: Incoming, waits: bool) {
+        let (phase, clock) = (Arc::clone(&self.client.phase), self.worker.shared.clock);
+        drop(Upload::new(body, waits, phase, clock));
     }
 }

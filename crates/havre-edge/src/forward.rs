@@ -31,19 +31,20 @@ pub async fn handle(
     let stopping = worker.shared.stopping.clone();
     let phase = Arc::clone(&client.phase);
     let accept = head.headers.get(header::ACCEPT).cloned();
+    let waits = head.headers.contains_key(header::EXPECT);
     let (exchange, mut record, admitted) = begin(worker, client, &mut head, number);
     let http1 = record.is_http1();
     let answer = match admitted {
         Ok(Admitted::Redirect(location)) => {
-            exchange.leave_unread(&body);
+            exchange.leave_unread(body, waits);
             Err(LocalResponse::Redirect(location))
         }
         Ok(Admitted::Options) => {
-            exchange.leave_unread(&body);
+            exchange.leave_unread(body, waits);
             Err(LocalResponse::Options)
         }
         Ok(Admitted::Challenge(answer)) => {
-            exchange.leave_unread(&body);
+            exchange.leave_unread(body, waits);
             Err(LocalResponse::Challenge(answer))
         }
         Ok(Admitted::Request(target)) => exchange
@@ -51,7 +52,8 @@ pub async fn handle(
             .await
             .map_err(LocalResponse::Page),
         Err(cause) => {
-            exchange.leave_unread(&body);
+            // Nothing is read for those who are too many.
+            exchange.leave_unread(body, waits || cause == Cause::Crowd);
             Err(LocalResponse::Page(cause))
         }
     };

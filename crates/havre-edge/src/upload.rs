@@ -298,21 +298,41 @@ impl<B: Remainder> Drop for Upload<B> {
         if body.is_end_stream() {
             return;
         }
+        // Of unknown length, too: how much comes shows then.
         let near = body
             .size_hint()
             .upper()
-            .is_some_and(|left| left <= limits::DRAIN_BYTES);
+            .is_none_or(|left| left <= limits::DRAIN_BYTES);
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) if near && !self.waits && !self.progress.stalled() => {
-                runtime.spawn(tokio::time::timeout(limits::DRAIN_TIME, drain(body)));
+                runtime.spawn(finish(body, Arc::clone(&self.phase)));
             }
             _ => self.phase.leaves_body_unread(),
         }
     }
 }
 
-async fn drain<B: Remainder>(mut body: B) {
-    while let Some(Ok(_)) = body.frame().await {}
+/// Reads what is left, and tells its connection where its end was not so near.
+async fn finish<B: Remainder>(mut body: B, phase: Arc<ConnectionActivity>) {
+    let read = tokio::time::timeout(limits::DRAIN_TIME, drain(&mut body)).await;
+    // Before the body goes, with which its connection may end.
+    if !matches!(read, Ok(true)) {
+        phase.leaves_body_unread();
+    }
+    drop(body);
+}
+
+/// Whether nothing is left to read.
+async fn drain<B: Remainder>(body: &mut B) -> bool {
+    let mut left = limits::DRAIN_BYTES;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(u64::try_from(length).unwrap_or(u64::MAX)) {
+            Some(rest) => left = rest,
+            None => return false,
+        }
+    }
+    true
 }
 
 #[cfg(test)]
@@ -423,6 +443,34 @@ mod tests {
         let (_feed, mut upload) = fed(Some(limits::GATHER_BYTES + 1));
         upload.peek().await.expect("nothing to do");
         assert_eq!(upload.progress().bytes(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_wants_is_read_to_a_near_end_and_told_of_otherwise() {
+        const PIECE: &[u8] = &[b'x'; 64 * 1024];
+        let near = u64::try_from(PIECE.len()).expect("small") * 3;
+        for (length, pieces, ends, is_left) in [
+            (Some(near), 3, true, false),
+            (None, 3, true, false),
+            (None, 5, true, true),
+            (Some(limits::DRAIN_BYTES + 1), 0, true, true),
+            (Some(near), 1, false, true),
+            (None, 0, false, true),
+        ] {
+            let (feed, upload) = fed(length);
+            let phase = Arc::clone(&upload.phase);
+            drop(upload);
+            for _ in 0..pieces {
+                // Nobody reads one that is too long to its end.
+                if feed.send(PIECE).await.is_err() {
+                    break;
+                }
+            }
+            let kept = (!ends).then_some(feed);
+            tokio::time::sleep(limits::DRAIN_TIME * 2).await;
+            assert_eq!(phase.has_unread_body(), is_left, "{length:?} {pieces}");
+            drop(kept);
+        }
     }
 
     #[tokio::test(start_paused = true)]

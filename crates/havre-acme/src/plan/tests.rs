@@ -76,7 +76,11 @@ fn a_name_without_a_certificate_gets_one_from_the_first_who_can() {
     assert_eq!(step(&Record::default(), &world, 5), order("b", None));
     let mut refused = Record::default();
     let until = Moment(50);
-    let wait = Wait { failures: 1, until };
+    let wait = Wait {
+        failures: 1,
+        until,
+        told: false,
+    };
     refused.attempts.refused.insert("b".to_owned(), wait);
     assert_eq!(step(&refused, &world, 5), Step::Wait(Moment(50)));
     refused.attempts.pause = Some(Moment(70));

@@ -25,6 +25,10 @@ struct Seen {
     /// Answers what is not the answer.
     lies_about: Option<String>,
     hides_http: bool,
+    /// Nothing becomes visible meanwhile.
+    is_slow: bool,
+    /// Somebody waits for that.
+    is_awaited: bool,
 }
 
 #[derive(Debug)]
@@ -71,6 +75,16 @@ impl FakeEdge {
         seen.answers.is_empty() && seen.certificates.is_empty()
     }
 
+    /// Until told otherwise a proof is not shown, and who shows it waits.
+    pub fn be_slow(&self, is_slow: bool) {
+        self.seen().is_slow = is_slow;
+    }
+
+    /// Whether somebody waited while it was slow.
+    pub fn is_awaited(&self) -> bool {
+        self.seen().is_awaited
+    }
+
     /// From now on it gives a wrong answer to questions about a host, or a right one again.
     pub fn lie_about(&self, host: Option<&str>) {
         self.seen().lies_about = host.map(ToOwned::to_owned);
@@ -80,6 +94,10 @@ impl FakeEdge {
 impl Proofs for FakeEdge {
     fn show<'a>(&'a self, proof: &'a Proof) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(async move {
+            while self.seen().is_slow {
+                self.seen().is_awaited = true;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
             let mut seen = self.seen();
             match proof {
                 Proof::Http { token, answer } => {

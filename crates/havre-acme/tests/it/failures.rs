@@ -1,8 +1,10 @@
 //! What does not work: whom it holds up, what is said of it, and how it goes on.
 
+use std::time::Duration;
+
 use havre_acme::method::Method;
 use havre_acme::problem::Stage;
-use havre_acme::{Condition, ExternalAccount, ServiceError};
+use havre_acme::{Condition, ExternalAccount, Moment, ServiceError};
 use havre_testing::pebble::Options;
 
 use crate::edge::FakeEdge;
@@ -176,5 +178,77 @@ async fn only_names_that_are_wanted_are_ordered() {
     let running = world.start(&[]);
     let refused = running.service.renew(&name("a.havre.dev"));
     assert!(matches!(refused, Err(ServiceError::Unwanted(_))));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_authority_has_said_outlives_the_daemon_and_a_persons_wish() {
+    let edge = FakeEdge::start();
+    let Some(ca) = pebble(options(&edge)) else {
+        return;
+    };
+    let world = World::new(edge, vec![authority("ca", &ca)]);
+    world.start(&[]).stop().await;
+    let until = Moment::now().after(Duration::from_secs(3600));
+    world.change(&format!(
+        r#"INSERT INTO acme_waits VALUES ('ca', '{{"failures":1,"until":{},"told":true}}')"#,
+        until.0
+    ));
+    let running = world.start(&["a.havre.dev"]);
+    let refused = running.service.renew(&name("a.havre.dev"));
+    assert!(
+        matches!(&refused, Err(ServiceError::Forbidden { until: told, .. }) if *told == until),
+        "{refused:?}"
+    );
+    let view = running.view("a.havre.dev");
+    assert_eq!(view.waits, [("ca".to_owned(), until)]);
+    assert!(world.edge.shown().is_empty());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_broke_off_with_its_daemon_is_not_begun_again_at_once() {
+    let edge = FakeEdge::start();
+    let Some(ca) = pebble(options(&edge)) else {
+        return;
+    };
+    let world = World::new(edge, vec![authority("ca", &ca)]);
+    world.edge.be_slow(true);
+    let running = world.start(&["a.havre.dev"]);
+    until("an order", || world.edge.is_awaited().then_some(())).await;
+    running.stop().await;
+    world.edge.be_slow(false);
+    let running = world.start(&["a.havre.dev"]);
+    let view = running.view("a.havre.dev");
+    let next = view.next_attempt.expect("a pause");
+    assert!(
+        Moment::now().until(next) > Duration::from_secs(60),
+        "{view:?}"
+    );
+    assert_eq!((view.condition, view.failures), (Condition::Waiting, 0));
+    running.service.renew(&name("a.havre.dev")).unwrap();
+    until("a certificate", || world.edge.served("a.havre.dev").pop()).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_is_not_the_authoritys_fault() {
+    let edge = FakeEdge::start();
+    let Some(ca) = pebble(options(&edge)) else {
+        return;
+    };
+    let world = World::new(edge, vec![authority("ca", &ca)]);
+    world.start(&[]).stop().await;
+    world.refuse("acme_certificates", "a.havre.dev");
+    let running = world.start(&["a.havre.dev", "b.havre.dev"]);
+    let last = until("a failure", || running.view("a.havre.dev").last).await;
+    assert_eq!(last.stage, Stage::Keep, "{last:?}");
+    assert_eq!(
+        world.edge.served("a.havre.dev").len(),
+        1,
+        "it serves all the same"
+    );
+    assert_eq!(running.view("a.havre.dev").waits, []);
+    until("the other name", || running.view("b.havre.dev").certificate).await;
     running.stop().await;
 }

@@ -75,10 +75,7 @@ async fn a_window_that_is_moved_has_the_certificate_replaced_once() {
     ca.set_window(&first, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
     running.stop().await;
     // The next look is due, and the certificate is no longer young.
-    rewrite(
-        &world,
-        "UPDATE acme_certificates SET next_look = 0, since = since - 7200",
-    );
+    world.change("UPDATE acme_certificates SET next_look = 0, since = since - 7200");
     let running = world.start(&["a.havre.dev"]);
     until("a second one", || {
         (edge.served("a.havre.dev").len() == 2).then_some(())
@@ -250,12 +247,7 @@ async fn what_a_person_brings_serves_and_nothing_is_ordered() {
     };
     let world = World::new(edge, vec![authority("ca", &ca)]);
     let running = world.start(&[]);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(vec!["a.havre.dev".to_owned()]).unwrap();
-    let pair = Pair {
-        chain: params.self_signed(&key).unwrap().pem(),
-        key: key.serialize_pem(),
-    };
+    let pair = pair_for(&["a.havre.dev"]);
     let other = running.service.import(&[name("b.havre.dev")], &pair).await;
     let other = havre_base::one_line(&other.unwrap_err());
     assert!(
@@ -273,11 +265,60 @@ async fn what_a_person_brings_serves_and_nothing_is_ordered() {
     running.stop().await;
 }
 
-fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
-    bytes.windows(wanted.len()).any(|window| window == wanted)
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_brings_during_an_order_stays() {
+    let edge = FakeEdge::start();
+    let Some(ca) = pebble(options(&edge)) else {
+        return;
+    };
+    let world = World::new(edge, vec![authority("ca", &ca)]);
+    world.edge.be_slow(true);
+    let running = world.start(&["a.havre.dev"]);
+    until("an order", || {
+        let view = running.view("a.havre.dev");
+        (view.condition == Condition::Ordering).then_some(())
+    })
+    .await;
+    let pair = pair_for(&["a.havre.dev"]);
+    let names = [name("a.havre.dev")];
+    running.service.import(&names, &pair).await.unwrap();
+    world.edge.be_slow(false);
+    until("the authority to sign", || {
+        ca.log().contains("Issued certificate").then_some(())
+    })
+    .await;
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(world.edge.served("a.havre.dev"), [pair.chain.as_str()]);
+    }
+    let shown = running.view("a.havre.dev").certificate.unwrap();
+    assert_eq!(shown.source, Source::Imported);
+    running.stop().await;
 }
 
-fn rewrite(world: &World, statement: &str) {
-    let database = havre_store::rusqlite::Connection::open(world.database()).unwrap();
-    database.execute(statement, []).unwrap();
+fn pair_for(names: &[&str]) -> Pair {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let params = rcgen::CertificateParams::new(names).unwrap();
+    Pair {
+        chain: params.self_signed(&key).unwrap().pem(),
+        key: key.serialize_pem(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_put_on_record_is_brought_for_no_name() {
+    let world = World::new(FakeEdge::start(), Vec::new());
+    let running = world.start(&[]);
+    world.refuse("acme_certificates", "b.havre.dev");
+    let names = [name("a.havre.dev"), name("b.havre.dev")];
+    let pair = pair_for(&["a.havre.dev", "b.havre.dev"]);
+    running.service.import(&names, &pair).await.unwrap_err();
+    assert_eq!(running.service.list(Moment::now()), []);
+    assert!(world.edge.served("a.havre.dev").is_empty());
+    running.stop().await;
+}
+
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
 }

@@ -107,6 +107,20 @@ impl World {
         self.folder.path().join("state.db")
     }
 
+    /// Changes the database behind the service's back.
+    pub fn change(&self, statement: &str) {
+        let database = havre_store::rusqlite::Connection::open(self.database()).unwrap();
+        database.execute(statement, []).unwrap();
+    }
+
+    /// From now on nothing can be written of a name into a table.
+    pub fn refuse(&self, table: &str, name: &str) {
+        self.change(&format!(
+            "CREATE TRIGGER full BEFORE INSERT ON {table} WHEN NEW.name = '{name}' \
+             BEGIN SELECT RAISE(FAIL, 'the disk is full'); END"
+        ));
+    }
+
     pub fn start(&self, names: &[&str]) -> Running {
         let store = Store::open(&self.database(), &[SCHEMA]).unwrap();
         let (service, loaded) = Service::new(Parts {

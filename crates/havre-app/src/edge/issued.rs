@@ -110,8 +110,13 @@ impl EdgeHub {
 
     /// Nobody looks for a proof any more.
     pub(crate) async fn withdraw(&self, proof: &Proof) {
-        self.change(proof, false);
+        self.forget(proof);
         self.push().await;
+    }
+
+    /// The same, with the next change of the edge's state.
+    pub(crate) fn forget(&self, proof: &Proof) {
+        self.change(proof, false);
     }
 
     fn change(&self, proof: &Proof, show: bool) {

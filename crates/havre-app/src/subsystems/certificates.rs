@@ -1,6 +1,7 @@
 //! Certificates: kept by a task, shown and changed by calls.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -168,7 +169,7 @@ fn refused(error: ServiceError) -> ApiError {
     }
 }
 
-/// Hosts of environments in which somebody has a role; the daemon's own are of the machine.
+/// Hosts of environments in which somebody has a role, each once; the daemon's own are of the machine.
 async fn visible(daemon: &Daemon, by: &Principal, role: Role) -> Vec<ServedHost> {
     let environments = daemon.environments().await;
     let keys: BTreeMap<String, _> = environments
@@ -183,7 +184,24 @@ async fn visible(daemon: &Daemon, by: &Principal, role: Role) -> Vec<ServedHost>
         };
         scope.is_some_and(|scope| by.grant.allows(role, &scope))
     });
-    hosts
+    once(hosts)
+}
+
+/// A host that several environments serve has one certificate: that of an authority where one of them
+/// wants it. Pure.
+fn once(hosts: Vec<ServedHost>) -> Vec<ServedHost> {
+    let mut all: BTreeMap<String, ServedHost> = BTreeMap::new();
+    for served in hosts {
+        match all.entry(served.host.clone()) {
+            Entry::Vacant(entry) => drop(entry.insert(served)),
+            Entry::Occupied(mut entry) => {
+                let known = entry.get_mut();
+                known.public |= served.public;
+                known.chain = known.chain.take().or(served.chain);
+            }
+        }
+    }
+    all.into_values().collect()
 }
 
 /// A host by its name; one that somebody may not see is not there for them.
@@ -368,6 +386,36 @@ fn problem_of(host: &str, view: Option<&View>) -> Option<String> {
         }
         (Condition::Failing | Condition::Ordering | Condition::Waiting, None) => {
             Some(format!("{stand_in} until an authority has issued one"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn served(environment: &str, host: &str, public: bool) -> ServedHost {
+        ServedHost {
+            environment: Some(environment.to_owned()),
+            host: host.to_owned(),
+            public,
+            chain: public.then(|| "chain".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_host_of_two_environments_is_one_with_an_authoritys_certificate() {
+        let (plain, wanted) = (served("a", "x.dev", false), served("b", "x.dev", true));
+        for pair in [[&plain, &wanted], [&wanted, &plain]] {
+            let all = once(
+                [pair[0], pair[1], &served("a", "y.dev", false)]
+                    .map(Clone::clone)
+                    .to_vec(),
+            );
+            let hosts: Vec<(&str, bool)> =
+                all.iter().map(|it| (it.host.as_str(), it.public)).collect();
+            assert_eq!(hosts, [("x.dev", true), ("y.dev", false)]);
+            assert_eq!(all[0].chain.as_deref(), Some("chain"));
         }
     }
 }

@@ -696,3 +696,37 @@ pub fn a_connection_serves_what_its_certificate_covers() {
     );
     assert_eq!(origin.heads().len(), 2);
 }
+
+/// Some clients take an answer for none whose stream is reset before they have sent their body, also where
+/// the reset says that there was no error.
+pub fn an_own_answer_waits_for_a_small_body() {
+    let edge = Edge::with_replicas(&[("r1", Origin::usual("a").address)]);
+    let mut raw = Raw::connect(&edge);
+    let lengths: [&[(&str, &[u8])]; 2] = [&[("content-length", b"2")], &[]];
+    for (stream, length) in [1, 3].into_iter().zip(lengths) {
+        let mut fields = get("/upload", length);
+        fields[0] = (":method", b"POST");
+        fields[2] = (":authority", b"stranger.test");
+        let head = frame(HEADERS, END_HEADERS, stream, &block(&fields));
+        raw.connection.send(head);
+        let (mut is_answered, mut is_whole) = (false, false);
+        while !is_whole {
+            let (kind, flags, of, payload) = raw.read().expect("an answer");
+            if of == stream {
+                assert_ne!(kind, RST_STREAM, "{payload:?}");
+                is_answered |= kind == HEADERS && !is_200(&payload);
+                is_whole = matches!(kind, HEADERS | DATA) && flags & END_STREAM != 0;
+            }
+        }
+        assert!(is_answered);
+        raw.connection.send(frame(DATA, END_STREAM, stream, b"ok"));
+        raw.connection.send(frame(PING, 0, 0, b"12345678"));
+        loop {
+            let (kind, flags, of, payload) = raw.read().expect("an echo");
+            assert!(of != stream || kind != RST_STREAM, "{payload:?}");
+            if kind == PING && flags & 1 != 0 {
+                break;
+            }
+        }
+    }
+}

@@ -174,6 +174,7 @@ fn main() -> ExitCode {
             a_connection_without_a_preface_is_closed,
             targets_that_are_no_uri_are_passed_on,
             a_connection_serves_what_its_certificate_covers,
+            an_own_answer_waits_for_a_small_body,
             long_header_blocks_pass,
             what_the_parser_refuses_is_logged,
             interim_answers_are_passed_on,
