@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime};
 
 use havre_base::{Durability, replace};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2, statvfs};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, StatVfs, openat2, statvfs};
 
 use crate::digest::{Digest, Hasher};
 use crate::tree::{Limits, Node, Tree, TreeError};
@@ -544,6 +544,23 @@ fn files_of(trees: &[(Digest, Tree)]) -> Result<BTreeMap<Digest, u64>, TreeError
     Ok(files)
 }
 
+/// What a disk has no room for. It keeps some free for all else.
+fn lack_on(disk: &StatVfs, bytes: u64, files: u64) -> Option<NoRoom> {
+    let share = disk.f_blocks.saturating_mul(disk.f_frsize) / FREE_SHARE;
+    let keep = share.clamp(LEAST_FREE_BYTES, MOST_FREE_BYTES);
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let room = free.saturating_sub(keep);
+    if bytes > room {
+        let needed = bytes;
+        return Some(NoRoom::Bytes { needed, room });
+    }
+    // Some file systems have as many as there are bytes for, and say 0.
+    let keep = (disk.f_files / FREE_SHARE).min(MOST_FREE_FILES);
+    let room = disk.f_favail.saturating_sub(keep);
+    let needed = files;
+    (disk.f_files > 0 && needed > room).then_some(NoRoom::Files { needed, room })
+}
+
 /// Whether something that is needed or not, and was last asked for then, stays.
 fn stays(needed: bool, asked: SystemTime, now: SystemTime, grace: Duration) -> bool {
     // A clock that went back makes nothing old.
@@ -708,20 +725,7 @@ impl Place {
 
     /// What the disk has no room for, of what is to come.
     fn lack(&self, bytes: u64, files: u64) -> io::Result<Option<NoRoom>> {
-        let disk = statvfs(&self.0)?;
-        let share = disk.f_blocks.saturating_mul(disk.f_frsize) / FREE_SHARE;
-        let keep = share.clamp(LEAST_FREE_BYTES, MOST_FREE_BYTES);
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        let room = free.saturating_sub(keep);
-        if bytes > room {
-            let needed = bytes;
-            return Ok(Some(NoRoom::Bytes { needed, room }));
-        }
-        // Some file systems have as many as there are bytes for, and say 0.
-        let keep = (disk.f_files / FREE_SHARE).min(MOST_FREE_FILES);
-        let room = disk.f_favail.saturating_sub(keep);
-        let needed = files;
-        Ok((disk.f_files > 0 && needed > room).then_some(NoRoom::Files { needed, room }))
+        Ok(lack_on(&statvfs(&self.0)?, bytes, files))
     }
 
     /// What is in a folder of it: path, name, when it was last changed. What cannot be listed is not there.
@@ -840,5 +844,24 @@ mod tests {
         // Those of the last deployment are used.
         store.remember("shop.production", &trees).unwrap();
         assert_eq!(offer().unwrap(), Offered::default());
+    }
+
+    #[test]
+    fn some_of_the_disk_stays_free_of_bytes_and_of_files() {
+        const GIB: u64 = 1 << 30;
+        let folder = tempfile::tempdir().unwrap();
+        let mut disk = statvfs(folder.path()).unwrap();
+        (disk.f_frsize, disk.f_blocks, disk.f_bavail) = (4096, 100 * GIB / 4096, 3 * GIB / 4096);
+        (disk.f_files, disk.f_favail) = (1000, 60);
+        assert_eq!(lack_on(&disk, 2 * GIB, 10), None);
+        let (needed, room) = (2 * GIB + 1, 2 * GIB);
+        let lack = Some(NoRoom::Bytes { needed, room });
+        assert_eq!(lack_on(&disk, needed, 10), lack);
+        let (needed, room) = (11, 10);
+        let lack = Some(NoRoom::Files { needed, room });
+        assert_eq!(lack_on(&disk, 0, needed), lack);
+        // As many as there are bytes for.
+        (disk.f_files, disk.f_favail) = (0, 0);
+        assert_eq!(lack_on(&disk, 0, needed), None);
     }
 }

@@ -368,6 +368,7 @@ fn what_a_power_cut_leaves_of_a_file_is_sent_again() {
         matches!(spoilt, Err(OfferError::Spoilt { removed: true, .. })),
         "{spoilt:?}"
     );
+    assert!(!whole.exists());
     // Not even that.
     fs::write(&whole, "").unwrap();
     let lacking = store.offer(OWNER, offer(&snapshot)).unwrap().lacking;
