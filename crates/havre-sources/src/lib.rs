@@ -22,6 +22,7 @@ mod tree;
 pub use digest::{Digest, DigestError, Hasher};
 pub use snapshot::{Found, Snapshot, SnapshotError};
 pub use store::{
-    Held, Lacking, Offer, OfferError, Offered, PathError, Piece, PutError, Store, SweepError,
+    Held, Lacking, NoRoom, Offer, OfferError, Offered, PathError, Piece, PutError, Store,
+    SweepError,
 };
 pub use tree::{Entry, Limits, Node, Tree, TreeError};

@@ -8,18 +8,19 @@
 //!                  latest.json            the trees of the last deployment
 //! ```
 //!
-//! Calls block. Those about one owner wait for each other.
+//! Calls block. Those that move files of one owner wait for each other; [`Store::hold`] and
+//! [`Store::remember`] wait for none of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime};
 
 use havre_base::{Durability, replace};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2, statvfs};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, StatVfs, openat2, statvfs};
 
 use crate::digest::{Digest, Hasher};
 use crate::tree::{Limits, Node, Tree, TreeError};
@@ -34,6 +35,13 @@ const MAX_WANTED: usize = 300_000;
 const FREE_SHARE: u64 = 20;
 const LEAST_FREE_BYTES: u64 = 256 << 20;
 const MOST_FREE_BYTES: u64 = 1 << 30;
+/// The same of the number of its files, where the file system has one.
+const MOST_FREE_FILES: u64 = 50_000;
+/// What an entry takes of the disk besides its bytes: a file's last block, a folder, a link, its inode.
+const ENTRY_BYTES: u64 = 4096;
+
+/// Most trees that an owner may have asked for within [`GRACE`], those of its last deployment aside.
+const MAX_UNUSED: usize = 256;
 
 /// How long what nothing needs stays: it may be part of what is still being sent, or of what is sent next.
 const GRACE: Duration = Duration::from_secs(3600);
@@ -93,18 +101,21 @@ pub enum OfferError {
         found: Digest,
     },
     /// There is no room for it.
-    #[error("{needed} bytes are to come, and the disk has room for {room}")]
-    NoRoom {
-        /// To come.
-        needed: u64,
-        /// What may be used.
-        room: u64,
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    /// More was sent than is ever used.
+    #[error("{most} other contexts and mounts were sent within the last hour")]
+    TooMany {
+        /// How many may be.
+        most: usize,
     },
-    /// A file of a tree that was there has changed.
+    /// A file that was there has changed.
     #[error("{} is not what was sent", path.display())]
     Spoilt {
         /// Which.
         path: PathBuf,
+        /// Whether it was removed, so that it is lacking from now on.
+        removed: bool,
     },
     /// The disk or the folder fails.
     #[error("cannot keep what is sent in {}", path.display())]
@@ -113,6 +124,27 @@ pub enum OfferError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+}
+
+/// What the disk has no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRoom {
+    /// Bytes.
+    #[error("{needed} bytes are to come, and the disk has room for {room}")]
+    Bytes {
+        /// To come.
+        needed: u64,
+        /// What may be used.
+        room: u64,
+    },
+    /// Files, folders and links, however short.
+    #[error("{needed} files are to come, and the disk has room for {room}")]
+    Files {
+        /// To come.
+        needed: u64,
+        /// What may be used.
+        room: u64,
     },
 }
 
@@ -133,6 +165,9 @@ pub enum PutError {
         /// What is there.
         have_bytes: u64,
     },
+    /// There is no room for it: somebody else has used it since the offer.
+    #[error(transparent)]
+    NoRoom(NoRoom),
     /// The file is shorter, or another.
     #[error("the file {digest} is not what was offered")]
     Differs {
@@ -176,25 +211,28 @@ pub struct SweepError {
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
-    owners: Mutex<BTreeMap<String, Arc<Mutex<Owner>>>>,
+    owners: Mutex<BTreeMap<String, Arc<Owner>>>,
 }
 
 /// What is under way for one owner.
 #[derive(Debug, Default)]
 struct Owner {
-    /// Files that have been offered and are not there, with their lengths.
-    wanted: BTreeMap<Digest, u64>,
-    /// How many are about to use trees.
-    held: usize,
+    /// Files that have been offered and are not there, with their lengths. Locked as long as files of the
+    /// owner are written, copied or removed.
+    wanted: Mutex<BTreeMap<Digest, u64>>,
+    /// How many are about to use trees. Nothing is waited for under it.
+    held: Mutex<usize>,
+    /// Who writes `latest.json`.
+    latest: Mutex<()>,
 }
 
 /// As long as it is there nothing of its owner is removed.
 #[derive(Debug)]
-pub struct Held(Arc<Mutex<Owner>>);
+pub struct Held(Arc<Owner>);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        lock(&self.0).held -= 1;
+        *lock(&self.0.held) -= 1;
     }
 }
 
@@ -220,7 +258,7 @@ impl Store {
     /// Says what is lacking; where nothing is, makes the trees.
     pub fn offer(&self, owner: &str, offers: Vec<Offer>) -> Result<Offered, OfferError> {
         let state = self.owner(owner);
-        let mut state = lock(&state);
+        let mut wanted = lock(&state.wanted);
         let place = Place(self.of(owner));
         place.prepare().map_err(place.failed())?;
         let mut unknown = Vec::new();
@@ -250,45 +288,49 @@ impl Store {
                 ..Offered::default()
             });
         }
-        let kept = place.contents().map_err(place.failed())?;
-        let mut needed = BTreeMap::new();
-        for (_, tree) in &new {
-            needed.extend(tree.entries.iter().filter_map(|entry| match entry.node {
-                Node::File { size_bytes, digest } => Some((digest, size_bytes)),
-                Node::Folder | Node::Link { .. } => None,
-            }));
+        if new.len().saturating_add(place.unused(SystemTime::now())) > MAX_UNUSED {
+            return Err(OfferError::TooMany { most: MAX_UNUSED });
         }
+        let needed = files_of(&new)?;
+        let kept = place.contents(&needed).map_err(place.failed())?;
         let mut lacking = Vec::new();
-        let mut to_come = 0;
+        let mut to_come: u64 = 0;
         for (digest, size_bytes) in &needed {
             // What has no content needs not be sent.
-            if *size_bytes == 0 || kept.contains_key(digest) || place.is_whole(digest) {
+            if *size_bytes == 0 || kept.contains_key(digest) {
                 continue;
             }
-            let have_bytes = place.part_bytes(digest).min(*size_bytes);
-            to_come += size_bytes - have_bytes;
+            let have_bytes = place.have(digest, *size_bytes).map_err(place.failed())?;
+            if have_bytes == *size_bytes {
+                continue;
+            }
+            to_come = to_come.saturating_add(size_bytes - have_bytes);
             lacking.push(Lacking {
                 digest: *digest,
                 have_bytes,
             });
         }
-        let copies: u64 = new.iter().map(|(_, tree)| tree.bytes()).sum();
-        place.check_room(to_come.saturating_add(copies))?;
+        let bytes = new.iter().map(|(_, tree)| tree.bytes());
+        let bytes = bytes.fold(to_come, u64::saturating_add);
+        let entries = new.iter().map(|(_, tree)| tree.entries.len());
+        let files = entries.fold(lacking.len(), usize::saturating_add) as u64;
+        let bytes = bytes.saturating_add(files.saturating_mul(ENTRY_BYTES));
+        place.check_room(bytes, files)?;
         if !lacking.is_empty() {
-            if state.wanted.len() + lacking.len() > MAX_WANTED {
-                state.wanted.clear();
+            if wanted.len() + lacking.len() > MAX_WANTED {
+                wanted.clear();
             }
             let sizes = lacking
                 .iter()
                 .map(|file| (file.digest, needed[&file.digest]));
-            state.wanted.extend(sizes);
+            wanted.extend(sizes);
             return Ok(Offered { unknown, lacking });
         }
         for (id, tree) in &new {
             make::tree(&place, id, tree, &kept)?;
         }
         for digest in needed.keys() {
-            state.wanted.remove(digest);
+            wanted.remove(digest);
             place.drop_whole(digest).map_err(place.failed())?;
         }
         Ok(Offered {
@@ -300,10 +342,10 @@ impl Store {
     /// Takes a piece of a file that is lacking, and says how much of it is there now.
     pub fn put(&self, owner: &str, piece: &Piece<'_>) -> Result<u64, PutError> {
         let state = self.owner(owner);
-        let mut state = lock(&state);
+        let mut wanted = lock(&state.wanted);
         let place = Place(self.of(owner));
         let digest = piece.digest;
-        let Some(size_bytes) = state.wanted.get(&digest).copied() else {
+        let Some(size_bytes) = wanted.get(&digest).copied() else {
             return Err(PutError::Unawaited { digest });
         };
         let path = place.part(&digest);
@@ -311,6 +353,11 @@ impl Store {
             path: path.clone(),
             source,
         };
+        // Others may have used since what there was at the offer.
+        let bytes = (piece.bytes.len() as u64).saturating_add(ENTRY_BYTES);
+        if let Some(lack) = place.lack(bytes, 1).map_err(failed)? {
+            return Err(PutError::NoRoom(lack));
+        }
         let mut file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -333,13 +380,10 @@ impl Store {
         if after < size_bytes {
             return Ok(after);
         }
-        file.rewind().map_err(failed)?;
-        if hash(&mut file).map_err(failed)? != digest {
-            fs::remove_file(&path).map_err(failed)?;
+        if !place.complete(&digest).map_err(failed)? {
             return Err(PutError::Differs { digest });
         }
-        fs::rename(&path, place.whole(&digest)).map_err(failed)?;
-        state.wanted.remove(&digest);
+        wanted.remove(&digest);
         Ok(after)
     }
 
@@ -381,14 +425,15 @@ impl Store {
     /// To be had before trees are used, until what names them is written down.
     pub fn hold(&self, owner: &str) -> Held {
         let state = self.owner(owner);
-        lock(&state).held += 1;
+        *lock(&state.held) += 1;
         Held(state)
     }
 
-    /// Remembers the trees of the last deployment: they stay, so that the next sends what is new.
+    /// Remembers the trees of the last deployment: they stay, so that the next sends what is new. They are
+    /// held meanwhile ([`Self::hold`]).
     pub fn remember(&self, owner: &str, trees: &BTreeSet<Digest>) -> io::Result<()> {
         let state = self.owner(owner);
-        let _one_at_a_time = lock(&state);
+        let _one_at_a_time = lock(&state.latest);
         let place = Place(self.of(owner));
         let text = serde_json::to_vec(trees)?;
         replace(&place.latest(), &text, 0o600, Durability::Durable)
@@ -408,7 +453,8 @@ impl Store {
     }
 
     /// Removes trees of an owner that are not `used`, and parts that nobody goes on with. `known`: it is
-    /// still there, so that its last deployment counts. What fails is told, and the rest removed.
+    /// still there, so that its last deployment counts. What fails is told, and the rest removed. Nothing is
+    /// while something is being sent.
     pub fn sweep(
         &self,
         owner: &str,
@@ -417,9 +463,13 @@ impl Store {
         now: SystemTime,
     ) -> Vec<SweepError> {
         let state = self.owner(owner);
-        let state = lock(&state);
         let mut errors = Vec::new();
-        if state.held > 0 {
+        let _nothing_is_sent = match state.wanted.try_lock() {
+            Ok(wanted) => wanted,
+            Err(TryLockError::Poisoned(wanted)) => wanted.into_inner(),
+            Err(TryLockError::WouldBlock) => return errors,
+        };
+        if *lock(&state.held) > 0 {
             return errors;
         }
         let place = Place(self.of(owner));
@@ -446,7 +496,12 @@ impl Store {
                         now,
                         GRACE,
                     ) {
-                        told(&path, place.remove(&id));
+                        // Who holds it from here on finds that it is gone.
+                        let unheld = match *lock(&state.held) {
+                            0 => place.unname(&id).map(Some),
+                            _ => Ok(None),
+                        };
+                        told(&path, unheld.and_then(|gone| place.remove(&id, gone)));
                     }
                 }
                 (Ok(id), "json") if place.has(&id) => {}
@@ -459,16 +514,51 @@ impl Store {
                 told(&path, fs::remove_file(&path));
             }
         }
-        if place.listed("trees").is_empty() && place.listed("parts").is_empty() && !known {
+        let held = lock(&state.held);
+        let is_empty = || place.listed("trees").is_empty() && place.listed("parts").is_empty();
+        if *held == 0 && !known && is_empty() {
             told(&place.0, remove(&place.0));
         }
         errors
     }
 
-    fn owner(&self, owner: &str) -> Arc<Mutex<Owner>> {
+    fn owner(&self, owner: &str) -> Arc<Owner> {
         debug_assert!(is_owner(owner), "{owner:?} is no name of a folder");
         Arc::clone(lock(&self.owners).entry(owner.to_owned()).or_default())
     }
+}
+
+/// Files of trees, with their lengths. The same content has one length.
+fn files_of(trees: &[(Digest, Tree)]) -> Result<BTreeMap<Digest, u64>, TreeError> {
+    let mut files = BTreeMap::new();
+    for (_, tree) in trees {
+        for entry in &tree.entries {
+            let Node::File { size_bytes, digest } = entry.node else {
+                continue;
+            };
+            if *files.entry(digest).or_insert(size_bytes) != size_bytes {
+                return Err(TreeError::two_lengths(&entry.path));
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// What a disk has no room for. It keeps some free for all else.
+fn lack_on(disk: &StatVfs, bytes: u64, files: u64) -> Option<NoRoom> {
+    let share = disk.f_blocks.saturating_mul(disk.f_frsize) / FREE_SHARE;
+    let keep = share.clamp(LEAST_FREE_BYTES, MOST_FREE_BYTES);
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let room = free.saturating_sub(keep);
+    if bytes > room {
+        let needed = bytes;
+        return Some(NoRoom::Bytes { needed, room });
+    }
+    // Some file systems have as many as there are bytes for, and say 0.
+    let keep = (disk.f_files / FREE_SHARE).min(MOST_FREE_FILES);
+    let room = disk.f_favail.saturating_sub(keep);
+    let needed = files;
+    (disk.f_files > 0 && needed > room).then_some(NoRoom::Files { needed, room })
 }
 
 /// Whether something that is needed or not, and was last asked for then, stays.
@@ -528,8 +618,42 @@ impl Place {
         self.whole(digest).is_file()
     }
 
-    fn part_bytes(&self, digest: &Digest) -> u64 {
-        fs::metadata(self.part(digest)).map_or(0, |found| found.len())
+    /// How much there is of a file of this length. What cannot be its begin is removed.
+    fn have(&self, digest: &Digest, size_bytes: u64) -> io::Result<u64> {
+        match fs::metadata(self.whole(digest)) {
+            Ok(whole) if whole.len() == size_bytes => return Ok(size_bytes),
+            Ok(_) => self.drop_whole(digest)?,
+            Err(_) => {}
+        }
+        let part = self.part(digest);
+        let have_bytes = fs::metadata(&part).map_or(0, |found| found.len());
+        // Somebody died before it got its name.
+        if have_bytes == size_bytes {
+            return Ok(if self.complete(digest)? {
+                size_bytes
+            } else {
+                0
+            });
+        }
+        if have_bytes > size_bytes {
+            fs::remove_file(&part)?;
+            return Ok(0);
+        }
+        Ok(have_bytes)
+    }
+
+    /// Calls a part whole, of which nothing more is to come; `false`: it is something else, and gone.
+    fn complete(&self, digest: &Digest) -> io::Result<bool> {
+        let part = self.part(digest);
+        let mut file = File::open(&part)?;
+        if hash(&mut file)? != *digest {
+            fs::remove_file(&part)?;
+            return Ok(false);
+        }
+        // It is not looked at again: what has the name is on the disk.
+        file.sync_data()?;
+        fs::rename(&part, self.whole(digest))?;
+        Ok(true)
     }
 
     fn drop_whole(&self, digest: &Digest) -> io::Result<()> {
@@ -550,16 +674,21 @@ impl Place {
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
-    /// Files of the trees that are there, by content.
-    fn contents(&self) -> io::Result<BTreeMap<Digest, PathBuf>> {
+    /// Where such files are in the trees that are there. The latest are the likeliest to have them, and no
+    /// more is read than it takes.
+    fn contents(&self, needed: &BTreeMap<Digest, u64>) -> io::Result<BTreeMap<Digest, PathBuf>> {
         let mut contents = BTreeMap::new();
-        for (path, name, _) in self.listed("trees") {
-            let Ok(id) = name.parse::<Digest>() else {
-                continue;
-            };
+        let mut trees = self.trees();
+        trees.sort_by_key(|tree| std::cmp::Reverse(tree.2));
+        for (path, id, _) in trees {
+            if contents.len() == needed.len() {
+                break;
+            }
             let tree: Tree = serde_json::from_slice(&fs::read(self.manifest(&id))?)?;
             for entry in tree.entries {
-                if let Node::File { digest, .. } = entry.node {
+                if let Node::File { digest, .. } = entry.node
+                    && needed.contains_key(&digest)
+                {
                     contents.insert(digest, path.join(entry.path));
                 }
             }
@@ -567,16 +696,36 @@ impl Place {
         Ok(contents)
     }
 
-    fn check_room(&self, needed: u64) -> Result<(), OfferError> {
-        let disk = statvfs(&self.0).map_err(|error| self.failed()(error.into()))?;
-        let share = disk.f_blocks.saturating_mul(disk.f_frsize) / FREE_SHARE;
-        let keep = share.clamp(LEAST_FREE_BYTES, MOST_FREE_BYTES);
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        let room = free.saturating_sub(keep);
-        match needed <= room {
-            true => Ok(()),
-            false => Err(OfferError::NoRoom { needed, room }),
+    /// The trees that are there: path, name, when each was last asked for.
+    fn trees(&self) -> Vec<(PathBuf, Digest, SystemTime)> {
+        let listed = self.listed("trees").into_iter();
+        let trees = listed.filter_map(|(path, name, changed)| {
+            let id = name.parse().ok()?;
+            let asked = modified(&self.manifest(&id)).unwrap_or(changed);
+            Some((path, id, asked))
+        });
+        trees.collect()
+    }
+
+    /// How many trees are there for their grace alone, at most.
+    fn unused(&self, now: SystemTime) -> usize {
+        let latest = self.read_latest();
+        let graced = |(_, id, asked): &(PathBuf, Digest, SystemTime)| {
+            !latest.contains(id) && stays(false, *asked, now, GRACE)
+        };
+        self.trees().iter().filter(|tree| graced(tree)).count()
+    }
+
+    fn check_room(&self, bytes: u64, files: u64) -> Result<(), OfferError> {
+        match self.lack(bytes, files).map_err(self.failed())? {
+            Some(lack) => Err(lack.into()),
+            None => Ok(()),
         }
+    }
+
+    /// What the disk has no room for, of what is to come.
+    fn lack(&self, bytes: u64, files: u64) -> io::Result<Option<NoRoom>> {
+        Ok(lack_on(&statvfs(&self.0)?, bytes, files))
     }
 
     /// What is in a folder of it: path, name, when it was last changed. What cannot be listed is not there.
@@ -590,10 +739,16 @@ impl Place {
         entries.filter_map(known).collect()
     }
 
-    /// Its name goes first: what is half removed is no tree.
-    fn remove(&self, id: &Digest) -> io::Result<()> {
+    /// Takes a tree its name, and says where it is: what is half removed is no tree.
+    fn unname(&self, id: &Digest) -> io::Result<PathBuf> {
         let gone = self.0.join("trees").join(format!("{id}.gone"));
         fs::rename(self.tree(id), &gone)?;
+        Ok(gone)
+    }
+
+    /// Removes a tree without a name; `None`: it has kept it.
+    fn remove(&self, id: &Digest, gone: Option<PathBuf>) -> io::Result<()> {
+        let Some(gone) = gone else { return Ok(()) };
         fs::remove_file(self.manifest(id))?;
         fs::remove_dir_all(&gone)
     }
@@ -624,4 +779,89 @@ fn hash(file: &mut File) -> io::Result<Digest> {
 fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is locked is whole after every statement.
     value.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_uses_trees_waits_for_nobody_who_sends() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path().join("sources"));
+        let owner = store.owner("shop.production");
+        store.offer("shop.production", Vec::new()).unwrap();
+        // As a copy has it.
+        let _copying = lock(&owner.wanted);
+        let held = store.hold("shop.production");
+        store.remember("shop.production", &BTreeSet::new()).unwrap();
+        drop(held);
+        let swept = store.sweep(
+            "shop.production",
+            &BTreeSet::new(),
+            false,
+            SystemTime::now(),
+        );
+        assert!(swept.is_empty(), "{swept:?}");
+        assert!(store.of("shop.production").exists());
+    }
+
+    #[test]
+    fn no_more_trees_are_sent_than_anybody_uses() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path().join("sources"));
+        store.offer("shop.production", Vec::new()).unwrap();
+        let place = Place(store.of("shop.production"));
+        let trees: BTreeSet<Digest> = (0..MAX_UNUSED)
+            .map(|number| Digest::of(&number.to_le_bytes()))
+            .collect();
+        for id in &trees {
+            fs::create_dir(place.tree(id)).unwrap();
+            fs::write(place.manifest(id), r#"{"entries":[]}"#).unwrap();
+        }
+        let offer = || {
+            let root = crate::tree::Entry {
+                path: String::new(),
+                mode: 0o755,
+                modified: 0,
+                modified_nanos: 0,
+                node: Node::Folder,
+            };
+            let tree = Tree {
+                entries: vec![root],
+            };
+            let offer = Offer {
+                id: tree.digest(),
+                tree: Some(tree),
+            };
+            store.offer("shop.production", vec![offer])
+        };
+        let refused = offer();
+        assert!(
+            matches!(refused, Err(OfferError::TooMany { .. })),
+            "{refused:?}"
+        );
+        // Those of the last deployment are used.
+        store.remember("shop.production", &trees).unwrap();
+        assert_eq!(offer().unwrap(), Offered::default());
+    }
+
+    #[test]
+    fn some_of_the_disk_stays_free_of_bytes_and_of_files() {
+        const GIB: u64 = 1 << 30;
+        let folder = tempfile::tempdir().unwrap();
+        let mut disk = statvfs(folder.path()).unwrap();
+        (disk.f_frsize, disk.f_blocks, disk.f_bavail) = (4096, 100 * GIB / 4096, 3 * GIB / 4096);
+        (disk.f_files, disk.f_favail) = (1000, 60);
+        assert_eq!(lack_on(&disk, 2 * GIB, 10), None);
+        let (needed, room) = (2 * GIB + 1, 2 * GIB);
+        let lack = Some(NoRoom::Bytes { needed, room });
+        assert_eq!(lack_on(&disk, needed, 10), lack);
+        let (needed, room) = (11, 10);
+        let lack = Some(NoRoom::Files { needed, room });
+        assert_eq!(lack_on(&disk, 0, needed), lack);
+        // As many as there are bytes for.
+        (disk.f_files, disk.f_favail) = (0, 0);
+        assert_eq!(lack_on(&disk, 0, needed), None);
+    }
 }

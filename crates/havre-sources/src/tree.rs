@@ -1,5 +1,7 @@
 //! A folder as a list: what is in it, by path.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Hasher};
@@ -30,6 +32,8 @@ impl Limits {
 /// Most bytes of one name in a path, as file systems have it, and of what a link holds.
 const MAX_NAME_BYTES: usize = 255;
 const MAX_LINK_BYTES: usize = 4095;
+/// Most characters of a path that are shown.
+const MAX_SHOWN: usize = 200;
 
 /// Permission bits.
 const MODE_BITS: u32 = 0o7777;
@@ -88,6 +92,16 @@ pub struct TreeError {
     pub reason: String,
 }
 
+impl TreeError {
+    /// That a file has not the length that its content has elsewhere.
+    pub(crate) fn two_lengths(path: &str) -> Self {
+        Self {
+            path: path.chars().take(MAX_SHOWN).collect(),
+            reason: "its length is not that of its content".to_owned(),
+        }
+    }
+}
+
 impl Tree {
     /// By what it is called: paths, kinds, permission bits, contents and links; not times.
     pub fn digest(&self) -> Digest {
@@ -139,6 +153,7 @@ impl Tree {
     pub fn check(&self, limits: Limits) -> Result<(), TreeError> {
         let mut open: Vec<&str> = Vec::new();
         let mut before: Option<&str> = None;
+        let mut sizes: BTreeMap<Digest, u64> = BTreeMap::new();
         if self.entries.len() > limits.entries {
             let path = self.entries[limits.entries].path.clone();
             let reason = format!("there are more than {} files", limits.entries);
@@ -146,12 +161,17 @@ impl Tree {
         }
         for entry in &self.entries {
             let refused = |reason: String| TreeError {
-                path: entry.path.chars().take(200).collect(),
+                path: entry.path.chars().take(MAX_SHOWN).collect(),
                 reason,
             };
             entry.check(limits).map_err(refused)?;
             if before.is_some_and(|before| order(before, &entry.path).is_ge()) {
                 return Err(refused("it is not in its place, or there twice".to_owned()));
+            }
+            if let Node::File { size_bytes, digest } = entry.node
+                && *sizes.entry(digest).or_insert(size_bytes) != size_bytes
+            {
+                return Err(TreeError::two_lengths(&entry.path));
             }
             match before {
                 // All others are in it.
@@ -295,6 +315,15 @@ mod tests {
         refused(vec![root(), entry("a", file()), entry("a", link("b"))]);
         refused(vec![root(), entry("b", file()), entry("a", file())]);
         refused(vec![root(), root()]);
+        let Node::File { digest, .. } = file() else {
+            unreachable!("it is a file")
+        };
+        let longer = Node::File {
+            size_bytes: 2,
+            digest,
+        };
+        let two_lengths = vec![root(), entry("a", file()), entry("b", longer)];
+        assert!(refused(two_lengths).contains("its length"));
         let mut wild = entry("a", file());
         wild.mode = 0o100_644;
         refused(vec![root(), wild]);

@@ -57,10 +57,10 @@ pub fn run(mut cli: Cli) -> ExitCode {
         Err(Ended::Code(code)) => ExitCode::from(code),
         Err(Ended::Failure(failure)) if failure.is_broken_pipe() => ExitCode::from(Exit::Ok.code()),
         Err(Ended::Failure(failure)) => {
-            ui.note(failure.render(ui.err).trim_end());
+            ui.painted(failure.render(ui.err).trim_end());
             // On one line: it may follow lines of the answer.
             if json && let Err(error) = ui.data(&format!("{}\n", failure.json())) {
-                ui.note(&Failure::from(error).render(ui.err));
+                ui.painted(&Failure::from(error).render(ui.err));
             }
             ExitCode::from(failure.exit.code())
         }

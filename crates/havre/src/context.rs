@@ -130,7 +130,10 @@ pub fn endpoint(name: &str) -> Result<Endpoint, Failure> {
     let address: Address = saved.address.parse().map_err(|error| failed(&error))?;
     let token = match (&address, token_of_environment()?) {
         (Address::Https(_), Some(token)) => Some(token),
-        (Address::Https(_), None) => folder.token(name).map_err(|error| failed(&error))?,
+        (Address::Https(_), None) => {
+            let kept = folder.token(name, &address);
+            kept.map_err(|error| failed(&error))?
+        }
         (Address::Socket(_) | Address::Ssh(_), _) => None,
     };
     Ok(Endpoint {

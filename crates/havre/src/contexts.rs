@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! $XDG_CONFIG_HOME/havre/contexts.json     which there are, and which one is meant where none is named
-//! $XDG_CONFIG_HOME/havre/tokens/<name>     what shows a daemon over HTTPS who asks
+//! $XDG_CONFIG_HOME/havre/tokens/<name>     an address, and what shows the daemon there who asks
 //! ```
 //!
 //! `local` is this machine and is always there.
@@ -42,6 +42,18 @@ pub struct Saved {
     /// Authorities to be believed there beside the machine's, absolute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
+    /// By whom people log in there, as it was at the first login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<SavedIssuer>,
+}
+
+/// An issuer of identities, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedIssuer {
+    /// Its address.
+    pub issuer: String,
+    /// What the command line calls itself there: whom a token is for.
+    pub client_id: String,
 }
 
 /// What a command is told about where to go.

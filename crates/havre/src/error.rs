@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::exit::Exit;
 use crate::paint::Paint;
+use crate::table::{printable, printable_lines};
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -68,7 +69,7 @@ impl Failure {
     pub fn render(&self, paint: Paint) -> String {
         let mut text = String::new();
         for finding in &self.findings {
-            text.push_str(finding);
+            text.push_str(&printable_lines(finding));
             text.push_str("\n\n");
         }
         labelled(&mut text, &paint.error("error:"), 7, &self.message);
@@ -94,9 +95,9 @@ impl Failure {
     }
 }
 
-/// `label text`, further lines of the text under its first.
+/// `label text`, further lines of the text under its first. Much of it a server says.
 fn labelled(out: &mut String, label: &str, indent: usize, text: &str) {
-    let mut lines = text.lines();
+    let mut lines = text.lines().map(printable);
     // Writing to a String cannot fail.
     writeln!(out, "{label} {}", lines.next().unwrap_or_default()).ok();
     for line in lines {
@@ -172,6 +173,23 @@ impl From<ClientError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_says_is_text() {
+        let mut failure = Failure::new(Exit::Failed, "no\x1b[2J\x1b[31m")
+            .caused_by(&io::Error::other("b\x1b]0;title\x07ad\n\x1b[1Aworse"))
+            .hint("run\r this");
+        failure.findings.push("a\x1b[1m\nb".to_owned());
+        insta::assert_snapshot!(failure.render(Paint::plain()), @r"
+        a
+        b
+
+        error: no
+          caused by: bad
+                     worse
+          hint: run this
+        ");
+    }
 
     #[test]
     fn one_form_for_every_error() {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use data_encoding::BASE64URL_NOPAD;
 use havre_api::{OidcOffer, WebRequest, web};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +23,8 @@ const ACTIONS_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
 const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// Pause between two questions whether the code was typed, where the issuer says nothing (RFC 8628).
 const DEVICE_PAUSE: Duration = Duration::from_secs(5);
+/// The shortest pause, whatever the issuer says.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest that a person may take.
 const PATIENCE: Duration = Duration::from_secs(900);
 
@@ -41,6 +44,8 @@ pub struct Issuer<'i> {
     pub offer: &'i OidcOffer,
     /// Authorities to be believed beside the machine's.
     pub ca_file: Option<&'i Path>,
+    /// Whether the server is this machine by its address: then alone its issuer may be, too.
+    pub here: bool,
 }
 
 /// What an issuer says of itself (OpenID Connect Discovery).
@@ -97,6 +102,8 @@ pub async fn of_job(audience: &str) -> Result<String, Failure> {
     let url = format!("{url}{separator}audience={}", encoded(audience));
     let request = WebRequest {
         url: &url,
+        // The job's own environment names it.
+        plain: true,
         form: None,
         bearer: Some(&token),
         ca_file: None,
@@ -142,13 +149,15 @@ impl Issuer<'_> {
             .await?
             .map_err(|e| refused(&e))?;
         let place = code.verification_uri_complete.as_ref();
+        // No lines of its own.
         let shown = crate::table::printable;
         ui.note(&format!(
             "open {} and type {}",
             shown(place.unwrap_or(&code.verification_uri)),
             shown(&code.user_code)
         ));
-        let mut pause = code.interval.map_or(DEVICE_PAUSE, Duration::from_secs);
+        let pause = code.interval.map_or(DEVICE_PAUSE, Duration::from_secs);
+        let mut pause = pause.clamp(LEAST_PAUSE, PATIENCE);
         let asked = form(&[
             ("grant_type", DEVICE_GRANT),
             ("device_code", &code.device_code),
@@ -158,7 +167,7 @@ impl Issuer<'_> {
             loop {
                 tokio::time::sleep(pause).await;
                 match self.post::<Tokens>(&at.token_endpoint, &asked).await? {
-                    Ok(tokens) => return self.identity(tokens),
+                    Ok(tokens) => return self.identity(tokens, None),
                     Err(refusal) => match refusal.error.as_str() {
                         "authorization_pending" => {}
                         "slow_down" => pause += DEVICE_PAUSE,
@@ -177,6 +186,10 @@ impl Issuer<'_> {
             let message = format!("{} has no page to log in", self.offer.name);
             return Err(Failure::new(Exit::Failed, message).hint("use --device"));
         };
+        if !self.may_be(endpoint) {
+            let message = format!("{} logs in at {endpoint}: without TLS", self.offer.name);
+            return Err(Failure::new(Exit::Failed, message));
+        }
         let visit = browser::Visit::new().map_err(|error| {
             let message = "no browser can come back to this machine";
             Failure::new(Exit::Failed, message)
@@ -194,6 +207,7 @@ impl Issuer<'_> {
             ("code_challenge_method", "S256"),
         ]);
         let separator = if endpoint.contains('?') { '&' } else { '?' };
+        let endpoint = crate::table::printable(endpoint);
         ui.note(&format!("open {endpoint}{separator}{asked}"));
         let code = visit.code().await?;
         let asked = form(&[
@@ -204,22 +218,40 @@ impl Issuer<'_> {
             ("code_verifier", &visit.verifier),
         ]);
         let tokens = self.post::<Tokens>(&at.token_endpoint, &asked).await?;
-        self.identity(tokens.map_err(|refusal| refused(&refusal))?)
+        let tokens = tokens.map_err(|refusal| refused(&refusal))?;
+        self.identity(tokens, Some(&visit.nonce))
     }
 
-    fn identity(&self, tokens: Tokens) -> Result<String, Failure> {
-        tokens.id_token.ok_or_else(|| {
-            let message = format!(
-                "{} says that somebody logged in, and not who",
-                self.offer.name
-            );
-            Failure::new(Exit::Failed, message)
-        })
+    /// `nonce`: what the token says, too, when it is of this login.
+    fn identity(&self, tokens: Tokens, nonce: Option<&str>) -> Result<String, Failure> {
+        let name = &self.offer.name;
+        let Some(token) = tokens.id_token else {
+            let message = format!("{name} says that somebody logged in, and not who");
+            return Err(Failure::new(Exit::Failed, message));
+        };
+        match nonce {
+            Some(nonce) if nonce_of(&token).as_deref() != Some(nonce) => {
+                let message = format!("what {name} says is of another login than this");
+                Err(Failure::new(Exit::Failed, message).hint("log in once more"))
+            }
+            _ => Ok(token),
+        }
+    }
+
+    /// Whether something of it may be at this address: what an issuer says does not lead from TLS to a
+    /// service of this machine.
+    fn may_be(&self, url: &str) -> bool {
+        url.starts_with("https://") || (self.plain() && url.starts_with("http://"))
+    }
+
+    fn plain(&self) -> bool {
+        self.here && self.offer.issuer.starts_with("http://")
     }
 
     async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, Failure> {
         let request = WebRequest {
             url,
+            plain: self.plain(),
             form: None,
             bearer: None,
             ca_file: self.ca_file,
@@ -234,6 +266,7 @@ impl Issuer<'_> {
     ) -> Result<Result<T, Refusal>, Failure> {
         let request = WebRequest {
             url,
+            plain: self.plain(),
             form: Some(form),
             bearer: None,
             ca_file: self.ca_file,
@@ -264,13 +297,23 @@ async fn ask<T: DeserializeOwned>(request: &WebRequest<'_>) -> Result<Result<T, 
 }
 
 fn refused(refusal: &Refusal) -> Failure {
-    let shown = crate::table::printable;
-    let message = format!("nobody was logged in: {}", shown(&refusal.error));
+    let message = format!("nobody was logged in: {}", refusal.error);
     let failure = Failure::new(Exit::Failed, message);
     match refusal.error_description.is_empty() {
         true => failure,
-        false => failure.hint(shown(&refusal.error_description)),
+        false => failure.hint(&refusal.error_description),
     }
+}
+
+/// The nonce that an identity token has. All else of it is looked at by the server.
+fn nonce_of(token: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Claims {
+        nonce: Option<String>,
+    }
+    let claims = token.split('.').nth(1)?.trim_end_matches('=');
+    let claims = BASE64URL_NOPAD.decode(claims.as_bytes()).ok()?;
+    serde_json::from_slice::<Claims>(&claims).ok()?.nonce
 }
 
 /// As a form has it.
@@ -325,6 +368,57 @@ fn decoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn issuer(offer: &OidcOffer, here: bool) -> Issuer<'_> {
+        Issuer {
+            offer,
+            ca_file: None,
+            here,
+        }
+    }
+
+    fn offer(issuer: &str) -> OidcOffer {
+        OidcOffer {
+            name: "company".to_owned(),
+            issuer: issuer.to_owned(),
+            audience: String::new(),
+            client_id: Some("havre-cli".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_token_of_another_login_is_not_taken() {
+        let offer = offer("https://issuer.example.org");
+        let issuer = issuer(&offer, false);
+        let given = |claims: &str, nonce| {
+            let token = format!("e30.{}.c2ln", BASE64URL_NOPAD.encode(claims.as_bytes()));
+            let tokens = Tokens {
+                id_token: Some(token),
+            };
+            issuer.identity(tokens, nonce)
+        };
+        assert!(given(r#"{"nonce":"ours","sub":"x"}"#, Some("ours")).is_ok());
+        for claims in [r#"{"nonce":"another"}"#, r#"{"sub":"x"}"#, "", "{"] {
+            let refused = given(claims, Some("ours")).expect_err(claims);
+            assert!(refused.message.contains("another login"), "{refused:?}");
+        }
+        // A device has none.
+        assert!(given("{}", None).is_ok());
+    }
+
+    #[test]
+    fn an_issuer_leads_to_no_service_of_this_machine() {
+        let (tls, plain) = (offer("https://a.example.org"), offer("http://127.0.0.1:80"));
+        for (offer, here, url, may) in [
+            (&tls, true, "https://a.example.org/token", true),
+            (&tls, true, "http://127.0.0.1:2375/token", false),
+            (&tls, false, "javascript:alert(1)", false),
+            (&plain, false, "http://127.0.0.1:80/token", false),
+            (&plain, true, "http://127.0.0.1:80/token", true),
+        ] {
+            assert_eq!(issuer(offer, here).may_be(url), may, "{offer:?} {url}");
+        }
+    }
 
     #[test]
     fn what_is_encoded_is_read_back() {

@@ -72,7 +72,7 @@ pub async fn follow<O: Operation>(
     };
     view.finish(result.is_ok());
     for report in &reports {
-        ui.note(&format!("{}\n", failure::render(report, ui.err)));
+        ui.painted(&format!("{}\n", failure::render(report, ui.err)));
     }
     result.map_err(|failure| Failure { reports, ..failure })
 }

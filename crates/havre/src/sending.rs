@@ -29,7 +29,8 @@ const PAUSES: [Duration; 3] = [
     Duration::from_secs(5),
 ];
 
-/// How often it is asked what is lacking of one tree: others may send to the same environment.
+/// How often it is asked what is lacking of one tree without that it has become less: others may send to the
+/// same environment.
 const ROUNDS: usize = 10;
 
 /// Sends what the project needs, and has the project name it where it is then.
@@ -83,38 +84,42 @@ impl Transfer<'_> {
     }
 
     async fn tree(&self, id: Digest, snapshot: &Snapshot) -> Result<(), Failure> {
-        let mut told = false;
-        for _ in 0..ROUNDS {
+        let mut rounds = Rounds::default();
+        loop {
             let tree = Some(snapshot.tree.clone());
             let lack = self.offer(vec![OfferedTree { id, tree }]).await?;
             if lack.lacking.is_empty() {
                 return Ok(());
             }
-            if !told {
-                self.tell(snapshot, &lack.lacking);
-                told = true;
+            let left_bytes = left_bytes(snapshot, &lack.lacking);
+            if rounds.least_bytes.is_none() {
+                self.tell(snapshot, lack.lacking.len(), left_bytes);
             }
-            self.files(snapshot, &lack.lacking).await?;
+            let in_vain = rounds.in_vain(left_bytes);
+            match self.files(snapshot, &lack.lacking).await? {
+                Sent::Lost(error) => match PAUSES.get(in_vain) {
+                    Some(pause) => tokio::time::sleep(*pause).await,
+                    None => return Err((*error).into()),
+                },
+                Sent::Elsewhere | Sent::All if in_vain >= ROUNDS => break,
+                Sent::Elsewhere | Sent::All => {}
+            }
         }
         let message = format!("{} is being changed by somebody else", self.environment);
         Err(Failure::new(Exit::Busy, message).hint("run the command again"))
     }
 
-    fn tell(&self, snapshot: &Snapshot, lacking: &[LackingFile]) {
-        let left = lacking.iter().filter_map(|file| {
-            let found = snapshot.file(&file.digest)?;
-            Some(found.size_bytes.saturating_sub(file.have_bytes))
-        });
-        let files = human::count(lacking.len() as u64, "file");
+    fn tell(&self, snapshot: &Snapshot, lacking: usize, left_bytes: u64) {
+        let files = human::count(lacking as u64, "file");
         let all = snapshot.tree.entries.len();
         self.context.ui.say(&format!(
             "sending {files} of {all} ({})",
-            human::size(left.sum())
+            human::size(left_bytes)
         ));
     }
 
     /// Sends files from where the server has them on. It ends early where somebody else sends them too.
-    async fn files(&self, snapshot: &Snapshot, lacking: &[LackingFile]) -> Result<(), Failure> {
+    async fn files(&self, snapshot: &Snapshot, lacking: &[LackingFile]) -> Result<Sent, Failure> {
         let mut pieces = Vec::new();
         let mut bytes = 0;
         for file in lacking {
@@ -135,17 +140,17 @@ impl Transfer<'_> {
                 });
                 offset = next;
                 if bytes >= MAX_PIECES_BYTES || pieces.len() >= MAX_PIECES {
-                    if !self.put(std::mem::take(&mut pieces)).await? {
-                        return Ok(());
+                    match self.put(std::mem::take(&mut pieces)).await? {
+                        Sent::All => bytes = 0,
+                        ended => return Ok(ended),
                     }
-                    bytes = 0;
                 }
             }
         }
-        if !pieces.is_empty() {
-            self.put(pieces).await?;
+        match pieces.is_empty() {
+            true => Ok(Sent::All),
+            false => self.put(pieces).await,
         }
-        Ok(())
     }
 
     async fn offer(&self, trees: Vec<OfferedTree>) -> Result<SourceLack, Failure> {
@@ -165,17 +170,17 @@ impl Transfer<'_> {
         }
     }
 
-    /// `false`: the server has more or less of them by now, and has to be asked again.
-    async fn put(&self, pieces: Vec<SourcePiece>) -> Result<bool, Failure> {
+    async fn put(&self, pieces: Vec<SourcePiece>) -> Result<Sent, Failure> {
         let request = SourcePieces {
             environment: self.environment.clone(),
             pieces,
         };
         match self.client.call::<SourcesPut>(&request).await {
-            Ok(_) => Ok(true),
-            // What of it has arrived only the server knows.
-            Err(error) if is_lost(&error) => Ok(false),
-            Err(ClientError::Refused(error)) if error.code == ErrorCode::Conflict => Ok(false),
+            Ok(_) => Ok(Sent::All),
+            Err(error) if is_lost(&error) => Ok(Sent::Lost(Box::new(error))),
+            Err(ClientError::Refused(error)) if error.code == ErrorCode::Conflict => {
+                Ok(Sent::Elsewhere)
+            }
             Err(ClientError::Refused(error)) if error.code == ErrorCode::Invalid => {
                 let hint = "files were changed while they were sent: run the command again";
                 Err(Failure::from(error).hint(hint))
@@ -183,6 +188,44 @@ impl Transfer<'_> {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// What became of pieces.
+#[derive(Debug)]
+enum Sent {
+    /// The server has them.
+    All,
+    /// It has more or less of them by now, and has to be asked again.
+    Elsewhere,
+    /// The way there failed: what of them has arrived only the server knows.
+    Lost(Box<ClientError>),
+}
+
+/// How far one tree is. A large one over a bad line takes any number of rounds, as long as each gets it on.
+#[derive(Debug, Default)]
+struct Rounds {
+    /// The least that was ever left; `None`: it was not asked yet.
+    least_bytes: Option<u64>,
+    in_vain: usize,
+}
+
+impl Rounds {
+    /// How many rounds in a row have come to nothing, now that so much is left.
+    fn in_vain(&mut self, left_bytes: u64) -> usize {
+        match self.least_bytes {
+            Some(least) if left_bytes >= least => self.in_vain += 1,
+            _ => (self.least_bytes, self.in_vain) = (Some(left_bytes), 0),
+        }
+        self.in_vain
+    }
+}
+
+fn left_bytes(snapshot: &Snapshot, lacking: &[LackingFile]) -> u64 {
+    let left = lacking.iter().filter_map(|file| {
+        let found = snapshot.file(&file.digest)?;
+        Some(found.size_bytes.saturating_sub(file.have_bytes))
+    });
+    left.sum()
 }
 
 /// Whether the way there failed, and not what was asked.
@@ -193,5 +236,17 @@ fn is_lost(error: &ClientError) -> bool {
         | ClientError::Lost { .. }
         | ClientError::CutShort => true,
         ClientError::Garbled { .. } | ClientError::Refused(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_that_get_it_on_are_not_counted() {
+        let mut rounds = Rounds::default();
+        let counted = [90, 80, 80, 85, 70, 70, 60].map(|left| rounds.in_vain(left));
+        assert_eq!(counted, [0, 0, 1, 2, 0, 1, 0]);
     }
 }

@@ -172,6 +172,12 @@ pub fn printable(text: impl AsRef<str>) -> String {
     out
 }
 
+/// The same of several lines.
+pub fn printable_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(printable).collect();
+    lines.join("\n")
+}
+
 /// Skips the rest of an escape sequence: CSI up to its final byte, OSC up to its terminator,
 /// others one character.
 fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {

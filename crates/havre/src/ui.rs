@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use crate::paint::{ColorChoice, Paint, is_dumb};
+use crate::table::printable_lines;
 
 /// How to speak to whoever called.
 #[derive(Clone, Copy, Debug)]
@@ -55,15 +56,42 @@ impl Ui {
 
     /// Warns, also when quiet.
     pub fn warn(&self, message: &str, hint: Option<&str>) {
-        self.note(&format!("{} {message}", self.err.warning("warning:")));
-        if let Some(hint) = hint {
-            self.note(&format!("  {} {hint}", self.err.hint("hint:")));
-        }
+        self.painted(&warning(self.err, message, hint));
     }
 
-    /// Says something in any case.
+    /// Says something in any case. It may come from elsewhere: nothing in it moves the cursor.
     pub fn note(&self, text: &str) {
+        self.painted(&printable_lines(text));
+    }
+
+    /// Shows what is ready for a terminal, with colours.
+    pub fn painted(&self, text: &str) {
         let mut err = io::stderr().lock();
         err.write_all(format!("{text}\n").as_bytes()).ok();
+    }
+}
+
+fn warning(paint: Paint, message: &str, hint: Option<&str>) -> String {
+    let message = printable_lines(message);
+    let mut text = format!("{} {message}", paint.warning("warning:"));
+    if let Some(hint) = hint {
+        let hint = printable_lines(hint);
+        text.push_str(&format!("\n  {} {hint}", paint.hint("hint:")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_from_elsewhere_is_text() {
+        let text = warning(
+            Paint::plain(),
+            "one\x1b[2J\x1b]0;title\x07\ntwo\r",
+            Some("three\x1b[1A"),
+        );
+        assert_eq!(text, "warning: one\ntwo\n  hint: three");
     }
 }

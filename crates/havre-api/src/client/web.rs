@@ -23,8 +23,11 @@ const MAX_BYTES: usize = 1 << 20;
 /// A request to an issuer.
 #[derive(Clone, Debug)]
 pub struct WebRequest<'r> {
-    /// Where: `https://…`, or `http://` on this machine itself.
+    /// Where: `https://…`, or `http://` on this machine itself where that is `plain`.
     pub url: &'r str,
+    /// Whether it may be a service of this machine without TLS: whoever names one to others has them speak
+    /// to what listens for themselves alone.
+    pub plain: bool,
     /// What is posted as a form; `None`: it only asks.
     pub form: Option<&'r str>,
     /// What shows who asks.
@@ -79,7 +82,7 @@ async fn ask(
     uri: &Uri,
     host: &str,
 ) -> Result<(StatusCode, Bytes), WebError> {
-    let own = matches!(host, "127.0.0.1" | "localhost");
+    let own = request.plain && matches!(host, "127.0.0.1" | "localhost");
     match uri.scheme_str() {
         Some("https") => {
             let address = HttpsAddress {
@@ -150,5 +153,33 @@ fn lost<E: std::error::Error + Send + Sync + 'static>(host: &str) -> impl FnOnce
     move |source| WebError::Lost {
         host,
         source: Box::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_sends_us_to_our_own_services() {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let ask = async |url: &str, plain| {
+            let request = WebRequest {
+                url,
+                plain,
+                form: Some("a=b"),
+                bearer: None,
+                ca_file: None,
+            };
+            web(&request).await.map(drop).unwrap_err()
+        };
+        let url = format!("http://127.0.0.1:{port}/");
+        let refused = ask(&url, false).await;
+        assert!(matches!(refused, WebError::Address { .. }), "{refused}");
+        let refused = ask("http://example.org/", true).await;
+        assert!(matches!(refused, WebError::Address { .. }), "{refused}");
     }
 }

@@ -122,3 +122,44 @@ async fn what_was_sent_takes_the_place_of_its_paths_and_leads_nowhere_else() {
     let trees = trees_of(&release, &platform.sources.of("shop.production"));
     assert_eq!(trees, BTreeSet::from([tree]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_environment_takes_one_turn_and_all_take_few() {
+    let turns = Turns::new(2);
+    let waits = async |name: &str| {
+        let id = id(name);
+        let turn = tokio::time::timeout(std::time::Duration::from_secs(1), turns.of(&id));
+        turn.await.ok().map(Result::unwrap)
+    };
+    let shop = waits("shop").await.expect("a turn");
+    assert!(waits("shop").await.is_none());
+    let other = waits("other").await.expect("a turn");
+    assert!(waits("third").await.is_none());
+    drop(shop);
+    assert!(waits("third").await.is_some());
+    assert!(waits("shop").await.is_some());
+    drop(other);
+    let known = turns.owners.lock().unwrap().len();
+    assert!(known < 3, "who has no turn is forgotten: {known}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_counted() {
+    let turns = Turns::new(2);
+    let shop = id("shop");
+    let _one = turns.of(&shop).await.unwrap();
+    let mut waiting: Vec<_> = (1..MOST_OF_ONE)
+        .map(|_| Box::pin(turns.of(&shop)))
+        .collect();
+    let now = std::time::Duration::ZERO;
+    for wait in &mut waiting {
+        assert!(tokio::time::timeout(now, wait).await.is_err());
+    }
+    let refused = turns.of(&shop).await.expect_err("too many");
+    assert_eq!(refused.code, ErrorCode::TooMany);
+    // Who gives up does not count.
+    waiting.pop();
+    let waits = tokio::time::timeout(now, turns.of(&shop)).await;
+    assert!(waits.is_err(), "{waits:?}");
+    assert!(turns.of(&id("other")).await.is_ok());
+}

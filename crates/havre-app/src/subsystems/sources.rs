@@ -7,9 +7,12 @@ use havre_api::{ApiError, Empty, ErrorCode, Routes, SourcesOffer, SourcesPut};
 use havre_base::blocking;
 
 use crate::daemon::Daemon;
-use crate::sources;
+use crate::sources::{self, Turns};
 use crate::subsystem::{Part, Subsystem, Task};
 use crate::supervisor::Supervised;
+
+/// How many move files at once: each takes a thread, and the disk.
+const AT_ONCE: usize = 4;
 
 /// How often it is looked for what nothing needs.
 const EVERY: Duration = Duration::from_secs(1800);
@@ -23,16 +26,26 @@ struct Sources(Arc<Daemon>);
 
 impl Subsystem for Sources {
     fn calls(&self) -> Option<Routes<()>> {
-        let routes = Routes::new(Arc::clone(&self.0))
-            .call::<SourcesOffer, _>(async |daemon: Arc<Daemon>, _, request| {
-                let platform = Arc::clone(&daemon.platform);
-                let offered = blocking(move || sources::offer(&platform, request)).await;
-                offered.map_err(|error| panicked(&error))?
+        let state = Arc::new((Arc::clone(&self.0), Turns::new(AT_ONCE)));
+        let routes = Routes::new(state)
+            .call::<SourcesOffer, _>(async |state: Arc<(Arc<Daemon>, Turns)>, _, request| {
+                let platform = Arc::clone(&state.0.platform);
+                let turn = state.1.of(&request.environment).await?;
+                // The work goes on where who asked has gone, and so does its turn.
+                let offered = blocking(move || {
+                    let _turn = turn;
+                    sources::offer(&platform, request)
+                });
+                offered.await.map_err(|error| panicked(&error))?
             })
-            .call::<SourcesPut, _>(async |daemon: Arc<Daemon>, _, request| {
-                let platform = Arc::clone(&daemon.platform);
-                let put = blocking(move || sources::put(&platform, &request)).await;
-                put.map_err(|error| panicked(&error))??;
+            .call::<SourcesPut, _>(async |state: Arc<(Arc<Daemon>, Turns)>, _, request| {
+                let platform = Arc::clone(&state.0.platform);
+                let turn = state.1.of(&request.environment).await?;
+                let put = blocking(move || {
+                    let _turn = turn;
+                    sources::put(&platform, &request)
+                });
+                put.await.map_err(|error| panicked(&error))??;
                 Ok(Empty {})
             });
         Some(routes.erased())

@@ -12,9 +12,9 @@ use rustix::fs::{
     syncfs, utimensat,
 };
 
-use super::{OfferError, Place};
+use super::{ENTRY_BYTES, OfferError, Place};
 use crate::digest::{Digest, Hasher};
-use crate::tree::{Entry, Node, Tree};
+use crate::tree::{Entry, Node, Tree, TreeError};
 
 /// A folder that is being filled.
 struct Open<'t> {
@@ -59,7 +59,10 @@ fn fill(
 ) -> Result<(), OfferError> {
     let io = |path: &str| {
         let path = fresh.join(path);
-        move |source: io::Error| OfferError::Io { path, source }
+        move |source: io::Error| OfferError::Io {
+            path: path.clone(),
+            source,
+        }
     };
     let private = Mode::from_raw_mode(0o700);
     let mut open: Vec<Open<'_>> = Vec::new();
@@ -82,6 +85,7 @@ fn fill(
             return Err(io(&entry.path)(io::ErrorKind::InvalidInput.into()));
         };
         let name = entry.path.rsplit('/').next().unwrap_or_default();
+        place.check_room(ENTRY_BYTES, 1)?;
         match &entry.node {
             Node::Folder => {
                 mkdirat(&within.dir, name, private).map_err(|e| io(&entry.path)(e.into()))?;
@@ -113,10 +117,20 @@ fn fill(
                     | OFlags::CLOEXEC;
                 let file = openat(&within.dir, name, flags, Mode::from_raw_mode(0o600));
                 let mut file = File::from(file.map_err(|error| io(&entry.path)(error.into()))?);
-                let copied = copy(from.as_deref(), &mut file).map_err(io(&entry.path))?;
-                if copied != *digest {
-                    let path = from.unwrap_or_else(|| fresh.join(&entry.path));
-                    return Err(OfferError::Spoilt { path });
+                if let Some(from) = from {
+                    let read = open_file(&from).map_err(io(&entry.path))?;
+                    let is = copy(place, read, &mut file, *size_bytes, io(&entry.path))?;
+                    if is != Some(*digest) {
+                        // What is in other trees may be in use.
+                        let own = place.whole(digest);
+                        let removed = from == own && fs::remove_file(own).is_ok();
+                        return Err(OfferError::Spoilt {
+                            path: from,
+                            removed,
+                        });
+                    }
+                } else if Digest::of(b"") != *digest {
+                    return Err(TreeError::two_lengths(&entry.path).into());
                 }
                 finish(&file, entry).map_err(io(&entry.path))?;
             }
@@ -163,22 +177,37 @@ fn times(entry: &Entry) -> Timestamps {
     }
 }
 
-/// The digest of what was copied.
-fn copy(from: Option<&Path>, to: &mut File) -> io::Result<Digest> {
-    let mut hasher = Hasher::default();
-    let Some(from) = from else {
-        return Ok(hasher.finish());
-    };
+fn open_file(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut from = File::from(openat(CWD, from, flags, Mode::empty())?);
+    Ok(File::from(openat(CWD, path, flags, Mode::empty())?))
+}
+
+/// Copies a file of this length, as long as the disk has room, and says the digest of what was copied;
+/// `None`: it has another length, and no more than this is written.
+fn copy(
+    place: &Place,
+    mut from: File,
+    to: &mut File,
+    size_bytes: u64,
+    failed: impl Fn(io::Error) -> OfferError,
+) -> Result<Option<Digest>, OfferError> {
+    if from.metadata().map_err(&failed)?.len() != size_bytes {
+        return Ok(None);
+    }
+    let mut hasher = Hasher::default();
     let mut piece = vec![0; 256 * 1024];
+    let mut left = size_bytes;
     loop {
-        match from.read(&mut piece)? {
-            0 => return Ok(hasher.finish()),
-            count => {
-                hasher.add(&piece[..count]);
-                to.write_all(&piece[..count])?;
-            }
+        let count = from.read(&mut piece).map_err(&failed)?;
+        if count == 0 {
+            return Ok((left == 0).then(|| hasher.finish()));
         }
+        let Some(rest) = left.checked_sub(count as u64) else {
+            return Ok(None);
+        };
+        left = rest;
+        place.check_room(count as u64, 0)?;
+        hasher.add(&piece[..count]);
+        to.write_all(&piece[..count]).map_err(&failed)?;
     }
 }

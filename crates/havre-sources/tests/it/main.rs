@@ -308,3 +308,76 @@ fn a_file_that_changes_meanwhile_is_not_taken_for_another() {
     let read = snapshot.file(&digest).unwrap().read(0, 100);
     assert!(matches!(read, Err(SnapshotError::Changed { .. })));
 }
+
+#[test]
+fn no_more_is_copied_than_was_said() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(from.path().join("large"), vec![7; 10_000]).unwrap();
+    let store = Store::new(to.path().join("sources"));
+    let snapshot = Snapshot::of_folder(from.path()).unwrap();
+    let liar = |name: &str| {
+        let mut tree = snapshot.tree.clone();
+        tree.entries[1].path = name.to_owned();
+        if let Node::File { size_bytes, .. } = &mut tree.entries[1].node {
+            *size_bytes = 1;
+        }
+        let offer = Offer {
+            id: tree.digest(),
+            tree: Some(tree),
+        };
+        store.offer(OWNER, vec![offer])
+    };
+    send(&store, OWNER, &snapshot);
+    let refused = liar("of-a-tree");
+    assert!(
+        matches!(refused, Err(OfferError::Spoilt { removed: false, .. })),
+        "{refused:?}"
+    );
+    // Two trees of one offer.
+    let mut other = snapshot.tree.clone();
+    other.entries[1].path = "other".to_owned();
+    let mut longer = snapshot.tree.clone();
+    longer.entries[1].path = "longer".to_owned();
+    if let Node::File { size_bytes, .. } = &mut longer.entries[1].node {
+        *size_bytes += 1;
+    }
+    let offers = [other, longer].map(|tree| Offer {
+        id: tree.digest(),
+        tree: Some(tree),
+    });
+    let refused = store.offer(OWNER, offers.into());
+    assert!(matches!(refused, Err(OfferError::Tree(_))), "{refused:?}");
+    let made = store.path(OWNER, &snapshot.tree.digest(), "large").unwrap();
+    assert_eq!(fs::read(made).unwrap(), vec![7; 10_000]);
+}
+
+#[test]
+fn what_a_power_cut_leaves_of_a_file_is_sent_again() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(from.path().join("large"), vec![7; 10_000]).unwrap();
+    let store = Store::new(to.path().join("sources"));
+    let snapshot = Snapshot::of_folder(from.path()).unwrap();
+    let lacking = store.offer(OWNER, offer(&snapshot)).unwrap().lacking;
+    let digest = lacking[0].digest;
+    let parts = store.of(OWNER).join("parts");
+    let whole = parts.join(format!("{digest}.whole"));
+    // It has its length and not its bytes.
+    fs::write(&whole, vec![0; 10_000]).unwrap();
+    let spoilt = store.offer(OWNER, offer(&snapshot));
+    assert!(
+        matches!(spoilt, Err(OfferError::Spoilt { removed: true, .. })),
+        "{spoilt:?}"
+    );
+    assert!(!whole.exists());
+    // Not even that.
+    fs::write(&whole, "").unwrap();
+    let lacking = store.offer(OWNER, offer(&snapshot)).unwrap().lacking;
+    assert_eq!(lacking[0].have_bytes, 0);
+    // All came, and nobody was there any more to look at it.
+    for (content, sent) in [(vec![0; 10_000], 10_000), (vec![7; 10_000], 0)] {
+        fs::write(parts.join(digest.to_string()), content).unwrap();
+        assert_eq!(send(&store, OWNER, &snapshot), sent);
+        fs::remove_dir_all(store.of(OWNER)).unwrap();
+        store.offer(OWNER, Vec::new()).unwrap();
+    }
+}

@@ -94,13 +94,17 @@ fn add(context: &Context, folder: &ConfigFolder, args: ContextAdd) -> Outcome {
     let saved = Saved {
         address: address.to_string(),
         ca_file,
+        issuer: None,
     };
     let added = folder.change(|contexts| {
-        let known = contexts.contexts.get(&name);
-        if known.is_some_and(|known| known != &saved) && !replace {
-            return false;
+        let known = contexts.contexts.entry(name.clone());
+        let known = known.or_insert_with(|| saved.clone());
+        if known.address != saved.address || known.ca_file != saved.ca_file {
+            if !replace {
+                return false;
+            }
+            *known = saved;
         }
-        contexts.contexts.insert(name.clone(), saved);
         if r#use {
             contexts.current = Some(name.clone());
         }
@@ -199,7 +203,12 @@ fn all(context: &Context, folder: &ConfigFolder) -> Result<Vec<Shown>, Failure> 
     let saved: BTreeMap<String, Saved> = contexts.contexts;
     let mut shown = vec![here];
     for (name, saved) in saved {
-        let token = folder.token(&name).map_err(|error| failed(&error))?;
+        let token = match saved.address.parse() {
+            Ok(address) => folder.token(&name, &address),
+            // Nobody goes there.
+            Err(_) => Ok(None),
+        };
+        let token = token.map_err(|error| failed(&error))?;
         shown.push(Shown {
             current: name == current,
             token: token.is_some(),

@@ -1,5 +1,7 @@
 //! `havre login`: has a token kept for a context, once its daemon has taken it.
 
+use std::net::IpAddr;
+
 use havre_api::{
     Address, Client, Empty, Endpoint, Info, IssuedToken, Login, LoginOidc, OidcLoginRequest,
     OidcOffer, Token,
@@ -7,7 +9,7 @@ use havre_api::{
 
 use crate::cli::LoginArgs;
 use crate::context::{Context, Destination};
-use crate::contexts::ConfigFolder;
+use crate::contexts::{ConfigFolder, ConfigFolderError, Saved, SavedIssuer};
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::identity::{self, Issuer, Way};
@@ -15,17 +17,50 @@ use crate::prompt;
 
 pub async fn run(context: &Context, args: LoginArgs) -> Outcome {
     let (name, endpoint) = over_https(context)?;
-    let (token, said) = match args.is_by_identity() {
-        true => by_identity(context, endpoint, &args).await?,
-        false => (
-            by_token(endpoint, &args).await?,
-            format!("{endpoint} takes the token; it is kept for you alone"),
-        ),
+    let failed = |error: &ConfigFolderError| {
+        Failure::new(Exit::Failed, "the token cannot be kept").caused_by(error)
     };
-    let kept = ConfigFolder::of_user().and_then(|folder| folder.keep_token(name, &token));
-    kept.map_err(|error| Failure::new(Exit::Failed, "the token cannot be kept").caused_by(&error))?;
-    context.ui.say(&said);
+    let folder = ConfigFolder::of_user().map_err(|error| failed(&error))?;
+    let mut contexts = folder.read().map_err(|error| failed(&error))?;
+    let known = contexts.contexts.remove(name);
+    let known = known.and_then(|saved| saved.issuer);
+    let done = match args.is_by_identity() {
+        true => by_identity(context, endpoint, &args, known.as_ref()).await?,
+        false => Done {
+            token: by_token(endpoint, &args).await?,
+            said: format!("{endpoint} takes the token; it is kept for you alone"),
+            issuer: None,
+        },
+    };
+    let same = |saved: &Saved| saved.address.parse().as_ref() == Ok(&endpoint.address);
+    let kept = folder.change(|contexts| {
+        let saved = contexts.contexts.get_mut(name);
+        // It may have become another in the meantime.
+        let Some(saved) = saved.filter(|saved| same(saved)) else {
+            return Ok(false);
+        };
+        if done.issuer.is_some() {
+            saved.issuer.clone_from(&done.issuer);
+        }
+        let kept = folder.keep_token(name, &endpoint.address, &done.token);
+        kept.map(|()| true)
+    });
+    let kept = kept.and_then(|kept| kept).map_err(|error| failed(&error))?;
+    if !kept {
+        let message = format!("{name} is another context by now: no token is kept for it");
+        return Err(Failure::new(Exit::Busy, message).hint("log in once more"));
+    }
+    context.ui.say(&done.said);
     Ok(Exit::Ok)
+}
+
+/// What a login gives.
+struct Done {
+    token: Token,
+    /// What the user is told.
+    said: String,
+    /// Whom a person was asked by.
+    issuer: Option<SavedIssuer>,
 }
 
 /// One that somebody has, tried.
@@ -50,22 +85,29 @@ async fn by_identity(
     context: &Context,
     endpoint: &Endpoint,
     args: &LoginArgs,
-) -> Result<(Token, String), Failure> {
+    known: Option<&SavedIssuer>,
+) -> Result<Done, Failure> {
     // Whatever token there is, it may be the one that has expired.
     let client = with(endpoint, None);
     let offers = client.call::<Login>(&Empty {}).await?.oidc;
     let is_job = identity::is_job();
     let offer = chosen(&offers, args.issuer.as_deref(), is_job)?;
+    let mut asked = None;
     let token = match &args.id_token_file {
         Some(path) => std::fs::read_to_string(path).map_err(|error| {
             let message = format!("cannot read a token from {}", path.display());
             Failure::new(Exit::NotFound, message).caused_by(&error)
         })?,
-        None if is_job => identity::of_job(&offer.audience).await?,
+        None if is_job => {
+            let audience = audience(offer, &endpoint.address, args.audience.as_deref())?;
+            identity::of_job(audience).await?
+        }
         None => {
+            asked = trusted(offer, known, args.new_issuer)?;
             let issuer = Issuer {
                 offer,
                 ca_file: endpoint.ca_file.as_deref(),
+                here: is_here(&endpoint.address),
             };
             let way = match args.device {
                 true => Way::Device,
@@ -87,7 +129,70 @@ async fn by_identity(
         info.grant,
         until.unwrap_or_default()
     );
-    Ok((token, said))
+    Ok(Done {
+        token,
+        said,
+        issuer: asked,
+    })
+}
+
+/// Whom a job's identity is shown to: the server, which says so before anybody knows it. With a token for
+/// somebody else it could go to them in the job's name.
+fn audience<'o>(
+    offer: &'o OidcOffer,
+    address: &Address,
+    named: Option<&str>,
+) -> Result<&'o str, Failure> {
+    let own = address.to_string();
+    let fits = match named {
+        Some(named) => offer.audience == named,
+        None => offer.audience.trim_end_matches('/') == own,
+    };
+    if fits {
+        return Ok(&offer.audience);
+    }
+    let wanted = &offer.audience;
+    let message = format!("the server at {own} wants to be shown an identity for {wanted}");
+    let hint = "if it is meant to, say so: --audience AUDIENCE; else it may be another's server";
+    Err(Failure::new(Exit::Failed, message).hint(hint))
+}
+
+/// The issuer to be kept with the context: that of the first login, unless it is said that another is meant.
+fn trusted(
+    offer: &OidcOffer,
+    known: Option<&SavedIssuer>,
+    is_new: bool,
+) -> Result<Option<SavedIssuer>, Failure> {
+    // Who has no client has no people either, which is told later.
+    let Some(client_id) = offer.client_id.clone() else {
+        return Ok(None);
+    };
+    let issuer = SavedIssuer {
+        issuer: offer.issuer.clone(),
+        client_id,
+    };
+    match known {
+        Some(known) if *known != issuer && !is_new => {
+            let message = format!(
+                "the server names {} (client {}), and at the first login it was {} (client {})",
+                issuer.issuer, issuer.client_id, known.issuer, known.client_id
+            );
+            let hint = "ask who runs it; --new-issuer logs in by the new one";
+            Err(Failure::new(Exit::Failed, message).hint(hint))
+        }
+        _ => Ok(Some(issuer)),
+    }
+}
+
+/// Whether an address is this machine's by what is written, whatever names lead to.
+fn is_here(address: &Address) -> bool {
+    let Address::Https(address) = address else {
+        return false;
+    };
+    let loopback = |address: IpAddr| address.is_loopback();
+    address.host == "localhost"
+        || address.host.ends_with(".localhost")
+        || address.host.parse().is_ok_and(loopback)
 }
 
 fn with(endpoint: &Endpoint, token: Option<Token>) -> Client {
@@ -143,5 +248,61 @@ fn over_https(context: &Context) -> Result<(&str, &Endpoint), Failure> {
             Exit::Usage,
             "ssh shows the server who you are: no login is needed",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(audience: &str, client_id: &str) -> OidcOffer {
+        OidcOffer {
+            name: "company".to_owned(),
+            issuer: "https://issuer.example.org".to_owned(),
+            audience: audience.to_owned(),
+            client_id: Some(client_id.to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_job_shows_its_identity_to_whom_it_means_alone() {
+        let address = "https://havre.example.org:8443".parse().unwrap();
+        for (wanted, named, fits) in [
+            ("https://havre.example.org:8443", None, true),
+            ("https://havre.example.org:8443/", None, true),
+            ("https://havre.example.org", None, false),
+            ("sts.amazonaws.com", None, false),
+            ("company", Some("company"), true),
+            ("sts.amazonaws.com", Some("company"), false),
+        ] {
+            let found = audience(&offer(wanted, "x"), &address, named).is_ok();
+            assert_eq!(found, fits, "{wanted} {named:?}");
+        }
+    }
+
+    #[test]
+    fn who_logs_people_in_stays() {
+        let first = trusted(&offer("", "havre"), None, false).unwrap();
+        let known = first.as_ref();
+        assert_eq!(trusted(&offer("", "havre"), known, false).unwrap(), first);
+        let refused = trusted(&offer("", "other"), known, false).expect_err("another");
+        assert!(refused.message.contains("client other"), "{refused:?}");
+        let next = trusted(&offer("", "other"), known, true).unwrap();
+        assert_ne!(next, first);
+    }
+
+    #[test]
+    fn names_lead_nowhere_by_themselves() {
+        for (address, here) in [
+            ("https://localhost", true),
+            ("https://havre.localhost:8443", true),
+            ("https://127.0.0.2", true),
+            ("https://[::1]", true),
+            ("https://example.org", false),
+            ("https://localhost.example.org", false),
+            ("https://10.0.0.1", false),
+        ] {
+            assert_eq!(is_here(&address.parse().unwrap()), here, "{address}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use havre_api::Token;
+use havre_api::{Address, Token};
 use havre_base::{Durability, replace};
 
 use super::Contexts;
@@ -111,13 +111,26 @@ impl ConfigFolder {
         Ok(changed)
     }
 
-    /// The token kept for a context.
-    pub fn token(&self, context: &str) -> Result<Option<Token>, ConfigFolderError> {
+    /// The token kept for a context, if it is for this address: a name may mean another server by now.
+    pub fn token(
+        &self,
+        context: &str,
+        address: &Address,
+    ) -> Result<Option<Token>, ConfigFolderError> {
         let path = self.token_path(context);
         let Some(text) = read(&path)? else {
             return Ok(None);
         };
-        match Token::new(&String::from_utf8_lossy(&text)) {
+        let text = String::from_utf8_lossy(&text);
+        // Of one line: nobody knows whom it is for.
+        let Some((whose, token)) = text.split_once('\n').filter(|(_, token)| !token.is_empty())
+        else {
+            return Ok(None);
+        };
+        if whose != address.to_string() {
+            return Ok(None);
+        }
+        match Token::new(token) {
             Some(token) => Ok(Some(token)),
             None => Err(ConfigFolderError::Garbled {
                 path,
@@ -126,11 +139,16 @@ impl ConfigFolder {
         }
     }
 
-    /// Keeps a token for a context.
-    pub fn keep_token(&self, context: &str, token: &Token) -> Result<(), ConfigFolderError> {
+    /// Keeps a token for a context, as long as that has this address.
+    pub fn keep_token(
+        &self,
+        context: &str,
+        address: &Address,
+        token: &Token,
+    ) -> Result<(), ConfigFolderError> {
         let path = self.token_path(context);
         let written = make(&self.0.join("tokens")).and_then(|()| {
-            let text = format!("{}\n", token.reveal());
+            let text = format!("{address}\n{}\n", token.reveal());
             replace(&path, text.as_bytes(), 0o600, Durability::Durable)
         });
         written.map_err(|source| ConfigFolderError::Write { path, source })
@@ -170,4 +188,29 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, ConfigFolderError> {
     let read = file.take(MAX_FILE_BYTES).read_to_end(&mut text);
     read.map_err(error)?;
     Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_for_one_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = ConfigFolder(folder.path().join("havre"));
+        let (one, other): (Address, Address) = (
+            "https://a.example.org".parse().unwrap(),
+            "https://a.example.org:8443".parse().unwrap(),
+        );
+        let token = Token::new("secret-of-somebody").expect("a token");
+        folder.keep_token("prod", &one, &token).unwrap();
+        let kept = |address| folder.token("prod", address).unwrap();
+        assert_eq!(kept(&one).expect("kept").reveal(), token.reveal());
+        assert!(kept(&other).is_none());
+        // As earlier versions kept it.
+        fs::write(folder.token_path("prod"), "secret-of-somebody\n").unwrap();
+        assert!(kept(&one).is_none());
+        fs::write(folder.token_path("prod"), "https://a.example.org\n\n\n").unwrap();
+        assert!(folder.token("prod", &one).is_err());
+    }
 }

@@ -94,7 +94,7 @@ impl Visit {
         match (fields.get("code"), fields.get("error")) {
             (Some(code), _) => Some(Ok(code.clone())),
             (None, error) => {
-                let error = crate::table::printable(error.map_or("nobody says why", |text| text));
+                let error = error.map_or("nobody says why", String::as_str);
                 let message = format!("nobody was logged in: {error}");
                 Some(Err(Failure::new(Exit::Failed, message)))
             }

@@ -7,7 +7,7 @@ use havre_api::{
 
 use crate::human;
 use crate::paint::Paint;
-use crate::table::printable;
+use crate::table::{printable, printable_lines};
 
 /// Most lines of output that are shown.
 const LOG_LINES: usize = 20;
@@ -238,6 +238,7 @@ impl Text {
     /// What to do next.
     pub fn hint(&mut self, hint: Option<&str>) {
         if let Some(hint) = hint {
+            let hint = printable_lines(hint);
             self.out
                 .push_str(&format!("  {} {hint}\n", self.paint.hint("hint:")));
         }

@@ -8,8 +8,9 @@ use std::process::{Child, Command, Stdio};
 use crate::machine::{Machine, on_machine};
 use crate::program::Ran;
 
-const HOST: &str = "havre.example.org";
-const URL: &str = "https://havre.example.org";
+// This machine by its name, so that its issuer may be here without TLS.
+const HOST: &str = "havre.localhost";
+const URL: &str = "https://havre.localhost";
 
 /// A FAKE issuer, in a process of its own; it ends with it.
 struct Issuer {
