@@ -6,6 +6,8 @@ mod acme;
 #[cfg(feature = "bench")]
 mod bad_release;
 #[cfg(feature = "bench")]
+mod canary;
+#[cfg(feature = "bench")]
 mod chaos;
 #[cfg(feature = "bench")]
 mod check;
@@ -108,6 +110,8 @@ enum Bench {
     },
     /// Fifty names get certificates from a real authority and are renewed under load; and a year on paper.
     Acme,
+    /// Two hundred secrets through a whole life, with programs that print them: where they are in clear.
+    Canary,
     /// All is killed and the run folder cleared, as by a power failure.
     Reboot,
 }
@@ -182,6 +186,7 @@ fn measure(options: &Options) -> Result<()> {
             installation()?.use_and_remove(|place| selfheal::measure(place, *each))
         }
         Bench::Acme => installation()?.use_and_remove(acme::measure),
+        Bench::Canary => installation()?.use_and_remove(canary::measure),
         Bench::Reboot => installation()?.use_and_remove(reboot::measure),
     }?;
     println!("{found}");

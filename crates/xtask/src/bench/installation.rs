@@ -90,15 +90,21 @@ impl Installation {
 
     fn start(&self) -> Result<()> {
         ensure_secrets(&self.project)?;
+        self.have_base_image()?;
+        say("bringing the French Novel Tool up");
+        let begun = Instant::now();
+        self.up()?;
+        say(&format!("up after {:.1} s", begun.elapsed().as_secs_f64()));
+        Ok(())
+    }
+
+    /// Stores the base image of the Dockerfiles, once for a root.
+    pub fn have_base_image(&self) -> Result<()> {
         let imported = self.instance.root.join("base-imported");
         if !imported.exists() {
             self.instance.ensure_base_image()?;
             fs::write(&imported, "").context("cannot note that the base image is there")?;
         }
-        say("bringing the French Novel Tool up");
-        let begun = Instant::now();
-        self.up()?;
-        say(&format!("up after {:.1} s", begun.elapsed().as_secs_f64()));
         Ok(())
     }
 
