@@ -5,6 +5,7 @@ pub(crate) mod needed;
 pub(crate) mod scope;
 pub(crate) mod slots;
 mod uses;
+mod words;
 
 use std::sync::Arc;
 

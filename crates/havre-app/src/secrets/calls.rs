@@ -1,25 +1,20 @@
 //! What users do with secrets.
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 use havre_api::{
     ApiError, ErrorCode, Principal, ReleaseId, SecretGetRequest, SecretListQuery, SecretOrigin,
     SecretQuery, SecretRemoveRequest, SecretRollbackRequest, SecretSetOutcome, SecretSetRequest,
-    SecretSummary, SecretUse, SecretValue, SecretVersion, Timestamp,
+    SecretSummary, SecretUse, SecretValue, SecretVersion,
 };
 use havre_base::{in_place, one_line};
 use havre_redact::MIN_BYTES;
 use havre_secrets::{Listed, Scope, SealedError, SecretError, SecretName, Secrets, Version};
 
 use super::scope::{environment_of, scope_of};
-use super::slots::to_open;
 use super::uses;
+use super::words::{SET_UP, time, to_open};
 use crate::daemon::Daemon;
-
-/// What to do where there is no second way to open the seal.
-pub(super) const SET_UP: &str = "only this machine opens the secrets: `havre secret seal add-slot passphrase` \
-     (or age) adds a way that survives it";
 
 pub(crate) fn set(
     daemon: &Arc<Daemon>,
@@ -253,10 +248,4 @@ fn version(version: Version) -> SecretVersion {
         set_by: version.set_by,
         origin: version.origin,
     }
-}
-
-/// From seconds since the epoch.
-pub(super) fn time(seconds: i64) -> Timestamp {
-    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
-    Timestamp::from(UNIX_EPOCH + since)
 }

@@ -6,11 +6,11 @@ use havre_api::{
     ApiError, ErrorCode, MachineSlot, SealAddRequest, SealOutcome, SealRemoveRequest, SealReport,
     SealSlot, SealUnlockRequest,
 };
-use havre_secrets::{ChangeError, LockReason, MachineKind, SealStatus, SlotKind, SlotStatus};
+use havre_secrets::{ChangeError, MachineKind, SealStatus, SlotKind, SlotStatus};
 use havre_store::now;
 
 use super::Resumed;
-use super::calls::{SET_UP, time};
+use super::words::{SET_UP, time, to_open};
 use crate::daemon::Daemon;
 use crate::platform::Platform;
 
@@ -229,21 +229,6 @@ fn not_changed(error: ChangeError) -> ApiError {
     match hint {
         Some(hint) => refused.with_hint(hint),
         None => refused,
-    }
-}
-
-/// What opens a seal that is locked.
-pub(super) fn to_open(reason: &LockReason) -> &'static str {
-    match reason {
-        LockReason::Machine { .. } | LockReason::OtherMachine | LockReason::NoMachineSlot => {
-            "`havre secret seal unlock` opens them with a passphrase or an age identity"
-        }
-        LockReason::NoRecord { .. } | LockReason::Damaged { .. } => {
-            "restore the folder `seal` of the state from a backup, and restart the daemon"
-        }
-        LockReason::NotMade { .. } => {
-            "nothing is sealed yet: restart the daemon when that is mended, and it makes a seal"
-        }
     }
 }
 
