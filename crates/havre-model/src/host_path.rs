@@ -35,10 +35,11 @@ const SYSTEM: [&str; 19] = [
 /// Reading is enough: passwords and keys, other programs' memory, and what a read-only mount does not
 /// close: sockets and terminals.
 const SECRETS: [&str; 25] = [
+    // The first that is in a folder names it in messages: what everybody knows.
+    "/etc/shadow",
     "/etc/credstore",
     "/etc/credstore.encrypted",
     "/etc/havre",
-    "/etc/shadow",
     "/etc/shadow-",
     "/etc/gshadow",
     "/etc/gshadow-",

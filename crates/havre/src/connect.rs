@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use havre_api::{Client, ClientError, DaemonInfo, Empty, Info};
 use havre_app::Root;
 
+use crate::cli::DaemonSettings;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::exit::Exit;
@@ -225,7 +226,11 @@ fn spawn(root: &Root, log: &File) -> io::Result<Child> {
         command.arg("--root").arg(base);
     }
     command.arg("daemon");
-    command.env_remove("HAVRE_ROOT");
+    // What a caller's environment holds for compose files (passwords among it) would be the daemon's for
+    // as long as it runs.
+    command.env_clear();
+    let kept = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_the_daemons));
+    command.envs(kept);
     command.current_dir("/").stdin(Stdio::null());
     command.stdout(log.try_clone()?).stderr(log.try_clone()?);
     // SAFETY: setsid is async-signal-safe and touches no memory of the parent.
@@ -236,6 +241,23 @@ fn spawn(root: &Root, log: &File) -> io::Result<Child> {
     command.spawn()
 }
 
+/// Whether a daemon has a use for this variable: its settings, and what there is to know of the network.
+fn is_the_daemons(name: &str) -> bool {
+    const EXACT: [&str; 7] = [
+        "PATH",
+        "TZ",
+        "RUST_BACKTRACE",
+        "HAVRE_LOG",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "GIT_SSL_CAINFO",
+    ];
+    const PROXIES: [&str; 4] = ["http_proxy", "https_proxy", "all_proxy", "no_proxy"];
+    EXACT.contains(&name)
+        || PROXIES.iter().any(|proxy| name.eq_ignore_ascii_case(proxy))
+        || DaemonSettings::has_variable(name)
+}
+
 /// An error that says what needs root.
 pub fn require_root(what: &str) -> Result<(), Failure> {
     if rustix::process::geteuid().is_root() {
@@ -243,4 +265,31 @@ pub fn require_root(what: &str) -> Result<(), Failure> {
     }
     Err(Failure::new(Exit::NotRoot, format!("{what} needs root"))
         .hint("run the command again with sudo"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_the_daemons;
+
+    #[test]
+    fn a_daemon_has_its_settings_and_nothing_of_whoever_starts_it() {
+        for name in [
+            "PATH",
+            "HAVRE_HTTP",
+            "HAVRE_BUILD_CACHE_CEILING",
+            "HTTPS_PROXY",
+            "no_proxy",
+        ] {
+            assert!(is_the_daemons(name), "{name}");
+        }
+        for name in [
+            "DB_PASSWORD",
+            "HAVRE_TOKEN",
+            "HAVRE_ROOT",
+            "HAVRE_ENVIRONMENT",
+            "HOME",
+        ] {
+            assert!(!is_the_daemons(name), "{name}");
+        }
+    }
 }

@@ -48,6 +48,15 @@ impl DaemonSettings {
         parsed(&words).unwrap_or_default()
     }
 
+    /// Whether one of the settings comes from this variable.
+    pub fn has_variable(name: &str) -> bool {
+        let command = Self::augment_args(Command::new("daemon"));
+        let mut variables = command
+            .get_arguments()
+            .filter_map(|argument| argument.get_env());
+        variables.any(|variable| variable == name)
+    }
+
     /// This, and what `other` says where this says nothing.
     pub fn or(self, other: Self) -> Self {
         let mut all = other.variables();

@@ -8,7 +8,7 @@ show() {
         od -An -v -tx1 "$file" | tr -d ' \n'; echo
         od -An -v -tx1 "$file" | tr -d ' \n' | tr a-f A-F; echo
     done
-    env | grep ^CANARY_
+    env | grep ^CANARY_ || true
 }
 case "$1" in
     show) show ;;
