@@ -232,6 +232,10 @@ api! {
         SecretRollback = "/v1/secret/rollback" by Deployer (SecretRollbackRequest) -> SecretSetOutcome;
         /// Removes a secret with all its versions.
         SecretRemove = "/v1/secret/remove" by Deployer (SecretRemoveRequest) -> Empty;
+        /// Begins to rotate a secret, or says how far that is.
+        SecretRotate = "/v1/secret/rotate" by Admin (SecretRotateRequest) -> SecretRotated, takes MAX_VALUE_BYTES;
+        /// Carries a rotation on by a step that changes nothing that runs.
+        SecretStep = "/v1/secret/step" by Admin (SecretStepRequest) -> SecretRotation, within 120;
         /// The releases that use a secret.
         SecretUses = "/v1/secret/uses" by Viewer (SecretQuery) -> Vec<SecretUse>;
         /// The seal under which secrets are kept.
@@ -270,6 +274,8 @@ api! {
         Restart = "/v1/restart" by Deployer (RestartRequest) -> ChangeOutcome;
         /// Goes back to an earlier release.
         Rollback = "/v1/rollback" by Deployer (RollbackRequest) -> UpOutcome;
+        /// Carries a rotation on by a step after which what runs has another version of its secret.
+        SecretSwitch = "/v1/secret/switch" by Admin (SecretStepRequest) -> SecretSwitchOutcome;
         /// Changes the number of replicas.
         Scale = "/v1/scale" by Deployer (ScaleRequest) -> ChangeOutcome;
     }

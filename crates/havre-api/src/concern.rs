@@ -229,6 +229,35 @@ impl Concern for SecretGetRequest {
     }
 }
 
+impl Concern for SecretRotateRequest {
+    fn scope(&self) -> Scope {
+        of_secret(self.environment.as_ref())
+    }
+
+    fn subject(&self) -> String {
+        match (self.values, self.reason.is_empty()) {
+            (_, true) => self.name.clone(),
+            (true, false) => format!("{}, both values: {}", self.name, self.reason),
+            (false, false) => format!("{}: {}", self.name, self.reason),
+        }
+    }
+}
+
+impl Concern for SecretStepRequest {
+    fn scope(&self) -> Scope {
+        of_secret(self.environment.as_ref())
+    }
+
+    fn subject(&self) -> String {
+        format!(
+            "{} version {}: {}",
+            self.name,
+            self.version,
+            self.step.word()
+        )
+    }
+}
+
 impl Concern for SecretListQuery {
     fn scope(&self) -> Scope {
         match &self.environment {

@@ -45,6 +45,9 @@ pub struct EnvironmentStatus {
     pub routes: Vec<RouteStatus>,
     /// Its services in dependency order.
     pub services: Vec<ServiceStatus>,
+    /// Replicas that have another version of a secret than they are to have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<crate::SecretDiffers>,
     /// What a person should look at; empty when all is well.
     pub problems: Vec<String>,
 }

@@ -130,6 +130,8 @@ pub enum PlannedAction {
     Run,
     /// Only the number of replicas changes.
     Scale,
+    /// Its replicas stay, and get other contents of their secrets.
+    Reload,
     /// Nothing changes.
     Keep,
     /// It is no longer desired.

@@ -166,6 +166,9 @@ pub struct SecretSummary {
     pub name: String,
     /// The version in use; none: it is not known, see `problem`.
     pub current: Option<SecretVersion>,
+    /// The rotation under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<SecretRotation>,
     /// Why nothing is known of it: its rows were edited, or the secrets are locked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -240,6 +243,145 @@ pub struct SecretUse {
     /// Why it cannot be had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Replicas that have another version than they are to have, or do not know theirs yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differing: Vec<SecretDiffers>,
+    /// The rotation under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<SecretRotation>,
+}
+
+/// A replica that has another version of a secret than it is to have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretDiffers {
+    /// The secret's name.
+    pub secret: String,
+    /// Of which service.
+    pub service: ServiceName,
+    /// Which.
+    pub replica: String,
+    /// The version that it is to have.
+    pub wanted: u32,
+    /// The one that it has; none: one of a release that is not known any more.
+    pub running: Option<u32>,
+    /// Its program does not know of it yet.
+    pub reloading: bool,
+}
+
+/// Begin to rotate a secret, or go on with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretRotateRequest {
+    /// Whose; none: the machine's.
+    #[serde(default)]
+    pub environment: Option<EnvironmentId>,
+    /// Its name.
+    pub name: String,
+    /// The value that is to take the place of the one in use; not looked at while a rotation is under way.
+    /// None: only goes on.
+    #[serde(default)]
+    pub value: Option<SecretBytes>,
+    /// Where it comes from.
+    #[serde(default)]
+    pub origin: SecretOrigin,
+    /// Tell both values, for a script that makes the new one valid, and the one before invalid.
+    #[serde(default)]
+    pub values: bool,
+    /// Why: for the record.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// How far a rotation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretRotationStep {
+    /// There is a new version, which nobody has yet.
+    Staged,
+    /// The new version is in use.
+    Switched,
+    /// The version before may not work any more.
+    Retiring,
+    /// The version before is out of use.
+    Done,
+    /// The version before is in use again.
+    Aborting,
+    /// The new version is out of use.
+    Aborted,
+}
+
+impl SecretRotationStep {
+    /// One word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Staged => "staged",
+            Self::Switched => "switched",
+            Self::Retiring => "retiring",
+            Self::Done => "done",
+            Self::Aborting => "aborting",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+/// A rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretRotation {
+    /// The version before.
+    pub from: u32,
+    /// The one that takes its place.
+    pub to: u32,
+    /// How far it is.
+    pub step: SecretRotationStep,
+    /// When it was begun.
+    pub begun_at: Timestamp,
+    /// By whom.
+    pub begun_by: String,
+    /// It was begun with a script, without which nobody is to go on.
+    #[serde(default)]
+    pub scripted: bool,
+}
+
+/// A rotation that was begun, or is gone on with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretRotated {
+    /// It.
+    pub rotation: SecretRotation,
+    /// It was under way before.
+    pub resumed: bool,
+    /// The value before, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<SecretBytes>,
+    /// The value that takes its place, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new: Option<SecretBytes>,
+    /// What should be known of it, such as that it is too short to be masked.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// Carry a rotation on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretStepRequest {
+    /// Whose; none: the machine's.
+    #[serde(default)]
+    pub environment: Option<EnvironmentId>,
+    /// Its name.
+    pub name: String,
+    /// The new version.
+    pub version: u32,
+    /// The step.
+    pub step: SecretRotationStep,
+}
+
+/// What runs with a secret has another version of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretSwitchOutcome {
+    /// The rotation.
+    pub rotation: SecretRotation,
+    /// Environments that have the version, each with its release.
+    pub environments: Vec<(EnvironmentId, ReleaseId)>,
+    /// How long it took.
+    pub elapsed_ms: u64,
 }
 
 /// The seal.

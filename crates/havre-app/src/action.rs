@@ -85,6 +85,13 @@ pub(crate) enum ActionError {
         id: ReplicaId,
         source: havre_engine::CreateError,
     },
+    #[error("container {id} cannot be given other secrets")]
+    Renew {
+        id: ReplicaId,
+        source: havre_engine::ControlError,
+    },
+    #[error("container {id} does not reload its secrets")]
+    Reload { id: ReplicaId, source: HookError },
     #[error("container {id} cannot be stopped")]
     Stop {
         id: ReplicaId,

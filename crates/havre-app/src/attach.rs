@@ -39,7 +39,7 @@ pub(crate) async fn connect(
 ) -> Result<Option<Connection>, ActionError> {
     let joins = match &job.work.action {
         Action::Start { joins, .. } | Action::RunJob { joins, .. } => joins.as_ref(),
-        Action::Stop { .. } | Action::Remove { .. } => None,
+        Action::Stop { .. } | Action::Renew { .. } | Action::Remove { .. } => None,
     };
     if let Some(provider) = joins {
         return join(job, id, provider, place).await;

@@ -22,9 +22,9 @@ use havre_edge::EdgeStatus;
 use havre_engine::State;
 use havre_model::Hook;
 use havre_release::{
-    Action, Answer, Applied, ApplyError, Change, Decision, Desired, Evidence, Intent, Observed,
-    Policy, ReplicaId, ReplicaState, Role, Rollout, RolloutPhase, Routing, ServiceRelease,
-    TargetStatus, decide, release_of, routing,
+    Action, Answer, Applied, ApplyError, Change, Decision, Desired, Evidence, FailedReload, Intent,
+    LiveContents, Observed, Policy, ReplicaId, ReplicaState, Role, Rollout, RolloutPhase, Routing,
+    ServiceRelease, TargetStatus, decide, release_of, routing,
 };
 use havre_store::StoreError;
 use tokio::sync::{mpsc, watch};
@@ -88,6 +88,8 @@ pub(crate) struct Environment<M> {
     closing: BTreeSet<ReplicaId>,
     /// Starts that failed before there was a container.
     failed_starts: BTreeMap<ReplicaId, (ContainerLabels, String, SystemTime)>,
+    /// Replicas that could not be brought to reload their secrets.
+    failed_reloads: BTreeMap<ReplicaId, FailedReload>,
     acting: JoinSet<Acted>,
     acting_on: BTreeMap<Id, Action>,
     busy_since: Option<Instant>,
@@ -127,6 +129,7 @@ impl<M: Machine> Environment<M> {
             unrouted_since: BTreeMap::new(),
             closing: BTreeSet::new(),
             failed_starts: BTreeMap::new(),
+            failed_reloads: BTreeMap::new(),
             acting: JoinSet::new(),
             acting_on: BTreeMap::new(),
             busy_since: None,
@@ -248,8 +251,11 @@ impl<M: Machine> Environment<M> {
         now: SystemTime,
     ) -> Observed {
         self.readiness.begin_round(seen);
+        self.failed_reloads
+            .retain(|id, _| seen.iter().any(|one| &one.id() == id));
         let mut observed = Observed {
             unrouted_since: self.unrouted_since.clone(),
+            failed_reloads: self.failed_reloads.clone(),
             ..Observed::default()
         };
         for one in seen {
@@ -296,7 +302,7 @@ impl<M: Machine> Environment<M> {
                     }
                 }
                 Action::Stop { id, .. } => self.readiness.note_stop(id),
-                Action::Start { .. } | Action::RunJob { .. } => {}
+                Action::Start { .. } | Action::RunJob { .. } | Action::Renew { .. } => {}
             }
             let done = self.machine.carry_out(Work {
                 action: action.clone(),
@@ -382,6 +388,9 @@ impl<M: Machine> Environment<M> {
         let Some(action) = self.acting_on.remove(&task) else {
             return;
         };
+        if let Action::Renew { id, contents, .. } = &action {
+            return self.note_reload(id, contents, error);
+        }
         let Some(reason) = error else {
             self.problems.settle(Concern::Action);
             return;
@@ -394,6 +403,22 @@ impl<M: Machine> Environment<M> {
             }
             None => self.problems.report(&self.id, Concern::Action, reason),
         }
+    }
+
+    /// What came of giving a replica other contents of its secrets.
+    fn note_reload(&mut self, id: &ReplicaId, contents: &LiveContents, error: Option<String>) {
+        let before = self.failed_reloads.remove(id);
+        let Some(reason) = error else { return };
+        let before = before.filter(|failed| &failed.contents == contents);
+        let tries = before.map_or(0, |failed| failed.tries).saturating_add(1);
+        tracing::warn!(environment = %self.id, replica = %id, tries, reason, "secrets are not reloaded");
+        let failed = FailedReload {
+            contents: contents.clone(),
+            tries,
+            last: self.clock.now(),
+            reason,
+        };
+        self.failed_reloads.insert(id.clone(), failed);
     }
 
     /// Does what a command says, once that is on disk. Where the database is locked that takes
@@ -482,6 +507,10 @@ impl<M: Machine> Environment<M> {
                     .iter()
                     .map(|(id, (_, reason, _))| format!("{id}: {reason}")),
             )
+            .chain(self.failed_reloads.iter().map(|(id, failed)| {
+                let (reason, tries) = (&failed.reason, failed.tries);
+                format!("{id} does not reload its secrets, tried {tries} times: {reason}")
+            }))
             .collect();
         self.status.send_replace(Arc::new(TargetStatus {
             looked_at: true,

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use havre_api::EnvironmentId;
 use havre_base::{blocking, in_place};
-use havre_engine::{Confidential, ContainerId, State};
+use havre_engine::{Confidential, ContainerId, ControlError, State};
 use havre_image::overlay::{Overlay, Writable};
 use havre_image::{Digest, Image};
-use havre_model::{Hook, ServiceName, is_volume_name};
-use havre_release::{Action, JobId, Release, ReplicaId, ServiceRelease};
+use havre_model::{Hook, Reload, ServiceName, is_volume_name};
+use havre_release::{Action, JobId, LiveContents, Release, ReplicaId, ServiceRelease};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -91,6 +91,12 @@ pub(crate) async fn carry_out(job: &Job) -> Result<(), ActionError> {
                 source,
             })
         }
+        Action::Renew {
+            id,
+            service,
+            release,
+            contents,
+        } => renew(job, id, service, *release, contents).await,
         Action::Remove { id } => remove(job, id).await,
     }
 }
@@ -207,6 +213,10 @@ async fn start(
         filter: Some(mask.shared.clone()),
         files: contents,
         env: in_place(|| files::variables(&platform.contents, config))?,
+        contents: config
+            .live_contents()
+            .filter(|_| is_replica)
+            .map(|contents| contents.0),
     };
     let created = job.host.engine.create_with(&spec, confidential).await;
     created.map_err(|source| ActionError::Create {
@@ -235,6 +245,70 @@ async fn start(
         });
     }
     Ok(())
+}
+
+/// Puts other contents of a replica's secrets in place and has its program reload them. Whatever of it was
+/// done already is done again.
+async fn renew(
+    job: &Job,
+    id: &ReplicaId,
+    service: &ServiceName,
+    number: u64,
+    contents: &LiveContents,
+) -> Result<(), ActionError> {
+    let (_, config) = find(job, service, number)?;
+    let platform = &job.host.platform;
+    let engine = &job.host.engine;
+    // Before anybody can print them.
+    let mask = mask(job).await?;
+    let (_, files) = in_place(|| files::secrets(&platform.contents, config))?;
+    let confidential = Confidential {
+        filter: Some(mask.shared.clone()),
+        files,
+        env: in_place(|| files::variables(&platform.contents, config))?,
+        contents: Some(contents.0.clone()),
+    };
+    let container = ContainerId(id.0.clone());
+    let failed = |source| ActionError::Renew {
+        id: id.clone(),
+        source,
+    };
+    engine
+        .entrust(&container, &confidential)
+        .await
+        .map_err(failed)?;
+    // One that was made meanwhile is given again.
+    platform
+        .masks
+        .of(&job.id)
+        .given
+        .lock()
+        .await
+        .note(&container, &mask);
+    let signal = match &config.service.reload {
+        Reload::Restart | Reload::None => None,
+        Reload::Signal(name) => havre_engine::signal_number(name),
+        Reload::Command(command) => {
+            let hook = Hook {
+                command: command.clone(),
+                image: None,
+                user: None,
+                working_dir: None,
+                environment: Default::default(),
+            };
+            let ran = hooks::reload(engine, &container, hook, Some(&mask.filter)).await;
+            ran.map_err(|source| ActionError::Reload {
+                id: id.clone(),
+                source,
+            })?;
+            None
+        }
+    };
+    match engine.reload(&container, &contents.0, signal).await {
+        // Its next start reads them.
+        Ok(()) | Err(ControlError::NotRunning { .. }) => Ok(()),
+        Err(source) => Err(failed(source)),
+    }
 }
 
 /// What is masked in the environment's output. Those that run learn of it first.

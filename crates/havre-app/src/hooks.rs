@@ -14,6 +14,8 @@ use tokio::time::{Instant, timeout_at};
 
 /// Longest run of all hooks after a start.
 const AFTER_START: Duration = Duration::from_secs(300);
+/// Longest run of a command that has a program reload its secrets.
+const RELOAD: Duration = Duration::from_secs(30);
 /// Last lines of a hook's output that an error shows.
 const LINES: usize = 5;
 /// Bytes of a hook's output that are shown as one line.
@@ -81,6 +83,16 @@ pub(crate) async fn before_stop(
         tracing::warn!(container = id.0, error, "pre_stop");
     }
     grace.saturating_sub(begun.elapsed())
+}
+
+/// Runs the command by which a program reloads its secrets.
+pub(crate) async fn reload(
+    engine: &Engine,
+    id: &ContainerId,
+    command: Hook,
+    masking: Masking<'_>,
+) -> Result<(), HookError> {
+    run(engine, id, &[command], masking, RELOAD).await
 }
 
 async fn run(

@@ -150,7 +150,7 @@ impl ContainerLabels {
                 };
                 (job.service.clone(), *release, role)
             }
-            Action::Stop { .. } | Action::Remove { .. } => return None,
+            Action::Stop { .. } | Action::Renew { .. } | Action::Remove { .. } => return None,
         };
         let environment = environment.clone();
         Some(Self {

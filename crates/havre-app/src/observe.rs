@@ -7,7 +7,8 @@ use std::time::Duration;
 use havre_engine::{Exit, HealthStatus, Observed as Container, State};
 use havre_model::Protocol;
 use havre_release::{
-    ExitInfo, Health, Instance, InstanceState, Release, ReplicaId, Verdict, release_of,
+    Contents, ExitInfo, Health, Instance, InstanceState, LiveContents, Release, ReplicaId, Verdict,
+    release_of,
 };
 use tokio::time::Instant;
 
@@ -62,7 +63,21 @@ impl ObservedContainer {
             health: container.health.as_ref().map(health),
             liveness: container.liveness.as_ref().map(health),
             address: place.address().map(IpAddr::V4),
+            contents: self.contents(),
         }
+    }
+
+    /// What it has of secrets that change as it runs; while it is being set up nothing is to be changed.
+    pub(crate) fn contents(&self) -> Option<Contents> {
+        match self.container.state {
+            State::Running { .. } | State::BackOff { .. } => {}
+            State::Creating | State::Failed { .. } | State::Exited | State::Lost => return None,
+        }
+        let given = self.container.given.as_ref()?;
+        Some(Contents {
+            given: LiveContents(given.contents.clone()),
+            loaded: given.loaded,
+        })
     }
 
     pub(crate) fn id(&self) -> ReplicaId {

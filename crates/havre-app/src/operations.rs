@@ -147,7 +147,7 @@ pub(crate) async fn up(
 }
 
 /// Names the secrets that show in output: nobody is to find that out from a log.
-fn warn_of_unmasked(
+pub(crate) fn warn_of_unmasked(
     daemon: &Daemon,
     release: &Release,
     events: &EventSink,

@@ -183,6 +183,9 @@ pub(crate) fn plan(
                 Some(before) if before.service.replicas != service.service.replicas => {
                     PlannedAction::Scale
                 }
+                Some(before) if before.live_contents() != service.live_contents() => {
+                    PlannedAction::Reload
+                }
                 Some(_) => PlannedAction::Keep,
             };
             let usual = (action == PlannedAction::Replace).then(|| {

@@ -99,6 +99,7 @@ impl ReadinessTracker {
                 .map(|exit| exit_info(Some(exit))),
             start: seen.place.start.clone(),
             joined: seen.place.joined.clone(),
+            contents: seen.contents(),
         }
     }
 

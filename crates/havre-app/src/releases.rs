@@ -81,7 +81,7 @@ fn release_status(
     };
     let jobs = match &record.cause {
         Cause::Up => Jobs::Run,
-        Cause::Restart { .. } | Cause::Rollback { .. } => Jobs::Skip,
+        Cause::Restart { .. } | Cause::Rotation { .. } | Cause::Rollback { .. } => Jobs::Skip,
     };
     let mut changes = plan(
         id,
@@ -115,6 +115,7 @@ fn cause(cause: &Cause) -> String {
     match cause {
         Cause::Up => "up".to_owned(),
         Cause::Rollback { to } => format!("rollback to {to}"),
+        Cause::Rotation { secret } => format!("rotation of {secret}"),
         Cause::Restart { services } => {
             let names: Vec<&str> = services.iter().map(|name| name.as_str()).collect();
             format!("restart of {}", names.join(", "))

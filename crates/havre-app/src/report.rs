@@ -148,6 +148,12 @@ pub(crate) fn explain(kind: &FailureKind, service: &ServiceName) -> (String, Opt
             ),
             Some("the limit: rollout.max_slowdown in havre.yaml".to_owned()),
         ),
+        FailureKind::NotReloaded { reason } => (
+            format!("it does not reload its secrets: {reason}"),
+            Some(format!(
+                "how it does: services.{service}.secrets.reload in havre.yaml; `restart` replaces it instead"
+            )),
+        ),
         FailureKind::Aborted => ("the rollout was aborted".to_owned(), None),
     }
 }

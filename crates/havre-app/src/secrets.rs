@@ -1,7 +1,9 @@
 //! The seal of this installation and what is kept under it.
 
 pub(crate) mod calls;
+pub(crate) mod differing;
 pub(crate) mod needed;
+pub(crate) mod rotation;
 pub(crate) mod scope;
 pub(crate) mod slots;
 mod uses;

@@ -15,6 +15,7 @@ use havre_release::{
 
 use crate::environment::serving_release;
 use crate::report::{self, api_state, exit_report};
+use crate::secrets::differing::differing;
 
 /// An environment as `havre status` shows it. `https_port`: of the edge, for its URLs.
 pub(crate) fn environment(
@@ -64,6 +65,7 @@ pub(crate) fn environment(
         operation: operation(snapshot),
         routes,
         services,
+        secrets: differing(snapshot, None),
         problems,
     }
 }
@@ -79,6 +81,7 @@ fn failure_word(kind: &FailureKind) -> String {
             errors, requests, ..
         } => format!("{errors} of {requests} requests failed"),
         FailureKind::Slow { p95_ms, .. } => format!("slow ({p95_ms} ms)"),
+        FailureKind::NotReloaded { reason } => format!("does not reload its secrets ({reason})"),
         FailureKind::Aborted => "aborted".to_owned(),
     }
 }

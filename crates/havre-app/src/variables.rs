@@ -1,9 +1,6 @@
 //! Secrets that a service has as variables: where they stand, and what they hold.
 
-/// Where the fingerprint of a variable's value stands among those of files.
-pub(crate) fn variable_key(name: &str) -> String {
-    format!("${name}")
-}
+pub(crate) use havre_release::variable_key;
 
 /// Longest `NAME=value` with its end that the kernel takes (`MAX_ARG_STRLEN`, with pages of 4 KiB).
 const MAX_BYTES: usize = 128 * 1024;

@@ -38,6 +38,9 @@ pub struct Confidential {
     pub files: BTreeMap<String, Zeroizing<Vec<u8>>>,
     /// Variables for its processes, beside those of the spec.
     pub env: BTreeMap<String, Zeroizing<String>>,
+    /// What stands for those of the files that can change as the program runs: told of the container, so no
+    /// help in guessing them.
+    pub contents: Option<String>,
 }
 
 /// A filter that is made once for all containers of an environment.

@@ -409,6 +409,21 @@ impl Engine {
         self.inner.ask_with(id, &request, &fds).await.map(drop)
     }
 
+    /// Notes that the program knows the contents that its container was given under this name, and sends its
+    /// first process `signal` before, if there is one: whoever has no handler for it is not told, and that is
+    /// an error.
+    pub async fn reload(
+        &self,
+        id: &ContainerId,
+        contents: &str,
+        signal: Option<i32>,
+    ) -> Result<(), ControlError> {
+        self.inner.state(id)?;
+        let contents = contents.to_owned();
+        let request = Request::Reload { contents, signal };
+        self.inner.control(id, &request).await
+    }
+
     /// Makes a control group for processes of the daemon's own; `parent` and `name` are names as of
     /// containers. Blocks.
     pub fn group(&self, parent: &str, name: &str, limits: &Limits) -> Result<Group, CgroupError> {

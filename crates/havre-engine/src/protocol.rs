@@ -52,6 +52,16 @@ pub enum Request {
         filter: bool,
         /// Secrets of the container, for its running processes and those that follow.
         parcel: bool,
+        /// What stands for contents in the parcel that can change as the program runs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        contents: Option<String>,
+    },
+    /// The program knows these contents, which it was given, or is told so now.
+    Reload {
+        /// What stands for them.
+        contents: String,
+        /// For the container's first process; `None`: it was told already, or reads them each time.
+        signal: Option<i32>,
     },
     /// Kill everything and end the shim.
     Shutdown,

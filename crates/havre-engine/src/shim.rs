@@ -37,7 +37,7 @@ use crate::devices;
 use crate::memory::Mapping;
 use crate::protocol::Request;
 use crate::rundir::{Meta, RunDir};
-use crate::spec::{Observed, State};
+use crate::spec::{Given, Observed, State};
 use crate::sys;
 use connections::Connection;
 use container::Container;
@@ -51,6 +51,17 @@ use spool::{Spool, Stream};
 
 /// Never chosen by the out-of-memory killer before what it looks after.
 const OOM_SCORE: &str = "-998";
+
+/// Why a program was not told of what it was given.
+#[derive(Debug)]
+enum NotReloaded {
+    /// It was given something else meanwhile.
+    Other,
+    NotRunning,
+    /// It has no handler for the signal, which the kernel would drop.
+    Deaf,
+    Signal(io::Error),
+}
 
 /// Runs a shim for the container whose folder is the only argument. Standard input is the held
 /// lock, standard output a socket on which its secrets are, and which receives the first result as JSON.
@@ -203,6 +214,7 @@ impl Shim {
                 health: probes.health(Purpose::Health),
                 liveness: probes.health(Purpose::Liveness),
                 last_exit: None,
+                given: None,
             },
             probes,
             connections: BTreeMap::new(),
@@ -230,13 +242,23 @@ impl Shim {
             Err(error) => return Err(error),
         };
         match serde_json::from_slice(&buffer[..length])? {
-            Request::Entrust { filter, parcel } => self.entrust(filter, parcel, fds),
+            Request::Entrust {
+                filter,
+                parcel,
+                contents,
+            } => self.entrust(filter, parcel, contents, fds),
             _ => Err(io::Error::from(io::ErrorKind::InvalidData)),
         }
     }
 
     /// Masks by another filter, and has other contents of secrets, each where it is there.
-    fn entrust(&mut self, filter: bool, parcel: bool, fds: Vec<OwnedFd>) -> io::Result<()> {
+    fn entrust(
+        &mut self,
+        filter: bool,
+        parcel: bool,
+        name: Option<String>,
+        fds: Vec<OwnedFd>,
+    ) -> io::Result<()> {
         if fds.len() != usize::from(filter) + usize::from(parcel) {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         }
@@ -249,7 +271,40 @@ impl Shim {
             let contents = Contents::read(fd.as_fd())?;
             self.container.renew_secrets(&self.meta.spec, &contents)?;
             self.parcel = Some(Parcel::new(fd));
+            self.note_given(name);
         }
+        Ok(())
+    }
+
+    /// Its program knows of other contents when it is told, or when it starts the next time.
+    fn note_given(&mut self, contents: Option<String>) {
+        let Some(contents) = contents else { return };
+        let loaded = self.observed.given.as_ref();
+        let loaded = loaded.is_some_and(|given| given.loaded && given.contents == contents);
+        self.observed.given = Some(Given { contents, loaded });
+        self.publish();
+    }
+
+    /// Notes that the program knows what it was given, and tells it so before, where a signal does.
+    fn reload(&mut self, contents: &str, signal: Option<i32>) -> Result<(), NotReloaded> {
+        let is_given = |given: &Given| given.contents == contents;
+        if !self.observed.given.as_ref().is_some_and(is_given) {
+            return Err(NotReloaded::Other);
+        }
+        if let Some(signal) = signal {
+            if !self.is_running() {
+                // The next start reads them.
+                return Err(NotReloaded::NotRunning);
+            }
+            if !self.hears(signal) {
+                return Err(NotReloaded::Deaf);
+            }
+            self.signal(signal).map_err(NotReloaded::Signal)?;
+        }
+        if let Some(given) = &mut self.observed.given {
+            given.loaded = true;
+        }
+        self.publish();
         Ok(())
     }
 

@@ -297,6 +297,18 @@ pub struct Observed {
     pub liveness: Option<Health>,
     /// How the last process ended, kept while the next one runs.
     pub last_exit: Option<Exit>,
+    /// Contents of secrets that can change as the program runs; `None`: there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Given>,
+}
+
+/// Contents of secrets that a container was given, without their values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// What stands for them: [`crate::Confidential::contents`].
+    pub contents: String,
+    /// Its program was started with them, or told of them.
+    pub loaded: bool,
 }
 
 /// State of a container's process.

@@ -159,6 +159,10 @@ pub const CODES: &[(&str, &str)] = &[
         "havre/proxy-port",
         "A published port that the proxy listens on",
     ),
+    (
+        "havre/reload",
+        "Secrets that a service cannot reload: it is restarted when they change",
+    ),
     ("havre/route", "A route that leads nowhere"),
     (
         "havre/secret",

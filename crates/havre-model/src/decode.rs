@@ -76,6 +76,11 @@ pub(crate) fn liveness(field: Field<'_>, report: &mut Report) -> Option<Liveness
     process::liveness(field, report)
 }
 
+/// The name of a signal; an error is one that is near.
+pub(crate) fn signal(written: &str) -> Result<String, &'static str> {
+    process::signal(written)
+}
+
 /// The names that services may refer to.
 pub(crate) struct Names {
     pub services: BTreeSet<String>,

@@ -6,6 +6,7 @@
 mod build;
 mod mount;
 mod probe;
+mod reload;
 mod rollout;
 mod route;
 
@@ -22,6 +23,7 @@ use crate::allow::Allow;
 pub use build::{Build, BuildContext, GitContext, PullPolicy};
 pub use mount::{Account, FileGrant, FileSource, Mount, Volume};
 pub use probe::{Healthcheck, Liveness, Probe, ProbeTiming};
+pub use reload::Reload;
 pub use rollout::{OnFailure, RolloutSettings, RolloutStrategy, UpdateConfig, UpdateOrder};
 pub use route::{Route, RouteProtocol, Tls};
 
@@ -184,6 +186,9 @@ pub struct Service {
     pub restart: RestartPolicy,
     /// Secrets as files.
     pub secrets: Vec<FileGrant>,
+    /// What becomes of its replicas when secrets below `/run/secrets` change.
+    #[serde(default, skip_serializing_if = "Reload::is_restart")]
+    pub reload: Reload,
     /// Configs as files.
     pub configs: Vec<FileGrant>,
     /// Desired number of replicas.
@@ -261,7 +266,30 @@ pub struct Service {
     pub pre_stop: Vec<Hook>,
 }
 
+/// Where secrets are that can change while a container runs.
+pub const SECRETS_FOLDER: &str = "/run/secrets";
+
 impl Service {
+    /// Secrets whose contents are replaced in its replicas as they run.
+    pub fn live_secrets(&self) -> impl Iterator<Item = &FileGrant> {
+        let is_live =
+            move |grant: &&FileGrant| self.reload.is_in_place() && self.is_renewable(grant);
+        self.secrets.iter().filter(is_live)
+    }
+
+    /// Whether another content of this secret can be put in its place while a container runs: below the
+    /// folder of secrets, where nothing else is mounted.
+    pub fn is_renewable(&self, grant: &FileGrant) -> bool {
+        let below = |target: &str| std::path::Path::new(target).starts_with(SECRETS_FOLDER);
+        let covered = |mount: &Mount| match mount {
+            Mount::Bind { target, .. }
+            | Mount::Volume { target, .. }
+            | Mount::Anonymous { target, .. }
+            | Mount::Tmpfs { target, .. } => below(target),
+        };
+        below(&grant.target) && !self.mounts.iter().any(covered)
+    }
+
     /// Whether something may connect to it.
     pub fn is_reachable(&self) -> bool {
         !self.networks.is_empty() || self.network_of.is_some() || self.shares.network

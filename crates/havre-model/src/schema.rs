@@ -292,7 +292,7 @@ const ALLOW: Shape = Shape::Either(&[
     Shape::Word("privileged"),
 ]);
 
-const SERVICE_KEYS: [Described; 3] = [
+const SERVICE_KEYS: [Described; 4] = [
     Described {
         name: "allow",
         shape: Shape::OneOrMany(&ALLOW),
@@ -320,7 +320,36 @@ const SERVICE_KEYS: [Described; 3] = [
            check then only decides whether a replica gets requests; without `liveness` it decides both.",
         example: r#"{"test": ["CMD", "curl", "-f", "localhost:5000/live"], "interval": "10s"}"#,
     },
+    Described {
+        name: "secrets",
+        shape: Shape::Mapping(&SECRETS),
+        text: "What becomes of the service's replicas when its secrets change.",
+        example: r#"{"reload": "SIGHUP"}"#,
+    },
 ];
+
+/// [`crate::Reload`]
+const RELOAD: Shape = Shape::Either(&[
+    Shape::Word("none"),
+    Shape::Word("restart"),
+    Shape::Text {
+        pattern: "^(([Ss][Ii][Gg])?[A-Za-z]{2,6}([0-9]|[+-][0-9]{1,2})?|[0-9]{1,2})$",
+        longest: 16,
+    },
+    Shape::Many(&Shape::Text {
+        pattern: "",
+        longest: 4096,
+    }),
+]);
+
+const SECRETS_KEYS: [Described; 1] = [Described {
+    name: "reload",
+    shape: RELOAD,
+    text: "How replicas learn of other contents of secrets below /run/secrets: a signal to the first process, a command \
+           that is run in the container (as a list), `none` where the program reads the files each time, or `restart`: \
+           new replicas take their place. Secrets as variables or elsewhere always take a restart. Default: restart.",
+    example: r#"["nginx", "-s", "reload"]"#,
+}];
 
 const VARIABLE_KEYS: [Described; 1] = [Described {
     name: "secret",
@@ -503,6 +532,13 @@ pub(crate) const VARIABLE: Mapping = Mapping {
     required: &["secret"],
     exclusive: &[],
 };
+/// `services.*.secrets`
+pub(crate) const SECRETS: Mapping = Mapping {
+    section: section("havre.yaml: services.*.secrets", &names(&SECRETS_KEYS)),
+    keys: &SECRETS_KEYS,
+    required: &[],
+    exclusive: &[],
+};
 /// `services.*.liveness`
 pub(crate) const LIVENESS: Mapping = Mapping {
     section: section("havre.yaml: services.*.liveness", &names(&LIVENESS_KEYS)),
@@ -519,7 +555,7 @@ pub(crate) const BUILD: Mapping = Mapping {
 };
 
 /// Every section; what stands in `environments.*` is as at the top.
-pub(crate) const SECTIONS: [Section; 9] = [
+pub(crate) const SECTIONS: [Section; 10] = [
     TOP.section,
     ROUTE.section,
     TLS.section,
@@ -527,6 +563,7 @@ pub(crate) const SECTIONS: [Section; 9] = [
     SERVICE.section,
     NETWORK.section,
     VARIABLE.section,
+    SECRETS.section,
     LIVENESS.section,
     BUILD.section,
 ];
@@ -669,7 +706,7 @@ build: {host_ca: auto}
 routes: [{service: web}]
 tls: {certificate: havre.yaml, key: havre.yaml}
 rollout: {strategy: canary}
-services: {web: {liveness: {test: \"true\"}, allow: devices, environment: {A: {secret: b}}}}
+services: {web: {liveness: {test: \"true\"}, allow: devices, environment: {A: {secret: b}}, secrets: {reload: SIGHUP}}}
 networks: {default: {shared: true}}
 environments: {staging: {routes: [{service: web}]}}
 ";

@@ -10,7 +10,7 @@ use crate::allow::Allow;
 use crate::canonical::Base;
 use crate::decode;
 use crate::files::Files;
-use crate::project::{EnvironmentName, Liveness, RouteProtocol, Tls};
+use crate::project::{EnvironmentName, Liveness, Reload, RouteProtocol, Tls};
 use crate::read::{Field, Fields};
 use crate::report::Report;
 use crate::schema;
@@ -84,6 +84,7 @@ pub(crate) struct WrittenService {
     pub place: Span,
     pub liveness: Option<Liveness>,
     pub allow: Option<BTreeSet<Allow>>,
+    pub reload: Option<(Reload, Span)>,
     /// Variables and the secrets that they hold.
     pub environment: BTreeMap<String, (String, Span)>,
 }
@@ -95,6 +96,7 @@ impl WrittenService {
             place: self.place,
             liveness: self.liveness.or(base.liveness),
             allow: self.allow.or(base.allow),
+            reload: self.reload.or(base.reload),
             environment: base
                 .environment
                 .into_iter()
@@ -283,6 +285,10 @@ fn shared(fields: &Fields<'_>, base: &Base, report: &mut Report) -> Settings {
                 place,
                 liveness,
                 allow: fields.get("allow").map(|field| allow(field, report)),
+                reload: fields
+                    .get("secrets")
+                    .and_then(|field| field.fields(&schema::SECRETS.section, report))
+                    .and_then(|secrets| reload(secrets.get("reload")?, report)),
                 environment: variables(&fields, report),
             };
             settings.services.insert(name.to_owned(), service);
@@ -363,6 +369,50 @@ fn variables(fields: &Fields<'_>, report: &mut Report) -> BTreeMap<String, (Stri
         }
     }
     variables
+}
+
+/// How replicas learn of other contents of their secrets.
+fn reload(field: Field<'_>, report: &mut Report) -> Option<(Reload, Span)> {
+    let span = field.span();
+    if field.node.as_list().is_some() {
+        let command: Vec<String> = field.strings(report);
+        if command.first().is_none_or(String::is_empty) {
+            let message = format!("{}: `reload` has no command", field.owner);
+            report
+                .error("havre/value", span, message)
+                .hint("e.g. `reload: [nginx, -s, reload]`");
+            return None;
+        }
+        return Some((Reload::Command(command), span));
+    }
+    let word = field.string(report)?;
+    match word.as_str() {
+        "restart" => Some((Reload::Restart, span)),
+        "none" => Some((Reload::None, span)),
+        signal => match decode::signal(signal) {
+            // A stop is no reload, and the first process of a container hears neither.
+            Ok(name) if name == "SIGKILL" || name == "SIGSTOP" => {
+                let message = format!("{}: no program can reload by {name}", field.owner);
+                report
+                    .error("havre/value", span, message)
+                    .hint("`restart` is what there is without a reload");
+                None
+            }
+            Ok(name) => Some((Reload::Signal(name), span)),
+            Err(near) => {
+                let message = format!("{}: `{signal}` is no way to reload", field.owner);
+                let known = ["none", "restart"];
+                let hint = match suggest::nearest(signal, known) {
+                    Some(known) => format!("did you mean `{known}`?"),
+                    None => format!(
+                        "a signal such as SIGHUP (or SIG{near}), a command as a list, `none` or `restart`"
+                    ),
+                };
+                report.error("havre/value", span, message).hint(hint);
+                None
+            }
+        },
+    }
 }
 
 fn allow(field: Field<'_>, report: &mut Report) -> BTreeSet<Allow> {

@@ -409,6 +409,40 @@ fn secret_variables(
     }
 }
 
+/// How a service's replicas learn of other secrets, and which of its secrets take new replicas all the same.
+fn reload(name: &str, service: &mut Service, written: &WrittenService, report: &mut Report) {
+    let Some((reload, place)) = &written.reload else {
+        return;
+    };
+    service.reload.clone_from(reload);
+    if !reload.is_in_place() {
+        return;
+    }
+    let elsewhere = service
+        .secrets
+        .iter()
+        .filter(|grant| !service.is_renewable(grant));
+    let elsewhere = elsewhere.map(|grant| format!("`{}` is at {}", grant.source, grant.target));
+    let variables = service.secret_environment.iter();
+    let variables =
+        variables.map(|(variable, secret)| format!("`{secret}` is the variable {variable}"));
+    let fixed: Vec<String> = elsewhere.chain(variables).collect();
+    if service.secrets.is_empty() && fixed.is_empty() {
+        let message = format!("service `{name}` has no secrets that it could reload");
+        report
+            .warn("havre/reload", *place, message)
+            .hint("remove it");
+    } else if !fixed.is_empty() {
+        let message = format!(
+            "service `{name}` is restarted when these change, whatever `reload` says: {}",
+            fixed.join(", ")
+        );
+        report.warn("havre/reload", *place, message).hint(
+            "only files below /run/secrets, with no mount of the service there, change as it runs",
+        );
+    }
+}
+
 /// Takes in what havre.yaml says of single services.
 pub(crate) fn settings_of_services(
     settings: &Settings,
@@ -423,6 +457,7 @@ pub(crate) fn settings_of_services(
                 service.liveness.clone_from(&written.liveness);
                 service.allow = written.allow.clone().unwrap_or_default();
                 secret_variables(service, written, secrets, report);
+                reload(name, service, written, report);
             }
             // An inactive profile's.
             None if disabled.contains_key(name) => {}

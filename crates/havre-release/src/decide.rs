@@ -7,6 +7,7 @@ mod leave;
 mod network;
 mod once;
 mod prepare;
+mod renew;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +17,9 @@ use havre_model::{Condition, RestartPolicy, ServiceName};
 
 use crate::ids::replica_id;
 use crate::{
-    Desired, Intent, JobId, Observed, Policy, Release, Replica, ReplicaId, ReplicaState, Role,
-    Rollout, RolloutPhase, ServiceDigest, ServiceRelease, Strategy, WriteContext, dependency_order,
+    Desired, Intent, JobId, LiveContents, Observed, Policy, Release, Replica, ReplicaId,
+    ReplicaState, Role, Rollout, RolloutPhase, ServiceDigest, ServiceRelease, Strategy,
+    WriteContext, dependency_order,
 };
 
 /// Something to do. Carrying one out twice does no harm.
@@ -55,6 +57,17 @@ pub enum Action {
         id: ReplicaId,
         /// It is killed after this; `None`: after the grace period of its own.
         within: Option<Duration>,
+    },
+    /// Give a running replica other contents of its secrets, and have it reload them.
+    Renew {
+        /// Which.
+        id: ReplicaId,
+        /// Its service.
+        service: ServiceName,
+        /// Release that has them.
+        release: u64,
+        /// What stands for them.
+        contents: LiveContents,
     },
     /// Remove what is left of a replica whose process has ended.
     Remove {
@@ -103,6 +116,7 @@ pub fn decide(
         draining: BTreeSet::new(),
         reserve: BTreeSet::new(),
         is_retiring: false,
+        is_renewing: false,
     };
     let next = match (&desired.intent, &desired.rollout) {
         (Intent::Down { .. }, _) => {
@@ -121,14 +135,18 @@ pub fn decide(
     };
     let next = match &desired.intent {
         Intent::Down { .. } => next,
-        Intent::Run => Desired {
-            begun: pass.begun(),
-            starts: pass.starts(),
-            ..next
-        },
+        Intent::Run => {
+            pass.renew();
+            Desired {
+                begun: pass.begun(),
+                starts: pass.starts(),
+                ..next
+            }
+        }
     };
     let settled = pass.actions.is_empty()
         && !pass.is_retiring
+        && !pass.is_renewing
         && next == *desired
         && next.rollout.is_none()
         && observed.replicas.iter().all(|r| settles(&r.state));
@@ -186,6 +204,8 @@ struct Pass<'a> {
     reserve: BTreeSet<ReplicaId>,
     /// Somebody is to end, and may have to wait for it.
     is_retiring: bool,
+    /// Somebody is to get other contents of secrets, and may have to wait for it.
+    is_renewing: bool,
 }
 
 /// Where the jobs of a release stand.
@@ -515,6 +535,7 @@ impl Action {
             Self::Start { id, .. }
             | Self::RunJob { id, .. }
             | Self::Stop { id, .. }
+            | Self::Renew { id, .. }
             | Self::Remove { id } => id,
         }
     }

@@ -253,6 +253,11 @@ pub enum FailureKind {
         /// The same of the release before.
         before_ms: u32,
     },
+    /// Its program was told in vain that its secrets are others.
+    NotReloaded {
+        /// Why.
+        reason: String,
+    },
     /// A person or a signal asked for it.
     Aborted,
 }
@@ -278,6 +283,11 @@ pub struct Policy {
     pub heal_memory: Duration,
     /// Time that a replica that is not well gets to end, where others may run beside it.
     pub unhealthy_grace: Duration,
+    /// Pause after a reload that failed; twice as long after each further one, up to
+    /// `longest_heal_pause`.
+    pub reload_pause: Duration,
+    /// Reloads of one replica that fail in a row until the release that brings the secrets fails.
+    pub reload_tries: u32,
     /// Pause before a replica that could not be started is tried again outside a rollout.
     pub retry: Duration,
 }
@@ -293,6 +303,8 @@ impl Default for Policy {
             longest_heal_pause: Duration::from_secs(300),
             heal_memory: Duration::from_secs(900),
             unhealthy_grace: Duration::from_secs(1),
+            reload_pause: Duration::from_secs(1),
+            reload_tries: 3,
             retry: Duration::from_secs(10),
         }
     }

@@ -41,11 +41,14 @@ pub use havre_model::{Strategy, StrategyReason};
 pub use hold::hold;
 pub use ids::job_id;
 pub use observed::{
-    EdgeView, ExitInfo, FailedProbe, Joined, Observed, Replica, ReplicaId, ReplicaState, Role,
+    Contents, EdgeView, ExitInfo, FailedProbe, FailedReload, Joined, Observed, Replica, ReplicaId,
+    ReplicaState, Role,
 };
 pub use order::dependency_order;
 pub use record::{Cause, Outcome, Record, Step, told_by};
-pub use release::{Release, ServiceDigest, ServiceRelease, StoreSecret};
+pub use release::{
+    LiveContents, Release, ServiceDigest, ServiceRelease, StoreSecret, variable_key,
+};
 pub use routing::{Canary, Routing, ServiceRouting, routing};
 pub use status::{
     Evidence, Exit, Health, Instance, InstanceState, TargetStatus, Verdict, release_of,

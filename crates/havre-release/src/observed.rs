@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use havre_model::ServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{JobId, ServiceDigest, Traffic};
+use crate::{JobId, LiveContents, ServiceDigest, Traffic};
 
 /// A replica's (or job's) id, chosen by [`crate::decide`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -29,6 +29,30 @@ pub struct Observed {
     pub edge: Option<EdgeView>,
     /// When a replica that had been named by [`crate::routing`] ceased to be.
     pub unrouted_since: BTreeMap<ReplicaId, SystemTime>,
+    /// Reloads that failed, until they do well.
+    pub failed_reloads: BTreeMap<ReplicaId, FailedReload>,
+}
+
+/// Contents of secrets that change while a replica runs, as it has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// What is in its files.
+    pub given: LiveContents,
+    /// Its program was started with it, or told of it.
+    pub loaded: bool,
+}
+
+/// A replica that could not be brought to reload its secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedReload {
+    /// What it was to have.
+    pub contents: LiveContents,
+    /// How often in a row.
+    pub tries: u32,
+    /// When last.
+    pub last: SystemTime,
+    /// Why.
+    pub reason: String,
 }
 
 /// A replica or a job.
@@ -52,6 +76,8 @@ pub struct Replica {
     pub start: String,
     /// In whose network namespace it is, where that is not its own.
     pub joined: Option<Joined>,
+    /// What it has of secrets that change as it runs; `None`: it has none, or does not run.
+    pub contents: Option<Contents>,
 }
 
 /// The container whose network namespace another one is in.

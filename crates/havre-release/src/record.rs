@@ -41,6 +41,11 @@ pub enum Cause {
         /// Of these services.
         services: Vec<ServiceName>,
     },
+    /// A secret of the store has another value.
+    Rotation {
+        /// Its name.
+        secret: String,
+    },
     /// Somebody wanted an earlier one back.
     Rollback {
         /// Its number.

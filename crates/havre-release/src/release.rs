@@ -45,6 +45,9 @@ pub struct StoreSecret {
     pub own: bool,
     /// The services that get it; none: builds alone do.
     pub services: BTreeSet<ServiceName>,
+    /// The keys of the project's secrets that lead to it; none: a release of before, which did not say.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub keys: BTreeSet<String>,
 }
 
 /// A service in a release.
@@ -71,10 +74,26 @@ pub struct ServiceRelease {
 #[serde(transparent)]
 pub struct ServiceDigest(pub String);
 
+/// Stands for the contents of the secrets of a service that change while its replicas run: 16 hex digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LiveContents(pub String);
+
+impl fmt::Display for LiveContents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl fmt::Display for ServiceDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Where the digest of a variable's value stands among those of files.
+pub fn variable_key(name: &str) -> String {
+    format!("${name}")
 }
 
 impl Release {
@@ -153,6 +172,41 @@ impl Release {
                 service.renew_digest();
             }
         }
+    }
+
+    /// Has another version of a secret of the store, by its name. `contents`: the digests of the version before
+    /// and of this one. Whether any service has another content now.
+    pub fn replace_secret(&mut self, name: &str, version: u32, contents: (&str, &str)) -> bool {
+        let Some(secret) = self.secrets.get_mut(name) else {
+            return false;
+        };
+        secret.version = version;
+        let (old, new) = contents;
+        let keys = secret.keys.clone();
+        let before = self.services.clone();
+        for service in secret.services.clone() {
+            let Some(config) = self.services.get_mut(&service) else {
+                continue;
+            };
+            let own = &config.service;
+            let files = own.secrets.iter();
+            let files = files.map(|grant| (&grant.source, grant.target.clone()));
+            let variables = own.secret_environment.iter();
+            let variables = variables.map(|(variable, key)| (key, variable_key(variable)));
+            // What does not say which key leads to it is told by its content.
+            let is_it = |key: &String, target: &String| match keys.is_empty() {
+                false => keys.contains(key),
+                true => config.files.get(target).is_some_and(|digest| digest == old),
+            };
+            let changed: Vec<(String, String)> = files
+                .chain(variables)
+                .filter(|(key, target)| is_it(key, target))
+                .map(|(_, target)| (target, new.to_owned()))
+                .collect();
+            config.set_files(changed);
+        }
+        self.follow();
+        self.services != before
     }
 
     /// Services that run to completion once per release: another one waits for their success.
@@ -341,6 +395,26 @@ impl ServiceRelease {
         &self.digest
     }
 
+    /// What stands for the contents of secrets that its replicas get as they run; `None`: it has none of
+    /// that kind.
+    pub fn live_contents(&self) -> Option<LiveContents> {
+        let live = self.service.live_secrets();
+        let live: BTreeMap<&str, Option<&String>> = live
+            .map(|grant| (grant.target.as_str(), self.files.get(&grant.target)))
+            .collect();
+        (!live.is_empty()).then(|| LiveContents(short_digest(&live)))
+    }
+
+    /// Gives it other contents of secrets: digests by target, of those that it has.
+    pub(crate) fn set_files(&mut self, changed: impl IntoIterator<Item = (String, String)>) {
+        for (target, digest) in changed {
+            if let Some(before) = self.files.get_mut(&target) {
+                *before = digest;
+            }
+        }
+        self.renew_digest();
+    }
+
     /// How often replicas were replaced without another change.
     pub fn restarts(&self) -> u64 {
         self.restart
@@ -381,19 +455,31 @@ impl ServiceRelease {
         service.build = None;
         service.image = None;
         service.allow.clear();
-        let own = (&self.image, &service, &self.files, self.restart);
-        // Serialising these types cannot fail: no map has a key that is not a string.
-        let json = match follows.is_empty() {
-            true => serde_json::to_vec(&own),
-            false => serde_json::to_vec(&(own, follows)),
-        };
-        let mut hex = String::with_capacity(16);
-        for byte in &Sha256::digest(json.unwrap_or_default())[..8] {
-            // Writing to a String cannot fail.
-            write!(hex, "{byte:02x}").ok();
-        }
-        ServiceDigest(hex)
+        service.reload = Default::default();
+        // Those change in the replicas that there are.
+        let live = self.service.live_secrets();
+        let live: BTreeSet<&str> = live.map(|grant| grant.target.as_str()).collect();
+        let files = self.files.iter();
+        let files: BTreeMap<&String, &String> = files
+            .filter(|(target, _)| !live.contains(target.as_str()))
+            .collect();
+        let own = (&self.image, &service, &files, self.restart);
+        ServiceDigest(match follows.is_empty() {
+            true => short_digest(&own),
+            false => short_digest(&(own, follows)),
+        })
     }
+}
+
+fn short_digest(of: &impl Serialize) -> String {
+    // Serialising these types cannot fail: no map has a key that is not a string.
+    let json = serde_json::to_vec(of).unwrap_or_default();
+    let mut hex = String::with_capacity(16);
+    for byte in &Sha256::digest(json)[..8] {
+        // Writing to a String cannot fail.
+        write!(hex, "{byte:02x}").ok();
+    }
+    hex
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use havre_model::ServiceName;
 
 use crate::{
-    Desired, ExitInfo, Failure, FailureKind, Intent, Observed, Release, ReplicaId, Role, Routing,
-    ServiceRelease,
+    Contents, Desired, ExitInfo, Failure, FailureKind, Intent, Observed, Release, ReplicaId, Role,
+    Routing, ServiceRelease,
 };
 
 /// An environment as its target last saw it.
@@ -141,6 +141,8 @@ pub struct Instance {
     pub liveness: Option<Health>,
     /// Where it answers.
     pub address: Option<IpAddr>,
+    /// What it has of secrets that change as it runs.
+    pub contents: Option<Contents>,
 }
 
 /// State of an instance's process.

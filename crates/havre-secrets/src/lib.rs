@@ -26,7 +26,7 @@ pub use seal::passphrase::PassphraseError;
 pub use seal::status::{SealStatus, SlotKind, SlotStatus};
 pub use seal::{ChangeError, LockReason, Place, Seal, SealedError, Unlocked};
 pub use store::{
-    Listed, MOST_VALUE_BYTES, NameError, SCHEMA, Scope, SecretError, SecretName, Secrets, Set,
-    Value, Version, is_anything_sealed, note_seal,
+    Listed, MOST_VALUE_BYTES, NameError, Rotation, RotationStep, SCHEMA, Scope, SecretError,
+    SecretName, Secrets, Set, Value, Version, is_anything_sealed, note_seal,
 };
 pub use wipe::wipe;

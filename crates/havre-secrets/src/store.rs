@@ -6,6 +6,7 @@
 mod error;
 mod keys;
 mod name;
+mod rotation;
 mod rows;
 mod tables;
 
@@ -23,6 +24,7 @@ use rows::{DataKeyRow, SecretRow, VersionRow};
 use error::MOST_SCOPE_BYTES;
 pub use error::{MOST_SECRETS, MOST_VALUE_BYTES, SecretError};
 pub use name::{NameError, Scope, SecretName};
+pub use rotation::{Rotation, RotationStep};
 pub use tables::{SCHEMA, is_anything_sealed, note_seal};
 
 /// Versions of a secret that are kept beside the one in use.
@@ -131,6 +133,7 @@ impl Secrets {
         let keys = self.keys_or_new(scope)?;
         let before = self.secret(scope, name, &keys)?;
         if let Some(before) = &before {
+            self.is_at_rest(scope, name)?;
             let version = before.current;
             // One that cannot be read is replaced.
             let same = self.version(scope, name, version, &keys);
@@ -284,8 +287,16 @@ impl Secrets {
                     })?
             }
         };
+        self.is_at_rest(scope, name)?;
         // It has to be there, and readable.
         self.version(scope, name, version, &keys)?;
+        if self.out_of_use(scope, name)?.contains(&version) {
+            return Err(SecretError::OutOfUse {
+                scope: scope.clone(),
+                name: name.clone(),
+                version,
+            });
+        }
         secret.current = version;
         keys.sign(&mut secret);
         self.write("put a version of a secret into use", move |db| {
@@ -352,9 +363,20 @@ impl Secrets {
         let new = old.renewed()?;
         let sealed = new.seal(&self.seal, scope)?;
         let key = scope.key();
-        let (secrets, versions) = self.store.run("read secrets", move |db| {
-            Ok((rows::secrets(db, &key)?, rows::data_keys(db, &key)?))
+        let (secrets, versions, mut rotations) = self.store.run("read secrets", move |db| {
+            Ok((
+                rows::secrets(db, &key)?,
+                rows::data_keys(db, &key)?,
+                rotation::of_scope(db, &key, None)?,
+            ))
         })?;
+        rotations.retain_mut(|row| {
+            let is_sound = row.renew(old, &new);
+            if !is_sound {
+                broken.push(format!("{} of `{}` of {scope}", row.about(), row.name()));
+            }
+            is_sound
+        });
         let mut signed = Vec::new();
         for mut secret in secrets {
             match old.is_signed(&secret) {
@@ -380,6 +402,9 @@ impl Secrets {
             rows::put_scope(db, &key, &sealed)?;
             for secret in &signed {
                 rows::put_secret(db, secret)?;
+            }
+            for rotation in &rotations {
+                rotation.put(db)?;
             }
             for row in &wrapped {
                 rows::put_data_key(db, row)?;

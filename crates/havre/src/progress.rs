@@ -38,6 +38,16 @@ pub async fn follow<O: Operation>(
     environment: &EnvironmentId,
     request: &O::Request,
 ) -> Result<O::Outcome, Failure> {
+    follow_all::<O>(client, ui, Some(environment), request).await
+}
+
+/// The same of one that may be about several environments.
+pub async fn follow_all<O: Operation>(
+    client: &Client,
+    ui: Ui,
+    environment: Option<&EnvironmentId>,
+    request: &O::Request,
+) -> Result<O::Outcome, Failure> {
     let mut interrupts = Interrupts::new()?;
     let mut running = client.start::<O>(request).await?;
     let mut view = View::new(ui);
@@ -48,7 +58,9 @@ pub async fn follow<O: Operation>(
         tokio::select! {
             item = running.next() => match item {
                 Ok(Progress::Event(mut event)) => {
-                    shorten(&mut event, environment);
+                    if let Some(environment) = environment {
+                        shorten(&mut event, environment);
+                    }
                     view.show(&event);
                     if let Event::Failure { report } = event {
                         reports.push(*report);

@@ -36,6 +36,8 @@ mod redeploy;
 #[cfg(feature = "bench")]
 mod rollout;
 #[cfg(feature = "bench")]
+mod rotate;
+#[cfg(feature = "bench")]
 mod seal;
 #[cfg(feature = "bench")]
 mod selfheal;
@@ -90,6 +92,8 @@ enum Bench {
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         rollouts: u32,
     },
+    /// A database's password and a session key are rotated under load while daemon and command are killed.
+    Rotate,
     /// Releases under load while daemon, edge, shims and replicas are killed.
     Chaos {
         /// Kills of the daemon; a fifth of it of the edge and of shims, two fifths of replicas.
@@ -168,6 +172,7 @@ fn measure(options: &Options) -> Result<()> {
         Bench::Rollout { rollouts } => {
             installation()?.use_and_remove(|place| rollout::measure(place, *rollouts))
         }
+        Bench::Rotate => installation()?.use_and_remove(rotate::measure),
         Bench::Chaos { kills } => installation()?.use_and_remove(|place| {
             use kill::Victim;
             let round = |victim, kills| chaos::Round { victim, kills };

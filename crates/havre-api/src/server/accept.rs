@@ -272,6 +272,24 @@ impl Check for SecretGetRequest {
     }
 }
 
+impl Check for SecretRotateRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        secret(self.environment.as_ref(), &self.name)?;
+        refuse_unless(!self.values || !self.reason.trim().is_empty(), || {
+            "a secret is told only for a reason".to_owned()
+        })?;
+        text("reason", &self.reason, MAX_REASON_BYTES)?;
+        let bytes = self.value.as_ref().map_or(0, |value| value.bytes().len());
+        list("bytes", bytes, MAX_SECRET_BYTES)
+    }
+}
+
+impl Check for SecretStepRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        secret(self.environment.as_ref(), &self.name)
+    }
+}
+
 impl Check for SecretListQuery {
     fn check(&self) -> Result<(), ApiError> {
         self.environment.as_ref().map_or(Ok(()), environment)

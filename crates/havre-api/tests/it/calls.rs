@@ -22,6 +22,7 @@ async fn a_query_and_its_answer_arrive_whole() {
             operation: None,
             routes: Vec::new(),
             services: Vec::new(),
+            secrets: Vec::new(),
             problems: vec!["disk is nearly full".into()],
         }])
     }));

@@ -159,6 +159,18 @@ impl Tables {
         })
     }
 
+    /// Gives releases other contents, all or none.
+    pub(crate) fn replace_releases(
+        &self,
+        changed: Vec<(PlacedRelease, String)>,
+    ) -> Result<(), StoreError> {
+        self.0.run("change releases", move |db| {
+            let transaction = db.transaction()?;
+            put_contents(&transaction, &changed)?;
+            transaction.commit()
+        })
+    }
+
     /// Gives releases other contents, all or none, and leaves nothing of those before in the file.
     pub(crate) fn replace_contents(
         &self,
@@ -166,18 +178,7 @@ impl Tables {
     ) -> Result<(), StoreError> {
         self.0.run("change releases", move |db| {
             let transaction = db.transaction()?;
-            for (release, content) in &changed {
-                transaction.execute(
-                    "UPDATE releases SET content = ?4 \
-                     WHERE project = ?1 AND environment = ?2 AND number = ?3",
-                    params![
-                        release.project,
-                        release.environment,
-                        release.number,
-                        content
-                    ],
-                )?;
-            }
+            put_contents(&transaction, &changed)?;
             transaction.commit()?;
             match changed.is_empty() {
                 true => Ok(()),
@@ -256,6 +257,25 @@ impl Tables {
             .collect()
         })
     }
+}
+
+fn put_contents(
+    db: &rusqlite::Connection,
+    changed: &[(PlacedRelease, String)],
+) -> rusqlite::Result<()> {
+    for (release, content) in changed {
+        db.execute(
+            "UPDATE releases SET content = ?4 \
+             WHERE project = ?1 AND environment = ?2 AND number = ?3",
+            params![
+                release.project,
+                release.environment,
+                release.number,
+                content
+            ],
+        )?;
+    }
+    Ok(())
 }
 
 fn release_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ReleaseRow> {

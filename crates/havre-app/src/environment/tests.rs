@@ -9,4 +9,5 @@ mod going;
 mod healing;
 mod restarts;
 mod rollouts;
+mod secrets;
 pub(crate) mod world;

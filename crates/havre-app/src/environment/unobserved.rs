@@ -28,7 +28,7 @@ pub(super) fn creating<'a>(
 fn joined(action: &Action, seen: &[ObservedContainer]) -> Option<Joined> {
     let provider = match action {
         Action::Start { joins, .. } | Action::RunJob { joins, .. } => joins.as_ref()?,
-        Action::Stop { .. } | Action::Remove { .. } => return None,
+        Action::Stop { .. } | Action::Renew { .. } | Action::Remove { .. } => return None,
     };
     let provider = seen.iter().find(|one| &one.id() == provider)?;
     Some(Joined {
@@ -49,6 +49,7 @@ pub(super) fn replica(id: &ReplicaId, place: &ContainerLabels, state: ReplicaSta
         ready_after: None,
         start: place.start.clone(),
         joined: place.joined.clone(),
+        contents: None,
     }
 }
 
@@ -86,6 +87,7 @@ mod tests {
                 state: State::Creating,
                 restarts: 0,
                 last_exit: None,
+                given: None,
                 health: None,
                 liveness: None,
             },

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use havre_model::ServiceName;
 use havre_release::{
-    Action, EdgeView, Exit, ExitInfo, FailedProbe, Health, Instance, InstanceState, Joined,
-    Observed, Replica, ReplicaId, ReplicaState, Role, Routing, Traffic, Verdict,
+    Action, Contents, EdgeView, Exit, ExitInfo, FailedProbe, Health, Instance, InstanceState,
+    Joined, Observed, Release, Replica, ReplicaId, ReplicaState, Role, Routing, Traffic, Verdict,
 };
 
 use super::rules::Violations;
@@ -98,6 +98,7 @@ impl Replicas {
                 total: self.total.clone(),
             }),
             unrouted_since: self.unrouted_since.clone(),
+            ..Observed::default()
         }
     }
 
@@ -131,6 +132,7 @@ impl Replicas {
         &mut self,
         action: &Action,
         now: SystemTime,
+        releases: &BTreeMap<u64, Release>,
         fate: impl FnOnce(&ServiceName) -> Fate,
     ) -> Option<ReplicaId> {
         match action {
@@ -147,6 +149,16 @@ impl Replicas {
                     slot: *slot,
                 };
                 self.start(id, service, role, *release, now, fate(service));
+                let config = releases
+                    .get(release)
+                    .and_then(|one| one.services.get(service));
+                let contents = config.and_then(|config| config.live_contents());
+                if let Some(one) = self.all.get_mut(id) {
+                    one.replica.contents = contents.map(|given| Contents {
+                        given,
+                        loaded: true,
+                    });
+                }
                 self.join(id, joins.as_ref());
                 Some(id.clone())
             }
@@ -170,6 +182,18 @@ impl Replicas {
                 match self.all.get_mut(id) {
                     Some(one) if !serves => one.enter(ReplicaState::Stopping, now),
                     one => self.violations.add(format!("{one:?} is stopped")),
+                }
+                None
+            }
+            Action::Renew { id, contents, .. } => {
+                match self.all.get_mut(id) {
+                    Some(one) if one.replica.contents.is_some() => {
+                        one.replica.contents = Some(Contents {
+                            given: contents.clone(),
+                            loaded: true,
+                        });
+                    }
+                    one => self.violations.add(format!("{one:?} is renewed")),
                 }
                 None
             }
@@ -203,6 +227,7 @@ impl Replicas {
             ready_after: None,
             start: self.starts.to_string(),
             joined: None,
+            contents: None,
         };
         let last = u8::try_from(self.starts % 250).unwrap_or_default();
         let started = Simulated {
@@ -336,6 +361,7 @@ impl Simulated {
             role,
             state,
             restarts,
+            contents,
             ..
         } = &self.replica;
         let health = match state {
@@ -373,6 +399,7 @@ impl Simulated {
             health,
             liveness: None,
             address: Some(self.address),
+            contents: contents.clone(),
         }
     }
 }

@@ -86,10 +86,11 @@ impl Judged<'_> {
 
     /// What is recorded is what was asked, and by whom.
     fn wrong_record(&self, moved: &Move) -> Vec<String> {
-        let (operation, is_new) = match &moved.record.cause {
-            Cause::Up => ("up", true),
-            Cause::Restart { .. } => ("restart", false),
-            Cause::Rollback { .. } => ("rollback", false),
+        let (operation, expected) = match &moved.record.cause {
+            Cause::Up => ("up", (Scale::FromFile, Jobs::Run, Analysis::Enabled)),
+            Cause::Restart { .. } => ("restart", (Scale::Kept, Jobs::Skip, Analysis::Skipped)),
+            Cause::Rotation { .. } => ("rotate", (Scale::Kept, Jobs::Skip, Analysis::Enabled)),
+            Cause::Rollback { .. } => ("rollback", (Scale::Kept, Jobs::Skip, Analysis::Skipped)),
         };
         let mut broken = self.not_held_by(&[operation]);
         let asked = self.holder.as_ref().map(|(_, by)| by);
@@ -103,10 +104,6 @@ impl Judged<'_> {
             broken.push("the record does not begin".to_owned());
         }
         let way = (moved.scale, moved.jobs, moved.analysis);
-        let expected = match is_new {
-            true => (Scale::FromFile, Jobs::Run, Analysis::Enabled),
-            false => (Scale::Kept, Jobs::Skip, Analysis::Skipped),
-        };
         if way != expected {
             broken.push(format!("{operation} moves by {way:?}"));
         }

@@ -197,7 +197,8 @@ impl Task {
                     .copied()
                     .unwrap_or_default()
             };
-            let started = self.replicas.act(action, now, fate);
+            let releases = self.persisted.releases();
+            let started = self.replicas.act(action, now, releases, fate);
             drop(script);
             if let Some(id) = started {
                 self.begin_output(&id);

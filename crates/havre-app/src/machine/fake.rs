@@ -16,9 +16,9 @@ use std::time::{Duration, SystemTime};
 
 use havre_api::EnvironmentId;
 use havre_edge::EdgeStatus;
-use havre_engine::RestartRule;
+use havre_engine::{Given, RestartRule};
 use havre_model::{Protocol, ServiceName};
-use havre_release::{Action, Evidence, Failure, Joined, Release, ReplicaId};
+use havre_release::{Action, Evidence, Failure, Joined, LiveContents, Release, ReplicaId};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -235,6 +235,7 @@ impl Machine for FakeMachine {
             let done = match &work.action {
                 Action::Start { .. } | Action::RunJob { .. } => machine.finish_start(&work).await,
                 Action::Stop { within, .. } => machine.finish_stop(&id, *within, &work).await,
+                Action::Renew { contents, .. } => machine.finish_renewal(&id, contents).await,
                 Action::Remove { .. } => machine.finish_removal(&id).await,
             };
             underway.is_done = true;
@@ -458,6 +459,32 @@ impl FakeMachine {
         }
     }
 
+    async fn finish_renewal(&self, id: &ReplicaId, contents: &LiveContents) -> Result<(), String> {
+        let reload = {
+            let mut machine = self.now();
+            let Some(container) = machine.containers.get_mut(id) else {
+                return Err("it has vanished".to_owned());
+            };
+            let loaded = container.given.as_ref();
+            let loaded = loaded.is_some_and(|one| one.loaded && one.contents == contents.0);
+            container.given = Some(Given {
+                contents: contents.0.clone(),
+                loaded,
+            });
+            let reload = container.behaviour.reload.clone();
+            machine.note_of("given", id);
+            reload
+        };
+        sleep(reload.clone().unwrap_or_default()).await;
+        let mut machine = self.now();
+        let container = machine.containers.get_mut(id);
+        if let (Some(given), Ok(_)) = (container.and_then(|one| one.given.as_mut()), &reload) {
+            given.loaded = true;
+            machine.note_of("reloaded", id);
+        }
+        reload.map(drop)
+    }
+
     async fn finish_removal(&self, id: &ReplicaId) -> Result<(), String> {
         sleep(REMOVAL).await;
         self.now().containers.remove(id);
@@ -538,6 +565,7 @@ impl Machinery {
             let what = match &work.action {
                 Action::Stop { .. } => "stop",
                 Action::Remove { .. } => "remove",
+                Action::Renew { .. } => "renew",
                 Action::Start { .. } | Action::RunJob { .. } => "start",
             };
             return self.note_of(what, &id);
@@ -556,7 +584,7 @@ impl Machinery {
         labels.addresses.insert("default".to_owned(), address);
         let joins = match &work.action {
             Action::Start { joins, .. } | Action::RunJob { joins, .. } => joins.as_ref(),
-            Action::Stop { .. } | Action::Remove { .. } => None,
+            Action::Stop { .. } | Action::Renew { .. } | Action::Remove { .. } => None,
         };
         labels.joined = joins.and_then(|provider| {
             let start = self.containers.get(provider)?.labels.start.clone();
@@ -570,7 +598,10 @@ impl Machinery {
         self.refused.remove(&id);
         let what = match &work.action {
             Action::RunJob { .. } => "run",
-            Action::Start { .. } | Action::Stop { .. } | Action::Remove { .. } => "start",
+            Action::Start { .. }
+            | Action::Stop { .. }
+            | Action::Renew { .. }
+            | Action::Remove { .. } => "start",
         };
         self.containers.insert(id.clone(), container);
         self.note_of(what, &id);
@@ -588,14 +619,22 @@ impl Machinery {
                     None => restart(&Purpose::Job, &service.restart),
                 }
             }
-            Action::Start { .. } | Action::Stop { .. } | Action::Remove { .. } => {
-                restart(&Purpose::Replica, &service.restart)
-            }
+            Action::Start { .. }
+            | Action::Stop { .. }
+            | Action::Renew { .. }
+            | Action::Remove { .. } => restart(&Purpose::Replica, &service.restart),
         };
         let volumes = written_by(&self.id, release, &labels.service);
         let now = self.clock.now();
         let mut container = Container::new(labels, release, behaviour, rule, now);
         container.volumes = volumes;
+        if let Action::Start { .. } = action {
+            let contents = release.services[&container.labels.service].live_contents();
+            container.given = contents.map(|contents| Given {
+                contents: contents.0,
+                loaded: true,
+            });
+        }
         container
     }
 }

@@ -19,6 +19,7 @@ use crate::daemon::Daemon;
 use crate::handle::EnvironmentHandle;
 use crate::leases::lease;
 use crate::progress::EventDiff;
+use crate::secrets::rotation;
 use crate::{admission, domains, rivals, shared_networks};
 
 /// How long the end of a rollout that the user gave up is waited for: replicas may take any time to
@@ -83,6 +84,8 @@ pub(super) async fn begin(
     alone.map_err(NotBegun::Refused)?;
     let heard = domains::check_release(daemon, &environment.id, &new.release).await;
     heard.map_err(NotBegun::Refused)?;
+    let current = in_place(|| rotation::check(&daemon.platform, &environment.id, &new.release));
+    current.map_err(NotBegun::Refused)?;
     // Reads and writes the database, which may be locked for seconds.
     in_place(|| lease(&daemon.platform, environment, &new.release)).map_err(NotBegun::Refused)?;
     let networks = shared_networks::calls::make(daemon, &new.release);
@@ -96,7 +99,8 @@ pub(super) async fn begin(
         databases,
     } = new;
     let analysis = match cause {
-        Cause::Up => Analysis::Enabled,
+        // What it runs is the same, what it runs with is not.
+        Cause::Up | Cause::Rotation { .. } => Analysis::Enabled,
         Cause::Restart { .. } | Cause::Rollback { .. } => Analysis::Skipped,
     };
     let record = Record {

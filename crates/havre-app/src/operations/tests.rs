@@ -7,6 +7,7 @@ mod fakes;
 mod networks;
 mod numbers;
 mod rollback;
+mod rotation;
 mod steer;
 mod up;
 

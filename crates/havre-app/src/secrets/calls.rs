@@ -9,12 +9,13 @@ use havre_api::{
 };
 use havre_base::{in_place, one_line};
 use havre_redact::MIN_BYTES;
-use havre_secrets::{Listed, Scope, SealedError, SecretError, SecretName, Secrets, Version};
+use havre_secrets::{Listed, RotationStep, Scope, SealedError, SecretError, SecretName, Version};
 
 use super::scope::{environment_of, scope_of};
-use super::uses;
 use super::words::{SET_UP, time, to_open};
+use super::{rotation, uses};
 use crate::daemon::Daemon;
+use crate::platform::Platform;
 
 pub(crate) fn set(
     daemon: &Arc<Daemon>,
@@ -36,6 +37,15 @@ pub(crate) fn set(
         .secrets
         .set(&scope, &name, value, &by.to_string(), origin)
         .map_err(refusal)?;
+    Ok(SecretSetOutcome {
+        version: set.version,
+        unchanged: set.unchanged,
+        warnings: warnings(platform, &name, value),
+    })
+}
+
+/// What should be known of a value.
+pub(super) fn warnings(platform: &Platform, name: &SecretName, value: &[u8]) -> Vec<String> {
     let mut warnings = Vec::new();
     if value.trim_ascii().len() < MIN_BYTES {
         warnings.push(format!(
@@ -45,11 +55,7 @@ pub(crate) fn set(
     if !platform.seal.status().is_set_up() {
         warnings.push(SET_UP.to_owned());
     }
-    Ok(SecretSetOutcome {
-        version: set.version,
-        unchanged: set.unchanged,
-        warnings,
-    })
+    warnings
 }
 
 pub(crate) fn get(
@@ -93,7 +99,11 @@ pub(crate) fn list(
     };
     listed.retain(|one| environment_of(&one.scope).is_none_or(|id| by.grant.sees(&id)));
     listed.sort_by(|a, b| (&a.scope, &a.name).cmp(&(&b.scope, &b.name)));
-    Ok(listed.into_iter().map(summary).collect())
+    let platform = &daemon.platform;
+    Ok(listed
+        .into_iter()
+        .map(|one| summary(platform, one))
+        .collect())
 }
 
 pub(crate) fn history(
@@ -137,6 +147,14 @@ pub(crate) async fn remove(
         scope_of(request.environment.as_ref()),
         named(&request.name)?,
     );
+    let under_way = in_place(|| daemon.platform.secrets.rotation(&scope, &name));
+    // What is damaged is removed to be set again.
+    if let (Ok(Some(rotation)), false) = (under_way, request.force) {
+        let message = format!("`{name}` is being rotated: {}", rotation.step);
+        return Err(ApiError::new(ErrorCode::Conflict, message).with_hint(
+            "`havre secret rotate` goes on with it, with --abort back; --force removes it all the same",
+        ));
+    }
     let using = uses::of(daemon, request.environment.as_ref(), &name).await;
     if let (Some(first), false) = (using.first(), request.force) {
         let message = format!("`{name}` is in use by {}", first.environment);
@@ -155,16 +173,17 @@ pub(crate) async fn uses(
     let name = named(&query.name)?;
     let mut using = uses::of(daemon, query.environment.as_ref(), &name).await;
     using.retain(|one| by.grant.sees(&one.environment));
-    let secrets = &daemon.platform.secrets;
+    let platform = &daemon.platform;
     in_place(|| {
         Ok(using
             .into_iter()
-            .map(|one| used(secrets, &name, one))
+            .map(|one| used(platform, &name, one))
             .collect())
     })
 }
 
-pub(super) fn used(secrets: &Secrets, name: &SecretName, using: uses::Using) -> SecretUse {
+pub(super) fn used(platform: &Platform, name: &SecretName, using: uses::Using) -> SecretUse {
+    let secrets = &platform.secrets;
     let next = secrets.resolve(&scope_of(Some(&using.environment)), name);
     let (next, problem) = match next {
         Ok(value) => (Some(value.version), None),
@@ -176,12 +195,14 @@ pub(super) fn used(secrets: &Secrets, name: &SecretName, using: uses::Using) -> 
         release: ReleaseId(using.release),
         services: using.services,
         version: using.version,
+        rotation: rotation::under_way(platform, &using.scope, name),
+        differing: using.differing,
         next,
         problem,
     }
 }
 
-fn named(name: &str) -> Result<SecretName, ApiError> {
+pub(super) fn named(name: &str) -> Result<SecretName, ApiError> {
     let name = name.parse::<SecretName>();
     name.map_err(|error| ApiError::from_error(ErrorCode::Invalid, &error))
 }
@@ -197,6 +218,28 @@ pub(crate) fn refusal(error: SecretError) -> ApiError {
             ErrorCode::NotFound,
             Some("`havre secret history` lists its versions"),
         ),
+        SecretError::Rotating { step, .. } => (
+            ErrorCode::Conflict,
+            Some(match step {
+                RotationStep::Aborting => "`havre secret rotate NAME --abort` goes on with it",
+                RotationStep::Retiring => "`havre secret rotate NAME` goes on with it",
+                RotationStep::Staged
+                | RotationStep::Switched
+                | RotationStep::Done
+                | RotationStep::Aborted => {
+                    "`havre secret rotate NAME` goes on with it, with --abort back"
+                }
+            }),
+        ),
+        SecretError::OutOfUse { .. } => (
+            ErrorCode::Conflict,
+            Some("set its value anew, if it works: `havre secret set`"),
+        ),
+        SecretError::NotThere { .. } => (
+            ErrorCode::Conflict,
+            Some("`havre secret ls` tells how far a rotation is"),
+        ),
+        SecretError::SameValue { .. } => (ErrorCode::Invalid, None),
         SecretError::Damaged { .. } => (
             ErrorCode::Failed,
             Some(
@@ -226,7 +269,11 @@ pub(crate) fn refusal(error: SecretError) -> ApiError {
     }
 }
 
-fn summary(listed: Listed) -> SecretSummary {
+fn summary(platform: &Platform, listed: Listed) -> SecretSummary {
+    let name = listed.name.parse();
+    let rotation = name
+        .ok()
+        .and_then(|name| rotation::under_way(platform, &listed.scope, &name));
     let (current, problem) = match listed.current {
         Ok(current) => (Some(version(current)), None),
         Err(why) => (None, Some(why)),
@@ -234,6 +281,7 @@ fn summary(listed: Listed) -> SecretSummary {
     SecretSummary {
         environment: environment_of(&listed.scope),
         name: listed.name,
+        rotation,
         current,
         problem,
     }

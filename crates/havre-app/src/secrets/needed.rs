@@ -10,9 +10,18 @@ use havre_secrets::{SecretError, SecretName, Secrets};
 use super::calls::refusal;
 use super::scope::scope_of;
 
-/// Names in the store, and the services that get each: none, where builds alone do.
-fn needed(project: &Project) -> BTreeMap<&str, BTreeSet<ServiceName>> {
-    let mut needed: BTreeMap<&str, BTreeSet<ServiceName>> = BTreeMap::new();
+/// Who needs a secret.
+#[derive(Default)]
+struct Needed {
+    /// None, where builds alone do.
+    services: BTreeSet<ServiceName>,
+    /// By which these name it.
+    keys: BTreeSet<String>,
+}
+
+/// Names in the store, and who needs each.
+fn needed(project: &Project) -> BTreeMap<&str, Needed> {
+    let mut needed: BTreeMap<&str, Needed> = BTreeMap::new();
     let stored = |key: &str| match project.secrets.get(key) {
         Some(FileSource::Store { name }) => Some(name.as_str()),
         _ => None,
@@ -20,8 +29,10 @@ fn needed(project: &Project) -> BTreeMap<&str, BTreeSet<ServiceName>> {
     for (service, config) in &project.services {
         let files = config.secrets.iter().map(|grant| &grant.source);
         let keys = files.chain(config.secret_environment.values());
-        for name in keys.filter_map(|key| stored(key)) {
-            needed.entry(name).or_default().insert(service.clone());
+        for (key, name) in keys.filter_map(|key| Some((key, stored(key)?))) {
+            let needed = needed.entry(name).or_default();
+            needed.services.insert(service.clone());
+            needed.keys.insert(key.clone());
         }
         let build = config.build.iter().flat_map(|build| build.secrets.values());
         for name in build.filter_map(|key| stored(key)) {
@@ -41,7 +52,7 @@ pub(crate) fn of(
     let scope = scope_of(Some(id));
     let mut found = BTreeMap::new();
     let mut missing = Vec::new();
-    for (name, services) in needed(project) {
+    for (name, Needed { services, keys }) in needed(project) {
         let parsed = name.parse::<SecretName>();
         let parsed = parsed.map_err(|error| ApiError::from_error(ErrorCode::Invalid, &error))?;
         match secrets.resolve(&scope, &parsed) {
@@ -50,6 +61,7 @@ pub(crate) fn of(
                     version: value.version,
                     own: value.scope == scope,
                     services,
+                    keys,
                 };
                 found.insert(name.to_owned(), secret);
             }

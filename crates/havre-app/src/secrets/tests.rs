@@ -144,8 +144,10 @@ fn a_use_tells_a_secret_that_is_missing_from_one_that_cannot_be_had() {
             release: 1,
             services: Vec::new(),
             version: 1,
+            scope: Scope::Machine,
+            differing: Vec::new(),
         };
-        let used = calls::used(&platform.secrets, &name.parse().unwrap(), using);
+        let used = calls::used(platform, &name.parse().unwrap(), using);
         (used.next, used.problem)
     };
     assert_eq!(next("key"), (Some(1), None));

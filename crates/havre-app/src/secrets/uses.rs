@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use havre_api::EnvironmentId;
+use havre_api::{EnvironmentId, SecretDiffers};
 use havre_model::ServiceName;
-use havre_secrets::SecretName;
+use havre_secrets::{Scope, SecretName};
 
+use super::differing::differing;
+use super::scope::scope_of;
 use crate::daemon::Daemon;
 
 /// One environment that does.
@@ -15,6 +17,9 @@ pub(crate) struct Using {
     /// None: builds alone.
     pub(crate) services: Vec<ServiceName>,
     pub(crate) version: u32,
+    /// Whose it is.
+    pub(crate) scope: Scope,
+    pub(crate) differing: Vec<SecretDiffers>,
 }
 
 /// The environments whose release has the secret of this name: of one environment the one it is of, of the
@@ -45,6 +50,8 @@ pub(crate) async fn of(
             release: number,
             services: used.services.iter().cloned().collect(),
             version: used.version,
+            scope: scope_of(used.own.then_some(&environment.id)),
+            differing: differing(&status, Some(name.as_str())),
         });
     }
     using

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use havre_api::{
     Empty, Routes, Seal, SealAdd, SealRekey, SealRemove, SealUnlock, SecretGet, SecretHistory,
-    SecretList, SecretRemove, SecretRollback, SecretSet, SecretUses,
+    SecretList, SecretRemove, SecretRollback, SecretRotate, SecretSet, SecretStep, SecretSwitch,
+    SecretUses,
 };
 use havre_base::in_place;
 
 use crate::daemon::Daemon;
-use crate::secrets::{calls, slots};
+use crate::secrets::{calls, rotation, slots};
 use crate::subsystem::{Part, Subsystem};
 
 pub(crate) const PART: Part = Part {
@@ -40,6 +41,15 @@ impl Subsystem for Secrets {
             })
             .call::<SecretRemove, _>(async |daemon, _, request| {
                 calls::remove(&daemon, &request).await.map(|()| Empty {})
+            })
+            .call::<SecretRotate, _>(async |daemon, by, request| {
+                in_place(|| rotation::rotate(&daemon, &by, &request))
+            })
+            .call::<SecretStep, _>(async |daemon, _, request| {
+                rotation::step(&daemon, &request).await
+            })
+            .operation::<SecretSwitch, _>(async |daemon, by, request, events| {
+                rotation::switch(&daemon, &by, request, &events).await
             })
             .call::<SecretUses, _>(async |daemon, by, query| {
                 calls::uses(&daemon, &by, &query).await

@@ -198,6 +198,7 @@ pub fn blank(id: &ContainerId, labels: BTreeMap<String, String>, state: State) -
         health: None,
         liveness: None,
         last_exit: None,
+        given: None,
     }
 }
 

@@ -105,6 +105,7 @@ pub fn entrust(confidential: &Confidential) -> io::Result<(Request, Vec<OwnedFd>
     let (filter, parcel) = (filter.transpose()?, confidential.parcel()?);
     let request = Request::Entrust {
         filter: filter.is_some(),
+        contents: parcel.as_ref().and(confidential.contents.clone()),
         parcel: parcel.is_some(),
     };
     Ok((request, filter.into_iter().chain(parcel).collect()))

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use rustix::net::{RecvFlags, SocketFlags};
 
-use super::Shim;
 use super::life::Event;
 use super::poller::Token;
+use super::{NotReloaded, Shim};
 use crate::protocol::{MAX_PACKET, Reply, Request, VERSION};
 use crate::sys;
 
@@ -119,9 +119,26 @@ impl Shim {
             }
             Request::Exec(exec) => self.client_exec(number, exec, fds).map(|r| (r, None)),
             Request::Attach => self.attach(),
-            Request::Entrust { filter, parcel } => match self.entrust(filter, parcel, fds) {
+            Request::Entrust {
+                filter,
+                parcel,
+                contents,
+            } => match self.entrust(filter, parcel, contents, fds) {
                 Ok(()) => Some((Reply::Done, None)),
                 Err(error) => refuse(format!("cannot take new secrets: {error}")),
+            },
+            Request::Reload { contents, signal } => match self.reload(&contents, signal) {
+                Ok(()) => Some((Reply::Done, None)),
+                Err(NotReloaded::NotRunning) => Some((Reply::NotRunning, None)),
+                Err(NotReloaded::Other) => {
+                    refuse("it was given other contents of secrets meanwhile".to_owned())
+                }
+                Err(NotReloaded::Deaf) => {
+                    refuse("its first process has no handler for the signal".to_owned())
+                }
+                Err(NotReloaded::Signal(error)) => {
+                    refuse(format!("cannot send the signal: {error}"))
+                }
             },
             Request::Shutdown => {
                 self.reply(number, &Reply::Done, None);

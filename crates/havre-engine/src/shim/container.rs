@@ -72,6 +72,10 @@ impl Shim {
     /// Begins a start; the set-up reports through its socket.
     pub(super) fn start(&mut self) {
         self.output.set_terminal(self.meta.spec.tty);
+        // It reads what lies there now.
+        if let Some(given) = &mut self.observed.given {
+            given.loaded = true;
+        }
         self.container = Container {
             oom_kills: self.cgroup.oom_kills(),
             ..Container::default()
@@ -308,7 +312,7 @@ impl Shim {
         signal::number(&self.meta.spec.stop_signal).unwrap_or(libc::SIGTERM)
     }
 
-    fn hears(&self, signal: i32) -> bool {
+    pub(super) fn hears(&self, signal: i32) -> bool {
         let process = self.container.process.as_ref();
         // One that cannot be asked has ended.
         process.is_none_or(|process| signal::is_heard(process.pid, signal).unwrap_or(true))

@@ -20,6 +20,7 @@ const NO_TRACE: &[&str] = &[
     "havre.yaml: tls",
     "havre.yaml: services.*.environment",
     "havre.yaml: services.*.liveness",
+    "havre.yaml: services.*.secrets",
     "services.*.configs",
     "services.*.deploy",
     "services.*.devices",

@@ -386,22 +386,31 @@ fn refuse_own(id: &str, field: Field<'_>, report: &mut Report) {
 pub(super) fn stop_signal(service: &Fields<'_>, report: &mut Report) -> Option<String> {
     let field = service.get("stop_signal")?;
     let signal = field.string(report)?;
-    let upper = signal.to_ascii_uppercase();
+    match self::signal(&signal) {
+        Ok(name) => Some(name),
+        Err(near) => {
+            let message = format!("{}: `{signal}` is not a signal", service.owner);
+            report
+                .error("compose/value", field.span(), message)
+                .hint(format!("e.g. SIG{near}"));
+            None
+        }
+    }
+}
+
+/// `SIGTERM` of `TERM`, `sigterm` and `15`; an error is one that is near.
+pub(super) fn signal(written: &str) -> Result<String, &'static str> {
+    let upper = written.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let by_number = name
         .parse::<usize>()
         .ok()
         .and_then(|n| SIGNALS.get(n.checked_sub(1)?));
     let name = by_number.copied().unwrap_or(name);
-    if !SIGNALS.contains(&name) && !real_time(name) {
-        let message = format!("{}: `{signal}` is not a signal", service.owner);
-        let near = crate::suggest::nearest(name, SIGNALS.iter().copied()).unwrap_or("TERM");
-        report
-            .error("compose/value", field.span(), message)
-            .hint(format!("e.g. SIG{near}"));
-        return None;
+    match SIGNALS.contains(&name) || real_time(name) {
+        true => Ok(format!("SIG{name}")),
+        false => Err(crate::suggest::nearest(name, SIGNALS.iter().copied()).unwrap_or("TERM")),
     }
-    Some(format!("SIG{name}"))
 }
 
 /// signal(7) on x86 and Arm, from 1.

@@ -107,6 +107,7 @@ pub(super) fn service(
         network_of,
         depends_on,
         liveness: None,
+        reload: Default::default(),
         secret_environment: BTreeMap::new(),
         healthcheck: fields
             .get("healthcheck")

@@ -65,7 +65,13 @@ impl Pass<'_> {
             let service = release.services.get(&replica.service)?;
             let fresh =
                 service.digest() == digest && self.old_digest(&replica.service) != Some(digest);
-            if !fresh {
+            // What it was before it knew other secrets is not their fault.
+            let reloaded = service.digest() == digest
+                && self.has_other_contents(rollout, release, &replica.service)
+                && replica.contents.as_ref().is_some_and(|contents| {
+                    contents.loaded && Some(&contents.given) == service.live_contents().as_ref()
+                });
+            if !fresh && !reloaded {
                 return None;
             }
             let mark = rollout

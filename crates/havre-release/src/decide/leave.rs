@@ -71,7 +71,8 @@ impl Pass<'_> {
                 self.retire(replica);
             }
         }
-        if left == 0 {
+        let awaited = old.is_some_and(|old| self.expects_contents(old));
+        if left == 0 && !awaited {
             next.rollout = None;
             next.last_failure = Some(failure.clone());
             next.last_failed = Some(rollout.to);

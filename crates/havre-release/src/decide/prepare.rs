@@ -69,6 +69,11 @@ impl Pass<'_> {
             {
                 RolloutPhase::Baking { since }
             }
+            RolloutStrategy::Canary { .. } | RolloutStrategy::BlueGreen
+                if self.moves_contents(rollout, release) =>
+            {
+                RolloutPhase::Baking { since }
+            }
             RolloutStrategy::Canary { .. } | RolloutStrategy::BlueGreen => {
                 RolloutPhase::Finishing { since }
             }

@@ -47,7 +47,11 @@ impl<'a> Pass<'a> {
                     step: step + 1,
                     since,
                 },
-                true if release.rollout.bake.is_zero() => RolloutPhase::Finishing { since },
+                true if release.rollout.bake.is_zero()
+                    && !self.moves_contents(&rollout, release) =>
+                {
+                    RolloutPhase::Finishing { since }
+                }
                 true => RolloutPhase::Baking { since },
             };
             if last {
@@ -60,13 +64,21 @@ impl<'a> Pass<'a> {
     /// All requests go to the new replicas.
     pub(super) fn bake(&mut self, rollout: &Rollout, since: SystemTime) -> Desired {
         let settings = self.release(Some(rollout.to)).map(|(_, to)| &to.rollout);
-        let time = settings.map_or(Duration::ZERO, |settings| settings.bake);
+        let time = match rollout.skip_analysis {
+            // It is here for the contents of its secrets alone.
+            true => Duration::ZERO,
+            false => settings.map_or(Duration::ZERO, |settings| settings.bake),
+        };
         let (mut rollout, release) = match self.watch(rollout, since, time) {
             Ok(watched) => watched,
             Err(decided) => return *decided,
         };
+        if let Some(failure) = self.failed_reload(release) {
+            return self.with(self.fail(rollout, release, failure));
+        }
         self.retire_unrouted(&rollout, release);
-        if elapsed(since, self.now) >= time && self.is_watched() {
+        let is_over = elapsed(since, self.now) >= time && self.is_watched();
+        if is_over && self.knows_contents(release) {
             rollout.phase = RolloutPhase::Finishing { since: self.now };
             rollout.marks = None;
             rollout.warm = None;

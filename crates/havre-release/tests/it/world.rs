@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use havre_model::{
-    Condition, Dependency, EnvironmentName, Logging, Mount, Project, ProjectName, PullPolicy,
-    Resources, RestartPolicy, RolloutSettings, Route, RouteProtocol, Service, ServiceName, Tls,
-    UpdateConfig, UpdateOrder, VolumeName,
+    Account, Condition, Dependency, EnvironmentName, FileGrant, Logging, Mount, Project,
+    ProjectName, PullPolicy, Reload, Resources, RestartPolicy, RolloutSettings, Route,
+    RouteProtocol, Service, ServiceName, Tls, UpdateConfig, UpdateOrder, VolumeName,
 };
 use havre_release::{
-    Action, Decision, Desired, EdgeView, ExitInfo, FailedProbe, Intent, Joined, Observed, Policy,
-    Release, Replica, ReplicaId, ReplicaState, Role, Routing, Traffic, decide, routing,
+    Action, Contents, Decision, Desired, EdgeView, ExitInfo, FailedProbe, FailedReload, Intent,
+    Joined, LiveContents, Observed, Policy, Release, Replica, ReplicaId, ReplicaState, Role,
+    Routing, ServiceRelease, Traffic, decide, routing,
 };
 
 /// Environment of all tests.
@@ -38,6 +39,8 @@ pub struct Shape {
     pub program: Option<&'static str>,
     /// The service whose network it is in.
     pub network_of: Option<&'static str>,
+    /// The content of a secret that it reloads as it runs.
+    pub secret: Option<&'static str>,
 }
 
 impl Shape {
@@ -56,6 +59,7 @@ impl Shape {
             once: false,
             program: None,
             network_of: None,
+            secret: None,
         }
     }
 
@@ -107,7 +111,11 @@ impl Shape {
                 None => RestartPolicy::Always,
                 max_retries => RestartPolicy::OnFailure { max_retries },
             },
-            secrets: Vec::new(),
+            secrets: self.secret.iter().map(|_| key()).collect(),
+            reload: match self.secret {
+                Some(_) => Reload::Signal("SIGHUP".to_owned()),
+                None => Reload::Restart,
+            },
             configs: Vec::new(),
             replicas: self.replicas,
             resources: Resources::default(),
@@ -149,6 +157,20 @@ impl Shape {
         }
     }
 }
+
+/// The secret of those that have one.
+fn key() -> FileGrant {
+    FileGrant {
+        source: "key".to_owned(),
+        target: KEY.to_owned(),
+        uid: Account::ROOT,
+        gid: Account::ROOT,
+        mode: 0o444,
+    }
+}
+
+/// Where it is.
+const KEY: &str = "/run/secrets/key";
 
 /// A release of these services, watched for 3 s.
 pub fn release(shapes: &[Shape]) -> Release {
@@ -203,7 +225,11 @@ pub fn with_rollout(shapes: &[Shape], rollout: RolloutSettings) -> Release {
             )
         })
         .collect();
-    Release::new(&project, &images, &BTreeMap::new())
+    let files = shapes.iter().filter_map(|shape| {
+        let files = [(KEY.to_owned(), shape.secret?.to_owned())].into();
+        Some((ServiceName::new(shape.name), files))
+    });
+    Release::new(&project, &images, &files.collect())
 }
 
 /// What becomes of a new process.
@@ -260,6 +286,9 @@ pub struct World {
     /// Containers removed so far.
     starts: u64,
     pub history: Vec<String>,
+    /// How often a reload fails before it does well.
+    pub reloads_fail: u32,
+    failed_reloads: BTreeMap<ReplicaId, FailedReload>,
 }
 
 impl World {
@@ -289,6 +318,8 @@ impl World {
             },
             starts: 0,
             history: Vec::new(),
+            reloads_fail: 0,
+            failed_reloads: BTreeMap::new(),
         }
     }
 
@@ -351,6 +382,7 @@ impl World {
                 total: Traffic::default(),
             }),
             unrouted_since: self.unrouted_since.clone(),
+            failed_reloads: self.failed_reloads.clone(),
         }
     }
 
@@ -439,7 +471,18 @@ impl World {
                 );
                 replica.state = ReplicaState::Stopping;
             }
+            Action::Renew {
+                id,
+                service,
+                release,
+                contents,
+            } => self.renew(
+                id,
+                &self.releases[release].services[service].clone(),
+                contents,
+            ),
             Action::Remove { id } => {
+                self.failed_reloads.remove(id);
                 let replica = self.replicas.remove(id).expect("what is removed exists");
                 assert!(!replica.state.is_live(), "{id} is removed alive");
                 self.starts += 1;
@@ -447,6 +490,52 @@ impl World {
                 self.in_flight.remove(id);
             }
         }
+    }
+
+    /// A replica gets other contents, and its program may hear of it.
+    fn renew(&mut self, id: &ReplicaId, of: &ServiceRelease, contents: &LiveContents) {
+        assert_eq!(of.live_contents().as_ref(), Some(contents), "{id}");
+        let now = self.now;
+        let replica = self.replicas.get_mut(id).expect("what is renewed exists");
+        assert!(
+            replica.state.can_be_stopped(),
+            "{id} gets contents but {:?}",
+            replica.state
+        );
+        let has = replica.contents.as_mut().expect("it has some");
+        assert!(has.given != *contents || !has.loaded, "{id} has them");
+        has.given = contents.clone();
+        has.loaded = self.reloads_fail == 0;
+        if self.reloads_fail == 0 {
+            self.failed_reloads.remove(id);
+            return;
+        }
+        self.reloads_fail -= 1;
+        let before = self.failed_reloads.get(id);
+        let before = before.filter(|failed| failed.contents == *contents);
+        if let Some(before) = before {
+            let pause = self.policy.reload_pause_after(before.tries);
+            let rested = now.duration_since(before.last).expect("time goes on");
+            assert!(rested >= pause, "{id} is tried again after {rested:?}");
+        }
+        let tries = before.map_or(0, |failed| failed.tries) + 1;
+        let failed = FailedReload {
+            contents: contents.clone(),
+            tries,
+            last: now,
+            reason: "it does not".to_owned(),
+        };
+        self.failed_reloads.insert(id.clone(), failed);
+    }
+
+    /// The contents that replicas of a service were started with or told of.
+    pub fn known(&self, service: &str) -> BTreeSet<LiveContents> {
+        let of = self
+            .replicas
+            .values()
+            .filter(|one| one.service.as_str() == service);
+        let has = of.filter_map(|one| one.contents.as_ref().filter(|has| has.loaded));
+        has.map(|has| has.given.clone()).collect()
     }
 
     /// The start of a container takes a round: until then the engine does not show it.
@@ -468,6 +557,14 @@ impl World {
         if !known {
             self.new_ones.insert(id.clone());
         }
+        let contents = match &role {
+            Role::Replica { .. } => self.releases[&release].services[service].live_contents(),
+            Role::Job { .. } => None,
+        };
+        let contents = contents.map(|contents| Contents {
+            given: contents,
+            loaded: true,
+        });
         let replica = Replica {
             id: id.clone(),
             service: service.clone(),
@@ -478,6 +575,7 @@ impl World {
             ready_after: None,
             start: self.starts.to_string(),
             joined: None,
+            contents,
         };
         self.replicas.insert(id.clone(), replica);
     }

@@ -2,7 +2,7 @@
 
 use havre_store::StoreError;
 
-use super::{Scope, SecretName};
+use super::{RotationStep, Scope, SecretName};
 use crate::key::CryptoError;
 use crate::seal::SealedError;
 
@@ -60,6 +60,52 @@ pub enum SecretError {
         /// Where.
         scope: Scope,
     },
+    /// A rotation decides which version is in use.
+    #[error("`{name}` of {scope} is being rotated to version {to}, which is {step}")]
+    Rotating {
+        /// Where.
+        scope: Scope,
+        /// Which.
+        name: SecretName,
+        /// The new version.
+        to: u32,
+        /// How far it is.
+        step: RotationStep,
+    },
+    /// A rotation to the value that there is.
+    #[error("`{name}` of {scope} has this value already")]
+    SameValue {
+        /// Where.
+        scope: Scope,
+        /// Which.
+        name: SecretName,
+    },
+    /// A rotation has ended its time.
+    #[error(
+        "version {version} of `{name}` of {scope} was retired by a rotation: it may work no more"
+    )]
+    OutOfUse {
+        /// Where.
+        scope: Scope,
+        /// Which.
+        name: SecretName,
+        /// Its version.
+        version: u32,
+    },
+    /// A step of a rotation that does not follow.
+    #[error("the rotation of `{name}` of {scope} to version {to} cannot be {wanted}: {}", stands(*.is))]
+    NotThere {
+        /// Where.
+        scope: Scope,
+        /// Which.
+        name: SecretName,
+        /// The new version.
+        to: u32,
+        /// How far it is; `None`: there is none.
+        is: Option<RotationStep>,
+        /// The step.
+        wanted: RotationStep,
+    },
     /// Its scope's keys, or the seal.
     #[error(transparent)]
     Sealed(#[from] SealedError),
@@ -69,6 +115,13 @@ pub enum SecretError {
     /// There are no random bytes.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
+}
+
+fn stands(is: Option<RotationStep>) -> String {
+    match is {
+        Some(step) => format!("it is {step}"),
+        None => "there is none".to_owned(),
+    }
 }
 
 /// Most bytes of a value, as for files that services get.

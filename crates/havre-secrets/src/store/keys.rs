@@ -88,6 +88,15 @@ impl ScopeKeys {
         self.signing().is_mac(&row.told(), &row.mac)
     }
 
+    /// Of a row that says what becomes of a secret.
+    pub(super) fn mac(&self, told: &[Vec<u8>]) -> Vec<u8> {
+        self.signing().mac(told).to_vec()
+    }
+
+    pub(super) fn is_mac(&self, told: &[Vec<u8>], mac: &[u8]) -> bool {
+        self.signing().is_mac(told, mac)
+    }
+
     fn wrapping(&self) -> Key {
         self.key.derive(&["havre data keys 1"])
     }

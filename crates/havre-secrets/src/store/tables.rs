@@ -6,7 +6,10 @@ use havre_store::{Schema, Store, StoreError, now};
 /// Their versions.
 pub const SCHEMA: Schema = Schema {
     name: "secrets",
-    migrations: &[include_str!("../schema/001.sql")],
+    migrations: &[
+        include_str!("../schema/001.sql"),
+        include_str!("../schema/002.sql"),
+    ],
 };
 
 /// Whether there was a seal with this database before: none is made in its place then.

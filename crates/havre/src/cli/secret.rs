@@ -22,6 +22,8 @@ pub enum SecretCommand {
     Rollback(RollbackArgs),
     /// Remove a secret with all its versions
     Rm(RemoveArgs),
+    /// Put another value in the place of the one in use, step by step, or go on with that
+    Rotate(RotateArgs),
     /// Show which environments and services use a secret
     Who(NameArgs),
     /// Import the secrets of a .env file, or of a file that sops has encrypted to age
@@ -109,6 +111,44 @@ pub struct RollbackArgs {
     /// Which version, instead of the one before
     #[arg(long, value_name = "N")]
     pub to: Option<u32>,
+    #[command(flatten)]
+    pub project: ProjectArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre secret rotate`.
+#[derive(Args, Debug)]
+pub struct RotateArgs {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Read the new value from standard input
+    #[arg(long, group = "source")]
+    pub stdin: bool,
+    /// Read the new value from a file, as it is
+    #[arg(long, value_name = "FILE", group = "source")]
+    pub from_file: Option<PathBuf>,
+    /// Make a new value of that many letters and digits
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        default_missing_value = "32",
+        value_parser = clap::value_parser!(u16).range(8..=4096),
+        group = "source"
+    )]
+    pub generate: Option<u16>,
+    /// Run this program with `add`, `verify` and `retire`: it makes the new value valid, tries it, and makes the one
+    /// before invalid. Both are in the files $HAVRE_NEW_FILE and $HAVRE_OLD_FILE; it may be run again at any time
+    #[arg(long, value_name = "SCRIPT")]
+    pub with: Option<PathBuf>,
+    /// Go back to the version before, while it was not retired yet; the script retires the new one
+    #[arg(long, conflicts_with = "source")]
+    pub abort: bool,
+    /// Why: it is kept with your name
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
     #[command(flatten)]
     pub project: ProjectArgs,
     #[command(flatten)]
@@ -258,6 +298,7 @@ impl SecretCommand {
             Self::Ls(args) => args.json.json,
             Self::History(args) | Self::Who(args) => args.json.json,
             Self::Rollback(args) => args.json.json,
+            Self::Rotate(args) => args.json.json,
             Self::Seal(SealCommand::Status(json)) => json.json,
             Self::Scan(args) => args.json.json,
             Self::Import(_) | Self::Export(_) => false,
@@ -273,6 +314,7 @@ impl SecretCommand {
             Self::Ls(args) => args.project.named(),
             Self::History(args) | Self::Who(args) => args.project.named(),
             Self::Rollback(args) => args.project.named(),
+            Self::Rotate(args) => args.project.named(),
             Self::Rm(args) => args.project.named(),
             Self::Import(args) => args.project.named(),
             Self::Export(args) => args.project.named(),

@@ -2,14 +2,15 @@
 
 mod export;
 mod import;
+mod rotate;
 mod scan;
 mod seal;
 
 pub use scan::scan_folder;
 
 use havre_api::{
-    Client, EnvironmentId, SecretGet, SecretGetRequest, SecretHistory, SecretList, SecretListQuery,
-    SecretOrigin, SecretQuery, SecretRemove, SecretRemoveRequest, SecretRollback,
+    Client, EnvironmentId, SecretDiffers, SecretGet, SecretGetRequest, SecretHistory, SecretList,
+    SecretListQuery, SecretOrigin, SecretQuery, SecretRemove, SecretRemoveRequest, SecretRollback,
     SecretRollbackRequest, SecretSet, SecretSetRequest, SecretSummary, SecretUse, SecretUses,
     SecretVersion, Timestamp,
 };
@@ -55,6 +56,7 @@ pub async fn run(context: &Context, command: SecretCommand) -> Outcome {
             Ok(Exit::Ok)
         }
         SecretCommand::Rollback(args) => rollback(context, args).await,
+        SecretCommand::Rotate(args) => rotate::run(context, args).await,
         SecretCommand::Rm(args) => remove(context, args).await,
         SecretCommand::Who(args) => {
             let query = SecretQuery {
@@ -72,6 +74,19 @@ pub async fn run(context: &Context, command: SecretCommand) -> Outcome {
                 ));
             } else {
                 ui.data(&who(&uses, ui.out))?;
+                let all = || uses.iter();
+                let differing: Vec<SecretDiffers> =
+                    all().flat_map(|one| one.differing.clone()).collect();
+                if !differing.is_empty() {
+                    ui.data("\n")?;
+                    ui.data(&differs(&differing, ui.out))?;
+                }
+                // Those of all environments are the same, but for one that has its own.
+                let mut rotations: Vec<_> = all().filter_map(|one| one.rotation.as_ref()).collect();
+                rotations.dedup();
+                for rotation in rotations {
+                    ui.say(&rotate::sentence(&query.name, rotation, Timestamp::now()));
+                }
             }
             Ok(Exit::Ok)
         }
@@ -207,6 +222,25 @@ fn whose(environment: Option<&EnvironmentId>) -> String {
     }
 }
 
+/// Replicas that have another version than they are to have.
+pub fn differs(differing: &[SecretDiffers], paint: Paint) -> String {
+    let mut table = Table::new(["REPLICA", "SECRET", "RUNNING", "WANTED", ""]);
+    for one in differing {
+        let running = one.running.map(|version| version.to_string());
+        table.row([
+            one.replica.clone(),
+            one.secret.clone(),
+            running.unwrap_or_else(|| "?".to_owned()),
+            one.wanted.to_string(),
+            match one.reloading {
+                true => "not reloaded yet".to_owned(),
+                false => String::new(),
+            },
+        ]);
+    }
+    table.render(paint, "")
+}
+
 fn list(secrets: &[SecretSummary], paint: Paint, now: Timestamp) -> String {
     let mut table = Table::new(["NAME", "OF", "VERSION", "SIZE", "AGE", "BY"]);
     for secret in secrets {
@@ -214,7 +248,7 @@ fn list(secrets: &[SecretSummary], paint: Paint, now: Timestamp) -> String {
             Some(id) => id.to_string(),
             None => "machine".to_owned(),
         };
-        let [version, size, age, by] = match (&secret.current, &secret.problem) {
+        let [mut version, size, age, by] = match (&secret.current, &secret.problem) {
             (Some(version), _) => [
                 version.version.to_string(),
                 human::count(u64::from(version.size_bytes), "byte"),
@@ -226,6 +260,9 @@ fn list(secrets: &[SecretSummary], paint: Paint, now: Timestamp) -> String {
                 ["?".to_owned(), String::new(), String::new(), why]
             }
         };
+        if let Some(rotation) = &secret.rotation {
+            version.push_str(&format!(" ({} to {})", rotation.step.word(), rotation.to));
+        }
         table.row([secret.name.clone(), of, version, size, age, by]);
     }
     table.render(paint, "")

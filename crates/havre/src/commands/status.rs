@@ -12,6 +12,7 @@ use crate::exit::Exit;
 use crate::paint::Paint;
 use crate::progress::failure::how_it_ended;
 use crate::table::{Table, padded, printable};
+use crate::target::short_replica;
 use crate::{connect, human};
 
 pub async fn run(context: &Context, args: StatusArgs) -> Outcome {
@@ -77,6 +78,21 @@ pub fn render(status: &EnvironmentStatus, paint: Paint, now: Timestamp) -> Strin
         for line in trouble(service) {
             text.push_str(&format!("  {} {line}\n", paint.warning("!")));
         }
+    }
+    for one in &status.secrets {
+        let running = match one.running {
+            Some(version) if version == one.wanted => {
+                format!("version {version}, not reloaded yet")
+            }
+            Some(version) => format!("version {version}, wanted {}", one.wanted),
+            None => format!("another version, wanted {}", one.wanted),
+        };
+        let replica = short_replica(&one.replica, &status.id);
+        text.push_str(&format!(
+            "  {} {replica}: secret {}: {running}\n",
+            paint.warning("!"),
+            printable(&one.secret),
+        ));
     }
     for problem in &status.problems {
         text.push_str(&format!(

@@ -168,6 +168,7 @@ pub fn verb(action: PlannedAction) -> &'static str {
         PlannedAction::Replace => "replace",
         PlannedAction::Run => "run",
         PlannedAction::Scale => "scale",
+        PlannedAction::Reload => "reload",
         PlannedAction::Remove => "remove",
         PlannedAction::Keep => "keep",
     }

@@ -94,6 +94,7 @@ pub fn running_environment() -> EnvironmentStatus {
             },
             status("migrate", ServiceState::Completed, 0, 1),
         ],
+        secrets: Vec::new(),
         problems: vec!["the disk is 95 % full".into()],
     }
 }

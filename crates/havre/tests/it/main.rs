@@ -40,6 +40,7 @@ mod queries;
 mod resolvers;
 mod restarts;
 mod rollouts;
+mod rotation;
 mod secret_files;
 mod shared_networks;
 mod sshd;

@@ -10,7 +10,7 @@ use havre_release::Change;
 
 /// Gives a command again and again, each time with a daemon that is killed at a later call to the
 /// machine, until one comes to the end alive. What is not done by then is the next daemon's.
-async fn killed_anywhere(
+pub(super) async fn killed_anywhere(
     stride: usize,
     running: impl AsyncFn() -> World,
     command: impl Fn() -> Change,
@@ -44,7 +44,7 @@ async fn killed_anywhere(
     assert!(kills > 10, "{kills}");
 }
 
-async fn from(first: Release) -> World {
+pub(super) async fn from(first: Release) -> World {
     let world = World::running(first).await;
     world.note_start();
     world

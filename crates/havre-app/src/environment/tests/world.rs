@@ -354,20 +354,43 @@ pub(super) fn web(keys: &str, rollout: &str) -> Release {
 
 /// A release with these services, of which `web` is routed.
 pub(crate) fn release(services: &str, rollout: &str) -> Release {
+    let compose = format!("services:\n  {services}\nvolumes: {{data: }}\n");
+    written(&compose, rollout, &BTreeMap::new())
+}
+
+/// A release whose service `web` reloads a secret of this content by a signal, and whose service `worker` is
+/// replaced when that changes.
+pub(super) fn reloading(content: &str, rollout: &str) -> Release {
+    let compose = "services:\n  web: {image: w, secrets: [key]}\n  worker: {image: k, secrets: [key]}\n\
+                   secrets: {key: {external: true}}\n";
+    let rollout = format!("{rollout}}}\nservices: {{web: {{secrets: {{reload: SIGHUP}}}}");
+    let files = || BTreeMap::from([("/run/secrets/key".to_owned(), content.to_owned())]);
+    let files = ["web", "worker"].map(|name| (ServiceName::new(name), files()));
+    written(compose, &rollout, &files.into())
+}
+
+fn written(
+    compose: &str,
+    rollout: &str,
+    files: &BTreeMap<ServiceName, BTreeMap<String, String>>,
+) -> Release {
     let folder = folder();
-    let compose = format!("name: shop\nservices:\n  {services}\nvolumes: {{data: }}\n");
     let havre = format!(
         "domain: shop.localhost\nroutes: [{{path: /, service: web, port: 80}}]\n\
          rollout: {{{rollout}}}\n"
     );
-    std::fs::write(folder.path().join("compose.yaml"), compose).unwrap();
+    std::fs::write(
+        folder.path().join("compose.yaml"),
+        format!("name: shop\n{compose}"),
+    )
+    .unwrap();
     std::fs::write(folder.path().join("havre.yaml"), havre).unwrap();
     let options = LoadOptions {
         directory: folder.path().to_owned(),
         ..LoadOptions::default()
     };
     let project = load(&options).unwrap().project;
-    Release::new(&project, &BTreeMap::new(), &BTreeMap::new())
+    Release::new(&project, &BTreeMap::new(), files)
 }
 
 /// In memory where there is a place for that: these tests write a lot.

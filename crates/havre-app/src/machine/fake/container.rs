@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use havre_engine::{
-    ContainerId, Exit, Health, HealthStatus, Observed, ProbeResult, RestartRule, State,
+    ContainerId, Exit, Given, Health, HealthStatus, Observed, ProbeResult, RestartRule, State,
 };
 use havre_release::{Release, ReplicaId, ServiceDigest};
 
@@ -41,6 +41,8 @@ pub(crate) struct Behaviour {
     /// How long `post_start` takes, and whether it fails.
     pub(super) post_start: Result<Duration, String>,
     pub(super) pre_stop: Duration,
+    /// How long it takes to reload secrets, and whether it fails.
+    pub(super) reload: Result<Duration, String>,
     /// Answers of a hundred that are errors.
     pub(super) errors_percent: u64,
     pub(super) latency_ms: u32,
@@ -58,6 +60,7 @@ impl Default for Behaviour {
             stop: Some(Duration::from_millis(50)),
             post_start: Ok(Duration::from_millis(300)),
             pre_stop: Duration::from_millis(100),
+            reload: Ok(Duration::from_millis(50)),
             errors_percent: 0,
             latency_ms: 8,
         }
@@ -125,6 +128,13 @@ impl Behaviour {
         }
     }
 
+    pub(crate) fn reloads(reload: Result<Duration, String>) -> Self {
+        Self {
+            reload,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn errors(errors_percent: u64) -> Self {
         Self {
             errors_percent,
@@ -185,6 +195,8 @@ pub(super) struct Container {
     pub(super) is_prepared: bool,
     pub(super) rule: RestartRule,
     pub(super) restarts: u32,
+    /// What it has of secrets that change as it runs.
+    pub(super) given: Option<Given>,
     last_exit: Option<Exit>,
     delay: Duration,
     stop: Option<Stop>,
@@ -215,6 +227,7 @@ impl Container {
             behaves_since: now,
             rule,
             restarts: 0,
+            given: None,
             last_exit: None,
             delay: FIRST_DELAY,
             stop: None,
@@ -284,6 +297,9 @@ impl Container {
                 Process::BackOff { .. } => {
                     self.restarts += 1;
                     self.process = Process::Running { since: at };
+                    if let Some(given) = &mut self.given {
+                        given.loaded = true;
+                    }
                 }
                 Process::Running { .. } => match (self.stop, self.behaviour.ends) {
                     (Some(stop), _) if stop.at <= at => {
@@ -350,6 +366,7 @@ impl Container {
             health: (self.has_probe && self.is_running()).then(|| self.health(now)),
             liveness: None,
             last_exit: self.last_exit.clone(),
+            given: self.given.clone(),
         }
     }
 

@@ -149,6 +149,13 @@ impl FakeMachine {
         all.into_iter().filter(of_it).collect()
     }
 
+    /// What the first replica of a service was given of secrets, and whether its program knows it.
+    pub(crate) fn known(&self, service: &str) -> Option<(String, bool)> {
+        let id = self.of(service).into_iter().next()?;
+        let given = self.lock().containers.get(&id)?.given.clone()?;
+        Some((given.contents, given.loaded))
+    }
+
     /// `service/release` of all containers, in order; those that do not run say so.
     pub(crate) fn containers(&self) -> Vec<String> {
         let machine = self.now();

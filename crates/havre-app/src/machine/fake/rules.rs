@@ -22,6 +22,27 @@ impl Machinery {
                 }
             }
             Action::Stop { .. } => self.check_stop(id),
+            Action::Renew {
+                service,
+                release,
+                contents,
+                ..
+            } => {
+                let stored = self.disk();
+                let stored = stored.releases.get(release);
+                let stored = stored.and_then(|release| release.services.get(service));
+                if stored.and_then(|one| one.live_contents()).as_ref() != Some(contents) {
+                    self.violate(format!("{id} is given contents that no stored release has"));
+                }
+                match self.containers.get(id) {
+                    None => self.violate(format!("{id} is renewed and unknown")),
+                    Some(one) if !one.is_live() || one.given.is_none() => {
+                        let process = one.process.clone();
+                        self.violate(format!("{id} is renewed while {process:?}"));
+                    }
+                    Some(_) => {}
+                }
+            }
             Action::Remove { .. } => match self.containers.get(id) {
                 None => self.violate(format!("{id} is removed and unknown")),
                 Some(one) if one.is_live() => {

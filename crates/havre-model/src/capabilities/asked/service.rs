@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::project::{
     Account, Build, BuildContext, Condition, Dependency, Device, FileGrant, Healthcheck, Hook,
-    Liveness, Mount, Port, ProbeTiming, Protocol, PullPolicy, Resolver, Resources, RestartPolicy,
-    Service, UpdateConfig, UpdateOrder,
+    Liveness, Mount, Port, ProbeTiming, Protocol, PullPolicy, Reload, Resolver, Resources,
+    RestartPolicy, Service, UpdateConfig, UpdateOrder,
 };
 
 use super::Asks;
@@ -34,6 +34,7 @@ pub(super) fn asks<'p>(service: &'p Service, asks: &mut Asks<'_, 'p>) {
         liveness,
         restart,
         secrets,
+        reload,
         configs,
         replicas,
         resources,
@@ -157,6 +158,12 @@ pub(super) fn asks<'p>(service: &'p Service, asks: &mut Asks<'_, 'p>) {
     }
     for variable in secret_environment.keys() {
         asks.value(&["havre.yaml: services.*.environment.*.secret"], variable);
+    }
+    match reload {
+        Reload::Restart => {}
+        Reload::None => asks.value(&["havre.yaml: services.*.secrets.reload"], "none"),
+        Reload::Signal(signal) => asks.value(&["havre.yaml: services.*.secrets.reload"], signal),
+        Reload::Command(_) => asks.key(&["havre.yaml: services.*.secrets.reload"]),
     }
     for allowed in allow {
         asks.value(&["havre.yaml: services.*.allow"], allowed.word());
