@@ -7,8 +7,8 @@ use havre_model::{FileSource, Project, ServiceName};
 use havre_release::StoreSecret;
 use havre_secrets::{SecretError, SecretName, Secrets};
 
-use super::calls::refusal;
 use super::scope::scope_of;
+use super::words::refusal;
 
 /// Who needs a secret.
 #[derive(Default)]

@@ -21,9 +21,8 @@ use havre_model::{EnvironmentName, ProjectName};
 use havre_release::{Cause, Jobs, Release, Scale, StoreSecret, TargetStatus};
 use havre_secrets::{Rotation, RotationStep, Scope, SecretError, SecretName, Value};
 
-use super::calls::{named, refusal, warnings};
 use super::scope::scope_of;
-use super::words::time;
+use super::words::{named, refusal, time, warnings};
 use crate::clock::elapsed_ms;
 use crate::contents::ContentsError;
 use crate::daemon::Daemon;
