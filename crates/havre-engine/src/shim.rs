@@ -296,7 +296,7 @@ impl Shim {
                 // The next start reads them.
                 return Err(NotReloaded::NotRunning);
             }
-            if !self.hears(signal) {
+            if !self.hears(signal) && !self.waits_for_signals() {
                 return Err(NotReloaded::Deaf);
             }
             self.signal(signal).map_err(NotReloaded::Signal)?;

@@ -41,6 +41,19 @@ pub fn is_heard(pid: u32, signal: i32) -> io::Result<bool> {
     ))
 }
 
+/// Whether a thread of this process waits for signals, of whichever kind (`rt_sigtimedwait`).
+pub fn is_waited_for(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    threads.into_iter().flatten().flatten().any(|thread| {
+        let call = fs::read_to_string(thread.path().join("syscall")).unwrap_or_default();
+        let number = call
+            .split(' ')
+            .next()
+            .and_then(|number| number.parse().ok());
+        number == Some(libc::SYS_rt_sigtimedwait)
+    })
+}
+
 /// The same by the text of `/proc/<pid>/status`. What it does not say counts as heard.
 fn is_heard_by(status: &str, signal: i32) -> bool {
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));

@@ -318,6 +318,13 @@ impl Shim {
         process.is_none_or(|process| signal::is_heard(process.pid, signal).unwrap_or(true))
     }
 
+    /// Whether a thread of the first process waits in `sigwait`, as our own init does: what it waits for is not
+    /// seen, but it is for nothing else than to be told.
+    pub(super) fn waits_for_signals(&self) -> bool {
+        let process = self.container.process.as_ref();
+        process.is_some_and(|process| signal::is_waited_for(process.pid))
+    }
+
     fn send_stop(&mut self, signal: i32) {
         if let Err(error) = self.signal(signal) {
             complain!("cannot send the stop signal: {error}");

@@ -28,6 +28,7 @@ services:
     deploy: {replicas: 2}
   ears:
     build: .
+    init: true
     secrets: [key]
     command:
       - sh
@@ -52,7 +53,7 @@ services:
 ";
 /// Notes what it is asked for, and that it can read both values; waits where it is told to.
 const SCRIPT: &str = "#!/bin/sh
-echo \"$1 $(cat \"$HAVRE_OLD_FILE\") $(cat \"$HAVRE_NEW_FILE\") $HAVRE_SECRET $HAVRE_ENVIRONMENT\" >> log
+echo \"$1 $(cat \"$HAVRE_OLD_FILE\") $(cat \"$HAVRE_NEW_FILE\") $HAVRE_SECRET $HAVRE_PROJECT $HAVRE_ENVIRONMENT\" >> log
 while [ -e \"wait-$1\" ]; do touch \"waits-$1\"; sleep 0.1; done
 test ! -e \"fail-$1\"
 ";
@@ -150,7 +151,7 @@ fn a_secret_is_rotated_while_all_serve_and_those_that_reload_stay() {
             let same = of(&before, service) == of(&after, service);
             assert_eq!(same, stay, "{service}: {before:?} {after:?}");
         }
-        let both = "value-one value-two key shop/production";
+        let both = "value-one value-two key shop production";
         let expected = format!("add {both}\nverify {both}\nretire {both}\n");
         assert_eq!(shop.log(), expected, "{rotated:?}");
         assert!(!rotated.err.contains("value-two") && !rotated.out.contains("value-two"));
@@ -182,7 +183,7 @@ fn a_secret_is_rotated_while_all_serve_and_those_that_reload_stay() {
         ]);
         assert_eq!(
             shop.log(),
-            "retire value-three value-two key shop/production\n"
+            "retire value-three value-two key shop production\n"
         );
         assert_eq!(shop.step(), Value::Null);
         let trail = machine.ok(&["audit", "log", "--action", "secret"]).out;
@@ -216,7 +217,7 @@ fn a_rotation_goes_on_after_kills_of_the_command_and_the_daemon() {
             shop.has(&new);
             assert_eq!(shop.step(), Value::Null);
             let log = shop.log();
-            let last = format!("retire {old} {new} key shop/production");
+            let last = format!("retire {old} {new} key shop production");
             assert_eq!(log.lines().last(), Some(last.as_str()), "{log}");
             old = new;
         }

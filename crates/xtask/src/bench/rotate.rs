@@ -144,16 +144,18 @@ fn prepare(place: &Installation) -> Result<()> {
     std::os::unix::fs::symlink(&place.instance.binary, &link).context("cannot name the binary")?;
     let roles =
         "CREATE ROLE shop_a NOLOGIN IN ROLE novels; CREATE ROLE shop_b LOGIN IN ROLE novels";
-    read(&mut place.havre(&["exec", "db", "psql", "-U", "novels", "novels", "-c", roles]))?;
+    read(&mut place.havre(&[
+        "exec", "db", "psql", "-h", "/tmp", "-U", "novels", "novels", "-c", roles,
+    ]))?;
     let first = new_value(place, Secret::Database)?;
-    read(
-        place
-            .havre(&["exec", "-i", "db", "psql", "-U", "novels", "novels"])
-            .stdin(Stdio::from(input(&format!(
-                "ALTER ROLE shop_b NOLOGIN; ALTER ROLE shop_a LOGIN PASSWORD '{}'",
-                password(&first)?
-            ))?)),
-    )?;
+    let psql = [
+        "exec", "-i", "db", "psql", "-h", "/tmp", "-U", "novels", "novels",
+    ];
+    let first_login = &format!(
+        "ALTER ROLE shop_b NOLOGIN; ALTER ROLE shop_a LOGIN PASSWORD '{}'",
+        password(&first)?
+    );
+    fed(place.havre(&psql), first_login)?;
     for (secret, value) in [
         (Secret::Database, first),
         (Secret::Session, new_value(place, Secret::Session)?),
@@ -166,7 +168,7 @@ fn prepare(place: &Installation) -> Result<()> {
             "production",
             "--stdin",
         ];
-        read(place.havre(&set).stdin(Stdio::from(input(&value)?)))?;
+        fed(place.havre(&set), &value)?;
     }
     place.up()?;
     place.wait_until_calm(DEADLINE)?;
@@ -327,7 +329,7 @@ fn knows(place: &Installation, secret: Secret, value: &str) -> Result<()> {
     };
     match secret {
         Secret::Session => {
-            let wanted = read(Command::new("sha256sum").stdin(Stdio::from(input(value)?)))?;
+            let wanted = fed(Command::new("sha256sum"), value)?;
             let wanted = wanted.split(' ').next().unwrap_or_default();
             for _ in 0..8 {
                 let (status, text) = get("/session")?;
@@ -347,6 +349,8 @@ fn knows(place: &Installation, secret: Secret, value: &str) -> Result<()> {
                 "psql",
                 "--no-align",
                 "--tuples-only",
+                "-h",
+                "/tmp",
                 "-U",
                 "novels",
                 "novels",
@@ -389,6 +393,14 @@ fn with_path(place: &Installation, mut command: Command) -> Result<Command> {
         .env("PATH", format!("{}:{path}", bin.display()))
         .env("BENCH_TRACE", place.project.join(TRACE));
     Ok(command)
+}
+
+/// What a program prints that reads this text.
+fn fed(mut program: Command, text: &str) -> Result<String> {
+    let output = program.stdin(Stdio::from(input(text)?)).output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program:?}: {}", error.trim());
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Text as a program's input.

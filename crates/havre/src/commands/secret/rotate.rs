@@ -28,6 +28,10 @@ use crate::exit::Exit;
 use crate::ui::Ui;
 use crate::{connect, human, progress, secret_input};
 
+/// For a script: whose the secret is. The second one means the same to `havre`.
+const PROJECT: &str = "HAVRE_PROJECT";
+const ENVIRONMENT: &str = "HAVRE_ENVIRONMENT";
+
 /// Of which secret.
 struct Of<'a> {
     client: &'a Client,
@@ -330,15 +334,19 @@ impl Script {
         let talk = io::stderr();
         let talk =
             rustix::io::fcntl_dupfd_cloexec(&talk, 0).map_err(|error| failed(error.to_string()))?;
+        // As commands of ours in it read them.
+        let scope = environment.map(|id| {
+            let project = (PROJECT, id.project.to_string());
+            [project, (ENVIRONMENT, id.environment.to_string())]
+        });
         let root = self.root.iter().map(|root| ("HAVRE_ROOT", root));
         let status = Command::new(&self.path)
             .arg(step)
             .envs(root)
             .env("HAVRE_SECRET", name)
-            .env(
-                "HAVRE_ENVIRONMENT",
-                environment.map(ToString::to_string).unwrap_or_default(),
-            )
+            .env_remove(PROJECT)
+            .env_remove(ENVIRONMENT)
+            .envs(scope.into_iter().flatten())
             .env("HAVRE_OLD_FILE", files.old.path())
             .env("HAVRE_NEW_FILE", files.new.path())
             .stdout(Stdio::from(talk))
@@ -411,7 +419,7 @@ mod tests {
     #[test]
     fn a_script_finds_both_values_in_files_and_nowhere_else() {
         let text = "cd \"$(dirname \"$0\")\"\n\
-                    printf '%s %s %s ' \"$1\" \"$HAVRE_SECRET\" \"$HAVRE_ENVIRONMENT\" > told\n\
+                    printf '%s %s %s ' \"$1\" \"$HAVRE_SECRET\" \"${HAVRE_ENVIRONMENT-none}\" > told\n\
                     sh -c 'cat \"$HAVRE_OLD_FILE\" \"$HAVRE_NEW_FILE\"' >> told\n\
                     tr '\\0' '\\n' < /proc/$$/environ > environ\n\
                     ls -lL \"$HAVRE_NEW_FILE\" | cut -c1-10 > mode";
@@ -420,7 +428,7 @@ mod tests {
         let files = Files::new(Some(&value("first-value")), Some(&value("second-value"))).unwrap();
         script.run("add", "db/password", None, &files).unwrap();
         let told = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
-        assert_eq!(told("told"), "add db/password  first-valuesecond-value");
+        assert_eq!(told("told"), "add db/password none first-valuesecond-value");
         assert!(!told("environ").contains("-value"));
         assert_eq!(told("mode").trim(), "-r--------");
     }

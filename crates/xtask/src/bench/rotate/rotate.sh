@@ -1,7 +1,7 @@
 #!/bin/sh
 # Two users of Postgres in turn; the secret is the address: postgresql+psycopg://shop_a:PASSWORD@db/novels
 set -eu
-sql() { havre exec -i db psql --quiet --no-align --tuples-only --set=ON_ERROR_STOP=1 -U novels novels; }
+sql() { havre exec -i db psql --quiet --no-align --tuples-only --set=ON_ERROR_STOP=1 -h /tmp -U novels novels; }
 user() { sed 's|.*//\([^:]*\):.*|\1|' "$1"; }
 password() { sed 's|.*//[^:]*:\([^@]*\)@.*|\1|' "$1"; }
 
