@@ -188,6 +188,8 @@ api! {
         Images = "/v1/images" by Viewer (MachineQuery) -> Vec<ImageSummary>;
         /// Reads images from an archive.
         ImageImport = "/v1/images/import" by Admin (ImageImportRequest) -> ImageImportOutcome, within 1800;
+        /// Looks for secrets in an image.
+        ImageScan = "/v1/images/scan" by Admin (ImageScanRequest) -> ImageScanOutcome, within 1800;
         /// Removes images by name.
         ImageRemove = "/v1/images/remove" by Admin (ImageRemoveRequest) -> ImageRemoveOutcome, within 300;
         /// Removes images that nothing needs.

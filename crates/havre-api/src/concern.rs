@@ -98,6 +98,16 @@ impl Concern for ImageImportRequest {
     }
 }
 
+impl Concern for ImageScanRequest {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        self.image.clone()
+    }
+}
+
 impl Concern for ImageRemoveRequest {
     fn scope(&self) -> Scope {
         Scope::Machine

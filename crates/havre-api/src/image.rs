@@ -98,3 +98,53 @@ pub struct ImageRemoveOutcome {
     /// What could not be removed and why; the rest was.
     pub errors: Vec<String>,
 }
+
+/// Look for secrets in an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageScanRequest {
+    /// A name, or a digest or its beginning.
+    pub image: String,
+}
+
+/// What was found in an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageScanOutcome {
+    /// `sha256:…` of its manifest.
+    pub digest: String,
+    /// Files of its layers, those that a later layer hides or deletes among them.
+    pub files: u64,
+    /// Bounded; never a value.
+    pub findings: Vec<ImageFinding>,
+    /// There is more than is told.
+    pub is_cut: bool,
+    /// How many files or layers could not be looked at.
+    pub unread: u64,
+    /// The first of them, and why.
+    pub reasons: Vec<String>,
+}
+
+/// A secret in an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageFinding {
+    /// The kind, for programs: `github-token`.
+    pub rule: String,
+    /// What it is.
+    pub what: String,
+    /// Its layer, from 1; none: it is in the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<u32>,
+    /// The instruction that made the layer, where that is known and tells no secret itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Path in the image, or the part of the configuration.
+    pub file: String,
+    /// From 1.
+    pub line: u64,
+    /// In characters, from 1.
+    pub column: u64,
+    /// Its first characters.
+    pub masked: String,
+    /// The name that stands before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use havre_api::{
     ApiError, ErrorCode, ImageImportOutcome, ImageImportRequest, ImagePruneRequest,
-    ImageRemoveOutcome, ImageRemoveRequest, ImageSummary, StoredItem, StoredKind,
+    ImageRemoveOutcome, ImageRemoveRequest, ImageScanOutcome, ImageScanRequest, ImageSummary,
+    StoredItem, StoredKind,
 };
-use havre_image::{Digest, Freed, ImageRef, Images, Judged, Kind, PrunePolicy, RefError};
+use havre_image::{Digest, Freed, ImageRef, Images, Judged, Kind, Named, PrunePolicy, RefError};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Daemon;
+use crate::image_scan;
 
 /// Lists images, each once with all its names.
 pub(crate) async fn list(daemon: &Arc<Daemon>) -> Result<Vec<ImageSummary>, ApiError> {
@@ -82,6 +84,44 @@ pub(crate) async fn import(
     .await
 }
 
+/// Looks for secrets in an image.
+pub(crate) async fn scan(
+    daemon: &Arc<Daemon>,
+    request: ImageScanRequest,
+) -> Result<ImageScanOutcome, ApiError> {
+    let cancel = CancellationToken::new();
+    let _left = cancel.clone().drop_guard();
+    with_images(daemon, move |images| {
+        let known = images.list().map_err(|error| failed(&error))?;
+        let named = named(&known, &request.image)
+            .map_err(|error| ApiError::from_error(ErrorCode::Invalid, &error))?;
+        let Some(digest) = named.first().map(|one| one.manifest_digest) else {
+            let message = format!("no image `{}`", request.image);
+            return Err(ApiError::new(ErrorCode::NotFound, message)
+                .with_hint("`havre image ls` lists those that there are"));
+        };
+        let image = images.image(digest).map_err(|error| failed(&error))?;
+        image_scan::scan(images, &image, &cancel)
+    })
+    .await
+}
+
+/// The names that a name, a digest or the beginning of one means.
+fn named<'a>(known: &'a [Named], name: &str) -> Result<Vec<&'a Named>, RefError> {
+    let is_meant = |named: &&Named| {
+        let digest = named.manifest_digest.to_string();
+        digest == name
+            || (name.len() >= 12 && digest.trim_start_matches("sha256:").starts_with(name))
+    };
+    let by_digest: Vec<&Named> = known.iter().filter(is_meant).collect();
+    if !by_digest.is_empty() {
+        return Ok(by_digest);
+    }
+    let reference: ImageRef = name.parse()?;
+    let by_name = known.iter().filter(|named| named.reference == reference);
+    Ok(by_name.collect())
+}
+
 /// Removes names, and what nothing else needs. One that an environment runs keeps its layers.
 pub(crate) async fn remove(
     daemon: &Arc<Daemon>,
@@ -103,27 +143,15 @@ pub(crate) async fn remove(
 fn remove_one(images: &Images, name: &str) -> Result<Freed, String> {
     let text = |error: &dyn std::error::Error| havre_base::one_line(error);
     let known = images.list().map_err(|error| text(&error))?;
-    let by_digest: Vec<ImageRef> = known
-        .iter()
-        .filter(|named| {
-            let digest = named.manifest_digest.to_string();
-            digest == name
-                || (name.len() >= 12 && digest.trim_start_matches("sha256:").starts_with(name))
-        })
-        .map(|named| named.reference.clone())
-        .collect();
-    let chosen = if by_digest.is_empty() {
-        let reference: ImageRef = name.parse().map_err(|error: RefError| text(&error))?;
-        if !known.iter().any(|named| named.reference == reference) {
-            return Err("no such image".to_owned());
-        }
-        vec![reference]
-    } else {
-        by_digest
-    };
+    let meant = named(&known, name).map_err(|error| text(&error))?;
+    if meant.is_empty() {
+        return Err("no such image".to_owned());
+    }
     let mut all = Freed::default();
-    for reference in chosen {
-        let freed = images.remove(&reference).map_err(|error| text(&error))?;
+    for one in meant {
+        let freed = images
+            .remove(&one.reference)
+            .map_err(|error| text(&error))?;
         all.names.extend(freed.names);
         all.bytes += freed.bytes;
     }

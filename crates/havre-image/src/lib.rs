@@ -27,6 +27,7 @@ mod images;
 mod import;
 mod layers;
 mod limits;
+mod look;
 pub mod manifest;
 pub mod overlay;
 pub mod progress;

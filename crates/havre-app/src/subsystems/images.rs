@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use havre_api::{ImageImport, ImagePrune, ImageRemove, Images, Routes};
+use havre_api::{ImageImport, ImagePrune, ImageRemove, ImageScan, Images, Routes};
 
 use crate::daemon::Daemon;
 use crate::subsystem::{Part, Subsystem, Task};
@@ -25,6 +25,7 @@ impl Subsystem for ImageStore {
             .call::<ImageRemove, _>(async |daemon, _, request| {
                 images::remove(&daemon, request).await
             })
+            .call::<ImageScan, _>(async |daemon, _, request| images::scan(&daemon, request).await)
             .call::<ImagePrune, _>(async |daemon, _, request| {
                 images::prune(&daemon, request).await
             });

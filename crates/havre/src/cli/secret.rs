@@ -30,7 +30,7 @@ pub enum SecretCommand {
     Import(ImportArgs),
     /// Print the secrets that an environment gets (-E), or those of the machine, as a file that sops decrypts
     Export(ExportArgs),
-    /// Find secrets that lie in clear in files, or in the history of git
+    /// Find secrets that lie in clear in files, in the history of git, or in an image
     Scan(ScanArgs),
     /// The keys under which secrets are kept, and the ways to open them
     #[command(subcommand)]
@@ -227,6 +227,9 @@ pub struct ScanArgs {
     /// Every version that git keeps, instead of the files that are there
     #[arg(long)]
     pub history: bool,
+    /// A stored image, by name or digest: its configuration, and the files of all its layers
+    #[arg(long, value_name = "IMAGE", conflicts_with_all = ["path", "history"])]
+    pub image: Option<String>,
     #[command(flatten)]
     pub json: JsonArg,
 }

@@ -92,7 +92,7 @@ pub async fn run(context: &Context, command: SecretCommand) -> Outcome {
         }
         SecretCommand::Import(args) => import::run(context, args).await,
         SecretCommand::Export(args) => export::run(context, args).await,
-        SecretCommand::Scan(args) => scan::run(context, &args),
+        SecretCommand::Scan(args) => scan::run(context, &args).await,
         SecretCommand::Seal(command) => seal::run(context, command).await,
     }
 }

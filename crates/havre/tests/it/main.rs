@@ -23,6 +23,7 @@ mod fixtures;
 mod full_disk;
 mod grpc;
 mod hooks;
+mod image_scan;
 mod images;
 mod install;
 mod leftovers;

@@ -1,8 +1,10 @@
-//! `havre secret scan`: secrets in the files of a folder, and in its git history.
+//! `havre secret scan`: secrets in the files of a folder, in its git history, and in a stored image.
 
 mod folder;
 mod history;
+mod image;
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use havre_scan::Found;
@@ -29,10 +31,10 @@ const MAX_REASONS: usize = 20;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The kind.
-    rule: &'static str,
+    rule: Cow<'static, str>,
     /// What it is.
-    what: &'static str,
-    /// Relative to the folder.
+    what: Cow<'static, str>,
+    /// Relative to the folder, or to the root of the image.
     pub file: String,
     /// From 1.
     pub line: usize,
@@ -45,6 +47,12 @@ pub struct Finding {
     /// The commit that brought it, in the history.
     #[serde(skip_serializing_if = "Option::is_none")]
     commit: Option<String>,
+    /// The layer that has it, in an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layer: Option<u32>,
+    /// The instruction that made the layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<String>,
     /// What moves it into the store.
     fix: String,
 }
@@ -94,14 +102,16 @@ impl Finding {
     fn new(file: &str, found: Found, commit: Option<&str>) -> Self {
         let fix = fix(file, &found);
         Self {
-            rule: found.rule,
-            what: found.what,
+            rule: found.rule.into(),
+            what: found.what.into(),
             file: file.to_owned(),
             line: found.line,
             column: found.column,
             masked: found.masked,
             name: found.name,
             commit: commit.map(str::to_owned),
+            layer: None,
+            step: None,
             fix,
         }
     }
@@ -117,12 +127,13 @@ fn fix(file: &str, found: &Found) -> String {
     format!("havre secret set {}", name.to_ascii_lowercase())
 }
 
-pub fn run(context: &Context, args: &ScanArgs) -> Outcome {
+pub async fn run(context: &Context, args: &ScanArgs) -> Outcome {
     let ui = context.ui;
     let path = args.path.as_deref().unwrap_or(Path::new("."));
-    let scanned = match args.history {
-        true => history::scan(path)?,
-        false => folder::scan(path)?,
+    let scanned = match (&args.image, args.history) {
+        (Some(image), _) => image::scan(context, image).await?,
+        (None, true) => history::scan(path)?,
+        (None, false) => folder::scan(path)?,
     };
     for why in &scanned.reasons {
         ui.warn(why, None);
@@ -138,13 +149,17 @@ pub fn run(context: &Context, args: &ScanArgs) -> Outcome {
     if findings.len() == MAX_FINDINGS {
         secrets.push_str(" or more");
     }
+    let of_image = match args.image {
+        Some(_) => ": whoever has the image has them, so have each replaced where it is from",
+        None => "",
+    };
     let mut told = match (findings.is_empty(), args.history) {
         (true, true) => format!("no secret in {looked} of files"),
         (true, false) => format!("no secret in {looked}"),
         (false, true) => format!(
             "{secrets} in {looked} of files: whoever has the history has them, so have each replaced where it is from"
         ),
-        (false, false) => format!("{secrets} in {looked}"),
+        (false, false) => format!("{secrets} in {looked}{of_image}"),
     };
     if scanned.unread > 0 {
         let unread = human::count(scanned.unread, "place");
@@ -176,8 +191,9 @@ fn render(findings: &[Finding], paint: Paint) -> String {
             .as_ref()
             .map(|id| format!(", since commit {id}"))
             .unwrap_or_default();
+        let layer = layer(one);
         text.push_str(&format!(
-            "{}: {}\n  --> {}:{}:{}  {name}{}{commit}\n   {} {}\n",
+            "{}: {}\n  --> {}:{}:{}  {name}{}{commit}{layer}\n   {} {}\n",
             paint.warning(&format!("warning[{}]", one.rule)),
             one.what,
             printable(&one.file),
@@ -189,6 +205,17 @@ fn render(findings: &[Finding], paint: Paint) -> String {
         ));
     }
     text
+}
+
+fn layer(one: &Finding) -> String {
+    let Some(number) = one.layer else {
+        return String::new();
+    };
+    let step = one
+        .step
+        .as_ref()
+        .map(|step| format!(" ({})", printable(step)));
+    format!(", in layer {number}{}", step.unwrap_or_default())
 }
 
 fn failed(what: &str, path: &Path, error: &dyn std::error::Error) -> Failure {

@@ -60,7 +60,7 @@ pub fn scan(path: &Path) -> Result<Scanned, Failure> {
         let key = |one: &Finding| {
             (
                 one.file.clone(),
-                one.rule,
+                one.rule.clone(),
                 one.masked.clone(),
                 one.name.clone(),
             )
