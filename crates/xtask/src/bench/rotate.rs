@@ -168,6 +168,9 @@ fn prepare(place: &Installation) -> Result<()> {
             "production",
             "--stdin",
         ];
+        // A root that is kept may have one of a bench before.
+        let remove = ["secret", "rm", secret.name(), "-E", "production", "--force"];
+        fed(place.havre(&remove), "").ok();
         fed(place.havre(&set), &value)?;
     }
     place.up()?;
