@@ -10,7 +10,7 @@ use havre_model::{Mount, Service, ServiceName, Volume, VolumeName, is_volume_nam
 use crate::conflict::Conflict;
 use crate::daemon::Daemon;
 use crate::platform::Platform;
-use crate::volumes::owner::{self, OwnerError, Owners, Title, Uses};
+use crate::volumes::owner::{self, Nobodys, OwnerError, Owners, Title, Uses};
 use crate::volumes::volume_name;
 
 /// A volume that another environment has.
@@ -18,26 +18,30 @@ struct Taken {
     service: ServiceName,
     key: VolumeName,
     name: String,
-    owners: Owners,
+    /// None: somebody made it by hand.
+    owners: Option<Owners>,
 }
 
 /// Fails where a service mounts what is another environment's, unless the files say that it is. A
-/// volume of an earlier version finds its owner.
+/// volume of an earlier version finds its owner, and one that nobody has is taken where that may be.
 pub(crate) async fn check<'a>(
     daemon: &Arc<Daemon>,
     id: &EnvironmentId,
     services: impl IntoIterator<Item = (&'a ServiceName, &'a Service)>,
     volumes: &BTreeMap<VolumeName, Volume>,
+    nobodys: Nobodys,
 ) -> Result<(), ApiError> {
     let platform = &daemon.platform;
-    let taken = in_place(|| taken(platform, id, services, volumes, Unclaimed::Settle));
+    let unclaimed = Unclaimed::Settle(nobodys);
+    let taken = in_place(|| taken(platform, id, services, volumes, unclaimed));
     let Some(first) = taken.map_err(|error| unknown(&error))?.into_iter().next() else {
         return Ok(());
     };
     let here = daemon.environments().await;
     let is_here = |owner: &EnvironmentId| here.iter().any(|handle| &handle.id == owner);
     let mut conflict = first.conflict();
-    if !first.owners.iter().any(is_here) {
+    let owners = first.owners.as_ref();
+    if owners.is_some_and(|owners| !owners.iter().any(is_here)) {
         conflict.hint.push_str(
             "; nothing runs there: `havre up` and `havre down --volumes` there remove it",
         );
@@ -104,7 +108,7 @@ pub(crate) fn remains(
 /// What to do with a volume that nothing says the owner of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unclaimed {
-    Settle,
+    Settle(Nobodys),
     Leave,
 }
 
@@ -137,16 +141,24 @@ fn taken<'a>(
         }
         let folder = platform.volumes_dir().join(&name);
         let mut title = owner::title(&folder, id)?;
-        if title == Title::Unclaimed && unclaimed == Unclaimed::Settle {
-            title = owner::settle(&folder, &name, id, &platform.tables)?;
+        let mut is_refused = false;
+        if let (Title::Unclaimed, Unclaimed::Settle(nobodys)) = (&title, unclaimed) {
+            title = owner::settle(&folder, &name, id, &platform.tables, nobodys)?;
+            is_refused = title == Title::Unclaimed;
         }
         match title {
+            Title::Unclaimed if is_refused => taken.push(Taken {
+                service: service.clone(),
+                key: key.clone(),
+                name,
+                owners: None,
+            }),
             Title::Free | Title::Unclaimed | Title::Own | Title::Lent(_) | Title::Shared(_) => {}
             Title::Foreign(owners) => taken.push(Taken {
                 service: service.clone(),
                 key: key.clone(),
                 name,
-                owners,
+                owners: Some(owners),
             }),
         }
     }
@@ -161,6 +173,16 @@ impl Taken {
             name,
             owners,
         } = self;
+        let Some(owners) = owners else {
+            return Conflict {
+                sentence: format!(
+                    "volume `{name}`, which `{service}` mounts, lies on the server and is no environment's yet"
+                ),
+                hint: format!(
+                    "give `{key}` another `name` under `volumes`, or let an admin of the machine run `havre up` once"
+                ),
+            };
+        };
         Conflict {
             sentence: format!("volume `{name}`, which `{service}` mounts, belongs to {owners}"),
             hint: format!(

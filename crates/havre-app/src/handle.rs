@@ -11,6 +11,9 @@ use tokio::time::Instant;
 
 use crate::clock::elapsed_ms;
 
+/// Operations that may wait for one that changes the environment.
+const MOST_WAITING: usize = 16;
+
 /// Who changes an environment.
 #[derive(Clone, Debug)]
 pub(crate) struct Holder {
@@ -37,6 +40,8 @@ pub(crate) struct EnvironmentHandle {
     pub(crate) target: Arc<dyn Target>,
     /// Held by the operation that changes the environment.
     pub(crate) operation: Arc<tokio::sync::Mutex<()>>,
+    /// Room for those that wait for it: each has a whole project in memory.
+    pub(crate) queue: Arc<tokio::sync::Semaphore>,
     /// Who that is.
     pub(crate) holder: Arc<Mutex<Option<Holder>>>,
 }
@@ -53,6 +58,7 @@ impl EnvironmentHandle {
             id,
             target,
             operation: Arc::default(),
+            queue: Arc::new(tokio::sync::Semaphore::new(MOST_WAITING)),
             holder: Arc::default(),
         }
     }

@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use havre_api::{
-    ApiError, EnvironmentId, ErrorCode, LackingFile, Principal, Role, SOURCE_ROOT, SourceLack,
-    SourceOffer, SourcePieces,
+    ApiError, EnvironmentId, ErrorCode, LackingFile, Principal, Role, SOURCE_ROOT, Scope,
+    SourceLack, SourceOffer, SourcePieces,
 };
 use havre_model::{Mount, PathUse, Project, each_path, rights_over_machine};
 use havre_release::Release;
@@ -226,14 +226,16 @@ pub(crate) fn settle(
     Ok(Settled { _held: held })
 }
 
-/// Whether somebody may have a project use this machine's own disk, devices and rights: an admin alone,
-/// since by them the machine can be taken over, with the secrets of every environment.
-fn may_have_of_machine(by: &Principal) -> bool {
-    by.grant.role >= Role::Admin
+/// Whether somebody may have a project use this machine's own disk, devices and rights: an admin of all of
+/// it alone, since by them it can be taken over, with the secrets of every environment.
+pub(crate) fn may_have_of_machine(by: &Principal) -> bool {
+    by.grant.allows(Role::Admin, &Scope::Machine)
 }
 
 fn forbidden(id: &EnvironmentId, by: &Principal, what: &str) -> ApiError {
-    let message = format!("{what} is the server's own: {id} gets it from an admin alone");
+    let message = format!(
+        "{what} is the server's own: {id} gets it from an admin of the whole machine alone"
+    );
     ApiError::new(ErrorCode::Forbidden, message).with_hint(format!("{by} is {}", by.grant))
 }
 

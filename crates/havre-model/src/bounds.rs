@@ -5,6 +5,8 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use crate::decode::is_capability;
+use crate::settings::valid_domain;
 use crate::{
     Healthcheck, ProbeTiming, Project, RolloutSettings, RolloutStrategy, Service, UpdateConfig,
 };
@@ -17,6 +19,12 @@ pub(crate) const MAX_WATCH: Duration = Duration::from_secs(24 * 3600);
 pub(crate) const MAX_LOG_FILES: u32 = 100;
 /// Bytes of one of them; smaller ones would be renamed at every line.
 pub(crate) const MIN_LOG_FILE: u64 = 4096;
+/// Hosts of one environment: each is a certificate, which an authority gives out by the hundred.
+pub const MAX_HOSTS: usize = 100;
+/// Routes of one environment.
+pub(crate) const MAX_ROUTES: usize = 1000;
+/// Bytes of a route's path.
+const MAX_ROUTE_PATH: usize = 2048;
 /// Users, and groups, that processes of Havre's own run as, and containers never: they would share
 /// what the kernel grants each user.
 pub const OWN_USERS: [u32; 3] = [60_943, 60_953, 60_963];
@@ -62,7 +70,8 @@ impl fmt::Display for OutOfBounds {
 impl Error for OutOfBounds {}
 
 impl Project {
-    /// Whether every number and every volume's and shared network's name is one that the files could hold.
+    /// Whether every number, every host, every capability and every volume's and shared network's name is one
+    /// that the files could hold.
     pub fn in_bounds(&self) -> Result<(), OutOfBounds> {
         for (name, service) in &self.services {
             service_in_bounds(service).map_err(|inner| OutOfBounds {
@@ -86,7 +95,31 @@ impl Project {
                 return out(&format!("networks.{key}"), reason);
             }
         }
+        self.reached_in_bounds()?;
         rollout_in_bounds(&self.rollout)
+    }
+
+    fn reached_in_bounds(&self) -> Result<(), OutOfBounds> {
+        if self.hosts.len() > MAX_HOSTS {
+            return out("domains", format!("more than {MAX_HOSTS}"));
+        }
+        if self.routes.len() > MAX_ROUTES {
+            return out("routes", format!("more than {MAX_ROUTES}"));
+        }
+        let hosts = self.hosts.iter();
+        let of_routes = self.routes.iter().filter_map(|route| route.host.as_ref());
+        if let Some(host) = hosts.chain(of_routes).find(|host| !valid_domain(host)) {
+            return out("domains", format!("{host:?} is not a domain"));
+        }
+        let is_path = |path: &str| {
+            path.starts_with('/')
+                && path.len() <= MAX_ROUTE_PATH
+                && !path.contains(char::is_control)
+        };
+        if let Some(route) = self.routes.iter().find(|route| !is_path(&route.path)) {
+            return out("routes", format!("{:?} is not a path", route.path));
+        }
+        Ok(())
     }
 }
 
@@ -94,6 +127,14 @@ fn service_in_bounds(service: &Service) -> Result<(), OutOfBounds> {
     if service.replicas > MAX_REPLICAS {
         let reason = format!("more than {MAX_REPLICAS} replicas");
         return out("deploy.replicas", reason);
+    }
+    for (key, names) in [
+        ("cap_add", &service.cap_add),
+        ("cap_drop", &service.cap_drop),
+    ] {
+        if let Some(name) = names.iter().find(|name| !is_capability(name)) {
+            return out(key, format!("{name:?} is not a capability"));
+        }
     }
     let logging = &service.logging;
     if logging.max_files.is_some_and(|files| files > MAX_LOG_FILES) {

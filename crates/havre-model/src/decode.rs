@@ -15,7 +15,8 @@ mod service;
 mod volume;
 mod volumes_from;
 
-pub(crate) use machine::hands_over;
+pub(crate) use machine::is_of_machine;
+pub(crate) use service::is_capability;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -383,6 +383,7 @@ impl<'o> Loader<'o> {
             routes,
         };
         validate::volume_names(&project, report);
+        validate::numbers_of_hosts(&project, report);
         validate::forwarded_ports(&project, &hosts, &places, report);
         project
     }

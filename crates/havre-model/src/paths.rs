@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::decode::hands_over;
+use crate::decode::is_of_machine;
 use crate::project::{Build, BuildContext, FileSource, Mount, Project, Service, Shares, Tls};
 
 /// What a path is for.
@@ -121,7 +121,7 @@ pub fn rights_over_machine(service: &Service) -> Vec<String> {
     .filter(|(asked, _)| *asked)
     .map(|(_, word)| word.to_owned())
     .collect();
-    let capabilities = service.cap_add.iter().filter(|name| hands_over(name));
+    let capabilities = service.cap_add.iter().filter(|name| is_of_machine(name));
     asked.extend(capabilities.map(|name| format!("cap_add: {name}")));
     asked.extend(
         service

@@ -6,6 +6,7 @@ pub(crate) use routes::routes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::bounds::{MAX_HOSTS, MAX_ROUTES};
 use crate::hosts::Hosts;
 use crate::image_name::ImageName;
 use crate::project::{
@@ -330,6 +331,19 @@ pub(crate) fn port_clashes(
 fn overlap(a: &Port, b: &Port) -> bool {
     let any = |ip: &Option<String>| ip.as_deref().is_none_or(|ip| ip == "0.0.0.0" || ip == "::");
     any(&a.host_ip) || any(&b.host_ip) || a.host_ip == b.host_ip
+}
+
+/// More hosts or routes than one environment may have.
+pub(crate) fn numbers_of_hosts(project: &Project, report: &mut Report) {
+    for (what, many, most) in [
+        ("domains", project.hosts.len(), MAX_HOSTS),
+        ("routes", project.routes.len(), MAX_ROUTES),
+    ] {
+        if many > most {
+            let message = format!("{many} {what}: an environment has at most {most}");
+            report.error("havre/value", None, message);
+        }
+    }
 }
 
 /// Volumes, files and databases grow apart when two volumes have one name.

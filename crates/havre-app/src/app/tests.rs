@@ -89,9 +89,9 @@ async fn every_declared_call_is_answered() {
             .iter()
             .filter(|path| image_calls(path))
             .count(),
-        4
+        5
     );
-    assert_eq!(without_images.len(), 4, "{without_images:?}");
+    assert_eq!(without_images.len(), 5, "{without_images:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

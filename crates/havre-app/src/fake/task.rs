@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::environment::Persisted;
 use crate::labels::environment_key;
 use crate::leases::lease_name;
-use crate::volumes::owner::{self, Title, Uses};
+use crate::volumes::owner::{self, Nobodys, Title, Uses};
 use crate::volumes::volume_name;
 
 /// The pause between two rounds while something moves, and while nothing does.
@@ -250,7 +250,10 @@ impl Task {
         let folder = platform.volumes_dir().join(name);
         std::fs::create_dir_all(folder.join("data")).unwrap();
         let title = match owner::title(&folder, &self.id).unwrap() {
-            Title::Unclaimed => owner::settle(&folder, name, &self.id, &platform.tables).unwrap(),
+            Title::Unclaimed => {
+                let tables = &platform.tables;
+                owner::settle(&folder, name, &self.id, tables, Nobodys::Take).unwrap()
+            }
             title => title,
         };
         if !matches!(title, Title::Own | Title::Lent(_)) {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
-use havre_api::{ApiError, Event, EventSink, OperationPhase, Principal};
+use havre_api::{ApiError, ErrorCode, Event, EventSink, OperationPhase, Principal};
 
 use super::refusals::cancelled;
 use crate::handle::{EnvironmentHandle, Holder};
@@ -32,6 +32,11 @@ pub(crate) async fn hold(
     let guard = match Arc::clone(&lock).try_lock_owned() {
         Ok(guard) => guard,
         Err(_) => {
+            let Ok(_room) = Arc::clone(&environment.queue).try_acquire_owned() else {
+                let message = format!("too many operations wait for {}", environment.id);
+                let refused = ApiError::new(ErrorCode::TooMany, message);
+                return Err(refused.with_hint("try again when others are done"));
+            };
             events.emit(Event::Phase {
                 phase: OperationPhase::Queue,
             });

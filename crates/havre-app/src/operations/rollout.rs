@@ -20,6 +20,7 @@ use crate::handle::EnvironmentHandle;
 use crate::leases::lease;
 use crate::progress::EventDiff;
 use crate::secrets::rotation;
+use crate::volumes::owner::Nobodys;
 use crate::{admission, domains, rivals, shared_networks};
 
 /// How long the end of a rollout that the user gave up is waited for: replicas may take any time to
@@ -78,8 +79,10 @@ pub(super) async fn begin(
     let _alone = daemon.beginning.lock().await;
     let services = new.release.services.iter();
     let services = services.map(|(name, config)| (name, &config.service));
-    let allowed = admission::check(daemon, &environment.id, services, &new.release.volumes).await;
-    allowed.map_err(NotBegun::Refused)?;
+    // What nobody had when it was asked for is taken by now.
+    let volumes = &new.release.volumes;
+    let allowed = admission::check(daemon, &environment.id, services, volumes, Nobodys::Refuse);
+    allowed.await.map_err(NotBegun::Refused)?;
     let alone = rivals::check(daemon, &environment.id, &new.release, &new.databases).await;
     alone.map_err(NotBegun::Refused)?;
     let heard = domains::check_release(daemon, &environment.id, &new.release).await;

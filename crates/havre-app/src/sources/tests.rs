@@ -39,19 +39,36 @@ async fn the_servers_own_is_for_an_admin() {
     let mut project = stage.project("name: shop\nservices: {web: {image: x}}\n");
     assert!(settle(&stage.daemon.platform, &by(Role::Deployer), &mut project).is_ok());
     assert!(project.sent);
-    let changes: [fn(&mut havre_model::Service); 5] = [
+    let changes: [fn(&mut havre_model::Service); 8] = [
         |service| service.privileged = true,
         |service| service.shares.pid = true,
         |service| service.seccomp_unconfined = true,
         |service| service.cap_add.push("SYS_ADMIN".to_owned()),
+        |service| service.cap_add.push("SYS_BOOT".to_owned()),
+        // The machine's clock, and its kernel's log.
+        |service| service.cap_add.push("SYS_TIME".to_owned()),
+        |service| service.cap_add.push("SYSLOG".to_owned()),
         |service| service.allow.extend([Allow::HostPaths]),
     ];
     for change in changes {
         let mut project = project.clone();
         project.services.values_mut().for_each(change);
-        let error = refused(&stage, Role::Deployer, &mut project);
+        let error = refused(&stage, Role::Deployer, &mut project.clone());
+        assert_eq!(error.code, ErrorCode::Forbidden, "{error}");
+        // An admin of the environment is none of the machine.
+        let grant = Grant {
+            role: Role::Admin,
+            environments: vec!["shop/production".parse().unwrap()],
+        };
+        let admin = principal("bot", grant);
+        let error = settle(&stage.daemon.platform, &admin, &mut project).expect_err("refused");
         assert_eq!(error.code, ErrorCode::Forbidden, "{error}");
     }
+    let mut confined = project.clone();
+    let web = confined.services.values_mut().next().unwrap();
+    web.cap_add
+        .extend(["NET_ADMIN".to_owned(), "CHOWN".to_owned()]);
+    assert!(settle(&stage.daemon.platform, &by(Role::Deployer), &mut confined).is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]

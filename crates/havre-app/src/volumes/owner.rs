@@ -172,6 +172,15 @@ pub(crate) fn adopt(volumes: &Path, tables: &Tables) -> Result<(), OwnerError> {
     Ok(())
 }
 
+/// What to do with a volume that no release has either: somebody made or restored it by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nobodys {
+    /// It goes to who wants it now.
+    Take,
+    /// It is the machine's: who has that is asked first.
+    Refuse,
+}
+
 /// Finds an owner for a volume that has none: those whose releases use it, else who wants it now,
 /// unless others use what somebody made for them by hand. Returns what it is then.
 pub(crate) fn settle(
@@ -179,12 +188,16 @@ pub(crate) fn settle(
     name: &str,
     id: &EnvironmentId,
     tables: &Tables,
+    nobodys: Nobodys,
 ) -> Result<Title, OwnerError> {
     let uses = Uses::read(tables)?;
     match (uses.own.get(name), uses.by_others(name, id)) {
         (Some(owners), _) => give(folder, owners)?,
         (None, Some(others)) => return Ok(Title::Foreign(others)),
-        (None, None) => give(folder, &Owners::one(id))?,
+        (None, None) => match nobodys {
+            Nobodys::Take => give(folder, &Owners::one(id))?,
+            Nobodys::Refuse => return Ok(Title::Unclaimed),
+        },
     }
     title(folder, id)
 }

@@ -526,7 +526,7 @@ fn rewrites_settings(
 }
 
 /// Capabilities with which a program becomes root of the machine, whatever else confines it.
-const HAND_OVER: [&str; 9] = [
+const HAND_OVER: [&str; 10] = [
     "ALL",
     "BPF",
     "CHECKPOINT_RESTORE",
@@ -534,13 +534,47 @@ const HAND_OVER: [&str; 9] = [
     "MAC_ADMIN",
     "PERFMON",
     "SYS_ADMIN",
+    // `kexec_load` puts another kernel in the place of this one.
+    "SYS_BOOT",
     "SYS_MODULE",
     "SYS_RAWIO",
 ];
 
 /// Whether this capability hands the machine over.
-pub(crate) fn hands_over(name: &str) -> bool {
+fn hands_over(name: &str) -> bool {
     HAND_OVER.contains(&name)
+}
+
+/// Capabilities by which a container has no more than what is its own: Docker's default, and those that its
+/// namespaces confine.
+const CONFINED: [&str; 21] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+    "SYS_NICE",
+    "SYS_PTRACE",
+];
+
+/// Whether a container with this capability changes or sees what is the machine's: its clock, its kernel's
+/// log, limits of all.
+pub(crate) fn is_of_machine(name: &str) -> bool {
+    !CONFINED.contains(&name)
 }
 
 /// Asked for by what was written before kernels had WireGuard: such programs run without it.

@@ -520,7 +520,7 @@ fn capabilities(fields: &Fields<'_>, key: &str, report: &mut Report) -> Vec<Stri
         };
         let name = text.to_ascii_uppercase();
         let name = name.strip_prefix("CAP_").unwrap_or(&name).to_owned();
-        if name != "ALL" && !CAPABILITIES.contains(&name.as_str()) {
+        if !is_capability(&name) {
             let near = crate::suggest::nearest(&name, CAPABILITIES.iter().copied());
             let message = format!("{}: `{text}` is not a capability", fields.owner);
             let error = report.error("compose/value", item.span(), message);
@@ -534,6 +534,11 @@ fn capabilities(fields: &Fields<'_>, key: &str, report: &mut Report) -> Vec<Stri
         }
     }
     capabilities
+}
+
+/// Whether this is a capability, or all of them, as the model writes them: in upper case, without `CAP_`.
+pub(crate) fn is_capability(name: &str) -> bool {
+    name == "ALL" || CAPABILITIES.contains(&name)
 }
 
 /// capabilities(7), Linux 6.12.

@@ -5,8 +5,8 @@ use std::fs;
 use std::time::Duration;
 
 use havre_model::{
-    Healthcheck, LoadFailure, LoadOptions, Loaded, Project, RolloutStrategy, Service, ServiceName,
-    Volume, VolumeName, load,
+    Healthcheck, LoadFailure, LoadOptions, Loaded, Project, RolloutStrategy, Route, RouteProtocol,
+    Service, ServiceName, Volume, VolumeName, load,
 };
 
 /// Computing time, not time on the clock: far above what an unoptimised build needs, far below what
@@ -203,7 +203,7 @@ fn a_project_from_elsewhere_has_the_bounds_of_files() {
     let text = "services: {web: {image: x, healthcheck: {test: a, interval: 1000000h}}}\n";
     let sound = timed(text).unwrap().project;
     assert_eq!(sound.in_bounds(), Ok(()));
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 16] = [
         ("volumes.data", |project| {
             let volume = Volume {
                 name: Some("../../etc".to_owned()),
@@ -213,6 +213,32 @@ fn a_project_from_elsewhere_has_the_bounds_of_files() {
         }),
         ("services.web.deploy.replicas", |project| {
             web(project).replicas = 1001;
+        }),
+        ("services.web.cap_add", |project| {
+            web(project).cap_add = vec!["sys_admin".to_owned()];
+        }),
+        ("services.web.cap_add", |project| {
+            web(project).cap_add = vec!["CAP_SYS_ADMIN".to_owned()];
+        }),
+        ("services.web.cap_drop", |project| {
+            web(project).cap_drop = vec!["all".to_owned()];
+        }),
+        ("domains", |project| project.hosts.push("*".to_owned())),
+        ("domains", |project| project.hosts.push("a\nb".to_owned())),
+        ("domains", |project| {
+            let hosts = (0..101).map(|n| format!("h{n}.example.org"));
+            project.hosts = hosts.collect();
+        }),
+        ("routes", |project| {
+            project.routes.push(Route {
+                host: None,
+                path: "/\u{1b}[2J".to_owned(),
+                service: ServiceName::new("web"),
+                port: 80,
+                strip_prefix: false,
+                protocol: RouteProtocol::Http,
+                inferred: false,
+            });
         }),
         ("services.web.stop_grace_period", |project| {
             web(project).stop_grace_period = Duration::MAX;

@@ -144,7 +144,12 @@ fn people_and_jobs_log_in_by_an_issuer_and_deploy() {
         machine.web("    volumes: ['/srv:/srv:ro']\n");
         let refused = laptop.run(&["up"]);
         assert_eq!(refused.code, 9, "{refused:?}");
-        assert!(refused.err.contains("from an admin alone"), "{refused:?}");
+        assert!(
+            refused
+                .err
+                .contains("from an admin of the whole machine alone"),
+            "{refused:?}"
+        );
         laptop.forget();
 
         // By a code.

@@ -171,6 +171,35 @@ async fn who_waits_may_give_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn only_so_many_wait() {
+    let stage = Stage::new();
+    let mut first = stage.begin_up("anna", &shop(WEB));
+    first.until("web starting").await;
+    let mut waiting = Vec::new();
+    for _ in 0..16 {
+        let mut one = stage.begin_up("bert", &shop(WEB_2));
+        one.until("phase Queue").await;
+        waiting.push(one);
+    }
+    let refused = stage.begin_up("carl", &shop(WEB_2)).end().await;
+    refused.refused(
+        ErrorCode::TooMany,
+        "too many operations wait for shop/production",
+    );
+    // Whoever gives up makes room.
+    let one = waiting.pop().unwrap();
+    one.cancel();
+    one.end().await;
+    let mut again = stage.begin_up("carl", &shop(WEB_2));
+    again.until("phase Queue").await;
+    first.end().await.done();
+    for one in waiting {
+        one.end().await.done();
+    }
+    again.end().await.done();
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_gives_up_while_images_are_built_has_changed_nothing() {
     let stage = Stage::new();
     stage.build_takes(Duration::from_secs(60));

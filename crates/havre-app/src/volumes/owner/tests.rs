@@ -61,8 +61,13 @@ fn volumes_of_an_earlier_version_go_to_those_that_use_them() {
     let of_shop = Title::Foreign(Owners::one(&shop));
     assert_eq!(titles(&other), [of_shop, foreign(), Title::Unclaimed]);
 
-    // What nobody's releases use is taken by who wants it first, and by nobody after that.
-    let settle = |folder: usize, name, id| settle(&folders[folder], name, id, &tables).unwrap();
+    // What nobody's releases use is taken by who wants it first and may, and by nobody after that.
+    let nobodys = settle(&folders[2], "by-hand", &other, &tables, Nobodys::Refuse);
+    assert_eq!(nobodys.unwrap(), Title::Unclaimed);
+    assert_eq!(titles(&other)[2], Title::Unclaimed);
+    let settle = |folder: usize, name, id| {
+        settle(&folders[folder], name, id, &tables, Nobodys::Take).unwrap()
+    };
     assert_eq!(settle(2, "by-hand", &other), Title::Own);
     assert_eq!(
         settle(2, "by-hand", &shop),
@@ -89,7 +94,7 @@ fn what_others_use_on_purpose_is_neither_taken_nor_removed() {
     let by_hand = old(&volumes, "by-hand");
     let of_guest = Title::Foreign(Owners::one(&guest));
     assert_eq!(
-        settle(&by_hand, "by-hand", &shop, &tables).unwrap(),
+        settle(&by_hand, "by-hand", &shop, &tables, Nobodys::Take).unwrap(),
         of_guest
     );
     assert_eq!(title(&by_hand, &shop).unwrap(), Title::Unclaimed);
