@@ -16,7 +16,7 @@ use crate::layers::{Content, LayerError, LayerRecord, chain_id};
 use crate::limits::{Cancellable, Limits};
 use crate::manifest::media;
 use crate::remove::remove_tree;
-use crate::unpack::Unpacker;
+use crate::unpack::{UnpackError, Unpacker};
 
 impl Images {
     /// The folders of the image for an overlay, the topmost first; unpacks those that are not
@@ -203,25 +203,7 @@ impl Images {
         let made = self.inner.layers.scratch()?;
         let unpacker = Unpacker::new(&made.path().join("fs"), below, limits);
         let unpack = |content: &mut dyn Read| unpacker?.layer(content).map(drop);
-        let packed = blob.metadata().map_or(layer.size, |meta| meta.len());
-        let blob = Cancellable::new(blob, cancel);
-        let content = Content::read(blob, limits.for_stream(packed), unpack).map_err(|source| {
-            LayerError::Unpack {
-                digest: layer.digest,
-                source,
-            }
-        })?;
-        blobs::check(Some(&layer.digest), content.digest).map_err(|source| LayerError::Blob {
-            diff_id: layer.diff_id,
-            source,
-        })?;
-        if content.diff_id != layer.diff_id {
-            return Err(LayerError::DiffId {
-                digest: layer.digest,
-                expected: layer.diff_id,
-                found: content.diff_id,
-            });
-        }
+        let content = read_layer(blob, layer, limits, cancel, unpack)?;
         let record = LayerRecord {
             diff_id: content.diff_id,
             parent,
@@ -229,6 +211,37 @@ impl Images {
         };
         self.inner.layers.publish(&made, &layer.chain_id, &record)
     }
+}
+
+/// Reads a layer's blob; what `use_content` has made of it counts only where both digests are as they should be.
+pub(crate) fn read_layer(
+    blob: File,
+    layer: &Layer,
+    limits: Limits,
+    cancel: &CancellationToken,
+    use_content: impl FnOnce(&mut dyn Read) -> Result<(), UnpackError>,
+) -> Result<Content, LayerError> {
+    let packed = blob.metadata().map_or(layer.size, |meta| meta.len());
+    let blob = Cancellable::new(blob, cancel);
+    let content =
+        Content::read(blob, limits.for_stream(packed), use_content).map_err(|source| {
+            LayerError::Unpack {
+                digest: layer.digest,
+                source,
+            }
+        })?;
+    blobs::check(Some(&layer.digest), content.digest).map_err(|source| LayerError::Blob {
+        diff_id: layer.diff_id,
+        source,
+    })?;
+    if content.diff_id != layer.diff_id {
+        return Err(LayerError::DiffId {
+            digest: layer.digest,
+            expected: layer.diff_id,
+            found: content.diff_id,
+        });
+    }
+    Ok(content)
 }
 
 #[cfg(test)]

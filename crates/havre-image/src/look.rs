@@ -5,10 +5,10 @@ use std::io::{BufReader, Read};
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::{Entry, TarReader};
-use crate::blobs;
+use crate::image_layers::read_layer;
 use crate::images::{Images, Layer};
-use crate::layers::{Content, LayerError};
-use crate::limits::{Cancellable, Limits};
+use crate::layers::LayerError;
+use crate::limits::Limits;
 use crate::unpack::UnpackError;
 
 impl Images {
@@ -23,7 +23,6 @@ impl Images {
     ) -> Result<(), LayerError> {
         let _hold = self.hold();
         let blob = self.open_layer(layer)?;
-        let packed = blob.metadata().map_or(layer.size, |meta| meta.len());
         let look = |content: &mut dyn Read| -> Result<(), UnpackError> {
             let mut archive = TarReader::new(BufReader::new(content));
             let mut entries = 0;
@@ -41,24 +40,6 @@ impl Images {
             }
             Ok(())
         };
-        let blob = Cancellable::new(blob, cancel);
-        let content = Content::read(blob, limits.for_stream(packed), look).map_err(|source| {
-            LayerError::Unpack {
-                digest: layer.digest,
-                source,
-            }
-        })?;
-        blobs::check(Some(&layer.digest), content.digest).map_err(|source| LayerError::Blob {
-            diff_id: layer.diff_id,
-            source,
-        })?;
-        if content.diff_id != layer.diff_id {
-            return Err(LayerError::DiffId {
-                digest: layer.digest,
-                expected: layer.diff_id,
-                found: content.diff_id,
-            });
-        }
-        Ok(())
+        read_layer(blob, layer, limits, cancel, look).map(drop)
     }
 }
