@@ -7,8 +7,9 @@
 //! nearly all places of a text to be of no interest; the rest is compared. In each form the four-byte
 //! places are those that fewest others share, so that a common beginning costs nothing.
 
-use crate::forms::MAX_HELD;
+use crate::forms::MAX_FORM;
 use crate::layout::{Beginning, Entry, GRAM, Layout, Unreadable, gram};
+use crate::rows;
 
 /// Finds the forms of a set of values. What it is made of is one run of bytes, which processes can share.
 #[derive(Debug)]
@@ -41,9 +42,25 @@ impl<B: AsRef<[u8]>> Filter<B> {
         self.layout.forms == 0
     }
 
-    /// Where forms are in `text`, in no order.
-    pub(crate) fn find(&self, text: &[u8], found: &mut Vec<Found>) {
-        if self.is_empty() || text.len() < GRAM {
+    /// Where forms are in `text`, in no order; also those that go on in the next line. `before` letters of
+    /// base64 stand before the text.
+    pub(crate) fn find(&self, text: &[u8], before: usize, found: &mut Vec<Found>) {
+        if self.is_empty() {
+            return;
+        }
+        self.find_as_is(text, found);
+        rows::each(text, before, |rows| {
+            let first = found.len();
+            self.find_as_is(rows.letters(), found);
+            for Found { start, end } in &mut found[first..] {
+                *end = rows.place(*end - 1) + 1;
+                *start = rows.place(*start);
+            }
+        });
+    }
+
+    fn find_as_is(&self, text: &[u8], found: &mut Vec<Found>) {
+        if text.len() < GRAM {
             return;
         }
         let stride = self.layout.stride;
@@ -89,13 +106,19 @@ impl<B: AsRef<[u8]>> Filter<B> {
     }
 
     /// Where the last part of `text` that may become a form begins; its end where there is none.
-    pub(crate) fn open_end(&self, text: &[u8]) -> usize {
+    pub(crate) fn open_end(&self, text: &[u8], before: usize) -> usize {
         if self.is_empty() {
             return text.len();
         }
-        let first = text.len().saturating_sub(MAX_HELD);
+        let first = text.len().saturating_sub(MAX_FORM - 1);
         let begun = |at: &usize| self.begins_a_form(&text[*at..]);
-        (first..text.len()).find(begun).unwrap_or(text.len())
+        let end = (first..text.len()).find(begun).unwrap_or(text.len());
+        let Some(rows) = rows::at_end(text, before) else {
+            return end;
+        };
+        let begun = |at: &usize| self.begins_a_form(&rows.letters()[*at..]);
+        let in_rows = (0..rows.last()).find(begun);
+        in_rows.map_or(end, |at| end.min(rows.place(at)))
     }
 
     /// Whether a form is longer than `part` and begins with it.

@@ -5,7 +5,7 @@
 //! ```
 //! Pure: no I/O, no clock. A [`Filter`] is made once for each set of values and shared; a [`Stream`] is
 //! what is left over between two chunks of one output, at most [`MAX_HELD`] bytes. However an output is
-//! cut into chunks, what comes out is the same.
+//! cut into chunks, what comes out is the same. Base64 and hex on lines are found as if they were on one.
 //!
 //! Names of secrets are no secret, and yet the mask does not tell them: a reader of logs who may not
 //! read secrets would learn which value equals which.
@@ -17,6 +17,7 @@ mod build;
 mod filter;
 mod forms;
 mod layout;
+mod rows;
 mod stream;
 
 pub use filter::Filter;

@@ -4,6 +4,7 @@ use zeroize::Zeroizing;
 
 use crate::MASK;
 use crate::filter::{Filter, Found};
+use crate::rows;
 
 /// What is left over between two chunks: the last bytes, where they may be the beginning of a form.
 #[derive(Debug, Default)]
@@ -13,6 +14,8 @@ pub struct Stream {
     masked: usize,
     /// Nothing but that mask was written last: what is masked next belongs to it.
     in_mask: bool,
+    /// How many letters of a row of base64 stand before what is held.
+    before: usize,
 }
 
 impl Stream {
@@ -23,15 +26,15 @@ impl Stream {
         }
         let mut found = Vec::new();
         if self.held.is_empty() {
-            filter.find(chunk, &mut found);
-            let end = filter.open_end(chunk);
+            filter.find(chunk, self.before, &mut found);
+            let end = filter.open_end(chunk, self.before);
             self.pass(chunk, end, found, out);
             self.held.extend_from_slice(&chunk[end..]);
         } else {
             let mut text = std::mem::take(&mut self.held);
             text.extend_from_slice(chunk);
-            filter.find(&text, &mut found);
-            let end = filter.open_end(&text);
+            filter.find(&text, self.before, &mut found);
+            let end = filter.open_end(&text, self.before);
             self.pass(&text, end, found, out);
             self.held = Zeroizing::new(text[end..].to_vec());
         }
@@ -41,7 +44,7 @@ impl Stream {
     pub fn flush<B: AsRef<[u8]>>(&mut self, filter: &Filter<B>, out: &mut Vec<u8>) {
         let text = std::mem::take(&mut self.held);
         let mut found = Vec::new();
-        filter.find(&text, &mut found);
+        filter.find(&text, self.before, &mut found);
         self.pass(&text, text.len(), found, out);
     }
 
@@ -74,6 +77,7 @@ impl Stream {
             self.in_mask = false;
         }
         self.masked = at.saturating_sub(end);
+        self.before = rows::carried(&text[..end], self.before);
     }
 }
 
@@ -81,7 +85,7 @@ impl<B: AsRef<[u8]>> Filter<B> {
     /// A whole text, masked; `None` where there is nothing to mask in it.
     pub fn redact(&self, text: &str) -> Option<String> {
         let mut found = Vec::new();
-        self.find(text.as_bytes(), &mut found);
+        self.find(text.as_bytes(), 0, &mut found);
         if found.is_empty() {
             return None;
         }

@@ -2,7 +2,8 @@
 
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 
-/// Columns after which encoders begin a new line: MIME and `base64`, PEM.
+/// Columns after which encoders begin a new line: MIME and `base64`, PEM. What goes on in the next line is
+/// found without forms of its own (`rows.rs`); these are for lines that stand apart, indented or quoted.
 const COLUMNS: [usize; 2] = [76, 64];
 
 /// A shorter piece of a line is not masked.

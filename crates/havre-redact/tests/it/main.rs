@@ -101,6 +101,92 @@ fn wrapped_base64_is_masked() {
     }
 }
 
+/// As encoders write it on lines.
+fn on_lines(encoded: &str, columns: usize, end: &str) -> String {
+    let lines = encoded.as_bytes().chunks(columns);
+    let lines = lines.map(|line| String::from_utf8_lossy(line).into_owned() + end);
+    lines.collect()
+}
+
+/// How often 12 characters in a row of `secret` are in `masked`, whose line ends do not count.
+fn shown(masked: &[u8], secret: &str) -> usize {
+    let masked = String::from_utf8_lossy(masked).replace(['\r', '\n'], "");
+    let parts = secret.as_bytes().windows(12);
+    parts
+        .filter(|part| masked.contains(&*String::from_utf8_lossy(part)))
+        .count()
+}
+
+#[test]
+fn a_value_of_several_lines_is_masked_where_its_base64_goes_on_in_the_next() {
+    let line = |n: u32| -> String {
+        let letter = |at: u32| char::from(33 + ((at * 7 + n * 31) % 90) as u8);
+        (0..32).map(letter).collect()
+    };
+    let value = [line(0), line(1), line(2)].join("\n");
+    let encoded = data_encoding::BASE64.encode(format!("xy{value}\n").as_bytes());
+    let masked = redact(&[value.as_bytes()], &on_lines(&encoded, 76, "\n"));
+    assert_eq!(shown(masked.as_bytes(), &encoded[3..]), 0, "{masked}");
+}
+
+#[test]
+fn a_short_value_is_masked_wherever_the_line_ends_in_it() {
+    let value = "S3cr3t-9x!Kd";
+    for ahead in 0..120 {
+        let around = format!("{}{value}@host", "u".repeat(ahead));
+        for columns in [60, 64, 76] {
+            let text = on_lines(
+                &data_encoding::BASE64.encode(around.as_bytes()),
+                columns,
+                "\n",
+            );
+            let masked = redact(&[value.as_bytes()], &text);
+            assert!(masked.contains(MASK), "{ahead} bytes before it: {text}");
+        }
+    }
+}
+
+#[test]
+fn lines_that_are_not_as_long_as_those_of_encoders_are_not_joined() {
+    let value = b"abcdefghijklmnop";
+    assert_eq!(
+        redact(&[value], "abcdefgh\nijklmnop\n"),
+        "abcdefgh\nijklmnop\n"
+    );
+    let full = "x".repeat(52) + "abcdefgh";
+    let rest = "x".repeat(52);
+    assert_eq!(
+        redact(&[value], &format!("{full}\nijklmnop.")),
+        format!("{rest}***.")
+    );
+    assert_eq!(
+        redact(&[value], &format!("{full}\r\nijklmnop.")),
+        format!("{rest}***.")
+    );
+    for apart in ["\n\n", "\r", "\n ", " \n", "\n\r\n", "=\n"] {
+        let text = format!("{full}{apart}ijklmnop.");
+        assert_eq!(redact(&[value], &text), text);
+    }
+}
+
+#[test]
+fn what_waits_for_the_next_line_was_a_full_one() {
+    let filter = filter(&[b"abcdefghijklmnop"]);
+    let mut out = Vec::new();
+    let mut stream = Stream::default();
+    stream.feed(&filter, b"a word that begins it: abcd\n", &mut out);
+    assert_eq!(stream.held(), b"");
+    // The line may come in pieces, none of which is long enough.
+    let full = "x".repeat(58);
+    for piece in [&full[..30], &full[30..], "ab", "\r", "\n", "cdefghij"] {
+        stream.feed(&filter, piece.as_bytes(), &mut out);
+    }
+    assert_eq!(stream.held(), b"ab\r\ncdefghij");
+    stream.feed(&filter, b"klmnop\n", &mut out);
+    let written = format!("a word that begins it: abcd\n{full}***\n");
+    assert_eq!(String::from_utf8_lossy(&out), written);
+}
+
 #[test]
 fn nothing_is_held_that_cannot_become_a_secret() {
     let filter = filter(&[b"correct horse", b"first\nsecond"]);
@@ -267,5 +353,73 @@ proptest! {
             let rest = masked.unwrap_or_default().replace(MASK, "");
             prop_assert!(rest.len() <= 28, "{encoded}: {rest}");
         }
+    }
+
+    #[test]
+    fn no_encoding_on_lines_leaks(
+        first in "[!-~]", middle in prop::collection::vec(any::<u8>(), 18..2000), last in "[!-~]",
+        ahead in prop::collection::vec(any::<u8>(), 0..120),
+        behind in prop::collection::vec(any::<u8>(), 0..120),
+        columns in prop_oneof![Just(60usize), Just(64), Just(76)],
+        end in prop_oneof![Just("\n"), Just("\r\n")],
+        cuts in prop::collection::vec(1..200usize, 0..40),
+    ) {
+        let value = [first.as_bytes(), &middle, last.as_bytes()].concat();
+        let around = [&ahead[..], &value, &behind].concat();
+        let filter = filter(&[&value]);
+        let sextets = (ahead.len() * 8).div_ceil(6)..(ahead.len() + value.len()) * 8 / 6;
+        let digits = ahead.len() * 2..(ahead.len() + value.len()) * 2;
+        for (encoded, secret) in [
+            (data_encoding::BASE64.encode(&around), sextets.clone()),
+            (data_encoding::BASE64URL.encode(&around), sextets),
+            (data_encoding::HEXLOWER.encode(&around), digits.clone()),
+            (data_encoding::HEXUPPER.encode(&around), digits),
+        ] {
+            let text = on_lines(&encoded, columns, end);
+            let whole = filter.redact_bytes(text.as_bytes());
+            prop_assert_eq!(shown(&whole, &encoded[secret]), 0, "{}", String::from_utf8_lossy(&whole));
+            let (mut rest, mut out, mut stream) = (text.as_bytes(), Vec::new(), Stream::default());
+            for cut in &cuts {
+                let (chunk, after) = rest.split_at((*cut).min(rest.len()));
+                stream.feed(&filter, chunk, &mut out);
+                rest = after;
+                prop_assert!(stream.held().len() <= MAX_HELD, "too much is held");
+                prop_assert!(whole.starts_with(&out), "something was written too early");
+            }
+            stream.feed(&filter, rest, &mut out);
+            stream.flush(&filter, &mut out);
+            prop_assert_eq!(out, whole);
+        }
+    }
+
+    #[test]
+    fn chunks_of_lines_do_not_matter(
+        value in "[ab]{6,300}",
+        pieces in prop::collection::vec(
+            prop_oneof!["[ab]{1,90}", "[ab]{58,62}", "\r?\n", "\r?\n", "[\r\n .]{1,2}"], 0..60),
+        parts in prop::collection::vec((0..300usize, 0..200usize, 0..60usize), 0..6),
+        cuts in prop::collection::vec(1..100usize, 0..60),
+    ) {
+        // Parts of the value, long and short ones, at ends and beginnings of lines.
+        let mut pieces = pieces;
+        for (from, length, at) in parts {
+            let from = from.min(value.len());
+            let part = &value[from..(from + length).min(value.len())];
+            pieces.insert(at.min(pieces.len()), part.to_owned());
+        }
+        let text = pieces.concat();
+        let filter = filter(&[value.as_bytes()]);
+        let whole = filter.redact_bytes(text.as_bytes());
+        let (mut rest, mut out, mut stream) = (text.as_bytes(), Vec::new(), Stream::default());
+        for cut in cuts {
+            let (chunk, after) = rest.split_at(cut.min(rest.len()));
+            stream.feed(&filter, chunk, &mut out);
+            rest = after;
+            prop_assert!(stream.held().len() <= MAX_HELD, "too much is held");
+            prop_assert!(whole.starts_with(&out), "something was written too early");
+        }
+        stream.feed(&filter, rest, &mut out);
+        stream.flush(&filter, &mut out);
+        prop_assert_eq!(out, whole);
     }
 }
