@@ -210,4 +210,7 @@ impl std::fmt::Debug for CertificateImport {
 pub struct CertificateImported {
     /// Hosts.
     pub hosts: Vec<String>,
+    /// Those of them that environments have with a certificate from elsewhere: it does not serve there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<String>,
 }

@@ -7,8 +7,6 @@ use std::collections::BTreeSet;
 
 use zeroize::Zeroize as _;
 
-use crate::rows::MAX_ENDS;
-
 /// Shorter values are not masked: too much that is no secret looks like them.
 pub const MIN_BYTES: usize = 6;
 
@@ -26,9 +24,6 @@ const MAX_ALL_FORMS: usize = 8 * 1024;
 
 /// A longer form is cut into pieces, each masked by itself, which bounds what a stream holds back.
 pub const MAX_FORM: usize = 256;
-
-/// Most bytes that a [`Stream`](crate::Stream) holds back.
-pub const MAX_HELD: usize = MAX_FORM - 1 + MAX_ENDS;
 
 /// Length of such a piece.
 const PIECE: usize = 128;

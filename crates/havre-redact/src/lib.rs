@@ -21,8 +21,9 @@ mod rows;
 mod stream;
 
 pub use filter::Filter;
-pub use forms::{MAX_HELD, MAX_VALUE, MIN_BYTES, Unmasked, Why, judge};
+pub use forms::{MAX_VALUE, MIN_BYTES, Unmasked, Why, judge};
 pub use layout::Unreadable;
+pub use rows::MAX_HELD;
 pub use stream::Stream;
 
 /// What stands for a secret.

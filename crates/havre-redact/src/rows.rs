@@ -14,7 +14,10 @@ use crate::forms::MAX_FORM;
 pub const ROW: usize = 60;
 
 /// Most bytes of line ends within a form, each of which may be two.
-pub const MAX_ENDS: usize = 2 * MAX_FORM.div_ceil(ROW);
+const MAX_ENDS: usize = 2 * MAX_FORM.div_ceil(ROW);
+
+/// Most bytes that a [`Stream`](crate::Stream) holds back.
+pub const MAX_HELD: usize = MAX_FORM - 1 + MAX_ENDS;
 
 /// Letters that are looked at together, which bounds what is copied of a text.
 const MOST: usize = 4096;

@@ -1,6 +1,7 @@
 //! The API over HTTPS: TLS with the machine's authorities, and those the context names.
 
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -96,7 +97,16 @@ pub(super) async fn connect(
     let host = &address.host;
     let name =
         ServerName::try_from(host.clone()).map_err(|_| TlsError::Name { host: host.clone() })?;
-    let stream = TcpStream::connect((host.as_str(), address.port)).await;
+    let stream = match is_loopback(host) {
+        true => {
+            let loopback = [
+                SocketAddr::from((Ipv4Addr::LOCALHOST, address.port)),
+                SocketAddr::from((Ipv6Addr::LOCALHOST, address.port)),
+            ];
+            TcpStream::connect(loopback.as_slice()).await
+        }
+        false => TcpStream::connect((host.as_str(), address.port)).await,
+    };
     let stream = stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
     let stream = stream.map_err(|source| TlsError::Connect {
         authority: format!("{host}, port {}", address.port),
@@ -108,6 +118,12 @@ pub(super) async fn connect(
         true => TlsError::Untrusted { host, source },
         false => TlsError::Handshake { host, source },
     })
+}
+
+/// Names that are this machine's wherever they are asked for (RFC 6761), which many resolvers do not know.
+fn is_loopback(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    host == "localhost" || host.ends_with(".localhost")
 }
 
 fn is_about_the_certificate(error: &io::Error) -> bool {
@@ -143,5 +159,20 @@ fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     match store.is_empty() {
         true => Err(TlsError::NoAuthorities),
         false => Ok(store),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_loopback;
+
+    #[test]
+    fn localhost_is_this_machine() {
+        for host in ["localhost", "havre.localhost", "Havre.Localhost."] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["localhost.example.org", "mylocalhost", "127.0.0.1"] {
+            assert!(!is_loopback(host), "{host}");
+        }
     }
 }

@@ -34,8 +34,8 @@ impl Subsystem for Authorities {
             .call::<CertificatesRenew, _>(async |daemon, by, query| {
                 renew(&daemon, &by, query).await
             })
-            .call::<CertificatesImport, _>(async |daemon, _, brought| {
-                import(&daemon, brought).await
+            .call::<CertificatesImport, _>(async |daemon, by, brought| {
+                import(&daemon, &by, brought).await
             });
         Some(routes.erased())
     }
@@ -117,6 +117,7 @@ async fn renew(
 
 async fn import(
     daemon: &Daemon,
+    by: &Principal,
     brought: CertificateImport,
 ) -> Result<CertificateImported, ApiError> {
     let CertificateImport { hosts, chain, key } = brought;
@@ -137,9 +138,14 @@ async fn import(
     };
     let imported = daemon.platform.authorities.import(&names, &pair).await;
     let names = imported.map_err(refused)?;
-    Ok(CertificateImported {
-        hosts: names.iter().map(ToString::to_string).collect(),
-    })
+    let hosts: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let here = visible(daemon, by, Role::Viewer).await;
+    let elsewhere = here
+        .into_iter()
+        .filter(|served| !served.public && hosts.contains(&served.host))
+        .map(|served| served.host)
+        .collect();
+    Ok(CertificateImported { hosts, elsewhere })
 }
 
 fn refused(error: ServiceError) -> ApiError {

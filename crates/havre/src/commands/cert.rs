@@ -60,6 +60,12 @@ pub async fn run(context: &Context, command: CertCommand) -> Outcome {
             let imported = client.call::<CertificatesImport>(&brought).await?;
             let lines: String = imported.hosts.iter().map(|it| format!("{it}\n")).collect();
             ui.data(&lines)?;
+            for host in &imported.elsewhere {
+                ui.warn(
+                    &format!("{host} is served with another certificate, as its environment says or by this machine's own authority"),
+                    Some("`tls: acme` in havre.yaml has it served with what you brought"),
+                );
+            }
             ui.say(
                 "it serves where an environment has that host and its certificate comes from an \
                  authority; another is ordered three days before its end",
