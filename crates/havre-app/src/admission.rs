@@ -1,15 +1,17 @@
 //! Before anything is begun: whether an environment may have the volumes that its files name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
-use havre_api::{ApiError, EnvironmentId, ErrorCode};
+use havre_api::{ApiError, EnvironmentId, ErrorCode, Principal};
 use havre_base::in_place;
 use havre_model::{Mount, Service, ServiceName, Volume, VolumeName, is_volume_name};
 
 use crate::conflict::Conflict;
 use crate::daemon::Daemon;
 use crate::platform::Platform;
+use crate::sources::may_have_of_machine;
 use crate::volumes::owner::{self, Nobodys, OwnerError, Owners, Title, Uses};
 use crate::volumes::volume_name;
 
@@ -22,6 +24,14 @@ struct Taken {
     owners: Option<Owners>,
 }
 
+/// What this principal gets of the volumes that nobody has.
+pub(crate) fn nobodys(by: &Principal) -> Nobodys {
+    match may_have_of_machine(by) {
+        true => Nobodys::Take,
+        false => Nobodys::Refuse,
+    }
+}
+
 /// Fails where a service mounts what is another environment's, unless the files say that it is. A
 /// volume of an earlier version finds its owner, and one that nobody has is taken where that may be.
 pub(crate) async fn check<'a>(
@@ -32,8 +42,9 @@ pub(crate) async fn check<'a>(
     nobodys: Nobodys,
 ) -> Result<(), ApiError> {
     let platform = &daemon.platform;
-    let unclaimed = Unclaimed::Settle(nobodys);
-    let taken = in_place(|| taken(platform, id, services, volumes, unclaimed));
+    let settle =
+        |folder: &Path, name: &str| owner::settle(folder, name, id, &platform.tables, nobodys);
+    let taken = in_place(|| taken(platform, id, services, volumes, settle));
     let Some(first) = taken.map_err(|error| unknown(&error))?.into_iter().next() else {
         return Ok(());
     };
@@ -55,8 +66,10 @@ pub(crate) fn findings<'a>(
     id: &EnvironmentId,
     services: impl IntoIterator<Item = (&'a ServiceName, &'a Service)>,
     volumes: &BTreeMap<VolumeName, Volume>,
+    nobodys: Nobodys,
 ) -> Vec<String> {
-    match taken(platform, id, services, volumes, Unclaimed::Leave) {
+    let foresee = |_: &Path, name: &str| owner::foresee(name, id, &platform.tables, nobodys);
+    match taken(platform, id, services, volumes, foresee) {
         Ok(taken) => taken.iter().map(|one| one.conflict().finding()).collect(),
         Err(error) => vec![havre_base::one_line(&error)],
     }
@@ -105,19 +118,13 @@ pub(crate) fn remains(
     names.iter().filter_map(why).collect()
 }
 
-/// What to do with a volume that nothing says the owner of.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Unclaimed {
-    Settle(Nobodys),
-    Leave,
-}
-
+/// `of_nobody` says what one is that nothing says the owner of.
 fn taken<'a>(
     platform: &Platform,
     id: &EnvironmentId,
     services: impl IntoIterator<Item = (&'a ServiceName, &'a Service)>,
     volumes: &BTreeMap<VolumeName, Volume>,
-    unclaimed: Unclaimed,
+    of_nobody: impl Fn(&Path, &str) -> Result<Title, OwnerError>,
 ) -> Result<Vec<Taken>, OwnerError> {
     let unnamed = Volume::default();
     let mut taken = Vec::new();
@@ -140,27 +147,21 @@ fn taken<'a>(
             continue;
         }
         let folder = platform.volumes_dir().join(&name);
-        let mut title = owner::title(&folder, id)?;
-        let mut is_refused = false;
-        if let (Title::Unclaimed, Unclaimed::Settle(nobodys)) = (&title, unclaimed) {
-            title = owner::settle(&folder, &name, id, &platform.tables, nobodys)?;
-            is_refused = title == Title::Unclaimed;
-        }
-        match title {
-            Title::Unclaimed if is_refused => taken.push(Taken {
-                service: service.clone(),
-                key: key.clone(),
-                name,
-                owners: None,
-            }),
-            Title::Free | Title::Unclaimed | Title::Own | Title::Lent(_) | Title::Shared(_) => {}
-            Title::Foreign(owners) => taken.push(Taken {
-                service: service.clone(),
-                key: key.clone(),
-                name,
-                owners: Some(owners),
-            }),
-        }
+        let title = match owner::title(&folder, id)? {
+            Title::Unclaimed => of_nobody(&folder, &name)?,
+            title => title,
+        };
+        let owners = match title {
+            Title::Free | Title::Own | Title::Lent(_) | Title::Shared(_) => continue,
+            Title::Unclaimed => None,
+            Title::Foreign(owners) => Some(owners),
+        };
+        taken.push(Taken {
+            service: service.clone(),
+            key: key.clone(),
+            name,
+            owners,
+        });
     }
     Ok(taken)
 }

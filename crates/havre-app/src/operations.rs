@@ -30,7 +30,6 @@ use crate::plans::plan;
 use crate::progress::EventDiff;
 use crate::secrets::needed;
 use crate::volumes::named_volumes;
-use crate::volumes::owner::Nobodys;
 use crate::{
     admission, capabilities, databases, domains, ports, scaling, shared_networks, sources, status,
 };
@@ -64,10 +63,7 @@ pub(crate) async fn up(
     in_place(|| needed::of(&daemon.platform.secrets, &id, &project))?;
     ports::check(daemon, &id, &project).await?;
     domains::check(daemon, &id, &project).await?;
-    let nobodys = match sources::may_have_of_machine(by) {
-        true => Nobodys::Take,
-        false => Nobodys::Refuse,
-    };
+    let nobodys = admission::nobodys(by);
     admission::check(daemon, &id, &project.services, &project.volumes, nobodys).await?;
     let (mut environment, mut held) = take(daemon, &id, by, events).await?;
     // A `down` from before is taken over, one from now on is the later command.

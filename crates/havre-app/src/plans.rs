@@ -106,7 +106,8 @@ pub(crate) async fn dry_run(
     others.extend(certificate_findings(daemon, &release));
     let platform = &daemon.platform;
     others.extend(in_place(|| {
-        admission::findings(platform, &id, &project.services, &project.volumes)
+        let nobodys = admission::nobodys(by);
+        admission::findings(platform, &id, &project.services, &project.volumes, nobodys)
     }));
     others.extend(domains::finding(daemon, &id, &project).await);
     others.extend(rivals::finding(daemon, &id, &release, &situation.databases).await);

@@ -43,6 +43,16 @@ impl Owners {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &EnvironmentId> {
         self.owners.iter()
     }
+
+    /// What a volume of theirs is to an environment.
+    fn title(mut self, id: &EnvironmentId) -> Title {
+        let own = self.owners.remove(id);
+        match (own, self.owners.is_empty()) {
+            (true, true) => Title::Own,
+            (true, false) => Title::Shared(self),
+            (false, _) => Title::Foreign(self),
+        }
+    }
 }
 
 impl fmt::Display for Owners {
@@ -103,14 +113,9 @@ pub(crate) fn title(folder: &Path, id: &EnvironmentId) -> Result<Title, OwnerErr
     if !has_data(folder) {
         return Ok(Title::Free);
     }
-    let Some(mut owners) = read(folder)? else {
-        return Ok(Title::Unclaimed);
-    };
-    let own = owners.owners.remove(id);
-    Ok(match (own, owners.owners.is_empty()) {
-        (true, true) => Title::Own,
-        (true, false) => Title::Shared(owners),
-        (false, _) => Title::Foreign(owners),
+    Ok(match read(folder)? {
+        Some(owners) => owners.title(id),
+        None => Title::Unclaimed,
     })
 }
 
@@ -190,16 +195,32 @@ pub(crate) fn settle(
     tables: &Tables,
     nobodys: Nobodys,
 ) -> Result<Title, OwnerError> {
-    let uses = Uses::read(tables)?;
-    match (uses.own.get(name), uses.by_others(name, id)) {
-        (Some(owners), _) => give(folder, owners)?,
-        (None, Some(others)) => return Ok(Title::Foreign(others)),
-        (None, None) => match nobodys {
-            Nobodys::Take => give(folder, &Owners::one(id))?,
-            Nobodys::Refuse => return Ok(Title::Unclaimed),
-        },
+    match heirs(name, id, &Uses::read(tables)?, nobodys) {
+        Ok(owners) => give(folder, &owners)?,
+        Err(title) => return Ok(title),
     }
     title(folder, id)
+}
+
+/// What [`settle`] would return, before it is done.
+pub(crate) fn foresee(
+    name: &str,
+    id: &EnvironmentId,
+    tables: &Tables,
+    nobodys: Nobodys,
+) -> Result<Title, OwnerError> {
+    let heirs = heirs(name, id, &Uses::read(tables)?, nobodys);
+    Ok(heirs.map_or_else(|title| title, |owners| owners.title(id)))
+}
+
+/// Whose a volume becomes that has no owner, or what it is if it becomes nobody's.
+fn heirs(name: &str, id: &EnvironmentId, uses: &Uses, nobodys: Nobodys) -> Result<Owners, Title> {
+    match (uses.own.get(name), uses.by_others(name, id), nobodys) {
+        (Some(owners), ..) => Ok(owners.clone()),
+        (None, Some(others), _) => Err(Title::Foreign(others)),
+        (None, None, Nobodys::Take) => Ok(Owners::one(id)),
+        (None, None, Nobodys::Refuse) => Err(Title::Unclaimed),
+    }
 }
 
 /// Writes down whose it is, unless somebody was faster.

@@ -62,6 +62,9 @@ fn volumes_of_an_earlier_version_go_to_those_that_use_them() {
     assert_eq!(titles(&other), [of_shop, foreign(), Title::Unclaimed]);
 
     // What nobody's releases use is taken by who wants it first and may, and by nobody after that.
+    let foreseen = |nobodys| foresee("by-hand", &other, &tables, nobodys).unwrap();
+    assert_eq!(foreseen(Nobodys::Refuse), Title::Unclaimed);
+    assert_eq!(foreseen(Nobodys::Take), Title::Own);
     let nobodys = settle(&folders[2], "by-hand", &other, &tables, Nobodys::Refuse);
     assert_eq!(nobodys.unwrap(), Title::Unclaimed);
     assert_eq!(titles(&other)[2], Title::Unclaimed);
