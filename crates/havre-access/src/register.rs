@@ -36,6 +36,16 @@ pub enum AccessError {
     /// The database.
     #[error("cannot change who has access")]
     Store(#[source] StoreError),
+    /// A token lets nobody in any more, and the database has it still.
+    #[error(
+        "token {name} lets nobody in any more, but that cannot be written down: it would again once the daemon is restarted"
+    )]
+    Unwritten {
+        /// The token's name.
+        name: String,
+        /// The reason.
+        source: StoreError,
+    },
     /// One of that name is there.
     #[error("there is a token {0:?} already")]
     TokenExists(String),
@@ -117,6 +127,8 @@ type Key = [u8; 16];
 struct State {
     tokens: HashMap<Key, Entry>,
     users: BTreeMap<String, User>,
+    /// Revoked, and in the database still.
+    unwritten: Vec<TokenRecord>,
 }
 
 struct Entry {
@@ -224,17 +236,25 @@ impl Register {
         all
     }
 
-    /// Revokes a token by its number or its name. What it has under way that only answers it ends.
+    /// Revokes a token by its number or its name. What it has under way that only answers it ends. That holds at once:
+    /// where it cannot be written down, as on a full disk, [`AccessError::Unwritten`] says so, and it is tried again.
     pub fn revoke(&self, id_or_name: &str) -> Result<TokenRecord, AccessError> {
-        let mut state = self.lock();
-        let named = |entry: &Entry| {
-            entry.record.id == id_or_name
-                || (entry.record.holder == Holder::Token && entry.record.name == id_or_name)
+        let named = |record: &TokenRecord| {
+            record.id == id_or_name || (record.holder == Holder::Token && record.name == id_or_name)
         };
-        let found = state.tokens.iter().find(|(_, entry)| named(entry));
-        let found = found.map(|(key, entry)| (*key, entry.record.clone()));
-        let (key, record) = found.ok_or_else(|| AccessError::NoToken(id_or_name.to_owned()))?;
-        self.remove(&mut state, &[key])?;
+        let mut state = self.lock();
+        let revoked = match state.keys(|entry| named(&entry.record)).first() {
+            Some(key) => state.revoke(key),
+            None => state.unwritten.iter().find(|record| named(record)).cloned(),
+        };
+        let record = revoked.ok_or_else(|| AccessError::NoToken(id_or_name.to_owned()))?;
+        let written = self.remove(&mut state, &[]);
+        drop(state);
+        written.map_err(|source| {
+            self.changed.notify_one();
+            let name = record.name.clone();
+            AccessError::Unwritten { name, source }
+        })?;
         Ok(record)
     }
 
@@ -298,7 +318,8 @@ impl Register {
         Ok(user)
     }
 
-    /// Forgets tokens as they expire, and ends what they have under way. Until it is dropped.
+    /// Forgets tokens as they expire, and ends what they have under way; removes what was revoked and could not be
+    /// written down. Until it is dropped.
     pub async fn expire(&self) {
         loop {
             let now = SystemTime::now();
@@ -308,7 +329,7 @@ impl Register {
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "expired tokens stay listed"
+                        "expired or revoked tokens stay in the database"
                     );
                     TRY_AGAIN
                 }
@@ -325,7 +346,7 @@ impl Register {
 
     /// Ends what has expired, then removes it; when the next one does, whether that could be written down
     /// or not.
-    fn expire_at(&self, now: SystemTime) -> (Option<SystemTime>, Result<(), AccessError>) {
+    fn expire_at(&self, now: SystemTime) -> (Option<SystemTime>, Result<(), StoreError>) {
         let mut state = self.lock();
         let expired = state.keys(|one| one.has_expired(now));
         for key in &expired {
@@ -339,14 +360,15 @@ impl Register {
         (next, forgotten)
     }
 
-    /// Written down first: what comes back after a restart was never gone.
-    fn remove(&self, state: &mut State, keys: &[Key]) -> Result<(), AccessError> {
-        if keys.is_empty() {
+    /// Forgets tokens once that is written down, and with them those that were revoked before it could be.
+    fn remove(&self, state: &mut State, keys: &[Key]) -> Result<(), StoreError> {
+        let mut ids = state.ids(keys);
+        ids.extend(state.unwritten.iter().map(|record| record.id.clone()));
+        if ids.is_empty() {
             return Ok(());
         }
-        self.tables
-            .remove_tokens(&state.ids(keys))
-            .map_err(AccessError::Store)?;
+        self.tables.remove_tokens(&ids)?;
+        state.unwritten.clear();
         state.forget(keys);
         Ok(())
     }
@@ -407,6 +429,14 @@ impl State {
     fn ids(&self, keys: &[Key]) -> Vec<String> {
         let entries = keys.iter().filter_map(|key| self.tokens.get(key));
         entries.map(|entry| entry.record.id.clone()).collect()
+    }
+
+    /// It lets nobody in any more, whatever becomes of the database.
+    fn revoke(&mut self, key: &Key) -> Option<TokenRecord> {
+        let entry = self.tokens.remove(key)?;
+        entry.lost.cancel();
+        self.unwritten.push(entry.record.clone());
+        Some(entry.record)
     }
 
     /// They let nobody in any more, and what they have under way ends.

@@ -28,6 +28,11 @@ impl Tables {
         Self(store)
     }
 
+    #[cfg(test)]
+    pub(crate) fn store(&self) -> &Store {
+        &self.0
+    }
+
     /// All tokens with their hashes.
     pub(crate) fn tokens(&self) -> Result<Vec<(Hash, TokenRecord)>, StoreError> {
         self.0.run("read the tokens", |db| {

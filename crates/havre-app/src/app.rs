@@ -300,7 +300,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         images,
     });
     in_place(|| {
-        audit::start(&platform.trail, &platform.seal);
+        audit::start(&platform);
         secrets::start(&platform);
     });
     let host = Arc::new(Host {

@@ -15,9 +15,9 @@ mod rules;
 use std::sync::Arc;
 
 use havre_audit::{Entry, Outcome, Principal, Trail};
-use havre_secrets::Seal;
-use havre_store::Store;
+use havre_store::{Store, StoreError};
 
+use crate::platform::Platform;
 use crate::root::Root;
 
 pub(crate) use answers::{export, log, verify};
@@ -30,10 +30,41 @@ pub(crate) fn trail(root: &Root, store: &Arc<Store>) -> Trail {
 }
 
 /// Takes the trail up: signs with its key, if the seal is open, and compares it with what is noted outside the database.
-pub(crate) fn start(trail: &Trail, seal: &Seal) {
-    key::give(trail, seal);
+pub(crate) fn start(platform: &Platform) {
+    let trail = &platform.trail;
+    if let Some(what_tells) = what_tells_of_it(platform) {
+        trail.was_begun(what_tells);
+    }
+    key::give(trail, &platform.seal);
     trail.resume();
     note_daemon(trail, "daemon/start");
+}
+
+/// What is there only after something was written to the trail.
+fn what_tells_of_it(platform: &Platform) -> Option<String> {
+    if let Some(key) = platform.seal.trail() {
+        return Some(format!("the seal knows one that key {key} signs"));
+    }
+    let is_there = |found: Result<bool, StoreError>| {
+        found.unwrap_or_else(|error| {
+            let error = havre_base::one_line(&error);
+            tracing::error!(error, "whether there was an audit trail is not known");
+            false
+        })
+    };
+    let register = &platform.door.register;
+    let environments = platform.tables.environments();
+    let left = [
+        ("secrets", is_there(platform.secrets.is_any_kept())),
+        ("tokens", !register.tokens().is_empty()),
+        ("users", !register.users().is_empty()),
+        (
+            "environments",
+            is_there(environments.map(|environments| !environments.is_empty())),
+        ),
+    ];
+    let left = left.iter().find(|(_, is_there)| *is_there);
+    left.map(|(what, _)| format!("there are {what}"))
 }
 
 /// Writes down what the daemon does by itself. Where that cannot be written it is done all the same: what keeps
@@ -54,3 +85,6 @@ pub(crate) fn note_daemon(trail: &Trail, action: &str) {
     };
     note(trail, entry);
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,6 +74,8 @@ pub(crate) fn resume(platform: &Platform) -> Resumed {
     let Resumed {
         undone, damaged, ..
     } = &mut resumed;
+    // What was written while it was locked is vouched for from now on.
+    audit::give_key(&platform.trail, &platform.seal);
     match platform.secrets.renew() {
         Ok(broken) => damaged.extend(broken),
         Err(error) => undone.push(one_line(&error)),

@@ -1,23 +1,23 @@
-//! The copy of the head outside the database: a file of lines, one per record, that is only added to.
+//! The copy of the head outside the database: a file with a line for the newest record, and none for older ones, to which
+//! a trail could be shortened.
 //!
-//! A line is `<sequence>:<hash> <mac>`, or `<sequence>:<hash> -` where there was no key. A line is written once its record
-//! is in the database: after a crash in between the file is one behind, which the next record mends.
+//! A line is `<sequence>:<hash> <mac>`, or `<sequence>:<hash> -` where there was no key; then the newest line that is signed
+//! stands before it. The file is replaced once its record is in the database: after a crash in between it is one behind,
+//! which the next record mends.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use havre_base::{Durability, replace};
-use rustix::fs::OFlags;
 
 use crate::chain::{Hash, Key, Purpose};
 use crate::head::Head;
 
-/// Of the file, before its older half goes. Lines have 140 bytes.
-const MAX_BYTES: u64 = 256 << 10;
-/// Lines that are looked at: more than the file can have.
-const MAX_LINES: usize = 8192;
+/// Of the file that are looked at. There are two lines, of 140 bytes; earlier versions had one for each record, the newest
+/// last, in up to 256 KiB.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// The file.
 #[derive(Clone, Debug)]
@@ -41,6 +41,14 @@ pub(crate) struct Lines {
     pub(crate) is_there: bool,
 }
 
+impl Line {
+    /// Whether that key signed it, as that.
+    pub(crate) fn is_by(&self, key: &Key, purpose: Purpose) -> bool {
+        self.mac
+            .is_some_and(|mac| key.vouches(purpose, self.head.sequence, &self.head.hash, &mac))
+    }
+}
+
 impl Anchor {
     pub(crate) fn new(path: PathBuf) -> Self {
         Self(path)
@@ -50,36 +58,26 @@ impl Anchor {
         &self.0
     }
 
-    /// Adds a line; it is on disk when this returns.
-    pub(crate) fn add(&self, head: &Head, key: Option<&Key>) -> io::Result<()> {
-        let mac = key.map(|key| {
-            key.sign(Purpose::Head, head.sequence, &head.hash)
-                .to_string()
-        });
-        let line = format!("{head} {}\n", mac.as_deref().unwrap_or("-"));
-        let is_new = !self.0.exists();
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            // A link that somebody put there is not written to.
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(&self.0)?;
-        let length = file.metadata()?.len();
-        // A line that a crash left unfinished stays one by itself.
-        match length > 0 && !ends_with_newline(&mut file)? {
-            true => file.write_all(format!("\n{line}").as_bytes())?,
-            false => file.write_all(line.as_bytes())?,
-        }
-        file.sync_data()?;
-        if is_new && let Some(folder) = self.0.parent() {
-            File::open(folder)?.sync_all()?;
-        }
-        match length > MAX_BYTES {
-            true => self.halve(),
-            false => Ok(()),
-        }
+    /// Puts the newest head in the place of the one before; it is on disk when this returns.
+    pub(crate) fn put(&self, head: &Head, key: Option<&Key>) -> io::Result<()> {
+        let mac = key.map(|key| key.sign(Purpose::Copy, head.sequence, &head.hash));
+        let newest = Line {
+            number: 1,
+            head: *head,
+            mac,
+        };
+        // Without one that is signed, a trail that is not signed now cannot be told from a forged one.
+        let signed = match mac {
+            Some(_) => None,
+            None => self
+                .read()?
+                .lines
+                .into_iter()
+                .rfind(|line| line.mac.is_some()),
+        };
+        let lines = signed.into_iter().chain([newest]);
+        let text: String = lines.map(|line| format!("{line}\n")).collect();
+        replace(&self.0, text.as_bytes(), 0o600, Durability::Durable)
     }
 
     /// What is in the file; nothing where there is none.
@@ -90,40 +88,18 @@ impl Anchor {
             Err(error) => return Err(error),
         };
         let mut bytes = Vec::new();
-        file.take(4 * MAX_BYTES).read_to_end(&mut bytes)?;
+        file.take(MAX_BYTES).read_to_end(&mut bytes)?;
         Ok(parse(&bytes))
     }
+}
 
-    /// The newest line that is signed stays: without one, a trail that is not signed cannot be told from a forged one.
-    fn halve(&self) -> io::Result<()> {
-        let text = std::fs::read(&self.0)?;
-        let middle = text.len() / 2;
-        let line = text[middle..].iter().position(|&byte| byte == b'\n');
-        let from = line.map_or(middle, |at| middle + at + 1);
-        let (older, newer) = text.split_at(from);
-        let newest_signed = |text: &'_ [u8]| -> Option<Vec<u8>> {
-            let mut lines = text.split_inclusive(|&byte| byte == b'\n').rev();
-            lines.find(|line| is_signed(line)).map(<[u8]>::to_vec)
-        };
-        let kept = match newest_signed(newer) {
-            Some(_) => newer.to_vec(),
-            None => [&newest_signed(older).unwrap_or_default(), newer].concat(),
-        };
-        replace(&self.0, &kept, 0o600, Durability::Durable)
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.mac {
+            Some(mac) => write!(f, "{} {mac}", self.head),
+            None => write!(f, "{} -", self.head),
+        }
     }
-}
-
-fn ends_with_newline(file: &mut File) -> io::Result<bool> {
-    file.seek(SeekFrom::End(-1))?;
-    let mut last = [0];
-    file.read_exact(&mut last)?;
-    Ok(last == *b"\n")
-}
-
-fn is_signed(line: &[u8]) -> bool {
-    let line = line.strip_suffix(b"\n");
-    line.and_then(|line| parse_line(line, 1))
-        .is_some_and(|line| line.mac.is_some())
 }
 
 fn parse(bytes: &[u8]) -> Lines {
@@ -137,13 +113,10 @@ fn parse(bytes: &[u8]) -> Lines {
         .peekable();
     while let Some((index, line)) = lines.next() {
         let number = index + 1;
-        if found.lines.len() == MAX_LINES {
-            break;
-        }
         let whole = line.strip_suffix(b"\n");
         match whole.and_then(|line| parse_line(line, number)) {
             Some(line) => found.lines.push(line),
-            // As a crash leaves the last one; the next begins on a line of its own.
+            // The file is longer than is looked at, or was cut.
             None if whole.is_none() && lines.peek().is_none() => {}
             None => found.unreadable.push(number),
         }
@@ -176,40 +149,35 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_added_also_behind_an_unfinished_one() {
+    fn only_the_newest_and_the_newest_that_is_signed_are_there() {
         let folder = tempfile::tempdir().unwrap();
         let anchor = Anchor::new(folder.path().join("audit.head"));
         assert_eq!(anchor.read().unwrap(), Lines::default());
         let key = Key::new(&[1; 32]);
-        anchor.add(&head(1), None).unwrap();
-        anchor.add(&head(2), Some(&key)).unwrap();
-        let whole = std::fs::read(anchor.path()).unwrap();
-        std::fs::write(anchor.path(), &whole[..whole.len() - 20]).unwrap();
-        let torn = anchor.read().unwrap();
-        assert_eq!((torn.lines.len(), torn.unreadable.len()), (1, 0));
-        anchor.add(&head(3), Some(&key)).unwrap();
-        let lines = anchor.read().unwrap();
-        let numbers: Vec<_> = lines.lines.iter().map(|line| line.head.sequence).collect();
-        assert_eq!(numbers, [1, 3]);
-        assert!(lines.lines[0].mac.is_none() && lines.lines[1].mac.is_some());
-        assert_eq!(lines.unreadable, [2]);
+        let there = |put: u64, key| {
+            anchor.put(&head(put), key).unwrap();
+            let lines = anchor.read().unwrap();
+            assert!(lines.is_there && lines.unreadable.is_empty());
+            let lines = lines.lines.iter();
+            lines
+                .map(|line| (line.head.sequence, line.mac.is_some()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(there(1, None), [(1, false)]);
+        assert_eq!(there(2, Some(&key)), [(2, true)]);
+        assert_eq!(there(3, Some(&key)), [(3, true)]);
+        assert_eq!(there(4, None), [(3, true), (4, false)]);
+        assert_eq!(there(5, None), [(3, true), (5, false)]);
+        assert_eq!(there(6, Some(&key)), [(6, true)]);
     }
 
     #[test]
-    fn it_does_not_grow_without_end() {
+    fn a_line_that_is_none_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let anchor = Anchor::new(folder.path().join("audit.head"));
         let line = format!("{} -\n", head(2));
-        let count = MAX_BYTES as usize / line.len() + 1;
-        anchor.add(&head(1), Some(&Key::new(&[1; 32]))).unwrap();
-        let signed = std::fs::read_to_string(anchor.path()).unwrap();
-        std::fs::write(anchor.path(), signed + &line.repeat(count)).unwrap();
-        anchor.add(&head(9), None).unwrap();
+        std::fs::write(anchor.path(), format!("{line}x\n{line}3:")).unwrap();
         let lines = anchor.read().unwrap();
-        assert!(lines.lines.len() <= count / 2 + 3 && lines.unreadable.is_empty());
-        assert_eq!(lines.lines.last().unwrap().head, head(9));
-        // The one that is signed is still there, once.
-        let signed = lines.lines.iter().filter(|line| line.mac.is_some());
-        assert_eq!(signed.map(|line| line.head).collect::<Vec<_>>(), [head(1)]);
+        assert_eq!((lines.lines.len(), lines.unreadable), (2, vec![2]));
     }
 }

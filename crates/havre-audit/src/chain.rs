@@ -10,6 +10,7 @@ use ring::hmac;
 /// What is hashed begins with what it is hashed for, so that no text of one purpose passes for another's.
 const RECORD: &[u8] = b"havre-audit-1 record\n";
 const HEAD: &[u8] = b"havre-audit-1 head\n";
+const COPY: &[u8] = b"havre-audit-1 copy\n";
 const CUT: &[u8] = b"havre-audit-1 cut\n";
 const KEY: &[u8] = b"havre-audit-1 key\n";
 
@@ -62,8 +63,10 @@ pub fn link(previous: &Hash, canonical: &str) -> Hash {
 /// What a MAC vouches for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// That a record is the newest one.
+    /// That a record is the newest one, in the database.
     Head,
+    /// The same, outside of it: what the database once had says nothing there.
+    Copy,
     /// That all up to a record were removed by us.
     Cut,
 }
@@ -101,6 +104,7 @@ impl Key {
 fn message(purpose: Purpose, sequence: u64, hash: &Hash) -> Vec<u8> {
     let purpose = match purpose {
         Purpose::Head => HEAD,
+        Purpose::Copy => COPY,
         Purpose::Cut => CUT,
     };
     [purpose, &sequence.to_be_bytes(), &hash.0].concat()
@@ -126,6 +130,7 @@ mod tests {
         let mac = key.sign(Purpose::Head, 5, &one);
         assert!(key.vouches(Purpose::Head, 5, &one, &mac));
         assert!(!key.vouches(Purpose::Cut, 5, &one, &mac));
+        assert!(!key.vouches(Purpose::Copy, 5, &one, &mac));
         assert!(!key.vouches(Purpose::Head, 6, &one, &mac));
         assert!(!key.vouches(Purpose::Head, 5, &two, &mac));
         assert!(!other.vouches(Purpose::Head, 5, &one, &mac));

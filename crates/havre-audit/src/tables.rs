@@ -193,6 +193,12 @@ pub(crate) fn row_hash(db: &Connection, sequence: u64) -> rusqlite::Result<Optio
     Ok(found.map(|head| head.hash))
 }
 
+/// Whether a record is there, and of that action.
+pub(crate) fn is_of(db: &Connection, sequence: u64, action: &str) -> rusqlite::Result<bool> {
+    let query = "SELECT EXISTS (SELECT 1 FROM audit WHERE sequence = ?1 AND action = ?2)";
+    db.query_row(query, params![sequence, action], |row| row.get(0))
+}
+
 /// The newest records that a query asks for, the oldest of them first. What came of an event stands with
 /// it, and by itself only where the event was cut off.
 pub(crate) fn shown(db: &Connection, query: &Query) -> rusqlite::Result<Vec<Shown>> {

@@ -62,6 +62,8 @@ struct Inner {
     flood: Mutex<Flood>,
     /// The newest record, as far as this process knows: what the database has to go back to.
     last: Mutex<Option<Head>>,
+    /// What tells, elsewhere, that the trail was begun before this process.
+    begun: Mutex<Option<String>>,
     /// Held by who reads the trail from one end to the other, and by who cuts it.
     whole: Mutex<()>,
 }
@@ -75,13 +77,20 @@ impl Trail {
             key: Mutex::new(None),
             flood: Mutex::new(Flood::new(Instant::now())),
             last: Mutex::new(None),
+            begun: Mutex::new(None),
             whole: Mutex::new(()),
         }))
     }
 
-    /// Whether it signs.
-    pub fn has_key(&self) -> bool {
-        lock(&self.0.key).is_some()
+    /// The id of the key that it signs with.
+    pub fn key_id(&self) -> Option<String> {
+        lock(&self.0.key).as_ref().map(Key::id)
+    }
+
+    /// Takes note, before the first record is written, that the trail was begun before, and what tells so. Where there is
+    /// none all the same, a record says so.
+    pub fn was_begun(&self, what_tells: String) {
+        *lock(&self.0.begun) = Some(what_tells);
     }
 
     /// The key of its word, as it was sealed.
@@ -91,29 +100,32 @@ impl Trail {
             .run("read the audit trail's key", |db| tables::sealed_key(db))
     }
 
-    /// Signs from now on with a new key, whose sealed form is kept. A record says so; where a key has signed before,
-    /// it is one of a gap.
-    pub fn adopt_key(&self, key: Key, sealed: Vec<u8>) -> Result<(), AppendError> {
+    /// Signs from now on with a new key, whose sealed form is kept, unless it has one by now. A record says so; where a
+    /// key has signed before, such as the one that is `noted` elsewhere, it is one of a gap.
+    pub fn adopt_key(
+        &self,
+        key: Key,
+        sealed: Vec<u8>,
+        noted: Option<String>,
+    ) -> Result<(), AppendError> {
         let lines = self.lines();
-        self.compare(&lines);
-        let is_signed = self.0.store.run("read the audit trail", |db| {
-            tables::is_signed(db, KEY_ACTION)
-        })? || lines.iter().any(|line| line.mac.is_some());
-        let entry = match is_signed {
-            false => Entry {
-                subject: Some(key.id()),
-                ..Entry::new(Principal::havre(), KEY_ACTION, Outcome::Ok)
-            },
-            true => gap("it was signed with a key that is gone".to_owned()),
+        let take = move |inner: &Inner, db: &mut Connection| {
+            inner.compare(db, &lines, Some(&key), Copies::OfOurs)?;
+            let is_signed = noted.is_some()
+                || lines.iter().any(|line| line.mac.is_some())
+                || tables::is_signed(db, KEY_ACTION)?;
+            let entry = match is_signed {
+                false => Entry {
+                    subject: Some(key.id()),
+                    ..Entry::new(Principal::havre(), KEY_ACTION, Outcome::Ok)
+                },
+                true => gap("it was signed with a key that is gone".to_owned()),
+            };
+            inner.sign_with(db, key, entry, |change| {
+                tables::put_sealed_key(change, &sealed)
+            })
         };
-        let before = lock(&self.0.key).replace(key);
-        let kept = self.write("keep the audit trail's key", entry, move |change| {
-            tables::put_sealed_key(change, &sealed)
-        });
-        if kept.is_err() {
-            *lock(&self.0.key) = before;
-        }
-        kept.map(drop)
+        self.take_key("keep the audit trail's key", take)
     }
 
     /// Keeps the same key sealed anew, unless another one is kept by now.
@@ -127,42 +139,68 @@ impl Trail {
         })
     }
 
-    /// Signs from now on with the key that it had before. Where records were written without it meanwhile, one
-    /// says so; where nothing tells that it was only meanwhile, it is one of a gap.
-    pub fn use_key(&self, key: Key) -> Result<(), AppendError> {
-        let id = key.id();
-        *lock(&self.0.key) = Some(key);
-        // Before the first record that is signed, which would vouch for all before it.
-        let noted = self.compare(&self.lines());
-        let head = self
-            .0
-            .store
-            .run("read the audit trail", |db| tables::head(db))?;
-        let Some(Signed { head, mac: None }) = head else {
-            return Ok(());
+    /// Signs from now on with the key that it had before, unless it has it by now. Where records were written without it
+    /// meanwhile, one says so; where nothing tells that it was only meanwhile, or the copy of the head is gone, it is one
+    /// of a gap. The key that is `noted` elsewhere has had its line in the file of heads; without it, the file may be of
+    /// an earlier version, which a record says.
+    pub fn use_key(&self, key: Key, noted: Option<String>) -> Result<(), AppendError> {
+        let lines = self.lines();
+        let take = move |inner: &Inner, db: &mut Connection| {
+            let copies = match noted {
+                Some(_) => Copies::OfOurs,
+                None => Copies::OfEarlierVersionsToo,
+            };
+            // Before the first record that is signed, which would vouch for all before it.
+            let copy = inner.compare(db, &lines, Some(&key), copies)?;
+            let head = tables::head(db)?;
+            match taken_up(db, &key, head, copy, noted.is_some())? {
+                Some(entry) => inner.sign_with(db, key, entry, |_| Ok(())),
+                None => {
+                    *lock(&inner.key) = Some(key);
+                    Ok(())
+                }
+            }
         };
-        let last = head.sequence;
-        let entry = match noted {
-            Some(noted) => Entry {
-                subject: Some(id),
-                detail: Some(format!(
-                    "what follows record {}, up to {last}, was written without the key",
-                    noted.sequence
-                )),
-                ..Entry::new(Principal::havre(), KEY_ACTION, Outcome::Ok)
-            },
-            None => gap(format!(
-                "the newest record, {last}, was not signed, and no line of audit.head is by the key"
-            )),
-        };
-        self.write("write to the audit trail", entry, |_| Ok(()))
-            .map(drop)
+        self.take_key("take up the audit trail's key", take)
+    }
+
+    /// On the database's thread: no record comes in between, and nobody takes a key twice.
+    fn take_key(
+        &self,
+        operation: &'static str,
+        take: impl FnOnce(&Inner, &mut Connection) -> rusqlite::Result<()> + Send + 'static,
+    ) -> Result<(), AppendError> {
+        let inner = Arc::clone(&self.0);
+        let taken = self.0.store.run(operation, move |db| {
+            let has_key = lock(&inner.key).is_some();
+            match has_key {
+                true => Ok(()),
+                false => take(&inner, db),
+            }
+        });
+        Ok(taken?)
+    }
+
+    /// Whether the file of heads has a line by the key.
+    pub fn is_copied(&self) -> bool {
+        let key = lock(&self.0.key).clone();
+        key.is_some_and(|key| {
+            let mut lines = self.lines().into_iter();
+            lines.any(|line| line.is_by(&key, Purpose::Copy))
+        })
     }
 
     /// Takes over what the file of heads says, before the first record is written: where the database does not go back to
     /// it, that record follows one that says so. Records are gone then, or an older database was put back.
     pub fn resume(&self) {
-        self.compare(&self.lines());
+        let (inner, lines) = (Arc::clone(&self.0), self.lines());
+        let compared = self.0.store.run("read the audit trail", move |db| {
+            let key = lock(&inner.key).clone();
+            inner.compare(db, &lines, key.as_ref(), Copies::OfOurs)
+        });
+        if let Err(error) = compared {
+            tracing::warn!(%error, "the copy of the audit trail's head is not compared");
+        }
     }
 
     /// The lines of the file of heads; none where it cannot be read.
@@ -175,37 +213,6 @@ impl Trail {
                 Vec::new()
             }
         }
-    }
-
-    /// The newest head among them that is by the key, or by none where there is none; what is written next is told of it
-    /// where the database does not go back to it.
-    fn compare(&self, lines: &[Line]) -> Option<Head> {
-        let key = lock(&self.0.key).clone();
-        let is_ours = |line: &&Line| match (&key, line.mac) {
-            (Some(key), Some(mac)) => {
-                key.vouches(Purpose::Head, line.head.sequence, &line.head.hash, &mac)
-            }
-            (None, None) => true,
-            // Not signed, which says nothing, or not to be verified now.
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        let noted = lines.iter().rev().find(is_ours).map(|line| line.head)?;
-        let inner = Arc::clone(&self.0);
-        // On the database's thread: no record comes in between.
-        let compared = self.0.store.run("read the audit trail", move |db| {
-            // Behind, as a crash leaves it, is no other trail.
-            let is_behind = noted.sequence < tables::newest(db)?.sequence;
-            let hash = tables::row_hash(db, noted.sequence)?;
-            let is_cut = tables::cut(db)?.is_some_and(|cut| cut.head.sequence >= noted.sequence);
-            if !(is_behind && (is_cut || hash == Some(noted.hash))) {
-                *lock(&inner.last) = Some(noted);
-            }
-            Ok(())
-        });
-        if let Err(error) = compared {
-            tracing::warn!(%error, "the copy of the audit trail's head is not compared");
-        }
-        Some(noted)
     }
 
     /// Writes a record down; it is on disk when this returns, with its number. A flood of refusals, or of what strangers
@@ -412,7 +419,62 @@ impl Trail {
     }
 }
 
+/// Which lines of the file of heads are by the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copies {
+    OfOurs,
+    /// Earlier versions signed them as the database's head: who has an older one of those could put it there.
+    OfEarlierVersionsToo,
+}
+
 impl Inner {
+    /// The newest of the lines that is by the key, or by none where there is none; what is written next is told of it
+    /// where the database does not go back to it.
+    fn compare(
+        &self,
+        db: &Connection,
+        lines: &[Line],
+        key: Option<&Key>,
+        copies: Copies,
+    ) -> rusqlite::Result<Option<Line>> {
+        let is_ours = |line: &&Line| match key {
+            Some(key) => {
+                line.is_by(key, Purpose::Copy)
+                    || (copies == Copies::OfEarlierVersionsToo && line.is_by(key, Purpose::Head))
+            }
+            // One that is signed is not to be verified now.
+            None => line.mac.is_none(),
+        };
+        let Some(copy) = lines.iter().rev().find(is_ours).copied() else {
+            return Ok(None);
+        };
+        let noted = copy.head;
+        // Behind, as a crash leaves it, is no other trail.
+        let is_behind = noted.sequence < tables::newest(db)?.sequence;
+        let hash = tables::row_hash(db, noted.sequence)?;
+        let is_cut = tables::cut(db)?.is_some_and(|cut| cut.head.sequence >= noted.sequence);
+        if !(is_behind && (is_cut || hash == Some(noted.hash))) {
+            *lock(&self.last) = Some(noted);
+        }
+        Ok(Some(copy))
+    }
+
+    /// Takes the key, with a record that is the first to be signed by it; without the record it is not taken.
+    fn sign_with(
+        &self,
+        db: &mut Connection,
+        key: Key,
+        entry: Entry,
+        also: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        let before = lock(&self.key).replace(key);
+        let written = self.write(db, entry, also);
+        if written.is_err() {
+            *lock(&self.key) = before;
+        }
+        written.map(drop)
+    }
+
     /// On the database's thread, which orders all records.
     fn write(
         &self,
@@ -422,10 +484,11 @@ impl Inner {
     ) -> rusqlite::Result<Head> {
         let key = lock(&self.key).clone();
         let last = *lock(&self.last);
+        let begun = lock(&self.begun).clone();
         let now = SystemTime::now();
         let change = db.transaction()?;
         let mut before = tables::newest(&change)?;
-        if let Some(why) = broken(&change, before, last, key.as_ref())? {
+        if let Some(why) = broken(&change, before, last, begun, key.as_ref())? {
             tracing::error!(
                 why,
                 "the audit trail is not as the daemon left it: see `havre audit verify`"
@@ -441,7 +504,7 @@ impl Inner {
         change.commit()?;
         *lock(&self.last) = Some(head);
         // The record is on disk: where this fails the copy is behind, which `verify` tells, until the next record.
-        if let Err(error) = self.anchor.add(&head, key.as_ref()) {
+        if let Err(error) = self.anchor.put(&head, key.as_ref()) {
             let path = self.anchor.path().display();
             tracing::error!(%error, %path, "the copy of the audit trail's head is behind");
         }
@@ -449,11 +512,51 @@ impl Inner {
     }
 }
 
+/// What is to be said when the trail is signed again by the key that it had.
+fn taken_up(
+    db: &Connection,
+    key: &Key,
+    head: Option<Signed>,
+    copy: Option<Line>,
+    is_noted: bool,
+) -> rusqlite::Result<Option<Entry>> {
+    let said = |detail: String| Entry {
+        subject: Some(key.id()),
+        detail: Some(detail),
+        ..Entry::new(Principal::havre(), KEY_ACTION, Outcome::Ok)
+    };
+    // The key was kept with the first record.
+    let Some(Signed { head, mac }) = head else {
+        return Ok(Some(gap("there was a key, and no record".to_owned())));
+    };
+    let newest = head.sequence;
+    Ok(match (mac, copy) {
+        (Some(_), Some(copy)) if copy.is_by(key, Purpose::Copy) => None,
+        (Some(_), Some(copy)) => Some(said(format!(
+            "audit.head was of an earlier version, and went up to record {}",
+            copy.head.sequence
+        ))),
+        // Killed with the record of the key, it had not come to the copy.
+        (Some(_), None) if !is_noted && tables::is_of(db, newest, KEY_ACTION)? => None,
+        (Some(_), None) => Some(gap(format!(
+            "no line of audit.head was by the key, though the newest record was {newest}"
+        ))),
+        (None, Some(copy)) => Some(said(format!(
+            "what follows record {}, up to {newest}, was written without the key",
+            copy.head.sequence
+        ))),
+        (None, None) => Some(gap(format!(
+            "the newest record, {newest}, was not signed, and no line of audit.head is by the key"
+        ))),
+    })
+}
+
 /// Why the newest record is not the one that was written last; as far as that can be told without reading all.
 fn broken(
     db: &Connection,
     newest: Head,
     last: Option<Head>,
+    begun: Option<String>,
     key: Option<&Key>,
 ) -> rusqlite::Result<Option<String>> {
     if let Some(last) = last.filter(|&last| last != newest) {
@@ -464,8 +567,10 @@ fn broken(
         }));
     }
     let Some(head) = tables::head(db)? else {
-        let is_empty = newest == Head::START;
-        return Ok((!is_empty).then(|| "nothing says which record is the newest".to_owned()));
+        return Ok(match newest == Head::START {
+            true => begun.map(|what_tells| format!("there was no record, but {what_tells}")),
+            false => Some("nothing says which record is the newest".to_owned()),
+        });
     };
     if head.head != newest || tables::row_hash(db, newest.sequence)? != Some(newest.hash) {
         return Ok(Some(format!(

@@ -152,10 +152,12 @@ impl Seal {
 
     /// Tells this seal from others; none while there is no record that can be read.
     pub fn id(&self) -> Option<String> {
-        match self.state() {
-            State::Open { record, .. } => Some(record.id.clone()),
-            State::Locked { record, .. } => Some(record?.id.clone()),
-        }
+        Some(self.record()?.id.clone())
+    }
+
+    /// The id of the key by which the audit trail is signed, as it was noted.
+    pub fn trail(&self) -> Option<String> {
+        self.record()?.trail.clone()
     }
 
     /// Why nothing can be sealed or opened; none: it can.
@@ -170,6 +172,13 @@ impl Seal {
         match self.state() {
             State::Open { keys, .. } => Ok(keys),
             State::Locked { reason, .. } => Err(SealedError::Locked { reason }),
+        }
+    }
+
+    fn record(&self) -> Option<Arc<Record>> {
+        match self.state() {
+            State::Open { record, .. } => Some(record),
+            State::Locked { record, .. } => record,
         }
     }
 

@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use havre_store::rusqlite::{self, Connection};
-use havre_store::{Store, now};
+use havre_store::{Store, StoreError, now};
 use zeroize::Zeroizing;
 
 use crate::seal::{Seal, SealedError};
@@ -209,6 +209,12 @@ impl Secrets {
             }
             found => found,
         }
+    }
+
+    /// Whether anybody's secrets were ever kept. It needs no seal that is open.
+    pub fn is_any_kept(&self) -> Result<bool, StoreError> {
+        self.store
+            .run("look for secrets", |db| rows::is_any_scope(db))
     }
 
     /// The secrets of one scope, or of all, by name. It needs no seal that is open, but then nothing is

@@ -28,6 +28,12 @@ fn stuck(folder: &Path) -> Register {
     Register::open(store).expect("readable")
 }
 
+/// Its database removes tokens again.
+fn heal(register: &Register) {
+    let heal = |db: &mut havre_store::rusqlite::Connection| db.execute_batch("DROP TRIGGER stuck");
+    register.tables.store().run("heal", heal).expect("healed");
+}
+
 fn grant() -> Grant {
     Grant {
         role: Role::Deployer,
@@ -247,12 +253,61 @@ fn what_expires_ends_though_it_cannot_be_written_down() {
             .is_cancelled()
     };
     let (next, forgotten) = register.expire_at(now + HOUR);
-    assert!(matches!(forgotten, Err(AccessError::Store(_))));
+    forgotten.expect_err("stuck");
     assert_eq!(next, Some(now + 2 * HOUR));
     assert!(lost(&short) && !lost(&long));
     let (next, _) = register.expire_at(now + 2 * HOUR);
     assert_eq!(next, None);
     assert!(lost(&long));
+}
+
+#[test]
+fn what_is_revoked_lets_nobody_in_though_it_cannot_be_written_down() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let register = stuck(folder.path());
+    let now = SystemTime::now();
+    let made = register.create(new("ci", None), now).expect("made");
+    let known = register.look_up(&made.text, now).expect("known");
+    // By its name, and once more by its number.
+    for named in ["ci", &made.record.id] {
+        let told = register.revoke(named).expect_err("stuck");
+        assert!(
+            matches!(&told, AccessError::Unwritten { name, .. } if name == "ci"),
+            "{told:?}"
+        );
+        assert!(known.lost.is_cancelled());
+        let refused = register.look_up(&made.text, now).err();
+        assert_eq!(refused, Some(Refused::Unknown));
+        assert_eq!(register.tokens(), []);
+        // What the next daemon reads.
+        assert_eq!(register.tables.tokens().expect("readable").len(), 1);
+    }
+    heal(&register);
+    assert_eq!(register.revoke("ci").expect("written down").name, "ci");
+    assert!(register.tables.tokens().expect("readable").is_empty());
+    assert!(matches!(
+        register.revoke("ci"),
+        Err(AccessError::NoToken(_))
+    ));
+}
+
+#[test]
+fn what_was_revoked_is_removed_once_there_is_room() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let register = stuck(folder.path());
+    let now = SystemTime::now();
+    let make = |name| register.create(new(name, None), now).expect("made");
+    make("ci");
+    register.revoke("ci").expect_err("stuck");
+    register.expire_at(now).1.expect_err("stuck still");
+    // The name is free: the next token of that name is another.
+    let next = make("ci");
+    heal(&register);
+    register.expire_at(now).1.expect("written down");
+    let kept = register.tables.tokens().expect("readable");
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].1.id, next.record.id);
+    register.look_up(&next.text, now).expect("another");
 }
 
 #[test]

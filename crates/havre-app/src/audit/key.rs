@@ -2,7 +2,7 @@
 
 use havre_audit::{AppendError, Key, Trail};
 use havre_base::one_line;
-use havre_secrets::{Seal, SealedError};
+use havre_secrets::{ChangeError, Seal, SealedError};
 use havre_store::StoreError;
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -23,17 +23,37 @@ pub(crate) enum KeyError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Append(#[from] AppendError),
+    #[error("the seal cannot take note of it")]
+    Seal(#[from] ChangeError),
 }
 
-/// Gives the trail its key, where it has none and the seal is open. Without one records are written and not signed, and
-/// say so.
+/// Gives the trail its key, where it has none and the seal is open, which takes note of it. Without one records are written
+/// and not signed, and say so.
 pub(crate) fn give(trail: &Trail, seal: &Seal) {
-    if trail.has_key() || seal.locked().is_some() {
+    if seal.locked().is_some() {
         return;
     }
-    if let Err(error) = opened(trail, seal) {
+    let given = match trail.key_id() {
+        Some(_) => Ok(()),
+        None => opened(trail, seal),
+    };
+    if let Err(error) = given {
         let error = one_line(&error);
         tracing::error!(error, "the audit trail is not signed");
+    } else if let Err(error) = noted(trail, seal) {
+        let error = one_line(&error);
+        tracing::error!(error, "the seal does not know the audit trail's key");
+    }
+}
+
+/// Has the seal know the key once there is a record of it, and a line in the file of heads, and no sooner: what it knows is
+/// missed.
+fn noted(trail: &Trail, seal: &Seal) -> Result<(), KeyError> {
+    match trail.key_id() {
+        Some(key) if seal.trail().as_ref() != Some(&key) && trail.is_copied() => {
+            Ok(seal.note_trail(key)?)
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -53,7 +73,7 @@ fn opened(trail: &Trail, seal: &Seal) -> Result<(), KeyError> {
             let bytes = seal.open(CONTEXT, &sealed)?;
             let bytes: &[u8; Key::BYTES] =
                 bytes.as_slice().try_into().map_err(|_| KeyError::Length)?;
-            trail.use_key(Key::new(bytes))?;
+            trail.use_key(Key::new(bytes), seal.trail())?;
         }
         None => {
             let mut bytes = zeroize::Zeroizing::new([0; Key::BYTES]);
@@ -62,7 +82,7 @@ fn opened(trail: &Trail, seal: &Seal) -> Result<(), KeyError> {
                 filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty())?;
             }
             let sealed = seal.seal(CONTEXT, &bytes[..])?;
-            trail.adopt_key(Key::new(&bytes), sealed)?;
+            trail.adopt_key(Key::new(&bytes), sealed, seal.trail())?;
         }
     }
     Ok(())

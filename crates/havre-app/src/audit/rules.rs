@@ -10,7 +10,7 @@ pub(crate) enum Rule {
     /// Written down before and after. Where it cannot be, it is not done.
     Recorded,
     /// Written down before and after. Where it cannot be, as on a full disk, it is done all the same: it makes room, stops
-    /// something, or takes rights away.
+    /// something, or revokes a token.
     Mends,
     /// Whoever calls is not known before. Written down afterwards alone: strangers call it.
     Proves,

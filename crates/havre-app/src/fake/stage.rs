@@ -78,7 +78,11 @@ impl Stage {
     }
 
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::of(tempfile::tempdir().unwrap())
+    }
+
+    /// With the state that lies in that folder.
+    pub(crate) fn of(folder: tempfile::TempDir) -> Self {
         let root = Root::new(Some(folder.path().to_owned()));
         let state = root.state_dir().to_owned();
         std::fs::create_dir_all(&state).unwrap();

@@ -236,7 +236,9 @@ fn user_info(user: User) -> UserInfo {
 
 fn failed(error: AccessError) -> ApiError {
     let code = match &error {
-        AccessError::Random(_) | AccessError::Store(_) => ErrorCode::Failed,
+        AccessError::Random(_) | AccessError::Store(_) | AccessError::Unwritten { .. } => {
+            ErrorCode::Failed
+        }
         AccessError::TokenExists(_) | AccessError::UserExists(_) | AccessError::Full(_) => {
             ErrorCode::Conflict
         }
@@ -245,6 +247,10 @@ fn failed(error: AccessError) -> ApiError {
     };
     let hint = match &error {
         AccessError::Random(_) | AccessError::Store(_) | AccessError::Lifetime => None,
+        AccessError::Unwritten { .. } => Some(
+            "make room on the disk: the daemon tries again each minute, and `havre token revoke` once more says when it \
+             is done",
+        ),
         AccessError::TokenExists(_) => Some("choose another name, or revoke it first"),
         AccessError::UserExists(_) | AccessError::NoUser(_) => Some("see `havre user ls`"),
         AccessError::NoToken(_) => Some("see `havre token ls`"),

@@ -1,5 +1,7 @@
 //! The trail in a real database, whole and tampered with.
 
+use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,6 +16,8 @@ use crate::{Kind, SCHEMA};
 struct Scene {
     folder: TempDir,
     key: Option<Key>,
+    /// The key that the seal knows of.
+    noted: RefCell<Option<String>>,
 }
 
 impl Scene {
@@ -21,6 +25,7 @@ impl Scene {
         Self {
             folder: tempfile::tempdir().unwrap(),
             key: key.map(|bytes| Key::new(&bytes)),
+            noted: RefCell::default(),
         }
     }
 
@@ -30,19 +35,66 @@ impl Scene {
 
     /// As a daemon does at its start.
     fn open(&self) -> Trail {
-        let store = Arc::new(Store::open(&self.path("state.db"), &[SCHEMA]).unwrap());
-        let trail = Trail::new(store, self.path("audit.head"));
-        if let Some(key) = self.key.clone() {
-            match trail.sealed_key().unwrap() {
-                None => trail.adopt_key(key, b"sealed".to_vec()).unwrap(),
-                Some(sealed) => {
-                    assert_eq!(sealed, b"sealed");
-                    trail.use_key(key).unwrap();
-                }
-            }
+        let trail = self.closed();
+        self.give_key(&trail, self.noted.borrow().clone());
+        if trail.is_copied() {
+            *self.noted.borrow_mut() = trail.key_id();
         }
         trail.resume();
         trail
+    }
+
+    /// As if the file of heads had never been written with the key.
+    fn without_copy(&self) {
+        std::fs::remove_file(self.path("audit.head")).unwrap();
+        self.noted.take();
+    }
+
+    /// The file of heads as earlier versions wrote it, up to a record.
+    fn write_as_before(&self, until: u64) {
+        let mut text = String::new();
+        for Signed { head, mac } in (1..=until).map(|sequence| self.head_of(sequence)) {
+            writeln!(text, "{head} {}", mac.unwrap()).unwrap();
+        }
+        std::fs::write(self.path("audit.head"), text).unwrap();
+        self.noted.take();
+    }
+
+    /// Without its key.
+    fn closed(&self) -> Trail {
+        let store = Arc::new(Store::open(&self.path("state.db"), &[SCHEMA]).unwrap());
+        Trail::new(store, self.path("audit.head"))
+    }
+
+    fn give_key(&self, trail: &Trail, noted: Option<String>) {
+        let Some(key) = self.key.clone() else { return };
+        match trail.sealed_key().unwrap() {
+            None => trail.adopt_key(key, b"sealed".to_vec(), noted).unwrap(),
+            Some(sealed) => {
+                assert_eq!(sealed, b"sealed");
+                trail.use_key(key, noted).unwrap();
+            }
+        }
+    }
+
+    /// The newest record by the database's word.
+    fn head_of(&self, sequence: u64) -> Signed {
+        let db = Connection::open(self.path("state.db")).unwrap();
+        let hash = tables::row_hash(&db, sequence).unwrap().unwrap();
+        let head = Head { sequence, hash };
+        let key = self.key.as_ref();
+        let mac = key.map(|key| key.sign(Purpose::Head, sequence, &hash));
+        Signed { head, mac }
+    }
+
+    fn put_head(&self, Signed { head, mac }: Signed) {
+        let db = Connection::open(self.path("state.db")).unwrap();
+        let put = "UPDATE audit_head SET sequence = ?1, hash = ?2, mac = ?3";
+        db.execute(
+            put,
+            params![head.sequence, head.hash.0, mac.map(|mac| mac.0)],
+        )
+        .unwrap();
     }
 
     fn tamper(&self, sql: &str) {
@@ -113,18 +165,21 @@ fn an_edit_is_found_where_it_was_made() {
     let trail = ten(&scene);
     scene.tamper("UPDATE audit SET record = replace(record, 'anna', 'otto') WHERE sequence = 4");
     assert_eq!(faults(&trail), [Fault::Altered { sequence: 4 }]);
-    // Its hash alone is made to fit: the next one does not follow, and the file has another.
+    // Its hash alone is made to fit: the next one does not follow.
     let db = Connection::open(scene.path("state.db")).unwrap();
     let rows = tables::rows(&db, 2, 4, 2).unwrap();
     let hash = link(&rows[0].hash, &rows[1].record);
     db.execute("UPDATE audit SET hash = ?1 WHERE sequence = 4", [hash.0])
         .unwrap();
+    assert_eq!(faults(&trail), [Fault::Altered { sequence: 5 }]);
+    // All hashes are: the file has another.
+    scene.rehash(4);
     let found = faults(&trail);
     assert!(
-        matches!(found[0], Fault::Rewritten { sequence: 4, .. }),
+        matches!(found[0], Fault::Rewritten { sequence: 10, .. }),
         "{found:?}"
     );
-    assert_eq!(found[1..], [Fault::Altered { sequence: 5 }]);
+    assert_eq!(found[1..], [Fault::ForgedHead]);
 }
 
 #[test]
@@ -138,7 +193,7 @@ fn a_chain_that_was_written_anew_is_not_signed() {
     let forged = Key::new(&[9; 32]);
     let newest = trail.verify(&[]).unwrap().head;
     Anchor::new(scene.path("audit.head"))
-        .add(&newest, Some(&forged))
+        .put(&newest, Some(&forged))
         .unwrap();
     assert_eq!(
         faults(&trail),
@@ -149,7 +204,7 @@ fn a_chain_that_was_written_anew_is_not_signed() {
     drop(trail);
     let found = faults(&scene.open());
     assert!(
-        matches!(found[1], Fault::Gap { sequence: 11, .. }),
+        matches!(found[..], [Fault::Gap { sequence: 11, .. }]),
         "{found:?}"
     );
 }
@@ -166,7 +221,7 @@ fn a_forged_chain_is_told_by_the_next_daemon() {
     let found = faults(&trail);
     let signed = "this machine has not signed the newest record";
     assert!(
-        matches!(&found[..], [Fault::Gap { sequence: 11, detail }] if detail == signed),
+        matches!(&found[..], [Fault::Gap { sequence: 11, detail }, Fault::Gap { sequence: 12, .. }] if detail == signed),
         "{found:?}"
     );
 }
@@ -216,6 +271,7 @@ fn a_key_that_was_taken_away_is_told_by_the_next_daemon() {
             let mut scene = Scene::new(Some([1; 32]));
             drop(ten(&scene));
             scene.tamper(&format!("DELETE FROM audit_key{with}"));
+            scene.noted.take();
             if !has_anchor {
                 std::fs::remove_file(scene.path("audit.head")).unwrap();
             }
@@ -275,24 +331,97 @@ fn an_end_that_is_cut_off_is_found_by_the_head_and_by_its_copy() {
     let truncated = Fault::Truncated { from: 8, to: 10 };
     scene.tamper("DELETE FROM audit WHERE sequence > 7");
     assert_eq!(faults(&trail), std::slice::from_ref(&truncated));
-    // The head in the database says the same, and was once signed so.
-    let lines = Anchor::new(scene.path("audit.head")).read().unwrap().lines;
-    let seventh = lines[6];
-    assert_eq!(seventh.head.sequence, 7);
-    let db = Connection::open(scene.path("state.db")).unwrap();
-    db.execute(
-        "UPDATE audit_head SET sequence = ?1, hash = ?2, mac = ?3",
-        params![7, seventh.head.hash.0, seventh.mac.unwrap().0],
-    )
-    .unwrap();
-    assert_eq!(faults(&trail), [truncated]);
-    // So is the file, by root: only what was noted elsewhere tells.
-    let text = std::fs::read_to_string(scene.path("audit.head")).unwrap();
-    let kept: String = text.split_inclusive('\n').take(7).collect();
-    std::fs::write(scene.path("audit.head"), kept).unwrap();
+    // So does the head of the database, by who has one of before.
+    let seventh = scene.head_of(7);
+    scene.put_head(seventh);
+    assert_eq!(faults(&trail), std::slice::from_ref(&truncated));
+    // So does the file of before: only what was noted elsewhere tells.
+    Anchor::new(scene.path("audit.head"))
+        .put(&seventh.head, scene.key.as_ref())
+        .unwrap();
     assert_eq!(faults(&trail), []);
-    let truncated = Fault::Truncated { from: 8, to: 10 };
     assert_eq!(trail.verify(&[whole]).unwrap().faults, [truncated]);
+}
+
+#[test]
+fn a_trail_cannot_be_shortened_by_what_its_files_have() {
+    type Edit = fn(&std::path::Path, Signed);
+    let edits: [(Edit, &str); 4] = [
+        (|_, _| {}, "the newest record is 7, and was 10"),
+        (
+            |path, _| std::fs::remove_file(path).unwrap(),
+            "no line of audit.head was by the key, though the newest record was 7",
+        ),
+        // Its lines up to that record.
+        (
+            |path, _| {
+                let text = std::fs::read_to_string(path).unwrap();
+                let older =
+                    |line: &&str| !matches!(line.split_once(':'), Some(("8" | "9" | "10", _)));
+                let kept: String = text.split_inclusive('\n').filter(older).collect();
+                std::fs::write(path, kept).unwrap();
+            },
+            "no line of audit.head was by the key, though the newest record was 7",
+        ),
+        // The word of the database.
+        (
+            |path, Signed { head, mac }| {
+                std::fs::write(path, format!("{head} {}\n", mac.unwrap())).unwrap();
+            },
+            "no line of audit.head was by the key, though the newest record was 7",
+        ),
+    ];
+    for (edit, told) in edits {
+        let scene = Scene::new(Some([1; 32]));
+        drop(ten(&scene));
+        // As the database's journal may have it still.
+        let seventh = scene.head_of(7);
+        scene.tamper("DELETE FROM audit WHERE sequence > 7");
+        scene.put_head(seventh);
+        edit(&scene.path("audit.head"), seventh);
+        let found = told_by_the_next_daemon(&scene);
+        let told = format!("written, {told}");
+        assert!(
+            found.iter().any(|fault| fault.ends_with(&told)),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_trail_that_was_emptied_is_told_where_something_else_tells_of_it() {
+    let emptied = "DELETE FROM audit; DELETE FROM audit_head; DELETE FROM audit_cut";
+    for (with, noted, told) in [
+        (
+            "; DELETE FROM audit_key",
+            None,
+            "there was no record, but there are tokens",
+        ),
+        (
+            "; DELETE FROM audit_key",
+            Some("01234567".to_owned()),
+            "it was signed with a key that is gone",
+        ),
+        ("", None, "there was a key, and no record"),
+    ] {
+        let scene = Scene::new(Some([1; 32]));
+        drop(ten(&scene));
+        scene.tamper(&format!("{emptied}{with}"));
+        std::fs::remove_file(scene.path("audit.head")).unwrap();
+        let trail = scene.closed();
+        trail.was_begun("there are tokens".to_owned());
+        scene.give_key(&trail, noted);
+        trail.resume();
+        trail.append(entry("daemon/start")).unwrap();
+        let found: Vec<_> = faults(&trail).iter().map(ToString::to_string).collect();
+        assert!(found.iter().any(|fault| fault.ends_with(told)), "{found:?}");
+        // Said once.
+        let trail = scene.closed();
+        trail.was_begun("there are tokens".to_owned());
+        scene.give_key(&trail, Some("01234567".to_owned()));
+        trail.append(entry("daemon/start")).unwrap();
+        assert_eq!(faults(&trail).len(), found.len());
+    }
 }
 
 #[test]
@@ -320,22 +449,138 @@ fn an_older_database_that_is_put_back_is_told_and_its_numbers_are_not_given_twic
 
 #[test]
 fn a_crash_between_database_and_copy_is_no_fault() {
-    let scene = Scene::new(Some([1; 32]));
-    drop(ten(&scene));
-    let text = std::fs::read_to_string(scene.path("audit.head")).unwrap();
-    for cut in [1, 100, text.len() / 10, text.len() / 10 + 30] {
-        std::fs::write(scene.path("audit.head"), &text[..text.len() - cut]).unwrap();
+    for key in [None, Some([1; 32])] {
+        let scene = Scene::new(key);
+        let path = scene.path("audit.head");
+        let trail = scene.open();
+        trail.append(entry("up")).unwrap();
+        let mut before = std::fs::read_to_string(&path).unwrap();
+        for _ in 0..5 {
+            trail.append(entry("up")).unwrap();
+            let after = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(&path, &before).unwrap();
+            let verdict = scene.open().verify(&[]).unwrap();
+            assert_eq!(verdict.faults, []);
+            let behind = "audit.head is 1 behind, as after a crash or on a full disk";
+            assert!(verdict.notes.contains(&behind.to_owned()), "{verdict:?}");
+            before = after;
+        }
+        let trail = scene.open();
+        trail.append(entry("daemon/start")).unwrap();
+        assert_eq!(faults(&trail), []);
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(faults(&trail), [Fault::NoAnchor]);
+    }
+}
+
+#[test]
+fn a_crash_with_the_record_of_the_key_is_no_fault() {
+    for written_before in [0, 3] {
+        let scene = Scene::new(Some([1; 32]));
+        let trail = scene.closed();
+        for _ in 0..written_before {
+            trail.append(entry("up")).unwrap();
+        }
+        drop(scene.open());
+        scene.without_copy();
+        let trail = scene.open();
+        trail.append(entry("daemon/start")).unwrap();
+        assert_eq!(faults(&trail), []);
+        // Not so once there was a copy, of which the seal is told.
+        drop(trail);
+        drop(scene.open());
+        scene.tamper(&format!(
+            "DELETE FROM audit WHERE sequence > {}",
+            written_before + 1
+        ));
+        scene.put_head(scene.head_of(written_before + 1));
+        std::fs::remove_file(scene.path("audit.head")).unwrap();
+        assert_eq!(told_by_the_next_daemon(&scene).len(), 1);
+    }
+}
+
+#[test]
+fn the_file_of_an_earlier_version_is_taken_over_once() {
+    // Killed with the last record, it is one behind.
+    for until in [10, 9] {
+        let scene = Scene::new(Some([1; 32]));
+        drop(ten(&scene));
+        scene.write_as_before(until);
         let trail = scene.open();
         let verdict = trail.verify(&[]).unwrap();
-        assert_eq!(verdict.faults, [], "{cut}");
-        assert!(!verdict.notes.is_empty());
+        assert_eq!(verdict.faults, []);
+        let told = format!(
+            "record 11: audit.head was of an earlier version, and went up to record {until}"
+        );
+        assert!(verdict.notes.contains(&told), "{verdict:?}");
+        drop(trail);
+        let trail = scene.open();
+        trail.append(entry("daemon/start")).unwrap();
+        let verdict = trail.verify(&[]).unwrap();
+        assert_eq!((verdict.faults, verdict.records), (vec![], 12));
     }
-    let trail = scene.open();
+    // What an older file does not have cannot be cut off either.
+    let scene = Scene::new(Some([1; 32]));
+    drop(ten(&scene));
+    scene.write_as_before(10);
+    scene.tamper("DELETE FROM audit WHERE sequence > 7");
+    scene.put_head(scene.head_of(7));
+    let told = "before record 11 was written, the newest record is 7, and was 10";
+    assert!(told_by_the_next_daemon(&scene).contains(&told.to_owned()));
+    // Nor is a file of before believed after it was taken over.
+    let scene = Scene::new(Some([1; 32]));
+    drop(ten(&scene));
+    let noted = scene.noted.borrow().clone();
+    scene.write_as_before(10);
+    scene.noted.replace(noted);
+    let told = "before record 11 was written, no line of audit.head was by the key, though the newest record was 10";
+    assert_eq!(told_by_the_next_daemon(&scene), [told]);
+}
+
+#[test]
+fn the_long_file_of_an_earlier_version_is_taken_over_while_the_key_is_sealed() {
+    let scene = Scene::new(Some([1; 32]));
+    drop(ten(&scene));
+    scene.write_as_before(10);
+    // As long as they became, with the newest at the end.
+    let path = scene.path("audit.head");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let first = text.split_inclusive('\n').next().unwrap();
+    let long = first.repeat((256 << 10) / first.len()) + &text;
+    std::fs::write(&path, long).unwrap();
+    let trail = scene.closed();
+    trail.resume();
     trail.append(entry("daemon/start")).unwrap();
+    assert_eq!(faults(&trail), []);
+    scene.give_key(&trail, None);
     let verdict = trail.verify(&[]).unwrap();
     assert_eq!(verdict.faults, []);
+    let told = "record 12: what follows record 10, up to 11, was written without the key";
+    assert!(verdict.notes.iter().any(|note| note == told), "{verdict:?}");
+    assert!(trail.is_copied());
+}
+
+#[test]
+fn a_key_whose_record_cannot_be_written_is_not_taken() {
+    let scene = Scene::new(Some([1; 32]));
+    drop(ten(&scene));
     std::fs::remove_file(scene.path("audit.head")).unwrap();
-    assert_eq!(faults(&trail), [Fault::NoAnchor]);
+    let refuse =
+        "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT raise(ABORT, 'full'); END";
+    scene.tamper(refuse);
+    let trail = scene.closed();
+    let noted = scene.noted.borrow().clone();
+    let key = scene.key.clone().unwrap();
+    trail.use_key(key.clone(), noted.clone()).unwrap_err();
+    assert_eq!(trail.key_id(), None);
+    scene.tamper("DROP TRIGGER full");
+    trail.append(entry("up")).unwrap();
+    trail.use_key(key, noted).unwrap();
+    let found = faults(&trail);
+    assert!(
+        matches!(found[..], [Fault::Gap { sequence: 12, .. }]),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -267,6 +267,14 @@ impl Seal {
         })
     }
 
+    /// Notes the id of the key by which the audit trail is signed.
+    pub fn note_trail(&self, key: String) -> Result<(), ChangeError> {
+        self.change(|record, _| {
+            record.trail = Some(key);
+            Ok(())
+        })
+    }
+
     /// Changes a copy of the record and its keys, writes it, and takes it over if it is written.
     fn change<T>(
         &self,

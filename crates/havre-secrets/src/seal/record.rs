@@ -28,6 +28,9 @@ pub(crate) struct Record {
     pub(crate) next_slot: u32,
     /// Keys under the root key; the last one is the one in use.
     pub(crate) generations: Vec<Generation>,
+    /// The key by which the audit trail is signed, so that one that is gone is missed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trail: Option<String>,
 }
 
 /// One way to the root key.
@@ -109,6 +112,7 @@ impl Record {
             slots: Vec::new(),
             next_slot: 1,
             generations: Vec::new(),
+            trail: None,
         };
         record.add_generation(&root, now)?;
         Ok((record, root))

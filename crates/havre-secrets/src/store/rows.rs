@@ -120,6 +120,11 @@ pub(super) fn scope_keys(db: &Connection, scope: &str) -> rusqlite::Result<Optio
         .optional()
 }
 
+pub(super) fn is_any_scope(db: &Connection) -> rusqlite::Result<bool> {
+    let query = "SELECT EXISTS (SELECT 1 FROM secret_scopes)";
+    db.query_row(query, [], |row| row.get(0))
+}
+
 pub(super) fn all_scopes(db: &Connection) -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
     db.prepare("SELECT scope, keys FROM secret_scopes ORDER BY scope")?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?

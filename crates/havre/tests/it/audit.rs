@@ -89,3 +89,24 @@ fn an_older_database_that_is_put_back_is_told() {
     assert!(found.out.contains("are missing"), "{found:?}");
     assert!(actions(path, &[]).contains(&"audit/gap failed".to_owned()));
 }
+
+#[test]
+fn a_trail_that_is_gone_is_told_beside_the_seal() {
+    let root = Root(tempfile::tempdir().unwrap());
+    let path = root.0.path();
+    assert_eq!(run(path, &["network", "create", "one"]).code, 0);
+    assert_eq!(run(path, &["daemon", "stop"]).code, 0);
+    let lib = path.join("lib");
+    for entry in fs::read_dir(&lib).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if name.starts_with("state.db") || name == "audit.head" {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    assert_eq!(run(path, &["network", "create", "two"]).code, 0);
+    let found = run(path, &["audit", "verify"]);
+    assert_eq!(found.code, 1, "{found:?}");
+    let told = "there was no record, but the seal knows one that key";
+    assert!(found.out.contains(told), "{found:?}");
+}
