@@ -84,7 +84,7 @@ async fn images(
                 let checkout = git::context(build, host, events).await?;
                 let mut request = request(project, &needed, build, options, &digests)?;
                 request.secrets = secrets(project, &needed, build, &host.platform)?;
-                request.steps.mounts_of = project.name.to_string();
+                request.steps.cache_of = project.name.to_string();
                 let further = git::further_contexts(build, host, events).await?;
                 for (name, checkout) in &further {
                     let given = checkout.give_as(name, &mut request);

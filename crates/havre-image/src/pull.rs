@@ -23,6 +23,7 @@ use crate::blobs::{BlobError, MAX_DOCUMENT};
 use crate::images::{Image, ImageError, Images};
 use crate::layers::LayerError;
 use crate::manifest::{Descriptor, Index, Manifest, media};
+use crate::names::NameRights;
 use crate::progress::{Progress, TransferPhase};
 use crate::registry::auth::{Credentials, CredentialsError};
 use crate::registry::{self, LoginState, Registry, RequestError, Transport, TransportError};
@@ -45,6 +46,8 @@ pub struct PullOptions {
     pub plain_http: Vec<String>,
     /// Files of certificates to trust beside the machine's.
     pub certificates: Vec<PathBuf>,
+    /// For whom the name is given.
+    pub names: NameRights,
     /// Told how far it is.
     pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
 }
@@ -56,6 +59,7 @@ impl Default for PullOptions {
             credentials: Credentials::Anonymous,
             plain_http: Vec::new(),
             certificates: Vec::new(),
+            names: NameRights::everything(),
             progress: Arc::new(crate::progress::silent),
         }
     }
@@ -245,7 +249,7 @@ impl Images {
         pull.blobs(&parsed).await?;
         let images = self.clone();
         let reference = reference.clone();
-        let progress = options.progress.clone();
+        let (progress, names) = (options.progress.clone(), options.names.clone());
         blocking(move || -> Result<Image, PullFault> {
             images.write_blob(&mut manifest.as_ref(), Some(&digest))?;
             let image = images.image(digest)?;
@@ -262,7 +266,7 @@ impl Images {
             emit(TransferPhase::Unpacking);
             images.ensure_unpacked(&image)?;
             emit(TransferPhase::Done);
-            Ok(images.tag(&reference, digest)?)
+            Ok(images.tag_as(&reference, digest, &names)?)
         })
         .await?
     }

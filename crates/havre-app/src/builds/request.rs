@@ -64,7 +64,7 @@ pub(super) fn request(
         secrets: BTreeMap::new(),
         contexts,
         steps: StepSettings {
-            mounts_of: String::new(),
+            cache_of: String::new(),
             offline: build.offline,
             hosts: build.extra_hosts.clone(),
             shm_size_bytes: build.shm_size_bytes,
@@ -79,6 +79,7 @@ pub(super) fn request(
         args: build.args.clone(),
         labels: build.labels.clone(),
         tags,
+        names: havre_image::NameRights::everything(),
         no_cache: build.no_cache || options.no_cache,
         pull: options.pull || needed.policy == PullPolicy::Always,
         host_ca: if build.host_ca {

@@ -7,7 +7,7 @@ use havre_store::StoreError;
 
 use crate::dockerfile::{DockerfileError, IgnoreError, Span, excerpt};
 use crate::limits::MAX_LAYERS;
-use crate::{CommitError, ImageError, LayerError, RefError};
+use crate::{CommitError, ImageError, LayerError, NameRefused, RefError};
 
 use super::copy_error::CopyError;
 use super::run::StepError;
@@ -250,6 +250,25 @@ impl BuildError {
         }
     }
 
+    /// A name is not for whom the build is.
+    pub fn is_refusal(&self) -> bool {
+        self.refusal().is_some()
+    }
+
+    fn refusal(&self) -> Option<&NameRefused> {
+        match self {
+            Self::Image { source, .. } | Self::Tag(source) => match &**source {
+                ImageError::Refused(refused) => Some(refused),
+                _ => None,
+            },
+            Self::Commit(source) => match &**source {
+                CommitError::Name(ImageError::Refused(refused)) => Some(refused),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The last lines of the command's output, at most 20.
     pub fn log(&self) -> &[String] {
         match self {
@@ -303,7 +322,7 @@ impl BuildError {
                 ),
                 _ => None,
             },
-            _ => None,
+            other => other.refusal().and_then(|refused| refused.hint.clone()),
         }
     }
 }

@@ -352,7 +352,7 @@ impl Build<'_> {
         })?;
         let stored = self
             .images
-            .resolve(&reference)
+            .resolve_as(&reference, &self.request.names)
             .map_err(|source| BuildError::Image {
                 place: Box::new(place.clone()),
                 reference: name.to_owned(),
@@ -360,6 +360,8 @@ impl Build<'_> {
             });
         let image = match stored {
             Ok(Some(image)) if !self.request.pull => image,
+            // Fetching it would take the name away.
+            Err(refused) if refused.is_refusal() && !self.request.pull => return Err(refused),
             stored => {
                 let fetched = self.bases.fetch(&reference, self.cancel).await;
                 match (fetched, stored) {
@@ -478,7 +480,12 @@ impl Build<'_> {
     fn commit(&self, built: Built, name: &ImageRef) -> Result<Image, BuildError> {
         let image = self
             .images
-            .commit_image(self.labelled(built.config), &built.layers, name)
+            .commit_image_as(
+                self.labelled(built.config),
+                &built.layers,
+                name,
+                &self.request.names,
+            )
             .map_err(|error| BuildError::Commit(Box::new(error)))?;
         let bases: Vec<&Image> = self.found.values().map(Arc::as_ref).collect();
         if let Err(error) = self.images.lease_bases(&image, &bases) {
@@ -487,7 +494,7 @@ impl Build<'_> {
         }
         for tag in &self.request.tags[1..] {
             self.images
-                .tag(tag, image.manifest_digest)
+                .tag_as(tag, image.manifest_digest, &self.request.names)
                 .map_err(|error| BuildError::Tag(Box::new(error)))?;
         }
         Ok(image)
