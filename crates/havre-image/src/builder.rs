@@ -79,7 +79,7 @@ pub struct BuildRequest {
     pub args: BTreeMap<String, String>,
     /// Labels added to the result.
     pub labels: BTreeMap<String, String>,
-    /// Names the result gets; at least one.
+    /// Names the result gets. Without one it goes when nobody holds it any more.
     pub tags: Vec<ImageRef>,
     /// For whom those are given, and names of stored images used.
     pub names: NameRights,

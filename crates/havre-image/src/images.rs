@@ -363,7 +363,8 @@ impl Images {
         self.commit_image_as(config, layers, reference, &NameRights::everything())
     }
 
-    pub(crate) fn commit_image_as(
+    /// The same, if the name may be given.
+    pub fn commit_image_as(
         &self,
         config: ImageConfig,
         layers: &[Layer],

@@ -23,7 +23,7 @@ use crate::blobs::{BlobError, MAX_DOCUMENT};
 use crate::images::{Image, ImageError, Images};
 use crate::layers::LayerError;
 use crate::manifest::{Descriptor, Index, Manifest, media};
-use crate::names::NameRights;
+use crate::names::{NameRefused, NameRights, NameUse};
 use crate::progress::{Progress, TransferPhase};
 use crate::registry::auth::{Credentials, CredentialsError};
 use crate::registry::{self, LoginState, Registry, RequestError, Transport, TransportError};
@@ -145,6 +145,14 @@ pub enum PullFault {
 }
 
 impl PullError {
+    /// Why the name is not for who fetches it.
+    pub fn refusal(&self) -> Option<&NameRefused> {
+        match &self.source {
+            PullFault::Image(ImageError::Refused(refused)) => Some(refused),
+            _ => None,
+        }
+    }
+
     /// What a person could do about it.
     pub fn hint(&self) -> Option<String> {
         let registry = self.reference.registry();
@@ -160,8 +168,9 @@ impl PullError {
             | PullFault::Blob(_)
             | PullFault::Partial { .. }
             | PullFault::Layer(_)
-            | PullFault::Image(_)
             | PullFault::ShuttingDown => None,
+            PullFault::Image(ImageError::Refused(refused)) => refused.hint.clone(),
+            PullFault::Image(_) => None,
         }
     }
 }
@@ -228,6 +237,9 @@ impl Images {
         reference: &ImageRef,
         options: &PullOptions,
     ) -> Result<Image, PullFault> {
+        // Nothing comes over the network for a name that is not to be given.
+        let (images, wanted, names) = (self.clone(), reference.clone(), options.names.clone());
+        blocking(move || images.check_name(NameUse::Give, &wanted, &names)).await??;
         let host = reference.registry().to_owned();
         let (credentials, certificates) =
             (options.credentials.clone(), options.certificates.clone());

@@ -64,9 +64,6 @@ pub enum BuildError {
         /// The reason.
         source: io::Error,
     },
-    /// The result has no name.
-    #[error("the image to build has no name; give it at least one tag")]
-    NoTag,
     /// A step would have to be carried out, and that was not wanted.
     #[error("{file}:{line}: {} has not been carried out yet", .place.instruction, file = place.file, line = place.line)]
     NotCached {
@@ -233,7 +230,6 @@ impl BuildError {
             | Self::Read { .. }
             | Self::Ignore { .. }
             | Self::Context { .. }
-            | Self::NoTag
             | Self::Io { .. }
             | Self::Cache(_)
             | Self::Commit(_)
@@ -250,12 +246,8 @@ impl BuildError {
         }
     }
 
-    /// A name is not for whom the build is.
-    pub fn is_refusal(&self) -> bool {
-        self.refusal().is_some()
-    }
-
-    fn refusal(&self) -> Option<&NameRefused> {
+    /// Why a name is not for whom the build is.
+    pub fn refusal(&self) -> Option<&NameRefused> {
         match self {
             Self::Image { source, .. } | Self::Tag(source) => match &**source {
                 ImageError::Refused(refused) => Some(refused),

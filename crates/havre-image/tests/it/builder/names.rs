@@ -45,7 +45,7 @@ fn a_build_takes_nothing_of_a_name_that_is_refused() {
         request.names = rights("shop");
         request.pull = pull;
         let error = bench.try_request(&request).unwrap_err();
-        assert!(error.is_refusal(), "{text}: {error}");
+        assert!(error.refusal().is_some(), "{text}: {error}");
         assert_eq!(error.hint().as_deref(), Some("another name"));
         request.names = rights("bank");
         bench.try_request(&request).expect("it is the bank's");
@@ -67,7 +67,7 @@ fn a_build_gives_no_name_that_is_refused() {
             .collect();
         request.names = rights("shop");
         let error = bench.try_request(&request).unwrap_err();
-        assert!(error.is_refusal(), "{error}");
+        assert!(error.refusal().is_some(), "{error}");
         assert_eq!(bench.images.resolve(&base).expect("read"), before);
     }
     // What was given stays its giver's, for one who asks first, too.
