@@ -7,7 +7,7 @@ mod request;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use havre_api::{ApiError, EnvironmentId, ErrorCode, Event, EventSink, Principal, UpOptions};
+use havre_api::{ApiError, ErrorCode, Event, EventSink, Principal, UpOptions};
 use havre_engine::SharedFilter;
 use havre_image::builder::{self, BaseImages, BuildRequest, DryRun, FetchFuture, Secret};
 use havre_image::{Image, ImageRef, Images, NameRights};
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::builder::Builder;
 use crate::host::Host;
+use crate::image_names::{Use, environment_of};
 use crate::steps::{BuildLimits, Steps};
 use crate::{git, image_names, pages, pressure, pulls};
 
@@ -81,7 +82,13 @@ async fn images(
     events: &EventSink,
 ) -> Result<BTreeMap<ServiceName, String>, ApiError> {
     let mut digests = BTreeMap::new();
-    let names = image_names::of_builds(by, &environment_of(project));
+    let environment = &environment_of(project);
+    let using = Use {
+        by,
+        environment,
+        events: Some(events),
+    };
+    let names = using.builds();
     for needed in needed_images(project)? {
         let image = match needed.build {
             Some(build) => {
@@ -102,11 +109,11 @@ async fn images(
                     let given = checkout.give(&mut request);
                     given.map_err(|error| git::refusal(&error))?;
                 }
-                let image = build_one(builder, by, &needed, build, request, events).await?;
+                let image = build_one(builder, using, &needed, build, request, events).await?;
                 warn_of_local_addresses(builder, project, &needed, &image, events).await;
                 image
             }
-            None => fetch_one(builder, by, &needed, options, events).await?,
+            None => fetch_one(builder, using, &needed, options, events).await?,
         };
         for service in needed.services {
             digests.insert(service, image.manifest_digest.to_string());
@@ -116,13 +123,6 @@ async fn images(
         }
     }
     Ok(digests)
-}
-
-fn environment_of(project: &Project) -> EnvironmentId {
-    EnvironmentId {
-        project: project.name.clone(),
-        environment: project.environment.clone(),
-    }
 }
 
 /// Puts digests where steps before a start name images of their own; `images`: those of services.
@@ -135,6 +135,13 @@ async fn hook_images(
     fetch: Option<(&UpOptions, &EventSink)>,
 ) -> Result<(), ApiError> {
     let built = references(project)?;
+    let events = fetch.map(|(_, events)| events);
+    let environment = &environment_of(project);
+    let using = Use {
+        by,
+        environment,
+        events,
+    };
     for (name, service) in &mut project.services {
         for hook in &mut service.pre_start {
             let Some(text) = &hook.image else { continue };
@@ -150,11 +157,11 @@ async fn hook_images(
             let digest = match (known, fetch) {
                 (Some(digest), _) => Some(digest.clone()),
                 (None, Some((options, events))) => {
-                    let image = fetch_one(builder, by, &needed, options, events).await?;
+                    let image = fetch_one(builder, using, &needed, options, events).await?;
                     Some(image.manifest_digest.to_string())
                 }
                 (None, None) => {
-                    let names = image_names::of_pulls(by);
+                    let names = using.pulls();
                     let images = &builder.host.platform.images;
                     let stored = images.resolve_as(&needed.reference, &names);
                     let stored = stored.map_err(|error| image_names::image_error(&error))?;
@@ -187,7 +194,13 @@ async fn dry_run(
     project: &Project,
 ) -> Result<BTreeMap<ServiceName, DryRun>, ApiError> {
     let images = &builder.host.platform.images;
-    let names = image_names::of_builds(by, &environment_of(project));
+    let environment = &environment_of(project);
+    let using = Use {
+        by,
+        environment,
+        events: None,
+    };
+    let names = using.builds();
     let options = UpOptions::default();
     let mut all: BTreeMap<ServiceName, DryRun> = BTreeMap::new();
     // When nobody waits any more, this future is dropped, and reading contexts ends.
@@ -262,7 +275,7 @@ fn mask(request: &BuildRequest, events: &EventSink) -> Result<SharedFilter, ApiE
 
 async fn build_one(
     builder: &LocalBuilder,
-    by: &Principal,
+    using: Use<'_>,
     needed: &NeededImage<'_>,
     build: &Build,
     request: BuildRequest,
@@ -289,7 +302,7 @@ async fn build_one(
     };
     let bases = Bases {
         images: platform.images.clone(),
-        names: image_names::of_pulls(by),
+        names: using.pulls(),
         events: events.clone(),
     };
     let services = needed.services.clone();
@@ -409,14 +422,14 @@ impl BaseImages for Bases {
 
 async fn fetch_one(
     builder: &LocalBuilder,
-    by: &Principal,
+    using: Use<'_>,
     needed: &NeededImage<'_>,
     options: &UpOptions,
     events: &EventSink,
 ) -> Result<Image, ApiError> {
     let images = &builder.host.platform.images;
     let reference = &needed.reference;
-    let names = image_names::of_pulls(by);
+    let names = using.pulls();
     let stored = images
         .resolve_as(reference, &names)
         .map_err(|error| image_names::image_error(&error))?;

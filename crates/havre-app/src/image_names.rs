@@ -1,12 +1,12 @@
 //! Who may use names of images, and give them: they are the machine's, and who may not see all of it has those
-//! of its own environments. Pure.
+//! of its own environments.
 
 use std::fmt;
 
-use havre_api::{ApiError, EnvironmentId, ErrorCode, Grant, Principal, Role};
+use havre_api::{ApiError, EnvironmentId, ErrorCode, Event, EventSink, Grant, Principal, Role};
 use havre_image::builder::BuildError;
 use havre_image::{ImageError, ImageRef, NameRefused, NameRights, NameUse};
-use havre_model::{EnvironmentName, ProjectName};
+use havre_model::{EnvironmentName, Project, ProjectName};
 
 use crate::pulls::FetchError;
 
@@ -61,26 +61,56 @@ impl fmt::Display for Giver {
     }
 }
 
-/// Names as somebody's build for an environment uses and gives them.
-pub(crate) fn of_builds(by: &Principal, environment: &EnvironmentId) -> NameRights {
-    rights(by, Giver::Environment(environment.clone()))
+/// For whom and for what names are used.
+#[derive(Clone, Copy)]
+pub(crate) struct Use<'a> {
+    pub(crate) by: &'a Principal,
+    pub(crate) environment: &'a EnvironmentId,
+    /// Where it is told whose images are used; nowhere for what is only looked at.
+    pub(crate) events: Option<&'a EventSink>,
 }
 
-/// Names as fetching for somebody gives them.
-pub(crate) fn of_pulls(by: &Principal) -> NameRights {
-    rights(by, Giver::Registry)
+pub(crate) fn environment_of(project: &Project) -> EnvironmentId {
+    EnvironmentId {
+        project: project.name.clone(),
+        environment: project.environment.clone(),
+    }
 }
 
-fn rights(by: &Principal, giver: Giver) -> NameRights {
-    let grant = by.grant.clone();
-    let who = by.to_string();
-    NameRights::new(giver.text(), move |wanted, reference, given_by| {
-        let before = Giver::read(given_by);
-        match may(&grant, wanted, &before, &giver) {
-            true => Ok(()),
-            false => Err(refused(wanted, reference, &before, &giver, &who, &grant)),
-        }
-    })
+impl Use<'_> {
+    /// Names as builds use and give them.
+    pub(crate) fn builds(self) -> NameRights {
+        self.rights(Giver::Environment(self.environment.clone()))
+    }
+
+    /// Names as services use them, and fetching gives them.
+    pub(crate) fn pulls(self) -> NameRights {
+        self.rights(Giver::Registry)
+    }
+
+    fn rights(self, giver: Giver) -> NameRights {
+        let (grant, who) = (self.by.grant.clone(), self.by.to_string());
+        let project = self.environment.project.clone();
+        let events = self.events.cloned();
+        NameRights::new(giver.text(), move |wanted, reference, given_by| {
+            let before = Giver::read(given_by);
+            if !may(&grant, wanted, &before, &giver) {
+                return Err(refused(wanted, reference, &before, &giver, &who, &grant));
+            }
+            if let (NameUse::Read, Giver::Environment(id), Some(events)) =
+                (wanted, &before, &events)
+                && id.project != project
+            {
+                events.emit(Event::Warning {
+                    message: format!("the image {reference} is what {id} built under that name"),
+                    hint: Some(format!(
+                        "where that is not meant: `havre image rm {reference}`, and it is fetched"
+                    )),
+                });
+            }
+            Ok(())
+        })
+    }
 }
 
 /// Whether a name that `before` gave may be used so, by or for `giver`.

@@ -105,6 +105,12 @@ fn tags(
     }
     let mut given = Vec::with_capacity(tags.len());
     for tag in tags {
+        // Whoever names a digest means what has it.
+        if tag.digest().is_some() {
+            let message = format!("a build cannot be named {tag}: its digest is what comes of it");
+            return Err(ApiError::new(ErrorCode::Invalid, message)
+                .with_hint("leave the digest out of `image` and `build.tags`"));
+        }
         match images.check_name(NameUse::Give, &tag, names) {
             Ok(()) => given.push(tag),
             Err(ImageError::Refused(_)) if !needed.is_named && tag == needed.reference => {}

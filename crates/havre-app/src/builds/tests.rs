@@ -52,14 +52,30 @@ impl World {
 
     /// The image of the first service.
     async fn up(&self, by: &Principal, project: &Project) -> Result<String, ApiError> {
-        let (events, _told) = EventSink::new(CancellationToken::new());
+        self.up_telling(by, project).await.map(|(image, _)| image)
+    }
+
+    /// With what it warns of.
+    async fn up_telling(
+        &self,
+        by: &Principal,
+        project: &Project,
+    ) -> Result<(String, Vec<String>), ApiError> {
+        let (events, mut source) = EventSink::new(CancellationToken::new());
         let options = UpOptions::default();
         let mut images = self.builder.images(by, project, &options, &events).await?;
         let mut project = project.clone();
         let fetch = Some((&options, &events));
         let hooks = self.builder.hook_images(by, &mut project, &images, fetch);
         hooks.await?;
-        Ok(images.pop_first().unwrap().1)
+        drop(events);
+        let mut warnings = Vec::new();
+        while let Some(event) = source.next().await {
+            if let Event::Warning { message, .. } = event {
+                warnings.push(message);
+            }
+        }
+        Ok((images.pop_first().unwrap().1, warnings))
     }
 
     /// Whose builds have a folder that stays.
@@ -150,11 +166,18 @@ async fn an_image_is_for_those_whose_environment_built_it() {
             let planned = world.builder.dry_run(&by, &project).await;
             world.is_refused(what, planned, BUILT);
         }
-        let admin = principal("root", Grant::everywhere(Role::Admin));
-        if what == "image" {
-            let services = "{web: {image: bank-api}}";
-            let project = world.project("shop", services);
-            assert_eq!(world.up(&admin, &project).await.expect("all"), theirs);
+    }
+    // An admin of the machine has it, and hears whose it is.
+    let admin = principal("root", Grant::everywhere(Role::Admin));
+    for (project, expected) in [("shop", 1), ("bank", 0)] {
+        for services in ["{web: {image: bank-api}}", &built("", "FROM bank-api")] {
+            let project = world.project(project, services);
+            let (image, warnings) = world.up_telling(&admin, &project).await.expect("all");
+            assert!(services.contains("FROM") || image == theirs);
+            assert_eq!(warnings.len(), expected, "{warnings:?}");
+            let whose =
+                |one: &String| one.contains("bank-api:latest is what bank/production built");
+            assert!(warnings.iter().all(whose), "{warnings:?}");
         }
     }
 }
@@ -186,8 +209,16 @@ async fn a_build_takes_no_name_away() {
             world.is_refused(name, world.builder.dry_run(&by, &project).await, why);
         }
     }
-    assert_eq!(world.named("bank-api"), Some(theirs));
+    assert_eq!(world.named("bank-api").as_ref(), Some(&theirs));
     assert_eq!(world.named("busybox:1"), imported);
+    // What a digest names is not for a build to say, whoever asks for it.
+    let digest = format!("docker.io/library/postgres@{theirs}");
+    for by in [&by, &principal("root", Grant::everywhere(Role::Admin))] {
+        let text = built(&format!("image: '{digest}', "), "FROM busybox:1");
+        let done = world.up(by, &world.project("shop", &text)).await;
+        assert_eq!(done.expect_err("refused").code, ErrorCode::Invalid);
+        assert_eq!(world.named(&digest), None);
+    }
     // Its own, again and from each of its environments.
     for environment in ["production", "staging"] {
         let text = built(

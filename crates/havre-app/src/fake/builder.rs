@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use havre_api::{ApiError, EnvironmentId, ErrorCode, EventSink, Principal, UpOptions};
+use havre_api::{ApiError, ErrorCode, EventSink, Principal, UpOptions};
 use havre_image::builder::DryRun;
 use havre_image::manifest::media;
 use havre_image::{CommitError, Image, ImageConfig, Images, Layer, NameRights, NameUse};
@@ -12,7 +12,7 @@ use havre_model::{Project, Service, ServiceName};
 use havre_release::Answer;
 
 use crate::builder::Builder;
-use crate::image_names;
+use crate::image_names::{self, Use, environment_of};
 
 /// STRICT FAKE of [`Builder`].
 pub(crate) struct FakeBuilder {
@@ -95,15 +95,16 @@ fn name_of(project: &Project, name: &ServiceName, service: &Service) -> String {
     service.image.clone().unwrap_or_else(built)
 }
 
-/// A build gives its name in its environment's.
-fn names_of(by: &Principal, project: &Project, service: &Service) -> NameRights {
-    let id = EnvironmentId {
-        project: project.name.clone(),
-        environment: project.environment.clone(),
+/// For whom services are.
+fn names_of(by: &Principal, project: &Project, is_built: bool) -> NameRights {
+    let using = Use {
+        by,
+        environment: &environment_of(project),
+        events: None,
     };
-    match service.build {
-        Some(_) => image_names::of_builds(by, &id),
-        None => image_names::of_pulls(by),
+    match is_built {
+        true => using.builds(),
+        false => using.pulls(),
     }
 }
 
@@ -120,7 +121,7 @@ impl Builder for FakeBuilder {
             for (name, service) in &project.services {
                 let image = name_of(project, name, service);
                 // Who has cancelled gets what there is, and must not go on with it.
-                let names = names_of(by, project, service);
+                let names = names_of(by, project, service.build.is_some());
                 if service.build.is_some() {
                     let name = image.parse().unwrap();
                     let free = self.images.check_name(NameUse::Give, &name, &names);
@@ -143,17 +144,15 @@ impl Builder for FakeBuilder {
         fetch: Option<(&'a UpOptions, &'a EventSink)>,
     ) -> Answer<'a, Result<(), ApiError>> {
         Box::pin(async move {
+            let names = names_of(by, project, false);
             let services = project.services.values_mut();
             for hook in services.flat_map(|service| &mut service.pre_start) {
                 let Some(name) = hook.image.clone() else {
                     continue;
                 };
                 let image = match fetch {
-                    Some((_, events)) => {
-                        self.image(&name, &image_names::of_pulls(by), events)
-                            .await?
-                    }
-                    None => self.stored(&name, &image_names::of_pulls(by))?,
+                    Some((_, events)) => self.image(&name, &names, events).await?,
+                    None => self.stored(&name, &names)?,
                 };
                 hook.image = image
                     .map(|one| one.manifest_digest.to_string())
@@ -170,10 +169,11 @@ impl Builder for FakeBuilder {
     ) -> Answer<'a, Result<BTreeMap<ServiceName, DryRun>, ApiError>> {
         let looked = |(name, service): (&ServiceName, &Service)| {
             let image = name_of(project, name, service);
-            let outcome = match self.stored(&image, &names_of(by, project, service))? {
-                Some(stored) => DryRun::Image(stored.manifest_digest),
-                None => DryRun::Fetch { reference: image },
-            };
+            let outcome =
+                match self.stored(&image, &names_of(by, project, service.build.is_some()))? {
+                    Some(stored) => DryRun::Image(stored.manifest_digest),
+                    None => DryRun::Fetch { reference: image },
+                };
             Ok((name.clone(), outcome))
         };
         let all = project.services.iter().map(looked).collect();

@@ -5,7 +5,7 @@ use std::fs;
 use havre_image::ImageConfig;
 use havre_image::builder::StepMount;
 
-use super::support::{Bench, report};
+use super::support::Bench;
 
 #[test]
 fn a_multi_stage_build_gives_a_working_image() {
