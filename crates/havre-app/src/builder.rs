@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use havre_api::{ApiError, EventSink, UpOptions};
+use havre_api::{ApiError, EventSink, Principal, UpOptions};
 use havre_image::builder::DryRun;
 use havre_model::{Project, ServiceName};
 use havre_release::Answer;
 
-/// Builds and fetches images.
+/// Builds and fetches images, for somebody who may not use every name.
 pub(crate) trait Builder: Send + Sync {
     /// Manifest digest of each service's image, which is built, fetched or already there.
     fn images<'a>(
         &'a self,
+        by: &'a Principal,
         project: &'a Project,
         options: &'a UpOptions,
         events: &'a EventSink,
@@ -21,6 +22,7 @@ pub(crate) trait Builder: Send + Sync {
     /// An image that is not stored is fetched, or left as it is named where nothing is to be fetched.
     fn hook_images<'a>(
         &'a self,
+        by: &'a Principal,
         project: &'a mut Project,
         images: &'a BTreeMap<ServiceName, String>,
         fetch: Option<(&'a UpOptions, &'a EventSink)>,
@@ -29,6 +31,7 @@ pub(crate) trait Builder: Send + Sync {
     /// What would have to be done for each service's image; nothing of it is done.
     fn dry_run<'a>(
         &'a self,
+        by: &'a Principal,
         project: &'a Project,
     ) -> Answer<'a, Result<BTreeMap<ServiceName, DryRun>, ApiError>>;
 }

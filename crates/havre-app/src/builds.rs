@@ -7,10 +7,10 @@ mod request;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use havre_api::{ApiError, ErrorCode, Event, EventSink, UpOptions};
+use havre_api::{ApiError, ErrorCode, Event, EventSink, Principal, UpOptions};
 use havre_engine::SharedFilter;
 use havre_image::builder::{self, BaseImages, BuildRequest, DryRun, FetchFuture, Secret};
-use havre_image::{Image, ImageRef, Images};
+use havre_image::{Image, ImageRef, Images, NameRights};
 use havre_model::{Build, Project, PullPolicy, ServiceName};
 use havre_redact::Filter;
 use havre_release::Answer;
@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::builder::Builder;
 use crate::host::Host;
+use crate::image_names::{Use, environment_of};
 use crate::steps::{BuildLimits, Steps};
-use crate::{git, pages, pressure, pulls};
+use crate::{git, image_names, pages, pressure, pulls};
 
 use events::{build_error, event_of};
 use needed::{NeededImage, each_once, needed_images, reference};
@@ -45,46 +46,60 @@ impl LocalBuilder {
 impl Builder for LocalBuilder {
     fn images<'a>(
         &'a self,
+        by: &'a Principal,
         project: &'a Project,
         options: &'a UpOptions,
         events: &'a EventSink,
     ) -> Answer<'a, Result<BTreeMap<ServiceName, String>, ApiError>> {
-        Box::pin(images(self, project, options, events))
+        Box::pin(images(self, by, project, options, events))
     }
 
     fn hook_images<'a>(
         &'a self,
+        by: &'a Principal,
         project: &'a mut Project,
         images: &'a BTreeMap<ServiceName, String>,
         fetch: Option<(&'a UpOptions, &'a EventSink)>,
     ) -> Answer<'a, Result<(), ApiError>> {
-        Box::pin(hook_images(self, project, images, fetch))
+        Box::pin(hook_images(self, by, project, images, fetch))
     }
 
     fn dry_run<'a>(
         &'a self,
+        by: &'a Principal,
         project: &'a Project,
     ) -> Answer<'a, Result<BTreeMap<ServiceName, DryRun>, ApiError>> {
-        Box::pin(dry_run(self, project))
+        Box::pin(dry_run(self, by, project))
     }
 }
 
 /// Manifest digest of each service's image.
 async fn images(
     builder: &LocalBuilder,
+    by: &Principal,
     project: &Project,
     options: &UpOptions,
     events: &EventSink,
 ) -> Result<BTreeMap<ServiceName, String>, ApiError> {
     let mut digests = BTreeMap::new();
+    let environment = &environment_of(project);
+    let using = Use {
+        by,
+        environment,
+        events: Some(events),
+    };
+    let names = using.builds();
     for needed in needed_images(project)? {
         let image = match needed.build {
             Some(build) => {
                 let host = &builder.host;
                 let checkout = git::context(build, host, events).await?;
-                let mut request = request(project, &needed, build, options, &digests)?;
+                let images = &host.platform.images;
+                let names = names.clone();
+                let mut request =
+                    request(project, &needed, build, options, &digests, images, names)?;
                 request.secrets = secrets(project, &needed, build, &host.platform)?;
-                request.steps.mounts_of = project.name.to_string();
+                request.steps.cache_of = project.name.to_string();
                 let further = git::further_contexts(build, host, events).await?;
                 for (name, checkout) in &further {
                     let given = checkout.give_as(name, &mut request);
@@ -94,11 +109,11 @@ async fn images(
                     let given = checkout.give(&mut request);
                     given.map_err(|error| git::refusal(&error))?;
                 }
-                let image = build_one(builder, &needed, build, request, events).await?;
+                let image = build_one(builder, using, &needed, build, request, events).await?;
                 warn_of_local_addresses(builder, project, &needed, &image, events).await;
                 image
             }
-            None => fetch_one(builder, &needed, options, events).await?,
+            None => fetch_one(builder, using, &needed, options, events).await?,
         };
         for service in needed.services {
             digests.insert(service, image.manifest_digest.to_string());
@@ -114,16 +129,25 @@ async fn images(
 /// An image that is not stored is fetched, or left as it is named where nothing is to be fetched.
 async fn hook_images(
     builder: &LocalBuilder,
+    by: &Principal,
     project: &mut Project,
     images: &BTreeMap<ServiceName, String>,
     fetch: Option<(&UpOptions, &EventSink)>,
 ) -> Result<(), ApiError> {
     let built = references(project)?;
+    let events = fetch.map(|(_, events)| events);
+    let environment = &environment_of(project);
+    let using = Use {
+        by,
+        environment,
+        events,
+    };
     for (name, service) in &mut project.services {
         for hook in &mut service.pre_start {
             let Some(text) = &hook.image else { continue };
             let needed = NeededImage {
                 reference: reference(text, name)?,
+                is_named: true,
                 build: None,
                 policy: service.pull_policy,
                 services: Vec::new(),
@@ -133,13 +157,14 @@ async fn hook_images(
             let digest = match (known, fetch) {
                 (Some(digest), _) => Some(digest.clone()),
                 (None, Some((options, events))) => {
-                    let image = fetch_one(builder, &needed, options, events).await?;
+                    let image = fetch_one(builder, using, &needed, options, events).await?;
                     Some(image.manifest_digest.to_string())
                 }
                 (None, None) => {
-                    let stored = builder.host.platform.images.resolve(&needed.reference);
-                    let stored =
-                        stored.map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+                    let names = using.pulls();
+                    let images = &builder.host.platform.images;
+                    let stored = images.resolve_as(&needed.reference, &names);
+                    let stored = stored.map_err(|error| image_names::image_error(&error))?;
                     stored.map(|image| image.manifest_digest.to_string())
                 }
             };
@@ -165,9 +190,17 @@ fn references(project: &Project) -> Result<BTreeMap<String, ServiceName>, ApiErr
 /// What would have to be done for each service's image; nothing of it is done.
 async fn dry_run(
     builder: &LocalBuilder,
+    by: &Principal,
     project: &Project,
 ) -> Result<BTreeMap<ServiceName, DryRun>, ApiError> {
     let images = &builder.host.platform.images;
+    let environment = &environment_of(project);
+    let using = Use {
+        by,
+        environment,
+        events: None,
+    };
+    let names = using.builds();
     let options = UpOptions::default();
     let mut all: BTreeMap<ServiceName, DryRun> = BTreeMap::new();
     // When nobody waits any more, this future is dropped, and reading contexts ends.
@@ -189,18 +222,20 @@ async fn dry_run(
                 reference: git.url.clone(),
             },
             Some(build) => {
-                let mut request = request(project, &needed, build, &options, &digests)?;
+                let names = names.clone();
+                let mut request =
+                    request(project, &needed, build, &options, &digests, images, names)?;
                 // Nothing depends on what they are.
                 let unread = build.secrets.keys().map(|id| (id.clone(), Secret::new([])));
                 request.secrets = unread.collect();
                 builder::dry_run(images, &request, &cancel)
                     .await
-                    .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?
+                    .map_err(|error| image_names::build_error(&error))?
             }
             None => {
                 let stored = images
-                    .resolve(&needed.reference)
-                    .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+                    .resolve_as(&needed.reference, &names)
+                    .map_err(|error| image_names::image_error(&error))?;
                 match stored {
                     Some(image) if needed.policy != PullPolicy::Always => {
                         DryRun::Image(image.manifest_digest)
@@ -240,6 +275,7 @@ fn mask(request: &BuildRequest, events: &EventSink) -> Result<SharedFilter, ApiE
 
 async fn build_one(
     builder: &LocalBuilder,
+    using: Use<'_>,
     needed: &NeededImage<'_>,
     build: &Build,
     request: BuildRequest,
@@ -266,6 +302,7 @@ async fn build_one(
     };
     let bases = Bases {
         images: platform.images.clone(),
+        names: using.pulls(),
         events: events.clone(),
     };
     let services = needed.services.clone();
@@ -359,6 +396,7 @@ async fn warn_of_local_addresses(
 /// Fetches base images during a build.
 struct Bases {
     images: Images,
+    names: NameRights,
     events: EventSink,
 }
 
@@ -369,24 +407,32 @@ impl BaseImages for Bases {
         cancel: &'a CancellationToken,
     ) -> FetchFuture<'a> {
         Box::pin(async move {
-            pulls::pull(&self.images, reference, &self.events, cancel)
-                .await
-                .map_err(|error| Box::new(error) as Box<dyn std::error::Error + Send + Sync>)
+            pulls::pull(
+                &self.images,
+                reference,
+                self.names.clone(),
+                &self.events,
+                cancel,
+            )
+            .await
+            .map_err(|error| Box::new(error) as Box<dyn std::error::Error + Send + Sync>)
         })
     }
 }
 
 async fn fetch_one(
     builder: &LocalBuilder,
+    using: Use<'_>,
     needed: &NeededImage<'_>,
     options: &UpOptions,
     events: &EventSink,
 ) -> Result<Image, ApiError> {
     let images = &builder.host.platform.images;
     let reference = &needed.reference;
+    let names = using.pulls();
     let stored = images
-        .resolve(reference)
-        .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+        .resolve_as(reference, &names)
+        .map_err(|error| image_names::image_error(&error))?;
     let fresh = options.pull || needed.policy == PullPolicy::Always;
     match (stored, needed.policy) {
         (Some(image), _) if !fresh => Ok(image),
@@ -398,7 +444,7 @@ async fn fetch_one(
             "import it: havre image import FILE --tag {reference}"
         ))),
         (_, _) => {
-            let pulling = pulls::pull(images, reference, events, events.cancellation());
+            let pulling = pulls::pull(images, reference, names, events, events.cancellation());
             let state_dir = builder.host.platform.root.state_dir();
             let what = format!("image {reference} is not fetched");
             let pulled = tokio::select! {
@@ -409,6 +455,9 @@ async fn fetch_one(
                 }
             };
             pulled.map_err(|error| {
+                if let Some(refused) = image_names::of_fetch(&error) {
+                    return refused;
+                }
                 ApiError::from_error(ErrorCode::Failed, &error).with_hint(format!(
                     "check the name and the network, or import it: havre image import FILE --tag \
                      {reference}"
@@ -417,3 +466,6 @@ async fn fetch_one(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

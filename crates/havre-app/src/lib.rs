@@ -46,6 +46,7 @@ mod hooks;
 mod host;
 mod host_mounts;
 mod housekeeping;
+mod image_names;
 mod image_scan;
 mod images;
 mod inventory;

@@ -71,14 +71,17 @@ pub(crate) async fn up(
     events.emit(Event::Phase {
         phase: OperationPhase::Images,
     });
-    let images = daemon.builder.images(&project, &options, events).await?;
+    let images = daemon
+        .builder
+        .images(by, &project, &options, events)
+        .await?;
     if events.cancellation().is_cancelled() {
         return Err(cancelled("nothing was changed"));
     }
     let fetch = Some((&options, events));
     daemon
         .builder
-        .hook_images(&mut project, &images, fetch)
+        .hook_images(by, &mut project, &images, fetch)
         .await?;
     events.emit(Event::Phase {
         phase: OperationPhase::Prepare,

@@ -57,7 +57,7 @@ pub(crate) async fn dry_run(
         Some((number, snapshot.releases.get(&number)?))
     });
     let serving = current.map(|(_, release)| release);
-    let dry_runs = daemon.builder.dry_run(&project).await?;
+    let dry_runs = daemon.builder.dry_run(by, &project).await?;
     let images: BTreeMap<ServiceName, String> = dry_runs
         .iter()
         .filter_map(|(service, outcome)| match outcome {
@@ -67,7 +67,7 @@ pub(crate) async fn dry_run(
         .collect();
     daemon
         .builder
-        .hook_images(&mut project, &images, None)
+        .hook_images(by, &mut project, &images, None)
         .await?;
     let platform = &daemon.platform;
     let secrets = in_place(|| needed::of(&platform.secrets, &id, &project))?;

@@ -7,7 +7,9 @@ use std::time::SystemTime;
 
 use havre_api::{Event, EventSink, PullProgress};
 use havre_image::progress::Progress;
-use havre_image::{Credentials, Digest, Image, ImageRef, Images, PullError, PullOptions};
+use havre_image::{
+    Credentials, Digest, Image, ImageRef, Images, NameRights, PullError, PullOptions,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::elapsed_ms;
@@ -21,10 +23,11 @@ pub(crate) enum FetchError {
     Pull(#[from] PullError),
 }
 
-/// Fetches an image and tells how far it is.
+/// Fetches an image, for whom `names` are, and tells how far it is.
 pub(crate) async fn pull(
     images: &Images,
     reference: &ImageRef,
+    names: NameRights,
     events: &EventSink,
     cancel: &CancellationToken,
 ) -> Result<Image, FetchError> {
@@ -56,6 +59,7 @@ pub(crate) async fn pull(
     };
     let options = PullOptions {
         credentials: credentials(),
+        names,
         progress: Arc::new(progress),
         ..PullOptions::default()
     };

@@ -56,7 +56,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Digest, Image, ImageRef, Images, root};
+use crate::{Digest, Image, ImageRef, Images, NameRights, root};
 use execute::Helpers;
 
 pub(crate) use cache::StepRecord;
@@ -79,8 +79,10 @@ pub struct BuildRequest {
     pub args: BTreeMap<String, String>,
     /// Labels added to the result.
     pub labels: BTreeMap<String, String>,
-    /// Names the result gets; at least one.
+    /// Names the result gets. Without one it goes when nobody holds it any more.
     pub tags: Vec<ImageRef>,
+    /// For whom those are given, and names of stored images used.
+    pub names: NameRights,
     /// Run every step; the results are kept for later builds all the same.
     pub no_cache: bool,
     /// Ask registries for base images that are stored already.
@@ -136,8 +138,9 @@ pub enum NamedContext {
 /// What RUN steps get beside the usual.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepSettings {
-    /// Whose cache mounts they get: those of one id are others for another owner.
-    pub mounts_of: String,
+    /// Whose cache mounts and kept results they get: those of one id, and of one command, are others
+    /// for another owner.
+    pub cache_of: String,
     /// No network, whatever a step asks for.
     pub offline: bool,
     /// Lines of `/etc/hosts`, as in [`StepSpec`].

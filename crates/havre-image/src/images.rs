@@ -27,6 +27,7 @@ use serde::de::DeserializeOwned;
 use crate::blobs::{BlobError, Blobs};
 use crate::layers::{Layers, chain_id};
 use crate::manifest::{Descriptor, Manifest, media};
+use crate::names::{NameRefused, NameRights, NameUse};
 use crate::remove::set_aside;
 use crate::tables::Tables;
 use crate::{Digest, ImageConfig, ImageRef};
@@ -166,6 +167,9 @@ pub enum ImageError {
         /// What was found.
         text: String,
     },
+    /// The name is not for who asks.
+    #[error(transparent)]
+    Refused(#[from] NameRefused),
 }
 
 impl Images {
@@ -250,13 +254,35 @@ impl Images {
 
     /// The image of that name, `None` when there is none.
     pub fn resolve(&self, reference: &ImageRef) -> Result<Option<Image>, ImageError> {
+        self.resolve_as(reference, &NameRights::everything())
+    }
+
+    /// The image of that name, so far as it may be used.
+    pub fn resolve_as(
+        &self,
+        reference: &ImageRef,
+        rights: &NameRights,
+    ) -> Result<Option<Image>, ImageError> {
         let key = reference.canonical();
-        match self.inner.tables.image(&key)? {
-            Some(row) => self
-                .image(row_digest(&key, &row.manifest_digest)?)
-                .map(Some),
-            None => Ok(None),
+        let Some(row) = self.inner.tables.image(&key)? else {
+            return Ok(None);
+        };
+        rights.check(NameUse::Read, reference, row.giver.as_deref())?;
+        self.image(row_digest(&key, &row.manifest_digest)?)
+            .map(Some)
+    }
+
+    /// Whether a name could be used so now, or is free. What gives it asks once more as it does.
+    pub fn check_name(
+        &self,
+        wanted: NameUse,
+        reference: &ImageRef,
+        rights: &NameRights,
+    ) -> Result<(), ImageError> {
+        if let Some(row) = self.inner.tables.image(&reference.canonical())? {
+            rights.check(wanted, reference, row.giver.as_deref())?;
         }
+        Ok(())
     }
 
     /// The image with that manifest.
@@ -285,12 +311,21 @@ impl Images {
 
     /// Gives the image of `manifest_digest`, which must be complete, another name.
     pub fn tag(&self, reference: &ImageRef, manifest_digest: Digest) -> Result<Image, ImageError> {
+        self.tag_as(reference, manifest_digest, &NameRights::everything())
+    }
+
+    /// Gives the image of `manifest_digest`, which must be complete, another name, if it may be given.
+    pub fn tag_as(
+        &self,
+        reference: &ImageRef,
+        manifest_digest: Digest,
+        rights: &NameRights,
+    ) -> Result<Image, ImageError> {
         let _hold = self.hold();
         let image = self.image(manifest_digest)?;
         self.touch_image(&image)?;
-        self.inner
-            .tables
-            .image_put(&reference.canonical(), &manifest_digest.to_string())?;
+        let digest = manifest_digest.to_string();
+        self.inner.tables.image_put(reference, &digest, rights)??;
         Ok(image)
     }
 
@@ -325,9 +360,21 @@ impl Images {
         layers: &[Layer],
         reference: &ImageRef,
     ) -> Result<Image, CommitError> {
+        self.commit_image_as(config, layers, reference, &NameRights::everything())
+    }
+
+    /// The same, if the name may be given.
+    pub fn commit_image_as(
+        &self,
+        config: ImageConfig,
+        layers: &[Layer],
+        reference: &ImageRef,
+        rights: &NameRights,
+    ) -> Result<Image, CommitError> {
         let _hold = self.hold();
         let digest = self.form_image(config, layers)?;
-        self.tag(reference, digest).map_err(CommitError::Name)
+        self.tag_as(reference, digest, rights)
+            .map_err(CommitError::Name)
     }
 
     /// Writes the documents of an image without naming it; returns the manifest's digest.

@@ -23,6 +23,7 @@ use crate::blobs::{BlobError, MAX_DOCUMENT};
 use crate::images::{Image, ImageError, Images};
 use crate::layers::LayerError;
 use crate::manifest::{Descriptor, Index, Manifest, media};
+use crate::names::{NameRefused, NameRights, NameUse};
 use crate::progress::{Progress, TransferPhase};
 use crate::registry::auth::{Credentials, CredentialsError};
 use crate::registry::{self, LoginState, Registry, RequestError, Transport, TransportError};
@@ -45,6 +46,8 @@ pub struct PullOptions {
     pub plain_http: Vec<String>,
     /// Files of certificates to trust beside the machine's.
     pub certificates: Vec<PathBuf>,
+    /// For whom the name is given.
+    pub names: NameRights,
     /// Told how far it is.
     pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
 }
@@ -56,6 +59,7 @@ impl Default for PullOptions {
             credentials: Credentials::Anonymous,
             plain_http: Vec::new(),
             certificates: Vec::new(),
+            names: NameRights::everything(),
             progress: Arc::new(crate::progress::silent),
         }
     }
@@ -141,6 +145,14 @@ pub enum PullFault {
 }
 
 impl PullError {
+    /// Why the name is not for who fetches it.
+    pub fn refusal(&self) -> Option<&NameRefused> {
+        match &self.source {
+            PullFault::Image(ImageError::Refused(refused)) => Some(refused),
+            _ => None,
+        }
+    }
+
     /// What a person could do about it.
     pub fn hint(&self) -> Option<String> {
         let registry = self.reference.registry();
@@ -156,8 +168,9 @@ impl PullError {
             | PullFault::Blob(_)
             | PullFault::Partial { .. }
             | PullFault::Layer(_)
-            | PullFault::Image(_)
             | PullFault::ShuttingDown => None,
+            PullFault::Image(ImageError::Refused(refused)) => refused.hint.clone(),
+            PullFault::Image(_) => None,
         }
     }
 }
@@ -224,6 +237,9 @@ impl Images {
         reference: &ImageRef,
         options: &PullOptions,
     ) -> Result<Image, PullFault> {
+        // Nothing comes over the network for a name that is not to be given.
+        let (images, wanted, names) = (self.clone(), reference.clone(), options.names.clone());
+        blocking(move || images.check_name(NameUse::Give, &wanted, &names)).await??;
         let host = reference.registry().to_owned();
         let (credentials, certificates) =
             (options.credentials.clone(), options.certificates.clone());
@@ -245,7 +261,7 @@ impl Images {
         pull.blobs(&parsed).await?;
         let images = self.clone();
         let reference = reference.clone();
-        let progress = options.progress.clone();
+        let (progress, names) = (options.progress.clone(), options.names.clone());
         blocking(move || -> Result<Image, PullFault> {
             images.write_blob(&mut manifest.as_ref(), Some(&digest))?;
             let image = images.image(digest)?;
@@ -262,7 +278,7 @@ impl Images {
             emit(TransferPhase::Unpacking);
             images.ensure_unpacked(&image)?;
             emit(TransferPhase::Done);
-            Ok(images.tag(&reference, digest)?)
+            Ok(images.tag_as(&reference, digest, &names)?)
         })
         .await?
     }

@@ -5,10 +5,16 @@ use std::sync::Arc;
 use havre_store::rusqlite::{self, OptionalExtension as _, params};
 use havre_store::{Schema, Store, StoreError, now};
 
+use crate::ImageRef;
+use crate::names::{NameRefused, NameRights, NameUse};
+
 /// Their versions.
 pub const SCHEMA: Schema = Schema {
     name: "images",
-    migrations: &[include_str!("schema/001.sql")],
+    migrations: &[
+        include_str!("schema/001.sql"),
+        include_str!("schema/002.sql"),
+    ],
 };
 
 /// A name and the manifest it stands for.
@@ -20,6 +26,8 @@ pub(crate) struct ImageRow {
     pub(crate) manifest_digest: String,
     /// When the name was last given.
     pub(crate) created_at: i64,
+    /// Who gave it, in the caller's words.
+    pub(crate) giver: Option<String>,
 }
 
 /// One entry of the build cache.
@@ -42,41 +50,47 @@ impl Tables {
         Self(store)
     }
 
-    /// Lets `reference` stand for `manifest_digest`.
+    /// Lets `reference` stand for `manifest_digest`, unless it is not to be given.
     pub(crate) fn image_put(
         &self,
-        reference: &str,
+        reference: &ImageRef,
         manifest_digest: &str,
-    ) -> Result<(), StoreError> {
-        let (reference, manifest_digest) = (reference.to_owned(), manifest_digest.to_owned());
+        rights: &NameRights,
+    ) -> Result<Result<(), NameRefused>, StoreError> {
+        let (reference, manifest_digest) = (reference.clone(), manifest_digest.to_owned());
+        let rights = rights.clone();
         self.0.run("name an image", move |db| {
-            db.execute(
-                "INSERT INTO images VALUES (?1, ?2, ?3) ON CONFLICT (reference) DO UPDATE SET \
-                 manifest_digest = excluded.manifest_digest, created_at = excluded.created_at",
-                params![reference, manifest_digest, now()],
-            )
-            .map(drop)
+            let transaction = db.transaction()?;
+            let key = reference.canonical();
+            if let Some(row) = image(&transaction, &key)?
+                && let Err(refused) = rights.check(NameUse::Give, &reference, row.giver.as_deref())
+            {
+                return Ok(Err(refused));
+            }
+            transaction.execute(
+                "INSERT INTO images (reference, manifest_digest, created_at, giver) \
+                 VALUES (?1, ?2, ?3, ?4) ON CONFLICT (reference) DO UPDATE SET \
+                 manifest_digest = excluded.manifest_digest, created_at = excluded.created_at, \
+                 giver = excluded.giver",
+                params![key, manifest_digest, now(), rights.giver],
+            )?;
+            transaction.commit().map(Ok)
         })
     }
 
     /// What `reference` stands for.
     pub(crate) fn image(&self, reference: &str) -> Result<Option<ImageRow>, StoreError> {
         let reference = reference.to_owned();
-        self.0.run("look an image up", move |db| {
-            db.query_row(
-                "SELECT reference, manifest_digest, created_at FROM images WHERE reference = ?1",
-                [reference],
-                image_row,
-            )
-            .optional()
-        })
+        self.0
+            .run("look an image up", move |db| image(db, &reference))
     }
 
     /// All names, in order.
     pub(crate) fn images(&self) -> Result<Vec<ImageRow>, StoreError> {
         self.0.run("list images", move |db| {
             db.prepare(
-                "SELECT reference, manifest_digest, created_at FROM images ORDER BY reference",
+                "SELECT reference, manifest_digest, created_at, giver FROM images \
+                 ORDER BY reference",
             )?
             .query_map([], image_row)?
             .collect()
@@ -184,11 +198,21 @@ impl Tables {
     }
 }
 
+fn image(db: &rusqlite::Connection, reference: &str) -> rusqlite::Result<Option<ImageRow>> {
+    db.query_row(
+        "SELECT reference, manifest_digest, created_at, giver FROM images WHERE reference = ?1",
+        [reference],
+        image_row,
+    )
+    .optional()
+}
+
 fn image_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ImageRow> {
     Ok(ImageRow {
         reference: row.get(0)?,
         manifest_digest: row.get(1)?,
         created_at: row.get(2)?,
+        giver: row.get(3)?,
     })
 }
 
@@ -205,12 +229,11 @@ mod tests {
     #[test]
     fn a_name_moves_to_the_newest_manifest() {
         let (_dir, tables) = tables();
-        tables
-            .image_put("docker.io/library/a:1", "sha256:1")
-            .unwrap();
-        tables
-            .image_put("docker.io/library/a:1", "sha256:2")
-            .unwrap();
+        let (name, rights) = ("a:1".parse().unwrap(), NameRights::everything());
+        for digest in ["sha256:1", "sha256:2"] {
+            let put = tables.image_put(&name, digest, &rights).unwrap();
+            put.unwrap();
+        }
         let row = tables.image("docker.io/library/a:1").unwrap().unwrap();
         assert_eq!(row.manifest_digest, "sha256:2");
         assert!(tables.image_remove("docker.io/library/a:1").unwrap());

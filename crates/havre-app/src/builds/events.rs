@@ -8,6 +8,7 @@ use havre_image::builder::{BuildError, BuildEvent, Stream};
 use havre_model::ServiceName;
 
 use super::needed::NeededImage;
+use crate::image_names;
 
 /// The builder's news in the API's words.
 pub(super) fn event_of(image: &str, services: &[ServiceName], event: BuildEvent) -> Option<Event> {
@@ -100,6 +101,9 @@ pub(super) fn build_error(
             hint: error.hint(),
         })),
     });
+    if error.refusal().is_some() {
+        return image_names::build_error(error);
+    }
     ApiError::new(
         ErrorCode::Failed,
         format!("image {image} cannot be built; nothing was changed"),

@@ -7,6 +7,8 @@ use havre_model::{Build, BuildContext, Project, PullPolicy, ServiceName};
 /// One image that services need.
 pub(super) struct NeededImage<'a> {
     pub reference: ImageRef,
+    /// Whether the project says that name of what is built.
+    pub is_named: bool,
     pub build: Option<&'a Build>,
     pub policy: PullPolicy,
     pub services: Vec<ServiceName>,
@@ -71,7 +73,10 @@ pub(super) fn each_once(project: &Project) -> Result<Vec<NeededImage<'_>>, ApiEr
             other.reference == reference && (other.build == build || build.is_none())
         });
         match same {
-            Some(other) => other.services.push(name.clone()),
+            Some(other) => {
+                other.is_named |= build.is_some() && service.image.is_some();
+                other.services.push(name.clone());
+            }
             None => {
                 if let Some(other) = all.iter().find(|other| other.reference == reference) {
                     let message = format!(
@@ -89,6 +94,7 @@ pub(super) fn each_once(project: &Project) -> Result<Vec<NeededImage<'_>>, ApiEr
                 let services = vec![name.clone()];
                 all.push(NeededImage {
                     reference,
+                    is_named: build.is_some() && service.image.is_some(),
                     build,
                     policy: service.pull_policy,
                     services,

@@ -7,11 +7,12 @@ use havre_api::{ApiError, EnvironmentId, ErrorCode, UpOptions};
 use havre_image::builder::{
     BuildRequest, DockerfileSource, NamedContext, Reach, Secret, StepSettings, host_ca_bundle,
 };
+use havre_image::{ImageError, ImageRef, Images, NameRights, NameUse};
 use havre_model::{Build, BuildContext, Project, PullPolicy, ServiceName};
 
 use super::needed::NeededImage;
-use crate::files;
 use crate::platform::Platform;
+use crate::{files, image_names};
 
 /// The secrets of a build, read.
 pub(super) fn secrets(
@@ -48,13 +49,10 @@ pub(super) fn request(
     build: &Build,
     options: &UpOptions,
     digests: &BTreeMap<ServiceName, String>,
+    images: &Images,
+    names: NameRights,
 ) -> Result<BuildRequest, ApiError> {
-    let mut tags = vec![needed.reference.clone()];
-    for tag in &build.tags {
-        tags.push(tag.parse().map_err(|error: havre_image::RefError| {
-            ApiError::from_error(ErrorCode::Invalid, &error)
-        })?);
-    }
+    let tags = tags(needed, build, images, &names)?;
     let mut contexts = BTreeMap::new();
     for (name, context) in &build.contexts {
         let context = named_context(context, digests)?;
@@ -64,7 +62,7 @@ pub(super) fn request(
         secrets: BTreeMap::new(),
         contexts,
         steps: StepSettings {
-            mounts_of: String::new(),
+            cache_of: String::new(),
             offline: build.offline,
             hosts: build.extra_hosts.clone(),
             shm_size_bytes: build.shm_size_bytes,
@@ -79,6 +77,7 @@ pub(super) fn request(
         args: build.args.clone(),
         labels: build.labels.clone(),
         tags,
+        names,
         no_cache: build.no_cache || options.no_cache,
         pull: options.pull || needed.policy == PullPolicy::Always,
         host_ca: if build.host_ca {
@@ -88,6 +87,37 @@ pub(super) fn request(
         },
         reach: reach(project, needed),
     })
+}
+
+/// The names of the result, all of which may be given. One that the project does not say is left out where it
+/// may not: environments of one project build under one name.
+fn tags(
+    needed: &NeededImage<'_>,
+    build: &Build,
+    images: &Images,
+    names: &NameRights,
+) -> Result<Vec<ImageRef>, ApiError> {
+    let mut tags = vec![needed.reference.clone()];
+    for tag in &build.tags {
+        tags.push(tag.parse().map_err(|error: havre_image::RefError| {
+            ApiError::from_error(ErrorCode::Invalid, &error)
+        })?);
+    }
+    let mut given = Vec::with_capacity(tags.len());
+    for tag in tags {
+        // Whoever names a digest means what has it.
+        if tag.digest().is_some() {
+            let message = format!("a build cannot be named {tag}: its digest is what comes of it");
+            return Err(ApiError::new(ErrorCode::Invalid, message)
+                .with_hint("leave the digest out of `image` and `build.tags`"));
+        }
+        match images.check_name(NameUse::Give, &tag, names) {
+            Ok(()) => given.push(tag),
+            Err(ImageError::Refused(_)) if !needed.is_named && tag == needed.reference => {}
+            Err(error) => return Err(image_names::image_error(&error)),
+        }
+    }
+    Ok(given)
 }
 
 /// What may be context or Dockerfile of a build: what each service that asks for the build may have
@@ -145,11 +175,15 @@ mod tests {
         for service in project.services.values_mut() {
             service.image = Some("x-web".to_owned());
         }
+        let stage = crate::fake::Stage::new();
+        let images = stage.daemon.platform.images.clone();
         let may = |project: &Project, path: &Path| {
             let all = needed_images(project).unwrap();
             let build = all[0].build.unwrap();
             let options = UpOptions::default();
-            let request = request(project, &all[0], build, &options, &BTreeMap::new());
+            let names = NameRights::everything();
+            let none = BTreeMap::new();
+            let request = request(project, &all[0], build, &options, &none, &images, names);
             request.unwrap().reach.check(path)
         };
         let own = std::fs::canonicalize(folder.path()).unwrap();

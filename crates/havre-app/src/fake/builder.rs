@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use havre_api::{ApiError, ErrorCode, EventSink, UpOptions};
+use havre_api::{ApiError, ErrorCode, EventSink, Principal, UpOptions};
 use havre_image::builder::DryRun;
 use havre_image::manifest::media;
-use havre_image::{Image, ImageConfig, Images, Layer};
+use havre_image::{CommitError, Image, ImageConfig, Images, Layer, NameRights, NameUse};
 use havre_model::{Project, Service, ServiceName};
 use havre_release::Answer;
 
 use crate::builder::Builder;
+use crate::image_names::{self, Use, environment_of};
 
 /// STRICT FAKE of [`Builder`].
 pub(crate) struct FakeBuilder {
@@ -41,12 +42,18 @@ impl FakeBuilder {
         self.script.lock().unwrap()
     }
 
-    fn stored(&self, name: &str) -> Option<Image> {
-        self.images.resolve(&name.parse().unwrap()).unwrap()
+    fn stored(&self, name: &str, names: &NameRights) -> Result<Option<Image>, ApiError> {
+        let stored = self.images.resolve_as(&name.parse().unwrap(), names);
+        stored.map_err(|error| image_names::image_error(&error))
     }
 
     /// The image of this name, made where it is not there.
-    async fn image(&self, name: &str, events: &EventSink) -> Result<Option<Image>, ApiError> {
+    async fn image(
+        &self,
+        name: &str,
+        names: &NameRights,
+        events: &EventSink,
+    ) -> Result<Option<Image>, ApiError> {
         let delay = self.script().delay;
         if !delay.is_zero() {
             tokio::select! {
@@ -58,7 +65,7 @@ impl FakeBuilder {
             let message = format!("image {name} not found");
             return Err(ApiError::new(ErrorCode::NotFound, message));
         }
-        if let Some(stored) = self.stored(name) {
+        if let Some(stored) = self.stored(name, names)? {
             return Ok(Some(stored));
         }
         self.script().made += 1;
@@ -74,8 +81,11 @@ impl FakeBuilder {
         };
         let config = ImageConfig::for_this_machine();
         let name = name.parse().unwrap();
-        let made = self.images.commit_image(config, &[layer], &name);
-        Ok(Some(made.unwrap()))
+        match self.images.commit_image_as(config, &[layer], &name, names) {
+            Ok(made) => Ok(Some(made)),
+            Err(CommitError::Name(error)) => Err(image_names::image_error(&error)),
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 
@@ -85,9 +95,23 @@ fn name_of(project: &Project, name: &ServiceName, service: &Service) -> String {
     service.image.clone().unwrap_or_else(built)
 }
 
+/// For whom services are.
+fn names_of(by: &Principal, project: &Project, is_built: bool) -> NameRights {
+    let using = Use {
+        by,
+        environment: &environment_of(project),
+        events: None,
+    };
+    match is_built {
+        true => using.builds(),
+        false => using.pulls(),
+    }
+}
+
 impl Builder for FakeBuilder {
     fn images<'a>(
         &'a self,
+        by: &'a Principal,
         project: &'a Project,
         _: &'a UpOptions,
         events: &'a EventSink,
@@ -97,7 +121,13 @@ impl Builder for FakeBuilder {
             for (name, service) in &project.services {
                 let image = name_of(project, name, service);
                 // Who has cancelled gets what there is, and must not go on with it.
-                let Some(image) = self.image(&image, events).await? else {
+                let names = names_of(by, project, service.build.is_some());
+                if service.build.is_some() {
+                    let name = image.parse().unwrap();
+                    let free = self.images.check_name(NameUse::Give, &name, &names);
+                    free.map_err(|error| image_names::image_error(&error))?;
+                }
+                let Some(image) = self.image(&image, &names, events).await? else {
                     break;
                 };
                 digests.insert(name.clone(), image.manifest_digest.to_string());
@@ -108,19 +138,21 @@ impl Builder for FakeBuilder {
 
     fn hook_images<'a>(
         &'a self,
+        by: &'a Principal,
         project: &'a mut Project,
         _: &'a BTreeMap<ServiceName, String>,
         fetch: Option<(&'a UpOptions, &'a EventSink)>,
     ) -> Answer<'a, Result<(), ApiError>> {
         Box::pin(async move {
+            let names = names_of(by, project, false);
             let services = project.services.values_mut();
             for hook in services.flat_map(|service| &mut service.pre_start) {
                 let Some(name) = hook.image.clone() else {
                     continue;
                 };
                 let image = match fetch {
-                    Some((_, events)) => self.image(&name, events).await?,
-                    None => self.stored(&name),
+                    Some((_, events)) => self.image(&name, &names, events).await?,
+                    None => self.stored(&name, &names)?,
                 };
                 hook.image = image
                     .map(|one| one.manifest_digest.to_string())
@@ -132,17 +164,19 @@ impl Builder for FakeBuilder {
 
     fn dry_run<'a>(
         &'a self,
+        by: &'a Principal,
         project: &'a Project,
     ) -> Answer<'a, Result<BTreeMap<ServiceName, DryRun>, ApiError>> {
         let looked = |(name, service): (&ServiceName, &Service)| {
             let image = name_of(project, name, service);
-            let outcome = match self.stored(&image) {
-                Some(stored) => DryRun::Image(stored.manifest_digest),
-                None => DryRun::Fetch { reference: image },
-            };
-            (name.clone(), outcome)
+            let outcome =
+                match self.stored(&image, &names_of(by, project, service.build.is_some()))? {
+                    Some(stored) => DryRun::Image(stored.manifest_digest),
+                    None => DryRun::Fetch { reference: image },
+                };
+            Ok((name.clone(), outcome))
         };
         let all = project.services.iter().map(looked).collect();
-        Box::pin(async { Ok(all) })
+        Box::pin(async { all })
     }
 }

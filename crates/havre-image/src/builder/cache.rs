@@ -1,7 +1,7 @@
 //! What a step depends on, as one digest, and what it made, as one row.
 //!
 //! A key covers the layers below (by their chain id, so by content), the step with its variables
-//! filled in, and the content it takes. Not in a key: times of files, proxies, secrets, the host's
+//! filled in, and the content it takes; of RUN also whose build it is. Not in a key: times of files, proxies, secrets, the host's
 //! CA bundle, labels and other configuration that no file depends on.
 //!
 //! A row is written only after its layer is durable, and trusted only while that layer is there.
@@ -30,6 +30,9 @@ pub(super) enum Key<'a> {
         /// Names that it resolves otherwise.
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         hosts: &'a BTreeMap<String, Vec<String>>,
+        /// Whose it is: what it made can depend on proxies, secrets and cache mounts, which no key says.
+        #[serde(skip_serializing_if = "str::is_empty")]
+        of: &'a str,
     },
     /// COPY and ADD.
     Copy {

@@ -7,7 +7,7 @@ use havre_store::StoreError;
 
 use crate::dockerfile::{DockerfileError, IgnoreError, Span, excerpt};
 use crate::limits::MAX_LAYERS;
-use crate::{CommitError, ImageError, LayerError, RefError};
+use crate::{CommitError, ImageError, LayerError, NameRefused, RefError};
 
 use super::copy_error::CopyError;
 use super::run::StepError;
@@ -64,9 +64,6 @@ pub enum BuildError {
         /// The reason.
         source: io::Error,
     },
-    /// The result has no name.
-    #[error("the image to build has no name; give it at least one tag")]
-    NoTag,
     /// A step would have to be carried out, and that was not wanted.
     #[error("{file}:{line}: {} has not been carried out yet", .place.instruction, file = place.file, line = place.line)]
     NotCached {
@@ -233,7 +230,6 @@ impl BuildError {
             | Self::Read { .. }
             | Self::Ignore { .. }
             | Self::Context { .. }
-            | Self::NoTag
             | Self::Io { .. }
             | Self::Cache(_)
             | Self::Commit(_)
@@ -246,6 +242,21 @@ impl BuildError {
     pub fn exit_code(&self) -> Option<i32> {
         match self {
             Self::Failed { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// Why a name is not for whom the build is.
+    pub fn refusal(&self) -> Option<&NameRefused> {
+        match self {
+            Self::Image { source, .. } | Self::Tag(source) => match &**source {
+                ImageError::Refused(refused) => Some(refused),
+                _ => None,
+            },
+            Self::Commit(source) => match &**source {
+                CommitError::Name(ImageError::Refused(refused)) => Some(refused),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -303,7 +314,7 @@ impl BuildError {
                 ),
                 _ => None,
             },
-            _ => None,
+            other => other.refusal().and_then(|refused| refused.hint.clone()),
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::History;
 use crate::dockerfile::{self, Dockerfile, Problem, Step};
 use crate::limits::MAX_LAYERS;
-use crate::{Digest, Image, ImageConfig, ImageRef, Images, Layer};
+use crate::{CommitError, Digest, Image, ImageConfig, ImageRef, Images, Layer};
 
 use super::action::Action;
 use super::context::{self, Context};
@@ -115,10 +115,7 @@ pub(super) async fn build(
     request: &BuildRequest,
     helpers: Helpers<'_>,
 ) -> Result<Image, BuildError> {
-    let Some(name) = request.tags.first() else {
-        return Err(BuildError::NoTag);
-    };
-    let finish = |build: &Build<'_>, built| build.commit(built, name);
+    let finish = |build: &Build<'_>, built| build.commit(built);
     carry_out(images, request, helpers, false, finish).await
 }
 
@@ -352,7 +349,7 @@ impl Build<'_> {
         })?;
         let stored = self
             .images
-            .resolve(&reference)
+            .resolve_as(&reference, &self.request.names)
             .map_err(|source| BuildError::Image {
                 place: Box::new(place.clone()),
                 reference: name.to_owned(),
@@ -360,6 +357,10 @@ impl Build<'_> {
             });
         let image = match stored {
             Ok(Some(image)) if !self.request.pull => image,
+            // Fetching it would take the name away.
+            Err(refused) if refused.refusal().is_some() && !self.request.pull => {
+                return Err(refused);
+            }
             stored => {
                 let fetched = self.bases.fetch(&reference, self.cancel).await;
                 match (fetched, stored) {
@@ -475,19 +476,19 @@ impl Build<'_> {
         });
     }
 
-    fn commit(&self, built: Built, name: &ImageRef) -> Result<Image, BuildError> {
-        let image = self
-            .images
-            .commit_image(self.labelled(built.config), &built.layers, name)
-            .map_err(|error| BuildError::Commit(Box::new(error)))?;
+    fn commit(&self, built: Built) -> Result<Image, BuildError> {
+        let digest = self.form(built)?;
+        let unreadable = |error| BuildError::Commit(Box::new(CommitError::Name(error)));
+        let image = self.images.image(digest).map_err(unreadable)?;
+        self.images.touch_image(&image).map_err(unreadable)?;
         let bases: Vec<&Image> = self.found.values().map(Arc::as_ref).collect();
         if let Err(error) = self.images.lease_bases(&image, &bases) {
             // It is whole without them; the next build may have to fetch them again.
-            tracing::warn!(%name, error = %error, "what an image was built from is not kept");
+            tracing::warn!(%digest, error = %error, "what an image was built from is not kept");
         }
-        for tag in &self.request.tags[1..] {
+        for tag in &self.request.tags {
             self.images
-                .tag(tag, image.manifest_digest)
+                .tag_as(tag, digest, &self.request.names)
                 .map_err(|error| BuildError::Tag(Box::new(error)))?;
         }
         Ok(image)

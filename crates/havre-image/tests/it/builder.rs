@@ -6,6 +6,7 @@ mod cache;
 mod copy;
 mod faults;
 mod given;
+mod names;
 mod run;
 mod runner;
 mod semantics;

@@ -656,3 +656,25 @@ async fn two_pulls_at_once_fetch_a_blob_once() {
     assert_eq!(one.unwrap(), two.unwrap());
     assert_eq!(ranges(&fake, &served), [0]);
 }
+
+#[tokio::test]
+async fn for_a_name_that_is_refused_no_registry_is_asked() {
+    let fixture = Fixture::new();
+    sample(&fixture, "127.0.0.1:1/app:1");
+    let refuses = |wanted, _: &havre_image::ImageRef, giver: Option<&str>| {
+        assert_eq!((wanted, giver), (havre_image::NameUse::Give, None));
+        Err(havre_image::NameRefused {
+            reason: "not yours".to_owned(),
+            hint: Some("another".to_owned()),
+        })
+    };
+    let options = PullOptions {
+        names: havre_image::NameRights::new(None, refuses),
+        ..PullOptions::default()
+    };
+    let error = pull(&fixture, "127.0.0.1:1/app:1", options)
+        .await
+        .unwrap_err();
+    assert!(error.refusal().is_some(), "{error:?}");
+    assert_eq!(error.hint().as_deref(), Some("another"));
+}

@@ -170,6 +170,70 @@ fn a_token_works_from_elsewhere_and_for_what_it_says() {
     });
 }
 
+/// Another environment's build is neither had nor replaced by whoever deploys beside it.
+#[test]
+fn a_deployer_has_the_images_of_his_environments_only() {
+    on_machine(|machine| {
+        let there = Elsewhere::new(machine);
+        let images = || {
+            let listed = machine.ok(&["image", "ls", "--json"]).json();
+            let all = listed.as_array().expect("images").clone();
+            let names = all
+                .into_iter()
+                .map(|one| (one["references"].clone(), one["digest"].clone()));
+            names
+                .filter(|(names, _)| names != &serde_json::json!([]))
+                .collect::<Vec<_>>()
+        };
+        let before = images();
+        let token = there.token("ci", "deployer", "blog/*");
+        machine.write("havre.yaml", "");
+        let inline = |image: &str, from: &str| {
+            format!("{{{image}build: {{context: ., dockerfile_inline: \"FROM {from}\"}}}}")
+        };
+        for (service, why) in [
+            (
+                "{image: shop-web}".to_owned(),
+                "built for another environment",
+            ),
+            (inline("", "shop-web"), "built for another environment"),
+            (
+                inline("image: shop-web, ", "base:1"),
+                "built for another environment",
+            ),
+            (
+                inline("image: 'base:1', ", "base:1"),
+                "imported on this machine",
+            ),
+        ] {
+            let text = format!("name: blog\nservices:\n  web: {service}\n");
+            machine.write("compose.yaml", &text);
+            for command in ["plan", "up"] {
+                let ran = there.run(&token, &[command]);
+                assert_eq!(ran.code, 9, "{text}{ran:?}");
+                assert!(ran.err.contains(why), "{text}{ran:?}");
+                assert!(ran.err.contains("deployer of blog/*"), "{text}{ran:?}");
+                assert!(!ran.err.contains("shop/production"), "{text}{ran:?}");
+            }
+        }
+        assert_eq!(images(), before);
+        let own = "{build: {context: ., dockerfile_inline: \"FROM base:1\\nENV OWN=1\"}, command: [sleep, '9999'], init: true}";
+        machine.write(
+            "compose.yaml",
+            &format!("name: blog\nservices:\n  web: {own}\n"),
+        );
+        for _ in 0..2 {
+            let ran = there.run(&token, &["up"]);
+            assert_eq!(ran.code, 0, "{ran:?}");
+        }
+        assert_eq!(images().len(), before.len() + 1);
+        assert_eq!(there.run(&token, &["down"]).code, 0);
+        // The machine ends with its own project.
+        machine.web("");
+        there.end();
+    });
+}
+
 #[test]
 fn a_workflow_works_with_what_its_issuer_says_of_it() {
     on_machine(|machine| {

@@ -143,7 +143,7 @@ impl Build<'_> {
         exclusive: bool,
     ) -> Result<(PathBuf, std::fs::File), BuildError> {
         loop {
-            let of = &self.request.steps.mounts_of;
+            let of = &self.request.steps.cache_of;
             let folder = kept::folder(self.images, of, id, mode, owner)
                 .map_err(BuildError::io("make the folder of a cache mount"))?;
             let lock = match std::fs::File::open(&folder) {

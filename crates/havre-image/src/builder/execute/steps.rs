@@ -199,6 +199,7 @@ impl Build<'_> {
             run,
             binds: identities,
             hosts: &self.request.steps.hosts,
+            of: &self.request.steps.cache_of,
         }
         .digest(built.top())?;
         if let Some(outcome) = self.cached(&key, place)? {

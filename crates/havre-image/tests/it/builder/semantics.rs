@@ -413,13 +413,30 @@ fn cache_mounts_are_their_projects_own() {
         let mut request = bench.request(&format!(
             "FROM base:1\nRUN --mount=type=cache,target=/c ls -A /c; touch /c/{name}"
         ));
-        request.steps.mounts_of = of.to_owned();
+        request.steps.cache_of = of.to_owned();
         bench.try_request(&request).expect("it builds");
         bench.output()
     };
     assert_eq!(seen("shop", "one"), [""; 0]);
     assert_eq!(seen("blog", "two"), [""; 0]);
     assert_eq!(seen("shop", "three"), ["one"]);
+}
+
+/// What a command made can hang on what no key says: a proxy, a secret, a cache mount.
+#[test]
+fn what_commands_made_is_their_projects_own() {
+    let bench = Bench::with_base();
+    let build = |of: &str| {
+        let mut request = bench.request("FROM base:1\nCOPY f /f\nRUN touch /made");
+        request.steps.cache_of = of.to_owned();
+        bench.try_request(&request).expect("it builds");
+        bench.cached()
+    };
+    bench.file("f", "f");
+    assert_eq!(build("shop"), [true, false, false]);
+    assert_eq!(build("blog"), [true, true, false]);
+    assert_eq!(build("shop"), [true, true, true]);
+    assert_eq!(bench.ran(), 2);
 }
 
 #[test]

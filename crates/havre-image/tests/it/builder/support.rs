@@ -141,6 +141,7 @@ impl Bench {
             args: BTreeMap::new(),
             labels: BTreeMap::new(),
             tags: vec!["built:1".parse().expect("a name")],
+            names: havre_image::NameRights::everything(),
             no_cache: false,
             pull: false,
             host_ca: None,
