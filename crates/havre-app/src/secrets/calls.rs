@@ -1,5 +1,6 @@
 //! What users do with secrets.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use havre_api::{
@@ -72,23 +73,23 @@ pub(crate) fn list(
     query: &SecretListQuery,
 ) -> Result<Vec<SecretSummary>, ApiError> {
     let secrets = &daemon.platform.secrets;
-    let mut listed = match &query.environment {
-        None => secrets.list(None).map_err(refusal)?,
-        Some(id) => {
-            let own = secrets.list(Some(&scope_of(Some(id)))).map_err(refusal)?;
-            let mut all = secrets.list(Some(&Scope::Machine)).map_err(refusal)?;
-            all.retain(|one| own.iter().all(|own| own.name != one.name));
-            all.extend(own);
-            all
-        }
-    };
-    listed.retain(|one| environment_of(&one.scope).is_none_or(|id| by.grant.sees(&id)));
+    // What is not seen is not read either.
+    let is_seen = |scope: &Scope| environment_of(scope).is_none_or(|id| by.grant.sees(&id));
+    let own = query.environment.as_ref().map(|id| scope_of(Some(id)));
+    let listed = secrets.list(|scope| {
+        let is_meant = own
+            .as_ref()
+            .is_none_or(|own| [own, &Scope::Machine].contains(&scope));
+        is_meant && is_seen(scope)
+    });
+    let mut listed = listed.map_err(refusal)?;
+    if let Some(own) = own {
+        let names = listed.iter().filter(|one| one.scope == own);
+        let names: BTreeSet<_> = names.map(|one| one.name.clone()).collect();
+        listed.retain(|one| one.scope == own || !names.contains(&one.name));
+    }
     listed.sort_by(|a, b| (&a.scope, &a.name).cmp(&(&b.scope, &b.name)));
-    let platform = &daemon.platform;
-    Ok(listed
-        .into_iter()
-        .map(|one| summary(platform, one))
-        .collect())
+    Ok(listed.into_iter().map(summary).collect())
 }
 
 pub(crate) fn history(
@@ -187,11 +188,7 @@ pub(super) fn used(platform: &Platform, name: &SecretName, using: uses::Using) -
     }
 }
 
-fn summary(platform: &Platform, listed: Listed) -> SecretSummary {
-    let name = listed.name.parse();
-    let rotation = name
-        .ok()
-        .and_then(|name| rotation::under_way(platform, &listed.scope, &name));
+fn summary(listed: Listed) -> SecretSummary {
     let (current, problem) = match listed.current {
         Ok(current) => (Some(version(current)), None),
         Err(why) => (None, Some(why)),
@@ -199,7 +196,7 @@ fn summary(platform: &Platform, listed: Listed) -> SecretSummary {
     SecretSummary {
         environment: environment_of(&listed.scope),
         name: listed.name,
-        rotation,
+        rotation: listed.rotation.as_ref().map(rotation::told),
         current,
         problem,
     }
