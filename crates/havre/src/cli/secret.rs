@@ -10,7 +10,7 @@ use crate::target::{Named, ProjectArgs};
 /// `havre secret`.
 #[derive(Debug, Subcommand)]
 pub enum SecretCommand {
-    /// Set a secret: asked for, unless it comes from a pipe or a file
+    /// Set a secret: its value is asked for, or comes from --stdin, --from-file or --generate
     Set(SetArgs),
     /// Print the value of a secret
     Get(GetArgs),
@@ -43,26 +43,33 @@ pub struct SetArgs {
     /// Its name; folders are parted by slashes
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// Read the value from standard input
-    #[arg(long, group = "source")]
+    #[command(flatten)]
+    pub value: ValueArgs,
+    #[command(flatten)]
+    pub project: ProjectArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// Where a value is from; nowhere: it is asked for.
+#[derive(Args, Debug)]
+#[group(id = "source", multiple = false)]
+pub struct ValueArgs {
+    /// Read the value from standard input, without one line break at its end
+    #[arg(long)]
     pub stdin: bool,
     /// Read the value from a file, as it is
-    #[arg(long, value_name = "FILE", group = "source")]
+    #[arg(long, value_name = "FILE")]
     pub from_file: Option<PathBuf>,
-    /// Make a value of that many letters and digits
+    /// Make one of that many letters and digits
     #[arg(
         long,
         value_name = "N",
         num_args = 0..=1,
         default_missing_value = "32",
-        value_parser = clap::value_parser!(u16).range(8..=4096),
-        group = "source"
+        value_parser = clap::value_parser!(u16).range(8..=4096)
     )]
     pub generate: Option<u16>,
-    #[command(flatten)]
-    pub project: ProjectArgs,
-    #[command(flatten)]
-    pub json: JsonArg,
 }
 
 /// `havre secret get`.
@@ -123,22 +130,8 @@ pub struct RotateArgs {
     /// Its name
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// Read the new value from standard input
-    #[arg(long, group = "source")]
-    pub stdin: bool,
-    /// Read the new value from a file, as it is
-    #[arg(long, value_name = "FILE", group = "source")]
-    pub from_file: Option<PathBuf>,
-    /// Make a new value of that many letters and digits
-    #[arg(
-        long,
-        value_name = "N",
-        num_args = 0..=1,
-        default_missing_value = "32",
-        value_parser = clap::value_parser!(u16).range(8..=4096),
-        group = "source"
-    )]
-    pub generate: Option<u16>,
+    #[command(flatten)]
+    pub value: ValueArgs,
     /// Run this program with `add`, `verify` and `retire`: it makes the new value valid, tries it, and makes the one
     /// before invalid. Both are in the files $HAVRE_NEW_FILE and $HAVRE_OLD_FILE; it may be run again at any time
     #[arg(long, value_name = "SCRIPT")]

@@ -101,19 +101,12 @@ async fn set(context: &Context, args: SetArgs) -> Outcome {
     let ui = context.ui;
     let environment = args.project.one_environment()?;
     let client = connect::started(context).await?;
-    let (value, origin) = if args.stdin {
-        (secret_input::standard_input()?, SecretOrigin::Set)
-    } else if let Some(path) = &args.from_file {
-        (secret_input::file(path)?, SecretOrigin::Set)
-    } else if let Some(characters) = args.generate {
-        (
-            secret_input::generated(characters)?,
-            SecretOrigin::Generated,
-        )
-    } else {
-        let typed = secret_input::hidden(&format!("value of {}: ", args.name))?;
-        let bytes = typed.text().as_bytes().to_vec();
-        (havre_api::SecretBytes::new(bytes), SecretOrigin::Set)
+    let (value, origin) = match secret_input::given(&args.value)? {
+        Some(given) => given,
+        None => {
+            let question = format!("value of {}: ", args.name);
+            (secret_input::asked(&question)?, SecretOrigin::Set)
+        }
     };
     let request = SecretSetRequest {
         environment,
