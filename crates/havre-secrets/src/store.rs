@@ -264,6 +264,15 @@ impl Secrets {
         Ok(listed)
     }
 
+    /// Where there is a secret of this name. It needs no seal that is open.
+    pub fn scopes_of(&self, name: &SecretName) -> Result<Vec<Scope>, SecretError> {
+        let owned = name.to_string();
+        let keys = self
+            .store
+            .run("look for a secret", move |db| rows::scopes_of(db, &owned))?;
+        Ok(keys.iter().map(|key| Scope::from_key(key)).collect())
+    }
+
     /// The versions of a secret, the oldest first. As of a list, no value is read.
     pub fn history(&self, scope: &Scope, name: &SecretName) -> Result<Vec<Version>, SecretError> {
         let missing = || not_found(scope, name);

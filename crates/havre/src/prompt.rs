@@ -211,10 +211,7 @@ mod tests {
 
     #[test]
     fn ctrl_c_leaves_a_terminal_that_shows_what_is_typed() {
-        assert_eq!(
-            read(b"half a sec\x03"),
-            (Typed::Interrupt, "#".to_owned())
-        );
+        assert_eq!(read(b"half a sec\x03"), (Typed::Interrupt, "#".to_owned()));
     }
 
     #[test]

@@ -9,10 +9,11 @@ use havre_api::{
     SecretSummary, SecretUse, SecretValue, SecretVersion,
 };
 use havre_base::{in_place, one_line};
+use havre_model::ServiceName;
 use havre_secrets::{Listed, Scope, SecretError, SecretName, Version};
 
 use super::scope::{environment_of, scope_of};
-use super::words::{named, refusal, time, warnings};
+use super::words::{named, refusal, refusal_to, some, time, warnings};
 use super::{rotation, uses};
 use crate::daemon::Daemon;
 use crate::platform::Platform;
@@ -58,7 +59,7 @@ pub(crate) fn get(
         Some(_) => secrets.get(&scope, &name, request.version),
         None => secrets.resolve(&scope, &name),
     }
-    .map_err(refusal)?;
+    .map_err(|error| refusal_to(&daemon.platform, by, error))?;
     tracing::info!(secret = %name, of = %value.scope, version = value.version, %by, reason = request.reason, "a secret was read");
     Ok(SecretValue {
         environment: environment_of(&value.scope),
@@ -94,12 +95,13 @@ pub(crate) fn list(
 
 pub(crate) fn history(
     daemon: &Arc<Daemon>,
+    by: &Principal,
     query: &SecretQuery,
 ) -> Result<Vec<SecretVersion>, ApiError> {
     let (scope, name) = (scope_of(query.environment.as_ref()), named(&query.name)?);
     let versions = daemon.platform.secrets.history(&scope, &name);
     Ok(versions
-        .map_err(refusal)?
+        .map_err(|error| refusal_to(&daemon.platform, by, error))?
         .into_iter()
         .map(version)
         .collect())
@@ -107,6 +109,7 @@ pub(crate) fn history(
 
 pub(crate) fn rollback(
     daemon: &Arc<Daemon>,
+    by: &Principal,
     request: &SecretRollbackRequest,
 ) -> Result<SecretSetOutcome, ApiError> {
     let (scope, name) = (
@@ -117,7 +120,7 @@ pub(crate) fn rollback(
     let before = secrets.get(&scope, &name, None).map(|value| value.version);
     let version = secrets
         .rollback(&scope, &name, request.version)
-        .map_err(refusal)?;
+        .map_err(|error| refusal_to(&daemon.platform, by, error))?;
     Ok(SecretSetOutcome {
         version,
         unchanged: before.is_ok_and(|before| before == version),
@@ -127,6 +130,7 @@ pub(crate) fn rollback(
 
 pub(crate) async fn remove(
     daemon: &Arc<Daemon>,
+    by: &Principal,
     request: &SecretRemoveRequest,
 ) -> Result<(), ApiError> {
     let (scope, name) = (
@@ -141,14 +145,29 @@ pub(crate) async fn remove(
             "`havre secret rotate` goes on with it, with --abort back; --force removes it all the same",
         ));
     }
-    let using = uses::of(daemon, request.environment.as_ref(), &name).await;
-    if let (Some(first), false) = (using.first(), request.force) {
-        let message = format!("`{name}` is in use by {}", first.environment);
+    let mut using = uses::of(daemon, request.environment.as_ref(), &name).await;
+    using.retain(|one| one.scope == scope);
+    if !using.is_empty() && !request.force {
+        let users: Vec<String> = using.iter().map(user).collect();
+        let message = format!("`{name}` of {scope} is in use by {}", some(&users));
         return Err(ApiError::new(ErrorCode::Conflict, message).with_hint(
             "what runs keeps its value, but the next `havre up` needs it; --force removes it all the same",
         ));
     }
-    in_place(|| daemon.platform.secrets.remove(&scope, &name)).map_err(refusal)
+    let platform = &daemon.platform;
+    in_place(|| {
+        let removed = platform.secrets.remove(&scope, &name);
+        removed.map_err(|error| refusal_to(platform, by, error))
+    })
+}
+
+/// `shop/production (web, worker)`.
+fn user(one: &uses::Using) -> String {
+    let services: Vec<&str> = one.services.iter().map(ServiceName::as_str).collect();
+    match services.is_empty() {
+        true => format!("{} (builds)", one.environment),
+        false => format!("{} ({})", one.environment, services.join(", ")),
+    }
 }
 
 pub(crate) async fn uses(
@@ -161,6 +180,14 @@ pub(crate) async fn uses(
     using.retain(|one| by.grant.sees(&one.environment));
     let platform = &daemon.platform;
     in_place(|| {
+        if using.is_empty() {
+            let scope = scope_of(query.environment.as_ref());
+            let found = platform.secrets.scopes_of(&name).map_err(refusal)?;
+            if !found.contains(&scope) && !found.contains(&Scope::Machine) {
+                let missing = SecretError::NotFound { scope, name };
+                return Err(refusal_to(platform, by, missing));
+            }
+        }
         Ok(using
             .into_iter()
             .map(|one| used(platform, &name, one))
@@ -179,6 +206,7 @@ pub(super) fn used(platform: &Platform, name: &SecretName, using: uses::Using) -
     SecretUse {
         environment: using.environment,
         release: ReleaseId(using.release),
+        own: using.own,
         services: using.services,
         version: using.version,
         rotation: rotation::under_way(platform, &using.scope, name),

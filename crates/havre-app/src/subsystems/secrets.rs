@@ -34,11 +34,12 @@ impl Subsystem for Secrets {
             .call::<SecretGet, _>(async |daemon, by, request| {
                 in_place(|| calls::get(&daemon, &by, &request))
             })
-            .call::<SecretRollback, _>(async |daemon, _, request| {
-                in_place(|| calls::rollback(&daemon, &request))
+            .call::<SecretRollback, _>(async |daemon, by, request| {
+                in_place(|| calls::rollback(&daemon, &by, &request))
             })
-            .call::<SecretRemove, _>(async |daemon, _, request| {
-                calls::remove(&daemon, &request).await.map(|()| Empty {})
+            .call::<SecretRemove, _>(async |daemon, by, request| {
+                let removed = calls::remove(&daemon, &by, &request).await;
+                removed.map(|()| Empty {})
             })
             .call::<SecretRotate, _>(async |daemon, by, request| {
                 in_place(|| rotation::rotate(&daemon, &by, &request))
@@ -68,7 +69,7 @@ impl Subsystem for Secrets {
             })
             .call::<SecretHistory, _>(async |state: Arc<(Arc<Daemon>, Turns)>, by, query| {
                 let _turn = turn(&state.1, &by).await?;
-                in_place(|| calls::history(&state.0, &query))
+                in_place(|| calls::history(&state.0, &by, &query))
             })
             .call::<SecretUses, _>(async |state: Arc<(Arc<Daemon>, Turns)>, by, query| {
                 let _turn = turn(&state.1, &by).await?;

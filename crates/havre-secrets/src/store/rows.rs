@@ -142,6 +142,13 @@ pub(super) fn secrets(db: &Connection, scope: &str) -> rusqlite::Result<Vec<Secr
     .collect()
 }
 
+/// The scopes that have a secret of this name.
+pub(super) fn scopes_of(db: &Connection, name: &str) -> rusqlite::Result<Vec<String>> {
+    db.prepare_cached("SELECT scope FROM secrets WHERE name = ?1 ORDER BY scope")?
+        .query_map([name], |row| row.get(0))?
+        .collect()
+}
+
 pub(super) fn version(
     db: &Connection,
     scope: &str,

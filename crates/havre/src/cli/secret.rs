@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::JsonArg;
-use crate::target::{Named, ProjectArgs};
+use crate::target::{Named, ScopeArgs};
 
 /// `havre secret`.
 #[derive(Debug, Subcommand)]
@@ -46,7 +46,7 @@ pub struct SetArgs {
     #[command(flatten)]
     pub value: ValueArgs,
     #[command(flatten)]
-    pub project: ProjectArgs,
+    pub project: ScopeArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -85,14 +85,14 @@ pub struct GetArgs {
     #[arg(long, value_name = "N")]
     pub version: Option<u32>,
     #[command(flatten)]
-    pub project: ProjectArgs,
+    pub project: ScopeArgs,
 }
 
 /// `havre secret ls`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
     #[command(flatten)]
-    pub project: ProjectArgs,
+    pub project: ScopeArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -104,7 +104,7 @@ pub struct NameArgs {
     #[arg(value_name = "NAME")]
     pub name: String,
     #[command(flatten)]
-    pub project: ProjectArgs,
+    pub project: ScopeArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -119,7 +119,7 @@ pub struct RollbackArgs {
     #[arg(long, value_name = "N")]
     pub to: Option<u32>,
     #[command(flatten)]
-    pub project: ProjectArgs,
+    pub project: ScopeArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -143,7 +143,7 @@ pub struct RotateArgs {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     #[command(flatten)]
-    pub project: ProjectArgs,
+    pub project: ScopeArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -158,7 +158,7 @@ pub struct RemoveArgs {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub project: ProjectArgs,
+    pub project: ScopeArgs,
 }
 
 /// `havre secret import`.
@@ -177,7 +177,7 @@ pub struct ImportArgs {
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]
-    pub project: ProjectArgs,
+    pub project: ScopeArgs,
 }
 
 /// `havre secret export`.
@@ -196,7 +196,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
     #[command(flatten)]
-    pub project: ProjectArgs,
+    pub project: ScopeArgs,
 }
 
 /// The form of a file of sops.

@@ -278,7 +278,14 @@ fn history(versions: &[SecretVersion], paint: Paint, now: Timestamp) -> String {
 }
 
 fn who(uses: &[SecretUse], paint: Paint) -> String {
-    let mut table = Table::new(["ENVIRONMENT", "RELEASE", "SERVICES", "VERSION", "NEXT"]);
+    let mut table = Table::new([
+        "ENVIRONMENT",
+        "RELEASE",
+        "SERVICES",
+        "OF",
+        "VERSION",
+        "NEXT",
+    ]);
     for one in uses {
         let services = one.services.iter().map(ToString::to_string);
         let services = services.collect::<Vec<_>>().join(", ");
@@ -288,6 +295,10 @@ fn who(uses: &[SecretUse], paint: Paint) -> String {
             match services.is_empty() {
                 true => "builds".to_owned(),
                 false => services,
+            },
+            match one.own {
+                true => one.environment.to_string(),
+                false => "machine".to_owned(),
             },
             one.version.to_string(),
             match (one.next, &one.problem) {
