@@ -174,7 +174,8 @@ fn a_scan_ends_with_a_code_of_its_own_and_shows_no_secret() {
         found.out.contains("--> .env:1:11  API_TOKEN = k3Jx…"),
         "{found:?}"
     );
-    assert!(found.out.contains("havre secret import .env"), "{found:?}");
+    let import = format!("havre secret import {path}/.env\n");
+    assert!(found.out.contains(&import), "{found:?}");
     let json = run(folder.path(), &["secret", "scan", path, "--json"]);
     assert_eq!(json.json()[0]["rule"], "assigned-secret");
     assert!(!json.out.contains("k3Jx8") && !found.out.contains("k3Jx8"));
