@@ -264,6 +264,11 @@ impl Secrets {
         Ok(listed)
     }
 
+    /// How many secrets there are of all scopes; two stand for more.
+    pub fn few(&self) -> Result<u32, SecretError> {
+        Ok(self.store.run("look for secrets", |db| rows::few(db))?)
+    }
+
     /// Where there is a secret of this name. It needs no seal that is open.
     pub fn scopes_of(&self, name: &SecretName) -> Result<Vec<Scope>, SecretError> {
         let owned = name.to_string();

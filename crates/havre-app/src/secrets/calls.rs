@@ -13,7 +13,7 @@ use havre_model::ServiceName;
 use havre_secrets::{Listed, Scope, SecretError, SecretName, Version};
 
 use super::scope::{environment_of, scope_of};
-use super::words::{named, refusal, refusal_to, some, time, warnings};
+use super::words::{named, of_first, refusal, refusal_to, some, time, warnings};
 use super::{rotation, uses};
 use crate::daemon::Daemon;
 use crate::platform::Platform;
@@ -38,10 +38,14 @@ pub(crate) fn set(
         .secrets
         .set(&scope, &name, value, &by.to_string(), origin)
         .map_err(refusal)?;
+    let mut warnings = warnings(&name, value);
+    if !set.unchanged {
+        warnings.extend(of_first(platform, set.version));
+    }
     Ok(SecretSetOutcome {
         version: set.version,
         unchanged: set.unchanged,
-        warnings: warnings(platform, &name, value),
+        warnings,
     })
 }
 

@@ -76,7 +76,7 @@ pub(crate) fn rotate(
         Ok::<_, ApiError>(value.plain)
     };
     let (old, new) = (value(rotation.from), value(rotation.to)?);
-    let warnings = warnings(platform, &name, &new);
+    let warnings = warnings(&name, &new);
     if request.values {
         let (from, to, reason) = (rotation.from, rotation.to, &request.reason);
         tracing::info!(secret = %name, of = %scope, from, to, %by, reason, "a secret was read to be rotated");

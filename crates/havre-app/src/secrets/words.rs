@@ -35,17 +35,30 @@ pub(super) fn time(seconds: i64) -> Timestamp {
 }
 
 /// What should be known of a value.
-pub(super) fn warnings(platform: &Platform, name: &SecretName, value: &[u8]) -> Vec<String> {
+pub(super) fn warnings(name: &SecretName, value: &[u8]) -> Vec<String> {
     let mut warnings = Vec::new();
     if value.trim_ascii().len() < MIN_BYTES {
         warnings.push(format!(
             "`{name}` is shorter than {MIN_BYTES} bytes: it cannot be masked in logs and output"
         ));
     }
-    if !platform.seal.status().is_set_up() {
-        warnings.push(SET_UP.to_owned());
-    }
     warnings
+}
+
+/// What should be done of the seal when the first secret is kept under it. Afterwards `havre status` says so, and no
+/// command that sets one.
+pub(super) fn of_first(platform: &Platform, version: u32) -> Option<String> {
+    // What cannot be counted is none the less set, and its status says it.
+    let is_first = version == 1 && platform.secrets.few().is_ok_and(|few| few == 1);
+    (is_first && !platform.seal.status().is_set_up()).then(|| SET_UP.to_owned())
+}
+
+/// The same, for as long as there are secrets.
+pub(crate) fn advice(platform: &Platform) -> Option<String> {
+    let status = platform.seal.status();
+    let is_lacking = status.id.is_some() && !status.is_set_up();
+    let is_needed = is_lacking && platform.secrets.few().is_ok_and(|few| few > 0);
+    is_needed.then(|| SET_UP.to_owned())
 }
 
 pub(super) fn named(name: &str) -> Result<SecretName, ApiError> {

@@ -1,14 +1,14 @@
 //! Secrets that environments use, and those that they lack.
 
 use havre_api::{
-    ApiError, EnvironmentId, ErrorCode, Grant, Role, SecretGetRequest, SecretQuery,
-    SecretRemoveRequest, SecretUse,
+    ApiError, EnvironmentId, ErrorCode, Grant, Role, SecretBytes, SecretGetRequest, SecretOrigin,
+    SecretQuery, SecretRemoveRequest, SecretSetRequest, SecretUse,
 };
 use havre_secrets::Scope;
 
 use crate::fake::{Stage, id, principal};
-use crate::secrets::calls;
 use crate::secrets::scope::scope_of;
+use crate::secrets::{advice, calls};
 
 const FILES: &str = "name: shop\nservices:\n  web: {image: 'web:1', secrets: [key]}\n  \
                      worker: {image: 'worker:1', secrets: [key]}\nsecrets: {key: {external: true}}\n";
@@ -101,6 +101,30 @@ async fn what_is_not_there_is_told_with_where_it_is() {
     // That nothing runs with it is no reason to believe that it is nowhere.
     let error = stage.who(everywhere()).await.unwrap_err();
     assert_eq!((error.message, error.hint), (here, Some(there)));
+}
+
+#[test]
+fn that_a_machine_alone_opens_the_secrets_is_said_once_and_where_somebody_looks() {
+    let stage = Stage::new();
+    let platform = &stage.daemon.platform;
+    let set = |name: &str, value: &str| {
+        let request = SecretSetRequest {
+            environment: None,
+            name: name.to_owned(),
+            value: SecretBytes::new(value.as_bytes().to_vec()),
+            origin: SecretOrigin::Set,
+        };
+        let by = principal("anna", Grant::everywhere(Role::Deployer));
+        let set = calls::set(&stage.daemon, &by, &request).unwrap();
+        set.warnings.join(", ")
+    };
+    assert_eq!(advice(platform), None);
+    let said = set("one", "a value");
+    assert!(said.contains("only this machine opens"), "{said}");
+    assert_eq!(advice(platform), Some(said));
+    assert_eq!(set("one", "a value"), "");
+    assert_eq!(set("one", "another value"), "");
+    assert_eq!(set("two", "a value"), "");
 }
 
 #[tokio::test(start_paused = true)]
