@@ -38,6 +38,9 @@ pub struct DaemonInfo {
     pub refused: Option<RefusedCalls>,
     /// What a person should look at (a port that is taken, …).
     pub problems: Vec<String>,
+    /// What a person should do at some time: said where somebody looks, not by each command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<String>,
 }
 
 /// A long-lived task of the daemon.

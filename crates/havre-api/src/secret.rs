@@ -234,6 +234,9 @@ pub struct SecretUse {
     pub environment: EnvironmentId,
     /// Which.
     pub release: ReleaseId,
+    /// Whether it is the environment's own; if not, the machine's.
+    #[serde(default)]
+    pub own: bool,
     /// The services that get it; none: builds alone use it.
     pub services: Vec<ServiceName>,
     /// The version that the release has.

@@ -320,7 +320,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let of_this_machine: Box<dyn Subsystem> = Box::new(Containers(engine));
     let subsystems: Vec<_> = parts.chain([of_this_machine]).collect();
     // Before an environment has the edge told, which would have it forget the gateway.
-    let guard = daemon.platform.guard();
+    let guard = audit::guard(&daemon.platform);
     let server = Server::new(calls(&subsystems)?, guard, daemon.end.clone());
     let gateway = gateway(&daemon, &subsystems, &server).await?;
     adopt(&daemon, known).await;

@@ -14,6 +14,7 @@ mod rules;
 
 use std::sync::Arc;
 
+use havre_api::Guard;
 use havre_audit::{Entry, Outcome, Principal, Trail};
 use havre_store::{Store, StoreError};
 
@@ -21,7 +22,7 @@ use crate::platform::Platform;
 use crate::root::Root;
 
 pub(crate) use answers::{export, log, verify};
-pub(crate) use guard::Recording;
+use guard::Recording;
 pub(crate) use key::{give as give_key, renew as renew_key};
 
 /// The trail of an installation.
@@ -38,6 +39,12 @@ pub(crate) fn start(platform: &Platform) {
     key::give(trail, &platform.seal);
     trail.resume();
     note_daemon(trail, "daemon/start");
+}
+
+/// Who decides on each call, and has each written down: whatever serves the API goes by it.
+pub(crate) fn guard(platform: &Platform) -> Arc<dyn Guard> {
+    let door: Arc<dyn Guard> = Arc::clone(&platform.door) as _;
+    Arc::new(Recording::new(platform.trail.clone(), door))
 }
 
 /// What is there only after something was written to the trail.

@@ -93,6 +93,7 @@ mod subsystem;
 mod subsystems;
 mod supervisor;
 mod tls;
+mod turns;
 mod variables;
 mod volumes;
 mod why;

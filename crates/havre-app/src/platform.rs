@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use havre_access::Exchange;
-use havre_api::{EnvironmentId, Guard};
+use havre_api::EnvironmentId;
 use havre_audit::Trail;
 use havre_image::Images;
 use havre_model::Tls;
@@ -15,7 +15,6 @@ use havre_secrets::{Seal, Secrets};
 
 use tokio::sync::Notify;
 
-use crate::audit::Recording;
 use crate::certificates::{Certificates, Reading};
 use crate::contents::Contents;
 use crate::edge::EdgeHub;
@@ -58,12 +57,6 @@ pub(crate) struct Platform {
 }
 
 impl Platform {
-    /// Who decides on each call, and has each written down: whatever serves the API goes by it.
-    pub(crate) fn guard(&self) -> Arc<dyn Guard> {
-        let door: Arc<dyn Guard> = Arc::clone(&self.door) as _;
-        Arc::new(Recording::new(self.trail.clone(), door))
-    }
-
     /// Scratch space of a container: the writable layer and small files.
     pub(crate) fn container_dir(&self, id: &ReplicaId) -> PathBuf {
         self.containers_dir().join(&id.0)

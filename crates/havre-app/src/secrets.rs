@@ -9,6 +9,8 @@ pub(crate) mod slots;
 mod uses;
 mod words;
 
+pub(crate) use words::advice;
+
 use std::sync::Arc;
 
 use havre_base::one_line;

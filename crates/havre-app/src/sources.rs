@@ -1,9 +1,8 @@
 //! Projects that come from elsewhere: what they have sent takes the place of their paths, and what they
 //! may ask of this machine is looked at here, whatever their own files allow them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use havre_api::{
@@ -13,14 +12,10 @@ use havre_api::{
 use havre_model::{Mount, PathUse, Project, each_path, rights_over_machine};
 use havre_release::Release;
 use havre_sources::{Digest, Held, Offer, OfferError, Piece, PutError};
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use crate::history;
 use crate::labels::environment_key;
 use crate::platform::Platform;
-
-/// How many calls of one environment may have their turn or wait for it: each has what it sends in memory.
-const MOST_OF_ONE: usize = 16;
 
 const ROOM: &str = "`havre image prune` makes room, or leave files out by .dockerignore";
 
@@ -65,55 +60,6 @@ pub(crate) fn offer(platform: &Platform, request: SourceOffer) -> Result<SourceL
         unknown: offered.unknown,
         lacking: lacking.collect(),
     })
-}
-
-/// Who may move files: of one environment one after the other, and of all but a few at once. They wait for
-/// their turn where they cost no thread: copies take minutes, and there are only so many threads.
-#[derive(Debug)]
-pub(crate) struct Turns {
-    /// By owner; as long as anybody has it or waits for it.
-    owners: std::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
-    all: Arc<Semaphore>,
-}
-
-/// Somebody's turn.
-#[derive(Debug)]
-pub(crate) struct Turn {
-    _own: OwnedMutexGuard<()>,
-    _all: OwnedSemaphorePermit,
-}
-
-impl Turns {
-    /// So many at once.
-    pub(crate) fn new(at_once: usize) -> Self {
-        Self {
-            owners: std::sync::Mutex::default(),
-            all: Arc::new(Semaphore::new(at_once)),
-        }
-    }
-
-    /// Waits for the turn of who sends for this environment.
-    pub(crate) async fn of(&self, environment: &EnvironmentId) -> Result<Turn, ApiError> {
-        let own = {
-            let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
-            owners.retain(|_, own| Arc::strong_count(own) > 1);
-            let own = owners.entry(environment_key(environment)).or_default();
-            // One of them is the list's.
-            if Arc::strong_count(own) > MOST_OF_ONE {
-                let message = format!("too many send files for {environment} at once");
-                let refused = ApiError::new(ErrorCode::TooMany, message);
-                return Err(refused.with_hint("try again when others are done"));
-            }
-            Arc::clone(own)
-        };
-        let own = own.lock_owned().await;
-        let all = Arc::clone(&self.all).acquire_owned().await;
-        let all = all.map_err(|error| ApiError::from_error(ErrorCode::Unavailable, &error))?;
-        Ok(Turn {
-            _own: own,
-            _all: all,
-        })
-    }
 }
 
 /// Takes parts of files. Blocks.

@@ -12,4 +12,4 @@ pub mod time;
 pub use blocking::{blocking, in_place};
 pub use causes::{causes, one_line};
 pub use files::{Durability, read_small, replace};
-pub use text::clipped;
+pub use text::{clipped, shell_word};

@@ -9,9 +9,30 @@ pub fn clipped(text: &str, most_bytes: usize) -> &str {
     &text[..end]
 }
 
+/// One word for a shell, as somebody pastes it: quoted where it has to be.
+pub fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-:[]".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_stays_one_for_a_shell() {
+        for (text, word) in [
+            ("", "''"),
+            ("db/key-1", "db/key-1"),
+            ("a$b", "'a$b'"),
+            ("it's", r"'it'\''s'"),
+        ] {
+            assert_eq!(shell_word(text), word);
+        }
+    }
 
     #[test]
     fn no_character_is_cut() {

@@ -14,6 +14,8 @@ use zeroize::{Zeroize as _, Zeroizing};
 pub(crate) const KEY_BYTES: usize = 32;
 /// Random bytes before what is encrypted: enough that chance never repeats them.
 pub(crate) const NONCE_BYTES: usize = 24;
+/// What is encrypted has so many bytes more: the nonce, and a tag.
+pub(crate) const SEALED_BYTES: usize = NONCE_BYTES + 16;
 
 /// The kernel gave no random bytes, or the cipher refused its input: neither happens on a machine that
 /// works.

@@ -10,6 +10,7 @@ mod rotation;
 mod rows;
 mod tables;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,7 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::seal::{Seal, SealedError};
 use keys::ScopeKeys;
-use rows::{DataKeyRow, SecretRow, VersionRow};
+use rows::{HeadRow, SecretRow, VersionRow};
 
 use error::MOST_SCOPE_BYTES;
 pub use error::{MOST_SECRETS, MOST_VALUE_BYTES, SecretError};
@@ -67,6 +68,8 @@ pub struct Listed {
     pub name: String,
     /// The version in use, or why nothing is known of it.
     pub current: Result<Version, String>,
+    /// The rotation that is under way.
+    pub rotation: Option<Rotation>,
 }
 
 /// A value.
@@ -147,7 +150,11 @@ impl Secrets {
             let scope = scope.clone();
             return Err(SecretError::TooMany { scope });
         }
-        let version = before.map_or(0, |before| before.newest) + 1;
+        let newest = match before {
+            Some(before) => before.newest,
+            None => self.removed(scope, name)?,
+        };
+        let version = newest + 1;
         let mut secret = SecretRow {
             scope: scope.key(),
             name: name.to_string(),
@@ -156,18 +163,18 @@ impl Secrets {
             mac: Vec::new(),
         };
         keys.sign(&mut secret);
-        let row = VersionRow {
+        let head = HeadRow {
             scope: scope.key(),
             name: name.to_string(),
             version,
             data_key: Vec::new(),
-            content: Vec::new(),
             size,
             set_at: now(),
             set_by: by.to_owned(),
             origin: origin.to_owned(),
+            content_bytes: 0,
         };
-        let row = keys.encrypt(row, value)?;
+        let row = keys.encrypt(head, value)?;
         let room = self.room(scope, name)?;
         if row.content.len() > room {
             let scope = scope.clone();
@@ -175,6 +182,7 @@ impl Secrets {
         }
         self.write("set a secret", move |db| {
             rows::put_secret(db, &secret)?;
+            rows::forget_removed(db, &secret)?;
             rows::put_version(db, &row)?;
             rows::prune(db, &secret, MOST_VERSIONS, room)
         })?;
@@ -217,56 +225,80 @@ impl Secrets {
             .run("look for secrets", |db| rows::is_any_scope(db))
     }
 
-    /// The secrets of one scope, or of all, by name. It needs no seal that is open, but then nothing is
-    /// known but names.
-    pub fn list(&self, scope: Option<&Scope>) -> Result<Vec<Listed>, SecretError> {
+    /// The secrets of the scopes that are `wanted`, by name; of others nothing is read. It needs no seal that is
+    /// open, but then nothing is known but names. No value is read: one that was edited is named when it is used,
+    /// all else here.
+    pub fn list(&self, wanted: impl Fn(&Scope) -> bool) -> Result<Vec<Listed>, SecretError> {
         let mut listed = Vec::new();
-        for (scope, sealed) in self.scopes(scope)? {
+        for (scope, sealed) in self.scopes()? {
+            if !wanted(&scope) {
+                continue;
+            }
             let keys = ScopeKeys::open(&self.seal, &scope, &sealed);
             let key = scope.key();
-            let secrets = self
-                .store
-                .run("list secrets", move |db| rows::secrets(db, &key))?;
+            let (secrets, heads, rotations) = self.store.run("list secrets", move |db| {
+                Ok((
+                    rows::secrets(db, &key)?,
+                    rows::current_heads(db, &key)?,
+                    rotation::of_scope(db, &key, None)?,
+                ))
+            })?;
+            let heads: BTreeMap<_, _> = heads.iter().map(|head| (&*head.name, head)).collect();
             for secret in secrets {
-                let current = match &keys {
+                let (current, rotation) = match &keys {
                     Ok(keys) => {
-                        // One by one: together they are many MiB.
-                        let version = self.row(&scope, &secret.name, secret.current)?;
-                        sound(keys, &scope, &secret, version.as_ref())
-                            .map(|row| told(row, secret.current))
-                            .map_err(|error| error.to_string())
+                        let head = heads.get(&*secret.name).copied();
+                        let mut own = rotations.iter().filter(|row| row.name() == secret.name);
+                        // What cannot be read is told of the secret itself.
+                        let rotation = own.find_map(|row| {
+                            row.rotation(&scope, keys)
+                                .ok()
+                                .filter(|one| !one.step.is_over())
+                        });
+                        (self.sound(keys, &scope, &secret, head)?, rotation)
                     }
-                    Err(error) => Err(error.to_string()),
+                    Err(error) => (Err(error.to_string()), None),
                 };
                 listed.push(Listed {
                     scope: scope.clone(),
                     name: secret.name,
                     current,
+                    rotation,
                 });
             }
         }
         Ok(listed)
     }
 
-    /// The versions of a secret, the oldest first.
+    /// How many secrets there are of all scopes; two stand for more.
+    pub fn few(&self) -> Result<u32, SecretError> {
+        Ok(self.store.run("look for secrets", |db| rows::few(db))?)
+    }
+
+    /// Where there is a secret of this name. It needs no seal that is open.
+    pub fn scopes_of(&self, name: &SecretName) -> Result<Vec<Scope>, SecretError> {
+        let owned = name.to_string();
+        let keys = self
+            .store
+            .run("look for a secret", move |db| rows::scopes_of(db, &owned))?;
+        Ok(keys.iter().map(|key| Scope::from_key(key)).collect())
+    }
+
+    /// The versions of a secret, the oldest first. As of a list, no value is read.
     pub fn history(&self, scope: &Scope, name: &SecretName) -> Result<Vec<Version>, SecretError> {
         let missing = || not_found(scope, name);
         let keys = self.keys(scope)?.ok_or_else(missing)?;
         let secret = self.secret(scope, name, &keys)?.ok_or_else(missing)?;
         let (key, owned) = (scope.key(), name.to_string());
-        let numbers = self.store.run("list versions of a secret", move |db| {
-            rows::numbers(db, &key, &owned)
+        let heads = self.store.run("list versions of a secret", move |db| {
+            rows::heads(db, &key, Some(&owned))
         })?;
         let mut versions = Vec::new();
-        for number in numbers {
-            // One that has gone meanwhile is none.
-            let Some(row) = self.row(scope, name.as_str(), number)? else {
-                continue;
-            };
-            if keys.decrypt(&row).is_none() {
-                return Err(damaged(scope, &row.name, version_of(row.version)));
+        for head in heads {
+            if !self.is_sound(&keys, scope, &head)? {
+                return Err(damaged(scope, &head.name, version_of(head.version)));
             }
-            versions.push(told(&row, secret.current));
+            versions.push(told(&head, secret.current));
         }
         Ok(versions)
     }
@@ -311,14 +343,17 @@ impl Secrets {
         Ok(version)
     }
 
-    /// Removes a secret with all its versions. It needs no seal that is open.
+    /// Removes a secret with all its versions; one that is set again goes on counting. It needs no seal that is
+    /// open.
     pub fn remove(&self, scope: &Scope, name: &SecretName) -> Result<(), SecretError> {
         let _changing = self.changing();
         let (key, owned) = (scope.key(), name.to_string());
         let was_there = self.write("remove a secret", move |db| {
-            let there = rows::secret(db, &key, &owned)?.is_some();
-            rows::remove(db, &key, &owned)?;
-            Ok(there)
+            let row = rows::secret(db, &key, &owned)?;
+            if let Some(row) = &row {
+                rows::remove(db, row, MOST_SECRETS)?;
+            }
+            Ok(row.is_some())
         })?;
         match was_there {
             true => Ok(()),
@@ -342,7 +377,7 @@ impl Secrets {
     pub fn renew(&self) -> Result<Vec<String>, SecretError> {
         let _changing = self.changing();
         let mut broken = Vec::new();
-        for (scope, sealed) in self.scopes(None)? {
+        for (scope, sealed) in self.scopes()? {
             match ScopeKeys::open(&self.seal, &scope, &sealed) {
                 Ok(old) if self.seal.is_outdated(&sealed)? => {
                     self.renew_scope(&scope, &old, &mut broken)?;
@@ -372,7 +407,7 @@ impl Secrets {
         let (secrets, versions, mut rotations) = self.store.run("read secrets", move |db| {
             Ok((
                 rows::secrets(db, &key)?,
-                rows::data_keys(db, &key)?,
+                rows::heads(db, &key, None)?,
                 rotation::of_scope(db, &key, None)?,
             ))
         })?;
@@ -393,7 +428,7 @@ impl Secrets {
                 false => broken.push(format!("`{}` of {scope}", secret.name)),
             }
         }
-        let mut wrapped: Vec<DataKeyRow> = Vec::new();
+        let mut wrapped: Vec<HeadRow> = Vec::new();
         for mut row in versions {
             match old.rewrap(&mut row, &new)? {
                 true => wrapped.push(row),
@@ -442,16 +477,22 @@ impl Secrets {
         Ok(keys)
     }
 
-    fn scopes(&self, only: Option<&Scope>) -> Result<Vec<(Scope, Vec<u8>)>, SecretError> {
+    fn scopes(&self) -> Result<Vec<(Scope, Vec<u8>)>, SecretError> {
         let all = self
             .store
             .run("list the keys of secrets", |db| rows::all_scopes(db))?;
-        let all = all
-            .into_iter()
-            .map(|(key, sealed)| (Scope::from_key(&key), sealed));
+        let all = all.into_iter();
         Ok(all
-            .filter(|(scope, _)| only.is_none_or(|only| only == scope))
+            .map(|(key, sealed)| (Scope::from_key(&key), sealed))
             .collect())
+    }
+
+    fn removed(&self, scope: &Scope, name: &SecretName) -> Result<u32, SecretError> {
+        let (key, owned) = (scope.key(), name.to_string());
+        let newest = self.store.run("count versions of a secret", move |db| {
+            rows::removed(db, &key, &owned)
+        })?;
+        Ok(newest)
     }
 
     fn count(&self, scope: &Scope) -> Result<usize, SecretError> {
@@ -517,12 +558,44 @@ impl Secrets {
         })?;
         let plain = keys
             .decrypt(&row)
-            .ok_or_else(|| damaged(scope, name.as_str(), version_of(row.version)))?;
+            .ok_or_else(|| damaged(scope, name.as_str(), version_of(version)))?;
         Ok(Value {
             scope: scope.clone(),
             version,
             plain,
         })
+    }
+
+    /// The version in use, or what of it was edited.
+    fn sound(
+        &self,
+        keys: &ScopeKeys,
+        scope: &Scope,
+        secret: &SecretRow,
+        head: Option<&HeadRow>,
+    ) -> Result<Result<Version, String>, SecretError> {
+        let what = match head {
+            _ if !keys.is_signed(secret) => WHICH_VERSION.to_owned(),
+            Some(head) if self.is_sound(keys, scope, head)? => {
+                return Ok(Ok(told(head, secret.current)));
+            }
+            Some(_) | None => version_of(secret.current),
+        };
+        Ok(Err(damaged(scope, &secret.name, what).to_string()))
+    }
+
+    /// Whether what is known of a version is what was written.
+    fn is_sound(
+        &self,
+        keys: &ScopeKeys,
+        scope: &Scope,
+        head: &HeadRow,
+    ) -> Result<bool, SecretError> {
+        if let Some(is_sound) = keys.is_sound(head) {
+            return Ok(is_sound);
+        }
+        let row = self.row(scope, &head.name, head.version)?;
+        Ok(row.is_some_and(|row| keys.decrypt(&row).is_some()))
     }
 
     /// The version before one.
@@ -562,30 +635,14 @@ impl Secrets {
 /// What of a secret says which version is in use.
 const WHICH_VERSION: &str = "the version in use";
 
-/// The version in use, where nothing of it was edited.
-fn sound<'a>(
-    keys: &ScopeKeys,
-    scope: &Scope,
-    secret: &SecretRow,
-    version: Option<&'a VersionRow>,
-) -> Result<&'a VersionRow, SecretError> {
-    let what = match version {
-        _ if !keys.is_signed(secret) => WHICH_VERSION.to_owned(),
-        None => version_of(secret.current),
-        Some(row) if keys.decrypt(row).is_none() => version_of(row.version),
-        Some(row) => return Ok(row),
-    };
-    Err(damaged(scope, &secret.name, what))
-}
-
-fn told(row: &VersionRow, current: u32) -> Version {
+fn told(head: &HeadRow, current: u32) -> Version {
     Version {
-        version: row.version,
-        current: row.version == current,
-        size: row.size,
-        set_at: row.set_at,
-        set_by: row.set_by.clone(),
-        origin: row.origin.clone(),
+        version: head.version,
+        current: head.version == current,
+        size: head.size,
+        set_at: head.set_at,
+        set_by: head.set_by.clone(),
+        origin: head.origin.clone(),
     }
 }
 

@@ -567,7 +567,7 @@ pub enum AuditCommand {
     /// Check that no record was edited, removed or put in
     Verify {
         /// A record that was noted elsewhere, as this command prints it: check that the trail still goes back to it
-        #[arg(long = "head", value_name = "NUMBER:HASH")]
+        #[arg(long = "head", value_name = "NUMBER:HASH", value_parser = values::parse_head)]
         heads: Vec<String>,
         #[command(flatten)]
         json: JsonArg,

@@ -93,7 +93,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
         Command::Exec(args) => {
             let run = async {
                 exec::run(context, args).await.map_err(|failure| Failure {
-                    exit: Exit::Exec,
+                    exit: failure.exit.of_exec(),
                     ..failure
                 })
             };

@@ -64,6 +64,15 @@ impl Exit {
         }
     }
 
+    /// The exit where `exec` came to no command's own code: one who is not allowed to run it is told the same as of
+    /// any other command.
+    pub fn of_exec(self) -> Self {
+        match self {
+            Self::Denied => Self::Denied,
+            _ => Self::Exec,
+        }
+    }
+
     /// The exit for a call that came to nothing.
     pub fn of_client(error: &ClientError) -> Self {
         match error {

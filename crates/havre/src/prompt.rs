@@ -2,7 +2,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read as _, Write as _};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
@@ -11,39 +14,66 @@ use rustix::termios::{
 /// Most bytes of what is typed or piped.
 const MAX_BYTES: u64 = 1 << 20;
 
+/// What is pasted has gone on by then.
+const PASTE_PAUSE: Duration = Duration::from_millis(150);
+
+/// What is pasted for longer is not waited for.
+const LONGEST_PASTE: Duration = Duration::from_secs(5);
+
+/// Why nobody has answered.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// None of it is the answer: a part of a value is not what was meant.
+    #[error("that has several lines, and a line is asked for")]
+    SeveralLines,
+    /// There is no terminal, or nothing can be read from it.
+    #[error(transparent)]
+    Terminal(#[from] io::Error),
+}
+
 /// Asks on the terminal, and does not show what is typed. The terminal is the process's own, whatever
-/// its standard input is; without one it is an error. Ctrl-C ends the process, as it does elsewhere.
-pub fn hidden(question: &str) -> io::Result<String> {
+/// its standard input is; without one it is an error. Ctrl-C ends the process, as it does elsewhere. More
+/// lines than one, as somebody pastes them, are refused.
+pub fn hidden(question: &str) -> Result<String, AskError> {
     let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
     terminal.write_all(question.as_bytes())?;
     let typed = typed(&terminal);
     // The line end that was typed was not shown either.
     terminal.write_all(b"\n")?;
+    let failed = |kind, why: &str| AskError::Terminal(io::Error::new(kind, why));
     match typed? {
-        Some(line) => String::from_utf8(line)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8")),
-        None => {
+        Typed::Line(line) => String::from_utf8(line)
+            .map_err(|_| failed(io::ErrorKind::InvalidData, "it is no UTF-8")),
+        Typed::SeveralLines => Err(AskError::SeveralLines),
+        Typed::Interrupt => {
             // By the signal that it would have been: who waits for this process is told why it ended.
-            kill_process(getpid(), Signal::INT)?;
-            Err(io::Error::new(
-                io::ErrorKind::Interrupted,
-                "stopped by the user",
-            ))
+            kill_process(getpid(), Signal::INT).map_err(io::Error::from)?;
+            Err(failed(io::ErrorKind::Interrupted, "stopped by the user"))
         }
     }
 }
 
-/// A line that is typed, without being shown; none: Ctrl-C. The terminal is as it was when this returns.
-fn typed(terminal: &File) -> io::Result<Option<Vec<u8>>> {
+/// What came from a terminal.
+#[derive(Debug, PartialEq, Eq)]
+enum Typed {
+    Line(Vec<u8>),
+    SeveralLines,
+    /// Ctrl-C.
+    Interrupt,
+}
+
+/// A line that is typed, without being shown. The terminal is as it was when this returns.
+fn typed(terminal: &File) -> io::Result<Typed> {
     let quiet = Quiet::enter(terminal)?;
     let codes = &quiet.before.special_codes;
     let mut line = Vec::new();
-    for byte in BufReader::new(terminal).take(MAX_BYTES).bytes() {
+    let mut keys = BufReader::new(terminal);
+    for byte in keys.by_ref().take(MAX_BYTES).bytes() {
         let byte = byte?;
         // What a terminal leaves out is zero.
         let is = |code| byte != 0 && byte == codes[code];
         if is(SpecialCodeIndex::VINTR) {
-            return Ok(None);
+            return Ok(Typed::Interrupt);
         } else if matches!(byte, b'\r' | b'\n') || is(SpecialCodeIndex::VEOF) {
             break;
         } else if is(SpecialCodeIndex::VERASE) || matches!(byte, 0x08 | 0x7f) {
@@ -55,7 +85,35 @@ fn typed(terminal: &File) -> io::Result<Option<Vec<u8>>> {
             line.push(byte);
         }
     }
-    Ok(Some(line))
+    // Line ends behind the line are no lines.
+    let is_line = |bytes: &[u8]| bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
+    let mut has_more = is_line(keys.buffer());
+    // To the end of it: what is left would be a command to the shell.
+    let began = Instant::now();
+    let mut more = [0; 4096];
+    while began.elapsed() < LONGEST_PASTE && goes_on(terminal)? {
+        let mut terminal = terminal;
+        match terminal.read(&mut more)? {
+            0 => break,
+            count => has_more |= is_line(&more[..count]),
+        }
+    }
+    Ok(match has_more {
+        true => Typed::SeveralLines,
+        false => Typed::Line(line),
+    })
+}
+
+/// Whether there is more to be read within a moment.
+fn goes_on(terminal: &File) -> io::Result<bool> {
+    let moment = Timespec::try_from(PASTE_PAUSE).map_err(io::Error::other)?;
+    let mut fds = [PollFd::new(terminal, PollFlags::IN)];
+    loop {
+        match poll(&mut fds, Some(&moment)) {
+            Err(Errno::INTR) => {}
+            ready => return Ok(ready? > 0),
+        }
+    }
 }
 
 /// All of standard input, as text.
@@ -103,7 +161,7 @@ mod tests {
     use super::*;
 
     /// What is read where this is typed, and what was shown meanwhile.
-    fn read(keys: &[u8]) -> (Option<Vec<u8>>, String) {
+    fn read(keys: &[u8]) -> (Typed, String) {
         let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&person).unwrap();
         unlockpt(&person).unwrap();
@@ -141,7 +199,7 @@ mod tests {
 
     #[test]
     fn what_is_typed_is_not_shown_and_the_terminal_is_as_before() {
-        let line = |text: &str| (Some(text.as_bytes().to_vec()), "#".to_owned());
+        let line = |text: &str| (Typed::Line(text.as_bytes().to_vec()), "#".to_owned());
         assert_eq!(read(b"secret\n"), line("secret"));
         assert_eq!(read(b"secret\r"), line("secret"));
         // Backspace takes a character, and Ctrl-U all.
@@ -153,6 +211,20 @@ mod tests {
 
     #[test]
     fn ctrl_c_leaves_a_terminal_that_shows_what_is_typed() {
-        assert_eq!(read(b"half a sec\x03"), (None, "#".to_owned()));
+        assert_eq!(read(b"half a sec\x03"), (Typed::Interrupt, "#".to_owned()));
+    }
+
+    #[test]
+    fn several_lines_are_refused_whole() {
+        let refused = (Typed::SeveralLines, "#".to_owned());
+        assert_eq!(read(b"-----BEGIN-----\nabc\n-----END-----\n"), refused);
+        assert_eq!(read(b"\nvalue\n"), refused);
+        // More than is there at once.
+        let long = format!("first\n{}\n", "x".repeat(10_000));
+        assert_eq!(read(long.as_bytes()), refused);
+        // As where a line is pasted with its end, and Enter pressed behind it.
+        let line = (Typed::Line(b"value".to_vec()), "#".to_owned());
+        assert_eq!(read(b"value\n\n"), line);
+        assert_eq!(read(b"value\r\n"), line);
     }
 }

@@ -4,24 +4,61 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 
-use havre_api::{SecretBytes, SecretText};
+use havre_api::{SecretBytes, SecretOrigin, SecretText};
 use zeroize::Zeroizing;
 
+use crate::cli::secret::ValueArgs;
 use crate::error::Failure;
 use crate::exit::Exit;
-use crate::prompt;
+use crate::prompt::{self, AskError};
 
 /// What has more is refused: no part of it is what was meant.
 const MOST_BYTES: usize = 2 * 1024 * 1024;
 
+/// How else a value of several lines is given.
+const SEVERAL_LINES: &str = "give it with --stdin or --from-file";
+
+/// The value that the command line has or names a place of; none: neither.
+pub fn given(from: &ValueArgs) -> Result<Option<(SecretBytes, SecretOrigin)>, Failure> {
+    let (value, origin) = if from.stdin {
+        (standard_input()?, SecretOrigin::Set)
+    } else if let Some(path) = &from.from_file {
+        (file(path)?, SecretOrigin::Set)
+    } else if let Some(characters) = from.generate {
+        (generated(characters)?, SecretOrigin::Generated)
+    } else {
+        return Ok(None);
+    };
+    Ok(Some((value, origin)))
+}
+
+/// A value that is asked for. What comes from a pipe is meant to be it, and is not left unread: it is refused.
+pub fn asked(question: &str) -> Result<SecretBytes, Failure> {
+    if !io::stdin().is_terminal() {
+        let message = "a value is asked for at a terminal, and standard input is none";
+        return Err(Failure::new(Exit::Usage, message).hint(
+            "--stdin reads it from standard input, --from-file from a file, --generate makes one",
+        ));
+    }
+    let typed = line(question, SEVERAL_LINES)?;
+    Ok(SecretBytes::new(typed.text().as_bytes().to_vec()))
+}
+
 /// What is typed behind `question`, which is not shown.
 pub fn hidden(question: &str) -> Result<SecretText, Failure> {
+    line(question, "give one line, or pass it by --stdin")
+}
+
+fn line(question: &str, several: &str) -> Result<SecretText, Failure> {
     prompt::hidden(question)
         .map(SecretText::new)
-        .map_err(|error| {
-            Failure::new(Exit::Usage, "cannot ask at a terminal")
+        .map_err(|error| match error {
+            AskError::SeveralLines => {
+                Failure::new(Exit::Usage, format!("that has several lines: {several}"))
+            }
+            AskError::Terminal(error) => Failure::new(Exit::Usage, "cannot ask at a terminal")
                 .caused_by(&error)
-                .hint("pass the value by --stdin")
+                .hint("pass the value by --stdin"),
         })
 }
 

@@ -61,6 +61,18 @@ pub struct ProjectArgs {
     pub environment: Option<String>,
 }
 
+/// Whose: the machine's where no environment is named, and so of all environments that have no own.
+#[derive(Args, Clone, Debug, Default)]
+#[command(mut_arg("environment", |arg| arg.help(OF_ENVIRONMENT)))]
+pub struct ScopeArgs {
+    #[command(flatten)]
+    project: ProjectArgs,
+}
+
+/// Of [`ScopeArgs`], which have no default.
+const OF_ENVIRONMENT: &str = "Of this environment; without it, of the machine, for all environments that have no own \
+     [env: HAVRE_ENVIRONMENT]";
+
 /// What may stand before the command's name.
 #[derive(Args, Clone, Debug, Default)]
 pub struct LeadingArgs {
@@ -114,6 +126,27 @@ impl ProjectArgs {
             project: self,
             path: None,
             profiles: None,
+        }
+    }
+}
+
+impl ScopeArgs {
+    pub fn named(&mut self) -> Named<'_> {
+        self.project.named()
+    }
+
+    /// The environment that is named; none: none is. A project alone is half a name.
+    pub fn one_environment(&self) -> Result<Option<EnvironmentId>, Failure> {
+        if self.project.environment_name()?.is_some() {
+            return self.project.environment().map(Some);
+        }
+        match self.project.is_given() {
+            true => Err(
+                Failure::new(Exit::Usage, "which environment of the project?").hint(
+                    "name it with -E; without a project it is the machine's, for all environments",
+                ),
+            ),
+            false => Ok(None),
         }
     }
 }
@@ -297,21 +330,6 @@ impl ProjectArgs {
             project,
             environment,
         })
-    }
-
-    /// The environment that is named; none: none is. A project alone is half a name.
-    pub fn one_environment(&self) -> Result<Option<EnvironmentId>, Failure> {
-        if self.environment_name()?.is_some() {
-            return self.environment().map(Some);
-        }
-        match self.is_given() {
-            true => Err(
-                Failure::new(Exit::Usage, "which environment of the project?").hint(
-                    "name it with -E; without a project it is the machine's, for all environments",
-                ),
-            ),
-            false => Ok(None),
-        }
     }
 
     /// The environments meant by a command that shows all where none is named: those of the

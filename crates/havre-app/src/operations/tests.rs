@@ -8,6 +8,7 @@ mod networks;
 mod numbers;
 mod rollback;
 mod rotation;
+mod secret_uses;
 mod steer;
 mod up;
 

@@ -1,5 +1,6 @@
 //! What users do with secrets.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use havre_api::{
@@ -8,10 +9,11 @@ use havre_api::{
     SecretSummary, SecretUse, SecretValue, SecretVersion,
 };
 use havre_base::{in_place, one_line};
+use havre_model::ServiceName;
 use havre_secrets::{Listed, Scope, SecretError, SecretName, Version};
 
 use super::scope::{environment_of, scope_of};
-use super::words::{named, refusal, time, warnings};
+use super::words::{named, of_first, refusal, refusal_to, some, time, warnings};
 use super::{rotation, uses};
 use crate::daemon::Daemon;
 use crate::platform::Platform;
@@ -36,10 +38,14 @@ pub(crate) fn set(
         .secrets
         .set(&scope, &name, value, &by.to_string(), origin)
         .map_err(refusal)?;
+    let mut warnings = warnings(&name, value);
+    if !set.unchanged {
+        warnings.extend(of_first(platform, set.version));
+    }
     Ok(SecretSetOutcome {
         version: set.version,
         unchanged: set.unchanged,
-        warnings: warnings(platform, &name, value),
+        warnings,
     })
 }
 
@@ -57,7 +63,7 @@ pub(crate) fn get(
         Some(_) => secrets.get(&scope, &name, request.version),
         None => secrets.resolve(&scope, &name),
     }
-    .map_err(refusal)?;
+    .map_err(|error| refusal_to(&daemon.platform, by, error))?;
     tracing::info!(secret = %name, of = %value.scope, version = value.version, %by, reason = request.reason, "a secret was read");
     Ok(SecretValue {
         environment: environment_of(&value.scope),
@@ -72,33 +78,34 @@ pub(crate) fn list(
     query: &SecretListQuery,
 ) -> Result<Vec<SecretSummary>, ApiError> {
     let secrets = &daemon.platform.secrets;
-    let mut listed = match &query.environment {
-        None => secrets.list(None).map_err(refusal)?,
-        Some(id) => {
-            let own = secrets.list(Some(&scope_of(Some(id)))).map_err(refusal)?;
-            let mut all = secrets.list(Some(&Scope::Machine)).map_err(refusal)?;
-            all.retain(|one| own.iter().all(|own| own.name != one.name));
-            all.extend(own);
-            all
-        }
-    };
-    listed.retain(|one| environment_of(&one.scope).is_none_or(|id| by.grant.sees(&id)));
+    // What is not seen is not read either.
+    let is_seen = |scope: &Scope| environment_of(scope).is_none_or(|id| by.grant.sees(&id));
+    let own = query.environment.as_ref().map(|id| scope_of(Some(id)));
+    let listed = secrets.list(|scope| {
+        let is_meant = own
+            .as_ref()
+            .is_none_or(|own| [own, &Scope::Machine].contains(&scope));
+        is_meant && is_seen(scope)
+    });
+    let mut listed = listed.map_err(refusal)?;
+    if let Some(own) = own {
+        let names = listed.iter().filter(|one| one.scope == own);
+        let names: BTreeSet<_> = names.map(|one| one.name.clone()).collect();
+        listed.retain(|one| one.scope == own || !names.contains(&one.name));
+    }
     listed.sort_by(|a, b| (&a.scope, &a.name).cmp(&(&b.scope, &b.name)));
-    let platform = &daemon.platform;
-    Ok(listed
-        .into_iter()
-        .map(|one| summary(platform, one))
-        .collect())
+    Ok(listed.into_iter().map(summary).collect())
 }
 
 pub(crate) fn history(
     daemon: &Arc<Daemon>,
+    by: &Principal,
     query: &SecretQuery,
 ) -> Result<Vec<SecretVersion>, ApiError> {
     let (scope, name) = (scope_of(query.environment.as_ref()), named(&query.name)?);
     let versions = daemon.platform.secrets.history(&scope, &name);
     Ok(versions
-        .map_err(refusal)?
+        .map_err(|error| refusal_to(&daemon.platform, by, error))?
         .into_iter()
         .map(version)
         .collect())
@@ -106,6 +113,7 @@ pub(crate) fn history(
 
 pub(crate) fn rollback(
     daemon: &Arc<Daemon>,
+    by: &Principal,
     request: &SecretRollbackRequest,
 ) -> Result<SecretSetOutcome, ApiError> {
     let (scope, name) = (
@@ -116,7 +124,7 @@ pub(crate) fn rollback(
     let before = secrets.get(&scope, &name, None).map(|value| value.version);
     let version = secrets
         .rollback(&scope, &name, request.version)
-        .map_err(refusal)?;
+        .map_err(|error| refusal_to(&daemon.platform, by, error))?;
     Ok(SecretSetOutcome {
         version,
         unchanged: before.is_ok_and(|before| before == version),
@@ -126,6 +134,7 @@ pub(crate) fn rollback(
 
 pub(crate) async fn remove(
     daemon: &Arc<Daemon>,
+    by: &Principal,
     request: &SecretRemoveRequest,
 ) -> Result<(), ApiError> {
     let (scope, name) = (
@@ -140,14 +149,29 @@ pub(crate) async fn remove(
             "`havre secret rotate` goes on with it, with --abort back; --force removes it all the same",
         ));
     }
-    let using = uses::of(daemon, request.environment.as_ref(), &name).await;
-    if let (Some(first), false) = (using.first(), request.force) {
-        let message = format!("`{name}` is in use by {}", first.environment);
+    let mut using = uses::of(daemon, request.environment.as_ref(), &name).await;
+    using.retain(|one| one.scope == scope);
+    if !using.is_empty() && !request.force {
+        let users: Vec<String> = using.iter().map(user).collect();
+        let message = format!("`{name}` of {scope} is in use by {}", some(&users));
         return Err(ApiError::new(ErrorCode::Conflict, message).with_hint(
             "what runs keeps its value, but the next `havre up` needs it; --force removes it all the same",
         ));
     }
-    in_place(|| daemon.platform.secrets.remove(&scope, &name)).map_err(refusal)
+    let platform = &daemon.platform;
+    in_place(|| {
+        let removed = platform.secrets.remove(&scope, &name);
+        removed.map_err(|error| refusal_to(platform, by, error))
+    })
+}
+
+/// `shop/production (web, worker)`.
+fn user(one: &uses::Using) -> String {
+    let services: Vec<&str> = one.services.iter().map(ServiceName::as_str).collect();
+    match services.is_empty() {
+        true => format!("{} (builds)", one.environment),
+        false => format!("{} ({})", one.environment, services.join(", ")),
+    }
 }
 
 pub(crate) async fn uses(
@@ -160,6 +184,14 @@ pub(crate) async fn uses(
     using.retain(|one| by.grant.sees(&one.environment));
     let platform = &daemon.platform;
     in_place(|| {
+        if using.is_empty() {
+            let scope = scope_of(query.environment.as_ref());
+            let found = platform.secrets.scopes_of(&name).map_err(refusal)?;
+            if !found.contains(&scope) && !found.contains(&Scope::Machine) {
+                let missing = SecretError::NotFound { scope, name };
+                return Err(refusal_to(platform, by, missing));
+            }
+        }
         Ok(using
             .into_iter()
             .map(|one| used(platform, &name, one))
@@ -178,6 +210,7 @@ pub(super) fn used(platform: &Platform, name: &SecretName, using: uses::Using) -
     SecretUse {
         environment: using.environment,
         release: ReleaseId(using.release),
+        own: using.own,
         services: using.services,
         version: using.version,
         rotation: rotation::under_way(platform, &using.scope, name),
@@ -187,11 +220,7 @@ pub(super) fn used(platform: &Platform, name: &SecretName, using: uses::Using) -
     }
 }
 
-fn summary(platform: &Platform, listed: Listed) -> SecretSummary {
-    let name = listed.name.parse();
-    let rotation = name
-        .ok()
-        .and_then(|name| rotation::under_way(platform, &listed.scope, &name));
+fn summary(listed: Listed) -> SecretSummary {
     let (current, problem) = match listed.current {
         Ok(current) => (Some(version(current)), None),
         Err(why) => (None, Some(why)),
@@ -199,7 +228,7 @@ fn summary(platform: &Platform, listed: Listed) -> SecretSummary {
     SecretSummary {
         environment: environment_of(&listed.scope),
         name: listed.name,
-        rotation,
+        rotation: listed.rotation.as_ref().map(rotation::told),
         current,
         problem,
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use havre_api::{ApiError, EnvironmentId, ErrorCode};
+use havre_base::shell_word;
 use havre_model::{FileSource, Project, ServiceName};
 use havre_release::StoreSecret;
 use havre_secrets::{SecretError, SecretName, Secrets};
@@ -69,28 +70,31 @@ pub(crate) fn of(
             Err(error) => return Err(refusal(error)),
         }
     }
-    match missing[..] {
-        [] => Ok(found),
-        [one] => Err(ApiError::new(
-            ErrorCode::Invalid,
-            format!("{id} needs the secret `{one}`, which is not set: nothing was changed"),
-        )
-        .with_hint(command(id, one))),
-        _ => {
-            let message = format!(
-                "{id} needs {} secrets that are not set: nothing was changed",
-                missing.len()
-            );
-            let mut error = ApiError::new(ErrorCode::Invalid, message);
-            error.causes = missing.iter().map(|name| command(id, name)).collect();
-            Err(error.with_hint("without -p and -E a secret is set for all environments"))
-        }
+    if missing.is_empty() {
+        return Ok(found);
     }
+    let what = match missing.len() {
+        1 => "a secret that is not set".to_owned(),
+        count => format!("{count} secrets that are not set"),
+    };
+    let names: Vec<String> = missing.iter().map(|name| format!("`{name}`")).collect();
+    let message = format!(
+        "{id} needs {what}: {}; nothing was changed",
+        names.join(", ")
+    );
+    let mut hint: String = missing.iter().map(|name| command(id, name)).collect();
+    let each = if missing.len() == 1 { "it" } else { "one" };
+    hint.push_str(&format!(
+        "without -p and -E {each} is set for all environments"
+    ));
+    Err(ApiError::new(ErrorCode::Invalid, message).with_hint(hint))
 }
 
 fn command(id: &EnvironmentId, name: &str) -> String {
     format!(
-        "`havre secret set {name} -p {} -E {}` sets it",
-        id.project, id.environment
+        "havre secret set {} -p {} -E {}\n",
+        shell_word(name),
+        id.project,
+        id.environment
     )
 }

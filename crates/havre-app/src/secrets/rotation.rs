@@ -22,7 +22,7 @@ use havre_release::{Cause, Jobs, Release, Scale, StoreSecret, TargetStatus};
 use havre_secrets::{Rotation, RotationStep, Scope, SecretError, SecretName, Value};
 
 use super::scope::scope_of;
-use super::words::{named, refusal, time, warnings};
+use super::words::{named, refusal, refusal_to, time, warnings};
 use crate::clock::elapsed_ms;
 use crate::contents::ContentsError;
 use crate::daemon::Daemon;
@@ -60,11 +60,12 @@ pub(crate) fn rotate(
                     (&by.to_string(), origin),
                     request.values,
                 )
-                .map_err(refusal)?
+                .map_err(|error| refusal_to(platform, by, error))?
         }
         (None, None) => {
             // One that is not there is named first.
-            secrets.get(&scope, &name, None).map_err(refusal)?;
+            let there = secrets.get(&scope, &name, None);
+            there.map_err(|error| refusal_to(platform, by, error))?;
             let message = format!("no rotation of `{name}` is under way");
             return Err(ApiError::new(ErrorCode::Conflict, message)
                 .with_hint("begin one with a new value: --generate, --stdin or --from-file"));
@@ -75,7 +76,7 @@ pub(crate) fn rotate(
         Ok::<_, ApiError>(value.plain)
     };
     let (old, new) = (value(rotation.from), value(rotation.to)?);
-    let warnings = warnings(platform, &name, &new);
+    let warnings = warnings(&name, &new);
     if request.values {
         let (from, to, reason) = (rotation.from, rotation.to, &request.reason);
         tracing::info!(secret = %name, of = %scope, from, to, %by, reason, "a secret was read to be rotated");

@@ -202,7 +202,7 @@ fn still_damaged(what: &str) -> String {
 fn not_changed(error: ChangeError) -> ApiError {
     let (code, hint) = match &error {
         ChangeError::Locked { reason } | ChangeError::Unusable { reason } => {
-            (ErrorCode::Conflict, Some(to_open(reason)))
+            (ErrorCode::Failed, Some(to_open(reason)))
         }
         ChangeError::NoSlot { .. } => (
             ErrorCode::NotFound,

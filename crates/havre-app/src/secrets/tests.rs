@@ -142,6 +142,7 @@ fn a_use_tells_a_secret_that_is_missing_from_one_that_cannot_be_had() {
                 environment: EnvironmentName::new("production"),
             },
             release: 1,
+            own: false,
             services: Vec::new(),
             version: 1,
             scope: Scope::Machine,

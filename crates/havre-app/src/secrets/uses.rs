@@ -14,6 +14,8 @@ use crate::daemon::Daemon;
 pub(crate) struct Using {
     pub(crate) environment: EnvironmentId,
     pub(crate) release: u64,
+    /// Whether it is the environment's own; if not, the machine's.
+    pub(crate) own: bool,
     /// None: builds alone.
     pub(crate) services: Vec<ServiceName>,
     pub(crate) version: u32,
@@ -22,8 +24,7 @@ pub(crate) struct Using {
     pub(crate) differing: Vec<SecretDiffers>,
 }
 
-/// The environments whose release has the secret of this name: of one environment the one it is of, of the
-/// machine's all that have no own.
+/// The environments whose release has a secret of this name, their own or the machine's; only one, where it is named.
 pub(crate) async fn of(
     daemon: &Arc<Daemon>,
     of: Option<&EnvironmentId>,
@@ -42,12 +43,10 @@ pub(crate) async fn of(
         let Some(used) = release.and_then(|release| release.secrets.get(name.as_str())) else {
             continue;
         };
-        if of.is_none() && used.own {
-            continue;
-        }
         using.push(Using {
             environment: environment.id.clone(),
             release: number,
+            own: used.own,
             services: used.services.iter().cloned().collect(),
             version: used.version,
             scope: scope_of(used.own.then_some(&environment.id)),

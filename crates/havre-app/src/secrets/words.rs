@@ -2,10 +2,11 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use havre_api::{ApiError, ErrorCode, Timestamp};
+use havre_api::{ApiError, ErrorCode, Principal, Timestamp};
 use havre_redact::MIN_BYTES;
-use havre_secrets::{LockReason, RotationStep, SealedError, SecretError, SecretName};
+use havre_secrets::{LockReason, RotationStep, Scope, SealedError, SecretError, SecretName};
 
+use super::scope::environment_of;
 use crate::platform::Platform;
 
 /// What to do where there is no second way to open the seal.
@@ -34,17 +35,30 @@ pub(super) fn time(seconds: i64) -> Timestamp {
 }
 
 /// What should be known of a value.
-pub(super) fn warnings(platform: &Platform, name: &SecretName, value: &[u8]) -> Vec<String> {
+pub(super) fn warnings(name: &SecretName, value: &[u8]) -> Vec<String> {
     let mut warnings = Vec::new();
     if value.trim_ascii().len() < MIN_BYTES {
         warnings.push(format!(
             "`{name}` is shorter than {MIN_BYTES} bytes: it cannot be masked in logs and output"
         ));
     }
-    if !platform.seal.status().is_set_up() {
-        warnings.push(SET_UP.to_owned());
-    }
     warnings
+}
+
+/// What should be done of the seal when the first secret is kept under it. Afterwards `havre status` says so, and no
+/// command that sets one.
+pub(super) fn of_first(platform: &Platform, version: u32) -> Option<String> {
+    // What cannot be counted is none the less set, and its status says it.
+    let is_first = version == 1 && platform.secrets.few().is_ok_and(|few| few == 1);
+    (is_first && !platform.seal.status().is_set_up()).then(|| SET_UP.to_owned())
+}
+
+/// The same, for as long as there are secrets.
+pub(crate) fn advice(platform: &Platform) -> Option<String> {
+    let status = platform.seal.status();
+    let is_lacking = status.id.is_some() && !status.is_set_up();
+    let is_needed = is_lacking && platform.secrets.few().is_ok_and(|few| few > 0);
+    is_needed.then(|| SET_UP.to_owned())
 }
 
 pub(super) fn named(name: &str) -> Result<SecretName, ApiError> {
@@ -52,7 +66,51 @@ pub(super) fn named(name: &str) -> Result<SecretName, ApiError> {
     name.map_err(|error| ApiError::from_error(ErrorCode::Invalid, &error))
 }
 
-/// How a user is told.
+/// Most environments that are told to have a secret, or to use one.
+const MOST_TOLD: usize = 5;
+
+/// How a user is told. Of a secret that is not there, they are told too where there is one of its name, as far as
+/// they may see that: who left out `-E` is not to believe that there is none.
+pub(super) fn refusal_to(platform: &Platform, by: &Principal, error: SecretError) -> ApiError {
+    let SecretError::NotFound { scope, name } = &error else {
+        return refusal(error);
+    };
+    let Ok(found) = platform.secrets.scopes_of(name) else {
+        return refusal(error);
+    };
+    let has_machine = found.contains(&Scope::Machine);
+    let message = match (scope, has_machine) {
+        (Scope::Machine, _) => {
+            format!("this machine has no secret `{name}` for all environments")
+        }
+        (_, true) => format!("{scope} has no secret `{name}` of its own"),
+        (_, false) => format!("{scope} has no secret `{name}`, and neither has this machine"),
+    };
+    let mut places = Vec::new();
+    if has_machine {
+        places
+            .push("this machine (without -E), which environments get that have no own".to_owned());
+    }
+    let seen = found.iter().filter_map(environment_of);
+    let seen = seen.filter(|id| by.grant.sees(id));
+    places.extend(seen.map(|id| format!("{id} (-p {} -E {})", id.project, id.environment)));
+    let hint = match places.len() {
+        0 => "`havre secret ls` lists those that there are".to_owned(),
+        _ => format!("there is one of {}", some(&places)),
+    };
+    ApiError::new(ErrorCode::NotFound, message).with_hint(hint)
+}
+
+/// The first of them, and how many more there are.
+pub(super) fn some(all: &[String]) -> String {
+    let told = all[..all.len().min(MOST_TOLD)].join(", ");
+    match all.len().saturating_sub(MOST_TOLD) {
+        0 => told,
+        more => format!("{told} and {more} more"),
+    }
+}
+
+/// How a user is told, where it does not matter who they are.
 pub(crate) fn refusal(error: SecretError) -> ApiError {
     let (code, hint) = match &error {
         SecretError::NotFound { .. } => (

@@ -7,11 +7,13 @@ use havre_api::{
     ApiError, DaemonInfo, EdgeInfo, Empty, ErrorCode, Info, RefusedCalls, Routes, Shutdown,
     ShutdownRequest,
 };
+use havre_base::in_place;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Daemon;
 use crate::handle::EnvironmentHandle;
+use crate::secrets;
 use crate::subsystem::{Part, Subsystem, Task};
 
 pub(crate) const PART: Part = Part {
@@ -71,6 +73,9 @@ async fn info(daemon: &Daemon) -> DaemonInfo {
         tasks: daemon.supervisor.reports(),
         refused: Some(refused(daemon)),
         problems: daemon.problems().await,
+        advice: in_place(|| secrets::advice(&daemon.platform))
+            .into_iter()
+            .collect(),
     }
 }
 
@@ -81,6 +86,7 @@ fn for_a_part(info: DaemonInfo) -> DaemonInfo {
         tasks: Vec::new(),
         refused: None,
         problems: Vec::new(),
+        advice: Vec::new(),
         ..info
     }
 }

@@ -3,20 +3,24 @@
 use std::sync::Arc;
 
 use havre_api::{
-    Empty, Routes, Seal, SealAdd, SealRekey, SealRemove, SealUnlock, SecretGet, SecretHistory,
-    SecretList, SecretRemove, SecretRollback, SecretRotate, SecretSet, SecretStep, SecretSwitch,
-    SecretUses,
+    ApiError, Empty, Principal, Routes, Seal, SealAdd, SealRekey, SealRemove, SealUnlock,
+    SecretGet, SecretHistory, SecretList, SecretRemove, SecretRollback, SecretRotate, SecretSet,
+    SecretStep, SecretSwitch, SecretUses,
 };
 use havre_base::in_place;
 
 use crate::daemon::Daemon;
 use crate::secrets::{calls, rotation, slots};
 use crate::subsystem::{Part, Subsystem};
+use crate::turns::{Turn, Turns};
 
 pub(crate) const PART: Part = Part {
     schema: Some(havre_secrets::SCHEMA),
     build: |daemon, _| Box::new(Secrets(Arc::clone(daemon))),
 };
+
+/// How many look through secrets at once: who only looks is to hold up nobody.
+const AT_ONCE: usize = 2;
 
 struct Secrets(Arc<Daemon>);
 
@@ -30,17 +34,12 @@ impl Subsystem for Secrets {
             .call::<SecretGet, _>(async |daemon, by, request| {
                 in_place(|| calls::get(&daemon, &by, &request))
             })
-            .call::<SecretList, _>(async |daemon, by, query| {
-                in_place(|| calls::list(&daemon, &by, &query))
+            .call::<SecretRollback, _>(async |daemon, by, request| {
+                in_place(|| calls::rollback(&daemon, &by, &request))
             })
-            .call::<SecretHistory, _>(async |daemon, _, query| {
-                in_place(|| calls::history(&daemon, &query))
-            })
-            .call::<SecretRollback, _>(async |daemon, _, request| {
-                in_place(|| calls::rollback(&daemon, &request))
-            })
-            .call::<SecretRemove, _>(async |daemon, _, request| {
-                calls::remove(&daemon, &request).await.map(|()| Empty {})
+            .call::<SecretRemove, _>(async |daemon, by, request| {
+                let removed = calls::remove(&daemon, &by, &request).await;
+                removed.map(|()| Empty {})
             })
             .call::<SecretRotate, _>(async |daemon, by, request| {
                 in_place(|| rotation::rotate(&daemon, &by, &request))
@@ -50,9 +49,6 @@ impl Subsystem for Secrets {
             })
             .operation::<SecretSwitch, _>(async |daemon, by, request, events| {
                 rotation::switch(&daemon, &by, request, &events).await
-            })
-            .call::<SecretUses, _>(async |daemon, by, query| {
-                calls::uses(&daemon, &by, &query).await
             })
             .call::<Seal, _>(async |daemon, _, _| in_place(|| Ok(slots::report(&daemon.platform))))
             .call::<SealAdd, _>(async |daemon, _, request| {
@@ -65,6 +61,26 @@ impl Subsystem for Secrets {
                 in_place(|| slots::unlock(&daemon, &request))
             })
             .call::<SealRekey, _>(async |daemon, _, _| in_place(|| slots::rekey(&daemon)));
-        Some(routes.erased())
+        let state = Arc::new((Arc::clone(&self.0), Turns::new(AT_ONCE)));
+        let looks = Routes::new(state)
+            .call::<SecretList, _>(async |state: Arc<(Arc<Daemon>, Turns)>, by, query| {
+                let _turn = turn(&state.1, &by).await?;
+                in_place(|| calls::list(&state.0, &by, &query))
+            })
+            .call::<SecretHistory, _>(async |state: Arc<(Arc<Daemon>, Turns)>, by, query| {
+                let _turn = turn(&state.1, &by).await?;
+                in_place(|| calls::history(&state.0, &by, &query))
+            })
+            .call::<SecretUses, _>(async |state: Arc<(Arc<Daemon>, Turns)>, by, query| {
+                let _turn = turn(&state.1, &by).await?;
+                calls::uses(&state.0, &by, &query).await
+            });
+        Some(routes.erased().merge(looks.erased()))
     }
+}
+
+async fn turn(turns: &Turns, by: &Principal) -> Result<Turn, ApiError> {
+    let who = by.to_string();
+    let crowd = || format!("too many calls of {by} look at secrets at once");
+    turns.of(who, crowd).await
 }

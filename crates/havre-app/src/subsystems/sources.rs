@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use havre_api::{ApiError, Empty, ErrorCode, Routes, SourcesOffer, SourcesPut};
+use havre_api::{ApiError, Empty, EnvironmentId, ErrorCode, Routes, SourcesOffer, SourcesPut};
 use havre_base::blocking;
 
 use crate::daemon::Daemon;
-use crate::sources::{self, Turns};
+use crate::labels::environment_key;
+use crate::sources;
 use crate::subsystem::{Part, Subsystem, Task};
 use crate::supervisor::Supervised;
+use crate::turns::{Turn, Turns};
 
 /// How many move files at once: each takes a thread, and the disk.
 const AT_ONCE: usize = 4;
@@ -30,7 +32,7 @@ impl Subsystem for Sources {
         let routes = Routes::new(state)
             .call::<SourcesOffer, _>(async |state: Arc<(Arc<Daemon>, Turns)>, _, request| {
                 let platform = Arc::clone(&state.0.platform);
-                let turn = state.1.of(&request.environment).await?;
+                let turn = turn(&state.1, &request.environment).await?;
                 // The work goes on where who asked has gone, and so does its turn.
                 let offered = blocking(move || {
                     let _turn = turn;
@@ -40,7 +42,7 @@ impl Subsystem for Sources {
             })
             .call::<SourcesPut, _>(async |state: Arc<(Arc<Daemon>, Turns)>, _, request| {
                 let platform = Arc::clone(&state.0.platform);
-                let turn = state.1.of(&request.environment).await?;
+                let turn = turn(&state.1, &request.environment).await?;
                 let put = blocking(move || {
                     let _turn = turn;
                     sources::put(&platform, &request)
@@ -56,6 +58,11 @@ impl Subsystem for Sources {
         let keep = move |task| keep(Arc::clone(&daemon), task);
         vec![Task::new("sent files", keep)]
     }
+}
+
+async fn turn(turns: &Turns, environment: &EnvironmentId) -> Result<Turn, ApiError> {
+    let crowd = || format!("too many send files for {environment} at once");
+    turns.of(environment_key(environment), crowd).await
 }
 
 fn panicked(error: &dyn std::error::Error) -> ApiError {

@@ -4,8 +4,8 @@ use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
 use super::Scope;
-use super::rows::{DataKeyRow, SecretRow, VersionRow};
-use crate::key::{CryptoError, KEY_BYTES, Key};
+use super::rows::{HeadRow, SecretRow, VersionRow};
+use crate::key::{CryptoError, KEY_BYTES, Key, SEALED_BYTES};
 use crate::seal::{Seal, SealedError};
 
 /// What a scope has.
@@ -56,28 +56,61 @@ impl ScopeKeys {
     /// The row of a version with this value.
     pub(super) fn encrypt(
         &self,
-        mut row: VersionRow,
+        mut head: HeadRow,
         value: &[u8],
     ) -> Result<VersionRow, CryptoError> {
         let data_key = Key::random()?;
-        row.data_key = self.wrapping().encrypt(&row.place(), data_key.bytes())?;
-        row.content = data_key.encrypt(&row.told(), value)?;
-        Ok(row)
+        head.data_key = self.wrapping().encrypt(&head.told(), data_key.bytes())?;
+        let content = data_key.encrypt(&head.told(), value)?;
+        head.content_bytes = content.len();
+        Ok(VersionRow { head, content })
     }
 
     /// The value of a version; none: the row is not what was written.
     pub(super) fn decrypt(&self, row: &VersionRow) -> Option<Zeroizing<Vec<u8>>> {
-        let data_key = self.wrapping().decrypt_key(&row.place(), &row.data_key)?;
-        data_key.decrypt(&row.told(), &row.content)
+        let (data_key, _) = self.data_key(&row.head)?;
+        data_key.decrypt(&row.head.told(), &row.content)
+    }
+
+    /// Whether all that is known of a version is what was written, its value aside, which may be a MiB; none: only
+    /// that tells.
+    pub(super) fn is_sound(&self, head: &HeadRow) -> Option<bool> {
+        let size = usize::try_from(head.size).unwrap_or(usize::MAX);
+        match self.data_key(head) {
+            Some((_, true)) => Some(head.content_bytes == size.saturating_add(SEALED_BYTES)),
+            Some((_, false)) => None,
+            None => Some(false),
+        }
     }
 
     /// Puts the key of a version under other keys of its scope; false: it is not what was written.
-    pub(super) fn rewrap(&self, row: &mut DataKeyRow, for_: &Self) -> Result<bool, CryptoError> {
-        let Some(data_key) = self.wrapping().decrypt_key(&row.place(), &row.data_key) else {
-            return Ok(false);
+    pub(super) fn rewrap(&self, head: &mut HeadRow, for_: &Self) -> Result<bool, CryptoError> {
+        let data_key = match self.data_key(head) {
+            Some((data_key, true)) => for_.wrapping().encrypt(&head.told(), data_key.bytes())?,
+            Some((data_key, false)) => for_.wrapping().encrypt(&head.place(), data_key.bytes())?,
+            None => return Ok(false),
         };
-        row.data_key = for_.wrapping().encrypt(&row.place(), data_key.bytes())?;
+        head.data_key = data_key;
         Ok(true)
+    }
+
+    /// The key of a version, and whether it is bound to all that is known of it: the first ones were to their
+    /// place alone.
+    fn data_key(&self, head: &HeadRow) -> Option<(Key, bool)> {
+        let wrapping = self.wrapping();
+        let bound = wrapping.decrypt_key(&head.told(), &head.data_key);
+        let placed = || wrapping.decrypt_key(&head.place(), &head.data_key);
+        bound
+            .map(|key| (key, true))
+            .or_else(|| Some((placed()?, false)))
+    }
+
+    /// As versions were that are older than the binding of their keys.
+    #[cfg(test)]
+    pub(super) fn bind_to_place(&self, head: &mut HeadRow) {
+        let (data_key, _) = self.data_key(head).unwrap();
+        let sealed = self.wrapping().encrypt(&head.place(), data_key.bytes());
+        head.data_key = sealed.unwrap();
     }
 
     pub(super) fn sign(&self, row: &mut SecretRow) {

@@ -15,7 +15,7 @@ use havre_store::now;
 use havre_store::rusqlite::{self, Connection, Row, params};
 
 use super::keys::ScopeKeys;
-use super::rows::{self, SecretRow, VersionRow};
+use super::rows::{self, HeadRow, SecretRow};
 use super::{MOST_VALUE_BYTES, Scope, SecretError, SecretName, Secrets, damaged, not_found};
 
 /// Rotations of a secret that are remembered.
@@ -208,7 +208,11 @@ impl RotationRow {
         &self.name
     }
 
-    fn rotation(&self, scope: &Scope, keys: &ScopeKeys) -> Result<Rotation, SecretError> {
+    pub(super) fn rotation(
+        &self,
+        scope: &Scope,
+        keys: &ScopeKeys,
+    ) -> Result<Rotation, SecretError> {
         let step = RotationStep::from_word(&self.step);
         match step.filter(|_| keys.is_mac(&self.told(), &self.mac)) {
             Some(step) => Ok(Rotation {
@@ -340,18 +344,18 @@ impl Secrets {
             ..before
         };
         keys.sign(&mut secret);
-        let row = VersionRow {
+        let head = HeadRow {
             scope: scope.key(),
             name: name.to_string(),
             version: rotation.to,
             data_key: Vec::new(),
-            content: Vec::new(),
             size,
             set_at: rotation.begun_at,
             set_by: by.to_owned(),
             origin: origin.to_owned(),
+            content_bytes: 0,
         };
-        let row = keys.encrypt(row, value)?;
+        let row = keys.encrypt(head, value)?;
         if row.content.len() > self.room(scope, name)? {
             let scope = scope.clone();
             return Err(SecretError::NoRoom { scope });

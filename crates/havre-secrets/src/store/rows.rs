@@ -15,28 +15,28 @@ pub(super) struct SecretRow {
 /// One version.
 #[derive(Clone, Debug)]
 pub(super) struct VersionRow {
+    pub(super) head: HeadRow,
+    pub(super) content: Vec<u8>,
+}
+
+/// What is known of a version, without what its key encrypts: a scope has many MiB of those.
+#[derive(Clone, Debug)]
+pub(super) struct HeadRow {
     pub(super) scope: String,
     pub(super) name: String,
     pub(super) version: u32,
     pub(super) data_key: Vec<u8>,
-    pub(super) content: Vec<u8>,
     pub(super) size: u32,
     pub(super) set_at: i64,
     pub(super) set_by: String,
     pub(super) origin: String,
-}
-
-/// Where a version is and its key, without what that key encrypts: a scope has many MiB of those.
-#[derive(Clone, Debug)]
-pub(super) struct DataKeyRow {
-    pub(super) scope: String,
-    pub(super) name: String,
-    pub(super) version: u32,
-    pub(super) data_key: Vec<u8>,
+    /// Of what is encrypted.
+    pub(super) content_bytes: usize,
 }
 
 const SECRET: &str = "scope, name, current, newest, mac";
-const VERSION: &str = "scope, name, version, data_key, content, size, set_at, set_by, origin";
+/// The length of a column is had without reading it.
+const HEAD: &str = "v.scope, v.name, v.version, v.data_key, v.size, v.set_at, v.set_by, v.origin, length(v.content)";
 
 impl SecretRow {
     /// All that its MAC is of.
@@ -61,13 +61,18 @@ impl SecretRow {
     }
 }
 
-impl VersionRow {
-    /// Where it is: what its key is bound to.
+impl HeadRow {
+    /// Where it is.
     pub(super) fn place(&self) -> [Vec<u8>; 4] {
-        place(&self.scope, &self.name, self.version)
+        [
+            b"havre secret version 1".to_vec(),
+            self.scope.clone().into_bytes(),
+            self.name.clone().into_bytes(),
+            self.version.to_be_bytes().to_vec(),
+        ]
     }
 
-    /// All that is authenticated with its value.
+    /// All that is authenticated with its key, and with its value.
     pub(super) fn told(&self) -> [Vec<u8>; 8] {
         let [what, scope, name, version] = self.place();
         [
@@ -88,29 +93,13 @@ impl VersionRow {
             name: row.get(1)?,
             version: row.get(2)?,
             data_key: row.get(3)?,
-            content: row.get(4)?,
-            size: row.get(5)?,
-            set_at: row.get(6)?,
-            set_by: row.get(7)?,
-            origin: row.get(8)?,
+            size: row.get(4)?,
+            set_at: row.get(5)?,
+            set_by: row.get(6)?,
+            origin: row.get(7)?,
+            content_bytes: row.get(8)?,
         })
     }
-}
-
-impl DataKeyRow {
-    /// As [`VersionRow::place`].
-    pub(super) fn place(&self) -> [Vec<u8>; 4] {
-        place(&self.scope, &self.name, self.version)
-    }
-}
-
-fn place(scope: &str, name: &str, version: u32) -> [Vec<u8>; 4] {
-    [
-        b"havre secret version 1".to_vec(),
-        scope.as_bytes().to_vec(),
-        name.as_bytes().to_vec(),
-        version.to_be_bytes().to_vec(),
-    ]
 }
 
 pub(super) fn scope_keys(db: &Connection, scope: &str) -> rusqlite::Result<Option<Vec<u8>>> {
@@ -158,6 +147,13 @@ pub(super) fn secrets(db: &Connection, scope: &str) -> rusqlite::Result<Vec<Secr
     .collect()
 }
 
+/// The scopes that have a secret of this name.
+pub(super) fn scopes_of(db: &Connection, name: &str) -> rusqlite::Result<Vec<String>> {
+    db.prepare_cached("SELECT scope FROM secrets WHERE name = ?1 ORDER BY scope")?
+        .query_map([name], |row| row.get(0))?
+        .collect()
+}
+
 pub(super) fn version(
     db: &Connection,
     scope: &str,
@@ -165,20 +161,41 @@ pub(super) fn version(
     version: u32,
 ) -> rusqlite::Result<Option<VersionRow>> {
     let query = format!(
-        "SELECT {VERSION} FROM secret_versions WHERE scope = ?1 AND name = ?2 AND version = ?3"
+        "SELECT {HEAD}, v.content FROM secret_versions v WHERE scope = ?1 AND name = ?2 AND version = ?3"
     );
+    let read = |row: &Row<'_>| {
+        Ok(VersionRow {
+            head: HeadRow::read(row)?,
+            content: row.get(9)?,
+        })
+    };
     db.prepare_cached(&query)?
-        .query_row(params![scope, name, version], VersionRow::read)
+        .query_row(params![scope, name, version], read)
         .optional()
 }
 
-/// The numbers of a secret's versions, the oldest first.
-pub(super) fn numbers(db: &Connection, scope: &str, name: &str) -> rusqlite::Result<Vec<u32>> {
-    let query =
-        "SELECT version FROM secret_versions WHERE scope = ?1 AND name = ?2 ORDER BY version";
-    db.prepare_cached(query)?
-        .query_map([scope, name], |row| row.get(0))?
-        .collect()
+/// What is known of the versions of a scope, or of one of its secrets, the oldest first.
+pub(super) fn heads(
+    db: &Connection,
+    scope: &str,
+    name: Option<&str>,
+) -> rusqlite::Result<Vec<HeadRow>> {
+    db.prepare_cached(&format!(
+        "SELECT {HEAD} FROM secret_versions v WHERE v.scope = ?1 AND (?2 IS NULL OR v.name = ?2) \
+         ORDER BY v.name, v.version"
+    ))?
+    .query_map(params![scope, name], HeadRow::read)?
+    .collect()
+}
+
+/// What is known of the versions of a scope that are in use.
+pub(super) fn current_heads(db: &Connection, scope: &str) -> rusqlite::Result<Vec<HeadRow>> {
+    db.prepare_cached(&format!(
+        "SELECT {HEAD} FROM secrets s JOIN secret_versions v \
+         ON v.scope = s.scope AND v.name = s.name AND v.version = s.current WHERE s.scope = ?1"
+    ))?
+    .query_map([scope], HeadRow::read)?
+    .collect()
 }
 
 /// The newest version before one.
@@ -194,23 +211,6 @@ pub(super) fn before(
         .query_row(params![scope, name, version], |row| row.get(0))
 }
 
-/// The keys of all versions of a scope.
-pub(super) fn data_keys(db: &Connection, scope: &str) -> rusqlite::Result<Vec<DataKeyRow>> {
-    let query = "SELECT scope, name, version, data_key FROM secret_versions WHERE scope = ?1 \
-                 ORDER BY name, version";
-    let read = |row: &Row<'_>| {
-        Ok(DataKeyRow {
-            scope: row.get(0)?,
-            name: row.get(1)?,
-            version: row.get(2)?,
-            data_key: row.get(3)?,
-        })
-    };
-    db.prepare_cached(query)?
-        .query_map([scope], read)?
-        .collect()
-}
-
 /// How many secrets a scope has.
 pub(super) fn count(db: &Connection, scope: &str) -> rusqlite::Result<usize> {
     let query = "SELECT count(*) FROM secrets WHERE scope = ?1";
@@ -219,6 +219,12 @@ pub(super) fn count(db: &Connection, scope: &str) -> rusqlite::Result<usize> {
 }
 
 /// Bytes of all versions of a scope's other secrets. The length of a column is had without reading it.
+/// How many there are of all scopes; two stand for more.
+pub(super) fn few(db: &Connection) -> rusqlite::Result<u32> {
+    let query = "SELECT count(*) FROM (SELECT 1 FROM secrets LIMIT 2)";
+    db.prepare_cached(query)?.query_row([], |row| row.get(0))
+}
+
 pub(super) fn bytes_of_others(db: &Connection, scope: &str, name: &str) -> rusqlite::Result<usize> {
     let query = "SELECT coalesce(sum(length(content)), 0) FROM secret_versions WHERE scope = ?1 \
                  AND name <> ?2";
@@ -236,24 +242,25 @@ pub(super) fn put_secret(db: &Connection, row: &SecretRow) -> rusqlite::Result<(
 }
 
 pub(super) fn put_version(db: &Connection, row: &VersionRow) -> rusqlite::Result<()> {
+    let head = &row.head;
     db.execute(
         "INSERT INTO secret_versions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
-            row.scope,
-            row.name,
-            row.version,
-            row.data_key,
-            row.content,
-            row.size,
-            row.set_at,
-            row.set_by,
-            row.origin
+            head.scope,
+            head.name,
+            head.version,
+            head.data_key,
+            head.size,
+            head.set_at,
+            head.set_by,
+            head.origin,
+            row.content
         ],
     )
     .map(drop)
 }
 
-pub(super) fn put_data_key(db: &Connection, row: &DataKeyRow) -> rusqlite::Result<()> {
+pub(super) fn put_data_key(db: &Connection, row: &HeadRow) -> rusqlite::Result<()> {
     db.prepare_cached(
         "UPDATE secret_versions SET data_key = ?4 WHERE scope = ?1 AND name = ?2 AND version = ?3",
     )?
@@ -279,10 +286,42 @@ pub(super) fn prune(
     .map(drop)
 }
 
-pub(super) fn remove(db: &Connection, scope: &str, name: &str) -> rusqlite::Result<()> {
+/// Removes a secret with its versions, and remembers how far these were counted: of the names of a scope that
+/// were removed last.
+pub(super) fn remove(db: &Connection, row: &SecretRow, most: usize) -> rusqlite::Result<()> {
+    let (scope, name) = (&row.scope, &row.name);
+    db.execute(
+        "INSERT OR REPLACE INTO secrets_removed VALUES (?1, ?2, ?3)",
+        params![scope, name, row.newest],
+    )?;
+    db.execute(
+        "DELETE FROM secrets_removed WHERE scope = ?1 AND rowid NOT IN \
+         (SELECT rowid FROM secrets_removed WHERE scope = ?1 ORDER BY rowid DESC LIMIT ?2)",
+        params![scope, most],
+    )?;
     db.execute(
         "DELETE FROM secrets WHERE scope = ?1 AND name = ?2",
         [scope, name],
+    )
+    .map(drop)
+}
+
+/// How far the versions of a secret were counted that was removed.
+pub(super) fn removed(db: &Connection, scope: &str, name: &str) -> rusqlite::Result<u32> {
+    // Whatever it is edited to, there are numbers left.
+    let query = "SELECT max(0, min(newest, 1000000000)) FROM secrets_removed WHERE scope = ?1 AND name = ?2";
+    let newest = db
+        .prepare_cached(query)?
+        .query_row([scope, name], |row| row.get(0))
+        .optional()?;
+    Ok(newest.unwrap_or_default())
+}
+
+/// The secret counts by itself again.
+pub(super) fn forget_removed(db: &Connection, row: &SecretRow) -> rusqlite::Result<()> {
+    db.execute(
+        "DELETE FROM secrets_removed WHERE scope = ?1 AND name = ?2",
+        [&row.scope, &row.name],
     )
     .map(drop)
 }

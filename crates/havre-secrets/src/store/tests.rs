@@ -140,6 +140,47 @@ fn every_value_is_a_version_that_can_be_gone_back_to() {
 }
 
 #[test]
+fn one_that_was_removed_and_is_set_again_goes_on_counting() {
+    let world = World::new();
+    let scope = shop("production");
+    let remove = |name: &str| world.secrets.remove(&scope, &name.parse().unwrap());
+    for value in [b"one", b"two"] {
+        world.set(&scope, "key", value);
+    }
+    world.set(&scope, "other", b"one");
+    remove("key").unwrap();
+    remove("other").unwrap();
+    assert_eq!(world.set(&Scope::Machine, "key", b"two").version, 1);
+    assert_eq!(world.set(&scope, "other", b"two").version, 2);
+    assert_eq!(world.set(&scope, "key", b"two").version, 3);
+    assert_eq!(world.set(&scope, "key", b"four").version, 4);
+    remove("key").unwrap();
+    assert!(remove("key").is_err());
+    world.edit("UPDATE secrets_removed SET newest = 9223372036854775807");
+    world.set(&scope, "key", b"five");
+    world.set(&scope, "key", b"six");
+    assert_eq!(world.get(&scope, "key"), b"six");
+}
+
+#[test]
+fn names_that_were_removed_are_remembered_up_to_a_number() {
+    let world = World::new();
+    for name in ["a", "b", "c"] {
+        world.set(&Scope::Machine, name, b"one");
+        let key = Scope::Machine.key();
+        world
+            .store
+            .run("remove", move |db| {
+                let row = rows::secret(db, &key, name)?.unwrap();
+                rows::remove(db, &row, 2)
+            })
+            .unwrap();
+    }
+    let again = ["a", "b", "c"].map(|name| world.set(&Scope::Machine, name, b"two").version);
+    assert_eq!(again, [1, 2, 2]);
+}
+
+#[test]
 fn values_are_any_bytes_up_to_a_mebibyte() {
     let world = World::new();
     let binary: Vec<u8> = (0..=255).cycle().take(MOST_VALUE_BYTES).collect();
@@ -233,7 +274,7 @@ fn rows_that_were_edited_swapped_or_cut_off_are_named_and_not_used() {
         );
         let resolved = world.secrets.resolve(&scope, &name("key"));
         assert!(resolved.is_err(), "the machine's does not stand in: {edit}");
-        let listed = world.secrets.list(Some(&scope)).unwrap();
+        let listed = world.secrets.list(|one| *one == scope).unwrap();
         let told: Vec<_> = listed
             .iter()
             .map(|one| (one.name.as_str(), one.current.is_ok()))
@@ -241,6 +282,56 @@ fn rows_that_were_edited_swapped_or_cut_off_are_named_and_not_used() {
         assert_eq!(told, [("key", false), ("other", true)], "{edit}");
         assert_eq!(world.get(&scope, "other"), b"else");
     }
+}
+
+#[test]
+fn no_value_is_read_for_a_list() {
+    let world = World::new();
+    let scope = shop("production");
+    world.set(&scope, "key", b"one");
+    world.set(&shop("staging"), "key", b"two");
+    world.edit("UPDATE secret_scopes SET keys = x'00' WHERE scope = 'shop/staging'");
+    world.edit("UPDATE secret_versions SET content = zeroblob(length(content))");
+    let listed = world.secrets.list(|one| *one == scope).unwrap();
+    let sizes = listed.iter().map(|one| one.current.as_ref().unwrap().size);
+    let sizes: Vec<_> = sizes.collect();
+    assert_eq!(sizes, [3]);
+    let history = world.secrets.history(&scope, &name("key")).unwrap();
+    assert_eq!(history.len(), 1);
+    let error = world.secrets.get(&scope, &name("key"), None).unwrap_err();
+    assert!(error.to_string().starts_with("version 1 of"), "{error}");
+}
+
+#[test]
+fn a_version_whose_key_was_bound_to_its_place_alone_is_as_any_other() {
+    let world = World::new();
+    let scope = shop("production");
+    world.set(&scope, "key", b"one");
+    let keys = world.secrets.keys(&scope).unwrap().unwrap();
+    let mut head = world
+        .store
+        .run("look", |db| rows::heads(db, "shop/production", None))
+        .unwrap()
+        .remove(0);
+    keys.bind_to_place(&mut head);
+    world
+        .store
+        .run("put", move |db| rows::put_data_key(db, &head))
+        .unwrap();
+    let is_listed = || {
+        let listed = world.secrets.list(|_| true).unwrap();
+        let history = world.secrets.history(&scope, &name("key"));
+        assert_eq!(listed[0].current.is_ok(), history.is_ok());
+        history.is_ok()
+    };
+    for _ in 0..2 {
+        assert!(is_listed());
+        assert_eq!(world.get(&scope, "key"), b"one");
+        world.secrets.seal.rekey(2).unwrap();
+        assert_eq!(world.secrets.renew().unwrap(), Vec::<String>::new());
+    }
+    world.edit("UPDATE secret_versions SET set_by = 'nobody'");
+    assert!(!is_listed());
 }
 
 #[test]
@@ -273,7 +364,7 @@ fn a_database_that_was_copied_elsewhere_opens_nothing() {
         error.to_string().contains("comes from another machine"),
         "{error}"
     );
-    let listed = there.list(None).unwrap();
+    let listed = there.list(|_| true).unwrap();
     assert!(
         listed[0]
             .current

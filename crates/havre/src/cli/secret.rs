@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::JsonArg;
-use crate::target::{Named, ProjectArgs};
+use crate::target::{Named, ScopeArgs};
 
 /// `havre secret`.
 #[derive(Debug, Subcommand)]
 pub enum SecretCommand {
-    /// Set a secret: asked for, unless it comes from a pipe or a file
+    /// Set a secret: its value is asked for, or comes from --stdin, --from-file or --generate
     Set(SetArgs),
     /// Print the value of a secret
     Get(GetArgs),
@@ -43,26 +43,33 @@ pub struct SetArgs {
     /// Its name; folders are parted by slashes
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// Read the value from standard input
-    #[arg(long, group = "source")]
+    #[command(flatten)]
+    pub value: ValueArgs,
+    #[command(flatten)]
+    pub project: ScopeArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// Where a value is from; nowhere: it is asked for.
+#[derive(Args, Debug)]
+#[group(id = "source", multiple = false)]
+pub struct ValueArgs {
+    /// Read the value from standard input, without one line break at its end
+    #[arg(long)]
     pub stdin: bool,
     /// Read the value from a file, as it is
-    #[arg(long, value_name = "FILE", group = "source")]
+    #[arg(long, value_name = "FILE")]
     pub from_file: Option<PathBuf>,
-    /// Make a value of that many letters and digits
+    /// Make one of that many letters and digits
     #[arg(
         long,
         value_name = "N",
         num_args = 0..=1,
         default_missing_value = "32",
-        value_parser = clap::value_parser!(u16).range(8..=4096),
-        group = "source"
+        value_parser = clap::value_parser!(u16).range(8..=4096)
     )]
     pub generate: Option<u16>,
-    #[command(flatten)]
-    pub project: ProjectArgs,
-    #[command(flatten)]
-    pub json: JsonArg,
 }
 
 /// `havre secret get`.
@@ -78,14 +85,14 @@ pub struct GetArgs {
     #[arg(long, value_name = "N")]
     pub version: Option<u32>,
     #[command(flatten)]
-    pub project: ProjectArgs,
+    pub project: ScopeArgs,
 }
 
 /// `havre secret ls`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
     #[command(flatten)]
-    pub project: ProjectArgs,
+    pub project: ScopeArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -97,7 +104,7 @@ pub struct NameArgs {
     #[arg(value_name = "NAME")]
     pub name: String,
     #[command(flatten)]
-    pub project: ProjectArgs,
+    pub project: ScopeArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -112,7 +119,7 @@ pub struct RollbackArgs {
     #[arg(long, value_name = "N")]
     pub to: Option<u32>,
     #[command(flatten)]
-    pub project: ProjectArgs,
+    pub project: ScopeArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -123,22 +130,8 @@ pub struct RotateArgs {
     /// Its name
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// Read the new value from standard input
-    #[arg(long, group = "source")]
-    pub stdin: bool,
-    /// Read the new value from a file, as it is
-    #[arg(long, value_name = "FILE", group = "source")]
-    pub from_file: Option<PathBuf>,
-    /// Make a new value of that many letters and digits
-    #[arg(
-        long,
-        value_name = "N",
-        num_args = 0..=1,
-        default_missing_value = "32",
-        value_parser = clap::value_parser!(u16).range(8..=4096),
-        group = "source"
-    )]
-    pub generate: Option<u16>,
+    #[command(flatten)]
+    pub value: ValueArgs,
     /// Run this program with `add`, `verify` and `retire`: it makes the new value valid, tries it, and makes the one
     /// before invalid. Both are in the files $HAVRE_NEW_FILE and $HAVRE_OLD_FILE; it may be run again at any time
     #[arg(long, value_name = "SCRIPT")]
@@ -150,7 +143,7 @@ pub struct RotateArgs {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     #[command(flatten)]
-    pub project: ProjectArgs,
+    pub project: ScopeArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -165,7 +158,7 @@ pub struct RemoveArgs {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub project: ProjectArgs,
+    pub project: ScopeArgs,
 }
 
 /// `havre secret import`.
@@ -184,7 +177,7 @@ pub struct ImportArgs {
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]
-    pub project: ProjectArgs,
+    pub project: ScopeArgs,
 }
 
 /// `havre secret export`.
@@ -203,7 +196,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
     #[command(flatten)]
-    pub project: ProjectArgs,
+    pub project: ScopeArgs,
 }
 
 /// The form of a file of sops.

@@ -44,6 +44,23 @@ fn a_short_flag_means_one_thing() {
 }
 
 #[test]
+fn a_secret_is_of_no_environment_by_default() {
+    let mut command = Cli::command();
+    command.build();
+    let secret = command.find_subcommand("secret").unwrap();
+    let mut told = 0;
+    for command in secret.get_subcommands() {
+        let mut arguments = command.get_arguments();
+        if let Some(environment) = arguments.find(|one| one.get_long() == Some("environment")) {
+            let help = environment.get_help().unwrap().to_string();
+            assert!(help.contains("without it, of the machine"), "{help}");
+            told += 1;
+        }
+    }
+    assert_eq!(told, 10);
+}
+
+#[test]
 fn every_command_about_an_environment_takes_the_same() {
     let mut command = Cli::command();
     command.build();

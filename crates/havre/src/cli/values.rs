@@ -50,6 +50,24 @@ pub fn parse_scale(text: &str) -> Result<(String, u32), String> {
     Ok((service.to_owned(), number))
 }
 
+/// Reads `42:` and 64 hex digits; the daemon compares them.
+pub fn parse_head(text: &str) -> Result<String, String> {
+    let is_head = text.split_once(':').is_some_and(|(number, hash)| {
+        number.parse::<u64>().is_ok()
+            && hash.len() == 64
+            && hash
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    });
+    match is_head {
+        true => Ok(text.to_owned()),
+        false => Err(
+            "a record's number, a colon and 64 hex digits, as `havre audit verify` prints them"
+                .to_owned(),
+        ),
+    }
+}
+
 /// Reads `90d` or `never`.
 pub fn parse_lifetime(text: &str) -> Result<Lifetime, String> {
     match (text, human::parse_duration(text)) {
@@ -90,6 +108,15 @@ mod tests {
         assert_eq!(parse_tail("all"), Ok(Tail(None)));
         assert_eq!(parse_tail("20"), Ok(Tail(Some(20))));
         assert!(parse_tail("-1").is_err());
+    }
+
+    #[test]
+    fn a_head_is_a_number_and_a_hash() {
+        let hash = "0a".repeat(32);
+        assert!(parse_head(&format!("42:{hash}")).is_ok());
+        for wrong in ["", "42", "42:", "x:00", "42:00", &format!("x:{hash}")] {
+            assert!(parse_head(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ struct Done {
 /// One that somebody has, tried.
 async fn by_token(endpoint: &Endpoint, args: &LoginArgs) -> Result<Token, Failure> {
     let text = match args.token_stdin {
-        true => prompt::piped(),
+        true => prompt::piped().map_err(prompt::AskError::from),
         false => prompt::hidden(&format!("Token for {}: ", endpoint.address)),
     };
     let text = text.map_err(|error| {

@@ -8,6 +8,8 @@ mod seal;
 
 pub use scan::scan_folder;
 
+use std::collections::BTreeSet;
+
 use havre_api::{
     Client, EnvironmentId, SecretDiffers, SecretGet, SecretGetRequest, SecretHistory, SecretList,
     SecretListQuery, SecretOrigin, SecretQuery, SecretRemove, SecretRemoveRequest, SecretRollback,
@@ -37,6 +39,11 @@ pub async fn run(context: &Context, command: SecretCommand) -> Outcome {
             if args.json.json {
                 ui.json(&secrets)?;
             } else {
+                let nothing_known = secrets.iter().all(|one| one.current.is_none());
+                for problem in problems(&secrets) {
+                    let hint = "`havre secret seal status` says what opens them";
+                    ui.warn(problem, nothing_known.then_some(hint));
+                }
                 ui.data(&list(&secrets, ui.out, Timestamp::now()))?;
             }
             Ok(Exit::Ok)
@@ -101,19 +108,12 @@ async fn set(context: &Context, args: SetArgs) -> Outcome {
     let ui = context.ui;
     let environment = args.project.one_environment()?;
     let client = connect::started(context).await?;
-    let (value, origin) = if args.stdin {
-        (secret_input::standard_input()?, SecretOrigin::Set)
-    } else if let Some(path) = &args.from_file {
-        (secret_input::file(path)?, SecretOrigin::Set)
-    } else if let Some(characters) = args.generate {
-        (
-            secret_input::generated(characters)?,
-            SecretOrigin::Generated,
-        )
-    } else {
-        let typed = secret_input::hidden(&format!("value of {}: ", args.name))?;
-        let bytes = typed.text().as_bytes().to_vec();
-        (havre_api::SecretBytes::new(bytes), SecretOrigin::Set)
+    let (value, origin) = match secret_input::given(&args.value)? {
+        Some(given) => given,
+        None => {
+            let question = format!("value of {}: ", args.name);
+            (secret_input::asked(&question)?, SecretOrigin::Set)
+        }
     };
     let request = SecretSetRequest {
         environment,
@@ -241,6 +241,12 @@ pub fn differs(differing: &[SecretDiffers], paint: Paint) -> String {
     table.render(paint, "")
 }
 
+/// Why nothing is known of some, each once: of a locked store it is one reason for all.
+fn problems(secrets: &[SecretSummary]) -> BTreeSet<&str> {
+    let all = secrets.iter();
+    all.filter_map(|one| one.problem.as_deref()).collect()
+}
+
 fn list(secrets: &[SecretSummary], paint: Paint, now: Timestamp) -> String {
     let mut table = Table::new(["NAME", "OF", "VERSION", "SIZE", "AGE", "BY"]);
     for secret in secrets {
@@ -248,17 +254,14 @@ fn list(secrets: &[SecretSummary], paint: Paint, now: Timestamp) -> String {
             Some(id) => id.to_string(),
             None => "machine".to_owned(),
         };
-        let [mut version, size, age, by] = match (&secret.current, &secret.problem) {
-            (Some(version), _) => [
+        let [mut version, size, age, by] = match &secret.current {
+            Some(version) => [
                 version.version.to_string(),
                 human::count(u64::from(version.size_bytes), "byte"),
                 human::age(version.set_at.age_at(now)),
                 version.set_by.clone(),
             ],
-            (None, problem) => {
-                let why = problem.clone().unwrap_or_default();
-                ["?".to_owned(), String::new(), String::new(), why]
-            }
+            None => ["?".to_owned(), String::new(), String::new(), String::new()],
         };
         if let Some(rotation) = &secret.rotation {
             version.push_str(&format!(" ({} to {})", rotation.step.word(), rotation.to));
@@ -285,7 +288,14 @@ fn history(versions: &[SecretVersion], paint: Paint, now: Timestamp) -> String {
 }
 
 fn who(uses: &[SecretUse], paint: Paint) -> String {
-    let mut table = Table::new(["ENVIRONMENT", "RELEASE", "SERVICES", "VERSION", "NEXT"]);
+    let mut table = Table::new([
+        "ENVIRONMENT",
+        "RELEASE",
+        "SERVICES",
+        "OF",
+        "VERSION",
+        "NEXT",
+    ]);
     for one in uses {
         let services = one.services.iter().map(ToString::to_string);
         let services = services.collect::<Vec<_>>().join(", ");
@@ -295,6 +305,10 @@ fn who(uses: &[SecretUse], paint: Paint) -> String {
             match services.is_empty() {
                 true => "builds".to_owned(),
                 false => services,
+            },
+            match one.own {
+                true => one.environment.to_string(),
+                false => "machine".to_owned(),
             },
             one.version.to_string(),
             match (one.next, &one.problem) {
@@ -306,4 +320,30 @@ fn who(uses: &[SecretUse], paint: Paint) -> String {
         ]);
     }
     table.render(paint, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_locked_store_is_told_once_and_the_names_stay_readable() {
+        let secret = |name: &str| SecretSummary {
+            environment: None,
+            name: name.to_owned(),
+            rotation: None,
+            current: None,
+            problem: Some("the secrets of this machine are locked: its key is gone".to_owned()),
+        };
+        let secrets = [secret("api/key"), secret("db")];
+        assert_eq!(
+            Vec::from_iter(problems(&secrets)),
+            ["the secrets of this machine are locked: its key is gone"]
+        );
+        insta::assert_snapshot!(list(&secrets, Paint::plain(), Timestamp::now()), @r"
+        NAME      OF        VERSION   SIZE   AGE   BY
+        api/key   machine   ?         -      -     -
+        db        machine   ?         -      -     -
+        ");
+    }
 }

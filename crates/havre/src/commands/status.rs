@@ -28,7 +28,7 @@ pub async fn run(context: &Context, args: StatusArgs) -> Outcome {
         ui.json(&environments)?;
         return Ok(Exit::Ok);
     }
-    for problem in &info.problems {
+    for problem in info.problems.iter().chain(&info.advice) {
         ui.warn(problem, None);
     }
     if environments.is_empty() {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use havre_app::Root;
+use havre_base::shell_word;
 
 use crate::cli::DaemonSettings;
 use crate::error::Failure;
@@ -113,14 +114,6 @@ fn variable(name: &str, value: &str) -> String {
 /// One word of a unit's line, by the rules of systemd.syntax(7) and systemd.unit(5).
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('%', "%%"))
-}
-
-fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "/._-:[]".contains(c);
-    if text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

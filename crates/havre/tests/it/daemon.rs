@@ -14,7 +14,7 @@ use crate::program::{Ran, command};
 const SOON: Duration = Duration::from_secs(20);
 
 /// Ports are chosen by the kernel: tests run side by side.
-fn with_ports(root: &Path, args: &[&str]) -> Command {
+pub fn with_ports(root: &Path, args: &[&str]) -> Command {
     let mut command = command(root, args);
     command
         .env("HAVRE_HTTP", "127.0.0.1:0")

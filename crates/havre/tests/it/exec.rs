@@ -94,6 +94,12 @@ fn failures_of_exec_itself_are_told_apart_from_the_commands() {
     let ran = world.run(&["exec", "web", "true"]);
     assert_eq!(ran.code, 125);
     assert_eq!(ran.err, "error: shop/production has no service web\n");
+    let refusing = World::new(backend(1).exec(async |_, _session| {
+        let message = "exec needs the role admin of shop/production";
+        Err(ApiError::new(ErrorCode::Forbidden, message))
+    }));
+    let ran = refusing.run(&["exec", "web", "true"]);
+    assert_eq!(ran.code, 9, "{ran:?}");
     let ran = world.run(&["exec", "-it", "web", "sh"]);
     assert_eq!(ran.code, 125);
     assert!(ran.err.contains("-t needs a terminal"), "{}", ran.err);

@@ -35,6 +35,7 @@ pub fn info() -> DaemonInfo {
         tasks: Vec::new(),
         refused: None,
         problems: Vec::new(),
+        advice: Vec::new(),
     }
 }
 

@@ -140,7 +140,7 @@ fn people_and_jobs_log_in_by_an_issuer_and_deploy() {
         let again = laptop.run(&["up"]);
         assert!(again.err.contains("nothing changed"), "{again:?}");
         // Neither a command in a replica, nor the server's own disk.
-        assert_eq!(laptop.run(&["exec", "web", "true"]).code, 125);
+        assert_eq!(laptop.run(&["exec", "web", "true"]).code, 9);
         machine.web("    volumes: ['/srv:/srv:ro']\n");
         let refused = laptop.run(&["up"]);
         assert_eq!(refused.code, 9, "{refused:?}");

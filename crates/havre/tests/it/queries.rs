@@ -76,6 +76,7 @@ fn status_outside_a_project_shows_all() {
 fn status_tells_what_ails_the_daemon() {
     let ill = DaemonInfo {
         problems: vec!["port 443 is taken".into()],
+        advice: vec!["add a slot".into()],
         ..info()
     };
     let backend = havre_testing::api::Script::default()
@@ -87,6 +88,7 @@ fn status_tells_what_ails_the_daemon() {
         "{}",
         ran.err
     );
+    assert!(ran.err.contains("warning: add a slot"), "{}", ran.err);
 }
 
 #[test]

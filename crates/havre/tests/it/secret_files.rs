@@ -4,7 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::daemon::{Root, run};
+use havre_testing::wait_until;
+use rustix::termios::LocalModes;
+
+use crate::daemon::{Root, run, with_ports};
+use crate::machine::SOON;
+use crate::pty::Terminal;
 
 fn names(path: &Path, environment: &str) -> Vec<String> {
     let ran = run(
@@ -17,6 +22,56 @@ fn names(path: &Path, environment: &str) -> Vec<String> {
     secrets
         .map(|one| one["name"].as_str().unwrap().to_owned())
         .collect()
+}
+
+#[test]
+fn a_value_is_one_line_of_a_terminal_or_all_of_what_is_named() {
+    let root = Root(tempfile::tempdir().unwrap());
+    let path = root.0.path();
+    // The daemon runs: what is asked is asked at once.
+    let set = run(path, &["secret", "set", "old", "--generate"]);
+    assert_eq!(set.code, 0, "{set:?}");
+    let set = |typed: &str, answer: &str| {
+        let command = with_ports(path, &["secret", "set", "key"]);
+        let mut terminal = Terminal::start(command, 200, 30);
+        terminal.wait_for("value of key: ");
+        // What is typed before is thrown away.
+        wait_until("nothing typed is shown", SOON, || {
+            let modes = terminal.settings().local_modes;
+            !modes.contains(LocalModes::ECHO)
+        });
+        terminal.type_in(typed);
+        terminal.wait_for(answer);
+        (terminal.wait_end(), terminal.seen())
+    };
+    let (code, seen) = set(
+        "-----BEGIN KEY-----\nqvq\n-----END KEY-----\n",
+        "that has several lines: give it with --stdin or --from-file",
+    );
+    assert_eq!(code, 2, "{seen}");
+    assert!(!seen.contains("BEGIN KEY"), "{seen}");
+    assert_eq!(names(path, "production"), ["old"]);
+    let (code, seen) = set("one line\n", "has version 1");
+    assert_eq!(code, 0, "{seen}");
+    assert_eq!(names(path, "production"), ["key", "old"]);
+
+    // What is piped is not left unread.
+    fs::write(path.join("value"), "piped\n").unwrap();
+    let piped = |args: &[&str]| {
+        let mut command = with_ports(path, args);
+        command.stdin(fs::File::open(path.join("value")).unwrap());
+        crate::program::Ran::from(command.output().unwrap())
+    };
+    for what in ["set", "rotate"] {
+        let refused = piped(&["secret", what, "key"]);
+        assert_eq!(refused.code, 2, "{refused:?}");
+        let hint = "hint: --stdin reads it from standard input";
+        assert!(refused.err.contains(hint), "{refused:?}");
+    }
+    let set = piped(&["secret", "set", "key", "--stdin"]);
+    assert_eq!(set.code, 0, "{set:?}");
+    let got = run(path, &["secret", "get", "key", "--reason", "test"]);
+    assert_eq!(got.out, "piped");
 }
 
 #[test]
@@ -119,7 +174,8 @@ fn a_scan_ends_with_a_code_of_its_own_and_shows_no_secret() {
         found.out.contains("--> .env:1:11  API_TOKEN = k3Jx…"),
         "{found:?}"
     );
-    assert!(found.out.contains("havre secret import .env"), "{found:?}");
+    let import = format!("havre secret import {path}/.env\n");
+    assert!(found.out.contains(&import), "{found:?}");
     let json = run(folder.path(), &["secret", "scan", path, "--json"]);
     assert_eq!(json.json()[0]["rule"], "assigned-secret");
     assert!(!json.out.contains("k3Jx8") && !found.out.contains("k3Jx8"));

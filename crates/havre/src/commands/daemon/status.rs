@@ -67,7 +67,7 @@ fn render(info: &DaemonInfo, paint: Paint, now: Timestamp) -> String {
     }
     text.push('\n');
     text.push_str(&tasks.render(paint, ""));
-    for problem in &info.problems {
+    for problem in info.problems.iter().chain(&info.advice) {
         text.push_str(&format!("\n! {}\n", crate::table::printable(problem)));
     }
     text
@@ -136,6 +136,7 @@ mod tests {
                 last_address: "203.0.113.7".parse().ok(),
             }),
             problems: vec!["port 80 is taken".to_owned()],
+            advice: vec!["add a slot".to_owned()],
         };
         let shown = render(&info, Paint::plain(), at("2026-05-01T12:00:00Z"));
         for part in [
@@ -147,6 +148,7 @@ mod tests {
             "build cache",
             "failed: its disk cannot be looked at (2 min ago)",
             "! port 80 is taken",
+            "! add a slot",
         ] {
             assert!(shown.contains(part), "{part} in\n{shown}");
         }

@@ -65,7 +65,8 @@ pub async fn run(context: &Context, args: ImportArgs) -> Outcome {
     }
     ui.say(&told);
     ui.say(&format!(
-        "once services have them by `secrets:`, remove {} and what else holds the values: `havre secret scan`",
+        "once services have them by `secrets:`, remove {} and what else holds the values (`havre secret scan` finds what \
+         looks like a secret, not any value of the store)",
         args.file.display()
     ));
     Ok(Exit::Ok)

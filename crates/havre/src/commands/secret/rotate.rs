@@ -100,26 +100,17 @@ impl Of<'_> {
         values: bool,
         reason: String,
     ) -> Result<SecretRotated, Failure> {
-        let (value, origin) = if args.stdin {
-            (Some(secret_input::standard_input()?), SecretOrigin::Set)
-        } else if let Some(path) = &args.from_file {
-            (Some(secret_input::file(path)?), SecretOrigin::Set)
-        } else if let Some(characters) = args.generate {
-            let value = secret_input::generated(characters)?;
-            (Some(value), SecretOrigin::Generated)
-        } else {
-            (None, SecretOrigin::Set)
-        };
-        let is_given = value.is_some();
+        let given = secret_input::given(&args.value)?;
+        let is_given = given.is_some();
         let mut request = self.request(values, reason);
-        (request.value, request.origin) = (value, origin);
+        if let Some((value, origin)) = given {
+            (request.value, request.origin) = (Some(value), origin);
+        }
         let begun = match self.client.call::<SecretRotate>(&request).await {
             Err(ClientError::Refused(error)) if error.code == ErrorCode::Conflict && !is_given => {
-                let typed = secret_input::hidden(&format!("new value of {}: ", self.name));
-                let typed = typed.map_err(|failure| {
-                    failure.hint("no rotation is under way; pass a new value by --stdin")
-                })?;
-                request.value = Some(SecretBytes::new(typed.text().as_bytes().to_vec()));
+                // No rotation is under way to go on with.
+                let question = format!("new value of {}: ", self.name);
+                request.value = Some(secret_input::asked(&question)?);
                 self.client.call::<SecretRotate>(&request).await?
             }
             begun => begun?,

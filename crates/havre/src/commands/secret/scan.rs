@@ -5,8 +5,9 @@ mod history;
 mod image;
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use havre_base::shell_word;
 use havre_scan::Found;
 use serde::Serialize;
 
@@ -17,6 +18,7 @@ use crate::exit::Exit;
 use crate::human;
 use crate::paint::Paint;
 use crate::table::printable;
+use crate::target::ProjectArgs;
 
 pub use folder::scan as scan_folder;
 
@@ -57,9 +59,21 @@ pub struct Finding {
     fix: String,
 }
 
+/// Where files are that are looked at, for commands that move what is found, as they are pasted here.
+#[derive(Debug, Default)]
+struct Place {
+    /// What names of files are relative to.
+    folder: PathBuf,
+    /// The environment of the project that is there, as options.
+    environment: String,
+    /// Whether the files need not be there any more.
+    is_history: bool,
+}
+
 /// What was looked at.
 #[derive(Debug, Default)]
 pub struct Scanned {
+    place: Place,
     /// What was found, at most a thousand.
     pub findings: Vec<Finding>,
     /// Files, or versions of files.
@@ -70,7 +84,55 @@ pub struct Scanned {
     reasons: Vec<String>,
 }
 
+impl Place {
+    fn of(path: &Path, is_history: bool) -> Self {
+        let folder = match path.is_dir() {
+            true => path,
+            false => path.parent().unwrap_or(path),
+        };
+        let project = ProjectArgs {
+            directory: Some(folder.join(".")),
+            ..ProjectArgs::default()
+        };
+        // Where there is no project, it is the machine's.
+        let environment = project.environment().map_or_else(
+            |_| String::new(),
+            |id| format!(" -p {} -E {}", id.project, id.environment),
+        );
+        let folder = folder.strip_prefix(".").unwrap_or(folder);
+        Self {
+            folder: folder.to_owned(),
+            environment,
+            is_history,
+        }
+    }
+
+    /// The command that moves it.
+    fn fix(&self, file: &str, found: &Found) -> String {
+        let base = file.rsplit('/').next().unwrap_or(file);
+        let is_env = base.starts_with(".env") || base.ends_with(".env");
+        let command = match is_env && !self.is_history {
+            true => {
+                let file = self.folder.join(file);
+                format!("import {}", shell_word(&file.display().to_string()))
+            }
+            false => {
+                let name = found.name.as_deref().unwrap_or(found.rule);
+                format!("set {}", shell_word(&name.to_ascii_lowercase()))
+            }
+        };
+        format!("havre secret {command}{}", self.environment)
+    }
+}
+
 impl Scanned {
+    fn at(place: Place) -> Self {
+        Self {
+            place,
+            ..Self::default()
+        }
+    }
+
     fn add(&mut self, file: &str, bytes: &[u8], commit: Option<&str>) {
         self.files += 1;
         if havre_scan::is_binary(bytes) {
@@ -85,7 +147,8 @@ impl Scanned {
             if self.findings.len() == MAX_FINDINGS {
                 return;
             }
-            self.findings.push(Finding::new(file, found, commit));
+            let fix = self.place.fix(file, &found);
+            self.findings.push(Finding::new(file, found, commit, fix));
         }
     }
 
@@ -99,8 +162,7 @@ impl Scanned {
 }
 
 impl Finding {
-    fn new(file: &str, found: Found, commit: Option<&str>) -> Self {
-        let fix = fix(file, &found);
+    fn new(file: &str, found: Found, commit: Option<&str>, fix: String) -> Self {
         Self {
             rule: found.rule.into(),
             what: found.what.into(),
@@ -115,16 +177,6 @@ impl Finding {
             fix,
         }
     }
-}
-
-/// The command that moves it.
-fn fix(file: &str, found: &Found) -> String {
-    let base = file.rsplit('/').next().unwrap_or(file);
-    if base.starts_with(".env") || base.ends_with(".env") {
-        return format!("havre secret import {file}");
-    }
-    let name = found.name.as_deref().unwrap_or(found.rule);
-    format!("havre secret set {}", name.to_ascii_lowercase())
 }
 
 pub async fn run(context: &Context, args: &ScanArgs) -> Outcome {

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
 
-use super::{MAX_FILE_BYTES, Scanned, failed};
+use super::{MAX_FILE_BYTES, Place, Scanned, failed};
 use crate::error::Failure;
 
 /// Folders that hold what others wrote, or what was made.
@@ -25,7 +25,7 @@ pub(super) const MAX_DEPTH: usize = 64;
 /// All files below a folder, or a single one.
 pub fn scan(path: &Path) -> Result<Scanned, Failure> {
     let about = fs::metadata(path).map_err(|error| failed("read", path, &error))?;
-    let mut scanned = Scanned::default();
+    let mut scanned = Scanned::at(Place::of(path, false));
     match about.is_dir() {
         true => walk(path, "", 0, &mut scanned),
         false => {

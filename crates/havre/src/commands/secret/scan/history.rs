@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Finding, MAX_FILE_BYTES, Scanned, failed};
+use super::{Finding, MAX_FILE_BYTES, Place, Scanned, failed};
 use crate::error::Failure;
 use crate::exit::Exit;
 
@@ -17,7 +17,7 @@ const MAX_COMMITS: usize = 50;
 
 pub fn scan(path: &Path) -> Result<Scanned, Failure> {
     let mut objects = objects(path)?;
-    let mut scanned = Scanned::default();
+    let mut scanned = Scanned::at(Place::of(path, true));
     if is_shallow(path) {
         let why = "this clone has no more of it: `git fetch --unshallow`";
         scanned.unread("the older history", &why);

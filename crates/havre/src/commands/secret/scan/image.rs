@@ -1,8 +1,9 @@
 //! The daemon looks through an image that it has.
 
 use havre_api::{ImageFinding, ImageScan, ImageScanRequest};
+use havre_base::shell_word;
 
-use super::{Finding, MAX_FINDINGS, Scanned};
+use super::{Finding, MAX_FINDINGS, Place, Scanned};
 use crate::connect;
 use crate::context::Context;
 use crate::error::Failure;
@@ -20,6 +21,7 @@ pub async fn scan(context: &Context, image: &str) -> Result<Scanned, Failure> {
     let mut findings: Vec<Finding> = outcome.findings.into_iter().map(finding).collect();
     findings.truncate(MAX_FINDINGS);
     Ok(Scanned {
+        place: Place::default(),
         findings,
         files: outcome.files,
         unread: outcome.unread + u64::from(outcome.is_cut),
@@ -52,7 +54,10 @@ fn fix(found: &ImageFinding) -> String {
             .to_owned(),
         false => {
             let name = found.name.as_deref().unwrap_or(&found.rule);
-            format!("havre secret set {}", name.to_ascii_lowercase())
+            format!(
+                "havre secret set {}",
+                shell_word(&name.to_ascii_lowercase())
+            )
         }
     }
 }

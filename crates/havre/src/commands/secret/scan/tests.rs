@@ -22,26 +22,34 @@ fn a_folder_is_looked_through_but_for_what_others_wrote() {
     };
     let line = format!("API_TOKEN={TOKEN}\n");
     write("a/.env", &format!("A=1\n{line}"));
-    write("compose.yaml", &format!("x: {{JWT_SECRET: {TOKEN}}}\n"));
+    write(
+        "compose.yaml",
+        &format!("name: shop\nx: {{JWT_SECRET: {TOKEN}}}\n"),
+    );
     write("node_modules/x/.env", &line);
     write(".git/config.env", &line);
     write("binary.env", &format!("\0{line}"));
     std::os::unix::fs::symlink("a/.env", folder.path().join("link.env")).unwrap();
     let scanned = folder::scan(folder.path()).unwrap();
+    // As they are pasted where the scan was called.
+    let here = folder.path().display();
     assert_eq!(
         lines(&scanned),
         [
-            "a/.env:2 k3Jx… havre secret import a/.env",
-            "compose.yaml:1 k3Jx… havre secret set jwt_secret"
+            format!("a/.env:2 k3Jx… havre secret import {here}/a/.env -p shop -E production"),
+            "compose.yaml:2 k3Jx… havre secret set jwt_secret -p shop -E production".to_owned()
         ]
     );
     let text = render(&scanned.findings, Paint::plain());
     assert!(!text.contains("k3Jx8"), "{text}");
-    assert!(
-        text.contains(
-            "  --> a/.env:2:11  API_TOKEN = k3Jx…\n   = help: havre secret import a/.env\n"
-        ),
-        "{text}"
+    let told = format!(
+        "  --> a/.env:2:11  API_TOKEN = k3Jx…\n   = help: havre secret import {here}/a/.env -p shop"
+    );
+    assert!(text.contains(&told), "{text}");
+    let single = folder::scan(&folder.path().join("a/.env")).unwrap();
+    assert_eq!(
+        lines(&single),
+        [format!(".env:2 k3Jx… havre secret import {here}/a/.env")]
     );
     assert!(folder::scan(&folder.path().join("none")).is_err());
 }
@@ -73,7 +81,8 @@ fn what_was_removed_from_a_repository_is_in_its_history() {
     let scanned = history::scan(folder.path()).unwrap();
     assert_eq!(
         lines(&scanned),
-        ["app.env:1 k3Jx… havre secret import app.env"]
+        // The file is gone.
+        ["app.env:1 k3Jx… havre secret set api_token"]
     );
     let commit = scanned.findings[0].commit.clone().unwrap();
     let second = git(&["rev-parse", "--short", "HEAD~1"]);
