@@ -199,7 +199,8 @@ fn still_damaged(what: &str) -> String {
     format!("{what} was damaged before, and is so still")
 }
 
-fn not_changed(error: ChangeError) -> ApiError {
+/// How a user is told.
+pub(super) fn not_changed(error: ChangeError) -> ApiError {
     let (code, hint) = match &error {
         ChangeError::Locked { reason } | ChangeError::Unusable { reason } => {
             (ErrorCode::Failed, Some(to_open(reason)))

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use havre_api::EnvironmentId;
+use havre_api::{EnvironmentId, ErrorCode};
 use havre_model::{EnvironmentName, ProjectName};
-use havre_secrets::Scope;
+use havre_secrets::{ChangeError, LockReason, Scope, SealedError, SecretError};
 use havre_store::rusqlite::{OptionalExtension as _, params};
 
 use super::*;
@@ -128,6 +128,19 @@ fn a_locked_seal_leaves_all_as_it_lies() {
     let contents = Contents::new(platform.root.state_dir().join("contents"), seal, secrets);
     assert_eq!(contents.renew().len(), 1);
     assert_eq!(rows(&stage), before);
+}
+
+#[test]
+fn locked_secrets_are_one_kind_of_failure_whatever_needs_them() {
+    let reason = || Arc::new(LockReason::NoMachineSlot);
+    let sealed = SecretError::Sealed(SealedError::Locked { reason: reason() });
+    let of_secret = words::refusal(sealed);
+    let of_slot = slots::not_changed(ChangeError::Locked { reason: reason() });
+    assert_eq!(of_secret.code, ErrorCode::Failed);
+    assert_eq!(
+        (of_slot.code, of_slot.hint),
+        (of_secret.code, of_secret.hint)
+    );
 }
 
 #[test]

@@ -44,6 +44,21 @@ fn a_short_flag_means_one_thing() {
 }
 
 #[test]
+fn a_value_has_one_source() {
+    let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(drop);
+    for right in ["set x --generate", "rotate x --stdin", "rotate x --abort"] {
+        assert!(parse(&format!("havre secret {right}")).is_ok(), "{right}");
+    }
+    for wrong in [
+        "set x --stdin --generate",
+        "rotate x --from-file a --stdin",
+        "rotate x --abort --stdin",
+    ] {
+        assert!(parse(&format!("havre secret {wrong}")).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn a_secret_is_of_no_environment_by_default() {
     let mut command = Cli::command();
     command.build();
