@@ -12,7 +12,7 @@ mod tables;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use havre_store::rusqlite::{self, Connection};
 use havre_store::{Store, StoreError, now};
@@ -36,8 +36,9 @@ const MOST_VERSIONS: u32 = 100;
 pub struct Secrets {
     store: Arc<Store>,
     seal: Seal,
-    /// Held from reading what a change is made of until it is written.
-    changing: Arc<Mutex<()>>,
+    /// Held alone from reading what a change is made of until it is written, and shared from reading the keys of a
+    /// scope until the rows under them are read: with keys that are no more all of them would seem edited.
+    changing: Arc<RwLock<()>>,
     /// Bytes of a scope.
     most_bytes: usize,
 }
@@ -199,6 +200,7 @@ impl Secrets {
         name: &SecretName,
         version: Option<u32>,
     ) -> Result<Value, SecretError> {
+        let _reading = self.reading();
         let missing = || not_found(scope, name);
         let keys = self.keys(scope)?.ok_or_else(missing)?;
         let secret = self.secret(scope, name, &keys)?.ok_or_else(missing)?;
@@ -229,6 +231,7 @@ impl Secrets {
     /// open, but then nothing is known but names. No value is read: one that was edited is named when it is used,
     /// all else here.
     pub fn list(&self, wanted: impl Fn(&Scope) -> bool) -> Result<Vec<Listed>, SecretError> {
+        let _reading = self.reading();
         let mut listed = Vec::new();
         for (scope, sealed) in self.scopes()? {
             if !wanted(&scope) {
@@ -286,6 +289,7 @@ impl Secrets {
 
     /// The versions of a secret, the oldest first. As of a list, no value is read.
     pub fn history(&self, scope: &Scope, name: &SecretName) -> Result<Vec<Version>, SecretError> {
+        let _reading = self.reading();
         let missing = || not_found(scope, name);
         let keys = self.keys(scope)?.ok_or_else(missing)?;
         let secret = self.secret(scope, name, &keys)?.ok_or_else(missing)?;
@@ -328,7 +332,9 @@ impl Secrets {
         self.is_at_rest(scope, name)?;
         // It has to be there, and readable.
         self.version(scope, name, version, &keys)?;
-        if self.out_of_use(scope, name)?.contains(&version) {
+        let rotations = self.rotations_read(scope, name)?;
+        let mut retired = rotations.iter().filter_map(Rotation::out_of_use);
+        if retired.any(|retired| retired == version) {
             return Err(SecretError::OutOfUse {
                 scope: scope.clone(),
                 name: name.clone(),
@@ -627,8 +633,15 @@ impl Secrets {
         Ok(done)
     }
 
-    fn changing(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn changing(&self) -> RwLockWriteGuard<'_, ()> {
+        self.changing
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Not to be had twice by one, nor by who changes.
+    fn reading(&self) -> RwLockReadGuard<'_, ()> {
+        self.changing.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -290,6 +290,16 @@ impl Secrets {
         scope: &Scope,
         name: &SecretName,
     ) -> Result<Vec<Rotation>, SecretError> {
+        let _reading = self.reading();
+        self.rotations_read(scope, name)
+    }
+
+    /// The same for who reads or changes already.
+    pub(super) fn rotations_read(
+        &self,
+        scope: &Scope,
+        name: &SecretName,
+    ) -> Result<Vec<Rotation>, SecretError> {
         let Some(keys) = self.keys(scope)? else {
             return Ok(Vec::new());
         };
@@ -388,7 +398,7 @@ impl Secrets {
         let missing = || not_found(scope, name);
         let keys = self.keys(scope)?.ok_or_else(missing)?;
         let mut secret = self.secret(scope, name, &keys)?.ok_or_else(missing)?;
-        let rotations = self.rotations(scope, name)?;
+        let rotations = self.rotations_read(scope, name)?;
         let refused = |is: Option<RotationStep>| SecretError::NotThere {
             scope: scope.clone(),
             name: name.clone(),
@@ -419,7 +429,8 @@ impl Secrets {
 
     /// Fails while a rotation is under way: which version is in use is for it to say.
     pub(super) fn is_at_rest(&self, scope: &Scope, name: &SecretName) -> Result<(), SecretError> {
-        match self.rotation(scope, name)? {
+        let rotations = self.rotations_read(scope, name)?;
+        match rotations.into_iter().find(|one| !one.step.is_over()) {
             None => Ok(()),
             Some(rotation) => Err(SecretError::Rotating {
                 scope: scope.clone(),

@@ -1,5 +1,7 @@
 //! The store on a real database, edited as by somebody without a key.
 
+use std::time::{Duration, Instant};
+
 use havre_store::rusqlite::params;
 use tempfile::TempDir;
 
@@ -440,6 +442,32 @@ fn new_keys_are_for_all_versions_and_fingerprints_stay() {
             .unwrap();
     }
     assert!(world.secrets.get(&scope, &name("key"), None).is_err());
+}
+
+#[test]
+fn who_reads_while_keys_are_made_anew_finds_nothing_edited() {
+    let world = World::new();
+    for number in 0..150 {
+        world.set(&shop("production"), &format!("s{number}"), b"a-value");
+    }
+    let (secrets, shop) = (&world.secrets, shop("production"));
+    let until = Instant::now() + Duration::from_millis(500);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while Instant::now() < until {
+                secrets.seal.rekey(1).unwrap();
+                assert_eq!(secrets.renew().unwrap(), Vec::<String>::new());
+            }
+        });
+        while Instant::now() < until {
+            for one in secrets.list(|_| true).unwrap() {
+                assert_eq!(one.current.map(|version| version.version), Ok(1));
+            }
+            secrets.get(&shop, &name("s7"), None).unwrap();
+            secrets.history(&shop, &name("s8")).unwrap();
+            secrets.rotations(&shop, &name("s9")).unwrap();
+        }
+    });
 }
 
 #[test]
