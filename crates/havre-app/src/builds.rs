@@ -94,11 +94,11 @@ async fn images(
             Some(build) => {
                 let host = &builder.host;
                 let checkout = git::context(build, host, events).await?;
-                let images = &host.platform.images;
+                let platform = &*host.platform;
                 let names = names.clone();
                 let mut request =
-                    request(project, &needed, build, options, &digests, images, names)?;
-                request.secrets = secrets(project, &needed, build, &host.platform)?;
+                    request(project, &needed, build, options, &digests, platform, names)?;
+                request.secrets = secrets(project, &needed, build, platform)?;
                 request.steps.cache_of = project.name.to_string();
                 let further = git::further_contexts(build, host, events).await?;
                 for (name, checkout) in &further {
@@ -193,7 +193,8 @@ async fn dry_run(
     by: &Principal,
     project: &Project,
 ) -> Result<BTreeMap<ServiceName, DryRun>, ApiError> {
-    let images = &builder.host.platform.images;
+    let platform = &*builder.host.platform;
+    let images = &platform.images;
     let environment = &environment_of(project);
     let using = Use {
         by,
@@ -224,7 +225,7 @@ async fn dry_run(
             Some(build) => {
                 let names = names.clone();
                 let mut request =
-                    request(project, &needed, build, &options, &digests, images, names)?;
+                    request(project, &needed, build, &options, &digests, platform, names)?;
                 // Nothing depends on what they are.
                 let unread = build.secrets.keys().map(|id| (id.clone(), Secret::new([])));
                 request.secrets = unread.collect();

@@ -142,15 +142,17 @@ async fn start(
     let Some(connection) = attach::connect(job, id, &config.service, &mut place).await? else {
         return Ok(());
     };
-    let own = [platform.root.state_dir(), platform.root.run_dir()];
     let sent = platform.sources.of(&key);
     let neighbours = job.work.releases.values().flat_map(|r| r.services.values());
     let neighbours = neighbours.map(|config| &config.service);
-    let settled = in_place(|| host_mounts::settle(&config.service, &own, &sent, neighbours))
-        .map_err(|source| ActionError::MountRefused {
-            service: service.clone(),
-            source,
-        })?;
+    let settled = in_place(|| {
+        let own = platform.root.own_folders();
+        host_mounts::settle(&config.service, own, &sent, neighbours)
+    })
+    .map_err(|source| ActionError::MountRefused {
+        service: service.clone(),
+        source,
+    })?;
     let scratch = platform.container_dir(id);
     let upper = {
         let scratch = scratch.clone();

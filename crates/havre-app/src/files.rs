@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::contents::ContentsError;
 use crate::platform::Platform;
+use crate::root::{OwnFolders, Root};
 use crate::secrets::scope::Stored;
 use crate::variables::{NoVariable, variable_key, variable_value};
 
@@ -91,6 +92,8 @@ fn read_stored(
 pub(crate) struct Reach {
     /// The project's folder, without links.
     own: PathBuf,
+    /// What is Havre's, wherever its folders are.
+    of_havre: OwnFolders,
     /// havre.yaml lets it have the machine's.
     host_paths: bool,
     /// The project was sent: nothing outside of its folder is its own, wherever links in it lead.
@@ -100,6 +103,7 @@ pub(crate) struct Reach {
 impl Reach {
     /// What is read for several services at once must be allowed to each.
     pub(crate) fn new<'a>(
+        root: &Root,
         project: &Project,
         services: impl IntoIterator<Item = &'a Service>,
     ) -> Self {
@@ -109,6 +113,7 @@ impl Reach {
         Self {
             // A link of the project's folder itself leads to where its files are.
             own: fs::canonicalize(own).unwrap_or_else(|_| own.clone()),
+            of_havre: root.own_folders(),
             host_paths: any && services.all(|service| service.allow.contains(&Allow::HostPaths)),
             sent: project.sent,
         }
@@ -118,7 +123,10 @@ impl Reach {
     pub(crate) fn covers(&self, real: &Path) -> bool {
         match self.sent {
             true => real.starts_with(&self.own),
-            false => self.host_paths || host_path::endangered_by_reading(real, &self.own).is_none(),
+            false => {
+                let endangered = || host_path::endangered_by_reading(real, &self.own).is_some();
+                self.host_paths || !(self.of_havre.touch(real) || endangered())
+            }
         }
     }
 }
@@ -162,7 +170,7 @@ fn files_of(
     let mut fingerprints = FileDigests::new();
     for (service, config) in &project.services {
         let own = fingerprints.entry(service.clone()).or_default();
-        let reach = Reach::new(project, [config]);
+        let reach = Reach::new(&platform.root, project, [config]);
         // As a container is given them: a file once, wherever it stands, and each variable.
         let (mut bytes, mut counted) = (0, BTreeSet::new());
         for (kind, grants, sources) in [
@@ -282,6 +290,7 @@ mod tests {
             let own = folder.path().to_owned();
             let reach = Reach {
                 own,
+                of_havre: world.daemon.platform.root.own_folders(),
                 host_paths,
                 sent,
             };
@@ -297,6 +306,47 @@ mod tests {
         // What was sent leads nowhere else, whatever it says of itself.
         let refused = read_as(true, true);
         assert!(matches!(refused, Err(FileError::NotAllowed { .. })));
+    }
+
+    #[test]
+    fn havres_own_files_are_no_secrets_of_a_project_wherever_its_folders_are() {
+        let stage = crate::fake::Stage::new();
+        let platform = &stage.daemon.platform;
+        let (root, folder) = (&platform.root, stage.folder().join("project"));
+        let disk = tempfile::tempdir().unwrap();
+        fs::create_dir(&folder).unwrap();
+        fs::create_dir_all(root.etc_dir()).unwrap();
+        let key = root.etc_dir().join("seal-1.key");
+        fs::write(&key, "key").unwrap();
+        std::os::unix::fs::symlink(&key, folder.join("link")).unwrap();
+        // Somebody keeps the keys of TLS on another disk.
+        fs::write(disk.path().join("ca.key"), "key").unwrap();
+        let tls = root.state_dir().join("tls");
+        std::os::unix::fs::symlink(disk.path(), &tls).unwrap();
+        fs::write(folder.join("own"), "mine").unwrap();
+        let mut project = stage.project("services: {web: {image: 'web:1'}}");
+        project.directory.clone_from(&folder);
+        let service = project.services.values_mut().next().unwrap();
+        let variables = &mut service.secret_environment;
+        variables.insert("TOKEN".to_owned(), "token".to_owned());
+        let mut read = |path: PathBuf, allow: &[Allow]| {
+            let service = project.services.values_mut().next().unwrap();
+            service.allow = allow.iter().copied().collect();
+            let source = FileSource::File { path };
+            project.secrets.insert("token".to_owned(), source);
+            keep_files(platform, &project)
+        };
+        for path in [
+            folder.join("link"),
+            tls.join("ca.key"),
+            root.state_dir().join("state.db"),
+        ] {
+            let refused = read(path.clone(), &[]).expect_err("refused");
+            let is_refused = matches!(refused, FileError::NotAllowed { .. });
+            assert!(is_refused, "{path:?}: {refused}");
+        }
+        assert!(read(folder.join("own"), &[]).is_ok());
+        assert!(read(folder.join("link"), &[Allow::HostPaths]).is_ok());
     }
 
     #[test]

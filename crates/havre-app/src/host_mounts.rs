@@ -9,6 +9,8 @@ use std::path::{Component, Path, PathBuf};
 
 use havre_model::{Allow, Device, Mount, Service, host_path};
 
+use crate::root::OwnFolders;
+
 /// Most links on the way to a mount's source, as the kernel has it.
 const MAX_LINKS: usize = 40;
 
@@ -52,13 +54,13 @@ pub(crate) enum MountRefused {
 /// own folders, which `own` names (but for what the environment has sent: that is read in `sent`), and what leads out of a folder that one of the `neighbours` can write.
 pub(crate) fn settle<'a>(
     service: &Service,
-    own: &[&Path],
+    own: OwnFolders,
     sent: &Path,
     neighbours: impl Iterator<Item = &'a Service>,
 ) -> Result<Service, MountRefused> {
     let rules = Rules {
         allow: &service.allow,
-        own: own.iter().map(|own| real_or_itself(own)).collect(),
+        own,
         sent: Some(real_or_itself(sent)),
         writable: writable(neighbours.flat_map(|service| &service.mounts)),
     };
@@ -84,7 +86,7 @@ fn set_source(mount: &mut Mount, real: PathBuf) {
 struct Rules<'a> {
     allow: &'a BTreeSet<Allow>,
     /// Havre's folders.
-    own: Vec<PathBuf>,
+    own: OwnFolders,
     /// Where what the environment has sent is.
     sent: Option<PathBuf>,
     /// Folders that containers can write.
@@ -107,16 +109,12 @@ impl Rules<'_> {
             set_source(mount, real);
             return Ok(());
         }
-        let of_havre = self
-            .own
-            .iter()
-            .any(|own| real.starts_with(own) || own.starts_with(&real));
         // What was written was looked at where the files were read: here counts where it leads now.
         let found = host_path::endangered(&real, read_only, &path)
             .or_else(|| host_path::endangered_inside(&real));
         let needs = match found {
             Some(found) => Some(found.needs),
-            None => of_havre.then_some(Allow::HostPaths),
+            None => self.own.touch(&real).then_some(Allow::HostPaths),
         };
         if let Some(needs) = needs.filter(|needs| !self.allow.contains(needs)) {
             return Err(MountRefused::NotAllowed { path, real, needs });
@@ -276,6 +274,12 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::root::Root;
+
+    /// Of an installation elsewhere.
+    fn own() -> OwnFolders {
+        Root::new(Some("/nowhere".into())).own_folders()
+    }
 
     fn bind(source: &Path, read_only: bool) -> Mount {
         Mount::Bind {
@@ -291,7 +295,7 @@ mod tests {
         let mut mount = bind(path, true);
         let rules = Rules {
             allow: &BTreeSet::new(),
-            own: Vec::new(),
+            own: own(),
             sent: None,
             writable: writable([bind(data, read_only)].iter()),
         };
@@ -344,7 +348,7 @@ mod tests {
             };
             let rules = Rules {
                 allow: &BTreeSet::from([Allow::Devices]),
-                own: Vec::new(),
+                own: own(),
                 sent: None,
                 writable: vec![writable.to_owned()],
             };
@@ -374,11 +378,14 @@ mod tests {
         assert!(matches!(refused, Err(MountRefused::Unknown { .. })));
         let rules = Rules {
             allow: &BTreeSet::new(),
-            own: vec![data.join("v1")],
+            own: Root::new(Some(data.join("v1"))).own_folders(),
             sent: None,
             writable: Vec::new(),
         };
-        let refused = rules.settle(&mut bind(&data.join("current/deep"), true));
-        assert!(matches!(refused, Err(MountRefused::NotAllowed { .. })));
+        for own in ["current/lib/volumes", "v1/etc/seal-1.key", "v1"] {
+            let refused = rules.settle(&mut bind(&data.join(own), true));
+            let is_refused = matches!(refused, Err(MountRefused::NotAllowed { .. }));
+            assert!(is_refused, "{own}");
+        }
     }
 }

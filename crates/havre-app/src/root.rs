@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::host_mounts::real_or_itself;
+
 mod access;
 
 /// Modes of what is this installation's own. A process of ours that gives up root can reach none of
@@ -114,6 +116,15 @@ impl Root {
         self.state.join("git")
     }
 
+    /// All that is this installation's own, as it is now.
+    pub(crate) fn own_folders(&self) -> OwnFolders {
+        let top = [&self.state, &self.run, &self.etc].into_iter().cloned();
+        let state = STATE_FOLDERS.iter().map(|name| self.state.join(name));
+        let run = RUN_FOLDERS.iter().map(|name| self.run.join(name));
+        let all = top.chain(state).chain(run);
+        OwnFolders(all.map(|dir| real_or_itself(&dir)).collect())
+    }
+
     /// The daemon's socket.
     pub fn api_socket(&self) -> PathBuf {
         self.run.join("api.sock")
@@ -171,10 +182,22 @@ impl Root {
     }
 }
 
+/// An installation's own folders, without links: of a project nobody gets them without the owner's word.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnFolders(Vec<PathBuf>);
+
+impl OwnFolders {
+    /// Whether what is at this path, without links, lies in one of them or holds one.
+    pub(crate) fn touch(&self, real: &Path) -> bool {
+        let mut all = self.0.iter();
+        all.any(|own| real.starts_with(own) || own.starts_with(real))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
@@ -187,6 +210,34 @@ mod tests {
             Root::new(None).api_socket(),
             Path::new("/run/havre/api.sock")
         );
+    }
+
+    #[test]
+    fn its_own_folders_are_known_wherever_links_lead() {
+        let base = tempfile::tempdir().unwrap();
+        let base = fs::canonicalize(base.path()).unwrap();
+        let root = Root::new(Some(base.join("havre")));
+        let disk = base.join("disk");
+        for dir in ["state", "images"] {
+            fs::create_dir_all(disk.join(dir)).unwrap();
+        }
+        fs::create_dir_all(root.etc_dir()).unwrap();
+        symlink(disk.join("state"), root.state_dir()).unwrap();
+        symlink(disk.join("images"), disk.join("state/images")).unwrap();
+        let own = root.own_folders();
+        for path in [
+            "havre/etc/seal-1.key",
+            "havre/run/api.sock",
+            "havre",
+            "disk/state/state.db",
+            "disk/images/layer",
+            "disk",
+        ] {
+            assert!(own.touch(&base.join(path)), "{path}");
+        }
+        for path in ["project", "havre-project/etc", "disk/other"] {
+            assert!(!own.touch(&base.join(path)), "{path}");
+        }
     }
 
     #[test]
@@ -208,7 +259,7 @@ mod tests {
         // Somebody keeps the images on another disk.
         let elsewhere = base.path().join("disk");
         open(&elsewhere);
-        std::os::unix::fs::symlink(&elsewhere, root.state_dir().join("images")).unwrap();
+        symlink(&elsewhere, root.state_dir().join("images")).unwrap();
         root.create().unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(root.state_dir()), 0o700);

@@ -12,6 +12,7 @@ use havre_model::{Build, BuildContext, Project, PullPolicy, ServiceName};
 
 use super::needed::NeededImage;
 use crate::platform::Platform;
+use crate::root::Root;
 use crate::{files, image_names};
 
 /// The secrets of a build, read.
@@ -28,7 +29,7 @@ pub(super) fn secrets(
     let stored = platform.stored(&id);
     let services = needed.services.iter();
     let services = services.filter_map(|name| project.services.get(name));
-    let reach = files::Reach::new(project, services);
+    let reach = files::Reach::new(&platform.root, project, services);
     let mut secrets = BTreeMap::new();
     for (id, name) in &build.secrets {
         let Some(source) = project.secrets.get(name) else {
@@ -49,10 +50,10 @@ pub(super) fn request(
     build: &Build,
     options: &UpOptions,
     digests: &BTreeMap<ServiceName, String>,
-    images: &Images,
+    platform: &Platform,
     names: NameRights,
 ) -> Result<BuildRequest, ApiError> {
-    let tags = tags(needed, build, images, &names)?;
+    let tags = tags(needed, build, &platform.images, &names)?;
     let mut contexts = BTreeMap::new();
     for (name, context) in &build.contexts {
         let context = named_context(context, digests)?;
@@ -85,7 +86,7 @@ pub(super) fn request(
         } else {
             None
         },
-        reach: reach(project, needed),
+        reach: reach(&platform.root, project, needed),
     })
 }
 
@@ -122,10 +123,11 @@ fn tags(
 
 /// What may be context or Dockerfile of a build: what each service that asks for the build may have
 /// read for it.
-fn reach(project: &Project, needed: &NeededImage<'_>) -> Reach {
+fn reach(root: &Root, project: &Project, needed: &NeededImage<'_>) -> Reach {
     let services = needed.services.iter();
     let services = services.filter_map(|name| project.services.get(name));
-    let reach = files::Reach::new(project, services.filter(|service| service.build.is_some()));
+    let services = services.filter(|service| service.build.is_some());
+    let reach = files::Reach::new(root, project, services);
     Reach::new(move |real| match reach.covers(real) {
         true => Ok(()),
         false => Err(io::Error::other(format!(
@@ -176,14 +178,14 @@ mod tests {
             service.image = Some("x-web".to_owned());
         }
         let stage = crate::fake::Stage::new();
-        let images = stage.daemon.platform.images.clone();
+        let platform = &stage.daemon.platform;
         let may = |project: &Project, path: &Path| {
             let all = needed_images(project).unwrap();
             let build = all[0].build.unwrap();
             let options = UpOptions::default();
             let names = NameRights::everything();
             let none = BTreeMap::new();
-            let request = request(project, &all[0], build, &options, &none, &images, names);
+            let request = request(project, &all[0], build, &options, &none, platform, names);
             request.unwrap().reach.check(path)
         };
         let own = std::fs::canonicalize(folder.path()).unwrap();
@@ -192,9 +194,15 @@ mod tests {
         let refused = may(&project, secret).unwrap_err().to_string();
         let said = "it is /etc/shadow, which is read only with `allow: [host-paths]`";
         assert!(refused.starts_with(said), "{refused}");
+        let own = std::fs::canonicalize(platform.root.state_dir()).unwrap();
+        for own in [own.as_path(), own.parent().unwrap()] {
+            let refused = may(&project, own).unwrap_err().to_string();
+            assert!(refused.contains("`allow: [host-paths]`"), "{refused}");
+        }
         // Who builds it was given it; others use the image.
         let web = project.services.get_mut(&ServiceName::new("web")).unwrap();
         web.allow.insert(havre_model::Allow::HostPaths);
         assert!(may(&project, secret).is_ok());
+        assert!(may(&project, &own).is_ok());
     }
 }
