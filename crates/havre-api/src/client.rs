@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
@@ -305,12 +305,8 @@ impl Reply {
 
     async fn collect(self, path: &'static str) -> Result<(StatusCode, Bytes), ClientError> {
         let status = self.response.status();
-        let body = Limited::new(self.response.into_body(), MAX_DOCUMENT_BYTES)
-            .collect()
-            .await;
-        let bytes = body
-            .map_err(|source| ClientError::Garbled { path, source })?
-            .to_bytes();
+        let body = havre_base::body::collect(self.response.into_body(), MAX_DOCUMENT_BYTES).await;
+        let bytes = body.map_err(|error| garbled(path, error))?;
         Ok((status, bytes))
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
 use havre_model::MAX_REPLICAS;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -84,9 +84,9 @@ pub(super) async fn read<T: DeserializeOwned + Check>(
     let bytes = announced.map_or(most_bytes, |bytes| bytes.min(most_bytes));
     let reading = async {
         let permit = room.take(bytes).await;
-        let body = Limited::new(body, most_bytes).collect().await;
+        let body = havre_base::body::collect(body, most_bytes).await;
         let body = body.map_err(|error| unreadable(error.to_string()))?;
-        Ok((body.to_bytes(), permit))
+        Ok((body, permit))
     };
     let read = timeout(deadline, reading).await;
     let late = |_| unreadable(format!("it did not come within {} s", deadline.as_secs()));
