@@ -210,7 +210,10 @@ impl Place<'_> {
     pub(super) async fn grow(&mut self, bytes: usize) {
         let wanted = bytes.saturating_add(OVERHEAD_BYTES);
         let more = wanted.saturating_sub(self.held);
-        while more > 0 {
+        if more == 0 {
+            return;
+        }
+        loop {
             let freed = self.hall.freed.notified();
             {
                 let mut taken = self.hall.taken();
