@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use havre_base::one_line;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -132,12 +132,12 @@ impl Http {
             let response = self.client.request(request).await;
             let response = response.map_err(|error| self.unreachable(one_line(&error)))?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, MAX_ANSWER).collect().await;
-            let body = body.map_err(|error| self.unreachable(one_line(&*error)))?;
+            let body = havre_base::body::collect(body, MAX_ANSWER).await;
+            let body = body.map_err(|error| self.unreachable(one_line(&error)))?;
             Ok(Answer {
                 status: head.status,
                 headers: head.headers,
-                body: body.to_bytes(),
+                body,
             })
         };
         match tokio::time::timeout(WHOLE, exchange).await {

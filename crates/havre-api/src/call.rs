@@ -88,6 +88,16 @@ pub const OPERATION_HEADER: &str = "havre-operation";
 /// is the largest of them.
 pub const MAX_DOCUMENT_BYTES: usize = 32 * 1024 * 1024;
 
+/// A client that sends slower is not waited for.
+pub(crate) const SLOWEST_BYTES_PER_S: usize = 64_000;
+/// How long a client may take in all to send what may be large.
+pub(crate) const LARGE_DEADLINE: Duration = Duration::from_secs(120);
+
+/// How long so many bytes take at the slowest.
+pub(crate) fn at_slowest(bytes: usize) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / SLOWEST_BYTES_PER_S as f64)
+}
+
 /// Most bytes of a request, of most calls.
 pub(crate) const MAX_SMALL_BYTES: usize = 1024 * 1024;
 /// Of those with a secret, or a certificate and its key.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, split};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::call::{LARGE_DEADLINE, at_slowest};
 use crate::exec::websocket::{self, End, WebSocket};
 use crate::exec::write_request;
 use crate::*;
@@ -42,7 +43,7 @@ pub use web::{WebError, WebRequest, web};
 use connect::Stream;
 use lines::Lines;
 
-/// How long the head of a streamed answer may take.
+/// How long the head of a streamed answer may take once the request was sent.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why a call came to nothing.
@@ -112,9 +113,10 @@ impl Client {
 
     /// Makes a call that answers with one document.
     pub async fn call<C: Call>(&self, request: &C::Request) -> Result<C::Answer, ClientError> {
+        let body = encode(C::PATH, request)?;
         let stream = self.connect().await?;
         within(C::PATH, C::DEADLINE, async {
-            let reply = self.post(stream, C::PATH, request).await?;
+            let reply = self.post(stream, C::PATH, body).await?;
             let (status, bytes) = reply.collect(C::PATH).await?;
             match status.is_success() {
                 true => decode(C::PATH, &bytes),
@@ -151,12 +153,15 @@ impl Client {
 
     /// Runs a command in a replica.
     pub async fn exec(&self, request: &ExecRequest) -> Result<ExecConnection, ClientError> {
+        let document = encode(EXEC_PATH, request)?;
         let stream = self.connect().await?;
-        within(EXEC_PATH, HEAD_DEADLINE, async {
+        within(EXEC_PATH, head_deadline(document.len()), async {
             match self.endpoint.address {
                 // What is in between knows WebSockets, and no upgrade of ours.
-                Address::Https(_) => self.exec_by_websocket(stream, request).await,
-                Address::Socket(_) | Address::Ssh(_) => self.exec_by_upgrade(stream, request).await,
+                Address::Https(_) => self.exec_by_websocket(stream, document).await,
+                Address::Socket(_) | Address::Ssh(_) => {
+                    self.exec_by_upgrade(stream, document).await
+                }
             }
         })
         .await
@@ -165,14 +170,13 @@ impl Client {
     async fn exec_by_upgrade(
         &self,
         stream: Stream,
-        request: &ExecRequest,
+        document: Bytes,
     ) -> Result<ExecConnection, ClientError> {
-        let body = encode(EXEC_PATH, request)?;
         let request = self
             .head(Method::POST, EXEC_PATH)
             .header(header::CONNECTION, "upgrade")
             .header(header::UPGRADE, EXEC_PROTOCOL);
-        let reply = self.send(stream, EXEC_PATH, request, body).await?;
+        let reply = self.send(stream, EXEC_PATH, request, document).await?;
         let connection = reply.upgraded(EXEC_PATH).await?;
         Ok(ExecConnection::over(TokioIo::new(connection)))
     }
@@ -180,9 +184,8 @@ impl Client {
     async fn exec_by_websocket(
         &self,
         stream: Stream,
-        request: &ExecRequest,
+        document: Bytes,
     ) -> Result<ExecConnection, ClientError> {
-        let document = encode(EXEC_PATH, request)?;
         let handshake = websocket::handshake().map_err(|error| garbled(EXEC_PATH, error))?;
         let mut request = self.head(Method::GET, EXEC_PATH);
         for (name, value) in handshake.fields {
@@ -207,9 +210,10 @@ impl Client {
         path: &'static str,
         request: &impl Serialize,
     ) -> Result<Reply, ClientError> {
+        let body = encode(path, request)?;
         let stream = self.connect().await?;
-        within(path, HEAD_DEADLINE, async {
-            let reply = self.post(stream, path, request).await?;
+        within(path, head_deadline(body.len()), async {
+            let reply = self.post(stream, path, body).await?;
             if reply.response.status().is_success() {
                 return Ok(reply);
             }
@@ -232,9 +236,8 @@ impl Client {
         &self,
         stream: Stream,
         path: &'static str,
-        body: &impl Serialize,
+        body: Bytes,
     ) -> Result<Reply, ClientError> {
-        let body = encode(path, body)?;
         self.send(stream, path, self.head(Method::POST, path), body)
             .await
     }
@@ -305,12 +308,8 @@ impl Reply {
 
     async fn collect(self, path: &'static str) -> Result<(StatusCode, Bytes), ClientError> {
         let status = self.response.status();
-        let body = Limited::new(self.response.into_body(), MAX_DOCUMENT_BYTES)
-            .collect()
-            .await;
-        let bytes = body
-            .map_err(|source| ClientError::Garbled { path, source })?
-            .to_bytes();
+        let body = havre_base::body::collect(self.response.into_body(), MAX_DOCUMENT_BYTES).await;
+        let bytes = body.map_err(|error| garbled(path, error))?;
         Ok((status, bytes))
     }
 }
@@ -420,6 +419,11 @@ impl ExecWriter {
     }
 }
 
+/// As long as the server waits for so large a request, and for its own answer.
+fn head_deadline(bytes: usize) -> Duration {
+    HEAD_DEADLINE + at_slowest(bytes).min(LARGE_DEADLINE)
+}
+
 async fn within<T>(
     path: &'static str,
     deadline: Duration,
@@ -455,5 +459,45 @@ fn garbled(
     ClientError::Garbled {
         path,
         source: source.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// Both ends share one thread, so that the clock goes on only while neither has anything to do.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_large_may_take_long_to_be_sent() {
+        const PATH: &str = "/v1/up";
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("api.sock");
+        let listener = UnixListener::bind(&socket).expect("a socket");
+        let client = Client::new(&socket);
+        for (bytes, is_answered) in [(8 << 20, true), (1 << 10, false)] {
+            let slow = async {
+                let (mut connection, _) = listener.accept().await.expect("a client");
+                tokio::time::sleep(HEAD_DEADLINE * 2).await;
+                let mut left: usize = bytes;
+                let mut piece = vec![0; 1 << 16];
+                while left > 0 {
+                    let read = connection.read(&mut piece).await.expect("more");
+                    left = left.saturating_sub(read);
+                }
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                // One that has given up is told nothing.
+                drop(connection.write_all(answer).await);
+            };
+            let body = "x".repeat(bytes);
+            let (answer, ()) = tokio::join!(client.stream(PATH, &body), slow);
+            match answer {
+                Ok(_) => assert!(is_answered),
+                Err(ClientError::TimedOut { .. }) => assert!(!is_answered),
+                Err(error) => panic!("{error:?}"),
+            }
+        }
     }
 }

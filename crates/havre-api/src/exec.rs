@@ -12,7 +12,7 @@ mod frame;
 pub(crate) mod websocket;
 
 pub use frame::{FrameError, read_frame, write_frame};
-pub(crate) use frame::{MAX_REQUEST_BYTES, read_request, write_request};
+pub(crate) use frame::{MAX_REQUEST_BYTES, read_request_length, write_request};
 
 /// Run a command in a running replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! The server: the socket, who is at its other end, and the life of operations.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -12,6 +13,7 @@ use axum::Router;
 use axum::extract::connect_info::Connected;
 use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
+use havre_base::memory;
 use http::{StatusCode, header};
 use serde::Serialize;
 use tokio::net::UnixListener;
@@ -24,15 +26,18 @@ mod accept;
 mod admission;
 mod exec;
 mod remote;
+mod room;
 mod routes;
 mod stream;
 
-use accept::Room;
+use room::Room;
 
 pub use routes::Routes;
 
 /// How long operations and connections have to end once the server was told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How long what was read is in use.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// Opens the socket for [`Server::serve`] so that only its owner may connect, and the members of a group
 /// where one is given. What a dead daemon left at that path is replaced; a living one is `AddrInUse`. Needs
@@ -67,6 +72,7 @@ pub struct Server {
     router: Router,
     tasks: TaskTracker,
     stop: CancellationToken,
+    room: Arc<Room>,
 }
 
 impl Server {
@@ -85,6 +91,7 @@ impl Server {
         };
         Self {
             tasks: api.tasks.clone(),
+            room: Arc::clone(&api.room),
             router: routes.into_router(api),
             stop,
         }
@@ -102,6 +109,7 @@ impl Server {
             router,
             tasks,
             stop,
+            room,
         } = self;
         let service = router.into_make_service_with_connect_info::<Peer>();
         let serving =
@@ -117,7 +125,17 @@ impl Server {
                 tracing::warn!(left = tasks.len(), "stopped serving before every operation had ended");
                 Ok(())
             }
+            never = give_back_memory(&room) => match never {},
         }
+    }
+}
+
+/// After much was read.
+async fn give_back_memory(room: &Room) -> Infallible {
+    loop {
+        room.emptied().await;
+        tokio::time::sleep(SETTLE).await;
+        memory::give_back();
     }
 }
 

@@ -132,6 +132,7 @@ pub fn run(options: DaemonOptions) -> Result<DaemonEnd, DaemonError> {
     if !rustix::process::geteuid().is_root() {
         return Err(DaemonError::NotRoot);
     }
+    havre_base::memory::keep_little();
     let root = &options.root;
     root.create()?;
     log::start();

@@ -1,10 +1,14 @@
 //! What processes and crates that share nothing else do alike: replace a file as a whole, read a small one, say what
-//! caused an error, cut a text, write a time. It knows nothing of Havre, and depends on no other crate of it.
+//! caused an error, cut a text, write a time, read a body that came over HTTP, keep little memory. It knows nothing of Havre, and depends on no other crate of it.
 
 #[cfg(feature = "tokio")]
 mod blocking;
+#[cfg(feature = "http")]
+pub mod body;
 mod causes;
 mod files;
+#[cfg(feature = "memory")]
+pub mod memory;
 mod text;
 pub mod time;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
@@ -203,9 +203,9 @@ impl Control {
                 .await
                 .map_err(ControlError::Exchange)?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, limits::CONTROL_BODY).collect().await;
+            let body = havre_base::body::collect(body, limits::CONTROL_BODY).await;
             let body = body.map_err(|error| ControlError::Answer(error.to_string()))?;
-            Ok((head.status, body.to_bytes()))
+            Ok((head.status, body))
         };
         // The connection makes progress only while it is polled, here beside the exchange.
         let driven = async {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -128,10 +128,8 @@ async fn put_state(
 }
 
 async fn read<T: for<'a> Deserialize<'a>>(body: Incoming) -> Result<T, String> {
-    let body = Limited::new(body, limits::CONTROL_BODY).collect().await;
-    let bytes = body
-        .map_err(|error| format!("the body cannot be read: {error}"))?
-        .to_bytes();
+    let body = havre_base::body::collect(body, limits::CONTROL_BODY).await;
+    let bytes = body.map_err(|error| format!("the body cannot be read: {error}"))?;
     serde_json::from_slice(&bytes).map_err(|error| format!("the body is not as expected: {error}"))
 }
 

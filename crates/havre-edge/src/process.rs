@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use havre_base::memory;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::Socket;
 use tokio::net::UnixListener;
@@ -98,7 +99,7 @@ enum StartError {
 }
 
 fn run(options: &Options) -> Result<(), StartError> {
-    keep_memory_small();
+    memory::keep_little();
     raise_file_limit();
     let former = former_edge(options)?;
     confine::enter(&options.run, &options.state)?;
@@ -309,26 +310,13 @@ fn lock_directory(options: &Options) -> Result<File, StartError> {
     }
 }
 
-/// After a crowd has left, its buffers are free but interspersed; glibc returns them when asked.
+/// After a crowd has left.
 async fn give_back_memory(shared: Arc<Shared>) {
     const SETTLE: Duration = Duration::from_secs(2);
     loop {
         shared.clients.idle().await;
         tokio::time::sleep(SETTLE).await;
-        // SAFETY: malloc_trim has no preconditions and may be called from any thread.
-        unsafe {
-            libc::malloc_trim(0);
-        }
-    }
-}
-
-/// glibc gives every thread an arena of its own, each of which keeps what its busiest moment took.
-fn keep_memory_small() {
-    // SAFETY: mallopt has no preconditions; no other thread runs yet.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 2);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 256 * 1024);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 * 1024);
+        memory::give_back();
     }
 }
 

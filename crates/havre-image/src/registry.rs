@@ -9,11 +9,12 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
+use havre_base::body::{self, BodyError};
 use http::header::{
     ACCEPT, AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::Empty;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -516,23 +517,21 @@ pub(crate) async fn body(
     host: &str,
     limit: usize,
 ) -> Result<Bytes, RequestError> {
-    let collect = Limited::new(response.into_body(), limit).collect();
+    let collect = body::collect(response.into_body(), limit);
     match tokio::time::timeout(IDLE_TIMEOUT, collect).await {
         Err(_) => Err(RequestError::Timeout {
             host: host.to_owned(),
             limit: IDLE_TIMEOUT,
         }),
-        Ok(Err(source)) if source.is::<http_body_util::LengthLimitError>() => {
-            Err(RequestError::Protocol {
-                host: host.to_owned(),
-                reason: format!("a document has more than {limit} bytes"),
-            })
-        }
-        Ok(Err(source)) => Err(RequestError::Broken {
+        Ok(Err(BodyError::TooLong(_))) => Err(RequestError::Protocol {
+            host: host.to_owned(),
+            reason: format!("a document has more than {limit} bytes"),
+        }),
+        Ok(Err(BodyError::Broken(source))) => Err(RequestError::Broken {
             host: host.to_owned(),
             source,
         }),
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Ok(bytes)) => Ok(bytes),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::Empty;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -147,10 +147,8 @@ impl Fetcher {
                 let address = address.to_owned();
                 return Err(FetchError::Status { address, status });
             }
-            let body = Limited::new(response.into_body(), MAX_DOCUMENT)
-                .collect()
-                .await;
-            Ok(body.map_err(unreachable)?.to_bytes())
+            let body = havre_base::body::collect(response.into_body(), MAX_DOCUMENT).await;
+            body.map_err(|error| unreachable(error.into()))
         };
         let bytes = tokio::time::timeout(DEADLINE, exchange)
             .await

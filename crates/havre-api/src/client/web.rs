@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -140,12 +140,8 @@ async fn exchange(
     let asked = asked.body(Full::<Bytes>::from(form)).map_err(lost(host))?;
     let answer = sender.send_request(asked).await.map_err(lost(host))?;
     let status = answer.status();
-    let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await;
-    let body = body.map_err(|source| WebError::Lost {
-        host: host.to_owned(),
-        source,
-    })?;
-    Ok((status, body.to_bytes()))
+    let body = havre_base::body::collect(answer.into_body(), MAX_BYTES).await;
+    Ok((status, body.map_err(lost(host))?))
 }
 
 fn lost<E: std::error::Error + Send + Sync + 'static>(host: &str) -> impl FnOnce(E) -> WebError {

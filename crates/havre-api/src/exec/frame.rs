@@ -62,18 +62,12 @@ pub(crate) async fn write_request(
     to.flush().await
 }
 
-/// Reads it. Not cancel-safe.
-pub(crate) async fn read_request(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+/// Reads how many bytes it has, and leaves them. Not cancel-safe.
+pub(crate) async fn read_request_length(from: &mut (impl AsyncRead + Unpin)) -> io::Result<u32> {
     let length = from.read_u32().await?;
-    if length as usize > MAX_REQUEST_BYTES {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    // As much as comes, not as much as was announced.
-    let mut document = Vec::new();
-    let mut from = from.take(u64::from(length));
-    match from.read_to_end(&mut document).await? == length as usize {
-        true => Ok(document),
-        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    match length as usize <= MAX_REQUEST_BYTES {
+        true => Ok(length),
+        false => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 

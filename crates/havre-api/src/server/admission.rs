@@ -158,6 +158,11 @@ impl Caller {
         }
     }
 
+    /// What is known of the call.
+    pub(super) fn asked(&self) -> &Asked {
+        &self.0.asked
+    }
+
     /// What they may do.
     pub(super) fn grant(&self) -> &Grant {
         &self.0.asked.principal.grant
@@ -170,7 +175,7 @@ impl Caller {
         request: Request<Body>,
         most_bytes: usize,
     ) -> Result<(T, Self), ApiError> {
-        match accept::read(&api.room, request.into_body(), most_bytes).await {
+        match accept::read(&api.room, self.asked(), request.into_body(), most_bytes).await {
             Ok(request) => Ok((request, self)),
             Err(error) => Err(self.refuse(error)),
         }

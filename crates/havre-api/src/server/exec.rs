@@ -4,19 +4,24 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
+use futures_util::TryStreamExt as _;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Request, StatusCode};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, split};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::{self, Caller, Underway, rights_lost};
+use super::room::Room;
 use super::{Api, accept, refusal};
 use crate::exec::websocket::{self, End, WebSocket};
-use crate::exec::{MAX_REQUEST_BYTES, read_request};
+use crate::exec::{MAX_REQUEST_BYTES, read_request_length};
 use crate::*;
 
 /// Pieces of input or output that may wait for the other side.
@@ -25,6 +30,9 @@ const FRAMES_AHEAD: usize = 16;
 /// How long the client may take to go on after `101 Switching Protocols`, and to take the last
 /// frame.
 const PEER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Bytes that are read at once of what to run.
+const PIECE_BYTES: usize = 16 * 1024;
 
 /// How long a client may take to say what to run.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
@@ -94,7 +102,7 @@ where
             return;
         };
         let mut stream = WebSocket::new(TokioIo::new(connection), End::Server);
-        let begun = timeout(REQUEST_DEADLINE, begin(caller, &mut stream)).await;
+        let begun = timeout(REQUEST_DEADLINE, begin(&api.room, caller, &mut stream)).await;
         match begun {
             Ok(Ok((request, underway))) => {
                 let principal = underway.principal();
@@ -125,20 +133,38 @@ fn invalid(error: &dyn std::error::Error) -> ApiError {
 
 /// Reads what is to be run, and lets it begin if the guard does.
 async fn begin(
+    room: &Room,
     caller: Caller,
     stream: &mut (impl AsyncRead + Unpin),
 ) -> Result<(ExecRequest, Underway), ApiError> {
-    let read = read_request(stream).await.map_err(|error| {
-        let message = "cannot read the request";
-        ApiError::new(ErrorCode::Invalid, message).caused_by(Some(&error))
-    });
-    let request: ExecRequest = match read.and_then(|document| accept::decode(&document)) {
+    let request = match read_request(room, caller.asked(), stream).await {
         Ok(request) => request,
         Err(error) => return Err(caller.refuse(error)),
     };
     let (scope, subject) = (request.scope(), concern::subject(&request));
     let underway = caller.begin(scope, subject)?;
     Ok((request, underway))
+}
+
+/// The document that goes ahead of the frames, in the room that all requests have.
+async fn read_request(
+    room: &Room,
+    asked: &Asked,
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<ExecRequest, ApiError> {
+    let broken = |error: std::io::Error| {
+        let message = "cannot read the request";
+        ApiError::new(ErrorCode::Invalid, message).caused_by(Some(&error))
+    };
+    let length = read_request_length(stream).await.map_err(broken)?;
+    let most = length as usize;
+    let pieces = ReaderStream::with_capacity(stream.take(length.into()), PIECE_BYTES);
+    let body = StreamBody::new(pieces.map_ok(Frame::data));
+    let (document, _place) = accept::gather(room, asked, body, most, REQUEST_DEADLINE).await?;
+    if document.len() < most {
+        return Err(broken(std::io::ErrorKind::UnexpectedEof.into()));
+    }
+    accept::decode(&document)
 }
 
 fn switching<const N: usize>(fields: [(HeaderName, HeaderValue); N]) -> Response {
@@ -289,5 +315,63 @@ async fn send(
             tracing::debug!(%error, "exec client lost");
             return gone.cancel();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use havre_model::{EnvironmentName, ProjectName, ServiceName};
+    use tokio::io::duplex;
+
+    use super::super::room::tests::asked_by;
+    use super::*;
+    use crate::exec::write_request;
+
+    fn request() -> ExecRequest {
+        ExecRequest {
+            environment: EnvironmentId {
+                project: ProjectName::new("shop"),
+                environment: EnvironmentName::new("production"),
+            },
+            service: ServiceName::new("web"),
+            replica: None,
+            argv: vec!["x".repeat(1000); 2000],
+            env: Default::default(),
+            user: None,
+            working_dir: None,
+            stdin: false,
+            tty: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_to_run_is_read_in_the_room_of_who_asks() {
+        let room = Room::new();
+        let document = serde_json::to_vec(&request()).expect("JSON");
+        let read = async |by: &str, bytes: &[u8]| {
+            let (mut client, mut server) = duplex(1 << 23);
+            write_request(&mut client, bytes).await.expect("it fits");
+            read_request(&room, &asked_by(by), &mut server).await
+        };
+        let all = room.enter(&asked_by("anna"), MAX_DOCUMENT_BYTES).await;
+        let refused = read("anna", &document).await.expect_err("no room");
+        assert_eq!(refused.code, ErrorCode::TooMany);
+        let got = read("bert", &document).await.expect("room");
+        assert_eq!(got.argv, request().argv);
+        drop(all);
+        read("anna", &document).await.expect("room");
+    }
+
+    #[tokio::test]
+    async fn what_to_run_is_there_as_a_whole() {
+        let room = Room::new();
+        let (mut client, mut server) = duplex(100);
+        client
+            .write_all(&[0, 0, 0, 9, b'{'])
+            .await
+            .expect("it fits");
+        drop(client);
+        let refused = read_request(&room, &asked_by("anna"), &mut server).await;
+        assert_eq!(refused.expect_err("cut short").code, ErrorCode::Invalid);
     }
 }
