@@ -30,6 +30,7 @@ use crate::host_mounts;
 use crate::labels::{ContainerLabels, environment_key};
 use crate::masks::{Mask, Masked};
 use crate::platform::Platform;
+use crate::secrets::rotation;
 use crate::volumes::Volumes;
 use crate::volumes::owner::{self, Uses};
 
@@ -317,13 +318,36 @@ async fn renew(
 async fn mask(job: &Job) -> Result<Arc<Mask>, ActionError> {
     let platform = &job.host.platform;
     let masked = platform.masks.of(&job.id);
-    let in_play = job.work.releases.values();
-    in_place(|| masked.learn(&platform.contents, &platform.tables, &job.id, in_play))
-        .map_err(|source| ActionError::Mask { source })?;
-    give_mask(&job.host, &job.id, &masked).await;
+    let learned = mask_anew(&job.host, &job.id, &job.work.releases).await;
+    learned.map_err(|source| ActionError::Mask { source })?;
     // Another start may have learned more meanwhile.
     masked.mask().ok_or_else(|| ActionError::Mask {
         source: io::ErrorKind::NotFound.into(),
+    })
+}
+
+/// Looks again for what is to be masked, and has those that run mask it.
+pub(crate) async fn mask_anew(
+    host: &Host,
+    id: &EnvironmentId,
+    releases: &BTreeMap<u64, Release>,
+) -> io::Result<()> {
+    learn(&host.platform, id, releases)?;
+    give_mask(host, id, &host.platform.masks.of(id)).await;
+    Ok(())
+}
+
+/// Adds the secrets of these releases to what is masked, and what a rotation is about to put in their place.
+pub(crate) fn learn(
+    platform: &Platform,
+    id: &EnvironmentId,
+    releases: &BTreeMap<u64, Release>,
+) -> io::Result<()> {
+    in_place(|| {
+        let staged = rotation::staged(platform, id, releases);
+        let (contents, tables) = (&platform.contents, &platform.tables);
+        let masked = platform.masks.of(id);
+        masked.learn(contents, tables, id, releases.values(), staged)
     })
 }
 
@@ -336,8 +360,7 @@ pub(crate) async fn keep_masked(
     let platform = &host.platform;
     let masked = platform.masks.of(id);
     if masked.is_due(Instant::now()) {
-        let learn = || masked.learn(&platform.contents, &platform.tables, id, releases.values());
-        if let Err(error) = in_place(learn) {
+        if let Err(error) = learn(platform, id, releases) {
             tracing::warn!(environment = %id, %error, "what is to be masked in output cannot be found out");
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! releases in play, those kept for a rollback ─► digests ─► Mask ─► Given: which container has which
-//!                                      those before ─┘
+//!                         those before, values of rotations ─┘
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,7 +62,7 @@ struct Learned {
 }
 
 /// Contents by digest: kept, so that one that is not to be had any more stays masked.
-type Values = BTreeMap<String, Zeroizing<Vec<u8>>>;
+pub(crate) type Values = BTreeMap<String, Zeroizing<Vec<u8>>>;
 
 /// The values that are masked.
 #[derive(Debug)]
@@ -124,7 +124,8 @@ impl Masked {
         })
     }
 
-    /// Masks the secrets of these releases too, and of those that the environment may go back to. A
+    /// Masks the secrets of these releases too, of those that the environment may go back to, and what no
+    /// release has yet. A
     /// content that cannot be opened keeps nobody from starting but the service that needs it. Blocks.
     pub(crate) fn learn<'a>(
         &self,
@@ -132,8 +133,9 @@ impl Masked {
         tables: &Tables,
         id: &EnvironmentId,
         in_play: impl IntoIterator<Item = &'a Release>,
+        staged: Values,
     ) -> io::Result<()> {
-        let in_play = digests(in_play);
+        let mut in_play = digests(in_play);
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
         learned.tried = Some(Instant::now());
         let mut wanted = in_play.clone();
@@ -149,7 +151,9 @@ impl Masked {
                 }
             }
         }
-        let opened = learned.open(contents, id, wanted, &in_play);
+        let mut opened = learned.open(contents, id, wanted, &in_play);
+        opened |= learned.take(&staged);
+        in_play.extend(staged.into_keys());
         let dropped = learned.drop_oldest(&in_play, MOST_PAST);
         let is_whole = learned.has_history && learned.unopened.is_empty();
         let as_before = |mask: &Arc<Mask>| !opened && !dropped && mask.is_whole == is_whole;
@@ -195,6 +199,19 @@ impl Learned {
                     }
                     self.unopened.insert(digest);
                 }
+            }
+        }
+        more
+    }
+
+    /// Takes values that need not be opened; whether there is more now.
+    fn take(&mut self, values: &Values) -> bool {
+        let mut more = false;
+        for (digest, value) in values {
+            self.asked.insert(digest.clone(), self.round);
+            if !self.values.contains_key(digest) {
+                self.values.insert(digest.clone(), value.clone());
+                more = true;
             }
         }
         more
@@ -359,7 +376,7 @@ mod tests {
             let releases = releases.iter().copied();
             let (contents, tables) = (&platform.contents, &platform.tables);
             self.masked
-                .learn(contents, tables, &self.stage.id(), releases)
+                .learn(contents, tables, &self.stage.id(), releases, Values::new())
                 .expect("learned");
             self.masked.mask().expect("a mask")
         }

@@ -67,6 +67,10 @@ pub trait Target: Send + Sync {
     /// Whether it takes no changes any more.
     fn has_ended(&self) -> bool;
 
+    /// Has everything that runs mask the environment's secrets as they are now, also one that a rotation has staged.
+    /// What cannot be told is told again later.
+    fn keep_masked(&self) -> Answer<'_, Result<(), BoxError>>;
+
     /// Whether there is output of a replica, which may be gone itself.
     fn has_output(&self, id: &ReplicaId) -> bool;
 

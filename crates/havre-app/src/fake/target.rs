@@ -7,14 +7,15 @@ use std::time::{Duration, SystemTime};
 
 use havre_api::EnvironmentId;
 use havre_release::{
-    Answer, Applied, ApplyError, Change, Exec, ExecError, InstanceState, Line, Output, OutputQuery,
-    ReplicaId, Session, Stream, Target, TargetStatus, Usage,
+    Answer, Applied, ApplyError, BoxError, Change, Exec, ExecError, InstanceState, Line, Output,
+    OutputQuery, ReplicaId, Session, Stream, Target, TargetStatus, Usage,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::rules::Judged;
 use super::shared::Shared;
 use super::task::Pending;
+use crate::execute;
 use crate::leases::lease_name;
 
 /// STRICT FAKE of [`Target`].
@@ -125,6 +126,14 @@ impl Target for FakeTarget {
 
     fn has_ended(&self) -> bool {
         self.changes.is_closed()
+    }
+
+    fn keep_masked(&self) -> Answer<'_, Result<(), BoxError>> {
+        Box::pin(async move {
+            let releases = Arc::clone(&self.status.borrow().releases);
+            execute::learn(&self.shared.platform, &self.id, &releases)?;
+            Ok(())
+        })
     }
 
     fn has_output(&self, id: &ReplicaId) -> bool {

@@ -7,18 +7,20 @@ use std::sync::Arc;
 use havre_api::EnvironmentId;
 use havre_engine::{ContainerId, ExecSession, ExecSpec, LogQuery, LogReader, WindowSize};
 use havre_release::{
-    Answer, Applied, ApplyError, Change, Exec, ExecError, Line, Output, OutputQuery, ReplicaId,
-    Session, Stream, Target, TargetStatus, Terminal, Usage,
+    Answer, Applied, ApplyError, BoxError, Change, Exec, ExecError, Line, Output, OutputQuery,
+    ReplicaId, Session, Stream, Target, TargetStatus, Terminal, Usage,
 };
 use tokio::sync::watch;
 
 use crate::environment::Commands;
+use crate::execute;
 use crate::host::Host;
 use crate::labels::environment_key;
 
 /// An environment's task on this machine, and the machine.
 pub(crate) struct LocalTarget {
     host: Arc<Host>,
+    id: EnvironmentId,
     key: String,
     commands: Commands,
 }
@@ -26,6 +28,7 @@ pub(crate) struct LocalTarget {
 impl LocalTarget {
     pub(crate) fn new(id: &EnvironmentId, host: Arc<Host>, commands: Commands) -> Self {
         Self {
+            id: id.clone(),
             key: environment_key(id),
             host,
             commands,
@@ -48,6 +51,14 @@ impl Target for LocalTarget {
 
     fn has_ended(&self) -> bool {
         self.commands.are_over()
+    }
+
+    fn keep_masked(&self) -> Answer<'_, Result<(), BoxError>> {
+        Box::pin(async move {
+            let releases = Arc::clone(&self.commands.status().borrow().releases);
+            execute::mask_anew(&self.host, &self.id, &releases).await?;
+            Ok(())
+        })
     }
 
     fn has_output(&self, id: &ReplicaId) -> bool {

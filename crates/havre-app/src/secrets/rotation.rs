@@ -8,6 +8,7 @@
 //! Each step is on disk before anything is done for it, and may be taken again. From `retiring` on no release
 //! with the version before can be begun, and those that are kept have the new one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -29,11 +30,89 @@ use crate::daemon::Daemon;
 use crate::databases;
 use crate::environment::tables::PlacedRelease;
 use crate::handle::EnvironmentHandle;
+use crate::masks;
 use crate::operations::{self, NewRelease, hold, roll_out, serving};
 use crate::platform::Platform;
 
-/// Begins a rotation, or says how far the one is that is under way.
-pub(crate) fn rotate(
+/// Begins a rotation, or says how far the one is that is under way. What runs masks the new value before anybody
+/// is told: a program that learns of it from the script may print it.
+pub(crate) async fn rotate(
+    daemon: &Arc<Daemon>,
+    by: &Principal,
+    request: &SecretRotateRequest,
+) -> Result<SecretRotated, ApiError> {
+    let rotated = in_place(|| begin(daemon, by, request))?;
+    let scope = scope_of(request.environment.as_ref());
+    let name = named(&request.name)?;
+    for environment in daemon.environments().await {
+        let uses = || uses_in_play(&environment.status(), &scope, &name);
+        if of_scope(&scope, &environment.id) && uses() {
+            environment.target.keep_masked().await.map_err(|error| {
+                let mut whole = not_masked(&environment.id, &name);
+                whole.causes.push(havre_base::one_line(&*error));
+                whole
+            })?;
+        }
+    }
+    Ok(rotated)
+}
+
+fn not_masked(id: &EnvironmentId, name: &SecretName) -> ApiError {
+    let message = format!("the output of {id} cannot be kept free of the new value of `{name}`");
+    ApiError::new(ErrorCode::Failed, message)
+        .with_hint("the value is staged: `havre secret rotate` tries again, --abort gives it up")
+}
+
+/// Values that rotations under way have in store for these releases, by what will stand for them. One that
+/// cannot be had is in the log.
+pub(crate) fn staged(
+    platform: &Platform,
+    id: &EnvironmentId,
+    releases: &BTreeMap<u64, Release>,
+) -> masks::Values {
+    let mut values = masks::Values::new();
+    // Then nothing else can be opened either, which is told.
+    if platform.seal.locked().is_some() {
+        return values;
+    }
+    let own = scope_of(Some(id));
+    for scope in [&Scope::Machine, &own] {
+        let mut add = || {
+            for rotation in platform.secrets.rotations_under_way(scope)? {
+                let (name, rotation) = match rotation {
+                    Ok(rotation) => rotation,
+                    Err(error) => {
+                        not_staged(id, &error);
+                        continue;
+                    }
+                };
+                let mut users = releases.values();
+                if !users.any(|release| used(release, scope, &name).is_some()) {
+                    continue;
+                }
+                match platform.secrets.get(scope, &name, Some(rotation.to)) {
+                    Ok(value) => {
+                        let fingerprint = platform.secrets.fingerprint(&own, &value.plain)?;
+                        values.insert(fingerprint, value.plain);
+                    }
+                    Err(error) => not_staged(id, &error),
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = add() {
+            not_staged(id, &error);
+        }
+    }
+    values
+}
+
+fn not_staged(id: &EnvironmentId, error: &SecretError) {
+    let error: &dyn std::error::Error = error;
+    tracing::warn!(environment = %id, error, "the new value of a rotation is not masked");
+}
+
+fn begin(
     daemon: &Arc<Daemon>,
     by: &Principal,
     request: &SecretRotateRequest,

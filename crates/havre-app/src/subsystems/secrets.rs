@@ -42,7 +42,7 @@ impl Subsystem for Secrets {
                 removed.map(|()| Empty {})
             })
             .call::<SecretRotate, _>(async |daemon, by, request| {
-                in_place(|| rotation::rotate(&daemon, &by, &request))
+                rotation::rotate(&daemon, &by, &request).await
             })
             .call::<SecretStep, _>(async |daemon, _, request| {
                 rotation::step(&daemon, &request).await

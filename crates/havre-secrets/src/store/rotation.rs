@@ -274,6 +274,30 @@ impl Secrets {
         Ok(rotations.into_iter().find(|one| !one.step.is_over()))
     }
 
+    /// Those of a scope that are under way, and which of them cannot be vouched for.
+    pub fn rotations_under_way(
+        &self,
+        scope: &Scope,
+    ) -> Result<Vec<Result<(SecretName, Rotation), SecretError>>, SecretError> {
+        let Some(keys) = self.keys(scope)? else {
+            return Ok(Vec::new());
+        };
+        let key = scope.key();
+        let rows = self.store.run("read rotations under way", move |db| {
+            of_scope(db, &key, None)
+        })?;
+        let read = rows.iter().map(|row| {
+            let rotation = row.rotation(scope, &keys)?;
+            let name = row.name.parse();
+            let name = name.map_err(|_| damaged(scope, &row.name, row.about()))?;
+            Ok((name, rotation))
+        });
+        let is_over = |read: &Result<(SecretName, Rotation), SecretError>| {
+            read.as_ref().is_ok_and(|(_, one)| one.step.is_over())
+        };
+        Ok(read.filter(|read| !is_over(read)).collect())
+    }
+
     /// Versions that are not to be used again.
     pub fn out_of_use(
         &self,
