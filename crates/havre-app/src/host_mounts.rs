@@ -2,17 +2,14 @@
 //! a project's folder, and each container that has a part of it, may have put a link in a mount's place
 //! since the files were read. What is looked at here is what is mounted: the engine follows no link.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::ffi::OsString;
+use std::collections::BTreeSet;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use havre_model::{Allow, Device, Mount, Service, host_path};
 
 use crate::root::OwnFolders;
-
-/// Most links on the way to a mount's source, as the kernel has it.
-const MAX_LINKS: usize = 40;
+use crate::way::{Way, real_or_itself, resolve};
 
 /// A mount that is not made.
 #[derive(Debug, thiserror::Error)]
@@ -191,11 +188,6 @@ fn of_host(mount: &Mount) -> Option<(&Path, bool)> {
     }
 }
 
-/// Where a path leads.
-pub(crate) fn real_or_itself(path: &Path) -> PathBuf {
-    resolve(path).map_or_else(|_| path.to_owned(), |way| way.real)
-}
-
 /// The link in a folder that a container can write and that leads out of that folder.
 fn planted<'a>(links: &'a [PathBuf], real: &Path, writable: &[PathBuf]) -> Option<&'a PathBuf> {
     links.iter().find(|link| {
@@ -204,67 +196,6 @@ fn planted<'a>(links: &'a [PathBuf], real: &Path, writable: &[PathBuf]) -> Optio
             .iter()
             .filter(above)
             .any(|folder| !real.starts_with(folder))
-    })
-}
-
-/// Where a path leads.
-struct Way {
-    /// Without links; what is missing stands as it was written.
-    real: PathBuf,
-    /// The links that were followed, each where it really is.
-    links: Vec<PathBuf>,
-}
-
-/// Follows an absolute path part by part, so that each link it goes through is known.
-fn resolve(path: &Path) -> io::Result<Way> {
-    let mut way = Way {
-        real: PathBuf::from("/"),
-        links: Vec::new(),
-    };
-    let mut ahead: VecDeque<OsString> = parts(path).collect();
-    while let Some(part) = ahead.pop_front() {
-        if part == ".." {
-            way.real.pop();
-            continue;
-        }
-        let next = way.real.join(&part);
-        let is_link = match std::fs::symlink_metadata(&next) {
-            Ok(meta) => meta.is_symlink(),
-            // What is not there is refused, or made, where it is mounted.
-            Err(error) if is_missing(&error) => false,
-            Err(error) => return Err(error),
-        };
-        if !is_link {
-            way.real = next;
-            continue;
-        }
-        let to = std::fs::read_link(&next)?;
-        way.links.push(next);
-        if way.links.len() > MAX_LINKS {
-            return Err(rustix::io::Errno::LOOP.into());
-        }
-        if to.is_absolute() {
-            way.real = PathBuf::from("/");
-        }
-        for part in parts(&to).collect::<Vec<_>>().into_iter().rev() {
-            ahead.push_front(part);
-        }
-    }
-    Ok(way)
-}
-
-fn is_missing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
-}
-
-fn parts(path: &Path) -> impl Iterator<Item = OsString> {
-    path.components().filter_map(|part| match part {
-        Component::Normal(part) => Some(part.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
     })
 }
 

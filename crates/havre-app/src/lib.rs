@@ -96,6 +96,7 @@ mod tls;
 mod turns;
 mod variables;
 mod volumes;
+mod way;
 mod why;
 
 pub use app::{DaemonEnd, DaemonError, run};

@@ -9,8 +9,8 @@ use havre_release::{Release, WriteContext};
 
 use crate::conflict::Conflict;
 use crate::daemon::Daemon;
-use crate::host_mounts::real_or_itself;
 use crate::labels::environment_key;
+use crate::way::real_or_itself;
 
 /// Fails where a release would bring a second server to the data of another environment's.
 pub(crate) async fn check(

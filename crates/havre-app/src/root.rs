@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::host_mounts::real_or_itself;
+use crate::way::real_or_itself;
 
 mod access;
 
