@@ -486,6 +486,9 @@ mod tests {
                 while left > 0 {
                     let read = connection.read(&mut piece).await.expect("more");
                     left = left.saturating_sub(read);
+                    if read == 0 {
+                        return;
+                    }
                 }
                 let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
                 // One that has given up is told nothing.
