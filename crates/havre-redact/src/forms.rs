@@ -113,6 +113,10 @@ pub fn add(forms: &mut Forms, value: &[u8]) {
     add_one(forms, value, rich);
     if let Ok(text) = std::str::from_utf8(value) {
         add_lines(forms, text, rich);
+        if !text.contains('\r') && text.lines().any(|line| is_no_form(line.trim())) {
+            // As a terminal ends lines; others are found one by one.
+            forms.insert(text.replace('\n', "\r\n").into_bytes());
+        }
         if let Ok(json) = serde_json::from_str(text) {
             add_leaves(forms, &json, rich);
         }
@@ -121,9 +125,7 @@ pub fn add(forms: &mut Forms, value: &[u8]) {
 
 fn add_lines(forms: &mut Forms, text: &str, rich: bool) {
     for line in text.lines().map(str::trim) {
-        // The frame of a key says nothing.
-        let frame = line.starts_with("-----") && line.ends_with("-----");
-        if line.len() < text.len() && !frame && is_telling(line) {
+        if line.len() < text.len() && !is_frame(line) && is_telling(line) {
             add_one(forms, line.as_bytes(), rich);
         }
     }
@@ -147,6 +149,16 @@ fn add_leaves(forms: &mut Forms, json: &serde_json::Value, rich: bool) {
     }
 }
 
+/// Of a key: it says nothing.
+fn is_frame(line: &str) -> bool {
+    line.starts_with("-----") && line.ends_with("-----")
+}
+
+/// Masked only with the lines around it.
+fn is_no_form(line: &str) -> bool {
+    !line.is_empty() && !is_frame(line) && !is_telling(line)
+}
+
 /// Long enough, and not only punctuation.
 fn is_telling(part: &str) -> bool {
     part.len() >= MIN_PART && part.chars().filter(|c| c.is_alphanumeric()).count() >= MIN_WORD
@@ -159,6 +171,7 @@ fn add_one(forms: &mut Forms, bytes: &[u8], rich: bool) {
     if rich {
         encoded::hex(bytes, |form| forms.insert(form));
         encoded::url(bytes, |form| forms.insert(form));
+        escaped::bytes(bytes, |form| forms.insert(form));
         if let Ok(text) = std::str::from_utf8(bytes) {
             escaped::all(text, |form| forms.insert(form));
         }

@@ -73,7 +73,7 @@ fn xml(text: &str) -> Vec<String> {
 }
 
 /// In single and double quotes, and without.
-fn shell(text: &str) -> [String; 4] {
+fn shell(text: &str) -> [String; 5] {
     let special =
         |c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && !"_-.,/:@%+=\n".contains(c);
     let bare = |special: &dyn Fn(char) -> bool| {
@@ -91,7 +91,53 @@ fn shell(text: &str) -> [String; 4] {
         text.replace('\'', "'\"'\"'"),
         bare(&|c| "\"$`\\".contains(c)),
         bare(&special),
+        bash(text),
     ]
+}
+
+/// `printf %q` of bash. It escapes a `#` or `~` at the beginning too: what follows it is found all the same.
+fn bash(text: &str) -> String {
+    let mut out = String::new();
+    let mut before = ' ';
+    for c in text.chars() {
+        let is_home = c == '~' && (before == ':' || before == '=');
+        if is_home || " '\"\\|&;()<>!{}*[]?^$`,".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+        before = c;
+    }
+    out
+}
+
+/// What is no ASCII, by its bytes: `$'…'` of bash where the locale is C, and bytes as Python shows them.
+pub fn bytes(value: &[u8], mut add: impl FnMut(Vec<u8>)) {
+    if value.is_ascii() {
+        return;
+    }
+    // Python takes the other quotes where there are but single ones.
+    let either = !value.contains(&b'"');
+    for (octal, quote) in [(true, true), (false, !either)] {
+        let mut out = String::new();
+        for byte in value {
+            match byte {
+                b'\\' => out.push_str(r"\\"),
+                b'\'' if quote => out.push_str(r"\'"),
+                b'\n' => out.push_str(r"\n"),
+                b'\r' => out.push_str(r"\r"),
+                b'\t' => out.push_str(r"\t"),
+                b' '..=b'~' => out.push(char::from(*byte)),
+                _ => {
+                    let written = match octal {
+                        true => write!(out, "\\{byte:03o}"),
+                        false => write!(out, "\\x{byte:02x}"),
+                    };
+                    written.expect("a string takes everything");
+                }
+            }
+        }
+        add(out.into_bytes());
+    }
 }
 
 /// As programs print a text between quotes: `repr` of Python, SQL.

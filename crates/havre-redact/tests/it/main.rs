@@ -65,6 +65,26 @@ fn each_encoding_is_masked() {
 }
 
 #[test]
+fn what_bash_and_python_print_is_masked() {
+    for (value, printed) in [
+        ("pa,ss#w~rd!x{y}z=q", r"pa\,ss#w~rd\!x\{y\}z=q"),
+        ("sp ace+plus/sl~tilde*", r"sp\ ace+plus/sl~tilde\*"),
+        ("path=~x:~y[1]^z?", r"path=\~x:\~y\[1\]\^z\?"),
+        ("#pass,word", r"\#pass\,word"),
+        ("p\u{e4}ss w'x,y", r"$'p\303\244ss w\'x,y'"),
+        ("p\u{e4}ss w'x,y", r#"b"p\xc3\xa4ss w'x,y""#),
+        ("p\u{e4}'\"ss\\word", r#"b'p\xc3\xa4\'"ss\\word'"#),
+        ("12 34\n56 78\n90", "12 34\r\n56 78\r\n90"),
+    ] {
+        let masked = redact(&[value.as_bytes()], printed);
+        assert!(masked.len() <= MASK.len() + 3, "{printed}: {masked}");
+        assert!(masked.contains(MASK), "{printed}: {masked}");
+    }
+    let raw = redact(&[b"pass\xffword"], r"b'pass\xffword'");
+    assert_eq!(raw, "b'***'");
+}
+
+#[test]
 fn a_key_is_masked_as_a_file_and_line_by_line() {
     let line = |n: u32| {
         (0..64)
