@@ -207,7 +207,8 @@ impl Seal {
             let (identity, opener) = machine::make(kind, dir, record.next_slot)
                 .map_err(|source| ChangeError::Machine { source })?;
             // Read again, as the next start does.
-            let read = machine::identity(&opener).transpose();
+            let read = machine::identity(&opener, &identity.recipient().to_string(), dir);
+            let read = read.transpose();
             let read = read.map_err(|source| ChangeError::Machine { source })?;
             if read.map(|read| read.recipient()) != Some(identity.recipient()) {
                 return Err(ChangeError::NotConfirmed);

@@ -112,13 +112,33 @@ pub(crate) fn make(
     }
 }
 
-/// The identity of a machine's slot; `None` where the slot is no machine's.
-pub(crate) fn identity(opener: &Opener) -> Option<Result<Identity, MachineError>> {
+/// The identity of a machine's slot, whose keys are in `dir`; `None` where the slot is no machine's.
+pub(crate) fn identity(
+    opener: &Opener,
+    recipient: &str,
+    dir: &Path,
+) -> Option<Result<Identity, MachineError>> {
     match opener {
-        Opener::MachineFile { path } => Some(read(path)),
+        Opener::MachineFile { path } => Some(read(&located(path, recipient, dir))),
         Opener::MachineCredential { credential, .. } => Some(decrypt(credential)),
         Opener::Passphrase { .. } | Opener::Age => None,
     }
+}
+
+/// Where the key of a slot is: where the record says, or, since a root folder may be moved with all in it, by the
+/// same name in `dir`.
+pub(super) fn located(path: &Path, recipient: &str, dir: &Path) -> PathBuf {
+    let is_it = |path: &Path| recipient_in(path).is_some_and(|found| found == recipient);
+    let moved = path.file_name().map(|name| dir.join(name));
+    match moved {
+        Some(moved) if !is_it(path) && is_it(&moved) => moved,
+        _ => path.to_owned(),
+    }
+}
+
+fn recipient_in(path: &Path) -> Option<String> {
+    let (identity, _) = parsed(path).ok()?;
+    Some(identity.recipient().to_string())
 }
 
 /// Wipes what a slot that is gone had outside of the record: its own key in `dir`, and nothing else that
@@ -127,6 +147,7 @@ pub(crate) fn forget(slot: &Slot, dir: &Path) -> Result<(), MachineError> {
     let Opener::MachineFile { path } = &slot.opener else {
         return Ok(());
     };
+    let path = &located(path, &slot.recipient, dir);
     match parsed(path) {
         Ok((identity, _)) if identity.recipient().to_string() == slot.recipient => {}
         // Another seal's, or something else.
@@ -147,10 +168,13 @@ pub(crate) fn forget(slot: &Slot, dir: &Path) -> Result<(), MachineError> {
     })
 }
 
-/// Key files in `dir` that none of these slots has: of attempts that were killed, or of other states.
-pub(crate) fn strays<'a>(dir: &Path, slots: impl Iterator<Item = &'a Opener>) -> Vec<PathBuf> {
+/// Key files in `dir` that none of these slots has and none is opened by: of attempts that were killed, or of other
+/// states.
+pub(crate) fn strays<'a>(dir: &Path, slots: impl Iterator<Item = &'a Slot>) -> Vec<PathBuf> {
+    let slots: Vec<&Slot> = slots.collect();
     let known: Vec<&Path> = slots
-        .filter_map(|opener| match opener {
+        .iter()
+        .filter_map(|slot| match &slot.opener {
             Opener::MachineFile { path } => Some(path.as_path()),
             Opener::MachineCredential { .. } | Opener::Passphrase { .. } | Opener::Age => None,
         })
@@ -164,6 +188,10 @@ pub(crate) fn strays<'a>(dir: &Path, slots: impl Iterator<Item = &'a Opener>) ->
             name.is_some_and(|name| name.starts_with("seal-") && name.ends_with(".key"))
         })
         .filter(|path| !known.contains(&path.as_path()))
+        .filter(|path| {
+            let opens = |found: String| slots.iter().any(|slot| slot.recipient == found);
+            !recipient_in(path).is_some_and(opens)
+        })
         .collect();
     strays.sort();
     strays

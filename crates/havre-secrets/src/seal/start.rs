@@ -68,7 +68,7 @@ impl Seal {
         };
         let mut reason = LockReason::NoMachineSlot;
         for slot in record.slots.iter().filter(|slot| slot.opener.is_machine()) {
-            let identity = match machine::identity(&slot.opener) {
+            let identity = match machine::identity(&slot.opener, &slot.recipient, &place.machine) {
                 Some(Ok(identity)) => identity,
                 Some(Err(source)) => {
                     reason = LockReason::Machine { source };

@@ -1,6 +1,6 @@
 //! What there is to tell of the seal: nothing of it is secret.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::machine;
 use super::record::{Opener, Slot};
@@ -73,12 +73,12 @@ impl Seal {
             }
         };
         let slots = record.iter().flat_map(|record| &record.slots);
-        let openers = slots.clone().map(|slot| &slot.opener);
-        let strays = machine::strays(&self.0.place.machine, openers);
+        let dir = &self.0.place.machine;
+        let strays = machine::strays(dir, slots.clone());
         let slots = slots.map(|slot| {
             let judge = record.as_ref().zip(keys.as_ref());
             let foreign = judge.is_some_and(|(record, keys)| !record.is_own(&keys.root, slot));
-            told(slot, foreign)
+            told(slot, foreign, dir)
         });
         SealStatus {
             id: record.as_ref().map(|record| record.id.clone()),
@@ -90,11 +90,13 @@ impl Seal {
     }
 }
 
-fn told(slot: &Slot, foreign: bool) -> SlotStatus {
+fn told(slot: &Slot, foreign: bool, dir: &Path) -> SlotStatus {
     SlotStatus {
         number: slot.number,
         kind: match &slot.opener {
-            Opener::MachineFile { path } => SlotKind::MachineFile(path.clone()),
+            Opener::MachineFile { path } => {
+                SlotKind::MachineFile(machine::located(path, &slot.recipient, dir))
+            }
             Opener::MachineCredential { tpm: false, .. } => SlotKind::MachineHost,
             Opener::MachineCredential { tpm: true, .. } => SlotKind::MachineHostAndTpm,
             Opener::Passphrase { .. } => SlotKind::Passphrase,

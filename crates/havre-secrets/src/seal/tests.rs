@@ -459,3 +459,29 @@ fn a_slot_takes_no_key_with_it_but_its_own() {
     assert!(!key.exists());
     forget(&key, folder.path()).unwrap();
 }
+
+#[test]
+fn a_root_folder_that_was_moved_opens_by_itself_and_its_key_is_no_stray() {
+    let machine = Machine::new();
+    let sealed = machine.start().seal("a", b"key").unwrap();
+    let moved = Machine::new();
+    for folder in ["lib", "etc"] {
+        fs::rename(machine.0.path().join(folder), moved.0.path().join(folder)).unwrap();
+    }
+    // Another one in its place has a key of the same name.
+    for another in [false, true] {
+        if another {
+            machine.start();
+        }
+        let seal = moved.restart();
+        assert_eq!(*seal.open("a", &sealed).unwrap(), b"key");
+        let status = seal.status();
+        assert!(status.strays.is_empty(), "{:?}", status.strays);
+        let key = moved.place().machine.join("seal-1.key");
+        assert_eq!(status.slots[0].kind, crate::SlotKind::MachineFile(key));
+    }
+    // Its key goes with the slot, and nobody else's.
+    moved.restart().add_machine(MachineKind::File, 3).unwrap();
+    assert_eq!(moved.key_files(), ["seal-2.key"]);
+    assert_eq!(machine.key_files(), ["seal-1.key"]);
+}
