@@ -243,6 +243,10 @@ pub struct SecretUse {
     pub version: u32,
     /// The version that the next `up` takes; none: there is none any more, or it cannot be had.
     pub next: Option<u32>,
+    /// Whether that has another value than what runs, be its number the same: versions of a secret that was
+    /// removed may have been counted before.
+    #[serde(default)]
+    pub next_differs: bool,
     /// Why it cannot be had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,

@@ -174,6 +174,25 @@ impl Release {
         }
     }
 
+    /// The digests of what services, or one of them, have of a secret of the store: equal for equal values, which
+    /// numbers of versions alone are not after a secret was removed. None: a release of before, which did not say.
+    pub fn secret_contents(&self, name: &str, of: Option<&ServiceName>) -> BTreeSet<&str> {
+        let Some(secret) = self.secrets.get(name) else {
+            return BTreeSet::new();
+        };
+        let services = secret.services.iter();
+        let services = services.filter(|service| of.is_none_or(|of| of == *service));
+        services
+            .filter_map(|service| self.services.get(service))
+            .flat_map(|config| {
+                let targets = config.secret_targets();
+                let targets = targets.filter(|(key, _)| secret.keys.contains(*key));
+                targets.filter_map(|(_, target)| config.files.get(&target))
+            })
+            .map(String::as_str)
+            .collect()
+    }
+
     /// Has another version of a secret of the store, by its name. `contents`: the digests of the version before
     /// and of this one. Whether any service has another content now.
     pub fn replace_secret(&mut self, name: &str, version: u32, contents: (&str, &str)) -> bool {
@@ -188,18 +207,13 @@ impl Release {
             let Some(config) = self.services.get_mut(&service) else {
                 continue;
             };
-            let own = &config.service;
-            let files = own.secrets.iter();
-            let files = files.map(|grant| (&grant.source, grant.target.clone()));
-            let variables = own.secret_environment.iter();
-            let variables = variables.map(|(variable, key)| (key, variable_key(variable)));
             // What does not say which key leads to it is told by its content.
             let is_it = |key: &String, target: &String| match keys.is_empty() {
                 false => keys.contains(key),
                 true => config.files.get(target).is_some_and(|digest| digest == old),
             };
-            let changed: Vec<(String, String)> = files
-                .chain(variables)
+            let changed: Vec<(String, String)> = config
+                .secret_targets()
                 .filter(|(key, target)| is_it(key, target))
                 .map(|(_, target)| (target, new.to_owned()))
                 .collect();
@@ -375,6 +389,14 @@ impl Release {
 }
 
 impl ServiceRelease {
+    /// Keys of the project's secrets that it has, and where among its files each is.
+    fn secret_targets(&self) -> impl Iterator<Item = (&String, String)> {
+        let files = self.service.secrets.iter();
+        let files = files.map(|grant| (&grant.source, grant.target.clone()));
+        let variables = self.service.secret_environment.iter();
+        files.chain(variables.map(|(variable, key)| (key, variable_key(variable))))
+    }
+
     /// A service that runs `image` with these file contents.
     pub fn new(image: String, service: Service, files: BTreeMap<String, String>) -> Self {
         let mut new = Self {

@@ -542,11 +542,20 @@ impl Secrets {
             .store
             .run("read a secret", move |db| rows::secret(db, &key, &owned))?;
         match found {
-            Some(row) if !keys.is_signed(&row) => {
+            Some(row) if !self.is_newest(&row, keys)? => {
                 Err(damaged(scope, name.as_str(), WHICH_VERSION.to_owned()))
             }
             found => Ok(found),
         }
+    }
+
+    /// Whether a row is what was written, and not one of before a version that there is.
+    fn is_newest(&self, row: &SecretRow, keys: &ScopeKeys) -> Result<bool, SecretError> {
+        let (scope, name) = (row.scope.clone(), row.name.clone());
+        let newest = self.store.run("count versions of a secret", move |db| {
+            rows::newest(db, &scope, &name)
+        })?;
+        Ok(keys.is_signed(row) && newest <= row.newest)
     }
 
     fn version(
@@ -581,7 +590,7 @@ impl Secrets {
         head: Option<&HeadRow>,
     ) -> Result<Result<Version, String>, SecretError> {
         let what = match head {
-            _ if !keys.is_signed(secret) => WHICH_VERSION.to_owned(),
+            _ if !self.is_newest(secret, keys)? => WHICH_VERSION.to_owned(),
             Some(head) if self.is_sound(keys, scope, head)? => {
                 return Ok(Ok(told(head, secret.current)));
             }

@@ -201,11 +201,16 @@ pub(crate) async fn uses(
 
 pub(super) fn used(platform: &Platform, name: &SecretName, using: uses::Using) -> SecretUse {
     let secrets = &platform.secrets;
-    let next = secrets.resolve(&scope_of(Some(&using.environment)), name);
-    let (next, problem) = match next {
-        Ok(value) => (Some(value.version), None),
-        Err(SecretError::NotFound { .. }) => (None, None),
-        Err(error) => (None, Some(one_line(&error))),
+    let own = scope_of(Some(&using.environment));
+    let next = secrets.resolve(&own, name).and_then(|value| {
+        let content = secrets.fingerprint(&own, &value.plain)?;
+        let is_other = using.contents.iter().any(|has| *has != content);
+        Ok((value.version, is_other))
+    });
+    let (next, next_differs, problem) = match next {
+        Ok((version, is_other)) => (Some(version), is_other, None),
+        Err(SecretError::NotFound { .. }) => (None, false, None),
+        Err(error) => (None, false, Some(one_line(&error))),
     };
     SecretUse {
         environment: using.environment,
@@ -216,6 +221,7 @@ pub(super) fn used(platform: &Platform, name: &SecretName, using: uses::Using) -
         rotation: rotation::under_way(platform, &using.scope, name),
         differing: using.differing,
         next,
+        next_differs,
         problem,
     }
 }

@@ -32,7 +32,16 @@ pub(crate) fn differing(status: &TargetStatus, only: Option<&str>) -> Vec<Secret
             only.is_none_or(|only| only == name.as_str()) && secret.services.contains(&one.service)
         });
         for (name, secret) in secrets {
-            let running = has.and_then(|release| Some(release.secrets.get(name)?.version));
+            let content = |of: &Release| {
+                let contents = of.secret_contents(name, Some(&one.service));
+                contents.into_iter().map(str::to_owned).collect::<Vec<_>>()
+            };
+            let running = has.and_then(|release| {
+                let running = release.secrets.get(name)?.version;
+                // The same number of another value: one that was counted before the secret was removed.
+                let is_known = running != secret.version || content(release) == content(wanted);
+                is_known.then_some(running)
+            });
             let config = wanted.services.get(&one.service);
             let live = config.is_some_and(|config| is_live(config, secret.keys.iter()));
             let unloaded = |contents: &Contents| !contents.loaded;

@@ -264,16 +264,17 @@ async fn move_to(
     let Some(used) = used(now, scope, name) else {
         return Ok(None);
     };
+    let platform = &daemon.platform;
     let (has, is_back) = (used.version, rotation.step == RotationStep::Aborting);
+    let to = in_place(|| Judged::new(platform, id, scope, name, rotation.to))?;
     let (wanted, is_due) = match is_back {
-        true => (rotation.from, has == rotation.to),
-        false => (rotation.to, has != rotation.to),
+        true => (rotation.from, to.is_in(now, scope, name)),
+        false => (rotation.to, to.is_not_all_of(now, scope, name)),
     };
     // A rollout that stands still would go on to what it was.
     if !is_due && status.desired.rollout.is_none() {
         return Ok(Some(current));
     }
-    let platform = &daemon.platform;
     let held = platform.contents.hold();
     let mut release = now.clone();
     in_place(|| {
@@ -359,9 +360,19 @@ pub(crate) async fn step(
     if step != RotationStep::Done {
         for environment in daemon.environments().await {
             let status = environment.status();
-            if of_scope(&scope, &environment.id)
-                && has_in_play(&status, (&scope, &name), stale, stays)
-            {
+            if !of_scope(&scope, &environment.id) || !uses_in_play(&status, &scope, &name) {
+                continue;
+            }
+            // Going forward any other than the new one is stale, since nobody knows how old those work.
+            let is_back = stale > stays;
+            let judged = if is_back { stale } else { stays };
+            let judged =
+                in_place(|| Judged::new(platform, &environment.id, &scope, &name, judged))?;
+            let has_stale = in_play(&status).any(|release| match is_back {
+                true => judged.is_in(release, &scope, &name),
+                false => judged.is_not_all_of(release, &scope, &name),
+            });
+            if has_stale {
                 let message = format!(
                     "{} still runs with another version of `{name}` than {stays}",
                     environment.id
@@ -431,7 +442,9 @@ fn replace_kept(
         let Ok(mut release) = serde_json::from_str::<Release>(&row.content) else {
             continue;
         };
-        if used(&release, scope, name).is_none_or(|used| used.version != stale) {
+        if used(&release, scope, name).is_none()
+            || !Judged::new(platform, &id, scope, name, stale)?.is_in(&release, scope, name)
+        {
             continue;
         }
         if values.is_none() {
@@ -531,21 +544,51 @@ fn uses_in_play(status: &TargetStatus, scope: &Scope, name: &SecretName) -> bool
     in_play(status).any(|release| used(release, scope, name).is_some())
 }
 
-/// Whether anything that runs has a version that is to be out of use: going forward any other than the new one,
-/// since nobody knows how old those work.
-fn has_in_play(
-    status: &TargetStatus,
-    (scope, name): (&Scope, &SecretName),
-    stale: u32,
-    stays: u32,
-) -> bool {
-    let is_stale = |version| match stale > stays {
-        true => version == stale,
-        false => version != stays,
-    };
-    in_play(status)
-        .filter_map(|release| used(release, scope, name))
-        .any(|used| is_stale(used.version))
+/// A version, by which releases are judged: numbers alone tell nothing of one that was counted before the secret
+/// was removed and set again.
+struct Judged {
+    version: u32,
+    /// Of its value, as an environment's; `None`: it is not kept any more.
+    content: Option<String>,
+}
+
+impl Judged {
+    fn new(
+        platform: &Platform,
+        id: &EnvironmentId,
+        scope: &Scope,
+        name: &SecretName,
+        version: u32,
+    ) -> Result<Self, ApiError> {
+        let value = value_of(platform, scope, name, version)?;
+        let content = value.map(|value| {
+            let own = scope_of(Some(id));
+            let content = platform.contents.fingerprint(&own, &value.plain);
+            content.map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))
+        });
+        let content = content.transpose()?;
+        Ok(Self { version, content })
+    }
+
+    /// Whether a release has it, by its number or its value.
+    fn is_in(&self, release: &Release, scope: &Scope, name: &SecretName) -> bool {
+        let content = self.content.as_deref();
+        used(release, scope, name).is_some_and(|used| {
+            let contents = || release.secret_contents(name.as_str(), None);
+            used.version == self.version
+                || content.is_some_and(|content| contents().contains(content))
+        })
+    }
+
+    /// Whether a release has another one, by its number or its value.
+    fn is_not_all_of(&self, release: &Release, scope: &Scope, name: &SecretName) -> bool {
+        let content = self.content.as_deref();
+        used(release, scope, name).is_some_and(|used| {
+            let contents = release.secret_contents(name.as_str(), None);
+            let is_other = |content: &str| contents.iter().any(|other| *other != content);
+            used.version != self.version || content.is_some_and(is_other)
+        })
+    }
 }
 
 fn another_call(step: SecretRotationStep) -> ApiError {

@@ -159,6 +159,7 @@ fn a_use_tells_a_secret_that_is_missing_from_one_that_cannot_be_had() {
             services: Vec::new(),
             version: 1,
             scope: Scope::Machine,
+            contents: std::collections::BTreeSet::new(),
             differing: Vec::new(),
         };
         let used = calls::used(platform, &name.parse().unwrap(), using);

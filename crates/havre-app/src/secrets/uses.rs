@@ -1,5 +1,6 @@
 //! Which environments use a secret of the store.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use havre_api::{EnvironmentId, SecretDiffers};
@@ -19,6 +20,8 @@ pub(crate) struct Using {
     /// None: builds alone.
     pub(crate) services: Vec<ServiceName>,
     pub(crate) version: u32,
+    /// Fingerprints of its values.
+    pub(crate) contents: BTreeSet<String>,
     /// Whose it is.
     pub(crate) scope: Scope,
     pub(crate) differing: Vec<SecretDiffers>,
@@ -40,15 +43,20 @@ pub(crate) async fn of(
             continue;
         };
         let release = status.releases.get(&number);
-        let Some(used) = release.and_then(|release| release.secrets.get(name.as_str())) else {
+        let Some(release) = release else {
             continue;
         };
+        let Some(used) = release.secrets.get(name.as_str()) else {
+            continue;
+        };
+        let contents = release.secret_contents(name.as_str(), None);
         using.push(Using {
             environment: environment.id.clone(),
             release: number,
             own: used.own,
             services: used.services.iter().cloned().collect(),
             version: used.version,
+            contents: contents.into_iter().map(str::to_owned).collect(),
             scope: scope_of(used.own.then_some(&environment.id)),
             differing: differing(&status, Some(name.as_str())),
         });

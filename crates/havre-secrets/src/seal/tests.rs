@@ -478,7 +478,7 @@ fn a_root_folder_that_was_moved_opens_by_itself_and_its_key_is_no_stray() {
         let status = seal.status();
         assert!(status.strays.is_empty(), "{:?}", status.strays);
         let key = moved.place().machine.join("seal-1.key");
-        assert_eq!(status.slots[0].kind, SlotKind::MachineFile(key));
+        assert_eq!(status.slots[0].kind, crate::SlotKind::MachineFile(key));
     }
     // Its key goes with the slot, and nobody else's.
     moved.restart().add_machine(MachineKind::File, 3).unwrap();

@@ -211,6 +211,14 @@ pub(super) fn before(
         .query_row(params![scope, name, version], |row| row.get(0))
 }
 
+/// The newest version that there is.
+pub(super) fn newest(db: &Connection, scope: &str, name: &str) -> rusqlite::Result<u32> {
+    let query =
+        "SELECT coalesce(max(version), 0) FROM secret_versions WHERE scope = ?1 AND name = ?2";
+    db.prepare_cached(query)?
+        .query_row([scope, name], |row| row.get(0))
+}
+
 /// How many secrets a scope has.
 pub(super) fn count(db: &Connection, scope: &str) -> rusqlite::Result<usize> {
     let query = "SELECT count(*) FROM secrets WHERE scope = ?1";

@@ -287,6 +287,41 @@ fn rows_that_were_edited_swapped_or_cut_off_are_named_and_not_used() {
 }
 
 #[test]
+fn a_row_that_is_older_than_the_newest_version_is_named() {
+    let world = World::new();
+    let scope = shop("production");
+    world.set(&scope, "key", b"one");
+    let copied = world.store.run("copy", |db| {
+        db.execute_batch("CREATE TABLE older AS SELECT * FROM secrets")
+    });
+    copied.unwrap();
+    world.set(&scope, "key", b"two");
+    world.edit(
+        "UPDATE secrets SET (current, newest, mac) = (SELECT current, newest, mac FROM older)",
+    );
+    let named = |error: SecretError| {
+        let error = error.to_string();
+        assert!(
+            error.contains("the version in use of secret `key`"),
+            "{error}"
+        );
+    };
+    let key = name("key");
+    named(world.secrets.get(&scope, &key, None).unwrap_err());
+    named(world.secrets.history(&scope, &key).unwrap_err());
+    named(
+        world
+            .secrets
+            .set(&scope, &key, b"three", "", "set")
+            .unwrap_err(),
+    );
+    assert!(world.secrets.list(|_| true).unwrap()[0].current.is_err());
+    world.secrets.remove(&scope, &key).unwrap();
+    world.set(&scope, "key", b"three");
+    assert_eq!(world.get(&scope, "key"), b"three");
+}
+
+#[test]
 fn no_value_is_read_for_a_list() {
     let world = World::new();
     let scope = shop("production");

@@ -312,7 +312,8 @@ fn who(uses: &[SecretUse], paint: Paint) -> String {
             },
             one.version.to_string(),
             match (one.next, &one.problem) {
-                (Some(next), _) if next == one.version => String::new(),
+                (Some(next), _) if next == one.version && !one.next_differs => String::new(),
+                (Some(next), _) if next == one.version => format!("{next} (another value)"),
                 (Some(next), _) => next.to_string(),
                 (None, Some(problem)) => problem.clone(),
                 (None, None) => "missing".to_owned(),

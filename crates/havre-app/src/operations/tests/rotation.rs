@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use havre_api::{
-    ApiError, ErrorCode, SecretBytes, SecretOrigin, SecretRotateRequest, SecretRotated,
-    SecretRotation, SecretRotationStep as Step, SecretStepRequest, SecretSwitchOutcome,
+    ApiError, ErrorCode, SecretBytes, SecretOrigin, SecretQuery, SecretRotateRequest,
+    SecretRotated, SecretRotation, SecretRotationStep as Step, SecretStepRequest,
+    SecretSwitchOutcome,
 };
 use havre_release::{Release, ServiceRelease};
 use havre_secrets::Scope;
 
 use crate::fake::{Fate, Stage, Told};
-use crate::secrets::rotation;
 use crate::secrets::scope::scope_of;
+use crate::secrets::{calls, rotation};
 
 /// A service that reloads the secret `key`, and one that has it as a variable.
 fn files(tag: u32) -> String {
@@ -266,4 +267,39 @@ async fn a_full_disk_begins_nothing_and_the_rotation_goes_on_later() {
     full.heal();
     stage.switch(&scope, 2, Step::Switched).await.done();
     assert_eq!(stage.serves_with().await, (2, only("two-value")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_with_the_number_of_another_one_is_told_by_its_value() {
+    let stage = Stage::new();
+    let (scope, name) = (stage.own(), "key".parse().unwrap());
+    stage.set(&scope, "one-value");
+    stage.set(&scope, "two-value");
+    stage.up(&files(1)).await.done();
+    let secrets = &stage.daemon.platform.secrets;
+    secrets.remove(&scope, &name).unwrap();
+    // What was counted is forgotten.
+    let forget = stage
+        .store
+        .run("forget", |db| db.execute("DELETE FROM secrets_removed", []));
+    forget.unwrap();
+    stage.set(&scope, "three-value");
+    stage.rotate(&scope, Some("four-value")).unwrap();
+    // What runs has a version 2, but not this one.
+    secrets
+        .advance_rotation(&scope, &name, 2, havre_secrets::RotationStep::Switched)
+        .unwrap();
+    let query = SecretQuery {
+        environment: Some(stage.id()),
+        name: "key".to_owned(),
+    };
+    let by = crate::fake::principal("anna", havre_api::Grant::everywhere(havre_api::Role::Admin));
+    let uses = calls::uses(&stage.daemon, &by, &query).await.unwrap();
+    assert_eq!((uses[0].version, uses[0].next), (2, Some(2)));
+    assert!(uses[0].next_differs);
+    let early = stage.step(&scope, 2, Step::Retiring).await.unwrap_err();
+    assert_eq!(early.code, ErrorCode::Conflict, "{early:?}");
+    stage.switch(&scope, 2, Step::Switched).await.done();
+    assert_eq!(stage.serves_with().await, (2, only("four-value")));
+    is_word(stage.step(&scope, 2, Step::Retiring).await, Step::Retiring);
 }
