@@ -284,7 +284,7 @@ async fn a_version_with_the_number_of_another_one_is_told_by_its_value() {
         .run("forget", |db| db.execute("DELETE FROM secrets_removed", []));
     forget.unwrap();
     stage.set(&scope, "three-value");
-    stage.rotate(&scope, Some("four-value")).unwrap();
+    stage.rotate(&scope, Some("four-value")).await.unwrap();
     // What runs has a version 2, but not this one.
     secrets
         .advance_rotation(&scope, &name, 2, havre_secrets::RotationStep::Switched)
