@@ -28,6 +28,9 @@ pub use name::{NameError, Scope, SecretName};
 pub use rotation::{Rotation, RotationStep};
 pub use tables::{SCHEMA, is_anything_sealed, note_seal};
 
+/// Secrets that are read in one go: each may have [`MOST_VALUE_BYTES`].
+const READ_AT_ONCE: usize = 32;
+
 /// Versions of a secret that are kept beside the one in use.
 const MOST_VERSIONS: u32 = 100;
 
@@ -162,6 +165,7 @@ impl Secrets {
             current: version,
             newest: version,
             mac: Vec::new(),
+            there: version,
         };
         keys.sign(&mut secret);
         let head = HeadRow {
@@ -201,24 +205,43 @@ impl Secrets {
         version: Option<u32>,
     ) -> Result<Value, SecretError> {
         let _reading = self.reading();
-        let missing = || not_found(scope, name);
-        let keys = self.keys(scope)?.ok_or_else(missing)?;
-        let secret = self.secret(scope, name, &keys)?.ok_or_else(missing)?;
-        self.version(scope, name, version.unwrap_or(secret.current), &keys)
+        let mut found = self.read(scope, std::slice::from_ref(name), version)?;
+        found.pop().unwrap_or_else(|| Err(not_found(scope, name)))
     }
 
     /// The value that an environment has: its own, or the machine's.
     pub fn resolve(&self, scope: &Scope, name: &SecretName) -> Result<Value, SecretError> {
-        match self.get(scope, name, None) {
-            Err(SecretError::NotFound { .. }) if *scope != Scope::Machine => {
-                let found = self.get(&Scope::Machine, name, None);
-                found.map_err(|error| match error {
-                    SecretError::NotFound { .. } => not_found(scope, name),
-                    other => other,
-                })
+        let mut found = self.resolve_all(scope, std::slice::from_ref(name))?;
+        found.pop().unwrap_or_else(|| Err(not_found(scope, name)))
+    }
+
+    /// The same of several, in their order.
+    pub fn resolve_all(
+        &self,
+        scope: &Scope,
+        names: &[SecretName],
+    ) -> Result<Vec<Result<Value, SecretError>>, SecretError> {
+        let _reading = self.reading();
+        let mut all = Vec::with_capacity(names.len());
+        for names in names.chunks(READ_AT_ONCE) {
+            let mut found = self.read(scope, names, None)?;
+            if *scope != Scope::Machine {
+                let is_missing = |one: &Result<Value, SecretError>| {
+                    matches!(one, Err(SecretError::NotFound { .. }))
+                };
+                let missing = found.iter().zip(names).filter(|(one, _)| is_missing(one));
+                let missing: Vec<_> = missing.map(|(_, name)| name.clone()).collect();
+                let mut machines = self.read(&Scope::Machine, &missing, None)?.into_iter();
+                for one in found.iter_mut().filter(|one| is_missing(one)) {
+                    match machines.next() {
+                        Some(Err(SecretError::NotFound { .. })) | None => {}
+                        Some(machines) => *one = machines,
+                    }
+                }
             }
-            found => found,
+            all.extend(found);
         }
+        Ok(all)
     }
 
     /// Whether anybody's secrets were ever kept. It needs no seal that is open.
@@ -542,20 +565,53 @@ impl Secrets {
             .store
             .run("read a secret", move |db| rows::secret(db, &key, &owned))?;
         match found {
-            Some(row) if !self.is_newest(&row, keys)? => {
+            Some(row) if !keys.is_newest(&row) => {
                 Err(damaged(scope, name.as_str(), WHICH_VERSION.to_owned()))
             }
             found => Ok(found),
         }
     }
 
-    /// Whether a row is what was written, and not one of before a version that there is.
-    fn is_newest(&self, row: &SecretRow, keys: &ScopeKeys) -> Result<bool, SecretError> {
-        let (scope, name) = (row.scope.clone(), row.name.clone());
-        let newest = self.store.run("count versions of a secret", move |db| {
-            rows::newest(db, &scope, &name)
+    /// The version in use, or another, of secrets of one scope, in their order.
+    fn read(
+        &self,
+        scope: &Scope,
+        names: &[SecretName],
+        version: Option<u32>,
+    ) -> Result<Vec<Result<Value, SecretError>>, SecretError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let key = scope.key();
+        let owned: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let (sealed, rows) = self.store.run("read secrets", move |db| {
+            let read = |name: &String| {
+                let secret = rows::secret(db, &key, name)?;
+                let row = match &secret {
+                    Some(secret) => {
+                        let version = version.unwrap_or(secret.current);
+                        rows::version(db, &key, name, version)?
+                    }
+                    None => None,
+                };
+                Ok((secret, row))
+            };
+            let rows: rusqlite::Result<Vec<_>> = owned.iter().map(read).collect();
+            Ok((rows::scope_keys(db, &key)?, rows?))
         })?;
-        Ok(keys.is_signed(row) && newest <= row.newest)
+        let keys = sealed.map(|sealed| ScopeKeys::open(&self.seal, scope, &sealed));
+        let Some(keys) = keys.transpose()? else {
+            let missing = names.iter().map(|name| Err(not_found(scope, name)));
+            return Ok(missing.collect());
+        };
+        let read = |(name, (secret, row)): (&SecretName, (Option<SecretRow>, _))| {
+            let secret = secret.ok_or_else(|| not_found(scope, name))?;
+            if !keys.is_newest(&secret) {
+                return Err(damaged(scope, name.as_str(), WHICH_VERSION.to_owned()));
+            }
+            value(scope, name, version.unwrap_or(secret.current), row, &keys)
+        };
+        Ok(names.iter().zip(rows).map(read).collect())
     }
 
     fn version(
@@ -566,19 +622,7 @@ impl Secrets {
         keys: &ScopeKeys,
     ) -> Result<Value, SecretError> {
         let row = self.row(scope, name.as_str(), version)?;
-        let row = row.ok_or_else(|| SecretError::NoVersion {
-            scope: scope.clone(),
-            name: name.clone(),
-            version,
-        })?;
-        let plain = keys
-            .decrypt(&row)
-            .ok_or_else(|| damaged(scope, name.as_str(), version_of(version)))?;
-        Ok(Value {
-            scope: scope.clone(),
-            version,
-            plain,
-        })
+        value(scope, name, version, row, keys)
     }
 
     /// The version in use, or what of it was edited.
@@ -590,7 +634,7 @@ impl Secrets {
         head: Option<&HeadRow>,
     ) -> Result<Result<Version, String>, SecretError> {
         let what = match head {
-            _ if !self.is_newest(secret, keys)? => WHICH_VERSION.to_owned(),
+            _ if !keys.is_newest(secret) => WHICH_VERSION.to_owned(),
             Some(head) if self.is_sound(keys, scope, head)? => {
                 return Ok(Ok(told(head, secret.current)));
             }
@@ -652,6 +696,29 @@ impl Secrets {
     fn reading(&self) -> RwLockReadGuard<'_, ()> {
         self.changing.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a version's row holds.
+fn value(
+    scope: &Scope,
+    name: &SecretName,
+    version: u32,
+    row: Option<VersionRow>,
+    keys: &ScopeKeys,
+) -> Result<Value, SecretError> {
+    let row = row.ok_or_else(|| SecretError::NoVersion {
+        scope: scope.clone(),
+        name: name.clone(),
+        version,
+    })?;
+    let plain = keys
+        .decrypt(&row)
+        .ok_or_else(|| damaged(scope, name.as_str(), version_of(version)))?;
+    Ok(Value {
+        scope: scope.clone(),
+        version,
+        plain,
+    })
 }
 
 /// What of a secret says which version is in use.

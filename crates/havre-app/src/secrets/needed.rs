@@ -53,10 +53,12 @@ pub(crate) fn of(
     let scope = scope_of(Some(id));
     let mut found = BTreeMap::new();
     let mut missing = Vec::new();
-    for (name, Needed { services, keys }) in needed(project) {
-        let parsed = name.parse::<SecretName>();
-        let parsed = parsed.map_err(|error| ApiError::from_error(ErrorCode::Invalid, &error))?;
-        match secrets.resolve(&scope, &parsed) {
+    let needed = needed(project);
+    let names: Result<Vec<SecretName>, _> = needed.keys().map(|name| name.parse()).collect();
+    let names = names.map_err(|error| ApiError::from_error(ErrorCode::Invalid, &error))?;
+    let values = secrets.resolve_all(&scope, &names).map_err(refusal)?;
+    for ((name, Needed { services, keys }), value) in needed.into_iter().zip(values) {
+        match value {
             Ok(value) => {
                 let secret = StoreSecret {
                     version: value.version,

@@ -121,6 +121,11 @@ impl ScopeKeys {
         self.signing().is_mac(&row.told(), &row.mac)
     }
 
+    /// Whether a row is what was written, and not one of before a version that there is.
+    pub(super) fn is_newest(&self, row: &SecretRow) -> bool {
+        self.is_signed(row) && row.there <= row.newest
+    }
+
     /// Of a row that says what becomes of a secret.
     pub(super) fn mac(&self, told: &[Vec<u8>]) -> Vec<u8> {
         self.signing().mac(told).to_vec()

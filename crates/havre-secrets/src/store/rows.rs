@@ -10,6 +10,8 @@ pub(super) struct SecretRow {
     pub(super) current: u32,
     pub(super) newest: u32,
     pub(super) mac: Vec<u8>,
+    /// The newest version that lies there, which the row has to know of.
+    pub(super) there: u32,
 }
 
 /// One version.
@@ -34,7 +36,8 @@ pub(super) struct HeadRow {
     pub(super) content_bytes: usize,
 }
 
-const SECRET: &str = "scope, name, current, newest, mac";
+const SECRET: &str = "scope, name, current, newest, mac, (SELECT coalesce(max(v.version), 0) \
+    FROM secret_versions v WHERE v.scope = secrets.scope AND v.name = secrets.name)";
 /// The length of a column is had without reading it.
 const HEAD: &str = "v.scope, v.name, v.version, v.data_key, v.size, v.set_at, v.set_by, v.origin, length(v.content)";
 
@@ -57,6 +60,7 @@ impl SecretRow {
             current: row.get(2)?,
             newest: row.get(3)?,
             mac: row.get(4)?,
+            there: row.get(5)?,
         })
     }
 }
@@ -209,14 +213,6 @@ pub(super) fn before(
         "SELECT max(version) FROM secret_versions WHERE scope = ?1 AND name = ?2 AND version < ?3";
     db.prepare_cached(query)?
         .query_row(params![scope, name, version], |row| row.get(0))
-}
-
-/// The newest version that there is.
-pub(super) fn newest(db: &Connection, scope: &str, name: &str) -> rusqlite::Result<u32> {
-    let query =
-        "SELECT coalesce(max(version), 0) FROM secret_versions WHERE scope = ?1 AND name = ?2";
-    db.prepare_cached(query)?
-        .query_row([scope, name], |row| row.get(0))
 }
 
 /// How many secrets a scope has.
