@@ -18,7 +18,7 @@ use havre_store::{Store, StoreError};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::records::Holder;
+use crate::records::{Holder, User};
 use crate::register::{AccessError, Issued, NewToken, Register};
 
 mod fetch;
@@ -134,7 +134,11 @@ impl Exchange {
         let issuer = issuer.ok_or(LoginError::Issuer)?;
         let key = issuer.keys.get(&claimed.key_id).await?;
         claimed.verify(&key)?;
-        let expires = claimed.holds(&issuer.settings.audience, now)?;
+        let expires = claimed.holds(
+            &issuer.settings.audience,
+            issuer.settings.client_id.as_deref(),
+            now,
+        )?;
         if expires > now + MAX_LIFETIME {
             return Err(Unproven::Malformed("it holds for more than a day").into());
         }
@@ -156,7 +160,10 @@ impl Exchange {
             created_by,
             lifetime: Some(allowed.lifetime),
         };
-        Ok(self.register.create(new, now)?)
+        Ok(match allowed.user {
+            Some(user) => self.register.create_for(&user, new, now)?,
+            None => self.register.create(new, now)?,
+        })
     }
 
     /// What a user entry says of them, or else the first rule that fits.
@@ -171,10 +178,11 @@ impl Exchange {
         let subject: String = subject.chars().take(256).collect();
         if let Some(user) = self.register.user_of(&issuer.name, &subject) {
             return Ok(Allowed {
-                name: user.name,
+                name: user.name.clone(),
                 subject,
-                grant: user.grant,
+                grant: user.grant.clone(),
                 lifetime: PERSON,
+                user: Some(user),
             });
         }
         let who = name(claimed, &subject);
@@ -200,6 +208,7 @@ impl Exchange {
                 environments: rule.environments.clone(),
             },
             lifetime: PROGRAM,
+            user: None,
         })
     }
 }
@@ -210,6 +219,8 @@ struct Allowed {
     subject: String,
     grant: Grant,
     lifetime: Duration,
+    /// As they were entered.
+    user: Option<User>,
 }
 
 /// By what a token is known again. Not its signature: of one text there may be several.

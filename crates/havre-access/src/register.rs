@@ -61,6 +61,9 @@ pub enum AccessError {
     /// As many as there may be.
     #[error("there are {0} already, as many as there may be")]
     Full(usize),
+    /// A person's rights were changed or taken away while they logged in.
+    #[error("the rights of {0:?} were changed just now")]
+    UserChanged(String),
     /// It would hold longer than there is a calendar for.
     #[error("a token cannot hold that long")]
     Lifetime,
@@ -196,6 +199,25 @@ impl Register {
     /// Makes a token. A name is one token's alone; of a person's logins there may be some, the oldest of
     /// which ends for a new one.
     pub fn create(&self, new: NewToken, now: SystemTime) -> Result<Issued, AccessError> {
+        self.make(new, None, now)
+    }
+
+    /// Makes a token for a login of a user, who is to be entered still as they were found.
+    pub fn create_for(
+        &self,
+        user: &User,
+        new: NewToken,
+        now: SystemTime,
+    ) -> Result<Issued, AccessError> {
+        self.make(new, Some(user), now)
+    }
+
+    fn make(
+        &self,
+        new: NewToken,
+        user: Option<&User>,
+        now: SystemTime,
+    ) -> Result<Issued, AccessError> {
         let text = token::generate().map_err(AccessError::Random)?;
         // It was made in that form just now.
         let hash = token::hash(&text).ok_or(AccessError::NoToken(String::new()))?;
@@ -213,6 +235,11 @@ impl Register {
             last_used_at: None,
         };
         let mut state = self.lock();
+        if let Some(user) = user
+            && state.users.get(&user.name) != Some(user)
+        {
+            return Err(AccessError::UserChanged(user.name.clone()));
+        }
         let ending = state.room_for(&record)?;
         self.tables
             .put_token(hash, &record, &state.ids(&ending))
@@ -236,17 +263,16 @@ impl Register {
         all
     }
 
-    /// Revokes a token by its number or its name. What it has under way that only answers it ends. That holds at once:
+    /// Revokes a token by its number, or else by its name. What it has under way that only answers it ends. That holds at once:
     /// where it cannot be written down, as on a full disk, [`AccessError::Unwritten`] says so, and it is tried again.
     pub fn revoke(&self, id_or_name: &str) -> Result<TokenRecord, AccessError> {
-        let named = |record: &TokenRecord| {
-            record.id == id_or_name || (record.holder == Holder::Token && record.name == id_or_name)
-        };
+        // A token may be called as another is numbered: the number is meant then.
+        let numbered = |record: &TokenRecord| record.id == id_or_name;
+        let named =
+            |record: &TokenRecord| record.holder == Holder::Token && record.name == id_or_name;
         let mut state = self.lock();
-        let revoked = match state.keys(|entry| named(&entry.record)).first() {
-            Some(key) => state.revoke(key),
-            None => state.unwritten.iter().find(|record| named(record)).cloned(),
-        };
+        let revoked = state.revoke_first(numbered);
+        let revoked = revoked.or_else(|| state.revoke_first(named));
         let record = revoked.ok_or_else(|| AccessError::NoToken(id_or_name.to_owned()))?;
         let written = self.remove(&mut state, &[]);
         drop(state);
@@ -429,6 +455,14 @@ impl State {
     fn ids(&self, keys: &[Key]) -> Vec<String> {
         let entries = keys.iter().filter_map(|key| self.tokens.get(key));
         entries.map(|entry| entry.record.id.clone()).collect()
+    }
+
+    /// The first such token lets nobody in any more, or does not already.
+    fn revoke_first(&mut self, wanted: impl Fn(&TokenRecord) -> bool) -> Option<TokenRecord> {
+        match self.keys(|entry| wanted(&entry.record)).first() {
+            Some(key) => self.revoke(key),
+            None => self.unwritten.iter().find(|one| wanted(one)).cloned(),
+        }
     }
 
     /// It lets nobody in any more, whatever becomes of the database.

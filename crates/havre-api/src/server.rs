@@ -88,6 +88,7 @@ impl Server {
             stop: stop.clone(),
             guard,
             room: Arc::new(Room::new()),
+            feeds: Arc::default(),
         };
         Self {
             tasks: api.tasks.clone(),
@@ -147,6 +148,7 @@ struct Api {
     stop: CancellationToken,
     guard: Arc<dyn Guard>,
     room: Arc<Room>,
+    feeds: Arc<stream::Feeds>,
 }
 
 /// The other end of a connection, as the kernel told when it was made.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use havre_access::{
-    Attempts, Failures, Group, Holder, Register, TooMany, names_of_member, network,
+    Attempts, Failures, Group, Holder, Register, TokenRecord, TooMany, names_of_member, network,
 };
 use havre_api::{
     Admission, ApiError, Asked, Credential, Ended, ErrorCode, Grant, Guard, LocalPeer, Outcome,
@@ -100,8 +100,9 @@ impl Doorkeeper {
         Ok(grant)
     }
 
+    /// A token that holds lets in whatever else comes from that address: it cannot be guessed, and others there,
+    /// behind one router, are not to lock it out.
     fn remote(&self, peer: &RemotePeer) -> Result<Principal, ApiError> {
-        self.may_try(peer.address)?;
         let refused = |why: String| {
             self.attempts().failed(Some(peer.address), Instant::now());
             tracing::warn!(address = %peer.address, why, "a call was refused");
@@ -109,27 +110,15 @@ impl Doorkeeper {
                 "log in (havre -c NAME login), or have an admin make a token (havre token create)",
             )
         };
-        let Some(bearer) = &peer.bearer else {
-            return Err(refused("the call has no token".to_owned()));
+        let bearer = peer.bearer.as_ref();
+        let known = bearer.map(|bearer| self.register.look_up(bearer, SystemTime::now()));
+        let why = match known {
+            Some(Ok(known)) => return Ok(principal(known.record)),
+            Some(Err(why)) => why.to_string(),
+            None => "the call has no token".to_owned(),
         };
-        let known = self.register.look_up(bearer, SystemTime::now());
-        let record = known.map_err(|why| refused(why.to_string()))?.record;
-        let id = record.id;
-        let who = match record.holder {
-            Holder::Token => Who::Token {
-                id,
-                name: record.name,
-            },
-            Holder::Login { issuer, .. } => Who::Login {
-                id,
-                issuer,
-                subject: record.name,
-            },
-        };
-        Ok(Principal {
-            who,
-            grant: record.grant,
-        })
+        self.may_try(peer.address)?;
+        Err(refused(why))
     }
 
     fn may_try(&self, address: IpAddr) -> Result<(), ApiError> {
@@ -183,9 +172,11 @@ impl Guard for Doorkeeper {
         let is_in_vain = match ended.outcome {
             // Counted where it was decided.
             Outcome::Failed(ErrorCode::TooMany) | Outcome::Done | Outcome::Exit(_) => false,
+            // Not theirs: the issuer is down, or this daemon fails.
+            Outcome::Failed(ErrorCode::Unavailable | ErrorCode::Internal) => false,
             Outcome::Failed(_) | Outcome::Left => true,
         };
-        // Of strangers, whatever came to nothing: each costs a look, and most a line.
+        // Of strangers, whatever they were wrong in: each costs a look, and most a line.
         if asked.role.is_none() && is_in_vain {
             self.attempts().failed(asked.address, Instant::now());
         }
@@ -203,6 +194,26 @@ impl Guard for Doorkeeper {
             elapsed = ?ended.elapsed,
             "call ended"
         );
+    }
+}
+
+/// Who shows a token, and what it lets them do.
+fn principal(record: TokenRecord) -> Principal {
+    let id = record.id;
+    let who = match record.holder {
+        Holder::Token => Who::Token {
+            id,
+            name: record.name,
+        },
+        Holder::Login { issuer, .. } => Who::Login {
+            id,
+            issuer,
+            subject: record.name,
+        },
+    };
+    Principal {
+        who,
+        grant: record.grant,
     }
 }
 

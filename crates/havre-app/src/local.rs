@@ -228,7 +228,11 @@ impl Machine for Local {
         let platform = &self.host.platform;
         let logs = platform.log_dir(&self.key);
         let log = match &failure.replica {
-            Some(id) => report::lines_of(spool(&logs.join(&id.0), &report::newest_lines())).await,
+            Some(id) => {
+                let newest = report::newest_lines();
+                let lines = spool(&logs.join(&id.0), &newest, &self.host.engine);
+                report::lines_of(lines).await
+            }
             None => Vec::new(),
         };
         let instances: Vec<_> = seen.iter().map(ObservedContainer::instance).collect();

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use havre_engine::{
-    Confidential, ContainerId, ContainerSpec, Engine, FileSpec, Limits, LogLine, LogQuery, LogSpec,
-    LogStream, MountSpec, RestartRule, SecretSpec, Security, SharedFilter,
+    Confidential, ContainerId, ContainerSpec, Engine, FileSpec, Limits, LogChanges, LogLine,
+    LogQuery, LogSpec, LogStream, MountSpec, RestartRule, SecretSpec, Security, SharedFilter,
 };
 use havre_image::builder::{
     StepError, StepExit, StepFuture, StepLine, StepMount, StepRunner, StepSpec, Stream,
@@ -110,7 +110,7 @@ impl Steps {
                 text: line.text,
             });
         };
-        let mut live = follow(log_dir.clone());
+        let mut live = follow(log_dir.clone(), self.engine.log_changes());
         let mut ended = std::pin::pin!(self.engine.wait(id));
         let mut told = 0;
         let exit = loop {
@@ -308,11 +308,11 @@ fn secrets(
 }
 
 /// Lines as they come, until the receiver is dropped.
-fn follow(dir: PathBuf) -> mpsc::Receiver<LogLine> {
+fn follow(dir: PathBuf, changes: LogChanges) -> mpsc::Receiver<LogLine> {
     let (sender, receiver) = mpsc::channel(256);
     tokio::spawn(async move {
         let query = LogQuery {
-            follow: true,
+            follow: Some(changes),
             ..LogQuery::default()
         };
         let mut lines = havre_engine::read_logs(&dir, query);

@@ -33,6 +33,7 @@ use crate::channel::Channel;
 use crate::confidential::Confidential;
 use crate::exec::{ExecError, ExecSession, ExecSpec};
 use crate::group::{Group, Groups};
+use crate::logs::LogChanges;
 use crate::protocol::{Reply, Request};
 use crate::rundir::RunDir;
 use crate::spec::Limits;
@@ -73,6 +74,7 @@ struct Inner {
     /// The binary through a read-only mount.
     exe: OwnedFd,
     inventory: Mutex<Inventory>,
+    log_changes: LogChanges,
     tasks: TaskTracker,
     cancel: CancellationToken,
 }
@@ -233,6 +235,7 @@ impl Engine {
             config,
             exe,
             inventory: Mutex::default(),
+            log_changes: LogChanges::default(),
             tasks: TaskTracker::new(),
             cancel: cancel.clone(),
         };
@@ -301,6 +304,11 @@ impl Engine {
     /// with the last [`Engine`].
     pub fn watch_containers(&self, cgroup_parent: &str) -> watch::Receiver<Arc<Vec<Observed>>> {
         self.inner.inventory().watch(cgroup_parent)
+    }
+
+    /// By what readers of the containers' output follow it: one for all of them.
+    pub fn log_changes(&self) -> LogChanges {
+        self.inner.log_changes.clone()
     }
 
     /// One container, as last heard of. Containers of an earlier daemon are known after

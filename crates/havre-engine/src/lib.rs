@@ -43,7 +43,7 @@ pub use exec::{ExecError, ExecSession, ExecSpec, Terminal, WindowSize};
 pub use group::{Group, enter};
 pub use init::source::make_folder;
 pub use init::volume::copy_folder;
-pub use logs::{LogLine, LogQuery, LogReader, LogStream, read_logs};
+pub use logs::{LogChanges, LogLine, LogQuery, LogReader, LogStream, read_logs};
 pub use probe::{Requirement, probe};
 pub use signal::number as signal_number;
 pub use spec::*;

@@ -6,17 +6,19 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::inotify;
-use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use havre_base::time;
+
+mod changes;
+
+pub use changes::LogChanges;
+use changes::Watching;
 
 /// Read at once.
 const CHUNK: usize = 64 * 1024;
@@ -34,20 +36,20 @@ const FLAG_OFFSET: u64 = 38;
 const MAX_LINE: usize = 256 * 1024;
 
 /// Text handed over at once between threads, about.
-const BATCH_BYTES: usize = 1024 * 1024;
+const BATCH_BYTES: usize = 256 * 1024;
 
 /// Most rotated files that are looked for.
 const MAX_FILES: u32 = 1000;
 
 /// What to read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct LogQuery {
     /// Only the last so many lines.
     pub tail: Option<usize>,
     /// Only lines from this time on.
     pub since: Option<SystemTime>,
-    /// Wait for more at the end.
-    pub follow: bool,
+    /// Wait for more at the end, which these tell of.
+    pub follow: Option<LogChanges>,
 }
 
 /// Which output a line came from.
@@ -77,10 +79,10 @@ pub struct LogLine {
 /// Reads the spool in `dir`, which need not exist yet.
 pub fn read_logs(dir: &Path, query: LogQuery) -> LogReader {
     LogReader {
-        follow: query.follow,
+        follow: query.follow.clone(),
         reading: Reading::Idle(Box::new(Cursor::new(dir, query))),
         lines: VecDeque::new(),
-        changes: None,
+        watching: None,
         dir: dir.to_owned(),
     }
 }
@@ -89,10 +91,10 @@ pub fn read_logs(dir: &Path, query: LogQuery) -> LogReader {
 #[derive(Debug)]
 pub struct LogReader {
     dir: PathBuf,
-    follow: bool,
+    follow: Option<LogChanges>,
     reading: Reading,
     lines: VecDeque<LogLine>,
-    changes: Option<AsyncFd<OwnedFd>>,
+    watching: Option<Watching>,
 }
 
 /// Who has the cursor.
@@ -114,13 +116,13 @@ impl LogReader {
                 return Ok(Some(line));
             }
             // Before reading, so that what comes in between is noticed.
-            if self.follow && self.changes.is_none() {
-                self.changes = watch_changes(&self.dir)?;
+            if let (Some(changes), None) = (&self.follow, &self.watching) {
+                self.watching = changes.watch(&self.dir)?;
             }
             if self.read_batch().await? {
                 continue;
             }
-            if !self.follow {
+            if self.follow.is_none() {
                 return Ok(None);
             }
             // A prompt is no line and yet to be seen.
@@ -154,34 +156,23 @@ impl LogReader {
     }
 
     /// Whether there was one; not where the time was up.
-    async fn wait_for_change(&self) -> io::Result<bool> {
-        let Some(changes) = &self.changes else {
+    async fn wait_for_change(&mut self) -> io::Result<bool> {
+        let Some(watching) = &mut self.watching else {
             tokio::time::sleep(POLL / 5).await;
             return Ok(false);
         };
-        let drain = |fd: &OwnedFd| {
-            let mut buffer = [0u8; 4096];
-            Ok(rustix::io::read(fd, &mut buffer)?)
-        };
-        let changed = changes.async_io(tokio::io::Interest::READABLE, drain);
         // In time or not, the file is looked at.
-        match timeout(POLL, changed).await {
+        match timeout(POLL, watching.changed()).await {
             Ok(Err(error)) => Err(error),
-            Ok(Ok(_)) => Ok(true),
+            Ok(Ok(true)) => Ok(true),
+            Ok(Ok(false)) => {
+                self.watching = None;
+                // It may be some time until there is another.
+                tokio::time::sleep(POLL / 5).await;
+                Ok(false)
+            }
             Err(_) => Ok(false),
         }
-    }
-}
-
-/// `None` while the folder does not exist.
-fn watch_changes(dir: &Path) -> io::Result<Option<AsyncFd<OwnedFd>>> {
-    let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
-    let fd = inotify::init(flags)?;
-    let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE;
-    match inotify::add_watch(&fd, dir, events) {
-        Ok(_) => Ok(Some(crate::sys::async_fd(fd)?)),
-        Err(rustix::io::Errno::NOENT) => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -254,7 +245,7 @@ impl Cursor {
                 bytes += CHUNK;
             } else if !self.next_file()? {
                 // Nothing more will come to what is not followed.
-                if !self.query.follow {
+                if self.query.follow.is_none() {
                     lines.extend(self.unfinished());
                 }
                 break;
@@ -571,7 +562,7 @@ mod tests {
         spool.feed(Stream::Stdout, b"password: ");
         spool.flush_partial(Stream::Stdout);
         let query = LogQuery {
-            follow: true,
+            follow: Some(LogChanges::default()),
             ..LogQuery::default()
         };
         let mut reader = read_logs(dir.path(), query);
@@ -608,7 +599,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("not/there/yet");
         let query = LogQuery {
-            follow: true,
+            follow: Some(LogChanges::default()),
             ..LogQuery::default()
         };
         let mut reader = read_logs(&path, query);
@@ -631,6 +622,70 @@ mod tests {
             got.len(),
             got.first()
         );
+    }
+
+    /// How many watches there are of the process, and through how many descriptors.
+    fn watched(changes: &LogChanges) -> (usize, usize) {
+        let Some(fd) = changes.descriptor() else {
+            return (0, 0);
+        };
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"));
+        let info = info.expect("readable");
+        (info.matches("inotify wd:").count(), 1)
+    }
+
+    #[tokio::test]
+    async fn however_many_follow_they_share_a_descriptor_and_each_is_told() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let changes = LogChanges::default();
+        let query = LogQuery {
+            follow: Some(changes.clone()),
+            ..LogQuery::default()
+        };
+        let paths: Vec<PathBuf> = (0..3).map(|n| dir.path().join(n.to_string())).collect();
+        let mut spools: Vec<Spool> = paths.iter().map(|path| spool(path, 1 << 20)).collect();
+        for spool in &mut spools {
+            feed(spool, 0..1);
+        }
+        // Far more than there may be descriptors of that kind.
+        let mut readers: Vec<LogReader> = (0..300)
+            .map(|n| read_logs(&paths[n % 3], query.clone()))
+            .collect();
+        for reader in &mut readers {
+            let line = reader.next().await.expect("readable").expect("no end");
+            assert_eq!(line.text, "line 0");
+        }
+        assert_eq!(watched(&changes), (3, 1));
+        let told = next_of_each(&mut readers);
+        for spool in &mut spools {
+            feed(spool, 1..2);
+        }
+        let told = timeout(Duration::from_secs(20), told).await;
+        assert_eq!(told.expect("in time"), vec!["line 1"; 300]);
+        readers.truncate(2);
+        assert_eq!(watched(&changes), (2, 1));
+        drop(readers);
+        assert_eq!(watched(&changes), (0, 1));
+    }
+
+    /// The next line of each, waited for together.
+    async fn next_of_each(readers: &mut Vec<LogReader>) -> Vec<String> {
+        let mut waiting = tokio::task::JoinSet::new();
+        for mut reader in readers.drain(..) {
+            waiting.spawn(async move {
+                let line = reader.next().await.expect("readable").expect("no end");
+                (reader, line.text)
+            });
+        }
+        let mut texts = Vec::new();
+        while let Some(next) = waiting.join_next().await {
+            let (reader, text) = next.expect("no panic");
+            readers.push(reader);
+            texts.push(text);
+        }
+        readers.sort_by(|a, b| a.dir.cmp(&b.dir));
+        readers.dedup_by(|a, b| a.dir == b.dir);
+        texts
     }
 
     #[tokio::test]

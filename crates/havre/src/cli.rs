@@ -864,10 +864,11 @@ pub struct LoginArgs {
     /// Which of the server's issuers, by its name there
     #[arg(long, value_name = "NAME", requires = "oidc")]
     pub issuer: Option<String>,
-    /// Show the server a job's identity that is meant for this, where that is not the server's own address
+    /// Show the server an identity that is meant for this, where that is not the server's own address
     #[arg(long, value_name = "AUDIENCE", requires = "oidc")]
     pub audience: Option<String>,
-    /// Believe the server when it names another issuer, or another client of it, than at the first login
+    /// Believe the server when it names another issuer, or another client of it, than at the first login, or
+    /// that of another context
     #[arg(long, requires = "oidc")]
     pub new_issuer: bool,
     /// Type a code on any device instead of using a browser on this machine

@@ -157,7 +157,32 @@ fn break_at(word: &str, columns: usize) -> usize {
     end
 }
 
-/// Text from elsewhere without what would move the cursor or change colours.
+/// Characters that are not seen and change what is: they turn the direction of writing (Unicode's
+/// `Bidi_Control`), format otherwise (category Cf), or end a line.
+fn is_hidden(c: char) -> bool {
+    matches!(c,
+        '\u{ad}'
+        | '\u{600}'..='\u{605}'
+        | '\u{61c}'
+        | '\u{6dd}'
+        | '\u{70f}'
+        | '\u{890}'..='\u{891}'
+        | '\u{8e2}'
+        | '\u{180e}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}'
+        | '\u{110bd}'
+        | '\u{110cd}'
+        | '\u{13430}'..='\u{1343f}'
+        | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0001}'..='\u{e007f}')
+}
+
+/// Text from elsewhere without what would move the cursor, change colours, or show it otherwise than it is.
 pub fn printable(text: impl AsRef<str>) -> String {
     let mut out = String::with_capacity(text.as_ref().len());
     let mut chars = text.as_ref().chars().peekable();
@@ -165,7 +190,7 @@ pub fn printable(text: impl AsRef<str>) -> String {
         match c {
             '\x1b' => skip_escape(&mut chars),
             '\t' => out.push_str("    "),
-            c if c.is_control() => {}
+            c if c.is_control() || is_hidden(c) => {}
             c => out.push(c),
         }
     }
@@ -274,6 +299,11 @@ mod tests {
             "red    xy"
         );
         assert_eq!(printable("cut \x1b["), "cut ");
+        assert_eq!(
+            printable("a\u{202e}b\u{2066}c\u{2028}d\u{200b}e\u{feff}f\u{61c}g\u{e0041}h"),
+            "abcdefgh"
+        );
+        assert_eq!(printable("日本語 é ع 🚢"), "日本語 é ع 🚢");
     }
 
     #[test]

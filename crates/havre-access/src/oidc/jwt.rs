@@ -87,6 +87,13 @@ pub(super) fn read(text: &str) -> Result<Claimed<'_>, Unproven> {
         "ES256" => Algorithm::Es256,
         other => return Err(Unproven::Algorithm(other.chars().take(20).collect())),
     };
+    // It lets its holder use an interface; it does not say who they are (RFC 9068).
+    let kind = text("typ").unwrap_or_default().to_ascii_lowercase();
+    if matches!(kind.as_str(), "at+jwt" | "application/at+jwt") {
+        return Err(Unproven::Malformed(
+            "it is an access token, and no ID token",
+        ));
+    }
     if head.contains_key("crit") {
         return Err(Unproven::Malformed("its head demands what is not known"));
     }
@@ -131,13 +138,26 @@ impl Claimed<'_> {
     }
 
     /// Whether it is for us and of this time; until when it is.
-    pub(super) fn holds(&self, audience: &str, now: SystemTime) -> Result<SystemTime, Unproven> {
-        let is_for_us = match self.claims.get("aud") {
-            Some(Value::String(one)) => one == audience,
-            Some(Value::Array(all)) => all.iter().any(|one| one.as_str() == Some(audience)),
-            _ => false,
+    pub(super) fn holds(
+        &self,
+        audience: &str,
+        client_id: Option<&str>,
+        now: SystemTime,
+    ) -> Result<SystemTime, Unproven> {
+        let (is_for_us, has_others) = match self.claims.get("aud") {
+            Some(Value::String(one)) => (one == audience, false),
+            Some(Value::Array(all)) => (
+                all.iter().any(|one| one.as_str() == Some(audience)),
+                all.iter().any(|one| one.as_str() != Some(audience)),
+            ),
+            _ => (false, false),
         };
-        if !is_for_us {
+        // Of one that is for others too it is said to whom it was given (OpenID Connect Core, 3.1.3.7).
+        let is_given_to_us = !has_others
+            || self
+                .text("azp")
+                .is_some_and(|to| to == audience || Some(to) == client_id);
+        if !is_for_us || !is_given_to_us {
             return Err(Unproven::Audience(audience.to_owned()));
         }
         let expires = self.time("exp")?;

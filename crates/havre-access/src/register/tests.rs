@@ -362,3 +362,39 @@ fn a_token_that_would_outlive_all_calendars_is_not_one_for_ever() {
     assert!(matches!(made.err(), Some(AccessError::Lifetime)));
     assert_eq!(register.tokens(), []);
 }
+
+#[test]
+fn who_is_removed_while_they_log_in_is_not_let_in() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let register = opened(folder.path());
+    let now = SystemTime::now();
+    register.put_user(person("anna", "1234")).expect("entered");
+    let found = register.user_of("github", "1234").expect("entered");
+    let made = register.create_for(&found, login("1234"), now);
+    made.expect("entered still");
+    let less = User {
+        grant: Grant::nothing(),
+        ..person("anna", "1234")
+    };
+    register.put_user(less).expect("changed");
+    let refused = register.create_for(&found, login("1234"), now).err();
+    assert!(matches!(refused, Some(AccessError::UserChanged(_))));
+    register.remove_user("anna").expect("removed");
+    let refused = register.create_for(&found, login("1234"), now).err();
+    assert!(matches!(refused, Some(AccessError::UserChanged(_))));
+    assert_eq!(register.tokens(), []);
+}
+
+#[test]
+fn a_token_that_is_called_as_another_is_numbered_stays() {
+    // Which of two came first in a map was chance.
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let register = opened(folder.path());
+        let now = SystemTime::now();
+        let meant = register.create(new("ci", None), now).expect("made").record;
+        let other = register.create(new(&meant.id, None), now).expect("made");
+        assert_eq!(register.revoke(&meant.id).expect("revoked").id, meant.id);
+        register.look_up(&other.text, now).expect("another");
+    }
+}

@@ -74,7 +74,12 @@ impl Signer {
     }
 
     pub fn sign(&self, claims: &Value) -> String {
-        let head = json!({"alg": self.algorithm(), "kid": self.id(), "typ": "JWT"});
+        self.sign_as("JWT", claims)
+    }
+
+    /// The same as another kind of token.
+    pub fn sign_as(&self, kind: &str, claims: &Value) -> String {
+        let head = json!({"alg": self.algorithm(), "kid": self.id(), "typ": kind});
         let signed = unsigned(&head, claims);
         let random = rand::SystemRandom::new();
         let signature = match self {

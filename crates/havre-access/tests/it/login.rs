@@ -56,7 +56,7 @@ impl World {
             name: "github".to_owned(),
             issuer: self.issuer.url(),
             audience: AUDIENCE.to_owned(),
-            client_id: None,
+            client_id: Some("havre-cli".to_owned()),
             ca_file: None,
             rules: vec![
                 rule(
@@ -240,12 +240,23 @@ async fn issuer_audience_and_times_have_to_be_right() {
             .await
             .unwrap_or_else(|error| panic!("{claim}: {error}"));
     }
-    let mut claims = world.issuer.claims("e");
-    claims["aud"] = json!(["x", AUDIENCE]);
-    world
-        .login(&signer.sign(&claims))
-        .await
-        .expect("one of several");
+    // Of one that is for others too it has to be said that it was given to us.
+    for (given_to, is_let_in) in [
+        (None, false),
+        (Some("evil"), false),
+        (Some("havre-cli"), true),
+        (Some(AUDIENCE), true),
+    ] {
+        let mut claims = world.issuer.claims(&format!("e {given_to:?}"));
+        claims["aud"] = json!(["x", AUDIENCE]);
+        claims["azp"] = json!(given_to);
+        let found = world.login(&signer.sign(&claims)).await;
+        assert_eq!(found.is_ok(), is_let_in, "{given_to:?}");
+    }
+    for kind in ["at+jwt", "application/AT+JWT"] {
+        let token = signer.sign_as(kind, &world.issuer.claims("f"));
+        assert!(world.login(&token).await.is_err(), "{kind}");
+    }
 }
 
 #[tokio::test]

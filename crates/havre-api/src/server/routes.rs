@@ -127,8 +127,19 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
                 Ok(admitted) => admitted,
                 Err(error) => return refusal(&error),
             };
+            let place = match stream::Feeds::enter(&api.feeds, &underway.principal().who) {
+                Ok(place) => place,
+                Err(error) => {
+                    underway.end(Outcome::Failed(error.code));
+                    return refusal(&error);
+                }
+            };
             let (sink, items) = ItemSink::new(stream::ITEMS_AHEAD);
             let sending = send(state, underway.principal(), query, sink);
+            let sending = async move {
+                let _place = place;
+                sending.await
+            };
             stream::lines(stream::feed(sending, items, api.stop, underway))
         };
         self.route(F::PATH, post(handler))

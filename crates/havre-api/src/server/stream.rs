@@ -1,8 +1,10 @@
 //! Answers of one JSON document per line.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -20,8 +22,65 @@ use crate::*;
 /// Proxies take a longer silence for an end: ours after 600 s, others after 60 s.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// Items that may wait for a slow reader.
-pub(super) const ITEMS_AHEAD: usize = 256;
+/// Items that may wait for a slow reader. Few, as a line of output may have 256 KiB: of one that nobody reads
+/// 4 MiB are kept.
+pub(super) const ITEMS_AHEAD: usize = 16;
+
+/// Feeds that one principal may have at once.
+const MOST_FEEDS: usize = 32;
+
+/// How many feeds each principal has. Root's are not counted.
+#[derive(Debug, Default)]
+pub(super) struct Feeds(Mutex<HashMap<String, usize>>);
+
+/// One of a principal's feeds, as long as it is there.
+#[derive(Debug)]
+pub(super) struct Place(Option<(Arc<Feeds>, String)>);
+
+impl Feeds {
+    /// One more, or why not.
+    pub(super) fn enter(feeds: &Arc<Self>, who: &Who) -> Result<Place, ApiError> {
+        let key = match who {
+            Who::Local(LocalPeer { uid: 0, .. }) => return Ok(Place(None)),
+            Who::Local(peer) => format!("uid {}", peer.uid),
+            Who::Token { id, .. } => format!("token {id}"),
+            // However many logins they have.
+            Who::Login {
+                issuer, subject, ..
+            } => format!("login {issuer}:{subject}"),
+            Who::Nobody => "nobody".to_owned(),
+        };
+        let mut all = feeds.lock();
+        let count = all.entry(key.clone()).or_default();
+        if *count >= MOST_FEEDS {
+            let message = format!("{MOST_FEEDS} such answers are under way for you already");
+            let error = ApiError::new(ErrorCode::TooMany, message);
+            return Err(error.with_hint("end one of them, as a `logs -f`"));
+        }
+        *count += 1;
+        Ok(Place(Some((Arc::clone(feeds), key))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        // The map is whole after every statement.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some((feeds, key)) = &self.0 else {
+            return;
+        };
+        let mut all = feeds.lock();
+        if let Some(count) = all.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(key);
+            }
+        }
+    }
+}
 
 /// The answer whose body is `chunks`, each one or more whole lines.
 pub(super) fn lines(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Response {
@@ -182,6 +241,33 @@ fn line(item: &impl Serialize) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_principal_has_so_many_feeds_and_no_more() {
+        let feeds = Arc::default();
+        let of = |id: &str, subject: &str| Who::Login {
+            id: id.to_owned(),
+            issuer: "company".to_owned(),
+            subject: subject.to_owned(),
+        };
+        let anna = (0..MOST_FEEDS).map(|n| Feeds::enter(&feeds, &of(&n.to_string(), "anna")));
+        let mut anna: Vec<Place> = anna.collect::<Result<_, _>>().expect("few");
+        let refused = Feeds::enter(&feeds, &of("x", "anna")).expect_err("too many");
+        assert_eq!(refused.code, ErrorCode::TooMany);
+        Feeds::enter(&feeds, &of("y", "bob")).expect("another");
+        anna.pop();
+        anna.push(Feeds::enter(&feeds, &of("x", "anna")).expect("one has ended"));
+        Feeds::enter(&feeds, &of("x", "anna")).expect_err("as many again");
+        drop(anna);
+        assert!(feeds.lock().is_empty());
+        let root = Who::Local(LocalPeer {
+            uid: 0,
+            gid: 0,
+            name: None,
+        });
+        let all: Result<Vec<_>, _> = (0..1000).map(|_| Feeds::enter(&feeds, &root)).collect();
+        all.expect("root's are not counted");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_broken_by_an_empty_line() {

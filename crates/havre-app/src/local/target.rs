@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use havre_api::EnvironmentId;
-use havre_engine::{ContainerId, ExecSession, ExecSpec, LogQuery, LogReader, WindowSize};
+use havre_engine::{ContainerId, Engine, ExecSession, ExecSpec, LogQuery, LogReader, WindowSize};
 use havre_release::{
     Answer, Applied, ApplyError, BoxError, Change, Exec, ExecError, Line, Output, OutputQuery,
     ReplicaId, Session, Stream, Target, TargetStatus, Terminal, Usage,
@@ -66,7 +66,7 @@ impl Target for LocalTarget {
     }
 
     fn output(&self, id: &ReplicaId, query: &OutputQuery) -> Box<dyn Output> {
-        spool(&self.log_dir(id), query)
+        spool(&self.log_dir(id), query, &self.host.engine)
     }
 
     fn exec(&self, id: &ReplicaId, command: Exec) -> Answer<'_, Result<Session, ExecError>> {
@@ -105,11 +105,11 @@ fn container(id: &ReplicaId) -> ContainerId {
 }
 
 /// The output of a container, whose folder this is.
-pub(super) fn spool(folder: &Path, query: &OutputQuery) -> Box<dyn Output> {
+pub(super) fn spool(folder: &Path, query: &OutputQuery, engine: &Engine) -> Box<dyn Output> {
     let query = LogQuery {
         tail: query.tail,
         since: query.since,
-        follow: query.follow,
+        follow: query.follow.then(|| engine.log_changes()),
     };
     Box::new(Spool(havre_engine::read_logs(folder, query)))
 }

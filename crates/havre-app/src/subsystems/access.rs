@@ -239,9 +239,10 @@ fn failed(error: AccessError) -> ApiError {
         AccessError::Random(_) | AccessError::Store(_) | AccessError::Unwritten { .. } => {
             ErrorCode::Failed
         }
-        AccessError::TokenExists(_) | AccessError::UserExists(_) | AccessError::Full(_) => {
-            ErrorCode::Conflict
-        }
+        AccessError::TokenExists(_)
+        | AccessError::UserExists(_)
+        | AccessError::UserChanged(_)
+        | AccessError::Full(_) => ErrorCode::Conflict,
         AccessError::NoToken(_) | AccessError::NoUser(_) => ErrorCode::NotFound,
         AccessError::Lifetime => ErrorCode::Invalid,
     };
@@ -251,6 +252,7 @@ fn failed(error: AccessError) -> ApiError {
             "make room on the disk: the daemon tries again each minute, and `havre token revoke` once more says when it \
              is done",
         ),
+        AccessError::UserChanged(_) => Some("log in again"),
         AccessError::TokenExists(_) => Some("choose another name, or revoke it first"),
         AccessError::UserExists(_) | AccessError::NoUser(_) => Some("see `havre user ls`"),
         AccessError::NoToken(_) => Some("see `havre token ls`"),

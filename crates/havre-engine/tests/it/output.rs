@@ -37,7 +37,7 @@ async fn following_a_container(place: &Sandbox) {
     spec.log.max_size_bytes = 4096;
     spec.log.max_files = 100;
     let query = LogQuery {
-        follow: true,
+        follow: Some(place.engine().log_changes()),
         ..LogQuery::default()
     };
     let mut reader = read_logs(&spec.log.dir, query);

@@ -1,11 +1,14 @@
 //! `havre login`: has a token kept for a context, once its daemon has taken it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use data_encoding::BASE64URL_NOPAD;
 use havre_api::{
     Address, Client, Empty, Endpoint, Info, IssuedToken, Login, LoginOidc, OidcLoginRequest,
     OidcOffer, Token,
 };
+use serde_json::Value;
 
 use crate::cli::LoginArgs;
 use crate::context::{Context, Destination};
@@ -22,10 +25,12 @@ pub async fn run(context: &Context, args: LoginArgs) -> Outcome {
     };
     let folder = ConfigFolder::of_user().map_err(|error| failed(&error))?;
     let mut contexts = folder.read().map_err(|error| failed(&error))?;
-    let known = contexts.contexts.remove(name);
-    let known = known.and_then(|saved| saved.issuer);
+    let known = Known {
+        here: contexts.contexts.remove(name).and_then(|one| one.issuer),
+        elsewhere: contexts.contexts,
+    };
     let done = match args.is_by_identity() {
-        true => by_identity(context, endpoint, &args, known.as_ref()).await?,
+        true => by_identity(context, endpoint, &args, &known).await?,
         false => Done {
             token: by_token(endpoint, &args).await?,
             said: format!("{endpoint} takes the token; it is kept for you alone"),
@@ -52,6 +57,14 @@ pub async fn run(context: &Context, args: LoginArgs) -> Outcome {
     }
     context.ui.say(&done.said);
     Ok(Exit::Ok)
+}
+
+/// By whom people have logged in so far.
+struct Known {
+    /// To this context.
+    here: Option<SavedIssuer>,
+    /// The other contexts.
+    elsewhere: BTreeMap<String, Saved>,
 }
 
 /// What a login gives.
@@ -85,7 +98,7 @@ async fn by_identity(
     context: &Context,
     endpoint: &Endpoint,
     args: &LoginArgs,
-    known: Option<&SavedIssuer>,
+    known: &Known,
 ) -> Result<Done, Failure> {
     // Whatever token there is, it may be the one that has expired.
     let client = with(endpoint, None);
@@ -103,7 +116,7 @@ async fn by_identity(
             identity::of_job(audience).await?
         }
         None => {
-            asked = trusted(offer, known, args.new_issuer)?;
+            asked = trusted(offer, known, &endpoint.address, args.new_issuer)?;
             let issuer = Issuer {
                 offer,
                 ca_file: endpoint.ca_file.as_deref(),
@@ -116,9 +129,9 @@ async fn by_identity(
             issuer.of_person(way, context.ui).await?
         }
     };
-    let request = OidcLoginRequest {
-        token: token.trim().to_owned(),
-    };
+    let token = token.trim().to_owned();
+    for_whom(&token, &endpoint.address, args.audience.as_deref())?;
+    let request = OidcLoginRequest { token };
     let IssuedToken { token, info } = client.call::<LoginOidc>(&request).await?;
     let token = Token::new(token.reveal())
         .ok_or_else(|| Failure::new(Exit::Failed, "the server gave what is no token"))?;
@@ -157,10 +170,40 @@ fn audience<'o>(
     Err(Failure::new(Exit::Failed, message).hint(hint))
 }
 
-/// The issuer to be kept with the context: that of the first login, unless it is said that another is meant.
+/// Refuses to show a server an identity token that is for another server's address: it could log in there with
+/// it. What it is for otherwise, and whether it is any, the server says.
+fn for_whom(token: &str, address: &Address, named: Option<&str>) -> Result<(), Failure> {
+    let claims = token.split('.').nth(1);
+    let claims = claims.and_then(|part| BASE64URL_NOPAD.decode(part.as_bytes()).ok());
+    let claims: Option<Value> = claims.and_then(|text| serde_json::from_slice(&text).ok());
+    let audience = claims.as_ref().and_then(|claims| claims.get("aud"));
+    let all: Vec<&str> = match audience {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let own = address.to_string();
+    let is_meant = |one: &&str| match named {
+        Some(named) => *one == named,
+        None => one.trim_end_matches('/') == own,
+    };
+    let is_address = |one: &&str| one.starts_with("https://");
+    match all.iter().find(|one| is_address(one)) {
+        Some(other) if !all.iter().any(|one| is_meant(&one)) => {
+            let message = format!("the identity is for {other}, and the server is {own}");
+            let hint = "if it is meant for this server, say so: --audience AUDIENCE; else it may be another's";
+            Err(Failure::new(Exit::Failed, message).hint(hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The issuer to be kept with the context: that of the first login, unless it is said that another is meant. Nor may
+/// it be without that the one of another server: what it says of a person could log in there.
 fn trusted(
     offer: &OidcOffer,
-    known: Option<&SavedIssuer>,
+    known: &Known,
+    address: &Address,
     is_new: bool,
 ) -> Result<Option<SavedIssuer>, Failure> {
     // Who has no client has no people either, which is told later.
@@ -171,8 +214,20 @@ fn trusted(
         issuer: offer.issuer.clone(),
         client_id,
     };
-    match known {
-        Some(known) if *known != issuer && !is_new => {
+    let is_elsewhere = |saved: &Saved| {
+        saved.issuer.as_ref() == Some(&issuer) && saved.address.parse().as_ref() != Ok(address)
+    };
+    let mut others = known.elsewhere.iter();
+    match (&known.here, others.find(|(_, saved)| is_elsewhere(saved))) {
+        (None, Some((name, other))) if !is_new => {
+            let message = format!(
+                "the server names {} (client {}), by which you log in to {name} ({}): it could log in there as you",
+                issuer.issuer, issuer.client_id, other.address
+            );
+            let hint = "if both are run by the same people, say so: --new-issuer";
+            Err(Failure::new(Exit::Failed, message).hint(hint))
+        }
+        (Some(known), _) if *known != issuer && !is_new => {
             let message = format!(
                 "the server names {} (client {}), and at the first login it was {} (client {})",
                 issuer.issuer, issuer.client_id, known.issuer, known.client_id
@@ -281,14 +336,72 @@ mod tests {
     }
 
     #[test]
-    fn who_logs_people_in_stays() {
-        let first = trusted(&offer("", "havre"), None, false).unwrap();
-        let known = first.as_ref();
-        assert_eq!(trusted(&offer("", "havre"), known, false).unwrap(), first);
-        let refused = trusted(&offer("", "other"), known, false).expect_err("another");
+    fn who_logs_people_in_stays_and_is_one_servers_own() {
+        let address: Address = "https://havre.example.org".parse().unwrap();
+        let mut known = Known {
+            here: None,
+            elsewhere: BTreeMap::new(),
+        };
+        let trusted = |known: &Known, client: &str, is_new| {
+            trusted(&offer("", client), known, &address, is_new)
+        };
+        let first = trusted(&known, "havre", false).unwrap();
+        known.here.clone_from(&first);
+        assert_eq!(trusted(&known, "havre", false).unwrap(), first);
+        let refused = trusted(&known, "other", false).expect_err("another");
         assert!(refused.message.contains("client other"), "{refused:?}");
-        let next = trusted(&offer("", "other"), known, true).unwrap();
+        let next = trusted(&known, "other", true).unwrap();
         assert_ne!(next, first);
+        // A server that hands on what another offers.
+        known.here = None;
+        let mut other = |address: &str| {
+            let saved = Saved {
+                address: address.to_owned(),
+                ca_file: None,
+                issuer: first.clone(),
+            };
+            known.elsewhere.insert("prod".to_owned(), saved);
+            let found = trusted(&known, "havre", false);
+            (found.is_ok(), trusted(&known, "havre", true).is_ok())
+        };
+        assert_eq!(other("https://real.example.org"), (false, true));
+        assert_eq!(other("https://havre.example.org"), (true, true));
+    }
+
+    #[test]
+    fn what_is_for_another_server_is_not_shown() {
+        let address = "https://evil.example.org".parse().unwrap();
+        let token = |audience: Value| {
+            let claims = serde_json::json!({ "aud": audience }).to_string();
+            format!("e30.{}.x", BASE64URL_NOPAD.encode(claims.as_bytes()))
+        };
+        for (audience, named, shown) in [
+            (Value::from("https://havre.example.org"), None, false),
+            (
+                Value::from(vec!["x", "https://havre.example.org"]),
+                None,
+                false,
+            ),
+            (Value::from("https://evil.example.org/"), None, true),
+            (
+                Value::from("https://other.org"),
+                Some("https://other.org"),
+                true,
+            ),
+            (
+                Value::from("https://other.org"),
+                Some("https://x.org"),
+                false,
+            ),
+            (Value::from("client-7"), None, true),
+            (Value::Null, None, true),
+        ] {
+            let found = for_whom(&token(audience.clone()), &address, named);
+            assert_eq!(found.is_ok(), shown, "{audience} {named:?}");
+        }
+        for opaque in ["", "x", "a.b.c"] {
+            for_whom(opaque, &address, None).unwrap();
+        }
     }
 
     #[test]
