@@ -189,7 +189,7 @@ fn for_whom(token: &str, address: &Address, named: Option<&str>) -> Result<(), F
     };
     let is_address = |one: &&str| one.starts_with("https://");
     match all.iter().find(|one| is_address(one)) {
-        Some(other) if !all.iter().any(|one| is_meant(&one)) => {
+        Some(other) if !all.iter().any(is_meant) => {
             let message = format!("the identity is for {other}, and the server is {own}");
             let hint = "if it is meant for this server, say so: --audience AUDIENCE; else it may be another's";
             Err(Failure::new(Exit::Failed, message).hint(hint))
