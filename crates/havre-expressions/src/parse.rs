@@ -196,9 +196,12 @@ impl Expression {
         let text = with_jobs_of_status(text, &scanned);
         let parsed = Expr::parse(&text).map_err(|error| match error {
             github_actions_expressions::Error::Syntax(error) => {
-                let next = text[error.offset..].chars().next();
+                let next = text.get(error.offset..).and_then(|at| at.chars().next());
                 let end = error.offset + next.map_or(0, char::len_utf8);
-                let message = error.message;
+                let message = match next {
+                    Some('"') => "texts stand in single quotes",
+                    _ => error.message,
+                };
                 ParseFault::Syntax { message }.at(builder.span(error.offset, end))
             }
             github_actions_expressions::Error::Depth => ParseFault::Depth.at(whole),

@@ -94,6 +94,8 @@ pub(crate) fn scan(text: &str) -> Scanned {
                 }
             }
             b'\'' => at = end_of_string(bytes, begin),
+            // No expression has one: what stands behind it is a text to whoever wrote it.
+            b'"' => break,
             b'&' | b'|' | b'=' | b'<' | b'>' => {
                 let second = if matches!(byte, b'<' | b'>') {
                     b'='

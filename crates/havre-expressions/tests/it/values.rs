@@ -149,6 +149,10 @@ fn errors_point_at_their_part_and_repeat_no_value() {
                 Err("the expression is not understood: a value should be behind the comma ())"),
             ),
             (
+                "a == \"b(1)\"",
+                Err("the expression is not understood: texts stand in single quotes (\")"),
+            ),
+            (
                 "a b",
                 Err("the expression is not understood: unexpected trailing input (b)"),
             ),
