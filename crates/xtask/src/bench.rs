@@ -18,6 +18,8 @@ mod docker;
 #[cfg(feature = "bench")]
 mod edge;
 #[cfg(feature = "bench")]
+mod expressions;
+#[cfg(feature = "bench")]
 mod figures;
 #[cfg(feature = "bench")]
 mod footprint;
@@ -82,6 +84,8 @@ enum Bench {
     Footprint,
     /// Masking the forms of 500 secrets in a log, beside sed and a plain replacement of the values.
     Redact,
+    /// Simple expressions of workflows, read once and evaluated again and again; and GitHub's own cases.
+    Expressions,
     /// A thousand secrets opened after a reboot.
     Seal,
     /// From a changed line to its answer, and `up` with nothing changed.
@@ -167,6 +171,7 @@ fn measure(options: &Options) -> Result<()> {
         Bench::Start => installation()?.use_and_remove(start::measure),
         Bench::Footprint => installation()?.use_and_remove(footprint::measure),
         Bench::Redact => redact::measure(),
+        Bench::Expressions => expressions::measure(),
         Bench::Seal => seal::measure(),
         Bench::Redeploy => installation()?.use_and_remove(redeploy::measure),
         Bench::Rollout { rollouts } => {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use havre_redact::{Filter, MASK, Stream};
 use serde_json::{Value, json};
 
-use super::figures::{median, mention, rounded};
+use super::figures::{cpu_time, median, mention, rounded};
 use crate::shell::command;
 
 const SECRETS: usize = 500;
@@ -82,17 +82,6 @@ pub fn measure() -> Result<Value> {
         "leaked": leaked,
         "masks": masks,
     }))
-}
-
-/// Of this thread: others on the machine do not count.
-fn cpu_time() -> Duration {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the pointer is to a timespec of ours; the clock exists on Linux.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn mb_per_s(bytes: usize, time: Duration) -> f64 {
