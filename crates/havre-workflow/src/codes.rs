@@ -22,6 +22,7 @@ pub const CODES: &[(&str, &str)] = &[
         "A key that is written twice, in capital and in small letters",
     ),
     ("workflow/empty", "A file without a workflow"),
+    ("workflow/encoding", "A file that is not UTF-8"),
     ("workflow/expression", "An expression that cannot be read"),
     (
         "workflow/expression-place",

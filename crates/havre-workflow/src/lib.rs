@@ -9,7 +9,8 @@
 //! so is what an expression may not use where it stands. Nothing here evaluates an expression, reads
 //! a file or knows a clock. Times are minutes where GitHub's are.
 //!
-//! - [`read`] is the way in; [`calls::check`] looks at what one workflow asks of another.
+//! - [`read`] is the way in; [`repository::check`] takes all files of a repository, and [`calls::check`] looks
+//!   at what one workflow asks of another.
 //! - [`schema`] says what becomes of every key; [`codes`] what the codes of findings mean.
 //!
 //! Sources: GitHub's published schema `workflow-v1.0.json` and its documentation of the syntax.
@@ -22,6 +23,7 @@ pub mod expression;
 mod limits;
 mod model;
 mod read;
+pub mod repository;
 pub mod schema;
 mod text;
 
