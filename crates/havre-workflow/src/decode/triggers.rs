@@ -23,7 +23,7 @@ pub(super) fn triggers(node: &Node, reader: &mut Reader<'_>) -> Triggers {
                 let event = Event {
                     name,
                     at: entry.key,
-                    node: &entry.value,
+                    node: Some(&entry.value),
                     config,
                 };
                 take(&event, &mut triggers, reader);
@@ -34,7 +34,7 @@ pub(super) fn triggers(node: &Node, reader: &mut Reader<'_>) -> Triggers {
                 let event = Event {
                     name: &name.value,
                     at: name.span,
-                    node,
+                    node: None,
                     config: &nothing,
                 };
                 take(&event, &mut triggers, reader);
@@ -47,7 +47,8 @@ pub(super) fn triggers(node: &Node, reader: &mut Reader<'_>) -> Triggers {
 struct Event<'n> {
     name: &'n str,
     at: Span,
-    node: &'n Node,
+    /// `None`: it is a word, not a key.
+    node: Option<&'n Node>,
     config: &'n Map,
 }
 
@@ -57,18 +58,18 @@ fn take(event: &Event<'_>, triggers: &mut Triggers, reader: &mut Reader<'_>) {
         "push" => triggers.push = Some(filters(config, reader)),
         "pull_request" => triggers.pull_request = Some(pull_request(event, reader)),
         "workflow_dispatch" => triggers.workflow_dispatch = Some(dispatch(config, reader)),
-        "schedule" => match event.node.as_list() {
-            Some(items) => {
+        "schedule" => match event.node.map(Node::as_list) {
+            Some(Some(items)) => {
                 triggers.schedule = items
                     .iter()
                     .filter_map(|item| schedule(item, reader))
                     .collect();
             }
-            None if event.node.text().is_some() => {
+            None => {
                 let message = "`schedule` needs times: a list of `cron: …`".to_owned();
                 reader.error("workflow/missing-key", event.at, message);
             }
-            None => {}
+            Some(None) => {}
         },
         "workflow_call" => triggers.workflow_call = Some(interface(config, reader)),
         "repository_dispatch" => {
@@ -77,7 +78,7 @@ fn take(event: &Event<'_>, triggers: &mut Triggers, reader: &mut Reader<'_>) {
         }
         "workflow_run" => triggers.workflow_run = Some(workflow_run(event, reader)),
         name => {
-            if event.node.as_map().is_none() && event.node.as_list().is_none() {
+            if event.node.is_none() {
                 warn_foreign(event, reader);
             }
             triggers.foreign.push(Spanned {
@@ -91,10 +92,7 @@ fn take(event: &Event<'_>, triggers: &mut Triggers, reader: &mut Reader<'_>) {
 /// The table warns about keys; as a word, an event is told here.
 fn warn_foreign(event: &Event<'_>, reader: &mut Reader<'_>) {
     let key = crate::schema::ON.find(event.name);
-    let is_word = event.node.text().is_some();
-    if let (Some(crate::schema::Support::Ignored(why)), true) =
-        (key.map(|key| key.support), is_word)
-    {
+    if let Some(crate::schema::Support::Ignored(why)) = key.map(|key| key.support) {
         let message = format!("`on`: `{}` has no effect: {why}", event.name);
         reader.warn("workflow/ignored", event.at, message);
     }

@@ -58,6 +58,7 @@ fn keys() {
     insta::assert_snapshot!(findings("on: [push, pusch, release]\njobs: {}\n"), @r#"
     1:12 error value: `on[1]` has the unknown value `pusch` (did you mean `push`?)
     2:7 error missing-key: the workflow has no job
+    1:19 warning ignored: `on`: `release` has no effect: it happens at GitHub only; it starts nothing here
     "#);
     insta::assert_snapshot!(findings(""), @r#"
     1:1 error empty: the file is empty
