@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Vec<(String, String)> {
-        let mut report = Report::new("/p".into());
+        let mut report = crate::yaml::report("/p".into());
         let source = report.add_source(Path::new("/p/.env"), text.to_owned());
         let outer = |name: &str| (name == "HOST").then(|| "outer".to_owned());
         let earlier = BTreeMap::from([("EARLIER".to_owned(), "before".to_owned())]);

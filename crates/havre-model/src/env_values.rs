@@ -5,7 +5,6 @@ use std::fmt;
 use std::path::Path;
 
 use crate::dotenv::{self, Around, Format};
-use crate::report::Report;
 
 /// A file of `NAME=value` cannot be read. The line is not repeated: it may hold a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +28,7 @@ impl std::error::Error for EnvValuesError {}
 /// The values as a container would get them, by name: quotes are taken off, and what refers to earlier lines is
 /// filled in. Names without `=` are left out.
 pub fn env_values(text: &str) -> Result<BTreeMap<String, String>, EnvValuesError> {
-    let mut report = Report::new("/".into());
+    let mut report = crate::yaml::report("/".into());
     let source = report.add_source(Path::new("/.env"), text.to_owned());
     let around = Around {
         outer: &|_| None,

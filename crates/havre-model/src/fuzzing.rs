@@ -10,7 +10,7 @@ use crate::yaml;
 
 /// A file with `text`, and a report that knows it.
 fn source(text: &str) -> (crate::source::SourceId, Report) {
-    let mut report = Report::new("/p".into());
+    let mut report = crate::yaml::report("/p".into());
     let source = report.add_source(Path::new("/p/file"), text.to_owned());
     (source, report)
 }

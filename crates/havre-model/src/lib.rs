@@ -21,7 +21,6 @@ pub mod codes;
 mod config;
 mod databases;
 mod decode;
-mod diagnostic;
 mod dotenv;
 mod env_values;
 mod environment_id;
@@ -44,18 +43,17 @@ mod probes;
 mod project;
 mod read;
 mod regular;
-mod report;
 pub mod routes;
 pub mod rules;
 mod scalar;
 pub mod schema;
 mod settings;
-mod source;
 mod strategy;
-mod suggest;
 mod validate;
 mod words;
 mod yaml;
+
+use havre_yaml::{diagnostic, report, source, suggest};
 
 pub use allow::Allow;
 pub use bounds::{MAX_REPLICAS, OWN_USERS, OutOfBounds, is_network_name, is_volume_name};

@@ -89,7 +89,7 @@ impl LoadFailure {
     pub(crate) fn new(mut errors: Vec<Diagnostic>, warnings: Vec<Diagnostic>) -> Self {
         if errors.is_empty() {
             // Every stage that gives up says why; this is the net under that rule.
-            let mut report = Report::new(PathBuf::new());
+            let mut report = crate::yaml::report(PathBuf::new());
             report.error("compose/failed", None, "the project cannot be loaded");
             errors = report.finish().0;
         }
@@ -114,7 +114,7 @@ impl fmt::Display for LoadFailure {
 
 /// Reads, merges and validates a project's files.
 pub fn load(options: &LoadOptions) -> Result<Loaded, LoadFailure> {
-    let mut report = Report::new(PathBuf::new());
+    let mut report = crate::yaml::report(PathBuf::new());
     let project = Loader::new(options, &mut report).load();
     let failed = report.has_errors();
     let (errors, warnings) = report.finish();
@@ -129,7 +129,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadFailure> {
 
 /// As [`load`], with the project as one compose file.
 pub fn config(options: &LoadOptions, view: ConfigView) -> Result<(Loaded, Config), LoadFailure> {
-    let mut report = Report::new(PathBuf::new());
+    let mut report = crate::yaml::report(PathBuf::new());
     let read = Loader::new(options, &mut report).load();
     let failed = report.has_errors();
     let shown = read.filter(|_| !failed).map(|read| {
@@ -146,7 +146,7 @@ pub fn config(options: &LoadOptions, view: ConfigView) -> Result<(Loaded, Config
 /// As [`load`], with the traps of [`crate::rules`] among the findings: also where nothing is wrong
 /// but that a file or a variable beside the project's files is missing.
 pub fn advise(options: &LoadOptions) -> Result<Loaded, LoadFailure> {
-    let mut report = Report::new(PathBuf::new());
+    let mut report = crate::yaml::report(PathBuf::new());
     let read = Loader::new(options, &mut report).load();
     if let Some(read) = &read
         && report.has_only_errors_of(rules::SURROUNDINGS)
@@ -167,7 +167,7 @@ pub fn advise(options: &LoadOptions) -> Result<Loaded, LoadFailure> {
 /// The names alone of a project and its environment: also where a variable is unset or the rest
 /// of the files cannot be run, so that what runs already can be looked at and stopped.
 pub fn identify(options: &LoadOptions) -> Result<(ProjectName, EnvironmentName), LoadFailure> {
-    let mut report = Report::new(PathBuf::new());
+    let mut report = crate::yaml::report(PathBuf::new());
     let found = Loader::new(options, &mut report).find();
     let (errors, warnings) = report.finish();
     match found {
@@ -217,7 +217,7 @@ struct Found {
 impl<'o> Loader<'o> {
     fn new(options: &'o LoadOptions, report: &'o mut Report) -> Self {
         let (directory, single) = project_folder(&options.directory);
-        *report = Report::new(directory.clone());
+        *report = crate::yaml::report(directory.clone());
         let files = Files::of(&directory);
         Self {
             options,

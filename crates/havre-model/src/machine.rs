@@ -148,7 +148,7 @@ pub fn load(path: &Path) -> Result<(Settings, Vec<Diagnostic>), LoadFailure> {
     if !path.exists() {
         return Ok((Settings::default(), Vec::new()));
     }
-    let mut report = Report::new(PathBuf::new());
+    let mut report = crate::yaml::report(PathBuf::new());
     let settings = read(path, &mut report);
     let failed = report.has_errors();
     let (errors, warnings) = report.finish();

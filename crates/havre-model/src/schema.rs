@@ -697,7 +697,6 @@ mod tests {
     use super::*;
     use crate::files::Files;
     use crate::project::EnvironmentName;
-    use crate::report::Report;
     use crate::{read, settings};
 
     /// Opens a mapping of every kind.
@@ -715,7 +714,7 @@ environments: {staging: {routes: [{service: web}]}}
     fn every_key_is_read_and_no_other() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("havre.yaml"), ALL).unwrap();
-        let mut report = Report::new(PathBuf::new());
+        let mut report = crate::yaml::report(PathBuf::new());
         read::trace::start();
         let read = settings::read(
             folder.path(),

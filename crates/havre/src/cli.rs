@@ -78,6 +78,9 @@ pub enum Command {
     Up(UpArgs),
     /// Check the project's files and report every problem
     Check(CheckArgs),
+    /// Check the workflow files of a repository
+    #[command(subcommand)]
+    Ci(CiCommand),
     /// Show the project as one compose file: merged, interpolated, secrets masked
     Config(ConfigArgs),
     /// Show what `up` would do, and do nothing
@@ -168,6 +171,7 @@ impl Command {
         let json = match self {
             Self::Up(args) => args.json,
             Self::Check(args) => args.form.json,
+            Self::Ci(CiCommand::Check(args)) => args.form.json,
             Self::Doctor(args) => args.form.json,
             Self::Config(args) => args.json,
             Self::Plan(args) => args.json,
@@ -226,7 +230,8 @@ impl Command {
     pub fn goes_somewhere(&self) -> bool {
         !matches!(
             self,
-            Self::Context(_)
+            Self::Ci(_)
+                | Self::Context(_)
                 | Self::DialStdio
                 | Self::Schema { .. }
                 | Self::Completions { .. }
@@ -260,7 +265,8 @@ impl Command {
             },
             Self::Scale(args) => args.project.named(),
             Self::Down(args) => args.folder.named(),
-            Self::Audit(_)
+            Self::Ci(_)
+            | Self::Audit(_)
             | Self::Image(_)
             | Self::Network(_)
             | Self::Token(_)
@@ -323,6 +329,26 @@ pub struct CheckArgs {
     /// Check the machine's own file, machine.yaml, and no project
     #[arg(long)]
     pub machine: bool,
+    #[command(flatten)]
+    pub form: FindingsForm,
+}
+
+/// `havre ci`.
+#[derive(Debug, Subcommand)]
+pub enum CiCommand {
+    /// Check workflow files and report every problem
+    Check(CiCheckArgs),
+}
+
+/// `havre ci check`.
+#[derive(Args, Debug)]
+pub struct CiCheckArgs {
+    /// Workflow files, or folders that have them in .github/workflows; this folder without any
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Take warnings for errors
+    #[arg(long)]
+    pub strict: bool,
     #[command(flatten)]
     pub form: FindingsForm,
 }

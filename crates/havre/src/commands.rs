@@ -16,6 +16,7 @@ mod audit;
 pub mod ca;
 mod cert;
 pub mod change;
+mod ci;
 mod context;
 pub mod daemon;
 mod dial_stdio;
@@ -84,6 +85,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
     let exit = match command {
         Command::Up(args) => block_on(up::run(context, args))?,
         Command::Check(args) => block_on(project::check(context, &args))?,
+        Command::Ci(command) => ci::run(context, &command)?,
         Command::Config(args) => project::config(context, &args)?,
         Command::Plan(args) => block_on(plan::run(context, args))?,
         Command::Status(args) => block_on(status::run(context, args))?,

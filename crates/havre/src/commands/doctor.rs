@@ -130,11 +130,13 @@ fn secrets_in_clear(folder: &Path) -> Option<Diagnostic> {
 }
 
 fn explain(context: &Context, id: &str) -> Outcome {
-    if let Some(meaning) = codes::meaning(id) {
+    let of_workflows = || havre_workflow::codes::meaning(id);
+    if let Some(meaning) = codes::meaning(id).or_else(of_workflows) {
+        let command = findings::command_of(id);
         let id = context.ui.out.bold(id);
-        context.ui.data(&format!(
-            "{id}\n\n{meaning}. `havre check` shows the line.\n"
-        ))?;
+        context
+            .ui
+            .data(&format!("{id}\n\n{meaning}. `{command}` shows the line.\n"))?;
         return Ok(Exit::Ok);
     }
     let Some(rule) = rules::rule(id) else {

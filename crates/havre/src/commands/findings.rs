@@ -32,6 +32,8 @@ pub enum Checked<'a> {
     Project(&'a Path),
     /// The machine's own file.
     Machine(&'a Path),
+    /// Workflow files, named from the current folder.
+    Workflows,
 }
 
 /// Prints all findings about a file: those that keep it from being used, or else the others. `strict`:
@@ -47,6 +49,7 @@ pub fn print(
     let (path, what) = match checked {
         Checked::Project(path) => (path, "the project"),
         Checked::Machine(path) => (path, "machine.yaml"),
+        Checked::Workflows => (Path::new("."), "the pipeline"),
     };
     let (errors, warnings) = match found {
         Ok(warnings) => (Vec::new(), warnings),
@@ -83,6 +86,14 @@ pub fn print(
         false => Exit::Ok,
         true => Exit::Project,
     })
+}
+
+/// The command that reports findings of this code.
+pub fn command_of(code: &str) -> &'static str {
+    match code.starts_with("workflow/") {
+        true => "havre ci check",
+        false => "havre check",
+    }
 }
 
 fn summary(what: &str, found: &[Diagnostic]) -> String {

@@ -10,6 +10,7 @@ mod authorities;
 mod builds;
 mod certificates;
 mod changes;
+mod ci;
 mod command_line;
 mod contexts;
 mod daemon;

@@ -90,12 +90,14 @@ fn descriptor(id: &str) -> Value {
             "defaultConfiguration": { "level": rule.severity.to_string() },
         }),
         None => {
-            let meaning = codes::meaning(id).unwrap_or(id);
+            let of_workflows = || havre_workflow::codes::meaning(id);
+            let meaning = codes::meaning(id).or_else(of_workflows).unwrap_or(id);
+            let command = super::command_of(id);
             json!({
                 "id": id,
                 "shortDescription": { "text": meaning },
                 "fullDescription": { "text": format!("{meaning}.") },
-                "help": { "text": "`havre check` shows the line and what to do." },
+                "help": { "text": format!("`{command}` shows the line and what to do.") },
                 "defaultConfiguration": { "level": Severity::Error.to_string() },
             })
         }

@@ -51,14 +51,14 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// Sets the hint; the last one wins.
-    pub(crate) fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
+    pub fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
         self.hint = Some(plain(&hint.into()));
         self
     }
 }
 
 /// Text of the user's files without control characters, which a terminal might obey.
-pub(crate) fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let safe = |c: char| {
         if c.is_control() && !matches!(c, '\t' | '\n') {
             '\u{fffd}'

@@ -6,21 +6,26 @@ use std::path::{Path, PathBuf};
 use crate::diagnostic::{Diagnostic, Severity, plain};
 use crate::source::{LineColumn, SourceId, Sources, Span};
 
-/// What [`Report::mark_broken`] is used for; no consequence of itself.
-const VARIABLES: [&str; 3] = [
-    "compose/unset-variable",
-    "compose/required-variable",
-    "compose/interpolation",
-];
 /// Characters of a message.
 const MAX_MESSAGE: usize = 600;
 /// Findings of one severity kept at most; a broken file says enough by then.
 const MAX_FINDINGS: usize = 200;
 
+/// The codes that a report itself has to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Codes {
+    /// Says that more was found than is shown.
+    pub more: &'static str,
+    /// What [`Report::mark_broken`] is used for; no consequence of itself.
+    pub breaking: &'static [&'static str],
+}
+
 /// The files and what is wrong with them.
 #[derive(Debug)]
-pub(crate) struct Report {
+pub struct Report {
+    /// The files that were read.
     pub sources: Sources,
+    codes: Codes,
     errors: Vec<Finding>,
     warnings: Vec<Finding>,
     /// In a list of their own: many of them must not crowd warnings out.
@@ -44,14 +49,16 @@ struct Finding {
 
 /// A moment, to which [`Report::retain_since`] goes back.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mark {
+pub struct Mark {
     errors: usize,
     warnings: usize,
 }
 
 impl Report {
-    pub fn new(root: PathBuf) -> Self {
+    /// Nothing found yet; `root` is the folder that paths are shown relative to.
+    pub fn new(root: PathBuf, codes: Codes) -> Self {
         Self {
+            codes,
             sources: Sources::new(root),
             errors: Vec::new(),
             warnings: Vec::new(),
@@ -95,10 +102,12 @@ impl Report {
         self.push(severity, code, at.into(), message.into())
     }
 
+    /// Whether an error was recorded.
     pub fn has_errors(&self) -> bool {
         !self.errors.is_empty()
     }
 
+    /// Takes a file's text.
     pub fn add_source(&mut self, path: &Path, text: String) -> SourceId {
         self.sources.add(path, text)
     }
@@ -133,6 +142,7 @@ impl Report {
         }
     }
 
+    /// This moment.
     pub fn mark(&self) -> Mark {
         Mark {
             errors: self.errors.len(),
@@ -212,7 +222,7 @@ impl Report {
             };
             list.push(Diagnostic {
                 severity,
-                code: "compose/more",
+                code: self.codes.more,
                 message: format!("{} more findings are not shown", self.suppressed),
                 location: None,
                 hint: None,
@@ -229,9 +239,9 @@ impl Report {
         message: String,
     ) -> &mut Diagnostic {
         // A variable is reported for each service that uses it: one of them may be disabled.
-        let about_variables = VARIABLES.contains(&code);
+        let breaking = self.codes.breaking.contains(&code);
         let broken = at.is_some_and(|at| self.broken.contains(&(at.source, at.start)));
-        let consequence = broken && !about_variables;
+        let consequence = broken && !breaking;
         let full = consequence || self.is_full(severity);
         let message = presentable(message);
         let location = if full {

@@ -6,10 +6,7 @@ const MAX_LENGTH: usize = 64;
 const MAX_CANDIDATES: usize = 500;
 
 /// The candidate nearest to `word`, if it is near enough to be a slip of the hand.
-pub(crate) fn nearest<'c>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'c str>,
-) -> Option<&'c str> {
+pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     if word.len() > MAX_LENGTH {
         return None;
     }

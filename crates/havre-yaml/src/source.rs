@@ -9,24 +9,29 @@ const LINE_WINDOW: usize = 160;
 
 /// A file that was read, by its place in [`Sources`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct SourceId(u32);
+pub struct SourceId(u32);
 
 /// Line and column, both from 1; the column counts characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct LineColumn {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LineColumn {
+    /// From 1.
     pub line: u32,
+    /// In characters, from 1.
     pub column: u32,
 }
 
 /// From `start` up to but without `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
+pub struct Span {
+    /// The file.
     pub source: SourceId,
+    /// The first character.
     pub start: LineColumn,
+    /// Behind the last one.
     pub end: LineColumn,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct SourceFile {
     path: PathBuf,
     text: String,
@@ -35,14 +40,15 @@ struct SourceFile {
 }
 
 /// Every file read during one load.
-#[derive(Debug, Default)]
-pub(crate) struct Sources {
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
     files: Vec<SourceFile>,
     /// Paths inside are shown relative to it.
     root: PathBuf,
 }
 
 impl Sources {
+    /// No files yet.
     pub fn new(root: PathBuf) -> Self {
         Self {
             files: Vec::new(),
@@ -50,6 +56,7 @@ impl Sources {
         }
     }
 
+    /// Takes a file's text.
     pub fn add(&mut self, path: &Path, text: String) -> SourceId {
         let breaks = text
             .bytes()
@@ -65,6 +72,7 @@ impl Sources {
         SourceId((self.files.len() - 1) as u32)
     }
 
+    /// A file's text.
     pub fn text(&self, id: SourceId) -> &str {
         &self.files[id.0 as usize].text
     }
@@ -77,6 +85,7 @@ impl Sources {
         }
     }
 
+    /// A span as people are shown it, with its line.
     pub fn location(&self, span: Span) -> Location {
         let source = &self.files[span.source.0 as usize];
         let line = source.line(span.start.line);
@@ -127,6 +136,85 @@ impl Sources {
     }
 }
 
+/// Follows a scalar's text through the file, where it may be indented, folded or escaped.
+#[derive(Debug)]
+pub struct Follow<'s> {
+    source: SourceId,
+    /// What is left of the file's characters.
+    written: std::iter::Peekable<std::str::Chars<'s>>,
+    at: LineColumn,
+    /// What is left of the scalar's text, and how many bytes went before.
+    text: &'s str,
+    passed: usize,
+}
+
+impl<'s> Follow<'s> {
+    /// `span` is where `text` stands.
+    pub fn new(sources: &'s Sources, span: Span, text: &'s str) -> Self {
+        let written = sources.written(span).unwrap_or_default();
+        let mut follow = Self {
+            source: span.source,
+            written: written.chars().peekable(),
+            at: span.start,
+            text,
+            passed: 0,
+        };
+        // `|-` and the like, which plain text cannot begin with.
+        if written.starts_with(['|', '>']) {
+            while follow.step().is_some_and(|c| c != '\n') {}
+        }
+        follow
+    }
+
+    /// The span of these bytes of the text; they must not lie before those asked for earlier.
+    pub fn span(&mut self, from: usize, to: usize) -> Span {
+        self.pass(from);
+        self.reach();
+        let start = self.at;
+        self.pass(to);
+        let end = self.at;
+        Span {
+            source: self.source,
+            start,
+            end: end.max(start),
+        }
+    }
+
+    /// Leaves everything before that byte of the text behind.
+    fn pass(&mut self, to: usize) {
+        while self.passed < to {
+            let Some(c) = self.text.chars().next() else {
+                return;
+            };
+            self.reach();
+            if !c.is_whitespace() {
+                self.step();
+            }
+            self.text = &self.text[c.len_utf8()..];
+            self.passed += c.len_utf8();
+        }
+    }
+
+    /// Goes to where the next character of the text stands in the file.
+    fn reach(&mut self) {
+        let next = self.text.chars().find(|c| !c.is_whitespace());
+        while self.written.peek().is_some_and(|c| Some(*c) != next) {
+            self.step();
+        }
+    }
+
+    fn step(&mut self) -> Option<char> {
+        let c = self.written.next()?;
+        if c == '\n' {
+            self.at.line += 1;
+            self.at.column = 1;
+        } else {
+            self.at.column += 1;
+        }
+        Some(c)
+    }
+}
+
 impl SourceFile {
     fn line(&self, number: u32) -> &str {
         let index = number.saturating_sub(1) as usize;
@@ -163,5 +251,38 @@ impl SourceFile {
             line: line as u32,
             column: column as u32 + 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where `needle` of `text` stands in `written`, which begins in line 1.
+    fn check(written: &str, text: &str, needle: &str, line: u32, column: u32) {
+        let mut sources = Sources::default();
+        let source = sources.add(Path::new("a"), written.to_owned());
+        let lines = written.lines().count() as u32;
+        let span = Span {
+            source,
+            start: LineColumn { line: 1, column: 1 },
+            end: LineColumn {
+                line: lines,
+                column: 1000,
+            },
+        };
+        let at = text.find(needle).unwrap();
+        let found = Follow::new(&sources, span, text).span(at, at + needle.len());
+        assert_eq!(found.start, LineColumn { line, column }, "{written}");
+        assert_eq!(sources.written(found).map(str::len), Some(needle.len()));
+    }
+
+    #[test]
+    fn a_text_is_followed_through_the_file() {
+        check("a b c", "a b c", "c", 1, 5);
+        check("|-\n    one\n    two x\n", "one\ntwo x", "x", 2 + 1, 9);
+        check(">\n  one\n  two", "one two", "two", 3, 3);
+        check("\"a \\\"b\\\" c\"", "a \"b\" c", "c", 1, 10);
+        check("'it''s c'", "it's c", "c", 1, 8);
     }
 }
