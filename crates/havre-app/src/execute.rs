@@ -359,10 +359,10 @@ pub(crate) async fn keep_masked(
 ) {
     let platform = &host.platform;
     let masked = platform.masks.of(id);
-    if masked.is_due(Instant::now()) {
-        if let Err(error) = learn(platform, id, releases) {
-            tracing::warn!(environment = %id, %error, "what is to be masked in output cannot be found out");
-        }
+    if masked.is_due(Instant::now())
+        && let Err(error) = learn(platform, id, releases)
+    {
+        tracing::warn!(environment = %id, %error, "what is to be masked in output cannot be found out");
     }
     give_mask(host, id, &masked).await;
 }

@@ -263,6 +263,9 @@ pub(super) fn of_scope(
     .collect()
 }
 
+/// A rotation, and of which secret.
+type NamedRotation = (SecretName, Rotation);
+
 impl Secrets {
     /// The rotation of a secret that is under way.
     pub fn rotation(
@@ -278,7 +281,7 @@ impl Secrets {
     pub fn rotations_under_way(
         &self,
         scope: &Scope,
-    ) -> Result<Vec<Result<(SecretName, Rotation), SecretError>>, SecretError> {
+    ) -> Result<Vec<Result<NamedRotation, SecretError>>, SecretError> {
         let Some(keys) = self.keys(scope)? else {
             return Ok(Vec::new());
         };
@@ -292,7 +295,7 @@ impl Secrets {
             let name = name.map_err(|_| damaged(scope, &row.name, row.about()))?;
             Ok((name, rotation))
         });
-        let is_over = |read: &Result<(SecretName, Rotation), SecretError>| {
+        let is_over = |read: &Result<NamedRotation, SecretError>| {
             read.as_ref().is_ok_and(|(_, one)| one.step.is_over())
         };
         Ok(read.filter(|read| !is_over(read)).collect())
