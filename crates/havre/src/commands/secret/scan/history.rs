@@ -90,7 +90,7 @@ pub fn scan(path: &Path) -> Result<Scanned, Failure> {
     Ok(scanned)
 }
 
-/// Ids of versions of files, with a path of each.
+/// Ids of versions of files, with a path of each, or the id again.
 fn objects(path: &Path) -> Result<Vec<(String, String)>, Failure> {
     let output = git(path)
         .args(["rev-list", "--objects", "--all", "--reflog"])
@@ -107,10 +107,13 @@ fn objects(path: &Path) -> Result<Vec<(String, String)>, Failure> {
         ));
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    // Commits have no path.
+    // Commits have no path; without a name are their folders, and files that a tag leads to.
     let with_path = text.lines().filter_map(|line| line.split_once(' '));
-    let named = with_path.filter(|(_, path)| !path.is_empty());
-    Ok(named
+    let (named, nameless): (Vec<_>, Vec<_>) = with_path.partition(|(_, path)| !path.is_empty());
+    let nameless = nameless.into_iter().map(|(id, _)| (id, id));
+    // Last, since most of them hold nothing.
+    let all = named.into_iter().chain(nameless);
+    Ok(all
         .map(|(id, path)| (id.to_owned(), path.to_owned()))
         .collect())
 }

@@ -90,6 +90,18 @@ fn what_was_removed_from_a_repository_is_in_its_history() {
         [first.trim(), second.trim()].contains(&commit.as_str()),
         "{commit}"
     );
+    // A tag can name a file itself, which is in no folder.
+    let key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7\n";
+    fs::write(&path, key).unwrap();
+    let blob = git(&["hash-object", "-w", "app.env"]);
+    fs::remove_file(&path).unwrap();
+    for tag in [&["tag", "light"][..], &["tag", "-am", "x", "heavy"]] {
+        git(&[tag, &[blob.trim()]].concat());
+        let scanned = history::scan(folder.path()).unwrap();
+        assert_eq!((scanned.findings.len(), scanned.unread), (2, 0));
+        assert_eq!(scanned.findings[1].file, blob.trim());
+        git(&["tag", "-d", tag[tag.len() - 1]]);
+    }
     let other = tempfile::tempdir().unwrap();
     assert!(history::scan(other.path()).is_err());
 }
