@@ -40,5 +40,5 @@ pub use json::{JsonError, MAX_JSON_DEPTH};
 pub use meter::{MAX_MEMORY, MAX_WORK};
 pub use parse::{Expression, MAX_DEPTH, MAX_LENGTH, ParseError, ParseFault, Span, Use, Used};
 pub use scan::MAX_OPERATORS;
-pub use template::Template;
+pub use template::{Piece, Template, pieces};
 pub use value::{Object, Value};

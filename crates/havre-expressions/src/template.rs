@@ -27,32 +27,24 @@ impl Template {
     /// Reads a text. Within an expression, `}}` in single quotes ends nothing.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let mut parts = Vec::new();
-        let mut at = 0;
-        while let Some(open) = text[at..].find(OPEN).map(|open| at + open) {
-            if open > at {
-                parts.push(Part::Text(text[at..open].into()));
-            }
-            let begin = open + OPEN.len();
-            let end = end_of_expression(text, begin).ok_or_else(|| {
-                ParseFault::Unclosed.at(Span {
-                    start: open,
-                    end: begin,
-                })
-            })?;
-            let span = Span {
-                start: open,
-                end: end + CLOSE.len(),
-            };
-            let inner = &text[begin..end];
-            if inner.trim().is_empty() {
-                return Err(ParseFault::Empty.at(span));
-            }
-            let expression = Expression::parse_at(inner, begin)?;
-            parts.push(Part::Expression(expression, span));
-            at = span.end;
-        }
-        if at < text.len() {
-            parts.push(Part::Text(text[at..].into()));
+        for piece in pieces(text) {
+            parts.push(match piece {
+                Piece::Text(text) => Part::Text(text.into()),
+                Piece::Expression(inner, begin) => {
+                    let span = Span {
+                        start: begin - OPEN.len(),
+                        end: begin + inner.len() + CLOSE.len(),
+                    };
+                    if inner.trim().is_empty() {
+                        return Err(ParseFault::Empty.at(span));
+                    }
+                    Part::Expression(Expression::parse_at(inner, begin)?, span)
+                }
+                Piece::Unclosed(start) => {
+                    let end = start + OPEN.len();
+                    return Err(ParseFault::Unclosed.at(Span { start, end }));
+                }
+            });
         }
         Ok(Self { parts })
     }
@@ -110,6 +102,39 @@ impl Template {
     }
 }
 
+/// A piece of a text with expressions in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'t> {
+    /// What is no expression.
+    Text(&'t str),
+    /// What stands between `${{` and `}}`, and the byte where that begins.
+    Expression(&'t str, usize),
+    /// `${{` without its end, and the byte where it stands; nothing follows it.
+    Unclosed(usize),
+}
+
+/// Takes a text apart. Within an expression, `}}` in single quotes ends nothing.
+pub fn pieces(text: &str) -> Vec<Piece<'_>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(open) = text[at..].find(OPEN).map(|open| at + open) {
+        if open > at {
+            found.push(Piece::Text(&text[at..open]));
+        }
+        let begin = open + OPEN.len();
+        let Some(end) = end_of_expression(text, begin) else {
+            found.push(Piece::Unclosed(open));
+            return found;
+        };
+        found.push(Piece::Expression(&text[begin..end], begin));
+        at = end + CLOSE.len();
+    }
+    if at < text.len() {
+        found.push(Piece::Text(&text[at..]));
+    }
+    found
+}
+
 fn end_of_expression(text: &str, begin: usize) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut at = begin;
@@ -119,5 +144,26 @@ fn end_of_expression(text: &str, begin: usize) -> Option<usize> {
             b'}' if bytes.get(at + 1) == Some(&b'}') => return Some(at),
             _ => at += 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Piece::{Expression, Text, Unclosed};
+    use super::*;
+
+    #[test]
+    fn texts_are_taken_apart() {
+        assert_eq!(
+            pieces("a ${{ '${{ }}' }}b${{c}}"),
+            [
+                Text("a "),
+                Expression(" '${{ }}' ", 5),
+                Text("b"),
+                Expression("c", 21)
+            ]
+        );
+        assert_eq!(pieces("é${{ x }"), [Text("é"), Unclosed(2)]);
+        assert_eq!(pieces(""), []);
     }
 }

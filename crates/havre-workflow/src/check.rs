@@ -3,10 +3,11 @@
 
 use std::collections::HashSet;
 
+use havre_expressions::{Piece, pieces};
 use havre_yaml::tree::core::Core;
 use havre_yaml::{Follow, Map, Node, Report, Severity, Span, Value, suggest};
 
-use crate::expression::{self, Piece};
+use crate::expression;
 use crate::schema::{Allowed, FUNCTIONS, Key, NOTHING, ROOT, Section, Shape, Support};
 use crate::text::{as_text, kind};
 
@@ -321,7 +322,7 @@ impl<'n> Checker<'_, 'n> {
                 .error("workflow/expression-place", span, message);
             return;
         }
-        let pieces = expression::pieces(text);
+        let pieces = pieces(text);
         let alone = match pieces.as_slice() {
             [Piece::Text(blank), rest @ ..] if blank.trim().is_empty() => rest.len() == 1,
             [_, Piece::Text(blank)] => blank.trim().is_empty(),
@@ -347,7 +348,7 @@ impl<'n> Checker<'_, 'n> {
             }
             return;
         }
-        let pieces = expression::pieces(text);
+        let pieces = pieces(text);
         let texts = pieces.iter().filter(|piece| match piece {
             Piece::Text(text) => !text.trim().is_empty(),
             Piece::Expression(..) | Piece::Unclosed(_) => false,
@@ -460,9 +461,6 @@ fn judge(text: &str, allowed: &Allowed) -> Vec<(usize, usize, &'static str, Stri
                 format!("`{name}` takes at most {most} arguments here")
             }
             None if !FUNCTIONS.contains(&name) => format!("`{name}()` is not available here"),
-            None if name == "format" && used.arguments == 0 => {
-                "`format` takes at least 1 argument".to_owned()
-            }
             _ => continue,
         };
         let end = used.at + name.len();

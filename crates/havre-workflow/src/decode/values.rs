@@ -1,10 +1,11 @@
 //! Values of a tree that was checked: what is not of the right kind was reported, and is left out.
 
+use havre_expressions::{Piece, pieces};
 use havre_yaml::tree::core::Core;
 use havre_yaml::{Diagnostic, Follow, Map, Node, Report, Span, Value};
 use indexmap::IndexMap;
 
-use crate::expression::{self, Piece};
+use crate::expression;
 use crate::model::{Condition, Data, Dynamic, Expression, Pair, Pairs, Part, Spanned, Template};
 use crate::text::{as_text, kind};
 
@@ -48,7 +49,7 @@ impl Reader<'_> {
 
     pub fn template(&self, node: &Node) -> Option<Template> {
         let text = self.text(node)?.value;
-        let pieces = expression::pieces(&text);
+        let pieces = pieces(&text);
         Some(self.parts(node.span, &text, &pieces))
     }
 
@@ -86,7 +87,7 @@ impl Reader<'_> {
         let text = self.text(node)?.value;
         let whole = [Piece::Expression(&text, 0)];
         let template = if text.contains("${{") {
-            self.parts(node.span, &text, &expression::pieces(&text))
+            self.parts(node.span, &text, &pieces(&text))
         } else if text.trim().is_empty() {
             return None;
         } else {
@@ -163,7 +164,7 @@ impl Reader<'_> {
                 Core::Boolean(value) => Data::Boolean(value),
                 Core::Number(value) => Data::Number(value),
                 Core::Text => {
-                    let pieces = expression::pieces(&scalar.text);
+                    let pieces = pieces(&scalar.text);
                     Data::Text(self.parts(node.span, &scalar.text, &pieces))
                 }
             },

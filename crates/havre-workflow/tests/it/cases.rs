@@ -110,7 +110,7 @@ fn expressions() {
     8:36 error context: `jobs.a.steps[0].run`: there is no context `secret` (did you mean `secrets`?)
     8:52 error context: `jobs.a.steps[0].run`: context `jobs` is not available here (there are github, inputs, vars, needs, strategy, matrix, secrets, steps, job, runner, env)
     9:20 error function: `jobs.a.steps[0].run`: `always()` is not available here
-    9:44 error expression: `jobs.a.steps[0].run`: the expression cannot be read: unexpected end of expression
+    9:44 error expression: `jobs.a.steps[0].run`: the expression is not understood: unexpected end of expression
     "#);
     insta::assert_snapshot!(job("    env:\n      A: ${{ env.B }}\n      B: \"x \\\"y\\\" ${{ foo }}\"\n    steps: []\n    if: env.A == 'b' && hashFiles('x')\n"), @r#"
     6:14 error context: `jobs.a.env.A`: context `env` is not available here (there are github, inputs, vars, needs, secrets, strategy, matrix)
@@ -119,13 +119,13 @@ fn expressions() {
     9:25 error function: `jobs.a.if`: `hashFiles()` is not available here
     "#);
     insta::assert_snapshot!(steps("      - run: x\n        if: secrets.a == \"b\"\n      - run: x\n        if: ${{ github.a }} == 'b'\n      - run: x\n        if: success('a')\n"), @r#"
-    7:26 error expression: `jobs.a.steps[0].if`: the expression cannot be read: unexpected symbol
+    7:26 error expression: `jobs.a.steps[0].if`: the expression is not understood: texts stand in single quotes
     11:13 error function: `jobs.a.steps[2].if`: `success` takes at most 0 arguments here
     9:13 warning condition: `jobs.a.steps[1].if` is always true: it is text, which is not empty (put all of it into one `${{ }}`, or leave `${{ }}` out)
     "#);
     insta::assert_snapshot!(steps("      - run: ${{ case(github.a, 1, 2) }}${{ case(github.a, 1) }}${{ format() }}${{\n"), @r#"
-    6:45 error expression: `jobs.a.steps[0].run`: `case` takes at least 3 arguments
-    6:69 error function: `jobs.a.steps[0].run`: `format` takes at least 1 argument
+    6:45 error expression: `jobs.a.steps[0].run`: `case` takes pairs of condition and value, and a value for otherwise
+    6:69 error expression: `jobs.a.steps[0].run`: `format` takes 1 to 255 arguments
     6:80 error expression: `jobs.a.steps[0].run`: the expression has no end: `}}` is missing
     "#);
 }
