@@ -186,6 +186,21 @@ fn a_secret_is_rotated_while_all_serve_and_those_that_reload_stay() {
             "retire value-three value-two key shop production\n"
         );
         assert_eq!(shop.step(), Value::Null);
+        // Given up while the script makes the value valid, which it has to take back.
+        fs::remove_file(shop.file("fail-verify")).unwrap();
+        fs::write(shop.file("wait-add"), "").unwrap();
+        let command = machine.start(&shop.rotate("value-four"));
+        wait_until("the script waits", SOON, || shop.file("waits-add").exists());
+        machine.ok(&["secret", "rotate", "key", "-E", "production", "--abort"]);
+        fs::remove_file(shop.file("wait-add")).unwrap();
+        let retired = "retire value-four value-two key shop production\n";
+        wait_until("the value is taken back", SOON, || {
+            let log = fs::read_to_string(shop.file("log"));
+            log.is_ok_and(|log| log.ends_with(retired))
+        });
+        drop(command);
+        assert_eq!(shop.step(), Value::Null);
+        shop.has("value-two");
         let trail = machine.ok(&["audit", "log", "--action", "secret"]).out;
         for call in ["secret/rotate", "secret/switch", "secret/step"] {
             assert!(trail.contains(call), "{call} is not in\n{trail}");

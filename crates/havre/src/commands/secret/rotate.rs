@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use havre_api::{
-    Client, ClientError, EnvironmentId, ErrorCode, SecretBytes, SecretOrigin, SecretRotate,
-    SecretRotateRequest, SecretRotated, SecretRotation, SecretRotationStep, SecretStep,
-    SecretStepRequest, SecretSwitch, SecretSwitchOutcome, Timestamp,
+    Client, ClientError, EnvironmentId, ErrorCode, SecretBytes, SecretList, SecretListQuery,
+    SecretOrigin, SecretRotate, SecretRotateRequest, SecretRotated, SecretRotation,
+    SecretRotationStep, SecretStep, SecretStepRequest, SecretSwitch, SecretSwitchOutcome,
+    Timestamp,
 };
 use rustix::fs::{MemfdFlags, Mode, SealFlags};
 
@@ -161,16 +162,21 @@ impl Of<'_> {
             .map(|_| Files::new(begun.old.as_ref(), begun.new.as_ref()))
             .transpose()?;
         let script = script.zip(files.as_ref());
-        if rotation.step == SecretRotationStep::Staged {
-            for step in ["add", "verify"] {
-                self.script(script, step)?;
-            }
-        }
         if matches!(
             rotation.step,
             SecretRotationStep::Staged | SecretRotationStep::Switched
         ) {
-            let switched = self.switch(&rotation, SecretRotationStep::Switched).await?;
+            let switched = match self.put_into_use(&rotation, script).await {
+                Err(failure) if self.was_given_up(&rotation).await => {
+                    // Who gave it up did not know that the script would make it valid after that.
+                    if let Some((script, _)) = script {
+                        let files = Files::new(begun.new.as_ref(), begun.old.as_ref())?;
+                        self.script(Some((script, &files)), "retire")?;
+                    }
+                    return Err(failure);
+                }
+                switched => switched?,
+            };
             self.tell(&switched, rotation.to);
             rotation = self.step(&rotation, SecretRotationStep::Retiring).await?;
         }
@@ -182,6 +188,40 @@ impl Of<'_> {
             self.name
         ));
         Ok(rotation)
+    }
+
+    async fn put_into_use(
+        &self,
+        rotation: &SecretRotation,
+        script: Option<(&Script, &Files)>,
+    ) -> Result<SecretSwitchOutcome, Failure> {
+        if rotation.step == SecretRotationStep::Staged {
+            for step in ["add", "verify"] {
+                self.script(script, step)?;
+            }
+        }
+        self.switch(rotation, SecretRotationStep::Switched).await
+    }
+
+    /// Whether somebody has gone back, or is about to, while we went on.
+    async fn was_given_up(&self, rotation: &SecretRotation) -> bool {
+        let query = SecretListQuery {
+            environment: self.environment.clone(),
+        };
+        let Ok(listed) = self.client.call::<SecretList>(&query).await else {
+            return false;
+        };
+        let mut listed = listed.into_iter();
+        let ours = listed.find(|one| one.name == self.name && one.environment == self.environment);
+        ours.is_some_and(|ours| {
+            let goes_on = ours.rotation.is_some_and(|now| {
+                now.to == rotation.to && now.step != SecretRotationStep::Aborting
+            });
+            !goes_on
+                && ours
+                    .current
+                    .is_some_and(|current| current.version != rotation.to)
+        })
     }
 
     async fn abort(
