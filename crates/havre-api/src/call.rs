@@ -89,7 +89,7 @@ pub const OPERATION_HEADER: &str = "havre-operation";
 pub const MAX_DOCUMENT_BYTES: usize = 32 * 1024 * 1024;
 
 /// A client that sends slower is not waited for.
-pub(crate) const SLOWEST_BYTES_PER_S: usize = 64_000;
+pub(crate) const SLOWEST_BYTES_PER_S: usize = 32_000;
 /// How long a client may take in all to send what may be large.
 pub(crate) const LARGE_DEADLINE: Duration = Duration::from_secs(120);
 

@@ -691,14 +691,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_comes_in_time_or_not_at_all() {
         let room = Room::new();
-        let too_slow = "cannot read the request it came with less than 64 kB/s";
+        let too_slow = "cannot read the request it came with less than 32 kB/s";
         let too_late = "cannot read the request it did not come within 120 s";
         for (body, most, why_not, within) in [
             (silent(), MAX_SMALL_BYTES, too_slow, 5..=5),
             (silent(), MAX_DOCUMENT_BYTES, too_slow, 5..=5),
             (slow(1), MAX_DOCUMENT_BYTES, too_slow, 5..=6),
-            (slow(32_000), MAX_DOCUMENT_BYTES, too_slow, 9..=11),
-            (slow(65_000), MAX_DOCUMENT_BYTES, too_late, 120..=120),
+            (slow(16_000), MAX_DOCUMENT_BYTES, too_slow, 9..=11),
+            (slow(33_000), MAX_DOCUMENT_BYTES, too_late, 120..=120),
         ] {
             let begun = Instant::now();
             assert_eq!(why(&room, body, most).await.as_deref(), Some(why_not));
