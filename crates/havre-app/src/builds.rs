@@ -99,7 +99,6 @@ async fn images(
                 let mut request =
                     request(project, &needed, build, options, &digests, platform, names)?;
                 request.secrets = secrets(project, &needed, build, platform)?;
-                request.steps.cache_of = project.name.to_string();
                 let further = git::further_contexts(build, host, events).await?;
                 for (name, checkout) in &further {
                     let given = checkout.give_as(name, &mut request);

@@ -56,6 +56,9 @@ pub(crate) struct Resumed {
 
 /// Does what waits for an open seal, before environments are known: what could not be done is logged.
 pub(crate) fn start(platform: &Platform) {
+    if let Err(error) = platform.secrets.few() {
+        tracing::error!(error = one_line(&error), "secrets cannot be counted");
+    }
     let resumed = resume(platform);
     for undone in resumed.undone {
         tracing::error!(undone, "what is sealed is not as it should be");

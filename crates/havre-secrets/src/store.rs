@@ -12,6 +12,7 @@ mod tables;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use havre_store::rusqlite::{self, Connection};
@@ -44,6 +45,8 @@ pub struct Secrets {
     changing: Arc<RwLock<()>>,
     /// Bytes of a scope.
     most_bytes: usize,
+    /// Whether there was any when that was last seen.
+    seen: Arc<AtomicBool>,
 }
 
 /// A version of a secret, without its value.
@@ -116,6 +119,7 @@ impl Secrets {
             seal,
             changing: Arc::default(),
             most_bytes: MOST_SCOPE_BYTES,
+            seen: Arc::default(),
         }
     }
 
@@ -191,6 +195,7 @@ impl Secrets {
             rows::put_version(db, &row)?;
             rows::prune(db, &secret, MOST_VERSIONS, room)
         })?;
+        self.seen.store(true, Ordering::Relaxed);
         Ok(Set {
             version,
             unchanged: false,
@@ -298,7 +303,14 @@ impl Secrets {
 
     /// How many secrets there are of all scopes; two stand for more.
     pub fn few(&self) -> Result<u32, SecretError> {
-        Ok(self.store.run("look for secrets", |db| rows::few(db))?)
+        let few = self.store.run("look for secrets", |db| rows::few(db))?;
+        self.seen.store(few > 0, Ordering::Relaxed);
+        Ok(few)
+    }
+
+    /// Whether there were any when they were last counted, for whoever cannot wait for the database.
+    pub fn were_seen(&self) -> bool {
+        self.seen.load(Ordering::Relaxed)
     }
 
     /// Where there is a secret of this name. It needs no seal that is open.
@@ -384,10 +396,12 @@ impl Secrets {
             }
             Ok(row.is_some())
         })?;
-        match was_there {
-            true => Ok(()),
-            false => Err(not_found(scope, name)),
+        if !was_there {
+            return Err(not_found(scope, name));
         }
+        // It was removed, whether the others can be counted or not.
+        self.few().ok();
+        Ok(())
     }
 
     /// What stands for a content in an environment's records: equal for equal contents of the same

@@ -63,7 +63,7 @@ pub(super) fn request(
         secrets: BTreeMap::new(),
         contexts,
         steps: StepSettings {
-            cache_of: String::new(),
+            cache_of: project.name.to_string(),
             offline: build.offline,
             hosts: build.extra_hosts.clone(),
             shm_size_bytes: build.shm_size_bytes,

@@ -53,12 +53,11 @@ pub(super) fn of_first(platform: &Platform, version: u32) -> Option<String> {
     (is_first && !platform.seal.status().is_set_up()).then(|| SET_UP.to_owned())
 }
 
-/// The same, for as long as there are secrets.
+/// The same, for as long as there are secrets. It waits for nothing.
 pub(crate) fn advice(platform: &Platform) -> Option<String> {
     let status = platform.seal.status();
     let is_lacking = status.id.is_some() && !status.is_set_up();
-    let is_needed = is_lacking && platform.secrets.few().is_ok_and(|few| few > 0);
-    is_needed.then(|| SET_UP.to_owned())
+    (is_lacking && platform.secrets.were_seen()).then(|| SET_UP.to_owned())
 }
 
 pub(super) fn named(name: &str) -> Result<SecretName, ApiError> {

@@ -7,7 +7,6 @@ use havre_api::{
     ApiError, DaemonInfo, EdgeInfo, Empty, ErrorCode, Info, RefusedCalls, Routes, Shutdown,
     ShutdownRequest,
 };
-use havre_base::in_place;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -73,9 +72,7 @@ async fn info(daemon: &Daemon) -> DaemonInfo {
         tasks: daemon.supervisor.reports(),
         refused: Some(refused(daemon)),
         problems: daemon.problems().await,
-        advice: in_place(|| secrets::advice(&daemon.platform))
-            .into_iter()
-            .collect(),
+        advice: secrets::advice(&daemon.platform).into_iter().collect(),
     }
 }
 

@@ -222,13 +222,13 @@ pub(super) fn count(db: &Connection, scope: &str) -> rusqlite::Result<usize> {
         .query_row([scope], |row| row.get(0))
 }
 
-/// Bytes of all versions of a scope's other secrets. The length of a column is had without reading it.
 /// How many there are of all scopes; two stand for more.
 pub(super) fn few(db: &Connection) -> rusqlite::Result<u32> {
     let query = "SELECT count(*) FROM (SELECT 1 FROM secrets LIMIT 2)";
     db.prepare_cached(query)?.query_row([], |row| row.get(0))
 }
 
+/// Bytes of all versions of a scope's other secrets. The length of a column is had without reading it.
 pub(super) fn bytes_of_others(db: &Connection, scope: &str, name: &str) -> rusqlite::Result<usize> {
     let query = "SELECT coalesce(sum(length(content)), 0) FROM secret_versions WHERE scope = ?1 \
                  AND name <> ?2";
