@@ -1,0 +1,26 @@
+//! What a workflow does when something happens: whether it starts, and what becomes of its jobs.
+//!
+//! ```text
+//! Triggers + Event ─► trigger::judge ─► starts, or why not
+//! Workflow + Known ─► plan::plan     ─► jobs in their order, legs of matrices, what waits for what
+//! ```
+//!
+//! Pure: no I/O, no clock. What nobody can know yet is an [`Answer::Waits`] with the names of what it waits for.
+//!
+//! Sources: GitHub's documentation of events, filter patterns, matrices and conditions.
+
+mod contexts;
+mod event;
+pub mod inputs;
+mod known;
+pub mod matrix;
+mod pattern;
+pub mod plan;
+pub mod trigger;
+
+pub use havre_expressions::{Object, Value};
+
+pub use event::{Event, Reference};
+pub use known::{Answer, Before, Known};
+pub use plan::{Group, Leg, Legs, Plan, PlannedJob, Starts};
+pub use trigger::{Reason, Verdict};
