@@ -4,7 +4,7 @@ use havre_expressions::Value;
 use havre_workflow::{Data, DispatchInput, InputType};
 use indexmap::IndexMap;
 
-use crate::trigger::Reason;
+use crate::reason::Reason;
 
 /// Most inputs of one workflow, GitHub's bound.
 const MAX_INPUTS: usize = 25;

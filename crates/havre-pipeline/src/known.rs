@@ -197,6 +197,15 @@ impl Known {
         }
     }
 
+    /// A truth value; false where nothing is written.
+    pub(crate) fn truth(&self, value: Option<&Dynamic<bool>>) -> Answer<bool> {
+        let Some(value) = value else {
+            return Answer::Known(false);
+        };
+        let value = self.dynamic(value, |value| Answer::Known(Value::Bool(*value)));
+        value.map(|value| value.is_truthy())
+    }
+
     /// A value of a matrix or of inputs.
     pub fn data(&self, data: &Data) -> Answer<Value> {
         match data {

@@ -16,6 +16,7 @@ mod known;
 pub mod matrix;
 mod pattern;
 pub mod plan;
+mod reason;
 pub mod trigger;
 
 pub use havre_expressions::{Object, Value};
@@ -23,4 +24,5 @@ pub use havre_expressions::{Object, Value};
 pub use event::{Event, Reference};
 pub use known::{Answer, Before, Known};
 pub use plan::{Group, Leg, Legs, Plan, PlannedJob, Starts};
-pub use trigger::{Reason, Verdict};
+pub use reason::Reason;
+pub use trigger::Verdict;

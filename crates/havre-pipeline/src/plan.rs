@@ -8,6 +8,8 @@ use havre_workflow::{self as workflow, Dynamic, Job, RunsOn, Work, Workflow};
 use crate::known::{Answer, Before, Known, all};
 use crate::matrix;
 
+/// Minutes that a job may take where it does not say; GitHub's.
+const TIMEOUT: f64 = 360.0;
 /// Longest part of a name that a matrix adds, in characters; GitHub's bound.
 const MAX_SUFFIX: usize = 100;
 
@@ -89,6 +91,10 @@ pub struct Leg {
     pub environment: Option<Answer<String>>,
     /// What may not run beside it.
     pub group: Option<Group>,
+    /// Whether the run goes well even if it fails.
+    pub continue_on_error: Answer<bool>,
+    /// Minutes that it may take.
+    pub timeout: Answer<f64>,
 }
 
 /// Plans a workflow.
@@ -185,7 +191,7 @@ fn in_order(workflow: &Workflow) -> Vec<(&Job, usize)> {
             break;
         }
     }
-    order.sort_by_key(|(_, stage)| *stage);
+    order.sort_by_key(|(job, stage)| (*stage, workflow.jobs.get_index_of(&job.id.value)));
     order
 }
 
@@ -232,15 +238,7 @@ pub fn legs(job: &Job, known: &Known) -> Answer<Legs> {
         let legs = strategy.combinations.into_iter().enumerate();
         let legs = legs.map(|(index, combination)| {
             let mut known = known.clone();
-            let most = strategy.max_parallel.unwrap_or(total);
-            let place: Object = [
-                ("fail-fast", Value::Bool(strategy.fail_fast)),
-                ("job-index", Value::Number(index as f64)),
-                ("job-total", Value::Number(total as f64)),
-                ("max-parallel", Value::Number(most as f64)),
-            ]
-            .into_iter()
-            .collect();
+            let place = place(strategy.fail_fast, strategy.max_parallel, index, total);
             known.whole("strategy", place);
             known.whole("matrix", combination.clone());
             leg(job, combination, &known)
@@ -251,6 +249,23 @@ pub fn legs(job: &Job, known: &Known) -> Answer<Legs> {
             legs: legs.collect(),
         }
     })
+}
+
+/// The context `strategy` of a leg.
+pub(crate) fn place(
+    fail_fast: bool,
+    max_parallel: Option<usize>,
+    index: usize,
+    total: usize,
+) -> Object {
+    let most = max_parallel.unwrap_or(total);
+    let entries = [
+        ("fail-fast", Value::Bool(fail_fast)),
+        ("job-index", Value::Number(index as f64)),
+        ("job-total", Value::Number(total as f64)),
+        ("max-parallel", Value::Number(most as f64)),
+    ];
+    entries.into_iter().collect()
 }
 
 struct Strategy {
@@ -329,15 +344,15 @@ fn strategy(job: &Job, known: &Known) -> Answer<Strategy> {
 }
 
 fn leg(job: &Job, combination: Object, known: &Known) -> Leg {
-    let (runs_on, environment) = match &job.work {
-        Work::Call(_) => (Answer::Known(Vec::new()), None),
-        Work::Steps(steps) => (
-            labels(&steps.runs_on, known),
-            steps
-                .environment
-                .as_ref()
-                .map(|environment| known.text(&environment.name)),
-        ),
+    let steps = match &job.work {
+        Work::Call(_) => None,
+        Work::Steps(steps) => Some(steps),
+    };
+    let environment = steps.and_then(|steps| steps.environment.as_ref());
+    let environment = environment.map(|environment| known.text(&environment.name));
+    let runs_on = match steps {
+        Some(steps) => labels(&steps.runs_on, known),
+        None => Answer::Known(Vec::new()),
     };
     Leg {
         name: name(job, &combination, known),
@@ -346,7 +361,20 @@ fn leg(job: &Job, combination: Object, known: &Known) -> Leg {
         // An empty name means none.
         environment: environment.filter(|name| name.known().is_none_or(|name| !name.is_empty())),
         group: job.concurrency.as_ref().map(|of| group(of, known)),
+        continue_on_error: known.truth(steps.and_then(|steps| steps.continue_on_error.as_ref())),
+        timeout: timeout(steps.and_then(|steps| steps.timeout.as_ref()), known),
     }
+}
+
+fn timeout(written: Option<&Dynamic<f64>>, known: &Known) -> Answer<f64> {
+    let Some(written) = written else {
+        return Answer::Known(TIMEOUT);
+    };
+    let minutes = known.dynamic(written, |minutes| Answer::Known(Value::Number(*minutes)));
+    minutes.and_then(|minutes| match minutes.to_number() {
+        minutes if minutes > 0.0 => Answer::Known(minutes),
+        _ => Answer::Wrong("`timeout-minutes` must be more than 0".to_owned()),
+    })
 }
 
 /// A name without expressions gets the values of the matrix behind it.
@@ -406,15 +434,9 @@ fn labels(runs_on: &RunsOn, known: &Known) -> Answer<Vec<String>> {
 }
 
 fn group(of: &workflow::Concurrency, known: &Known) -> Group {
-    let cancel = match &of.cancel_in_progress {
-        None => Answer::Known(false),
-        Some(value) => known
-            .dynamic(value, |value| Answer::Known(Value::Bool(*value)))
-            .map(|value| value.is_truthy()),
-    };
     Group {
         name: known.text(&of.group),
-        cancel_in_progress: cancel,
+        cancel_in_progress: known.truth(of.cancel_in_progress.as_ref()),
         queue_all: of.queue_all,
     }
 }

@@ -1,10 +1,11 @@
 //! Whether an event starts a workflow, and why (not).
 
-use havre_workflow::{Filter, Filters, PullRequest, Span, Spanned, Triggers, WorkflowRun};
+use havre_workflow::{Filter, Filters, PullRequest, Spanned, Triggers, WorkflowRun};
 
 use crate::event::{Event, Reference};
 use crate::inputs;
 use crate::pattern::says;
+use crate::reason::Reason;
 
 /// What an event means to a workflow.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,15 +18,6 @@ pub enum Verdict {
     Not(Reason),
     /// It would, but what was given is wrong.
     Refused(Vec<Reason>),
-}
-
-/// Why.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Reason {
-    /// In words.
-    pub why: String,
-    /// What of the file says so, if something does.
-    pub at: Option<Span>,
 }
 
 /// Whether `event` starts a workflow with these triggers. That schedules, dispatches and runs of others look at the
