@@ -154,7 +154,7 @@ fn a_push_is_explained_job_by_job() {
     let ran = explain(folder.path(), &["--changed", "a.rs", "docs/a"]);
     assert_eq!(
         (ran.code, &*ran.err),
-        (0, "1 of 2 workflows starts\n"),
+        (0, "push starts 1 of 2 workflows\n"),
         "{ran:?}"
     );
     insta::assert_snapshot!(ran.out, @r#"

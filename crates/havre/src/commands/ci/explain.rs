@@ -5,6 +5,7 @@ mod told;
 use std::fs;
 use std::path::Path;
 
+use clap::ValueEnum as _;
 use havre_model::LoadFailure;
 use havre_pipeline::{Event, Known, Reference, Verdict, plan, trigger};
 use havre_workflow::repository::{File, Findings};
@@ -66,8 +67,12 @@ pub fn run(context: &Context, args: &CiExplainArgs) -> Outcome {
         }
     }
     let all = human::count(explained.len() as u64, "workflow");
-    let verb = if started == 1 { "starts" } else { "start" };
-    context.ui.say(&format!("{started} of {all} {verb}"));
+    let event = args.event.to_possible_value();
+    let event = event.as_ref().map(|event| event.get_name());
+    let event = event.unwrap_or_default();
+    context
+        .ui
+        .say(&format!("{event} starts {started} of {all}"));
     Ok(match refused {
         false => Exit::Ok,
         true => Exit::Usage,
