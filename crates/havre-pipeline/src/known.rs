@@ -276,6 +276,30 @@ impl<'k> Asked<'k> {
     }
 }
 
+impl Asked<'_> {
+    /// How a job ended that is among the needs; nothing of any other.
+    fn result_of(&self, job: &str) -> Arc<str> {
+        let mut contexts = self.known.contexts.iter();
+        let needs = contexts.find(|(name, ..)| name == "needs");
+        let member = |value: &Value, name: &str| match value {
+            Value::Object(object) => object.get(name).cloned(),
+            _ => None,
+        };
+        let result = needs
+            .and_then(|(_, needs, _)| member(needs, job))
+            .and_then(|job| member(&job, "result"));
+        match (result, needs) {
+            (Some(result), _) => result.to_text().into(),
+            (None, Some((_, _, Extent::Whole))) => "".into(),
+            (None, Some((_, _, Extent::Part)) | None) => {
+                let name = format!("needs.{job}.result");
+                self.missing.borrow_mut().push(name);
+                "".into()
+            }
+        }
+    }
+}
+
 impl Answers for Asked<'_> {
     fn context(&self, name: &str) -> Option<Value> {
         let uses = self.expression.uses.contexts.iter();
@@ -294,10 +318,18 @@ impl Answers for Asked<'_> {
         )
     }
 
-    fn status(&self, status: Status, _: &[Arc<str>]) -> Result<bool, Refused> {
+    fn status(&self, status: Status, jobs: &[Arc<str>]) -> Result<bool, Refused> {
         let Some(before) = self.before else {
             return Err(Refused("there is no status here".to_owned()));
         };
+        if !jobs.is_empty() {
+            let results: Vec<Arc<str>> = jobs.iter().map(|job| self.result_of(job)).collect();
+            return Ok(match status {
+                Status::Success => results.iter().all(|result| **result == *"success"),
+                Status::Failure => results.iter().any(|result| **result == *"failure"),
+                Status::Cancelled => before == Before::Cancelled,
+            });
+        }
         Ok(match status {
             Status::Success => before == Before::Succeeded,
             Status::Failure => before == Before::Failed,

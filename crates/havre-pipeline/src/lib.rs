@@ -3,6 +3,7 @@
 //! ```text
 //! Triggers + Event ─► trigger::judge ─► starts, or why not
 //! Workflow + Known ─► plan::plan     ─► jobs in their order, legs of matrices, what waits for what
+//! members of a group     ─► group::decide ─► who is let in, who ends, who gives way
 //! ```
 //!
 //! Pure: no I/O, no clock. What nobody can know yet is an [`Answer::Waits`] with the names of what it waits for.
@@ -11,6 +12,7 @@
 
 mod contexts;
 mod event;
+pub mod group;
 pub mod inputs;
 mod known;
 pub mod matrix;
