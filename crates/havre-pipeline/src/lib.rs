@@ -3,6 +3,7 @@
 //! ```text
 //! Triggers + Event ─► trigger::judge ─► starts, or why not
 //! Workflow + Known ─► plan::plan     ─► jobs in their order, legs of matrices, what waits for what
+//! Run + run::Event       ─► run::step    ─► Run, and what is due: start, enter a group, cancel
 //! members of a group     ─► group::decide ─► who is let in, who ends, who gives way
 //! ```
 //!
@@ -19,6 +20,8 @@ pub mod matrix;
 mod pattern;
 pub mod plan;
 mod reason;
+pub mod run;
+mod serial;
 pub mod trigger;
 
 pub use havre_expressions::{Object, Value};

@@ -1,6 +1,7 @@
 //! Triggers and plans of whole workflow files.
 
 mod plans;
+mod runs;
 mod triggers;
 
 use std::path::Path;
