@@ -90,6 +90,15 @@ impl Known {
         self.set(name, value.into(), Extent::Part);
     }
 
+    /// The same, but nothing is known of these.
+    pub(crate) fn without(&self, names: &[&str]) -> Self {
+        let mut known = self.clone();
+        known
+            .contexts
+            .retain(|(name, ..)| !names.contains(&name.as_str()));
+        known
+    }
+
     fn set(&mut self, name: &str, value: Value, extent: Extent) {
         self.contexts.retain(|(other, ..)| other != name);
         self.contexts.push((name.to_owned(), value, extent));

@@ -1,5 +1,6 @@
 //! Triggers and plans of whole workflow files.
 
+mod calls;
 mod plans;
 mod runs;
 mod triggers;
