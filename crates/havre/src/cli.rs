@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use havre_app::Share;
 
 use crate::exit::Exit;
@@ -78,7 +78,7 @@ pub enum Command {
     Up(UpArgs),
     /// Check the project's files and report every problem
     Check(CheckArgs),
-    /// Check the workflow files of a repository
+    /// Check and explain the workflow files of a repository
     #[command(subcommand)]
     Ci(CiCommand),
     /// Show the project as one compose file: merged, interpolated, secrets masked
@@ -172,6 +172,7 @@ impl Command {
             Self::Up(args) => args.json,
             Self::Check(args) => args.form.json,
             Self::Ci(CiCommand::Check(args)) => args.form.json,
+            Self::Ci(CiCommand::Explain(args)) => args.json,
             Self::Doctor(args) => args.form.json,
             Self::Config(args) => args.json,
             Self::Plan(args) => args.json,
@@ -338,6 +339,8 @@ pub struct CheckArgs {
 pub enum CiCommand {
     /// Check workflow files and report every problem
     Check(CiCheckArgs),
+    /// Explain which workflows an event starts and why, and what becomes of their jobs
+    Explain(Box<CiExplainArgs>),
 }
 
 /// `havre ci check`.
@@ -351,6 +354,53 @@ pub struct CiCheckArgs {
     pub strict: bool,
     #[command(flatten)]
     pub form: FindingsForm,
+}
+
+/// `havre ci explain`.
+#[derive(Args, Debug)]
+pub struct CiExplainArgs {
+    /// Workflow files, or folders that have them in .github/workflows; this folder without any
+    #[arg(value_name = "WORKFLOW")]
+    pub paths: Vec<PathBuf>,
+    /// What happens
+    #[arg(long, value_enum, default_value_t = CiEvent::Push)]
+    pub event: CiEvent,
+    /// The branch that it happens to; without it and without --tag, the one that is checked out
+    #[arg(long, value_name = "BRANCH", conflicts_with = "tag")]
+    pub branch: Option<String>,
+    /// The tag that it happens to
+    #[arg(long, value_name = "TAG")]
+    pub tag: Option<String>,
+    /// The branch that a pull request goes into
+    #[arg(long, value_name = "BRANCH", default_value = "main")]
+    pub base: String,
+    /// The type of the event: of pull_request (opened), workflow_run (completed) or repository_dispatch
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// The workflow that workflow_run follows
+    #[arg(long, value_name = "NAME")]
+    pub workflow: Option<String>,
+    /// Files that changed, from the repository's root; without it, nobody knows
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub changed: Option<Vec<String>>,
+    /// Inputs of workflow_dispatch
+    #[arg(long, value_name = "NAME=VALUE", value_parser = values::parse_input)]
+    pub input: Vec<(String, String)>,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// What may start a workflow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum CiEvent {
+    Push,
+    PullRequest,
+    WorkflowDispatch,
+    Schedule,
+    WorkflowCall,
+    RepositoryDispatch,
+    WorkflowRun,
 }
 
 /// `havre config`.

@@ -50,6 +50,15 @@ pub fn parse_scale(text: &str) -> Result<(String, u32), String> {
     Ok((service.to_owned(), number))
 }
 
+/// Reads `NAME=VALUE`.
+pub fn parse_input(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("NAME=VALUE")?;
+    if name.is_empty() {
+        return Err("the input's name is missing".to_owned());
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 /// Reads `42:` and 64 hex digits; the daemon compares them.
 pub fn parse_head(text: &str) -> Result<String, String> {
     let is_head = text.split_once(':').is_some_and(|(number, hash)| {

@@ -1,153 +1,29 @@
-//! `havre ci check`: what is wrong with workflow files, without a daemon.
+//! `havre ci`: workflow files, without a daemon.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+mod explain;
+mod files;
 
 use havre_model::LoadFailure;
 use havre_workflow::Limits;
-use havre_workflow::calls::Policy;
-use havre_workflow::repository::{self, File, Findings};
+use havre_workflow::repository::Findings;
 
 use super::findings::{self, Checked};
 use crate::cli::{CiCheckArgs, CiCommand};
 use crate::context::Context;
-use crate::error::{Failure, Outcome};
-use crate::exit::Exit;
-
-/// Where workflow files are, from a repository's root.
-const FOLDER: &str = ".github/workflows";
-/// Files that are read of one folder, at most.
-const MAX_FILES: usize = 1000;
+use crate::error::Outcome;
 
 pub fn run(context: &Context, command: &CiCommand) -> Outcome {
     match command {
         CiCommand::Check(args) => check(context, args),
+        CiCommand::Explain(args) => explain::run(context, args),
     }
 }
 
 fn check(context: &Context, args: &CiCheckArgs) -> Outcome {
-    let limits = Limits::default();
-    let here = [PathBuf::from(".")];
-    let paths = match args.paths.as_slice() {
-        [] => &here[..],
-        paths => paths,
-    };
-    let mut wanted: BTreeMap<Option<PathBuf>, Vec<PathBuf>> = BTreeMap::new();
-    for path in paths {
-        let (root, files) = named(path)?;
-        wanted.entry(root).or_default().extend(files);
-    }
-    let mut found = Findings::default();
-    for (root, mut paths) in wanted {
-        paths.sort();
-        paths.dedup();
-        let mut files = Vec::new();
-        for path in &paths {
-            files.push(file(path, root.as_deref(), true, &limits)?);
-        }
-        // What they call may not be wanted itself.
-        let others = root.as_deref().map(workflows).transpose();
-        for path in others.unwrap_or_default().unwrap_or_default() {
-            if !paths.contains(&path) {
-                files.push(file(&path, root.as_deref(), false, &limits)?);
-            }
-        }
-        let more = repository::check(&files, Policy::Permissive, &limits);
-        found.errors.extend(more.errors);
-        found.warnings.extend(more.warnings);
-    }
-    let Findings { errors, warnings } = found;
+    let Findings { errors, warnings } = files::find(&args.paths, &Limits::default())?.findings;
     let found = match errors.is_empty() {
         true => Ok(warnings),
         false => Err(LoadFailure { errors, warnings }),
     };
     findings::print(context, Checked::Workflows, found, args.strict, args.form)
-}
-
-/// The repository that a path of the command line is in, if it tells, and the files that are meant.
-fn named(path: &Path) -> Result<(Option<PathBuf>, Vec<PathBuf>), Failure> {
-    let meta = fs::metadata(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            Failure::new(Exit::NotFound, format!("there is no {}", path.display()))
-        }
-        _ => cannot_read(path, &error),
-    })?;
-    let path = plain(path);
-    if !meta.is_dir() {
-        let folder = path.parent().unwrap_or(Path::new(""));
-        return Ok((root_of(folder), vec![path]));
-    }
-    // The folder of the files itself may be named as well.
-    let root = root_of(&path).unwrap_or(path);
-    let files = workflows(&root).map_err(|error| cannot_read(&root.join(FOLDER), &error))?;
-    if files.is_empty() {
-        let folder = root.join(FOLDER);
-        let message = format!("there are no workflow files in {}", folder.display());
-        return Err(Failure::new(Exit::NotFound, message)
-            .hint("name the repository's folder, or the files: `havre ci check PATH…`"));
-    }
-    Ok((Some(root), files))
-}
-
-/// Without `./` before it, so that files are shown as people call them.
-fn plain(path: &Path) -> PathBuf {
-    let parts = path.components();
-    parts
-        .filter(|part| !matches!(part, std::path::Component::CurDir))
-        .collect()
-}
-
-/// The repository's root, where `folder` is that of its workflow files.
-fn root_of(folder: &Path) -> Option<PathBuf> {
-    let is_theirs = folder.ends_with(FOLDER);
-    is_theirs.then(|| folder.ancestors().nth(2).map(Path::to_owned))?
-}
-
-/// The workflow files of a repository, in the order of their names; none where it has no folder of them.
-fn workflows(root: &Path) -> io::Result<Vec<PathBuf>> {
-    let folder = root.join(FOLDER);
-    let entries = match fs::read_dir(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        let ending = path.extension().and_then(|ending| ending.to_str());
-        if matches!(ending, Some("yml" | "yaml")) && path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    files.truncate(MAX_FILES);
-    Ok(files)
-}
-
-fn file(path: &Path, root: Option<&Path>, wanted: bool, limits: &Limits) -> Result<File, Failure> {
-    let bytes = read(path, limits).map_err(|error| cannot_read(path, &error))?;
-    let below = root.and_then(|root| path.strip_prefix(root).ok());
-    Ok(File {
-        shown: path.to_owned(),
-        path: below.map(|path| path.to_string_lossy().into_owned()),
-        bytes,
-        wanted,
-    })
-}
-
-/// A file's bytes, and one more than may be where there are more.
-fn read(path: &Path, limits: &Limits) -> io::Result<Vec<u8>> {
-    // Opening a pipe would wait for its writer.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let mut bytes = Vec::new();
-    let most = limits.bytes as u64 + 1;
-    fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn cannot_read(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Exit::Failed, format!("cannot read {}", path.display())).caused_by(error)
 }

@@ -1,4 +1,4 @@
-//! `havre ci check`: workflow files, without a daemon.
+//! `havre ci`: workflow files, without a daemon.
 
 use std::fs;
 use std::path::Path;
@@ -105,4 +105,158 @@ fn what_is_not_there_is_told() {
     let ran = run(folder.path(), &["a.yml"]);
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(ran.out.contains("a.yml:1:5"), "{}", ran.out);
+}
+
+const PIPELINE: &str = "\
+name: CI
+on:
+  push: {branches: [main, 'v/**'], paths-ignore: [docs/**]}
+  workflow_dispatch: {inputs: {level: {type: choice, options: [low, high]}}}
+concurrency: {group: 'ci-${{ github.ref }}', cancel-in-progress: true}
+jobs:
+  deploy:
+    needs: [test, build]
+    if: github.ref == 'refs/heads/main'
+    runs-on: host
+    environment: staging
+    concurrency: {group: staging, queue: max}
+    steps: [{run: echo}]
+  test:
+    strategy: {max-parallel: 1, matrix: {os: [a, b], v: [1, 2], exclude: [{os: b, v: 1}]}}
+    runs-on: '${{ matrix.os }}'
+    steps: [{run: echo}]
+  build:
+    outputs: {list: x}
+    runs-on: host
+    steps: [{run: echo}]
+  more:
+    needs: build
+    strategy: {matrix: {x: '${{ fromJSON(needs.build.outputs.list) }}'}}
+    runs-on: host
+    steps: [{run: echo}]
+  nightly:
+    if: github.event_name == 'schedule'
+    uses: ./.github/workflows/called.yml
+";
+const CALLEE: &str = "on: workflow_call\njobs:\n  a: {runs-on: x, steps: [{run: echo}]}\n";
+
+fn explain(folder: &Path, args: &[&str]) -> Ran {
+    let all: Vec<&str> = ["ci", "explain"].iter().chain(args).copied().collect();
+    let mut command = command(folder, &all);
+    command.current_dir(folder).output().unwrap().into()
+}
+
+#[test]
+fn a_push_is_explained_job_by_job() {
+    let folder = folder(&[("called.yml", CALLEE), ("ci.yml", PIPELINE)]);
+    fs::create_dir(folder.path().join(".git")).unwrap();
+    fs::write(folder.path().join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
+    let ran = explain(folder.path(), &["--changed", "a.rs", "docs/a"]);
+    assert_eq!(
+        (ran.code, &*ran.err),
+        (0, "push starts 1 of 2 workflows\n"),
+        "{ran:?}"
+    );
+    insta::assert_snapshot!(ran.out, @r#"
+    .github/workflows/called.yml
+      no: `push` is not what starts it, but `workflow_call`
+
+    .github/workflows/ci.yml (CI)
+      starts: branch `main` is meant by `main`, and `a.rs` is not left out (.github/workflows/ci.yml:3:21)
+      one at a time: ci-refs/heads/main (a new one ends the one that runs)
+      JOB           NEEDS         STARTS                                                                     RUNS ON                                ENVIRONMENT   ONE AT A TIME
+      test (a, 1)   -             at once; 1 at a time                                                       a                                      -             -
+      test (a, 2)   "             "                                                                          a                                      -             -
+      test (b, 2)   "             "                                                                          b                                      -             -
+      build         -             at once                                                                    host                                   -             -
+      nightly       -             never: its `if` is false                                                   calls ./.github/workflows/called.yml   -             -
+      deploy        test, build   after its needs succeeded                                                  host                                   staging       staging (up to 100 wait)
+      more          build         after its needs succeeded; its matrix waits for needs.build.outputs.list   -                                      -             -
+    "#);
+
+    let tag = explain(folder.path(), &["--tag", "v1", ".github/workflows/ci.yml"]);
+    assert!(
+        tag.out.contains("no: it is for branches only"),
+        "{}",
+        tag.out
+    );
+    let docs = explain(folder.path(), &["--branch", "v/1", "--changed", "docs/a"]);
+    assert!(
+        docs.out.contains("is left out by `docs/**`"),
+        "{}",
+        docs.out
+    );
+    let other = explain(folder.path(), &["--branch", "v/1"]);
+    assert!(
+        other.out.contains("it depends on what changed"),
+        "{}",
+        other.out
+    );
+    assert!(
+        other.out.contains("never: its `if` is false"),
+        "{}",
+        other.out
+    );
+}
+
+#[test]
+fn what_is_explained_is_json_for_programs() {
+    let folder = folder(&[("called.yml", CALLEE), ("ci.yml", PIPELINE)]);
+    let args = ["--branch", "main", "--json", "--changed", "x"];
+    let told = explain(folder.path(), &args).json();
+    let (called, ci) = (&told[0], &told[1]);
+    assert_eq!(
+        (&called["verdict"], &ci["verdict"]),
+        (&"no".into(), &"starts".into())
+    );
+    assert_eq!(ci["why"][0]["line"], 3);
+    let jobs = ci["jobs"].as_array().unwrap();
+    let ids: Vec<&str> = jobs.iter().map(|job| job["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["test", "build", "nightly", "deploy", "more"]);
+    assert_eq!(jobs[0]["legs"]["known"][2]["matrix"]["v"], 2.0);
+    assert_eq!(jobs[4]["legs"]["waits_for"][0], "needs.build.outputs.list");
+}
+
+#[test]
+fn what_cannot_be_explained_is_told() {
+    let folder = folder(&[("ci.yml", PIPELINE), ("called.yml", CALLEE)]);
+    let dispatch = [
+        "--branch",
+        "main",
+        "--event",
+        "workflow_dispatch",
+        "--input",
+    ];
+    for (args, code, said) in [
+        (&[][..], 2, "which branch?"),
+        (
+            &["--event", "workflow_run", "--branch", "x"],
+            2,
+            "--workflow",
+        ),
+        (
+            &["--event", "repository_dispatch", "--branch", "x"],
+            2,
+            "--type",
+        ),
+    ] {
+        let ran = explain(folder.path(), args);
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert!(ran.err.contains(said), "{}", ran.err);
+    }
+    let wrong: Vec<&str> = dispatch.iter().copied().chain(["level=x"]).collect();
+    let ran = explain(folder.path(), &wrong);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(
+        ran.out
+            .contains("input `level` is one of `low`, `high`, not `x`"),
+        "{}",
+        ran.out
+    );
+    let right: Vec<&str> = dispatch.iter().copied().chain(["level=high"]).collect();
+    assert_eq!(explain(folder.path(), &right).code, 0);
+    fs::write(folder.path().join(".github/workflows/ci.yml"), BROKEN).unwrap();
+    let ran = explain(folder.path(), &["--branch", "main"]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.out.contains("ci.yml:4:5"), "{}", ran.out);
 }

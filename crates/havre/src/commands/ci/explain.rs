@@ -1,0 +1,168 @@
+//! `havre ci explain`: which workflows an event starts and why, and what becomes of their jobs.
+
+mod told;
+
+use std::fs;
+use std::path::Path;
+
+use clap::ValueEnum as _;
+use havre_model::LoadFailure;
+use havre_pipeline::{Event, Known, Reference, Verdict, plan, trigger};
+use havre_workflow::repository::{File, Findings};
+use havre_workflow::{Limits, Workflow, read};
+
+use super::files;
+use crate::cli::{CiEvent, CiExplainArgs, FindingsForm};
+use crate::commands::findings::{self, Checked};
+use crate::context::Context;
+use crate::error::{Failure, Outcome};
+use crate::exit::Exit;
+use crate::human;
+
+pub fn run(context: &Context, args: &CiExplainArgs) -> Outcome {
+    let limits = Limits::default();
+    let found = files::find(&args.paths, &limits)?;
+    let Findings { errors, warnings } = found.findings;
+    if !errors.is_empty() {
+        let form = FindingsForm {
+            json: args.json,
+            sarif: false,
+        };
+        let found = Err(LoadFailure { errors, warnings });
+        return findings::print(context, Checked::Workflows, found, false, form);
+    }
+    let here = found.files.first().and_then(|file| file.shown.parent());
+    let reference = reference(args, here.unwrap_or(Path::new("")))?;
+    let mut explained = Vec::new();
+    let (mut started, mut refused) = (0, false);
+    for file in &found.files {
+        let text = String::from_utf8_lossy(&file.bytes);
+        // It has no errors: they were told above.
+        let Ok(workflow) = read(Path::new(""), &file.shown, &text, &limits) else {
+            continue;
+        };
+        let workflow = workflow.workflow;
+        let event = event(args, &reference, &workflow)?;
+        let verdict = trigger::judge(&workflow.on, &event);
+        let starts = matches!(verdict, Verdict::Starts(_) | Verdict::Open(_));
+        started += u64::from(starts);
+        refused |= matches!(verdict, Verdict::Refused(_));
+        let known = Known::of_event(&event, &workflow, &path_of(file));
+        let plan = starts.then(|| plan::plan(&workflow, &known));
+        explained.push(told::Explained::new(
+            file,
+            &workflow,
+            verdict,
+            plan.as_ref(),
+        ));
+    }
+    match args.json.json {
+        true => context.ui.json(&explained)?,
+        false => {
+            let texts: Vec<String> = explained
+                .iter()
+                .map(|explained| explained.render(context.ui.out))
+                .collect();
+            context.ui.data(&texts.join("\n"))?;
+        }
+    }
+    let all = human::count(explained.len() as u64, "workflow");
+    let event = args.event.to_possible_value();
+    let event = event.as_ref().map(|event| event.get_name());
+    let event = event.unwrap_or_default();
+    context
+        .ui
+        .say(&format!("{event} starts {started} of {all}"));
+    Ok(match refused {
+        false => Exit::Ok,
+        true => Exit::Usage,
+    })
+}
+
+/// As GitHub names the file.
+fn path_of(file: &File) -> String {
+    let shown = || file.shown.to_string_lossy().into_owned();
+    file.path.clone().unwrap_or_else(shown)
+}
+
+fn reference(args: &CiExplainArgs, folder: &Path) -> Result<Reference, Failure> {
+    match (&args.branch, &args.tag) {
+        (Some(branch), _) => Ok(Reference::Branch(branch.clone())),
+        (None, Some(tag)) => Ok(Reference::Tag(tag.clone())),
+        (None, None) => match checked_out(folder) {
+            Some(branch) => Ok(Reference::Branch(branch)),
+            None => Err(
+                Failure::new(Exit::Usage, "which branch? None is checked out here")
+                    .hint("name it: `--branch NAME`, or `--tag NAME`"),
+            ),
+        },
+    }
+}
+
+/// The branch that is checked out in the repository around a folder, by what git keeps there.
+fn checked_out(folder: &Path) -> Option<String> {
+    let folder = match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    };
+    let folder = fs::canonicalize(folder).ok()?;
+    let git = folder
+        .ancestors()
+        .map(|folder| folder.join(".git"))
+        .find(|git| git.exists())?;
+    // In a worktree of its own, it is a file that names the place.
+    let git = match fs::read_to_string(&git) {
+        Ok(text) => git.parent()?.join(text.strip_prefix("gitdir:")?.trim()),
+        Err(_) => git,
+    };
+    let head = fs::read_to_string(git.join("HEAD")).ok()?;
+    let branch = head.trim().strip_prefix("ref: refs/heads/")?;
+    Some(branch.to_owned())
+}
+
+fn event(args: &CiExplainArgs, on: &Reference, workflow: &Workflow) -> Result<Event, Failure> {
+    let branch = on.name().to_owned();
+    let changed = args.changed.clone();
+    let kind = |usual: &str| args.kind.clone().unwrap_or_else(|| usual.to_owned());
+    Ok(match args.event {
+        CiEvent::Push => Event::Push {
+            to: on.clone(),
+            changed,
+        },
+        CiEvent::PullRequest => Event::PullRequest {
+            action: kind("opened"),
+            base: args.base.clone(),
+            head: branch,
+            changed,
+        },
+        CiEvent::WorkflowDispatch => Event::Dispatch {
+            on: on.clone(),
+            inputs: args.input.iter().cloned().collect(),
+        },
+        // At the first of its own times.
+        CiEvent::Schedule => Event::Schedule {
+            cron: match workflow.on.schedule.first() {
+                Some(time) => time.cron.value.clone(),
+                None => String::new(),
+            },
+            branch,
+        },
+        CiEvent::WorkflowCall => Event::Call { on: on.clone() },
+        CiEvent::RepositoryDispatch => Event::Repository {
+            kind: args.kind.clone().ok_or_else(|| {
+                Failure::new(Exit::Usage, "which type of repository_dispatch?")
+                    .hint("name it: `--type NAME`")
+            })?,
+            branch,
+        },
+        CiEvent::WorkflowRun => Event::WorkflowRun {
+            workflow: args.workflow.clone().ok_or_else(|| {
+                Failure::new(Exit::Usage, "which workflow does it follow?")
+                    .hint("name it: `--workflow NAME`")
+            })?,
+            action: kind("completed"),
+            ran_on: branch.clone(),
+            branch,
+        },
+    })
+}
