@@ -1,21 +1,57 @@
 //! What a workflow that is called gets and gives.
 
 use havre_expressions::{Object, Value};
-use havre_workflow::{Call, CallInput, InputType, Interface};
+use havre_workflow::{Call, CallInput, Dynamic, InputType, Interface};
 
 use crate::known::{Answer, Known, all};
 use crate::run::{JobResult, JobRun, Run};
 
 /// The inputs that a call gives, in the order of what is called; `known` is what the calling leg knows.
 pub fn inputs(interface: &Interface, call: &Call, known: &Known) -> Answer<Object> {
-    let given = match &call.with {
-        None => Answer::Known(Object::default()),
-        Some(with) => match known.dynamic(with, |with| known.map(with).map(Value::from)) {
-            Answer::Known(Value::Object(given)) => Answer::Known(Object::clone(&given)),
-            Answer::Known(_) => Answer::Wrong("`with` must be names with values".to_owned()),
-            Answer::Waits(names) => Answer::Waits(names),
-            Answer::Wrong(why) => Answer::Wrong(why),
-        },
+    each_input(interface, call, known).and_then(|inputs| {
+        let inputs = inputs.into_iter();
+        let inputs = inputs.map(|(name, value)| value.map(|value| (name, value)));
+        all(inputs).map(|inputs| inputs.into_iter().collect())
+    })
+}
+
+/// What is known in a workflow that is called, while some of its inputs may not be.
+pub fn known_before(interface: &Interface, call: &Call, known: &Known) -> Known {
+    let inputs = match each_input(interface, call, known) {
+        Answer::Known(inputs) => inputs,
+        Answer::Waits(_) | Answer::Wrong(_) => Vec::new(),
+    };
+    let certain = inputs.into_iter().filter_map(|(name, value)| match value {
+        Answer::Known(value) => Some((name, value)),
+        Answer::Waits(_) | Answer::Wrong(_) => None,
+    });
+    let mut inside = inside(known);
+    inside.part("inputs", certain.collect());
+    inside
+}
+
+/// Each input with what there is of its value.
+fn each_input<'i>(
+    interface: &'i Interface,
+    call: &Call,
+    known: &Known,
+) -> Answer<Vec<(&'i str, Answer<Value>)>> {
+    let given: Answer<Vec<(String, Answer<Value>)>> = match &call.with {
+        None => Answer::Known(Vec::new()),
+        Some(Dynamic::Fixed(with)) => {
+            let values = with.value.iter();
+            let values = values.map(|(name, value)| (name.clone(), known.data(&value.value)));
+            Answer::Known(values.collect())
+        }
+        Some(Dynamic::Expression(with)) => known.expression(with).and_then(|with| match with {
+            Value::Object(with) => {
+                let values = with.iter();
+                let values =
+                    values.map(|(name, value)| (name.to_owned(), Answer::Known(value.clone())));
+                Answer::Known(values.collect())
+            }
+            _ => Answer::Wrong("`with` must be names with values".to_owned()),
+        }),
     };
     given.and_then(|given| {
         let is_known = |name: &str| {
@@ -26,21 +62,23 @@ pub fn inputs(interface: &Interface, call: &Call, known: &Known) -> Answer<Objec
             return Answer::Wrong(format!("`{}` has no input `{name}`", call.uses.value));
         }
         let inputs = interface.inputs.iter().map(|(name, input)| {
-            let value = input_value(name, input, given.get(name), known);
-            value.map(|value| (name.as_str(), value))
+            let mut given = given.iter();
+            let own = given.find(|(other, _)| other.eq_ignore_ascii_case(name));
+            let own = own.map(|(_, value)| value.clone());
+            (name.as_str(), input_value(name, input, own, known))
         });
-        all(inputs).map(|inputs| inputs.into_iter().collect())
+        Answer::Known(inputs.collect())
     })
 }
 
 fn input_value(
     name: &str,
     input: &CallInput,
-    given: Option<&Value>,
+    given: Option<Answer<Value>>,
     known: &Known,
 ) -> Answer<Value> {
     let value = match (given, &input.default) {
-        (Some(value), _) => Answer::Known(value.clone()),
+        (Some(value), _) => value,
         (None, _) if input.required => {
             return Answer::Wrong(format!("input `{name}` has to be given"));
         }
@@ -67,9 +105,13 @@ fn input_value(
 
 /// What is known in a workflow that is called: what its caller knows of the event, and its own inputs.
 pub fn known(caller: &Known, inputs: Object) -> Known {
-    let mut known = caller.without(&["needs", "matrix", "strategy"]);
+    let mut known = inside(caller);
     known.whole("inputs", inputs);
     known
+}
+
+fn inside(caller: &Known) -> Known {
+    caller.without(&["needs", "matrix", "strategy", "inputs"])
 }
 
 /// What a workflow that was called gives, after its run: outputs that are not empty.

@@ -11,6 +11,8 @@ pub enum Event {
         to: Reference,
         /// Files that differ from before, from the repository's root; `None` where nobody knows.
         changed: Option<Vec<String>>,
+        /// Of the newest commit; empty where nobody knows.
+        message: String,
     },
     /// A branch is to go into another.
     PullRequest {
@@ -22,6 +24,8 @@ pub enum Event {
         head: String,
         /// Files that differ; `None` where nobody knows.
         changed: Option<Vec<String>>,
+        /// Of the newest commit; empty where nobody knows.
+        message: String,
     },
     /// Somebody wants it.
     Dispatch {

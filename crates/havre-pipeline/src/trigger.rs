@@ -23,8 +23,45 @@ pub enum Verdict {
 /// Whether `event` starts a workflow with these triggers. That schedules, dispatches and runs of others look at the
 /// file of the default branch is up to whoever has the files.
 pub fn judge(triggers: &Triggers, event: &Event) -> Verdict {
+    let verdict = judge_event(triggers, event);
+    match (&verdict, event) {
+        (
+            Verdict::Starts(_) | Verdict::Open(_),
+            Event::Push { message, .. } | Event::PullRequest { message, .. },
+        ) => match skips(message) {
+            Some(by) => not(format!("the newest commit's message says `{by}`")),
+            None => verdict,
+        },
+        _ => verdict,
+    }
+}
+
+/// What in a commit's message keeps it from starting anything.
+fn skips(message: &str) -> Option<&str> {
+    const WORDS: [&str; 5] = [
+        "[skip ci]",
+        "[ci skip]",
+        "[no ci]",
+        "[skip actions]",
+        "[actions skip]",
+    ];
+    let word = WORDS.into_iter().find(|word| message.contains(word));
+    // Otherwise a trailer, in the last paragraph, which is not the subject.
+    word.or_else(|| {
+        let (_, last) = message.trim_end().rsplit_once("\n\n")?;
+        let lines = last.lines().map(str::trim);
+        lines.into_iter().find(|line| {
+            let value = line
+                .split_once(':')
+                .filter(|(name, _)| name.eq_ignore_ascii_case("skip-checks"));
+            value.is_some_and(|(_, value)| value.trim() == "true")
+        })
+    })
+}
+
+fn judge_event(triggers: &Triggers, event: &Event) -> Verdict {
     match event {
-        Event::Push { to, changed } => match &triggers.push {
+        Event::Push { to, changed, .. } => match &triggers.push {
             Some(filters) => push(filters, to, changed.as_deref()),
             None => absent(triggers, event),
         },

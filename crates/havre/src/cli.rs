@@ -383,6 +383,14 @@ pub struct CiExplainArgs {
     /// Files that changed, from the repository's root; without it, nobody knows
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub changed: Option<Vec<String>>,
+    /// The message of the newest commit: `[skip ci]` in it keeps a push or pull request from starting anything
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub message: String,
     /// Inputs of workflow_dispatch
     #[arg(long, value_name = "NAME=VALUE", value_parser = values::parse_input)]
     pub input: Vec<(String, String)>,

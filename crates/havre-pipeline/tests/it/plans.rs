@@ -11,6 +11,7 @@ fn push(branch: &str) -> Event {
     Event::Push {
         to: Reference::Branch(branch.into()),
         changed: None,
+        message: String::new(),
     }
 }
 

@@ -23,6 +23,7 @@ fn branch(name: &str, changed: &[&str]) -> Event {
     Event::Push {
         to: Reference::Branch(name.into()),
         changed: Some(changed.iter().map(ToString::to_string).collect()),
+        message: String::new(),
     }
 }
 
@@ -30,6 +31,7 @@ fn tag(name: &str) -> Event {
     Event::Push {
         to: Reference::Tag(name.into()),
         changed: Some(Vec::new()),
+        message: String::new(),
     }
 }
 
@@ -39,6 +41,7 @@ fn request(action: &str, base: &str, changed: &[&str]) -> Event {
         base: base.into(),
         head: "topic".into(),
         changed: Some(changed.iter().map(ToString::to_string).collect()),
+        message: String::new(),
     }
 }
 
@@ -84,6 +87,40 @@ fn a_push_is_judged_by_its_branch_or_tag() {
 }
 
 #[test]
+fn a_commit_may_say_that_it_starts_nothing() {
+    let said = |message: &str| {
+        let event = Event::Push {
+            to: Reference::Branch("main".into()),
+            changed: None,
+            message: message.into(),
+        };
+        check("push", &event)
+    };
+    assert_eq!(
+        said("a [skip ci] b"),
+        "no: the newest commit's message says `[skip ci]`"
+    );
+    assert_eq!(
+        said("a\n\nb\n\nSkip-Checks: true\n"),
+        "no: the newest commit's message says `Skip-Checks: true`"
+    );
+    for other in [
+        "skip ci",
+        "skip-checks: true",
+        "a\n\nskip-checks: false",
+        "[SKIP CI]",
+    ] {
+        assert!(said(other).starts_with("yes"), "{other}");
+    }
+    let event = Event::Push {
+        to: Reference::Branch("main".into()),
+        changed: None,
+        message: "[no ci]".into(),
+    };
+    assert!(check("pull_request", &event).starts_with("no: `push` is not"));
+}
+
+#[test]
 fn the_last_pattern_that_matches_decides() {
     let patterns = "{push: {branches: ['releases/**', '!releases/**-alpha', 'releases/9-alpha']}}";
     let starts = |name: &str| check(patterns, &branch(name, &[])).starts_with("yes");
@@ -117,6 +154,7 @@ fn one_file_that_is_meant_is_enough_and_tags_have_no_files() {
     let unknown = Event::Push {
         to: Reference::Branch("main".into()),
         changed: None,
+        message: String::new(),
     };
     assert_eq!(
         check(ignore, &unknown),

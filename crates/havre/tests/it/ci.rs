@@ -138,6 +138,22 @@ jobs:
     if: github.event_name == 'schedule'
     uses: ./.github/workflows/called.yml
 ";
+const CALLER: &str = "\
+on: push
+jobs:
+  first: {runs-on: host, steps: [{run: echo}]}
+  each:
+    needs: first
+    uses: ./.github/workflows/deep.yml
+    with: {where: staging, tag: '${{ needs.first.outputs.tag }}'}
+  one: {uses: ./.github/workflows/deep.yml, with: {where: staging, tag: v1}}
+";
+const DEEP: &str = "\
+on: {workflow_call: {inputs: {where: {type: string}, tag: {type: string}}}}
+jobs:
+  go: {runs-on: host, environment: '${{ inputs.where }}', steps: [{run: echo}]}
+  old: {if: inputs.tag == 'v0', runs-on: host, steps: [{run: echo}]}
+";
 const CALLEE: &str = "on: workflow_call\njobs:\n  a: {runs-on: x, steps: [{run: echo}]}\n";
 
 fn explain(folder: &Path, args: &[&str]) -> Ran {
@@ -186,6 +202,12 @@ fn a_push_is_explained_job_by_job() {
         "{}",
         docs.out
     );
+    let skip = explain(folder.path(), &["--message", "x [skip ci]"]);
+    assert!(
+        skip.out.contains("message says `[skip ci]`"),
+        "{}",
+        skip.out
+    );
     let other = explain(folder.path(), &["--branch", "v/1"]);
     assert!(
         other.out.contains("it depends on what changed"),
@@ -215,6 +237,31 @@ fn what_is_explained_is_json_for_programs() {
     assert_eq!(ids, ["test", "build", "nightly", "deploy", "more"]);
     assert_eq!(jobs[0]["legs"]["known"][2]["matrix"]["v"], 2.0);
     assert_eq!(jobs[4]["legs"]["waits_for"][0], "needs.build.outputs.list");
+}
+
+#[test]
+fn what_a_job_calls_is_explained_with_it() {
+    let folder = folder(&[("caller.yml", CALLER), ("deep.yml", DEEP)]);
+    // The other file is read for it.
+    let args = ["--branch", "main", ".github/workflows/caller.yml"];
+    let ran = explain(folder.path(), &args);
+    assert_eq!(
+        (ran.code, &*ran.err),
+        (0, "push starts 1 of 1 workflow\n"),
+        "{ran:?}"
+    );
+    insta::assert_snapshot!(ran.out, @r#"
+    .github/workflows/caller.yml
+      starts: every branch starts it
+      JOB          NEEDS   STARTS                          RUNS ON                              ENVIRONMENT   ONE AT A TIME
+      first        -       at once                         host                                 -             -
+      one          -       at once                         calls ./.github/workflows/deep.yml   -             -
+      one / go     -       with what calls it              host                                 staging       -
+      one / old    -       never: its `if` is false        -                                    -             -
+      each         first   after its needs succeeded       calls ./.github/workflows/deep.yml   -             -
+      each / go    -       with what calls it              host                                 staging       -
+      each / old   -       its `if` waits for inputs.tag   host                                 -             -
+    "#);
 }
 
 #[test]

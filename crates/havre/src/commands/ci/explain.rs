@@ -2,12 +2,13 @@
 
 mod told;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use clap::ValueEnum as _;
 use havre_model::LoadFailure;
-use havre_pipeline::{Event, Known, Reference, Verdict, plan, trigger};
+use havre_pipeline::{Event, Known, Plan, Reference, Verdict, plan, trigger};
 use havre_workflow::repository::{File, Findings};
 use havre_workflow::{Limits, Workflow, read};
 
@@ -31,30 +32,25 @@ pub fn run(context: &Context, args: &CiExplainArgs) -> Outcome {
         let found = Err(LoadFailure { errors, warnings });
         return findings::print(context, Checked::Workflows, found, false, form);
     }
-    let here = found.files.first().and_then(|file| file.shown.parent());
+    let wanted = found.files.iter().filter(|file| file.wanted);
+    let here = wanted.map(|file| file.shown.parent()).next().flatten();
     let reference = reference(args, here.unwrap_or(Path::new("")))?;
+    let library = Library::new(&found.files, &limits);
     let mut explained = Vec::new();
     let (mut started, mut refused) = (0, false);
-    for file in &found.files {
-        let text = String::from_utf8_lossy(&file.bytes);
-        // It has no errors: they were told above.
-        let Ok(workflow) = read(Path::new(""), &file.shown, &text, &limits) else {
-            continue;
-        };
-        let workflow = workflow.workflow;
-        let event = event(args, &reference, &workflow)?;
+    for (file, workflow) in library.workflows.iter().filter(|(file, _)| file.wanted) {
+        let event = event(args, &reference, workflow)?;
         let verdict = trigger::judge(&workflow.on, &event);
         let starts = matches!(verdict, Verdict::Starts(_) | Verdict::Open(_));
         started += u64::from(starts);
         refused |= matches!(verdict, Verdict::Refused(_));
-        let known = Known::of_event(&event, &workflow, &path_of(file));
-        let plan = starts.then(|| plan::plan(&workflow, &known));
-        explained.push(told::Explained::new(
-            file,
-            &workflow,
-            verdict,
-            plan.as_ref(),
-        ));
+        let known = Known::of_event(&event, workflow, &path_of(file));
+        let plan = starts.then(|| Planned {
+            plan: plan::plan(workflow, &known),
+            known,
+            called: library.called_by(file),
+        });
+        explained.push(told::Explained::new(file, workflow, verdict, plan.as_ref()));
     }
     match args.json.json {
         true => context.ui.json(&explained)?,
@@ -77,6 +73,50 @@ pub fn run(context: &Context, args: &CiExplainArgs) -> Outcome {
         false => Exit::Ok,
         true => Exit::Usage,
     })
+}
+
+/// All workflows at hand.
+struct Library<'f> {
+    workflows: Vec<(&'f File, Workflow)>,
+}
+
+/// What a workflow will do, and what it calls.
+struct Planned<'w> {
+    plan: Plan<'w>,
+    known: Known,
+    /// The workflows of its repository, by their paths.
+    called: BTreeMap<&'w str, &'w Workflow>,
+}
+
+impl<'f> Library<'f> {
+    fn new(files: &'f [File], limits: &Limits) -> Self {
+        let workflows = files.iter().filter_map(|file| {
+            let text = String::from_utf8_lossy(&file.bytes);
+            // What has errors is not wanted: those of the others were told.
+            let read = read(Path::new(""), &file.shown, &text, limits).ok()?;
+            Some((file, read.workflow))
+        });
+        Self {
+            workflows: workflows.collect(),
+        }
+    }
+
+    /// What a file can call, by path.
+    fn called_by(&self, file: &File) -> BTreeMap<&str, &Workflow> {
+        let root = root_of(file);
+        let same = self
+            .workflows
+            .iter()
+            .filter(|(other, _)| root.is_some() && root_of(other) == root);
+        same.filter_map(|(file, workflow)| Some((file.path.as_deref()?, workflow)))
+            .collect()
+    }
+}
+
+/// The folder of the repository that a file is in, as it is shown.
+fn root_of(file: &File) -> Option<&Path> {
+    let depth = Path::new(file.path.as_ref()?).components().count();
+    file.shown.ancestors().nth(depth)
 }
 
 /// As GitHub names the file.
@@ -123,17 +163,20 @@ fn checked_out(folder: &Path) -> Option<String> {
 fn event(args: &CiExplainArgs, on: &Reference, workflow: &Workflow) -> Result<Event, Failure> {
     let branch = on.name().to_owned();
     let changed = args.changed.clone();
+    let message = args.message.clone();
     let kind = |usual: &str| args.kind.clone().unwrap_or_else(|| usual.to_owned());
     Ok(match args.event {
         CiEvent::Push => Event::Push {
             to: on.clone(),
             changed,
+            message,
         },
         CiEvent::PullRequest => Event::PullRequest {
             action: kind("opened"),
             base: args.base.clone(),
             head: branch,
             changed,
+            message,
         },
         CiEvent::WorkflowDispatch => Event::Dispatch {
             on: on.clone(),

@@ -20,7 +20,7 @@ const MAX_FILES: usize = 1000;
 /// Workflow files, and what is wrong with them.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Those that are meant, in the order of their names.
+    /// Those that are meant, and those beside them, which they may call; in the order of their names.
     pub files: Vec<File>,
     pub findings: Findings,
 }
@@ -55,9 +55,7 @@ pub fn find(paths: &[PathBuf], limits: &Limits) -> Result<Found, Failure> {
         let more = repository::check(&files, Policy::Permissive, limits);
         found.findings.errors.extend(more.errors);
         found.findings.warnings.extend(more.warnings);
-        found
-            .files
-            .extend(files.into_iter().filter(|file| file.wanted));
+        found.files.extend(files);
     }
     Ok(found)
 }

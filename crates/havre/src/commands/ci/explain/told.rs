@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use havre_pipeline::{
-    Answer, Before, Group, Leg, Object, Plan, PlannedJob, Reason, Starts, Value, Verdict,
+    Answer, Before, Group, Known, Leg, Object, PlannedJob, Reason, Starts, Value, Verdict, call,
+    plan,
 };
 use havre_workflow::repository::File;
-use havre_workflow::{Work, Workflow};
+use havre_workflow::{Call, CalledWorkflow, Work, Workflow};
 use serde::Serialize;
 
+use super::Planned;
 use crate::paint::Paint;
 use crate::table::{Table, printable};
 
@@ -45,6 +47,9 @@ struct ToldJob {
     /// Whether it may run at all.
     runs: bool,
     calls: Option<String>,
+    /// Of what it calls.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    jobs: Vec<ToldJob>,
     legs: Said<Vec<ToldLeg>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_parallel: Option<usize>,
@@ -68,6 +73,13 @@ struct ToldGroup {
     queue: &'static str,
 }
 
+/// What starts the workflow that a job is in.
+#[derive(Clone, Copy)]
+enum Caller {
+    Event,
+    Job,
+}
+
 /// What there is of a value.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -82,7 +94,7 @@ impl Explained {
         file: &File,
         workflow: &Workflow,
         verdict: Verdict,
-        plan: Option<&Plan<'_>>,
+        planned: Option<&Planned<'_>>,
     ) -> Self {
         let (verdict, reasons) = match verdict {
             Verdict::Starts(reason) => ("starts", vec![reason]),
@@ -90,15 +102,21 @@ impl Explained {
             Verdict::Not(reason) => ("no", vec![reason]),
             Verdict::Refused(reasons) => ("refused", reasons),
         };
-        let jobs = plan.map(|plan| plan.jobs.as_slice()).unwrap_or_default();
+        let jobs = planned.map(|planned| {
+            let jobs = planned.plan.jobs.iter();
+            jobs.map(|one| job(Caller::Event, one, &planned.known, &planned.called))
+                .collect()
+        });
         let name = workflow.name.as_ref().and_then(|name| name.fixed());
         Self {
             file: file.shown.to_string_lossy().into_owned(),
             name: name.map(str::to_owned),
             verdict,
             why: reasons.into_iter().map(why).collect(),
-            concurrency: plan.and_then(|plan| plan.group.as_ref()).map(group),
-            jobs: jobs.iter().map(job).collect(),
+            concurrency: planned
+                .and_then(|planned| planned.plan.group.as_ref())
+                .map(group),
+            jobs: jobs.unwrap_or_default(),
         }
     }
 
@@ -138,7 +156,7 @@ impl Explained {
             ];
             let mut table = Table::new(header);
             for job in &self.jobs {
-                job.rows(&mut table);
+                job.rows("", &mut table);
             }
             text.push_str(&table.render(paint, "  "));
         }
@@ -147,8 +165,18 @@ impl Explained {
 }
 
 impl ToldJob {
-    /// A row for each leg, with what they share in the first.
-    fn rows(&self, table: &mut Table) {
+    /// A row for each leg, with what they share in the first, and those of what it calls.
+    fn rows(&self, within: &str, table: &mut Table) {
+        self.own_rows(within, table);
+        if self.runs {
+            let within = format!("{within}{} / ", self.id);
+            for job in &self.jobs {
+                job.rows(&within, table);
+            }
+        }
+    }
+
+    fn own_rows(&self, within: &str, table: &mut Table) {
         let mut starts = self.starts.clone();
         if let Some(most) = self.max_parallel {
             starts.push_str(&format!("; {most} at a time"));
@@ -170,7 +198,7 @@ impl ToldJob {
         if legs.is_empty() {
             let calls = self.calls.as_ref().map(|calls| format!("calls {calls}"));
             let calls = calls.unwrap_or_default();
-            let row = [self.id.clone(), needs, starts, calls];
+            let row = [format!("{within}{}", self.id), needs, starts, calls];
             table.row(row.into_iter().chain([String::new(), String::new()]));
             return;
         }
@@ -191,7 +219,7 @@ impl ToldJob {
                 _ => "\"".to_owned(),
             };
             table.row([
-                leg.name.to_string(),
+                format!("{within}{}", leg.name),
                 shared(&needs),
                 shared(&starts),
                 runs_on,
@@ -242,8 +270,23 @@ fn why(reason: Reason) -> Why {
     }
 }
 
-fn job(planned: &PlannedJob<'_>) -> ToldJob {
+fn job(
+    by: Caller,
+    planned: &PlannedJob<'_>,
+    known: &Known,
+    called: &BTreeMap<&str, &Workflow>,
+) -> ToldJob {
     let legs = planned.legs.known();
+    let jobs = match &planned.job.work {
+        Work::Steps(_) => Vec::new(),
+        Work::Call(call) => match &call.uses.value {
+            CalledWorkflow::Remote(_) => Vec::new(),
+            CalledWorkflow::Local(path) => match called.get(path.as_str()) {
+                None => Vec::new(),
+                Some(callee) => within(planned, call, callee, known, called),
+            },
+        },
+    };
     ToldJob {
         id: planned.job.id.value.clone(),
         stage: planned.stage,
@@ -253,18 +296,42 @@ fn job(planned: &PlannedJob<'_>) -> ToldJob {
             .iter()
             .map(|need| need.value.clone())
             .collect(),
-        starts: starts(&planned.starts),
+        starts: starts(&planned.starts, by),
         runs: !matches!(planned.starts, Starts::Never | Starts::NeedSkipped(_)),
         calls: match &planned.job.work {
             Work::Call(call) => Some(call.uses.value.to_string()),
             Work::Steps(_) => None,
         },
+        jobs,
         legs: Said::new(&planned.legs, |legs| legs.legs.iter().map(leg).collect()),
         max_parallel: legs.and_then(|legs| legs.max_parallel),
         fail_fast: legs
             .filter(|legs| legs.legs.len() > 1)
             .map(|legs| legs.fail_fast),
     }
+}
+
+/// The jobs of a workflow that is called, with the inputs that are certain. Who calls whom has an end: that was checked.
+fn within(
+    planned: &PlannedJob<'_>,
+    call: &Call,
+    callee: &Workflow,
+    known: &Known,
+    called: &BTreeMap<&str, &Workflow>,
+) -> Vec<ToldJob> {
+    let Some(interface) = &callee.on.workflow_call else {
+        return Vec::new();
+    };
+    let mut caller = known.clone();
+    // Several legs may give several inputs.
+    if let Some([leg]) = planned.legs.known().map(|legs| legs.legs.as_slice()) {
+        caller.whole("matrix", leg.matrix.clone());
+    }
+    let known = call::known_before(interface, call, &caller);
+    let plan = plan::plan(callee, &known);
+    let jobs = plan.jobs.iter();
+    jobs.map(|one| job(Caller::Job, one, &known, called))
+        .collect()
 }
 
 fn leg(leg: &Leg) -> ToldLeg {
@@ -288,9 +355,12 @@ fn group(group: &Group) -> ToldGroup {
     }
 }
 
-fn starts(starts: &Starts) -> String {
+fn starts(starts: &Starts, by: Caller) -> String {
     match starts {
-        Starts::AtOnce => "at once".to_owned(),
+        Starts::AtOnce => match by {
+            Caller::Event => "at once".to_owned(),
+            Caller::Job => "with what calls it".to_owned(),
+        },
         Starts::Always => "however its needs end".to_owned(),
         Starts::Never => "never: its `if` is false".to_owned(),
         Starts::NeedSkipped(need) => format!("never: `{need}` before it never runs"),
