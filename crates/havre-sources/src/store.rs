@@ -17,7 +17,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use havre_base::{Durability, replace};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, StatVfs, openat2, statvfs};
@@ -29,6 +29,8 @@ mod make;
 
 /// Most files that one owner may be about to send: those of a few offers.
 const MAX_WANTED: usize = 300_000;
+/// The same of all owners: anybody who may deploy to names of their choice is any number of them.
+const MAX_WANTED_OF_ALL: usize = 1_000_000;
 
 /// What of the disk an upload leaves free: the database and the containers' output need some. A twentieth
 /// of it, within these bounds.
@@ -211,19 +213,40 @@ pub struct SweepError {
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
+    /// As long as anything is under way for them. Locked after one of them is, if both are.
     owners: Mutex<BTreeMap<String, Arc<Owner>>>,
 }
 
 /// What is under way for one owner.
 #[derive(Debug, Default)]
 struct Owner {
-    /// Files that have been offered and are not there, with their lengths. Locked as long as files of the
-    /// owner are written, copied or removed.
-    wanted: Mutex<BTreeMap<Digest, u64>>,
+    /// Files that have been offered and are not there. Locked as long as files of the owner are written,
+    /// copied or removed.
+    wanted: Mutex<Wanted>,
     /// How many are about to use trees. Nothing is waited for under it.
     held: Mutex<usize>,
     /// Who writes `latest.json`.
     latest: Mutex<()>,
+}
+
+/// Files that are about to be sent. Who goes on with one that is forgotten is told to offer it again.
+#[derive(Debug, Default)]
+struct Wanted {
+    /// With their lengths.
+    files: BTreeMap<Digest, u64>,
+    /// When they were last offered.
+    offered: Option<Instant>,
+}
+
+impl Wanted {
+    /// Whether anybody may be sending any of it.
+    fn is_awaited(&self, now: Instant) -> bool {
+        let age = |offered| now.saturating_duration_since(offered);
+        !self.files.is_empty()
+            && self
+                .offered
+                .is_some_and(|offered| age(offered) < PART_GRACE)
+    }
 }
 
 /// As long as it is there nothing of its owner is removed.
@@ -317,20 +340,22 @@ impl Store {
         let bytes = bytes.saturating_add(files.saturating_mul(ENTRY_BYTES));
         place.check_room(bytes, files)?;
         if !lacking.is_empty() {
-            if wanted.len() + lacking.len() > MAX_WANTED {
-                wanted.clear();
+            if wanted.files.len() + lacking.len() > MAX_WANTED {
+                wanted.files.clear();
             }
+            self.forget_others(owner, wanted.files.len() + lacking.len(), MAX_WANTED_OF_ALL);
             let sizes = lacking
                 .iter()
                 .map(|file| (file.digest, needed[&file.digest]));
-            wanted.extend(sizes);
+            wanted.files.extend(sizes);
+            wanted.offered = Some(Instant::now());
             return Ok(Offered { unknown, lacking });
         }
         for (id, tree) in &new {
             make::tree(&place, id, tree, &kept)?;
         }
         for digest in needed.keys() {
-            wanted.remove(digest);
+            wanted.files.remove(digest);
             place.drop_whole(digest).map_err(place.failed())?;
         }
         Ok(Offered {
@@ -345,7 +370,7 @@ impl Store {
         let mut wanted = lock(&state.wanted);
         let place = Place(self.of(owner));
         let digest = piece.digest;
-        let Some(size_bytes) = wanted.get(&digest).copied() else {
+        let Some(size_bytes) = wanted.files.get(&digest).copied() else {
             return Err(PutError::Unawaited { digest });
         };
         let path = place.part(&digest);
@@ -383,7 +408,7 @@ impl Store {
         if !place.complete(&digest).map_err(failed)? {
             return Err(PutError::Differs { digest });
         }
-        wanted.remove(&digest);
+        wanted.files.remove(&digest);
         Ok(after)
     }
 
@@ -464,10 +489,8 @@ impl Store {
     ) -> Vec<SweepError> {
         let state = self.owner(owner);
         let mut errors = Vec::new();
-        let _nothing_is_sent = match state.wanted.try_lock() {
-            Ok(wanted) => wanted,
-            Err(TryLockError::Poisoned(wanted)) => wanted.into_inner(),
-            Err(TryLockError::WouldBlock) => return errors,
+        let Some(_nothing_is_sent) = try_lock(&state.wanted) else {
+            return errors;
         };
         if *lock(&state.held) > 0 {
             return errors;
@@ -524,7 +547,30 @@ impl Store {
 
     fn owner(&self, owner: &str) -> Arc<Owner> {
         debug_assert!(is_owner(owner), "{owner:?} is no name of a folder");
-        Arc::clone(lock(&self.owners).entry(owner.to_owned()).or_default())
+        let mut owners = lock(&self.owners);
+        let now = Instant::now();
+        // Whose only place is in the list nobody has locked.
+        owners.retain(|_, own| Arc::strong_count(own) > 1 || lock(&own.wanted).is_awaited(now));
+        Arc::clone(owners.entry(owner.to_owned()).or_default())
+    }
+
+    /// Forgets what others wanted longest ago, so that with `own` files of this owner there are at most `most`.
+    /// Those that send just now keep theirs.
+    fn forget_others(&self, owner: &str, own: usize, most: usize) {
+        let owners = lock(&self.owners);
+        let others = owners.iter().filter(|(name, _)| *name != owner);
+        let mut others: Vec<_> = others
+            .filter_map(|(_, own)| try_lock(&own.wanted))
+            .collect();
+        let of_others = others.iter().map(|wanted| wanted.files.len());
+        let mut all = of_others.fold(own, usize::saturating_add);
+        others.sort_by_key(|wanted| wanted.offered);
+        for wanted in &mut others {
+            if all <= most {
+                return;
+            }
+            all -= std::mem::take(&mut wanted.files).len();
+        }
     }
 }
 
@@ -781,6 +827,15 @@ fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
     value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// `None`: somebody has it.
+fn try_lock<T>(value: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match value.try_lock() {
+        Ok(value) => Some(value),
+        Err(TryLockError::Poisoned(value)) => Some(value.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -844,6 +899,71 @@ mod tests {
         // Those of the last deployment are used.
         store.remember("shop.production", &trees).unwrap();
         assert_eq!(offer().unwrap(), Offered::default());
+    }
+
+    #[test]
+    fn nobody_is_awaited_forever_or_in_any_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path().join("sources"));
+        let offer = |owner: &str| {
+            let entry = |path: &str, node| crate::tree::Entry {
+                path: path.to_owned(),
+                mode: 0o755,
+                modified: 0,
+                modified_nanos: 0,
+                node,
+            };
+            let (size_bytes, digest) = (7, Digest::of(b"content"));
+            let file = Node::File { size_bytes, digest };
+            let tree = Tree {
+                entries: vec![entry("", Node::Folder), entry("file", file)],
+            };
+            let offer = Offer {
+                id: tree.digest(),
+                tree: Some(tree),
+            };
+            let offered = store.offer(owner, vec![offer]).unwrap();
+            assert_eq!(offered.lacking.len(), 1);
+        };
+        let put = |owner: &str| {
+            let (digest, offset) = (Digest::of(b"content"), 0);
+            let bytes = b"con";
+            store.put(
+                owner,
+                &Piece {
+                    digest,
+                    offset,
+                    bytes,
+                },
+            )
+        };
+        let known = || lock(&store.owners).keys().cloned().collect::<Vec<_>>();
+
+        // Who has offered nothing is not remembered.
+        for number in 0..9 {
+            assert!(put(&format!("shop.pr-{number}")).is_err());
+        }
+        offer("shop.a");
+        assert_eq!(known(), ["shop.a"]);
+        offer("shop.b");
+        offer("shop.c");
+        store.forget_others("shop.c", 1, 2);
+        let unawaited = put("shop.a");
+        assert!(
+            matches!(unawaited, Err(PutError::Unawaited { .. })),
+            "{unawaited:?}"
+        );
+        assert_eq!(put("shop.b").unwrap(), 3);
+        assert_eq!(known(), ["shop.b", "shop.c"]);
+        // Who sends just now goes on.
+        let b = store.owner("shop.b");
+        let sending = lock(&b.wanted);
+        store.forget_others("shop.a", 9, 1);
+        assert_eq!(sending.files.len(), 1);
+        assert!(put("shop.c").is_err());
+
+        let (now, later) = (Instant::now(), Instant::now() + PART_GRACE);
+        assert!(sending.is_awaited(now) && !sending.is_awaited(later));
     }
 
     #[test]
