@@ -71,6 +71,8 @@ pub(crate) async fn up(
     events.emit(Event::Phase {
         phase: OperationPhase::Images,
     });
+    // Until the release holds them: they may have no names, or lose them.
+    let images_held = daemon.platform.images.hold();
     let images = daemon
         .builder
         .images(by, &project, &options, events)
@@ -135,7 +137,7 @@ pub(crate) async fn up(
         };
         match begin(daemon, &environment, new).await {
             Ok(begun) => {
-                drop(files_held);
+                drop((files_held, images_held));
                 let number = begun.follow(&environment, events).await?;
                 return Ok(outcome(&release, number, current));
             }

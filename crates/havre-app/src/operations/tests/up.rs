@@ -217,6 +217,23 @@ async fn who_gives_up_while_images_are_built_has_changed_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_image_that_loses_its_name_stays_until_the_release_has_it() {
+    let stage = Stage::new();
+    stage.build_takes(Duration::from_secs(60));
+    let up = stage.begin_up(
+        "anna",
+        &shop("{web: {image: 'web:1'}, worker: {image: 'worker:1'}}"),
+    );
+    while stage.images_made() == 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let images = &stage.daemon.platform.images;
+    images.remove(&"web:1".parse().unwrap()).unwrap();
+    assert_eq!(stage.images_made(), 1);
+    up.end().await.done();
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_gives_a_rollout_up_aborts_it_and_is_told_what_serves() {
     let stage = Stage::new();
     stage.up(&shop(WEB)).await.done();
