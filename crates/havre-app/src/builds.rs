@@ -10,7 +10,7 @@ use std::sync::Arc;
 use havre_api::{ApiError, ErrorCode, Event, EventSink, Principal, UpOptions};
 use havre_engine::SharedFilter;
 use havre_image::builder::{self, BaseImages, BuildRequest, DryRun, FetchFuture, Secret};
-use havre_image::{Image, ImageRef, Images, NameRights};
+use havre_image::{Image, ImageRef, Images, NameRights, NameUse};
 use havre_model::{Build, Project, PullPolicy, ServiceName};
 use havre_redact::Filter;
 use havre_release::Answer;
@@ -25,7 +25,7 @@ use crate::{git, image_names, pages, pressure, pulls};
 
 use events::{build_error, event_of};
 use needed::{NeededImage, each_once, needed_images, reference};
-use request::{request, secrets};
+use request::{request, secrets, tags};
 
 /// Builds on this machine, in containers that leave room for what serves.
 pub(crate) struct LocalBuilder {
@@ -233,9 +233,13 @@ async fn dry_run(
                     .map_err(|error| image_names::build_error(&error))?
             }
             None => {
-                let stored = images
-                    .resolve_as(&needed.reference, &names)
-                    .map_err(|error| image_names::image_error(&error))?;
+                let reference = &needed.reference;
+                let stored = images.resolve_as(reference, &names);
+                let stored = stored.map_err(|error| image_names::image_error(&error))?;
+                if needed.policy == PullPolicy::Always {
+                    let given = images.check_name(NameUse::Give, reference, &using.pulls());
+                    given.map_err(|error| image_names::image_error(&error))?;
+                }
                 match stored {
                     Some(image) if needed.policy != PullPolicy::Always => {
                         DryRun::Image(image.manifest_digest)
@@ -278,13 +282,15 @@ async fn build_one(
     using: Use<'_>,
     needed: &NeededImage<'_>,
     build: &Build,
-    request: BuildRequest,
+    mut request: BuildRequest,
     events: &EventSink,
 ) -> Result<Image, ApiError> {
     let _one_at_a_time = builder.one_at_a_time.lock().await;
     let state_dir = builder.host.platform.root.state_dir();
     let host = &builder.host;
     let platform = &host.platform;
+    // One that was free before may be somebody's by now.
+    request.tags = tags(needed, build, &platform.images, &request.names)?;
     let name = needed.reference.to_string();
     if build.host_ca && request.host_ca.is_none() {
         events.emit(Event::Warning {

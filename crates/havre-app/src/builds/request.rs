@@ -92,7 +92,7 @@ pub(super) fn request(
 
 /// The names of the result, all of which may be given. One that the project does not say is left out where it
 /// may not: environments of one project build under one name.
-fn tags(
+pub(super) fn tags(
     needed: &NeededImage<'_>,
     build: &Build,
     images: &Images,

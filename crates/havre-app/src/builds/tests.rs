@@ -259,3 +259,47 @@ async fn a_name_that_nobody_chose_is_in_nobodys_way() {
     assert_ne!(made[0], made[1]);
     assert_eq!(world.named("shop-web").as_ref(), Some(&made[0]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_others_take_before_the_build_begins_is_in_nobodys_way() {
+    let world = World::new();
+    let of = |environment: &str| {
+        let mut project = world.project("shop", &built("", "FROM busybox:1\\nENV A=1"));
+        project.environment = EnvironmentName::new(environment);
+        (deployer(&format!("shop/{environment}")), project)
+    };
+    let (by, project) = of("pr-8");
+    let others_build = world.builder.one_at_a_time.lock().await;
+    let mut second = Box::pin(world.up(&by, &project));
+    let waits = tokio::time::timeout(std::time::Duration::ZERO, &mut second).await;
+    assert!(waits.is_err(), "{waits:?}");
+    let (first, environment) = (deployer("shop/pr-7"), environment_of(&of("pr-7").1));
+    let using = Use {
+        by: &first,
+        environment: &environment,
+        events: None,
+    };
+    let (name, config) = ("shop-web".parse().unwrap(), ImageConfig::for_this_machine());
+    let made = world
+        .images()
+        .commit_image_as(config, &[], &name, &using.builds())
+        .unwrap();
+    drop(others_build);
+    second.await.expect("its own");
+    let theirs = made.manifest_digest.to_string();
+    assert_eq!(world.named("shop-web"), Some(theirs));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_tells_what_would_not_be_fetched() {
+    let world = World::new();
+    let mut project = world.project("shop", "{web: {image: 'busybox:1'}}");
+    for service in project.services.values_mut() {
+        service.pull_policy = PullPolicy::Always;
+    }
+    let by = deployer("shop/*");
+    let why = "imported on this machine";
+    world.is_refused("up", world.up(&by, &project).await, why);
+    let planned = world.builder.dry_run(&by, &project).await;
+    world.is_refused("plan", planned, why);
+}
