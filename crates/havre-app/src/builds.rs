@@ -88,16 +88,14 @@ async fn images(
         environment,
         events: Some(events),
     };
-    let names = using.builds();
     for needed in needed_images(project)? {
         let image = match needed.build {
             Some(build) => {
                 let host = &builder.host;
                 let checkout = git::context(build, host, events).await?;
                 let platform = &*host.platform;
-                let names = names.clone();
                 let mut request =
-                    request(project, &needed, build, options, &digests, platform, names)?;
+                    request(project, &needed, build, options, &digests, platform, using)?;
                 request.secrets = secrets(project, &needed, build, platform)?;
                 let further = git::further_contexts(build, host, events).await?;
                 for (name, checkout) in &further {
@@ -222,9 +220,8 @@ async fn dry_run(
                 reference: git.url.clone(),
             },
             Some(build) => {
-                let names = names.clone();
                 let mut request =
-                    request(project, &needed, build, &options, &digests, platform, names)?;
+                    request(project, &needed, build, &options, &digests, platform, using)?;
                 // Nothing depends on what they are.
                 let unread = build.secrets.keys().map(|id| (id.clone(), Secret::new([])));
                 request.secrets = unread.collect();

@@ -88,6 +88,16 @@ impl Use<'_> {
         self.rights(Giver::Registry)
     }
 
+    /// Whose kept results of steps, and cache folders, builds use: the project's where somebody has all of it.
+    /// Whoever has some environments only leaves nothing that the others' builds take for their own.
+    pub(crate) fn cache_of(self) -> String {
+        let project = &self.environment.project;
+        match self.by.grant.sees_all_of(project) {
+            true => project.to_string(),
+            false => self.environment.to_string(),
+        }
+    }
+
     fn rights(self, giver: Giver) -> NameRights {
         let (grant, who) = (self.by.grant.clone(), self.by.to_string());
         let project = self.environment.project.clone();
@@ -231,6 +241,31 @@ mod tests {
             assert_eq!(may(&everything, before), [true; 3], "{before:?}");
         }
         assert!(!may(&grant(Role::Viewer, "shop/*"), &shop)[0]);
+    }
+
+    #[test]
+    fn who_has_a_part_of_a_project_fills_no_cache_of_the_others() {
+        let cache_of = |place: &str| {
+            let grant = Grant {
+                role: Role::Deployer,
+                environments: vec![place.parse().expect("sound")],
+            };
+            let environment = EnvironmentId {
+                project: ProjectName::new("shop"),
+                environment: EnvironmentName::new("pr-7"),
+            };
+            let using = Use {
+                by: &crate::fake::principal("anna", grant),
+                environment: &environment,
+                events: None,
+            };
+            using.cache_of()
+        };
+        assert_eq!(["*", "shop/*", "sh*/*"].map(cache_of), ["shop"; 3]);
+        assert_eq!(
+            ["shop/pr-7", "shop/pr-*", "*/pr-7"].map(cache_of),
+            ["shop/pr-7"; 3]
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::EnvironmentId;
+use crate::{EnvironmentId, ProjectName};
 use serde::{Deserialize, Serialize};
 
 /// What a person or program may do; each role may do all that those before it may.
@@ -92,6 +92,11 @@ impl EnvironmentPattern {
     pub fn matches(&self, id: &EnvironmentId) -> bool {
         self.project.matches(id.project.as_str())
             && self.environment.matches(id.environment.as_str())
+    }
+
+    /// Whether it names all of a project's, whatever they are called.
+    pub fn is_all_of(&self, project: &ProjectName) -> bool {
+        self.project.matches(project.as_str()) && self.environment.is_all()
     }
 
     /// Whether it names all there are and can be.
@@ -241,6 +246,11 @@ impl Grant {
     /// Whether it reaches that environment.
     pub fn sees(&self, id: &EnvironmentId) -> bool {
         self.environments.iter().any(|one| one.matches(id))
+    }
+
+    /// Whether it reaches every environment that a project has or can have.
+    pub fn sees_all_of(&self, project: &ProjectName) -> bool {
+        self.environments.iter().any(|one| one.is_all_of(project))
     }
 
     /// Whether it reaches the whole machine.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use havre_api::{ApiError, EnvironmentId, ErrorCode, UpOptions};
+use havre_api::{ApiError, ErrorCode, UpOptions};
 use havre_image::builder::{
     BuildRequest, DockerfileSource, NamedContext, Reach, Secret, StepSettings, host_ca_bundle,
 };
@@ -11,6 +11,7 @@ use havre_image::{ImageError, ImageRef, Images, NameRights, NameUse};
 use havre_model::{Build, BuildContext, Project, PullPolicy, ServiceName};
 
 use super::needed::NeededImage;
+use crate::image_names::{Use, environment_of};
 use crate::platform::Platform;
 use crate::root::Root;
 use crate::{files, image_names};
@@ -22,10 +23,7 @@ pub(super) fn secrets(
     build: &Build,
     platform: &Platform,
 ) -> Result<BTreeMap<String, Secret>, ApiError> {
-    let id = EnvironmentId {
-        project: project.name.clone(),
-        environment: project.environment.clone(),
-    };
+    let id = environment_of(project);
     let stored = platform.stored(&id);
     let services = needed.services.iter();
     let services = services.filter_map(|name| project.services.get(name));
@@ -51,8 +49,9 @@ pub(super) fn request(
     options: &UpOptions,
     digests: &BTreeMap<ServiceName, String>,
     platform: &Platform,
-    names: NameRights,
+    using: Use<'_>,
 ) -> Result<BuildRequest, ApiError> {
+    let names = using.builds();
     let tags = tags(needed, build, &platform.images, &names)?;
     let mut contexts = BTreeMap::new();
     for (name, context) in &build.contexts {
@@ -63,7 +62,7 @@ pub(super) fn request(
         secrets: BTreeMap::new(),
         contexts,
         steps: StepSettings {
-            cache_of: project.name.to_string(),
+            cache_of: using.cache_of(),
             offline: build.offline,
             hosts: build.extra_hosts.clone(),
             shm_size_bytes: build.shm_size_bytes,
@@ -160,6 +159,8 @@ fn named_context(
 mod tests {
     use std::path::Path;
 
+    use havre_api::{Grant, Role};
+
     use super::*;
     use crate::builds::needed::needed_images;
 
@@ -183,9 +184,13 @@ mod tests {
             let all = needed_images(project).unwrap();
             let build = all[0].build.unwrap();
             let options = UpOptions::default();
-            let names = NameRights::everything();
             let none = BTreeMap::new();
-            let request = request(project, &all[0], build, &options, &none, platform, names);
+            let using = Use {
+                by: &crate::fake::principal("anna", Grant::everywhere(Role::Admin)),
+                environment: &environment_of(project),
+                events: None,
+            };
+            let request = request(project, &all[0], build, &options, &none, platform, using);
             request.unwrap().reach.check(path)
         };
         let own = std::fs::canonicalize(folder.path()).unwrap();
