@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
+
+use havre_base::network;
 
 /// Wrong tokens that an address may show at once, and how soon it may show one more.
 const FAILURES: Rate = Rate {
@@ -82,17 +84,6 @@ impl Attempts {
             self.failures.last = Some((SystemTime::now(), address));
         }
         result
-    }
-}
-
-/// What is counted as one address: who has one of IPv6 has all of its /64.
-pub fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        v4 => v4,
     }
 }
 

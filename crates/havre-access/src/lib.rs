@@ -19,7 +19,7 @@ mod register;
 mod tables;
 mod token;
 
-pub use attempts::{Attempts, Failures, TooMany, network};
+pub use attempts::{Attempts, Failures, TooMany};
 pub use group::{Group, GroupError, HAVRE_GROUP, is_member, names_of_member};
 pub use oidc::{Exchange, FetchError, LoginError, NoKey, Unproven};
 pub use records::{Holder, TokenRecord, User, UserKind};

@@ -28,6 +28,7 @@ mod exec;
 mod remote;
 mod room;
 mod routes;
+mod shares;
 mod stream;
 
 use room::Room;
@@ -88,7 +89,7 @@ impl Server {
             stop: stop.clone(),
             guard,
             room: Arc::new(Room::new()),
-            feeds: Arc::default(),
+            feeds: Arc::new(stream::Feeds::new()),
         };
         Self {
             tasks: api.tasks.clone(),

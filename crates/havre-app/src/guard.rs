@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use havre_access::{
-    Attempts, Failures, Group, Holder, Register, TokenRecord, TooMany, names_of_member, network,
+    Attempts, Failures, Group, Holder, Register, TokenRecord, TooMany, names_of_member,
 };
 use havre_api::{
     Admission, ApiError, Asked, Credential, Ended, ErrorCode, Grant, Guard, LocalPeer, Outcome,
     Principal, RemotePeer, Role, Who, permit, permit_somewhere,
 };
+use havre_base::network;
 
 /// Asks the register of tokens and users, and counts who is wrong.
 pub(crate) struct Doorkeeper {

@@ -1,5 +1,6 @@
 //! What processes and crates that share nothing else do alike: replace a file as a whole, read a small one, say what
-//! caused an error, cut a text, write a time, read a body that came over HTTP, keep little memory. It knows nothing of Havre, and depends on no other crate of it.
+//! caused an error, cut a text, write a time, tell networks apart, read a body that came over HTTP, keep little memory. It knows
+//! nothing of Havre, and depends on no other crate of it.
 
 #[cfg(feature = "tokio")]
 mod blocking;
@@ -9,6 +10,7 @@ mod causes;
 mod files;
 #[cfg(feature = "memory")]
 pub mod memory;
+mod network;
 mod text;
 pub mod time;
 
@@ -16,4 +18,5 @@ pub mod time;
 pub use blocking::{blocking, in_place};
 pub use causes::{causes, one_line};
 pub use files::{Durability, read_small, replace};
+pub use network::network;
 pub use text::{clipped, shell_word};

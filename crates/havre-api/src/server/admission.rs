@@ -27,6 +27,11 @@ pub(super) struct Underway {
 }
 
 impl Underway {
+    /// What is known of it.
+    pub(super) fn asked(&self) -> &Asked {
+        &self.asked
+    }
+
     /// Who asks.
     pub(super) fn principal(&self) -> Principal {
         self.asked.principal.clone()
@@ -160,7 +165,7 @@ impl Caller {
 
     /// What is known of the call.
     pub(super) fn asked(&self) -> &Asked {
-        &self.0.asked
+        self.0.asked()
     }
 
     /// What they may do.

@@ -34,7 +34,7 @@ const PEER_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes that are read at once of what to run.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// How long a client may take to say what to run.
+/// How long a client may take to say how much it has to say, and how long to say that.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long a client may take to close after the last frame.
@@ -102,18 +102,16 @@ where
             return;
         };
         let mut stream = WebSocket::new(TokioIo::new(connection), End::Server);
-        let begun = timeout(REQUEST_DEADLINE, begin(&api.room, caller, &mut stream)).await;
-        match begun {
-            Ok(Ok((request, underway))) => {
+        match begin(&api.room, caller, &mut stream).await {
+            Ok((request, underway)) => {
                 let principal = underway.principal();
                 let run = |session| run(principal, request, session);
                 session(run, stream, api.stop, underway).await;
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 finish(&mut stream, &ExecFrame::Error(error)).await;
                 linger(&mut stream).await;
             }
-            Err(_) => tracing::debug!("client did not say what to run"),
         }
     });
     switching([
@@ -156,7 +154,10 @@ async fn read_request(
         let message = "cannot read the request";
         ApiError::new(ErrorCode::Invalid, message).caused_by(Some(&error))
     };
-    let length = read_request_length(stream).await.map_err(broken)?;
+    // What takes too long after that has a reason of its own, which the client is told.
+    let length = timeout(REQUEST_DEADLINE, read_request_length(stream)).await;
+    let length = length.unwrap_or_else(|late| Err(late.into()));
+    let length = length.map_err(broken)?;
     let most = length as usize;
     let pieces = ReaderStream::with_capacity(stream.take(length.into()), PIECE_BYTES);
     let body = StreamBody::new(pieces.map_ok(Frame::data));
@@ -360,6 +361,20 @@ mod tests {
         assert_eq!(got.argv, request().argv);
         drop(all);
         read("anna", &document).await.expect("room");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_say_what_to_run_is_told_so() {
+        let room = Room::new();
+        let (mut client, mut server) = duplex(100);
+        for said in [&[][..], &[0, 0, 0, 9, b'{']] {
+            client.write_all(said).await.expect("it fits");
+            let asked = asked_by("anna");
+            let reading = read_request(&room, &asked, &mut server);
+            let refused = timeout(REQUEST_DEADLINE * 2, reading).await;
+            let refused = refused.expect("in time").expect_err("too late");
+            assert_eq!(refused.code, ErrorCode::Invalid);
+        }
     }
 
     #[tokio::test]

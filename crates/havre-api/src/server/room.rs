@@ -4,13 +4,13 @@
 //! a place takes of the room of all is what has come, no more; where that is full, only the eldest request grows, by
 //! one request above the limit at most. So each ends, and none waits for one that waits.
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use super::shares::{Asker, Shares};
 use crate::*;
 
 const MIB: usize = 1024 * 1024;
@@ -58,18 +58,11 @@ impl Room {
 
     /// A place for a request of that many bytes at most, once who asks has one left.
     pub(super) async fn enter(&self, asked: &Asked, bytes: usize) -> Place<'_> {
-        let (halls, who) = match &asked.principal.who {
-            Who::Local(peer) if is_owner(peer) => (&self.own, Asker::Owner),
-            Who::Local(peer) => (&self.others, Asker::User(peer.uid)),
-            Who::Token { id, .. } => (&self.others, Asker::Token(id.clone())),
-            // However often they log in.
-            Who::Login {
-                issuer, subject, ..
-            } => (&self.others, Asker::Person(issuer.clone(), subject.clone())),
-            Who::Nobody => {
-                let network = asked.address.map(network);
-                return self.strangers.enter(Asker::Network(network), bytes).await;
-            }
+        let who = Asker::of(asked);
+        let halls = match who {
+            Asker::Owner => &self.own,
+            Asker::User(_) | Asker::Token(_) | Asker::Person { .. } => &self.others,
+            Asker::Network(_) => return self.strangers.enter(who, bytes).await,
         };
         match bytes <= MAX_SMALL_BYTES {
             true => halls.small.enter(who, bytes).await,
@@ -83,32 +76,7 @@ impl Room {
     }
 }
 
-/// Whose share it is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Asker {
-    Owner,
-    User(u32),
-    Token(String),
-    Person(String, String),
-    Network(Option<IpAddr>),
-}
-
-fn is_owner(peer: &LocalPeer) -> bool {
-    peer.uid == 0
-}
-
-/// Who has one address of IPv6 has all of its /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        v4 => v4,
-    }
-}
-
-/// What is read, and was since the room was empty for the last time.
+/// What is read, and was since memory was given back for the last time.
 #[derive(Default)]
 struct Read {
     places: AtomicUsize,
@@ -129,8 +97,9 @@ impl Read {
 
 struct Hall {
     most: usize,
+    /// The most that each may claim, and that in steps.
     share: usize,
-    shares: Mutex<HashMap<Asker, Weak<Semaphore>>>,
+    shares: Shares,
     taken: Mutex<Taken>,
     freed: Notify,
     read: Arc<Read>,
@@ -149,7 +118,7 @@ impl Hall {
         Self {
             most,
             share,
-            shares: Mutex::default(),
+            shares: Shares::new(share / STEP_BYTES),
             taken: Mutex::default(),
             freed: Notify::new(),
             read: Arc::clone(read),
@@ -157,10 +126,9 @@ impl Hall {
     }
 
     async fn enter(&self, who: Asker, bytes: usize) -> Place<'_> {
-        let share = self.share_of(who);
         let claim = bytes.saturating_add(OVERHEAD_BYTES).min(self.share);
         let steps = u32::try_from(claim.div_ceil(STEP_BYTES)).unwrap_or(u32::MAX);
-        let claim = share.acquire_many_owned(steps).await;
+        let claim = self.shares.of(who).acquire_many_owned(steps).await;
         let number = {
             let mut taken = self.taken();
             taken.last += 1;
@@ -178,17 +146,6 @@ impl Hall {
         };
         place.grow(0).await;
         place
-    }
-
-    fn share_of(&self, who: Asker) -> Arc<Semaphore> {
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(share) = shares.get(&who).and_then(Weak::upgrade) {
-            return share;
-        }
-        shares.retain(|_, share| share.strong_count() > 0);
-        let share = Arc::new(Semaphore::new(self.share / STEP_BYTES));
-        shares.insert(who, Arc::downgrade(&share));
-        share
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -242,6 +199,8 @@ impl Drop for Place<'_> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::net::IpAddr;
+
     use futures_util::FutureExt as _;
     use futures_util::future::join_all;
 
@@ -259,7 +218,7 @@ pub(super) mod tests {
         )
     }
 
-    fn root() -> Asked {
+    pub(in super::super) fn root() -> Asked {
         let peer = LocalPeer {
             uid: 0,
             gid: 0,
@@ -272,7 +231,7 @@ pub(super) mod tests {
         asked(Who::Nobody, Some(address.parse().expect("an address")))
     }
 
-    fn asked(who: Who, address: Option<IpAddr>) -> Asked {
+    pub(in super::super) fn asked(who: Who, address: Option<IpAddr>) -> Asked {
         let grant = Grant::everywhere(Role::Deployer);
         Asked {
             principal: Principal { who, grant },
@@ -369,6 +328,33 @@ pub(super) mod tests {
         assert!(taken <= 4 * MIB && many.len() < 256, "{taken}");
         // They are in nobody's way.
         assert!(enter(&room, &asked_by("anna"), LOGIN).is_some());
+    }
+
+    /// As where a connection ends.
+    #[test]
+    fn who_leaves_while_they_wait_leaves_nothing_behind() {
+        let room = Room::new();
+        let anna = asked_by("anna");
+        let mut first = enter(&room, &anna, MAX_DOCUMENT_BYTES).expect("room");
+        assert!(grow(&mut first, MAX_DOCUMENT_BYTES));
+        // One waits for who they are, and one for room, of whom the eldest is another.
+        let mut for_her_own = Box::pin(room.enter(&anna, MAX_DOCUMENT_BYTES));
+        assert!(for_her_own.as_mut().now_or_never().is_none());
+        let mut all = vec![first];
+        for name in ["bert", "carl", "dora"] {
+            let mut place = enter(&room, &asked_by(name), MAX_DOCUMENT_BYTES).expect("room");
+            grow(&mut place, MAX_DOCUMENT_BYTES);
+            all.push(place);
+        }
+        let mut for_room = Box::pin(all[3].grow(MAX_DOCUMENT_BYTES));
+        assert!(for_room.as_mut().now_or_never().is_none());
+        drop((for_her_own, for_room));
+        drop(all);
+        let taken = room.others.large.taken();
+        assert!(taken.bytes == 0 && taken.places.is_empty());
+        drop(taken);
+        assert_eq!(room.read.places.load(Ordering::Relaxed), 0);
+        assert!(enter(&room, &anna, MAX_DOCUMENT_BYTES).is_some());
     }
 
     #[test]

@@ -127,8 +127,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
                 Ok(admitted) => admitted,
                 Err(error) => return refusal(&error),
             };
-            let place = match stream::Feeds::enter(&api.feeds, &underway.principal().who) {
-                Ok(place) => place,
+            let one = match api.feeds.enter(underway.asked()) {
+                Ok(one) => one,
                 Err(error) => {
                     underway.end(Outcome::Failed(error.code));
                     return refusal(&error);
@@ -136,11 +136,9 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             };
             let (sink, items) = ItemSink::new(stream::ITEMS_AHEAD);
             let sending = send(state, underway.principal(), query, sink);
-            let sending = async move {
-                let _place = place;
-                sending.await
-            };
-            stream::lines(stream::feed(sending, items, api.stop, underway))
+            let chunks = stream::feed(sending, items, api.stop, underway);
+            // Also of one that has ended there is what nobody has read yet.
+            stream::lines(stream::holding(one, chunks))
         };
         self.route(F::PATH, post(handler))
     }

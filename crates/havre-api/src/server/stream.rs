@@ -1,10 +1,8 @@
 //! Answers of one JSON document per line.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -13,10 +11,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{Stream, stream};
 use http::header;
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::admission::{Underway, rights_lost};
+use super::shares::{Asker, Shares};
 use crate::*;
 
 /// Proxies take a longer silence for an end: ours after 600 s, others after 60 s.
@@ -29,56 +28,30 @@ pub(super) const ITEMS_AHEAD: usize = 16;
 /// Feeds that one principal may have at once.
 const MOST_FEEDS: usize = 32;
 
-/// How many feeds each principal has. Root's are not counted.
-#[derive(Debug, Default)]
-pub(super) struct Feeds(Mutex<HashMap<String, usize>>);
-
-/// One of a principal's feeds, as long as it is there.
+/// The feeds that there are of each who asks. Root's are not counted.
 #[derive(Debug)]
-pub(super) struct Place(Option<(Arc<Feeds>, String)>);
+pub(super) struct Feeds(Shares);
+
+/// One of them, until it is dropped.
+pub(super) type OneFeed = Option<OwnedSemaphorePermit>;
 
 impl Feeds {
+    pub(super) fn new() -> Self {
+        Self(Shares::new(MOST_FEEDS))
+    }
+
     /// One more, or why not.
-    pub(super) fn enter(feeds: &Arc<Self>, who: &Who) -> Result<Place, ApiError> {
-        let key = match who {
-            Who::Local(LocalPeer { uid: 0, .. }) => return Ok(Place(None)),
-            Who::Local(peer) => format!("uid {}", peer.uid),
-            Who::Token { id, .. } => format!("token {id}"),
-            // However many logins they have.
-            Who::Login {
-                issuer, subject, ..
-            } => format!("login {issuer}:{subject}"),
-            Who::Nobody => "nobody".to_owned(),
-        };
-        let mut all = feeds.lock();
-        let count = all.entry(key.clone()).or_default();
-        if *count >= MOST_FEEDS {
+    pub(super) fn enter(&self, asked: &Asked) -> Result<OneFeed, ApiError> {
+        let who = Asker::of(asked);
+        if who == Asker::Owner {
+            return Ok(None);
+        }
+        let one = self.0.of(who).try_acquire_owned();
+        one.map(Some).map_err(|_| {
             let message = format!("{MOST_FEEDS} such answers are under way for you already");
             let error = ApiError::new(ErrorCode::TooMany, message);
-            return Err(error.with_hint("end one of them, as a `logs -f`"));
-        }
-        *count += 1;
-        Ok(Place(Some((Arc::clone(feeds), key))))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        // The map is whole after every statement.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let Some((feeds, key)) = &self.0 else {
-            return;
-        };
-        let mut all = feeds.lock();
-        if let Some(count) = all.get_mut(key) {
-            *count -= 1;
-            if *count == 0 {
-                all.remove(key);
-            }
-        }
+            error.with_hint("end one of them, as a `logs -f`")
+        })
     }
 }
 
@@ -147,6 +120,17 @@ pub(super) fn operation<O: Serialize + Send + 'static>(
                 State::Over => return None,
             }
         }
+    })
+}
+
+/// The same, which keeps `held` until nobody has them any more.
+pub(super) fn holding(
+    held: impl Send + 'static,
+    chunks: impl Stream<Item = Bytes> + Send,
+) -> impl Stream<Item = Bytes> + Send {
+    futures_util::StreamExt::map(chunks, move |chunk| {
+        let _ = &held;
+        chunk
     })
 }
 
@@ -240,32 +224,29 @@ fn line(item: &impl Serialize) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use super::super::room::tests::{asked, root};
     use super::*;
 
     #[test]
     fn a_principal_has_so_many_feeds_and_no_more() {
-        let feeds = Arc::default();
-        let of = |id: &str, subject: &str| Who::Login {
-            id: id.to_owned(),
-            issuer: "company".to_owned(),
-            subject: subject.to_owned(),
+        let feeds = Feeds::new();
+        let enter = |id: usize, subject: &str| {
+            let login = Who::Login {
+                id: id.to_string(),
+                issuer: "company".to_owned(),
+                subject: subject.to_owned(),
+            };
+            feeds.enter(&asked(login, None))
         };
-        let anna = (0..MOST_FEEDS).map(|n| Feeds::enter(&feeds, &of(&n.to_string(), "anna")));
-        let mut anna: Vec<Place> = anna.collect::<Result<_, _>>().expect("few");
-        let refused = Feeds::enter(&feeds, &of("x", "anna")).expect_err("too many");
+        let anna = (0..MOST_FEEDS).map(|n| enter(n, "anna"));
+        let mut anna: Vec<OneFeed> = anna.collect::<Result<_, _>>().expect("few");
+        let refused = enter(100, "anna").expect_err("too many");
         assert_eq!(refused.code, ErrorCode::TooMany);
-        Feeds::enter(&feeds, &of("y", "bob")).expect("another");
+        enter(101, "bob").expect("another");
         anna.pop();
-        anna.push(Feeds::enter(&feeds, &of("x", "anna")).expect("one has ended"));
-        Feeds::enter(&feeds, &of("x", "anna")).expect_err("as many again");
-        drop(anna);
-        assert!(feeds.lock().is_empty());
-        let root = Who::Local(LocalPeer {
-            uid: 0,
-            gid: 0,
-            name: None,
-        });
-        let all: Result<Vec<_>, _> = (0..1000).map(|_| Feeds::enter(&feeds, &root)).collect();
+        anna.push(enter(102, "anna").expect("one has ended"));
+        enter(103, "anna").expect_err("as many again");
+        let all: Result<Vec<_>, _> = (0..1000).map(|_| feeds.enter(&root())).collect();
         all.expect("root's are not counted");
     }
 

@@ -18,6 +18,8 @@ const SOON: Duration = Duration::from_secs(10);
 /// Lets in whoever the test says, and writes down what it is told. FAKE.
 struct Watching {
     grant: Mutex<Grant>,
+    /// Else whoever the kernel says.
+    who: Option<Who>,
     lost: CancellationToken,
     told: Mutex<Vec<String>>,
 }
@@ -39,7 +41,7 @@ impl Guard for Watching {
             panic!("{credential:?}");
         };
         Ok(Principal {
-            who: Who::Local(peer.clone()),
+            who: self.who.clone().unwrap_or(Who::Local(peer.clone())),
             grant: self.grant.lock().expect("no panic").clone(),
         })
     }
@@ -87,10 +89,15 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::of(None)
+    }
+
+    fn of(who: Option<Who>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = folder.path().join("api.sock");
         let guard = Arc::new(Watching {
             grant: Mutex::new(Grant::everywhere(Role::Admin)),
+            who,
             lost: CancellationToken::new(),
             told: Mutex::default(),
         });
@@ -120,8 +127,15 @@ impl World {
                 events.cancellation().cancelled().await;
                 Err(ApiError::new(ErrorCode::Cancelled, "cancelled"))
             })
-            .feed::<Logs, _>(async |(), _, _, items| {
-                items.closed().await;
+            .feed::<Logs, _>(async |(), _, query: LogQuery, items| {
+                if query.follow {
+                    items.closed().await;
+                    return Ok(());
+                }
+                // More than a socket holds.
+                for _ in 0..16 {
+                    items.send(line(&"x".repeat(1 << 16))).await.expect("room");
+                }
                 Ok(())
             })
             .exec(async |(), _, _, session: ExecSession| {
@@ -168,6 +182,17 @@ fn logs() -> LogQuery {
         tail: None,
         since: None,
         follow: true,
+    }
+}
+
+fn line(text: &str) -> LogLine {
+    LogLine {
+        at: Timestamp::now(),
+        service: ServiceName::new("web"),
+        replica: "web-1".to_owned(),
+        stream: LogStream::Stdout,
+        text: text.to_owned(),
+        partial: false,
     }
 }
 
@@ -360,6 +385,47 @@ async fn who_loses_their_rights_is_answered_no_more_but_an_operation_goes_on() {
     drop(running);
     world.stop.cancel();
     world.serving.abort();
+}
+
+/// What is kept of an answer that nobody reads counts though nothing more is added to it.
+#[tokio::test]
+async fn a_feed_counts_until_it_was_read_or_left() {
+    let world = World::of(Some(Who::Token {
+        id: "1".to_owned(),
+        name: "ci".to_owned(),
+    }));
+    let past = LogQuery {
+        follow: false,
+        ..logs()
+    };
+    let mut unread = Vec::new();
+    let refused = loop {
+        match world.client.feed::<Logs>(&past).await {
+            Ok(lines) => unread.push(lines),
+            Err(error) => break refusal(error),
+        }
+        assert!(unread.len() < 100, "they are not counted");
+    };
+    assert_eq!(refused.code, ErrorCode::TooMany);
+    assert_eq!(unread.len(), 32);
+    let mut lines = unread.pop().expect("some");
+    while lines.next().await.expect("readable").is_some() {}
+    unread.pop();
+    let again = timeout(SOON, async {
+        for _ in 0..2 {
+            while let Err(error) = world
+                .client
+                .feed::<Logs>(&past)
+                .await
+                .map(|it| unread.push(it))
+            {
+                assert_eq!(refusal(error).code, ErrorCode::TooMany);
+            }
+        }
+    });
+    again.await.expect("in time");
+    drop(unread);
+    world.end().await;
 }
 
 #[tokio::test]
