@@ -390,11 +390,7 @@ impl Secrets {
         let _changing = self.changing();
         let (key, owned) = (scope.key(), name.to_string());
         let was_there = self.write("remove a secret", move |db| {
-            let row = rows::secret(db, &key, &owned)?;
-            if let Some(row) = &row {
-                rows::remove(db, row, MOST_SECRETS)?;
-            }
-            Ok(row.is_some())
+            rows::remove(db, &key, &owned, MOST_SECRETS)
         })?;
         if !was_there {
             return Err(not_found(scope, name));
