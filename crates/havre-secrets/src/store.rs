@@ -410,6 +410,17 @@ impl Secrets {
         Ok(self.keys_or_new(scope)?.fingerprint(content))
     }
 
+    /// Whether this stands for a content in an environment's records. It makes no keys: without any, nothing does.
+    pub fn is_fingerprint(
+        &self,
+        scope: &Scope,
+        content: &[u8],
+        fingerprint: &str,
+    ) -> Result<bool, SecretError> {
+        let keys = self.keys(scope)?;
+        Ok(keys.is_some_and(|keys| keys.fingerprint(content) == fingerprint))
+    }
+
     /// Gives every scope whose key is under an older key of the seal another one, under the newest, and encrypts
     /// the keys of its versions anew: all of a scope or, if it is killed, none, so that the next call goes on.
     /// What is damaged stays so, and is returned by name.

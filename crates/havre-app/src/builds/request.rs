@@ -9,10 +9,12 @@ use havre_image::builder::{
 };
 use havre_image::{ImageError, ImageRef, Images, NameRights, NameUse};
 use havre_model::{Build, BuildContext, Project, PullPolicy, ServiceName};
+use havre_secrets::SecretName;
 
 use super::needed::NeededImage;
 use crate::platform::Platform;
 use crate::root::Root;
+use crate::secrets::scope::scope_of;
 use crate::{files, image_names};
 
 /// The secrets of a build, read.
@@ -26,7 +28,11 @@ pub(super) fn secrets(
         project: project.name.clone(),
         environment: project.environment.clone(),
     };
-    let stored = platform.stored(&id);
+    let scope = scope_of(Some(&id));
+    let stored = |name: &SecretName| {
+        let value = platform.secrets.resolve(&scope, name)?;
+        Ok(value.plain)
+    };
     let services = needed.services.iter();
     let services = services.filter_map(|name| project.services.get(name));
     let reach = files::Reach::new(&platform.root, project, services);

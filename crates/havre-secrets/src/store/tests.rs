@@ -550,6 +550,17 @@ fn fingerprints_are_equal_in_one_scope_only() {
     assert_eq!(of(&shop("a"), b"x"), of(&shop("a"), b"x"));
     assert_ne!(of(&shop("a"), b"x"), of(&shop("a"), b"y"));
     assert_ne!(of(&shop("a"), b"x"), of(&shop("b"), b"x"));
+    let is = |scope: &str, content: &[u8]| {
+        let fingerprint = of(&shop("a"), b"x");
+        let is = world
+            .secrets
+            .is_fingerprint(&shop(scope), content, &fingerprint);
+        is.unwrap()
+    };
+    assert!(is("a", b"x") && !is("a", b"y") && !is("b", b"x"));
+    // Who asks makes no keys.
+    assert!(!is("new", b"x"));
+    assert!(world.secrets.keys(&shop("new")).unwrap().is_none());
     let seal = Seal::start(place(&world.folder), true, 2);
     let again = Secrets::new(Arc::clone(&world.store), seal);
     assert_eq!(
