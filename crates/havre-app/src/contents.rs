@@ -29,6 +29,8 @@ pub(crate) enum ContentsError {
         path: PathBuf,
         source: io::Error,
     },
+    #[error("`{fingerprint}` stands for no content of {of}: the record that names it was edited")]
+    Foreign { of: Scope, fingerprint: String },
 }
 
 impl ContentsError {
@@ -36,7 +38,7 @@ impl ContentsError {
     pub(crate) fn is_missing(&self) -> bool {
         match self {
             Self::File { source, .. } => source.kind() == io::ErrorKind::NotFound,
-            Self::Fingerprint(_) | Self::Sealed(_) => false,
+            Self::Fingerprint(_) | Self::Sealed(_) | Self::Foreign { .. } => false,
         }
     }
 }
@@ -107,7 +109,10 @@ impl Contents {
     pub(crate) fn keep(&self, of: &Scope, content: &[u8]) -> Result<String, ContentsError> {
         let fingerprint = self.fingerprint(of, content)?;
         // One that is there and opens is as good; one that was cut off or edited is not.
-        if self.open(&fingerprint).is_ok_and(|kept| *kept == content) {
+        if self
+            .unsealed(&fingerprint)
+            .is_ok_and(|kept| *kept == content)
+        {
             return Ok(fingerprint);
         }
         let path = self.path(&fingerprint);
@@ -126,8 +131,28 @@ impl Contents {
         Ok(fingerprint)
     }
 
-    /// The content with this fingerprint.
-    pub(crate) fn open(&self, fingerprint: &str) -> Result<Zeroizing<Vec<u8>>, ContentsError> {
+    /// The content of an environment with this fingerprint. What is another's is not opened: records of releases,
+    /// which name contents, are bound to nothing.
+    pub(crate) fn open(
+        &self,
+        of: &Scope,
+        fingerprint: &str,
+    ) -> Result<Zeroizing<Vec<u8>>, ContentsError> {
+        let foreign = || ContentsError::Foreign {
+            of: of.clone(),
+            fingerprint: fingerprint.to_owned(),
+        };
+        if !is_fingerprint(fingerprint) {
+            return Err(foreign());
+        }
+        let content = self.unsealed(fingerprint)?;
+        match self.secrets.is_fingerprint(of, &content, fingerprint)? {
+            true => Ok(content),
+            false => Err(foreign()),
+        }
+    }
+
+    fn unsealed(&self, fingerprint: &str) -> Result<Zeroizing<Vec<u8>>, ContentsError> {
         let path = self.path(fingerprint);
         let sealed = fs::read(&path).map_err(|source| ContentsError::File {
             attempt: "read",

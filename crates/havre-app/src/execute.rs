@@ -31,6 +31,7 @@ use crate::labels::{ContainerLabels, environment_key};
 use crate::masks::{Mask, Masked};
 use crate::platform::Platform;
 use crate::secrets::rotation;
+use crate::secrets::scope::scope_of;
 use crate::volumes::Volumes;
 use crate::volumes::owner::{self, Uses};
 
@@ -185,7 +186,8 @@ async fn start(
         })?
     };
     let mask = mask(job).await?;
-    let (secrets, contents) = in_place(|| files::secrets(&platform.contents, config))?;
+    let own = scope_of(Some(&job.id));
+    let (secrets, contents) = in_place(|| files::secrets(&platform.contents, &own, config))?;
     let container = ContainerId(id.0.clone());
     let names = HostNames {
         own: hostname(&config.service, &container),
@@ -215,7 +217,7 @@ async fn start(
     let confidential = Confidential {
         filter: Some(mask.shared.clone()),
         files: contents,
-        env: in_place(|| files::variables(&platform.contents, config))?,
+        env: in_place(|| files::variables(&platform.contents, &own, config))?,
         contents: config
             .live_contents()
             .filter(|_| is_replica)
@@ -264,11 +266,12 @@ async fn renew(
     let engine = &job.host.engine;
     // Before anybody can print them.
     let mask = mask(job).await?;
-    let (_, files) = in_place(|| files::secrets(&platform.contents, config))?;
+    let own = scope_of(Some(&job.id));
+    let (_, files) = in_place(|| files::secrets(&platform.contents, &own, config))?;
     let confidential = Confidential {
         filter: Some(mask.shared.clone()),
         files,
-        env: in_place(|| files::variables(&platform.contents, config))?,
+        env: in_place(|| files::variables(&platform.contents, &own, config))?,
         contents: Some(contents.0.clone()),
     };
     let container = ContainerId(id.0.clone());

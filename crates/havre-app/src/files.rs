@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use havre_api::EnvironmentId;
 use havre_engine::{Confidential, MAX_CONFIDENTIAL};
 use havre_model::{Allow, FileSource, Project, Service, ServiceName, host_path};
-use havre_secrets::{Scope, SecretError};
+use havre_secrets::{Scope, SecretError, SecretName};
 use zeroize::Zeroizing;
 
 use crate::contents::ContentsError;
 use crate::platform::Platform;
 use crate::root::{OwnFolders, Root};
-use crate::secrets::scope::Stored;
+use crate::secrets::needed::Values;
+use crate::secrets::scope::scope_of;
 use crate::variables::{NoVariable, variable_key, variable_value};
 
 /// Most bytes of a secret or config, as in Docker Swarm.
@@ -69,8 +70,11 @@ pub(crate) enum FileError {
     },
 }
 
+/// What the machine's store has for an environment.
+pub(crate) type Stored<'a> = &'a dyn Fn(&SecretName) -> Result<Zeroizing<Vec<u8>>, SecretError>;
+
 fn read_stored(
-    stored: &Stored<'_>,
+    stored: Stored<'_>,
     kind: &'static str,
     name: &str,
 ) -> Result<Zeroizing<Vec<u8>>, FileError> {
@@ -80,11 +84,7 @@ fn read_stored(
         source,
     };
     let parsed = name.parse().map_err(|source| FileError::Name { source })?;
-    let value = stored
-        .secrets
-        .resolve(&stored.scope, &parsed)
-        .map_err(error)?;
-    Ok(value.plain)
+    stored(&parsed).map_err(error)
 }
 
 /// Which files a service may have read for it: the reader is root.
@@ -131,9 +131,14 @@ impl Reach {
     }
 }
 
-/// Keeps the secrets and configs of a project and returns their fingerprints by service and target.
-pub(crate) fn keep_files(platform: &Platform, project: &Project) -> Result<FileDigests, FileError> {
-    files_of(platform, project, |scope, content| {
+/// Keeps the secrets and configs of a project and returns their fingerprints by service and target. `values`: those
+/// that it needs of the store.
+pub(crate) fn keep_files(
+    platform: &Platform,
+    project: &Project,
+    values: &Values,
+) -> Result<FileDigests, FileError> {
+    files_of(platform, project, values, |scope, content| {
         platform.contents.keep(scope, content)
     })
 }
@@ -142,8 +147,9 @@ pub(crate) fn keep_files(platform: &Platform, project: &Project) -> Result<FileD
 pub(crate) fn fingerprints(
     platform: &Platform,
     project: &Project,
+    values: &Values,
 ) -> Result<FileDigests, FileError> {
-    files_of(platform, project, |scope, content| {
+    files_of(platform, project, values, |scope, content| {
         platform.contents.fingerprint(scope, content)
     })
 }
@@ -154,14 +160,22 @@ type FileDigests = BTreeMap<ServiceName, BTreeMap<String, String>>;
 fn files_of(
     platform: &Platform,
     project: &Project,
+    values: &Values,
     fingerprint: impl Fn(&Scope, &[u8]) -> Result<String, ContentsError>,
 ) -> Result<FileDigests, FileError> {
-    let stored = platform.stored(&EnvironmentId {
+    let scope = scope_of(Some(&EnvironmentId {
         project: project.name.clone(),
         environment: project.environment.clone(),
-    });
+    }));
+    let stored = |name: &SecretName| {
+        let value = values.get(name.as_str()).cloned();
+        value.ok_or_else(|| SecretError::NotFound {
+            scope: scope.clone(),
+            name: name.clone(),
+        })
+    };
     let fingerprint = |kind, name: &str, content: &[u8]| {
-        fingerprint(&stored.scope, content).map_err(|source| FileError::Keep {
+        fingerprint(&scope, content).map_err(|source| FileError::Keep {
             kind,
             name: name.to_owned(),
             source,
@@ -229,7 +243,7 @@ pub(crate) fn content(
     name: &str,
     source: &FileSource,
     reach: &Reach,
-    stored: &Stored<'_>,
+    stored: Stored<'_>,
 ) -> Result<Zeroizing<Vec<u8>>, FileError> {
     match source {
         FileSource::File { path } => read_small(kind, name, path, reach).map(Zeroizing::new),
@@ -285,7 +299,8 @@ mod tests {
         let path = folder.path().join("password");
         let source = FileSource::File { path: path.clone() };
         let world = crate::fake::Stage::new();
-        let stored = world.stored_secrets("production");
+        let none = Values::new();
+        let stored = |name: &SecretName| Ok(none[name.as_str()].clone());
         let read_as = |host_paths, sent| {
             let own = folder.path().to_owned();
             let reach = Reach {
@@ -334,7 +349,7 @@ mod tests {
             service.allow = allow.iter().copied().collect();
             let source = FileSource::File { path };
             project.secrets.insert("token".to_owned(), source);
-            keep_files(platform, &project)
+            keep_files(platform, &project, &Values::new())
         };
         for path in [
             folder.join("link"),
@@ -364,8 +379,8 @@ mod tests {
             };
             project.secrets.insert(name.to_owned(), source);
             [
-                keep_files(platform, &project),
-                fingerprints(platform, &project),
+                keep_files(platform, &project, &Values::new()),
+                fingerprints(platform, &project, &Values::new()),
             ]
         };
         for content in [b"a\0b".to_vec(), b"\xff".to_vec(), vec![b'x'; 1 << 17]] {
@@ -391,7 +406,7 @@ mod tests {
         let path = PathBuf::from("large");
         let large = FileSource::Sent { content, path };
         project.secrets.insert("large".to_owned(), large);
-        let error = keep_files(platform, &project).expect_err("refused");
+        let error = keep_files(platform, &project, &Values::new()).expect_err("refused");
         assert!(matches!(error, FileError::TooMuch { .. }), "{error}");
     }
 }

@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use crate::contents::Contents;
 use crate::environment::tables::Tables;
 use crate::history;
+use crate::secrets::scope::scope_of;
 use crate::variables::variable_key;
 
 /// What failed, a content that does not open or a shim that does not answer, is tried again after this.
@@ -175,6 +176,7 @@ impl Learned {
         in_play: &BTreeSet<String>,
     ) -> bool {
         self.round += 1;
+        let own = scope_of(Some(id));
         let told = std::mem::take(&mut self.unopened);
         wanted.extend(told.iter().cloned());
         let mut more = false;
@@ -183,7 +185,7 @@ impl Learned {
             if self.values.contains_key(&digest) {
                 continue;
             }
-            match contents.open(&digest) {
+            match contents.open(&own, &digest) {
                 Ok(value) => {
                     self.values.insert(digest, value);
                     more = true;
@@ -311,12 +313,14 @@ fn digests<'a>(releases: impl IntoIterator<Item = &'a Release>) -> BTreeSet<Stri
 /// Secrets of a release, by name, that are not masked or not wholly.
 pub(crate) fn unmasked(
     contents: &Contents,
+    id: &EnvironmentId,
     release: &Release,
 ) -> io::Result<BTreeMap<String, Why>> {
+    let own = scope_of(Some(id));
     let mut found = BTreeMap::new();
     for config in release.services.values() {
         for (name, digest) in secrets_of(config) {
-            let content = contents.open(digest).map_err(io::Error::other)?;
+            let content = contents.open(&own, digest).map_err(io::Error::other)?;
             if let Some(why) = havre_redact::judge(&content) {
                 found.insert(name.to_owned(), why);
             }
@@ -353,14 +357,17 @@ mod tests {
 
         /// A release whose only service has this secret.
         fn release(&self, secret: &str) -> Release {
-            let mut project = self.stage.project("services: {web: {image: 'web:1'}}");
+            let mut project = self
+                .stage
+                .project("name: shop\nservices: {web: {image: 'web:1'}}");
             let service = project.services.values_mut().next().expect("a service");
             let variables = &mut service.secret_environment;
             variables.insert("KEY".to_owned(), "key".to_owned());
             let content = secret.to_owned();
             let source = FileSource::Content { content };
             project.secrets.insert("key".to_owned(), source);
-            let files = keep_files(&self.stage.daemon.platform, &project).expect("kept");
+            let none = crate::secrets::needed::Values::new();
+            let files = keep_files(&self.stage.daemon.platform, &project, &none).expect("kept");
             let images = BTreeMap::from([(ServiceName::new("web"), "sha256:0".to_owned())]);
             Release::new(&project, &images, &files)
         }

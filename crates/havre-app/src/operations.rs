@@ -28,7 +28,7 @@ use crate::handle::EnvironmentHandle;
 use crate::masks;
 use crate::plans::plan;
 use crate::progress::EventDiff;
-use crate::secrets::needed;
+use crate::secrets::needed::{self, Found};
 use crate::volumes::named_volumes;
 use crate::{
     admission, capabilities, databases, domains, ports, scaling, shared_networks, sources, status,
@@ -90,13 +90,14 @@ pub(crate) async fn up(
     });
     let files_held = daemon.platform.contents.hold();
     let platform = &daemon.platform;
-    let secrets = in_place(|| needed::of(&platform.secrets, &id, &project))?;
-    let files = in_place(|| keep_files(platform, &project))
+    let Found { secrets, values } = in_place(|| needed::of(&platform.secrets, &id, &project))?;
+    let files = in_place(|| keep_files(platform, &project, &values))
         .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+    drop(values);
     shared_networks::resolve(&daemon.platform.networks, &mut project)?;
     let mut release = Release::new(&project, &images, &files);
     release.secrets = secrets;
-    warn_of_unmasked(daemon, &release, events)?;
+    warn_of_unmasked(daemon, &id, &release, events)?;
     let outcome = |release: &Release, number, previous: Option<u64>| UpOutcome {
         environment: id.clone(),
         release: ReleaseId(number),
@@ -155,10 +156,11 @@ pub(crate) async fn up(
 /// Names the secrets that show in output: nobody is to find that out from a log.
 pub(crate) fn warn_of_unmasked(
     daemon: &Daemon,
+    id: &EnvironmentId,
     release: &Release,
     events: &EventSink,
 ) -> Result<(), ApiError> {
-    let found = in_place(|| masks::unmasked(&daemon.platform.contents, release));
+    let found = in_place(|| masks::unmasked(&daemon.platform.contents, id, release));
     let found = found.map_err(|error| {
         let message = format!("the contents of secrets cannot be read: {error}");
         ApiError::new(ErrorCode::Failed, message)

@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::daemon::Daemon;
 use crate::files::fingerprints;
 use crate::labels::environment_key;
-use crate::secrets::needed;
+use crate::secrets::needed::{self, Found};
 use crate::{admission, capabilities, databases, domains, rivals, shared_networks, sources};
 
 /// Fields of a service that have another name in compose files.
@@ -70,9 +70,10 @@ pub(crate) async fn dry_run(
         .hook_images(by, &mut project, &images, None)
         .await?;
     let platform = &daemon.platform;
-    let secrets = in_place(|| needed::of(&platform.secrets, &id, &project))?;
-    let files = in_place(|| fingerprints(platform, &project))
+    let Found { secrets, values } = in_place(|| needed::of(&platform.secrets, &id, &project))?;
+    let files = in_place(|| fingerprints(platform, &project, &values))
         .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+    drop(values);
     shared_networks::resolve(&daemon.platform.networks, &mut project)?;
     let mut release = Release::new(&project, &images, &files);
     release.secrets = secrets;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use havre_access::Exchange;
-use havre_api::EnvironmentId;
 use havre_audit::Trail;
 use havre_image::Images;
 use havre_model::Tls;
@@ -22,7 +21,6 @@ use crate::environment::tables::Tables;
 use crate::guard::Doorkeeper;
 use crate::masks::Masks;
 use crate::root::Root;
-use crate::secrets::scope::{Stored, scope_of};
 use crate::shared_networks::tables::Tables as NetworkTables;
 use crate::tls::{CertificateFiles, LocalCa, TlsError};
 
@@ -65,14 +63,6 @@ impl Platform {
     /// The containers' scratch space: a folder of each that is there.
     pub(crate) fn containers_dir(&self) -> PathBuf {
         self.root.state_dir().join("containers")
-    }
-
-    /// What the machine's store has for an environment.
-    pub(crate) fn stored(&self, id: &EnvironmentId) -> Stored<'_> {
-        Stored {
-            secrets: &self.secrets,
-            scope: scope_of(Some(id)),
-        }
     }
 
     /// Output of an environment, one folder per container.

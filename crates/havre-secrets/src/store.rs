@@ -390,11 +390,7 @@ impl Secrets {
         let _changing = self.changing();
         let (key, owned) = (scope.key(), name.to_string());
         let was_there = self.write("remove a secret", move |db| {
-            let row = rows::secret(db, &key, &owned)?;
-            if let Some(row) = &row {
-                rows::remove(db, row, MOST_SECRETS)?;
-            }
-            Ok(row.is_some())
+            rows::remove(db, &key, &owned, MOST_SECRETS)
         })?;
         if !was_there {
             return Err(not_found(scope, name));
@@ -412,6 +408,17 @@ impl Secrets {
         }
         let _changing = self.changing();
         Ok(self.keys_or_new(scope)?.fingerprint(content))
+    }
+
+    /// Whether this stands for a content in an environment's records. It makes no keys: without any, nothing does.
+    pub fn is_fingerprint(
+        &self,
+        scope: &Scope,
+        content: &[u8],
+        fingerprint: &str,
+    ) -> Result<bool, SecretError> {
+        let keys = self.keys(scope)?;
+        Ok(keys.is_some_and(|keys| keys.fingerprint(content) == fingerprint))
     }
 
     /// Gives every scope whose key is under an older key of the seal another one, under the newest, and encrypts

@@ -9,11 +9,13 @@ use havre_image::builder::{
 };
 use havre_image::{ImageError, ImageRef, Images, NameRights, NameUse};
 use havre_model::{Build, BuildContext, Project, PullPolicy, ServiceName};
+use havre_secrets::SecretName;
 
 use super::needed::NeededImage;
 use crate::image_names::{Use, environment_of};
 use crate::platform::Platform;
 use crate::root::Root;
+use crate::secrets::scope::scope_of;
 use crate::{files, image_names};
 
 /// The secrets of a build, read.
@@ -23,8 +25,11 @@ pub(super) fn secrets(
     build: &Build,
     platform: &Platform,
 ) -> Result<BTreeMap<String, Secret>, ApiError> {
-    let id = environment_of(project);
-    let stored = platform.stored(&id);
+    let scope = scope_of(Some(&environment_of(project)));
+    let stored = |name: &SecretName| {
+        let value = platform.secrets.resolve(&scope, name)?;
+        Ok(value.plain)
+    };
     let services = needed.services.iter();
     let services = services.filter_map(|name| project.services.get(name));
     let reach = files::Reach::new(&platform.root, project, services);

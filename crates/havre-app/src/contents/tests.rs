@@ -57,35 +57,66 @@ fn contents_are_sealed_and_known_by_no_digest() {
         fingerprint
     );
     assert_ne!(fingerprint, digest("a-secret-content"));
-    assert_eq!(*contents.open(&fingerprint).unwrap(), b"a-secret-content");
+    assert_eq!(
+        *contents.open(&scope, &fingerprint).unwrap(),
+        b"a-secret-content"
+    );
     assert!(!is_below(platform.root.state_dir(), "a-secret-content"));
     let path = contents.path(&fingerprint);
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o400);
     // One that was cut off is not used, and mended where it is kept again.
     fs::remove_file(&path).unwrap();
     fs::write(&path, "cut off").unwrap();
-    contents.open(&fingerprint).unwrap_err();
+    contents.open(&scope, &fingerprint).unwrap_err();
     contents.keep(&scope, b"a-secret-content").unwrap();
-    assert_eq!(*contents.open(&fingerprint).unwrap(), b"a-secret-content");
+    assert_eq!(
+        *contents.open(&scope, &fingerprint).unwrap(),
+        b"a-secret-content"
+    );
     // One is not another's.
     let other = contents.keep(&scope, b"another-content").unwrap();
     fs::copy(contents.path(&other), platform.root.state_dir().join("x")).unwrap();
     fs::rename(platform.root.state_dir().join("x"), &path).unwrap();
-    contents.open(&fingerprint).unwrap_err();
+    contents.open(&scope, &fingerprint).unwrap_err();
+}
+
+#[test]
+fn another_environments_content_is_not_opened_and_nothing_that_is_none() {
+    let stage = Stage::new();
+    let platform = &stage.daemon.platform;
+    let (contents, own) = (&platform.contents, scope_of(Some(&id())));
+    let other = scope_of(Some(&EnvironmentId {
+        environment: EnvironmentName::new("staging"),
+        ..id()
+    }));
+    let fingerprint = contents.keep(&own, b"a-secret-content").unwrap();
+    let refused = |fingerprint: &str| {
+        let error = contents.open(&other, fingerprint).unwrap_err();
+        assert!(!error.is_missing());
+        assert!(matches!(error, ContentsError::Foreign { .. }), "{error}");
+    };
+    // Whether that one has keys or not.
+    refused(&fingerprint);
+    contents.keep(&other, b"another").unwrap();
+    refused(&fingerprint);
+    assert!(contents.open(&own, &fingerprint).is_ok());
+    // No name leads out of the folder.
+    refused(&format!("../contents/{fingerprint}"));
+    refused("/dev/zero");
 }
 
 #[test]
 fn contents_are_under_the_newest_key_after_a_rekeying() {
     let stage = Stage::new();
     let platform = &stage.daemon.platform;
-    let contents = &platform.contents;
-    let fingerprint = contents.keep(&scope_of(Some(&id())), b"content").unwrap();
+    let (contents, scope) = (&platform.contents, scope_of(Some(&id())));
+    let fingerprint = contents.keep(&scope, b"content").unwrap();
     platform.seal.rekey(1).unwrap();
     let sealed = || fs::read(contents.path(&fingerprint)).unwrap();
     assert!(platform.seal.is_outdated(&sealed()).unwrap());
     assert!(contents.renew().is_empty());
     assert!(!platform.seal.is_outdated(&sealed()).unwrap());
-    assert_eq!(*contents.open(&fingerprint).unwrap(), b"content");
+    assert_eq!(*contents.open(&scope, &fingerprint).unwrap(), b"content");
 }
 
 #[test]
@@ -149,7 +180,10 @@ impl Before {
             let fingerprint = files[target].as_str().unwrap();
             assert_ne!(fingerprint, digest(content));
             assert_eq!(
-                *platform.contents.open(fingerprint).unwrap(),
+                *platform
+                    .contents
+                    .open(&scope_of(Some(&id())), fingerprint)
+                    .unwrap(),
                 content.as_bytes()
             );
             // A shim that starts its program again reads it where it was.

@@ -8,6 +8,7 @@ use havre_base::{Durability, replace};
 use havre_engine::{FileSpec, SecretSpec};
 use havre_model::Service;
 use havre_release::{ReplicaId, ServiceRelease};
+use havre_secrets::Scope;
 
 use crate::action::ActionError;
 use crate::attach;
@@ -29,6 +30,7 @@ pub(super) struct HostNames {
 /// Secrets and configs: where they go, and what they hold, which is in clear in no file.
 pub(super) fn secrets(
     kept: &Kept,
+    of: &Scope,
     config: &ServiceRelease,
 ) -> Result<(Vec<SecretSpec>, Contents), ActionError> {
     let service = &config.service;
@@ -41,10 +43,12 @@ pub(super) fn secrets(
             };
             let name = content_name(kind, &grant.source);
             if !contents.contains_key(&name) {
-                let content = kept.open(digest).map_err(|source| ActionError::Contents {
-                    target: grant.target.clone(),
-                    source,
-                })?;
+                let content = kept
+                    .open(of, digest)
+                    .map_err(|source| ActionError::Contents {
+                        target: grant.target.clone(),
+                        source,
+                    })?;
                 contents.insert(name.clone(), content);
             }
             secrets.push(SecretSpec {
@@ -62,6 +66,7 @@ pub(super) fn secrets(
 /// Variables of a service that hold secrets.
 pub(super) fn variables(
     kept: &Kept,
+    of: &Scope,
     config: &ServiceRelease,
 ) -> Result<BTreeMap<String, Zeroizing<String>>, ActionError> {
     let mut variables = BTreeMap::new();
@@ -69,10 +74,12 @@ pub(super) fn variables(
         let Some(digest) = config.files.get(&variable_key(name)) else {
             continue;
         };
-        let content = kept.open(digest).map_err(|source| ActionError::Contents {
-            target: name.clone(),
-            source,
-        })?;
+        let content = kept
+            .open(of, digest)
+            .map_err(|source| ActionError::Contents {
+                target: name.clone(),
+                source,
+            })?;
         let value = variable_value(name, &content).map_err(|source| ActionError::Variable {
             variable: name.clone(),
             source,
@@ -161,4 +168,74 @@ pub(crate) fn extra_hosts(
         }
     }
     hosts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use havre_api::EnvironmentId;
+    use havre_model::{Account, EnvironmentName, FileGrant, FileSource, ServiceName};
+    use havre_release::Release;
+
+    use super::*;
+    use crate::contents::ContentsError;
+    use crate::fake::Stage;
+    use crate::files::keep_files;
+    use crate::masks::unmasked;
+    use crate::secrets::needed::Values;
+    use crate::secrets::scope::scope_of;
+
+    #[test]
+    fn a_release_that_names_another_environments_content_gets_none_of_it() {
+        let stage = Stage::new();
+        let mut project = stage.project("name: shop\nservices: {web: {image: 'web:1'}}");
+        let content = "a-secret-content".to_owned();
+        let source = FileSource::Content { content };
+        project.secrets.insert("key".to_owned(), source);
+        let service = project.services.values_mut().next().unwrap();
+        let of_key = ("KEY".to_owned(), "key".to_owned());
+        service.secret_environment.extend([of_key]);
+        service.secrets = vec![FileGrant {
+            source: "key".to_owned(),
+            target: "/run/secrets/key".to_owned(),
+            uid: Account::Number(0),
+            gid: Account::Number(0),
+            mode: 0o444,
+        }];
+        let platform = &stage.daemon.platform;
+        let files = keep_files(platform, &project, &Values::new()).unwrap();
+        let images = BTreeMap::from([(ServiceName::new("web"), "sha256:0".to_owned())]);
+        let release = Release::new(&project, &images, &files);
+        let (web, kept) = (
+            &release.services[&ServiceName::new("web")],
+            &platform.contents,
+        );
+        let own = stage.id();
+        let other = EnvironmentId {
+            environment: EnvironmentName::new("staging"),
+            ..own.clone()
+        };
+        let given = |id: &EnvironmentId| {
+            let scope = scope_of(Some(id));
+            let (_, contents) = secrets(kept, &scope, web)?;
+            let variables = variables(kept, &scope, web)?;
+            let files = contents.into_values().map(|content| content.to_vec());
+            let variables = variables.into_values();
+            let variables = variables.map(|value| value.as_bytes().to_vec());
+            Ok::<BTreeSet<_>, ActionError>(files.chain(variables).collect())
+        };
+        let all = given(&own).unwrap();
+        assert_eq!(all, BTreeSet::from([b"a-secret-content".to_vec()]));
+        assert!(unmasked(kept, &own, &release).unwrap().is_empty());
+        let is_foreign = |error: &ActionError| match error {
+            ActionError::Contents { source, .. } => matches!(source, ContentsError::Foreign { .. }),
+            _ => false,
+        };
+        let scope = scope_of(Some(&other));
+        assert!(secrets(kept, &scope, web).is_err_and(|error| is_foreign(&error)));
+        assert!(variables(kept, &scope, web).is_err_and(|error| is_foreign(&error)));
+        // It is not said either what the content is like.
+        assert!(unmasked(kept, &other, &release).is_err());
+    }
 }

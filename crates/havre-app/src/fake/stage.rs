@@ -69,14 +69,6 @@ pub(crate) fn shop(services: &str) -> String {
 }
 
 impl Stage {
-    /// What the store of secrets has for an environment of `shop`.
-    pub(crate) fn stored_secrets(&self, environment: &str) -> crate::secrets::scope::Stored<'_> {
-        self.daemon.platform.stored(&havre_api::EnvironmentId {
-            project: ProjectName::new("shop"),
-            environment: EnvironmentName::new(environment),
-        })
-    }
-
     pub(crate) fn new() -> Self {
         Self::of(tempfile::tempdir().unwrap())
     }

@@ -7,6 +7,7 @@ use havre_base::shell_word;
 use havre_model::{FileSource, Project, ServiceName};
 use havre_release::StoreSecret;
 use havre_secrets::{SecretError, SecretName, Secrets};
+use zeroize::Zeroizing;
 
 use super::scope::scope_of;
 use super::words::refusal;
@@ -43,15 +44,29 @@ fn needed(project: &Project) -> BTreeMap<&str, Needed> {
     needed
 }
 
+/// Values by their names in the store.
+pub(crate) type Values = BTreeMap<String, Zeroizing<Vec<u8>>>;
+
+/// What the store has for a project, all read at once: the versions that a release says it has are those of its
+/// contents, whatever is set meanwhile.
+pub(crate) struct Found {
+    /// What a release says of each.
+    pub(crate) secrets: BTreeMap<String, StoreSecret>,
+    pub(crate) values: Values,
+}
+
 /// The versions that the project gets now. Fails before anything is begun where some are missing: with all
 /// of them, and the commands that set them.
 pub(crate) fn of(
     secrets: &Secrets,
     id: &EnvironmentId,
     project: &Project,
-) -> Result<BTreeMap<String, StoreSecret>, ApiError> {
+) -> Result<Found, ApiError> {
     let scope = scope_of(Some(id));
-    let mut found = BTreeMap::new();
+    let mut found = Found {
+        secrets: BTreeMap::new(),
+        values: Values::new(),
+    };
     let mut missing = Vec::new();
     let needed = needed(project);
     let names: Result<Vec<SecretName>, _> = needed.keys().map(|name| name.parse()).collect();
@@ -66,7 +81,8 @@ pub(crate) fn of(
                     services,
                     keys,
                 };
-                found.insert(name.to_owned(), secret);
+                found.secrets.insert(name.to_owned(), secret);
+                found.values.insert(name.to_owned(), value.plain);
             }
             Err(SecretError::NotFound { .. }) => missing.push(name),
             Err(error) => return Err(refusal(error)),

@@ -288,7 +288,7 @@ async fn move_to(
             (old.as_ref(), &new),
         )
     })?;
-    operations::warn_of_unmasked(daemon, &release, events)?;
+    operations::warn_of_unmasked(daemon, id, &release, events)?;
     let databases = databases::found(daemon, id, Some(now), &release).await?;
     let new = NewRelease {
         databases,

@@ -2,7 +2,7 @@
 
 use havre_api::EnvironmentId;
 use havre_model::{EnvironmentName, ProjectName};
-use havre_secrets::{Scope, Secrets};
+use havre_secrets::Scope;
 
 /// Whose a secret is, in the store's words.
 pub(crate) fn scope_of(id: Option<&EnvironmentId>) -> Scope {
@@ -26,10 +26,4 @@ pub(crate) fn environment_of(scope: &Scope) -> Option<EnvironmentId> {
             environment: EnvironmentName::new(environment.clone()),
         }),
     }
-}
-
-/// What the machine's store has for an environment.
-pub(crate) struct Stored<'a> {
-    pub(crate) secrets: &'a Secrets,
-    pub(crate) scope: Scope,
 }

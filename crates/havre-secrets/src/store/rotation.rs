@@ -282,6 +282,7 @@ impl Secrets {
         &self,
         scope: &Scope,
     ) -> Result<Vec<Result<Named, SecretError>>, SecretError> {
+        let _reading = self.reading();
         let Some(keys) = self.keys(scope)? else {
             return Ok(Vec::new());
         };

@@ -291,12 +291,17 @@ pub(super) fn prune(
 }
 
 /// Removes a secret with its versions, and remembers how far these were counted: of the names of a scope that
-/// were removed last.
-pub(super) fn remove(db: &Connection, row: &SecretRow, most: usize) -> rusqlite::Result<()> {
-    let (scope, name) = (&row.scope, &row.name);
-    db.execute(
-        "INSERT OR REPLACE INTO secrets_removed VALUES (?1, ?2, ?3)",
-        params![scope, name, row.newest],
+/// were removed last. Whether it was there; what of it was edited is not looked at.
+pub(super) fn remove(
+    db: &Connection,
+    scope: &str,
+    name: &str,
+    most: usize,
+) -> rusqlite::Result<bool> {
+    let removed = db.execute(
+        "INSERT OR REPLACE INTO secrets_removed \
+         SELECT scope, name, newest FROM secrets WHERE scope = ?1 AND name = ?2",
+        [scope, name],
     )?;
     db.execute(
         "DELETE FROM secrets_removed WHERE scope = ?1 AND rowid NOT IN \
@@ -306,8 +311,8 @@ pub(super) fn remove(db: &Connection, row: &SecretRow, most: usize) -> rusqlite:
     db.execute(
         "DELETE FROM secrets WHERE scope = ?1 AND name = ?2",
         [scope, name],
-    )
-    .map(drop)
+    )?;
+    Ok(removed > 0)
 }
 
 /// How far the versions of a secret were counted that was removed.

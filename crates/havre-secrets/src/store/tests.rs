@@ -170,13 +170,8 @@ fn names_that_were_removed_are_remembered_up_to_a_number() {
     for name in ["a", "b", "c"] {
         world.set(&Scope::Machine, name, b"one");
         let key = Scope::Machine.key();
-        world
-            .store
-            .run("remove", move |db| {
-                let row = rows::secret(db, &key, name)?.unwrap();
-                rows::remove(db, &row, 2)
-            })
-            .unwrap();
+        let remove = move |db: &mut Connection| rows::remove(db, &key, name, 2);
+        assert!(world.store.run("remove", remove).unwrap());
     }
     let again = ["a", "b", "c"].map(|name| world.set(&Scope::Machine, name, b"two").version);
     assert_eq!(again, [1, 2, 2]);
@@ -485,6 +480,12 @@ fn who_reads_while_keys_are_made_anew_finds_nothing_edited() {
     for number in 0..150 {
         world.set(&shop("production"), &format!("s{number}"), b"a-value");
     }
+    for number in 0..50 {
+        let (name, by) = (name(&format!("s{number}")), ("tester", "set"));
+        let secrets = &world.secrets;
+        let begun = secrets.begin_rotation(&shop("production"), &name, b"another", by, false);
+        begun.unwrap();
+    }
     let (secrets, shop) = (&world.secrets, shop("production"));
     let until = Instant::now() + Duration::from_millis(500);
     std::thread::scope(|threads| {
@@ -492,6 +493,13 @@ fn who_reads_while_keys_are_made_anew_finds_nothing_edited() {
             while Instant::now() < until {
                 secrets.seal.rekey(1).unwrap();
                 assert_eq!(secrets.renew().unwrap(), Vec::<String>::new());
+            }
+        });
+        threads.spawn(|| {
+            while Instant::now() < until {
+                for one in secrets.rotations_under_way(&shop).unwrap() {
+                    one.unwrap();
+                }
             }
         });
         while Instant::now() < until {
@@ -529,6 +537,7 @@ fn what_is_damaged_stays_so_with_new_keys() {
             .is_err()
     );
     // Another value mends it, if the row that counts versions is removed first.
+    world.edit("UPDATE secrets SET newest = -1 WHERE name = 'bad'");
     world.secrets.remove(&Scope::Machine, &name("bad")).unwrap();
     world.set(&Scope::Machine, "bad", b"three");
     assert_eq!(world.get(&Scope::Machine, "bad"), b"three");
@@ -541,6 +550,17 @@ fn fingerprints_are_equal_in_one_scope_only() {
     assert_eq!(of(&shop("a"), b"x"), of(&shop("a"), b"x"));
     assert_ne!(of(&shop("a"), b"x"), of(&shop("a"), b"y"));
     assert_ne!(of(&shop("a"), b"x"), of(&shop("b"), b"x"));
+    let is = |scope: &str, content: &[u8]| {
+        let fingerprint = of(&shop("a"), b"x");
+        let is = world
+            .secrets
+            .is_fingerprint(&shop(scope), content, &fingerprint);
+        is.unwrap()
+    };
+    assert!(is("a", b"x") && !is("a", b"y") && !is("b", b"x"));
+    // Who asks makes no keys.
+    assert!(!is("new", b"x"));
+    assert!(world.secrets.keys(&shop("new")).unwrap().is_none());
     let seal = Seal::start(place(&world.folder), true, 2);
     let again = Secrets::new(Arc::clone(&world.store), seal);
     assert_eq!(

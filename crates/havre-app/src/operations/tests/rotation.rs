@@ -86,7 +86,9 @@ impl Stage {
             .values()
             .flat_map(|one: &ServiceRelease| one.files.values());
         files
-            .map(|file| String::from_utf8(contents.open(file).unwrap().to_vec()).unwrap())
+            .map(|file| {
+                String::from_utf8(contents.open(&self.own(), file).unwrap().to_vec()).unwrap()
+            })
             .collect()
     }
 

@@ -4,11 +4,13 @@ use havre_api::{
     ApiError, EnvironmentId, ErrorCode, Grant, Role, SecretBytes, SecretGetRequest, SecretOrigin,
     SecretQuery, SecretRemoveRequest, SecretSetRequest, SecretUse,
 };
+use havre_model::FileSource;
 use havre_secrets::Scope;
 
 use crate::fake::{Stage, id, principal};
+use crate::files::{fingerprints, keep_files};
 use crate::secrets::scope::scope_of;
-use crate::secrets::{advice, calls};
+use crate::secrets::{advice, calls, needed};
 
 const FILES: &str = "name: shop\nservices:\n  web: {image: 'web:1', secrets: [key]}\n  \
                      worker: {image: 'worker:1', secrets: [key]}\nsecrets: {key: {external: true}}\n";
@@ -153,4 +155,35 @@ async fn commands_that_set_what_is_missing_are_a_hint() {
     let other = "havre secret set 'a;b' -p shop -E production";
     assert_eq!(error.causes, Vec::<String>::new());
     assert_eq!(error.hint, Some(format!("{other}\n{one}\n{all}")));
+}
+
+#[test]
+fn what_is_set_while_a_release_is_made_changes_neither_its_version_nor_its_content() {
+    let stage = Stage::new();
+    let (platform, id) = (&stage.daemon.platform, stage.id());
+    let scope = scope_of(Some(&id));
+    let name = "key".parse().unwrap();
+    let set = |value: &[u8]| {
+        let set = platform.secrets.set(&scope, &name, value, "", "set");
+        set.unwrap().version
+    };
+    let mut project = stage.project("name: shop\nservices: {web: {image: 'web:1'}}");
+    let source = FileSource::Store {
+        name: "key".to_owned(),
+    };
+    project.secrets.insert("key".to_owned(), source);
+    let service = project.services.values_mut().next().unwrap();
+    let variables = &mut service.secret_environment;
+    variables.insert("KEY".to_owned(), "key".to_owned());
+    let first = set(b"the first");
+    let found = needed::of(&platform.secrets, &id, &project).unwrap();
+    assert_eq!(set(b"the second"), first + 1);
+    assert_eq!(found.secrets["key"].version, first);
+    for files in [keep_files, fingerprints] {
+        let files = files(platform, &project, &found.values).unwrap();
+        let content = files.into_values().flatten().map(|(_, content)| content);
+        let content: Vec<_> = content.collect();
+        let expected = platform.secrets.fingerprint(&scope, b"the first").unwrap();
+        assert_eq!(content, [expected]);
+    }
 }
