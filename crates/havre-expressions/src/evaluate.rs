@@ -26,7 +26,7 @@ pub struct EvaluateError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EvaluateFault {
     /// There is no such context here.
-    #[error("there is no context `{name}` here")]
+    #[error("there is no context `{name:.60}` here")]
     UnknownContext {
         /// In lower case.
         name: Arc<str>,

@@ -90,7 +90,7 @@ pub enum ParseFault {
     #[error("the expression is nested more than {MAX_DEPTH} deep")]
     Depth,
     /// There is no such function.
-    #[error("there is no function `{name}`")]
+    #[error("there is no function `{name:.60}`")]
     UnknownFunction {
         /// As it is spelled.
         name: String,

@@ -3,29 +3,11 @@
 //! The reader refuses, warns and accepts from this table and from nothing else; the documentation
 //! and the test against the specification's schema read the same table.
 
+pub use havre_yaml::Support;
+
 /// Why what asks for a GPU has no effect.
 pub(crate) const NO_GPU: &str =
     "no GPU is given to containers: a program that can do without one uses the processor";
-
-/// What becomes of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Support {
-    /// As the specification says.
-    Honoured,
-    /// In another way, or for some values only; the rest is refused where it is read.
-    Partly(&'static str),
-    /// Accepted without a word, because nothing depends on it here.
-    Quiet(&'static str),
-    /// Accepted with a warning.
-    Ignored(&'static str),
-    /// An error.
-    Refused {
-        /// Why it cannot be honoured.
-        why: &'static str,
-        /// What to do instead.
-        hint: &'static str,
-    },
-}
 
 /// One key of a [`Section`].
 #[derive(Clone, Copy, Debug)]

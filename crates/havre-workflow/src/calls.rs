@@ -1,15 +1,15 @@
 //! What one workflow asks of another: inputs, secrets, permissions, and how deep they call.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use havre_yaml::{Diagnostic, Report, suggest};
+use havre_yaml::{Diagnostic, Report, Severity};
 use indexmap::IndexMap;
 
 use crate::limits::Limits;
 use crate::model::{
-    Call, CalledWorkflow, Data, Dynamic, GivenSecrets, Granted, InputType, Interface, Job, Level,
-    Permissions, Spanned, Work, Workflow,
+    Call, CallInput, CalledWorkflow, Data, Dynamic, GivenSecrets, Granted, InputType, Interface,
+    Job, Level, Permissions, Spanned, Work, Workflow,
 };
 use crate::read::{CODES, Read};
 use crate::schema::PERMISSIONS;
@@ -206,14 +206,15 @@ impl<'w> Checker<'_, 'w> {
             Some(Dynamic::Fixed(given)) => &given.value,
             None => &nothing,
         };
+        let inputs: HashMap<String, &CallInput> = interface
+            .inputs
+            .iter()
+            .map(|(name, input)| (name.to_ascii_lowercase(), input))
+            .collect();
         for (name, value) in given {
-            let input = interface
-                .inputs
-                .iter()
-                .find(|(known, _)| known.eq_ignore_ascii_case(name));
-            match input {
+            match inputs.get(&name.to_ascii_lowercase()) {
                 None => self.unknown("input", name, value, interface.inputs.keys(), call),
-                Some((_, input)) if !fits(input.kind, &value.value) => {
+                Some(input) if !fits(input.kind, &value.value) => {
                     let kind = match input.kind {
                         InputType::Boolean => "`true` or `false`",
                         InputType::Number => "a number",
@@ -225,9 +226,9 @@ impl<'w> Checker<'_, 'w> {
                 Some(_) => {}
             }
         }
+        let given = in_small_letters(given.keys());
         for (name, input) in &interface.inputs {
-            let is_given = given.keys().any(|known| known.eq_ignore_ascii_case(name));
-            if input.required && !is_given {
+            if input.required && !given.contains(&name.to_ascii_lowercase()) {
                 let message = format!("`{}` needs the input `{name}`", call.uses.value);
                 self.report.error("workflow/call", call.uses.span, message);
             }
@@ -241,18 +242,15 @@ impl<'w> Checker<'_, 'w> {
             GivenSecrets::Named(Dynamic::Fixed(given)) => &given.value,
             GivenSecrets::None => &nothing,
         };
+        let known = in_small_letters(interface.secrets.keys());
         for (name, value) in given {
-            if !interface
-                .secrets
-                .keys()
-                .any(|known| known.eq_ignore_ascii_case(name))
-            {
+            if !known.contains(&name.to_ascii_lowercase()) {
                 self.unknown("secret", name, value, interface.secrets.keys(), call);
             }
         }
+        let given = in_small_letters(given.keys());
         for (name, required) in &interface.secrets {
-            let is_given = given.keys().any(|known| known.eq_ignore_ascii_case(name));
-            if *required && !is_given {
+            if *required && !given.contains(&name.to_ascii_lowercase()) {
                 let message = format!("`{}` needs the secret `{name}`", call.uses.value);
                 self.report
                     .error("workflow/call", call.uses.span, message)
@@ -270,12 +268,18 @@ impl<'w> Checker<'_, 'w> {
         call: &Call,
     ) {
         let message = format!("`{}` has no {what} `{name}`", call.uses.value);
-        let near = suggest::nearest(name, known.map(String::as_str));
+        let known = known.map(String::as_str);
+        let near = self.report.nearest(Severity::Error, name, known);
         let error = self.report.error("workflow/call", value.span, message);
         if let Some(near) = near {
             error.hint(format!("did you mean `{near}`?"));
         }
     }
+}
+
+/// Names, for looking them up without regard to case.
+fn in_small_letters<'n>(names: impl Iterator<Item = &'n String>) -> HashSet<String> {
+    names.map(|name| name.to_ascii_lowercase()).collect()
 }
 
 /// Whether a value can be that of an input; what an expression gives is seen later.

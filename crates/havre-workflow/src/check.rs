@@ -9,13 +9,16 @@ use havre_yaml::{Follow, Map, Node, Report, Severity, Span, Value, suggest};
 
 use crate::expression;
 use crate::schema::{Allowed, FUNCTIONS, Key, NOTHING, ROOT, Section, Shape, Support};
-use crate::text::{as_text, kind};
+use crate::text::{as_text, kind, short};
 
 /// Every context there is.
 const CONTEXTS: &[&str] = &[
     "env", "github", "inputs", "job", "jobs", "matrix", "needs", "runner", "secrets", "steps",
     "strategy", "vars",
 ];
+
+/// Bytes of a path in a message, beside its last step: what is said of it matters more.
+const MAX_OWNER: usize = 200;
 
 /// Records everything that the table does not allow.
 pub(crate) fn check(root: &Node, report: &mut Report) {
@@ -46,12 +49,16 @@ impl<'n> Checker<'_, 'n> {
         }
         let mut path = String::new();
         for step in &self.path {
+            if path.len() > MAX_OWNER {
+                path.push('…');
+                break;
+            }
             match step {
                 Step::Key(name) => {
                     if !path.is_empty() {
                         path.push('.');
                     }
-                    path.push_str(name);
+                    path.push_str(&short(name));
                 }
                 Step::Index(index) => path.push_str(&format!("[{index}]")),
             }
@@ -254,11 +261,7 @@ impl<'n> Checker<'_, 'n> {
             return;
         }
         let message = format!("{} has unknown key `{name}`", self.owner());
-        let near = if self.report.is_full(Severity::Error) {
-            None
-        } else {
-            suggest::nearest(name, known)
-        };
+        let near = self.report.nearest(Severity::Error, name, known);
         let error = self.report.error("workflow/unknown-key", at, message);
         if let Some(near) = near {
             error.hint(format!("did you mean `{near}`?"));
@@ -282,11 +285,9 @@ impl<'n> Checker<'_, 'n> {
 
     fn wrong_word(&mut self, node: &Node, text: &str, words: &'static [&'static str]) {
         let message = format!("{} has the unknown value `{}`", self.owner(), short(text));
-        let near = if self.report.is_full(Severity::Error) {
-            None
-        } else {
-            suggest::nearest(text, words.iter().copied())
-        };
+        let near = self
+            .report
+            .nearest(Severity::Error, text, words.iter().copied());
         let hint = match near {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("there are {}", words.join(", ")),
@@ -537,9 +538,4 @@ fn expected(shape: &Shape) -> String {
             words.join(" or ")
         }
     }
-}
-
-/// The beginning of a text, for messages.
-fn short(text: &str) -> String {
-    text.chars().take(60).collect()
 }

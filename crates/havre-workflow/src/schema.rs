@@ -9,28 +9,9 @@ mod jobs;
 mod steps;
 
 pub use events::ON;
+pub use havre_yaml::Support;
 pub use jobs::{CALLING_JOB, JOB};
 pub use steps::{CANCEL, PARALLEL, RUN, USES, WAIT, WAIT_ALL};
-
-/// What becomes of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Support {
-    /// As GitHub documents it.
-    Honoured,
-    /// In another way, or for some values only; the rest is refused or warned about where it stands.
-    Partly(&'static str),
-    /// Accepted without a word, because nothing depends on it here.
-    Quiet(&'static str),
-    /// Accepted with a warning.
-    Ignored(&'static str),
-    /// An error.
-    Refused {
-        /// Why it cannot be honoured.
-        why: &'static str,
-        /// What to do instead.
-        hint: &'static str,
-    },
-}
 
 /// What expressions may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

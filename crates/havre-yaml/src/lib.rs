@@ -13,9 +13,11 @@ pub mod diagnostic;
 pub mod report;
 pub mod source;
 pub mod suggest;
+mod support;
 pub mod tree;
 
 pub use diagnostic::{Diagnostic, Location, Severity};
 pub use report::Report;
 pub use source::{Follow, LineColumn, SourceId, Sources, Span};
+pub use support::Support;
 pub use tree::{Dialect, Entry, Map, Node, Scalar, Value};

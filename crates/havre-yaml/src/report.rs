@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, Severity, plain};
 use crate::source::{LineColumn, SourceId, Sources, Span};
+use crate::suggest;
 
 /// Characters of a message.
 const MAX_MESSAGE: usize = 600;
@@ -142,6 +143,19 @@ impl Report {
         }
     }
 
+    /// The candidate nearest to `word`, for the hint of a finding; not sought where that would only be counted.
+    pub fn nearest<'c>(
+        &self,
+        severity: Severity,
+        word: &str,
+        candidates: impl IntoIterator<Item = &'c str>,
+    ) -> Option<&'c str> {
+        match self.is_full(severity) {
+            true => None,
+            false => suggest::nearest(word, candidates),
+        }
+    }
+
     /// This moment.
     pub fn mark(&self) -> Mark {
         Mark {
@@ -243,11 +257,12 @@ impl Report {
         let broken = at.is_some_and(|at| self.broken.contains(&(at.source, at.start)));
         let consequence = broken && !breaking;
         let full = consequence || self.is_full(severity);
-        let message = presentable(message);
-        let location = if full {
-            None
-        } else {
-            at.map(|span| self.sources.location(span))
+        let (message, location) = match full {
+            true => (String::new(), None),
+            false => (
+                presentable(message),
+                at.map(|span| self.sources.location(span)),
+            ),
         };
         let diagnostic = Diagnostic {
             severity,

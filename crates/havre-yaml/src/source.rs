@@ -6,6 +6,9 @@ use crate::diagnostic::{Location, plain};
 
 /// Characters of a line that a [`Location`] keeps at most.
 const LINE_WINDOW: usize = 160;
+/// Characters from one mark of a file to the next: a line may be as long as the file, and is looked into for
+/// every value in it.
+const STRIDE: usize = 256;
 
 /// A file that was read, by its place in [`Sources`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +40,8 @@ struct SourceFile {
     text: String,
     /// Byte offset of each line's first character.
     lines: Vec<usize>,
+    /// Byte offset of every [`STRIDE`]th character.
+    marks: Vec<usize>,
 }
 
 /// Every file read during one load.
@@ -64,10 +69,12 @@ impl Sources {
             .filter(|(_, b)| *b == b'\n')
             .map(|(i, _)| i + 1);
         let lines = std::iter::once(0).chain(breaks).collect();
+        let marks = text.char_indices().step_by(STRIDE);
         self.files.push(SourceFile {
             path: path.to_owned(),
-            text,
             lines,
+            marks: marks.map(|(at, _)| at).collect(),
+            text,
         });
         SourceId((self.files.len() - 1) as u32)
     }
@@ -186,8 +193,8 @@ impl<'s> Follow<'s> {
             let Some(c) = self.text.chars().next() else {
                 return;
             };
-            self.reach();
             if !c.is_whitespace() {
+                self.reach();
                 self.step();
             }
             self.text = &self.text[c.len_utf8()..];
@@ -234,19 +241,34 @@ impl SourceFile {
 
     fn offset(&self, place: LineColumn) -> Option<usize> {
         let from = *self.lines.get(place.line.checked_sub(1)? as usize)?;
-        let rest = self.text.get(from..)?;
-        let characters = place.column.checked_sub(1)? as usize;
-        let within = rest
-            .char_indices()
-            .nth(characters)
-            .map_or(rest.len(), |(i, _)| i);
-        Some(from + within)
+        let number = self.number(from)? + place.column.checked_sub(1)? as usize;
+        let end = self.text.len();
+        let Some(&mark) = self.marks.get(number / STRIDE) else {
+            return Some(end);
+        };
+        let mut behind = self.text.get(mark..)?.char_indices();
+        let within = behind.nth(number % STRIDE);
+        Some(within.map_or(end, |(at, _)| mark + at))
+    }
+
+    /// How many characters stand before that byte.
+    fn number(&self, offset: usize) -> Option<usize> {
+        let Some(before) = self
+            .marks
+            .partition_point(|&at| at <= offset)
+            .checked_sub(1)
+        else {
+            return Some(0);
+        };
+        let behind = self.text.get(self.marks[before]..offset)?;
+        Some(before * STRIDE + behind.chars().count())
     }
 
     fn place(&self, offset: usize) -> LineColumn {
         let line = self.lines.partition_point(|&start| start <= offset);
         let from = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
-        let column = self.text.get(from..offset).map_or(0, |s| s.chars().count());
+        let number = |offset| self.number(offset).unwrap_or_default();
+        let column = number(offset) - number(from);
         LineColumn {
             line: line as u32,
             column: column as u32 + 1,
@@ -275,6 +297,31 @@ mod tests {
         let found = Follow::new(&sources, span, text).span(at, at + needle.len());
         assert_eq!(found.start, LineColumn { line, column }, "{written}");
         assert_eq!(sources.written(found).map(str::len), Some(needle.len()));
+    }
+
+    #[test]
+    fn every_character_of_a_long_line_is_found() {
+        let line: String = "aé😀".chars().cycle().take(3 * STRIDE + 1).collect();
+        let text = format!("é\n{line}\nend");
+        let mut sources = Sources::default();
+        let source = sources.add(Path::new("a"), text.clone());
+        let file = &sources.files[source.0 as usize];
+        let ends = text[3..].char_indices().chain([(text.len() - 3, ' ')]);
+        for (number, (at, _)) in ends.enumerate() {
+            let column = number as u32 + 1;
+            assert_eq!(file.offset(LineColumn { line: 2, column }), Some(3 + at));
+            if number <= line.chars().count() {
+                assert_eq!(file.place(3 + at), LineColumn { line: 2, column });
+            }
+        }
+        let far = LineColumn {
+            line: 3,
+            column: 900,
+        };
+        assert_eq!(file.offset(far), Some(text.len()));
+        let empty = sources.add(Path::new("b"), String::new());
+        let top = LineColumn { line: 1, column: 1 };
+        assert_eq!(sources.files[empty.0 as usize].offset(top), Some(0));
     }
 
     #[test]

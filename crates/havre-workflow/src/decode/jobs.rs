@@ -1,6 +1,8 @@
 //! `jobs`: what runs, in which order, and where.
 
-use havre_yaml::{Map, Node, Span, Value, suggest};
+use std::collections::HashSet;
+
+use havre_yaml::{Map, Node, Severity, Span, Value};
 use indexmap::IndexMap;
 
 use super::formats;
@@ -12,6 +14,7 @@ use crate::model::{
     Call, Combination, Container, Credentials, Dynamic, EnvironmentUse, GivenSecrets, Job, Matrix,
     RunsOn, Spanned, StepsJob, Strategy, Work,
 };
+use crate::text::short;
 
 /// Beginnings of GitHub's labels for other systems.
 const FOREIGN_LABELS: [&str; 2] = ["windows-", "macos-"];
@@ -286,7 +289,9 @@ fn matrix(node: &Node, limits: &Limits, reader: &mut Reader<'_>) -> Matrix {
         .and_then(|node| combinations(node, reader));
     for (name, at) in unknown_names(exclude.as_ref(), &vectors) {
         let message = format!("`exclude` names `{name}`, which the matrix does not have");
-        let near = suggest::nearest(&name, vectors.keys().map(String::as_str)).map(str::to_owned);
+        let known = vectors.keys().map(String::as_str);
+        let near = reader.report.nearest(Severity::Warning, &name, known);
+        let near = near.map(str::to_owned);
         let warning = reader.warn("workflow/matrix", at, message);
         if let Some(near) = near {
             warning.hint(format!("did you mean `{near}`?"));
@@ -316,9 +321,13 @@ fn unknown_names<V>(
 ) -> Vec<(String, Span)> {
     let all = combinations.and_then(Dynamic::fixed).into_iter().flatten();
     let fixed = all.filter_map(Dynamic::fixed);
+    let known: HashSet<String> = vectors
+        .keys()
+        .map(|name| name.to_ascii_lowercase())
+        .collect();
     fixed
         .flatten()
-        .filter(|(name, _)| !vectors.keys().any(|known| known.eq_ignore_ascii_case(name)))
+        .filter(|(name, _)| !known.contains(&name.to_ascii_lowercase()))
         .map(|(name, value)| (name.clone(), value.span))
         .collect()
 }
@@ -365,7 +374,8 @@ fn needs(jobs: &IndexMap<String, Job>, written: &Map, reader: &mut Reader<'_>) {
                 job.id.value,
                 short(name)
             );
-            let near = suggest::nearest(name, jobs.keys().map(String::as_str)).map(str::to_owned);
+            let known = jobs.keys().map(String::as_str);
+            let near = reader.report.nearest(Severity::Error, name, known);
             let error = reader.error("workflow/needs", need.span, message);
             if let Some(near) = near {
                 error.hint(format!("did you mean `{near}`?"));
@@ -426,8 +436,4 @@ fn circle(jobs: &IndexMap<String, Job>) -> Option<Vec<&Job>> {
         let next = at.needs.iter().find(|need| left(&need.value))?;
         at = jobs.get(&next.value)?;
     }
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(120).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use havre_yaml::suggest;
+use havre_yaml::Severity;
 use indexmap::IndexMap;
 
 use super::steps::each;
@@ -229,7 +229,9 @@ impl Names<'_, '_> {
             let Some(known) = known.filter(|known| !known.contains(&lower)) else {
                 continue;
             };
-            let near = suggest::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+            let known = known.iter().map(String::as_str);
+            let near = self.reader.report.nearest(Severity::Warning, name, known);
+            let near = near.map(str::to_owned);
             let (context, job) = (&used.context, self.job);
             let message =
                 format!("job `{job}`: `{context}.{name}` is always empty: `{name}` {why}");

@@ -7,6 +7,7 @@ use havre_yaml::{Map, Node};
 use super::formats;
 use super::values::{Reader, core};
 use crate::model::{Action, Spanned, Step, Template};
+use crate::text::short;
 use havre_yaml::tree::core::Core;
 
 /// Shells of other systems.
@@ -164,8 +165,4 @@ fn waits(steps: &[Step], reader: &mut Reader<'_>) {
             before.insert(id.value.to_lowercase(), step.background);
         }
     }
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(60).collect()
 }

@@ -112,6 +112,31 @@ pub const ON: Section = Section {
     ],
 };
 
+const CREATED_EDITED_DELETED: Key = key("types", activities!(["created", "edited", "deleted"]));
+const PULL_REQUEST_TYPES: Shape = activities!([
+    "assigned",
+    "unassigned",
+    "labeled",
+    "unlabeled",
+    "opened",
+    "edited",
+    "closed",
+    "reopened",
+    "synchronize",
+    "converted_to_draft",
+    "locked",
+    "unlocked",
+    "enqueued",
+    "dequeued",
+    "milestoned",
+    "demilestoned",
+    "ready_for_review",
+    "review_requested",
+    "review_request_removed",
+    "auto_merge_enabled",
+    "auto_merge_disabled",
+    "stacked"
+]);
 const BRANCHES: Key = key("branches", LIST);
 const BRANCHES_IGNORE: Key = key("branches-ignore", LIST);
 const PATHS: Key = key("paths", LIST);
@@ -134,34 +159,9 @@ pub const PUSH: Section = Section {
 pub const PULL_REQUEST: Section = Section {
     path: "on.pull_request",
     keys: &[
-        key(
-            "types",
-            activities!([
-                "assigned",
-                "unassigned",
-                "labeled",
-                "unlabeled",
-                "opened",
-                "edited",
-                "closed",
-                "reopened",
-                "synchronize",
-                "converted_to_draft",
-                "locked",
-                "unlocked",
-                "enqueued",
-                "dequeued",
-                "milestoned",
-                "demilestoned",
-                "ready_for_review",
-                "review_requested",
-                "review_request_removed",
-                "auto_merge_enabled",
-                "auto_merge_disabled",
-                "stacked"
-            ]),
-        )
-        .partly("`opened`, `synchronize` and `reopened`; a warning where none of them is there"),
+        key("types", PULL_REQUEST_TYPES).partly(
+            "`opened`, `synchronize` and `reopened`; a warning where none of them is there",
+        ),
         BRANCHES,
         BRANCHES_IGNORE,
         PATHS,
@@ -262,7 +262,7 @@ const OUTPUT: Allowed = contexts(&["github", "inputs", "vars", "jobs"]);
 
 const BRANCH_PROTECTION_RULE: Section = Section {
     path: "on.branch_protection_rule",
-    keys: &[key("types", activities!(["created", "edited", "deleted"]))],
+    keys: &[CREATED_EDITED_DELETED],
 };
 
 const CHECK_RUN: Section = Section {
@@ -302,7 +302,7 @@ const DISCUSSION: Section = Section {
 
 const DISCUSSION_COMMENT: Section = Section {
     path: "on.discussion_comment",
-    keys: &[key("types", activities!(["created", "edited", "deleted"]))],
+    keys: &[CREATED_EDITED_DELETED],
 };
 
 const IMAGE_VERSION: Section = Section {
@@ -316,7 +316,7 @@ const IMAGE_VERSION: Section = Section {
 
 const ISSUE_COMMENT: Section = Section {
     path: "on.issue_comment",
-    keys: &[key("types", activities!(["created", "edited", "deleted"]))],
+    keys: &[CREATED_EDITED_DELETED],
 };
 
 const ISSUES: Section = Section {
@@ -350,15 +350,15 @@ const ISSUES: Section = Section {
 
 const LABEL: Section = Section {
     path: "on.label",
-    keys: &[key("types", activities!(["created", "edited", "deleted"]))],
+    keys: &[CREATED_EDITED_DELETED],
 };
 
 const MERGE_GROUP: Section = Section {
     path: "on.merge_group",
     keys: &[
         key("types", activities!(["checks_requested"])),
-        key("branches", LIST),
-        key("branches-ignore", LIST),
+        BRANCHES,
+        BRANCHES_IGNORE,
     ],
 };
 
@@ -404,43 +404,17 @@ const PULL_REQUEST_REVIEW: Section = Section {
 
 const PULL_REQUEST_REVIEW_COMMENT: Section = Section {
     path: "on.pull_request_review_comment",
-    keys: &[key("types", activities!(["created", "edited", "deleted"]))],
+    keys: &[CREATED_EDITED_DELETED],
 };
 
 const PULL_REQUEST_TARGET: Section = Section {
     path: "on.pull_request_target",
     keys: &[
-        key(
-            "types",
-            activities!([
-                "assigned",
-                "unassigned",
-                "labeled",
-                "unlabeled",
-                "opened",
-                "edited",
-                "closed",
-                "reopened",
-                "synchronize",
-                "converted_to_draft",
-                "locked",
-                "unlocked",
-                "enqueued",
-                "dequeued",
-                "milestoned",
-                "demilestoned",
-                "ready_for_review",
-                "review_requested",
-                "review_request_removed",
-                "auto_merge_enabled",
-                "auto_merge_disabled",
-                "stacked"
-            ]),
-        ),
-        key("branches", LIST),
-        key("branches-ignore", LIST),
-        key("paths", LIST),
-        key("paths-ignore", LIST),
+        key("types", PULL_REQUEST_TYPES),
+        BRANCHES,
+        BRANCHES_IGNORE,
+        PATHS,
+        PATHS_IGNORE,
     ],
 };
 

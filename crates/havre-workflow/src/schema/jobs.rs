@@ -154,7 +154,7 @@ pub const RUNS_ON: Section = Section {
 const ENV: Key = key("env", Shape::Map(&Shape::Text)).allows(&RUNNER);
 const IMAGE: Key = key("image", Shape::NonEmpty);
 const OPTIONS: Key = key("options", Shape::Text)
-    .partly("options of `docker create` about health, limits, names and the user; another is refused when the job is planned");
+    .partly("of `docker create`; which of them a job may have is not checked yet");
 const PORTS: Key = key("ports", Shape::List(&Shape::NonEmpty));
 const VOLUMES: Key = key("volumes", Shape::List(&Shape::NonEmpty)).partly(
     "a path of the machine is a folder of the job's own, empty at first; a container engine's socket is refused",

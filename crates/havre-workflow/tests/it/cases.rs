@@ -97,6 +97,19 @@ fn kinds_of_values() {
     insta::assert_snapshot!(steps("      - uses: a/b@c\n        with: {python-version: 3.10, x: 3.9, y: '3.10'}\n"), @r#"
     7:32 warning number: `jobs.a.steps[0].with.python-version`: `3.10` is the number 3.1 (write '3.10' where text is meant)
     "#);
+    insta::assert_snapshot!(steps("      - uses: a/b@c\n        with: {x: 0.00001}\n"), @"7:19 warning number: `jobs.a.steps[0].with.x`: `0.00001` is the number 1E-05 (write '0.00001' where text is meant)");
+    let (far, name) = ("k".repeat(900), "f".repeat(900));
+    let deep =
+        format!("{{{far}: {{{far}: {{{far}: {{{far}: {{{far}: '${{{{ {name}() }}}}'}}}}}}}}}}");
+    let said = job(&format!(
+        "    strategy: {{matrix: {{include: [{deep}]}}}}\n    steps: []\n"
+    ));
+    let (k, f) = ("k".repeat(60), "f".repeat(60));
+    let place = format!("`jobs.a.strategy.matrix.include[0].{k}….{k}….{k}……`");
+    assert!(
+        said.contains(&format!("{place}: there is no function `{f}`\n")),
+        "{said}"
+    );
     insta::assert_snapshot!(findings("on: push\npermissions: {contents: reed, id-token: read, foo: read}\njobs: {a: {runs-on: x, steps: []}}\n"), @r#"
     2:25 error value: `permissions.contents` has the unknown value `reed` (did you mean `read`?)
     2:41 error value: `permissions.id-token` has the unknown value `read` (there are write, none)

@@ -171,3 +171,47 @@ proptest! {
         reads(&text).ok();
     }
 }
+
+/// Of what costs more the longer a line is, or the more names there are.
+#[test]
+fn cost_does_not_grow_with_the_square() {
+    let line = |piece: &str, times: usize| {
+        let items: Vec<String> = (0..times).map(|n| format!("a{n}: {piece}")).collect();
+        let items = items.join(", ");
+        format!("on: push\njobs: {{a: {{runs-on: x, steps: [], env: {{{items}}}}}}}\n")
+    };
+    assert!(reads(&line("é", 30_000)).is_ok());
+    assert!(reads(&line("'${{ github.a }}'", 15_000)).is_ok());
+    assert!(reads(&line("'${{ x }}'", 20_000)).is_err());
+    let blanks = " ".repeat(400_000);
+    let text = format!(
+        "on: push\njobs: {{a: {{runs-on: x, steps: [{{run: '{blanks}${{{{ x }}}}'}}]}}}}\n"
+    );
+    assert!(reads(&text).is_err());
+}
+
+#[test]
+fn unknown_names_are_not_compared_for_ever() {
+    let id = |n: usize| format!("{}{n:03}", "j".repeat(27));
+    let jobs: String = (0..100)
+        .map(|n| format!("  {}: {{runs-on: x, steps: []}}\n", id(n)))
+        .collect();
+    let unknown = "k".repeat(30);
+    let needs = vec!["*n"; 100_000].join(", ");
+    let text = format!(
+        "on: push\njobs:\n{jobs}  a:\n    runs-on: x\n    name: &n {unknown}\n    steps: []\n    needs: [{needs}]\n"
+    );
+    assert!(reads(&text).is_err());
+}
+
+#[test]
+fn long_ways_to_a_value_are_not_written_out_each_time() {
+    let key = "k".repeat(1000);
+    let open: String = (0..40).map(|_| format!("{{{key}: ")).collect();
+    let items = vec!["1.10"; 50_000].join(", ");
+    let text = format!(
+        "on: push\njobs: {{a: {{runs-on: x, steps: [], strategy: {{matrix: {{a: [{open}[{items}]{}]}}}}}}}}\n",
+        "}".repeat(40)
+    );
+    assert!(reads(&text).is_ok());
+}
