@@ -186,3 +186,18 @@ fn what_each_leg_keeps_has_bounds() {
     let why = legs(1, 100).runs_on;
     assert!(matches!(why, Answer::Wrong(why) if why == "`runs-on` has more than 100 labels"));
 }
+
+#[test]
+fn what_is_known_in_part_is_not_known_as_a_whole() {
+    let job = "environment: '${{ toJSON(github.event) }}', runs-on: '${{ github.event.ref }}', steps: [{run: x}]";
+    let workflow = workflow(&format!("on: push\njobs:\n  a: {{{job}}}\n"));
+    let known = Known::of_event(&push("main"), &workflow, "ci.yml");
+    let plan = plan::plan(&workflow, &known);
+    let leg = &plan.jobs[0].legs.known().unwrap().legs[0];
+    let labels = leg.runs_on.known().unwrap();
+    assert_eq!(labels, &["refs/heads/main"]);
+    assert_eq!(
+        told(leg.environment.as_ref().unwrap()),
+        "waits for github.event"
+    );
+}
