@@ -7,6 +7,8 @@ use crate::known::{Answer, Known, all};
 
 /// Most jobs that a matrix makes; GitHub's bound.
 pub const MAX_LEGS: usize = 256;
+/// Most names in a combination: each of up to [`MAX_LEGS`] has all of them.
+const MAX_NAMES: usize = 256;
 
 /// All combinations, the first vector varying slowest, then what `include` adds.
 pub fn expand(matrix: &Dynamic<Matrix>, known: &Known) -> Answer<Vec<Object>> {
@@ -68,6 +70,9 @@ fn combine(parts: &Object) -> Result<Vec<Object>, String> {
             other => return Err(kind(&format!("`{name}` of the matrix"), "a list", other)),
         }
     }
+    if vectors.len() > MAX_NAMES {
+        return Err(too_many_names());
+    }
     let sizes = vectors.iter().map(|(_, values)| values.len());
     let product = sizes.fold(1_usize, usize::saturating_mul);
     if product > MAX_LEGS {
@@ -94,6 +99,9 @@ fn combine(parts: &Object) -> Result<Vec<Object>, String> {
     let original = legs.clone();
     let mut added = Vec::new();
     for entry in entries(parts, "include")? {
+        if entry.len() > MAX_NAMES {
+            return Err(too_many_names());
+        }
         let asked: Object = entry
             .iter()
             .filter(|(name, _)| vectors.iter().any(|(vector, _)| same_name(vector, name)))
@@ -106,6 +114,9 @@ fn combine(parts: &Object) -> Result<Vec<Object>, String> {
                     leg.insert(name, value.clone());
                 }
                 merged = true;
+            }
+            if leg.len() > MAX_NAMES {
+                return Err(too_many_names());
             }
         }
         if !merged {
@@ -161,6 +172,10 @@ fn same_name(one: &str, other: &str) -> bool {
 
 fn too_many(legs: usize) -> String {
     format!("the matrix makes {legs} jobs; {MAX_LEGS} are allowed")
+}
+
+fn too_many_names() -> String {
+    format!("the matrix has combinations of more than {MAX_NAMES} names")
 }
 
 fn kind(what: &str, wanted: &str, value: &Value) -> String {
@@ -262,5 +277,28 @@ mod tests {
         let long = format!("[{}0]", "0,".repeat(16));
         let matrix = format!(r#"{{"a": {long}, "b": {long}}}"#);
         assert_eq!(check(&matrix), "the matrix makes 289 jobs; 256 are allowed");
+    }
+
+    #[test]
+    fn no_matrix_has_names_without_end() {
+        let names = |count: usize, of: &str| {
+            let names: Vec<String> = (0..count)
+                .map(|n| of.replace("{n}", &n.to_string()))
+                .collect();
+            names.join(", ")
+        };
+        let told = "the matrix has combinations of more than 256 names";
+        let vectors = |count| format!("{{{}}}", names(count, r#""a{n}": [1]"#));
+        assert!(check(&vectors(256)).starts_with("a0=1 a1=1 "));
+        assert_eq!(check(&vectors(257)), told);
+        // Each entry goes into every combination.
+        let include = |count| {
+            let entries = names(count, r#"{"a{n}": 1}"#);
+            format!(r#"{{"v": [1, 2], "include": [{entries}]}}"#)
+        };
+        assert!(check(&include(255)).starts_with("v=1 a0=1 "));
+        assert_eq!(check(&include(256)), told);
+        let entry = names(257, r#""a{n}": 1"#);
+        assert_eq!(check(&format!(r#"{{"include": [{{{entry}}}]}}"#)), told);
     }
 }

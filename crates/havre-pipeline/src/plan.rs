@@ -12,6 +12,12 @@ use crate::matrix;
 const TIMEOUT: f64 = 360.0;
 /// Longest part of a name that a matrix adds, in characters; GitHub's bound.
 const MAX_SUFFIX: usize = 100;
+/// Longest name of a leg, in characters: what is longer is cut. There may be 256 legs, and each keeps its own.
+const MAX_NAME: usize = 1000;
+/// Longest name of a group, an environment or a label, in bytes: what is longer is refused.
+const MAX_WORD: usize = 1000;
+/// Most labels of what a leg runs on.
+const MAX_LABELS: usize = 100;
 
 /// What a workflow will do.
 #[derive(Clone, Debug)]
@@ -349,13 +355,14 @@ fn leg(job: &Job, combination: Object, known: &Known) -> Leg {
         Work::Steps(steps) => Some(steps),
     };
     let environment = steps.and_then(|steps| steps.environment.as_ref());
-    let environment = environment.map(|environment| known.text(&environment.name));
+    let environment =
+        environment.map(|environment| word("the environment", known.text(&environment.name)));
     let runs_on = match steps {
-        Some(steps) => labels(&steps.runs_on, known),
+        Some(steps) => labels(&steps.runs_on, known).and_then(few),
         None => Answer::Known(Vec::new()),
     };
     Leg {
-        name: name(job, &combination, known),
+        name: name(job, &combination, known).map(cut),
         matrix: combination,
         runs_on,
         // An empty name means none.
@@ -398,6 +405,30 @@ fn name(job: &Job, combination: &Object, known: &Known) -> Answer<String> {
     })
 }
 
+fn cut(name: String) -> String {
+    match name.char_indices().nth(MAX_NAME) {
+        None => name,
+        Some(_) => name.chars().take(MAX_NAME - 1).chain(['…']).collect(),
+    }
+}
+
+/// What is compared must not be cut.
+fn word(what: &str, text: Answer<String>) -> Answer<String> {
+    text.and_then(|text| match text.len() > MAX_WORD {
+        true => Answer::Wrong(format!("{what} has a name of more than {MAX_WORD} bytes")),
+        false => Answer::Known(text),
+    })
+}
+
+fn few(labels: Vec<String>) -> Answer<Vec<String>> {
+    if labels.len() > MAX_LABELS {
+        return Answer::Wrong(format!("`runs-on` has more than {MAX_LABELS} labels"));
+    }
+    all(labels
+        .into_iter()
+        .map(|label| word("a label", Answer::Known(label))))
+}
+
 fn leaves(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| leaves(item, found)),
@@ -435,7 +466,7 @@ fn labels(runs_on: &RunsOn, known: &Known) -> Answer<Vec<String>> {
 
 fn group(of: &workflow::Concurrency, known: &Known) -> Group {
     Group {
-        name: known.text(&of.group),
+        name: word("the group", known.text(&of.group)),
         cancel_in_progress: known.truth(of.cancel_in_progress.as_ref()),
         queue_all: of.queue_all,
     }

@@ -157,3 +157,47 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_each_leg_keeps_has_bounds() {
+    let legs = |length: usize, labels: usize| {
+        let long = "x".repeat(length);
+        let labels = "a, ".repeat(labels);
+        let workflow = workflow(&format!(
+            "on: push\njobs:\n  a:\n    name: {long}\n    runs-on: [{labels}'{long}']\n    environment: {long}\n    \
+             concurrency: {long}\n    steps: [{{run: x}}]\n"
+        ));
+        let plan = plan::plan(&workflow, &Known::default());
+        let legs = plan.jobs[0].legs.known().unwrap().legs.clone();
+        legs.into_iter().next().unwrap()
+    };
+    let long = "x".repeat(1000);
+    let leg = legs(1000, 99);
+    assert_eq!(leg.name, Answer::Known(long.clone()));
+    assert_eq!(leg.environment, Some(Answer::Known(long.clone())));
+    assert_eq!(leg.group.unwrap().name, Answer::Known(long));
+    assert_eq!(leg.runs_on.known().map(Vec::len), Some(100));
+    let leg = legs(1001, 0);
+    assert_eq!(leg.name, Answer::Known(format!("{}…", "x".repeat(999))));
+    let refused = |what: &str| format!("wrong: {what} has a name of more than 1000 bytes");
+    assert_eq!(told(&leg.environment.unwrap()), refused("the environment"));
+    assert_eq!(told(&leg.group.unwrap().name), refused("the group"));
+    assert!(matches!(leg.runs_on, Answer::Wrong(why) if why.contains("a label")));
+    let why = legs(1, 100).runs_on;
+    assert!(matches!(why, Answer::Wrong(why) if why == "`runs-on` has more than 100 labels"));
+}
+
+#[test]
+fn what_is_known_in_part_is_not_known_as_a_whole() {
+    let job = "environment: '${{ toJSON(github.event) }}', runs-on: '${{ github.event.ref }}', steps: [{run: x}]";
+    let workflow = workflow(&format!("on: push\njobs:\n  a: {{{job}}}\n"));
+    let known = Known::of_event(&push("main"), &workflow, "ci.yml");
+    let plan = plan::plan(&workflow, &known);
+    let leg = &plan.jobs[0].legs.known().unwrap().legs[0];
+    let labels = leg.runs_on.known().unwrap();
+    assert_eq!(labels, &["refs/heads/main"]);
+    assert_eq!(
+        told(leg.environment.as_ref().unwrap()),
+        "waits for github.event"
+    );
+}

@@ -670,3 +670,46 @@ fn a_leg_knows_its_place() {
     );
     assert_eq!(run.legs().nth(1).unwrap().1.name, "a (2)");
 }
+
+#[test]
+fn a_leg_that_takes_too_long_ends_the_others_as_one_that_fails() {
+    let of = jobs(&[("a", "timeout-minutes: 1, strategy: {matrix: {v: [1, 2]}},")]);
+    assert_eq!(
+        check(&of, "start a; at 1; gone a; gone a.1"),
+        "start a, start a.1; -; cancel a TimedOut; cancel a.1 FailFast; -; Failure"
+    );
+}
+
+#[test]
+fn what_ended_well_before_it_was_cancelled_did_well() {
+    let of = jobs(&[("a", "timeout-minutes: 1,"), ("b", "needs: a,")]);
+    assert_eq!(
+        check(&of, "start a; at 1; ok a; ok b"),
+        "start a; -; cancel a TimedOut; start b; -; Success"
+    );
+}
+
+#[test]
+fn a_group_without_a_name_is_none() {
+    let of = jobs(&[("a", "concurrency: '${{ vars.none }}',")]);
+    assert_eq!(check(&of, "ok a"), "start a; -; Success");
+}
+
+#[test]
+fn what_a_cancelled_run_left_out_is_run_when_it_is_taken_up_again() {
+    let of = jobs(&[("a", ""), ("b", "needs: a,")]);
+    assert_eq!(
+        check(&of, "start a; cancel; ok a; again; ok b"),
+        "start a; -; cancel a Requested; -; start b; -; Success"
+    );
+}
+
+#[test]
+fn a_failure_counts_beside_what_was_skipped() {
+    let of = jobs(&[
+        ("a", ""),
+        ("b", "if: false,"),
+        ("c", "needs: [a, b], if: failure(),"),
+    ]);
+    assert_eq!(check(&of, "fail a; ok c"), "start a; start c; -; Failure");
+}

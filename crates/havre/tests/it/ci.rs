@@ -1,7 +1,9 @@
 //! `havre ci`: workflow files, without a daemon.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use crate::program::{Ran, command};
 
@@ -306,4 +308,71 @@ fn what_cannot_be_explained_is_told() {
     let ran = explain(folder.path(), &["--branch", "main"]);
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(ran.out.contains("ci.yml:4:5"), "{}", ran.out);
+}
+
+#[test]
+fn a_repository_chooses_no_other_files_and_cannot_make_it_wait() {
+    let outside = tempfile::tempdir().unwrap();
+    let secret = outside.path().join("secret");
+    fs::write(&secret, "TOKEN=k3Jx8\n").unwrap();
+    let folder = folder(&[("fine.yml", FINE)]);
+    let workflows = folder.path().join(".github/workflows");
+    // Within the repository, a link is a file as others are.
+    symlink("fine.yml", workflows.join("same.yml")).unwrap();
+    assert_eq!(run(folder.path(), &[]).code, 0);
+    symlink(&secret, workflows.join("link.yml")).unwrap();
+    for paths in [
+        &[][..],
+        &[".github/workflows/link.yml"],
+        &[".github/workflows/fine.yml"],
+    ] {
+        let ran = run(folder.path(), paths);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(ran.err.contains("leads out of the repository"), "{ran:?}");
+        assert!(!ran.err.contains("k3Jx8") && !ran.out.contains("k3Jx8"));
+    }
+    fs::remove_file(workflows.join("link.yml")).unwrap();
+
+    let git = folder.path().join(".git");
+    let pipe = outside.path().join("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    for head in [&pipe, Path::new("/dev/zero")] {
+        fs::create_dir(&git).unwrap();
+        symlink(head, git.join("HEAD")).unwrap();
+        let ran = explain(folder.path(), &[]);
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.err.contains("which branch?"), "{ran:?}");
+        fs::remove_dir_all(&git).unwrap();
+        symlink(head, &git).unwrap();
+        assert_eq!(explain(folder.path(), &[]).code, 2);
+        fs::remove_file(&git).unwrap();
+    }
+    let ran = run(folder.path(), &[pipe.to_str().unwrap()]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+}
+
+#[test]
+fn more_files_than_are_read_are_not_left_out_silently() {
+    let folder = folder(&[]);
+    let workflows = folder.path().join(".github/workflows");
+    for number in 0..1001 {
+        fs::write(workflows.join(format!("{number}.yml")), FINE).unwrap();
+    }
+    let ran = run(folder.path(), &[]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("more than 1000 workflow files"), "{ran:?}");
+    fs::remove_file(workflows.join("0.yml")).unwrap();
+    let long = format!("{FINE}#{}\n", "x".repeat(1 << 20));
+    for number in 1..=17 {
+        fs::write(workflows.join(format!("{number}.yml")), &long).unwrap();
+    }
+    let ran = run(folder.path(), &[]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.err.contains("have more than 16 MiB"), "{ran:?}");
 }

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use clap::ValueEnum as _;
+use havre_base::read_small;
 use havre_model::LoadFailure;
 use havre_pipeline::{Event, Known, Plan, Reference, Verdict, plan, trigger};
 use havre_workflow::repository::{File, Findings};
@@ -19,6 +20,9 @@ use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::human;
+
+/// Most bytes of a file in which git keeps a name.
+const MAX_NAME: u64 = 16 << 10;
 
 pub fn run(context: &Context, args: &CiExplainArgs) -> Outcome {
     let limits = Limits::default();
@@ -141,21 +145,17 @@ fn reference(args: &CiExplainArgs, folder: &Path) -> Result<Reference, Failure> 
 
 /// The branch that is checked out in the repository around a folder, by what git keeps there.
 fn checked_out(folder: &Path) -> Option<String> {
-    let folder = match folder.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => folder,
-    };
-    let folder = fs::canonicalize(folder).ok()?;
+    let folder = fs::canonicalize(files::named_folder(folder)).ok()?;
     let git = folder
         .ancestors()
         .map(|folder| folder.join(".git"))
         .find(|git| git.exists())?;
     // In a worktree of its own, it is a file that names the place.
-    let git = match fs::read_to_string(&git) {
+    let git = match read_small(&git, MAX_NAME) {
         Ok(text) => git.parent()?.join(text.strip_prefix("gitdir:")?.trim()),
         Err(_) => git,
     };
-    let head = fs::read_to_string(git.join("HEAD")).ok()?;
+    let head = read_small(&git.join("HEAD"), MAX_NAME).ok()?;
     let branch = head.trim().strip_prefix("ref: refs/heads/")?;
     Some(branch.to_owned())
 }

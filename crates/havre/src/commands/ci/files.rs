@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use havre_image::regular;
 use havre_workflow::Limits;
 use havre_workflow::calls::Policy;
 use havre_workflow::repository::{self, File, Findings};
@@ -16,6 +17,8 @@ use crate::exit::Exit;
 const FOLDER: &str = ".github/workflows";
 /// Files that are read of one folder, at most.
 const MAX_FILES: usize = 1000;
+/// All of them together: what is read of a file takes many times its size.
+const MAX_BYTES: usize = 16 << 20;
 
 /// Workflow files, and what is wrong with them.
 #[derive(Debug, Default)]
@@ -42,15 +45,27 @@ pub fn find(paths: &[PathBuf], limits: &Limits) -> Result<Found, Failure> {
         paths.sort();
         paths.dedup();
         let mut files = Vec::new();
-        for path in &paths {
-            files.push(file(path, root.as_deref(), true, limits)?);
-        }
+        let wanted = paths.len();
         // What they call may not be wanted itself.
-        let others = root.as_deref().map(workflows).transpose();
-        for path in others.unwrap_or_default().unwrap_or_default() {
-            if !paths.contains(&path) {
-                files.push(file(&path, root.as_deref(), false, limits)?);
+        if let Some(root) = &root {
+            let others =
+                workflows(root).map_err(|error| cannot_read(&root.join(FOLDER), &error))?;
+            let others = others.into_iter().filter(|path| !paths.contains(path));
+            paths.extend(others.collect::<Vec<_>>());
+        }
+        let mut bytes = 0;
+        for (at, path) in paths.iter().enumerate() {
+            let file = file(path, root.as_deref(), at < wanted, limits)?;
+            bytes += file.bytes.len();
+            if bytes > MAX_BYTES {
+                let most = MAX_BYTES >> 20;
+                let message = format!(
+                    "the workflow files up to {} have more than {most} MiB",
+                    path.display()
+                );
+                return Err(Failure::new(Exit::Usage, message));
             }
+            files.push(file);
         }
         let more = repository::check(&files, Policy::Permissive, limits);
         found.findings.errors.extend(more.errors);
@@ -114,13 +129,16 @@ fn workflows(root: &Path) -> io::Result<Vec<PathBuf>> {
             files.push(path);
         }
     }
+    if files.len() > MAX_FILES {
+        let message = format!("it has more than {MAX_FILES} workflow files");
+        return Err(io::Error::other(message));
+    }
     files.sort();
-    files.truncate(MAX_FILES);
     Ok(files)
 }
 
 fn file(path: &Path, root: Option<&Path>, wanted: bool, limits: &Limits) -> Result<File, Failure> {
-    let bytes = read(path, limits).map_err(|error| cannot_read(path, &error))?;
+    let bytes = read(path, root, limits).map_err(|error| cannot_read(path, &error))?;
     let below = root.and_then(|root| path.strip_prefix(root).ok());
     Ok(File {
         shown: path.to_owned(),
@@ -131,15 +149,28 @@ fn file(path: &Path, root: Option<&Path>, wanted: bool, limits: &Limits) -> Resu
 }
 
 /// A file's bytes, and one more than may be where there are more.
-fn read(path: &Path, limits: &Limits) -> io::Result<Vec<u8>> {
-    // Opening a pipe would wait for its writer.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
+fn read(path: &Path, root: Option<&Path>, limits: &Limits) -> io::Result<Vec<u8>> {
+    if let Some(root) = root {
+        // Findings show lines of it, in logs as well: a repository does not choose other files for that.
+        let root = fs::canonicalize(named_folder(root))?;
+        if !fs::canonicalize(path)?.starts_with(root) {
+            return Err(io::Error::other(
+                "it is a link that leads out of the repository",
+            ));
+        }
     }
     let mut bytes = Vec::new();
     let most = limits.bytes as u64 + 1;
-    fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    regular::open(path)?.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// A folder that has a name even where it is the current one.
+pub fn named_folder(folder: &Path) -> &Path {
+    match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    }
 }
 
 fn cannot_read(path: &Path, error: &io::Error) -> Failure {
