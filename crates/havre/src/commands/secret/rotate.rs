@@ -167,15 +167,14 @@ impl Of<'_> {
             SecretRotationStep::Staged | SecretRotationStep::Switched
         ) {
             let switched = match self.put_into_use(&rotation, script).await {
-                Err(failure) if self.was_given_up(&rotation).await => {
-                    // Who gave it up did not know that the script would make it valid after that.
+                Ok(switched) => switched,
+                Err(failure) => {
                     if let Some((script, _)) = script {
-                        let files = Files::new(begun.new.as_ref(), begun.old.as_ref())?;
-                        self.script(Some((script, &files)), "retire")?;
+                        self.take_back(&rotation, script, begun.new.as_ref(), begun.old.as_ref())
+                            .await;
                     }
                     return Err(failure);
                 }
-                switched => switched?,
             };
             self.tell(&switched, rotation.to);
             rotation = self.step(&rotation, SecretRotationStep::Retiring).await?;
@@ -203,17 +202,39 @@ impl Of<'_> {
         self.switch(rotation, SecretRotationStep::Switched).await
     }
 
+    /// After a failure: makes the new value invalid if somebody gave it up meanwhile, who did not know that the
+    /// script would make it valid after that. What cannot be done of it is said beside the failure.
+    async fn take_back(
+        &self,
+        rotation: &SecretRotation,
+        script: &Script,
+        new: Option<&SecretBytes>,
+        old: Option<&SecretBytes>,
+    ) {
+        let taken_back = match self.was_given_up(rotation).await {
+            Ok(false) => return,
+            Ok(true) => {
+                Files::new(new, old).and_then(|files| self.script(Some((script, &files)), "retire"))
+            }
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = taken_back {
+            let message = format!(
+                "version {} may have been given up and be valid all the same: {}",
+                rotation.to, failure.message
+            );
+            self.ui.warn(&message, None);
+        }
+    }
+
     /// Whether somebody has gone back, or is about to, while we went on.
-    async fn was_given_up(&self, rotation: &SecretRotation) -> bool {
+    async fn was_given_up(&self, rotation: &SecretRotation) -> Result<bool, Failure> {
         let query = SecretListQuery {
             environment: self.environment.clone(),
         };
-        let Ok(listed) = self.client.call::<SecretList>(&query).await else {
-            return false;
-        };
-        let mut listed = listed.into_iter();
+        let mut listed = self.client.call::<SecretList>(&query).await?.into_iter();
         let ours = listed.find(|one| one.name == self.name && one.environment == self.environment);
-        ours.is_some_and(|ours| {
+        Ok(ours.is_some_and(|ours| {
             let goes_on = ours.rotation.is_some_and(|now| {
                 now.to == rotation.to && now.step != SecretRotationStep::Aborting
             });
@@ -221,7 +242,7 @@ impl Of<'_> {
                 && ours
                     .current
                     .is_some_and(|current| current.version != rotation.to)
-        })
+        }))
     }
 
     async fn abort(
