@@ -1,0 +1,1 @@
+//! The box of a leg: a container, its network and its services.

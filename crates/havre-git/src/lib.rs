@@ -1,0 +1,1 @@
+//! Repositories, served by the machine's git.

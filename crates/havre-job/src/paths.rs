@@ -1,0 +1,24 @@
+//! Where things are in a box: what makes boxes and what runs in them agree on it.
+
+/// The binary; with [`LOADER`] and [`LIBRARIES`] it runs in any image, whatever that holds.
+pub const BINARY: &str = "/run/havre/bin/havre";
+/// The dynamic loader of [`BINARY`].
+pub const LOADER: &str = "/run/havre/lib/loader";
+/// Libraries of [`BINARY`].
+pub const LIBRARIES: &str = "/run/havre/lib";
+/// Programs that stand in for others, behind all others in PATH: `sudo` where the image has none.
+pub const PROGRAMS: &str = "/run/havre/programs";
+/// The repository, bare, for reading only.
+pub const REPOSITORY: &str = "/run/havre/repository.git";
+/// What serves artifacts and caches.
+pub const RESULTS_SOCKET: &str = "/run/havre/results.sock";
+/// The home folder of jobs.
+pub const HOME: &str = "/home/runner";
+/// Workspaces are below it, as `<repository>/<repository>`.
+pub const WORK: &str = "/home/runner/work";
+/// Scratch space of a job.
+pub const TEMP: &str = "/home/runner/work/_temp";
+/// Actions from elsewhere: `<owner>/<repository>/<reference>`.
+pub const ACTIONS: &str = "/home/runner/work/_actions";
+/// Tools that jobs keep.
+pub const TOOL_CACHE: &str = "/opt/hostedtoolcache";

@@ -1,0 +1,1 @@
+//! Artifacts and caches of jobs, by the protocols of GitHub's clients.

@@ -1,0 +1,1 @@
+//! Runs the steps of one leg, inside its box.
