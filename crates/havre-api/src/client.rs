@@ -158,7 +158,9 @@ impl Client {
         within(EXEC_PATH, head_deadline(document.len()), async {
             match self.endpoint.address {
                 // What is in between knows WebSockets, and no upgrade of ours.
-                Address::Https(_) => self.exec_by_websocket(stream, document).await,
+                Address::Https(_) | Address::Unix(_) => {
+                    self.exec_by_websocket(stream, document).await
+                }
                 Address::Socket(_) | Address::Ssh(_) => {
                     self.exec_by_upgrade(stream, document).await
                 }

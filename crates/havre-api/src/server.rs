@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -103,6 +104,12 @@ impl Server {
     /// of their address is believed.
     pub fn remote(&self, host: &str) -> Router {
         remote::router(self.router.clone(), host.to_ascii_lowercase())
+    }
+
+    /// The same calls for the jobs of a pipeline, which reach them by a socket in their box and show a token; `address`
+    /// stands for where they come from.
+    pub fn boxed(&self, address: IpAddr) -> Router {
+        remote::boxed(self.router.clone(), address)
     }
 
     /// Serves until it is told to stop and what was under way has ended, or had its time.

@@ -71,7 +71,7 @@ impl Context {
 /// The machine, as a person calls it.
 fn host(address: &Address) -> String {
     match address {
-        Address::Socket(path) => path.display().to_string(),
+        Address::Socket(path) | Address::Unix(path) => path.display().to_string(),
         Address::Ssh(address) => address.host.clone(),
         Address::Https(address) => address.host.clone(),
     }
@@ -129,12 +129,12 @@ pub fn endpoint(name: &str) -> Result<Endpoint, Failure> {
     };
     let address: Address = saved.address.parse().map_err(|error| failed(&error))?;
     let token = match (&address, token_of_environment()?) {
-        (Address::Https(_), Some(token)) => Some(token),
+        (Address::Https(_) | Address::Unix(_), Some(token)) => Some(token),
         (Address::Https(_), None) => {
             let kept = folder.token(name, &address);
             kept.map_err(|error| failed(&error))?
         }
-        (Address::Socket(_) | Address::Ssh(_), _) => None,
+        (Address::Socket(_) | Address::Ssh(_) | Address::Unix(_), _) => None,
     };
     Ok(Endpoint {
         address,

@@ -147,6 +147,9 @@ impl From<ClientError> for Failure {
                      applications go on without it"
                         .to_owned(),
                 ),
+                Address::Unix(_) => {
+                    Some("unix:// is what a job of a pipeline reaches in its box".to_owned())
+                }
                 Address::Ssh(_) | Address::Https(_) => source.hint(),
             },
             ClientError::TimedOut { .. } => Some("see the daemon's log".to_owned()),

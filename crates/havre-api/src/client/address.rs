@@ -1,4 +1,5 @@
-//! Where a daemon is: `https://host[:port]`, `ssh://[user@]host[:port]`, or a socket of this machine.
+//! Where a daemon is: `https://host[:port]`, `ssh://[user@]host[:port]`, `unix:///path` of a job, or a socket of this
+//! machine.
 //!
 //! What an address holds ends up on the command line of `ssh` and in the heads of requests, so that
 //! only what can do no harm there is an address.
@@ -19,6 +20,8 @@ pub enum Address {
     Ssh(SshAddress),
     /// Its API on a host of its own.
     Https(HttpsAddress),
+    /// What a job of a pipeline reaches of it: a socket in its box, absolute. A token shows who asks.
+    Unix(PathBuf),
 }
 
 /// `ssh://[user@]host[:port]`.
@@ -70,6 +73,12 @@ impl FromStr for Address {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(error("it begins with https:// or ssh://"));
         };
+        if scheme.eq_ignore_ascii_case("unix") {
+            return match is_path(rest) {
+                true => Ok(Self::Unix(rest.into())),
+                false => Err(error("behind unix:// stands the whole path of a socket")),
+            };
+        }
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains(['/', '?', '#']) {
             return Err(error("nothing comes behind the host and its port"));
@@ -111,6 +120,7 @@ impl fmt::Display for Address {
         match self {
             Self::Socket(path) => write!(f, "{}", path.display()),
             Self::Https(address) => write!(f, "https://{}", address.authority()),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Ssh(address) => {
                 f.write_str("ssh://")?;
                 if let Some(user) = &address.user {
@@ -161,6 +171,11 @@ fn is_name(text: &str) -> bool {
         && text.chars().all(sound)
 }
 
+/// An absolute path without anything that is not shown as it is.
+fn is_path(text: &str) -> bool {
+    text.starts_with('/') && text.len() <= MAX_NAME_BYTES && text.chars().all(|c| !c.is_control())
+}
+
 fn bracketed(host: &str) -> String {
     match host.contains(':') {
         true => format!("[{host}]"),
@@ -182,6 +197,7 @@ mod tests {
             "ssh://example.org:2222",
             "ssh://deploy-er@box_1:22",
             "ssh://root@[2001:db8::1]",
+            "unix:///run/havre/results.sock",
         ] {
             let address: Address = text.parse().unwrap();
             assert_eq!(address.to_string(), text);
@@ -219,6 +235,8 @@ mod tests {
             "ssh://[::1",
             "ssh://[::1]x",
             "ssh://%h",
+            "unix://run/havre/results.sock",
+            "unix:///run/\n",
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();
             assert!(error.contains("is no address"), "{error}");

@@ -73,7 +73,9 @@ pub(super) enum Stream {
 /// Opens a connection, in as much time as the way there may take.
 pub(super) async fn connect(endpoint: &Endpoint) -> Result<Stream, ConnectError> {
     match &endpoint.address {
-        Address::Socket(path) => Ok(Stream::Socket(UnixStream::connect(path).await?)),
+        Address::Socket(path) | Address::Unix(path) => {
+            Ok(Stream::Socket(UnixStream::connect(path).await?))
+        }
         Address::Ssh(address) => {
             let deadline = match endpoint.ssh.asking {
                 true => ASKING_DEADLINE,
@@ -99,6 +101,7 @@ pub(super) fn heads(endpoint: &Endpoint) -> (String, Option<&Token>) {
     match &endpoint.address {
         Address::Socket(_) | Address::Ssh(_) => ("havre".to_owned(), None),
         Address::Https(address) => (address.authority(), endpoint.token.as_ref()),
+        Address::Unix(_) => ("havre".to_owned(), endpoint.token.as_ref()),
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Endpoint {
     pub address: Address,
     /// The name that the user gave it.
     pub name: Option<String>,
-    /// Sent over HTTPS alone: elsewhere the kernel says who asks.
+    /// Sent over HTTPS and from a box alone: elsewhere the kernel says who asks.
     pub token: Option<Token>,
     /// Authorities to be believed over HTTPS, beside the machine's.
     pub ca_file: Option<PathBuf>,

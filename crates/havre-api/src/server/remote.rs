@@ -41,6 +41,21 @@ pub(super) fn router(calls: Router, host: String) -> Router {
     Router::new().fallback(answer)
 }
 
+/// Answers whoever reaches it, with a token, as one who comes from `address`.
+pub(super) fn boxed(calls: Router, address: IpAddr) -> Router {
+    let answer = async move |mut request: Request<Body>| {
+        let bearer = bearer(request.headers());
+        request
+            .extensions_mut()
+            .insert(RemotePeer { address, bearer });
+        match calls.clone().call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    };
+    Router::new().fallback(answer)
+}
+
 /// The request with who asks, as far as its head tells.
 fn admitted(mut request: Request<Body>, host: &str) -> Result<Request<Body>, Response> {
     let headers = request.headers();

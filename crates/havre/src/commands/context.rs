@@ -86,6 +86,10 @@ fn add(context: &Context, folder: &ConfigFolder, args: ContextAdd) -> Outcome {
     let address: Address = address
         .parse()
         .map_err(|error: havre_api::AddressError| Failure::new(Exit::Usage, error.to_string()))?;
+    if let Address::Unix(_) = address {
+        let message = "unix:// is for the jobs of a pipeline, which are told by HAVRE_CONTEXT";
+        return Err(Failure::new(Exit::Usage, message));
+    }
     if ca_file.is_some() && !matches!(address, Address::Https(_)) {
         let message = "--ca-file is about https://; ssh knows servers by keys of its own";
         return Err(Failure::new(Exit::Usage, message));
@@ -125,7 +129,9 @@ fn add(context: &Context, folder: &ConfigFolder, args: ContextAdd) -> Outcome {
     }
     let next = match address {
         Address::Https(_) => format!("`havre -c {name} login` keeps a token for it"),
-        Address::Socket(_) | Address::Ssh(_) => format!("try `havre -c {name} status`"),
+        Address::Socket(_) | Address::Ssh(_) | Address::Unix(_) => {
+            format!("try `havre -c {name} status`")
+        }
     };
     context.ui.say(&format!("added {name}: {address}; {next}"));
     Ok(Exit::Ok)

@@ -299,6 +299,10 @@ fn over_https(context: &Context) -> Result<(&str, &Endpoint), Failure> {
             "a token is kept for a context, not for an address",
         )
         .hint("`havre context add NAME ADDRESS` makes one; HAVRE_TOKEN is for a single command")),
+        (Address::Unix(_), _) => Err(Failure::new(
+            Exit::Usage,
+            "a job is told who it is by HAVRE_TOKEN: no login is needed",
+        )),
         (Address::Ssh(_) | Address::Socket(_), _) => Err(Failure::new(
             Exit::Usage,
             "ssh shows the server who you are: no login is needed",
