@@ -53,6 +53,17 @@ pub fn cut(address: SocketAddr, target: &str, length: usize, sent: &[u8]) {
     drop(stream.read_to_end(&mut rest));
 }
 
+/// Sends half of a body, and the rest once `between` has been done.
+pub fn in_halves(address: SocketAddr, target: &str, body: &[u8], between: impl FnOnce()) -> Answer {
+    let mut stream = begin(address, "PUT", target, &[], body.len());
+    let (first, second) = body.split_at(body.len() / 2);
+    stream.write_all(first).unwrap();
+    between();
+    // It may be refused before all of it is read.
+    drop(stream.write_all(second));
+    read(stream)
+}
+
 fn begin(
     address: SocketAddr,
     method: &str,
