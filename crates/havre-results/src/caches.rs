@@ -96,12 +96,11 @@ impl Results {
         }
         let sealed = self.blobs().seal(&row.folder)?;
         same_size(sealed.size(), size)?;
-        if !self.make_repository_room(&caller.repository, size)? {
-            return Err(Failure::new(
-                Code::FailedPrecondition,
-                format!("{size} bytes are more than all caches of a repository may have"),
-            ));
-        }
+        let room = self.make_repository_room(&caller.repository, size)?;
+        let _room = room.ok_or_else(|| {
+            let why = format!("{size} bytes are more than all caches of a repository may have");
+            Failure::new(Code::FailedPrecondition, why)
+        })?;
         sealed.publish(|size| {
             let boot = self.boot().to_owned();
             match self.tables().publish_cache(row.id, size, boot)? {

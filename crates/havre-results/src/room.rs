@@ -1,6 +1,7 @@
 //! Room for what is to come: which caches give way.
 
 use std::io;
+use std::sync::MutexGuard;
 
 use crate::error::ResultsError;
 use crate::service::Results;
@@ -77,17 +78,18 @@ impl Results {
         Ok(self.lacking(need)?.is_none())
     }
 
-    /// Has caches of a repository give way to one more of `size` bytes. `false`: it alone is more than may be.
+    /// Has caches of a repository give way to one more of `size` bytes. Nobody else takes the room while what is
+    /// returned is held. `None`: it alone is more than may be.
     pub(crate) fn make_repository_room(
         &self,
         repository: &str,
         size: u64,
-    ) -> Result<bool, ResultsError> {
+    ) -> Result<Option<MutexGuard<'_, ()>>, ResultsError> {
         let limits = *self.limits();
         if size > limits.repository_caches || limits.caches_per_repository == 0 {
-            return Ok(false);
+            return Ok(None);
         }
-        let _one = self.evicting();
+        let one = self.evicting();
         let repository = repository.to_owned();
         let (count, bytes) = self.tables().cache_usage(Some(repository.clone()))?;
         let over = (bytes + size).saturating_sub(limits.repository_caches);
@@ -95,12 +97,12 @@ impl Results {
         if over > 0 || many > 0 {
             let rows = self.tables().least_used(Some(repository), u32::MAX)?;
             let Some(chosen) = choose(rows, over, many) else {
-                return Ok(false);
+                return Ok(None);
             };
             let gone = self.tables().evict(chosen, Why::RepositoryQuota)?;
             self.clear(gone);
         }
-        Ok(true)
+        Ok(Some(one))
     }
 
     fn lacking(&self, need: u64) -> Result<Option<Shortage>, ResultsError> {
