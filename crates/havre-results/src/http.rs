@@ -20,16 +20,16 @@ use tokio::sync::Semaphore;
 use crate::failure::Failure;
 use crate::service::Results;
 
-/// Most bodies that are moved at a time; each takes some megabytes. Others wait.
-const TRANSFERS: usize = 64;
-/// How long a body may stand still, and how long a transfer waits for its turn.
+/// Most pieces of uploads that are written at a time; each is a megabyte or two. Others wait.
+const WRITES: usize = 32;
+/// How long a body may stand still, and how long a piece waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What all handlers share.
 #[derive(Clone, Debug)]
 struct Server {
     results: Results,
-    transfers: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
 }
 
 impl Results {
@@ -38,7 +38,7 @@ impl Results {
     pub fn router(&self) -> Router {
         let server = Server {
             results: self.clone(),
-            transfers: Arc::new(Semaphore::new(TRANSFERS)),
+            writes: Arc::new(Semaphore::new(WRITES)),
         };
         Router::new()
             .route("/twirp/{service}/{method}", post(twirp::call))

@@ -5,7 +5,7 @@ use axum::extract::{Path, Query as Asked, State};
 use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use havre_base::body::Gathered;
 
 use super::blob::{Query, plain, refuse};
@@ -113,19 +113,18 @@ async fn receive(
     body: &mut BodyDataStream,
 ) -> Result<(), Failure> {
     let length = length.ok_or_else(|| invalid("a Content-Length is needed"))?;
-    let turn = tokio::time::timeout(PATIENCE, server.transfers.acquire()).await;
-    let Ok(Ok(_turn)) = turn else {
-        return Err(Failure::new(
-            Code::Internal,
-            "too much is being moved; try again",
-        ));
-    };
     let begin = move |results: &crate::Results| begin(results, &folder, &name, length);
     let mut part = server.run(begin).await?;
-    let mut is_over = false;
-    while !is_over {
-        let (pieces, is_last) = batch(body).await?;
-        is_over = is_last;
+    while let Some(first) = next(body).await? {
+        // Who sends slowly has no turn while others wait for what he sends.
+        let turn = tokio::time::timeout(PATIENCE, server.writes.acquire()).await;
+        let Ok(Ok(_turn)) = turn else {
+            return Err(Failure::new(
+                Code::Internal,
+                "the disk is too slow; try again",
+            ));
+        };
+        let pieces = at_hand(first, body)?;
         part = server
             .run(move |_| part.write(&pieces).map(|()| part))
             .await?;
@@ -154,21 +153,31 @@ async fn gather(body: &mut BodyDataStream) -> Result<Bytes, Failure> {
     Ok(gathered.into_bytes())
 }
 
-/// What comes next, and whether that was all.
-async fn batch(body: &mut BodyDataStream) -> Result<(Vec<Bytes>, bool), Failure> {
-    let (mut pieces, mut size) = (Vec::new(), 0);
+/// What comes next; `None`: nothing more.
+async fn next(body: &mut BodyDataStream) -> Result<Option<Bytes>, Failure> {
+    let next = tokio::time::timeout(PATIENCE, body.next()).await;
+    match next.map_err(|_| invalid("the body stands still"))? {
+        Some(piece) => piece.map(Some).map_err(|_| invalid("the body ended early")),
+        None => Ok(None),
+    }
+}
+
+/// A piece, and what has come behind it already, up to a batch.
+fn at_hand(first: Bytes, body: &mut BodyDataStream) -> Result<Vec<Bytes>, Failure> {
+    let mut size = first.len();
+    let mut pieces = vec![first];
     while size < BATCH {
-        let next = tokio::time::timeout(PATIENCE, body.next()).await;
-        match next.map_err(|_| invalid("the body stands still"))? {
-            Some(piece) => {
+        match body.next().now_or_never() {
+            Some(Some(piece)) => {
                 let piece = piece.map_err(|_| invalid("the body ended early"))?;
                 size += piece.len();
                 pieces.push(piece);
             }
-            None => return Ok((pieces, true)),
+            // What ends here, ends for who asks next too.
+            Some(None) | None => break,
         }
     }
-    Ok((pieces, false))
+    Ok(pieces)
 }
 
 async fn drain(body: &mut BodyDataStream) {
