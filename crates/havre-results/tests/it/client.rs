@@ -53,6 +53,13 @@ pub fn cut(address: SocketAddr, target: &str, length: usize, sent: &[u8]) {
     drop(stream.read_to_end(&mut rest));
 }
 
+/// Sends `sent` of a body of `length` bytes, and stays.
+pub fn stand_still(address: SocketAddr, target: &str, length: usize, sent: &[u8]) -> TcpStream {
+    let mut stream = begin(address, "PUT", target, &[], length);
+    stream.write_all(sent).unwrap();
+    stream
+}
+
 /// Sends half of a body, and the rest once `between` has been done.
 pub fn in_halves(address: SocketAddr, target: &str, body: &[u8], between: impl FnOnce()) -> Answer {
     let mut stream = begin(address, "PUT", target, &[], body.len());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use havre_results::{Grant, Limits};
 use serde_json::json;
 
-use crate::client::{cut, in_halves, send};
+use crate::client::{cut, in_halves, send, stand_still};
 use crate::world::{LIMITS, World, block_query, grant, now};
 
 #[test]
@@ -365,6 +365,21 @@ fn a_clients_mistake_is_told_in_json_and_never_as_our_fault() {
     ] {
         assert_eq!(world.put(&url, query, b"x").status, 400, "{query}");
     }
+}
+
+#[test]
+fn who_sends_slowly_holds_nobody_else_up() {
+    let world = World::new();
+    let slow = world.job("1", "slow").begin_artifact("slow");
+    let target = |n| format!("{}{}", world.target(&slow), block_query(n));
+    let held: Vec<_> = (0..100)
+        .map(|n| stand_still(world.address, &target(n), 1000, b"x"))
+        .collect();
+    assert_eq!(
+        world.job("1", "a").upload("dist", &[1; 3 << 20]).status,
+        200
+    );
+    drop(held);
 }
 
 #[test]
