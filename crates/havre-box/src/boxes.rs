@@ -3,34 +3,39 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use havre_engine::{
     Confidential, ContainerSpec, ControlError, Engine, IdRange, MountSpec, STANDARD_INPUT,
 };
-use havre_image::overlay::{Overlay, Writable};
+use havre_image::overlay::Overlay;
 use havre_job::paths;
 use havre_net::Net;
+use tokio_util::task::TaskTracker;
 
 use crate::container::{self, LABEL_BOX, Parts};
 use crate::error::BoxError;
 use crate::follow::Follow;
-use crate::ground::{self, Grounds};
+use crate::ground::Grounds;
+use crate::layout::{Files, GROUND, Layout};
 use crate::network::{self, Named, Place};
 use crate::options::CreateOptions;
-use crate::request::{self, BoxRequest, Ground, Workspace};
+use crate::request::{self, BoxRequest, Ground};
 use crate::runtime::Runtime;
 use crate::services;
+use crate::spare::Spare;
 
 /// Between two signals of a runner that is to end at once: the kernel makes one of two that are pending.
 const BETWEEN: Duration = Duration::from_millis(50);
 /// Of a runner that is to end at once, until it is killed.
 const GRACE: Duration = Duration::from_secs(10);
-/// Names the look at the machine that a box stands on.
-const GROUND: &str = "ground";
+/// Names the network of a box, in its folder.
+const NETWORK: &str = "network";
+/// Longest name that such a note holds.
+const MAX_NOTE: u64 = 256;
 
 /// What all boxes have in common.
 #[derive(Clone, Debug)]
@@ -57,6 +62,8 @@ struct Inner {
     grounds: Arc<Grounds>,
     runtime: Runtime,
     config: BoxConfig,
+    spare: Spare,
+    tasks: TaskTracker,
 }
 
 /// A box whose runner was started, and what it took.
@@ -70,13 +77,6 @@ pub struct Started {
     pub services: Duration,
     /// Until the runner's process ran.
     pub container: Duration,
-}
-
-/// What is made at the same time as the network.
-struct Files {
-    rootfs: Overlay,
-    mounts: Vec<MountSpec>,
-    services: Vec<Overlay>,
 }
 
 impl Boxes {
@@ -96,17 +96,33 @@ impl Boxes {
         Ok(Self {
             inner: Arc::new(Inner {
                 engine,
+                spare: Spare::new(Arc::clone(&net), config.exe.clone()),
                 net,
                 grounds: Arc::new(grounds),
                 runtime,
                 config,
+                tasks: TaskTracker::new(),
             }),
         })
     }
 
-    /// Looks at the machine, so that the first box on it need not wait for that. Blocks.
+    /// Looks at the machine and makes a network, so that the first box need not wait for that. Blocks.
     pub fn warm(&self) -> Result<(), BoxError> {
-        Ok(self.inner.grounds.get().map(drop)?)
+        self.inner.spare.make();
+        Ok(self.inner.grounds.warm()?)
+    }
+
+    /// Waits for what goes on behind boxes and removes what was made for the next one. Boxes go on. What could not be
+    /// removed is returned.
+    pub async fn shutdown(&self) -> Vec<String> {
+        self.inner.spare.close();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        let inner = Arc::clone(&self.inner);
+        let removed = tokio::task::spawn_blocking(move || inner.spare.remove_ready());
+        removed
+            .await
+            .unwrap_or_else(|error| vec![error.to_string()])
     }
 
     /// Makes a box and starts its runner; returns when the runner's process runs. Of a box that cannot be made
@@ -136,6 +152,11 @@ impl Boxes {
         let request = Arc::new(request);
         let document = serde_json::to_vec(&request.document).map_err(io::Error::from);
         let document = document.map_err(BoxError::files("write down what the runner is told"))?;
+        if document.len() > havre_job::MAX_DOCUMENT {
+            let (size, most) = (document.len(), havre_job::MAX_DOCUMENT);
+            let text = format!("the runner would be told {size} bytes; {most} are the most");
+            return Err(BoxError::refused(text));
+        }
         let blocking = |work: fn(&Inner, &BoxRequest) -> Result<Made, BoxError>| {
             let (inner, request) = (Arc::clone(&self.inner), Arc::clone(&request));
             tokio::task::spawn_blocking(move || work(&inner, &request))
@@ -181,12 +202,24 @@ impl Boxes {
         };
         let created = self.inner.engine.create_with(&spec, confidential).await;
         created.map_err(BoxError::Runner)?;
+        let container = begun.elapsed();
+        self.follow_up(files.ground_is_old);
         Ok(Started {
             warnings,
             prepared,
             services,
-            container: begun.elapsed(),
+            container,
         })
+    }
+
+    /// What the next boxes need is made behind this one.
+    fn follow_up(&self, ground_is_old: bool) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.tasks.spawn_blocking(move || inner.spare.make());
+        if ground_is_old {
+            let grounds = Arc::clone(&self.inner.grounds);
+            self.inner.tasks.spawn_blocking(move || grounds.renew());
+        }
     }
 
     /// What the runner of a box has told and tells, from its start. To be called in a tokio runtime.
@@ -252,10 +285,14 @@ impl Boxes {
         Ok(ids)
     }
 
-    /// The names of the networks of boxes, for who sweeps others: of all that are there.
+    /// The names of all networks of boxes, the one of the next among them; others that begin with `box-` are
+    /// nobody's. For [`Net::sweep`].
     pub fn networks(&self) -> Result<BTreeSet<String>, BoxError> {
-        let ids = self.list()?;
-        Ok(ids.iter().map(|id| network::environment(id)).collect())
+        let mut names = self.inner.spare.names();
+        for id in self.list()? {
+            names.extend(self.inner.note(&id, NETWORK)?);
+        }
+        Ok(names)
     }
 }
 
@@ -342,133 +379,33 @@ impl Inner {
         let together = matches!(request.ground, Ground::Host);
         let (hostname, dir) = (self.hostname(request), self.dir(&request.id));
         let who = (hostname.as_str(), services.as_slice());
-        network::join(
-            &self.net,
-            &self.config.exe,
-            &request.id,
-            who,
-            together,
-            &dir,
-        )
+        let note = dir.join(NETWORK);
+        let prepared = self.spare.take(|name| {
+            let what = format!("write {}", note.display());
+            fs::write(&note, name).map_err(BoxError::files(what))
+        })?;
+        let exe = &self.config.exe;
+        network::join(&self.net, exe, prepared, who, together, &dir)
     }
 
-    /// Folders for changes, and what is mounted.
     fn files(&self, request: &BoxRequest) -> Result<Files, BoxError> {
-        let dir = self.dir(&request.id);
-        let made = |name: &str| {
-            let what = format!("make the folders of {}", dir.display());
-            writable(&dir, name).map_err(BoxError::files(what))
+        let layout = Layout {
+            dir: &self.dir(&request.id),
+            ids: self.config.ids,
+            grounds: &self.grounds,
+            runtime: &self.runtime,
         };
-        let mut mounts = Vec::new();
-        let lower = match &request.ground {
-            Ground::Host => {
-                let ground = self.ground(&dir)?;
-                let parts = ground.mounts(|name| writable(&dir, name));
-                mounts.extend(parts.map_err(BoxError::files("make the folders of the box"))?);
-                vec![ground.lower()]
-            }
-            Ground::Image(image) => image.lower.clone(),
-        };
-        mounts.extend(self.work(request, &dir)?);
-        mounts.extend(self.runtime.mounts());
-        for (path, target) in [
-            (&request.repository, paths::REPOSITORY),
-            (&request.results_socket, paths::RESULTS_SOCKET),
-        ] {
-            if let Some(path) = path {
-                mounts.push(shown(path, target)?);
-            }
-        }
-        let services = request
-            .services
-            .iter()
-            .enumerate()
-            .map(|(number, service)| {
-                Ok(Overlay {
-                    lower: service.image.lower.clone(),
-                    upper: Some(made(&format!("service{number}"))?),
-                })
-            });
-        Ok(Files {
-            rootfs: Overlay {
-                lower,
-                upper: Some(made("root")?),
-            },
-            mounts,
-            services: services.collect::<Result<_, BoxError>>()?,
-        })
+        layout.files(request)
     }
 
-    /// The newest look at the machine, noted as in use.
-    fn ground(&self, dir: &Path) -> Result<Arc<ground::Ground>, BoxError> {
-        let ground = self.grounds.get()?;
-        let note = dir.join(GROUND);
-        fs::write(&note, &ground.name)
-            .map_err(BoxError::files(format!("write {}", note.display())))?;
-        // Swept before it was noted: it is looked at anew.
-        match ground.lower().exists() {
-            true => Ok(ground),
-            false => Err(BoxError::refused(
-                "the look at this machine is gone: try again",
-            )),
+    /// What was noted in a box's folder; `None`: nothing yet, or the box is gone.
+    fn note(&self, id: &str, name: &str) -> Result<Option<String>, BoxError> {
+        let path = self.dir(id).join(name);
+        match havre_base::read_small(&path, MAX_NOTE) {
+            Ok(text) => Ok(Some(text).filter(|text| !text.is_empty())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(BoxError::files(format!("read {}", path.display()))(error)),
         }
-    }
-
-    /// The folders in which the job works.
-    fn work(&self, request: &BoxRequest, dir: &Path) -> Result<Vec<MountSpec>, BoxError> {
-        let work = dir.join("work");
-        let below = |path: &str| {
-            let rest = path.strip_prefix(paths::WORK).unwrap_or(path);
-            work.join(rest.trim_start_matches('/'))
-        };
-        let workspace = &request.document.runner.workspace;
-        for path in [paths::WORK, paths::TEMP, paths::ACTIONS, workspace] {
-            self.give_folder(&work, &below(path))?;
-        }
-        let tools = request
-            .tool_cache
-            .clone()
-            .unwrap_or_else(|| dir.join("tools"));
-        self.give_folder(&tools, &tools)?;
-        let bind = |source: PathBuf, target: &str| MountSpec::Bind {
-            source,
-            target: target.to_owned(),
-            read_only: false,
-            subpath: None,
-        };
-        let mut mounts = vec![bind(work, paths::WORK), bind(tools, paths::TOOL_CACHE)];
-        if let Workspace::Copy(tree) = &request.workspace {
-            let what = format!("find {}", tree.display());
-            let meta = fs::symlink_metadata(tree).map_err(BoxError::files(what))?;
-            let upper =
-                writable(dir, "workspace").map_err(BoxError::files("make the workspace"))?;
-            mounts.push(MountSpec::Layers {
-                lower: vec![tree.clone()],
-                upper: Some(upper),
-                target: workspace.clone(),
-                owner: (meta.uid(), meta.gid()),
-            });
-        }
-        Ok(mounts)
-    }
-
-    /// Makes a folder, and those above it from `top` on, and gives them to the box's root, unless a user of boxes
-    /// has them.
-    fn give_folder(&self, top: &Path, path: &Path) -> Result<(), BoxError> {
-        let ids = self.config.ids;
-        let give = || -> io::Result<()> {
-            fs::create_dir_all(path)?;
-            for folder in path.ancestors().take_while(|it| it.starts_with(top)) {
-                if !ids.has(fs::symlink_metadata(folder)?.uid()) {
-                    std::os::unix::fs::lchown(folder, Some(ids.first), Some(ids.first))?;
-                }
-            }
-            Ok(())
-        };
-        give().map_err(BoxError::files(format!(
-            "give {} to the box",
-            path.display()
-        )))
     }
 
     fn parts(
@@ -523,51 +460,32 @@ impl Inner {
 
     /// All that is no container. Blocks.
     fn remove_rest(&self, id: &str) -> Vec<String> {
-        let mut errors: Vec<String> = self
-            .net
-            .remove_environment(&network::environment(id))
-            .iter()
-            .map(|error| havre_base::one_line(error))
-            .collect();
+        let errors = match self.note(id, NETWORK) {
+            Ok(None) => Vec::new(),
+            Ok(Some(name)) => self.spare.remove(&name),
+            Err(error) => vec![havre_base::one_line(&error)],
+        };
+        // Its notes are what is left to find it by.
+        if !errors.is_empty() {
+            return errors;
+        }
+        let mut errors = Vec::new();
         let dir = self.dir(id);
         if let Err(error) = havre_image::remove_tree(&dir) {
             errors.push(format!("cannot remove {}: {error}", dir.display()));
         }
-        let used = fs::read_dir(&self.config.dir).map(|entries| {
-            let notes = entries.flatten().map(|entry| entry.path().join(GROUND));
-            notes
-                .filter_map(|note| fs::read_to_string(note).ok())
-                .collect()
-        });
-        if let Ok(used) = used {
-            errors.extend(self.grounds.sweep(&used).iter().map(ToString::to_string));
-        }
+        let used = || -> io::Result<BTreeSet<String>> {
+            let mut used = BTreeSet::new();
+            for entry in fs::read_dir(&self.config.dir)? {
+                match havre_base::read_small(&entry?.path().join(GROUND), MAX_NOTE) {
+                    Ok(name) => drop(used.insert(name)),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(used)
+        };
+        errors.extend(self.grounds.sweep(used).iter().map(ToString::to_string));
         errors
     }
-}
-
-/// Folders for the changes of an overlay.
-fn writable(dir: &Path, name: &str) -> io::Result<Writable> {
-    let folder = |kind: &str| {
-        let path = dir.join(format!("{name}.{kind}"));
-        fs::create_dir(&path)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-        Ok::<_, io::Error>(path)
-    };
-    Ok(Writable {
-        upper: folder("changes")?,
-        work: folder("scratch")?,
-    })
-}
-
-/// Something of the host for reading, as if root of the box had it.
-fn shown(path: &Path, target: &str) -> Result<MountSpec, BoxError> {
-    let what = format!("find {}", path.display());
-    let meta = fs::symlink_metadata(path).map_err(BoxError::files(what))?;
-    Ok(MountSpec::Layers {
-        lower: vec![path.to_owned()],
-        upper: None,
-        target: target.to_owned(),
-        owner: (meta.uid(), meta.gid()),
-    })
 }

@@ -107,6 +107,8 @@ pub struct Grounds {
     dir: PathBuf,
     hidden: BTreeSet<PathBuf>,
     current: Mutex<Current>,
+    /// Held while a look is chosen and noted.
+    claims: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -142,6 +144,16 @@ impl Grounds {
         fs::create_dir_all(&dir).map_err(GroundError::file("make", &dir))?;
         // What is mounted has no links in its path.
         let dir = fs::canonicalize(&dir).map_err(GroundError::file("find", &dir))?;
+        // Of a predecessor that was killed while it looked, or removed.
+        for entry in fs::read_dir(&dir).map_err(GroundError::file("list", &dir))? {
+            let path = entry.map_err(GroundError::file("list", &dir))?.path();
+            if path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+            {
+                havre_image::remove_tree(&path).map_err(GroundError::file("remove", &path))?;
+            }
+        }
         let mut all: BTreeSet<PathBuf> = SECRET.iter().map(PathBuf::from).collect();
         for path in hidden.into_iter().chain([dir.clone()]) {
             // By whatever name it is found.
@@ -152,33 +164,42 @@ impl Grounds {
             dir,
             hidden: all,
             current: Mutex::default(),
+            claims: Mutex::default(),
         })
     }
 
-    /// The newest look; blocks where there is none. One that is old is good for the last time.
-    pub(crate) fn get(self: &Arc<Self>) -> Result<Arc<Ground>, GroundError> {
-        let known = {
-            let mut current = self.current();
-            let known = current.ground.clone();
-            let old = known.as_ref().is_some_and(|it| it.at.elapsed() > KEPT);
-            if old && !current.looking {
-                current.looking = true;
-                let this = Arc::clone(self);
-                std::thread::spawn(move || this.renew());
-            }
-            known
-        };
-        match known {
-            Some(ground) => Ok(ground),
-            None => {
-                let ground = Arc::new(self.look()?);
-                self.current().ground = Some(Arc::clone(&ground));
-                Ok(ground)
-            }
-        }
+    /// The newest look, noted at `note` as in use; blocks where there is none. The other is whether it is old: then
+    /// it is good for the last time, and [`Grounds::renew`] is due, by the one who is told so.
+    pub(crate) fn claim(&self, note: &Path) -> Result<(Arc<Ground>, bool), GroundError> {
+        // Not swept before it is noted; and who comes while somebody looks needs not look too.
+        let _claim = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ground, old) = self.get()?;
+        fs::write(note, &ground.name).map_err(GroundError::file("write", note))?;
+        Ok((ground, old))
     }
 
-    fn renew(&self) {
+    /// Looks now, unless it was looked before.
+    pub(crate) fn warm(&self) -> Result<(), GroundError> {
+        let _claim = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        self.get().map(drop)
+    }
+
+    fn get(&self) -> Result<(Arc<Ground>, bool), GroundError> {
+        {
+            let mut current = self.current();
+            if let Some(ground) = current.ground.clone() {
+                let due = ground.at.elapsed() > KEPT && !current.looking;
+                current.looking |= due;
+                return Ok((ground, due));
+            }
+        }
+        let ground = Arc::new(self.look()?);
+        self.current().ground = Some(Arc::clone(&ground));
+        Ok((ground, false))
+    }
+
+    /// Looks anew. Blocks.
+    pub(crate) fn renew(&self) {
         let found = self.look();
         let mut current = self.current();
         current.looking = false;
@@ -196,19 +217,34 @@ impl Grounds {
     }
 
     /// Removes looks that are in no box's name, and not the newest. Blocks.
-    pub(crate) fn sweep(&self, used: &BTreeSet<String>) -> Vec<io::Error> {
+    pub(crate) fn sweep(
+        &self,
+        used: impl FnOnce() -> io::Result<BTreeSet<String>>,
+    ) -> Vec<io::Error> {
+        self.set_aside(used).unwrap_or_else(|error| vec![error])
+    }
+
+    fn set_aside(
+        &self,
+        used: impl FnOnce() -> io::Result<BTreeSet<String>>,
+    ) -> io::Result<Vec<io::Error>> {
+        let claim = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = used()?;
         let newest = self.current().ground.as_ref().map(|it| it.name.clone());
-        let Ok(entries) = fs::read_dir(&self.dir) else {
-            return Vec::new();
-        };
-        let names = entries.flatten().map(|entry| entry.file_name());
-        let unused = names.filter(|name| {
-            let name = name.to_string_lossy();
-            // One that is being made has a name of its own.
-            !name.starts_with('.') && !used.contains(&*name) && newest.as_deref() != Some(&*name)
-        });
-        let removed = unused.map(|name| havre_image::remove_tree(&self.dir.join(name)));
-        removed.filter_map(Result::err).collect()
+        let mut aside = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            // One that is being made, or removed, has a dot.
+            if name.starts_with('.') || used.contains(&name) || newest.as_ref() == Some(&name) {
+                continue;
+            }
+            let hidden = self.dir.join(format!(".old-{name}"));
+            fs::rename(self.dir.join(&name), &hidden)?;
+            aside.push(hidden);
+        }
+        drop(claim);
+        let removed = aside.iter().map(|path| havre_image::remove_tree(path));
+        Ok(removed.filter_map(Result::err).collect())
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {

@@ -20,11 +20,13 @@ mod container;
 mod error;
 mod follow;
 mod ground;
+mod layout;
 mod network;
 mod options;
 mod request;
 mod runtime;
 mod services;
+mod spare;
 
 pub use boxes::{BoxConfig, Boxes, Started};
 pub use error::BoxError;

@@ -15,12 +15,15 @@ const NETWORK: &str = "default";
 /// The runner, in it.
 const RUNNER: &str = "runner";
 
-/// What a box's network is called.
-pub fn environment(id: &str) -> String {
-    format!("box-{id}")
+/// A network with its resolver and the runner's place, of no box yet.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its name.
+    pub environment: String,
+    runner: Attached,
 }
 
-/// The ids of boxes that have a network, of all environments.
+/// The places of a box's containers.
 pub struct Joined {
     /// The runner's.
     pub runner: Place,
@@ -45,37 +48,46 @@ pub struct Named {
     pub hostname: String,
 }
 
-/// Makes the network of a box. Where `together`, all are in one namespace and find each other on localhost. Blocks.
-pub fn join(
-    net: &Net,
-    exe: &Path,
-    id: &str,
-    (hostname, services): (&str, &[Named]),
-    together: bool,
-    dir: &Path,
-) -> Result<Joined, BoxError> {
-    let environment = environment(id);
+/// Makes a network. Blocks.
+pub fn prepare(net: &Net, exe: &Path, environment: &str) -> Result<Prepared, BoxError> {
     let network = NetworkSpec {
         name: NETWORK.to_owned(),
         internal: false,
         shared: false,
     };
-    net.ensure_environment(&environment, &[network])?;
+    net.ensure_environment(environment, &[network])?;
     // The resolver is a process that takes a while to listen.
-    let (attached, resolver) = std::thread::scope(|scope| {
-        let resolver = scope.spawn(|| net.ensure_dns(&environment, exe));
-        let attached = attach(net, &environment, services, together);
-        (attached, resolver.join())
+    let (runner, resolver) = std::thread::scope(|scope| {
+        let resolver = scope.spawn(|| net.ensure_dns(environment, exe).map(drop));
+        let runner = net.attach(environment, RUNNER, &[NETWORK]);
+        (runner, resolver.join())
     });
-    let attached = attached?;
-    if let Ok(started) = resolver {
-        started?;
-    } else {
-        return Err(BoxError::refused(
-            "the thread that starts the resolver panicked",
-        ));
+    resolver.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    Ok(Prepared {
+        environment: environment.to_owned(),
+        runner: runner?,
+    })
+}
+
+/// Gives a network to a box. Where `together`, all are in one namespace and find each other on localhost. Blocks.
+pub fn join(
+    net: &Net,
+    exe: &Path,
+    prepared: Prepared,
+    (hostname, services): (&str, &[Named]),
+    together: bool,
+    dir: &Path,
+) -> Result<Joined, BoxError> {
+    let Prepared {
+        environment,
+        runner,
+    } = prepared;
+    if net.dns_status(&environment)?.is_none() {
+        net.ensure_dns(&environment, exe)?;
     }
-    let (runner, others) = attached;
+    let count = if together { 0 } else { services.len() };
+    let others = (0..count).map(|number| net.attach(&environment, &service(number), &[NETWORK]));
+    let others: Vec<Attached> = others.collect::<Result<_, _>>()?;
     let address = |at: &Attached| at.addresses.get(NETWORK).copied();
     let of_service = |number: usize| others.get(number).unwrap_or(&runner);
     let mut names: BTreeMap<String, Vec<_>> = BTreeMap::new();
@@ -113,18 +125,6 @@ pub fn join(
         runner: place(RUNNER, hostname, &runner)?,
         services: services.collect::<Result<_, _>>()?,
     })
-}
-
-fn attach(
-    net: &Net,
-    environment: &str,
-    services: &[Named],
-    together: bool,
-) -> Result<(Attached, Vec<Attached>), BoxError> {
-    let runner = net.attach(environment, RUNNER, &[NETWORK])?;
-    let count = if together { 0 } else { services.len() };
-    let others = (0..count).map(|number| net.attach(environment, &service(number), &[NETWORK]));
-    Ok((runner, others.collect::<Result<_, _>>()?))
 }
 
 fn service(number: usize) -> String {

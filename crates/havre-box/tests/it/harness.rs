@@ -158,7 +158,6 @@ impl Place {
             .await
             .expect("a look at the machine");
         left.extend(self.engine.containers().iter().map(|it| it.id.0.clone()));
-        left.extend(self.net.sweep(&[], &[]).iter().map(ToString::to_string));
         let name = self.dir.path().to_string_lossy().into_owned();
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         left.extend(
@@ -166,6 +165,19 @@ impl Place {
                 .lines()
                 .filter(|line| line.contains(&name))
                 .map(str::to_owned),
+        );
+        left.extend(self.boxes.shutdown().await);
+        let networks = fs::read_dir(self.run.path().join("net")).expect("a folder");
+        let names = networks.map(|it| {
+            it.expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        });
+        left.extend(
+            names
+                .filter(|name| !name.starts_with('.'))
+                .map(|name| format!("network {name}")),
         );
         self.engine.shutdown().await;
         left
