@@ -120,6 +120,7 @@ pub(crate) fn container_spec(
             no_new_privileges: service.no_new_privileges,
             seccomp_unconfined: service.seccomp_unconfined,
             privileged: service.privileged,
+            user_namespace: None,
         },
         shares: Shares {
             network: service.shares.network,

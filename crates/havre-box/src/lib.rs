@@ -1,1 +1,37 @@
 //! The box of a leg: a container, its network and its services.
+//!
+//! ```text
+//! driver ── BoxRequest ──► Boxes ──► network of its own: router, resolver
+//!    │                       ├─────► services, awaited until they are healthy
+//!    │                       └─────► container: `havre job-runner` is its first process
+//!    └◄── Told, from the spool on disk ───────────┘
+//! ```
+//! A box runs in a user namespace: its root is nobody on the host. Its files are those of an image, or of the machine
+//! itself: [`Ground::Host`], see [`Grounds`] for what of it is seen. What is changed stays in the box.
+//!
+//! All that a box has is found again by its id, also by another daemon: its containers by their labels, its network
+//! by its name, its files below one folder. So [`Boxes::remove`] is safe to repeat, and nothing of a box outlives it.
+//! How much of the disk a box fills is not bounded here.
+//!
+//! Sizes are bytes.
+
+mod boxes;
+mod container;
+mod error;
+mod follow;
+mod ground;
+mod layout;
+mod network;
+mod options;
+mod request;
+mod runtime;
+mod services;
+mod spare;
+
+pub use boxes::{BoxConfig, Boxes, Started};
+pub use error::BoxError;
+pub use follow::{Ending, Follow, Heard};
+pub use ground::{GroundError, Grounds};
+pub use options::{CreateOptions, OptionError, Probe};
+pub use request::{BoxRequest, Caps, Ground, Image, Port, Service, Workspace};
+pub use runtime::{Runtime, RuntimeError};

@@ -26,6 +26,9 @@ const VARIABLE: u8 = 2;
 /// Most bytes of what one container is given, counted by [`Confidential::bytes_of`].
 pub const MAX_CONFIDENTIAL: u64 = 64 << 20;
 
+/// Name of what a container's first process reads from its standard input, which ends with it.
+pub const STANDARD_INPUT: &str = "/dev/stdin";
+
 /// Of a record beside its name and its bytes.
 const HEADERS: usize = 9;
 
@@ -34,7 +37,8 @@ const HEADERS: usize = 9;
 pub struct Confidential {
     /// Masks what the container prints before it is written; `None`: nothing is masked.
     pub filter: Option<SharedFilter>,
-    /// Contents of [`crate::SecretSpec`]s, by name.
+    /// Contents of [`crate::SecretSpec`]s, by name; of the name [`STANDARD_INPUT`], what the container's first
+    /// process reads there.
     pub files: BTreeMap<String, Zeroizing<Vec<u8>>>,
     /// Variables for its processes, beside those of the spec.
     pub env: BTreeMap<String, Zeroizing<String>>,

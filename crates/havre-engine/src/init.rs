@@ -18,6 +18,7 @@
 pub mod caps;
 mod descriptors;
 mod host;
+pub mod idmap;
 mod kernel;
 mod mounts;
 mod process;
@@ -142,9 +143,13 @@ pub fn start_container(
     stdio: Option<Stdio>,
     parcel: Option<BorrowedFd>,
 ) -> Result<Starting, SetupError> {
+    let users = spec.security.user_namespace.map(idmap::plain);
+    let users = users.map(|map| idmap::namespace(&map, &map)).transpose();
+    let users = step(users, || "create the container's user namespace".to_owned())?;
+    let users = users.as_ref().map(AsFd::as_fd);
     let what = "create the container's namespaces";
     start(own_namespaces(spec), cgroup, what, |socket| {
-        process::container(spec, rootfs, cgroup, stdio, parcel, socket)
+        process::container(spec, rootfs, cgroup, (stdio, parcel), users, socket)
     })
 }
 

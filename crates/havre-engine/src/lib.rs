@@ -34,7 +34,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use cgroup::{CgroupError, Stats};
-pub use confidential::{Confidential, MAX_CONFIDENTIAL, SharedFilter};
+pub use confidential::{Confidential, MAX_CONFIDENTIAL, STANDARD_INPUT, SharedFilter};
 pub use engine::{
     ControlError, CreateError, Engine, EngineConfig, EngineError, ReconcileError, Reconciled,
     TeardownError, WaitError,
@@ -44,7 +44,7 @@ pub use group::{Group, enter};
 pub use init::source::make_folder;
 pub use init::volume::copy_folder;
 pub use logs::{LogChanges, LogLine, LogQuery, LogReader, LogStream, read_logs};
-pub use probe::{Requirement, probe};
+pub use probe::{Requirement, probe, probe_host_root};
 pub use signal::number as signal_number;
 pub use spec::*;
 pub use validate::InvalidSpec;

@@ -123,7 +123,13 @@ impl LogReader {
                 continue;
             }
             if self.follow.is_none() {
-                return Ok(None);
+                if let Reading::Idle(cursor) = &mut self.reading {
+                    self.lines.extend(cursor.unfinished());
+                }
+                match self.lines.is_empty() {
+                    true => return Ok(None),
+                    false => continue,
+                }
             }
             // A prompt is no line and yet to be seen.
             if !self.wait_for_change().await?
@@ -132,6 +138,12 @@ impl LogReader {
                 self.lines.extend(cursor.unfinished());
             }
         }
+    }
+
+    /// Nothing more will be written: a reader that follows ends where the spool does.
+    pub fn finish(&mut self) {
+        self.follow = None;
+        self.watching = None;
     }
 
     /// Whether anything came.

@@ -3,10 +3,13 @@
 use std::fs;
 use std::io;
 
+use std::path::Path;
+
 use rustix::mount::{FsOpenFlags, fsopen};
 use rustix::process::PidfdFlags;
 
 use crate::cgroup::{CgroupError, Hierarchies};
+use crate::spec::IdRange;
 
 /// One thing that containers need.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -146,6 +149,19 @@ fn pidfd() -> Requirement {
     let opened = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty());
     let result = opened.map(|_| "yes".to_owned()).map_err(|e| e.to_string());
     requirement("pidfd", result, "Linux 5.14 or newer is needed")
+}
+
+/// What containers on the machine's own root file system need, beside what all need: that its owners can be
+/// shown as others. Changes nothing.
+pub fn probe_host_root(range: IdRange) -> Requirement {
+    let result = crate::init::idmap::probe(Path::new("/"), range);
+    requirement(
+        "mapped mounts of /",
+        result
+            .map(|()| "yes".to_owned())
+            .map_err(|e| havre_base::one_line(&e)),
+        "jobs cannot run on `host` here: let them run in images",
+    )
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ pub fn place<'a>(spec: &ContainerSpec, secret: &'a SecretSpec) -> Option<&'a str
     let covered = |mount: &MountSpec| match mount {
         MountSpec::Bind { target, .. }
         | MountSpec::Volume { target, .. }
+        | MountSpec::Layers { target, .. }
         | MountSpec::Tmpfs { target, .. } => Path::new(target).starts_with(SECRETS_DIR),
     };
     // What the service mounts there itself is not to be hidden.

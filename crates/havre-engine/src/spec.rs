@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use havre_image::overlay::Overlay;
+use havre_image::overlay::{Overlay, Writable};
 use serde::{Deserialize, Serialize};
 
 /// A container's id: `[a-z0-9][a-z0-9_.-]{0,62}`, unique per root.
@@ -119,6 +119,20 @@ pub enum MountSpec {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         subpath: Option<String>,
     },
+    /// Files of the host as if they were the container's own, which has a user namespace: who has them is
+    /// root in it. They are not changed.
+    Layers {
+        /// Folders, the topmost first; or one file, or socket. Absolute, without links, as for
+        /// [`MountSpec::Bind`]; what is mounted below them is not shown.
+        lower: Vec<PathBuf>,
+        /// Where changes go; `None`: it is read-only.
+        upper: Option<Writable>,
+        /// Absolute inside.
+        target: String,
+        /// User and group of the host who are root in the container; root has theirs for it.
+        #[serde(default)]
+        owner: (u32, u32),
+    },
     /// Memory.
     Tmpfs {
         /// Absolute inside.
@@ -203,6 +217,32 @@ pub struct Security {
     /// Every capability and device, no seccomp profile, nothing of the kernel masked or read-only.
     #[serde(default)]
     pub privileged: bool,
+    /// Its users and groups are others on the host: root of the container is nobody there. It gets none of
+    /// [`ContainerSpec::secrets`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_namespace: Option<IdRange>,
+}
+
+/// How many users and groups a container with a user namespace has: 0 to 65535.
+pub const IDS: u32 = 1 << 16;
+
+/// Users and groups of the host that a container has for its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRange {
+    /// The one that is 0 in the container; [`IDS`] follow, this one included.
+    pub first: u32,
+}
+
+impl IdRange {
+    /// What a user or group of the container is on the host.
+    pub fn on_host(self, id: u32) -> Option<u32> {
+        (id < IDS).then(|| self.first.checked_add(id)).flatten()
+    }
+
+    /// Whether a user or group of the host is one of the container's.
+    pub fn has(self, id: u32) -> bool {
+        id.checked_sub(self.first).is_some_and(|id| id < IDS)
+    }
 }
 
 /// Namespaces of the host that a container is in.

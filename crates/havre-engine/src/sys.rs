@@ -278,6 +278,52 @@ pub fn mount_read_only(mount: BorrowedFd, recursive: bool) -> io::Result<()> {
     check(result)
 }
 
+/// Makes a mount that is attached nowhere read-only, its owners those that the user namespace maps them to.
+pub fn mount_mapped(mount: BorrowedFd, namespace: BorrowedFd) -> io::Result<()> {
+    let mut attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: namespace.as_raw_fd() as u64,
+    };
+    // SAFETY: the empty path and attr live through the call, which only reads them.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw mut attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    check(result)
+}
+
+/// A process that holds a new user namespace, and does nothing until it is killed, with its parent at the latest.
+pub fn hold_user_namespace() -> io::Result<Forked> {
+    // SAFETY: the child makes system calls only, so it needs no lock that another thread may have held.
+    match unsafe { fork(libc::CLONE_NEWUSER, None) }? {
+        Some(holder) => Ok(holder),
+        None => loop {
+            // SAFETY: plain integers.
+            unsafe {
+                libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                libc::syscall(libc::SYS_rt_sigtimedwait, NO_SIGNALS.as_ptr(), 0, 0, 8);
+            }
+        },
+    }
+}
+
+/// A set of signals, as the kernel has it.
+const NO_SIGNALS: [u64; 1] = [0];
+
+/// Waits for the end of a child that was killed, and reaps it.
+pub fn await_end(pidfd: BorrowedFd) -> io::Result<()> {
+    let id = pidfd.as_raw_fd() as u32;
+    wait(libc::P_PIDFD, id, 0).map(drop)
+}
+
 /// Joins namespaces: `target` is a pidfd (any set of `CLONE_NEW*`) or a namespace file (one).
 pub fn setns(target: impl AsFd, kinds: libc::c_int) -> io::Result<()> {
     // SAFETY: plain integers.

@@ -7,7 +7,7 @@ use crate::devices::{self, Rule};
 use crate::init::{caps::CapSet, is_ulimit};
 use crate::secrets;
 use crate::signal;
-use crate::spec::{ContainerId, ContainerSpec, MountSpec};
+use crate::spec::{ContainerId, ContainerSpec, IDS, MountSpec};
 
 /// A spec that cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +39,7 @@ pub fn validate(spec: &ContainerSpec) -> Result<(), InvalidSpec> {
         }
     }
     shared(spec)?;
+    users(spec)?;
     kernel(spec)?;
     timing(spec)
 }
@@ -126,6 +127,7 @@ fn mount_target(mount: &MountSpec) -> &str {
     match mount {
         MountSpec::Bind { target, .. }
         | MountSpec::Volume { target, .. }
+        | MountSpec::Layers { target, .. }
         | MountSpec::Tmpfs { target, .. } => target,
     }
 }
@@ -138,6 +140,13 @@ fn source(mount: &MountSpec) -> Result<(), InvalidSpec> {
             let text = format!("the source {} is not an absolute path", source.display());
             invalid("mounts", text)
         }
+        MountSpec::Layers { lower, target, .. } => match lower.first() {
+            Some(_) if lower.iter().all(|path| path.is_absolute()) => Ok(()),
+            _ => {
+                let text = format!("what is to be mounted at {target} has no absolute paths");
+                invalid("mounts", text)
+            }
+        },
         _ => Ok(()),
     }
 }
@@ -199,6 +208,33 @@ fn shared(spec: &ContainerSpec) -> Result<(), InvalidSpec> {
         if Rule::parse(rule).is_none() {
             return invalid("devices", format!("{rule:?} is no rule for devices"));
         }
+    }
+    Ok(())
+}
+
+/// Its users and groups, where they are others on the host.
+fn users(spec: &ContainerSpec) -> Result<(), InvalidSpec> {
+    let layers = |mount: &MountSpec| matches!(mount, MountSpec::Layers { .. });
+    let Some(range) = spec.security.user_namespace else {
+        return match spec.mounts.iter().any(layers) {
+            true => invalid("mounts", "layers need a user namespace"),
+            false => Ok(()),
+        };
+    };
+    // The last number means none.
+    if range.first < IDS || range.first > u32::MAX - IDS {
+        let text = format!("{} is no start of {IDS} users of nobody's", range.first);
+        return invalid("security", text);
+    }
+    let shares = &spec.shares;
+    if spec.security.privileged || shares.network || shares.pid || shares.ipc {
+        return invalid(
+            "security",
+            "a user namespace, and what only the host's root may",
+        );
+    }
+    if spec.devices != Default::default() || !spec.secrets.is_empty() {
+        return invalid("security", "no devices or secrets with a user namespace");
     }
     Ok(())
 }

@@ -31,6 +31,18 @@ pub const MAX_SUMMARY: usize = 1 << 20;
 /// Most bytes of all outputs of a job together; GitHub's.
 pub const MAX_OUTPUTS: usize = 1 << 20;
 
+/// Most that a runner tells of one job in lines, annotations and summaries, each counted by [`cost`]. When a line would go
+/// beyond it, the runner tells once that it drops the rest ([`LineKind::Warning`], of that step), and then tells
+/// nothing but [`Told::Began`], [`Told::StepBegan`], [`Told::StepEnded`] and [`Told::Ended`], which are never counted: the spool
+/// has room for this and for them, so that none of those is ever lost, whatever a step prints.
+pub const MAX_TOLD: u64 = 64 << 20;
+
+/// What a document of so many bytes takes of [`MAX_TOLD`]: the spool keeps it with a time before each of its pieces.
+pub fn cost(bytes: usize) -> u64 {
+    let bytes = bytes as u64;
+    bytes + 64 + bytes / 256
+}
+
 /// All that a runner needs to know of its leg.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Document {

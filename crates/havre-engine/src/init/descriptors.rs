@@ -72,6 +72,17 @@ pub fn replace_null(open: impl FnOnce() -> Result<OwnedFd, SetupError>) -> Resul
     })
 }
 
+/// Standard input is memory with these bytes, which ends with them.
+pub fn give_input(bytes: &[u8]) -> Result<(), SetupError> {
+    let what = || "give the program its input".to_owned();
+    let memory = step(crate::memory::sealed(c"input", bytes), what)?;
+    step(
+        rustix::fs::seek(&memory, rustix::fs::SeekFrom::Start(0)),
+        what,
+    )?;
+    step(rustix::stdio::dup2_stdin(&memory), what)
+}
+
 /// Whether this is the null device.
 pub fn is_null(fd: BorrowedFd) -> Result<bool, SetupError> {
     let stat = step(rustix::fs::fstat(fd), || "look at a device".to_owned())?;

@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, mknodat, symlink
 use rustix::mount::MountAttrFlags;
 
 use super::host::OfHost;
+use super::idmap::Owners;
 use super::mounts::{self, NODEV, NOEXEC, NOSUID, RDONLY, STRICTATIME};
 use super::{SetupError, descriptors, step};
 use crate::cgroup::Cgroup;
@@ -91,22 +92,20 @@ impl Kernel {
             false => ("ro", all | RDONLY),
         };
         let sys = mount_in(root, "sys", "/sys", "sysfs", options, attributes)?;
-        let dev = mount_in(
-            root,
-            "dev",
-            "/dev",
-            "tmpfs",
-            "mode=755,size=65536k",
-            NOSUID | STRICTATIME,
-        )?;
-        let pts = "newinstance,ptmxmode=0666,mode=0620,gid=5";
-        let pts = mount_in(&dev, "pts", "/dev/pts", "devpts", pts, NOSUID | NOEXEC)?;
-        let shm = format!("mode=1777,size={}", spec.shm_size_bytes);
+        let owners = Owners::of(spec);
+        let memory = format!("mode=755,size=65536k{}", owners.of_memory());
+        let attributes = NOSUID | STRICTATIME;
+        let dev = mount_in(root, "dev", "/dev", "tmpfs", &memory, attributes)?;
+        let group = owners.tty_group();
+        let pts = format!("newinstance,ptmxmode=0666,mode=0620,gid={group}");
+        let pts = mount_in(&dev, "pts", "/dev/pts", "devpts", &pts, NOSUID | NOEXEC)?;
+        let (size, of_root) = (spec.shm_size_bytes, owners.of_memory());
+        let shm = format!("mode=1777,size={size}{of_root}");
         if !of_host.share_memory(&dev)? {
             mount_in(&dev, "shm", "/dev/shm", "tmpfs", &shm, all)?;
         }
         mount_in(&dev, "mqueue", "/dev/mqueue", "mqueue", "", all)?;
-        devices(&dev)?;
+        devices(&dev, owners)?;
         of_host.make_devices(&dev)?;
         let what = || "find /sys/fs/cgroup".to_owned();
         let cgroups = step(mounts::open_in(&sys, "fs/cgroup", OFlags::PATH), what)?;
@@ -288,7 +287,7 @@ fn mount_in(
     Ok(mount)
 }
 
-fn devices(dev: &OwnedFd) -> Result<(), SetupError> {
+fn devices(dev: &OwnedFd, owners: Owners) -> Result<(), SetupError> {
     for (name, major, minor) in DEVICES {
         let device = rustix::fs::makedev(major, minor);
         let mode = Mode::from_raw_mode(0o666);
@@ -296,6 +295,7 @@ fn devices(dev: &OwnedFd) -> Result<(), SetupError> {
             mknodat(dev, name, FileType::CharacterDevice, mode, device),
             || format!("create /dev/{name}"),
         )?;
+        step(owners.give_in(dev, name), || format!("create /dev/{name}"))?;
     }
     for (target, link) in DEVICE_LINKS {
         step(symlinkat(target, dev, link), || {

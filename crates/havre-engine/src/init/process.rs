@@ -12,11 +12,12 @@ use havre_image::root::Root;
 use rustix::fs::{Mode, OFlags};
 
 use super::caps::CapSet;
+use super::idmap::{self, Owners};
 use super::seccomp;
 use super::user::{self, Identity};
 use super::{SetupError, Stdio, descriptors, reaper, rootfs, step};
 use crate::cgroup::Cgroup;
-use crate::confidential::Contents;
+use crate::confidential::{Contents, STANDARD_INPUT};
 use crate::spec::ContainerSpec;
 use crate::sys;
 
@@ -59,16 +60,17 @@ enum Kind {
     Further,
 }
 
-/// The container's first process; returns only with an error.
+/// The container's first process; returns only with an error. `streams` are its standard input, output and
+/// error, and the contents of its secrets; `users` is the user namespace that it is to be in.
 pub fn container(
     spec: &ContainerSpec,
     root: &Path,
     cgroup: &Cgroup,
-    stdio: Option<Stdio>,
-    parcel: Option<BorrowedFd>,
+    streams: (Option<Stdio>, Option<BorrowedFd>),
+    users: Option<BorrowedFd>,
     socket: BorrowedFd,
 ) -> SetupError {
-    let Err(error) = try_container(spec, root, cgroup, stdio, parcel, socket);
+    let Err(error) = try_container(spec, root, cgroup, streams, users, socket);
     error
 }
 
@@ -76,13 +78,17 @@ fn try_container(
     spec: &ContainerSpec,
     root: &Path,
     cgroup: &Cgroup,
-    stdio: Option<Stdio>,
-    parcel: Option<BorrowedFd>,
+    (stdio, parcel): (Option<Stdio>, Option<BorrowedFd>),
+    users: Option<BorrowedFd>,
     socket: BorrowedFd,
 ) -> Result<Infallible, SetupError> {
     let tty = stdio.is_none();
-    let contents = unpack(stdio, parcel, &[socket], Contents::read)?;
-    descriptors::close_all_but(&[socket])?;
+    let kept: Vec<_> = users.into_iter().chain([socket]).collect();
+    let contents = unpack(stdio, parcel, &kept, Contents::read)?;
+    descriptors::close_all_but(&kept)?;
+    if let Some(input) = contents.files.get(STANDARD_INPUT) {
+        descriptors::give_input(input)?;
+    }
     detach_from_shim(spec.oom_score_adj)?;
     if let Some(path) = &spec.netns {
         let what = || format!("join the network namespace {}", path.display());
@@ -98,7 +104,7 @@ fn try_container(
         rustix::system::sethostname(spec.hostname.as_bytes()),
         || format!("set the host name {:?}", spec.hostname),
     )?;
-    let inside = rootfs::enter(spec, root, &contents, socket)?;
+    let inside = rootfs::enter(spec, root, &contents, users, socket)?;
     wait_for_shim(socket)?;
     step(sys::unshare(libc::CLONE_NEWCGROUP), || {
         "create a cgroup namespace".to_owned()
@@ -130,7 +136,7 @@ fn try_container(
     };
     // Closed by its owner: descriptors are not to be closed a second time if the start fails.
     drop(inside.kernel);
-    become_and_exec(spec, program, inside.root, socket)
+    become_and_exec(spec, program, inside.root, users, socket)
 }
 
 /// A further process in a running container; returns only with an error.
@@ -171,7 +177,9 @@ fn try_exec(
         | libc::CLONE_NEWNET
         | libc::CLONE_NEWCGROUP;
     step(sys::setns(init, kinds), || "enter the container".to_owned())?;
-    descriptors::close_all_but(&[socket])?;
+    let users = spec.security.user_namespace.map(|_| init);
+    let kept: Vec<_> = users.into_iter().chain([socket]).collect();
+    descriptors::close_all_but(&kept)?;
     let root = step(Root::open(Path::new("/")), || {
         "open the container's root".to_owned()
     })?;
@@ -192,7 +200,7 @@ fn try_exec(
         tty,
         kind: Kind::Further,
     };
-    become_and_exec(spec, program, root, socket)
+    become_and_exec(spec, program, root, users, socket)
 }
 
 /// Installs standard input, output and error, and reads the container's secrets; what is open
@@ -276,17 +284,23 @@ fn bring_loopback_up() -> io::Result<()> {
 }
 
 /// Takes on the identity and limits, and runs the program. The order matters: the filter needs
-/// `CAP_SYS_ADMIN` unless no_new_privs is set, so it comes before capabilities are dropped.
+/// `CAP_SYS_ADMIN` unless no_new_privs is set, so it comes before capabilities are dropped. `users` is a user
+/// namespace to take them on in; what only the host's root may do comes before.
 fn become_and_exec(
     spec: &ContainerSpec,
     mut program: Program,
     root: Root,
+    users: Option<BorrowedFd>,
     socket: BorrowedFd,
 ) -> Result<Infallible, SetupError> {
     let identity = user::resolve(&root, program.user, &spec.groups)?;
     complete_environment(&mut program, &identity, &spec.hostname);
     set_limits(&spec.ulimits)?;
-    descriptors::hand_over(identity.uid, program.tty)?;
+    let owners = Owners::of(spec);
+    for id in identity.groups.iter().chain([&identity.gid]) {
+        owners.on_host(*id)?;
+    }
+    descriptors::hand_over(owners.on_host(identity.uid)?, program.tty)?;
     let mut security = spec.security.clone();
     if program.privileged {
         security.cap_add = vec!["ALL".to_owned()];
@@ -297,6 +311,9 @@ fn become_and_exec(
     let filter = (!unfiltered).then(|| seccomp::filter(caps));
     enter_folder(&root, program.cwd)?;
     drop(root);
+    if let Some(users) = users {
+        idmap::join(users)?;
+    }
     descriptors::close_all_but(&[socket])?;
     join_new_keyring();
     if security.no_new_privileges {

@@ -17,6 +17,7 @@ use rustix::mount::{
 };
 
 use super::host::OfHost;
+use super::idmap::{Owners, Stage};
 use super::kernel::{self, Kernel};
 use super::mounts::{self, NODEV, NOEXEC, NOSUID};
 use super::secrets::{self, Prepared};
@@ -25,6 +26,7 @@ use crate::cgroup::Cgroup;
 use crate::confidential::Contents;
 use crate::spec::{ContainerSpec, FileSpec, MountSpec, SECRETS_DIR};
 use crate::{sys, validate};
+use havre_image::overlay::Overlay;
 
 /// Files that programs of the container expect to be able to change.
 const WRITABLE_FILES: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
@@ -35,6 +37,8 @@ pub struct Inside {
     pub root: Root,
     /// What it sees of the kernel.
     pub kernel: Kernel,
+    /// To whom belongs what is made in it.
+    owners: Owners,
 }
 
 /// Mounts the root file system, enters it and sets everything up that needs no cgroup.
@@ -42,22 +46,32 @@ pub fn enter(
     spec: &ContainerSpec,
     root: &Path,
     contents: &Contents,
+    users: Option<BorrowedFd>,
     socket: BorrowedFd,
 ) -> Result<Inside, SetupError> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     step(mount_change("/", private), || {
         "separate the mounts from the host's".to_owned()
     })?;
-    let binds = open_binds(spec)?;
     let files = copy_files(spec, root)?;
     let secrets = secrets::prepare(spec, root, contents, socket)?;
     let of_host = OfHost::find(spec)?;
-    mount_root(spec, root)?;
+    let stage = users
+        .map(|users| Stage::new(spec, root, users))
+        .transpose()?;
+    let binds = open_binds(spec, stage.as_ref())?;
+    let shown = stage.as_ref().map(|stage| stage.shown(&spec.rootfs));
+    let rootfs = shown.transpose()?.unwrap_or_else(|| spec.rootfs.clone());
+    mount_root(&rootfs, root)?;
     switch_root(root)?;
     let what = || "open the root file system".to_owned();
     let root = step(Root::open(Path::new("/")), what)?;
     let kernel = Kernel::mount(&root, spec, &of_host)?;
-    let inside = Inside { root, kernel };
+    let inside = Inside {
+        root,
+        kernel,
+        owners: Owners::of(spec),
+    };
     for (mount, source) in spec.mounts.iter().zip(binds) {
         inside.place(mount, source)?;
     }
@@ -65,7 +79,7 @@ pub fn enter(
     for (file, source) in spec.files.iter().zip(files) {
         inside.attach_file(source, &file.target)?;
     }
-    step(make_dir(&inside.root, &spec.cwd), || {
+    step(inside.make_dir(&spec.cwd), || {
         format!("create the working directory {}", spec.cwd)
     })?;
     Ok(inside)
@@ -84,11 +98,23 @@ pub fn finish(inside: &Inside, spec: &ContainerSpec, cgroup: &Cgroup) -> Result<
 }
 
 /// Detached copies of what the host contributes; `None` for memory.
-fn open_binds(spec: &ContainerSpec) -> Result<Vec<Option<OwnedFd>>, SetupError> {
+fn open_binds(
+    spec: &ContainerSpec,
+    stage: Option<&Stage>,
+) -> Result<Vec<Option<OwnedFd>>, SetupError> {
     spec.mounts
         .iter()
         .map(|mount| match mount {
             MountSpec::Tmpfs { .. } => Ok(None),
+            MountSpec::Layers {
+                lower,
+                upper,
+                target,
+                owner,
+            } => match stage {
+                Some(stage) => stage.layers(lower, upper.as_ref(), *owner).map(Some),
+                None => Err(nothing_to_mount(target)),
+            },
             MountSpec::Bind {
                 source: path,
                 target,
@@ -137,11 +163,16 @@ fn copy_files(spec: &ContainerSpec, scratch: &Path) -> Result<Vec<OwnedFd>, Setu
     spec.files
         .iter()
         .enumerate()
-        .map(|(index, file)| copy_file(file, scratch, index))
+        .map(|(index, file)| copy_file(file, Owners::of(spec), scratch, index))
         .collect()
 }
 
-fn copy_file(file: &FileSpec, scratch: &Path, index: usize) -> Result<OwnedFd, SetupError> {
+fn copy_file(
+    file: &FileSpec,
+    owners: Owners,
+    scratch: &Path,
+    index: usize,
+) -> Result<OwnedFd, SetupError> {
     let what = || format!("copy {} for {}", file.source.display(), file.target);
     let path = scratch.join(index.to_string());
     let mut from = step(fs::File::open(&file.source), what)?;
@@ -154,7 +185,8 @@ fn copy_file(file: &FileSpec, scratch: &Path, index: usize) -> Result<OwnedFd, S
         what,
     )?;
     step(io::copy(&mut from, &mut to), what)?;
-    let (uid, gid) = (Uid::from_raw(file.uid), Gid::from_raw(file.gid));
+    let (uid, gid) = (owners.on_host(file.uid)?, owners.on_host(file.gid)?);
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     step(rustix::fs::fchown(&to, Some(uid), Some(gid)), what)?;
     step(
         rustix::fs::fchmod(&to, Mode::from_raw_mode(file.mode)),
@@ -169,9 +201,9 @@ fn copy_file(file: &FileSpec, scratch: &Path, index: usize) -> Result<OwnedFd, S
     Ok(tree)
 }
 
-fn mount_root(spec: &ContainerSpec, root: &Path) -> Result<(), SetupError> {
+fn mount_root(rootfs: &Overlay, root: &Path) -> Result<(), SetupError> {
     let what = || "mount the root file system".to_owned();
-    match (&spec.rootfs.lower[..], &spec.rootfs.upper) {
+    match (&rootfs.lower[..], &rootfs.upper) {
         // The kernel has no overlay of a single layer.
         ([only], None) => {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
@@ -180,7 +212,7 @@ fn mount_root(spec: &ContainerSpec, root: &Path) -> Result<(), SetupError> {
             let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
             step(move_mount(&tree, "", CWD, root, flags), what)
         }
-        _ => step(spec.rootfs.mount(root), what),
+        _ => step(rootfs.mount(root), what),
     }
 }
 
@@ -208,6 +240,7 @@ impl Inside {
             ) => {
                 let what = || format!("mount memory at {target}");
                 let mode = mode.unwrap_or(0o1777);
+                let (uid, gid) = (self.owners.on_host(*uid)?, self.owners.on_host(*gid)?);
                 let mut options = format!("mode={mode:o},uid={uid},gid={gid}");
                 if let Some(size) = size_bytes {
                     options.push_str(&format!(",size={size}"));
@@ -220,7 +253,7 @@ impl Inside {
                 let memory = step(mounts::new("tmpfs", &options, flags), what)?;
                 step(mounts::attach(memory, at), what)
             }
-            (MountSpec::Bind { target, .. }, Some(source)) => {
+            (MountSpec::Bind { target, .. } | MountSpec::Layers { target, .. }, Some(source)) => {
                 if kernel::is_dir(&source)? {
                     let at = self.folder_for(target)?;
                     step(mounts::attach(source, at), || format!("mount at {target}"))
@@ -244,9 +277,12 @@ impl Inside {
                 }
                 step(mounts::attach(source, at), what)
             }
-            (MountSpec::Bind { target, .. } | MountSpec::Volume { target, .. }, None) => {
-                Err(SetupError::Refused(format!("nothing to mount at {target}")))
-            }
+            (
+                MountSpec::Bind { target, .. }
+                | MountSpec::Layers { target, .. }
+                | MountSpec::Volume { target, .. },
+                None,
+            ) => Err(nothing_to_mount(target)),
         }
     }
 
@@ -266,16 +302,14 @@ impl Inside {
     /// Attaches a detached mount of a file.
     fn attach_file(&self, mount: OwnedFd, target: &str) -> Result<(), SetupError> {
         let what = || format!("mount at {target}");
-        let at = step(make_file(&self.root, target), what)?;
+        let at = step(self.make_file(target), what)?;
         self.allow(&at, target)?;
         step(mounts::attach(mount, at), what)
     }
 
     /// The folder that `target` means, to mount on; made when missing.
     fn folder_for(&self, target: &str) -> Result<OwnedFd, SetupError> {
-        let at = step(make_dir(&self.root, target), || {
-            format!("mount at {target}")
-        })?;
+        let at = step(self.make_dir(target), || format!("mount at {target}"))?;
         self.allow(&at, target)?;
         Ok(at)
     }
@@ -318,35 +352,49 @@ fn is_of_files(at: &OwnedFd) -> Result<bool, SetupError> {
     Ok(!KERNELS.contains(&(stat.f_type as i64)))
 }
 
-/// The folder at `path`, by way of folders and links of the container; what is missing is made.
-fn make_dir(root: &Root, path: &str) -> io::Result<OwnedFd> {
-    let spot = missing_above(root, path)?;
-    if spot.stat.is_none() {
-        match rustix::fs::mkdirat(&spot.dir, &spot.name, Mode::from_raw_mode(0o755)) {
+/// Refuses what has no source.
+fn nothing_to_mount(target: &str) -> SetupError {
+    SetupError::Refused(format!("nothing to mount at {target}"))
+}
+
+impl Inside {
+    /// The folder at `path`, by way of folders and links of the container; what is missing is made.
+    fn make_dir(&self, path: &str) -> io::Result<OwnedFd> {
+        let spot = self.missing_above(path)?;
+        if spot.stat.is_some() {
+            return open_spot(&spot, OFlags::PATH | OFlags::DIRECTORY);
+        }
+        let made = rustix::fs::mkdirat(&spot.dir, &spot.name, Mode::from_raw_mode(0o755));
+        let folder = match made {
             // Another container with the same volume has made it just now.
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {
+                open_spot(&spot, OFlags::PATH | OFlags::DIRECTORY)?
+            }
             Err(error) => return Err(error.into()),
-        }
+        };
+        self.owners.give(&folder)?;
+        Ok(folder)
     }
-    open_spot(&spot, OFlags::PATH | OFlags::DIRECTORY)
-}
 
-/// The file, socket or device at `path`; an empty file where there is nothing.
-fn make_file(root: &Root, path: &str) -> io::Result<OwnedFd> {
-    let spot = missing_above(root, path)?;
-    if spot.stat.is_none() {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o644);
-        match rustix::fs::openat(&spot.dir, &spot.name, flags, mode) {
-            Ok(_) | Err(rustix::io::Errno::EXIST) => {}
-            Err(error) => return Err(error.into()),
+    /// The file, socket or device at `path`; an empty file where there is nothing.
+    fn make_file(&self, path: &str) -> io::Result<OwnedFd> {
+        let spot = self.missing_above(path)?;
+        if spot.stat.is_none() {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            let mode = Mode::from_raw_mode(0o644);
+            match rustix::fs::openat(&spot.dir, &spot.name, flags, mode) {
+                Ok(file) => self.owners.give(file)?,
+                Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        open_spot(&spot, OFlags::PATH)
     }
-    open_spot(&spot, OFlags::PATH)
-}
 
-fn missing_above(root: &Root, path: &str) -> io::Result<Spot> {
-    root.spot_making(Path::new(path), &|_: &OwnedFd, _: &std::ffi::OsStr| Ok(()))
+    fn missing_above(&self, path: &str) -> io::Result<Spot> {
+        let finish = |folder: &OwnedFd, name: &std::ffi::OsStr| self.owners.give_in(folder, name);
+        self.root.spot_making(Path::new(path), &finish)
+    }
 }
 
 fn open_spot(spot: &Spot, flags: OFlags) -> io::Result<OwnedFd> {

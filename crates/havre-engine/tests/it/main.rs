@@ -15,6 +15,7 @@ mod output;
 mod page;
 mod processes;
 mod secrets;
+mod users;
 
 use std::process::ExitCode;
 
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         escapes::TESTS,
         page::TESTS,
         secrets::TESTS,
+        users::TESTS,
     ] {
         trials.extend(tests.iter().map(|(name, run)| {
             let run = *run;

@@ -134,7 +134,7 @@ async fn exec_fails_clearly(place: &Sandbox) {
 }
 
 /// Reads until a text has come.
-async fn read_until(terminal: &mut (impl AsyncReadExt + Unpin), text: &str) -> String {
+pub async fn read_until(terminal: &mut (impl AsyncReadExt + Unpin), text: &str) -> String {
     let mut all = String::new();
     let mut buffer = [0; 1024];
     let read = async {

@@ -1,0 +1,491 @@
+//! Making boxes, following, ending and removing them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use havre_engine::{
+    Confidential, ContainerSpec, ControlError, Engine, IdRange, MountSpec, STANDARD_INPUT,
+};
+use havre_image::overlay::Overlay;
+use havre_job::paths;
+use havre_net::Net;
+use tokio_util::task::TaskTracker;
+
+use crate::container::{self, LABEL_BOX, Parts};
+use crate::error::BoxError;
+use crate::follow::Follow;
+use crate::ground::Grounds;
+use crate::layout::{Files, GROUND, Layout};
+use crate::network::{self, Named, Place};
+use crate::options::CreateOptions;
+use crate::request::{self, BoxRequest, Ground};
+use crate::runtime::Runtime;
+use crate::services;
+use crate::spare::Spare;
+
+/// Between two signals of a runner that is to end at once: the kernel makes one of two that are pending.
+const BETWEEN: Duration = Duration::from_millis(50);
+/// Of a runner that is to end at once, until it is killed.
+const GRACE: Duration = Duration::from_secs(10);
+/// Names the network of a box, in its folder.
+const NETWORK: &str = "network";
+/// Longest name that such a note holds.
+const MAX_NOTE: u64 = 256;
+
+/// What all boxes have in common.
+#[derive(Clone, Debug)]
+pub struct BoxConfig {
+    /// Files of boxes while they are there: on a disk, whose file system allows mapped mounts.
+    pub dir: PathBuf,
+    /// The binary that `dns` is run by.
+    pub exe: PathBuf,
+    /// What the binary of [`Runtime`] is started with: `job-runner`.
+    pub runner_args: Vec<String>,
+    /// Users and groups of boxes on the host, nobody else's.
+    pub ids: IdRange,
+}
+
+/// Makes and removes boxes.
+#[derive(Clone)]
+pub struct Boxes {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    net: Arc<Net>,
+    grounds: Arc<Grounds>,
+    runtime: Runtime,
+    config: BoxConfig,
+    spare: Spare,
+    tasks: TaskTracker,
+}
+
+/// A box whose runner was started, and what it took.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// What has no effect, for who wrote the workflow.
+    pub warnings: Vec<String>,
+    /// Its network and its files, both at once.
+    pub prepared: Duration,
+    /// Until all services were healthy.
+    pub services: Duration,
+    /// Until the runner's process ran.
+    pub container: Duration,
+}
+
+impl Boxes {
+    /// Boxes of an engine, whose containers are those of earlier daemons too. Blocks.
+    pub fn new(
+        engine: Engine,
+        net: Arc<Net>,
+        grounds: Grounds,
+        runtime: Runtime,
+        mut config: BoxConfig,
+    ) -> Result<Self, BoxError> {
+        let what = || format!("make {}", config.dir.display());
+        fs::create_dir_all(&config.dir).map_err(BoxError::files(what()))?;
+        fs::set_permissions(&config.dir, fs::Permissions::from_mode(0o700))
+            .map_err(BoxError::files(what()))?;
+        config.dir = fs::canonicalize(&config.dir).map_err(BoxError::files(what()))?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                engine,
+                spare: Spare::new(Arc::clone(&net), config.exe.clone()),
+                net,
+                grounds: Arc::new(grounds),
+                runtime,
+                config,
+                tasks: TaskTracker::new(),
+            }),
+        })
+    }
+
+    /// Looks at the machine and makes a network, so that the first box need not wait for that. Blocks.
+    pub fn warm(&self) -> Result<(), BoxError> {
+        self.inner.spare.make();
+        Ok(self.inner.grounds.warm()?)
+    }
+
+    /// Waits for what goes on behind boxes and removes what was made for the next one. Boxes go on. What could not be
+    /// removed is returned.
+    pub async fn shutdown(&self) -> Vec<String> {
+        self.inner.spare.close();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        let inner = Arc::clone(&self.inner);
+        let removed = tokio::task::spawn_blocking(move || inner.spare.remove_ready());
+        removed
+            .await
+            .unwrap_or_else(|error| vec![error.to_string()])
+    }
+
+    /// Makes a box and starts its runner; returns when the runner's process runs. Of a box that cannot be made
+    /// nothing stays.
+    pub async fn start(&self, request: BoxRequest) -> Result<Started, BoxError> {
+        request::check(&request)?;
+        let dir = self.inner.dir(&request.id);
+        match fs::create_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(BoxError::Exists(request.id));
+            }
+            made => made.map_err(BoxError::files(format!("make {}", dir.display())))?,
+        }
+        let id = request.id.clone();
+        let started = self.make(request).await;
+        if started.is_err() {
+            for error in self.remove(&id).await {
+                tracing::warn!(box_id = id, error, "cannot remove what was made of a box");
+            }
+        }
+        started
+    }
+
+    async fn make(&self, request: BoxRequest) -> Result<Started, BoxError> {
+        let begun = Instant::now();
+        let warnings = warnings(&request)?;
+        let request = Arc::new(request);
+        let document = serde_json::to_vec(&request.document).map_err(io::Error::from);
+        let document = document.map_err(BoxError::files("write down what the runner is told"))?;
+        if document.len() > havre_job::MAX_DOCUMENT {
+            let (size, most) = (document.len(), havre_job::MAX_DOCUMENT);
+            let text = format!("the runner would be told {size} bytes; {most} are the most");
+            return Err(BoxError::refused(text));
+        }
+        let blocking = |work: fn(&Inner, &BoxRequest) -> Result<Made, BoxError>| {
+            let (inner, request) = (Arc::clone(&self.inner), Arc::clone(&request));
+            tokio::task::spawn_blocking(move || work(&inner, &request))
+        };
+        let (joined, files) = tokio::join!(
+            blocking(|inner, request| inner.join(request).map(Made::Network)),
+            blocking(|inner, request| inner.files(request).map(Made::Files)),
+        );
+        let (Made::Network(joined), Made::Files(files)) = (joined??, files??) else {
+            return Err(BoxError::refused(
+                "the parts of the box came in another order",
+            ));
+        };
+        let prepared = begun.elapsed();
+
+        let begun = Instant::now();
+        let all = request
+            .services
+            .iter()
+            .zip(files.services)
+            .zip(joined.services);
+        let mut specs = Vec::new();
+        for (number, ((service, rootfs), place)) in all.enumerate() {
+            let parts = self
+                .inner
+                .parts(&request, Some((number, &service.name)), rootfs, place);
+            let spec = container::service(parts, service, container::PATH);
+            let spec =
+                spec.map_err(|why| BoxError::refused(format!("service {}: {why}", service.name)))?;
+            specs.push((service.name.clone(), spec));
+        }
+        services::start(&self.inner.engine, &specs).await?;
+        let services = begun.elapsed();
+
+        let begun = Instant::now();
+        let spec = self
+            .inner
+            .runner(&request, files.rootfs, files.mounts, joined.runner);
+        let confidential = Confidential {
+            filter: request.filter.clone(),
+            files: BTreeMap::from([(STANDARD_INPUT.to_owned(), document.into())]),
+            ..Confidential::default()
+        };
+        let created = self.inner.engine.create_with(&spec, confidential).await;
+        created.map_err(BoxError::Runner)?;
+        let container = begun.elapsed();
+        self.follow_up(files.ground_is_old);
+        Ok(Started {
+            warnings,
+            prepared,
+            services,
+            container,
+        })
+    }
+
+    /// What the next boxes need is made behind this one.
+    fn follow_up(&self, ground_is_old: bool) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.tasks.spawn_blocking(move || inner.spare.make());
+        if ground_is_old {
+            let grounds = Arc::clone(&self.inner.grounds);
+            self.inner.tasks.spawn_blocking(move || grounds.renew());
+        }
+    }
+
+    /// What the runner of a box has told and tells, from its start. To be called in a tokio runtime.
+    pub fn follow(&self, id: &str) -> Result<Follow, BoxError> {
+        request::check_id(id)?;
+        let dir = self.inner.dir(id);
+        if !dir.exists() {
+            return Err(BoxError::NotFound(id.to_owned()));
+        }
+        let container = container::runner_id(id);
+        Ok(Follow::new(&self.inner.engine, container, dir.join("log")))
+    }
+
+    /// Asks the runner of a box to end its job, or to end at once; then it is killed if it does not. One that has
+    /// ended is fine. Returns when it was asked; at once: when it has ended.
+    pub async fn cancel(&self, id: &str, at_once: bool) -> Result<(), BoxError> {
+        request::check_id(id)?;
+        let container = container::runner_id(id);
+        let term = self.inner.engine.signal(&container, SIGTERM).await;
+        match (term, at_once) {
+            (Err(ControlError::NotRunning { .. }), _) => Ok(()),
+            (Err(error), _) => Err(error.into()),
+            (Ok(()), false) => Ok(()),
+            (Ok(()), true) => {
+                tokio::time::sleep(BETWEEN).await;
+                Ok(self.inner.engine.stop(&container, Some(GRACE)).await?)
+            }
+        }
+    }
+
+    /// Ends and removes all that belongs to a box; what could not be removed is returned. Safe to repeat, and for ids
+    /// that never were.
+    pub async fn remove(&self, id: &str) -> Vec<String> {
+        if let Err(error) = request::check_id(id) {
+            return vec![error.to_string()];
+        }
+        let mut errors = Vec::new();
+        for observed in self.inner.engine.containers() {
+            if observed.labels.get(LABEL_BOX).is_some_and(|of| of == id) {
+                let left = self.inner.engine.remove(&observed.id).await;
+                errors.extend(left.iter().map(|error| havre_base::one_line(error)));
+            }
+        }
+        let (inner, id) = (Arc::clone(&self.inner), id.to_owned());
+        let rest = tokio::task::spawn_blocking(move || inner.remove_rest(&id)).await;
+        errors.extend(rest.unwrap_or_else(|error| vec![error.to_string()]));
+        errors
+    }
+
+    /// Boxes of which anything is there, also those of an earlier daemon, once the engine has been reconciled.
+    pub fn list(&self) -> Result<BTreeSet<String>, BoxError> {
+        let containers = self.inner.engine.containers();
+        let labels = containers.into_iter();
+        let mut ids: BTreeSet<_> = labels
+            .filter_map(|mut observed| observed.labels.remove(LABEL_BOX))
+            .collect();
+        let what = || format!("list {}", self.inner.config.dir.display());
+        let entries = fs::read_dir(&self.inner.config.dir).map_err(BoxError::files(what()))?;
+        for entry in entries {
+            let entry = entry.map_err(BoxError::files(what()))?;
+            ids.insert(entry.file_name().to_string_lossy().into_owned());
+        }
+        Ok(ids)
+    }
+
+    /// The names of all networks of boxes, the one of the next among them; others that begin with `box-` are
+    /// nobody's. For [`Net::sweep`].
+    pub fn networks(&self) -> Result<BTreeSet<String>, BoxError> {
+        let mut names = self.inner.spare.names();
+        for id in self.list()? {
+            names.extend(self.inner.note(&id, NETWORK)?);
+        }
+        Ok(names)
+    }
+}
+
+const SIGTERM: i32 = 15;
+
+/// What one of the two threads has made.
+enum Made {
+    Network(network::Joined),
+    Files(Files),
+}
+
+/// What has no effect; an error of what would mislead.
+fn warnings(request: &BoxRequest) -> Result<Vec<String>, BoxError> {
+    let CreateOptions {
+        user,
+        entrypoint,
+        health,
+        aliases,
+        workdir,
+        ..
+    } = &request.options;
+    let root = user.as_deref().is_none_or(|user| {
+        let name = user.split(':').next().unwrap_or_default();
+        matches!(name, "" | "0" | "root")
+    });
+    for (good, text) in [
+        (root, "--user: jobs run as root of their own box"),
+        (
+            entrypoint.is_none(),
+            "--entrypoint: a job's container runs its steps",
+        ),
+        (
+            *health == Default::default(),
+            "--health-…: only services are awaited",
+        ),
+        (
+            aliases.is_empty(),
+            "--network-alias: only services are reached by name",
+        ),
+        (workdir.is_none(), "--workdir: steps say where they run"),
+    ] {
+        if !good {
+            return Err(BoxError::refused(format!(
+                "options of the job's container: {text}"
+            )));
+        }
+    }
+    let of_services = request.services.iter();
+    let of_services = of_services.flat_map(|service| {
+        let name = &service.name;
+        service
+            .options
+            .warnings
+            .iter()
+            .map(move |text| format!("service {name}: {text}"))
+    });
+    Ok(request
+        .options
+        .warnings
+        .iter()
+        .cloned()
+        .chain(of_services)
+        .collect())
+}
+
+impl Inner {
+    fn dir(&self, id: &str) -> PathBuf {
+        self.config.dir.join(id)
+    }
+
+    fn hostname(&self, request: &BoxRequest) -> String {
+        let own = request.options.hostname.clone();
+        own.unwrap_or_else(|| "runner".to_owned())
+    }
+
+    fn join(&self, request: &BoxRequest) -> Result<network::Joined, BoxError> {
+        let named = |service: &request::Service| Named {
+            names: std::iter::once(service.name.clone())
+                .chain(service.options.aliases.iter().cloned())
+                .collect(),
+            hostname: container::hostname(service),
+        };
+        let services: Vec<_> = request.services.iter().map(named).collect();
+        let together = matches!(request.ground, Ground::Host);
+        let (hostname, dir) = (self.hostname(request), self.dir(&request.id));
+        let who = (hostname.as_str(), services.as_slice());
+        let note = dir.join(NETWORK);
+        let prepared = self.spare.take(|name| {
+            let what = format!("write {}", note.display());
+            fs::write(&note, name).map_err(BoxError::files(what))
+        })?;
+        let exe = &self.config.exe;
+        network::join(&self.net, exe, prepared, who, together, &dir)
+    }
+
+    fn files(&self, request: &BoxRequest) -> Result<Files, BoxError> {
+        let layout = Layout {
+            dir: &self.dir(&request.id),
+            ids: self.config.ids,
+            grounds: &self.grounds,
+            runtime: &self.runtime,
+        };
+        layout.files(request)
+    }
+
+    /// What was noted in a box's folder; `None`: nothing yet, or the box is gone.
+    fn note(&self, id: &str, name: &str) -> Result<Option<String>, BoxError> {
+        let path = self.dir(id).join(name);
+        match havre_base::read_small(&path, MAX_NOTE) {
+            Ok(text) => Ok(Some(text).filter(|text| !text.is_empty())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(BoxError::files(format!("read {}", path.display()))(error)),
+        }
+    }
+
+    fn parts(
+        &self,
+        request: &BoxRequest,
+        service: Option<(usize, &str)>,
+        rootfs: Overlay,
+        place: Place,
+    ) -> Parts {
+        let dir = self.dir(&request.id);
+        let (id, role, log) = match service {
+            None => (
+                container::runner_id(&request.id),
+                container::RUNNER,
+                "log".to_owned(),
+            ),
+            Some((number, name)) => {
+                let id = container::service_id(&request.id, number);
+                (id, name, format!("service{number}.log"))
+            }
+        };
+        Parts {
+            id,
+            of: request.id.clone(),
+            role: role.to_owned(),
+            rootfs,
+            place,
+            caps: request.limits,
+            ids: self.config.ids,
+            log: dir.join(log),
+        }
+    }
+
+    fn runner(
+        &self,
+        request: &BoxRequest,
+        rootfs: Overlay,
+        mounts: Vec<MountSpec>,
+        place: Place,
+    ) -> ContainerSpec {
+        let parts = self.parts(request, None, rootfs, place);
+        let mut env = match &request.ground {
+            Ground::Host => container::environment(&Default::default(), container::PATH),
+            Ground::Image(image) => container::environment(&image.run, container::PATH),
+        };
+        env.insert("HOME".to_owned(), paths::HOME.to_owned());
+        env.extend(request.options.env.iter().cloned());
+        let argv = [self.runtime.argv(), self.config.runner_args.clone()].concat();
+        let hostname = self.hostname(request);
+        container::runner(parts, argv, env, hostname, mounts, &request.options)
+    }
+
+    /// All that is no container. Blocks.
+    fn remove_rest(&self, id: &str) -> Vec<String> {
+        let errors = match self.note(id, NETWORK) {
+            Ok(None) => Vec::new(),
+            Ok(Some(name)) => self.spare.remove(&name),
+            Err(error) => vec![havre_base::one_line(&error)],
+        };
+        // Its notes are what is left to find it by.
+        if !errors.is_empty() {
+            return errors;
+        }
+        let mut errors = Vec::new();
+        let dir = self.dir(id);
+        if let Err(error) = havre_image::remove_tree(&dir) {
+            errors.push(format!("cannot remove {}: {error}", dir.display()));
+        }
+        let used = || -> io::Result<BTreeSet<String>> {
+            let mut used = BTreeSet::new();
+            for entry in fs::read_dir(&self.config.dir)? {
+                match havre_base::read_small(&entry?.path().join(GROUND), MAX_NOTE) {
+                    Ok(name) => drop(used.insert(name)),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(used)
+        };
+        errors.extend(self.grounds.sweep(used).iter().map(ToString::to_string));
+        errors
+    }
+}
