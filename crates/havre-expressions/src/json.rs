@@ -50,6 +50,15 @@ impl Value {
             Err(Stopped::Exhausted(_)) => unreachable!("the meter has no bounds"),
         }
     }
+
+    /// As JSON, indented by two; what is no number of JSON is null. Whoever made the value has bounded it.
+    pub fn to_json(&self) -> Result<String, JsonError> {
+        match write(self, &mut Meter::boundless()) {
+            Ok(text) => Ok(text),
+            Err(Stopped::Json(error)) => Err(error),
+            Err(Stopped::Exhausted(_)) => unreachable!("the meter has no bounds"),
+        }
+    }
 }
 
 pub(crate) fn read(text: &str, meter: &mut Meter) -> Result<Value, Stopped> {

@@ -28,6 +28,8 @@ pub const MAX_DOCUMENT: usize = 32 << 20;
 pub const MAX_TEXT: usize = 16 << 10;
 /// Most bytes of a step's summary; GitHub's.
 pub const MAX_SUMMARY: usize = 1 << 20;
+/// Most bytes of plain lines that are told of a job; what comes after is dropped, and this is told once.
+pub const MAX_PLAIN: usize = 64 << 20;
 /// Most bytes of all outputs of a job together; GitHub's.
 pub const MAX_OUTPUTS: usize = 1 << 20;
 
@@ -65,6 +67,9 @@ pub struct Document {
     pub sources: Sources,
     /// What serves artifacts and caches, and who the job is there.
     pub results: Option<Results>,
+    /// Where actions of other repositories come from.
+    #[serde(default)]
+    pub actions: Actions,
     /// Further variables of every process, e.g. of a proxy or an authority's certificates.
     pub env: BTreeMap<String, String>,
     /// Whether debug lines are told (`ACTIONS_STEP_DEBUG`).
@@ -99,6 +104,29 @@ pub enum Sources {
     Tree,
     /// `actions/checkout` takes it from [`paths::REPOSITORY`], a bare repository that cannot be written to.
     Repository,
+}
+
+/// Where actions of other repositories come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Actions {
+    /// What `/owner/repository` is added to; git fetches from there, in the box.
+    pub server: String,
+    /// They are put below it, as `<owner>/<repository>/<reference>`.
+    pub folder: String,
+    /// The commit (in hex) that each `owner/repository@reference` has to be, in the lock file's spelling; of one that
+    /// is not here, the reference decides.
+    pub pinned: BTreeMap<String, String>,
+}
+
+impl Default for Actions {
+    fn default() -> Self {
+        Self {
+            server: "https://github.com".to_owned(),
+            folder: paths::ACTIONS.to_owned(),
+            pinned: BTreeMap::new(),
+        }
+    }
 }
 
 /// What serves artifacts and caches.

@@ -1,6 +1,7 @@
 //! Expressions of a workflow with what is known at the time, which may not be all that they ask for.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::sync::Arc;
 
 use havre_expressions::{Answers, Condition, Expression, Object, Refused, Status, Value};
@@ -28,11 +29,13 @@ impl<T> Answer<T> {
         }
     }
 
-    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Answer<U> {
+    /// What a function makes of the value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Answer<U> {
         self.and_then(|value| Answer::Known(change(value)))
     }
 
-    pub(crate) fn and_then<U>(self, change: impl FnOnce(T) -> Answer<U>) -> Answer<U> {
+    /// What a function makes of the value, which may be no value.
+    pub fn and_then<U>(self, change: impl FnOnce(T) -> Answer<U>) -> Answer<U> {
         match self {
             Self::Known(value) => change(value),
             Self::Waits(names) => Answer::Waits(names),
@@ -69,6 +72,19 @@ impl Before {
 pub struct Known {
     /// A dozen at most: looked through one by one.
     contexts: Vec<(String, Value, Extent)>,
+    files: Option<Files>,
+}
+
+/// What hashes files for `hashFiles`, of patterns, in hex; or why it does not.
+type HashFiles = dyn Fn(&[Arc<str>]) -> Result<String, String> + Send + Sync;
+
+#[derive(Clone)]
+struct Files(Arc<HashFiles>);
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Files")
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +104,11 @@ impl Known {
     /// Gives what is known of a context.
     pub fn part(&mut self, name: &str, value: Object) {
         self.set(name, value.into(), Extent::Part);
+    }
+
+    /// Says what hashes files, where there are any.
+    pub fn files(&mut self, hash: Arc<HashFiles>) {
+        self.files = Some(Files(hash));
     }
 
     /// The same, but nothing is known of these.
@@ -187,7 +208,7 @@ impl Known {
     }
 
     /// The value of a template: of any kind where it is one expression.
-    pub(crate) fn value(&self, template: &Template) -> Answer<Value> {
+    pub fn value(&self, template: &Template) -> Answer<Value> {
         match template.parts.as_slice() {
             [Part::Expression(expression)] => self.expression(expression),
             _ => self.text(template).map(Value::from),
@@ -195,7 +216,7 @@ impl Known {
     }
 
     /// What is written out, or what the expression gives.
-    pub(crate) fn dynamic<T>(
+    pub fn dynamic<T>(
         &self,
         value: &Dynamic<T>,
         fixed: impl FnOnce(&T) -> Answer<Value>,
@@ -207,7 +228,7 @@ impl Known {
     }
 
     /// A truth value; false where nothing is written.
-    pub(crate) fn truth(&self, value: Option<&Dynamic<bool>>) -> Answer<bool> {
+    pub fn truth(&self, value: Option<&Dynamic<bool>>) -> Answer<bool> {
         let Some(value) = value else {
             return Answer::Known(false);
         };
@@ -346,7 +367,10 @@ impl Answers for Asked<'_> {
         })
     }
 
-    fn hash_files(&self, _: &[Arc<str>]) -> Result<String, Refused> {
+    fn hash_files(&self, patterns: &[Arc<str>]) -> Result<String, Refused> {
+        if let Some(Files(hash)) = &self.known.files {
+            return hash(patterns).map_err(Refused);
+        }
         self.missing.borrow_mut().push("hashFiles".to_owned());
         Ok(String::new())
     }

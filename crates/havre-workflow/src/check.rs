@@ -22,15 +22,35 @@ const MAX_OWNER: usize = 200;
 
 /// Records everything that the table does not allow.
 pub(crate) fn check(root: &Node, report: &mut Report) {
+    check_as(
+        "the workflow",
+        root,
+        &Shape::Section(&ROOT),
+        &NOTHING,
+        report,
+    );
+}
+
+/// The same for anything else that is read by a table; `what` is what messages call it.
+pub(crate) fn check_as(
+    what: &'static str,
+    root: &Node,
+    shape: &Shape,
+    allowed: &Allowed,
+    report: &mut Report,
+) {
     let mut checker = Checker {
         report,
+        what,
         path: Vec::new(),
     };
-    checker.value(root, &Shape::Section(&ROOT), &NOTHING);
+    checker.value(root, shape, allowed);
 }
 
 struct Checker<'r, 'n> {
     report: &'r mut Report,
+    /// The whole, as messages name it.
+    what: &'static str,
     /// Keys and indices down to the value that is looked at.
     path: Vec<Step<'n>>,
 }
@@ -45,7 +65,7 @@ impl<'n> Checker<'_, 'n> {
     /// The value that is looked at, as messages name it.
     fn owner(&self) -> String {
         if self.path.is_empty() {
-            return "the workflow".to_owned();
+            return self.what.to_owned();
         }
         let mut path = String::new();
         for step in &self.path {

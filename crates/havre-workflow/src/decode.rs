@@ -5,9 +5,9 @@ mod formats;
 mod jobs;
 mod references;
 mod shared;
-mod steps;
+pub(crate) mod steps;
 mod triggers;
-mod values;
+pub(crate) mod values;
 
 use havre_yaml::{Map, Node, Report};
 

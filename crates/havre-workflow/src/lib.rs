@@ -11,10 +11,12 @@
 //!
 //! - [`read`] is the way in; [`repository::check`] takes all files of a repository, and [`calls::check`] looks
 //!   at what one workflow asks of another.
+//! - [`action::read`] reads what an action says of itself: `action.yml`.
 //! - [`schema`] says what becomes of every key; [`codes`] what the codes of findings mean.
 //!
 //! Sources: GitHub's published schema `workflow-v1.0.json` and its documentation of the syntax.
 
+pub mod action;
 pub mod calls;
 mod check;
 pub mod codes;

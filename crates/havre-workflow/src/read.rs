@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use havre_yaml::report::Codes;
 use havre_yaml::tree::{Dialect, Tags, parse};
-use havre_yaml::{Diagnostic, LineColumn, Report, Sources, Span};
+use havre_yaml::{Diagnostic, LineColumn, Node, Report, Sources, Span};
 
 use crate::check::check;
 use crate::decode::decode;
@@ -54,6 +54,19 @@ pub fn read(root: &Path, path: &Path, text: &str, limits: &Limits) -> Result<Rea
 }
 
 fn tree(path: &Path, text: &str, limits: &Limits, report: &mut Report) -> Option<Workflow> {
+    let root = document(path, text, "a workflow file", limits, report)?;
+    check(&root, report);
+    Some(decode(&root, limits, report))
+}
+
+/// The one document of a file; `what` is what messages call it.
+pub(crate) fn document(
+    path: &Path,
+    text: &str,
+    what: &str,
+    limits: &Limits,
+    report: &mut Report,
+) -> Option<Node> {
     let too_large = text.len() > limits.bytes;
     // Of a text that is not read, the first line is all that is shown.
     let kept = if too_large { "" } else { text };
@@ -75,23 +88,16 @@ fn tree(path: &Path, text: &str, limits: &Limits, report: &mut Report) -> Option
         relaxed: true,
         tags: Tags::Core,
     };
-    let documents = parse(source, &dialect, report)?;
-    match documents.as_slice() {
-        [] => {
+    let mut documents = parse(source, &dialect, report)?;
+    if let Some(second) = documents.get(1) {
+        let message = format!("{what} holds one document");
+        report.error("workflow/documents", second.span, message);
+        return None;
+    }
+    match documents.pop().filter(|root| !root.is_null()) {
+        Some(root) => Some(root),
+        None => {
             report.error("workflow/empty", top, "the file is empty");
-            None
-        }
-        [root] if root.is_null() => {
-            report.error("workflow/empty", top, "the file is empty");
-            None
-        }
-        [root] => {
-            check(root, report);
-            Some(decode(root, limits, report))
-        }
-        [_, second, ..] => {
-            let message = "a workflow file holds one document";
-            report.error("workflow/documents", second.span, message);
             None
         }
     }

@@ -4,10 +4,12 @@
 //! The reader refuses, warns and accepts from [`ROOT`] and from nothing else; the documentation and
 //! the comparison with GitHub's published schema read the same table.
 
+mod action;
 mod events;
 mod jobs;
 mod steps;
 
+pub use action::ACTION;
 pub use events::ON;
 pub use havre_yaml::Support;
 pub use jobs::{CALLING_JOB, JOB};

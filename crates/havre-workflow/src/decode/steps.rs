@@ -13,7 +13,7 @@ use havre_yaml::tree::core::Core;
 /// Shells of other systems.
 const FOREIGN_SHELLS: [&str; 2] = ["cmd", "powershell"];
 
-pub(super) fn steps(node: &Node, reader: &mut Reader<'_>) -> Vec<Step> {
+pub(crate) fn steps(node: &Node, reader: &mut Reader<'_>) -> Vec<Step> {
     let items = node.as_list().unwrap_or_default();
     let steps: Vec<Step> = items
         .iter()

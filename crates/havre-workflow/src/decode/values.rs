@@ -13,7 +13,7 @@ use crate::text::{as_text, kind};
 const STATUS: [&str; 4] = ["success", "failure", "always", "cancelled"];
 
 /// Makes values of nodes.
-pub(super) struct Reader<'r> {
+pub(crate) struct Reader<'r> {
     pub report: &'r mut Report,
 }
 
@@ -186,7 +186,7 @@ impl Reader<'_> {
 }
 
 /// What a node is, if it is a single value.
-pub(super) fn core(node: &Node) -> Core {
+pub(crate) fn core(node: &Node) -> Core {
     match &node.value {
         Value::Scalar(scalar) => kind(scalar),
         Value::Null => Core::Null,

@@ -1,0 +1,176 @@
+//! Actions of other repositories, fetched by git; and those of the own one, at the commit that runs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use havre_base::clipped;
+use havre_job::{Actions, paths};
+use havre_workflow::Remote;
+
+use crate::capture::{Captured, capture};
+use crate::processes::Processes;
+
+/// Longest for one action.
+const MAX_TIME: Duration = Duration::from_secs(300);
+
+/// The folder of a repository at a reference, fetched if it is not there.
+pub(crate) fn fetch(
+    processes: &Processes,
+    actions: &Actions,
+    remote: &Remote,
+) -> Result<PathBuf, String> {
+    let Remote {
+        owner,
+        repository,
+        reference,
+        ..
+    } = remote;
+    let named = |name: &str| {
+        !name.is_empty() && !name.starts_with(['-', '.']) && !name.contains(['\0', '\n'])
+    };
+    let steps_out = reference
+        .split('/')
+        .any(|part| part == ".." || part.is_empty());
+    if ![owner, repository, reference]
+        .iter()
+        .all(|name| named(name))
+        || steps_out
+    {
+        return Err(format!(
+            "`{remote}` names no repository that can be fetched"
+        ));
+    }
+    let folder = Path::new(&actions.folder)
+        .join(owner)
+        .join(repository)
+        .join(reference);
+    let done = beside(&folder, "complete");
+    if done.is_file() {
+        return Ok(folder);
+    }
+    let pin = pinned(actions, remote);
+    let wanted = pin.unwrap_or(reference);
+    let server = actions.server.trim_end_matches('/');
+    let address = format!("{server}/{owner}/{repository}");
+    let fail = |error: std::io::Error| format!("{}: {error}", folder.display());
+    if folder.exists() {
+        fs::remove_dir_all(&folder).map_err(fail)?;
+    }
+    fs::create_dir_all(&folder).map_err(fail)?;
+    let git = |arguments: &[&str]| {
+        let mut command = git();
+        command.arg("-C").arg(&folder).args(arguments);
+        capture(processes, &mut command, MAX_TIME)
+    };
+    let steps: [&[&str]; 3] = [
+        &["init", "--quiet"],
+        &[
+            "fetch",
+            "--quiet",
+            "--depth",
+            "1",
+            "--no-tags",
+            "--end-of-options",
+            &address,
+            wanted,
+        ],
+        &["checkout", "--quiet", "--detach", "FETCH_HEAD"],
+    ];
+    for step in steps {
+        said(git(step)?, |said| {
+            format!(
+                "action `{remote}` cannot be fetched from {address}: {said}; see that the repository and the reference exist and the box may reach it, or put the action into this repository and use `./PATH`"
+            )
+        })?;
+    }
+    if let Some(pin) = pin {
+        let head = git(&["rev-parse", "HEAD"])?.stdout;
+        if !head.trim().eq_ignore_ascii_case(pin) {
+            let head = head.trim();
+            return Err(format!(
+                "action `{remote}` is commit {head}, but the lock file says {pin}"
+            ));
+        }
+    }
+    fs::write(&done, "").map_err(fail)?;
+    Ok(folder)
+}
+
+/// A file next to a folder, whose name may hold dots.
+fn beside(folder: &Path, what: &str) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(format!(".{what}"));
+    name.into()
+}
+
+fn pinned<'a>(actions: &'a Actions, remote: &Remote) -> Option<&'a str> {
+    let key = format!(
+        "{}/{}@{}",
+        remote.owner, remote.repository, remote.reference
+    );
+    let mut pinned = actions.pinned.iter();
+    let found = pinned.find(|(name, _)| name.eq_ignore_ascii_case(&key));
+    found.map(|(_, commit)| commit.strip_prefix("sha1-").unwrap_or(commit))
+}
+
+/// The own repository at a commit, out of the bare one in the box.
+pub(crate) fn own(
+    processes: &Processes,
+    actions: &Actions,
+    commit: &str,
+) -> Result<PathBuf, String> {
+    let is_commit = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_commit {
+        return Err("`$/` needs the commit that runs, which nobody gave".to_owned());
+    }
+    let folder = Path::new(&actions.folder).join("_own").join(commit);
+    let done = beside(&folder, "complete");
+    if done.is_file() {
+        return Ok(folder);
+    }
+    let fail = |error: std::io::Error| format!("{}: {error}", folder.display());
+    fs::create_dir_all(&folder).map_err(fail)?;
+    let mut command = git();
+    command
+        .env("GIT_INDEX_FILE", beside(&folder, "index"))
+        .arg(format!("--git-dir={}", paths::REPOSITORY))
+        .arg(format!("--work-tree={}", folder.display()))
+        .args(["checkout", "--quiet", "--force", commit, "--", "."]);
+    let captured = capture(processes, &mut command, MAX_TIME)?;
+    said(captured, |said| {
+        format!("commit {commit} cannot be taken from the repository: {said}")
+    })?;
+    fs::write(&done, "").map_err(fail)?;
+    Ok(folder)
+}
+
+/// Asks nobody anything, and takes repositories of any user.
+fn git() -> Command {
+    let mut command = Command::new("git");
+    command
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_CONFIG_COUNT", "2")
+        .env("GIT_CONFIG_KEY_0", "safe.directory")
+        .env("GIT_CONFIG_VALUE_0", "*")
+        .env("GIT_CONFIG_KEY_1", "advice.detachedHead")
+        .env("GIT_CONFIG_VALUE_1", "false");
+    command
+}
+
+fn said(captured: Captured, why: impl FnOnce(&str) -> String) -> Result<(), String> {
+    if captured.success {
+        return Ok(());
+    }
+    let lines = captured
+        .stderr
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
+    let text = lines.collect::<Vec<_>>().join("; ");
+    Err(why(match text.is_empty() {
+        true => "git failed and said nothing",
+        false => clipped(&text, 1000),
+    }))
+}

@@ -1,0 +1,188 @@
+//! Tells what happens, one JSON document per line, masked.
+
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use havre_base::clipped;
+use havre_job::{Annotation, LineKind, MAX_PLAIN, MAX_TEXT, Told};
+
+use crate::masks::Masks;
+
+/// Most annotations of a job.
+const MAX_ANNOTATIONS: usize = 1000;
+/// Lines that are not plain may take as much again: what is wrong is to be seen after much output as well.
+const MAX_OTHER: usize = MAX_PLAIN / 4;
+
+/// What a line costs beside its text.
+const LINE: usize = 64;
+
+/// Tells; shared by all threads.
+pub(crate) struct Teller {
+    out: Mutex<Out>,
+    /// What is masked in every text.
+    pub masks: Masks,
+    debug: bool,
+}
+
+struct Out {
+    to: Box<dyn Write + Send>,
+    /// Nobody listens any more.
+    broken: bool,
+    plain: usize,
+    other: usize,
+    annotations: usize,
+    dropped: bool,
+}
+
+impl Teller {
+    /// Tells `to`; lines for debugging only if `debug`.
+    pub fn new(to: Box<dyn Write + Send>, debug: bool) -> Self {
+        Self {
+            out: Mutex::new(Out {
+                to,
+                broken: false,
+                plain: 0,
+                other: 0,
+                annotations: 0,
+                dropped: false,
+            }),
+            masks: Masks::default(),
+            debug,
+        }
+    }
+
+    /// Tells what is no output. Texts are masked and cut here.
+    pub fn tell(&self, mut told: Told) {
+        for text in texts(&mut told) {
+            let masked = self.masks.masked(std::mem::take(text));
+            *text = match masked.len() > MAX_TEXT {
+                true => clipped(&masked, MAX_TEXT).to_owned(),
+                false => masked,
+            };
+        }
+        if let Told::Summary { text, .. } = &mut told {
+            *text = self.masks.masked(std::mem::take(text));
+        }
+        self.out().write(&told);
+    }
+
+    /// A line of output; in parts, if it is long.
+    pub fn line(&self, step: Option<u32>, kind: LineKind, text: String) {
+        if kind == LineKind::Debug && !self.debug {
+            return;
+        }
+        let text = self.masks.masked(text);
+        self.masked_line(step, kind, &text);
+    }
+
+    /// A line, or part of one, that is masked already.
+    pub fn masked_line(&self, step: Option<u32>, kind: LineKind, text: &str) {
+        let mut out = self.out();
+        if !out.may_tell(kind, text.len()) {
+            out.tell_dropped();
+            return;
+        }
+        let mut rest = text;
+        loop {
+            let part = clipped(rest, MAX_TEXT);
+            rest = &rest[part.len()..];
+            let text = part.to_owned();
+            out.write(&Told::Line { step, kind, text });
+            if rest.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Something to be seen beside the log.
+    pub fn annotation(&self, step: Option<u32>, annotation: Annotation) {
+        let mut out = self.out();
+        if out.annotations >= MAX_ANNOTATIONS {
+            return;
+        }
+        out.annotations += 1;
+        drop(out);
+        self.tell(Told::Annotation { step, annotation });
+    }
+
+    /// Several lines that people should read, each with its kind.
+    pub fn lines(&self, step: Option<u32>, kind: LineKind, text: &str) {
+        for line in text.lines() {
+            self.line(step, kind, line.to_owned());
+        }
+    }
+
+    fn out(&self) -> MutexGuard<'_, Out> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Out {
+    fn may_tell(&mut self, kind: LineKind, bytes: usize) -> bool {
+        let (count, most) = match kind {
+            LineKind::Plain => (&mut self.plain, MAX_PLAIN),
+            _ => (&mut self.other, MAX_OTHER),
+        };
+        *count = count.saturating_add(bytes + LINE);
+        *count <= most
+    }
+
+    fn tell_dropped(&mut self) {
+        if std::mem::replace(&mut self.dropped, true) {
+            return;
+        }
+        let most = MAX_PLAIN >> 20;
+        let text =
+            format!("the job printed more than {most} MiB: the rest of its output is left out");
+        let kind = LineKind::Warning;
+        self.write(&Told::Line {
+            step: None,
+            kind,
+            text,
+        });
+    }
+
+    fn write(&mut self, told: &Told) {
+        if self.broken {
+            return;
+        }
+        let mut line = serde_json::to_vec(told).expect("what is told is JSON");
+        line.push(b'\n');
+        let written = self.to.write_all(&line).and_then(|()| self.to.flush());
+        self.broken = written.is_err();
+    }
+}
+
+/// All texts of it that come from outside, but a summary's.
+fn texts(told: &mut Told) -> Vec<&mut String> {
+    match told {
+        Told::Began { steps, .. } => steps.iter_mut().collect(),
+        Told::StepBegan { name, .. } => vec![name],
+        Told::Line { text, .. } => vec![text],
+        Told::Annotation { annotation, .. } => {
+            let optional = [&mut annotation.title, &mut annotation.file];
+            let mut texts: Vec<&mut String> = optional.into_iter().flatten().collect();
+            texts.push(&mut annotation.message);
+            texts
+        }
+        Told::StepEnded { why, .. } => why.iter_mut().collect(),
+        Told::Summary { .. } => Vec::new(),
+        Told::Ended {
+            environment_url,
+            images,
+            ..
+        } => {
+            let images = images.iter_mut().map(|(name, _)| name);
+            environment_url.iter_mut().chain(images).collect()
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}

@@ -1,0 +1,98 @@
+//! What prints without end, and what secrets do then.
+
+use havre_job::{LineKind, MAX_PLAIN, MAX_TEXT, Told};
+use libtest_mimic::{Failed, Trial};
+
+use crate::runner::Given;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("output: more than is told", endless),
+        Trial::test("output: a long line is told in parts", long_line),
+        Trial::test(
+            "output: a secret in a line without end",
+            secret_in_endless_line,
+        ),
+        Trial::test("output: bytes that are no text", no_text),
+    ]
+}
+
+fn lines(told: &[Told], wanted: LineKind) -> Vec<&str> {
+    let mut announced = false;
+    let lines = told.iter().filter_map(|told| match told {
+        Told::Line {
+            kind: LineKind::EndGroup,
+            ..
+        } => {
+            announced = true;
+            None
+        }
+        Told::Line { kind, text, .. }
+            if *kind == wanted && (announced || wanted != LineKind::Plain) =>
+        {
+            Some(text.as_str())
+        }
+        _ => None,
+    });
+    lines.collect()
+}
+
+fn endless() -> Result<(), Failed> {
+    let given = Given::steps(
+        "- run: head -c 80000000 /dev/zero | tr '\\0' x | fold -w 8000; echo; echo '::warning::still'\n- run: echo x",
+    );
+    let (told, code) = given.run();
+    let bytes: usize = lines(&told, LineKind::Plain)
+        .iter()
+        .map(|line| line.len())
+        .sum();
+    let warnings = lines(&told, LineKind::Warning);
+    let expected = [
+        "the job printed more than 64 MiB: the rest of its output is left out",
+        "still",
+    ];
+    if !(MAX_PLAIN * 9 / 10..=MAX_PLAIN).contains(&bytes) || warnings != expected || code != 0 {
+        return Err(format!("{bytes} bytes, {warnings:?}, exit code {code}").into());
+    }
+    Ok(())
+}
+
+fn long_line() -> Result<(), Failed> {
+    let given = Given::steps("- run: head -c 40000 /dev/zero | tr '\\0' x; echo; echo end");
+    let (told, _) = given.run();
+    let lengths: Vec<usize> = lines(&told, LineKind::Plain)
+        .iter()
+        .map(|line| line.len())
+        .collect();
+    match lengths == [MAX_TEXT, MAX_TEXT, 40_000 - 2 * MAX_TEXT, 3] {
+        true => Ok(()),
+        false => Err(format!("{lengths:?}").into()),
+    }
+}
+
+fn secret_in_endless_line() -> Result<(), Failed> {
+    let mut given = Given::steps(
+        "- run: |\n    for i in 1 2 3; do head -c 1048570 /dev/zero | tr '\\0' x; printf 'correct-horse-battery'; done; echo",
+    );
+    given
+        .document
+        .masks
+        .push("correct-horse-battery".to_owned());
+    let (told, _) = given.run();
+    let text = lines(&told, LineKind::Plain).concat();
+    let (masks, length) = (text.matches("***").count(), text.len());
+    match masks == 3 && !text.contains("correct") && length == 3 * (1_048_570 + 3) {
+        true => Ok(()),
+        false => Err(format!("{masks} masks in {length} bytes").into()),
+    }
+}
+
+fn no_text() -> Result<(), Failed> {
+    let given = Given::steps("- run: printf 'a\\377\\000b\\n'; echo 'A\\377=x' >> $GITHUB_ENV");
+    let (told, _) = given.run();
+    let plain = lines(&told, LineKind::Plain);
+    match plain == ["a\u{fffd}\0b"] {
+        true => Ok(()),
+        false => Err(format!("{plain:?}").into()),
+    }
+}

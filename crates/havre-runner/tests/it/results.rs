@@ -1,0 +1,77 @@
+//! The port in the box for what serves artifacts and caches.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixListener;
+
+use havre_job::Results;
+use libtest_mimic::{Failed, Trial};
+
+use crate::runner::Given;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("results: connections are passed on", passed_on),
+        Trial::test("results: identity only where it may be asked for", identity),
+    ]
+}
+
+fn given(identity: bool, steps: &str) -> Given {
+    let mut given = Given::steps(steps);
+    given.document.results = Some(Results {
+        socket: given.folder.path().join("s").to_string_lossy().into_owned(),
+        token: "token-of-the-runtime".to_owned(),
+        identity: identity.then(|| "token-of-identity".to_owned()),
+    });
+    given
+}
+
+fn passed_on() -> Result<(), Failed> {
+    let given = given(false, "- uses: ./js");
+    given.file("js/action.yml", "runs: {using: node20, main: m.js}");
+    given.file(
+        "js/m.js",
+        "const body = '~'.repeat(300000);\n\
+         const ask = () => fetch(process.env.ACTIONS_RESULTS_URL + 'p', {method: 'POST', body}).then(a => a.text());\n\
+         Promise.all([ask(), ask(), ask()]).then(all => console.log(all.join(' '), process.env.ACTIONS_CACHE_SERVICE_V2));",
+    );
+    let listener = UnixListener::bind(given.folder.path().join("s"))?;
+    std::thread::spawn(move || {
+        for connection in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || serve(connection));
+        }
+    });
+    let text = given.shown();
+    match text.contains("0   got 300000 got 300000 got 300000 true\n") {
+        true => Ok(()),
+        false => Err(text.into()),
+    }
+}
+
+fn serve(mut connection: std::os::unix::net::UnixStream) {
+    let (mut seen, mut chunk) = (Vec::new(), [0; 4096]);
+    let counted = |seen: &[u8]| seen.iter().filter(|byte| **byte == b'~').count();
+    while counted(&seen) < 300_000 {
+        match connection.read(&mut chunk) {
+            Ok(0) | Err(_) => return,
+            Ok(count) => seen.extend_from_slice(&chunk[..count]),
+        }
+    }
+    let body = format!("got {}", counted(&seen));
+    let length = body.len();
+    let answer =
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+    connection
+        .write_all(answer.as_bytes())
+        .expect("it takes the answer");
+}
+
+fn identity() -> Result<(), Failed> {
+    let steps = "- run: echo \"[$ACTIONS_RUNTIME_TOKEN] [$ACTIONS_ID_TOKEN_REQUEST_TOKEN] [${ACTIONS_ID_TOKEN_REQUEST_URL%%:*}]\"";
+    for (identity, expected) in [(true, "0   [] [***] [http]\n"), (false, "0   [] [] []\n")] {
+        let text = given(identity, steps).shown();
+        if !text.contains(expected) {
+            return Err(text.into());
+        }
+    }
+    Ok(())
+}
