@@ -11,6 +11,8 @@ pub struct BuiltIn {
     pub outputs: &'static [&'static str],
     /// The condition of its post phase (an expression, as of `post-if`); `None`: it has none.
     pub post: Option<&'static str>,
+    /// It is refused as a whole, before the job starts: what to do instead.
+    pub refused: Option<&'static str>,
 }
 
 /// An input of an action.
@@ -52,6 +54,13 @@ impl BuiltIn {
         self.inputs
             .iter()
             .find(|input| input.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Why it is refused as a whole, for an error.
+    pub fn refusal(&self) -> Option<String> {
+        let action = self.name;
+        self.refused
+            .map(|advice| format!("{action} is not supported: {advice}"))
     }
 
     /// What is wrong with an input that is given with this value, without expressions. Pure.

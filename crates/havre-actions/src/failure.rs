@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::http::HttpError;
+
 /// Why an action fails, for a person who reads the step's log.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -11,6 +13,12 @@ pub(crate) enum Failure {
     /// A file, a folder or a process could not be had.
     #[error("cannot {doing}")]
     Io { doing: String, source: io::Error },
+    /// What serves artifacts and caches refused; a status of HTTP.
+    #[error("the service of this run's results: {why}")]
+    Service { why: String, status: u16 },
+    /// There was no answer.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// A program ended badly; it has said why itself.
     #[error("`{command}` ended with {status}")]
     Program { command: String, status: String },

@@ -12,10 +12,16 @@
 //!
 //! Beside GitHub's variables it reads `HAVRE_SOURCES` (`tree` or `repository`: how the workspace comes about).
 
+mod artifacts;
 mod built_in;
+mod cache;
 mod checkout;
 mod failure;
 mod git;
+mod glob;
+mod http;
+mod reports;
+mod results;
 mod step;
 mod table;
 
@@ -59,6 +65,9 @@ fn misused(what: &str) -> ExitCode {
 
 /// What the runner should have found before the job began is found here at the latest.
 fn checked(action: &BuiltIn, step: &Step) -> Result<(), Failure> {
+    if let Some(why) = action.refusal() {
+        return Err(Failure::Refused(why));
+    }
     for input in action.inputs {
         match action.judge(input.name, &step.input(input.name)) {
             Some(Finding::Refused(why)) => return Err(Failure::Refused(why)),
@@ -82,6 +91,12 @@ fn checked(action: &BuiltIn, step: &Step) -> Result<(), Failure> {
 fn run(action: &BuiltIn, step: &Step) -> Result<(), Failure> {
     match action.name {
         "actions/checkout" => checkout::main(step),
+        "actions/cache" | "actions/cache/restore" => cache::main(step),
+        "actions/cache/save" => cache::save(step),
+        "actions/upload-artifact" => artifacts::upload(step),
+        "actions/download-artifact" => artifacts::download(step),
+        "codecov/codecov-action" => reports::codecov(step),
+        "github/codeql-action/upload-sarif" => reports::sarif(step),
         _ => Err(failure::missing(action.name)),
     }
 }
@@ -89,6 +104,7 @@ fn run(action: &BuiltIn, step: &Step) -> Result<(), Failure> {
 fn clean_up(action: &BuiltIn, step: &Step) -> Result<(), Failure> {
     match action.name {
         "actions/checkout" => checkout::post(step),
+        "actions/cache" => cache::post(step),
         _ => Err(failure::missing(action.name)),
     }
 }

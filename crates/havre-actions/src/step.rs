@@ -95,6 +95,11 @@ impl Step {
         self.needed("GITHUB_WORKSPACE").map(PathBuf::from)
     }
 
+    /// Scratch space of the job.
+    pub(crate) fn temp(&self) -> Result<PathBuf, Failure> {
+        self.needed("RUNNER_TEMP").map(PathBuf::from)
+    }
+
     /// A name that nobody can guess.
     pub(crate) fn fresh_name(&self, prefix: &str) -> String {
         let random = || RandomState::new().hash_one(std::process::id());

@@ -25,6 +25,7 @@ pub(super) const LOGIN: BuiltIn = BuiltIn {
     ],
     outputs: &[],
     post: Some("always()"),
+    refused: None,
 };
 
 const OWN_BUILDER: &str = "Havre's own builder builds";
@@ -63,6 +64,7 @@ pub(super) const SETUP_BUILDX: BuiltIn = BuiltIn {
         "flags",
     ],
     post: None,
+    refused: None,
 };
 
 /// `docker/setup-qemu-action`, as of v4.
@@ -76,6 +78,7 @@ pub(super) const SETUP_QEMU: BuiltIn = BuiltIn {
     ],
     outputs: &["platforms"],
     post: None,
+    refused: None,
 };
 
 /// `docker/metadata-action`, as of v6.
@@ -111,6 +114,7 @@ pub(super) const METADATA: BuiltIn = BuiltIn {
         "json",
     ],
     post: None,
+    refused: None,
 };
 
 const NOT_BUILT: &str = "Havre's builder has no such setting; leave it out";
@@ -162,4 +166,5 @@ pub(super) const BUILD_PUSH: BuiltIn = BuiltIn {
     ],
     outputs: &["imageid", "digest", "metadata"],
     post: None,
+    refused: None,
 };

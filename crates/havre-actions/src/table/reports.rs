@@ -63,6 +63,7 @@ pub(super) const CODECOV: BuiltIn = BuiltIn {
     ],
     outputs: &[],
     post: None,
+    refused: None,
 };
 
 /// `github/codeql-action/upload-sarif`, as of v4.
@@ -80,4 +81,5 @@ pub(super) const UPLOAD_SARIF: BuiltIn = BuiltIn {
     ],
     outputs: &["sarif-id"],
     post: None,
+    refused: None,
 };

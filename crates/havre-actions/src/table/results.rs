@@ -32,6 +32,7 @@ pub(super) const CACHE: BuiltIn = BuiltIn {
     ],
     outputs: &["cache-hit", "cache-primary-key", "cache-matched-key"],
     post: Some("success()"),
+    refused: None,
 };
 
 /// `actions/cache/restore`.
@@ -40,6 +41,7 @@ pub(super) const CACHE_RESTORE: BuiltIn = BuiltIn {
     inputs: &[PATH, KEY, used("restore-keys"), CROSS_OS, MISS, LOOKUP],
     outputs: &["cache-hit", "cache-primary-key", "cache-matched-key"],
     post: None,
+    refused: None,
 };
 
 /// `actions/cache/save`.
@@ -48,6 +50,7 @@ pub(super) const CACHE_SAVE: BuiltIn = BuiltIn {
     inputs: &[PATH, KEY, CHUNK, CROSS_OS],
     outputs: &[],
     post: None,
+    refused: None,
 };
 
 /// `actions/upload-artifact`, as of v7.
@@ -65,6 +68,7 @@ pub(super) const UPLOAD_ARTIFACT: BuiltIn = BuiltIn {
     ],
     outputs: &["artifact-id", "artifact-url", "artifact-digest"],
     post: None,
+    refused: None,
 };
 
 const NO_MERGE: &str = "download with `actions/download-artifact`, `pattern` and `merge-multiple: true`, and upload the \
@@ -74,16 +78,17 @@ const NO_MERGE: &str = "download with `actions/download-artifact`, `pattern` and
 pub(super) const MERGE_ARTIFACTS: BuiltIn = BuiltIn {
     name: "actions/upload-artifact/merge",
     inputs: &[
-        refused("name", NO_MERGE).or("merged-artifacts"),
-        refused("pattern", NO_MERGE).or("*"),
-        refused("separate-directories", NO_MERGE).or("false"),
-        refused("delete-merged", NO_MERGE).or("false"),
-        refused("retention-days", NO_MERGE),
-        refused("compression-level", NO_MERGE).or("6"),
-        refused("include-hidden-files", NO_MERGE).or("false"),
+        used("name").or("merged-artifacts"),
+        used("pattern").or("*"),
+        used("separate-directories").or("false"),
+        used("delete-merged").or("false"),
+        used("retention-days"),
+        used("compression-level").or("6"),
+        used("include-hidden-files").or("false"),
     ],
     outputs: &["artifact-id", "artifact-url", "artifact-digest"],
     post: None,
+    refused: Some(NO_MERGE),
 };
 
 /// `actions/download-artifact`, as of v8.
@@ -103,4 +108,5 @@ pub(super) const DOWNLOAD_ARTIFACT: BuiltIn = BuiltIn {
     ],
     outputs: &["download-path"],
     post: None,
+    refused: None,
 };

@@ -46,6 +46,7 @@ pub(super) const CHECKOUT: BuiltIn = BuiltIn {
     ],
     outputs: &["ref", "commit"],
     post: Some("always()"),
+    refused: None,
 };
 
 /// `actions/github-script`, as of v8.
@@ -67,4 +68,5 @@ pub(super) const GITHUB_SCRIPT: BuiltIn = BuiltIn {
     ],
     outputs: &["result"],
     post: None,
+    refused: None,
 };

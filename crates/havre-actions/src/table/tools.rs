@@ -28,6 +28,7 @@ pub(super) const SETUP_NODE: BuiltIn = BuiltIn {
     ],
     outputs: &["cache-hit", "node-version"],
     post: Some("success()"),
+    refused: None,
 };
 
 /// `actions/setup-python`, as of v6.
@@ -53,6 +54,7 @@ pub(super) const SETUP_PYTHON: BuiltIn = BuiltIn {
     ],
     outputs: &["python-version", "cache-hit", "python-path"],
     post: Some("success()"),
+    refused: None,
 };
 
 /// `actions/setup-go`, as of v6.
@@ -70,6 +72,7 @@ pub(super) const SETUP_GO: BuiltIn = BuiltIn {
     ],
     outputs: &["go-version", "cache-hit"],
     post: Some("success()"),
+    refused: None,
 };
 
 const NO_SETTINGS: &str = "write Maven's settings.xml in a step";
@@ -131,6 +134,7 @@ pub(super) const SETUP_JAVA: BuiltIn = BuiltIn {
         "cache-primary-key",
     ],
     post: Some("success()"),
+    refused: None,
 };
 
 /// `pnpm/action-setup`, as of v4.
@@ -157,4 +161,5 @@ pub(super) const SETUP_PNPM: BuiltIn = BuiltIn {
     ],
     outputs: &["dest", "bin_dest"],
     post: Some("success()"),
+    refused: None,
 };

@@ -2,9 +2,13 @@
 //!
 //! This binary is that process as well: started as `job-action NAME PHASE` it is the action.
 
+mod artifacts;
+mod cache;
 mod checkout;
+mod fake;
 mod job;
 mod page;
+mod reports;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -18,7 +22,14 @@ fn main() -> ExitCode {
     {
         return havre_actions::main(rest);
     }
-    let all = [checkout::TESTS, page::TESTS].concat();
+    let all = [
+        artifacts::TESTS,
+        cache::TESTS,
+        checkout::TESTS,
+        page::TESTS,
+        reports::TESTS,
+    ]
+    .concat();
     let trial = |(name, run): (&str, fn())| {
         Trial::test(name, move || {
             run();
