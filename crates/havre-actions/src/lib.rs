@@ -24,6 +24,7 @@ mod reports;
 mod results;
 mod step;
 mod table;
+mod tools;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -95,6 +96,11 @@ fn run(action: &BuiltIn, step: &Step) -> Result<(), Failure> {
         "actions/cache/save" => cache::save(step),
         "actions/upload-artifact" => artifacts::upload(step),
         "actions/download-artifact" => artifacts::download(step),
+        "actions/setup-node" => tools::node(step),
+        "actions/setup-python" => tools::python(step),
+        "actions/setup-go" => tools::go(step),
+        "actions/setup-java" => tools::java(step),
+        "pnpm/action-setup" => tools::pnpm(step),
         "codecov/codecov-action" => reports::codecov(step),
         "github/codeql-action/upload-sarif" => reports::sarif(step),
         _ => Err(failure::missing(action.name)),
@@ -105,6 +111,11 @@ fn clean_up(action: &BuiltIn, step: &Step) -> Result<(), Failure> {
     match action.name {
         "actions/checkout" => checkout::post(step),
         "actions/cache" => cache::post(step),
+        "actions/setup-node"
+        | "actions/setup-python"
+        | "actions/setup-go"
+        | "actions/setup-java"
+        | "pnpm/action-setup" => tools::post(step),
         _ => Err(failure::missing(action.name)),
     }
 }

@@ -115,6 +115,16 @@ impl Step {
         self.tell_file("GITHUB_STATE", name, value)
     }
 
+    /// A variable of all later steps.
+    pub(crate) fn export(&self, name: &str, value: &str) -> Result<(), Failure> {
+        self.tell_file("GITHUB_ENV", name, value)
+    }
+
+    /// Puts a folder before all others in the PATH of later steps.
+    pub(crate) fn add_path(&self, folder: &Path) -> Result<(), Failure> {
+        self.append("GITHUB_PATH", &format!("{}\n", folder.display()))
+    }
+
     pub(crate) fn state(&self, name: &str) -> Option<&str> {
         self.var(&format!("STATE_{name}"))
     }
@@ -132,6 +142,11 @@ impl Step {
 
     pub(crate) fn warning(&self, text: &str) {
         self.command("warning", text);
+    }
+
+    /// Has the log of later steps looked through by a matcher.
+    pub(crate) fn add_matcher(&self, path: &Path) {
+        self.command("add-matcher", &path.to_string_lossy());
     }
 
     pub(crate) fn mask(&self, value: &str) {

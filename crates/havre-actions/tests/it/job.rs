@@ -20,6 +20,8 @@ pub(crate) struct Done {
     pub(crate) log: String,
     pub(crate) outputs: BTreeMap<String, String>,
     pub(crate) state: BTreeMap<String, String>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) path: Vec<String>,
 }
 
 impl Job {
@@ -126,6 +128,12 @@ impl Job {
             log,
             outputs: told("GITHUB_OUTPUT"),
             state: told("GITHUB_STATE"),
+            env: told("GITHUB_ENV"),
+            path: self
+                .read("commands/GITHUB_PATH")
+                .lines()
+                .map(str::to_owned)
+                .collect(),
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! This binary is that process as well: started as `job-action NAME PHASE` it is the action.
 
+#![allow(clippy::disallowed_macros, reason = "its output is for a person")]
+
 mod artifacts;
 mod cache;
 mod checkout;
@@ -9,6 +11,8 @@ mod fake;
 mod job;
 mod page;
 mod reports;
+mod tools;
+mod web;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -28,6 +32,7 @@ fn main() -> ExitCode {
         checkout::TESTS,
         page::TESTS,
         reports::TESTS,
+        tools::TESTS,
     ]
     .concat();
     let trial = |(name, run): (&str, fn())| {
