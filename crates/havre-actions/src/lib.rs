@@ -1,74 +1,121 @@
 //! Actions that Havre brings along: what they take, and what they do inside a box.
+//!
+//! ```text
+//! uses: actions/checkout@v5 ─► find ─► BuiltIn (inputs, outputs, post) ─► the runner starts a step
+//!                                        `havre job-action actions/checkout main` ◄─ INPUT_…, GITHUB_OUTPUT, …
+//! ```
+//!
+//! An action is found by its name, whatever its version: what versions of it differ in is in the table of its inputs.
+//! It is a process like a JavaScript action: it is told all by variables, and tells by workflow commands on its
+//! standard output and by the files that `GITHUB_OUTPUT` and its like name. Exit code 0 is success; with 1 the last
+//! `::error::` says why; 2 is a call that no runner makes.
+//!
+//! Beside GitHub's variables it reads `HAVRE_SOURCES` (`tree` or `repository`: how the workspace comes about).
 
-/// An action that Havre brings along.
-#[derive(Debug)]
-pub struct BuiltIn {
-    /// How it is called: `job-action NAME main|post`.
-    pub name: &'static str,
-    /// All that it takes.
-    pub inputs: &'static [Input],
-    /// Whether there is something to do after the job's last step: on which condition.
-    pub post: Option<&'static str>,
+mod artifacts;
+mod built_in;
+mod cache;
+mod checkout;
+mod failure;
+mod git;
+mod glob;
+mod http;
+mod reports;
+mod results;
+mod step;
+mod table;
+mod tools;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+pub use built_in::{BuiltIn, Finding, Handled, Input};
+pub use table::{ALL, find};
+
+use failure::Failure;
+use step::Step;
+
+/// Carries out one phase of an action: the arguments are its name as in [`BuiltIn::name`], and `main` or `post`.
+pub fn main(args: &[OsString]) -> ExitCode {
+    let words: Vec<&str> = args.iter().filter_map(|word| word.to_str()).collect();
+    let [name, phase] = words.as_slice() else {
+        return misused("expected the name of an action, and `main` or `post`");
+    };
+    let Some(action) = table::named(name) else {
+        return misused(&format!("there is no action {name}"));
+    };
+    let step = Step::of_process();
+    let result = match *phase {
+        "main" => checked(action, &step).and_then(|()| run(action, &step)),
+        "post" if action.post.is_some() => clean_up(action, &step),
+        _ => return misused(&format!("{name} has no phase {phase}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            step.error(&havre_base::one_line(&failure));
+            ExitCode::FAILURE
+        }
+    }
 }
 
-/// An input of a built-in action.
-#[derive(Debug)]
-pub struct Input {
-    /// As workflows spell it.
-    pub name: &'static str,
-    /// Where it is not given; may hold an expression.
-    pub default: Option<&'static str>,
-    /// Whether it has to be given.
-    pub required: bool,
-    /// What becomes of it.
-    pub handled: Handled,
+fn misused(what: &str) -> ExitCode {
+    Step::of_process().error(what);
+    ExitCode::from(2)
 }
 
-/// What becomes of an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handled {
-    /// As documented.
-    Yes,
-    /// Nothing, and why.
-    Ignored(&'static str),
-    /// An error, and why.
-    Refused(&'static str),
-}
-
-/// The action that stands for one of another repository, whatever its version.
-pub fn find(owner: &str, repository: &str, path: &str) -> Option<&'static BuiltIn> {
-    let asked = (owner.to_lowercase(), repository.to_lowercase(), path);
-    let asked = (asked.0.as_str(), asked.1.as_str(), asked.2);
-    TABLE
+/// What the runner should have found before the job began is found here at the latest.
+fn checked(action: &BuiltIn, step: &Step) -> Result<(), Failure> {
+    if let Some(why) = action.refusal() {
+        return Err(Failure::Refused(why));
+    }
+    for input in action.inputs {
+        match action.judge(input.name, &step.input(input.name)) {
+            Some(Finding::Refused(why)) => return Err(Failure::Refused(why)),
+            Some(Finding::Ignored(why)) => step.warning(&why),
+            None => {}
+        }
+    }
+    match action
+        .inputs
         .iter()
-        .find(|(key, _)| *key == asked)
-        .map(|(_, found)| found)
+        .find(|input| input.required && step.input(input.name).is_empty())
+    {
+        Some(input) => Err(Failure::Refused(format!(
+            "{} needs the input `{}`",
+            action.name, input.name
+        ))),
+        None => Ok(()),
+    }
 }
 
-type Key = (&'static str, &'static str, &'static str);
+fn run(action: &BuiltIn, step: &Step) -> Result<(), Failure> {
+    match action.name {
+        "actions/checkout" => checkout::main(step),
+        "actions/cache" | "actions/cache/restore" => cache::main(step),
+        "actions/cache/save" => cache::save(step),
+        "actions/upload-artifact" => artifacts::upload(step),
+        "actions/download-artifact" => artifacts::download(step),
+        "actions/setup-node" => tools::node(step),
+        "actions/setup-python" => tools::python(step),
+        "actions/setup-go" => tools::go(step),
+        "actions/setup-java" => tools::java(step),
+        "pnpm/action-setup" => tools::pnpm(step),
+        "codecov/codecov-action" => reports::codecov(step),
+        "github/codeql-action/upload-sarif" => reports::sarif(step),
+        _ => Err(failure::missing(action.name)),
+    }
+}
 
-const TABLE: &[(Key, BuiltIn)] = &[(
-    ("havre", "example", ""),
-    BuiltIn {
-        name: "example",
-        inputs: &[
-            input("greeting", Some("hello ${{ github.actor }}"), Handled::Yes),
-            input("old", None, Handled::Ignored("nothing depends on it")),
-            input(
-                "never",
-                None,
-                Handled::Refused("there is no such thing here"),
-            ),
-        ],
-        post: Some("success()"),
-    },
-)];
-
-const fn input(name: &'static str, default: Option<&'static str>, handled: Handled) -> Input {
-    Input {
-        name,
-        default,
-        required: false,
-        handled,
+fn clean_up(action: &BuiltIn, step: &Step) -> Result<(), Failure> {
+    match action.name {
+        "actions/checkout" => checkout::post(step),
+        "actions/cache" => cache::post(step),
+        "actions/setup-node"
+        | "actions/setup-python"
+        | "actions/setup-go"
+        | "actions/setup-java"
+        | "pnpm/action-setup" => tools::post(step),
+        _ => Err(failure::missing(action.name)),
     }
 }
