@@ -10,6 +10,10 @@ use crate::ports::{LegKey, RunId};
 
 /// Bytes of a log that are read at once.
 const CHUNK: u64 = 256 << 10;
+/// How the last line ends of a log that is full.
+const CUT: &str = "what comes behind is not kept";
+/// Bytes that such a line has at most.
+const MAX_CUT: u64 = 300;
 /// Bytes that wait to be written.
 const WAITING: usize = 64 << 10;
 
@@ -71,13 +75,14 @@ impl Logs {
         let file = options.read(true).append(true).create(true).open(&path)?;
         let (lines, bytes) = whole_lines(&file)?;
         file.set_len(bytes)?;
+        let is_full = is_cut(&file, bytes)?;
         Ok(Writer {
             file,
             kept: lines,
             told: 0,
             bytes,
             most,
-            is_full: false,
+            is_full,
             waiting: Vec::new(),
         })
     }
@@ -96,7 +101,8 @@ impl Logs {
         };
         file.seek(SeekFrom::Start(from))?;
         let mut bytes = Vec::new();
-        file.take(CHUNK).read_to_end(&mut bytes)?;
+        // A line may be longer than a part usually is.
+        while !bytes.contains(&b'\n') && (&mut file).take(CHUNK).read_to_end(&mut bytes)? > 0 {}
         let end = bytes.iter().rposition(|byte| *byte == b'\n');
         let whole = &bytes[..end.map_or(0, |end| end + 1)];
         let mut told = Vec::new();
@@ -141,28 +147,14 @@ impl Writer {
         if self.told <= self.kept || self.is_full {
             return Ok(false);
         }
-        let mut line = serde_json::to_vec(told).map_err(io::Error::from)?;
-        line.push(b'\n');
-        let is_end = matches!(
-            told,
-            Told::Ended { .. }
-                | Told::StepEnded { .. }
-                | Told::StepBegan { .. }
-                | Told::Began { .. }
-        );
-        if self.bytes + line.len() as u64 > self.most && !is_end {
+        let mut line = line_of(told)?;
+        if self.bytes + line.len() as u64 > self.most {
             self.is_full = true;
-            let text = format!(
-                "the log has {} bytes; what comes behind is not kept",
-                self.bytes
-            );
-            line = serde_json::to_vec(&Told::Line {
+            line = line_of(&Told::Line {
                 step: None,
                 kind: LineKind::Warning,
-                text,
-            })
-            .map_err(io::Error::from)?;
-            line.push(b'\n');
+                text: format!("the log has {} bytes; {CUT}", self.bytes),
+            })?;
         }
         self.bytes += line.len() as u64;
         self.waiting.append(&mut line);
@@ -177,6 +169,40 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// A line of a log; outputs are kept elsewhere.
+fn line_of(told: &Told) -> io::Result<Vec<u8>> {
+    let mut line = match told {
+        Told::Ended { outputs, .. } if !outputs.is_empty() => {
+            let mut told = told.clone();
+            if let Told::Ended { outputs, .. } = &mut told {
+                outputs.clear();
+            }
+            serde_json::to_vec(&told)
+        }
+        told => serde_json::to_vec(told),
+    }
+    .map_err(io::Error::from)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Whether the last line says that nothing follows.
+fn is_cut(mut file: &File, bytes: u64) -> io::Result<bool> {
+    file.seek(SeekFrom::Start(bytes.saturating_sub(MAX_CUT)))?;
+    let mut end = Vec::new();
+    file.take(MAX_CUT).read_to_end(&mut end)?;
+    let lines = end.trim_ascii_end().rsplit(|byte| *byte == b'\n');
+    let last = lines.map(serde_json::from_slice::<Told>).next();
+    Ok(matches!(
+        last,
+        Some(Ok(Told::Line {
+            step: None,
+            kind: LineKind::Warning,
+            text,
+        })) if text.ends_with(CUT)
+    ))
 }
 
 /// Lines that end, and bytes up to the end of the last one.

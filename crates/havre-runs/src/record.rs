@@ -1,6 +1,6 @@
 //! What was told of a leg, without its lines.
 
-use havre_job::{Annotation, JobResult, StepResult, Told};
+use havre_job::{Annotation, JobResult, MAX_TEXT, StepResult, Told};
 use serde::{Deserialize, Serialize};
 
 use havre_base::clipped;
@@ -82,7 +82,7 @@ impl Record {
             Told::Line { .. } | Told::Summary { .. } => return false,
             Told::Annotation { step, annotation } => {
                 match self.annotations.len() < MAX_ANNOTATIONS {
-                    true => self.annotations.push((*step, annotation.clone())),
+                    true => self.annotations.push((*step, bounded(annotation))),
                     false => self.more_annotations += 1,
                 }
             }
@@ -113,7 +113,10 @@ impl Record {
                 self.result = Some(*result);
                 self.outputs = outputs.clone();
                 self.environment_url = environment_url.as_deref().map(words);
-                self.images = images.iter().take(MAX_IMAGES).cloned().collect();
+                let images = images.iter().take(MAX_IMAGES);
+                self.images = images
+                    .map(|(name, digest)| (words(name), words(digest)))
+                    .collect();
             }
         }
         true
@@ -129,6 +132,15 @@ impl Record {
             self.steps.resize(at + 1, Step::default());
         }
         self.steps.get_mut(at)
+    }
+}
+
+fn bounded(annotation: &Annotation) -> Annotation {
+    Annotation {
+        message: clipped(&annotation.message, MAX_TEXT).to_owned(),
+        title: annotation.title.as_deref().map(words),
+        file: annotation.file.as_deref().map(words),
+        ..annotation.clone()
     }
 }
 

@@ -124,6 +124,16 @@ impl Runs {
         self.inner.begin(trigger, how).await
     }
 
+    /// The same, for the workflow of one file alone.
+    pub async fn begin_one(&self, trigger: &Trigger, path: &str) -> Result<Outcome, RunsError> {
+        let how = How {
+            only: Some(path.to_owned()),
+            chain: 0,
+            consumed: Consumed::Nothing,
+        };
+        self.inner.begin(trigger, how).await
+    }
+
     /// Starts one workflow with inputs.
     pub async fn dispatch(&self, asked: Dispatch) -> Result<Begun, RunsError> {
         let path = match asked.workflow.contains('/') {
@@ -293,7 +303,9 @@ impl Runs {
     pub fn rerun(&self, run: RunId, what: &Again) -> Result<u32, RunsError> {
         let mut book = self.inner.book();
         if let Entry::Vacant(place) = book.live.entry(run) {
-            place.insert(self.ended_run(run)?);
+            let live = self.ended_run(run)?;
+            called(&live)?;
+            place.insert(live);
         }
         let again = self.again(&mut book, run, what);
         self.inner.poke.notify_one();
@@ -302,13 +314,7 @@ impl Runs {
 
     fn again(&self, book: &mut Book, run: RunId, what: &Again) -> Result<u32, RunsError> {
         let live = book.live.get_mut(&run).ok_or(RunsError::NoSuchRun(run))?;
-        if live.row.parent.is_some() {
-            let why = format!(
-                "run {run} was called by another: run {} again",
-                live.row.root
-            );
-            return Err(RunsError::Refused(why));
-        }
+        called(live)?;
         let now = self.inner.now();
         let before = live.defined.clone();
         let ended = live.row.change.conclusion().is_some();
@@ -366,6 +372,17 @@ impl Runs {
             removed.map_err(|source| unremoved(run, source))?;
         }
         Ok(())
+    }
+}
+
+/// What was called is run again with what called it.
+fn called(live: &Live) -> Result<(), RunsError> {
+    match live.row.parent {
+        None => Ok(()),
+        Some(_) => Err(RunsError::Refused(format!(
+            "run {} was called by another: run {} again",
+            live.row.id, live.row.root
+        ))),
     }
 }
 

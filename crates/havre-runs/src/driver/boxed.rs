@@ -108,6 +108,8 @@ pub(super) async fn drive(
         };
         inner.book().there.insert(key.clone());
         if let Err(end) = begin(&inner, told, &mut stop).await {
+            // Where its end cannot be kept, it is started again.
+            inner.book().there.remove(&key);
             return ended(&inner, &key, end).await;
         }
     }
@@ -187,9 +189,11 @@ async fn follow(
     key: &LegKey,
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<LegEnd, RunsError> {
+    // Also where nothing can be written.
+    let wanted = *stop.borrow_and_update();
+    let mut ending = asked(inner, key, wanted, Ending::Not).await;
     let mut taken = Taken::new(inner, key)?;
     let mut stream = inner.ports.legs.follow(key);
-    let mut ending = Ending::Not;
     loop {
         let wanted = *stop.borrow_and_update();
         ending = asked(inner, key, wanted, ending).await;

@@ -18,40 +18,46 @@ use crate::trigger::{Source, Trigger};
 
 /// Runs in a row that each follow another; GitHub's bound.
 const MAX_CHAIN: u32 = 3;
+/// The time of what comes never: the last that the database can hold.
+const NEVER: u64 = i64::MAX as u64;
+/// How long it is tried to start what follows a run, in milliseconds.
+const MAX_TRIED: u64 = 3_600_000;
 /// How late a time may be that was missed, in milliseconds: what was due longer ago waits for its next time.
 const MAX_LATE: u64 = 24 * 3_600_000;
 
 pub(super) async fn feed(inner: Arc<Inner>) -> Result<(), RunsError> {
     inner.book().outbox = false;
     let followed = follow_all(&inner).await;
-    if followed.is_err() {
-        inner.book().outbox = true;
-    }
-    followed?;
-    times(&inner).await
+    let started = times(&inner).await;
+    let more = !inner.tables.outbox()?.is_empty();
+    inner.book().outbox |= more;
+    inner.poke.notify_one();
+    followed.and(started)
 }
 
+/// One that cannot be read keeps no other from starting.
 async fn follow_all(inner: &Inner) -> Result<(), RunsError> {
-    loop {
-        let waiting = inner.tables.outbox()?;
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        for (run, action) in waiting {
-            let action = match action.as_str() {
-                "requested" => "requested",
-                _ => "completed",
-            };
-            follow(inner, run, action).await?;
+    let mut failed = Ok(());
+    for (run, action) in inner.tables.outbox()? {
+        let action = match action.as_str() {
+            "requested" => "requested",
+            _ => "completed",
+        };
+        if let Err(error) = follow(inner, run, action).await {
+            failed = Err(error);
         }
     }
+    failed
 }
 
 /// Starts what follows a run.
 async fn follow(inner: &Inner, run: RunId, action: &'static str) -> Result<(), RunsError> {
     let consumed = Consumed::Outbox(run, action);
     let row = inner.tables.row(run)?;
-    let followable = row.filter(|row| row.facts.chain < MAX_CHAIN);
+    let followable = row.filter(|row| {
+        let since = row.change.ended_ms.unwrap_or(row.queued_ms);
+        row.facts.chain < MAX_CHAIN && since.saturating_add(MAX_TRIED) > inner.now()
+    });
     let newest = match &followable {
         None => None,
         Some(row) => newest(inner, &row.project).await?,
@@ -136,43 +142,62 @@ fn unread(project: &str, source: SourcesError) -> RunsError {
 /// Starts what is due by its time.
 async fn times(inner: &Inner) -> Result<(), RunsError> {
     let now = inner.now();
+    let mut failed = Ok(());
     let schedules = inner.tables.schedules()?;
     for schedule in schedules.into_iter().filter(|at| at.next_ms <= now) {
-        let late = now - schedule.next_ms;
-        let next = next(&schedule.cron, &schedule.timezone, now).ok().flatten();
-        let consumed = Consumed::Time(Schedule {
-            next_ms: next.unwrap_or(i64::MAX as u64),
-            ..schedule.clone()
-        });
-        let project = &schedule.project;
-        let Some(source) = newest(inner, project).await?.filter(|_| late <= MAX_LATE) else {
-            let mut book = inner.book();
-            inner.insert(&mut book, Vec::new(), consumed)?;
-            continue;
-        };
-        let trigger = Trigger {
-            project: project.clone(),
-            event: Event::Schedule {
-                cron: schedule.cron.clone(),
-                branch: source.default_branch.clone(),
-            },
-            actor: source.author.0.clone(),
-            source,
-            before: None,
-            forced: false,
-            payload: None,
-            foreign: false,
-        };
-        let how = How {
-            only: Some(schedule.path.clone()),
-            chain: 0,
-            consumed,
-        };
-        told(inner.begin(&trigger, how).await)?;
+        if let Err(error) = time(inner, schedule, now).await {
+            failed = Err(error);
+        }
     }
     let first = inner.tables.schedules()?.first().map(|at| at.next_ms);
     inner.book().schedule_ms = first;
-    Ok(())
+    failed
+}
+
+async fn time(inner: &Inner, schedule: Schedule, now: u64) -> Result<(), RunsError> {
+    let late = now.saturating_sub(schedule.next_ms);
+    let next = match next(&schedule.cron, &schedule.timezone, now) {
+        Ok(next) => next.unwrap_or(NEVER),
+        Err(error) => {
+            tracing::warn!(
+                path = schedule.path,
+                error = error.to_string(),
+                "a time is none any more"
+            );
+            NEVER
+        }
+    };
+    let consumed = Consumed::Time(Schedule {
+        next_ms: next,
+        ..schedule.clone()
+    });
+    let newest = match late > MAX_LATE {
+        true => None,
+        false => newest(inner, &schedule.project).await?,
+    };
+    let Some(source) = newest else {
+        let mut book = inner.book();
+        return inner.insert(&mut book, Vec::new(), consumed);
+    };
+    let trigger = Trigger {
+        project: schedule.project,
+        event: Event::Schedule {
+            cron: schedule.cron,
+            branch: source.default_branch.clone(),
+        },
+        actor: source.author.0.clone(),
+        source,
+        before: None,
+        forced: false,
+        payload: None,
+        foreign: false,
+    };
+    let how = How {
+        only: Some(schedule.path),
+        chain: 0,
+        consumed,
+    };
+    told(inner.begin(&trigger, how).await)
 }
 
 fn next(cron: &str, timezone: &str, after: u64) -> Result<Option<u64>, CronError> {
@@ -204,7 +229,7 @@ pub(crate) async fn refresh(inner: &Inner, project: &str) -> Result<Vec<String>,
                         path: path.clone(),
                         cron,
                         timezone,
-                        next_ms: next.unwrap_or(i64::MAX as u64),
+                        next_ms: next.unwrap_or(NEVER),
                     }),
                     Err(error) => wrong.push(format!("{path}: {error}")),
                 }

@@ -171,6 +171,33 @@ async fn what_failed_is_run_again_and_what_was_before_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_failed_is_run_again_while_others_run() {
+    let stage = stage(&jobs(
+        "  a: {runs-on: x, steps: [{run: x}]}\n  b: {runs-on: x, steps: [{run: x}]}\n",
+    ));
+    stage.world.does("a", Does::Holds);
+    stage.world.does("b", Does::Fails);
+    let run = stage.push().await;
+    stage
+        .until("b has failed", || legs(&stage.runs, run)[1] == "b Failure")
+        .await;
+    stage.world.does("b", Does::Succeeds);
+    stage
+        .runs
+        .rerun(run, &Again::Job("a".to_owned()))
+        .expect_err("it runs");
+    assert_eq!(stage.runs.rerun(run, &Again::Failed).unwrap(), 2);
+    stage
+        .until("b has succeeded", || {
+            legs(&stage.runs, run)[1] == "b Success"
+        })
+        .await;
+    stage.world.let_go("a");
+    assert_eq!(stage.ended(run).await, Conclusion::Success);
+    assert_eq!(stage.world.order(), ["a", "b", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn cancelled_softly_then_at_once() {
     let stage = stage(&jobs(
         "  a: {runs-on: x, steps: [{run: x}]}\n  z: {needs: a, if: always(), runs-on: x, steps: [{run: x}]}\n",
@@ -338,7 +365,9 @@ async fn workflows_call_others_within_bounds() {
         r#"{"GITHUB_TOKEN":"tok"}"#
     );
 
-    stage.until("nothing is left", || stage.world.boxes().is_empty()).await;
+    stage
+        .until("nothing is left", || stage.world.boxes().is_empty())
+        .await;
     stage.world.does("c", Does::Holds);
     let run = stage.push().await;
     stage

@@ -30,7 +30,11 @@ async fn a_log_is_followed_while_it_grows_and_cut_where_it_is_too_long() {
     stage.world.does("a", Does::Holds);
     let run = stage.push().await;
     let mut log = stage.runs.log(key(run), 0, true).unwrap();
-    let mut told = log.next().await.unwrap().unwrap().told;
+    let part = log.next().await.unwrap().unwrap();
+    let (mut told, from) = (part.told, part.next);
+    // What follows is told again from its beginning.
+    let stage = stage.again().await;
+    let mut log = stage.runs.log(key(run), from, true).unwrap();
     stage.world.let_go("a");
     while let Some(part) = log.next().await.unwrap() {
         told.extend(part.told);

@@ -46,6 +46,13 @@ jobs:
     steps: [{run: x}]
 ";
 
+fn settings() -> Settings {
+    Settings {
+        cancel_grace: Duration::from_secs(5),
+        ..Settings::default()
+    }
+}
+
 fn world() -> World {
     let world = World::new(&[("ci.yml", CI), ("called.yml", CALLED)]);
     world.does("test", Does::Fails);
@@ -102,41 +109,47 @@ async fn outcome(runs: &Runs, run: RunId) -> String {
     told.join("\n")
 }
 
-async fn drive(world: &World, runs: &Runs, run: RunId) {
+async fn drive(world: &World, runs: &Runs, run: RunId, meanwhile: &impl Fn(&World, &Runs, RunId)) {
     let killed = world.killed.lock().unwrap().clone();
     tokio::select! {
         () = killed.cancelled() => {}
         ended = runs.run(CancellationToken::new()) => panic!("{ended:?}"),
-        ended = async {
-            let conclusion = runs.ended(run).await;
-            // What is left of its boxes goes.
-            while !world.boxes().is_empty() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+        () = async {
+            let is_left = || {
+                let listed = runs.show(run).unwrap().run;
+                listed.conclusion.is_none() || !world.boxes().is_empty()
+            };
+            while is_left() {
+                meanwhile(world, runs, run);
+                tokio::time::sleep(Duration::from_millis(500)).await;
             }
-            conclusion
-        } => drop(ended.unwrap()),
+        } => {}
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_driver_that_is_killed_anywhere_leaves_what_another_takes_up() {
-    let mut expected = None;
+/// Plays a run to its end with a driver that is killed at each call in turn, and holds what is left against what is
+/// left where none is killed. Gives that, and how many calls there were.
+async fn killed_everywhere(
+    make: impl Fn() -> World,
+    meanwhile: impl Fn(&World, &Runs, RunId),
+) -> (String, usize) {
+    let mut expected: Option<String> = None;
     let mut points = 0;
     // The first is not killed at all.
     for kill_at in [i64::MAX].into_iter().chain(0..) {
         let dir = tempfile::tempdir().unwrap();
-        let world = world();
-        let runs = world.runs(dir.path(), Settings::default());
+        let world = make();
+        let runs = world.runs(dir.path(), settings());
         let begun = runs.begin(&push("shop")).await.unwrap();
         let run = begun.begun[0].run;
         world.kill_at(kill_at);
-        drive(&world, &runs, run).await;
+        drive(&world, &runs, run, &meanwhile).await;
         let killed = world.was_killed();
         drop(runs);
         tokio::task::yield_now().await;
         world.kill_at(i64::MAX);
-        let runs = world.runs(dir.path(), Settings::default());
-        drive(&world, &runs, run).await;
+        let runs = world.runs(dir.path(), settings());
+        drive(&world, &runs, run, &meanwhile).await;
         let found = outcome(&runs, run).await;
         world.sound();
         let expected = expected.get_or_insert_with(|| found.clone());
@@ -146,11 +159,34 @@ async fn a_driver_that_is_killed_anywhere_leaves_what_another_takes_up() {
         }
         points += 1;
     }
-    let expected = expected.unwrap();
-    assert!(
-        expected.contains("inner success Success None [(\"name\", \"inner success\")]"),
-        "{expected}"
-    );
-    assert!(expected.contains("7 lines"), "{expected}");
+    (expected.unwrap_or_default(), points)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_is_killed_anywhere_leaves_what_another_takes_up() {
+    let (left, points) = killed_everywhere(world, |_, _, _| {}).await;
+    let inner = "inner success Success None [(\"name\", \"inner success\")]";
+    assert!(left.contains(inner), "{left}");
+    assert!(left.contains("7 lines"), "{left}");
+    assert!(points > 60, "{points} points only");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_killed_while_a_run_is_cancelled_does_too() {
+    let make = || {
+        let world = world();
+        world.does("test", Does::Holds);
+        world.does("inner", Does::Stubborn);
+        world
+    };
+    let (left, points) = killed_everywhere(make, |world, runs, run| {
+        if world.boxes() == ["inner success", "test"] {
+            runs.cancel(run, false).unwrap();
+        }
+    })
+    .await;
+    assert!(left.starts_with("Some(Cancelled)"), "{left}");
+    assert!(left.contains("inner success Cancelled"), "{left}");
+    assert!(left.contains("clean Success"), "{left}");
     assert!(points > 60, "{points} points only");
 }

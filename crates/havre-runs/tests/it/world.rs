@@ -1,5 +1,6 @@
 //! A strict fake of boxes, gates and repositories, which outlives drivers.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -276,7 +277,10 @@ impl Legs for World {
             {
                 let mut state = self.state();
                 state.contents.insert(key.clone(), start.clone());
-                if !state.boxes.contains_key(&key) {
+                let State {
+                    boxes, order, most, ..
+                } = &mut *state;
+                if let Entry::Vacant(place) = boxes.entry(key) {
                     let mut told = lines(&start);
                     let outputs = vec![("name".to_owned(), start.name.clone())];
                     match does {
@@ -287,9 +291,9 @@ impl Legs for World {
                         Does::Holds | Does::Stubborn => {}
                         _ => told.push(Followed::Told(ended(JobResult::Success, outputs))),
                     }
-                    state.boxes.insert(key, Boxed { told, does });
-                    state.order.push(start.name);
-                    state.most = state.most.max(state.boxes.len());
+                    place.insert(Boxed { told, does });
+                    order.push(start.name);
+                    *most = boxes.len().max(*most);
                 }
             }
             self.call().await;
