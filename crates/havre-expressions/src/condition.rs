@@ -3,6 +3,7 @@
 use crate::answers::Answers;
 use crate::evaluate::EvaluateError;
 use crate::function::Function;
+use crate::meter::Budget;
 use crate::parse::{Expression, ParseError, ParseFault, Span, Use, Used};
 use crate::template::Template;
 
@@ -52,5 +53,15 @@ impl Condition {
     /// Whether it holds.
     pub fn evaluate(&self, answers: &dyn Answers) -> Result<bool, EvaluateError> {
         Ok(self.expression.evaluate(answers)?.is_truthy())
+    }
+
+    /// Whether it holds, of what is left for all.
+    pub fn evaluate_within(
+        &self,
+        answers: &dyn Answers,
+        budget: &mut Budget,
+    ) -> Result<bool, EvaluateError> {
+        let value = self.expression.evaluate_within(answers, budget)?;
+        Ok(value.is_truthy())
     }
 }

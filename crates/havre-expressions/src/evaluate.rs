@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::answers::{Answers, Refused, Status};
 use crate::function::Function;
 use crate::json::{self, JsonError, Stopped};
-use crate::meter::{Exhausted, MAX_MEMORY, Meter};
+use crate::meter::{Budget, Exhausted, MAX_MEMORY, Meter};
 use crate::parse::{Comparison, Expression, Kind, Node, Span, Step};
 use crate::value::Value;
 use crate::{compare, fold, number};
@@ -70,6 +70,15 @@ impl Expression {
     /// Its value.
     pub fn evaluate(&self, answers: &dyn Answers) -> Result<Value, EvaluateError> {
         self.evaluate_metered(answers, &mut Meter::of_an_evaluation())
+    }
+
+    /// Its value, of what is left for all.
+    pub fn evaluate_within(
+        &self,
+        answers: &dyn Answers,
+        budget: &mut Budget,
+    ) -> Result<Value, EvaluateError> {
+        budget.spend(|meter| self.evaluate_metered(answers, meter))
     }
 
     pub(crate) fn evaluate_metered(

@@ -37,7 +37,7 @@ pub use condition::Condition;
 pub use evaluate::{EvaluateError, EvaluateFault};
 pub use function::Function;
 pub use json::{JsonError, MAX_JSON_DEPTH};
-pub use meter::{MAX_MEMORY, MAX_WORK};
+pub use meter::{Budget, MAX_MEMORY, MAX_WORK};
 pub use parse::{Expression, MAX_DEPTH, MAX_LENGTH, ParseError, ParseFault, Span, Use, Used};
 pub use scan::MAX_OPERATORS;
 pub use template::{Piece, Template, pieces};

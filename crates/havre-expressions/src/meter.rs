@@ -6,6 +6,35 @@ pub const MAX_MEMORY: usize = 10 << 20;
 /// Most bytes of text that one evaluation looks through, an item of a list being eight: well below a second.
 pub const MAX_WORK: usize = 64 << 20;
 
+/// What several evaluations may use up together; each stays within its own bounds too.
+#[derive(Debug)]
+pub struct Budget {
+    left: Meter,
+}
+
+impl Budget {
+    /// For so many evaluations that use up all they may; many more that are as small as usual.
+    pub fn of(evaluations: usize) -> Self {
+        let left = Meter {
+            memory: MAX_MEMORY.saturating_mul(evaluations),
+            work: MAX_WORK.saturating_mul(evaluations),
+        };
+        Self { left }
+    }
+
+    pub(crate) fn spend<T>(&mut self, evaluate: impl FnOnce(&mut Meter) -> T) -> T {
+        let given = Meter {
+            memory: self.left.memory.min(MAX_MEMORY),
+            work: self.left.work.min(MAX_WORK),
+        };
+        let mut meter = Meter { ..given };
+        let value = evaluate(&mut meter);
+        self.left.memory -= given.memory - meter.memory;
+        self.left.work -= given.work - meter.work;
+        value
+    }
+}
+
 /// Counts down.
 #[derive(Debug)]
 pub(crate) struct Meter {

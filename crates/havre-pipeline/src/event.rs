@@ -1,9 +1,11 @@
 //! What happens to a repository.
 
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 
 /// Something happened that may start workflows.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// Commits came.
     Push {
@@ -32,6 +34,7 @@ pub enum Event {
         /// Where its file is taken from.
         on: Reference,
         /// Inputs, as they were written.
+        #[serde(with = "pairs")]
         inputs: IndexMap<String, String>,
     },
     /// A time came.
@@ -67,7 +70,8 @@ pub enum Event {
 }
 
 /// A branch or a tag.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reference {
     /// `refs/heads/…`
     Branch(String),
@@ -123,5 +127,25 @@ impl Reference {
             Self::Branch(name) => format!("refs/heads/{name}"),
             Self::Tag(name) => format!("refs/tags/{name}"),
         }
+    }
+}
+
+/// Inputs as they are kept: in their order.
+mod pairs {
+    use indexmap::IndexMap;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        inputs: &IndexMap<String, String>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        inputs.iter().collect::<Vec<_>>().serialize(to)
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(
+        from: D,
+    ) -> Result<IndexMap<String, String>, D::Error> {
+        let inputs = Vec::<(String, String)>::deserialize(from)?;
+        Ok(inputs.into_iter().collect())
     }
 }

@@ -2,9 +2,9 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use havre_expressions::{Answers, Condition, Expression, Object, Refused, Status, Value};
+use havre_expressions::{Answers, Budget, Condition, Expression, Object, Refused, Status, Value};
 use havre_workflow as workflow;
 use havre_workflow::{Data, Dynamic, Part, Spanned, Template};
 use indexmap::IndexMap;
@@ -72,6 +72,8 @@ impl Before {
 pub struct Known {
     /// A dozen at most: looked through one by one.
     contexts: Vec<(String, Value, Extent)>,
+    /// What all copies may use up together.
+    budget: Option<Arc<Mutex<Budget>>>,
     files: Option<Files>,
 }
 
@@ -96,6 +98,21 @@ enum Extent {
 }
 
 impl Known {
+    /// The same, of which all copies together may use up so many evaluations' bounds; less, where it had a budget.
+    pub(crate) fn bounded(&self, evaluations: usize) -> Self {
+        let mut known = self.clone();
+        let budget = || Arc::new(Mutex::new(Budget::of(evaluations)));
+        known.budget.get_or_insert_with(budget);
+        known
+    }
+
+    /// What there is of a context.
+    pub fn context(&self, name: &str) -> Option<&Value> {
+        let mut contexts = self.contexts.iter();
+        let found = contexts.find(|(other, ..)| other == name);
+        found.map(|(_, value, _)| value)
+    }
+
     /// Gives a context its value: what it lacks is null.
     pub fn whole(&mut self, name: &str, value: impl Into<Value>) {
         self.set(name, value.into(), Extent::Whole);
@@ -157,7 +174,13 @@ impl Known {
             Err(error) => return Answer::Wrong(error.to_string()),
         };
         let asked = Asked::new(self, expression, None);
-        let value = parsed.evaluate(&asked);
+        let value = match &self.budget {
+            None => parsed.evaluate(&asked),
+            Some(budget) => {
+                let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
+                parsed.evaluate_within(&asked, &mut budget)
+            }
+        };
         asked.finish(value)
     }
 
@@ -183,7 +206,13 @@ impl Known {
             Err(error) => return Answer::Wrong(error.to_string()),
         };
         let asked = Asked::new(self, expression, Some(before));
-        let holds = parsed.evaluate(&asked);
+        let holds = match &self.budget {
+            None => parsed.evaluate(&asked),
+            Some(budget) => {
+                let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
+                parsed.evaluate_within(&asked, &mut budget)
+            }
+        };
         asked.finish(holds)
     }
 

@@ -33,4 +33,5 @@ pub use event::{Event, Reference};
 pub use known::{Answer, Before, Known};
 pub use plan::{Group, Leg, Legs, Plan, PlannedJob, Starts};
 pub use reason::Reason;
+pub use serial::Json;
 pub use trigger::Verdict;

@@ -19,6 +19,12 @@ const MAX_WORD: usize = 1000;
 /// Most labels of what a leg runs on.
 const MAX_LABELS: usize = 100;
 
+/// What a whole plan, or the legs of one job, may use up: a few seconds at the very worst.
+const BUDGET: usize = 8;
+/// Minutes that a job may take that calls a workflow: the jobs of that one have bounds of their own. GitHub's bound of a
+/// run.
+const CALL_TIMEOUT: f64 = 35.0 * 24.0 * 60.0;
+
 /// What a workflow will do.
 #[derive(Clone, Debug)]
 pub struct Plan<'w> {
@@ -105,6 +111,7 @@ pub struct Leg {
 
 /// Plans a workflow.
 pub fn plan<'w>(workflow: &'w Workflow, known: &Known) -> Plan<'w> {
+    let known = &known.bounded(BUDGET);
     let mut planned: HashMap<&str, Planning> = HashMap::new();
     let mut jobs: Vec<PlannedJob<'w>> = Vec::new();
     // What it needs is planned before it.
@@ -239,6 +246,7 @@ fn fails_by_need(job: &Job, known: &Known) -> bool {
 
 /// What a job becomes, with what is known.
 pub fn legs(job: &Job, known: &Known) -> Answer<Legs> {
+    let known = &known.bounded(BUDGET);
     strategy(job, known).map(|strategy| {
         let total = strategy.combinations.len();
         let legs = strategy.combinations.into_iter().enumerate();
@@ -369,7 +377,10 @@ fn leg(job: &Job, combination: Object, known: &Known) -> Leg {
         environment: environment.filter(|name| name.known().is_none_or(|name| !name.is_empty())),
         group: job.concurrency.as_ref().map(|of| group(of, known)),
         continue_on_error: known.truth(steps.and_then(|steps| steps.continue_on_error.as_ref())),
-        timeout: timeout(steps.and_then(|steps| steps.timeout.as_ref()), known),
+        timeout: match steps {
+            Some(steps) => timeout(steps.timeout.as_ref(), known),
+            None => Answer::Known(CALL_TIMEOUT),
+        },
     }
 }
 

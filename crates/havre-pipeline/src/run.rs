@@ -21,8 +21,8 @@ use crate::group::{Member, Stage};
 use crate::known::Known;
 use crate::serial;
 
-pub use rerun::{Again, Refusal, rerun};
-pub use step::{begin, step};
+pub use rerun::{Again, MAX_ATTEMPTS, Refusal, rerun};
+pub use step::{MAX_LEG_OUTPUTS, MAX_RUN_OUTPUTS, begin, step};
 
 /// Milliseconds since any moment that stays the same as long as a run lasts.
 pub type Millis = u64;
@@ -244,8 +244,10 @@ pub enum Event {
     },
     /// Time passed.
     Tick,
-    /// Somebody cancels the run.
+    /// Somebody cancels the run; what asks for it by its `if` goes on.
     Cancel,
+    /// Somebody cancels the run, and nothing goes on.
+    CancelAtOnce,
 }
 
 /// What is due.

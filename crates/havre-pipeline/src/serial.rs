@@ -1,4 +1,4 @@
-//! Combinations of a matrix as they are kept, in their order.
+//! Values of expressions as they are kept, in their order.
 
 use std::fmt;
 
@@ -10,21 +10,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub(crate) fn serialize<S: Serializer>(object: &Object, to: S) -> Result<S::Ok, S::Error> {
     let mut map = to.serialize_map(Some(object.len()))?;
     for (name, value) in object.iter() {
-        map.serialize_entry(name, &Kept(value.clone()))?;
+        map.serialize_entry(name, &Json(value.clone()))?;
     }
     map.end()
 }
 
 pub(crate) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Object, D::Error> {
-    match Kept::deserialize(from)?.0 {
+    match Json::deserialize(from)?.0 {
         Value::Object(object) => Ok(Object::clone(&object)),
         _ => Err(serde::de::Error::custom("a combination is a mapping")),
     }
 }
 
-struct Kept(Value);
+/// A value as JSON, its names in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Json(pub Value);
 
-impl Serialize for Kept {
+impl Serialize for Json {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match &self.0 {
             Value::Null => to.serialize_unit(),
@@ -36,7 +38,7 @@ impl Serialize for Kept {
             Value::Array(items) => {
                 let mut list = to.serialize_seq(Some(items.len()))?;
                 for item in items.iter() {
-                    list.serialize_element(&Kept(item.clone()))?;
+                    list.serialize_element(&Json(item.clone()))?;
                 }
                 list.end()
             }
@@ -45,7 +47,7 @@ impl Serialize for Kept {
     }
 }
 
-impl<'d> Deserialize<'d> for Kept {
+impl<'d> Deserialize<'d> for Json {
     fn deserialize<D: Deserializer<'d>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(Reading).map(Self)
     }
@@ -86,7 +88,7 @@ impl<'d> Visitor<'d> for Reading {
 
     fn visit_seq<A: SeqAccess<'d>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(Kept(value)) = items.next_element()? {
+        while let Some(Json(value)) = items.next_element()? {
             values.push(value);
         }
         Ok(values.into())
@@ -94,7 +96,7 @@ impl<'d> Visitor<'d> for Reading {
 
     fn visit_map<A: MapAccess<'d>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut object = Object::default();
-        while let Some((name, Kept(value))) = entries.next_entry::<String, Kept>()? {
+        while let Some((name, Json(value))) = entries.next_entry::<String, Json>()? {
             object.insert(name, value);
         }
         Ok(object.into())

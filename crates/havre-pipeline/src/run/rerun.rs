@@ -1,11 +1,15 @@
 //! Jobs of a run that are run again; what they came to before is kept.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use super::step::settle;
 use super::{
     Definition, Earlier, Effect, JobResult, JobRun, JobState, LegResult, LegState, Millis, Run,
 };
+
+/// Most attempts of a run; GitHub's bound.
+pub const MAX_ATTEMPTS: u32 = 50;
 
 /// What is run again, with all that needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +31,19 @@ pub enum Refusal {
     NoSuchJob(String),
     /// Nothing failed.
     NothingFailed,
+    /// It was run [`MAX_ATTEMPTS`] times.
+    TooManyAttempts,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Running(job) => write!(f, "job `{job}` has not ended: cancel the run, or wait"),
+            Self::NoSuchJob(job) => write!(f, "there is no job `{job}`"),
+            Self::NothingFailed => f.write_str("nothing failed: say which job, or all"),
+            Self::TooManyAttempts => write!(f, "a run has {MAX_ATTEMPTS} attempts at most"),
+        }
+    }
 }
 
 /// Runs jobs again as one more attempt, also while others run.
@@ -36,6 +53,9 @@ pub fn rerun(
     now: Millis,
     what: &Again,
 ) -> Result<(Run, Vec<Effect>), Refusal> {
+    if run.attempt >= MAX_ATTEMPTS {
+        return Err(Refusal::TooManyAttempts);
+    }
     let chosen: HashSet<&str> = match what {
         Again::All => run.jobs.iter().map(|job| job.id.as_str()).collect(),
         Again::Failed => {

@@ -11,6 +11,10 @@ use super::{
 use crate::known::{Answer, Before, Known};
 use crate::plan::{self, Leg};
 
+/// Most bytes of all outputs of a leg together; GitHub's.
+pub const MAX_LEG_OUTPUTS: usize = 1 << 20;
+/// Most bytes of all outputs of a run together: all of it is kept with every change. GitHub's is larger.
+pub const MAX_RUN_OUTPUTS: usize = 16 << 20;
 /// Milliseconds of a minute.
 const MINUTE: f64 = 60_000.0;
 
@@ -69,6 +73,7 @@ pub fn step(mut run: Run, of: &Definition<'_>, now: Millis, event: Event) -> (Ru
             outputs,
         } => finish(&mut run, &leg, result, outputs),
         Event::Cancel => cancel_run(&mut run, of),
+        Event::CancelAtOnce => cancel_at_once(&mut run),
     }
     time_out(&mut run, now);
     settle(&mut run, of, now);
@@ -94,6 +99,12 @@ fn change(run: &mut Run, id: &LegId, change: impl FnOnce(&mut LegRun)) {
 
 fn finish(run: &mut Run, id: &LegId, result: LegResult, outputs: Vec<(String, String)>) {
     let mut ended = run.ended;
+    // What needs outputs that are not there must not go on as if they were empty.
+    let size = size(&outputs);
+    let (result, outputs) = match size > MAX_LEG_OUTPUTS || size > run.room_for_outputs() {
+        true => (LegResult::Failure, Vec::new()),
+        false => (result, outputs),
+    };
     change(run, id, |leg| {
         let (result, cause) = match (&leg.state, result) {
             // It ended before it was cancelled.
@@ -105,6 +116,27 @@ fn finish(run: &mut Run, id: &LegId, result: LegResult, outputs: Vec<(String, St
         end(leg, result, cause, outputs, &mut ended);
     });
     run.ended = ended;
+}
+
+/// Bytes of outputs.
+fn size(outputs: &[(String, String)]) -> usize {
+    let sizes = outputs.iter().map(|(name, value)| name.len() + value.len());
+    sizes.sum()
+}
+
+impl Run {
+    /// Bytes of outputs that legs of it may still have, all together.
+    pub fn room_for_outputs(&self) -> usize {
+        let sizes = self.legs().map(|(_, leg)| match &leg.state {
+            LegState::Ended { outputs, .. } => size(outputs),
+            LegState::Queued
+            | LegState::Entering { .. }
+            | LegState::Starting
+            | LegState::Running { .. }
+            | LegState::Cancelling { .. } => 0,
+        });
+        MAX_RUN_OUTPUTS.saturating_sub(sizes.sum())
+    }
 }
 
 fn end(
@@ -160,6 +192,24 @@ fn cancel_run(run: &mut Run, of: &Definition<'_>) {
             for leg in legs {
                 cancel(leg, Cause::Requested, &mut ended);
             }
+        }
+    }
+    run.ended = ended;
+}
+
+/// Nothing goes on, and nothing begins, whatever its `if` says.
+fn cancel_at_once(run: &mut Run) {
+    run.cancelled = true;
+    let mut ended = run.ended;
+    for job in &mut run.jobs {
+        match &mut job.state {
+            JobState::Waiting => job.state = JobState::Skipped,
+            JobState::Begun { legs, .. } => {
+                for leg in legs {
+                    cancel(leg, Cause::Requested, &mut ended);
+                }
+            }
+            JobState::Skipped | JobState::Broken(_) => {}
         }
     }
     run.ended = ended;

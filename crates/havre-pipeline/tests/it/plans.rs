@@ -201,3 +201,29 @@ fn what_is_known_in_part_is_not_known_as_a_whole() {
         "waits for github.event"
     );
 }
+
+#[test]
+fn a_plan_uses_up_no_more_than_a_few_evaluations_may() {
+    let wide = |legs: usize| {
+        let values: Vec<String> = (0..legs).map(|n| n.to_string()).collect();
+        let name = "${{ toJSON(inputs) != '' && matrix.v }}";
+        crate::workflow(&format!(
+            "on: push\njobs: {{a: {{name: \"{name}\", strategy: {{matrix: {{v: [{}]}}}}, runs-on: x, steps: [{{run: x}}]}}}}\n",
+            values.join(", ")
+        ))
+    };
+    let mut known = havre_pipeline::Known::default();
+    let large: havre_pipeline::Object = [("a", "x".repeat(2 << 20))].into_iter().collect();
+    known.whole("inputs", large);
+    known.whole("needs", havre_pipeline::Object::default());
+    let names = |legs: usize| {
+        let workflow = wide(legs);
+        let legs = havre_pipeline::plan::legs(&workflow.jobs["a"], &known);
+        let legs = legs.known().unwrap().legs.clone();
+        let known = legs.iter().filter(|leg| leg.name.known().is_some());
+        (known.count(), legs.len())
+    };
+    assert_eq!(names(4), (4, 4));
+    let (known, all) = names(200);
+    assert!(known < 100 && all == 200, "{known} of {all} have names");
+}

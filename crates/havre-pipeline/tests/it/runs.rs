@@ -713,3 +713,63 @@ fn a_failure_counts_beside_what_was_skipped() {
     ]);
     assert_eq!(check(&of, "fail a; ok c"), "start a; start c; -; Failure");
 }
+
+#[test]
+fn what_a_run_keeps_has_bounds() {
+    use havre_pipeline::run::{MAX_ATTEMPTS, MAX_LEG_OUTPUTS};
+
+    let workflow = jobs(&[("a", "")]);
+    let known = contexts();
+    let of = Definition {
+        workflow: &workflow,
+        known: &known,
+    };
+    let ended = |bytes: usize| {
+        let (run, _) = begin(&of, 0);
+        let finished = Event::Finished {
+            leg: named(&run, "a"),
+            result: LegResult::Success,
+            outputs: vec![("n".to_owned(), "x".repeat(bytes - 1))],
+        };
+        step(run, &of, 0, finished).0
+    };
+    let conclusion = |bytes| ended(bytes).conclusion();
+    assert_eq!(conclusion(MAX_LEG_OUTPUTS), Some(Conclusion::Success));
+    assert_eq!(conclusion(MAX_LEG_OUTPUTS + 1), Some(Conclusion::Failure));
+
+    let mut run = ended(1);
+    for _ in 1..MAX_ATTEMPTS {
+        run = rerun(&run, &of, 0, &Again::All).unwrap().0;
+        let finished = Event::Finished {
+            leg: named(&run, "a"),
+            result: LegResult::Success,
+            outputs: Vec::new(),
+        };
+        run = step(run, &of, 0, finished).0;
+    }
+    let refused = rerun(&run, &of, 0, &Again::All).unwrap_err();
+    assert_eq!(refused, Refusal::TooManyAttempts);
+}
+
+#[test]
+fn cancelled_at_once_nothing_goes_on() {
+    let workflow = jobs(&[("a", "if: always(),"), ("b", "needs: a, if: always(),")]);
+    let known = contexts();
+    let of = Definition {
+        workflow: &workflow,
+        known: &known,
+    };
+    let (run, _) = begin(&of, 0);
+    let (run, due) = step(run, &of, 0, Event::Cancel);
+    assert_eq!(words(&due), "-");
+    let (run, due) = step(run, &of, 0, Event::CancelAtOnce);
+    assert_eq!(words(&due), "cancel a Requested");
+    let gone = Event::Finished {
+        leg: named(&run, "a"),
+        result: LegResult::Cancelled,
+        outputs: Vec::new(),
+    };
+    let (run, due) = step(run, &of, 0, gone);
+    assert_eq!(words(&due), "-");
+    assert_eq!(run.conclusion(), Some(Conclusion::Cancelled));
+}

@@ -1,0 +1,6 @@
+//! Runs on a fake world: what is killed, cancelled, called, waited for.
+
+mod driven;
+mod kept;
+mod killed;
+mod world;
