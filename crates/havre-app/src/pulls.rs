@@ -78,7 +78,7 @@ pub(crate) async fn pull(
 }
 
 /// Those that `docker login` keeps for root, where there are any.
-fn credentials() -> Credentials {
+pub(crate) fn credentials() -> Credentials {
     let path = Path::new("/root/.docker/config.json");
     if path.exists() {
         Credentials::DockerConfig(path.to_owned())

@@ -125,6 +125,12 @@ impl Root {
         OwnFolders(all.map(|dir| real_or_itself(&dir)).collect())
     }
 
+    /// What jobs on this machine's own programs never see, whatever its mode.
+    pub(crate) fn hidden(&self) -> Vec<PathBuf> {
+        let all = [&self.state, &self.run, &self.etc].into_iter();
+        all.chain(self.base.as_ref()).cloned().collect()
+    }
+
     /// The daemon's socket.
     pub fn api_socket(&self) -> PathBuf {
         self.run.join("api.sock")

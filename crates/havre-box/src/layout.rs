@@ -65,7 +65,7 @@ impl Layout<'_> {
         mounts.extend(self.runtime.mounts());
         for (path, target) in [
             (&request.repository, paths::REPOSITORY),
-            (&request.results_socket, paths::RESULTS_SOCKET),
+            (&request.results, paths::RESULTS_FOLDER),
         ] {
             if let Some(path) = path {
                 mounts.push(shown(path, target)?);

@@ -32,6 +32,6 @@ pub use boxes::{BoxConfig, Boxes, Started};
 pub use error::BoxError;
 pub use follow::{Ending, Follow, Heard};
 pub use ground::{GroundError, Grounds};
-pub use options::{CreateOptions, OptionError, Probe};
+pub use options::{CreateOptions, OptionError, Probe, split_line};
 pub use request::{BoxRequest, Caps, Ground, Image, Port, Service, Workspace};
 pub use runtime::{Runtime, RuntimeError};

@@ -88,7 +88,7 @@ impl CreateOptions {
     /// Reads a line as a shell would split it, without variables.
     pub fn parse(line: &str) -> Result<Self, OptionError> {
         let mut options = Self::default();
-        let mut words = split(line)?.into_iter();
+        let mut words = split_line(line)?.into_iter();
         while let Some(word) = words.next() {
             let (option, joined) = separate(&word)?;
             if let Some(flag) = options.flag(&option) {
@@ -208,7 +208,7 @@ fn separate(word: &str) -> Result<(String, Option<String>), OptionError> {
 }
 
 /// Words as a shell sees them: quotes and backslashes, nothing else.
-fn split(line: &str) -> Result<Vec<String>, OptionError> {
+pub fn split_line(line: &str) -> Result<Vec<String>, OptionError> {
     if line.len() > MAX_LINE {
         return Err(OptionError::Line("they are longer than 16 KiB"));
     }

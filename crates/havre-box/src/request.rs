@@ -30,8 +30,9 @@ pub struct BoxRequest {
     pub workspace: Workspace,
     /// A bare repository, seen at [`havre_job::paths::REPOSITORY`], without links in its path.
     pub repository: Option<PathBuf>,
-    /// A Unix socket, seen at [`havre_job::paths::RESULTS_SOCKET`], without links in its path.
-    pub results_socket: Option<PathBuf>,
+    /// A folder with a Unix socket `results.sock`, seen at [`havre_job::paths::RESULTS_FOLDER`], without links in its
+    /// path. The socket may be replaced.
+    pub results: Option<PathBuf>,
     /// A folder that jobs share, seen at [`havre_job::paths::TOOL_CACHE`]; it is given to the user of boxes. `None`:
     /// an empty one.
     pub tool_cache: Option<PathBuf>,

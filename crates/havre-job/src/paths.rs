@@ -10,8 +10,10 @@ pub const LIBRARIES: &str = "/run/havre/lib";
 pub const PROGRAMS: &str = "/run/havre/programs";
 /// The repository, bare, for reading only.
 pub const REPOSITORY: &str = "/run/havre/repository.git";
+/// What serves artifacts and caches is in it: whoever serves them anew makes a socket anew.
+pub const RESULTS_FOLDER: &str = "/run/havre/results";
 /// What serves artifacts and caches.
-pub const RESULTS_SOCKET: &str = "/run/havre/results.sock";
+pub const RESULTS_SOCKET: &str = "/run/havre/results/results.sock";
 /// The home folder of jobs.
 pub const HOME: &str = "/home/runner";
 /// Workspaces are below it, as `<repository>/<repository>`.

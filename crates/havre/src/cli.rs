@@ -173,6 +173,7 @@ impl Command {
             Self::Check(args) => args.form.json,
             Self::Ci(CiCommand::Check(args)) => args.form.json,
             Self::Ci(CiCommand::Explain(args)) => args.json,
+            Self::Ci(CiCommand::Run(args)) => args.json,
             Self::Doctor(args) => args.form.json,
             Self::Config(args) => args.json,
             Self::Plan(args) => args.json,
@@ -341,6 +342,8 @@ pub enum CiCommand {
     Check(CiCheckArgs),
     /// Explain which workflows an event starts and why, and what becomes of their jobs
     Explain(Box<CiExplainArgs>),
+    /// Run the workflows of this working tree here, each job in a box of its own, without a daemon
+    Run(Box<CiRunArgs>),
 }
 
 /// `havre ci check`.
@@ -362,6 +365,36 @@ pub struct CiExplainArgs {
     /// Workflow files, or folders that have them in .github/workflows; this folder without any
     #[arg(value_name = "WORKFLOW")]
     pub paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub event: CiEventArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// `havre ci run`.
+#[derive(Args, Debug)]
+pub struct CiRunArgs {
+    /// The workflow file, or a folder that has some in .github/workflows; this folder without one
+    #[arg(value_name = "WORKFLOW")]
+    pub path: Option<PathBuf>,
+    /// A secret of the jobs; without a value, that of the environment variable of this name
+    #[arg(long, value_name = "NAME[=VALUE]", value_parser = values::parse_optional)]
+    pub secret: Vec<(String, Option<String>)>,
+    /// A variable of the jobs (`vars`)
+    #[arg(long, value_name = "NAME=VALUE", value_parser = values::parse_input)]
+    pub var: Vec<(String, String)>,
+    /// An image for a label of `runs-on`
+    #[arg(long, value_name = "LABEL=IMAGE", value_parser = values::parse_input)]
+    pub label: Vec<(String, String)>,
+    #[command(flatten)]
+    pub event: CiEventArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// What happens to a repository.
+#[derive(Args, Debug)]
+pub struct CiEventArgs {
     /// What happens
     #[arg(long, value_enum, default_value_t = CiEvent::Push)]
     pub event: CiEvent,
@@ -394,8 +427,6 @@ pub struct CiExplainArgs {
     /// Inputs of workflow_dispatch
     #[arg(long, value_name = "NAME=VALUE", value_parser = values::parse_input)]
     pub input: Vec<(String, String)>,
-    #[command(flatten)]
-    pub json: JsonArg,
 }
 
 /// What may start a workflow.

@@ -8,7 +8,19 @@ use std::process::ExitCode;
 pub fn dispatch(args: &[OsString]) -> Option<ExitCode> {
     let (name, rest) = args.split_first()?;
     let name = name.to_str()?;
+    match name {
+        "job-runner" => return Some(havre_runner::main(&words(rest))),
+        "job-action" => return Some(havre_actions::main(rest)),
+        _ => {}
+    }
     havre_engine::entrypoint(name, rest)
         .or_else(|| havre_net::entrypoint(name, rest))
         .or_else(|| havre_edge::entrypoint(name, rest))
+}
+
+/// Arguments that we write ourselves are text.
+fn words(args: &[OsString]) -> Vec<String> {
+    args.iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
 }

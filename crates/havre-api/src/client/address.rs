@@ -197,7 +197,7 @@ mod tests {
             "ssh://example.org:2222",
             "ssh://deploy-er@box_1:22",
             "ssh://root@[2001:db8::1]",
-            "unix:///run/havre/results.sock",
+            "unix:///run/havre/results/results.sock",
         ] {
             let address: Address = text.parse().unwrap();
             assert_eq!(address.to_string(), text);
@@ -235,7 +235,7 @@ mod tests {
             "ssh://[::1",
             "ssh://[::1]x",
             "ssh://%h",
-            "unix://run/havre/results.sock",
+            "unix://run/havre/results/results.sock",
             "unix:///run/\n",
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();

@@ -226,7 +226,7 @@ pub fn host(id: &str, script: &str) -> BoxRequest {
         ground: Ground::Host,
         workspace: Workspace::Empty,
         repository: None,
-        results_socket: None,
+        results: None,
         tool_cache: None,
         options: CreateOptions::default(),
         services: Vec::new(),

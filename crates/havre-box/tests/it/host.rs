@@ -195,7 +195,7 @@ async fn workspace(place: &Place) {
         ls | tr '\\n' ' '; echo; echo kept > /opt/hostedtoolcache/tool; touch /home/runner/work/_temp/x; \
         test -d /home/runner/work/_actions; git -C /run/havre/repository.git rev-parse --is-bare-repository; \
         touch /run/havre/repository.git/x || echo refused; \
-        python3 -c 'import socket; s=socket.socket(socket.AF_UNIX); s.connect(\"/run/havre/results.sock\"); print(s.recv(9))'";
+        python3 -c 'import socket; s=socket.socket(socket.AF_UNIX); s.connect(\"/run/havre/results/results.sock\"); print(s.recv(9))'";
     let repository = place.dir.path().join("repository.git");
     let made = std::process::Command::new("git")
         .args(["init", "-q", "--bare"])
@@ -214,7 +214,7 @@ async fn workspace(place: &Place) {
     request.workspace = Workspace::Copy(tree.clone());
     request.tool_cache = Some(cache.clone());
     request.repository = Some(repository.canonicalize().expect("a folder"));
-    request.results_socket = Some(path);
+    request.results = Some(place.run.path().canonicalize().expect("a folder"));
     let (lines, ending) = place.run(request).await;
     assert_eq!(ending, DONE, "{lines:?}");
     assert_eq!(lines[..4], ["original", "original", "0", "0"], "{lines:?}");

@@ -50,6 +50,18 @@ pub fn parse_scale(text: &str) -> Result<(String, u32), String> {
     Ok((service.to_owned(), number))
 }
 
+/// Reads `NAME=VALUE` or `NAME`.
+pub fn parse_optional(text: &str) -> Result<(String, Option<String>), String> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, None),
+    };
+    match name.is_empty() {
+        true => Err("the name is missing".to_owned()),
+        false => Ok((name.to_owned(), value)),
+    }
+}
+
 /// Reads `NAME=VALUE`.
 pub fn parse_input(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("NAME=VALUE")?;

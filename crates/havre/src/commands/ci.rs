@@ -2,6 +2,10 @@
 
 mod explain;
 mod files;
+mod happening;
+mod run;
+mod source;
+mod view;
 
 use havre_model::LoadFailure;
 use havre_workflow::Limits;
@@ -16,6 +20,7 @@ pub fn run(context: &Context, command: &CiCommand) -> Outcome {
     match command {
         CiCommand::Check(args) => check(context, args),
         CiCommand::Explain(args) => explain::run(context, args),
+        CiCommand::Run(args) => run::run(context, args),
     }
 }
 

@@ -3,26 +3,21 @@
 mod told;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use clap::ValueEnum as _;
-use havre_base::read_small;
 use havre_model::LoadFailure;
-use havre_pipeline::{Event, Known, Plan, Reference, Verdict, plan, trigger};
+use havre_pipeline::{Known, Plan, Verdict, plan, trigger};
 use havre_workflow::repository::{File, Findings};
 use havre_workflow::{Limits, Workflow, read};
 
-use super::files;
-use crate::cli::{CiEvent, CiExplainArgs, FindingsForm};
+use super::{files, happening};
+use crate::cli::{CiExplainArgs, FindingsForm};
 use crate::commands::findings::{self, Checked};
 use crate::context::Context;
-use crate::error::{Failure, Outcome};
+use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::human;
-
-/// Most bytes of a file in which git keeps a name.
-const MAX_NAME: u64 = 16 << 10;
 
 pub fn run(context: &Context, args: &CiExplainArgs) -> Outcome {
     let limits = Limits::default();
@@ -38,12 +33,12 @@ pub fn run(context: &Context, args: &CiExplainArgs) -> Outcome {
     }
     let wanted = found.files.iter().filter(|file| file.wanted);
     let here = wanted.map(|file| file.shown.parent()).next().flatten();
-    let reference = reference(args, here.unwrap_or(Path::new("")))?;
+    let reference = happening::reference(&args.event, here.unwrap_or(Path::new("")))?;
     let library = Library::new(&found.files, &limits);
     let mut explained = Vec::new();
     let (mut started, mut refused) = (0, false);
     for (file, workflow) in library.workflows.iter().filter(|(file, _)| file.wanted) {
-        let event = event(args, &reference, workflow)?;
+        let event = happening::event(&args.event, &reference, workflow)?;
         let verdict = trigger::judge(&workflow.on, &event);
         let starts = matches!(verdict, Verdict::Starts(_) | Verdict::Open(_));
         started += u64::from(starts);
@@ -67,7 +62,7 @@ pub fn run(context: &Context, args: &CiExplainArgs) -> Outcome {
         }
     }
     let all = human::count(explained.len() as u64, "workflow");
-    let event = args.event.to_possible_value();
+    let event = args.event.event.to_possible_value();
     let event = event.as_ref().map(|event| event.get_name());
     let event = event.unwrap_or_default();
     context
@@ -127,85 +122,4 @@ fn root_of(file: &File) -> Option<&Path> {
 fn path_of(file: &File) -> String {
     let shown = || file.shown.to_string_lossy().into_owned();
     file.path.clone().unwrap_or_else(shown)
-}
-
-fn reference(args: &CiExplainArgs, folder: &Path) -> Result<Reference, Failure> {
-    match (&args.branch, &args.tag) {
-        (Some(branch), _) => Ok(Reference::Branch(branch.clone())),
-        (None, Some(tag)) => Ok(Reference::Tag(tag.clone())),
-        (None, None) => match checked_out(folder) {
-            Some(branch) => Ok(Reference::Branch(branch)),
-            None => Err(
-                Failure::new(Exit::Usage, "which branch? None is checked out here")
-                    .hint("name it: `--branch NAME`, or `--tag NAME`"),
-            ),
-        },
-    }
-}
-
-/// The branch that is checked out in the repository around a folder, by what git keeps there.
-fn checked_out(folder: &Path) -> Option<String> {
-    let folder = fs::canonicalize(files::named_folder(folder)).ok()?;
-    let git = folder
-        .ancestors()
-        .map(|folder| folder.join(".git"))
-        .find(|git| git.exists())?;
-    // In a worktree of its own, it is a file that names the place.
-    let git = match read_small(&git, MAX_NAME) {
-        Ok(text) => git.parent()?.join(text.strip_prefix("gitdir:")?.trim()),
-        Err(_) => git,
-    };
-    let head = read_small(&git.join("HEAD"), MAX_NAME).ok()?;
-    let branch = head.trim().strip_prefix("ref: refs/heads/")?;
-    Some(branch.to_owned())
-}
-
-fn event(args: &CiExplainArgs, on: &Reference, workflow: &Workflow) -> Result<Event, Failure> {
-    let branch = on.name().to_owned();
-    let changed = args.changed.clone();
-    let message = args.message.clone();
-    let kind = |usual: &str| args.kind.clone().unwrap_or_else(|| usual.to_owned());
-    Ok(match args.event {
-        CiEvent::Push => Event::Push {
-            to: on.clone(),
-            changed,
-            message,
-        },
-        CiEvent::PullRequest => Event::PullRequest {
-            action: kind("opened"),
-            base: args.base.clone(),
-            head: branch,
-            changed,
-            message,
-        },
-        CiEvent::WorkflowDispatch => Event::Dispatch {
-            on: on.clone(),
-            inputs: args.input.iter().cloned().collect(),
-        },
-        // At the first of its own times.
-        CiEvent::Schedule => Event::Schedule {
-            cron: match workflow.on.schedule.first() {
-                Some(time) => time.cron.value.clone(),
-                None => String::new(),
-            },
-            branch,
-        },
-        CiEvent::WorkflowCall => Event::Call { on: on.clone() },
-        CiEvent::RepositoryDispatch => Event::Repository {
-            kind: args.kind.clone().ok_or_else(|| {
-                Failure::new(Exit::Usage, "which type of repository_dispatch?")
-                    .hint("name it: `--type NAME`")
-            })?,
-            branch,
-        },
-        CiEvent::WorkflowRun => Event::WorkflowRun {
-            workflow: args.workflow.clone().ok_or_else(|| {
-                Failure::new(Exit::Usage, "which workflow does it follow?")
-                    .hint("name it: `--workflow NAME`")
-            })?,
-            action: kind("completed"),
-            ran_on: branch.clone(),
-            branch,
-        },
-    })
 }

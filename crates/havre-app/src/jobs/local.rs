@@ -1,0 +1,396 @@
+//! `havre ci run`: the workflows of a working tree in boxes of their own, without a daemon.
+//!
+//! All of it lies below a root of its own, which goes with the run; what a run that was killed has left goes with the
+//! next. Only caches, images and tools are kept, for whichever run is there first.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use futures_util::future::BoxFuture;
+use havre_base::one_line;
+use havre_box::{Boxes, Workspace};
+use havre_engine::{Engine, EngineConfig};
+use havre_image::{Images, NameRights};
+use havre_job::Sources as SourcesOfJob;
+use havre_net::{Net, NetConfig};
+use havre_results::{Limits, Results};
+use havre_runs::{
+    Answer, Asked, Files, Gate, LegKey, LegStart, Opened, Ports, Runs, Settings, Source,
+    SystemClock,
+};
+use havre_store::Store;
+use rustix::fs::{FlockOperation, flock};
+
+use super::legs::{BoxLegs, Grounded, Surroundings};
+use super::tree::Tree;
+use crate::root::Root;
+
+/// Where runs have their roots.
+const ROOTS: &str = "/var/tmp/havre-ci";
+/// What is kept between them.
+const KEPT: &str = "/var/cache/havre-ci";
+/// Held by who uses a folder.
+const LOCK: &str = "lock";
+/// Jobs at once.
+const AT_ONCE: usize = 4;
+
+/// What a local run is about.
+pub struct LocalSettings {
+    /// The working tree: its jobs see a copy.
+    pub tree: PathBuf,
+    /// Paths from the tree's root and what they hold: all workflow files there are.
+    pub workflows: Files,
+    /// What is checked out there.
+    pub source: Source,
+    /// `secrets` of jobs.
+    pub secrets: BTreeMap<String, String>,
+    /// `vars` of jobs.
+    pub vars: BTreeMap<String, String>,
+    /// Images by labels of `runs-on`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Why workflows cannot be run here.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// A folder.
+    #[error("cannot prepare {}", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A part of it.
+    #[error("cannot prepare {what}")]
+    Part {
+        /// Which.
+        what: &'static str,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// A driver of runs, and what it stands on, until [`LocalRun::end`].
+pub struct LocalRun {
+    /// Runs are begun, followed and cancelled by it; [`Runs::run`] drives them.
+    pub runs: Runs,
+    /// What is not as it should be, and does not keep runs from beginning.
+    pub notes: Vec<String>,
+    boxes: Boxes,
+    engine: Engine,
+    root: Root,
+    base: PathBuf,
+    _lock: File,
+    _kept: Option<File>,
+}
+
+impl LocalRun {
+    /// Prepares a root, and removes those of runs that were killed. Needs root and a tokio runtime; it blocks.
+    pub async fn open(settings: LocalSettings) -> Result<Self, LocalError> {
+        let roots = Path::new(ROOTS);
+        make(roots)?;
+        let mut notes = sweep(roots).await;
+        let (base, lock) = own(roots)?;
+        let root = Root::new(Some(base.clone()));
+        root.create().map_err(part("its folders"))?;
+        let kept = Path::new(KEPT);
+        make(kept)?;
+        let locked = lock_of(kept)?;
+        let keep = match &locked {
+            Some(_) => kept.to_owned(),
+            None => {
+                notes.push(
+                    "another run uses the caches of this machine: this one begins with empty ones"
+                        .to_owned(),
+                );
+                base.join("kept")
+            }
+        };
+        make(&keep)?;
+        let parts = Parts::open(&root, &keep)?;
+        let (boxes, engine) = (parts.boxes.clone(), parts.engine.clone());
+        let runs = parts.runs(settings, &root, keep)?;
+        Ok(Self {
+            runs,
+            notes,
+            boxes,
+            engine,
+            root,
+            base,
+            _lock: lock,
+            _kept: locked,
+        })
+    }
+
+    /// Removes all of it; what could not be removed is returned, and goes with the next run.
+    pub async fn end(self) -> Vec<String> {
+        let mut errors = remove_boxes(&self.boxes).await;
+        self.engine.shutdown().await;
+        let base = self.base;
+        let removed = havre_base::in_place(|| havre_image::remove_tree(&base));
+        if let Err(error) = removed {
+            errors.push(format!("cannot remove {}: {error}", base.display()));
+        }
+        drop(self.root);
+        errors
+    }
+}
+
+/// What boxes are made by.
+struct Parts {
+    store: Arc<Store>,
+    /// Of caches and images.
+    kept: Arc<Store>,
+    engine: Engine,
+    boxes: Boxes,
+    results: Results,
+}
+
+impl Parts {
+    fn open(root: &Root, keep: &Path) -> Result<Self, LocalError> {
+        let schemas = [havre_runs::SCHEMA];
+        let state = root.state_dir();
+        let store = Store::open(&state.join("state.db"), &schemas).map_err(part("the database"))?;
+        let (engine, boxes) = boxes(root)?;
+        let schemas = [havre_results::SCHEMA, havre_image::SCHEMA];
+        let kept = Store::open(&keep.join("kept.db"), &schemas);
+        let kept = Arc::new(kept.map_err(part("the database of caches and images"))?);
+        // Addresses and tokens end with the run.
+        let mut key = [0; 32];
+        getrandom(&mut key).map_err(part("a key"))?;
+        let results = keep.join("results");
+        let results = Results::open(Arc::clone(&kept), results, &key, Limits::default());
+        Ok(Self {
+            store: Arc::new(store),
+            kept,
+            engine,
+            boxes,
+            results: results.map_err(part("artifacts and caches"))?,
+        })
+    }
+
+    fn runs(self, settings: LocalSettings, root: &Root, keep: PathBuf) -> Result<Runs, LocalError> {
+        let LocalSettings {
+            tree,
+            workflows,
+            source,
+            secrets,
+            vars,
+            labels,
+        } = settings;
+        let surroundings = Arc::new(Local {
+            tree: tree.clone(),
+            keep,
+            kept: self.kept,
+            images: OnceLock::new(),
+        });
+        let dir = root.run_dir().join("jobs");
+        let legs = BoxLegs::new(self.boxes, dir.clone(), self.results, labels, surroundings);
+        let legs = legs.map_err(|source| LocalError::Folder { path: dir, source })?;
+        let ports = Ports {
+            legs: Arc::new(legs),
+            gate: Arc::new(Given { secrets, vars }),
+            sources: Arc::new(Tree::new(tree, workflows, source)),
+            clock: Arc::new(SystemClock),
+        };
+        let settings = Settings {
+            at_once: AT_ONCE,
+            starts_by_itself: false,
+            ..Settings::default()
+        };
+        let logs = root.state_dir().join("logs");
+        Runs::open(self.store, logs, ports, settings).map_err(part("the runs"))
+    }
+}
+
+/// The engine of a root, which knows what is there already, and boxes of it.
+fn boxes(root: &Root) -> Result<(Engine, Boxes), LocalError> {
+    let exe = std::env::current_exe().map_err(part("its own binary"))?;
+    let engine = Engine::new(EngineConfig {
+        run_dir: root.run_dir().to_owned(),
+        exe: exe.clone(),
+        exe_args: Vec::new(),
+        instance: root.instance(),
+    })
+    .map_err(part("the engine"))?;
+    let (run, state) = (root.run_dir(), root.state_dir());
+    let config = NetConfig::new(run.join("net"), state.join("net"), root.instance());
+    let net = Arc::new(Net::new(config).map_err(part("the network"))?);
+    let boxes = super::boxes(&engine, net, state, &exe, root.hidden());
+    Ok((engine, boxes.map_err(part("boxes"))?))
+}
+
+/// Removes what runs have left that were killed; what cannot be removed is told.
+async fn sweep(roots: &Path) -> Vec<String> {
+    let mut notes = Vec::new();
+    let entries = match fs::read_dir(roots) {
+        Ok(entries) => entries,
+        Err(error) => return vec![format!("cannot look through {}: {error}", roots.display())],
+    };
+    for base in entries.flatten().map(|entry| entry.path()) {
+        let Ok(Some(lock)) = lock_of(&base) else {
+            continue;
+        };
+        let root = Root::new(Some(base.clone()));
+        if root.run_dir().is_dir() {
+            match boxes(&root) {
+                Ok((engine, boxes)) => {
+                    if let Err(error) = engine.reconcile().await {
+                        notes.push(one_line(&error));
+                    }
+                    notes.extend(remove_boxes(&boxes).await);
+                    engine.shutdown().await;
+                }
+                Err(error) => notes.push(one_line(&error)),
+            }
+        }
+        let removed = havre_base::in_place(|| havre_image::remove_tree(&base));
+        if let Err(error) = removed {
+            notes.push(format!("cannot remove {}: {error}", base.display()));
+        }
+        drop(lock);
+    }
+    notes
+}
+
+async fn remove_boxes(boxes: &Boxes) -> Vec<String> {
+    let mut errors = Vec::new();
+    match boxes.list() {
+        Ok(ids) => {
+            for id in ids {
+                errors.extend(boxes.remove(&id).await);
+            }
+        }
+        Err(error) => errors.push(one_line(&error)),
+    }
+    errors
+}
+
+/// A folder that nobody else has.
+fn own(roots: &Path) -> Result<(PathBuf, File), LocalError> {
+    let made = tempfile::Builder::new().prefix("run-").tempdir_in(roots);
+    let made = made.map_err(|source| LocalError::Folder {
+        path: roots.to_owned(),
+        source,
+    })?;
+    let base = made.keep();
+    let lock = lock_of(&base)?;
+    let taken = || LocalError::Folder {
+        path: base.clone(),
+        source: io::ErrorKind::WouldBlock.into(),
+    };
+    let lock = lock.ok_or_else(taken)?;
+    Ok((base, lock))
+}
+
+/// Locks a folder for as long as the file is open; `None` where somebody else has.
+fn lock_of(folder: &Path) -> Result<Option<File>, LocalError> {
+    let path = folder.join(LOCK);
+    let open = || {
+        let mut options = fs::OpenOptions::new();
+        options.create(true).truncate(false).write(true).open(&path)
+    };
+    let file = open().map_err(|source| LocalError::Folder {
+        path: path.clone(),
+        source,
+    })?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(LocalError::Folder {
+            path,
+            source: error.into(),
+        }),
+    }
+}
+
+fn make(folder: &Path) -> Result<(), LocalError> {
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder);
+    made.map_err(|source| LocalError::Folder {
+        path: folder.to_owned(),
+        source,
+    })
+}
+
+fn getrandom(bytes: &mut [u8]) -> io::Result<()> {
+    rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(())
+}
+
+fn part<E>(what: &'static str) -> impl FnOnce(E) -> LocalError
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    move |source| LocalError::Part {
+        what,
+        source: Box::new(source),
+    }
+}
+
+/// What surrounds jobs of a local run.
+struct Local {
+    tree: PathBuf,
+    keep: PathBuf,
+    kept: Arc<Store>,
+    images: OnceLock<Images>,
+}
+
+impl Surroundings for Local {
+    fn ground(&self, _: &LegStart) -> Result<Grounded, String> {
+        Ok(Grounded {
+            workspace: Workspace::Copy(self.tree.clone()),
+            repository: None,
+            sources: SourcesOfJob::Tree,
+            tool_cache: Some(self.keep.join("tools")),
+        })
+    }
+
+    fn served(&self, _: &LegStart) -> Result<(Router, BTreeMap<String, String>), String> {
+        Ok((Router::new(), BTreeMap::new()))
+    }
+
+    fn images(&self) -> Result<Images, String> {
+        if let Some(images) = self.images.get() {
+            return Ok(images.clone());
+        }
+        let (dir, kept) = (self.keep.join("images"), Arc::clone(&self.kept));
+        let images = havre_base::in_place(|| Images::open(&dir, kept));
+        let images = images.map_err(|error| one_line(&error))?;
+        Ok(self.images.get_or_init(|| images).clone())
+    }
+
+    fn names(&self, _: &str) -> NameRights {
+        NameRights::everything()
+    }
+
+    fn removed(&self, _: &LegKey) {}
+}
+
+/// Everything may go on, with what the command line gives.
+struct Given {
+    secrets: BTreeMap<String, String>,
+    vars: BTreeMap<String, String>,
+}
+
+impl Gate for Given {
+    fn ask<'a>(&'a self, _: &'a Asked) -> BoxFuture<'a, Answer> {
+        let opened = Opened {
+            secrets: self.secrets.clone(),
+            ..Opened::default()
+        };
+        Box::pin(async move { Answer::Open(opened) })
+    }
+
+    fn vars<'a>(&'a self, _: &'a str) -> BoxFuture<'a, BTreeMap<String, String>> {
+        Box::pin(async move { self.vars.clone() })
+    }
+}
