@@ -521,3 +521,22 @@ async fn what_is_wrong_with_a_workflow_keeps_it_alone_from_starting() {
     evil.source.commit = "--upload-pack=x".to_owned();
     stage.runs.begin(&evil).await.expect_err("no commit");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn runs_of_several_projects_are_driven_on_several_threads() {
+    let stage = stage(&jobs(
+        "  a: {strategy: {matrix: {v: [1, 2, 3, 4, 5]}}, runs-on: x, steps: [{run: x}]}\n  b: {needs: a, runs-on: x, steps: [{run: x}]}\n",
+    ));
+    let mut begun = Vec::new();
+    for project in ["one", "two", "three"] {
+        begun.extend(stage.runs.begin(&push(project)).await.unwrap().begun);
+    }
+    for run in begun {
+        assert_eq!(stage.ended(run.run).await, Conclusion::Success);
+    }
+    stage
+        .until("nothing is left", || stage.world.boxes().is_empty())
+        .await;
+    stage.world.sound();
+    assert_eq!(stage.world.order().len(), 18);
+}
