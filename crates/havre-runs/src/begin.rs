@@ -1,5 +1,6 @@
 //! Runs begin: which workflows an event starts, and why the others not.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use havre_pipeline::run::{self, GroupUse};
@@ -12,7 +13,7 @@ use crate::book::Inner;
 use crate::contexts::{Contexts, Identity, github};
 use crate::defined::{self, Defined, MAX_NAME};
 use crate::error::RunsError;
-use crate::ports::RunId;
+use crate::ports::{Files, RunId};
 use crate::row::{Change, Facts, Row};
 use crate::tables::Consumed;
 use crate::trigger::{MAX_PAYLOAD, Trigger};
@@ -20,6 +21,8 @@ use havre_base::clipped;
 
 /// Where workflows are.
 const FOLDER: &str = ".github/workflows/";
+/// Most workflows of a commit.
+const MAX_FILES: usize = 200;
 /// Longest name of a project, an actor or a reference, in bytes.
 const MAX_WORD: usize = 1000;
 
@@ -78,19 +81,21 @@ impl Inner {
         })?;
         let vars = self.ports.gate.vars(&trigger.project).await;
         let mut outcome = Outcome::default();
+        let files: Files = files
+            .into_iter()
+            .filter(|(path, _)| is_workflow(path))
+            .collect();
+        if files.len() > MAX_FILES {
+            return Err(RunsError::Refused(format!(
+                "there are more than {MAX_FILES} workflows in {FOLDER}"
+            )));
+        }
+        let judged = havre_base::in_place(|| judge(&files, how.only.as_deref(), &trigger.event));
         let mut starting = Vec::new();
-        for (path, _) in &files {
-            let wanted = how.only.as_ref().is_none_or(|only| only == path);
-            if !wanted || !path.starts_with(FOLDER) {
-                continue;
-            }
-            match judge(&files, path, &trigger.event) {
-                Ok(workflow) => starting.push((path.clone(), workflow)),
-                Err((why, wrong)) => outcome.not_started.push(NotStarted {
-                    path: path.clone(),
-                    why,
-                    wrong,
-                }),
+        for (path, judged) in judged {
+            match judged {
+                Ok(workflow) => starting.push((path, workflow)),
+                Err((why, wrong)) => outcome.not_started.push(NotStarted { path, why, wrong }),
             }
         }
         let mut runs = Vec::new();
@@ -241,39 +246,65 @@ fn sound(trigger: &Trigger) -> Result<(), RunsError> {
     }
 }
 
+/// Those in the folder itself; what is below it is no workflow.
+fn is_workflow(path: &str) -> bool {
+    let name = path.strip_prefix(FOLDER).filter(|name| !name.contains('/'));
+    name.is_some_and(|name| name.ends_with(".yml") || name.ends_with(".yaml"))
+}
+
 /// The workflow of a file, if it starts; else why not, and whether that is wrong.
-fn judge(
-    files: &[(String, Vec<u8>)],
-    path: &str,
-    event: &Event,
-) -> Result<Workflow, (String, bool)> {
-    let bytes = files.iter().find(|(other, _)| other == path);
-    let bytes = bytes.map_or(&[][..], |(_, bytes)| bytes);
+type Judged = Result<Workflow, (String, bool)>;
+
+fn judge(files: &Files, only: Option<&str>, event: &Event) -> Vec<(String, Judged)> {
+    let wanted = files
+        .iter()
+        .filter(|(path, _)| only.is_none_or(|only| only == path));
+    let mut judged: Vec<(String, Judged)> = wanted
+        .map(|(path, bytes)| (path.clone(), alone(path, bytes, event)))
+        .collect();
+    let starts = |path: &String| {
+        let mut judged = judged.iter();
+        judged.any(|(other, workflow)| other == path && workflow.is_ok())
+    };
+    let all: Vec<File> = files
+        .iter()
+        .map(|(path, bytes)| File {
+            shown: path.into(),
+            path: Some(path.clone()),
+            bytes: bytes.clone(),
+            wanted: starts(path),
+        })
+        .collect();
+    // What one asks of another.
+    let findings = repository::check(&all, Policy::Permissive, &Limits::default());
+    for error in &findings.errors {
+        let file = error
+            .location
+            .as_ref()
+            .map(|location| location.file.as_path());
+        let found = judged
+            .iter_mut()
+            .find(|(path, _)| file == Some(Path::new(path)));
+        if let Some((_, workflow @ Ok(_))) = found {
+            *workflow = Err((error.to_string(), true));
+        }
+    }
+    judged
+}
+
+/// By what a file itself says.
+fn alone(path: &str, bytes: &[u8], event: &Event) -> Judged {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return Err((format!("{path} is not UTF-8"), true));
     };
     let workflow = defined::workflow(path, text).map_err(|why| (why, true))?;
     match triggers::judge(&workflow.on, event) {
-        Verdict::Starts(_) | Verdict::Open(_) => {}
-        Verdict::Not(reason) => return Err((reason.why, false)),
+        Verdict::Starts(_) | Verdict::Open(_) => Ok(workflow),
+        Verdict::Not(reason) => Err((reason.why, false)),
         Verdict::Refused(reasons) => {
             let all: Vec<String> = reasons.into_iter().map(|reason| reason.why).collect();
-            return Err((all.join("; "), true));
+            Err((all.join("; "), true))
         }
-    }
-    let all: Vec<File> = files
-        .iter()
-        .map(|(other, bytes)| File {
-            shown: other.into(),
-            path: Some(other.clone()),
-            bytes: bytes.clone(),
-            wanted: other == path,
-        })
-        .collect();
-    let findings = repository::check(&all, Policy::Permissive, &Limits::default());
-    match findings.errors.first() {
-        Some(error) => Err((error.to_string(), true)),
-        None => Ok(workflow),
     }
 }
 

@@ -301,3 +301,11 @@ fn put(book: &mut Book, live: Live) {
 pub(crate) fn key(run: RunId, leg: LegId) -> LegKey {
     LegKey { run, leg }
 }
+
+/// Whether a leg is started, runs, or is to end: it may have a box, or a run that it called.
+pub(crate) fn is_under_way(state: &LegState) -> bool {
+    match state {
+        LegState::Starting | LegState::Running { .. } | LegState::Cancelling { .. } => true,
+        LegState::Queued | LegState::Entering { .. } | LegState::Ended { .. } => false,
+    }
+}

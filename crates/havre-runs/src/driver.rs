@@ -14,7 +14,7 @@ use std::time::Duration;
 use havre_pipeline::run::Event;
 use tokio_util::sync::CancellationToken;
 
-use crate::book::{Book, Inner};
+use crate::book::{Book, Inner, is_under_way};
 use crate::error::RunsError;
 use tasks::{Kind, TaskKey, Tasks};
 
@@ -73,7 +73,7 @@ async fn recover(inner: &Arc<Inner>) {
         let mut book = inner.book();
         for key in there {
             let state = book.leg_state(&key);
-            match state.is_some_and(due::may_be_boxed) {
+            match state.is_some_and(is_under_way) {
                 true => {
                     book.there.insert(key);
                 }

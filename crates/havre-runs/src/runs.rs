@@ -356,6 +356,31 @@ impl Runs {
         Ok(Live::new(row, Defined { workflow, known }))
     }
 
+    /// Forgets all runs of a project that is gone, and what they left; its numbers are not given again.
+    pub fn forget_project(&self, project: &str) -> Result<(), RunsError> {
+        let inner = &self.inner;
+        let book = inner.book();
+        let mut live = book.live.values().map(|live| &live.row);
+        if let Some(row) = live.find(|row| row.project == project) {
+            unless_live(&book, row.root)?;
+        }
+        drop(book);
+        inner.tables.put_schedules(project, Vec::new())?;
+        for (root, _, _) in inner
+            .tables
+            .finished()?
+            .into_iter()
+            .filter(|(_, of, _)| of == project)
+        {
+            for run in inner.tables.family(root)? {
+                let removed = inner.logs.remove(project, run);
+                removed.map_err(|source| unremoved(run, source))?;
+            }
+            inner.tables.forget(root)?;
+        }
+        Ok(())
+    }
+
     /// Removes all logs of a run that has ended, and of those that it called.
     pub fn remove_logs(&self, run: RunId) -> Result<(), RunsError> {
         let row = self
@@ -363,10 +388,7 @@ impl Runs {
             .tables
             .row(run)?
             .ok_or(RunsError::NoSuchRun(run))?;
-        if self.inner.book().live.contains_key(&row.root) {
-            let why = format!("run {run} has not ended: cancel it first");
-            return Err(RunsError::Refused(why));
-        }
+        unless_live(&self.inner.book(), row.root)?;
         for run in self.inner.tables.family(row.root)? {
             let removed = self.inner.logs.remove(&row.project, run);
             removed.map_err(|source| unremoved(run, source))?;
@@ -383,6 +405,16 @@ fn called(live: &Live) -> Result<(), RunsError> {
             "run {} was called by another: run {} again",
             live.row.id, live.row.root
         ))),
+    }
+}
+
+/// Whether a log or a run can be removed.
+fn unless_live(book: &Book, root: RunId) -> Result<(), RunsError> {
+    match book.live.contains_key(&root) {
+        true => Err(RunsError::Refused(format!(
+            "run {root} has not ended: cancel it first"
+        ))),
+        false => Ok(()),
     }
 }
 

@@ -1,5 +1,8 @@
 //! The tables: rows in and out, nothing decided.
 
+mod feeds;
+mod legs;
+
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
@@ -12,8 +15,9 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use crate::ports::{LegKey, RunId};
-use crate::record::Record;
 use crate::row::{Change, Row, of_word, word};
+
+pub(crate) use feeds::Schedule;
 
 /// Its versions.
 pub const SCHEMA: Schema = Schema {
@@ -33,16 +37,6 @@ pub(crate) enum Consumed {
     Outbox(RunId, &'static str),
     /// A time came; its next one.
     Time(Schedule),
-}
-
-/// A time at which a workflow starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Schedule {
-    pub(crate) project: String,
-    pub(crate) path: String,
-    pub(crate) cron: String,
-    pub(crate) timezone: String,
-    pub(crate) next_ms: u64,
 }
 
 /// A run in a list.
@@ -88,9 +82,6 @@ pub struct Filter {
     /// That did not end.
     pub live: bool,
 }
-
-/// An attempt of a leg, what it told, and why it ended as it did.
-pub(crate) type ToldOf = (LegKey, Option<Record>, Option<String>);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Tables(pub(crate) Arc<Store>);
@@ -289,131 +280,6 @@ impl Tables {
             let end =
                 "UPDATE runs SET conclusion = 'failure', why = ?2, ended_ms = ?3 WHERE id = ?1";
             db.execute(end, params![run.0, why, now]).map(drop)
-        })
-    }
-
-    pub(crate) fn put_record(&self, key: &LegKey, record: &Record) -> Result<(), StoreError> {
-        let (key, record) = (key.clone(), record.clone());
-        self.0.run("keep what a leg told", move |db| {
-            db.execute(
-                "INSERT INTO run_legs VALUES (?1, ?2, ?3, ?4, ?5, NULL) \
-                 ON CONFLICT (run, job, leg, attempt) DO UPDATE SET record = excluded.record",
-                params![
-                    key.run.0,
-                    key.leg.job,
-                    key.leg.index,
-                    key.leg.attempt,
-                    text(&record)?
-                ],
-            )
-            .map(drop)
-        })
-    }
-
-    /// What was told of the legs of a run, in all attempts, and why they ended as they did.
-    pub(crate) fn records(&self, run: RunId) -> Result<Vec<ToldOf>, StoreError> {
-        self.0.run("look up what legs told", move |db| {
-            let of = "SELECT job, leg, attempt, record, why FROM run_legs WHERE run = ?1";
-            let mut statement = db.prepare(of)?;
-            let rows = statement.query_map([run.0], |row| {
-                let leg = LegId {
-                    job: row.get(0)?,
-                    index: row.get(1)?,
-                    attempt: row.get(2)?,
-                };
-                let record: String = row.get(3)?;
-                let record = match record.as_str() {
-                    "{}" => None,
-                    record => Some(parse(record)?),
-                };
-                Ok((LegKey { run, leg }, record, row.get(4)?))
-            })?;
-            rows.collect()
-        })
-    }
-
-    pub(crate) fn put_summary(
-        &self,
-        key: &LegKey,
-        step: u32,
-        text: &str,
-    ) -> Result<(), StoreError> {
-        let (key, text) = (key.clone(), text.to_owned());
-        self.0.run("keep a step's summary", move |db| {
-            db.execute(
-                "INSERT OR REPLACE INTO run_summaries VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![
-                    key.run.0,
-                    key.leg.job,
-                    key.leg.index,
-                    key.leg.attempt,
-                    step,
-                    text
-                ],
-            )
-            .map(drop)
-        })
-    }
-
-    /// The summaries of an attempt of a leg, by their steps.
-    pub(crate) fn summaries(&self, key: &LegKey) -> Result<Vec<(u32, String)>, StoreError> {
-        let key = key.clone();
-        self.0.run("look up summaries", move |db| {
-            let of = "SELECT step, text FROM run_summaries \
-                      WHERE run = ?1 AND job = ?2 AND leg = ?3 AND attempt = ?4 ORDER BY step";
-            let values = params![key.run.0, key.leg.job, key.leg.index, key.leg.attempt];
-            let mut statement = db.prepare(of)?;
-            let rows = statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
-            rows.collect()
-        })
-    }
-
-    /// What others were not asked about yet, the oldest first.
-    pub(crate) fn outbox(&self) -> Result<Vec<(RunId, String)>, StoreError> {
-        self.0.run("look what others may follow", |db| {
-            let of = "SELECT run, action FROM run_outbox ORDER BY run, action DESC LIMIT 100";
-            let mut statement = db.prepare(of)?;
-            let rows = statement.query_map([], |row| Ok((RunId(row.get(0)?), row.get(1)?)))?;
-            rows.collect()
-        })
-    }
-
-    /// Replaces the times of a project.
-    pub(crate) fn put_schedules(
-        &self,
-        project: &str,
-        schedules: Vec<Schedule>,
-    ) -> Result<(), StoreError> {
-        let project = project.to_owned();
-        self.0
-            .run("keep times at which workflows start", move |db| {
-                let change = db.transaction()?;
-                change.execute("DELETE FROM run_schedules WHERE project = ?1", [&project])?;
-                for at in &schedules {
-                    change.execute(
-                        "INSERT OR IGNORE INTO run_schedules VALUES (?1, ?2, ?3, ?4, ?5)",
-                        params![project, at.path, at.cron, at.timezone, at.next_ms],
-                    )?;
-                }
-                change.commit()
-            })
-    }
-
-    pub(crate) fn schedules(&self) -> Result<Vec<Schedule>, StoreError> {
-        self.0.run("look up times at which workflows start", |db| {
-            let of =
-                "SELECT project, path, cron, timezone, next_ms FROM run_schedules ORDER BY next_ms";
-            let mut statement = db.prepare(of)?;
-            let rows = statement.query_map([], |row| {
-                Ok(Schedule {
-                    project: row.get(0)?,
-                    path: row.get(1)?,
-                    cron: row.get(2)?,
-                    timezone: row.get(3)?,
-                    next_ms: row.get(4)?,
-                })
-            })?;
-            rows.collect()
         })
     }
 

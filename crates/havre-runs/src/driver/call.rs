@@ -5,9 +5,8 @@ use std::sync::Arc;
 use havre_pipeline::{Json, Object, Value, call as calls};
 use havre_workflow::CalledWorkflow;
 
-use super::due::known;
 use crate::begin::{begun, name};
-use crate::book::{Inner, LegEnd};
+use crate::book::{Inner, LegEnd, is_under_way};
 use crate::contexts::Contexts;
 use crate::defined::{self, Defined, certain};
 use crate::error::RunsError;
@@ -41,7 +40,7 @@ pub(super) async fn call(inner: Arc<Inner>, key: LegKey) -> Result<(), RunsError
         Err(why) => fail(&inner, &key, why),
         Ok(run) => {
             let mut book = inner.book();
-            let wanted = book.leg_state(&key).is_some_and(super::due::may_be_boxed);
+            let wanted = book.leg_state(&key).is_some_and(is_under_way);
             if !wanted || book.called.contains_key(&key) {
                 return Ok(());
             }
@@ -144,6 +143,6 @@ fn parsed(link: &Link, key: &LegKey, path: &str, file: Option<Vec<u8>>) -> Resul
     let interface = workflow.on.workflow_call.as_ref();
     let interface = interface
         .ok_or_else(|| format!("{path} cannot be called: it has no `on.workflow_call`"))?;
-    let inputs = certain("`with`", calls::inputs(interface, call, &known(link, key)))?;
+    let inputs = certain("`with`", calls::inputs(interface, call, &link.known(key)))?;
     Ok((text, workflow, inputs))
 }

@@ -11,7 +11,6 @@ use super::{boxed, call, leg_task};
 use crate::book::{Book, Inner, LegEnd, key};
 use crate::error::RunsError;
 use crate::ports::{LegKey, RunId};
-use havre_pipeline::Known;
 use havre_workflow::Work;
 
 const RESTARTED: &str = "its box is gone: the machine was restarted while it ran; run it again";
@@ -31,11 +30,6 @@ fn stage(state: &LegState) -> Option<Stage> {
         LegState::Cancelling { .. } => Some(Stage::Cancelling),
         LegState::Queued | LegState::Entering { .. } | LegState::Ended { .. } => None,
     }
-}
-
-/// Whether a leg may have a box.
-pub(super) fn may_be_boxed(state: &LegState) -> bool {
-    stage(state).is_some()
 }
 
 struct Leg {
@@ -262,9 +256,4 @@ fn ended(book: &Book, run: RunId, leg: &Leg) -> Option<LegEnd> {
         }
     })
     .filter(|_| leg.stage != Stage::Starting)
-}
-
-/// What a leg knows that calls.
-pub(super) fn known(link: &crate::start::Link, key: &LegKey) -> Known {
-    Known::of_leg(&link.row.change.state, &link.defined.of(), &key.leg)
 }

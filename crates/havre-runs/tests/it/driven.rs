@@ -469,3 +469,74 @@ async fn inputs_are_checked_and_typed() {
     assert_eq!(stage.ended(begun.run).await, Conclusion::Success);
     assert_eq!(stage.world.order(), ["to b"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_a_workflow_keeps_it_alone_from_starting() {
+    let world = World::new(&[
+        (
+            "ci.yml",
+            "on: push\njobs: {a: {runs-on: x, steps: [{run: x}]}}\n",
+        ),
+        ("broken.yml", "on: push\njobs: {a: {}}\n"),
+        (
+            "calls.yml",
+            "on: push\njobs: {a: {uses: ./.github/workflows/none.yml}}\n",
+        ),
+        (
+            "other.yml",
+            "on: pull_request\njobs: {a: {runs-on: x, steps: [{run: x}]}}\n",
+        ),
+    ]);
+    let stage = Stage::new(world, Settings::default());
+    let outcome = stage.runs.begin(&push("shop")).await.unwrap();
+    let names = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let begun: Vec<String> = outcome
+        .begun
+        .iter()
+        .map(|begun| names(&begun.path))
+        .collect();
+    assert_eq!(begun, ["ci.yml"]);
+    let not = outcome
+        .not_started
+        .iter()
+        .map(|not| (names(&not.path), not.wrong));
+    let not: Vec<(String, bool)> = not.collect();
+    let expected = [
+        ("broken.yml", true),
+        ("calls.yml", true),
+        ("other.yml", false),
+    ];
+    assert_eq!(not, expected.map(|(name, wrong)| (name.to_owned(), wrong)));
+    assert!(
+        outcome.not_started[1].why.contains("calls.yml:2:"),
+        "{outcome:?}"
+    );
+    let mut evil = push("../shop");
+    stage
+        .runs
+        .begin(&evil)
+        .await
+        .expect_err("no name of a project");
+    evil.project = "shop".to_owned();
+    evil.source.commit = "--upload-pack=x".to_owned();
+    stage.runs.begin(&evil).await.expect_err("no commit");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn runs_of_several_projects_are_driven_on_several_threads() {
+    let stage = stage(&jobs(
+        "  a: {strategy: {matrix: {v: [1, 2, 3, 4, 5]}}, runs-on: x, steps: [{run: x}]}\n  b: {needs: a, runs-on: x, steps: [{run: x}]}\n",
+    ));
+    let mut begun = Vec::new();
+    for project in ["one", "two", "three"] {
+        begun.extend(stage.runs.begin(&push(project)).await.unwrap().begun);
+    }
+    for run in begun {
+        assert_eq!(stage.ended(run.run).await, Conclusion::Success);
+    }
+    stage
+        .until("nothing is left", || stage.world.boxes().is_empty())
+        .await;
+    stage.world.sound();
+    assert_eq!(stage.world.order().len(), 18);
+}

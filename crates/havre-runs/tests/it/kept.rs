@@ -91,4 +91,12 @@ async fn a_thousand_runs_are_listed_quickly_and_the_oldest_forgotten() {
     assert!(stage.runs.numbered("shop", 701).unwrap().is_some());
     let logs = std::fs::read_dir(stage.dir.path().join("logs/shop")).unwrap();
     assert_eq!(logs.count(), 300);
+    stage.runs.forget_project("shop").unwrap();
+    let left = stage
+        .runs
+        .list("shop", &Filter::default(), None, 1)
+        .unwrap();
+    assert_eq!(left, []);
+    let next = stage.push().await;
+    assert_eq!(stage.runs.show(next).unwrap().run.number, Some(1001));
 }

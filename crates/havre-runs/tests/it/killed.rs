@@ -119,7 +119,9 @@ async fn drive(world: &World, runs: &Runs, run: RunId, meanwhile: &impl Fn(&Worl
                 let listed = runs.show(run).unwrap().run;
                 listed.conclusion.is_none() || !world.boxes().is_empty()
             };
+            let mut rounds = 0..1000;
             while is_left() {
+                rounds.next().expect("the run ends, and nothing is left of it");
                 meanwhile(world, runs, run);
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
