@@ -13,6 +13,7 @@
 //! Beside GitHub's variables it reads
 //! - `HAVRE_SOURCES`: `tree` or `repository`, how the workspace comes about; must be set for `actions/checkout`,
 //! - `HAVRE_REPOSITORY`: the bare repository, if it is not [`havre_job::paths::REPOSITORY`],
+//! - `HAVRE_TOKEN`: what `github.token` is, so that it is sent to nobody else,
 //! - `HAVRE_BUILD_SOCKET`: a Unix socket in the box, whose other end builds images (see `docker/build.rs`),
 //! - `HAVRE_PYTHON_RELEASES`: the address of `latest-release.json` of a mirror of python-build-standalone.
 
