@@ -117,6 +117,11 @@ pub(crate) const fn refused(name: &'static str, advice: &'static str) -> Input {
 }
 
 impl Input {
+    /// Whether its default is to be evaluated.
+    pub fn has_expression(&self) -> bool {
+        self.default.is_some_and(|default| default.contains("${{"))
+    }
+
     pub(crate) const fn or(self, default: &'static str) -> Self {
         Self {
             default: Some(default),

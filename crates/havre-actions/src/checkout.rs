@@ -1,30 +1,17 @@
 //! `actions/checkout`.
 
+mod origin;
 mod plan;
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
-
-use data_encoding::BASE64;
-use havre_job::paths;
 
 use crate::failure::{Failure, refused};
 use crate::git::Git;
 use crate::step::Step;
+use origin::{Origin, UPLOAD_PACK, is_own_repository, persist};
 use plan::{Target, Wanted};
-
-/// What serves the own repository: it may belong to another user, and gives out any commit and any part of one.
-const UPLOAD_PACK: &str = "git -c safe.directory=* -c uploadpack.allowAnySHA1InWant=true -c uploadpack.allowFilter=true upload-pack";
-
-/// Where a repository comes from.
-struct Origin {
-    address: String,
-    /// The one of the job.
-    own: bool,
-    /// Scheme and host, and the header that lets in.
-    credentials: Option<(String, String)>,
-}
 
 pub(crate) fn main(step: &Step) -> Result<(), Failure> {
     match step.needed("HAVRE_SOURCES")? {
@@ -53,7 +40,7 @@ pub(crate) fn post(step: &Step) -> Result<(), Failure> {
 
 /// The workspace is a working tree already.
 fn tree(step: &Step) -> Result<(), Failure> {
-    if !is_own(step)? {
+    if !is_own_repository(step)? {
         return refused(format!(
             "`repository: {}` cannot be checked out here: the workspace is the working tree itself; push the commit, \
              and the pipeline of the server checks it out",
@@ -90,7 +77,7 @@ fn tree(step: &Step) -> Result<(), Failure> {
 fn repository(step: &Step) -> Result<(), Failure> {
     let workspace = step.workspace()?;
     let folder = inside(&workspace, &step.input("path"))?;
-    let origin = origin(step)?;
+    let origin = origin::find(step)?;
     let event = if origin.own {
         Some((step.needed("GITHUB_REF")?, step.needed("GITHUB_SHA")?))
     } else {
@@ -131,53 +118,6 @@ fn repository(step: &Step) -> Result<(), Failure> {
     };
     step.output("ref", &wanted.reference)?;
     step.output("commit", &commit)
-}
-
-fn is_own(step: &Step) -> Result<bool, Failure> {
-    let asked = step.input("repository");
-    Ok(asked.is_empty() || asked.eq_ignore_ascii_case(step.needed("GITHUB_REPOSITORY")?))
-}
-
-fn origin(step: &Step) -> Result<Origin, Failure> {
-    if is_own(step)? {
-        let folder = step.var("HAVRE_REPOSITORY").unwrap_or(paths::REPOSITORY);
-        return Ok(Origin {
-            address: format!("file://{folder}"),
-            own: true,
-            credentials: None,
-        });
-    }
-    let name = step.input("repository");
-    let plain = |part: &str| {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed)
-    };
-    if !matches!(name.split('/').collect::<Vec<_>>().as_slice(), [owner, name] if plain(owner) && plain(name))
-    {
-        return refused(format!(
-            "`repository: {name}` is not of the form owner/name"
-        ));
-    }
-    let server = step.given("github-server-url");
-    let server = server
-        .as_deref()
-        .or_else(|| step.var("GITHUB_SERVER_URL"))
-        .unwrap_or("https://github.com");
-    let server = server.trim_end_matches('/').to_owned();
-    // Havre's own token opens nothing elsewhere, and is nobody else's business.
-    let token = step
-        .given("token")
-        .filter(|token| step.var("GITHUB_TOKEN") != Some(token));
-    let header = |token: String| {
-        let pair = BASE64.encode(format!("x-access-token:{token}").as_bytes());
-        format!("AUTHORIZATION: basic {pair}")
-    };
-    let credentials = token.map(|token| (server.clone(), header(token)));
-    Ok(Origin {
-        address: format!("{server}/{name}"),
-        own: false,
-        credentials,
-    })
 }
 
 /// `path` below the workspace, which it may not leave.
@@ -328,26 +268,13 @@ fn fetch(step: &Step, git: &Git<'_>, wanted: &Wanted, origin: &Origin) -> Result
 fn unreachable(step: &Step, origin: &Origin, failure: Failure) -> Failure {
     let asked = step.input("ref");
     match failure {
-        Failure::Program { .. } if !origin.own => elsewhere(step, origin),
+        Failure::Program { .. } if !origin.own => origin::unreachable(step, origin),
         Failure::Program { .. } if !asked.is_empty() => {
             let why = format!("there is no branch and no tag `{asked}`, and no such commit");
             Failure::Refused(why)
         }
         failure => failure,
     }
-}
-
-fn elsewhere(step: &Step, origin: &Origin) -> Failure {
-    let token = if origin.credentials.is_some() {
-        "the `token` that was given does not open it"
-    } else {
-        "it is private: give a `token` of that server that may read it"
-    };
-    Failure::Refused(format!(
-        "{} cannot be fetched from {}: it is not there, not reachable from this job, or {token}",
-        step.input("repository"),
-        origin.address
-    ))
 }
 
 fn sparse(step: &Step, git: &Git<'_>, folder: &Path) -> Result<(), Failure> {
@@ -400,25 +327,4 @@ fn check_out(git: &Git<'_>, target: Target) -> Result<(), Failure> {
             }
         }
     }
-}
-
-/// Leaves the token where git of later steps finds it. The own repository needs none.
-fn persist(step: &Step, folder: &Path, origin: &Origin) -> Result<(), Failure> {
-    let Some((server, header)) = &origin.credentials else {
-        return Ok(());
-    };
-    if !step.flag("persist-credentials", true)? {
-        return Ok(());
-    }
-    let key = format!("http.{server}/.extraheader");
-    step.keep("folder", &folder.to_string_lossy())?;
-    step.keep("key", &key)?;
-    // Not by an argument of git: arguments can be read by everybody.
-    let path = folder.join(".git/config");
-    let lines = format!("[http \"{server}/\"]\n\textraheader = {header}\n");
-    let written = OpenOptions::new()
-        .append(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(lines.as_bytes()));
-    written.map_err(Failure::io(format!("write {}", path.display())))
 }

@@ -10,18 +10,25 @@
 //! standard output and by the files that `GITHUB_OUTPUT` and its like name. Exit code 0 is success; with 1 the last
 //! `::error::` says why; 2 is a call that no runner makes.
 //!
-//! Beside GitHub's variables it reads `HAVRE_SOURCES` (`tree` or `repository`: how the workspace comes about).
+//! Beside GitHub's variables it reads
+//! - `HAVRE_SOURCES`: `tree` or `repository`, how the workspace comes about; must be set for `actions/checkout`,
+//! - `HAVRE_REPOSITORY`: the bare repository, if it is not [`havre_job::paths::REPOSITORY`],
+//! - `HAVRE_TOKEN`: what `github.token` is, so that it is sent to nobody else,
+//! - `HAVRE_BUILD_SOCKET`: a Unix socket in the box, whose other end builds images (see `docker/build.rs`),
+//! - `HAVRE_PYTHON_RELEASES`: the address of `latest-release.json` of a mirror of python-build-standalone.
 
 mod artifacts;
 mod built_in;
 mod cache;
 mod checkout;
+mod docker;
 mod failure;
 mod git;
 mod glob;
 mod http;
 mod reports;
 mod results;
+mod script;
 mod step;
 mod table;
 mod tools;
@@ -72,7 +79,9 @@ fn checked(action: &BuiltIn, step: &Step) -> Result<(), Failure> {
     for input in action.inputs {
         match action.judge(input.name, &step.input(input.name)) {
             Some(Finding::Refused(why)) => return Err(Failure::Refused(why)),
-            Some(Finding::Ignored(why)) => step.warning(&why),
+            // A default that is an expression comes as what it is evaluated to, as if somebody had given it.
+            Some(Finding::Ignored(why)) if !input.has_expression() => step.warning(&why),
+            Some(Finding::Ignored(_)) => {}
             None => {}
         }
     }
@@ -101,6 +110,12 @@ fn run(action: &BuiltIn, step: &Step) -> Result<(), Failure> {
         "actions/setup-go" => tools::go(step),
         "actions/setup-java" => tools::java(step),
         "pnpm/action-setup" => tools::pnpm(step),
+        "docker/login-action" => docker::login(step),
+        "docker/setup-buildx-action" => docker::setup_buildx(step),
+        "docker/setup-qemu-action" => docker::setup_qemu(step),
+        "docker/metadata-action" => docker::metadata(step),
+        "docker/build-push-action" => docker::build_push(step),
+        "actions/github-script" => script::main(step),
         "codecov/codecov-action" => reports::codecov(step),
         "github/codeql-action/upload-sarif" => reports::sarif(step),
         _ => Err(failure::missing(action.name)),
@@ -111,6 +126,7 @@ fn clean_up(action: &BuiltIn, step: &Step) -> Result<(), Failure> {
     match action.name {
         "actions/checkout" => checkout::post(step),
         "actions/cache" => cache::post(step),
+        "docker/login-action" => docker::logout(step),
         "actions/setup-node"
         | "actions/setup-python"
         | "actions/setup-go"

@@ -292,6 +292,17 @@ fn number<'d, D: serde::Deserializer<'d>>(from: D) -> Result<u64, D::Error> {
     number.ok_or_else(|| serde::de::Error::custom("expected a number"))
 }
 
+/// Whether a token is one that Havre gives to jobs: it opens nothing elsewhere, and is nobody else's business.
+pub(crate) fn is_own(step: &Step, token: &str) -> bool {
+    let variables = [
+        "HAVRE_TOKEN",
+        "GITHUB_TOKEN",
+        "ACTIONS_RUNTIME_TOKEN",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    ];
+    variables.iter().any(|name| step.var(name) == Some(token)) || ids(token).is_some()
+}
+
 /// Run and job, from the claim `scp` of the token; whether it is genuine is the service's to know.
 fn ids(token: &str) -> Option<(String, String)> {
     let claims = BASE64URL_NOPAD

@@ -144,6 +144,10 @@ impl Step {
         self.command("warning", text);
     }
 
+    pub(crate) fn notice(&self, text: &str) {
+        self.command("notice", text);
+    }
+
     /// Has the log of later steps looked through by a matcher.
     pub(crate) fn add_matcher(&self, path: &Path) {
         self.command("add-matcher", &path.to_string_lossy());

@@ -180,7 +180,7 @@ fn another_repository_comes_with_its_token() {
         "GITHUB_SERVER_URL",
         format!("file://{}", job.at("server").display()),
     );
-    job.set("GITHUB_TOKEN", "own");
+    job.set("ACTIONS_RUNTIME_TOKEN", "own");
     let inputs = [
         ("repository", "acme/other"),
         ("path", "other"),
@@ -204,16 +204,17 @@ fn another_repository_comes_with_its_token() {
             .contains("extraheader")
     );
     // Havre's own token is not for others.
-    let own = [
-        ("repository", "acme/other"),
-        ("path", "third"),
-        ("token", "own"),
-    ];
-    job.main(CHECKOUT, &own).well();
-    assert!(
-        !job.read("work/shop/third/.git/config")
-            .contains("extraheader")
-    );
+    let claims = data_encoding::BASE64URL_NOPAD.encode(br#"{"scp":"Actions.Results:r:j"}"#);
+    for token in ["own", &format!("h.{claims}.s")] {
+        let own = [
+            ("repository", "acme/other"),
+            ("path", "third"),
+            ("token", token),
+        ];
+        job.main(CHECKOUT, &own).well();
+        let config = job.read("work/shop/third/.git/config");
+        assert!(!config.contains("extraheader"), "{config}");
+    }
     let gone = [
         ("repository", "acme/gone"),
         ("path", "gone"),

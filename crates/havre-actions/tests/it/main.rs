@@ -7,10 +7,12 @@
 mod artifacts;
 mod cache;
 mod checkout;
+mod docker;
 mod fake;
 mod job;
 mod page;
 mod reports;
+mod script;
 mod tools;
 mod web;
 
@@ -30,7 +32,9 @@ fn main() -> ExitCode {
         artifacts::TESTS,
         cache::TESTS,
         checkout::TESTS,
+        docker::TESTS,
         page::TESTS,
+        script::TESTS,
         reports::TESTS,
         tools::TESTS,
     ]

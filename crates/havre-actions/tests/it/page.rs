@@ -6,9 +6,13 @@ use std::path::Path;
 
 use havre_actions::{ALL, BuiltIn, Finding, Handled, find};
 
+use crate::job::Job;
+
 crate::tests![
     inputs_are_unique_and_refusals_give_advice,
     actions_are_found_in_any_case,
+    each_action_is_carried_out,
+    defaults_of_expressions_are_no_warnings,
     an_input_is_judged_by_its_value,
     the_page_about_actions_is_current,
 ];
@@ -30,6 +34,12 @@ fn inputs_are_unique_and_refusals_give_advice() {
             match input.handled {
                 Handled::Yes => {}
                 Handled::Ignored(why) | Handled::Refused(why) => {
+                    let refused = matches!(input.handled, Handled::Refused(_));
+                    assert!(
+                        !(refused && input.has_expression()),
+                        "{}: what comes cannot be told from the default",
+                        input.name
+                    );
                     assert!(
                         why.contains(' ') && !why.ends_with('.'),
                         "{}: {why}",
@@ -55,6 +65,38 @@ fn actions_are_found_in_any_case() {
     );
     assert_eq!(name("actions", "cache", "other"), None);
     assert_eq!(name("acme", "checkout", ""), None);
+}
+
+fn each_action_is_carried_out() {
+    let job = Job::new();
+    for action in ALL.iter().filter(|action| action.refused.is_none()) {
+        // Whatever becomes of it: it is not that there is none.
+        let inputs: Vec<(&str, &str)> = action
+            .inputs
+            .iter()
+            .filter(|input| input.required)
+            .map(|input| (input.name, "x"))
+            .collect();
+        let done = job.main(action.name, &inputs);
+        assert!(
+            !done.log.contains("cannot be carried out by this version"),
+            "{}: {}",
+            action.name,
+            done.log
+        );
+        let done = job.post(action.name, &inputs, &done);
+        let expected = if action.post.is_some() { 0 } else { 2 };
+        assert_eq!(done.code, Some(expected), "{}: {}", action.name, done.log);
+    }
+    assert_eq!(job.main("acme/other", &[]).code, Some(2));
+}
+
+fn defaults_of_expressions_are_no_warnings() {
+    let job = Job::new();
+    let done = job
+        .main("docker/metadata-action", &[("github-token", "evaluated")])
+        .well();
+    assert!(!done.log.contains("github-token"), "{}", done.log);
 }
 
 fn an_input_is_judged_by_its_value() {
