@@ -23,6 +23,7 @@ use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::human;
+use crate::ui::Ui;
 
 /// What runs belong to: there is no other.
 const PROJECT: &str = "local";
@@ -38,7 +39,7 @@ pub fn run(context: &Context, args: &CiRunArgs) -> Outcome {
     let found = files::find(&paths, &Limits::default())?;
     let Findings { errors, warnings } = found.findings;
     let form = FindingsForm {
-        json: args.json.json,
+        json: args.json,
         sarif: false,
     };
     let found_errors = !errors.is_empty();
@@ -231,7 +232,7 @@ async fn followed(
         following.spawn(follow(runs.clone(), run.run, String::new(), tell.clone()));
     }
     drop(tell);
-    let shown = tokio::spawn(show(*context, args.json.json, told));
+    let shown = tokio::spawn(show(context.ui, args.json.json, told));
     let conclusions = concluded(context, runs, &begun).await;
     // Each ends with its run.
     while following.join_next().await.is_some() {}
@@ -422,8 +423,8 @@ async fn log(runs: Runs, key: LegKey, name: String, tell: mpsc::Sender<Line>) {
 }
 
 /// Shows lines as they come; what failed is returned, to be read last.
-async fn show(context: Context, json: bool, mut told: mpsc::Receiver<Line>) -> Vec<String> {
-    let mut view = View::new(context.ui.out, &[]);
+async fn show(ui: Ui, json: bool, mut told: mpsc::Receiver<Line>) -> Vec<String> {
+    let mut view = View::new(ui.out, &[]);
     while let Some(line) = told.recv().await {
         let lines = match (&line, json) {
             (Line::Told(leg, told), true) => {
@@ -438,7 +439,7 @@ async fn show(context: Context, json: bool, mut told: mpsc::Receiver<Line>) -> V
         };
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         // Where nobody reads any more, the run goes on.
-        context.ui.data(&text).ok();
+        ui.data(&text).ok();
     }
     view.failures()
 }
