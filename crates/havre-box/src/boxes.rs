@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::container::{self, LABEL_BOX, Parts};
 use crate::error::BoxError;
 use crate::follow::Follow;
-use crate::ground::Grounds;
+use crate::ground::{self, Grounds};
 use crate::layout::{Files, GROUND, Layout};
 use crate::network::{self, Named, Place};
 use crate::options::CreateOptions;
@@ -93,6 +93,7 @@ impl Boxes {
         fs::set_permissions(&config.dir, fs::Permissions::from_mode(0o700))
             .map_err(BoxError::files(what()))?;
         config.dir = fs::canonicalize(&config.dir).map_err(BoxError::files(what()))?;
+        ground::refuse_shown(&config.dir)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 engine,
