@@ -14,6 +14,7 @@ use havre_engine::{
 use havre_image::overlay::Overlay;
 use havre_job::paths;
 use havre_net::Net;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::container::{self, LABEL_BOX, Parts};
@@ -27,6 +28,7 @@ use crate::request::{self, BoxRequest, Ground};
 use crate::runtime::Runtime;
 use crate::services;
 use crate::spare::Spare;
+use crate::starting::Starting;
 
 /// Between two signals of a runner that is to end at once: the kernel makes one of two that are pending.
 const BETWEEN: Duration = Duration::from_millis(50);
@@ -63,6 +65,7 @@ struct Inner {
     runtime: Runtime,
     config: BoxConfig,
     spare: Spare,
+    starting: Starting,
     tasks: TaskTracker,
 }
 
@@ -102,6 +105,7 @@ impl Boxes {
                 grounds: Arc::new(grounds),
                 runtime,
                 config,
+                starting: Starting::default(),
                 tasks: TaskTracker::new(),
             }),
         })
@@ -113,10 +117,12 @@ impl Boxes {
         Ok(self.inner.grounds.warm()?)
     }
 
-    /// Waits for what goes on behind boxes and removes what was made for the next one. Boxes go on. What could not be
+    /// Waits for what goes on behind boxes and removes what was made for the next one. Boxes go on, but for those that
+    /// are still being made, which are removed. What could not be
     /// removed is returned.
     pub async fn shutdown(&self) -> Vec<String> {
         self.inner.spare.close();
+        self.inner.starting.cancel_all();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
         let inner = Arc::clone(&self.inner);
@@ -127,50 +133,63 @@ impl Boxes {
     }
 
     /// Makes a box and starts its runner; returns when the runner's process runs. Of a box that cannot be made
-    /// nothing stays.
+    /// nothing stays. Goes on when the future is dropped; [`Boxes::cancel`] and [`Boxes::remove`] end it.
     pub async fn start(&self, request: BoxRequest) -> Result<Started, BoxError> {
         request::check(&request)?;
-        let dir = self.inner.dir(&request.id);
+        let id = request.id.clone();
+        let Some(cancel) = self.inner.starting.begin(&id) else {
+            return Err(BoxError::Exists(id));
+        };
+        let this = self.clone();
+        let work = async move {
+            let started = this.start_alone(request, &cancel).await;
+            this.inner.starting.end(&id);
+            started
+        };
+        self.inner.tasks.spawn(work).await?
+    }
+
+    async fn start_alone(
+        &self,
+        request: BoxRequest,
+        cancel: &CancellationToken,
+    ) -> Result<Started, BoxError> {
+        let id = request.id.clone();
+        let dir = self.inner.dir(&id);
         match fs::create_dir(&dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(BoxError::Exists(request.id));
+                return Err(BoxError::Exists(id));
             }
             made => made.map_err(BoxError::files(format!("make {}", dir.display())))?,
         }
-        let id = request.id.clone();
-        let started = self.make(request).await;
+        let started = self.make(request, cancel).await;
         if started.is_err() {
-            for error in self.remove(&id).await {
+            for error in self.remove_made(&id).await {
                 tracing::warn!(box_id = id, error, "cannot remove what was made of a box");
             }
         }
         started
     }
 
-    async fn make(&self, request: BoxRequest) -> Result<Started, BoxError> {
+    async fn make(
+        &self,
+        request: BoxRequest,
+        cancel: &CancellationToken,
+    ) -> Result<Started, BoxError> {
         let begun = Instant::now();
         let warnings = warnings(&request)?;
         let request = Arc::new(request);
-        let document = serde_json::to_vec(&request.document).map_err(io::Error::from);
-        let document = document.map_err(BoxError::files("write down what the runner is told"))?;
-        if document.len() > havre_job::MAX_DOCUMENT {
-            let (size, most) = (document.len(), havre_job::MAX_DOCUMENT);
-            let text = format!("the runner would be told {size} bytes; {most} are the most");
-            return Err(BoxError::refused(text));
-        }
-        let blocking = |work: fn(&Inner, &BoxRequest) -> Result<Made, BoxError>| {
+        let document = document(&request)?;
+        let network = {
             let (inner, request) = (Arc::clone(&self.inner), Arc::clone(&request));
-            tokio::task::spawn_blocking(move || work(&inner, &request))
+            tokio::task::spawn_blocking(move || inner.join(&request))
         };
-        let (joined, files) = tokio::join!(
-            blocking(|inner, request| inner.join(request).map(Made::Network)),
-            blocking(|inner, request| inner.files(request).map(Made::Files)),
-        );
-        let (Made::Network(joined), Made::Files(files)) = (joined??, files??) else {
-            return Err(BoxError::refused(
-                "the parts of the box came in another order",
-            ));
+        let files = {
+            let (inner, request) = (Arc::clone(&self.inner), Arc::clone(&request));
+            tokio::task::spawn_blocking(move || inner.files(&request))
         };
+        let (joined, files) = tokio::join!(network, files);
+        let (joined, files) = (joined??, files??);
         let prepared = begun.elapsed();
 
         let begun = Instant::now();
@@ -189,7 +208,10 @@ impl Boxes {
                 spec.map_err(|why| BoxError::refused(format!("service {}: {why}", service.name)))?;
             specs.push((service.name.clone(), spec));
         }
-        services::start(&self.inner.engine, &specs).await?;
+        services::start(&self.inner.engine, &specs, cancel).await?;
+        if cancel.is_cancelled() {
+            return Err(BoxError::Cancelled);
+        }
         let services = begun.elapsed();
 
         let begun = Instant::now();
@@ -235,9 +257,13 @@ impl Boxes {
     }
 
     /// Asks the runner of a box to end its job, or to end at once; then it is killed if it does not. One that has
-    /// ended is fine. Returns when it was asked; at once: when it has ended.
+    /// ended is fine. Returns when it was asked; at once: when it has ended. A box that is still being made is
+    /// removed: its [`Boxes::start`] says [`BoxError::Cancelled`].
     pub async fn cancel(&self, id: &str, at_once: bool) -> Result<(), BoxError> {
         request::check_id(id)?;
+        if self.inner.starting.cancel(id) {
+            return Ok(());
+        }
         let container = container::runner_id(id);
         let term = self.inner.engine.signal(&container, SIGTERM).await;
         match (term, at_once) {
@@ -257,6 +283,11 @@ impl Boxes {
         if let Err(error) = request::check_id(id) {
             return vec![error.to_string()];
         }
+        self.inner.starting.stop(id).await;
+        self.remove_made(id).await
+    }
+
+    async fn remove_made(&self, id: &str) -> Vec<String> {
         let mut errors = Vec::new();
         for observed in self.inner.engine.containers() {
             if observed.labels.get(LABEL_BOX).is_some_and(|of| of == id) {
@@ -299,10 +330,17 @@ impl Boxes {
 
 const SIGTERM: i32 = 15;
 
-/// What one of the two threads has made.
-enum Made {
-    Network(network::Joined),
-    Files(Files),
+/// What the runner reads.
+fn document(request: &BoxRequest) -> Result<Vec<u8>, BoxError> {
+    let document = serde_json::to_vec(&request.document).map_err(io::Error::from);
+    let document = document.map_err(BoxError::files("write down what the runner is told"))?;
+    let (size, most) = (document.len(), havre_job::MAX_DOCUMENT);
+    match size > most {
+        true => Err(BoxError::refused(format!(
+            "the runner would be told {size} bytes; {most} are the most"
+        ))),
+        false => Ok(document),
+    }
 }
 
 /// What has no effect; an error of what would mislead.

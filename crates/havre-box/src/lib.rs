@@ -27,6 +27,7 @@ mod request;
 mod runtime;
 mod services;
 mod spare;
+mod starting;
 
 pub use boxes::{BoxConfig, Boxes, Started};
 pub use error::BoxError;
