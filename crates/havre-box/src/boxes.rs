@@ -8,23 +8,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use havre_engine::{
-    Confidential, ContainerSpec, ControlError, Engine, IdRange, MountSpec, STANDARD_INPUT,
-};
-use havre_image::overlay::Overlay;
-use havre_job::paths;
+use havre_engine::{Confidential, ControlError, Engine, IdRange, STANDARD_INPUT};
 use havre_net::Net;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::container::{self, LABEL_BOX, Parts};
+use crate::container::{self, LABEL_BOX};
 use crate::error::BoxError;
 use crate::follow::Follow;
 use crate::ground::{self, Grounds};
-use crate::layout::{Files, GROUND, Layout};
-use crate::network::{self, Named, Place};
-use crate::options::CreateOptions;
-use crate::request::{self, BoxRequest, Ground};
+use crate::inner::{self, Inner, NETWORK};
+use crate::request::{self, BoxRequest};
 use crate::runtime::Runtime;
 use crate::services;
 use crate::spare::Spare;
@@ -34,10 +28,6 @@ use crate::starting::Starting;
 const BETWEEN: Duration = Duration::from_millis(50);
 /// Of a runner that is to end at once, until it is killed.
 const GRACE: Duration = Duration::from_secs(10);
-/// Names the network of a box, in its folder.
-const NETWORK: &str = "network";
-/// Longest name that such a note holds.
-const MAX_NOTE: u64 = 256;
 
 /// What all boxes have in common.
 #[derive(Clone, Debug)]
@@ -56,17 +46,6 @@ pub struct BoxConfig {
 #[derive(Clone)]
 pub struct Boxes {
     inner: Arc<Inner>,
-}
-
-struct Inner {
-    engine: Engine,
-    net: Arc<Net>,
-    grounds: Arc<Grounds>,
-    runtime: Runtime,
-    config: BoxConfig,
-    spare: Spare,
-    starting: Starting,
-    tasks: TaskTracker,
 }
 
 /// A box whose runner was started, and what it took.
@@ -177,9 +156,9 @@ impl Boxes {
         cancel: &CancellationToken,
     ) -> Result<Started, BoxError> {
         let begun = Instant::now();
-        let warnings = warnings(&request)?;
+        let warnings = request::warnings(&request)?;
         let request = Arc::new(request);
-        let document = document(&request)?;
+        let document = inner::document(&request)?;
         let network = {
             let (inner, request) = (Arc::clone(&self.inner), Arc::clone(&request));
             tokio::task::spawn_blocking(move || inner.join(&request))
@@ -329,202 +308,3 @@ impl Boxes {
 }
 
 const SIGTERM: i32 = 15;
-
-/// What the runner reads.
-fn document(request: &BoxRequest) -> Result<Vec<u8>, BoxError> {
-    let document = serde_json::to_vec(&request.document).map_err(io::Error::from);
-    let document = document.map_err(BoxError::files("write down what the runner is told"))?;
-    let (size, most) = (document.len(), havre_job::MAX_DOCUMENT);
-    match size > most {
-        true => Err(BoxError::refused(format!(
-            "the runner would be told {size} bytes; {most} are the most"
-        ))),
-        false => Ok(document),
-    }
-}
-
-/// What has no effect; an error of what would mislead.
-fn warnings(request: &BoxRequest) -> Result<Vec<String>, BoxError> {
-    let CreateOptions {
-        user,
-        entrypoint,
-        health,
-        aliases,
-        workdir,
-        ..
-    } = &request.options;
-    let root = user.as_deref().is_none_or(|user| {
-        let name = user.split(':').next().unwrap_or_default();
-        matches!(name, "" | "0" | "root")
-    });
-    for (good, text) in [
-        (root, "--user: jobs run as root of their own box"),
-        (
-            entrypoint.is_none(),
-            "--entrypoint: a job's container runs its steps",
-        ),
-        (
-            *health == Default::default(),
-            "--health-…: only services are awaited",
-        ),
-        (
-            aliases.is_empty(),
-            "--network-alias: only services are reached by name",
-        ),
-        (workdir.is_none(), "--workdir: steps say where they run"),
-    ] {
-        if !good {
-            return Err(BoxError::refused(format!(
-                "options of the job's container: {text}"
-            )));
-        }
-    }
-    let of_services = request.services.iter();
-    let of_services = of_services.flat_map(|service| {
-        let name = &service.name;
-        service
-            .options
-            .warnings
-            .iter()
-            .map(move |text| format!("service {name}: {text}"))
-    });
-    Ok(request
-        .options
-        .warnings
-        .iter()
-        .cloned()
-        .chain(of_services)
-        .collect())
-}
-
-impl Inner {
-    fn dir(&self, id: &str) -> PathBuf {
-        self.config.dir.join(id)
-    }
-
-    fn hostname(&self, request: &BoxRequest) -> String {
-        let own = request.options.hostname.clone();
-        own.unwrap_or_else(|| "runner".to_owned())
-    }
-
-    fn join(&self, request: &BoxRequest) -> Result<network::Joined, BoxError> {
-        let named = |service: &request::Service| Named {
-            names: std::iter::once(service.name.clone())
-                .chain(service.options.aliases.iter().cloned())
-                .collect(),
-            hostname: container::hostname(service),
-        };
-        let services: Vec<_> = request.services.iter().map(named).collect();
-        let together = matches!(request.ground, Ground::Host);
-        let (hostname, dir) = (self.hostname(request), self.dir(&request.id));
-        let who = (hostname.as_str(), services.as_slice());
-        let note = dir.join(NETWORK);
-        let prepared = self.spare.take(|name| {
-            let what = format!("write {}", note.display());
-            fs::write(&note, name).map_err(BoxError::files(what))
-        })?;
-        let exe = &self.config.exe;
-        network::join(&self.net, exe, prepared, who, together, &dir)
-    }
-
-    fn files(&self, request: &BoxRequest) -> Result<Files, BoxError> {
-        let layout = Layout {
-            dir: &self.dir(&request.id),
-            ids: self.config.ids,
-            grounds: &self.grounds,
-            runtime: &self.runtime,
-        };
-        layout.files(request)
-    }
-
-    /// What was noted in a box's folder; `None`: nothing yet, or the box is gone.
-    fn note(&self, id: &str, name: &str) -> Result<Option<String>, BoxError> {
-        let path = self.dir(id).join(name);
-        match havre_base::read_small(&path, MAX_NOTE) {
-            Ok(text) => Ok(Some(text).filter(|text| !text.is_empty())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(BoxError::files(format!("read {}", path.display()))(error)),
-        }
-    }
-
-    fn parts(
-        &self,
-        request: &BoxRequest,
-        service: Option<(usize, &str)>,
-        rootfs: Overlay,
-        place: Place,
-    ) -> Parts {
-        let dir = self.dir(&request.id);
-        let (id, role, log) = match service {
-            None => (
-                container::runner_id(&request.id),
-                container::RUNNER,
-                "log".to_owned(),
-            ),
-            Some((number, name)) => {
-                let id = container::service_id(&request.id, number);
-                (id, name, format!("service{number}.log"))
-            }
-        };
-        Parts {
-            id,
-            of: request.id.clone(),
-            role: role.to_owned(),
-            rootfs,
-            place,
-            caps: request.limits,
-            ids: self.config.ids,
-            log: dir.join(log),
-        }
-    }
-
-    fn runner(
-        &self,
-        request: &BoxRequest,
-        rootfs: Overlay,
-        mounts: Vec<MountSpec>,
-        place: Place,
-    ) -> ContainerSpec {
-        let parts = self.parts(request, None, rootfs, place);
-        let mut env = match &request.ground {
-            Ground::Host => container::environment(&Default::default(), container::PATH),
-            Ground::Image(image) => container::environment(&image.run, container::PATH),
-        };
-        env.insert("HOME".to_owned(), paths::HOME.to_owned());
-        env.extend(request.options.env.iter().cloned());
-        let argv = [self.runtime.argv(), self.config.runner_args.clone()].concat();
-        let hostname = self.hostname(request);
-        container::runner(parts, argv, env, hostname, mounts, &request.options)
-    }
-
-    /// All that is no container. Blocks.
-    fn remove_rest(&self, id: &str) -> Vec<String> {
-        let errors = match self.note(id, NETWORK) {
-            Ok(None) => Vec::new(),
-            Ok(Some(name)) => self.spare.remove(&name),
-            Err(error) => vec![havre_base::one_line(&error)],
-        };
-        // Its notes are what is left to find it by.
-        if !errors.is_empty() {
-            return errors;
-        }
-        let mut errors = Vec::new();
-        let dir = self.dir(id);
-        if let Err(error) = havre_image::remove_tree(&dir) {
-            errors.push(format!("cannot remove {}: {error}", dir.display()));
-        }
-        let used = || -> io::Result<BTreeSet<String>> {
-            let mut used = BTreeSet::new();
-            for entry in fs::read_dir(&self.config.dir)? {
-                match havre_base::read_small(&entry?.path().join(GROUND), MAX_NOTE) {
-                    Ok(name) => drop(used.insert(name)),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(used)
-        };
-        errors.extend(self.grounds.sweep(used).iter().map(ToString::to_string));
-        errors
-    }
-}
