@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use havre_engine::{Confidential, ControlError, Engine, IdRange, STANDARD_INPUT};
+use havre_engine::{Confidential, ControlError, Engine, STANDARD_INPUT};
 use havre_net::Net;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,7 +16,7 @@ use crate::container::{self, LABEL_BOX};
 use crate::error::BoxError;
 use crate::follow::Follow;
 use crate::ground::{self, Grounds};
-use crate::inner::{self, Inner, NETWORK};
+use crate::inner::{self, BoxConfig, Inner, NETWORK};
 use crate::request::{self, BoxRequest};
 use crate::runtime::Runtime;
 use crate::services;
@@ -28,19 +27,6 @@ use crate::starting::Starting;
 const BETWEEN: Duration = Duration::from_millis(50);
 /// Of a runner that is to end at once, until it is killed.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// What all boxes have in common.
-#[derive(Clone, Debug)]
-pub struct BoxConfig {
-    /// Files of boxes while they are there: on a disk, whose file system allows mapped mounts.
-    pub dir: PathBuf,
-    /// The binary that `dns` is run by.
-    pub exe: PathBuf,
-    /// What the binary of [`Runtime`] is started with: `job-runner`.
-    pub runner_args: Vec<String>,
-    /// Users and groups of boxes on the host, nobody else's.
-    pub ids: IdRange,
-}
 
 /// Makes and removes boxes.
 #[derive(Clone)]

@@ -6,13 +6,12 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use havre_engine::{ContainerSpec, Engine, MountSpec};
+use havre_engine::{ContainerSpec, Engine, IdRange, MountSpec};
 use havre_image::overlay::Overlay;
 use havre_job::paths;
 use havre_net::Net;
 use tokio_util::task::TaskTracker;
 
-use crate::boxes::BoxConfig;
 use crate::container::{self, Parts};
 use crate::error::BoxError;
 use crate::ground::Grounds;
@@ -27,6 +26,19 @@ use crate::starting::Starting;
 pub const NETWORK: &str = "network";
 /// Longest name that such a note holds.
 const MAX_NOTE: u64 = 256;
+
+/// What all boxes have in common.
+#[derive(Clone, Debug)]
+pub struct BoxConfig {
+    /// Files of boxes while they are there: on a disk, whose file system allows mapped mounts.
+    pub dir: PathBuf,
+    /// The binary that `dns` is run by.
+    pub exe: PathBuf,
+    /// What the binary of [`Runtime`] is started with: `job-runner`.
+    pub runner_args: Vec<String>,
+    /// Users and groups of boxes on the host, nobody else's.
+    pub ids: IdRange,
+}
 
 /// Shared by all handles of [`crate::Boxes`].
 pub struct Inner {

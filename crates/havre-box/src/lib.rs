@@ -30,10 +30,11 @@ mod services;
 mod spare;
 mod starting;
 
-pub use boxes::{BoxConfig, Boxes, Started};
+pub use boxes::{Boxes, Started};
 pub use error::BoxError;
 pub use follow::{Ending, Follow, Heard};
 pub use ground::{GroundError, Grounds};
+pub use inner::BoxConfig;
 pub use options::{CreateOptions, OptionError, Probe};
 pub use request::{BoxRequest, Caps, Ground, Image, Port, Service, Workspace};
 pub use runtime::{Runtime, RuntimeError};
