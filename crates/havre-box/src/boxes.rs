@@ -4,66 +4,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use havre_engine::{
-    Confidential, ContainerSpec, ControlError, Engine, IdRange, MountSpec, STANDARD_INPUT,
-};
-use havre_image::overlay::Overlay;
-use havre_job::paths;
+use havre_engine::{Confidential, ControlError, Engine, STANDARD_INPUT};
 use havre_net::Net;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::container::{self, LABEL_BOX, Parts};
+use crate::container::{self, LABEL_BOX};
 use crate::error::BoxError;
 use crate::follow::Follow;
-use crate::ground::Grounds;
-use crate::layout::{Files, GROUND, Layout};
-use crate::network::{self, Named, Place};
-use crate::options::CreateOptions;
-use crate::request::{self, BoxRequest, Ground};
+use crate::ground::{self, Grounds};
+use crate::inner::{self, BoxConfig, Inner, NETWORK};
+use crate::request::{self, BoxRequest};
 use crate::runtime::Runtime;
 use crate::services;
 use crate::spare::Spare;
+use crate::starting::Starting;
 
 /// Between two signals of a runner that is to end at once: the kernel makes one of two that are pending.
 const BETWEEN: Duration = Duration::from_millis(50);
 /// Of a runner that is to end at once, until it is killed.
 const GRACE: Duration = Duration::from_secs(10);
-/// Names the network of a box, in its folder.
-const NETWORK: &str = "network";
-/// Longest name that such a note holds.
-const MAX_NOTE: u64 = 256;
-
-/// What all boxes have in common.
-#[derive(Clone, Debug)]
-pub struct BoxConfig {
-    /// Files of boxes while they are there: on a disk, whose file system allows mapped mounts.
-    pub dir: PathBuf,
-    /// The binary that `dns` is run by.
-    pub exe: PathBuf,
-    /// What the binary of [`Runtime`] is started with: `job-runner`.
-    pub runner_args: Vec<String>,
-    /// Users and groups of boxes on the host, nobody else's.
-    pub ids: IdRange,
-}
 
 /// Makes and removes boxes.
 #[derive(Clone)]
 pub struct Boxes {
     inner: Arc<Inner>,
-}
-
-struct Inner {
-    engine: Engine,
-    net: Arc<Net>,
-    grounds: Arc<Grounds>,
-    runtime: Runtime,
-    config: BoxConfig,
-    spare: Spare,
-    tasks: TaskTracker,
 }
 
 /// A box whose runner was started, and what it took.
@@ -93,6 +61,7 @@ impl Boxes {
         fs::set_permissions(&config.dir, fs::Permissions::from_mode(0o700))
             .map_err(BoxError::files(what()))?;
         config.dir = fs::canonicalize(&config.dir).map_err(BoxError::files(what()))?;
+        ground::refuse_shown(&config.dir)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 engine,
@@ -101,6 +70,7 @@ impl Boxes {
                 grounds: Arc::new(grounds),
                 runtime,
                 config,
+                starting: Starting::default(),
                 tasks: TaskTracker::new(),
             }),
         })
@@ -112,10 +82,12 @@ impl Boxes {
         Ok(self.inner.grounds.warm()?)
     }
 
-    /// Waits for what goes on behind boxes and removes what was made for the next one. Boxes go on. What could not be
+    /// Waits for what goes on behind boxes and removes what was made for the next one. Boxes go on, but for those that
+    /// are still being made, which are removed. What could not be
     /// removed is returned.
     pub async fn shutdown(&self) -> Vec<String> {
         self.inner.spare.close();
+        self.inner.starting.cancel_all();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
         let inner = Arc::clone(&self.inner);
@@ -126,50 +98,63 @@ impl Boxes {
     }
 
     /// Makes a box and starts its runner; returns when the runner's process runs. Of a box that cannot be made
-    /// nothing stays.
+    /// nothing stays. Goes on when the future is dropped; [`Boxes::cancel`] and [`Boxes::remove`] end it.
     pub async fn start(&self, request: BoxRequest) -> Result<Started, BoxError> {
         request::check(&request)?;
-        let dir = self.inner.dir(&request.id);
+        let id = request.id.clone();
+        let Some(cancel) = self.inner.starting.begin(&id) else {
+            return Err(BoxError::Exists(id));
+        };
+        let this = self.clone();
+        let work = async move {
+            let started = this.start_alone(request, &cancel).await;
+            this.inner.starting.end(&id);
+            started
+        };
+        self.inner.tasks.spawn(work).await?
+    }
+
+    async fn start_alone(
+        &self,
+        request: BoxRequest,
+        cancel: &CancellationToken,
+    ) -> Result<Started, BoxError> {
+        let id = request.id.clone();
+        let dir = self.inner.dir(&id);
         match fs::create_dir(&dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(BoxError::Exists(request.id));
+                return Err(BoxError::Exists(id));
             }
             made => made.map_err(BoxError::files(format!("make {}", dir.display())))?,
         }
-        let id = request.id.clone();
-        let started = self.make(request).await;
+        let started = self.make(request, cancel).await;
         if started.is_err() {
-            for error in self.remove(&id).await {
+            for error in self.remove_made(&id).await {
                 tracing::warn!(box_id = id, error, "cannot remove what was made of a box");
             }
         }
         started
     }
 
-    async fn make(&self, request: BoxRequest) -> Result<Started, BoxError> {
+    async fn make(
+        &self,
+        request: BoxRequest,
+        cancel: &CancellationToken,
+    ) -> Result<Started, BoxError> {
         let begun = Instant::now();
-        let warnings = warnings(&request)?;
+        let warnings = request::warnings(&request)?;
         let request = Arc::new(request);
-        let document = serde_json::to_vec(&request.document).map_err(io::Error::from);
-        let document = document.map_err(BoxError::files("write down what the runner is told"))?;
-        if document.len() > havre_job::MAX_DOCUMENT {
-            let (size, most) = (document.len(), havre_job::MAX_DOCUMENT);
-            let text = format!("the runner would be told {size} bytes; {most} are the most");
-            return Err(BoxError::refused(text));
-        }
-        let blocking = |work: fn(&Inner, &BoxRequest) -> Result<Made, BoxError>| {
+        let document = inner::document(&request)?;
+        let network = {
             let (inner, request) = (Arc::clone(&self.inner), Arc::clone(&request));
-            tokio::task::spawn_blocking(move || work(&inner, &request))
+            tokio::task::spawn_blocking(move || inner.join(&request))
         };
-        let (joined, files) = tokio::join!(
-            blocking(|inner, request| inner.join(request).map(Made::Network)),
-            blocking(|inner, request| inner.files(request).map(Made::Files)),
-        );
-        let (Made::Network(joined), Made::Files(files)) = (joined??, files??) else {
-            return Err(BoxError::refused(
-                "the parts of the box came in another order",
-            ));
+        let files = {
+            let (inner, request) = (Arc::clone(&self.inner), Arc::clone(&request));
+            tokio::task::spawn_blocking(move || inner.files(&request))
         };
+        let (joined, files) = tokio::join!(network, files);
+        let (joined, files) = (joined??, files??);
         let prepared = begun.elapsed();
 
         let begun = Instant::now();
@@ -188,7 +173,10 @@ impl Boxes {
                 spec.map_err(|why| BoxError::refused(format!("service {}: {why}", service.name)))?;
             specs.push((service.name.clone(), spec));
         }
-        services::start(&self.inner.engine, &specs).await?;
+        services::start(&self.inner.engine, &specs, cancel).await?;
+        if cancel.is_cancelled() {
+            return Err(BoxError::Cancelled);
+        }
         let services = begun.elapsed();
 
         let begun = Instant::now();
@@ -234,9 +222,13 @@ impl Boxes {
     }
 
     /// Asks the runner of a box to end its job, or to end at once; then it is killed if it does not. One that has
-    /// ended is fine. Returns when it was asked; at once: when it has ended.
+    /// ended is fine. Returns when it was asked; at once: when it has ended. A box that is still being made is
+    /// removed: its [`Boxes::start`] says [`BoxError::Cancelled`].
     pub async fn cancel(&self, id: &str, at_once: bool) -> Result<(), BoxError> {
         request::check_id(id)?;
+        if self.inner.starting.cancel(id) {
+            return Ok(());
+        }
         let container = container::runner_id(id);
         let term = self.inner.engine.signal(&container, SIGTERM).await;
         match (term, at_once) {
@@ -256,6 +248,11 @@ impl Boxes {
         if let Err(error) = request::check_id(id) {
             return vec![error.to_string()];
         }
+        self.inner.starting.stop(id).await;
+        self.remove_made(id).await
+    }
+
+    async fn remove_made(&self, id: &str) -> Vec<String> {
         let mut errors = Vec::new();
         for observed in self.inner.engine.containers() {
             if observed.labels.get(LABEL_BOX).is_some_and(|of| of == id) {
@@ -297,195 +294,3 @@ impl Boxes {
 }
 
 const SIGTERM: i32 = 15;
-
-/// What one of the two threads has made.
-enum Made {
-    Network(network::Joined),
-    Files(Files),
-}
-
-/// What has no effect; an error of what would mislead.
-fn warnings(request: &BoxRequest) -> Result<Vec<String>, BoxError> {
-    let CreateOptions {
-        user,
-        entrypoint,
-        health,
-        aliases,
-        workdir,
-        ..
-    } = &request.options;
-    let root = user.as_deref().is_none_or(|user| {
-        let name = user.split(':').next().unwrap_or_default();
-        matches!(name, "" | "0" | "root")
-    });
-    for (good, text) in [
-        (root, "--user: jobs run as root of their own box"),
-        (
-            entrypoint.is_none(),
-            "--entrypoint: a job's container runs its steps",
-        ),
-        (
-            *health == Default::default(),
-            "--health-…: only services are awaited",
-        ),
-        (
-            aliases.is_empty(),
-            "--network-alias: only services are reached by name",
-        ),
-        (workdir.is_none(), "--workdir: steps say where they run"),
-    ] {
-        if !good {
-            return Err(BoxError::refused(format!(
-                "options of the job's container: {text}"
-            )));
-        }
-    }
-    let of_services = request.services.iter();
-    let of_services = of_services.flat_map(|service| {
-        let name = &service.name;
-        service
-            .options
-            .warnings
-            .iter()
-            .map(move |text| format!("service {name}: {text}"))
-    });
-    Ok(request
-        .options
-        .warnings
-        .iter()
-        .cloned()
-        .chain(of_services)
-        .collect())
-}
-
-impl Inner {
-    fn dir(&self, id: &str) -> PathBuf {
-        self.config.dir.join(id)
-    }
-
-    fn hostname(&self, request: &BoxRequest) -> String {
-        let own = request.options.hostname.clone();
-        own.unwrap_or_else(|| "runner".to_owned())
-    }
-
-    fn join(&self, request: &BoxRequest) -> Result<network::Joined, BoxError> {
-        let named = |service: &request::Service| Named {
-            names: std::iter::once(service.name.clone())
-                .chain(service.options.aliases.iter().cloned())
-                .collect(),
-            hostname: container::hostname(service),
-        };
-        let services: Vec<_> = request.services.iter().map(named).collect();
-        let together = matches!(request.ground, Ground::Host);
-        let (hostname, dir) = (self.hostname(request), self.dir(&request.id));
-        let who = (hostname.as_str(), services.as_slice());
-        let note = dir.join(NETWORK);
-        let prepared = self.spare.take(|name| {
-            let what = format!("write {}", note.display());
-            fs::write(&note, name).map_err(BoxError::files(what))
-        })?;
-        let exe = &self.config.exe;
-        network::join(&self.net, exe, prepared, who, together, &dir)
-    }
-
-    fn files(&self, request: &BoxRequest) -> Result<Files, BoxError> {
-        let layout = Layout {
-            dir: &self.dir(&request.id),
-            ids: self.config.ids,
-            grounds: &self.grounds,
-            runtime: &self.runtime,
-        };
-        layout.files(request)
-    }
-
-    /// What was noted in a box's folder; `None`: nothing yet, or the box is gone.
-    fn note(&self, id: &str, name: &str) -> Result<Option<String>, BoxError> {
-        let path = self.dir(id).join(name);
-        match havre_base::read_small(&path, MAX_NOTE) {
-            Ok(text) => Ok(Some(text).filter(|text| !text.is_empty())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(BoxError::files(format!("read {}", path.display()))(error)),
-        }
-    }
-
-    fn parts(
-        &self,
-        request: &BoxRequest,
-        service: Option<(usize, &str)>,
-        rootfs: Overlay,
-        place: Place,
-    ) -> Parts {
-        let dir = self.dir(&request.id);
-        let (id, role, log) = match service {
-            None => (
-                container::runner_id(&request.id),
-                container::RUNNER,
-                "log".to_owned(),
-            ),
-            Some((number, name)) => {
-                let id = container::service_id(&request.id, number);
-                (id, name, format!("service{number}.log"))
-            }
-        };
-        Parts {
-            id,
-            of: request.id.clone(),
-            role: role.to_owned(),
-            rootfs,
-            place,
-            caps: request.limits,
-            ids: self.config.ids,
-            log: dir.join(log),
-        }
-    }
-
-    fn runner(
-        &self,
-        request: &BoxRequest,
-        rootfs: Overlay,
-        mounts: Vec<MountSpec>,
-        place: Place,
-    ) -> ContainerSpec {
-        let parts = self.parts(request, None, rootfs, place);
-        let mut env = match &request.ground {
-            Ground::Host => container::environment(&Default::default(), container::PATH),
-            Ground::Image(image) => container::environment(&image.run, container::PATH),
-        };
-        env.insert("HOME".to_owned(), paths::HOME.to_owned());
-        env.extend(request.options.env.iter().cloned());
-        let argv = [self.runtime.argv(), self.config.runner_args.clone()].concat();
-        let hostname = self.hostname(request);
-        container::runner(parts, argv, env, hostname, mounts, &request.options)
-    }
-
-    /// All that is no container. Blocks.
-    fn remove_rest(&self, id: &str) -> Vec<String> {
-        let errors = match self.note(id, NETWORK) {
-            Ok(None) => Vec::new(),
-            Ok(Some(name)) => self.spare.remove(&name),
-            Err(error) => vec![havre_base::one_line(&error)],
-        };
-        // Its notes are what is left to find it by.
-        if !errors.is_empty() {
-            return errors;
-        }
-        let mut errors = Vec::new();
-        let dir = self.dir(id);
-        if let Err(error) = havre_image::remove_tree(&dir) {
-            errors.push(format!("cannot remove {}: {error}", dir.display()));
-        }
-        let used = || -> io::Result<BTreeSet<String>> {
-            let mut used = BTreeSet::new();
-            for entry in fs::read_dir(&self.config.dir)? {
-                match havre_base::read_small(&entry?.path().join(GROUND), MAX_NOTE) {
-                    Ok(name) => drop(used.insert(name)),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(used)
-        };
-        errors.extend(self.grounds.sweep(used).iter().map(ToString::to_string));
-        errors
-    }
-}

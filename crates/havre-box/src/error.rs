@@ -14,6 +14,9 @@ pub enum BoxError {
     /// What was asked for cannot be.
     #[error("{0}")]
     Refused(String),
+    /// It was cancelled, or removed, while it was being made.
+    #[error("the box was cancelled before its job began")]
+    Cancelled,
     /// There is one of that id.
     #[error("box {0} is there already")]
     Exists(String),

@@ -78,6 +78,14 @@ pub enum GroundError {
         /// Why not.
         source: io::Error,
     },
+    /// Changes cannot be kept in a folder that is shown.
+    #[error("boxes cannot be kept in {}: they are shown what is in {below}", path.display())]
+    Shown {
+        /// Where they were to be.
+        path: PathBuf,
+        /// What is shown.
+        below: &'static str,
+    },
     /// More than is looked at.
     #[error("{} has more than {most} {what}", path.display())]
     TooMuch {
@@ -144,6 +152,7 @@ impl Grounds {
         fs::create_dir_all(&dir).map_err(GroundError::file("make", &dir))?;
         // What is mounted has no links in its path.
         let dir = fs::canonicalize(&dir).map_err(GroundError::file("find", &dir))?;
+        refuse_shown(&dir)?;
         // Of a predecessor that was killed while it looked, or removed.
         for entry in fs::read_dir(&dir).map_err(GroundError::file("list", &dir))? {
             let path = entry.map_err(GroundError::file("list", &dir))?.path();
@@ -333,6 +342,18 @@ impl Grounds {
     }
 }
 
+/// Refuses a folder, without links in its path, that boxes would be shown: an overlay takes none of its own parts.
+pub(crate) fn refuse_shown(dir: &Path) -> Result<(), GroundError> {
+    let mut shown = SHOWN.into_iter().chain(STATE);
+    match shown.find(|shown| dir.starts_with(shown)) {
+        None => Ok(()),
+        Some(below) => Err(GroundError::Shown {
+            path: dir.to_owned(),
+            below,
+        }),
+    }
+}
+
 /// Names what is made now, unlike all before.
 fn new_name() -> String {
     let now = std::time::SystemTime::now();
@@ -368,5 +389,21 @@ impl Ground {
             })
         };
         self.parts.iter().map(mount).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_are_not_kept_in_what_they_see() {
+        for shown in ["/usr/local/havre", "/opt", "/var/lib/dpkg/x"] {
+            let error = refuse_shown(Path::new(shown)).expect_err(shown);
+            assert!(error.to_string().contains(shown), "{error}");
+        }
+        for own in ["/var/lib/havre", "/srv/havre", "/optional"] {
+            assert!(refuse_shown(Path::new(own)).is_ok(), "{own}");
+        }
     }
 }

@@ -20,6 +20,7 @@ mod container;
 mod error;
 mod follow;
 mod ground;
+mod inner;
 mod layout;
 mod network;
 mod options;
@@ -27,11 +28,17 @@ mod request;
 mod runtime;
 mod services;
 mod spare;
+mod starting;
 
-pub use boxes::{BoxConfig, Boxes, Started};
+pub use boxes::{Boxes, Started};
 pub use error::BoxError;
 pub use follow::{Ending, Follow, Heard};
 pub use ground::{GroundError, Grounds};
+pub use inner::BoxConfig;
 pub use options::{CreateOptions, OptionError, Probe, split_line};
 pub use request::{BoxRequest, Caps, Ground, Image, Port, Service, Workspace};
 pub use runtime::{Runtime, RuntimeError};
+
+/// Users and groups of boxes on the host, where nobody has chosen others: 2130706432 and on, which systemd's list of
+/// ranges (UIDS-GIDS.md) leaves to nobody.
+pub const IDS: havre_engine::IdRange = havre_engine::IdRange { first: 0x7f00_0000 };

@@ -180,6 +180,60 @@ pub fn check(request: &BoxRequest) -> Result<(), BoxError> {
     }
 }
 
+/// What has no effect; an error of what would mislead.
+pub fn warnings(request: &BoxRequest) -> Result<Vec<String>, BoxError> {
+    let CreateOptions {
+        user,
+        entrypoint,
+        health,
+        aliases,
+        workdir,
+        ..
+    } = &request.options;
+    let root = user.as_deref().is_none_or(|user| {
+        let name = user.split(':').next().unwrap_or_default();
+        matches!(name, "" | "0" | "root")
+    });
+    for (good, text) in [
+        (root, "--user: jobs run as root of their own box"),
+        (
+            entrypoint.is_none(),
+            "--entrypoint: a job's container runs its steps",
+        ),
+        (
+            *health == Default::default(),
+            "--health-…: only services are awaited",
+        ),
+        (
+            aliases.is_empty(),
+            "--network-alias: only services are reached by name",
+        ),
+        (workdir.is_none(), "--workdir: steps say where they run"),
+    ] {
+        if !good {
+            return Err(BoxError::refused(format!(
+                "options of the job's container: {text}"
+            )));
+        }
+    }
+    let of_services = request.services.iter();
+    let of_services = of_services.flat_map(|service| {
+        let name = &service.name;
+        service
+            .options
+            .warnings
+            .iter()
+            .map(move |text| format!("service {name}: {text}"))
+    });
+    Ok(request
+        .options
+        .warnings
+        .iter()
+        .cloned()
+        .chain(of_services)
+        .collect())
+}
+
 fn check_service(service: &Service) -> Result<(), BoxError> {
     let name = &service.name;
     let inside = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);

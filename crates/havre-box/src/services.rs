@@ -7,6 +7,7 @@ use std::time::Duration;
 use havre_engine::{ContainerSpec, Engine, HealthStatus, LogQuery, Observed, State, read_logs};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::container::PARENT;
 use crate::error::BoxError;
@@ -18,8 +19,13 @@ const LINES: usize = 20;
 /// Longest of them.
 const MAX_LINE: usize = 400;
 
-/// Starts them all, and returns when each is healthy; one without a probe is when it runs.
-pub async fn start(engine: &Engine, services: &[(String, ContainerSpec)]) -> Result<(), BoxError> {
+/// Starts them all, and returns when each is healthy; one without a probe is when it runs. When it returns early, none
+/// is still being started.
+pub async fn start(
+    engine: &Engine,
+    services: &[(String, ContainerSpec)],
+    cancel: &CancellationToken,
+) -> Result<(), BoxError> {
     if services.is_empty() {
         return Ok(());
     }
@@ -32,10 +38,18 @@ pub async fn start(engine: &Engine, services: &[(String, ContainerSpec)]) -> Res
             created.map_err(|source| BoxError::Service { name, source })
         });
     }
+    let mut failed = None;
     while let Some(started) = starts.join_next().await {
-        started??;
+        failed = failed.or(started?.err());
     }
-    let (number, how) = match timeout(WITHIN, until_fit(&mut seen, services)).await {
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let waited = tokio::select! {
+        waited = timeout(WITHIN, until_fit(&mut seen, services)) => waited,
+        () = cancel.cancelled() => return Err(BoxError::Cancelled),
+    };
+    let (number, how) = match waited {
         Ok(None) => return Ok(()),
         Ok(Some(unfit)) => unfit,
         Err(_) => {

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use havre_box::{
     BoxConfig, BoxError, BoxRequest, Boxes, Caps, CreateOptions, Ending, Ground, Grounds, Heard,
-    Image, Runtime, Service, Workspace,
+    IDS, Image, Runtime, Service, Workspace,
 };
-use havre_engine::{Engine, EngineConfig, IdRange};
+use havre_engine::{Engine, EngineConfig};
 use havre_image::config::RunConfig;
 use havre_job::{Document, Runner, Sources, Told, VERSION, paths};
 use havre_net::{Net, NetConfig};
@@ -23,7 +23,6 @@ use tempfile::TempDir;
 pub type Test = for<'a> fn(&'a Place) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 pub const DEADLINE: Duration = Duration::from_secs(60);
-pub const IDS: IdRange = IdRange { first: 0x7f00_0000 };
 pub const WORKSPACE: &str = "/home/runner/work/shop/shop";
 const BUSYBOX: &str = "/bin/busybox";
 

@@ -11,6 +11,9 @@ pub const TESTS: &[(&str, Test)] = &[
     ("services_have_names_beside_an_image", |p| {
         Box::pin(by_name(p))
     }),
+    ("a_box_that_waits_for_services_can_be_ended", |p| {
+        Box::pin(ended_while_waiting(p))
+    }),
     ("services_that_are_not_fit_say_why", |p| Box::pin(unfit(p))),
 ];
 
@@ -103,4 +106,26 @@ async fn unfit(place: &Place) {
         &ended,
     )
     .await;
+}
+
+async fn ended_while_waiting(place: &Place) {
+    for (id, remove) in [("b1", true), ("b2", false)] {
+        let mut request = host(id, "true");
+        let probe = "--health-cmd false --health-interval 100s";
+        request.services = vec![service("never", "sleep 1000", probe)];
+        let boxes = place.boxes.clone();
+        let starting = tokio::spawn(async move { boxes.start(request).await });
+        let deadline = tokio::time::Instant::now() + crate::harness::DEADLINE;
+        while place.engine.containers().is_empty() {
+            assert!(tokio::time::Instant::now() < deadline, "never started");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        match remove {
+            true => assert_eq!(place.boxes.remove(id).await, [""; 0]),
+            false => place.boxes.cancel(id, false).await.expect("cancelled"),
+        }
+        let started = starting.await.expect("no panic");
+        assert!(matches!(started, Err(BoxError::Cancelled)), "{started:?}");
+        assert!(place.boxes.list().expect("a list").is_empty());
+    }
 }

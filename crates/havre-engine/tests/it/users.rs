@@ -275,7 +275,7 @@ fn tree(place: &Sandbox) -> (PathBuf, Writable) {
 
 async fn layers(place: &Sandbox) {
     let (tree, upper) = tree(place);
-    let script = "set -e; cd /home/tree; stat -c %u:%g . src src/main of-root; cat private; \
+    let script = "exec 2>&1; set -e; cd /home/tree; stat -c %u:%g . src src/main of-root; cat private; \
         echo changed > src/main; rm private; echo new > new; cat src/main; \
         cat /one; stat -c %u /one; echo x > /one || echo read-only; ls /only";
     let mut spec = spec(place, "c1", script);
