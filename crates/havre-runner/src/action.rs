@@ -9,7 +9,8 @@ use havre_pipeline::Known;
 use havre_workflow::action::{ActionFile, read};
 use havre_workflow::{Diagnostic, Limits, Pairs, Template};
 
-use crate::contexts::{Env, settled};
+use crate::contexts::settled;
+use crate::environment::Env;
 
 /// Most bytes of an action's file.
 const MAX_FILE: u64 = 1 << 20;

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use havre_job::{Document, paths};
 use havre_pipeline::{Object, Value};
+use indexmap::IndexMap;
 
-use crate::contexts::Env;
+/// Names and values of variables.
+pub(crate) type Env = IndexMap<String, String>;
 
 /// Where nothing says where programs are.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -112,7 +114,8 @@ pub(crate) fn variables(
     all
 }
 
-fn parent(workspace: &str) -> &str {
+/// The folder that a workspace is in.
+pub(crate) fn parent(workspace: &str) -> &str {
     let parent = Path::new(workspace).parent();
     parent.and_then(Path::to_str).unwrap_or(workspace)
 }

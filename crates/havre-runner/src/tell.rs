@@ -98,10 +98,17 @@ impl Teller {
     /// Something to be seen beside the log.
     pub fn annotation(&self, step: Option<u32>, annotation: Annotation) {
         let mut out = self.out();
-        if out.annotations >= MAX_ANNOTATIONS {
+        out.annotations = out.annotations.saturating_add(1);
+        if out.annotations > MAX_ANNOTATIONS {
+            if out.annotations == MAX_ANNOTATIONS + 1 {
+                let text = format!(
+                    "more than {MAX_ANNOTATIONS} annotations: the rest is in the output alone"
+                );
+                let kind = LineKind::Warning;
+                out.write(&Told::Line { step, kind, text });
+            }
             return;
         }
-        out.annotations += 1;
         drop(out);
         self.tell(Told::Annotation { step, annotation });
     }
