@@ -13,7 +13,7 @@ pub(crate) type Env = IndexMap<String, String>;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Keys of `github` that are variables as well.
-const OF_GITHUB: [&str; 38] = [
+const OF_GITHUB: [&str; 39] = [
     "action",
     "action_path",
     "action_ref",
@@ -22,6 +22,7 @@ const OF_GITHUB: [&str; 38] = [
     "actor_id",
     "api_url",
     "artifacts",
+    "artifacts_list",
     "base_ref",
     "env",
     "event_name",

@@ -68,7 +68,11 @@ impl Executed {
 pub(crate) fn execute(job: &Job<'_>, process: Process<'_>) -> Executed {
     let number = job.numbers.fetch_add(1, Ordering::Relaxed);
     let temp = Path::new(&job.document.runner.temp);
-    let files = match Files::make(temp, number) {
+    let list = {
+        let subjects = job.subjects.lock().unwrap_or_else(PoisonError::into_inner);
+        subjects.list()
+    };
+    let files = match Files::make(temp, number, &list) {
         Ok(files) => files,
         Err(error) => {
             let why = format!("the step's files cannot be made: {error}");

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use havre_base::clipped;
-use havre_job::{Actions, paths};
+use havre_job::{Actions, Document, paths};
 use havre_workflow::Remote;
 
 use crate::capture::{Captured, capture};
@@ -18,9 +18,10 @@ const MAX_TIME: Duration = Duration::from_secs(300);
 /// The folder of a repository at a reference, fetched if it is not there.
 pub(crate) fn fetch(
     processes: &Processes,
-    actions: &Actions,
+    document: &Document,
     remote: &Remote,
 ) -> Result<PathBuf, String> {
+    let actions = &document.actions;
     let Remote {
         owner,
         repository,
@@ -60,7 +61,7 @@ pub(crate) fn fetch(
     }
     fs::create_dir_all(&folder).map_err(fail)?;
     let git = |arguments: &[&str]| {
-        let mut command = git();
+        let mut command = git(document);
         command.arg("-C").arg(&folder).args(arguments);
         capture(processes, &mut command, MAX_TIME)
     };
@@ -118,21 +119,23 @@ fn pinned<'a>(actions: &'a Actions, remote: &Remote) -> Option<&'a str> {
 /// The own repository at a commit, out of the bare one in the box.
 pub(crate) fn own(
     processes: &Processes,
-    actions: &Actions,
+    document: &Document,
     commit: &str,
 ) -> Result<PathBuf, String> {
     let is_commit = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !is_commit {
         return Err("`$/` needs the commit that runs, which nobody gave".to_owned());
     }
-    let folder = Path::new(&actions.folder).join("_own").join(commit);
+    let folder = Path::new(&document.actions.folder)
+        .join("_own")
+        .join(commit);
     let done = beside(&folder, "complete");
     if done.is_file() {
         return Ok(folder);
     }
     let fail = |error: std::io::Error| format!("{}: {error}", folder.display());
     fs::create_dir_all(&folder).map_err(fail)?;
-    let mut command = git();
+    let mut command = git(document);
     command
         .env("GIT_INDEX_FILE", beside(&folder, "index"))
         .arg(format!("--git-dir={}", paths::REPOSITORY))
@@ -147,11 +150,16 @@ pub(crate) fn own(
 }
 
 /// Asks nobody anything, and takes repositories of any user.
-fn git() -> Command {
+fn git(document: &Document) -> Command {
     let mut command = Command::new("git");
     command
+        .envs(&document.env)
         .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_CONFIG_COUNT", "2")
+        .env("GIT_CONFIG_COUNT", "4")
+        .env("GIT_CONFIG_KEY_2", "gc.auto")
+        .env("GIT_CONFIG_VALUE_2", "0")
+        .env("GIT_CONFIG_KEY_3", "maintenance.auto")
+        .env("GIT_CONFIG_VALUE_3", "false")
         .env("GIT_CONFIG_KEY_0", "safe.directory")
         .env("GIT_CONFIG_VALUE_0", "*")
         .env("GIT_CONFIG_KEY_1", "advice.detachedHead")

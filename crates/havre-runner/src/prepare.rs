@@ -70,7 +70,7 @@ impl Preparing<'_> {
                 "`{name}`: more than {MAX_DEPTH} actions are within each other"
             ));
         }
-        let root = fetch::fetch(self.processes, &self.document.actions, remote)?;
+        let root = fetch::fetch(self.processes, self.document, remote)?;
         let loaded = load_remote(root, remote)?;
         let loaded = Arc::new(loaded);
         self.prepared
@@ -113,6 +113,6 @@ pub(crate) fn own_root(
 ) -> Result<PathBuf, String> {
     match document.sources {
         Sources::Tree => Ok(PathBuf::from(&document.runner.workspace)),
-        Sources::Repository => fetch::own(processes, &document.actions, commit),
+        Sources::Repository => fetch::own(processes, document, commit),
     }
 }

@@ -40,10 +40,10 @@ pub(crate) fn run_program(job: &Job<'_>, called: Called<'_>) -> Executed {
     own.extend(state.map(|(name, value)| (format!("STATE_{name}"), value.clone())));
     own.extend(job.for_actions());
     own.extend(job.for_identity());
-    own.insert(
-        "HAVRE_SOURCES".to_owned(),
-        names::of_sources(&job.document.sources).to_owned(),
-    );
+    if matches!(called.program, Program::BuiltIn(_)) {
+        let sources = names::of_sources(&job.document.sources);
+        own.insert("HAVRE_SOURCES".to_owned(), sources.to_owned());
+    }
     let line = match called.program {
         Program::BuiltIn(name) => job.built_in(name, called.phase),
         Program::Script(path) => {
