@@ -72,7 +72,11 @@ impl Teller {
         if kind == LineKind::Debug && !self.debug {
             return;
         }
-        let text = self.masks.masked(text);
+        // What is not told need not be masked.
+        let text = match kind == LineKind::Plain && self.out().plain > MAX_PLAIN {
+            true => String::new(),
+            false => self.masks.masked(text),
+        };
         self.masked_line(step, kind, &text);
     }
 
