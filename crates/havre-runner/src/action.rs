@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use havre_actions::{BuiltIn, Handled};
+use havre_actions::{BuiltIn, Handled, Input};
 use havre_base::read_small;
 use havre_pipeline::Known;
 use havre_workflow::action::{ActionFile, read};
 use havre_workflow::{Diagnostic, Limits, Pairs, Template};
 
-use crate::contexts::{Env, settled};
+use crate::contexts::settled;
+use crate::environment::Env;
 
 /// Most bytes of an action's file.
 const MAX_FILE: u64 = 1 << 20;
@@ -147,7 +148,8 @@ pub(crate) fn judge<'n>(
             }
         }
     }
-    for input in built_in.inputs.iter().filter(|input| input.required) {
+    let needed = |input: &&Input| input.required && input.default.is_none();
+    for input in built_in.inputs.iter().filter(needed) {
         if !given
             .clone()
             .any(|key| input.name.eq_ignore_ascii_case(key))
@@ -163,5 +165,69 @@ pub(crate) fn names(with: Option<&Pairs>) -> Option<Vec<&str>> {
     match with {
         None => Some(Vec::new()),
         Some(pairs) => Some(pairs.fixed()?.keys().map(String::as_str).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn input(name: &'static str, default: Option<&'static str>, handled: Handled) -> Input {
+        Input {
+            name,
+            default,
+            required: true,
+            handled,
+        }
+    }
+
+    const BUILT_IN: BuiltIn = BuiltIn {
+        name: "it",
+        inputs: &[
+            input("path", None, Handled::Yes),
+            input("depth", Some("1"), Handled::Yes),
+            input("old", Some(""), Handled::Ignored("it is old")),
+            input("bad", Some(""), Handled::Refused("it is bad")),
+        ],
+        post: None,
+    };
+
+    fn check(given: &[&str]) -> String {
+        match judge(&BUILT_IN, given.iter().copied()) {
+            Ok(warnings) => warnings.join("; "),
+            Err(why) => why,
+        }
+    }
+
+    #[test]
+    fn inputs_of_built_in_actions_are_judged_by_their_names() {
+        for (given, expected) in [
+            (&["path"][..], ""),
+            (
+                &["PATH", "old"],
+                "input `old` of `it` has no effect here: it is old",
+            ),
+            (
+                &["path", "bad"],
+                "input `bad` of `it` is not supported here: it is bad",
+            ),
+            (
+                &["path", "x"],
+                "`it` here has no input `x`; there are path, depth, old, bad",
+            ),
+            (&["depth"], "`it` needs the input `path`"),
+        ] {
+            assert_eq!(check(given), expected);
+        }
+    }
+
+    #[test]
+    fn inputs_are_variables() {
+        let inputs = Env::from([("two words-x".to_owned(), "v".to_owned())]);
+        let variables = variables(&inputs);
+        assert_eq!(
+            variables.get_index(0).map(|(name, _)| name.as_str()),
+            Some("INPUT_TWO_WORDS-X")
+        );
     }
 }

@@ -66,6 +66,18 @@ impl Subjects {
             .collect()
     }
 
+    /// All of them by name, as JSON of GitHub's form.
+    pub fn list(&self) -> String {
+        let mut all: Vec<_> = self.0.iter().collect();
+        all.sort_by_key(|(name, _)| name.as_str());
+        let subjects = all.into_iter().map(|(name, subject)| {
+            let kind = if subject.is_image { "oci" } else { "file" };
+            serde_json::json!({"name": name, "digest": subject.digest, "kind": kind})
+        });
+        let subjects: Vec<serde_json::Value> = subjects.collect();
+        serde_json::json!({"version": 1, "subjects": subjects}).to_string()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -6,12 +6,9 @@ use std::sync::Arc;
 use havre_job::Document;
 use havre_pipeline::{Answer, Before, Known, Object, Value};
 use havre_workflow::Pairs;
-use indexmap::IndexMap;
 
+use crate::environment::{self, Env};
 use crate::hash;
-
-/// Names and values of variables.
-pub(crate) type Env = IndexMap<String, String>;
 
 /// Contexts that stay the same for the whole job, and `github`, of which each step has its own.
 pub(crate) struct Base {
@@ -47,7 +44,7 @@ pub(crate) fn base(document: &Document, event_path: &Path) -> Result<Base, Strin
         ("arch", &runner.arch),
         ("temp", &runner.temp),
         ("tool_cache", &runner.tool_cache),
-        ("workspace", &runner.workspace),
+        ("workspace", environment::parent(&runner.workspace)),
         ("debug", debug),
         ("environment", "self-hosted"),
     ] {
@@ -81,14 +78,20 @@ pub(crate) fn base(document: &Document, event_path: &Path) -> Result<Base, Strin
     Ok(Base { known, github, job })
 }
 
-/// All texts of a context: values of `secrets`.
-pub(crate) fn texts_of(document: &Document, context: &str) -> Vec<String> {
+/// Texts of a context, by their names.
+pub(crate) fn texts_of(
+    document: &Document,
+    context: &str,
+    wanted: impl Fn(&str) -> bool,
+) -> Vec<String> {
     let text = document.contexts.get(context);
     let value = text.and_then(|text| Value::from_json(text).ok());
     match value {
         Some(Value::Object(object)) => {
-            let values = object.iter().map(|(_, value)| value.to_text().into_owned());
-            values.collect()
+            let values = object.iter().filter(|(name, _)| wanted(name));
+            values
+                .map(|(_, value)| value.to_text().into_owned())
+                .collect()
         }
         _ => Vec::new(),
     }

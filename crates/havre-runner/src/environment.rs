@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 
 use havre_job::{Document, paths};
 use havre_pipeline::{Object, Value};
+use indexmap::IndexMap;
 
-use crate::contexts::Env;
+/// Names and values of variables.
+pub(crate) type Env = IndexMap<String, String>;
 
 /// Where nothing says where programs are.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Keys of `github` that are variables as well.
-const OF_GITHUB: [&str; 38] = [
+const OF_GITHUB: [&str; 39] = [
     "action",
     "action_path",
     "action_ref",
@@ -20,6 +22,7 @@ const OF_GITHUB: [&str; 38] = [
     "actor_id",
     "api_url",
     "artifacts",
+    "artifacts_list",
     "base_ref",
     "env",
     "event_name",
@@ -112,7 +115,8 @@ pub(crate) fn variables(
     all
 }
 
-fn parent(workspace: &str) -> &str {
+/// The folder that a workspace is in.
+pub(crate) fn parent(workspace: &str) -> &str {
     let parent = Path::new(workspace).parent();
     parent.and_then(Path::to_str).unwrap_or(workspace)
 }

@@ -6,11 +6,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use havre_job::{LineKind, StepResult, Told};
+use havre_job::{LineKind, MAX_SUMMARY, StepResult, Told};
 use havre_pipeline::Object;
 
-use crate::contexts::Env;
-use crate::environment;
+use crate::environment::{self, Env};
 use crate::files::{Files, Written};
 use crate::job::{Effects, Job};
 use crate::output::{Output, Said};
@@ -69,7 +68,11 @@ impl Executed {
 pub(crate) fn execute(job: &Job<'_>, process: Process<'_>) -> Executed {
     let number = job.numbers.fetch_add(1, Ordering::Relaxed);
     let temp = Path::new(&job.document.runner.temp);
-    let files = match Files::make(temp, number) {
+    let list = {
+        let subjects = job.subjects.lock().unwrap_or_else(PoisonError::into_inner);
+        subjects.list()
+    };
+    let files = match Files::make(temp, number, &list) {
         Ok(files) => files,
         Err(error) => {
             let why = format!("the step's files cannot be made: {error}");
@@ -126,7 +129,12 @@ fn start(
         .envs(&env);
     let running = job.processes.spawn(&mut command).map_err(|error| {
         let program = program.display();
-        format!("`{program}` cannot be run: {error}")
+        match error.kind() {
+            std::io::ErrorKind::ArgumentListTooLong => format!(
+                "`{program}` cannot be run: the variables of the step are larger than the kernel takes; keep large texts in files, not in `env` or $GITHUB_ENV"
+            ),
+            _ => format!("`{program}` cannot be run: {error}"),
+        }
     })?;
     let output = Output::new(Arc::clone(&job.around), process.place);
     let teller = Arc::clone(&job.teller);
@@ -167,7 +175,7 @@ fn finished(
     }
     let mut errors = written.errors;
     if let Some(text) = written.summary {
-        job.teller.tell(Told::Summary { step: place, text });
+        errors.extend(summary(job, place, &text).err());
     }
     if !written.artifacts.is_empty() {
         errors.extend(artifacts(job, place, &written.artifacts).err());
@@ -198,6 +206,25 @@ fn finished(
         },
         state,
     }
+}
+
+/// Tells the step's summary, of which this is one more part.
+fn summary(job: &Job<'_>, step: u32, part: &str) -> Result<(), String> {
+    let mut all = job.summaries.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = all.entry(step).or_default();
+    let feed = usize::from(!text.is_empty());
+    if text.len() + feed + part.len() > MAX_SUMMARY {
+        return Err(format!(
+            "the step's summary holds more than {MAX_SUMMARY} bytes, which is too much"
+        ));
+    }
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text.push_str(part);
+    let text = text.clone();
+    job.teller.tell(Told::Summary { step, text });
+    Ok(())
 }
 
 fn artifacts(job: &Job<'_>, place: u32, text: &str) -> Result<(), String> {

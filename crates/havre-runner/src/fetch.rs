@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use havre_base::clipped;
-use havre_job::{Actions, paths};
+use havre_job::{Actions, Document};
 use havre_workflow::Remote;
 
 use crate::capture::{Captured, capture};
@@ -18,9 +18,10 @@ const MAX_TIME: Duration = Duration::from_secs(300);
 /// The folder of a repository at a reference, fetched if it is not there.
 pub(crate) fn fetch(
     processes: &Processes,
-    actions: &Actions,
+    document: &Document,
     remote: &Remote,
 ) -> Result<PathBuf, String> {
+    let actions = &document.actions;
     let Remote {
         owner,
         repository,
@@ -60,7 +61,7 @@ pub(crate) fn fetch(
     }
     fs::create_dir_all(&folder).map_err(fail)?;
     let git = |arguments: &[&str]| {
-        let mut command = git();
+        let mut command = git(document);
         command.arg("-C").arg(&folder).args(arguments);
         capture(processes, &mut command, MAX_TIME)
     };
@@ -115,27 +116,30 @@ fn pinned<'a>(actions: &'a Actions, remote: &Remote) -> Option<&'a str> {
     found.map(|(_, commit)| commit.strip_prefix("sha1-").unwrap_or(commit))
 }
 
-/// The own repository at a commit, out of the bare one in the box.
+/// The own repository at a commit, out of `repository`, a bare one that nobody may write to.
 pub(crate) fn own(
     processes: &Processes,
-    actions: &Actions,
+    document: &Document,
+    repository: &Path,
     commit: &str,
 ) -> Result<PathBuf, String> {
     let is_commit = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !is_commit {
         return Err("`$/` needs the commit that runs, which nobody gave".to_owned());
     }
-    let folder = Path::new(&actions.folder).join("_own").join(commit);
+    let folder = Path::new(&document.actions.folder)
+        .join("_own")
+        .join(commit);
     let done = beside(&folder, "complete");
     if done.is_file() {
         return Ok(folder);
     }
     let fail = |error: std::io::Error| format!("{}: {error}", folder.display());
     fs::create_dir_all(&folder).map_err(fail)?;
-    let mut command = git();
+    let mut command = git(document);
     command
         .env("GIT_INDEX_FILE", beside(&folder, "index"))
-        .arg(format!("--git-dir={}", paths::REPOSITORY))
+        .arg(format!("--git-dir={}", repository.display()))
         .arg(format!("--work-tree={}", folder.display()))
         .args(["checkout", "--quiet", "--force", commit, "--", "."]);
     let captured = capture(processes, &mut command, MAX_TIME)?;
@@ -147,11 +151,16 @@ pub(crate) fn own(
 }
 
 /// Asks nobody anything, and takes repositories of any user.
-fn git() -> Command {
+fn git(document: &Document) -> Command {
     let mut command = Command::new("git");
     command
+        .envs(&document.env)
         .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_CONFIG_COUNT", "2")
+        .env("GIT_CONFIG_COUNT", "4")
+        .env("GIT_CONFIG_KEY_2", "gc.auto")
+        .env("GIT_CONFIG_VALUE_2", "0")
+        .env("GIT_CONFIG_KEY_3", "maintenance.auto")
+        .env("GIT_CONFIG_VALUE_3", "false")
         .env("GIT_CONFIG_KEY_0", "safe.directory")
         .env("GIT_CONFIG_VALUE_0", "*")
         .env("GIT_CONFIG_KEY_1", "advice.detachedHead")
@@ -173,4 +182,84 @@ fn said(captured: Captured, why: impl FnOnce(&str) -> String) -> Result<(), Stri
         true => "git failed and said nothing",
         false => clipped(&text, 1000),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use havre_job::{Runner, Sources, VERSION};
+
+    use super::*;
+
+    fn document(folder: &Path) -> Document {
+        let runner = Runner {
+            name: String::new(),
+            arch: String::new(),
+            workspace: String::new(),
+            temp: String::new(),
+            tool_cache: String::new(),
+            in_container: false,
+            job_context: String::new(),
+        };
+        Document {
+            version: VERSION,
+            path: String::new(),
+            workflow: String::new(),
+            job: String::new(),
+            contexts: BTreeMap::new(),
+            masks: Vec::new(),
+            runner,
+            sources: Sources::Repository,
+            results: None,
+            actions: Actions {
+                folder: folder.join("actions").to_string_lossy().into_owned(),
+                ..Actions::default()
+            },
+            env: BTreeMap::new(),
+            debug: false,
+        }
+    }
+
+    #[test]
+    fn the_own_repository_is_taken_at_its_commit_and_not_written_to() {
+        let folder = tempfile::tempdir().expect("there is a folder for tests");
+        let (tree, bare) = (folder.path().join("tree"), folder.path().join("bare.git"));
+        fs::create_dir_all(tree.join("act")).expect("made");
+        let processes = Processes::start().expect("processes can be had");
+        let document = document(folder.path());
+        let run = |arguments: &[&str]| {
+            let mut command = git(&document);
+            command
+                .arg("-C")
+                .arg(&tree)
+                .args(["-c", "user.name=a", "-c", "user.email=a@b"]);
+            let captured =
+                capture(&processes, command.args(arguments), MAX_TIME).expect("git runs");
+            assert!(captured.success, "{}", captured.stderr);
+            captured.stdout.trim().to_owned()
+        };
+        run(&["init", "--quiet"]);
+        let mut commits = Vec::new();
+        for text in ["one", "two"] {
+            fs::write(tree.join("act/action.yml"), text).expect("written");
+            run(&["add", "."]);
+            run(&["commit", "--quiet", "-m", text]);
+            commits.push(run(&["rev-parse", "HEAD"]));
+        }
+        run(&["clone", "--quiet", "--bare", ".", &bare.to_string_lossy()]);
+        fs::set_permissions(&bare, fs::Permissions::from_mode(0o555)).expect("set");
+        for (commit, text) in commits.iter().zip(["one", "two"]) {
+            for _ in 0..2 {
+                let taken = own(&processes, &document, &bare, commit).expect("it is taken");
+                let found = fs::read_to_string(taken.join("act/action.yml"));
+                assert_eq!(found.expect("it is there"), text);
+            }
+        }
+        assert!(!bare.join("index").exists());
+        let none = own(&processes, &document, &bare, &"1".repeat(40));
+        assert!(none.is_err_and(|why| why.contains("cannot be taken")));
+        assert!(own(&processes, &document, &bare, "main").is_err());
+    }
 }

@@ -20,6 +20,8 @@ const FORBIDDEN: &str = "NODE_OPTIONS";
 /// A step's files.
 pub(crate) struct Files {
     paths: [PathBuf; 6],
+    /// What the job made so far, for reading.
+    list: PathBuf,
 }
 
 /// Keys of `github`; the variables are `GITHUB_` and the same in capitals.
@@ -31,6 +33,9 @@ pub(crate) const KEYS: [&str; 6] = [
     "step_summary",
     "artifacts",
 ];
+
+/// The same for the one that is for reading.
+const LIST: &str = "artifacts_list";
 
 /// What a step wrote.
 #[derive(Debug, Default)]
@@ -54,21 +59,25 @@ pub(crate) struct Written {
 }
 
 impl Files {
-    /// Makes them, empty; `number` is different for each process.
-    pub fn make(temp: &Path, number: u32) -> io::Result<Self> {
+    /// Makes them, empty; `number` is different for each process. `list` is what the job made so far.
+    pub fn make(temp: &Path, number: u32, list: &str) -> io::Result<Self> {
         let folder = temp.join("_runner_file_commands");
         fs::create_dir_all(&folder)?;
         let paths = KEYS.map(|key| folder.join(format!("{key}_{number}")));
         for path in &paths {
             fs::File::create_new(path)?;
         }
-        Ok(Self { paths })
+        let path = folder.join(format!("{LIST}_{number}"));
+        fs::write(&path, list)?;
+        Ok(Self { paths, list: path })
     }
 
     /// Keys and paths.
     pub fn each(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let paths = self.paths.iter().map(PathBuf::as_path);
         KEYS.into_iter()
-            .zip(self.paths.iter().map(PathBuf::as_path))
+            .zip(paths)
+            .chain([(LIST, self.list.as_path())])
     }
 
     /// Reads them and takes them away.
@@ -94,7 +103,7 @@ impl Files {
         let text = written.text("GITHUB_STEP_SUMMARY", summary, MAX_SUMMARY as u64);
         written.summary = (!text.is_empty()).then_some(text);
         written.artifacts = written.text("GITHUB_ARTIFACTS", artifacts, artifacts::MAX_FILE);
-        for path in &self.paths {
+        for path in self.paths.iter().chain([&self.list]) {
             // A step may have taken it away, or put a folder there: the next has files of its own.
             fs::remove_file(path).unwrap_or_default();
         }

@@ -1,5 +1,6 @@
 //! What the steps of a job share.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +14,8 @@ use havre_workflow::{Condition, RunDefaults};
 use crate::action::Loaded;
 use crate::artifacts::Subjects;
 use crate::capture::capture;
-use crate::contexts::{self, Base, Env};
+use crate::contexts::{self, Base};
+use crate::environment::Env;
 use crate::output::Around;
 use crate::prepare::Prepared;
 use crate::processes::Processes;
@@ -45,6 +47,10 @@ pub(crate) struct Job<'a> {
     pub numbers: AtomicU32,
     /// What the job made.
     pub subjects: Mutex<Subjects>,
+    /// What each step's summary is so far, by its place: several processes may belong to one.
+    pub summaries: Mutex<HashMap<u32, String>>,
+    /// `ACTIONS_CACHE_MODE`, where the workflow says one.
+    pub cache_mode: Option<&'static str>,
     /// Where Node.js is, or why it cannot be used.
     pub node: OnceLock<Result<PathBuf, String>>,
 }
@@ -183,6 +189,9 @@ impl Job<'_> {
     /// Variables for programs that are actions, and no others.
     pub fn for_actions(&self) -> Env {
         let mut env = Env::new();
+        if let Some(mode) = self.cache_mode {
+            env.insert("ACTIONS_CACHE_MODE".to_owned(), mode.to_owned());
+        }
         let (Some(results), Some(port)) = (&self.document.results, self.results_port) else {
             return env;
         };

@@ -37,6 +37,7 @@ mod pattern;
 mod phases;
 mod prepare;
 mod processes;
+mod program;
 mod reading;
 mod results;
 mod run;

@@ -6,11 +6,13 @@ use serde::Deserialize;
 /// Most bytes of a file with matchers.
 pub(crate) const MAX_FILE: u64 = 1 << 20;
 /// Most matchers at a time.
-pub(crate) const MAX_MATCHERS: usize = 100;
+pub(crate) const MAX_MATCHERS: usize = 50;
+/// Longer lines are not looked at, in bytes.
+pub(crate) const MAX_LINE: usize = 64 << 10;
 /// Most patterns of a matcher.
-const MAX_PATTERNS: usize = 20;
+const MAX_PATTERNS: usize = 10;
 /// Most bytes of a compiled expression.
-const MAX_REGEX: usize = 1 << 20;
+const MAX_REGEX: usize = 256 << 10;
 
 #[derive(Deserialize)]
 struct File {

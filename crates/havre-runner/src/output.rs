@@ -11,6 +11,9 @@ use crate::masks::Added;
 use crate::matcher::{self, Match, Matcher, Progress};
 use crate::tell::Teller;
 
+/// Most bytes of outputs and state that commands of one process say.
+const MAX_SAID: usize = 16 << 20;
+
 /// What an output needs to know.
 pub(crate) struct Around {
     /// Tells.
@@ -43,6 +46,7 @@ pub(crate) struct Output {
     stopped: Option<String>,
     warned: bool,
     said: Said,
+    said_bytes: usize,
     progress: Vec<(Arc<Matcher>, Progress)>,
 }
 
@@ -56,6 +60,7 @@ impl Output {
             stopped: None,
             warned: false,
             said: Said::default(),
+            said_bytes: 0,
             progress: Vec::new(),
         }
     }
@@ -203,7 +208,16 @@ impl Output {
                     "`::{name}::` needs a name: `::{name} name=NAME::VALUE`"
                 ));
             }
-            Some(key) => list(&mut self.said).push((key.to_owned(), command.data.clone())),
+            Some(key) => {
+                self.said_bytes += key.len() + command.data.len();
+                if self.said_bytes > MAX_SAID {
+                    self.fail(format!(
+                        "the step's commands say more than {MAX_SAID} bytes"
+                    ));
+                    return;
+                }
+                list(&mut self.said).push((key.to_owned(), command.data.clone()));
+            }
         }
     }
 
@@ -289,7 +303,7 @@ impl Output {
     /// Whether a matcher completed a finding with this line.
     fn matched(&mut self, line: &str) -> bool {
         self.follow_matchers();
-        if self.progress.is_empty() {
+        if self.progress.is_empty() || line.len() > matcher::MAX_LINE {
             return false;
         }
         let plain = without_colours(line);

@@ -10,7 +10,8 @@ use crate::execute::Executed;
 use crate::job::{Job, Post, Program, View};
 use crate::list::Entry;
 use crate::names;
-use crate::steps::{Called, add_origin, began, run_program};
+use crate::program::{Called, add_origin, run_program};
+use crate::steps::began;
 use crate::tell::now_ms;
 
 /// Runs what actions of other repositories have to do before the first step.

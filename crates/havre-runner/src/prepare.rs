@@ -1,10 +1,10 @@
 //! What is done before the first step: actions of other repositories are fetched, inputs of built-in ones judged.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use havre_job::{Document, Sources};
+use havre_job::{Document, Sources, paths};
 use havre_workflow::action::Runs;
 use havre_workflow::{Action, Remote, Step, UsedAction};
 
@@ -70,7 +70,7 @@ impl Preparing<'_> {
                 "`{name}`: more than {MAX_DEPTH} actions are within each other"
             ));
         }
-        let root = fetch::fetch(self.processes, &self.document.actions, remote)?;
+        let root = fetch::fetch(self.processes, self.document, remote)?;
         let loaded = load_remote(root, remote)?;
         let loaded = Arc::new(loaded);
         self.prepared
@@ -113,6 +113,8 @@ pub(crate) fn own_root(
 ) -> Result<PathBuf, String> {
     match document.sources {
         Sources::Tree => Ok(PathBuf::from(&document.runner.workspace)),
-        Sources::Repository => fetch::own(processes, &document.actions, commit),
+        Sources::Repository => {
+            fetch::own(processes, document, Path::new(paths::REPOSITORY), commit)
+        }
     }
 }

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use havre_job::{Document, JobResult, LineKind, MAX_OUTPUTS, StepResult, Told};
 use havre_pipeline::Value;
-use havre_workflow::{Action, Limits, Step, StepsJob, Work, Workflow};
+use havre_workflow::{Action, CacheMode, Limits, Step, StepsJob, Work, Workflow};
 
-use crate::contexts::{self, Base, Env, settled};
-use crate::environment;
+use crate::contexts::{self, Base, settled};
+use crate::environment::{self, Env};
 use crate::job::{Job, View};
 use crate::list::{self, Entry};
 use crate::names;
@@ -33,6 +33,7 @@ pub(crate) fn run(
         run_steps(document, &workflow, steps, teller, processes)
     });
     processes.kill_all();
+    let cancelled = processes.cancels() > 0;
     let ended = ended.unwrap_or_else(|why| {
         let steps = Vec::new();
         let at_ms = now_ms();
@@ -40,7 +41,10 @@ pub(crate) fn run(
         teller.lines(None, LineKind::Error, &why);
         Ending::failed()
     });
-    let result = ended.result;
+    let result = match cancelled {
+        true => JobResult::Cancelled,
+        false => ended.result,
+    };
     teller.tell(Told::Ended {
         result,
         outputs: ended.outputs,
@@ -70,8 +74,10 @@ impl Ending {
 }
 
 fn mask(document: &Document, teller: &Teller) {
-    let secrets = contexts::texts_of(document, "secrets");
+    let secrets = contexts::texts_of(document, "secrets", |_| true);
     let mut all: Vec<&str> = secrets.iter().map(String::as_str).collect();
+    let token = contexts::texts_of(document, "github", |name| name == "token");
+    all.extend(token.iter().map(String::as_str));
     all.extend(document.masks.iter().map(String::as_str));
     if let Some(results) = &document.results {
         all.push(&results.token);
@@ -145,6 +151,8 @@ fn run_steps(
         places: AtomicU32::new(0),
         numbers: AtomicU32::new(0),
         subjects: Mutex::default(),
+        summaries: Mutex::default(),
+        cache_mode: cache_mode(workflow, &document.job),
         node: OnceLock::new(),
     };
     let mut entries = entries(&job, &steps.steps);
@@ -175,6 +183,17 @@ fn run_steps(
     let mut view = finished.view;
     phases::after(&job, finished.posts, &mut view);
     Ok(ending(&job, steps, view))
+}
+
+/// As clients of the cache read it.
+fn cache_mode(workflow: &Workflow, job: &str) -> Option<&'static str> {
+    let own = workflow.jobs.get(job).and_then(|job| job.cache_mode);
+    own.or(workflow.cache_mode).map(|mode| match mode {
+        CacheMode::Read => "read",
+        CacheMode::Write => "write",
+        CacheMode::WriteOnly => "write-only",
+        CacheMode::None => "none",
+    })
 }
 
 fn write_event(path: &Path, base: &Base) -> Result<(), String> {
@@ -307,10 +326,9 @@ fn ending(job: &Job<'_>, steps: &StepsJob, mut view: View) -> Ending {
         }
     });
     let subjects = job.subjects.lock().unwrap_or_else(PoisonError::into_inner);
-    let result = match (job.processes.cancels() > 0, view.failed) {
-        (true, _) => JobResult::Cancelled,
-        (false, true) => JobResult::Failure,
-        (false, false) => JobResult::Success,
+    let result = match view.failed {
+        true => JobResult::Failure,
+        false => JobResult::Success,
     };
     Ending {
         result,

@@ -72,7 +72,11 @@ impl Teller {
         if kind == LineKind::Debug && !self.debug {
             return;
         }
-        let text = self.masks.masked(text);
+        // What is not told need not be masked.
+        let text = match kind == LineKind::Plain && self.out().plain > MAX_PLAIN {
+            true => String::new(),
+            false => self.masks.masked(text),
+        };
         self.masked_line(step, kind, &text);
     }
 
@@ -98,10 +102,17 @@ impl Teller {
     /// Something to be seen beside the log.
     pub fn annotation(&self, step: Option<u32>, annotation: Annotation) {
         let mut out = self.out();
-        if out.annotations >= MAX_ANNOTATIONS {
+        out.annotations = out.annotations.saturating_add(1);
+        if out.annotations > MAX_ANNOTATIONS {
+            if out.annotations == MAX_ANNOTATIONS + 1 {
+                let text = format!(
+                    "more than {MAX_ANNOTATIONS} annotations: the rest is in the output alone"
+                );
+                let kind = LineKind::Warning;
+                out.write(&Told::Line { step, kind, text });
+            }
             return;
         }
-        out.annotations += 1;
         drop(out);
         self.tell(Told::Annotation { step, annotation });
     }

@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("ends: a timeout ends what broke away", broke_away),
         Trial::test("ends: steps in the background are cancelled", background),
         Trial::test("ends: a document that is none", no_document),
+        Trial::test("ends: the first process of a box", first_process),
     ]
 }
 
@@ -161,11 +162,10 @@ fn daemon() -> Result<(), Failed> {
 }
 
 fn holds_pipes() -> Result<(), Failed> {
-    let given =
-        Given::steps("- run: (sleep 3; echo late; sleep 1000) & echo first\n- run: echo second");
+    let given = Given::steps("- run: (sleep 60; echo late) & echo first\n- run: echo second");
     let began = Instant::now();
     let text = given.shown();
-    if began.elapsed() > Duration::from_secs(3) {
+    if began.elapsed() > Duration::from_secs(20) {
         return Err(format!("it took {:?}", began.elapsed()).into());
     }
     let (_, after) = text.split_once("0   first\n").unwrap_or_default();
@@ -215,4 +215,45 @@ fn no_document() -> Result<(), Failed> {
     given.document.version = 7;
     let (told, code) = given.run();
     same(&format!("{told:?} {code}"), "[] 2")
+}
+
+/// In a namespace of its own, where it is process 1: what orphans there are, are its own, and the kernel gives it no
+/// signal that it does not take.
+fn first_process() -> Result<(), Failed> {
+    let starter = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    let tried = std::process::Command::new(starter[0])
+        .args(&starter[1..])
+        .arg("true")
+        .output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: needs namespaces of processes");
+        return Ok(());
+    }
+    let mut given = Given::steps(
+        "- run: (setsid sleep 1000 >/dev/null 2>&1 &) ; (true &) ; cat /proc/1/comm | cut -c 1-2\n\
+         - run: while grep -l ') Z ' /proc/[0-9]*/stat; do sleep 0.02; done; pgrep -c sleep || true\n\
+         - run: echo ready; exec sleep 60\n\
+         - {if: always(), run: pgrep -c sleep}",
+    );
+    given.starter = starter.map(str::to_owned).into();
+    let mut started = given.start();
+    started.until("ready");
+    started.signal(Signal::TERM);
+    let (told, _) = started.finish();
+    let text = shown(&told, given.folder.path(), false);
+    let lines = text
+        .lines()
+        .filter(|line| !line.contains(" > ") && !line.starts_with("began"));
+    same(
+        &lines.collect::<Vec<_>>().join("\n"),
+        "0   it
+0 < success
+1   1
+1 < success
+2   ready
+2 < cancelled (The operation was canceled.)
+3   1
+3 < success
+ended cancelled",
+    )
 }

@@ -11,6 +11,10 @@ use crate::runner::Given;
 pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("results: connections are passed on", passed_on),
+        Trial::test(
+            "results: a client that has said all is answered",
+            half_closed,
+        ),
         Trial::test("results: identity only where it may be asked for", identity),
     ]
 }
@@ -74,4 +78,32 @@ fn identity() -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+fn half_closed() -> Result<(), Failed> {
+    let given = given(false, "- uses: ./js\n  timeout-minutes: 0.2");
+    given.file("js/action.yml", "runs: {using: node20, main: m.js}");
+    given.file(
+        "js/m.js",
+        "const {port, hostname} = new URL(process.env.ACTIONS_RESULTS_URL);\n\
+         const c = require('net').connect({port, host: hostname, allowHalfOpen: true});\n\
+         c.end('a question'); c.on('data', d => console.log(String(d)));",
+    );
+    let listener = UnixListener::bind(given.folder.path().join("s"))?;
+    std::thread::spawn(move || {
+        for mut connection in listener.incoming().map_while(Result::ok) {
+            let mut question = String::new();
+            connection
+                .read_to_string(&mut question)
+                .expect("it comes to its end");
+            connection
+                .write_all(format!("answered {question}").as_bytes())
+                .expect("sent");
+        }
+    });
+    let text = given.shown();
+    match text.contains("0   answered a question\n0 < success") {
+        true => Ok(()),
+        false => Err(text.into()),
+    }
 }

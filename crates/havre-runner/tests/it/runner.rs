@@ -12,6 +12,8 @@ use havre_job::{Actions, Document, Results, Runner, Sources, Told, VERSION};
 pub struct Given {
     pub folder: tempfile::TempDir,
     pub document: Document,
+    /// A program that starts the runner, with its arguments.
+    pub starter: Vec<String>,
 }
 
 impl Given {
@@ -52,7 +54,11 @@ impl Given {
             env: BTreeMap::new(),
             debug: false,
         };
-        Self { folder, document }
+        Self {
+            folder,
+            document,
+            starter: Vec::new(),
+        }
     }
 
     /// The same, by the steps alone.
@@ -80,7 +86,10 @@ impl Given {
     pub fn start(&self) -> Started {
         let own = std::env::current_exe().expect("the own program is known");
         let path = std::env::var("PATH").unwrap_or_default();
-        let mut child = Command::new(own)
+        let mut line = self.starter.clone();
+        line.push(own.to_string_lossy().into_owned());
+        let mut child = Command::new(&line[0])
+            .args(&line[1..])
             .arg("job-runner")
             .env_clear()
             .env("PATH", path)
@@ -131,8 +140,16 @@ impl Started {
         panic!("`{text}` was never told: {:#?}", self.told);
     }
 
+    /// To the runner, which may be the child of its starter.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let id = i32::try_from(self.child.id()).expect("ids are small");
+        let id = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+        let id = match name.trim() {
+            "unshare" => children.expect("it has a child").trim().to_owned(),
+            _ => id.to_string(),
+        };
+        let id: i32 = id.parse().expect("it is an id");
         let id = rustix::process::Pid::from_raw(id).expect("it is an id");
         rustix::process::kill_process(id, signal).expect("it can be signalled");
     }
