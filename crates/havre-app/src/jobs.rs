@@ -21,14 +21,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use havre_box::{BoxConfig, BoxError, Boxes, Grounds, Runtime};
-use havre_engine::{Engine, IdRange};
+use havre_engine::Engine;
 use havre_net::Net;
 
 pub(crate) use legs::{BoxLegs, Surroundings};
 pub use local::{LocalError, LocalRun, LocalSettings};
 
-/// Users and groups of boxes on the host: beyond those that distributions, LDAP and systemd give away.
-const BOX_IDS: IdRange = IdRange { first: 0x7100_0000 };
 /// By what the binary is a runner.
 pub(crate) const RUNNER: &str = "job-runner";
 
@@ -47,7 +45,7 @@ pub(crate) fn boxes(
         dir: dir.join("boxes"),
         exe: exe.to_owned(),
         runner_args: vec![RUNNER.to_owned()],
-        ids: BOX_IDS,
+        ids: havre_box::IDS,
     };
     Boxes::new(engine.clone(), net, grounds, runtime, config)
 }

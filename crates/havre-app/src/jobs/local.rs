@@ -131,6 +131,7 @@ impl LocalRun {
     /// Removes all of it; what could not be removed is returned, and goes with the next run.
     pub async fn end(self) -> Vec<String> {
         let mut errors = remove_boxes(&self.boxes).await;
+        errors.extend(self.boxes.shutdown().await);
         self.engine.shutdown().await;
         let base = self.base;
         let removed = havre_base::in_place(|| havre_image::remove_tree(&base));
@@ -245,6 +246,7 @@ async fn sweep(roots: &Path) -> Vec<String> {
                         notes.push(one_line(&error));
                     }
                     notes.extend(remove_boxes(&boxes).await);
+                    notes.extend(boxes.shutdown().await);
                     engine.shutdown().await;
                 }
                 Err(error) => notes.push(one_line(&error)),

@@ -34,7 +34,17 @@ struct Leg {
 struct Step {
     name: String,
     began_ms: u64,
+    preface: Preface,
     last: std::collections::VecDeque<String>,
+}
+
+/// How a runner begins a step: with a group that repeats what runs, and how. Its title says no more.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Preface {
+    #[default]
+    Expected,
+    Inside,
+    Over,
 }
 
 /// A step that failed.
@@ -123,6 +133,9 @@ impl Leg {
                 vec![format!("▸ {}", paint.bold(&printable(name)))]
             }
             Told::Line { step, kind, text } => {
+                if step.is_some_and(|step| self.is_preface(step, *kind)) {
+                    return Vec::new();
+                }
                 let Some(line) = line(*kind, text, paint) else {
                     return Vec::new();
                 };
@@ -158,6 +171,18 @@ impl Leg {
                 JobResult::Cancelled => paint.warning("✗ cancelled"),
             }],
         }
+    }
+
+    fn is_preface(&mut self, step: u32, kind: LineKind) -> bool {
+        let preface = &mut self.steps.entry(step).or_default().preface;
+        let (is, next) = match (&*preface, kind) {
+            (Preface::Expected, LineKind::Group) => (true, Preface::Inside),
+            (Preface::Inside, LineKind::EndGroup) => (true, Preface::Over),
+            (Preface::Inside, _) => (true, Preface::Inside),
+            (Preface::Expected | Preface::Over, _) => (false, Preface::Over),
+        };
+        *preface = next;
+        is
     }
 
     fn ended(
@@ -347,9 +372,26 @@ mod tests {
     fn nothing_that_is_told_moves_the_cursor() {
         let (lines, _) = shown(&[
             ("a\x1b[2J", began(0, "n\x1b[1A")),
-            ("a\x1b[2J", said(0, LineKind::Group, "x\x07\rb")),
+            ("a\x1b[2J", said(0, LineKind::Plain, "x\x07\rb")),
         ]);
         assert!(!lines.contains(['\x1b', '\x07', '\r']), "{lines:?}");
+    }
+
+    #[test]
+    fn what_a_step_is_made_of_is_not_repeated() {
+        let (lines, _) = shown(&[
+            ("a", began(0, "Run x")),
+            ("a", said(0, LineKind::Group, "Run x")),
+            ("a", said(0, LineKind::Plain, "shell: sh")),
+            ("a", said(0, LineKind::EndGroup, "")),
+            ("a", said(0, LineKind::Group, "own")),
+            ("a", said(0, LineKind::Plain, "said")),
+        ]);
+        insta::assert_snapshot!(lines, @r"
+        a ▸ Run x
+        a │ ┬ own
+        a │ said
+        ");
     }
 
     #[test]
