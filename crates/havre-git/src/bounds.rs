@@ -2,13 +2,13 @@
 
 use std::any::Any;
 use std::fmt;
-use std::io;
 use std::os::fd::OwnedFd;
 
 /// Makes control groups for git. Without it each process has bounds of its own, as it has anyway.
 pub trait Bounds: Send + Sync {
-    /// A new group; the name is unlike any other's at the time. Called where nothing may wait for long.
-    fn group(&self, name: &str) -> io::Result<Bound>;
+    /// A new group; the name is unlike any other's at the time. `None`: there can be none, which it says itself.
+    /// Called where nothing may wait for long.
+    fn group(&self, name: &str) -> Option<Bound>;
 }
 
 /// A control group, until it is dropped.

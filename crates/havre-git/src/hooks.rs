@@ -91,6 +91,7 @@ impl Hooks {
         match accepted {
             Ok(()) => hook.say(&Answer::Accept).await,
             Err(lines) => {
+                pending.refuse();
                 for line in lines {
                     hook.say(&Answer::Say(crate::plain(&line))).await?;
                 }

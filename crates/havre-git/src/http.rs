@@ -495,12 +495,15 @@ async fn run(git: Git, started: Started, input: Input, output: mpsc::Sender<Byte
         longest: settings.longest,
     };
     let outcome = exchange.run(running).await;
-    let unreported = push
-        .as_ref()
-        .and_then(|(ticket, _)| ticket.pending.receive());
-    if let Some(unreported) = unreported {
-        git.0.hooks.settle(unreported).await;
-    }
+    let outcome = match &push {
+        Some((ticket, _)) => {
+            if let Some(unreported) = ticket.pending.receive() {
+                git.0.hooks.settle(unreported).await;
+            }
+            ticket.pending.outcome(outcome)
+        }
+        None => outcome,
+    };
     guest.visitor.ended(outcome);
     drop(guest.room);
     outcome

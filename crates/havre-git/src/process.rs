@@ -149,11 +149,8 @@ impl Processes {
     ) -> Result<Running, GitError> {
         let failed = |source| GitError::Run { what, source };
         let number = self.count.fetch_add(1, Ordering::Relaxed);
-        let bound = self
-            .bounds
-            .as_ref()
-            .map(|bounds| bounds.group(&format!("git-{number}")));
-        let mut bound = bound.transpose().map_err(failed)?;
+        let bounds = self.bounds.as_ref();
+        let mut bound = bounds.and_then(|bounds| bounds.group(&format!("git-{number}")));
         let doors = bound
             .as_mut()
             .map_or_else(Vec::new, |bound| std::mem::take(&mut bound.doors));

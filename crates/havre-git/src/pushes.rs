@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Sending ── pre-receive ─► Accepted ── post-receive, or git has ended ─► Received
-//!    └── the client leaves ─► Ended: nothing moves        the client leaves: it is no longer told
+//!    ├── pre-receive ─► Refused: nothing moves            the client leaves: it is no longer told
+//!    └── the client leaves ─► Ended: nothing moves
 //! ```
 
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 use crate::Name;
-use crate::push::{Push, Visitor};
+use crate::push::{Outcome, Push, Visitor};
 
 /// Bytes of a secret, and of a push's id.
 const SECRET_BYTES: usize = 16;
@@ -37,6 +38,7 @@ enum Stage {
     Accepted(Push),
     Received,
     Ended,
+    Refused,
 }
 
 /// A push, as long as its git runs.
@@ -94,6 +96,23 @@ impl Pending {
         is_sending
     }
 
+    /// Nothing is to move.
+    pub(crate) fn refuse(&self) {
+        let mut stage = self.stage();
+        if *stage == Stage::Sending {
+            *stage = Stage::Refused;
+        }
+    }
+
+    /// How the push ended, whose git ended like that: what was received is stored, whoever left.
+    pub(crate) fn outcome(&self, of_git: Outcome) -> Outcome {
+        match &*self.stage() {
+            Stage::Received => Outcome::Done,
+            Stage::Refused => Outcome::Failed,
+            Stage::Sending | Stage::Accepted(_) | Stage::Ended => of_git,
+        }
+    }
+
     /// What was accepted, once.
     pub(crate) fn receive(&self) -> Option<Push> {
         let mut stage = self.stage();
@@ -115,6 +134,7 @@ impl Pending {
                 *stage = Stage::Ended;
                 true
             }
+            Stage::Refused => true,
             Stage::Accepted(_) | Stage::Received => false,
         }
     }
@@ -135,7 +155,6 @@ pub(crate) fn random() -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::push::Outcome;
 
     struct Nobody;
 
@@ -182,6 +201,11 @@ mod tests {
         assert!(ticket.pending.receive().is_some());
         assert!(ticket.pending.receive().is_none(), "once");
         assert!(!ticket.pending.accept(push()), "once");
+        assert_eq!(ticket.pending.outcome(Outcome::Left), Outcome::Done);
+        let (_, ticket) = begun();
+        ticket.pending.refuse();
+        assert!(!ticket.pending.accept(push()) && ticket.pending.leave());
+        assert_eq!(ticket.pending.outcome(Outcome::Done), Outcome::Failed);
     }
 
     #[test]
