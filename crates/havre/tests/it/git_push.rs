@@ -69,8 +69,15 @@ fn prepared(command: &mut Command, folder: &Path) {
         ("GIT_COMMITTER_NAME", "Anna"),
         ("GIT_COMMITTER_EMAIL", "anna@example.org"),
     ]);
-    for proxy in ["http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
-        command.env_remove(proxy);
+    // What would outweigh what the remote is configured with.
+    for name in [
+        "http_proxy",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "GIT_SSL_CAINFO",
+    ] {
+        command.env_remove(name);
     }
 }
 
