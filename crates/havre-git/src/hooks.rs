@@ -194,15 +194,15 @@ impl Hooks {
         });
     }
 
-    /// Of a push that was accepted and whose hook has not told what moved: looks for itself.
-    pub(crate) async fn settle(&self, mut push: Push) {
+    /// Of a push that was accepted and whose hook has not told what moved: looks for itself. Whether something did.
+    pub(crate) async fn settle(&self, mut push: Push) -> bool {
         let references = self.repositories.objects(&push.project).references().await;
         let references = match references {
             Ok(references) => references,
             Err(error) => {
                 let error = one_line(&error);
                 tracing::error!(id = push.id, project = %push.project, error, "a push is not settled");
-                return;
+                return false;
             }
         };
         let now = |name: &str| {
@@ -215,10 +215,11 @@ impl Hooks {
             .retain(|update| now(&update.reference) == update.new.as_ref());
         if push.updates.is_empty() {
             self.done_with(&push.id);
-            return;
+            return false;
         }
         tracing::info!(id = push.id, project = %push.project, "a push goes on that nobody follows");
         self.receive(push, Lines::nobody());
+        true
     }
 
     fn done_with(&self, id: &str) {

@@ -497,10 +497,14 @@ async fn run(git: Git, started: Started, input: Input, output: mpsc::Sender<Byte
     let outcome = exchange.run(running).await;
     let outcome = match &push {
         Some((ticket, _)) => {
-            if let Some(unreported) = ticket.pending.receive() {
-                git.0.hooks.settle(unreported).await;
+            let has_moved = match ticket.pending.receive() {
+                Some(unreported) => git.0.hooks.settle(unreported).await,
+                None => true,
+            };
+            match has_moved {
+                true => ticket.pending.outcome(outcome),
+                false => Outcome::Failed,
             }
-            ticket.pending.outcome(outcome)
         }
         None => outcome,
     };
