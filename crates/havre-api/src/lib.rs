@@ -73,7 +73,7 @@ pub use operation::*;
 pub use principal::*;
 pub use progress::*;
 pub use secret::*;
-pub use server::{Routes, Server, bind};
+pub use server::{Routes, Server, bind, credential};
 pub use sinks::*;
 pub use source::*;
 pub use time::*;

@@ -34,6 +34,7 @@ mod stream;
 
 use room::Room;
 
+pub use admission::credential;
 pub use routes::Routes;
 
 /// How long operations and connections have to end once the server was told to stop.
@@ -98,6 +99,14 @@ impl Server {
             router: routes.into_router(api),
             stop,
         }
+    }
+
+    /// Serves what speaks another protocol beside the calls: its routes are none of theirs, and it finds out by itself
+    /// who asks ([`credential`]) and whether they may.
+    #[must_use]
+    pub fn beside(mut self, other: Router) -> Self {
+        self.router = self.router.merge(other);
+        self
     }
 
     /// The same calls for those who come from elsewhere. Only the edge may be able to reach it: what it says

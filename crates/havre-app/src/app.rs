@@ -45,7 +45,7 @@ use crate::root::FolderError;
 use crate::secrets;
 use crate::shared_networks;
 use crate::subsystem::{Part, Subsystem};
-use crate::subsystems::{self, containers::Containers};
+use crate::subsystems::{self, containers::Containers, repositories::Repositories};
 use crate::tls::LocalCa;
 use crate::volumes::owner;
 
@@ -318,11 +318,16 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     );
     let parts = PARTS.iter().map(|part| (part.build)(&daemon, &store));
     // The daemon knows targets, and not what they are made of.
-    let of_this_machine: Box<dyn Subsystem> = Box::new(Containers(engine));
-    let subsystems: Vec<_> = parts.chain([of_this_machine]).collect();
+    let of_this_machine: [Box<dyn Subsystem>; 2] = [
+        Box::new(Repositories::new(&daemon, engine.clone())),
+        Box::new(Containers(engine)),
+    ];
+    let subsystems: Vec<_> = parts.chain(of_this_machine).collect();
     // Before an environment has the edge told, which would have it forget the gateway.
     let guard = audit::guard(&daemon.platform);
     let server = Server::new(calls(&subsystems)?, guard, daemon.end.clone());
+    let beside = subsystems.iter().filter_map(|one| one.beside());
+    let server = beside.fold(server, Server::beside);
     let gateway = gateway(&daemon, &subsystems, &server).await?;
     adopt(&daemon, known).await;
     Ok(Built {

@@ -82,6 +82,7 @@ mod reachability;
 mod readiness;
 mod releases;
 mod report;
+mod repositories;
 mod rivals;
 mod root;
 mod scaling;

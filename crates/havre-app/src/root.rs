@@ -18,7 +18,7 @@ const FILE_MODE: u32 = 0o600;
 
 /// Folders that are closed once more below the two that are closed anyway, so that a mode that
 /// somebody gives to one of those opens nothing. The edge's files are the edge's to open and close.
-const STATE_FOLDERS: [&str; 12] = [
+const STATE_FOLDERS: [&str; 13] = [
     "images",
     "sources",
     "containers",
@@ -31,8 +31,9 @@ const STATE_FOLDERS: [&str; 12] = [
     "net",
     "build",
     "git",
+    "repositories",
 ];
-const RUN_FOLDERS: [&str; 3] = ["c", "net", "build"];
+const RUN_FOLDERS: [&str; 4] = ["c", "net", "build", "git"];
 const STATE_FILES: [&str; 4] = ["state.db", "state.db-wal", "state.db-shm", "daemon.log"];
 
 /// A folder or file of the installation is not as it must be.
@@ -114,6 +115,16 @@ impl Root {
     /// Repositories that are build contexts, until their build is over.
     pub fn git_dir(&self) -> PathBuf {
         self.state.join("git")
+    }
+
+    /// Repositories of projects, which are pushed to.
+    pub(crate) fn repositories_dir(&self) -> PathBuf {
+        self.state.join("repositories")
+    }
+
+    /// What git sees while it serves one of them.
+    pub(crate) fn git_run_dir(&self) -> PathBuf {
+        self.run.join("git")
     }
 
     /// All that is this installation's own, as it is now.

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use axum::Router;
 use havre_api::Routes;
 use havre_release::Answer;
 use havre_store::{Schema, Store};
@@ -36,6 +37,12 @@ pub(crate) trait Subsystem: Send + Sync {
 
     /// What it serves to others by their own protocols, on hosts of its own behind the edge.
     fn mount(&self) -> Option<Mount> {
+        None
+    }
+
+    /// What it serves by their own protocols beside the API's calls, at its socket and its host: it finds out by itself
+    /// who asks.
+    fn beside(&self) -> Option<Router> {
         None
     }
 

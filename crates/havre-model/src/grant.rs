@@ -253,6 +253,12 @@ impl Grant {
         self.environments.iter().any(|one| one.is_all_of(project))
     }
 
+    /// Whether it reaches some environment that a project has or can have.
+    pub fn sees_some_of(&self, project: &ProjectName) -> bool {
+        let mut patterns = self.environments.iter();
+        patterns.any(|one| one.project.matches(project.as_str()))
+    }
+
     /// Whether it reaches the whole machine.
     pub fn sees_all(&self) -> bool {
         self.environments.iter().any(EnvironmentPattern::is_all)

@@ -137,6 +137,21 @@ pub enum Command {
     Context(ContextCommand),
     /// Keep a token for a context that is reached over HTTPS
     Login(LoginArgs),
+    /// Where a project's repository is, for `git push`, and the password for it
+    #[command(subcommand)]
+    Git(GitCommand),
+    /// Take a push for git at the other end
+    #[command(hide = true)]
+    GitReceivePack {
+        /// As git names it: /PROJECT.git
+        repository: String,
+    },
+    /// Answer a fetch for git at the other end
+    #[command(hide = true)]
+    GitUploadPack {
+        /// As git names it: /PROJECT.git
+        repository: String,
+    },
     /// Pass standard input and output on to the daemon's socket
     #[command(hide = true)]
     DialStdio,
@@ -219,6 +234,9 @@ impl Command {
             | Self::Ca(_)
             | Self::Context(_)
             | Self::Login(_)
+            | Self::Git(_)
+            | Self::GitReceivePack { .. }
+            | Self::GitUploadPack { .. }
             | Self::DialStdio
             | Self::Daemon(_)
             | Self::Schema { .. }
@@ -234,6 +252,8 @@ impl Command {
             self,
             Self::Ci(_)
                 | Self::Context(_)
+                | Self::GitReceivePack { .. }
+                | Self::GitUploadPack { .. }
                 | Self::DialStdio
                 | Self::Schema { .. }
                 | Self::Completions { .. }
@@ -267,7 +287,11 @@ impl Command {
             },
             Self::Scale(args) => args.project.named(),
             Self::Down(args) => args.folder.named(),
-            Self::Ci(_)
+            Self::Git(GitCommand::Remote(args)) => args.folder.named(),
+            Self::Git(GitCommand::Credential { .. })
+            | Self::GitReceivePack { .. }
+            | Self::GitUploadPack { .. }
+            | Self::Ci(_)
             | Self::Audit(_)
             | Self::Image(_)
             | Self::Network(_)
@@ -344,6 +368,28 @@ pub enum CiCommand {
     Explain(Box<CiExplainArgs>),
     /// Run the workflows of this working tree here, each job in a box of its own, without a daemon
     Run(Box<CiRunArgs>),
+}
+
+/// `havre git`.
+#[derive(Debug, Subcommand)]
+pub enum GitCommand {
+    /// Show the address of a project's repository, and what git needs to know
+    Remote(GitRemoteArgs),
+    /// Give git the context's token as a password, for the context's host alone
+    Credential {
+        /// As git says it: get, store or erase
+        operation: String,
+    },
+}
+
+/// `havre git remote`.
+#[derive(Args, Debug)]
+pub struct GitRemoteArgs {
+    /// Add it to the git repository at hand, as `havre`
+    #[arg(long)]
+    pub add: bool,
+    #[command(flatten)]
+    pub folder: FolderArgs,
 }
 
 /// `havre ci check`.

@@ -23,6 +23,7 @@ mod dial_stdio;
 pub mod doctor;
 pub mod exec;
 mod findings;
+mod git;
 pub mod image;
 mod login;
 pub mod logs;
@@ -126,6 +127,13 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
         Command::Context(command) => context::run(context, command)?,
         Command::Login(args) => block_on(login::run(context, args))?,
         Command::DialStdio => dial_stdio::run(context)?,
+        Command::Git(command) => git::run(context, &command)?,
+        Command::GitReceivePack { repository } => {
+            git::connect(context, "git-receive-pack", &repository)?
+        }
+        Command::GitUploadPack { repository } => {
+            git::connect(context, "git-upload-pack", &repository)?
+        }
         Command::Daemon(args) => daemon::run(context, args)?,
         Command::Doctor(args) => block_on(doctor::run(context, &args))?,
         Command::Schema { machine } => schema::print(context, machine)?,

@@ -16,6 +16,7 @@ pub fn dispatch(args: &[OsString]) -> Option<ExitCode> {
     havre_engine::entrypoint(name, rest)
         .or_else(|| havre_net::entrypoint(name, rest))
         .or_else(|| havre_edge::entrypoint(name, rest))
+        .or_else(|| havre_git::entrypoint(name, rest))
 }
 
 /// Arguments that we write ourselves are text.

@@ -208,8 +208,11 @@ impl Caller {
     }
 }
 
-/// By what the connection tells, and whoever made it.
-fn credential(connection: &Extensions) -> Result<Credential, ApiError> {
+/// By what somebody shows who they are, as the connection tells and whoever made it: of a request that [`Server`]
+/// passes on to what is served beside its calls.
+///
+/// [`Server`]: crate::Server
+pub fn credential(connection: &Extensions) -> Result<Credential, ApiError> {
     if let Some(peer) = connection.get::<RemotePeer>() {
         return Ok(Credential::Remote(peer.clone()));
     }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use data_encoding::BASE64;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use tower_service::Service as _;
 
@@ -34,7 +35,8 @@ pub(super) fn router(calls: Router, host: String) -> Router {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer realm=\"havre\"");
-            headers.insert(header::WWW_AUTHENTICATE, scheme);
+            let told = headers.entry(header::WWW_AUTHENTICATE);
+            told.or_insert(scheme);
         }
         response
     };
@@ -79,7 +81,10 @@ fn admitted(mut request: Request<Body>, host: &str) -> Result<Request<Body>, Res
         let message = "the edge does not say where a call comes from";
         return Err(refusal(&ApiError::new(ErrorCode::Internal, message)));
     };
-    let bearer = bearer(headers);
+    let bearer = match is_of_git(request.uri().path()) {
+        true => password(headers).or_else(|| bearer(headers)),
+        false => bearer(headers),
+    };
     // It counts before all else that is known of the connection.
     let remote = RemotePeer { address, bearer };
     request.extensions_mut().insert(remote);
@@ -102,8 +107,27 @@ fn is_for(headers: &HeaderMap, host: &str) -> bool {
     name.eq_ignore_ascii_case(host)
 }
 
-/// The token of the one `Authorization` field there may be.
+/// Whether a path is a repository's: git knows users and passwords, and no bearers.
+fn is_of_git(path: &str) -> bool {
+    let mut parts = path.trim_start_matches('/').split('/');
+    parts.next().is_some_and(|name| name.ends_with(".git"))
+}
+
+/// A token that is shown as a password, whoever's.
+fn password(headers: &HeaderMap) -> Option<String> {
+    let packed = shown(headers, "basic")?;
+    let pair = BASE64.decode(packed.as_bytes()).ok()?;
+    let pair = String::from_utf8(pair).ok()?;
+    let (_, password) = pair.split_once(':')?;
+    (!password.is_empty()).then(|| password.to_owned())
+}
+
 fn bearer(headers: &HeaderMap) -> Option<String> {
+    shown(headers, "bearer")
+}
+
+/// What follows the scheme in the one `Authorization` field there may be.
+fn shown(headers: &HeaderMap, wanted: &str) -> Option<String> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;
     if values.next().is_some() || value.len() > MAX_BEARER_BYTES {
@@ -111,7 +135,7 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
     }
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
+    (scheme.eq_ignore_ascii_case(wanted) && !token.is_empty()).then(|| token.to_owned())
 }
 
 #[cfg(test)]
@@ -165,5 +189,20 @@ mod tests {
         assert_eq!(of(&[("cookie", "token=abc")]), None);
         let twice = [("authorization", "Bearer a"), ("authorization", "Bearer b")];
         assert_eq!(of(&twice), None);
+    }
+
+    #[test]
+    fn git_shows_a_token_as_a_password() {
+        let of = |fields: &[_]| password(&headers(fields));
+        // anna:secret:more
+        let shown = [("authorization", "Basic YW5uYTpzZWNyZXQ6bW9yZQ==")];
+        assert_eq!(of(&shown).as_deref(), Some("secret:more"));
+        for bad in ["Basic YW5uYQ==", "Basic YW5uYTo=", "Basic !", "Bearer abc"] {
+            assert_eq!(of(&[("authorization", bad)]), None, "{bad}");
+        }
+        assert!(is_of_git("/shop.git/info/refs"));
+        for other in ["/v1/up", "/v1/shop.git", "/", ""] {
+            assert!(!is_of_git(other), "{other}");
+        }
     }
 }

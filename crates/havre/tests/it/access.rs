@@ -11,17 +11,18 @@ use crate::program::Ran;
 use crate::workflow::Issuer;
 
 const HOST: &str = "havre.example.org";
-const URL: &str = "https://havre.example.org";
+pub const URL: &str = "https://havre.example.org";
 
 /// The shop, up on a machine whose API is at [`HOST`], and what a laptop knows of it.
-struct Elsewhere<'m> {
+pub struct Elsewhere<'m> {
     machine: &'m Machine,
     ca: PathBuf,
-    config: PathBuf,
+    /// Of whoever is elsewhere.
+    pub config: PathBuf,
 }
 
 impl<'m> Elsewhere<'m> {
-    fn new(machine: &'m Machine) -> Self {
+    pub fn new(machine: &'m Machine) -> Self {
         Self::with(machine, "")
     }
 
@@ -53,7 +54,7 @@ impl<'m> Elsewhere<'m> {
         elsewhere
     }
 
-    fn command(&self, token: &str, args: &[&str]) -> Command {
+    pub fn command(&self, token: &str, args: &[&str]) -> Command {
         let mut command = self.machine.command_elsewhere(args);
         command
             .env("XDG_CONFIG_HOME", &self.config)
@@ -71,7 +72,7 @@ impl<'m> Elsewhere<'m> {
         self.machine.start_command(name, self.command(token, &args))
     }
 
-    fn token(&self, name: &str, role: &str, place: &str) -> String {
+    pub fn token(&self, name: &str, role: &str, place: &str) -> String {
         let args = ["token", "create", name, "--role", role, "--env", place];
         self.machine.ok(&args).out.trim().to_owned()
     }
@@ -102,7 +103,7 @@ impl<'m> Elsewhere<'m> {
         (status.unwrap_or_else(|| panic!("{output:?}")), text)
     }
 
-    fn end(self) {
+    pub fn end(self) {
         let umount = Command::new("umount").arg("/etc/hosts").status().unwrap();
         assert!(umount.success());
     }

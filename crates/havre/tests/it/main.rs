@@ -22,6 +22,7 @@ mod exec;
 mod failures;
 mod fixtures;
 mod full_disk;
+mod git_push;
 mod grpc;
 mod hooks;
 mod image_scan;

@@ -1,0 +1,43 @@
+//! Repositories of projects in the daemon: who may fetch and push, what is refused, and what all of git has together.
+//!
+//! ```text
+//! edge, or api.sock ─► Server ─► havre_git ─► Porter: the guard, as for calls ─► git
+//!                                    └─► Pushed: workflow files are checked before a branch moves
+//! ```
+
+mod bounds;
+mod checks;
+mod porter;
+mod pushed;
+
+use std::sync::Arc;
+
+use havre_engine::Engine;
+use havre_git::{Git, OpenError, Settings};
+
+use crate::audit;
+use crate::platform::Platform;
+
+pub(crate) use porter::Porter;
+
+use bounds::Groups;
+use pushed::Pushed;
+
+/// Opens the repositories of an installation. Blocks.
+pub(crate) fn open(platform: &Platform, engine: Engine) -> Result<Git, OpenError> {
+    let root = &platform.root;
+    let settings = Settings::new(
+        root.repositories_dir(),
+        root.git_run_dir(),
+        platform.exe.clone(),
+    );
+    Git::open(settings, Arc::new(Pushed), Some(Arc::new(Groups(engine))))
+}
+
+/// Who lets people and programs in to them.
+pub(crate) fn porter(platform: &Platform) -> Porter {
+    Porter {
+        guard: audit::guard(platform),
+        door: Arc::clone(&platform.door),
+    }
+}

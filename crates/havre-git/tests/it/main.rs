@@ -1,0 +1,49 @@
+//! The machine's git against the router. The test binary is its own hook.
+
+#![allow(clippy::disallowed_macros, reason = "its output is for a person")]
+
+mod connecting;
+mod fetching;
+mod harness;
+mod objects;
+mod pushing;
+mod refusing;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    if let Some(name) = args.next() {
+        let rest: Vec<_> = args.collect();
+        let entered = name
+            .to_str()
+            .and_then(|name| havre_git::entrypoint(name, &rest));
+        if let Some(code) = entered {
+            return code;
+        }
+        if name == "connect" {
+            return connecting::client(&rest);
+        }
+    }
+    let arguments = Arguments::from_args();
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return ExitCode::SUCCESS;
+    }
+    let tests = [
+        pushing::TESTS,
+        connecting::TESTS,
+        fetching::TESTS,
+        refusing::TESTS,
+        objects::TESTS,
+    ];
+    let trials = tests.concat().into_iter().map(|(name, run)| {
+        Trial::test(name, move || {
+            run();
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
