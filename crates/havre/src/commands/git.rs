@@ -98,7 +98,7 @@ fn there(program: &str, endpoint: &Endpoint, project: &str) -> Remote {
             }));
             settings
         }
-        Address::Ssh(_) | Address::Socket(_) => commands("havre"),
+        Address::Ssh(_) | Address::Socket(_) | Address::Unix(_) => commands("havre"),
     };
     Remote { url, settings }
 }
