@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use havre_access::{Exchange, Group, Register};
 use havre_api::{EnvironmentId, Routes, Server};
-use havre_base::in_place;
+use havre_base::{in_place, one_line};
+use havre_box::Boxes;
 use havre_edge::{Control, EdgeState};
 use havre_engine::{Engine, EngineConfig};
 use havre_image::Images;
@@ -30,6 +31,7 @@ use crate::environment::tables::Tables;
 use crate::gateway::{Gateway, Mount};
 use crate::guard::Doorkeeper;
 use crate::host::Host;
+use crate::jobs;
 use crate::labels::environment_key;
 use crate::leases;
 use crate::leftovers::Leftovers;
@@ -39,6 +41,7 @@ use crate::log;
 use crate::notify;
 use crate::observe::ObservedContainer;
 use crate::options::DaemonOptions;
+use crate::pipeline::{self, JobsApi, Late, Pipeline, Pushed};
 use crate::platform::Platform;
 use crate::pressure;
 use crate::root::FolderError;
@@ -266,8 +269,12 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let known = known(&tables)?;
     let found = engine.reconcile().await;
     found.map_err(subsystem("the engine"))?;
+    let boxes = in_place(|| {
+        let net = Arc::clone(&net);
+        jobs::boxes(&engine, net, &state, &exe, root.hidden())
+    });
     // Before the image store empties its scratch folders, in which running build steps write.
-    sweep(&engine, &net, &known).await;
+    sweep(&engine, &net, &known, boxes.as_ref().ok()).await;
     let images = Images::open(&state.join("images"), Arc::clone(&store))
         .map_err(subsystem("the image store"))?;
     let leftovers = Leftovers::set_aside(&root, &images);
@@ -316,10 +323,25 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         Arc::new(builder),
         options,
     );
+    let (late, jobs_api) = (Late::default(), JobsApi::default());
+    let receiver = Arc::new(Pushed(late.clone()));
+    let repositories = Repositories::new(&daemon, engine.clone(), receiver);
+    let pipeline = boxes.map_err(|error| one_line(&error)).and_then(|boxes| {
+        let parts = pipeline::Parts {
+            platform: &daemon.platform,
+            store: &store,
+            boxes,
+            repositories: repositories.all()?,
+            api: jobs_api.clone(),
+            late,
+        };
+        in_place(|| Pipeline::open(parts))
+    });
     let parts = PARTS.iter().map(|part| (part.build)(&daemon, &store));
     // The daemon knows targets, and not what they are made of.
-    let of_this_machine: [Box<dyn Subsystem>; 2] = [
-        Box::new(Repositories::new(&daemon, engine.clone())),
+    let of_this_machine: [Box<dyn Subsystem>; 3] = [
+        Box::new(repositories),
+        Box::new(subsystems::pipeline::Runs(pipeline)),
         Box::new(Containers(engine)),
     ];
     let subsystems: Vec<_> = parts.chain(of_this_machine).collect();
@@ -328,6 +350,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let server = Server::new(calls(&subsystems)?, guard, daemon.end.clone());
     let beside = subsystems.iter().filter_map(|one| one.beside());
     let server = beside.fold(server, Server::beside);
+    jobs_api.serve(&server);
     let gateway = gateway(&daemon, &subsystems, &server).await?;
     adopt(&daemon, known).await;
     Ok(Built {
@@ -341,7 +364,9 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
 
 /// Tables of the subsystems.
 pub(crate) fn schemas() -> Vec<Schema> {
-    PARTS.iter().filter_map(|part| part.schema).collect()
+    let of_pipeline = [havre_runs::SCHEMA, havre_results::SCHEMA];
+    let parts = PARTS.iter().filter_map(|part| part.schema);
+    parts.chain(of_pipeline).collect()
 }
 
 /// What the subsystems serve by other protocols, and the API for those who come from elsewhere; their hosts are
@@ -414,11 +439,20 @@ async fn adopt(daemon: &Arc<Daemon>, known: Vec<(EnvironmentId, String)>) {
 
 /// Removes what belongs to nobody: build steps of a daemon that died, networks of environments
 /// that are gone.
-async fn sweep(engine: &Engine, net: &Arc<Net>, known: &[(EnvironmentId, String)]) {
+async fn sweep(
+    engine: &Engine,
+    net: &Arc<Net>,
+    known: &[(EnvironmentId, String)],
+    boxes: Option<&Boxes>,
+) {
     let ids: BTreeSet<&EnvironmentId> = known.iter().map(|(id, _)| id).collect();
     let mut kept = Vec::new();
     for container in engine.containers() {
         let id = container.id.clone();
+        // Of these the pipeline knows whose they are.
+        if boxes.is_some() && Boxes::has(&container) {
+            continue;
+        }
         match ObservedContainer::new(container) {
             Some(seen) if ids.contains(&seen.place.environment) => kept.push(id.0),
             Some(_) | None => {
@@ -432,7 +466,17 @@ async fn sweep(engine: &Engine, net: &Arc<Net>, known: &[(EnvironmentId, String)
             }
         }
     }
-    let keys: Vec<String> = known.iter().map(|(id, _)| environment_key(id)).collect();
+    let mut keys: Vec<String> = known.iter().map(|(id, _)| environment_key(id)).collect();
+    match boxes.map(Boxes::networks) {
+        Some(Ok(networks)) => {
+            keys.extend(networks);
+            kept.extend(Boxes::members());
+        }
+        Some(Err(error)) => {
+            tracing::warn!(error = one_line(&error), "networks of jobs are not known");
+        }
+        None => {}
+    }
     let net = Arc::clone(net);
     let swept = tokio::task::spawn_blocking(move || {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();

@@ -123,6 +123,25 @@ impl Use<'_> {
     }
 }
 
+/// Names as jobs of a project use them, whoever has started them: those of its own environments, and what is for all.
+pub(crate) fn of_jobs(project: &str) -> NameRights {
+    let grant = Grant {
+        role: Role::Deployer,
+        environments: format!("{project}/*").parse().into_iter().collect(),
+    };
+    let who = format!("a job of {project}");
+    NameRights::new(
+        Giver::Registry.text(),
+        move |wanted, reference, given_by| {
+            let (before, giver) = (Giver::read(given_by), Giver::Registry);
+            match may(&grant, wanted, &before, &giver) {
+                true => Ok(()),
+                false => Err(refused(wanted, reference, &before, &giver, &who, &grant)),
+            }
+        },
+    )
+}
+
 /// Whether a name that `before` gave may be used so, by or for `giver`.
 fn may(grant: &Grant, wanted: NameUse, before: &Giver, giver: &Giver) -> bool {
     if grant.sees_all() {

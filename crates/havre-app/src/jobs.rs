@@ -24,8 +24,9 @@ use havre_box::{BoxConfig, BoxError, Boxes, Grounds, Runtime};
 use havre_engine::Engine;
 use havre_net::Net;
 
-pub(crate) use legs::{BoxLegs, Surroundings};
+pub(crate) use legs::{BoxLegs, Grounded, Surroundings};
 pub use local::{LocalError, LocalRun, LocalSettings};
+pub(crate) use notes::box_id;
 
 /// By what the binary is a runner.
 pub(crate) const RUNNER: &str = "job-runner";

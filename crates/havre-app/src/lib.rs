@@ -70,6 +70,7 @@ mod operations;
 mod options;
 mod output;
 mod pages;
+mod pipeline;
 mod plans;
 mod platform;
 mod port_owner;

@@ -2,36 +2,39 @@
 //!
 //! ```text
 //! edge, or api.sock ─► Server ─► havre_git ─► Porter: the guard, as for calls ─► git
-//!                                    └─► Pushed: workflow files are checked before a branch moves
+//!                                    └─► the pipeline: workflow files are checked before a branch moves
 //! ```
 
 mod bounds;
 mod checks;
 mod porter;
-mod pushed;
 
 use std::sync::Arc;
 
 use havre_engine::Engine;
-use havre_git::{Git, OpenError, Settings};
+use havre_git::{Git, OpenError, Receiver, Settings};
 
 use crate::audit;
 use crate::platform::Platform;
 
-pub(crate) use porter::Porter;
+pub(crate) use checks::wrong;
+pub(crate) use porter::{Porter, moved};
 
 use bounds::Groups;
-use pushed::Pushed;
 
-/// Opens the repositories of an installation. Blocks.
-pub(crate) fn open(platform: &Platform, engine: Engine) -> Result<Git, OpenError> {
+/// Opens the repositories of an installation, for who is told of pushes. Blocks.
+pub(crate) fn open(
+    platform: &Platform,
+    engine: Engine,
+    receiver: Arc<dyn Receiver>,
+) -> Result<Git, OpenError> {
     let root = &platform.root;
     let settings = Settings::new(
         root.repositories_dir(),
         root.git_run_dir(),
         platform.exe.clone(),
     );
-    Git::open(settings, Arc::new(Pushed), Some(Arc::new(Groups(engine))))
+    Git::open(settings, receiver, Some(Arc::new(Groups(engine))))
 }
 
 /// Who lets people and programs in to them.

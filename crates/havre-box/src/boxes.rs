@@ -282,6 +282,16 @@ impl Boxes {
         Ok(ids)
     }
 
+    /// Whether a container belongs to a box.
+    pub fn has(observed: &havre_engine::Observed) -> bool {
+        observed.labels.contains_key(LABEL_BOX)
+    }
+
+    /// The names of what can be in networks of boxes. For [`Net::sweep`].
+    pub fn members() -> Vec<String> {
+        crate::network::members().collect()
+    }
+
     /// The names of all networks of boxes, the one of the next among them; others that begin with `box-` are
     /// nobody's. For [`Net::sweep`].
     pub fn networks(&self) -> Result<BTreeSet<String>, BoxError> {

@@ -15,6 +15,12 @@ const NETWORK: &str = "default";
 /// The runner, in it.
 const RUNNER: &str = "runner";
 
+/// The names of what can be in networks of boxes, for who sweeps others.
+pub fn members() -> impl Iterator<Item = String> {
+    let services = (0..crate::request::MAX_SERVICES).map(service);
+    std::iter::once(RUNNER.to_owned()).chain(services)
+}
+
 /// A network with its resolver and the runner's place, of no box yet.
 #[derive(Debug)]
 pub struct Prepared {

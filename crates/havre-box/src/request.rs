@@ -13,7 +13,7 @@ use crate::options::CreateOptions;
 /// Longest id of a box.
 const MAX_ID: usize = 48;
 /// Most services of one box.
-const MAX_SERVICES: usize = 16;
+pub const MAX_SERVICES: usize = 16;
 
 /// A box that is to be made, and what is to run in it.
 pub struct BoxRequest {

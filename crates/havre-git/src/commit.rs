@@ -1,5 +1,7 @@
 //! What a commit says of itself, as git keeps it. Pure.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use crate::Oid;
 
 /// A commit.
@@ -28,6 +30,16 @@ pub struct Signature {
     pub seconds: i64,
     /// Minutes that their clock was ahead of UTC.
     pub offset_minutes: i32,
+}
+
+impl Signature {
+    /// When, as RFC 3339 in UTC; empty where the calendar has no such time.
+    pub fn rfc3339(&self) -> String {
+        let seconds = u64::try_from(self.seconds).ok();
+        let at = seconds.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+        at.map(|at| havre_base::time::rfc3339(at, 0))
+            .unwrap_or_default()
+    }
 }
 
 /// Reads what `git cat-file commit` prints; `None`: it is no commit.

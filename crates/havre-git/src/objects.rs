@@ -318,6 +318,13 @@ impl Objects {
         }
     }
 
+    /// The branch that a clone checks out, whether it has a commit or not.
+    pub async fn default_branch(&self) -> Result<String, ObjectError> {
+        let printed = self.run("symbolic-ref", vec!["--short", "HEAD"], 4096);
+        let name = printed.await?.ok("symbolic-ref")?;
+        Ok(String::from_utf8_lossy(&name).trim().to_owned())
+    }
+
     /// Makes `branch` the one that a clone checks out, where the present one is not there.
     pub(crate) async fn begin_with(&self, branch: &str) -> Result<(), ObjectError> {
         if self.resolve("HEAD").await?.is_some() {

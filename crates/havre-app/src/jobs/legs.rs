@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use super::container;
 use super::notes::{Note, Notes, box_id};
 use super::place::{Place, place};
-use super::sockets::Sockets;
+use super::sockets::{self, Sockets};
 
 /// Longest that tokens of a job hold beyond its time.
 const BEYOND: Duration = Duration::from_secs(15 * 60);
@@ -44,8 +44,8 @@ const OF_AUTHORITIES: [&str; 6] = [
 pub(crate) trait Surroundings: Send + Sync {
     /// How the workspace of a leg comes about.
     fn ground(&self, leg: &LegStart) -> Result<Grounded, String>;
-    /// What is served in the box beside artifacts and caches, and further variables of its processes.
-    fn served(&self, leg: &LegStart) -> Result<(Router, BTreeMap<String, String>), String>;
+    /// What answers calls of the API from the box, if the job may make any, and further variables of its processes.
+    fn served(&self, leg: &LegStart) -> Result<(Option<Router>, BTreeMap<String, String>), String>;
     /// Where images are kept; opened when the first is wanted.
     fn images(&self) -> Result<Images, String>;
     /// For whom images of a project's jobs are used and named.
@@ -235,7 +235,7 @@ impl Inner {
             services.push(container::service(name, asked, image).map_err(refused)?);
         }
         let grounded = self.surroundings.ground(&leg).map_err(refused)?;
-        let (router, mut env) = self.surroundings.served(&leg).map_err(refused)?;
+        let (api, mut env) = self.surroundings.served(&leg).map_err(refused)?;
         let grant = grant(&leg);
         let token = self.results.token(&grant);
         let token = token.map_err(|error| refused(one_line(&error)))?;
@@ -250,7 +250,7 @@ impl Inner {
             passing: true,
         };
         self.notes.write(&id, &note(Vec::new())).map_err(kept)?;
-        let router = self.results.router().merge(router);
+        let router = sockets::both(self.results.router(), api);
         self.sockets.serve(&id, &folder, router).map_err(kept)?;
         if matches!(ground, Ground::Host) && std::path::Path::new(AUTHORITIES).exists() {
             let variables = OF_AUTHORITIES.map(|name| (name.to_owned(), AUTHORITIES.to_owned()));

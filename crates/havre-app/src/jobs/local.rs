@@ -356,8 +356,8 @@ impl Surroundings for Local {
         })
     }
 
-    fn served(&self, _: &LegStart) -> Result<(Router, BTreeMap<String, String>), String> {
-        Ok((Router::new(), BTreeMap::new()))
+    fn served(&self, _: &LegStart) -> Result<(Option<Router>, BTreeMap<String, String>), String> {
+        Ok((None, BTreeMap::new()))
     }
 
     fn images(&self) -> Result<Images, String> {

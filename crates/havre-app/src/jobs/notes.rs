@@ -82,7 +82,7 @@ impl Notes {
 }
 
 /// The box of an attempt of a leg.
-pub(super) fn box_id(key: &LegKey) -> String {
+pub(crate) fn box_id(key: &LegKey) -> String {
     let job = Sha256::digest(key.leg.job.as_bytes());
     let job: String = job[..6].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("r{}.{job}.{}.{}", key.run, key.leg.index, key.leg.attempt)

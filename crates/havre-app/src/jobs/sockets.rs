@@ -1,6 +1,7 @@
 //! Sockets in boxes: what serves artifacts, caches and the API to one job.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -10,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixListener;
@@ -18,6 +21,7 @@ use tokio::net::unix::SocketAddr;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower_service::Service as _;
 
 use super::notes::socket_of;
 
@@ -25,6 +29,27 @@ use super::notes::socket_of;
 const MAX_CONNECTIONS: usize = 64;
 /// Until it is tried once more to take a connection.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// Where calls of the API are.
+const API: &str = "/v1/";
+
+/// Artifacts and caches, and the API where there is one.
+pub(super) fn both(results: Router, api: Option<Router>) -> Router {
+    let Some(api) = api else {
+        return results;
+    };
+    Router::new().fallback(async move |request: Request| {
+        let mut router = match request.uri().path().starts_with(API) {
+            true => api.clone(),
+            false => results.clone(),
+        };
+        let answered: Result<Response, Infallible> = router.call(request).await;
+        match answered {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    })
+}
 
 /// The sockets of all boxes.
 #[derive(Clone, Default)]

@@ -18,7 +18,7 @@ const MOST_BYTES: usize = 16 << 20;
 const MOST_SHOWN: usize = 50;
 
 /// Lines about what is wrong with the workflow files of a commit; none where nothing is.
-pub(super) async fn wrong(objects: &Objects, commit: &Oid) -> Vec<String> {
+pub(crate) async fn wrong(objects: &Objects, commit: &Oid) -> Vec<String> {
     let files = match files(objects, commit).await {
         Ok(files) => files,
         Err(line) => return vec![line],

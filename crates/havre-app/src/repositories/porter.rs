@@ -181,7 +181,7 @@ fn subject(push: &Push) -> String {
 }
 
 /// What becomes of a reference, in a few words.
-pub(super) fn moved(update: &Update) -> String {
+pub(crate) fn moved(update: &Update) -> String {
     let reference = &update.reference;
     let name = update
         .branch()

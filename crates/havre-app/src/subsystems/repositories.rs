@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use havre_engine::Engine;
-use havre_git::Git;
+use havre_git::{Git, Receiver};
 use havre_release::Answer;
 
 use crate::daemon::Daemon;
@@ -25,13 +25,24 @@ pub(crate) struct Repositories {
 }
 
 impl Repositories {
-    pub(crate) fn new(daemon: &Arc<Daemon>, engine: Engine) -> Self {
-        let opened = havre_base::in_place(|| repositories::open(&daemon.platform, engine));
+    pub(crate) fn new(daemon: &Arc<Daemon>, engine: Engine, receiver: Arc<dyn Receiver>) -> Self {
+        let opened =
+            havre_base::in_place(|| repositories::open(&daemon.platform, engine, receiver));
         Self {
             daemon: Arc::clone(daemon),
             git: opened.map_err(|error| havre_base::one_line(&error)),
             is_resumed: Arc::default(),
         }
+    }
+}
+
+impl Repositories {
+    /// All of them; what keeps them from being served, otherwise.
+    pub(crate) fn all(&self) -> Result<havre_git::Repositories, String> {
+        self.git
+            .as_ref()
+            .map(|git| git.repositories().clone())
+            .map_err(Clone::clone)
     }
 }
 

@@ -1,0 +1,178 @@
+//! The pipeline of the daemon: what is pushed starts runs, whose jobs are in boxes.
+//!
+//! ```text
+//! git push ─► Pushed: checks workflows ─► Runs ─► Gate: secrets of the job's environment, once it may
+//!    ▲ lines of the runs ◄────────────────┤  └──► BoxLegs ─► boxes, each with a socket: artifacts, caches, the API
+//!    └────────────────────────────────────┘                                       as the job's own token lets it
+//! ```
+
+mod commits;
+mod gate;
+mod pushed;
+mod surroundings;
+mod told;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use havre_api::Server;
+use havre_base::{Durability, blocking, one_line};
+use havre_box::Boxes;
+use havre_git::Repositories;
+use havre_results::{Limits, Results};
+use havre_runs::{Ports, Runs, Settings, SystemClock};
+use havre_store::Store;
+
+use crate::jobs::BoxLegs;
+use crate::platform::Platform;
+
+pub(crate) use pushed::Pushed;
+
+use commits::Commits;
+use gate::Environments;
+use surroundings::OfDaemon;
+
+/// Where all calls from boxes are said to come from: each shows a token of its own.
+const BOXES: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// What others are told once it is there.
+#[derive(Clone, Default)]
+pub(crate) struct Late(Arc<OnceLock<Begun>>);
+
+/// What a push needs.
+#[derive(Clone)]
+struct Begun {
+    runs: Runs,
+    repositories: Repositories,
+}
+
+impl Late {
+    fn get(&self) -> Option<&Begun> {
+        self.0.get()
+    }
+}
+
+/// The API as jobs reach it; known once the server is there.
+#[derive(Clone, Default)]
+pub(crate) struct JobsApi(Arc<OnceLock<Router>>);
+
+impl JobsApi {
+    /// Says who answers.
+    pub(crate) fn serve(&self, server: &Server) {
+        // Said once: a daemon has one server.
+        self.0.get_or_init(|| server.boxed(BOXES));
+    }
+}
+
+/// By what tokens and addresses of artifacts and caches are signed: it stays, so that jobs of an earlier daemon go on.
+fn key(path: &Path) -> io::Result<[u8; 32]> {
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            let damaged = |_| io::Error::new(io::ErrorKind::InvalidData, "its length is wrong");
+            return bytes.try_into().map_err(damaged);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut key = [0; 32];
+    rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())?;
+    havre_base::replace(path, &key, 0o600, Durability::Durable)?;
+    Ok(key)
+}
+
+/// The pipeline.
+#[derive(Clone)]
+pub(crate) struct Pipeline {
+    pub(crate) runs: Runs,
+    pub(crate) results: Results,
+    pub(crate) repositories: Repositories,
+    legs: BoxLegs,
+    boxes: Boxes,
+}
+
+/// What it is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) platform: &'a Arc<Platform>,
+    pub(crate) store: &'a Arc<Store>,
+    pub(crate) boxes: Boxes,
+    pub(crate) repositories: Repositories,
+    pub(crate) api: JobsApi,
+    pub(crate) late: Late,
+}
+
+impl Pipeline {
+    /// Opens it; what keeps it from it, for a person. Blocks.
+    pub(crate) fn open(parts: Parts<'_>) -> Result<Self, String> {
+        let Parts {
+            platform,
+            store,
+            boxes,
+            repositories,
+            api,
+            late,
+        } = parts;
+        let state = platform.root.state_dir();
+        let key = key(&state.join("results.key"))
+            .map_err(|error| format!("cannot keep the key of artifacts and caches: {error}"))?;
+        let results = Results::open(
+            Arc::clone(store),
+            state.join("results"),
+            &key,
+            Limits::default(),
+        );
+        let results = results.map_err(|error| one_line(&error))?;
+        let surroundings = OfDaemon::new(platform, api);
+        let legs = BoxLegs::new(
+            boxes.clone(),
+            platform.root.run_dir().join("jobs"),
+            results.clone(),
+            Default::default(),
+            Arc::new(surroundings),
+        );
+        let legs = legs.map_err(|error| format!("cannot make the folder of boxes: {error}"))?;
+        let ports = Ports {
+            legs: Arc::new(legs.clone()),
+            gate: Arc::new(Environments(Arc::clone(platform))),
+            sources: Arc::new(Commits(repositories.clone())),
+            clock: Arc::new(SystemClock),
+        };
+        let settings = Settings::default();
+        let runs = Runs::open(Arc::clone(store), state.join("runs"), ports, settings);
+        let runs = runs.map_err(|error| one_line(&error))?;
+        let begun = Begun {
+            runs: runs.clone(),
+            repositories: repositories.clone(),
+        };
+        late.0.get_or_init(|| begun);
+        Ok(Self {
+            runs,
+            results,
+            repositories,
+            legs,
+            boxes,
+        })
+    }
+
+    /// Takes the boxes of the daemon before in hand, and is ready for the next where there are repositories.
+    pub(crate) async fn adopt(&self) {
+        for error in self.legs.adopt().await {
+            tracing::warn!(error, "what is left of a job stays");
+        }
+        let is_used = self
+            .repositories
+            .names()
+            .is_ok_and(|names| !names.is_empty());
+        if !is_used {
+            return;
+        }
+        let boxes = self.boxes.clone();
+        match blocking(move || boxes.warm()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(error = one_line(&error), "jobs cannot have boxes"),
+            Err(error) => tracing::warn!(error = one_line(&error), "jobs cannot have boxes"),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What a push leads to: its workflow files are checked before it is taken, and runs begin when it is.
+
+use havre_base::one_line;
+use havre_git::{Lines, Objects, Push, Receiver, Update};
+use havre_pipeline::{Event, Reference};
+use havre_release::Answer;
+use havre_runs::{Begun as Run, Filter, Outcome, Trigger};
+use tokio::task::JoinSet;
+
+use super::{Begun, Late, commits, told};
+use crate::repositories::{moved, wrong};
+
+/// Paths of a push that filters are asked about; of more nobody knows.
+const MOST_CHANGED: usize = 3000;
+
+/// Takes pushes.
+pub(crate) struct Pushed(pub(crate) Late);
+
+impl Receiver for Pushed {
+    fn check<'a>(
+        &'a self,
+        push: &'a Push,
+        objects: &'a Objects,
+    ) -> Answer<'a, Result<(), Vec<String>>> {
+        Box::pin(async move {
+            let branches = push.updates.iter().filter(|it| it.branch().is_some());
+            let mut commits: Vec<_> = branches.filter_map(|it| it.new.as_ref()).collect();
+            commits.sort();
+            commits.dedup();
+            for commit in commits {
+                let lines = wrong(objects, commit).await;
+                if !lines.is_empty() {
+                    return Err(lines);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn received<'a>(&'a self, push: &'a Push, tell: Lines) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let stored: Vec<String> = push.updates.iter().map(moved).collect();
+            tell.say(&format!(
+                "{} is stored: {}",
+                push.project,
+                stored.join(", ")
+            ));
+            let Some(begun) = self.0.get() else {
+                return tell
+                    .say("nothing starts: jobs cannot be run here; see `havre daemon status`");
+            };
+            let mut runs = Vec::new();
+            for update in &push.updates {
+                match begin(begun, push, update, &tell).await {
+                    Ok(started) => runs.extend(started),
+                    Err(why) => tell.say(&format!("{}: {why}", update.reference)),
+                }
+            }
+            match begun.runs.refresh_schedules(push.project.as_str()).await {
+                Ok(problems) => {
+                    for problem in problems {
+                        tell.say(&format!("schedule: {problem}"));
+                    }
+                }
+                Err(error) => tell.say(&format!("schedule: {}", one_line(&error))),
+            }
+            let mut following = JoinSet::new();
+            for run in runs {
+                following.spawn(told::follow(begun.runs.clone(), run, tell.clone()));
+            }
+            while following.join_next().await.is_some() {}
+        })
+    }
+}
+
+/// Starts what an update starts.
+async fn begin(
+    begun: &Begun,
+    push: &Push,
+    update: &Update,
+    tell: &Lines,
+) -> Result<Vec<Run>, String> {
+    let (Some(to), Some(commit)) = (reference(&update.reference), &update.new) else {
+        return Ok(Vec::new());
+    };
+    // After a crash it comes again, and nobody listens then.
+    if tell.is_alone() && is_known(begun, push, update)? {
+        return Ok(Vec::new());
+    }
+    let objects = begun.repositories.objects(&push.project);
+    let resolved = objects.resolve(commit.as_str()).await;
+    let resolved = resolved.map_err(|error| one_line(&error))?;
+    let commit = resolved.ok_or("it leads to no commit")?;
+    let source = commits::source(&objects, &push.project, &commit).await;
+    let source = source.map_err(|error| error.to_string())?;
+    let changed = objects
+        .changed(update.old.as_ref(), &commit, MOST_CHANGED)
+        .await;
+    let trigger = Trigger {
+        project: push.project.to_string(),
+        event: Event::Push {
+            to,
+            changed: changed.map_err(|error| one_line(&error))?,
+            message: source.message.clone(),
+        },
+        source,
+        before: update.old.as_ref().map(ToString::to_string),
+        forced: update.forced,
+        actor: push.principal.clone(),
+        payload: None,
+        foreign: false,
+    };
+    let outcome = begun.runs.begin(&trigger).await;
+    let Outcome {
+        begun: runs,
+        not_started,
+    } = outcome.map_err(|error| one_line(&error))?;
+    for run in &runs {
+        tell.say(&format!(
+            "{} #{} runs for {}; Ctrl-C leaves it running",
+            run.workflow, run.number, update.reference
+        ));
+    }
+    for not in not_started {
+        tell.say(&format!("{} does not run: {}", not.path, not.why));
+    }
+    Ok(runs)
+}
+
+/// Whether runs of this update have begun already.
+fn is_known(begun: &Begun, push: &Push, update: &Update) -> Result<bool, String> {
+    let filter = Filter {
+        reference: Some(update.reference.clone()),
+        commit: update.new.as_ref().map(ToString::to_string),
+        ..Filter::default()
+    };
+    let listed = begun.runs.list(push.project.as_str(), &filter, None, 1);
+    Ok(!listed.map_err(|error| one_line(&error))?.is_empty())
+}
+
+fn reference(text: &str) -> Option<Reference> {
+    let branch = text.strip_prefix("refs/heads/");
+    let tag = text.strip_prefix("refs/tags/");
+    match (branch, tag) {
+        (Some(branch), _) => Some(Reference::Branch(branch.to_owned())),
+        (None, Some(tag)) => Some(Reference::Tag(tag.to_owned())),
+        (None, None) => None,
+    }
+}

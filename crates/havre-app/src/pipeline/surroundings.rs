@@ -1,0 +1,115 @@
+//! What jobs of the daemon have around them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use havre_access::{AccessError, Holder, NewToken};
+use havre_api::{EnvironmentPattern, Grant, Role};
+use havre_base::one_line;
+use havre_box::Workspace;
+use havre_image::{Images, NameRights};
+use havre_job::{Sources, paths};
+use havre_runs::{LegKey, LegStart};
+
+use super::JobsApi;
+use crate::image_names;
+use crate::jobs::{Grounded, Surroundings, box_id};
+use crate::platform::Platform;
+
+/// How long a job's token holds beyond its time.
+const BEYOND: Duration = Duration::from_secs(15 * 60);
+
+pub(super) struct OfDaemon {
+    platform: Arc<Platform>,
+    api: JobsApi,
+    /// Ids of tokens by the jobs that they are for. Those of a daemon before this one expire.
+    tokens: Mutex<HashMap<LegKey, String>>,
+}
+
+impl OfDaemon {
+    pub(super) fn new(platform: &Arc<Platform>, api: JobsApi) -> Self {
+        Self {
+            platform: Arc::clone(platform),
+            api,
+            tokens: Mutex::default(),
+        }
+    }
+
+    /// A token that does in the job's environment what a deployer does, as long as the job may run.
+    fn token(&self, leg: &LegStart, environment: &str) -> Result<String, String> {
+        let pattern: EnvironmentPattern = format!("{}/{environment}", leg.project)
+            .parse()
+            .map_err(|error| format!("{environment:?} is no environment: {}", one_line(&error)))?;
+        let name = format!("ci-{}", box_id(&leg.key));
+        let new = NewToken {
+            name: name.clone(),
+            holder: Holder::Token,
+            grant: Grant {
+                role: Role::Deployer,
+                environments: vec![pattern],
+            },
+            created_by: format!("run {} by {}", leg.number, leg.actor),
+            lifetime: Some(Duration::from_millis(leg.timeout_ms).saturating_add(BEYOND)),
+        };
+        let register = &self.platform.door.register;
+        // Of a daemon that died while it made the box.
+        match register.revoke(&name) {
+            Ok(_) | Err(AccessError::NoToken(_)) => {}
+            Err(error) => return Err(one_line(&error)),
+        }
+        let issued = register.create(new, SystemTime::now());
+        let issued = issued.map_err(|error| one_line(&error))?;
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.insert(leg.key.clone(), issued.record.id);
+        Ok(issued.text)
+    }
+}
+
+impl Surroundings for OfDaemon {
+    fn ground(&self, leg: &LegStart) -> Result<Grounded, String> {
+        let repository = self.platform.root.repositories_dir();
+        let repository = repository.join(format!("{}.git", leg.project));
+        let repository = std::fs::canonicalize(&repository)
+            .map_err(|error| format!("the repository of {} is gone: {error}", leg.project))?;
+        let tools = self.platform.root.state_dir().join("jobs/tools");
+        Ok(Grounded {
+            workspace: Workspace::Empty,
+            repository: Some(repository),
+            sources: Sources::Repository,
+            // What a stranger leaves there others would run.
+            tool_cache: (!leg.foreign).then(|| tools.join(&leg.project)),
+        })
+    }
+
+    fn served(&self, leg: &LegStart) -> Result<(Option<Router>, BTreeMap<String, String>), String> {
+        let (Some(environment), Some(api)) = (&leg.environment, self.api.0.get()) else {
+            return Ok((None, BTreeMap::new()));
+        };
+        let variables = [
+            ("HAVRE_CONTEXT", format!("unix://{}", paths::RESULTS_SOCKET)),
+            ("HAVRE_TOKEN", self.token(leg, environment)?),
+            ("HAVRE_ENVIRONMENT", environment.clone()),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value));
+        Ok((Some(api.clone()), variables.into()))
+    }
+
+    fn images(&self) -> Result<Images, String> {
+        Ok(self.platform.images.clone())
+    }
+
+    fn names(&self, project: &str) -> NameRights {
+        image_names::of_jobs(project)
+    }
+
+    fn removed(&self, key: &LegKey) {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(id) = tokens.remove(key) else { return };
+        drop(tokens);
+        if let Err(error) = self.platform.door.register.revoke(&id) {
+            tracing::warn!(leg = %key, error = one_line(&error), "a job's token stays until it expires");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Runs of workflows: their driver, and what is kept for their jobs.
+
+use std::time::Duration;
+
+use havre_api::Routes;
+use havre_base::{blocking, one_line};
+
+use crate::pipeline::Pipeline;
+use crate::subsystem::{Subsystem, Task};
+use crate::supervisor::Supervised;
+
+/// How often artifacts and caches are looked through.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// The pipeline, or what keeps it from being there: all else goes on.
+pub(crate) struct Runs(pub(crate) Result<Pipeline, String>);
+
+impl Subsystem for Runs {
+    fn calls(&self) -> Option<Routes<()>> {
+        None
+    }
+
+    fn tasks(&self) -> Vec<Task> {
+        let (driven, kept) = (self.0.clone(), self.0.clone());
+        vec![
+            Task::new("runs of workflows", move |task| drive(driven.clone(), task)),
+            Task::new("artifacts and caches", move |task| keep(kept.clone(), task)),
+        ]
+    }
+}
+
+async fn drive(pipeline: Result<Pipeline, String>, task: Supervised) {
+    let pipeline = match pipeline {
+        Ok(pipeline) => pipeline,
+        Err(error) => {
+            tracing::error!(error, "workflows are not run");
+            task.report(Err(error));
+            return task.end.cancelled().await;
+        }
+    };
+    pipeline.adopt().await;
+    if let Err(error) = pipeline.runs.run(task.end.clone()).await {
+        task.report(Err(one_line(&error)));
+    }
+}
+
+async fn keep(pipeline: Result<Pipeline, String>, task: Supervised) {
+    let Ok(pipeline) = pipeline else {
+        return task.end.cancelled().await;
+    };
+    loop {
+        tokio::select! {
+            () = task.end.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        let results = pipeline.results.clone();
+        task.report(match blocking(move || results.tend()).await {
+            Ok(Ok(())) => Ok("tidied".to_owned()),
+            Ok(Err(error)) => Err(one_line(&error)),
+            Err(error) => Err(one_line(&error)),
+        });
+    }
+}
