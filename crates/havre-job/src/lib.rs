@@ -15,10 +15,13 @@
 //! Units: times are milliseconds since 1970 (`_ms`).
 
 pub mod paths;
+mod preface;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use preface::Prefaces;
 
 /// The form of [`Document`]; another is refused.
 pub const VERSION: u32 = 1;

@@ -44,8 +44,10 @@ const OF_AUTHORITIES: [&str; 6] = [
 pub(crate) trait Surroundings: Send + Sync {
     /// How the workspace of a leg comes about.
     fn ground(&self, leg: &LegStart) -> Result<Grounded, String>;
-    /// What answers calls of the API from the box, if the job may make any, and further variables of its processes.
-    fn served(&self, leg: &LegStart) -> Result<(Option<Router>, BTreeMap<String, String>), String>;
+    /// Whether a job may make calls of the API: with these variables of its processes.
+    fn calls(&self, leg: &LegStart) -> Result<Option<BTreeMap<String, String>>, String>;
+    /// What answers those calls; `None`: nobody.
+    fn api(&self) -> Option<Router>;
     /// Where images are kept; opened when the first is wanted.
     fn images(&self) -> Result<Images, String>;
     /// For whom images of a project's jobs are used and named.
@@ -110,8 +112,16 @@ impl BoxLegs {
         });
         let noted = self.inner.notes.all().unwrap_or_default();
         for id in there.union(&noted) {
-            if !noted.contains(id) || self.inner.notes.read(id).is_err() {
-                errors.extend(self.inner.remove(id).await);
+            match self.inner.notes.read(id) {
+                Ok(note) if there.contains(id) => {
+                    let served = self.inner.serve(id, note.may_call);
+                    errors.extend(served.err().map(|error| {
+                        format!("artifacts and caches are out of reach of box {id}: {error}")
+                    }));
+                }
+                // Its leg is told that it is lost.
+                Ok(_) => {}
+                Err(_) => errors.extend(self.inner.remove(id).await),
             }
         }
         errors
@@ -235,7 +245,9 @@ impl Inner {
             services.push(container::service(name, asked, image).map_err(refused)?);
         }
         let grounded = self.surroundings.ground(&leg).map_err(refused)?;
-        let (api, mut env) = self.surroundings.served(&leg).map_err(refused)?;
+        let calls = self.surroundings.calls(&leg).map_err(refused)?;
+        let may_call = calls.is_some();
+        let mut env = calls.unwrap_or_default();
         let grant = grant(&leg);
         let token = self.results.token(&grant);
         let token = token.map_err(|error| refused(one_line(&error)))?;
@@ -243,6 +255,7 @@ impl Inner {
         let note = |warnings| Note {
             key: leg.key.clone(),
             results: (grant.run.clone(), grant.job.clone()),
+            may_call,
             warnings,
         };
         let kept = |error: std::io::Error| StartError {
@@ -250,8 +263,7 @@ impl Inner {
             passing: true,
         };
         self.notes.write(&id, &note(Vec::new())).map_err(kept)?;
-        let router = sockets::both(self.results.router(), api);
-        self.sockets.serve(&id, &folder, router).map_err(kept)?;
+        self.serve(&id, may_call).map_err(kept)?;
         if matches!(ground, Ground::Host) && std::path::Path::new(AUTHORITIES).exists() {
             let variables = OF_AUTHORITIES.map(|name| (name.to_owned(), AUTHORITIES.to_owned()));
             env.extend(variables);
@@ -278,6 +290,14 @@ impl Inner {
                 .map_err(kept)?;
         }
         Ok(())
+    }
+
+    /// Serves a box at its socket.
+    fn serve(&self, id: &str, may_call: bool) -> std::io::Result<()> {
+        let api = self.surroundings.api().filter(|_| may_call);
+        let router = sockets::both(self.results.router(), api);
+        let folder = self.notes.socket_folder(id);
+        self.sockets.serve(id, &folder, router)
     }
 
     /// What the box stands on, and the options of the container that was asked for.

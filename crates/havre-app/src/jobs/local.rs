@@ -356,8 +356,8 @@ impl Surroundings for Local {
         })
     }
 
-    fn served(&self, _: &LegStart) -> Result<(Option<Router>, BTreeMap<String, String>), String> {
-        Ok((None, BTreeMap::new()))
+    fn calls(&self, _: &LegStart) -> Result<Option<BTreeMap<String, String>>, String> {
+        Ok(None)
     }
 
     fn images(&self) -> Result<Images, String> {
@@ -372,6 +372,10 @@ impl Surroundings for Local {
 
     fn names(&self, _: &str) -> NameRights {
         NameRights::everything()
+    }
+
+    fn api(&self) -> Option<Router> {
+        None
     }
 
     fn removed(&self, _: &LegKey) {}

@@ -23,6 +23,8 @@ pub(super) struct Note {
     pub(super) key: LegKey,
     /// Names that results know it by: run and job.
     pub(super) results: (String, String),
+    /// Whether it may make calls of the API.
+    pub(super) may_call: bool,
     /// What of the workflow has no effect.
     pub(super) warnings: Vec<String>,
 }

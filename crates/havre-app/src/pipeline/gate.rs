@@ -46,7 +46,9 @@ impl Environments {
         };
         if let Some(reason) = self.0.seal.locked() {
             return Answer::Waits {
-                why: format!("the secrets of {id} are locked ({reason}): `havre secret seal unlock`"),
+                why: format!(
+                    "the secrets of {id} are locked ({reason}): `havre secret seal unlock`"
+                ),
                 until: Some(now_ms().saturating_add(AGAIN_MS)),
             };
         }

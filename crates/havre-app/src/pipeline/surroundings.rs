@@ -1,7 +1,7 @@
 //! What jobs of the daemon have around them.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
@@ -24,8 +24,6 @@ const BEYOND: Duration = Duration::from_secs(15 * 60);
 pub(super) struct OfDaemon {
     platform: Arc<Platform>,
     api: JobsApi,
-    /// Ids of tokens by the jobs that they are for. Those of a daemon before this one expire.
-    tokens: Mutex<HashMap<LegKey, String>>,
 }
 
 impl OfDaemon {
@@ -33,7 +31,6 @@ impl OfDaemon {
         Self {
             platform: Arc::clone(platform),
             api,
-            tokens: Mutex::default(),
         }
     }
 
@@ -42,7 +39,7 @@ impl OfDaemon {
         let pattern: EnvironmentPattern = format!("{}/{environment}", leg.project)
             .parse()
             .map_err(|error| format!("{environment:?} is no environment: {}", one_line(&error)))?;
-        let name = format!("ci-{}", box_id(&leg.key));
+        let name = token_name(&leg.key);
         let new = NewToken {
             name: name.clone(),
             holder: Holder::Token,
@@ -60,10 +57,9 @@ impl OfDaemon {
             Err(error) => return Err(one_line(&error)),
         }
         let issued = register.create(new, SystemTime::now());
-        let issued = issued.map_err(|error| one_line(&error))?;
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.insert(leg.key.clone(), issued.record.id);
-        Ok(issued.text)
+        issued
+            .map(|issued| issued.text)
+            .map_err(|error| one_line(&error))
     }
 }
 
@@ -83,9 +79,9 @@ impl Surroundings for OfDaemon {
         })
     }
 
-    fn served(&self, leg: &LegStart) -> Result<(Option<Router>, BTreeMap<String, String>), String> {
-        let (Some(environment), Some(api)) = (&leg.environment, self.api.0.get()) else {
-            return Ok((None, BTreeMap::new()));
+    fn calls(&self, leg: &LegStart) -> Result<Option<BTreeMap<String, String>>, String> {
+        let Some(environment) = &leg.environment else {
+            return Ok(None);
         };
         let variables = [
             ("HAVRE_CONTEXT", format!("unix://{}", paths::RESULTS_SOCKET)),
@@ -93,7 +89,7 @@ impl Surroundings for OfDaemon {
             ("HAVRE_ENVIRONMENT", environment.clone()),
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value));
-        Ok((Some(api.clone()), variables.into()))
+        Ok(Some(variables.into()))
     }
 
     fn images(&self) -> Result<Images, String> {
@@ -104,12 +100,22 @@ impl Surroundings for OfDaemon {
         image_names::of_jobs(project)
     }
 
+    fn api(&self) -> Option<Router> {
+        self.api.0.get().cloned()
+    }
+
     fn removed(&self, key: &LegKey) {
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(id) = tokens.remove(key) else { return };
-        drop(tokens);
-        if let Err(error) = self.platform.door.register.revoke(&id) {
-            tracing::warn!(leg = %key, error = one_line(&error), "a job's token stays until it expires");
+        match self.platform.door.register.revoke(&token_name(key)) {
+            // Most jobs have none.
+            Ok(_) | Err(AccessError::NoToken(_)) => {}
+            Err(error) => {
+                tracing::warn!(leg = %key, error = one_line(&error), "a job's token stays until it expires");
+            }
         }
     }
+}
+
+/// What a job's token is called: whoever removes the job finds it.
+fn token_name(key: &LegKey) -> String {
+    format!("ci-{}", box_id(key))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use havre_git::Lines;
-use havre_job::{JobResult, LineKind, StepResult, Told};
+use havre_job::{JobResult, LineKind, Prefaces, StepResult, Told};
 use havre_runs::{Begun, Conclusion, LegKey, RunId, Runs};
 use tokio::task::JoinSet;
 
@@ -78,12 +78,15 @@ fn legs(
 }
 
 async fn log(runs: Runs, key: LegKey, name: String, lines: Lines) {
-    let mut steps = BTreeMap::new();
+    let (mut steps, mut prefaces) = (BTreeMap::new(), Prefaces::default());
     let Ok(mut log) = runs.log(key, 0, true) else {
         return;
     };
     while let Ok(Some(part)) = log.next().await {
         for told in &part.told {
+            if prefaces.has(told) {
+                continue;
+            }
             if let Some(line) = line(told, &mut steps) {
                 lines.say(&format!("{name} {line}"));
             }
