@@ -41,6 +41,7 @@ use crate::observe::ObservedContainer;
 use crate::options::DaemonOptions;
 use crate::platform::Platform;
 use crate::pressure;
+use crate::promotions::Promotions;
 use crate::root::FolderError;
 use crate::secrets;
 use crate::shared_networks;
@@ -53,6 +54,7 @@ use crate::volumes::owner;
 const PARTS: &[Part] = &[
     subsystems::images::PART,
     subsystems::environments::PART,
+    subsystems::promotions::PART,
     subsystems::networks::PART,
     subsystems::audit::PART,
     subsystems::sources::PART,
@@ -295,6 +297,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         hub,
         authorities,
         networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
+        promotions: Arc::new(Promotions::new(Arc::clone(&store))),
         root,
         exe,
         tables,

@@ -9,5 +9,6 @@ pub(crate) mod edge;
 pub(crate) mod environments;
 pub(crate) mod images;
 pub(crate) mod networks;
+pub(crate) mod promotions;
 pub(crate) mod secrets;
 pub(crate) mod sources;

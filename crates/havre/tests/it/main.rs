@@ -18,6 +18,7 @@ mod datagrams;
 mod deaths;
 mod dependents;
 mod elsewhere;
+mod environments;
 mod exec;
 mod failures;
 mod fixtures;
