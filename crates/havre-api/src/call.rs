@@ -203,7 +203,8 @@ api! {
         /// Keeps what a test said of a release.
         EnvironmentReport = "/v1/environments/report" by Deployer (TestReportRequest) -> Empty;
         /// Asks for a release of one environment to come to another.
-        Promote = "/v1/promote" by Deployer (PromoteRequest) -> PromotionStatus, within 300, takes MAX_DOCUMENT_BYTES;
+        Promote = "/v1/promote" by Deployer (PromoteRequest) -> PromotionStatus, within 300, tells PromotionStatus::told,
+            takes MAX_DOCUMENT_BYTES;
         /// Promotions that wait or are under way, or one of them all.
         Promotions = "/v1/promotions" by Viewer (PromotionsQuery) -> Vec<PromotionStatus>;
         /// Agrees with a promotion.

@@ -172,6 +172,16 @@ pub struct PromotionStatus {
     pub differs: Vec<String>,
 }
 
+impl PromotionStatus {
+    /// Which one it is, for the record.
+    pub(crate) fn told(&self) -> String {
+        match self.promotion {
+            Some(id) => format!("promotion {id}"),
+            None => "nothing was asked for".to_owned(),
+        }
+    }
+}
+
 /// A job of a run that waits for an environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingJob {

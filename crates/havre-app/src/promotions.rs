@@ -32,6 +32,8 @@ use tokio::sync::watch;
 
 use tables::{PromotionRow, Tables, Written};
 
+/// Most that may wait for one environment: each has a whole release.
+const MAX_PENDING: usize = 100;
 /// How the names of their leases begin.
 const LEASE: &str = "promotion:";
 
@@ -57,6 +59,8 @@ pub(crate) enum PromotionError {
     },
     #[error("promotion {id} is not readable by this version")]
     Format { id: u64, source: serde_json::Error },
+    #[error("{MAX_PENDING} promotions and jobs wait for {environment} already")]
+    Crowd { environment: EnvironmentId },
     #[error("there is no promotion {id}")]
     NotFound { id: u64 },
     #[error("promotion {}: {}", promotion.id, promotion.state.sentence())]
@@ -70,6 +74,7 @@ impl From<PromotionError> for ApiError {
     fn from(error: PromotionError) -> Self {
         let code = match error {
             PromotionError::Store { .. } | PromotionError::Format { .. } => ErrorCode::Failed,
+            PromotionError::Crowd { .. } => ErrorCode::TooMany,
             PromotionError::NotFound { .. } => ErrorCode::NotFound,
             PromotionError::NotTaken { .. } => ErrorCode::Conflict,
         };
@@ -134,6 +139,12 @@ impl Promotions {
         let format = |source| PromotionError::Format { id: 0, source };
         let content = release.map(serde_json::to_string).transpose();
         let environment = promotion.environment.clone();
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let pending = self.pending()?.into_iter();
+        let here = pending.filter(|kept| kept.promotion.environment == environment);
+        if here.count() >= MAX_PENDING {
+            return Err(PromotionError::Crowd { environment });
+        }
         // Whether it can be written is known before it has a number.
         serde_json::to_string(&promotion).map_err(format)?;
         let plain = promotion.clone();

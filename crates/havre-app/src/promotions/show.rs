@@ -302,6 +302,15 @@ pub(crate) async fn environment(
     })
 }
 
+/// Whether there is such an environment, or havre.yaml has named one: a slip is not to freeze nothing.
+async fn is_known(daemon: &Arc<Daemon>, id: &EnvironmentId) -> Result<(), ApiError> {
+    let in_force = in_place(|| definitions::in_force(&daemon.platform, &id.project))?;
+    match in_force.iter().any(|gates| gates.name == id.environment) {
+        true => Ok(()),
+        false => daemon.environment(id).await.map(drop),
+    }
+}
+
 /// Lets nothing new come in, or no longer does so.
 pub(crate) async fn freeze(
     daemon: &Arc<Daemon>,
@@ -309,6 +318,7 @@ pub(crate) async fn freeze(
     request: FreezeRequest,
 ) -> Result<EnvironmentInfo, ApiError> {
     let id = request.environment;
+    is_known(daemon, &id).await?;
     let row = match request.freeze {
         Some(order) => {
             let until = order.until.map(SystemTime::from);

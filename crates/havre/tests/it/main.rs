@@ -38,6 +38,7 @@ mod owners;
 mod ports;
 mod program;
 mod project;
+mod promoting;
 mod pty;
 mod queries;
 mod resolvers;

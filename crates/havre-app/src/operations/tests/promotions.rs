@@ -10,7 +10,7 @@ use havre_api::{
     StatusQuery, TestReportRequest, UpOptions, UpOutcome, UpRequest,
 };
 use havre_model::{EnvironmentName, ProjectName};
-use havre_release::TargetStatus;
+use havre_release::{PromotionEvent, TargetStatus};
 
 use crate::daemon::Daemon;
 use crate::fake::{Fate, Stage, Told, principal};
@@ -362,6 +362,12 @@ async fn nothing_comes_into_a_frozen_environment() {
         until: None,
         reason: Some("audit".to_owned()),
     };
+    let slip = FreezeRequest {
+        environment: there("prodution"),
+        freeze: Some(order.clone()),
+    };
+    let slip = show::freeze(&stage.daemon, &anna, slip).await;
+    refused(slip, ErrorCode::NotFound, "no environment shop/prodution");
     let told = freeze(Some(order.clone())).await.unwrap();
     assert_eq!(told.frozen.unwrap().by.as_deref(), Some("anna"));
     let frozen = promote(&stage, &anna, &files(1, plain), None).await;
@@ -692,4 +698,63 @@ async fn environments_are_shown_in_their_order_with_what_waits() {
     };
     let unseen = show::list(&stage.daemon, &viewer, &query).await;
     refused(unseen, ErrorCode::NotFound, "there is no promotion 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_that_the_daemon_before_had_begun_is_begun_again_or_ends() {
+    let stage = Stage::new();
+    staging(&stage, 1, GATES).await;
+    let promotion = promote(&stage, &deployer("anna"), &files(1, GATES), None)
+        .await
+        .unwrap();
+    let id = promotion.promotion.unwrap();
+    approve(&stage, &deployer("dora"), id).await.unwrap();
+    // It died between the two: nothing of it is in history.
+    let promotions = &stage.daemon.platform.promotions;
+    promotions.step(id.0, PromotionEvent::Begun).unwrap();
+    let done = carried_out(&stage, id).await;
+    assert_eq!(
+        (done.state, done.result),
+        (PromotionState::RolledOut, Some(ReleaseId(1)))
+    );
+    // What it had brought up was taken down since: it does not come back.
+    staging(&stage, 2, GATES).await;
+    let again = promote(&stage, &deployer("anna"), &files(2, GATES), None)
+        .await
+        .unwrap();
+    let again = again.promotion.unwrap();
+    approve(&stage, &deployer("dora"), again).await.unwrap();
+    promotions.step(again.0, PromotionEvent::Begun).unwrap();
+    stage.down(false).await.done();
+    let done = carried_out(&stage, again).await;
+    assert_eq!(done.state, PromotionState::Failed);
+    assert!(done.reason.unwrap().contains("was taken down meanwhile"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_wait_than_have_room() {
+    let stage = Stage::new();
+    staging(
+        &stage,
+        1,
+        "environments: {staging: , production: {approval: true}}",
+    )
+    .await;
+    let enter = async |run: u32| {
+        let request = EnterRequest {
+            environment: stage.id(),
+            run: run.to_string(),
+            job: "deploy".to_owned(),
+            origin: Origin::default(),
+        };
+        entry::enter(&stage.daemon, &deployer("pipeline"), request).await
+    };
+    for run in 0..100 {
+        enter(run).await.unwrap();
+    }
+    refused(
+        enter(100).await,
+        ErrorCode::TooMany,
+        "wait for shop/production already",
+    );
 }
