@@ -100,10 +100,10 @@ pub enum Command {
     Restart(RestartArgs),
     /// List releases: what each changed and what became of it
     Releases(ReleasesTopArgs),
-    /// List environments and what waits for them, and say what has to hold before anything comes in
+    /// List environments, what has to hold before anything comes in, and what waits
     #[command(subcommand)]
     Env(promotion::EnvCommand),
-    /// Bring a release of one environment to another: the same images, with the other's configuration
+    /// Bring a release of one environment, by the same images, to another
     Promote(Box<promotion::PromoteArgs>),
     /// Agree with a promotion
     Approve(promotion::AnswerArgs),
