@@ -13,6 +13,7 @@ pub(crate) mod answers;
 pub(crate) mod definitions;
 pub(crate) mod direct;
 pub(crate) mod entry;
+pub(crate) mod environments;
 pub(crate) mod judge;
 pub(crate) mod keeper;
 pub(crate) mod request;

@@ -10,7 +10,7 @@ use havre_base::in_place;
 
 use crate::beyond;
 use crate::daemon::Daemon;
-use crate::promotions::{answers, definitions, entry, keeper, request, show, tables};
+use crate::promotions::{answers, definitions, entry, environments, keeper, request, show, tables};
 use crate::subsystem::{Part, Subsystem, Task};
 
 pub(crate) const PART: Part = Part {
@@ -35,7 +35,7 @@ impl Subsystem for Parts {
                 answers::reject(&daemon, &by, request).await
             })
             .call::<Environments, _>(async |daemon, by, query| {
-                show::environments(&daemon, &by, &query).await
+                environments::environments(&daemon, &by, &query).await
             })
             .call::<EnvironmentsApply, _>(async |daemon, by, request| {
                 in_place(|| definitions::apply(&daemon.platform, &by, &request))?;
@@ -43,19 +43,21 @@ impl Subsystem for Parts {
                     project: Some(request.project),
                     environment: None,
                 };
-                show::environments(&daemon, &by, &query).await
+                environments::environments(&daemon, &by, &query).await
             })
             .call::<EnvironmentFreeze, _>(async |daemon, by, request| {
-                show::freeze(&daemon, &by, request).await
+                environments::freeze(&daemon, &by, request).await
             })
             .call::<EnvironmentReport, _>(async |daemon, by, request| {
-                show::report(&daemon, &by, request).await.map(|()| Empty {})
+                environments::report(&daemon, &by, request)
+                    .await
+                    .map(|()| Empty {})
             })
             .call::<EnvironmentEnter, _>(async |daemon, by, request| {
                 entry::enter(&daemon, &by, request).await
             })
             .call::<Provenance, _>(async |daemon, _, query| {
-                show::provenance(&daemon, &query).await
+                environments::provenance(&daemon, &query).await
             });
         Some(routes.erased())
     }

@@ -15,7 +15,7 @@ use havre_release::{PromotionEvent, TargetStatus};
 use crate::daemon::Daemon;
 use crate::fake::{Fate, Stage, Told, principal};
 use crate::operations;
-use crate::promotions::{answers, definitions, entry, keeper, request, show};
+use crate::promotions::{answers, definitions, entry, environments, keeper, request, show};
 use crate::releases;
 
 const GATES: &str =
@@ -211,7 +211,9 @@ async fn a_promotion_moves_the_same_digests_once_somebody_else_agreed() {
         environment: stage.id(),
         release: ReleaseId(1),
     };
-    let said = show::provenance(&stage.daemon, &query).await.unwrap();
+    let said = environments::provenance(&stage.daemon, &query)
+        .await
+        .unwrap();
     let digest = production.strip_prefix("sha256:").unwrap();
     assert_eq!(said["subject"][0]["digest"]["sha256"], digest);
     // It is what runs: another one would change nothing.
@@ -356,7 +358,7 @@ async fn nothing_comes_into_a_frozen_environment() {
             environment: stage.id(),
             freeze: order,
         };
-        show::freeze(&stage.daemon, &anna, request).await
+        environments::freeze(&stage.daemon, &anna, request).await
     };
     let order = FreezeOrder {
         until: None,
@@ -366,7 +368,7 @@ async fn nothing_comes_into_a_frozen_environment() {
         environment: there("prodution"),
         freeze: Some(order.clone()),
     };
-    let slip = show::freeze(&stage.daemon, &anna, slip).await;
+    let slip = environments::freeze(&stage.daemon, &anna, slip).await;
     refused(slip, ErrorCode::NotFound, "no environment shop/prodution");
     let told = freeze(Some(order.clone())).await.unwrap();
     assert_eq!(told.frozen.unwrap().by.as_deref(), Some("anna"));
@@ -516,7 +518,7 @@ async fn a_test_opens_and_closes_its_gate_for_the_images_it_saw() {
             passed,
             run: Some("41".to_owned()),
         };
-        show::report(&stage.daemon, &anna, request).await
+        environments::report(&stage.daemon, &anna, request).await
     };
     refused(
         report(true, Some(9)).await,
@@ -677,7 +679,7 @@ async fn environments_are_shown_in_their_order_with_what_waits() {
         .await
         .unwrap();
     let shown = async |by: &Principal| {
-        let told = show::environments(&stage.daemon, by, &StatusQuery::default()).await;
+        let told = environments::environments(&stage.daemon, by, &StatusQuery::default()).await;
         let told = told.unwrap().into_iter();
         let told = told.map(|one| format!("{} {}", one.id.environment, one.waiting.len()));
         told.collect::<Vec<_>>()
