@@ -144,6 +144,10 @@ fn approval(field: Field<'_>, report: &mut Report) -> Option<ApprovalRule> {
         .into_iter()
         .map(approver)
         .collect();
+    if let (Some(field), true) = (fields.get("by"), by.iter().any(is_viewer)) {
+        let hint = "`deployers`, `admins`, or people by name";
+        wrong(field, report, "viewers look, and agree with nothing", hint);
+    }
     let count = fields.get("count").and_then(|field| {
         let count: u32 = field.number(report)?;
         if count == 0 || count > MAX_APPROVALS {
@@ -181,6 +185,11 @@ fn approver(word: String) -> Approver {
         Some(role) => Approver::Role(role),
         None => Approver::Name(word),
     }
+}
+
+fn is_viewer(one: &Approver) -> bool {
+    let word = Role::Viewer.word();
+    matches!(one, Approver::Name(name) if name.strip_suffix('s').unwrap_or(name) == word)
 }
 
 fn freezes(field: Field<'_>, report: &mut Report) -> Vec<Freeze> {
