@@ -190,6 +190,27 @@ api! {
         Plan = "/v1/plan" by Deployer (PlanRequest) -> PlanOutcome, within 1800, takes MAX_DOCUMENT_BYTES;
         /// The releases of an environment, the newest first.
         Releases = "/v1/releases" by Viewer (ReleasesQuery) -> Vec<ReleaseStatus>;
+        /// What can be said of where a release comes from: an in-toto statement with SLSA provenance.
+        Provenance = "/v1/releases/provenance" by Viewer (ProvenanceQuery) -> serde_json::Value;
+        /// Environments in the order in which releases go through them, and what waits for each.
+        Environments = "/v1/environments" by Viewer (StatusQuery) -> Vec<EnvironmentInfo>;
+        /// Puts in force what has to hold before anything new comes into environments.
+        EnvironmentsApply = "/v1/environments/apply" by Admin (GatesRequest) -> Vec<EnvironmentInfo>;
+        /// Lets nothing new come into an environment.
+        EnvironmentFreeze = "/v1/environments/freeze" by Deployer (FreezeRequest) -> EnvironmentInfo;
+        /// Whether a job of a run may begin in an environment.
+        EnvironmentEnter = "/v1/environments/enter" by Deployer (EnterRequest) -> EntryStatus;
+        /// Keeps what a test said of a release.
+        EnvironmentReport = "/v1/environments/report" by Deployer (TestReportRequest) -> Empty;
+        /// Asks for a release of one environment to come to another.
+        Promote = "/v1/promote" by Deployer (PromoteRequest) -> PromotionStatus, within 300, tells PromotionStatus::told,
+            takes MAX_DOCUMENT_BYTES;
+        /// Promotions that wait or are under way, or one of them all.
+        Promotions = "/v1/promotions" by Viewer (PromotionsQuery) -> Vec<PromotionStatus>;
+        /// Agrees with a promotion.
+        PromotionApprove = "/v1/promotions/approve" by Deployer (PromotionAnswer) -> PromotionStatus;
+        /// Says no to one.
+        PromotionReject = "/v1/promotions/reject" by Deployer (PromotionAnswer) -> PromotionStatus;
         /// Why a service is as it is.
         Why = "/v1/why" by Viewer (WhyQuery) -> WhyReport;
         /// Pauses, resumes or gives up the rollout under way.

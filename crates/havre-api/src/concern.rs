@@ -405,7 +405,115 @@ impl Concern for UpRequest {
     }
 
     fn subject(&self) -> String {
-        listed(self.project.services.keys())
+        let services = listed(self.project.services.keys());
+        match &self.overridden {
+            Some(reason) => format!("override: {reason}; {services}"),
+            None => services,
+        }
+    }
+}
+
+impl Concern for PromoteRequest {
+    fn scope(&self) -> Scope {
+        of_project(&self.project)
+    }
+
+    fn subject(&self) -> String {
+        let from = &self.from;
+        let what = match self.release {
+            Some(release) => format!("release {release} of {from}"),
+            None => format!("what serves in {from}"),
+        };
+        match self.dry_run {
+            true => format!("{what}, to look"),
+            false => what,
+        }
+    }
+}
+
+impl Concern for PromotionsQuery {
+    fn scope(&self) -> Scope {
+        named(self.project.as_ref(), self.environment.as_ref())
+    }
+
+    fn subject(&self) -> String {
+        match self.promotion {
+            Some(promotion) => format!("promotion {promotion}"),
+            None => filter(self.project.as_ref(), self.environment.as_ref()),
+        }
+    }
+}
+
+impl Concern for PromotionAnswer {
+    fn scope(&self) -> Scope {
+        Scope::Environment(self.environment.clone())
+    }
+
+    fn subject(&self) -> String {
+        match &self.comment {
+            Some(comment) => format!("promotion {}: {comment}", self.promotion),
+            None => format!("promotion {}", self.promotion),
+        }
+    }
+}
+
+impl Concern for FreezeRequest {
+    fn scope(&self) -> Scope {
+        Scope::Environment(self.environment.clone())
+    }
+
+    fn subject(&self) -> String {
+        let Some(FreezeOrder { until, reason }) = &self.freeze else {
+            return "off".to_owned();
+        };
+        let until = until.map(|until| format!("until {until}"));
+        listed(until.into_iter().chain(reason.clone()))
+    }
+}
+
+/// Each environment is the handler's to decide on.
+impl Concern for GatesRequest {
+    fn scope(&self) -> Scope {
+        Scope::Visible
+    }
+
+    fn subject(&self) -> String {
+        let names = self.gates.iter().map(|one| &one.name);
+        format!("{}: {}", self.project, listed(names))
+    }
+}
+
+impl Concern for TestReportRequest {
+    fn scope(&self) -> Scope {
+        Scope::Environment(self.environment.clone())
+    }
+
+    fn subject(&self) -> String {
+        let verdict = if self.passed { "passed" } else { "failed" };
+        match self.release {
+            Some(release) => format!("{} {verdict}, release {release}", self.test),
+            None => format!("{} {verdict}", self.test),
+        }
+    }
+}
+
+impl Concern for EnterRequest {
+    fn scope(&self) -> Scope {
+        Scope::Environment(self.environment.clone())
+    }
+
+    fn subject(&self) -> String {
+        format!("job {} of run {}", self.job, self.run)
+    }
+}
+
+impl Concern for ProvenanceQuery {
+    fn scope(&self) -> Scope {
+        Scope::Environment(self.environment.clone())
+    }
+
+    fn subject(&self) -> String {
+        format!("release {}", self.release)
     }
 }
 

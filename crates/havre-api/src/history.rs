@@ -22,8 +22,11 @@ pub struct ReleaseStatus {
     pub at: Timestamp,
     /// Who asked for it.
     pub by: Option<String>,
-    /// Why: `up`, `restart of web`, `rollback to 3`.
+    /// Why: `up`, `restart of web`, `rollback to 3`, `promoted from staging 7`.
     pub cause: String,
+    /// Where it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<crate::ReleaseOrigin>,
     /// What became of it.
     pub state: ReleaseState,
     /// Why it went back.

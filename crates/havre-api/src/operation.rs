@@ -35,6 +35,15 @@ pub struct UpRequest {
     pub project: Project,
     /// How.
     pub options: UpOptions,
+    /// What its files are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<crate::Origin>,
+    /// Why an administrator does not wait for what has to hold before anything new comes in.
+    #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
+    pub overridden: Option<String>,
+    /// The entry of the job that asks: who agreed with it has agreed with what it brings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<crate::PromotionId>,
 }
 
 /// How `up` goes about it.

@@ -44,6 +44,7 @@ use crate::options::DaemonOptions;
 use crate::pipeline::{self, JobsApi, Late, Pipeline, Pushed};
 use crate::platform::Platform;
 use crate::pressure;
+use crate::promotions::Promotions;
 use crate::root::FolderError;
 use crate::secrets;
 use crate::shared_networks;
@@ -56,6 +57,7 @@ use crate::volumes::owner;
 const PARTS: &[Part] = &[
     subsystems::images::PART,
     subsystems::environments::PART,
+    subsystems::promotions::PART,
     subsystems::networks::PART,
     subsystems::audit::PART,
     subsystems::sources::PART,
@@ -302,6 +304,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         hub,
         authorities,
         networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
+        promotions: Arc::new(Promotions::new(Arc::clone(&store))),
         root,
         exe,
         tables,

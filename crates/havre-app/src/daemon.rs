@@ -159,11 +159,22 @@ impl Daemon {
             tracing::info!("secrets stay, since a release that is to come may need them");
             return;
         };
+        // Those of releases that are to come are kept as well.
+        let pending = match in_place(|| self.platform.promotions.pending()) {
+            Ok(pending) => pending,
+            Err(error) => {
+                tracing::warn!(%error, "secrets stay, since it is not known what is to come");
+                return;
+            }
+        };
+        let pending = pending.iter().filter_map(|one| one.release.as_ref());
+        let to_come: Vec<String> = pending.flat_map(file_digests).collect();
         let kept = |environment: &EnvironmentHandle| {
             history::all_kept(&self.platform.tables, &environment.id)
         };
         in_place(|| match used_files(&environments, kept) {
-            Ok(used) => {
+            Ok(mut used) => {
+                used.extend(to_come);
                 if let Err(error) = sweep.prune(&used) {
                     tracing::warn!(%error, "secrets that are no longer used cannot be removed");
                 }

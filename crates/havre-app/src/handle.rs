@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use havre_api::{EnvironmentId, Principal};
+use havre_api::EnvironmentId;
 use havre_release::{Applied, ApplyError, Change, Target, TargetStatus};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -18,7 +18,8 @@ const MOST_WAITING: usize = 16;
 #[derive(Clone, Debug)]
 pub(crate) struct Holder {
     pub(crate) what: &'static str,
-    pub(crate) by: Principal,
+    /// As history shows them.
+    pub(crate) by: String,
     pub(crate) since: SystemTime,
 }
 

@@ -77,6 +77,7 @@ mod port_owner;
 mod ports;
 mod pressure;
 mod progress;
+mod promotions;
 mod public_hosts;
 mod pulls;
 mod reachability;

@@ -64,6 +64,7 @@ pub fn machine_settings(root: &Root) -> Result<(Settings, Vec<Diagnostic>), Mach
     let of_issuers = settings.oidc.iter().filter_map(|one| one.ca_file.as_ref());
     let hook = settings.acme.dns_hook.as_ref();
     hook.into_iter()
+        .chain(settings.notify.as_ref())
         .chain(of_authorities)
         .chain(of_issuers)
         .try_for_each(|path| is_ours(path))?;

@@ -7,6 +7,7 @@ mod refusals;
 mod rollout;
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -18,7 +19,7 @@ use havre_api::{
 use havre_base::in_place;
 use havre_model::ServiceName;
 use havre_release::{
-    Applied, ApplyError, Cause, Change, Desired, Intent, Jobs, Release, Scale, TargetStatus,
+    Applied, ApplyError, Cause, Change, Desired, Intent, Jobs, Origin, Release, Scale, TargetStatus,
 };
 
 use crate::clock::elapsed_ms;
@@ -28,6 +29,8 @@ use crate::handle::EnvironmentHandle;
 use crate::masks;
 use crate::plans::plan;
 use crate::progress::EventDiff;
+use crate::promotions::direct::{Direct, before_up};
+use crate::promotions::judge;
 use crate::secrets::needed::{self, Found};
 use crate::volumes::named_volumes;
 use crate::{
@@ -52,6 +55,9 @@ pub(crate) async fn up(
     let UpRequest {
         mut project,
         options,
+        origin,
+        overridden,
+        entry,
     } = request;
     let id = EnvironmentId {
         project: project.name.clone(),
@@ -59,13 +65,21 @@ pub(crate) async fn up(
     };
     let _sent = in_place(|| sources::settle(&daemon.platform, by, &mut project))?;
     capabilities::check(&daemon.targets.capabilities(), &id, &project)?;
+    let direct = Direct {
+        by,
+        id: &id,
+        origin: origin.as_ref(),
+        overridden: overridden.as_deref(),
+        entry,
+    };
+    before_up(daemon, &direct, &project, events)?;
     // Before images are built that need them.
     in_place(|| needed::of(&daemon.platform.secrets, &id, &project))?;
     ports::check(daemon, &id, &project).await?;
     domains::check(daemon, &id, &project).await?;
     let nobodys = admission::nobodys(by);
     admission::check(daemon, &id, &project.services, &project.volumes, nobodys).await?;
-    let (mut environment, mut held) = take(daemon, &id, by, events).await?;
+    let (mut environment, mut held) = take(daemon, &id, "up", by, events).await?;
     // A `down` from before is taken over, one from now on is the later command.
     let was_going = environment.status().is_going();
     events.emit(Event::Phase {
@@ -97,6 +111,7 @@ pub(crate) async fn up(
     shared_networks::resolve(&daemon.platform.networks, &mut project)?;
     let mut release = Release::new(&project, &images, &files);
     release.secrets = secrets;
+    let origin = in_place(|| direct.check(daemon, &release))?;
     warn_of_unmasked(daemon, &id, &release, events)?;
     let outcome = |release: &Release, number, previous: Option<u64>| UpOutcome {
         environment: id.clone(),
@@ -135,6 +150,7 @@ pub(crate) async fn up(
             jobs: Jobs::Run,
             cause: Cause::Up,
             by: by.to_string(),
+            origin: origin.clone(),
         };
         match begin(daemon, &environment, new).await {
             Ok(begun) => {
@@ -147,7 +163,7 @@ pub(crate) async fn up(
             Err(NotBegun::Ended) => {
                 // That `down` has ended it while images were built: it is made anew.
                 drop(held);
-                (environment, held) = take(daemon, &id, by, events).await?;
+                (environment, held) = take(daemon, &id, "up", by, events).await?;
             }
         }
     }
@@ -186,15 +202,16 @@ fn warn_of_scale(before: &TargetStatus, events: &EventSink) {
 }
 
 /// An environment, made when it does not exist, and the right to change it.
-async fn take(
+pub(crate) async fn take(
     daemon: &Arc<Daemon>,
     id: &EnvironmentId,
-    by: &Principal,
+    what: &'static str,
+    by: &(dyn Display + Sync),
     events: &EventSink,
 ) -> Result<(EnvironmentHandle, Held), ApiError> {
     loop {
         let environment = daemon.environment_or_new(id).await?;
-        let held = hold(&environment, "up", by, events).await?;
+        let held = hold(&environment, what, by, events).await?;
         if !environment.has_ended() {
             return Ok((environment, held));
         }
@@ -241,6 +258,7 @@ pub(crate) async fn restart(
             services: services.clone(),
         },
         by: by.to_string(),
+        origin: origin(daemon, &environment.id, &snapshot)?,
     };
     roll_out(daemon, &environment, new, events).await?;
     Ok(ChangeOutcome {
@@ -248,6 +266,18 @@ pub(crate) async fn restart(
         services,
         elapsed_ms: elapsed_ms(started),
     })
+}
+
+/// Where what serves comes from.
+pub(crate) fn origin(
+    daemon: &Daemon,
+    id: &EnvironmentId,
+    snapshot: &TargetStatus,
+) -> Result<Option<Origin>, ApiError> {
+    let Some(current) = snapshot.desired.current else {
+        return Ok(None);
+    };
+    in_place(|| judge::record_origin(&daemon.platform, id, current))
 }
 
 /// Changes numbers of replicas until the next `up`.

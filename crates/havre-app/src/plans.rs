@@ -20,6 +20,7 @@ use serde_json::Value;
 use crate::daemon::Daemon;
 use crate::files::fingerprints;
 use crate::labels::environment_key;
+use crate::promotions::direct::Direct;
 use crate::secrets::needed::{self, Found};
 use crate::{admission, capabilities, databases, domains, rivals, shared_networks, sources};
 
@@ -110,6 +111,14 @@ pub(crate) async fn dry_run(
         let nobodys = admission::nobodys(by);
         admission::findings(platform, &id, &project.services, &project.volumes, nobodys)
     }));
+    let direct = Direct {
+        by,
+        id: &id,
+        origin: None,
+        overridden: None,
+        entry: None,
+    };
+    others.extend(in_place(|| direct.finding(daemon, &release)));
     others.extend(domains::finding(daemon, &id, &project).await);
     others.extend(rivals::finding(daemon, &id, &release, &situation.databases).await);
     Ok(PlanOutcome {
@@ -290,7 +299,7 @@ fn waiting(
 }
 
 /// How two configurations of a service differ, where that takes new replicas.
-fn changes(before: &ServiceRelease, after: &ServiceRelease) -> Vec<String> {
+pub(crate) fn changes(before: &ServiceRelease, after: &ServiceRelease) -> Vec<String> {
     let mut changes = Vec::new();
     if before.image != after.image {
         let (old, new) = (short(&before.image), short(&after.image));
@@ -354,7 +363,7 @@ fn fields(document: &impl serde::Serialize) -> BTreeMap<String, Value> {
 }
 
 /// What is not a service's own.
-fn others(before: &Release, after: &Release) -> Vec<String> {
+pub(crate) fn others(before: &Release, after: &Release) -> Vec<String> {
     let (old, new) = (fields(before), fields(after));
     new.iter()
         .filter(|(name, value)| *name != "services" && old.get(*name) != Some(value))

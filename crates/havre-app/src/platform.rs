@@ -20,6 +20,7 @@ use crate::edge::EdgeHub;
 use crate::environment::tables::Tables;
 use crate::guard::Doorkeeper;
 use crate::masks::Masks;
+use crate::promotions::Promotions;
 use crate::root::Root;
 use crate::shared_networks::tables::Tables as NetworkTables;
 use crate::tls::{CertificateFiles, LocalCa, TlsError};
@@ -35,6 +36,8 @@ pub(crate) struct Platform {
     /// Logs people and programs in whom an issuer vouches for.
     pub(crate) exchange: Exchange,
     pub(crate) networks: NetworkTables,
+    /// What goes from one environment to the next.
+    pub(crate) promotions: Arc<Promotions>,
     pub(crate) images: Images,
     pub(crate) hub: Arc<EdgeHub>,
     /// Certificates of authorities.

@@ -19,6 +19,7 @@ use crate::leases::stored_image;
 use crate::operations::{NewRelease, hold, roll_out, serving};
 use crate::plans::plan;
 use crate::platform::Platform;
+use crate::promotions::words::release_origin;
 use crate::{databases, report, status};
 
 /// The releases of an environment, the newest first.
@@ -80,7 +81,7 @@ fn release_status(
         u64::try_from(elapsed.as_millis()).ok()
     };
     let jobs = match &record.cause {
-        Cause::Up => Jobs::Run,
+        Cause::Up | Cause::Promotion { .. } => Jobs::Run,
         Cause::Restart { .. } | Cause::Rotation { .. } | Cause::Rollback { .. } => Jobs::Skip,
     };
     let mut changes = plan(
@@ -96,6 +97,7 @@ fn release_status(
         at: record.started_at.unwrap_or(one.created_at).into(),
         by: record.by.clone(),
         cause: cause(&record.cause),
+        origin: record.origin.as_ref().map(release_origin),
         state,
         reason,
         prepared_ms: since_start(record.shifted_at),
@@ -115,6 +117,9 @@ fn cause(cause: &Cause) -> String {
     match cause {
         Cause::Up => "up".to_owned(),
         Cause::Rollback { to } => format!("rollback to {to}"),
+        Cause::Promotion { from } => {
+            format!("promoted from {} {}", from.environment, from.release)
+        }
         Cause::Rotation { secret } => format!("rotation of {secret}"),
         Cause::Restart { services } => {
             let names: Vec<&str> = services.iter().map(|name| name.as_str()).collect();
@@ -171,6 +176,7 @@ pub(crate) async fn rollback(
         jobs: Jobs::Skip,
         cause: Cause::Rollback { to: target.number },
         by: by.to_string(),
+        origin: target.record.origin.clone(),
         databases,
     };
     let number = roll_out(daemon, &environment, new, events).await?;

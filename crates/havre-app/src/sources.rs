@@ -13,6 +13,7 @@ use havre_model::{Mount, PathUse, Project, each_path, rights_over_machine};
 use havre_release::Release;
 use havre_sources::{Digest, Held, Offer, OfferError, Piece, PutError};
 
+use crate::environment::EnvironmentError;
 use crate::history;
 use crate::labels::environment_key;
 use crate::platform::Platform;
@@ -214,31 +215,56 @@ pub(crate) fn sweep(platform: &Platform, known: &[(EnvironmentId, Vec<Release>)]
         Ok(owners) => owners,
         Err(error) => return vec![error.to_string()],
     };
+    let pending = match platform.promotions.pending() {
+        Ok(pending) => pending,
+        Err(error) => return vec![havre_base::one_line(&error)],
+    };
     let mut errors = Vec::new();
     for owner in owners {
         let of_owner = known.iter().find(|(id, _)| environment_key(id) == owner);
-        let mut used = BTreeSet::new();
-        if let Some((id, running)) = of_owner {
-            let folder = platform.sources.of(&owner);
-            // A rollback finds its mounts as they were. Where nobody can say what they are, all stays.
-            let kept = match history::all_kept(&platform.tables, id) {
-                Ok(kept) => kept,
-                Err(error) => {
-                    errors.push(havre_base::one_line(&error));
-                    continue;
-                }
-            };
-            let kept = kept.iter().map(|past| &past.release);
-            for release in kept.chain(running) {
-                used.extend(trees_of(release, &folder));
+        // What is to come there finds its mounts as they were when it was asked for.
+        let to_come = pending
+            .iter()
+            .filter(|kept| environment_key(&kept.promotion.environment) == owner)
+            .filter_map(|kept| kept.release.as_ref());
+        let to_come: Vec<&Release> = to_come.collect();
+        let used = match trees_in_use(platform, &owner, of_owner, &to_come) {
+            Ok(used) => used,
+            Err(error) => {
+                errors.push(havre_base::one_line(&error));
+                continue;
             }
-        }
+        };
+        let is_known = of_owner.is_some() || !to_come.is_empty();
         let swept = platform
             .sources
-            .sweep(&owner, &used, of_owner.is_some(), SystemTime::now());
+            .sweep(&owner, &used, is_known, SystemTime::now());
         errors.extend(swept.iter().map(|error| havre_base::one_line(error)));
     }
     errors
+}
+
+/// Trees that an owner's releases name. Where nobody can say which, all are to stay.
+fn trees_in_use(
+    platform: &Platform,
+    owner: &str,
+    of_owner: Option<&(EnvironmentId, Vec<Release>)>,
+    to_come: &[&Release],
+) -> Result<BTreeSet<Digest>, EnvironmentError> {
+    let folder = platform.sources.of(owner);
+    let mut used = BTreeSet::new();
+    if let Some((id, running)) = of_owner {
+        // A rollback finds its mounts as they were.
+        let kept = history::all_kept(&platform.tables, id)?;
+        let kept = kept.iter().map(|past| &past.release);
+        for release in kept.chain(running) {
+            used.extend(trees_of(release, &folder));
+        }
+    }
+    for release in to_come {
+        used.extend(trees_of(release, &folder));
+    }
+    Ok(used)
 }
 
 /// Trees in an owner's folder that a release names.

@@ -10,6 +10,7 @@ pub(crate) mod environments;
 pub(crate) mod images;
 pub(crate) mod networks;
 pub(crate) mod pipeline;
+pub(crate) mod promotions;
 pub(crate) mod repositories;
 pub(crate) mod secrets;
 pub(crate) mod sources;

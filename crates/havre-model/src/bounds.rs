@@ -6,9 +6,10 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::decode::is_capability;
-use crate::settings::valid_domain;
+use crate::settings::{valid_domain, valid_environment};
 use crate::{
-    Healthcheck, ProbeTiming, Project, RolloutSettings, RolloutStrategy, Service, UpdateConfig,
+    Approver, EnvironmentGates, EnvironmentName, Freeze, FreezeTime, Healthcheck, ProbeTiming,
+    Project, RolloutSettings, RolloutStrategy, Service, UpdateConfig, WEEK_MINUTES,
 };
 
 /// More replicas than one machine could hold; a slip of the hand.
@@ -30,6 +31,31 @@ const MAX_ROUTE_PATH: usize = 2048;
 pub const OWN_USERS: [u32; 3] = [60_943, 60_953, 60_963];
 /// The longest that a file can say: times are added to it.
 const MAX_DURATION: Duration = Duration::from_nanos(u64::MAX);
+
+/// Longest time that a release may be made to wait.
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Most people who have to agree.
+pub(crate) const MAX_APPROVALS: u32 = 20;
+/// Environments of one project, and items of each list of what has to hold there.
+pub(crate) const MAX_GATE_ITEMS: usize = 100;
+/// Longest of its texts, in bytes.
+pub(crate) const MAX_GATE_TEXT: usize = 200;
+
+/// Whether it is one line that is not too long.
+pub(crate) fn is_gate_text(text: &str) -> bool {
+    (1..=MAX_GATE_TEXT).contains(&text.len()) && !text.contains(char::is_control)
+}
+
+/// Whether it could name a time zone, by its letters.
+pub(crate) fn is_zone(name: &str) -> bool {
+    let sound = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphabetic())
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_+-".contains(c))
+    };
+    name.len() <= MAX_GATE_TEXT && name.split('/').all(sound)
+}
 
 /// Whether a volume may have this name: it becomes a folder's, which `down --volumes` removes. As
 /// Docker has it.
@@ -96,6 +122,7 @@ impl Project {
             }
         }
         self.reached_in_bounds()?;
+        gates_in_bounds(&self.gates)?;
         rollout_in_bounds(&self.rollout)
     }
 
@@ -121,6 +148,72 @@ impl Project {
         }
         Ok(())
     }
+}
+
+/// Whether all of it is as the reader would have made it.
+pub fn gates_in_bounds(gates: &[EnvironmentGates]) -> Result<(), OutOfBounds> {
+    if gates.len() > MAX_GATE_ITEMS {
+        return out("environments", format!("more than {MAX_GATE_ITEMS}"));
+    }
+    for (index, one) in gates.iter().enumerate() {
+        let place = format!("environments.{}", one.name);
+        let before = &gates[..index];
+        let stands_before = |name: &EnvironmentName| before.iter().any(|other| other.name == *name);
+        if !valid_environment(one.name.as_str()) || stands_before(&one.name) {
+            return out(&place, "not a name of its own".to_owned());
+        }
+        if !one.needs.iter().all(stands_before) {
+            return out(&place, "needs what does not stand above it".to_owned());
+        }
+        let approval = one.approval.as_ref();
+        let by = approval.map(|rule| &rule.by[..]).unwrap_or_default();
+        let named = by.iter().filter_map(|one| match one {
+            Approver::Name(name) => Some(name),
+            Approver::Role(_) => None,
+        });
+        let reasons = one
+            .freeze
+            .iter()
+            .filter_map(|freeze| freeze.reason.as_ref());
+        let mut texts = one
+            .branches
+            .iter()
+            .chain(&one.e2e)
+            .chain(named)
+            .chain(reasons);
+        if !texts.all(|text| is_gate_text(text)) {
+            return out(
+                &place,
+                format!("a text is not one line of at most {MAX_GATE_TEXT} bytes"),
+            );
+        }
+        let lists = [
+            one.branches.len(),
+            one.needs.len(),
+            one.freeze.len(),
+            by.len(),
+        ];
+        if lists.iter().any(|items| *items > MAX_GATE_ITEMS) {
+            return out(&place, format!("a list of more than {MAX_GATE_ITEMS}"));
+        }
+        if approval.is_some_and(|rule| !(1..=MAX_APPROVALS).contains(&rule.count)) {
+            return out(&place, format!("approvals are from 1 to {MAX_APPROVALS}"));
+        }
+        no_longer(&place, one.wait.unwrap_or_default(), MAX_WAIT)?;
+        let is_sound = |freeze: &Freeze| {
+            is_zone(&freeze.timezone)
+                && match freeze.when {
+                    FreezeTime::Once { from, to } => from < to,
+                    FreezeTime::Weekly { from, to } => {
+                        from != to && from < WEEK_MINUTES && to < WEEK_MINUTES
+                    }
+                }
+        };
+        if !one.freeze.iter().all(is_sound) {
+            return out(&place, "a freeze that is none".to_owned());
+        }
+    }
+    Ok(())
 }
 
 fn service_in_bounds(service: &Service) -> Result<(), OutOfBounds> {

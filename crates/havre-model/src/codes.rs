@@ -174,6 +174,10 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("havre/type", "A value of havre.yaml of the wrong kind"),
     ("havre/unknown-key", "A key that havre.yaml does not have"),
+    (
+        "havre/unsupported",
+        "A key of havre.yaml that has no meaning yet",
+    ),
     ("havre/value", "A value of havre.yaml that is not valid"),
     (
         "havre/writable-settings",

@@ -56,7 +56,9 @@ mod yaml;
 use havre_yaml::{diagnostic, report, source, suggest};
 
 pub use allow::Allow;
-pub use bounds::{MAX_REPLICAS, OWN_USERS, OutOfBounds, is_network_name, is_volume_name};
+pub use bounds::{
+    MAX_REPLICAS, OWN_USERS, OutOfBounds, gates_in_bounds, is_network_name, is_volume_name,
+};
 pub use capabilities::{Capabilities, Lack, LackError, Unsupported, target_keys};
 pub use config::{Config, ConfigView, images};
 pub use databases::{

@@ -381,6 +381,7 @@ impl<'o> Loader<'o> {
             hosts: hosts.all(),
             tls: settings.tls.clone().unwrap_or(Tls::Auto),
             routes,
+            gates: settings.gates.clone(),
         };
         validate::volume_names(&project, report);
         validate::numbers_of_hosts(&project, report);

@@ -46,6 +46,8 @@ pub struct Settings {
     pub acme: Acme,
     /// Whose tokens are exchanged, by name; no name twice.
     pub oidc: Vec<OidcIssuer>,
+    /// Tells people of promotions.
+    pub notify: Option<PathBuf>,
 }
 
 /// `api`
@@ -203,7 +205,12 @@ fn top(fields: &Fields<'_>, base: &Base, report: &mut Report) -> Settings {
         }
         oidc.push(issuer);
     }
-    Settings { api, acme, oidc }
+    Settings {
+        api,
+        acme,
+        oidc,
+        notify: file(fields, "notify", base, report),
+    }
 }
 
 fn api(field: Field<'_>, report: &mut Report) -> Option<Api> {
@@ -545,6 +552,7 @@ oidc:
                 "machine.yaml:1:18",
                 "does not exist",
             ),
+            ("notify: gone", "machine.yaml:1:9", "does not exist"),
             (
                 "acme: {authorities: [{name: a, directory: 'ftp://x'}]}",
                 "machine.yaml:1:43",

@@ -4,6 +4,7 @@
 //! so that a digest of the serialised form is stable.
 
 mod build;
+mod gates;
 mod mount;
 mod probe;
 mod reload;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::allow::Allow;
 
 pub use build::{Build, BuildContext, GitContext, PullPolicy};
+pub use gates::{ApprovalRule, Approver, EnvironmentGates, Freeze, FreezeTime, WEEK_MINUTES};
 pub use mount::{Account, FileGrant, FileSource, Mount, Volume};
 pub use probe::{Healthcheck, Liveness, Probe, ProbeTiming};
 pub use reload::Reload;
@@ -107,6 +109,10 @@ pub struct Project {
     /// How the environment moves from one release to the next.
     #[serde(default, skip_serializing_if = "RolloutSettings::is_default")]
     pub rollout: RolloutSettings,
+    /// What has to hold before anything comes into an environment, in the order in which releases go through
+    /// them. One that is not here is open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<EnvironmentGates>,
 }
 
 impl Project {

@@ -188,16 +188,130 @@ const TOP_KEYS: [Described; 12] = [
     TLS_KEY,
 ];
 
-const ENVIRONMENT_KEYS: [Described; 9] = [
+const ENVIRONMENT_KEYS: [Described; 15] = [
+    Described {
+        name: "approval",
+        shape: Shape::Either(&[Shape::Truth, Shape::Mapping(&APPROVAL)]),
+        text: "Who has to agree before a release comes in: `true`, one who may deploy there, or who and how many.",
+        example: r#"{"by": ["anna", "admins"], "count": 1, "not_author": true}"#,
+    },
+    Described {
+        name: "branch",
+        shape: Shape::OneOrMany(&LINE),
+        text: "The branches that deploy there: names, or patterns with `*` (no `/`) and `**`.",
+        example: r#""main""#,
+    },
     COMPOSE,
     DOMAIN_KEY,
     DOMAINS,
+    Described {
+        name: "e2e",
+        shape: LINE,
+        text: "A workflow or command that has to have passed where the release comes from; the run that tests it reports \
+               so, or `havre env report`.",
+        example: r#""e2e.yml""#,
+    },
     ENV_FILE,
+    Described {
+        name: "freeze",
+        shape: Shape::List(&FREEZE),
+        text: "Times in which nothing new comes in: between two dates, or every week.",
+        example: r#"[{"from": "2026-12-20", "to": "2027-01-02", "reason": "holidays"}, {"from": "fri 16:00", "to": "mon 08:00", "timezone": "Europe/Berlin"}]"#,
+    },
+    Described {
+        name: "needs",
+        shape: Shape::OneOrMany(&ENVIRONMENT_NAME),
+        text: "Environments that stand above this one, in each of which the same images have to have served.",
+        example: r#""staging""#,
+    },
     NETWORKS,
     ROLLOUT_KEY,
     ROUTES,
     SERVICES,
     TLS_KEY,
+    Described {
+        name: "wait",
+        shape: DURATION,
+        text: "How long a release waits since somebody asked for it. At most 30d.",
+        example: r#""10m""#,
+    },
+];
+
+/// What is known and not there yet.
+const PREVIEWS: Key = Key {
+    name: "previews",
+    support: Support::Refused {
+        why: "branches have no environments of their own yet",
+        hint: "deploy a branch by hand: `havre up -E NAME`",
+    },
+};
+
+/// One line.
+const LINE: Shape = Shape::Text {
+    pattern: "",
+    longest: 200,
+};
+const ENVIRONMENT_NAME: Shape = Shape::Text {
+    pattern: "^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$",
+    longest: 40,
+};
+
+const APPROVAL_KEYS: [Described; 3] = [
+    Described {
+        name: "by",
+        shape: Shape::OneOrMany(&LINE),
+        text: "Who may: people and tokens as `havre releases` shows them (`anna`, `token ops`, `github:anna`), \
+               `deployers`, `admins`. Default: whoever may deploy there.",
+        example: r#"["anna", "admins"]"#,
+    },
+    Described {
+        name: "count",
+        shape: Shape::Number("^[0-9]+$"),
+        text: "How many different ones. Default: 1.",
+        example: "2",
+    },
+    Described {
+        name: "not_author",
+        shape: Shape::Truth,
+        text: "Whether neither who asked for it nor who pushed it counts. Default: false.",
+        example: "true",
+    },
+];
+
+/// `2026-12-20`, `2026-12-20T18:00`, `fri 16:00`
+const MOMENT: Shape = Shape::Text {
+    pattern: "^([0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{1,2}:[0-9]{1,2})?|[A-Za-z]{3,9} +[0-9]{1,2}:[0-9]{1,2})$",
+    longest: 32,
+};
+
+const FREEZE_KEYS: [Described; 4] = [
+    Described {
+        name: "from",
+        shape: MOMENT,
+        text: "Its beginning: a date, a date and a time, or of every week a day and a time.",
+        example: r#""2026-12-20""#,
+    },
+    Described {
+        name: "reason",
+        shape: LINE,
+        text: "Why, for those who have to wait.",
+        example: r#""holidays""#,
+    },
+    Described {
+        name: "timezone",
+        shape: Shape::Text {
+            pattern: "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z][A-Za-z0-9_+-]*)*$",
+            longest: 200,
+        },
+        text: "The time zone of its clock, by its IANA name. Default: UTC.",
+        example: r#""Europe/Berlin""#,
+    },
+    Described {
+        name: "to",
+        shape: MOMENT,
+        text: "Its end, of the same kind as `from`; a date alone is part of it.",
+        example: r#""2027-01-02""#,
+    },
 ];
 
 /// `1m30s`
@@ -480,12 +594,31 @@ pub(crate) const TOP: Mapping = Mapping {
     required: &[],
     exclusive: &["domain", "domains"],
 };
+/// Those of [`ENVIRONMENT_KEYS`], and what is refused.
+const ENVIRONMENT_NAMES: [Key; 16] = and(&names(&ENVIRONMENT_KEYS), PREVIEWS);
 /// `environments.*`
 pub(crate) const ENVIRONMENT: Mapping = Mapping {
-    section: section("havre.yaml: environments.*", &names(&ENVIRONMENT_KEYS)),
+    section: section("havre.yaml: environments.*", &ENVIRONMENT_NAMES),
     keys: &ENVIRONMENT_KEYS,
     required: &[],
     exclusive: &["domain", "domains"],
+};
+/// `environments.*.approval`
+pub(crate) const APPROVAL: Mapping = Mapping {
+    section: section(
+        "havre.yaml: environments.*.approval",
+        &names(&APPROVAL_KEYS),
+    ),
+    keys: &APPROVAL_KEYS,
+    required: &[],
+    exclusive: &[],
+};
+/// `environments.*.freeze[]`
+pub(crate) const FREEZE: Mapping = Mapping {
+    section: section("havre.yaml: environments.*.freeze[]", &names(&FREEZE_KEYS)),
+    keys: &FREEZE_KEYS,
+    required: &["from", "to"],
+    exclusive: &[],
 };
 /// `routes[]`
 pub(crate) const ROUTE: Mapping = Mapping {
@@ -555,8 +688,10 @@ pub(crate) const BUILD: Mapping = Mapping {
 };
 
 /// Every section; what stands in `environments.*` is as at the top.
-pub(crate) const SECTIONS: [Section; 10] = [
+pub(crate) const SECTIONS: [Section; 12] = [
     TOP.section,
+    APPROVAL.section,
+    FREEZE.section,
     ROUTE.section,
     TLS.section,
     ROLLOUT.section,
@@ -584,6 +719,18 @@ const fn names<const N: usize>(described: &[Described; N]) -> [Key; N] {
         index += 1;
     }
     keys
+}
+
+/// With one more.
+const fn and<const N: usize, const M: usize>(keys: &[Key; N], last: Key) -> [Key; M] {
+    assert!(M == N + 1, "one more");
+    let mut all = [last; M];
+    let mut index = 0;
+    while index < N {
+        all[index] = keys[index];
+        index += 1;
+    }
+    all
 }
 
 /// The JSON Schema (2020-12) of `havre.yaml`. A key that is there without a value is for the reader
@@ -707,7 +854,7 @@ tls: {certificate: havre.yaml, key: havre.yaml}
 rollout: {strategy: canary}
 services: {web: {liveness: {test: \"true\"}, allow: devices, environment: {A: {secret: b}}, secrets: {reload: SIGHUP}}}
 networks: {default: {shared: true}}
-environments: {staging: {routes: [{service: web}]}}
+environments: {staging: {routes: [{service: web}], approval: {count: 1}, freeze: [{from: fri 16:00, to: mon 08:00}]}}
 ";
 
     #[test]
@@ -729,6 +876,7 @@ environments: {staging: {routes: [{service: web}]}}
         let described: BTreeSet<(&str, String)> = all
             .flat_map(|section| {
                 let keys = section.keys.iter();
+                let keys = keys.filter(|key| matches!(key.support, Support::Honoured));
                 keys.map(|key| (section.path, key.name.to_owned()))
             })
             .collect();

@@ -1,5 +1,6 @@
 //! `havre.yaml`: what a compose file cannot say. Every key is optional; so is the file.
 
+mod gates;
 mod rollout;
 mod written;
 
@@ -10,7 +11,7 @@ use crate::allow::Allow;
 use crate::canonical::Base;
 use crate::decode;
 use crate::files::Files;
-use crate::project::{EnvironmentName, Liveness, Reload, RouteProtocol, Tls};
+use crate::project::{EnvironmentGates, EnvironmentName, Liveness, Reload, RouteProtocol, Tls};
 use crate::read::{Field, Fields};
 use crate::report::Report;
 use crate::schema;
@@ -42,6 +43,8 @@ pub(crate) struct Settings {
     pub rollout: Option<WrittenRollout>,
     pub services: BTreeMap<String, WrittenService>,
     pub networks: BTreeMap<String, WrittenNetwork>,
+    /// What has to hold before anything comes into an environment: of all of them, in their order.
+    pub gates: Vec<EnvironmentGates>,
     /// The same as it stands in the file.
     pub written: Option<Map>,
 }
@@ -181,6 +184,7 @@ pub(crate) fn own_code(code: &'static str) -> &'static str {
         "compose/healthcheck" => "havre/value",
         "compose/conflict" => "havre/conflict",
         "compose/missing-key" => "havre/missing-key",
+        "compose/unsupported" => "havre/unsupported",
         other => other,
     }
 }
@@ -214,6 +218,8 @@ fn top(
                 report.error("havre/value", place, message).hint(hint);
             }
             if node.is_null() {
+                let open = EnvironmentGates::open(EnvironmentName::new(name));
+                settings.gates.push(open);
                 continue;
             }
             // Every environment is checked, whichever is asked for.
@@ -222,6 +228,8 @@ fn top(
                 continue;
             };
             let own = shared(&fields, base, report);
+            let gates = gates::read(name, &fields, &settings.gates, report);
+            settings.gates.push(gates);
             if name == environment.as_str() {
                 lay(&mut settings, own);
                 laid = node.as_map();

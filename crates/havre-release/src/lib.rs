@@ -16,14 +16,22 @@
 //! Preparing ─► Canary (shares) ─► Baking (watched) ─► Finishing (old ones drain) ─► serves
 //!     └──────────────┴──────────────────┴─► RollingBack ─► the release before serves
 //! ```
+//!
+//! What comes into an environment from another one is a [`Promotion`]: [`gates`] says what has to hold, [`step`]
+//! what becomes of it.
 
 mod analysis;
 mod decide;
 mod desired;
+mod freeze;
+mod gates;
 mod hold;
 mod ids;
 mod observed;
 mod order;
+mod origin;
+mod promotion;
+mod provenance;
 mod record;
 mod release;
 mod routing;
@@ -37,6 +45,10 @@ pub use desired::{
     Begun, Desired, Failure, FailureKind, Group, Heal, Intent, JobId, Mark, Pause, Policy, Refusal,
     Rollout, RolloutPhase,
 };
+pub use freeze::{Frozen, frozen};
+pub use gates::{
+    Entry, Facts, Gate, GateName, GateState, NoVoice, approvers, deploys, entry, gates, may_approve,
+};
 pub use havre_model::{Strategy, StrategyReason};
 pub use hold::hold;
 pub use ids::job_id;
@@ -45,6 +57,11 @@ pub use observed::{
     ReplicaState, Role,
 };
 pub use order::dependency_order;
+pub use origin::{Approval, Origin, Source, TestReport};
+pub use promotion::{
+    Comes, EXPIRES_AFTER, NotTaken, Promotion, PromotionEvent, PromotionState, RolloutEnd, step,
+};
+pub use provenance::provenance;
 pub use record::{Cause, Outcome, Record, Step, told_by};
 pub use release::{
     LiveContents, Release, ServiceDigest, ServiceRelease, StoreSecret, variable_key,

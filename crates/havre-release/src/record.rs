@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use havre_model::ServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{Desired, Failure, RolloutPhase, Traffic};
+use crate::{Desired, Failure, Origin, RolloutPhase, Source, Traffic};
 
 /// Written with the desired state that brought it about.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct Record {
     pub ended_at: Option<SystemTime>,
     /// How its rollout ended.
     pub outcome: Outcome,
+    /// Where it comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// Why there is a release.
@@ -50,6 +53,11 @@ pub enum Cause {
     Rollback {
         /// Its number.
         to: u64,
+    },
+    /// It served in another environment.
+    Promotion {
+        /// Where, and as which release.
+        from: Source,
     },
 }
 

@@ -10,6 +10,7 @@ use crate::exit::Exit;
 use crate::paint::ColorChoice;
 use crate::target::{FolderArgs, LeadingArgs, LoadArgs, Named, ProjectArgs};
 
+pub mod promotion;
 pub mod secret;
 pub mod values;
 
@@ -98,7 +99,18 @@ pub enum Command {
     /// Replace replicas by new ones of the same release
     Restart(RestartArgs),
     /// List releases: what each changed and what became of it
-    Releases(ReleasesArgs),
+    Releases(ReleasesTopArgs),
+    /// List environments, what has to hold before anything comes in, and what waits
+    #[command(subcommand)]
+    Env(promotion::EnvCommand),
+    /// Bring a release of one environment, by the same images, to another
+    Promote(Box<promotion::PromoteArgs>),
+    /// Agree with a promotion
+    Approve(promotion::AnswerArgs),
+    /// Say no to a promotion
+    Reject(promotion::AnswerArgs),
+    /// Let nothing new come into an environment
+    Freeze(promotion::FreezeArgs),
     /// Go back to an earlier release
     Rollback(RollbackArgs),
     /// Pause, resume or abort the current rollout; list releases, or roll back
@@ -197,7 +209,11 @@ impl Command {
             Self::Ps(args) => args.json,
             Self::Logs(args) => args.json,
             Self::Restart(args) => args.json,
-            Self::Releases(args) => args.json,
+            Self::Releases(args) => args.list.json,
+            Self::Env(command) => return command.wants_json(),
+            Self::Promote(args) => args.json,
+            Self::Approve(args) | Self::Reject(args) => args.json,
+            Self::Freeze(args) => args.json,
             Self::Rollback(args) => args.json,
             Self::Rollout(command) => match command {
                 RolloutCommand::Pause(args)
@@ -276,7 +292,18 @@ impl Command {
             Self::Logs(args) => args.project.named(),
             Self::Exec(args) => args.project.named(),
             Self::Restart(args) => args.project.named(),
-            Self::Releases(args) => args.folder.named(),
+            Self::Releases(args) => match &mut args.command {
+                Some(promotion::ReleasesCommand::Provenance { project, .. }) => project.named(),
+                None => args.list.folder.named(),
+            },
+            Self::Env(command) => match command {
+                promotion::EnvCommand::Ls(args) => args.folder.named(),
+                promotion::EnvCommand::Apply(args) => args.load.named(),
+                promotion::EnvCommand::Report(args) => args.project.named(),
+                promotion::EnvCommand::Show { .. } => return None,
+            },
+            Self::Promote(args) => args.project.named(),
+            Self::Freeze(args) => args.project.named(),
             Self::Rollback(args) => args.project.named(),
             Self::Rollout(command) => match command {
                 RolloutCommand::Pause(args)
@@ -292,6 +319,8 @@ impl Command {
             | Self::GitReceivePack { .. }
             | Self::GitUploadPack { .. }
             | Self::Ci(_)
+            | Self::Approve(_)
+            | Self::Reject(_)
             | Self::Audit(_)
             | Self::Image(_)
             | Self::Network(_)
@@ -343,6 +372,11 @@ pub struct UpArgs {
     /// Do not wait for the end of the rollout
     #[arg(short, long)]
     pub detach: bool,
+    /// Do not wait for what has to hold before anything comes into the environment, for this reason: it is on record
+    #[arg(long = "override", value_name = "REASON")]
+    pub overridden: Option<String>,
+    #[command(flatten)]
+    pub entry: promotion::EntryArg,
     #[command(flatten)]
     pub json: JsonArg,
 }
@@ -546,6 +580,16 @@ pub struct ReleasesArgs {
     pub folder: FolderArgs,
     #[command(flatten)]
     pub json: JsonArg,
+}
+
+/// `havre releases` with what belongs to it.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct ReleasesTopArgs {
+    #[command(flatten)]
+    pub list: ReleasesArgs,
+    #[command(subcommand)]
+    pub command: Option<promotion::ReleasesCommand>,
 }
 
 /// `havre rollback`.

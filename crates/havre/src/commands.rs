@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use havre_api::Course;
 use havre_app::{MachineFileError, Root};
 
+use crate::cli::promotion::ReleasesCommand;
 use crate::cli::{Cli, Command, Global, RolloutCommand};
 use crate::context::{Context, Destination, destination};
 use crate::error::Failure;
@@ -31,6 +32,7 @@ pub mod manual;
 mod network;
 pub mod plan;
 mod project;
+mod promotion;
 mod ps;
 mod releases;
 mod schema;
@@ -103,7 +105,18 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
             return Err(Ended::Code(block_on(run)?));
         }
         Command::Restart(args) => block_on(change::restart(context, args))?,
-        Command::Releases(args) => block_on(releases::list(context, args))?,
+        Command::Releases(args) => match args.command {
+            Some(ReleasesCommand::Provenance { release, project }) => {
+                let environment = project.environment()?;
+                block_on(promotion::provenance(context, environment, release))?
+            }
+            None => block_on(releases::list(context, args.list))?,
+        },
+        Command::Env(command) => block_on(promotion::env(context, command))?,
+        Command::Promote(args) => block_on(promotion::promote(context, *args))?,
+        Command::Approve(args) => block_on(promotion::approve(context, args))?,
+        Command::Reject(args) => block_on(promotion::reject(context, args))?,
+        Command::Freeze(args) => block_on(promotion::freeze(context, args))?,
         Command::Rollback(args) => block_on(releases::rollback(context, args))?,
         Command::Rollout(command) => match command {
             RolloutCommand::Pause(args) => block_on(releases::steer(context, args, Course::Pause))?,

@@ -21,6 +21,7 @@ mod error;
 mod exit;
 mod human;
 mod identity;
+mod origin;
 mod paint;
 mod progress;
 mod prompt;

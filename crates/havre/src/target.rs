@@ -214,6 +214,17 @@ impl LeadingArgs {
 }
 
 impl LoadArgs {
+    /// Of this project, with its usual services.
+    pub fn of(project: ProjectArgs) -> Self {
+        Self {
+            folder: FolderArgs {
+                path: None,
+                project,
+            },
+            ..Self::default()
+        }
+    }
+
     /// Reads the project that is about to run; its warnings are shown.
     pub async fn load(&self, context: &Context) -> Result<Project, Failure> {
         let options = LoadOptions {

@@ -22,6 +22,7 @@ pub fn environment() -> EnvironmentId {
 pub fn project(name: &str) -> Project {
     Project {
         sent: false,
+        gates: Vec::new(),
         name: ProjectName::new(name),
         environment: EnvironmentName::new("production"),
         directory: PathBuf::from("/srv/shop"),
@@ -41,6 +42,9 @@ pub fn up(name: &str) -> UpRequest {
     UpRequest {
         project: project(name),
         options: UpOptions::default(),
+        origin: None,
+        overridden: None,
+        entry: None,
     }
 }
 

@@ -88,6 +88,7 @@ impl Judged<'_> {
     fn wrong_record(&self, moved: &Move) -> Vec<String> {
         let (operation, expected) = match &moved.record.cause {
             Cause::Up => ("up", (Scale::FromFile, Jobs::Run, Analysis::Enabled)),
+            Cause::Promotion { .. } => ("promote", (Scale::FromFile, Jobs::Run, Analysis::Enabled)),
             Cause::Restart { .. } => ("restart", (Scale::Kept, Jobs::Skip, Analysis::Skipped)),
             Cause::Rotation { .. } => ("rotate", (Scale::Kept, Jobs::Skip, Analysis::Enabled)),
             Cause::Rollback { .. } => ("rollback", (Scale::Kept, Jobs::Skip, Analysis::Skipped)),

@@ -98,6 +98,7 @@ impl Stage {
             door: Arc::new(Doorkeeper::new(register)),
             tables: Tables::new(Arc::clone(&store)),
             networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
+            promotions: Arc::new(crate::promotions::Promotions::new(Arc::clone(&store))),
             contents: Contents::new(state.join("contents"), seal.clone(), secrets.clone()),
             seal,
             secrets,
@@ -273,12 +274,18 @@ impl Stage {
 
     /// The project of a compose file, with `havre.yaml` behind a line `---`.
     pub(crate) fn project(&self, text: &str) -> Project {
+        self.project_in("production", text)
+    }
+
+    /// The same for another environment.
+    pub(crate) fn project_in(&self, environment: &str, text: &str) -> Project {
         let folder = tempfile::tempdir_in(self.folder.path()).unwrap();
         let (compose, havre) = text.split_once("\n---\n").unwrap_or((text, ""));
         std::fs::write(folder.path().join("compose.yaml"), compose).unwrap();
         std::fs::write(folder.path().join("havre.yaml"), havre).unwrap();
         let options = LoadOptions {
             directory: folder.path().to_owned(),
+            environment: Some(EnvironmentName::new(environment)),
             ..LoadOptions::default()
         };
         match load(&options) {
@@ -313,6 +320,9 @@ impl Stage {
         let request = UpRequest {
             project: self.project(text),
             options: UpOptions::default(),
+            origin: None,
+            overridden: None,
+            entry: None,
         };
         self.begin(who, async |daemon: Arc<Daemon>, by, events| {
             operations::up(&daemon, &by, request, &events).await

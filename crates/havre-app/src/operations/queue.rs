@@ -1,9 +1,10 @@
 //! One operation at a time changes an environment; the others wait and are told for which.
 
+use std::fmt::Display;
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
-use havre_api::{ApiError, ErrorCode, Event, EventSink, OperationPhase, Principal};
+use havre_api::{ApiError, ErrorCode, Event, EventSink, OperationPhase};
 
 use super::refusals::cancelled;
 use crate::handle::{EnvironmentHandle, Holder};
@@ -24,7 +25,7 @@ impl Drop for Held {
 pub(crate) async fn hold(
     environment: &EnvironmentHandle,
     what: &'static str,
-    by: &Principal,
+    by: &(dyn Display + Sync),
     events: &EventSink,
 ) -> Result<Held, ApiError> {
     let lock = Arc::clone(&environment.operation);
@@ -60,7 +61,7 @@ pub(crate) async fn hold(
     };
     *holder.lock().unwrap_or_else(PoisonError::into_inner) = Some(Holder {
         what,
-        by: by.clone(),
+        by: by.to_string(),
         since: SystemTime::now(),
     });
     Ok(Held {

@@ -8,8 +8,8 @@ use havre_api::{ApiError, ErrorCode, Event, EventSink};
 use havre_base::in_place;
 use havre_model::FoundDatabases;
 use havre_release::{
-    Analysis, Applied, ApplyError, Cause, Change, Desired, Failure, JobId, Jobs, Move, Record,
-    Release, Scale, TargetStatus,
+    Analysis, Applied, ApplyError, Cause, Change, Desired, Failure, JobId, Jobs, Move, Origin,
+    Record, Release, Scale, TargetStatus,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -36,6 +36,8 @@ pub(crate) struct NewRelease {
     pub(crate) jobs: Jobs,
     pub(crate) cause: Cause,
     pub(crate) by: String,
+    /// Where it comes from, as far as that is known.
+    pub(crate) origin: Option<Origin>,
     /// What was found where its services and those before write.
     pub(crate) databases: FoundDatabases,
 }
@@ -99,17 +101,19 @@ pub(super) async fn begin(
         jobs,
         cause,
         by,
+        origin,
         databases,
     } = new;
     let analysis = match cause {
         // What it runs is the same, what it runs with is not.
-        Cause::Up | Cause::Rotation { .. } => Analysis::Enabled,
+        Cause::Up | Cause::Rotation { .. } | Cause::Promotion { .. } => Analysis::Enabled,
         Cause::Restart { .. } | Cause::Rollback { .. } => Analysis::Skipped,
     };
     let record = Record {
         cause,
         by: Some(by),
         started_at: Some(SystemTime::now()),
+        origin,
         ..Record::default()
     };
     let last = environment.status();

@@ -6,6 +6,7 @@ mod ends;
 mod fakes;
 mod networks;
 mod numbers;
+mod promotions;
 mod rollback;
 mod rotation;
 mod secret_uses;

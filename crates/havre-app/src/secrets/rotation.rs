@@ -300,6 +300,7 @@ async fn move_to(
             secret: name.to_string(),
         },
         by: by.to_string(),
+        origin: operations::origin(daemon, id, &status)?,
     };
     let number = roll_out(daemon, environment, new, events).await;
     drop(held);

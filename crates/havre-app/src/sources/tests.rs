@@ -138,4 +138,9 @@ async fn what_was_sent_takes_the_place_of_its_paths_and_leads_nowhere_else() {
     );
     let trees = trees_of(&release, &platform.sources.of("shop.production"));
     assert_eq!(trees, BTreeSet::from([tree]));
+    // So does one that is to come, though nothing of it runs.
+    let used =
+        |to_come: &[&Release]| trees_in_use(platform, "shop.production", None, to_come).unwrap();
+    assert_eq!(used(&[]), BTreeSet::new());
+    assert_eq!(used(&[&release]), BTreeSet::from([tree]));
 }

@@ -89,6 +89,8 @@ pub(super) fn of(project: &Project) -> Vec<Asked<'_>> {
         tls,
         routes,
         rollout,
+        // The daemon's, whatever the target.
+        gates: _,
     } = project;
     let mut all = Vec::new();
     for (name, service) in services {

@@ -175,7 +175,7 @@ const OIDC_KEYS: [Described; 6] = [
     },
 ];
 
-const TOP_KEYS: [Described; 3] = [
+const TOP_KEYS: [Described; 4] = [
     Described {
         name: "acme",
         shape: Shape::Mapping(&ACME),
@@ -187,6 +187,13 @@ const TOP_KEYS: [Described; 3] = [
         shape: Shape::Mapping(&API),
         text: "Access from elsewhere, over HTTPS. Without it: by the socket and by ssh alone.",
         example: r#"{"host": "havre.example.org"}"#,
+    },
+    Described {
+        name: "notify",
+        shape: Shape::File,
+        text: "A program that is run when a promotion waits for somebody's agreement, and when it ends: it gets what there is \
+               to tell as JSON on its standard input, and 30 s.",
+        example: r#""./tell-the-team""#,
     },
     Described {
         name: "oidc",

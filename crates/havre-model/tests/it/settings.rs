@@ -103,6 +103,15 @@ const WRONG: &[&str] = &[
     "environments: {-a: {}}",
     "environments: {staging: {name: x}}",
     "environments: [staging]",
+    "environments: {staging: {needs: {a: b}}}",
+    "environments: {staging: {approval: perhaps}}",
+    "environments: {staging: {approval: {count: many}}}",
+    "environments: {staging: {approval: {who: anna}}}",
+    "environments: {staging: {wait: ten}}",
+    "environments: {staging: {freeze: [{from: '2026-12-20'}]}}",
+    "environments: {staging: {freeze: [{from: 20 Dec, to: '2026-12-24'}]}}",
+    "environments: {staging: {freeze: [{from: fri 16:00, to: mon 8:00, timezone: ../x}]}}",
+    "environments: {staging: {previews: true}}",
     "[]",
 ];
 
@@ -119,6 +128,9 @@ const RIGHT: &[&str] = &[
     "routes: [{service: web, port: '80', path: /api/, strip_prefix: off}]",
     "routes: [{service: web, path: /api/v2}]",
     "routes: [{service: web, protocol: h2c}, {service: web, path: /a, protocol: http}]",
+    "environments: {staging: {branch: main}, live: {needs: staging, approval: {by: [anna, admins], count: 1}}}",
+    "environments: {a: {approval: yes}, b: {needs: [a], e2e: e2e.yml, wait: 10m, branch: [main, 'release/*']}}",
+    "environments: {a: {freeze: [{from: '2026-12-20', to: '2027-01-02T08:00'}, {from: fri 16:00, to: Monday 8:00}]}}",
     "environments: {staging: , b-2: {domain: b.example.org}, x-note: 1}",
 ];
 
@@ -151,8 +163,9 @@ fn schema_and_reader_agree() {
 }
 
 /// Cases whose havre.yaml a schema can tell to be wrong.
-const WRONG_CASES: [&str; 6] = [
+const WRONG_CASES: [&str; 7] = [
     "havre-yaml-allow-wrong",
+    "havre-yaml-gates-wrong",
     "havre-yaml-rollout-wrong",
     "havre-yaml-services-wrong",
     "havre-yaml-variables-wrong",

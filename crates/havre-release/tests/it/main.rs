@@ -4,5 +4,6 @@ mod application;
 mod contents;
 mod networks;
 mod property;
+mod provenance;
 mod rollouts;
 mod world;

@@ -188,6 +188,7 @@ pub fn release(shapes: &[Shape]) -> Release {
 pub fn with_rollout(shapes: &[Shape], rollout: RolloutSettings) -> Release {
     let project = Project {
         sent: false,
+        gates: Vec::new(),
         name: ProjectName::new("shop"),
         environment: EnvironmentName::new("production"),
         directory: "/shop".into(),

@@ -38,6 +38,34 @@ pub fn parse_since(text: &str) -> Result<Timestamp, String> {
         .map_err(|_| "a time as 2024-05-01T10:00:00Z or an age as 90s, 15m, 2h, 3d".to_owned())
 }
 
+/// A release by its number; `None`: the one that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WhichRelease(pub Option<u64>);
+
+/// Reads `latest` or a number.
+pub fn parse_release(text: &str) -> Result<WhichRelease, String> {
+    match text {
+        "latest" => Ok(WhichRelease(None)),
+        _ => text
+            .parse()
+            .map(|number| WhichRelease(Some(number)))
+            .map_err(|_| "a number or latest".to_owned()),
+    }
+}
+
+/// Reads a time, or how long from now on.
+pub fn parse_until(text: &str) -> Result<Timestamp, String> {
+    if let Some(wait) = human::parse_duration(text) {
+        let until = std::time::SystemTime::now().checked_add(wait);
+        return until
+            .map(Timestamp::from)
+            .ok_or_else(|| "too long".to_owned());
+    }
+    Timestamp::from_str(text).map_err(|_| {
+        "a time as 2027-01-02T08:00:00Z, or from now on as 90s, 15m, 2h, 3d".to_owned()
+    })
+}
+
 /// Reads `SERVICE=N`.
 pub fn parse_scale(text: &str) -> Result<(String, u32), String> {
     let (service, number) = text.split_once('=').ok_or("SERVICE=N, as in web=3")?;
@@ -122,6 +150,21 @@ mod tests {
             "{age:?}"
         );
         assert!(parse_since("yesterday").is_err());
+    }
+
+    #[test]
+    fn a_release_is_a_number_or_the_latest() {
+        assert_eq!(parse_release("latest"), Ok(WhichRelease(None)));
+        assert_eq!(parse_release("7"), Ok(WhichRelease(Some(7))));
+        assert!(parse_release("newest").is_err());
+    }
+
+    #[test]
+    fn until_is_a_time_or_from_now_on() {
+        let time = parse_until("2027-01-02T10:00:00+02:00").unwrap();
+        assert_eq!(time.to_string(), "2027-01-02T08:00:00Z");
+        assert!(parse_until("2h").unwrap() > Timestamp::now());
+        assert!(parse_until("tomorrow").is_err());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! `havre releases`, `rollback`, `pause`, `resume` and `abort`.
 
 use havre_api::{
-    Course, PlannedService, ReleaseId, ReleaseState, ReleaseStatus, Releases, ReleasesQuery,
-    RequestCount, Rollback, RollbackRequest, Steer, SteerRequest, Timestamp,
+    Course, PlannedService, ReleaseId, ReleaseOrigin, ReleaseState, ReleaseStatus, Releases,
+    ReleasesQuery, RequestCount, Rollback, RollbackRequest, Steer, SteerRequest, Timestamp,
 };
 
 use super::up;
@@ -78,10 +78,9 @@ fn render(releases: &[ReleaseStatus], paint: Paint, now: Timestamp) -> String {
         "RELEASE", "MADE", "BY", "WHY", "STATE", "READY IN", "DONE IN", "REQUESTS", "CHANGES",
     ]);
     for release in releases {
-        let mut lines = release
-            .reason
-            .iter()
-            .cloned()
+        let mut lines = origin_lines(release)
+            .into_iter()
+            .chain(release.reason.clone())
             .chain(release.changes.iter().flat_map(change_lines));
         table.row(cells(release, now, lines.next().unwrap_or_default()));
         for line in lines {
@@ -89,6 +88,47 @@ fn render(releases: &[ReleaseStatus], paint: Paint, now: Timestamp) -> String {
         }
     }
     table.render(paint, "")
+}
+
+/// Where it comes from, as far as that is not told by why there is one.
+fn origin_lines(release: &ReleaseStatus) -> Vec<String> {
+    let Some(ReleaseOrigin {
+        origin,
+        promotion,
+        approvals,
+        overridden,
+        ..
+    }) = &release.origin
+    else {
+        return Vec::new();
+    };
+    let mut words = Vec::new();
+    words.extend(promotion.map(|id| format!("promotion {id}")));
+    words.extend(origin.commit.as_ref().map(|commit| {
+        let short: String = commit.chars().take(12).collect();
+        format!("commit {short}")
+    }));
+    words.extend(origin.run.as_ref().map(|run| format!("run {run}")));
+    words.extend(
+        origin
+            .actor
+            .as_ref()
+            .map(|actor| format!("pushed by {actor}")),
+    );
+    let people: Vec<&str> = approvals.iter().map(|one| one.by.as_str()).collect();
+    if !people.is_empty() {
+        words.push(format!("approved by {}", people.join(", ")));
+    }
+    let mut lines = Vec::new();
+    if !words.is_empty() {
+        lines.push(words.join(", "));
+    }
+    lines.extend(
+        overridden
+            .as_ref()
+            .map(|reason| format!("override: {reason}")),
+    );
+    lines
 }
 
 fn cells(release: &ReleaseStatus, now: Timestamp, change: String) -> [String; 9] {

@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::ui::Ui;
-use crate::{connect, human, progress, sending};
+use crate::{connect, human, origin, progress, sending};
 
 pub async fn run(context: &Context, args: UpArgs) -> Outcome {
     let ui = context.ui;
@@ -28,6 +28,9 @@ pub async fn run(context: &Context, args: UpArgs) -> Outcome {
             no_cache: args.no_cache,
             pull: args.pull,
         },
+        origin: origin::of_job(),
+        overridden: args.overridden,
+        entry: args.entry.entry,
     };
     if args.detach {
         let running = client.start::<Up>(&request).await.map_err(Failure::from)?;

@@ -320,8 +320,114 @@ impl Check for ExecRequest {
 
 impl Check for UpRequest {
     fn check(&self) -> Result<(), ApiError> {
-        project(&self.project)
+        project(&self.project)?;
+        self.origin.as_ref().map_or(Ok(()), origin)?;
+        match &self.overridden {
+            Some(reason) => said("reason", Some(reason))
+                .and(refuse_unless(!reason.trim().is_empty(), || {
+                    "the reason for the override is empty".to_owned()
+                })),
+            None => Ok(()),
+        }
     }
+}
+
+impl Check for PromoteRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        project(&self.project)?;
+        environment_name(self.from.as_str())?;
+        self.origin.as_ref().map_or(Ok(()), origin)
+    }
+}
+
+impl Check for PromotionsQuery {
+    fn check(&self) -> Result<(), ApiError> {
+        filter(self.project.as_ref(), self.environment.as_ref())
+    }
+}
+
+impl Check for PromotionAnswer {
+    fn check(&self) -> Result<(), ApiError> {
+        environment(&self.environment)?;
+        said("comment", self.comment.as_deref())
+    }
+}
+
+impl Check for FreezeRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        environment(&self.environment)?;
+        let order = self.freeze.as_ref();
+        said("reason", order.and_then(|order| order.reason.as_deref()))
+    }
+}
+
+impl Check for GatesRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        project_name(self.project.as_str())?;
+        havre_model::gates_in_bounds(&self.gates)
+            .map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()))
+    }
+}
+
+impl Check for TestReportRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        environment(&self.environment)?;
+        line("test", &self.test, MAX_WORD_BYTES)?;
+        self.run
+            .as_deref()
+            .map_or(Ok(()), |run| line("run", run, MAX_REFERENCE_BYTES))
+    }
+}
+
+impl Check for EnterRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        environment(&self.environment)?;
+        line("run", &self.run, MAX_REFERENCE_BYTES)?;
+        line("job", &self.job, MAX_REFERENCE_BYTES)?;
+        origin(&self.origin)
+    }
+}
+
+impl Check for ProvenanceQuery {
+    fn check(&self) -> Result<(), ApiError> {
+        environment(&self.environment)
+    }
+}
+
+/// It is shown in tables, and compared with names.
+fn origin(origin: &Origin) -> Result<(), ApiError> {
+    let Origin {
+        commit,
+        repository,
+        reference,
+        run,
+        actor,
+    } = origin;
+    for (what, value) in [
+        ("commit", commit),
+        ("repository", repository),
+        ("reference", reference),
+        ("run", run),
+        ("actor", actor),
+    ] {
+        value
+            .as_deref()
+            .map_or(Ok(()), |value| line(what, value, MAX_REFERENCE_BYTES))?;
+    }
+    Ok(())
+}
+
+/// What somebody says, or nothing.
+fn said(what: &str, value: Option<&str>) -> Result<(), ApiError> {
+    text(what, value.unwrap_or_default(), MAX_REASON_BYTES)
+}
+
+fn line(what: &str, value: &str, most: usize) -> Result<(), ApiError> {
+    text(what, value, most)?;
+    refuse_unless(
+        !value.is_empty() && !value.contains(char::is_control),
+        || format!("the {what} is not one line"),
+    )
 }
 
 impl Check for PlanRequest {
