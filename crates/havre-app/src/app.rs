@@ -331,7 +331,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let repositories = Repositories::new(&daemon, engine.clone(), receiver);
     let pipeline = boxes.map_err(|error| one_line(&error)).and_then(|boxes| {
         let parts = pipeline::Parts {
-            platform: &daemon.platform,
+            daemon: &daemon,
             store: &store,
             boxes,
             repositories: repositories.all()?,
@@ -344,7 +344,10 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     // The daemon knows targets, and not what they are made of.
     let of_this_machine: [Box<dyn Subsystem>; 3] = [
         Box::new(repositories),
-        Box::new(subsystems::pipeline::Runs(pipeline)),
+        Box::new(subsystems::pipeline::Runs {
+            daemon: Arc::clone(&daemon),
+            pipeline,
+        }),
         Box::new(Containers(engine)),
     ];
     let subsystems: Vec<_> = parts.chain(of_this_machine).collect();

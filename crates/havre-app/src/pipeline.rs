@@ -26,13 +26,13 @@ use havre_results::{Limits, Results};
 use havre_runs::{Ports, Runs, Settings, SystemClock};
 use havre_store::Store;
 
+use crate::daemon::Daemon;
 use crate::jobs::BoxLegs;
-use crate::platform::Platform;
 
 pub(crate) use pushed::Pushed;
 
 use commits::Commits;
-use gate::Environments;
+use gate::{Entries, Environments};
 use surroundings::OfDaemon;
 
 /// Where all calls from boxes are said to come from: each shows a token of its own.
@@ -95,7 +95,7 @@ pub(crate) struct Pipeline {
 
 /// What it is made of.
 pub(crate) struct Parts<'a> {
-    pub(crate) platform: &'a Arc<Platform>,
+    pub(crate) daemon: &'a Arc<Daemon>,
     pub(crate) store: &'a Arc<Store>,
     pub(crate) boxes: Boxes,
     pub(crate) repositories: Repositories,
@@ -107,13 +107,14 @@ impl Pipeline {
     /// Opens it; what keeps it from it, for a person. Blocks.
     pub(crate) fn open(parts: Parts<'_>) -> Result<Self, String> {
         let Parts {
-            platform,
+            daemon,
             store,
             boxes,
             repositories,
             api,
             late,
         } = parts;
+        let platform = &daemon.platform;
         let state = platform.root.state_dir();
         let key = key(&state.join("results.key"))
             .map_err(|error| format!("cannot keep the key of artifacts and caches: {error}"))?;
@@ -124,7 +125,8 @@ impl Pipeline {
             Limits::default(),
         );
         let results = results.map_err(|error| one_line(&error))?;
-        let surroundings = OfDaemon::new(platform, api);
+        let entries = Entries::default();
+        let surroundings = OfDaemon::new(platform, api, entries.clone());
         let legs = BoxLegs::new(
             boxes.clone(),
             platform.root.run_dir().join("jobs"),
@@ -135,7 +137,10 @@ impl Pipeline {
         let legs = legs.map_err(|error| format!("cannot make the folder of boxes: {error}"))?;
         let ports = Ports {
             legs: Arc::new(legs.clone()),
-            gate: Arc::new(Environments(Arc::clone(platform))),
+            gate: Arc::new(Environments {
+                daemon: Arc::clone(daemon),
+                entries,
+            }),
             sources: Arc::new(Commits(repositories.clone())),
             clock: Arc::new(SystemClock),
         };

@@ -1,22 +1,54 @@
 //! What lets jobs into environments, and gives them what is secret there.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
-use havre_api::EnvironmentId;
+use havre_api::{
+    EnterRequest, EntryState, EntryStatus, EnvironmentId, GateState, Origin, Principal,
+    PromotionId, Who,
+};
 use havre_base::{in_place, one_line};
 use havre_model::{EnvironmentName, ProjectName};
-use havre_runs::{Answer, Asked, Gate, Opened};
+use havre_runs::{Answer, Asked, Gate, LegKey, Opened};
 use havre_secrets::SecretError;
 
-use crate::platform::Platform;
+use super::surroundings::{grant, token_name};
+use crate::daemon::Daemon;
+use crate::promotions::entry;
 use crate::secrets::scope::scope_of;
 
 /// Milliseconds until a seal that is locked is looked at again.
 const AGAIN_MS: u64 = 30_000;
 
-pub(super) struct Environments(pub(super) Arc<Platform>);
+/// What lets jobs into environments.
+pub(super) struct Environments {
+    pub(super) daemon: Arc<Daemon>,
+    pub(super) entries: Entries,
+}
+
+/// By what jobs were let in, for their `up` and `promote`: asked for just before each starts.
+#[derive(Clone, Default)]
+pub(super) struct Entries(Arc<Mutex<HashMap<LegKey, PromotionId>>>);
+
+impl Entries {
+    fn note(&self, key: &LegKey, entry: PromotionId) {
+        self.lock().insert(key.clone(), entry);
+    }
+
+    pub(super) fn of(&self, key: &LegKey) -> Option<PromotionId> {
+        self.lock().get(key).copied()
+    }
+
+    pub(super) fn forget(&self, key: &LegKey) {
+        self.lock().remove(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<LegKey, PromotionId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Gate for Environments {
     fn ask<'a>(&'a self, asked: &'a Asked) -> BoxFuture<'a, Answer> {
@@ -29,7 +61,7 @@ impl Gate for Environments {
                     why: format!("what comes from outside does not get into {environment}"),
                 };
             }
-            in_place(|| self.open(&asked.project, environment))
+            self.enter(asked, environment).await
         })
     }
 
@@ -39,20 +71,51 @@ impl Gate for Environments {
 }
 
 impl Environments {
-    fn open(&self, project: &str, environment: &str) -> Answer {
+    async fn enter(&self, asked: &Asked, environment: &str) -> Answer {
         let id = EnvironmentId {
-            project: ProjectName::new(project),
+            project: ProjectName::new(asked.project.as_str()),
             environment: EnvironmentName::new(environment),
         };
-        if let Some(reason) = self.0.seal.locked() {
-            return Answer::Waits {
-                why: format!(
-                    "the secrets of {id} are locked ({reason}): `havre secret seal unlock`"
-                ),
-                until: Some(now_ms().saturating_add(AGAIN_MS)),
-            };
+        let by = match principal(&asked.key, &asked.project, environment) {
+            Ok(by) => by,
+            Err(why) => return Answer::Refused { why },
+        };
+        let leg = &asked.key.leg;
+        let request = EnterRequest {
+            environment: id.clone(),
+            run: format!("{}#{}.{}", asked.project, asked.number, leg.attempt),
+            job: leg.to_string(),
+            origin: Origin {
+                commit: Some(asked.commit.clone()),
+                repository: Some(asked.project.clone()),
+                reference: Some(asked.reference.clone()),
+                run: Some(asked.number.to_string()),
+                actor: Some(asked.actor.clone()),
+            },
+        };
+        let status = match entry::enter(&self.daemon, &by, request).await {
+            Ok(status) => status,
+            Err(error) => return later(format!("{id}: {}", one_line(&error))),
+        };
+        match status.state {
+            EntryState::Entered => {
+                self.entries.note(&asked.key, status.promotion);
+                in_place(|| self.open(&id))
+            }
+            EntryState::Refused => Answer::Refused {
+                why: format!("{id}: {}", status.reason.unwrap_or_default()),
+            },
+            EntryState::Waits => waits(&id, &status),
         }
-        match self.secrets(&id) {
+    }
+
+    fn open(&self, id: &EnvironmentId) -> Answer {
+        if let Some(reason) = self.daemon.platform.seal.locked() {
+            return later(format!(
+                "the secrets of {id} are locked ({reason}): `havre secret seal unlock`"
+            ));
+        }
+        match self.secrets(id) {
             Ok(secrets) => Answer::Open(Opened {
                 environment_secrets: secrets,
                 ..Opened::default()
@@ -66,7 +129,7 @@ impl Environments {
     /// The secrets of an environment and the machine's for all, by name; those that are no text are for files.
     fn secrets(&self, id: &EnvironmentId) -> Result<BTreeMap<String, String>, SecretError> {
         let scope = scope_of(Some(id));
-        let store = &self.0.secrets;
+        let store = &self.daemon.platform.secrets;
         let wanted = [scope.clone(), scope_of(None)];
         let listed = store.list(|scope| wanted.contains(scope))?;
         let mut names: Vec<_> = listed.into_iter().map(|one| one.name).collect();
@@ -91,7 +154,52 @@ impl Environments {
     }
 }
 
-fn now_ms() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+/// What there is to wait for, and what to do about it.
+fn waits(id: &EnvironmentId, status: &EntryStatus) -> Answer {
+    let open = status
+        .gates
+        .iter()
+        .filter(|gate| gate.state == GateState::Waits);
+    let whys = open.clone().map(|gate| match &gate.why {
+        Some(why) => format!("{}: {why}", gate.gate),
+        None => gate.gate.clone(),
+    });
+    let whys: Vec<String> = whys.collect();
+    let until = open.filter_map(|gate| gate.until).min();
+    let until = until.map(|until| millis(until.into()));
+    Answer::Waits {
+        why: format!(
+            "{id} ({}); `havre approve {}` agrees",
+            whys.join(", "),
+            status.promotion
+        ),
+        until,
+    }
+}
+
+fn later(why: String) -> Answer {
+    let now = millis(SystemTime::now());
+    Answer::Waits {
+        why,
+        until: Some(now.saturating_add(AGAIN_MS)),
+    }
+}
+
+/// As what the job comes to the daemon, by its token.
+fn principal(key: &LegKey, project: &str, environment: &str) -> Result<Principal, String> {
+    let name = token_name(key);
+    Ok(Principal {
+        who: Who::Token {
+            id: name.clone(),
+            name,
+        },
+        grant: grant(project, environment)?,
+    })
+}
+
+fn millis(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }

@@ -14,6 +14,7 @@ use havre_job::{Sources, paths};
 use havre_runs::{LegKey, LegStart};
 
 use super::JobsApi;
+use super::gate::Entries;
 use crate::image_names;
 use crate::jobs::{Grounded, Surroundings, box_id};
 use crate::platform::Platform;
@@ -24,29 +25,25 @@ const BEYOND: Duration = Duration::from_secs(15 * 60);
 pub(super) struct OfDaemon {
     platform: Arc<Platform>,
     api: JobsApi,
+    entries: Entries,
 }
 
 impl OfDaemon {
-    pub(super) fn new(platform: &Arc<Platform>, api: JobsApi) -> Self {
+    pub(super) fn new(platform: &Arc<Platform>, api: JobsApi, entries: Entries) -> Self {
         Self {
             platform: Arc::clone(platform),
             api,
+            entries,
         }
     }
 
     /// A token that does in the job's environment what a deployer does, as long as the job may run.
     fn token(&self, leg: &LegStart, environment: &str) -> Result<String, String> {
-        let pattern: EnvironmentPattern = format!("{}/{environment}", leg.project)
-            .parse()
-            .map_err(|error| format!("{environment:?} is no environment: {}", one_line(&error)))?;
         let name = token_name(&leg.key);
         let new = NewToken {
             name: name.clone(),
             holder: Holder::Token,
-            grant: Grant {
-                role: Role::Deployer,
-                environments: vec![pattern],
-            },
+            grant: grant(&leg.project, environment)?,
             created_by: format!("run {} by {}", leg.number, leg.actor),
             lifetime: Some(Duration::from_millis(leg.timeout_ms).saturating_add(BEYOND)),
         };
@@ -89,7 +86,11 @@ impl Surroundings for OfDaemon {
             ("HAVRE_ENVIRONMENT", environment.clone()),
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value));
-        Ok(Some(variables.into()))
+        let mut variables = BTreeMap::from(variables);
+        if let Some(entry) = self.entries.of(&leg.key) {
+            variables.insert("HAVRE_ENTRY".to_owned(), entry.to_string());
+        }
+        Ok(Some(variables))
     }
 
     fn images(&self) -> Result<Images, String> {
@@ -105,6 +106,7 @@ impl Surroundings for OfDaemon {
     }
 
     fn removed(&self, key: &LegKey) {
+        self.entries.forget(key);
         match self.platform.door.register.revoke(&token_name(key)) {
             // Most jobs have none.
             Ok(_) | Err(AccessError::NoToken(_)) => {}
@@ -115,7 +117,18 @@ impl Surroundings for OfDaemon {
     }
 }
 
+/// What a job may do: in its own environment, what a deployer does.
+pub(super) fn grant(project: &str, environment: &str) -> Result<Grant, String> {
+    let pattern = format!("{project}/{environment}").parse();
+    let pattern: EnvironmentPattern = pattern
+        .map_err(|error| format!("{environment:?} is no environment: {}", one_line(&error)))?;
+    Ok(Grant {
+        role: Role::Deployer,
+        environments: vec![pattern],
+    })
+}
+
 /// What a job's token is called: whoever removes the job finds it.
-fn token_name(key: &LegKey) -> String {
+pub(super) fn token_name(key: &LegKey) -> String {
     format!("ci-{}", box_id(key))
 }

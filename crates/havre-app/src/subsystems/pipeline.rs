@@ -1,10 +1,12 @@
 //! Runs of workflows: their driver, and what is kept for their jobs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use havre_api::Routes;
 use havre_base::{blocking, one_line};
 
+use crate::daemon::Daemon;
 use crate::pipeline::Pipeline;
 use crate::subsystem::{Subsystem, Task};
 use crate::supervisor::Supervised;
@@ -12,8 +14,12 @@ use crate::supervisor::Supervised;
 /// How often artifacts and caches are looked through.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// The pipeline, or what keeps it from being there: all else goes on.
-pub(crate) struct Runs(pub(crate) Result<Pipeline, String>);
+/// The pipeline of a daemon.
+pub(crate) struct Runs {
+    pub(crate) daemon: Arc<Daemon>,
+    /// What keeps it from being there, otherwise: all else goes on.
+    pub(crate) pipeline: Result<Pipeline, String>,
+}
 
 impl Subsystem for Runs {
     fn calls(&self) -> Option<Routes<()>> {
@@ -21,8 +27,16 @@ impl Subsystem for Runs {
     }
 
     fn tasks(&self) -> Vec<Task> {
-        let (driven, kept) = (self.0.clone(), self.0.clone());
+        let (driven, kept, told) = (
+            self.pipeline.clone(),
+            self.pipeline.clone(),
+            self.pipeline.clone(),
+        );
+        let daemon = Arc::clone(&self.daemon);
         vec![
+            Task::new("gates of jobs", move |task| {
+                tell(Arc::clone(&daemon), told.clone(), task)
+            }),
             Task::new("runs of workflows", move |task| drive(driven.clone(), task)),
             Task::new("artifacts and caches", move |task| keep(kept.clone(), task)),
         ]
@@ -41,6 +55,25 @@ async fn drive(pipeline: Result<Pipeline, String>, task: Supervised) {
     pipeline.adopt().await;
     if let Err(error) = pipeline.runs.run(task.end.clone()).await {
         task.report(Err(one_line(&error)));
+    }
+}
+
+/// Has jobs that wait for an environment ask again when something came of it.
+async fn tell(daemon: Arc<Daemon>, pipeline: Result<Pipeline, String>, task: Supervised) {
+    let Ok(pipeline) = pipeline else {
+        return task.end.cancelled().await;
+    };
+    let mut changes = daemon.platform.promotions.changes();
+    loop {
+        tokio::select! {
+            () = task.end.cancelled() => return,
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                pipeline.runs.gates_changed();
+            }
+        }
     }
 }
 
