@@ -105,17 +105,7 @@ impl Runtime {
 
     /// What starts it, up to its own arguments.
     pub(crate) fn argv(&self) -> Vec<String> {
-        let loader = [
-            paths::LOADER,
-            "--library-path",
-            paths::LIBRARIES,
-            paths::BINARY,
-        ];
-        let skipped = if self.has_loader { 0 } else { 3 };
-        loader[skipped..]
-            .iter()
-            .map(|word| (*word).to_owned())
-            .collect()
+        command(self.has_loader)
     }
 
     /// What brings it into a container.
@@ -141,6 +131,7 @@ type Needed = (PathBuf, String);
 fn name_of(needed: &[Needed]) -> Result<String, RuntimeError> {
     let mut hasher = DefaultHasher::new();
     SUDO.hash(&mut hasher);
+    havre(!needed.is_empty()).hash(&mut hasher);
     for (path, name) in needed {
         let meta = fs::metadata(path).map_err(RuntimeError::file("look at", path))?;
         (path, name, meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut hasher);
@@ -163,9 +154,37 @@ fn fill(dir: &Path, needed: &[Needed]) -> Result<(), RuntimeError> {
         fs::copy(path, &to).map_err(RuntimeError::file("copy", path))?;
         put(to, 0o755)?;
     }
-    let sudo = dir.join("programs/sudo");
-    fs::write(&sudo, SUDO).map_err(RuntimeError::file("write", &sudo))?;
-    put(sudo, 0o755)
+    let programs = [
+        ("sudo", SUDO.to_owned()),
+        ("havre", havre(!needed.is_empty())),
+    ];
+    for (name, script) in programs {
+        let program = dir.join("programs").join(name);
+        fs::write(&program, script).map_err(RuntimeError::file("write", &program))?;
+        put(program, 0o755)?;
+    }
+    Ok(())
+}
+
+/// The command line, for jobs: the binary as the runner is started.
+fn havre(has_loader: bool) -> String {
+    let words = command(has_loader).join(" ");
+    format!("#!/bin/sh\nexec {words} \"$@\"\n")
+}
+
+/// What starts the binary in a box.
+fn command(has_loader: bool) -> Vec<String> {
+    let loader = [
+        paths::LOADER,
+        "--library-path",
+        paths::LIBRARIES,
+        paths::BINARY,
+    ];
+    let skipped = if has_loader { 0 } else { 3 };
+    loader[skipped..]
+        .iter()
+        .map(|word| (*word).to_owned())
+        .collect()
 }
 
 /// The loader that a program asks for; `None`: it needs none.

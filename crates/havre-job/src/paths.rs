@@ -6,7 +6,7 @@ pub const BINARY: &str = "/run/havre/bin/havre";
 pub const LOADER: &str = "/run/havre/lib/loader";
 /// Libraries of [`BINARY`].
 pub const LIBRARIES: &str = "/run/havre/lib";
-/// Programs that stand in for others, behind all others in PATH: `sudo` where the image has none.
+/// Programs behind all others in PATH: `havre`, and `sudo` where the image has none.
 pub const PROGRAMS: &str = "/run/havre/programs";
 /// The repository, bare, for reading only.
 pub const REPOSITORY: &str = "/run/havre/repository.git";
