@@ -327,7 +327,10 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         options,
     );
     let (late, jobs_api) = (Late::default(), JobsApi::default());
-    let receiver = Arc::new(Pushed(late.clone()));
+    let receiver = Arc::new(Pushed {
+        platform: Arc::clone(&daemon.platform),
+        late: late.clone(),
+    });
     let repositories = Repositories::new(&daemon, engine.clone(), receiver);
     let pipeline = boxes.map_err(|error| one_line(&error)).and_then(|boxes| {
         let parts = pipeline::Parts {

@@ -11,11 +11,12 @@ use crate::allow::Allow;
 use crate::canonical::Base;
 use crate::decode;
 use crate::files::Files;
+use crate::load::LoadFailure;
 use crate::project::{EnvironmentGates, EnvironmentName, Liveness, Reload, RouteProtocol, Tls};
 use crate::read::{Field, Fields};
 use crate::report::Report;
 use crate::schema;
-use crate::source::Span;
+use crate::source::{SourceId, Span};
 use crate::suggest;
 use crate::yaml::{self, Map, Node, Value};
 
@@ -145,8 +146,43 @@ pub(crate) fn read(
     }
     let mark = report.mark();
     let source = files.read(&path, "file", None, report)?;
+    let base = Base {
+        directory: directory.to_owned(),
+        home,
+    };
+    let settings = of_source(source, &base, environment, report);
+    report.recode_since(mark, own_code);
+    settings
+}
+
+/// What a text of havre.yaml says has to hold before anything comes into environments: of each, in their order.
+pub fn gates_of(text: &str) -> Result<Vec<EnvironmentGates>, LoadFailure> {
+    let mut report = yaml::report(PathBuf::new());
+    let source = report.add_source(Path::new(FILE_NAME), text.to_owned());
+    let base = Base {
+        directory: PathBuf::from("/"),
+        home: None,
+    };
+    let mark = report.mark();
+    let production = EnvironmentName::new(PRODUCTION);
+    let settings = of_source(source, &base, &production, &mut report);
+    report.recode_since(mark, own_code);
+    let failed = report.has_errors();
+    let (errors, warnings) = report.finish();
+    match settings {
+        Some(settings) if !failed => Ok(settings.gates),
+        _ => Err(LoadFailure::new(errors, warnings)),
+    }
+}
+
+fn of_source(
+    source: SourceId,
+    base: &Base,
+    environment: &EnvironmentName,
+    report: &mut Report,
+) -> Option<Settings> {
     let documents = yaml::parse(source, report)?;
-    let settings = match &documents[..] {
+    match &documents[..] {
         [] => Some(Settings {
             present: true,
             ..Settings::default()
@@ -155,13 +191,7 @@ pub(crate) fn read(
             present: true,
             ..Settings::default()
         }),
-        [node] => {
-            let base = Base {
-                directory: directory.to_owned(),
-                home,
-            };
-            top(node, &base, environment, report)
-        }
+        [node] => top(node, base, environment, report),
         [_, second, ..] => {
             report.error(
                 "compose/value",
@@ -170,9 +200,7 @@ pub(crate) fn read(
             );
             None
         }
-    };
-    report.recode_since(mark, own_code);
-    settings
+    }
 }
 
 /// The readers are shared with compose files; the codes are not.

@@ -84,7 +84,10 @@ impl Environments {
         let request = EnterRequest {
             environment: id.clone(),
             run: format!("{}#{}.{}", asked.project, asked.number, leg.attempt),
-            job: leg.to_string(),
+            job: match leg.index {
+                0 => leg.job.clone(),
+                index => format!("{}[{index}]", leg.job),
+            },
             origin: Origin {
                 commit: Some(asked.commit.clone()),
                 repository: Some(asked.project.clone()),

@@ -1,20 +1,29 @@
 //! What a push leads to: its workflow files are checked before it is taken, and runs begin when it is.
 
-use havre_base::one_line;
+use std::sync::Arc;
+
+use havre_base::{in_place, one_line};
 use havre_git::{Lines, Objects, Push, Receiver, Update};
+use havre_model::ProjectName;
 use havre_pipeline::{Event, Reference};
 use havre_release::Answer;
 use havre_runs::{Begun as Run, Filter, Outcome, Trigger};
 use tokio::task::JoinSet;
 
+use super::surroundings::grant;
 use super::{Begun, Late, commits, told};
-use crate::repositories::{moved, wrong};
+use crate::platform::Platform;
+use crate::promotions::definitions;
+use crate::repositories::{gates, moved, wrong};
 
 /// Paths of a push that filters are asked about; of more nobody knows.
 const MOST_CHANGED: usize = 3000;
 
 /// Takes pushes.
-pub(crate) struct Pushed(pub(crate) Late);
+pub(crate) struct Pushed {
+    pub(crate) platform: Arc<Platform>,
+    pub(crate) late: Late,
+}
 
 impl Receiver for Pushed {
     fn check<'a>(
@@ -28,7 +37,8 @@ impl Receiver for Pushed {
             commits.sort();
             commits.dedup();
             for commit in commits {
-                let lines = wrong(objects, commit).await;
+                let mut lines = wrong(objects, commit).await;
+                lines.extend(gates(objects, commit).await.err().unwrap_or_default());
                 if !lines.is_empty() {
                     return Err(lines);
                 }
@@ -45,12 +55,16 @@ impl Receiver for Pushed {
                 push.project,
                 stored.join(", ")
             ));
-            let Some(begun) = self.0.get() else {
+            let Some(begun) = self.late.get() else {
                 return tell
                     .say("nothing starts: jobs cannot be run here; see `havre daemon status`");
             };
             let mut runs = Vec::new();
             for update in &push.updates {
+                if let Err(why) = self.take_gates(begun, push, update).await {
+                    tell.say(&format!("{}: {why}", update.reference));
+                    continue;
+                }
                 match begin(begun, push, update, &tell).await {
                     Ok(started) => runs.extend(started),
                     Err(why) => tell.say(&format!("{}: {why}", update.reference)),
@@ -70,6 +84,23 @@ impl Receiver for Pushed {
             }
             while following.join_next().await.is_some() {}
         })
+    }
+}
+
+impl Pushed {
+    /// What has to hold in environments holds from the first push on that says so, before anything runs of it.
+    async fn take_gates(&self, begun: &Begun, push: &Push, update: &Update) -> Result<(), String> {
+        let (Some(_), Some(commit)) = (update.branch(), &update.new) else {
+            return Ok(());
+        };
+        let objects = begun.repositories.objects(&push.project);
+        let said = gates(&objects, commit).await;
+        let said = said.map_err(|lines| lines.join("; "))?;
+        // Who pushes is a deployer of all environments of the project.
+        let grant = grant(push.project.as_str(), "*")?;
+        let project = ProjectName::new(push.project.as_str());
+        let taken = in_place(|| definitions::take_gates(&self.platform, &grant, &project, &said));
+        taken.map_err(|error| one_line(&error))
     }
 }
 

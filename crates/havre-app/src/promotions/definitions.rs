@@ -5,7 +5,8 @@
 //! (`havre env apply`) from then on.
 
 use havre_api::{
-    ApiError, EnvironmentId, ErrorCode, Event, EventSink, GatesRequest, Principal, Role, Scope,
+    ApiError, EnvironmentId, ErrorCode, Event, EventSink, GatesRequest, Grant, Principal, Role,
+    Scope,
 };
 use havre_base::in_place;
 use havre_model::{EnvironmentGates, Project, ProjectName};
@@ -46,21 +47,7 @@ pub(crate) fn take(
     by: &Principal,
     project: &Project,
 ) -> Result<bool, ApiError> {
-    let known = in_force(platform, &project.name)?;
-    let mut new = Vec::new();
-    for (position, gates) in project.gates.iter().enumerate() {
-        let id = id_of(&project.name, gates);
-        let is_open = known
-            .iter()
-            .find(|one| one.name == gates.name)
-            .is_none_or(|one| one.are_open() && !gates.are_open());
-        if is_open && by.grant.allows(Role::Deployer, &Scope::Environment(id)) {
-            new.push((position, gates));
-        }
-    }
-    if !new.is_empty() {
-        put(platform, &project.name, &new)?;
-    }
+    take_gates(platform, &by.grant, &project.name, &project.gates)?;
     let said = |all: &[EnvironmentGates]| {
         let mut all = all.iter();
         let own = all.find(|one| one.name == project.environment).cloned();
@@ -68,6 +55,31 @@ pub(crate) fn take(
     };
     let in_force = in_force(platform, &project.name)?;
     Ok(said(&in_force) == said(&project.gates))
+}
+
+/// Puts in force what is said, where nothing is and whoever has the grant may deploy.
+pub(crate) fn take_gates(
+    platform: &Platform,
+    grant: &Grant,
+    project: &ProjectName,
+    said: &[EnvironmentGates],
+) -> Result<(), ApiError> {
+    let known = in_force(platform, project)?;
+    let mut new = Vec::new();
+    for (position, gates) in said.iter().enumerate() {
+        let id = id_of(project, gates);
+        let is_open = known
+            .iter()
+            .find(|one| one.name == gates.name)
+            .is_none_or(|one| one.are_open() && !gates.are_open());
+        if is_open && grant.allows(Role::Deployer, &Scope::Environment(id)) {
+            new.push((position, gates));
+        }
+    }
+    match new.is_empty() {
+        true => Ok(()),
+        false => put(platform, project, &new),
+    }
 }
 
 /// As [`take`]; says where another thing is in force than the files have.

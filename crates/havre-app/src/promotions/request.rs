@@ -118,7 +118,9 @@ async fn source_number(
         return Err(ApiError::new(ErrorCode::Invalid, message)
             .with_hint("`havre rollback` goes back to an earlier release"));
     }
-    if !grant.sees(&there) {
+    // Who may bring something in may see where it has to have served.
+    let needs = in_place(|| definitions::of(&daemon.platform, id))?.needs;
+    if !grant.sees(&there) && !needs.contains(from) {
         let message = format!("what runs in {there} is not yours to see");
         return Err(ApiError::new(ErrorCode::Forbidden, message));
     }

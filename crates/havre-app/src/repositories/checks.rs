@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use havre_base::{blocking, one_line};
 use havre_git::{EntryKind, ObjectError, Objects, Oid};
+use havre_model::{Diagnostic, EnvironmentGates};
 use havre_workflow::Limits;
 use havre_workflow::calls::Policy;
-use havre_workflow::repository::{self, File, Findings};
+use havre_workflow::repository::{self, File};
 
 /// Where workflow files are.
 const FOLDER: &str = ".github/workflows";
@@ -17,6 +18,28 @@ const MOST_BYTES: usize = 16 << 20;
 /// Errors that a pusher is shown.
 const MOST_SHOWN: usize = 50;
 
+/// What says what has to hold in environments.
+const GATES: &str = "havre.yaml";
+const MOST_GATES_BYTES: u64 = 1 << 20;
+
+/// What has to hold in environments, as a commit says; lines about what is wrong with that.
+pub(crate) async fn gates(
+    objects: &Objects,
+    commit: &Oid,
+) -> Result<Vec<EnvironmentGates>, Vec<String>> {
+    let file = objects.file(commit, GATES, MOST_GATES_BYTES).await;
+    let file = file.map_err(|error| vec![format!("{GATES}:1:1: {}", one_line(&error))])?;
+    let Some(bytes) = file else {
+        return Ok(Vec::new());
+    };
+    let read = blocking(move || havre_model::gates_of(&String::from_utf8_lossy(&bytes))).await;
+    match read {
+        Ok(Ok(gates)) => Ok(gates),
+        Ok(Err(failure)) => Err(told(&failure.errors)),
+        Err(error) => Err(vec![format!("{GATES} cannot be checked: {error}")]),
+    }
+}
+
 /// Lines about what is wrong with the workflow files of a commit; none where nothing is.
 pub(crate) async fn wrong(objects: &Objects, commit: &Oid) -> Vec<String> {
     let files = match files(objects, commit).await {
@@ -26,7 +49,7 @@ pub(crate) async fn wrong(objects: &Objects, commit: &Oid) -> Vec<String> {
     let checked =
         blocking(move || repository::check(&files, Policy::Permissive, &Limits::default()));
     match checked.await {
-        Ok(findings) => told(&findings),
+        Ok(findings) => told(&findings.errors),
         Err(error) => vec![format!("{FOLDER} cannot be checked: {error}")],
     }
 }
@@ -73,9 +96,9 @@ async fn files(objects: &Objects, commit: &Oid) -> Result<Vec<File>, String> {
 }
 
 /// `FILE:LINE:COLUMN: MESSAGE`, a line each. Pure.
-fn told(findings: &Findings) -> Vec<String> {
+fn told(errors: &[Diagnostic]) -> Vec<String> {
     let mut lines = Vec::new();
-    for error in findings.errors.iter().take(MOST_SHOWN) {
+    for error in errors.iter().take(MOST_SHOWN) {
         lines.push(match &error.location {
             Some(at) => {
                 let file = at.file.display();
@@ -87,7 +110,7 @@ fn told(findings: &Findings) -> Vec<String> {
             lines.extend(hint.lines().map(|line| format!("  hint: {line}")));
         }
     }
-    let more = findings.errors.len().saturating_sub(MOST_SHOWN);
+    let more = errors.len().saturating_sub(MOST_SHOWN);
     if more > 0 {
         lines.push(format!("… and {more} more errors"));
     }
@@ -108,11 +131,7 @@ mod tests {
         };
         let check = |text: &str| {
             let files = [file(text)];
-            told(&repository::check(
-                &files,
-                Policy::Permissive,
-                &Limits::default(),
-            ))
+            told(&repository::check(&files, Policy::Permissive, &Limits::default()).errors)
         };
         let sound =
             "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: true\n";
