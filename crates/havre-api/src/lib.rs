@@ -19,7 +19,8 @@
 //! operation goes on. It ends early only when it is cancelled by its number ([`OperationId`]).
 //!
 //! The types here are the wire's own; of the domain only the validated [`havre_model::Project`], the names
-//! in it and what a target cannot do of it ([`havre_model::Capabilities`]) travel. Fields may be added (readers ignore what
+//! in it and what a target cannot do of it ([`havre_model::Capabilities`]) travel, and of runs what is told of a leg
+//! ([`havre_job::Told`]). Fields may be added (readers ignore what
 //! they do not know), never renamed.
 //!
 //! Units: times are [`Timestamp`] (RFC 3339, UTC), durations milliseconds (`_ms`), sizes bytes
@@ -27,6 +28,7 @@
 
 mod access;
 mod audit;
+mod base64;
 mod call;
 mod certificate;
 mod client;
@@ -44,6 +46,7 @@ mod network;
 mod operation;
 mod principal;
 mod progress;
+mod run;
 mod secret;
 mod server;
 mod sinks;
@@ -72,6 +75,7 @@ pub use network::*;
 pub use operation::*;
 pub use principal::*;
 pub use progress::*;
+pub use run::*;
 pub use secret::*;
 pub use server::{Routes, Server, bind, credential};
 pub use sinks::*;
