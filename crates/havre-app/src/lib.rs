@@ -76,6 +76,7 @@ mod port_owner;
 mod ports;
 mod pressure;
 mod progress;
+mod project_rights;
 mod public_hosts;
 mod pulls;
 mod reachability;
@@ -85,6 +86,8 @@ mod report;
 mod repositories;
 mod rivals;
 mod root;
+#[allow(dead_code, reason = "the subsystem of runs merges them")]
+mod run_calls;
 mod scaling;
 mod secrets;
 mod shared_networks;
