@@ -295,6 +295,24 @@ api! {
         AuditLog = "/v1/audit/log" by Admin (AuditQuery) -> Vec<AuditRecord>;
         /// Whether the record of it is whole.
         AuditVerify = "/v1/audit/verify" by Admin (AuditVerifyRequest) -> AuditVerdict, within 300;
+        /// Runs of a project's workflows, the newest first.
+        Runs = "/v1/ci/runs" by Viewer (RunsQuery) -> Vec<RunSummary>;
+        /// A run in full.
+        RunShow = "/v1/ci/run" by Viewer (RunQuery) -> RunReport;
+        /// Cancels a run.
+        RunCancel = "/v1/ci/cancel" by Deployer (RunCancelRequest) -> RunCancelOutcome;
+        /// Runs jobs of a run again.
+        RunRerun = "/v1/ci/rerun" by Deployer (RunRerunRequest) -> RunRerunOutcome;
+        /// Starts a workflow.
+        RunDispatch = "/v1/ci/dispatch" by Deployer (RunDispatchRequest) -> RunBegun, within 120;
+        /// Removes the logs of a run that has ended.
+        RunLogsRemove = "/v1/ci/logs/remove" by Admin (RunQuery) -> Empty;
+        /// Caches of a project's jobs, and which went.
+        Caches = "/v1/ci/caches" by Viewer (CachesQuery) -> CachesReport;
+        /// Removes one.
+        CacheRemove = "/v1/ci/caches/remove" by Deployer (CacheRemoveRequest) -> Empty;
+        /// Artifacts of a run, the oldest first.
+        Artifacts = "/v1/ci/artifacts" by Viewer (RunQuery) -> Vec<ArtifactInfo>;
         /// Ends the daemon and the edge.
         Shutdown = "/v1/shutdown" by Admin (ShutdownRequest) -> Empty, within 60;
     }
@@ -317,6 +335,10 @@ api! {
         Logs = "/v1/logs" by Viewer (LogQuery) -> LogLine;
         /// The audit trail with its chain, the oldest first.
         AuditExport = "/v1/audit/export" by Admin (AuditExportQuery) -> AuditLine;
+        /// What the legs of a run tell.
+        RunLog = "/v1/ci/logs" by Viewer (RunLogQuery) -> RunLogItem;
+        /// An artifact, part by part.
+        ArtifactGet = "/v1/ci/artifacts/get" by Viewer (ArtifactQuery) -> ArtifactPart;
     }
 }
 

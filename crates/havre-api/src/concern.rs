@@ -1,5 +1,7 @@
 //! What each request is about: the environment, and what of it, without any value.
 
+mod runs;
+
 use havre_model::{EnvironmentName, ProjectName};
 
 use crate::*;

@@ -19,7 +19,8 @@
 //! operation goes on. It ends early only when it is cancelled by its number ([`OperationId`]).
 //!
 //! The types here are the wire's own; of the domain only the validated [`havre_model::Project`], the names
-//! in it and what a target cannot do of it ([`havre_model::Capabilities`]) travel. Fields may be added (readers ignore what
+//! in it and what a target cannot do of it ([`havre_model::Capabilities`]) travel, and of runs what is told of a leg
+//! ([`havre_job::Told`]). Fields may be added (readers ignore what
 //! they do not know), never renamed.
 //!
 //! Units: times are [`Timestamp`] (RFC 3339, UTC), durations milliseconds (`_ms`), sizes bytes
@@ -27,6 +28,7 @@
 
 mod access;
 mod audit;
+mod base64;
 mod call;
 mod certificate;
 mod client;
@@ -45,6 +47,7 @@ mod operation;
 mod principal;
 mod progress;
 mod promotion;
+mod run;
 mod secret;
 mod server;
 mod sinks;
@@ -74,6 +77,7 @@ pub use operation::*;
 pub use principal::*;
 pub use progress::*;
 pub use promotion::*;
+pub use run::*;
 pub use secret::*;
 pub use server::{Routes, Server, bind, credential};
 pub use sinks::*;

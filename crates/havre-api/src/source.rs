@@ -74,7 +74,7 @@ pub struct SourcePiece {
     /// Bytes of it that come before.
     pub offset: u64,
     /// The bytes, in base64.
-    #[serde(with = "base64")]
+    #[serde(with = "crate::base64")]
     pub bytes: Vec<u8>,
 }
 
@@ -86,20 +86,5 @@ impl std::fmt::Debug for SourcePiece {
             .field("offset", &self.offset)
             .field("bytes", &self.bytes.len())
             .finish()
-    }
-}
-
-mod base64 {
-    use data_encoding::BASE64;
-    use serde::de::Error as _;
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&BASE64.encode(bytes))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-        let text = String::deserialize(from)?;
-        BASE64.decode(text.as_bytes()).map_err(D::Error::custom)
     }
 }

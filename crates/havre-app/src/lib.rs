@@ -77,6 +77,7 @@ mod port_owner;
 mod ports;
 mod pressure;
 mod progress;
+mod project_rights;
 mod promotions;
 mod public_hosts;
 mod pulls;
@@ -87,6 +88,8 @@ mod report;
 mod repositories;
 mod rivals;
 mod root;
+#[allow(dead_code, reason = "the subsystem of runs merges them")]
+mod run_calls;
 mod scaling;
 mod secrets;
 mod shared_networks;

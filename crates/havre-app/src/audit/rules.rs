@@ -29,6 +29,9 @@ const LOOKS: &[&str] = &[
 /// Calls that mend.
 const MENDS: &[&str] = &[
     "/v1/cancel",
+    "/v1/ci/caches/remove",
+    "/v1/ci/cancel",
+    "/v1/ci/logs/remove",
     "/v1/down",
     "/v1/images/prune",
     "/v1/images/remove",
@@ -113,10 +116,12 @@ mod tests {
             "networks/create",
             "tokens/create",
             "audit/export",
+            "ci/dispatch",
+            "ci/rerun",
         ] {
             assert!(ruled(Rule::Recorded).contains(&call), "{call}");
         }
-        for call in ["status", "logs", "why", "plan", "audit/log"] {
+        for call in ["status", "logs", "why", "plan", "audit/log", "ci/logs"] {
             assert!(ruled(Rule::Looks).contains(&call), "{call}");
         }
     }

@@ -16,6 +16,7 @@ use havre_release::Answer;
 use tokio_util::sync::CancellationToken;
 
 use crate::guard::Doorkeeper;
+use crate::project_rights;
 
 /// Digits of a commit that a person is shown.
 const SHORT: usize = 7;
@@ -105,23 +106,12 @@ impl Porter {
 
 /// Refuses what somebody may not do with a project's repository. Pure.
 fn permit(asked: &Asked, project: &str, service: Service) -> Result<(), ApiError> {
-    let grant = &asked.principal.grant;
     let name = ProjectName::new(project);
-    let (is_permitted, what) = match service {
-        Service::Fetch => (
-            grant.role >= Role::Viewer && grant.sees_some_of(&name),
-            format!("fetching from {project} needs the role viewer in an environment of {project}"),
-        ),
-        Service::Push => (
-            grant.role >= Role::Deployer && grant.sees_all_of(&name),
-            format!("pushing to {project} needs the role deployer in {project}/*"),
-        ),
+    let (needed, doing) = match service {
+        Service::Fetch => (Role::Viewer, format!("fetching from {project}")),
+        Service::Push => (Role::Deployer, format!("pushing to {project}")),
     };
-    match is_permitted {
-        true => Ok(()),
-        false => Err(ApiError::new(ErrorCode::Forbidden, what)
-            .with_hint(format!("{} is {grant}", asked.principal))),
-    }
+    project_rights::permit(&asked.principal, &name, needed, &doing)
 }
 
 impl Visit {

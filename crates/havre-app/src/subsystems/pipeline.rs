@@ -8,6 +8,7 @@ use havre_base::{blocking, one_line};
 
 use crate::daemon::Daemon;
 use crate::pipeline::Pipeline;
+use crate::run_calls;
 use crate::subsystem::{Subsystem, Task};
 use crate::supervisor::Supervised;
 
@@ -23,7 +24,7 @@ pub(crate) struct Runs {
 
 impl Subsystem for Runs {
     fn calls(&self) -> Option<Routes<()>> {
-        None
+        Some(run_calls::routes(self.pipeline.as_ref().map(Pipeline::calls).map_err(Clone::clone)))
     }
 
     fn tasks(&self) -> Vec<Task> {
