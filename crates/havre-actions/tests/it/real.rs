@@ -141,7 +141,7 @@ fn a_real_cache_that_may_only_be_read_is_no_failure() {
     let inputs = [("path", "a"), ("key", "k")];
     // The job is not told: it is the service that does not allow it.
     let done = job.main("actions/cache/save", &inputs).well();
-    assert!(done.log.contains("::warning::"), "{}", done.log);
+    assert!(done.log.contains("cache write denied"), "{}", done.log);
     assert!(real.results.caches("acme/shop").unwrap().is_empty());
 }
 
