@@ -44,6 +44,8 @@ struct Step {
     held: Option<String>,
     /// It has said something.
     said: bool,
+    /// The last line, where that is an error: as it was told, and as it is shown.
+    error: Option<(String, String)>,
     /// Its last lines were empty, and are told with what follows.
     blank: bool,
     last: VecDeque<String>,
@@ -119,7 +121,8 @@ impl View {
                     printable(why)
                 ));
                 let last = failed.last.iter();
-                lines.extend(last.map(|line| format!("  {} {line}", self.paint.dim("│"))));
+                let bar = self.paint.dim("│");
+                lines.extend(last.map(|line| format!("  {bar} {line}").trim_end().to_owned()));
             }
         }
         lines
@@ -168,9 +171,18 @@ impl Leg {
                 if step.is_some_and(|step| self.is_preface(step, *kind)) {
                     return Vec::new();
                 }
-                match line(*kind, text, paint) {
-                    Some(line) => self.said(*step, line, paint),
-                    None => Vec::new(),
+                let Some(line) = line(*kind, text, paint) else {
+                    return Vec::new();
+                };
+                match (step, kind) {
+                    // If it is the last one, it says why the step failed, and so does the step's end.
+                    (Some(at), LineKind::Error) => {
+                        let lines = self.not_why(*at, paint);
+                        let known = self.steps.entry(*at).or_default();
+                        known.error = Some((text.clone(), line));
+                        lines
+                    }
+                    _ => self.said(*step, line, paint),
                 }
             }
             // The command that made it is a line as well, and so is what a problem matcher found.
@@ -207,12 +219,13 @@ impl Leg {
         let Some(step) = step else {
             return vec![format!("{bar} {line}")];
         };
+        let mut lines = self.not_why(step, paint);
         let known = self.steps.entry(step).or_default();
         if line.trim().is_empty() {
             known.blank = known.said;
-            return Vec::new();
+            return lines;
         }
-        let mut lines: Vec<String> = known.held.take().into_iter().collect();
+        lines.extend(known.held.take());
         known.said = true;
         if std::mem::take(&mut known.blank) {
             lines.push(bar.clone());
@@ -221,6 +234,15 @@ impl Leg {
         lines.push(format!("{bar} {line}"));
         known.keep(line);
         lines
+    }
+
+    /// The error that waited for what follows, which was not the step's end.
+    fn not_why(&mut self, step: u32, paint: Paint) -> Vec<String> {
+        let known = self.steps.entry(step).or_default();
+        match known.error.take() {
+            Some((_, line)) => self.said(Some(step), line, paint),
+            None => Vec::new(),
+        }
     }
 
     /// Whether the last line of the step says as much as this.
@@ -254,39 +276,48 @@ impl Leg {
         at_ms: u64,
         paint: Paint,
     ) -> Vec<String> {
+        let known = self.steps.entry(step).or_default();
+        if let Some((text, _)) = &known.error
+            && why == Some(text)
+        {
+            known.error = None;
+        }
+        let mut lines = self.not_why(step, paint);
         let known = self.steps.remove(&step).unwrap_or_default();
         let took = human::millis(at_ms.saturating_sub(known.began_ms));
         let name = printable(&known.name);
         let because = why.map(|why| format!(": {}", printable(why)));
         let because = because.unwrap_or_default();
-        match (outcome, conclusion) {
-            (StepResult::Success, _) if known.held.is_some() => Vec::new(),
+        let end = match (outcome, conclusion) {
+            (StepResult::Success, _) if known.held.is_some() => None,
             (StepResult::Success, _) => {
-                vec![format!("{} {name} {}", paint.good("✓"), paint.dim(&took))]
+                Some(format!("{} {name} {}", paint.good("✓"), paint.dim(&took)))
             }
             // Whose `if` does not hold has not begun: nobody waits for its end.
-            (StepResult::Skipped, _) => Vec::new(),
-            (StepResult::Failure, StepResult::Success) => vec![format!(
+            (StepResult::Skipped, _) => None,
+            (StepResult::Failure, StepResult::Success) => Some(format!(
                 "{} {name} {}{because}; the job goes on",
                 paint.warning("✗"),
                 paint.dim(&took)
-            )],
+            )),
             (StepResult::Failure, _) => {
                 self.failed.push(Failed {
                     step: known.name,
                     why: why.map(str::to_owned),
                     last: known.last.into(),
                 });
-                vec![format!(
+                Some(format!(
                     "{} {name} {}{because}",
                     paint.error("✗"),
                     paint.dim(&took)
-                )]
+                ))
             }
             (StepResult::Cancelled, _) => {
-                vec![format!("{} {name} cancelled{because}", paint.warning("✗"))]
+                Some(format!("{} {name} cancelled{because}", paint.warning("✗")))
             }
-        }
+        };
+        lines.extend(end);
+        lines
     }
 }
 
@@ -562,6 +593,33 @@ mod tests {
         insta::assert_snapshot!(shown(&told).0, @r"
         ▸ tsc
         │ a.ts(3): error TS1: no such name
+        ");
+    }
+
+    #[test]
+    fn why_a_step_failed_is_said_once() {
+        let why = "Process completed with exit code 2.";
+        let failed = Some(why);
+        let (lines, failures) = shown(&[
+            ("a", began(0, "make")),
+            ("a", said(0, LineKind::Error, "bad")),
+            ("a", said(0, LineKind::Plain, "more")),
+            ("a", said(0, LineKind::Error, why)),
+            (
+                "a",
+                ended(0, StepResult::Failure, StepResult::Failure, failed),
+            ),
+        ]);
+        insta::assert_snapshot!(lines, @r"
+        ▸ make
+        │ error: bad
+        │ more
+        ✗ make 2.5 s: Process completed with exit code 2.
+        ");
+        insta::assert_snapshot!(failures, @r"
+        a › make: Process completed with exit code 2.
+          │ error: bad
+          │ more
         ");
     }
 }
