@@ -23,11 +23,12 @@ use havre_base::{Durability, blocking, one_line};
 use havre_box::Boxes;
 use havre_git::Repositories;
 use havre_results::{Limits, Results};
-use havre_runs::{Ports, Runs, Settings, SystemClock};
+use havre_runs::{Ports, Runs, Settings, Sources, SystemClock};
 use havre_store::Store;
 
 use crate::daemon::Daemon;
 use crate::jobs::BoxLegs;
+use crate::run_calls::RunCalls;
 
 pub(crate) use pushed::Pushed;
 
@@ -88,7 +89,8 @@ fn key(path: &Path) -> io::Result<[u8; 32]> {
 pub(crate) struct Pipeline {
     pub(crate) runs: Runs,
     pub(crate) results: Results,
-    pub(crate) repositories: Repositories,
+    sources: Arc<dyn Sources>,
+    repositories: Repositories,
     legs: BoxLegs,
     boxes: Boxes,
 }
@@ -135,13 +137,14 @@ impl Pipeline {
             Arc::new(surroundings),
         );
         let legs = legs.map_err(|error| format!("cannot make the folder of boxes: {error}"))?;
+        let sources: Arc<dyn Sources> = Arc::new(Commits(repositories.clone()));
         let ports = Ports {
             legs: Arc::new(legs.clone()),
             gate: Arc::new(Environments {
                 daemon: Arc::clone(daemon),
                 entries,
             }),
-            sources: Arc::new(Commits(repositories.clone())),
+            sources: Arc::clone(&sources),
             clock: Arc::new(SystemClock),
         };
         let settings = Settings::default();
@@ -155,10 +158,21 @@ impl Pipeline {
         Ok(Self {
             runs,
             results,
+            sources,
             repositories,
             legs,
             boxes,
         })
+    }
+
+    /// What answers calls about its runs.
+    pub(crate) fn calls(&self) -> RunCalls {
+        RunCalls::new(
+            self.runs.clone(),
+            self.results.clone(),
+            Arc::clone(&self.sources),
+            self.repositories.clone(),
+        )
     }
 
     /// Takes the boxes of the daemon before in hand, and is ready for the next where there are repositories.

@@ -22,7 +22,7 @@ use crate::known::Known;
 use crate::serial;
 
 pub use rerun::{Again, MAX_ATTEMPTS, Refusal, rerun};
-pub use step::{MAX_LEG_OUTPUTS, MAX_RUN_OUTPUTS, begin, step};
+pub use step::{MAX_LEG_OUTPUTS, MAX_RUN_OUTPUTS, begin, begin_only, step};
 
 /// Milliseconds since any moment that stays the same as long as a run lasts.
 pub type Millis = u64;
@@ -77,6 +77,8 @@ pub enum JobState {
     Waiting,
     /// Its `if` did not hold.
     Skipped,
+    /// The run was begun for other jobs, which do not need it: it counts as skipped.
+    NotAsked,
     /// It could not begin: why.
     Broken(String),
     /// It has legs; one, where it has no matrix.
@@ -362,7 +364,7 @@ impl JobRun {
     pub fn legs(&self) -> &[LegRun] {
         match &self.state {
             JobState::Begun { legs, .. } => legs,
-            JobState::Waiting | JobState::Skipped | JobState::Broken(_) => &[],
+            JobState::Waiting | JobState::Skipped | JobState::NotAsked | JobState::Broken(_) => &[],
         }
     }
 
@@ -370,7 +372,7 @@ impl JobRun {
     pub fn result(&self) -> Option<JobResult> {
         let legs = match &self.state {
             JobState::Waiting => return None,
-            JobState::Skipped => return Some(JobResult::Skipped),
+            JobState::Skipped | JobState::NotAsked => return Some(JobResult::Skipped),
             JobState::Broken(_) => return Some(JobResult::Failure),
             JobState::Begun { legs, .. } => legs,
         };

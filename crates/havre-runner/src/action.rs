@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use havre_actions::{BuiltIn, Handled, Input};
+use havre_actions::{BuiltIn, Finding, Input};
 use havre_base::read_small;
 use havre_pipeline::Known;
 use havre_workflow::action::{ActionFile, read};
@@ -115,56 +115,45 @@ pub(crate) fn variables(inputs: &Env) -> Env {
     .collect()
 }
 
-/// What is wrong with the inputs of a built-in action by their names, and what to warn about.
+/// What keeps a built-in action from being run with these inputs; of a value that is not known yet, the name is judged.
+/// What has no effect is no obstacle: the action itself warns of it.
 pub(crate) fn judge<'n>(
     built_in: &BuiltIn,
-    given: impl Iterator<Item = &'n str> + Clone,
-) -> Result<Vec<String>, String> {
-    let name = built_in.name;
-    let mut warnings = Vec::new();
-    for key in given.clone() {
-        let input = built_in
-            .inputs
-            .iter()
-            .find(|input| input.name.eq_ignore_ascii_case(key));
-        let Some(input) = input else {
-            let known: Vec<&str> = built_in.inputs.iter().map(|input| input.name).collect();
-            let known = known.join(", ");
-            return Err(format!(
-                "`{name}` here has no input `{key}`; there are {known}"
-            ));
-        };
-        match input.handled {
-            Handled::Yes => {}
-            Handled::Ignored(why) => {
-                warnings.push(format!(
-                    "input `{key}` of `{name}` has no effect here: {why}"
-                ));
-            }
-            Handled::Refused(why) => {
-                return Err(format!(
-                    "input `{key}` of `{name}` is not supported here: {why}"
-                ));
-            }
+    given: impl Iterator<Item = (&'n str, Option<&'n str>)> + Clone,
+) -> Result<(), String> {
+    if let Some(why) = built_in.refusal() {
+        return Err(why);
+    }
+    for (name, value) in given.clone() {
+        // What is not known yet is taken for nothing, which all inputs accept.
+        if let Some(Finding::Refused(why)) = built_in.judge(name, value.unwrap_or_default()) {
+            return Err(why);
         }
     }
     let needed = |input: &&Input| input.required && input.default.is_none();
-    for input in built_in.inputs.iter().filter(needed) {
-        if !given
+    let missing = built_in.inputs.iter().filter(needed).find(|input| {
+        !given
             .clone()
-            .any(|key| input.name.eq_ignore_ascii_case(key))
-        {
-            return Err(format!("`{name}` needs the input `{}`", input.name));
-        }
+            .any(|(name, _)| input.name.eq_ignore_ascii_case(name))
+    });
+    match missing {
+        Some(input) => Err(format!(
+            "{} needs the input `{}`",
+            built_in.name, input.name
+        )),
+        None => Ok(()),
     }
-    Ok(warnings)
 }
 
-/// Names that are written out.
-pub(crate) fn names(with: Option<&Pairs>) -> Option<Vec<&str>> {
+/// Names that are written out, with their values where those are too.
+pub(crate) fn written(with: Option<&Pairs>) -> Option<Vec<(&str, Option<&str>)>> {
     match with {
         None => Some(Vec::new()),
-        Some(pairs) => Some(pairs.fixed()?.keys().map(String::as_str).collect()),
+        Some(pairs) => {
+            let each = pairs.fixed()?.iter();
+            let each = each.map(|(name, pair)| (name.as_str(), pair.value.fixed()));
+            Some(each.collect())
+        }
     }
 }
 
@@ -172,52 +161,45 @@ pub(crate) fn names(with: Option<&Pairs>) -> Option<Vec<&str>> {
 mod tests {
     use super::*;
 
-    const fn input(name: &'static str, default: Option<&'static str>, handled: Handled) -> Input {
-        Input {
-            name,
-            default,
-            required: true,
-            handled,
-        }
-    }
-
-    const BUILT_IN: BuiltIn = BuiltIn {
-        name: "it",
-        inputs: &[
-            input("path", None, Handled::Yes),
-            input("depth", Some("1"), Handled::Yes),
-            input("old", Some(""), Handled::Ignored("it is old")),
-            input("bad", Some(""), Handled::Refused("it is bad")),
-        ],
-        post: None,
-    };
-
-    fn check(given: &[&str]) -> String {
-        match judge(&BUILT_IN, given.iter().copied()) {
-            Ok(warnings) => warnings.join("; "),
+    fn check(action: (&str, &str), given: &[(&str, Option<&str>)]) -> String {
+        let built_in = havre_actions::find("actions", action.0, action.1);
+        let built_in = built_in.expect("there is such an action");
+        match judge(built_in, given.iter().copied()) {
+            Ok(()) => String::new(),
             Err(why) => why,
         }
     }
 
     #[test]
-    fn inputs_of_built_in_actions_are_judged_by_their_names() {
-        for (given, expected) in [
-            (&["path"][..], ""),
+    fn inputs_of_built_in_actions_are_judged_by_what_is_known_of_them() {
+        const CHECKOUT: (&str, &str) = ("checkout", "");
+        for (action, given, expected) in [
+            (CHECKOUT, &[("Path", Some("a"))][..], ""),
+            (CHECKOUT, &[("lfs", Some("false"))], ""),
+            (CHECKOUT, &[("lfs", None)], ""),
+            (CHECKOUT, &[("ssh-user", Some("ada"))], ""),
             (
-                &["PATH", "old"],
-                "input `old` of `it` has no effect here: it is old",
+                CHECKOUT,
+                &[("path", Some("a")), ("lfs", Some("true"))],
+                "`lfs` of actions/checkout is not supported: run `git lfs pull` in a step, with an image that has git-lfs",
             ),
             (
-                &["path", "bad"],
-                "input `bad` of `it` is not supported here: it is bad",
+                CHECKOUT,
+                &[("nope", None)],
+                "actions/checkout has no input `nope`",
             ),
             (
-                &["path", "x"],
-                "`it` here has no input `x`; there are path, depth, old, bad",
+                ("cache", ""),
+                &[("path", Some("a"))],
+                "actions/cache needs the input `key`",
             ),
-            (&["depth"], "`it` needs the input `path`"),
+            (
+                ("upload-artifact", "merge"),
+                &[],
+                "actions/upload-artifact/merge is not supported: download with `actions/download-artifact`, `pattern` and `merge-multiple: true`, and upload the folder with `actions/upload-artifact`",
+            ),
         ] {
-            assert_eq!(check(given), expected);
+            assert_eq!(check(action, given), expected);
         }
     }
 

@@ -49,11 +49,9 @@ impl Preparing<'_> {
             UsedAction::Workspace(_) | UsedAction::Own(_) => Ok(()),
             UsedAction::Remote(remote) => {
                 let found = havre_actions::find(&remote.owner, &remote.repository, &remote.path);
-                match (found, action::names(with.as_ref())) {
-                    (Some(built_in), Some(names)) => {
-                        action::judge(built_in, names.iter().copied()).map(drop)
-                    }
-                    (Some(_), None) => Ok(()),
+                match (found, action::written(with.as_ref())) {
+                    (Some(built_in), Some(given)) => action::judge(built_in, given.iter().copied()),
+                    (Some(built_in), None) => built_in.refusal().map_or(Ok(()), Err),
                     (None, _) => self.remote(remote, depth),
                 }
             }

@@ -43,6 +43,9 @@ pub(crate) fn run_program(job: &Job<'_>, called: Called<'_>) -> Executed {
     if matches!(called.program, Program::BuiltIn(_)) {
         let sources = names::of_sources(&job.document.sources);
         own.insert("HAVRE_SOURCES".to_owned(), sources.to_owned());
+        if let Some(token) = called.github.get("token") {
+            own.insert("HAVRE_TOKEN".to_owned(), token.to_text().into_owned());
+        }
     }
     let line = match called.program {
         Program::BuiltIn(name) => job.built_in(name, called.phase),

@@ -63,6 +63,8 @@ pub struct NotStarted {
 pub(crate) struct How {
     /// Only this workflow.
     pub(crate) only: Option<String>,
+    /// Only these jobs and what they need; empty: all.
+    pub(crate) jobs: Vec<String>,
     /// Runs in a row that each followed another's end.
     pub(crate) chain: u32,
     pub(crate) consumed: Consumed,
@@ -142,6 +144,13 @@ impl Inner {
         workflow: Workflow,
         text: Arc<str>,
     ) -> Result<Result<(Row, Defined), String>, RunsError> {
+        if let Some(job) = how
+            .jobs
+            .iter()
+            .find(|job| !workflow.jobs.contains_key(*job))
+        {
+            return Ok(Err(no_such_job(job, &workflow)));
+        }
         let name = name(&workflow, path);
         let given = match given(&workflow, &trigger.event) {
             Ok(given) => given,
@@ -179,7 +188,7 @@ impl Inner {
             group,
             foreign: trigger.foreign,
         };
-        let change = begun(&defined, facts.group.as_ref(), self.now());
+        let change = begun(&defined, &how.jobs, facts.group.as_ref(), self.now());
         let row = Row {
             id,
             root: id,
@@ -198,9 +207,17 @@ impl Inner {
     }
 }
 
-/// A run at its beginning.
-pub(crate) fn begun(defined: &Defined, group: Option<&GroupUse>, now: u64) -> Change {
-    let (state, _) = run::begin(&defined.of(), now);
+/// A run at its beginning; `jobs` as in [`How`].
+pub(crate) fn begun(
+    defined: &Defined,
+    jobs: &[String],
+    group: Option<&GroupUse>,
+    now: u64,
+) -> Change {
+    let (state, _) = match jobs {
+        [] => run::begin(&defined.of(), now),
+        jobs => run::begin_only(&defined.of(), jobs, now),
+    };
     let ended_ms = state.conclusion().map(|_| now);
     Change {
         entered: group.is_none(),
@@ -209,6 +226,15 @@ pub(crate) fn begun(defined: &Defined, group: Option<&GroupUse>, now: u64) -> Ch
         ended_ms,
         why: None,
     }
+}
+
+fn no_such_job(job: &str, workflow: &Workflow) -> String {
+    let all: Vec<&str> = workflow.jobs.keys().map(String::as_str).collect();
+    format!(
+        "it has no job `{}`; there are {}",
+        clipped(job, MAX_WORD),
+        all.join(", ")
+    )
 }
 
 fn sound(trigger: &Trigger) -> Result<(), RunsError> {

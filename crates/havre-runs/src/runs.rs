@@ -118,6 +118,7 @@ impl Runs {
     pub async fn begin(&self, trigger: &Trigger) -> Result<Outcome, RunsError> {
         let how = How {
             only: None,
+            jobs: Vec::new(),
             chain: 0,
             consumed: Consumed::Nothing,
         };
@@ -128,6 +129,24 @@ impl Runs {
     pub async fn begin_one(&self, trigger: &Trigger, path: &str) -> Result<Outcome, RunsError> {
         let how = How {
             only: Some(path.to_owned()),
+            jobs: Vec::new(),
+            chain: 0,
+            consumed: Consumed::Nothing,
+        };
+        self.inner.begin(trigger, how).await
+    }
+
+    /// The same, for these jobs and what they need alone; all others count as skipped. `path`: of one file alone. A
+    /// workflow that lacks one of them does not start.
+    pub async fn begin_jobs(
+        &self,
+        trigger: &Trigger,
+        path: Option<&str>,
+        jobs: &[String],
+    ) -> Result<Outcome, RunsError> {
+        let how = How {
+            only: path.map(str::to_owned),
+            jobs: jobs.to_vec(),
             chain: 0,
             consumed: Consumed::Nothing,
         };
@@ -155,6 +174,7 @@ impl Runs {
         };
         let how = How {
             only: Some(path.clone()),
+            jobs: Vec::new(),
             chain: 0,
             consumed: Consumed::Nothing,
         };

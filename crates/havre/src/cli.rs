@@ -462,6 +462,9 @@ pub struct CiRunArgs {
     /// The workflow file, or a folder that has some in .github/workflows; this folder without one
     #[arg(value_name = "WORKFLOW")]
     pub path: Option<PathBuf>,
+    /// Run this job and what it needs, and no other
+    #[arg(long, value_name = "JOB")]
+    pub job: Vec<String>,
     /// A secret of the jobs; without a value, that of the environment variable of this name
     #[arg(long, value_name = "NAME[=VALUE]", value_parser = values::parse_optional)]
     pub secret: Vec<(String, Option<String>)>,

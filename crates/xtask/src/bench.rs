@@ -14,6 +14,10 @@ mod check;
 #[cfg(feature = "bench")]
 mod ci_cache;
 #[cfg(feature = "bench")]
+mod ci_example;
+#[cfg(feature = "bench")]
+mod ci_step;
+#[cfg(feature = "bench")]
 mod corpus;
 #[cfg(feature = "bench")]
 mod docker;
@@ -90,6 +94,10 @@ enum Bench {
     Expressions,
     /// A job's cache of 500 MB, saved and restored by GitHub's own client, beside a plain copy.
     CiCache,
+    /// Jobs of `havre ci run`: 100 steps of `true`, and from the end of one job to the first step of the next.
+    CiStep,
+    /// The example's workflow by `havre ci run`, warm, beside the same commands by hand in a copy of it.
+    CiExample,
     /// A thousand secrets opened after a reboot.
     Seal,
     /// From a changed line to its answer, and `up` with nothing changed.
@@ -177,6 +185,8 @@ fn measure(options: &Options) -> Result<()> {
         Bench::Redact => redact::measure(),
         Bench::Expressions => expressions::measure(),
         Bench::CiCache => ci_cache::measure(),
+        Bench::CiStep => ci_step::measure(&binary()?),
+        Bench::CiExample => ci_example::measure(&binary()?),
         Bench::Seal => seal::measure(),
         Bench::Redeploy => installation()?.use_and_remove(redeploy::measure),
         Bench::Rollout { rollouts } => {

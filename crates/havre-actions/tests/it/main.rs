@@ -11,6 +11,7 @@ mod docker;
 mod fake;
 mod job;
 mod page;
+mod real;
 mod reports;
 mod script;
 mod tools;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         checkout::TESTS,
         docker::TESTS,
         page::TESTS,
+        real::TESTS,
         script::TESTS,
         reports::TESTS,
         tools::TESTS,

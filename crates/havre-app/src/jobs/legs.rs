@@ -39,6 +39,11 @@ const OF_AUTHORITIES: [&str; 6] = [
     "CURL_CA_BUNDLE",
     "GIT_SSL_CAINFO",
 ];
+/// As of GitHub's machines; every Linux has it.
+const LANGUAGE: &str = "C.UTF-8";
+/// Most that processes of a job share in memory, where it has no container of its own: browsers need more than
+/// containers have. It counts as the job's memory.
+const SHARED_BYTES: u64 = 1 << 30;
 
 /// What a daemon and a local run each see to in their own way.
 pub(crate) trait Surroundings: Send + Sync {
@@ -50,6 +55,10 @@ pub(crate) trait Surroundings: Send + Sync {
     fn api(&self) -> Option<Router>;
     /// Where images are kept; opened when the first is wanted.
     fn images(&self) -> Result<Images, String>;
+    /// The run whose artifacts a leg sees: one that never was before, where artifacts and caches are kept.
+    fn artifacts_of(&self, leg: &LegStart) -> String {
+        leg.root.to_string()
+    }
     /// For whom images of a project's jobs are used and named.
     fn names(&self, project: &str) -> NameRights;
     /// Nothing of the leg is there any more.
@@ -214,6 +223,16 @@ fn end(ending: &Ending) -> BoxEnd {
     }
 }
 
+/// Variables of what runs on the programs of this machine.
+fn of_host() -> Vec<(String, String)> {
+    let mut variables = vec![("LANG".to_owned(), LANGUAGE.to_owned())];
+    if std::path::Path::new(AUTHORITIES).exists() {
+        let all = OF_AUTHORITIES.map(|name| (name.to_owned(), AUTHORITIES.to_owned()));
+        variables.extend(all);
+    }
+    variables
+}
+
 fn refused(why: String) -> StartError {
     StartError {
         why,
@@ -248,7 +267,7 @@ impl Inner {
         let calls = self.surroundings.calls(&leg).map_err(refused)?;
         let may_call = calls.is_some();
         let mut env = calls.unwrap_or_default();
-        let grant = grant(&leg);
+        let grant = grant(&leg, self.surroundings.artifacts_of(&leg));
         let token = self.results.token(&grant);
         let token = token.map_err(|error| refused(one_line(&error)))?;
         let folder = self.notes.socket_folder(&id);
@@ -264,9 +283,8 @@ impl Inner {
         };
         self.notes.write(&id, &note(Vec::new())).map_err(kept)?;
         self.serve(&id, may_call).map_err(kept)?;
-        if matches!(ground, Ground::Host) && std::path::Path::new(AUTHORITIES).exists() {
-            let variables = OF_AUTHORITIES.map(|name| (name.to_owned(), AUTHORITIES.to_owned()));
-            env.extend(variables);
+        if matches!(ground, Ground::Host) {
+            env.extend(of_host());
         }
         let in_container = matches!(ground, Ground::Image(_));
         let request = BoxRequest {
@@ -309,7 +327,13 @@ impl Inner {
                 let image = self.image(leg, asked).await?;
                 Ok((Ground::Image(Box::new(image)), options))
             }
-            (None, Place::Host) => Ok((Ground::Host, CreateOptions::default())),
+            (None, Place::Host) => {
+                let options = CreateOptions {
+                    shm_size_bytes: Some(SHARED_BYTES),
+                    ..CreateOptions::default()
+                };
+                Ok((Ground::Host, options))
+            }
             (None, Place::Image(name)) => {
                 let image = self.named(leg, &name, None).await?;
                 Ok((Ground::Image(Box::new(image)), CreateOptions::default()))
@@ -395,7 +419,7 @@ impl Inner {
 }
 
 /// What the job may do with artifacts and caches.
-fn grant(leg: &LegStart) -> Grant {
+fn grant(leg: &LegStart, run: String) -> Grant {
     let github: Value = leg
         .contexts
         .get("github")
@@ -425,7 +449,7 @@ fn grant(leg: &LegStart) -> Grant {
     let expires = now.unwrap_or_default().saturating_add(life).as_secs();
     Grant {
         // Jobs of one run see each other's artifacts, whatever attempts they are of.
-        run: leg.root.to_string(),
+        run,
         job: box_id(&leg.key),
         repository: leg.project.clone(),
         scopes,

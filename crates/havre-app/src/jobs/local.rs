@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use futures_util::future::BoxFuture;
@@ -30,10 +31,11 @@ use super::legs::{BoxLegs, Grounded, Surroundings};
 use super::tree::Tree;
 use crate::root::Root;
 
-/// Where runs have their roots.
+/// Where runs have their roots, and what is kept between them; below a folder that is given, `ci/runs` and `ci/kept`.
 const ROOTS: &str = "/var/tmp/havre-ci";
-/// What is kept between them.
 const KEPT: &str = "/var/cache/havre-ci";
+/// How long artifacts are there that somebody may still look at.
+const RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// Held by who uses a folder.
 const LOCK: &str = "lock";
 /// Jobs at once.
@@ -41,6 +43,8 @@ const AT_ONCE: usize = 4;
 
 /// What a local run is about.
 pub struct LocalSettings {
+    /// A folder for all of it instead of the machine's own, as of [`crate::Root`].
+    pub base: Option<PathBuf>,
     /// The working tree: its jobs see a copy.
     pub tree: PathBuf,
     /// Paths from the tree's root and what they hold: all workflow files there are.
@@ -93,17 +97,19 @@ pub struct LocalRun {
 impl LocalRun {
     /// Prepares a root, and removes those of runs that were killed. Needs root and a tokio runtime; it blocks.
     pub async fn open(settings: LocalSettings) -> Result<Self, LocalError> {
-        let roots = Path::new(ROOTS);
-        make(roots)?;
-        let mut notes = sweep(roots).await;
-        let (base, lock) = own(roots)?;
+        let (roots, kept) = match &settings.base {
+            Some(base) => (base.join("ci/runs"), base.join("ci/kept")),
+            None => (PathBuf::from(ROOTS), PathBuf::from(KEPT)),
+        };
+        make(&roots)?;
+        let mut notes = sweep(&roots).await;
+        let (base, lock) = own(&roots)?;
         let root = Root::new(Some(base.clone()));
         root.create().map_err(part("its folders"))?;
-        let kept = Path::new(KEPT);
-        make(kept)?;
-        let locked = lock_of(kept)?;
+        make(&kept)?;
+        let locked = lock_of(&kept)?;
         let keep = match &locked {
-            Some(_) => kept.to_owned(),
+            Some(_) => kept,
             None => {
                 notes.push(
                     "another run uses the caches of this machine: this one begins with empty ones"
@@ -158,7 +164,7 @@ impl Parts {
         let schemas = [havre_runs::SCHEMA];
         let state = root.state_dir();
         let store = Store::open(&state.join("state.db"), &schemas).map_err(part("the database"))?;
-        let (engine, boxes) = boxes(root)?;
+        let (engine, _, boxes) = boxes(root)?;
         let schemas = [havre_results::SCHEMA, havre_image::SCHEMA];
         let kept = Store::open(&keep.join("kept.db"), &schemas);
         let kept = Arc::new(kept.map_err(part("the database of caches and images"))?);
@@ -166,7 +172,12 @@ impl Parts {
         let mut key = [0; 32];
         getrandom(&mut key).map_err(part("a key"))?;
         let results = keep.join("results");
-        let results = Results::open(Arc::clone(&kept), results, &key, Limits::default());
+        let limits = Limits {
+            retention: RETENTION,
+            ..Limits::default()
+        };
+        let results = Results::open(Arc::clone(&kept), results, &key, limits)
+            .and_then(|results| results.tend().map(|()| results));
         Ok(Self {
             store: Arc::new(store),
             kept,
@@ -178,6 +189,7 @@ impl Parts {
 
     fn runs(self, settings: LocalSettings, root: &Root, keep: PathBuf) -> Result<Runs, LocalError> {
         let LocalSettings {
+            base: _,
             tree,
             workflows,
             source,
@@ -186,6 +198,7 @@ impl Parts {
             labels,
         } = settings;
         let surroundings = Arc::new(Local {
+            name: name_of(root),
             tree: tree.clone(),
             keep,
             kept: self.kept,
@@ -210,8 +223,8 @@ impl Parts {
     }
 }
 
-/// The engine of a root, which knows what is there already, and boxes of it.
-fn boxes(root: &Root) -> Result<(Engine, Boxes), LocalError> {
+/// The engine of a root, which knows what is there already, its networks, and boxes of both.
+fn boxes(root: &Root) -> Result<(Engine, Arc<Net>, Boxes), LocalError> {
     let exe = std::env::current_exe().map_err(part("its own binary"))?;
     let engine = Engine::new(EngineConfig {
         run_dir: root.run_dir().to_owned(),
@@ -223,8 +236,8 @@ fn boxes(root: &Root) -> Result<(Engine, Boxes), LocalError> {
     let (run, state) = (root.run_dir(), root.state_dir());
     let config = NetConfig::new(run.join("net"), state.join("net"), root.instance());
     let net = Arc::new(Net::new(config).map_err(part("the network"))?);
-    let boxes = super::boxes(&engine, net, state, &exe, root.hidden());
-    Ok((engine, boxes.map_err(part("boxes"))?))
+    let boxes = super::boxes(&engine, Arc::clone(&net), state, &exe, root.hidden());
+    Ok((engine, net, boxes.map_err(part("boxes"))?))
 }
 
 /// Removes what runs have left that were killed; what cannot be removed is told.
@@ -238,27 +251,39 @@ async fn sweep(roots: &Path) -> Vec<String> {
         let Ok(Some(lock)) = lock_of(&base) else {
             continue;
         };
-        let root = Root::new(Some(base.clone()));
-        if root.run_dir().is_dir() {
-            match boxes(&root) {
-                Ok((engine, boxes)) => {
-                    if let Err(error) = engine.reconcile().await {
-                        notes.push(one_line(&error));
-                    }
-                    notes.extend(remove_boxes(&boxes).await);
-                    notes.extend(boxes.shutdown().await);
-                    engine.shutdown().await;
-                }
-                Err(error) => notes.push(one_line(&error)),
-            }
+        let mut errors = remove_left(&Root::new(Some(base.clone()))).await;
+        if errors.is_empty()
+            && let Err(error) = havre_base::in_place(|| havre_image::remove_tree(&base))
+        {
+            errors.push(format!("cannot remove {}: {error}", base.display()));
         }
-        let removed = havre_base::in_place(|| havre_image::remove_tree(&base));
-        if let Err(error) = removed {
-            notes.push(format!("cannot remove {}: {error}", base.display()));
-        }
+        // What is still there is found by its files, which the next run finds again.
+        notes.extend(errors);
         drop(lock);
     }
     notes
+}
+
+/// Removes what boxes of a root hold of the machine: processes, mounts, networks.
+async fn remove_left(root: &Root) -> Vec<String> {
+    if !root.run_dir().is_dir() {
+        return Vec::new();
+    }
+    let (engine, net, boxes) = match boxes(root) {
+        Ok(parts) => parts,
+        Err(error) => return vec![one_line(&error)],
+    };
+    let mut errors = Vec::new();
+    if let Err(error) = engine.reconcile().await {
+        errors.push(one_line(&error));
+    }
+    errors.extend(remove_boxes(&boxes).await);
+    errors.extend(boxes.shutdown().await);
+    engine.shutdown().await;
+    // The network that was made for the next box is of none.
+    let left = havre_base::in_place(|| net.sweep(&[], &[]));
+    errors.extend(left.iter().map(|error| one_line(error)));
+    errors
 }
 
 async fn remove_boxes(boxes: &Boxes) -> Vec<String> {
@@ -323,6 +348,14 @@ fn make(folder: &Path) -> Result<(), LocalError> {
     })
 }
 
+/// Unlike those of all runs before: its folder's, which others may have had, and the time.
+fn name_of(root: &Root) -> String {
+    let folder = root.base().and_then(Path::file_name).unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let ms = since.unwrap_or_default().as_millis();
+    format!("{}-{ms}", folder.to_string_lossy())
+}
+
 fn getrandom(bytes: &mut [u8]) -> io::Result<()> {
     rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::empty())?;
     Ok(())
@@ -340,6 +373,8 @@ where
 
 /// What surrounds jobs of a local run.
 struct Local {
+    /// Of this run of the command, unlike all before.
+    name: String,
     tree: PathBuf,
     keep: PathBuf,
     kept: Arc<Store>,
@@ -358,6 +393,10 @@ impl Surroundings for Local {
 
     fn calls(&self, _: &LegStart) -> Result<Option<BTreeMap<String, String>>, String> {
         Ok(None)
+    }
+
+    fn artifacts_of(&self, leg: &LegStart) -> String {
+        format!("{}-{}", self.name, leg.root)
     }
 
     fn images(&self) -> Result<Images, String> {

@@ -113,6 +113,7 @@ impl Details<'_> {
                 state: job_phase(job),
                 why: match &job.state {
                     JobState::Broken(why) => Some(why.clone()),
+                    JobState::NotAsked => Some("nobody asked for it".to_owned()),
                     JobState::Waiting | JobState::Skipped | JobState::Begun { .. } => None,
                 },
                 legs,
@@ -261,7 +262,7 @@ fn earlier(earlier: &havre_pipeline::run::Earlier) -> RunEarlier {
 fn legs_of(state: &JobState) -> &[LegRun] {
     match state {
         JobState::Begun { legs, .. } => legs,
-        JobState::Waiting | JobState::Skipped | JobState::Broken(_) => &[],
+        JobState::Waiting | JobState::Skipped | JobState::NotAsked | JobState::Broken(_) => &[],
     }
 }
 

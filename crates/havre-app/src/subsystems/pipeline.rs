@@ -24,7 +24,12 @@ pub(crate) struct Runs {
 
 impl Subsystem for Runs {
     fn calls(&self) -> Option<Routes<()>> {
-        Some(run_calls::routes(self.pipeline.as_ref().map(Pipeline::calls).map_err(Clone::clone)))
+        Some(run_calls::routes(
+            self.pipeline
+                .as_ref()
+                .map(Pipeline::calls)
+                .map_err(Clone::clone),
+        ))
     }
 
     fn tasks(&self) -> Vec<Task> {

@@ -88,6 +88,11 @@ pub fn rerun(
     next.cancelled = false;
     for job in &mut next.jobs {
         let is_behind = behind.contains(job.id.as_str());
+        // What nobody asked for runs once somebody does.
+        let is_named = *what == Again::Job(job.id.clone());
+        if job.state == JobState::NotAsked && !is_named {
+            continue;
+        }
         if job.state == JobState::Waiting || !(is_behind || chosen.contains(job.id.as_str())) {
             continue;
         }

@@ -20,9 +20,34 @@ const MINUTE: f64 = 60_000.0;
 
 /// A run that begins, and what is due.
 pub fn begin(of: &Definition<'_>, now: Millis) -> (Run, Vec<Effect>) {
+    begin_where(of, now, |_| true)
+}
+
+/// A run of these jobs, and of all that they need, directly or not; names that no job has change nothing.
+pub fn begin_only(of: &Definition<'_>, jobs: &[String], now: Millis) -> (Run, Vec<Effect>) {
+    let mut asked: HashSet<&str> = HashSet::new();
+    let mut left: Vec<&str> = jobs.iter().map(String::as_str).collect();
+    while let Some(id) = left.pop() {
+        if asked.insert(id)
+            && let Some(job) = of.job(id)
+        {
+            left.extend(job.needs.iter().map(|need| need.value.as_str()));
+        }
+    }
+    begin_where(of, now, |id| asked.contains(id))
+}
+
+fn begin_where(
+    of: &Definition<'_>,
+    now: Millis,
+    asked: impl Fn(&str) -> bool,
+) -> (Run, Vec<Effect>) {
     let jobs = of.workflow.jobs.keys().map(|id| JobRun {
         id: id.clone(),
-        state: JobState::Waiting,
+        state: match asked(id) {
+            true => JobState::Waiting,
+            false => JobState::NotAsked,
+        },
         earlier: Vec::new(),
     });
     let mut run = Run {
@@ -209,7 +234,7 @@ fn cancel_at_once(run: &mut Run) {
                     cancel(leg, Cause::Requested, &mut ended);
                 }
             }
-            JobState::Skipped | JobState::Broken(_) => {}
+            JobState::Skipped | JobState::NotAsked | JobState::Broken(_) => {}
         }
     }
     run.ended = ended;
@@ -218,7 +243,7 @@ fn cancel_at_once(run: &mut Run) {
 fn time_out(run: &mut Run, now: Millis) {
     let legs = run.jobs.iter_mut().filter_map(|job| match &mut job.state {
         JobState::Begun { legs, .. } => Some(legs),
-        JobState::Waiting | JobState::Skipped | JobState::Broken(_) => None,
+        JobState::Waiting | JobState::Skipped | JobState::NotAsked | JobState::Broken(_) => None,
     });
     for leg in legs.flatten() {
         if leg.deadline().is_some_and(|deadline| deadline <= now) {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use havre_pipeline::group::{Ruling, decide};
 use havre_pipeline::run::{
     Again, Conclusion, Definition, Effect, Event, GroupUse, JobState, LegId, LegResult, LegState,
-    Millis, Refusal, Run, begin, rerun, step,
+    Millis, Refusal, Run, begin, begin_only, rerun, step,
 };
 use havre_pipeline::{Answer, Known, Object};
 use havre_workflow::Workflow;
@@ -772,4 +772,66 @@ fn cancelled_at_once_nothing_goes_on() {
     let (run, due) = step(run, &of, 0, gone);
     assert_eq!(words(&due), "-");
     assert_eq!(run.conclusion(), Some(Conclusion::Cancelled));
+}
+
+#[test]
+fn a_run_of_some_jobs_has_those_and_what_they_need() {
+    let workflow = jobs(&[
+        ("a", ""),
+        ("b", "needs: a,"),
+        ("c", "needs: b,"),
+        ("d", "needs: a,"),
+        ("e", ""),
+    ]);
+    let known = contexts();
+    let of = Definition {
+        workflow: &workflow,
+        known: &known,
+    };
+    let begin = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        begin_only(&of, &names, 0)
+    };
+    let (run, due) = begin(&["b", "nope"]);
+    assert_eq!(words(&due), "start a");
+    let not_asked = |run: &Run| -> Vec<String> {
+        let jobs = run.jobs.iter();
+        let jobs = jobs.filter(|job| job.state == JobState::NotAsked);
+        jobs.map(|job| job.id.clone()).collect()
+    };
+    assert_eq!(not_asked(&run), ["c", "d", "e"]);
+    let finish = |run: Run, job: &str| {
+        let leg = named(&run, job);
+        let (run, _) = step(run, &of, 0, Event::Started(leg.clone()));
+        let outputs = Vec::new();
+        let result = LegResult::Success;
+        step(
+            run,
+            &of,
+            0,
+            Event::Finished {
+                leg,
+                result,
+                outputs,
+            },
+        )
+    };
+    let (run, due) = finish(run, "a");
+    assert_eq!(words(&due), "start b");
+    let (run, due) = finish(run, "b");
+    assert_eq!(
+        (words(&due).as_str(), run.conclusion()),
+        ("-", Some(Conclusion::Success))
+    );
+    // Again: only what was asked for; by its name, also what was not.
+    let (again, due) = rerun(&run, &of, 0, &Again::All).unwrap();
+    assert_eq!(
+        (words(&due).as_str(), not_asked(&again).len()),
+        ("start a", 3)
+    );
+    let (again, due) = rerun(&run, &of, 0, &Again::Job("e".to_owned())).unwrap();
+    assert_eq!(
+        (words(&due).as_str(), not_asked(&again).len()),
+        ("start e", 2)
+    );
 }

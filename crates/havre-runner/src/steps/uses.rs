@@ -78,10 +78,11 @@ impl Run<'_> {
             };
             return self.loaded(loaded, with);
         };
-        let given = with.keys().map(String::as_str);
-        for warning in action::judge(built_in, given)? {
-            self.tell(LineKind::Warning, &warning);
-        }
+        let given = with.iter();
+        action::judge(
+            built_in,
+            given.map(|(name, value)| (name.as_str(), Some(value.as_str()))),
+        )?;
         let texts: Vec<Option<Template>> = built_in
             .inputs
             .iter()

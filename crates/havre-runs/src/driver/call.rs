@@ -115,7 +115,7 @@ fn made(
         group,
         ..caller.facts.clone()
     };
-    let change = begun(&defined, facts.group.as_ref(), inner.now());
+    let change = begun(&defined, &[], facts.group.as_ref(), inner.now());
     let row = Row {
         id: inner.tables.next_child()?,
         root: caller.root,

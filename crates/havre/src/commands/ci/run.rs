@@ -1,12 +1,14 @@
 //! `havre ci run`: the workflows of this working tree, in boxes, without a daemon.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use havre_app::{LocalRun, LocalSettings};
 use havre_job::Told;
 use havre_model::LoadFailure;
 use havre_pipeline::Event;
+use havre_pipeline::run::JobState;
 use havre_runs::{Begun, Conclusion, LegKey, LegShown, RunId, Runs, Shown, Trigger};
 use havre_workflow::Limits;
 use havre_workflow::repository::{File, Findings};
@@ -55,7 +57,8 @@ pub fn run(context: &Context, args: &CiRunArgs) -> Outcome {
     }
     // Jobs have users of their own, namespaces and a network.
     require_root("running jobs in boxes")?;
-    let prepared = prepared(args, &found.files)?;
+    let base = context.root.base().map(Path::to_owned);
+    let prepared = prepared(args, base, &found.files)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -73,7 +76,7 @@ struct Prepared {
     only: Vec<String>,
 }
 
-fn prepared(args: &CiRunArgs, all: &[File]) -> Result<Prepared, Failure> {
+fn prepared(args: &CiRunArgs, base: Option<PathBuf>, all: &[File]) -> Result<Prepared, Failure> {
     let wanted: Vec<&File> = all.iter().filter(|file| file.wanted).collect();
     let rooted = wanted.iter().find_map(|file| {
         let depth = Path::new(file.path.as_ref()?).components().count();
@@ -113,6 +116,7 @@ fn prepared(args: &CiRunArgs, all: &[File]) -> Result<Prepared, Failure> {
             false => Vec::new(),
         },
         settings: LocalSettings {
+            base,
             workflows: workflows.collect(),
             source: source.clone(),
             secrets: secrets(args)?,
@@ -199,15 +203,14 @@ async fn followed(
     let failed = |error: &dyn std::error::Error| {
         Failure::new(Exit::Failed, "cannot run workflows here").caused_by(error)
     };
+    let paths: Vec<Option<&str>> = match only {
+        [] => vec![None],
+        only => only.iter().map(|path| Some(path.as_str())).collect(),
+    };
     let mut outcomes = Vec::new();
-    match only {
-        [] => outcomes.push(runs.begin(trigger).await.map_err(|error| failed(&error))?),
-        only => {
-            for path in only {
-                let outcome = runs.begin_one(trigger, path).await;
-                outcomes.push(outcome.map_err(|error| failed(&error))?);
-            }
-        }
+    for path in paths {
+        let outcome = runs.begin_jobs(trigger, path, &args.job).await;
+        outcomes.push(outcome.map_err(|error| failed(&error))?);
     }
     let begun: Vec<Begun> = outcomes.iter().flat_map(|it| it.begun.clone()).collect();
     for not in outcomes.iter().flat_map(|outcome| &outcome.not_started) {
@@ -232,7 +235,9 @@ async fn followed(
         following.spawn(follow(runs.clone(), run.run, String::new(), tell.clone()));
     }
     drop(tell);
-    let shown = tokio::spawn(show(context.ui, args.json.json, told));
+    let names = names(runs, &begun).map_err(|error| failed(&error))?;
+    let began = Instant::now();
+    let shown = tokio::spawn(show(context.ui, args.json.json, names, told));
     let conclusions = concluded(context, runs, &begun).await;
     // Each ends with its run.
     while following.join_next().await.is_some() {}
@@ -253,16 +258,23 @@ async fn followed(
         if !failures.is_empty() {
             context.ui.painted(&format!("\n{}", failures.join("\n")));
         }
+        let took = began.elapsed();
         for (run, conclusion, full) in &results {
             context
                 .ui
-                .painted(&summary(context, run, *conclusion, full));
+                .painted(&summary(context, run, *conclusion, full, took));
         }
     }
     Ok(worst)
 }
 
-fn summary(context: &Context, run: &Begun, conclusion: Conclusion, full: &Shown) -> String {
+fn summary(
+    context: &Context,
+    run: &Begun,
+    conclusion: Conclusion,
+    full: &Shown,
+    took: Duration,
+) -> String {
     let paint = context.ui.err;
     let word = match conclusion {
         Conclusion::Success => paint.good("✓ success"),
@@ -270,13 +282,22 @@ fn summary(context: &Context, run: &Begun, conclusion: Conclusion, full: &Shown)
         Conclusion::Cancelled => paint.warning("✗ cancelled"),
         Conclusion::Skipped => paint.dim("skipped"),
     };
-    let jobs = human::count(full.state.jobs.len() as u64, "job");
+    let (asked, others): (Vec<_>, Vec<_>) = full
+        .state
+        .jobs
+        .iter()
+        .partition(|job| job.state != JobState::NotAsked);
+    let mut jobs = human::count(asked.len() as u64, "job");
+    if !others.is_empty() {
+        jobs.push_str(&format!(", {} not asked for", others.len()));
+    }
     let mut text = format!(
-        "{}: {word} ({jobs})",
-        crate::table::printable(&run.workflow)
+        "{}: {word} ({jobs}, {})",
+        crate::table::printable(&run.workflow),
+        human::duration(took)
     );
     let broken = full.state.jobs.iter().filter_map(|job| match &job.state {
-        havre_pipeline::run::JobState::Broken(why) => Some(format!("{}: {why}", job.id)),
+        JobState::Broken(why) => Some(format!("{}: {why}", job.id)),
         _ => None,
     });
     let legs = full.legs.iter().filter_map(|leg| {
@@ -422,9 +443,35 @@ async fn log(runs: Runs, key: LegKey, name: String, tell: mpsc::Sender<Line>) {
     }
 }
 
+/// What will be told of, as far as that is known: the legs there are, jobs that wait, and what is called.
+fn names(runs: &Runs, begun: &[Begun]) -> Result<Vec<String>, havre_runs::RunsError> {
+    let mut names = Vec::new();
+    for run in begun {
+        let shown = runs.show(run.run)?;
+        for job in &shown.state.jobs {
+            match &job.state {
+                JobState::Begun { legs, .. } => {
+                    names.extend(legs.iter().map(|leg| leg.name.clone()));
+                    let calls = legs.iter().filter(|leg| leg.runs_on.is_empty());
+                    names.extend(calls.map(|leg| format!("{} / ", leg.name)));
+                }
+                JobState::Waiting => names.push(job.id.clone()),
+                JobState::Skipped | JobState::NotAsked | JobState::Broken(_) => {}
+            }
+        }
+    }
+    Ok(names)
+}
+
 /// Shows lines as they come; what failed is returned, to be read last.
-async fn show(ui: Ui, json: bool, mut told: mpsc::Receiver<Line>) -> Vec<String> {
-    let mut view = View::new(ui.out, &[]);
+async fn show(
+    ui: Ui,
+    json: bool,
+    names: Vec<String>,
+    mut told: mpsc::Receiver<Line>,
+) -> Vec<String> {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut view = View::new(ui.out, &names);
     while let Some(line) = told.recv().await {
         let lines = match (&line, json) {
             (Line::Told(leg, told), true) => {

@@ -1,6 +1,6 @@
 //! What runners tell, as lines for a person: of one leg or of several side by side. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use havre_job::{Annotation, JobResult, Level, LineKind, StepResult, Told};
 
@@ -10,6 +10,8 @@ use crate::table::printable;
 
 /// Lines of a step that are shown once more where it failed.
 const LAST_LINES: usize = 20;
+/// How names of steps begin that clean up.
+const POST: &str = "Post ";
 
 /// Makes lines of what legs tell.
 #[derive(Debug)]
@@ -19,11 +21,14 @@ pub struct View {
     legs: Vec<Leg>,
     /// Columns of the longest name.
     width: usize,
+    /// There is one leg, whose name need not stand before its lines.
+    alone: bool,
 }
 
 #[derive(Debug)]
 struct Leg {
     name: String,
+    began_ms: u64,
     /// By place.
     steps: BTreeMap<u32, Step>,
     /// Failed steps, in the order in which they ended.
@@ -35,7 +40,15 @@ struct Step {
     name: String,
     began_ms: u64,
     preface: Preface,
-    last: std::collections::VecDeque<String>,
+    /// How its beginning is told, where that waits for its first line.
+    held: Option<String>,
+    /// It has said something.
+    said: bool,
+    /// The last line, where that is an error: as it was told, and as it is shown.
+    error: Option<(String, String)>,
+    /// Its last lines were empty, and are told with what follows.
+    blank: bool,
+    last: VecDeque<String>,
 }
 
 /// How a runner begins a step: with a group that repeats what runs, and how. Its title says no more.
@@ -66,26 +79,33 @@ impl View {
             paint,
             legs: Vec::new(),
             width: widths.max().unwrap_or(0),
+            alone: names.len() == 1,
         }
     }
 
-    /// The lines that tell something; the name of its leg stands before each.
+    /// The lines that tell something; the name of its leg stands before each, if there are others.
     pub fn lines(&mut self, leg: &str, told: &Told) -> Vec<String> {
         let at = self.place(leg);
         let lines = self.legs[at].lines(told, self.paint);
-        let name = format!("{:width$}", printable(leg), width = self.width);
-        let name = self.paint.one_of(at, &name);
         lines
             .into_iter()
-            .map(|line| format!("{name} {line}"))
+            .map(|line| self.named(at, &line))
             .collect()
+    }
+
+    fn named(&self, at: usize, line: &str) -> String {
+        if self.alone {
+            return line.to_owned();
+        }
+        let name = printable(&self.legs[at].name);
+        let name = format!("{name:width$}", width = self.width);
+        format!("{} {line}", self.paint.one_of(at, &name))
     }
 
     /// A line about a leg that no runner told.
     pub fn note(&mut self, leg: &str, text: &str) -> String {
         let at = self.place(leg);
-        let name = format!("{:width$}", printable(leg), width = self.width);
-        format!("{} {}", self.paint.one_of(at, &name), printable(text))
+        self.named(at, &printable(text))
     }
 
     /// What went wrong, to be read last: leg by leg, each failed step with its last lines.
@@ -101,7 +121,8 @@ impl View {
                     printable(why)
                 ));
                 let last = failed.last.iter();
-                lines.extend(last.map(|line| format!("  {} {line}", self.paint.dim("│"))));
+                let bar = self.paint.dim("│");
+                lines.extend(last.map(|line| format!("  {bar} {line}").trim_end().to_owned()));
             }
         }
         lines
@@ -112,8 +133,10 @@ impl View {
             return at;
         }
         self.width = self.width.max(leg.chars().count());
+        self.alone &= self.legs.is_empty();
         self.legs.push(Leg {
             name: leg.to_owned(),
+            began_ms: 0,
             steps: BTreeMap::new(),
             failed: Vec::new(),
         });
@@ -125,12 +148,24 @@ impl Leg {
     fn lines(&mut self, told: &Told, paint: Paint) -> Vec<String> {
         match told {
             // The steps tell themselves.
-            Told::Began { .. } | Told::Summary { .. } => Vec::new(),
+            Told::Began { at_ms, .. } => {
+                self.began_ms = *at_ms;
+                Vec::new()
+            }
+            Told::Summary { .. } => Vec::new(),
             Told::StepBegan { step, name, at_ms } => {
                 let known = self.steps.entry(*step).or_default();
                 known.name = name.clone();
                 known.began_ms = *at_ms;
-                vec![format!("▸ {}", paint.bold(&printable(name)))]
+                let line = format!("▸ {}", paint.bold(&printable(name)));
+                // Most that clean up have nothing to say.
+                match name.starts_with(POST) {
+                    true => {
+                        known.held = Some(line);
+                        Vec::new()
+                    }
+                    false => vec![line],
+                }
             }
             Told::Line { step, kind, text } => {
                 if step.is_some_and(|step| self.is_preface(step, *kind)) {
@@ -139,23 +174,23 @@ impl Leg {
                 let Some(line) = line(*kind, text, paint) else {
                     return Vec::new();
                 };
-                if let Some(step) = step {
-                    let last = &mut self.steps.entry(*step).or_default().last;
-                    if last.len() == LAST_LINES {
-                        last.pop_front();
+                match (step, kind) {
+                    // If it is the last one, it says why the step failed, and so does the step's end.
+                    (Some(at), LineKind::Error) => {
+                        let lines = self.not_why(*at, paint);
+                        let known = self.steps.entry(*at).or_default();
+                        known.error = Some((text.clone(), line));
+                        lines
                     }
-                    last.push_back(line.clone());
+                    _ => self.said(*step, line, paint),
                 }
-                vec![format!("{} {line}", paint.dim("│"))]
             }
-            // The command that made it is a line as well, but for problem matchers and the runner's own.
-            Told::Annotation { annotation, .. } => match place(annotation) {
-                Some(place) => vec![format!(
-                    "{} {}",
-                    paint.dim("│"),
-                    told_at(&place, annotation, paint)
-                )],
-                None => Vec::new(),
+            // The command that made it is a line as well, and so is what a problem matcher found.
+            Told::Annotation { step, annotation } => match place(annotation) {
+                Some(place) if !self.has_said(*step, annotation) => {
+                    self.said(*step, told_at(&place, annotation, paint), paint)
+                }
+                _ => Vec::new(),
             },
             Told::StepEnded {
                 step,
@@ -165,12 +200,59 @@ impl Leg {
                 at_ms,
                 ..
             } => self.ended(*step, *outcome, *conclusion, why.as_deref(), *at_ms, paint),
-            Told::Ended { result, .. } => vec![match result {
-                JobResult::Success => paint.good("✓ success"),
-                JobResult::Failure => paint.error("✗ failure"),
-                JobResult::Cancelled => paint.warning("✗ cancelled"),
-            }],
+            Told::Ended { result, at_ms, .. } => {
+                let word = match result {
+                    JobResult::Success => paint.good("✓ success"),
+                    JobResult::Failure => paint.error("✗ failure"),
+                    JobResult::Cancelled => paint.warning("✗ cancelled"),
+                };
+                let took = human::millis(at_ms.saturating_sub(self.began_ms));
+                vec![format!("{word} {}", paint.dim(&took))]
+            }
         }
+    }
+
+    /// A line of a step, or of the job. Empty ones at the beginning and the end of a step are left out, and of several
+    /// in a row one is told.
+    fn said(&mut self, step: Option<u32>, line: String, paint: Paint) -> Vec<String> {
+        let bar = paint.dim("│");
+        let Some(step) = step else {
+            return vec![format!("{bar} {line}")];
+        };
+        let mut lines = self.not_why(step, paint);
+        let known = self.steps.entry(step).or_default();
+        if line.trim().is_empty() {
+            known.blank = known.said;
+            return lines;
+        }
+        lines.extend(known.held.take());
+        known.said = true;
+        if std::mem::take(&mut known.blank) {
+            lines.push(bar.clone());
+            known.keep(String::new());
+        }
+        lines.push(format!("{bar} {line}"));
+        known.keep(line);
+        lines
+    }
+
+    /// The error that waited for what follows, which was not the step's end.
+    fn not_why(&mut self, step: u32, paint: Paint) -> Vec<String> {
+        let known = self.steps.entry(step).or_default();
+        match known.error.take() {
+            Some((_, line)) => self.said(Some(step), line, paint),
+            None => Vec::new(),
+        }
+    }
+
+    /// Whether the last line of the step says as much as this.
+    fn has_said(&self, step: Option<u32>, annotation: &Annotation) -> bool {
+        let step = step.and_then(|step| self.steps.get(&step));
+        let last = step.and_then(|step| step.last.back());
+        let file = annotation.file.as_deref().unwrap_or_default();
+        last.is_some_and(|last| {
+            last.contains(&*printable(&annotation.message)) && last.contains(&*printable(file))
+        })
     }
 
     fn is_preface(&mut self, step: u32, kind: LineKind) -> bool {
@@ -194,40 +276,57 @@ impl Leg {
         at_ms: u64,
         paint: Paint,
     ) -> Vec<String> {
+        let known = self.steps.entry(step).or_default();
+        if let Some((text, _)) = &known.error
+            && why == Some(text)
+        {
+            known.error = None;
+        }
+        let mut lines = self.not_why(step, paint);
         let known = self.steps.remove(&step).unwrap_or_default();
-        let took = human::duration(std::time::Duration::from_millis(
-            at_ms.saturating_sub(known.began_ms),
-        ));
+        let took = human::millis(at_ms.saturating_sub(known.began_ms));
         let name = printable(&known.name);
         let because = why.map(|why| format!(": {}", printable(why)));
         let because = because.unwrap_or_default();
-        match (outcome, conclusion) {
+        let end = match (outcome, conclusion) {
+            (StepResult::Success, _) if known.held.is_some() => None,
             (StepResult::Success, _) => {
-                vec![format!("{} {name} {}", paint.good("✓"), paint.dim(&took))]
+                Some(format!("{} {name} {}", paint.good("✓"), paint.dim(&took)))
             }
             // Whose `if` does not hold has not begun: nobody waits for its end.
-            (StepResult::Skipped, _) => Vec::new(),
-            (StepResult::Failure, StepResult::Success) => vec![format!(
+            (StepResult::Skipped, _) => None,
+            (StepResult::Failure, StepResult::Success) => Some(format!(
                 "{} {name} {}{because}; the job goes on",
                 paint.warning("✗"),
                 paint.dim(&took)
-            )],
+            )),
             (StepResult::Failure, _) => {
                 self.failed.push(Failed {
                     step: known.name,
                     why: why.map(str::to_owned),
                     last: known.last.into(),
                 });
-                vec![format!(
+                Some(format!(
                     "{} {name} {}{because}",
                     paint.error("✗"),
                     paint.dim(&took)
-                )]
+                ))
             }
             (StepResult::Cancelled, _) => {
-                vec![format!("{} {name} cancelled{because}", paint.warning("✗"))]
+                Some(format!("{} {name} cancelled{because}", paint.warning("✗")))
             }
+        };
+        lines.extend(end);
+        lines
+    }
+}
+
+impl Step {
+    fn keep(&mut self, line: String) {
+        if self.last.len() == LAST_LINES {
+            self.last.pop_front();
         }
+        self.last.push_back(line);
     }
 }
 
@@ -309,7 +408,9 @@ mod tests {
     }
 
     fn shown(told: &[(&str, Told)]) -> (String, String) {
-        let names: Vec<&str> = told.iter().map(|(leg, _)| *leg).collect();
+        let mut names: Vec<&str> = told.iter().map(|(leg, _)| *leg).collect();
+        names.sort_unstable();
+        names.dedup();
         let mut view = View::new(Paint::plain(), &names);
         let lines: Vec<String> = told
             .iter()
@@ -356,7 +457,7 @@ mod tests {
         lint     │ error: would reformat a.py
         test (1) ✓ Run make 2.5 s
         lint     ✗ Run black 2.5 s: it ended with code 1
-        lint     ✗ failure
+        lint     ✗ failure 4.0 s
         ");
         insta::assert_snapshot!(failures, @r"
         lint › Run black: it ended with code 1
@@ -374,8 +475,8 @@ mod tests {
             ),
         ]);
         insta::assert_snapshot!(lines, @r"
-        a ▸ Run x
-        a ✗ Run x 2.5 s; the job goes on
+        ▸ Run x
+        ✗ Run x 2.5 s; the job goes on
         ");
         assert_eq!(failures, "");
     }
@@ -400,9 +501,9 @@ mod tests {
             ("a", said(0, LineKind::Plain, "said")),
         ]);
         insta::assert_snapshot!(lines, @r"
-        a ▸ Run x
-        a │ ┬ own
-        a │ said
+        ▸ Run x
+        │ ┬ own
+        │ said
         ");
     }
 
@@ -424,7 +525,113 @@ mod tests {
         };
         assert_eq!(
             shown(&[("a", told)]).0,
-            "a │ src/a.ts:3:7: error: no such name"
+            "│ src/a.ts:3:7: error: no such name"
         );
+    }
+
+    #[test]
+    fn empty_lines_stand_between_others_only() {
+        let plain = |text: &str| ("a", said(0, LineKind::Plain, text));
+        let told = [
+            ("a", began(0, "Run x")),
+            plain(""),
+            plain("one"),
+            plain(""),
+            plain(" "),
+            plain("two"),
+            plain(""),
+            (
+                "a",
+                ended(0, StepResult::Success, StepResult::Success, None),
+            ),
+        ];
+        insta::assert_snapshot!(shown(&told).0, @r"
+        ▸ Run x
+        │ one
+        │
+        │ two
+        ✓ Run x 2.5 s
+        ");
+    }
+
+    #[test]
+    fn who_cleans_up_is_told_of_where_it_says_something() {
+        let fine = |step| {
+            (
+                "a",
+                ended(step, StepResult::Success, StepResult::Success, None),
+            )
+        };
+        let told = [
+            ("a", began(0, "Post Run x")),
+            fine(0),
+            ("a", began(1, "Post Run y")),
+            ("a", said(1, LineKind::Plain, "saved")),
+            fine(1),
+        ];
+        insta::assert_snapshot!(shown(&told).0, @r"
+        ▸ Post Run y
+        │ saved
+        ✓ Post Run y 2.5 s
+        ");
+    }
+
+    #[test]
+    fn what_a_line_says_of_a_place_is_not_said_twice() {
+        let annotation = Annotation {
+            level: Level::Error,
+            message: "no such name".to_owned(),
+            title: None,
+            file: Some("a.ts".to_owned()),
+            line: Some(3),
+            end_line: None,
+            column: None,
+            end_column: None,
+        };
+        let told = [
+            ("a", began(0, "tsc")),
+            (
+                "a",
+                said(0, LineKind::Plain, "a.ts(3): error TS1: no such name"),
+            ),
+            (
+                "a",
+                Told::Annotation {
+                    step: Some(0),
+                    annotation,
+                },
+            ),
+        ];
+        insta::assert_snapshot!(shown(&told).0, @r"
+        ▸ tsc
+        │ a.ts(3): error TS1: no such name
+        ");
+    }
+
+    #[test]
+    fn why_a_step_failed_is_said_once() {
+        let why = "Process completed with exit code 2.";
+        let failed = Some(why);
+        let (lines, failures) = shown(&[
+            ("a", began(0, "make")),
+            ("a", said(0, LineKind::Error, "bad")),
+            ("a", said(0, LineKind::Plain, "more")),
+            ("a", said(0, LineKind::Error, why)),
+            (
+                "a",
+                ended(0, StepResult::Failure, StepResult::Failure, failed),
+            ),
+        ]);
+        insta::assert_snapshot!(lines, @r"
+        ▸ make
+        │ error: bad
+        │ more
+        ✗ make 2.5 s: Process completed with exit code 2.
+        ");
+        insta::assert_snapshot!(failures, @r"
+        a › make: Process completed with exit code 2.
+          │ error: bad
+          │ more
+        ");
     }
 }
