@@ -7,9 +7,11 @@
 //! ```
 
 mod commits;
+mod entries;
 mod gate;
 mod pushed;
 mod surroundings;
+mod token;
 mod told;
 
 use std::io;
@@ -33,7 +35,8 @@ use crate::run_calls::RunCalls;
 pub(crate) use pushed::Pushed;
 
 use commits::Commits;
-use gate::{Entries, Environments};
+use entries::Entries;
+use gate::Environments;
 use surroundings::OfDaemon;
 
 /// Where all calls from boxes are said to come from: each shows a token of its own.

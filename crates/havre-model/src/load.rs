@@ -14,7 +14,7 @@ use crate::files::Files;
 use crate::hosts::Hosts;
 use crate::interpolate::{self, Seen, Unset, Variables};
 use crate::model::ModelReader;
-use crate::project::{EnvironmentName, Project, ProjectName, Tls};
+use crate::project::{EnvironmentGates, EnvironmentName, Project, ProjectName, Tls};
 use crate::report::Report;
 use crate::rules;
 use crate::settings::{self, HostCa, PRODUCTION, Settings};
@@ -109,6 +109,18 @@ impl fmt::Display for LoadFailure {
             error.fmt(f)?;
         }
         Ok(())
+    }
+}
+
+/// What a text of havre.yaml says has to hold before anything comes into environments: of each, in their order.
+pub fn gates_of(text: &str) -> Result<Vec<EnvironmentGates>, LoadFailure> {
+    let mut report = crate::yaml::report(PathBuf::new());
+    let settings = settings::of_text(text, &mut report);
+    let failed = report.has_errors();
+    let (errors, warnings) = report.finish();
+    match settings {
+        Some(settings) if !failed => Ok(settings.gates),
+        _ => Err(LoadFailure::new(errors, warnings)),
     }
 }
 

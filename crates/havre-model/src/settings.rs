@@ -11,7 +11,6 @@ use crate::allow::Allow;
 use crate::canonical::Base;
 use crate::decode;
 use crate::files::Files;
-use crate::load::LoadFailure;
 use crate::project::{EnvironmentGates, EnvironmentName, Liveness, Reload, RouteProtocol, Tls};
 use crate::read::{Field, Fields};
 use crate::report::Report;
@@ -155,9 +154,8 @@ pub(crate) fn read(
     settings
 }
 
-/// What a text of havre.yaml says has to hold before anything comes into environments: of each, in their order.
-pub fn gates_of(text: &str) -> Result<Vec<EnvironmentGates>, LoadFailure> {
-    let mut report = yaml::report(PathBuf::new());
+/// Reads a text of the file that is in no folder.
+pub(crate) fn of_text(text: &str, report: &mut Report) -> Option<Settings> {
     let source = report.add_source(Path::new(FILE_NAME), text.to_owned());
     let base = Base {
         directory: PathBuf::from("/"),
@@ -165,14 +163,9 @@ pub fn gates_of(text: &str) -> Result<Vec<EnvironmentGates>, LoadFailure> {
     };
     let mark = report.mark();
     let production = EnvironmentName::new(PRODUCTION);
-    let settings = of_source(source, &base, &production, &mut report);
+    let settings = of_source(source, &base, &production, report);
     report.recode_since(mark, own_code);
-    let failed = report.has_errors();
-    let (errors, warnings) = report.finish();
-    match settings {
-        Some(settings) if !failed => Ok(settings.gates),
-        _ => Err(LoadFailure::new(errors, warnings)),
-    }
+    settings
 }
 
 fn of_source(

@@ -1,20 +1,20 @@
 //! What lets jobs into environments, and gives them what is secret there.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 use havre_api::{
-    EnterRequest, EntryState, EntryStatus, EnvironmentId, GateState, Origin, Principal,
-    PromotionId, Who,
+    EnterRequest, EntryState, EntryStatus, EnvironmentId, GateState, Origin, Principal, Who,
 };
 use havre_base::{in_place, one_line};
 use havre_model::{EnvironmentName, ProjectName};
 use havre_runs::{Answer, Asked, Gate, LegKey, Opened};
 use havre_secrets::SecretError;
 
-use super::surroundings::{grant, token_name};
+use super::entries::Entries;
+use super::token::{grant, token_name};
 use crate::daemon::Daemon;
 use crate::promotions::entry;
 use crate::secrets::scope::scope_of;
@@ -26,28 +26,6 @@ const AGAIN_MS: u64 = 30_000;
 pub(super) struct Environments {
     pub(super) daemon: Arc<Daemon>,
     pub(super) entries: Entries,
-}
-
-/// By what jobs were let in, for their `up` and `promote`: asked for just before each starts.
-#[derive(Clone, Default)]
-pub(super) struct Entries(Arc<Mutex<HashMap<LegKey, PromotionId>>>);
-
-impl Entries {
-    fn note(&self, key: &LegKey, entry: PromotionId) {
-        self.lock().insert(key.clone(), entry);
-    }
-
-    pub(super) fn of(&self, key: &LegKey) -> Option<PromotionId> {
-        self.lock().get(key).copied()
-    }
-
-    pub(super) fn forget(&self, key: &LegKey) {
-        self.lock().remove(key);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<LegKey, PromotionId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Gate for Environments {

@@ -10,7 +10,7 @@ use havre_release::Answer;
 use havre_runs::{Begun as Run, Filter, Outcome, Trigger};
 use tokio::task::JoinSet;
 
-use super::surroundings::grant;
+use super::token::grant;
 use super::{Begun, Late, commits, told};
 use crate::platform::Platform;
 use crate::promotions::definitions;

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use havre_access::{AccessError, Holder, NewToken};
-use havre_api::{EnvironmentPattern, Grant, Role};
 use havre_base::one_line;
 use havre_box::Workspace;
 use havre_image::{Images, NameRights};
@@ -14,9 +13,10 @@ use havre_job::{Sources, paths};
 use havre_runs::{LegKey, LegStart};
 
 use super::JobsApi;
-use super::gate::Entries;
+use super::entries::Entries;
+use super::token::{grant, token_name};
 use crate::image_names;
-use crate::jobs::{Grounded, Surroundings, box_id};
+use crate::jobs::{Grounded, Surroundings};
 use crate::platform::Platform;
 
 /// How long a job's token holds beyond its time.
@@ -115,20 +115,4 @@ impl Surroundings for OfDaemon {
             }
         }
     }
-}
-
-/// What a job may do: in its own environment, what a deployer does.
-pub(super) fn grant(project: &str, environment: &str) -> Result<Grant, String> {
-    let pattern = format!("{project}/{environment}").parse();
-    let pattern: EnvironmentPattern = pattern
-        .map_err(|error| format!("{environment:?} is no environment: {}", one_line(&error)))?;
-    Ok(Grant {
-        role: Role::Deployer,
-        environments: vec![pattern],
-    })
-}
-
-/// What a job's token is called: whoever removes the job finds it.
-pub(super) fn token_name(key: &LegKey) -> String {
-    format!("ci-{}", box_id(key))
 }

@@ -58,7 +58,7 @@ impl Work {
     }
 }
 
-fn prepared(command: &mut Command, folder: &Path) {
+pub fn prepared(command: &mut Command, folder: &Path) {
     command.current_dir(folder).envs([
         ("GIT_CONFIG_GLOBAL", "/dev/null"),
         ("GIT_CONFIG_NOSYSTEM", "1"),

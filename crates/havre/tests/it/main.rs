@@ -38,6 +38,7 @@ mod machine;
 mod masking;
 mod networks;
 mod owners;
+mod pipeline;
 mod ports;
 mod program;
 mod project;
