@@ -333,7 +333,7 @@ impl Step {
 fn line(kind: LineKind, text: &str, paint: Paint) -> Option<String> {
     let text = printable(text);
     Some(match kind {
-        LineKind::Plain => text.into(),
+        LineKind::Plain => text,
         LineKind::Command => paint.dim(&text),
         LineKind::Group => format!("{} {}", paint.dim("┬"), paint.bold(&text)),
         LineKind::EndGroup => return None,
