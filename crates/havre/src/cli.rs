@@ -10,6 +10,7 @@ use crate::exit::Exit;
 use crate::paint::ColorChoice;
 use crate::target::{FolderArgs, LeadingArgs, LoadArgs, Named, ProjectArgs};
 
+pub mod runs;
 pub mod secret;
 pub mod values;
 
@@ -78,7 +79,7 @@ pub enum Command {
     Up(UpArgs),
     /// Check the project's files and report every problem
     Check(CheckArgs),
-    /// Check and explain the workflow files of a repository
+    /// Workflows: check and explain their files, run them here, see and steer the runs of a daemon
     #[command(subcommand)]
     Ci(CiCommand),
     /// Show the project as one compose file: merged, interpolated, secrets masked
@@ -189,6 +190,7 @@ impl Command {
             Self::Ci(CiCommand::Check(args)) => args.form.json,
             Self::Ci(CiCommand::Explain(args)) => args.json,
             Self::Ci(CiCommand::Run(args)) => args.json,
+            Self::Ci(CiCommand::Runs(command)) => return command.wants_json(),
             Self::Doctor(args) => args.form.json,
             Self::Config(args) => args.json,
             Self::Plan(args) => args.json,
@@ -250,7 +252,7 @@ impl Command {
     pub fn goes_somewhere(&self) -> bool {
         !matches!(
             self,
-            Self::Ci(_)
+            Self::Ci(CiCommand::Check(_) | CiCommand::Explain(_) | CiCommand::Run(_))
                 | Self::Context(_)
                 | Self::GitReceivePack { .. }
                 | Self::GitUploadPack { .. }
@@ -288,10 +290,11 @@ impl Command {
             Self::Scale(args) => args.project.named(),
             Self::Down(args) => args.folder.named(),
             Self::Git(GitCommand::Remote(args)) => args.folder.named(),
+            Self::Ci(CiCommand::Runs(command)) => command.project(),
             Self::Git(GitCommand::Credential { .. })
             | Self::GitReceivePack { .. }
             | Self::GitUploadPack { .. }
-            | Self::Ci(_)
+            | Self::Ci(CiCommand::Check(_) | CiCommand::Explain(_) | CiCommand::Run(_))
             | Self::Audit(_)
             | Self::Image(_)
             | Self::Network(_)
@@ -368,6 +371,8 @@ pub enum CiCommand {
     Explain(Box<CiExplainArgs>),
     /// Run the workflows of this working tree here, each job in a box of its own, without a daemon
     Run(Box<CiRunArgs>),
+    #[command(flatten)]
+    Runs(Box<runs::RunsCommand>),
 }
 
 /// `havre git`.

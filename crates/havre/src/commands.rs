@@ -86,7 +86,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
     let exit = match command {
         Command::Up(args) => block_on(up::run(context, args))?,
         Command::Check(args) => block_on(project::check(context, &args))?,
-        Command::Ci(command) => ci::run(context, &command)?,
+        Command::Ci(command) => ci::run(context, command)?,
         Command::Config(args) => project::config(context, &args)?,
         Command::Plan(args) => block_on(plan::run(context, args))?,
         Command::Status(args) => block_on(status::run(context, args))?,

@@ -37,7 +37,8 @@ fn a_short_flag_means_one_thing() {
     let follow = found
         .get_mut(&'f')
         .and_then(|meanings| meanings.remove("follow"));
-    assert_eq!(follow, Some(vec!["havre logs".to_owned()]));
+    let follows = ["havre ci logs", "havre logs"].map(str::to_owned);
+    assert_eq!(follow, Some(follows.to_vec()));
     for (short, meanings) in found {
         assert_eq!(meanings.len(), 1, "-{short}: {meanings:?}");
     }
@@ -96,6 +97,6 @@ fn every_command_about_an_environment_takes_the_same() {
         }
         pending.extend(command.get_subcommands());
     }
-    // The command itself, 15 commands, 5 of `rollout` and 10 of `secret`.
-    assert_eq!(about.len(), 31, "{about:?}");
+    // The command itself, 15 commands, 10 of `ci`, 5 of `rollout` and 10 of `secret`.
+    assert_eq!(about.len(), 41, "{about:?}");
 }

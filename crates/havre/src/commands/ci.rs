@@ -1,9 +1,10 @@
-//! `havre ci`: workflow files, without a daemon.
+//! `havre ci`: workflow files, without a daemon, and the runs of one.
 
 mod explain;
 mod files;
 mod happening;
 mod run;
+mod runs;
 mod source;
 mod view;
 
@@ -11,16 +12,18 @@ use havre_model::LoadFailure;
 use havre_workflow::Limits;
 use havre_workflow::repository::Findings;
 
+use super::block_on;
 use super::findings::{self, Checked};
 use crate::cli::{CiCheckArgs, CiCommand};
 use crate::context::Context;
 use crate::error::Outcome;
 
-pub fn run(context: &Context, command: &CiCommand) -> Outcome {
+pub fn run(context: &Context, command: CiCommand) -> Outcome {
     match command {
-        CiCommand::Check(args) => check(context, args),
-        CiCommand::Explain(args) => explain::run(context, args),
-        CiCommand::Run(args) => run::run(context, args),
+        CiCommand::Check(args) => check(context, &args),
+        CiCommand::Explain(args) => explain::run(context, &args),
+        CiCommand::Run(args) => run::run(context, &args),
+        CiCommand::Runs(command) => block_on(runs::run(context, *command)),
     }
 }
 

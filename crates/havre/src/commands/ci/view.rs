@@ -254,15 +254,27 @@ fn place(annotation: &Annotation) -> Option<String> {
     Some(place)
 }
 
+/// An annotation in one line: where, how bad, what.
+pub fn annotation(annotation: &Annotation, paint: Paint) -> String {
+    match place(annotation) {
+        Some(place) => told_at(&place, annotation, paint),
+        None => told_of(annotation, paint),
+    }
+}
+
 fn told_at(place: &str, annotation: &Annotation, paint: Paint) -> String {
     let place = paint.bold(&printable(place));
+    format!("{place}: {}", told_of(annotation, paint))
+}
+
+fn told_of(annotation: &Annotation, paint: Paint) -> String {
     let message = printable(&annotation.message);
     let word = match annotation.level {
         Level::Notice => paint.hint("notice:"),
         Level::Warning => paint.warning("warning:"),
         Level::Error => paint.error("error:"),
     };
-    format!("{place}: {word} {message}")
+    format!("{word} {message}")
 }
 
 #[cfg(test)]

@@ -1,0 +1,86 @@
+//! `havre ci cancel`, `rerun` and `start`.
+
+use havre_api::{
+    RerunWhat, RunCancel, RunCancelRequest, RunDispatch, RunDispatchRequest, RunRerun,
+    RunRerunRequest,
+};
+
+use super::{project, short_commit, short_reference};
+use crate::cli::runs::{RunCancelArgs, RunRerunArgs, RunStartArgs};
+use crate::connect;
+use crate::context::Context;
+use crate::error::Outcome;
+use crate::exit::Exit;
+
+pub async fn cancel(context: &Context, args: RunCancelArgs) -> Outcome {
+    let ui = context.ui;
+    let request = RunCancelRequest {
+        project: project(&args.project)?,
+        number: args.number,
+        force: args.force,
+    };
+    let (client, _) = connect::running(context).await?;
+    let outcome = client.call::<RunCancel>(&request).await?;
+    let number = request.number;
+    match (args.json.json, outcome.changed, request.force) {
+        (true, _, _) => ui.json(&outcome)?,
+        (false, false, _) => ui.note(&format!(
+            "nothing to cancel: run {number} has ended, or ends"
+        )),
+        (false, true, true) => ui.note(&format!("run {number} ends at once")),
+        (false, true, false) => ui.note(&format!(
+            "run {number} is cancelled: steps that clean up go on; --force ends them too"
+        )),
+    }
+    Ok(Exit::Ok)
+}
+
+pub async fn rerun(context: &Context, args: RunRerunArgs) -> Outcome {
+    let ui = context.ui;
+    let request = RunRerunRequest {
+        project: project(&args.project)?,
+        number: args.number,
+        what: match (args.job, args.failed) {
+            (Some(job), _) => RerunWhat::Job(job),
+            (None, true) => RerunWhat::Failed,
+            (None, false) => RerunWhat::All,
+        },
+    };
+    let (client, _) = connect::running(context).await?;
+    let outcome = client.call::<RunRerun>(&request).await?;
+    let number = request.number;
+    match args.json.json {
+        true => ui.json(&outcome)?,
+        false => ui.note(&format!(
+            "attempt {} of run {number} began: `havre ci logs {number} -f` follows it",
+            outcome.attempt
+        )),
+    }
+    Ok(Exit::Ok)
+}
+
+pub async fn start(context: &Context, args: RunStartArgs) -> Outcome {
+    let ui = context.ui;
+    let request = RunDispatchRequest {
+        project: project(&args.project)?,
+        workflow: args.workflow,
+        reference: args.reference,
+        inputs: args.input.into_iter().collect(),
+    };
+    let (client, _) = connect::running(context).await?;
+    let begun = client.call::<RunDispatch>(&request).await?;
+    match args.json.json {
+        true => ui.json(&begun)?,
+        false => {
+            ui.data(&format!("{}\n", begun.number))?;
+            ui.note(&format!(
+                "{} runs on {} ({}): `havre ci logs {} -f` follows it",
+                begun.workflow,
+                short_reference(&begun.reference),
+                short_commit(&begun.commit),
+                begun.number
+            ));
+        }
+    }
+    Ok(Exit::Ok)
+}
