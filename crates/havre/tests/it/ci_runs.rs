@@ -350,11 +350,11 @@ fn a_log_is_followed_over_a_restart_of_the_daemon() {
     let told = "lost the daemon; going on once it is back\n";
     assert_eq!((ran.code, ran.err.as_str()), (0, told));
     let ran = World::new(restarting()).run(&["ci", "logs", "7", "-f", "--json"]);
-    let texts = ran.out.lines().map(|line| {
+    let texts = ran.out.lines().filter_map(|line| {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         line["told"]["text"].as_str().map(str::to_owned)
     });
-    let texts: Vec<_> = texts.flatten().collect();
+    let texts: Vec<String> = texts.collect();
     assert_eq!(texts, ["one", "two", "three"]);
 }
 

@@ -139,7 +139,7 @@ impl Reader {
                 self.marks.insert(item.leg.clone(), *next);
                 return Ok(());
             }
-            RunLogSaid::Waits { why } => self.note(item, format!("waits for {why}"), &mut text),
+            RunLogSaid::Waits { why } => self.note(item, format!("waits: {why}"), &mut text),
             RunLogSaid::Ended { why } => self.note(item, why.clone(), &mut text),
         }
         self.ui.data(&text)

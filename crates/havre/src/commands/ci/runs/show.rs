@@ -213,7 +213,7 @@ fn rows(table: &mut Table, jobs: &[RunJob], before: &str, now: Timestamp) {
 /// Why a leg is as it is, in one line.
 fn why(leg: &RunLeg) -> String {
     if let Some(wait) = &leg.waits {
-        return format!("waits for {}", wait.why);
+        return format!("waits: {}", wait.why);
     }
     if let Some(why) = leg
         .why
