@@ -178,6 +178,13 @@ impl Pipeline {
         )
     }
 
+    /// Removes what was made for the next job; those that run go on.
+    pub(crate) async fn close(&self) {
+        for error in self.boxes.shutdown().await {
+            tracing::warn!(error, "the network of the next job stays");
+        }
+    }
+
     /// Takes the boxes of the daemon before in hand, and is ready for the next where there are repositories.
     pub(crate) async fn adopt(&self) {
         for error in self.legs.adopt().await {

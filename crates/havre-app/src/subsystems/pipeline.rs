@@ -1,10 +1,12 @@
 //! Runs of workflows: their driver, and what is kept for their jobs.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use havre_api::Routes;
 use havre_base::{blocking, one_line};
+use havre_release::Answer;
 
 use crate::daemon::Daemon;
 use crate::pipeline::Pipeline;
@@ -30,6 +32,16 @@ impl Subsystem for Runs {
                 .map(Pipeline::calls)
                 .map_err(Clone::clone),
         ))
+    }
+
+    fn drain(&self) -> Answer<'_, ()> {
+        Box::pin(async {
+            // The next daemon has a use for what is ready for the next job; none, where no other is to come.
+            let is_last = self.daemon.shutdown_requested.load(Ordering::Relaxed);
+            if let (true, Ok(pipeline)) = (is_last, &self.pipeline) {
+                pipeline.close().await;
+            }
+        })
     }
 
     fn tasks(&self) -> Vec<Task> {
