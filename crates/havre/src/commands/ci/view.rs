@@ -454,8 +454,8 @@ mod tests {
         test (1) ▸ Run make
         lint     ▸ Run black
         test (1) │ built
-        lint     │ error: would reformat a.py
         test (1) ✓ Run make 2.5 s
+        lint     │ error: would reformat a.py
         lint     ✗ Run black 2.5 s: it ended with code 1
         lint     ✗ failure 4.0 s
         ");
