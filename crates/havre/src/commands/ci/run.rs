@@ -239,6 +239,9 @@ async fn followed(
     let began = Instant::now();
     let shown = tokio::spawn(show(context.ui, args.json.json, names, told));
     let conclusions = concluded(context, runs, &begun).await;
+    if conclusions.iter().any(Result::is_err) {
+        following.abort_all();
+    }
     // Each ends with its run.
     while following.join_next().await.is_some() {}
     let failures = shown.await.unwrap_or_default();
@@ -343,10 +346,16 @@ async fn concluded(
             false => "cancelling: steps that clean up go on; once more ends all at once",
             true => "ending all at once",
         });
+        let mut unheard = None;
         for run in begun {
             if let Err(error) = runs.cancel(run.run, force) {
                 context.ui.warn(&error.to_string(), None);
+                unheard = Some(error);
             }
+        }
+        // Nothing can be written down any more: their boxes are removed all the same.
+        if let (true, Some(error)) = (force, unheard) {
+            return vec![Err(error)];
         }
     }
 }
