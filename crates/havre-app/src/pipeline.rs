@@ -11,7 +11,7 @@ mod entries;
 mod gate;
 mod pushed;
 mod surroundings;
-mod token;
+pub(crate) mod token;
 mod told;
 
 use std::io;

@@ -197,9 +197,13 @@ impl Grounds {
         {
             let mut current = self.current();
             if let Some(ground) = current.ground.clone() {
-                let due = ground.at.elapsed() > KEPT && !current.looking;
-                current.looking |= due;
-                return Ok((ground, due));
+                let age = ground.at.elapsed();
+                if age <= KEPT {
+                    let due = age > KEPT / 2 && !current.looking;
+                    current.looking |= due;
+                    return Ok((ground, due));
+                }
+                // What became secret since must not be shown, however long nobody came.
             }
         }
         let ground = Arc::new(self.look()?);

@@ -73,6 +73,7 @@ pub use load::{LoadFailure, LoadOptions, Loaded, advise, config, gates_of, ident
 pub use paths::{PathUse, each_path, rights_over_machine};
 pub use probes::local_port;
 pub use project::*;
+pub use settings::valid_environment;
 pub use strategy::{
     Strategy, StrategyReason, is_same_program, is_worker, strategy, written_mounts,
 };

@@ -533,8 +533,8 @@ pub(crate) fn valid_domain(domain: &str) -> bool {
     domain.len() <= 253 && domain.split('.').all(label)
 }
 
-/// Part of host names, network names and paths.
-pub(crate) fn valid_environment(name: &str) -> bool {
+/// Whether an environment may be called so: it is part of host names, network names and paths.
+pub fn valid_environment(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=40).contains(&name.len())
         && name.bytes().all(plain)

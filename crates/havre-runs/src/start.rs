@@ -58,7 +58,9 @@ pub(crate) fn start(chain: &Chain, key: &LegKey, opened: &Opened) -> Result<LegS
     let found = row.change.state.legs().find(|(other, _)| other == id);
     let (_, leg) = found.ok_or("there is no such leg")?;
     let (job, steps) = steps(link, id)?;
-    let secrets = secrets(chain, opened)?;
+    let mut secrets = secrets(chain, opened)?;
+    // What the file does not name is not in the box, where each step could look for it.
+    secrets.retain(|name, _| name == TOKEN || uses(&row.text, name));
     let mut vars = row.contexts.vars.clone();
     vars.extend(opened.vars.clone());
 
@@ -130,6 +132,23 @@ pub(crate) fn call<'l>(link: &'l Link, id: &LegId) -> Option<&'l Call> {
         Work::Call(call) => Some(call),
         Work::Steps(_) => None,
     }
+}
+
+/// Whether a workflow file may use a secret: it names it, or takes all of them at once.
+fn uses(text: &str, name: &str) -> bool {
+    const CONTEXT: &str = "secrets";
+    let text = text.to_ascii_lowercase();
+    text.match_indices(CONTEXT).any(|(at, _)| {
+        let behind = text[at + CONTEXT.len()..].trim_start();
+        match behind.strip_prefix('.').map(str::trim_start) {
+            Some(named) => {
+                let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+                let end = named.find(|c| !is_word(c)).unwrap_or(named.len());
+                named[..end].eq_ignore_ascii_case(name) || named.starts_with('*')
+            }
+            None => behind.starts_with(['[', ')', '}', ',', '&', '|', '=', '!', '<', '>']),
+        }
+    })
 }
 
 /// The secrets of a leg: those of the project as its callers pass them on, and those of its environment.
@@ -235,4 +254,26 @@ fn nearest<T>(
         at = link.row.parent.as_ref().map(|parent| &parent.leg);
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::uses;
+
+    #[test]
+    fn only_secrets_that_a_file_uses_get_into_a_box() {
+        for (text, expected) in [
+            ("run: echo ${{ secrets.API_KEY }}", true),
+            ("run: echo ${{ SECRETS.api_key }}", true),
+            ("run: echo ${{ secrets . api_key }}", true),
+            ("run: echo ${{ secrets['API_KEY'] }}", true),
+            ("run: echo ${{ toJSON(secrets) }}", true),
+            ("run: echo ${{ secrets.API_KEY_2 }}", false),
+            ("secrets: inherit", false),
+            ("# secrets are not for steps", false),
+            ("run: echo", false),
+        ] {
+            assert_eq!(uses(text, "API_KEY"), expected, "{text}");
+        }
+    }
 }

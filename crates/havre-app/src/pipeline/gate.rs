@@ -16,7 +16,7 @@ use havre_secrets::SecretError;
 use super::entries::Entries;
 use super::token::{grant, token_name};
 use crate::daemon::Daemon;
-use crate::promotions::entry;
+use crate::promotions::{definitions, entry};
 use crate::secrets::scope::scope_of;
 
 /// Milliseconds until a seal that is locked is looked at again.
@@ -58,6 +58,19 @@ impl Environments {
             Ok(by) => by,
             Err(why) => return Answer::Refused { why },
         };
+        match in_place(|| definitions::in_force(&self.daemon.platform, &id.project)) {
+            Ok(known) if known.is_empty() || known.iter().any(|one| one.name == id.environment) => {
+            }
+            Ok(known) => {
+                let known: Vec<&str> = known.iter().map(|one| one.name.as_str()).collect();
+                let why = format!(
+                    "there is no environment {id}; there are {}",
+                    known.join(", ")
+                );
+                return Answer::Refused { why };
+            }
+            Err(error) => return later(format!("{id}: {}", one_line(&error))),
+        }
         let leg = &asked.key.leg;
         let request = EnterRequest {
             environment: id.clone(),

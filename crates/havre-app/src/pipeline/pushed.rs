@@ -10,7 +10,7 @@ use havre_release::Answer;
 use havre_runs::{Begun as Run, Filter, Outcome, Trigger};
 use tokio::task::JoinSet;
 
-use super::token::grant;
+use super::token::grant_of_all;
 use super::{Begun, Late, commits, told};
 use crate::platform::Platform;
 use crate::promotions::definitions;
@@ -97,7 +97,7 @@ impl Pushed {
         let said = gates(&objects, commit).await;
         let said = said.map_err(|lines| lines.join("; "))?;
         // Who pushes is a deployer of all environments of the project.
-        let grant = grant(push.project.as_str(), "*")?;
+        let grant = grant_of_all(push.project.as_str())?;
         let project = ProjectName::new(push.project.as_str());
         let taken = in_place(|| definitions::take_gates(&self.platform, &grant, &project, &said));
         taken.map_err(|error| one_line(&error))

@@ -11,6 +11,7 @@ use havre_release::{
 
 use super::{Kept, PromotionError, definitions, judge, keeper, settle, show};
 use crate::daemon::Daemon;
+use crate::pipeline::token::is_job;
 
 /// Somebody agrees.
 pub(crate) async fn approve(
@@ -84,6 +85,11 @@ fn voice_in(
     promotion: &Promotion,
     agrees: bool,
 ) -> Result<Approval, ApiError> {
+    if agrees && is_job(by) {
+        let message =
+            "a job cannot agree: that is for people, or for programs with tokens of their own";
+        return Err(ApiError::new(ErrorCode::Forbidden, message));
+    }
     let approval = Approval {
         by: by.to_string(),
         role: by.grant.role,

@@ -13,6 +13,7 @@ use havre_api::{
     UserAdd, UserAddRequest, UserInfo, UserRemove, Users, WhoAmI,
 };
 
+use crate::pipeline::token::is_of_jobs;
 use crate::platform::Platform;
 use crate::subsystem::{Part, Subsystem, Task};
 
@@ -150,6 +151,10 @@ fn create(
     by: &Principal,
     request: TokenCreateRequest,
 ) -> Result<IssuedToken, ApiError> {
+    if is_of_jobs(&request.name) {
+        let message = format!("{:?} would be taken for a token of a job", request.name);
+        return Err(ApiError::new(ErrorCode::Invalid, message).with_hint("call it otherwise"));
+    }
     let new = NewToken {
         name: request.name,
         holder: Holder::Token,

@@ -85,7 +85,10 @@ fn until_asked(machine: &Machine) -> String {
     wait_until("somebody is asked", LATE, || {
         let environments = machine.json(&["env", "ls", "-p", "shop"]);
         let environments = environments.as_array().cloned().unwrap_or_default();
-        let waiting = environments.iter().find_map(|one| {
+        let mut production = environments
+            .iter()
+            .filter(|one| one["id"]["environment"] == "production");
+        let waiting = production.find_map(|one| {
             let all = one["waiting"].as_array()?;
             all.first()?["promotion"].as_u64()
         });
