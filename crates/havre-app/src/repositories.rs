@@ -17,7 +17,7 @@ use havre_git::{Git, OpenError, Receiver, Settings};
 use crate::audit;
 use crate::platform::Platform;
 
-pub(crate) use checks::{gates, wrong};
+pub(crate) use checks::{files, gates, wrong};
 pub(crate) use porter::{Porter, moved};
 
 use bounds::Groups;

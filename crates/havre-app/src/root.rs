@@ -18,7 +18,7 @@ const FILE_MODE: u32 = 0o600;
 
 /// Folders that are closed once more below the two that are closed anyway, so that a mode that
 /// somebody gives to one of those opens nothing. The edge's files are the edge's to open and close.
-const STATE_FOLDERS: [&str; 13] = [
+const STATE_FOLDERS: [&str; 16] = [
     "images",
     "sources",
     "containers",
@@ -32,9 +32,18 @@ const STATE_FOLDERS: [&str; 13] = [
     "build",
     "git",
     "repositories",
+    "jobs",
+    "results",
+    "runs",
 ];
-const RUN_FOLDERS: [&str; 4] = ["c", "net", "build", "git"];
-const STATE_FILES: [&str; 4] = ["state.db", "state.db-wal", "state.db-shm", "daemon.log"];
+const RUN_FOLDERS: [&str; 5] = ["c", "net", "build", "git", "jobs"];
+const STATE_FILES: [&str; 5] = [
+    "state.db",
+    "state.db-wal",
+    "state.db-shm",
+    "results.key",
+    "daemon.log",
+];
 
 /// A folder or file of the installation is not as it must be.
 #[derive(Debug, thiserror::Error)]

@@ -2,15 +2,11 @@
 
 use futures_util::future::BoxFuture;
 use havre_base::one_line;
-use havre_git::{EntryKind, Name, Objects, Oid, Repositories};
+use havre_git::{Name, Objects, Oid, Repositories};
 use havre_runs::{Files, Source, Sources, SourcesError};
 
-/// Where workflow files are.
-const FOLDER: &str = ".github/workflows";
-/// Files of the folder.
-const MOST_FILES: usize = 1000;
-/// Bytes of all workflow files together.
-const MOST_BYTES: usize = 16 << 20;
+use crate::repositories::files;
+
 /// Bytes of one file.
 const MOST_FILE_BYTES: u64 = 1 << 20;
 
@@ -25,25 +21,11 @@ impl Sources for Commits {
     ) -> BoxFuture<'a, Result<Files, SourcesError>> {
         Box::pin(async move {
             let (objects, commit) = self.find(project, commit)?;
-            let listed = objects.folder(&commit, FOLDER, MOST_FILES).await;
-            let mut files = Vec::new();
-            let mut bytes = 0;
-            for entry in listed.map_err(|error| failed(&error))?.unwrap_or_default() {
-                let is_file = matches!(entry.kind, EntryKind::File | EntryKind::Program);
-                if !is_file || !(entry.name.ends_with(".yml") || entry.name.ends_with(".yaml")) {
-                    continue;
-                }
-                let content = objects.blob(&entry.oid, MOST_FILE_BYTES).await;
-                let content = content.map_err(|error| failed(&error))?;
-                bytes += content.len();
-                if bytes > MOST_BYTES {
-                    let most = MOST_BYTES >> 20;
-                    let why = format!("{FOLDER} has more than {most} MiB of workflow files");
-                    return Err(SourcesError(why));
-                }
-                files.push((format!("{FOLDER}/{}", entry.name), content));
-            }
-            Ok(files)
+            let files = files(&objects, &commit).await.map_err(SourcesError)?;
+            let files = files.into_iter();
+            Ok(files
+                .filter_map(|file| Some((file.path?, file.bytes)))
+                .collect())
         })
     }
 

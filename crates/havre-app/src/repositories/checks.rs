@@ -54,7 +54,8 @@ pub(crate) async fn wrong(objects: &Objects, commit: &Oid) -> Vec<String> {
     }
 }
 
-async fn files(objects: &Objects, commit: &Oid) -> Result<Vec<File>, String> {
+/// The workflow files of a commit; a line about why they cannot be had.
+pub(crate) async fn files(objects: &Objects, commit: &Oid) -> Result<Vec<File>, String> {
     let failed = |error: &ObjectError| format!("{FOLDER} cannot be read: {}", one_line(error));
     let listed = objects.folder(commit, FOLDER, MOST_FILES).await;
     let listed = listed.map_err(|error| failed(&error))?.unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use havre_job::{Annotation, JobResult, Level, LineKind, StepResult, Told};
+use havre_job::{Annotation, JobResult, Level, LineKind, Prefaces, StepResult, Told};
 
 use crate::human;
 use crate::paint::Paint;
@@ -31,6 +31,7 @@ struct Leg {
     began_ms: u64,
     /// By place.
     steps: BTreeMap<u32, Step>,
+    prefaces: Prefaces,
     /// Failed steps, in the order in which they ended.
     failed: Vec<Failed>,
 }
@@ -39,7 +40,6 @@ struct Leg {
 struct Step {
     name: String,
     began_ms: u64,
-    preface: Preface,
     /// How its beginning is told, where that waits for its first line.
     held: Option<String>,
     /// It has said something.
@@ -49,15 +49,6 @@ struct Step {
     /// Its last lines were empty, and are told with what follows.
     blank: bool,
     last: VecDeque<String>,
-}
-
-/// How a runner begins a step: with a group that repeats what runs, and how. Its title says no more.
-#[derive(Debug, Default, PartialEq, Eq)]
-enum Preface {
-    #[default]
-    Expected,
-    Inside,
-    Over,
 }
 
 /// A step that failed.
@@ -138,6 +129,7 @@ impl View {
             name: leg.to_owned(),
             began_ms: 0,
             steps: BTreeMap::new(),
+            prefaces: Prefaces::default(),
             failed: Vec::new(),
         });
         self.legs.len() - 1
@@ -146,6 +138,10 @@ impl View {
 
 impl Leg {
     fn lines(&mut self, told: &Told, paint: Paint) -> Vec<String> {
+        // A step's title says the same.
+        if self.prefaces.has(told) {
+            return Vec::new();
+        }
         match told {
             // The steps tell themselves.
             Told::Began { at_ms, .. } => {
@@ -168,9 +164,6 @@ impl Leg {
                 }
             }
             Told::Line { step, kind, text } => {
-                if step.is_some_and(|step| self.is_preface(step, *kind)) {
-                    return Vec::new();
-                }
                 let Some(line) = line(*kind, text, paint) else {
                     return Vec::new();
                 };
@@ -253,18 +246,6 @@ impl Leg {
         last.is_some_and(|last| {
             last.contains(&*printable(&annotation.message)) && last.contains(&*printable(file))
         })
-    }
-
-    fn is_preface(&mut self, step: u32, kind: LineKind) -> bool {
-        let preface = &mut self.steps.entry(step).or_default().preface;
-        let (is, next) = match (&*preface, kind) {
-            (Preface::Expected, LineKind::Group) => (true, Preface::Inside),
-            (Preface::Inside, LineKind::EndGroup) => (true, Preface::Over),
-            (Preface::Inside, _) => (true, Preface::Inside),
-            (Preface::Expected | Preface::Over, _) => (false, Preface::Over),
-        };
-        *preface = next;
-        is
     }
 
     fn ended(
