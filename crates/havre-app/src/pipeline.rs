@@ -17,7 +17,7 @@ mod told;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use axum::Router;
 use havre_api::Server;
@@ -59,15 +59,28 @@ impl Late {
     }
 }
 
-/// The API as jobs reach it; known once the server is there.
+/// The API as jobs reach it, from when the server is there until the daemon ends: what answers calls holds the runs, and
+/// those hold this.
 #[derive(Clone, Default)]
-pub(crate) struct JobsApi(Arc<OnceLock<Router>>);
+pub(crate) struct JobsApi(Arc<Mutex<Option<Router>>>);
 
 impl JobsApi {
     /// Says who answers.
     pub(crate) fn serve(&self, server: &Server) {
-        // Said once: a daemon has one server.
-        self.0.get_or_init(|| server.boxed(BOXES));
+        *self.lock() = Some(server.boxed(BOXES));
+    }
+
+    fn get(&self) -> Option<Router> {
+        self.lock().clone()
+    }
+
+    /// Nobody answers any more.
+    fn end(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Router>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,6 +109,7 @@ pub(crate) struct Pipeline {
     repositories: Repositories,
     legs: BoxLegs,
     boxes: Boxes,
+    api: JobsApi,
 }
 
 /// What it is made of.
@@ -131,7 +145,7 @@ impl Pipeline {
         );
         let results = results.map_err(|error| one_line(&error))?;
         let entries = Entries::default();
-        let surroundings = OfDaemon::new(platform, api, entries.clone());
+        let surroundings = OfDaemon::new(platform, api.clone(), entries.clone());
         let legs = BoxLegs::new(
             boxes.clone(),
             platform.root.run_dir().join("jobs"),
@@ -165,6 +179,7 @@ impl Pipeline {
             repositories,
             legs,
             boxes,
+            api,
         })
     }
 
@@ -176,6 +191,11 @@ impl Pipeline {
             Arc::clone(&self.sources),
             self.repositories.clone(),
         )
+    }
+
+    /// Ends what is this daemon's alone; jobs go on.
+    pub(crate) fn end(&self) {
+        self.api.end();
     }
 
     /// Removes what was made for the next job; those that run go on.

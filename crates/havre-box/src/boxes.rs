@@ -282,6 +282,14 @@ impl Boxes {
         Ok(ids)
     }
 
+    /// Whether a box has come so far that its runner was started, ended or not. Of one that has not, whoever made it has
+    /// died meanwhile.
+    pub fn is_made(&self, id: &str) -> bool {
+        let runner = container::runner_id(id);
+        let mut all = self.inner.engine.containers().into_iter();
+        all.any(|observed| observed.id == runner)
+    }
+
     /// Whether a container belongs to a box.
     pub fn has(observed: &havre_engine::Observed) -> bool {
         observed.labels.contains_key(LABEL_BOX)

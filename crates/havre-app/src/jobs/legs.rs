@@ -122,15 +122,14 @@ impl BoxLegs {
         let noted = self.inner.notes.all().unwrap_or_default();
         for id in there.union(&noted) {
             match self.inner.notes.read(id) {
-                Ok(note) if there.contains(id) => {
+                Ok(note) if self.inner.boxes.is_made(id) => {
                     let served = self.inner.serve(id, note.may_call);
                     errors.extend(served.err().map(|error| {
                         format!("artifacts and caches are out of reach of box {id}: {error}")
                     }));
                 }
-                // Its leg is told that it is lost.
-                Ok(_) => {}
-                Err(_) => errors.extend(self.inner.remove(id).await),
+                // Nobody's, or the daemon before this one died as it made it: that is made anew.
+                Ok(_) | Err(_) => errors.extend(self.inner.remove(id).await),
             }
         }
         errors

@@ -73,8 +73,7 @@ fn unknown(label: &str, images: &BTreeMap<String, String>) -> String {
     let mut known = vec!["ubuntu-latest".to_owned(), "self-hosted".to_owned()];
     known.extend(images.keys().cloned());
     format!(
-        "`runs-on`: nothing here is called {label:?}; there are {}, and `ci.labels` of machine.yaml names images for \
-         others",
+        "`runs-on`: nothing here is called {label:?}; there are {}, and `container:` chooses an image",
         known.join(", ")
     )
 }

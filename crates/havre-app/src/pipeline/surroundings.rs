@@ -102,7 +102,7 @@ impl Surroundings for OfDaemon {
     }
 
     fn api(&self) -> Option<Router> {
-        self.api.0.get().cloned()
+        self.api.get()
     }
 
     fn removed(&self, key: &LegKey) {

@@ -36,9 +36,10 @@ impl Subsystem for Runs {
 
     fn drain(&self) -> Answer<'_, ()> {
         Box::pin(async {
+            let Ok(pipeline) = &self.pipeline else { return };
+            pipeline.end();
             // The next daemon has a use for what is ready for the next job; none, where no other is to come.
-            let is_last = self.daemon.shutdown_requested.load(Ordering::Relaxed);
-            if let (true, Ok(pipeline)) = (is_last, &self.pipeline) {
+            if self.daemon.shutdown_requested.load(Ordering::Relaxed) {
                 pipeline.close().await;
             }
         })

@@ -97,6 +97,6 @@ fn every_command_about_an_environment_takes_the_same() {
         }
         pending.extend(command.get_subcommands());
     }
-    // The command itself, 17 commands, 10 of `ci`, 5 of `rollout`, 10 of `secret`, 3 of `env` and 1 of `releases`.
-    assert_eq!(about.len(), 47, "{about:?}");
+    // The command itself, 17 commands, 10 of `ci`, that of `git`, 5 of `rollout`, 10 of `secret`, 3 of `env` and 1 of `releases`.
+    assert_eq!(about.len(), 48, "{about:?}");
 }
