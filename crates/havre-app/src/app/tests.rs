@@ -50,11 +50,20 @@ impl Subsystem for Notes {
     }
 }
 
+/// One that cannot run jobs: it answers all the same.
+fn pipeline_of(stage: &Stage) -> Box<dyn Subsystem> {
+    Box::new(subsystems::pipeline::Runs {
+        daemon: Arc::clone(&stage.daemon),
+        pipeline: Err("there are no boxes here".to_owned()),
+    })
+}
+
 /// Calls that nobody answers among these.
 fn unanswered(stage: &Stage, parts: &[Part]) -> Vec<&'static str> {
     let parts = parts.iter();
     let built: Vec<_> = parts
         .map(|part| (part.build)(&stage.daemon, &stage.store))
+        .chain([pipeline_of(stage)])
         .collect();
     match calls(&built) {
         Ok(_) => Vec::new(),
@@ -69,6 +78,7 @@ async fn every_task_ends_with_the_daemon() {
     let stage = Stage::new();
     let parts = PARTS.iter();
     let built = parts.map(|part| (part.build)(&stage.daemon, &stage.store));
+    let built = built.chain([pipeline_of(&stage)]);
     for task in built.flat_map(|subsystem| subsystem.tasks()) {
         let end = tokio_util::sync::CancellationToken::new();
         let supervisor = crate::supervisor::Supervisor::new(end.clone());
