@@ -88,7 +88,6 @@ mod report;
 mod repositories;
 mod rivals;
 mod root;
-#[allow(dead_code, reason = "the subsystem of runs merges them")]
 mod run_calls;
 mod scaling;
 mod secrets;

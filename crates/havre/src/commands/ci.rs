@@ -14,7 +14,7 @@ use havre_workflow::repository::Findings;
 
 use super::block_on;
 use super::findings::{self, Checked};
-use crate::cli::{CiCheckArgs, CiCommand};
+use crate::cli::ci::{CiCheckArgs, CiCommand};
 use crate::context::Context;
 use crate::error::Outcome;
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use havre_api::{Address, Endpoint};
 use havre_base::shell_word;
 
-use crate::cli::{GitCommand, GitRemoteArgs};
+use crate::cli::git::{GitCommand, GitRemoteArgs};
 use crate::context::{Context, Destination};
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;

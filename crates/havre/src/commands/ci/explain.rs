@@ -12,7 +12,8 @@ use havre_workflow::repository::{File, Findings};
 use havre_workflow::{Limits, Workflow, read};
 
 use super::{files, happening};
-use crate::cli::{CiExplainArgs, FindingsForm};
+use crate::cli::FindingsForm;
+use crate::cli::ci::CiExplainArgs;
 use crate::commands::findings::{self, Checked};
 use crate::context::Context;
 use crate::error::Outcome;

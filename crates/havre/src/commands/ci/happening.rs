@@ -8,7 +8,7 @@ use havre_pipeline::{Event, Reference};
 use havre_workflow::Workflow;
 
 use super::files;
-use crate::cli::{CiEvent, CiEventArgs};
+use crate::cli::ci::{CiEvent, CiEventArgs};
 use crate::error::Failure;
 use crate::exit::Exit;
 

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::view::View;
 use super::{files, happening, source};
-use crate::cli::{CiRunArgs, FindingsForm};
+use crate::cli::FindingsForm;
+use crate::cli::ci::CiRunArgs;
 use crate::commands::findings::{self, Checked};
 use crate::connect::require_root;
 use crate::context::Context;
