@@ -394,13 +394,12 @@ impl Machine {
     /// As when the power fails: all processes end, mounts are gone.
     pub fn lose_power(&self) {
         let own = u64::from(std::process::id());
-        for pid in processes() {
-            if pid > 1 && pid != own {
-                begin_to_kill(pid);
-            }
-        }
+        // Again and again: a daemon whose turn has not come starts anew what has ended.
         wait_until("all processes have ended", SOON, || {
-            processes().iter().all(|pid| *pid == 1 || *pid == own)
+            let mut left = processes();
+            left.retain(|pid| *pid != 1 && *pid != own);
+            left.iter().for_each(|pid| begin_to_kill(*pid));
+            left.is_empty()
         });
         let root = self.root().display().to_string();
         for mount in mounts().iter().rev().filter(|path| path.starts_with(&root)) {
