@@ -184,7 +184,7 @@ fn measure(options: &Options) -> Result<()> {
         Bench::Footprint => installation()?.use_and_remove(footprint::measure),
         Bench::Redact => redact::measure(),
         Bench::Expressions => expressions::measure(),
-        Bench::CiCache => ci_cache::measure(),
+        Bench::CiCache => ci_cache::measure(&binary()?),
         Bench::CiStep => ci_step::measure(&binary()?),
         Bench::CiExample => ci_example::measure(&binary()?),
         Bench::Seal => seal::measure(),
