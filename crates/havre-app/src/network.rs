@@ -123,6 +123,7 @@ pub(crate) fn network_specs(releases: &BTreeMap<u64, Release>) -> Vec<NetworkSpe
             name: name.to_owned(),
             internal: network.internal,
             shared: network.shared.is_some(),
+            confined: false,
         })
         .collect()
 }

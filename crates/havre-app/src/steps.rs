@@ -161,6 +161,7 @@ impl Steps {
                 name: NETWORK.to_owned(),
                 internal: false,
                 shared: false,
+                confined: true,
             };
             let host = net.ensure_environment(BUILD_ENVIRONMENT, &[network])?.host;
             net.ensure_dns(BUILD_ENVIRONMENT, &exe)?;

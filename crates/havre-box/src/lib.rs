@@ -39,6 +39,6 @@ pub use options::{CreateOptions, OptionError, Probe, split_line};
 pub use request::{BoxRequest, Caps, Ground, Image, Port, Service, Workspace};
 pub use runtime::{Runtime, RuntimeError};
 
-/// Users and groups of boxes on the host, where nobody has chosen others: 2130706432 and on, which systemd's list of
-/// ranges (UIDS-GIDS.md) leaves to nobody.
+/// Users and groups of boxes on the host, where nobody has chosen others: 2130706432 to 2130837503, which systemd's list
+/// of ranges (UIDS-GIDS.md) leaves to nobody.
 pub const IDS: havre_engine::IdRange = havre_engine::IdRange { first: 0x7f00_0000 };

@@ -60,6 +60,7 @@ pub fn prepare(net: &Net, exe: &Path, environment: &str) -> Result<Prepared, Box
         name: NETWORK.to_owned(),
         internal: false,
         shared: false,
+        confined: true,
     };
     net.ensure_environment(environment, &[network])?;
     // The resolver is a process that takes a while to listen.

@@ -143,8 +143,11 @@ pub fn start_container(
     stdio: Option<Stdio>,
     parcel: Option<BorrowedFd>,
 ) -> Result<Starting, SetupError> {
-    let users = spec.security.user_namespace.map(idmap::plain);
-    let users = users.map(|map| idmap::namespace(&map, &map)).transpose();
+    let users = spec.security.user_namespace.map(|range| {
+        let map = idmap::plain(range);
+        idmap::namespace(range.owner(&spec.id), &map, &map)
+    });
+    let users = users.transpose();
     let users = step(users, || "create the container's user namespace".to_owned())?;
     let users = users.as_ref().map(AsFd::as_fd);
     let what = "create the container's namespaces";

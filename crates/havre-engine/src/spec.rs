@@ -229,7 +229,8 @@ pub const IDS: u32 = 1 << 16;
 /// Users and groups of the host that a container has for its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
-    /// The one that is 0 in the container; [`IDS`] follow, this one included.
+    /// The one that is 0 in the container; [`IDS`] follow, this one included. As many behind those are nobody in any
+    /// container: they own the namespaces.
     pub first: u32,
 }
 
@@ -242,6 +243,18 @@ impl IdRange {
     /// Whether a user or group of the host is one of the container's.
     pub fn has(self, id: u32) -> bool {
         id.checked_sub(self.first).is_some_and(|id| id < IDS)
+    }
+
+    /// The user of the host that owns the namespace of a container. The kernel lets each user have so many watches,
+    /// queued signals, message queues and locked pages: so one container takes them from no other, nor from root.
+    pub fn owner(self, container: &ContainerId) -> u32 {
+        // FNV-1a: names are spread, and nothing rests on it.
+        let hash = container.0.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        });
+        self.first
+            .saturating_add(IDS)
+            .saturating_add((hash ^ (hash >> 16)) % IDS)
     }
 }
 

@@ -300,19 +300,57 @@ pub fn mount_mapped(mount: BorrowedFd, namespace: BorrowedFd) -> io::Result<()> 
     check(result)
 }
 
-/// A process that holds a new user namespace, and does nothing until it is killed, with its parent at the latest.
-pub fn hold_user_namespace() -> io::Result<Forked> {
+/// A process that holds a new user namespace of `owner`, and does nothing until it is killed, with its parent at the
+/// latest. The kernel charges what is used in the namespace to its owner too: to nobody who needs anything himself.
+pub fn hold_user_namespace(owner: u32) -> io::Result<Forked> {
+    let (told, tell) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     // SAFETY: the child makes system calls only, so it needs no lock that another thread may have held.
-    match unsafe { fork(libc::CLONE_NEWUSER, None) }? {
-        Some(holder) => Ok(holder),
-        None => loop {
+    let Some(holder) = unsafe { fork(0, None) }? else {
+        let errno = own_user_namespace(owner).err().map_or(0, errno_of);
+        drop(told);
+        // Who does not hear it has died, and with it this process.
+        let heard = rustix::io::write(&tell, &errno.to_ne_bytes());
+        if errno != 0 || heard.is_err() {
+            exit_now(1);
+        }
+        loop {
             // SAFETY: plain integers.
             unsafe {
-                libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 libc::syscall(libc::SYS_rt_sigtimedwait, NO_SIGNALS.as_ptr(), 0, 0, 8);
             }
-        },
+        }
+    };
+    drop(tell);
+    let mut errno = [0; size_of::<i32>()];
+    let heard = std::io::Read::read_exact(&mut std::fs::File::from(told), &mut errno);
+    let made = heard.and_then(|()| match i32::from_ne_bytes(errno) {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    });
+    match made {
+        Ok(()) => Ok(holder),
+        Err(error) => {
+            kill_pidfd(&holder.pidfd, libc::SIGKILL)?;
+            await_end(holder.pidfd.as_fd())?;
+            Err(error)
+        }
     }
+}
+
+fn errno_of(error: io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// Becomes a process of `owner` in a new user namespace that is its own. Rights are kept meanwhile: some systems let
+/// only root make one. Not libc's functions, which would have all threads follow.
+fn own_user_namespace(owner: u32) -> io::Result<()> {
+    const KEEP_RIGHTS: libc::c_ulong = 1 << 2;
+    prctl(libc::PR_SET_SECUREBITS, KEEP_RIGHTS)?;
+    // SAFETY: plain integers.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, owner, owner, owner) })?;
+    unshare(libc::CLONE_NEWUSER)?;
+    // A change of users ends it.
+    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)
 }
 
 /// A set of signals, as the kernel has it.

@@ -222,8 +222,12 @@ fn users(spec: &ContainerSpec) -> Result<(), InvalidSpec> {
         };
     };
     // The last number means none.
-    if range.first < IDS || range.first > u32::MAX - IDS {
-        let text = format!("{} is no start of {IDS} users of nobody's", range.first);
+    if range.first < IDS || range.first > u32::MAX - 2 * IDS {
+        let text = format!(
+            "{} is no start of {} users of nobody's",
+            range.first,
+            2 * IDS
+        );
         return invalid("security", text);
     }
     let shares = &spec.shares;

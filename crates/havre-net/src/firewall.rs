@@ -11,11 +11,12 @@
 pub mod accept;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use crate::leases::Leases;
 use crate::ledger::{Allocation, Ledger};
 use crate::netlink::nft::{
-    ADMIN_PROHIBITED, Chain, Expr, Hook, PORT_UNREACHABLE, Table, Verdict, state,
+    ADMIN_PROHIBITED, Chain, Expr, Hook, PORT_UNREACHABLE, Rate, Table, Verdict, state,
 };
 use crate::subnet::Subnet;
 
@@ -33,6 +34,19 @@ const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const DNS: u16 = 53;
+
+/// Where clouds tell a machine what is its alone: on link-local addresses, as nearly all do, Alibaba's, and Azure's.
+const OF_THE_MACHINE: [Subnet; 3] = [
+    Subnet::containing(Ipv4Addr::new(169, 254, 0, 0), 16),
+    Subnet::containing(Ipv4Addr::new(100, 100, 100, 200), 32),
+    Subnet::containing(Ipv4Addr::new(168, 63, 129, 16), 32),
+];
+/// New connections out of a confined network. All share the table of those that Linux follows, 262144 by default, where
+/// each is for two minutes after it has ended, or has never begun.
+const CONNECTIONS: Rate = Rate {
+    per_second: 250,
+    at_once: 4096,
+};
 
 /// Rules of an environment's router.
 pub fn router_table(allocation: &Allocation, leases: &Leases) -> Table {
@@ -59,6 +73,17 @@ pub fn router_table(allocation: &Allocation, leases: &Leases) -> Table {
     input.push(vec![Expr::Reject(PORT_UNREACHABLE)]);
 
     forward.push(established());
+    for network in allocation.networks.values().filter(|it| it.confined) {
+        let out = [Expr::InputIs(network.bridge()), Expr::OutputIs(uplink())];
+        let refused = OF_THE_MACHINE.map(|it| [Expr::Within(it), Expr::Reject(ADMIN_PROHIBITED)]);
+        // Not refused: who tries again a second later gets there.
+        for rest in refused
+            .into_iter()
+            .chain([[Expr::Beyond(CONNECTIONS), DROP]])
+        {
+            forward.push(out.iter().cloned().chain(rest).collect());
+        }
+    }
     forward.push(vec![Expr::InputIs(uplink()), Expr::From(host), ACCEPT]);
     for network in allocation
         .networks

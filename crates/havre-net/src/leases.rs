@@ -179,6 +179,7 @@ mod tests {
             subnet: text.parse().expect("a subnet"),
             internal: false,
             block: None,
+            confined: false,
         }
     }
 

@@ -30,6 +30,9 @@ pub struct NetworkSpec {
     /// One with the networks of this name that other environments have: what is on them reaches each
     /// other, and finds each other by name where it has no such name itself.
     pub shared: bool,
+    /// For programs that nobody of the machine vouches for: they do not reach what clouds tell a machine alone, as its
+    /// credentials, and open connections so fast at most.
+    pub confined: bool,
 }
 
 /// All that is given away.
@@ -64,6 +67,9 @@ pub struct NetworkAllocation {
     /// Of a shared network: the addresses of all environments on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block: Option<Subnet>,
+    /// As of [`NetworkSpec::confined`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confined: bool,
 }
 
 impl Allocation {
@@ -144,6 +150,7 @@ impl Ledger {
             let network = match kept {
                 Some(had) => NetworkAllocation {
                     internal: spec.internal,
+                    confined: spec.confined,
                     ..*had
                 },
                 None => NetworkAllocation {
@@ -163,6 +170,7 @@ impl Ledger {
                     })?,
                     internal: spec.internal,
                     block,
+                    confined: spec.confined,
                 },
             };
             current.insert(spec.name.clone(), network);
@@ -331,6 +339,7 @@ mod tests {
                 name: (*name).to_owned(),
                 internal: name.starts_with('i'),
                 shared: name.ends_with("@shared"),
+                confined: false,
             })
             .collect()
     }

@@ -106,7 +106,7 @@ fn in_a_namespace() -> Vec<Requirement> {
     ));
     requirements.push(Requirement::new(
         "nf_tables with address translation",
-        "load the kernel modules: modprobe -a nf_tables nft_ct nft_nat nft_masq nft_reject_ipv4",
+        "load the kernel modules: modprobe -a nf_tables nft_ct nft_limit nft_nat nft_masq nft_reject_ipv4",
         works(firewall_rules()),
     ));
     requirements
@@ -138,6 +138,7 @@ fn firewall_rules() -> Result<(), NetlinkError> {
         subnet: Subnet::containing(Ipv4Addr::new(10, 89, 0, 0), 24),
         internal: false,
         block: Some(Subnet::containing(Ipv4Addr::new(10, 89, 0, 0), 19)),
+        confined: true,
     };
     let allocation = Allocation {
         slot: 0,

@@ -4,6 +4,7 @@
 
 mod harness;
 mod host;
+mod kernel;
 mod life;
 mod services;
 mod stand_in;
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = Vec::new();
-    for tests in [host::TESTS, life::TESTS, services::TESTS] {
+    for tests in [host::TESTS, kernel::TESTS, life::TESTS, services::TESTS] {
         trials.extend(tests.iter().map(|(name, run)| {
             let run = *run;
             Trial::test(*name, move || harness::run(run))

@@ -148,7 +148,7 @@ impl<'a> Stage<'a> {
         let other = match (uid, gid, self.owners.0) {
             (0, 0, _) | (_, _, None) => None,
             (_, _, Some(range)) => Some(step(
-                namespace(&turned(range, uid), &turned(range, gid)),
+                namespace(range.first, &turned(range, uid), &turned(range, gid)),
                 what,
             )?),
         };
@@ -255,9 +255,10 @@ fn turned(range: IdRange, owner: u32) -> Vec<Extent> {
     map
 }
 
-/// A user namespace whose users and groups are these of the host; it is there as long as it is open, or used.
-pub fn namespace(users: &[Extent], groups: &[Extent]) -> io::Result<OwnedFd> {
-    let holder = sys::hold_user_namespace()?;
+/// A user namespace of `owner` whose users and groups are these of the host; it is there as long as it is open, or
+/// used.
+pub fn namespace(owner: u32, users: &[Extent], groups: &[Extent]) -> io::Result<OwnedFd> {
+    let holder = sys::hold_user_namespace(owner)?;
     let made = (|| {
         // The process namespace that this one is in may be another than that of /proc.
         let pid = sys::pid_of_child(&holder.pidfd)?;
@@ -283,7 +284,9 @@ fn text(map: &[Extent]) -> String {
 /// Whether the root file system can be shown with other owners.
 pub fn probe(path: &Path, range: IdRange) -> Result<(), SetupError> {
     let map = plain(range);
-    let namespace = step(namespace(&map, &map), || "make a user namespace".to_owned())?;
+    let namespace = step(namespace(range.first, &map, &map), || {
+        "make a user namespace".to_owned()
+    })?;
     let opened = step(open_layer(path), || format!("open {}", path.display()))?;
     shown(opened, path, namespace.as_fd()).map(drop)
 }

@@ -153,6 +153,8 @@ pub enum Expr {
     Verdict(Verdict),
     /// One connection in so many, at random.
     OneIn(u32),
+    /// What comes to this rule faster than this.
+    Beyond(Rate),
     /// The destination was translated.
     DestinationTranslated,
     /// Translate the destination to this address.
@@ -161,6 +163,15 @@ pub enum Expr {
     Masquerade,
     /// Throw away and tell the sender (ICMP unreachable with this code).
     Reject(u8),
+}
+
+/// How often something may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// In the long run.
+    pub per_second: u32,
+    /// So many more at a time.
+    pub at_once: u32,
 }
 
 /// ICMP unreachable code: port.
@@ -336,6 +347,10 @@ const CONNECTION_STATE: u32 = 0;
 const CONNECTION_STATUS: u32 = 2;
 /// `IPS_DST_NAT`.
 const DESTINATION_TRANSLATED: u32 = 1 << 5;
+/// `NFT_LIMIT_PKTS`.
+const PACKETS: u32 = 0;
+/// `NFT_LIMIT_F_INV`.
+const ABOVE: u32 = 1;
 /// `NFT_NAT_DNAT`.
 const TO_DESTINATION: u32 = 1;
 
@@ -375,6 +390,13 @@ fn encode(list: &mut Message, expr: &Expr) {
             let below = u32::MAX / (*many).max(1);
             compare(list, Compare::LessOrEqual, &below.to_be_bytes());
         }
+        Expr::Beyond(rate) => element(list, "limit", |data| {
+            data.attr(1, &u64::from(rate.per_second).to_be_bytes())
+                .attr(2, &1_u64.to_be_bytes())
+                .attr_be32(3, rate.at_once)
+                .attr_be32(4, PACKETS)
+                .attr_be32(5, ABOVE);
+        }),
         Expr::DestinationTranslated => {
             connection(
                 list,

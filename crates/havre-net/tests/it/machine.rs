@@ -273,6 +273,7 @@ pub fn networks(names: &[&str]) -> Vec<NetworkSpec> {
             name: (*name).to_owned(),
             internal: name.starts_with("internal"),
             shared: name.ends_with("@shared"),
+            confined: name.starts_with("confined"),
         })
         .collect()
 }

@@ -16,6 +16,14 @@ pub const TESTS: &[Test] = &[
         "internal_networks_have_no_way_out",
         internal_networks_have_no_way_out,
     ),
+    (
+        "what_clouds_tell_a_machine_is_not_for_confined_networks",
+        what_clouds_tell_a_machine_is_not_for_confined_networks,
+    ),
+    (
+        "a_confined_network_leaves_connections_to_others",
+        a_confined_network_leaves_connections_to_others,
+    ),
     ("the_host_reaches_containers", the_host_reaches_containers),
     ("neighbours_do_not_get_in", neighbours_do_not_get_in),
     ("mtu_is_the_uplinks", mtu_is_the_uplinks),
@@ -133,6 +141,62 @@ fn internal_networks_have_no_way_out() {
         ask_from(from, INTERNET, 7, Duration::from_millis(500))
     });
     assert!(bound.is_err(), "{bound:?}");
+}
+
+fn what_clouds_tell_a_machine_is_not_for_confined_networks() {
+    let machine = Machine::new();
+    let internet = machine.internet();
+    serve(&internet, 80);
+    let places = ["169.254.169.254", "100.100.100.200", "168.63.129.16"];
+    for place in places {
+        sh_in(&internet, &format!("ip address add {place}/32 dev lo"));
+    }
+    let net = machine.net("t1");
+    let mut specs = networks(&["default"]);
+    net.ensure_environment("app", &specs).expect("set up");
+    net.ensure_environment("job", &networks(&["confined"]))
+        .expect("set up");
+    let app = net.attach("app", "a", &["default"]).expect("attached");
+    let job = net.attach("job", "a", &["confined"]).expect("attached");
+    for place in places.map(|place| place.parse().expect("an address")) {
+        assert_eq!(host_reaches(place, 80).to_string(), "198.51.100.2");
+        reaches(&app.netns, place, 80);
+        is_refused(&job.netns, place, 80);
+    }
+    reaches(&job.netns, INTERNET, 80);
+    // Also where it was there before.
+    specs[0].confined = true;
+    net.ensure_environment("app", &specs).expect("changed");
+    is_refused(&app.netns, std::net::Ipv4Addr::new(169, 254, 169, 254), 80);
+}
+
+fn a_confined_network_leaves_connections_to_others() {
+    let machine = Machine::new();
+    serve(&machine.internet(), 7);
+    let net = machine.net("t1");
+    net.ensure_environment("app", &networks(&["default"]))
+        .expect("set up");
+    net.ensure_environment("job", &networks(&["confined"]))
+        .expect("set up");
+    let app = net.attach("app", "a", &["default"]).expect("attached");
+    let job = net.attach("job", "a", &["confined"]).expect("attached");
+    let followed = || {
+        let path = "/proc/sys/net/netfilter/nf_conntrack_count";
+        let count = std::fs::read_to_string(path).expect("connections are followed");
+        count.trim().parse::<u32>().expect("a number")
+    };
+    let begun = Instant::now();
+    inside(&job.netns, || {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        for port in 1..=40_000 {
+            // Refusals of packets before are told here.
+            drop(socket.send_to(b"x", (INTERNET, port)));
+        }
+    });
+    let seconds = u32::try_from(begun.elapsed().as_secs()).expect("a few");
+    let most = 4096 + 250 * (seconds + 1) + 100;
+    assert!((4000..most).contains(&followed()), "{}", followed());
+    reaches(&app.netns, INTERNET, 7);
 }
 
 fn the_host_reaches_containers() {

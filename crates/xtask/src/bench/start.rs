@@ -171,6 +171,7 @@ impl Bench {
             name: NETWORK.to_owned(),
             internal: false,
             shared: false,
+            confined: false,
         };
         self.net.ensure_environment(ENVIRONMENT, &[network])?;
         let mut times = Vec::with_capacity(TIMES);
