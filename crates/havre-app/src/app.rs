@@ -271,9 +271,11 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let known = known(&tables)?;
     let found = engine.reconcile().await;
     found.map_err(subsystem("the engine"))?;
+    let ca = LocalCa::new(state.join("tls"));
     let boxes = in_place(|| {
         let net = Arc::clone(&net);
-        jobs::boxes(&engine, net, state, &exe, root.hidden())
+        let authority = Some(ca.certificate_path());
+        jobs::boxes(&engine, net, state, &exe, root.hidden(), authority)
     });
     // Before the image store empties its scratch folders, in which running build steps write.
     sweep(&engine, &net, &known, boxes.as_ref().ok()).await;
@@ -297,7 +299,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         secrets,
         masks: crate::masks::Masks::default(),
         sources: havre_sources::Store::new(state.join("sources")),
-        ca: LocalCa::new(state.join("tls")),
+        ca,
         certificates: Certificates::default(),
         trail: audit::trail(&root, &store),
         built: Notify::new(),

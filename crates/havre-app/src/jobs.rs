@@ -4,12 +4,14 @@
 //! Runs ─► Legs (here) ─► place: labels, images ─► Boxes ─► container, network, services
 //!           │                                        │
 //!           └─► socket per box: artifacts, caches ◄──┘ results.sock
+//!                and where *.localhost is this machine's proxy: door-PORT.sock
 //! ```
 //!
 //! The daemon and `havre ci run` use the same; they differ in their [`Surroundings`]: where repositories are, and whether
 //! a workspace is a working tree.
 
 mod container;
+mod doors;
 mod legs;
 mod local;
 mod notes;
@@ -24,23 +26,30 @@ use havre_box::{BoxConfig, BoxError, Boxes, Grounds, Runtime};
 use havre_engine::Engine;
 use havre_net::Net;
 
-pub(crate) use legs::{BoxLegs, Grounded, Surroundings};
+pub(crate) use doors::{Doors, doors_of};
+pub(crate) use legs::{BoxLegs, Grounded, Proxy, Surroundings};
 pub use local::{LocalError, LocalRun, LocalSettings};
 pub(crate) use notes::box_id;
 
 /// By what the binary is a runner.
 pub(crate) const RUNNER: &str = "job-runner";
 
-/// Boxes of an engine, with their files below `state`. What is `hidden` no box sees, whatever its mode. Blocks.
+/// Boxes of an engine, with their files below `state`. What is `hidden` no box sees, whatever its mode; all trust the
+/// certificate of `authority`. Blocks.
 pub(crate) fn boxes(
     engine: &Engine,
     net: Arc<Net>,
     state: &Path,
     exe: &Path,
     hidden: Vec<PathBuf>,
+    authority: Option<PathBuf>,
 ) -> Result<Boxes, BoxError> {
     let dir = state.join("jobs");
     let grounds = Grounds::new(dir.join("grounds"), hidden)?;
+    let grounds = match authority {
+        Some(authority) => grounds.trusting(authority),
+        None => grounds,
+    };
     let runtime = Runtime::prepare(exe, &dir.join("runtime"))?;
     let config = BoxConfig {
         dir: dir.join("boxes"),

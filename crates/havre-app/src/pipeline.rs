@@ -29,7 +29,7 @@ use havre_runs::{Ports, Runs, Settings, Sources, SystemClock};
 use havre_store::Store;
 
 use crate::daemon::Daemon;
-use crate::jobs::BoxLegs;
+use crate::jobs::{BoxLegs, doors_of};
 use crate::run_calls::RunCalls;
 
 pub(crate) use pushed::Pushed;
@@ -145,7 +145,14 @@ impl Pipeline {
         );
         let results = results.map_err(|error| one_line(&error))?;
         let entries = Entries::default();
-        let surroundings = OfDaemon::new(platform, api.clone(), entries.clone());
+        let listens = daemon.options.https.iter().chain(&daemon.options.http);
+        let surroundings = OfDaemon {
+            platform: Arc::clone(platform),
+            commits: Commits(repositories.clone()),
+            api: api.clone(),
+            entries: entries.clone(),
+            doors: doors_of(listens),
+        };
         let legs = BoxLegs::new(
             boxes.clone(),
             platform.root.run_dir().join("jobs"),

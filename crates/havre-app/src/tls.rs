@@ -68,9 +68,14 @@ impl LocalCa {
         }
     }
 
+    /// Where the authority's certificate is, once it was needed.
+    pub(crate) fn certificate_path(&self) -> PathBuf {
+        self.dir.join("ca.pem")
+    }
+
     /// The authority's certificate as PEM.
     pub(crate) fn certificate(&self) -> Result<String, TlsError> {
-        let path = self.dir.join("ca.pem");
+        let path = self.certificate_path();
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         if !path.exists() || !self.dir.join("ca.key").exists() {
             self.create()?;

@@ -15,6 +15,7 @@
 
 mod copy;
 mod fresh;
+mod trust;
 mod walk;
 
 use std::collections::BTreeSet;
@@ -114,6 +115,7 @@ impl GroundError {
 pub struct Grounds {
     dir: PathBuf,
     hidden: BTreeSet<PathBuf>,
+    trusted: Option<PathBuf>,
     current: Mutex<Current>,
     /// Held while a look is chosen and noted.
     claims: Mutex<()>,
@@ -172,9 +174,16 @@ impl Grounds {
         Ok(Self {
             dir,
             hidden: all,
+            trusted: None,
             current: Mutex::default(),
             claims: Mutex::default(),
         })
+    }
+
+    /// Boxes trust the certificate in this file too, where it is there when the machine is looked at.
+    pub fn trusting(mut self, certificate: PathBuf) -> Self {
+        self.trusted = Some(certificate);
+        self
     }
 
     /// The newest look, noted at `note` as in use; blocks where there is none. The other is whether it is old: then
@@ -290,6 +299,9 @@ impl Grounds {
             copy::tree(Path::new(path), &root, &secret)?;
         }
         fresh::accounts(&root)?;
+        if let Some(certificate) = &self.trusted {
+            trust::add(&root, certificate)?;
+        }
         let mut parts = Vec::new();
         for path in SHOWN.into_iter().chain(STATE) {
             let Some(found) = self.part(path, &root, unfinished)? else {

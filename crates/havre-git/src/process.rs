@@ -187,7 +187,8 @@ impl Processes {
             .confine(&mut command, repository, self.most_file, doors);
         confined.map_err(failed)?;
         let child = command.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => GitError::NoGit,
+            // It may be something else that the way to it lacks.
+            io::ErrorKind::NotFound if !is_there("git") => GitError::NoGit,
             _ => failed(error),
         })?;
         Ok(Running {
@@ -228,6 +229,12 @@ impl Processes {
         }
         printed
     }
+}
+
+fn is_there(program: &str) -> bool {
+    std::env::var_os("PATH").is_none_or(|path| {
+        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    })
 }
 
 impl Running {

@@ -20,7 +20,10 @@ use std::path::{Path, PathBuf};
 
 use havre_confine::GIT_USER;
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount_bind, mount_change, mount_remount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, mount_bind, mount_bind_recursive, mount_change,
+    mount_remount,
+};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{Gid, Uid, UnshareFlags};
 use tokio::process::Command;
@@ -30,7 +33,6 @@ const SEEN: &CStr = c"/var/tmp";
 /// The repository, there.
 pub(crate) const REPOSITORY: &str = "/var/tmp/repository";
 const REPOSITORY_C: &CStr = c"/var/tmp/repository";
-const EXE_C: &CStr = c"/var/tmp/havre";
 pub(crate) const HOOKS: &str = "/var/tmp/hooks";
 pub(crate) const SOCKET: &str = "/var/tmp/hooks.sock";
 pub(crate) const HOOK_NAMES: [&str; 2] = ["pre-receive", "post-receive"];
@@ -100,10 +102,11 @@ impl View {
         doors: Vec<OwnedFd>,
     ) -> io::Result<()> {
         let path = |path: &Path| CString::new(path.as_os_str().as_bytes());
+        let place = |name: &str| path(&self.folder.join(name));
         let mounts = Mounts {
             view: path(&self.folder)?,
-            repository: path(repository)?,
-            exe: path(&self.exe)?,
+            repository: (path(repository)?, place("repository")?),
+            exe: (path(&self.exe)?, place("havre")?),
         };
         let confined = move || {
             for door in &doors {
@@ -122,8 +125,9 @@ impl View {
 
 struct Mounts {
     view: CString,
-    repository: CString,
-    exe: CString,
+    /// Each with its place in the view.
+    repository: (CString, CString),
+    exe: (CString, CString),
 }
 
 impl Mounts {
@@ -134,13 +138,17 @@ impl Mounts {
         let downstream = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         mount_change(c"/", downstream)?;
         let harmless = MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV;
-        mount_bind(self.view.as_c_str(), SEEN)?;
+        // The view last: whatever lies where it is seen cannot be found any more.
+        for ((from, to), flag) in [
+            (&self.exe, MountFlags::RDONLY),
+            (&self.repository, MountFlags::NOEXEC),
+        ] {
+            mount_bind(from.as_c_str(), to.as_c_str())?;
+            mount_remount(to.as_c_str(), harmless | flag, c"")?;
+        }
+        mount_bind_recursive(self.view.as_c_str(), SEEN)?;
         // Its scripts run, wherever the run folder lies.
         mount_remount(SEEN, harmless | MountFlags::RDONLY, c"")?;
-        mount_bind(self.exe.as_c_str(), EXE_C)?;
-        mount_remount(EXE_C, harmless | MountFlags::RDONLY, c"")?;
-        mount_bind(self.repository.as_c_str(), REPOSITORY_C)?;
-        mount_remount(REPOSITORY_C, harmless | MountFlags::NOEXEC, c"")?;
         Ok(rustix::process::chdir(REPOSITORY_C)?)
     }
 }

@@ -70,6 +70,9 @@ pub struct Document {
     pub sources: Sources,
     /// What serves artifacts and caches, and who the job is there.
     pub results: Option<Results>,
+    /// Ports of this machine's own proxy, for names that are the box's own loopback (`*.localhost`).
+    #[serde(default)]
+    pub doors: Vec<Door>,
     /// Where actions of other repositories come from.
     #[serde(default)]
     pub actions: Actions,
@@ -141,6 +144,15 @@ pub struct Results {
     pub token: String,
     /// `ACTIONS_ID_TOKEN_REQUEST_TOKEN`, where the job may ask for identity tokens.
     pub identity: Option<String>,
+}
+
+/// A port of the machine, as a job reaches it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Door {
+    /// The runner listens on it, on the box's loopback, and passes connections on.
+    pub port: u16,
+    /// To this Unix socket in the box.
+    pub socket: String,
 }
 
 /// What a runner tells.

@@ -14,6 +14,8 @@ pub const REPOSITORY: &str = "/run/havre/repository.git";
 pub const RESULTS_FOLDER: &str = "/run/havre/results";
 /// What serves artifacts and caches.
 pub const RESULTS_SOCKET: &str = "/run/havre/results/results.sock";
+/// The certificate of this machine's own authority, where a job may need it; in [`RESULTS_FOLDER`].
+pub const AUTHORITY: &str = "/run/havre/results/ca.pem";
 /// The home folder of jobs.
 pub const HOME: &str = "/home/runner";
 /// Workspaces are below it, as `<repository>/<repository>`.
@@ -24,3 +26,8 @@ pub const TEMP: &str = "/home/runner/work/_temp";
 pub const ACTIONS: &str = "/home/runner/work/_actions";
 /// Tools that jobs keep.
 pub const TOOL_CACHE: &str = "/opt/hostedtoolcache";
+
+/// What leads to a port of the machine's proxy: a name in [`RESULTS_FOLDER`].
+pub fn door(port: u16) -> String {
+    format!("door-{port}.sock")
+}

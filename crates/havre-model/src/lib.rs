@@ -69,7 +69,9 @@ pub use diagnostic::{Diagnostic, Location, Severity};
 pub use env_values::{EnvValuesError, env_values};
 pub use environment_id::EnvironmentId;
 pub use files::means_file;
-pub use load::{LoadFailure, LoadOptions, Loaded, advise, config, gates_of, identify, load};
+pub use load::{
+    LoadFailure, LoadOptions, Loaded, advise, config, gates_of, identify, is_of_localhost, load,
+};
 pub use paths::{PathUse, each_path, rights_over_machine};
 pub use probes::local_port;
 pub use project::*;

@@ -115,13 +115,31 @@ impl fmt::Display for LoadFailure {
 /// What a text of havre.yaml says has to hold before anything comes into environments: of each, in their order.
 pub fn gates_of(text: &str) -> Result<Vec<EnvironmentGates>, LoadFailure> {
     let mut report = crate::yaml::report(PathBuf::new());
-    let settings = settings::of_text(text, &mut report);
+    let production = EnvironmentName::new(PRODUCTION);
+    let settings = settings::of_text(text, &production, &mut report);
     let failed = report.has_errors();
     let (errors, warnings) = report.finish();
     match settings {
         Some(settings) if !failed => Ok(settings.gates),
         _ => Err(LoadFailure::new(errors, warnings)),
     }
+}
+
+/// Whether some environment answers at a name of `localhost`, by a text of havre.yaml, or without one. One with
+/// mistakes is taken for it.
+pub fn is_of_localhost(text: Option<&str>) -> bool {
+    let Some(text) = text else { return true };
+    let read = |environment: &EnvironmentName| {
+        let mut report = crate::yaml::report(PathBuf::new());
+        settings::of_text(text, environment, &mut report)
+    };
+    let production = EnvironmentName::new(PRODUCTION);
+    let Some(settings) = read(&production) else {
+        return true;
+    };
+    let mut others = settings.gates.iter().map(|gates| read(&gates.name));
+    settings.is_of_localhost()
+        || others.any(|other| other.is_none_or(|settings| settings.is_of_localhost()))
 }
 
 /// Reads, merges and validates a project's files.

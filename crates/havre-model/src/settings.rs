@@ -155,17 +155,31 @@ pub(crate) fn read(
 }
 
 /// Reads a text of the file that is in no folder.
-pub(crate) fn of_text(text: &str, report: &mut Report) -> Option<Settings> {
+pub(crate) fn of_text(
+    text: &str,
+    environment: &EnvironmentName,
+    report: &mut Report,
+) -> Option<Settings> {
     let source = report.add_source(Path::new(FILE_NAME), text.to_owned());
     let base = Base {
         directory: PathBuf::from("/"),
         home: None,
     };
     let mark = report.mark();
-    let production = EnvironmentName::new(PRODUCTION);
-    let settings = of_source(source, &base, &production, report);
+    let settings = of_source(source, &base, environment, report);
     report.recode_since(mark, own_code);
     settings
+}
+
+impl Settings {
+    /// Whether it answers at a name of `localhost`, as it does where nothing is said.
+    pub(crate) fn is_of_localhost(&self) -> bool {
+        let domains = self.domains.as_deref();
+        let routes = self.routes.iter().flatten();
+        let hosts = domains.into_iter().flatten();
+        let mut hosts = hosts.chain(routes.filter_map(|route| route.host.as_ref()));
+        domains.is_none() || hosts.any(|(host, _)| host.rsplit('.').next() == Some("localhost"))
+    }
 }
 
 fn of_source(

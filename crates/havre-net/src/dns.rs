@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   container ──question──► gateway:53 ──► known here? ──► answer (A, PTR, or nothing of the kind)
+//!                                          *.localhost?  ─► 127.0.0.1
 //!                                          single label? ─► NXDOMAIN
 //!                                          internal only? ─► NXDOMAIN
 //!                                          else ──► the container's own resolvers, or the host's,

@@ -213,6 +213,7 @@ mod tests {
             runner,
             sources: Sources::Repository,
             results: None,
+            doors: Vec::new(),
             actions: Actions {
                 folder: folder.join("actions").to_string_lossy().into_owned(),
                 ..Actions::default()

@@ -14,10 +14,10 @@ use crate::job::{Job, View};
 use crate::list::{self, Entry};
 use crate::names;
 use crate::output::Around;
+use crate::passage;
 use crate::phases;
 use crate::prepare::{Prepared, Preparing};
 use crate::processes::Processes;
-use crate::results;
 use crate::steps::Slot;
 use crate::tell::{Teller, now_ms};
 
@@ -126,12 +126,21 @@ fn run_steps(
         match &document.results {
             None => None,
             Some(results) => {
-                let port = results::listen(PathBuf::from(&results.socket));
+                let port = passage::listen(PathBuf::from(&results.socket));
                 Some(port.map_err(|error| {
                     format!("no port for artifacts and caches can be had: {error}")
                 })?)
             }
         };
+    for door in &document.doors {
+        if let Err(error) = passage::open(door) {
+            let port = door.port;
+            let text = format!(
+                "port {port} of this job is taken ({error}): https://… of *.localhost leads to who has it"
+            );
+            teller.line(None, LineKind::Notice, text);
+        }
+    }
     let around = Around {
         teller: Arc::clone(teller),
         workspace: PathBuf::from(&document.runner.workspace),

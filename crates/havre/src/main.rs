@@ -22,6 +22,7 @@ mod exit;
 mod human;
 mod identity;
 mod origin;
+mod outputs;
 mod paint;
 mod progress;
 mod prompt;

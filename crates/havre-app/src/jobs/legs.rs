@@ -16,13 +16,14 @@ use havre_box::{
 };
 use havre_image::{Credentials, ImageRef, Images, Login, NameRights, PullOptions};
 use havre_job::{
-    Actions, Document, LineKind, Results as ResultsOfJob, Runner, Sources, Told, paths,
+    Actions, Document, Door, LineKind, Results as ResultsOfJob, Runner, Sources, Told, paths,
 };
 use havre_results::{CacheMode, Grant, Results};
 use havre_runs::{BoxEnd, ContainerStart, Followed, LegKey, LegStart, Legs, StartError};
 use serde_json::{Value, json};
 
 use super::container;
+use super::doors::Doors;
 use super::notes::{Note, Notes, box_id};
 use super::place::{Place, place};
 use super::sockets::{self, Sockets};
@@ -39,6 +40,8 @@ const OF_AUTHORITIES: [&str; 6] = [
     "CURL_CA_BUNDLE",
     "GIT_SSL_CAINFO",
 ];
+/// The certificate of the machine's own authority in the folder of sockets; [`paths::AUTHORITY`] inside.
+const AUTHORITY: &str = "ca.pem";
 /// As of GitHub's machines; every Linux has it.
 const LANGUAGE: &str = "C.UTF-8";
 /// Most that processes of a job share in memory, where it has no container of its own: browsers need more than
@@ -61,6 +64,14 @@ pub(crate) trait Surroundings: Send + Sync {
     }
     /// For whom images of a project's jobs are used and named.
     fn names(&self, project: &str) -> NameRights;
+    /// The machine's own proxy; `None`: none is there.
+    fn proxy(&self) -> Option<Proxy> {
+        None
+    }
+    /// Whether a leg may ask it for names of `localhost`.
+    fn wants_proxy<'a>(&'a self, _: &'a LegStart) -> BoxFuture<'a, bool> {
+        Box::pin(std::future::ready(false))
+    }
     /// Nothing of the leg is there any more.
     fn removed(&self, key: &LegKey);
 }
@@ -72,6 +83,14 @@ pub(crate) struct Grounded {
     pub(crate) sources: Sources,
     /// Kept from job to job; none for what comes from outside.
     pub(crate) tool_cache: Option<PathBuf>,
+}
+
+/// The machine's own proxy.
+#[derive(Default)]
+pub(crate) struct Proxy {
+    pub(crate) doors: Doors,
+    /// Who signs what it serves, in PEM.
+    pub(crate) authority: String,
 }
 
 /// Boxes for the driver of runs.
@@ -123,7 +142,9 @@ impl BoxLegs {
         for id in there.union(&noted) {
             match self.inner.notes.read(id) {
                 Ok(note) if self.inner.boxes.is_made(id) => {
-                    let served = self.inner.serve(id, note.may_call);
+                    let proxy = note.has_doors.then(|| self.inner.surroundings.proxy());
+                    let proxy = proxy.flatten().unwrap_or_default();
+                    let served = self.inner.serve(id, note.may_call, &proxy);
                     errors.extend(served.err().map(|error| {
                         format!("artifacts and caches are out of reach of box {id}: {error}")
                     }));
@@ -270,10 +291,14 @@ impl Inner {
         let token = self.results.token(&grant);
         let token = token.map_err(|error| refused(one_line(&error)))?;
         let folder = self.notes.socket_folder(&id);
+        let wants_proxy = self.surroundings.wants_proxy(&leg).await;
+        let proxy = wants_proxy.then(|| self.surroundings.proxy()).flatten();
+        let proxy = proxy.unwrap_or_default();
         let note = |warnings| Note {
             key: leg.key.clone(),
             results: (grant.run.clone(), grant.job.clone()),
             may_call,
+            has_doors: wants_proxy,
             warnings,
         };
         let kept = |error: std::io::Error| StartError {
@@ -281,13 +306,20 @@ impl Inner {
             passing: true,
         };
         self.notes.write(&id, &note(Vec::new())).map_err(kept)?;
-        self.serve(&id, may_call).map_err(kept)?;
+        self.serve(&id, may_call, &proxy).map_err(kept)?;
         if matches!(ground, Ground::Host) {
             env.extend(of_host());
+        } else if !proxy.doors.is_empty() {
+            // Beside those that Node.js brings; other programs of an image have no such variable.
+            let name = "NODE_EXTRA_CA_CERTS".to_owned();
+            env.insert(name, paths::AUTHORITY.to_owned());
         }
         let in_container = matches!(ground, Ground::Image(_));
         let request = BoxRequest {
-            document: document(&leg, &id, grounded.sources, in_container, token, env),
+            document: Document {
+                doors: doors_in_box(&proxy.doors),
+                ..document(&leg, &id, grounded.sources, in_container, token, env)
+            },
             id: id.clone(),
             filter: None,
             ground,
@@ -309,12 +341,16 @@ impl Inner {
         Ok(())
     }
 
-    /// Serves a box at its socket.
-    fn serve(&self, id: &str, may_call: bool) -> std::io::Result<()> {
+    /// Serves a box at its sockets.
+    fn serve(&self, id: &str, may_call: bool, proxy: &Proxy) -> std::io::Result<()> {
         let api = self.surroundings.api().filter(|_| may_call);
         let router = sockets::both(self.results.router(), api);
         let folder = self.notes.socket_folder(id);
-        self.sockets.serve(id, &folder, router)
+        self.sockets.serve(id, &folder, router, &proxy.doors)?;
+        if proxy.doors.is_empty() {
+            return Ok(());
+        }
+        std::fs::write(folder.join(AUTHORITY), &proxy.authority)
     }
 
     /// What the box stands on, and the options of the container that was asked for.
@@ -417,6 +453,15 @@ impl Inner {
     }
 }
 
+/// As the runner knows them.
+fn doors_in_box(doors: &Doors) -> Vec<Door> {
+    let door = |port: &u16| Door {
+        port: *port,
+        socket: format!("{}/{}", paths::RESULTS_FOLDER, paths::door(*port)),
+    };
+    doors.keys().map(door).collect()
+}
+
 /// What the job may do with artifacts and caches.
 fn grant(leg: &LegStart, run: String) -> Grant {
     let github: Value = leg
@@ -512,6 +557,7 @@ fn document(
             token,
             identity: None,
         }),
+        doors: Vec::new(),
         actions: Actions::default(),
         env,
         debug: leg

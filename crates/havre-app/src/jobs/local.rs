@@ -236,7 +236,7 @@ fn boxes(root: &Root) -> Result<(Engine, Arc<Net>, Boxes), LocalError> {
     let (run, state) = (root.run_dir(), root.state_dir());
     let config = NetConfig::new(run.join("net"), state.join("net"), root.instance());
     let net = Arc::new(Net::new(config).map_err(part("the network"))?);
-    let boxes = super::boxes(&engine, Arc::clone(&net), state, &exe, root.hidden());
+    let boxes = super::boxes(&engine, Arc::clone(&net), state, &exe, root.hidden(), None);
     Ok((engine, net, boxes.map_err(part("boxes"))?))
 }
 

@@ -25,6 +25,9 @@ pub(super) struct Note {
     pub(super) results: (String, String),
     /// Whether it may make calls of the API.
     pub(super) may_call: bool,
+    /// Whether it reaches the machine's proxy by its own loopback.
+    #[serde(default)]
+    pub(super) has_doors: bool,
     /// What of the workflow has no effect.
     pub(super) warnings: Vec<String>,
 }

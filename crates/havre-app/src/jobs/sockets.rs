@@ -14,6 +14,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
 use axum::serve::Listener;
+use havre_job::paths;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixListener;
 use tokio::net::UnixStream;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
+use super::doors::{self, Doors};
 use super::notes::socket_of;
 
 /// Most connections of one box at once.
@@ -61,20 +63,24 @@ pub(super) struct Sockets {
 impl Sockets {
     /// Serves a box at a socket in `folder`, which the box sees, until it is closed. What was served before is
     /// replaced: connections of a process before this one are gone.
-    pub(super) fn serve(&self, id: &str, folder: &Path, router: Router) -> io::Result<()> {
+    /// Beside it are those that lead to the edge.
+    pub(super) fn serve(
+        &self,
+        id: &str,
+        folder: &Path,
+        router: Router,
+        doors: &Doors,
+    ) -> io::Result<()> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o755)
             .create(folder)?;
-        let path = socket_of(folder);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path)?;
-        // Users of the box are nobody here; nobody else gets into the folder above.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
+        let listener = listen(&socket_of(folder))?;
         let end = CancellationToken::new();
+        for (port, to) in doors {
+            let door = listen(&folder.join(paths::door(*port)))?;
+            self.tasks.spawn(doors::pass_on(door, *to, end.clone()));
+        }
         if let Some(before) = self.open().insert(id.to_owned(), end.clone()) {
             before.cancel();
         }
@@ -105,6 +111,18 @@ impl Sockets {
     fn open(&self) -> MutexGuard<'_, HashMap<String, CancellationToken>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A socket in the place of one that a process before this has left.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    // Users of the box are nobody here; nobody else gets into the folder above.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
 }
 
 /// Takes so many connections and no more.
@@ -198,9 +216,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path().join("socket");
         let sockets = Sockets::default();
-        sockets.serve("a", &folder, router("one")).expect("served");
+        sockets
+            .serve("a", &folder, router("one"), &Doors::new())
+            .expect("served");
         assert!(asked(&folder).await.expect("answered").ends_with("one"));
-        sockets.serve("a", &folder, router("two")).expect("served");
+        sockets
+            .serve("a", &folder, router("two"), &Doors::new())
+            .expect("served");
         assert!(asked(&folder).await.expect("answered").ends_with("two"));
         sockets.close("a");
         sockets.close("a");
@@ -214,7 +236,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path().join("socket");
         let sockets = Sockets::default();
-        sockets.serve("a", &folder, router("one")).expect("served");
+        sockets
+            .serve("a", &folder, router("one"), &Doors::new())
+            .expect("served");
         let mut held = Vec::new();
         for _ in 0..MAX_CONNECTIONS {
             held.push(

@@ -5,38 +5,37 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
+use futures_util::future::BoxFuture;
 use havre_access::{AccessError, Holder, NewToken};
 use havre_base::one_line;
 use havre_box::Workspace;
 use havre_image::{Images, NameRights};
 use havre_job::{Sources, paths};
-use havre_runs::{LegKey, LegStart};
+use havre_runs::{LegKey, LegStart, Sources as _};
 
 use super::JobsApi;
+use super::commits::Commits;
 use super::entries::Entries;
 use super::token::{grant, token_name};
 use crate::image_names;
-use crate::jobs::{Grounded, Surroundings};
+use crate::jobs::{Doors, Grounded, Proxy, Surroundings};
 use crate::platform::Platform;
 
+/// What says at what names a commit's project answers.
+const SETTINGS: &str = "havre.yaml";
 /// How long a job's token holds beyond its time.
 const BEYOND: Duration = Duration::from_secs(15 * 60);
 
 pub(super) struct OfDaemon {
-    platform: Arc<Platform>,
-    api: JobsApi,
-    entries: Entries,
+    pub(super) platform: Arc<Platform>,
+    pub(super) commits: Commits,
+    pub(super) api: JobsApi,
+    pub(super) entries: Entries,
+    /// Where the machine's proxy listens.
+    pub(super) doors: Doors,
 }
 
 impl OfDaemon {
-    pub(super) fn new(platform: &Arc<Platform>, api: JobsApi, entries: Entries) -> Self {
-        Self {
-            platform: Arc::clone(platform),
-            api,
-            entries,
-        }
-    }
-
     /// A token that does in the job's environment what a deployer does, as long as the job may run.
     fn token(&self, leg: &LegStart, environment: &str) -> Result<String, String> {
         let name = token_name(&leg.key);
@@ -62,6 +61,9 @@ impl OfDaemon {
 
 impl Surroundings for OfDaemon {
     fn ground(&self, leg: &LegStart) -> Result<Grounded, String> {
+        // Boxes trust it: it is there before the machine is looked at for the first.
+        let authority = self.platform.ca.certificate();
+        authority.map_err(|error| one_line(&error))?;
         let repository = self.platform.root.repositories_dir();
         let repository = repository.join(format!("{}.git", leg.project));
         let repository = std::fs::canonicalize(&repository)
@@ -103,6 +105,31 @@ impl Surroundings for OfDaemon {
 
     fn api(&self) -> Option<Router> {
         self.api.get()
+    }
+
+    fn proxy(&self) -> Option<Proxy> {
+        match self.platform.ca.certificate() {
+            Ok(authority) => Some(Proxy {
+                doors: self.doors.clone(),
+                authority,
+            }),
+            Err(error) => {
+                tracing::warn!(
+                    error = one_line(&error),
+                    "jobs do not reach names of localhost"
+                );
+                None
+            }
+        }
+    }
+
+    fn wants_proxy<'a>(&'a self, leg: &'a LegStart) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            let file = self.commits.file(&leg.project, &leg.commit, SETTINGS);
+            let Ok(file) = file.await else { return false };
+            let text = file.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            havre_base::in_place(|| havre_model::is_of_localhost(text.as_deref()))
+        })
     }
 
     fn removed(&self, key: &LegKey) {

@@ -90,7 +90,7 @@ fn locked(accounts: &str, rest: &str) -> String {
     names.map(|(name, _)| format!("{name}:{rest}\n")).collect()
 }
 
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), GroundError> {
+pub fn write(path: &Path, text: &str, mode: u32) -> Result<(), GroundError> {
     if let Some(above) = path.parent() {
         fs::create_dir_all(above).map_err(GroundError::file("make", above))?;
     }

@@ -276,6 +276,7 @@ fn document(script: &str) -> Document {
         },
         sources: Sources::Tree,
         results: None,
+        doors: Vec::new(),
         actions: havre_job::Actions::default(),
         env: BTreeMap::new(),
         debug: false,

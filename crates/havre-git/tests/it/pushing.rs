@@ -12,6 +12,10 @@ use crate::harness::{serve_in, served, wait_until};
 
 pub const TESTS: &[(&str, fn())] = &[
     ("pushing::a_first_push_makes_the_repository", first),
+    (
+        "pushing::repositories_may_lie_where_git_sees_them",
+        in_the_way,
+    ),
     ("pushing::another_first_branch_is_cloned", another_branch),
     ("pushing::a_forced_push_is_said_to_be", forced),
     ("pushing::options_and_tags_and_deletions_arrive", options),
@@ -43,6 +47,15 @@ pub fn noise(count: usize) -> Vec<u8> {
         state.to_le_bytes()[0]
     };
     (0..count).map(step).collect()
+}
+
+/// What git sees covers that folder.
+fn in_the_way() {
+    let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+    let served = serve_in(folder, Arc::default(), |_| {});
+    let work = served.work(&[("a", b"1")]);
+    work.git(&["push", "havre", "main"]);
+    assert_eq!(served.main(), Some(work.head()));
 }
 
 fn first() {

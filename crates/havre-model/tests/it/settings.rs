@@ -250,3 +250,29 @@ fn settings_of_a_service_that_no_profile_enables_wait_for_it() {
             .any(|service| service.liveness.is_some())
     );
 }
+
+#[test]
+fn what_answers_at_a_name_of_localhost_is_known_by_all_environments() {
+    for (text, expected) in [
+        (None, true),
+        (Some("compose: [a.yaml]\n"), true),
+        (Some("domain: shop.localhost\n"), true),
+        (Some("domain: shop.example.org\n"), false),
+        (Some("domains: [localhost.example.org]\n"), false),
+        (
+            Some("domain: a.org\nroutes: [{path: /, service: a, host: b.localhost}]\n"),
+            true,
+        ),
+        (
+            Some("domain: a.org\nenvironments: {staging: {domain: a.localhost}}\n"),
+            true,
+        ),
+        (
+            Some("domain: a.org\nenvironments: {staging: {domain: s.a.org}, dev: }\n"),
+            false,
+        ),
+        (Some("domain: [\n"), true),
+    ] {
+        assert_eq!(havre_model::is_of_localhost(text), expected, "{text:?}");
+    }
+}

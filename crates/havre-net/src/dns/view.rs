@@ -23,6 +23,9 @@ pub struct Records {
 /// environment is down is not looked for outside.
 pub const DOMAIN: &str = "havre";
 
+/// Names that end so are whoever asks, for every program alike (RFC 6761, 6.3): some ask nobody.
+const LOOPBACK: &str = "localhost";
+
 /// Names of the other environments on shared networks, as [`Records`] has them.
 pub type Foreign = Records;
 
@@ -132,6 +135,14 @@ impl View {
         if let Some(addresses) = self.lookup(visible, &text) {
             return match kind {
                 TYPE_A | TYPE_ANY => Decision::Answer(Answers::Addresses(turned(addresses, turn))),
+                _ => Decision::Empty(Code::NoError),
+            };
+        }
+        if text.rsplit('.').next() == Some(LOOPBACK) {
+            return match kind {
+                TYPE_A | TYPE_ANY => {
+                    Decision::Answer(Answers::Addresses(vec![Ipv4Addr::LOCALHOST]))
+                }
                 _ => Decision::Empty(Code::NoError),
             };
         }
@@ -363,6 +374,18 @@ mod tests {
         for name in ["unknown", "db.shop.havre", "Havre"] {
             assert_eq!(ask("10.0.0.2", "front", name, TYPE_A, 0), "NameError");
         }
+    }
+
+    #[test]
+    fn names_of_localhost_are_whoever_asks() {
+        for (client, through) in [("10.0.0.2", "front"), ("10.0.1.3", "back")] {
+            for name in ["localhost", "staging.shop.Localhost"] {
+                assert_eq!(ask(client, through, name, TYPE_A, 0), "127.0.0.1", "{name}");
+                assert_eq!(ask(client, through, name, AAAA, 0), "NoError", "{name}");
+            }
+        }
+        let other = "localhost.example.org";
+        assert_eq!(ask("10.0.0.2", "front", other, TYPE_A, 0), "forward");
     }
 
     #[test]

@@ -50,6 +50,7 @@ impl Given {
             runner,
             sources: Sources::Tree,
             results: None::<Results>,
+            doors: Vec::new(),
             actions,
             env: BTreeMap::new(),
             debug: false,

@@ -8,11 +8,12 @@ use havre_api::{
     Client, EnvironmentFreeze, EnvironmentId, EnvironmentInfo, EnvironmentReport, Environments,
     EnvironmentsApply, FreezeOrder, FreezeRequest, GateState, GatesRequest, Promote,
     PromoteRequest, PromotionAnswer, PromotionApprove, PromotionId, PromotionReject,
-    PromotionState, PromotionStatus, Promotions, PromotionsQuery, ReleaseId, StatusQuery,
+    PromotionState, PromotionStatus, Promotions, PromotionsQuery, ReleaseId, Status, StatusQuery,
     TestReportRequest, Timestamp,
 };
 use havre_model::{EnvironmentName, Project};
 
+use super::up::of_step;
 use crate::cli::promotion::{
     AnswerArgs, EnvApplyArgs, EnvCommand, EnvListArgs, EnvReportArgs, FreezeArgs, PromoteArgs,
 };
@@ -21,7 +22,7 @@ use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::target::LoadArgs;
 use crate::ui::Ui;
-use crate::{connect, origin, sending};
+use crate::{connect, origin, outputs, sending};
 
 use render::{closed, listed, shown, when};
 
@@ -285,6 +286,7 @@ async fn followed(
             ui.say(&format!(
                 "{environment}: {release} serves, by promotion {id}"
             ));
+            tell_step(client, &status).await?;
         }
         PromotionState::Entered => ui.say(&format!("promotion {id}: the job may begin")),
         PromotionState::Failed => return ended(Exit::RolledBack, "failed"),
@@ -294,6 +296,20 @@ async fn followed(
         PromotionState::Expired => return ended(Exit::Busy, "expired: nobody had agreed in time"),
     }
     Ok(Exit::Ok)
+}
+
+/// What later steps of a job want to know.
+async fn tell_step(client: &Client, status: &PromotionStatus) -> Result<(), Failure> {
+    let (Some(release), true) = (status.result, outputs::are_wanted()) else {
+        return Ok(());
+    };
+    let query = StatusQuery {
+        project: Some(status.environment.project.clone()),
+        environment: Some(status.environment.environment.clone()),
+    };
+    let found = client.call::<Status>(&query).await?;
+    let mut routes = found.iter().flat_map(|environment| &environment.routes);
+    outputs::tell(&of_step(release, routes.next().map(|route| &route.url)))
 }
 
 /// A job's is over once it may begin: that is the pipeline's to do.

@@ -1,13 +1,13 @@
 //! `havre up`.
 
-use havre_api::{EnvironmentId, Up, UpOptions, UpOutcome, UpRequest};
+use havre_api::{EnvironmentId, ReleaseId, Up, UpOptions, UpOutcome, UpRequest};
 
 use crate::cli::UpArgs;
 use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::ui::Ui;
-use crate::{connect, human, origin, progress, sending};
+use crate::{connect, human, origin, outputs, progress, sending};
 
 pub async fn run(context: &Context, args: UpArgs) -> Outcome {
     let ui = context.ui;
@@ -55,7 +55,16 @@ pub fn print_outcome(ui: Ui, json: bool, outcome: &UpOutcome) -> Outcome {
         let urls: String = outcome.urls.iter().map(|url| format!("{url}\n")).collect();
         ui.data(&urls)?;
     }
+    outputs::tell(&of_step(outcome.release, outcome.urls.first()))?;
     Ok(Exit::Ok)
+}
+
+/// What later steps want to know of a release that serves. Pure.
+pub fn of_step(release: ReleaseId, url: Option<&String>) -> Vec<(&'static str, String)> {
+    let url = url.map(|url| ("url", url.clone()));
+    url.into_iter()
+        .chain([("release", release.to_string())])
+        .collect()
 }
 
 fn summary(name: &str, outcome: &UpOutcome) -> String {

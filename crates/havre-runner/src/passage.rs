@@ -1,12 +1,15 @@
-//! A port in the box for what serves artifacts and caches: connections are passed on to its Unix socket.
+//! Ports in the box for what is outside: connections to artifacts and caches, and to the machine's proxy, are passed on
+//! to Unix sockets.
 
 use std::io;
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+
+use havre_job::Door;
 
 /// Most connections at a time; further ones are closed.
 const MAX_CONNECTIONS: usize = 64;
@@ -15,11 +18,29 @@ const MAX_CONNECTIONS: usize = 64;
 pub(crate) fn listen(socket: PathBuf) -> io::Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = listener.local_addr()?.port();
+    serve(listener, socket)?;
+    Ok(port)
+}
+
+/// Listens on that port of the loopback for as long as the process lives.
+pub(crate) fn open(door: &Door) -> io::Result<()> {
+    let bind = |address: IpAddr| TcpListener::bind((address, door.port));
+    let listener = bind(Ipv4Addr::LOCALHOST.into())?;
+    serve(listener, PathBuf::from(&door.socket))?;
+    // A box without IPv6 has no such address, and who looks for the name is content with the other.
+    match bind(Ipv6Addr::LOCALHOST.into()) {
+        Ok(listener) => serve(listener, PathBuf::from(&door.socket)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+        Err(_) => Ok(()),
+    }
+}
+
+fn serve(listener: TcpListener, socket: PathBuf) -> io::Result<()> {
     let open = Arc::new(AtomicUsize::new(0));
     thread::Builder::new()
-        .name("results".to_owned())
+        .name("passes on".to_owned())
         .spawn(move || accept(&listener, &socket, &open))?;
-    Ok(port)
+    Ok(())
 }
 
 fn accept(listener: &TcpListener, socket: &Path, open: &Arc<AtomicUsize>) {
