@@ -79,6 +79,8 @@ pub struct BuildRequest {
     pub args: BTreeMap<String, String>,
     /// Labels added to the result.
     pub labels: BTreeMap<String, String>,
+    /// Annotations of its manifest.
+    pub annotations: BTreeMap<String, String>,
     /// Names the result gets. Without one it goes when nobody holds it any more.
     pub tags: Vec<ImageRef>,
     /// For whom those are given, and names of stored images used.
@@ -141,6 +143,8 @@ pub struct StepSettings {
     /// Whose cache mounts and kept results they get: those of one id, and of one command, are others
     /// for another owner.
     pub cache_of: String,
+    /// Whose kept results they take where there are none of their own, and never change.
+    pub cache_from: Vec<String>,
     /// No network, whatever a step asks for.
     pub offline: bool,
     /// Lines of `/etc/hosts`, as in [`StepSpec`].
@@ -158,6 +162,13 @@ pub enum DockerfileSource {
     Path(PathBuf),
     /// Its text.
     Inline(String),
+    /// The text of a file that is elsewhere, and what that is called.
+    Sent {
+        /// For messages.
+        name: String,
+        /// What it holds.
+        text: String,
+    },
 }
 
 /// News of a build.

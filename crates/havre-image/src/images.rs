@@ -372,7 +372,7 @@ impl Images {
         rights: &NameRights,
     ) -> Result<Image, CommitError> {
         let _hold = self.hold();
-        let digest = self.form_image(config, layers)?;
+        let digest = self.form_image(config, layers, &BTreeMap::new())?;
         self.tag_as(reference, digest, rights)
             .map_err(CommitError::Name)
     }
@@ -382,6 +382,7 @@ impl Images {
         &self,
         mut config: ImageConfig,
         layers: &[Layer],
+        annotations: &BTreeMap<String, String>,
     ) -> Result<Digest, CommitError> {
         config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
         let bytes = serde_json::to_vec(&config).map_err(CommitError::Document)?;
@@ -394,7 +395,7 @@ impl Images {
                 .iter()
                 .map(|layer| Descriptor::new(&layer.media_type, layer.digest, layer.size))
                 .collect(),
-            annotations: BTreeMap::new(),
+            annotations: annotations.clone(),
         };
         let bytes = serde_json::to_vec(&manifest).map_err(CommitError::Document)?;
         self.inner.blobs.put(&bytes).map_err(CommitError::Write)

@@ -4,6 +4,7 @@
 
 mod source;
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -322,7 +323,7 @@ impl Import<'_> {
             created_by: Some("havre image import".to_owned()),
             ..History::default()
         });
-        let image = self.images.form_image(config, &[layer])?;
+        let image = self.images.form_image(config, &[layer], &BTreeMap::new())?;
         self.complete(image, reference)
     }
 

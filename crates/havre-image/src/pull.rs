@@ -48,6 +48,8 @@ pub struct PullOptions {
     pub certificates: Vec<PathBuf>,
     /// For whom the name is given.
     pub names: NameRights,
+    /// Whether it is given at all: without one the image goes when nobody holds it.
+    pub named: bool,
     /// Told how far it is.
     pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
 }
@@ -60,6 +62,7 @@ impl Default for PullOptions {
             plain_http: Vec::new(),
             certificates: Vec::new(),
             names: NameRights::everything(),
+            named: true,
             progress: Arc::new(crate::progress::silent),
         }
     }
@@ -175,7 +178,7 @@ impl PullError {
     }
 }
 
-fn request_hint(error: &RequestError, registry: &str) -> Option<String> {
+pub(crate) fn request_hint(error: &RequestError, registry: &str) -> Option<String> {
     Some(match error {
         RequestError::Connect { .. } | RequestError::Timeout { .. } => format!(
             "check the network and the name of the registry {registry}; without one, import the \
@@ -238,8 +241,10 @@ impl Images {
         options: &PullOptions,
     ) -> Result<Image, PullFault> {
         // Nothing comes over the network for a name that is not to be given.
-        let (images, wanted, names) = (self.clone(), reference.clone(), options.names.clone());
-        blocking(move || images.check_name(NameUse::Give, &wanted, &names)).await??;
+        if options.named {
+            let (images, wanted, names) = (self.clone(), reference.clone(), options.names.clone());
+            blocking(move || images.check_name(NameUse::Give, &wanted, &names)).await??;
+        }
         let host = reference.registry().to_owned();
         let (credentials, certificates) =
             (options.credentials.clone(), options.certificates.clone());
@@ -262,6 +267,7 @@ impl Images {
         let images = self.clone();
         let reference = reference.clone();
         let (progress, names) = (options.progress.clone(), options.names.clone());
+        let named = options.named;
         blocking(move || -> Result<Image, PullFault> {
             images.write_blob(&mut manifest.as_ref(), Some(&digest))?;
             let image = images.image(digest)?;
@@ -278,7 +284,10 @@ impl Images {
             emit(TransferPhase::Unpacking);
             images.ensure_unpacked(&image)?;
             emit(TransferPhase::Done);
-            Ok(images.tag_as(&reference, digest, &names)?)
+            match named {
+                true => Ok(images.tag_as(&reference, digest, &names)?),
+                false => Ok(image),
+            }
         })
         .await?
     }

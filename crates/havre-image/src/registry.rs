@@ -1,9 +1,10 @@
 //! Client of one repository of a registry: authentication, redirects, and which failures are
-//! worth another try. Reads only.
+//! worth another try.
 
 pub(crate) mod auth;
 mod realm;
 mod transport;
+mod write;
 
 use std::io;
 use std::time::Duration;
@@ -13,21 +14,24 @@ use havre_base::body::{self, BodyError};
 use http::header::{
     ACCEPT, AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
-use http_body_util::Empty;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use auth::{Challenge, Found, Login};
-pub(crate) use transport::Transport;
 pub use transport::TransportError;
+pub(crate) use transport::{Sent, Transport, whole};
 
 /// Until the answer's head is there, connecting included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Until a registry has taken a body whole, and checked it.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// The longest pause within an answer.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_REDIRECTS: usize = 5;
+/// What is asked for where the registry does not say.
+const PULL: &str = "pull";
 /// How much of an error's body is read.
 const MAX_ERROR_BODY: usize = 16 << 10;
 /// Tokens are a few KiB.
@@ -234,30 +238,45 @@ impl Registry {
         let mut challenged = 0;
         loop {
             let known = self.authorization.lock().await.clone();
-            let (host, response) = self.send(path, &headers, known.clone()).await?;
+            let sent = self.send(&Method::GET, path, &headers, known.clone());
+            let (host, response) = sent.await?;
             if response.status() != StatusCode::UNAUTHORIZED {
                 return accepted(host, path, response).await;
             }
             challenged += 1;
-            let challenge = response
-                .headers()
-                .get_all(WWW_AUTHENTICATE)
-                .iter()
-                .filter_map(|value| Challenge::parse(value.to_str().ok()?))
-                .max();
-            let answer = match challenge {
-                Some(challenge) if challenged < 3 => self.answer(&challenge, &host).await?,
-                _ => None,
-            };
-            match answer {
-                // The same answer would be refused again.
-                Some(answer) if Some(&answer) != known.as_ref() => {
-                    *self.authorization.lock().await = Some(answer);
-                }
-                _ => {
-                    let detail = detail(response).await;
-                    return Err(self.unauthorized(host, detail).await);
-                }
+            self.convince(host, response, known, challenged, PULL)
+                .await?;
+        }
+    }
+
+    /// Finds the header that answers a refusal; an error where there is none, or too many were refused.
+    async fn convince(
+        &self,
+        host: String,
+        response: Response<Incoming>,
+        known: Option<HeaderValue>,
+        challenged: u32,
+        wanted: &str,
+    ) -> Result<(), RequestError> {
+        let challenge = response
+            .headers()
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .filter_map(|value| Challenge::parse(value.to_str().ok()?))
+            .max();
+        let answer = match challenge {
+            Some(challenge) if challenged < 3 => self.answer(&challenge, &host, wanted).await?,
+            _ => None,
+        };
+        match answer {
+            // The same answer would be refused again.
+            Some(answer) if Some(&answer) != known.as_ref() => {
+                *self.authorization.lock().await = Some(answer);
+                Ok(())
+            }
+            _ => {
+                let detail = detail(response).await;
+                Err(self.unauthorized(host, detail).await)
             }
         }
     }
@@ -289,6 +308,7 @@ impl Registry {
     /// Sends to the registry and follows redirects; the host that answered comes along.
     async fn send(
         &self,
+        method: &Method,
         path: &str,
         headers: &HeaderMap,
         authorization: Option<HeaderValue>,
@@ -301,7 +321,7 @@ impl Registry {
             )
         };
         let first = self
-            .follow(uri(&url(&base))?, headers, authorization.clone())
+            .follow(method, uri(&url(&base))?, headers, authorization.clone())
             .await;
         match first {
             Err(RequestError::Connect { .. } | RequestError::Certificate { .. })
@@ -314,7 +334,7 @@ impl Registry {
                     ..base
                 };
                 let result = self
-                    .follow(uri(&url(&plain))?, headers, authorization)
+                    .follow(method, uri(&url(&plain))?, headers, authorization)
                     .await;
                 if result.is_ok() {
                     *self.base.lock().await = plain;
@@ -327,20 +347,23 @@ impl Registry {
 
     async fn follow(
         &self,
+        method: &Method,
         mut target: Uri,
         headers: &HeaderMap,
         mut authorization: Option<HeaderValue>,
     ) -> Result<(String, Response<Incoming>), RequestError> {
         for _ in 0..=MAX_REDIRECTS {
             let host = authority(&target);
-            let mut request = Request::get(target.clone());
+            let mut request = Request::builder()
+                .method(method.clone())
+                .uri(target.clone());
             if let Some(known) = request.headers_mut() {
                 known.extend(headers.clone());
                 if let Some(value) = &authorization {
                     known.insert(AUTHORIZATION, value.clone());
                 }
             }
-            let response = self.exchange(request, &host).await?;
+            let response = self.exchange(request, whole(Bytes::new()), &host).await?;
             if !response.status().is_redirection() {
                 return Ok((host, response));
             }
@@ -360,19 +383,24 @@ impl Registry {
     async fn exchange(
         &self,
         request: http::request::Builder,
+        body: Sent,
         host: &str,
     ) -> Result<Response<Incoming>, RequestError> {
         let request = request
             .header(USER_AGENT, concat!("havre/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::<Bytes>::new())
+            .body(body)
             .map_err(|error| RequestError::Protocol {
                 host: host.to_owned(),
                 reason: error.to_string(),
             })?;
-        match tokio::time::timeout(HEAD_TIMEOUT, self.transport.request(request)).await {
+        let limit = match hyper::body::Body::size_hint(request.body()).exact() {
+            Some(0) => HEAD_TIMEOUT,
+            _ => BODY_TIMEOUT,
+        };
+        match tokio::time::timeout(limit, self.transport.request(request)).await {
             Err(_) => Err(RequestError::Timeout {
                 host: host.to_owned(),
-                limit: HEAD_TIMEOUT,
+                limit,
             }),
             Ok(Err(error)) => Err(transport::classify(host, error)),
             Ok(Ok(response)) => Ok(response),
@@ -384,11 +412,12 @@ impl Registry {
         &self,
         challenge: &Challenge,
         host: &str,
+        wanted: &str,
     ) -> Result<Option<HeaderValue>, RequestError> {
         match (challenge, &self.login) {
             (Challenge::Basic, Found::Login(login)) => basic(login).map(Some),
             (Challenge::Basic, Found::Nothing | Found::Helper(_)) => Ok(None),
-            (Challenge::Bearer { .. }, _) => self.token(challenge, host).await,
+            (Challenge::Bearer { .. }, _) => self.token(challenge, host, wanted).await,
         }
     }
 
@@ -397,8 +426,9 @@ impl Registry {
         &self,
         challenge: &Challenge,
         host: &str,
+        wanted: &str,
     ) -> Result<Option<HeaderValue>, RequestError> {
-        let default_scope = format!("repository:{}:pull", self.repository);
+        let default_scope = format!("repository:{}:{wanted}", self.repository);
         let Some(url) = challenge.token_url(&default_scope) else {
             return Ok(None);
         };
@@ -421,7 +451,9 @@ impl Registry {
             Found::Login(_) => *self.withheld.lock().await = Some(service.clone()),
             Found::Nothing | Found::Helper(_) => {}
         }
-        let response = self.exchange(request, &service).await?;
+        let response = self
+            .exchange(request, whole(Bytes::new()), &service)
+            .await?;
         if matches!(
             response.status(),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN

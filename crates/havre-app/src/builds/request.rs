@@ -68,6 +68,7 @@ pub(super) fn request(
         contexts,
         steps: StepSettings {
             cache_of: using.cache_of(),
+            cache_from: Vec::new(),
             offline: build.offline,
             hosts: build.extra_hosts.clone(),
             shm_size_bytes: build.shm_size_bytes,
@@ -81,6 +82,7 @@ pub(super) fn request(
         target: build.target.clone(),
         args: build.args.clone(),
         labels: build.labels.clone(),
+        annotations: BTreeMap::new(),
         tags,
         names,
         no_cache: build.no_cache || options.no_cache,

@@ -189,6 +189,7 @@ async fn carry_out<T>(
 fn read(request: &BuildRequest) -> Result<(String, Option<PathBuf>, String), BuildError> {
     match &request.dockerfile {
         DockerfileSource::Inline(text) => Ok(("inline Dockerfile".to_owned(), None, text.clone())),
+        DockerfileSource::Sent { name, text } => Ok((name.clone(), None, text.clone())),
         DockerfileSource::Path(path) => {
             let full = request.context.join(path);
             let text = context::text(&full, &request.reach).map_err(|source| BuildError::Read {
@@ -497,7 +498,11 @@ impl Build<'_> {
     /// The image without a name.
     fn form(&self, built: Built) -> Result<Digest, BuildError> {
         self.images
-            .form_image(self.labelled(built.config), &built.layers)
+            .form_image(
+                self.labelled(built.config),
+                &built.layers,
+                &self.request.annotations,
+            )
             .map_err(|error| BuildError::Commit(Box::new(error)))
     }
 

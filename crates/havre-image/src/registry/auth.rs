@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use data_encoding::{BASE64, BASE64_NOPAD};
 use serde::Deserialize;
@@ -42,8 +43,33 @@ pub enum Credentials {
     Anonymous,
     /// The caller.
     Login(Login),
+    /// The caller, as Docker's `config.json` has it.
+    Docker(DockerLogins),
     /// Docker's `config.json`; a file that is not there holds none.
     DockerConfig(PathBuf),
+}
+
+/// The text of a `config.json`; it is not shown.
+#[derive(Clone)]
+pub struct DockerLogins(Arc<str>);
+
+impl DockerLogins {
+    /// Of a document with `auths`.
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// Whether it has a login for a registry, as in names of images.
+    pub fn has(&self, host: &str) -> bool {
+        let found = find(self.0.as_bytes(), host, Path::new("the logins given"));
+        !matches!(found, Ok(Found::Nothing))
+    }
+}
+
+impl fmt::Debug for DockerLogins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DockerLogins")
+    }
 }
 
 /// Why credentials could not be read.
@@ -90,6 +116,7 @@ impl Credentials {
         match self {
             Self::Anonymous => Ok(Found::Nothing),
             Self::Login(login) => Ok(Found::Login(login.clone())),
+            Self::Docker(logins) => find(logins.0.as_bytes(), host, Path::new("the logins given")),
             Self::DockerConfig(path) => match std::fs::read(path) {
                 Ok(bytes) => find(&bytes, host, path),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),

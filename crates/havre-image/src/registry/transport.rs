@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Empty;
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -19,10 +20,20 @@ use super::RequestError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a request brings along.
+pub(crate) type Sent = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// A body of these bytes.
+pub(crate) fn whole(bytes: Bytes) -> Sent {
+    http_body_util::Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
 /// Connections to any host; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Transport {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Sent>,
 }
 
 /// Why no transport could be made.
@@ -68,7 +79,7 @@ impl Transport {
 
     pub(crate) async fn request(
         &self,
-        request: Request<Empty<Bytes>>,
+        request: Request<Sent>,
     ) -> Result<Response<Incoming>, Error> {
         self.client.request(request).await
     }

@@ -6,6 +6,7 @@ mod builder;
 mod fake;
 mod layers;
 mod pull;
+mod push;
 mod registry;
 mod store;
 mod support;

@@ -195,13 +195,25 @@ impl Build<'_> {
             identities.push(taken.identity());
             binds.push((action, taken));
         }
-        let key = Key::Run {
-            run,
-            binds: identities,
-            hosts: &self.request.steps.hosts,
-            of: &self.request.steps.cache_of,
+        let steps = &self.request.steps;
+        let key_of = |of: &str| {
+            let (binds, hosts) = (identities.clone(), &steps.hosts);
+            let key = Key::Run {
+                run,
+                binds,
+                hosts,
+                of,
+            };
+            key.digest(built.top())
+        };
+        let key = key_of(&steps.cache_of)?;
+        for of in steps.cache_from.iter().filter(|_| !self.request.no_cache) {
+            if cache::get(self.images, &key)?.is_none()
+                && let Some(outcome) = cache::get(self.images, &key_of(of)?)?
+            {
+                return Ok((outcome, true));
+            }
         }
-        .digest(built.top())?;
         if let Some(outcome) = self.cached(&key, place)? {
             return Ok((outcome, true));
         }

@@ -440,6 +440,47 @@ fn what_commands_made_is_their_projects_own() {
 }
 
 #[test]
+fn what_others_left_is_found_and_not_changed() {
+    let bench = Bench::with_base();
+    let build = |of: &str, from: &[&str], no_cache: bool| {
+        let mut request = bench.request("FROM base:1\nRUN touch /made");
+        request.steps.cache_of = of.to_owned();
+        request.steps.cache_from = from.iter().map(|of| (*of).to_owned()).collect();
+        request.no_cache = no_cache;
+        bench.try_request(&request).expect("it builds");
+        bench.cached()[1]
+    };
+    assert!(!build("branch", &["main"], false));
+    assert!(
+        !build("main", &[], false),
+        "a branch writes for itself alone"
+    );
+    assert!(build("other", &["nobody", "main"], false));
+    assert!(
+        !build("other", &[], false),
+        "what was found was not taken over"
+    );
+    assert!(!build("third", &["main"], true));
+}
+
+#[test]
+fn annotations_are_of_the_manifest() {
+    let bench = Bench::with_base();
+    let plain = bench.build("FROM base:1");
+    let mut request = bench.request("FROM base:1");
+    let pair = ("a.b/c".to_owned(), "d".to_owned());
+    request.annotations.extend([pair]);
+    let image = bench.try_request(&request).expect("it builds");
+    assert_eq!(image.config_digest, plain.config_digest);
+    let path = bench.images.blob_path(&image.manifest_digest);
+    let manifest = std::fs::read_to_string(path).expect("there");
+    assert!(
+        manifest.contains(r#""annotations":{"a.b/c":"d"}"#),
+        "{manifest}"
+    );
+}
+
+#[test]
 fn a_named_pipe_is_carried_and_a_device_is_named() {
     let bench = Bench::new();
     bench.file("f", "f");

@@ -140,6 +140,7 @@ impl Bench {
             target: None,
             args: BTreeMap::new(),
             labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
             tags: vec!["built:1".parse().expect("a name")],
             names: havre_image::NameRights::everything(),
             no_cache: false,
