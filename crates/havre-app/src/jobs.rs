@@ -14,6 +14,7 @@ mod legs;
 mod local;
 mod notes;
 mod place;
+mod rights;
 mod sockets;
 mod tree;
 
@@ -27,6 +28,7 @@ use havre_net::Net;
 pub(crate) use legs::{BoxLegs, Grounded, Surroundings};
 pub use local::{LocalError, LocalRun, LocalSettings};
 pub(crate) use notes::box_id;
+pub(crate) use rights::Rights;
 
 /// By what the binary is a runner.
 pub(crate) const RUNNER: &str = "job-runner";

@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use super::container;
 use super::notes::{Note, Notes, box_id};
 use super::place::{Place, place};
+use super::rights::Rights;
 use super::sockets::{self, Sockets};
 
 /// Longest that tokens of a job hold beyond its time.
@@ -53,6 +54,10 @@ pub(crate) trait Surroundings: Send + Sync {
     fn calls(&self, leg: &LegStart) -> Result<Option<BTreeMap<String, String>>, String>;
     /// What answers those calls; `None`: nobody.
     fn api(&self) -> Option<Router>;
+    /// What else a box is served, by git's protocol and for identity tokens; `None`: nothing.
+    fn own(&self, id: &str, rights: &Rights) -> Option<Router>;
+    /// The token by which a job asks for identity tokens; otherwise why there is none that it asks for, if it does.
+    fn identity(&self, id: &str, rights: &Rights) -> Result<Option<String>, String>;
     /// Where images are kept; opened when the first is wanted.
     fn images(&self) -> Result<Images, String>;
     /// The run whose artifacts a leg sees: one that never was before, where artifacts and caches are kept.
@@ -123,7 +128,7 @@ impl BoxLegs {
         for id in there.union(&noted) {
             match self.inner.notes.read(id) {
                 Ok(note) if self.inner.boxes.is_made(id) => {
-                    let served = self.inner.serve(id, note.may_call);
+                    let served = self.inner.serve(id, note.may_call, &note.rights);
                     errors.extend(served.err().map(|error| {
                         format!("artifacts and caches are out of reach of box {id}: {error}")
                     }));
@@ -270,24 +275,41 @@ impl Inner {
         let token = self.results.token(&grant);
         let token = token.map_err(|error| refused(one_line(&error)))?;
         let folder = self.notes.socket_folder(&id);
+        let rights = Rights::of(&leg);
+        let (identity, mut unmet) = match self.surroundings.identity(&id, &rights) {
+            Ok(identity) => (identity, Vec::new()),
+            Err(why) => (None, vec![why]),
+        };
         let note = |warnings| Note {
             key: leg.key.clone(),
             results: (grant.run.clone(), grant.job.clone()),
             may_call,
+            rights: rights.clone(),
             warnings,
         };
         let kept = |error: std::io::Error| StartError {
             why: format!("cannot make the folder of the job's box: {error}"),
             passing: true,
         };
-        self.notes.write(&id, &note(Vec::new())).map_err(kept)?;
-        self.serve(&id, may_call).map_err(kept)?;
+        self.notes.write(&id, &note(unmet.clone())).map_err(kept)?;
+        self.serve(&id, may_call, &rights).map_err(kept)?;
         if matches!(ground, Ground::Host) {
             env.extend(of_host());
         }
         let in_container = matches!(ground, Ground::Image(_));
         let request = BoxRequest {
-            document: document(&leg, &id, grounded.sources, in_container, token, env),
+            document: document(
+                &leg,
+                &id,
+                grounded.sources,
+                in_container,
+                ResultsOfJob {
+                    socket: paths::RESULTS_SOCKET.to_owned(),
+                    token,
+                    identity,
+                },
+                env,
+            ),
             id: id.clone(),
             filter: None,
             ground,
@@ -302,17 +324,17 @@ impl Inner {
         let started = self.boxes.start(request).await;
         let started = started.map_err(|error| of_box(&error))?;
         if !started.warnings.is_empty() {
-            self.notes
-                .write(&id, &note(started.warnings))
-                .map_err(kept)?;
+            unmet.extend(started.warnings);
+            self.notes.write(&id, &note(unmet)).map_err(kept)?;
         }
         Ok(())
     }
 
     /// Serves a box at its socket.
-    fn serve(&self, id: &str, may_call: bool) -> std::io::Result<()> {
+    fn serve(&self, id: &str, may_call: bool, rights: &Rights) -> std::io::Result<()> {
         let api = self.surroundings.api().filter(|_| may_call);
-        let router = sockets::both(self.results.router(), api);
+        let own = self.surroundings.own(id, rights);
+        let router = sockets::all(self.results.router(), api, own);
         let folder = self.notes.socket_folder(id);
         self.sockets.serve(id, &folder, router)
     }
@@ -462,7 +484,7 @@ fn document(
     id: &str,
     sources: Sources,
     in_container: bool,
-    token: String,
+    results: ResultsOfJob,
     env: BTreeMap<String, String>,
 ) -> Document {
     let name = leg.repository.rsplit('/').next().unwrap_or("repository");
@@ -507,11 +529,7 @@ fn document(
             job_context: job.to_string(),
         },
         sources,
-        results: Some(ResultsOfJob {
-            socket: paths::RESULTS_SOCKET.to_owned(),
-            token,
-            identity: None,
-        }),
+        results: Some(results),
         actions: Actions::default(),
         env,
         debug: leg

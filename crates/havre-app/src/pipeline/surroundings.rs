@@ -14,9 +14,10 @@ use havre_runs::{LegKey, LegStart};
 
 use super::JobsApi;
 use super::entries::Entries;
+use super::served::Served;
 use super::token::{grant, token_name};
 use crate::image_names;
-use crate::jobs::{Grounded, Surroundings};
+use crate::jobs::{Grounded, Rights, Surroundings};
 use crate::platform::Platform;
 
 /// How long a job's token holds beyond its time.
@@ -26,14 +27,21 @@ pub(super) struct OfDaemon {
     platform: Arc<Platform>,
     api: JobsApi,
     entries: Entries,
+    served: Served,
 }
 
 impl OfDaemon {
-    pub(super) fn new(platform: &Arc<Platform>, api: JobsApi, entries: Entries) -> Self {
+    pub(super) fn new(
+        platform: &Arc<Platform>,
+        api: JobsApi,
+        entries: Entries,
+        served: Served,
+    ) -> Self {
         Self {
             platform: Arc::clone(platform),
             api,
             entries,
+            served,
         }
     }
 
@@ -103,6 +111,17 @@ impl Surroundings for OfDaemon {
 
     fn api(&self) -> Option<Router> {
         self.api.get()
+    }
+
+    fn own(&self, id: &str, rights: &Rights) -> Option<Router> {
+        Some(self.served.router(id, rights.clone()))
+    }
+
+    fn identity(&self, id: &str, rights: &Rights) -> Result<Option<String>, String> {
+        match self.served.without_identity(rights) {
+            Some(why) => Err(why.to_owned()),
+            None => Ok(self.served.identity(id, rights)),
+        }
     }
 
     fn removed(&self, key: &LegKey) {
