@@ -1,8 +1,10 @@
-//! Who may do what: tokens, users, logins by OpenID Connect, and how often somebody may be wrong.
+//! Who may do what: tokens, users, logins by OpenID Connect, this machine's own identity
+//! tokens, and how often somebody may be wrong.
 //!
 //! ```text
 //! token text ─► SHA-256 ─► Register (memory, over state.db) ─► Known { holder, grant, lost }
 //! JWT of an issuer ─► Exchange ─► short-lived token
+//! claims of a job ─► Issuer ─► JWT of this machine
 //! uid, group havre ──────► Register ───────────────────────► Grant
 //! ```
 //!
@@ -13,6 +15,7 @@
 
 mod attempts;
 mod group;
+mod issuer;
 mod oidc;
 mod records;
 mod register;
@@ -21,6 +24,7 @@ mod token;
 
 pub use attempts::{Attempts, Failures, TooMany};
 pub use group::{Group, GroupError, HAVRE_GROUP, is_member, names_of_member};
+pub use issuer::{IDENTITY_LIFE, Issuer, IssuerError, IssuerKey, Sealing, discovery};
 pub use oidc::{Exchange, FetchError, LoginError, NoKey, Unproven};
 pub use records::{Holder, TokenRecord, User, UserKind};
 pub use register::{AccessError, Issued, Known, NewToken, Refused, Register};

@@ -36,6 +36,22 @@ use jwt::Claimed;
 use keys::Keys;
 use memory::{Memory, Pinned};
 
+/// Whether a token is signed by one of the keys of a JWK Set, and for this audience now.
+#[cfg(test)]
+pub(crate) fn verified_by(
+    token: &str,
+    keys: &Value,
+    audience: &str,
+    now: SystemTime,
+) -> Result<(), Unproven> {
+    let claimed = jwt::read(token)?;
+    let all = keys["keys"].as_array().into_iter().flatten();
+    let mut named = all.filter(|key| key["kid"] == claimed.key_id.as_str());
+    let key = named.next().and_then(jwt::Key::read);
+    claimed.verify(&key.ok_or(Unproven::Signature)?)?;
+    claimed.holds(audience, None, now).map(drop)
+}
+
 /// How long the login of a program holds, and of a person.
 const PROGRAM: Duration = Duration::from_secs(3600);
 const PERSON: Duration = Duration::from_secs(12 * 3600);

@@ -300,7 +300,9 @@ pub(crate) fn is_own(step: &Step, token: &str) -> bool {
         "ACTIONS_RUNTIME_TOKEN",
         "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
     ];
-    variables.iter().any(|name| step.var(name) == Some(token)) || ids(token).is_some()
+    variables.iter().any(|name| step.var(name) == Some(token))
+        || token.starts_with(havre_job::JOB_TOKEN)
+        || ids(token).is_some()
 }
 
 /// Run and job, from the claim `scp` of the token; whether it is genuine is the service's to know.

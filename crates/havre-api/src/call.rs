@@ -313,6 +313,16 @@ api! {
         CacheRemove = "/v1/ci/caches/remove" by Deployer (CacheRemoveRequest) -> Empty;
         /// Artifacts of a run, the oldest first.
         Artifacts = "/v1/ci/artifacts" by Viewer (RunQuery) -> Vec<ArtifactInfo>;
+        /// Where identity tokens of jobs are from, and by what keys.
+        IdentityShow = "/v1/ci/identity" by Viewer (Empty) -> IdentityIssuer;
+        /// Has another key sign them; no other one is believed any more.
+        IdentityRotate = "/v1/ci/identity/rotate" by Admin (MachineQuery) -> IdentityIssuer;
+        /// Variables that workflows of a project read.
+        Vars = "/v1/vars" by Viewer (VarsQuery) -> Vec<VarInfo>;
+        /// Gives some of them values.
+        VarsSet = "/v1/vars/set" by Deployer (VarsSetRequest) -> VarsSetOutcome, takes MAX_VALUE_BYTES;
+        /// Removes some.
+        VarsRemove = "/v1/vars/remove" by Deployer (VarsRemoveRequest) -> Empty;
         /// Ends the daemon and the edge.
         Shutdown = "/v1/shutdown" by Admin (ShutdownRequest) -> Empty, within 60;
     }

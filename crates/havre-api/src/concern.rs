@@ -1,6 +1,7 @@
 //! What each request is about: the environment, and what of it, without any value.
 
 mod runs;
+mod vars;
 
 use havre_model::{EnvironmentName, ProjectName};
 

@@ -31,6 +31,7 @@ use crate::environment::tables::Tables;
 use crate::gateway::{Gateway, Mount};
 use crate::guard::Doorkeeper;
 use crate::host::Host;
+use crate::identity::Identities;
 use crate::jobs;
 use crate::labels::environment_key;
 use crate::leases;
@@ -51,6 +52,7 @@ use crate::shared_networks;
 use crate::subsystem::{Part, Subsystem};
 use crate::subsystems::{self, containers::Containers, repositories::Repositories};
 use crate::tls::LocalCa;
+use crate::vars::Vars;
 use crate::volumes::owner;
 
 /// Every subsystem. A new one is a line here, and a file in `subsystems/`.
@@ -66,6 +68,7 @@ const PARTS: &[Part] = &[
     subsystems::secrets::PART,
     subsystems::control::PART,
     subsystems::access::PART,
+    subsystems::vars::PART,
 ];
 /// Threads that run tasks; what blocks has threads of its own.
 const WORKERS: usize = 2;
@@ -294,7 +297,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let platform = Arc::new(Platform {
         exchange: exchange.map_err(subsystem("logins by the issuers of machine.yaml"))?,
         contents: Contents::new(state.join("contents"), seal.clone(), secrets.clone()),
-        seal,
+        seal: seal.clone(),
         door: Arc::new(Doorkeeper::new(register)),
         secrets,
         masks: crate::masks::Masks::default(),
@@ -306,6 +309,8 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         hub,
         authorities,
         networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
+        vars: Vars::new(Arc::clone(&store)),
+        identities: Identities::new(&store, seal.clone(), &options),
         promotions: Arc::new(Promotions::new(Arc::clone(&store))),
         root,
         exe,
@@ -339,7 +344,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
             daemon: &daemon,
             store: &store,
             boxes,
-            repositories: repositories.all()?,
+            git: repositories.git()?,
             api: jobs_api.clone(),
             late,
         };
@@ -375,7 +380,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
 
 /// Tables of the subsystems.
 pub(crate) fn schemas() -> Vec<Schema> {
-    let of_pipeline = [havre_runs::SCHEMA, havre_results::SCHEMA];
+    let of_pipeline = [havre_runs::SCHEMA, havre_results::SCHEMA, pipeline::SCHEMA];
     let parts = PARTS.iter().filter_map(|part| part.schema);
     parts.chain(of_pipeline).collect()
 }

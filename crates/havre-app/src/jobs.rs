@@ -16,6 +16,7 @@ mod legs;
 mod local;
 mod notes;
 mod place;
+mod rights;
 mod sockets;
 mod tree;
 
@@ -30,6 +31,7 @@ pub(crate) use doors::{Doors, doors_of};
 pub(crate) use legs::{BoxLegs, Grounded, Proxy, Surroundings};
 pub use local::{LocalError, LocalRun, LocalSettings};
 pub(crate) use notes::box_id;
+pub(crate) use rights::Rights;
 
 /// By what the binary is a runner.
 pub(crate) const RUNNER: &str = "job-runner";

@@ -9,7 +9,10 @@
 mod commits;
 mod entries;
 mod gate;
+mod job_key;
+mod pulls;
 mod pushed;
+mod served;
 mod surroundings;
 pub(crate) mod token;
 mod told;
@@ -23,7 +26,7 @@ use axum::Router;
 use havre_api::Server;
 use havre_base::{Durability, blocking, one_line};
 use havre_box::Boxes;
-use havre_git::Repositories;
+use havre_git::{Git, Repositories};
 use havre_results::{Limits, Results};
 use havre_runs::{Ports, Runs, Settings, Sources, SystemClock};
 use havre_store::Store;
@@ -32,11 +35,15 @@ use crate::daemon::Daemon;
 use crate::jobs::{BoxLegs, doors_of};
 use crate::run_calls::RunCalls;
 
+pub(crate) use pulls::SCHEMA;
 pub(crate) use pushed::Pushed;
 
 use commits::Commits;
 use entries::Entries;
 use gate::Environments;
+use job_key::JobKey;
+use pulls::Pulls;
+use served::Served;
 use surroundings::OfDaemon;
 
 /// Where all calls from boxes are said to come from: each shows a token of its own.
@@ -51,6 +58,7 @@ pub(crate) struct Late(Arc<OnceLock<Begun>>);
 struct Begun {
     runs: Runs,
     repositories: Repositories,
+    pulls: Pulls,
 }
 
 impl Late {
@@ -117,7 +125,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) daemon: &'a Arc<Daemon>,
     pub(crate) store: &'a Arc<Store>,
     pub(crate) boxes: Boxes,
-    pub(crate) repositories: Repositories,
+    pub(crate) git: Git,
     pub(crate) api: JobsApi,
     pub(crate) late: Late,
 }
@@ -129,10 +137,11 @@ impl Pipeline {
             daemon,
             store,
             boxes,
-            repositories,
+            git,
             api,
             late,
         } = parts;
+        let repositories = git.repositories().clone();
         let platform = &daemon.platform;
         let state = platform.root.state_dir();
         let key = key(&state.join("results.key"))
@@ -145,12 +154,20 @@ impl Pipeline {
         );
         let results = results.map_err(|error| one_line(&error))?;
         let entries = Entries::default();
+        let job_key = JobKey::new(&key);
+        let served = Served {
+            key: job_key.clone(),
+            git,
+            identities: platform.identities.clone(),
+            trail: platform.trail.clone(),
+        };
         let listens = daemon.options.https.iter().chain(&daemon.options.http);
         let surroundings = OfDaemon {
             platform: Arc::clone(platform),
             commits: Commits(repositories.clone()),
             api: api.clone(),
             entries: entries.clone(),
+            served,
             doors: doors_of(listens),
         };
         let legs = BoxLegs::new(
@@ -167,6 +184,7 @@ impl Pipeline {
             gate: Arc::new(Environments {
                 daemon: Arc::clone(daemon),
                 entries,
+                key: job_key,
             }),
             sources: Arc::clone(&sources),
             clock: Arc::new(SystemClock),
@@ -177,6 +195,7 @@ impl Pipeline {
         let begun = Begun {
             runs: runs.clone(),
             repositories: repositories.clone(),
+            pulls: Pulls::new(Arc::clone(store)),
         };
         late.0.get_or_init(|| begun);
         Ok(Self {

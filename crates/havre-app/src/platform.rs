@@ -19,11 +19,13 @@ use crate::contents::Contents;
 use crate::edge::EdgeHub;
 use crate::environment::tables::Tables;
 use crate::guard::Doorkeeper;
+use crate::identity::Identities;
 use crate::masks::Masks;
 use crate::promotions::Promotions;
 use crate::root::Root;
 use crate::shared_networks::tables::Tables as NetworkTables;
 use crate::tls::{CertificateFiles, LocalCa, TlsError};
+use crate::vars::Vars;
 
 /// Handles on the subsystems of one installation.
 pub(crate) struct Platform {
@@ -36,6 +38,8 @@ pub(crate) struct Platform {
     /// Logs people and programs in whom an issuer vouches for.
     pub(crate) exchange: Exchange,
     pub(crate) networks: NetworkTables,
+    pub(crate) vars: Vars,
+    pub(crate) identities: Identities,
     /// What goes from one environment to the next.
     pub(crate) promotions: Arc<Promotions>,
     pub(crate) images: Images,

@@ -93,6 +93,9 @@ pub(crate) fn resume(platform: &Platform) -> Resumed {
     if let Err(error) = audit::renew_key(&platform.trail, &platform.seal) {
         undone.push(format!("the key of the audit trail: {}", one_line(&error)));
     }
+    if let Err(error) = platform.identities.issuer.seal_anew() {
+        undone.push(one_line(&error));
+    }
     let clear = platform.root.state_dir().join("secrets");
     let run = platform.root.run_dir();
     match contents::take_over(&clear, run, &platform.contents, &platform.tables) {

@@ -14,3 +14,4 @@ pub(crate) mod promotions;
 pub(crate) mod repositories;
 pub(crate) mod secrets;
 pub(crate) mod sources;
+pub(crate) mod vars;

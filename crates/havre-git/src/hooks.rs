@@ -120,6 +120,7 @@ impl Hooks {
             principal: pending.visitor.name(),
             updates,
             options: told.options,
+            of_job: pending.visitor.is_of_job(),
         };
         pending.visitor.begin(&push)?;
         let checking = timeout(self.check, self.receiver.check(&push, &objects));

@@ -360,11 +360,19 @@ impl Objects {
     ) -> Result<Printed, ObjectError> {
         let call = Call {
             args,
-            environment: self.environment(),
             most,
             within: WITHIN,
             ..Call::default()
         };
+        self.call(what, call).await
+    }
+
+    pub(crate) async fn call(
+        &self,
+        what: &'static str,
+        mut call: Call<'_>,
+    ) -> Result<Printed, ObjectError> {
+        call.environment.extend(self.environment());
         Ok(self.processes.run(self.path.clone(), what, call).await?)
     }
 

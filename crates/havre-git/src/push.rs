@@ -45,6 +45,9 @@ pub struct Push {
     pub updates: Vec<Update>,
     /// As given by `git push -o`.
     pub options: Vec<String>,
+    /// Whether it is by a job that a push has started, and by nobody else: it is to start nothing.
+    #[serde(default)]
+    pub of_job: bool,
 }
 
 /// What becomes of a reference.
@@ -142,6 +145,11 @@ pub trait Visitor: Send + Sync {
 
     /// Whose requests are counted together.
     fn key(&self) -> String;
+
+    /// Whether it is a job that a push has started.
+    fn is_of_job(&self) -> bool {
+        false
+    }
 
     /// Cancelled when they may no longer.
     fn lost(&self) -> CancellationToken;

@@ -48,6 +48,9 @@ pub fn cost(bytes: usize) -> u64 {
     bytes + 64 + bytes / 256
 }
 
+/// How the tokens begin that a job has for its own socket: they open nothing elsewhere, and are sent nowhere.
+pub const JOB_TOKEN: &str = "havrejob_";
+
 /// All that a runner needs to know of its leg.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Document {

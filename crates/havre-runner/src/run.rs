@@ -120,7 +120,7 @@ fn run_steps(
     processes: &Arc<Processes>,
 ) -> Result<Ending, String> {
     let event_path = Path::new(&document.runner.temp).join("_github_workflow/event.json");
-    let base = contexts::base(document, &event_path)?;
+    let mut base = contexts::base(document, &event_path)?;
     write_event(&event_path, &base)?;
     let results_port =
         match &document.results {
@@ -139,6 +139,13 @@ fn run_steps(
                 "port {port} of this job is taken ({error}): https://… of *.localhost leads to who has it"
             );
             teller.line(None, LineKind::Notice, text);
+        }
+    }
+    if let Some(port) = results_port {
+        // Nothing of GitHub's is there: whatever is asked is answered so, instead of by nobody.
+        for (name, path) in [("api_url", "v3"), ("graphql_url", "graphql")] {
+            let address = format!("http://127.0.0.1:{port}/api/{path}");
+            base.github.insert(name, address.as_str());
         }
     }
     let around = Around {

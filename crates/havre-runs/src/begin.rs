@@ -63,6 +63,8 @@ pub struct NotStarted {
 pub(crate) struct How {
     /// Only this workflow.
     pub(crate) only: Option<String>,
+    /// None of these.
+    pub(crate) except: Vec<String>,
     /// Only these jobs and what they need; empty: all.
     pub(crate) jobs: Vec<String>,
     /// Runs in a row that each followed another's end.
@@ -82,6 +84,10 @@ impl Inner {
             source,
         })?;
         let vars = self.ports.gate.vars(&trigger.project).await;
+        let vars = vars.map_err(|why| {
+            let project = &trigger.project;
+            RunsError::Refused(format!("cannot read the variables of {project}: {why}"))
+        })?;
         let mut outcome = Outcome::default();
         let files: Files = files
             .into_iter()
@@ -92,7 +98,7 @@ impl Inner {
                 "there are more than {MAX_FILES} workflows in {FOLDER}"
             )));
         }
-        let judged = havre_base::in_place(|| judge(&files, how.only.as_deref(), &trigger.event));
+        let judged = havre_base::in_place(|| judge(&files, &how, &trigger.event));
         let mut starting = Vec::new();
         for (path, judged) in judged {
             match judged {
@@ -281,10 +287,11 @@ fn is_workflow(path: &str) -> bool {
 /// The workflow of a file, if it starts; else why not, and whether that is wrong.
 type Judged = Result<Workflow, (String, bool)>;
 
-fn judge(files: &Files, only: Option<&str>, event: &Event) -> Vec<(String, Judged)> {
+fn judge(files: &Files, how: &How, event: &Event) -> Vec<(String, Judged)> {
     let wanted = files
         .iter()
-        .filter(|(path, _)| only.is_none_or(|only| only == path));
+        .filter(|(path, _)| how.only.as_ref().is_none_or(|only| only == path))
+        .filter(|(path, _)| !how.except.contains(path));
     let mut judged: Vec<(String, Judged)> = wanted
         .map(|(path, bytes)| (path.clone(), alone(path, bytes, event)))
         .collect();

@@ -42,7 +42,7 @@ pub use error::RunsError;
 pub use logs::Part;
 pub use ports::{
     Answer, Asked, BoxEnd, ContainerStart, Files, Followed, Gate, LegKey, LegStart, Legs, Opened,
-    RunId, Sources, SourcesError, StartError,
+    Permissions, RunId, Sources, SourcesError, StartError,
 };
 pub use record::{Record, Step};
 pub use runs::{Dispatch, LegShown, Log, Runs, Shown};

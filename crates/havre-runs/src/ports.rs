@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use havre_job::Told;
 use havre_pipeline::run::LegId;
-use havre_workflow::{CacheMode, Granted};
+use havre_workflow::{CacheMode, Granted, Level};
 use serde::{Deserialize, Serialize};
 
 use crate::trigger::Source;
@@ -129,12 +129,56 @@ pub struct LegStart {
     pub container: Option<ContainerStart>,
     /// `services:`, by name.
     pub services: Vec<(String, ContainerStart)>,
-    /// What its token may do, where a workflow says so.
-    pub permissions: Option<Granted>,
+    /// What its tokens may do.
+    pub permissions: Permissions,
     /// What it may do with the cache, where a workflow says so.
     pub cache_mode: Option<CacheMode>,
     /// How long it may run, in milliseconds.
     pub timeout_ms: u64,
+}
+
+/// What a job's tokens may do, of what there is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permissions {
+    /// With the repository.
+    pub contents: Level,
+    /// To write: it may ask for identity tokens.
+    pub id_token: Level,
+}
+
+impl Permissions {
+    /// Where nothing is said.
+    pub const USUAL: Self = Self {
+        contents: Level::Read,
+        id_token: Level::None,
+    };
+
+    /// What a workflow or a job says.
+    pub fn of(granted: &Granted) -> Self {
+        match granted {
+            Granted::ReadAll => Self::USUAL,
+            Granted::WriteAll => Self {
+                contents: Level::Write,
+                id_token: Level::Write,
+            },
+            Granted::Each(named) => {
+                let level = |name: &str| named.get(name).copied().unwrap_or(Level::None);
+                Self {
+                    contents: level("contents"),
+                    id_token: level("id-token"),
+                }
+            }
+        }
+    }
+
+    /// What both let it do.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            contents: self.contents.min(other.contents),
+            id_token: self.id_token.min(other.id_token),
+        }
+    }
 }
 
 /// A container that a job asks for.
@@ -163,8 +207,12 @@ pub trait Gate: Send + Sync {
     /// Whether a leg may go on. Asked for each leg, with an environment or without, and again until it is open: when it
     /// says so, after [`crate::Runs::gates_changed`], and once more just before the leg starts.
     fn ask<'a>(&'a self, asked: &'a Asked) -> BoxFuture<'a, Answer>;
-    /// Variables of a project (`vars`), known to every run from its beginning; nothing secret.
-    fn vars<'a>(&'a self, project: &'a str) -> BoxFuture<'a, BTreeMap<String, String>>;
+    /// Variables of a project (`vars`), known to every run from its beginning; nothing secret. Without them no
+    /// run begins: it would go by others than it should.
+    fn vars<'a>(
+        &'a self,
+        project: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, String>, String>>;
 }
 
 /// A leg that asks.

@@ -118,6 +118,23 @@ impl Runs {
     pub async fn begin(&self, trigger: &Trigger) -> Result<Outcome, RunsError> {
         let how = How {
             only: None,
+            except: Vec::new(),
+            jobs: Vec::new(),
+            chain: 0,
+            consumed: Consumed::Nothing,
+        };
+        self.inner.begin(trigger, how).await
+    }
+
+    /// The same, but for the workflows of these files, which nothing is said of.
+    pub async fn begin_but(
+        &self,
+        trigger: &Trigger,
+        except: &[String],
+    ) -> Result<Outcome, RunsError> {
+        let how = How {
+            only: None,
+            except: except.to_vec(),
             jobs: Vec::new(),
             chain: 0,
             consumed: Consumed::Nothing,
@@ -129,6 +146,7 @@ impl Runs {
     pub async fn begin_one(&self, trigger: &Trigger, path: &str) -> Result<Outcome, RunsError> {
         let how = How {
             only: Some(path.to_owned()),
+            except: Vec::new(),
             jobs: Vec::new(),
             chain: 0,
             consumed: Consumed::Nothing,
@@ -146,6 +164,7 @@ impl Runs {
     ) -> Result<Outcome, RunsError> {
         let how = How {
             only: path.map(str::to_owned),
+            except: Vec::new(),
             jobs: jobs.to_vec(),
             chain: 0,
             consumed: Consumed::Nothing,
@@ -174,6 +193,7 @@ impl Runs {
         };
         let how = How {
             only: Some(path.clone()),
+            except: Vec::new(),
             jobs: Vec::new(),
             chain: 0,
             consumed: Consumed::Nothing,

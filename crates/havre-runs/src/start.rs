@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use havre_pipeline::run::LegId;
 use havre_pipeline::{Answer, Json, Known, Object, Value};
-use havre_workflow::{CacheMode, Call, Dynamic, GivenSecrets, Granted, Job, StepsJob, Work};
+use havre_workflow::{CacheMode, Call, Dynamic, GivenSecrets, Job, StepsJob, Work};
 use indexmap::IndexMap;
 
 use crate::defined::{Defined, certain};
-use crate::ports::{Asked, LegKey, LegStart, Opened};
+use crate::ports::{Asked, LegKey, LegStart, Opened, Permissions};
 use crate::row::Row;
 
 /// GitHub's name of the secret that holds a job's token.
@@ -216,19 +216,36 @@ fn texts(map: &BTreeMap<String, String>) -> Object {
         .collect()
 }
 
-/// What is written nearest: at the job, at its workflow, or where that is called.
-fn permissions(chain: &Chain, id: &LegId) -> Option<Granted> {
-    nearest(
-        chain,
-        id,
-        |job| job.permissions.as_ref().map(|of| of.granted.clone()),
-        |link| {
-            let of = link.defined.workflow.permissions.as_ref();
-            of.map(|of| of.granted.clone())
-        },
-    )
+/// What is written at the job, or else at its workflow, and no more than what calls it may do. What comes from outside
+/// reads.
+fn permissions(chain: &Chain, id: &LegId) -> Permissions {
+    let mut all: Option<Permissions> = None;
+    let mut at = Some(id);
+    for link in chain {
+        let workflow = &link.defined.workflow;
+        let job = at.and_then(|id| workflow.jobs.get(&id.job));
+        let of_job = job.and_then(|job| job.permissions.as_ref());
+        let written = of_job.or(workflow.permissions.as_ref());
+        let parent = link.row.parent.as_ref();
+        let own = match (written, parent) {
+            (Some(written), _) => Some(Permissions::of(&written.granted)),
+            (None, None) => Some(Permissions::USUAL),
+            (None, Some(_)) => None,
+        };
+        all = match (all, own) {
+            (Some(all), Some(own)) => Some(all.and(own)),
+            (all, own) => all.or(own),
+        };
+        at = parent.map(|parent| &parent.leg);
+    }
+    let all = all.unwrap_or(Permissions::USUAL);
+    match chain.first().is_some_and(|link| link.row.facts.foreign) {
+        true => all.and(Permissions::USUAL),
+        false => all,
+    }
 }
 
+/// What is written nearest: at the job, at its workflow, or where that is called.
 fn cache_mode(chain: &Chain, id: &LegId) -> Option<CacheMode> {
     nearest(
         chain,

@@ -16,6 +16,7 @@ pub mod promotion;
 pub mod runs;
 pub mod secret;
 pub mod values;
+pub mod vars;
 
 use ci::CiCommand;
 use git::GitCommand;
@@ -144,6 +145,9 @@ pub enum Command {
     /// Set, read and list secrets, and the keys they are kept under
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Set, list and remove variables that workflows read as `vars`
+    #[command(subcommand)]
+    Vars(vars::VarsCommand),
     /// Certificates of hosts: list, renew, import, and why one is as it is
     #[command(subcommand)]
     Cert(CertCommand),
@@ -250,6 +254,7 @@ impl Command {
             | Self::Context(ContextCommand::Ls(json) | ContextCommand::Show { json, .. })
             | Self::Version(json) => *json,
             Self::Secret(command) => return command.wants_json(),
+            Self::Vars(command) => return command.wants_json(),
             Self::Cert(CertCommand::Ls(json) | CertCommand::Why { json, .. }) => *json,
             Self::Exec(_)
             | Self::Audit(AuditCommand::Export { .. })
@@ -294,6 +299,7 @@ impl Command {
             Self::Doctor(args) => args.load.named(),
             Self::Status(args) => args.folder.named(),
             Self::Secret(command) => return command.project(),
+            Self::Vars(command) => return command.project(),
             Self::Why(args) => args.project.named(),
             Self::Ps(args) => args.project.named(),
             Self::Logs(args) => args.project.named(),
@@ -322,7 +328,7 @@ impl Command {
             Self::Scale(args) => args.project.named(),
             Self::Down(args) => args.folder.named(),
             Self::Git(GitCommand::Remote(args)) => args.folder.named(),
-            Self::Ci(CiCommand::Runs(command)) => command.project(),
+            Self::Ci(CiCommand::Runs(command)) => return command.project(),
             Self::Git(GitCommand::Credential { .. })
             | Self::GitReceivePack { .. }
             | Self::GitUploadPack { .. }

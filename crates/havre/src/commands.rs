@@ -39,6 +39,7 @@ mod schema;
 mod secret;
 pub mod status;
 pub mod up;
+mod vars;
 pub mod version;
 mod why;
 
@@ -135,6 +136,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
         Command::Token(command) => block_on(access::token(context, command))?,
         Command::User(command) => block_on(access::user(context, command))?,
         Command::Secret(command) => block_on(secret::run(context, command))?,
+        Command::Vars(command) => block_on(vars::run(context, command))?,
         Command::Cert(command) => block_on(cert::run(context, command))?,
         Command::Ca(command) => block_on(ca::run(context, command))?,
         Command::Context(command) => context::run(context, command)?,

@@ -98,6 +98,7 @@ impl Stage {
             door: Arc::new(Doorkeeper::new(register)),
             tables: Tables::new(Arc::clone(&store)),
             networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
+            vars: crate::vars::Vars::new(Arc::clone(&store)),
             promotions: Arc::new(crate::promotions::Promotions::new(Arc::clone(&store))),
             contents: Contents::new(state.join("contents"), seal.clone(), secrets.clone()),
             seal,

@@ -26,6 +26,7 @@ use super::container;
 use super::doors::Doors;
 use super::notes::{Note, Notes, box_id};
 use super::place::{Place, place};
+use super::rights::Rights;
 use super::sockets::{self, Sockets};
 
 /// Longest that tokens of a job hold beyond its time.
@@ -56,6 +57,10 @@ pub(crate) trait Surroundings: Send + Sync {
     fn calls(&self, leg: &LegStart) -> Result<Option<BTreeMap<String, String>>, String>;
     /// What answers those calls; `None`: nobody.
     fn api(&self) -> Option<Router>;
+    /// What else a box is served, by git's protocol and for identity tokens; `None`: nothing.
+    fn own(&self, id: &str, rights: &Rights) -> Option<Router>;
+    /// The token by which a job asks for identity tokens; otherwise why there is none that it asks for, if it does.
+    fn identity(&self, id: &str, rights: &Rights) -> Result<Option<String>, String>;
     /// Where images are kept; opened when the first is wanted.
     fn images(&self) -> Result<Images, String>;
     /// The run whose artifacts a leg sees: one that never was before, where artifacts and caches are kept.
@@ -144,7 +149,7 @@ impl BoxLegs {
                 Ok(note) if self.inner.boxes.is_made(id) => {
                     let proxy = note.has_doors.then(|| self.inner.surroundings.proxy());
                     let proxy = proxy.flatten().unwrap_or_default();
-                    let served = self.inner.serve(id, note.may_call, &proxy);
+                    let served = self.inner.serve(id, note.may_call, &note.rights, &proxy);
                     errors.extend(served.err().map(|error| {
                         format!("artifacts and caches are out of reach of box {id}: {error}")
                     }));
@@ -294,19 +299,25 @@ impl Inner {
         let wants_proxy = self.surroundings.wants_proxy(&leg).await;
         let proxy = wants_proxy.then(|| self.surroundings.proxy()).flatten();
         let proxy = proxy.unwrap_or_default();
+        let rights = Rights::of(&leg);
+        let (identity, mut unmet) = match self.surroundings.identity(&id, &rights) {
+            Ok(identity) => (identity, Vec::new()),
+            Err(why) => (None, vec![why]),
+        };
         let note = |warnings| Note {
             key: leg.key.clone(),
             results: (grant.run.clone(), grant.job.clone()),
             may_call,
             has_doors: wants_proxy,
+            rights: rights.clone(),
             warnings,
         };
         let kept = |error: std::io::Error| StartError {
             why: format!("cannot make the folder of the job's box: {error}"),
             passing: true,
         };
-        self.notes.write(&id, &note(Vec::new())).map_err(kept)?;
-        self.serve(&id, may_call, &proxy).map_err(kept)?;
+        self.notes.write(&id, &note(unmet.clone())).map_err(kept)?;
+        self.serve(&id, may_call, &rights, &proxy).map_err(kept)?;
         if matches!(ground, Ground::Host) {
             env.extend(of_host());
         } else if !proxy.doors.is_empty() {
@@ -318,7 +329,18 @@ impl Inner {
         let request = BoxRequest {
             document: Document {
                 doors: doors_in_box(&proxy.doors),
-                ..document(&leg, &id, grounded.sources, in_container, token, env)
+                ..document(
+                    &leg,
+                    &id,
+                    grounded.sources,
+                    in_container,
+                    ResultsOfJob {
+                        socket: paths::RESULTS_SOCKET.to_owned(),
+                        token,
+                        identity,
+                    },
+                    env,
+                )
             },
             id: id.clone(),
             filter: None,
@@ -334,17 +356,23 @@ impl Inner {
         let started = self.boxes.start(request).await;
         let started = started.map_err(|error| of_box(&error))?;
         if !started.warnings.is_empty() {
-            self.notes
-                .write(&id, &note(started.warnings))
-                .map_err(kept)?;
+            unmet.extend(started.warnings);
+            self.notes.write(&id, &note(unmet)).map_err(kept)?;
         }
         Ok(())
     }
 
     /// Serves a box at its sockets.
-    fn serve(&self, id: &str, may_call: bool, proxy: &Proxy) -> std::io::Result<()> {
+    fn serve(
+        &self,
+        id: &str,
+        may_call: bool,
+        rights: &Rights,
+        proxy: &Proxy,
+    ) -> std::io::Result<()> {
         let api = self.surroundings.api().filter(|_| may_call);
-        let router = sockets::both(self.results.router(), api);
+        let own = self.surroundings.own(id, rights);
+        let router = sockets::all(self.results.router(), api, own);
         let folder = self.notes.socket_folder(id);
         self.sockets.serve(id, &folder, router, &proxy.doors)?;
         if proxy.doors.is_empty() {
@@ -507,7 +535,7 @@ fn document(
     id: &str,
     sources: Sources,
     in_container: bool,
-    token: String,
+    results: ResultsOfJob,
     env: BTreeMap<String, String>,
 ) -> Document {
     let name = leg.repository.rsplit('/').next().unwrap_or("repository");
@@ -552,11 +580,7 @@ fn document(
             job_context: job.to_string(),
         },
         sources,
-        results: Some(ResultsOfJob {
-            socket: paths::RESULTS_SOCKET.to_owned(),
-            token,
-            identity: None,
-        }),
+        results: Some(results),
         doors: Vec::new(),
         actions: Actions::default(),
         env,

@@ -28,6 +28,7 @@ use havre_store::Store;
 use rustix::fs::{FlockOperation, flock};
 
 use super::legs::{BoxLegs, Grounded, Surroundings};
+use super::rights::Rights;
 use super::tree::Tree;
 use crate::root::Root;
 
@@ -417,6 +418,20 @@ impl Surroundings for Local {
         None
     }
 
+    fn own(&self, _: &str, _: &Rights) -> Option<Router> {
+        None
+    }
+
+    fn identity(&self, _: &str, rights: &Rights) -> Result<Option<String>, String> {
+        match rights.claims {
+            None => Ok(None),
+            Some(_) => Err(
+                "`id-token: write`: a local run has no identity that others could verify; jobs of a daemon have"
+                    .to_owned(),
+            ),
+        }
+    }
+
     fn removed(&self, _: &LegKey) {}
 }
 
@@ -435,7 +450,7 @@ impl Gate for Given {
         Box::pin(async move { Answer::Open(opened) })
     }
 
-    fn vars<'a>(&'a self, _: &'a str) -> BoxFuture<'a, BTreeMap<String, String>> {
-        Box::pin(async move { self.vars.clone() })
+    fn vars<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<BTreeMap<String, String>, String>> {
+        Box::pin(async move { Ok(self.vars.clone()) })
     }
 }

@@ -11,6 +11,8 @@ use havre_runs::LegKey;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::rights::Rights;
+
 /// The note's name in the folder of its box.
 const NOTE: &str = "leg.json";
 /// Largest note.
@@ -28,6 +30,9 @@ pub(super) struct Note {
     /// Whether it reaches the machine's proxy by its own loopback.
     #[serde(default)]
     pub(super) has_doors: bool,
+    /// What else it may ask of its socket.
+    #[serde(default)]
+    pub(super) rights: Rights,
     /// What of the workflow has no effect.
     pub(super) warnings: Vec<String>,
 }

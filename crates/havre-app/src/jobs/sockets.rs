@@ -35,15 +35,18 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 /// Where calls of the API are.
 const API: &str = "/v1/";
 
-/// Artifacts and caches, and the API where there is one.
-pub(super) fn both(results: Router, api: Option<Router>) -> Router {
-    let Some(api) = api else {
-        return results;
-    };
+/// Where artifacts and caches are.
+const RESULTS: [&str; 2] = ["/twirp/", "/results/"];
+
+/// Artifacts and caches, the API where there is one, and what else a box is served.
+pub(super) fn all(results: Router, api: Option<Router>, own: Option<Router>) -> Router {
+    let own = own.unwrap_or_else(|| results.clone());
     Router::new().fallback(async move |request: Request| {
-        let mut router = match request.uri().path().starts_with(API) {
-            true => api.clone(),
-            false => results.clone(),
+        let path = request.uri().path();
+        let mut router = match &api {
+            Some(api) if path.starts_with(API) => api.clone(),
+            _ if RESULTS.iter().any(|prefix| path.starts_with(prefix)) => results.clone(),
+            _ => own.clone(),
         };
         let answered: Result<Response, Infallible> = router.call(request).await;
         match answered {

@@ -14,8 +14,10 @@ use havre_runs::{Answer, Asked, Gate, LegKey, Opened};
 use havre_secrets::SecretError;
 
 use super::entries::Entries;
+use super::job_key::{JobKey, Purpose};
 use super::token::{grant, token_name};
 use crate::daemon::Daemon;
+use crate::jobs::box_id;
 use crate::promotions::{definitions, entry};
 use crate::secrets::scope::scope_of;
 
@@ -26,13 +28,17 @@ const AGAIN_MS: u64 = 30_000;
 pub(super) struct Environments {
     pub(super) daemon: Arc<Daemon>,
     pub(super) entries: Entries,
+    pub(super) key: JobKey,
 }
 
 impl Gate for Environments {
     fn ask<'a>(&'a self, asked: &'a Asked) -> BoxFuture<'a, Answer> {
         Box::pin(async move {
             let Some(environment) = &asked.environment else {
-                return Answer::Open(Opened::default());
+                return Answer::Open(Opened {
+                    token: self.token(&asked.key),
+                    ..Opened::default()
+                });
             };
             if asked.foreign {
                 return Answer::Refused {
@@ -43,8 +49,12 @@ impl Gate for Environments {
         })
     }
 
-    fn vars<'a>(&'a self, _: &'a str) -> BoxFuture<'a, BTreeMap<String, String>> {
-        Box::pin(std::future::ready(BTreeMap::new()))
+    fn vars<'a>(
+        &'a self,
+        project: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, String>, String>> {
+        let vars = in_place(|| self.daemon.platform.vars.of(project, None));
+        Box::pin(std::future::ready(vars.map_err(|error| one_line(&error))))
     }
 }
 
@@ -94,7 +104,7 @@ impl Environments {
         match status.state {
             EntryState::Entered => {
                 self.entries.note(&asked.key, status.promotion);
-                in_place(|| self.open(&id))
+                in_place(|| self.open(&id, &asked.key))
             }
             EntryState::Refused => Answer::Refused {
                 why: format!("{id}: {}", status.reason.unwrap_or_default()),
@@ -103,15 +113,27 @@ impl Environments {
         }
     }
 
-    fn open(&self, id: &EnvironmentId) -> Answer {
+    /// What the job has as `github.token`.
+    fn token(&self, key: &LegKey) -> String {
+        self.key.token(Purpose::Repository, &box_id(key))
+    }
+
+    fn open(&self, id: &EnvironmentId, key: &LegKey) -> Answer {
         if let Some(reason) = self.daemon.platform.seal.locked() {
             return later(format!(
                 "the secrets of {id} are locked ({reason}): `havre secret seal unlock`"
             ));
         }
+        let vars = &self.daemon.platform.vars;
+        let vars = match vars.of(id.project.as_str(), Some(id.environment.as_str())) {
+            Ok(vars) => vars,
+            Err(error) => return later(format!("the variables of {id}: {}", one_line(&error))),
+        };
         match self.secrets(id) {
             Ok(secrets) => Answer::Open(Opened {
                 environment_secrets: secrets,
+                vars,
+                token: self.token(key),
                 ..Opened::default()
             }),
             Err(error) => Answer::Refused {

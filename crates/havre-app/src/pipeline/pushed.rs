@@ -11,13 +11,15 @@ use havre_runs::{Begun as Run, Filter, Outcome, Trigger};
 use tokio::task::JoinSet;
 
 use super::token::grant_of_all;
-use super::{Begun, Late, commits, told};
+use super::{Begun, Late, commits, pulls, told};
 use crate::platform::Platform;
 use crate::promotions::definitions;
 use crate::repositories::{gates, moved, wrong};
 
+/// Where workflows are, and all else that says how a project is run.
+const OF_WORKFLOWS: &str = ".github/";
 /// Paths of a push that filters are asked about; of more nobody knows.
-const MOST_CHANGED: usize = 3000;
+pub(super) const MOST_CHANGED: usize = 3000;
 
 /// Takes pushes.
 pub(crate) struct Pushed {
@@ -32,6 +34,10 @@ impl Receiver for Pushed {
         objects: &'a Objects,
     ) -> Answer<'a, Result<(), Vec<String>>> {
         Box::pin(async move {
+            pulls::check(&push.options).map_err(|why| vec![why])?;
+            if push.of_job {
+                of_job(push, objects).await?;
+            }
             let branches = push.updates.iter().filter(|it| it.branch().is_some());
             let mut commits: Vec<_> = branches.filter_map(|it| it.new.as_ref()).collect();
             commits.sort();
@@ -55,6 +61,10 @@ impl Receiver for Pushed {
                 push.project,
                 stored.join(", ")
             ));
+            // As on GitHub: a run whose jobs push would have no end.
+            if push.of_job {
+                return tell.say("a job's push starts nothing");
+            }
             let Some(begun) = self.late.get() else {
                 return tell
                     .say("nothing starts: jobs cannot be run here; see `havre daemon status`");
@@ -65,10 +75,16 @@ impl Receiver for Pushed {
                     tell.say(&format!("{}: {why}", update.reference));
                     continue;
                 }
+                let mut started = Vec::new();
                 match begin(begun, push, update, &tell).await {
-                    Ok(started) => runs.extend(started),
+                    Ok(of_push) => started = of_push,
                     Err(why) => tell.say(&format!("{}: {why}", update.reference)),
                 }
+                match pulls::begin(begun, push, update, &started, &tell).await {
+                    Ok(of_request) => started.extend(of_request),
+                    Err(why) => tell.say(&format!("{}: {why}", update.reference)),
+                }
+                runs.extend(started);
             }
             match begun.runs.refresh_schedules(push.project.as_str()).await {
                 Ok(problems) => {
@@ -115,7 +131,7 @@ async fn begin(
         return Ok(Vec::new());
     };
     // After a crash it comes again, and nobody listens then.
-    if tell.is_alone() && is_known(begun, push, update)? {
+    if tell.is_alone() && is_known(begun, push, &update.reference, commit)? {
         return Ok(Vec::new());
     }
     let objects = begun.repositories.objects(&push.project);
@@ -142,27 +158,76 @@ async fn begin(
         foreign: false,
     };
     let outcome = begun.runs.begin(&trigger).await;
-    let Outcome {
-        begun: runs,
-        not_started,
-    } = outcome.map_err(|error| one_line(&error))?;
-    for run in &runs {
-        tell.say(&format!(
-            "{} #{} runs for {}; Ctrl-C leaves it running",
-            run.workflow, run.number, update.reference
-        ));
-    }
-    for not in not_started {
-        tell.say(&format!("{} does not run: {}", not.path, not.why));
-    }
-    Ok(runs)
+    let outcome = outcome.map_err(|error| one_line(&error))?;
+    Ok(tell_of(outcome, &update.reference, true, tell))
 }
 
-/// Whether runs of this update have begun already.
-fn is_known(begun: &Begun, push: &Push, update: &Update) -> Result<bool, String> {
+/// Tells what runs for a place, and of what does not, if that is `news`.
+pub(super) fn tell_of(outcome: Outcome, place: &str, news: bool, tell: &Lines) -> Vec<Run> {
+    for run in &outcome.begun {
+        tell.say(&format!(
+            "{} #{} runs for {place}; Ctrl-C leaves it running",
+            run.workflow, run.number
+        ));
+    }
+    for not in outcome.not_started {
+        if news || not.wrong {
+            tell.say(&format!("{} does not run: {}", not.path, not.why));
+        }
+    }
+    outcome.begun
+}
+
+/// Refuses a job's push that would change how the project is run: as on GitHub, its token does not reach so far.
+async fn of_job(push: &Push, objects: &Objects) -> Result<(), Vec<String>> {
+    for update in &push.updates {
+        let Some(new) = &update.new else { continue };
+        // Of what is new here all files count, unless they are on a branch already.
+        let known = match &update.old {
+            Some(_) => Vec::new(),
+            None => objects
+                .branches_containing(new)
+                .await
+                .map_err(|error| vec![one_line(&error)])?,
+        };
+        if !known.is_empty() {
+            continue;
+        }
+        let default = match &update.old {
+            Some(old) => Some(old.clone()),
+            None => objects
+                .resolve("HEAD")
+                .await
+                .map_err(|error| vec![one_line(&error)])?,
+        };
+        let changed = objects.changed(default.as_ref(), new, MOST_CHANGED).await;
+        let changed = changed.map_err(|error| vec![one_line(&error)])?;
+        let why = match changed {
+            None => format!("more than {MOST_CHANGED} files differ"),
+            Some(paths) => match paths.iter().find(|path| path.starts_with(OF_WORKFLOWS)) {
+                Some(path) => format!("{path} differs"),
+                None => continue,
+            },
+        };
+        let line = format!(
+            "{}: {why}: a job may not push what changes {OF_WORKFLOWS}; push it yourself",
+            update.reference
+        );
+        return Err(vec![line]);
+    }
+    Ok(())
+}
+
+/// Whether runs of this commit have begun for a reference already.
+pub(super) fn is_known(
+    begun: &Begun,
+    push: &Push,
+    reference: &str,
+    commit: &havre_git::Oid,
+) -> Result<bool, String> {
     let filter = Filter {
-        reference: Some(update.reference.clone()),
-        commit: update.new.as_ref().map(ToString::to_string),
+        reference: Some(reference.to_owned()),
+        commit: Some(commit.to_string()),
         ..Filter::default()
     };
     let listed = begun.runs.list(push.project.as_str(), &filter, None, 1);

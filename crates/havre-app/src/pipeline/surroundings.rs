@@ -16,9 +16,10 @@ use havre_runs::{LegKey, LegStart, Sources as _};
 use super::JobsApi;
 use super::commits::Commits;
 use super::entries::Entries;
+use super::served::Served;
 use super::token::{grant, token_name};
 use crate::image_names;
-use crate::jobs::{Doors, Grounded, Proxy, Surroundings};
+use crate::jobs::{Doors, Grounded, Proxy, Rights, Surroundings};
 use crate::platform::Platform;
 
 /// What says at what names a commit's project answers.
@@ -31,6 +32,7 @@ pub(super) struct OfDaemon {
     pub(super) commits: Commits,
     pub(super) api: JobsApi,
     pub(super) entries: Entries,
+    pub(super) served: Served,
     /// Where the machine's proxy listens.
     pub(super) doors: Doors,
 }
@@ -130,6 +132,17 @@ impl Surroundings for OfDaemon {
             let text = file.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
             havre_base::in_place(|| havre_model::is_of_localhost(text.as_deref()))
         })
+    }
+
+    fn own(&self, id: &str, rights: &Rights) -> Option<Router> {
+        Some(self.served.router(id, rights.clone()))
+    }
+
+    fn identity(&self, id: &str, rights: &Rights) -> Result<Option<String>, String> {
+        match self.served.without_identity(rights) {
+            Some(why) => Err(why.to_owned()),
+            None => Ok(self.served.identity(id, rights)),
+        }
     }
 
     fn removed(&self, key: &LegKey) {

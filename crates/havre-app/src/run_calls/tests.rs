@@ -176,8 +176,8 @@ impl Gate for World {
         Box::pin(async move { answer })
     }
 
-    fn vars<'a>(&'a self, _: &'a str) -> BoxFuture<'a, BTreeMap<String, String>> {
-        Box::pin(async { BTreeMap::new() })
+    fn vars<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<BTreeMap<String, String>, String>> {
+        Box::pin(async { Ok(BTreeMap::new()) })
     }
 }
 

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use axum::Router;
 use havre_access::{
     AccessError, Exchange, Group, Holder, LoginError, NewToken, NoKey, Register, TokenRecord,
     Unproven, User, UserKind, is_member,
 };
 use havre_api::{
-    ApiError, ErrorCode, Identity, IssuedToken, KnownBy, Login, LoginOffers, LoginOidc, OidcOffer,
-    Principal, Routes, TokenCreate, TokenCreateRequest, TokenInfo, TokenRevoke, TokenText, Tokens,
-    UserAdd, UserAddRequest, UserInfo, UserRemove, Users, WhoAmI,
+    ApiError, ErrorCode, Identity, IdentityRotate, IdentityShow, IssuedToken, KnownBy, Login,
+    LoginOffers, LoginOidc, OidcOffer, Principal, Routes, TokenCreate, TokenCreateRequest,
+    TokenInfo, TokenRevoke, TokenText, Tokens, UserAdd, UserAddRequest, UserInfo, UserRemove,
+    Users, WhoAmI,
 };
+use havre_base::in_place;
 
 use crate::pipeline::token::is_of_jobs;
 use crate::platform::Platform;
@@ -58,7 +61,19 @@ impl Subsystem for Access {
                 let removed = register.remove_user(&request.name).map_err(failed)?;
                 Ok(user_info(removed))
             });
-        Some(routes.erased().merge(logins.erased()))
+        let identities = Routes::new(Arc::clone(&self.platform))
+            .call::<IdentityShow, _>(async |platform, _, _| {
+                in_place(|| platform.identities.shown())
+            })
+            .call::<IdentityRotate, _>(async |platform, _, _| {
+                in_place(|| platform.identities.rotate())
+            });
+        let others = logins.erased().merge(identities.erased());
+        Some(routes.erased().merge(others))
+    }
+
+    fn beside(&self) -> Option<Router> {
+        self.platform.identities.published()
     }
 
     fn tasks(&self) -> Vec<Task> {

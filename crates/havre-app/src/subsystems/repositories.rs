@@ -37,12 +37,9 @@ impl Repositories {
 }
 
 impl Repositories {
-    /// All of them; what keeps them from being served, otherwise.
-    pub(crate) fn all(&self) -> Result<havre_git::Repositories, String> {
-        self.git
-            .as_ref()
-            .map(|git| git.repositories().clone())
-            .map_err(Clone::clone)
+    /// What serves them; what keeps them from being served, otherwise.
+    pub(crate) fn git(&self) -> Result<Git, String> {
+        self.git.clone()
     }
 }
 

@@ -68,6 +68,7 @@ async fn follow(inner: &Inner, run: RunId, action: &'static str) -> Result<(), R
     };
     let how = How {
         only: None,
+        except: Vec::new(),
         jobs: Vec::new(),
         chain: row.facts.chain + 1,
         consumed,
@@ -195,6 +196,7 @@ async fn time(inner: &Inner, schedule: Schedule, now: u64) -> Result<(), RunsErr
     };
     let how = How {
         only: Some(schedule.path),
+        except: Vec::new(),
         jobs: Vec::new(),
         chain: 0,
         consumed,

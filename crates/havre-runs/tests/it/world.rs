@@ -394,8 +394,8 @@ impl Gate for World {
         .boxed()
     }
 
-    fn vars<'a>(&'a self, _: &'a str) -> BoxFuture<'a, BTreeMap<String, String>> {
-        async { BTreeMap::from([("PLACE".to_owned(), "here".to_owned())]) }.boxed()
+    fn vars<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<BTreeMap<String, String>, String>> {
+        async { Ok(BTreeMap::from([("PLACE".to_owned(), "here".to_owned())])) }.boxed()
     }
 }
 

@@ -24,9 +24,21 @@ pub enum RunsCommand {
     Start(RunStartArgs),
     /// List a run's artifacts, or fetch one
     Artifacts(ArtifactsArgs),
+    /// Show where identity tokens of jobs are from, for whoever is to believe them
+    Identity(IdentityArgs),
     /// List and remove the caches of jobs
     #[command(subcommand)]
     Cache(CacheCommand),
+}
+
+/// `havre ci identity`.
+#[derive(Args, Debug)]
+pub struct IdentityArgs {
+    /// Have another key sign; tokens of the keys before it are believed no more
+    #[arg(long)]
+    pub rotate: bool,
+    #[command(flatten)]
+    pub json: JsonArg,
 }
 
 /// `havre ci ls`.
@@ -225,6 +237,7 @@ impl RunsCommand {
             Self::Cancel(args) => args.json,
             Self::Rerun(args) => args.json,
             Self::Start(args) => args.json,
+            Self::Identity(args) => args.json,
             Self::Artifacts(args) => args.json,
             Self::Cache(CacheCommand::Ls { json, .. } | CacheCommand::Rm { json, .. }) => *json,
         };
@@ -232,7 +245,7 @@ impl RunsCommand {
     }
 
     /// What the command line says of the project.
-    pub fn project(&mut self) -> Named<'_> {
+    pub fn project(&mut self) -> Option<Named<'_>> {
         let project = match self {
             Self::Ls(args) => &mut args.project,
             Self::Show(args) => &mut args.project,
@@ -244,11 +257,12 @@ impl RunsCommand {
             Self::Cancel(args) => &mut args.project,
             Self::Rerun(args) => &mut args.project,
             Self::Start(args) => &mut args.project,
+            Self::Identity(_) => return None,
             Self::Artifacts(args) => &mut args.project,
             Self::Cache(CacheCommand::Ls { project, .. } | CacheCommand::Rm { project, .. }) => {
                 project
             }
         };
-        project.named()
+        Some(project.named())
     }
 }

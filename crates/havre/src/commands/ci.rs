@@ -3,6 +3,7 @@
 mod explain;
 mod files;
 mod happening;
+mod identity;
 mod run;
 mod runs;
 mod source;

@@ -1,6 +1,7 @@
 //! Whether requests are sound: names that later become paths, and every number, list and text.
 
 mod runs;
+mod vars;
 
 use havre_model::MAX_REPLICAS;
 
