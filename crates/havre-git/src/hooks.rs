@@ -120,6 +120,7 @@ impl Hooks {
             principal: pending.visitor.name(),
             updates,
             options: told.options,
+            mirrored: false,
         };
         pending.visitor.begin(&push)?;
         let checking = timeout(self.check, self.receiver.check(&push, &objects));
@@ -175,7 +176,7 @@ impl Hooks {
     }
 
     /// Has it received, by a task of its own that nobody's leaving ends.
-    fn receive(&self, push: Push, tell: Lines) {
+    pub(crate) fn receive(&self, push: Push, tell: Lines) {
         let (receiver, journal) = (Arc::clone(&self.receiver), self.journal.clone());
         let objects = self.repositories.objects(&push.project);
         self.tasks.spawn(async move {

@@ -45,6 +45,9 @@ pub struct Push {
     pub updates: Vec<Update>,
     /// As given by `git push -o`.
     pub options: Vec<String>,
+    /// It was fetched from another server: nobody pushed it here.
+    #[serde(default)]
+    pub mirrored: bool,
 }
 
 /// What becomes of a reference.

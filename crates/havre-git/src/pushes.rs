@@ -181,6 +181,7 @@ mod tests {
             principal: "anna".to_owned(),
             updates: Vec::new(),
             options: Vec::new(),
+            mirrored: false,
         }
     }
 
