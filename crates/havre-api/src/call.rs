@@ -313,6 +313,16 @@ api! {
         CacheRemove = "/v1/ci/caches/remove" by Deployer (CacheRemoveRequest) -> Empty;
         /// Artifacts of a run, the oldest first.
         Artifacts = "/v1/ci/artifacts" by Viewer (RunQuery) -> Vec<ArtifactInfo>;
+        /// Mirrors of repositories, by project.
+        Mirrors = "/v1/git/mirrors" by Viewer (MirrorsQuery) -> Vec<MirrorInfo>;
+        /// Sets one.
+        MirrorSet = "/v1/git/mirrors/set" by Admin (MirrorSetRequest) -> MirrorSetOutcome;
+        /// How the other side says that something was pushed there.
+        MirrorHookShow = "/v1/git/mirrors/hook" by Admin (MirrorQuery) -> MirrorHook;
+        /// Has one fetched or pushed now.
+        MirrorRun = "/v1/git/mirrors/run" by Deployer (MirrorQuery) -> MirrorInfo;
+        /// Removes one; the repository stays.
+        MirrorRemove = "/v1/git/mirrors/remove" by Admin (MirrorQuery) -> Empty;
         /// Ends the daemon and the edge.
         Shutdown = "/v1/shutdown" by Admin (ShutdownRequest) -> Empty, within 60;
     }

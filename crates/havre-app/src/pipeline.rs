@@ -30,6 +30,7 @@ use havre_store::Store;
 
 use crate::daemon::Daemon;
 use crate::jobs::BoxLegs;
+use crate::mirrors::Mirrors;
 use crate::run_calls::RunCalls;
 
 pub(crate) use pushed::Pushed;
@@ -106,7 +107,7 @@ pub(crate) struct Pipeline {
     pub(crate) runs: Runs,
     pub(crate) results: Results,
     sources: Arc<dyn Sources>,
-    repositories: Repositories,
+    pub(crate) repositories: Repositories,
     legs: BoxLegs,
     boxes: Boxes,
     api: JobsApi,
@@ -119,6 +120,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) boxes: Boxes,
     pub(crate) repositories: Repositories,
     pub(crate) api: JobsApi,
+    pub(crate) mirrors: Arc<Mirrors>,
     pub(crate) late: Late,
 }
 
@@ -131,6 +133,7 @@ impl Pipeline {
             boxes,
             repositories,
             api,
+            mirrors,
             late,
         } = parts;
         let platform = &daemon.platform;
@@ -159,6 +162,7 @@ impl Pipeline {
             legs: Arc::new(legs.clone()),
             gate: Arc::new(Environments {
                 daemon: Arc::clone(daemon),
+                mirrors,
                 entries,
             }),
             sources: Arc::clone(&sources),

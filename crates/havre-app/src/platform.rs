@@ -20,6 +20,7 @@ use crate::edge::EdgeHub;
 use crate::environment::tables::Tables;
 use crate::guard::Doorkeeper;
 use crate::masks::Masks;
+use crate::previews::tables::Tables as PreviewTables;
 use crate::promotions::Promotions;
 use crate::root::Root;
 use crate::shared_networks::tables::Tables as NetworkTables;
@@ -38,6 +39,8 @@ pub(crate) struct Platform {
     pub(crate) networks: NetworkTables,
     /// What goes from one environment to the next.
     pub(crate) promotions: Arc<Promotions>,
+    /// Environments of branches.
+    pub(crate) previews: PreviewTables,
     pub(crate) images: Images,
     pub(crate) hub: Arc<EdgeHub>,
     /// Certificates of authorities.

@@ -12,6 +12,7 @@ use crate::target::{FolderArgs, LeadingArgs, LoadArgs, Named, ProjectArgs};
 
 pub mod ci;
 pub mod git;
+pub mod mirror;
 pub mod promotion;
 pub mod runs;
 pub mod secret;
@@ -250,6 +251,7 @@ impl Command {
             | Self::Context(ContextCommand::Ls(json) | ContextCommand::Show { json, .. })
             | Self::Version(json) => *json,
             Self::Secret(command) => return command.wants_json(),
+            Self::Git(GitCommand::Mirror(command)) => return command.wants_json(),
             Self::Cert(CertCommand::Ls(json) | CertCommand::Why { json, .. }) => *json,
             Self::Exec(_)
             | Self::Audit(AuditCommand::Export { .. })
@@ -257,7 +259,7 @@ impl Command {
             | Self::Ca(_)
             | Self::Context(_)
             | Self::Login(_)
-            | Self::Git(_)
+            | Self::Git(GitCommand::Remote(_) | GitCommand::Credential { .. })
             | Self::GitReceivePack { .. }
             | Self::GitUploadPack { .. }
             | Self::DialStdio
@@ -322,6 +324,7 @@ impl Command {
             Self::Scale(args) => args.project.named(),
             Self::Down(args) => args.folder.named(),
             Self::Git(GitCommand::Remote(args)) => args.folder.named(),
+            Self::Git(GitCommand::Mirror(command)) => command.project(),
             Self::Ci(CiCommand::Runs(command)) => command.project(),
             Self::Git(GitCommand::Credential { .. })
             | Self::GitReceivePack { .. }

@@ -99,6 +99,7 @@ impl Stage {
             tables: Tables::new(Arc::clone(&store)),
             networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
             promotions: Arc::new(crate::promotions::Promotions::new(Arc::clone(&store))),
+            previews: crate::previews::tables::Tables::new(Arc::clone(&store)),
             contents: Contents::new(state.join("contents"), seal.clone(), secrets.clone()),
             seal,
             secrets,

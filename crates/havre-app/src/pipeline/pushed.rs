@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use havre_base::{in_place, one_line};
 use havre_git::{Lines, Objects, Push, Receiver, Update};
+use havre_mirror::Way;
 use havre_model::ProjectName;
 use havre_pipeline::{Event, Reference};
 use havre_release::Answer;
@@ -12,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::token::grant_of_all;
 use super::{Begun, Late, commits, told};
+use crate::mirrors::Mirrors;
 use crate::platform::Platform;
 use crate::promotions::definitions;
 use crate::repositories::{gates, moved, wrong};
@@ -22,6 +24,7 @@ const MOST_CHANGED: usize = 3000;
 /// Takes pushes.
 pub(crate) struct Pushed {
     pub(crate) platform: Arc<Platform>,
+    pub(crate) mirrors: Arc<Mirrors>,
     pub(crate) late: Late,
 }
 
@@ -32,6 +35,9 @@ impl Receiver for Pushed {
         objects: &'a Objects,
     ) -> Answer<'a, Result<(), Vec<String>>> {
         Box::pin(async move {
+            if !push.mirrored {
+                self.refuse_of_mirror(push)?;
+            }
             let branches = push.updates.iter().filter(|it| it.branch().is_some());
             let mut commits: Vec<_> = branches.filter_map(|it| it.new.as_ref()).collect();
             commits.sort();
@@ -55,6 +61,7 @@ impl Receiver for Pushed {
                 push.project,
                 stored.join(", ")
             ));
+            self.pass_on(push, &tell);
             let Some(begun) = self.late.get() else {
                 return tell
                     .say("nothing starts: jobs cannot be run here; see `havre daemon status`");
@@ -78,6 +85,10 @@ impl Receiver for Pushed {
                 }
                 Err(error) => tell.say(&format!("schedule: {}", one_line(&error))),
             }
+            // Nobody waits there who would hear of it.
+            if push.mirrored {
+                return;
+            }
             let mut following = JoinSet::new();
             for run in runs {
                 following.spawn(told::follow(begun.runs.clone(), run, tell.clone()));
@@ -88,6 +99,30 @@ impl Receiver for Pushed {
 }
 
 impl Pushed {
+    /// What is pushed to what comes from elsewhere would be gone with the next fetch.
+    fn refuse_of_mirror(&self, push: &Push) -> Result<(), Vec<String>> {
+        let origin = in_place(|| self.mirrors.origin(push.project.as_str()));
+        match origin.map_err(|error| vec![one_line(&error)])? {
+            None => Ok(()),
+            Some(url) => Err(vec![
+                format!("{} is a mirror of {url}: push there", push.project),
+                format!(
+                    "hint: `havre git mirror rm from -p {}` lets it be pushed to",
+                    push.project
+                ),
+            ]),
+        }
+    }
+
+    /// To where the repository is mirrored to.
+    fn pass_on(&self, push: &Push, tell: &Lines) {
+        let hurried = in_place(|| self.mirrors.hurry(push.project.as_str(), Way::To));
+        if let Err(error) = hurried {
+            let error = one_line(&error);
+            tell.say(&format!("its mirror is not pushed to now: {error}"));
+        }
+    }
+
     /// What has to hold in environments holds from the first push on that says so, before anything runs of it.
     async fn take_gates(&self, begun: &Begun, push: &Push, update: &Update) -> Result<(), String> {
         let (Some(_), Some(commit)) = (update.branch(), &update.new) else {

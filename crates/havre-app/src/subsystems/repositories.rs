@@ -37,6 +37,11 @@ impl Repositories {
 }
 
 impl Repositories {
+    /// What serves them; what keeps them from being served, otherwise.
+    pub(crate) fn git(&self) -> Result<Git, String> {
+        self.git.clone()
+    }
+
     /// All of them; what keeps them from being served, otherwise.
     pub(crate) fn all(&self) -> Result<havre_git::Repositories, String> {
         self.git
