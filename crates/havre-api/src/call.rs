@@ -323,6 +323,16 @@ api! {
         VarsSet = "/v1/vars/set" by Deployer (VarsSetRequest) -> VarsSetOutcome, takes MAX_VALUE_BYTES;
         /// Removes some.
         VarsRemove = "/v1/vars/remove" by Deployer (VarsRemoveRequest) -> Empty;
+        /// Mirrors of repositories, by project.
+        Mirrors = "/v1/git/mirrors" by Viewer (MirrorsQuery) -> Vec<MirrorInfo>;
+        /// Sets one.
+        MirrorSet = "/v1/git/mirrors/set" by Admin (MirrorSetRequest) -> MirrorSetOutcome;
+        /// How the other side says that something was pushed there.
+        MirrorHookShow = "/v1/git/mirrors/hook" by Admin (MirrorQuery) -> MirrorHook;
+        /// Has one fetched or pushed now.
+        MirrorRun = "/v1/git/mirrors/run" by Deployer (MirrorQuery) -> MirrorInfo;
+        /// Removes one; the repository stays.
+        MirrorRemove = "/v1/git/mirrors/remove" by Admin (MirrorQuery) -> Empty;
         /// Ends the daemon and the edge.
         Shutdown = "/v1/shutdown" by Admin (ShutdownRequest) -> Empty, within 60;
     }

@@ -1,5 +1,6 @@
 //! What each request is about: the environment, and what of it, without any value.
 
+mod mirrors;
 mod runs;
 mod vars;
 

@@ -275,6 +275,25 @@ pub struct EnvironmentInfo {
     pub frozen: Option<FreezeStatus>,
     /// What waits, the oldest first.
     pub waiting: Vec<PromotionStatus>,
+    /// It was made for a branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<PreviewInfo>,
+    /// Under which it is served.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+}
+
+/// An environment of a branch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviewInfo {
+    /// Which.
+    pub branch: String,
+    /// When it goes, unless another job gets into it.
+    pub until: Timestamp,
+    /// It goes, and why.
+    pub goes: Option<String>,
+    /// Why it is there still, or is not looked after.
+    pub why: Option<String>,
 }
 
 /// Nothing new comes into an environment.

@@ -39,12 +39,14 @@ use crate::leftovers::Leftovers;
 use crate::local::ThisMachine;
 use crate::lock::{self, LockError};
 use crate::log;
+use crate::mirrors::Mirrors;
 use crate::notify;
 use crate::observe::ObservedContainer;
 use crate::options::DaemonOptions;
 use crate::pipeline::{self, JobsApi, Late, Pipeline, Pushed};
 use crate::platform::Platform;
 use crate::pressure;
+use crate::previews;
 use crate::promotions::Promotions;
 use crate::root::FolderError;
 use crate::secrets;
@@ -312,6 +314,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         vars: Vars::new(Arc::clone(&store)),
         identities: Identities::new(&store, seal.clone(), &options),
         promotions: Arc::new(Promotions::new(Arc::clone(&store))),
+        previews: previews::tables::Tables::new(Arc::clone(&store)),
         root,
         exe,
         tables,
@@ -334,8 +337,10 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         options,
     );
     let (late, jobs_api) = (Late::default(), JobsApi::default());
+    let mirrors = Arc::new(Mirrors::new(Arc::clone(&store)));
     let receiver = Arc::new(Pushed {
         platform: Arc::clone(&daemon.platform),
+        mirrors: Arc::clone(&mirrors),
         late: late.clone(),
     });
     let repositories = Repositories::new(&daemon, engine.clone(), receiver);
@@ -346,13 +351,20 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
             boxes,
             git: repositories.git()?,
             api: jobs_api.clone(),
+            mirrors: Arc::clone(&mirrors),
             late,
         };
         in_place(|| Pipeline::open(parts))
     });
     let parts = PARTS.iter().map(|part| (part.build)(&daemon, &store));
     // The daemon knows targets, and not what they are made of.
-    let of_this_machine: [Box<dyn Subsystem>; 3] = [
+    let of_this_machine: [Box<dyn Subsystem>; 4] = [
+        Box::new(subsystems::mirrors::Mirrors {
+            daemon: Arc::clone(&daemon),
+            mirrors,
+            git: repositories.git(),
+            runs: pipeline.as_ref().ok().map(|pipeline| pipeline.runs.clone()),
+        }),
         Box::new(repositories),
         Box::new(subsystems::pipeline::Runs {
             daemon: Arc::clone(&daemon),
@@ -380,7 +392,13 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
 
 /// Tables of the subsystems.
 pub(crate) fn schemas() -> Vec<Schema> {
-    let of_pipeline = [havre_runs::SCHEMA, havre_results::SCHEMA, pipeline::SCHEMA];
+    let of_pipeline = [
+        havre_runs::SCHEMA,
+        havre_results::SCHEMA,
+        pipeline::SCHEMA,
+        havre_mirror::SCHEMA,
+        previews::tables::SCHEMA,
+    ];
     let parts = PARTS.iter().filter_map(|part| part.schema);
     parts.chain(of_pipeline).collect()
 }

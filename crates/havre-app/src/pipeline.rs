@@ -33,6 +33,7 @@ use havre_store::Store;
 
 use crate::daemon::Daemon;
 use crate::jobs::{BoxLegs, doors_of};
+use crate::mirrors::Mirrors;
 use crate::run_calls::RunCalls;
 
 pub(crate) use pulls::SCHEMA;
@@ -114,7 +115,7 @@ pub(crate) struct Pipeline {
     pub(crate) runs: Runs,
     pub(crate) results: Results,
     sources: Arc<dyn Sources>,
-    repositories: Repositories,
+    pub(crate) repositories: Repositories,
     legs: BoxLegs,
     boxes: Boxes,
     api: JobsApi,
@@ -127,6 +128,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) boxes: Boxes,
     pub(crate) git: Git,
     pub(crate) api: JobsApi,
+    pub(crate) mirrors: Arc<Mirrors>,
     pub(crate) late: Late,
 }
 
@@ -139,6 +141,7 @@ impl Pipeline {
             boxes,
             git,
             api,
+            mirrors,
             late,
         } = parts;
         let repositories = git.repositories().clone();
@@ -183,6 +186,7 @@ impl Pipeline {
             legs: Arc::new(legs.clone()),
             gate: Arc::new(Environments {
                 daemon: Arc::clone(daemon),
+                mirrors,
                 entries,
                 key: job_key,
             }),

@@ -21,6 +21,7 @@ use crate::environment::tables::Tables;
 use crate::guard::Doorkeeper;
 use crate::identity::Identities;
 use crate::masks::Masks;
+use crate::previews::tables::Tables as PreviewTables;
 use crate::promotions::Promotions;
 use crate::root::Root;
 use crate::shared_networks::tables::Tables as NetworkTables;
@@ -42,6 +43,8 @@ pub(crate) struct Platform {
     pub(crate) identities: Identities,
     /// What goes from one environment to the next.
     pub(crate) promotions: Arc<Promotions>,
+    /// Environments of branches.
+    pub(crate) previews: PreviewTables,
     pub(crate) images: Images,
     pub(crate) hub: Arc<EdgeHub>,
     /// Certificates of authorities.

@@ -8,6 +8,7 @@ pub(crate) mod control;
 pub(crate) mod edge;
 pub(crate) mod environments;
 pub(crate) mod images;
+pub(crate) mod mirrors;
 pub(crate) mod networks;
 pub(crate) mod pipeline;
 pub(crate) mod promotions;

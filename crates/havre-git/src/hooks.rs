@@ -121,6 +121,7 @@ impl Hooks {
             updates,
             options: told.options,
             of_job: pending.visitor.is_of_job(),
+            mirrored: false,
         };
         pending.visitor.begin(&push)?;
         let checking = timeout(self.check, self.receiver.check(&push, &objects));
@@ -176,7 +177,7 @@ impl Hooks {
     }
 
     /// Has it received, by a task of its own that nobody's leaving ends.
-    fn receive(&self, push: Push, tell: Lines) {
+    pub(crate) fn receive(&self, push: Push, tell: Lines) {
         let (receiver, journal) = (Arc::clone(&self.receiver), self.journal.clone());
         let objects = self.repositories.objects(&push.project);
         self.tasks.spawn(async move {

@@ -330,6 +330,11 @@ impl Objects {
         if self.resolve("HEAD").await?.is_some() {
             return Ok(());
         }
+        self.check_out(branch).await
+    }
+
+    /// Makes `branch` the one that a clone checks out.
+    pub(crate) async fn check_out(&self, branch: &str) -> Result<(), ObjectError> {
         let reference = format!("refs/heads/{branch}");
         let printed = self.run("symbolic-ref", vec!["HEAD", &reference], 4096);
         printed.await?.ok("symbolic-ref")?;

@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const MOST_ASIDE: usize = 8;
 
 /// No program of the repository's choice, no question, little memory; and what a push may do.
-const SETTINGS: [&str; 22] = [
+const SETTINGS: [&str; 23] = [
     "core.hooksPath=/dev/null",
     "safe.directory=/var/tmp/repository",
     "core.fsmonitor=false",
@@ -41,6 +41,7 @@ const SETTINGS: [&str; 22] = [
     "maintenance.auto=false",
     "protocol.version=2",
     "transfer.fsckObjects=true",
+    "transfer.hideRefs=refs/mirror",
     "receive.fsckObjects=true",
     "receive.advertisePushOptions=true",
     "receive.denyNonFastForwards=false",
@@ -113,6 +114,8 @@ pub(crate) struct Call<'a> {
     /// Of what it prints.
     pub most: usize,
     pub within: Duration,
+    /// Largest file, in bytes; `None`: as large as a repository.
+    pub most_file: Option<u64>,
 }
 
 /// What came of one.
@@ -182,9 +185,10 @@ impl Processes {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
+        let most_file = call.most_file.unwrap_or(self.most_file);
         let confined = self
             .view
-            .confine(&mut command, repository, self.most_file, doors);
+            .confine(&mut command, repository, most_file, doors);
         confined.map_err(failed)?;
         let child = command.spawn().map_err(|error| match error.kind() {
             // It may be something else that the way to it lacks.

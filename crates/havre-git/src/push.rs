@@ -48,6 +48,9 @@ pub struct Push {
     /// Whether it is by a job that a push has started, and by nobody else: it is to start nothing.
     #[serde(default)]
     pub of_job: bool,
+    /// It was fetched from another server: nobody pushed it here.
+    #[serde(default)]
+    pub mirrored: bool,
 }
 
 /// What becomes of a reference.

@@ -182,6 +182,7 @@ mod tests {
             updates: Vec::new(),
             options: Vec::new(),
             of_job: false,
+            mirrored: false,
         }
     }
 

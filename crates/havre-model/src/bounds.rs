@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::decode::is_capability;
-use crate::settings::{valid_domain, valid_environment};
+use crate::settings::{PRODUCTION, valid_domain, valid_environment};
 use crate::{
     Approver, EnvironmentGates, EnvironmentName, Freeze, FreezeTime, Healthcheck, ProbeTiming,
     Project, RolloutSettings, RolloutStrategy, Service, UpdateConfig, WEEK_MINUTES,
@@ -36,6 +36,10 @@ const MAX_DURATION: Duration = Duration::from_nanos(u64::MAX);
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Most people who have to agree.
 pub(crate) const MAX_APPROVALS: u32 = 20;
+/// Environments of branches at once, how long each stays at least, and the longest name before the branch's.
+pub(crate) const MAX_PREVIEWS: u32 = 50;
+pub(crate) const LEAST_PREVIEW: Duration = Duration::from_secs(60);
+pub(crate) const MAX_PREVIEW_NAME: usize = 20;
 /// Environments of one project, and items of each list of what has to hold there.
 pub(crate) const MAX_GATE_ITEMS: usize = 100;
 /// Longest of its texts, in bytes.
@@ -198,6 +202,16 @@ pub fn gates_in_bounds(gates: &[EnvironmentGates]) -> Result<(), OutOfBounds> {
         }
         if approval.is_some_and(|rule| !(1..=MAX_APPROVALS).contains(&rule.count)) {
             return out(&place, format!("approvals are from 1 to {MAX_APPROVALS}"));
+        }
+        if let Some(previews) = &one.previews {
+            let is_sound = (1..=MAX_PREVIEWS).contains(&previews.most)
+                && previews.after >= LEAST_PREVIEW
+                && one.name.as_str().len() <= MAX_PREVIEW_NAME
+                && one.name.as_str() != PRODUCTION;
+            if !is_sound {
+                return out(&place, "previews that no file can ask for".to_owned());
+            }
+            no_longer(&place, previews.after, MAX_WAIT)?;
         }
         no_longer(&place, one.wait.unwrap_or_default(), MAX_WAIT)?;
         let is_sound = |freeze: &Freeze| {

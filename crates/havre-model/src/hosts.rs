@@ -25,7 +25,11 @@ impl Hosts {
                 None => vec![format!("{}.localhost", name.as_str().replace('_', "-"))],
             },
             written: written.is_some(),
-            prefix: (!own && environment.as_str() != PRODUCTION).then(|| environment.to_string()),
+            prefix: match (&settings.preview, own) {
+                (Some(branch), true) => Some(branch.clone()),
+                (None, true) => None,
+                (_, false) => (environment.as_str() != PRODUCTION).then(|| environment.to_string()),
+            },
         }
     }
 

@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 use crate::allow::Allow;
 
 pub use build::{Build, BuildContext, GitContext, PullPolicy};
-pub use gates::{ApprovalRule, Approver, EnvironmentGates, Freeze, FreezeTime, WEEK_MINUTES};
+pub use gates::{
+    ApprovalRule, Approver, EnvironmentGates, Freeze, FreezeTime, Previews, WEEK_MINUTES,
+};
 pub use mount::{Account, FileGrant, FileSource, Mount, Volume};
 pub use probe::{Healthcheck, Liveness, Probe, ProbeTiming};
 pub use reload::Reload;

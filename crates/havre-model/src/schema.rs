@@ -188,7 +188,7 @@ const TOP_KEYS: [Described; 12] = [
     TLS_KEY,
 ];
 
-const ENVIRONMENT_KEYS: [Described; 15] = [
+const ENVIRONMENT_KEYS: [Described; 16] = [
     Described {
         name: "approval",
         shape: Shape::Either(&[Shape::Truth, Shape::Mapping(&APPROVAL)]),
@@ -225,6 +225,13 @@ const ENVIRONMENT_KEYS: [Described; 15] = [
         example: r#""staging""#,
     },
     NETWORKS,
+    Described {
+        name: "previews",
+        shape: Shape::Either(&[Shape::Truth, Shape::Mapping(&PREVIEWS)]),
+        text: "Whether each branch has an environment of its own by this name and the branch's, into which jobs with \
+               this environment get; removed with the branch, or some time after its last job.",
+        example: r#"{"after": "3d", "most": 5}"#,
+    },
     ROLLOUT_KEY,
     ROUTES,
     SERVICES,
@@ -236,15 +243,6 @@ const ENVIRONMENT_KEYS: [Described; 15] = [
         example: r#""10m""#,
     },
 ];
-
-/// What is known and not there yet.
-const PREVIEWS: Key = Key {
-    name: "previews",
-    support: Support::Refused {
-        why: "branches have no environments of their own yet",
-        hint: "deploy a branch by hand: `havre up -E NAME`",
-    },
-};
 
 /// One line.
 const LINE: Shape = Shape::Text {
@@ -275,6 +273,21 @@ const APPROVAL_KEYS: [Described; 3] = [
         shape: Shape::Truth,
         text: "Whether neither who asked for it nor who pushed it counts. Default: false.",
         example: "true",
+    },
+];
+
+const PREVIEWS_KEYS: [Described; 2] = [
+    Described {
+        name: "after",
+        shape: DURATION,
+        text: "How long one stays after the last job that got into it. From 1m to 30d. Default: 3d.",
+        example: r#""3d""#,
+    },
+    Described {
+        name: "most",
+        shape: Shape::Number("^[0-9]+$"),
+        text: "How many there are at once, at most. From 1 to 50. Default: 10.",
+        example: "5",
     },
 ];
 
@@ -594,11 +607,9 @@ pub(crate) const TOP: Mapping = Mapping {
     required: &[],
     exclusive: &["domain", "domains"],
 };
-/// Those of [`ENVIRONMENT_KEYS`], and what is refused.
-const ENVIRONMENT_NAMES: [Key; 16] = and(&names(&ENVIRONMENT_KEYS), PREVIEWS);
 /// `environments.*`
 pub(crate) const ENVIRONMENT: Mapping = Mapping {
-    section: section("havre.yaml: environments.*", &ENVIRONMENT_NAMES),
+    section: section("havre.yaml: environments.*", &names(&ENVIRONMENT_KEYS)),
     keys: &ENVIRONMENT_KEYS,
     required: &[],
     exclusive: &["domain", "domains"],
@@ -610,6 +621,16 @@ pub(crate) const APPROVAL: Mapping = Mapping {
         &names(&APPROVAL_KEYS),
     ),
     keys: &APPROVAL_KEYS,
+    required: &[],
+    exclusive: &[],
+};
+/// `environments.*.previews`
+pub(crate) const PREVIEWS: Mapping = Mapping {
+    section: section(
+        "havre.yaml: environments.*.previews",
+        &names(&PREVIEWS_KEYS),
+    ),
+    keys: &PREVIEWS_KEYS,
     required: &[],
     exclusive: &[],
 };
@@ -688,9 +709,10 @@ pub(crate) const BUILD: Mapping = Mapping {
 };
 
 /// Every section; what stands in `environments.*` is as at the top.
-pub(crate) const SECTIONS: [Section; 12] = [
+pub(crate) const SECTIONS: [Section; 13] = [
     TOP.section,
     APPROVAL.section,
+    PREVIEWS.section,
     FREEZE.section,
     ROUTE.section,
     TLS.section,
@@ -719,18 +741,6 @@ const fn names<const N: usize>(described: &[Described; N]) -> [Key; N] {
         index += 1;
     }
     keys
-}
-
-/// With one more.
-const fn and<const N: usize, const M: usize>(keys: &[Key; N], last: Key) -> [Key; M] {
-    assert!(M == N + 1, "one more");
-    let mut all = [last; M];
-    let mut index = 0;
-    while index < N {
-        all[index] = keys[index];
-        index += 1;
-    }
-    all
 }
 
 /// The JSON Schema (2020-12) of `havre.yaml`. A key that is there without a value is for the reader

@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub domains: Option<Vec<(String, Span)>>,
     /// The domains are the project's, not this environment's own.
     pub domains_inherited: bool,
+    /// What the environment is called beyond the one of whose branches' it is.
+    pub preview: Option<String>,
     pub env_files: Vec<(PathBuf, Option<Span>)>,
     pub routes: Option<Vec<WrittenRoute>>,
     pub tls: Option<Tls>,
@@ -243,6 +245,8 @@ fn top(
     settings.host_ca = build.and_then(|build| host_ca(build.get("host_ca")?, report));
     let mut names = Vec::new();
     let mut laid = None;
+    // What is said of each that could be meant.
+    let mut said = Vec::new();
     if let Some(field) = fields.get("environments") {
         for (name, place, node) in field.entries(report) {
             names.push(name.to_owned());
@@ -265,13 +269,20 @@ fn top(
             let own = shared(&fields, base, report);
             let gates = gates::read(name, &fields, &settings.gates, report);
             settings.gates.push(gates);
-            if name == environment.as_str() {
-                lay(&mut settings, own);
-                laid = node.as_map();
+            if environment.as_str().starts_with(name) {
+                said.push((name, own, node.as_map()));
             }
         }
     }
-    let known = environment.as_str() == PRODUCTION || names.is_empty();
+    let preview = EnvironmentGates::preview_of(&settings.gates, environment);
+    let preview = preview.map(|(of, branch)| (of.name.to_string(), branch.to_owned()));
+    let meant = preview.as_ref().map_or(environment.as_str(), |(of, _)| of);
+    if let Some((_, own, map)) = said.into_iter().find(|(name, ..)| *name == meant) {
+        lay(&mut settings, own);
+        laid = map;
+    }
+    let known = environment.as_str() == PRODUCTION || names.is_empty() || preview.is_some();
+    settings.preview = preview.map(|(_, branch)| branch);
     if !known && !names.iter().any(|name| name == environment.as_str()) {
         let message = format!("havre.yaml has no environment `{environment}`");
         let near = suggest::nearest(environment.as_str(), names.iter().map(String::as_str));

@@ -12,6 +12,7 @@ use crate::target::{FolderArgs, LeadingArgs, LoadArgs, Named, ProjectArgs};
 
 pub mod ci;
 pub mod git;
+pub mod mirror;
 pub mod promotion;
 pub mod runs;
 pub mod secret;
@@ -255,6 +256,7 @@ impl Command {
             | Self::Version(json) => *json,
             Self::Secret(command) => return command.wants_json(),
             Self::Vars(command) => return command.wants_json(),
+            Self::Git(GitCommand::Mirror(command)) => return command.wants_json(),
             Self::Cert(CertCommand::Ls(json) | CertCommand::Why { json, .. }) => *json,
             Self::Exec(_)
             | Self::Audit(AuditCommand::Export { .. })
@@ -262,7 +264,7 @@ impl Command {
             | Self::Ca(_)
             | Self::Context(_)
             | Self::Login(_)
-            | Self::Git(_)
+            | Self::Git(GitCommand::Remote(_) | GitCommand::Credential { .. })
             | Self::GitReceivePack { .. }
             | Self::GitUploadPack { .. }
             | Self::DialStdio
@@ -328,6 +330,7 @@ impl Command {
             Self::Scale(args) => args.project.named(),
             Self::Down(args) => args.folder.named(),
             Self::Git(GitCommand::Remote(args)) => args.folder.named(),
+            Self::Git(GitCommand::Mirror(command)) => command.project(),
             Self::Ci(CiCommand::Runs(command)) => return command.project(),
             Self::Git(GitCommand::Credential { .. })
             | Self::GitReceivePack { .. }

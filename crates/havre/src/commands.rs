@@ -142,7 +142,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Exit, Ended> {
         Command::Context(command) => context::run(context, command)?,
         Command::Login(args) => block_on(login::run(context, args))?,
         Command::DialStdio => dial_stdio::run(context)?,
-        Command::Git(command) => git::run(context, &command)?,
+        Command::Git(command) => git::run(context, command)?,
         Command::GitReceivePack { repository } => {
             git::connect(context, "git-receive-pack", &repository)?
         }

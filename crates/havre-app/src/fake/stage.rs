@@ -100,6 +100,7 @@ impl Stage {
             networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
             vars: crate::vars::Vars::new(Arc::clone(&store)),
             promotions: Arc::new(crate::promotions::Promotions::new(Arc::clone(&store))),
+            previews: crate::previews::tables::Tables::new(Arc::clone(&store)),
             contents: Contents::new(state.join("contents"), seal.clone(), secrets.clone()),
             seal,
             secrets,

@@ -9,15 +9,17 @@ use havre_api::{
     EnterRequest, EntryState, EntryStatus, EnvironmentId, GateState, Origin, Principal, Who,
 };
 use havre_base::{in_place, one_line};
-use havre_model::{EnvironmentName, ProjectName};
+use havre_model::{EnvironmentGates, EnvironmentName, ProjectName};
 use havre_runs::{Answer, Asked, Gate, LegKey, Opened};
 use havre_secrets::SecretError;
 
-use super::entries::Entries;
+use super::entries::{Entries, Entry};
 use super::job_key::{JobKey, Purpose};
 use super::token::{grant, token_name};
 use crate::daemon::Daemon;
 use crate::jobs::box_id;
+use crate::mirrors::{self, Mirrors};
+use crate::previews::{self, Refusal};
 use crate::promotions::{definitions, entry};
 use crate::secrets::scope::scope_of;
 
@@ -27,6 +29,7 @@ const AGAIN_MS: u64 = 30_000;
 /// What lets jobs into environments.
 pub(super) struct Environments {
     pub(super) daemon: Arc<Daemon>,
+    pub(super) mirrors: Arc<Mirrors>,
     pub(super) entries: Entries,
     pub(super) key: JobKey,
 }
@@ -60,27 +63,40 @@ impl Gate for Environments {
 
 impl Environments {
     async fn enter(&self, asked: &Asked, environment: &str) -> Answer {
-        let id = EnvironmentId {
+        let named = EnvironmentId {
             project: ProjectName::new(asked.project.as_str()),
             environment: EnvironmentName::new(environment),
         };
-        let by = match principal(&asked.key, &asked.project, environment) {
-            Ok(by) => by,
-            Err(why) => return Answer::Refused { why },
+        if environment == mirrors::ENVIRONMENT && self.is_mirrored(&asked.project) {
+            let why =
+                format!("{named} holds the secrets of the project's mirrors: no job gets into it");
+            return Answer::Refused { why };
+        }
+        let known = in_place(|| definitions::in_force(&self.daemon.platform, &named.project));
+        let known = match known {
+            Ok(known) => known,
+            Err(error) => return later(format!("{named}: {}", one_line(&error))),
         };
-        match in_place(|| definitions::in_force(&self.daemon.platform, &id.project)) {
-            Ok(known) if known.is_empty() || known.iter().any(|one| one.name == id.environment) => {
-            }
-            Ok(known) => {
+        let gates = known.iter().find(|one| one.name == named.environment);
+        let id = match gates {
+            None if known.is_empty() => named.clone(),
+            None => {
                 let known: Vec<&str> = known.iter().map(|one| one.name.as_str()).collect();
                 let why = format!(
-                    "there is no environment {id}; there are {}",
+                    "there is no environment {named}; there are {}",
                     known.join(", ")
                 );
                 return Answer::Refused { why };
             }
-            Err(error) => return later(format!("{id}: {}", one_line(&error))),
-        }
+            Some(gates) => match self.preview(asked, &named, &known, gates).await {
+                Ok(id) => id,
+                Err(answer) => return answer,
+            },
+        };
+        let by = match principal(&asked.key, &asked.project, id.environment.as_str()) {
+            Ok(by) => by,
+            Err(why) => return Answer::Refused { why },
+        };
         let leg = &asked.key.leg;
         let request = EnterRequest {
             environment: id.clone(),
@@ -103,8 +119,12 @@ impl Environments {
         };
         match status.state {
             EntryState::Entered => {
-                self.entries.note(&asked.key, status.promotion);
-                in_place(|| self.open(&id, &asked.key))
+                let entry = Entry {
+                    environment: id.environment.clone(),
+                    promotion: status.promotion,
+                };
+                self.entries.note(&asked.key, entry);
+                in_place(|| self.open(&id, &named, &asked.key))
             }
             EntryState::Refused => Answer::Refused {
                 why: format!("{id}: {}", status.reason.unwrap_or_default()),
@@ -118,18 +138,53 @@ impl Environments {
         self.key.token(Purpose::Repository, &box_id(key))
     }
 
-    fn open(&self, id: &EnvironmentId, key: &LegKey) -> Answer {
+    /// What is not known is taken to be so.
+    fn is_mirrored(&self, project: &str) -> bool {
+        let all = in_place(|| self.mirrors.tables.all());
+        all.map_or(true, |all| all.iter().any(|one| one.project == project))
+    }
+
+    /// Of an environment that each branch has one of, the branch's; else itself.
+    async fn preview(
+        &self,
+        asked: &Asked,
+        named: &EnvironmentId,
+        known: &[EnvironmentGates],
+        gates: &EnvironmentGates,
+    ) -> Result<EnvironmentId, Answer> {
+        let Some(said) = &gates.previews else {
+            return Ok(named.clone());
+        };
+        let Some(branch) = asked.reference.strip_prefix("refs/heads/") else {
+            let why = format!("{named} is of branches, and {} is none", asked.reference);
+            return Err(Answer::Refused { why });
+        };
+        let claimed = previews::claim(&self.daemon, &named.project, known, gates, said, branch);
+        claimed.await.map_err(|refusal| match refusal {
+            Refusal::Later(why) => later(why),
+            Refusal::Never(why) => Answer::Refused { why },
+        })
+    }
+
+    /// `named`: as the workflow has it.
+    fn open(&self, id: &EnvironmentId, named: &EnvironmentId, key: &LegKey) -> Answer {
         if let Some(reason) = self.daemon.platform.seal.locked() {
             return later(format!(
                 "the secrets of {id} are locked ({reason}): `havre secret seal unlock`"
             ));
         }
         let vars = &self.daemon.platform.vars;
-        let vars = match vars.of(id.project.as_str(), Some(id.environment.as_str())) {
+        let vars = match vars.of(named.project.as_str(), Some(named.environment.as_str())) {
             Ok(vars) => vars,
-            Err(error) => return later(format!("the variables of {id}: {}", one_line(&error))),
+            Err(error) => {
+                return later(format!("the variables of {named}: {}", one_line(&error)));
+            }
         };
-        match self.secrets(id) {
+        let secrets = match id == named {
+            true => Ok(()),
+            false => previews::give_secrets(&self.daemon.platform, named, id),
+        };
+        match secrets.and_then(|()| self.secrets(id)) {
             Ok(secrets) => Answer::Open(Opened {
                 environment_secrets: secrets,
                 vars,

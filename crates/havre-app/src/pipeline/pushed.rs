@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use havre_base::{in_place, one_line};
 use havre_git::{Lines, Objects, Push, Receiver, Update};
+use havre_mirror::Way;
 use havre_model::ProjectName;
 use havre_pipeline::{Event, Reference};
 use havre_release::Answer;
@@ -12,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::token::grant_of_all;
 use super::{Begun, Late, commits, pulls, told};
+use crate::mirrors::Mirrors;
 use crate::platform::Platform;
 use crate::promotions::definitions;
 use crate::repositories::{gates, moved, wrong};
@@ -24,6 +26,7 @@ pub(super) const MOST_CHANGED: usize = 3000;
 /// Takes pushes.
 pub(crate) struct Pushed {
     pub(crate) platform: Arc<Platform>,
+    pub(crate) mirrors: Arc<Mirrors>,
     pub(crate) late: Late,
 }
 
@@ -37,6 +40,9 @@ impl Receiver for Pushed {
             pulls::check(&push.options).map_err(|why| vec![why])?;
             if push.of_job {
                 of_job(push, objects).await?;
+            }
+            if !push.mirrored {
+                self.refuse_of_mirror(push)?;
             }
             let branches = push.updates.iter().filter(|it| it.branch().is_some());
             let mut commits: Vec<_> = branches.filter_map(|it| it.new.as_ref()).collect();
@@ -61,6 +67,7 @@ impl Receiver for Pushed {
                 push.project,
                 stored.join(", ")
             ));
+            self.pass_on(push, &tell);
             // As on GitHub: a run whose jobs push would have no end.
             if push.of_job {
                 return tell.say("a job's push starts nothing");
@@ -94,6 +101,10 @@ impl Receiver for Pushed {
                 }
                 Err(error) => tell.say(&format!("schedule: {}", one_line(&error))),
             }
+            // Nobody waits there who would hear of it.
+            if push.mirrored {
+                return;
+            }
             let mut following = JoinSet::new();
             for run in runs {
                 following.spawn(told::follow(begun.runs.clone(), run, tell.clone()));
@@ -104,6 +115,30 @@ impl Receiver for Pushed {
 }
 
 impl Pushed {
+    /// What is pushed to what comes from elsewhere would be gone with the next fetch.
+    fn refuse_of_mirror(&self, push: &Push) -> Result<(), Vec<String>> {
+        let origin = in_place(|| self.mirrors.origin(push.project.as_str()));
+        match origin.map_err(|error| vec![one_line(&error)])? {
+            None => Ok(()),
+            Some(url) => Err(vec![
+                format!("{} is a mirror of {url}: push there", push.project),
+                format!(
+                    "hint: `havre git mirror rm from -p {}` lets it be pushed to",
+                    push.project
+                ),
+            ]),
+        }
+    }
+
+    /// To where the repository is mirrored to.
+    fn pass_on(&self, push: &Push, tell: &Lines) {
+        let hurried = in_place(|| self.mirrors.hurry(push.project.as_str(), Way::To));
+        if let Err(error) = hurried {
+            let error = one_line(&error);
+            tell.say(&format!("its mirror is not pushed to now: {error}"));
+        }
+    }
+
     /// What has to hold in environments holds from the first push on that says so, before anything runs of it.
     async fn take_gates(&self, begun: &Begun, push: &Push, update: &Update) -> Result<(), String> {
         let (Some(_), Some(commit)) = (update.branch(), &update.new) else {

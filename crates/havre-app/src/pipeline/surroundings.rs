@@ -81,18 +81,23 @@ impl Surroundings for OfDaemon {
     }
 
     fn calls(&self, leg: &LegStart) -> Result<Option<BTreeMap<String, String>>, String> {
-        let Some(environment) = &leg.environment else {
+        let Some(named) = &leg.environment else {
             return Ok(None);
         };
+        let entry = self.entries.of(&leg.key);
+        // Of a preview, the branch's own.
+        let environment = entry
+            .as_ref()
+            .map_or(named.as_str(), |it| it.environment.as_str());
         let variables = [
             ("HAVRE_CONTEXT", format!("unix://{}", paths::RESULTS_SOCKET)),
             ("HAVRE_TOKEN", self.token(leg, environment)?),
-            ("HAVRE_ENVIRONMENT", environment.clone()),
+            ("HAVRE_ENVIRONMENT", environment.to_owned()),
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value));
         let mut variables = BTreeMap::from(variables);
-        if let Some(entry) = self.entries.of(&leg.key) {
-            variables.insert("HAVRE_ENTRY".to_owned(), entry.to_string());
+        if let Some(entry) = entry {
+            variables.insert("HAVRE_ENTRY".to_owned(), entry.promotion.to_string());
         }
         Ok(Some(variables))
     }

@@ -36,8 +36,18 @@ pub(crate) fn in_force(
 /// What is in force in one.
 pub(crate) fn of(platform: &Platform, id: &EnvironmentId) -> Result<EnvironmentGates, ApiError> {
     let all = in_force(platform, &id.project)?;
-    let found = all.into_iter().find(|one| one.name == id.environment);
-    Ok(found.unwrap_or_else(|| EnvironmentGates::open(id.environment.clone())))
+    if let Some(found) = all.iter().find(|one| one.name == id.environment) {
+        return Ok(found.clone());
+    }
+    // Of a branch, what holds for all branches.
+    let of_branch = EnvironmentGates::preview_of(&all, &id.environment);
+    Ok(match of_branch {
+        Some((gates, _)) => EnvironmentGates {
+            name: id.environment.clone(),
+            ..gates.clone()
+        },
+        None => EnvironmentGates::open(id.environment.clone()),
+    })
 }
 
 /// Puts in force what the files of a project say, where nothing is and who asks may deploy. Whether what is in force in

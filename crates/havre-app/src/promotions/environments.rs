@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use havre_api::{
-    ApiError, EnvironmentId, EnvironmentInfo, ErrorCode, FreezeRequest, FreezeStatus, Principal,
-    PromotionsQuery, ProvenanceQuery, ReleaseId, StatusQuery, TestReportRequest, Timestamp,
+    ApiError, EnvironmentId, EnvironmentInfo, ErrorCode, FreezeRequest, FreezeStatus, PreviewInfo,
+    Principal, PromotionsQuery, ProvenanceQuery, ReleaseId, StatusQuery, TestReportRequest,
+    Timestamp,
 };
 use havre_base::in_place;
 use havre_model::ProjectName;
@@ -20,6 +21,7 @@ use super::{PromotionError, definitions, judge};
 use crate::daemon::Daemon;
 use crate::environment::tables::LOOKED_THROUGH;
 use crate::history::history;
+use crate::platform::Platform;
 
 /// Environments that are there or have gates, in their order within each project.
 pub(crate) async fn environments(
@@ -76,12 +78,19 @@ pub(crate) async fn environment(
     by: &Principal,
     id: EnvironmentId,
 ) -> Result<EnvironmentInfo, ApiError> {
-    let release = match daemon.environment(&id).await {
-        Ok(environment) => environment.status().desired.current,
-        Err(error) if error.code == ErrorCode::NotFound => None,
+    let (release, hosts) = match daemon.environment(&id).await {
+        Ok(environment) => {
+            let status = environment.status();
+            let current = status.desired.current;
+            let release = current.and_then(|number| status.releases.get(&number));
+            let hosts = release.map(|release| release.hosts.clone());
+            (current, hosts.unwrap_or_default())
+        }
+        Err(error) if error.code == ErrorCode::NotFound => (None, Vec::new()),
         Err(error) => return Err(error),
     };
     let platform = &daemon.platform;
+    let preview = in_place(|| preview(platform, &id))?;
     let origin = match release {
         Some(number) => in_place(|| judge::record_origin(platform, &id, number))?,
         None => None,
@@ -103,8 +112,31 @@ pub(crate) async fn environment(
             by,
         }),
         waiting: list(daemon, by, &query).await?,
+        preview,
+        hosts,
         id,
     })
+}
+
+/// Whose branch's it is.
+fn preview(platform: &Platform, id: &EnvironmentId) -> Result<Option<PreviewInfo>, ApiError> {
+    let all = platform.previews.all();
+    let all = all.map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+    let mut all = all.into_iter();
+    let own = all.find(|one| {
+        (one.project.as_str(), one.environment.as_str())
+            == (id.project.as_str(), id.environment.as_str())
+    });
+    Ok(own.map(|one| {
+        let until = one.used_ms.saturating_add(one.after_ms);
+        let until = Duration::from_millis(u64::try_from(until).unwrap_or_default());
+        PreviewInfo {
+            branch: one.branch,
+            until: (UNIX_EPOCH + until).into(),
+            goes: one.goes,
+            why: one.why,
+        }
+    }))
 }
 
 /// Whether there is such an environment, or havre.yaml has named one: a slip is not to freeze nothing.

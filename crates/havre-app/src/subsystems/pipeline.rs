@@ -10,6 +10,7 @@ use havre_release::Answer;
 
 use crate::daemon::Daemon;
 use crate::pipeline::Pipeline;
+use crate::previews::{self, keeper::Keeper};
 use crate::run_calls;
 use crate::subsystem::{Subsystem, Task};
 use crate::supervisor::Supervised;
@@ -52,13 +53,24 @@ impl Subsystem for Runs {
             self.pipeline.clone(),
         );
         let daemon = Arc::clone(&self.daemon);
-        vec![
+        let mut tasks = vec![
             Task::new("gates of jobs", move |task| {
                 tell(Arc::clone(&daemon), told.clone(), task)
             }),
             Task::new("runs of workflows", move |task| drive(driven.clone(), task)),
             Task::new("artifacts and caches", move |task| keep(kept.clone(), task)),
-        ]
+        ];
+        if let Ok(pipeline) = &self.pipeline {
+            let previews = Keeper {
+                daemon: Arc::clone(&self.daemon),
+                repositories: pipeline.repositories.clone(),
+                runs: pipeline.runs.clone(),
+            };
+            tasks.push(Task::new("environments of branches", move |task| {
+                previews::keeper::keep(previews.clone(), task)
+            }));
+        }
+        tasks
     }
 }
 

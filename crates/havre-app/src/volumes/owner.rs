@@ -108,6 +108,25 @@ pub(crate) enum Title {
     Foreign(Owners),
 }
 
+/// Whether any volume is an environment's, alone or with others. Blocks.
+pub(crate) fn has_any(volumes: &Path, id: &EnvironmentId) -> Result<bool, OwnerError> {
+    let failed = |source| OwnerError::Read {
+        path: volumes.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(volumes) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
+        let owners = read(&entry.map_err(failed)?.path())?;
+        if owners.is_some_and(|owners| owners.owners.contains(id)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// What the volume in this folder is to an environment.
 pub(crate) fn title(folder: &Path, id: &EnvironmentId) -> Result<Title, OwnerError> {
     if !has_data(folder) {

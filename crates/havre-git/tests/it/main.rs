@@ -5,6 +5,7 @@
 mod connecting;
 mod fetching;
 mod harness;
+mod mirroring;
 mod objects;
 mod pushing;
 mod refusing;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         fetching::TESTS,
         refusing::TESTS,
         objects::TESTS,
+        mirroring::TESTS,
     ];
     let trials = tests.concat().into_iter().map(|(name, run)| {
         Trial::test(name, move || {

@@ -32,6 +32,9 @@ pub struct EnvironmentGates {
     /// Times in which nothing comes in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub freeze: Vec<Freeze>,
+    /// Branches have environments of their own by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previews: Option<Previews>,
 }
 
 impl EnvironmentGates {
@@ -45,7 +48,26 @@ impl EnvironmentGates {
             approval: None,
             wait: None,
             freeze: Vec::new(),
+            previews: None,
         }
+    }
+
+    /// Of whose branches' environments `environment` is one, by what it is called: what it is called beyond that. A name
+    /// that is somebody's own is nobody's preview.
+    pub fn preview_of<'e, 'g>(
+        all: &'g [Self],
+        environment: &'e EnvironmentName,
+    ) -> Option<(&'g Self, &'e str)> {
+        if all.iter().any(|one| one.name == *environment) {
+            return None;
+        }
+        let named = all.iter().filter(|one| one.previews.is_some());
+        let named = named.filter_map(|one| {
+            let rest = environment.as_str().strip_prefix(one.name.as_str())?;
+            let branch = rest.strip_prefix('-')?;
+            (!branch.is_empty()).then_some((one, branch))
+        });
+        named.max_by_key(|(one, _)| one.name.as_str().len())
     }
 
     /// Whether nothing has to hold.
@@ -84,6 +106,15 @@ impl fmt::Display for Approver {
             Self::Name(name) => f.write_str(name),
         }
     }
+}
+
+/// Environments of branches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previews {
+    /// How long one stays after the last job that got into it.
+    pub after: Duration,
+    /// How many there are at once, at most.
+    pub most: u32,
 }
 
 /// A time in which nothing comes in.

@@ -6,17 +6,22 @@ use std::time::Duration;
 use jiff::civil::{Date, DateTime, Time};
 
 use crate::bounds::{
-    MAX_APPROVALS, MAX_GATE_ITEMS, MAX_GATE_TEXT, MAX_WAIT, is_gate_text, is_zone,
+    LEAST_PREVIEW, MAX_APPROVALS, MAX_GATE_ITEMS, MAX_GATE_TEXT, MAX_PREVIEW_NAME, MAX_PREVIEWS,
+    MAX_WAIT, is_gate_text, is_zone,
 };
 use crate::grant::Role;
 use crate::project::{
-    ApprovalRule, Approver, EnvironmentGates, EnvironmentName, Freeze, FreezeTime,
+    ApprovalRule, Approver, EnvironmentGates, EnvironmentName, Freeze, FreezeTime, Previews,
 };
 use crate::read::{Field, Fields};
 use crate::report::Report;
 use crate::schema;
 use crate::settings::PRODUCTION;
 use crate::suggest;
+
+/// How long an environment of a branch stays, and how many there are, where nobody says otherwise.
+const PREVIEW_AFTER: Duration = Duration::from_secs(3 * 24 * 3600);
+const PREVIEW_MOST: u32 = 10;
 
 /// As they are written, the first day of a week first.
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
@@ -41,6 +46,9 @@ pub(super) fn read(
             .get("freeze")
             .map(|field| freezes(field, report))
             .unwrap_or_default(),
+        previews: fields
+            .get("previews")
+            .and_then(|field| previews(name, field, report)),
     }
 }
 
@@ -175,6 +183,50 @@ fn approval(field: Field<'_>, report: &mut Report) -> Option<ApprovalRule> {
         count: count.map_or(1, |(count, _)| count),
         not_author: fields.truth("not_author", report).unwrap_or(false),
     })
+}
+
+/// `true`, or how long and how many.
+fn previews(name: &str, field: Field<'_>, report: &mut Report) -> Option<Previews> {
+    let mut said = Previews {
+        after: PREVIEW_AFTER,
+        most: PREVIEW_MOST,
+    };
+    if field.node.text().is_some() && !field.truth(report)? {
+        return None;
+    }
+    if name == PRODUCTION {
+        let what = "`production` is one environment, and not each branch's";
+        wrong(
+            field,
+            report,
+            what,
+            "write `previews` of one that is called `preview`",
+        );
+        return None;
+    }
+    if name.len() > MAX_PREVIEW_NAME {
+        let what = format!("`{name}` is too long for a branch's name behind it");
+        wrong(field, report, &what, "at most 20 characters, as `preview`");
+        return None;
+    }
+    if field.node.text().is_some() {
+        return Some(said);
+    }
+    let fields = field.fields(&schema::PREVIEWS.section, report)?;
+    if let Some(field) = fields.get("after") {
+        said.after = field.duration(report)?;
+        if !(LEAST_PREVIEW..=MAX_WAIT).contains(&said.after) {
+            wrong(field, report, "`after` is from 1m to 30d", "e.g. `3d`");
+        }
+    }
+    if let Some(field) = fields.get("most") {
+        said.most = field.number(report)?;
+        if !(1..=MAX_PREVIEWS).contains(&said.most) {
+            let what = format!("`most` is from 1 to {MAX_PREVIEWS}");
+            wrong(field, report, &what, "each takes memory and disk");
+        }
+    }
+    Some(said)
 }
 
 /// A role, one or many of it, or somebody's name.

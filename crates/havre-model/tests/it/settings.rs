@@ -111,13 +111,17 @@ const WRONG: &[&str] = &[
     "environments: {staging: {freeze: [{from: '2026-12-20'}]}}",
     "environments: {staging: {freeze: [{from: 20 Dec, to: '2026-12-24'}]}}",
     "environments: {staging: {freeze: [{from: fri 16:00, to: mon 8:00, timezone: ../x}]}}",
-    "environments: {staging: {previews: true}}",
+    "environments: {staging: {previews: perhaps}}",
+    "environments: {staging: {previews: {after: soon}}}",
+    "environments: {staging: {previews: {many: 3}}}",
     "[]",
 ];
 
 const RIGHT: &[&str] = &[
     "",
     "x-mine: {a: 1}",
+    "environments: {preview: {previews: true}}",
+    "environments: {preview: {previews: {after: 12h, most: 3}}}",
     "domain: EXAMPLE.org",
     "domain: localhost",
     "name: 2024",

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use super::mirror::MirrorCommand;
 use crate::target::FolderArgs;
 
 /// `havre git`.
@@ -9,6 +10,9 @@ use crate::target::FolderArgs;
 pub enum GitCommand {
     /// Show the address of a project's repository, and what git needs to know
     Remote(GitRemoteArgs),
+    /// Mirror a project's repository from and to other servers
+    #[command(subcommand)]
+    Mirror(Box<MirrorCommand>),
     /// Give git the context's token as a password, for the context's host alone
     Credential {
         /// As git says it: get, store or erase

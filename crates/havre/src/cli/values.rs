@@ -126,6 +126,11 @@ pub fn parse_lifetime(text: &str) -> Result<Lifetime, String> {
     }
 }
 
+/// Reads how often something is done.
+pub fn parse_every(text: &str) -> Result<Duration, String> {
+    human::parse_duration(text).ok_or_else(|| "an age as 30s, 5m or 1h".to_owned())
+}
+
 /// How long a token holds; `None`: until it is revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime(pub Option<Duration>);

@@ -1,6 +1,7 @@
 //! `havre git`: where a project's repository is, and the password for it. And git's other end on the machine itself.
 
 mod connect;
+mod mirror;
 
 use std::io::{self, Read as _};
 use std::process::Command;
@@ -8,6 +9,7 @@ use std::process::Command;
 use havre_api::{Address, Endpoint};
 use havre_base::shell_word;
 
+use super::block_on;
 use crate::cli::git::{GitCommand, GitRemoteArgs};
 use crate::context::{Context, Destination};
 use crate::error::{Failure, Outcome};
@@ -28,10 +30,11 @@ struct Remote {
     settings: Vec<(String, String)>,
 }
 
-pub fn run(context: &Context, command: &GitCommand) -> Outcome {
+pub fn run(context: &Context, command: GitCommand) -> Outcome {
     match command {
-        GitCommand::Remote(args) => remote(context, args),
-        GitCommand::Credential { operation } => credential(context, operation),
+        GitCommand::Remote(args) => remote(context, &args),
+        GitCommand::Mirror(command) => block_on(mirror::run(context, *command)),
+        GitCommand::Credential { operation } => credential(context, &operation),
     }
 }
 

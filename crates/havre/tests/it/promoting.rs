@@ -2,8 +2,8 @@
 
 use havre_api::{
     EnvironmentFreeze, EnvironmentInfo, Environments, FreezeStatus, GateState, GateStatus,
-    ImageChange, Origin, PlannedAction, PlannedService, Promote, PromotedFrom, PromotionApprove,
-    PromotionId, PromotionState, PromotionStatus, Promotions, ReleaseId,
+    ImageChange, Origin, PlannedAction, PlannedService, PreviewInfo, Promote, PromotedFrom,
+    PromotionApprove, PromotionId, PromotionState, PromotionStatus, Promotions, ReleaseId,
 };
 use havre_model::EnvironmentName;
 
@@ -152,12 +152,20 @@ fn environments_are_listed_with_what_waits_for_each() {
         gates: None,
         frozen: None,
         waiting,
+        preview: (name == "preview-login").then(|| PreviewInfo {
+            branch: "login".into(),
+            until: "2099-01-02T08:00:00Z".parse().unwrap(),
+            goes: None,
+            why: None,
+        }),
+        hosts: vec![format!("{name}.example.org")],
     };
     let world = world(backend(1).call::<Environments, _>(async move |query| {
         assert_eq!(query.project.unwrap().as_str(), "shop");
         Ok(vec![
             info("staging", Vec::new()),
             info("production", vec![promotion(PromotionState::Waiting)]),
+            info("preview-login", Vec::new()),
         ])
     }));
     let ran = world.run(&["env", "ls"]);
@@ -175,6 +183,8 @@ fn environments_are_listed_with_what_waits_for_each() {
         "{}",
         ran.out
     );
+    let preview = "branch login  https://preview-login.example.org, until 2099-01-02T08:00:00Z";
+    assert!(lines[3].contains(preview), "{}", ran.out);
 }
 
 #[test]
@@ -193,6 +203,8 @@ fn a_freeze_says_until_when() {
                 by: Some("anna".into()),
             }),
             waiting: Vec::new(),
+            preview: None,
+            hosts: Vec::new(),
         })
     }));
     let until = "2099-01-02T08:00:00Z";

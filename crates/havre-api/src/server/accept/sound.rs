@@ -1,5 +1,6 @@
 //! Whether requests are sound: names that later become paths, and every number, list and text.
 
+mod mirrors;
 mod runs;
 mod vars;
 

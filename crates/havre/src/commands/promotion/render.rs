@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use havre_api::{
-    EnvironmentInfo, GateState, GateStatus, PromotionState, PromotionStatus, Timestamp,
+    EnvironmentInfo, GateState, GateStatus, PreviewInfo, PromotionState, PromotionStatus, Timestamp,
 };
 use havre_model::{Approver, EnvironmentGates};
 
@@ -73,7 +73,11 @@ pub fn listed(all: &[EnvironmentInfo], paint: Paint, now: Timestamp) -> String {
             .frozen
             .as_ref()
             .map(|frozen| ("frozen".to_owned(), when(&frozen.reason, frozen.until)));
-        let mut lines = frozen.into_iter().chain(&mut waits);
+        let of_branch = one
+            .preview
+            .as_ref()
+            .map(|preview| of_branch(preview, &one.hosts));
+        let mut lines = of_branch.into_iter().chain(frozen).chain(&mut waits);
         let (first, gate) = lines.next().unwrap_or_default();
         table.row([
             one.id.to_string(),
@@ -95,9 +99,28 @@ pub fn listed(all: &[EnvironmentInfo], paint: Paint, now: Timestamp) -> String {
     table.render(paint, "")
 }
 
+/// Whose branch's it is, and where and how long.
+fn of_branch(preview: &PreviewInfo, hosts: &[String]) -> (String, String) {
+    let what = format!("branch {}", printable(&preview.branch));
+    let hosts: Vec<String> = hosts.iter().map(|host| format!("https://{host}")).collect();
+    let place = match hosts.is_empty() {
+        true => "nothing serves yet".to_owned(),
+        false => hosts.join(" "),
+    };
+    let about = match (&preview.goes, &preview.why) {
+        (Some(goes), None) => format!("goes: {goes}"),
+        (Some(goes), Some(why)) => format!("goes: {goes}; still there: {why}"),
+        (None, _) => format!("{place}, until {:.0}", preview.until),
+    };
+    (what, printable(&about))
+}
+
 /// What has to hold, in few words.
 fn asked(gates: &EnvironmentGates) -> String {
     let mut words = Vec::new();
+    if gates.previews.is_some() {
+        words.push("each branch its own".to_owned());
+    }
     words.extend(gates.needs.iter().map(ToString::to_string));
     words.extend(gates.e2e.clone());
     if let Some(rule) = &gates.approval {
