@@ -163,6 +163,7 @@ impl Pipeline {
             gate: Arc::new(Environments {
                 daemon: Arc::clone(daemon),
                 mirrors,
+                repositories: repositories.clone(),
                 entries,
             }),
             sources: Arc::clone(&sources),
