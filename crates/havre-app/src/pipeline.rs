@@ -187,6 +187,7 @@ impl Pipeline {
             gate: Arc::new(Environments {
                 daemon: Arc::clone(daemon),
                 mirrors,
+                repositories: repositories.clone(),
                 entries,
                 key: job_key,
             }),

@@ -58,12 +58,22 @@ fn pipeline_of(stage: &Stage) -> Box<dyn Subsystem> {
     })
 }
 
+/// Without repositories: its calls say so.
+fn mirrors_of(stage: &Stage) -> Box<dyn Subsystem> {
+    Box::new(subsystems::mirrors::Mirrors {
+        daemon: Arc::clone(&stage.daemon),
+        mirrors: Arc::new(Mirrors::new(Arc::clone(&stage.store))),
+        git: Err("there is no git here".to_owned()),
+        runs: None,
+    })
+}
+
 /// Calls that nobody answers among these.
 fn unanswered(stage: &Stage, parts: &[Part]) -> Vec<&'static str> {
     let parts = parts.iter();
     let built: Vec<_> = parts
         .map(|part| (part.build)(&stage.daemon, &stage.store))
-        .chain([pipeline_of(stage)])
+        .chain([pipeline_of(stage), mirrors_of(stage)])
         .collect();
     match calls(&built) {
         Ok(_) => Vec::new(),
@@ -78,7 +88,7 @@ async fn every_task_ends_with_the_daemon() {
     let stage = Stage::new();
     let parts = PARTS.iter();
     let built = parts.map(|part| (part.build)(&stage.daemon, &stage.store));
-    let built = built.chain([pipeline_of(&stage)]);
+    let built = built.chain([pipeline_of(&stage), mirrors_of(&stage)]);
     for task in built.flat_map(|subsystem| subsystem.tasks()) {
         let end = tokio_util::sync::CancellationToken::new();
         let supervisor = crate::supervisor::Supervisor::new(end.clone());

@@ -24,7 +24,7 @@ const MOST_WORDS: u32 = 20;
 const MOST_OF_UNKNOWN: u32 = 6;
 const LOOK: Duration = Duration::from_secs(60);
 /// Several changes in a row are one.
-const PAUSE: Duration = Duration::from_millis(300);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Until the daemon ends.
 pub(crate) async fn tell(mirrors: Arc<Mirrors>, secrets: Secrets, runs: Runs, task: Supervised) {

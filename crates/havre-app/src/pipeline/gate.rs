@@ -9,6 +9,7 @@ use havre_api::{
     EnterRequest, EntryState, EntryStatus, EnvironmentId, GateState, Origin, Principal, Who,
 };
 use havre_base::{in_place, one_line};
+use havre_git::Repositories;
 use havre_model::{EnvironmentGates, EnvironmentName, ProjectName};
 use havre_runs::{Answer, Asked, Gate, LegKey, Opened};
 use havre_secrets::SecretError;
@@ -30,6 +31,7 @@ const AGAIN_MS: u64 = 30_000;
 pub(super) struct Environments {
     pub(super) daemon: Arc<Daemon>,
     pub(super) mirrors: Arc<Mirrors>,
+    pub(super) repositories: Repositories,
     pub(super) entries: Entries,
     pub(super) key: JobKey,
 }
@@ -159,11 +161,31 @@ impl Environments {
             let why = format!("{named} is of branches, and {} is none", asked.reference);
             return Err(Answer::Refused { why });
         };
+        // Of one that is gone a run may be told to run again.
+        match self.is_there(asked).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let why = format!("{named} is of branches, and {branch} is gone");
+                return Err(Answer::Refused { why });
+            }
+            Err(why) => return Err(later(why)),
+        }
         let claimed = previews::claim(&self.daemon, &named.project, known, gates, said, branch);
         claimed.await.map_err(|refusal| match refusal {
             Refusal::Later(why) => later(why),
             Refusal::Never(why) => Answer::Refused { why },
         })
+    }
+
+    /// Whether what a run is of is in its repository still.
+    async fn is_there(&self, asked: &Asked) -> Result<bool, String> {
+        let name = asked.project.parse().map_err(|error| one_line(&error))?;
+        let found = self
+            .repositories
+            .objects(&name)
+            .resolve(&asked.reference)
+            .await;
+        Ok(found.map_err(|error| one_line(&error))?.is_some())
     }
 
     /// `named`: as the workflow has it.

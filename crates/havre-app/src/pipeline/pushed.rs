@@ -139,12 +139,17 @@ impl Pushed {
         }
     }
 
-    /// What has to hold in environments holds from the first push on that says so, before anything runs of it.
+    /// What has to hold in environments holds from the first push of the default branch on that says so, before anything
+    /// runs of it.
     async fn take_gates(&self, begun: &Begun, push: &Push, update: &Update) -> Result<(), String> {
-        let (Some(_), Some(commit)) = (update.branch(), &update.new) else {
+        let (Some(branch), Some(commit)) = (update.branch(), &update.new) else {
             return Ok(());
         };
         let objects = begun.repositories.objects(&push.project);
+        let default = objects.default_branch().await;
+        if default.map_err(|error| one_line(&error))? != branch {
+            return Ok(());
+        }
         let said = gates(&objects, commit).await;
         let said = said.map_err(|lines| lines.join("; "))?;
         // Who pushes is a deployer of all environments of the project.

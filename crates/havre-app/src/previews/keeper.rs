@@ -62,20 +62,22 @@ impl Keeper {
         if one.goes.is_none() {
             let goes = match self.ends(&one).await {
                 Ok(goes) => goes,
-                Err(why) => return self.stays(&one, &why),
+                Err(why) => return self.stays(&one, Some(&why)),
             };
-            let Some(goes) = goes else { return };
+            let Some(goes) = goes else {
+                return self.stays(&one, None);
+            };
             match in_place(|| self.daemon.platform.previews.let_go(&one, &goes)) {
                 Ok(true) => one.goes = Some(goes),
                 Ok(false) => return,
-                Err(error) => return self.stays(&one, &one_line(&error)),
+                Err(error) => return self.stays(&one, Some(&one_line(&error))),
             }
         }
         match self.remove(&one).await {
             Ok(true) => self.note(&one),
             // Its jobs end first.
             Ok(false) => {}
-            Err(why) => self.stays(&one, &why),
+            Err(why) => self.stays(&one, Some(&why)),
         }
     }
 
@@ -160,18 +162,20 @@ impl Keeper {
         Ok(true)
     }
 
-    fn stays(&self, one: &Preview, why: &str) {
-        if one.why.as_deref() == Some(why) {
+    fn stays(&self, one: &Preview, why: Option<&str>) {
+        let why = why.map(|why| havre_base::clipped(why, MOST_WHY));
+        if one.why.as_deref() == why {
             return;
         }
-        let (project, environment) = (&one.project, &one.environment);
-        tracing::warn!(
-            project,
-            environment,
-            why,
-            "a branch's environment is not looked after"
-        );
-        let why = havre_base::clipped(why, MOST_WHY);
+        if let Some(why) = why {
+            let (project, environment) = (&one.project, &one.environment);
+            tracing::warn!(
+                project,
+                environment,
+                why,
+                "a branch's environment is not looked after"
+            );
+        }
         if let Err(error) = in_place(|| self.daemon.platform.previews.stays(one, why)) {
             tracing::error!(error = one_line(&error), "why it stays is not kept");
         }

@@ -119,9 +119,9 @@ impl Tables {
         })
     }
 
-    /// Why one is there still.
-    pub(crate) fn stays(&self, one: &Preview, why: &str) -> Result<(), StoreError> {
-        let (one, why) = (one.clone(), why.to_owned());
+    /// Why one is there still, or is not looked after.
+    pub(crate) fn stays(&self, one: &Preview, why: Option<&str>) -> Result<(), StoreError> {
+        let (one, why) = (one.clone(), why.map(str::to_owned));
         self.0.run("note why a preview stays", move |db| {
             let stays = "UPDATE previews SET why = ?3 WHERE project = ?1 AND environment = ?2";
             db.execute(stays, params![one.project, one.environment, why])

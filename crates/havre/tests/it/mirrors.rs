@@ -152,7 +152,7 @@ fn what_is_pushed_to_github_runs_here_and_github_is_told() {
             "https://u:pw@example.org/a",
         ] {
             let refused = machine.run(&["git", "mirror", "from", url, "-p", "shop"]);
-            assert_eq!(refused.code, 2, "{refused:?}");
+            assert_eq!(refused.code, 1, "{refused:?}");
             assert!(!refused.err.contains("pw"), "{refused:?}");
         }
         // Nobody looks but once an hour: what comes is told by webhooks.

@@ -86,17 +86,7 @@ fn volumes(machine: &Machine) -> Vec<String> {
 fn a_branch_has_its_own_environment_until_it_is_gone() {
     on_machine(|machine| {
         machine.shop("one");
-        let compose = std::fs::read_to_string(machine.project().join("compose.yaml")).unwrap();
-        let compose = compose.replacen(
-            "    build: .\n",
-            "    build: .\n    volumes: [data:/data]\n",
-            1,
-        );
-        assert!(compose.contains("data:/data"), "{compose}");
-        machine.write(
-            "compose.yaml",
-            &format!("{compose}volumes: {{data: {{}}}}\n"),
-        );
+        machine.web("    volumes: ['data:/data']\nvolumes: {data: {}}\n");
         machine.write("havre.yaml", SETTINGS);
         let folder = machine.project().join(".github/workflows");
         std::fs::create_dir_all(&folder).unwrap();
