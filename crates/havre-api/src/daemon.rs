@@ -72,6 +72,9 @@ pub struct TaskResult {
 pub struct TargetInfo {
     /// Its name, and what it cannot do.
     pub capabilities: Capabilities,
+    /// Whether somebody has put an authority of his own on the machine that builds.
+    #[serde(default)]
+    pub host_ca_detected: bool,
 }
 
 /// The proxy.

@@ -350,6 +350,25 @@ pub fn host_ca_bundle() -> Option<PathBuf> {
         .find_map(|path| std::fs::canonicalize(path).ok())
 }
 
+/// Folders in which an administrator puts further authorities for the machine to trust.
+const LOCAL_AUTHORITIES: [&str; 2] = [
+    "/usr/local/share/ca-certificates",
+    "/etc/pki/ca-trust/source/anchors",
+];
+
+/// Whether somebody has put authorities there, beside this machine's own.
+pub fn has_local_authorities() -> bool {
+    let is_foreign = |entry: std::fs::DirEntry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        (name.ends_with(".crt") || name.ends_with(".pem")) && !name.starts_with("havre")
+    };
+    LOCAL_AUTHORITIES
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .any(|entries| entries.flatten().any(is_foreign))
+}
+
 fn milliseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

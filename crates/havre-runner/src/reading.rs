@@ -138,7 +138,8 @@ fn ready(stdout: &ChildStdout, stderr: &ChildStderr, open: [bool; 2]) -> io::Res
     Ok(ready)
 }
 
-/// Bytes become lines: `\n`, `\r\n` and `\r` end one.
+/// Bytes become lines, which `\n` and `\r\n` end. What stands before a `\r` is written over by what comes after, as at a
+/// terminal: of a program's progress only the last is told. A command is carried out all the same.
 #[derive(Default)]
 struct Lines {
     line: Vec<u8>,
@@ -154,9 +155,13 @@ impl Lines {
         }
         let mut rest = bytes;
         while !rest.is_empty() {
-            if std::mem::take(&mut self.after_return) && rest[0] == b'\n' {
-                rest = &rest[1..];
-                continue;
+            if std::mem::take(&mut self.after_return) {
+                if rest[0] == b'\n' {
+                    rest = &rest[1..];
+                    self.end(masks, state);
+                    continue;
+                }
+                self.written_over(masks, state);
             }
             let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
             let part = &rest[..end.unwrap_or(rest.len())];
@@ -164,8 +169,18 @@ impl Lines {
             let Some(end) = end else { return };
             self.after_return = rest[end] == b'\r';
             rest = &rest[end + 1..];
-            self.end(masks, state);
+            if !self.after_return {
+                self.end(masks, state);
+            }
         }
+    }
+
+    fn written_over(&mut self, masks: &Masks, state: &mut State) {
+        let begun = self.line.trim_ascii_start();
+        if self.endless.is_some() || begun.starts_with(b"::") || begun.starts_with(b"##[") {
+            return self.end(masks, state);
+        }
+        self.line.clear();
     }
 
     fn part(&mut self, part: &[u8], masks: &Masks, state: &mut State) {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use havre_api::{Empty, EnvironmentId, Networks, TargetCapabilities};
+use havre_image::builder::has_local_authorities;
 use havre_model::{EnvironmentName, LoadFailure, LoadOptions, Loaded, Project, ProjectName};
 
 use crate::context::Context;
@@ -21,12 +22,6 @@ const ENVIRONMENT_VARIABLE: &str = "HAVRE_ENVIRONMENT";
 
 /// The warning about a network that is none of the project's.
 const EXTERNAL_NETWORK: &str = "compose/external-network";
-
-/// Folders in which an administrator puts further authorities for the machine to trust.
-const LOCAL_AUTHORITIES: [&str; 2] = [
-    "/usr/local/share/ca-certificates",
-    "/etc/pki/ca-trust/source/anchors",
-];
 
 /// Which project, and which of its environments. Said before the command's name, as to docker compose, or
 /// behind it; all commands about a project take the same.
@@ -259,7 +254,7 @@ impl LoadArgs {
     pub fn options(&self) -> Result<LoadOptions, Failure> {
         Ok(LoadOptions {
             profiles: self.profiles.profiles.clone(),
-            host_ca_detected: host_has_local_authorities(),
+            host_ca_detected: has_local_authorities(),
             ..self.folder.project.options()?
         })
     }
@@ -294,6 +289,10 @@ pub async fn load_here(
     let options = match client.call::<TargetCapabilities>(&Empty {}).await {
         Ok(target) => LoadOptions {
             target: target.capabilities,
+            host_ca_detected: match context.is_here() {
+                true => options.host_ca_detected,
+                false => target.host_ca_detected,
+            },
             ..options
         },
         // Nobody can tell without a daemon, and an older one has only this machine. A command that needs
@@ -466,20 +465,6 @@ fn variables() -> BTreeMap<String, String> {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };
     std::env::vars_os().filter_map(text).collect()
-}
-
-/// Whether somebody made this machine trust an authority of their own, as a proxy that reads TLS
-/// needs: builds then have to trust it too. Havre's own does not count.
-fn host_has_local_authorities() -> bool {
-    let is_foreign = |entry: std::fs::DirEntry| {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        (name.ends_with(".crt") || name.ends_with(".pem")) && !name.starts_with("havre")
-    };
-    LOCAL_AUTHORITIES
-        .iter()
-        .filter_map(|folder| std::fs::read_dir(folder).ok())
-        .any(|entries| entries.flatten().any(is_foreign))
 }
 
 fn project_name(name: &str) -> Result<ProjectName, Failure> {

@@ -50,6 +50,7 @@ async fn what_a_target_cannot_do_arrives_whole() {
     ];
     let sent = TargetInfo {
         capabilities: Capabilities::new("Docker Swarm", lacks).unwrap(),
+        host_ca_detected: true,
     };
     let expected = sent.clone();
     let script = Script::default().call::<TargetCapabilities, _>(async |_| Ok(sent));

@@ -8,6 +8,8 @@ use havre_api::{
     ReplicaQuery, ReplicaStatus, Replicas, Restart, Rollback, Routes, Scale, Status, StatusQuery,
     Steer, TargetCapabilities, TargetInfo, Up, Why, WhyQuery, WhyReport,
 };
+use havre_base::in_place;
+use havre_image::builder::has_local_authorities;
 use havre_model::{EnvironmentName, ProjectName};
 
 use havre_release::{InstanceState, ReplicaId, Target, TargetStatus, Usage};
@@ -38,6 +40,7 @@ impl Subsystem for Environments {
             .call::<TargetCapabilities, _>(async |daemon, _, _| {
                 Ok(TargetInfo {
                     capabilities: daemon.targets.capabilities(),
+                    host_ca_detected: in_place(has_local_authorities),
                 })
             })
             .call::<Status, _>(async |daemon, by, query| status_of(&daemon, &by, query).await)

@@ -14,6 +14,7 @@ pub fn trials() -> Vec<Trial> {
             secret_in_endless_line,
         ),
         Trial::test("output: bytes that are no text", no_text),
+        Trial::test("output: progress that is written over", progress),
     ]
 }
 
@@ -84,6 +85,19 @@ fn secret_in_endless_line() -> Result<(), Failed> {
     match masks == 3 && !text.contains("correct") && length == 3 * (1_048_570 + 3) {
         true => Ok(()),
         false => Err(format!("{masks} masks in {length} bytes").into()),
+    }
+}
+
+fn progress() -> Result<(), Failed> {
+    let given = Given::steps(
+        "- run: printf '1%%\\r50%%\\r100%%\\nwhole\\r\\n::notice::told\\rrest\\rlast\\r'",
+    );
+    let (told, _) = given.run();
+    let plain = lines(&told, LineKind::Plain);
+    let notices = lines(&told, LineKind::Notice);
+    match (plain.as_slice(), notices.as_slice()) {
+        (["100%", "whole", "last"], ["told"]) => Ok(()),
+        other => Err(format!("{other:?}").into()),
     }
 }
 
