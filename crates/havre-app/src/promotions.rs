@@ -10,6 +10,7 @@
 //! die between any two steps.
 
 pub(crate) mod answers;
+pub(crate) mod configurations;
 pub(crate) mod definitions;
 pub(crate) mod direct;
 pub(crate) mod entry;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use havre_model::{ApprovalRule, Approver, EnvironmentGates, EnvironmentName};
 use serde::{Deserialize, Serialize};
 
-use crate::{Approval, Frozen, Release, TestReport};
+use crate::{Approval, Frozen, Release, TestReport, is_workflow};
 
 /// Something that has to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,7 +234,10 @@ fn served(needed: &EnvironmentName, facts: &Facts<'_>) -> GateState {
 
 /// The last word of a test counts: one that failed may be run again.
 fn tested(test: &str, facts: &Facts<'_>) -> GateState {
-    let last = facts.tests.iter().rev().find(|one| one.name == test);
+    // That a workflow passed only its own jobs can say; that it failed, anybody.
+    let counts = |one: &&TestReport| one.by_job || !one.passed || !is_workflow(test);
+    let mut named = facts.tests.iter().rev().filter(|one| one.name == test);
+    let last = named.find(counts);
     match last {
         Some(report) if report.passed => GateState::Open,
         Some(report) => {
@@ -342,6 +345,7 @@ mod tests {
         approvals: Vec<(&'static str, Role)>,
         served: Vec<&'static str>,
         tests: Vec<(&'static str, bool)>,
+        by_job: bool,
         frozen: Option<Frozen>,
         later: u64,
     }
@@ -358,6 +362,7 @@ mod tests {
             passed: *passed,
             run: Some("run 7".to_owned()),
             by: "havre".to_owned(),
+            by_job: case.by_job,
             at: UNIX_EPOCH,
         });
         let served = case
@@ -457,6 +462,7 @@ mod tests {
             reference: Some("refs/heads/main"),
             served: vec!["eu", "staging"],
             tests: vec![("e2e.yml", true), ("other", false)],
+            by_job: true,
             approvals: vec![("ben", Role::Deployer), ("anna", Role::Admin)],
             later: 600,
             ..Case::default()
@@ -488,6 +494,26 @@ mod tests {
         ] {
             let case = Case {
                 tests,
+                ..Case::default()
+            };
+            check(&definition, &case, &[expected]);
+        }
+    }
+
+    #[test]
+    fn that_a_workflow_passed_only_its_jobs_say() {
+        let definition = EnvironmentGates {
+            e2e: Some("e2e.yml".to_owned()),
+            ..open()
+        };
+        for (by_job, passed, expected) in [
+            (true, true, "e2e: open"),
+            (false, true, "e2e: waits, `e2e.yml` has not reported"),
+            (false, false, "e2e: refused, `e2e.yml` failed (run 7)"),
+        ] {
+            let case = Case {
+                tests: vec![("e2e.yml", passed)],
+                by_job,
                 ..Case::default()
             };
             check(&definition, &case, &[expected]);

@@ -34,6 +34,9 @@ pub struct Promotion {
     pub expires_at: SystemTime,
     /// Where it comes from.
     pub origin: Origin,
+    /// Its configuration is of the files of whoever asked: the release had none for that environment.
+    #[serde(default)]
+    pub by_files: bool,
     /// Who pushed it, or brought it to where it comes from, beside who asked.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub authors: BTreeSet<String>,

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
-use havre_api::{
-    EnterRequest, EntryState, EntryStatus, EnvironmentId, GateState, Origin, Principal, Who,
-};
+use havre_api::{EnterRequest, EntryState, EntryStatus, EnvironmentId, GateState, Principal, Who};
 use havre_base::{in_place, one_line};
 use havre_model::{EnvironmentName, ProjectName};
+use havre_release::{OfJob, Origin};
 use havre_runs::{Answer, Asked, Gate, LegKey, Opened};
 use havre_secrets::SecretError;
 
@@ -79,15 +78,11 @@ impl Environments {
                 0 => leg.job.clone(),
                 index => format!("{}[{index}]", leg.job),
             },
-            origin: Origin {
-                commit: Some(asked.commit.clone()),
-                repository: Some(asked.project.clone()),
-                reference: Some(asked.reference.clone()),
-                run: Some(asked.number.to_string()),
-                actor: Some(asked.actor.clone()),
-            },
+            origin: havre_api::Origin::default(),
         };
-        let status = match entry::enter(&self.daemon, &by, request).await {
+        let job = request.job.clone();
+        let origin = origin(asked, job);
+        let status = match entry::enter(&self.daemon, &by, request, origin).await {
             Ok(status) => status,
             Err(error) => return later(format!("{id}: {}", one_line(&error))),
         };
@@ -145,6 +140,28 @@ impl Environments {
             }
         }
         Ok(secrets)
+    }
+}
+
+/// What the daemon knows of a job.
+fn origin(asked: &Asked, job: String) -> Origin {
+    let attempt = asked.key.leg.attempt;
+    Origin {
+        commit: Some(asked.commit.clone()),
+        repository: Some(asked.project.clone()),
+        reference: Some(asked.reference.clone()),
+        run: Some(match attempt {
+            1 => asked.number.to_string(),
+            _ => format!("{}, attempt {attempt}", asked.number),
+        }),
+        actor: Some(asked.actor.clone()),
+        job: Some(OfJob {
+            run: asked.number,
+            attempt,
+            job,
+            workflow: asked.path.clone(),
+        }),
+        ..Origin::default()
     }
 }
 

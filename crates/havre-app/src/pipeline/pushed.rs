@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use havre_api::{ApiError, Role};
 use havre_base::{in_place, one_line};
 use havre_git::{Lines, Objects, Push, Receiver, Update};
 use havre_model::ProjectName;
@@ -32,13 +33,23 @@ impl Receiver for Pushed {
         objects: &'a Objects,
     ) -> Answer<'a, Result<(), Vec<String>>> {
         Box::pin(async move {
-            let branches = push.updates.iter().filter(|it| it.branch().is_some());
-            let mut commits: Vec<_> = branches.filter_map(|it| it.new.as_ref()).collect();
-            commits.sort();
-            commits.dedup();
-            for commit in commits {
-                let mut lines = wrong(objects, commit).await;
-                lines.extend(gates(objects, commit).await.err().unwrap_or_default());
+            let mut moved: Vec<_> = push
+                .updates
+                .iter()
+                .filter_map(|it| it.new.as_ref())
+                .collect();
+            moved.sort();
+            moved.dedup();
+            for oid in moved {
+                // A tag leads to the commit whose files run.
+                let commit = match objects.resolve(oid.as_str()).await {
+                    Ok(Some(commit)) => commit,
+                    // One of something else starts nothing.
+                    Ok(None) => continue,
+                    Err(error) => return Err(vec![one_line(&error)]),
+                };
+                let mut lines = wrong(objects, &commit).await;
+                lines.extend(gates(objects, &commit).await.err().unwrap_or_default());
                 if !lines.is_empty() {
                     return Err(lines);
                 }
@@ -61,9 +72,13 @@ impl Receiver for Pushed {
             };
             let mut runs = Vec::new();
             for update in &push.updates {
-                if let Err(why) = self.take_gates(begun, push, update).await {
-                    tell.say(&format!("{}: {why}", update.reference));
-                    continue;
+                match self.take_gates(begun, push, update).await {
+                    Ok(None) => {}
+                    Ok(Some(differs)) => tell.say(&differs),
+                    Err(why) => {
+                        tell.say(&format!("{}: {why}", update.reference));
+                        continue;
+                    }
                 }
                 match begin(begun, push, update, &tell).await {
                     Ok(started) => runs.extend(started),
@@ -88,19 +103,44 @@ impl Receiver for Pushed {
 }
 
 impl Pushed {
-    /// What has to hold in environments holds from the first push on that says so, before anything runs of it.
-    async fn take_gates(&self, begun: &Begun, push: &Push, update: &Update) -> Result<(), String> {
-        let (Some(_), Some(commit)) = (update.branch(), &update.new) else {
-            return Ok(());
+    /// What has to hold in environments holds from the first push of the default branch on that says so, before anything
+    /// runs of it. Of other branches nothing is taken. A line about what is not in force.
+    async fn take_gates(
+        &self,
+        begun: &Begun,
+        push: &Push,
+        update: &Update,
+    ) -> Result<Option<String>, String> {
+        let (Some(branch), Some(commit)) = (update.branch(), &update.new) else {
+            return Ok(None);
         };
         let objects = begun.repositories.objects(&push.project);
+        let default = objects.default_branch().await;
+        let default = default.map_err(|error| one_line(&error))?;
         let said = gates(&objects, commit).await;
         let said = said.map_err(|lines| lines.join("; "))?;
         // Who pushes is a deployer of all environments of the project.
         let grant = grant_of_all(push.project.as_str())?;
         let project = ProjectName::new(push.project.as_str());
-        let taken = in_place(|| definitions::take_gates(&self.platform, &grant, &project, &said));
-        taken.map_err(|error| one_line(&error))
+        let differing = in_place(|| {
+            if branch == default {
+                let grant = (&grant, Role::Deployer);
+                definitions::take_gates(&self.platform, grant, &project, &said)?;
+            }
+            let in_force = definitions::in_force(&self.platform, &project)?;
+            Ok::<_, ApiError>(definitions::differing(&in_force, &said))
+        });
+        let differing = differing.map_err(|error| one_line(&error))?;
+        Ok((!differing.is_empty()).then(|| {
+            let advice = match branch == default {
+                true => "`havre env apply` of an admin puts it in force".to_owned(),
+                false => format!("only {default} and admins put it in force"),
+            };
+            format!(
+                "{branch}: what havre.yaml says has to hold in {} is not in force: {advice}",
+                differing.join(", ")
+            )
+        }))
     }
 }
 

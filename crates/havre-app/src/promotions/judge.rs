@@ -43,7 +43,7 @@ pub(crate) struct Wanted<'a> {
 pub(crate) enum Sought<'a> {
     /// A release that runs the same images.
     Images(&'a Release),
-    /// One of the same commit; none: nobody knows which.
+    /// One of the same commit, as the daemon knows it of its jobs; none: it does not.
     Commit(Option<&'a str>),
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn judge(
     let what = match (&promotion.what, release) {
         (Comes::Release { .. }, Some(release)) => Sought::Images(release),
         (Comes::Release { .. }, None) | (Comes::Job { .. }, _) => {
-            Sought::Commit(promotion.origin.commit.as_deref())
+            Sought::Commit(promotion.origin.known_commit())
         }
     };
     let from = match &promotion.what {
@@ -194,7 +194,7 @@ fn sources(
                 Sought::Images(release) => release.has_images_of(&past.release),
                 Sought::Commit(commit) => {
                     let origin = past.record.origin.as_ref();
-                    let there = origin.and_then(|origin| origin.commit.as_deref());
+                    let there = origin.and_then(Origin::known_commit);
                     commit.is_some() && there == commit
                 }
             };
@@ -245,6 +245,42 @@ pub(crate) fn record_origin(
     let mut past = served(platform, id)?.into_iter();
     let found = past.find(|one| one.number == number);
     Ok(found.and_then(|one| one.record.origin))
+}
+
+/// What serves was brought once more, by other files: where it comes from is theirs from now on. What somebody says takes
+/// no place of what is known of a job.
+pub(crate) fn renew_origin(
+    platform: &Platform,
+    id: &EnvironmentId,
+    number: u64,
+    origin: Option<Origin>,
+) -> Result<(), ApiError> {
+    let mut past = served(platform, id)?.into_iter();
+    let found = past.find(|one| one.number == number);
+    let (Some(Past { mut record, .. }), Some(origin)) = (found, origin) else {
+        return Ok(());
+    };
+    let known = record.origin.take().unwrap_or_default();
+    if known.job.is_some() && origin.job.is_none() {
+        return Ok(());
+    }
+    let overridden = known.overridden.clone().or(origin.overridden.clone());
+    record.origin = Some(Origin {
+        promotion: known.promotion,
+        promoted_from: known.promoted_from,
+        approvals: known.approvals,
+        overridden,
+        ..origin
+    });
+    let text = serde_json::to_string(&record);
+    let text = text.map_err(|error| ApiError::from_error(ErrorCode::Internal, &error))?;
+    let (project, environment) = (id.project.as_str(), id.environment.as_str());
+    let put = platform
+        .tables
+        .record_put(project, environment, number, text);
+    put.map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+    platform.promotions.wake();
+    Ok(())
 }
 
 /// Stands for the images of a release, whatever its number and configuration: 64 hex digits.

@@ -8,10 +8,10 @@ use havre_api::{
     PromotionId, PromotionState as State, PromotionStatus, PromotionsQuery, ReleaseId, WaitingJob,
 };
 use havre_base::in_place;
-use havre_release::{Comes, Jobs, PromotionState, Release};
+use havre_release::{Comes, Jobs, Promotion, PromotionState, Release};
 
 use super::judge::{judge, served};
-use super::words::{approval, gates, said};
+use super::words::{approval, gates, release_origin};
 use super::{Kept, PromotionError};
 use crate::daemon::Daemon;
 use crate::plans::{changes, others, plan};
@@ -57,7 +57,10 @@ pub(crate) async fn status(
         reason: reason(&promotion.state),
         gates: judged_gates,
         approvals: promotion.approvals.iter().map(approval).collect(),
-        origin: Some(said(&promotion.origin)).filter(|said| *said != Default::default()),
+        origin: Some(&promotion.origin)
+            .filter(|origin| **origin != Default::default())
+            .map(release_origin),
+        configuration: configuration(promotion),
         result: match promotion.state {
             PromotionState::RolledOut { release } => Some(ReleaseId(release)),
             _ => None,
@@ -141,6 +144,19 @@ fn differs(source: &Release, release: &Release) -> Vec<String> {
     let gone = gone.filter(|name| !release.services.contains_key(*name));
     lines.extend(gone.map(|name| format!("{name}: not there")));
     lines
+}
+
+fn configuration(promotion: &Promotion) -> Option<String> {
+    let Comes::Release { from, release, .. } = &promotion.what else {
+        return None;
+    };
+    Some(match promotion.by_files {
+        false => format!("as the files of release {release} of {from} have it"),
+        true => format!(
+            "of the files of whoever asked: release {release} of {from} keeps none for {}",
+            promotion.environment.environment
+        ),
+    })
 }
 
 fn state(state: &PromotionState) -> State {
