@@ -7,8 +7,8 @@
 //! ```
 
 mod commits;
-mod entries;
 mod gate;
+mod glance;
 mod pushed;
 mod surroundings;
 pub(crate) mod token;
@@ -24,6 +24,7 @@ use havre_api::Server;
 use havre_base::{Durability, blocking, one_line};
 use havre_box::Boxes;
 use havre_git::Repositories;
+use havre_model::machine::Ci;
 use havre_results::{Limits, Results};
 use havre_runs::{Ports, Runs, Settings, Sources, SystemClock};
 use havre_store::Store;
@@ -32,10 +33,10 @@ use crate::daemon::Daemon;
 use crate::jobs::BoxLegs;
 use crate::run_calls::RunCalls;
 
+pub(crate) use glance::Glance;
 pub(crate) use pushed::Pushed;
 
 use commits::Commits;
-use entries::Entries;
 use gate::Environments;
 use surroundings::OfDaemon;
 
@@ -100,6 +101,17 @@ fn key(path: &Path) -> io::Result<[u8; 32]> {
     Ok(key)
 }
 
+fn limits(most: &Ci) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        total: most.total.unwrap_or(usual.total),
+        repository_artifacts: most.artifacts.unwrap_or(usual.repository_artifacts),
+        repository_caches: most.caches.unwrap_or(usual.repository_caches),
+        retention: most.keep.unwrap_or(usual.retention),
+        ..usual
+    }
+}
+
 /// The pipeline.
 #[derive(Clone)]
 pub(crate) struct Pipeline {
@@ -110,6 +122,7 @@ pub(crate) struct Pipeline {
     legs: BoxLegs,
     boxes: Boxes,
     api: JobsApi,
+    daemon: Arc<Daemon>,
 }
 
 /// What it is made of.
@@ -141,16 +154,15 @@ impl Pipeline {
             Arc::clone(store),
             state.join("results"),
             &key,
-            Limits::default(),
+            limits(&daemon.options.machine.ci),
         );
         let results = results.map_err(|error| one_line(&error))?;
-        let entries = Entries::default();
-        let surroundings = OfDaemon::new(platform, api.clone(), entries.clone());
+        let surroundings = OfDaemon::new(platform, api.clone());
         let legs = BoxLegs::new(
             boxes.clone(),
             platform.root.run_dir().join("jobs"),
             results.clone(),
-            Default::default(),
+            daemon.options.machine.ci.labels.clone(),
             Arc::new(surroundings),
         );
         let legs = legs.map_err(|error| format!("cannot make the folder of boxes: {error}"))?;
@@ -159,7 +171,6 @@ impl Pipeline {
             legs: Arc::new(legs.clone()),
             gate: Arc::new(Environments {
                 daemon: Arc::clone(daemon),
-                entries,
             }),
             sources: Arc::clone(&sources),
             clock: Arc::new(SystemClock),
@@ -171,6 +182,7 @@ impl Pipeline {
             runs: runs.clone(),
             repositories: repositories.clone(),
         };
+        daemon.glance.begin(begun.clone());
         late.0.get_or_init(|| begun);
         Ok(Self {
             runs,
@@ -180,6 +192,7 @@ impl Pipeline {
             legs,
             boxes,
             api,
+            daemon: Arc::clone(daemon),
         })
     }
 
@@ -196,6 +209,7 @@ impl Pipeline {
     /// Ends what is this daemon's alone; jobs go on.
     pub(crate) fn end(&self) {
         self.api.end();
+        self.daemon.glance.end();
     }
 
     /// Removes what was made for the next job; those that run go on.

@@ -77,7 +77,7 @@ pub struct Facts<'a> {
     pub requested_at: SystemTime,
     /// The name of what was pushed, where it is known: `refs/heads/main`.
     pub reference: Option<&'a str>,
-    /// Who asked for it, and who pushed it.
+    /// Who asked for it, and who pushed it: each person by all their names.
     pub authors: &'a BTreeSet<String>,
     /// Who agreed.
     pub approvals: &'a [Approval],
@@ -259,7 +259,7 @@ fn approved(rule: &ApprovalRule, facts: &Facts<'_>) -> GateState {
         .approvals
         .iter()
         .filter(|one| may_approve(rule, one, facts.authors).is_ok());
-    let people: BTreeSet<&str> = counted.map(|one| one.by.as_str()).collect();
+    let people: BTreeSet<&str> = counted.map(Approval::person).collect();
     if people.len() >= rule.count as usize {
         return GateState::Open;
     }
@@ -305,7 +305,8 @@ pub fn may_approve(
     approval: &Approval,
     authors: &BTreeSet<String>,
 ) -> Result<(), NoVoice> {
-    if rule.not_author && authors.contains(&approval.by) {
+    let is_author = authors.contains(&approval.by) || authors.contains(approval.person());
+    if rule.not_author && is_author {
         return Err(NoVoice::Author);
     }
     let is_among = |one: &Approver| match one {
@@ -353,6 +354,7 @@ mod tests {
     fn judged(definition: &EnvironmentGates, case: &Case) -> Vec<Gate> {
         let approvals = case.approvals.iter().map(|(by, role)| Approval {
             by: (*by).to_owned(),
+            person: by.strip_prefix("token ").map(str::to_owned),
             role: *role,
             at: UNIX_EPOCH,
             comment: None,

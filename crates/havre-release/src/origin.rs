@@ -84,6 +84,9 @@ pub struct Source {
 pub struct Approval {
     /// Whose, as history shows them.
     pub by: String,
+    /// Which person that is, where they have other names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
     /// What they might do in that environment then.
     pub role: Role,
     /// When.
@@ -91,6 +94,13 @@ pub struct Approval {
     /// What they said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+}
+
+impl Approval {
+    /// Who it is, by whatever name they came.
+    pub fn person(&self) -> &str {
+        self.person.as_deref().unwrap_or(&self.by)
+    }
 }
 
 /// Whether the name of a test is that of a workflow's file: only its jobs say that it passed.

@@ -291,6 +291,7 @@ mod tests {
             requested_at: at(0),
             expires_at: at(100),
             origin: Origin::default(),
+            by_files: false,
             authors: BTreeSet::new(),
             approvals: Vec::new(),
             state,
@@ -299,6 +300,7 @@ mod tests {
 
     fn agreed(by: &str) -> PromotionEvent {
         PromotionEvent::Agreed(Approval {
+            person: None,
             by: by.to_owned(),
             role: Role::Deployer,
             at: at(1),

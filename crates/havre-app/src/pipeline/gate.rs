@@ -12,7 +12,6 @@ use havre_release::{OfJob, Origin};
 use havre_runs::{Answer, Asked, Gate, LegKey, Opened};
 use havre_secrets::SecretError;
 
-use super::entries::Entries;
 use super::token::{grant, token_name};
 use crate::daemon::Daemon;
 use crate::promotions::{definitions, entry};
@@ -24,7 +23,6 @@ const AGAIN_MS: u64 = 30_000;
 /// What lets jobs into environments.
 pub(super) struct Environments {
     pub(super) daemon: Arc<Daemon>,
-    pub(super) entries: Entries,
 }
 
 impl Gate for Environments {
@@ -87,10 +85,7 @@ impl Environments {
             Err(error) => return later(format!("{id}: {}", one_line(&error))),
         };
         match status.state {
-            EntryState::Entered => {
-                self.entries.note(&asked.key, status.promotion);
-                in_place(|| self.open(&id))
-            }
+            EntryState::Entered => in_place(|| self.open(&id)),
             EntryState::Refused => Answer::Refused {
                 why: format!("{id}: {}", status.reason.unwrap_or_default()),
             },

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use havre_api::{ApiError, Role};
 use havre_base::{in_place, one_line};
-use havre_git::{Lines, Objects, Push, Receiver, Update};
+use havre_git::{Lines, Objects, Oid, Push, Receiver, Update};
 use havre_model::ProjectName;
 use havre_pipeline::{Event, Reference};
 use havre_release::Answer;
-use havre_runs::{Begun as Run, Filter, Outcome, Trigger};
+use havre_runs::{Begun as Run, Filter, Listed, Outcome, Trigger};
 use tokio::task::JoinSet;
 
 use super::token::grant_of_all;
@@ -19,6 +19,9 @@ use crate::repositories::{gates, moved, wrong};
 
 /// Paths of a push that filters are asked about; of more nobody knows.
 const MOST_CHANGED: usize = 3000;
+
+/// Runs of a commit that are looked through for those of its push.
+const MOST_KNOWN: u32 = 100;
 
 /// Takes pushes.
 pub(crate) struct Pushed {
@@ -154,14 +157,14 @@ async fn begin(
     let (Some(to), Some(commit)) = (reference(&update.reference), &update.new) else {
         return Ok(Vec::new());
     };
-    // After a crash it comes again, and nobody listens then.
-    if tell.is_alone() && is_known(begun, push, update)? {
-        return Ok(Vec::new());
-    }
     let objects = begun.repositories.objects(&push.project);
     let resolved = objects.resolve(commit.as_str()).await;
     let resolved = resolved.map_err(|error| one_line(&error))?;
     let commit = resolved.ok_or("it leads to no commit")?;
+    // After a crash it comes again, and nobody listens then.
+    if tell.is_alone() && is_known(begun, push, update, &commit)? {
+        return Ok(Vec::new());
+    }
     let source = commits::source(&objects, &push.project, &commit).await;
     let source = source.map_err(|error| error.to_string())?;
     let changed = objects
@@ -198,15 +201,19 @@ async fn begin(
     Ok(runs)
 }
 
-/// Whether runs of this update have begun already.
-fn is_known(begun: &Begun, push: &Push, update: &Update) -> Result<bool, String> {
+/// Whether runs of this update have begun already: of what a tag leads to, and not what somebody started by hand.
+fn is_known(begun: &Begun, push: &Push, update: &Update, commit: &Oid) -> Result<bool, String> {
     let filter = Filter {
         reference: Some(update.reference.clone()),
-        commit: update.new.as_ref().map(ToString::to_string),
+        commit: Some(commit.to_string()),
         ..Filter::default()
     };
-    let listed = begun.runs.list(push.project.as_str(), &filter, None, 1);
-    Ok(!listed.map_err(|error| one_line(&error))?.is_empty())
+    let listed = begun
+        .runs
+        .list(push.project.as_str(), &filter, None, MOST_KNOWN);
+    let listed = listed.map_err(|error| one_line(&error))?;
+    let is_of_push = |run: &Listed| run.event == "push" && run.actor == push.principal;
+    Ok(listed.iter().any(is_of_push))
 }
 
 fn reference(text: &str) -> Option<Reference> {

@@ -6,18 +6,20 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use havre_access::{AccessError, Holder, NewToken};
+use havre_api::EnvironmentId;
 use havre_base::one_line;
 use havre_box::Workspace;
 use havre_image::{Images, NameRights};
 use havre_job::{Sources, paths};
+use havre_model::{EnvironmentName, ProjectName};
 use havre_runs::{LegKey, LegStart};
 
 use super::JobsApi;
-use super::entries::Entries;
-use super::token::{grant, token_name};
+use super::token::{by, grant, token_name};
 use crate::image_names;
 use crate::jobs::{Grounded, Surroundings};
 use crate::platform::Platform;
+use crate::promotions::entry;
 
 /// How long a job's token holds beyond its time.
 const BEYOND: Duration = Duration::from_secs(15 * 60);
@@ -25,15 +27,13 @@ const BEYOND: Duration = Duration::from_secs(15 * 60);
 pub(super) struct OfDaemon {
     platform: Arc<Platform>,
     api: JobsApi,
-    entries: Entries,
 }
 
 impl OfDaemon {
-    pub(super) fn new(platform: &Arc<Platform>, api: JobsApi, entries: Entries) -> Self {
+    pub(super) fn new(platform: &Arc<Platform>, api: JobsApi) -> Self {
         Self {
             platform: Arc::clone(platform),
             api,
-            entries,
         }
     }
 
@@ -87,9 +87,17 @@ impl Surroundings for OfDaemon {
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value));
         let mut variables = BTreeMap::from(variables);
-        if let Some(entry) = self.entries.of(&leg.key) {
-            variables.insert("HAVRE_ENTRY".to_owned(), entry.to_string());
-        }
+        let (name, id) = (
+            token_name(&leg.key),
+            EnvironmentId {
+                project: ProjectName::new(leg.project.as_str()),
+                environment: EnvironmentName::new(environment.as_str()),
+            },
+        );
+        let entry = entry::of_job(&self.platform, &by(&name), &id);
+        let entry = entry.map_err(|error| format!("{id}: {}", one_line(&error)))?;
+        let entry = entry.ok_or_else(|| format!("{id}: the job was not let in"))?;
+        variables.insert("HAVRE_ENTRY".to_owned(), entry.id.to_string());
         Ok(Some(variables))
     }
 
@@ -106,7 +114,6 @@ impl Surroundings for OfDaemon {
     }
 
     fn removed(&self, key: &LegKey) {
-        self.entries.forget(key);
         match self.platform.door.register.revoke(&token_name(key)) {
             // Most jobs have none.
             Ok(_) | Err(AccessError::NoToken(_)) => {}

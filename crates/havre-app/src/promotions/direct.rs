@@ -105,6 +105,7 @@ impl Direct<'_> {
         let mut authors = BTreeSet::from([self.by.to_string()]);
         let origin = self.origin(daemon)?;
         authors.extend(origin.actor.clone());
+        let authors = judge::with_people(&daemon.platform, authors);
         let wanted = Wanted {
             environment: self.id,
             what,

@@ -40,19 +40,26 @@ pub(super) fn origin_of_job(
     if !is_job(by) {
         return Ok(None);
     }
-    let name = by.to_string();
-    let all = platform.promotions.of(id)?;
-    let mut all = all.into_iter().map(|kept| kept.promotion);
-    let of_it = all.find(|one| {
-        one.by == name && one.origin.job.is_some() && matches!(one.what, Comes::Job { .. })
-    });
-    match of_it {
+    match of_job(platform, &by.to_string(), id)? {
         Some(promotion) => Ok(Some(promotion.origin)),
         None => {
             let message = format!("nothing is known of {by} in {id}: it was not let in there");
             Err(ApiError::new(ErrorCode::Forbidden, message))
         }
     }
+}
+
+/// By what a job of this machine wants into an environment, or was let in; the newest.
+pub(crate) fn of_job(
+    platform: &Platform,
+    by: &str,
+    id: &EnvironmentId,
+) -> Result<Option<Promotion>, ApiError> {
+    let all = platform.promotions.of(id)?;
+    let mut all = all.into_iter().map(|kept| kept.promotion);
+    Ok(all.find(|one| {
+        one.by == by && one.origin.job.is_some() && matches!(one.what, Comes::Job { .. })
+    }))
 }
 
 /// Whether a job of a run may begin in an environment, with its secrets. May be asked again and again: what waits is

@@ -13,6 +13,7 @@ use havre_release::{
 use jiff::tz::TimeZone;
 use sha2::{Digest as _, Sha256};
 
+use super::people::person;
 use super::tables::FreezeRow;
 use super::{PromotionError, definitions};
 use crate::environment::tables::LOOKED_THROUGH;
@@ -70,18 +71,26 @@ pub(crate) fn judge(
         from,
         reference: promotion.origin.reference.as_deref(),
         requested_at: promotion.requested_at,
-        authors: &authors(promotion),
+        authors: &authors(platform, promotion),
         approvals: &promotion.approvals,
     };
     judge_any(platform, &wanted, now)
 }
 
-/// Who is behind a promotion.
-pub(crate) fn authors(promotion: &Promotion) -> BTreeSet<String> {
+/// Who is behind a promotion, by all their names.
+pub(crate) fn authors(platform: &Platform, promotion: &Promotion) -> BTreeSet<String> {
     let mut authors = promotion.authors.clone();
     authors.insert(promotion.by.clone());
     authors.extend(promotion.origin.actor.clone());
-    authors
+    with_people(platform, authors)
+}
+
+/// These names, and those of the persons that they are.
+pub(super) fn with_people(platform: &Platform, mut names: BTreeSet<String>) -> BTreeSet<String> {
+    let register = &platform.door.register;
+    let people = names.iter().filter_map(|name| person(register, name));
+    names.extend(people.collect::<Vec<_>>());
+    names
 }
 
 /// The gates of anything that wants to come in.

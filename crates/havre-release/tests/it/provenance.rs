@@ -37,6 +37,7 @@ fn a_statement_names_images_and_where_they_come_from() {
             }),
             approvals: vec![Approval {
                 by: "carl".to_owned(),
+                person: None,
                 role: Role::Deployer,
                 at,
                 comment: None,

@@ -345,3 +345,33 @@ async fn only_an_admin_puts_gates_in_force_by_his_files() {
     let differing = definitions::differing(&in_force, &other);
     assert_eq!(differing, ["production", "eu"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_person_has_one_voice_whatever_they_are_called() {
+    let stage = Stage::new();
+    let two = "environments: {staging: , production: {needs: staging, approval: {count: 2, not_author: true}}}";
+    staging(&stage, 1, two).await;
+    let token = |name: &str| {
+        let name = name.to_owned();
+        Principal {
+            who: havre_api::Who::Token {
+                id: name.clone(),
+                name,
+            },
+            grant: Grant::everywhere(Role::Deployer),
+        }
+    };
+    let (anna, text) = (deployer("anna"), files(1, two));
+    let promotion = promote(&stage, &anna, &text, None).await.unwrap();
+    let id = promotion.promotion.unwrap();
+    // ben brought it to staging, and anna asked.
+    for name in ["anna", "ben"] {
+        let told = approve(&stage, &token(name), id).await;
+        refused(told, ErrorCode::Forbidden, "somebody else has to agree");
+    }
+    approve(&stage, &deployer("dora"), id).await.unwrap();
+    let told = approve(&stage, &token("dora"), id).await.unwrap();
+    assert_eq!(told.state, PromotionState::Waiting);
+    let told = approve(&stage, &token("emil"), id).await.unwrap();
+    assert_eq!(told.state, PromotionState::Approved);
+}

@@ -280,9 +280,9 @@ async fn a_promotion_goes_by_the_files_of_its_release() {
 async fn what_is_kept_for_other_environments_asks_for_no_more_than_its_author_may() {
     let stage = Stage::new();
     in_force(&stage, &files(1, GATES));
-    let privileged = "name: shop\nservices: {web: {image: 'web:1', privileged: true}}\n\n---\nallow: [privileged]\n";
+    let shared = "name: shop\nservices: {web: {image: 'web:1', volumes: ['data:/d']}}\nvolumes: {data: {external: true}}\n\n---\n";
     let asked = Asked {
-        production: Some(privileged.to_owned()),
+        production: Some(shared.to_owned()),
         ..Asked::default()
     };
     let told = up(&stage, deployer("ben"), "staging", &files(1, GATES), asked).await;
