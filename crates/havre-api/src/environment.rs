@@ -48,8 +48,40 @@ pub struct EnvironmentStatus {
     /// Replicas that have another version of a secret than they are to have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<crate::SecretDiffers>,
+    /// Promotions to it and jobs that want into it, the oldest first: what waits, or rolls out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<PromotionGlance>,
+    /// Runs of its project's workflows; `None`: the project has no repository here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<ProjectRuns>,
     /// What a person should look at; empty when all is well.
     pub problems: Vec<String>,
+}
+
+/// Something that wants into an environment, in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromotionGlance {
+    /// Its number.
+    pub promotion: crate::PromotionId,
+    /// What it is, for a person.
+    pub what: String,
+    /// Who asked for it.
+    pub by: String,
+    /// Since when.
+    pub at: Timestamp,
+    /// How far it is.
+    pub state: crate::PromotionState,
+    /// What it waits for, a line each.
+    pub waits_for: Vec<String>,
+}
+
+/// Runs of a project, in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectRuns {
+    /// Those that have not ended, the newest first.
+    pub live: Vec<crate::RunSummary>,
+    /// The newest of the default branch.
+    pub last: Option<crate::RunSummary>,
 }
 
 /// Overall state of an environment.

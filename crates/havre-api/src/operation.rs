@@ -44,6 +44,9 @@ pub struct UpRequest {
     /// The entry of the job that asks: who agreed with it has agreed with what it brings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<crate::PromotionId>,
+    /// The same files as other environments of the project have them: kept with the release, for promotions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<Project>,
 }
 
 /// How `up` goes about it.

@@ -51,9 +51,15 @@ pub struct Origin {
 /// Where a release comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseOrigin {
-    /// What was said of it.
+    /// What is known of it, by its job, or was said.
     #[serde(flatten)]
     pub origin: Origin,
+    /// The job of this machine that it comes of, as the daemon knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobOrigin>,
+    /// Who said what `origin` has, where no job of this machine did: that opens no gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said_by: Option<String>,
     /// The promotion that brought it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promotion: Option<PromotionId>,
@@ -66,6 +72,19 @@ pub struct ReleaseOrigin {
     /// Why an administrator did not wait for what has to hold.
     #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
     pub overridden: Option<String>,
+}
+
+/// A job of a run of this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobOrigin {
+    /// Its run's number in the project.
+    pub run: u64,
+    /// Which attempt of it.
+    pub attempt: u32,
+    /// Its name.
+    pub job: String,
+    /// The file of its workflow.
+    pub workflow: String,
 }
 
 /// A release of another environment of the project.
@@ -159,7 +178,9 @@ pub struct PromotionStatus {
     /// Who agreed.
     pub approvals: Vec<ApprovalStatus>,
     /// Where it comes from.
-    pub origin: Option<Origin>,
+    pub origin: Option<ReleaseOrigin>,
+    /// Of which files its configuration is; `None`: it is a job.
+    pub configuration: Option<String>,
     /// The release that came of it.
     pub result: Option<ReleaseId>,
     /// The images that the environment would run; those of services that keep theirs are left out.

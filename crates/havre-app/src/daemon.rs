@@ -19,6 +19,7 @@ use crate::environment::EnvironmentError;
 use crate::handle::EnvironmentHandle;
 use crate::history::{self, Past};
 use crate::options::DaemonOptions;
+use crate::pipeline::Glance;
 use crate::platform::Platform;
 use crate::port_owner;
 use crate::supervisor::Supervisor;
@@ -46,6 +47,8 @@ pub(crate) struct Daemon {
     unreadable: StdMutex<BTreeMap<EnvironmentId, String>>,
     pub(crate) supervisor: Supervisor,
     pub(crate) end: CancellationToken,
+    /// What of runs is shown beside environments.
+    pub(crate) glance: Glance,
     /// Whether a call has ended it.
     pub(crate) shutdown_requested: AtomicBool,
 }
@@ -71,6 +74,7 @@ impl Daemon {
             unreadable: StdMutex::default(),
             supervisor: Supervisor::new(end.clone()),
             end,
+            glance: Glance::default(),
             shutdown_requested: AtomicBool::new(false),
         })
     }

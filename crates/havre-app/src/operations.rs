@@ -30,7 +30,7 @@ use crate::masks;
 use crate::plans::plan;
 use crate::progress::EventDiff;
 use crate::promotions::direct::{Direct, before_up};
-use crate::promotions::judge;
+use crate::promotions::{configurations, judge};
 use crate::secrets::needed::{self, Found};
 use crate::volumes::named_volumes;
 use crate::{
@@ -58,6 +58,7 @@ pub(crate) async fn up(
         origin,
         overridden,
         entry,
+        elsewhere,
     } = request;
     let id = EnvironmentId {
         project: project.name.clone(),
@@ -72,6 +73,7 @@ pub(crate) async fn up(
         overridden: overridden.as_deref(),
         entry,
     };
+    let configurations = configurations::kept(by, &project, elsewhere, events)?;
     before_up(daemon, &direct, &project, events)?;
     // Before images are built that need them.
     in_place(|| needed::of(&daemon.platform.secrets, &id, &project))?;
@@ -111,7 +113,10 @@ pub(crate) async fn up(
     shared_networks::resolve(&daemon.platform.networks, &mut project)?;
     let mut release = Release::new(&project, &images, &files);
     release.secrets = secrets;
-    let origin = in_place(|| direct.check(daemon, &release))?;
+    let mut origin = in_place(|| direct.check(daemon, &release))?;
+    if !configurations.is_empty() {
+        origin.get_or_insert_default().configurations = configurations;
+    }
     warn_of_unmasked(daemon, &id, &release, events)?;
     let outcome = |release: &Release, number, previous: Option<u64>| UpOutcome {
         environment: id.clone(),
@@ -132,6 +137,7 @@ pub(crate) async fn up(
         if let (Some(current), true) = (current, serving == Some(&release))
             && before.is_as_wanted()
         {
+            in_place(|| judge::renew_origin(platform, &id, current, origin))?;
             return Ok(outcome(&release, current, Some(current)));
         }
         warn_of_scale(&before, events);

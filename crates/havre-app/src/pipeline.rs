@@ -7,8 +7,8 @@
 //! ```
 
 mod commits;
-mod entries;
 mod gate;
+mod glance;
 mod job_key;
 mod pulls;
 mod pushed;
@@ -27,6 +27,7 @@ use havre_api::Server;
 use havre_base::{Durability, blocking, one_line};
 use havre_box::Boxes;
 use havre_git::{Git, Repositories};
+use havre_model::machine::Ci;
 use havre_results::{Limits, Results};
 use havre_runs::{Ports, Runs, Settings, Sources, SystemClock};
 use havre_store::Store;
@@ -36,11 +37,11 @@ use crate::jobs::{BoxLegs, doors_of};
 use crate::mirrors::Mirrors;
 use crate::run_calls::RunCalls;
 
+pub(crate) use glance::Glance;
 pub(crate) use pulls::SCHEMA;
 pub(crate) use pushed::Pushed;
 
 use commits::Commits;
-use entries::Entries;
 use gate::Environments;
 use job_key::JobKey;
 use pulls::Pulls;
@@ -109,6 +110,17 @@ fn key(path: &Path) -> io::Result<[u8; 32]> {
     Ok(key)
 }
 
+fn limits(most: &Ci) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        total: most.total.unwrap_or(usual.total),
+        repository_artifacts: most.artifacts.unwrap_or(usual.repository_artifacts),
+        repository_caches: most.caches.unwrap_or(usual.repository_caches),
+        retention: most.keep.unwrap_or(usual.retention),
+        ..usual
+    }
+}
+
 /// The pipeline.
 #[derive(Clone)]
 pub(crate) struct Pipeline {
@@ -119,6 +131,7 @@ pub(crate) struct Pipeline {
     legs: BoxLegs,
     boxes: Boxes,
     api: JobsApi,
+    daemon: Arc<Daemon>,
 }
 
 /// What it is made of.
@@ -153,10 +166,9 @@ impl Pipeline {
             Arc::clone(store),
             state.join("results"),
             &key,
-            Limits::default(),
+            limits(&daemon.options.machine.ci),
         );
         let results = results.map_err(|error| one_line(&error))?;
-        let entries = Entries::default();
         let job_key = JobKey::new(&key);
         let served = Served {
             key: job_key.clone(),
@@ -169,7 +181,6 @@ impl Pipeline {
             platform: Arc::clone(platform),
             commits: Commits(repositories.clone()),
             api: api.clone(),
-            entries: entries.clone(),
             served,
             doors: doors_of(listens),
         };
@@ -177,7 +188,7 @@ impl Pipeline {
             boxes.clone(),
             platform.root.run_dir().join("jobs"),
             results.clone(),
-            Default::default(),
+            daemon.options.machine.ci.labels.clone(),
             Arc::new(surroundings),
         );
         let legs = legs.map_err(|error| format!("cannot make the folder of boxes: {error}"))?;
@@ -188,7 +199,6 @@ impl Pipeline {
                 daemon: Arc::clone(daemon),
                 mirrors,
                 repositories: repositories.clone(),
-                entries,
                 key: job_key,
             }),
             sources: Arc::clone(&sources),
@@ -202,6 +212,7 @@ impl Pipeline {
             repositories: repositories.clone(),
             pulls: Pulls::new(Arc::clone(store)),
         };
+        daemon.glance.begin(begun.clone());
         late.0.get_or_init(|| begun);
         Ok(Self {
             runs,
@@ -211,6 +222,7 @@ impl Pipeline {
             legs,
             boxes,
             api,
+            daemon: Arc::clone(daemon),
         })
     }
 
@@ -227,6 +239,7 @@ impl Pipeline {
     /// Ends what is this daemon's alone; jobs go on.
     pub(crate) fn end(&self) {
         self.api.end();
+        self.daemon.glance.end();
     }
 
     /// Removes what was made for the next job; those that run go on.

@@ -103,6 +103,27 @@ pub(crate) async fn claim(
     })
 }
 
+/// Which environment a job is in that was let into the one that its workflow names: its branch's, of a preview. Blocks.
+pub(crate) fn of(
+    platform: &Platform,
+    named: &EnvironmentId,
+    reference: &str,
+) -> Result<EnvironmentId, String> {
+    let all = platform.previews.all().map_err(|error| one_line(&error))?;
+    let branch = reference.strip_prefix("refs/heads/");
+    let own = all.into_iter().find(|one| {
+        one.project == named.project.as_str()
+            && one.of == named.environment.as_str()
+            && Some(one.branch.as_str()) == branch
+    });
+    Ok(EnvironmentId {
+        project: named.project.clone(),
+        environment: own.map_or(named.environment.clone(), |one| {
+            EnvironmentName::new(one.environment)
+        }),
+    })
+}
+
 /// Whether there is nothing by that name that was not made for a branch. Blocks.
 fn is_nobody_s(platform: &Platform, id: &EnvironmentId) -> Result<bool, ApiError> {
     let failed = |error: &dyn std::error::Error| ApiError::new(ErrorCode::Failed, one_line(error));

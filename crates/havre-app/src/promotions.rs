@@ -10,12 +10,14 @@
 //! die between any two steps.
 
 pub(crate) mod answers;
+pub(crate) mod configurations;
 pub(crate) mod definitions;
 pub(crate) mod direct;
 pub(crate) mod entry;
 pub(crate) mod environments;
 pub(crate) mod judge;
 pub(crate) mod keeper;
+mod people;
 pub(crate) mod request;
 mod settle;
 pub(crate) mod show;
@@ -146,14 +148,13 @@ impl Promotions {
         if here.count() >= MAX_PENDING {
             return Err(PromotionError::Crowd { environment });
         }
-        // Whether it can be written is known before it has a number.
-        serde_json::to_string(&promotion).map_err(format)?;
         let plain = promotion.clone();
         let id = self
             .tables
-            .promotion_add(&environment, content.map_err(format)?, move |id| Written {
-                over: plain.state.is_over(),
-                promotion: serde_json::to_string(&Promotion { id, ..plain }).unwrap_or_default(),
+            .promotion_add(&environment, content.map_err(format)?, move |id| {
+                let over = plain.state.is_over();
+                let promotion = serde_json::to_string(&Promotion { id, ..plain })?;
+                Ok(Written { over, promotion })
             })?;
         self.wake();
         Ok(Promotion { id, ..promotion })

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use havre_engine::Engine;
 use havre_git::{Git, OpenError, Receiver, Settings};
+use havre_model::machine;
 
 use crate::audit;
 use crate::platform::Platform;
@@ -25,15 +26,23 @@ use bounds::Groups;
 /// Opens the repositories of an installation, for who is told of pushes. Blocks.
 pub(crate) fn open(
     platform: &Platform,
+    most: &machine::Git,
     engine: Engine,
     receiver: Arc<dyn Receiver>,
 ) -> Result<Git, OpenError> {
     let root = &platform.root;
-    let settings = Settings::new(
+    let usual = Settings::new(
         root.repositories_dir(),
         root.git_run_dir(),
         platform.exe.clone(),
     );
+    let settings = Settings {
+        most_push: most.push.unwrap_or(usual.most_push),
+        most_repository: most.repository.unwrap_or(usual.most_repository),
+        most_total: most.total.unwrap_or(usual.most_total),
+        most_repositories: most.repositories.unwrap_or(usual.most_repositories),
+        ..usual
+    };
     Git::open(settings, receiver, Some(Arc::new(Groups(engine))))
 }
 

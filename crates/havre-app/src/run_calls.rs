@@ -28,6 +28,8 @@ use havre_runs::{Again, Filter, RunId, Runs, RunsError, Sources};
 
 use crate::project_rights::permit;
 
+pub(crate) use report::summary;
+
 use dispatch::{Commits, Pushed};
 
 /// What answers.

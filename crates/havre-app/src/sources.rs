@@ -108,16 +108,13 @@ pub(crate) fn settle(
         environment: project.environment.clone(),
     };
     let owner = environment_key(&id);
+    permit(by, project)?;
     let sources = &platform.sources;
     let held = sources.hold(&owner);
     let has_machine = may_have_of_machine(by);
     let mut trees = BTreeSet::new();
-    each_path(project, &mut |purpose, path| {
+    each_path::<ApiError>(project, &mut |_, path| {
         if let Some((tree, below)) = sent(path) {
-            if let Some(why) = not_sent(purpose) {
-                let message = format!("{} cannot be sent: {why}", path.display());
-                return Err(ApiError::new(ErrorCode::Invalid, message));
-            }
             let found = sources.path(&owner, &tree, below);
             *path = found.map_err(|error| {
                 let hint = "what was sent is kept for an hour at least: run the command again";
@@ -126,23 +123,8 @@ pub(crate) fn settle(
             trees.insert(tree);
             return Ok(());
         }
-        let in_context = purpose == PathUse::Dockerfile && is_below(path);
-        match in_context || has_machine {
-            true => Ok(()),
-            false => Err(forbidden(&id, by, &path.display().to_string())),
-        }
+        Ok(())
     })?;
-    if !has_machine {
-        // Its own are not.
-        if let Some((name, _)) = project.volumes.iter().find(|(_, volume)| volume.external) {
-            return Err(forbidden(&id, by, &format!("the external volume {name}")));
-        }
-        for (name, service) in &project.services {
-            if let Some(asked) = rights_over_machine(service).first() {
-                return Err(forbidden(&id, by, &format!("{asked} of service {name}")));
-            }
-        }
-    }
     let folder = sources.of(&owner);
     let mounts = project
         .services
@@ -171,6 +153,44 @@ pub(crate) fn settle(
         })?;
     }
     Ok(Settled { _held: held })
+}
+
+/// Refuses what this principal may not have of the machine. Changes nothing.
+pub(crate) fn permit(by: &Principal, project: &mut Project) -> Result<(), ApiError> {
+    let id = EnvironmentId {
+        project: project.name.clone(),
+        environment: project.environment.clone(),
+    };
+    let has_machine = may_have_of_machine(by);
+    each_path(project, &mut |purpose, path| {
+        if sent(path).is_some() {
+            return match not_sent(purpose) {
+                Some(why) => {
+                    let message = format!("{} cannot be sent: {why}", path.display());
+                    Err(ApiError::new(ErrorCode::Invalid, message))
+                }
+                None => Ok(()),
+            };
+        }
+        let in_context = purpose == PathUse::Dockerfile && is_below(path);
+        match in_context || has_machine {
+            true => Ok(()),
+            false => Err(forbidden(&id, by, &path.display().to_string())),
+        }
+    })?;
+    if has_machine {
+        return Ok(());
+    }
+    // Its own are not.
+    if let Some((name, _)) = project.volumes.iter().find(|(_, volume)| volume.external) {
+        return Err(forbidden(&id, by, &format!("the external volume {name}")));
+    }
+    for (name, service) in &project.services {
+        if let Some(asked) = rights_over_machine(service).first() {
+            return Err(forbidden(&id, by, &format!("{asked} of service {name}")));
+        }
+    }
+    Ok(())
 }
 
 /// Whether somebody may have a project use this machine's own disk, devices and rights: an admin of all of

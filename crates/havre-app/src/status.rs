@@ -66,6 +66,8 @@ pub(crate) fn environment(
         routes,
         services,
         secrets: differing(snapshot, None),
+        waiting: Vec::new(),
+        runs: None,
         problems,
     }
 }

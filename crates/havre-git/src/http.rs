@@ -376,7 +376,28 @@ impl Server {
                     settings.most_repository >> 20
                 ),
             )),
-            left => Ok(left.min(settings.most_push)),
+            left => {
+                let of_all = self.room_of_all(name, size).await?;
+                Ok(left.min(settings.most_push).min(of_all))
+            }
+        }
+    }
+
+    /// What all repositories together still may, in bytes, where this one takes `size`.
+    async fn room_of_all(&self, name: &Name, size: u64) -> Result<u64, Refusal> {
+        let total = self.git.repositories().total(name, size).await;
+        let total = total.map_err(|error| internal(&error))?;
+        let most = self.git.0.settings.most_total;
+        match most.saturating_sub(total) {
+            0 => Err(refusal(
+                StatusCode::INSUFFICIENT_STORAGE,
+                &format!(
+                    "all repositories take {} MiB, and {} MiB are the most they may: `git.total` of machine.yaml",
+                    total >> 20,
+                    most >> 20
+                ),
+            )),
+            left => Ok(left),
         }
     }
 

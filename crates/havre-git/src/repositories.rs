@@ -67,6 +67,8 @@ struct Inner {
     making: tokio::sync::Mutex<()>,
     /// How many pushes each has now.
     busy: Mutex<HashMap<Name, usize>>,
+    /// Bytes of each, when it was last looked at: before each push, and by whoever tidies.
+    sizes: Mutex<HashMap<Name, u64>>,
 }
 
 impl Repositories {
@@ -82,6 +84,7 @@ impl Repositories {
             processes,
             making: tokio::sync::Mutex::default(),
             busy: Mutex::default(),
+            sizes: Mutex::default(),
         })))
     }
 
@@ -108,6 +111,38 @@ impl Repositories {
         blocking(move || size::of(&path))
             .await
             .map_err(io::Error::other)?
+    }
+
+    /// What all take on disk, in bytes, where one takes `size` now: the others as they were when somebody last pushed
+    /// to them, or tidied.
+    pub(crate) async fn total(&self, name: &Name, size: u64) -> io::Result<u64> {
+        self.sizes().insert(name.clone(), size);
+        let mut total = 0_u64;
+        for other in self.names()? {
+            let known = self.sizes().get(&other).copied();
+            let bytes = match known {
+                Some(bytes) => bytes,
+                None => self.measured(&other).await?,
+            };
+            total = total.saturating_add(bytes);
+        }
+        Ok(total)
+    }
+
+    async fn measured(&self, name: &Name) -> io::Result<u64> {
+        let bytes = self.size(name).await?;
+        self.sizes().insert(name.clone(), bytes);
+        Ok(bytes)
+    }
+
+    /// It is looked at once more, when somebody next asks.
+    pub(crate) fn has_changed(&self, name: &Name) {
+        self.sizes().remove(name);
+    }
+
+    fn sizes(&self) -> MutexGuard<'_, HashMap<Name, u64>> {
+        // Whole after every statement.
+        self.0.sizes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is in one; whether it exists shows when it is read.
@@ -168,6 +203,7 @@ impl Repositories {
                 ..Call::default()
             };
             let ran = self.0.processes.run(self.path(&name), "gc", call).await;
+            self.has_changed(&name);
             if let Err(error) = ran.and_then(|printed| printed.ok("gc")) {
                 let error = one_line(&error);
                 tracing::warn!(%name, error, "a repository was not tidied");
@@ -241,6 +277,8 @@ pub(crate) struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        // What it brought counts when somebody next asks.
+        self.of.has_changed(&self.name);
         let mut busy = self.of.busy();
         if let Some(count) = busy.get_mut(&self.name) {
             *count -= 1;

@@ -16,6 +16,8 @@ pub struct Settings {
     pub most_push: u64,
     /// What one repository may take on disk, in bytes, before a push is refused.
     pub most_repository: u64,
+    /// What all repositories may take on disk together, in bytes, before a push is refused.
+    pub most_total: u64,
     /// Repositories.
     pub most_repositories: usize,
     /// What must be left of the disk, in bytes, for a push to begin.
@@ -41,6 +43,7 @@ impl Settings {
             exe,
             most_push: 2 << 30,
             most_repository: 10 << 30,
+            most_total: 100 << 30,
             most_repositories: 1000,
             least_free: 256 << 20,
             most_each: 8,

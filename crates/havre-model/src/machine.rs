@@ -7,6 +7,8 @@
 //!
 //! Paths are relative to the file's folder. Errors carry the place that caused them.
 
+mod pipeline;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +23,8 @@ use crate::schema::machine as schema;
 use crate::settings::{own_code, valid_domain};
 use crate::suggest;
 use crate::yaml;
+
+pub use pipeline::{Ci, Git};
 
 /// Authorities that need no `directory`, and where they are asked.
 pub const KNOWN_AUTHORITIES: [(&str, &str); 3] = [
@@ -48,6 +52,10 @@ pub struct Settings {
     pub oidc: Vec<OidcIssuer>,
     /// Tells people of promotions.
     pub notify: Option<PathBuf>,
+    /// How much repositories may take.
+    pub git: Git,
+    /// How much artifacts and caches may take, and on what jobs run.
+    pub ci: Ci,
 }
 
 /// `api`
@@ -210,7 +218,21 @@ fn top(fields: &Fields<'_>, base: &Base, report: &mut Report) -> Settings {
         acme,
         oidc,
         notify: file(fields, "notify", base, report),
+        git: of(fields, "git", pipeline::git, report),
+        ci: of(fields, "ci", pipeline::ci, report),
     }
+}
+
+fn of<T: Default>(
+    fields: &Fields<'_>,
+    key: &str,
+    read: fn(Field<'_>, &mut Report) -> Option<T>,
+    report: &mut Report,
+) -> T {
+    let field = fields.get(key);
+    field
+        .and_then(|field| read(field, report))
+        .unwrap_or_default()
 }
 
 fn api(field: Field<'_>, report: &mut Report) -> Option<Api> {
@@ -464,6 +486,7 @@ fn value<'r>(field: Field<'_>, report: &'r mut Report, message: String) -> &'r m
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
     use super::*;
 
@@ -499,6 +522,8 @@ oidc:
       - claims: {repository_id: 123456, ref: refs/heads/*}
         role: deployer
         environments: [shop/production, shop/*]
+git: {push: 1g, repository: 2g, total: 3g, repositories: 4}
+ci: {labels: {big: 'runner:1'}, artifacts: 1g, caches: 2g, total: 3g, keep: 720h}
 ";
 
     #[test]
@@ -516,6 +541,16 @@ oidc:
         assert_eq!(github.audience, "https://havre.example.org");
         assert_eq!(github.rules[0].claims["repository_id"], "123456");
         assert_eq!(github.rules[0].role, Role::Deployer);
+        let git = Git {
+            push: Some(1 << 30),
+            repository: Some(2 << 30),
+            total: Some(3 << 30),
+            repositories: Some(4),
+        };
+        assert_eq!(settings.git, git);
+        assert_eq!(settings.ci.labels["big"], "runner:1");
+        assert_eq!(settings.ci.artifacts, Some(1 << 30));
+        assert_eq!(settings.ci.keep, Some(Duration::from_secs(720 * 3600)));
     }
 
     #[test]
@@ -553,6 +588,8 @@ oidc:
                 "does not exist",
             ),
             ("notify: gone", "machine.yaml:1:9", "does not exist"),
+            ("git: {push: 0}", "machine.yaml:1:13", "lets nothing in"),
+            ("ci: {artifacts: much}", "machine.yaml:1:17", "a size like"),
             (
                 "acme: {authorities: [{name: a, directory: 'ftp://x'}]}",
                 "machine.yaml:1:43",

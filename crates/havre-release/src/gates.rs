@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use havre_model::{ApprovalRule, Approver, EnvironmentGates, EnvironmentName};
 use serde::{Deserialize, Serialize};
 
-use crate::{Approval, Frozen, Release, TestReport};
+use crate::{Approval, Frozen, Release, TestReport, is_workflow};
 
 /// Something that has to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub struct Facts<'a> {
     pub requested_at: SystemTime,
     /// The name of what was pushed, where it is known: `refs/heads/main`.
     pub reference: Option<&'a str>,
-    /// Who asked for it, and who pushed it.
+    /// Who asked for it, and who pushed it: each person by all their names.
     pub authors: &'a BTreeSet<String>,
     /// Who agreed.
     pub approvals: &'a [Approval],
@@ -234,7 +234,10 @@ fn served(needed: &EnvironmentName, facts: &Facts<'_>) -> GateState {
 
 /// The last word of a test counts: one that failed may be run again.
 fn tested(test: &str, facts: &Facts<'_>) -> GateState {
-    let last = facts.tests.iter().rev().find(|one| one.name == test);
+    // That a workflow passed only its own jobs can say; that it failed, anybody.
+    let counts = |one: &&TestReport| one.by_job || !one.passed || !is_workflow(test);
+    let mut named = facts.tests.iter().rev().filter(|one| one.name == test);
+    let last = named.find(counts);
     match last {
         Some(report) if report.passed => GateState::Open,
         Some(report) => {
@@ -256,7 +259,7 @@ fn approved(rule: &ApprovalRule, facts: &Facts<'_>) -> GateState {
         .approvals
         .iter()
         .filter(|one| may_approve(rule, one, facts.authors).is_ok());
-    let people: BTreeSet<&str> = counted.map(|one| one.by.as_str()).collect();
+    let people: BTreeSet<&str> = counted.map(Approval::person).collect();
     if people.len() >= rule.count as usize {
         return GateState::Open;
     }
@@ -302,7 +305,8 @@ pub fn may_approve(
     approval: &Approval,
     authors: &BTreeSet<String>,
 ) -> Result<(), NoVoice> {
-    if rule.not_author && authors.contains(&approval.by) {
+    let is_author = authors.contains(&approval.by) || authors.contains(approval.person());
+    if rule.not_author && is_author {
         return Err(NoVoice::Author);
     }
     let is_among = |one: &Approver| match one {
@@ -342,6 +346,7 @@ mod tests {
         approvals: Vec<(&'static str, Role)>,
         served: Vec<&'static str>,
         tests: Vec<(&'static str, bool)>,
+        by_job: bool,
         frozen: Option<Frozen>,
         later: u64,
     }
@@ -349,6 +354,7 @@ mod tests {
     fn judged(definition: &EnvironmentGates, case: &Case) -> Vec<Gate> {
         let approvals = case.approvals.iter().map(|(by, role)| Approval {
             by: (*by).to_owned(),
+            person: by.strip_prefix("token ").map(str::to_owned),
             role: *role,
             at: UNIX_EPOCH,
             comment: None,
@@ -358,6 +364,7 @@ mod tests {
             passed: *passed,
             run: Some("run 7".to_owned()),
             by: "havre".to_owned(),
+            by_job: case.by_job,
             at: UNIX_EPOCH,
         });
         let served = case
@@ -457,6 +464,7 @@ mod tests {
             reference: Some("refs/heads/main"),
             served: vec!["eu", "staging"],
             tests: vec![("e2e.yml", true), ("other", false)],
+            by_job: true,
             approvals: vec![("ben", Role::Deployer), ("anna", Role::Admin)],
             later: 600,
             ..Case::default()
@@ -488,6 +496,26 @@ mod tests {
         ] {
             let case = Case {
                 tests,
+                ..Case::default()
+            };
+            check(&definition, &case, &[expected]);
+        }
+    }
+
+    #[test]
+    fn that_a_workflow_passed_only_its_jobs_say() {
+        let definition = EnvironmentGates {
+            e2e: Some("e2e.yml".to_owned()),
+            ..open()
+        };
+        for (by_job, passed, expected) in [
+            (true, true, "e2e: open"),
+            (false, true, "e2e: waits, `e2e.yml` has not reported"),
+            (false, false, "e2e: refused, `e2e.yml` failed (run 7)"),
+        ] {
+            let case = Case {
+                tests: vec![("e2e.yml", passed)],
+                by_job,
                 ..Case::default()
             };
             check(&definition, &case, &[expected]);

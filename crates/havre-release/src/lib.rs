@@ -57,7 +57,7 @@ pub use observed::{
     ReplicaState, Role,
 };
 pub use order::dependency_order;
-pub use origin::{Approval, Origin, Source, TestReport};
+pub use origin::{Approval, OfJob, Origin, Source, TestReport, is_workflow};
 pub use promotion::{
     Comes, EXPIRES_AFTER, NotTaken, Promotion, PromotionEvent, PromotionState, RolloutEnd, step,
 };

@@ -34,6 +34,9 @@ pub struct Promotion {
     pub expires_at: SystemTime,
     /// Where it comes from.
     pub origin: Origin,
+    /// Its configuration is of the files of whoever asked: the release had none for that environment.
+    #[serde(default)]
+    pub by_files: bool,
     /// Who pushed it, or brought it to where it comes from, beside who asked.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub authors: BTreeSet<String>,
@@ -288,6 +291,7 @@ mod tests {
             requested_at: at(0),
             expires_at: at(100),
             origin: Origin::default(),
+            by_files: false,
             authors: BTreeSet::new(),
             approvals: Vec::new(),
             state,
@@ -296,6 +300,7 @@ mod tests {
 
     fn agreed(by: &str) -> PromotionEvent {
         PromotionEvent::Agreed(Approval {
+            person: None,
             by: by.to_owned(),
             role: Role::Deployer,
             at: at(1),

@@ -33,7 +33,7 @@ pub fn provenance(
     // Serialising it cannot fail: it has no map.
     let said = serde_json::to_value(&origin).unwrap_or_default();
     for (key, value) in said.as_object().into_iter().flatten() {
-        if key != "approvals" {
+        if key != "approvals" && key != "configurations" {
             parameters[key] = value.clone();
         }
     }

@@ -6,7 +6,7 @@ use crate::blobs::{BlobError, Blobs};
 use crate::failure::{Code, Failure, same_size};
 use crate::names;
 use crate::service::Results;
-use crate::tables::{ArtifactRow, NewArtifact, Reserved, now_ms};
+use crate::tables::{ArtifactRow, NewArtifact, Published, Reserved, now_ms};
 use crate::token::Caller;
 
 /// Most artifacts that a client is told of.
@@ -44,8 +44,14 @@ impl Results {
                 "expires_at is over already",
             ));
         }
+        let quota = self.limits().repository_artifacts;
+        let left = quota.saturating_sub(self.tables().artifacts_of(&caller.repository)?);
+        if left == 0 {
+            return Err(full(quota));
+        }
         let folder = Blobs::new_name().map_err(BlobError::io("name the folder"))?;
-        self.blobs().begin(&folder, self.limits().artifact)?;
+        self.blobs()
+            .begin(&folder, self.limits().artifact.min(left))?;
         let new = NewArtifact {
             repository: caller.repository.clone(),
             run: caller.run.clone(),
@@ -108,13 +114,15 @@ impl Results {
         let retention = i64::try_from(self.limits().retention.as_millis()).unwrap_or(i64::MAX);
         let expires = now_ms().saturating_add(retention);
         let expires = row.asked.map_or(expires, |asked| asked.min(expires));
+        let quota = self.limits().repository_artifacts;
         sealed.publish(|size| {
-            match self
+            let published = self
                 .tables()
-                .publish_artifact(row.id, size, digest, expires)?
-            {
-                true => Ok(row.id),
-                false => Err(missing()),
+                .publish_artifact(row.id, size, digest, expires, quota)?;
+            match published {
+                Published::Done => Ok(row.id),
+                Published::Gone => Err(missing()),
+                Published::Full => Err(full(quota)),
             }
         })
     }
@@ -155,6 +163,17 @@ fn agrees(size: u64, digest: &str, finish: &Finish) -> Result<(), Failure> {
         )),
         Some(_) | None => Ok(()),
     }
+}
+
+fn full(quota: u64) -> Failure {
+    Failure::new(
+        Code::FailedPrecondition,
+        format!(
+            "the artifacts of this repository take the {} MiB that they may; remove runs with `havre ci rm`, keep them \
+             for a shorter time, or raise `ci.artifacts` in machine.yaml",
+            quota >> 20
+        ),
+    )
 }
 
 fn missing() -> Failure {

@@ -9,6 +9,8 @@ pub struct Limits {
     pub total: u64,
     /// Of the disk, for others. Caches give way; an upload that would still take of it is refused.
     pub free_floor: u64,
+    /// All artifacts of a repository. They do not give way: one more is refused.
+    pub repository_artifacts: u64,
     /// All caches of a repository.
     pub repository_caches: u64,
     /// One artifact.
@@ -24,12 +26,13 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 100 GiB in all of which 10 GiB a repository's caches, a floor of 5 GiB, 90 days.
+    /// 100 GiB in all of which 50 GiB a repository's artifacts and 10 GiB its caches, a floor of 5 GiB, 90 days.
     fn default() -> Self {
         const GIB: u64 = 1 << 30;
         Self {
             total: 100 * GIB,
             free_floor: 5 * GIB,
+            repository_artifacts: 50 * GIB,
             repository_caches: 10 * GIB,
             artifact: 10 * GIB,
             cache: 10 * GIB,

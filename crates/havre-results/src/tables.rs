@@ -12,7 +12,7 @@ use havre_store::{Schema, Store, StoreError};
 
 use crate::blobs::Known;
 
-pub(crate) use artifacts::{ArtifactRow, NewArtifact};
+pub(crate) use artifacts::{ArtifactRow, NewArtifact, Published};
 pub(crate) use caches::{CacheRow, Lookup, NewCache};
 
 /// Its versions.

@@ -25,7 +25,8 @@ const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 pub struct Grant {
     /// The run, one of its own per attempt: letters, digits, `-`, `_`, `.`; at most 128.
     pub run: String,
-    /// The job in it, never used again for another: same alphabet.
+    /// The job in it, never used again for another: same alphabet. After a dot at its end stands the attempt: artifacts of
+    /// an earlier one give way to those of a later.
     pub job: String,
     /// Whose caches it sees: any printable text of at most 128 bytes.
     pub repository: String,

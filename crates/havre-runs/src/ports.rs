@@ -226,6 +226,8 @@ pub struct Asked {
     pub number: u64,
     /// The project.
     pub project: String,
+    /// The file of its workflow.
+    pub path: String,
     /// The environment that the leg deploys to.
     pub environment: Option<String>,
     /// As git has it: `refs/…`.

@@ -42,6 +42,7 @@ pub(crate) fn asked(link: &Link, key: &LegKey) -> Asked {
         root: row.root,
         number: row.facts.number,
         project: row.project.clone(),
+        path: row.path.clone(),
         environment: leg.and_then(|(_, leg)| leg.environment.clone()),
         reference: row.facts.reference.clone(),
         commit: row.facts.source.commit.clone(),

@@ -16,6 +16,7 @@ mod commands;
 mod connect;
 mod context;
 mod contexts;
+mod elsewhere;
 mod entrypoints;
 mod error;
 mod exit;

@@ -58,6 +58,17 @@ pub async fn send(
     })
 }
 
+/// Has a project name what it needs by what that holds, and sends nothing.
+pub fn name(context: &Context, project: &mut Project) -> Result<(), Failure> {
+    pack::pack(project, context.ui).map(drop)
+}
+
+/// The contents of configs go with the project.
+pub fn take_configs(project: &mut Project) -> Result<(), Failure> {
+    let mut configs = project.configs.iter_mut();
+    configs.try_for_each(|(name, source)| pack::content(name, source))
+}
+
 struct Transfer<'a> {
     context: &'a Context,
     client: &'a Client,

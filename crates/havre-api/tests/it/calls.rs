@@ -23,6 +23,8 @@ async fn a_query_and_its_answer_arrive_whole() {
             routes: Vec::new(),
             services: Vec::new(),
             secrets: Vec::new(),
+            waiting: Vec::new(),
+            runs: None,
             problems: vec!["disk is nearly full".into()],
         }])
     }));

@@ -45,6 +45,7 @@ pub fn up(name: &str) -> UpRequest {
         origin: None,
         overridden: None,
         entry: None,
+        elsewhere: Vec::new(),
     }
 }
 

@@ -75,6 +75,25 @@ impl Tables {
         Self(store)
     }
 
+    /// Writes the record of a release that is there, while nobody else changes the environment.
+    pub(crate) fn record_put(
+        &self,
+        project: &str,
+        environment: &str,
+        number: u64,
+        record: String,
+    ) -> Result<(), StoreError> {
+        let (project, environment) = (project.to_owned(), environment.to_owned());
+        self.0.run("write the record of a release", move |db| {
+            db.execute(
+                "UPDATE releases SET record = ?4 \
+                 WHERE project = ?1 AND environment = ?2 AND number = ?3",
+                params![project, environment, number, record],
+            )
+            .map(drop)
+        })
+    }
+
     /// Writes an environment's desired state, and with it the release that it wants, where that is
     /// new, and the records of the releases it tells of (by number): all of it or nothing.
     pub(crate) fn environment_put(

@@ -325,6 +325,7 @@ impl Stage {
             origin: None,
             overridden: None,
             entry: None,
+            elsewhere: Vec::new(),
         };
         self.begin(who, async |daemon: Arc<Daemon>, by, events| {
             operations::up(&daemon, &by, request, &events).await

@@ -143,7 +143,10 @@ impl BoxLegs {
             errors.push(error);
             Default::default()
         });
-        let noted = self.inner.notes.all().unwrap_or_default();
+        let noted = self.inner.notes.all().unwrap_or_else(|error| {
+            errors.push(format!("cannot list the boxes of jobs: {error}"));
+            Default::default()
+        });
         for id in there.union(&noted) {
             match self.inner.notes.read(id) {
                 Ok(note) if self.inner.boxes.is_made(id) => {
@@ -196,8 +199,14 @@ impl Legs for BoxLegs {
                 tracing::warn!(%error, "cannot list the boxes of jobs");
                 Default::default()
             });
-            let notes = noted.iter().map(|id| inner.notes.read(id));
-            notes.flatten().map(|note| note.key).collect()
+            let read = |id: &String| {
+                let note = inner.notes.read(id);
+                let warn = |error: &std::io::Error| {
+                    tracing::warn!(id, %error, "nobody knows whose box it is");
+                };
+                note.inspect_err(warn).ok()
+            };
+            noted.iter().filter_map(read).map(|note| note.key).collect()
         })
     }
 }

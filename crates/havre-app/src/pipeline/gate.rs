@@ -5,16 +5,14 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
-use havre_api::{
-    EnterRequest, EntryState, EntryStatus, EnvironmentId, GateState, Origin, Principal, Who,
-};
+use havre_api::{EnterRequest, EntryState, EntryStatus, EnvironmentId, GateState, Principal, Who};
 use havre_base::{in_place, one_line};
 use havre_git::Repositories;
 use havre_model::{EnvironmentGates, EnvironmentName, ProjectName};
+use havre_release::{OfJob, Origin};
 use havre_runs::{Answer, Asked, Gate, LegKey, Opened};
 use havre_secrets::SecretError;
 
-use super::entries::{Entries, Entry};
 use super::job_key::{JobKey, Purpose};
 use super::token::{grant, token_name};
 use crate::daemon::Daemon;
@@ -32,7 +30,6 @@ pub(super) struct Environments {
     pub(super) daemon: Arc<Daemon>,
     pub(super) mirrors: Arc<Mirrors>,
     pub(super) repositories: Repositories,
-    pub(super) entries: Entries,
     pub(super) key: JobKey,
 }
 
@@ -107,27 +104,16 @@ impl Environments {
                 0 => leg.job.clone(),
                 index => format!("{}[{index}]", leg.job),
             },
-            origin: Origin {
-                commit: Some(asked.commit.clone()),
-                repository: Some(asked.project.clone()),
-                reference: Some(asked.reference.clone()),
-                run: Some(asked.number.to_string()),
-                actor: Some(asked.actor.clone()),
-            },
+            origin: havre_api::Origin::default(),
         };
-        let status = match entry::enter(&self.daemon, &by, request).await {
+        let job = request.job.clone();
+        let origin = origin(asked, job);
+        let status = match entry::enter(&self.daemon, &by, request, origin).await {
             Ok(status) => status,
             Err(error) => return later(format!("{id}: {}", one_line(&error))),
         };
         match status.state {
-            EntryState::Entered => {
-                let entry = Entry {
-                    environment: id.environment.clone(),
-                    promotion: status.promotion,
-                };
-                self.entries.note(&asked.key, entry);
-                in_place(|| self.open(&id, &named, &asked.key))
-            }
+            EntryState::Entered => in_place(|| self.open(&id, &named, &asked.key)),
             EntryState::Refused => Answer::Refused {
                 why: format!("{id}: {}", status.reason.unwrap_or_default()),
             },
@@ -244,6 +230,28 @@ impl Environments {
             }
         }
         Ok(secrets)
+    }
+}
+
+/// What the daemon knows of a job.
+fn origin(asked: &Asked, job: String) -> Origin {
+    let attempt = asked.key.leg.attempt;
+    Origin {
+        commit: Some(asked.commit.clone()),
+        repository: Some(asked.project.clone()),
+        reference: Some(asked.reference.clone()),
+        run: Some(match attempt {
+            1 => asked.number.to_string(),
+            _ => format!("{}, attempt {attempt}", asked.number),
+        }),
+        actor: Some(asked.actor.clone()),
+        job: Some(OfJob {
+            run: asked.number,
+            attempt,
+            job,
+            workflow: asked.path.clone(),
+        }),
+        ..Origin::default()
     }
 }
 

@@ -162,7 +162,7 @@ pub(super) async fn begin(
     };
     let reference = format!("refs/pull/{number}/merge");
     // After a crash it comes again, and nobody listens then.
-    if tell.is_alone() && is_known(begun, push, &reference, &merged)? {
+    if tell.is_alone() && is_known(begun, push, "pull_request", &reference, &merged)? {
         return Ok(Vec::new());
     }
     let trigger = request

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use havre_api::{ApiError, Role};
 use havre_base::{in_place, one_line};
-use havre_git::{Lines, Objects, Push, Receiver, Update};
+use havre_git::{Lines, Objects, Oid, Push, Receiver, Update};
 use havre_mirror::Way;
 use havre_model::ProjectName;
 use havre_pipeline::{Event, Reference};
 use havre_release::Answer;
-use havre_runs::{Begun as Run, Filter, Outcome, Trigger};
+use havre_runs::{Begun as Run, Filter, Listed, Outcome, Trigger};
 use tokio::task::JoinSet;
 
 use super::token::grant_of_all;
@@ -22,6 +23,9 @@ use crate::repositories::{gates, moved, wrong};
 const OF_WORKFLOWS: &str = ".github/";
 /// Paths of a push that filters are asked about; of more nobody knows.
 pub(super) const MOST_CHANGED: usize = 3000;
+
+/// Runs of a commit that are looked through for those of its push.
+const MOST_KNOWN: u32 = 100;
 
 /// Takes pushes.
 pub(crate) struct Pushed {
@@ -44,13 +48,23 @@ impl Receiver for Pushed {
             if !push.mirrored {
                 self.refuse_of_mirror(push)?;
             }
-            let branches = push.updates.iter().filter(|it| it.branch().is_some());
-            let mut commits: Vec<_> = branches.filter_map(|it| it.new.as_ref()).collect();
-            commits.sort();
-            commits.dedup();
-            for commit in commits {
-                let mut lines = wrong(objects, commit).await;
-                lines.extend(gates(objects, commit).await.err().unwrap_or_default());
+            let mut moved: Vec<_> = push
+                .updates
+                .iter()
+                .filter_map(|it| it.new.as_ref())
+                .collect();
+            moved.sort();
+            moved.dedup();
+            for oid in moved {
+                // A tag leads to the commit whose files run.
+                let commit = match objects.resolve(oid.as_str()).await {
+                    Ok(Some(commit)) => commit,
+                    // One of something else starts nothing.
+                    Ok(None) => continue,
+                    Err(error) => return Err(vec![one_line(&error)]),
+                };
+                let mut lines = wrong(objects, &commit).await;
+                lines.extend(gates(objects, &commit).await.err().unwrap_or_default());
                 if !lines.is_empty() {
                     return Err(lines);
                 }
@@ -78,9 +92,13 @@ impl Receiver for Pushed {
             };
             let mut runs = Vec::new();
             for update in &push.updates {
-                if let Err(why) = self.take_gates(begun, push, update).await {
-                    tell.say(&format!("{}: {why}", update.reference));
-                    continue;
+                match self.take_gates(begun, push, update).await {
+                    Ok(None) => {}
+                    Ok(Some(differs)) => tell.say(&differs),
+                    Err(why) => {
+                        tell.say(&format!("{}: {why}", update.reference));
+                        continue;
+                    }
                 }
                 let mut started = Vec::new();
                 match begin(begun, push, update, &tell).await {
@@ -140,23 +158,43 @@ impl Pushed {
     }
 
     /// What has to hold in environments holds from the first push of the default branch on that says so, before anything
-    /// runs of it.
-    async fn take_gates(&self, begun: &Begun, push: &Push, update: &Update) -> Result<(), String> {
+    /// runs of it. Of other branches nothing is taken. A line about what is not in force.
+    async fn take_gates(
+        &self,
+        begun: &Begun,
+        push: &Push,
+        update: &Update,
+    ) -> Result<Option<String>, String> {
         let (Some(branch), Some(commit)) = (update.branch(), &update.new) else {
-            return Ok(());
+            return Ok(None);
         };
         let objects = begun.repositories.objects(&push.project);
         let default = objects.default_branch().await;
-        if default.map_err(|error| one_line(&error))? != branch {
-            return Ok(());
-        }
+        let default = default.map_err(|error| one_line(&error))?;
         let said = gates(&objects, commit).await;
         let said = said.map_err(|lines| lines.join("; "))?;
         // Who pushes is a deployer of all environments of the project.
         let grant = grant_of_all(push.project.as_str())?;
         let project = ProjectName::new(push.project.as_str());
-        let taken = in_place(|| definitions::take_gates(&self.platform, &grant, &project, &said));
-        taken.map_err(|error| one_line(&error))
+        let differing = in_place(|| {
+            if branch == default {
+                let grant = (&grant, Role::Deployer);
+                definitions::take_gates(&self.platform, grant, &project, &said)?;
+            }
+            let in_force = definitions::in_force(&self.platform, &project)?;
+            Ok::<_, ApiError>(definitions::differing(&in_force, &said))
+        });
+        let differing = differing.map_err(|error| one_line(&error))?;
+        Ok((!differing.is_empty()).then(|| {
+            let advice = match branch == default {
+                true => "`havre env apply` of an admin puts it in force".to_owned(),
+                false => format!("only {default} and admins put it in force"),
+            };
+            format!(
+                "{branch}: what havre.yaml says has to hold in {} is not in force: {advice}",
+                differing.join(", ")
+            )
+        }))
     }
 }
 
@@ -170,14 +208,14 @@ async fn begin(
     let (Some(to), Some(commit)) = (reference(&update.reference), &update.new) else {
         return Ok(Vec::new());
     };
-    // After a crash it comes again, and nobody listens then.
-    if tell.is_alone() && is_known(begun, push, &update.reference, commit)? {
-        return Ok(Vec::new());
-    }
     let objects = begun.repositories.objects(&push.project);
     let resolved = objects.resolve(commit.as_str()).await;
     let resolved = resolved.map_err(|error| one_line(&error))?;
     let commit = resolved.ok_or("it leads to no commit")?;
+    // After a crash it comes again, and nobody listens then.
+    if tell.is_alone() && is_known(begun, push, "push", &update.reference, &commit)? {
+        return Ok(Vec::new());
+    }
     let source = commits::source(&objects, &push.project, &commit).await;
     let source = source.map_err(|error| error.to_string())?;
     let changed = objects
@@ -258,20 +296,25 @@ async fn of_job(push: &Push, objects: &Objects) -> Result<(), Vec<String>> {
     Ok(())
 }
 
-/// Whether runs of this commit have begun for a reference already.
+/// Whether runs of this event have begun already for a reference: what somebody started by hand does not count.
 pub(super) fn is_known(
     begun: &Begun,
     push: &Push,
+    event: &str,
     reference: &str,
-    commit: &havre_git::Oid,
+    commit: &Oid,
 ) -> Result<bool, String> {
     let filter = Filter {
         reference: Some(reference.to_owned()),
         commit: Some(commit.to_string()),
         ..Filter::default()
     };
-    let listed = begun.runs.list(push.project.as_str(), &filter, None, 1);
-    Ok(!listed.map_err(|error| one_line(&error))?.is_empty())
+    let listed = begun
+        .runs
+        .list(push.project.as_str(), &filter, None, MOST_KNOWN);
+    let listed = listed.map_err(|error| one_line(&error))?;
+    let is_of_push = |run: &Listed| run.event == event && run.actor == push.principal;
+    Ok(listed.iter().any(is_of_push))
 }
 
 fn reference(text: &str) -> Option<Reference> {

@@ -7,20 +7,23 @@ use std::time::{Duration, SystemTime};
 use axum::Router;
 use futures_util::future::BoxFuture;
 use havre_access::{AccessError, Holder, NewToken};
+use havre_api::EnvironmentId;
 use havre_base::one_line;
 use havre_box::Workspace;
 use havre_image::{Images, NameRights};
 use havre_job::{Sources, paths};
+use havre_model::{EnvironmentName, ProjectName};
 use havre_runs::{LegKey, LegStart, Sources as _};
 
 use super::JobsApi;
 use super::commits::Commits;
-use super::entries::Entries;
 use super::served::Served;
-use super::token::{grant, token_name};
+use super::token::{by, grant, token_name};
 use crate::image_names;
 use crate::jobs::{Doors, Grounded, Proxy, Rights, Surroundings};
 use crate::platform::Platform;
+use crate::previews;
+use crate::promotions::entry;
 
 /// What says at what names a commit's project answers.
 const SETTINGS: &str = "havre.yaml";
@@ -31,7 +34,6 @@ pub(super) struct OfDaemon {
     pub(super) platform: Arc<Platform>,
     pub(super) commits: Commits,
     pub(super) api: JobsApi,
-    pub(super) entries: Entries,
     pub(super) served: Served,
     /// Where the machine's proxy listens.
     pub(super) doors: Doors,
@@ -84,11 +86,12 @@ impl Surroundings for OfDaemon {
         let Some(named) = &leg.environment else {
             return Ok(None);
         };
-        let entry = self.entries.of(&leg.key);
-        // Of a preview, the branch's own.
-        let environment = entry
-            .as_ref()
-            .map_or(named.as_str(), |it| it.environment.as_str());
+        let named = EnvironmentId {
+            project: ProjectName::new(leg.project.as_str()),
+            environment: EnvironmentName::new(named.as_str()),
+        };
+        let id = previews::of(&self.platform, &named, &leg.reference)?;
+        let environment = id.environment.as_str();
         let variables = [
             ("HAVRE_CONTEXT", format!("unix://{}", paths::RESULTS_SOCKET)),
             ("HAVRE_TOKEN", self.token(leg, environment)?),
@@ -96,9 +99,10 @@ impl Surroundings for OfDaemon {
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value));
         let mut variables = BTreeMap::from(variables);
-        if let Some(entry) = entry {
-            variables.insert("HAVRE_ENTRY".to_owned(), entry.promotion.to_string());
-        }
+        let entry = entry::of_job(&self.platform, &by(&token_name(&leg.key)), &id);
+        let entry = entry.map_err(|error| format!("{id}: {}", one_line(&error)))?;
+        let entry = entry.ok_or_else(|| format!("{id}: the job was not let in"))?;
+        variables.insert("HAVRE_ENTRY".to_owned(), entry.id.to_string());
         Ok(Some(variables))
     }
 
@@ -151,7 +155,6 @@ impl Surroundings for OfDaemon {
     }
 
     fn removed(&self, key: &LegKey) {
-        self.entries.forget(key);
         match self.platform.door.register.revoke(&token_name(key)) {
             // Most jobs have none.
             Ok(_) | Err(AccessError::NoToken(_)) => {}

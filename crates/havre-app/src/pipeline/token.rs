@@ -47,6 +47,23 @@ pub(super) fn token_name(key: &LegKey) -> String {
     format!("{PREFIX}{}", box_id(key))
 }
 
+/// As what history names whoever comes by a token of this name.
+pub(super) fn by(name: &str) -> String {
+    let who = Who::Token {
+        id: name.to_owned(),
+        name: name.to_owned(),
+    };
+    let nothing = Grant {
+        role: Role::Viewer,
+        environments: Vec::new(),
+    };
+    Principal {
+        who,
+        grant: nothing,
+    }
+    .to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ use havre_release::{
     Approval, NoVoice, Promotion, PromotionEvent, PromotionState, approvers, may_approve,
 };
 
+use super::people::person;
 use super::{Kept, PromotionError, definitions, judge, keeper, settle, show};
 use crate::daemon::Daemon;
 use crate::pipeline::token::is_job;
@@ -92,6 +93,7 @@ fn voice_in(
     }
     let approval = Approval {
         by: by.to_string(),
+        person: person(&daemon.platform.door.register, &by.to_string()),
         role: by.grant.role,
         at: SystemTime::now(),
         comment: request.comment.clone(),
@@ -106,7 +108,7 @@ fn voice_in(
             false => Ok(approval),
         };
     };
-    let mut authors = judge::authors(promotion);
+    let mut authors = judge::authors(&daemon.platform, promotion);
     if !agrees {
         // Whoever asked for it may take it back.
         authors.clear();

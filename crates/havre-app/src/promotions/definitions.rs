@@ -1,8 +1,8 @@
 //! What has to hold before anything new comes into an environment, as it is in force: on this machine, and not in the
 //! files of whoever wants something to come in.
 //!
-//! What files say is put in force by whoever may deploy there as long as nothing is, and by an admin
-//! (`havre env apply`) from then on.
+//! As long as nothing is, a push of the default branch or an admin's files put it in force; from then on an admin does
+//! (`havre env apply`).
 
 use havre_api::{
     ApiError, EnvironmentId, ErrorCode, Event, EventSink, GatesRequest, Grant, Principal, Role,
@@ -50,27 +50,43 @@ pub(crate) fn of(platform: &Platform, id: &EnvironmentId) -> Result<EnvironmentG
     })
 }
 
-/// Puts in force what the files of a project say, where nothing is and who asks may deploy. Whether what is in force in
-/// the project's own environment is as its files say.
+/// Puts in force what the files of an admin say, where nothing is. Whether what is in force in the project's own
+/// environment is as its files say; refused where they ask for something, and nothing is in force.
 pub(crate) fn take(
     platform: &Platform,
     by: &Principal,
     project: &Project,
 ) -> Result<bool, ApiError> {
-    take_gates(platform, &by.grant, &project.name, &project.gates)?;
+    let grant = &by.grant;
+    take_gates(
+        platform,
+        (grant, Role::Admin),
+        &project.name,
+        &project.gates,
+    )?;
     let said = |all: &[EnvironmentGates]| {
         let mut all = all.iter();
         let own = all.find(|one| one.name == project.environment).cloned();
         own.unwrap_or_else(|| EnvironmentGates::open(project.environment.clone()))
     };
-    let in_force = in_force(platform, &project.name)?;
-    Ok(said(&in_force) == said(&project.gates))
+    let in_force = said(&in_force(platform, &project.name)?);
+    let wanted = said(&project.gates);
+    if in_force.are_open() && !wanted.are_open() {
+        let id = id_of(&project.name, &wanted);
+        let message = format!(
+            "havre.yaml says what has to hold before anything comes into {id}, and nothing of it is in force"
+        );
+        return Err(ApiError::new(ErrorCode::Conflict, message).with_hint(
+            "an admin puts it in force by `havre env apply`, and so does a push of the default branch",
+        ));
+    }
+    Ok(in_force == wanted)
 }
 
-/// Puts in force what is said, where nothing is and whoever has the grant may deploy.
+/// Puts in force what is said, where nothing is and whoever has the grant has the role.
 pub(crate) fn take_gates(
     platform: &Platform,
-    grant: &Grant,
+    (grant, role): (&Grant, Role),
     project: &ProjectName,
     said: &[EnvironmentGates],
 ) -> Result<(), ApiError> {
@@ -82,7 +98,7 @@ pub(crate) fn take_gates(
             .iter()
             .find(|one| one.name == gates.name)
             .is_none_or(|one| one.are_open() && !gates.are_open());
-        if is_open && grant.allows(Role::Deployer, &Scope::Environment(id)) {
+        if is_open && grant.allows(role, &Scope::Environment(id)) {
             new.push((position, gates));
         }
     }
@@ -90,6 +106,15 @@ pub(crate) fn take_gates(
         true => Ok(()),
         false => put(platform, project, &new),
     }
+}
+
+/// Environments of which something else is in force than is said, where that says anything. Pure.
+pub(crate) fn differing(in_force: &[EnvironmentGates], said: &[EnvironmentGates]) -> Vec<String> {
+    let differs = said.iter().filter(|one| {
+        let known = in_force.iter().find(|known| known.name == one.name);
+        known.map_or(!one.are_open(), |known| known != *one)
+    });
+    differs.map(|one| one.name.to_string()).collect()
 }
 
 /// As [`take`]; says where another thing is in force than the files have.

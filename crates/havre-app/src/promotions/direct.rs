@@ -11,6 +11,7 @@ use havre_release::{
     Approval, Comes, Entry, Gate, GateName, GateState, Origin, PromotionState, Release, entry,
 };
 
+use super::entry::origin_of_job;
 use super::judge::{self, Judged, Sought, Wanted};
 use super::{PromotionError, definitions, words};
 use crate::daemon::Daemon;
@@ -75,14 +76,17 @@ impl Direct<'_> {
     ) -> Result<Option<Origin>, ApiError> {
         let judged = self.judge(daemon, Sought::Images(release))?;
         self.decide(&judged.gates, None)?;
-        let mut origin = self
-            .origin
-            .cloned()
-            .map(words::origin_of)
-            .unwrap_or_default();
+        let mut origin = self.origin(daemon)?;
         origin.approvals = self.approvals(daemon)?;
         origin.overridden = self.overridden.map(str::to_owned);
         Ok((origin != Origin::default()).then_some(origin))
+    }
+
+    /// A job's is what the daemon knows of it, whatever it says.
+    fn origin(&self, daemon: &Daemon) -> Result<Origin, ApiError> {
+        let of_job = origin_of_job(&daemon.platform, self.by, self.id)?;
+        let said = || self.origin.cloned().unwrap_or_default();
+        Ok(of_job.unwrap_or_else(|| words::origin_of(said(), self.by)))
     }
 
     /// What `plan` says of it.
@@ -99,12 +103,14 @@ impl Direct<'_> {
         let now = SystemTime::now();
         let passed = passed(&daemon.platform, self.by, self.id, self.entry)?;
         let mut authors = BTreeSet::from([self.by.to_string()]);
-        authors.extend(self.origin.and_then(|origin| origin.actor.clone()));
+        let origin = self.origin(daemon)?;
+        authors.extend(origin.actor.clone());
+        let authors = judge::with_people(&daemon.platform, authors);
         let wanted = Wanted {
             environment: self.id,
             what,
             from: None,
-            reference: self.origin.and_then(|origin| origin.reference.as_deref()),
+            reference: origin.reference.as_deref(),
             requested_at: passed.as_ref().map_or(now, |passed| passed.requested_at),
             authors: &authors,
             approvals: passed.as_ref().map_or(&[][..], |passed| &passed.approvals),

@@ -4,12 +4,63 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use havre_api::{ApiError, EnterRequest, EntryState, EntryStatus, Principal, PromotionId};
+use havre_api::{
+    ApiError, EnterRequest, EntryState, EntryStatus, EnvironmentId, ErrorCode, Principal,
+    PromotionId,
+};
 use havre_base::in_place;
 use havre_release::{Comes, EXPIRES_AFTER, Origin, Promotion, PromotionEvent, PromotionState};
 
 use super::{judge, keeper, settle, tell, words};
 use crate::daemon::Daemon;
+use crate::pipeline::token::is_job;
+use crate::platform::Platform;
+
+/// What a caller of the API asks for a job of some other pipeline: what it says of it is said.
+pub(crate) async fn asked(
+    daemon: &Arc<Daemon>,
+    by: &Principal,
+    request: EnterRequest,
+) -> Result<EntryStatus, ApiError> {
+    if is_job(by) {
+        let message =
+            "a job of this machine does not ask for itself: it was let in before it began";
+        return Err(ApiError::new(ErrorCode::Forbidden, message));
+    }
+    let origin = words::origin_of(request.origin.clone(), by);
+    enter(daemon, by, request, origin).await
+}
+
+/// Where what a job of this machine brings comes from, as was written down when it was let in; `None`: it is none.
+pub(super) fn origin_of_job(
+    platform: &Platform,
+    by: &Principal,
+    id: &EnvironmentId,
+) -> Result<Option<Origin>, ApiError> {
+    if !is_job(by) {
+        return Ok(None);
+    }
+    match of_job(platform, &by.to_string(), id)? {
+        Some(promotion) => Ok(Some(promotion.origin)),
+        None => {
+            let message = format!("nothing is known of {by} in {id}: it was not let in there");
+            Err(ApiError::new(ErrorCode::Forbidden, message))
+        }
+    }
+}
+
+/// By what a job of this machine wants into an environment, or was let in; the newest.
+pub(crate) fn of_job(
+    platform: &Platform,
+    by: &str,
+    id: &EnvironmentId,
+) -> Result<Option<Promotion>, ApiError> {
+    let all = platform.promotions.of(id)?;
+    let mut all = all.into_iter().map(|kept| kept.promotion);
+    Ok(all.find(|one| {
+        one.by == by && one.origin.job.is_some() && matches!(one.what, Comes::Job { .. })
+    }))
+}
 
 /// Whether a job of a run may begin in an environment, with its secrets. May be asked again and again: what waits is
 /// written down once, people agree with it as with a promotion, and once it was let in it stays so. Another attempt of a
@@ -18,13 +69,14 @@ pub(crate) async fn enter(
     daemon: &Arc<Daemon>,
     by: &Principal,
     request: EnterRequest,
+    origin: Origin,
 ) -> Result<EntryStatus, ApiError> {
     let promotions = &daemon.platform.promotions;
     let known = in_place(|| job_of(daemon, by, &request))?;
     let promotion = match known {
         Some(promotion) => promotion,
         None => {
-            let new = promotions.add(new_job(by, &request), None)?;
+            let new = promotions.add(new_job(by, &request, origin), None)?;
             let kept = keeper::look(daemon, new.id).await?;
             if kept.promotion.state == PromotionState::Waiting {
                 tell::waits(daemon, &kept.promotion);
@@ -90,9 +142,8 @@ fn job_of(
     Ok(all.find(is_it))
 }
 
-fn new_job(by: &Principal, request: &EnterRequest) -> Promotion {
+fn new_job(by: &Principal, request: &EnterRequest, origin: Origin) -> Promotion {
     let now = SystemTime::now();
-    let said = request.origin.clone();
     Promotion {
         id: 0,
         environment: request.environment.clone(),
@@ -104,9 +155,10 @@ fn new_job(by: &Principal, request: &EnterRequest) -> Promotion {
         requested_at: now,
         expires_at: now + EXPIRES_AFTER,
         origin: Origin {
-            run: Some(request.run.clone()),
-            ..words::origin_of(said)
+            run: origin.run.clone().or_else(|| Some(request.run.clone())),
+            ..origin
         },
+        by_files: false,
         authors: BTreeSet::new(),
         approvals: Vec::new(),
         state: PromotionState::Waiting,

@@ -7,12 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use havre_api::{
     ApiError, EnvironmentId, EnvironmentInfo, ErrorCode, FreezeRequest, FreezeStatus, PreviewInfo,
     Principal, PromotionsQuery, ProvenanceQuery, ReleaseId, StatusQuery, TestReportRequest,
-    Timestamp,
+    Timestamp, Who,
 };
 use havre_base::in_place;
 use havre_model::ProjectName;
-use havre_release::{TestReport, provenance as statement};
+use havre_release::{TestReport, is_workflow, provenance as statement};
 
+use super::entry::origin_of_job;
 use super::judge::served;
 use super::show::list;
 use super::tables::FreezeRow;
@@ -190,6 +191,7 @@ pub(crate) async fn report(
     let serving = daemon.environment(id).await?.status().desired.current;
     let number = request.release.map(|release| release.0).or(serving);
     in_place(|| {
+        let by_job = by_job(&daemon.platform, by, &request)?;
         let mut past = served(&daemon.platform, id)?.into_iter();
         let tested = past.find(|one| Some(one.number) == number);
         let tested = tested.ok_or_else(|| {
@@ -204,6 +206,7 @@ pub(crate) async fn report(
             passed: request.passed,
             run: request.run.clone(),
             by: by.to_string(),
+            by_job,
             at: SystemTime::now(),
         };
         let text = serde_json::to_string(&report);
@@ -216,6 +219,42 @@ pub(crate) async fn report(
         promotions.wake();
         Ok(())
     })
+}
+
+/// Whether it is a job that reports. That a workflow passed nobody else says, and no job of another one.
+fn by_job(
+    platform: &Platform,
+    by: &Principal,
+    request: &TestReportRequest,
+) -> Result<bool, ApiError> {
+    let test = &request.test;
+    let refused = |message: String| {
+        let hint = "a test that people or other programs report has a name that is no file's";
+        Err(ApiError::new(ErrorCode::Forbidden, message).with_hint(hint))
+    };
+    let job = origin_of_job(platform, by, &request.environment)?.and_then(|origin| origin.job);
+    match job {
+        _ if !is_workflow(test) || !request.passed => Ok(job.is_some()),
+        Some(job) if is_file(&job.workflow, test) => Ok(true),
+        Some(job) => refused(format!(
+            "that `{test}` passed only its own jobs say, and this one is of {}",
+            job.workflow
+        )),
+        None if is_elsewheres(by) => Ok(true),
+        None => refused(format!(
+            "that `{test}` passed only its own jobs say, and {by} is none"
+        )),
+    }
+}
+
+/// A workflow is called by its path, or by the last part of it.
+fn is_file(path: &str, test: &str) -> bool {
+    path == test || path.rsplit_once('/').is_some_and(|(_, name)| name == test)
+}
+
+/// Whether it is a job of GitHub's, by what GitHub vouches for.
+fn is_elsewheres(by: &Principal) -> bool {
+    matches!(&by.who, Who::Login { subject, .. } if subject.starts_with("repo:"))
 }
 
 /// What can be said of where a release comes from.

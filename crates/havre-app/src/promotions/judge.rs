@@ -13,6 +13,7 @@ use havre_release::{
 use jiff::tz::TimeZone;
 use sha2::{Digest as _, Sha256};
 
+use super::people::person;
 use super::tables::FreezeRow;
 use super::{PromotionError, definitions};
 use crate::environment::tables::LOOKED_THROUGH;
@@ -43,7 +44,7 @@ pub(crate) struct Wanted<'a> {
 pub(crate) enum Sought<'a> {
     /// A release that runs the same images.
     Images(&'a Release),
-    /// One of the same commit; none: nobody knows which.
+    /// One of the same commit, as the daemon knows it of its jobs; none: it does not.
     Commit(Option<&'a str>),
 }
 
@@ -57,7 +58,7 @@ pub(crate) fn judge(
     let what = match (&promotion.what, release) {
         (Comes::Release { .. }, Some(release)) => Sought::Images(release),
         (Comes::Release { .. }, None) | (Comes::Job { .. }, _) => {
-            Sought::Commit(promotion.origin.commit.as_deref())
+            Sought::Commit(promotion.origin.known_commit())
         }
     };
     let from = match &promotion.what {
@@ -70,18 +71,26 @@ pub(crate) fn judge(
         from,
         reference: promotion.origin.reference.as_deref(),
         requested_at: promotion.requested_at,
-        authors: &authors(promotion),
+        authors: &authors(platform, promotion),
         approvals: &promotion.approvals,
     };
     judge_any(platform, &wanted, now)
 }
 
-/// Who is behind a promotion.
-pub(crate) fn authors(promotion: &Promotion) -> BTreeSet<String> {
+/// Who is behind a promotion, by all their names.
+pub(crate) fn authors(platform: &Platform, promotion: &Promotion) -> BTreeSet<String> {
     let mut authors = promotion.authors.clone();
     authors.insert(promotion.by.clone());
     authors.extend(promotion.origin.actor.clone());
-    authors
+    with_people(platform, authors)
+}
+
+/// These names, and those of the persons that they are.
+pub(super) fn with_people(platform: &Platform, mut names: BTreeSet<String>) -> BTreeSet<String> {
+    let register = &platform.door.register;
+    let people = names.iter().filter_map(|name| person(register, name));
+    names.extend(people.collect::<Vec<_>>());
+    names
 }
 
 /// The gates of anything that wants to come in.
@@ -194,7 +203,7 @@ fn sources(
                 Sought::Images(release) => release.has_images_of(&past.release),
                 Sought::Commit(commit) => {
                     let origin = past.record.origin.as_ref();
-                    let there = origin.and_then(|origin| origin.commit.as_deref());
+                    let there = origin.and_then(Origin::known_commit);
                     commit.is_some() && there == commit
                 }
             };
@@ -245,6 +254,42 @@ pub(crate) fn record_origin(
     let mut past = served(platform, id)?.into_iter();
     let found = past.find(|one| one.number == number);
     Ok(found.and_then(|one| one.record.origin))
+}
+
+/// What serves was brought once more, by other files: where it comes from is theirs from now on. What somebody says takes
+/// no place of what is known of a job.
+pub(crate) fn renew_origin(
+    platform: &Platform,
+    id: &EnvironmentId,
+    number: u64,
+    origin: Option<Origin>,
+) -> Result<(), ApiError> {
+    let mut past = served(platform, id)?.into_iter();
+    let found = past.find(|one| one.number == number);
+    let (Some(Past { mut record, .. }), Some(origin)) = (found, origin) else {
+        return Ok(());
+    };
+    let known = record.origin.take().unwrap_or_default();
+    if known.job.is_some() && origin.job.is_none() {
+        return Ok(());
+    }
+    let overridden = known.overridden.clone().or(origin.overridden.clone());
+    record.origin = Some(Origin {
+        promotion: known.promotion,
+        promoted_from: known.promoted_from,
+        approvals: known.approvals,
+        overridden,
+        ..origin
+    });
+    let text = serde_json::to_string(&record);
+    let text = text.map_err(|error| ApiError::from_error(ErrorCode::Internal, &error))?;
+    let (project, environment) = (id.project.as_str(), id.environment.as_str());
+    let put = platform
+        .tables
+        .record_put(project, environment, number, text);
+    put.map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+    platform.promotions.wake();
+    Ok(())
 }
 
 /// Stands for the images of a release, whatever its number and configuration: 64 hex digits.

@@ -16,9 +16,10 @@ use havre_release::{
 };
 
 use super::direct::{Passed, passed};
+use super::entry::origin_of_job;
 use super::judge::{Judged, judge, served};
 use super::settle::{became, lease};
-use super::{Kept, definitions, keeper, show, tell, words};
+use super::{Kept, configurations, definitions, keeper, show, tell, words};
 use crate::daemon::Daemon;
 use crate::files::{fingerprints, keep_files};
 use crate::history::Past;
@@ -34,7 +35,7 @@ pub(crate) async fn promote(
     request: PromoteRequest,
 ) -> Result<PromotionStatus, ApiError> {
     let PromoteRequest {
-        mut project,
+        project: asked,
         from,
         release: number,
         origin,
@@ -42,14 +43,23 @@ pub(crate) async fn promote(
         dry_run,
     } = request;
     let id = EnvironmentId {
-        project: project.name.clone(),
-        environment: project.environment.clone(),
+        project: asked.name.clone(),
+        environment: asked.environment.clone(),
     };
     let platform = &daemon.platform;
-    let _sent = in_place(|| sources::settle(platform, by, &mut project))?;
-    capabilities::check(&daemon.targets.capabilities(), &id, &project)?;
     let number = source_number(daemon, &by.grant, &id, &from, number.map(|one| one.0)).await?;
     let source = in_place(|| source(platform, &id, &from, number))?;
+    let kept = configurations::of(source.record.origin.as_ref(), &asked)?;
+    let by_files = kept.is_none();
+    let mut project = kept.unwrap_or(asked);
+    let settled = in_place(|| sources::settle(platform, by, &mut project));
+    let _sent = settled.map_err(|error| match (by_files, &error.code) {
+        (false, ErrorCode::NotFound) => error.with_hint(format!(
+            "what release {number} of {from} mounts is sent by whoever asks: check its commit out, and ask from there"
+        )),
+        _ => error,
+    })?;
+    capabilities::check(&daemon.targets.capabilities(), &id, &project)?;
     ports::check(daemon, &id, &project).await?;
     domains::check(daemon, &id, &project).await?;
     let nobodys = admission::nobodys(by);
@@ -62,7 +72,8 @@ pub(crate) async fn promote(
     let release = with_restarts(release, snapshot.as_deref());
     in_place(|| definitions::take(platform, by, &project))?;
     let passed = in_place(|| passed(platform, by, &id, entry))?;
-    let promotion = new_promotion(
+    let origin = in_place(|| asking(platform, by, &id, origin))?;
+    let mut promotion = new_promotion(
         by,
         &id,
         (&from, &source),
@@ -70,6 +81,7 @@ pub(crate) async fn promote(
         origin,
         passed,
     );
+    promotion.by_files = by_files;
     let now = SystemTime::now();
     let judged = in_place(|| judge(platform, &promotion, Some(&release), now))?;
     refuse(&id, &judged)?;
@@ -231,18 +243,41 @@ fn with_restarts(mut release: Release, snapshot: Option<&TargetStatus>) -> Relea
     release
 }
 
+/// Where whoever asks says that it comes from: of a release of which nothing is known no more than that is, whatever
+/// job promotes it.
+fn asking(
+    platform: &Platform,
+    by: &Principal,
+    id: &EnvironmentId,
+    said: Option<havre_api::Origin>,
+) -> Result<Origin, ApiError> {
+    Ok(match origin_of_job(platform, by, id)? {
+        Some(of_job) => Origin {
+            job: None,
+            said_by: Some(by.to_string()),
+            ..of_job
+        },
+        None => words::origin_of(said.unwrap_or_default(), by),
+    })
+}
+
+fn configurations_of(origin: &Origin) -> BTreeMap<EnvironmentName, String> {
+    origin.configurations.clone()
+}
+
 fn new_promotion(
     by: &Principal,
     id: &EnvironmentId,
     (from, source): (&EnvironmentName, &Past),
     snapshot: Option<&TargetStatus>,
-    origin: Option<havre_api::Origin>,
+    origin: Origin,
     passed: Option<Passed>,
 ) -> Promotion {
-    let known = source.record.origin.clone().unwrap_or_default();
-    let said = origin.unwrap_or_default();
+    let known = source.record.origin.clone();
     let mut authors: BTreeSet<String> = source.record.by.iter().cloned().collect();
-    authors.extend(known.actor.clone());
+    let actor = |origin: &Origin| origin.actor.clone();
+    authors.extend(known.as_ref().and_then(actor));
+    authors.extend(actor(&origin));
     let now = SystemTime::now();
     Promotion {
         id: 0,
@@ -256,11 +291,6 @@ fn new_promotion(
         requested_at: passed.as_ref().map_or(now, |passed| passed.requested_at),
         expires_at: now + EXPIRES_AFTER,
         origin: Origin {
-            commit: said.commit.or(known.commit),
-            repository: said.repository.or(known.repository),
-            reference: said.reference.or(known.reference),
-            run: said.run.or(known.run),
-            actor: said.actor.or(known.actor),
             promotion: None,
             promoted_from: Some(Source {
                 environment: from.clone(),
@@ -268,7 +298,12 @@ fn new_promotion(
             }),
             approvals: Vec::new(),
             overridden: None,
+            configurations: known.as_ref().map(configurations_of).unwrap_or_default(),
+            ..known
+                .filter(|known| known.commit.is_some())
+                .unwrap_or(origin)
         },
+        by_files: false,
         authors,
         approvals: passed.map(|passed| passed.approvals).unwrap_or_default(),
         state: PromotionState::Waiting,

@@ -5,14 +5,15 @@ use std::time::SystemTime;
 
 use havre_api::{
     ApiError, EnvironmentId, ErrorCode, ImageChange, PlannedAction, Principal, PromotedFrom,
-    PromotionId, PromotionState as State, PromotionStatus, PromotionsQuery, ReleaseId, WaitingJob,
+    PromotionGlance, PromotionId, PromotionState as State, PromotionStatus, PromotionsQuery,
+    ReleaseId, WaitingJob,
 };
 use havre_base::in_place;
-use havre_release::{Comes, Jobs, PromotionState, Release};
+use havre_release::{Comes, Jobs, Promotion, PromotionState, Release};
 
 use super::judge::{judge, served};
-use super::words::{approval, gates, said};
-use super::{Kept, PromotionError};
+use super::words::{approval, gates, release_origin};
+use super::{Kept, PromotionError, tell};
 use crate::daemon::Daemon;
 use crate::plans::{changes, others, plan};
 
@@ -57,7 +58,10 @@ pub(crate) async fn status(
         reason: reason(&promotion.state),
         gates: judged_gates,
         approvals: promotion.approvals.iter().map(approval).collect(),
-        origin: Some(said(&promotion.origin)).filter(|said| *said != Default::default()),
+        origin: Some(&promotion.origin)
+            .filter(|origin| **origin != Default::default())
+            .map(release_origin),
+        configuration: configuration(promotion),
         result: match promotion.state {
             PromotionState::RolledOut { release } => Some(ReleaseId(release)),
             _ => None,
@@ -71,6 +75,35 @@ pub(crate) async fn status(
         difference(daemon, &mut told, release).await?;
     }
     Ok(told)
+}
+
+/// What wants into an environment, in short.
+pub(crate) fn glance(
+    daemon: &Daemon,
+    id: &EnvironmentId,
+) -> Result<Vec<PromotionGlance>, ApiError> {
+    let platform = &daemon.platform;
+    let pending = in_place(|| platform.promotions.pending())?;
+    let here = pending
+        .into_iter()
+        .filter(|kept| kept.promotion.environment == *id);
+    let told = here.map(|Kept { promotion, release }| {
+        let judged = in_place(|| judge(platform, &promotion, release.as_ref(), SystemTime::now()))?;
+        let waits = gates(&judged.gates).into_iter();
+        let waits = waits.filter(|gate| gate.state == havre_api::GateState::Waits);
+        Ok(PromotionGlance {
+            promotion: PromotionId(promotion.id),
+            what: tell::what(&promotion),
+            by: promotion.by.clone(),
+            at: promotion.requested_at.into(),
+            state: state(&promotion.state),
+            waits_for: Vec::from_iter(waits.map(|gate| match gate.why {
+                Some(why) => format!("{}: {why}", gate.gate),
+                None => gate.gate,
+            })),
+        })
+    });
+    told.collect()
 }
 
 /// What it would change, and how it differs from what served.
@@ -141,6 +174,19 @@ fn differs(source: &Release, release: &Release) -> Vec<String> {
     let gone = gone.filter(|name| !release.services.contains_key(*name));
     lines.extend(gone.map(|name| format!("{name}: not there")));
     lines
+}
+
+fn configuration(promotion: &Promotion) -> Option<String> {
+    let Comes::Release { from, release, .. } = &promotion.what else {
+        return None;
+    };
+    Some(match promotion.by_files {
+        false => format!("as the files of release {release} of {from} have it"),
+        true => format!(
+            "of the files of whoever asked: release {release} of {from} keeps none for {}",
+            promotion.environment.environment
+        ),
+    })
 }
 
 fn state(state: &PromotionState) -> State {

@@ -173,7 +173,7 @@ impl Tables {
         &self,
         id: &EnvironmentId,
         content: Option<String>,
-        written: impl FnOnce(u64) -> Written + Send + 'static,
+        written: impl FnOnce(u64) -> serde_json::Result<Written> + Send + 'static,
     ) -> Result<u64, StoreError> {
         let (project, environment) = names(id);
         self.0.run("make a promotion", move |db| {
@@ -185,7 +185,9 @@ impl Tables {
             )?;
             let number =
                 transaction.query_row("SELECT last_insert_rowid()", [], |row| row.get(0))?;
-            put(&transaction, number, &written(number))?;
+            let unwritable = |error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
+            let written = written(number).map_err(unwritable)?;
+            put(&transaction, number, &written)?;
             transaction.commit()?;
             Ok(number)
         })
@@ -287,7 +289,7 @@ mod tests {
         let add = |content: Option<&str>| {
             let content = content.map(str::to_owned);
             let made = tables.promotion_add(&shop, content, |number| {
-                written(&format!("new {number}"), false)
+                Ok(written(&format!("new {number}"), false))
             });
             made.unwrap()
         };

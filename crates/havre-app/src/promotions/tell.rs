@@ -16,6 +16,12 @@ use tokio::time::timeout;
 use crate::audit;
 use crate::daemon::Daemon;
 
+/// Before each time that the program is run: it may be over by then what kept it from telling.
+const PAUSES: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_secs(5),
+    Duration::from_secs(60),
+];
 /// How long the program may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -110,15 +116,23 @@ fn tell(daemon: &Daemon, event: &str, promotion: &Promotion) {
     let end = daemon.end.clone();
     daemon.supervisor.spawn(async move {
         tokio::select! {
-            told = run(&program, &document) => {
-                if let Err(error) = told {
-                    let error = one_line(&error);
-                    tracing::warn!(error, "nobody is told of a promotion");
-                }
-            }
+            () = try_to_tell(&program, &document) => {}
             () = end.cancelled() => {}
         }
     });
+}
+
+/// As often as there are pauses, until it went well.
+async fn try_to_tell(program: &Path, document: &str) {
+    for (times, pause) in PAUSES.iter().enumerate() {
+        tokio::time::sleep(*pause).await;
+        let Err(error) = run(program, document).await else {
+            return;
+        };
+        let (error, tries) = (one_line(&error), times + 1);
+        let most = PAUSES.len();
+        tracing::warn!(error, tries, most, "nobody is told of a promotion");
+    }
 }
 
 fn document(event: &str, promotion: &Promotion) -> Value {

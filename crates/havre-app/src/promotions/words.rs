@@ -3,8 +3,8 @@
 use std::time::SystemTime;
 
 use havre_api::{
-    ApiError, ApprovalStatus, EnvironmentId, ErrorCode, GateStatus, PromotedFrom, PromotionId,
-    ReleaseId, ReleaseOrigin, Timestamp,
+    ApiError, ApprovalStatus, EnvironmentId, ErrorCode, GateStatus, JobOrigin, Principal,
+    PromotedFrom, PromotionId, ReleaseId, ReleaseOrigin, Timestamp,
 };
 use havre_release::{Approval, Gate, GateState, Origin};
 
@@ -38,8 +38,9 @@ pub(crate) fn approval(approval: &Approval) -> ApprovalStatus {
     }
 }
 
-/// What somebody said of where a release comes from, to be kept.
-pub(crate) fn origin_of(said: havre_api::Origin) -> Origin {
+/// What somebody said of where a release comes from, to be kept as that.
+pub(crate) fn origin_of(said: havre_api::Origin, by: &Principal) -> Origin {
+    let said_by = (said != havre_api::Origin::default()).then(|| by.to_string());
     let havre_api::Origin {
         commit,
         repository,
@@ -53,12 +54,12 @@ pub(crate) fn origin_of(said: havre_api::Origin) -> Origin {
         reference,
         run,
         actor,
+        said_by,
         ..Origin::default()
     }
 }
 
-/// What was said of it.
-pub(crate) fn said(origin: &Origin) -> havre_api::Origin {
+fn of(origin: &Origin) -> havre_api::Origin {
     havre_api::Origin {
         commit: origin.commit.clone(),
         repository: origin.repository.clone(),
@@ -71,7 +72,14 @@ pub(crate) fn said(origin: &Origin) -> havre_api::Origin {
 /// Where a release comes from.
 pub(crate) fn release_origin(origin: &Origin) -> ReleaseOrigin {
     ReleaseOrigin {
-        origin: said(origin),
+        origin: of(origin),
+        job: origin.job.as_ref().map(|job| JobOrigin {
+            run: job.run,
+            attempt: job.attempt,
+            job: job.job.clone(),
+            workflow: job.workflow.clone(),
+        }),
+        said_by: origin.said_by.clone(),
         promotion: origin.promotion.map(PromotionId),
         promoted_from: origin.promoted_from.as_ref().map(|from| PromotedFrom {
             environment: from.environment.clone(),

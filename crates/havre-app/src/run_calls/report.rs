@@ -19,7 +19,7 @@ const EACH: usize = 200;
 const MAX_DEPTH: usize = 20;
 
 /// A run in a list.
-pub(super) fn summary(run: &Listed) -> RunSummary {
+pub(crate) fn summary(run: &Listed) -> RunSummary {
     RunSummary {
         number: run.number.unwrap_or_default(),
         workflow: run.workflow.clone(),

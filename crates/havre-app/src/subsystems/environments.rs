@@ -1,5 +1,6 @@
 //! Environments: their calls of the API.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +22,9 @@ use crate::handle::EnvironmentHandle;
 use crate::labels::environment_key;
 use crate::subsystem::{Part, Subsystem};
 use crate::subsystems::certificates;
-use crate::{beyond, exec, logs, operations, plans, releases, status, why as explanation};
+use crate::{
+    beyond, exec, logs, operations, plans, promotions, releases, status, why as explanation,
+};
 
 /// Time between the two looks that give a share of CPU.
 const CPU_SAMPLE: Duration = Duration::from_millis(200);
@@ -121,16 +124,27 @@ async fn status_of(
     for handle in &handles {
         certificates.push(certificates::problems(daemon, &environment_key(&handle.id)).await);
     }
-    Ok(handles
-        .iter()
-        .zip(certificates)
-        .map(|(handle, certificates)| {
-            let mut status = status::environment(&handle.id, &handle.status(), port);
-            status.problems.extend(certificates);
-            status.problems.extend(edge_problems.iter().cloned());
-            status
-        })
-        .collect())
+    let mut told = Vec::new();
+    let mut runs = BTreeMap::new();
+    for (handle, certificates) in handles.iter().zip(certificates) {
+        let mut status = status::environment(&handle.id, &handle.status(), port);
+        status.problems.extend(certificates);
+        status.problems.extend(edge_problems.iter().cloned());
+        status.waiting = promotions::show::glance(daemon, &handle.id)?;
+        let project = &handle.id.project;
+        if !runs.contains_key(project) {
+            runs.insert(project.clone(), daemon.glance.runs(project).await);
+        }
+        match runs.get(project) {
+            Some(Ok(of_project)) => status.runs.clone_from(of_project),
+            Some(Err(why)) => status
+                .problems
+                .push(format!("its runs are not known: {why}")),
+            None => {}
+        }
+        told.push(status);
+    }
+    Ok(told)
 }
 
 async fn replicas(

@@ -54,7 +54,7 @@ impl Subsystem for Parts {
                     .map(|()| Empty {})
             })
             .call::<EnvironmentEnter, _>(async |daemon, by, request| {
-                entry::enter(&daemon, &by, request).await
+                entry::asked(&daemon, &by, request).await
             })
             .call::<Provenance, _>(async |daemon, _, query| {
                 environments::provenance(&daemon, &query).await

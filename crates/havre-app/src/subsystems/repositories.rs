@@ -26,8 +26,9 @@ pub(crate) struct Repositories {
 
 impl Repositories {
     pub(crate) fn new(daemon: &Arc<Daemon>, engine: Engine, receiver: Arc<dyn Receiver>) -> Self {
+        let most = &daemon.options.machine.git;
         let opened =
-            havre_base::in_place(|| repositories::open(&daemon.platform, engine, receiver));
+            havre_base::in_place(|| repositories::open(&daemon.platform, most, engine, receiver));
         Self {
             daemon: Arc::clone(daemon),
             git: opened.map_err(|error| havre_base::one_line(&error)),

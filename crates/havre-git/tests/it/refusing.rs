@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use havre_git::Outcome;
 
-use crate::harness::{Served, served, wait_until};
+use crate::harness::{Served, serve_in, served, wait_until};
 use crate::pushing::noise;
 
 pub const TESTS: &[(&str, fn())] = &[
@@ -17,6 +17,11 @@ pub const TESTS: &[(&str, fn())] = &[
     ("refusing::what_is_too_large_is_refused", too_large),
     ("refusing::a_full_repository_takes_nothing", full_repository),
     ("refusing::a_full_disk_takes_nothing", full_disk),
+    ("refusing::all_repositories_have_a_bound", all_full),
+    (
+        "refusing::a_disk_that_fills_during_a_push_keeps_nothing_half",
+        disk_fills,
+    ),
     ("refusing::another_namespace_is_refused", namespaces),
     ("refusing::too_many_at_once_are_refused", too_many),
     (
@@ -159,6 +164,78 @@ fn full_disk() {
         !ok && said.contains("remote: the disk of this machine is full"),
         "{said}"
     );
+}
+
+fn all_full() {
+    let served = served(|settings| settings.most_total = 2 << 20);
+    let work = served.work(&[("noise", &noise(1_200_000))]);
+    let (ok, said) = work.run(&["push", "havre", "main"]);
+    assert!(ok, "{said}");
+    // Another project has what is left, and no more.
+    let url = served.url("pusher", "other");
+    let other = served.work(&[("noise", &noise(1_200_001))]);
+    let (ok, said) = other.run(&["push", &url, "main"]);
+    assert!(!ok && said.contains("exceeds maximum"), "{said}");
+    let little = served.work(&[("noise", &noise(600_000))]);
+    let (ok, said) = little.run(&["push", &url, "main"]);
+    assert!(ok, "{said}");
+    work.commit(&[("more", &noise(100_003))]);
+    let (ok, said) = work.run(&["push", "havre", "main"]);
+    assert!(ok, "{said}");
+    little.commit(&[("more", &noise(400_001))]);
+    let (ok, said) = little.run(&["push", &url, "main"]);
+    assert!(!ok, "{said}");
+}
+
+/// A file system of a few megabytes, for as long as it is held.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn mount(at: &std::path::Path) -> Self {
+        let small = Self(at.to_owned());
+        small.ask(&["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs"]);
+        small
+    }
+
+    fn ask(&self, words: &[&str]) {
+        let mut command = std::process::Command::new(words[0]);
+        let status = command.args(&words[1..]).arg(&self.0).status();
+        let done = status.is_ok_and(|status| status.success());
+        assert!(done || std::thread::panicking(), "{words:?}");
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        self.ask(&["umount", "-l"]);
+    }
+}
+
+fn disk_fills() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path().join("repositories");
+    std::fs::create_dir(&at).expect("made");
+    let small = Small::mount(&at);
+    let served = serve_in(folder, Default::default(), |_| {});
+    let work = served.work(&[("a", b"1")]);
+    work.git(&["push", "havre", "main"]);
+    let before = served.main();
+    work.commit(&[("noise", &noise(12 << 20))]);
+    let (ok, said) = work.run(&["push", "havre", "main"]);
+    assert!(!ok && said.contains("No space left on device"), "{said}");
+    assert_eq!(served.main(), before);
+    assert_eq!(served.fake.received.lock().expect("whole").len(), 1);
+    served.runtime.block_on(served.git.repositories().tidy());
+    let objects = at.join("shop.git/objects");
+    let left = std::fs::read_dir(objects).expect("there").flatten();
+    let left: Vec<_> = left
+        .filter(|one| one.path().to_string_lossy().contains("tmp_"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    small.ask(&["mount", "-o", "remount,size=64m"]);
+    let (ok, said) = work.run(&["push", "havre", "main"]);
+    assert!(ok, "{said}");
+    assert_eq!(served.main(), Some(work.head()));
 }
 
 fn namespaces() {

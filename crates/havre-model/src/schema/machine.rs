@@ -1,8 +1,12 @@
 //! Every key of `machine.yaml`.
 
+mod pipeline;
+
 use serde_json::Value;
 
 use crate::grant::Role;
+
+pub(crate) use pipeline::{CI, GIT};
 
 use super::{DOMAIN, Described, Mapping, Shape, names, section};
 
@@ -175,7 +179,7 @@ const OIDC_KEYS: [Described; 6] = [
     },
 ];
 
-const TOP_KEYS: [Described; 4] = [
+const TOP_KEYS: [Described; 6] = [
     Described {
         name: "acme",
         shape: Shape::Mapping(&ACME),
@@ -187,6 +191,18 @@ const TOP_KEYS: [Described; 4] = [
         shape: Shape::Mapping(&API),
         text: "Access from elsewhere, over HTTPS. Without it: by the socket and by ssh alone.",
         example: r#"{"host": "havre.example.org"}"#,
+    },
+    Described {
+        name: "ci",
+        shape: Shape::Mapping(&CI),
+        text: "How much artifacts and caches of workflows may take, and on what their jobs run.",
+        example: r#"{"artifacts": "20g"}"#,
+    },
+    Described {
+        name: "git",
+        shape: Shape::Mapping(&GIT),
+        text: "How much repositories may take.",
+        example: r#"{"push": "1g"}"#,
     },
     Described {
         name: "notify",
@@ -258,7 +274,7 @@ pub(crate) const RULE: Mapping = Mapping {
 
 /// Every section.
 #[cfg(test)]
-pub(crate) const SECTIONS: [crate::keys::Section; 7] = [
+pub(crate) const SECTIONS: [crate::keys::Section; 9] = [
     TOP.section,
     ACME.section,
     AUTHORITY.section,
@@ -266,6 +282,8 @@ pub(crate) const SECTIONS: [crate::keys::Section; 7] = [
     API.section,
     OIDC.section,
     RULE.section,
+    GIT.section,
+    CI.section,
 ];
 
 /// The JSON Schema (2020-12) of `machine.yaml`.

@@ -28,6 +28,8 @@ fn a_statement_names_images_and_where_they_come_from() {
             reference: Some("refs/heads/main".to_owned()),
             run: Some("41".to_owned()),
             actor: Some("ben".to_owned()),
+            job: None,
+            said_by: Some("anna".to_owned()),
             promotion: Some(3),
             promoted_from: Some(Source {
                 environment: EnvironmentName::new("staging"),
@@ -35,11 +37,13 @@ fn a_statement_names_images_and_where_they_come_from() {
             }),
             approvals: vec![Approval {
                 by: "carl".to_owned(),
+                person: None,
                 role: Role::Deployer,
                 at,
                 comment: None,
             }],
             overridden: None,
+            configurations: Default::default(),
         }),
         ..Record::default()
     };

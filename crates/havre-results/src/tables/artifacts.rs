@@ -8,6 +8,19 @@ use super::{Gone, MAX_PENDING, Reserved, Tables, now_ms};
 const COLUMNS: &str =
     "id, job, name, mime, folder, published, size, digest, created, expires, asked";
 
+const OF_REPOSITORY: &str =
+    "SELECT coalesce(sum(size), 0) FROM results_artifacts WHERE repository = ?1 AND published = 1";
+
+/// What became of an upload that is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Published {
+    Done,
+    /// It was given up meanwhile.
+    Gone,
+    /// There is no room for it among those of its repository.
+    Full,
+}
+
 /// An artifact, or an upload of one.
 #[derive(Clone, Debug)]
 pub(crate) struct ArtifactRow {
@@ -41,7 +54,8 @@ pub(crate) struct NewArtifact {
 }
 
 impl Tables {
-    /// Takes a name. An unfinished upload of the same job gives way: it is the same call, made again.
+    /// Takes a name. An unfinished upload of the same job gives way: it is the same call, made again. What an earlier
+    /// attempt of the run has left gives way to a later one.
     pub(crate) fn reserve_artifact(
         &self,
         new: NewArtifact,
@@ -57,10 +71,9 @@ impl Tables {
                 .query_row(&find, [&new.run, &new.name], read)
                 .optional()?;
             if let Some(before) = &before {
-                let stays = match before.is_published {
-                    true => before.expires > now,
-                    false => before.job != new.job && before.expires > now,
-                };
+                let is_earlier = attempt(&before.job) < attempt(&new.job);
+                let is_own = !before.is_published && before.job == new.job;
+                let stays = !is_earlier && !is_own && before.expires > now;
                 if stays {
                     let is_published = before.is_published;
                     return Ok(Reserved::Taken { is_published });
@@ -90,21 +103,42 @@ impl Tables {
         })
     }
 
-    /// Says of an upload that it is there. `false`: it was given up meanwhile.
+    /// Says of an upload that it is there, where all of its repository have at most `quota` bytes then.
     pub(crate) fn publish_artifact(
         &self,
         id: i64,
         size: u64,
         digest: String,
         expires: i64,
-    ) -> Result<bool, StoreError> {
+        quota: u64,
+    ) -> Result<Published, StoreError> {
         self.0.run("finish an artifact", move |db| {
-            let changed = db.execute(
+            let change = db.transaction()?;
+            let find = "SELECT repository FROM results_artifacts WHERE id = ?1 AND published = 0";
+            let repository: Option<String> =
+                change.query_row(find, [id], |row| row.get(0)).optional()?;
+            let Some(repository) = repository else {
+                return Ok(Published::Gone);
+            };
+            let used: u64 = change.query_row(OF_REPOSITORY, [repository], |row| row.get(0))?;
+            if used.saturating_add(size) > quota {
+                return Ok(Published::Full);
+            }
+            change.execute(
                 "UPDATE results_artifacts SET published = 1, size = ?2, digest = ?3, created = ?4, \
                  expires = ?5 WHERE id = ?1 AND published = 0",
                 params![id, size, digest, now_ms(), expires],
             )?;
-            Ok(changed == 1)
+            change.commit()?;
+            Ok(Published::Done)
+        })
+    }
+
+    /// Bytes of a repository's finished artifacts.
+    pub(crate) fn artifacts_of(&self, repository: &str) -> Result<u64, StoreError> {
+        let repository = repository.to_owned();
+        self.0.run("add artifacts up", move |db| {
+            db.query_row(OF_REPOSITORY, [repository], |row| row.get(0))
         })
     }
 
@@ -202,6 +236,12 @@ impl Tables {
             db.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?)))
         })
     }
+}
+
+/// Which attempt of its run a job is of: what its name ends with, after a dot.
+fn attempt(job: &str) -> u32 {
+    let last = job.rsplit_once('.').map(|(_, last)| last.parse());
+    last.and_then(Result::ok).unwrap_or(0)
 }
 
 fn gone(row: ArtifactRow) -> Gone {

@@ -247,3 +247,53 @@ fn lists_and_counts_are_bounded() {
         .json();
     assert_eq!(one["artifacts"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn a_later_attempt_takes_the_place_of_what_an_earlier_one_left() {
+    let world = World::new();
+    let first = world.job("1", "r1.ab.0.1");
+    assert_eq!(first.upload("dist", b"old").status, 200);
+    let name = json!({ "name": "dist", "version": 7 });
+    let other = world.job("1", "r1.cd.0.1");
+    assert_eq!(other.artifact("CreateArtifact", name.clone()).status, 409);
+    // A job that has no number of an attempt is of none.
+    let plain = world.job("1", "x");
+    assert_eq!(plain.artifact("CreateArtifact", name.clone()).status, 409);
+    let second = world.job("1", "r1.ab.0.2");
+    assert_eq!(second.upload("dist", b"new one").status, 200);
+    assert_eq!(first.artifact("CreateArtifact", name).status, 409);
+    let answer = world.get(&other.artifact_url("dist"), &[]);
+    assert_eq!(answer.body, b"new one");
+    assert_eq!(world.names("blobs").len(), 1);
+}
+
+#[test]
+fn a_repository_has_no_more_artifacts_than_it_may() {
+    let world = World::with(Limits {
+        repository_artifacts: 10,
+        ..LIMITS
+    });
+    let job = world.job("1", "a");
+    // Both begin while there is room for each.
+    let (first, second) = (job.begin_artifact("first"), job.begin_artifact("second"));
+    world.put_blocks(&first, &[b"123456"]);
+    world.put_blocks(&second, &[b"12345"]);
+    assert_eq!(job.finish("first", 6).status, 200);
+    let full = job.finish("second", 5);
+    assert_eq!(full.status, 412, "{}", full.json());
+    assert!(
+        full.json()["msg"]
+            .as_str()
+            .unwrap()
+            .contains("machine.yaml")
+    );
+    let third = job.begin_artifact("third");
+    assert_eq!(world.put(&third, &block_query(0), b"12345").status, 412);
+    world.put_blocks(&third, &[b"1234"]);
+    assert_eq!(job.finish("third", 4).status, 200);
+    let more = job.artifact("CreateArtifact", json!({ "name": "x", "version": 7 }));
+    assert_eq!(more.status, 412);
+    // What is removed makes room.
+    job.artifact("DeleteArtifact", json!({ "name": "first" }));
+    assert_eq!(job.finish("second", 5).status, 200);
+}

@@ -21,6 +21,7 @@ const CACHES: &str = "/twirp/github.actions.results.api.v1.CacheService";
 pub const LIMITS: Limits = Limits {
     total: 1 << 40,
     free_floor: 0,
+    repository_artifacts: 1 << 40,
     repository_caches: 1 << 40,
     artifact: 1 << 30,
     cache: 1 << 30,

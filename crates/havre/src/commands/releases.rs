@@ -97,6 +97,7 @@ fn origin_lines(release: &ReleaseStatus) -> Vec<String> {
         promotion,
         approvals,
         overridden,
+        said_by,
         ..
     }) = &release.origin
     else {
@@ -115,6 +116,7 @@ fn origin_lines(release: &ReleaseStatus) -> Vec<String> {
             .as_ref()
             .map(|actor| format!("pushed by {actor}")),
     );
+    words.extend(said_by.as_ref().map(|by| format!("as {by} says")));
     let people: Vec<&str> = approvals.iter().map(|one| one.by.as_str()).collect();
     if !people.is_empty() {
         words.push(format!("approved by {}", people.join(", ")));

@@ -1,8 +1,8 @@
 //! `havre status`.
 
 use havre_api::{
-    EnvironmentState, EnvironmentStatus, ServiceState, ServiceStatus, Status, StatusQuery,
-    Timestamp,
+    EnvironmentState, EnvironmentStatus, RunPhase, ServiceState, ServiceStatus, Status,
+    StatusQuery, Timestamp,
 };
 
 use crate::cli::StatusArgs;
@@ -94,6 +94,7 @@ pub fn render(status: &EnvironmentStatus, paint: Paint, now: Timestamp) -> Strin
             printable(&one.secret),
         ));
     }
+    text.push_str(&pipeline(status, now));
     for problem in &status.problems {
         text.push_str(&format!(
             "  {} {}\n",
@@ -102,6 +103,53 @@ pub fn render(status: &EnvironmentStatus, paint: Paint, now: Timestamp) -> Strin
         ));
     }
     text
+}
+
+/// What waits for people, what runs, and how the default branch was last.
+fn pipeline(status: &EnvironmentStatus, now: Timestamp) -> String {
+    let mut lines = Vec::new();
+    for one in &status.waiting {
+        let age = human::age(one.at.age_at(now));
+        let id = one.promotion;
+        let what = format!("promotion {id}: {}, asked for by {}", one.what, one.by);
+        lines.push(match one.waits_for.is_empty() {
+            true => format!("{what} {age} ago: comes in"),
+            false => format!(
+                "{what}, waits for {age}: {}; `havre approve {id}` agrees",
+                one.waits_for.join("; ")
+            ),
+        });
+    }
+    let runs = status.runs.as_ref();
+    for run in runs.map_or(&[][..], |runs| &runs.live) {
+        lines.push(format!(
+            "{} #{} runs for {}: {}",
+            run.workflow,
+            run.number,
+            human::age(run.queued.age_at(now)),
+            run.title
+        ));
+    }
+    if let Some(run) = runs.and_then(|runs| runs.last.as_ref())
+        && let Some(ended) = run.ended
+    {
+        let branch = run.reference.strip_prefix("refs/heads/");
+        let how = match run.state {
+            RunPhase::Success => "success",
+            RunPhase::Cancelled => "cancelled",
+            RunPhase::Skipped => "skipped",
+            _ => "failure",
+        };
+        lines.push(format!(
+            "{} #{} of {}: {how} {} ago",
+            run.workflow,
+            run.number,
+            branch.unwrap_or(&run.reference),
+            human::age(ended.age_at(now))
+        ));
+    }
+    let lines = lines.iter().map(|line| format!("  {}\n", printable(line)));
+    lines.collect()
 }
 
 fn headline(status: &EnvironmentStatus, paint: Paint, now: Timestamp) -> String {

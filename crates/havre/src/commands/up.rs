@@ -7,12 +7,13 @@ use crate::context::Context;
 use crate::error::{Failure, Outcome};
 use crate::exit::Exit;
 use crate::ui::Ui;
-use crate::{connect, human, origin, outputs, progress, sending};
+use crate::{connect, elsewhere, human, origin, outputs, progress, sending};
 
 pub async fn run(context: &Context, args: UpArgs) -> Outcome {
     let ui = context.ui;
     // Before anything is started: a mistake in the files must not leave a daemon behind.
     let mut project = args.load.load(context).await?;
+    let elsewhere = elsewhere::of(context, &args.load, &project).await?;
     let client = connect::started(context).await?;
     if !context.is_here() {
         sending::send(context, &client, &mut project).await?;
@@ -31,6 +32,7 @@ pub async fn run(context: &Context, args: UpArgs) -> Outcome {
         origin: origin::of_job(),
         overridden: args.overridden,
         entry: args.entry.entry,
+        elsewhere,
     };
     if args.detach {
         let running = client.start::<Up>(&request).await.map_err(Failure::from)?;

@@ -213,7 +213,7 @@ fn is_empty(folder: &Path) -> bool {
 }
 
 /// Its content goes with the project: it is on no disk but where secrets are kept.
-fn content(name: &str, source: &mut FileSource) -> Result<(), Failure> {
+pub(super) fn content(name: &str, source: &mut FileSource) -> Result<(), Failure> {
     let FileSource::File { path } = source else {
         return Ok(());
     };

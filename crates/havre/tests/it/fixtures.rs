@@ -96,6 +96,8 @@ pub fn running_environment() -> EnvironmentStatus {
             status("migrate", ServiceState::Completed, 0, 1),
         ],
         secrets: Vec::new(),
+        waiting: Vec::new(),
+        runs: None,
         problems: vec!["the disk is 95 % full".into()],
     }
 }

@@ -4,6 +4,7 @@ use havre_api::{
     EnvironmentFreeze, EnvironmentInfo, Environments, FreezeStatus, GateState, GateStatus,
     ImageChange, Origin, PlannedAction, PlannedService, PreviewInfo, Promote, PromotedFrom,
     PromotionApprove, PromotionId, PromotionState, PromotionStatus, Promotions, ReleaseId,
+    ReleaseOrigin,
 };
 use havre_model::EnvironmentName;
 
@@ -39,12 +40,21 @@ fn promotion(state: PromotionState) -> PromotionStatus {
             },
         ],
         approvals: Vec::new(),
-        origin: Some(Origin {
-            commit: Some("c0ffee".into()),
-            // Nothing that somebody says is another line.
-            run: Some("41\n  gate: approval: holds".into()),
-            ..Origin::default()
+        origin: Some(ReleaseOrigin {
+            origin: Origin {
+                commit: Some("c0ffee".into()),
+                // Nothing that somebody says is another line.
+                run: Some("41\n  gate: approval: holds".into()),
+                ..Origin::default()
+            },
+            job: None,
+            said_by: Some("ben".into()),
+            promotion: None,
+            promoted_from: None,
+            approvals: Vec::new(),
+            overridden: None,
         }),
+        configuration: Some("as the files of release 7 of staging have it".into()),
         result: Some(ReleaseId(8)),
         images: vec![ImageChange {
             service: service("web"),
@@ -85,6 +95,8 @@ fn a_promotion_is_shown_before_anybody_agrees_and_waits() {
     for shown in [
         "promotion 3: release 7 of staging → shop/production",
         "commit: c0ffee",
+        "as said by: ben",
+        "configuration: as the files of release 7 of staging have it",
         "gate: needs: holds",
         "gate: approval: 0 of 1 approval by admins",
         "aaaaaaaaaaaa",

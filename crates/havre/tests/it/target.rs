@@ -30,6 +30,7 @@ fn fleet() -> TargetInfo {
     ];
     TargetInfo {
         capabilities: Capabilities::new("Fleet", lacks).unwrap(),
+        host_ca_detected: false,
     }
 }
 
@@ -82,6 +83,7 @@ fn what_the_target_lacks_is_refused_where_it_is_written_and_not_sent() {
 fn on_this_machine_and_without_an_answer_nothing_is_refused() {
     let this_machine = TargetInfo {
         capabilities: Capabilities::default(),
+        host_ca_detected: false,
     };
     // The second `check` gets no answer, as of a daemon that does not know the call.
     let world = world(backend(0).call::<TargetCapabilities, _>(async |_| Ok(this_machine)));

@@ -322,9 +322,14 @@ impl Check for ExecRequest {
     }
 }
 
+/// Most other environments of a project whose configuration is sent with one.
+const MAX_ELSEWHERE: usize = 64;
+
 impl Check for UpRequest {
     fn check(&self) -> Result<(), ApiError> {
         project(&self.project)?;
+        list("other environments", self.elsewhere.len(), MAX_ELSEWHERE)?;
+        self.elsewhere.iter().try_for_each(project)?;
         self.origin.as_ref().map_or(Ok(()), origin)?;
         match &self.overridden {
             Some(reason) => said("reason", Some(reason))

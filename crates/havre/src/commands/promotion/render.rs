@@ -198,16 +198,27 @@ pub fn shown(promotion: &PromotionStatus, paint: Paint) -> String {
     }
     if let Some(origin) = &promotion.origin {
         for (name, value) in [
-            ("commit", &origin.commit),
-            ("repository", &origin.repository),
-            ("reference", &origin.reference),
-            ("run", &origin.run),
-            ("pushed by", &origin.actor),
+            ("commit", &origin.origin.commit),
+            ("repository", &origin.origin.repository),
+            ("reference", &origin.origin.reference),
+            ("run", &origin.origin.run),
+            (
+                "job",
+                &origin
+                    .job
+                    .as_ref()
+                    .map(|job| format!("{} of {}", job.job, job.workflow)),
+            ),
+            ("pushed by", &origin.origin.actor),
+            ("as said by", &origin.said_by),
         ] {
             if let Some(value) = value {
                 line(name, value);
             }
         }
+    }
+    if let Some(configuration) = &promotion.configuration {
+        line("configuration", configuration);
     }
     for gate in &promotion.gates {
         let state = closed(gate).unwrap_or_else(|| format!("{}: holds", gate.gate));
