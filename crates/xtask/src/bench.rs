@@ -36,6 +36,8 @@ mod kill;
 #[cfg(feature = "bench")]
 mod load;
 #[cfg(feature = "bench")]
+mod push_to_live;
+#[cfg(feature = "bench")]
 mod reboot;
 #[cfg(feature = "bench")]
 mod redact;
@@ -98,6 +100,8 @@ enum Bench {
     CiStep,
     /// The example's workflow by `havre ci run`, warm, beside the same commands by hand in a copy of it.
     CiExample,
+    /// From `git push` of a changed line until staging serves it, with the tests of the example's workflow and without.
+    PushToLive,
     /// A thousand secrets opened after a reboot.
     Seal,
     /// From a changed line to its answer, and `up` with nothing changed.
@@ -187,6 +191,7 @@ fn measure(options: &Options) -> Result<()> {
         Bench::CiCache => ci_cache::measure(&binary()?),
         Bench::CiStep => ci_step::measure(&binary()?),
         Bench::CiExample => ci_example::measure(&binary()?),
+        Bench::PushToLive => installation()?.use_and_remove(push_to_live::measure),
         Bench::Seal => seal::measure(),
         Bench::Redeploy => installation()?.use_and_remove(redeploy::measure),
         Bench::Rollout { rollouts } => {

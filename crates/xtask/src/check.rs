@@ -70,6 +70,16 @@ pub fn end_to_end(instance: &Instance, host: &str) -> Result<()> {
     Ok(())
 }
 
+/// The back end at `host` answers with this version.
+pub fn version(instance: &Instance, host: &str, wanted: &str) -> Result<()> {
+    let answer = Client::new(instance, host)?.get("/api/v1/version")?;
+    ensure!(
+        answer.contains(&format!("\"{wanted}\"")),
+        "{host} answers with another version than {wanted}: {answer}"
+    );
+    Ok(())
+}
+
 /// Sentences came out, some were rewritten, and none but those the job counts as too long exceeds
 /// its limit of words.
 fn verify(job: &Value, page: &Value) -> Result<()> {

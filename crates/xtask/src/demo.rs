@@ -1,4 +1,6 @@
-//! `cargo xtask demo`: from a bare machine to the example on HTTPS.
+//! `cargo xtask demo`: from a bare machine to the example on HTTPS, by the way that its team's changes take.
+
+mod chain;
 
 use std::path::PathBuf;
 
@@ -6,9 +8,10 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::check;
-use crate::instance::{Instance, ensure_secrets, example};
+use crate::instance::{Instance, example};
 use crate::packages;
 use crate::shell::{command, say, succeed, workspace};
+use crate::team::{PRODUCTION, STAGING, Team};
 use crate::traces;
 
 /// The demo's host, as in the example's havre.yaml.
@@ -22,6 +25,9 @@ pub struct Options {
     /// Take the demo down and remove its folder.
     #[arg(long, conflicts_with = "check")]
     down: bool,
+    /// Use this binary instead of building one.
+    #[arg(long)]
+    binary: Option<PathBuf>,
     /// Folder of the demo's installation.
     #[arg(long, default_value = "/var/tmp/havre-demo")]
     root: PathBuf,
@@ -32,7 +38,13 @@ pub fn run(options: &Options) -> Result<()> {
         bail!("the demo needs root: containers, namespaces and low ports do");
     }
     packages::install(&[packages::BUILD, packages::DEMO].concat())?;
-    let instance = Instance::new(build()?, options.root.clone())?;
+    packages::install_for_jobs()?;
+    let binary = match &options.binary {
+        Some(binary) => std::fs::canonicalize(binary)
+            .with_context(|| format!("cannot find {}", binary.display()))?,
+        None => build()?,
+    };
+    let instance = Instance::new(binary, options.root.clone())?;
     if options.down {
         down(&instance)?;
         return Ok(());
@@ -40,9 +52,8 @@ pub fn run(options: &Options) -> Result<()> {
     if options.check {
         return checked(&instance);
     }
-    up(&instance)?;
-    print_what_next(&instance);
-    Ok(())
+    let team = bring_to_production(&instance, true)?;
+    print_what_next(&team)
 }
 
 /// Builds the binary as users get it.
@@ -54,21 +65,32 @@ pub fn build() -> Result<PathBuf> {
     Ok(target.join("release/havre"))
 }
 
-/// Brings the example up.
-pub fn up(instance: &Instance) -> Result<()> {
-    let project = example();
-    ensure_secrets(&project)?;
+/// The way of the example from a push to production, by a team whose repository is in the installation.
+fn bring_to_production(instance: &Instance, shown: bool) -> Result<Team<'_>> {
     instance.ensure_base_image()?;
-    say("bringing the French Novel Tool up");
-    succeed(instance.havre(&["up"]).arg(&project))
+    let folder = repository(instance);
+    if folder.join(".git").exists() {
+        say("the demo is there already");
+        return Ok(Team { instance, folder });
+    }
+    say("making the team's repository, and the passwords of its databases");
+    let team = Team::new(instance, folder)?;
+    say("git push havre main: tests, staging, a browser, somebody's word, production");
+    let pushed = team.push(shown)?;
+    chain::went_through(&team, &pushed)?;
+    Ok(team)
+}
+
+fn repository(instance: &Instance) -> PathBuf {
+    instance.root.join("novels")
 }
 
 fn down(instance: &Instance) -> Result<()> {
-    succeed(
-        instance
-            .havre(&["down", "--volumes"])
-            .current_dir(example()),
-    )?;
+    let folder = repository(instance);
+    if folder.exists() {
+        say("taking it down");
+        instance.down(&folder)?;
+    }
     instance.remove()
 }
 
@@ -80,7 +102,10 @@ fn checked(instance: &Instance) -> Result<()> {
         );
     }
     let before = traces::of_machine(instance)?;
-    let result = up(instance).and_then(|()| check::end_to_end(instance, HOST));
+    let result = bring_to_production(instance, false).and_then(|team| {
+        check::end_to_end(instance, HOST)?;
+        chain::check(&team)
+    });
     if result.is_err() {
         say("the check failed; what the installation says:");
         for arguments in [
@@ -89,11 +114,13 @@ fn checked(instance: &Instance) -> Result<()> {
             &["logs", "--tail", "20"],
         ] {
             // For the reader only: the check has failed already.
-            instance
-                .havre(arguments)
-                .current_dir(example())
-                .status()
-                .ok();
+            for environment in [STAGING, PRODUCTION] {
+                let mut havre = instance.havre(arguments);
+                let folder = repository(instance);
+                let folder = if folder.exists() { folder } else { example() };
+                havre.args(["-E", environment]).current_dir(folder);
+                havre.status().ok();
+            }
         }
     }
     let removed = down(instance);
@@ -107,33 +134,51 @@ fn checked(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-fn print_what_next(instance: &Instance) {
-    let example = example();
-    let example = example
-        .strip_prefix(workspace())
-        .unwrap_or(&example)
-        .display()
-        .to_string();
+fn print_what_next(team: &Team<'_>) -> Result<()> {
+    let instance = team.instance;
     let havre = instance.binary.display();
-    println!("\n{}\n", instance.url(HOST, "/"));
+    for environment in [STAGING, PRODUCTION] {
+        let status = team.json(&["status", "-E", environment])?;
+        let url = status[0]["routes"][0]["url"].as_str().unwrap_or_default();
+        println!("{environment:<10} {url}");
+    }
     println!(
-        "What to try next, from {example} (export HAVRE_ROOT={}):",
+        "\nTo push a change, as the team does (export HAVRE_ROOT={}):\n",
         instance.root.display()
     );
-    for (what, arguments) in [
-        ("what runs", "status"),
-        ("its containers", "ps"),
-        ("their output", "logs -f backend"),
-        ("a shell", "exec -it backend sh"),
+    println!("  cd {}", team.folder.display());
+    for (command, what) in [
+        ("edit frontend/src/app/page.tsx", "or any other file"),
+        ("git commit -am 'A change'", ""),
+        ("git push havre main", "Ctrl-C leaves it running"),
+        (&format!("{havre} ci show 2"), "how far it is"),
+        (&format!("{havre} env ls"), "what waits for a word"),
         (
-            "a change without a dropped request",
-            "up        # after editing a file",
+            &format!("{havre} approve 5"),
+            "the number that the push names",
         ),
-        ("more replicas", "scale backend=3"),
-        ("let your system trust its certificates", "ca trust"),
-        ("take it down", "down"),
     ] {
-        println!("  {havre} {arguments:<28} # {what}");
+        println!("  {command:<56} {}", remark(what));
     }
-    println!("Remove everything: cargo xtask demo --down");
+    println!("\nWhat else to try there:\n");
+    for (arguments, what) in [
+        ("status", "what runs; -E staging for what is tried"),
+        ("releases", "which commit, run and word each came by"),
+        ("logs -f backend", "what it says"),
+        ("exec -it backend sh", "a shell"),
+        ("scale backend=3", "more replicas"),
+        ("ca trust", "let your system trust its certificates"),
+    ] {
+        let command = format!("{havre} {arguments}");
+        println!("  {command:<56} {}", remark(what));
+    }
+    println!("\nRemove everything: cargo xtask demo --down");
+    Ok(())
+}
+
+fn remark(what: &str) -> String {
+    match what {
+        "" => String::new(),
+        what => format!("# {what}"),
+    }
 }

@@ -4,12 +4,15 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use crate::shell::{command, read, say, succeed, workspace};
 
 /// Name under which the base image of the example's Dockerfiles is stored.
 const BASE: &str = "debian:bookworm-slim";
+
+const VERSION_FILE: &str = "backend/app/version.py";
 
 /// A root, its ports and the binary that serves it.
 pub struct Instance {
@@ -98,7 +101,20 @@ impl Instance {
         Ok(path)
     }
 
-    /// Takes everything down and removes the root.
+    /// Takes all environments of a project down, with their volumes.
+    pub fn down(&self, project: &Path) -> Result<()> {
+        let mut status = self.havre(&["status", "--json"]);
+        let all: Value = serde_json::from_str(&read(status.current_dir(project))?)?;
+        for environment in all.as_array().into_iter().flatten() {
+            let name = environment["id"]["environment"].as_str();
+            let name = name.context("an environment has no name")?;
+            let mut down = self.havre(&["down", "--volumes", "-E", name]);
+            read(down.current_dir(project))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the root, and ends what serves it.
     pub fn remove(&self) -> Result<()> {
         succeed(&mut self.havre(&["daemon", "stop"]))?;
         std::fs::remove_dir_all(&self.root)
@@ -111,7 +127,45 @@ pub fn example() -> PathBuf {
     workspace().join("examples/french-novel-tool")
 }
 
+/// Copies the example: files that git tracks or would track, not `node_modules` and the like. What was in `to` is gone.
+pub fn copy_example(to: &Path) -> Result<()> {
+    if to.exists() {
+        std::fs::remove_dir_all(to).with_context(|| format!("cannot remove {}", to.display()))?;
+    }
+    let files = read(
+        command("git")
+            .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+            .current_dir(example()),
+    )?;
+    for file in files.lines() {
+        let target = to.join(file);
+        let folder = target.parent().unwrap_or(to);
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::copy(example().join(file), &target))
+            .with_context(|| format!("cannot copy {file} to {}", target.display()))?;
+    }
+    Ok(())
+}
+
+/// Changes the one line with the version of the back end.
+pub fn set_version(project: &Path, version: &str) -> Result<()> {
+    let path = project.join(VERSION_FILE);
+    let text = std::fs::read_to_string(&path);
+    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+    let changed: Vec<String> = text
+        .lines()
+        .map(|line| match line.starts_with("VERSION = ") {
+            true => format!("VERSION = \"{version}\""),
+            false => line.to_owned(),
+        })
+        .collect();
+    let changed = changed.join("\n") + "\n";
+    ensure!(changed != text, "{VERSION_FILE} has no version to change");
+    std::fs::write(&path, changed).with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// Makes the example's secrets where they are missing.
+#[cfg(feature = "bench")]
 pub fn ensure_secrets(project: &Path) -> Result<()> {
     if project.join("secrets/db_password.txt").exists() {
         return Ok(());

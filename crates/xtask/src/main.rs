@@ -12,6 +12,7 @@ mod packages;
 mod peers;
 mod shell;
 mod stacks;
+mod team;
 mod test;
 mod tidy;
 mod traces;

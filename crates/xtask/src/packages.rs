@@ -9,6 +9,9 @@ pub const BUILD: &[&str] = &["gcc", "libc6-dev", "make"];
 /// What the demo needs.
 pub const DEMO: &[&str] = &["mmdebstrap", "curl", "ca-certificates"];
 
+/// What jobs of the example's workflow find on the machine.
+pub const JOBS: &[&str] = &["git", "python3", "python3-venv", "chromium"];
+
 /// Installs those of `packages` that are missing.
 pub fn install(packages: &[&str]) -> Result<()> {
     if !has("dpkg-query") {
@@ -38,6 +41,15 @@ pub fn install(packages: &[&str]) -> Result<()> {
         }
     }
     Err(last.unwrap_or_else(|| anyhow::anyhow!("apt-get was not run")))
+}
+
+/// Installs what jobs of the example's workflow need.
+pub fn install_for_jobs() -> Result<()> {
+    install(JOBS)?;
+    match has("npm") {
+        true => Ok(()),
+        false => install(&["nodejs", "npm"]),
+    }
 }
 
 /// Whether this process runs as root.

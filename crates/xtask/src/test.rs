@@ -2,15 +2,14 @@
 //! first.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::instance::example;
 use crate::packages;
-use crate::shell::{command, has, read, say, succeed, workspace};
+use crate::shell::{command, has, say, succeed};
 
 /// Real peers of the tests, and what drives them.
 const PEERS: &[&str] = &[
@@ -40,7 +39,7 @@ const PEERS: &[&str] = &[
 
 #[derive(Args)]
 pub struct Options {
-    /// Leave the example's own tests, the stacks and the demo out.
+    /// Leave the stacks, and the demo with the example's own tests, out.
     #[arg(long)]
     quick: bool,
 }
@@ -54,6 +53,7 @@ pub fn run_all(options: &Options) -> Result<()> {
         crate::peers::grpc()?;
         crate::peers::sops()?;
         crate::peers::actions()?;
+        packages::install_for_jobs()?;
         if crate::peers::pebble()?.is_none() {
             say("tests with an authority for certificates are skipped");
         }
@@ -81,12 +81,11 @@ pub fn run_all(options: &Options) -> Result<()> {
     if options.quick {
         return Ok(());
     }
-    step("tests of the example's back end", back_end)?;
-    step("tests of the example's front end", front_end)?;
     step("stacks", || {
         let xtask = std::env::current_exe().context("this program has no path")?;
         succeed(command(xtask).arg("stacks"))
     })?;
+    // With the example's own tests, as its workflow runs them.
     step("demo --check", || {
         let xtask = std::env::current_exe().context("this program has no path")?;
         succeed(command(xtask).args(["demo", "--check"]))
@@ -205,56 +204,6 @@ fn licences() -> Result<()> {
         return Ok(());
     }
     succeed(command("cargo").args(["deny", "--log-level", "error", "check", "licenses", "bans"]))
-}
-
-fn back_end() -> Result<()> {
-    let backend = example().join("backend");
-    let venv = workspace().join("target/example-venv");
-    if !venv.join("bin/pytest").exists() {
-        succeed(command("python3").args(["-m", "venv"]).arg(&venv))?;
-        succeed(
-            Command::new(venv.join("bin/pip"))
-                .args([
-                    "install",
-                    "--quiet",
-                    "--requirement",
-                    "requirements-dev.txt",
-                ])
-                .current_dir(&backend),
-        )?;
-    }
-    succeed(
-        Command::new(venv.join("bin/black"))
-            .args(["--check", "--quiet", "."])
-            .current_dir(&backend),
-    )?;
-    succeed(
-        Command::new(venv.join("bin/pytest"))
-            .arg("--quiet")
-            .current_dir(&backend),
-    )
-}
-
-fn front_end() -> Result<()> {
-    if !has("npm") {
-        packages::install(&["nodejs", "npm"])?;
-    }
-    let frontend = example().join("frontend");
-    let npm =
-        |arguments: &[&str]| succeed(Command::new("npm").args(arguments).current_dir(&frontend));
-    // A tree that was installed for another lock file would test something else.
-    let lock = read(
-        Command::new("cat")
-            .arg("package-lock.json")
-            .current_dir(&frontend),
-    )?;
-    let marker = frontend.join("node_modules/.installed-for");
-    if std::fs::read_to_string(&marker).ok().as_deref() != Some(lock.as_str()) {
-        npm(&["ci", "--no-audit", "--no-fund"])?;
-        std::fs::write(&marker, &lock).context("cannot mark node_modules")?;
-    }
-    npm(&["run", "lint"])?;
-    npm(&["test"])
 }
 
 #[cfg(test)]

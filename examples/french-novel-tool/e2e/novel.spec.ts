@@ -15,7 +15,7 @@ test("a novel goes in, short sentences come out", async ({ page }, info) => {
 
   await expect(page).toHaveURL(/\/jobs\/[0-9a-f-]+$/);
   await expect(page.getByRole("heading", { level: 1 })).toHaveText("novel.pdf");
-  await expect(page.getByText("Done", { exact: true })).toBeVisible();
+  await expect(page.getByText("Done", { exact: true })).toBeVisible({ timeout: 60_000 });
 
   const job = page.url().split("/").pop();
   const answer = await page.request.get(`/api/v1/jobs/${job}/sentences?limit=500&only=rewritten`);

@@ -1,9 +1,10 @@
-//! The port in the box for what serves artifacts and caches.
+//! Ports in the box: for what serves artifacts and caches, and those of the machine's proxy.
 
 use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
-use havre_job::Results;
+use havre_job::{Door, LineKind, Results, Told};
 use libtest_mimic::{Failed, Trial};
 
 use crate::runner::Given;
@@ -16,6 +17,8 @@ pub fn trials() -> Vec<Trial> {
             half_closed,
         ),
         Trial::test("results: identity only where it may be asked for", identity),
+        Trial::test("doors: a port of the loopback leads out", door),
+        Trial::test("doors: a port that is taken is told", taken_door),
     ]
 }
 
@@ -27,6 +30,48 @@ fn given(identity: bool, steps: &str) -> Given {
         identity: identity.then(|| "token-of-identity".to_owned()),
     });
     given
+}
+
+/// A job with that port as a door to the socket `d`.
+fn with_door(port: u16, steps: &str) -> Given {
+    let mut given = Given::steps(steps);
+    let socket = given.folder.path().join("d");
+    given.document.doors.push(Door {
+        port,
+        socket: socket.to_string_lossy().into_owned(),
+    });
+    given
+}
+
+fn door() -> Result<(), Failed> {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let steps = format!("- run: exec 3<>/dev/tcp/127.0.0.1/{port}; echo asked >&3; head -n 1 <&3");
+    let given = with_door(port, &format!("{steps}\n  shell: bash"));
+    let listener = UnixListener::bind(given.folder.path().join("d"))?;
+    std::thread::spawn(move || {
+        for mut connection in listener.incoming().map_while(Result::ok) {
+            let mut asked = [0; 6];
+            connection.read_exact(&mut asked).expect("asked");
+            connection.write_all(b"the proxy was ").expect("answered");
+            connection.write_all(&asked).expect("answered");
+        }
+    });
+    let text = given.shown();
+    match text.contains("the proxy was asked\n") {
+        true => Ok(()),
+        false => Err(text.into()),
+    }
+}
+
+fn taken_door() -> Result<(), Failed> {
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let port = taken.local_addr()?.port();
+    let (told, code) = with_door(port, "- run: echo went on").run();
+    let says = |told: &Told| matches!(told, Told::Line { kind: LineKind::Notice, text, .. } if text.contains(&port.to_string()));
+    match code == 0 && told.iter().any(says) {
+        true => Ok(()),
+        false => Err(format!("{code}: {told:?}").into()),
+    }
 }
 
 fn passed_on() -> Result<(), Failed> {

@@ -6,17 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use havre_testing::load::{LoadPlan, Visitor};
 use serde_json::Value;
 
 use crate::demo::HOST;
-use crate::instance::{Instance, ensure_secrets, example};
+use crate::instance::{Instance, copy_example, ensure_secrets, set_version};
 use crate::shell::{read, say, wait_until};
 
 /// For processes that were told to end.
 const END: Duration = Duration::from_secs(15);
-const VERSION_FILE: &str = "backend/app/version.py";
 
 /// Where a bench works.
 pub struct Installation {
@@ -160,40 +159,20 @@ impl Installation {
 
     /// Changes the one line with the version of the back end.
     pub fn set_version(&self, version: &str) -> Result<()> {
-        let path = self.project.join(VERSION_FILE);
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let changed: Vec<String> = text
-            .lines()
-            .map(|line| match line.starts_with("VERSION = ") {
-                true => format!("VERSION = \"{version}\""),
-                false => line.to_owned(),
-            })
-            .collect();
-        let changed = changed.join("\n") + "\n";
-        ensure!(changed != text, "{VERSION_FILE} has no version to change");
-        fs::write(&path, changed).with_context(|| format!("cannot write {}", path.display()))
+        set_version(&self.project, version)
     }
 
-    /// Files that git tracks or would track: not `node_modules` and the like.
+    /// The example, without what has to hold before something comes into its environments: benches change it as they
+    /// like.
     fn copy_example(&self) -> Result<()> {
-        if self.project.exists() {
-            fs::remove_dir_all(&self.project)
-                .with_context(|| format!("cannot remove {}", self.project.display()))?;
-        }
-        let files = read(
-            Command::new("git")
-                .args(["ls-files", "--cached", "--others", "--exclude-standard"])
-                .current_dir(example()),
-        )?;
-        for file in files.lines() {
-            let target = self.project.join(file);
-            let folder = target.parent().unwrap_or(&self.project);
-            fs::create_dir_all(folder)
-                .and_then(|()| fs::copy(example().join(file), &target))
-                .with_context(|| format!("cannot copy {file} to {}", target.display()))?;
-        }
-        Ok(())
+        copy_example(&self.project)?;
+        let path = self.project.join("havre.yaml");
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let (open, _) = text
+            .split_once("environments:")
+            .context("the example's havre.yaml has no environments")?;
+        fs::write(&path, open).with_context(|| format!("cannot write {}", path.display()))
     }
 
     fn print_state(&self) {
@@ -218,7 +197,7 @@ impl Installation {
         let root = &self.instance.root;
         if self.project.exists() {
             say("taking it down");
-            let down = read(&mut self.havre(&["down", "--volumes"]));
+            let down = self.instance.down(&self.project);
             // Also after a failure, which is told when all was tried.
             read(&mut self.instance.havre(&["daemon", "stop"]))?;
             down?;
