@@ -2,8 +2,8 @@
 
 use havre_api::{
     EnvironmentFreeze, EnvironmentInfo, Environments, FreezeStatus, GateState, GateStatus,
-    ImageChange, Origin, PlannedAction, PlannedService, Promote, PromotedFrom, PromotionApprove,
-    PromotionId, PromotionState, PromotionStatus, Promotions, ReleaseId,
+    ImageChange, Origin, PlannedAction, PlannedService, PreviewInfo, Promote, PromotedFrom,
+    PromotionApprove, PromotionId, PromotionState, PromotionStatus, Promotions, ReleaseId,
 };
 use havre_model::EnvironmentName;
 
