@@ -206,7 +206,7 @@ fn what_is_pushed_to_github_runs_here_and_github_is_told() {
         assert_eq!(hook(machine, "shop", &secret, "push"), "202");
         told(&third, "havre / check", "error");
         assert!(
-            shown(machine).contains(".github/workflows/ci.yml:5:5: "),
+            shown(machine).contains(".github/workflows/ci.yml:6:5: "),
             "{}",
             shown(machine)
         );
