@@ -337,6 +337,9 @@ impl Git {
             let (Some(new), Some(_)) = (&update.new, update.branch()) else {
                 continue;
             };
+            if mirrored.wrong.iter().any(|(commit, _)| commit == new) {
+                continue;
+            }
             let alone = Push {
                 updates: vec![update.clone()],
                 ..push.clone()

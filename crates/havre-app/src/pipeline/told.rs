@@ -38,6 +38,7 @@ fn legs(
     Box::pin(async move {
         let mut known: HashSet<LegKey> = HashSet::new();
         let mut waiting: HashSet<LegKey> = HashSet::new();
+        let mut refused: HashSet<LegKey> = HashSet::new();
         let mut tasks = JoinSet::new();
         while !lines.is_alone() {
             let watch = runs.watch(run);
@@ -52,6 +53,12 @@ fn legs(
                     && waiting.insert(leg.key.clone())
                 {
                     lines.say(&format!("{name}: waits: {}", wait.why));
+                }
+                // Of one that never began nothing else tells.
+                if let (Some(why), None) = (&leg.why, &leg.record)
+                    && refused.insert(leg.key.clone())
+                {
+                    lines.say(&format!("{name}: {why}"));
                 }
                 let is_there = leg.record.is_some() || leg.called.is_some();
                 if !is_there || !known.insert(leg.key.clone()) {

@@ -44,6 +44,7 @@ pub(crate) fn of(platform: &Platform, id: &EnvironmentId) -> Result<EnvironmentG
     Ok(match of_branch {
         Some((gates, _)) => EnvironmentGates {
             name: id.environment.clone(),
+            previews: None,
             ..gates.clone()
         },
         None => EnvironmentGates::open(id.environment.clone()),

@@ -119,6 +119,7 @@ fn hook(machine: &Machine, project: &str, secret: &str, event: &str) -> String {
 #[test]
 fn what_is_pushed_to_github_runs_here_and_github_is_told() {
     on_machine(|machine| {
+        machine.write("README", "");
         machine.start_daemon();
         let github = FakeGitHub::start(&machine.root().join("github"));
         let work = Work::new(machine);
@@ -205,7 +206,7 @@ fn what_is_pushed_to_github_runs_here_and_github_is_told() {
         assert_eq!(hook(machine, "shop", &secret, "push"), "202");
         told(&third, "havre / check", "error");
         assert!(
-            shown(machine).contains(".github/workflows/ci.yml:5:5: "),
+            shown(machine).contains(".github/workflows/ci.yml:6:5: "),
             "{}",
             shown(machine)
         );
@@ -255,6 +256,7 @@ fn what_is_pushed_to_github_runs_here_and_github_is_told() {
 #[test]
 fn what_is_pushed_here_goes_to_github() {
     on_machine(|machine| {
+        machine.write("README", "");
         machine.start_daemon();
         let github = FakeGitHub::start(&machine.root().join("github"));
         let work = Work::new(machine);

@@ -74,6 +74,12 @@ fn environments(machine: &Machine) -> Vec<String> {
     serving.map(name).collect()
 }
 
+/// Those of a branch's environment.
+fn secrets(machine: &Machine) -> String {
+    let ls = ["secret", "ls", "-p", "shop", "-E", "preview-feature-login"];
+    machine.ok(&ls).out
+}
+
 fn volumes(machine: &Machine) -> Vec<String> {
     let folder = machine.root().join("lib/volumes");
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -127,6 +133,7 @@ fn a_branch_has_its_own_environment_until_it_is_gone() {
         assert!(login.contains("branch feature/login"), "{told}");
         assert!(login.contains(&format!("https://{host}, until ")), "{told}");
         assert!(!line("preview-mine").contains("branch"), "{told}");
+        assert!(secrets(machine).contains("KEY"));
         let all = environments(machine);
         assert_eq!(all.len(), 3, "{all:?}");
         let of_mine = all
@@ -161,10 +168,7 @@ fn a_branch_has_its_own_environment_until_it_is_gone() {
         });
         wait_until("their volumes too", LATE, || volumes(machine).len() == 1);
         wait_until("their secrets too", LATE, || {
-            !machine
-                .ok(&["secret", "ls"])
-                .out
-                .contains("preview-feature-login")
+            !secrets(machine).contains("KEY")
         });
         let trail = machine.ok(&["audit", "log"]).out;
         assert!(trail.contains("previews/removed"), "{trail}");

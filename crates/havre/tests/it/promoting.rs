@@ -195,8 +195,9 @@ fn environments_are_listed_with_what_waits_for_each() {
         "{}",
         ran.out
     );
-    let preview = "branch login  https://preview-login.example.org, until 2099-01-02T08:00:00Z";
-    assert!(lines[3].contains(preview), "{}", ran.out);
+    let place = "https://preview-login.example.org, until 2099-01-02T08:00:00Z";
+    let is_told = lines[3].contains("branch login") && lines[3].contains(place);
+    assert!(is_told, "{}", ran.out);
 }
 
 #[test]
