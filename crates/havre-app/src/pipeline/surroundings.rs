@@ -15,7 +15,7 @@ use havre_runs::{LegKey, LegStart};
 use super::JobsApi;
 use super::entries::Entries;
 use super::served::Served;
-use super::token::{grant, token_name};
+use super::token::{grant, grant_to_look, token_name};
 use crate::image_names;
 use crate::jobs::{Grounded, Rights, Surroundings};
 use crate::platform::Platform;
@@ -45,13 +45,17 @@ impl OfDaemon {
         }
     }
 
-    /// A token that does in the job's environment what a deployer does, as long as the job may run.
+    /// A token that does in the job's environment what a deployer does, as long as the job may run; one that does not
+    /// deploy looks.
     fn token(&self, leg: &LegStart, environment: &str) -> Result<String, String> {
         let name = token_name(&leg.key);
         let new = NewToken {
             name: name.clone(),
             holder: Holder::Token,
-            grant: grant(&leg.project, environment)?,
+            grant: match leg.deploys {
+                true => grant(&leg.project, environment)?,
+                false => grant_to_look(&leg.project, environment)?,
+            },
             created_by: format!("run {} by {}", leg.number, leg.actor),
             lifetime: Some(Duration::from_millis(leg.timeout_ms).saturating_add(BEYOND)),
         };
@@ -95,7 +99,7 @@ impl Surroundings for OfDaemon {
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value));
         let mut variables = BTreeMap::from(variables);
-        if let Some(entry) = self.entries.of(&leg.key) {
+        if let Some(entry) = self.entries.of(&leg.key).filter(|_| leg.deploys) {
             variables.insert("HAVRE_ENTRY".to_owned(), entry.to_string());
         }
         Ok(Some(variables))

@@ -31,6 +31,7 @@ mod hooks;
 mod image_scan;
 mod images;
 mod install;
+mod job_rights;
 mod leftovers;
 mod logins;
 mod logs;
