@@ -201,7 +201,7 @@ api! {
         /// Whether a job of a run may begin in an environment.
         EnvironmentEnter = "/v1/environments/enter" by Deployer (EnterRequest) -> EntryStatus;
         /// Keeps what a test said of a release.
-        EnvironmentReport = "/v1/environments/report" by Deployer (TestReportRequest) -> Empty;
+        EnvironmentReport = "/v1/environments/report" by Viewer (TestReportRequest) -> Empty;
         /// Asks for a release of one environment to come to another.
         Promote = "/v1/promote" by Deployer (PromoteRequest) -> PromotionStatus, within 300, tells PromotionStatus::told,
             takes MAX_DOCUMENT_BYTES;
@@ -221,6 +221,8 @@ api! {
         ImageImport = "/v1/images/import" by Admin (ImageImportRequest) -> ImageImportOutcome, within 1800;
         /// Looks for secrets in an image.
         ImageScan = "/v1/images/scan" by Admin (ImageScanRequest) -> ImageScanOutcome, within 1800;
+        /// What is said of an image: in-toto statements, the newest first.
+        ImageProvenance = "/v1/images/provenance" by Viewer (ImageProvenanceQuery) -> Vec<serde_json::Value>;
         /// Removes images by name.
         ImageRemove = "/v1/images/remove" by Admin (ImageRemoveRequest) -> ImageRemoveOutcome, within 300;
         /// Removes images that nothing needs.
@@ -305,6 +307,8 @@ api! {
         RunRerun = "/v1/ci/rerun" by Deployer (RunRerunRequest) -> RunRerunOutcome;
         /// Starts a workflow.
         RunDispatch = "/v1/ci/dispatch" by Deployer (RunDispatchRequest) -> RunBegun, within 120;
+        /// Tells workflows of something that happened elsewhere; what began of it.
+        RunEvent = "/v1/ci/event" by Deployer (RunEventRequest) -> Vec<RunBegun>, within 120;
         /// Removes the logs of a run that has ended.
         RunLogsRemove = "/v1/ci/logs/remove" by Admin (RunQuery) -> Empty;
         /// Caches of a project's jobs, and which went.

@@ -102,6 +102,16 @@ impl Concern for ImageImportRequest {
     }
 }
 
+impl Concern for ImageProvenanceQuery {
+    fn scope(&self) -> Scope {
+        Scope::Machine
+    }
+
+    fn subject(&self) -> String {
+        self.image.clone()
+    }
+}
+
 impl Concern for ImageScanRequest {
     fn scope(&self) -> Scope {
         Scope::Machine

@@ -99,6 +99,13 @@ pub struct ImageRemoveOutcome {
     pub errors: Vec<String>,
 }
 
+/// Of which image it is asked what is said of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageProvenanceQuery {
+    /// A name, or a digest or its beginning.
+    pub image: String,
+}
+
 /// Look for secrets in an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageScanRequest {

@@ -168,6 +168,18 @@ pub struct RunDispatchRequest {
     pub inputs: BTreeMap<String, String>,
 }
 
+/// Tells a project's workflows of something that happened elsewhere (`repository_dispatch`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunEventRequest {
+    /// Whose.
+    pub project: ProjectName,
+    /// What happened, as `on.repository_dispatch.types` calls it.
+    pub kind: String,
+    /// `github.event.client_payload`.
+    #[serde(default)]
+    pub payload: serde_json::Map<String, serde_json::Value>,
+}
+
 /// A run began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunBegun {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use havre_api::{
-    ApiError, ErrorCode, ImageImportOutcome, ImageImportRequest, ImagePruneRequest,
-    ImageRemoveOutcome, ImageRemoveRequest, ImageScanOutcome, ImageScanRequest, ImageSummary,
-    StoredItem, StoredKind,
+    ApiError, ErrorCode, ImageImportOutcome, ImageImportRequest, ImageProvenanceQuery,
+    ImagePruneRequest, ImageRemoveOutcome, ImageRemoveRequest, ImageScanOutcome, ImageScanRequest,
+    ImageSummary, StoredItem, StoredKind,
 };
 use havre_image::{Digest, Freed, ImageRef, Images, Judged, Kind, Named, PrunePolicy, RefError};
+use havre_release::IN_TOTO;
 
 use tokio_util::sync::CancellationToken;
 
@@ -92,16 +93,48 @@ pub(crate) async fn scan(
     let cancel = CancellationToken::new();
     let _left = cancel.clone().drop_guard();
     with_images(daemon, move |images| {
-        let known = images.list().map_err(|error| failed(&error))?;
-        let named = named(&known, &request.image)
-            .map_err(|error| ApiError::from_error(ErrorCode::Invalid, &error))?;
-        let Some(digest) = named.first().map(|one| one.manifest_digest) else {
-            let message = format!("no image `{}`", request.image);
-            return Err(ApiError::new(ErrorCode::NotFound, message)
-                .with_hint("`havre image ls` lists those that there are"));
-        };
+        let digest = meant(images, &request.image)?;
         let image = images.image(digest).map_err(|error| failed(&error))?;
         image_scan::scan(images, &image, &cancel)
+    })
+    .await
+}
+
+/// The one image that a name, a digest or the beginning of one means.
+fn meant(images: &Images, name: &str) -> Result<Digest, ApiError> {
+    let known = images.list().map_err(|error| failed(&error))?;
+    let named =
+        named(&known, name).map_err(|error| ApiError::from_error(ErrorCode::Invalid, &error))?;
+    named.first().map(|one| one.manifest_digest).ok_or_else(|| {
+        let message = format!("no image `{name}`");
+        ApiError::new(ErrorCode::NotFound, message)
+            .with_hint("`havre image ls` lists those that there are")
+    })
+}
+
+/// What is said of an image: in-toto statements, the newest first.
+pub(crate) async fn provenance(
+    daemon: &Arc<Daemon>,
+    query: ImageProvenanceQuery,
+) -> Result<Vec<serde_json::Value>, ApiError> {
+    with_images(daemon, move |images| {
+        // One that no name stands for any more is known by its digest.
+        let digest = match query.image.parse() {
+            Ok(digest) => digest,
+            Err(_) => meant(images, &query.image)?,
+        };
+        let all = images
+            .attestations(&digest)
+            .map_err(|error| failed(&error))?;
+        let statements = all.iter().filter(|one| one.kind == IN_TOTO);
+        let read = statements.map(|one| {
+            let text = images
+                .attested(one)
+                .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))?;
+            serde_json::from_slice(&text)
+                .map_err(|error| ApiError::from_error(ErrorCode::Failed, &error))
+        });
+        read.collect()
     })
     .await
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use havre_api::{
     ApiError, ArtifactGet, Artifacts, CacheRemove, Caches, Empty, ErrorCode, Principal, RerunWhat,
-    Role, Routes, RunCancel, RunCancelOutcome, RunCancelRequest, RunDispatch, RunLog,
+    Role, Routes, RunCancel, RunCancelOutcome, RunCancelRequest, RunDispatch, RunEvent, RunLog,
     RunLogsRemove, RunRerun, RunRerunOutcome, RunRerunRequest, RunShow, RunSummary, Timestamp,
 };
 use havre_git::Repositories;
@@ -91,6 +91,11 @@ pub(crate) fn routes(state: State) -> Routes<()> {
             let doing = "starting a workflow";
             let calls = allowed(state, &by, &request.project, Role::Deployer, doing)?;
             dispatch::start(&calls.runs, &*calls.commits, &by, request).await
+        })
+        .call::<RunEvent, _>(async |state, by, request| {
+            let doing = "telling the workflows of an event";
+            let calls = allowed(state, &by, &request.project, Role::Deployer, doing)?;
+            dispatch::event(&calls.runs, &*calls.commits, &by, request).await
         })
         .call::<RunLogsRemove, _>(async |state, by, query| {
             let doing = "removing the logs of a run";

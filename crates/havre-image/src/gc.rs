@@ -277,6 +277,7 @@ impl Images {
         freed.cache_entries = rows;
         freed.bytes += mounts;
         self.forget_built()?;
+        self.forget_attested()?;
         Ok(freed)
     }
 
@@ -334,6 +335,8 @@ impl Images {
         for digest in cached.collect::<BTreeSet<Digest>>() {
             self.mark_object(&digest, &mut marked)?;
         }
+        let beside = self.attesting(|image| marked.blobs.contains(image))?;
+        marked.blobs.extend(beside);
         Ok(marked)
     }
 

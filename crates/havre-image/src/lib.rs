@@ -12,6 +12,7 @@
 //! them. Formats: OCI image specification 1.1, Docker image specification 1.2.
 
 mod archive;
+mod attest;
 mod blobs;
 pub mod builder;
 mod compression;
@@ -43,6 +44,7 @@ mod tables;
 mod unpack;
 
 pub use archive::{Entry, EntryKind, TarError, TarReader, TarWriter};
+pub use attest::{AttestError, Attestation};
 pub use blobs::BlobError;
 pub use config::ImageConfig;
 pub use diff::DiffError;

@@ -6,6 +6,7 @@ use havre_store::rusqlite::{self, OptionalExtension as _, params};
 use havre_store::{Schema, Store, StoreError, now};
 
 use crate::ImageRef;
+use crate::attest::Attestation;
 use crate::names::{NameRefused, NameRights, NameUse};
 
 /// Their versions.
@@ -14,6 +15,7 @@ pub const SCHEMA: Schema = Schema {
     migrations: &[
         include_str!("schema/001.sql"),
         include_str!("schema/002.sql"),
+        include_str!("schema/003.sql"),
     ],
 };
 
@@ -196,6 +198,77 @@ impl Tables {
                 .collect()
         })
     }
+
+    /// Keeps what is said of an image, and the `most` newest of it.
+    pub(crate) fn attestation_put(
+        &self,
+        subject: &str,
+        row: &Attestation,
+        most: usize,
+    ) -> Result<(), StoreError> {
+        let (subject, row) = (subject.to_owned(), row.clone());
+        self.0.run("keep what is said of an image", move |db| {
+            let change = db.transaction()?;
+            change.execute(
+                "INSERT OR REPLACE INTO attestations VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![
+                    subject,
+                    row.manifest.to_string(),
+                    row.document.to_string(),
+                    row.kind,
+                    now()
+                ],
+            )?;
+            change.execute(
+                "DELETE FROM attestations WHERE subject = ?1 AND manifest NOT IN (
+                     SELECT manifest FROM attestations WHERE subject = ?1 ORDER BY made_at DESC LIMIT ?2)",
+                params![subject, i64::try_from(most).unwrap_or(i64::MAX)],
+            )?;
+            change.commit()
+        })
+    }
+
+    pub(crate) fn attestations(&self, subject: &str) -> Result<Vec<Attestation>, StoreError> {
+        let subject = subject.to_owned();
+        self.0.run("read what is said of an image", move |db| {
+            db.prepare(
+                "SELECT manifest, document, kind FROM attestations WHERE subject = ?1 ORDER BY made_at DESC, manifest",
+            )?
+            .query_map([subject], |row| attestation(row, 0))?
+            .collect()
+        })
+    }
+
+    pub(crate) fn all_attestations(&self) -> Result<Vec<(String, Attestation)>, StoreError> {
+        self.0.run("read what is said of images", move |db| {
+            db.prepare("SELECT subject, manifest, document, kind FROM attestations")?
+                .query_map([], |row| Ok((row.get(0)?, attestation(row, 1)?)))?
+                .collect()
+        })
+    }
+
+    pub(crate) fn attestations_remove(&self, subject: &str) -> Result<(), StoreError> {
+        let subject = subject.to_owned();
+        self.0.run("forget what was said of an image", move |db| {
+            let delete = "DELETE FROM attestations WHERE subject = ?1";
+            db.execute(delete, [subject]).map(drop)
+        })
+    }
+}
+
+fn attestation(row: &rusqlite::Row<'_>, from: usize) -> rusqlite::Result<Attestation> {
+    let digest = |at: usize| {
+        let text: String = row.get(at)?;
+        let parsed = text.parse();
+        parsed.map_err(|error: crate::DigestError| {
+            rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, error.into())
+        })
+    };
+    Ok(Attestation {
+        manifest: digest(from)?,
+        document: digest(from + 1)?,
+        kind: row.get(from + 2)?,
+    })
 }
 
 fn image(db: &rusqlite::Connection, reference: &str) -> rusqlite::Result<Option<ImageRow>> {

@@ -61,7 +61,7 @@ pub use origin::{Approval, OfJob, Origin, Source, TestReport, is_workflow};
 pub use promotion::{
     Comes, EXPIRES_AFTER, NotTaken, Promotion, PromotionEvent, PromotionState, RolloutEnd, step,
 };
-pub use provenance::provenance;
+pub use provenance::{IN_TOTO, SLSA, provenance};
 pub use record::{Cause, Outcome, Record, Step, told_by};
 pub use release::{
     LiveContents, Release, ServiceDigest, ServiceRelease, StoreSecret, variable_key,

@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 
 use crate::{Record, Release};
 
+/// What a statement is, as media types say it.
+pub const IN_TOTO: &str = "application/vnd.in-toto+json";
+/// What a statement says.
+pub const SLSA: &str = "https://slsa.dev/provenance/v1";
 /// What makes releases.
 const BUILDER: &str = "https://github.com/havre/havre";
 /// How it does.
@@ -64,7 +68,7 @@ pub fn provenance(
     json!({
         "_type": "https://in-toto.io/Statement/v1",
         "subject": subjects(release),
-        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicateType": SLSA,
         "predicate": {
             "buildDefinition": {
                 "buildType": BUILD_TYPE,

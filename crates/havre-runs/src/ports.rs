@@ -123,8 +123,10 @@ pub struct LegStart {
     pub masks: Vec<String>,
     /// What it asks to run on.
     pub labels: Vec<String>,
-    /// The environment that it deploys to.
+    /// The environment that it is in.
     pub environment: Option<String>,
+    /// Whether it deploys there (not: `deployment: false`).
+    pub deploys: bool,
     /// `container:`, if one is wanted.
     pub container: Option<ContainerStart>,
     /// `services:`, by name.

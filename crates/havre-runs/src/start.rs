@@ -85,6 +85,7 @@ pub(crate) fn start(chain: &Chain, key: &LegKey, opened: &Opened) -> Result<LegS
         "secrets".to_owned(),
         serde_json::to_string(&secrets).map_err(|error| format!("`secrets`: {error}"))?,
     );
+    let deploys = deploys(steps, &known)?;
     let (container, services) = containers::containers(link, job, steps, known)?;
     let all = container
         .iter()
@@ -109,12 +110,25 @@ pub(crate) fn start(chain: &Chain, key: &LegKey, opened: &Opened) -> Result<LegS
         masks,
         labels: leg.runs_on.clone(),
         environment: leg.environment.clone(),
+        deploys,
         container,
         services,
         permissions: permissions(chain, id),
         cache_mode: cache_mode(chain, id),
         timeout_ms: leg.timeout,
     })
+}
+
+/// Whether a leg deploys to its environment: it does unless it says that it does not.
+fn deploys(steps: &StepsJob, known: &Known) -> Result<bool, String> {
+    let Some(environment) = &steps.environment else {
+        return Ok(false);
+    };
+    let Some(said) = &environment.deployment else {
+        return Ok(true);
+    };
+    let said = known.dynamic(said, |said| Answer::Known(Value::Bool(*said)));
+    certain("`deployment`", said).map(|said| said.is_truthy())
 }
 
 fn steps<'l>(link: &'l Link, id: &LegId) -> Result<(&'l Job, &'l StepsJob), String> {

@@ -717,6 +717,12 @@ pub enum ImageCommand {
         #[command(flatten)]
         json: JsonArg,
     },
+    /// Print what is said of where an image comes from: in-toto statements, one a line, the newest first
+    Provenance {
+        /// Name or digest
+        #[arg(value_name = "IMAGE")]
+        image: String,
+    },
     /// Remove images by name or digest
     Rm {
         /// Name or digest

@@ -5,9 +5,10 @@ use std::io::Write as _;
 use std::path::Path;
 
 use data_encoding::BASE64;
-use havre_job::paths;
+use havre_job::{JOB_TOKEN, paths};
 
 use crate::failure::{Failure, refused};
+use crate::git::Git;
 use crate::results::is_own;
 use crate::step::Step;
 
@@ -55,16 +56,17 @@ pub(super) fn find(step: &Step) -> Result<Origin, Failure> {
         .unwrap_or("https://github.com");
     let server = server.trim_end_matches('/').to_owned();
     let token = step.given("token").filter(|token| !is_own(step, token));
-    let header = |token: String| {
-        let pair = BASE64.encode(format!("x-access-token:{token}").as_bytes());
-        format!("AUTHORIZATION: basic {pair}")
-    };
-    let credentials = token.map(|token| (server.clone(), header(token)));
+    let credentials = token.map(|token| (server.clone(), header(&token)));
     Ok(Origin {
         address: format!("{server}/{name}"),
         own: false,
         credentials,
     })
+}
+
+fn header(token: &str) -> String {
+    let pair = BASE64.encode(format!("x-access-token:{token}").as_bytes());
+    format!("AUTHORIZATION: basic {pair}")
 }
 
 pub(super) fn unreachable(step: &Step, origin: &Origin) -> Failure {
@@ -85,14 +87,34 @@ pub(super) fn unreachable(step: &Step, origin: &Origin) -> Failure {
     ))
 }
 
-/// Leaves the token where git of later steps finds it. The own repository needs none.
+/// Leaves the token where git of later steps finds it. To fetch from the own repository needs none; to push to it does,
+/// by the port of the job, where there is one.
 pub(super) fn persist(step: &Step, folder: &Path, origin: &Origin) -> Result<(), Failure> {
-    let Some((server, header)) = &origin.credentials else {
-        return Ok(());
-    };
     if !step.flag("persist-credentials", true)? {
         return Ok(());
     }
+    let own;
+    let (server, header) = match &origin.credentials {
+        Some((server, header)) => (server, header),
+        None => {
+            let token = step.given("token");
+            let token = token.filter(|token| origin.own && token.starts_with(JOB_TOKEN));
+            let port = step.var("ACTIONS_RESULTS_URL");
+            let (Some(token), Some(port)) = (token, port) else {
+                return Ok(());
+            };
+            let port = port.trim_end_matches('/').to_owned();
+            let repository = step.needed("GITHUB_REPOSITORY")?;
+            let name = repository.rsplit('/').next().unwrap_or(repository);
+            let address = format!("{port}/{name}.git");
+            let git = Git::new(step, folder);
+            git.run(&["config", "--local", "remote.origin.pushurl", &address])?;
+            let header = header(&token);
+            step.mask(&header);
+            own = (port, header);
+            (&own.0, &own.1)
+        }
+    };
     let key = format!("http.{server}/.extraheader");
     step.keep("folder", &folder.to_string_lossy())?;
     step.keep("key", &key)?;

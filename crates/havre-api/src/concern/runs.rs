@@ -79,6 +79,17 @@ impl Concern for RunDispatchRequest {
     }
 }
 
+/// Of the payload nothing: values may be secret.
+impl Concern for RunEventRequest {
+    fn scope(&self) -> Scope {
+        Scope::Visible
+    }
+
+    fn subject(&self) -> String {
+        format!("{}: {}", self.project, self.kind)
+    }
+}
+
 impl Concern for CachesQuery {
     fn scope(&self) -> Scope {
         Scope::Visible

@@ -117,6 +117,8 @@ mod tests {
             "tokens/create",
             "audit/export",
             "ci/dispatch",
+            "ci/event",
+            "vars/set",
             "ci/rerun",
         ] {
             assert!(ruled(Rule::Recorded).contains(&call), "{call}");

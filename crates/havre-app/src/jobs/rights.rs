@@ -141,6 +141,7 @@ mod tests {
             masks: Vec::new(),
             labels: Vec::new(),
             environment: environment.map(str::to_owned),
+            deploys: environment.is_some(),
             container: None,
             services: Vec::new(),
             permissions: Permissions { contents, id_token },

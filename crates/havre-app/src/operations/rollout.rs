@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use havre_api::{ApiError, ErrorCode, Event, EventSink};
-use havre_base::in_place;
+use havre_api::{ApiError, EnvironmentId, ErrorCode, Event, EventSink};
+use havre_base::{in_place, one_line};
 use havre_model::FoundDatabases;
 use havre_release::{
-    Analysis, Applied, ApplyError, Cause, Change, Desired, Failure, JobId, Jobs, Move, Origin,
-    Record, Release, Scale, TargetStatus,
+    Analysis, Applied, ApplyError, Cause, Change, Desired, Failure, IN_TOTO, JobId, Jobs, Move,
+    Origin, Record, Release, SLSA, Scale, TargetStatus,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -18,6 +18,7 @@ use super::refusals::{daemon_ends, ended, ended_early, gone, not_done, not_undon
 use crate::daemon::Daemon;
 use crate::handle::EnvironmentHandle;
 use crate::leases::lease;
+use crate::platform::Platform;
 use crate::progress::EventDiff;
 use crate::secrets::rotation;
 use crate::volumes::owner::Nobodys;
@@ -117,6 +118,9 @@ pub(super) async fn begin(
         ..Record::default()
     };
     let last = environment.status();
+    // What a release of the same images would say has been said.
+    let is_news = matches!(record.cause, Cause::Up | Cause::Promotion { .. });
+    let told = is_news.then(|| (release.clone(), record.clone()));
     let moved = Move {
         release,
         record,
@@ -130,6 +134,9 @@ pub(super) async fn begin(
             revision,
             release: Some(number),
         }) => {
+            if let Some((release, record)) = told {
+                in_place(|| attest(&daemon.platform, &environment.id, number, &release, &record));
+            }
             shown(environment, revision).await;
             Ok(Begun {
                 number,
@@ -146,6 +153,36 @@ pub(super) async fn begin(
         }
         Err(ApplyError::Ended) => Err(NotBegun::Ended),
         Err(error) => Err(NotBegun::Refused(not_done(&environment.id, error))),
+    }
+}
+
+/// Says beside each image of a release where it comes from. The release does not wait for it: it keeps the same itself.
+fn attest(
+    platform: &Platform,
+    id: &EnvironmentId,
+    number: u64,
+    release: &Release,
+    record: &Record,
+) {
+    let version = env!("CARGO_PKG_VERSION");
+    let statement = havre_release::provenance(id, number, release, record, version);
+    let text = statement.to_string();
+    let notes = [
+        ("org.opencontainers.image.title", format!("{id} {number}")),
+        ("in-toto.io/predicate-type", SLSA.to_owned()),
+    ];
+    let notes = notes.map(|(name, value)| (name.to_owned(), value)).into();
+    let services = release.services.values();
+    let images: BTreeSet<&str> = services.flat_map(|service| service.images()).collect();
+    for image in images {
+        let Ok(digest) = image.parse() else { continue };
+        let attested = platform
+            .images
+            .attest(&digest, IN_TOTO, text.as_bytes(), &notes);
+        if let Err(error) = attested {
+            let error = one_line(&error);
+            tracing::warn!(environment = %id, image, error, "nothing is said beside an image of where it comes from");
+        }
     }
 }
 

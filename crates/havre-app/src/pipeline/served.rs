@@ -213,7 +213,9 @@ struct Visit {
 
 impl Visitor for Visit {
     fn name(&self) -> String {
-        format!("job {}", self.rights.name)
+        // A workflow says what its jobs are called.
+        let name = havre_git::plain(&self.rights.name);
+        format!("job {}", clipped(&name, MOST_SUBJECT))
     }
 
     fn key(&self) -> String {

@@ -18,7 +18,7 @@ use havre_runs::{LegKey, LegStart, Sources as _};
 use super::JobsApi;
 use super::commits::Commits;
 use super::served::Served;
-use super::token::{by, grant, token_name};
+use super::token::{by, grant, grant_to_look, token_name};
 use crate::image_names;
 use crate::jobs::{Doors, Grounded, Proxy, Rights, Surroundings};
 use crate::platform::Platform;
@@ -40,13 +40,17 @@ pub(super) struct OfDaemon {
 }
 
 impl OfDaemon {
-    /// A token that does in the job's environment what a deployer does, as long as the job may run.
+    /// A token that does in the job's environment what a deployer does, as long as the job may run; one that does not
+    /// deploy looks, and says how its tests ended.
     fn token(&self, leg: &LegStart, environment: &str) -> Result<String, String> {
         let name = token_name(&leg.key);
         let new = NewToken {
             name: name.clone(),
             holder: Holder::Token,
-            grant: grant(&leg.project, environment)?,
+            grant: match leg.deploys {
+                true => grant(&leg.project, environment)?,
+                false => grant_to_look(&leg.project, environment)?,
+            },
             created_by: format!("run {} by {}", leg.number, leg.actor),
             lifetime: Some(Duration::from_millis(leg.timeout_ms).saturating_add(BEYOND)),
         };
@@ -102,7 +106,9 @@ impl Surroundings for OfDaemon {
         let entry = entry::of_job(&self.platform, &by(&token_name(&leg.key)), &id);
         let entry = entry.map_err(|error| format!("{id}: {}", one_line(&error)))?;
         let entry = entry.ok_or_else(|| format!("{id}: the job was not let in"))?;
-        variables.insert("HAVRE_ENTRY".to_owned(), entry.id.to_string());
+        if leg.deploys {
+            variables.insert("HAVRE_ENTRY".to_owned(), entry.id.to_string());
+        }
         Ok(Some(variables))
     }
 

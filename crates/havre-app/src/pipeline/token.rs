@@ -13,21 +13,30 @@ const PREFIX: &str = "ci-";
 /// What a job may do: in its own environment, what a deployer does. A workflow says what that is called, and only the
 /// name of one will do, where a grant could have a pattern.
 pub(super) fn grant(project: &str, environment: &str) -> Result<Grant, String> {
+    granted(project, environment, Role::Deployer)
+}
+
+/// What a job may do that does not deploy: look.
+pub(super) fn grant_to_look(project: &str, environment: &str) -> Result<Grant, String> {
+    granted(project, environment, Role::Viewer)
+}
+
+fn granted(project: &str, environment: &str, role: Role) -> Result<Grant, String> {
     match valid_environment(environment) {
-        true => deployer(&format!("{project}/{environment}")),
+        true => of_role(role, &format!("{project}/{environment}")),
         false => Err(format!("{environment:?} is no name of an environment")),
     }
 }
 
 /// What whoever pushes may do.
 pub(super) fn grant_of_all(project: &str) -> Result<Grant, String> {
-    deployer(&format!("{project}/*"))
+    of_role(Role::Deployer, &format!("{project}/*"))
 }
 
-fn deployer(pattern: &str) -> Result<Grant, String> {
+fn of_role(role: Role, pattern: &str) -> Result<Grant, String> {
     let pattern: EnvironmentPattern = pattern.parse().map_err(|error| one_line(&error))?;
     Ok(Grant {
-        role: Role::Deployer,
+        role,
         environments: vec![pattern],
     })
 }

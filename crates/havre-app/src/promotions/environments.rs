@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use havre_api::{
     ApiError, EnvironmentId, EnvironmentInfo, ErrorCode, FreezeRequest, FreezeStatus, PreviewInfo,
-    Principal, PromotionsQuery, ProvenanceQuery, ReleaseId, StatusQuery, TestReportRequest,
-    Timestamp, Who,
+    Principal, PromotionsQuery, ProvenanceQuery, ReleaseId, Role, Scope, StatusQuery,
+    TestReportRequest, Timestamp, Who,
 };
 use havre_base::in_place;
 use havre_model::ProjectName;
@@ -22,6 +22,7 @@ use super::{PromotionError, definitions, judge};
 use crate::daemon::Daemon;
 use crate::environment::tables::LOOKED_THROUGH;
 use crate::history::history;
+use crate::pipeline::token::is_job;
 use crate::platform::Platform;
 
 /// Environments that are there or have gates, in their order within each project.
@@ -188,6 +189,15 @@ pub(crate) async fn report(
     request: TestReportRequest,
 ) -> Result<(), ApiError> {
     let id = &request.environment;
+    // A job may that only looks: what it says is known to be a job's.
+    if !is_job(by)
+        && !by
+            .grant
+            .allows(Role::Deployer, &Scope::Environment(id.clone()))
+    {
+        let message = format!("to report a test of {id} needs the role deployer there");
+        return Err(ApiError::new(ErrorCode::Forbidden, message));
+    }
     let serving = daemon.environment(id).await?.status().desired.current;
     let number = request.release.map(|release| release.0).or(serving);
     in_place(|| {

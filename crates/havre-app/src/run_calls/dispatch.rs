@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use havre_api::{ApiError, ErrorCode, Principal, RunBegun, RunDispatchRequest};
+use havre_api::{ApiError, ErrorCode, Principal, RunBegun, RunDispatchRequest, RunEventRequest};
 use havre_git::{Name, Objects, Oid, Repositories};
 use havre_model::ProjectName;
-use havre_pipeline::Reference;
+use havre_pipeline::{Event, Reference};
 use havre_release::Answer;
-use havre_runs::{Dispatch, Runs, RunsError, Source, Sources};
+use havre_runs::{Dispatch, Runs, RunsError, Source, Sources, Trigger};
 
 use super::failed;
 
@@ -52,6 +52,47 @@ pub(super) async fn start(
         reference,
         commit,
     })
+}
+
+/// Tells all workflows of the default branch of something that happened elsewhere.
+pub(super) async fn event(
+    runs: &Runs,
+    commits: &dyn Commits,
+    by: &Principal,
+    request: RunEventRequest,
+) -> Result<Vec<RunBegun>, ApiError> {
+    let (on, source) = commits.find(&request.project, None).await?;
+    let reference = full(&on);
+    let commit = source.commit.clone();
+    let payload = [("client_payload".to_owned(), request.payload.into())];
+    let trigger = Trigger {
+        project: request.project.to_string(),
+        event: Event::Repository {
+            kind: request.kind,
+            branch: source.default_branch.clone(),
+        },
+        source,
+        before: None,
+        forced: false,
+        actor: by.to_string(),
+        payload: Some(payload.into_iter().collect()),
+        foreign: false,
+    };
+    let outcome = runs.begin(&trigger).await.map_err(failed)?;
+    // Whoever tells of it learns of a workflow that would have begun and could not.
+    if let Some(wrong) = outcome.not_started.iter().find(|not| not.wrong)
+        && outcome.begun.is_empty()
+    {
+        let message = format!("{}: {}", wrong.path, wrong.why);
+        return Err(ApiError::new(ErrorCode::Invalid, message));
+    }
+    let begun = outcome.begun.into_iter().map(|begun| RunBegun {
+        number: begun.number,
+        workflow: begun.workflow,
+        reference: reference.clone(),
+        commit: commit.clone(),
+    });
+    Ok(begun.collect())
 }
 
 /// What was pushed here.

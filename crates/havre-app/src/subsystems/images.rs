@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use havre_api::{ImageImport, ImagePrune, ImageRemove, ImageScan, Images, Routes};
+use havre_api::{ImageImport, ImageProvenance, ImagePrune, ImageRemove, ImageScan, Images, Routes};
 
 use crate::daemon::Daemon;
 use crate::subsystem::{Part, Subsystem, Task};
@@ -24,6 +24,9 @@ impl Subsystem for ImageStore {
             })
             .call::<ImageRemove, _>(async |daemon, _, request| {
                 images::remove(&daemon, request).await
+            })
+            .call::<ImageProvenance, _>(async |daemon, _, query| {
+                images::provenance(&daemon, query).await
             })
             .call::<ImageScan, _>(async |daemon, _, request| images::scan(&daemon, request).await)
             .call::<ImagePrune, _>(async |daemon, _, request| {

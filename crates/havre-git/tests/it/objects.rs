@@ -1,12 +1,13 @@
 //! What is read of a repository.
 
-use havre_git::{EntryKind, ObjectError, Oid};
+use havre_git::{EntryKind, Merged, ObjectError, Oid};
 
 use crate::harness::served;
 
 pub const TESTS: &[(&str, fn())] = &[
     ("objects::a_commit_tells_what_it_holds", told),
     ("objects::what_is_not_known_is_not_guessed", unknown),
+    ("objects::what_would_come_of_a_merge_is_a_commit", merged),
 ];
 
 fn told() {
@@ -53,6 +54,50 @@ fn told() {
         objects.archive(&second, &mut tar).await.expect("passed on");
         assert!(tar.len() > 1024 && tar.windows(3).any(|part| part == b"b c"));
     });
+}
+
+fn merged() {
+    let served = served(|_| {});
+    let work = served.work(&[("a", b"1\n"), ("b", b"1\n")]);
+    let first: Oid = work.head().parse().expect("an object");
+    work.git(&["branch", "feature"]);
+    work.commit(&[("a", b"2\n")]);
+    let main: Oid = work.head().parse().expect("an object");
+    work.git(&["switch", "--quiet", "feature"]);
+    work.commit(&[("b", b"2\n")]);
+    let feature: Oid = work.head().parse().expect("an object");
+    work.commit(&[("a", b"3\n")]);
+    let other: Oid = work.head().parse().expect("an object");
+    work.git(&["push", "havre", "main", "feature"]);
+    let objects = served.objects();
+    let reference = "refs/pull/1/merge";
+    served.runtime.block_on(async {
+        let made = objects.merge(&main, &feature, "merge", reference).await;
+        let Merged::Commit(commit) = made.expect("merged") else {
+            panic!("they change different files");
+        };
+        let facts = objects.commit(&commit).await.expect("read");
+        assert_eq!(facts.parents, [main.clone(), feature.clone()]);
+        for (path, held) in [("a", "2\n"), ("b", "2\n")] {
+            let file = objects.file(&commit, path, 10).await.expect("read");
+            assert_eq!(file.as_deref(), Some(held.as_bytes()), "{path}");
+        }
+        let points = objects.resolve(reference).await.expect("read");
+        assert_eq!(points.as_ref(), Some(&commit));
+        let again = objects.merge(&main, &feature, "merge", reference).await;
+        assert_eq!(again.expect("merged"), Merged::Commit(commit.clone()));
+        let nothing = objects.merge(&main, &first, "merge", reference).await;
+        assert_eq!(nothing.expect("merged"), Merged::Nothing);
+        let conflict = objects.merge(&main, &other, "merge", reference).await;
+        let why = Merged::Conflict("both change a".to_owned());
+        assert_eq!(conflict.expect("merged"), why);
+        let points = objects.resolve(reference).await.expect("read");
+        assert_eq!(points, Some(commit), "what cannot be merged moves nothing");
+    });
+    // People fetch it, and do not push there.
+    let fetched = work.run(&["fetch", "havre", reference]);
+    assert!(fetched.0, "{fetched:?}");
+    assert!(!work.run(&["push", "havre", "HEAD:refs/pull/1/merge"]).0);
 }
 
 fn unknown() {

@@ -113,6 +113,41 @@ fn a_lease_outweighs_removal_and_survives_a_restart() {
 }
 
 #[test]
+fn what_is_said_of_an_image_lies_beside_it_and_goes_with_it() {
+    const KIND: &str = "application/vnd.in-toto+json";
+    let fixture = Fixture::new();
+    let image = unpacked(&fixture, "app", &[a()]);
+    let digest = image.manifest_digest;
+    let notes = [("a".to_owned(), "b".to_owned())].into();
+    let said = fixture
+        .images
+        .attest(&digest, KIND, b"{\"x\": 1}", &notes)
+        .unwrap();
+    let again = fixture
+        .images
+        .attest(&digest, KIND, b"{\"x\": 1}", &notes)
+        .unwrap();
+    assert_eq!(said, again, "the same is kept once");
+    let fixture = fixture.reopen();
+    fixture.images.prune(&NOW).unwrap();
+    let known = fixture.images.attestations(&digest).unwrap();
+    assert_eq!(known, [said.clone()]);
+    let held = fixture.images.attested(&said).unwrap();
+    assert_eq!(held, b"{\"x\": 1}");
+    let manifest: serde_json::Value = fixture.images.read_json(&said.manifest, "it").unwrap();
+    assert_eq!(manifest["artifactType"], KIND);
+    assert_eq!(manifest["subject"]["digest"], digest.to_string());
+    assert_eq!(manifest["layers"][0]["digest"], said.document.to_string());
+    fixture.images.remove(&reference("app")).unwrap();
+    fixture.images.prune(&NOW).unwrap();
+    assert!(fixture.listing("blobs/sha256").is_empty());
+    fixture.images.prune(&NOW).unwrap();
+    assert!(fixture.images.attestations(&digest).unwrap().is_empty());
+    let gone = fixture.images.attest(&digest, KIND, b"{}", &notes);
+    assert!(gone.is_err(), "of what is not there nothing is said");
+}
+
+#[test]
 fn a_held_image_that_cannot_be_read_keeps_its_layers() {
     let fixture = Fixture::new();
     let image = unpacked(&fixture, "app", &[a(), b()]);

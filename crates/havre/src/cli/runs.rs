@@ -22,6 +22,8 @@ pub enum RunsCommand {
     Rerun(RunRerunArgs),
     /// Start a workflow that can be asked for (workflow_dispatch)
     Start(RunStartArgs),
+    /// Tell workflows of something that happened elsewhere (repository_dispatch)
+    Event(RunEventArgs),
     /// List a run's artifacts, or fetch one
     Artifacts(ArtifactsArgs),
     /// Show where identity tokens of jobs are from, for whoever is to believe them
@@ -183,6 +185,21 @@ pub struct RunStartArgs {
     pub json: JsonArg,
 }
 
+/// `havre ci event`.
+#[derive(Args, Debug)]
+pub struct RunEventArgs {
+    /// What happened, as `on.repository_dispatch.types` calls it
+    #[arg(value_name = "TYPE")]
+    pub kind: String,
+    /// What is to be said of it, as a JSON object: `github.event.client_payload`
+    #[arg(long, value_name = "JSON", value_parser = values::parse_object)]
+    pub payload: Option<serde_json::Map<String, serde_json::Value>>,
+    #[command(flatten)]
+    pub project: ProjectArgs,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
 /// `havre ci artifacts`.
 #[derive(Args, Debug)]
 pub struct ArtifactsArgs {
@@ -237,6 +254,7 @@ impl RunsCommand {
             Self::Cancel(args) => args.json,
             Self::Rerun(args) => args.json,
             Self::Start(args) => args.json,
+            Self::Event(args) => args.json,
             Self::Identity(args) => args.json,
             Self::Artifacts(args) => args.json,
             Self::Cache(CacheCommand::Ls { json, .. } | CacheCommand::Rm { json, .. }) => *json,
@@ -257,6 +275,7 @@ impl RunsCommand {
             Self::Cancel(args) => &mut args.project,
             Self::Rerun(args) => &mut args.project,
             Self::Start(args) => &mut args.project,
+            Self::Event(args) => &mut args.project,
             Self::Identity(_) => return None,
             Self::Artifacts(args) => &mut args.project,
             Self::Cache(CacheCommand::Ls { project, .. } | CacheCommand::Rm { project, .. }) => {

@@ -90,6 +90,15 @@ pub fn parse_optional(text: &str) -> Result<(String, Option<String>), String> {
     }
 }
 
+/// Reads a JSON object.
+pub fn parse_object(text: &str) -> Result<serde_json::Map<String, serde_json::Value>, String> {
+    match serde_json::from_str(text) {
+        Ok(serde_json::Value::Object(object)) => Ok(object),
+        Ok(_) => Err("a JSON object, as {\"level\": 3}".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Reads `NAME=VALUE`.
 pub fn parse_input(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("NAME=VALUE")?;

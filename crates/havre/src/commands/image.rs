@@ -1,9 +1,9 @@
 //! `havre image`.
 
 use havre_api::{
-    ImageImport, ImageImportRequest, ImagePrune, ImagePruneRequest, ImageRemove,
-    ImageRemoveOutcome, ImageRemoveRequest, ImageSummary, Images, MachineQuery, StoredItem,
-    StoredKind, Timestamp,
+    ImageImport, ImageImportRequest, ImageProvenance, ImageProvenanceQuery, ImagePrune,
+    ImagePruneRequest, ImageRemove, ImageRemoveOutcome, ImageRemoveRequest, ImageSummary, Images,
+    MachineQuery, StoredItem, StoredKind, Timestamp,
 };
 
 use crate::cli::ImageCommand;
@@ -47,6 +47,17 @@ pub async fn run(context: &Context, command: ImageCommand) -> Outcome {
             }
             if json.json {
                 ui.json(&outcome)?;
+            }
+        }
+        ImageCommand::Provenance { image } => {
+            let (client, _) = connect::running(context).await?;
+            let query = ImageProvenanceQuery { image };
+            let statements = client.call::<ImageProvenance>(&query).await?;
+            if statements.is_empty() {
+                ui.say("nothing is said of it: a release that serves it is what says something");
+            }
+            for statement in &statements {
+                ui.data(&format!("{statement}\n"))?;
             }
         }
         ImageCommand::Rm { images, json } => {

@@ -32,6 +32,7 @@ mod hooks;
 mod image_scan;
 mod images;
 mod install;
+mod job_rights;
 mod leftovers;
 mod logins;
 mod logs;

@@ -88,6 +88,13 @@ impl Check for ImageRemoveRequest {
     }
 }
 
+impl Check for ImageProvenanceQuery {
+    fn check(&self) -> Result<(), ApiError> {
+        refuse_unless(!self.image.is_empty(), || "no image was named".to_owned())?;
+        text("image name", &self.image, MAX_REFERENCE_BYTES)
+    }
+}
+
 impl Check for ImageScanRequest {
     fn check(&self) -> Result<(), ApiError> {
         refuse_unless(!self.image.is_empty(), || "no image was named".to_owned())?;

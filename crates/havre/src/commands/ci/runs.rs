@@ -31,6 +31,7 @@ pub async fn run(context: &Context, command: RunsCommand) -> Outcome {
         RunsCommand::Cancel(args) => steer::cancel(context, args).await,
         RunsCommand::Rerun(args) => steer::rerun(context, args).await,
         RunsCommand::Start(args) => steer::start(context, args).await,
+        RunsCommand::Event(args) => steer::event(context, args).await,
         RunsCommand::Identity(args) => identity::run(context, args).await,
         RunsCommand::Artifacts(args) => results::artifacts(context, args).await,
         RunsCommand::Cache(CacheCommand::Ls { project, json }) => {

@@ -6,6 +6,8 @@ use super::*;
 const MAX_INPUTS: usize = 100;
 /// All of them together; GitHub's.
 const MAX_INPUT_BYTES: usize = 64 * 1024;
+/// Of what an event of elsewhere has to say.
+const MAX_PAYLOAD_BYTES: usize = 60 * 1024;
 /// The longest that a path, a reference or an artifact's name is taken.
 const MAX_NAME_BYTES: usize = 1000;
 
@@ -62,6 +64,17 @@ impl Check for RunDispatchRequest {
         let bytes = self.inputs.iter();
         let bytes = bytes.map(|(name, value)| name.len() + value.len()).sum();
         list("bytes of inputs", bytes, MAX_INPUT_BYTES)
+    }
+}
+
+impl Check for RunEventRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        project_name(self.project.as_str())?;
+        refuse_unless(!self.kind.is_empty(), || "the event has no type".to_owned())?;
+        // GitHub's bound.
+        text("type", &self.kind, 100)?;
+        let bytes = serde_json::to_string(&self.payload).map_or(usize::MAX, |text| text.len());
+        list("bytes of the payload", bytes, MAX_PAYLOAD_BYTES)
     }
 }
 

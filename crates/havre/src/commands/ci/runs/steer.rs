@@ -1,12 +1,12 @@
-//! `havre ci cancel`, `rerun` and `start`.
+//! `havre ci cancel`, `rerun`, `start` and `event`.
 
 use havre_api::{
-    RerunWhat, RunCancel, RunCancelRequest, RunDispatch, RunDispatchRequest, RunRerun,
-    RunRerunRequest,
+    RerunWhat, RunCancel, RunCancelRequest, RunDispatch, RunDispatchRequest, RunEvent,
+    RunEventRequest, RunRerun, RunRerunRequest,
 };
 
 use super::{project, short_commit, short_reference};
-use crate::cli::runs::{RunCancelArgs, RunRerunArgs, RunStartArgs};
+use crate::cli::runs::{RunCancelArgs, RunEventArgs, RunRerunArgs, RunStartArgs};
 use crate::connect;
 use crate::context::Context;
 use crate::error::Outcome;
@@ -81,6 +81,37 @@ pub async fn start(context: &Context, args: RunStartArgs) -> Outcome {
                 begun.number
             ));
         }
+    }
+    Ok(Exit::Ok)
+}
+
+pub async fn event(context: &Context, args: RunEventArgs) -> Outcome {
+    let ui = context.ui;
+    let request = RunEventRequest {
+        project: project(&args.project)?,
+        kind: args.kind,
+        payload: args.payload.unwrap_or_default(),
+    };
+    let (client, _) = connect::running(context).await?;
+    let begun = client.call::<RunEvent>(&request).await?;
+    if args.json.json {
+        ui.json(&begun)?;
+        return Ok(Exit::Ok);
+    }
+    if begun.is_empty() {
+        let kind = &request.kind;
+        ui.note(&format!(
+            "nothing begins: no workflow of the default branch has `repository_dispatch` for {kind}"
+        ));
+    }
+    for one in &begun {
+        ui.data(&format!("{}\n", one.number))?;
+        let (workflow, number) = (&one.workflow, one.number);
+        ui.note(&format!(
+            "{workflow} runs on {} ({}): `havre ci logs {number} -f` follows it",
+            short_reference(&one.reference),
+            short_commit(&one.commit),
+        ));
     }
     Ok(Exit::Ok)
 }
