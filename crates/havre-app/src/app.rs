@@ -273,7 +273,14 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     found.map_err(subsystem("the engine"))?;
     let boxes = in_place(|| {
         let net = Arc::clone(&net);
-        jobs::boxes(&engine, net, state, &exe, root.hidden())
+        jobs::boxes(
+            &engine,
+            net,
+            state,
+            &exe,
+            root.hidden(),
+            &options.machine.jobs,
+        )
     });
     // Before the image store empties its scratch folders, in which running build steps write.
     sweep(&engine, &net, &known, boxes.as_ref().ok()).await;

@@ -29,8 +29,8 @@ use havre_runs::{Ports, Runs, Settings, Sources, SystemClock};
 use havre_store::Store;
 
 use crate::daemon::Daemon;
-use crate::jobs::BoxLegs;
-use crate::run_calls::RunCalls;
+use crate::jobs::{BoxLegs, ToolCaches};
+use crate::run_calls::{RunCalls, ToolsOfJobs};
 
 pub(crate) use pushed::Pushed;
 
@@ -41,6 +41,9 @@ use surroundings::OfDaemon;
 
 /// Where all calls from boxes are said to come from: each shows a token of its own.
 const BOXES: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Tools of jobs that a project keeps, where nobody said how much.
+const TOOLS_BYTES: u64 = 10 << 30;
 
 /// What others are told once it is there.
 #[derive(Clone, Default)]
@@ -109,6 +112,7 @@ pub(crate) struct Pipeline {
     repositories: Repositories,
     legs: BoxLegs,
     boxes: Boxes,
+    tools: ToolCaches,
     api: JobsApi,
 }
 
@@ -145,7 +149,11 @@ impl Pipeline {
         );
         let results = results.map_err(|error| one_line(&error))?;
         let entries = Entries::default();
-        let surroundings = OfDaemon::new(platform, api.clone(), entries.clone());
+        let bounds = &daemon.options.machine.jobs;
+        let tools = state.join("jobs/tools");
+        let tools = ToolCaches::new(tools, bounds.tool_cache_bytes.unwrap_or(TOOLS_BYTES));
+        let (to, noted) = (api.clone(), entries.clone());
+        let surroundings = OfDaemon::new(platform, to, noted, tools.clone());
         let legs = BoxLegs::new(
             boxes.clone(),
             platform.root.run_dir().join("jobs"),
@@ -164,7 +172,13 @@ impl Pipeline {
             sources: Arc::clone(&sources),
             clock: Arc::new(SystemClock),
         };
-        let settings = Settings::default();
+        let usual = Settings::default();
+        let at_once = bounds.at_once.unwrap_or(usual.at_once);
+        let settings = Settings {
+            at_once,
+            per_project: bounds.per_project.unwrap_or(Settings::share(at_once)),
+            ..usual
+        };
         let runs = Runs::open(Arc::clone(store), state.join("runs"), ports, settings);
         let runs = runs.map_err(|error| one_line(&error))?;
         let begun = Begun {
@@ -179,8 +193,20 @@ impl Pipeline {
             repositories,
             legs,
             boxes,
+            tools,
             api,
         })
+    }
+
+    /// Removes what is kept of jobs and need not be any longer. Blocks.
+    pub(crate) fn tend(&self) -> Result<(), String> {
+        let results = self.results.tend().map_err(|error| one_line(&error));
+        let used = self.boxes.tools_in_use();
+        let tools = used.map_err(|error| one_line(&error)).and_then(|used| {
+            let tended = self.tools.tend(&used);
+            tended.map_err(|error| format!("cannot tidy the tools of jobs: {error}"))
+        });
+        results.and(tools)
     }
 
     /// What answers calls about its runs.
@@ -190,6 +216,10 @@ impl Pipeline {
             self.results.clone(),
             Arc::clone(&self.sources),
             self.repositories.clone(),
+            Some(ToolsOfJobs {
+                caches: self.tools.clone(),
+                boxes: self.boxes.clone(),
+            }),
         )
     }
 

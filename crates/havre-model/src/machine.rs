@@ -34,6 +34,8 @@ pub const KNOWN_AUTHORITIES: [(&str, &str); 3] = [
     ),
     ("zerossl", "https://acme.zerossl.com/v2/DV90"),
 ];
+/// Most jobs at once.
+const MAX_JOBS: usize = 1000;
 /// Most entries of a list.
 const MAX_ITEMS: usize = 100;
 
@@ -48,6 +50,23 @@ pub struct Settings {
     pub oidc: Vec<OidcIssuer>,
     /// Tells people of promotions.
     pub notify: Option<PathBuf>,
+    /// What jobs of workflows may take.
+    pub jobs: Jobs,
+}
+
+/// `jobs`: what its owner says; all else is as the machine allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Jobs {
+    /// Jobs at once.
+    pub at_once: Option<usize>,
+    /// Of these, jobs of one project.
+    pub per_project: Option<usize>,
+    /// Disk of one job.
+    pub disk_bytes: Option<u64>,
+    /// Disk that no job takes.
+    pub disk_reserve_bytes: Option<u64>,
+    /// Tools that a project's jobs keep.
+    pub tool_cache_bytes: Option<u64>,
 }
 
 /// `api`
@@ -210,7 +229,35 @@ fn top(fields: &Fields<'_>, base: &Base, report: &mut Report) -> Settings {
         acme,
         oidc,
         notify: file(fields, "notify", base, report),
+        jobs: fields
+            .get("jobs")
+            .and_then(|field| jobs(field, report))
+            .unwrap_or_default(),
     }
+}
+
+fn jobs(field: Field<'_>, report: &mut Report) -> Option<Jobs> {
+    let fields = field.fields(&schema::JOBS.section, report)?;
+    let mut count = |name: &str| {
+        let field = fields.get(name)?;
+        let number: usize = field.number(report)?;
+        match (1..=MAX_JOBS).contains(&number) {
+            true => Some(number),
+            false => {
+                value(field, report, format!("`{name}` is from 1 to {MAX_JOBS}"));
+                None
+            }
+        }
+    };
+    let (at_once, per_project) = (count("at_once"), count("per_project"));
+    let mut bytes = |name: &str| fields.get(name).and_then(|field| field.bytes(report));
+    Some(Jobs {
+        at_once,
+        per_project,
+        disk_bytes: bytes("disk"),
+        disk_reserve_bytes: bytes("disk_reserve"),
+        tool_cache_bytes: bytes("tool_cache"),
+    })
 }
 
 fn api(field: Field<'_>, report: &mut Report) -> Option<Api> {

@@ -16,7 +16,7 @@ use super::JobsApi;
 use super::entries::Entries;
 use super::token::{grant, token_name};
 use crate::image_names;
-use crate::jobs::{Grounded, Surroundings};
+use crate::jobs::{Grounded, Surroundings, ToolCaches, scopes};
 use crate::platform::Platform;
 
 /// How long a job's token holds beyond its time.
@@ -26,14 +26,21 @@ pub(super) struct OfDaemon {
     platform: Arc<Platform>,
     api: JobsApi,
     entries: Entries,
+    tools: ToolCaches,
 }
 
 impl OfDaemon {
-    pub(super) fn new(platform: &Arc<Platform>, api: JobsApi, entries: Entries) -> Self {
+    pub(super) fn new(
+        platform: &Arc<Platform>,
+        api: JobsApi,
+        entries: Entries,
+        tools: ToolCaches,
+    ) -> Self {
         Self {
             platform: Arc::clone(platform),
             api,
             entries,
+            tools,
         }
     }
 
@@ -66,13 +73,15 @@ impl Surroundings for OfDaemon {
         let repository = repository.join(format!("{}.git", leg.project));
         let repository = std::fs::canonicalize(&repository)
             .map_err(|error| format!("the repository of {} is gone: {error}", leg.project))?;
-        let tools = self.platform.root.state_dir().join("jobs/tools");
+        let scopes = scopes(leg);
+        let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+        let tools = self.tools.of_job(&leg.project, &scopes, !leg.foreign);
+        let tools = tools.map_err(|error| format!("cannot keep tools of jobs: {error}"))?;
         Ok(Grounded {
             workspace: Workspace::Empty,
             repository: Some(repository),
             sources: Sources::Repository,
-            // What a stranger leaves there others would run.
-            tool_cache: (!leg.foreign).then(|| tools.join(&leg.project)),
+            tools,
         })
     }
 

@@ -284,6 +284,7 @@ fn words(how: &BoxEnd) -> String {
             format!("its runner ended with status {status}, and did not say how the job went")
         }
         BoxEnd::Exited(None) => "its runner was killed, and did not say how the job went".to_owned(),
+        BoxEnd::Stopped(why) => why.clone(),
         BoxEnd::OutOfMemory => "it needed more memory than it may have".to_owned(),
         BoxEnd::Lost => {
             "its box is gone: the machine was restarted while it ran, or somebody removed it; run it again".to_owned()
