@@ -530,6 +530,7 @@ mod tests {
 
     const ALL: &str = "\
 api: {host: Havre.example.org}
+jobs: {at_once: 8, per_project: 2, disk: 30gb, disk_reserve: 512m, tool_cache: 1g}
 acme:
   email: ops@example.org
   dns_hook: hook
@@ -547,6 +548,33 @@ oidc:
         role: deployer
         environments: [shop/production, shop/*]
 ";
+
+    #[test]
+    fn jobs_are_bounded_as_it_says() {
+        let text =
+            "jobs: {at_once: 8, per_project: 2, disk: 30gb, disk_reserve: 512m, tool_cache: 1g}";
+        let jobs = said(text).unwrap().jobs;
+        let expected = Jobs {
+            at_once: Some(8),
+            per_project: Some(2),
+            disk_bytes: Some(30 << 30),
+            disk_reserve_bytes: Some(512 << 20),
+            tool_cache_bytes: Some(1 << 30),
+        };
+        assert_eq!(jobs, expected);
+        assert_eq!(
+            said("api: {host: a.example}").unwrap().jobs,
+            Jobs::default()
+        );
+        for wrong in [
+            "at_once: 0",
+            "per_project: 2000",
+            "disk: much",
+            "memory: 1g",
+        ] {
+            assert!(said(&format!("jobs: {{{wrong}}}")).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn what_is_written_is_read() {
