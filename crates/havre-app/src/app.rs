@@ -279,8 +279,15 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
     let ca = LocalCa::new(state.join("tls"));
     let boxes = in_place(|| {
         let net = Arc::clone(&net);
-        let authority = Some(ca.certificate_path());
-        jobs::boxes(&engine, net, state, &exe, root.hidden(), authority)
+        jobs::boxes(
+            &engine,
+            net,
+            state,
+            &exe,
+            root.hidden(),
+            &options.machine.jobs,
+            Some(ca.certificate_path()),
+        )
     });
     // Before the image store empties its scratch folders, in which running build steps write.
     sweep(&engine, &net, &known, boxes.as_ref().ok()).await;

@@ -33,9 +33,9 @@ use havre_runs::{Ports, Runs, Settings, Sources, SystemClock};
 use havre_store::Store;
 
 use crate::daemon::Daemon;
-use crate::jobs::{BoxLegs, doors_of};
+use crate::jobs::{BoxLegs, ToolCaches, doors_of};
 use crate::mirrors::Mirrors;
-use crate::run_calls::RunCalls;
+use crate::run_calls::{RunCalls, ToolsOfJobs};
 
 pub(crate) use glance::Glance;
 pub(crate) use pulls::SCHEMA;
@@ -50,6 +50,9 @@ use surroundings::OfDaemon;
 
 /// Where all calls from boxes are said to come from: each shows a token of its own.
 const BOXES: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Tools of jobs that a project keeps, where nobody said how much.
+const TOOLS_BYTES: u64 = 10 << 30;
 
 /// What others are told once it is there.
 #[derive(Clone, Default)]
@@ -130,6 +133,7 @@ pub(crate) struct Pipeline {
     pub(crate) repositories: Repositories,
     legs: BoxLegs,
     boxes: Boxes,
+    tools: ToolCaches,
     api: JobsApi,
     daemon: Arc<Daemon>,
 }
@@ -169,6 +173,11 @@ impl Pipeline {
             limits(&daemon.options.machine.ci),
         );
         let results = results.map_err(|error| one_line(&error))?;
+        let bounds = &daemon.options.machine.jobs;
+        let tools = ToolCaches::new(
+            state.join("jobs/tools"),
+            bounds.tool_cache_bytes.unwrap_or(TOOLS_BYTES),
+        );
         let job_key = JobKey::new(&key);
         let served = Served {
             key: job_key.clone(),
@@ -183,6 +192,7 @@ impl Pipeline {
             api: api.clone(),
             served,
             doors: doors_of(listens),
+            tools: tools.clone(),
         };
         let legs = BoxLegs::new(
             boxes.clone(),
@@ -204,7 +214,13 @@ impl Pipeline {
             sources: Arc::clone(&sources),
             clock: Arc::new(SystemClock),
         };
-        let settings = Settings::default();
+        let usual = Settings::default();
+        let at_once = bounds.at_once.unwrap_or(usual.at_once);
+        let settings = Settings {
+            at_once,
+            per_project: bounds.per_project.unwrap_or(Settings::share(at_once)),
+            ..usual
+        };
         let runs = Runs::open(Arc::clone(store), state.join("runs"), ports, settings);
         let runs = runs.map_err(|error| one_line(&error))?;
         let begun = Begun {
@@ -221,9 +237,21 @@ impl Pipeline {
             repositories,
             legs,
             boxes,
+            tools,
             api,
             daemon: Arc::clone(daemon),
         })
+    }
+
+    /// Removes what is kept of jobs and need not be any longer. Blocks.
+    pub(crate) fn tend(&self) -> Result<(), String> {
+        let results = self.results.tend().map_err(|error| one_line(&error));
+        let used = self.boxes.tools_in_use();
+        let tools = used.map_err(|error| one_line(&error)).and_then(|used| {
+            let tended = self.tools.tend(&used);
+            tended.map_err(|error| format!("cannot tidy the tools of jobs: {error}"))
+        });
+        results.and(tools)
     }
 
     /// What answers calls about its runs.
@@ -233,6 +261,10 @@ impl Pipeline {
             self.results.clone(),
             Arc::clone(&self.sources),
             self.repositories.clone(),
+            Some(ToolsOfJobs {
+                caches: self.tools.clone(),
+                boxes: self.boxes.clone(),
+            }),
         )
     }
 

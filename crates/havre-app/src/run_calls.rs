@@ -21,11 +21,13 @@ use havre_api::{
     Role, Routes, RunCancel, RunCancelOutcome, RunCancelRequest, RunDispatch, RunEvent, RunLog,
     RunLogsRemove, RunRerun, RunRerunOutcome, RunRerunRequest, RunShow, RunSummary, Timestamp,
 };
+use havre_box::Boxes;
 use havre_git::Repositories;
 use havre_model::ProjectName;
 use havre_results::Results;
 use havre_runs::{Again, Filter, RunId, Runs, RunsError, Sources};
 
+use crate::jobs::ToolCaches;
 use crate::project_rights::permit;
 
 pub(crate) use report::summary;
@@ -37,7 +39,15 @@ use dispatch::{Commits, Pushed};
 pub(crate) struct RunCalls {
     runs: Runs,
     results: Results,
+    tools: Option<ToolsOfJobs>,
     commits: Arc<dyn Commits>,
+}
+
+/// Tools that jobs keep, and who uses them.
+#[derive(Clone)]
+pub(crate) struct ToolsOfJobs {
+    pub(crate) caches: ToolCaches,
+    pub(crate) boxes: Boxes,
 }
 
 impl RunCalls {
@@ -47,10 +57,12 @@ impl RunCalls {
         results: Results,
         sources: Arc<dyn Sources>,
         repositories: Repositories,
+        tools: Option<ToolsOfJobs>,
     ) -> Self {
         Self {
             runs,
             results,
+            tools,
             commits: Arc::new(Pushed {
                 sources,
                 repositories,
@@ -115,12 +127,12 @@ pub(crate) fn routes(state: State) -> Routes<()> {
                 Role::Viewer,
                 "seeing the caches",
             )?;
-            blocking(move || results::caches(&calls.results, &query.project)).await
+            blocking(move || results::caches(&calls, &query.project)).await
         })
         .call::<CacheRemove, _>(async |state, by, request| {
             let doing = "removing a cache";
             let calls = allowed(state, &by, &request.project, Role::Deployer, doing)?;
-            blocking(move || results::remove_cache(&calls.results, &request)).await
+            blocking(move || results::remove_cache(&calls, &request)).await
         })
         .call::<Artifacts, _>(async |state, by, query| {
             let doing = "seeing the artifacts of a run";

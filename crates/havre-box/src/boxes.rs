@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::container::{self, LABEL_BOX};
+use crate::disk::Room;
 use crate::error::BoxError;
 use crate::follow::Follow;
 use crate::ground::{self, Grounds};
+use crate::guard;
 use crate::inner::{self, BoxConfig, Inner, NETWORK};
 use crate::request::{self, BoxRequest};
 use crate::runtime::Runtime;
@@ -72,6 +75,9 @@ impl Boxes {
                 config,
                 starting: Starting::default(),
                 tasks: TaskTracker::new(),
+                guarding: Default::default(),
+                ended: Default::default(),
+                closing: CancellationToken::new(),
             }),
         })
     }
@@ -88,6 +94,7 @@ impl Boxes {
     pub async fn shutdown(&self) -> Vec<String> {
         self.inner.spare.close();
         self.inner.starting.cancel_all();
+        self.inner.closing.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
         let inner = Arc::clone(&self.inner);
@@ -121,14 +128,23 @@ impl Boxes {
     ) -> Result<Started, BoxError> {
         let id = request.id.clone();
         let dir = self.inner.dir(&id);
+        let what = || format!("see how much of the disk of {} is free", dir.display());
+        let room = Room::of(&self.inner.config.dir).map_err(BoxError::files(what()))?;
+        if let Some(why) = room.refusal(&self.inner.config.disk) {
+            return Err(BoxError::NoRoom(why));
+        }
         match fs::create_dir(&dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(BoxError::Exists(id));
             }
             made => made.map_err(BoxError::files(format!("make {}", dir.display())))?,
         }
-        let started = self.make(request, cancel).await;
+        guard::begin(&self.inner);
+        let mut started = self.make(request, cancel).await;
         if started.is_err() {
+            if let Some(why) = self.inner.why_ended(&id) {
+                started = Err(BoxError::Refused(why));
+            }
             for error in self.remove_made(&id).await {
                 tracing::warn!(box_id = id, error, "cannot remove what was made of a box");
             }
@@ -217,8 +233,9 @@ impl Boxes {
         if !dir.exists() {
             return Err(BoxError::NotFound(id.to_owned()));
         }
-        let container = container::runner_id(id);
-        Ok(Follow::new(&self.inner.engine, container, dir.join("log")))
+        // Of an earlier daemon, perhaps.
+        guard::begin(&self.inner);
+        Ok(Follow::new(&self.inner, id, dir.join("log")))
     }
 
     /// Asks the runner of a box to end its job, or to end at once; then it is killed if it does not. One that has
@@ -293,6 +310,12 @@ impl Boxes {
     /// Whether a container belongs to a box.
     pub fn has(observed: &havre_engine::Observed) -> bool {
         observed.labels.contains_key(LABEL_BOX)
+    }
+
+    /// Folders of tools that boxes see or add to. Blocks.
+    pub fn tools_in_use(&self) -> Result<BTreeSet<PathBuf>, BoxError> {
+        let used = self.inner.tools_in_use();
+        used.map_err(BoxError::files("see which tools boxes use"))
     }
 
     /// The names of what can be in networks of boxes. For [`Net::sweep`].

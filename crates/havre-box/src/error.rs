@@ -17,6 +17,9 @@ pub enum BoxError {
     /// It was cancelled, or removed, while it was being made.
     #[error("the box was cancelled before its job began")]
     Cancelled,
+    /// Too little of the disk is free.
+    #[error("{0}")]
+    NoRoom(String),
     /// There is one of that id.
     #[error("box {0} is there already")]
     Exists(String),

@@ -2,14 +2,15 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use havre_engine::{
-    ContainerId, Engine, Exit, LogLine, LogQuery, LogReader, LogStream, WaitError, read_logs,
-};
+use havre_engine::{Exit, LogLine, LogQuery, LogReader, LogStream, WaitError, read_logs};
 use havre_job::{LineKind, MAX_TEXT, Told};
 use tokio::task::JoinHandle;
 
+use crate::container;
 use crate::error::BoxError;
+use crate::inner::Inner;
 
 /// Most bytes of one line of the spool: a summary of a mebibyte, each character escaped.
 const MAX_LINE: usize = 8 << 20;
@@ -35,17 +36,19 @@ pub enum Ending {
     },
     /// It could not be started.
     Failed(String),
+    /// It was ended since it took what others need; why, for a person.
+    Stopped(String),
     /// Nobody knows: the machine was started anew, or the box was removed.
     Lost,
 }
 
 /// Reads what a runner tells.
-#[derive(Debug)]
 pub struct Follow {
     reader: LogReader,
     /// Waits for the end; `None` once it has come.
     end: Option<JoinHandle<Result<Exit, WaitError>>>,
     ending: Ending,
+    of: (Arc<Inner>, String),
     /// Lines whose ends have not come, of both streams; what is longer than [`MAX_LINE`] is cut.
     begun: [Vec<u8>; 2],
     /// Told before what is read next.
@@ -54,7 +57,9 @@ pub struct Follow {
 }
 
 impl Follow {
-    pub(crate) fn new(engine: &Engine, container: ContainerId, spool: PathBuf) -> Self {
+    pub(crate) fn new(inner: &Arc<Inner>, id: &str, spool: PathBuf) -> Self {
+        let engine = &inner.engine;
+        let container = container::runner_id(id);
         let query = LogQuery {
             follow: Some(engine.log_changes()),
             ..LogQuery::default()
@@ -64,6 +69,7 @@ impl Follow {
             reader: read_logs(&spool, query),
             end: Some(tokio::spawn(async move { engine.wait(&container).await })),
             ending: Ending::Lost,
+            of: (Arc::clone(inner), id.to_owned()),
             begun: [Vec::new(), Vec::new()],
             waiting: Default::default(),
             over: false,
@@ -97,7 +103,11 @@ impl Follow {
                 },
                 ended = end => {
                     self.end = None;
-                    self.ending = ending(ended?);
+                    let (inner, id) = &self.of;
+                    self.ending = match inner.why_ended(id) {
+                        Some(why) => Ending::Stopped(why),
+                        None => ending(ended?),
+                    };
                     // All that it has said is on disk by now.
                     self.reader.finish();
                 }

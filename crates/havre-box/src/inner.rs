@@ -1,31 +1,36 @@
 //! What boxes are made with: of one box, all that is no state of its making.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use havre_engine::{ContainerSpec, Engine, IdRange, MountSpec};
 use havre_image::overlay::Overlay;
 use havre_job::paths;
 use havre_net::Net;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::container::{self, Parts};
+use crate::disk::DiskBounds;
 use crate::error::BoxError;
 use crate::ground::Grounds;
-use crate::layout::{Files, GROUND, Layout};
+use crate::guard::{ENDED, Guarding};
+use crate::layout::{Files, GROUND, Layout, TOOLS};
 use crate::network::{self, Named, Place};
 use crate::request::{self, BoxRequest, Ground};
 use crate::runtime::Runtime;
 use crate::spare::Spare;
 use crate::starting::Starting;
+use crate::tools::{self, Tools};
 
 /// Names the network of a box, in its folder.
 pub const NETWORK: &str = "network";
-/// Longest name that such a note holds.
+/// Longest note; those that hold paths are longer.
 const MAX_NOTE: u64 = 256;
+const MAX_PATHS: u64 = 64 << 10;
 
 /// What all boxes have in common.
 #[derive(Clone, Debug)]
@@ -38,6 +43,8 @@ pub struct BoxConfig {
     pub runner_args: Vec<String>,
     /// Users and groups of boxes on the host, nobody else's.
     pub ids: IdRange,
+    /// What boxes may take of the disk that `dir` is on.
+    pub disk: DiskBounds,
 }
 
 /// Shared by all handles of [`crate::Boxes`].
@@ -50,6 +57,11 @@ pub struct Inner {
     pub spare: Spare,
     pub starting: Starting,
     pub tasks: TaskTracker,
+    pub guarding: Guarding,
+    /// Why boxes were ended whose end is not known to all yet.
+    pub ended: Mutex<BTreeMap<String, String>>,
+    /// This daemon comes to its end.
+    pub closing: CancellationToken,
 }
 
 impl Inner {
@@ -103,6 +115,34 @@ impl Inner {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(BoxError::files(format!("read {}", path.display()))(error)),
         }
+    }
+
+    /// Why a box was ended; `None`: it was not, or by itself.
+    pub fn why_ended(&self, id: &str) -> Option<String> {
+        let known = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get(id).cloned();
+        // By the daemon before this one.
+        known.or_else(|| havre_base::read_small(&self.dir(id).join(ENDED), MAX_PATHS).ok())
+    }
+
+    /// Notes why a box is ended; memory holds it where the disk is full.
+    pub fn note_end(&self, id: &str, why: &str) {
+        if let Err(error) = fs::write(self.dir(id).join(ENDED), why) {
+            tracing::warn!(%error, "what ends a job cannot be noted");
+        }
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.insert(id.to_owned(), why.to_owned());
+    }
+
+    /// Folders of tools that boxes see or add to. Blocks.
+    pub fn tools_in_use(&self) -> io::Result<BTreeSet<PathBuf>> {
+        let mut used = BTreeSet::new();
+        for entry in fs::read_dir(&self.config.dir)? {
+            let tools = read_tools(&entry?.path())?;
+            used.extend(tools.shown);
+            used.extend(tools.keep);
+        }
+        Ok(used)
     }
 
     /// What the runner, or a service by its number and name, is made of.
@@ -170,6 +210,15 @@ impl Inner {
         }
         let mut errors = Vec::new();
         let dir = self.dir(id);
+        let changes = dir.join(format!("{TOOLS}.changes"));
+        let kept = match changes.is_dir() {
+            true => read_tools(&dir).and_then(|of| tools::keep(&changes, &of, self.config.ids)),
+            false => Ok(0),
+        };
+        if let Err(error) = kept {
+            // The next job fetches them again.
+            tracing::warn!(box_id = id, %error, "tools of a job are not kept");
+        }
         if let Err(error) = havre_image::remove_tree(&dir) {
             errors.push(format!("cannot remove {}: {error}", dir.display()));
         }
@@ -185,7 +234,20 @@ impl Inner {
             Ok(used)
         };
         errors.extend(self.grounds.sweep(used).iter().map(ToString::to_string));
+        if errors.is_empty() {
+            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.remove(id);
+        }
         errors
+    }
+}
+
+/// What is noted of the tools of a box in this folder.
+fn read_tools(dir: &Path) -> io::Result<Tools> {
+    match havre_base::read_small(&dir.join(TOOLS), MAX_PATHS) {
+        Ok(text) => Ok(serde_json::from_str(&text)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Tools::default()),
+        Err(error) => Err(error),
     }
 }
 

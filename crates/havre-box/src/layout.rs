@@ -13,9 +13,12 @@ use crate::error::BoxError;
 use crate::ground::Grounds;
 use crate::request::{BoxRequest, Ground, Workspace};
 use crate::runtime::Runtime;
+use crate::tools;
 
 /// Names the look at the machine that a box stands on.
 pub const GROUND: &str = "ground";
+/// Says what is kept of the box's tools; what is new of them is in a folder that begins so.
+pub const TOOLS: &str = "tools";
 
 /// Where the files of one box are, and what they are made of.
 pub struct Layout<'a> {
@@ -103,18 +106,35 @@ impl Layout<'_> {
         for path in [paths::WORK, paths::TEMP, paths::ACTIONS, workspace] {
             self.give_folder(&work, &below(path))?;
         }
-        let tools = request
-            .tool_cache
-            .clone()
-            .unwrap_or_else(|| dir.join("tools"));
-        self.give_folder(&tools, &tools)?;
         let bind = |source: PathBuf, target: &str| MountSpec::Bind {
             source,
             target: target.to_owned(),
             read_only: false,
             subpath: None,
         };
-        let mut mounts = vec![bind(work, paths::WORK), bind(tools, paths::TOOL_CACHE)];
+        let mut mounts = vec![bind(work, paths::WORK)];
+        mounts.push(match &request.tools.shown[..] {
+            [] => {
+                let tools = dir.join("tools");
+                self.give_folder(&tools, &tools)?;
+                bind(tools, paths::TOOL_CACHE)
+            }
+            shown => {
+                for folder in shown {
+                    self.give_folder(folder, folder)?;
+                }
+                let note = serde_json::to_vec(&request.tools).map_err(io::Error::from);
+                let note = note.and_then(|note| fs::write(dir.join(TOOLS), note));
+                note.map_err(BoxError::files("note the tools of the box"))?;
+                let upper = writable(dir, TOOLS).map_err(BoxError::files("make the tools"))?;
+                MountSpec::Layers {
+                    lower: shown.to_vec(),
+                    upper: Some(upper),
+                    target: paths::TOOL_CACHE.to_owned(),
+                    owner: (self.ids.first, self.ids.first),
+                }
+            }
+        });
         if let Workspace::Copy(tree) = &request.workspace {
             let what = format!("find {}", tree.display());
             let meta = fs::symlink_metadata(tree).map_err(BoxError::files(what))?;
@@ -133,17 +153,8 @@ impl Layout<'_> {
     /// Makes a folder, and those above it from `top` on, and gives them to the box's root, unless a user of boxes
     /// has them.
     fn give_folder(&self, top: &Path, path: &Path) -> Result<(), BoxError> {
-        let ids = self.ids;
-        let give = || -> io::Result<()> {
-            fs::create_dir_all(path)?;
-            for folder in path.ancestors().take_while(|it| it.starts_with(top)) {
-                if !ids.has(fs::symlink_metadata(folder)?.uid()) {
-                    std::os::unix::fs::lchown(folder, Some(ids.first), Some(ids.first))?;
-                }
-            }
-            Ok(())
-        };
-        give().map_err(BoxError::files(format!(
+        let given = tools::give_folders(top, path, self.ids);
+        given.map_err(BoxError::files(format!(
             "give {} to the box",
             path.display()
         )))

@@ -11,15 +11,18 @@
 //!
 //! All that a box has is found again by its id, also by another daemon: its containers by their labels, its network
 //! by its name, its files below one folder. So [`Boxes::remove`] is safe to repeat, and nothing of a box outlives it.
-//! How much of the disk a box fills is not bounded here.
+//! A box that takes more of the disk than it may is ended, and so is one that grows where little is free: see
+//! [`DiskBounds`].
 //!
 //! Sizes are bytes.
 
 mod boxes;
 mod container;
+mod disk;
 mod error;
 mod follow;
 mod ground;
+mod guard;
 mod inner;
 mod layout;
 mod network;
@@ -29,8 +32,10 @@ mod runtime;
 mod services;
 mod spare;
 mod starting;
+mod tools;
 
 pub use boxes::{Boxes, Started};
+pub use disk::{DiskBounds, disk_of};
 pub use error::BoxError;
 pub use follow::{Ending, Follow, Heard};
 pub use ground::{GroundError, Grounds};
@@ -38,6 +43,7 @@ pub use inner::BoxConfig;
 pub use options::{CreateOptions, OptionError, Probe, split_line};
 pub use request::{BoxRequest, Caps, Ground, Image, Port, Service, Workspace};
 pub use runtime::{Runtime, RuntimeError};
+pub use tools::Tools;
 
 /// Users and groups of boxes on the host, where nobody has chosen others: 2130706432 to 2130837503, which systemd's list
 /// of ranges (UIDS-GIDS.md) leaves to nobody.

@@ -9,6 +9,7 @@ use havre_job::Document;
 
 use crate::error::BoxError;
 use crate::options::CreateOptions;
+use crate::tools::Tools;
 
 /// Longest id of a box.
 const MAX_ID: usize = 48;
@@ -33,9 +34,8 @@ pub struct BoxRequest {
     /// A folder with a Unix socket `results.sock`, seen at [`havre_job::paths::RESULTS_FOLDER`], without links in its
     /// path. The socket may be replaced.
     pub results: Option<PathBuf>,
-    /// A folder that jobs share, seen at [`havre_job::paths::TOOL_CACHE`]; it is given to the user of boxes. `None`:
-    /// an empty one.
-    pub tool_cache: Option<PathBuf>,
+    /// What is seen at [`havre_job::paths::TOOL_CACHE`], and what is kept of it.
+    pub tools: Tools,
     /// Options of `container:`; those of the machine's own box are empty.
     pub options: CreateOptions,
     /// What runs beside it.

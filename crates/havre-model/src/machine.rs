@@ -38,6 +38,8 @@ pub const KNOWN_AUTHORITIES: [(&str, &str); 3] = [
     ),
     ("zerossl", "https://acme.zerossl.com/v2/DV90"),
 ];
+/// Most jobs at once.
+const MAX_JOBS: usize = 1000;
 /// Most entries of a list.
 const MAX_ITEMS: usize = 100;
 
@@ -56,6 +58,23 @@ pub struct Settings {
     pub git: Git,
     /// How much artifacts and caches may take, and on what jobs run.
     pub ci: Ci,
+    /// What jobs of workflows may take.
+    pub jobs: Jobs,
+}
+
+/// `jobs`: what its owner says; all else is as the machine allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Jobs {
+    /// Jobs at once.
+    pub at_once: Option<usize>,
+    /// Of these, jobs of one project.
+    pub per_project: Option<usize>,
+    /// Disk of one job.
+    pub disk_bytes: Option<u64>,
+    /// Disk that no job takes.
+    pub disk_reserve_bytes: Option<u64>,
+    /// Tools that a project's jobs keep.
+    pub tool_cache_bytes: Option<u64>,
 }
 
 /// `api`
@@ -220,6 +239,7 @@ fn top(fields: &Fields<'_>, base: &Base, report: &mut Report) -> Settings {
         notify: file(fields, "notify", base, report),
         git: of(fields, "git", pipeline::git, report),
         ci: of(fields, "ci", pipeline::ci, report),
+        jobs: of(fields, "jobs", jobs, report),
     }
 }
 
@@ -233,6 +253,30 @@ fn of<T: Default>(
     field
         .and_then(|field| read(field, report))
         .unwrap_or_default()
+}
+
+fn jobs(field: Field<'_>, report: &mut Report) -> Option<Jobs> {
+    let fields = field.fields(&schema::JOBS.section, report)?;
+    let mut count = |name: &str| {
+        let field = fields.get(name)?;
+        let number: usize = field.number(report)?;
+        match (1..=MAX_JOBS).contains(&number) {
+            true => Some(number),
+            false => {
+                value(field, report, format!("`{name}` is from 1 to {MAX_JOBS}"));
+                None
+            }
+        }
+    };
+    let (at_once, per_project) = (count("at_once"), count("per_project"));
+    let mut bytes = |name: &str| fields.get(name).and_then(|field| field.bytes(report));
+    Some(Jobs {
+        at_once,
+        per_project,
+        disk_bytes: bytes("disk"),
+        disk_reserve_bytes: bytes("disk_reserve"),
+        tool_cache_bytes: bytes("tool_cache"),
+    })
 }
 
 fn api(field: Field<'_>, report: &mut Report) -> Option<Api> {
@@ -506,6 +550,7 @@ mod tests {
 
     const ALL: &str = "\
 api: {host: Havre.example.org}
+jobs: {at_once: 8, per_project: 2, disk: 30gb, disk_reserve: 512m, tool_cache: 1g}
 acme:
   email: ops@example.org
   dns_hook: hook
@@ -525,6 +570,33 @@ oidc:
 git: {push: 1g, repository: 2g, total: 3g, repositories: 4}
 ci: {labels: {big: 'runner:1'}, artifacts: 1g, caches: 2g, total: 3g, keep: 720h}
 ";
+
+    #[test]
+    fn jobs_are_bounded_as_it_says() {
+        let text =
+            "jobs: {at_once: 8, per_project: 2, disk: 30gb, disk_reserve: 512m, tool_cache: 1g}";
+        let jobs = said(text).unwrap().jobs;
+        let expected = Jobs {
+            at_once: Some(8),
+            per_project: Some(2),
+            disk_bytes: Some(30 << 30),
+            disk_reserve_bytes: Some(512 << 20),
+            tool_cache_bytes: Some(1 << 30),
+        };
+        assert_eq!(jobs, expected);
+        assert_eq!(
+            said("api: {host: a.example}").unwrap().jobs,
+            Jobs::default()
+        );
+        for wrong in [
+            "at_once: 0",
+            "per_project: 2000",
+            "disk: much",
+            "memory: 1g",
+        ] {
+            assert!(said(&format!("jobs: {{{wrong}}}")).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn what_is_written_is_read() {

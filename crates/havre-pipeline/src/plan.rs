@@ -10,6 +10,8 @@ use crate::matrix;
 
 /// Minutes that a job may take where it does not say; GitHub's.
 const TIMEOUT: f64 = 360.0;
+/// Minutes that a job may ask for: GitHub's bound for runners of one's own, five days.
+const MAX_TIMEOUT: f64 = 7200.0;
 /// Longest part of a name that a matrix adds, in characters; GitHub's bound.
 const MAX_SUFFIX: usize = 100;
 /// Longest name of a leg, in characters: what is longer is cut. There may be 256 legs, and each keeps its own.
@@ -390,6 +392,9 @@ fn timeout(written: Option<&Dynamic<f64>>, known: &Known) -> Answer<f64> {
     };
     let minutes = known.dynamic(written, |minutes| Answer::Known(Value::Number(*minutes)));
     minutes.and_then(|minutes| match minutes.to_number() {
+        minutes if minutes > MAX_TIMEOUT => Answer::Wrong(format!(
+            "`timeout-minutes` is {minutes}; {MAX_TIMEOUT} are the most"
+        )),
         minutes if minutes > 0.0 => Answer::Known(minutes),
         _ => Answer::Wrong("`timeout-minutes` must be more than 0".to_owned()),
     })

@@ -47,6 +47,7 @@ pub(crate) async fn drive(inner: Arc<Inner>, stop: CancellationToken) -> Result<
         }
         let wake = match pass(&inner, &mut tasks) {
             Ok(wake) => wake.min(clean_ms),
+            Err(error) if inner.settings.gives_up => return Err(error),
             Err(error) => {
                 tracing::error!(
                     error = havre_base::one_line(&error),
@@ -59,7 +60,7 @@ pub(crate) async fn drive(inner: Arc<Inner>, stop: CancellationToken) -> Result<
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = inner.poke.notified() => {}
-            () = tasks.ended(&inner) => {}
+            ended = tasks.ended(&inner) => ended?,
             () = tokio::time::sleep(Duration::from_millis(pause)) => {}
         }
     }

@@ -73,6 +73,8 @@ pub enum BoxEnd {
     Exited(Option<i32>),
     /// It needed more memory than it may have.
     OutOfMemory,
+    /// It took what others need, and was ended; a sentence for a person.
+    Stopped(String),
     /// It is gone: the machine was restarted, or somebody removed it.
     Lost,
 }

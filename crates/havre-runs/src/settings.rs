@@ -10,6 +10,8 @@ use crate::ports::{Gate, Legs, Sources};
 pub struct Settings {
     /// Legs in boxes at once, on the whole machine; at least one.
     pub at_once: usize,
+    /// Of these, legs of one project; at least one.
+    pub per_project: usize,
     /// Runs of a project that have not ended; more are refused.
     pub live_runs: usize,
     /// Finished runs that a project keeps.
@@ -26,12 +28,22 @@ pub struct Settings {
     pub start_within: Duration,
     /// Whether runs of workflows may start others (`workflow_run`), and times do.
     pub starts_by_itself: bool,
+    /// Whether driving ends where something cannot be kept; otherwise it is tried again, for ever.
+    pub gives_up: bool,
+}
+
+impl Settings {
+    /// What one project may have of so many legs at once, where nobody says so: one is left for others.
+    pub fn share(at_once: usize) -> usize {
+        at_once.saturating_sub(1).max(1)
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             at_once: 4,
+            per_project: Self::share(4),
             live_runs: 500,
             kept_runs: 500,
             kept_for: Duration::from_secs(90 * 24 * 3600),
@@ -40,6 +52,7 @@ impl Default for Settings {
             cancel_grace: Duration::from_secs(5 * 60),
             start_within: Duration::from_secs(30 * 60),
             starts_by_itself: true,
+            gives_up: false,
         }
     }
 }

@@ -11,7 +11,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use havre_base::{blocking, one_line};
 use havre_box::{
-    BoxError, BoxRequest, Boxes, Caps, CreateOptions, Ending, Follow, Ground, Heard, Image,
+    BoxError, BoxRequest, Boxes, Caps, CreateOptions, Ending, Follow, Ground, Heard, Image, Tools,
     Workspace,
 };
 use havre_image::{Credentials, ImageRef, Images, Login, NameRights, PullOptions};
@@ -86,8 +86,8 @@ pub(crate) struct Grounded {
     pub(crate) workspace: Workspace,
     pub(crate) repository: Option<PathBuf>,
     pub(crate) sources: Sources,
-    /// Kept from job to job; none for what comes from outside.
-    pub(crate) tool_cache: Option<PathBuf>,
+    /// Kept from job to job.
+    pub(crate) tools: Tools,
 }
 
 /// The machine's own proxy.
@@ -253,6 +253,7 @@ fn end(ending: &Ending) -> BoxEnd {
         } => BoxEnd::OutOfMemory,
         Ending::Exited { code, .. } => BoxEnd::Exited(Some(*code)),
         Ending::Failed(_) => BoxEnd::Exited(None),
+        Ending::Stopped(why) => BoxEnd::Stopped(why.clone()),
         Ending::Lost => BoxEnd::Lost,
     }
 }
@@ -277,7 +278,8 @@ fn refused(why: String) -> StartError {
 fn of_box(error: &BoxError) -> StartError {
     StartError {
         why: one_line(error),
-        passing: false,
+        // Others may make room.
+        passing: matches!(error, BoxError::NoRoom(_)),
     }
 }
 
@@ -357,7 +359,7 @@ impl Inner {
             workspace: grounded.workspace,
             repository: grounded.repository,
             results: Some(folder),
-            tool_cache: grounded.tool_cache,
+            tools: grounded.tools,
             options,
             services,
             limits: Caps::of_this_machine(),
@@ -499,23 +501,30 @@ fn doors_in_box(doors: &Doors) -> Vec<Door> {
     doors.keys().map(door).collect()
 }
 
-/// What the job may do with artifacts and caches.
-fn grant(leg: &LegStart, run: String) -> Grant {
+/// References whose caches a job sees: its own first, which it may add to.
+pub(crate) fn scopes(leg: &LegStart) -> Vec<String> {
     let github: Value = leg
         .contexts
         .get("github")
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut scopes = vec![(leg.reference.clone(), !leg.foreign)];
+    let mut scopes = vec![leg.reference.clone()];
     let base = text(&github["base_ref"]);
     let default = text(&github["event"]["repository"]["default_branch"]);
     for branch in [base, default] {
         let scope = format!("refs/heads/{branch}");
-        if !branch.is_empty() && !scopes.iter().any(|(known, _)| *known == scope) {
-            scopes.push((scope, false));
+        if !branch.is_empty() && !scopes.contains(&scope) {
+            scopes.push(scope);
         }
     }
+    scopes
+}
+
+/// What the job may do with artifacts and caches.
+fn grant(leg: &LegStart, run: String) -> Grant {
+    let scopes = scopes(leg).into_iter().enumerate();
+    let scopes = scopes.map(|(at, scope)| (scope, at == 0 && !leg.foreign));
     let cache = match leg.cache_mode {
         _ if leg.foreign => CacheMode::Read,
         None | Some(havre_workflow::CacheMode::Write) => CacheMode::Write,
@@ -533,7 +542,7 @@ fn grant(leg: &LegStart, run: String) -> Grant {
         run,
         job: box_id(&leg.key),
         repository: leg.project.clone(),
-        scopes,
+        scopes: scopes.collect(),
         cache,
         expires: i64::try_from(expires).unwrap_or(i64::MAX),
     }

@@ -29,6 +29,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::legs::{BoxLegs, Grounded, Surroundings};
 use super::rights::Rights;
+use super::tools::ToolCaches;
 use super::tree::Tree;
 use crate::root::Root;
 
@@ -39,6 +40,8 @@ const KEPT: &str = "/var/cache/havre-ci";
 const RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// Held by who uses a folder.
 const LOCK: &str = "lock";
+/// Tools of jobs that are kept.
+const TOOLS_BYTES: u64 = 10 << 30;
 /// Jobs at once.
 const AT_ONCE: usize = 4;
 
@@ -106,6 +109,7 @@ impl LocalRun {
         let mut notes = sweep(&roots).await;
         let (base, lock) = own(&roots)?;
         let root = Root::new(Some(base.clone()));
+        let unfinished = Unfinished(Some(base.clone()));
         root.create().map_err(part("its folders"))?;
         make(&kept)?;
         let locked = lock_of(&kept)?;
@@ -123,6 +127,7 @@ impl LocalRun {
         let parts = Parts::open(&root, &keep)?;
         let (boxes, engine) = (parts.boxes.clone(), parts.engine.clone());
         let runs = parts.runs(settings, &root, keep)?;
+        unfinished.finished();
         Ok(Self {
             runs,
             notes,
@@ -147,6 +152,24 @@ impl LocalRun {
         }
         drop(self.root);
         errors
+    }
+}
+
+/// A root that is removed unless it comes to something: nothing of it runs before.
+struct Unfinished(Option<PathBuf>);
+
+impl Unfinished {
+    fn finished(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let Some(base) = self.0.take() else { return };
+        if let Err(error) = havre_image::remove_tree(&base) {
+            tracing::warn!(%error, path = %base.display(), "the folder of a run stays until the next");
+        }
     }
 }
 
@@ -201,6 +224,7 @@ impl Parts {
         let surroundings = Arc::new(Local {
             name: name_of(root),
             tree: tree.clone(),
+            tools: ToolCaches::new(keep.join("tools"), TOOLS_BYTES),
             keep,
             kept: self.kept,
             images: OnceLock::new(),
@@ -216,7 +240,9 @@ impl Parts {
         };
         let settings = Settings {
             at_once: AT_ONCE,
+            per_project: AT_ONCE,
             starts_by_itself: false,
+            gives_up: true,
             ..Settings::default()
         };
         let logs = root.state_dir().join("logs");
@@ -237,7 +263,15 @@ fn boxes(root: &Root) -> Result<(Engine, Arc<Net>, Boxes), LocalError> {
     let (run, state) = (root.run_dir(), root.state_dir());
     let config = NetConfig::new(run.join("net"), state.join("net"), root.instance());
     let net = Arc::new(Net::new(config).map_err(part("the network"))?);
-    let boxes = super::boxes(&engine, Arc::clone(&net), state, &exe, root.hidden(), None);
+    let boxes = super::boxes(
+        &engine,
+        Arc::clone(&net),
+        state,
+        &exe,
+        root.hidden(),
+        &Default::default(),
+        None,
+    );
     Ok((engine, net, boxes.map_err(part("boxes"))?))
 }
 
@@ -378,17 +412,21 @@ struct Local {
     name: String,
     tree: PathBuf,
     keep: PathBuf,
+    tools: ToolCaches,
     kept: Arc<Store>,
     images: OnceLock<Images>,
 }
 
 impl Surroundings for Local {
-    fn ground(&self, _: &LegStart) -> Result<Grounded, String> {
+    fn ground(&self, leg: &LegStart) -> Result<Grounded, String> {
+        // Whoever has the working tree has them all.
+        let tools = self.tools.of_job(&leg.project, &[""], true);
+        let tools = tools.map_err(|error| format!("cannot keep tools of jobs: {error}"))?;
         Ok(Grounded {
             workspace: Workspace::Copy(self.tree.clone()),
             repository: None,
             sources: SourcesOfJob::Tree,
-            tool_cache: Some(self.keep.join("tools")),
+            tools,
         })
     }
 

@@ -20,7 +20,7 @@ use super::commits::Commits;
 use super::served::Served;
 use super::token::{by, grant, grant_to_look, token_name};
 use crate::image_names;
-use crate::jobs::{Doors, Grounded, Proxy, Rights, Surroundings};
+use crate::jobs::{Doors, Grounded, Proxy, Rights, Surroundings, ToolCaches, scopes};
 use crate::platform::Platform;
 use crate::previews;
 use crate::promotions::entry;
@@ -37,6 +37,7 @@ pub(super) struct OfDaemon {
     pub(super) served: Served,
     /// Where the machine's proxy listens.
     pub(super) doors: Doors,
+    pub(super) tools: ToolCaches,
 }
 
 impl OfDaemon {
@@ -76,13 +77,15 @@ impl Surroundings for OfDaemon {
         let repository = repository.join(format!("{}.git", leg.project));
         let repository = std::fs::canonicalize(&repository)
             .map_err(|error| format!("the repository of {} is gone: {error}", leg.project))?;
-        let tools = self.platform.root.state_dir().join("jobs/tools");
+        let scopes = scopes(leg);
+        let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+        let tools = self.tools.of_job(&leg.project, &scopes, !leg.foreign);
+        let tools = tools.map_err(|error| format!("cannot keep tools of jobs: {error}"))?;
         Ok(Grounded {
             workspace: Workspace::Empty,
             repository: Some(repository),
             sources: Sources::Repository,
-            // What a stranger leaves there others would run.
-            tool_cache: (!leg.foreign).then(|| tools.join(&leg.project)),
+            tools,
         })
     }
 

@@ -10,10 +10,11 @@ use havre_model::ProjectName;
 use havre_results::{Artifact, Results, ResultsError};
 use havre_runs::RunId;
 
-use super::time;
+use super::{RunCalls, time};
 
 /// A project's repository is named as the project is.
-pub(super) fn caches(results: &Results, project: &ProjectName) -> Result<CachesReport, ApiError> {
+pub(super) fn caches(calls: &RunCalls, project: &ProjectName) -> Result<CachesReport, ApiError> {
+    let results = &calls.results;
     let caches = results.caches(project.as_str()).map_err(failed)?;
     let evictions = results.evictions(project.as_str()).map_err(failed)?;
     let usage = results.usage().map_err(failed)?;
@@ -33,8 +34,20 @@ pub(super) fn caches(results: &Results, project: &ProjectName) -> Result<CachesR
         size_bytes: gone.size,
         why: gone.why.to_string(),
     };
+    let tools = calls.tools.as_ref();
+    let tools = tools.map(|tools| tools.caches.list(project.as_str()));
+    let tools = tools.transpose().map_err(unread)?.unwrap_or_default();
+    let tools = tools.into_iter().map(|kept| CacheInfo {
+        id: kept.id,
+        key: format!("tools: {}", kept.names.join(", ")),
+        scope: kept.scope,
+        version: String::new(),
+        size_bytes: kept.bytes,
+        created: kept.used.into(),
+        used: kept.used.into(),
+    });
     Ok(CachesReport {
-        caches: caches.into_iter().map(cache).collect(),
+        caches: caches.into_iter().map(cache).chain(tools).collect(),
         evictions: evictions.into_iter().map(eviction).collect(),
         usage: ResultsUsage {
             artifacts: usage.artifacts,
@@ -47,12 +60,29 @@ pub(super) fn caches(results: &Results, project: &ProjectName) -> Result<CachesR
     })
 }
 
+fn unread(error: std::io::Error) -> ApiError {
+    ApiError::new(
+        ErrorCode::Failed,
+        format!("the tools of jobs cannot be looked through: {error}"),
+    )
+}
+
 pub(super) fn remove_cache(
-    results: &Results,
+    calls: &RunCalls,
     request: &CacheRemoveRequest,
 ) -> Result<Empty, ApiError> {
     let CacheRemoveRequest { project, id } = request;
-    match results
+    if let Some(tools) = &calls.tools {
+        let used = tools.boxes.tools_in_use();
+        let used =
+            used.map_err(|error| ApiError::new(ErrorCode::Failed, havre_base::one_line(&error)))?;
+        let removed = tools.caches.remove(project.as_str(), *id, &used);
+        if removed.map_err(unread)? {
+            return Ok(Empty {});
+        }
+    }
+    match calls
+        .results
         .remove_cache(project.as_str(), *id)
         .map_err(failed)?
     {

@@ -260,6 +260,7 @@ impl Bench {
         let calls = RunCalls {
             runs,
             results,
+            tools: None,
             commits: Arc::new(world.clone()),
         };
         Self {
@@ -578,13 +579,13 @@ async fn what_cannot_start_says_why() {
 async fn a_project_without_artifacts_says_so() {
     let bench = Bench::new();
     let results = &bench.calls.results;
-    let report = results::caches(results, &shop()).unwrap();
+    let report = results::caches(&bench.calls, &shop()).unwrap();
     assert_eq!((report.caches.len(), report.usage.artifacts), (0, 0));
     let request = havre_api::CacheRemoveRequest {
         project: shop(),
         id: 3,
     };
-    let error = results::remove_cache(results, &request).unwrap_err();
+    let error = results::remove_cache(&bench.calls, &request).unwrap_err();
     assert_eq!(error.code, ErrorCode::NotFound);
     let (sink, _items) = ItemSink::new(1);
     let error = results::send(results, RunId(1), "dist", &sink).unwrap_err();

@@ -117,10 +117,10 @@ async fn keep(pipeline: Result<Pipeline, String>, task: Supervised) {
             () = task.end.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
-        let results = pipeline.results.clone();
-        task.report(match blocking(move || results.tend()).await {
+        let pipeline = pipeline.clone();
+        task.report(match blocking(move || pipeline.tend()).await {
             Ok(Ok(())) => Ok("tidied".to_owned()),
-            Ok(Err(error)) => Err(one_line(&error)),
+            Ok(Err(error)) => Err(error),
             Err(error) => Err(one_line(&error)),
         });
     }

@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use havre_box::{
-    BoxConfig, BoxError, BoxRequest, Boxes, Caps, CreateOptions, Ending, Ground, Grounds, Heard,
-    IDS, Image, Runtime, Service, Workspace,
+    BoxConfig, BoxError, BoxRequest, Boxes, Caps, CreateOptions, DiskBounds, Ending, Ground,
+    Grounds, Heard, IDS, Image, Runtime, Service, Workspace,
 };
 use havre_engine::{Engine, EngineConfig};
 use havre_image::config::RunConfig;
@@ -111,12 +111,18 @@ impl Place {
     }
 
     fn boxes(engine: &Engine, net: &Arc<Net>, dir: &Path) -> Boxes {
+        let disk = DiskBounds::of_disk(dir).expect("a disk");
+        Self::bounded(engine, net, dir, disk)
+    }
+
+    fn bounded(engine: &Engine, net: &Arc<Net>, dir: &Path, disk: DiskBounds) -> Boxes {
         let exe = std::env::current_exe().expect("this binary");
         let config = BoxConfig {
             dir: dir.join("boxes"),
             exe: exe.clone(),
             runner_args: vec!["job-runner".to_owned()],
             ids: IDS,
+            disk,
         };
         let runtime = Runtime::prepare(&exe, &dir.join("runtime")).expect("a runtime");
         let grounds = Grounds::new(dir.join("grounds"), [hidden()]).expect("grounds");
@@ -129,6 +135,11 @@ impl Place {
         engine.reconcile().await.expect("a look at the machine");
         let boxes = Self::boxes(&engine, &self.net, self.dir.path());
         (engine, boxes)
+    }
+
+    /// Other boxes of the same engine, in a folder of their own, that may take so much of its disk.
+    pub fn small(&self, dir: &Path, disk: DiskBounds) -> Boxes {
+        Self::bounded(&self.engine, &self.net, dir, disk)
     }
 
     /// Runs a box to its end: lines of the job, and how it ended. It is there until it is removed.
@@ -226,7 +237,7 @@ pub fn host(id: &str, script: &str) -> BoxRequest {
         workspace: Workspace::Empty,
         repository: None,
         results: None,
-        tool_cache: None,
+        tools: Default::default(),
         options: CreateOptions::default(),
         services: Vec::new(),
         limits: Caps::of_this_machine(),

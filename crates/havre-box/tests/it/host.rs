@@ -190,9 +190,8 @@ async fn workspace(place: &Place) {
     }
     fs::set_permissions(tree.join("private"), fs::Permissions::from_mode(0o600)).expect("a mode");
     let tree = tree.canonicalize().expect("a folder");
-    let cache = place.dir.path().join("tools");
     let script = "set -e; cat private src/main; stat -c %u . private; echo changed > src/main; touch new; rm private; \
-        ls | tr '\\n' ' '; echo; echo kept > /opt/hostedtoolcache/tool; touch /home/runner/work/_temp/x; \
+        ls | tr '\\n' ' '; echo; touch /opt/hostedtoolcache/tool; touch /home/runner/work/_temp/x; \
         test -d /home/runner/work/_actions; git -C /run/havre/repository.git rev-parse --is-bare-repository; \
         touch /run/havre/repository.git/x || echo refused; \
         python3 -c 'import socket; s=socket.socket(socket.AF_UNIX); s.connect(\"/run/havre/results/results.sock\"); print(s.recv(9))'";
@@ -212,7 +211,6 @@ async fn workspace(place: &Place) {
     });
     let mut request = host("b1", script);
     request.workspace = Workspace::Copy(tree.clone());
-    request.tool_cache = Some(cache.clone());
     request.repository = Some(repository.canonicalize().expect("a folder"));
     request.results = Some(place.run.path().canonicalize().expect("a folder"));
     let (lines, ending) = place.run(request).await;
@@ -231,18 +229,6 @@ async fn workspace(place: &Place) {
         "original\n"
     );
     assert!(tree.join("private").exists() && !tree.join("new").exists());
-    assert_eq!(
-        fs::read_to_string(cache.join("tool")).expect("kept"),
-        "kept\n"
-    );
-
-    let mut again = host(
-        "b2",
-        "cat /opt/hostedtoolcache/tool; echo more >> /opt/hostedtoolcache/tool; ls",
-    );
-    again.tool_cache = Some(cache);
-    let (lines, ending) = place.run(again).await;
-    assert_eq!((lines, ending), (vec!["kept".to_owned()], DONE));
 }
 
 async fn cannot_reach_out(place: &Place) {

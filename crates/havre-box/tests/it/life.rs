@@ -19,6 +19,12 @@ pub const TESTS: &[(&str, Test)] = &[
     }),
     ("much_output_is_told_whole", |p| Box::pin(much_output(p))),
     ("what_is_not_told_is_a_line", |p| Box::pin(not_told(p))),
+    ("a_flood_of_forged_events_is_bounded", |p| {
+        Box::pin(flood(p))
+    }),
+    ("a_job_that_forks_without_end_ends_whole", |p| {
+        Box::pin(forks(p))
+    }),
 ];
 
 async fn of_an_image(place: &Place) {
@@ -191,4 +197,60 @@ async fn not_told(place: &Place) {
     for text in ["no document", "{\"told\":\"what\"}", "oops", "unfinished"] {
         assert!(lines.iter().any(|line| line == text), "{text}: {lines:?}");
     }
+}
+
+async fn flood(place: &Place) {
+    // Past the runner, into what it tells by: 400 MB.
+    let script = "yes '{\"told\":\"line\",\"step\":0,\"kind\":\"plain\",\"text\":\"forged\"}' | head -c 400000000 > /proc/1/fd/1; \
+        echo over";
+    place
+        .boxes
+        .start(host("b1", script))
+        .await
+        .expect("started");
+    let mut follow = place.boxes.follow("b1").expect("there");
+    let mut heard = 0_u64;
+    let last = tokio::time::timeout(DEADLINE * 2, async {
+        loop {
+            match follow.next().await.expect("readable") {
+                Some(Heard::Told(_)) => heard += 1,
+                Some(Heard::Ended(ending)) => return ending,
+                None => panic!("nothing after the end"),
+            }
+        }
+    });
+    let last = last.await.expect("it ends");
+    assert!(matches!(last, Ending::Exited { code: 0, .. }), "{last:?}");
+    assert!(heard > 1000, "{heard}");
+    let spool = place.dir.path().join("boxes/b1/log");
+    let bytes = havre_box::disk_of(&spool).expect("a spool");
+    assert!(bytes < 300 << 20, "{bytes}");
+    assert_eq!(place.boxes.remove("b1").await, [""; 0]);
+}
+
+async fn forks(place: &Place) {
+    let script = "python3 -c 'import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+count = 0
+while True:
+    try: child = os.fork()
+    except OSError: break
+    if child == 0:
+        os.setsid()
+        time.sleep(1000)
+        os._exit(0)
+    count += 1
+print(\"forked\", count, flush=True)
+os.kill(os.getppid(), signal.SIGKILL)'";
+    let mut request = host("b1", script);
+    request.limits.pids = 200;
+    let begun = Instant::now();
+    let (lines, ending) = place.run(request).await;
+    let count = lines.iter().find_map(|line| line.strip_prefix("forked "));
+    let count: u32 = count.expect("it was bounded").parse().expect("a number");
+    assert!((100..200).contains(&count), "{count}");
+    assert!(matches!(ending, Ending::Exited { .. }), "{ending:?}");
+    assert!(begun.elapsed() < DEADLINE, "{:?}", begun.elapsed());
+    // What it left behind is gone with it: the test's end looks.
+    assert_eq!(place.boxes.remove("b1").await, [""; 0]);
 }

@@ -2,12 +2,14 @@
 
 #![allow(clippy::disallowed_macros, reason = "its output is for a person")]
 
+mod disk;
 mod harness;
 mod host;
 mod kernel;
 mod life;
 mod services;
 mod stand_in;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -28,7 +30,14 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = Vec::new();
-    for tests in [host::TESTS, kernel::TESTS, life::TESTS, services::TESTS] {
+    for tests in [
+        disk::TESTS,
+        host::TESTS,
+        kernel::TESTS,
+        life::TESTS,
+        services::TESTS,
+        tools::TESTS,
+    ] {
         trials.extend(tests.iter().map(|(name, run)| {
             let run = *run;
             Trial::test(*name, move || harness::run(run))

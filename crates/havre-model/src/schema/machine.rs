@@ -22,6 +22,8 @@ const NAME: Shape = Shape::Text {
     pattern: "^[a-z0-9][a-z0-9-]{0,39}$",
     longest: 40,
 };
+const COUNT: Shape = Shape::Number("^[1-9][0-9]{0,3}$");
+const SIZE: Shape = Shape::Number("^[0-9]+([.][0-9]+)? ?([kKmMgGtT]?[bB]?)$");
 const ROLE: Shape = Shape::Either(&[
     Shape::Word(Role::Viewer.word()),
     Shape::Word(Role::Deployer.word()),
@@ -179,7 +181,7 @@ const OIDC_KEYS: [Described; 6] = [
     },
 ];
 
-const TOP_KEYS: [Described; 6] = [
+const TOP_KEYS: [Described; 7] = [
     Described {
         name: "acme",
         shape: Shape::Mapping(&ACME),
@@ -205,6 +207,12 @@ const TOP_KEYS: [Described; 6] = [
         example: r#"{"push": "1g"}"#,
     },
     Described {
+        name: "jobs",
+        shape: Shape::Mapping(&JOBS),
+        text: "What jobs of workflows may take of the machine.",
+        example: r#"{"at_once": 8, "disk": "30gb"}"#,
+    },
+    Described {
         name: "notify",
         shape: Shape::File,
         text: "A program that is run when a promotion waits for somebody's agreement, and when it ends: it gets what there is \
@@ -218,6 +226,48 @@ const TOP_KEYS: [Described; 6] = [
         example: r#"[{"name": "github", "issuer": "https://token.actions.githubusercontent.com", "rules": []}]"#,
     },
 ];
+
+const JOBS_KEYS: [Described; 5] = [
+    Described {
+        name: "at_once",
+        shape: COUNT,
+        text: "Jobs of workflows that run at once, of all projects. Default: 4.",
+        example: "8",
+    },
+    Described {
+        name: "disk",
+        shape: SIZE,
+        text: "What one job and its services may take of the disk. Default: a tenth of it, but 10 GiB at least.",
+        example: r#""30gb""#,
+    },
+    Described {
+        name: "disk_reserve",
+        shape: SIZE,
+        text: "What is kept free for all that is no job: while less is, none begins, and one that grows is ended. \
+               Default: a twentieth of the disk, 5 GiB at most.",
+        example: r#""5gb""#,
+    },
+    Described {
+        name: "per_project",
+        shape: COUNT,
+        text: "Of these, jobs of one project. Default: one less than `at_once`.",
+        example: "3",
+    },
+    Described {
+        name: "tool_cache",
+        shape: SIZE,
+        text: "What the tools may take that jobs of a project install and keep, as Node.js. Default: 10 GiB.",
+        example: r#""20gb""#,
+    },
+];
+
+/// `jobs`
+pub(crate) const JOBS: Mapping = Mapping {
+    section: section("machine.yaml: jobs", &names(&JOBS_KEYS)),
+    keys: &JOBS_KEYS,
+    required: &[],
+    exclusive: &[],
+};
 
 /// The file itself.
 pub(crate) const TOP: Mapping = Mapping {
@@ -274,12 +324,13 @@ pub(crate) const RULE: Mapping = Mapping {
 
 /// Every section.
 #[cfg(test)]
-pub(crate) const SECTIONS: [crate::keys::Section; 9] = [
+pub(crate) const SECTIONS: [crate::keys::Section; 10] = [
     TOP.section,
     ACME.section,
     AUTHORITY.section,
     EXTERNAL_ACCOUNT.section,
     API.section,
+    JOBS.section,
     OIDC.section,
     RULE.section,
     GIT.section,

@@ -29,6 +29,10 @@ const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long a box may take to end that is to end at once.
 const KILL_GRACE: Duration = Duration::from_secs(60);
+/// How often what a leg tells is kept, beside its log: whatever it tells, the database is written no more often.
+const PACE: Duration = Duration::from_millis(200);
+/// Summaries that are kept of a leg, those that are told again among them.
+const MOST_SUMMARIES: usize = 4 * MAX_SUMMARIES;
 /// How long a box may take to be asked to end.
 const ASKED: Duration = Duration::from_secs(30);
 
@@ -201,7 +205,7 @@ async fn follow(
         let next = match stream.next().now_or_never() {
             Some(next) => next,
             None => {
-                taken.keep(inner, key)?;
+                let due = taken.keep_in_time(inner, key)?;
                 let deadline = match &ending {
                     Ending::Not => None,
                     Ending::Softly(at) | Ending::AtOnce(at) => Some(*at),
@@ -210,6 +214,7 @@ async fn follow(
                     next = stream.next() => next,
                     // The driver lives as long as this does.
                     _ = stop.changed() => continue,
+                    () = until(due) => continue,
                     () = until(deadline) => match ending {
                         Ending::AtOnce(_) => {
                             taken.keep(inner, key)?;
@@ -284,6 +289,7 @@ fn words(how: &BoxEnd) -> String {
             format!("its runner ended with status {status}, and did not say how the job went")
         }
         BoxEnd::Exited(None) => "its runner was killed, and did not say how the job went".to_owned(),
+        BoxEnd::Stopped(why) => why.clone(),
         BoxEnd::OutOfMemory => "it needed more memory than it may have".to_owned(),
         BoxEnd::Lost => {
             "its box is gone: the machine was restarted while it ran, or somebody removed it; run it again".to_owned()
@@ -296,7 +302,9 @@ struct Taken {
     log: Writer,
     record: Record,
     is_kept: bool,
+    kept_at: Option<Instant>,
     summaries: BTreeSet<u32>,
+    summaries_told: usize,
 }
 
 impl Taken {
@@ -312,14 +320,17 @@ impl Taken {
             log: log.map_err(|source| unwritten(key, source))?,
             record: Record::default(),
             is_kept: true,
+            kept_at: None,
             summaries: BTreeSet::new(),
+            summaries_told: 0,
         })
     }
 
     fn take(&mut self, inner: &Inner, key: &LegKey, told: Told) -> Result<(), RunsError> {
         if let Told::Summary { step, text } = &told {
             let many = self.summaries.len() >= MAX_SUMMARIES && !self.summaries.contains(step);
-            if !many {
+            self.summaries_told += 1;
+            if !many && self.summaries_told <= MOST_SUMMARIES {
                 self.summaries.insert(*step);
                 inner
                     .tables
@@ -338,19 +349,36 @@ impl Taken {
         }
     }
 
-    /// Keeps what was told, and tells who follows.
-    fn keep(&mut self, inner: &Inner, key: &LegKey) -> Result<(), RunsError> {
-        self.log.flush().map_err(|source| unwritten(key, source))?;
-        let changed = !self.is_kept;
-        if changed {
-            inner.tables.put_record(key, &self.record)?;
-            self.is_kept = true;
+    /// The same as [`Taken::keep`], but for what was kept just now: when that is due.
+    fn keep_in_time(&mut self, inner: &Inner, key: &LegKey) -> Result<Option<Instant>, RunsError> {
+        let due = self.kept_at.map(|at| at + PACE);
+        let due = due.filter(|due| !self.is_kept && *due > Instant::now());
+        match due {
+            None => self.keep(inner, key)?,
+            Some(_) => self.keep_log(inner, key)?,
         }
+        Ok(due)
+    }
+
+    fn keep_log(&mut self, inner: &Inner, key: &LegKey) -> Result<(), RunsError> {
+        self.log.flush().map_err(|source| unwritten(key, source))?;
         if let Some(live) = inner.book().live.get(&key.run) {
             live.logged.send_modify(|count| *count += 1);
-            if changed {
-                live.changed.send_modify(|count| *count += 1);
-            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what was told, and tells who follows.
+    fn keep(&mut self, inner: &Inner, key: &LegKey) -> Result<(), RunsError> {
+        self.keep_log(inner, key)?;
+        if self.is_kept {
+            return Ok(());
+        }
+        inner.tables.put_record(key, &self.record)?;
+        self.is_kept = true;
+        self.kept_at = Some(Instant::now());
+        if let Some(live) = inner.book().live.get(&key.run) {
+            live.changed.send_modify(|count| *count += 1);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use havre_pipeline::{Answer, call as calls};
 
 use super::tasks::{Kind, Stop, TaskKey, Tasks};
 use super::{boxed, call, leg_task};
-use crate::book::{Book, Inner, LegEnd, key};
+use crate::book::{Book, Inner, LegEnd, Wait, key};
 use crate::error::RunsError;
 use crate::ports::{LegKey, RunId};
 use havre_workflow::Work;
@@ -125,7 +125,8 @@ fn follow(inner: &Arc<Inner>, tasks: &mut Tasks, task: TaskKey, key: &LegKey) {
     tasks.spawn(task, |stop| boxed::drive(inner, key, stop, true));
 }
 
-/// Starts legs whose gates are open, as many as may be: of the project first that has the fewest.
+/// Starts legs whose gates are open, as many as may be at all and of a project: of the project first that has the
+/// fewest. What waits says for what.
 pub(super) fn grant(inner: &Arc<Inner>, book: &mut Book, tasks: &mut Tasks) {
     let mut busy: HashMap<String, usize> = HashMap::new();
     let project =
@@ -144,10 +145,16 @@ pub(super) fn grant(inner: &Arc<Inner>, book: &mut Book, tasks: &mut Tasks) {
     let mut waiting: Vec<(String, LegKey)> = waiting
         .filter_map(|leg| Some((project(book, leg.key.run)?, leg.key)))
         .collect();
-    while all < inner.settings.at_once.max(1) && !waiting.is_empty() {
-        let fewest = (0..waiting.len())
-            .min_by_key(|at| busy.get(&waiting[*at].0).copied().unwrap_or_default());
-        let (project, key) = waiting.remove(fewest.unwrap_or_default());
+    let settings = &inner.settings;
+    let (most, share) = (settings.at_once.max(1), settings.per_project.max(1));
+    while all < most {
+        let has = |at: &usize| busy.get(&waiting[*at].0).copied().unwrap_or_default();
+        let fewest = (0..waiting.len()).min_by_key(has);
+        let Some(at) = fewest.filter(|at| has(at) < share) else {
+            break;
+        };
+        let (project, key) = waiting.remove(at);
+        book.waits.remove(&key);
         let task = leg_task(Kind::Box, &key);
         let inner = inner.clone();
         tasks.spawn(task.clone(), |stop| boxed::drive(inner, key, stop, false));
@@ -156,6 +163,25 @@ pub(super) fn grant(inner: &Arc<Inner>, book: &mut Book, tasks: &mut Tasks) {
             *busy.entry(project).or_default() += 1;
         }
     }
+    for (project, key) in waiting {
+        let own = busy.get(&project).copied().unwrap_or_default();
+        let why = match all >= most {
+            true => format!("{all} jobs run on this machine, as many as may at once"),
+            false => format!("{own} jobs of {project} run, as many as one project may at once"),
+        };
+        waits(book, key, why);
+    }
+}
+
+fn waits(book: &mut Book, key: LegKey, why: String) {
+    let wait = Wait { why, until: None };
+    if book.waits.get(&key) == Some(&wait) {
+        return;
+    }
+    if let Some(live) = book.live.get(&key.run) {
+        live.changed.send_modify(|count| *count += 1);
+    }
+    book.waits.insert(key, wait);
 }
 
 fn calling(

@@ -118,20 +118,25 @@ impl Tasks {
         self.later.values().copied()
     }
 
-    /// Waits until a task has ended, or may be tried again.
-    pub(super) async fn ended(&mut self, inner: &Inner) {
+    /// Waits until a task has ended, or may be tried again; what driving ends with, where it does.
+    pub(super) async fn ended(&mut self, inner: &Inner) -> Result<(), RunsError> {
         let now = inner.now();
         let waiting = self.later.len();
         self.later.retain(|_, at| *at > now);
         if self.later.len() < waiting {
-            return;
+            return Ok(());
         }
         let Some(ended) = self.set.join_next_with_id().await else {
             return std::future::pending().await;
         };
         let (id, failed) = match ended {
             Ok((id, Ok(()))) => (id, None),
-            Ok((id, Err(error))) => (id, Some(havre_base::one_line(&error))),
+            Ok((id, Err(error))) => {
+                if inner.settings.gives_up {
+                    return Err(error);
+                }
+                (id, Some(havre_base::one_line(&error)))
+            }
             Err(error) if error.is_cancelled() => (error.id(), None),
             Err(error) => (error.id(), Some(error.to_string())),
         };
@@ -142,5 +147,6 @@ impl Tasks {
                 self.later.insert(key, now + AGAIN.as_millis() as u64);
             }
         }
+        Ok(())
     }
 }

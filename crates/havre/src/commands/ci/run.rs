@@ -174,13 +174,18 @@ async fn locally(context: &Context, args: &CiRunArgs, prepared: Prepared) -> Out
         context.ui.warn(note, None);
     }
     let (runs, stop) = (local.runs.clone(), CancellationToken::new());
-    let driving = tokio::spawn({
+    let mut driving = tokio::spawn({
         let (runs, stop) = (runs.clone(), stop.clone());
         async move { runs.run(stop).await }
     });
-    let ended = followed(context, args, &runs, &trigger, &only).await;
-    stop.cancel();
-    let driven = driving.await;
+    // Nobody drives any more once something could not be kept.
+    let (ended, driven) = tokio::select! {
+        ended = followed(context, args, &runs, &trigger, &only) => {
+            stop.cancel();
+            (ended, driving.await)
+        }
+        driven = &mut driving => (Ok(Exit::Failed), driven),
+    };
     for error in local.end().await {
         context
             .ui
