@@ -85,6 +85,7 @@ mod tests {
                 forced: false,
             }],
             options: vec!["a=b".to_owned()],
+            of_job: false,
         };
         journal.write(&push).expect("written");
         fs::write(folder.path().join(".pushes/torn.json"), "{").expect("written");
