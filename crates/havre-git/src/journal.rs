@@ -86,6 +86,7 @@ mod tests {
             }],
             options: vec!["a=b".to_owned()],
             mirrored: false,
+            of_job: false,
         };
         journal.write(&push).expect("written");
         fs::write(folder.path().join(".pushes/torn.json"), "{").expect("written");

@@ -260,6 +260,7 @@ impl Command {
             Self::Cert(CertCommand::Ls(json) | CertCommand::Why { json, .. }) => *json,
             Self::Exec(_)
             | Self::Audit(AuditCommand::Export { .. })
+            | Self::Image(ImageCommand::Provenance { .. })
             | Self::Cert(CertCommand::Renew { .. } | CertCommand::Import { .. })
             | Self::Ca(_)
             | Self::Context(_)

@@ -104,7 +104,9 @@ fn commit(machine: &Machine, name: &str, message: &str) {
 
 fn fetched(machine: &Machine, path: &str) -> Value {
     let ca = machine.root().join("ca.pem").display().to_string();
-    machine.ok(&["ca", "export", "-o", &ca, "--force"]);
+    if !machine.root().join("ca.pem").exists() {
+        machine.ok(&["ca", "export", "-o", &ca]);
+    }
     let mut command = Command::new("curl");
     command
         .args(["--silent", "--show-error", "--fail", "--max-time", "20"])
