@@ -200,8 +200,8 @@ async fn not_told(place: &Place) {
 }
 
 async fn flood(place: &Place) {
-    // Past the runner, into what it tells by: 400 MB.
-    let script = "yes '{\"told\":\"line\",\"step\":0,\"kind\":\"plain\",\"text\":\"forged\"}' | head -c 400000000 > /proc/1/fd/1; \
+    // Past the runner, into what it tells by.
+    let script = "yes '{\"told\":\"line\",\"step\":0,\"kind\":\"plain\",\"text\":\"forged\"}' | head -c 30000000 > /proc/1/fd/1; \
         echo over";
     place
         .boxes
@@ -236,7 +236,7 @@ while True:
     try: child = os.fork()
     except OSError: break
     if child == 0:
-        os.setsid()
+        os.setsid(); os.close(1); os.close(2)
         time.sleep(1000)
         os._exit(0)
     count += 1
