@@ -139,7 +139,9 @@ fn print_what_next(team: &Team<'_>) -> Result<()> {
     let havre = instance.binary.display();
     for environment in [STAGING, PRODUCTION] {
         let status = team.json(&["status", "-E", environment])?;
-        let url = status[0]["routes"][0]["url"].as_str().unwrap_or_default();
+        let routes = status[0]["routes"].as_array().into_iter().flatten();
+        let urls = routes.filter_map(|route| route["url"].as_str());
+        let url = urls.min_by_key(|url| url.len()).unwrap_or_default();
         println!("{environment:<10} {url}");
     }
     println!(
@@ -158,7 +160,7 @@ fn print_what_next(team: &Team<'_>) -> Result<()> {
             "the number that the push names",
         ),
     ] {
-        println!("  {command:<56} {}", remark(what));
+        println!("{}", format!("  {command:<56} {}", remark(what)).trim_end());
     }
     println!("\nWhat else to try there:\n");
     for (arguments, what) in [

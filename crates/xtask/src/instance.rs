@@ -165,7 +165,6 @@ pub fn set_version(project: &Path, version: &str) -> Result<()> {
 }
 
 /// Makes the example's secrets where they are missing.
-#[cfg(feature = "bench")]
 pub fn ensure_secrets(project: &Path) -> Result<()> {
     if project.join("secrets/db_password.txt").exists() {
         return Ok(());

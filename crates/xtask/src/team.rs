@@ -39,6 +39,8 @@ impl<'a> Team<'a> {
         copy_example(&folder)?;
         let team = Self { instance, folder };
         team.git(&["init", "--quiet", "--initial-branch", "main"])?;
+        team.git(&["config", "user.name", "The team"])?;
+        team.git(&["config", "user.email", "team@localhost"])?;
         team.commit("The French Novel Tool")?;
         for environment in [STAGING, PRODUCTION] {
             let set = ["secret", "set", "DB_PASSWORD", "--generate", "32"];
@@ -62,14 +64,8 @@ impl<'a> Team<'a> {
     }
 
     fn git(&self, arguments: &[&str]) -> Result<()> {
-        let who = [
-            "-c",
-            "user.name=The team",
-            "-c",
-            "user.email=team@localhost",
-        ];
         let mut git = command("git");
-        git.args(who).args(arguments).current_dir(&self.folder);
+        git.args(arguments).current_dir(&self.folder);
         succeed(&mut git)
     }
 

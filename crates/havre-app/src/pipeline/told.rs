@@ -112,6 +112,8 @@ fn line(told: &Told, steps: &mut BTreeMap<u32, String>) -> Option<String> {
             Some(format!("▸ {name}"))
         }
         Told::Line { kind, text, .. } => match kind {
+            // How actions tell of programs that they run; what those say comes anyway.
+            LineKind::Plain if text.starts_with("[command]") => None,
             LineKind::Plain => Some(format!("│ {text}")),
             LineKind::Notice => Some(format!("│ notice: {text}")),
             LineKind::Warning => Some(format!("│ warning: {text}")),

@@ -277,6 +277,9 @@ async fn followed(
                 ));
             }
         }
+        PromotionState::Approved if status.job.is_some() => {
+            ui.say(&format!("promotion {id}: the job may begin"));
+        }
         PromotionState::Approved | PromotionState::RollingOut => ui.say(&format!(
             "promotion {id} to {environment} rolls out; `havre status` shows its progress"
         )),
@@ -308,8 +311,10 @@ async fn tell_step(client: &Client, status: &PromotionStatus) -> Result<(), Fail
         environment: Some(status.environment.environment.clone()),
     };
     let found = client.call::<Status>(&query).await?;
-    let mut routes = found.iter().flat_map(|environment| &environment.routes);
-    outputs::tell(&of_step(release, routes.next().map(|route| &route.url)))
+    let routes = found.iter().flat_map(|environment| &environment.routes);
+    // The most general one.
+    let url = routes.map(|route| &route.url).min_by_key(|url| url.len());
+    outputs::tell(&of_step(release, url))
 }
 
 /// A job's is over once it may begin: that is the pipeline's to do.

@@ -56,7 +56,7 @@ pub fn measure(place: &Installation) -> Result<Value> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let mut round = |times: u32, major: u32| -> Result<Vec<f64>> {
+    let round = |times: u32, major: u32| -> Result<Vec<f64>> {
         let mut took = Vec::new();
         for number in 1..=times {
             let version = format!("{major}.0.{number}");

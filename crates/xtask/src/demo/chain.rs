@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::check;
-use crate::instance::set_version;
+use crate::instance::{ensure_secrets, set_version};
 use crate::shell::say;
 use crate::team::{PRODUCTION, Pushed, STAGING, Team};
 
@@ -120,6 +120,8 @@ fn failed(team: &Team<'_>, pushed: &Pushed, job: &str) -> Result<()> {
 
 /// What the browser found wrong is not promoted by hand either.
 fn refused_by_hand(team: &Team<'_>) -> Result<()> {
+    // The files name one; it is for jobs to know which.
+    ensure_secrets(&team.folder)?;
     let mut promote = team.havre(&["promote", "latest", "--to", PRODUCTION]);
     let output = promote.output().context("cannot run havre promote")?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
