@@ -1,3 +1,5 @@
+//! A FAKE of the API: it takes what GitHub would take, and nothing else.
+
 use std::sync::Mutex;
 
 use axum::Router;

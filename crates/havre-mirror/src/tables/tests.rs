@@ -1,3 +1,5 @@
+//! What is kept of mirrors and of commits, over a restart.
+
 use super::*;
 
 fn opened(path: &std::path::Path) -> Tables {

@@ -249,6 +249,7 @@ fn what_is_pushed_to_github_runs_here_and_github_is_told() {
         let log = fs::read_to_string(machine.root().join("lib/daemon.log")).unwrap_or_default();
         assert!(!log.contains(TOKEN) && !log.contains(&secret), "{log}");
         machine.ok(&["git", "mirror", "rm", "from", "-p", "shop"]);
+        work.commit(&WORKFLOW.replace("on: push", "on: workflow_dispatch"));
         work.ok(&["push", "havre", "HEAD:here"]);
     });
 }
