@@ -320,6 +320,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         net,
     });
     let builder = LocalBuilder::new(Arc::clone(&host));
+    let workshop = builder.workshop();
     let daemon = Daemon::new(
         platform,
         Arc::new(ThisMachine(host)),
@@ -340,6 +341,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
             repositories: repositories.all()?,
             api: jobs_api.clone(),
             late,
+            workshop,
         };
         in_place(|| Pipeline::open(parts))
     });

@@ -10,6 +10,7 @@
 //! a workspace is a working tree.
 
 mod container;
+mod images;
 mod legs;
 mod local;
 mod notes;

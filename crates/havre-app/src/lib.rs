@@ -104,6 +104,7 @@ mod variables;
 mod volumes;
 mod way;
 mod why;
+mod workshop;
 
 pub use app::{DaemonEnd, DaemonError, run};
 pub use cache_limits::{CacheLimits, Share, ShareError};

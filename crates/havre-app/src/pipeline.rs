@@ -31,6 +31,7 @@ use havre_store::Store;
 use crate::daemon::Daemon;
 use crate::jobs::BoxLegs;
 use crate::run_calls::RunCalls;
+use crate::workshop::Workshop;
 
 pub(crate) use pushed::Pushed;
 
@@ -120,6 +121,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) repositories: Repositories,
     pub(crate) api: JobsApi,
     pub(crate) late: Late,
+    pub(crate) workshop: Arc<Workshop>,
 }
 
 impl Pipeline {
@@ -132,6 +134,7 @@ impl Pipeline {
             repositories,
             api,
             late,
+            workshop,
         } = parts;
         let platform = &daemon.platform;
         let state = platform.root.state_dir();
@@ -145,7 +148,7 @@ impl Pipeline {
         );
         let results = results.map_err(|error| one_line(&error))?;
         let entries = Entries::default();
-        let surroundings = OfDaemon::new(platform, api.clone(), entries.clone());
+        let surroundings = OfDaemon::new(platform, api.clone(), entries.clone(), workshop);
         let legs = BoxLegs::new(
             boxes.clone(),
             platform.root.run_dir().join("jobs"),

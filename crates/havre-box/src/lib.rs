@@ -15,6 +15,7 @@
 //!
 //! Sizes are bytes.
 
+mod beside;
 mod boxes;
 mod container;
 mod error;
@@ -30,6 +31,7 @@ mod services;
 mod spare;
 mod starting;
 
+pub use beside::Beside;
 pub use boxes::{Boxes, Started};
 pub use error::BoxError;
 pub use follow::{Ending, Follow, Heard};

@@ -23,9 +23,11 @@ use havre_runs::{BoxEnd, ContainerStart, Followed, LegKey, LegStart, Legs, Start
 use serde_json::{Value, json};
 
 use super::container;
+use super::images::{self, OfBox, Rights, Served};
 use super::notes::{Note, Notes, box_id};
 use super::place::{Place, place};
 use super::sockets::{self, Sockets};
+use crate::workshop::Workshop;
 
 /// Longest that tokens of a job hold beyond its time.
 const BEYOND: Duration = Duration::from_secs(15 * 60);
@@ -55,6 +57,10 @@ pub(crate) trait Surroundings: Send + Sync {
     fn api(&self) -> Option<Router>;
     /// Where images are kept; opened when the first is wanted.
     fn images(&self) -> Result<Images, String>;
+    /// Whether somebody has opened that.
+    fn has_images(&self) -> bool;
+    /// Where they are built.
+    fn workshop(&self) -> Result<Arc<Workshop>, String>;
     /// The run whose artifacts a leg sees: one that never was before, where artifacts and caches are kept.
     fn artifacts_of(&self, leg: &LegStart) -> String {
         leg.root.to_string()
@@ -120,10 +126,21 @@ impl BoxLegs {
             Default::default()
         });
         let noted = self.inner.notes.all().unwrap_or_default();
+        if self.inner.surroundings.has_images() {
+            let (surroundings, noted) = (Arc::clone(&self.inner.surroundings), noted.clone());
+            let released = blocking(move || {
+                images::release_unknown(&surroundings.images()?, |id| noted.contains(id))
+            });
+            match released.await {
+                Ok(released) => errors.extend(released.err()),
+                Err(error) => errors.push(one_line(&error)),
+            }
+        }
         for id in there.union(&noted) {
             match self.inner.notes.read(id) {
                 Ok(note) if self.inner.boxes.is_made(id) => {
-                    let served = self.inner.serve(id, note.may_call);
+                    errors.extend(self.inner.boxes.end_beside(id).await);
+                    let served = self.inner.serve(id, &note);
                     errors.extend(served.err().map(|error| {
                         format!("artifacts and caches are out of reach of box {id}: {error}")
                     }));
@@ -274,14 +291,18 @@ impl Inner {
             key: leg.key.clone(),
             results: (grant.run.clone(), grant.job.clone()),
             may_call,
+            images: Rights::of((&leg.project, &leg.reference, leg.foreign), &grant),
             warnings,
         };
         let kept = |error: std::io::Error| StartError {
             why: format!("cannot make the folder of the job's box: {error}"),
             passing: true,
         };
-        self.notes.write(&id, &note(Vec::new())).map_err(kept)?;
-        self.serve(&id, may_call).map_err(kept)?;
+        let first = note(Vec::new());
+        self.notes.write(&id, &first).map_err(kept)?;
+        self.serve(&id, &first).map_err(kept)?;
+        let builds = (havre_job::images::VARIABLE, paths::IMAGES_SOCKET);
+        env.insert(builds.0.to_owned(), builds.1.to_owned());
         if matches!(ground, Ground::Host) {
             env.extend(of_host());
         }
@@ -309,12 +330,27 @@ impl Inner {
         Ok(())
     }
 
-    /// Serves a box at its socket.
-    fn serve(&self, id: &str, may_call: bool) -> std::io::Result<()> {
-        let api = self.surroundings.api().filter(|_| may_call);
+    /// Serves a box at its sockets.
+    fn serve(&self, id: &str, note: &Note) -> std::io::Result<()> {
+        let api = self.surroundings.api().filter(|_| note.may_call);
         let router = sockets::both(self.results.router(), api);
         let folder = self.notes.socket_folder(id);
-        self.sockets.serve(id, &folder, router)
+        let closed = self.sockets.serve(id, &folder, router)?;
+        let (rights, surroundings) = (note.images.clone(), Arc::clone(&self.surroundings));
+        let (boxes, folder_of) = (self.boxes.clone(), self.notes.folder(id));
+        let own = OfBox::new(id, folder_of, rights, surroundings, boxes);
+        Served::start(own, &folder, closed, self.sockets.tasks())
+    }
+
+    /// Lets go of the images of a box that is gone.
+    async fn let_go(&self, id: &str) -> Result<(), String> {
+        // Of a job without images nobody has opened where they are kept.
+        if !self.surroundings.has_images() {
+            return Ok(());
+        }
+        let (surroundings, id) = (Arc::clone(&self.surroundings), id.to_owned());
+        let released = blocking(move || images::release(&surroundings.images()?, &id)).await;
+        released.map_err(|error| one_line(&error))?
     }
 
     /// What the box stands on, and the options of the container that was asked for.
@@ -407,6 +443,7 @@ impl Inner {
                 Err(error) => errors.push(one_line(&error)),
             }
         }
+        errors.extend(self.let_go(id).await.err());
         // Its note goes last: what could not be removed is found by it.
         if errors.is_empty()
             && let Err(error) = self.notes.remove(id)

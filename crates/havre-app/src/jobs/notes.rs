@@ -11,6 +11,8 @@ use havre_runs::LegKey;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::images::Rights;
+
 /// The note's name in the folder of its box.
 const NOTE: &str = "leg.json";
 /// Largest note.
@@ -25,6 +27,9 @@ pub(super) struct Note {
     pub(super) results: (String, String),
     /// Whether it may make calls of the API.
     pub(super) may_call: bool,
+    /// What it may do with images.
+    #[serde(default)]
+    pub(super) images: Rights,
     /// What of the workflow has no effect.
     pub(super) warnings: Vec<String>,
 }

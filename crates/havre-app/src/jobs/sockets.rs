@@ -60,8 +60,13 @@ pub(super) struct Sockets {
 
 impl Sockets {
     /// Serves a box at a socket in `folder`, which the box sees, until it is closed. What was served before is
-    /// replaced: connections of a process before this one are gone.
-    pub(super) fn serve(&self, id: &str, folder: &Path, router: Router) -> io::Result<()> {
+    /// replaced: connections of a process before this one are gone. Returns what is cancelled when it is closed.
+    pub(super) fn serve(
+        &self,
+        id: &str,
+        folder: &Path,
+        router: Router,
+    ) -> io::Result<CancellationToken> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o755)
@@ -82,7 +87,7 @@ impl Sockets {
             listener,
             room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         };
-        let id = id.to_owned();
+        let (id, closed) = (id.to_owned(), end.clone());
         self.tasks.spawn(async move {
             let serving = axum::serve(bounded, router.into_make_service());
             tokio::select! {
@@ -92,7 +97,12 @@ impl Sockets {
                 () = end.cancelled() => {}
             }
         });
-        Ok(())
+        Ok(closed)
+    }
+
+    /// Tasks of what is served.
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
     }
 
     /// No new connections; those under way end with their box.

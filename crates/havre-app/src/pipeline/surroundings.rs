@@ -18,6 +18,7 @@ use super::token::{grant, token_name};
 use crate::image_names;
 use crate::jobs::{Grounded, Surroundings};
 use crate::platform::Platform;
+use crate::workshop::Workshop;
 
 /// How long a job's token holds beyond its time.
 const BEYOND: Duration = Duration::from_secs(15 * 60);
@@ -26,14 +27,21 @@ pub(super) struct OfDaemon {
     platform: Arc<Platform>,
     api: JobsApi,
     entries: Entries,
+    workshop: Arc<Workshop>,
 }
 
 impl OfDaemon {
-    pub(super) fn new(platform: &Arc<Platform>, api: JobsApi, entries: Entries) -> Self {
+    pub(super) fn new(
+        platform: &Arc<Platform>,
+        api: JobsApi,
+        entries: Entries,
+        workshop: Arc<Workshop>,
+    ) -> Self {
         Self {
             platform: Arc::clone(platform),
             api,
             entries,
+            workshop,
         }
     }
 
@@ -95,6 +103,14 @@ impl Surroundings for OfDaemon {
 
     fn images(&self) -> Result<Images, String> {
         Ok(self.platform.images.clone())
+    }
+
+    fn has_images(&self) -> bool {
+        true
+    }
+
+    fn workshop(&self) -> Result<Arc<Workshop>, String> {
+        Ok(Arc::clone(&self.workshop))
     }
 
     fn names(&self, project: &str) -> NameRights {
