@@ -1,5 +1,6 @@
 //! Speaks to who builds images, by the socket in the box.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -233,7 +234,12 @@ fn send(stream: &UnixStream, context: &Context) -> Result<(), Failure> {
     let paths = havre_image::builder::context_paths(folder, Some(dockerfile))
         .map_err(|error| Failure::Refused(havre_base::one_line(&error)))?;
     let mut tar = TarWriter::new(BufWriter::with_capacity(1 << 18, stream));
+    let mut sent = BTreeSet::new();
     for path in paths {
+        // The Dockerfile is named twice, where nothing leaves it out.
+        if !sent.insert(path.clone()) {
+            continue;
+        }
         let doing = || Failure::io(format!("send {}", path.display()));
         let full = folder.join(&path);
         let meta = fs::symlink_metadata(&full).map_err(doing())?;
@@ -253,9 +259,9 @@ fn send(stream: &UnixStream, context: &Context) -> Result<(), Failure> {
             tar.append_empty(&link).map_err(doing())?;
         } else if kind.is_file() {
             let mut file = havre_image::regular::open(&full).map_err(doing())?;
-            let mut sent = entry(EntryKind::File);
-            sent.size = file.metadata().map_err(doing())?.len();
-            tar.append(&sent, &mut file).map_err(doing())?;
+            let mut whole = entry(EntryKind::File);
+            whole.size = file.metadata().map_err(doing())?.len();
+            tar.append(&whole, &mut file).map_err(doing())?;
         } else if !kind.is_socket() {
             return refused(format!(
                 "{} is neither a file, a folder nor a link; leave it out by .dockerignore",

@@ -19,6 +19,7 @@ use super::client::Client;
 use super::wanted::{self, Wanted};
 use super::{build, login};
 use crate::failure::{Failure, refused};
+use crate::glob::normal;
 use crate::step::Step;
 
 /// Names what the runner tells.
@@ -96,11 +97,13 @@ fn image(step: &Step, client: &Client, container: &Container) -> Result<String, 
             Ok(image?.digest)
         }
         (None, Some((file, folder))) => {
-            step.group(&format!("Build {}", file.display()));
+            let (file, workspace) = (normal(file), step.workspace()?);
+            let shown = file.strip_prefix(&workspace).unwrap_or(&file);
+            step.group(&format!("Build {}", shown.display()));
             let wanted = Wanted {
-                folder: step.workspace()?,
+                folder: workspace,
                 context: folder.clone(),
-                file: Some(file.clone()),
+                file: Some(file),
                 build: wanted::nothing(),
                 push: false,
                 files: Vec::new(),

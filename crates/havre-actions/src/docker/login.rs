@@ -68,7 +68,12 @@ pub(super) fn forget(step: &Step, registry: &str) -> Result<bool, Failure> {
 
 /// Credentials of all registries, by their names.
 pub(super) fn credentials(step: &Step) -> Result<Value, Failure> {
-    Ok(read(&path(step)?)?["auths"].take())
+    let logins = read(&path(step)?)?["auths"].take();
+    Ok(if logins.is_object() {
+        logins
+    } else {
+        json!({})
+    })
 }
 
 fn registry(step: &Step) -> String {

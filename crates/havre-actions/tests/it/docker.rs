@@ -189,7 +189,8 @@ fn builder(job: &mut Job, answers: Vec<Vec<String>>) -> thread::JoinHandle<Vec<A
                         .take(entry.size)
                         .read_to_string(&mut text)
                         .unwrap();
-                    files.insert(entry.display_path(), text);
+                    let before = files.insert(entry.display_path(), text);
+                    assert_eq!(before, None, "{} came twice", entry.display_path());
                 }
             }
             for answer in answers {
@@ -297,6 +298,7 @@ fn a_build_that_fails_is_told_on_one_screen() {
     let done = job.main(BUILD, &inputs);
     let (asked, _) = fake.join().unwrap().remove(0);
     assert_eq!(asked["build"]["text"], "FROM scratch");
+    assert_eq!(asked["build"]["logins"], r#"{"auths":{}}"#);
     let screen = "docker/web:7\n  RUN npm ci\n  | npm: no\n::error file=docker/web,line=7::the image was not built: RUN ended with 3; look";
     assert!(done.log.contains(screen), "{}", done.log);
     assert_eq!(done.code, Some(1));

@@ -117,6 +117,14 @@ impl BoxLegs {
         })
     }
 
+    /// Ends what boxes still have going on; what does not end in time is told.
+    pub(crate) async fn end(&self) -> Vec<String> {
+        match self.inner.sockets.end().await {
+            true => Vec::new(),
+            false => vec!["what a job had built does not end".to_owned()],
+        }
+    }
+
     /// Removes what of boxes is nobody's, and serves those again that a process before this one has left.
     pub(crate) async fn adopt(&self) -> Vec<String> {
         let mut errors = Vec::new();

@@ -90,6 +90,8 @@ pub struct LocalRun {
     pub notes: Vec<String>,
     boxes: Boxes,
     engine: Engine,
+    net: Arc<Net>,
+    legs: BoxLegs,
     local: Arc<Local>,
     root: Root,
     base: PathBuf,
@@ -123,13 +125,15 @@ impl LocalRun {
         };
         make(&keep)?;
         let parts = Parts::open(&root, &keep)?;
-        let (boxes, engine) = (parts.boxes.clone(), parts.engine.clone());
-        let (runs, local) = parts.runs(settings, &root, keep)?;
+        let (boxes, engine, net) = (parts.boxes.clone(), parts.engine.clone(), parts.net.clone());
+        let (runs, legs, local) = parts.runs(settings, &root, keep)?;
         Ok(Self {
             runs,
             notes,
             boxes,
             engine,
+            net,
+            legs,
             local,
             root,
             base,
@@ -141,8 +145,13 @@ impl LocalRun {
     /// Removes all of it; what could not be removed is returned, and goes with the next run.
     pub async fn end(self) -> Vec<String> {
         let mut errors = remove_boxes(&self.boxes).await;
+        errors.extend(self.legs.end().await);
         errors.extend(self.boxes.shutdown().await);
+        errors.extend(remove_all(&self.engine).await);
         self.engine.shutdown().await;
+        // Builds have one, too.
+        let left = havre_base::in_place(|| self.net.sweep(&[], &[]));
+        errors.extend(left.iter().map(|error| one_line(error)));
         errors.extend(self.local.prune().await.err());
         let base = self.base;
         let removed = havre_base::in_place(|| havre_image::remove_tree(&base));
@@ -160,6 +169,7 @@ struct Parts {
     /// Of caches and images.
     kept: Arc<Store>,
     engine: Engine,
+    net: Arc<Net>,
     boxes: Boxes,
     workshop: Workshop,
     results: Results,
@@ -172,7 +182,7 @@ impl Parts {
         let store = Store::open(&state.join("state.db"), &schemas).map_err(part("the database"))?;
         let (engine, net, boxes) = boxes(root)?;
         let exe = std::env::current_exe().map_err(part("its own binary"))?;
-        let workshop = Workshop::new(engine.clone(), net, exe, root, || {});
+        let workshop = Workshop::new(engine.clone(), Arc::clone(&net), exe, root, || {});
         let schemas = [havre_results::SCHEMA, havre_image::SCHEMA];
         let kept = Store::open(&keep.join("kept.db"), &schemas);
         let kept = Arc::new(kept.map_err(part("the database of caches and images"))?);
@@ -190,6 +200,7 @@ impl Parts {
             store: Arc::new(store),
             kept,
             engine,
+            net,
             boxes,
             workshop,
             results: results.map_err(part("artifacts and caches"))?,
@@ -201,7 +212,7 @@ impl Parts {
         settings: LocalSettings,
         root: &Root,
         keep: PathBuf,
-    ) -> Result<(Runs, Arc<Local>), LocalError> {
+    ) -> Result<(Runs, BoxLegs, Arc<Local>), LocalError> {
         let LocalSettings {
             base: _,
             tree,
@@ -224,7 +235,7 @@ impl Parts {
         let legs = BoxLegs::new(self.boxes, dir.clone(), self.results, labels, around);
         let legs = legs.map_err(|source| LocalError::Folder { path: dir, source })?;
         let ports = Ports {
-            legs: Arc::new(legs),
+            legs: Arc::new(legs.clone()),
             gate: Arc::new(Given { secrets, vars }),
             sources: Arc::new(Tree::new(tree, workflows, source)),
             clock: Arc::new(SystemClock),
@@ -236,7 +247,7 @@ impl Parts {
         };
         let logs = root.state_dir().join("logs");
         let runs = Runs::open(self.store, logs, ports, settings).map_err(part("the runs"))?;
-        Ok((runs, surroundings))
+        Ok((runs, legs, surroundings))
     }
 }
 
@@ -296,10 +307,21 @@ async fn remove_left(root: &Root) -> Vec<String> {
     }
     errors.extend(remove_boxes(&boxes).await);
     errors.extend(boxes.shutdown().await);
+    errors.extend(remove_all(&engine).await);
     engine.shutdown().await;
     // The network that was made for the next box is of none.
     let left = havre_base::in_place(|| net.sweep(&[], &[]));
     errors.extend(left.iter().map(|error| one_line(error)));
+    errors
+}
+
+/// Containers that are of no box: steps of builds.
+async fn remove_all(engine: &Engine) -> Vec<String> {
+    let mut errors = Vec::new();
+    for container in engine.containers() {
+        let left = engine.remove(&container.id).await;
+        errors.extend(left.iter().map(|error| one_line(error)));
+    }
     errors
 }
 

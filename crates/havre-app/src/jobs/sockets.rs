@@ -30,6 +30,9 @@ const MAX_CONNECTIONS: usize = 64;
 /// Until it is tried once more to take a connection.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
+/// Until what goes on has ended.
+const END: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Where calls of the API are.
 const API: &str = "/v1/";
 
@@ -103,6 +106,15 @@ impl Sockets {
     /// Tasks of what is served.
     pub(super) fn tasks(&self) -> &TaskTracker {
         &self.tasks
+    }
+
+    /// Closes all, and waits until nothing of what was asked goes on; whether that came to be.
+    pub(super) async fn end(&self) -> bool {
+        for (_, end) in self.open().drain() {
+            end.cancel();
+        }
+        self.tasks.close();
+        tokio::time::timeout(END, self.tasks.wait()).await.is_ok()
     }
 
     /// No new connections; those under way end with their box.

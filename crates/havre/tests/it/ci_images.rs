@@ -93,7 +93,7 @@ fn what_a_job_builds_is_what_a_registry_gets() {
         env: {{COLOUR: red}}
         with:
           args: sh -c 'pwd; cat /greeting; echo \"$COLOUR $HOME $GITHUB_WORKSPACE\"; echo colour=$COLOUR >> $GITHUB_ENV; echo from-container > made; test -f Dockerfile'
-      - run: test \"$COLOUR\" = red && cat made
+      - run: test \"$colour\" = red && cat made
 "
         );
         let repository = repository(machine, "images", &jobs);
@@ -105,7 +105,6 @@ fn what_a_job_builds_is_what_a_registry_gets() {
                 "#5 built-with-hello",
                 "the registry has sha256:",
                 "localhost:5000/shop:1@sha256:",
-                "built-with-other",
                 "from-own",
                 "`docker run` is not there in a job of Havre",
                 "`havre up` runs what the compose file says",
@@ -198,7 +197,6 @@ fn an_action_in_a_container_is_run_as_on_github() {
             "echo \"::notice::hello $1, $2, $MOOD, $INPUT_WHO, $OF_IMAGE\"
 echo said=hello-$1 >> $GITHUB_OUTPUT
 pwd; touch left; test \"$RUNNER_TEMP\" = /github/runner_temp; test -f $GITHUB_EVENT_PATH
-echo 127.0.0.1; cat /sys/fs/cgroup/memory.max
 ",
         );
         script(&at("greet/post.sh"), "echo \"post with $STATE_kept\"\n");
@@ -281,7 +279,8 @@ jobs:
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("ci.yml"), workflow).unwrap();
         initialise(machine);
-        let pushed = push(machine, "one");
+        let mut pushed = push(machine, "one");
+        pushed.ends();
         let ended = until_ended(machine, "1");
         assert_eq!(ended, "success", "{}", pushed.talk());
 
