@@ -9,6 +9,7 @@
 //! The daemon and `havre ci run` use the same; they differ in their [`Surroundings`]: where repositories are, and whether
 //! a workspace is a working tree.
 
+mod around;
 mod container;
 mod images;
 mod legs;
@@ -25,7 +26,8 @@ use havre_box::{BoxConfig, BoxError, Boxes, Grounds, Runtime};
 use havre_engine::Engine;
 use havre_net::Net;
 
-pub(crate) use legs::{BoxLegs, Grounded, Surroundings};
+pub(crate) use around::{Grounded, Surroundings};
+pub(crate) use legs::BoxLegs;
 pub use local::{LocalError, LocalRun, LocalSettings};
 pub(crate) use notes::box_id;
 

@@ -1,7 +1,6 @@
 //! Containers that run beside a box's own for a while: they share its network and folders of it, and end with it at the
 //! latest.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use havre_engine::{Exit, LogChanges, LogLine, LogQuery, MountSpec, State, read_logs};
@@ -12,27 +11,10 @@ use tokio_util::sync::CancellationToken;
 use crate::boxes::Boxes;
 use crate::container;
 use crate::error::BoxError;
-use crate::request::{self, Image};
+use crate::request::{self, Beside};
 
 /// The most at once in a box.
 const MOST: usize = 16;
-
-/// A container beside a box.
-#[derive(Clone, Debug)]
-pub struct Beside {
-    /// What it runs.
-    pub image: Image,
-    /// Instead of the image's.
-    pub entrypoint: Option<Vec<String>>,
-    /// Instead of the image's; empty: the image's own.
-    pub args: Vec<String>,
-    /// Beside the image's.
-    pub env: BTreeMap<String, String>,
-    /// Where it begins; `None`: where the image says.
-    pub folder: Option<String>,
-    /// Folders as the box's runner sees them, and where they are in the container.
-    pub folders: Vec<(String, String)>,
-}
 
 impl Boxes {
     /// Runs a container beside a box to its end, or until it is cancelled; nothing of it stays. What it prints is told

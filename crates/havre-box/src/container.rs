@@ -11,10 +11,9 @@ use havre_engine::{
 use havre_image::config::{Healthcheck, RunConfig};
 use havre_image::overlay::Overlay;
 
-use crate::beside::Beside;
 use crate::network::Place;
 use crate::options::{CreateOptions, Probe};
-use crate::request::{Caps, Service};
+use crate::request::{Beside, Caps, Service};
 
 /// The control group of all boxes.
 pub const PARENT: &str = "box";

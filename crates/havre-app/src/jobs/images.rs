@@ -12,6 +12,7 @@
 mod beside;
 mod build;
 mod context;
+mod held;
 mod names;
 mod serve;
 mod talk;
@@ -25,7 +26,7 @@ use havre_image::{Images, NameRights};
 use havre_results::{CacheMode, Grant};
 use serde::{Deserialize, Serialize};
 
-use super::legs::Surroundings;
+use super::around::Surroundings;
 use crate::workshop::Workshop;
 use names::Names;
 

@@ -5,16 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::Router;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use havre_base::{blocking, one_line};
 use havre_box::{
     BoxError, BoxRequest, Boxes, Caps, CreateOptions, Ending, Follow, Ground, Heard, Image,
-    Workspace,
 };
-use havre_image::{Credentials, ImageRef, Images, Login, NameRights, PullOptions};
+use havre_image::{Credentials, ImageRef, Login, PullOptions};
 use havre_job::{
     Actions, Document, LineKind, Results as ResultsOfJob, Runner, Sources, Told, paths,
 };
@@ -22,12 +20,12 @@ use havre_results::{CacheMode, Grant, Results};
 use havre_runs::{BoxEnd, ContainerStart, Followed, LegKey, LegStart, Legs, StartError};
 use serde_json::{Value, json};
 
+use super::around::Surroundings;
 use super::container;
 use super::images::{self, OfBox, Rights, Served};
 use super::notes::{Note, Notes, box_id};
 use super::place::{Place, place};
 use super::sockets::{self, Sockets};
-use crate::workshop::Workshop;
 
 /// Longest that tokens of a job hold beyond its time.
 const BEYOND: Duration = Duration::from_secs(15 * 60);
@@ -46,39 +44,6 @@ const LANGUAGE: &str = "C.UTF-8";
 /// Most that processes of a job share in memory, where it has no container of its own: browsers need more than
 /// containers have. It counts as the job's memory.
 const SHARED_BYTES: u64 = 1 << 30;
-
-/// What a daemon and a local run each see to in their own way.
-pub(crate) trait Surroundings: Send + Sync {
-    /// How the workspace of a leg comes about.
-    fn ground(&self, leg: &LegStart) -> Result<Grounded, String>;
-    /// Whether a job may make calls of the API: with these variables of its processes.
-    fn calls(&self, leg: &LegStart) -> Result<Option<BTreeMap<String, String>>, String>;
-    /// What answers those calls; `None`: nobody.
-    fn api(&self) -> Option<Router>;
-    /// Where images are kept; opened when the first is wanted.
-    fn images(&self) -> Result<Images, String>;
-    /// Whether somebody has opened that.
-    fn has_images(&self) -> bool;
-    /// Where they are built.
-    fn workshop(&self) -> Result<Arc<Workshop>, String>;
-    /// The run whose artifacts a leg sees: one that never was before, where artifacts and caches are kept.
-    fn artifacts_of(&self, leg: &LegStart) -> String {
-        leg.root.to_string()
-    }
-    /// For whom images of a project's jobs are used and named.
-    fn names(&self, project: &str) -> NameRights;
-    /// Nothing of the leg is there any more.
-    fn removed(&self, key: &LegKey);
-}
-
-/// How the workspace of a leg comes about.
-pub(crate) struct Grounded {
-    pub(crate) workspace: Workspace,
-    pub(crate) repository: Option<PathBuf>,
-    pub(crate) sources: Sources,
-    /// Kept from job to job; none for what comes from outside.
-    pub(crate) tool_cache: Option<PathBuf>,
-}
 
 /// Boxes for the driver of runs.
 #[derive(Clone)]

@@ -27,7 +27,8 @@ use havre_runs::{
 use havre_store::Store;
 use rustix::fs::{FlockOperation, flock};
 
-use super::legs::{BoxLegs, Grounded, Surroundings};
+use super::around::{Grounded, Surroundings};
+use super::legs::BoxLegs;
 use super::tree::Tree;
 use crate::cache_limits::CacheLimits;
 use crate::root::Root;

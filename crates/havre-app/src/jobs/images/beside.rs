@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::OfBox;
-use super::serve::find;
+use super::held::find;
 use super::talk::{Teller, failed};
 
 /// Where folders of a job are, in such a container.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use havre_base::{blocking, one_line};
+use havre_base::one_line;
 use havre_engine::SharedFilter;
 use havre_image::builder::{
     BaseImages, BuildError, BuildEvent, BuildRequest, DockerfileSource, FetchFuture, NamedContext,
@@ -17,9 +17,9 @@ use havre_job::images::{Build, Failed, Image as Told, Pull};
 use havre_redact::Filter;
 use tokio_util::sync::CancellationToken;
 
-use super::serve::{find, told};
+use super::OfBox;
+use super::held::{find, keep, names, told};
 use super::talk::{Teller, failed};
-use super::{OfBox, lease_of};
 use crate::workshop::Unbuilt;
 
 /// Builds an image of what is in `context`.
@@ -116,41 +116,6 @@ pub(super) async fn pull(
     };
     keep(of, &names, &image).await?;
     Ok(told(&image))
-}
-
-/// Names of images that a job writes.
-pub(super) fn names(texts: &[String]) -> Result<Vec<ImageRef>, Failed> {
-    let mut names = Vec::with_capacity(texts.len());
-    for text in texts {
-        let name: ImageRef = text
-            .parse()
-            .map_err(|error| failed(format!("the name {text:?}: {}", one_line(&error))))?;
-        names.push(name);
-    }
-    Ok(names)
-}
-
-/// Keeps an image for as long as the job is there.
-pub(super) async fn keep(of: &OfBox, names: &[ImageRef], image: &Image) -> Result<(), Failed> {
-    let images = of.images().map_err(failed)?;
-    let plain: Vec<ImageRef> = names
-        .iter()
-        .filter(|it| it.digest().is_none())
-        .cloned()
-        .collect();
-    let held = of.names.give(&plain, image.manifest_digest);
-    let held = held.map_err(|error| failed(format!("the image is not kept: {error}")))?;
-    let holder = lease_of(&of.id);
-    let leased = blocking(move || {
-        // One that is gone nobody can hold.
-        let held: Vec<Image> = held
-            .into_iter()
-            .flat_map(|it| images.image(it).ok())
-            .collect();
-        images.lease(&holder, &held.iter().collect::<Vec<_>>())
-    });
-    let leased = leased.await.map_err(|error| failed(one_line(&error)))?;
-    leased.map_err(|error| failed(one_line(&error)))
 }
 
 fn request(of: &OfBox, build: &Build, context: &Path) -> Result<BuildRequest, Failed> {

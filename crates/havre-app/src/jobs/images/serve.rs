@@ -22,6 +22,7 @@ use super::OfBox;
 use super::beside;
 use super::build;
 use super::context;
+use super::held::{self, find, told};
 use super::talk::{self, Item, Teller, failed};
 
 /// Most connections of one box at once.
@@ -187,36 +188,9 @@ async fn answer(
     Item::Answer(answered.unwrap_or_else(|failed| Answer::Failed(Box::new(failed))))
 }
 
-/// What a job is told of an image.
-pub(super) fn told(image: &havre_image::Image) -> Told {
-    Told {
-        id: image.config_digest.to_string(),
-        digest: image.manifest_digest.to_string(),
-        bytes: image.size(),
-    }
-}
-
-/// An image of the job.
-pub(super) fn find(
-    of: &OfBox,
-    name: &str,
-) -> Result<havre_image::Image, havre_job::images::Failed> {
-    let Some(digest) = of.names.find(name) else {
-        let mut failure = failed(format!("this job has no image {name:?}"));
-        failure.hint = Some(
-            "build or pull it in a step before; images of other jobs are in registries".to_owned(),
-        );
-        return Err(failure);
-    };
-    let images = of.images().map_err(failed)?;
-    images
-        .image(digest)
-        .map_err(|error| failed(one_line(&error)))
-}
-
 async fn tag(of: &OfBox, image: &str, names: &[String]) -> Result<Told, havre_job::images::Failed> {
     let image = find(of, image)?;
-    build::keep(of, &build::names(names)?, &image).await?;
+    held::keep(of, &held::names(names)?, &image).await?;
     Ok(told(&image))
 }
 
