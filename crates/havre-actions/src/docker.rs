@@ -1,8 +1,13 @@
 //! What builds images: logging in, the builder, names of images, and the build.
 
 mod build;
+pub(crate) mod cli;
+mod client;
+pub(crate) mod container;
+mod deliver;
 mod login;
 mod metadata;
+mod wanted;
 
 pub(crate) use build::main as build_push;
 pub(crate) use login::{main as login, post as logout};
@@ -16,14 +21,11 @@ use crate::step::Step;
 /// What the builder is called in outputs.
 const BUILDER: &str = "havre";
 
-/// Names the builder's socket, where there is one.
-const SOCKET: &str = "HAVRE_BUILD_SOCKET";
-
 /// `docker/setup-buildx-action`.
 pub(crate) fn setup_buildx(step: &Step) -> Result<(), Failure> {
     let own = own_platform();
     own_only(step, "platforms")?;
-    let there = step.var(SOCKET).is_some();
+    let there = step.var(havre_job::images::VARIABLE).is_some();
     if there {
         step.notice("images are built by Havre's own builder; there is no Buildx to set up");
     } else {

@@ -14,7 +14,7 @@
 //! - `HAVRE_SOURCES`: `tree` or `repository`, how the workspace comes about; must be set for `actions/checkout`,
 //! - `HAVRE_REPOSITORY`: the bare repository, if it is not [`havre_job::paths::REPOSITORY`],
 //! - `HAVRE_TOKEN`: what `github.token` is, so that it is sent to nobody else,
-//! - `HAVRE_BUILD_SOCKET`: a Unix socket in the box, whose other end builds images (see `docker/build.rs`),
+//! - `HAVRE_BUILD_SOCKET`: a Unix socket in the box, whose other end builds images (see [`havre_job::images`]),
 //! - `HAVRE_PYTHON_RELEASES`: the address of `latest-release.json` of a mirror of python-build-standalone.
 
 mod artifacts;
@@ -37,6 +37,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use built_in::{BuiltIn, Finding, Handled, Input};
+pub use docker::cli::main as docker;
+pub use docker::container::main as container;
 pub use table::{ALL, find};
 
 use failure::Failure;
@@ -59,10 +61,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            step.error(&havre_base::one_line(&failure));
-            ExitCode::FAILURE
-        }
+        Err(failure) => step.fail(&failure),
     }
 }
 

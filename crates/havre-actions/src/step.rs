@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use crate::failure::{Failure, refused};
 
@@ -138,6 +139,35 @@ impl Step {
 
     pub(crate) fn error(&self, text: &str) {
         self.command("error", text);
+    }
+
+    /// All variables.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        let each = self.vars.iter();
+        each.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Tells why it fails, last.
+    pub(crate) fn fail(&self, failure: &Failure) -> ExitCode {
+        let why = havre_base::one_line(failure);
+        failure.screen().lines().for_each(|line| self.say(line));
+        match failure {
+            Failure::Built {
+                place: Some((file, line)),
+                ..
+            } => self.error_at(file, *line, &why),
+            _ => self.error(&why),
+        }
+        ExitCode::FAILURE
+    }
+
+    /// An error in a file of the workspace.
+    pub(crate) fn error_at(&self, file: &str, line: u32, text: &str) {
+        let file = escaped(file).replace(':', "%3A").replace(',', "%2C");
+        self.say(&format!(
+            "::error file={file},line={line}::{}",
+            escaped(text)
+        ));
     }
 
     pub(crate) fn warning(&self, text: &str) {

@@ -337,6 +337,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         net,
     });
     let builder = LocalBuilder::new(Arc::clone(&host));
+    let workshop = builder.workshop();
     let daemon = Daemon::new(
         platform,
         Arc::new(ThisMachine(host)),
@@ -360,6 +361,7 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
             api: jobs_api.clone(),
             mirrors: Arc::clone(&mirrors),
             late,
+            workshop,
         };
         in_place(|| Pipeline::open(parts))
     });

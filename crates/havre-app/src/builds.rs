@@ -14,32 +14,40 @@ use havre_image::{Image, ImageRef, Images, NameRights, NameUse};
 use havre_model::{Build, Project, PullPolicy, ServiceName};
 use havre_redact::Filter;
 use havre_release::Answer;
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::builder::Builder;
 use crate::host::Host;
 use crate::image_names::{Use, environment_of};
-use crate::steps::{BuildLimits, Steps};
+use crate::workshop::{Unbuilt, Workshop};
 use crate::{git, image_names, pages, pressure, pulls};
 
 use events::{build_error, event_of};
 use needed::{NeededImage, each_once, needed_images, reference};
 use request::{request, secrets, tags};
 
-/// Builds on this machine, in containers that leave room for what serves.
+/// Makes the images of projects on this machine.
 pub(crate) struct LocalBuilder {
     host: Arc<Host>,
-    /// One build at a time: builds must not starve what serves.
-    one_at_a_time: Mutex<()>,
+    workshop: Arc<Workshop>,
 }
 
 impl LocalBuilder {
     pub(crate) fn new(host: Arc<Host>) -> Self {
+        let platform = Arc::clone(&host.platform);
+        let (engine, net) = (host.engine.clone(), Arc::clone(&host.net));
+        let (exe, root) = (platform.exe.clone(), platform.root.clone());
+        let ended = move || platform.built.notify_one();
+        let workshop = Workshop::new(engine, net, exe, &root, ended);
         Self {
             host,
-            one_at_a_time: Mutex::default(),
+            workshop: Arc::new(workshop),
         }
+    }
+
+    /// Where it builds.
+    pub(crate) fn workshop(&self) -> Arc<Workshop> {
+        Arc::clone(&self.workshop)
     }
 }
 
@@ -282,10 +290,8 @@ async fn build_one(
     mut request: BuildRequest,
     events: &EventSink,
 ) -> Result<Image, ApiError> {
-    let _one_at_a_time = builder.one_at_a_time.lock().await;
-    let state_dir = builder.host.platform.root.state_dir();
-    let host = &builder.host;
-    let platform = &host.platform;
+    let turn = builder.workshop.turn().await;
+    let platform = &builder.host.platform;
     // One that was free before may be somebody's by now.
     request.tags = tags(needed, build, &platform.images, &request.names)?;
     let name = needed.reference.to_string();
@@ -295,14 +301,6 @@ async fn build_one(
             hint: Some("install ca-certificates, or set build.host_ca to false".to_owned()),
         });
     }
-    let steps = Steps {
-        engine: host.engine.clone(),
-        net: Arc::clone(&host.net),
-        exe: platform.exe.clone(),
-        dir: platform.root.state_dir().join("build"),
-        limits: BuildLimits::of_this_machine(),
-        mask: mask(&request, events)?,
-    };
     let bases = Bases {
         images: platform.images.clone(),
         names: using.pulls(),
@@ -314,31 +312,13 @@ async fn build_one(
             events.emit(event);
         }
     };
-    // What ends for want of room is not what the user cancelled.
-    let cancel = events.cancellation().child_token();
-    let building = builder::build(
-        &platform.images,
-        &bases,
-        &steps,
-        &request,
-        &progress,
-        &cancel,
-    );
-    let what = format!("image {name} is not built");
-    tokio::pin!(building);
-    let built = tokio::select! {
-        built = &mut building => built,
-        refusal = pressure::short(state_dir, &what) => {
-            cancel.cancel();
-            // It takes its steps down and lets go of what it holds.
-            drop(building.await);
-            // What can go makes room.
-            builder.host.platform.built.notify_one();
-            return Err(refusal);
-        }
-    };
-    builder.host.platform.built.notify_one();
-    built.map_err(|error| build_error(&name, needed, &error, events))
+    let what = (&request, name.as_str(), mask(&request, events)?);
+    let cancel = events.cancellation();
+    let building = turn.build(&platform.images, &bases, what, &progress, cancel);
+    building.await.map_err(|unbuilt| match unbuilt {
+        Unbuilt::NoRoom(refusal) => refusal,
+        Unbuilt::Build(error) => build_error(&name, needed, &error, events),
+    })
 }
 
 /// Says which scripts of a new image send visitors to their own machine. A trial on addresses that

@@ -10,8 +10,10 @@
 //! The daemon and `havre ci run` use the same; they differ in their [`Surroundings`]: where repositories are, and whether
 //! a workspace is a working tree.
 
+mod around;
 mod container;
 mod doors;
+mod images;
 mod legs;
 mod local;
 mod notes;
@@ -29,8 +31,9 @@ use havre_engine::Engine;
 use havre_model::machine::Jobs;
 use havre_net::Net;
 
+pub(crate) use around::{Grounded, Proxy, Surroundings};
 pub(crate) use doors::{Doors, doors_of};
-pub(crate) use legs::{BoxLegs, Grounded, Proxy, Surroundings, scopes};
+pub(crate) use legs::{BoxLegs, scopes};
 pub use local::{LocalError, LocalRun, LocalSettings};
 pub(crate) use notes::box_id;
 pub(crate) use rights::Rights;

@@ -108,6 +108,7 @@ mod vars;
 mod volumes;
 mod way;
 mod why;
+mod workshop;
 
 pub use app::{DaemonEnd, DaemonError, run};
 pub use cache_limits::{CacheLimits, Share, ShareError};

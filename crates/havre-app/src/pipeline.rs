@@ -36,6 +36,7 @@ use crate::daemon::Daemon;
 use crate::jobs::{BoxLegs, ToolCaches, doors_of};
 use crate::mirrors::Mirrors;
 use crate::run_calls::{RunCalls, ToolsOfJobs};
+use crate::workshop::Workshop;
 
 pub(crate) use glance::Glance;
 pub(crate) use pulls::SCHEMA;
@@ -147,6 +148,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) api: JobsApi,
     pub(crate) mirrors: Arc<Mirrors>,
     pub(crate) late: Late,
+    pub(crate) workshop: Arc<Workshop>,
 }
 
 impl Pipeline {
@@ -160,6 +162,7 @@ impl Pipeline {
             api,
             mirrors,
             late,
+            workshop,
         } = parts;
         let repositories = git.repositories().clone();
         let platform = &daemon.platform;
@@ -193,6 +196,7 @@ impl Pipeline {
             served,
             doors: doors_of(listens),
             tools: tools.clone(),
+            workshop,
         };
         let legs = BoxLegs::new(
             boxes.clone(),

@@ -82,6 +82,15 @@ impl Boxes {
         })
     }
 
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    /// The folder of a box.
+    pub(crate) fn folder(&self, id: &str) -> std::path::PathBuf {
+        self.inner.dir(id)
+    }
+
     /// Looks at the machine and makes a network, so that the first box need not wait for that. Blocks.
     pub fn warm(&self) -> Result<(), BoxError> {
         self.inner.spare.make();

@@ -13,7 +13,7 @@ use havre_image::overlay::Overlay;
 
 use crate::network::Place;
 use crate::options::{CreateOptions, Probe};
-use crate::request::{Caps, Service};
+use crate::request::{Beside, Caps, Service};
 
 /// The control group of all boxes.
 pub const PARENT: &str = "box";
@@ -45,6 +45,61 @@ pub fn runner_id(id: &str) -> ContainerId {
 /// The container of a service.
 pub fn service_id(id: &str, number: usize) -> ContainerId {
     ContainerId(format!("svc{number}.{id}"))
+}
+
+/// One of those that run beside the runner for a while.
+pub fn beside_id(id: &str, number: usize) -> ContainerId {
+    ContainerId(format!("step{number}.{id}"))
+}
+
+/// A container beside the runner, which is as that one is but for what it runs; an error is for who wrote it.
+pub fn beside(
+    runner: ContainerSpec,
+    id: ContainerId,
+    (rootfs, mounts, log): (Overlay, Vec<MountSpec>, PathBuf),
+    beside: &Beside,
+) -> Result<ContainerSpec, String> {
+    let run = &beside.image.run;
+    let default = || run.entrypoint.clone().unwrap_or_default();
+    let entrypoint = beside.entrypoint.clone().unwrap_or_else(default);
+    // As Docker: another entry point goes without the image's command.
+    let command = match (beside.args.is_empty(), &beside.entrypoint) {
+        (false, _) => beside.args.clone(),
+        (true, Some(_)) => Vec::new(),
+        (true, None) => run.cmd.clone().unwrap_or_default(),
+    };
+    let argv = [entrypoint, command].concat();
+    if argv.is_empty() {
+        return Err("neither the step nor its image says what to run".to_owned());
+    }
+    let mut env = environment(run, PATH);
+    env.extend(beside.env.clone());
+    let folder = beside.folder.as_ref().unwrap_or(&run.working_dir);
+    let (max_size_bytes, max_files) = RUNNER_LOG;
+    let mut labels = runner.labels.clone();
+    labels.insert(LABEL_ROLE.to_owned(), "step".to_owned());
+    Ok(ContainerSpec {
+        id,
+        labels,
+        rootfs,
+        argv,
+        env,
+        cwd: match folder.as_str() {
+            "" => "/".to_owned(),
+            folder => folder.to_owned(),
+        },
+        user: run.user.clone(),
+        mounts,
+        secrets: Vec::new(),
+        // Who runs as the first process of a container often sees to no children.
+        init: true,
+        log: LogSpec {
+            dir: log,
+            max_size_bytes,
+            max_files,
+        },
+        ..runner
+    })
 }
 
 /// What a container of a box is made of.

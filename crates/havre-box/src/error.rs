@@ -46,6 +46,9 @@ pub enum BoxError {
     /// Its container.
     #[error("cannot start the runner of the box")]
     Runner(#[source] CreateError),
+    /// A container beside it.
+    #[error("cannot start the container")]
+    Beside(#[source] CreateError),
     /// A service did not start.
     #[error("service {name} did not start")]
     Service {

@@ -162,7 +162,7 @@ impl Layout<'_> {
 }
 
 /// Folders for the changes of an overlay.
-fn writable(dir: &Path, name: &str) -> io::Result<Writable> {
+pub fn writable(dir: &Path, name: &str) -> io::Result<Writable> {
     let folder = |kind: &str| {
         let path = dir.join(format!("{name}.{kind}"));
         fs::create_dir(&path)?;

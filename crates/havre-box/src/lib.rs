@@ -16,6 +16,7 @@
 //!
 //! Sizes are bytes.
 
+mod beside;
 mod boxes;
 mod container;
 mod disk;
@@ -41,7 +42,7 @@ pub use follow::{Ending, Follow, Heard};
 pub use ground::{GroundError, Grounds};
 pub use inner::BoxConfig;
 pub use options::{CreateOptions, OptionError, Probe, split_line};
-pub use request::{BoxRequest, Caps, Ground, Image, Port, Service, Workspace};
+pub use request::{Beside, BoxRequest, Caps, Ground, Image, Port, Service, Workspace};
 pub use runtime::{Runtime, RuntimeError};
 pub use tools::Tools;
 

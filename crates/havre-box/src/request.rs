@@ -1,6 +1,6 @@
 //! What a box is to be: plain data, and what of it cannot be carried out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use havre_engine::SharedFilter;
@@ -100,6 +100,23 @@ pub struct Port {
     pub container: u16,
     /// UDP instead of TCP.
     pub udp: bool,
+}
+
+/// A container beside a box.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    /// What it runs.
+    pub image: Image,
+    /// Instead of the image's.
+    pub entrypoint: Option<Vec<String>>,
+    /// Instead of the image's; empty: the image's own.
+    pub args: Vec<String>,
+    /// Beside the image's.
+    pub env: BTreeMap<String, String>,
+    /// Where it begins; `None`: where the image says.
+    pub folder: Option<String>,
+    /// Folders as the box's runner sees them, and where they are in the container.
+    pub folders: Vec<(String, String)>,
 }
 
 /// What a container may use at most, and its share when others want the same.

@@ -71,6 +71,21 @@ done
 exec env "$@"
 "#;
 
+/// What makes and moves images; a real one is asked where somebody says where its daemon is.
+const DOCKER: &str = r#"#!/bin/sh
+if [ -n "$DOCKER_HOST" ]; then
+    IFS=:
+    for folder in $PATH; do
+        if [ "$folder" != "${0%/*}" ] && [ -x "$folder/docker" ]; then
+            unset IFS
+            exec "$folder/docker" "$@"
+        fi
+    done
+    unset IFS
+fi
+exec HAVRE job-docker "$@"
+"#;
+
 impl Runtime {
     /// Copies what `exe` needs below `dir`, unless it is there. Blocks.
     pub fn prepare(exe: &Path, dir: &Path) -> Result<Self, RuntimeError> {
@@ -131,6 +146,7 @@ type Needed = (PathBuf, String);
 fn name_of(needed: &[Needed]) -> Result<String, RuntimeError> {
     let mut hasher = DefaultHasher::new();
     SUDO.hash(&mut hasher);
+    DOCKER.hash(&mut hasher);
     havre(!needed.is_empty()).hash(&mut hasher);
     for (path, name) in needed {
         let meta = fs::metadata(path).map_err(RuntimeError::file("look at", path))?;
@@ -144,7 +160,7 @@ fn fill(dir: &Path, needed: &[Needed]) -> Result<(), RuntimeError> {
         let mode = fs::Permissions::from_mode(mode);
         fs::set_permissions(&path, mode).map_err(RuntimeError::file("make", &path))
     };
-    for name in ["", "lib", "programs"] {
+    for name in ["", "lib", "programs", "programs/docker"] {
         let path = dir.join(name);
         fs::create_dir_all(&path).map_err(RuntimeError::file("make", &path))?;
         put(path, 0o755)?;
@@ -157,6 +173,10 @@ fn fill(dir: &Path, needed: &[Needed]) -> Result<(), RuntimeError> {
     let programs = [
         ("sudo", SUDO.to_owned()),
         ("havre", havre(!needed.is_empty())),
+        (
+            "docker/docker",
+            DOCKER.replace("HAVRE", &command(!needed.is_empty()).join(" ")),
+        ),
     ];
     for (name, script) in programs {
         let program = dir.join("programs").join(name);

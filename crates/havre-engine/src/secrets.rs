@@ -37,6 +37,7 @@ pub fn place<'a>(spec: &ContainerSpec, secret: &'a SecretSpec) -> Option<&'a str
         MountSpec::Bind { target, .. }
         | MountSpec::Volume { target, .. }
         | MountSpec::Layers { target, .. }
+        | MountSpec::Seen { target, .. }
         | MountSpec::Tmpfs { target, .. } => Path::new(target).starts_with(SECRETS_DIR),
     };
     // What the service mounts there itself is not to be hidden.

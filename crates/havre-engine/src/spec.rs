@@ -133,6 +133,15 @@ pub enum MountSpec {
         #[serde(default)]
         owner: (u32, u32),
     },
+    /// A folder as a process of another container sees it, with what is mounted below: both have the same users.
+    Seen {
+        /// The process, by its id on the host.
+        by: u32,
+        /// Absolute, for that process; no link is followed.
+        path: String,
+        /// Absolute inside.
+        target: String,
+    },
     /// Memory.
     Tmpfs {
         /// Absolute inside.

@@ -128,6 +128,7 @@ fn mount_target(mount: &MountSpec) -> &str {
         MountSpec::Bind { target, .. }
         | MountSpec::Volume { target, .. }
         | MountSpec::Layers { target, .. }
+        | MountSpec::Seen { target, .. }
         | MountSpec::Tmpfs { target, .. } => target,
     }
 }
@@ -139,6 +140,9 @@ fn source(mount: &MountSpec) -> Result<(), InvalidSpec> {
         {
             let text = format!("the source {} is not an absolute path", source.display());
             invalid("mounts", text)
+        }
+        MountSpec::Seen { path, .. } if !path.starts_with('/') => {
+            invalid("mounts", format!("{path:?} is not an absolute path"))
         }
         MountSpec::Layers { lower, target, .. } => match lower.first() {
             Some(_) if lower.iter().all(|path| path.is_absolute()) => Ok(()),
@@ -214,7 +218,8 @@ fn shared(spec: &ContainerSpec) -> Result<(), InvalidSpec> {
 
 /// Its users and groups, where they are others on the host.
 fn users(spec: &ContainerSpec) -> Result<(), InvalidSpec> {
-    let layers = |mount: &MountSpec| matches!(mount, MountSpec::Layers { .. });
+    let layers =
+        |mount: &MountSpec| matches!(mount, MountSpec::Layers { .. } | MountSpec::Seen { .. });
     let Some(range) = spec.security.user_namespace else {
         return match spec.mounts.iter().any(layers) {
             true => invalid("mounts", "layers need a user namespace"),

@@ -14,6 +14,7 @@
 //!
 //! Units: times are milliseconds since 1970 (`_ms`).
 
+pub mod images;
 pub mod paths;
 mod preface;
 

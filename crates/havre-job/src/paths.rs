@@ -8,6 +8,9 @@ pub const LOADER: &str = "/run/havre/lib/loader";
 pub const LIBRARIES: &str = "/run/havre/lib";
 /// Programs behind all others in PATH: `havre`, and `sudo` where the image has none.
 pub const PROGRAMS: &str = "/run/havre/programs";
+/// `docker`, as far as it is there without Docker: before all others in PATH on the machine's own programs, behind them
+/// in an image.
+pub const DOCKER: &str = "/run/havre/programs/docker";
 /// The repository, bare, for reading only.
 pub const REPOSITORY: &str = "/run/havre/repository.git";
 /// What serves artifacts and caches is in it: whoever serves them anew makes a socket anew.
@@ -16,6 +19,8 @@ pub const RESULTS_FOLDER: &str = "/run/havre/results";
 pub const RESULTS_SOCKET: &str = "/run/havre/results/results.sock";
 /// The certificate of this machine's own authority, where a job may need it; in [`RESULTS_FOLDER`].
 pub const AUTHORITY: &str = "/run/havre/results/ca.pem";
+/// Who builds images for the job.
+pub const IMAGES_SOCKET: &str = "/run/havre/results/images.sock";
 /// The home folder of jobs.
 pub const HOME: &str = "/home/runner";
 /// Workspaces are below it, as `<repository>/<repository>`.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use havre_actions::{BuiltIn, Finding, Input};
 use havre_base::read_small;
 use havre_pipeline::Known;
-use havre_workflow::action::{ActionFile, read};
+use havre_workflow::action::{ActionFile, InContainer, Runs, read};
 use havre_workflow::{Diagnostic, Limits, Pairs, Template};
 
 use crate::contexts::settled;
@@ -49,13 +49,17 @@ pub(crate) fn load(folder: &Path, shown: &str) -> Result<ActionFile, String> {
                 .join("\n")
         });
     }
-    let is_docker = folder.join("Dockerfile").is_file();
-    Err(match is_docker {
-        true => IN_CONTAINER.to_owned(),
-        false => format!(
-            "there is no action.yml in `{shown}`: an action of this repository is there only after a step with `actions/checkout`"
-        ),
-    })
+    if folder.join("Dockerfile").is_file() {
+        return Ok(ActionFile {
+            name: String::new(),
+            inputs: Default::default(),
+            outputs: Default::default(),
+            runs: Runs::Container(Box::new(InContainer::of_dockerfile("Dockerfile"))),
+        });
+    }
+    Err(format!(
+        "there is no action.yml in `{shown}`: an action of this repository is there only after a step with `actions/checkout`"
+    ))
 }
 
 /// File, line, column, what is wrong, and what to do.
@@ -70,9 +74,6 @@ fn in_a_line(error: &Diagnostic) -> String {
     }
     text
 }
-
-/// Why such an action is not run.
-pub(crate) const IN_CONTAINER: &str = "actions in a container of their own are not supported yet: run its commands in a step with `run`, or use the image as the job's `container`";
 
 /// The inputs of an action: what is given, and defaults; and what was given that it does not take.
 pub(crate) fn inputs<'d>(

@@ -106,7 +106,8 @@ pub(crate) fn variables(
     if document.debug {
         all.insert("RUNNER_DEBUG".to_owned(), "1".to_owned());
     }
-    let path = path(all.get("PATH").map(String::as_str), folders);
+    let own = !runner.in_container;
+    let path = path(all.get("PATH").map(String::as_str), folders, own);
     all.insert("PATH".to_owned(), path);
     // What cannot be a variable would keep the process from starting.
     all.retain(|name, value| {
@@ -121,16 +122,21 @@ pub(crate) fn parent(workspace: &str) -> &str {
     parent.and_then(Path::to_str).unwrap_or(workspace)
 }
 
-fn path(given: Option<&str>, folders: &[String]) -> String {
+/// `own`: programs are the machine's own, whose `docker` would find no daemon.
+fn path(given: Option<&str>, folders: &[String], own: bool) -> String {
     let mut parts: Vec<&str> = folders.iter().rev().map(String::as_str).collect();
     let given = given
         .filter(|path| !path.is_empty())
         .unwrap_or(DEFAULT_PATH);
+    let lacks = |wanted: &str| {
+        let has = given.split(':').any(|folder| folder == wanted);
+        !has && Path::new(wanted).is_dir()
+    };
+    let docker = lacks(paths::DOCKER).then_some(paths::DOCKER);
+    parts.extend(docker.filter(|_| own));
     parts.push(given);
-    let has_programs = given.split(':').any(|folder| folder == paths::PROGRAMS);
-    if !has_programs && Path::new(paths::PROGRAMS).is_dir() {
-        parts.push(paths::PROGRAMS);
-    }
+    parts.extend(lacks(paths::PROGRAMS).then_some(paths::PROGRAMS));
+    parts.extend(docker.filter(|_| !own));
     parts.join(":")
 }
 
@@ -158,7 +164,7 @@ mod tests {
     #[test]
     fn folders_that_were_added_last_come_first() {
         let added = ["/a".to_owned(), "/b".to_owned()];
-        assert_eq!(path(Some("/bin"), &added), "/b:/a:/bin");
-        assert_eq!(path(None, &[]), DEFAULT_PATH);
+        assert_eq!(path(Some("/bin"), &added, true), "/b:/a:/bin");
+        assert_eq!(path(None, &[], false), DEFAULT_PATH);
     }
 }

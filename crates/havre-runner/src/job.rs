@@ -14,6 +14,7 @@ use havre_workflow::{Condition, RunDefaults};
 use crate::action::Loaded;
 use crate::artifacts::Subjects;
 use crate::capture::capture;
+use crate::container::Container;
 use crate::contexts::{self, Base};
 use crate::environment::Env;
 use crate::output::Around;
@@ -123,6 +124,8 @@ pub(crate) enum Program {
     Script(PathBuf),
     /// A part of Havre: its name.
     BuiltIn(&'static str),
+    /// A container of its own.
+    Container(Box<Container>),
 }
 
 impl View {
@@ -247,7 +250,12 @@ impl Job<'_> {
 
     /// How the part of Havre that an action is gets called.
     pub fn built_in(&self, name: &str, phase: &str) -> Result<(PathBuf, Vec<String>), String> {
-        let arguments = ["job-action", name, phase].map(str::to_owned);
+        self.own(&["job-action", name, phase])
+    }
+
+    /// How a part of Havre gets called.
+    pub fn own(&self, arguments: &[&str]) -> Result<(PathBuf, Vec<String>), String> {
+        let arguments = arguments.iter().map(|word| (*word).to_owned());
         if Path::new(paths::LOADER).exists() {
             let before = ["--library-path", paths::LIBRARIES, paths::BINARY].map(str::to_owned);
             return Ok((
@@ -257,6 +265,6 @@ impl Job<'_> {
         }
         let own = std::env::current_exe();
         let own = own.map_err(|error| format!("the own program cannot be found: {error}"))?;
-        Ok((own, arguments.into()))
+        Ok((own, arguments.collect()))
     }
 }

@@ -19,6 +19,7 @@ mod action;
 mod artifacts;
 mod capture;
 mod command;
+mod container;
 mod contexts;
 mod descendants;
 mod environment;

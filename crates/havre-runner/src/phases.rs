@@ -5,6 +5,7 @@ use havre_workflow::action::Runs;
 use havre_workflow::{Action, UsedAction};
 
 use crate::action;
+use crate::container;
 use crate::contexts::{self, settled};
 use crate::execute::Executed;
 use crate::job::{Job, Post, Program, View};
@@ -32,7 +33,12 @@ fn before_step(job: &Job<'_>, entry: &mut Entry<'_>, view: &mut View) {
     let Some(loaded) = job.prepared.get(remote) else {
         return;
     };
-    let Runs::JavaScript { pre: Some(pre), .. } = &loaded.file.runs else {
+    let pre = match &loaded.file.runs {
+        Runs::JavaScript { pre, .. } => pre.as_ref(),
+        Runs::Container(of) => of.pre.as_ref(),
+        Runs::Composite(_) => None,
+    };
+    let Some(pre) = pre else {
         return;
     };
     let place = job.next_place();
@@ -54,7 +60,16 @@ fn before_step(job: &Job<'_>, entry: &mut Entry<'_>, view: &mut View) {
         env.extend(own);
         let mut github = job.github(view, id);
         add_origin(&mut github, loaded.origin.clone());
-        let program = Program::Script(loaded.folder.join(&pre.script));
+        let program = match &loaded.file.runs {
+            Runs::Container(of) => {
+                let phase = Some(pre.script.as_str());
+                let all = container::of_action(&known, &loaded.folder, of, phase, &inputs)?;
+                Program::Container(Box::new(all))
+            }
+            Runs::JavaScript { .. } | Runs::Composite(_) => {
+                Program::Script(loaded.folder.join(&pre.script))
+            }
+        };
         Ok(Some(run_program(
             job,
             Called {

@@ -45,8 +45,7 @@ impl Preparing<'_> {
             return Ok(());
         };
         match &action.value {
-            UsedAction::Image(_) => Err(action::IN_CONTAINER.to_owned()),
-            UsedAction::Workspace(_) | UsedAction::Own(_) => Ok(()),
+            UsedAction::Image(_) | UsedAction::Workspace(_) | UsedAction::Own(_) => Ok(()),
             UsedAction::Remote(remote) => {
                 let found = havre_actions::find(&remote.owner, &remote.repository, &remote.path);
                 match (found, action::written(with.as_ref())) {
@@ -75,8 +74,7 @@ impl Preparing<'_> {
             .remote
             .insert(name.clone(), Arc::clone(&loaded));
         match &loaded.file.runs {
-            Runs::Container => Err(format!("`{name}`: {}", action::IN_CONTAINER)),
-            Runs::JavaScript { .. } => Ok(()),
+            Runs::Container(_) | Runs::JavaScript { .. } => Ok(()),
             Runs::Composite(steps) => {
                 for step in steps {
                     let within = self.step(step, depth + 1);

@@ -6,6 +6,7 @@ use std::time::Instant;
 use havre_pipeline::Object;
 
 use crate::action;
+use crate::container;
 use crate::environment::{self, Env};
 use crate::execute::{Executed, Process, execute, unable};
 use crate::job::{Job, Program};
@@ -49,6 +50,25 @@ pub(crate) fn run_program(job: &Job<'_>, called: Called<'_>) -> Executed {
     }
     let line = match called.program {
         Program::BuiltIn(name) => job.built_in(name, called.phase),
+        Program::Container(container) => {
+            let env = container.env.iter();
+            let env = env.filter(|(name, _)| !called.env.contains_key(*name));
+            own.extend(env.map(|(name, value)| (name.clone(), value.clone())));
+            let mut told = container.clone();
+            told.variables = called
+                .env
+                .keys()
+                .chain(container.env.keys())
+                .cloned()
+                .collect();
+            match serde_json::to_string(&told) {
+                Ok(text) => {
+                    own.insert(container::VARIABLE.to_owned(), text);
+                    job.own(&["job-container"])
+                }
+                Err(error) => Err(format!("the container cannot be described: {error}")),
+            }
+        }
         Program::Script(path) => {
             let all = environment::variables(
                 job.document,

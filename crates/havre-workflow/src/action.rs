@@ -11,7 +11,7 @@ use crate::check::check_as;
 use crate::decode::steps::steps;
 use crate::decode::values::Reader;
 use crate::limits::Limits;
-use crate::model::{Condition, Step, Template};
+use crate::model::{Condition, Pairs, Step, Template};
 use crate::read::{CODES, Failure, document};
 use crate::schema::{ACTION, NOTHING, Shape};
 
@@ -52,13 +52,44 @@ pub enum Runs {
         post: Option<Phase>,
     },
     /// In a container of its own.
-    Container,
+    Container(Box<InContainer>),
+}
+
+/// A container that an action is.
+#[derive(Clone, Debug)]
+pub struct InContainer {
+    /// `docker://` and a name, or a Dockerfile, from the action's folder.
+    pub image: String,
+    /// Instead of the image's.
+    pub entrypoint: Option<String>,
+    /// Its arguments.
+    pub args: Vec<Template>,
+    /// Variables that a step may set otherwise.
+    pub env: Option<Pairs>,
+    /// Before the first step: an entry point.
+    pub pre: Option<Phase>,
+    /// After the last: an entry point.
+    pub post: Option<Phase>,
+}
+
+impl InContainer {
+    /// A Dockerfile, and nothing more.
+    pub fn of_dockerfile(image: &str) -> Self {
+        Self {
+            image: image.to_owned(),
+            entrypoint: None,
+            args: Vec::new(),
+            env: None,
+            pre: None,
+            post: None,
+        }
+    }
 }
 
 /// A script before or after the others.
 #[derive(Clone, Debug)]
 pub struct Phase {
-    /// From the action's folder.
+    /// From the action's folder; of a container: what it begins with.
     pub script: String,
     /// Whether it runs; always where nothing is written.
     pub condition: Option<Condition>,
@@ -198,7 +229,20 @@ fn decode_runs(map: &Map, span: Span, reader: &mut Reader<'_>) -> Option<Runs> {
     };
     Some(match needs {
         "steps" => Runs::Composite(steps(needed, reader)),
-        "image" => Runs::Container,
+        "image" => Runs::Container(Box::new(InContainer {
+            image: reader.text(needed)?.value,
+            entrypoint: map
+                .get("entrypoint")
+                .and_then(|node| reader.text(node))
+                .map(|text| text.value)
+                .filter(|text| !text.is_empty()),
+            args: map
+                .get("args")
+                .map_or_else(Vec::new, |node| reader.templates(node)),
+            env: map.get("env").and_then(|node| reader.pairs(node)),
+            pre: phase(map, "pre-entrypoint", "pre-if", reader),
+            post: phase(map, "post-entrypoint", "post-if", reader),
+        })),
         _ => Runs::JavaScript {
             main: reader.text(needed)?.value,
             pre: phase(map, "pre", "pre-if", reader),
@@ -226,7 +270,15 @@ mod tests {
                 Runs::JavaScript { main, pre, post } => {
                     format!("javascript {main} {} {}", pre.is_some(), post.is_some())
                 }
-                Runs::Container => "container".to_owned(),
+                Runs::Container(of) => format!(
+                    "container {} {:?} {} {} {} {}",
+                    of.image,
+                    of.entrypoint,
+                    of.args.len(),
+                    of.env.is_some(),
+                    of.pre.is_some(),
+                    of.post.is_some()
+                ),
             },
             Err(failure) => {
                 let each = failure.errors.iter().map(|error| {
@@ -245,8 +297,16 @@ mod tests {
         let node = "inputs: {a: {type: boolean, default: '${{ github.token }}'}, b: }\nruns: {using: node20, main: a.js, post: b.js, post-if: success()}\n";
         assert_eq!(check(node), "javascript a.js false true");
         assert_eq!(
-            check("runs: {using: docker, image: Dockerfile, args: [a]}"),
-            "container"
+            check(
+                "runs: {using: docker, image: Dockerfile, args: [a, '${{ inputs.x }}'], pre-entrypoint: /p}"
+            ),
+            "container Dockerfile None 2 false true false"
+        );
+        assert_eq!(
+            check(
+                "runs: {using: docker, image: 'docker://a:1', entrypoint: /e, env: {A: b}, post-entrypoint: /p, post-if: always()}"
+            ),
+            "container docker://a:1 Some(\"/e\") 0 true false true"
         );
     }
 

@@ -10,6 +10,8 @@ pub fn dispatch(args: &[OsString]) -> Option<ExitCode> {
     let name = name.to_str()?;
     match name {
         "job-runner" => return Some(havre_runner::main(&words(rest))),
+        "job-container" => return Some(havre_actions::container()),
+        "job-docker" => return Some(havre_actions::docker(rest)),
         "job-action" => return Some(havre_actions::main(rest)),
         _ => {}
     }

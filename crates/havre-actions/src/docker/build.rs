@@ -1,120 +1,174 @@
 //! `docker/build-push-action`: hands the build to the builder of the machine.
-//!
-//! ```text
-//! this ── one line of JSON: Build ──► HAVRE_BUILD_SOCKET (a Unix socket in the box)
-//!      ◄─ a line of JSON each: {"line": text} … at last {"built": {…}} or {"failed": why} ──
-//! ```
-//!
-//! Paths are those of the box.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use havre_job::images::{Answer, Build, VARIABLE};
+use serde_json::json;
 
-use super::{SOCKET, login, own_only};
+use super::client::Client;
+use super::wanted::{self, Output, Wanted};
+use super::{login, own_only};
 use crate::failure::{Failure, refused};
-use crate::glob::normal;
 use crate::step::Step;
 
-const VERSION: u32 = 1;
-/// Most bytes of a line that the builder tells.
-const MOST_LINE: u64 = 1 << 20;
-
-/// What to build.
-#[derive(Serialize)]
-struct Build {
-    version: u32,
-    /// A folder.
-    context: String,
-    dockerfile: String,
-    target: Option<String>,
-    tags: Vec<String>,
-    labels: Vec<String>,
-    annotations: Vec<String>,
-    build_args: Vec<String>,
-    secrets: BTreeMap<String, String>,
-    pull: bool,
-    no_cache: bool,
-    push: bool,
-    /// As in Docker's configuration; for `push` and for what is built from.
-    credentials: Value,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Told {
-    Line(String),
-    Built(Built),
-    Failed(String),
-}
-
-#[derive(Deserialize)]
-struct Built {
-    image_id: String,
-    digest: String,
-}
+/// Most bytes of a secret's file.
+const MOST: u64 = 1 << 20;
+/// The checkout of the run, as the action names it.
+const DEFAULT_CONTEXT: &str = "{{defaultContext}}";
 
 pub(crate) fn main(step: &Step) -> Result<(), Failure> {
     own_only(step, "platforms")?;
-    let build = asked(step)?;
-    let Some(socket) = step.var(SOCKET) else {
-        return refused(
-            "images cannot be built in a job yet: this run has no builder (HAVRE_BUILD_SOCKET is not set); let \
-             `havre up` build the images of the compose file",
-        );
-    };
-    let built = hand(step, socket, &build)?;
-    step.output("imageid", &built.image_id)?;
+    let wanted = asked(step)?;
+    let client = client(step)?;
+    let names = wanted.build.tags.join(",");
+    let (say, warn) = (|text: &str| step.say(text), |text: &str| step.warning(text));
+    let hear = |answer: &Answer| wanted::hearing(&say, &warn)(answer);
+    let built = wanted.carry_out(&client, &hear, &|text| step.say(text))?;
+    step.output("imageid", &built.id)?;
     step.output("digest", &built.digest)?;
-    let names = build.tags.join(",");
     let metadata = json!({
-        "containerimage.config.digest": built.image_id, "containerimage.digest": built.digest, "image.name": names,
+        "containerimage.config.digest": built.id, "containerimage.digest": built.digest, "image.name": names,
     });
     step.output("metadata", &metadata.to_string())
 }
 
-fn asked(step: &Step) -> Result<Build, Failure> {
-    let workspace = step.workspace()?;
-    let context = step.given("context").unwrap_or_else(|| ".".to_owned());
-    if context.contains("://") || context.starts_with("git@") {
-        return refused(format!(
-            "`context: {context}` must be a folder: check the repository out, and name its folder"
-        ));
+/// Who builds for this job.
+pub(super) fn client(step: &Step) -> Result<Client, Failure> {
+    match step.var(VARIABLE) {
+        Some(socket) => Ok(Client::new(socket)),
+        None => refused(format!(
+            "this run has no builder ({VARIABLE} is not set); let `havre up` build the images of the compose file"
+        )),
     }
-    let context = normal(&workspace.join(context));
-    let dockerfile = match step.given("file") {
-        Some(file) => normal(&workspace.join(file)),
-        None => context.join("Dockerfile"),
-    };
-    if !dockerfile.is_file() {
-        return refused(format!(
-            "there is no {}; `actions/checkout` must come before",
-            dockerfile.display()
-        ));
+}
+
+fn asked(step: &Step) -> Result<Wanted, Failure> {
+    let mut tags: Vec<String> = list(step, "tags");
+    let mut push = step.flag("push", false)?;
+    // Its names are the job's in any case.
+    step.flag("load", false)?;
+    let mut files = Vec::new();
+    for line in step.lines("outputs") {
+        match wanted::output(&line, &mut tags)? {
+            Output::Push => push = true,
+            Output::Load => {}
+            Output::File(path) => files.push(path),
+        }
     }
-    let tags: Vec<String> = list(step, "tags");
-    let push = step.flag("push", false)?;
-    if push && tags.is_empty() {
-        return refused("`push: true` needs `tags`");
+    for input in ["cache-from", "cache-to"] {
+        for line in step.lines(input) {
+            if let Some(warning) = wanted::cache(input, &line)? {
+                step.warning(&warning);
+            }
+        }
     }
-    Ok(Build {
-        version: VERSION,
-        context: context.to_string_lossy().into_owned(),
-        dockerfile: dockerfile.to_string_lossy().into_owned(),
+    let mut hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for line in list(step, "add-hosts") {
+        let (host, address) = wanted::host(&line)?;
+        hosts.entry(host).or_default().push(address);
+    }
+    let mut contexts = BTreeMap::new();
+    for line in step.lines("build-contexts") {
+        contexts.extend([wanted::named_context(&line)?]);
+    }
+    let build = Build {
         target: step.given("target"),
         tags,
-        labels: step.lines("labels"),
-        annotations: step.lines("annotations"),
-        build_args: step.lines("build-args"),
+        labels: pairs(step, "labels")?,
+        annotations: annotations(&step.lines("annotations"), &|why| step.warning(why))?,
+        args: arguments(&step.lines("build-args"), &|name| step.var(name)),
         secrets: secrets(step)?,
         pull: step.flag("pull", false)?,
         no_cache: step.flag("no-cache", false)?,
+        offline: offline(&step.input("network"))?,
+        hosts,
+        shm_bytes: step
+            .given("shm-size")
+            .map(|text| wanted::bytes(&text))
+            .transpose()?,
+        contexts,
+        ..wanted::nothing()
+    };
+    Ok(Wanted {
+        folder: step.workspace()?,
+        context: context(step)?,
+        file: step.given("file").map(PathBuf::from),
+        build,
         push,
-        credentials: login::credentials(step)?,
+        files,
+        logins: login::credentials(step)?,
     })
+}
+
+fn context(step: &Step) -> Result<PathBuf, Failure> {
+    let context = step.given("context").unwrap_or_else(|| ".".to_owned());
+    if let Some(rest) = context.strip_prefix(DEFAULT_CONTEXT) {
+        let below = rest.trim_start_matches(':');
+        return Ok(PathBuf::from(if below.is_empty() { "." } else { below }));
+    }
+    match context.contains("://") || context.starts_with("git@") {
+        true => refused(format!(
+            "`context: {context}` must be a folder: check the repository out, and name its folder"
+        )),
+        false => Ok(context.into()),
+    }
+}
+
+/// Whether steps have no network.
+pub(crate) fn offline(network: &str) -> Result<bool, Failure> {
+    match network {
+        "" | "default" => Ok(false),
+        "none" => Ok(true),
+        other => refused(format!(
+            "the network `{other}` is not supported: there are default and none"
+        )),
+    }
+}
+
+/// `NAME=value`; a name alone is a variable of the step.
+pub(crate) fn arguments<'a>(
+    lines: &[String],
+    variable: &dyn Fn(&str) -> Option<&'a str>,
+) -> BTreeMap<String, String> {
+    let each = lines.iter().filter_map(|line| match line.split_once('=') {
+        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+        None => Some((line.clone(), variable(line)?.to_owned())),
+    });
+    each.collect()
+}
+
+/// Annotations of the manifest; there is no index to have any.
+pub(crate) fn annotations(
+    lines: &[String],
+    warn: &dyn Fn(&str),
+) -> Result<BTreeMap<String, String>, Failure> {
+    let mut found = BTreeMap::new();
+    for line in lines {
+        let Some((key, value)) = line.split_once('=') else {
+            return refused(format!("the annotation `{line}` is not KEY=VALUE"));
+        };
+        let (levels, key) = key.rsplit_once(':').unwrap_or(("manifest", key));
+        match levels
+            .split(',')
+            .any(|level| level.trim().starts_with("manifest"))
+        {
+            true => drop(found.insert(key.to_owned(), value.to_owned())),
+            false => warn(&format!(
+                "the annotation {key} is left out: an image of one platform has no {levels}"
+            )),
+        }
+    }
+    Ok(found)
+}
+
+fn pairs(step: &Step, input: &str) -> Result<BTreeMap<String, String>, Failure> {
+    let mut found = BTreeMap::new();
+    for line in step.lines(input) {
+        let (key, value) = line.split_once('=').unwrap_or((&line, ""));
+        found.insert(key.trim().to_owned(), value.to_owned());
+    }
+    Ok(found)
 }
 
 fn list(step: &Step, name: &str) -> Vec<String> {
@@ -139,7 +193,7 @@ fn secrets(step: &Step) -> Result<BTreeMap<String, String>, Failure> {
                 "secret-envs" => step.needed(rest)?.to_owned(),
                 _ => {
                     let path = step.workspace()?.join(rest);
-                    havre_base::read_small(&path, MOST_LINE)
+                    havre_base::read_small(&path, MOST)
                         .map_err(Failure::io(format!("read {rest}")))?
                 }
             };
@@ -148,32 +202,4 @@ fn secrets(step: &Step) -> Result<BTreeMap<String, String>, Failure> {
         }
     }
     Ok(secrets)
-}
-
-fn hand(step: &Step, socket: &str, build: &Build) -> Result<Built, Failure> {
-    let doing = || Failure::io("hand the build to the builder");
-    let mut stream = UnixStream::connect(socket).map_err(doing())?;
-    let document =
-        serde_json::to_string(build).map_err(|error| Failure::Refused(error.to_string()))?;
-    stream
-        .write_all(format!("{document}\n").as_bytes())
-        .map_err(doing())?;
-    let mut reader = BufReader::new(stream);
-    loop {
-        let mut line = String::new();
-        let read = reader
-            .by_ref()
-            .take(MOST_LINE)
-            .read_line(&mut line)
-            .map_err(doing())?;
-        if read == 0 {
-            return refused("the builder ended without a word");
-        }
-        match serde_json::from_str(&line) {
-            Ok(Told::Line(text)) => step.say(&text),
-            Ok(Told::Built(built)) => return Ok(built),
-            Ok(Told::Failed(why)) => return refused(format!("the image was not built: {why}")),
-            Err(error) => return refused(format!("what the builder says cannot be read: {error}")),
-        }
-    }
 }

@@ -18,21 +18,26 @@ pub(crate) fn main(step: &Step) -> Result<(), Failure> {
     let (Some(user), Some(password)) = (step.given("username"), step.given("password")) else {
         return refused("`username` and `password` must be given");
     };
-    step.mask(&password);
+    let registry = registry(step);
+    keep(step, &registry, &user, &password)?;
+    step.say(&format!(
+        "Logged in to {registry} as {user}; whether the password is right shows when it is used."
+    ));
+    step.keep("registry", &registry)
+}
+
+/// Writes a login down.
+pub(super) fn keep(step: &Step, registry: &str, user: &str, password: &str) -> Result<(), Failure> {
+    step.mask(password);
     let auth = BASE64.encode(format!("{user}:{password}").as_bytes());
     step.mask(&auth);
-    let registry = registry(step);
     let path = path(step)?;
     let mut config = read(&path)?;
     if !config["auths"].is_object() {
         config["auths"] = json!({});
     }
-    config["auths"][&registry] = json!({"auth": auth});
-    write(&path, &config)?;
-    step.say(&format!(
-        "Logged in to {registry} as {user}; whether the password is right shows when it is used."
-    ));
-    step.keep("registry", &registry)
+    config["auths"][registry] = json!({"auth": auth});
+    write(&path, &config)
 }
 
 /// Removes what the main phase wrote, and nothing else.
@@ -43,24 +48,40 @@ pub(crate) fn post(step: &Step) -> Result<(), Failure> {
     if !step.flag("logout", true)? {
         return Ok(());
     }
-    let path = path(step)?;
-    let mut config = read(&path)?;
-    if let Some(auths) = config["auths"].as_object_mut()
-        && auths.remove(registry).is_some()
-    {
-        write(&path, &config)?;
+    if forget(step, registry)? {
         step.say(&format!("Logged out of {registry}."));
     }
     Ok(())
 }
 
+/// Removes a login; whether there was one.
+pub(super) fn forget(step: &Step, registry: &str) -> Result<bool, Failure> {
+    let path = path(step)?;
+    let mut config = read(&path)?;
+    let auths = config["auths"].as_object_mut();
+    let was = auths.is_some_and(|auths| auths.remove(registry).is_some());
+    if was {
+        write(&path, &config)?;
+    }
+    Ok(was)
+}
+
 /// Credentials of all registries, by their names.
 pub(super) fn credentials(step: &Step) -> Result<Value, Failure> {
-    Ok(read(&path(step)?)?["auths"].take())
+    let logins = read(&path(step)?)?["auths"].take();
+    Ok(if logins.is_object() {
+        logins
+    } else {
+        json!({})
+    })
 }
 
 fn registry(step: &Step) -> String {
-    let asked = step.input("registry");
+    known_as(&step.input("registry"))
+}
+
+/// How that file calls a registry.
+pub(super) fn known_as(asked: &str) -> String {
     let bare = asked.trim_start_matches("https://").trim_end_matches('/');
     match bare {
         "" | "docker.io" | "index.docker.io" | "index.docker.io/v1" => HUB.to_owned(),

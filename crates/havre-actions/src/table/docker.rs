@@ -44,7 +44,7 @@ pub(super) const SETUP_BUILDX: BuiltIn = BuiltIn {
         refused("buildkitd-config-inline", NO_BUILDKIT),
         refused("config", NO_BUILDKIT),
         refused("config-inline", NO_BUILDKIT),
-        refused("install", "use `docker/build-push-action`").or("false"),
+        ignored("install", "`docker build` is the builder's in any case").or("false"),
         ignored("use", OWN_BUILDER).or("true"),
         refused("endpoint", ONE_NODE),
         used("platforms"),
@@ -118,13 +118,12 @@ pub(super) const METADATA: BuiltIn = BuiltIn {
 };
 
 const NOT_BUILT: &str = "Havre's builder has no such setting; leave it out";
-const PUSHED: &str = "images go to a registry by `push: true`";
 
 /// `docker/build-push-action`, as of v7.
 pub(super) const BUILD_PUSH: BuiltIn = BuiltIn {
     name: "docker/build-push-action",
     inputs: &[
-        refused("add-hosts", NOT_BUILT),
+        used("add-hosts"),
         refused("allow", NOT_BUILT),
         used("annotations"),
         refused(
@@ -132,21 +131,21 @@ pub(super) const BUILD_PUSH: BuiltIn = BuiltIn {
             "each release has a statement of its provenance; leave it out",
         ),
         used("build-args"),
-        refused("build-contexts", NOT_BUILT),
+        used("build-contexts"),
         ignored("builder", OWN_BUILDER),
-        ignored("cache-from", "the builder's cache is on this machine"),
-        ignored("cache-to", "the builder's cache is on this machine"),
+        used("cache-from"),
+        used("cache-to"),
         refused("call", "run a linter in a step of its own"),
         refused("cgroup-parent", NOT_BUILT),
         used("context"),
         used("file"),
         ignored("github-token", NO_GITHUB).or(TOKEN),
         used("labels"),
-        refused("load", PUSHED).or("false"),
-        refused("network", NOT_BUILT),
+        used("load").or("false"),
+        used("network"),
         used("no-cache").or("false"),
         refused("no-cache-filters", "use `no-cache: true`"),
-        refused("outputs", PUSHED),
+        used("outputs"),
         used("platforms"),
         ignored(
             "provenance",
@@ -158,7 +157,7 @@ pub(super) const BUILD_PUSH: BuiltIn = BuiltIn {
         used("secrets"),
         used("secret-envs"),
         used("secret-files"),
-        refused("shm-size", NOT_BUILT),
+        used("shm-size"),
         refused("ssh", "give a token as one of `secrets`"),
         used("tags"),
         used("target"),

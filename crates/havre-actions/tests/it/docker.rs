@@ -1,11 +1,13 @@
 //! What builds images, with a fake of the builder.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::thread;
 
+use havre_image::TarReader;
 use serde_json::{Value, json};
 
 use crate::job::Job;
@@ -15,6 +17,7 @@ crate::tests![
     names_of_images_come_from_the_event,
     other_platforms_are_refused,
     a_build_is_handed_to_the_builder,
+    a_build_that_fails_is_told_on_one_screen,
     without_a_builder_it_says_so,
 ];
 
@@ -160,99 +163,184 @@ fn other_platforms_are_refused() {
     );
 }
 
-/// A builder that takes one build, and answers so.
-fn builder(job: &mut Job, answers: &'static [&'static str]) -> thread::JoinHandle<Value> {
-    let path = job.at("build.sock");
+/// What a builder was asked, and the files that came along.
+type Asked = (Value, BTreeMap<String, String>);
+
+/// A strict fake of the builder: takes as many asks as there are lists of answers.
+fn builder(job: &mut Job, answers: Vec<Vec<String>>) -> thread::JoinHandle<Vec<Asked>> {
+    let path = job.at("images.sock");
     fs::remove_file(&path).unwrap_or_default();
     let listener = UnixListener::bind(&path).unwrap();
     job.set("HAVRE_BUILD_SOCKET", path.to_str().unwrap());
     thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut line = String::new();
-        BufReader::new(stream.try_clone().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        for answer in answers {
-            stream.write_all(format!("{answer}\n").as_bytes()).unwrap();
+        let mut all = Vec::new();
+        for answers in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            let ask: Value = serde_json::from_str(&line).unwrap();
+            let mut files = BTreeMap::new();
+            if ask["build"].is_object() {
+                let mut tar = TarReader::new(reader);
+                while let Some(entry) = tar.next_entry().unwrap() {
+                    let mut text = String::new();
+                    (&mut tar)
+                        .take(entry.size)
+                        .read_to_string(&mut text)
+                        .unwrap();
+                    let before = files.insert(entry.display_path(), text);
+                    assert_eq!(before, None, "{} came twice", entry.display_path());
+                }
+            }
+            for answer in answers {
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+            all.push((ask, files));
         }
-        serde_json::from_str(&line).unwrap()
+        all
     })
 }
+
+fn lines(lines: &[&str]) -> Vec<String> {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+const IMAGE: &str = r#"{"image":{"id":"sha256:a","digest":"sha256:b","bytes":3}}"#;
 
 fn a_build_is_handed_to_the_builder() {
     let mut job = Job::new();
     job.write("work/shop/web/Dockerfile", "FROM scratch");
+    job.write("work/shop/web/src/a.txt", "a");
+    job.write("work/shop/web/left/out", "x");
+    job.write("work/shop/web/.dockerignore", "left");
     job.write("work/shop/token", "of-file");
     job.set("NPM_TOKEN", "of-env");
-    job.main(
-        LOGIN,
-        &[
-            ("registry", "ghcr.io"),
-            ("username", "me"),
-            ("password", "hush"),
-        ],
-    )
-    .well();
+    let login = [
+        ("registry", "ghcr.io"),
+        ("username", "me"),
+        ("password", "hush"),
+    ];
+    job.main(LOGIN, &login).well();
     let inputs = [
-        ("context", "./web"),
-        ("push", "true"),
+        ("context", "{{defaultContext}}:web"),
+        ("load", "true"),
         ("tags", "ghcr.io/acme/shop:1,ghcr.io/acme/shop:2"),
-        ("build-args", "A=1\nB=2,3"),
+        ("build-args", "A=1\nB=2,3\nNPM_TOKEN\nNOT_THERE"),
+        ("labels", "team=shop"),
+        ("annotations", "manifest:a=b\nindex:c=d"),
         ("secrets", "one=in-clear"),
         ("secret-envs", "two=NPM_TOKEN"),
         ("secret-files", "three=token"),
-        ("cache-from", "type=gha"),
+        ("cache-from", "type=gha,scope=web\ntype=registry,ref=a/b"),
+        ("cache-to", "type=gha,mode=max"),
+        ("outputs", "type=image,name=other.example/x"),
+        ("shm-size", "64m"),
+        ("add-hosts", "db:10.0.0.1"),
     ];
     let fake = builder(
         &mut job,
-        &[
-            r#"{"line":"step 1"}"#,
-            r#"{"built":{"image_id":"sha256:a","digest":"sha256:b"}}"#,
-        ],
+        vec![lines(&[r##"{"line":"#1 ::error::no command"}"##, IMAGE])],
     );
     let done = job.main(BUILD, &inputs).well();
-    let asked = fake.join().unwrap();
-    assert_eq!(asked["context"], job.at("work/shop/web").to_str().unwrap());
+    let (asked, files) = fake.join().unwrap().remove(0);
+    let build = &asked["build"];
+    let names: Vec<&str> = files.keys().map(String::as_str).collect();
+    assert_eq!(names, [".dockerignore", "Dockerfile", "src", "src/a.txt"]);
+    assert_eq!(files["src/a.txt"], "a");
     assert_eq!(
-        asked["tags"],
-        json!(["ghcr.io/acme/shop:1", "ghcr.io/acme/shop:2"])
+        (&build["dockerfile"], &build["text"]),
+        (&json!("Dockerfile"), &Value::Null)
     );
-    assert_eq!(asked["build_args"], json!(["A=1", "B=2,3"]));
+    let tags = [
+        "ghcr.io/acme/shop:1",
+        "ghcr.io/acme/shop:2",
+        "other.example/x",
+    ];
+    assert_eq!(build["tags"], json!(tags));
     assert_eq!(
-        asked["secrets"],
+        build["args"],
+        json!({"A": "1", "B": "2,3", "NPM_TOKEN": "of-env"})
+    );
+    assert_eq!(build["annotations"], json!({"a": "b"}));
+    assert_eq!(
+        build["secrets"],
         json!({"one": "in-clear", "two": "of-env", "three": "of-file"})
     );
-    assert_eq!(asked["credentials"]["ghcr.io"]["auth"], "bWU6aHVzaA==");
     assert_eq!(
-        (asked["push"].as_bool(), asked["version"].as_u64()),
-        (Some(true), Some(1))
+        (&build["shm_bytes"], &build["hosts"]),
+        (&json!(64 << 20), &json!({"db": ["10.0.0.1"]}))
     );
+    let logins: Value = serde_json::from_str(build["logins"].as_str().unwrap()).unwrap();
+    assert_eq!(logins["auths"]["ghcr.io"]["auth"], "bWU6aHVzaA==");
     assert_eq!(
         (done.output("imageid"), done.output("digest")),
         ("sha256:a", "sha256:b")
     );
-    for word in ["step 1", "::add-mask::in-clear", "::warning::`cache-from`"] {
+    for word in [
+        "\n#1 ::error::no command",
+        "::add-mask::in-clear",
+        "::warning::`cache-from: type=registry,ref=a/b` has no effect",
+        "::warning::the annotation c is left out",
+    ] {
         assert!(done.log.contains(word), "{word}: {}", done.log);
     }
-    builder(&mut job, &[r#"{"failed":"line 1: unknown"}"#]);
-    job.main(BUILD, &inputs)
-        .badly("the image was not built: line 1: unknown");
-    builder(&mut job, &[]);
+    assert!(!done.log.contains("type=gha"), "{}", done.log);
+}
+
+fn a_build_that_fails_is_told_on_one_screen() {
+    let mut job = Job::new();
+    job.write("work/shop/docker/web", "FROM scratch");
+    job.write("work/shop/web/a", "x");
+    let inputs = [("context", "web"), ("file", "docker/web")];
+    let failed = r#"{"failed":{"why":"RUN ended with 3","place":["docker/web",7],"instruction":"RUN npm ci","log":["npm: no"],"hint":"look"}}"#;
+    let fake = builder(&mut job, vec![lines(&[failed])]);
+    let done = job.main(BUILD, &inputs);
+    let (asked, _) = fake.join().unwrap().remove(0);
+    assert_eq!(asked["build"]["text"], "FROM scratch");
+    assert_eq!(asked["build"]["logins"], r#"{"auths":{}}"#);
+    let screen = "docker/web:7\n  RUN npm ci\n  | npm: no\n::error file=docker/web,line=7::the image was not built: RUN ended with 3; look";
+    assert!(done.log.contains(screen), "{}", done.log);
+    assert_eq!(done.code, Some(1));
+    // A daemon that goes away is asked again.
+    let cut = vec![r#"{"line":"on the w"#.to_owned()];
+    let fake = builder(&mut job, vec![Vec::new(), cut, lines(&[IMAGE])]);
+    let done = job.main(BUILD, &inputs).well();
+    assert_eq!(fake.join().unwrap().len(), 3);
+    assert!(
+        done.log.contains("::warning::the daemon was restarted"),
+        "{}",
+        done.log
+    );
+    builder(&mut job, vec![Vec::new(); 4]);
     job.main(BUILD, &inputs)
         .badly("the builder ended without a word");
 }
 
 fn without_a_builder_it_says_so() {
     let job = Job::new();
+    job.write("work/shop/Dockerfile", "FROM scratch");
+    job.main(BUILD, &[]).badly("this run has no builder");
+    let mut job = Job::new();
+    builder(&mut job, Vec::new());
     job.main(BUILD, &[])
         .badly("`actions/checkout` must come before");
     job.write("work/shop/Dockerfile", "FROM scratch");
-    job.main(BUILD, &[])
-        .badly("images cannot be built in a job yet");
-    job.main(BUILD, &[("push", "true")])
-        .badly("`push: true` needs `tags`");
-    job.main(BUILD, &[("context", "https://github.com/a/b.git")])
-        .badly("must be a folder");
-    job.main(BUILD, &[("load", "true")])
-        .badly("`load` of docker/build-push-action is not supported");
+    for (inputs, expected) in [
+        (("push", "true"), "needs a name"),
+        (
+            ("context", "https://github.com/a/b.git"),
+            "must be a folder",
+        ),
+        (
+            ("outputs", "type=local,dest=out"),
+            "`type=local` of an output",
+        ),
+        (("network", "host"), "the network `host` is not supported"),
+        (("cache-from", "type=tape"), "unknown type"),
+        (("ssh", "default"), "`ssh` of docker/build-push-action"),
+        (("tags", "Not A Name"), "the name \"Not A Name\""),
+    ] {
+        job.main(BUILD, &[inputs]).badly(expected);
+    }
 }

@@ -5,16 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::Router;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use havre_base::{blocking, one_line};
 use havre_box::{
-    BoxError, BoxRequest, Boxes, Caps, CreateOptions, Ending, Follow, Ground, Heard, Image, Tools,
-    Workspace,
+    BoxError, BoxRequest, Boxes, Caps, CreateOptions, Ending, Follow, Ground, Heard, Image,
 };
-use havre_image::{Credentials, ImageRef, Images, Login, NameRights, PullOptions};
+use havre_image::{Credentials, ImageRef, Login, PullOptions};
 use havre_job::{
     Actions, Document, Door, LineKind, Results as ResultsOfJob, Runner, Sources, Told, paths,
 };
@@ -22,8 +20,10 @@ use havre_results::{CacheMode, Grant, Results};
 use havre_runs::{BoxEnd, ContainerStart, Followed, LegKey, LegStart, Legs, StartError};
 use serde_json::{Value, json};
 
+use super::around::{Proxy, Surroundings};
 use super::container;
 use super::doors::Doors;
+use super::images::{self, OfBox, Served};
 use super::notes::{Note, Notes, box_id};
 use super::place::{Place, place};
 use super::rights::Rights;
@@ -48,55 +48,6 @@ const LANGUAGE: &str = "C.UTF-8";
 /// Most that processes of a job share in memory, where it has no container of its own: browsers need more than
 /// containers have. It counts as the job's memory.
 const SHARED_BYTES: u64 = 1 << 30;
-
-/// What a daemon and a local run each see to in their own way.
-pub(crate) trait Surroundings: Send + Sync {
-    /// How the workspace of a leg comes about.
-    fn ground(&self, leg: &LegStart) -> Result<Grounded, String>;
-    /// Whether a job may make calls of the API: with these variables of its processes.
-    fn calls(&self, leg: &LegStart) -> Result<Option<BTreeMap<String, String>>, String>;
-    /// What answers those calls; `None`: nobody.
-    fn api(&self) -> Option<Router>;
-    /// What else a box is served, by git's protocol and for identity tokens; `None`: nothing.
-    fn own(&self, id: &str, rights: &Rights) -> Option<Router>;
-    /// The token by which a job asks for identity tokens; otherwise why there is none that it asks for, if it does.
-    fn identity(&self, id: &str, rights: &Rights) -> Result<Option<String>, String>;
-    /// Where images are kept; opened when the first is wanted.
-    fn images(&self) -> Result<Images, String>;
-    /// The run whose artifacts a leg sees: one that never was before, where artifacts and caches are kept.
-    fn artifacts_of(&self, leg: &LegStart) -> String {
-        leg.root.to_string()
-    }
-    /// For whom images of a project's jobs are used and named.
-    fn names(&self, project: &str) -> NameRights;
-    /// The machine's own proxy; `None`: none is there.
-    fn proxy(&self) -> Option<Proxy> {
-        None
-    }
-    /// Whether a leg may ask it for names of `localhost`.
-    fn wants_proxy<'a>(&'a self, _: &'a LegStart) -> BoxFuture<'a, bool> {
-        Box::pin(std::future::ready(false))
-    }
-    /// Nothing of the leg is there any more.
-    fn removed(&self, key: &LegKey);
-}
-
-/// How the workspace of a leg comes about.
-pub(crate) struct Grounded {
-    pub(crate) workspace: Workspace,
-    pub(crate) repository: Option<PathBuf>,
-    pub(crate) sources: Sources,
-    /// Kept from job to job.
-    pub(crate) tools: Tools,
-}
-
-/// The machine's own proxy.
-#[derive(Default)]
-pub(crate) struct Proxy {
-    pub(crate) doors: Doors,
-    /// Who signs what it serves, in PEM.
-    pub(crate) authority: String,
-}
 
 /// Boxes for the driver of runs.
 #[derive(Clone)]
@@ -135,6 +86,14 @@ impl BoxLegs {
         })
     }
 
+    /// Ends what boxes still have going on; what does not end in time is told.
+    pub(crate) async fn end(&self) -> Vec<String> {
+        match self.inner.sockets.end().await {
+            true => Vec::new(),
+            false => vec!["what a job had built does not end".to_owned()],
+        }
+    }
+
     /// Removes what of boxes is nobody's, and serves those again that a process before this one has left.
     pub(crate) async fn adopt(&self) -> Vec<String> {
         let mut errors = Vec::new();
@@ -147,12 +106,24 @@ impl BoxLegs {
             errors.push(format!("cannot list the boxes of jobs: {error}"));
             Default::default()
         });
+        if self.inner.surroundings.has_images() {
+            let (surroundings, noted) = (Arc::clone(&self.inner.surroundings), noted.clone());
+            let released = blocking(move || {
+                images::release_unknown(&surroundings.images()?, |id| noted.contains(id))
+            });
+            match released.await {
+                Ok(released) => errors.extend(released.err()),
+                Err(error) => errors.push(one_line(&error)),
+            }
+        }
         for id in there.union(&noted) {
             match self.inner.notes.read(id) {
                 Ok(note) if self.inner.boxes.is_made(id) => {
+                    errors.extend(self.inner.boxes.end_beside(id).await);
                     let proxy = note.has_doors.then(|| self.inner.surroundings.proxy());
-                    let proxy = proxy.flatten().unwrap_or_default();
-                    let served = self.inner.serve(id, note.may_call, &note.rights, &proxy);
+                    let served = self
+                        .inner
+                        .serve(id, &note, &proxy.flatten().unwrap_or_default());
                     errors.extend(served.err().map(|error| {
                         format!("artifacts and caches are out of reach of box {id}: {error}")
                     }));
@@ -321,14 +292,18 @@ impl Inner {
             may_call,
             has_doors: wants_proxy,
             rights: rights.clone(),
+            images: images::Rights::of((&leg.project, &leg.reference, leg.foreign), &grant),
             warnings,
         };
         let kept = |error: std::io::Error| StartError {
             why: format!("cannot make the folder of the job's box: {error}"),
             passing: true,
         };
-        self.notes.write(&id, &note(unmet.clone())).map_err(kept)?;
-        self.serve(&id, may_call, &rights, &proxy).map_err(kept)?;
+        let first = note(unmet.clone());
+        self.notes.write(&id, &first).map_err(kept)?;
+        self.serve(&id, &first, &proxy).map_err(kept)?;
+        let builds = (havre_job::images::VARIABLE, paths::IMAGES_SOCKET);
+        env.insert(builds.0.to_owned(), builds.1.to_owned());
         if matches!(ground, Ground::Host) {
             env.extend(of_host());
         } else if !proxy.doors.is_empty() {
@@ -374,22 +349,30 @@ impl Inner {
     }
 
     /// Serves a box at its sockets.
-    fn serve(
-        &self,
-        id: &str,
-        may_call: bool,
-        rights: &Rights,
-        proxy: &Proxy,
-    ) -> std::io::Result<()> {
-        let api = self.surroundings.api().filter(|_| may_call);
-        let own = self.surroundings.own(id, rights);
+    fn serve(&self, id: &str, note: &Note, proxy: &Proxy) -> std::io::Result<()> {
+        let api = self.surroundings.api().filter(|_| note.may_call);
+        let own = self.surroundings.own(id, &note.rights);
         let router = sockets::all(self.results.router(), api, own);
         let folder = self.notes.socket_folder(id);
-        self.sockets.serve(id, &folder, router, &proxy.doors)?;
-        if proxy.doors.is_empty() {
+        let closed = self.sockets.serve(id, &folder, router, &proxy.doors)?;
+        if !proxy.doors.is_empty() {
+            std::fs::write(folder.join(AUTHORITY), &proxy.authority)?;
+        }
+        let (rights, surroundings) = (note.images.clone(), Arc::clone(&self.surroundings));
+        let (boxes, folder_of) = (self.boxes.clone(), self.notes.folder(id));
+        let own = OfBox::new(id, folder_of, rights, surroundings, boxes);
+        Served::start(own, &folder, closed, self.sockets.tasks())
+    }
+
+    /// Lets go of the images of a box that is gone.
+    async fn let_go(&self, id: &str) -> Result<(), String> {
+        // Of a job without images nobody has opened where they are kept.
+        if !self.surroundings.has_images() {
             return Ok(());
         }
-        std::fs::write(folder.join(AUTHORITY), &proxy.authority)
+        let (surroundings, id) = (Arc::clone(&self.surroundings), id.to_owned());
+        let released = blocking(move || images::release(&surroundings.images()?, &id)).await;
+        released.map_err(|error| one_line(&error))?
     }
 
     /// What the box stands on, and the options of the container that was asked for.
@@ -482,6 +465,7 @@ impl Inner {
                 Err(error) => errors.push(one_line(&error)),
             }
         }
+        errors.extend(self.let_go(id).await.err());
         // Its note goes last: what could not be removed is found by it.
         if errors.is_empty()
             && let Err(error) = self.notes.remove(id)

@@ -13,10 +13,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use futures_util::future::BoxFuture;
-use havre_base::one_line;
+use havre_base::{blocking, one_line};
 use havre_box::{Boxes, Workspace};
 use havre_engine::{Engine, EngineConfig};
-use havre_image::{Images, NameRights};
+use havre_image::{Images, NameRights, PrunePolicy};
 use havre_job::Sources as SourcesOfJob;
 use havre_net::{Net, NetConfig};
 use havre_results::{Limits, Results};
@@ -27,11 +27,14 @@ use havre_runs::{
 use havre_store::Store;
 use rustix::fs::{FlockOperation, flock};
 
-use super::legs::{BoxLegs, Grounded, Surroundings};
+use super::around::{Grounded, Surroundings};
+use super::legs::BoxLegs;
 use super::rights::Rights;
 use super::tools::ToolCaches;
 use super::tree::Tree;
+use crate::cache_limits::CacheLimits;
 use crate::root::Root;
+use crate::workshop::Workshop;
 
 /// Where runs have their roots, and what is kept between them; below a folder that is given, `ci/runs` and `ci/kept`.
 const ROOTS: &str = "/var/tmp/havre-ci";
@@ -92,6 +95,9 @@ pub struct LocalRun {
     pub notes: Vec<String>,
     boxes: Boxes,
     engine: Engine,
+    net: Arc<Net>,
+    legs: BoxLegs,
+    local: Arc<Local>,
     root: Root,
     base: PathBuf,
     _lock: File,
@@ -125,14 +131,17 @@ impl LocalRun {
         };
         make(&keep)?;
         let parts = Parts::open(&root, &keep)?;
-        let (boxes, engine) = (parts.boxes.clone(), parts.engine.clone());
-        let runs = parts.runs(settings, &root, keep)?;
+        let (boxes, engine, net) = (parts.boxes.clone(), parts.engine.clone(), parts.net.clone());
+        let (runs, legs, local) = parts.runs(settings, &root, keep)?;
         unfinished.finished();
         Ok(Self {
             runs,
             notes,
             boxes,
             engine,
+            net,
+            legs,
+            local,
             root,
             base,
             _lock: lock,
@@ -143,8 +152,14 @@ impl LocalRun {
     /// Removes all of it; what could not be removed is returned, and goes with the next run.
     pub async fn end(self) -> Vec<String> {
         let mut errors = remove_boxes(&self.boxes).await;
+        errors.extend(self.legs.end().await);
         errors.extend(self.boxes.shutdown().await);
+        errors.extend(remove_all(&self.engine).await);
         self.engine.shutdown().await;
+        // Builds have one, too.
+        let left = havre_base::in_place(|| self.net.sweep(&[], &[]));
+        errors.extend(left.iter().map(|error| one_line(error)));
+        errors.extend(self.local.prune().await.err());
         let base = self.base;
         let removed = havre_base::in_place(|| havre_image::remove_tree(&base));
         if let Err(error) = removed {
@@ -179,7 +194,9 @@ struct Parts {
     /// Of caches and images.
     kept: Arc<Store>,
     engine: Engine,
+    net: Arc<Net>,
     boxes: Boxes,
+    workshop: Workshop,
     results: Results,
 }
 
@@ -188,7 +205,9 @@ impl Parts {
         let schemas = [havre_runs::SCHEMA];
         let state = root.state_dir();
         let store = Store::open(&state.join("state.db"), &schemas).map_err(part("the database"))?;
-        let (engine, _, boxes) = boxes(root)?;
+        let (engine, net, boxes) = boxes(root)?;
+        let exe = std::env::current_exe().map_err(part("its own binary"))?;
+        let workshop = Workshop::new(engine.clone(), Arc::clone(&net), exe, root, || {});
         let schemas = [havre_results::SCHEMA, havre_image::SCHEMA];
         let kept = Store::open(&keep.join("kept.db"), &schemas);
         let kept = Arc::new(kept.map_err(part("the database of caches and images"))?);
@@ -206,12 +225,19 @@ impl Parts {
             store: Arc::new(store),
             kept,
             engine,
+            net,
             boxes,
+            workshop,
             results: results.map_err(part("artifacts and caches"))?,
         })
     }
 
-    fn runs(self, settings: LocalSettings, root: &Root, keep: PathBuf) -> Result<Runs, LocalError> {
+    fn runs(
+        self,
+        settings: LocalSettings,
+        root: &Root,
+        keep: PathBuf,
+    ) -> Result<(Runs, BoxLegs, Arc<Local>), LocalError> {
         let LocalSettings {
             base: _,
             tree,
@@ -228,12 +254,14 @@ impl Parts {
             keep,
             kept: self.kept,
             images: OnceLock::new(),
+            workshop: Arc::new(self.workshop),
         });
         let dir = root.run_dir().join("jobs");
-        let legs = BoxLegs::new(self.boxes, dir.clone(), self.results, labels, surroundings);
+        let around = Arc::clone(&surroundings) as Arc<dyn Surroundings>;
+        let legs = BoxLegs::new(self.boxes, dir.clone(), self.results, labels, around);
         let legs = legs.map_err(|source| LocalError::Folder { path: dir, source })?;
         let ports = Ports {
-            legs: Arc::new(legs),
+            legs: Arc::new(legs.clone()),
             gate: Arc::new(Given { secrets, vars }),
             sources: Arc::new(Tree::new(tree, workflows, source)),
             clock: Arc::new(SystemClock),
@@ -246,7 +274,8 @@ impl Parts {
             ..Settings::default()
         };
         let logs = root.state_dir().join("logs");
-        Runs::open(self.store, logs, ports, settings).map_err(part("the runs"))
+        let runs = Runs::open(self.store, logs, ports, settings).map_err(part("the runs"))?;
+        Ok((runs, legs, surroundings))
     }
 }
 
@@ -314,10 +343,21 @@ async fn remove_left(root: &Root) -> Vec<String> {
     }
     errors.extend(remove_boxes(&boxes).await);
     errors.extend(boxes.shutdown().await);
+    errors.extend(remove_all(&engine).await);
     engine.shutdown().await;
     // The network that was made for the next box is of none.
     let left = havre_base::in_place(|| net.sweep(&[], &[]));
     errors.extend(left.iter().map(|error| one_line(error)));
+    errors
+}
+
+/// Containers that are of no box: steps of builds.
+async fn remove_all(engine: &Engine) -> Vec<String> {
+    let mut errors = Vec::new();
+    for container in engine.containers() {
+        let left = engine.remove(&container.id).await;
+        errors.extend(left.iter().map(|error| one_line(error)));
+    }
     errors
 }
 
@@ -406,6 +446,24 @@ where
     }
 }
 
+impl Local {
+    /// Keeps what builds have left within the budget of a daemon's, where there is any.
+    async fn prune(&self) -> Result<(), String> {
+        let Some(images) = self.images.get().cloned() else {
+            return Ok(());
+        };
+        let budget = CacheLimits::default().budget(&self.keep);
+        let budget = budget.map_err(|error| format!("the disk of caches: {error}"))?;
+        let policy = PrunePolicy {
+            budget: Some(budget),
+            ..PrunePolicy::default()
+        };
+        let pruned = blocking(move || images.prune(&policy)).await;
+        let pruned = pruned.map_err(|error| one_line(&error))?;
+        pruned.map(drop).map_err(|error| one_line(&error))
+    }
+}
+
 /// What surrounds jobs of a local run.
 struct Local {
     /// Of this run of the command, unlike all before.
@@ -415,6 +473,7 @@ struct Local {
     tools: ToolCaches,
     kept: Arc<Store>,
     images: OnceLock<Images>,
+    workshop: Arc<Workshop>,
 }
 
 impl Surroundings for Local {
@@ -445,7 +504,17 @@ impl Surroundings for Local {
         let (dir, kept) = (self.keep.join("images"), Arc::clone(&self.kept));
         let images = havre_base::in_place(|| Images::open(&dir, kept));
         let images = images.map_err(|error| one_line(&error))?;
+        // Nobody else uses them: what holds any was killed.
+        super::images::release_unknown(&images, |_| false)?;
         Ok(self.images.get_or_init(|| images).clone())
+    }
+
+    fn has_images(&self) -> bool {
+        self.images.get().is_some()
+    }
+
+    fn workshop(&self) -> Result<Arc<Workshop>, String> {
+        Ok(Arc::clone(&self.workshop))
     }
 
     fn names(&self, _: &str) -> NameRights {

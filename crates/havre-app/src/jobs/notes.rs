@@ -11,6 +11,7 @@ use havre_runs::LegKey;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::images;
 use super::rights::Rights;
 
 /// The note's name in the folder of its box.
@@ -33,6 +34,9 @@ pub(super) struct Note {
     /// What else it may ask of its socket.
     #[serde(default)]
     pub(super) rights: Rights,
+    /// What it may do with images.
+    #[serde(default)]
+    pub(super) images: images::Rights,
     /// What of the workflow has no effect.
     pub(super) warnings: Vec<String>,
 }

@@ -32,6 +32,9 @@ const MAX_CONNECTIONS: usize = 64;
 /// Until it is tried once more to take a connection.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
+/// Until what goes on has ended.
+const END: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Where calls of the API are.
 const API: &str = "/v1/";
 
@@ -65,15 +68,15 @@ pub(super) struct Sockets {
 
 impl Sockets {
     /// Serves a box at a socket in `folder`, which the box sees, until it is closed. What was served before is
-    /// replaced: connections of a process before this one are gone.
-    /// Beside it are those that lead to the edge.
+    /// replaced: connections of a process before this one are gone. Beside it are those that lead to the edge. Returns
+    /// what is cancelled when it is closed.
     pub(super) fn serve(
         &self,
         id: &str,
         folder: &Path,
         router: Router,
         doors: &Doors,
-    ) -> io::Result<()> {
+    ) -> io::Result<CancellationToken> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o755)
@@ -91,7 +94,7 @@ impl Sockets {
             listener,
             room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         };
-        let id = id.to_owned();
+        let (id, closed) = (id.to_owned(), end.clone());
         self.tasks.spawn(async move {
             let serving = axum::serve(bounded, router.into_make_service());
             tokio::select! {
@@ -101,7 +104,21 @@ impl Sockets {
                 () = end.cancelled() => {}
             }
         });
-        Ok(())
+        Ok(closed)
+    }
+
+    /// Tasks of what is served.
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Closes all, and waits until nothing of what was asked goes on; whether that came to be.
+    pub(super) async fn end(&self) -> bool {
+        for (_, end) in self.open().drain() {
+            end.cancel();
+        }
+        self.tasks.close();
+        tokio::time::timeout(END, self.tasks.wait()).await.is_ok()
     }
 
     /// No new connections; those under way end with their box.

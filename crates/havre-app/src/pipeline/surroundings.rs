@@ -24,6 +24,7 @@ use crate::jobs::{Doors, Grounded, Proxy, Rights, Surroundings, ToolCaches, scop
 use crate::platform::Platform;
 use crate::previews;
 use crate::promotions::entry;
+use crate::workshop::Workshop;
 
 /// What says at what names a commit's project answers.
 const SETTINGS: &str = "havre.yaml";
@@ -38,6 +39,7 @@ pub(super) struct OfDaemon {
     /// Where the machine's proxy listens.
     pub(super) doors: Doors,
     pub(super) tools: ToolCaches,
+    pub(super) workshop: Arc<Workshop>,
 }
 
 impl OfDaemon {
@@ -117,6 +119,14 @@ impl Surroundings for OfDaemon {
 
     fn images(&self) -> Result<Images, String> {
         Ok(self.platform.images.clone())
+    }
+
+    fn has_images(&self) -> bool {
+        true
+    }
+
+    fn workshop(&self) -> Result<Arc<Workshop>, String> {
+        Ok(Arc::clone(&self.workshop))
     }
 
     fn names(&self, project: &str) -> NameRights {

@@ -106,6 +106,10 @@ fn open_binds(
         .iter()
         .map(|mount| match mount {
             MountSpec::Tmpfs { .. } => Ok(None),
+            MountSpec::Seen { by, path, target } => {
+                let what = || format!("mount {path} of another container at {target}");
+                step(source::seen(*by, path), what).map(Some)
+            }
             MountSpec::Layers {
                 lower,
                 upper,
@@ -253,7 +257,12 @@ impl Inside {
                 let memory = step(mounts::new("tmpfs", &options, flags), what)?;
                 step(mounts::attach(memory, at), what)
             }
-            (MountSpec::Bind { target, .. } | MountSpec::Layers { target, .. }, Some(source)) => {
+            (
+                MountSpec::Bind { target, .. }
+                | MountSpec::Layers { target, .. }
+                | MountSpec::Seen { target, .. },
+                Some(source),
+            ) => {
                 if kernel::is_dir(&source)? {
                     let at = self.folder_for(target)?;
                     step(mounts::attach(source, at), || format!("mount at {target}"))
@@ -280,6 +289,7 @@ impl Inside {
             (
                 MountSpec::Bind { target, .. }
                 | MountSpec::Layers { target, .. }
+                | MountSpec::Seen { target, .. }
                 | MountSpec::Volume { target, .. },
                 None,
             ) => Err(nothing_to_mount(target)),

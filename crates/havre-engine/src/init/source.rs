@@ -9,6 +9,9 @@ use std::path::{Component, Path};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::mounts;
+use crate::sys;
+
 /// Opens what is at `path`, as a place to mount from: through no link.
 pub fn open(path: &Path) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -19,6 +22,20 @@ pub fn open(path: &Path) -> io::Result<OwnedFd> {
         )),
         opened => Ok(opened?),
     }
+}
+
+/// A second mount of what a process sees at `path`, attached nowhere yet. For a process with one thread, which has a
+/// namespace of mounts of its own, to which it comes back.
+pub fn seen(by: u32, path: &str) -> io::Result<OwnedFd> {
+    let namespace = |of: &str| {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        rustix::fs::open(format!("/proc/{of}/ns/mnt"), flags, Mode::empty())
+    };
+    let (own, theirs) = (namespace("self")?, namespace(&by.to_string())?);
+    sys::setns(&theirs, libc::CLONE_NEWNS)?;
+    let copied = open(Path::new(path)).and_then(|found| mounts::copy(found, "", true));
+    sys::setns(&own, libc::CLONE_NEWNS)?;
+    copied
 }
 
 /// Makes the folder at `path`, which is absolute, and those above it that are missing: through no link.

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use havre_job::{LineKind, StepResult};
-use havre_workflow::action::Runs;
+use havre_workflow::action::{Phase, Runs};
 use havre_workflow::{Condition, Pairs, Remote, Template, UsedAction};
 
 use super::Run;
 use crate::action::{self, Loaded};
+use crate::container;
 use crate::contexts::{self, settled};
 use crate::environment::Env;
 use crate::execute::Executed;
@@ -25,7 +26,10 @@ impl Run<'_> {
         self.announce_pairs("env:", &self.env);
         self.tell_end();
         match used {
-            UsedAction::Image(_) => Err(action::IN_CONTAINER.to_owned()),
+            UsedAction::Image(image) => {
+                let program = Program::Container(Box::new(container::of_image(image, &with)?));
+                Ok(self.program(&program, "main", &with, None, &self.slot.state))
+            }
             UsedAction::Workspace(path) => {
                 let workspace = Path::new(&self.job.document.runner.workspace);
                 self.local(workspace.join(path.replace('\\', "/")), path, with)
@@ -141,48 +145,55 @@ impl Run<'_> {
             self.tell(LineKind::Warning, &text);
         }
         match &action.file.runs {
-            Runs::Container => Err(action::IN_CONTAINER.to_owned()),
             Runs::Composite(steps) => self.composite(Arc::clone(&action), steps, inputs, &strange),
             Runs::JavaScript { main, pre, post } => {
-                let script = |path: &str| Program::Script(action.folder.join(path));
-                let mut state = self.slot.state.clone();
-                // Of an action that nobody knew before: it is late, and yet before.
-                if let (Some(pre), true) = (pre, self.slot.embedded || action.origin.is_none())
-                    && self.phase_holds(pre.condition.as_ref())?
-                {
-                    let done = self.program(
-                        &script(&pre.script),
-                        "pre",
-                        &inputs,
-                        action.origin.clone(),
-                        &state,
-                    );
-                    if done.result != StepResult::Success {
-                        return Ok(done);
-                    }
-                    state.extend(done.state);
-                }
-                let program = script(main);
-                let mut executed =
-                    self.program(&program, "main", &inputs, action.origin.clone(), &state);
-                executed.state.splice(0..0, state);
-                if let Some(post) = post {
-                    let condition = post
-                        .condition
-                        .clone()
-                        .or_else(|| havre_workflow::action::condition("always()"));
-                    let program = script(&post.script);
-                    self.leave_post(
-                        &mut executed,
-                        program,
-                        condition,
-                        inputs,
-                        action.origin.clone(),
-                    );
-                }
-                Ok(executed)
+                let script = |path: &str| Ok(Program::Script(action.folder.join(path)));
+                let phases = (pre.as_ref(), script(main)?, post.as_ref());
+                self.phases(&action, phases, inputs, &script)
+            }
+            Runs::Container(of) => {
+                let known = self.known.clone();
+                let given = inputs.clone();
+                let begun_with = |phase: Option<&str>| {
+                    let container =
+                        container::of_action(&known, &action.folder, of, phase, &given)?;
+                    Ok(Program::Container(Box::new(container)))
+                };
+                let phases = (of.pre.as_ref(), begun_with(None)?, of.post.as_ref());
+                self.phases(&action, phases, inputs, &|phase| begun_with(Some(phase)))
             }
         }
+    }
+
+    /// Runs an action that is a program, with what it does before and leaves for after.
+    fn phases(
+        &self,
+        action: &Loaded,
+        (pre, main, post): (Option<&Phase>, Program, Option<&Phase>),
+        inputs: Env,
+        program: &dyn Fn(&str) -> Result<Program, String>,
+    ) -> Result<Executed, String> {
+        let origin = || action.origin.clone();
+        let mut state = self.slot.state.clone();
+        // Of an action that nobody knew before: it is late, and yet before.
+        if let (Some(pre), true) = (pre, self.slot.embedded || action.origin.is_none())
+            && self.phase_holds(pre.condition.as_ref())?
+        {
+            let done = self.program(&program(&pre.script)?, "pre", &inputs, origin(), &state);
+            if done.result != StepResult::Success {
+                return Ok(done);
+            }
+            state.extend(done.state);
+        }
+        let mut executed = self.program(&main, "main", &inputs, origin(), &state);
+        executed.state.splice(0..0, state);
+        if let Some(post) = post {
+            let always = || havre_workflow::action::condition("always()");
+            let condition = post.condition.clone().or_else(always);
+            let program = program(&post.script)?;
+            self.leave_post(&mut executed, program, condition, inputs, origin());
+        }
+        Ok(executed)
     }
 
     fn phase_holds(&self, condition: Option<&Condition>) -> Result<bool, String> {

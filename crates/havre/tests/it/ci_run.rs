@@ -12,14 +12,14 @@ use crate::machine::{Machine, SOON, on_machine};
 use crate::program::Ran;
 
 /// A repository with one workflow.
-struct Repository<'a> {
+pub(crate) struct Repository<'a> {
     machine: &'a Machine,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl<'a> Repository<'a> {
     /// `jobs` is what stands below that key.
-    fn new(machine: &'a Machine, name: &str, jobs: &str) -> Self {
+    pub(crate) fn new(machine: &'a Machine, name: &str, jobs: &str) -> Self {
         fs::create_dir_all(machine.project()).unwrap();
         let path = machine.root().join(name);
         fs::create_dir_all(path.join(".github/workflows")).unwrap();
@@ -39,7 +39,7 @@ impl<'a> Repository<'a> {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
         self.command(args).output().unwrap().into()
     }
 
@@ -93,7 +93,7 @@ impl Running {
     }
 }
 
-fn says(ran: &Ran, code: i32, parts: &[&str]) {
+pub(crate) fn says(ran: &Ran, code: i32, parts: &[&str]) {
     assert_eq!(ran.code, code, "{}\n{}", ran.out, ran.err);
     let all = format!("{}{}", ran.out, ran.err);
     for part in parts {
@@ -102,7 +102,7 @@ fn says(ran: &Ran, code: i32, parts: &[&str]) {
 }
 
 /// Folders of runs, and mounts in them.
-fn left(machine: &Machine) -> (usize, usize) {
+pub(crate) fn left(machine: &Machine) -> (usize, usize) {
     let runs = machine.root().join("ci/runs");
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mounts = mounts
@@ -112,7 +112,7 @@ fn left(machine: &Machine) -> (usize, usize) {
 }
 
 /// Whether a process has this among its words.
-fn runs(word: &str) -> bool {
+pub(crate) fn runs(word: &str) -> bool {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let mut lines = processes.filter_map(|it| fs::read(it.path().join("cmdline")).ok());
     lines.any(|line| {

@@ -11,6 +11,7 @@ mod builds;
 mod certificates;
 mod changes;
 mod ci;
+mod ci_images;
 mod ci_run;
 mod ci_runs;
 mod command_line;

@@ -56,20 +56,29 @@ fn git(machine: &Machine, args: &[&str]) -> Command {
     command
 }
 
-fn git_ok(machine: &Machine, args: &[&str]) {
+pub(crate) fn git_ok(machine: &Machine, args: &[&str]) {
     let ran: Ran = git(machine, args).output().unwrap().into();
     assert_eq!(ran.code, 0, "{args:?}: {ran:?}");
 }
 
-fn push(machine: &Machine, page: &str) -> Background {
+pub(crate) fn push(machine: &Machine, page: &str) -> Background {
     machine.page(page);
     git_ok(machine, &["add", "--all"]);
     git_ok(machine, &["commit", "--quiet", "-m", page]);
     machine.start_command("git-push", git(machine, &["push", "havre", "main"]))
 }
 
+/// A repository of the project's files, with the machine as its remote.
+pub(crate) fn initialise(machine: &Machine) {
+    git_ok(machine, &["init", "--quiet", "--initial-branch=main"]);
+    let mut remote = machine.command(&["git", "remote", "--add", "-p", "shop"]);
+    prepared(&mut remote, &machine.project());
+    let added: Ran = remote.output().unwrap().into();
+    assert_eq!(added.code, 0, "{added:?}");
+}
+
 /// How a run ended, in the words of `ci show`.
-fn until_ended(machine: &Machine, number: &str) -> String {
+pub(crate) fn until_ended(machine: &Machine, number: &str) -> String {
     let mut state = String::new();
     wait_until("the run ends", LATE, || {
         let run = machine.json(&["ci", "show", number, "-p", "shop"]);
@@ -99,7 +108,7 @@ fn until_asked(machine: &Machine) -> String {
 }
 
 /// The digests that serve in an environment.
-fn images(machine: &Machine, environment: &str) -> Vec<String> {
+pub(crate) fn images(machine: &Machine, environment: &str) -> Vec<String> {
     let replicas = machine.json(&["status", "-p", "shop", "-E", environment]);
     let services = replicas[0]["services"].as_array().cloned();
     let services = services.unwrap_or_default();
@@ -115,11 +124,7 @@ fn what_is_pushed_is_tested_tried_agreed_with_and_then_serves() {
         let folder = machine.project().join(".github/workflows");
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("ci.yml"), WORKFLOW).unwrap();
-        git_ok(machine, &["init", "--quiet", "--initial-branch=main"]);
-        let mut remote = machine.command(&["git", "remote", "--add", "-p", "shop"]);
-        prepared(&mut remote, &machine.project());
-        let added: Ran = remote.output().unwrap().into();
-        assert_eq!(added.code, 0, "{added:?}");
+        initialise(machine);
 
         // The daemon dies while the first job runs, which goes on.
         let pushed = push(machine, "one");
