@@ -119,8 +119,7 @@ fn hook(machine: &Machine, project: &str, secret: &str, event: &str) -> String {
 #[test]
 fn what_is_pushed_to_github_runs_here_and_github_is_told() {
     on_machine(|machine| {
-        machine.write("README", "");
-        machine.start_daemon();
+        machine.shop_up();
         let github = FakeGitHub::start(&machine.root().join("github"));
         let work = Work::new(machine);
         let first = work.commit(WORKFLOW);
