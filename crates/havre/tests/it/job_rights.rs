@@ -226,5 +226,7 @@ fn a_job_knows_and_is_what_its_workflow_says_and_a_pull_request_less() {
         assert!(!none.err.contains("pull request"), "{none:?}");
         let runs = machine.json(&["ci", "ls", "-p", "shop"]);
         assert_eq!(runs.as_array().map(Vec::len), Some(2), "{runs}");
+        // What only had jobs has its groups until an environment was there and went.
+        machine.shop_up();
     });
 }
