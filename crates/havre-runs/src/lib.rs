@@ -24,6 +24,7 @@ pub mod cron;
 mod defined;
 mod driver;
 mod error;
+mod follow;
 mod logs;
 mod ports;
 mod record;
@@ -39,6 +40,7 @@ pub use havre_pipeline::run::{Again, Conclusion, LegId};
 pub use begin::{Begun, NotStarted, Outcome};
 pub use book::{Changed, Wait};
 pub use error::RunsError;
+pub use follow::Listener;
 pub use logs::Part;
 pub use ports::{
     Answer, Asked, BoxEnd, ContainerStart, Files, Followed, Gate, LegKey, LegStart, Legs, Opened,

@@ -1,15 +1,19 @@
 //! What a pusher is told of a run, line by line.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
+use futures_util::future::BoxFuture;
 use havre_git::Lines;
 use havre_job::{JobResult, LineKind, Prefaces, StepResult, Told};
-use havre_runs::{Begun, Conclusion, LegKey, RunId, Runs};
-use tokio::task::JoinSet;
+use havre_runs::{Begun, Conclusion, LegKey, Listener, Runs};
 
 /// Tells a pusher of a run until it ends, or he leaves.
 pub(super) async fn follow(runs: Runs, begun: Begun, lines: Lines) {
-    legs(runs.clone(), begun.run, String::new(), lines.clone()).await;
+    let pusher = Pusher {
+        runs: runs.clone(),
+        lines: lines.clone(),
+    };
+    runs.follow(begun.run, pusher).await;
     if lines.is_alone() {
         return;
     }
@@ -28,60 +32,26 @@ pub(super) async fn follow(runs: Runs, begun: Begun, lines: Lines) {
     ));
 }
 
-/// Of all legs of a run, and of those that it calls.
-fn legs(
+/// Tells a pusher of legs.
+#[derive(Clone)]
+struct Pusher {
     runs: Runs,
-    run: RunId,
-    prefix: String,
     lines: Lines,
-) -> havre_release::Answer<'static, ()> {
-    Box::pin(async move {
-        let mut known: HashSet<LegKey> = HashSet::new();
-        let mut waiting: HashSet<LegKey> = HashSet::new();
-        let mut refused: HashSet<LegKey> = HashSet::new();
-        let mut tasks = JoinSet::new();
-        while !lines.is_alone() {
-            let watch = runs.watch(run);
-            let Ok(shown) = runs.show(run) else { break };
-            for leg in &shown.legs {
-                let id = &leg.key.leg;
-                let job = shown.state.jobs.iter().find(|job| job.id == id.job);
-                let name = job.and_then(|job| job.legs().get(id.index));
-                let name = name.map_or(&id.job, |leg| &leg.name);
-                let name = format!("{prefix}{name}");
-                if let Some(wait) = &leg.waits
-                    && waiting.insert(leg.key.clone())
-                {
-                    lines.say(&format!("{name}: waits: {}", wait.why));
-                }
-                // Of one that never began nothing else tells.
-                if let (Some(why), None) = (&leg.why, &leg.record)
-                    && refused.insert(leg.key.clone())
-                {
-                    lines.say(&format!("{name}: {why}"));
-                }
-                let is_there = leg.record.is_some() || leg.called.is_some();
-                if !is_there || !known.insert(leg.key.clone()) {
-                    continue;
-                }
-                match leg.called {
-                    Some(called) => {
-                        let prefix = format!("{name} / ");
-                        tasks.spawn(legs(runs.clone(), called, prefix, lines.clone()));
-                    }
-                    None => {
-                        tasks.spawn(log(runs.clone(), leg.key.clone(), name, lines.clone()));
-                    }
-                }
-            }
-            let (None, Some(mut watch)) = (shown.run.conclusion, watch) else {
-                break;
-            };
-            // Closed where it ended: looked at once more.
-            let _closed = watch.changed().await.is_err();
-        }
-        while tasks.join_next().await.is_some() {}
-    })
+}
+
+impl Listener for Pusher {
+    fn note<'a>(&'a self, name: &'a str, text: String) -> BoxFuture<'a, ()> {
+        self.lines.say(&format!("{name}: {text}"));
+        Box::pin(std::future::ready(()))
+    }
+
+    fn leg(&self, key: LegKey, name: String) -> BoxFuture<'static, ()> {
+        Box::pin(log(self.runs.clone(), key, name, self.lines.clone()))
+    }
+
+    fn is_gone(&self) -> bool {
+        self.lines.is_alone()
+    }
 }
 
 async fn log(runs: Runs, key: LegKey, name: String, lines: Lines) {

@@ -41,7 +41,12 @@ fn main() -> ExitCode {
         objects::TESTS,
         mirroring::TESTS,
     ];
-    let trials = tests.concat().into_iter().map(|(name, run)| {
+    let mut tests = tests.concat();
+    if std::env::var_os("HAVRE_LARGE").is_some() {
+        let name = "pushing::two_gigabytes_take_little_memory";
+        tests.push((name, pushing::two_gigabytes as fn()));
+    }
+    let trials = tests.into_iter().map(|(name, run)| {
         Trial::test(name, move || {
             run();
             Ok(())

@@ -1,6 +1,6 @@
 //! Pushes that go well, and what they lead to.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -99,6 +99,7 @@ fn forced() {
     let served = served(|_| {});
     let work = served.work(&[("a", b"1")]);
     work.git(&["push", "havre", "main"]);
+    let before = work.head().parse().expect("a commit");
     work.git(&["commit", "--quiet", "--amend", "-m", "otherwise"]);
     let (ok, said) = work.run(&["push", "havre", "main"]);
     assert!(
@@ -110,6 +111,11 @@ fn forced() {
     let received = served.fake.received.lock().expect("whole");
     let forced: Vec<bool> = received.iter().map(|push| push.updates[0].forced).collect();
     assert_eq!(forced, [false, true]);
+    drop(received);
+    // What runs of the commit of before still has it, by its name.
+    served.runtime.block_on(served.git.repositories().tidy());
+    let read = served.runtime.block_on(served.objects().commit(&before));
+    read.expect("it is there");
 }
 
 fn options() {
@@ -159,6 +165,61 @@ fn large() {
             .size(&crate::harness::name("shop")),
     );
     assert!(size.expect("measured") > 50 << 20);
+}
+
+/// Two gigabytes, and how much memory this process, which is the server, has had at most. Takes minutes: it is asked for by
+/// `HAVRE_LARGE=1`.
+pub fn two_gigabytes() {
+    const FILES: usize = 20;
+    let served = served(|settings| settings.most_push = 4 << 30);
+    let work = served.work(&[("a", b"1")]);
+    for n in 0..FILES {
+        let mut from = std::fs::File::open("/dev/urandom")
+            .expect("there")
+            .take(105 << 20);
+        let mut to = std::fs::File::create(work.path.join(format!("file{n}"))).expect("made");
+        std::io::copy(&mut from, &mut to).expect("written");
+    }
+    work.git(&["-c", "core.compression=0", "add", "."]);
+    work.git(&["commit", "--quiet", "-m", "two gigabytes"]);
+    let before = most_memory_kib();
+    let begun = std::time::Instant::now();
+    work.git(&["push", "havre", "main"]);
+    let pushed = begun.elapsed();
+    let size = served
+        .runtime
+        .block_on(
+            served
+                .git
+                .repositories()
+                .size(&crate::harness::name("shop")),
+        )
+        .expect("known");
+    assert!(size > 2 << 30, "{size}");
+    let copy = tempfile::tempdir().expect("a folder");
+    let begun = std::time::Instant::now();
+    let url = served.url("pusher", "shop");
+    let to = copy.path().join("copy").to_string_lossy().into_owned();
+    let mut clone =
+        crate::harness::command(copy.path(), &["clone", "--quiet", "--bare", &url, &to]);
+    assert!(clone.status().expect("git runs").success());
+    let grown = most_memory_kib() - before;
+    println!(
+        "{} MiB pushed in {pushed:?}, cloned in {:?}; {} MiB more memory",
+        size >> 20,
+        begun.elapsed(),
+        grown >> 10
+    );
+    assert!(grown < 256 << 10, "{grown} KiB");
+}
+
+fn most_memory_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("there");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number
+        .and_then(|number| number.parse().ok())
+        .expect("a number")
 }
 
 fn leaves() {

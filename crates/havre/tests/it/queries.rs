@@ -18,6 +18,56 @@ fn status_shows_an_environment_on_one_screen() {
 }
 
 #[test]
+fn status_shows_what_runs_and_waits_for_whom() {
+    let run = |number: u64, state: RunPhase, ended| RunSummary {
+        number,
+        workflow: "CI".into(),
+        path: ".github/workflows/ci.yml".into(),
+        title: "Change the price".into(),
+        event: "push".into(),
+        reference: "refs/heads/main".into(),
+        commit: "a".repeat(40),
+        actor: "mira".into(),
+        state,
+        queued: ago(310),
+        ended,
+    };
+    let said = EnvironmentStatus {
+        waiting: vec![PromotionGlance {
+            promotion: PromotionId(3),
+            what: "release 7 of staging".into(),
+            by: "anna".into(),
+            at: ago(310),
+            state: PromotionState::Waiting,
+            waits_for: vec!["approval: 0 of 1 approval by admins".into()],
+        }],
+        runs: Some(ProjectRuns {
+            live: vec![run(5, RunPhase::Running, None)],
+            last: Some(run(4, RunPhase::Failure, Some(ago(190)))),
+        }),
+        ..running_environment()
+    };
+    let sent = said.clone();
+    let world = World::new(backend(1).call::<Status, _>(async |_| Ok(vec![sent])));
+    let ran = world.run(&["status"]);
+    for line in [
+        "  promotion 3: release 7 of staging, asked for by anna, waits for 5 min: approval: 0 of 1 approval by admins; \
+         `havre approve 3` agrees",
+        "  CI #5 runs for 5 min: Change the price",
+        "  CI #4 of main: failure 3 min ago",
+    ] {
+        assert!(ran.out.contains(line), "{line}\n{}", ran.out);
+    }
+    let world = World::new(backend(1).call::<Status, _>(async |_| Ok(vec![said])));
+    let json = world.run(&["status", "--json"]).json();
+    assert_eq!(
+        json[0]["waiting"][0]["waits_for"][0],
+        "approval: 0 of 1 approval by admins"
+    );
+    assert_eq!(json[0]["runs"]["live"][0]["number"], 5);
+}
+
+#[test]
 fn plan_shows_what_would_change_and_why() {
     let planned = |name: &str, action, strategy: Option<&str>, changes: &[&str]| PlannedService {
         service: service(name),

@@ -1,6 +1,6 @@
 //! `havre ci run`: the workflows of this working tree, in boxes, without a daemon.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use havre_job::Told;
 use havre_model::LoadFailure;
 use havre_pipeline::Event;
 use havre_pipeline::run::JobState;
-use havre_runs::{Begun, Conclusion, LegKey, LegShown, RunId, Runs, Shown, Trigger};
+use havre_runs::{Begun, Conclusion, LegKey, Listener, Runs, Shown, Trigger};
 use havre_workflow::Limits;
 use havre_workflow::repository::{File, Findings};
 use tokio::signal::unix::{SignalKind, signal};
@@ -238,7 +238,14 @@ async fn followed(
     let (tell, told) = mpsc::channel(AHEAD);
     let mut following = tokio::task::JoinSet::new();
     for run in &begun {
-        following.spawn(follow(runs.clone(), run.run, String::new(), tell.clone()));
+        let (runs, run, tell) = (runs.clone(), run.run, tell.clone());
+        following.spawn(async move {
+            let shower = Shower {
+                runs: runs.clone(),
+                tell,
+            };
+            runs.follow(run, shower).await;
+        });
     }
     drop(tell);
     let names = names(runs, &begun).map_err(|error| failed(&error))?;
@@ -372,62 +379,29 @@ enum Line {
     Note(String, String),
 }
 
-/// Tells what the legs of a run tell, and those of runs that they call, until it has ended.
-fn follow(
+type Telling<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// Hears of legs, for who shows them.
+#[derive(Clone)]
+struct Shower {
     runs: Runs,
-    run: RunId,
-    prefix: String,
     tell: mpsc::Sender<Line>,
-) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
-    Box::pin(async move {
-        let mut known: HashSet<LegKey> = HashSet::new();
-        let mut waiting: HashSet<LegKey> = HashSet::new();
-        let mut tasks = tokio::task::JoinSet::new();
-        loop {
-            let watch = runs.watch(run);
-            let Ok(shown) = runs.show(run) else { break };
-            for leg in &shown.legs {
-                let name = format!("{prefix}{}", name_of(&shown, leg));
-                if let Some(wait) = leg
-                    .waits
-                    .as_ref()
-                    .filter(|_| waiting.insert(leg.key.clone()))
-                {
-                    let note = Line::Note(name.clone(), format!("waits: {}", wait.why));
-                    if tell.send(note).await.is_err() {
-                        return;
-                    }
-                }
-                let called = leg.called;
-                if (leg.record.is_none() && called.is_none()) || !known.insert(leg.key.clone()) {
-                    continue;
-                }
-                match called {
-                    Some(called) => {
-                        let prefix = format!("{name} / ");
-                        tasks.spawn(follow(runs.clone(), called, prefix, tell.clone()));
-                    }
-                    None => {
-                        tasks.spawn(log(runs.clone(), leg.key.clone(), name, tell.clone()));
-                    }
-                }
-            }
-            let (None, Some(mut watch)) = (shown.run.conclusion, watch) else {
-                break;
-            };
-            if watch.changed().await.is_err() {
-                continue;
-            }
-        }
-        while tasks.join_next().await.is_some() {}
-    })
 }
 
-fn name_of(shown: &Shown, leg: &LegShown) -> String {
-    let id = &leg.key.leg;
-    let job = shown.state.jobs.iter().find(|job| job.id == id.job);
-    let run = job.and_then(|job| job.legs().get(id.index));
-    run.map_or_else(|| id.job.clone(), |run| run.name.clone())
+impl Listener for Shower {
+    fn note<'a>(&'a self, name: &'a str, text: String) -> Telling<'a> {
+        let note = Line::Note(name.to_owned(), text);
+        // Nobody to tell: who shows it has ended.
+        Box::pin(async { drop(self.tell.send(note).await) })
+    }
+
+    fn leg(&self, key: LegKey, name: String) -> Telling<'static> {
+        Box::pin(log(self.runs.clone(), key, name, self.tell.clone()))
+    }
+
+    fn is_gone(&self) -> bool {
+        self.tell.is_closed()
+    }
 }
 
 async fn log(runs: Runs, key: LegKey, name: String, tell: mpsc::Sender<Line>) {

@@ -1,6 +1,7 @@
 //! What moves, what takes its place, and how rollouts end.
 
 use super::*;
+use crate::promotions::tables::Written;
 
 #[tokio::test(start_paused = true)]
 async fn a_promotion_moves_the_same_digests_once_somebody_else_agreed() {
@@ -295,4 +296,48 @@ async fn what_is_kept_for_other_environments_asks_for_no_more_than_its_author_ma
     let promotion = promote(&stage, &admin("root"), &files(1, GATES), None).await;
     let said = promotion.unwrap().configuration.unwrap();
     assert!(said.contains("keeps none for production"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_a_promotion_was_when_the_daemon_died_the_next_goes_on_with_it() {
+    let stage = Stage::new();
+    staging(&stage, 1, GATES).await;
+    let (anna, dora) = (deployer("anna"), deployer("dora"));
+    let promotion = promote(&stage, &anna, &files(1, GATES), None).await;
+    let id = promotion.unwrap().promotion.unwrap();
+    let promotions = &stage.daemon.platform.promotions;
+    let state = || promotions.get(id.0).unwrap().promotion.state;
+    // It waited: it waits on, and its images are held.
+    keeper::round(&stage.daemon).await.unwrap();
+    assert_eq!(state(), havre_release::PromotionState::Waiting);
+    assert!(stage.leases().contains(&"promotion:1".to_owned()));
+    // Somebody had agreed, and nothing had come of it yet.
+    approve(&stage, &dora, id).await.unwrap();
+    assert_eq!(state(), havre_release::PromotionState::Approved);
+    let done = carried_out(&stage, id).await;
+    assert_eq!(done.result, Some(ReleaseId(1)));
+    // It had served, and that was not written down: it is not rolled out once more.
+    let promotion = havre_release::Promotion {
+        state: havre_release::PromotionState::RollingOut,
+        ..promotions.get(id.0).unwrap().promotion
+    };
+    let written = Written {
+        over: false,
+        promotion: serde_json::to_string(&promotion).unwrap(),
+    };
+    promotions.tables.promotion_put(id.0, written).unwrap();
+    let done = carried_out(&stage, id).await;
+    assert_eq!(
+        (done.state, done.result),
+        (PromotionState::RolledOut, Some(ReleaseId(1)))
+    );
+    let query = ReleasesQuery {
+        environment: stage.id(),
+        most: 10,
+    };
+    let told = releases::list(&stage.daemon, &query).await.unwrap();
+    assert_eq!(told.len(), 1);
+    // Agreement comes too late, and says so.
+    let late = approve(&stage, &deployer("emil"), id).await;
+    refused(late, ErrorCode::Conflict, "it was rolled out as release 1");
 }
