@@ -10,6 +10,7 @@
 //! a workspace is a working tree.
 
 mod container;
+mod elsewhere;
 mod legs;
 mod local;
 mod notes;
@@ -24,6 +25,7 @@ use havre_box::{BoxConfig, BoxError, Boxes, Grounds, Runtime};
 use havre_engine::Engine;
 use havre_net::Net;
 
+pub(crate) use elsewhere::Fetcher;
 pub(crate) use legs::{BoxLegs, Grounded, Surroundings};
 pub use local::{LocalError, LocalRun, LocalSettings};
 pub(crate) use notes::box_id;

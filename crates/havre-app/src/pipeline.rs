@@ -23,13 +23,13 @@ use axum::Router;
 use havre_api::Server;
 use havre_base::{Durability, blocking, one_line};
 use havre_box::Boxes;
-use havre_git::Repositories;
+use havre_git::{Remotes, Repositories};
 use havre_results::{Limits, Results};
 use havre_runs::{Ports, Runs, Settings, Sources, SystemClock};
 use havre_store::Store;
 
 use crate::daemon::Daemon;
-use crate::jobs::BoxLegs;
+use crate::jobs::{BoxLegs, Fetcher};
 use crate::run_calls::RunCalls;
 
 pub(crate) use pushed::Pushed;
@@ -118,6 +118,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) store: &'a Arc<Store>,
     pub(crate) boxes: Boxes,
     pub(crate) repositories: Repositories,
+    /// Of other servers.
+    pub(crate) remotes: Remotes,
     pub(crate) api: JobsApi,
     pub(crate) late: Late,
 }
@@ -130,6 +132,7 @@ impl Pipeline {
             store,
             boxes,
             repositories,
+            remotes,
             api,
             late,
         } = parts;
@@ -146,15 +149,24 @@ impl Pipeline {
         let results = results.map_err(|error| one_line(&error))?;
         let entries = Entries::default();
         let surroundings = OfDaemon::new(platform, api.clone(), entries.clone());
+        let machine = &daemon.options.machine;
+        let sources: Arc<dyn Sources> = Arc::new(Commits {
+            repositories: repositories.clone(),
+            remotes: remotes.clone(),
+        });
+        let fetcher = Fetcher {
+            remotes,
+            sources: Arc::clone(&sources),
+        };
         let legs = BoxLegs::new(
             boxes.clone(),
             platform.root.run_dir().join("jobs"),
             results.clone(),
             Default::default(),
+            fetcher,
             Arc::new(surroundings),
         );
         let legs = legs.map_err(|error| format!("cannot make the folder of boxes: {error}"))?;
-        let sources: Arc<dyn Sources> = Arc::new(Commits(repositories.clone()));
         let ports = Ports {
             legs: Arc::new(legs.clone()),
             gate: Arc::new(Environments {
@@ -164,7 +176,10 @@ impl Pipeline {
             sources: Arc::clone(&sources),
             clock: Arc::new(SystemClock),
         };
-        let settings = Settings::default();
+        let settings = Settings {
+            trusted_owners: machine.actions.trust.clone(),
+            ..Settings::default()
+        };
         let runs = Runs::open(Arc::clone(store), state.join("runs"), ports, settings);
         let runs = runs.map_err(|error| one_line(&error))?;
         let begun = Begun {

@@ -36,7 +36,7 @@ pub use follow::{Ending, Follow, Heard};
 pub use ground::{GroundError, Grounds};
 pub use inner::BoxConfig;
 pub use options::{CreateOptions, OptionError, Probe, split_line};
-pub use request::{BoxRequest, Caps, Ground, Image, Port, Service, Workspace};
+pub use request::{Action, BoxRequest, Caps, Ground, Image, Port, Service, Workspace};
 pub use runtime::{Runtime, RuntimeError};
 
 /// Users and groups of boxes on the host, where nobody has chosen others: 2130706432 and on, which systemd's list of

@@ -48,6 +48,26 @@ pub struct Settings {
     pub oidc: Vec<OidcIssuer>,
     /// Tells people of promotions.
     pub notify: Option<PathBuf>,
+    /// Actions and workflows of other repositories.
+    pub actions: Actions,
+}
+
+/// `actions`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actions {
+    /// What `/OWNER/REPOSITORY` is added to.
+    pub server: String,
+    /// Owners whose workflows may be given all secrets at once, in small letters.
+    pub trust: Vec<String>,
+}
+
+impl Default for Actions {
+    fn default() -> Self {
+        Self {
+            server: "https://github.com".to_owned(),
+            trust: Vec::new(),
+        }
+    }
 }
 
 /// `api`
@@ -210,7 +230,37 @@ fn top(fields: &Fields<'_>, base: &Base, report: &mut Report) -> Settings {
         acme,
         oidc,
         notify: file(fields, "notify", base, report),
+        actions: fields
+            .get("actions")
+            .and_then(|field| actions(field, report))
+            .unwrap_or_default(),
     }
+}
+
+fn actions(field: Field<'_>, report: &mut Report) -> Option<Actions> {
+    let fields = field.fields(&schema::ACTIONS.section, report)?;
+    let mut actions = Actions::default();
+    if let Some(field) = fields.get("server") {
+        let text = field.string(report)?;
+        actions.server = match text.starts_with("git://") && !text.contains(char::is_whitespace) {
+            true => text,
+            false => url(field, report)?,
+        };
+    }
+    let trust = fields.get("trust").map(|field| items(field, report));
+    for item in trust.unwrap_or_default() {
+        let owner = item.string(report)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if owner.is_empty() || owner.len() > 100 || !owner.chars().all(plain) {
+            value(
+                item,
+                report,
+                format!("`{owner}` is no owner of repositories"),
+            );
+        }
+        actions.trust.push(owner.to_lowercase());
+    }
+    Some(actions)
 }
 
 fn api(field: Field<'_>, report: &mut Report) -> Option<Api> {

@@ -24,6 +24,7 @@ pub mod cron;
 mod defined;
 mod driver;
 mod error;
+mod locks;
 mod logs;
 mod ports;
 mod record;
@@ -39,10 +40,11 @@ pub use havre_pipeline::run::{Again, Conclusion, LegId};
 pub use begin::{Begun, NotStarted, Outcome};
 pub use book::{Changed, Wait};
 pub use error::RunsError;
+pub use locks::lock_of;
 pub use logs::Part;
 pub use ports::{
-    Answer, Asked, BoxEnd, ContainerStart, Files, Followed, Gate, LegKey, LegStart, Legs, Opened,
-    RunId, Sources, SourcesError, StartError,
+    Answer, Asked, BoxEnd, ContainerStart, Elsewhere, Files, Followed, Gate, LegKey, LegStart,
+    Legs, Opened, Origin, RunId, Sources, SourcesError, StartError,
 };
 pub use record::{Record, Step};
 pub use runs::{Dispatch, LegShown, Log, Runs, Shown};

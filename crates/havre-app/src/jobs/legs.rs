@@ -23,6 +23,7 @@ use havre_runs::{BoxEnd, ContainerStart, Followed, LegKey, LegStart, Legs, Start
 use serde_json::{Value, json};
 
 use super::container;
+use super::elsewhere::Fetcher;
 use super::notes::{Note, Notes, box_id};
 use super::place::{Place, place};
 use super::sockets::{self, Sockets};
@@ -86,6 +87,7 @@ struct Inner {
     sockets: Sockets,
     results: Results,
     labels: BTreeMap<String, String>,
+    fetcher: Fetcher,
     surroundings: Arc<dyn Surroundings>,
 }
 
@@ -96,6 +98,7 @@ impl BoxLegs {
         dir: PathBuf,
         results: Results,
         labels: BTreeMap<String, String>,
+        fetcher: Fetcher,
         surroundings: Arc<dyn Surroundings>,
     ) -> std::io::Result<Self> {
         let inner = Inner {
@@ -104,6 +107,7 @@ impl BoxLegs {
             sockets: Sockets::default(),
             results,
             labels,
+            fetcher,
             surroundings,
         };
         Ok(Self {
@@ -253,6 +257,7 @@ impl Inner {
         if there.contains(&id) && self.notes.read(&id).is_ok() {
             return Ok(());
         }
+        let fetched = self.fetcher.fetch(&leg).await.map_err(refused)?;
         let (ground, options) = self.ground(&leg).await?;
         let mut services = Vec::new();
         for (name, asked) in &leg.services {
@@ -286,8 +291,11 @@ impl Inner {
             env.extend(of_host());
         }
         let in_container = matches!(ground, Ground::Image(_));
+        let mut document = document(&leg, &id, grounded.sources, in_container, token, env);
+        document.actions = fetched.actions;
         let request = BoxRequest {
-            document: document(&leg, &id, grounded.sources, in_container, token, env),
+            document,
+            actions: fetched.folders,
             id: id.clone(),
             filter: None,
             ground,

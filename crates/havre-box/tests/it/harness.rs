@@ -227,6 +227,7 @@ pub fn host(id: &str, script: &str) -> BoxRequest {
         repository: None,
         results: None,
         tool_cache: None,
+        actions: Vec::new(),
         options: CreateOptions::default(),
         services: Vec::new(),
         limits: Caps::of_this_machine(),
@@ -249,6 +250,7 @@ pub fn service(name: &str, script: &str, options: &str) -> Service {
         entrypoint: None,
         command: Some(["sh", "-c", script].map(str::to_owned).to_vec()),
         ports: Vec::new(),
+        actions: Vec::new(),
         options: CreateOptions::parse(options).expect("options"),
     }
 }
