@@ -125,6 +125,8 @@ pub struct Actions {
     pub pinned: BTreeMap<String, String>,
     /// Whether an action has to be in one of the two.
     pub locked: bool,
+    /// Where the files of the workflow's own repository are (`$/`), where that is another one.
+    pub own: Option<String>,
 }
 
 impl Default for Actions {
@@ -135,6 +137,7 @@ impl Default for Actions {
             there: BTreeMap::new(),
             pinned: BTreeMap::new(),
             locked: false,
+            own: None,
         }
     }
 }

@@ -533,6 +533,7 @@ mod tests {
 
     const ALL: &str = "\
 api: {host: Havre.example.org}
+actions: {server: 'git://git.example.org', trust: [Acme]}
 acme:
   email: ops@example.org
   dns_hook: hook
@@ -562,6 +563,8 @@ oidc:
             .map(|authority| authority.name.as_str())
             .collect();
         assert_eq!(names, ["letsencrypt", "own"]);
+        assert_eq!(settings.actions.server, "git://git.example.org");
+        assert_eq!(settings.actions.trust, ["acme"]);
         let github = &settings.oidc[0];
         assert_eq!(github.audience, "https://havre.example.org");
         assert_eq!(github.rules[0].claims["repository_id"], "123456");
@@ -603,6 +606,12 @@ oidc:
                 "does not exist",
             ),
             ("notify: gone", "machine.yaml:1:9", "does not exist"),
+            (
+                "actions: {server: 'file:///x'}",
+                "machine.yaml:1:19",
+                "not an address",
+            ),
+            ("actions: {trust: ['a/b']}", "machine.yaml:1:19", "no owner"),
             (
                 "acme: {authorities: [{name: a, directory: 'ftp://x'}]}",
                 "machine.yaml:1:43",

@@ -78,6 +78,7 @@ impl Fetcher {
             lock: lock.as_ref().map(|lock| (lock, own.as_str())),
             there: BTreeMap::new(),
             folders: Vec::new(),
+            own: None,
         };
         let mut left = VecDeque::new();
         for used in steps(&read, leg) {
@@ -96,6 +97,7 @@ impl Fetcher {
                     .map(|(key, locked)| (key.clone(), locked.commit.clone()))
                     .collect(),
                 locked: lock.is_some(),
+                own: work.own,
                 ..Actions::default()
             },
             folders: work.folders,
@@ -180,6 +182,8 @@ struct Fetching<'a> {
     lock: Option<(&'a Lock, &'a str)>,
     there: BTreeMap<String, String>,
     folders: Vec<Action>,
+    /// What `$/` is in a workflow of another repository.
+    own: Option<String>,
 }
 
 impl Fetching<'_> {
@@ -206,7 +210,10 @@ impl Fetching<'_> {
                     self.inside(&place, &format!("$/{path}"), &path, &objects, &commit)
                         .await
                 }
-                None => self.own(&place, &path, true).await,
+                None => {
+                    self.show_own(&place).await?;
+                    self.own(&place, &path, true).await
+                }
             },
             UsedAction::Remote(remote) => {
                 let found = havre_actions::find(&remote.owner, &remote.repository, &remote.path);
@@ -252,21 +259,41 @@ impl Fetching<'_> {
             if self.there.len() >= MOST {
                 return Err(fail(format!("a job uses at most {MOST} repositories")));
             }
-            let name = RemoteName::new(&remote.owner, &remote.repository);
-            let name = name.map_err(|error| fail(told(&error)))?;
-            let files = remotes.folder(&name, &commit).await;
-            let files = files.map_err(|error| fail(told(&error)))?;
-            let place = format!("{}/{}", remote.owner, remote.repository).to_lowercase();
-            let target = format!("{}/{place}/{commit}", paths::ACTIONS);
-            // Two references may be one commit.
-            if !self.folders.iter().any(|folder| folder.target == target) {
-                self.folders.push(Action { files, target });
-            }
+            let shown = self.show(remote, &commit).await;
+            shown.map_err(|error| fail(told(&error)))?;
             self.there.insert(key, commit.to_string());
         }
         let shown = remote.to_string();
         self.inside(&place, &shown, &remote.path, &objects, &commit)
             .await
+    }
+
+    /// Shows the box a commit; where.
+    async fn show(&mut self, remote: &Remote, commit: &Oid) -> Result<String, RemoteError> {
+        let name = RemoteName::new(&remote.owner, &remote.repository)?;
+        let files = self.fetcher.remotes.folder(&name, commit).await?;
+        let place = format!("{}/{}", remote.owner, remote.repository).to_lowercase();
+        let target = format!("{}/{place}/{commit}", paths::ACTIONS);
+        // Two references may be one commit.
+        if !self.folders.iter().any(|folder| folder.target == target) {
+            let target = target.clone();
+            self.folders.push(Action { files, target });
+        }
+        Ok(target)
+    }
+
+    /// Shows the box the repository of a workflow of another one.
+    async fn show_own(&mut self, place: &Place) -> Result<(), String> {
+        let Some(origin) = self.leg.origin.clone().filter(|_| self.own.is_none()) else {
+            return Ok(());
+        };
+        let remote = origin.file("");
+        let fail = |why: String| format!("{}: error: `{remote}` cannot be had: {why}", place.shown);
+        let commit = origin.commit.parse();
+        let commit = commit.map_err(|_| fail(format!("{} is no commit", origin.commit)))?;
+        let shown = self.show(&remote, &commit).await;
+        self.own = Some(shown.map_err(|error| fail(told(&error)))?);
+        Ok(())
     }
 
     /// What an action of another repository uses.
