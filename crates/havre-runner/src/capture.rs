@@ -2,7 +2,8 @@
 
 use std::io::{self, Read};
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -93,8 +94,9 @@ impl Kept {
 
     /// What there is, after the program has ended: what it left in the background may hold the pipe for ever.
     fn text(self) -> String {
-        let ended: Result<(), mpsc::RecvTimeoutError> = self.done.recv_timeout(MAX_DRAIN);
-        drop(ended);
+        match self.done.recv_timeout(MAX_DRAIN) {
+            Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
         let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&bytes).into_owned()
     }
