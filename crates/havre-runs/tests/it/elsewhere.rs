@@ -74,12 +74,12 @@ async fn what_is_called_elsewhere_has_to_fit_and_to_be_there() {
         (
             "",
             sound,
-            "ci.yml:4:11: error: `acme/ci/.github/workflows/shared.yml@v1` needs the secret `key`",
+            "needs the secret `key`\n  --> .github/workflows/ci.yml:4:11",
         ),
         (
             "    with: {n: x}\n    secrets: {key: a}\n",
             sound,
-            "ci.yml:5:15: error: input `n`",
+            ".github/workflows/ci.yml:5:15",
         ),
         (
             "    with: {m: x}\n    secrets: {key: a}\n",
