@@ -56,7 +56,7 @@ fn head(report: &RunReport) -> String {
         short_reference(&run.reference),
         run.actor,
     ));
-    for why in &report.why {
+    if let Some(why) = &report.why {
         text.push_str(&format!("\n  {}", printable(why)));
     }
     text.push('\n');
