@@ -228,7 +228,7 @@ fn fetch(step: &Step, git: &Git<'_>, wanted: &Wanted, origin: &Origin) -> Result
     };
     let mut options = vec!["--no-tags".to_owned(), "--no-recurse-submodules".to_owned()];
     options.extend(filter.map(|filter| format!("--filter={filter}")));
-    if step.flag("show-progress", true)? {
+    if step.flag("show-progress", false)? {
         options.push("--progress".to_owned());
     }
     let run = |more: &[&str], refspecs: &[String]| {
@@ -300,12 +300,8 @@ fn sparse(step: &Step, git: &Git<'_>, folder: &Path) -> Result<(), Failure> {
 
 fn check_out(git: &Git<'_>, target: Target) -> Result<(), Failure> {
     match target {
-        Target::Branch { name, start } => {
-            git.run(&["checkout", "--progress", "--force", "-B", &name, &start])
-        }
-        Target::Detached(what) => {
-            git.run(&["checkout", "--progress", "--force", "--detach", &what])
-        }
+        Target::Branch { name, start } => git.run(&["checkout", "--force", "-B", &name, &start]),
+        Target::Detached(what) => git.run(&["checkout", "--force", "--detach", &what]),
         Target::BranchOrTag(name) => {
             let (branch, tag) = (
                 format!("refs/remotes/origin/{name}"),

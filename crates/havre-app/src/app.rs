@@ -352,12 +352,14 @@ async fn build(options: DaemonOptions) -> Result<Built, DaemonError> {
         late: late.clone(),
     });
     let repositories = Repositories::new(&daemon, engine.clone(), receiver);
+    let remotes = in_place(|| crate::repositories::remotes(&daemon, engine.clone()));
     let pipeline = boxes.map_err(|error| one_line(&error)).and_then(|boxes| {
         let parts = pipeline::Parts {
             daemon: &daemon,
             store: &store,
             boxes,
             git: repositories.git()?,
+            remotes: remotes?,
             api: jobs_api.clone(),
             mirrors: Arc::clone(&mirrors),
             late,

@@ -13,6 +13,7 @@
 mod around;
 mod container;
 mod doors;
+mod elsewhere;
 mod images;
 mod legs;
 mod local;
@@ -33,6 +34,7 @@ use havre_net::Net;
 
 pub(crate) use around::{Grounded, Proxy, Surroundings};
 pub(crate) use doors::{Doors, doors_of};
+pub(crate) use elsewhere::Fetcher;
 pub(crate) use legs::{BoxLegs, scopes};
 pub use local::{LocalError, LocalRun, LocalSettings};
 pub(crate) use notes::box_id;

@@ -26,14 +26,14 @@ use axum::Router;
 use havre_api::Server;
 use havre_base::{Durability, blocking, one_line};
 use havre_box::Boxes;
-use havre_git::{Git, Repositories};
+use havre_git::{Git, Remotes, Repositories};
 use havre_model::machine::Ci;
 use havre_results::{Limits, Results};
 use havre_runs::{Ports, Runs, Settings, Sources, SystemClock};
 use havre_store::Store;
 
 use crate::daemon::Daemon;
-use crate::jobs::{BoxLegs, ToolCaches, doors_of};
+use crate::jobs::{BoxLegs, Fetcher, ToolCaches, doors_of};
 use crate::mirrors::Mirrors;
 use crate::run_calls::{RunCalls, ToolsOfJobs};
 use crate::workshop::Workshop;
@@ -145,6 +145,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) store: &'a Arc<Store>,
     pub(crate) boxes: Boxes,
     pub(crate) git: Git,
+    /// Repositories of other servers.
+    pub(crate) remotes: Remotes,
     pub(crate) api: JobsApi,
     pub(crate) mirrors: Arc<Mirrors>,
     pub(crate) late: Late,
@@ -159,6 +161,7 @@ impl Pipeline {
             store,
             boxes,
             git,
+            remotes,
             api,
             mirrors,
             late,
@@ -176,7 +179,8 @@ impl Pipeline {
             limits(&daemon.options.machine.ci),
         );
         let results = results.map_err(|error| one_line(&error))?;
-        let bounds = &daemon.options.machine.jobs;
+        let machine = &daemon.options.machine;
+        let bounds = &machine.jobs;
         let tools = ToolCaches::new(
             state.join("jobs/tools"),
             bounds.tool_cache_bytes.unwrap_or(TOOLS_BYTES),
@@ -188,25 +192,33 @@ impl Pipeline {
             identities: platform.identities.clone(),
             trail: platform.trail.clone(),
         };
+        let sources: Arc<dyn Sources> = Arc::new(Commits {
+            repositories: repositories.clone(),
+            remotes: remotes.clone(),
+        });
         let listens = daemon.options.https.iter().chain(&daemon.options.http);
         let surroundings = OfDaemon {
             platform: Arc::clone(platform),
-            commits: Commits(repositories.clone()),
+            sources: Arc::clone(&sources),
             api: api.clone(),
             served,
             doors: doors_of(listens),
             tools: tools.clone(),
             workshop,
         };
+        let fetcher = Fetcher {
+            remotes,
+            sources: Arc::clone(&sources),
+        };
         let legs = BoxLegs::new(
             boxes.clone(),
             platform.root.run_dir().join("jobs"),
             results.clone(),
-            daemon.options.machine.ci.labels.clone(),
+            machine.ci.labels.clone(),
+            fetcher,
             Arc::new(surroundings),
         );
         let legs = legs.map_err(|error| format!("cannot make the folder of boxes: {error}"))?;
-        let sources: Arc<dyn Sources> = Arc::new(Commits(repositories.clone()));
         let ports = Ports {
             legs: Arc::new(legs.clone()),
             gate: Arc::new(Environments {
@@ -223,6 +235,7 @@ impl Pipeline {
         let settings = Settings {
             at_once,
             per_project: bounds.per_project.unwrap_or(Settings::share(at_once)),
+            trusted_owners: machine.actions.trust.clone(),
             ..usual
         };
         let runs = Runs::open(Arc::clone(store), state.join("runs"), ports, settings);

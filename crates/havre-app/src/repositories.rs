@@ -11,11 +11,13 @@ mod porter;
 
 use std::sync::Arc;
 
+use havre_base::one_line;
 use havre_engine::Engine;
-use havre_git::{Git, OpenError, Receiver, Settings};
+use havre_git::{Git, OpenError, Receiver, RemoteSettings, Remotes, Settings};
 use havre_model::machine;
 
 use crate::audit;
+use crate::daemon::Daemon;
 use crate::platform::Platform;
 
 pub(crate) use checks::{files, gates, wrong};
@@ -44,6 +46,19 @@ pub(crate) fn open(
         ..usual
     };
     Git::open(settings, receiver, Some(Arc::new(Groups(engine))))
+}
+
+/// Opens what is kept of repositories of other servers. Blocks.
+pub(crate) fn remotes(daemon: &Daemon, engine: Engine) -> Result<Remotes, String> {
+    let platform = &daemon.platform;
+    let root = &platform.root;
+    let settings = RemoteSettings {
+        server: daemon.options.machine.actions.server.clone(),
+        folder: root.remotes_dir(),
+        confined: Some((root.git_run_dir().join("remotes"), platform.exe.clone())),
+    };
+    let opened = Remotes::open(settings, Some(Arc::new(Groups(engine))));
+    opened.map_err(|error| one_line(&error))
 }
 
 /// Who lets people and programs in to them.

@@ -131,6 +131,11 @@ impl Root {
         self.state.join("repositories")
     }
 
+    /// Of other servers: actions, and workflows that are called.
+    pub(crate) fn remotes_dir(&self) -> PathBuf {
+        self.state.join("remotes")
+    }
+
     /// What git sees while it serves one of them.
     pub(crate) fn git_run_dir(&self) -> PathBuf {
         self.run.join("git")

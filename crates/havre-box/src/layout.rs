@@ -112,7 +112,7 @@ impl Layout<'_> {
             read_only: false,
             subpath: None,
         };
-        let mut mounts = vec![bind(work, paths::WORK)];
+        let mut mounts = vec![bind(work.clone(), paths::WORK)];
         mounts.push(match &request.tools.shown[..] {
             [] => {
                 let tools = dir.join("tools");
@@ -136,16 +136,15 @@ impl Layout<'_> {
             }
         });
         if let Workspace::Copy(tree) = &request.workspace {
-            let what = format!("find {}", tree.display());
-            let meta = fs::symlink_metadata(tree).map_err(BoxError::files(what))?;
             let upper =
                 writable(dir, "workspace").map_err(BoxError::files("make the workspace"))?;
-            mounts.push(MountSpec::Layers {
-                lower: vec![tree.clone()],
-                upper: Some(upper),
-                target: workspace.clone(),
-                owner: (meta.uid(), meta.gid()),
-            });
+            mounts.push(changeable(tree, upper, workspace)?);
+        }
+        for (number, action) in request.actions.iter().enumerate() {
+            self.give_folder(&work, &below(&action.target))?;
+            let made = writable(dir, &format!("action{number}"));
+            let upper = made.map_err(BoxError::files("make the folders of an action"))?;
+            mounts.push(changeable(&action.files, upper, &action.target)?);
         }
         Ok(mounts)
     }
@@ -177,11 +176,20 @@ pub fn writable(dir: &Path, name: &str) -> io::Result<Writable> {
 
 /// Something of the host for reading, as if root of the box had it.
 fn shown(path: &Path, target: &str) -> Result<MountSpec, BoxError> {
+    layers(path, None, target)
+}
+
+/// The same, with changes that are the box's own.
+fn changeable(path: &Path, upper: Writable, target: &str) -> Result<MountSpec, BoxError> {
+    layers(path, Some(upper), target)
+}
+
+fn layers(path: &Path, upper: Option<Writable>, target: &str) -> Result<MountSpec, BoxError> {
     let what = format!("find {}", path.display());
     let meta = fs::symlink_metadata(path).map_err(BoxError::files(what))?;
     Ok(MountSpec::Layers {
         lower: vec![path.to_owned()],
-        upper: None,
+        upper,
         target: target.to_owned(),
         owner: (meta.uid(), meta.gid()),
     })

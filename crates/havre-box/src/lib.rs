@@ -42,7 +42,7 @@ pub use follow::{Ending, Follow, Heard};
 pub use ground::{GroundError, Grounds};
 pub use inner::BoxConfig;
 pub use options::{CreateOptions, OptionError, Probe, split_line};
-pub use request::{Beside, BoxRequest, Caps, Ground, Image, Port, Service, Workspace};
+pub use request::{Action, Beside, BoxRequest, Caps, Ground, Image, Port, Service, Workspace};
 pub use runtime::{Runtime, RuntimeError};
 pub use tools::Tools;
 

@@ -36,12 +36,23 @@ pub struct BoxRequest {
     pub results: Option<PathBuf>,
     /// What is seen at [`havre_job::paths::TOOL_CACHE`], and what is kept of it.
     pub tools: Tools,
+    /// Actions of other repositories, each of which the job may change for itself.
+    pub actions: Vec<Action>,
     /// Options of `container:`; those of the machine's own box are empty.
     pub options: CreateOptions,
     /// What runs beside it.
     pub services: Vec<Service>,
     /// What each of its containers may use.
     pub limits: Caps,
+}
+
+/// An action of another repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// Its repository's files, without links in the path; nobody changes them while the box is there.
+    pub files: PathBuf,
+    /// Where the box sees them, below [`havre_job::paths::ACTIONS`].
+    pub target: String,
 }
 
 /// What a box stands on.

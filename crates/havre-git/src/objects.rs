@@ -170,6 +170,18 @@ impl Objects {
         Ok(self.run("cat-file", args, room).await?.ok("cat-file")?)
     }
 
+    /// How many files a commit has, and how many bytes they are together; git says at most `most` bytes of it.
+    pub(crate) async fn weigh(
+        &self,
+        commit: &Oid,
+        most: usize,
+    ) -> Result<(usize, u64), ObjectError> {
+        let args = vec!["-r", "-z", "--long", "--full-tree", commit.as_str()];
+        let entries = entries(&self.run("ls-tree", args, most).await?.ok("ls-tree")?);
+        let sizes = entries.iter().filter_map(|entry| entry.size);
+        Ok((entries.len(), sizes.fold(0, u64::saturating_add)))
+    }
+
     /// What a commit says of itself.
     pub async fn commit(&self, oid: &Oid) -> Result<Commit, ObjectError> {
         let found = self.look(oid.as_str()).await?;

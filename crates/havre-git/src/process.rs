@@ -15,8 +15,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::bounds::{Bound, Bounds};
+use crate::repositories::fresh_folder;
 use crate::text::plain;
-use crate::view::{REPOSITORY, View};
+use crate::view::{REPOSITORY, View, bounded};
 
 /// Shown of what git has to say.
 pub(crate) const LAST_WORDS: usize = 4000;
@@ -96,7 +97,8 @@ pub enum GitError {
 /// Starts git.
 #[derive(Clone)]
 pub(crate) struct Processes {
-    view: View,
+    /// `None`: git runs as whoever asks, and sees what they see.
+    view: Option<View>,
     bounds: Option<Arc<dyn Bounds>>,
     most_file: u64,
     aside: Arc<Semaphore>,
@@ -133,7 +135,7 @@ pub(crate) struct Running {
 }
 
 impl Processes {
-    pub(crate) fn new(view: View, bounds: Option<Arc<dyn Bounds>>, most_file: u64) -> Self {
+    pub(crate) fn new(view: Option<View>, bounds: Option<Arc<dyn Bounds>>, most_file: u64) -> Self {
         Self {
             view,
             bounds,
@@ -141,6 +143,20 @@ impl Processes {
             aside: Arc::new(Semaphore::new(MOST_ASIDE)),
             count: Arc::default(),
         }
+    }
+
+    /// Where git finds a repository.
+    pub(crate) fn seen(&self, repository: &Path) -> PathBuf {
+        match self.view {
+            Some(_) => PathBuf::from(REPOSITORY),
+            None => repository.to_owned(),
+        }
+    }
+
+    /// Makes a folder that is empty, and git's.
+    pub(crate) fn fresh(&self, path: &Path) -> io::Result<()> {
+        let owner = self.view.as_ref().map(|_| havre_confine::GIT_USER);
+        fresh_folder(path, owner)
     }
 
     /// Starts it in `repository`, with pipes.
@@ -158,6 +174,7 @@ impl Processes {
             .as_mut()
             .map_or_else(Vec::new, |bound| std::mem::take(&mut bound.doors));
         let mut command = Command::new("git");
+        let seen = self.seen(repository);
         let settings = call.settings.iter().map(String::as_str);
         for setting in SETTINGS.into_iter().chain(settings) {
             command.args(["-c", setting]);
@@ -172,13 +189,13 @@ impl Processes {
                     .as_deref()
                     .unwrap_or(OsStr::new("/usr/bin:/bin")),
             )
-            .env("HOME", REPOSITORY)
+            .env("HOME", &seen)
             .env("LC_ALL", "C")
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_LITERAL_PATHSPECS", "1")
-            .env("GIT_DIR", REPOSITORY)
+            .env("GIT_DIR", &seen)
             .envs(call.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -186,10 +203,16 @@ impl Processes {
             .process_group(0)
             .kill_on_drop(true);
         let most_file = call.most_file.unwrap_or(self.most_file);
-        let confined = self
-            .view
-            .confine(&mut command, repository, most_file, doors);
-        confined.map_err(failed)?;
+        match &self.view {
+            Some(view) => {
+                let confined = view.confine(&mut command, repository, most_file, doors);
+                confined.map_err(failed)?;
+            }
+            None => {
+                command.current_dir(repository);
+                bounded(&mut command, most_file);
+            }
+        }
         let child = command.spawn().map_err(|error| match error.kind() {
             // It may be something else that the way to it lacks.
             io::ErrorKind::NotFound if !is_there("git") => GitError::NoGit,

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use havre_base::{blocking, one_line};
-use havre_confine::GIT_USER;
 
 use crate::objects::Objects;
 use crate::process::{Call, GitError, Processes};
@@ -165,7 +164,7 @@ impl Repositories {
             return Err(CreateError::TooMany { most });
         }
         let unfinished = self.0.folder.join(format!("{name}{UNFINISHED}"));
-        fresh_folder(&unfinished).map_err(failed)?;
+        self.0.processes.fresh(&unfinished).map_err(failed)?;
         let call = Call {
             args: vec!["--quiet", "--bare", "--template=", "--initial-branch=main"],
             most: 4096,
@@ -289,14 +288,17 @@ impl Drop for Held {
     }
 }
 
-/// Empty, and git's.
-fn fresh_folder(path: &Path) -> io::Result<()> {
+/// An empty folder, and whose it is.
+pub(crate) fn fresh_folder(path: &Path, owner: Option<u32>) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     DirBuilder::new().mode(0o700).create(path)?;
-    chown(path, Some(GIT_USER), Some(GIT_USER))
+    match owner {
+        Some(owner) => chown(path, Some(owner), Some(owner)),
+        None => Ok(()),
+    }
 }
 
 /// Whether it is what git calls such a folder, and nothing else.

@@ -55,7 +55,7 @@ impl Git {
         let failed = |attempt| move |source| OpenError { attempt, source };
         let view = View::create(&settings.run, &settings.exe)
             .map_err(failed("make the folder that git sees"))?;
-        let processes = Processes::new(view.clone(), bounds, settings.most_repository);
+        let processes = Processes::new(Some(view.clone()), bounds, settings.most_repository);
         let repositories = Repositories::open(&settings, processes.clone())
             .map_err(failed("open the repositories"))?;
         repositories

@@ -123,6 +123,17 @@ impl View {
     }
 }
 
+/// Bounds what `command` will run as whoever asks: files of at most `most_bytes`, and time.
+pub(crate) fn bounded(command: &mut Command, most_bytes: u64) {
+    let bounds = [
+        (Resource::Fsize, most_bytes),
+        (Resource::Cpu, MOST_SECONDS),
+        (Resource::Core, 0),
+    ];
+    // SAFETY: system calls alone between fork and exec, no memory is allocated.
+    unsafe { command.pre_exec(move || set(&bounds)) };
+}
+
 struct Mounts {
     view: CString,
     /// Each with its place in the view.
@@ -171,22 +182,27 @@ fn become_user() -> io::Result<()> {
 }
 
 fn limit(most_bytes: u64) -> io::Result<()> {
-    for (resource, most) in [
+    set(&[
         (Resource::Fsize, most_bytes),
         (Resource::As, MOST_MEMORY),
         (Resource::Cpu, MOST_SECONDS),
         (Resource::Nproc, MOST_TASKS),
         (Resource::Core, 0),
-    ] {
-        let most = Some(most);
+    ])?;
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    Ok(())
+}
+
+fn set(bounds: &[(Resource, u64)]) -> io::Result<()> {
+    for (resource, most) in bounds {
+        let most = Some(*most);
         rustix::process::setrlimit(
-            resource,
+            *resource,
             Rlimit {
                 current: most,
                 maximum: most,
             },
         )?;
     }
-    rustix::process::umask(Mode::from_raw_mode(0o077));
     Ok(())
 }

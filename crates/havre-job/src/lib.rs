@@ -32,8 +32,8 @@ pub const MAX_DOCUMENT: usize = 32 << 20;
 pub const MAX_TEXT: usize = 16 << 10;
 /// Most bytes of a step's summary; GitHub's.
 pub const MAX_SUMMARY: usize = 1 << 20;
-/// Most bytes of plain lines that are told of a job; what comes after is dropped, and this is told once.
-pub const MAX_PLAIN: usize = 64 << 20;
+/// What of [`MAX_TOLD`] plain lines may take: what is wrong is to be seen after much output as well.
+pub const MAX_PLAIN: u64 = MAX_TOLD / 4 * 3;
 /// Most bytes of all outputs of a job together; GitHub's.
 pub const MAX_OUTPUTS: usize = 1 << 20;
 
@@ -124,9 +124,16 @@ pub struct Actions {
     pub server: String,
     /// They are put below it, as `<owner>/<repository>/<reference>`.
     pub folder: String,
+    /// The commit (in hex) of each `owner/repository@reference`, in the lock file's spelling, that is below
+    /// [`Actions::folder`] already, as `<owner>/<repository>/<commit>` in small letters.
+    pub there: BTreeMap<String, String>,
     /// The commit (in hex) that each `owner/repository@reference` has to be, in the lock file's spelling; of one that
     /// is not here, the reference decides.
     pub pinned: BTreeMap<String, String>,
+    /// Whether an action has to be in one of the two.
+    pub locked: bool,
+    /// Where the files of the workflow's own repository are (`$/`), where that is another one.
+    pub own: Option<String>,
 }
 
 impl Default for Actions {
@@ -134,7 +141,10 @@ impl Default for Actions {
         Self {
             server: "https://github.com".to_owned(),
             folder: paths::ACTIONS.to_owned(),
+            there: BTreeMap::new(),
             pinned: BTreeMap::new(),
+            locked: false,
+            own: None,
         }
     }
 }

@@ -27,7 +27,7 @@ pub const HOME: &str = "/home/runner";
 pub const WORK: &str = "/home/runner/work";
 /// Scratch space of a job.
 pub const TEMP: &str = "/home/runner/work/_temp";
-/// Actions from elsewhere: `<owner>/<repository>/<reference>`.
+/// Actions from elsewhere: `<owner>/<repository>/<commit>`; of what the runner fetches itself, `<reference>`.
 pub const ACTIONS: &str = "/home/runner/work/_actions";
 /// Tools that jobs keep.
 pub const TOOL_CACHE: &str = "/opt/hostedtoolcache";

@@ -60,6 +60,8 @@ pub struct Settings {
     pub ci: Ci,
     /// What jobs of workflows may take.
     pub jobs: Jobs,
+    /// Actions and workflows of other repositories.
+    pub actions: Actions,
 }
 
 /// `jobs`: what its owner says; all else is as the machine allows.
@@ -75,6 +77,24 @@ pub struct Jobs {
     pub disk_reserve_bytes: Option<u64>,
     /// Tools that a project's jobs keep.
     pub tool_cache_bytes: Option<u64>,
+}
+
+/// `actions`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actions {
+    /// What `/OWNER/REPOSITORY` is added to.
+    pub server: String,
+    /// Owners whose workflows may be given all secrets at once, in small letters.
+    pub trust: Vec<String>,
+}
+
+impl Default for Actions {
+    fn default() -> Self {
+        Self {
+            server: "https://github.com".to_owned(),
+            trust: Vec::new(),
+        }
+    }
 }
 
 /// `api`
@@ -240,6 +260,7 @@ fn top(fields: &Fields<'_>, base: &Base, report: &mut Report) -> Settings {
         git: of(fields, "git", pipeline::git, report),
         ci: of(fields, "ci", pipeline::ci, report),
         jobs: of(fields, "jobs", jobs, report),
+        actions: of(fields, "actions", actions, report),
     }
 }
 
@@ -277,6 +298,32 @@ fn jobs(field: Field<'_>, report: &mut Report) -> Option<Jobs> {
         disk_reserve_bytes: bytes("disk_reserve"),
         tool_cache_bytes: bytes("tool_cache"),
     })
+}
+
+fn actions(field: Field<'_>, report: &mut Report) -> Option<Actions> {
+    let fields = field.fields(&schema::ACTIONS.section, report)?;
+    let mut actions = Actions::default();
+    if let Some(field) = fields.get("server") {
+        let text = field.string(report)?;
+        actions.server = match text.starts_with("git://") && !text.contains(char::is_whitespace) {
+            true => text,
+            false => url(field, report)?,
+        };
+    }
+    let trust = fields.get("trust").map(|field| items(field, report));
+    for item in trust.unwrap_or_default() {
+        let owner = item.string(report)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if owner.is_empty() || owner.len() > 100 || !owner.chars().all(plain) {
+            value(
+                item,
+                report,
+                format!("`{owner}` is no owner of repositories"),
+            );
+        }
+        actions.trust.push(owner.to_lowercase());
+    }
+    Some(actions)
 }
 
 fn api(field: Field<'_>, report: &mut Report) -> Option<Api> {
@@ -551,6 +598,7 @@ mod tests {
     const ALL: &str = "\
 api: {host: Havre.example.org}
 jobs: {at_once: 8, per_project: 2, disk: 30gb, disk_reserve: 512m, tool_cache: 1g}
+actions: {server: 'git://git.example.org', trust: [Acme]}
 acme:
   email: ops@example.org
   dns_hook: hook
@@ -609,6 +657,8 @@ ci: {labels: {big: 'runner:1'}, artifacts: 1g, caches: 2g, total: 3g, keep: 720h
             .map(|authority| authority.name.as_str())
             .collect();
         assert_eq!(names, ["letsencrypt", "own"]);
+        assert_eq!(settings.actions.server, "git://git.example.org");
+        assert_eq!(settings.actions.trust, ["acme"]);
         let github = &settings.oidc[0];
         assert_eq!(github.audience, "https://havre.example.org");
         assert_eq!(github.rules[0].claims["repository_id"], "123456");
@@ -662,6 +712,12 @@ ci: {labels: {big: 'runner:1'}, artifacts: 1g, caches: 2g, total: 3g, keep: 720h
             ("notify: gone", "machine.yaml:1:9", "does not exist"),
             ("git: {push: 0}", "machine.yaml:1:13", "lets nothing in"),
             ("ci: {artifacts: much}", "machine.yaml:1:17", "a size like"),
+            (
+                "actions: {server: 'file:///x'}",
+                "machine.yaml:1:19",
+                "not an address",
+            ),
+            ("actions: {trust: ['a/b']}", "machine.yaml:1:19", "no owner"),
             (
                 "acme: {authorities: [{name: a, directory: 'ftp://x'}]}",
                 "machine.yaml:1:43",

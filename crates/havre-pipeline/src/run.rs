@@ -10,6 +10,7 @@
 
 mod rerun;
 mod step;
+mod why;
 
 use std::fmt;
 
@@ -23,6 +24,7 @@ use crate::serial;
 
 pub use rerun::{Again, MAX_ATTEMPTS, Refusal, rerun};
 pub use step::{MAX_LEG_OUTPUTS, MAX_RUN_OUTPUTS, begin, begin_only, step};
+pub use why::why;
 
 /// Milliseconds since any moment that stays the same as long as a run lasts.
 pub type Millis = u64;

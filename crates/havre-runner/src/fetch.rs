@@ -8,6 +8,7 @@ use std::time::Duration;
 use havre_base::clipped;
 use havre_job::{Actions, Document};
 use havre_workflow::Remote;
+use havre_workflow::lock::key;
 
 use crate::capture::{Captured, capture};
 use crate::processes::Processes;
@@ -31,6 +32,11 @@ pub(crate) fn fetch(
     let named = |name: &str| {
         !name.is_empty() && !name.starts_with(['-', '.']) && !name.contains(['\0', '\n'])
     };
+    let key = key(remote);
+    if let Some((_, commit)) = actions.there.iter().find(|(name, _)| **name == key) {
+        let place = format!("{owner}/{repository}").to_lowercase();
+        return Ok(Path::new(&actions.folder).join(place).join(commit));
+    }
     let steps_out = reference
         .split('/')
         .any(|part| part == ".." || part.is_empty());
@@ -43,6 +49,13 @@ pub(crate) fn fetch(
             "`{remote}` names no repository that can be fetched"
         ));
     }
+    let pin = pinned(actions, &key);
+    if actions.locked && pin.is_none() {
+        return Err(format!(
+            "action `{key}` is not in the lock file of the workflow: `havre ci lock` puts it there, unless an action \
+             names it that only the job knows"
+        ));
+    }
     let folder = Path::new(&actions.folder)
         .join(owner)
         .join(repository)
@@ -51,7 +64,6 @@ pub(crate) fn fetch(
     if done.is_file() {
         return Ok(folder);
     }
-    let pin = pinned(actions, remote);
     let wanted = pin.unwrap_or(reference);
     let server = actions.server.trim_end_matches('/');
     let address = format!("{server}/{owner}/{repository}");
@@ -106,13 +118,9 @@ fn beside(folder: &Path, what: &str) -> PathBuf {
     name.into()
 }
 
-fn pinned<'a>(actions: &'a Actions, remote: &Remote) -> Option<&'a str> {
-    let key = format!(
-        "{}/{}@{}",
-        remote.owner, remote.repository, remote.reference
-    );
+fn pinned<'a>(actions: &'a Actions, key: &str) -> Option<&'a str> {
     let mut pinned = actions.pinned.iter();
-    let found = pinned.find(|(name, _)| name.eq_ignore_ascii_case(&key));
+    let found = pinned.find(|(name, _)| *name == key);
     found.map(|(_, commit)| commit.strip_prefix("sha1-").unwrap_or(commit))
 }
 

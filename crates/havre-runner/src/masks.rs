@@ -101,6 +101,19 @@ impl Masks {
         stream.flush(&self.set().filter, out);
     }
 
+    /// Masks what is too short for [`Masks::feed`] in a piece of an endless line, whose last [`MIN_BYTES`] are to be
+    /// looked at again.
+    pub fn hide_short(&self, piece: &mut Vec<u8>) {
+        for short in &self.set().short {
+            let found = piece
+                .windows(short.len())
+                .any(|part| part == short.as_bytes());
+            if found {
+                *piece = replaced(piece, short.as_bytes());
+            }
+        }
+    }
+
     fn set(&self) -> Arc<Set> {
         let set = self
             .0
@@ -108,6 +121,18 @@ impl Masks {
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         Arc::clone(&set)
     }
+}
+
+fn replaced(bytes: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(value.len()).position(|part| part == value) {
+        all.extend(&rest[..at]);
+        all.extend(MASK.as_bytes());
+        rest = &rest[at + value.len()..];
+    }
+    all.extend(rest);
+    all
 }
 
 #[cfg(test)]

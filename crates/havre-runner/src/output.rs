@@ -14,6 +14,9 @@ use crate::tell::Teller;
 /// Most bytes of outputs and state that commands of one process say.
 const MAX_SAID: usize = 16 << 20;
 
+/// What stands before a line that says what is carried out.
+const COMMAND: [&str; 2] = ["[command]", "##[command]"];
+
 /// What an output needs to know.
 pub(crate) struct Around {
     /// Tells.
@@ -72,6 +75,10 @@ impl Output {
 
     /// Takes a line, without its end.
     pub fn line(&mut self, line: &str) {
+        let command = COMMAND.iter().find_map(|head| line.strip_prefix(head));
+        if let (Some(command), None) = (command, &self.stopped) {
+            return self.tell(LineKind::Command, command);
+        }
         let may_be_command = line.contains("::") || line.contains("##[");
         if may_be_command
             && let Some(command) = command::parse(line, self.stopped.as_deref())

@@ -107,6 +107,9 @@ pub(crate) fn own_root(
     document: &Document,
     commit: &str,
 ) -> Result<PathBuf, String> {
+    if let Some(own) = &document.actions.own {
+        return Ok(PathBuf::from(own));
+    }
     match document.sources {
         Sources::Tree => Ok(PathBuf::from(&document.runner.workspace)),
         Sources::Repository => {

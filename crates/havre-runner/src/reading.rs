@@ -188,7 +188,8 @@ impl Lines {
             let mut out = Vec::new();
             masks.feed(stream, part, &mut out);
             self.line.extend_from_slice(&out);
-            self.tell_whole(state);
+            masks.hide_short(&mut self.line);
+            self.tell_whole(state, havre_redact::MIN_BYTES);
             return;
         }
         self.line.extend_from_slice(part);
@@ -199,9 +200,9 @@ impl Lines {
         }
     }
 
-    /// Tells what is whole parts of an endless line.
-    fn tell_whole(&mut self, state: &State) {
-        while self.line.len() >= havre_job::MAX_TEXT {
+    /// Tells what is whole parts of an endless line, but for so many bytes at its end.
+    fn tell_whole(&mut self, state: &State, held: usize) {
+        while self.line.len() >= havre_job::MAX_TEXT + held {
             let text = String::from_utf8_lossy(&self.line[..havre_job::MAX_TEXT]);
             state.output.part(&text);
             self.line.drain(..havre_job::MAX_TEXT);
@@ -211,7 +212,8 @@ impl Lines {
     fn end(&mut self, masks: &Masks, state: &mut State) {
         if let Some(mut stream) = self.endless.take() {
             masks.flush(&mut stream, &mut self.line);
-            self.tell_whole(state);
+            masks.hide_short(&mut self.line);
+            self.tell_whole(state, 0);
             state.output.part(&String::from_utf8_lossy(&self.line));
         } else {
             state.output.line(&String::from_utf8_lossy(&self.line));

@@ -5,17 +5,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use havre_base::clipped;
-use havre_job::{Annotation, LineKind, MAX_PLAIN, MAX_TEXT, Told};
+use havre_job::{Annotation, LineKind, MAX_PLAIN, MAX_TEXT, MAX_TOLD, Told, cost};
 
 use crate::masks::Masks;
 
 /// Most annotations of a job.
 const MAX_ANNOTATIONS: usize = 1000;
-/// Lines that are not plain may take as much again: what is wrong is to be seen after much output as well.
-const MAX_OTHER: usize = MAX_PLAIN / 4;
-
-/// What a line costs beside its text.
-const LINE: usize = 64;
+/// What is kept of [`MAX_TOLD`] to say that the rest is dropped.
+const RESERVE: u64 = 1 << 10;
 
 /// Tells; shared by all threads.
 pub(crate) struct Teller {
@@ -29,8 +26,9 @@ struct Out {
     to: Box<dyn Write + Send>,
     /// Nobody listens any more.
     broken: bool,
-    plain: usize,
-    other: usize,
+    /// Of plain lines, and of all that counts.
+    plain: u64,
+    all: u64,
     annotations: usize,
     dropped: bool,
 }
@@ -43,7 +41,7 @@ impl Teller {
                 to,
                 broken: false,
                 plain: 0,
-                other: 0,
+                all: 0,
                 annotations: 0,
                 dropped: false,
             }),
@@ -73,7 +71,7 @@ impl Teller {
             return;
         }
         // What is not told need not be masked.
-        let text = match kind == LineKind::Plain && self.out().plain > MAX_PLAIN {
+        let text = match kind == LineKind::Plain && self.out().is_full(kind) {
             true => String::new(),
             false => self.masks.masked(text),
         };
@@ -83,17 +81,13 @@ impl Teller {
     /// A line, or part of one, that is masked already.
     pub fn masked_line(&self, step: Option<u32>, kind: LineKind, text: &str) {
         let mut out = self.out();
-        if !out.may_tell(kind, text.len()) {
-            out.tell_dropped();
-            return;
-        }
         let mut rest = text;
         loop {
             let part = clipped(rest, MAX_TEXT);
             rest = &rest[part.len()..];
             let text = part.to_owned();
-            out.write(&Told::Line { step, kind, text });
-            if rest.is_empty() {
+            let is_told = out.write(&Told::Line { step, kind, text });
+            if !is_told || rest.is_empty() {
                 return;
             }
         }
@@ -130,13 +124,28 @@ impl Teller {
 }
 
 impl Out {
-    fn may_tell(&mut self, kind: LineKind, bytes: usize) -> bool {
-        let (count, most) = match kind {
-            LineKind::Plain => (&mut self.plain, MAX_PLAIN),
-            _ => (&mut self.other, MAX_OTHER),
+    /// Whether no more lines of a kind are told.
+    fn is_full(&self, kind: LineKind) -> bool {
+        let is_plain = kind == LineKind::Plain;
+        self.all >= MAX_TOLD - RESERVE || is_plain && self.plain >= MAX_PLAIN
+    }
+
+    /// Whether there is room for it, which is taken; what says how the job goes always has some.
+    fn takes(&mut self, told: &Told, bytes: usize) -> bool {
+        let is_plain = match told {
+            Told::Began { .. }
+            | Told::StepBegan { .. }
+            | Told::StepEnded { .. }
+            | Told::Ended { .. } => return true,
+            Told::Line { kind, .. } => *kind == LineKind::Plain,
+            Told::Annotation { .. } | Told::Summary { .. } => false,
         };
-        *count = count.saturating_add(bytes + LINE);
-        *count <= most
+        let cost = cost(bytes);
+        if is_plain {
+            self.plain = self.plain.saturating_add(cost);
+        }
+        self.all = self.all.saturating_add(cost);
+        self.all < MAX_TOLD - RESERVE && (!is_plain || self.plain < MAX_PLAIN)
     }
 
     fn tell_dropped(&mut self) {
@@ -147,22 +156,37 @@ impl Out {
         let text =
             format!("the job printed more than {most} MiB: the rest of its output is left out");
         let kind = LineKind::Warning;
-        self.write(&Told::Line {
+        self.put(&json(&Told::Line {
             step: None,
             kind,
             text,
-        });
+        }));
     }
 
-    fn write(&mut self, told: &Told) {
+    /// Whether it was told.
+    fn write(&mut self, told: &Told) -> bool {
         if self.broken {
-            return;
+            return false;
         }
-        let mut line = serde_json::to_vec(told).expect("what is told is JSON");
-        line.push(b'\n');
-        let written = self.to.write_all(&line).and_then(|()| self.to.flush());
+        let line = json(told);
+        let takes = self.takes(told, line.len());
+        match takes {
+            true => self.put(&line),
+            false => self.tell_dropped(),
+        }
+        takes
+    }
+
+    fn put(&mut self, line: &[u8]) {
+        let written = self.to.write_all(line).and_then(|()| self.to.flush());
         self.broken = written.is_err();
     }
+}
+
+fn json(told: &Told) -> Vec<u8> {
+    let mut line = serde_json::to_vec(told).expect("what is told is JSON");
+    line.push(b'\n');
+    line
 }
 
 /// All texts of it that come from outside, but a summary's.

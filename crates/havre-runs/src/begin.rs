@@ -7,7 +7,7 @@ use havre_pipeline::run::{self, GroupUse};
 use havre_pipeline::{Event, Json, Object, Verdict, inputs, trigger as triggers};
 use havre_workflow::calls::Policy;
 use havre_workflow::repository::{self, File};
-use havre_workflow::{Limits, Workflow};
+use havre_workflow::{Limits, Workflow, lock};
 
 use crate::book::Inner;
 use crate::contexts::{Contexts, Identity, github};
@@ -91,7 +91,7 @@ impl Inner {
         let mut outcome = Outcome::default();
         let files: Files = files
             .into_iter()
-            .filter(|(path, _)| is_workflow(path))
+            .filter(|(path, _)| is_workflow(path) || path == lock::PATH)
             .collect();
         if files.len() > MAX_FILES {
             return Err(RunsError::Refused(format!(
@@ -193,6 +193,7 @@ impl Inner {
             reference: text_of(&contexts, "ref"),
             group,
             foreign: trigger.foreign,
+            origin: None,
         };
         let change = begun(&defined, &how.jobs, facts.group.as_ref(), self.now());
         let row = Row {
@@ -290,6 +291,7 @@ type Judged = Result<Workflow, (String, bool)>;
 fn judge(files: &Files, how: &How, event: &Event) -> Vec<(String, Judged)> {
     let wanted = files
         .iter()
+        .filter(|(path, _)| is_workflow(path))
         .filter(|(path, _)| how.only.as_ref().is_none_or(|only| only == path))
         .filter(|(path, _)| !how.except.contains(path));
     let mut judged: Vec<(String, Judged)> = wanted
@@ -315,10 +317,12 @@ fn judge(files: &Files, how: &How, event: &Event) -> Vec<(String, Judged)> {
             .location
             .as_ref()
             .map(|location| location.file.as_path());
-        let found = judged
-            .iter_mut()
-            .find(|(path, _)| file == Some(Path::new(path)));
-        if let Some((_, workflow @ Ok(_))) = found {
+        // Nobody knows for whom a lock file holds that cannot be read.
+        let is_of_all = file == Some(Path::new(lock::PATH));
+        let found = judged.iter_mut().filter(|(path, workflow)| {
+            workflow.is_ok() && (is_of_all || file == Some(Path::new(path)))
+        });
+        for (_, workflow) in found {
             *workflow = Err((error.to_string(), true));
         }
     }

@@ -25,6 +25,7 @@ mod defined;
 mod driver;
 mod error;
 mod follow;
+mod locks;
 mod logs;
 mod ports;
 mod record;
@@ -41,10 +42,11 @@ pub use begin::{Begun, NotStarted, Outcome};
 pub use book::{Changed, Wait};
 pub use error::RunsError;
 pub use follow::Listener;
+pub use locks::lock_of;
 pub use logs::Part;
 pub use ports::{
-    Answer, Asked, BoxEnd, ContainerStart, Files, Followed, Gate, LegKey, LegStart, Legs, Opened,
-    Permissions, RunId, Sources, SourcesError, StartError,
+    Answer, Asked, BoxEnd, ContainerStart, Elsewhere, Files, Followed, Gate, LegKey, LegStart,
+    Legs, Opened, Origin, Permissions, RunId, Sources, SourcesError, StartError,
 };
 pub use record::{Record, Step};
 pub use runs::{Dispatch, LegShown, Log, Runs, Shown};

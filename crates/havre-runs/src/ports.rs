@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use havre_job::Told;
 use havre_pipeline::run::LegId;
-use havre_workflow::{CacheMode, Granted, Level};
+use havre_workflow::{CacheMode, Granted, Level, Remote};
 use serde::{Deserialize, Serialize};
 
 use crate::trigger::Source;
@@ -115,8 +115,10 @@ pub struct LegStart {
     pub actor: String,
     /// Whether it comes from outside of the repository: no secrets, a cache that is only read.
     pub foreign: bool,
-    /// The file that holds the job, from the repository's root.
+    /// The file that holds the job, from the repository's root; of another repository, as its caller names it.
     pub path: String,
+    /// Where that is, if it is in another repository.
+    pub origin: Option<Origin>,
     /// What it holds.
     pub workflow: String,
     /// JSON texts of `github`, `needs`, `strategy`, `matrix`, `inputs`, `vars`, `secrets`, for [`havre_job::Document`].
@@ -296,11 +298,53 @@ pub trait Sources: Send + Sync {
         commit: &'a str,
         path: &'a str,
     ) -> BoxFuture<'a, Result<Option<Vec<u8>>, SourcesError>>;
+    /// A file of another repository, in the commit that is given, or in what the reference leads to now.
+    fn elsewhere<'a>(
+        &'a self,
+        remote: &'a Remote,
+        commit: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Elsewhere, SourcesError>>;
     /// The newest commit of the default branch; `None` where there is none.
     fn newest<'a>(
         &'a self,
         project: &'a str,
     ) -> BoxFuture<'a, Result<Option<Source>, SourcesError>>;
+}
+
+/// What there is in another repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Where it was looked for.
+    pub commit: String,
+    /// `None` where there is no such file.
+    pub file: Option<Vec<u8>>,
+}
+
+/// Where a workflow of another repository comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Whose repository it is.
+    pub owner: String,
+    /// The repository.
+    pub repository: String,
+    /// What it was called by.
+    pub reference: String,
+    /// What that led to, or what a lock file says.
+    pub commit: String,
+    /// The file, from its repository's root.
+    pub path: String,
+}
+
+impl Origin {
+    /// A file of the same repository.
+    pub fn file(&self, path: &str) -> Remote {
+        Remote {
+            owner: self.owner.clone(),
+            repository: self.repository.clone(),
+            path: path.to_owned(),
+            reference: self.reference.clone(),
+        }
+    }
 }
 
 /// Why files of a commit cannot be had.

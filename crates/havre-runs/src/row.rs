@@ -7,7 +7,7 @@ use havre_pipeline::run::{Conclusion, GroupUse, Run};
 use serde::{Deserialize, Serialize};
 
 use crate::contexts::Contexts;
-use crate::ports::{LegKey, RunId};
+use crate::ports::{LegKey, Origin, RunId};
 use crate::trigger::Source;
 
 /// A run as it is kept.
@@ -55,6 +55,9 @@ pub(crate) struct Facts {
     pub(crate) reference: String,
     pub(crate) group: Option<GroupUse>,
     pub(crate) foreign: bool,
+    /// Where its file is, if that is in another repository.
+    #[serde(default)]
+    pub(crate) origin: Option<Origin>,
 }
 
 impl Change {

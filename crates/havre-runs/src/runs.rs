@@ -274,6 +274,17 @@ impl Runs {
         })
     }
 
+    /// Why each job of a run is as it is, for a person.
+    pub fn whys(&self, run: RunId) -> Result<Vec<(String, String)>, RunsError> {
+        let live = self.ended_run(run)?;
+        let (state, of) = (&live.row.change.state, live.defined.of());
+        let each = state.jobs.iter().filter_map(|job| {
+            let why = havre_pipeline::run::why(state, &of, &job.id)?;
+            Some((job.id.clone(), why))
+        });
+        Ok(each.collect())
+    }
+
     /// Summaries of an attempt of a leg, in Markdown, by their steps.
     pub fn summaries(&self, key: &LegKey) -> Result<Vec<(u32, String)>, RunsError> {
         Ok(self.inner.tables.summaries(key)?)

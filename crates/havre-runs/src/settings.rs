@@ -26,6 +26,9 @@ pub struct Settings {
     pub cancel_grace: Duration,
     /// How long a box may take to start, its images included.
     pub start_within: Duration,
+    /// Owners of other repositories, in small letters, whose workflows may be given all secrets at once
+    /// (`secrets: inherit`).
+    pub trusted_owners: Vec<String>,
     /// Whether runs of workflows may start others (`workflow_run`), and times do.
     pub starts_by_itself: bool,
     /// Whether driving ends where something cannot be kept; otherwise it is tried again, for ever.
@@ -51,6 +54,7 @@ impl Default for Settings {
             project_log_bytes: 1 << 30,
             cancel_grace: Duration::from_secs(5 * 60),
             start_within: Duration::from_secs(30 * 60),
+            trusted_owners: Vec::new(),
             starts_by_itself: true,
             gives_up: false,
         }

@@ -105,6 +105,7 @@ pub(crate) fn start(chain: &Chain, key: &LegKey, opened: &Opened) -> Result<LegS
         actor: row.actor.clone(),
         foreign: row.facts.foreign,
         path: row.path.clone(),
+        origin: row.facts.origin.clone(),
         workflow: row.text.to_string(),
         contexts,
         masks,

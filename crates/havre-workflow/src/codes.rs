@@ -40,6 +40,10 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("workflow/ignored", "Something without effect here"),
     (
+        "workflow/lock",
+        "Something that the lock file of actions lacks, or says wrongly",
+    ),
+    (
         "workflow/matrix",
         "A matrix that makes no jobs, or leaves out what it does not have",
     ),

@@ -12,6 +12,7 @@
 //! - [`read`] is the way in; [`repository::check`] takes all files of a repository, and [`calls::check`] looks
 //!   at what one workflow asks of another.
 //! - [`action::read`] reads what an action says of itself: `action.yml`.
+//! - [`lock`] reads and writes the lock file of actions.
 //! - [`schema`] says what becomes of every key; [`codes`] what the codes of findings mean.
 //!
 //! Sources: GitHub's published schema `workflow-v1.0.json` and its documentation of the syntax.
@@ -23,6 +24,7 @@ pub mod codes;
 mod decode;
 pub mod expression;
 mod limits;
+pub mod lock;
 mod model;
 mod read;
 pub mod repository;

@@ -27,6 +27,18 @@ pub struct Read {
     pub sources: Sources,
 }
 
+impl Read {
+    /// Further warnings about the file, at these places.
+    pub fn warnings_at(&self, code: &'static str, found: Vec<(Span, String)>) -> Vec<Diagnostic> {
+        let mut report = Report::new(PathBuf::new(), CODES);
+        report.sources = self.sources.clone();
+        for (at, message) in found {
+            report.warn(code, at, message);
+        }
+        report.finish().1
+    }
+}
+
 /// Why a workflow cannot be run.
 #[derive(Debug)]
 pub struct Failure {

@@ -6,10 +6,11 @@ use havre_yaml::{Diagnostic, LineColumn, Report, Span};
 
 use crate::calls::{self, Called, Policy};
 use crate::limits::Limits;
+use crate::lock::{self, Lock};
 use crate::model::CalledWorkflow;
 use crate::read::{CODES, Read, read};
 
-/// A workflow file.
+/// A workflow file, or the lock file beside them.
 #[derive(Clone, Debug)]
 pub struct File {
     /// As findings name it.
@@ -35,6 +36,20 @@ pub struct Findings {
 pub fn check(files: &[File], policy: Policy, limits: &Limits) -> Findings {
     let mut findings = Findings::default();
     let mut known: Vec<(&File, Option<Read>)> = Vec::new();
+    let (locks, files): (Vec<&File>, Vec<&File>) = files.iter().partition(|file| is_lock(file));
+    let locks: Vec<(&File, Lock)> = locks
+        .into_iter()
+        .filter_map(|file| {
+            let text = String::from_utf8_lossy(&file.bytes);
+            match lock::read(&file.shown, &text) {
+                Ok(lock) => Some((file, lock)),
+                Err(failure) => {
+                    findings.errors.extend(failure.errors);
+                    None
+                }
+            }
+        })
+        .collect();
     for file in files {
         let (errors, warnings, found) = one(file, limits);
         if file.wanted {
@@ -64,8 +79,18 @@ pub fn check(files: &[File], policy: Policy, limits: &Limits) -> Findings {
         findings
             .errors
             .extend(calls::check(found, policy, limits, &find));
+        let beside = locks
+            .iter()
+            .find(|(lock, _)| lock.shown.parent() == file.shown.parent());
+        if let (Some((_, lock)), Some(path)) = (beside, &file.path) {
+            findings.errors.extend(lock::check(found, path, lock));
+        }
     }
     findings
+}
+
+fn is_lock(file: &File) -> bool {
+    file.path.as_deref() == Some(lock::PATH)
 }
 
 fn one(file: &File, limits: &Limits) -> (Vec<Diagnostic>, Vec<Diagnostic>, Option<Read>) {

@@ -211,6 +211,7 @@ impl Command {
             Self::Check(args) => args.form.json,
             Self::Ci(CiCommand::Check(args)) => args.form.json,
             Self::Ci(CiCommand::Explain(args)) => args.json,
+            Self::Ci(CiCommand::Lock(args)) => args.json,
             Self::Ci(CiCommand::Run(args)) => args.json,
             Self::Ci(CiCommand::Runs(command)) => return command.wants_json(),
             Self::Doctor(args) => args.form.json,
@@ -281,7 +282,7 @@ impl Command {
     pub fn goes_somewhere(&self) -> bool {
         !matches!(
             self,
-            Self::Ci(CiCommand::Check(_) | CiCommand::Explain(_) | CiCommand::Run(_))
+            Self::Ci(CiCommand::Check(_) | CiCommand::Lock(_) | CiCommand::Run(_))
                 | Self::Context(_)
                 | Self::GitReceivePack { .. }
                 | Self::GitUploadPack { .. }
@@ -332,11 +333,12 @@ impl Command {
             Self::Down(args) => args.folder.named(),
             Self::Git(GitCommand::Remote(args)) => args.folder.named(),
             Self::Git(GitCommand::Mirror(command)) => command.project(),
+            Self::Ci(CiCommand::Explain(args)) => args.project.named(),
             Self::Ci(CiCommand::Runs(command)) => return command.project(),
             Self::Git(GitCommand::Credential { .. })
             | Self::GitReceivePack { .. }
             | Self::GitUploadPack { .. }
-            | Self::Ci(CiCommand::Check(_) | CiCommand::Explain(_) | CiCommand::Run(_))
+            | Self::Ci(CiCommand::Check(_) | CiCommand::Lock(_) | CiCommand::Run(_))
             | Self::Approve(_)
             | Self::Reject(_)
             | Self::Audit(_)

@@ -24,7 +24,7 @@ pub(super) const CHECKOUT: BuiltIn = BuiltIn {
         used("sparse-checkout-cone-mode").or("true"),
         used("fetch-depth").or("1"),
         used("fetch-tags").or("false"),
-        used("show-progress").or("true"),
+        used("show-progress").or("false"),
         ignored("reference", "the own repository is on this machine already"),
         refused(
             "lfs",

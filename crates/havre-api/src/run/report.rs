@@ -31,7 +31,7 @@ pub struct RunJob {
     pub id: String,
     /// How far it is.
     pub state: RunPhase,
-    /// Why it could not begin.
+    /// Why it began, did not begin, or waits.
     pub why: Option<String>,
     /// In the order of its matrix; one where it has none, none where it has not begun.
     pub legs: Vec<RunLeg>,

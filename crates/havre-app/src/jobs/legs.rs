@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use super::around::{Proxy, Surroundings};
 use super::container;
 use super::doors::Doors;
+use super::elsewhere::Fetcher;
 use super::images::{self, OfBox, Served};
 use super::notes::{Note, Notes, box_id};
 use super::place::{Place, place};
@@ -61,6 +62,7 @@ struct Inner {
     sockets: Sockets,
     results: Results,
     labels: BTreeMap<String, String>,
+    fetcher: Fetcher,
     surroundings: Arc<dyn Surroundings>,
 }
 
@@ -71,6 +73,7 @@ impl BoxLegs {
         dir: PathBuf,
         results: Results,
         labels: BTreeMap<String, String>,
+        fetcher: Fetcher,
         surroundings: Arc<dyn Surroundings>,
     ) -> std::io::Result<Self> {
         let inner = Inner {
@@ -79,6 +82,7 @@ impl BoxLegs {
             sockets: Sockets::default(),
             results,
             labels,
+            fetcher,
             surroundings,
         };
         Ok(Self {
@@ -261,6 +265,7 @@ impl Inner {
         if there.contains(&id) && self.notes.read(&id).is_ok() {
             return Ok(());
         }
+        let fetched = self.fetcher.fetch(&leg).await.map_err(refused)?;
         let (ground, options) = self.ground(&leg).await?;
         let mut services = Vec::new();
         for (name, asked) in &leg.services {
@@ -312,22 +317,25 @@ impl Inner {
             env.insert(name, paths::AUTHORITY.to_owned());
         }
         let in_container = matches!(ground, Ground::Image(_));
+        let document = Document {
+            doors: doors_in_box(&proxy.doors),
+            actions: fetched.actions,
+            ..document(
+                &leg,
+                &id,
+                grounded.sources,
+                in_container,
+                ResultsOfJob {
+                    socket: paths::RESULTS_SOCKET.to_owned(),
+                    token,
+                    identity,
+                },
+                env,
+            )
+        };
         let request = BoxRequest {
-            document: Document {
-                doors: doors_in_box(&proxy.doors),
-                ..document(
-                    &leg,
-                    &id,
-                    grounded.sources,
-                    in_container,
-                    ResultsOfJob {
-                        socket: paths::RESULTS_SOCKET.to_owned(),
-                        token,
-                        identity,
-                    },
-                    env,
-                )
-            },
+            document,
+            actions: fetched.folders,
             id: id.clone(),
             filter: None,
             ground,

@@ -16,18 +16,21 @@ use futures_util::future::BoxFuture;
 use havre_base::{blocking, one_line};
 use havre_box::{Boxes, Workspace};
 use havre_engine::{Engine, EngineConfig};
+use havre_git::{RemoteSettings, Remotes};
 use havre_image::{Images, NameRights, PrunePolicy};
 use havre_job::Sources as SourcesOfJob;
+use havre_model::machine::Actions;
 use havre_net::{Net, NetConfig};
 use havre_results::{Limits, Results};
 use havre_runs::{
-    Answer, Asked, Files, Gate, LegKey, LegStart, Opened, Ports, Runs, Settings, Source,
+    Answer, Asked, Files, Gate, LegKey, LegStart, Opened, Ports, Runs, Settings, Source, Sources,
     SystemClock,
 };
 use havre_store::Store;
 use rustix::fs::{FlockOperation, flock};
 
 use super::around::{Grounded, Surroundings};
+use super::elsewhere::Fetcher;
 use super::legs::BoxLegs;
 use super::rights::Rights;
 use super::tools::ToolCaches;
@@ -64,6 +67,8 @@ pub struct LocalSettings {
     pub vars: BTreeMap<String, String>,
     /// Images by labels of `runs-on`.
     pub labels: BTreeMap<String, String>,
+    /// Where actions and workflows of other repositories come from, and whom of them is trusted.
+    pub actions: Actions,
 }
 
 /// Why workflows cannot be run here.
@@ -246,7 +251,24 @@ impl Parts {
             secrets,
             vars,
             labels,
+            actions,
         } = settings;
+        let exe = std::env::current_exe().map_err(part("its own binary"))?;
+        let remotes = Remotes::open(
+            RemoteSettings {
+                server: actions.server,
+                folder: keep.join("actions"),
+                confined: Some((root.run_dir().join("remotes"), exe)),
+            },
+            None,
+        );
+        let remotes = remotes.map_err(part("actions of other repositories"))?;
+        let sources: Arc<dyn Sources> =
+            Arc::new(Tree::new(tree.clone(), workflows, source, remotes.clone()));
+        let fetcher = Fetcher {
+            remotes,
+            sources: Arc::clone(&sources),
+        };
         let surroundings = Arc::new(Local {
             name: name_of(root),
             tree: tree.clone(),
@@ -258,17 +280,25 @@ impl Parts {
         });
         let dir = root.run_dir().join("jobs");
         let around = Arc::clone(&surroundings) as Arc<dyn Surroundings>;
-        let legs = BoxLegs::new(self.boxes, dir.clone(), self.results, labels, around);
+        let legs = BoxLegs::new(
+            self.boxes,
+            dir.clone(),
+            self.results,
+            labels,
+            fetcher,
+            around,
+        );
         let legs = legs.map_err(|source| LocalError::Folder { path: dir, source })?;
         let ports = Ports {
             legs: Arc::new(legs.clone()),
             gate: Arc::new(Given { secrets, vars }),
-            sources: Arc::new(Tree::new(tree, workflows, source)),
+            sources,
             clock: Arc::new(SystemClock),
         };
         let settings = Settings {
             at_once: AT_ONCE,
             per_project: AT_ONCE,
+            trusted_owners: actions.trust,
             starts_by_itself: false,
             gives_up: true,
             ..Settings::default()

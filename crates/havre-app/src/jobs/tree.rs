@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use futures_util::future::BoxFuture;
-use havre_runs::{Files, Source, Sources, SourcesError};
+use havre_git::Remotes;
+use havre_runs::{Elsewhere, Files, Source, Sources, SourcesError};
+use havre_workflow::Remote;
+
+use super::elsewhere::Fetcher;
 
 /// Where workflow files are, from the root.
 const FOLDER: &str = ".github/workflows/";
@@ -16,11 +20,13 @@ pub(super) struct Tree {
     root: PathBuf,
     files: BTreeMap<String, Vec<u8>>,
     source: Source,
+    remotes: Remotes,
 }
 
 impl Tree {
-    pub(super) fn new(root: PathBuf, files: Files, source: Source) -> Self {
+    pub(super) fn new(root: PathBuf, files: Files, source: Source, remotes: Remotes) -> Self {
         Self {
+            remotes,
             root,
             files: files.into_iter().collect(),
             source,
@@ -56,6 +62,14 @@ impl Sources for Tree {
             let read = havre_base::in_place(|| read(&root, path));
             read.map_err(|error| SourcesError(format!("cannot read {path}: {error}")))
         })
+    }
+
+    fn elsewhere<'a>(
+        &'a self,
+        remote: &'a Remote,
+        commit: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Elsewhere, SourcesError>> {
+        Box::pin(Fetcher::file(&self.remotes, remote, commit))
     }
 
     fn newest<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Source>, SourcesError>> {

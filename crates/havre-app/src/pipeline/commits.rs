@@ -2,16 +2,22 @@
 
 use futures_util::future::BoxFuture;
 use havre_base::one_line;
-use havre_git::{Name, Objects, Oid, Repositories};
-use havre_runs::{Files, Source, Sources, SourcesError};
+use havre_git::{Name, Objects, Oid, Remotes, Repositories};
+use havre_runs::{Elsewhere, Files, Source, Sources, SourcesError};
+use havre_workflow::Remote;
 
+use crate::jobs::Fetcher;
 use crate::repositories::files;
 
 /// Bytes of one file.
 const MOST_FILE_BYTES: u64 = 1 << 20;
 
 /// Files of commits that were pushed here.
-pub(super) struct Commits(pub(super) Repositories);
+pub(super) struct Commits {
+    pub(super) repositories: Repositories,
+    /// Of other servers.
+    pub(super) remotes: Remotes,
+}
 
 impl Sources for Commits {
     fn workflows<'a>(
@@ -42,13 +48,21 @@ impl Sources for Commits {
         })
     }
 
+    fn elsewhere<'a>(
+        &'a self,
+        remote: &'a Remote,
+        commit: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Elsewhere, SourcesError>> {
+        Box::pin(Fetcher::file(&self.remotes, remote, commit))
+    }
+
     fn newest<'a>(
         &'a self,
         project: &'a str,
     ) -> BoxFuture<'a, Result<Option<Source>, SourcesError>> {
         Box::pin(async move {
             let name = named(project)?;
-            let objects = self.0.objects(&name);
+            let objects = self.repositories.objects(&name);
             let newest = objects.resolve("HEAD").await;
             match newest.map_err(|error| failed(&error))? {
                 None => Ok(None),
@@ -63,7 +77,7 @@ impl Commits {
         let commit = commit
             .parse()
             .map_err(|_| SourcesError(format!("{commit:?} is no commit")))?;
-        Ok((self.0.objects(&named(project)?), commit))
+        Ok((self.repositories.objects(&named(project)?), commit))
     }
 }
 

@@ -13,10 +13,9 @@ use havre_box::Workspace;
 use havre_image::{Images, NameRights};
 use havre_job::{Sources, paths};
 use havre_model::{EnvironmentName, ProjectName};
-use havre_runs::{LegKey, LegStart, Sources as _};
+use havre_runs::{LegKey, LegStart};
 
 use super::JobsApi;
-use super::commits::Commits;
 use super::served::Served;
 use super::token::{by, grant, grant_to_look, token_name};
 use crate::image_names;
@@ -33,7 +32,7 @@ const BEYOND: Duration = Duration::from_secs(15 * 60);
 
 pub(super) struct OfDaemon {
     pub(super) platform: Arc<Platform>,
-    pub(super) commits: Commits,
+    pub(super) sources: Arc<dyn havre_runs::Sources>,
     pub(super) api: JobsApi,
     pub(super) served: Served,
     /// Where the machine's proxy listens.
@@ -155,7 +154,7 @@ impl Surroundings for OfDaemon {
 
     fn wants_proxy<'a>(&'a self, leg: &'a LegStart) -> BoxFuture<'a, bool> {
         Box::pin(async move {
-            let file = self.commits.file(&leg.project, &leg.commit, SETTINGS);
+            let file = self.sources.file(&leg.project, &leg.commit, SETTINGS);
             let Ok(file) = file.await else { return false };
             let text = file.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
             havre_base::in_place(|| havre_model::is_of_localhost(text.as_deref()))

@@ -7,6 +7,7 @@ use havre_git::{EntryKind, ObjectError, Objects, Oid};
 use havre_model::{Diagnostic, EnvironmentGates};
 use havre_workflow::Limits;
 use havre_workflow::calls::Policy;
+use havre_workflow::lock;
 use havre_workflow::repository::{self, File};
 
 /// Where workflow files are.
@@ -54,7 +55,7 @@ pub(crate) async fn wrong(objects: &Objects, commit: &Oid) -> Vec<String> {
     }
 }
 
-/// The workflow files of a commit; a line about why they cannot be had.
+/// The workflow files of a commit and their lock file; a line about why they cannot be had.
 pub(crate) async fn files(objects: &Objects, commit: &Oid) -> Result<Vec<File>, String> {
     let failed = |error: &ObjectError| format!("{FOLDER} cannot be read: {}", one_line(error));
     let listed = objects.folder(commit, FOLDER, MOST_FILES).await;
@@ -66,7 +67,9 @@ pub(crate) async fn files(objects: &Objects, commit: &Oid) -> Result<Vec<File>, 
         let is_workflow = [".yml", ".yaml"]
             .iter()
             .any(|end| entry.name.ends_with(end));
-        if !is_workflow || !matches!(entry.kind, EntryKind::File | EntryKind::Program) {
+        let is_lock = lock::PATH.strip_prefix(FOLDER) == Some(&format!("/{}", entry.name));
+        if !(is_workflow || is_lock) || !matches!(entry.kind, EntryKind::File | EntryKind::Program)
+        {
             continue;
         }
         let path = format!("{FOLDER}/{}", entry.name);

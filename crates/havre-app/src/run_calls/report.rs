@@ -92,6 +92,9 @@ impl Details<'_> {
     fn jobs(&mut self, shown: &Shown, depth: usize) -> Result<Vec<RunJob>, ApiError> {
         let told: HashMap<&LegId, &LegShown> =
             shown.legs.iter().map(|leg| (&leg.key.leg, leg)).collect();
+        // Of a file that this version cannot read any more, there is no more to say.
+        let whys = self.runs.whys(shown.run.id).unwrap_or_default();
+        let mut whys: HashMap<String, String> = whys.into_iter().collect();
         let mut jobs = Vec::new();
         for job in &shown.state.jobs {
             let mut legs = Vec::new();
@@ -111,11 +114,7 @@ impl Details<'_> {
             jobs.push(RunJob {
                 id: job.id.clone(),
                 state: job_phase(job),
-                why: match &job.state {
-                    JobState::Broken(why) => Some(why.clone()),
-                    JobState::NotAsked => Some("nobody asked for it".to_owned()),
-                    JobState::Waiting | JobState::Skipped | JobState::Begun { .. } => None,
-                },
+                why: whys.remove(&job.id),
                 legs,
                 earlier: job.earlier.iter().map(earlier).collect(),
             });

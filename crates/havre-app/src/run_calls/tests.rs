@@ -15,10 +15,11 @@ use havre_job::{Annotation, JobResult, Level, LineKind, StepResult, Told};
 use havre_pipeline::Reference;
 use havre_release::Answer;
 use havre_runs::{
-    Asked, Files, Followed, Gate, LegKey, LegStart, Legs, Opened, Ports, Settings, Source,
-    SourcesError, StartError, SystemClock,
+    Asked, Elsewhere, Files, Followed, Gate, LegKey, LegStart, Legs, Opened, Ports, Settings,
+    Source, SourcesError, StartError, SystemClock,
 };
 use havre_store::Store;
+use havre_workflow::Remote;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -199,6 +200,14 @@ impl Sources for World {
         path: &'a str,
     ) -> BoxFuture<'a, Result<Option<Vec<u8>>, SourcesError>> {
         panic!("FAKE: nobody asks for {path}")
+    }
+
+    fn elsewhere<'a>(
+        &'a self,
+        remote: &'a Remote,
+        _: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Elsewhere, SourcesError>> {
+        panic!("FAKE: nobody asks for {remote}")
     }
 
     fn newest<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Source>, SourcesError>> {

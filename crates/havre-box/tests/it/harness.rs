@@ -238,6 +238,7 @@ pub fn host(id: &str, script: &str) -> BoxRequest {
         repository: None,
         results: None,
         tools: Default::default(),
+        actions: Vec::new(),
         options: CreateOptions::default(),
         services: Vec::new(),
         limits: Caps::of_this_machine(),
@@ -260,6 +261,7 @@ pub fn service(name: &str, script: &str, options: &str) -> Service {
         entrypoint: None,
         command: Some(["sh", "-c", script].map(str::to_owned).to_vec()),
         ports: Vec::new(),
+        actions: Vec::new(),
         options: CreateOptions::parse(options).expect("options"),
     }
 }

@@ -181,12 +181,42 @@ const OIDC_KEYS: [Described; 6] = [
     },
 ];
 
-const TOP_KEYS: [Described; 7] = [
+const ACTIONS_KEYS: [Described; 2] = [
+    Described {
+        name: "server",
+        shape: Shape::Text {
+            pattern: "^(https?|git)://[^ ]+$",
+            longest: 2048,
+        },
+        text: "The server that actions and workflows of other repositories are fetched from by git, anonymously. Default: \
+               https://github.com.",
+        example: r#""https://git.example.org""#,
+    },
+    Described {
+        name: "trust",
+        shape: Shape::Many(&OWNER),
+        text: "Owners of repositories there whose workflows may be given all secrets at once (`secrets: inherit`).",
+        example: r#"["example-org"]"#,
+    },
+];
+
+const OWNER: Shape = Shape::Text {
+    pattern: "^[A-Za-z0-9._-]+$",
+    longest: 100,
+};
+
+const TOP_KEYS: [Described; 8] = [
     Described {
         name: "acme",
         shape: Shape::Mapping(&ACME),
         text: "Where certificates for public names come from.",
         example: r#"{"email": "ops@example.org"}"#,
+    },
+    Described {
+        name: "actions",
+        shape: Shape::Mapping(&ACTIONS),
+        text: "Actions and workflows of other repositories.",
+        example: r#"{"server": "https://git.example.org"}"#,
     },
     Described {
         name: "api",
@@ -300,6 +330,13 @@ pub(crate) const EXTERNAL_ACCOUNT: Mapping = Mapping {
     required: &["key_file", "key_id"],
     exclusive: &[],
 };
+/// `actions`
+pub(crate) const ACTIONS: Mapping = Mapping {
+    section: section("machine.yaml: actions", &names(&ACTIONS_KEYS)),
+    keys: &ACTIONS_KEYS,
+    required: &[],
+    exclusive: &[],
+};
 /// `api`
 pub(crate) const API: Mapping = Mapping {
     section: section("machine.yaml: api", &names(&API_KEYS)),
@@ -324,8 +361,9 @@ pub(crate) const RULE: Mapping = Mapping {
 
 /// Every section.
 #[cfg(test)]
-pub(crate) const SECTIONS: [crate::keys::Section; 10] = [
+pub(crate) const SECTIONS: [crate::keys::Section; 11] = [
     TOP.section,
+    ACTIONS.section,
     ACME.section,
     AUTHORITY.section,
     EXTERNAL_ACCOUNT.section,

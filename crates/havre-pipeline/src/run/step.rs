@@ -387,7 +387,7 @@ fn certain<T>(key: &str, answer: Answer<T>) -> Result<T, String> {
 }
 
 /// How all that a job needs, directly or not, ended.
-fn before(run: &Run, of: &Definition<'_>, id: &str) -> Before {
+pub(super) fn before(run: &Run, of: &Definition<'_>, id: &str) -> Before {
     if run.cancelled {
         return Before::Cancelled;
     }
@@ -413,7 +413,7 @@ fn before(run: &Run, of: &Definition<'_>, id: &str) -> Before {
 }
 
 /// The context `needs` of a job.
-fn needs(run: &Run, of: &Definition<'_>, id: &str) -> Object {
+pub(super) fn needs(run: &Run, of: &Definition<'_>, id: &str) -> Object {
     let needs = of
         .job(id)
         .map(|job| job.needs.as_slice())

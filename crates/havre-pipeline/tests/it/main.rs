@@ -4,6 +4,7 @@ mod calls;
 mod plans;
 mod runs;
 mod triggers;
+mod whys;
 
 use std::path::Path;
 

@@ -17,6 +17,8 @@ pub fn trials() -> Vec<Trial> {
         ),
         Trial::test("fetched: a commit that the lock file pins", pinned),
         Trial::test("fetched: another commit than is pinned", other_commit),
+        Trial::test("fetched: what is there already", there),
+        Trial::test("fetched: what a lock file does not have", locked),
     ]
 }
 
@@ -147,6 +149,39 @@ fn pinned() -> Result<(), Failed> {
         &given.shown(),
         "began Run o/act@v1\n0 > Run o/act@v1\n0   said by o/act @v1\n0 < success\nended success",
     )
+}
+
+/// Whoever made the box has put it there: no server is asked.
+fn there() -> Result<(), Failed> {
+    let mut given = Given::steps("- uses: O/Act@v1\n- uses: $/own");
+    let folder = Path::new(&given.document.actions.folder).join("o/act/abc");
+    std::fs::create_dir_all(folder.join("own")).expect("made");
+    std::fs::write(folder.join("action.yml"), SAYS).expect("written");
+    std::fs::write(folder.join("own/action.yml"), SAYS).expect("written");
+    let actions = &mut given.document.actions;
+    actions
+        .there
+        .insert("o/act@v1".to_owned(), "abc".to_owned());
+    actions.locked = true;
+    actions.own = Some(folder.to_string_lossy().into_owned());
+    same(
+        &given.shown(),
+        "began Run O/Act@v1 | Run $/own\n0 > Run O/Act@v1\n0   said by O/Act @v1\n0 < success\n\
+         1 > Run $/own\n1   said by @\n1 < success\nended success",
+    )
+}
+
+fn locked() -> Result<(), Failed> {
+    let mut given = Given::steps("- uses: o/act@v1");
+    repository(&given, "o/act", &[("action.yml", SAYS)]);
+    given.document.actions.locked = true;
+    let text = given.shown();
+    match text.contains("action `o/act@v1` is not in the lock file")
+        && text.contains("ended failure")
+    {
+        true => Ok(()),
+        false => Err(text.into()),
+    }
 }
 
 fn other_commit() -> Result<(), Failed> {

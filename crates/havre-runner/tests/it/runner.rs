@@ -37,7 +37,7 @@ impl Given {
         let actions = Actions {
             server: format!("file://{}", place("server")),
             folder: place("actions"),
-            pinned: BTreeMap::new(),
+            ..Actions::default()
         };
         let github = r#"{"actor": "ada", "repository": "ada/shop", "sha": "", "event": {"n": 1}}"#;
         let document = Document {

@@ -1,16 +1,20 @@
 //! A leg that calls a workflow begins a run of it, once.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use havre_pipeline::{Json, Object, Value, call as calls};
-use havre_workflow::CalledWorkflow;
+use havre_workflow::calls::{Called, Policy, check};
+use havre_workflow::lock;
+use havre_workflow::{CalledWorkflow, GivenSecrets, Limits, Remote, Workflow, read};
 
 use crate::begin::{begun, name};
 use crate::book::{Inner, LegEnd, is_under_way};
 use crate::contexts::Contexts;
 use crate::defined::{self, Defined, certain};
 use crate::error::RunsError;
-use crate::ports::LegKey;
+use crate::locks::lock_of;
+use crate::ports::{LegKey, Origin};
 use crate::row::{Facts, Row};
 use crate::start::{self, Link};
 use crate::tables::Consumed;
@@ -25,18 +29,15 @@ pub(super) async fn call(inner: Arc<Inner>, key: LegKey) -> Result<(), RunsError
     let Some(link) = link else {
         return Ok(());
     };
-    let path = match path(&inner, &link, &key) {
-        Ok(path) => path,
+    let called = match called(&inner, &link, &key) {
+        Ok(called) => called,
         Err(why) => return fail(&inner, &key, why),
     };
-    let row = &link.row;
-    let commit = &row.facts.source.commit;
-    let file = inner.ports.sources.file(&row.project, commit, &path).await;
-    let file = file.map_err(|source| RunsError::Sources {
-        project: row.project.clone(),
-        source,
-    })?;
-    match made(&inner, &link, &key, &path, file)? {
+    let found = match found(&inner, &link, &called).await? {
+        Ok(found) => found,
+        Err(why) => return fail(&inner, &key, why),
+    };
+    match made(&inner, &link, &key, found)? {
         Err(why) => fail(&inner, &key, why),
         Ok(run) => {
             let mut book = inner.book();
@@ -54,22 +55,25 @@ fn fail(inner: &Inner, key: &LegKey, why: String) -> Result<(), RunsError> {
     inner.finish(&mut book, key, LegEnd::failed(why)).map(drop)
 }
 
-/// The file that is called.
-fn path(inner: &Inner, link: &Link, key: &LegKey) -> Result<String, String> {
+/// What is called, if that may be.
+fn called(inner: &Inner, link: &Link, key: &LegKey) -> Result<CalledWorkflow, String> {
     let call = start::call(link, &key.leg).ok_or("the job calls nothing")?;
-    let path = match &call.uses.value {
-        CalledWorkflow::Local(path) => path.clone(),
-        remote @ CalledWorkflow::Remote(_) => {
-            return Err(format!(
-                "`{remote}` is in another repository, which cannot be called here: copy it to .github/workflows and \
-                 call it by `./`"
-            ));
-        }
-    };
+    let called = &call.uses.value;
     if link.row.facts.depth >= MAX_DEPTH - 1 {
         return Err(format!(
             "workflows call each other more than {MAX_DEPTH} levels deep"
         ));
+    }
+    if let (CalledWorkflow::Remote(remote), GivenSecrets::Inherit) = (called, &call.secrets) {
+        let owner = remote.owner.to_lowercase();
+        let origin = link.row.facts.origin.as_ref();
+        let is_same = origin.is_some_and(|origin| origin.owner.to_lowercase() == owner);
+        if !is_same && !inner.settings.trusted_owners.contains(&owner) {
+            return Err(format!(
+                "`{called}` is of another owner, who gets no secrets by `secrets: inherit`: name each that it needs, or \
+                 have machine.yaml trust `{owner}`"
+            ));
+        }
     }
     let book = inner.book();
     let family = book
@@ -78,8 +82,78 @@ fn path(inner: &Inner, link: &Link, key: &LegKey) -> Result<String, String> {
         .filter(|live| live.row.root == link.row.root);
     match family.count() > MAX_CALLED {
         true => Err(format!("more than {MAX_CALLED} workflows are called")),
-        false => Ok(path),
+        false => Ok(called.clone()),
     }
+}
+
+/// A file that is called.
+struct Found {
+    /// As messages call it.
+    path: String,
+    bytes: Option<Vec<u8>>,
+    origin: Option<Origin>,
+}
+
+/// Looks for a file: `./` is in the repository of the file that calls.
+async fn found(
+    inner: &Inner,
+    link: &Link,
+    called: &CalledWorkflow,
+) -> Result<Result<Found, String>, RunsError> {
+    let (row, sources) = (&link.row, &inner.ports.sources);
+    let (remote, commit) = match (called, &row.facts.origin) {
+        (CalledWorkflow::Local(path), None) => {
+            let file = sources.file(&row.project, &row.facts.source.commit, path);
+            let file = file.await.map_err(|source| RunsError::Sources {
+                project: row.project.clone(),
+                source,
+            })?;
+            return Ok(Ok(Found {
+                path: path.clone(),
+                bytes: file,
+                origin: None,
+            }));
+        }
+        (CalledWorkflow::Local(path), Some(origin)) => {
+            (origin.file(path), Some(origin.commit.clone()))
+        }
+        (CalledWorkflow::Remote(remote), _) => match pinned(inner, link, remote).await {
+            Ok(pinned) => (remote.clone(), pinned),
+            Err(why) => return Ok(Err(why)),
+        },
+    };
+    Ok(match sources.elsewhere(&remote, commit.as_deref()).await {
+        Err(error) => Err(format!("`{remote}` cannot be had: {error}")),
+        Ok(there) => Ok(Found {
+            path: remote.to_string(),
+            bytes: there.file,
+            origin: Some(Origin {
+                owner: remote.owner,
+                repository: remote.repository,
+                reference: remote.reference,
+                commit: there.commit,
+                path: remote.path,
+            }),
+        }),
+    })
+}
+
+/// The commit that the lock file beside the file that calls has for what is called.
+async fn pinned(inner: &Inner, link: &Link, remote: &Remote) -> Result<Option<String>, String> {
+    let row = &link.row;
+    let lock = lock_of(
+        inner.ports.sources.as_ref(),
+        &row.project,
+        &row.facts.source.commit,
+        row.facts.origin.as_ref(),
+    );
+    let Some(lock) = lock.await? else {
+        return Ok(None);
+    };
+    let origin = row.facts.origin.as_ref();
+    let path = origin.map_or(&row.path, |origin| &origin.path);
+    let commit = lock.commit(path, &lock::key(remote));
+    Ok(commit.map(str::to_owned))
 }
 
 /// The run of what is called.
@@ -87,16 +161,20 @@ fn made(
     inner: &Inner,
     link: &Link,
     key: &LegKey,
-    path: &str,
-    file: Option<Vec<u8>>,
+    called: Found,
 ) -> Result<Result<(Row, Defined), String>, RunsError> {
-    let found = parsed(link, key, path, file);
+    let Found {
+        path,
+        bytes,
+        origin,
+    } = called;
+    let found = parsed(link, key, &path, bytes, origin.is_some());
     let (text, workflow, inputs) = match found {
         Ok(found) => found,
         Err(why) => return Ok(Err(why)),
     };
     let caller = &link.row;
-    let name = name(&workflow, path);
+    let name = name(&workflow, &path);
     let contexts = Contexts {
         github: caller.contexts.github_of(key.leg.attempt),
         inputs: Json(Value::from(inputs)),
@@ -113,6 +191,7 @@ fn made(
     let facts = Facts {
         depth: caller.facts.depth + 1,
         group,
+        origin,
         ..caller.facts.clone()
     };
     let change = begun(&defined, &[], facts.group.as_ref(), inner.now());
@@ -121,7 +200,7 @@ fn made(
         root: caller.root,
         parent: Some(key.clone()),
         project: caller.project.clone(),
-        path: path.to_owned(),
+        path,
         workflow: name,
         actor: caller.actor.clone(),
         queued_ms: inner.now(),
@@ -133,9 +212,15 @@ fn made(
     Ok(Ok((row, defined)))
 }
 
-type Parsed = (String, havre_workflow::Workflow, Object);
+type Parsed = (String, Workflow, Object);
 
-fn parsed(link: &Link, key: &LegKey, path: &str, file: Option<Vec<u8>>) -> Result<Parsed, String> {
+fn parsed(
+    link: &Link,
+    key: &LegKey,
+    path: &str,
+    file: Option<Vec<u8>>,
+    is_elsewhere: bool,
+) -> Result<Parsed, String> {
     let call = start::call(link, &key.leg).ok_or("the job calls nothing")?;
     let bytes = file.ok_or_else(|| format!("there is no {path} in the commit"))?;
     let text = String::from_utf8(bytes).map_err(|_| format!("{path} is not UTF-8"))?;
@@ -143,6 +228,25 @@ fn parsed(link: &Link, key: &LegKey, path: &str, file: Option<Vec<u8>>) -> Resul
     let interface = workflow.on.workflow_call.as_ref();
     let interface = interface
         .ok_or_else(|| format!("{path} cannot be called: it has no `on.workflow_call`"))?;
+    if is_elsewhere {
+        fits(link, &call.uses.value, &workflow)?;
+    }
     let inputs = certain("`with`", calls::inputs(interface, call, &link.known(key)))?;
     Ok((text, workflow, inputs))
+}
+
+/// Whether what is called elsewhere fits the call: what is called here was looked at before the run began.
+fn fits(link: &Link, called: &CalledWorkflow, callee: &Workflow) -> Result<(), String> {
+    let (path, limits) = (Path::new(&link.row.path), Limits::default());
+    let caller = read(Path::new(""), path, &link.row.text, &limits);
+    let caller = caller.map_err(|_| format!("{} cannot be read again", path.display()))?;
+    let find = |other: &CalledWorkflow| match other == called {
+        true => Called::Read(callee),
+        false => Called::Elsewhere,
+    };
+    let errors = check(&caller, Policy::Permissive, &limits, &find);
+    match errors.first() {
+        Some(error) => Err(error.to_string()),
+        None => Ok(()),
+    }
 }

@@ -13,11 +13,12 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use havre_job::{JobResult, LineKind, StepResult, Told};
 use havre_pipeline::{Event, Reference};
 use havre_runs::{
-    Answer, Asked, BoxEnd, Clock, Conclusion, Files, Followed, Gate, LegKey, LegStart, Legs,
-    Opened, Ports, RunId, Runs, SCHEMA, Settings, Source, Sources, SourcesError, StartError,
+    Answer, Asked, BoxEnd, Clock, Conclusion, Elsewhere, Files, Followed, Gate, LegKey, LegStart,
+    Legs, Opened, Ports, RunId, Runs, SCHEMA, Settings, Source, Sources, SourcesError, StartError,
     Trigger,
 };
 use havre_store::Store;
+use havre_workflow::Remote;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -93,6 +94,11 @@ impl World {
     pub fn file(&self, name: &str, text: &str) {
         let path = format!(".github/workflows/{name}");
         self.state().files.insert(path, text.to_owned());
+    }
+
+    /// A file of another repository, as a call names it.
+    pub fn elsewhere(&self, name: &str, text: &str) {
+        self.state().files.insert(name.to_owned(), text.to_owned());
     }
 
     pub fn does(&self, job: &str, does: Does) {
@@ -428,6 +434,25 @@ impl Sources for World {
                 .files
                 .get(path)
                 .map(|text| text.clone().into_bytes()))
+        }
+        .boxed()
+    }
+
+    fn elsewhere<'a>(
+        &'a self,
+        remote: &'a Remote,
+        commit: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Elsewhere, SourcesError>> {
+        async move {
+            self.call().await;
+            let file = self.state().files.get(&remote.to_string()).cloned();
+            if commit.is_none() && remote.reference == "gone" {
+                return Err(SourcesError("there is no such branch".to_owned()));
+            }
+            Ok(Elsewhere {
+                commit: commit.unwrap_or(COMMIT).to_owned(),
+                file: file.map(String::into_bytes),
+            })
         }
         .boxed()
     }

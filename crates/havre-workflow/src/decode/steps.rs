@@ -112,7 +112,7 @@ pub(super) fn shell(node: &Node, reader: &mut Reader<'_>) -> Option<Template> {
 }
 
 /// All steps, those side by side as well.
-pub(super) fn each(steps: &[Step]) -> impl Iterator<Item = &Step> {
+pub(crate) fn each(steps: &[Step]) -> impl Iterator<Item = &Step> {
     steps.iter().flat_map(|step| {
         let inner = match &step.action {
             Action::Parallel(inner) => inner.as_slice(),

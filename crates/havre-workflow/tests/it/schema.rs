@@ -295,8 +295,7 @@ What Havre does with every key of GitHub Actions' workflow files. This page is w
 which files are read (`crates/havre-workflow/src/schema.rs`); a test keeps the two alike, and another
 compares the table with the schema that GitHub publishes.
 
-Jobs are not run yet: `havre ci check` and `havre ci explain` read these files, and what the tables say of a
-job that runs is what it will be.
+`havre ci check` and `havre ci explain` read these files without a daemon; how jobs run stands in [ci.md](ci.md).
 
 - **honoured**: as GitHub documents it.
 - **in part**: the column at the right says how; other values are refused or warned about where they stand.

@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{FindingsForm, JsonArg, runs, values};
+use crate::target::ProjectArgs;
 
 /// `havre ci`.
 #[derive(Debug, Subcommand)]
 pub enum CiCommand {
     /// Check workflow files and report every problem
     Check(CiCheckArgs),
-    /// Explain which workflows an event starts and why, and what becomes of their jobs
+    /// Explain which workflows an event starts and why, and what becomes of their jobs; or why the jobs of a run ran
     Explain(Box<CiExplainArgs>),
+    /// Write which commit each action of the workflows is: .github/workflows/actions.lock
+    Lock(CiLockArgs),
     /// Run the workflows of this working tree here, each job in a box of its own, without a daemon
     Run(Box<CiRunArgs>),
     #[command(flatten)]
@@ -32,12 +35,34 @@ pub struct CiCheckArgs {
     pub form: FindingsForm,
 }
 
+/// `havre ci lock`.
+#[derive(Args, Debug)]
+pub struct CiLockArgs {
+    /// The repository's folder; this one without
+    #[arg(value_name = "FOLDER")]
+    pub path: Option<PathBuf>,
+    /// Write nothing: fail where the file does not say what the workflows use
+    #[arg(long, conflicts_with = "update")]
+    pub check: bool,
+    /// Look this one up again: OWNER/REPOSITORY or OWNER/REPOSITORY@REF; others keep their commits
+    #[arg(long, value_name = "NAME")]
+    pub update: Vec<String>,
+    /// The server that is asked
+    #[arg(long, value_name = "URL", default_value = "https://github.com")]
+    pub server: String,
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
 /// `havre ci explain`.
 #[derive(Args, Debug)]
 pub struct CiExplainArgs {
-    /// Workflow files, or folders that have them in .github/workflows; this folder without any
-    #[arg(value_name = "WORKFLOW")]
+    /// Workflow files, or folders that have them in .github/workflows; this folder without any. The number of a run
+    /// that a daemon has: of that one
+    #[arg(value_name = "WORKFLOW|NUMBER")]
     pub paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub project: ProjectArgs,
     #[command(flatten)]
     pub event: CiEventArgs,
     #[command(flatten)]

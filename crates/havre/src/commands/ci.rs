@@ -1,9 +1,11 @@
 //! `havre ci`: workflow files, without a daemon, and the runs of one.
 
+mod built_in;
 mod explain;
 mod files;
 mod happening;
 mod identity;
+mod lock;
 mod run;
 mod runs;
 mod source;
@@ -22,7 +24,11 @@ use crate::error::Outcome;
 pub fn run(context: &Context, command: CiCommand) -> Outcome {
     match command {
         CiCommand::Check(args) => check(context, &args),
-        CiCommand::Explain(args) => explain::run(context, &args),
+        CiCommand::Explain(args) => match explain::number(&args) {
+            Some(number) => block_on(runs::explain(context, &args, number)),
+            None => explain::run(context, &args),
+        },
+        CiCommand::Lock(args) => lock::run(context, &args),
         CiCommand::Run(args) => run::run(context, &args),
         CiCommand::Runs(command) => block_on(runs::run(context, *command)),
     }

@@ -65,7 +65,7 @@ fn options(context: &Context, settings: DaemonSettings) -> Result<DaemonOptions,
 }
 
 /// What `machine.yaml` says.
-fn machine_settings(context: &Context) -> Result<Settings, Failure> {
+pub fn machine_settings(context: &Context) -> Result<Settings, Failure> {
     let read = havre_app::machine_settings(&context.root);
     let (settings, warnings) = read.map_err(super::machine_file_failure)?;
     for warning in warnings {

@@ -18,6 +18,8 @@ const MOST_DIRECTORY: u64 = 256 << 20;
 pub(in crate::artifacts) fn unpack(path: &Path, into: &Path) -> io::Result<usize> {
     let mut file = BufReader::new(File::open(path)?);
     let entries = directory(&mut file)?;
+    let length = file.get_ref().metadata()?.len();
+    fits(&entries, length, room(into)?)?;
     let mut count = 0;
     for entry in &entries {
         let name = String::from_utf8_lossy(&entry.name).replace('\\', "/");
@@ -41,6 +43,31 @@ pub(in crate::artifacts) fn unpack(path: &Path, into: &Path) -> io::Result<usize
         count += 1;
     }
     Ok(count)
+}
+
+/// Whether what is in an archive of `length` bytes may be unpacked into so much room: files that lie in each other make
+/// any size out of a small one.
+fn fits(entries: &[Entry], length: u64, room: u64) -> io::Result<()> {
+    let sum = |size: fn(&Entry) -> u64| entries.iter().map(size).fold(0, u64::saturating_add);
+    if sum(|entry| entry.packed) > length {
+        return Err(bad("its files lie in each other"));
+    }
+    let bytes = sum(|entry| entry.bytes);
+    match bytes > room {
+        true => Err(bad(format!(
+            "it would take {} MiB, and there are {} MiB",
+            bytes >> 20,
+            room >> 20
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// What is free where a folder is, or will be.
+fn room(folder: &Path) -> io::Result<u64> {
+    let there = folder.ancestors().find(|path| path.is_dir());
+    let found = rustix::fs::statvfs(there.unwrap_or(Path::new("/")))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 fn one(file: &mut BufReader<File>, entry: &Entry, place: &Path) -> io::Result<()> {
@@ -186,5 +213,35 @@ impl<'b> Fields<'b> {
 
     fn u64(&self, at: usize) -> io::Result<u64> {
         self.array(at).map(u64::from_le_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_that_would_fill_the_disk_is_not_unpacked() {
+        let entry = |packed, bytes| Entry {
+            name: b"a".to_vec(),
+            method: DEFLATED,
+            crc: 0,
+            packed,
+            bytes,
+            at: 0,
+        };
+        let check = |entries: &[Entry]| match fits(entries, 1000, 1 << 30) {
+            Ok(()) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(check(&[entry(400, 1 << 20), entry(500, 1 << 29)]), "");
+        let nested = [entry(600, 1000), entry(600, 1000)];
+        assert_eq!(check(&nested), "its files lie in each other");
+        let large = [entry(1, u64::MAX), entry(1, 1)];
+        assert!(
+            check(&large).starts_with("it would take"),
+            "{}",
+            check(&large)
+        );
     }
 }

@@ -20,6 +20,14 @@ use crate::error::Outcome;
 use crate::exit::Exit;
 use crate::human;
 
+/// The run that is meant, where it is one.
+pub fn number(args: &CiExplainArgs) -> Option<u64> {
+    match args.paths.as_slice() {
+        [path] if !path.exists() => path.to_str()?.parse().ok(),
+        _ => None,
+    }
+}
+
 pub fn run(context: &Context, args: &CiExplainArgs) -> Outcome {
     let limits = Limits::default();
     let found = files::find(&args.paths, &limits)?;

@@ -6,10 +6,11 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use havre_image::regular;
-use havre_workflow::Limits;
 use havre_workflow::calls::Policy;
 use havre_workflow::repository::{self, File, Findings};
+use havre_workflow::{Limits, lock};
 
+use super::built_in;
 use crate::error::Failure;
 use crate::exit::Exit;
 
@@ -23,7 +24,8 @@ const MAX_BYTES: usize = 16 << 20;
 /// Workflow files, and what is wrong with them.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Those that are meant, and those beside them, which they may call; in the order of their names.
+    /// Those that are meant, and those beside them, which they may call, in the order of their names; and their lock
+    /// file.
     pub files: Vec<File>,
     pub findings: Findings,
 }
@@ -53,6 +55,9 @@ pub fn find(paths: &[PathBuf], limits: &Limits) -> Result<Found, Failure> {
             let others = others.into_iter().filter(|path| !paths.contains(path));
             paths.extend(others.collect::<Vec<_>>());
         }
+        // What it says holds for all of them.
+        let locked = root.iter().map(|root| root.join(lock::PATH));
+        paths.extend(locked.filter(|path| path.is_file()));
         let mut bytes = 0;
         for (at, path) in paths.iter().enumerate() {
             let file = file(path, root.as_deref(), at < wanted, limits)?;
@@ -70,6 +75,10 @@ pub fn find(paths: &[PathBuf], limits: &Limits) -> Result<Found, Failure> {
         let more = repository::check(&files, Policy::Permissive, limits);
         found.findings.errors.extend(more.errors);
         found.findings.warnings.extend(more.warnings);
+        for file in files.iter().filter(|file| file.wanted) {
+            let more = built_in::warnings(file, limits);
+            found.findings.warnings.extend(more);
+        }
         found.files.extend(files);
     }
     Ok(found)

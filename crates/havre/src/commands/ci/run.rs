@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use havre_app::{LocalRun, LocalSettings};
 use havre_job::Told;
 use havre_model::LoadFailure;
+use havre_model::machine::Settings;
 use havre_pipeline::Event;
 use havre_pipeline::run::JobState;
 use havre_runs::{Begun, Conclusion, LegKey, Listener, Runs, Shown, Trigger};
@@ -20,6 +21,7 @@ use super::view::View;
 use super::{files, happening, source};
 use crate::cli::FindingsForm;
 use crate::cli::ci::CiRunArgs;
+use crate::commands::daemon::machine_settings;
 use crate::commands::findings::{self, Checked};
 use crate::connect::require_root;
 use crate::context::Context;
@@ -59,7 +61,8 @@ pub fn run(context: &Context, args: &CiRunArgs) -> Outcome {
     // Jobs have users of their own, namespaces and a network.
     require_root("running jobs in boxes")?;
     let base = context.root.base().map(Path::to_owned);
-    let prepared = prepared(args, base, &found.files)?;
+    let machine = machine_settings(context)?;
+    let prepared = prepared(args, base, machine, &found.files)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -77,7 +80,12 @@ struct Prepared {
     only: Vec<String>,
 }
 
-fn prepared(args: &CiRunArgs, base: Option<PathBuf>, all: &[File]) -> Result<Prepared, Failure> {
+fn prepared(
+    args: &CiRunArgs,
+    base: Option<PathBuf>,
+    machine: Settings,
+    all: &[File],
+) -> Result<Prepared, Failure> {
     let wanted: Vec<&File> = all.iter().filter(|file| file.wanted).collect();
     let rooted = wanted.iter().find_map(|file| {
         let depth = Path::new(file.path.as_ref()?).components().count();
@@ -117,6 +125,7 @@ fn prepared(args: &CiRunArgs, base: Option<PathBuf>, all: &[File]) -> Result<Pre
             false => Vec::new(),
         },
         settings: LocalSettings {
+            actions: machine.actions,
             base,
             workflows: workflows.collect(),
             source: source.clone(),

@@ -1,5 +1,6 @@
 //! `havre ci`, of the runs that a daemon has.
 
+mod explain;
 mod list;
 mod logs;
 mod results;
@@ -42,6 +43,8 @@ pub async fn run(context: &Context, command: RunsCommand) -> Outcome {
         }
     }
 }
+
+pub use explain::run as explain;
 
 fn project(args: &ProjectArgs) -> Result<ProjectName, Failure> {
     Ok(args.environment()?.project)
