@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::builder::Builder;
 use crate::environment::EnvironmentError;
+use crate::glance::Glance;
 use crate::handle::EnvironmentHandle;
 use crate::history::{self, Past};
 use crate::options::DaemonOptions;
-use crate::pipeline::Glance;
 use crate::platform::Platform;
 use crate::port_owner;
 use crate::supervisor::Supervisor;

@@ -39,6 +39,7 @@ mod fault;
 mod files;
 mod gateway;
 mod git;
+mod glance;
 mod guard;
 mod handle;
 mod history;

@@ -13,6 +13,7 @@ mod job_key;
 mod pulls;
 mod pushed;
 mod served;
+mod starting;
 mod surroundings;
 pub(crate) mod token;
 mod told;
@@ -38,7 +39,6 @@ use crate::mirrors::Mirrors;
 use crate::run_calls::{RunCalls, ToolsOfJobs};
 use crate::workshop::Workshop;
 
-pub(crate) use glance::Glance;
 pub(crate) use pulls::SCHEMA;
 pub(crate) use pushed::Pushed;
 
@@ -245,7 +245,7 @@ impl Pipeline {
             repositories: repositories.clone(),
             pulls: Pulls::new(Arc::clone(store)),
         };
-        daemon.glance.begin(begun.clone());
+        daemon.glance.begin(Arc::new(begun.clone()));
         late.0.get_or_init(|| begun);
         Ok(Self {
             runs,

@@ -15,6 +15,7 @@ pub(crate) mod definitions;
 pub(crate) mod direct;
 pub(crate) mod entry;
 pub(crate) mod environments;
+pub(crate) mod jobs;
 pub(crate) mod judge;
 pub(crate) mod keeper;
 mod people;

@@ -4,32 +4,26 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::container::{self, LABEL_BOX};
 use crate::disk::{self, Look, Room, Taken};
 use crate::inner::Inner;
 
-/// Says why a box was ended, in its folder.
-pub const ENDED: &str = "ended";
 /// How often it is seen how much is free.
 const LOOK: Duration = Duration::from_secs(1);
 const SIGKILL: i32 = 9;
 
-/// Whether somebody looks already.
-#[derive(Debug, Default)]
-pub struct Guarding(AtomicBool);
-
 /// Begins to look, unless somebody does. To be called in a tokio runtime.
 pub fn begin(inner: &Arc<Inner>) {
-    if inner.guarding.0.swap(true, Ordering::AcqRel) {
+    if inner.guarding.swap(true, Ordering::AcqRel) {
         return;
     }
     let this = Arc::clone(inner);
     inner.tasks.spawn(async move {
         guard(&this).await;
-        this.guarding.0.store(false, Ordering::Release);
+        this.guarding.store(false, Ordering::Release);
         // One that came while this came to its end.
         if !this.closing.is_cancelled() && ids(&this).is_ok_and(|ids| !ids.is_empty()) {
             begin(&this);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use havre_engine::{ContainerSpec, Engine, IdRange, MountSpec};
@@ -17,7 +18,6 @@ use crate::container::{self, Parts};
 use crate::disk::DiskBounds;
 use crate::error::BoxError;
 use crate::ground::Grounds;
-use crate::guard::{ENDED, Guarding};
 use crate::layout::{Files, GROUND, Layout, TOOLS};
 use crate::network::{self, Named, Place};
 use crate::request::{self, BoxRequest, Ground};
@@ -47,6 +47,9 @@ pub struct BoxConfig {
     pub disk: DiskBounds,
 }
 
+/// Says why a box was ended, in its folder.
+const ENDED: &str = "ended";
+
 /// Shared by all handles of [`crate::Boxes`].
 pub struct Inner {
     pub engine: Engine,
@@ -57,7 +60,7 @@ pub struct Inner {
     pub spare: Spare,
     pub starting: Starting,
     pub tasks: TaskTracker,
-    pub guarding: Guarding,
+    pub guarding: AtomicBool,
     /// Why boxes were ended whose end is not known to all yet.
     pub ended: Mutex<BTreeMap<String, String>>,
     /// This daemon comes to its end.

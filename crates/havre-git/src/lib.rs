@@ -18,6 +18,7 @@
 mod bounds;
 mod commit;
 mod exchange;
+mod folder;
 mod head;
 mod hook;
 mod hooks;

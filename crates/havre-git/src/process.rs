@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::bounds::{Bound, Bounds};
-use crate::repositories::fresh_folder;
+use crate::folder::fresh_folder;
 use crate::text::plain;
 use crate::view::{REPOSITORY, View, bounded};
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, chown};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -285,19 +285,6 @@ impl Drop for Held {
                 busy.remove(&self.name);
             }
         }
-    }
-}
-
-/// An empty folder, and whose it is.
-pub(crate) fn fresh_folder(path: &Path, owner: Option<u32>) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    DirBuilder::new().mode(0o700).create(path)?;
-    match owner {
-        Some(owner) => chown(path, Some(owner), Some(owner)),
-        None => Ok(()),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::Digest;
 use crate::blobs::BlobError;
 use crate::images::{ImageError, Images};
 use crate::manifest::{Descriptor, media};
+use crate::tables::Attestation;
 
 /// Documents of one image; the oldest go.
 const MOST: usize = 50;
@@ -39,17 +40,6 @@ pub enum AttestError {
     /// It is too large.
     #[error("a document about an image has at most {MAX_DOCUMENT} bytes")]
     TooLarge,
-}
-
-/// A document about an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attestation {
-    /// Of the manifest that refers to the image.
-    pub manifest: Digest,
-    /// Of the document.
-    pub document: Digest,
-    /// What it is.
-    pub kind: String,
 }
 
 /// A manifest that refers to another.

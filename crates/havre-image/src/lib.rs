@@ -44,7 +44,7 @@ mod tables;
 mod unpack;
 
 pub use archive::{Entry, EntryKind, TarError, TarReader, TarWriter};
-pub use attest::{AttestError, Attestation};
+pub use attest::AttestError;
 pub use blobs::BlobError;
 pub use config::ImageConfig;
 pub use diff::DiffError;
@@ -63,5 +63,5 @@ pub use reference::{ImageRef, RefError};
 pub use registry::auth::{Credentials, CredentialsError, DockerLogins, Login};
 pub use registry::{LoginState, RequestError, TransportError};
 pub use remove::{remove_all_in, remove_tree, set_aside};
-pub use tables::SCHEMA;
+pub use tables::{Attestation, SCHEMA};
 pub use unpack::{UnpackError, Unpacked, Unpacker};

@@ -5,9 +5,19 @@ use std::sync::Arc;
 use havre_store::rusqlite::{self, OptionalExtension as _, params};
 use havre_store::{Schema, Store, StoreError, now};
 
-use crate::ImageRef;
-use crate::attest::Attestation;
 use crate::names::{NameRefused, NameRights, NameUse};
+use crate::{Digest, ImageRef};
+
+/// A document about an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attestation {
+    /// Of the manifest that refers to the image.
+    pub manifest: Digest,
+    /// Of the document.
+    pub document: Digest,
+    /// What it is.
+    pub kind: String,
+}
 
 /// Their versions.
 pub const SCHEMA: Schema = Schema {

@@ -52,7 +52,7 @@ mod tests {
         };
         let secret = "It's a Secret to Everybody";
         assert!(signed(secret, &["Hello, World!"]).is_by(shown));
-        assert!(signed(secret, &["Hello,", " World!"]).is_by(&shown.replace("7571", "7571")));
+        assert!(signed(secret, &["Hello,", " World!"]).is_by(shown));
         assert!(!signed(secret, &["Hello, World"]).is_by(shown));
         assert!(!signed("another", &["Hello, World!"]).is_by(shown));
         let cut = &shown[..shown.len() - 2];

@@ -269,7 +269,7 @@ async fn a_name_that_others_take_before_the_build_begins_is_in_nobodys_way() {
         (deployer(&format!("shop/{environment}")), project)
     };
     let (by, project) = of("pr-8");
-    let others_build = world.builder.one_at_a_time.lock().await;
+    let others_build = world.builder.workshop.turn().await;
     let mut second = Box::pin(world.up(&by, &project));
     let waits = tokio::time::timeout(std::time::Duration::ZERO, &mut second).await;
     assert!(waits.is_err(), "{waits:?}");

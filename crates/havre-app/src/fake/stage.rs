@@ -39,6 +39,7 @@ use crate::edge::{EdgeHub, Launch};
 use crate::environment::tables::Tables;
 use crate::fault::Fault;
 use crate::guard::Doorkeeper;
+use crate::identity::Identities;
 use crate::options::DaemonOptions;
 use crate::platform::Platform;
 use crate::root::Root;
@@ -93,12 +94,23 @@ impl Stage {
         // Nobody is asked for certificates.
         let nobody = havre_acme::Settings::default();
         let authorities = authority::open(nobody, &store, seal.clone(), &hub).unwrap();
+        let options = DaemonOptions {
+            root: root.clone(),
+            http: Vec::new(),
+            https: Vec::new(),
+            trusted_proxies: Vec::new(),
+            connections_per_address: None,
+            build_cache: CacheLimits::default(),
+            machine: Settings::default(),
+            given: BTreeMap::new(),
+        };
         let platform = Arc::new(Platform {
             exchange: Exchange::new(&[], Arc::clone(&register), Arc::clone(&store)).unwrap(),
             door: Arc::new(Doorkeeper::new(register)),
             tables: Tables::new(Arc::clone(&store)),
             networks: shared_networks::tables::Tables::new(Arc::clone(&store)),
             vars: crate::vars::Vars::new(Arc::clone(&store)),
+            identities: Identities::new(&store, seal.clone(), &options),
             promotions: Arc::new(crate::promotions::Promotions::new(Arc::clone(&store))),
             previews: crate::previews::tables::Tables::new(Arc::clone(&store)),
             contents: Contents::new(state.join("contents"), seal.clone(), secrets.clone()),
@@ -116,16 +128,6 @@ impl Stage {
             root: root.clone(),
             exe,
         });
-        let options = DaemonOptions {
-            root,
-            http: Vec::new(),
-            https: Vec::new(),
-            trusted_proxies: Vec::new(),
-            connections_per_address: None,
-            build_cache: CacheLimits::default(),
-            machine: Settings::default(),
-            given: BTreeMap::new(),
-        };
         let targets = Arc::new(FakeTargets::new(Arc::clone(&platform)));
         let builder = Arc::new(FakeBuilder::new(images));
         let (kinds, makes) = (Arc::clone(&targets), Arc::clone(&builder));

@@ -78,9 +78,22 @@ fn claims(leg: &LegStart) -> Map<String, Value> {
     put("sub", subject(leg));
     put("sha", leg.commit.clone());
     put("ref", leg.reference.clone());
-    let place = format!("{}/{}@{}", leg.repository, leg.path, leg.reference);
+    // Of a workflow of another repository, that one.
+    let (place, commit) = match &leg.origin {
+        Some(it) => (
+            format!(
+                "{}/{}/{}@{}",
+                it.owner, it.repository, it.path, it.reference
+            ),
+            it.commit.clone(),
+        ),
+        None => (
+            format!("{}/{}@{}", leg.repository, leg.path, leg.reference),
+            leg.commit.clone(),
+        ),
+    };
     put("job_workflow_ref", place);
-    put("job_workflow_sha", leg.commit.clone());
+    put("job_workflow_sha", commit);
     put("runner_environment", "self-hosted".to_owned());
     if let Some(environment) = &leg.environment {
         put("environment", environment.clone());
@@ -136,6 +149,7 @@ mod tests {
             actor: "anna".to_owned(),
             foreign: false,
             path: ".github/workflows/called.yml".to_owned(),
+            origin: None,
             workflow: String::new(),
             contexts: BTreeMap::from([("github".to_owned(), github.to_string())]),
             masks: Vec::new(),

@@ -13,7 +13,7 @@ use havre_store::rusqlite::{OptionalExtension as _, params};
 use havre_store::{Schema, Store, StoreError};
 use serde_json::{Map, json};
 
-use super::pushed::{MOST_CHANGED, is_known, tell_of};
+use super::starting::{MOST_CHANGED, is_known, tell_of};
 use super::{Begun, commits};
 
 /// Its versions.

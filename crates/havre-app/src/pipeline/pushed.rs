@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use havre_api::{ApiError, Role};
 use havre_base::{in_place, one_line};
-use havre_git::{Lines, Objects, Oid, Push, Receiver, Update};
+use havre_git::{Lines, Objects, Push, Receiver, Update};
 use havre_mirror::Way;
 use havre_model::ProjectName;
 use havre_pipeline::{Event, Reference};
 use havre_release::Answer;
-use havre_runs::{Begun as Run, Filter, Listed, Outcome, Trigger};
+use havre_runs::{Begun as Run, Trigger};
 use tokio::task::JoinSet;
 
+use super::starting::{MOST_CHANGED, is_known, tell_of};
 use super::token::grant_of_all;
 use super::{Begun, Late, commits, pulls, told};
 use crate::mirrors::Mirrors;
@@ -21,11 +22,6 @@ use crate::repositories::{gates, moved, wrong};
 
 /// Where workflows are, and all else that says how a project is run.
 const OF_WORKFLOWS: &str = ".github/";
-/// Paths of a push that filters are asked about; of more nobody knows.
-pub(super) const MOST_CHANGED: usize = 3000;
-
-/// Runs of a commit that are looked through for those of its push.
-const MOST_KNOWN: u32 = 100;
 
 /// Takes pushes.
 pub(crate) struct Pushed {
@@ -240,22 +236,6 @@ async fn begin(
     Ok(tell_of(outcome, &update.reference, true, tell))
 }
 
-/// Tells what runs for a place, and of what does not, if that is `news`.
-pub(super) fn tell_of(outcome: Outcome, place: &str, news: bool, tell: &Lines) -> Vec<Run> {
-    for run in &outcome.begun {
-        tell.say(&format!(
-            "{} #{} runs for {place}; Ctrl-C leaves it running",
-            run.workflow, run.number
-        ));
-    }
-    for not in outcome.not_started {
-        if news || not.wrong {
-            tell.say(&format!("{} does not run: {}", not.path, not.why));
-        }
-    }
-    outcome.begun
-}
-
 /// Refuses a job's push that would change how the project is run: as on GitHub, its token does not reach so far.
 async fn of_job(push: &Push, objects: &Objects) -> Result<(), Vec<String>> {
     for update in &push.updates {
@@ -294,27 +274,6 @@ async fn of_job(push: &Push, objects: &Objects) -> Result<(), Vec<String>> {
         return Err(vec![line]);
     }
     Ok(())
-}
-
-/// Whether runs of this event have begun already for a reference: what somebody started by hand does not count.
-pub(super) fn is_known(
-    begun: &Begun,
-    push: &Push,
-    event: &str,
-    reference: &str,
-    commit: &Oid,
-) -> Result<bool, String> {
-    let filter = Filter {
-        reference: Some(reference.to_owned()),
-        commit: Some(commit.to_string()),
-        ..Filter::default()
-    };
-    let listed = begun
-        .runs
-        .list(push.project.as_str(), &filter, None, MOST_KNOWN);
-    let listed = listed.map_err(|error| one_line(&error))?;
-    let is_of_push = |run: &Listed| run.event == event && run.actor == push.principal;
-    Ok(listed.iter().any(is_of_push))
 }
 
 fn reference(text: &str) -> Option<Reference> {

@@ -22,7 +22,7 @@ use crate::image_names;
 use crate::jobs::{Doors, Grounded, Proxy, Rights, Surroundings, ToolCaches, scopes};
 use crate::platform::Platform;
 use crate::previews;
-use crate::promotions::entry;
+use crate::promotions::jobs;
 use crate::workshop::Workshop;
 
 /// What says at what names a commit's project answers.
@@ -107,7 +107,7 @@ impl Surroundings for OfDaemon {
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value));
         let mut variables = BTreeMap::from(variables);
-        let entry = entry::of_job(&self.platform, &by(&token_name(&leg.key)), &id);
+        let entry = jobs::of_job(&self.platform, &by(&token_name(&leg.key)), &id);
         let entry = entry.map_err(|error| format!("{id}: {}", one_line(&error)))?;
         let entry = entry.ok_or_else(|| format!("{id}: the job was not let in"))?;
         if leg.deploys {

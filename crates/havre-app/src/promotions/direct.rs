@@ -11,7 +11,7 @@ use havre_release::{
     Approval, Comes, Entry, Gate, GateName, GateState, Origin, PromotionState, Release, entry,
 };
 
-use super::entry::origin_of_job;
+use super::jobs::origin_of_job;
 use super::judge::{self, Judged, Sought, Wanted};
 use super::{PromotionError, definitions, words};
 use crate::daemon::Daemon;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use havre_api::{
-    ApiError, EnterRequest, EntryState, EntryStatus, EnvironmentId, ErrorCode, Principal,
-    PromotionId,
+    ApiError, EnterRequest, EntryState, EntryStatus, ErrorCode, Principal, PromotionId,
 };
 use havre_base::in_place;
 use havre_release::{Comes, EXPIRES_AFTER, Origin, Promotion, PromotionEvent, PromotionState};
@@ -14,7 +13,6 @@ use havre_release::{Comes, EXPIRES_AFTER, Origin, Promotion, PromotionEvent, Pro
 use super::{judge, keeper, settle, tell, words};
 use crate::daemon::Daemon;
 use crate::pipeline::token::is_job;
-use crate::platform::Platform;
 
 /// What a caller of the API asks for a job of some other pipeline: what it says of it is said.
 pub(crate) async fn asked(
@@ -29,37 +27,6 @@ pub(crate) async fn asked(
     }
     let origin = words::origin_of(request.origin.clone(), by);
     enter(daemon, by, request, origin).await
-}
-
-/// Where what a job of this machine brings comes from, as was written down when it was let in; `None`: it is none.
-pub(super) fn origin_of_job(
-    platform: &Platform,
-    by: &Principal,
-    id: &EnvironmentId,
-) -> Result<Option<Origin>, ApiError> {
-    if !is_job(by) {
-        return Ok(None);
-    }
-    match of_job(platform, &by.to_string(), id)? {
-        Some(promotion) => Ok(Some(promotion.origin)),
-        None => {
-            let message = format!("nothing is known of {by} in {id}: it was not let in there");
-            Err(ApiError::new(ErrorCode::Forbidden, message))
-        }
-    }
-}
-
-/// By what a job of this machine wants into an environment, or was let in; the newest.
-pub(crate) fn of_job(
-    platform: &Platform,
-    by: &str,
-    id: &EnvironmentId,
-) -> Result<Option<Promotion>, ApiError> {
-    let all = platform.promotions.of(id)?;
-    let mut all = all.into_iter().map(|kept| kept.promotion);
-    Ok(all.find(|one| {
-        one.by == by && one.origin.job.is_some() && matches!(one.what, Comes::Job { .. })
-    }))
 }
 
 /// Whether a job of a run may begin in an environment, with its secrets. May be asked again and again: what waits is

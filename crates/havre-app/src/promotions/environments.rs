@@ -13,7 +13,7 @@ use havre_base::in_place;
 use havre_model::ProjectName;
 use havre_release::{TestReport, is_workflow, provenance as statement};
 
-use super::entry::origin_of_job;
+use super::jobs::origin_of_job;
 use super::judge::served;
 use super::show::list;
 use super::tables::FreezeRow;

@@ -16,7 +16,7 @@ use havre_release::{
 };
 
 use super::direct::{Passed, passed};
-use super::entry::origin_of_job;
+use super::jobs::origin_of_job;
 use super::judge::{Judged, judge, served};
 use super::settle::{became, lease};
 use super::{Kept, configurations, definitions, keeper, show, tell, words};

@@ -261,7 +261,6 @@ pub fn service(name: &str, script: &str, options: &str) -> Service {
         entrypoint: None,
         command: Some(["sh", "-c", script].map(str::to_owned).to_vec()),
         ports: Vec::new(),
-        actions: Vec::new(),
         options: CreateOptions::parse(options).expect("options"),
     }
 }

@@ -1,3 +1,5 @@
+//! Repositories of a server of the machine's own git.
+
 use std::os::unix::fs::symlink;
 use std::process::Command;
 

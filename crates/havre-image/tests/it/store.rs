@@ -131,7 +131,7 @@ fn what_is_said_of_an_image_lies_beside_it_and_goes_with_it() {
     let fixture = fixture.reopen();
     fixture.images.prune(&NOW).unwrap();
     let known = fixture.images.attestations(&digest).unwrap();
-    assert_eq!(known, [said.clone()]);
+    assert_eq!(known, std::slice::from_ref(&said));
     let held = fixture.images.attested(&said).unwrap();
     assert_eq!(held, b"{\"x\": 1}");
     let manifest: serde_json::Value = fixture.images.read_json(&said.manifest, "it").unwrap();

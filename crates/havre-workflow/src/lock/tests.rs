@@ -1,3 +1,5 @@
+//! What a lock file says, and what it may not.
+
 use super::*;
 
 const COMMIT: &str = "34e114876b0b11c390a56381ad16ebd13914f8d5";
