@@ -21,7 +21,7 @@ mod told;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use havre_api::Server;
@@ -55,9 +55,9 @@ const BOXES: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Tools of jobs that a project keeps, where nobody said how much.
 const TOOLS_BYTES: u64 = 10 << 30;
 
-/// What others are told once it is there.
+/// What pushes start, from when it is there until the daemon ends: it holds what receives them.
 #[derive(Clone, Default)]
-pub(crate) struct Late(Arc<OnceLock<Begun>>);
+pub(crate) struct Late(Arc<Mutex<Option<Begun>>>);
 
 /// What a push needs.
 #[derive(Clone)]
@@ -68,8 +68,20 @@ struct Begun {
 }
 
 impl Late {
-    fn get(&self) -> Option<&Begun> {
-        self.0.get()
+    fn begin(&self, begun: Begun) {
+        *self.lock() = Some(begun);
+    }
+
+    fn get(&self) -> Option<Begun> {
+        self.lock().clone()
+    }
+
+    fn end(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Begun>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -136,6 +148,7 @@ pub(crate) struct Pipeline {
     boxes: Boxes,
     tools: ToolCaches,
     api: JobsApi,
+    late: Late,
     daemon: Arc<Daemon>,
 }
 
@@ -246,7 +259,7 @@ impl Pipeline {
             pulls: Pulls::new(Arc::clone(store)),
         };
         daemon.glance.begin(Arc::new(begun.clone()));
-        late.0.get_or_init(|| begun);
+        late.begin(begun);
         Ok(Self {
             runs,
             results,
@@ -256,6 +269,7 @@ impl Pipeline {
             boxes,
             tools,
             api,
+            late,
             daemon: Arc::clone(daemon),
         })
     }
@@ -288,6 +302,7 @@ impl Pipeline {
     /// Ends what is this daemon's alone; jobs go on.
     pub(crate) fn end(&self) {
         self.api.end();
+        self.late.end();
         self.daemon.glance.end();
     }
 

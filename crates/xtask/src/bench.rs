@@ -16,6 +16,8 @@ mod ci_cache;
 #[cfg(feature = "bench")]
 mod ci_example;
 #[cfg(feature = "bench")]
+mod ci_neighbour;
+#[cfg(feature = "bench")]
 mod ci_step;
 #[cfg(feature = "bench")]
 mod corpus;
@@ -100,6 +102,8 @@ enum Bench {
     CiStep,
     /// The example's workflow by `havre ci run`, warm, beside the same commands by hand in a copy of it.
     CiExample,
+    /// The latency of production while jobs and a build of another project take all that they are given.
+    CiNeighbour,
     /// From `git push` of a changed line until staging serves it, with the tests of the example's workflow and without.
     PushToLive,
     /// A thousand secrets opened after a reboot.
@@ -191,6 +195,7 @@ fn measure(options: &Options) -> Result<()> {
         Bench::CiCache => ci_cache::measure(&binary()?),
         Bench::CiStep => ci_step::measure(&binary()?),
         Bench::CiExample => ci_example::measure(&binary()?),
+        Bench::CiNeighbour => installation()?.use_and_remove(ci_neighbour::measure),
         Bench::PushToLive => installation()?.use_and_remove(push_to_live::measure),
         Bench::Seal => seal::measure(),
         Bench::Redeploy => installation()?.use_and_remove(redeploy::measure),

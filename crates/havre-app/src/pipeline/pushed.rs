@@ -82,7 +82,7 @@ impl Receiver for Pushed {
             if push.of_job {
                 return tell.say("a job's push starts nothing");
             }
-            let Some(begun) = self.late.get() else {
+            let Some(begun) = &self.late.get() else {
                 return tell
                     .say("nothing starts: jobs cannot be run here; see `havre daemon status`");
             };
@@ -101,9 +101,12 @@ impl Receiver for Pushed {
                     Ok(of_push) => started = of_push,
                     Err(why) => tell.say(&format!("{}: {why}", update.reference)),
                 }
-                match pulls::begin(begun, push, update, &started, &tell).await {
-                    Ok(of_request) => started.extend(of_request),
-                    Err(why) => tell.say(&format!("{}: {why}", update.reference)),
+                // Pull requests of what is mirrored are asked for where it comes from.
+                if !push.mirrored {
+                    match pulls::begin(begun, push, update, &started, &tell).await {
+                        Ok(of_request) => started.extend(of_request),
+                        Err(why) => tell.say(&format!("{}: {why}", update.reference)),
+                    }
                 }
                 runs.extend(started);
             }

@@ -98,5 +98,5 @@ fn every_command_about_an_environment_takes_the_same() {
         pending.extend(command.get_subcommands());
     }
     // The command itself, 17 commands, 10 of `ci`, that of `git`, 5 of `rollout`, 10 of `secret`, 3 of `env` and 1 of `releases`.
-    assert_eq!(about.len(), 48, "{about:?}");
+    assert_eq!(about.len(), 59, "{about:?}");
 }

@@ -234,7 +234,7 @@ pwd; touch left; test \"$RUNNER_TEMP\" = /github/runner_temp; test -f $GITHUB_EV
 
 /// Its files outlive the job, and are the project's.
 const KEPT: &str = "version: 0.1
-storage: {filesystem: {rootdirectory: /opt/hostedtoolcache/registry}}
+storage: {filesystem: {rootdirectory: /opt/hostedtoolcache/registry/1/x64}}
 http: {addr: 'localhost:5000', secret: s}
 ";
 
@@ -263,7 +263,8 @@ jobs:
 {start}      - id: web
         uses: docker/build-push-action@v6
         with: {{context: ., push: true, tags: 'localhost:5000/shop:${{{{ github.sha }}}}', cache-from: type=gha}}
-      - run: echo \"${{{{ steps.web.outputs.digest }}}}\" > /opt/hostedtoolcache/digest
+      - run: echo \"${{{{ steps.web.outputs.digest }}}}\" > /opt/hostedtoolcache/registry/1/x64/digest
+      - run: touch /opt/hostedtoolcache/registry/1/x64.complete
       - run: |
           printf 'FROM bank-vault\\n' > Stolen
           if docker build -f Stolen . 2> why; then exit 1; fi
@@ -285,10 +286,22 @@ jobs:
         assert_eq!(ended, "success", "{}", pushed.talk());
 
         // The same registry again, where the machine reaches it.
-        let kept = machine.root().join("lib/jobs/tools/shop");
+        let tools = machine.root().join("lib/jobs/tools/shop");
+        let mut kept = None;
+        wait_until("what the job left as a tool is kept", SOON, || {
+            let of_references = fs::read_dir(&tools).into_iter().flatten().flatten();
+            kept = of_references
+                .map(|entry| entry.path().join("registry/1/x64"))
+                .find(|path| path.join("digest").exists());
+            kept.is_some()
+        });
+        let kept = kept.unwrap();
         let digest = fs::read_to_string(kept.join("digest")).unwrap();
         let digest = digest.trim();
-        let settings = KEPT.replace("/opt/hostedtoolcache", kept.to_str().unwrap());
+        let settings = KEPT.replace(
+            "/opt/hostedtoolcache/registry/1/x64",
+            kept.to_str().unwrap(),
+        );
         machine.write("registry.yml", &settings);
         let mut registry = Command::new("docker-registry");
         registry

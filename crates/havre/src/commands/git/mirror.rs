@@ -85,7 +85,7 @@ async fn set(context: &Context, way: MirrorWay, args: MirrorSetArgs) -> Outcome 
         return Ok(Exit::Ok);
     }
     let MirrorSetOutcome { mirror, hook } = outcome;
-    let every = human::duration(std::time::Duration::from_secs(mirror.every_s));
+    let every = human::age(std::time::Duration::from_secs(mirror.every_s));
     let (project, url) = (&mirror.project, &mirror.url);
     context.ui.say(&match way {
         MirrorWay::From => format!("{project} is fetched from {url} now and every {every}"),
@@ -216,7 +216,7 @@ fn shown(mirror: &MirrorInfo, now: Timestamp) -> String {
         let times = human::count(u64::from(mirror.failures), "time");
         line("failed", format!("{times}: {why}"));
     }
-    let every = human::duration(std::time::Duration::from_secs(mirror.every_s));
+    let every = human::age(std::time::Duration::from_secs(mirror.every_s));
     line(
         "next try",
         format!("{}, then every {every}", next(mirror, now)),
@@ -290,9 +290,9 @@ mod tests {
         let told = shown(&mirror(now), now.into());
         for line in [
             "shop from https://github.com/acme/shop.git",
-            "up to date   1h ago",
+            "up to date   60 min ago",
             "failed       3 times: it answered 401",
-            "next try     in 40s, then every 5m",
+            "next try     in 40 s, then every 5 min",
             "token        secret GITHUB_TOKEN",
             "statuses     https://api.github.com: 2 to be told",
             "last said    CI #3 runs for refs/heads/main",
