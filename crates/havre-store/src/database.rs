@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 
 use crate::Schema;
 use crate::schema;
@@ -88,6 +88,8 @@ impl Store {
             )
             .map_err(open_error)?;
         schema::migrate(&mut connection, schemas)?;
+        // One that begins by reading would not wait for another process that writes: it would fail at once.
+        connection.set_transaction_behavior(TransactionBehavior::Immediate);
         let thread =
             StoreThread::start(connection).map_err(|source| StoreError::Thread { source })?;
         Ok(Self { thread })
@@ -170,6 +172,34 @@ mod tests {
             db.query_row("SELECT more FROM two", [], |row| row.get::<_, String>(0))
         });
         assert_eq!(more.unwrap(), "x");
+    }
+
+    #[test]
+    fn a_change_that_begins_by_reading_waits_for_another_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&path(&dir), &[ONE]).unwrap());
+        let other = Connection::open(path(&dir)).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let (changed, begun) = (Arc::clone(&store), Arc::new(std::sync::Barrier::new(2)));
+        let begins = Arc::clone(&begun);
+        let change = std::thread::spawn(move || {
+            changed.run("count and put", move |db| {
+                begins.wait();
+                let change = db.transaction()?;
+                let count: u32 =
+                    change.query_row("SELECT count(*) FROM one", [], |row| row.get(0))?;
+                change.execute("INSERT INTO one VALUES (?1)", [count.to_string()])?;
+                change.commit()
+            })
+        });
+        begun.wait();
+        other
+            .execute_batch("INSERT INTO one VALUES ('other')")
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        other.execute_batch("COMMIT").unwrap();
+        change.join().unwrap().expect("its turn comes");
+        assert_eq!(all(&store), ["1", "other"]);
     }
 
     #[test]

@@ -109,9 +109,9 @@ async fn every_declared_call_is_answered() {
             .iter()
             .filter(|path| image_calls(path))
             .count(),
-        5
+        6
     );
-    assert_eq!(without_images.len(), 5, "{without_images:?}");
+    assert_eq!(without_images.len(), 6, "{without_images:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,7 +77,7 @@ impl Tables {
                 change.commit()?;
                 return Ok(Claim::Granted(own.environment));
             }
-            let all = format!("{COLUMNS} WHERE project = ?1");
+            let all = format!("{COLUMNS} WHERE project = ?1 ORDER BY made_ms");
             let all: Vec<Preview> =
                 change.prepare(&all)?.query_map([project], preview)?.collect::<rusqlite::Result<_>>()?;
             let others = all.iter().filter(|other| other.of == *of);
