@@ -250,7 +250,9 @@ fn what_a_killed_run_leaves_goes_with_the_next() {
         let running = never.until("▸ Run sleep");
         running.signal(Signal::KILL);
         running.end();
-        assert!(runs("76543") && left(machine).0 == 1, "boxes outlive it");
+        // The step was told of before its process began.
+        wait_until("boxes outlive it", SOON, || runs("76543"));
+        assert_eq!(left(machine).0, 1);
         let fine = "  a: {runs-on: ubuntu-latest, steps: [{run: 'true'}]}\n";
         let fine = Repository::new(machine, "fine", fine);
         let ran = fine.run(&[]);
