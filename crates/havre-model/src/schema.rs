@@ -864,7 +864,9 @@ tls: {certificate: havre.yaml, key: havre.yaml}
 rollout: {strategy: canary}
 services: {web: {liveness: {test: \"true\"}, allow: devices, environment: {A: {secret: b}}, secrets: {reload: SIGHUP}}}
 networks: {default: {shared: true}}
-environments: {staging: {routes: [{service: web}], approval: {count: 1}, freeze: [{from: fri 16:00, to: mon 08:00}]}}
+environments:
+  staging: {routes: [{service: web}], approval: {count: 1}, freeze: [{from: fri 16:00, to: mon 08:00}]}
+  preview: {previews: {after: 3d}}
 ";
 
     #[test]
