@@ -57,7 +57,7 @@ fn a_statement_names_images_and_where_they_come_from() {
     let expected = json!({
         "project": "shop", "environment": "production", "release": 12, "commit": "c0ffee",
         "repository": "https://git.example.org/shop", "reference": "refs/heads/main", "run": "41",
-        "actor": "ben", "promotion": 3, "promoted_from": {"environment": "staging", "release": 7},
+        "actor": "ben", "said_by": "anna", "promotion": 3, "promoted_from": {"environment": "staging", "release": 7},
         "approvals": [{"by": "carl", "role": "deployer", "at": "2027-01-15T08:00:00Z", "comment": null}],
     });
     let definition = &said["predicate"]["buildDefinition"];

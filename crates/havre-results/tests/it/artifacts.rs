@@ -288,7 +288,7 @@ fn a_repository_has_no_more_artifacts_than_it_may() {
             .contains("machine.yaml")
     );
     let third = job.begin_artifact("third");
-    assert_eq!(world.put(&third, &block_query(0), b"12345").status, 412);
+    assert_eq!(world.put(&third, &block_query(0), b"12345").status, 413);
     world.put_blocks(&third, &[b"1234"]);
     assert_eq!(job.finish("third", 4).status, 200);
     let more = job.artifact("CreateArtifact", json!({ "name": "x", "version": 7 }));
