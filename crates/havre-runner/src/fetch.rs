@@ -236,7 +236,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("there is a folder for tests");
         let (tree, bare) = (folder.path().join("tree"), folder.path().join("bare.git"));
         fs::create_dir_all(tree.join("act")).expect("made");
-        let processes = Processes::start().expect("processes can be had");
+        let processes = Processes::of_tests();
         let document = document(folder.path());
         let run = |arguments: &[&str]| {
             let mut command = git(&document);

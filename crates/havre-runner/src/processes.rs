@@ -94,6 +94,14 @@ impl Processes {
         Ok(processes)
     }
 
+    /// Those of all tests in this program: only one may reap.
+    #[cfg(test)]
+    pub fn of_tests() -> Arc<Self> {
+        static OF_TESTS: std::sync::OnceLock<Arc<Processes>> = std::sync::OnceLock::new();
+        let processes = OF_TESTS.get_or_init(|| Self::start().expect("processes can be had"));
+        Arc::clone(processes)
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
