@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use havre_api::{
-    ApiError, Down, EnvironmentId, EnvironmentStatus, Logs, Plan, Principal, Releases,
-    ReplicaQuery, ReplicaStatus, Replicas, Restart, Rollback, Routes, Scale, Status, StatusQuery,
-    Steer, TargetCapabilities, TargetInfo, Up, Why, WhyQuery, WhyReport,
+    ApiError, Down, EnvironmentId, EnvironmentStatus, Logs, Plan, Principal, ProjectRuns,
+    PromotionGlance, Releases, ReplicaQuery, ReplicaStatus, Replicas, Restart, Rollback, Routes,
+    Scale, Status, StatusQuery, Steer, TargetCapabilities, TargetInfo, Up, Why, WhyQuery,
+    WhyReport,
 };
-use havre_base::in_place;
+use havre_base::{in_place, one_line};
 use havre_image::builder::has_local_authorities;
 use havre_model::{EnvironmentName, ProjectName};
 
@@ -26,6 +27,8 @@ use crate::{
     beyond, exec, logs, operations, plans, promotions, releases, status, why as explanation,
 };
 
+/// Longest that the database is waited for: what runs is told without it.
+const STORED: Duration = Duration::from_secs(1);
 /// Time between the two looks that give a share of CPU.
 const CPU_SAMPLE: Duration = Duration::from_millis(200);
 
@@ -103,7 +106,7 @@ async fn chosen(
 }
 
 async fn status_of(
-    daemon: &Daemon,
+    daemon: &Arc<Daemon>,
     by: &Principal,
     query: StatusQuery,
 ) -> Result<Vec<EnvironmentStatus>, ApiError> {
@@ -124,27 +127,60 @@ async fn status_of(
     for handle in &handles {
         certificates.push(certificates::problems(daemon, &environment_key(&handle.id)).await);
     }
-    let mut told = Vec::new();
+    let ids = handles.iter().map(|handle| handle.id.clone()).collect();
+    // Ends by itself when the database answers again.
+    let stored = tokio::spawn(stored(Arc::clone(daemon), ids));
+    let stored = tokio::time::timeout(STORED, stored).await;
+    let stored = stored.ok().and_then(Result::ok).unwrap_or_default();
+    let mut stored = stored.into_iter();
+    let told = handles
+        .iter()
+        .zip(certificates)
+        .map(|(handle, certificates)| {
+            let mut status = status::environment(&handle.id, &handle.status(), port);
+            status.problems.extend(certificates);
+            status.problems.extend(edge_problems.iter().cloned());
+            let (waiting, runs) = stored.next().unwrap_or_else(|| {
+                let why = || "the database does not answer".to_owned();
+                (Err(why()), Err(why()))
+            });
+            match waiting {
+                Ok(waiting) => status.waiting = waiting,
+                Err(why) => {
+                    let problem = format!("which promotions wait is not known: {why}");
+                    status.problems.push(problem);
+                }
+            }
+            match runs {
+                Ok(runs) => status.runs = runs,
+                Err(why) => status
+                    .problems
+                    .push(format!("its runs are not known: {why}")),
+            }
+            status
+        });
+    Ok(told.collect())
+}
+
+type Stored = (
+    Result<Vec<PromotionGlance>, String>,
+    Result<Option<ProjectRuns>, String>,
+);
+
+/// What of environments stands in the database alone.
+async fn stored(daemon: Arc<Daemon>, ids: Vec<EnvironmentId>) -> Vec<Stored> {
     let mut runs = BTreeMap::new();
-    for (handle, certificates) in handles.iter().zip(certificates) {
-        let mut status = status::environment(&handle.id, &handle.status(), port);
-        status.problems.extend(certificates);
-        status.problems.extend(edge_problems.iter().cloned());
-        status.waiting = promotions::show::glance(daemon, &handle.id)?;
-        let project = &handle.id.project;
-        if !runs.contains_key(project) {
-            runs.insert(project.clone(), daemon.glance.runs(project).await);
+    let mut all = Vec::new();
+    for id in ids {
+        let waiting = promotions::show::glance(&daemon, &id).map_err(|error| one_line(&error));
+        if !runs.contains_key(&id.project) {
+            let of_project = daemon.glance.runs(&id.project).await;
+            runs.insert(id.project.clone(), of_project);
         }
-        match runs.get(project) {
-            Some(Ok(of_project)) => status.runs.clone_from(of_project),
-            Some(Err(why)) => status
-                .problems
-                .push(format!("its runs are not known: {why}")),
-            None => {}
-        }
-        told.push(status);
+        let of_project = runs.get(&id.project).cloned();
+        all.push((waiting, of_project.unwrap_or(Ok(None))));
     }
-    Ok(told)
+    all
 }
 
 async fn replicas(
