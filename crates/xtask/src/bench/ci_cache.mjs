@@ -1,8 +1,7 @@
 // A folder is saved and restored by GitHub's own client, and copied. Before it stand its numbers.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-const cache = createRequire(import.meta.url)('@actions/cache');
+import * as cache from '@actions/cache';
 
 // Half of each file compresses, as what jobs keep does that is compressed already in part.
 let state = 0x9e3779b9;
