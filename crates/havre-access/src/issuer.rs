@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use havre_base::Sealing;
 use havre_store::rusqlite::params;
 use havre_store::{Store, StoreError};
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -28,16 +29,6 @@ const SIGNS_FOR: Duration = Duration::from_secs(90 * 24 * 3600);
 const BESIDE: Duration = Duration::from_secs(24 * 3600);
 /// How far others' clocks may be behind.
 const SKEW: Duration = Duration::from_secs(60);
-
-/// Keeps keys from whoever reads the database.
-pub trait Sealing: Send + Sync {
-    /// Makes it unreadable to all who lack the root key; `context` says what it is.
-    fn seal(&self, context: &str, plain: &[u8]) -> Result<Vec<u8>, String>;
-    /// The reverse.
-    fn open(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>, String>;
-    /// The same under the newest root key; none: it is so already.
-    fn renewed(&self, context: &str, sealed: &[u8]) -> Result<Option<Vec<u8>>, String>;
-}
 
 /// Why there is no token, or no key.
 #[derive(Debug, thiserror::Error)]

@@ -24,7 +24,7 @@ mod token;
 
 pub use attempts::{Attempts, Failures, TooMany};
 pub use group::{Group, GroupError, HAVRE_GROUP, is_member, names_of_member};
-pub use issuer::{IDENTITY_LIFE, Issuer, IssuerError, IssuerKey, Sealing, discovery};
+pub use issuer::{IDENTITY_LIFE, Issuer, IssuerError, IssuerKey, discovery};
 pub use oidc::{Exchange, FetchError, LoginError, NoKey, Unproven};
 pub use records::{Holder, TokenRecord, User, UserKind};
 pub use register::{AccessError, Issued, Known, NewToken, Refused, Register};

@@ -15,9 +15,9 @@ use crate::directory::Directory;
 use crate::http::{Conversation, Http, problem_of, retry_after};
 use crate::order::{self, Broken, Issued, Job};
 use crate::problem::{Problem, Stage};
-use crate::sealing::Sealing;
 use crate::settings::AuthoritySettings;
 use crate::tables::Tables;
+use havre_base::Sealing;
 
 /// How long a directory is good for, and for how long nobody tries again after it could not be read.
 const FRESH: Duration = Duration::from_secs(3600);

@@ -12,7 +12,7 @@
 //! authority says when it refuses is kept in its own words ([`problem`]), since only they tell a person
 //! what to do. Times are seconds of the wall clock ([`Moment`]).
 //!
-//! It knows nothing of environments or the edge: [`Outlet`] serves, [`Sealing`] seals keys.
+//! It knows nothing of environments or the edge: [`Outlet`] serves, [`havre_base::Sealing`] seals keys.
 
 mod account;
 pub mod ari;
@@ -29,7 +29,6 @@ pub mod plan;
 pub mod problem;
 mod proof;
 pub mod record;
-mod sealing;
 mod service;
 mod settings;
 #[cfg(feature = "simulation")]
@@ -43,7 +42,6 @@ pub use http::HttpError;
 pub use moment::Moment;
 pub use name::Name;
 pub use proof::{BoxFuture, Proof, Proofs};
-pub use sealing::Sealing;
 pub use service::{Loaded, Outlet, Parts, Service, ServiceError};
 pub use settings::{AuthoritySettings, ExternalAccount, Settings};
 pub use state::Pair;

@@ -22,10 +22,10 @@ use crate::plan::{self, Step, World};
 use crate::problem::{Blame, Problem, Stage};
 use crate::proof::{BoxFuture, Proofs};
 use crate::record::{Attempts, Failure, Held, Record, Source, Wait};
-use crate::sealing::Sealing;
 use crate::settings::Settings;
 use crate::state::{Entry, Pair, State};
 use crate::tables::{AllSealed, Row, Tables};
+use havre_base::Sealing;
 
 /// Names with which authorities are busy on our behalf at once.
 const AT_ONCE: usize = 6;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use havre_acme::{
     AuthoritySettings, BoxFuture, ExternalAccount, Loaded, Name, Outlet, Pair, Parts, Proof,
-    Proofs, Sealing, Service, ServiceError, Settings,
+    Proofs, Service, ServiceError, Settings,
 };
-use havre_base::{in_place, one_line};
+use havre_base::in_place;
 use havre_model::machine;
 use havre_secrets::Seal;
 use havre_store::Store;
 
 use crate::edge::EdgeHub;
+use crate::sealed::Sealed;
 
 /// The service with what the daemon before had, which the edge serves from its first state on.
 pub(crate) fn open(
@@ -59,28 +60,6 @@ pub(crate) fn settings(machine: &machine::Acme) -> Settings {
         email: machine.email.clone(),
         authorities: machine.authorities.iter().map(authority).collect(),
         dns_hook: machine.dns_hook.clone(),
-    }
-}
-
-/// The seal, as whoever keeps keys needs it.
-struct Sealed(Seal);
-
-impl Sealing for Sealed {
-    fn seal(&self, context: &str, plain: &[u8]) -> Result<Vec<u8>, String> {
-        let sealed = self.0.seal(context, plain);
-        sealed.map_err(|error| one_line(&error))
-    }
-
-    fn open(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>, String> {
-        let opened = self.0.open(context, sealed);
-        opened
-            .map(|plain| plain.to_vec())
-            .map_err(|error| one_line(&error))
-    }
-
-    fn renewed(&self, context: &str, sealed: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        let renewed = self.0.renewed(context, sealed);
-        renewed.map_err(|error| one_line(&error))
     }
 }
 

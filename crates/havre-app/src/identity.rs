@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use axum::Router;
 use axum::response::{IntoResponse as _, Json, Response};
 use axum::routing::get;
-use havre_access::{Issuer, Sealing, discovery};
+use havre_access::{Issuer, discovery};
 use havre_api::{ApiError, ErrorCode, IdentityIssuer, IdentityKey};
 use havre_base::{blocking, one_line};
 use havre_secrets::Seal;
@@ -15,6 +15,7 @@ use havre_store::Store;
 use http::StatusCode;
 
 use crate::options::DaemonOptions;
+use crate::sealed::Sealed;
 
 /// The port that an address need not name.
 const HTTPS: u16 = 443;
@@ -96,29 +97,6 @@ fn address(host: &str, https: &[SocketAddr]) -> String {
     match ports.first() {
         Some(port) if !ports.contains(&HTTPS) => format!("https://{host}:{port}"),
         Some(_) | None => format!("https://{host}"),
-    }
-}
-
-/// The seal, as the issuer needs it.
-struct Sealed(Seal);
-
-impl Sealing for Sealed {
-    fn seal(&self, context: &str, plain: &[u8]) -> Result<Vec<u8>, String> {
-        self.0
-            .seal(context, plain)
-            .map_err(|error| one_line(&error))
-    }
-
-    fn open(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>, String> {
-        let opened = self.0.open(context, sealed);
-        opened
-            .map(|plain| plain.to_vec())
-            .map_err(|error| one_line(&error))
-    }
-
-    fn renewed(&self, context: &str, sealed: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        let renewed = self.0.renewed(context, sealed);
-        renewed.map_err(|error| one_line(&error))
     }
 }
 

@@ -94,6 +94,7 @@ mod rivals;
 mod root;
 mod run_calls;
 mod scaling;
+mod sealed;
 mod secrets;
 mod shared_networks;
 mod sources;

@@ -11,12 +11,16 @@ mod files;
 #[cfg(feature = "memory")]
 pub mod memory;
 mod network;
+mod sealing;
 mod text;
 pub mod time;
+mod words;
 
 #[cfg(feature = "tokio")]
 pub use blocking::{blocking, in_place};
 pub use causes::{causes, one_line};
 pub use files::{Durability, read_small, replace};
 pub use network::network;
+pub use sealing::Sealing;
 pub use text::{clipped, shell_word};
+pub use words::shell_words;

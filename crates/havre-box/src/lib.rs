@@ -41,7 +41,7 @@ pub use error::BoxError;
 pub use follow::{Ending, Follow, Heard};
 pub use ground::{GroundError, Grounds};
 pub use inner::BoxConfig;
-pub use options::{CreateOptions, OptionError, Probe, split_line};
+pub use options::{CreateOptions, OptionError, Probe};
 pub use request::{Action, Beside, BoxRequest, Caps, Ground, Image, Port, Service, Workspace};
 pub use runtime::{Runtime, RuntimeError};
 pub use tools::Tools;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use havre_base::shell_words;
+
 /// What the options say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CreateOptions {
@@ -81,14 +83,11 @@ const SUPPORTED: &str = "these are: --health-cmd, --health-interval, --health-ti
     --health-start-period, --no-healthcheck, -e/--env, -u/--user, --entrypoint, -h/--hostname, -w/--workdir, --shm-size, --tmpfs, \
     --ulimit, --cpus, -m/--memory, --network-alias, --init";
 
-/// Longest line.
-const MAX_LINE: usize = 16 << 10;
-
 impl CreateOptions {
     /// Reads a line as a shell would split it, without variables.
     pub fn parse(line: &str) -> Result<Self, OptionError> {
         let mut options = Self::default();
-        let mut words = split_line(line)?.into_iter();
+        let mut words = shell_words(line).map_err(OptionError::Line)?.into_iter();
         while let Some(word) = words.next() {
             let (option, joined) = separate(&word)?;
             if let Some(flag) = options.flag(&option) {
@@ -205,43 +204,6 @@ fn separate(word: &str) -> Result<(String, Option<String>), OptionError> {
     let value = value.strip_prefix('=').unwrap_or(value);
     let value = (rest != letter).then(|| value.to_owned());
     Ok((option.to_owned(), value))
-}
-
-/// Words as a shell sees them: quotes and backslashes, nothing else.
-pub fn split_line(line: &str) -> Result<Vec<String>, OptionError> {
-    if line.len() > MAX_LINE {
-        return Err(OptionError::Line("they are longer than 16 KiB"));
-    }
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match (quote, c) {
-            (None, c) if c.is_whitespace() => words.extend(word.take()),
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (Some(open), c) if c == open => quote = None,
-            (None, '\\') => match chars.next() {
-                Some('\n') => {}
-                Some(next) => word.get_or_insert_default().push(next),
-                None => return Err(OptionError::Line("they end with a backslash")),
-            },
-            (Some('"'), '\\') => match chars.next() {
-                Some(next @ ('"' | '\\' | '$' | '`')) => word.get_or_insert_default().push(next),
-                Some(next) => word.get_or_insert_default().extend(['\\', next]),
-                None => return Err(OptionError::Line("a quote is not closed")),
-            },
-            (_, c) => word.get_or_insert_default().push(c),
-        }
-    }
-    if quote.is_some() {
-        return Err(OptionError::Line("a quote is not closed"));
-    }
-    words.extend(word);
-    Ok(words)
 }
 
 fn wrong(option: &str, value: &str, expected: &'static str) -> OptionError {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use havre_base::shell_words;
 use havre_pipeline::Known;
 use havre_workflow::action::InContainer;
 use serde::Serialize;
@@ -83,29 +84,9 @@ fn given(with: &Env, name: &str) -> Option<String> {
         .filter(|value| !value.is_empty())
 }
 
-/// The words of a command line, as a shell takes them apart, without anything that it would put in their place.
+/// What `args` names.
 fn words(line: &str) -> Result<Vec<String>, String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    let mut rest = line.chars();
-    while let Some(c) = rest.next() {
-        match (quote, c) {
-            (None, c) if c.is_whitespace() => words.extend(word.take()),
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (Some(open), c) if c == open => quote = None,
-            (None | Some('"'), '\\') => word.get_or_insert_default().extend(rest.next()),
-            (_, c) => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    match quote {
-        None => Ok(words),
-        Some(quote) => Err(format!("`args` has a {quote} that is not closed")),
-    }
+    shell_words(line).map_err(|why| format!("`args`: {why}"))
 }
 
 #[cfg(test)]

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use havre_acme::{
-    AuthoritySettings, Loaded, Moment, Name, Parts, SCHEMA, Sealing, Service, Settings, View,
-};
+use havre_acme::{AuthoritySettings, Loaded, Moment, Name, Parts, SCHEMA, Service, Settings, View};
+use havre_base::Sealing;
 use havre_store::Store;
 use havre_testing::pebble::{Options, Pebble};
 use tokio::sync::watch;

@@ -72,7 +72,7 @@ fn words(line: Option<&str>) -> Result<Option<Vec<String>>, String> {
     let Some(line) = line.filter(|line| !line.trim().is_empty()) else {
         return Ok(None);
     };
-    let words = havre_box::split_line(line).map_err(|error| error.to_string())?;
+    let words = havre_base::shell_words(line).map_err(|why| format!("`{line}`: {why}"))?;
     Ok(Some(words))
 }
 
