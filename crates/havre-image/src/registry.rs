@@ -367,7 +367,7 @@ impl Registry {
             if !response.status().is_redirection() {
                 return Ok((host, response));
             }
-            let next = redirected(&target, &response)?;
+            let next = sent_to(&target, &response, "a redirect")?;
             // Credentials are for the registry, not for the store of blobs behind it.
             if authority(&next) != host {
                 authorization = None;
@@ -567,16 +567,17 @@ pub(crate) async fn body(
     }
 }
 
-fn redirected(from: &Uri, response: &Response<Incoming>) -> Result<Uri, RequestError> {
+/// Where an answer sends to, by `what`; never from HTTPS to plain HTTP.
+fn sent_to(from: &Uri, response: &Response<Incoming>, what: &str) -> Result<Uri, RequestError> {
     let protocol = |reason: &str| RequestError::Protocol {
         host: authority(from),
-        reason: reason.to_owned(),
+        reason: format!("{what} {reason}"),
     };
     let location = response
         .headers()
         .get(LOCATION)
         .and_then(|value| value.to_str().ok())
-        .ok_or_else(|| protocol("a redirect without a target"))?;
+        .ok_or_else(|| protocol("without a target"))?;
     let absolute = if location.starts_with('/') {
         format!(
             "{}://{}{location}",
@@ -588,9 +589,9 @@ fn redirected(from: &Uri, response: &Response<Incoming>) -> Result<Uri, RequestE
     };
     let next = uri(&absolute)?;
     match (from.scheme_str(), next.scheme_str()) {
-        (Some("https"), Some("http")) => Err(protocol("a redirect from HTTPS to plain HTTP")),
+        (Some("https"), Some("http")) => Err(protocol("from HTTPS to plain HTTP")),
         (_, Some("https" | "http")) => Ok(next),
-        _ => Err(protocol("a redirect to something that is not HTTP")),
+        _ => Err(protocol("to something that is not HTTP")),
     }
 }
 

@@ -1,12 +1,12 @@
 //! What changes a repository: uploads, and manifests. Redirects are followed of questions only.
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 
 use super::{
-    Registry, RequestError, Sent, accepted, authority, detail, header, is_loopback, uri, whole,
+    Registry, RequestError, Sent, accepted, authority, detail, header, sent_to, uri, whole,
 };
 use crate::Digest;
 
@@ -57,8 +57,7 @@ impl Registry {
         let (at, response) = self
             .change(Method::POST, path, headers(0, bytes), &nothing, what)
             .await?;
-        let location = location(&at, &response)?;
-        let mut place = location;
+        let mut place = sent_to(&at, &response, "an upload")?.to_string();
         place.push(if place.contains('?') { '&' } else { '?' });
         place.push_str(&format!(
             "digest={}",
@@ -144,30 +143,5 @@ impl Registry {
                 }
             }
         }
-    }
-}
-
-/// Where an upload goes; not from HTTPS to plain HTTP, other than on this machine.
-fn location(from: &Uri, response: &Response<Incoming>) -> Result<String, RequestError> {
-    let protocol = |reason: &str| RequestError::Protocol {
-        host: authority(from),
-        reason: reason.to_owned(),
-    };
-    let location = response
-        .headers()
-        .get(LOCATION)
-        .and_then(|value| value.to_str().ok())
-        .ok_or_else(|| protocol("it does not say where an upload goes"))?;
-    if location.starts_with('/') {
-        let scheme = from.scheme_str().unwrap_or("https");
-        return Ok(format!("{scheme}://{}{location}", authority(from)));
-    }
-    let next = uri(location)?;
-    match (from.scheme_str(), next.scheme_str()) {
-        (Some("https"), Some("http")) if !is_loopback(&authority(&next)) => {
-            Err(protocol("it wants an upload over plain HTTP"))
-        }
-        (_, Some("https" | "http")) => Ok(location.to_owned()),
-        _ => Err(protocol("an upload to something that is not HTTP")),
     }
 }
